@@ -32,6 +32,8 @@ export type Case = {
   figures?: Figure[]
   /** It has run before, and its blocks are of one size. */
   isWarm?: boolean
+  /** It takes minutes: measured in the first round alone, and not run before. */
+  once?: boolean
 }
 
 /** `torch` is the other side, whoever it is; `against` names it. */
@@ -64,12 +66,12 @@ export async function duel(pair: Pair, cases: Case[], rounds: number, millisecon
   const [quiet, loaded] = [empty(), empty()]
   const pass = async (round: number, into: Samples[][]) => {
     for (const [i, one] of cases.entries()) {
-      if (round < 0 && one.isWarm) continue
+      if (one.once ? round !== 0 : round < 0 && one.isWarm) continue
       const order: Side[] = one.alone ? ['voxtorch'] : round % 2 === 0 ? ['voxtorch', 'torch'] : ['torch', 'voxtorch']
       for (const side of order) {
         const name = side === 'torch' ? (one.theirs ?? one.name) : one.name
         const more = side === 'torch' ? (one.theirRequest ?? one.request) : one.request
-        const reply = await pair[side].ask({ case: name, milliseconds, ...more })
+        const reply = await pair[side].ask({ case: name, milliseconds, ...(one.once && { once: true }), ...more })
         if (round < 0) continue // warms up and calibrates
         for (const [j, { key }] of figuresOf(one).entries()) into[i][j][side].push(Number(reply[key]))
       }

@@ -14,8 +14,9 @@ export interface SpeechSettings {
   words: number
   /** How many words there are: a turn has no other than those that are said most often. */
   vocabulary: number
-  /** How many phrases of longer turns, of the same words, pre-training has besides. */
+  /** How many phrases of longer turns, of the same words, pre-training has besides; and how many of words that are drawn. */
   phrases: number
+  drawn: number
   /** How many pairs of turns of DailyTalk's training part, of its validation part to watch, and of that to test on. */
   train: number
   valid: number
@@ -44,17 +45,17 @@ interface Pair {
   said: [user: Said, agent: Said]
 }
 const PARTS = ['train', 'valid', 'test', 'by-heart'] as const
-/** What is said in a clip of pre-training: one word, some that follow each other in a turn, or a turn. */
+/** What is said in a clip of pre-training: one word, some that follow each other in a turn, some that are drawn, or a turn. */
 export interface Phrase {
-  kind: 'word' | 'phrase' | 'turn'
+  kind: 'word' | 'phrase' | 'drawn' | 'turn'
   text: string
   wav: string
 }
 
 /**
  * Writes `train.jsonl`, `valid.jsonl`, `test.jsonl` and `by-heart.jsonl`, dialogs of two turns each in the form that
- * `preprocessUsdmJsonl` reads; `phrases.jsonl`, each word in both voices, phrases of the training part and its short turns; and the
- * clips, which nobody recorded: espeak-ng speaks them. What is there already stays.
+ * `preprocessUsdmJsonl` reads; `phrases.jsonl`, each word in both voices, phrases of the training part, others of words that are drawn,
+ * and its short turns; and the clips, which nobody recorded: espeak-ng speaks them. What is there already stays.
  */
 export async function speakDialogs(
   dailytalk: string,
@@ -89,6 +90,7 @@ export async function speakDialogs(
     .filter((turn) => !isEasy(turn))
     .flatMap((turn) => phrasesOf(turn, vocabulary, settings.words, random))
   for (const phrase of random.shuffle(cut).slice(0, settings.phrases)) say(phrase, 'phrase')
+  for (let i = 0; i < settings.drawn; i += 1) say(drawnPhrase([...vocabulary], settings.words, random), 'drawn')
   for (const turn of turns) if (isEasy(turn) && wordsOf(turn.text).length > 1) say(turn, 'turn')
   await vt.writeJsonl(join(out, 'phrases.jsonl'), [...phrases.values()])
   const folder = join(out, 'clips')
@@ -155,6 +157,12 @@ function phrasesOf({ text, speaker }: Said, vocabulary: ReadonlySet<string>, mos
     end()
   }
   return phrases
+}
+
+/** Words in an order that nobody says: whoever tells them has heard them. */
+function drawnPhrase(vocabulary: readonly string[], most: number, random: vt.Random): Said {
+  const words = Array.from({ length: 2 + random.below(most - 1) }, () => vocabulary[random.below(vocabulary.length)])
+  return { text: words.join(' '), speaker: random.below(2) === 0 ? 0 : 1 }
 }
 
 /** Turns that follow each other, of two speakers, both of which are fit. */

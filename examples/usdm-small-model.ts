@@ -17,10 +17,15 @@ export interface UnitSettings {
   seed: number
 }
 
+/** A label that nothing is learnt of. */
+const IGNORED = -100
+/** What `ustmSequence` draws, in order: which form a segment begins with, and whether the other follows. */
+const [TEXT_FIRST, UNITS_FIRST, CORRESPONDS] = [0, 0.9, 0.9]
+
 /** Frames of Whisper's encoder in a second. */
 const FRAMES = 50
 
-/** Writes `encoder`, the layers of Whisper's that are wanted, for windows of a few seconds, and `kmeans.npy`. */
+/** Writes `encoder`, the layers of Whisper's that are wanted, for windows of a few seconds and without positions, and `kmeans.npy`. */
 export async function findUnits(
   whisper: string,
   out: string,
@@ -35,7 +40,8 @@ export async function findUnits(
     const all = whole.stateDict()
     const own = Object.keys(encoder.stateDict()).map((name) => {
       const value = all[name] as vt.Tensor
-      return [name, name === 'embed_positions.weight' ? value.narrow(0, 0, maxSourcePositions) : value]
+      // Without positions: a centroid would else be a place in the window, whatever is said there.
+      return [name, name === 'embed_positions.weight' ? vt.zeros([maxSourcePositions, value.size(1)]) : value]
     })
     encoder.loadStateDict(Object.fromEntries(own))
   })
@@ -56,49 +62,45 @@ export async function findUnits(
 export const openUnits = (out: string, layer: number): Promise<vt.UnitExtractor> =>
   vt.UnitExtractor.fromPretrained({ encoder: join(out, 'encoder'), kmeans: join(out, 'kmeans.npy'), layer })
 
-/** The published language model with K + 3 rows more, and what a training taught it; `train`: to train that further. */
-export async function languageModel(
-  llm: string,
-  tokenizer: usdm.UsdmTokenizer,
-  seed: number,
-  adapter?: { folder: string; train: boolean },
-): Promise<vt.DecoderLM> {
+/** The published language model with K + 3 rows more. */
+async function published(llm: string, tokenizer: usdm.UsdmTokenizer, seed: number): Promise<vt.DecoderLM> {
   const model = await vt.DecoderLM.fromPretrained(llm, { dtype: 'float32', quantize: false })
   // Mistral's have a deviation of 0.02 as the new rows have; SmolLM2's own rows are louder, and new ones begin as loud.
   const std = vt.scope(() => model.stateDict()['model.embed_tokens.weight']!.std().item<number>())
-  model.resizeTokenEmbeddings(tokenizer.vocabSize, { seed, std })
-  if (adapter) {
-    const peft = await vt.PeftModel.fromPretrained(model, adapter.folder, { isTrainable: adapter.train })
-    if (!adapter.train) peft.mergeAndUnload()
-  }
-  return model
+  return model.resizeTokenEmbeddings(tokenizer.vocabSize, { seed, std })
 }
+
+/** What a training of OUT left. */
+export const trainedModel = (
+  out: string,
+  training: 'pretraining' | 'rehearsal' | 'main' | 'by-heart',
+): Promise<vt.DecoderLM> => vt.DecoderLM.fromPretrained(join(out, training, 'model'), { dtype: 'float32' })
 
 export interface TrainingSettings {
   recipe: Partial<usdm.UsdmRecipe>
-  lora: Partial<vt.LoraConfig>
   /** Epochs between two looks at what is known by heart. */
   checkEpochs: number
+  /** Computes in bfloat16. */
+  bf16: boolean
 }
 
 export interface PretrainingSettings {
-  /** How often each phrase is told anew, one kind after the other: its units with their text behind them, and its text with its units. */
-  rounds: Record<Phrase['kind'], number>
-  /** Tokens of a row, and so of a step. */
-  rowTokens: number
+  /** How often each phrase is told: its units with their text behind them, and its text with its units. */
+  rounds: { text: number; units: number }
   recipe: Partial<usdm.UsdmRecipe>
 }
 
 /**
- * Trains adapters and the tables of tokens on speech with its text and text with its speech, as USDM's own pre-training does: first
- * words alone, of which a few units are one word wherever the model looks, then phrases and turns. They are in `pretraining/model` then.
+ * Trains the language model on speech with its text and text with its speech, in the sequences of USDM's own
+ * pre-training. Only what stands behind is learnt: how units follow each other whatever is said would else be most of the lesson, and
+ * phrases are too few to learn that and to listen. It is in `pretraining/model` then.
  */
 export async function pretrain(
   llm: string,
   out: string,
   tokenizer: usdm.UsdmTokenizer,
   extractor: vt.UnitExtractor,
-  { rounds, rowTokens, recipe, lora }: PretrainingSettings & Pick<TrainingSettings, 'lora'>,
+  { rounds, recipe, bf16 }: PretrainingSettings & Pick<TrainingSettings, 'bf16'>,
 ): Promise<{ phrases: number; steps: number; tokens: number }> {
   const phrases: Phrase[] = []
   for await (const phrase of vt.readJsonl(join(out, 'phrases.jsonl'))) phrases.push(phrase as Phrase)
@@ -107,46 +109,84 @@ export async function pretrain(
   const clips = phrases.map((phrase) => ({ name: nameOf(phrase), audio: join(out, phrase.wav) }))
   await folder.fill(extractor, clips, { progress: true })
   const random = new vt.Random(recipe.seed ?? 0, 7)
-  const rows: number[][] = []
-  for (const [kind, count] of Object.entries(rounds)) {
-    for (let round = 0; round < count; round += 1) {
-      const sequences: number[][] = []
-      for (const phrase of phrases.filter((one) => one.kind === kind)) {
-        const segment = { text: phrase.text, units: [...(await folder.read(nameOf(phrase)))] }
-        for (const first of [0, 0.9]) {
-          // What is first, and that the other follows, is what a sequence draws.
-          const draws = [first, 0.9]
-          sequences.push(usdm.ustmSequence(tokenizer, [segment], { float: () => draws.shift()! }))
-        }
-      }
-      random.shuffle(sequences)
-      const lengths = sequences.map(({ length }) => length)
-      rows.push(...usdm.ustmPacks(lengths, rowTokens).map((row) => row.flatMap((i) => sequences[i]!)))
+  const examples: usdm.UsdmExample[] = []
+  for (let round = 0; round < Math.max(rounds.text, rounds.units); round += 1) {
+    const told: usdm.UsdmExample[] = []
+    for (const phrase of phrases) {
+      const segment = { text: phrase.text, units: [...(await folder.read(nameOf(phrase)))] }
+      if (round < rounds.text) told.push(behind(tokenizer, segment, 'text'))
+      if (round < rounds.units) told.push(behind(tokenizer, segment, 'units'))
     }
+    examples.push(...random.shuffle(told))
   }
-  using model = await languageModel(llm, tokenizer, recipe.seed ?? 0)
-  const results = await usdm.pretrainUsdm({
-    ...{ model, tokenizer, recipe, lora, train: rows, outputDir: join(out, 'pretraining') },
-    args: { reportTo: ['jsonl'], progress: false },
+  using model = await published(llm, tokenizer, recipe.seed ?? 0)
+  const results = await usdm.finetuneUsdm({
+    ...{ model, tokenizer, recipe, train: examples, outputDir: join(out, 'pretraining') },
+    args: { reportTo: ['jsonl'], progress: false, bf16 },
     callbacks: [{ onLog: ({ logs }) => console.log(`pretraining, ${told(logs)}`) }],
   })
-  const tokens = rows.reduce((sum, { length }) => sum + length, 0)
+  const tokens = examples.reduce((sum, { inputIds }) => sum + inputIds.length, 0)
   return { phrases: phrases.length, steps: results.globalStep, tokens }
 }
 
-/** Goes on from there: fine-tunes the same adapters and tables on `train.txt`; they are in `main/model` then. */
-export async function trainMain(
-  llm: string,
+/** A phrase as pre-training has it, with one of its forms behind the other, of which that one is learnt. */
+function behind(tokenizer: usdm.UsdmTokenizer, segment: usdm.UstmSegment, learnt: 'text' | 'units'): usdm.UsdmExample {
+  // What is first, and that the other says the same, is what a sequence draws.
+  const draws = [learnt === 'text' ? UNITS_FIRST : TEXT_FIRST, CORRESPONDS]
+  const inputIds = usdm.ustmSequence(tokenizer, [segment], { float: () => draws.shift()! })
+  const mark = inputIds.indexOf(tokenizer.ids.correspond)
+  return { inputIds, labels: inputIds.map((id, i) => (i > mark ? id : IGNORED)) }
+}
+
+export interface RehearsalSettings {
+  /** How many, each of two phrases that have nothing to do with each other. */
+  dialogs: number
+  recipe: Partial<usdm.UsdmRecipe>
+}
+
+/**
+ * Goes on from there with the same phrases in the words of a dialog: one is heard and written down, the other is spoken. Why anybody
+ * should answer the one with the other is not learnt. It is in `rehearsal/model` then.
+ */
+export async function rehearse(
   out: string,
   tokenizer: usdm.UsdmTokenizer,
-  { recipe }: TrainingSettings,
+  extractor: vt.UnitExtractor,
+  { dialogs, recipe, bf16 }: RehearsalSettings & Pick<TrainingSettings, 'bf16'>,
+): Promise<{ dialogs: number; steps: number }> {
+  const phrases: Phrase[] = []
+  for await (const phrase of vt.readJsonl(join(out, 'phrases.jsonl'))) phrases.push(phrase as Phrase)
+  const order = new vt.Random(recipe.seed ?? 0, 8).shuffle(phrases.filter(({ kind }) => kind !== 'word'))
+  const folder = await vt.UnitFolder.open(join(out, 'units'), extractor)
+  const said = async ({ text, wav }: Phrase) => ({ text, units: await folder.read(wav.replace(/\.wav$/, '')) })
+  const examples: usdm.UsdmExample[] = []
+  for (let i = 0; i + 1 < order.length && examples.length < dialogs; i += 2) {
+    const turn = { user: await said(order[i]!), agent: await said(order[i + 1]!) }
+    const { inputIds, labels } = usdm.usdmExample(tokenizer, [turn])
+    const heard = labels.findIndex((label, at) => label === IGNORED && (labels[at - 1] ?? IGNORED) !== IGNORED)
+    const spoken = inputIds.lastIndexOf(tokenizer.ids.correspond)
+    examples.push({ inputIds, labels: labels.map((label, at) => (at >= heard && at <= spoken ? IGNORED : label)) })
+  }
+  using model = await trainedModel(out, 'pretraining')
+  const results = await usdm.finetuneUsdm({
+    ...{ model, tokenizer, recipe, train: examples, outputDir: join(out, 'rehearsal') },
+    args: { reportTo: ['jsonl'], progress: false, bf16 },
+    callbacks: [{ onLog: ({ logs }) => console.log(`rehearsal, ${told(logs)}`) }],
+  })
+  return { dialogs: examples.length, steps: results.globalStep }
+}
+
+/** Goes on from there: fine-tunes it on `train.txt`; it is in `main/model` then. */
+export async function trainMain(
+  out: string,
+  tokenizer: usdm.UsdmTokenizer,
+  { recipe, bf16 }: TrainingSettings,
 ): Promise<{ steps: number; examples: number; loss: number | null }> {
-  const begin = { folder: join(out, 'pretraining', 'model'), train: true }
-  using model = await languageModel(llm, tokenizer, recipe.seed ?? 0, begin)
+  using model = await trainedModel(out, 'rehearsal')
   const results = await usdm.finetuneUsdm({
     ...{ model, tokenizer, recipe, outputDir: join(out, 'main') },
     ...{ train: join(out, 'train.txt'), valid: join(out, 'valid.txt') },
-    args: { reportTo: ['jsonl'], progress: false },
+    args: { reportTo: ['jsonl'], progress: false, bf16 },
     callbacks: [{ onLog: ({ logs }) => console.log(`main, ${told(logs)}`) }],
   })
   return { steps: results.globalStep, examples: results.samples.train, loss: results.valid?.loss ?? null }
@@ -154,19 +194,17 @@ export async function trainMain(
 
 /** Goes on from there on `by-heart.txt` alone, until every token of every pass is the likeliest. */
 export async function learnByHeart(
-  llm: string,
   out: string,
   tokenizer: usdm.UsdmTokenizer,
-  { recipe, checkEpochs }: TrainingSettings,
+  { recipe, checkEpochs, bf16 }: TrainingSettings,
 ): Promise<{ steps: number }> {
   const examples: usdm.UsdmExample[] = []
   for await (const example of usdm.readUsdmExamples(join(out, 'by-heart.txt'))) examples.push(example)
-  const begin = { folder: join(out, 'main', 'model'), train: true }
-  using model = await languageModel(llm, tokenizer, recipe.seed ?? 0, begin)
+  using model = await trainedModel(out, 'main')
   let epoch = 0
   const results = await usdm.finetuneUsdm({
     ...{ model, tokenizer, recipe, train: examples, outputDir: join(out, 'by-heart') },
-    args: { reportTo: ['jsonl'], progress: false },
+    args: { reportTo: ['jsonl'], progress: false, bf16 },
     callbacks: [
       { onLog: ({ logs }) => console.log(`by heart, ${told(logs)}`) },
       {
@@ -204,7 +242,7 @@ async function knownTokens(
           return Array.from((await logits!.select(0, 0).argmax(-1).data()) as BigInt64Array, Number)
         }),
       )
-      const missed = labels.filter((label, i) => label !== -100 && label !== likeliest[i - 1]).length
+      const missed = labels.filter((label, i) => label !== IGNORED && label !== likeliest[i - 1]).length
       wrong += missed
       known += missed === 0 ? 1 : 0
     }

@@ -9,7 +9,7 @@ import type { MelError, Resaid } from './usdm-small-voice.js'
 export interface Figures {
   hours: { synthetic: number; real: number }
   pairs: Record<string, number>
-  steps: { pretraining: number; main: number; byHeart: number; voicebox: number }
+  steps: { pretraining: number; rehearsal: number; main: number; byHeart: number; voicebox: number }
   byHeart: ByHeart
   listening: Listening
   scores: usdm.UsdmScores
@@ -31,7 +31,7 @@ export async function reportOf(
   const rows: [string, string][] = [
     ['Speech of two synthetic voices (espeak-ng), texts of DailyTalk', `${hours.synthetic.toFixed(2)} hours, ${pairs.train} pairs of turns to learn from, ${pairs.test} held out`],
     ['Speech of two actors, Czech and Dutch (Fish Fillets), for the Voicebox', `${hours.real.toFixed(2)} hours`],
-    ['Steps: pre-training, fine-tuning, by heart, Voicebox', `${steps.pretraining}, ${steps.main}, ${steps.byHeart}, ${steps.voicebox}`],
+    ['Steps: pre-training, rehearsal, fine-tuning, by heart, Voicebox', `${steps.pretraining}, ${steps.rehearsal}, ${steps.main}, ${steps.byHeart}, ${steps.voicebox}`],
     ['Known by heart, all three passes', `${byHeart.whole} of ${byHeart.dialogs} (transcripts ${byHeart.transcripts}, replies ${byHeart.replies}, units ${byHeart.units})`],
     ["Loss of a transcript's token, with its units against another turn's", less(listening.transcript, listening.transcriptOfOthers)],
     ["Loss of a reply's unit, behind its text against another's", less(listening.units, listening.unitsOfOthers)],
@@ -76,7 +76,7 @@ export async function reportOf(
 and none of the dialogs of the test was in training. The Voicebox learnt real voices, of actors who speak Czech and Dutch, so the replies
 are English words in its voice.</p>
 <table>${rows.map(([name, value]) => `<tr><th scope="row">${escaped(name)}</th><td>${escaped(value)}</td></tr>`).join('')}</table>
-<h2>Training</h2>${['pretraining', 'main', 'by-heart', 'voicebox'].map((name) => curve(out, name)).join('')}
+<h2>Training</h2>${['pretraining', 'rehearsal', 'main', 'by-heart', 'voicebox'].map((name) => curve(out, name)).join('')}
 <h2>Clips of the test, made again</h2>${sounds.join('')}
 <h2>Held-out questions and replies</h2>
 <p>The first ones, not the best.</p>${replies.join('')}

@@ -2,14 +2,16 @@
  * A small USDM of published parts: Whisper base's encoder and k-means make units of speech, SmolLM2-135M-Instruct with K + 3 rows
  * more writes transcripts, replies and units, and a Voicebox of its own with Griffin-Lim makes sound of them.
  *
- * `npx tsx examples/usdm-small.ts --dailytalk DIR --voices DIR [--out DIR] [--config FILE]`
+ * `npx tsx examples/usdm-small.ts --dailytalk DIR --voices DIR [--out DIR] [--config FILE] [--bf16]`
  *
  * Fetched by name: whisper-base (150 MB) and smollm2-135m-instruct (93 MB), see `voxtorch weights`. DIR of --dailytalk has the
  * corpus's `train_phone.txt` and `val_phone.txt`; its clips are not needed: two voices of espeak-ng speak the texts. DIR of --voices is
  * a cache for real voices, Debian's fillets-ng-data-cs and -nl, which are fetched to it.
  *
- * Stages, each of which leaves a file in OUT and is not done again: dialogs and voices, units, examples, pre-training and fine-tuning of
- * the language model, listening, by heart, Voicebox, replies. OUT/small.json has the figures, OUT/report.html clips, replies and losses, OUT/usdm the whole USDM, for
+ * --bf16: the language model's trainings compute in bfloat16, which is faster where the processor has it (`voxtorch doctor`).
+ *
+ * Stages, each of which leaves a file in OUT and is not done again: dialogs and voices, units, examples, pre-training, rehearsal and fine-tuning
+ * of the language model, listening, by heart, Voicebox, replies. OUT/small.json has the figures, OUT/report.html clips, replies and losses, OUT/usdm the whole USDM, for
  * `voxtorch serve usdm --model OUT/usdm`. The same command goes on where a killed run was.
  */
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
@@ -23,13 +25,15 @@ import { realVoices, type SpeechSettings, speakDialogs, type VoicesSettings } fr
 import {
   converse,
   findUnits,
-  languageModel,
   learnByHeart,
   listening,
   openUnits,
   type PretrainingSettings,
   pretrain,
+  type RehearsalSettings,
   recite,
+  rehearse,
+  trainedModel,
   trainMain,
   type UnitSettings,
 } from './usdm-small-model.js'
@@ -42,10 +46,11 @@ const { values: options } = parseArgs({
     dailytalk: { type: 'string' },
     voices: { type: 'string' },
     out: { type: 'string', default: 'usdm-small' },
+    bf16: { type: 'boolean', default: false },
     config: { type: 'string', default: join(here, 'usdm-small.json') },
   },
 })
-const { out } = options
+const { out, bf16 } = options
 const place = (name: 'dailytalk' | 'voices') => {
   const given = options[name]
   if (given === undefined) throw new Error(`say where it is: --${name}`)
@@ -58,15 +63,15 @@ const config = (await vt.readJson(options.config)) as {
   speech: SpeechSettings
   voices: VoicesSettings
   units: UnitSettings
-  lora: Partial<vt.LoraConfig>
   pretraining: PretrainingSettings
+  rehearsal: RehearsalSettings
   main: Partial<usdm.UsdmRecipe>
   byHeart: Partial<usdm.UsdmRecipe>
   checkEpochs: number
   test: { listening: number; replies: number; maxUnits: number }
   voicebox: VoiceboxSettings
 }
-const { parts, speech, voices, units, lora, checkEpochs, test } = config
+const { parts, speech, voices, units, checkEpochs, test } = config
 mkdirSync(out, { recursive: true })
 
 const spoken = await stage('dialogs', [speech], () => speakDialogs(dailytalk, out, speech))
@@ -94,23 +99,27 @@ await stage('examples', data, async () => {
   }
   return counts
 })
-const told = [...data, lora, config.pretraining]
+const told = [...data, config.pretraining, bf16]
 const phrases = await stage('pre-training', told, () =>
-  pretrain(llm, out, tokenizer, extractor, { ...config.pretraining, lora }),
+  pretrain(llm, out, tokenizer, extractor, { ...config.pretraining, bf16 }),
 )
-const asked = { recipe: config.byHeart, lora, checkEpochs }
-const main = await stage('main-training', [...told, config.main], () =>
-  trainMain(llm, out, tokenizer, { recipe: config.main, lora, checkEpochs }),
+const taught = [...told, config.rehearsal]
+const rehearsed = await stage('rehearsal-training', taught, () =>
+  rehearse(out, tokenizer, extractor, { ...config.rehearsal, bf16 }),
 )
-const heard = await stage('listening', [...told, config.main, test.listening], async () => {
-  using model = await languageModel(llm, tokenizer, 0, { folder: join(out, 'main', 'model'), train: false })
+const asked = { recipe: config.byHeart, checkEpochs, bf16 }
+const main = await stage('main-training', [...taught, config.main], () =>
+  trainMain(out, tokenizer, { recipe: config.main, checkEpochs, bf16 }),
+)
+const heard = await stage('listening', [...taught, config.main, test.listening], async () => {
+  using model = await trainedModel(out, 'main')
   return await listening(out, model.eval(), tokenizer, extractor, test.listening)
 })
-const trained = await stage('by-heart-training', [...told, config.main, asked], () =>
-  learnByHeart(llm, out, tokenizer, asked),
+const trained = await stage('by-heart-training', [...taught, config.main, asked], () =>
+  learnByHeart(out, tokenizer, asked),
 )
-const known = await stage('reciting', [...told, config.main, asked], async () => {
-  using model = await languageModel(llm, tokenizer, 0, { folder: join(out, 'by-heart', 'model'), train: false })
+const known = await stage('reciting', [...taught, config.main, asked], async () => {
+  using model = await trainedModel(out, 'by-heart')
   return await recite(out, new usdm.Usdm({ llm: model.eval(), tokenizer, units: extractor }))
 })
 const voiced = await stage('voicebox', [...data, config.voicebox], async () => {
@@ -118,7 +127,7 @@ const voiced = await stage('voicebox', [...data, config.voicebox], async () => {
   const { error, clips } = await melErrors(out, extractor.units, config.voicebox, 2)
   return { steps, parameters, error, clips: clips.map(({ name }) => name) }
 })
-const model = await languageModel(llm, tokenizer, 0, { folder: join(out, 'main', 'model'), train: false })
+const model = await trainedModel(out, 'main')
 using voicebox = await vt.UnitVoicebox.fromPretrained(join(out, 'voicebox', 'model'))
 const vocoder = new usdm.GriffinLimVocoder()
 using whole = new usdm.Usdm({ llm: model.eval(), tokenizer, units: extractor, voicebox: voicebox.eval(), vocoder })
@@ -131,6 +140,7 @@ const figures: Figures = {
   pairs: spoken.pairs,
   steps: {
     pretraining: phrases.steps,
+    rehearsal: rehearsed.steps,
     main: main.steps,
     byHeart: trained.steps,
     voicebox: voiced.steps,

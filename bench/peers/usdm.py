@@ -17,6 +17,8 @@ sys.modules["matplotlib"].use = lambda backend: None
 sys.path.append(str(Path(__file__).parents[2] / "test/reference"))
 
 STEPS = 2
+# Evaluations of a published reply, and those whose result is compared.
+WHOLE, CHECK = 50, 4
 
 
 def weights(folder):
@@ -47,6 +49,20 @@ def voicebox(folder, values):
     return {"voicebox": lambda: solve(network, units, noise, 0 * noise, lengths, none, "euler", STEPS, 1.0)}
 
 
+def voicebox_whole(folder, values):
+    from unit_voicebox import Network, solve
+
+    config = json.loads((folder / "config.json").read_text())
+    network = Network(config, weights(folder))
+    units, noise = values["voiceboxWhole.units"], values["voiceboxWhole.noise"]
+    lengths, none = torch.tensor([units.shape[1]]), torch.zeros(1, dtype=torch.long)
+
+    def run(steps):
+        return lambda: solve(network, units, noise, 0 * noise, lengths, none, "heun", steps, 1.0)
+
+    return {"voiceboxWhole": run(WHOLE), "check": run(CHECK)}
+
+
 def bigvgan(folder, values):
     from bigvgan.bigvgan import BigVGAN
     from bigvgan.env import AttrDict
@@ -59,4 +75,4 @@ def bigvgan(folder, values):
     return {"bigvgan": lambda: network.eval()(mel).squeeze(1)}
 
 
-serve_networks({"xlsr": xlsr, "voicebox": voicebox, "bigvgan": bigvgan})
+serve_networks({"xlsr": xlsr, "voicebox": voicebox, "voiceboxWhole": voicebox_whole, "bigvgan": bigvgan})

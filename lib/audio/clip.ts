@@ -13,7 +13,7 @@ import { type Device, ops, scope, Tensor, tensor, zeros } from '../tensor/index.
 import { upload } from '../tensor/upload.js'
 import type { Channels } from './channels.js'
 import { type Audio, readAudio } from './read.js'
-import { resample } from './resample.js'
+import { type ResampleQuality, resample } from './resample.js'
 import type { AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
 import { clipWindows, type FitOptions, keptLength, LONG_AUDIO, type LongAudio, SPEECH_RATE } from './speech.js'
@@ -34,6 +34,8 @@ export type AudioClip =
 export interface ReadClipOptions extends FitOptions {
   /** In Hz. Default {@link SPEECH_RATE}; null leaves a clip at its own. Samples alone are at this rate already. */
   sampleRate?: number | null | undefined
+  /** How a clip of another rate is resampled. Default 'sinc'. */
+  quality?: ResampleQuality | undefined
   /** Of several: their mean (default), or one by its number. */
   channels?: 'mean' | number | undefined
   /** No more of a file is read than these. Default: all of it. */
@@ -73,6 +75,7 @@ export interface ClipPlace {
 
 const OPTIONS: readonly (keyof ReadClipOptions)[] = [
   'sampleRate',
+  'quality',
   'channels',
   'leastSamples',
   'mostSamples',
@@ -108,7 +111,7 @@ export async function openClip(place: ClipPlace, clip: AudioClip, options: ReadC
     const fields = { argument: place.argument ?? 'audio', ...fileOf(clip) }
     const fault = (what: string, more: object = {}) => new Fault(`${subject} ${what}`, { ...fields, ...more })
     const { samples, sampleRate } = found
-    if (samples.size(0) === 0 && !options.allowEmpty) throw fault('holds no sound')
+    if (samples.size(0) === 0 && !options.allowEmpty) throw fault('holds no sound', { reason: 'no sound' })
     const bad = firstBad(samples)
     if (bad !== undefined) throw fault(`holds NaN or infinities, the first at sample ${bad}`, { sample: bad })
     return { ...found, ...sized(samples, options, sampleRate, fault) }
@@ -117,8 +120,9 @@ export async function openClip(place: ClipPlace, clip: AudioClip, options: ReadC
 
 function checkOptions(where: string, options: ReadClipOptions): void {
   requireOptions(where, options, OPTIONS)
-  const { sampleRate, channels, longAudio, maxSeconds, allowEmpty, signal } = options
+  const { sampleRate, quality, channels, longAudio, maxSeconds, allowEmpty, signal } = options
   if (sampleRate !== undefined && sampleRate !== null) requireWhole(where, 'sampleRate', sampleRate, 1)
+  if (quality !== undefined) requireOneOf(where, 'quality', quality, ['sinc', 'kaiser', 'high'])
   if (channels !== undefined && channels !== 'mean') requireWhole(where, 'channels', channels)
   for (const name of ['leastSamples', 'mostSamples'] as const) {
     if (options[name] !== undefined) requireWhole(where, name, options[name])
@@ -161,7 +165,7 @@ async function read(place: ClipPlace, clip: AudioClip, options: ReadClipOptions)
   const mono = oneChannel(where, floats(where, `${argument}.samples`, all), options.channels ?? 'mean')
   const rate = wanted ?? sampleRate
   return {
-    samples: rate === sampleRate ? mono : await resample(mono, sampleRate, rate),
+    samples: rate === sampleRate ? mono : await resample(mono, sampleRate, rate, defined({ quality: options.quality })),
     sampleRate: rate,
     source: null,
   }
@@ -171,7 +175,7 @@ async function readFile(
   { where, argument = 'audio' }: ClipPlace,
   input: AudioInput,
   { start = 0, end }: { start?: number; end?: number | undefined },
-  { sampleRate = SPEECH_RATE, channels = 'mean', maxSeconds, maxBytes, signal }: ReadClipOptions,
+  { sampleRate = SPEECH_RATE, quality, channels = 'mean', maxSeconds, maxBytes, signal }: ReadClipOptions,
 ): Promise<Found> {
   const asked = Math.min(
     maxSeconds ?? Number.POSITIVE_INFINITY,
@@ -190,7 +194,7 @@ async function readFile(
     start,
     ...(sampleRate !== null && { sampleRate }),
     ...(asked < Number.POSITIVE_INFINITY && { duration: asked }),
-    ...defined({ maxBytes, signal }),
+    ...defined({ quality, maxBytes, signal }),
   })
   return audio
 }

@@ -1,4 +1,5 @@
 import { openClip, SPEECH_RATE } from '../audio/clip.js'
+import type { ResampleQuality } from '../audio/resample.js'
 import type { AudioFormat } from '../audio/sniff.js'
 import { OutOfMemoryError, VoxtorchError } from '../base/errors.js'
 import { scope } from '../tensor/index.js'
@@ -47,8 +48,13 @@ export function encodedAudio(value: unknown, param: string): EncodedAudio {
  * @param most seconds that are left for it
  * @param signal ends it when nobody waits for the answer any more
  */
-export async function decodeAudio(part: EncodedAudio, most: number, signal: AbortSignal): Promise<ChatPart> {
-  const { samples, sampleRate } = await decodeClip(part, most, signal, SPEECH_RATE)
+export async function decodeAudio(
+  part: EncodedAudio,
+  most: number,
+  signal: AbortSignal,
+  quality?: ResampleQuality,
+): Promise<ChatPart> {
+  const { samples, sampleRate } = await decodeClip(part, most, signal, SPEECH_RATE, quality)
   return { type: 'audio', samples, seconds: samples.length / sampleRate }
 }
 
@@ -58,6 +64,7 @@ export async function decodeClip(
   most: number,
   signal: AbortSignal,
   sampleRate: number | null,
+  quality?: ResampleQuality,
 ): Promise<{ samples: Float32Array; sampleRate: number }> {
   const bytes = fromBase64(data, 'audio', `${param}.data`)
   try {
@@ -65,7 +72,7 @@ export async function decodeClip(
       // A little more than allowed tells that there is more.
       const maxSeconds = most + 0.1
       const maxBytes = Math.ceil(BYTES_A_SECOND * maxSeconds)
-      const limits = { maxSeconds, maxBytes, signal, sampleRate, allowEmpty: true }
+      const limits = { maxSeconds, maxBytes, signal, sampleRate, quality, allowEmpty: true }
       const audio = await openClip({ where: 'serve' }, bytes, limits)
       const found = audio.source?.format as AudioFormat
       if (!formats[format]?.includes(found)) {

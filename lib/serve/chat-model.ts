@@ -1,3 +1,4 @@
+import type { ResampleQuality } from '../audio/resample.js'
 import type { RawImage, Video } from '../vision/index.js'
 
 /** A piece of a message. */
@@ -117,6 +118,8 @@ export interface ChatModel {
   readonly extras?: readonly ('label_scores' | 'views')[]
   /** Frames that it looks at of a film, which count for the limit of pixels. Default 8. */
   readonly videoFrames?: number
+  /** How clips of another rate are resampled to the 16 kHz of `ChatPart`. Default 'sinc'. */
+  readonly clipQuality?: ResampleQuality
   /** Of the sound that it gives, in Hz; needed where there is some. */
   readonly audioRate?: number
   /** Answers that it writes at once: what `maxConcurrent` is where the server's options do not say. Default 2. */

@@ -58,7 +58,7 @@ export async function decodeMessages(
       signal.throwIfAborted()
       const whole =
         part.type === 'encoded'
-          ? await decodeAudio(part, left, signal)
+          ? await decodeAudio(part, left, signal, model.clipQuality)
           : 'param' in part
             ? await decodeMedia(part, budget, model, signal)
             : part

@@ -6,8 +6,12 @@ import {
   arange,
   BigVGAN,
   ConfigError,
+  eye,
+  Generator,
   IndexError,
+  keepForever,
   memoryStats,
+  type NativeModule,
   noGrad,
   ops,
   randint,
@@ -20,8 +24,9 @@ import {
   type UnitVoiceboxConfig,
   type UnitVoiceboxGenerateInputs,
   zeros,
+  zerosLike,
 } from '../../lib/index.js'
-import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
+import { difference, expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { type As, camelKeys, expectGradients, loadParameters } from './networks.js'
 
 interface Case {
@@ -121,6 +126,87 @@ describe('against the restated network', () => {
   })
 })
 
+describe("the original's numbers", () => {
+  /** A network of which nothing is left but what is looked at: parameters by name, all others 0. */
+  function bare(config: UnitVoiceboxConfig, given: (name: string, one: Tensor) => Tensor | undefined): UnitVoicebox {
+    const model = new UnitVoicebox({ nFeats: 5, nTokens: 11, embeddingDim: 6, convposWidth: 5, ...config }).eval()
+    noGrad(() => {
+      for (const [name, one] of model.namedParameters()) {
+        if (name.endsWith('norm.weight')) one.fill_(1)
+        else one.copy_(given(name, one) ?? zerosLike(one))
+      }
+    })
+    return model
+  }
+  /** What goes into a part, and comes out of it, at time 0.5. */
+  async function passed(model: UnitVoicebox, path: string, frames: number): Promise<[Tensor, Tensor]> {
+    let seen: [Tensor, Tensor] | undefined
+    const kept = (one: Tensor) => keepForever(one.detach().double())
+    const remove = model.get<NativeModule>(path).registerForwardHook((_, inputs, output) => {
+      seen = [kept([inputs].flat()[0] as Tensor), kept(output as Tensor)]
+    })
+    const units = zeros([1, frames], { dtype: 'int64' })
+    const noisy = randn([1, 5, frames])
+    await noGrad(() => model.forward({ units, noisy, condition: noisy, time: tensor([0.5]) }))
+    remove()
+    return seen as [Tensor, Tensor]
+  }
+
+  it('the token of time 0.5: sin(500) = -0.467772 and cos(500) = -0.883849 first, a last frequency of 1e-4', async () => {
+    const model = bare({ hiddenSize: 1024, intermediateSize: 8, numAttentionHeads: 16, numHiddenLayers: 0 }, (name, one) => (name.endsWith('original1') ? randn(one.shape) : undefined)) // biome-ignore format: one line
+    const [given] = await passed(model, 'estimator.proj_out', 3)
+    const token = given.select(0, 0).select(0, 0).toArray() as number[]
+    // A norm stands behind the token: what it takes away is of the whole, by the formula.
+    const angles = Array.from({ length: 512 }, (_, i) => 500 * 10_000 ** (-i / 511))
+    const whole = [...angles.map(Math.sin), ...angles.map(Math.cos)]
+    const mean = whole.reduce((sum, one) => sum + one, 0) / 1024
+    const deviation = Math.sqrt(whole.reduce((sum, one) => sum + (one - mean) ** 2, 0) / 1024 + 1e-5)
+    const at = (i: number) => (token[i] as number) * deviation + mean
+    expect(at(0)).toBeCloseTo(-0.467772, 5)
+    expect(at(512)).toBeCloseTo(-0.883849, 5)
+    // 1000 · 0.5 · 1e-4
+    expect([at(511), at(1023)].map((one) => one.toFixed(5))).toEqual(['0.04998', '0.99875'])
+  })
+
+  // The slopes of 16 heads as the specification writes them, and those of 6 as Press et al. (2022) make them.
+  it.each([
+    [
+      [Math.SQRT1_2, 0.5, 0.353553, 0.25, 0.176777, 0.125, 0.088388, 0.0625],
+      [0.044194, 0.03125, 0.022097, 0.015625, 0.011049, 0.0078125, 0.005524, 0.00390625],
+    ].flat(),
+    [0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125],
+  ])('the biases of attention: slopes %f, %f, …', async (...slopes) => {
+    const heads = slopes.length
+    const hidden = 8 * heads
+    const model = bare(
+      { hiddenSize: hidden, intermediateSize: 8, numAttentionHeads: heads, numHiddenLayers: 2, convposGroups: 2 },
+      (name, one) => {
+        if (/(v|out)_proj\.weight$/.test(name)) return eye(hidden)
+        return /proj_in|embed/.test(name) ? randn(one.shape) : undefined
+      },
+    )
+    const [given, made] = await passed(model, 'estimator.layers.0.attention', 5)
+    const bias = (head: number, i: number, j: number) => (j === 0 ? 0 : -(slopes[head] as number) * Math.abs(i - j))
+    if (heads === 16) {
+      expect(bias(0, 5, 3)).toBeCloseTo(-Math.SQRT2, 5)
+      expect(bias(0, 0, 3)).toBeCloseTo(-2.12132, 5)
+    }
+    // Queries and keys are 0: a token sees the others by their biases alone.
+    const table = Array.from({ length: heads }, (_, head) =>
+      Array.from({ length: 6 }, (_, i) => Array.from({ length: 6 }, (_, j) => bias(head, i, j))),
+    )
+    const seen = tensor(table, { dtype: 'float64' }).softmax(-1) // [heads, 6, 6]
+    const values = given.reshape([6, heads, 8]).transpose(0, 1)
+    const wanted = seen.matmul(values).transpose(0, 1).reshape([1, 6, hidden])
+    expectClose(made, wanted, 1e-5)
+    // The first of them, as it stands in what came out: how much less token 5 sees of 3 than of 0.
+    const own = made.reshape([6, heads, 8]).select(1, 0).select(0, 5).reshape([1, 8])
+    const weights = ops.linalgLstsq(values.select(0, 0).transpose(0, 1), own.transpose(0, 1)).solution.flatten()
+    const [first, third] = [0, 3].map((i) => weights.select(0, i).item<number>()) as [number, number]
+    expect(Math.log(third / first)).toBeCloseTo(bias(0, 5, 3), 3)
+  })
+})
+
 describe('loss', () => {
   it('is 0 where no frame is asked for, with gradients of 0', async () => {
     const model = load('whole')
@@ -182,6 +268,61 @@ describe('sampling', () => {
     expect([evaluations, done.length, done.at(-1)]).toEqual([49, 25, 1])
     await model.generate({ units, steps: 7, solver: 'euler' })
     expect(evaluations).toBe(49 + 7)
+  })
+
+  it.each(['euler', 'heun'] as const)('%s on a linear field is its closed form', async (solver) => {
+    const model = load('whole').eval()
+    const { units, noise } = givenOf('whole')
+    const a = -1.3
+    model.forward = async ({ noisy }) => ({ velocity: noisy.mul(a) })
+    for (const steps of [1, 4, 10]) {
+      const count = solver === 'heun' ? Math.floor((steps + 1) / 2) : steps
+      const step = a / count
+      // The last step of Heun's method is one of Euler.
+      const growth = solver === 'heun' ? (1 + step + step ** 2 / 2) ** (count - 1) * (1 + step) : (1 + step) ** steps
+      const made = await model.generate({ units, noise, steps, solver, guidance: 0 })
+      expectClose(made, noise.mul(growth), 1e-5, `${steps} steps`)
+      // Beside itself guidance changes nothing.
+      const guided = await model.generate({ units, noise, steps, solver, guidance: 2 })
+      expectClose(guided, made, 1e-5)
+    }
+  })
+
+  it('redrawn noise is drawn at every evaluation, as the original does: a restatement', async () => {
+    const model = load('whole').eval()
+    const { units, mel, noise, time } = givenOf('whole')
+    const [steps, known, seed] = [6, 4, 7]
+    const restated = (often: boolean) =>
+      noGrad(async () => {
+        const generator = new Generator({ seed, device: 'cpu' })
+        const draw = () => randn(noise.shape, { device: 'cpu', generator })
+        const inside = arange(13).lt(known)
+        const condition = ops.where(inside, mel, zerosLike(mel))
+        const velocity = async (noisy: Tensor, t: number) =>
+          (await model.forward({ units, noisy, condition, time: ops.fullLike(time, t) })).velocity
+        const held = (z: Tensor, t: number, under: Tensor) =>
+          ops.where(inside, under.mul(1 - (1 - 1e-4) * t).add(mel.mul(t)), z)
+        const count = steps / 2
+        let z = draw()
+        for (let step = 0; step < count; step += 1) {
+          const [t, ahead, dt] = [step / count, (step + 1) / count, 1 / count]
+          const first = await velocity(z, t)
+          const under = draw()
+          const there = held(z.add(first.mul(dt)), ahead, under)
+          if (step === count - 1) z = there
+          else {
+            const second = await velocity(there, ahead)
+            z = held(z.add(first.add(second).mul(dt / 2)), ahead, often ? draw() : under)
+          }
+        }
+        generator.dispose()
+        return z
+      })
+    const made = await model.generate({ units, prompt: mel.narrow(2, 0, known), steps, guidance: 0, seed })
+    expectClose(made, await restated(true), 1e-5)
+    // With one draw a step it is something else, also in what is said.
+    const once = await restated(false)
+    expect(difference(once.narrow(2, known, 9), made.narrow(2, known, 9))).toBeGreaterThan(1e-3)
   })
 
   it('redrawn noise leaves the prompt where it is known, and the seed fixes all', async () => {

@@ -14,6 +14,7 @@ import {
   Wav2Vec2,
   Whisper,
 } from '../../lib/index.js'
+import { cut } from '../../lib/models/units/files.js'
 import { dataPath, hasData } from '../audio/helpers.js'
 import { expectClose, fixture, tensorsOf } from '../helpers.js'
 import { PATIENCE } from '../patience.js'
@@ -30,6 +31,10 @@ describe('published sizes', () => {
       expect(counted(whole, /^masked_spec_embed$|^encoder\.layer_norm\.|^encoder\.layers\.(3[5-9]|4\d)\./)).toBe(
         706_686_848,
       )
+      // What the loader builds for layer 35: no later one, no vector that masks; the norm behind the last stays unused.
+      const built = new Wav2Vec2(cut(whole.config, 35), { device: 'meta' })
+      expect(built.namedParameters().some(([name]) => name.includes('layers.35.'))).toBe(false)
+      expect(counted(built, /^encoder\.layer_norm\./)).toBe(706_686_848)
     }))
 
   it('Mistral with the tokens of speech has 7,323,676,672', () =>

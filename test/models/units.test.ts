@@ -1,7 +1,8 @@
+import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { readNpy, saveNpy } from '../../lib/files/index.js'
 import {
   ConfigError,
@@ -11,12 +12,16 @@ import {
   fitUnits,
   getNumThreads,
   KMeans,
+  keep,
   loadUnitEncoder,
   manualSeed,
+  type NativeModule,
   noGrad,
   ops,
   randn,
   readUnits,
+  resample,
+  scope,
   setNumThreads,
   type Tensor,
   tensor,
@@ -30,8 +35,8 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { parseUnits } from '../../lib/models/units/unit-folder.js'
-import { expectClose, fixture, fixturePath, numbers, settledTensors, tensorsOf } from '../helpers.js'
-import { camelKeys, loadParameters } from './networks.js'
+import { difference, expectClose, fixture, fixturePath, numbers, settledTensors, tensorsOf } from '../helpers.js'
+import { type As, camelKeys, expectGradients, loadParameters } from './networks.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-units-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -80,6 +85,66 @@ describe.each(Object.keys(sources) as (keyof typeof sources)[])('XLS-R in the la
   })
 })
 
+describe('XLS-R as far as a layer', () => {
+  it("has the gradients of transformers' uncut network, whose loss is on the states behind that layer", async () => {
+    const wanted = await fixture('models/units-gradients')
+    const { wave, mask } = tensorsOf(wanted, 'units', 'in') as { wave: Tensor; mask: Tensor }
+    const cotangent = tensorsOf(wanted, 'units', 'cotangent').states as Tensor
+    const { network } = await loadUnitEncoder(sources.fairseq, { layer: 2 })
+    let states: Tensor | undefined
+    network.get<NativeModule>('encoder.layers.1').registerForwardHook((_, __, output) => {
+      states = keep(output as Tensor)
+    })
+    const back = (as: As, inputValues = as(wave)) =>
+      scope(async () => {
+        await (network as Wav2Vec2).forward({ inputValues, attentionMask: mask })
+        await (states as Tensor).mul(as(cotangent)).sum().backward()
+      })
+    const leaf = wave.clone()
+    leaf.requiresGrad = true
+    await back((one) => one, leaf)
+    expectClose(
+      leaf.grad as Tensor,
+      tensorsOf(wanted, 'units', 'input_grad').wave as Tensor,
+      1e-5,
+      'gradient of the clip',
+    )
+    await expectGradients(network, wanted, 'units', { again: back })
+    network.dispose()
+  })
+
+  it("has the published number of heads where a file of fairseq2's does not say: 16 of XLS-R 1B", async () => {
+    const encoder = await loadUnitEncoder(fixturePath('models/units-wide-fairseq2.pt'), { layer: 1 })
+    expect(encoder.network.config).toMatchObject({
+      ...{ hiddenSize: 1280, numAttentionHeads: 16, intermediateSize: 5120, numHiddenLayers: 1 },
+      ...{ numConvPosEmbeddings: 128, numConvPosEmbeddingGroups: 16, convDim: new Array(7).fill(512) },
+    })
+    encoder.dispose()
+  })
+
+  it.each([128, 16])('gives a frame for each frame with %i positions, whose last falls off', async (positions) => {
+    const sized = { ...camelKeys(config), numConvPosEmbeddings: positions }
+    using network = Wav2Vec2.fromConfig(sized, { seed: 3 }).eval()
+    const encoder = new UnitEncoder(network, 1)
+    for (const length of [400, 2401, 16_000]) {
+      const [states] = await encoder.states([clip(2400).narrow(0, 0, 400).repeat([41]).narrow(0, 0, length)])
+      expect(states?.shape).toEqual([encoder.unitsOf(length), 16])
+    }
+  })
+
+  it('adds 1e-5 to the variance of a clip, of which one that is quiet is seen', async () => {
+    using network = whole()
+    const quiet = clip(2400).mul(0.01) // a variance of 1e-6
+    const { wave } = await scope(() => new UnitEncoder(network, 1).prepared(quiet).then(keep))
+    const double = quiet.double()
+    const centred = double.sub(double.mean())
+    const wanted = (epsilon: number) => centred.div(centred.square().mean().add(epsilon).sqrt())
+    expectClose(wave, wanted(1e-5), 1e-6)
+    // As transformers' feature extractor has it.
+    expect(difference(wave.double(), wanted(1e-7))).toBeGreaterThan(0.5)
+  })
+})
+
 describe('UnitExtractor', () => {
   const open = (layer = 2) => UnitExtractor.fromPretrained({ encoder: directory, kmeans: centroids, layer })
 
@@ -103,6 +168,15 @@ describe('UnitExtractor', () => {
       expect(extractor.unitCount(length)).toBe(even < 400 ? 0 : Math.floor((even - 400) / 320) + 1)
     }
     expect([16_000, 32_000, 48_000].map((length) => extractor.unitCount(length))).toEqual([49, 99, 149])
+    const convolutions = [[10, 5], ...new Array(4).fill([3, 2]), ...new Array(2).fill([2, 2])]
+    const wrong: number[] = []
+    for (let length = 400; length <= 50_000; length++) {
+      const even = length + (length % 2)
+      const frames = convolutions.reduce((left, [width, step]) => Math.floor((left - width) / step) + 1, even)
+      if (extractor.unitCount(length) !== frames || frames !== Math.floor((even - 400) / 320) + 1) wrong.push(length)
+    }
+    expect(wrong).toEqual([])
+    expect(extractor.unitCount(398)).toBe(0)
   })
 
   it('gives the same whatever the batch, the padding, the order and the number of threads', async () => {
@@ -181,6 +255,71 @@ describe('UnitExtractor', () => {
   })
 })
 
+describe('a clip of 44.1 kHz', () => {
+  const RATE = 44_100
+  let noise: Tensor
+  beforeAll(() => {
+    manualSeed(4)
+    // White, so that there is much above 8 kHz for a resampler to drop.
+    noise = randn([RATE]).mul(0.1)
+  })
+  const open = () => UnitExtractor.fromPretrained({ encoder: directory, kmeans: centroids, layer: 2 })
+  const differing = (a: Int32Array, b: Int32Array) => a.filter((unit, i) => unit !== b[i]).length
+
+  it("has the units of its twin at 16 kHz by soxr's HQ recipe, and not of one by torchaudio's", async () => {
+    using extractor = await open()
+    const path = join(folder, 'noise.wav')
+    await writeWav(path, noise, { sampleRate: RATE, format: 'float32' })
+    const high = await extractor.extract(await resample(noise, RATE, 16_000, { quality: 'high' }))
+    const sinc = await extractor.extract(await resample(noise, RATE, 16_000))
+    expect(differing(sinc, high)).toBeGreaterThan(0)
+    expect(await extractor.extract({ samples: noise, sampleRate: RATE })).toEqual(high)
+    const windows = await UnitExtractor.fromPretrained({
+      ...{ encoder: directory, kmeans: centroids, layer: 2, windowSeconds: 2 },
+    })
+    for (const one of [extractor, windows]) {
+      expect(await one.extract(path)).toEqual(high)
+      expect(await one.extractBatch([path, clip(720)])).toEqual([high, await extractor.extract(clip(720))])
+    }
+    windows.dispose()
+    const output = join(folder, 'noise-units')
+    const opened = await UnitFolder.open(output, extractor)
+    await opened.fill(extractor, [{ name: 'noise', audio: path }])
+    expect(await opened.read('noise')).toEqual(high)
+  })
+
+  it('gives centroids of what is heard then', async () => {
+    using network = whole()
+    const fit = { encoder: network, layer: 2, clusters: 4, epochs: 2, seed: 1 }
+    using kmeans = await fitUnits({ ...fit, clips: [{ samples: noise, sampleRate: RATE }] })
+    using high = await fitUnits({ ...fit, clips: [await resample(noise, RATE, 16_000, { quality: 'high' })] })
+    using sinc = await fitUnits({ ...fit, clips: [await resample(noise, RATE, 16_000)] })
+    expect(kmeans.centroids.toArray()).toEqual(high.centroids.toArray())
+    expect(kmeans.centroids.toArray()).not.toEqual(sinc.centroids.toArray())
+  })
+
+  it('a folder of units made with another resampler is refused', async () => {
+    using extractor = await open()
+    const { network, layer } = extractor.encoder
+    const bytes = (value: Tensor) => new Uint8Array(Float32Array.from(numbers(value), Number).buffer)
+    const restated = (resampler: string) => {
+      const hash = createHash('sha256')
+      for (const [name, value] of network.namedParameters()) {
+        if (/masked_spec_embed|encoder\.layer_norm/.test(name)) continue
+        hash.update(`${name} ${value.dtype} ${value.shape.join()}\n`).update(bytes(value))
+      }
+      hash.update(resampler).update(`layer ${layer} of ${extractor.units}\n`)
+      return hash.update(bytes(centroids)).digest('hex')
+    }
+    expect(await extractor.fingerprint()).toBe(restated('resampled: high\n'))
+    const output = join(folder, 'of-sinc')
+    mkdirSync(output)
+    const index = { fingerprint: restated(''), layer, units: extractor.units }
+    writeFileSync(join(output, 'units.json'), JSON.stringify(index))
+    await expect(UnitFolder.open(output, extractor)).rejects.toThrow(/or resampler/)
+  })
+})
+
 describe('other encoders', () => {
   it.each(['layer', 'group'] as const)('WavLM, with a norm of kind %s', async (featExtractNorm) => {
     manualSeed(4)
@@ -237,6 +376,20 @@ describe('KMeans', () => {
     const some = randn([2000, 8])
     const nearest = ops.cdist(some.double(), many.centroids.double()).argmin(1)
     expect([...(await many.assign(some))]).toEqual(numbers(nearest).map(Number))
+  })
+
+  it('takes no more memory for more frames', async () => {
+    using kmeans = new KMeans(randn([2000, 16]))
+    const frames = randn([60_000, 16])
+    await kmeans.assign(frames.narrow(0, 0, 5000))
+    const before = process.memoryUsage.rss()
+    let most = 0
+    const timer = setInterval(() => (most = Math.max(most, process.memoryUsage.rss() - before)), 1)
+    const units = await kmeans.assign(frames)
+    clearInterval(timer)
+    expect(units).toHaveLength(60_000)
+    // All distances at once would be 480 MB.
+    expect(most).toBeLessThan(150e6)
   })
 
   it('takes the lowest of several that are as near', async () => {
@@ -338,7 +491,35 @@ describe('a folder of units', () => {
     expect(statSync(join(output, 'a/0_unit.txt')).mtimeMs).toBe(stamp)
     // Units of another layer do not mix with these.
     using other = await UnitExtractor.fromPretrained({ encoder: directory, kmeans: centroids, layer: 1 })
-    await expect(extractUnits(other, { input, output })).rejects.toThrow(/units of another encoder, layer or centroids/)
+    await expect(extractUnits(other, { input, output })).rejects.toThrow(
+      /units of another encoder, layer, centroids or resampler/,
+    )
+  })
+
+  it('has each batch as soon as it is done: given up between two, none is extracted again', async () => {
+    using extractor = await make()
+    const clips = Array.from({ length: 8 }, (_, i) => join(folder, 'group', `${i}.wav`))
+    mkdirSync(join(folder, 'group'))
+    for (const path of clips) await writeWav(path, clip(2400), { sampleRate: 16_000, format: 'float32' })
+    const output = join(folder, 'group-units')
+    const states = vi.spyOn(extractor.encoder, 'states')
+    const stopped = new AbortController()
+    const opened = await UnitFolder.open(output, extractor)
+    const write = opened.write.bind(opened)
+    // While the first of a group's four batches of two is written.
+    vi.spyOn(opened, 'write').mockImplementation((name, units) => {
+      write(name, units)
+      stopped.abort(new Error('given up'))
+    })
+    const named = clips.map((audio, i) => ({ name: `${i}`, audio }))
+    const filled = opened.fill(extractor, named, { batchSeconds: 0.3, signal: stopped.signal })
+    await expect(filled).rejects.toThrow('given up')
+    expect(named.map(({ name }) => opened.has(name))).toEqual([true, true, ...new Array(6).fill(false)])
+    expect(await opened.fill(extractor, named, { batchSeconds: 0.3 })).toEqual({ clips: 8, extracted: 6 })
+    expect(states.mock.calls.map(([batch]) => batch.length)).toEqual([2, 2, 2, 2])
+    const told: number[] = []
+    await extractor.extractBatch(clips.slice(0, 3), { batchSeconds: 0.3, onUnits: (_, i) => told.push(i) })
+    expect(told.sort()).toEqual([0, 1, 2])
   })
 
   it('names the clip that cannot be used', async () => {

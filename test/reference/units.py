@@ -1,6 +1,8 @@
 """What a tiny XLS-R makes of clips at each of its layers, computed by transformers' whole model in float64, and the nearest of some
 centroids: models/units.safetensors in test/fixtures. The same weights as fairseq's and fairseq2's checkpoints have them:
-models/units-fairseq.pt and models/units-fairseq2.pt (written unless with --check).
+models/units-fairseq.pt and models/units-fairseq2.pt, and models/units-wide-fairseq2.pt of XLS-R 1B's width (written unless with --check).
+
+What the whole model's gradients are of a loss on the states behind its second layer: models/units-gradients.safetensors.
 
 A clip of odd length gets one sample of value 1 behind it, which attention does not see, and is normalised with it.
 """
@@ -27,6 +29,15 @@ CONFIG = dict(
     do_stable_layer_norm=True,
     conv_bias=True,
     mask_time_prob=0.0,
+)
+WIDE = dict(
+    hidden_size=1280,
+    num_hidden_layers=1,
+    num_attention_heads=16,
+    intermediate_size=5120,
+    conv_dim=[512] * 7,
+    num_conv_pos_embeddings=128,
+    num_conv_pos_embedding_groups=16,
 )
 # Frames come every 320 samples from 400 on: of 1359, the last frame is that of the sample which is added.
 LENGTHS = [400, 720, 1359, 2400, 2401, 3333]
@@ -59,13 +70,13 @@ FAIRSEQ2 = [
 ]
 
 
-def renamed(state, rules):
+def renamed(state, rules, copy=True):
     def one(name):
         for pattern, to in rules:
             name = re.sub(pattern, to, name)
         return name
 
-    return {one(name): value.clone() for name, value in state.items()}
+    return {one(name): value.clone() if copy else value for name, value in state.items()}
 
 
 def write_checkpoints(model):
@@ -80,27 +91,43 @@ def write_checkpoints(model):
         'final_proj.weight': randn('f', 3, 3),
     }
     torch.save({'model': renamed(fairseq, FAIRSEQ2) | heads}, FIXTURES / 'models/units-fairseq2.pt')
+    # XLS-R 1B's width, a layer of it: each tensor is one number, seen from everywhere.
+    with torch.device('meta'):
+        wide = Wav2Vec2Model(Wav2Vec2Config(**(CONFIG | WIDE))).state_dict()
+    same = {name: torch.zeros(1).expand(value.shape) for name, value in wide.items()}
+    state = renamed(renamed(same, FAIRSEQ, copy=False), FAIRSEQ2, copy=False)
+    torch.save({'model': state | {'final_target_proj.weight': torch.zeros(1).expand(3, 3)}}, FIXTURES / 'models/units-wide-fairseq2.pt')
 
 
-def units():
-    fixture = Fixture()
+def network():
     config = Wav2Vec2Config(**CONFIG)
     config._attn_implementation = 'eager'
     model = Wav2Vec2Model(config).eval()
     fill(model, 'units')
-    model.double()
+    return model.double()
+
+
+def prepared(clip):
+    """[1, samples], and which attention sees"""
+    even = torch.cat([clip, torch.ones(1)]) if len(clip) % 2 else clip
+    wave = F.layer_norm(even.double(), even.shape, eps=1e-5)[None]
+    mask = None
+    if len(clip) % 2:
+        mask = torch.ones(wave.shape, dtype=torch.long)
+        mask[:, -1] = 0
+    return wave, mask
+
+
+def units():
+    fixture = Fixture()
+    model = network()
     if '--check' not in sys.argv:
         write_checkpoints(model)
     centroids = randn('units/centroids', 40, 16, scale=3)
     clips = {f'{n}': randn(f'units/clip/{n}', n, scale=0.1) for n in LENGTHS}
     out = {}
     for name, clip in clips.items():
-        even = torch.cat([clip, torch.ones(1)]) if len(clip) % 2 else clip
-        wave = F.layer_norm(even.double(), even.shape, eps=1e-5)[None]
-        mask = None
-        if len(clip) % 2:
-            mask = torch.ones(wave.shape, dtype=torch.long)
-            mask[:, -1] = 0
+        wave, mask = prepared(clip)
         with torch.no_grad():
             states = model(wave, attention_mask=mask, output_hidden_states=True).hidden_states
         for layer in (1, 2):
@@ -115,5 +142,25 @@ def units():
     return fixture
 
 
+def gradients():
+    fixture = Fixture()
+    model = network()
+    wave, mask = prepared(randn('units/clip/2401', 2401, scale=0.1))
+    # As both sides read it.
+    wave = wave.float().double().requires_grad_()
+    states = model(wave, attention_mask=mask, output_hidden_states=True).hidden_states[2]
+    cotangent = randn('units/cotangent', *states.shape)
+    (states * cotangent.double()).sum().backward()
+    grads = {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
+    fixture.case(
+        dict(name='units', layer=2),
+        grad=grads,
+        input_grad=dict(wave=wave.grad.float()),
+        **{'in': dict(wave=wave.detach().float(), mask=mask)},
+        cotangent=dict(states=cotangent),
+    )
+    return fixture
+
+
 if __name__ == '__main__':
-    main({'models/units': units})
+    main({'models/units': units, 'models/units-gradients': gradients})

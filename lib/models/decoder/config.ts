@@ -60,7 +60,8 @@ export interface DecoderLMConfig extends NetworkConfig {
   slidingWindow?: number | null
   /**
    * With a window, a token sees `slidingWindow` tokens before it and itself, one more: flash attention in transformers below
-   * 4.56 (https://github.com/huggingface/transformers/pull/40163), with which USDM was trained. Default false.
+   * 4.56 (https://github.com/huggingface/transformers/pull/40163), with which USDM was trained. Default false; true for files that
+   * name USDM's class.
    */
   windowInclusive?: boolean
   useSlidingWindow?: boolean
@@ -96,6 +97,15 @@ const architectures: Record<ModelType, string> = {
   internlm2: 'InternLM2ForCausalLM',
 }
 
+/** USDM's class, which is Mistral with that window. */
+const USDM_CLASS = 'CustomMistralForCausalLM'
+
+/** Whether a token does not see all before it, in some layer. */
+export function hasWindow({ modelType, slidingWindow, useSlidingWindow }: DecoderLMConfig): boolean {
+  if (typeof slidingWindow !== 'number') return false
+  return modelType === 'mistral' || modelType === 'phi3' || (modelType === 'qwen2' && useSlidingWindow === true)
+}
+
 /** transformers' class for a model type. */
 export const architectureOf = (config: DecoderLMConfig): string => architectures[typeOf(config)]
 
@@ -106,6 +116,7 @@ export function completed(config: DecoderLMConfig): DecoderLMConfig {
   }
   const modelType = typeOf(config)
   const whole: DecoderLMConfig = { ...defaults[modelType], ...config, modelType }
+  if (Array.isArray(config.architectures) && config.architectures.includes(USDM_CLASS)) whole.windowInclusive ??= true
   for (const key of ROPE) {
     const value = whole[key]
     if (typeof value === 'object' && value !== null) whole[key] = toCamel(value)

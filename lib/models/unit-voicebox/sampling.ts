@@ -32,7 +32,7 @@ export interface UnitVoiceboxGenerateInputs {
   /** How far past the velocity it goes, away from that without units and prompt (classifier-free guidance). Default 1; 0: none. */
   guidance?: number
   /**
-   * The noise under the frames of the prompt: drawn again at every step (`'redrawn'`, as published), or that of the
+   * The noise under the frames of the prompt: drawn again at every evaluation (`'redrawn'`, as published), or that of the
    * beginning, which follows one path (`'fixed'`). Default `'redrawn'`.
    */
   promptNoise?: 'redrawn' | 'fixed'

@@ -14,6 +14,9 @@ import { Whisper, WhisperEncoder } from '../whisper/whisper.js'
 /** A network whose states become units. */
 export type UnitNetwork = Wav2Vec2 | WavLM | Whisper | WhisperEncoder
 
+/** How clips of another rate come to 16 kHz: librosa's default, soxr's HQ recipe. Other resamplers make other units. @internal */
+export const UNIT_RESAMPLING = 'high'
+
 /** torch's layer_norm over the clip, as fairseq2 has it; transformers adds 1e-7. */
 const EPSILON = 1e-5
 /** Samples from one frame of Whisper's encoder to the next. */

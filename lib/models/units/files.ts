@@ -102,8 +102,8 @@ const speechKind = (modelType: 'wav2vec2' | 'wavlm', layer: number) => ({
   optional: [/^masked_spec_embed$/],
 })
 
-/** Nothing masks, and nothing stands behind the transformer. */
-const cut = <C extends SpeechEncoderConfig>(config: C, layer: number): C => ({
+/** Nothing masks, and nothing stands behind the transformer. @internal */
+export const cut = <C extends SpeechEncoderConfig>(config: C, layer: number): C => ({
   ...config,
   numHiddenLayers: layer,
   maskTimeProb: 0,

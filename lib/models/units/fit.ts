@@ -3,7 +3,7 @@ import { defined, listOf, misuse, requireOptions, requireWhole } from '../../bas
 import { ConfigError } from '../../base/errors.js'
 import { Random } from '../../data/random.js'
 import { type Device, type DType, empty, noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
-import { UnitEncoder, type UnitNetwork } from './encoder.js'
+import { UNIT_RESAMPLING, UnitEncoder, type UnitNetwork } from './encoder.js'
 import { loadUnitEncoder } from './files.js'
 import { type FitKMeansOptions, fitKMeans, type KMeans } from './kmeans.js'
 
@@ -61,7 +61,7 @@ export async function fitUnits(options: FitUnitsOptions): Promise<KMeans> {
         for (const [i, clip] of list.entries()) {
           fit.signal?.throwIfAborted()
           await scope(async () => {
-            const { samples } = await openClip({ where }, clip, {})
+            const { samples } = await openClip({ where }, clip, { quality: UNIT_RESAMPLING })
             const [states] = await source.states([samples])
             kept.add(states as Tensor)
           })

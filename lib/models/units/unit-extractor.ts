@@ -15,7 +15,7 @@ import { Wav2Vec2, type Wav2Vec2Config } from '../encoders/wav2vec2.js'
 import { WavLM } from '../encoders/wavlm.js'
 import type { LoadNetworkOptions } from '../pretrained.js'
 import { Whisper, WhisperEncoder } from '../whisper/whisper.js'
-import { type PreparedClip, UnitEncoder, type UnitNetwork } from './encoder.js'
+import { type PreparedClip, UNIT_RESAMPLING, UnitEncoder, type UnitNetwork } from './encoder.js'
 import { loadUnitEncoder } from './files.js'
 import { KMeans } from './kmeans.js'
 
@@ -59,6 +59,8 @@ export interface ExtractOptions {
   maxUnits?: number
   /** Told of each clip that was longer than a window. */
   onWindows?: (heard: HeardInWindows) => void
+  /** Given each clip's units with its batch, so that what is done is not lost with the rest. `clip`: which, from 0. */
+  onUnits?: (units: Int32Array, clip: number) => void
   /** Gives up between two batches. */
   signal?: AbortSignal
 }
@@ -79,6 +81,8 @@ const OVERLAP_SECONDS = 2
  * For XLS-R this is USDM's and SeamlessM4T's recipe: the whole clip has mean 0 and variance 1 (1e-5 added to the variance), after
  * one sample of value 1 was put behind a clip of odd length, which attention does not see. Whisper hears windows of 30 seconds,
  * each filled up with silence. Layers behind the one that is asked for are not computed, nor loaded by `fromPretrained`.
+ *
+ * Clips of another rate come to 16 kHz by soxr's HQ recipe, which is librosa's: units tell resamplers apart.
  *
  * What stands beside a clip in a batch does not change its units but where two centroids are as near up to rounding. Encoders
  * whose first norm is over time (`featExtractNorm: 'group'`) get clips of one length together only.
@@ -158,7 +162,7 @@ export class UnitExtractor {
    * @throws DataError for a clip that is too short for a unit (XLS-R: below 400 samples at 16 kHz) or gives more than `maxUnits`,
    * cannot be read, or holds NaN or infinities
    */
-  async extract(audio: AudioClip, options: Omit<ExtractOptions, 'batchSeconds'> = {}): Promise<Int32Array> {
+  async extract(audio: AudioClip, options: Omit<ExtractOptions, 'batchSeconds' | 'onUnits'> = {}): Promise<Int32Array> {
     requireOptions('UnitExtractor.extract', options, ['maxUnits', 'onWindows', 'signal'])
     const [units] = await this.extractBatch([audio], options)
     return units as Int32Array
@@ -168,10 +172,11 @@ export class UnitExtractor {
   async extractBatch(clips: readonly AudioClip[], options: ExtractOptions = {}): Promise<Int32Array[]> {
     const where = 'UnitExtractor.extractBatch'
     if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of clips', clips)
-    requireOptions(where, options, ['batchSeconds', 'maxUnits', 'onWindows', 'signal'])
-    const { batchSeconds = BATCH_SECONDS, maxUnits, onWindows, signal } = options
+    requireOptions(where, options, ['batchSeconds', 'maxUnits', 'onWindows', 'onUnits', 'signal'])
+    const { batchSeconds = BATCH_SECONDS, maxUnits, onWindows, onUnits, signal } = options
     if (maxUnits !== undefined) requireWhole(where, 'maxUnits', maxUnits)
     if (onWindows !== undefined) requireFunction(where, 'onWindows', onWindows)
+    if (onUnits !== undefined) requireFunction(where, 'onUnits', onUnits)
     if (!(batchSeconds > 0)) throw misuse(where, 'batchSeconds', 'above 0', batchSeconds)
     requireSignal(where, signal)
     const result = new Array<Int32Array>(clips.length)
@@ -180,7 +185,7 @@ export class UnitExtractor {
         const read = await Promise.all(
           clips.map(async (clip, i) => ({
             i,
-            samples: (await openClip({ where: 'UnitExtractor' }, clip, {})).samples,
+            samples: (await openClip({ where: 'UnitExtractor' }, clip, { quality: UNIT_RESAMPLING })).samples,
           })),
         )
         for (const { i, samples } of read) {
@@ -206,6 +211,7 @@ export class UnitExtractor {
           const { units, ...heard } = await this.#inWindows(samples, windows as Windows, batchSeconds, signal)
           result[i] = units
           onWindows?.({ clip: i, ...heard, units: units.length })
+          onUnits?.(units, i)
         }
         const whole = read.filter((one) => !isLong(one))
         for (const batch of this.#batches(whole, batchSeconds)) {
@@ -214,6 +220,7 @@ export class UnitExtractor {
             const states = await this.encoder.states(batch.map(({ samples }) => samples))
             for (const [k, { i }] of batch.entries()) result[i] = await this.kmeans.assign(states[k] as Tensor)
           })
+          for (const { i } of batch) onUnits?.(result[i] as Int32Array, i)
         }
         return result
       }),
@@ -285,7 +292,7 @@ export class UnitExtractor {
   }
 
   /**
-   * A text that is the same for the same encoder, layer and centroids: two extractors that share it make the same units. Reads all
+   * A text that is the same for the same encoder, layer, centroids and resampler: two extractors that share it make the same units. Reads all
    * weights once.
    */
   fingerprint(): Promise<string> {
@@ -301,6 +308,7 @@ export class UnitExtractor {
         hash.update(await bytesOf(parameter))
       }
       if (this.#windows) hash.update(`windows of ${this.#windows.units}, ${this.#windows.overlap} in both\n`)
+      hash.update(`resampled: ${UNIT_RESAMPLING}\n`)
       hash.update(`layer ${layer} of ${this.kmeans.clusters}\n`).update(await bytesOf(this.kmeans.centroids))
       return hash.digest('hex')
     })()

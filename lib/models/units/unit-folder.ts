@@ -34,7 +34,7 @@ export interface ExtractUnitsOptions {
   batchSeconds?: number
   /** Told of each clip that was longer than the extractor's window, by its name. */
   onWindows?: (heard: Omit<HeardInWindows, 'clip'> & { name: string }) => void
-  /** Gives up between two batches; what was written stays, and the next call goes on from it. */
+  /** Gives up between two batches; all before stay written, and the next call goes on from them. */
   signal?: AbortSignal
 }
 
@@ -64,7 +64,7 @@ export class UnitFolder {
 
   /**
    * Opens a folder for the units of an extractor, and makes it where it is not there.
-   * @throws ConfigError for a folder with the units of another encoder, layer or centroids
+   * @throws ConfigError for a folder with the units of another encoder, layer, centroids or resampler
    */
   static async open(folder: string, extractor: UnitExtractor): Promise<UnitFolder> {
     requireString('UnitFolder.open', 'folder', folder)
@@ -76,7 +76,7 @@ export class UnitFolder {
       const found = await indexOf(file)
       if (found.fingerprint !== made.fingerprint) {
         throw new ConfigError(
-          `${folder} has units of another encoder, layer or centroids (layer ${String(found.layer)}, ${String(found.units)} units); take another folder`,
+          `${folder} has units of another encoder, layer, centroids or resampler (layer ${String(found.layer)}, ${String(found.units)} units); take another folder`,
           { file },
         )
       }
@@ -111,7 +111,7 @@ export class UnitFolder {
   }
 
   /**
-   * Extracts the units of the clips that have none yet, in batches of clips of like length.
+   * Extracts the units of the clips that have none yet, in batches of clips of like length, and writes each batch when it is done.
    * @throws DataError naming the clip that cannot be used; the batches before it are written
    */
   async fill(
@@ -146,41 +146,45 @@ export class UnitFolder {
         if (sum > 4 * batchSeconds) break
       }
       const some = timed.slice(from, to).map(({ clip }) => clip)
-      const found = await extractNamed(extractor, some, { batchSeconds, ...defined({ onWindows, signal }) })
-      for (const [i, { name }] of some.entries()) this.write(name, found[i] as Int32Array)
-      bar?.tick(some.length)
+      await this.#fillSome(extractor, some, { batchSeconds, ...defined({ onWindows, signal }) }, bar)
       from = to
     }
     return { clips: clips.length, extracted: missing.size }
   }
-}
 
-/** The error says whose clip it is. */
-async function extractNamed(
-  extractor: UnitExtractor,
-  clips: readonly NamedClip[],
-  options: Pick<ExtractUnitsOptions, 'batchSeconds' | 'onWindows' | 'signal'>,
-): Promise<Int32Array[]> {
-  const { onWindows, ...rest } = options
-  try {
-    return await extractor.extractBatch(
-      clips.map(({ audio }) => audio),
-      {
-        ...rest,
-        ...(onWindows && { onWindows: ({ clip, ...heard }) => onWindows({ name: clips[clip]?.name ?? '', ...heard }) }),
-      },
-    )
-  } catch (cause) {
-    if (!(cause instanceof DataError)) throw cause
-    if (clips.length === 1) {
-      const [{ name, audio, place }] = clips as [NamedClip]
-      const called = place ?? (typeof audio === 'string' ? audio : name)
-      throw cause.message.includes(called) ? cause : new DataError(`${called}: ${cause.message}`, { clip: name, cause })
+  /** The error says whose clip it is. */
+  async #fillSome(
+    extractor: UnitExtractor,
+    clips: readonly NamedClip[],
+    options: Pick<ExtractUnitsOptions, 'batchSeconds' | 'onWindows' | 'signal'>,
+    bar: ProgressBar | undefined,
+  ): Promise<void> {
+    const { onWindows, ...rest } = options
+    const nameOf = (clip: number) => clips[clip]?.name ?? ''
+    try {
+      await extractor.extractBatch(
+        clips.map(({ audio }) => audio),
+        {
+          ...rest,
+          ...(onWindows && { onWindows: ({ clip, ...heard }) => onWindows({ name: nameOf(clip), ...heard }) }),
+          onUnits: (units, clip) => {
+            this.write(nameOf(clip), units)
+            bar?.tick(1)
+          },
+        },
+      )
+    } catch (cause) {
+      if (!(cause instanceof DataError)) throw cause
+      if (clips.length === 1) {
+        const [{ name, audio, place }] = clips as [NamedClip]
+        const called = place ?? (typeof audio === 'string' ? audio : name)
+        throw cause.message.includes(called)
+          ? cause
+          : new DataError(`${called}: ${cause.message}`, { clip: name, cause })
+      }
+      // One by one, which names it.
+      for (const clip of clips) if (!this.has(clip.name)) await this.#fillSome(extractor, [clip], options, bar)
     }
-    // One by one, which names it.
-    const found: Int32Array[] = []
-    for (const clip of clips) found.push(...(await extractNamed(extractor, [clip], options)))
-    return found
   }
 }
 

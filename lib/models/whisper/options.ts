@@ -6,12 +6,13 @@ import { defined, requireFunction, requireOptions, requireSignal, requireWhole }
 import { ConfigError } from '../../base/errors.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import type { Generator, Tensor } from '../../tensor/index.js'
+import { filmSound } from '../../vision/film-sound.js'
 import { melBinsOf, windowOf } from './config.js'
 import { languageCode } from './tokens.js'
 import type { Whisper } from './whisper.js'
 import type { WhisperWord } from './words.js'
 
-/** A path, the bytes of a file, what `readAudio` gave, or samples [n] at 16 kHz. */
+/** A path, also of a film, whose sound npm's `node-av` reads; the bytes of a sound file, what `readAudio` gave, or samples [n] at 16 kHz. */
 export type WhisperAudio = AudioClip
 
 export interface TranscribeOptions {
@@ -163,7 +164,7 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
 
 /** [n] at 16 kHz, where the network is. */
 export async function samplesOf(model: Whisper, audio: WhisperAudio): Promise<Tensor> {
-  const { samples } = await openClip({ where: 'Whisper.transcribe' }, audio, { allowEmpty: true })
+  const { samples } = await openClip({ where: 'Whisper.transcribe' }, await filmSound(audio), { allowEmpty: true })
   return samples.to({ device: (model.parameters()[0] as Tensor).device })
 }
 

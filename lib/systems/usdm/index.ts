@@ -56,6 +56,7 @@ export type {
   UsdmReply,
   UsdmRespondOptions,
   UsdmStreamOptions,
+  UsdmVoiceOptions,
 } from './network/options.js'
 export type { UsdmFinish, UsdmSampling } from './network/passes.js'
 export {

@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { chatModels } from '../../../lib/cli/chat-models.js'
 import { parseServe } from '../../../lib/cli/serve.js'
-import { readAudio, setNumThreads, tensor, writeWav } from '../../../lib/index.js'
+import { readAudio, resample, setNumThreads, tensor, writeWav } from '../../../lib/index.js'
 import { type ChatDelta, type ChatTurn, type Served, serve } from '../../../lib/serve/index.js'
 import { GriffinLimVocoder, Usdm, UsdmChat, unitFrames } from '../../../lib/systems/usdm/index.js'
 import { settledTensors } from '../../helpers.js'
@@ -268,6 +268,19 @@ describe('the API', () => {
     // The next turn, by the id, as OpenAI's clients say it.
     const turns = [question(), { role: 'assistant', audio: { id: audio.id } }, question(0.4)]
     expect((await ask(url, { messages: turns, ...spoken })).json.choices[0].message.audio.transcript).toBe('ok.')
+  })
+
+  it('hears a clip of 44.1 kHz as units want it resampled', async () => {
+    const { url, usdm } = await start()
+    const hear = vi.spyOn(usdm, 'hear')
+    const path = join(folder, 'wide.wav')
+    const wide = tensor(Float32Array.from({ length: 22_050 }, (_, i) => 0.3 * Math.sin(i * i * 1e-4)))
+    await writeWav(path, wide, { sampleRate: 44_100, format: 'float32' })
+    const whole = await ask(url, { messages: [user(sound(readFileSync(path)))], ...spoken })
+    expect(whole.status).toBe(200)
+    const given = hear.mock.calls[0]?.[0]
+    expect(given).toEqual(await (await resample(wide, 44_100, 16_000, { quality: 'high' })).data())
+    expect(given).not.toEqual(await (await resample(wide, 44_100, 16_000)).data())
   })
 
   it('takes a voice, steps and limits, and refuses what it cannot do by name', async () => {

@@ -122,7 +122,15 @@ it("stage1.py's, and voicebox/preprocess.py's", async () => {
     expect(read(`dailytalk/${path.replace('.wav', '_unit.txt')}`)).toBe(own)
     expect(read(`dailytalk/${path.replace('.wav', '.txt')}`)).toMatch(/^turn \d$/)
   }
-  expect(await printed(units, `--data_path ${at('dailytalk')} ${cache}`)).toMatch(/of which 0 were extracted now$/)
+  // The original's line, word for word, with the model cache in the environment.
+  const again = `${at('dailytalk')}: units of 7 clips, of which 0 were extracted now`
+  process.env.MODEL_CACHE_DIR = at('cache')
+  const verbatim = await printed(units, `--data_path ${at('dailytalk')} --layer 2`)
+  delete process.env.MODEL_CACHE_DIR
+  expect(verbatim).toBe(`${again}\n${at('dailytalk')}: 7 transcripts`)
+  expect(await printed(units, `--data_path ${at('dailytalk')} ${cache} --no-transcripts`)).toBe(again)
+  const lost = runCommand('voxtorch usdm units', units, ['--data_path', at('dailytalk')])
+  await expect(lost).rejects.toThrow(/xlsr2_1b_v2\.pt in --model-cache-dir: say --encoder/)
 
   const lists = `--data_name small --data_path ${at('dailytalk')} --data_split train --output ${at('filelists')} ${cache}`
   expect(await printed(voiceboxPreprocess, lists)).toBe(`${at('filelists/small/train.txt')}: 7 clips`)

@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { setNumThreads, tensor, writeWav } from '../../../lib/index.js'
 import { type Served, serve } from '../../../lib/serve/index.js'
 import { Usdm, UsdmChat, unitFrames } from '../../../lib/systems/usdm/index.js'
@@ -201,18 +201,26 @@ describe.skipIf(!chromium)('the page of a model that speaks, in Chromium', () =>
         await page.until(() => document.querySelectorAll('#voice-clip .clip').length === 1)
         expect(await page.evaluate(() => document.getElementById('voice').hidden)).toBe(true)
         await page.evaluate(() => {
-          for (const [name, value] of Object.entries({ steps: '7', 'top-k': '3' })) {
+          for (const [name, value] of Object.entries({
+            steps: '7',
+            'top-k': '1',
+            'top-p': '0.9',
+            temperature: '0.5',
+          })) {
             const slider = document.getElementById(`slide-${name}`)
             slider.value = value
             slider.oninput()
           }
         })
-        expect((await page.evaluate(look)).values).toEqual(['0', '1', '3', '7'])
+        expect((await page.evaluate(look)).values).toEqual(['0.5', '0.9', '1', '7'])
         if (pictures) await page.screenshot(join(pictures, 'talk-voice.png'), false)
         await page.press('Escape')
         voicebox.calls = []
+        const asked = vi.spyOn(Usdm.prototype, 'stream')
         await talk(page)
         await page.until(() => document.querySelector('.assistant')?.ariaBusy === 'false', PATIENCE / 1000)
+        expect(asked.mock.calls.at(-1)?.[1]).toMatchObject({ sampling: { temperature: 0.5, topP: 0.9, topK: 1 } })
+        asked.mockRestore()
         // 0.6 seconds of voice are 29 units.
         expect(voicebox.calls[0]).toMatchObject({ steps: 7, prompt: unitFrames(29) })
         await page.click('.settings summary')

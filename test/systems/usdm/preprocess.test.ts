@@ -177,6 +177,17 @@ describe('examples', () => {
     expect(previewText(whole, examples[0]!, false)).toBe(
       "<s> Below is a conversation between the user and the agent. Each turn includes the user's speech and its corresponding transcript, along with the agent's response text and the corresponding speech.\n\n### User\n<|unit0|><|unit9999|><|unit0|><|correspond|>⟦i am looking for a pan.\n⟧### Agent\n⟦no problem. what size would you like?<|correspond|><|unit1|><|unit2|>×2⟧\n</s>",
     )
+    const coloured = previewText(whole, examples[0]!, true)
+    // What is learnt is green, and nothing else.
+    const green = coloured
+      .split('\u001b[32m')
+      .slice(1)
+      .map((part) => part.split('\u001b[0m')[0])
+    expect(green).toEqual([
+      'i am looking for a pan.\n',
+      'no problem. what size would you like?<|correspond|><|unit1|><|unit2|>×2',
+    ])
+    expect(coloured.replaceAll('\u001b[32m', '⟦').replaceAll('\u001b[0m', '⟧').split(/[⟦⟧]/)).toHaveLength(5)
     const page = await previewPage(whole, examples[0]!, { title: 'a <title>', clips: [write('a.wav', 'RIFF')] })
     expect(page).toContain('<mark>i am looking for a pan.\n</mark>')
     expect(page).toContain('data:audio/wav;base64,UklGRg==')

@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { ConfigError, DataError, Random } from '../../../lib/index.js'
 import {
   type AlignedWord,
@@ -144,6 +144,18 @@ describe('segments', () => {
       expect(segments.map(({ text }) => text).join(' ')).toBe(many.map(({ text }) => text).join(' '))
       for (const one of segments) expect(one.units.length).toBe(one.text.split(' ').length * 10)
     }
+  })
+
+  it('as published a place is drawn for each word that it might be, else for each boundary', () => {
+    const counted = (options: object) => {
+      // Two numbers make a draw that lies inside.
+      const float = vi.fn(() => 0.5)
+      ustmSegments(many, units, { float }, options)
+      return float.mock.calls.length / 2
+    }
+    // Three segments have two boundaries; each may lie at one of 120 words, or behind the last.
+    expect(counted({})).toBe(2)
+    expect(counted({ compat: 'published' })).toBe(2 * 121)
   })
 
   it('follow the cut normal distribution: mean kN/S, deviation N/2S', () => {

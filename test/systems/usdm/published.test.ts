@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { saveNpy } from '../../../lib/files/index.js'
 import {
   DecoderLM,
+  noGrad,
   readAudio,
   scope,
   setNumThreads,
@@ -18,8 +19,8 @@ import { predict } from '../../../lib/systems/usdm/commands/predict.js'
 import { respond } from '../../../lib/systems/usdm/commands/respond.js'
 import { usdmOfArguments } from '../../../lib/systems/usdm/configuration/apply.js'
 import { readUsdmPredictions, Usdm } from '../../../lib/systems/usdm/index.js'
-import { fixture, fixturePath, relativeError, tensorsOf } from '../../helpers.js'
-import { chirp, scriptedLlm, tinySpeech, tinyTokenizer, tinyUnits } from './tiny-parts.js'
+import { fixture, fixturePath, numbers, relativeError, tensorsOf } from '../../helpers.js'
+import { chirp, scriptedLlm, tinyLlm, tinySpeech, tinyTokenizer, tinyUnits } from './tiny-parts.js'
 
 // The published parts as they are found: small, with random weights, in the layouts and under the names of the original.
 
@@ -90,6 +91,53 @@ it('are read out of the cache that the hub keeps: a language model in shards, a 
   expect(relativeError(theirs.wav!.samples, mine.wav!.samples)).toBeLessThan(1e-5)
   using llm = await DecoderLM.fromPretrained(LLM, { cacheDir: cache })
   expect(llm.config.vocabSize).toBe(301)
+  // The class says that a token sees one more than the window of the configuration, in whatever it is saved to later.
+  expect([usdm.llm, llm].map(({ config }) => [config.slidingWindow, config.windowInclusive])).toEqual([
+    [4096, true],
+    [4096, true],
+  ])
+  expect(whole.llm.config.windowInclusive).toBeUndefined()
+  await llm.save(join(home, 'again'))
+  const config = JSON.parse(readFileSync(join(home, 'again/config.json'), 'utf8'))
+  expect(config).toMatchObject({ architectures: ['MistralForCausalLM'], sliding_window: 4096, window_inclusive: true })
+  const strict = { cacheDir: cache, config: { windowInclusive: false } }
+  using other = await DecoderLM.fromPretrained(LLM, strict)
+  expect(other.config.windowInclusive).toBe(false)
+})
+
+it('see at inference the window that they were trained with, token by token as in one pass', async () => {
+  const tokenizer = whole.tokenizer
+  for (const [architecture, seen] of [
+    ['CustomMistralForCausalLM', 7],
+    ['MistralForCausalLM', 6],
+  ] as const) {
+    const folder = join(home, architecture)
+    using made = tinyLlm(tokenizer.vocabSize, { slidingWindow: 6, numHiddenLayers: 1 })
+    await made.save(folder)
+    changed(folder, (config) => ({ ...config, architectures: [architecture] }))
+    using llm = await DecoderLM.fromPretrained(folder)
+    await noGrad(() =>
+      scope(async () => {
+        const ids = Array.from({ length: 20 }, (_, i) => (i * 37) % tokenizer.vocabSize)
+        const last = async (list: number[]) => {
+          const { logits } = await llm.forward({ inputIds: tensor([list], { dtype: 'int64' }) })
+          return numbers((logits as Tensor).select(0, 0).select(0, list.length - 1)) as number[]
+        }
+        const changedAt = async (back: number) => {
+          const other = ids.map((id, i) => (i === ids.length - back ? (id + 1) % tokenizer.vocabSize : id))
+          return relativeError(await last(other), await last(ids))
+        }
+        expect(await changedAt(seen)).toBeGreaterThan(1e-4)
+        expect(await changedAt(seen + 1)).toBe(0)
+        const { tokens } = await llm.generate({ inputIds: tensor([ids], { dtype: 'int64' }) }, { maxNewTokens: 8, eosTokenId: null }) // biome-ignore format: one line
+        for (const token of tokens[0]?.slice(-8) ?? []) {
+          const logits = await last(ids)
+          expect(token).toBe(logits.indexOf(Math.max(...logits)))
+          ids.push(token)
+        }
+      }),
+    )
+  }
 })
 
 it("answer by the original's command line", async () => {

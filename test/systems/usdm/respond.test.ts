@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import {
-  BigVGAN,
   ConfigError,
   ContinuousBatching,
   DataError,
@@ -31,7 +30,7 @@ import {
   usdmPrompt,
 } from '../../../lib/systems/usdm/index.js'
 import { replyOf, transcriptOf } from '../../../lib/systems/usdm/network/passes.js'
-import { relativeError, settledTensors } from '../../helpers.js'
+import { settledTensors } from '../../helpers.js'
 import { mistral } from './mistral.js'
 import {
   chirp,
@@ -253,6 +252,17 @@ describe('the three passes', () => {
     expect(broken.text).not.toContain('\n')
   })
 
+  it('an empty transcript or reply is an empty line of the template', async () => {
+    const heardNothing = await scripted({ '<|correspond|>': ['\n', '<|unit5|>'] }).respond(QUESTION)
+    // Of this tokenizer the line break ends speech too.
+    expect(heardNothing).toMatchObject({ transcript: '', text: 'ok.', units: [] })
+    const saidNothing = await scripted().respond(QUESTION, { reply: '' })
+    expect(saidNothing).toMatchObject({ transcript: 'hi!', text: '', units: [5, 6, 7, 8, 9, 10, 11, 12] })
+    const prompt = (more: object) => tokenizer.decode(usdmPrompt(tokenizer, { units: [1], ...more }))
+    expect(prompt({ transcript: '' })).toBe(`${prompt({})}\n### Agent\n`)
+    expect(prompt({ transcript: 'hi!', reply: '' })).toBe(`${prompt({ transcript: 'hi!' })}<|correspond|>`)
+  })
+
   it('a reply that never stops ends at its limit, and at the end of the room', async () => {
     const endless: Script = { '<|unit12|>': '<|unit5|>' }
     const limited = await scripted(endless).respond(QUESTION, { maxUnits: 21 })
@@ -262,6 +272,16 @@ describe('the three passes', () => {
     const filled = await scripted(endless, {}, { maxPositionEmbeddings: room }).respond(QUESTION)
     const prompt = usdmPrompt(tokenizer, { units: [1, 2, 3], transcript: 'hi!', reply: 'ok.' })
     expect(filled.units).toHaveLength(room - prompt.length)
+    // The tokenizer says how long a text may be, as both training programs leave it, where the model has room for more.
+    const words = tokenizer.tokenizer
+    const told = words.modelMaxLength
+    words.modelMaxLength = room
+    try {
+      const shorter = await scripted(endless, {}, { maxPositionEmbeddings: 2048 }).respond(QUESTION)
+      expect(shorter.units).toHaveLength(room - prompt.length)
+    } finally {
+      words.modelMaxLength = told
+    }
     const chatter = await scripted({ '!': 'h' }).respond(QUESTION, { maxTextTokens: 9 })
     expect(chatter).toMatchObject({ transcript: 'hi!hi!hi!', finish: { transcript: 'length' } })
     const full = scripted({}, {}, { maxPositionEmbeddings: 200 }).respond(QUESTION)
@@ -319,6 +339,39 @@ describe('speech', () => {
     voicebox.calls = []
     await usdm.respond(QUESTION, { reference: voice })
     expect(voicebox.calls[0]?.units).toEqual(call?.units)
+  })
+
+  it('takes solver, steps and guidance, whole and in pieces, and else those of the original', async () => {
+    const { usdm, voicebox } = speaking()
+    const chosen = { steps: 3, solver: 'euler', guidance: 0.5 } as const
+    await usdm.respond(QUESTION, chosen)
+    await eventsOf(usdm.stream(QUESTION, { ...chosen, firstUnits: 4, chunkUnits: 2 }))
+    expect(voicebox.calls).toHaveLength(4)
+    for (const call of voicebox.calls) expect(call).toMatchObject(chosen)
+    const real = tinySpeech().voicebox
+    const mels: number[][] = []
+    class Listener extends TinyVocoder {
+      override forward(inputs: { mel: Tensor }) {
+        mels.push(inputs.mel.flatten().toArray() as number[])
+        return super.forward(inputs)
+      }
+    }
+    const whole = scripted({}, { voicebox: real, vocoder: new Listener() })
+    const batches: number[] = []
+    const forward = real.forward.bind(real)
+    real.forward = (inputs) => {
+      batches.push(inputs.units.size(0))
+      return forward(inputs)
+    }
+    await whole.respond(QUESTION, { seed: 3 })
+    // 25 steps of Heun's method, of which the last is one of Euler; beside the reply stands one without units.
+    expect(batches).toEqual(new Array(49).fill(2))
+    await whole.respond(QUESTION, { seed: 3, steps: 50, solver: 'heun', guidance: 1 })
+    expect(mels[1]).toEqual(mels[0])
+    for (const change of [{ steps: 48 }, { solver: 'euler' as const }, { guidance: 1.1 }]) {
+      await whole.respond(QUESTION, { seed: 3, ...change })
+      expect(mels.at(-1)).not.toEqual(mels[0])
+    }
   })
 
   it('comes in pieces while units are still written, each with what was said before as its prompt', async () => {
@@ -407,6 +460,19 @@ describe('a signal', () => {
     const second = await abortAt((event, stop) => event.type === 'text' && stop())
     expect(second.filter(({ type }) => type === 'text')).toHaveLength(1)
     await abortAt((event, stop) => event.type === 'question' && stop())
+    // Between two units, where nobody speaks them.
+    const third = new AbortController()
+    const told: number[] = []
+    const write = async () => {
+      const options = { maxUnits: 500, audio: false, signal: third.signal }
+      for await (const event of usdm.stream(QUESTION, options)) {
+        if (event.type !== 'speech') continue
+        told.push(...event.units)
+        if (told.length === 3) third.abort(new Error('enough'))
+      }
+    }
+    await expect(write()).rejects.toThrow('enough')
+    expect(told).toEqual([5, 6, 7])
     // In the middle of a piece of speech.
     const controller = new AbortController()
     let steps = 0
@@ -519,6 +585,20 @@ describe('bad input', () => {
         const refused = { name: 'DataError', message: expect.stringMatching(new RegExp(long)) }
         await expect(ask().then(() => 'heard')).rejects.toMatchObject(refused)
       }
+      // Nor is an hour a voice, which every evaluation of the Voicebox would read.
+      for (const ask of [() => usdm.respond({ units: [1] }, { reference: hour }), () => usdm.voice(hour)]) {
+        const refused = { name: 'DataError', message: expect.stringMatching(/voice is wanted lasts more than 60 s/) }
+        await expect(ask().then(() => 'heard')).rejects.toMatchObject(refused)
+      }
+      const second = { samples: chirp(1.01), sampleRate: 16_000 }
+      await expect(usdm.voice(second, { maxSeconds: 1 })).rejects.toThrow(/more than 1 s.*set maxSeconds/)
+      await expect(usdm.voice(second, { maxSeconds: -1 })).rejects.toThrow(/maxSeconds/)
+      expect(passes).not.toHaveBeenCalled()
+      const voice = await usdm.voice(second, { maxSeconds: 2 })
+      expect(voice.frames.length).toBeGreaterThan(80)
+      expect(passes).toHaveBeenCalledTimes(1)
+      passes.mockClear()
+      voice.dispose()
       expect(await settledTensors()).toBe(before)
       // A history takes of the room.
       const history = [{ user: { text: 'hi!', units: [1] }, agent: { text: 'ok.', units: new Int32Array(most - 300) } }]
@@ -598,123 +678,4 @@ describe('bad input', () => {
     const plain = await Tokenizer.fromPretrained(join(folder, 'text'))
     expect(() => new Usdm({ llm, tokenizer: plain as never, units })).toThrow(/a UsdmTokenizer/)
   })
-})
-
-it('UnitVoicebox and BigVGAN: whole, in pieces without a step at their seams, in a voice', async () => {
-  const usdm = scripted({ '<|unit12|>': '<|unit5|>' }, tinySpeech())
-  const options = { maxUnits: 60, steps: 3, seed: 7 }
-  const whole = await usdm.respond(QUESTION, { ...options, reference: chirp(0.5) })
-  expect(whole.wav?.samples).toHaveLength(256 * unitFrames(60))
-  expect(await usdm.respond(QUESTION, { ...options, reference: chirp(0.5) })).toEqual(whole)
-  expect((await usdm.respond(QUESTION, options)).wav).not.toEqual(whole.wav)
-  const before = await settledTensors()
-  const pieces: Float32Array[] = []
-  for await (const event of usdm.stream(QUESTION, { ...options, firstUnits: 20, chunkUnits: 15 })) {
-    if (event.type === 'speech' && event.samples) pieces.push(event.samples)
-  }
-  expect(await settledTensors()).toBe(before)
-  const samples = pieces.flatMap((piece) => [...piece])
-  expect(samples).toHaveLength(256 * unitFrames(60))
-  // Where the vocoder's pieces meet, and within a frame of where the Voicebox's do.
-  const ends = pieces.map((_, i) => pieces.slice(0, i + 1).reduce((sum, { length }) => sum + length, 0))
-  const seams = [20, 35, 50].map((count) => 256 * unitFrames(count))
-  const isSeam = (at: number) => ends.includes(at) || seams.some((seam) => Math.abs(at - seam) <= 256)
-  expect(largestStep(samples, isSeam)).toBeLessThan(3 * largestStep(samples, (at) => !isSeam(at)))
-}, 300_000)
-
-/** Between a sample and the one before it, of those samples that are asked for. */
-const largestStep = (samples: ArrayLike<number>, at: (sample: number) => boolean): number => {
-  let most = 0
-  for (let i = 1; i < samples.length; i++) if (at(i)) most = Math.max(most, Math.abs(samples[i]! - samples[i - 1]!))
-  return most
-}
-
-/** Glides from where its prompt ends to the level of each unit, so that what comes next depends on what was said last. */
-class GlidingVoicebox extends TinyVoicebox {
-  forgets = false
-
-  override async generate({ units, prompt }: Parameters<TinyVoicebox['generate']>[0]): Promise<Tensor> {
-    const ids = (units.toArray() as bigint[][])[0]!.map(Number)
-    const known = prompt?.size(2) ?? 0
-    this.calls.push({ prompt: known, frames: ids.length, steps: undefined, seed: undefined, units: ids })
-    return scope(() => {
-      const levels = prompt ? (prompt.select(0, 0).select(0, 0).toArray() as number[]) : []
-      for (const unit of ids.slice(known)) {
-        const last = levels.length === 0 || (this.forgets && levels.length === known) ? 1 : levels.at(-1)!
-        levels.push(last + 0.05 * ((unit % 2) - 0.5 - last))
-      }
-      return tensor(levels).expand([1, 80, levels.length]).clone()
-    })
-  }
-}
-
-/** Samples that stay as high as a frame's first band is. */
-class StairVocoder extends TinyVocoder {
-  override async forward({ mel }: { mel: Tensor }): Promise<{ waveform: Tensor }> {
-    return { waveform: scope(() => mel.select(0, 0).select(0, 0).add(5.5).div(4).repeatInterleave(256).unsqueeze(0)) }
-  }
-  override async *stream(mel: AsyncIterable<Tensor>): AsyncGenerator<Tensor, void, undefined> {
-    for await (const piece of mel) yield (await this.forward({ mel: piece.unsqueeze(0) })).waveform.select(0, 0)
-  }
-}
-
-it('each piece goes on from the last of three seconds before it, behind the voice; one that did not would be heard', async () => {
-  const voicebox = new GlidingVoicebox()
-  const usdm = scripted({ '<|unit12|>': '<|unit5|>' }, { voicebox, vocoder: new StairVocoder() })
-  using reference = await usdm.voice(chirp(0.5))
-  const options = { maxUnits: 400, reference }
-  const whole = await usdm.respond(QUESTION, options)
-  const streamed = async () => {
-    voicebox.calls = []
-    const samples: number[] = []
-    for await (const event of usdm.stream(QUESTION, { ...options, firstUnits: 20, chunkUnits: 60 })) {
-      if (event.type === 'speech' && event.samples) samples.push(...event.samples)
-    }
-    return samples
-  }
-  const samples = await streamed()
-  const begins = [0, 20, 80, 140, 200, 260, 320, 380].map((count) => unitFrames(count))
-  const voice = reference.frames.length
-  const context = Math.round((3 * 22_050) / 256)
-  expect(voicebox.calls.map(({ prompt }) => prompt)).toEqual(begins.map((made) => voice + Math.min(made, context)))
-  const frames = [...frameUnits(whole.units)]
-  for (const [i, { units: said }] of voicebox.calls.entries()) {
-    const made = begins[i] as number
-    const own = frames.slice(Math.max(0, made - context), begins[i + 1] ?? frames.length)
-    expect(said).toEqual([...reference.frames, ...own])
-  }
-  // What depends on no more than it is given is that of the whole.
-  expect(samples).toHaveLength(256 * frames.length)
-  expect(relativeError(Float32Array.from(samples), whole.wav!.samples)).toBeLessThan(1e-6)
-  const seams = new Set(begins.map((made) => 256 * made))
-  const [at, elsewhere] = [(sample: number) => seams.has(sample), (sample: number) => !seams.has(sample)]
-  expect(largestStep(samples, elsewhere)).toBeGreaterThan(1e-3)
-  expect(largestStep(samples, at)).toBeLessThanOrEqual(3 * largestStep(samples, elsewhere))
-  voicebox.forgets = true
-  const broken = await streamed()
-  expect(largestStep(broken, at)).toBeGreaterThan(3 * largestStep(broken, elsewhere))
-}, 300_000)
-
-it('sound begins with the first piece of 50 units, though a BigVGAN as published looks 40 frames ahead', async () => {
-  const config = { numMels: 80, upsampleInitialChannel: 64 }
-  const published = BigVGAN.fromConfig({ ...BigVGAN.fromConfig('bigvgan_22khz_80band', { device: 'meta' }).config, ...config }, { seed: 2 }) // biome-ignore format: one line
-  expect(published.receptiveFrames).toBe(40)
-  const voicebox = new TinyVoicebox()
-  const usdm = scripted({ '<|unit12|>': '<|unit5|>' }, { voicebox, vocoder: published.eval() })
-  const first = async (options: object) => {
-    let [written, rendered] = [0, 0]
-    voicebox.calls = []
-    for await (const event of usdm.stream(QUESTION, { maxUnits: 300, steps: 1, ...options })) {
-      if (event.type !== 'speech') continue
-      written += event.units.length
-      rendered = voicebox.calls.reduce((sum, { frames }) => sum + frames, 0)
-      if (event.samples) break
-    }
-    return { written, rendered }
-  }
-  // Of 300 units, and of the 516 frames that are rendered at once without a stream.
-  expect(await first({})).toEqual({ written: 50, rendered: 86 })
-  expect(await first({ firstUnits: 42 })).toEqual({ written: 42, rendered: 72 })
-  // Fewer wait for the next piece.
-  expect((await first({ firstUnits: 41 })).written).toBe(141)
 })

@@ -64,14 +64,26 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
     const changed = {
       ...given,
       parts: { whisper: fixturePath('models/whisper-tiny'), llm },
-      speech: { ...given.speech, speed: 450, vocabulary: 20, phrases: 4, train: 6, valid: 2, test: 3, byHeart: 2 },
+      speech: {
+        ...given.speech,
+        speed: 450,
+        vocabulary: 20,
+        phrases: 4,
+        drawn: 3,
+        train: 6,
+        valid: 2,
+        test: 3,
+        byHeart: 2,
+      },
       voices: { ...given.voices, seconds: [0.5, 2], train: 4, test: 2 },
       units: { ...given.units, layer: 1, windowSeconds: 0.2, clusters: 6, clips: 3, epochs: 2 },
-      lora: { ...given.lora, r: 2, loraDropout: 0.1 },
       pretraining: {
-        rounds: { word: 1, phrase: 1, turn: 1 },
-        rowTokens: 60,
-        recipe: { ...given.pretraining.recipe, logSteps: 1, saveSteps: 2 },
+        rounds: { text: 1, units: 2 },
+        recipe: { ...given.pretraining.recipe, batchSize: 5, logSteps: 1, saveSteps: 2 },
+      },
+      rehearsal: {
+        dialogs: 5,
+        recipe: { ...given.rehearsal.recipe, batchSize: 1, logSteps: 1, saveSteps: 2 },
       },
       main: { ...given.main, epochs: 4, batchSize: 2, logSteps: 1, evalSteps: 4, saveSteps: 2 },
       byHeart: { ...given.byHeart, epochs: 2, batchSize: 1, logSteps: 1, saveSteps: 2 },
@@ -92,7 +104,13 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
     expect(await first.exit, first.errors()).toEqual({ code: 0, signal: null })
     // espeak-ng draws its breath by lot: what it spoke once is the data.
     cpSync(join(whole, 'clips'), join(killed, 'clips'), { recursive: true })
-    for (const name of ['pretraining, step 3:', 'main, step 7:', 'by heart, step 3:', 'voicebox, step 3:']) {
+    for (const name of [
+      'pretraining, step 3:',
+      'rehearsal, step 3:',
+      'main, step 7:',
+      'by heart, step 3:',
+      'voicebox, step 3:',
+    ]) {
       const line = new RegExp(`^${name}`)
       const child = run(killed)
       expect(await child.line(line), child.errors()).toBeDefined()
@@ -105,7 +123,7 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
     expect(last.lines.filter((line) => /^main, step/.test(line))).toEqual([])
     const figures = (out: string) => JSON.parse(read(out, 'small.json').toString())
     expect(figures(killed)).toEqual(figures(whole))
-    const files = ['train.txt', 'kmeans.npy', 'usdm/llm/model.safetensors', 'voicebox/model/model.safetensors', 'by-heart/model/adapter_model.safetensors'] // biome-ignore format: one line
+    const files = ['train.txt', 'kmeans.npy', 'usdm/llm/model.safetensors', 'voicebox/model/model.safetensors', 'by-heart/model/model.safetensors'] // biome-ignore format: one line
     for (const file of files) {
       expect(read(killed, file).equals(read(whole, file)), `${file} is the same, byte for byte`).toBe(true)
     }
@@ -114,7 +132,7 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
   it('tells of pairs, passes, losses and scores, and shows them on a page', () => {
     const { pairs, byHeart, listening, scores, mel, steps, hours } = JSON.parse(read(whole, 'small.json').toString())
     expect(pairs).toEqual({ train: 6, valid: 2, test: 3, 'by-heart': 2 })
-    expect(steps).toEqual({ pretraining: expect.any(Number), main: 12, byHeart: 4, voicebox: 4 })
+    expect(steps).toEqual({ pretraining: expect.any(Number), rehearsal: 5, main: 12, byHeart: 4, voicebox: 4 })
     expect(byHeart.dialogs).toBe(2)
     expect(listening.samples).toBe(3)
     for (const loss of [listening.transcript, listening.transcriptOfOthers, listening.units, mel.units, mel.shuffled]) {
@@ -124,12 +142,12 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
     expect(hours.synthetic).toBeGreaterThan(0)
     const page = read(whole, 'report.html').toString()
     expect(page.match(/data:audio\/wav;base64,UklGR/g)!.length).toBeGreaterThanOrEqual(6)
-    expect(page.match(/<polyline/g)).toHaveLength(8)
+    expect(page.match(/<polyline/g)).toHaveLength(10)
     expect(page).toContain('<strong>What is synthetic:</strong>')
     expect(page).not.toMatch(/https?:\/\//)
   })
 
-  it('learns words, phrases of longer turns, and short turns first', async () => {
+  it('learns words, phrases of longer turns, others that nobody says, and short turns first', async () => {
     const phrases: { kind: string; text: string }[] = []
     for await (const phrase of vt.readJsonl(join(whole, 'phrases.jsonl'))) phrases.push(phrase as (typeof phrases)[0])
     const of = (kind: string) => phrases.filter((one) => one.kind === kind).map(({ text }) => text)
@@ -137,6 +155,11 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
     expect(of('phrase').length).toBeGreaterThan(0)
     for (const text of of('phrase')) {
       expect('how are you there good day').toContain(text.replace(/ [a-d]$/, ''))
+      expect(text.split(' ').every((word) => of('word').includes(word))).toBe(true)
+    }
+    expect(of('drawn')).toHaveLength(3)
+    for (const text of of('drawn')) {
+      expect(text.split(' ').length).toBeOneOf([2, 3, 4, 5])
       expect(text.split(' ').every((word) => of('word').includes(word))).toBe(true)
     }
     expect(of('turn')).toContain('good day a.')

@@ -94,16 +94,32 @@ export class TinyVoicebox extends Module implements UsdmVoicebox {
   readonly config = { nTokens: UNITS, nFeats: 80 }
   readonly bands = new Linear(UNITS, 80)
   /** Frames of prompt, and all frames, of each call. */
-  calls: { prompt: number; frames: number; steps: number | undefined; seed: unknown; units: number[] }[] = []
+  calls: {
+    prompt: number
+    frames: number
+    steps: number | undefined
+    solver: 'euler' | 'heun' | undefined
+    guidance: number | undefined
+    seed: unknown
+    units: number[]
+  }[] = []
   /** Before each piece, in milliseconds. */
   pause = 0
   /** Called at each evaluation. */
   onStep: (step: number) => void = () => {}
 
-  async generate({ units, prompt, steps, seed, signal }: Parameters<UsdmVoicebox['generate']>[0]): Promise<Tensor> {
+  async generate({
+    units,
+    prompt,
+    steps,
+    solver,
+    guidance,
+    seed,
+    signal,
+  }: Parameters<UsdmVoicebox['generate']>[0]): Promise<Tensor> {
     const known = prompt?.size(2) ?? 0
     const ids = (units.toArray() as bigint[][])[0]?.map(Number) ?? []
-    this.calls.push({ prompt: known, frames: units.size(1), steps, seed, units: ids })
+    this.calls.push({ prompt: known, frames: units.size(1), steps, solver, guidance, seed, units: ids })
     if (this.pause > 0) await new Promise((resolve) => setTimeout(resolve, this.pause))
     for (let step = 0; step < (steps ?? 4); step++) {
       this.onStep(step)

@@ -123,6 +123,29 @@ it('prepare packs, and pretrain trains on what it wrote', async () => {
   ])
   await expect(runCommand('voxtorch usdm prepare', prepare, [])).rejects.toThrow(/Say where the TextGrids are/)
 
+  for (const [name, flags, inclusive] of [
+    ['published', '--compat published', true],
+    ['strict', '', undefined],
+    ['chosen', '--window-inclusive', true],
+  ] as const) {
+    const line =
+      `--data ${at('packed')} --output ${at(`pt-${name}`)} --model ${at('base')} --tokenizer ${at('cache')} --dtype float32
+      --max-steps 1 ${flags}`
+        .trim()
+        .split(/\s+/)
+    await said(() => runCommand('voxtorch usdm pretrain', pretrain, line))
+    using model = await DecoderLM.fromPretrained(at(`pt-${name}/model`))
+    expect([model.config.slidingWindow, model.config.windowInclusive], name).toEqual([8, inclusive])
+    const sft = `--data ${at('train.txt')} --output ${at(`sft-${name}`)} --model ${at('base')} --tokenizer ${at('cache')} --dtype float32
+      --max-steps 1 ${flags}`.trim().split(/\s+/) // biome-ignore format: one line
+    await said(() => runCommand('voxtorch usdm finetune', finetune, sft))
+    using tuned = await DecoderLM.fromPretrained(at(`sft-${name}/model`))
+    expect(tuned.config.windowInclusive, name).toBe(inclusive)
+  }
+  const both2 = `--data ${at('packed')} --output ${at('x')} --model ${at('base')} --tokenizer ${at('cache')} --compat published --no-window-inclusive`
+  const neither = runCommand('voxtorch usdm pretrain', pretrain, both2.split(' '))
+  await expect(neither).rejects.toThrow(/compat 'published' is of a window that holds 8 tokens and one more/)
+
   const words2 =
     `--data_path ${at('ustm')} --valid ${at('packed')} --output_dir ${at('pt')} --model_name_or_path ${at('base')}
     --model_cache_dir ${at('cache')} --train_batch_size 1 --data_path_cache x --window-inclusive --dtype float32

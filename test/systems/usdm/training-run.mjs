@@ -1,5 +1,5 @@
 // A small training of USDM that the tests kill, or run in two processes: `node training-run.mjs KIND TOKENIZER OUTPUT`. KIND is
-// whole, lora, ustm, ranks or ustm-ranks. Prints "step N" after each step. There is dropout in the attention, so that generators count.
+// whole, lora, ustm, ranks, lora-ranks or ustm-ranks. Prints "step N" after each step. There is dropout in the attention, so that generators count.
 import * as vt from 'voxtorch'
 import * as usdm from 'voxtorch/usdm'
 
@@ -41,6 +41,12 @@ const results = kind.startsWith('ustm')
       // Two sequences in a row.
       train: train.slice(0, 10).flatMap(({ inputIds }, i) => [[...inputIds, ...train[10 + i].inputIds], inputIds]),
     })
-  : await usdm.finetuneUsdm({ ...shared, recipe, train, valid, ...(kind === 'lora' && { lora: true }) })
+  : await usdm.finetuneUsdm({
+      ...shared,
+      recipe,
+      train,
+      valid,
+      ...(kind.startsWith('lora') && { lora: ranks ? { loraDropout: 0 } : true }),
+    })
 if (vt.isMainProcess()) console.log(`done ${JSON.stringify(results)}`)
 if (ranks && vt.worldSize() > 1) await vt.destroyProcessGroup()

@@ -2,7 +2,15 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { DecoderLM, loadSafetensors, PeftModel, scope, type Tensor, tensor } from '../../../lib/index.js'
+import {
+  cosineScheduleWithWarmup,
+  DecoderLM,
+  loadSafetensors,
+  PeftModel,
+  scope,
+  type Tensor,
+  tensor,
+} from '../../../lib/index.js'
 import {
   type FinetuneUsdmOptions,
   finetuneUsdm,
@@ -80,6 +88,22 @@ describe('finetuneUsdm', () => {
         expectClose((model.stateDict()[name] as Tensor).float(), wanted, 1e-5, name)
       }
     })
+  })
+
+  it('of a whole model in bfloat16 comes near to float32', async () => {
+    const run = async (dtype: 'bfloat16' | 'float32') => {
+      const outputDir = join(home, `whole-${dtype}`)
+      const model = tinyNetwork(tokenizer).to({ dtype })
+      const recipe = { batchSize: 4, accumulation: 1, epochs: 3, learningRate: 1e-2, logSteps: 1 }
+      await finetuneUsdm({ model, tokenizer, train: tinyDialogs(tokenizer, 12), outputDir, recipe, args: quiet })
+      expect(model.parameters().every((one) => one.dtype === dtype)).toBe(true)
+      return logs(outputDir).flatMap(({ loss }) => (loss === undefined ? [] : [loss]))
+    }
+    const [half, single] = [await run('bfloat16'), await run('float32')]
+    expect(half).toHaveLength(9)
+    for (const [i, loss] of half.entries()) expect(Math.abs(loss / (single[i] as number) - 1)).toBeLessThan(0.1)
+    expect(half.at(-1)).toBeLessThan(half[0] as number)
+    expect(half).not.toEqual(single)
   })
 
   it('packed gives what padded rows give', async () => {
@@ -275,6 +299,12 @@ describe('finetuneUsdm', () => {
   })
 })
 
+it('the schedule of 100 steps, of which 3 warm up, has the factors that were published', () => {
+  const factor = cosineScheduleWithWarmup({ numWarmupSteps: 3, numTrainingSteps: 100 })
+  const factors = [0, 1, 2, 3, 50, 99].map((step) => factor(step).toFixed(6))
+  expect(factors).toEqual(['0.000000', '0.333333', '0.666667', '1.000000', '0.524281', '0.000262'])
+})
+
 describe('pretrainUsdm', () => {
   const rows = (): number[][] => {
     const { ids } = tokenizer
@@ -348,6 +378,15 @@ describe('pretrainUsdm', () => {
       expect(results.samples).toEqual({ train: 3, valid: 3, test: 0 })
       expect(results.valid?.loss).toBeGreaterThan(0)
     })
+  })
+
+  it("as published wants the published window, of the model's configuration", async () => {
+    const rows = { train: [[1, 2, 3]], outputDir: join(home, 'window'), compat: 'published' as const }
+    using strict = tinyNetwork(tokenizer, { modelType: 'mistral', slidingWindow: 4 })
+    const refused = { name: 'ConfigError', message: expect.stringMatching(/windowInclusive: true/) }
+    await expect(pretrainUsdm({ ...rows, model: strict, tokenizer })).rejects.toMatchObject(refused)
+    const dialogs = { ...rows, train: tinyDialogs(tokenizer, 2) }
+    await expect(finetuneUsdm({ ...dialogs, model: strict, tokenizer })).rejects.toMatchObject(refused)
   })
 
   it('takes rows in their order, and refuses what is none', async () => {

@@ -287,11 +287,12 @@ describe('training', () => {
     }
   })
 
-  it('runs in bfloat16, near to float32', async () => {
-    const options = given('bf16', { maxSteps: 20 })
-    await trainUnitVoicebox({ ...options, recipe: { ...options.recipe, precision: 'bf16' } })
-    await trainUnitVoicebox(given('float32', { maxSteps: 20 }))
-    const [half, single] = [losses('bf16'), losses('float32')]
+  it.each(['bf16', 'fp16'] as const)('runs in %s, near to float32', async (precision) => {
+    const options = given(precision, { maxSteps: 20 })
+    await trainUnitVoicebox({ ...options, recipe: { ...options.recipe, precision } })
+    await trainUnitVoicebox(given(`float32 ${precision}`, { maxSteps: 20 }))
+    const [half, single] = [losses(precision), losses(`float32 ${precision}`)]
+    expect(half).toHaveLength(2)
     half.forEach((loss, i) => void expect(Math.abs(loss / (single[i] as number) - 1)).toBeLessThan(0.1))
     expect(half).not.toEqual(single)
   })
@@ -412,6 +413,26 @@ describe("the original's configuration", () => {
     expect(said.slice(0, 2)).toEqual([expect.stringMatching(/^-mc has no effect/), expect.stringMatching(/^--data_cache_dir has no effect/)]) // biome-ignore format: one line
     expect(said.at(-1)).toMatch(/^2 steps, mean loss .*, of validation \d/)
     expect((await UnitVoicebox.fromPretrained(join(folder, 'command/model'))).config.nTokens).toBe(10)
+    said.length = 0
+    const others = [
+      '--config',
+      config,
+      '--log_dir',
+      join(folder, 'spelt'),
+      '--model_cache_dir',
+      'cache',
+      '-dc',
+      'cache',
+    ]
+    const again = [vi.spyOn(console, 'log'), vi.spyOn(console, 'error')].map((spy) => spy.mockImplementation((line: string) => void said.push(line))) // biome-ignore format: one line
+    try {
+      expect(await runCommand('voxtorch usdm voicebox-train', voiceboxTrain, [...others, '--audio-root', folder, '--max-steps', '1', '--save-steps', '1'])).toBe(0) // biome-ignore format: one line
+    } finally {
+      for (const spy of again) spy.mockRestore()
+    }
+    expect(said.slice(0, 2)).toEqual([expect.stringMatching(/^--model_cache_dir has no effect/), expect.stringMatching(/^-dc has no effect/)]) // biome-ignore format: one line
+    expect(said.at(-1)).toMatch(/^1 steps, mean loss .*spelt\/model/)
+    expect((await UnitVoicebox.fromPretrained(join(folder, 'spelt/model'))).config.nTokens).toBe(10)
     await expect(runCommand('voxtorch usdm voicebox-train', voiceboxTrain, [])).rejects.toThrow(/--train FILE/)
   })
 })

@@ -11,6 +11,7 @@ import {
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../generation/batching.js'
 import { Conversations, requireConversation, requireParts } from '../../../kit/chat.js'
+import { UNIT_RESAMPLING } from '../../../models/units/encoder.js'
 import type { ChatAnswerOptions, ChatDelta, ChatModel, ChatPart, ChatTurn } from '../../../serve/chat-model.js'
 import { type UsdmTurn, usdmPrompt } from '../data/prompt.js'
 import { UsdmCache } from '../network/cache.js'
@@ -63,6 +64,7 @@ export class UsdmChat implements ChatModel {
   readonly name: string
   readonly inputModalities = ['audio'] as const
   readonly outputModalities: readonly ('text' | 'audio')[]
+  readonly clipQuality = UNIT_RESAMPLING
   readonly audioRate: number
   /** Replies at once. */
   readonly concurrent: number

@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
@@ -23,8 +24,10 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
     transcripts: {
       kind: 'flag',
       help: 'writes <name>.txt of each <name>.normalized.txt too, for an aligner, as stage 1 of the original does',
+      preset: 'where there are such files',
     },
-    ...{ modelCacheDir, encoder, kmeans, layer, batchSeconds, windowSeconds, overlapSeconds, device, progress },
+    modelCacheDir: { ...modelCacheDir, preset: 'MODEL_CACHE_DIR, where that is set' },
+    ...{ encoder, kmeans, layer, batchSeconds, windowSeconds, overlapSeconds, device, progress },
     fit: { kind: 'whole', help: 'how many centroids to find', value: 'n' },
     maxFrames: { kind: 'whole', help: 'with --fit: frames that are kept, drawn evenly', preset: 200000 },
     seed: { kind: 'whole', help: 'with --fit: of what is drawn', preset: 0 },
@@ -78,10 +81,14 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
       const among = `${cut.different} of ${cut.compared} units that two windows gave differ`
       console.log(`${cut.clips} clips were heard in windows, so that some of their units are others: ${among}`)
     }
-    if (given.transcripts) {
+    const { transcripts = hasTexts(data) } = given
+    if (transcripts) {
       const { writeUstmTranscripts } = await import('../pretraining/transcripts.js')
       console.log(`${output}: ${await writeUstmTranscripts(data, output)} transcripts`)
     }
     return 0
   },
 })
+
+const hasTexts = (folder: string): boolean =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' }).some((path) => path.endsWith('.normalized.txt'))

@@ -67,11 +67,16 @@ function hearingOf(options: Pick<UsdmArguments, 'modelCacheDir' | 'encoder' | 'k
   }
 }
 
-/** The extractor that a command line names. @throws ConfigError where encoder or centroids are not there */
+/** The extractor that a command line, or MODEL_CACHE_DIR in the environment, names. @throws ConfigError where encoder or centroids are not there */
 export async function unitExtractorOfArguments(options: UsdmArguments): Promise<UnitExtractor> {
   const { layer = 35, device, windowSeconds, overlapSeconds } = options
+  const { modelCacheDir = process.env.MODEL_CACHE_DIR || undefined } = options
   return UnitExtractor.fromPretrained({
-    ...{ ...hearingOf(options), layer, ...defined({ windowSeconds, overlapSeconds }) },
+    ...{
+      ...hearingOf({ ...options, ...defined({ modelCacheDir }) }),
+      layer,
+      ...defined({ windowSeconds, overlapSeconds }),
+    },
     ...(device !== undefined && { device: device as Device }),
   })
 }

@@ -1,9 +1,10 @@
-import { type AudioClip, openClip, SPEECH_RATE } from '../../../audio/clip.js'
+import { type AudioClip, openClip } from '../../../audio/clip.js'
 import {
   abortable,
   defined,
   isArrayLike,
   misuse,
+  requireNumber,
   requireOptions,
   requireSignal,
   requireWhole,
@@ -19,6 +20,7 @@ import {
   checkParts,
   checkRespond,
   PIECES,
+  REFERENCE_SECONDS,
   RESPOND,
   STREAM,
   type UsdmEvent,
@@ -27,6 +29,7 @@ import {
   type UsdmReply,
   type UsdmRespondOptions,
   type UsdmStreamOptions,
+  type UsdmVoiceOptions,
 } from './options.js'
 import { mostUnits, pronounced, replied, transcribed, type UsdmFinish, type Writing } from './passes.js'
 import { Residence } from './residence.js'
@@ -141,21 +144,29 @@ export class Usdm {
   /**
    * A voice for several replies, of a clip: what `reference` takes. A few seconds of one speaker; longer ones make each reply
    * slower.
-   * @throws ConfigError without a Voicebox; DataError as `respond`
+   * @throws ConfigError without a Voicebox; DataError as `respond`, and for a clip of more than `maxSeconds`, before it is heard
    */
-  async voice(clip: AudioClip, options: { signal?: AbortSignal } = {}): Promise<UsdmVoice> {
+  async voice(clip: AudioClip, options: UsdmVoiceOptions = {}): Promise<UsdmVoice> {
     const where = 'Usdm.voice'
-    requireOptions(where, options, ['signal'])
-    requireSignal(where, options.signal)
+    requireOptions(where, options, ['maxSeconds', 'signal'])
+    const { maxSeconds = REFERENCE_SECONDS, signal } = options
+    requireNumber(where, 'maxSeconds', maxSeconds, { least: 0 })
+    requireSignal(where, signal)
     const { voicebox } = this
     if (!voicebox) throw new ConfigError(`${where}: there is no Voicebox`, { argument: 'voicebox' })
     return scope(async () => {
       const place = { where, argument: 'reference' }
-      const given = await openClip(place, clip, { sampleRate: null, ...defined({ signal: options.signal }) })
-      // Samples alone are those of speech.
-      const sampleRate = given.sampleRate ?? SPEECH_RATE
-      const heard = { samples: given.samples, sampleRate }
-      const units = await this.#heard(heard, options.signal)
+      // Samples alone are those of speech. A little more than allowed tells that there is more.
+      const limits = { sampleRate: null, maxSeconds: maxSeconds + 0.1, ...defined({ signal }) }
+      const { samples: given, sampleRate } = await openClip(place, clip, limits)
+      if (given.size(0) > maxSeconds * sampleRate) {
+        throw new DataError(
+          `${where}: the clip whose voice is wanted lasts more than ${maxSeconds} s; take a part of it, or set maxSeconds of Usdm.voice`,
+          { ...(typeof clip === 'string' && { file: clip }), maxSeconds },
+        )
+      }
+      const heard = { samples: given, sampleRate }
+      const units = await this.#heard(heard, signal)
       const { samples } = await openClip(place, heard, { sampleRate: this.sampleRate })
       using _room = this.#rooms.speaking.enter()
       return await voiceOf(voicebox, samples, units)

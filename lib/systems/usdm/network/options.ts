@@ -43,7 +43,10 @@ export type UsdmQuestion = AudioClip | { units: ArrayLike<number> }
 export interface UsdmRespondOptions extends UsdmSpeaking {
   /** Turns before this one. Default none. */
   history?: readonly UsdmTurn[]
-  /** A clip whose voice the reply is spoken in, or what `voice` made of one. Default: the Voicebox's own, another each time. */
+  /**
+   * A clip whose voice the reply is spoken in, of a minute at most, or what `voice` made of one. Default: the Voicebox's own, another
+   * each time.
+   */
   reference?: AudioClip | UsdmVoice
   /** What was said, where it is known. Default: the first pass writes it. */
   transcript?: string
@@ -74,6 +77,15 @@ export interface UsdmRespondOptions extends UsdmSpeaking {
  * 42 units make no sound yet.
  */
 export const PIECES = { firstUnits: 50, chunkUnits: 100 } as const
+
+/** Of a clip whose voice is taken: each reply is made behind all of it. */
+export const REFERENCE_SECONDS = 60
+
+export interface UsdmVoiceOptions {
+  /** A longer clip is refused before it is heard. Default 60. */
+  maxSeconds?: number
+  signal?: AbortSignal
+}
 
 export interface UsdmStreamOptions extends UsdmRespondOptions {
   /** Units of the first piece of speech. Default 50, a second; with a BigVGAN of the published size at least 42 are wanted for sound. */

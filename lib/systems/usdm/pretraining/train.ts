@@ -30,8 +30,9 @@ export interface PretrainUsdmOptions extends UsdmTrainingOptions {
   /** Changes to {@link USTM_RECIPE}. */
   recipe?: Partial<UsdmRecipe>
   /**
-   * 'published': of two sequences in a row the end of the first is asked for the beginning of the second, and the batches of a
-   * step count alike. By default no sequence is asked for anything of another, and all tokens of a step count alike.
+   * 'published': of two sequences in a row the end of the first is asked for the beginning of the second, the batches of a step
+   * count alike, and a sliding window is `windowInclusive`, or refused. By default no sequence is asked for anything of another,
+   * and all tokens of a step count alike.
    */
   compat?: 'published'
 }
@@ -39,7 +40,7 @@ export interface PretrainUsdmOptions extends UsdmTrainingOptions {
 /**
  * Pre-trains a language model on text and speech in turns (USTM): the loss is over all tokens. Rows are packed: in each
  * sequence of a row positions and attention begin anew, and a sliding window is of the sequence (of 4,097 tokens as
- * published, with the model's `windowInclusive`; of 4,096 without). Rows come in the order of the files, which
+ * published, with the model's `windowInclusive`; of 4,096 without, as plain Mistral's files have it). Rows come in the order of the files, which
  * `prepareUstm` shuffled. What it writes, resuming and several processes are as `finetuneUsdm` has them.
  *
  * ```ts
@@ -53,7 +54,7 @@ export async function pretrainUsdm(options: PretrainUsdmOptions): Promise<UsdmRe
   requireOptions(where, options, [...TRAINING_OPTIONS, 'train', 'valid', 'compat'])
   const { train, valid, compat, ...rest } = options
   checkTraining(where, options)
-  requireCompat(where, compat)
+  requireCompat(where, compat, options.model)
   const recipe = usdmRecipe(options.recipe, USTM_RECIPE)
   const { tokenizer, args = {} } = options
   const open = async (name: string, given: UstmRows) => {

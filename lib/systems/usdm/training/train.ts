@@ -27,7 +27,8 @@ export interface FinetuneUsdmOptions extends UsdmTrainingOptions {
    */
   packed?: boolean
   /**
-   * 'published': the batches of a step count alike, whatever each has to learn, and adapters leave the tables of tokens frozen.
+   * 'published': the batches of a step count alike, whatever each has to learn, and adapters leave the tables of tokens frozen; a
+   * sliding window is `windowInclusive`, or refused.
    * By default all tokens of a step count alike, and the tables train too.
    */
   compat?: 'published'
@@ -53,7 +54,7 @@ export async function finetuneUsdm(options: FinetuneUsdmOptions): Promise<UsdmRe
   const { train, valid, test, packed = true, compat, lora, ...rest } = options
   checkTraining(where, options)
   if (typeof packed !== 'boolean') throw misuse(where, 'packed', 'a boolean', packed)
-  requireCompat(where, compat)
+  requireCompat(where, compat, options.model)
   const recipe = usdmRecipe(options.recipe)
   const { tokenizer } = options
   const open = (name: string, given: UsdmExamples) => usdmDataset(where, name, given, tokenizer.vocabSize)

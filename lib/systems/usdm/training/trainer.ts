@@ -2,6 +2,7 @@ import { misuse, requireOneOf, requireString, requireWhole } from '../../../base
 import { ConfigError } from '../../../base/errors.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import { plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { hasWindow } from '../../../models/decoder/config.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import type { LoraConfig } from '../../../peft/config.js'
 import { getPeftModel, peftModelOf } from '../../../peft/model.js'
@@ -96,8 +97,15 @@ export function checkTraining(where: string, options: UsdmTrainingOptions): void
   if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
 }
 
-export const requireCompat = (where: string, compat: unknown): void => {
-  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+/** @throws ConfigError for a model whose window is not the published one, where that was asked for */
+export function requireCompat(where: string, compat: unknown, { config }: DecoderLM): void {
+  if (compat === undefined) return
+  requireOneOf(where, 'compat', compat, ['published'])
+  if (!hasWindow(config) || config.windowInclusive === true) return
+  throw new ConfigError(
+    `${where}: compat 'published' is of a window that holds ${config.slidingWindow} tokens and one more, and the model's holds ${config.slidingWindow}: load it with config: { windowInclusive: true }`,
+    { argument: 'compat', slidingWindow: config.slidingWindow },
+  )
 }
 
 /** Trains, saves the model with its tokenizer in `model/`, measures, and writes `results.json`. */

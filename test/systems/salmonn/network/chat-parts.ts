@@ -58,7 +58,7 @@ export async function writeChatParts(folder: string): Promise<{ whisper: string;
       numHiddenLayers: 2,
       numAttentionHeads: 4,
       numKeyValueHeads: 2,
-      maxPositionEmbeddings: 512,
+      maxPositionEmbeddings: 1024,
       initializerRange: 0.1,
       tieWordEmbeddings: true,
     },
