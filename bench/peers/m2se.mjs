@@ -3,9 +3,11 @@ import { join } from 'node:path'
 import {
   getPeftModel,
   InternVL,
+  KvCache,
   noGrad,
   randint,
   randn,
+  readImage,
   saveSafetensors,
   scope,
   scoreLabels,
@@ -72,9 +74,27 @@ noGrad(() => labels.narrow(1, 0, long.size(1) - 4).fill_(-100))
 const one = four.narrow(0, 0, 1)
 const imageFeatures = await noGrad(() => network.encodeImages(eight))
 const imageEmbeds = await noGrad(() => network.projectImages(imageFeatures))
-const photographs = Array.from({ length: isTiny ? 1 : 100 }, () =>
-  randint(0, 256, [720, 1280, 3]).to({ dtype: 'uint8' }),
-)
+/** Decoded; of a few, as often as it takes. */
+let photographs = []
+const COUNT = isTiny ? 1 : 100
+
+const STEPS = 32
+/** What has read the prompt, and the token behind it. */
+const begun = await noGrad(async () => {
+  const cache = new KvCache()
+  const { logits } = await network.forward({ inputIds: short, pixelValues: one, cache, logitsToKeep: 1 })
+  return { cache, next: logits.argmax(-1) }
+})
+/** Steps from there; the cache is what it was then. */
+async function decoded() {
+  const { cache, next } = begun
+  const { tokens } = await network.language_model.generate(
+    { inputIds: next, cache },
+    { maxNewTokens: STEPS, minNewTokens: STEPS, eosTokenId: [], padTokenId: 0 },
+  )
+  await cache.crop(short.size(1))
+  return tokens[0]
+}
 
 const often = (work) => async (n) => {
   for (let i = 0; i < n; i++) await scope(async () => void (await work()))
@@ -89,12 +109,13 @@ const step = (pictures) => async () => {
 const cases = {
   vision: often(() => noGrad(() => network.encodeImages(four))),
   prefill: often(() => noGrad(() => network.forward({ inputIds: long, imageEmbeds, logitsToKeep: 1 }))),
-  decode: often(() => network.generate({ inputIds: short, pixelValues: one }, { maxNewTokens: 32, eosTokenId: null })),
+  decode: often(decoded),
   step: often(step({ pixelValues: eight })),
   stepKept: often(step({ imageFeatures })),
   labels: often(() => scoreLabels(network, { inputIds: long, imageEmbeds }, LABELS)),
   tiles: often(async () => {
-    for (const photograph of photographs) await tileImage(photograph)
+    for (let i = 0; i < COUNT; i++)
+      (await tileImage(photographs[i % photographs.length], { pillow: 13 })).tiles.dispose()
   }),
   ...rates,
 }
@@ -113,28 +134,25 @@ async function peakOf(name) {
 }
 
 /** The network as transformers reads it, inputs and what they give. */
-async function write(folder) {
+async function write(folder, files) {
   await network.save(folder, { layout: 'transformers' })
   const { logits } = await noGrad(() => network.forward({ inputIds: short, pixelValues: one }))
-  const { tiles } = await tileImage(photographs[0], { pillow: 13 })
-  await saveSafetensors(join(folder, 'values.safetensors'), {
-    four,
-    eight,
-    short,
-    long,
-    labels,
-    logits,
-    imageEmbeds,
-    answers: tensor(LABELS, { dtype: 'int64' }),
-    photograph: photographs[0],
-    count: tensor([photographs.length], { dtype: 'int64' }),
-    tiles,
-  })
+  const values = { four, eight, short, long, labels, logits, imageEmbeds }
+  values.answers = tensor(LABELS, { dtype: 'int64' })
+  values.count = tensor([COUNT], { dtype: 'int64' })
+  values.decoded = tensor(await noGrad(decoded), { dtype: 'int64' })
+  photographs = await Promise.all(files.map((file) => readImage(file)))
+  for (const [i, photograph] of photographs.entries()) {
+    const { tiles, grid } = await tileImage(photograph, { pillow: 13 })
+    values[`tiles.${i}`] = tiles
+    values[`grid.${i}`] = tensor([...grid], { dtype: 'int64' })
+  }
+  await saveSafetensors(join(folder, 'values.safetensors'), values)
 }
 
 await serve(async (request) => {
   if (request.peak !== undefined) return peakOf(request.peak)
   if (request.make === undefined) return blocks(request)
-  await write(request.make)
+  await write(request.make, request.photographs)
   return {}
 })

@@ -1,5 +1,6 @@
 """The same network in transformers, with PEFT's LoRA, and tiles by Pillow."""
 
+import importlib.util
 import sys
 import types
 from pathlib import Path
@@ -13,15 +14,26 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file
 from serve import serve, timed_blocks
-from transformers import InternVLForConditionalGeneration
+from transformers import DynamicCache, InternVLForConditionalGeneration
 
 wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
 matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
+STEPS = 32
 TARGETS = r".*(language_model|multi_modal_projector)(?!.*(lm_head|output|emb|wte|shared)).*(proj|linear_\d)$"
+PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "rocket.jpg"]
+
+
+def photographs():
+    found = importlib.util.find_spec("skimage")
+    if found is None:
+        raise SystemExit("the photographs are scikit-image's: pip install scikit-image==0.26.0")
+    return [str(Path(found.origin).parent / "data" / name) for name in PHOTOGRAPHS]
 
 
 class Peer:
-    def __init__(self, folder):
+    def __init__(self, folder, files):
+        self.photographs = [Image.open(file).convert("RGB") for file in files]
+        self.begun = None
         self.values = load_file(folder / "values.safetensors")
         self.network = InternVLForConditionalGeneration.from_pretrained(folder).eval()
         self.folder, self.trained = folder, None
@@ -30,14 +42,21 @@ class Peer:
         v = self.values
         with torch.no_grad():
             logits = self.network(input_ids=v["short"], pixel_values=v["four"][:1]).logits
-        tiles = torch.from_numpy(np.stack([np.asarray(tile) for tile in tiled(self.photograph())]))
+        with torch.no_grad():
+            tokens = torch.tensor(self.decode())
+        wrong = 0
+        for i, photograph in enumerate(self.photographs):
+            made = np.stack([np.asarray(tile) for tile in tiled(photograph, self.grid(i))])
+            own = v[f"tiles.{i}"].numpy()
+            wrong += own.size if made.shape != own.shape else int((made != own).sum())
         return {
             "difference": ((logits - v["logits"]).abs().max() / v["logits"].abs().max()).item(),
-            "tiles": int((tiles != v["tiles"]).sum()),
+            "tokens": int((tokens != v["decoded"]).sum()),
+            "tiles": wrong,
         }
 
-    def photograph(self):
-        return Image.fromarray(self.values["photograph"].numpy())
+    def grid(self, i):
+        return [int(side) for side in self.values[f"grid.{i}"]]
 
     def vision(self):
         self.network.get_image_features(pixel_values=self.values["four"])
@@ -51,8 +70,25 @@ class Peer:
         self.network(inputs_embeds=self.seen(self.values["long"]), logits_to_keep=1)
 
     def decode(self):
-        given = dict(input_ids=self.values["short"], pixel_values=self.values["four"][:1])
-        self.network.generate(**given, max_new_tokens=32, min_new_tokens=32, do_sample=False, eos_token_id=None)
+        """Steps from a cache that has read the prompt, and is then what it was."""
+        ids = self.values["short"]
+        if self.begun is None:
+            cache = DynamicCache()
+            first = self.network(input_ids=ids, pixel_values=self.values["four"][:1], past_key_values=cache, logits_to_keep=1)
+            self.begun = cache, first.logits[:, -1:].argmax(-1)
+        cache, token = self.begun
+        tokens = []
+        for _ in range(STEPS):
+            output = self.network(input_ids=token, past_key_values=cache, logits_to_keep=1)
+            token = output.logits[:, -1:].argmax(-1)
+            tokens.append(token.item())
+        cache.crop(-STEPS)
+        return tokens
+
+    def tiles(self):
+        for k in range(int(self.values["count"][0])):
+            i = k % len(self.photographs)
+            tiled(self.photographs[i], self.grid(i))
 
     def labels(self):
         for label in self.values["answers"]:
@@ -83,19 +119,19 @@ class Peer:
             return run
 
         return {
-            **{name: often(getattr(self, name)) for name in ["vision", "prefill", "decode", "labels"]},
+            **{name: often(getattr(self, name)) for name in ["vision", "prefill", "decode", "labels", "tiles"]},
             "step": often(self.step, records=True),
-            "tiles": often(lambda: [tiled(self.photograph()) for _ in range(int(self.values["count"][0]))]),
             "gemm": often(lambda: wide @ tall),
             "gemv": often(lambda: matrix @ vector),
         }
 
 
-def tiled(image, size=448, columns=4, rows=2):
-    """Of 1280 x 720 the grid is 4 x 2."""
+def tiled(image, grid, size=448):
+    columns, rows = grid
     whole = image.resize((size * columns, size * rows))
     boxes = [(i * size, j * size, (i + 1) * size, (j + 1) * size) for j in range(rows) for i in range(columns)]
-    return [*(whole.crop(box) for box in boxes), image.resize((size, size))]
+    parts = [whole.crop(box) for box in boxes]
+    return parts if len(parts) == 1 else [*parts, image.resize((size, size))]
 
 
 def kibibytes(field):
@@ -117,8 +153,10 @@ peer = blocks = None
 
 def answer(request):
     global peer, blocks
+    if "load" not in request and "photographs" in request:
+        return {"photographs": photographs()}
     if "load" in request:
-        peer = Peer(Path(request["load"]))
+        peer = Peer(Path(request["load"]), request["photographs"])
         blocks = timed_blocks(peer.cases())
         return peer.differences()
     if "peak" in request:

@@ -86,6 +86,11 @@ export class FeatureFile {
     return this.#places.has(key)
   }
 
+  /** Bytes that a key has. */
+  sizeOf(key: string): number | undefined {
+    return this.#places.get(key)?.length
+  }
+
   /** Adds what is not there yet. @param key a SHA-256 in hexadecimal digits */
   append(key: string, bytes: Uint8Array): Promise<void> {
     if (!/^[0-9a-f]{64}$/.test(key)) throw misuse('FeatureFile.append', 'key', '64 hexadecimal digits', key)

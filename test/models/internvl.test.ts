@@ -319,67 +319,117 @@ describe('adapters', () => {
   })
 })
 
+// Of the files of OpenGVLab/InternVL2-1B, -2B, -4B and -8B.
+const VISION_TOP = {
+  class_embedding: '1,1,1024',
+  'patch_embedding.weight': '1024,3,14,14',
+  'patch_embedding.bias': '1024',
+  position_embedding: '1,1025,1024',
+}
+const VISION_LAYER = {
+  'attn.qkv.weight': '3072,1024',
+  'attn.qkv.bias': '3072',
+  'attn.proj.weight': '1024,1024',
+  'attn.proj.bias': '1024',
+  'norm1.weight': '1024',
+  'norm1.bias': '1024',
+  'norm2.weight': '1024',
+  'norm2.bias': '1024',
+  ls1: '1024',
+  ls2: '1024',
+  'mlp.fc1.weight': '4096,1024',
+  'mlp.fc1.bias': '4096',
+  'mlp.fc2.weight': '1024,4096',
+  'mlp.fc2.bias': '1024',
+}
+interface PublishedShapes {
+  dim: number
+  layers: number
+  top: Record<string, string>
+  layer: Record<string, string>
+}
+const internlm2 = (dim: number, layers: number, qkv: number, inner: number): PublishedShapes => ({
+  dim,
+  layers,
+  top: {
+    'model.tok_embeddings.weight': `92553,${dim}`,
+    'output.weight': `92553,${dim}`,
+    'model.norm.weight': `${dim}`,
+  },
+  layer: {
+    'attention.wqkv.weight': `${qkv},${dim}`,
+    'attention.wo.weight': `${dim},${dim}`,
+    'feed_forward.w1.weight': `${inner},${dim}`,
+    'feed_forward.w3.weight': `${inner},${dim}`,
+    'feed_forward.w2.weight': `${dim},${inner}`,
+    'attention_norm.weight': `${dim}`,
+    'ffn_norm.weight': `${dim}`,
+  },
+})
+const PUBLISHED: Record<string, PublishedShapes> = {
+  'internvl2-1b': {
+    dim: 896,
+    layers: 24,
+    top: { 'model.embed_tokens.weight': '151655,896', 'lm_head.weight': '151655,896', 'model.norm.weight': '896' },
+    layer: {
+      'self_attn.q_proj.weight': '896,896',
+      'self_attn.q_proj.bias': '896',
+      'self_attn.k_proj.weight': '128,896',
+      'self_attn.k_proj.bias': '128',
+      'self_attn.v_proj.weight': '128,896',
+      'self_attn.v_proj.bias': '128',
+      'self_attn.o_proj.weight': '896,896',
+      'mlp.gate_proj.weight': '4864,896',
+      'mlp.up_proj.weight': '4864,896',
+      'mlp.down_proj.weight': '896,4864',
+      'input_layernorm.weight': '896',
+      'post_attention_layernorm.weight': '896',
+    },
+  },
+  'internvl2-2b': internlm2(2048, 24, 4096, 8192),
+  'internvl2-4b': {
+    dim: 3072,
+    layers: 32,
+    top: { 'model.embed_tokens.weight': '32020,3072', 'lm_head.weight': '32020,3072', 'model.norm.weight': '3072' },
+    layer: {
+      'self_attn.qkv_proj.weight': '9216,3072',
+      'self_attn.o_proj.weight': '3072,3072',
+      'mlp.gate_up_proj.weight': '16384,3072',
+      'mlp.down_proj.weight': '3072,8192',
+      'input_layernorm.weight': '3072',
+      'post_attention_layernorm.weight': '3072',
+    },
+  },
+  'internvl2-8b': internlm2(4096, 32, 6144, 14336),
+}
+
 describe('the published layout', () => {
-  it.each([
-    ['internvl2-1b', 896, 151655],
-    ['internvl2-2b', 2048, 92553],
-    ['internvl2-4b', 3072, 32020],
-    ['internvl2-8b', 4096, 92553],
-  ])('%s has every key and shape of its files', (name, dim, vocabulary) => {
+  it.each(Object.keys(PUBLISHED))('%s has every key and shape of its files, and no others', (name) => {
     const model = InternVL.fromConfig(name, { device: 'meta' })
     const shapes = Object.fromEntries(Object.entries(model.stateDict()).map(([key, { shape }]) => [key, shape.join()]))
-    const layer = 'vision_model.encoder.layers.23.'
-    expect(shapes).toMatchObject({
-      'vision_model.embeddings.class_embedding': '1,1,1024',
-      'vision_model.embeddings.patch_embedding.weight': '1024,3,14,14',
-      'vision_model.embeddings.patch_embedding.bias': '1024',
-      'vision_model.embeddings.position_embedding': '1,1025,1024',
-      [`${layer}attn.qkv.weight`]: '3072,1024',
-      [`${layer}attn.qkv.bias`]: '3072',
-      [`${layer}attn.proj.weight`]: '1024,1024',
-      [`${layer}attn.proj.bias`]: '1024',
-      [`${layer}norm1.weight`]: '1024',
-      [`${layer}norm2.bias`]: '1024',
-      [`${layer}ls1`]: '1024',
-      [`${layer}ls2`]: '1024',
-      [`${layer}mlp.fc1.weight`]: '4096,1024',
-      [`${layer}mlp.fc2.weight`]: '1024,4096',
-      'mlp1.0.weight': '4096',
-      'mlp1.1.weight': `${dim},4096`,
-      'mlp1.3.weight': `${dim},${dim}`,
-    })
-    const [layers] = name === 'internvl2-1b' || name === 'internvl2-2b' ? [24] : [32]
-    const llm = Object.keys(shapes).filter((key) => key.startsWith('language_model.model.layers.'))
-    const numbers = new Set(llm.map((key) => Number(key.split('.')[3])))
-    expect(numbers.size).toBe(layers)
-    const first = 'language_model.model.layers.0.'
-    if (name === 'internvl2-1b') {
-      expect(shapes).toMatchObject({
-        'language_model.model.embed_tokens.weight': `${vocabulary},896`,
-        'language_model.lm_head.weight': `${vocabulary},896`,
-        [`${first}self_attn.q_proj.bias`]: '896',
-        [`${first}self_attn.k_proj.weight`]: '128,896',
-        [`${first}mlp.gate_proj.weight`]: '4864,896',
-      })
-    } else if (name === 'internvl2-4b') {
-      expect(shapes).toMatchObject({
-        'language_model.lm_head.weight': `${vocabulary},3072`,
-        [`${first}self_attn.qkv_proj.weight`]: '9216,3072',
-        [`${first}mlp.gate_up_proj.weight`]: '16384,3072',
-        [`${first}mlp.down_proj.weight`]: '3072,8192',
-      })
-    } else {
-      const small = name === 'internvl2-2b'
-      expect(shapes).toMatchObject({
-        'language_model.model.tok_embeddings.weight': `${vocabulary},${dim}`,
-        'language_model.output.weight': `${vocabulary},${dim}`,
-        [`${first}attention.wqkv.weight`]: small ? '4096,2048' : '6144,4096',
-        [`${first}attention.wo.weight`]: `${dim},${dim}`,
-        [`${first}feed_forward.w1.weight`]: `${small ? 8192 : 14336},${dim}`,
-        [`${first}feed_forward.w2.weight`]: `${dim},${small ? 8192 : 14336}`,
-        [`${first}ffn_norm.weight`]: `${dim}`,
-      })
-    }
+    const { dim, layers, top, layer } = get(PUBLISHED[name])
+    const each = (prefix: string, count: number, of: Record<string, string>) =>
+      Array.from({ length: count }, (_, i) =>
+        Object.entries(of).map(([key, shape]) => [`${prefix}${i}.${key}`, shape]),
+      ).flat()
+    const under = (prefix: string, of: Record<string, string>) =>
+      Object.entries(of).map(([key, shape]) => [`${prefix}${key}`, shape])
+    expect(shapes).toEqual(
+      Object.fromEntries([
+        ...under('vision_model.embeddings.', VISION_TOP),
+        ...each('vision_model.encoder.layers.', 24, VISION_LAYER),
+        ...under('mlp1.', {
+          '0.weight': '4096',
+          '0.bias': '4096',
+          '1.weight': `${dim},4096`,
+          '1.bias': `${dim}`,
+          '3.weight': `${dim},${dim}`,
+          '3.bias': `${dim}`,
+        }),
+        ...under('language_model.', top),
+        ...each('language_model.model.layers.', layers, layer),
+      ]),
+    )
   })
 
   it.each(['qwen2', 'internlm2', 'phi3'])(

@@ -245,7 +245,12 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     requireOptions('InternVL.generate', inputs, ['inputIds', 'attentionMask', 'cache', ...PICTURES])
     const { inputIds, attentionMask, cache, ...pictures } = inputs
     const { inputsEmbeds } = await this.#read('InternVL.generate', inputIds, pictures)
-    return { inputIds, inputsEmbeds, attentionMask: attentionMask ?? null, cache: cache ?? null }
+    return {
+      inputIds: inputIds.to({ device: inputsEmbeds.device }),
+      inputsEmbeds,
+      attentionMask: attentionMask ?? null,
+      cache: cache ?? null,
+    }
   }
 
   async #read(where: string, inputIds: Tensor, pictures: InternVLPictures) {
@@ -255,13 +260,14 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
       throw new ConfigError(`${where}: give one of ${given.join(' and ')}, which are the same pictures`, {})
     }
     return scope(async () => {
-      const words = this.language_model.embed(inputIds)
+      const words = this.language_model.embed(here(inputIds, this))
       const tokens = await this.#tokensOf(pictures)
       const id = this.config.imgContextTokenId ?? null
       if (id === null) {
         if (tokens === null) return { inputsEmbeds: words, imageEmbeds: null }
         throw new ConfigError(`${where}: the configuration has no imgContextTokenId, the id of <IMG_CONTEXT>`, {})
       }
+      // Ids that are still on the CPU are counted there: nobody waits for a device.
       const places = inputIds.eq(id)
       const count = Number((await places.sum().data())[0])
       const found = tokens ? tokens.size(0) * tokens.size(1) : 0
@@ -271,7 +277,10 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
       }
       if (tokens === null) return { inputsEmbeds: words, imageEmbeds: null }
       const rows = tokens.to({ dtype: words.dtype, device: words.device })
-      return { inputsEmbeds: words.maskedScatter(places.unsqueeze(-1), rows), imageEmbeds: tokens }
+      return {
+        inputsEmbeds: words.maskedScatter(places.to({ device: words.device }).unsqueeze(-1), rows),
+        imageEmbeds: tokens,
+      }
     })
   }
 
@@ -280,6 +289,12 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     if (imageFeatures) return this.projectImages(imageFeatures)
     return pixelValues ? this.projectImages(await this.encodeImages(pixelValues)) : null
   }
+}
+
+/** Token ids on a network's device, where they are on the CPU. */
+function here(inputIds: Tensor, { mlp1 }: InternVL): Tensor {
+  const { device } = mlp1.parameters()[0] as Tensor
+  return inputIds?.device === 'cpu' && device !== 'cpu' ? inputIds.to({ device }) : inputIds
 }
 
 function requirePictures(where: string, name: string, value: Tensor, dimensions: number): Tensor {

@@ -11,15 +11,12 @@ interface Template {
   user: readonly [before: string, behind: string]
   /** Ends an answer, and the text that stops one. */
   end: string
-  /** The side on which ms-swift pads rows of a batch that is learnt. */
-  padding: 'left' | 'right'
 }
 
 const CHATML: Template = {
   system: ['<|im_start|>system\n', '<|im_end|>'],
   user: ['<|im_start|>user\n', '<|im_end|><|im_start|>assistant\n'],
   end: '<|im_end|>',
-  padding: 'right',
 }
 /** No line break stands behind an end: that came with InternVL 2.5. */
 export const INTERNVL_TEMPLATES: Readonly<Record<InternVLTemplate, Template>> = {
@@ -29,7 +26,6 @@ export const INTERNVL_TEMPLATES: Readonly<Record<InternVLTemplate, Template>> = 
     system: ['<|system|>\n', '<|end|>'],
     user: ['<|user|>\n', '<|end|><|assistant|>\n'],
     end: '<|end|>',
-    padding: 'left',
   },
 }
 /** What `template` of a published config.json calls them. */

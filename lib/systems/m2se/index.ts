@@ -42,6 +42,7 @@ export {
   type RobustTaskScores,
   type ScoredTask,
   type ScoreEmoVerseOptions,
+  type StrictTable,
   scoreEmoVerse,
 } from './evaluation/score.js'
 export type { PythonFault, StrictScores, StrictVariant } from './evaluation/strict.js'
@@ -52,7 +53,13 @@ export type {
   EmoVerseStreamOptions,
 } from './network/answers.js'
 export type { EmoVerseStages, LoadEmoVerseOptions, NewEmoVerseOptions } from './network/files.js'
-export { EmoVerse, type EmoVerseParts, type EncodeEmoVerseOptions } from './network/network.js'
+export type { PromptLimits } from './network/limits.js'
+export {
+  EmoVerse,
+  type EmoVerseLengthOptions,
+  type EmoVerseParts,
+  type EncodeEmoVerseOptions,
+} from './network/network.js'
 export { type EmoVerseSound, type NewSpeechBranch, SpeechBranch } from './network/speech.js'
 export type { EmoVersePicture, EmoVerseVisionOptions } from './network/vision.js'
 export {

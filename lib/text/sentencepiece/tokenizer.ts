@@ -55,6 +55,8 @@ const around: Record<string, { bos: boolean; eos: boolean }> = {
   CodeLlamaTokenizer: { bos: true, eos: false },
   MistralTokenizer: { bos: true, eos: false },
   GemmaTokenizer: { bos: true, eos: false },
+  // InternLM2's own, which comes with its files.
+  InternLM2Tokenizer: { bos: true, eos: false },
   T5Tokenizer: { bos: false, eos: true },
 }
 

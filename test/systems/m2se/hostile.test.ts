@@ -78,18 +78,30 @@ describe('what strangers give a model', () => {
     expect(line.pictures[0]?.tiles).toBeGreaterThan(1)
   }) // biome-ignore format: long lines
 
-  it('may be too long, pictures counted: an error, or no answer as published', async () => {
+  it('may be too long, each picture as one or with all of its tokens: an error, or no answer as published', async () => {
     using model = await seeingEmoVerse()
     const question: EmoVerseQuestion = { query: 'a', images: [face, face, face] }
+    const own = model.lengthOf(question)
     const { length } = (await model.encode(question, { answer: false })).inputIds
-    expect(length).toBeGreaterThan(model.lengthOf(question) + 3 * 3 - 1)
-    await expect(model.generate([question], { maxLength: length - 1 })).rejects.toThrow(/Record 1 of 1 has \d+ tokens/)
-    expect(await model.generate([question], { maxLength: length - 1, compat: 'published' })).toEqual([
-      { text: '', tokens: 0 },
-    ])
-    await expect(model.stream(question, { maxLength: length - 1 }).next()).rejects.toThrow(DataError)
-    expect((await model.generate([question], { maxLength: length, maxNewTokens: 2 }))[0]?.tokens).toBeGreaterThan(0)
-  })
+    expect(length).toBeGreaterThan(own + 3 * 3 - 1)
+    // What it is to say counts in training alone.
+    expect(model.lengthOf({ ...question, response: 'b' })).toBeGreaterThan(own)
+    const limits = [
+      [{ maxLength: own }, { maxLength: own - 1 }, `Record 1 of 1 has ${own} tokens, more than ${own - 1}`],
+      [{ maxExpandedLength: length }, { maxExpandedLength: length - 1 }, `Record 1 of 1 has ${length} tokens with those of its media, more than ${length - 1}`],
+    ] as const
+    for (const [fits, tooShort, message] of limits) {
+      const records = [{ ...question, response: 'b' }]
+      await expect(model.generate(records, tooShort)).rejects.toThrow(message)
+      expect(await model.generate(records, { ...tooShort, compat: 'published' })).toEqual([{ text: '', tokens: 0 }])
+      await expect(model.stream(question, tooShort).next()).rejects.toThrow(message.replace('Record 1 of 1', 'The prompt'))
+      await expect(model.scoreLabels(question, ['Joy.', 'Fear.'], tooShort)).rejects.toThrow(message.replace('Record 1 of 1', 'The prompt'))
+      expect((await model.generate(records, { ...fits, maxNewTokens: 2 }))[0]?.tokens).toBeGreaterThan(0)
+      expect((await model.stream(question, { ...fits, maxNewTokens: 2 }).next()).done).toBe(false)
+      expect(Object.keys(await model.scoreLabels(question, ['Joy.', 'Fear.'], fits))).toEqual(['Joy.', 'Fear.'])
+    }
+    await expect(model.scoreLabels(question, ['Joy.'], { maxLength: 0 })).rejects.toThrow(/maxLength/)
+  }) // biome-ignore format: long lines
 
   it('are files: lines that lack keys, bad UTF-8, answers that are null', async () => {
     const line = (entry: object) => `${JSON.stringify(entry)}\n`

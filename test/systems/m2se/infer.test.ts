@@ -137,6 +137,18 @@ describe('inferEmoVerse', () => {
     await expect(inferEmoVerse(model, { data: join(folder, 'none.json'), output })).rejects.toBeInstanceOf(DataError)
     await expect(inferEmoVerse(model, { data: asked(2), output, maxLength: 3 })).rejects.toThrow(/more than 3/)
     expect(existsSync(output)).toBe(false)
+    // Answers by labels have the same limits.
+    const query = `'Oh.' <emotion> Please determine which emotion label in the video represents: joy or fear.`
+    const labelled = { data: [{ query, response: null }], output, byLabels: true }
+    for (const limit of [{ maxLength: 3 }, { maxExpandedLength: 3 }]) {
+      await expect(inferEmoVerse(model, { ...labelled, ...limit })).rejects.toThrow(/more than 3/)
+      expect(existsSync(output)).toBe(false)
+      await inferEmoVerse(model, { ...labelled, ...limit, compat: 'published' })
+      const [line] = linesOf(output)
+      expect(line.response).toBe('')
+      expect(line).not.toHaveProperty('probabilities')
+      rmSync(output)
+    }
   })
 })
 

@@ -206,7 +206,7 @@ describe('an EmoVerse that sees', () => {
       const { tokens } = await network.generate(inputs, { ...options, eosTokenId: model.tokenizer.tokenToId('<|im_end|>') as number })
       expect(tokens.map((ids) => model.textOf(ids))).toEqual(together.map(({ text }) => text))
     })
-    await expect(model.generate(records, { maxLength: 60 })).rejects.toThrow(/Record 3 of 4 has \d+ tokens, more than 60/)
+    await expect(model.generate(records, { maxExpandedLength: 60 })).rejects.toThrow(/Record 3 of 4 has \d+ tokens with those of its media, more than 60/)
   }) // biome-ignore format: long lines
 
   it('writes piece by piece what it writes at once, and goes on with what it has read', async () => {

@@ -92,6 +92,37 @@ describe('strict', () => {
     await expect(scoreEmoVerse(path, { mode: 'strict', task: 'emotion' })).rejects.toMatchObject({ kind: 'ValueError' })
     await expect(scoreEmoVerse(path, { mode: 'strict' })).rejects.toThrow(/needs a task/)
   })
+
+  it('stands beside simple rules that are scored in the same way, with classes and who is taken for whom', async () => {
+    const one = async (task: 'sentiment' | 'emotion' | 'causes', pairs: [label: string, response: string][], more: ScoreEmoVerseOptions = {}) => {
+      const lines = pairs.map(([label, response]) => ({ query: '', label, response }))
+      const { tasks, strict } = await scoreEmoVerse(file('rules.jsonl', lines), { mode: 'strict', task, ...more })
+      return { ...(tasks[task] as NonNullable<(typeof tasks)[typeof task]>), strict }
+    }
+    // An answer in small letters is none.
+    const signs = await one('sentiment', [['Positive.', 'Positive.'], ['Positive.', 'positive.'], ['Negative.', 'Positive.'], ['Positive.', 'Negative.']])
+    expect(signs.scores).toMatchObject({ accuracy: 0.25, positiveRecall: 1 / 3, negativeRecall: 0 })
+    expect(signs.baselines).toEqual({ 'always Positive.': { accuracy: 0.75, positiveRecall: 1, negativeRecall: 0 } })
+    expect(signs.scores).toMatchObject({ confusion: { columns: ['Positive.', 'Negative.', '(unread)'], rows: [[1, 1, 1], [1, 0, 0]] }, classes: [{ support: 3, said: 2, precision: 0.5 }, { support: 1, said: 1, f1: 0 }] })
+    // For other models the words: what has none is the last.
+    const other = await one('sentiment', [['Positive.', 'so positive'], ['Negative.', 'who knows'], ['Negative.', 'positive']], { variant: 'other' })
+    expect(other.scores).toMatchObject({ accuracy: 2 / 3, confusion: { rows: [[1, 0, 0], [1, 1, 0]] } })
+    expect(other.baselines).toEqual({ 'always Negative.': { accuracy: 2 / 3 } })
+    const moods = await one('emotion', [['Happy.', 'Fear.'], ['Happy.', 'Happy.'], ['Fear.', 'Fear.']])
+    // Weighted: Happy twice with an F1 of 2/3, Fear once with 2/3; always Happy: 0.8 twice, 0 once.
+    expect(moods.scores).toMatchObject({ accuracy: 2 / 3, f1: expect.closeTo(2 / 3, 12) })
+    expect(moods.baselines['always Happy.']).toEqual({ accuracy: 2 / 3, f1: expect.closeTo(1.6 / 3, 12) })
+    const all = ['disgust', 'anger', 'joy', 'sadness', 'surprise', 'fear']
+    const causes = await one('causes', all.map((name, i): [string, string] => [`3_${name},3${i === 0 ? ';3_disgust,2' : ''}`, `3_${name},2`]))
+    expect(causes.scores).toMatchObject({ f1: expect.closeTo((2 * (1 / 6) * (1 / 7)) / (1 / 6 + 1 / 7), 12) })
+    // Itself: six of six said, of seven that are true.
+    expect(causes.baselines.itself?.f1).toBeCloseTo((2 * (6 / 7)) / (1 + 6 / 7), 12)
+    expect(causes.baselines['itself and previous']?.f1).toBeCloseTo((2 * (7 / 12)) / (1 + 7 / 12), 12)
+    expect(causes.scores).toMatchObject({ classes: [{ name: 'disgust', support: 2, said: 1, precision: 1, recall: 0.5 }, { name: 'anger', f1: 0 }, {}, {}, {}, {}] })
+    // A rule under which the script ends says how.
+    const ended = await one('causes', all.map((name): [string, string] => [`3_${name},1`, `3_${name},1`]))
+    expect(Object.keys(ended.baselines)).toEqual(['itself (ends with ZeroDivisionError)', 'itself and previous (ends with ZeroDivisionError)'])
+  }) // biome-ignore format: long lines
 })
 
 describe('robust', () => {
@@ -226,6 +257,9 @@ describe.skipIf(!existsSync(join(shared, 'ecf')))('simple rules on the test data
     const path = await answers((target) => (target > 1 ? [target - 1, target] : [target]))
     const both = await strict(path)
     expect([both?.f1?.toFixed(4), both?.weightedF1?.toFixed(4)]).toEqual(['0.6650', '0.6645'])
+    // The same figures stand beside whatever is scored.
+    const { tasks: published } = await scoreEmoVerse(path, { mode: 'strict', task: 'causes' })
+    expect(published.causes?.baselines).toEqual({ itself, 'itself and previous': both })
     const { tasks } = await scoreEmoVerse(path)
     const { f1 } = (tasks.causes as RobustTaskScores).scores as CauseScores
     expect(tasks.causes?.baselines['itself and previous']?.f1).toBe(f1)

@@ -84,16 +84,21 @@ interface SeeingOptions {
   system?: string | null
   /** Of all weights: with those of 0.02 no frozen head can be sure of anything. */
   initializerRange?: number
+  sizes?: InternVLConfig & { llmConfig: object }
 }
 
 /** An EmoVerse that sees; with the same seed the same. */
 export async function seeingEmoVerse(options: SeeingOptions & Partial<EmoVerseParts> = {}) {
-  const { seed = 1, dtype = 'float32', system = null, initializerRange = 0.02, ...rest } = options
+  const { seed = 1, dtype = 'float32', system = null, initializerRange = 0.02, sizes = TINY_SEEING, ...rest } = options
   const tokenizer = await byteTokenizer(['<img>', '</img>', '<IMG_CONTEXT>'])
-  const { visionConfig, llmConfig, ...config } = TINY_SEEING
+  const { visionConfig, llmConfig, ...config } = sizes
   const parts = {
     visionConfig: { ...visionConfig, initializerRange },
-    llmConfig: { ...llmConfig, architectures: [...llmConfig.architectures], initializerRange },
+    llmConfig: {
+      ...(llmConfig as (typeof TINY_SEEING)['llmConfig']),
+      architectures: ['Qwen2ForCausalLM'],
+      initializerRange,
+    },
   }
   const model = InternVL.fromConfig({ ...config, ...parts }, { dtype, seed })
   return new EmoVerse({ model, tokenizer, system, ...rest })

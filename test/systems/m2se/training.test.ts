@@ -15,7 +15,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
-import { ConfigError, DataError, noGrad, quantize, scope, type Tensor, tensor, writeWav } from '../../../lib/index.js'
+import {
+  ConfigError,
+  DataError,
+  loadSafetensors,
+  noGrad,
+  quantize,
+  scope,
+  type Tensor,
+  tensor,
+  writeWav,
+} from '../../../lib/index.js'
 import {
   ECPE_WORDING,
   EMOTION_LABELS,
@@ -27,6 +37,7 @@ import {
   type SwiftRecord,
   type TrainEmoVerseOptions,
   trainEmoVerse,
+  writeSwiftDataset,
 } from '../../../lib/systems/m2se/index.js'
 import { type EcpeLine, ecpeQuestion, questionOf } from '../../../lib/systems/m2se/published/wording.js'
 import { settledTensors } from '../../helpers.js'
@@ -143,7 +154,8 @@ describe('trainEmoVerse', () => {
         { name: 'second', data: asked(90), recipe: { ...fast, epochs: 12, loadBest: true, validationShare: 0.1 }, lora: { loraDropout: 0 } },
       ],
     }) // biome-ignore format: one stage a line
-    expect(notes).toEqual(['the model sees neither pictures nor films: it is trained on the words alone'])
+    expect(notes[0]).toMatch(/^the longest record has \d+ tokens/)
+    expect(notes[1]).toBe('the model sees neither pictures nor films: it is trained on the words alone')
     expect(stages.map(({ name }) => name)).toEqual(['stage-1', 'second'])
     expect(stages[0]?.samples).toEqual({ train: 19, valid: 1, test: 0 })
     expect(stages[1]?.valid?.accuracy).toBe(1)
@@ -157,6 +169,7 @@ describe('trainEmoVerse', () => {
       .split('\n')
       .map((line) => JSON.parse(line))
     expect(log.at(-1).tasks.MER.accuracy).toBeGreaterThan(log[0].tasks.MER.accuracy)
+    for (const { tasks } of log) for (const { seconds } of Object.values(tasks) as { seconds: number }[]) expect(seconds).toBeGreaterThan(0)
     expect(log[0].tasks.MSA.records + log[0].tasks.MER.records).toBe(30)
     // 12 passes over 81 records, those behind the last log too.
     expect(log.reduce((sum, { tasks }) => sum + tasks.MSA.records + tasks.MER.records, 0)).toBe(12 * 81)
@@ -176,10 +189,11 @@ describe('trainEmoVerse', () => {
     expect(await texts(merged)).toEqual(questions.map(({ response }) => response))
     // Once more: the results that are there, and the model with all stages in it.
     using again = await tinyEmoVerse({ seed: 3 })
-    const settings = (epochs: number) => ({
+    const own = first.filter(({ query }) => query.includes('sentiment'))
+    const settings = (epochs: number, data: SwiftRecord[] = own) => ({
       ...{ ...quiet, outputDir },
       stages: [
-        { data: first, recipe: { ...fast, epochs }, lora: { loraDropout: 0 } },
+        { data, recipe: { ...fast, epochs }, lora: { loraDropout: 0 } },
         { name: 'second', data: asked(90), recipe: { ...fast, epochs: 12, loadBest: true, validationShare: 0.1 }, lora: { loraDropout: 0 } },
       ],
     }) // biome-ignore format: one stage a line
@@ -187,9 +201,68 @@ describe('trainEmoVerse', () => {
     expect(hashOf(again.model.stateDict()['model.layers.0.self_attn.q_proj.weight'] as Tensor)).toBe(
       hashOf(model.model.stateDict()['model.layers.0.self_attn.q_proj.weight'] as Tensor),
     )
-    using other = await tinyEmoVerse({ seed: 3 })
-    await expect(trainEmoVerse(other, settings(7))).rejects.toThrow(/trained with other settings/)
+    using same = await tinyEmoVerse({ seed: 3 })
+    await expect(trainEmoVerse(same, settings(7))).rejects.toThrow(/stage-1 holds .* other settings \(recipe\)/)
+    await expect(trainEmoVerse(same, settings(6, first))).rejects.toThrow(/other settings \(data\)/)
+    await expect(trainEmoVerse(again, settings(6))).rejects.toThrow(/other settings \(base\)/)
+    using other = await tinyEmoVerse({ seed: 4 })
+    await expect(trainEmoVerse(other, settings(6))).rejects.toThrow(/other settings \(base\)/)
+    const changed = settings(6)
+    await expect(
+      trainEmoVerse(same, { ...changed, stages: [changed.stages[0] as never, { ...changed.stages[1], data: own }] }),
+    ).rejects.toThrow(/second holds .* other settings \(data\)/)
   })
+
+  it('tells data in a file by its bytes, wherever it lies, and a stage that was begun by what it was begun with', async () => {
+    const [one, two] = ['one.json', 'two.json'].map((name) => join(folder, name)) as [string, string]
+    await writeSwiftDataset(one, asked(12))
+    cpSync(one, two)
+    const recipe = { ...fast, epochs: 1 }
+    const stop = { onStepEnd: () => { throw new Error('stopped') } }
+    const run = async (data: string, more: Partial<TrainEmoVerseOptions> = {}) => {
+      using model = await tinyEmoVerse({ seed: 3 })
+      const notes: string[] = []
+      const { stages, model: saved } = await trainEmoVerse(model, { ...quiet, outputDir: join(folder, 'bytes'), stages: [{ data, recipe }], onNote: (note) => void notes.push(note), ...more })
+      return { adapter: stages[0]?.adapter, saved, notes }
+    }
+    await expect(run(one, { callbacks: [stop] })).rejects.toThrow('stopped')
+    const other = join(folder, 'other.json')
+    await writeSwiftDataset(other, asked(13))
+    // It has no results yet, and is another's all the same.
+    await expect(run(other)).rejects.toThrow(/other settings \(data\)/)
+    const home = join(folder, 'bytes')
+    expect(await run(two)).toEqual({ adapter: join(home, 'stage-1/adapter'), saved: join(home, 'model'), notes: [expect.stringMatching(/^the longest/)] })
+    // A folder of its own for what is another training, the same one each time.
+    for (let i = 0; i < 2; i++) {
+      const { adapter, saved, notes } = await run(other, { versions: true })
+      expect([adapter, saved, notes[0]]).toEqual([join(home, 'v1/stage-1/adapter'), join(home, 'v1/model'), `${home} holds another training: this one goes to ${join(home, 'v1')}`])
+    }
+    expect((await run(one, { versions: true })).notes).toEqual([])
+    expect((await run(one, { versions: true, args: { ...quiet.args, maxSteps: 1 } })).saved).toBe(join(home, 'v2/model'))
+    // One stage more: the model is another one.
+    const before = readFileSync(join(home, 'model/model.safetensors'))
+    await run(one, { stages: [{ data: one, recipe }, { data: other, recipe }] })
+    expect(readFileSync(join(home, 'model/model.safetensors')).equals(before)).toBe(false)
+  }) // biome-ignore format: long lines
+
+  it('gives each stage an adapter of its own: its B is zero, and its A is not the one that was trained before', async () => {
+    using model = await tinyEmoVerse({ seed: 3 })
+    const begun: Map<string, Tensor>[] = []
+    const onTrainBegin = () => void begun.push(new Map(model.model.namedParameters().filter(([, { requiresGrad }]) => requiresGrad).map(([name, one]) => [name, one.detach().clone()])))
+    const stage = { data: asked(12), recipe: { ...fast, epochs: 1 } }
+    const { stages } = await trainEmoVerse(model, { ...quiet, outputDir: join(folder, 'fresh'), stages: [stage, stage], callbacks: [{ onTrainBegin }] })
+    expect(begun.map(({ size }) => size)).toEqual([28, 28])
+    const { tensors: trained } = await loadSafetensors(join(stages[0]?.adapter as string, 'adapter_model.safetensors'))
+    expect(Object.keys(trained)).toHaveLength(28)
+    for (const [name, own] of begun[1] as Map<string, Tensor>) {
+      const before = trained[`base_model.model.${name.replace('.default', '')}`] as Tensor
+      expect(own.shape, name).toEqual(before.shape)
+      const isB = name.includes('lora_B')
+      expect([own.abs().max().item() === 0, before.abs().max().item() === 0], name).toEqual([isB, false])
+      expect(own.equal(before), name).toBe(false)
+      if (!isB) expect(own.equal(begun[0]?.get(name) as Tensor), name).toBe(false)
+    }
+  }) // biome-ignore format: long lines
 
   it('begins at any stage, with the model as it is', async () => {
     using model = await tinyEmoVerse()
@@ -204,7 +277,6 @@ describe('trainEmoVerse', () => {
   it('leaves out what is too long, and says so; replaces it as published where that is wanted', async () => {
     using model = await tinyEmoVerse()
     const notes: string[] = []
-    const { writeSwiftDataset } = await import('../../../lib/systems/m2se/index.js')
     const path = join(folder, 'long.json')
     await writeSwiftDataset(path, [...asked(10), { query: 'x'.repeat(300), response: 'y' }])
     const options = (compat?: 'published') => ({
@@ -213,7 +285,7 @@ describe('trainEmoVerse', () => {
       ...(compat && { compat }),
     }) // biome-ignore format: one line
     expect((await trainEmoVerse(model, options())).stages[0]?.samples.train).toBe(10)
-    expect(notes).toEqual([expect.stringMatching(/long\.json: 10 records, without 1 that are too long/)])
+    expect(notes[0]).toMatch(/long\.json: 10 records, without 1 that are too long/)
     expect((await trainEmoVerse(model, options('published'))).stages[0]?.samples.train).toBe(11)
   })
 

@@ -9,6 +9,7 @@ import { chunksOf, utf8 } from '../../../files/text.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { type EmoVerseRecords, openRecords } from '../data/open.js'
 import type { EmoVerseGenerateOptions } from '../network/answers.js'
+import { isTooLong } from '../network/limits.js'
 import { EmoVerse } from '../network/network.js'
 import { withVisionCache } from '../network/vision-cache.js'
 import { labelsAllowed } from '../published/wording.js'
@@ -48,7 +49,8 @@ const WAVES = 4
 
 /**
  * Answers instruction data into a result file as ms-swift writes it: JSON lines in the order of the data, with `system`, `query`,
- * `response`, `label`, `history` and the media of each record. The same call goes on where a killed one stopped.
+ * `response`, `label`, `history` and the media of each record; markers of media stand in front of the query, or of the history's
+ * first, where they were missing. The same call goes on where a killed one stopped.
  *
  * ```ts
  * const { file } = await inferEmoVerse(model, { data: 'meld_test_data.json', output: 'infer_result', maxNewTokens: 8 })
@@ -70,7 +72,7 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
     throw misuse(where, 'onProgress', 'a function', onProgress)
   }
   const { records, notes } = await openRecords(data, {
-    ...{ onBadRecord, requireResponse: false, markers: false },
+    ...{ onBadRecord, requireResponse: false },
     ...(model.seesMedia && { mediaRoot }),
   })
   const { file, done } = await resultFile(output, records)
@@ -117,10 +119,16 @@ async function answersTo(
       answers.push({ response: written.shift()?.text as string })
       continue
     }
-    const { mediaRoot, signal } = generation
-    const probabilities = await model.scoreLabels(record, labels, defined({ mediaRoot, signal }))
-    const [best] = Object.entries(probabilities).sort(([, a], [, b]) => b - a)
-    answers.push({ response: (best as [string, number])[0], probabilities })
+    const { mediaRoot, signal, maxLength, maxExpandedLength, compat } = generation
+    const options = defined({ mediaRoot, signal, maxLength, maxExpandedLength })
+    try {
+      const probabilities = await model.scoreLabels(record, labels, options)
+      const [best] = Object.entries(probabilities).sort(([, a], [, b]) => b - a)
+      answers.push({ response: (best as [string, number])[0], probabilities })
+    } catch (error) {
+      if (compat !== 'published' || !isTooLong(error)) throw error
+      answers.push({ response: '' })
+    }
   }
   return answers
 }

@@ -22,7 +22,16 @@ otherwise. The same command goes on with a file that is not finished.`,
       preset: 'infer_result',
     },
     output: { kind: 'text', help: 'the result file itself', value: 'file.jsonl', aliases: ['result_path'] },
-    maxLength: { kind: 'whole', help: 'longer prompts are refused', preset: 'no limit' },
+    maxLength: {
+      kind: 'whole',
+      help: 'longer prompts are refused; each of their media counts as one token',
+      preset: 'no limit',
+    },
+    maxExpandedLength: {
+      kind: 'whole',
+      help: 'the same with all tokens that media become',
+      preset: 'no limit',
+    },
     maxNewTokens: { kind: 'whole', help: 'most tokens of an answer', preset: 2048 },
     batchSize: { kind: 'whole', help: 'answered at a time', preset: 8, aliases: ['max_batch_size', 'eval_batch_size'] },
     doSample: { kind: ['true', 'false'], help: 'whether tokens are drawn', preset: 'false' },
@@ -42,8 +51,19 @@ otherwise. The same command goes on with a file that is not finished.`,
   },
   foreign: SWIFT_FOREIGN,
   async run(given) {
-    const { valDataset, resultDir, output, maxLength, maxNewTokens, batchSize, doSample, temperature, topK, topP } =
-      given
+    const {
+      valDataset,
+      resultDir,
+      output,
+      maxLength,
+      maxExpandedLength,
+      maxNewTokens,
+      batchSize,
+      doSample,
+      temperature,
+      topK,
+      topP,
+    } = given
     const {
       repetitionPenalty,
       numBeams,
@@ -68,7 +88,7 @@ otherwise. The same command goes on with a file that is not finished.`,
     const { file, records, continued, notes } = await inferEmoVerse(model, {
       ...{ data: valDataset, output: output ?? resultDir ?? 'infer_result' },
       ...defined({ maxLength, maxNewTokens, batchSize, temperature, topK, topP, repetitionPenalty, numBeams }),
-      ...defined({ mediaRoot, visionCache }),
+      ...defined({ maxExpandedLength, mediaRoot, visionCache }),
       ...defined({
         onBadRecord,
         byLabels,

@@ -69,11 +69,9 @@ as its cause, itself and the utterance before. strict gives the numbers of the p
 const shown = (value: number | null) =>
   value === null ? '–' : Number.isInteger(value) ? String(value) : value.toFixed(4)
 
-function told({ records, unscored, strict, tasks }: EmoVerseScores): string {
-  const lines = [`${records} results${unscored > 0 ? `, ${unscored} not scored` : ''}`]
-  const { recalls, ...rest } = strict ?? {}
-  for (const [name, value] of Object.entries(rest)) lines.push(`  ${name.padEnd(14)}${shown(value)}`)
-  if (recalls) lines.push(`  ${'recalls'.padEnd(14)}${recalls.map(shown).join('  ')}`)
+function told({ records, unscored, mode, tasks }: EmoVerseScores): string {
+  const how = mode === 'strict' ? ', as the published evaluation scores them' : ''
+  const lines = [`${records} results${unscored > 0 ? `, ${unscored} not scored` : ''}${how}`]
   for (const [task, { records: count, scores, baselines }] of Object.entries(tasks)) {
     lines.push(`${task}, ${count} results${' '.repeat(4)}${Object.keys(baselines).join(' | ')}`)
     for (const [name, value] of Object.entries(scores)) {

@@ -11,7 +11,8 @@ export const sft = commandRule({
   voxtorch emoverse sft --model_id_or_path DIR --dataset emt_data_first.json --sft_type lora --num_train_epochs 2 --output_dir output
 
 Each stage trains a fresh adapter on what those before it made; OUTPUT/model is the whole model with all of them, which the next stage's
---model takes, and OUTPUT/stage-1/adapter is in PEFT's layout. The same command goes on where a killed run was. Loss, accuracy and time of
+--model takes, and OUTPUT/stage-1/adapter is in PEFT's layout. The same command goes on where a killed run was;
+another one on the same OUTPUT, with another model, other data or other settings, goes to OUTPUT/v1, v2, … and says so. Loss, accuracy and time of
 each task stand in tasks.jsonl beside the checkpoints. A language model by itself reads the words alone.`,
   options: { ...EMOVERSE_MODEL_OPTIONS, ...EMOVERSE_TRAINING_OPTIONS },
   foreign: SWIFT_FOREIGN,
@@ -22,7 +23,7 @@ each task stand in tasks.jsonl beside the checkpoints. A language model by itsel
     const stages = await stagesOfArguments(given)
     using model = await emoverseOfArguments(given)
     const results = await trainEmoVerse(model, {
-      ...{ stages, outputDir: output, onNote: (note: string) => console.error(note) },
+      ...{ stages, outputDir: output, versions: true, onNote: (note: string) => console.error(note) },
       ...defined({ startAt, mediaRoot, visionCache, compat }),
       ...(progress !== undefined && { args: { progress } }),
     })

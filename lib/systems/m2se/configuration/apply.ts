@@ -60,8 +60,18 @@ export async function emoverseOfArguments(given: EmoVerseModelArguments): Promis
 export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promise<EmoVerseStageOptions[]> {
   const { stages, dataset, valDataset, projector } = given
   const { epochs, batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, weightDecay } = given
-  const { maxGradNorm, maxLength, validationShare, loadBest, seed, logSteps, evalSteps, saveSteps, saveTotalLimit } =
-    given
+  const {
+    maxGradNorm,
+    maxLength,
+    maxExpandedLength,
+    validationShare,
+    loadBest,
+    seed,
+    logSteps,
+    evalSteps,
+    saveSteps,
+    saveTotalLimit,
+  } = given
   const { adamBeta1, adamBeta2, adamEpsilon, gradientCheckpointing, loraR, loraAlpha, loraDropout, targetModules } =
     given
   const betas: [number, number] | undefined =
@@ -77,6 +87,7 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
       weightDecay,
       maxGradNorm,
       maxLength,
+      maxExpandedLength,
     },
     ...{ validationShare, loadBest, seed, logSteps, evalSteps, saveSteps, saveTotalLimit, betas, eps: adamEpsilon },
     // The recipe checks it.

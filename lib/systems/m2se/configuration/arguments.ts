@@ -134,6 +134,11 @@ export const EMOVERSE_TRAINING_OPTIONS = {
     help: 'longer records are left out; each of their media counts as one token',
     preset: 2048,
   },
+  maxExpandedLength: {
+    kind: 'whole',
+    help: 'the same with all tokens that media become',
+    preset: 'no limit',
+  },
   gradientCheckpointing: {
     kind: ['true', 'false'],
     help: 'whether layers compute again in backward',

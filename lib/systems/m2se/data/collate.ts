@@ -11,6 +11,8 @@ export interface EmoVerseSampleTokens extends EncodedText {
   task: EmoVerseTask | 'other'
   /** Its pictures and films, in the order of their places in the text. */
   pictures: readonly EmoVersePicture[]
+  /** Where in the text their tokens stand. */
+  picturePlaces: readonly number[]
   /** Its sounds, likewise; at the places of their tokens `inputIds` has none. */
   sounds: readonly EmoVerseSound[]
 }
@@ -26,8 +28,9 @@ export interface EmoVerseBatch {
   tasks: (EmoVerseTask | 'other')[]
   /** Where the tokens that are learnt stand in the row, what they are, and which record each is of. */
   targets: { places: number[]; ids: number[]; records: number[] }
-  /** Of all records, in the order of their places in the row. */
+  /** Of all records, in the order of their places in the row, and where these are. */
   pictures: readonly EmoVersePicture[]
+  picturePlaces: readonly number[]
   /** Likewise, and where in the row their tokens stand; `inputIds` has 0 there. */
   sounds: readonly EmoVerseSound[]
   soundPlaces: readonly number[]
@@ -40,6 +43,7 @@ export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVe
   const words = samples.map(({ inputIds, labels }) => ({ inputIds: withoutPlaces(inputIds), labels }))
   const { inputIds, labels, sequenceLengths } = pack(words)
   const targets: EmoVerseBatch['targets'] = { places: [], ids: [], records: [] }
+  const picturePlaces: number[] = []
   let start = 0
   for (const [record, sample] of samples.entries()) {
     for (const [i, id] of sample.labels.entries()) {
@@ -48,12 +52,13 @@ export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVe
       targets.ids.push(id)
       targets.records.push(record)
     }
+    for (const place of sample.picturePlaces) picturePlaces.push(start + place)
     start += sample.labels.length
   }
   const pictures = samples.flatMap((sample) => sample.pictures)
   const sounds = samples.flatMap((sample) => sample.sounds)
   const tasks = samples.map(({ task }) => task)
-  return { inputIds, labels, sequenceLengths, tasks, targets, pictures, sounds, soundPlaces }
+  return { inputIds, labels, sequenceLengths, tasks, targets, pictures, picturePlaces, sounds, soundPlaces }
 }
 
 /** Where in a row the tokens of sounds stand. */

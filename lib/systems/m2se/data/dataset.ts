@@ -4,7 +4,7 @@ import { misuse, requireOneOf, requireOptions, requireString, requireWhole } fro
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
-import { ConcatDataset } from '../../../data/datasets.js'
+import { ConcatDataset, Subset } from '../../../data/datasets.js'
 import { jsonRecord, recordDataset } from '../../../data/jsonl-dataset.js'
 import { beginsArray } from '../../../files/json/elements.js'
 import { chunksOf } from '../../../files/text.js'
@@ -166,30 +166,70 @@ function recordParser(
   settings: ReturnType<typeof checked>,
   dataset: SwiftDataset,
 ): (bytes: Buffer, file: string, line: number) => SwiftRecord {
-  const { requireResponse, markers, mediaRoot, lengthOf, maxLength, maxExpandedLength } = settings
   return (bytes, file, line) => {
     const value = jsonRecord(bytes, file, line)
+    return named(`${file} line ${line}`, { file, line }, () => usable(value, settings, dataset))
+  }
+}
+
+/** A value as a record that can be used. @throws DataError with `reason` */
+function usable(value: unknown, settings: ReturnType<typeof checked>, dataset: SwiftDataset): SwiftRecord {
+  const { requireResponse, markers, mediaRoot, lengthOf, maxLength, maxExpandedLength } = settings
+  const { record, unread } = parseSwiftEntry(value, requireResponse)
+  // It is parsed again when it is its turn.
+  if (!dataset.isOpen) for (const key of unread) dataset.unread[key] = (dataset.unread[key] ?? 0) + 1
+  const marked = insertMarkers(record)
+  if (mediaRoot !== undefined) requireMedia(record, mediaRoot)
+  if (lengthOf) {
+    const length = lengthOf(marked)
+    const { text, expanded } = typeof length === 'number' ? { text: length, expanded: length } : length
+    requireLength(text, maxLength)
+    requireLength(expanded, maxExpandedLength, EXPANDED)
+    dataset.longest.text = Math.max(dataset.longest.text, text)
+    dataset.longest.expanded = Math.max(dataset.longest.expanded, expanded)
+  }
+  return markers ? marked : record
+}
+
+/** Says of an error in a record which one it is. */
+export function named<T>(where: string, fields: object, work: () => T): T {
+  try {
+    return work()
+  } catch (cause) {
+    if (!(cause instanceof DataError)) throw cause
+    const { message, code: _, name: __, ...own } = cause as DataError & Record<string, unknown>
+    throw new DataError(`${where}: ${message}`, { ...own, ...fields, cause })
+  }
+}
+
+/**
+ * Records that are there, or that another has opened, under the same checks as those of files.
+ * @internal
+ */
+export async function checkedRecords(
+  given: readonly unknown[] | SwiftDataset,
+  options: ReadSwiftDatasetOptions,
+): Promise<SwiftDataset> {
+  const settings = checked('readSwiftDataset', options)
+  const { onBadRecord, compat, seed } = settings
+  const dataset = new SwiftDataset(given instanceof SwiftDataset ? given.files : [])
+  const at = async (i: number) => {
+    const value = given instanceof SwiftDataset ? await given.get(i) : given[i]
+    return named(`record ${i + 1}`, { record: i + 1 }, () => usable(value, settings, dataset))
+  }
+  const all: Dataset<SwiftRecord> = { length: given.length, get: at }
+  if (compat !== undefined) return dataset.open(replacing(all, seed, (error) => dataset.count(error)))
+  const good: number[] = []
+  for (let i = 0; i < given.length; i++) {
     try {
-      const { record, unread } = parseSwiftEntry(value, requireResponse)
-      // It is parsed again when it is its turn.
-      if (!dataset.isOpen) for (const key of unread) dataset.unread[key] = (dataset.unread[key] ?? 0) + 1
-      const marked = insertMarkers(record)
-      if (mediaRoot !== undefined) requireMedia(record, mediaRoot)
-      if (lengthOf) {
-        const length = lengthOf(marked)
-        const { text, expanded } = typeof length === 'number' ? { text: length, expanded: length } : length
-        requireLength('tokens', text, maxLength)
-        requireLength('tokens with those of its media', expanded, maxExpandedLength)
-        dataset.longest.text = Math.max(dataset.longest.text, text)
-        dataset.longest.expanded = Math.max(dataset.longest.expanded, expanded)
-      }
-      return markers ? marked : record
-    } catch (cause) {
-      if (!(cause instanceof DataError)) throw cause
-      const { message, code: _, name: __, ...fields } = cause as DataError & Record<string, unknown>
-      throw new DataError(`${file} line ${line}: ${cause.message}`, { ...fields, file, line, cause })
+      await at(i)
+      good.push(i)
+    } catch (error) {
+      if (onBadRecord === 'stop' || !(error instanceof DataError)) throw error
+      dataset.count(error)
     }
   }
+  return dataset.open(good.length === given.length ? all : new Subset(all, good))
 }
 
 function requireMedia(record: SwiftRecord, root: string): void {
@@ -201,10 +241,15 @@ function requireMedia(record: SwiftRecord, root: string): void {
   }
 }
 
-function requireLength(what: string, length: number, most: number | undefined): void {
+const EXPANDED = 'tokens with those of its media'
+
+function requireLength(length: number, most: number | undefined, what = 'tokens'): void {
   if (most === undefined || length <= most) return
   throw new DataError(`it has ${length} ${what}, more than ${most}`, { reason: 'length', length, most })
 }
+
+/** @throws DataError for a record that has more tokens than it may, all of its media's counted */
+export const requireExpanded = (length: number, most: number | undefined): void => requireLength(length, most, EXPANDED)
 
 /** Why a record cannot be used: what is no JSON says so by its place. */
 function causeOf(error: DataError): SwiftCause {

@@ -22,7 +22,7 @@ import {
 } from '../published/wording.js'
 import { readSwiftDataset } from './dataset.js'
 import type { SwiftRecord } from './entry.js'
-import { type FaceTables, faceTable, readFaceExpressions } from './faces.js'
+import { type FaceTables, facesIn, faceTable, readFaceExpressions } from './faces.js'
 import { readMosei } from './mosei.js'
 import {
   EMOVERSE_SOURCES,
@@ -269,18 +269,20 @@ async function withFaces(
   unmatched: Record<string, string[]>,
 ): Promise<MoseiSample[]> {
   const without: string[] = []
+  const used = new Set<string>()
   const found: MoseiSample[] = []
   for (const sample of samples) {
     const table = faceTable(faces, sample.id)
     if (table === undefined) without.push(sample.id)
+    // Two ids may name one file.
+    else used.add(typeof faces === 'string' ? table : sample.id)
     const expressions = table === undefined ? undefined : (await readFaceExpressions(table)).phrases
     found.push(expressions === undefined || sample.expressions ? sample : { ...sample, expressions })
   }
   unmatched.clipsWithoutFaces = without
-  if (typeof faces !== 'string') {
-    const known = new Set(samples.map(({ id }) => id))
-    unmatched.facesWithoutClip = Object.keys(faces).filter((id) => !known.has(id))
-  }
+  unmatched.facesWithoutClip = facesIn(faces).flatMap(({ id, path }) =>
+    used.has(typeof faces === 'string' ? path : id) ? [] : [id],
+  )
   return found
 }
 

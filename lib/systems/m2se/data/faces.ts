@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readdirSync } from 'node:fs'
+import { join, sep } from 'node:path'
 import { requireNumber, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { readCsvStream } from '../../../files/csv/csv.js'
@@ -91,4 +91,14 @@ export function faceTable(faces: FaceTables, id: string): string | undefined {
   if (typeof faces !== 'string') return Object.hasOwn(faces, id) ? faces[id] : undefined
   const names = [`${id}.csv`, `${id.replaceAll('/', '_')}.csv`]
   return names.map((name) => join(faces, name)).find((path) => existsSync(path))
+}
+
+/** All tables, by ids or by what their files are called: the path in the folder without its ending, with `/` between. */
+export function facesIn(faces: FaceTables): { id: string; path: string }[] {
+  if (typeof faces !== 'string') return Object.entries(faces).map(([id, path]) => ({ id, path }))
+  const names = readdirSync(faces, { recursive: true }) as string[]
+  return names
+    .filter((name) => name.endsWith('.csv'))
+    .sort()
+    .map((name) => ({ id: name.slice(0, -'.csv'.length).replaceAll(sep, '/'), path: join(faces, name) }))
 }

@@ -4,7 +4,7 @@ import type { AudioClip } from '../../../audio/clip.js'
 import { misuse } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { contentHash, tensorBytes } from '../../../kit/fingerprint.js'
-import { noGrad, ops, scope, Tensor } from '../../../tensor/index.js'
+import { noGrad, ops, scope, Tensor, withDevice } from '../../../tensor/index.js'
 import {
   type ImageInput,
   openVideo,
@@ -98,6 +98,10 @@ export function mediaOf(record: EmoVerseQuestion, recipe: TilingRecipe, { mediaR
 
 type Recipe = Pick<TilingRecipe, 'size' | 'maxTiles' | 'thumbnail'>
 
+/** Pictures are read and cut on the CPU, whatever device others are made on. */
+const looking = (look: () => Promise<EmoVerseLook>): Promise<EmoVerseLook> =>
+  noGrad(() => withDevice('cpu', () => scope(look)))
+
 function imageOf(image: ImageInput, { size, maxTiles, thumbnail }: Recipe, here: (path: string) => string): Medium {
   const input = typeof image === 'string' ? here(image) : image
   return {
@@ -109,14 +113,12 @@ function imageOf(image: ImageInput, { size, maxTiles, thumbnail }: Recipe, here:
       return bytes instanceof Uint8Array ? keyOf(recipe, createHash('sha256').update(bytes).digest('hex')) : undefined
     },
     look: (signal) =>
-      noGrad(() =>
-        scope(async (): Promise<EmoVerseLook> => {
-          const picture = await readImage(input, signal ? { signal } : {})
-          const { tiles, grid } = await tileImage(picture, { size, maxTiles, thumbnail })
-          const pixels = await tensorBytes(tiles)
-          return { kind: 'image', pixels, tiles: tiles.size(0), side: size, grid, frames: null }
-        }),
-      ),
+      looking(async (): Promise<EmoVerseLook> => {
+        const picture = (await readImage(input, signal ? { signal } : {})).to({ device: 'cpu' })
+        const { tiles, grid } = await tileImage(picture, { size, maxTiles, thumbnail })
+        const pixels = await tensorBytes(tiles)
+        return { kind: 'image', pixels, tiles: tiles.size(0), side: size, grid, frames: null }
+      }),
   }
 }
 
@@ -125,7 +127,7 @@ function videoOf(video: EmoVerseVideo, { size, frames: count }: TilingRecipe, he
   const cut = async (frames: Tensor, places: readonly number[]): Promise<EmoVerseLook> => {
     const tiles: Tensor[] = []
     for (let i = 0; i < frames.size(0); i++) {
-      tiles.push((await tileImage(frames.select(0, i), { size, maxTiles: 1 })).tiles)
+      tiles.push((await tileImage(frames.select(0, i).to({ device: 'cpu' }), { size, maxTiles: 1 })).tiles)
     }
     const pixels = await tensorBytes(await ops.async.cat(tiles))
     return { kind: 'video', pixels, tiles: tiles.length, side: size, grid: null, frames: places }
@@ -166,6 +168,6 @@ function videoOf(video: EmoVerseVideo, { size, frames: count }: TilingRecipe, he
     kind: 'video',
     source: async () =>
       typeof input === 'string' ? keyOf(`video ${size} ${count}`, await contentHash(input)) : undefined,
-    look: (signal) => noGrad(() => scope(() => look(signal))),
+    look: (signal) => looking(() => look(signal)),
   }
 }

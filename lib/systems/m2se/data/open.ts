@@ -3,47 +3,41 @@ import { DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Subset } from '../../../data/datasets.js'
 import { indicesBelow, Random } from '../../../data/random.js'
-import { type ReadSwiftDatasetOptions, readSwiftDataset, SwiftDataset } from './dataset.js'
-import { insertMarkers, parseSwiftEntry, type SwiftRecord } from './entry.js'
+import {
+  checkedRecords,
+  type ReadSwiftDatasetOptions,
+  readSwiftDataset,
+  SwiftDataset,
+  type SwiftLength,
+} from './dataset.js'
+import type { SwiftRecord } from './entry.js'
 
 /** Instruction data: files, or records that are there. */
 export type EmoVerseRecords = string | readonly string[] | readonly SwiftRecord[] | SwiftDataset
 
 export interface OpenedRecords {
   records: Dataset<SwiftRecord>
+  /** The largest numbers of tokens, where they were counted. */
+  longest: Readonly<SwiftLength>
   /** What was left out and why, in sentences. */
   notes: string[]
 }
 
-/** Data in whatever form as records by index. @throws DataError for records that are none */
+/**
+ * Data in whatever form as records by index, those left out that cannot be used.
+ * @throws DataError for what is no data, and with `onBadRecord: 'stop'` for a record that cannot be used
+ */
 export async function openRecords(given: EmoVerseRecords, options: ReadSwiftDatasetOptions): Promise<OpenedRecords> {
   const isFiles = typeof given === 'string' || (Array.isArray(given) && typeof given[0] === 'string')
-  const records =
-    given instanceof SwiftDataset
-      ? given
-      : isFiles
-        ? await readSwiftDataset(given as string | string[], options)
-        : checkedRecords(given as readonly SwiftRecord[], options)
-  return { records, notes: records instanceof SwiftDataset ? notesOf(records) : [] }
+  if (!isFiles && !Array.isArray(given) && !(given instanceof SwiftDataset)) throw noRecords(given)
+  const records = isFiles
+    ? await readSwiftDataset(given as string | string[], options)
+    : await checkedRecords(given as readonly SwiftRecord[] | SwiftDataset, options)
+  const before = given instanceof SwiftDataset ? notesOf(given) : []
+  return { records, longest: records.longest, notes: [...before, ...notesOf(records)] }
 }
 
-function checkedRecords(
-  given: readonly SwiftRecord[],
-  { requireResponse = true, markers = true }: ReadSwiftDatasetOptions,
-): Dataset<SwiftRecord> {
-  if (!Array.isArray(given)) throw new DataError('The data is neither a file nor a list of records', { data: given })
-  const records = given.map((value, i) => {
-    try {
-      const { record } = parseSwiftEntry(value, requireResponse)
-      const marked = insertMarkers(record)
-      return markers ? marked : record
-    } catch (cause) {
-      if (!(cause instanceof DataError)) throw cause
-      throw new DataError(`record ${i + 1}: ${cause.message}`, { record: i + 1, cause })
-    }
-  })
-  return { length: records.length, get: (i) => records[i] as SwiftRecord }
-}
+export const noRecords = (data: unknown) => new DataError('The data is neither a file nor a list of records', { data })
 
 const REASONS: Readonly<Record<string, string>> = {
   json: 'are no JSON',
@@ -58,7 +52,7 @@ const REASONS: Readonly<Record<string, string>> = {
 function notesOf({ dropped, unread, files, length }: SwiftDataset): string[] {
   const notes = Object.entries(dropped).map(([cause, count]) => `${count} that ${REASONS[cause]}`)
   const keys = Object.entries(unread).map(([key, count]) => `${key} (${count})`)
-  const name = files.join(', ')
+  const name = files.length > 0 ? files.join(', ') : 'the data'
   return [
     ...(notes.length > 0 ? [`${name}: ${length} records, without ${notes.join(', ')}`] : []),
     ...(keys.length > 0 ? [`${name}: nobody reads the keys ${keys.join(', ')}`] : []),

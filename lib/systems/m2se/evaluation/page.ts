@@ -19,12 +19,8 @@ const shown = (value: unknown): string =>
 
 /** What a result file came to, as a page that needs no network: each task beside simple rules, by class, and who is taken for whom. */
 export function emoverseScoresPage(scores: EmoVerseScores, title = 'EmoVerse'): string {
-  const { records, unscored, mode, strict, tasks } = scores
+  const { records, unscored, mode, tasks } = scores
   const parts = Object.entries(tasks).flatMap(([task, one]) => taskParts(NAMES[task as ScoredTask], one))
-  if (strict)
-    parts.push(
-      table(['', 'published evaluation'], rowsOf({ ...strict, recalls: strict.recalls?.map(shown).join(', ') })),
-    )
   const rest = unscored > 0 ? `, ${unscored} of them of tasks that are not scored` : ''
   return page({
     title,
@@ -33,11 +29,6 @@ export function emoverseScoresPage(scores: EmoVerseScores, title = 'EmoVerse'): 
     style: 'h2{margin:32px 0 8px}td{text-align:right}',
   })
 }
-
-const rowsOf = (values: object): { cells: string[] }[] =>
-  Object.entries(values)
-    .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => ({ cells: [name, shown(value)] }))
 
 function taskParts(name: string, { records, scores, baselines }: RobustTaskScores): string[] {
   const plain = Object.entries(scores).filter(([, value]) => typeof value === 'number' || value === null)
@@ -56,7 +47,7 @@ function taskParts(name: string, { records, scores, baselines }: RobustTaskScore
     }))
     parts.push(table(head, classes))
   }
-  if ('confusion' in scores) {
+  if ('confusion' in scores && scores.confusion) {
     const { columns, rows: counts } = scores.confusion
     const cells = counts.map((row, i) => ({ cells: [columns[i] as string, ...row.map(String)] }))
     parts.push(table(['true, taken for', ...columns], cells))

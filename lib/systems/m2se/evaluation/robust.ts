@@ -85,7 +85,8 @@ export function labelScores(
   }
 }
 
-function scoresOf(right: number, said: number, support: number) {
+/** Precision, recall and F1 of a class; divisions by zero are 0. */
+export function scoresOf(right: number, said: number, support: number) {
   const [precision, recall] = [ratio(right, said), ratio(right, support)]
   return { precision, recall, f1: ratio(2 * precision * recall, precision + recall), support, said }
 }

@@ -1,11 +1,30 @@
-import { requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { defined, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { taskOf } from '../data/prompt.js'
 import { EMOTION_LABELS, SENTIMENT_LABELS } from '../published/wording.js'
 import { type MosiMetrics, mosiMetrics } from './metrics.js'
 import { type EmoVerseResult, readResults, readStrictLines } from './results.js'
-import { type CauseScores, causeScores, type LabelScores, labelScores, readCauses, readScore } from './robust.js'
-import { type StrictOptions, type StrictScores, strictScores } from './strict.js'
+import {
+  type CauseScores,
+  type ClassScores,
+  causeScores,
+  scoresOf as classScores,
+  type LabelScores,
+  labelScores,
+  readCauses,
+  readScore,
+} from './robust.js'
+import {
+  type PythonFault,
+  type ResultLine,
+  responseFor,
+  type StrictOptions,
+  type StrictScores,
+  type StrictTask,
+  strictAnswers,
+  strictCauseCounts,
+  strictScores,
+} from './strict.js'
 
 export const SCORED_TASKS = ['sentiment', 'emotion', 'causes', 'number'] as const
 export type ScoredTask = (typeof SCORED_TASKS)[number]
@@ -28,9 +47,17 @@ export interface NumberScores extends MosiMetrics {
   unread: number
 }
 
+/** What the published evaluation comes to, by class; who is taken for whom, but of causes. */
+export interface StrictTable extends Omit<StrictScores, 'recalls'> {
+  positiveRecall?: number
+  negativeRecall?: number
+  classes: ClassScores[]
+  confusion?: LabelScores['confusion']
+}
+
 export interface RobustTaskScores {
   records: number
-  scores: LabelScores | CauseScores | NumberScores
+  scores: LabelScores | CauseScores | NumberScores | StrictTable
   baselines: Baselines
 }
 
@@ -70,7 +97,78 @@ export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions 
     throw new ConfigError(`${where}: mode 'strict' needs a task: sentiment, emotion or causes`, { argument: 'task' })
   }
   const { count, lines } = await readStrictLines(file)
-  return { mode, records: count, unscored: 0, tasks: {}, strict: strictScores(task, lines, options) }
+  const own: ResultLine[] = []
+  // Line by line: where the published evaluation ends before a broken one, it has not read that.
+  const strict = strictScores(task, keptIn(own, lines), options)
+  return { mode, records: count, unscored: 0, tasks: { [task]: strictTask(task, own, strict, options) }, strict }
+}
+
+function* keptIn(list: ResultLine[], lines: Iterable<ResultLine>): Generator<ResultLine> {
+  for (const line of lines) {
+    list.push(line)
+    yield line
+  }
+}
+
+/** Beside the numbers of the published evaluation what it makes of each class, and of simple rules in its own way. */
+function strictTask(
+  task: StrictTask,
+  lines: readonly ResultLine[],
+  strict: StrictScores,
+  options: StrictOptions,
+): RobustTaskScores {
+  const { variant = 'emoverse' } = options
+  const baselines: Baselines = {}
+  const rule = (name: string, responseTo: (line: ResultLine) => string) => {
+    try {
+      baselines[name] = numbersOf(
+        strictScores(
+          task,
+          lines.map((line) => ({ ...line, response: responseTo(line) })),
+          options,
+        ),
+      )
+    } catch (error) {
+      const { kind } = error as { kind?: PythonFault }
+      if (kind === undefined) throw error
+      baselines[`${name} (ends with ${kind})`] = {}
+    }
+  }
+  if (task === 'causes') {
+    const said = ({ query, label }: ResultLine, causesOf: (target: number) => number[]) => {
+      const target = targetOf(String(query ?? ''), String(label))
+      const causes = target ? causesOf(target.number) : []
+      return variant === 'other'
+        ? causes.join(' ')
+        : causes.map((cause) => `${target?.number}_${target?.emotion},${cause}`).join(';')
+    }
+    for (const [name, causesOf] of Object.entries(CAUSE_RULES)) rule(name, (line) => said(line, causesOf))
+    const classes = strictCauseCounts(lines, variant).map(({ name, right, said: count, support }) => ({
+      name,
+      ...classScores(right, count, support),
+    }))
+    return { records: lines.length, scores: { ...numbersOf(strict), classes }, baselines }
+  }
+  const { truth, said, labels } = strictAnswers(task, lines, options)
+  const majority = commonest(truth, labels)
+  rule(`always ${majority}`, () => responseFor(majority, variant))
+  const { classes, confusion } = labelScores(truth, said, labels)
+  return { records: truth.length, scores: { ...numbersOf(strict), classes, confusion }, baselines }
+}
+
+/** Numbers by name alone. */
+const numbersOf = ({ recalls, ...rest }: StrictScores): Record<string, number> =>
+  defined({ ...rest, positiveRecall: recalls?.[0], negativeRecall: recalls?.[1] }) as Record<string, number>
+
+/** Which utterances a rule names as causes of what is felt in one. */
+const CAUSE_RULES: Readonly<Record<string, (target: number) => number[]>> = {
+  itself: (target) => [target],
+  'itself and previous': (target) => (target > 1 ? [target - 1, target] : [target]),
+}
+
+function commonest(truth: readonly string[], names: readonly string[]): string {
+  const counts = names.map((name) => truth.filter((label) => label === name).length)
+  return names[counts.indexOf(Math.max(...counts))] as string
 }
 
 const TASKS: Readonly<Record<string, ScoredTask>> = { MSA: 'sentiment', MER: 'emotion', ECPE: 'causes' }
@@ -119,10 +217,9 @@ function scoresOf(
       const { precision, recall, f1, weightedF1 } = causeScores(truth, said)
       return { precision, recall, f1, weightedF1 }
     }
-    const baselines = {
-      itself: numbers(rules((target) => [target])),
-      'itself and previous': numbers(rules((target) => (target > 1 ? [target - 1, target] : [target]))),
-    }
+    const baselines = Object.fromEntries(
+      Object.entries(CAUSE_RULES).map(([name, rule]) => [name, numbers(rules(rule))]),
+    )
     return { records, scores: causeScores(truth, answers), baselines }
   }
   if (task === 'number') {
@@ -152,8 +249,7 @@ function scoresOf(
       },
     )
   }
-  const counts = names.map((name) => truth.filter((label) => label === name).length)
-  const majority = names[counts.indexOf(Math.max(...counts))] as string
+  const majority = commonest(truth, names)
   const { accuracy, weightedF1, macroF1 } = labelScores(
     truth,
     truth.map(() => majority),

@@ -53,6 +53,37 @@ export function strictScores(task: StrictTask, lines: Iterable<ResultLine>, opti
   return variant === 'emoverse' ? sentiment(lines, options) : otherSentiment(lines, options)
 }
 
+/** What the published evaluation compares, line by line: the truth, and what it takes a response for; '' where for none. */
+export interface StrictAnswers {
+  truth: string[]
+  said: string[]
+}
+
+/** Of sentiment and emotion, once `strictScores` has come to its end. */
+export function strictAnswers(
+  task: 'sentiment' | 'emotion',
+  lines: Iterable<ResultLine>,
+  { variant = 'emoverse', labels, pictures }: StrictOptions,
+): StrictAnswers & { labels: readonly string[] } {
+  const words = task === 'sentiment' ? SENTIMENT_WORDS : (labels ?? EMOTION_WORDS)
+  const isOther = variant === 'other'
+  const own = task === 'sentiment' ? SENTIMENT_LABELS : (labels ?? EMOTION_LABELS.mosei)
+  const names = isOther ? words.map(labelled) : own
+  const none = task === 'sentiment' ? names.length - 1 : words.indexOf('neutral')
+  const answers: StrictAnswers = { truth: [], said: [] }
+  for (const { label, response } of of(lines, task === 'sentiment' ? pictures : undefined)) {
+    if (!names.includes(label as string)) continue
+    const found = isOther ? words.findIndex((word) => holds(response, word)) : names.indexOf(response as string)
+    answers.truth.push(label as string)
+    answers.said.push(names[found < 0 && isOther ? none : found] ?? '')
+  }
+  return { ...answers, labels: names }
+}
+
+/** A response that stands for a label. */
+export const responseFor = (label: string, variant: StrictVariant = 'emoverse'): string =>
+  variant === 'other' ? label.toLowerCase().replace(/\.$/, '') : label
+
 /** @throws always */
 function fail(kind: PythonFault, what: string): never {
   throw new DataError(`The published evaluation ends with ${kind}: ${what}`, { kind })
@@ -159,10 +190,10 @@ interface SaidCauses {
   right: string[]
 }
 
-function causes(
-  lines: Iterable<ResultLine>,
-  read: (response: unknown, labels: readonly string[]) => SaidCauses,
-): StrictScores {
+type ReadCauses = (response: unknown, labels: readonly string[]) => SaidCauses
+
+/** How many pairs there are, were said and are right, of each emotion and in all. */
+function countCauses(lines: Iterable<ResultLine>, read: ReadCauses) {
   const zeros = () => new Map<string, number>(CAUSE_EMOTIONS.map((name) => [name, 0]))
   const [truth, said, right] = [zeros(), zeros(), zeros()]
   const add = (counts: Map<string, number>, name: string) => {
@@ -181,6 +212,20 @@ function causes(
     for (const name of own.right) add(right, name)
     for (const name of own.said) add(said, name)
   }
+  return { truth, said, right, pairs, spoken, found }
+}
+
+/** Of each emotion how many pairs there are, were said and are right, as the published evaluation counts. */
+export function strictCauseCounts(lines: Iterable<ResultLine>, variant: StrictVariant = 'emoverse') {
+  const { truth, said, right } = countCauses(lines, variant === 'emoverse' ? ownPairs : numbersSaid)
+  return CAUSE_EMOTIONS.map((name) => {
+    const of = (counts: Map<string, number>) => counts.get(name) as number
+    return { name, support: of(truth), said: of(said), right: of(right) }
+  })
+}
+
+function causes(lines: Iterable<ResultLine>, read: ReadCauses): StrictScores {
+  const { truth, said, right, pairs, spoken, found } = countCauses(lines, read)
   const f1s = CAUSE_EMOTIONS.map((name) => {
     const precision = divided(right.get(name) as number, said.get(name) as number)
     const recall = divided(right.get(name) as number, truth.get(name) as number)

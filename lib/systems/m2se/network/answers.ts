@@ -1,5 +1,5 @@
-import { misuse, requireOneOf, requireSignal, requireWhole } from '../../../base/check.js'
-import { ConfigError, DataError } from '../../../base/errors.js'
+import { defined, misuse, requireOneOf, requireSignal, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { ContinuousBatching } from '../../../generation/batching.js'
 import type { GenerationConfig } from '../../../generation/config.js'
@@ -13,12 +13,11 @@ import { type EmoVerseSampleTokens, soundPlacesOf, withoutPlaces } from '../data
 import type { EmoVerseQuestion } from '../data/entry.js'
 import type { MediaPlace } from '../data/media.js'
 import { allowedBy } from './allowed.js'
+import { encodeWithin, isTooLong, type PromptLimits, requireLimits } from './limits.js'
 import type { EmoVerse } from './network.js'
 
-export interface EmoVerseGenerateOptions extends GenerationConfig, MediaPlace {
-  /** Prompts of more tokens are refused, those of pictures counted. Default: no limit. */
-  maxLength?: number
-  /** 'published': such a prompt is answered with '' instead, as ms-swift 2.6 does. */
+export interface EmoVerseGenerateOptions extends Omit<GenerationConfig, keyof PromptLimits>, MediaPlace, PromptLimits {
+  /** 'published': a prompt that is too long is answered with '' instead of an error, as ms-swift 2.6 does. */
   compat?: 'published'
   /** Prompts that are answered at a time. Default 8. */
   batchSize?: number
@@ -34,9 +33,7 @@ export interface EmoVerseAnswer {
   tokens: number
 }
 
-export interface EmoVerseStreamOptions extends GenerationConfig, MediaPlace {
-  /** A prompt of more tokens is refused, those of pictures counted. Default: no limit. */
-  maxLength?: number
+export interface EmoVerseStreamOptions extends Omit<GenerationConfig, keyof PromptLimits>, MediaPlace, PromptLimits {
   /** Holds the answer to what its question allows: one of the labels, or pairs of the target and its causes. Default false. */
   constrained?: boolean
   signal?: AbortSignal
@@ -64,8 +61,10 @@ export async function generateAnswers(
 ): Promise<EmoVerseAnswer[]> {
   const where = 'EmoVerse.generate'
   if (!Array.isArray(records)) throw misuse(where, 'records', 'a list of records', records)
-  const { maxLength, compat, batchSize = 8, constrained = false, signal, mediaRoot, ...config } = options
-  if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
+  const { maxLength, maxExpandedLength, compat, batchSize = 8, constrained = false, ...others } = options
+  const { signal, mediaRoot, ...config } = others
+  const limits = defined({ maxLength, maxExpandedLength })
+  requireLimits(where, limits)
   requireWhole(where, 'batchSize', batchSize, 1)
   requireForm(where, 'options', { constrained }, { constrained: 'boolean' })
   requireSignal(where, signal)
@@ -74,19 +73,18 @@ export async function generateAnswers(
   const { llm } = model
   const answers = new Array<EmoVerseAnswer>(records.length)
   const answer = async (i: number, batching: ContinuousBatching): Promise<EmoVerseAnswer> => {
-    const sample = await model.encode(records[i] as EmoVerseQuestion, {
-      answer: false,
-      mediaRoot,
-      ...(signal && { signal }),
-    })
-    const { length } = sample.inputIds
-    if (maxLength !== undefined && length > maxLength) {
-      if (compat === 'published') return { text: '', tokens: 0 }
-      throw tooLong(`Record ${i + 1} of ${records.length}`, length, maxLength, { record: i + 1 })
+    const what = `Record ${i + 1} of ${records.length}`
+    const record = records[i] as EmoVerseQuestion
+    let sample: EmoVerseSampleTokens
+    try {
+      sample = await encodeWithin(model, record, limits, { mediaRoot, signal }, what)
+    } catch (error) {
+      if (compat === 'published' && isTooLong(error)) return { text: '', tokens: 0 }
+      throw error
     }
     const written = await scope(async () => {
       const prompt = await promptOf(model, sample, 0)
-      const own = constrained ? allowedBy(model, (records[i] as EmoVerseQuestion).query, config) : {}
+      const own = constrained ? allowedBy(model, record.query, config) : {}
       const { tokens } = await llm.generate(prompt, { ...settings, ...own }, { batching, ...(signal && { signal }) })
       return tokens[0] as number[]
     })
@@ -119,13 +117,12 @@ export async function* streamAnswer(
   options: EmoVerseStreamOptions,
 ): AsyncGenerator<EmoVersePiece, void, void> {
   const where = 'EmoVerse.stream'
-  const { maxLength, constrained = false, signal, mediaRoot, generator, ...config } = options
+  const { maxLength, maxExpandedLength, constrained = false, signal, mediaRoot, generator, ...config } = options
+  const limits = defined({ maxLength, maxExpandedLength })
   requireForm(where, 'options', { constrained }, { constrained: 'boolean' })
-  if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
+  requireLimits(where, limits)
   requireSignal(where, signal)
-  const sample = await model.encode(record, { answer: false, mediaRoot, ...(signal && { signal }) })
-  const { length } = sample.inputIds
-  if (maxLength !== undefined && length > maxLength) throw tooLong('The prompt', length, maxLength)
+  const sample = await encodeWithin(model, record, limits, { mediaRoot, signal })
   const marks = model.marksOf(sample)
   const begun = await model.beginnings.take(marks)
   const written: number[] = []
@@ -190,10 +187,12 @@ export async function labelShares(
   model: EmoVerse,
   record: EmoVerseQuestion,
   labels: readonly string[],
-  { signal, ...place }: MediaPlace & { signal?: AbortSignal },
+  { signal, mediaRoot, ...limits }: MediaPlace & PromptLimits & { signal?: AbortSignal },
 ): Promise<Record<string, number>> {
-  requireSignal('EmoVerse.scoreLabels', signal)
-  const sample = await model.encode(record, { answer: false, ...place, ...(signal && { signal }) })
+  const where = 'EmoVerse.scoreLabels'
+  requireLimits(where, limits)
+  requireSignal(where, signal)
+  const sample = await encodeWithin(model, record, limits, { mediaRoot, signal })
   const { tokenizer, llm } = model
   const { end } = INTERNVL_TEMPLATES[model.template]
   const marks = model.marksOf(sample)
@@ -228,15 +227,13 @@ export async function labelShares(
 async function promptOf(model: EmoVerse, sample: EmoVerseSampleTokens, from: number, to = sample.inputIds.length) {
   const own = sample.inputIds.slice(from, to)
   const ids = tensor([withoutPlaces(own)], { dtype: 'int64', device: deviceOf(model) })
-  const media = { ...model.mediaFrom(sample, from), soundPlaces: soundPlacesOf(own) }
+  const picturePlaces = sample.picturePlaces.flatMap((place) => (place >= from && place < to ? [place - from] : []))
+  const media = { ...model.mediaFrom(sample, from), picturePlaces, soundPlaces: soundPlacesOf(own) }
   const inputsEmbeds = await noGrad(() => model.embed(ids, media))
   return inputsEmbeds === undefined ? { inputIds: ids } : { inputIds: ids, inputsEmbeds }
 }
 
 const deviceOf = ({ llm }: EmoVerse) => llm.parameters()[0]?.device ?? 'cpu'
-
-const tooLong = (what: string, length: number, most: number, fields: object = {}) =>
-  new DataError(`${what} has ${length} tokens, more than ${most}`, { ...fields, length, most })
 
 /** What ends an answer, as the generation knows it. */
 function endOf({ template, tokenizer }: EmoVerse): GenerationConfig {

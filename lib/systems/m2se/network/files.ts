@@ -167,13 +167,18 @@ export function newEmoVerse(
   return { model, tokenizer, ...defined({ template, system, media, vision, sounds }) }
 }
 
-/** Writes a folder that {@link loadEmoVerse} reads: the network with its tokenizer, which transformers reads too. */
+/**
+ * Writes a folder that {@link loadEmoVerse} reads: the network with its tokenizer, which transformers reads too.
+ * @param also writes into the folder before it appears under its name
+ */
 export const saveEmoVerse = (
   folder: string,
   { model, tokenizer, speech }: Pick<EmoVerseParts, 'model' | 'tokenizer' | 'speech'>,
+  also?: (temporary: string) => Promise<void>,
 ): Promise<void> =>
   writeFolder(folder, async (temporary) => {
     await model.save(temporary)
     tokenizer.saveTo(temporary)
     await speech?.save(join(temporary, SPEECH))
+    await also?.(temporary)
   })

@@ -15,6 +15,7 @@ import { Module } from '../../../nn/index.js'
 import { cat, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import type { EmoVerseBatch, EmoVerseSampleTokens } from '../data/collate.js'
+import type { SwiftLength } from '../data/dataset.js'
 import { type EmoVerseQuestion, insertMarkers, MEDIA_KEYS, MEDIA_MARKERS } from '../data/entry.js'
 import type { EmoVerseLook, MediaPlace } from '../data/media.js'
 import { encodeRecord, taskOf, templateOf } from '../data/prompt.js'
@@ -37,6 +38,7 @@ import {
   newEmoVerse,
   saveEmoVerse,
 } from './files.js'
+import { PROMPT_LIMITS, type PromptLimits } from './limits.js'
 import { SpeechBranch } from './speech.js'
 import { EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
 
@@ -64,6 +66,12 @@ const PARTS: readonly (keyof EmoVerseParts)[] = [
 
 /** Conversations that are gone on with. */
 const CONVERSATIONS = 4
+
+export interface EmoVerseLengthOptions extends MediaPlace {
+  /** Whether the store of features has all pictures and films afterwards. Default false. */
+  remember?: boolean
+  signal?: AbortSignal
+}
 
 export interface EncodeEmoVerseOptions extends MediaPlace {
   /** Whether it ends with the answer, and answers are labels; else where the answer begins. Default true. */
@@ -188,7 +196,13 @@ export class EmoVerse {
     const audios = sounds.map(({ tokens }) => tokens)
     const count = (marked.images?.length ?? 0) + (marked.videos?.length ?? 0)
     if (vision === null || count === 0) {
-      return { ...encodeRecord(tokenizer, marked, { ...settings, audios }), task, pictures: [], sounds }
+      return {
+        ...encodeRecord(tokenizer, marked, { ...settings, audios }),
+        task,
+        pictures: [],
+        picturePlaces: [],
+        sounds,
+      }
     }
     const pictures = await vision.read(marked, place)
     const tilesOf = (kind: string) => pictures.flatMap((picture) => (picture.kind === kind ? [picture.tiles] : []))
@@ -197,7 +211,8 @@ export class EmoVerse {
       tileTokens: vision.tileTokens,
       imgContextTokenId: vision.contextTokenId,
     })
-    return { ...encoded, task, pictures, sounds }
+    const picturePlaces = encoded.inputIds.flatMap((id, place) => (id === vision.contextTokenId ? [place] : []))
+    return { ...encoded, task, pictures, picturePlaces, sounds }
   }
 
   /** Tokens of a record, as limits of data count them: each of its media is one, as in ms-swift. */
@@ -207,6 +222,30 @@ export class EmoVerse {
     const answer = record.response != null
     if (this.media === 'read') this.#readable(record)
     return encodeRecord(tokenizer, withoutMarkers(record), { template, system, answer }).inputIds.length + media
+  }
+
+  /**
+   * Tokens of a record with each of its media as one, as {@link lengthOf} counts them, and with all that media become, whose files
+   * are looked at for it.
+   * @throws DataError for media that cannot be read; else as `encode`
+   */
+  async lengthsOf(record: EmoVerseQuestion, options: EmoVerseLengthOptions = {}): Promise<SwiftLength> {
+    const where = 'EmoVerse.lengthsOf'
+    requireOptions(where, options, ['signal', 'mediaRoot', 'remember'])
+    const { signal, mediaRoot, remember = false } = options
+    requireSignal(where, signal)
+    const { template, system, tokenizer, vision } = this
+    const marked = this.#readable(record)
+    const place = { mediaRoot, ...(signal && { signal }) }
+    const sounds = marked.audios?.length && this.speech ? await this.speech.read(marked.audios, place) : []
+    const pictures = vision === null ? [] : await vision.tilesOf(marked, { ...place, remember })
+    const tilesOf = (kind: string) => pictures.flatMap((picture) => (picture.kind === kind ? [picture.tiles] : []))
+    const { inputIds } = encodeRecord(tokenizer, marked, {
+      ...{ template, system, answer: record.response != null },
+      ...{ audios: sounds.map(({ tokens }) => tokens), images: tilesOf('image'), videos: tilesOf('video') },
+      ...(vision && { tileTokens: vision.tileTokens, imgContextTokenId: vision.contextTokenId }),
+    })
+    return { text: this.lengthOf(record), expanded: inputIds.length }
   }
 
   /** The record as it is read: with a marker for each medium, or without any. */
@@ -232,25 +271,18 @@ export class EmoVerse {
    */
   async embed(
     inputIds: Tensor,
-    { pictures, sounds, soundPlaces }: Pick<EmoVerseBatch, 'pictures' | 'sounds' | 'soundPlaces'>,
+    { pictures, picturePlaces, sounds, soundPlaces }: MediaPlaces,
   ): Promise<Tensor | undefined> {
     if (pictures.length + sounds.length === 0) return undefined
     return scope(async () => {
-      const imageFeatures = pictures.length > 0 ? await this.vision?.features(pictures) : undefined
-      const seen = imageFeatures
-        ? await (this.vision as EmoVerseVision).network.embed(inputIds, { imageFeatures })
-        : this.llm.embed(inputIds)
-      if (sounds.length === 0) return seen
-      const heard = cat(await (this.speech as SpeechBranch).encode(sounds), 0)
-      if (heard.size(0) !== soundPlaces.length) {
-        throw new ShapeError(
-          `the text has ${soundPlaces.length} places of sounds, which have ${heard.size(0)} tokens`,
-          {},
-        )
+      let words = this.llm.embed(inputIds)
+      if (pictures.length > 0) {
+        const vision = this.vision as EmoVerseVision
+        const seen = await vision.network.projectImages(await vision.features(pictures))
+        words = put(words, picturePlaces, seen.flatten(0, 1), 'pictures')
       }
-      const { device, dtype } = seen
-      const places = tensor(soundPlaces, { dtype: 'int64', device })
-      return ops.indexCopy(seen.select(0, 0), 0, places, heard.to({ device, dtype })).unsqueeze(0)
+      if (sounds.length === 0) return words
+      return put(words, soundPlaces, cat(await (this.speech as SpeechBranch).encode(sounds), 0), 'sounds')
     })
   }
 
@@ -311,9 +343,9 @@ export class EmoVerse {
   scoreLabels(
     record: EmoVerseQuestion,
     labels: readonly string[],
-    options: MediaPlace & { signal?: AbortSignal } = {},
+    options: MediaPlace & PromptLimits & { signal?: AbortSignal } = {},
   ): Promise<Record<string, number>> {
-    requireOptions('EmoVerse.scoreLabels', options, ['signal', 'mediaRoot'])
+    requireOptions('EmoVerse.scoreLabels', options, ['signal', 'mediaRoot', ...PROMPT_LIMITS])
     return labelShares(this, record, labels, options)
   }
 
@@ -370,6 +402,25 @@ class Hearing extends Module {
   ) {
     super()
   }
+}
+
+/** Pictures and sounds, and where in a row of tokens they stand. */
+type MediaPlaces = Pick<EmoVerseBatch, 'pictures' | 'picturePlaces' | 'sounds' | 'soundPlaces'>
+
+/**
+ * Embeddings [1, time, dim] with rows [places, dim] at their places, which the host knows: nobody waits for a device to count them.
+ * @throws ShapeError with both numbers where there are not as many
+ */
+function put(words: Tensor, places: readonly number[], rows: Tensor, what: string): Tensor {
+  if (rows.size(0) !== places.length) {
+    throw new ShapeError(`the text has ${places.length} places of ${what}, which have ${rows.size(0)} tokens`, {
+      places: places.length,
+      tokens: rows.size(0),
+    })
+  }
+  const { device, dtype } = words
+  const index = tensor([...places], { dtype: 'int64', device })
+  return ops.indexCopy(words.select(0, 0), 0, index, rows.to({ device, dtype })).unsqueeze(0)
 }
 
 /** A number below those of places. */

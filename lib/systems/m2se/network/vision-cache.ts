@@ -37,8 +37,8 @@ export class VisionCache implements VisionStore {
     }
   }
 
-  has(key: string): boolean {
-    return this.file.has(key)
+  sizeOf(key: string): number | undefined {
+    return this.file.sizeOf(key)
   }
 
   get(key: string): Promise<Uint8Array | undefined> {

@@ -32,13 +32,17 @@ export interface EmoVersePicture {
 
 /** Keeps what the vision part made of pictures, before the projection. */
 export interface VisionStore {
-  has(key: string): boolean
+  /** Bytes that a key has; undefined for one that is not there. */
+  sizeOf(key: string): number | undefined
   get(key: string): Promise<Uint8Array | undefined>
   put(key: string, features: Uint8Array): Promise<void>
 }
 
 /** Of what was seen last, so many bytes stay in memory. */
 const MEMORY_BYTES = 256e6
+
+/** Files whose number of tiles is kept. */
+const MOST_TILES = 200_000
 
 const CONTEXT = '<IMG_CONTEXT>'
 
@@ -53,6 +57,8 @@ export class EmoVerseVision {
   readonly contextTokenId: number
   /** Where features are looked for and put. Default: of the pictures seen last, in memory. */
   store: VisionStore
+  /** Of files that were looked at. */
+  readonly #tiles = new Map<string, number>()
 
   /** @throws ConfigError where network and tokenizer have no id of `<IMG_CONTEXT>`, or different ones */
   constructor(
@@ -95,15 +101,37 @@ export class EmoVerseVision {
     return pictures
   }
 
-  /** Looks at what the store does not have yet, so that it has it. */
-  async remember(record: EmoVerseQuestion, options: MediaPlace & { signal?: AbortSignal } = {}): Promise<void> {
-    const { signal, ...place } = options
-    for (const medium of mediaOf(record, this.recipe, place)) {
+  /**
+   * Tiles of the pictures and films of a record, in the order of their markers; each file is looked at once.
+   * @param remember puts what the store does not have yet into it
+   * @throws DataError for what cannot be read
+   */
+  async tilesOf(
+    record: EmoVerseQuestion,
+    { remember = false, signal, mediaRoot }: MediaPlace & { remember?: boolean; signal?: AbortSignal | undefined } = {},
+  ): Promise<Pick<EmoVersePicture, 'kind' | 'tiles'>[]> {
+    const found: Pick<EmoVersePicture, 'kind' | 'tiles'>[] = []
+    for (const medium of mediaOf(record, this.recipe, { mediaRoot })) {
+      const { kind } = medium
       const source = await medium.source()
-      if (source !== undefined && this.store.has(source)) continue
+      const bytes = source === undefined ? undefined : this.store.sizeOf(source)
+      const known = source === undefined || (remember && bytes === undefined) ? undefined : this.#tiles.get(source)
+      const tiles = bytes === undefined ? known : bytes / this.#tileBytes
+      if (tiles !== undefined) {
+        found.push({ kind, tiles })
+        continue
+      }
       const picture = await this.#picture(medium, signal)
-      if (picture.features === null) await scope(() => this.features([picture]))
+      if (remember && picture.features === null) await scope(() => this.features([picture]))
+      if (source !== undefined) this.#keepTiles(source, picture.tiles)
+      found.push({ kind, tiles: picture.tiles })
     }
+    return found
+  }
+
+  #keepTiles(source: string, tiles: number): void {
+    if (this.#tiles.size >= MOST_TILES) this.#tiles.clear()
+    this.#tiles.set(source, tiles)
   }
 
   /** What it looks at: of the pictures, then of the films. */
@@ -193,18 +221,18 @@ class VisionMemory implements VisionStore {
     readonly versionNow: () => number,
   ) {}
 
-  has(key: string): boolean {
+  sizeOf(key: string): number | undefined {
     const version = this.versionNow()
     if (version !== this.#version) {
       this.#kept.clear()
       this.#bytes = 0
       this.#version = version
     }
-    return this.#kept.has(key)
+    return this.#kept.get(key)?.byteLength
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {
-    if (!this.has(key)) return undefined
+    if (this.sizeOf(key) === undefined) return undefined
     const found = this.#kept.get(key) as Uint8Array
     this.#kept.delete(key)
     this.#kept.set(key, found)
@@ -212,7 +240,7 @@ class VisionMemory implements VisionStore {
   }
 
   async put(key: string, features: Uint8Array): Promise<void> {
-    if (features.byteLength > this.most || this.has(key)) return
+    if (features.byteLength > this.most || this.sizeOf(key) !== undefined) return
     this.#kept.set(key, features)
     this.#bytes += features.byteLength
     for (const [oldest, bytes] of this.#kept) {

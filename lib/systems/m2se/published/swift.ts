@@ -26,7 +26,7 @@ export const SWIFT_FOREIGN: ForeignOptions = {
   check_model_is_latest: none('nobody is asked'),
   check_dataset_strategy: none('records are always checked, see --on-bad-record'),
   add_output_dir_suffix: none('the folder is the one that is named'),
-  add_version: none('the folder is the one that is named'),
+  add_version: none('another training in the same folder goes into v1, v2, … of it'),
   logging_dir: none('logs stand beside the checkpoints'),
   vit_use_gc: none('pictures are never part of the graph'),
   freeze_vit: none('the network for pictures never trains'),

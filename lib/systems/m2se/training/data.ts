@@ -4,6 +4,7 @@ import type { Dataset } from '../../../data/dataset.js'
 import { Subset } from '../../../data/datasets.js'
 import { evaluating } from '../../../nn/index.js'
 import type { EmoVerseSampleTokens } from '../data/collate.js'
+import { requireExpanded, type SwiftLength } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { openRecords, splitRecords } from '../data/open.js'
 import { replacing } from '../data/replace.js'
@@ -19,8 +20,8 @@ export interface EncodedRecords extends Dataset<EmoVerseSampleTokens> {
 interface StageData {
   compat?: 'published'
   mediaRoot?: string
-  /** Looks at all media beforehand, and leaves out records whose media cannot be read. */
-  looksAhead?: boolean
+  /** Whether what the vision part makes of all pictures and films is kept beforehand. */
+  remembers?: boolean
   onNote?: (note: string) => void
 }
 
@@ -28,24 +29,42 @@ interface StageData {
 export async function openStage(
   model: EmoVerse,
   { data, valid }: EmoVerseStageOptions,
-  { seed, validationShare, maxLength }: EmoVerseRecipe,
-  { compat, mediaRoot, looksAhead = false, onNote }: StageData,
+  { seed, validationShare, maxLength, maxExpandedLength }: EmoVerseRecipe,
+  { compat, mediaRoot, remembers = false, onNote }: StageData,
 ): Promise<{ train: EncodedRecords; valid: EncodedRecords | undefined; notes: string[] }> {
   // Files have to be there where somebody looks at them.
   const root = model.seesMedia || model.hearsMedia ? (mediaRoot ?? '.') : undefined
-  const limits = { lengthOf: model.lengthOf, maxLength, seed, ...defined({ compat, mediaRoot: root }) }
+  const most = maxExpandedLength ?? undefined
+  const limits = {
+    ...{ lengthOf: model.lengthOf, maxLength, seed },
+    // Without media both are one number.
+    ...defined({ compat, mediaRoot: root, maxExpandedLength: root === undefined ? most : undefined }),
+  }
   const notes: string[] = []
   const open = async (given: typeof data) => {
-    const opened = await openRecords(given, limits)
-    notes.push(...opened.notes)
-    if (!looksAhead || compat === 'published') return opened.records
-    const { records, note } = await readable(model, opened.records, mediaRoot)
-    if (note) notes.push(note)
-    return records
+    const { records, notes: left, longest } = await openRecords(given, limits)
+    notes.push(...left)
+    // Those give way to others when it is their turn.
+    if (compat === 'published') return records
+    const looked =
+      root === undefined
+        ? { records, notes: [], longest }
+        : await lookedAt(model, records, { mediaRoot, remembers, most })
+    notes.push(...looked.notes)
+    all.text = Math.max(all.text, looked.longest.text)
+    all.expanded = Math.max(all.expanded, looked.longest.expanded)
+    return looked.records
   }
+  const all: SwiftLength = { text: 0, expanded: 0 }
   const [own, other] = [await open(data), valid === undefined ? undefined : await open(valid)]
   const parts = other ? { train: own, valid: other } : splitRecords(own, { share: validationShare, seed })
-  if (parts.train.length === 0) throw new ConfigError('There is no record to train on', { argument: 'data' })
+  if (parts.train.length === 0) {
+    throw new ConfigError(['There is no record to train on', ...notes].join('; '), { argument: 'data', notes })
+  }
+  if (all.text > 0) {
+    const media = all.expanded > all.text ? `; the longest has ${all.expanded} with all of its media's` : ''
+    notes.push(`the longest record has ${all.text} tokens, each of its media counted as one${media}`)
+  }
   if (!model.seesMedia && !model.hearsMedia && (await namesMedia(parts.train))) {
     notes.push('the model sees neither pictures nor films: it is trained on the words alone')
   }
@@ -57,7 +76,11 @@ export async function openStage(
   const encoded = (records: Dataset<SwiftRecord>): EncodedRecords => {
     const samples: Dataset<EmoVerseSampleTokens> = {
       length: records.length,
-      get: async (i, epoch) => model.encode(await records.get(i, epoch), defined({ mediaRoot })),
+      async get(i, epoch) {
+        const sample = await model.encode(await records.get(i, epoch), defined({ mediaRoot }))
+        requireExpanded(sample.inputIds.length, most)
+        return sample
+      },
     }
     return { records, ...(compat === 'published' ? replacing(samples, seed, replaced) : samples) }
   }
@@ -69,23 +92,38 @@ async function namesMedia(records: Dataset<SwiftRecord>): Promise<boolean> {
   return MEDIA_KEYS.some((key) => (record[key]?.length ?? 0) > 0)
 }
 
-/** Those records whose media can be read, all of which the model's store has then. */
-async function readable(model: EmoVerse, records: Dataset<SwiftRecord>, mediaRoot: string | undefined) {
-  const { vision } = model
+interface LookingAhead {
+  mediaRoot: string | undefined
+  remembers: boolean
+  /** Tokens of a record, all of its media's counted. */
+  most: number | undefined
+}
+
+/** Those records whose media can be read and are not too many; what is said of the others. */
+async function lookedAt(model: EmoVerse, records: Dataset<SwiftRecord>, { mediaRoot, remembers, most }: LookingAhead) {
   const good: number[] = []
-  const errors: DataError[] = []
+  const left = new Map<string, { count: number; first: string }>()
+  const longest: SwiftLength = { text: 0, expanded: 0 }
   await evaluating(model.model, async () => {
     for (let i = 0; i < records.length; i++) {
       try {
-        await vision?.remember(await records.get(i, 0), defined({ mediaRoot }))
+        const lengths = await model.lengthsOf(await records.get(i, 0), {
+          ...defined({ mediaRoot }),
+          remember: remembers,
+        })
+        requireExpanded(lengths.expanded, most)
+        longest.text = Math.max(longest.text, lengths.text)
+        longest.expanded = Math.max(longest.expanded, lengths.expanded)
         good.push(i)
       } catch (error) {
         if (!(error instanceof DataError)) throw error
-        errors.push(error)
+        const { reason } = error as DataError & { reason?: string }
+        const why = reason === 'length' ? 'that are too long with all of their media' : 'whose media cannot be read'
+        const before = left.get(why)
+        left.set(why, { count: (before?.count ?? 0) + 1, first: before?.first ?? `record ${i + 1}: ${error.message}` })
       }
     }
   })
-  if (errors.length === 0) return { records }
-  const note = `${errors.length} records were left out whose media cannot be read, the first: ${errors[0]?.message}`
-  return { records: new Subset(records, good), note }
+  const notes = [...left].map(([why, { count, first }]) => `${count} records were left out ${why}, the first: ${first}`)
+  return { records: good.length === records.length ? records : new Subset(records, good), notes, longest }
 }

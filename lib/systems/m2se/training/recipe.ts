@@ -28,6 +28,8 @@ export interface EmoVerseRecipe {
   accumulation: number
   /** Longer records are left out, each of their media counted as one token. Default 2048. */
   maxLength: number
+  /** The same with all tokens that media become; null for no limit. Default null. */
+  maxExpandedLength: number | null
   /** Layers compute again in backward what is between them. Default true. */
   gradientCheckpointing: boolean
   /** Share of the data that is kept to validate with, where none is given. Default 0.01. */
@@ -57,6 +59,7 @@ export const EMOVERSE_RECIPE: Readonly<EmoVerseRecipe> = {
   evalBatchSize: 1,
   accumulation: 8,
   maxLength: 2048,
+  maxExpandedLength: null,
   gradientCheckpointing: true,
   validationShare: 0.01,
   loadBest: false,
@@ -102,6 +105,8 @@ export function emoverseRecipe(changes: Partial<EmoVerseRecipe> = {}): EmoVerseR
   ] as const) {
     requireWhole(where, name, recipe[name], 1)
   }
+  const { maxExpandedLength } = recipe
+  if (maxExpandedLength !== null) requireWhole(where, 'maxExpandedLength', maxExpandedLength, 1)
   requireWhole(where, 'seed', recipe.seed)
   return recipe
 }

@@ -26,6 +26,7 @@ import { writeFolder } from '../../../train/trainer/folders.js'
 import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { type EmoVerseBatch, type EmoVerseSampleTokens, emoverseCollate } from '../data/collate.js'
+import { keyOf } from '../data/media.js'
 import type { EmoVerseRecords } from '../data/open.js'
 import { taskOf } from '../data/prompt.js'
 import { addStage, isPacked, saveEmoVerse, saveSpeechStage } from '../network/files.js'
@@ -44,6 +45,7 @@ import {
 import { type EncodedRecords, openStage } from './data.js'
 import { emoverseLoss } from './loss.js'
 import { type EmoVerseRecipe, emoverseRecipe } from './recipe.js'
+import { baseHash, claimFolder, dataHash, isMadeOf, type NamedSettings, runFolder, saysMadeOf } from './run.js'
 import { numbersOf, type TaskNumbers, TaskTally } from './tally.js'
 
 /** One stage of a training: its data, and what differs from the defaults. */
@@ -74,6 +76,11 @@ export interface TrainEmoVerseOptions {
   /** Checkpoints, adapters, logs and `results.json` of each stage go into a folder of its own in it; the trained model into `model/`. */
   outputDir: string
   /**
+   * Where `outputDir` holds another training, this one goes into the first of `v1`, `v2`, … in it that is free, or its own, and says
+   * so. Default false: an error.
+   */
+  versions?: boolean
+  /**
    * The stage that is trained first, from 1; those before it are not looked at: the model is what they made already. Default 1.
    */
   startAt?: number
@@ -86,13 +93,13 @@ export interface TrainEmoVerseOptions {
   mediaRoot?: string
   /**
    * A folder that keeps what the vision part makes of each picture and frame, so that it is computed once: for all epochs, stages and
-   * runs. Before a stage begins all of its media are looked at, and records whose media cannot be read are left out.
+   * runs. Before a stage begins it has all of them.
    */
   visionCache?: string
   /**
    * 'published': as ms-swift 2.6 trains this family: a record that cannot be used gives way to another one drawn at random, and
    * batches of a step count alike, whatever each has to learn. By default such records are left out and counted, and all tokens
-   * of a step count alike.
+   * of a step count alike; all media are looked at before a stage begins.
    */
   compat?: 'published'
   /** For the Trainer of each stage, over what is said above. */
@@ -133,6 +140,7 @@ const ADAPTER = 'adapter'
 const OPTIONS = [
   'stages',
   'outputDir',
+  'versions',
   'startAt',
   'saveModel',
   'mediaRoot',
@@ -148,7 +156,8 @@ const OPTIONS = [
  * Trains an EmoVerse in stages: each with a fresh low-rank adapter, which is then added to the weights; where these are packed it
  * stays beside them, frozen. The same call on the same
  * folder goes on where a killed run was, within a stage, between two or while the model is written, and on the CPU ends with the
- * same weights bit for bit; after the end it gives the results that it finds, and the model has all stages in it.
+ * same weights bit for bit; after the end it gives the results that it finds, and the model has all stages in it. What is the same is
+ * told by the weights that it begins with, the data's bytes and the settings of each stage.
  *
  * ```ts
  * using model = await EmoVerse.fromPretrained('smollm2-135m-instruct')
@@ -157,19 +166,20 @@ const OPTIONS = [
  *   outputDir: 'runs/emoverse',
  * })
  * ```
- * @throws ConfigError where a stage in the folder was trained with other settings; else as the Trainer
+ * @throws ConfigError where a stage in the folder was trained on another model, on other data or with other settings; else as the
+ * Trainer
  */
 export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptions): Promise<EmoVerseResults> {
   const where = 'trainEmoVerse'
   if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
   requireOptions(where, options, OPTIONS)
-  const { stages, outputDir, startAt = 1, compat, mediaRoot, visionCache } = options
+  const { stages, outputDir: given, versions = false, startAt = 1, compat, mediaRoot, visionCache, onNote } = options
   const packed = isPacked(model.model)
   const { saveModel = !packed } = options
-  requireString(where, 'outputDir', outputDir)
+  requireString(where, 'outputDir', given)
   for (const [name, path] of Object.entries(defined({ mediaRoot, visionCache }))) requireString(where, name, path)
   requireWhole(where, 'startAt', startAt, 1)
-  requireForm(where, 'options', { saveModel }, { saveModel: 'boolean' })
+  requireForm(where, 'options', { saveModel, versions }, { saveModel: 'boolean', versions: 'boolean' })
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   if (!Array.isArray(stages) || stages.length === 0) throw misuse(where, 'stages', 'a list of stages', stages)
   if (startAt > stages.length) throw misuse(where, 'startAt', `at most ${stages.length}, the number of stages`, startAt)
@@ -183,16 +193,59 @@ export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptio
   if (peftModelOf(model.model) && !packed) {
     throw new ConfigError(`${where}: the model has adapters already: merge them first`, { argument: 'model' })
   }
+  const planned = await plannedStages(model, options, names)
+  const outputDir = await runFolder(given, planned, versions)
+  if (outputDir !== given) onNote?.(`${given} holds another training: this one goes to ${outputDir}`)
   const results: EmoVerseStageResults[] = []
   await withVisionCache(model, visionCache, async () => {
-    for (const [i, stage] of stages.entries()) {
-      if (i + 1 < startAt) continue
-      results.push(await trainStage(model, stage, { index: i, name: names[i] as string, options }))
-    }
+    for (const stage of planned) results.push(await trainStage(model, stage, { outputDir, options }))
   })
   const folder = join(outputDir, 'model')
-  if (saveModel && isMainProcess() && !existsSync(folder)) await saveEmoVerse(folder, model)
+  const made = planned.map(({ name, settings }) => ({ name, settings }))
+  if (saveModel && isMainProcess() && !(await isMadeOf(folder, made))) {
+    await saveEmoVerse(folder, model, (temporary) => saysMadeOf(temporary, made))
+  }
   return { stages: results, model: saveModel ? folder : null }
+}
+
+interface PlannedStage extends NamedSettings {
+  index: number
+  stage: EmoVerseStageOptions
+  recipe: EmoVerseRecipe
+  /** Null where the ears train alone. */
+  lora: LoraConfig | null
+}
+
+/** The stages that are to be trained, each with what tells it from another: the model that it begins with too. */
+async function plannedStages(
+  model: EmoVerse,
+  { stages, startAt = 1, compat, args = {} }: TrainEmoVerseOptions,
+  names: readonly string[],
+): Promise<PlannedStage[]> {
+  const planned: PlannedStage[] = []
+  let base = await baseHash(model)
+  // How it is shown changes nothing.
+  const { progress: _, ...own } = args
+  for (const [index, stage] of stages.entries()) {
+    if (index + 1 < startAt) continue
+    const name = names[index] as string
+    const { speech = 'frozen', data, valid } = stage
+    if (speech !== 'frozen' && !model.hearsMedia) {
+      throw new ConfigError(`trainEmoVerse: ${name} trains a speech branch, and the model hears nothing`, {
+        argument: 'speech',
+      })
+    }
+    const recipe = emoverseRecipe(stage.recipe)
+    const lora = speech === 'alone' ? null : stageAdapter(model, stage.lora ?? {}, stage.projector)
+    const settings = {
+      ...{ recipe, lora, compat: compat ?? null, args: own, base, data: await dataHash(data) },
+      ...(valid !== undefined && { valid: await dataHash(valid) }),
+      ...(speech !== 'frozen' && { speech }),
+    }
+    planned.push({ name, settings, index, stage, recipe, lora })
+    base = keyOf(base, JSON.stringify(settings))
+  }
+  return planned
 }
 
 function checkStage(where: string, stage: EmoVerseStageOptions, index: number): string {
@@ -207,7 +260,7 @@ function checkStage(where: string, stage: EmoVerseStageOptions, index: number): 
   }
   if (projector !== undefined) requireOneOf(where, `stages[${index}].projector`, projector, PROJECTOR_TRAINING)
   requireString(where, `stages[${index}].name`, name)
-  if (!/^[\w.-]+$/.test(name) || name === ADAPTER || name === 'model') {
+  if (!/^[\w.-]+$/.test(name) || /^v\d+$/.test(name) || name === ADAPTER || name === 'model') {
     throw misuse(where, `stages[${index}].name`, 'a name that a folder can have', name)
   }
   requireObject(where, `stages[${index}].lora`, lora)
@@ -215,42 +268,23 @@ function checkStage(where: string, stage: EmoVerseStageOptions, index: number): 
   return name
 }
 
-interface StagePlace {
-  index: number
-  name: string
-  options: TrainEmoVerseOptions
-}
-
 async function trainStage(
   model: EmoVerse,
-  stage: EmoVerseStageOptions,
-  { index, name, options }: StagePlace,
+  { stage, index, name, settings, recipe, lora }: PlannedStage,
+  { outputDir, options }: { outputDir: string; options: TrainEmoVerseOptions },
 ): Promise<EmoVerseStageResults> {
   const { compat, onNote, mediaRoot, visionCache } = options
-  const recipe = emoverseRecipe(stage.recipe)
-  const folder = join(options.outputDir, name)
+  const folder = join(outputDir, name)
   const { speech = 'frozen' } = stage
-  if (speech !== 'frozen' && !model.hearsMedia) {
-    throw new ConfigError(`trainEmoVerse: ${name} trains a speech branch, and the model hears nothing`, {
-      argument: 'speech',
-    })
-  }
-  const lora = speech === 'alone' ? null : stageAdapter(model, stage.lora ?? {}, stage.projector)
-  const settings = {
-    recipe,
-    lora,
-    compat: compat ?? null,
-    args: options.args ?? {},
-    ...(speech !== 'frozen' && { speech }),
-  }
-  const before = await finished(folder, settings)
+  const before = await finished(folder)
   if (before) {
     await addStage(model, join(folder, ADAPTER))
     return before
   }
-  const places = defined({ mediaRoot, looksAhead: visionCache !== undefined && model.seesMedia })
+  const places = defined({ mediaRoot, remembers: visionCache !== undefined && model.seesMedia })
   const { train, valid, notes } = await openStage(model, stage, recipe, { ...places, ...defined({ compat, onNote }) })
   for (const note of notes) onNote?.(note)
+  if (isMainProcess()) await claimFolder(folder, settings)
   const { device } = model.llm.parameters()[0] as { device: Device }
   model.speech?.trains(speech !== 'frozen')
   const peft = lora && withSeed(recipe.seed + index, () => beginStage(model, lora), device)
@@ -285,22 +319,12 @@ async function trainStage(
   return results
 }
 
-/** What a stage came to that has ended. @throws ConfigError where it was another training */
-async function finished(folder: string, settings: object): Promise<EmoVerseStageResults | undefined> {
+/** What a stage came to that has ended. @throws CheckpointError where its adapter is gone */
+async function finished(folder: string): Promise<EmoVerseStageResults | undefined> {
   const file = join(folder, 'results.json')
   if (!existsSync(file)) return undefined
-  const found = (await readJson(file)) as EmoVerseStageResults
-  if (!existsSync(join(folder, ADAPTER))) {
-    throw new CheckpointError(`${folder} has results and no ${ADAPTER}/: take the results away to train again`, {
-      file,
-    })
-  }
-  if (JSON.stringify(found.settings) === JSON.stringify(settings)) return found
-  throw new ConfigError(`${folder} holds a stage that was trained with other settings: give another outputDir`, {
-    argument: 'outputDir',
-    before: found.settings,
-    now: settings,
-  })
+  if (existsSync(join(folder, ADAPTER))) return (await readJson(file)) as EmoVerseStageResults
+  throw new CheckpointError(`${folder} has results and no ${ADAPTER}/: take the results away to train again`, { file })
 }
 
 interface StageTraining {

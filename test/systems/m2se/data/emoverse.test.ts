@@ -195,6 +195,28 @@ describe('the mixture', () => {
     }
   })
 
+  it('of MELD, ECF and MOSEI together has in each source the shares among the tasks that it has answers for', async () => {
+    const count = 2000
+    const many = <T extends object>(one: T) => Array.from({ length: count }, (_, i) => ({ ...one, id: i + 1 }))
+    // A neutral utterance is asked for its emotion alone.
+    const signed = { ...meld, utterances: meld.utterances.map((one) => ({ ...one, sentiment: 'negative' })) }
+    const { report } = await make({ mosei: clips(count), meld: many(signed), ecf: many(dialog) }, { stage: 2 })
+    const weights = { MSA: 0.2, MER: 0.4, ERI: 0.4, ECPE: 0.4 }
+    expect(Object.keys(report.tasks).sort()).toEqual(Object.keys(weights).sort())
+    const found = (source: 'mosei' | 'meld' | 'ecf', task: keyof typeof weights) => report.tasks[task]?.sources[source] ?? 0
+    for (const [source, tasks] of [['mosei', ['MSA', 'MER', 'ERI']], ['meld', ['MSA', 'MER']], ['ecf', ['ECPE']]] as const) {
+      const all = tasks.reduce((sum, task) => sum + found(source, task), 0)
+      // Every utterance of a dialog is one, of causes each that is not neutral.
+      expect(all, source).toBe(count * { mosei: 1, meld: meld.utterances.length, ecf: dialog.utterances.filter(({ emotion }) => emotion !== 'neutral').length }[source])
+      const weight = tasks.reduce((sum, task) => sum + weights[task], 0)
+      for (const task of tasks) {
+        const share = weights[task] / weight
+        const error = Math.abs(found(source, task) / all - share)
+        expect(error, `${source}, ${task}`).toBeLessThanOrEqual(5 * Math.sqrt((share * (1 - share)) / all))
+      }
+    }
+  }) // biome-ignore format: long lines
+
   it('is the same for the same seed, and another for another', async () => {
     const [a, b, c] = await Promise.all([1, 1, 2].map((seed) => make({ mosei: clips(300) }, { seed })))
     expect(b).toEqual(a)
@@ -303,7 +325,20 @@ describe("MMSA's MOSEI and OpenFace", () => {
     }
     const { records, report } = await make(inputs, { stage: 1 })
     expect(records.map(({ response }) => response)).toEqual(['Lip corners pulled up; Inner brows raised'])
-    expect(report.unmatched).toEqual({ clipsWithoutFaces: ['v/2'] })
+    expect(report.unmatched).toEqual({ clipsWithoutFaces: ['v/2'], facesWithoutClip: [] })
+    // In a folder of each video too, and what no clip has; other files are none of it.
+    mkdirSync(join(folder, 'faces/w'))
+    for (const name of ['w/1.csv', 'w_2.csv', 'w/7.csv', 'v_9.csv', 'notes.txt'])
+      writeFileSync(join(folder, 'faces', name), rows.join('\n'))
+    const mosei = ['v/1', 'v/2', 'w/1', 'w/2'].map((id) => ({ id, text: id }))
+    const more = await make({ ...inputs, mosei }, { stage: 1 })
+    expect(more.records).toHaveLength(3)
+    expect(more.report.unmatched).toEqual({ clipsWithoutFaces: ['v/2'], facesWithoutClip: ['v_9', 'w/7'] })
+    const byId = { 'v/1': table, 'z/3': table }
+    expect((await make({ ...inputs, faces: byId }, { stage: 1 })).report.unmatched).toEqual({
+      clipsWithoutFaces: ['v/2'],
+      facesWithoutClip: ['z/3'],
+    })
   })
 
   it('reads what it wrote', async () => {
