@@ -19,13 +19,17 @@ if (options.pairs) {
 const settings = lb.emotionTrainingOfArguments(options)
 const { results, model, samples } = await lb.trainEmotion({ data, towers, ...settings })
 console.log(lb.emotionText(results))
-if (options.causes) {
-  const outputDir = join(settings.outputDir, 'causes')
-  const causes = await lb.trainCauses({ classifier: model, samples, outputDir })
-  console.log(causes.results.official)
-}
+const outputDir = join(settings.outputDir, 'causes')
+const causes = options.causes ? await lb.trainCauses({ classifier: model, samples, outputDir }) : undefined
+if (causes) console.log(causes.results.official)
 const shown = data.test.slice(0, 20)
 if (shown.length > 0) {
   const classifier = await lb.EmotionClassifier.fromPretrained(join(settings.outputDir, 'best'))
-  writeFileSync(join(settings.outputDir, 'strips.html'), lb.emotionReport(await lb.labelDialogs(classifier, shown)))
+  const { scorer, threshold } = causes ?? {}
+  const labelled = await lb.labelDialogs(
+    classifier,
+    shown,
+    scorer && threshold ? { causes: { scorer, threshold } } : {},
+  )
+  writeFileSync(join(settings.outputDir, 'strips.html'), lb.emotionReport(labelled))
 }

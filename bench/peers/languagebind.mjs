@@ -1,8 +1,10 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import {
+  AdamW,
   ClipTextModel,
   ClipVisionModel,
+  cat,
   DataLoader,
   getPeftModel,
   noGrad,
@@ -11,6 +13,7 @@ import {
   preprocessVideo,
   randint,
   randn,
+  readImage,
   resizeImage,
   sampleFrames,
   saveSafetensors,
@@ -52,12 +55,27 @@ const readClip = (path) =>
       await film.close()
     }
   })
-let photograph
+
+/** Photographs of scikit-image, decoded; each side resizes the same bytes. */
+let photographs = []
+async function readPhotographs() {
+  const folder = process.env.VOXTORCH_SKIMAGE
+  const names = readdirSync(folder)
+    .filter((name) => /\.(png|jpe?g)$/.test(name))
+    .sort()
+  const read = []
+  for (const name of names) {
+    const picture = await readImage(join(folder, name))
+    if (Math.min(picture.size(0), picture.size(1)) >= 300) read.push(picture)
+  }
+  return read
+}
+const resized = (picture) => resizeImage(picture, 224, { pillow: 13 })
 
 /** What is read before a network sees it. */
 const media = {
   async resize(n) {
-    for (let i = 0; i < 100 * n; i++) (await resizeImage(photograph, 224, { pillow: 13 })).dispose()
+    for (let i = 0; i < 100 * n; i++) (await resized(photographs[i % photographs.length])).dispose()
   },
   /** Two at a time, as the other side has two processes. */
   async clips(n) {
@@ -69,15 +87,14 @@ const media = {
   },
 }
 
-const small = { hiddenSize: 768, intermediateSize: 3072, numHiddenLayers: 12, numAttentionHeads: 12, patchSize: 32, hiddenAct: 'gelu' } // biome-ignore format: one line
 let tower
 
-/** Batches of four clips through a small tower: nanoseconds of each and those waited, without the first, which nothing comes before. */
+/** Batches of two clips through the video tower: nanoseconds of each and those waited, without the first, which nothing comes before. */
 async function step() {
-  tower ??= new ClipVisionModel({ ...small, addTimeAttn: true, numFrames: 8 }).eval()
-  const paths = Array.from({ length: 24 }, (_, i) => filmOf(i))
+  tower ??= new ClipVisionModel({ ...large, addTimeAttn: true, numFrames: 8 }).eval()
+  const paths = Array.from({ length: 8 }, (_, i) => filmOf(i))
   const collate = (some) => scope(async () => stack(await Promise.all(some.map(readClip))))
-  const batches = new DataLoader(paths, { batchSize: 4, collate, collateAhead: true })
+  const batches = new DataLoader(paths, { batchSize: 2, collate, collateAhead: true })
   let [began, asked, waited, count] = [0n, 0n, 0n, -1]
   for await (const pixelValues of batches) {
     const now = process.hrtime.bigint()
@@ -90,11 +107,14 @@ async function step() {
   return { nanoseconds: Number(asked - began) / (count + 1), waited: Number(waited) / count }
 }
 
+/** Of the adapters. */
+let optimizer
 const runs = (name) => async (n) => {
   for (let i = 0; i < n; i++) {
     if (name === 'lora') {
       await scope(async () => (await pooled(name)).square().sum().backward())
-      networks[name][0].zeroGrad()
+      await optimizer.step()
+      optimizer.zeroGrad()
     } else await noGrad(() => scope(async () => void (await pooled(name))))
   }
 }
@@ -107,9 +127,12 @@ async function write(folder, names) {
     if (name === 'step') continue
     if (name === 'clips') tensors.clips = await readClip(filmOf(0))
     if (name === 'resize') {
-      photograph = randint(0, 256, [720, 1280, 3], { dtype: 'uint8' })
-      tensors['resize.photograph'] = photograph
-      tensors.resize = await resizeImage(photograph, 224, { pillow: 13 })
+      photographs = await readPhotographs()
+      for (const [i, picture] of photographs.entries()) tensors[`resize.${i}`] = picture
+      tensors.resize = cat(
+        (await Promise.all(photographs.map(resized))).map((one) => one.reshape([-1])),
+        0,
+      )
     }
     if (!Object.hasOwn(makers, name)) continue
     const [network, inputs] = makers[name]()
@@ -123,7 +146,13 @@ async function write(folder, names) {
       network.to({ dtype: 'bfloat16' })
       networks[name] = [network, { pixelValues: inputs.pixelValues.to('bfloat16') }]
     }
-    if (name === 'lora') getPeftModel(network, { r: 16, loraAlpha: 16, targetModules: TARGETS })
+    if (name === 'lora') {
+      getPeftModel(network, { r: 16, loraAlpha: 16, targetModules: TARGETS })
+      optimizer = new AdamW(
+        network.parameters().filter(({ requiresGrad }) => requiresGrad),
+        { lr: 1e-4 },
+      )
+    }
   }
   await saveSafetensors(join(folder, 'values.safetensors'), tensors)
 }

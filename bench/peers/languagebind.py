@@ -112,12 +112,14 @@ def maker(name):
             return {name: lambda: network(pixels)}
         config = LoraConfig(r=16, lora_alpha=16, target_modules=r".*temporal_attn\.(q|k|v|out)_proj")
         adapted = get_peft_model(network, config)
+        optimizer = torch.optim.AdamW([one for one in adapted.parameters() if one.requires_grad], lr=1e-4)
 
         def step():
             with torch.enable_grad():
                 pooled = adapted(pixels)
                 pooled.square().sum().backward()
-            adapted.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
             return pooled
 
         return {name: step}
@@ -128,14 +130,17 @@ def maker(name):
 def resize(folder, values):
     from PIL import Image
 
-    photograph = Image.fromarray(values["resize.photograph"].numpy())
-    width, height = photograph.size
-    one = lambda: photograph.resize((int(224 * width / height), 224), Image.Resampling.BICUBIC)
+    names = [f"resize.{i}" for i in range(len(values)) if f"resize.{i}" in values]
+    photographs = [Image.fromarray(values[name].numpy()) for name in names]
+
+    def one(picture):
+        width, height = picture.size
+        size = (int(224 * width / height), 224) if width >= height else (224, int(224 * height / width))
+        return picture.resize(size, Image.Resampling.BICUBIC)
 
     def job():
-        for _ in range(99):
-            one()
-        return torch.from_numpy(np.asarray(one()).copy())
+        made = [one(photographs[i % len(photographs)]) for i in range(100)]
+        return torch.cat([torch.from_numpy(np.asarray(picture).copy()).flatten() for picture in made[: len(photographs)]])
 
     return {"resize": job}
 

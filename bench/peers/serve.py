@@ -39,6 +39,8 @@ def timed_blocks(cases):
     def answer(request):
         run, budget = cases[request["case"]], request["milliseconds"] * 1e6
         name = request["case"]
+        if request.get("once"):
+            return {"nanoseconds": time_of(run, 1)}
         if name not in counts:
             n = 1
             if time_of(run, 1) > max(budget, LONG):

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { ByteSource } from '../files/byte-source.js'
 import { packageDirectory } from '../native/load.js'
+import { AAC_PACKAGE } from './codecs/aac.js'
 import type { Decoded } from './codecs/decoder.js'
 import type { CodedFormat } from './sniff.js'
 
@@ -52,7 +53,9 @@ export async function* decodeCompressed(
     signal?.throwIfAborted()
     const reply = await answer(worker, request, source, patience, signal)
     if (!('error' in reply)) return reply
-    throw source.error(reply.missing ? reply.error : `the ${format} decoder gives up: ${reply.error}`, { format })
+    throw source.error(reply.missing ? reply.error : `the ${format} decoder gives up: ${reply.error}`, {
+      ...{ format, ...(reply.missing && { missing: AAC_PACKAGE }) },
+    })
   }
   const inOgg = format === 'flac' && (await source.bytes(0, Math.min(4, source.size))).toString('latin1') === 'OggS'
   try {

@@ -1,3 +1,4 @@
+export { filmSound } from './film-sound.js'
 export { type ImageInput, type RawImage, type ReadImageOptions, readImage } from './image.js'
 export {
   type PreprocessDepthOptions,

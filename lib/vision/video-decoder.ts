@@ -24,7 +24,7 @@ interface Packet {
   unref(): void
   free(): void
 }
-interface Frame {
+export interface Frame {
   width: number
   height: number
   format: number
@@ -129,7 +129,15 @@ export interface VideoLimits {
 }
 
 /** What is wrong with a file. */
-export class VideoFault extends Error {}
+export class VideoFault extends Error {
+  constructor(
+    message: string,
+    /** 'no video': there may be sound in it; 'unknown': it may be of another kind. */
+    readonly reason?: 'no video' | 'unknown',
+  ) {
+    super(message)
+  }
+}
 
 /** Stops what runs, and says that it does. */
 export type Watch = () => void
@@ -156,7 +164,7 @@ export class VideoDecoder {
     const format = openFormat(av, path)
     try {
       const stream = bestStream(format, VIDEO)
-      if (stream === undefined) throw new VideoFault('it has no video in it')
+      if (stream === undefined) throw new VideoFault('it has no video in it', 'no video')
       const { width, height, codecId } = stream.codecpar
       if (!(width >= 1 && height >= 1)) throw new VideoFault(`its frames are ${width} × ${height} pixels`)
       if (width * height > limits.maxPixels) {
@@ -190,6 +198,11 @@ export class VideoDecoder {
 
   /** RGB of frames by their numbers, which ascend. */
   *frames(places: readonly number[], watch: Watch): Generator<{ place: number; pixels: Uint8Array }> {
+    for (const { place, frame } of this.shown(places, watch)) yield { place, pixels: this.#reading.rgb(frame) }
+  }
+
+  /** The same as they are decoded, each valid until the next is asked for. */
+  *shown(places: readonly number[], watch: Watch): Generator<{ place: number; frame: Frame }> {
     for (const place of places) {
       const frame = this.#frame(place, watch)
       if (frame === undefined) throw new VideoFault(`its frame ${place} of ${this.facts.frameCount} cannot be decoded`)
@@ -198,7 +211,7 @@ export class VideoDecoder {
         const what = `its frame ${place} is ${frame.width} × ${frame.height} pixels`
         throw new VideoFault(`${what}, the others are ${width} × ${height}`)
       }
-      yield { place, pixels: this.#reading.rgb(frame) }
+      yield { place, frame }
     }
   }
 
@@ -269,7 +282,7 @@ function openFormat(av: Av, path: string): FormatContext {
   // Neither the name nor the content may lead anywhere else.
   const options = av.Dictionary.fromObject({ protocol_whitelist: 'file', format_whitelist: FORMATS })
   if (format.openInputSync(`file:${path}`, null, options) < 0) {
-    throw new VideoFault('it is no video that is known here, or it is cut off before its index')
+    throw new VideoFault('it is no video that is known here, or it is cut off before its index', 'unknown')
   }
   if (format.findStreamInfoSync() >= 0) return format
   format.closeInputSync()

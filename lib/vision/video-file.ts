@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads'
 import { resample } from '../audio/resample.js'
 import { DataError, DisposedError, type VoxtorchError } from '../base/errors.js'
 import { packageDirectory } from '../native/load.js'
-import { ops, type Tensor, tensor } from '../tensor/index.js'
+import { ops, type Tensor, tensor, zeros } from '../tensor/index.js'
 import type { FrameSource, ReadSoundOptions } from './video.js'
 import type { VideoFacts, VideoLimits } from './video-decoder.js'
 import { LEFT, type SoundBlock, STOPPED, type VideoReply, type VideoRequest, type VideoWork } from './video-messages.js'
@@ -108,19 +108,26 @@ export class VideoFile implements FrameSource {
   async sound({
     sampleRate,
     channels = 'mean',
+    start = 0,
+    duration,
     maxBytes = MOST_SOUND,
     signal,
   }: ReadSoundOptions): Promise<{ samples: Tensor; sampleRate: number }> {
     const blocks: SoundBlock[] = []
     let bytes = 0
-    for await (const reply of this.#ask({ sound: true }, LEAST_AHEAD, signal)) {
+    const sound = { start, end: duration === undefined ? null : start + duration }
+    for await (const reply of this.#ask({ sound }, LEAST_AHEAD, signal)) {
       if (!('channelData' in reply)) continue
       bytes += reply.channelData.reduce((sum, { byteLength }) => sum + byteLength, 0)
       if (bytes > maxBytes) throw this.#error(`its sound is more than ${maxBytes} bytes; set maxBytes to allow that`)
       blocks.push(reply)
     }
     const first = blocks[0]
-    if (first === undefined) throw this.#error('nothing of its sound can be decoded')
+    if (first === undefined) {
+      if (start === 0 && duration !== 0) throw this.#error('nothing of its sound can be decoded')
+      const { sampleRate: own, channels: count } = this.audio as NonNullable<VideoFacts['audio']>
+      return { samples: zeros(channels === 'all' ? [count, 0] : [0]), sampleRate: sampleRate ?? own }
+    }
     const planes = first.channelData.map((_, channel) => {
       const parts = blocks.map(({ channelData }) => tensor(channelData[channel]!))
       return parts.length === 1 ? parts[0]! : ops.cat(parts)
@@ -220,8 +227,9 @@ export class VideoFile implements FrameSource {
     }
   }
 
-  #refusal({ error, missing, fault }: Extract<VideoReply, { error: string }>): VoxtorchError {
-    if (!missing) return this.#error(fault ? error : `its decoder gives up: ${error}`)
+  #refusal({ error, missing, fault, reason }: Extract<VideoReply, { error: string }>): VoxtorchError {
+    if (!missing)
+      return this.#error(fault ? error : `its decoder gives up: ${error}`, reason === undefined ? {} : { reason })
     return this.#error(
       `video files are read by npm's node-av, ${error}: npm install node-av. It is under the MIT licence, and the FFmpeg ` +
         'inside it under the GPL-3.0. A folder of pictures is read without it',

@@ -12,7 +12,8 @@ export interface VideoWork {
   open?: { path: string; limits: VideoLimits }
   /** Numbers of frames, which ascend. */
   frames?: readonly number[]
-  sound?: true
+  /** Its sound from one second to before another; null: to its end. */
+  sound?: { start: number; end: number | null }
 }
 
 /** What is closed is not answered: who asked does not listen any more. */
@@ -30,5 +31,5 @@ export type VideoReply =
   /** Something is being done. */
   | { alive: true }
   | { done: true }
-  /** `missing`: there is no node-av; `fault`: the file is to blame, and not us. */
-  | { error: string; missing: boolean; fault: boolean }
+  /** `missing`: there is no node-av; `fault`: the file is to blame, and not us; `reason`: see `VideoFault`. */
+  | { error: string; missing: boolean; fault: boolean; reason?: string | undefined }

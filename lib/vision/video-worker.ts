@@ -27,7 +27,8 @@ port.on('message', async (request: VideoRequest) => {
   } catch (error) {
     if (error instanceof Stopped) return post({ done: true })
     const message = error instanceof Error ? error.message : String(error)
-    post({ error: message, missing: error instanceof Missing, fault: error instanceof VideoFault })
+    const reason = error instanceof VideoFault ? error.reason : undefined
+    post({ error: message, missing: error instanceof Missing, fault: error instanceof VideoFault, reason })
   }
 })
 
@@ -59,7 +60,23 @@ async function answer({ control, open, frames, sound }: VideoWork): Promise<void
     turn()
     post({ place, pixels }, [pixels.buffer as ArrayBuffer])
   }
-  if (sound) sendSound(decoder.sound(watch), turn)
+  if (sound) sendSound(between(decoder.sound(watch), sound), turn)
+}
+
+/** What of a sound lies between two of its seconds; what is behind them is not decoded. */
+function* between(
+  blocks: Generator<SoundBlock>,
+  { start, end }: NonNullable<VideoWork['sound']>,
+): Generator<SoundBlock> {
+  let at = 0
+  for (const { channelData, sampleRate } of blocks) {
+    const length = channelData[0]?.length ?? 0
+    const last = end === null ? Number.POSITIVE_INFINITY : Math.round(end * sampleRate)
+    const [from, to] = [Math.max(0, Math.round(start * sampleRate) - at), Math.min(length, last - at)]
+    if (to > from) yield { channelData: channelData.map((plane) => plane.subarray(from, to)), sampleRate }
+    at += length
+    if (at >= last) return
+  }
 }
 
 /** A decoder's blocks are of a thousand samples: they are sent together. */

@@ -29,6 +29,9 @@ export interface ReadSoundOptions {
   sampleRate?: number | undefined
   /** Default `'mean'`, which gives one signal; `'all'` keeps the channels. */
   channels?: 'mean' | 'all' | undefined
+  /** Seconds of it at which to begin [0], and how many to read; beyond its end there is what there is. Default: all of it. */
+  start?: number | undefined
+  duration?: number | undefined
   /** The most bytes of float32 samples. Default 1 GiB, which of one channel at 48 kHz is an hour and a half. */
   maxBytes?: number | undefined
   /** Ends the decoding. */
@@ -150,14 +153,17 @@ export class Video {
    */
   async audio(options: ReadSoundOptions = {}): Promise<{ samples: Tensor; sampleRate: number }> {
     const where = 'Video.audio'
-    requireOptions(where, options, ['sampleRate', 'channels', 'maxBytes', 'signal'])
-    const { sampleRate, channels = 'mean', maxBytes, signal } = options
+    requireOptions(where, options, ['sampleRate', 'channels', 'start', 'duration', 'maxBytes', 'signal'])
+    const { sampleRate, channels = 'mean', start, duration, maxBytes, signal } = options
+    for (const [name, value] of Object.entries({ start, duration })) {
+      if (value !== undefined) requireNumber(where, name, value, { least: 0, below: Number.POSITIVE_INFINITY })
+    }
     if (sampleRate !== undefined) requireWhole(where, 'sampleRate', sampleRate, 1)
     if (channels !== 'mean' && channels !== 'all') throw misuse(where, 'channels', "'mean' or 'all'", channels)
     if (maxBytes !== undefined) requireWhole(where, 'maxBytes', maxBytes)
     requireSignal(where, signal)
     if (this.audioTrack === null) {
-      throw new DataError(`${this.#source.file}: it has no sound`, { file: this.#source.file })
+      throw new DataError(`${this.#source.file}: it has no sound`, { file: this.#source.file, reason: 'no sound' })
     }
     return this.#inTurn(signal, () => scope(() => this.#source.sound(options)))
   }

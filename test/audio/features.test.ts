@@ -17,6 +17,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
+import { BIGVGAN_MEL } from '../../lib/models/bigvgan/config.js'
 import { expectClose, fixture, relativeError, settledTensors } from '../helpers.js'
 
 const numbersOf = (values: Tensor) => values.dataSync() as Float32Array
@@ -63,18 +64,19 @@ describe('against torchaudio and transformers', async () => {
   }
 
   test("a vocoder's mel spectrogram", async () => {
-    const features = await melSpectrogram(noise.narrow(1, 0, 2048), 22050, {
-      nFft: 1024,
-      hopLength: 256,
-      padding: 384,
-      fMax: 8000,
-      power: false,
-      magnitudeEpsilon: 1e-9,
-      log: 'ln',
-      floor: 1e-5,
-    })
+    const { sampleRate, ...recipe } = BIGVGAN_MEL
+    const clip = noise.narrow(1, 0, 2048)
+    const features = await melSpectrogram(clip, sampleRate, recipe)
     expect(features.shape).toEqual([2, 80, 8])
     expectClose(features, mel.tensors['vocoder/out/features']!, 1e-6)
+    // Of a whisper what is added to each magnitude, 1e-9 below its root, is seen; of silence the floor.
+    const whisper = clip.to({ dtype: 'float64' }).mul(3e-5)
+    const powers = await spectrogram(whisper, { nFft: 1024, hopLength: 256, padding: 384, power: true })
+    const filters = melFilterBank(1024, 80, sampleRate, { fMax: 8000 }).to({ dtype: 'float64' })
+    const wanted = filters.matmul(powers.add(1e-9).sqrt()).clamp(1e-5).log()
+    expectClose(await melSpectrogram(whisper, sampleRate, recipe), wanted, 1e-6)
+    const silence = await melSpectrogram(zeros([1, 2048]), sampleRate, recipe)
+    expectClose(silence, ops.fullLike(silence, Math.log(1e-5)), 1e-6)
   })
 
   test('padAudio and normalizeWav2Vec2', async () => {

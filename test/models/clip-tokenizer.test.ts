@@ -50,4 +50,20 @@ describe('ClipTokenizer', () => {
     expect(inputIds.toArray()).toEqual([[49406, 320, 1125, 539, 320, 2368, 49407]])
     expect(tokenizer.tokenizer).toBeInstanceOf(Tokenizer)
   })
+
+  // What open_clip_torch 3.3.0's own tokenizer makes of them.
+  it.skipIf(published.clip === '').each<[string, number[]]>([
+    ["They're 25 dogs, aren't they?!", [889, 982, 273, 276, 3255, 267, 4318, 713, 889, 2835]],
+    ['Über-naïve café — coöperate', [6522, 1516, 268, 1097, 35689, 563, 15304, 2005, 622, 7255, 703, 671]],
+    ['日本語 and 😀🎉', [39121, 44353, 34002, 508, 537, 12832, 3986]],
+    [
+      'supercalifragilisticexpialidocious 3.14159',
+      [1642, 2857, 13093, 2076, 5868, 26850, 835, 639, 38466, 274, 269, 272, 275, 272, 276, 280],
+    ],
+    ["it's the dog's I'll\n\tshe'd", [585, 568, 518, 1929, 568, 328, 1342, 1043, 1896]],
+  ])("%j has open_clip's ids by OpenAI's merges (VOXTORCH_CLIP_MERGES)", async (text, ids) => {
+    const tokenizer = await ClipTokenizer.fromPretrained(published.clip)
+    const { inputIds } = tokenizer.encode(text, { padding: 'longest' })
+    expect(inputIds.toArray()).toEqual([[49406, ...ids, 49407]])
+  })
 })

@@ -2,6 +2,7 @@
 // under its name. test/reference/published.py has what transformers makes of them.
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
@@ -73,6 +74,37 @@ describe('published weights (npx voxtorch weights NAME)', () => {
     const rows = json<string[]>('lines').map((line) => tokenizer.encode(line).inputIds.join())
     expect(rows.length).toBe(1000)
     expect(createHash('sha256').update(rows.join('\n')).digest('hex')).toBe(expected.minilm.tokens)
+  })
+
+  here('minilm')('minilm: tokens of 1,000 sentences of reviews, and gradients, are those of transformers', async () => {
+    const wanted = JSON.parse(readFileSync(fixturePath('models/minilm-sentences.json'), 'utf8')) as {
+      ids: string
+      gradients: Record<string, { norm: number; first: number[] }>
+    }
+    const texts = (['imdb', 'yelp', 'amazon'] as const).flatMap((name, i) => {
+      const file = createRequire(import.meta.url).resolve(`sentiment/test/fixtures/${name}.json`)
+      const all = JSON.parse(readFileSync(file, 'utf8')) as { text: string }[]
+      return all.slice(0, i < 2 ? 334 : 332).map(({ text }) => text)
+    })
+    expect(texts).toHaveLength(1000)
+    const tokenizer = await Tokenizer.fromPretrained('minilm')
+    const rows = texts.map((text) => tokenizer.encode(text).inputIds.join())
+    expect(createHash('sha256').update(rows.join('\n')).digest('hex')).toBe(wanted.ids)
+    // In float64, as the reference.
+    const model = await Bert.fromPretrained('minilm', { dtype: 'float64' })
+    const vectors = await Promise.all(
+      texts.slice(0, 3).map(async (text) => {
+        const inputIds = tensor([tokenizer.encode(text).inputIds], { dtype: 'int64' })
+        return (await model.forward({ inputIds })).lastHiddenState.mean([1])
+      }),
+    )
+    await vectors.reduce((sum, one) => sum.add(one.pow(3).sum()), zeros([], { dtype: 'float64' })).backward()
+    const parameters = Object.fromEntries(model.namedParameters())
+    for (const [name, { norm, first }] of Object.entries(wanted.gradients)) {
+      const gradient = parameters[name]?.grad as Tensor
+      expect(Math.abs(Number(gradient.norm().item()) / norm - 1), name).toBeLessThan(1e-6)
+      expectClose(gradient.reshape([-1]).narrow(0, 0, 8), tensor(first, { dtype: 'float64' }), 1e-6)
+    }
   })
 
   const data = process.env.VOXTORCH_DATA ?? fileURLToPath(new URL('../../../shared/data', import.meta.url))

@@ -74,8 +74,17 @@ def odd_files():
     yield 'wide', encoded('mjpeg', 'matroska', qscale='20', height=2, width=30000, pixels='yuvj444p', count=1)
 
 
+def sounding_files():
+    yield 'matroska-sound', encoded('mpeg4', 'matroska', g='8', qscale='20', count=10, sound='aac')
+    yield 'avi-sound', encoded('mpeg4', 'avi', g='8', qscale='20', count=10, sound='mp2')
+
+
 def odd_videos():
     return videos(odd_files())
+
+
+def sounding_videos():
+    return videos(sounding_files())
 
 
 def videos(made=None):
@@ -99,4 +108,4 @@ def videos(made=None):
 
 
 if __name__ == '__main__':
-    main({'vision/videos-decoded': videos, 'vision/videos-odd': odd_videos})
+    main({'vision/videos-decoded': videos, 'vision/videos-odd': odd_videos, 'vision/videos-sounding': sounding_videos})

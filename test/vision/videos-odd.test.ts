@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, test } from 'vitest'
 import { openVideo, ops, preprocessVideo, readImage, sampleFrames, type Tensor } from '../../lib/index.js'
 import { type Fixture, fixture } from '../helpers.js'
@@ -68,6 +69,48 @@ describe.skipIf(!nodeAv)('videos that are unlike others, of npm node-av', { time
     const shown = await short.frames(keys)
     for (const [i, place] of wanted.entries())
       expect(ops.equal(frames.select(0, i), shown.select(0, place % keys.length)), `${place}`).toBe(true)
+  })
+
+  test('sound alone, and a film of which no frame is there', async () => {
+    const { tensors } = await fixture('audio/flac-and-ogg')
+    const found = Object.values(tensors).flatMap((one) => (one.dtype === 'uint8' ? [one.dataSync() as Uint8Array] : []))
+    const ogg = found.find((bytes) => Buffer.from(bytes.subarray(0, 4)).toString('latin1') === 'OggS')
+    const sound = written('sound.ogv', ogg as Uint8Array)
+    await expect(openVideo(sound)).rejects.toMatchObject({ code: 'ERR_DATA', file: sound })
+    await expect(openVideo(sound)).rejects.toThrow(/sound\.ogv: it has no video in it/)
+    // Matroska up to its first cluster of frames.
+    const film = bytesOf(usual, 'h264-open')
+    const cluster = film.indexOf(Buffer.from([0x1f, 0x43, 0xb6, 0x75]))
+    expect(cluster).toBeGreaterThan(100)
+    const empty = written('empty.mkv', film.subarray(0, cluster))
+    await expect(openVideo(empty)).rejects.toThrow(/empty\.mkv: it is no video that is known here, or it is cut off/)
+  })
+
+  test('a stream decodes no more ahead than it says', async () => {
+    const path = written('many.mp4', repeated(bytesOf(usual, 'h264'), [0, 8, 16], 400))
+    let decoded = 0
+    const count = (worker: { on(event: 'message', heard: (reply: object) => void): void }) =>
+      worker.on('message', (reply) => {
+        if ('pixels' in reply) decoded += 1
+      })
+    process.on('worker', count as never)
+    try {
+      // Threads that wait for a film are not started anew.
+      await using one = await openVideo(path)
+      await using other = await openVideo(path)
+      await using third = await openVideo(path)
+      expect([one.frameCount, other.frameCount]).toEqual([400, 400])
+      const stream = third.stream()
+      await stream.next()
+      // Until nothing comes any more.
+      for (let before = -1; before !== decoded; await sleep(300)) before = decoded
+      expect(decoded).toBeGreaterThan(1)
+      // 32 frames, which are less than 64 MB here, behind the one that was taken.
+      expect(decoded).toBeLessThanOrEqual(34)
+      await stream.return(undefined)
+    } finally {
+      process.off('worker', count as never)
+    }
   })
 
   test('mp4 cut off at every tenth of its length is read as far as it goes, or refused by name', async () => {

@@ -10,7 +10,7 @@ import { PATIENCE } from '../patience.js'
 const here = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
 test(
-  'without sharp everything else is read, and what is not says how',
+  'without sharp and node-av everything else is read, and what is not says how',
   async () => {
     const folder = mkdtempSync(join(tmpdir(), 'voxtorch-peers-'))
     try {
@@ -18,6 +18,7 @@ test(
         writeFileSync(join(folder, name), `P3 2 1 255 ${name.length} 2 3 4 5 6\n`)
       }
       writeFileSync(join(folder, 'notes.txt'), 'not a picture')
+      writeFileSync(join(folder, 'talk.mp4'), 'whatever it is')
       const script = `
         import { openVideo, preprocessImage, readImage } from ${JSON.stringify(here('../../dist/index.js'))}
         const failure = (work) => work.then(() => 'nothing', ({ name, message }) => name + ': ' + message)
@@ -29,6 +30,7 @@ test(
           prepared: (await preprocessImage({ data: new Uint8Array(12), width: 2, height: 2 }, { size: 4 })).shape,
           video: [video.width, video.height, video.rate, video.frameCount],
           frames: (await video.frames([1, 0])).toArray(),
+          film: await failure(openVideo(${JSON.stringify(join(folder, 'talk.mp4'))})),
         }))`
       const { stdout } = await promisify(execFile)(
         process.execPath,
@@ -39,6 +41,7 @@ test(
       expect(told.png).toMatch(
         /^DataError: the picture in memory: .*read by npm's sharp, which is not installed: npm install sharp/,
       )
+      expect(told.film).toMatch(/talk\.mp4: .*npm's node-av, which is not installed: npm install node-av\. .*GPL-3\.0/)
       expect(told.ppm).toEqual([[[28, 57, 255]]])
       expect(told.prepared).toEqual([3, 4, 4])
       expect(told.video).toEqual([2, 1, 5, 2])

@@ -1,6 +1,6 @@
 import type { Decoded, Decoder } from './decoder.js'
 
-const NAME = '@audio/decode-aac'
+export const AAC_PACKAGE = '@audio/decode-aac'
 const FIRST_PIECE = 512
 const LEAST_PIECE = 64
 const MOST_PIECE = 4096
@@ -33,11 +33,11 @@ export class AacDecoder implements Decoder {
 
   /** @param size of the file, where it has an index: it is looked through anew with each piece, so there are few of them */
   static async open(size = 0): Promise<AacDecoder> {
-    const { decoder } = (await import(NAME).catch((cause: Error & { code?: string }) => {
+    const { decoder } = (await import(AAC_PACKAGE).catch((cause: Error & { code?: string }) => {
       if (cause.code !== 'ERR_MODULE_NOT_FOUND') throw cause
       throw new MissingPackage(
-        `AAC and M4A are read by npm's ${NAME}, which is not installed. It is under the GPL-2.0, not under voxtorch's licence. ` +
-          `If that suits you: npm install ${NAME}`,
+        `AAC and M4A are read by npm's ${AAC_PACKAGE} (of films node-av does it too), which is not installed. It is under the GPL-2.0, not under voxtorch's licence. ` +
+          `If that suits you: npm install ${AAC_PACKAGE}`,
       )
     })) as { decoder: () => Promise<Foreign> }
     return new AacDecoder(await decoder(), Math.max(MOST_PIECE, Math.ceil(size / 64)))

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, extname, join } from 'node:path'
 import { misuse } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
+import { FILM_ENDINGS } from '../../vision/film-sound.js'
 
 /** The files of an utterance; at least one is there. */
 export interface EmotionClip {
@@ -35,10 +36,8 @@ export interface AskedClip {
 /** Finds the clip of an utterance. */
 export type FindClip = (asked: AskedClip) => EmotionClip | undefined
 
-const VIDEO = ['.mp4', '.m4v', '.mkv', '.webm', '.mov', '.avi']
+const VIDEO = FILM_ENDINGS
 const AUDIO = ['.wav', '.flac', '.mp3', '.ogg', '.opus', '.m4a', '.aac', '.aif', '.aiff']
-/** Whether a file's name is that of a film. */
-export const isFilm = (path: string): boolean => VIDEO.includes(extname(path).toLowerCase())
 const PICTURE = ['.jpg', '.jpeg', '.png', '.webp', '.ppm']
 
 /** ECF counts from 1 and writes `dia1utt1`; MELD counts from 0 and writes `dia0_utt0`. */

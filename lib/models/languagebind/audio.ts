@@ -3,9 +3,10 @@ import { kaldiFbank } from '../../audio/features.js'
 import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { Random } from '../../data/random.js'
 import { cat, noGrad, scope, stack, type Tensor } from '../../tensor/index.js'
+import { filmSound } from '../../vision/film-sound.js'
 import type { LanguageBindVisionConfig } from './config.js'
 
-/** A sound file, its bytes, or samples. */
+/** A sound file, or a film (see `filmSound`), the bytes of a sound file, or samples. */
 export type LanguageBindSound = AudioClip
 
 /** What of a sound becomes what, as a checkpoint's configuration says it. */
@@ -68,7 +69,8 @@ export async function languageBindAudio(
         features.push(
           await scope(async () => {
             const reading = { channels: 0, ...(signal && { signal }), leastSamples: WINDOW * SPEECH_RATE }
-            const { samples } = await openClip({ where, argument: `sounds[${i}]` }, sound, reading)
+            const heard = await filmSound(sound, { signal })
+            const { samples } = await openClip({ where, argument: `sounds[${i}]` }, heard, reading)
             // The original takes the mean over all channels; each frame loses what is left of it.
             const frames = await kaldiFbank(samples.sub(samples.mean()), { nMels, window: 'hann', htkCompat: true })
             return fitFrames(frames, targetLength, random)

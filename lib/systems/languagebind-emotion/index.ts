@@ -31,6 +31,7 @@ export type { OnBadRecord } from '../../kit/records.js'
 export {
   type LabelledDialog,
   type LabelledUtterance,
+  type LabelOptions,
   labelDialogs,
   type TurnsOptions,
   turnsOf,
@@ -63,10 +64,13 @@ export {
   emotionTrainingOfArguments,
   pairText,
   pairTrainingOfArguments,
+  pointerText,
+  pointerTrainingOfArguments,
   readEmotionArguments,
   towersOfArguments,
 } from './configuration/apply.js'
 export type { EmotionArguments } from './configuration/arguments.js'
+export { type BadClipReason, BadClips } from './data/bad-clips.js'
 export {
   type EmotionBatch,
   type EmotionCollator,
@@ -107,6 +111,7 @@ export {
 export { type TextInput, TextTower, type TextTowerOptions } from './network/text-tower.js'
 export type { EmotionTower } from './network/towers.js'
 export { FbankTower, type FbankTowerOptions, VoiceTower, type VoiceTowerOptions } from './network/voice-tower.js'
+export { loadPublishedEmotion, type PublishedEmotionOptions } from './published/checkpoint.js'
 export {
   FrameHead,
   type FrameHeadOptions,
@@ -126,6 +131,12 @@ export {
   type TrainPairsOptions,
   trainPairs,
 } from './published/train-pairs.js'
+export {
+  loadPointer,
+  type PointerResults,
+  type TrainPointerOptions,
+  trainPointer,
+} from './published/train-pointer.js'
 export { EMOTION_RECIPE, type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from './training/recipe.js'
 export {
   type EmotionLora,

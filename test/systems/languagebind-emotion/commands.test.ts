@@ -6,7 +6,10 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { arange, ConfigError, DataError, scope, writeWav } from '../../../lib/index.js'
 import { runCommand } from '../../../lib/kit/command.js'
 import { readOptions } from '../../../lib/kit/options.js'
+import { samplesOf } from '../../../lib/models/whisper/options.js'
+import { Whisper } from '../../../lib/models/whisper/whisper.js'
 import { ecfScore } from '../../../lib/systems/languagebind-emotion/commands/ecf-score.js'
+import { label } from '../../../lib/systems/languagebind-emotion/commands/label.js'
 import { train } from '../../../lib/systems/languagebind-emotion/commands/train.js'
 import {
   emotionDataOfArguments,
@@ -16,7 +19,11 @@ import {
   withConfigFile,
 } from '../../../lib/systems/languagebind-emotion/configuration/apply.js'
 import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../../../lib/systems/languagebind-emotion/configuration/arguments.js'
+import { EmotionClassifier } from '../../../lib/systems/languagebind-emotion/network/network.js'
+import { FbankTower } from '../../../lib/systems/languagebind-emotion/network/voice-tower.js'
+import { fixture } from '../../helpers.js'
 import { PATIENCE } from '../../patience.js'
+import { nodeAv } from '../../vision/node-av.js'
 
 afterEach(() => vi.restoreAllMocks())
 const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-emotion-cli-'))
@@ -195,7 +202,6 @@ describe('voxtorch emotion train', () => {
       expect(said.mock.calls.flat().join('\n')).toMatch(/16 dialogs to learn from, 4 to choose by, 4 to test on/)
       expect(JSON.parse(readFileSync(join(output, 'results.json'), 'utf8')).test.accuracy).toBe(1)
       expect(readFileSync(join(output, 'report.html'), 'utf8')).toContain('data-sound="data:audio/wav;base64,')
-      const { label } = await import('../../../lib/systems/languagebind-emotion/commands/label.js')
       const labelled = join(dir, 'out.jsonl')
       const page = join(dir, 'page.html')
       await runCommand('voxtorch emotion label', label, [
@@ -213,6 +219,59 @@ describe('voxtorch emotion train', () => {
         .map((line) => JSON.parse(line))
       expect(rows.slice(20).map(({ emotion }) => emotion)).toEqual(['joy', 'sadness', 'joy', 'sadness'])
       expect(readFileSync(page, 'utf8')).toContain('24 dialogs')
+    },
+    PATIENCE,
+  )
+})
+
+describe.skipIf(!nodeAv)('voxtorch emotion label with films, of npm node-av', () => {
+  const film = async (dir: string, name: string) => {
+    const { tensors } = await fixture(name.startsWith('h264') ? 'vision/videos-decoded' : 'vision/videos-sounding')
+    const path = join(dir, `${name}.${name.startsWith('h264') ? 'mp4' : 'mkv'}`)
+    writeFileSync(path, tensors[`${name}/file/bytes`]?.dataSync() as Uint8Array)
+    return path
+  }
+  const saved = async (dir: string) => {
+    const model = new EmotionClassifier({ sizes: { audio: 512 }, labels: ['joy', 'sadness'] })
+    await model.save(join(dir, 'best'), [new FbankTower() as never])
+    return join(dir, 'best')
+  }
+
+  it.each(['h264-sound', 'matroska-sound'])(
+    'hears %s, and shows it',
+    async (name) => {
+      const dir = folder()
+      const path = await film(dir, name)
+      vi.spyOn(console, 'log').mockImplementation(() => {})
+      // In place of a network that knows words: one that hears what Whisper hears.
+      const heard: number[][] = []
+      const whisper = {
+        parameters: () => [arange(1)],
+        transcribe: async (file: string) => {
+          const samples = await samplesOf(whisper as never, file)
+          heard.push([samples.size(0), Number(samples.abs().max().item())])
+          const words = [
+            { text: ' Well.', start: 0, end: 0.2 },
+            { text: ' So.', start: 0.2, end: 0.4 },
+          ]
+          return { segments: [{ words }] }
+        },
+      }
+      vi.spyOn(Whisper, 'fromPretrained').mockResolvedValue(whisper as never)
+      const [output, page] = [join(dir, 'out.jsonl'), join(dir, 'page.html')]
+      const asked = [path, '--model', await saved(dir), '--output', output, '--report', page]
+      await runCommand('voxtorch emotion label', label, asked)
+      expect(heard.length).toBe(1)
+      expect(heard[0]?.[0]).toBeGreaterThanOrEqual(12_800)
+      expect(heard[0]?.[1]).toBeGreaterThan(0.2)
+      const rows = readFileSync(output, 'utf8').trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: one line
+      expect(rows.map(({ text, start, end }) => [text, start, end])).toEqual([
+        ['Well.', 0, 0.2],
+        ['So.', 0.2, 0.4],
+      ])
+      const html = readFileSync(page, 'utf8')
+      expect(html.match(/data-sound="data:audio\/wav;base64,/g)?.length).toBe(2)
+      expect(html.match(/<image href="data:image\/png/g)?.length).toBe(2)
     },
     PATIENCE,
   )

@@ -12,15 +12,23 @@ import {
   type TrainerCallback,
 } from '../../../lib/index.js'
 import type { EmotionDialog } from '../../../lib/kit/emotion/dialog.js'
+import { readOptions } from '../../../lib/kit/options.js'
+import {
+  pointerText,
+  pointerTrainingOfArguments,
+  unusedEmotionArguments,
+} from '../../../lib/systems/languagebind-emotion/configuration/apply.js'
+import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../../../lib/systems/languagebind-emotion/configuration/arguments.js'
 import { emotionCollate, emotionSamples } from '../../../lib/systems/languagebind-emotion/data/collate.js'
 import type { EmotionParts } from '../../../lib/systems/languagebind-emotion/data/open.js'
-import { PairHead } from '../../../lib/systems/languagebind-emotion/published/heads.js'
+import { PairHead, type PointerHead } from '../../../lib/systems/languagebind-emotion/published/heads.js'
 import { EmotionPairClassifier } from '../../../lib/systems/languagebind-emotion/published/pair-network.js'
 import {
   findPairs,
   type TrainPairsOptions,
   trainPairs,
 } from '../../../lib/systems/languagebind-emotion/published/train-pairs.js'
+import { loadPointer, trainPointer } from '../../../lib/systems/languagebind-emotion/published/train-pointer.js'
 import { PATIENCE } from '../../patience.js'
 import { hot, TinyTower } from './tiny.js'
 
@@ -144,5 +152,62 @@ describe('trainPairs', () => {
     const reading = new TinyTower('text', 8, facts, { history: 2 }, true)
     await expect(trainPairs(options({ towers: [reading], tune: 'full' }))).rejects.toThrow(ConfigError)
     await expect(trainPairs(options({ recipe: { keyMetric: 'macroF1' } }))).rejects.toThrow(/keyMetric/)
+  })
+})
+
+describe('trainPointer', () => {
+  // The cause is the utterance whose film says so.
+  const film = (dialog: EmotionDialog, place: number) =>
+    hot(8, dialog.causes?.[0]?.cause === place ? 7 : dialog.causes?.[0]?.effect === place ? 6 : 5, place)
+  const given = (more: object = {}) => ({
+    ...{
+      data: data(),
+      towers: [new TinyTower('video', 8, film), new TinyTower('text', 8, facts)],
+      outputDir: folder(),
+    },
+    config: { layers: 1, heads: 2, dropout: 0 },
+    recipe: { epochs: 6, batchSize: 8, accumulation: 1, bf16: false, headLearningRate: 3e-3, patience: 0 },
+    args: { progress: false, reportTo: 'none' as const },
+    ...more,
+  })
+
+  it(
+    'learns in a few steps where a cause is, and is saved',
+    async () => {
+      const options = given()
+      const { results, model } = await trainPointer(options)
+      expect(results.pairs.train).toBe(240)
+      expect(results.globalStep).toBe(180)
+      expect(results.test?.causeF1).toBeGreaterThan(0.9)
+      expect(results.test?.accuracy).toBeGreaterThan(0.9)
+      const again = await loadPointer(join(options.outputDir, 'best'))
+      const [video, text] = [randn([4, 8]), randn([4, 8])]
+      const point = (head: PointerHead) => noGrad(() => head.forward(video, text, [[2, 0]])).toArray()
+      expect(point(again)).toEqual(point(model))
+      expect((await trainPointer(options)).results).toEqual(results)
+    },
+    PATIENCE,
+  )
+
+  it('is reached by the command, which says what has no effect beside it', async () => {
+    const { options } = readOptions('emotion', EMOTION_OPTIONS, [...'--pointer --learning-rate 0.01 --output x --tune full --fusion gated --key-metric accuracy'.split(' ')], EMOTION_FOREIGN) // biome-ignore format: one line
+    const made = pointerTrainingOfArguments(options)
+    expect(made).toMatchObject({ outputDir: 'x', recipe: { headLearningRate: 0.01, keyMetric: 'accuracy' } })
+    expect(
+      unusedEmotionArguments(options)
+        .map(({ flag }) => flag)
+        .sort(),
+    ).toEqual(['--fusion', '--tune'])
+    const { results } = await trainPointer(given({ ...made, outputDir: folder(), config: { heads: 2 }, recipe: { ...made.recipe, epochs: 1 }, args: { ...given().args, maxSteps: 3 } })) // biome-ignore format: one line
+    expect(results.globalStep).toBe(3)
+    expect(pointerText(results)).toMatch(/240 pairs to learn from, 12 to choose by, 12 to test on; best at step 3/)
+  })
+
+  it('wants video and text of one size, and a recipe that it knows', async () => {
+    const text = new TinyTower('text', 8, facts)
+    await expect(trainPointer(given({ towers: [text] }))).rejects.toThrow(/towers of both/)
+    await expect(trainPointer(given({ towers: [text, new TinyTower('video', 6, film)] }))).rejects.toThrow(ConfigError)
+    await expect(trainPointer(given({ recipe: { keyMetric: 'emotionF1' } }))).rejects.toThrow(/keyMetric/)
+    await expect(trainPointer(given({ config: { heads: 3 } }))).rejects.toThrow(/not a multiple of 3 heads/)
   })
 })

@@ -2,13 +2,14 @@ import { mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { ConfigError, manualSeed, noGrad, type TrainerCallback } from '../../../lib/index.js'
+import { ConfigError, manualSeed, noGrad, type TrainerCallback, withDevice } from '../../../lib/index.js'
 import { EMOTIONS, type EmotionDialog } from '../../../lib/kit/emotion/dialog.js'
 import { labelDialogs } from '../../../lib/systems/languagebind-emotion/answer/label.js'
 import { emotionCollate } from '../../../lib/systems/languagebind-emotion/data/collate.js'
 import type { EmotionParts } from '../../../lib/systems/languagebind-emotion/data/open.js'
 import { emotionAnswers } from '../../../lib/systems/languagebind-emotion/evaluation/evaluate.js'
 import { EmotionClassifier } from '../../../lib/systems/languagebind-emotion/network/network.js'
+import { towersDevice } from '../../../lib/systems/languagebind-emotion/training/samples.js'
 import { type TrainEmotionOptions, trainEmotion } from '../../../lib/systems/languagebind-emotion/training/train.js'
 import { PATIENCE } from '../../patience.js'
 import { dialogs, hot, TinyTower } from './tiny.js'
@@ -117,6 +118,34 @@ describe('trainEmotion', () => {
     },
     PATIENCE,
   )
+
+  it('gives what it gave, temperature and adapters too, when the run had ended before', async () => {
+    const given = (outputDir: string) => {
+      manualSeed(5)
+      const towers = [new TinyTower('text', 8, facts, {}, true)]
+      const tune = { r: 2, loraAlpha: 4, targetModules: ['table'] }
+      return options({ towers, tune, outputDir, recipe: { epochs: 2, batchSize: 4 } })
+    }
+    const outputDir = folder()
+    const [first, again] = [await trainEmotion(given(outputDir)), await trainEmotion(given(outputDir))]
+    expect(again.model.config).toEqual(first.model.config)
+    expect(again.model.config.temperature).not.toBe(1)
+    const [a, b] = [first.model.stateDict(), again.model.stateDict()]
+    expect(Object.keys(b)).toEqual(Object.keys(a))
+    for (const [name, tensor] of Object.entries(a)) expect(b[name]?.equal(tensor), name).toBe(true)
+  })
+
+  it('puts the rest of the network beside towers that train, and wants these on one device', async () => {
+    const on = (modality: 'text' | 'audio', device: 'cpu' | 'meta') =>
+      withDevice(device, () => new TinyTower(modality, 8, facts, {}, true))
+    const [text, audio] = [on('text', 'meta'), on('audio', 'cpu')]
+    expect(towersDevice('here', { text }, [audio])).toBe('meta')
+    expect(towersDevice('here', {}, [audio, text])).toBe('meta')
+    expect(towersDevice('here', {}, [new TinyTower('text', 8, facts)])).toBe(undefined)
+    await expect(trainEmotion(options({ towers: [text, audio], tune: 'full' }))).rejects.toThrow(
+      /towers that train lie on (meta and cpu|cpu and meta)/,
+    )
+  })
 
   it('refuses what it does not know', async () => {
     await expect(trainEmotion(options({ towers: [] }))).rejects.toThrow(ConfigError)

@@ -1,8 +1,12 @@
 import { defined, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
-import { isFilm } from '../../../kit/emotion/clips.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import type { Whisper } from '../../../models/whisper/whisper.js'
+import { isFilm } from '../../../vision/film-sound.js'
+import { completeVectors } from '../causes/data.js'
+import type { CauseScorer } from '../causes/network.js'
+import { type CauseThreshold, findCauses } from '../causes/train.js'
+import type { BadClips } from '../data/bad-clips.js'
 import { emotionSamples } from '../data/collate.js'
 import { type DialogAnswer, emotionAnswers } from '../evaluation/evaluate.js'
 import { softmaxOf } from '../evaluation/metrics.js'
@@ -37,22 +41,40 @@ export const labelledOf = (
     })),
   }))
 
+/** Labelled dialogs with the causes that were found in them, as `findCauses` gives them in the same order. */
+export const withArrows = (labelled: readonly LabelledDialog[], found: readonly EmotionDialog[]): LabelledDialog[] =>
+  labelled.map((one, i) => ({ ...one, ...defined({ causes: found[i]?.causes }) }))
+
+export interface LabelOptions {
+  /** Dialogs at once [8]. */
+  batchSize?: number
+  /** Looks for causes too, with what `trainCauses` gives or `loadCauses` reads. */
+  causes?: { scorer: CauseScorer; threshold: CauseThreshold }
+  /** Of clips that cannot be read: `new BadClips('skip')` takes them for missing and counts them. Default: they are errors. */
+  badClips?: BadClips
+}
+
 /** Says what is felt in dialogs, with a classifier that has its towers. Emotions that the dialogs have are not looked at. */
 export async function labelDialogs(
   model: EmotionClassifier,
   dialogs: readonly EmotionDialog[],
-  options: { batchSize?: number } = {},
+  options: LabelOptions = {},
 ): Promise<LabelledDialog[]> {
-  requireOptions('labelDialogs', options, ['batchSize'])
+  requireOptions('labelDialogs', options, ['batchSize', 'causes', 'badClips'])
+  const { causes, badClips, ...rest } = options
   const bare = dialogs.map((dialog) => ({
     ...dialog,
     utterances: dialog.utterances.map(({ emotion: _, ...utterance }) => utterance),
   }))
-  const answers = await emotionAnswers(model, emotionSamples(bare, model.config.labels), options)
-  return labelledOf(
+  const open = emotionSamples(bare, model.config.labels)
+  // With causes, vectors are needed twice.
+  const samples = causes || badClips ? await completeVectors('labelDialogs', model, open, badClips) : open
+  const answers = await emotionAnswers(model, samples, rest)
+  const labelled = labelledOf(
     answers.map((answer, i) => ({ ...answer, dialog: dialogs[i] as EmotionDialog })),
     model.config,
   )
+  return causes ? withArrows(labelled, await findCauses(model, causes, samples)) : labelled
 }
 
 export interface TurnsOptions {

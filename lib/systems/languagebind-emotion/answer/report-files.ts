@@ -4,10 +4,15 @@ import { wavBytes } from '../../../audio/write.js'
 import { writeAtomicallySync } from '../../../base/atomic.js'
 import { defined } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import type { EmotionClip } from '../../../kit/emotion/clips.js'
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { scope } from '../../../tensor/index.js'
+import { filmSound } from '../../../vision/film-sound.js'
+import { shownPart } from '../causes/run.js'
+import { badClipsNote } from '../data/bad-clips.js'
 import { emotionAnswers } from '../evaluation/evaluate.js'
 import type { TrainedEmotion } from '../training/train.js'
-import { type LabelledDialog, labelledOf } from './label.js'
+import { type LabelledDialog, labelledOf, withArrows } from './label.js'
 import { emotionReport } from './report.js'
 import type { StripMedia } from './strip.js'
 import { Thumbnails } from './thumbnails.js'
@@ -15,50 +20,98 @@ import { Thumbnails } from './thumbnails.js'
 /** Bytes of sound that a page may hold; what is more is only named. */
 const MOST_SOUND = 24 * 2 ** 20
 
-/** Writes the report of a training on its test data, or where there is none its validation data. @returns the file */
-export async function writeTrainingReport({ model, samples }: TrainedEmotion, folder: string): Promise<string> {
-  const part = samples.test.length > 0 ? samples.test : samples.valid.length > 0 ? samples.valid : samples.train
-  const dialogs = labelledOf(await emotionAnswers(model, part), model.config)
-  return writeEmotionReport(join(folder, 'report.html'), dialogs, 'Emotions of the test data')
+/**
+ * Writes the report of a training on its test data, or where there is none its validation data.
+ * @param found the same dialogs with causes, which become arrows
+ * @returns the file
+ */
+export async function writeTrainingReport(
+  { model, samples, results }: TrainedEmotion,
+  folder: string,
+  found: readonly EmotionDialog[] = [],
+): Promise<string> {
+  const answers = await emotionAnswers(model, shownPart(samples))
+  const dialogs = withArrows(labelledOf(answers, model.config), found)
+  return writeEmotionReport(
+    join(folder, 'report.html'),
+    dialogs,
+    'Emotions of the test data',
+    badClipsNote(results.badClips ?? {}),
+  )
 }
 
-/** Writes a report with the sounds of the dialogs that are drawn, and pictures of their films. @returns the file */
+/**
+ * Writes a report with the sounds of the dialogs that are drawn, and pictures of their films. What of these cannot be read is
+ * left out, and the page says so.
+ * @param note what else it says
+ * @returns the file
+ */
 export async function writeEmotionReport(
   file: string,
   dialogs: readonly LabelledDialog[],
   title: string,
+  note = '',
 ): Promise<string> {
   const most = 20
   const media = new Map<LabelledDialog, StripMedia[]>()
   const thumbnails = new Thumbnails()
-  let left = MOST_SOUND
+  const sounds = new Sounds()
   try {
     for (const one of dialogs.slice(0, most)) {
       const found: StripMedia[] = []
       for (const { clip } of one.dialog.utterances) {
-        const path = clip?.audio ?? clip?.video
-        const sound = path === undefined || left <= 0 ? undefined : await soundData(path, clip?.start, clip?.end)
-        left -= sound?.length ?? 0
-        found.push(defined({ sound, thumbnail: clip && (await thumbnails.of(clip)) }))
+        found.push(defined({ sound: clip && (await sounds.of(clip)), thumbnail: clip && (await thumbnails.of(clip)) }))
       }
       media.set(one, found)
     }
   } finally {
     await thumbnails.close()
   }
-  const { note } = thumbnails
-  const text = emotionReport(dialogs, { title, note, mostDialogs: most, media: (dialog) => media.get(dialog) ?? [] })
+  const notes = [note === '' ? '' : `${note}.`, thumbnails.note, sounds.note].filter((one) => one !== '').join(' ')
+  const text = emotionReport(dialogs, {
+    title,
+    note: notes,
+    mostDialogs: most,
+    media: (dialog) => media.get(dialog) ?? [],
+  })
   writeAtomicallySync(file, DataError, text)
   return file
+}
+
+/** Sounds of clips for a page, until it holds enough of them. */
+class Sounds {
+  #left = MOST_SOUND
+  #failed = new Map<string, string>()
+
+  /** The address of a sound that the page holds; undefined of a clip without one, and of one that cannot be read. */
+  async of({ audio, video, start, end }: EmotionClip): Promise<string | undefined> {
+    const path = audio ?? video
+    if (path === undefined || this.#left <= 0 || this.#failed.has(path)) return undefined
+    try {
+      const sound = await soundData(path, start, end)
+      this.#left -= sound.length
+      return sound
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error
+      this.#failed.set(path, error.message)
+      return undefined
+    }
+  }
+
+  /** What sounds are missing, and why; '' where none is. */
+  get note(): string {
+    const [why] = this.#failed.values()
+    if (why === undefined) return ''
+    const count = this.#failed.size
+    return `There is no sound of ${count === 1 ? 'a clip' : `${count} clips`}: ${why}.`
+  }
 }
 
 /** A clip as a WAV of 16 bits in a `data:` address, at most half a minute of it. */
 async function soundData(path: string, start?: number, end?: number): Promise<string> {
   return scope(async () => {
-    const clip = await readClip(
-      { path, ...defined({ start, end }) },
-      { longAudio: 'cut', mostSamples: 30 * SPEECH_RATE },
-    )
+    const heard = await filmSound({ path, ...defined({ start, end }) }, { maxSeconds: 30.1 })
+    const clip = await readClip(heard, { longAudio: 'cut', mostSamples: 30 * SPEECH_RATE })
     const samples = (await clip.data()) as Float32Array
     return `data:audio/wav;base64,${Buffer.from(wavBytes([samples], SPEECH_RATE)).toString('base64')}`
   })

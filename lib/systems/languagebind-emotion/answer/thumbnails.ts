@@ -1,6 +1,7 @@
 import { DataError } from '../../../base/errors.js'
-import { type EmotionClip, isFilm } from '../../../kit/emotion/clips.js'
+import type { EmotionClip } from '../../../kit/emotion/clips.js'
 import { scope } from '../../../tensor/index.js'
+import { isFilm } from '../../../vision/film-sound.js'
 import { openVideo, resizeImage, type Video } from '../../../vision/index.js'
 import { pngAddress } from '../../../vision/png.js'
 

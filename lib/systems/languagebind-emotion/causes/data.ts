@@ -1,7 +1,11 @@
+import { ConfigError } from '../../../base/errors.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { evaluateBatches } from '../../../kit/evaluate.js'
 import { scope, type Tensor, tensor } from '../../../tensor/index.js'
+import { BadClips, readUtterance } from '../data/bad-clips.js'
 import { type EmotionSample, speakersOf } from '../data/collate.js'
 import { MODALITIES } from '../network/config.js'
+import type { EmotionClassifier } from '../network/network.js'
 import type { CauseInputs } from './network.js'
 
 /** A dialog with what is felt in it, as numbers, and its pairs of effect and cause. */
@@ -9,6 +13,7 @@ export interface CauseSample {
   dialog: EmotionDialog
   /** What is known of each utterance, side by side; zeros where a modality is missing. */
   vectors: readonly Float32Array[]
+  /** -1 where it is not known. */
   emotions: readonly number[]
   /** The emotions that have no causes here: their utterances are no effects. */
   neutral: number
@@ -16,18 +21,77 @@ export interface CauseSample {
   pairs: ReadonlySet<string>
 }
 
+/** Utterances that a tower reads at once. */
+const BATCH = 16
+
+/**
+ * Samples that have vectors of all modalities: what one lacks, because its tower trained with the classifier, that tower
+ * gives as it is now.
+ * @throws ConfigError where a sample lacks a modality of which the classifier has no tower
+ */
+export async function completeVectors(
+  where: string,
+  classifier: EmotionClassifier,
+  samples: readonly EmotionSample[],
+  bad: BadClips = new BadClips('stop'),
+): Promise<EmotionSample[]> {
+  let complete = [...samples]
+  for (const name of classifier.modalities) {
+    if (complete.every(({ vectors }) => vectors[name])) continue
+    const own = classifier.ownTowers[name]
+    if (own === undefined) {
+      throw new ConfigError(
+        `${where}: samples have no vectors of ${name}, and the classifier has no tower that makes them`,
+        {
+          ...{ argument: 'samples', modality: name },
+        },
+      )
+    }
+    const tower = bad.reading(own)
+    const rows = await evaluateBatches(
+      classifier,
+      complete.map((sample) => [sample]),
+      async ([sample]) => {
+        const { dialog, vectors } = sample as EmotionSample
+        if (vectors[name]) return vectors[name]
+        const found = new Array<Float32Array | undefined>(dialog.utterances.length).fill(undefined)
+        for (let from = 0; from < found.length; from += BATCH) {
+          await scope(async () => {
+            const read: { place: number; input: unknown }[] = []
+            for (let place = from; place < Math.min(found.length, from + BATCH); place += 1) {
+              const input = await readUtterance(tower, dialog, place)
+              if (input !== undefined) read.push({ place, input })
+            }
+            if (read.length === 0) return
+            const made = await tower.encode(read.map(({ input }) => input))
+            const flat = (await made.to({ device: 'cpu', dtype: 'float32' }).contiguous().data()) as Float32Array
+            for (const [i, { place }] of read.entries()) found[place] = flat.slice(i * tower.size, (i + 1) * tower.size)
+          })
+        }
+        return found
+      },
+    )
+    complete = complete.map((sample, i) => ({ ...sample, vectors: { ...sample.vectors, [name]: rows[i] } }))
+  }
+  return complete
+}
+
 /** Vectors of all modalities as one, in the order of the published heads. */
 export function joinedVectors(
   { dialog, vectors }: EmotionSample,
   sizes: Readonly<Record<string, number>>,
 ): Float32Array[] {
+  // Only what an utterance lacks is 0: of a modality that was not read at all, zeros would be learnt.
   const names = MODALITIES.filter((name) => sizes[name] !== undefined)
   const size = names.reduce((sum, name) => sum + (sizes[name] as number), 0)
   return dialog.utterances.map((_, place) => {
     const row = new Float32Array(size)
     let at = 0
     for (const name of names) {
-      const own = vectors[name]?.[place]
+      const rows = vectors[name]
+      if (rows === undefined)
+        throw new ConfigError(`${dialog.source}: it has no vectors of ${name}`, { modality: name })
+      const own = rows[place]
       if (own) row.set(own, at)
       at += sizes[name] as number
     }

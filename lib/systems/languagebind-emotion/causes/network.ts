@@ -25,7 +25,7 @@ export interface CauseInputs {
   mask: Tensor
   /** int64 [dialogs, utterances] */
   speakers: Tensor
-  /** int64 [dialogs, utterances]: what is felt. */
+  /** int64 [dialogs, utterances]: what is felt; below 0 where it is not known. */
   emotions: Tensor
 }
 
@@ -75,7 +75,8 @@ export class CauseScorer extends Module {
   override forward({ vectors, mask, speakers, emotions }: CauseInputs): Tensor {
     return scope(() => {
       const entered = this.entry.forward(this.dropout.forward(this.norm.forward(vectors)))
-      const felt = entered.add(this.emotion.forward(emotions))
+      const known = emotions.ge(0).unsqueeze(2).to({ dtype: entered.dtype })
+      const felt = entered.add(this.emotion.forward(emotions.clampMin(0)).mul(known))
       const states = this.dropout.forward(this.context.forward(felt, mask, speakers)) // [dialogs, time, hidden]
       const places = arange(states.size(1), { dtype: 'int64', device: states.device })
       const { maxDistance } = this.config

@@ -1,4 +1,6 @@
-import { join } from 'node:path'
+import { existsSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { writeEcfSubmission } from '../../../kit/emotion/ecf-score.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionVectors, FeatureCache } from '../data/features.js'
@@ -7,7 +9,7 @@ import { TextTower } from '../network/text-tower.js'
 import type { EmotionTower } from '../network/towers.js'
 import type { TrainedEmotion } from '../training/train.js'
 import { findSpans, trainSpans } from './spans.js'
-import { findCauses, trainCauses } from './train.js'
+import { findCauses, loadCauses, trainCauses } from './train.js'
 
 /** Samples with the vectors of towers that trained with the classifier, as they are now. */
 export async function withOwnVectors<T extends TrainedEmotion['samples']>(
@@ -34,6 +36,17 @@ export async function withOwnVectors<T extends TrainedEmotion['samples']>(
   }
 }
 
+/** The part whose dialogs a report shows: the test data, where there is none the validation data. */
+export const shownPart = ({ train, valid, test }: TrainedEmotion['samples']): EmotionSample[] =>
+  test.length > 0 ? test : valid.length > 0 ? valid : train
+
+export interface CausesOfTraining {
+  /** What came out, line by line. */
+  text: string
+  /** The dialogs of {@link shownPart}, with the emotions and causes that were found. */
+  found: EmotionDialog[]
+}
+
 /**
  * Learns causes with a classifier that was trained just now, and their words where the data has them and a `TextTower` reads
  * them; writes the submission of its test data, and says what came out. Else spans are whole utterances.
@@ -41,7 +54,7 @@ export async function withOwnVectors<T extends TrainedEmotion['samples']>(
 export async function trainCausesOf(
   { model, samples: given }: TrainedEmotion,
   options: { outputDir: string; towers: readonly EmotionTower[]; seed?: number },
-): Promise<string> {
+): Promise<CausesOfTraining> {
   const outputDir = join(options.outputDir, 'causes')
   const samples = await withOwnVectors(model, given, join(outputDir, 'features'))
   const recipe = options.seed === undefined ? {} : { seed: options.seed }
@@ -51,7 +64,7 @@ export async function trainCausesOf(
   const lines = [
     `causes: weighted F1 of pairs ${shown(valid?.weightedF1)} on validation, ${shown(test?.weightedF1)} on the test data`,
   ]
-  const found = samples.test.length > 0 ? await findCauses(model, { scorer, threshold }, samples.test) : []
+  const found = await findCauses(model, { scorer, threshold }, shownPart(samples))
   const reader = options.towers.find((tower): tower is EmotionTower & TextTower => tower instanceof TextTower)
   const dialogs = (part: readonly EmotionSample[]) => part.map(({ dialog }) => dialog)
   const [train, held] = [dialogs(samples.train), dialogs(samples.valid)]
@@ -66,12 +79,19 @@ export async function trainCausesOf(
     lines.push(
       `words of causes: ${shown(exact)} of the validation data exactly right, whole utterances ${shown(floor)}`,
     )
-    if (found.length > 0) spoken = await findSpans(spans, reader, found, labels)
+    spoken = await findSpans(spans, reader, found, labels)
   }
-  if (found.length > 0 && found.every(({ id }) => /^\d+$/.test(id))) {
+  if (samples.test.length > 0 && found.every(({ id }) => /^\d+$/.test(id))) {
     const zip = join(outputDir, 'submission.zip')
     await writeEcfSubmission(zip, { subtask1: spoken, subtask2: found })
     lines.push(zip)
   }
-  return lines.join('\n')
+  return { text: lines.join('\n'), found }
+}
+
+/** What `trainCausesOf` learnt with a classifier that `trainEmotion` saved in `folder`, or that lies in it; undefined where nothing is. */
+export async function causesBeside(folder: string): Promise<Awaited<ReturnType<typeof loadCauses>> | undefined> {
+  const places = [folder, dirname(resolve(folder))].map((place) => join(place, 'causes/best'))
+  const found = places.find((place) => existsSync(join(place, 'config.json')))
+  return found === undefined ? undefined : loadCauses(found)
 }

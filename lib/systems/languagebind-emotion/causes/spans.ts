@@ -237,17 +237,20 @@ async function spanSamples(
   labels: readonly string[],
 ): Promise<SpanSample[]> {
   const samples: SpanSample[] = []
-  for (const { utterances, causes = [] } of dialogs) {
+  for (const { utterances, causes = [], source } of dialogs) {
     if (causes.length === 0) continue
     const wanted = [...new Set(causes.flatMap(({ effect, cause }) => [effect, cause]))]
     const read = await reader.words(wanted.map((place) => utterances[place]?.text ?? ''))
     const words = new Map(wanted.map((place, i) => [place, read[i] as Float32Array[]]))
     const size = read.flat()[0]?.length ?? 1
     for (const { effect, cause, emotion, span } of causes) {
+      const felt = labels.indexOf(emotion)
+      if (felt < 0)
+        throw new DataError(`${source}: the emotion ${emotion} is none of ${labels.join(', ')}`, { emotion })
       samples.push({
         words: words.get(cause) as Float32Array[],
         effect: meanOf(words.get(effect) as Float32Array[], size),
-        emotion: Math.max(0, labels.indexOf(emotion)),
+        emotion: felt,
         distance: Math.max(-FAR, Math.min(FAR, cause - effect)),
         ...(span && { span }),
         whole: wholeSpan(utterances[cause]?.text ?? ''),

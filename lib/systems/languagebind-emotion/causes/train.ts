@@ -19,7 +19,7 @@ import { emotionAnswers } from '../evaluation/evaluate.js'
 import { officialScores } from '../evaluation/official.js'
 import type { EmotionClassifier } from '../network/network.js'
 import { emotionOptimizer } from '../training/optimizer.js'
-import { type CauseBatch, type CauseSample, causeCollate, joinedVectors } from './data.js'
+import { type CauseBatch, type CauseSample, causeCollate, completeVectors, joinedVectors } from './data.js'
 import { CauseScorer, type CauseScorerConfig } from './network.js'
 
 /** The emotion that needs no cause. */
@@ -43,7 +43,10 @@ export const CAUSE_RECIPE: CauseRecipe = {
 export interface TrainCausesOptions {
   /** Says what is felt; trained already. */
   classifier: EmotionClassifier
-  /** Samples with the vectors of all modalities, as `trainEmotion` gives them; those without causes are left out. */
+  /**
+   * Samples as `trainEmotion` gives them; those without causes are left out. Vectors that they lack, because a tower trained
+   * with the classifier, are made by that tower.
+   */
   samples: Readonly<Record<'train' | 'valid' | 'test', readonly EmotionSample[]>>
   /** The scorer (`best/`) and `results.json` go here. */
   outputDir: string
@@ -69,17 +72,24 @@ export interface CauseResults extends RecipeResults<Record<string, number>> {
 /**
  * Trains the scorer of pairs on true emotions, and finds on the validation data, with emotions that the classifier says, from
  * which probability on a pair is one. Going on, keeping the best epoch and `results.json` are as in `trainEmotion`.
+ * @throws ConfigError where samples lack a modality of which the classifier has no tower; DataError where no dialog has causes
  */
 export async function trainCauses(
   options: TrainCausesOptions,
 ): Promise<{ results: CauseResults; scorer: CauseScorer; threshold: CauseThreshold }> {
   const where = 'trainCauses'
   requireOptions(where, options, ['classifier', 'samples', 'outputDir', 'config', 'recipe', 'args'])
-  const { classifier, samples, outputDir, config = {}, args = {} } = options
+  const { classifier, samples: given, outputDir, config = {}, args = {} } = options
   requireString(where, 'outputDir', outputDir)
   requireOptions(`${where}: recipe`, options.recipe ?? {}, Object.keys(CAUSE_RECIPE))
   const recipe = { ...CAUSE_RECIPE, ...defined(options.recipe ?? {}) } as CauseRecipe
   const { labels } = classifier.config
+  const complete = (part: readonly EmotionSample[]) => completeVectors(where, classifier, withCauses(part))
+  const samples = {
+    train: await complete(given.train),
+    valid: await complete(given.valid),
+    test: await complete(given.test),
+  }
   const of = (part: readonly EmotionSample[]) => part.flatMap((sample) => causeSampleOf(sample, classifier) ?? [])
   const parts = { train: of(samples.train), valid: of(samples.valid), test: of(samples.test) }
   const first = parts.train[0]
@@ -151,7 +161,8 @@ export async function trainCauses(
 
 const withCauses = (samples: readonly EmotionSample[]) => samples.filter(({ dialog }) => dialog.causes !== undefined)
 
-function causeSampleOf(
+/** A dialog to learn causes from; undefined where its causes are not known. */
+export function causeSampleOf(
   sample: EmotionSample,
   { config }: EmotionClassifier,
   emotions = sample.labels,
@@ -160,11 +171,15 @@ function causeSampleOf(
   if (dialog.causes === undefined) return undefined
   return {
     ...{ dialog, vectors: joinedVectors(sample, config.sizes as Record<string, number>) },
-    emotions: emotions.map((label) => Math.max(0, label)),
+    emotions: emotions.map((label, place) => (label >= 0 ? label : feltOf(dialog, place, config.labels))),
     neutral: config.labels.indexOf(NEUTRAL),
     pairs: new Set(dialog.causes.map(({ effect, cause }) => `${effect},${cause}`)),
   }
 }
+
+/** What is felt where an utterance does not say it, but its causes do; else -1. */
+const feltOf = ({ causes = [] }: EmotionDialog, place: number, labels: readonly string[]): number =>
+  labels.indexOf(causes.find(({ effect }) => effect === place)?.emotion ?? '')
 
 /** The best F1 over all thresholds. */
 export function bestF1(scores: readonly number[], truth: readonly number[]): number {
@@ -190,8 +205,9 @@ export interface ScoredDialog {
 export async function scoredDialogs(
   classifier: EmotionClassifier,
   scorer: CauseScorer,
-  samples: readonly EmotionSample[],
+  given: readonly EmotionSample[],
 ): Promise<ScoredDialog[]> {
+  const samples = await completeVectors('findCauses', classifier, given)
   const answers = await emotionAnswers(classifier, samples)
   const asked = samples.map((sample, i): CauseSample => {
     const rows = (answers[i] as (typeof answers)[number]).logits
@@ -281,7 +297,10 @@ export async function loadCauses(folder: string): Promise<{ scorer: CauseScorer;
   return { scorer: scorer.eval(), threshold: threshold as CauseThreshold }
 }
 
-/** Emotions and causes of dialogs whose samples have the vectors of all modalities. */
+/**
+ * Emotions and causes of dialogs. Vectors that samples lack are made by the classifier's own towers.
+ * @throws ConfigError where samples lack a modality of which the classifier has no tower
+ */
 export async function findCauses(
   classifier: EmotionClassifier,
   { scorer, threshold }: { scorer: CauseScorer; threshold: CauseThreshold },

@@ -21,6 +21,12 @@ The same command goes on where a killed run was. Names of transformers' Training
     const { trainEmotion } = await import('../training/train.js')
     const data = await openEmotionData(...command.emotionDataOfArguments(options))
     const towers = await command.towersOfArguments(options)
+    if (options.pointer) {
+      const { trainPointer } = await import('../published/train-pointer.js')
+      const { results } = await trainPointer({ data, towers, ...command.pointerTrainingOfArguments(options) })
+      console.log(command.pointerText(results))
+      return 0
+    }
     if (options.pairs) {
       const { trainPairs } = await import('../published/train-pairs.js')
       const { results } = await trainPairs({ data, towers, ...command.pairTrainingOfArguments(options) })
@@ -30,14 +36,19 @@ The same command goes on where a killed run was. Names of transformers' Training
     const training = command.emotionTrainingOfArguments(options)
     const trained = await trainEmotion({ data, towers, ...training })
     console.log(command.emotionText(trained.results))
+    const { outputDir } = training
     const { writeTrainingReport } = await import('../answer/report-files.js')
-    console.log(await writeTrainingReport(trained, training.outputDir))
-    if (options.causes) {
-      const { trainCausesOf } = await import('../causes/run.js')
-      const { seed } = options
-      console.log(
-        await trainCausesOf(trained, { outputDir: training.outputDir, towers, ...(seed !== undefined && { seed }) }),
-      )
+    let found: readonly import('../../../kit/emotion/dialog.js').EmotionDialog[] = []
+    try {
+      if (options.causes) {
+        const { trainCausesOf } = await import('../causes/run.js')
+        const { seed } = options
+        const causes = await trainCausesOf(trained, { outputDir, towers, ...(seed !== undefined && { seed }) })
+        console.log(causes.text)
+        found = causes.found
+      }
+    } finally {
+      console.log(await writeTrainingReport(trained, outputDir, found))
     }
     return 0
   },

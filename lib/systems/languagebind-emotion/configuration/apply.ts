@@ -12,6 +12,7 @@ import { TextTower } from '../network/text-tower.js'
 import type { EmotionTower } from '../network/towers.js'
 import { FbankTower, VoiceTower } from '../network/voice-tower.js'
 import type { PairResults, TrainPairsOptions } from '../published/train-pairs.js'
+import type { PointerResults, TrainPointerOptions } from '../published/train-pointer.js'
 import type { EmotionResults, TrainEmotionOptions } from '../training/train.js'
 import { EMOTION_FOREIGN, EMOTION_OPTIONS, type EmotionArguments } from './arguments.js'
 
@@ -78,6 +79,7 @@ export function unusedEmotionArguments(options: EmotionArguments): IgnoredOption
     [layers === 0 && isPlain, 'vectors stand side by side', ['hiddenSize']],
     [text === 'none', 'no text is read', ['textHistory', 'textNames', 'textLength']],
     [options.pairs === true, 'pairs are told apart by layers alone', PAIRLESS],
+    [options.pointer === true, 'the pointer is a network of its own', [...PAIRLESS, 'tune', 'compat', 'pairs']],
   ]
   return rules.flatMap(([holds, reason, names]) =>
     names.filter((name) => holds && options[name] !== undefined).map((name) => ({ flag: flagOf(name), reason })),
@@ -89,7 +91,7 @@ export function emotionDataOfArguments(options: EmotionArguments): [path: string
   const { data, format, valid, test, clips, labels, onBadRecord, validShare, testShare, trainShare, seed } = options
   if (data === undefined) throw new ConfigError('Say where the data is: --data DIR or FILE', { argument: 'data' })
   // Pairs are of one dialog, which then stays whole.
-  const utterances = options.compat === 'published' && !options.pairs
+  const utterances = options.compat === 'published' && !options.pairs && !options.pointer
   const splitBy = options.splitBy ?? (utterances ? 'utterance' : undefined)
   const rest = { format, valid, test, clips, labels, onBadRecord, validShare, testShare, trainShare, seed, splitBy }
   return [data, defined(rest)]
@@ -146,6 +148,7 @@ export function emotionTrainingOfArguments(options: EmotionArguments): Omit<Trai
   const { epochs, batchSize, accumulation, learningRate, towerLearningRate, weightDecay, warmup, maxGradNorm } = options
   const { patience, classWeights, focalGamma, labelSmoothing, keyMetric, bf16, seed, maxSteps, progress, cache } =
     options
+  const { onBadRecord } = options
   const published = compat === 'published'
   const layers = contextLayers ?? (published ? 0 : 2)
   const lora = { r: loraRank, loraAlpha, loraDropout, bias: loraBias, targetModules: loraTargets }
@@ -164,14 +167,14 @@ export function emotionTrainingOfArguments(options: EmotionArguments): Omit<Trai
     }),
     tune: tune === 'lora' ? defined(lora) : tune,
     ...(compat && { compat }),
-    ...(cache !== undefined && { cache }),
+    ...defined({ cache, onBadRecord }),
     args: defined({ maxSteps, progress }),
   }
 }
 
 /** What `trainPairs` is given beside data and towers. */
 export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPairsOptions, 'data' | 'towers'> {
-  const { outputDir, tune, compat, cache, args } = emotionTrainingOfArguments(options)
+  const { outputDir, tune, compat, cache, args, onBadRecord } = emotionTrainingOfArguments(options)
   const { epochs, batchSize, accumulation, learningRate, towerLearningRate, weightDecay, warmup, maxGradNorm } = options
   const { patience, keyMetric, bf16, seed } = options
   return {
@@ -182,8 +185,27 @@ export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPa
       // The metrics of single utterances are none of pairs.
       keyMetric: keyMetric === 'loss' ? keyMetric : undefined,
     }),
-    ...defined({ tune, compat, cache, args }),
+    ...defined({ tune, compat, cache, args, onBadRecord }),
   }
+}
+
+/** What `trainPointer` is given beside data and towers. */
+export function pointerTrainingOfArguments(options: EmotionArguments): Omit<TrainPointerOptions, 'data' | 'towers'> {
+  const { outputDir, recipe = {}, cache, args, onBadRecord } = pairTrainingOfArguments(options)
+  const { towerLearningRate: _, ...rest } = recipe
+  const keyMetric = options.keyMetric === 'accuracy' ? { keyMetric: 'accuracy' } : {}
+  return { outputDir, recipe: { ...rest, ...keyMetric }, ...defined({ cache, args, onBadRecord }) }
+}
+
+/** Results of the pointer as text. */
+export function pointerText(results: PointerResults): string {
+  const { pairs, bestStep, keyMetric, parameters, notes } = results
+  return [
+    ...notes,
+    `${pairs.train} pairs to learn from, ${pairs.valid} to choose by, ${pairs.test} to test on; best at step ${bestStep}`,
+    `${parameters} parameters`,
+    metricsTable(results, keyMetric),
+  ].join('\n')
 }
 
 /** Results of pairs as text. */

@@ -18,7 +18,7 @@ export const EMOTION_OPTIONS = {
   test: { kind: 'text', help: 'data to test on, once', value: 'file' },
   clips: { kind: 'text', help: 'the folder of films, frames or sound files', value: 'dir', aliases: ['video_dir'] },
   labels: { kind: 'list', help: 'the classes in their order' },
-  onBadRecord: { kind: ['stop', 'skip'], help: 'what a record that cannot be used does', preset: 'stop' },
+  onBadRecord: { kind: ['stop', 'skip'], help: 'what a record or a clip that cannot be used does', preset: 'stop' },
   splitBy: {
     kind: ['conversation', 'utterance'],
     help: 'what is drawn for validation; the original draws utterances',
@@ -106,6 +106,7 @@ export const EMOTION_OPTIONS = {
   progress: { kind: 'flag', help: 'a bar, or lines without a terminal' },
   causes: { kind: 'flag', help: 'learns causes too, and writes the submission, where the data has them' },
   pairs: { kind: 'flag', help: 'learns on pairs of utterances, emotion and cause at once, as experiments 9 and 10 do' },
+  pointer: { kind: 'flag', help: 'learns to point at causes over frozen video and text, as experiment 11 does' },
 } as const
 
 const EPOCH = 'each epoch is evaluated and saved, and the best kept'

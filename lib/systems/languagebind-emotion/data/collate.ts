@@ -5,6 +5,7 @@ import { type Device, scope, type Tensor, tensor } from '../../../tensor/index.j
 import { type EmotionModality, MODALITIES } from '../network/config.js'
 import type { EmotionInputs } from '../network/network.js'
 import type { EmotionTower } from '../network/towers.js'
+import { readUtterance } from './bad-clips.js'
 
 /** A dialog to learn from, or to be told about. */
 export interface EmotionSample {
@@ -112,7 +113,7 @@ export function emotionCollate(
           const read: unknown[] = []
           for (const [row, { dialog }] of samples.entries()) {
             for (const place of dialog.utterances.keys()) {
-              const input = await tower?.read(dialog, place)
+              const input = tower && (await readUtterance(tower, dialog, place))
               if (input === undefined) continue
               read.push(input)
               there[at(row, place)] = 1

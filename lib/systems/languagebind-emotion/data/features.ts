@@ -11,6 +11,7 @@ import { evaluating } from '../../../nn/index.js'
 import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import type { EmotionModality } from '../network/config.js'
 import type { EmotionTower } from '../network/towers.js'
+import { readUtterance } from './bad-clips.js'
 import type { EmotionSample } from './collate.js'
 
 export interface FeatureCacheOptions {
@@ -104,7 +105,7 @@ export class FeatureCache {
           const inputs: unknown[] = []
           for (const { dialog, place } of some) {
             signal?.throwIfAborted()
-            inputs.push(await tower.read(dialog, place))
+            inputs.push(await readUtterance(tower, dialog, place))
           }
           return inputs
         },
@@ -114,7 +115,18 @@ export class FeatureCache {
         signal?.throwIfAborted()
         const some = wanted.slice(from, from + batchSize)
         from += batchSize
-        for (const { key, vector } of await this.#encoded(tower, some, inputs)) {
+        // What cannot be read has no vector, and is not kept as one that has none: it may be mended.
+        const there = some.flatMap((one, i) => (inputs[i] === undefined ? [] : [{ one, input: inputs[i] }]))
+        if (there.length === 0) {
+          done += some.length
+          continue
+        }
+        const made = await this.#encoded(
+          tower,
+          there.map(({ one }) => one),
+          there.map(({ input }) => input),
+        )
+        for (const { key, vector } of made) {
           values.set(key, vector)
           await file.append(key, new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength))
         }

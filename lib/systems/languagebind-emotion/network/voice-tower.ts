@@ -12,6 +12,7 @@ import { WavLM } from '../../../models/encoders/wavlm.js'
 import { readConfig } from '../../../models/pretrained.js'
 import { WhisperEncoder } from '../../../models/whisper/whisper.js'
 import { cat, type Device, type DType, ops, scope, type Tensor } from '../../../tensor/index.js'
+import { filmSound } from '../../../vision/film-sound.js'
 import { clipSource, type EmotionTower, soundOf } from './towers.js'
 
 export interface VoiceTowerOptions {
@@ -39,9 +40,11 @@ abstract class Voice {
     if (found === undefined) return undefined
     const { start, end } = found.clip
     const maxSamples = Math.round(this.maxSeconds * SPEECH_RATE)
-    return readClip(
-      { path: found.path, ...defined({ start, end }) },
-      { longAudio: 'cut', mostSamples: maxSamples, leastSamples: LEAST, maxSeconds: this.maxSeconds + 0.1 },
+    const maxSeconds = this.maxSeconds + 0.1
+    return scope(async () =>
+      readClip(await filmSound({ path: found.path, ...defined({ start, end }) }, { maxSeconds }), {
+        ...{ longAudio: 'cut', mostSamples: maxSamples, leastSamples: LEAST, maxSeconds },
+      }),
     )
   }
 }

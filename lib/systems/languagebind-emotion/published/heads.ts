@@ -1,5 +1,5 @@
-import { requireOneOf, requireOptions } from '../../../base/check.js'
-import { ShapeError } from '../../../base/errors.js'
+import { requireNumber, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { ConfigError, ShapeError } from '../../../base/errors.js'
 import {
   Embedding,
   functional,
@@ -107,22 +107,29 @@ export class PointerHead extends Module {
   norm: LayerNorm
   layers: ModuleList<TransformerEncoderLayer>
   linear: Linear
-  readonly #maxUtterances: number
+  readonly config: Required<PointerHeadOptions>
 
-  constructor(options: PointerHeadOptions = {}) {
+  constructor(options: PointerHeadOptions = {}, factory: FactoryOptions = {}) {
     super()
-    requireOptions('PointerHead', options, ['size', 'layers', 'heads', 'maxUtterances', 'dropout'])
+    const where = 'PointerHead'
+    requireOptions(where, options, ['size', 'layers', 'heads', 'maxUtterances', 'dropout'])
     const { size = 768, layers = 2, heads = 12, maxUtterances = 33, dropout = 0.1 } = options
-    this.#maxUtterances = maxUtterances
-    this.special = new Embedding(3, size)
-    this.position = new Embedding(2 * maxUtterances + 8, size)
-    this.norm = new LayerNorm([size], { eps: 1e-12 })
+    for (const [name, value] of Object.entries({ size, layers, heads, maxUtterances }))
+      requireWhole(where, name, value, 1)
+    requireNumber(where, 'dropout', dropout, { least: 0, below: 1 })
+    if (size % heads !== 0)
+      throw new ConfigError(`${where}: size ${size} is not a multiple of ${heads} heads`, { size, heads })
+    this.config = { size, layers, heads, maxUtterances, dropout }
+    this.special = new Embedding(3, size, factory)
+    this.position = new Embedding(2 * maxUtterances + 8, size, factory)
+    this.norm = new LayerNorm([size], { eps: 1e-12, ...factory })
     const make = () =>
       new TransformerEncoderLayer(size, heads, {
         ...{ dimFeedforward: 4 * size, dropout, activation: 'gelu', layerNormEps: 1e-12, batchFirst: true },
+        ...factory,
       })
     this.layers = new ModuleList(Array.from({ length: layers }, make))
-    this.linear = new Linear(size, 1)
+    this.linear = new Linear(size, 1, factory)
   }
 
   /**
@@ -138,8 +145,9 @@ export class PointerHead extends Module {
     pairs: readonly (readonly [target: number, candidate: number])[],
   ): Tensor {
     const count = video.size(0)
-    if (count > this.#maxUtterances) {
-      throw new ShapeError(`PointerHead: ${count} utterances, and it knows ${this.#maxUtterances}`, { count })
+    const { maxUtterances } = this.config
+    if (count > maxUtterances) {
+      throw new ShapeError(`PointerHead: ${count} utterances, and it knows ${maxUtterances}`, { count })
     }
     return scope(() => {
       const row = (id: number) => this.special.weight.narrow(0, id, 1)

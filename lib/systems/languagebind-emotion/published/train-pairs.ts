@@ -17,11 +17,12 @@ import { cat, manualSeed, scope, type Tensor, tensor } from '../../../tensor/ind
 import { f1Score } from '../../../train/metrics/classification.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
+import { BadClips } from '../data/bad-clips.js'
 import { batchOn, type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
 import { officialScores } from '../evaluation/official.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 import { type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from '../training/recipe.js'
-import { samplesOf, splitTowers } from '../training/samples.js'
+import { readingTowers, samplesOf, splitTowers, towersDevice } from '../training/samples.js'
 import { type TrainEmotionOptions, withAdapters } from '../training/train.js'
 import { pairLoss } from './heads.js'
 import { EmotionPairClassifier } from './pair-network.js'
@@ -40,7 +41,10 @@ const { classWeights: _, focalGamma: __, labelSmoothing: ___, ...PUBLISHED } = P
 export const PAIR_RECIPE: PairRecipe = { ...PUBLISHED, accumulation: 4, keyMetric: 'causeF1' }
 
 export interface TrainPairsOptions
-  extends Pick<TrainEmotionOptions, 'data' | 'towers' | 'outputDir' | 'tune' | 'cache' | 'compat' | 'args'> {
+  extends Pick<
+    TrainEmotionOptions,
+    'data' | 'towers' | 'outputDir' | 'tune' | 'cache' | 'compat' | 'args' | 'onBadRecord'
+  > {
   recipe?: Partial<PairRecipe>
   callbacks?: readonly TrainerCallback[]
 }
@@ -54,6 +58,8 @@ export interface PairResults extends RecipeResults<Record<string, number>> {
   pairs: Record<'train' | 'valid' | 'test', number>
   /** What the official scorer says of all pairs of the test dialogs that it finds; null where there are none. */
   official: EcfPairScores | null
+  /** With `onBadRecord: 'skip'`: clips that could not be read, by reason. */
+  badClips: Readonly<Record<string, number>>
   notes: string[]
 }
 
@@ -80,13 +86,27 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
 }> {
   const where = 'trainPairs'
   requireOptions(where, options, [
-    ...(['data', 'towers', 'outputDir', 'tune', 'cache', 'compat', 'args', 'recipe', 'callbacks'] as const),
+    ...([
+      'data',
+      'towers',
+      'outputDir',
+      'tune',
+      'cache',
+      'compat',
+      'args',
+      'recipe',
+      'callbacks',
+      'onBadRecord',
+    ] as const),
   ])
-  const { data, towers, outputDir, tune = 'head', compat, args = {}, callbacks = [] } = options
+  const { data, outputDir, tune = 'head', compat, args = {}, callbacks = [], onBadRecord = 'stop' } = options
   requireString(where, 'outputDir', outputDir)
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   if (typeof tune === 'string') requireOneOf(where, 'tune', tune, ['head', 'full'])
-  const recipe = pairRecipe(options.recipe)
+  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
+  const bad = new BadClips(onBadRecord)
+  const towers = readingTowers(where, options.towers, bad)
+  const recipe = pairRecipe(`${where}: recipe`, options.recipe)
   const { live, frozen } = splitTowers(where, towers, tune !== 'head')
   for (const { modality, recipe: reading } of Object.values(live)) {
     // A pair is a dialog of two utterances, of which the first would be what was said before the second.
@@ -105,8 +125,16 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
   if (pairs.train.length === 0) throw new DataError(`${where}: no dialog of the training data has causes`, {})
   const sizes = Object.fromEntries(towers.map(({ modality, size }) => [modality, size]))
   manualSeed(seed)
-  const model = new EmotionPairClassifier({ labels: data.labels, sizes }, { towers: live })
+  const model = new EmotionPairClassifier(
+    { labels: data.labels, sizes },
+    { towers: live, ...defined({ device: towersDevice(where, live, frozen) }) },
+  )
   const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
+  let isMerged = false
+  const merge = () => {
+    if (!isMerged) peft?.mergeAndUnload()
+    isMerged = true
+  }
   const optimizer = emotionOptimizer(model, recipe)
   const evaluates = pairs.valid.length > 0
   const trainer = new Trainer<EmotionPairClassifier, PairSample, PairBatch>({
@@ -152,7 +180,7 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
   const results = await runRecipe<Record<string, number>, PairResults, PairSample[]>({
     ...{ trainer, outputDir, data: pairs },
     async save(folder) {
-      peft?.mergeAndUnload()
+      merge()
       model.eval()
       if (isMainProcess()) await model.save(folder, frozen)
     },
@@ -166,7 +194,8 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
       return plainMetrics(await trainer.evaluate(part))
     },
     more: () => ({
-      ...{ labels: data.labels, keyMetric: recipe.keyMetric, ...counts, official, notes: data.notes },
+      ...{ labels: data.labels, keyMetric: recipe.keyMetric, ...counts, official },
+      ...{ badClips: { ...bad.reasons }, notes: [...data.notes, ...(bad.count > 0 ? [bad.note] : [])] },
       pairs: { train: pairs.train.length, valid: pairs.valid.length, test: pairs.test.length },
     }),
     dispose: () => {
@@ -174,11 +203,11 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
       optimizer.dispose()
     },
   })
+  merge()
   return { results, model: model.eval(), samples }
 }
 
-function pairRecipe(changes: Partial<PairRecipe> = {}): PairRecipe {
-  const where = 'trainPairs: recipe'
+export function pairRecipe(where: string, changes: Partial<PairRecipe> = {}): PairRecipe {
   requireOptions(where, changes, Object.keys(PAIR_RECIPE))
   const recipe = { ...PAIR_RECIPE, ...defined(changes) }
   for (const name of ['batchSize', 'accumulation'] as const) requireWhole(where, name, recipe[name], 1)

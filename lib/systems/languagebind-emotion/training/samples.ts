@@ -2,6 +2,8 @@ import { join } from 'node:path'
 import { misuse } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { Part } from '../../../kit/split.js'
+import type { Device } from '../../../tensor/index.js'
+import type { BadClips } from '../data/bad-clips.js'
 import { type EmotionSample, emotionSamples } from '../data/collate.js'
 import { emotionVectors, FeatureCache, type FeatureCacheOptions } from '../data/features.js'
 import type { EmotionParts } from '../data/open.js'
@@ -19,11 +21,8 @@ export function splitTowers(
   towers: readonly EmotionTower[],
   train: boolean,
 ): { live: Towers; frozen: EmotionTower[] } {
-  if (!Array.isArray(towers) || towers.length === 0) {
-    throw misuse(where, 'towers', 'a list of at least one tower', towers)
-  }
   const found: Towers = {}
-  for (const tower of towers as readonly EmotionTower[]) {
+  for (const tower of towers) {
     if (found[tower.modality])
       throw new ConfigError(`${where}: two towers of ${tower.modality}`, { argument: 'towers' })
     found[tower.modality] = tower
@@ -39,6 +38,32 @@ export function splitTowers(
     })
   }
   return { live, frozen: towers.filter(({ modality }) => !Object.hasOwn(live, modality)) }
+}
+
+/** Towers that read what can be read, and count the rest. */
+export function readingTowers(where: string, towers: readonly EmotionTower[], bad: BadClips): EmotionTower[] {
+  if (!Array.isArray(towers) || towers.length === 0) {
+    throw misuse(where, 'towers', 'a list of at least one tower', towers)
+  }
+  return towers.map((tower) => bad.reading(tower))
+}
+
+/**
+ * Where the rest of a network belongs: beside its towers that train, or else where the frozen ones are, whose vectors a device
+ * that is there reads faster. Undefined where no tower has weights.
+ * @throws ConfigError for towers that train on several devices
+ */
+export function towersDevice(where: string, live: Towers, frozen: readonly EmotionTower[]): Device | undefined {
+  const found = (towers: readonly EmotionTower[]) => [
+    ...new Set(towers.flatMap(({ network }) => network?.parameters().map(({ device }) => device) ?? [])),
+  ]
+  const training = found(Object.values(live))
+  if (training.length > 1) {
+    throw new ConfigError(`${where}: towers that train lie on ${training.join(' and ')}: put them on one device`, {
+      ...{ argument: 'towers', devices: training },
+    })
+  }
+  return training[0] ?? found(frozen).find((device) => device !== 'cpu') ?? found(frozen)[0]
 }
 
 /** Dialogs with their classes and the vectors of towers that do not train, from the cache or computed now. */

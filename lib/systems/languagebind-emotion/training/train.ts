@@ -1,8 +1,8 @@
-import { join } from 'node:path'
-import { requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { defined, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import type { OnBadRecord } from '../../../kit/records.js'
 import type { Module } from '../../../nn/index.js'
 import { getPeftModel, type LoraConfig, type PeftModel } from '../../../peft/index.js'
 import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
@@ -10,6 +10,7 @@ import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
+import { BadClips } from '../data/bad-clips.js'
 import { type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
 import type { FeatureCacheOptions } from '../data/features.js'
 import type { EmotionParts } from '../data/open.js'
@@ -21,7 +22,7 @@ import type { EmotionTower } from '../network/towers.js'
 import { emotionLoss, inverseFrequencies, weightsTensor } from './loss.js'
 import { emotionOptimizer } from './optimizer.js'
 import { type EmotionRecipe, emotionRecipe, PUBLISHED_EMOTION_RECIPE } from './recipe.js'
-import { samplesOf, splitTowers } from './samples.js'
+import { readingTowers, samplesOf, splitTowers, towersDevice } from './samples.js'
 
 /** Adapters for the towers; what is not said is peft's default. */
 export interface EmotionLora extends Partial<Omit<LoraConfig, 'modulesToSave'>> {
@@ -40,6 +41,11 @@ export interface TrainEmotionOptions {
   recipe?: Partial<EmotionRecipe>
   /** What trains beside fusion, context and head: nothing ('head', the default), the towers, or adapters in them. */
   tune?: 'head' | 'full' | EmotionLora
+  /**
+   * What a clip does that cannot be read: the film without sound, the file that is damaged or not there. 'stop' (default)
+   * throws; 'skip' takes the modality for missing, and counts by reason.
+   */
+  onBadRecord?: OnBadRecord
   /** Where vectors of frozen towers are kept. Default: `features` in the output folder. */
   cache?: string
   /**
@@ -60,6 +66,8 @@ export interface EmotionResults extends RecipeResults<Record<string, number>> {
   temperature: number
   trainable: number
   parameters: number
+  /** With `onBadRecord: 'skip'`: clips that could not be read, by reason. */
+  badClips: Readonly<Record<string, number>>
   notes: string[]
 }
 
@@ -84,6 +92,7 @@ const OPTIONS: readonly (keyof TrainEmotionOptions)[] = [
     'args',
     'callbacks',
     'loggers',
+    'onBadRecord',
   ] as const),
   'onFeatures',
 ]
@@ -105,11 +114,11 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
   requireOptions(where, options, OPTIONS)
   const {
     data,
-    towers,
     outputDir,
     config = {},
     tune = 'head',
     compat,
+    onBadRecord = 'stop',
     args = {},
     callbacks = [],
     loggers = [],
@@ -119,6 +128,9 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   if (typeof tune === 'string') requireOneOf(where, 'tune', tune, ['head', 'full'])
   else requireObject(where, 'tune', tune)
+  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
+  const bad = new BadClips(onBadRecord)
+  const towers = readingTowers(where, options.towers, bad)
   const recipe = emotionRecipe(options.recipe, compat === 'published' ? PUBLISHED_EMOTION_RECIPE : undefined)
   const { live, frozen } = splitTowers(where, towers, tune !== 'head')
   const samples = await samplesOf(data, frozen, options)
@@ -127,8 +139,16 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
     towers.flatMap(({ modality, steps: own }) => (own ? [[modality, own] as const] : [])),
   )
   manualSeed(recipe.seed)
-  const model = new EmotionClassifier({ ...config, labels: data.labels, sizes, steps }, { towers: live })
+  const model = new EmotionClassifier(
+    { ...config, labels: data.labels, sizes, steps },
+    { towers: live, ...defined({ device: towersDevice(where, live, frozen) }) },
+  )
   const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
+  let isMerged = false
+  const merge = () => {
+    if (!isMerged) peft?.mergeAndUnload()
+    isMerged = true
+  }
   const collate = emotionCollate(model.config.sizes, live)
   const optimizer = args.zero ? undefined : emotionOptimizer(model, recipe)
   const known = (part: readonly EmotionSample[]) => part.filter(({ labels }) => labels.some((label) => label >= 0))
@@ -167,7 +187,7 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
   const results = await runRecipe<Record<string, number>, EmotionResults, EmotionSample[]>({
     ...{ trainer, outputDir, data: { ...samples, train } },
     async save(folder) {
-      peft?.mergeAndUnload()
+      merge()
       model.eval()
       if (known(samples.valid).length > 0) await calibrate(model, known(samples.valid))
       if (isMainProcess()) await model.save(folder, frozen)
@@ -179,7 +199,9 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
       >,
     more: () => {
       const { temperature } = model.config
-      return { labels: data.labels, keyMetric: recipe.keyMetric, temperature, ...counts, notes: data.notes }
+      const notes = [...data.notes, ...(bad.count > 0 ? [bad.note] : [])]
+      const { keyMetric } = recipe
+      return { labels: data.labels, keyMetric, temperature, ...counts, badClips: { ...bad.reasons }, notes }
     },
     dispose: () => {
       trainer.dispose()
@@ -187,11 +209,9 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
       classWeights?.dispose()
     },
   })
-  if (results.temperature !== model.config.temperature) {
-    // The run had ended before: its weights are those of the folder.
-    const best = await EmotionClassifier.fromPretrained(join(outputDir, 'best'), { towers })
-    return { results, model: best, samples }
-  }
+  // Where the run had ended before, its checkpoint has the weights, but not what was found behind them.
+  merge()
+  model.config.temperature = results.temperature
   return { results, model: model.eval(), samples }
 }
 

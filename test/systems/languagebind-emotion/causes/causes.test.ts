@@ -2,17 +2,20 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { DataError, manualSeed, noGrad, randn } from '../../../../lib/index.js'
+import { ConfigError, DataError, manualSeed, noGrad, randn } from '../../../../lib/index.js'
 import type { EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
-import { causeCollate } from '../../../../lib/systems/languagebind-emotion/causes/data.js'
+import { causeCollate, completeVectors } from '../../../../lib/systems/languagebind-emotion/causes/data.js'
 import { CauseScorer } from '../../../../lib/systems/languagebind-emotion/causes/network.js'
 import {
   bestF1,
+  causeSampleOf,
   findCauses,
   loadCauses,
   trainCauses,
   withFoundCauses,
 } from '../../../../lib/systems/languagebind-emotion/causes/train.js'
+import { emotionSamples } from '../../../../lib/systems/languagebind-emotion/data/collate.js'
+import { EmotionClassifier } from '../../../../lib/systems/languagebind-emotion/network/network.js'
 import { trainEmotion } from '../../../../lib/systems/languagebind-emotion/training/train.js'
 import { difference } from '../../../helpers.js'
 import { PATIENCE } from '../../../patience.js'
@@ -84,6 +87,56 @@ describe('trainCauses', () => {
   )
 })
 
+describe('samples without vectors of all modalities', () => {
+  const labels = ['neutral', 'joy', 'anger']
+  const samples = emotionSamples([made(1), made(2)], labels)
+
+  it('get them from the towers that trained with the classifier, and are refused where there is none', async () => {
+    manualSeed(2)
+    const tower = new TinyTower('text', 6, facts, {}, true)
+    const classifier = new EmotionClassifier({ labels, sizes: { text: 6 } }, { towers: { text: tower } })
+    const complete = await completeVectors('here', classifier, samples)
+    const wanted = await noGrad(async () =>
+      tower.encode(await Promise.all([0, 1, 2, 3, 4].map((i) => facts(made(2), i)))),
+    )
+    expect(complete[1]?.vectors.text?.map((row) => [...(row as Float32Array)])).toEqual(wanted.toArray())
+    expect(await completeVectors('here', classifier, complete)).toEqual(complete)
+    const scorer = new CauseScorer({ size: 6, emotions: 3, hiddenSize: 8 })
+    const both = { scorer, threshold: { probability: 0.5, neutral: 0 } }
+    const found = await findCauses(classifier, both, samples)
+    expect(found).toEqual(await findCauses(classifier, both, complete))
+    const without = new EmotionClassifier({ labels, sizes: { text: 6 } })
+    await expect(findCauses(without, both, samples)).rejects.toThrow(/samples have no vectors of text/)
+    const outputDir = mkdtempSync(join(tmpdir(), 'voxtorch-causes-'))
+    const parts = { train: samples, valid: samples, test: [] }
+    const trained = trainCauses({ classifier: without, samples: parts, outputDir })
+    await expect(trained).rejects.toThrow(ConfigError)
+  })
+
+  it('learn what tells causes apart, where zeros would not', async () => {
+    manualSeed(2)
+    // The cause is the utterance that its tower marks, wherever it is: neither emotion nor distance says so.
+    const marked = (dialog: EmotionDialog) => (Number(dialog.id) * 7) % 5
+    const own = (dialog: EmotionDialog, place: number) => hot(8, place === marked(dialog) ? 1 : 0, place)
+    const all = Array.from({ length: 60 }, (_, i) => {
+      const dialog = made(i + 1)
+      const utterances = dialog.utterances.map((one) => ({ ...one, emotion: 'joy' }))
+      const causes = utterances.map((_, effect) => ({ effect, cause: marked(dialog), emotion: 'joy' }))
+      return { ...dialog, utterances, causes }
+    })
+    const tower = new TinyTower('text', 8, own, {}, true)
+    const classifier = new EmotionClassifier({ labels, sizes: { text: 8 } }, { towers: { text: tower } }).eval()
+    const open = emotionSamples(all, labels)
+    const outputDir = mkdtempSync(join(tmpdir(), 'voxtorch-causes-'))
+    const { results } = await trainCauses({
+      ...{ classifier, outputDir, args: { progress: false, reportTo: 'none' }, config: { hiddenSize: 16 } },
+      samples: { train: open.slice(0, 44), valid: open.slice(44), test: [] },
+      recipe: { epochs: 8, batchSize: 8, learningRate: 1e-2 },
+    })
+    expect(results.valid?.f1).toBeGreaterThan(0.95)
+  })
+})
+
 describe('CauseScorer', () => {
   const sample = (count: number) => ({
     dialog: { ...made(3), utterances: made(3).utterances.slice(0, count) },
@@ -101,6 +154,48 @@ describe('CauseScorer', () => {
       [true, true, true],
       [true, true, false],
     ])
+  })
+
+  it('asks about no utterance of which nobody says what is felt, and takes it for no emotion', () => {
+    const unknown = { ...sample(3), emotions: [-1, 1, 0], neutral: 2 }
+    expect(causeCollate([unknown]).asked.toArray()).toEqual([3, 4, 5, 6, 7, 8])
+    manualSeed(3)
+    const scorer = new CauseScorer({ size: 6, emotions: 3, hiddenSize: 16 }).eval()
+    const scores = () => {
+      const { labels: _, asked: __, ...inputs } = causeCollate([unknown])
+      return noGrad(() => scorer.forward(inputs))
+    }
+    const before = scores()
+    // What the class of number 0 looks like shows in the third utterance, and not in the first by itself.
+    noGrad(() => scorer.emotion.weight.narrow(0, 1, 2).zero_())
+    const rest = scores()
+    noGrad(() => scorer.emotion.weight.zero_())
+    expect(difference(before, rest)).toBeGreaterThan(1e-4)
+    const alone = { ...sample(1), emotions: [-1] }
+    const one = () => {
+      const { labels: _, asked: __, ...inputs } = causeCollate([alone])
+      return noGrad(() => scorer.forward(inputs))
+    }
+    const none = one()
+    noGrad(() => scorer.emotion.weight.fill_(3))
+    expect(difference(one(), none)).toBe(0)
+  })
+
+  it('takes what is felt from the causes where the utterance does not say it', () => {
+    const dialog = made(4)
+    const effect = dialog.causes?.[0]?.effect as number
+    const utterances = dialog.utterances.map(({ emotion, ...rest }, i) => (i === effect ? rest : { ...rest, emotion }))
+    const [open] = emotionSamples([{ ...dialog, utterances }], labels)
+    expect(open?.labels[effect]).toBe(-100)
+    const classifier = new EmotionClassifier({ labels, sizes: { text: 8 } })
+    const vectors = { text: utterances.map(() => new Float32Array(8)) }
+    const made_ = causeSampleOf({ ...(open as NonNullable<typeof open>), vectors }, classifier)
+    expect(made_?.emotions[effect]).toBe(labels.indexOf(dialog.causes?.[0]?.emotion as string))
+    const bare = causeSampleOf(
+      { ...(open as NonNullable<typeof open>), vectors, dialog: { ...dialog, utterances, causes: [] } },
+      classifier,
+    )
+    expect(bare?.emotions[effect]).toBe(-1)
   })
 
   it('does not see padding, and knows before from behind', () => {

@@ -68,6 +68,8 @@ it(
     expect(whole[0]?.causes?.[0]?.span).toEqual([0, made(1).utterances[0]!.text.split(' ').length - 1])
     const none = trainSpans({ reader, train: [{ ...made(1), causes: [] }], valid: all, labels, outputDir })
     await expect(none).rejects.toThrow(DataError)
+    const foreign = findSpans({ tagger, bias }, reader, bare, ['neutral', 'anger'])
+    await expect(foreign).rejects.toThrow(/the emotion joy is none of neutral, anger/)
   },
   PATIENCE,
 )

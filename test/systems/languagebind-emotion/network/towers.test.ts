@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -10,6 +10,7 @@ import {
   manualSeed,
   noGrad,
   publishedWeights,
+  Roberta,
   scope,
   type Tensor,
   Tokenizer,
@@ -132,6 +133,44 @@ describe('TextTower', () => {
     const short = new TextTower(bert, tokenizer, { history: 2, maxLength: 7 })
     expect((await short.read(talk, 2))!.ids.length).toBe(7)
     expect((await short.read(talk, 2))!.begin).toBe(3)
+  })
+
+  it('reads with a RoBERTa and its tokens, from a folder', async () => {
+    const where = mkdtempSync(join(tmpdir(), 'voxtorch-emotion-roberta-'))
+    const pieces = [
+      '<s>',
+      '<pad>',
+      '</s>',
+      '<unk>',
+      '<mask>',
+      'Ġ',
+      ...'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.?',
+    ]
+    writeFileSync(join(where, 'vocab.json'), JSON.stringify(Object.fromEntries(pieces.map((piece, i) => [piece, i]))))
+    writeFileSync(join(where, 'merges.txt'), '#version: 0.2\n')
+    writeFileSync(join(where, 'tokenizer_config.json'), JSON.stringify({ tokenizer_class: 'RobertaTokenizer' }))
+    manualSeed(3)
+    const size = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 16 }
+    const roberta = Roberta.fromConfig({
+      ...size,
+      vocabSize: pieces.length,
+      maxPositionEmbeddings: 30,
+      padTokenId: 1,
+    }).eval()
+    await roberta.save(where)
+    const tower = await TextTower.fromPretrained(where, { maxLength: 24 })
+    expect(tower.network).toBeInstanceOf(Roberta)
+    const read = (await Promise.all([0, 1].map((place) => tower.read(talk, place)))) as {
+      ids: number[]
+      begin: number
+    }[]
+    const letters = (text: string) => [...text].map((letter) => pieces.indexOf(letter === ' ' ? 'Ġ' : letter))
+    expect(read[1]).toEqual({ ids: [0, ...letters('three'), 2], begin: 1 })
+    const vectors = await noGrad(() => tower.encode(read))
+    for (const [i, { ids }] of read.entries()) {
+      const { lastHiddenState } = await noGrad(() => roberta.forward({ inputIds: tensor([ids], { dtype: 'int64' }) }))
+      expect(difference(vectors.narrow(0, i, 1), lastHiddenState.mean([1])), `${i}`).toBeLessThan(1e-5)
+    }
   })
 
   it('has another key for another network, recipe or tokenizer', async () => {

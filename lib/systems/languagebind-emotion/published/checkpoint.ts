@@ -1,0 +1,203 @@
+import { existsSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { requireOptions, requireString } from '../../../base/check.js'
+import { CheckpointError } from '../../../base/errors.js'
+import { readCheckpointJson } from '../../../files/json/json.js'
+import { loadSafetensors } from '../../../files/safetensors/safetensors.js'
+import { loadTorch } from '../../../files/torch/torch.js'
+import { EMOTIONS } from '../../../kit/emotion/dialog.js'
+import type { LanguageBindFrom } from '../../../models/languagebind/files.js'
+import { LanguageBind } from '../../../models/languagebind/languagebind.js'
+import { tensorsOf } from '../../../models/weights.js'
+import { type Device, noGrad, scope, type Tensor } from '../../../tensor/index.js'
+import { type EmotionModality, MODALITIES } from '../network/config.js'
+import { LanguageBindTower } from '../network/languagebind-towers.js'
+import { EmotionClassifier } from '../network/network.js'
+import type { EmotionTower } from '../network/towers.js'
+
+export interface PublishedEmotionOptions {
+  device?: Device
+  /** The classes in the order of the head's rows [EMOTIONS, which is the original's]. */
+  labels?: readonly string[]
+  /** Of the head of an adapter file, which never holds one [42]. */
+  seed?: number
+}
+
+/** What the original's Trainer, and peft, call the file in a checkpoint's folder. */
+const FILES = ['model.safetensors', 'pytorch_model.bin', 'adapter_model.safetensors', 'adapter_model.bin']
+const PEFT = 'base_model.model.'
+
+/**
+ * A classifier that the original's scripts trained (experiments 1 to 6; `kosenko_exp_1` is published): of a checkpoint's folder or
+ * file, whose tensors are `model.modality_encoder.…`, `model.modality_proj.…` and `linear.weight`, or peft's adapters
+ * `base_model.model.model.…`. Temperatures, configurations and the tokenizer are in no such file: they are those of the
+ * checkpoints of the towers, and so are the weights below adapters.
+ *
+ * The original froze the head beside adapters at whatever it began with, and did not save it: such a classifier has a new head,
+ * whose seed is an option, and `fresh` says so.
+ *
+ * ```ts
+ * const towers = { video: 'LanguageBind/LanguageBind_Video_FT' }
+ * const { model } = await loadPublishedEmotion('kosenko_exp_1', towers)
+ * await model.save('exp-1')
+ * ```
+ * @returns the classifier in evaluation mode, and the names of its tensors that the file does not have
+ * @throws CheckpointError that names the file and the tensors that are missing, unknown or of another shape
+ */
+export async function loadPublishedEmotion(
+  from: string,
+  towers: LanguageBindFrom,
+  options: PublishedEmotionOptions = {},
+): Promise<{ model: EmotionClassifier; fresh: string[] }> {
+  const where = 'loadPublishedEmotion'
+  requireString(where, 'from', from)
+  requireOptions(where, options, ['device', 'labels', 'seed'])
+  const { labels = EMOTIONS, device, seed = 42 } = options
+  const file = fileOf(from)
+  const bind = await LanguageBind.fromPretrained(towers, device === undefined ? {} : { device })
+  return scope(async () => {
+    const found = file.endsWith('.safetensors')
+      ? (await loadSafetensors(file)).tensors
+      : tensorsOf(await loadTorch(file))
+    const state = new Map(
+      Object.entries(found)
+        .filter(([name]) => !name.endsWith('position_ids'))
+        .map(([name, value]) => [plainName(name), value] as const),
+    )
+    const isAdapter = Object.keys(found).some((name) => name.startsWith(PEFT))
+    const inside = new Map([...state].filter(([name]) => name.startsWith('model.')))
+    const heads = new Map([...state].filter(([name]) => !name.startsWith('model.')))
+    const strange = [...heads.keys()].filter((name) => !['linear.weight', 'linear.bias'].includes(name))
+    if (inside.size === 0 || strange.length > 0) {
+      const what =
+        inside.size === 0 ? 'no tensors of model.modality_encoder' : `tensors of no head: ${strange.join(', ')}`
+      throw new CheckpointError(`${file} is no classifier of experiments 1 to 6: it has ${what}`, { file })
+    }
+    const modalities = MODALITIES.filter((name) => {
+      const own = `model.modality_encoder.${name === 'text' ? 'language' : name}.`
+      return [...inside.keys()].some((one) => one.startsWith(own))
+    })
+    const lost = modalities.find((name) => name !== 'text' && !(bind.modalities as string[]).includes(name))
+    if (lost !== undefined) {
+      throw new CheckpointError(`${file} has a tower of ${lost}: name the checkpoint that it began with as well`, {
+        ...{ file, modality: lost },
+      })
+    }
+    const merged = isAdapter ? await withoutAdapters(file, inside) : { weights: inside, changes: [] }
+    intoNetwork(file, bind, modalities, merged, isAdapter)
+    const own = Object.fromEntries(modalities.map((name) => [name, new LanguageBindTower(bind, name)]))
+    const sizes = Object.fromEntries(modalities.map((name) => [name, own[name]?.size as number]))
+    const config = { labels, sizes, fusion: 'concat' as const, headBias: heads.has('linear.bias') }
+    const model = new EmotionClassifier(config, {
+      ...{ towers: own as unknown as Partial<Record<EmotionModality, EmotionTower>>, seed },
+      ...(device !== undefined && { device }),
+    })
+    if (!heads.has('linear.weight') && !isAdapter) {
+      throw new CheckpointError(`${file} has no linear.weight`, { file, tensor: 'linear.weight' })
+    }
+    const head = model.head.linear
+    for (const [name, value] of heads)
+      put(file, name, name === 'linear.bias' ? (head.bias as Tensor) : head.weight, value)
+    return { model: model.eval(), fresh: heads.has('linear.weight') ? [] : ['linear.weight'] }
+  })
+}
+
+function fileOf(from: string): string {
+  const facts = statSync(from, { throwIfNoEntry: false })
+  if (facts?.isFile()) return from
+  const found = FILES.map((name) => join(from, name)).find((path) => existsSync(path))
+  if (found !== undefined) return found
+  throw new CheckpointError(`${from} is neither a file nor a folder with one of ${FILES.join(', ')}`, { file: from })
+}
+
+/** Without what peft puts around layers. */
+const plainName = (name: string): string =>
+  (name.startsWith(PEFT) ? name.slice(PEFT.length) : name)
+    .replace('.base_layer.', '.')
+    .replace('.modules_to_save.default.', '.')
+    .replace(/\.lora_(A|B)\.default\.weight$/, '.lora_$1.weight')
+
+interface Merged {
+  /** By their names in the file. */
+  weights: Map<string, Tensor>
+  /** What is added to the weights that the network has. */
+  changes: [name: string, change: Tensor][]
+}
+
+/** Adapters as what they add to weights, in float32. */
+async function withoutAdapters(file: string, inside: Map<string, Tensor>): Promise<Merged> {
+  const configFile = join(dirname(file), 'adapter_config.json')
+  const { r, lora_alpha: alpha } = await readCheckpointJson(configFile)
+  if (typeof r !== 'number' || typeof alpha !== 'number' || r < 1) {
+    throw new CheckpointError(`${configFile} says no r and lora_alpha`, { file: configFile })
+  }
+  const weights = new Map<string, Tensor>()
+  const changes: Merged['changes'] = []
+  for (const [name, value] of inside) {
+    const [, path, part] = /^(.+)\.lora_(A|B)\.weight$/.exec(name) ?? []
+    if (path === undefined) weights.set(name, value)
+    const other = inside.get(`${path}.lora_${part === 'A' ? 'B' : 'A'}.weight`)
+    if (path === undefined) continue
+    if (other === undefined)
+      throw new CheckpointError(`${file} has one half of the adapter of ${path}`, { file, tensor: name })
+    if (part === 'B') continue
+    const fits = value.ndim === 2 && other.ndim === 2 && value.shape[0] === r && other.shape[1] === r
+    if (!fits) {
+      throw new CheckpointError(`${file} has an adapter [${value.shape}], [${other.shape}] of ${path}, and r is ${r}`, { file, tensor: name }) // biome-ignore format: one line
+    }
+    changes.push([
+      `${path}.weight`,
+      scope(() =>
+        other
+          .float()
+          .matmul(value.float())
+          .mul(alpha / r),
+      ),
+    ])
+  }
+  return { weights, changes }
+}
+
+function intoNetwork(
+  file: string,
+  bind: LanguageBind,
+  modalities: readonly EmotionModality[],
+  { weights, changes }: Merged,
+  isAdapter: boolean,
+): void {
+  const keys = modalities.map((name) => (name === 'text' ? 'language' : name))
+  const own = new Map(
+    bind.namedParameters().filter(([name]) => keys.some((key) => name.startsWith(`modality_encoder.${key}.`) || name.startsWith(`modality_proj.${key}.`))), // biome-ignore format: one line
+  )
+  const target = (name: string) => {
+    const found = own.get(name.slice('model.'.length))
+    if (found !== undefined) return found
+    throw new CheckpointError(`${file} has ${name}, which the towers' checkpoints do not have`, { file, tensor: name })
+  }
+  const missing = isAdapter ? [] : [...own.keys()].filter((name) => !weights.has(`model.${name}`))
+  if (missing.length > 0) {
+    const shown = missing.slice(0, 3).map((name) => `model.${name}`)
+    throw new CheckpointError(`${file} lacks ${missing.length} tensors, such as ${shown.join(', ')}`, { file, missing })
+  }
+  for (const [name, value] of weights) put(file, name, target(name), value)
+  noGrad(() => {
+    for (const [name, change] of changes) {
+      const weight = target(name)
+      checkShape(file, name, weight, change)
+      scope(() => void weight.add_(change.to({ device: weight.device, dtype: weight.dtype })))
+    }
+  })
+}
+
+function put(file: string, name: string, target: Tensor, value: Tensor): void {
+  checkShape(file, name, target, value)
+  noGrad(() => target.copy_(value))
+}
+
+function checkShape(file: string, name: string, target: Tensor, value: Tensor): void {
+  if (target.shape.join() === value.shape.join()) return
+  throw new CheckpointError(`${file} has ${name} [${value.shape}], and it should be [${target.shape}]`, {
+    file,
+    tensor: name,
+  })
+}

@@ -1,0 +1,221 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { makeDirectory } from '../../../base/atomic.js'
+import { defined, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js'
+import { isMainProcess } from '../../../distributed/index.js'
+import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
+import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { functional } from '../../../nn/index.js'
+import { cat, manualSeed, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
+import { f1Score } from '../../../train/metrics/classification.js'
+import { Trainer } from '../../../train/trainer/trainer.js'
+import { BadClips } from '../data/bad-clips.js'
+import type { EmotionSample } from '../data/collate.js'
+import { emotionOptimizer } from '../training/optimizer.js'
+import { readingTowers, samplesOf, splitTowers, towersDevice } from '../training/samples.js'
+import { PointerHead, type PointerHeadOptions, pointerLabel } from './heads.js'
+import { publishedPairs } from './pairs.js'
+import { type PairRecipe, pairRecipe, type TrainPairsOptions } from './train-pairs.js'
+
+export interface TrainPointerOptions
+  extends Pick<TrainPairsOptions, 'data' | 'towers' | 'outputDir' | 'cache' | 'args' | 'onBadRecord' | 'callbacks'> {
+  /** Of the pointer; its size is that of the vectors. */
+  config?: Omit<PointerHeadOptions, 'size'>
+  /** Of this `keyMetric` is 'causeF1', 'accuracy' or 'loss', and no tower trains. */
+  recipe?: Partial<Omit<PairRecipe, 'towerLearningRate'>>
+}
+
+export interface PointerResults extends RecipeResults<Record<string, number>> {
+  keyMetric: string
+  parameters: number
+  /** Pairs of each part. */
+  pairs: Record<'train' | 'valid' | 'test', number>
+  /** With `onBadRecord: 'skip'`: clips that could not be read, by reason. */
+  badClips: Readonly<Record<string, number>>
+  notes: string[]
+}
+
+/** A pair of a dialog: what is asked, and what is to be said. */
+interface PointerSample {
+  /** [utterances · size] */
+  video: Float32Array
+  text: Float32Array
+  pair: readonly [target: number, candidate: number]
+  cause: 0 | 1
+}
+
+interface PointerBatch {
+  dialogs: { video: Tensor; text: Tensor; pair: readonly [number, number] }[]
+  /** int64 [pairs, 2]: the place to point at, and that of the candidate. */
+  labels: Tensor
+}
+
+/** What is at places that a shorter dialog does not have. */
+const NOWHERE = -1e9
+
+/**
+ * Trains the pointer of experiment 11 on the pairs of experiments 9 and 10: over frozen vectors of video and text of a whole
+ * dialog, cross-entropy over the places of the sequence. It was reported as failed, and is here to be compared with.
+ * @throws ConfigError where the towers are not one of video and one of text with vectors of one size; else as `trainPairs`
+ */
+export async function trainPointer(
+  options: TrainPointerOptions,
+): Promise<{ results: PointerResults; model: PointerHead }> {
+  const where = 'trainPointer'
+  const known = [
+    'data',
+    'towers',
+    'outputDir',
+    'cache',
+    'args',
+    'onBadRecord',
+    'callbacks',
+    'config',
+    'recipe',
+  ] as const
+  requireOptions(where, options, known)
+  const { data, outputDir, config = {}, args = {}, callbacks = [], onBadRecord = 'stop' } = options
+  requireString(where, 'outputDir', outputDir)
+  requireObject(where, 'config', config)
+  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
+  const { keyMetric = 'causeF1', ...changes } = options.recipe ?? {}
+  requireOneOf(`${where}: recipe`, 'keyMetric', keyMetric, ['causeF1', 'accuracy', 'loss'])
+  const recipe = pairRecipe(`${where}: recipe`, changes)
+  const bad = new BadClips(onBadRecord)
+  const { frozen } = splitTowers(where, readingTowers(where, options.towers, bad), false)
+  const sizes = Object.fromEntries(frozen.map(({ modality, size }) => [modality, size]))
+  const { video: size, text } = sizes
+  if (frozen.length !== 2 || size === undefined || size !== text) {
+    throw new ConfigError(`${where}: the pointer reads video and text with vectors of one size: towers of both`, {
+      sizes,
+    })
+  }
+  const samples = await samplesOf(data, frozen, options)
+  const { seed } = recipe
+  const pairs = {
+    train: pointerSamples(samples.train, size, seed),
+    valid: pointerSamples(samples.valid, size, seed),
+    test: pointerSamples(samples.test, size, seed),
+  }
+  if (pairs.train.length === 0) throw new DataError(`${where}: no dialog of the training data has causes`, {})
+  manualSeed(seed)
+  const model = new PointerHead({ size, ...config }, defined({ device: towersDevice(where, {}, frozen) }))
+  const width = 2 * model.config.maxUtterances + 8
+  const { headLearningRate, weightDecay } = recipe
+  const optimizer = emotionOptimizer(model, { headLearningRate, towerLearningRate: 0, weightDecay })
+  const evaluates = pairs.valid.length > 0
+  const trainer = new Trainer<PointerHead, PointerSample, PointerBatch>({
+    model,
+    trainDataset: pairs.train,
+    evalDataset: pairs.valid,
+    collate: (some) => pointerCollate(some, size),
+    computeLoss: (network, { dialogs, labels }) => {
+      const rows = dialogs.map((one) => network.forward(one.video, one.text, [one.pair]))
+      return scope(() => {
+        const wide = (row: Tensor) => ops.constantPadNd(row.to({ dtype: 'float32' }), [0, width - row.size(1)], NOWHERE)
+        const logits = cat(rows.map(wide), 0) // [pairs, width]
+        return { loss: functional.crossEntropy(logits, labels.select(1, 0)), logits }
+      })
+    },
+    computeMetrics: ({ predictions, labels }) => pointerMetrics(predictions, labels as Tensor),
+    countItems: ({ labels }) => labels.size(0),
+    optimizers: { optimizer },
+    callbacks,
+    args: {
+      ...{ outputDir, numTrainEpochs: recipe.epochs, learningRate: headLearningRate, lrSchedulerType: 'linear' },
+      ...{ perDeviceTrainBatchSize: recipe.batchSize, perDeviceEvalBatchSize: recipe.batchSize },
+      ...{
+        gradientAccumulationSteps: recipe.accumulation,
+        warmupRatio: recipe.warmup,
+        maxGradNorm: recipe.maxGradNorm,
+      },
+      ...{ seed, bf16: recipe.bf16, loggingSteps: 10 },
+      ...(evaluates ? bestEpochBy(keyMetric) : { saveStrategy: 'epoch' as const, saveTotalLimit: 1 }),
+      ...(evaluates && recipe.patience > 0 && { earlyStoppingPatience: recipe.patience }),
+      ...args,
+    },
+  })
+  const parameters = model.parameters().reduce((sum, one) => sum + one.numel(), 0)
+  const results = await runRecipe<Record<string, number>, PointerResults, PointerSample[]>({
+    ...{ trainer, outputDir, data: pairs },
+    async save(folder) {
+      model.eval()
+      if (isMainProcess()) await savePointer(model, folder)
+    },
+    measure: async (part) => plainMetrics(await trainer.evaluate(part)),
+    more: () => ({
+      ...{ keyMetric, parameters, badClips: { ...bad.reasons } },
+      notes: [...data.notes, ...(bad.count > 0 ? [bad.note] : [])],
+      pairs: { train: pairs.train.length, valid: pairs.valid.length, test: pairs.test.length },
+    }),
+    dispose: () => {
+      trainer.dispose()
+      optimizer.dispose()
+    },
+  })
+  return { results, model: model.eval() }
+}
+
+/** The pairs of dialogs whose causes are known, each with the vectors of its dialog, 0 where an utterance lacks one. */
+function pointerSamples(samples: readonly EmotionSample[], size: number, seed: number): PointerSample[] {
+  const known = samples.filter(({ dialog }) => dialog.causes !== undefined)
+  const rows = new Map(
+    known.map(({ dialog, vectors }) => {
+      const flat = (name: 'video' | 'text') => {
+        const all = new Float32Array(dialog.utterances.length * size)
+        for (const [place, row] of (vectors[name] ?? []).entries()) if (row) all.set(row, place * size)
+        return all
+      }
+      return [dialog, { video: flat('video'), text: flat('text') }]
+    }),
+  )
+  return publishedPairs([...rows.keys()], { seed }).map(({ dialog, initial, causal, cause }) => ({
+    ...(rows.get(dialog) as { video: Float32Array; text: Float32Array }),
+    ...{ pair: [initial, causal] as const, cause },
+  }))
+}
+
+function pointerCollate(samples: readonly PointerSample[], size: number): PointerBatch {
+  return scope(() => {
+    const table = (flat: Float32Array) => tensor(flat, { shape: [flat.length / size, size], device: 'cpu' })
+    const places = samples.flatMap(({ pair, cause }) => [
+      BigInt(pointerLabel(pair[1], cause === 1)),
+      BigInt(pointerLabel(pair[1], true)),
+    ])
+    return {
+      dialogs: samples.map(({ video, text, pair }) => ({ video: table(video), text: table(text), pair })),
+      labels: tensor(BigInt64Array.from(places), { shape: [samples.length, 2], device: 'cpu' }),
+    }
+  })
+}
+
+/** How often it points at the right place, and the mean F1 of cause and no cause: the candidate is one where it points at it. */
+function pointerMetrics(logits: Tensor, labels: Tensor): Record<string, number> {
+  const said = scope(() => logits.argmax(-1).toArray()) as number[]
+  const truth = labels.toArray() as [number, number][]
+  const right = truth.filter(([place], i) => said[i] === place).length
+  const isCause = truth.map(([place]) => Number(place !== 0))
+  return {
+    accuracy: right / truth.length,
+    causeF1: f1Score(isCause, truth.map(([, candidate], i) => Number(said[i] === candidate))), // biome-ignore format: one line
+  }
+}
+
+async function savePointer(model: PointerHead, folder: string): Promise<void> {
+  makeDirectory(folder, CheckpointError)
+  await scope(() => saveSafetensors(join(folder, 'model.safetensors'), model.stateDict(), { format: 'pt' }))
+  await writeJson(join(folder, 'config.json'), { modelType: 'emotion-pointer', ...model.config })
+}
+
+/** A pointer that `trainPointer` saved. @throws CheckpointError for a folder that is none */
+export async function loadPointer(folder: string): Promise<PointerHead> {
+  const file = join(folder, 'config.json')
+  if (!existsSync(file)) throw new CheckpointError(`${folder} has no config.json`, { file })
+  const { modelType, ...config } = await readCheckpointJson(file)
+  if (modelType !== 'emotion-pointer') throw new CheckpointError(`${folder} is no pointer`, { file })
+  const model = new PointerHead(config as PointerHeadOptions)
+  await scope(async () => model.loadStateDict((await loadSafetensors(join(folder, 'model.safetensors'))).tensors))
+  return model.eval()
+}
