@@ -9,6 +9,8 @@
 #           scripts/gpu-check.sh sanitize      compute-sanitizer over our kernels
 #           scripts/gpu-check.sh tokens        a language model's tokens: from a graph those of its launches and of the CPU,
 #                                              and how many a second, with and without cuDNN's attention
+#           scripts/gpu-check.sh pictures      an InternVL's logits, gradients and answers against the CPU, and how long each part takes
+#           scripts/gpu-check.sh towers        LanguageBind's embeddings and a LoRA step against the CPU, and how long each tower takes
 #           scripts/gpu-check.sh memory        what two ranks hold on each GPU
 #           scripts/gpu-check.sh bench         our kernels against plain operators
 #
@@ -127,6 +129,18 @@ tokens_phase() {
   step 'speed with cuDNN attention' 190 bash -c 'script=tokens preload=$build/cudnn-on.so in_node speed cudnn'
 }
 
+pictures_phase() {
+  machine
+  step 'InternVL against the CPU' 140 bash -c 'script=internvl in_node same'
+  step 'how long its parts take' 240 bash -c 'script=internvl in_node speed'
+}
+
+towers_phase() {
+  machine
+  step 'LanguageBind against the CPU' 140 bash -c 'script=languagebind in_node same'
+  step 'how long its towers take' 240 bash -c 'script=languagebind in_node speed'
+}
+
 memory_phase() {
   machine
   step 'two ranks in Node' 240 bash -c 'script=memory in_node'
@@ -139,7 +153,7 @@ bench_phase() {
 
 case $phase in
   pack) exec node "$root/scripts/gpu/pack.mjs" ;;
-  build | parity | sanitize | tokens | memory | bench) ;;
+  build | parity | sanitize | tokens | pictures | towers | memory | bench) ;;
   *)
     sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
     exit 2

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attention
 import decode
+import snake
 import torch
 from measure import median_seconds, relative_error
 
@@ -133,5 +134,7 @@ if __name__ == '__main__':
     {'load': load, 'small': small, 'parity': parity, 'bench': bench}[mode](device)
     print('gated_position_attention')
     getattr(attention, mode)(device)
+    print('anti_aliased_snake')
+    getattr(snake, mode)(device)
     print('decoding, window attention, 8-bit AdamW')
     getattr(decode, mode)(device)

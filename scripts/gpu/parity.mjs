@@ -41,6 +41,7 @@ vt.manualSeed(5)
 const randn = (...shape) => vt.randn(shape)
 const integers = (high, ...shape) => vt.randint(0, high, shape)
 const rmsNormResidual = op('voxtorch::rms_norm_residual')
+const antiAliasedSnake = op('voxtorch::anti_aliased_snake')
 const gatedPositionAttention = op('voxtorch::gated_position_attention')
 
 // name: inputs on the CPU, and a function of them. Those in float32 are differentiated too.
@@ -83,6 +84,14 @@ const operators = {
   gatedPositionAttention: [
     [randn(2, 3, 70, 64), randn(2, 3, 70, 64), randn(2, 3, 70, 64), randn(2, 3, 70), randn(3, 139)],
     (q, k, v, gate, relative) => gatedPositionAttention(q, k, v, gate, relative, null, 0.2, 7),
+  ],
+  antiAliasedSnake: [
+    [randn(2, 3, 517), randn(3).exp(), randn(3).exp(), randn(12).mul(0.3), randn(12).mul(0.3)],
+    (x, frequency, magnitude, up, down) => antiAliasedSnake(x, frequency, magnitude, up, down),
+  ],
+  antiAliasedSnakeFixed: [
+    [randn(2, 3, 517), randn(3).exp(), randn(3).exp(), vt.arange(12).mul(0.37).sin()],
+    (x, frequency, magnitude, taps) => antiAliasedSnake(x, frequency, magnitude, taps.detach(), taps.detach()),
   ],
   rmsNormResidualOdd: [[randn(3, 4099), randn(3, 4099), randn(4099)], (x, r, w) => rmsNormResidual(x, r, w).output],
 }
@@ -154,6 +163,59 @@ async function salmonn(where, state) {
   return { values: [...heard, logits, ...gradients], tokens: `${tokens}` }
 }
 
+const XLSR = {
+  ...{ hiddenSize: 32, numHiddenLayers: 3, numAttentionHeads: 4, intermediateSize: 48, convDim: new Array(7).fill(16) },
+  ...{ featExtractNorm: 'layer', doStableLayerNorm: true, convBias: true },
+  ...{ numConvPosEmbeddings: 8, numConvPosEmbeddingGroups: 4 },
+}
+const VOICEBOX = {
+  ...{ nFeats: 80, nTokens: 40, embeddingDim: 16, hiddenSize: 64, intermediateSize: 96, numAttentionHeads: 4 },
+  ...{ numHiddenLayers: 4, convposWidth: 5, convposGroups: 4, activationDropout: 0 },
+}
+const BIGVGAN = {
+  ...{ upsampleInitialChannel: 64, upsampleRates: [4, 4], upsampleKernelSizes: [8, 8] },
+  ...{ resblockKernelSizes: [3, 7], resblockDilationSizes: [[1, 3, 5], [1, 3, 5]] }, // biome-ignore format: one line
+}
+const MISTRAL = {
+  ...{ modelType: 'mistral', vocabSize: 90, hiddenSize: 32, intermediateSize: 48, numHiddenLayers: 2 },
+  ...{ numAttentionHeads: 4, numKeyValueHeads: 2, slidingWindow: 6, windowInclusive: true },
+}
+
+/** One step through each of USDM's networks: what is heard, a packed row of two sequences, the Voicebox's loss and samples, sound. */
+async function usdm(where, states) {
+  const of = (Network, config, name) => {
+    const network = Network.fromConfig(config, { device: where })
+    network.loadStateDict(states[name])
+    return network
+  }
+  const on = (tensor) => tensor.to(where)
+  const wave = (length, i) =>
+    vt
+      .arange(length)
+      .mul(0.013 * (i + 1))
+      .sin()
+      .mul(0.3)
+  const xlsr = new vt.UnitEncoder(of(vt.Wav2Vec2, XLSR, 'xlsr').eval(), 2)
+  const heard = await vt.noGrad(() => xlsr.states([5000, 8001].map((length, i) => on(wave(length, i)))))
+  const llm = of(vt.DecoderLM, MISTRAL, 'llm')
+  const inputIds = on(vt.arange(30, { dtype: 'int64' }).mul(7).remainder(90).unsqueeze(0))
+  const { loss: said } = await llm.forward({ inputIds, labels: inputIds, sequenceLengths: [13, 17] })
+  await said.backward()
+  const voicebox = of(vt.UnitVoicebox, VOICEBOX, 'voicebox')
+  const units = on(vt.arange(40, { dtype: 'int64' }).reshape([2, 20]))
+  const noise = on(wave(3200, 1).reshape([2, 80, 20]))
+  const visible = on(vt.arange(40).reshape([2, 20]).remainder(3).eq(0))
+  const { loss } = await voicebox.loss({ units, mel: noise.cos(), noise, visible, time: on(vt.tensor([0.3, 0.8])) })
+  await loss.backward()
+  voicebox.eval()
+  const mel = await vt.noGrad(() => voicebox.generate({ units, noise, steps: 4, solver: 'heun', guidance: 1 }))
+  const bigvgan = of(vt.BigVGAN, BIGVGAN, 'bigvgan')
+  const { waveform } = await bigvgan.forward({ mel })
+  await waveform.square().mean().backward()
+  const gradients = [llm, voicebox, bigvgan].flatMap((one) => one.parameters().map(({ grad }) => grad))
+  return [...heard, said, loss, mel, waveform, ...gradients.filter((gradient) => gradient !== null)]
+}
+
 async function parity() {
   for (const [name, entry] of Object.entries(operators)) {
     await check(name, () =>
@@ -190,6 +252,25 @@ async function parity() {
       expect(worst <= 1e-3, `${device} and cpu differ by ${worst.toExponential(1)}`)
       expect(actual.tokens === expected.tokens, `answers are ${actual.tokens} and ${expected.tokens}`)
       return worst.toExponential(1)
+    }),
+  )
+  await check('USDM: a step of each network, and its gradients', () =>
+    scope(async () => {
+      const states = {
+        xlsr: vt.Wav2Vec2.fromConfig(XLSR, { seed: 1 }).stateDict(),
+        llm: vt.DecoderLM.fromConfig(MISTRAL, { seed: 2 }).stateDict(),
+        voicebox: vt.UnitVoicebox.fromConfig(VOICEBOX, { seed: 3 }).stateDict(),
+        bigvgan: vt.BigVGAN.fromConfig(BIGVGAN, { seed: 4 }).stateDict(),
+      }
+      const [actual, expected] = [await usdm(device, states), await usdm('cpu', states)]
+      expect(actual.length === expected.length, `${actual.length} values, expected ${expected.length}`)
+      let worst = 0
+      for (const [i, value] of expected.entries()) {
+        expect(actual[i].device.startsWith(device), `result ${i} is on ${actual[i].device}`)
+        worst = Math.max(worst, await relativeError(actual[i], value))
+      }
+      expect(worst <= 1e-3, `${device} and cpu differ by ${worst.toExponential(1)}`)
+      return `${expected.length} values, ${worst.toExponential(1)}`
     }),
   )
   await check('autocast', () =>

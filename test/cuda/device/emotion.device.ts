@@ -1,0 +1,108 @@
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { LanguageBind, manualSeed, type Tensor, tensor } from '../../../lib/index.js'
+import type { EmotionDialog } from '../../../lib/kit/emotion/dialog.js'
+import { emotionAnswers } from '../../../lib/systems/languagebind-emotion/evaluation/evaluate.js'
+import {
+  type EmotionTower,
+  findPairs,
+  LanguageBindTower,
+  trainEmotion,
+  trainPairs,
+} from '../../../lib/systems/languagebind-emotion/index.js'
+import { PATIENCE } from '../../patience.js'
+import { dialogs } from '../../systems/languagebind-emotion/tiny.js'
+
+// Training with towers on the device. Networks are made where tensors are by default, which is the CPU in these tests, as it
+// is for who calls `voxtorch emotion train --device cuda`.
+
+const shape = { numHiddenLayers: 1, hiddenSize: 8, intermediateSize: 12, numAttentionHeads: 2, hiddenAct: 'gelu' }
+const END = 19
+const tokenizer = {
+  endTokenId: END,
+  tokenizer: { saveTo: () => {} },
+  encode: (text: string) => {
+    const ids = [18, ...text.split(' ').map((word) => (word.charCodeAt(0) + 5 * word.length) % 17), END].slice(0, 6)
+    const row = [...ids, ...new Array(6 - ids.length).fill(END)]
+    return { inputIds: tensor([row], { dtype: 'int64', device: 'cpu' }) }
+  },
+}
+
+function tower(device: 'cpu' | 'cuda'): LanguageBindTower {
+  manualSeed(4)
+  const bind = LanguageBind.fromConfig(
+    {
+      video: {
+        textConfig: { ...shape, vocabSize: 20, maxPositionEmbeddings: 6 },
+        visionConfig: { ...shape, imageSize: 8, patchSize: 4, addTimeAttn: true, numFrames: 2 },
+        projectionDim: 6,
+      },
+    },
+    { device: 'cpu' },
+  ).to({ device })
+  bind.tokenizer = tokenizer as never
+  return new LanguageBindTower(bind, 'text')
+}
+
+const emotions = ['joy', 'anger', 'neutral']
+const withCauses = (all: EmotionDialog[]) =>
+  all.map((dialog) => ({
+    ...dialog,
+    causes: [{ effect: 1, cause: 0, emotion: dialog.utterances[1]?.emotion as string }],
+  }))
+const data = () => {
+  const all = withCauses(dialogs(12, emotions))
+  return { train: all.slice(0, 8), valid: all.slice(8, 10), test: all.slice(10), labels: emotions, notes: [] }
+}
+const given = (device: 'cpu' | 'cuda', tune: 'head' | 'full') => ({
+  ...{ data: data(), towers: [tower(device) as unknown as EmotionTower], tune },
+  outputDir: mkdtempSync(join(tmpdir(), 'voxtorch-emotion-device-')),
+  args: { progress: false, reportTo: 'none' as const },
+})
+const devicesOf = (model: { parameters(): readonly Tensor[] }) => [
+  ...new Set(model.parameters().map((one) => one.device)),
+]
+/** The largest difference of numbers side by side. */
+const apart = (a: number[], b: number[]) => Math.max(...a.map((value, i) => Math.abs(value - (b[i] as number))))
+
+describe('training with a tower on the device, where networks are made on the CPU', () => {
+  it.each(['head', 'full'] as const)(
+    'has all of a classifier there, and learns what it learns without one: %s',
+    async (tune) => {
+      const run = async (device: 'cpu' | 'cuda') => {
+        const { model, samples } = await trainEmotion({
+          ...given(device, tune),
+          config: { hiddenSize: 8, context: { layers: 1, heads: 2 }, dropout: 0 },
+          recipe: { epochs: 2, batchSize: 4, patience: 0 },
+        })
+        const answers = await emotionAnswers(model, samples.test)
+        return { devices: devicesOf(model), logits: answers.flatMap(({ logits }) => logits.flat()) }
+      }
+      const [there, here] = [await run('cuda'), await run('cpu')]
+      expect(there.devices).toEqual(['cuda:0'])
+      expect(here.devices).toEqual(['cpu'])
+      expect(here.logits.every(Number.isFinite)).toBe(true)
+      // Adam makes a whole step of a gradient that is nothing but rounding.
+      expect(apart(there.logits, here.logits)).toBeLessThan(1e-2)
+    },
+    PATIENCE,
+  )
+
+  it(
+    'has all of a classifier of pairs there, and finds pairs with it',
+    async () => {
+      const run = async (device: 'cpu' | 'cuda') => {
+        const recipe = { epochs: 2, batchSize: 4, accumulation: 1, bf16: false, patience: 0, headLearningRate: 1e-3 }
+        const { model, samples, results } = await trainPairs({ ...given(device, 'full'), recipe })
+        const found = await findPairs(model, samples.test)
+        return { devices: devicesOf(model), loss: results.test?.loss as number, dialogs: found.length }
+      }
+      const [there, here] = [await run('cuda'), await run('cpu')]
+      expect([there.devices, there.dialogs]).toEqual([['cuda:0'], 2])
+      expect(Math.abs(there.loss - here.loss)).toBeLessThan(1e-2)
+    },
+    PATIENCE,
+  )
+})
