@@ -48,7 +48,7 @@ const VOICES = [
   { voice: 'en+m3', pitch: 15, speed: 150, range: 20 },
   { voice: 'en+f2', pitch: 85, speed: 190, range: 80 },
 ] as const
-// What is drawn by chance tells nothing of an emotion, as numbers in a row would.
+// Emotions, and what is drawn besides: numbers in a row would tell of one what another is.
 const chance = new Random(11)
 const FACE = ['Anger.', 'Surprise.'] as const
 
@@ -69,14 +69,14 @@ function utterance(emotion: number, id: number, seed: number): EmotionUtterance 
 }
 
 const dialogs: EmotionDialog[] = []
-for (let d = 0; d < 84; d += 1) {
+for (let d = 0; d < 168; d += 1) {
   const utterances: EmotionUtterance[] = []
-  for (let u = 0; u < 4; u += 1) utterances.push(utterance((d * 4 + u * 5 + d * d) % 7, u + 1, 4 * d + u))
+  for (let u = 0; u < 4; u += 1) utterances.push(utterance(chance.below(7), u + 1, 4 * d + u))
   dialogs.push({ id: String(d), utterances, source: `dialog ${d}` })
 }
-const data = { train: dialogs.slice(0, 64),
-  valid: dialogs.slice(64, 72),
-  test: dialogs.slice(72), labels: EMOTIONS, notes: [] } // biome-ignore format: one line
+const data = { train: dialogs.slice(0, 128),
+  valid: dialogs.slice(128, 136),
+  test: dialogs.slice(136), labels: EMOTIONS, notes: [] } // biome-ignore format: one line
 
 async function speak(): Promise<void> {
   const wanted = dialogs.flatMap(({ utterances }) =>
