@@ -1,12 +1,22 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { appendFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { DataError, noGrad, scope, type Tensor } from '../../../lib/index.js'
+import { ConfigError, DataError, noGrad, scope, type Tensor, tensor, writeWav } from '../../../lib/index.js'
 import {
   EMOTION_LABELS,
+  EmoVerse,
   emoverseCollate,
   emoverseLoss,
   emoverseScoresPage,
@@ -17,7 +27,7 @@ import {
 } from '../../../lib/systems/m2se/index.js'
 import { settledTensors } from '../../helpers.js'
 import { PATIENCE } from '../../patience.js'
-import { asked, tinyEmoVerse } from './tiny.js'
+import { asked, hearingEmoVerse, ppm, tinyEmoVerse, voice } from './tiny.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-emoverse-infer-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -68,6 +78,7 @@ describe('inferEmoVerse', () => {
     const ends = whole.split('\n')
     // 17 lines and half of one.
     writeFileSync(cut, `${ends.slice(0, 17).join('\n')}\n${(ends[17] as string).slice(0, 20)}`)
+    copyFileSync(join(folder, 'whole.run.json'), join(folder, 'cut.run.json'))
     const options = { data, maxNewTokens: 4 }
     expect(await inferEmoVerse(model, { ...options, output: cut })).toMatchObject({ continued: 17, records: 42 })
     expect(readFileSync(cut, 'utf8')).toBe(whole)
@@ -83,11 +94,119 @@ describe('inferEmoVerse', () => {
     expect(readFileSync(first.file, 'utf8')).toBe(whole)
     // One that is finished stays as it is.
     expect((await inferEmoVerse(model, { ...options, output: results })).file).not.toBe(first.file)
-    expect(readdirSync(results)).toHaveLength(2)
+    expect(readdirSync(results).filter((name) => name.endsWith('.jsonl'))).toHaveLength(2)
     const other = { data: asked(50), output: cut, maxNewTokens: 4 }
     await expect(inferEmoVerse(model, other)).rejects.toThrow(/line 1: this result has another question/)
     appendFileSync(cut, `${ends[0]}\n`)
     await expect(inferEmoVerse(model, { ...options, output: cut })).rejects.toThrow(/line 43: .*one more than the data/)
+  })
+
+  it('goes on with results of the same model and settings alone', async () => {
+    using model = await tinyEmoVerse({ system: 'S' })
+    const [output, results] = [join(folder, 'one.jsonl'), join(folder, 'settings')]
+    const options = { data: asked(40), maxNewTokens: 4 }
+    const wave = { ...options, batchSize: 2 }
+    const stopped = new Error('stopped')
+    const first = inferEmoVerse(model, { ...wave, output, onProgress: () => { throw stopped } }) // biome-ignore format: one line
+    await expect(first).rejects.toBe(stopped)
+    const before = readFileSync(output, 'utf8')
+    using other = await tinyEmoVerse({ system: 'S', seed: 2 })
+    using asker = await tinyEmoVerse({ system: 'T' })
+    for (const [who, more, keys] of [
+      [other, {}, /\(model\)/],
+      [asker, {}, /\(model\)/],
+      [model, { maxNewTokens: 5 }, /\(maxNewTokens\)/],
+      [model, { byLabels: true }, /\(byLabels\)/],
+      [model, { constrained: true }, /\(constrained\)/],
+      [model, { prefixAllowedTokensFn: () => [1] }, /\(prefixAllowedTokensFn\)/],
+    ] as const) {
+      const error = await inferEmoVerse(who, { ...options, ...more, output }).catch((one: unknown) => one)
+      expect(error).toBeInstanceOf(ConfigError)
+      expect((error as Error).message).toMatch(keys)
+    }
+    expect(readFileSync(output, 'utf8')).toBe(before)
+    // How many at a time changes nothing.
+    expect(await inferEmoVerse(model, { ...options, output })).toMatchObject({ continued: 8, records: 40 })
+    // In a folder another model begins a file of its own, and leaves the first where it stopped.
+    const begun = inferEmoVerse(model, { ...wave, output: results, onProgress: () => { throw stopped } }) // biome-ignore format: one line
+    await expect(begun).rejects.toBe(stopped)
+    const [name = ''] = readdirSync(results)
+    const fresh = await inferEmoVerse(other, { ...options, output: results })
+    expect(fresh).toMatchObject({ continued: 0, records: 40 })
+    expect(fresh.file).not.toBe(join(results, name))
+    expect(linesOf(join(results, name))).toHaveLength(8)
+    // Nobody knows what made these.
+    rmSync(join(folder, 'one.run.json'))
+    await expect(inferEmoVerse(model, { ...options, output })).rejects.toThrow(/there is no .*one\.run\.json/)
+    // The same question about something else.
+    const another = options.data.map((one, i) => (i === 3 ? { ...one, response: 'Else.' } : one))
+    const kept = join(folder, 'kept.jsonl')
+    await inferEmoVerse(model, { ...options, output: kept })
+    await expect(inferEmoVerse(model, { ...options, data: another, output: kept })).rejects.toThrow(
+      /line 4: this result has another label than the data/,
+    )
+  })
+
+  it('leaves out records whose media cannot be read, and no others, also where it goes on', async () => {
+    using model = await hearingEmoVerse()
+    const stored = (name: string, bytes: Buffer | string) => writeFileSync(join(folder, name), bytes)
+    stored(
+      'good.ppm',
+      ppm(28, 28, (x, y) => [8 * x, 8 * y, 100]),
+    )
+    stored('broken.ppm', 'P6\n28 28\n255\nxx')
+    await writeWav(join(folder, 'good.wav'), tensor(voice(200, 0.5)), { sampleRate: 16000 })
+    stored('cut.wav', readFileSync(join(folder, 'good.wav')).subarray(0, 40))
+    const media = ['good.ppm', 'broken.ppm', 'good.ppm', 'good.wav', 'cut.wav', 'good.ppm', 'good.wav', 'broken.ppm']
+    const data = media.map((file, i) => ({
+      ...{ query: i % 2 === 0 ? `'${i}' <emotion>` : `${i}`, response: `${i}` },
+      ...(file.endsWith('ppm') ? { images: [file] } : { audios: [file] }),
+    }))
+    const options = { data, mediaRoot: folder, maxNewTokens: 2, batchSize: 1 }
+    const [first, again] = [join(folder, 'media.jsonl'), join(folder, 'media-again.jsonl')]
+    for (const byLabels of [false, true]) {
+      const found = await inferEmoVerse(model, { ...options, byLabels, output: first })
+      expect(found).toMatchObject({ records: 5, continued: 0 })
+      expect(found.notes).toEqual([
+        expect.stringMatching(
+          /^3 records were left out whose media or texts cannot be read, the first: record 2: .*broken/,
+        ),
+      ])
+      expect(linesOf(first).map(({ label }) => label)).toEqual(['0', '2', '3', '5', '6'])
+      const whole = readFileSync(first, 'utf8')
+      // Stopped behind each number of lines: with what is left out, the same is told and written.
+      for (const lines of [0, 1, 3, 4, 5]) {
+        writeFileSync(again, whole.split('\n').slice(0, lines).map((line) => `${line}\n`).join('')) // biome-ignore format: one line
+        copyFileSync(join(folder, 'media.run.json'), join(folder, 'media-again.run.json'))
+        const more = await inferEmoVerse(model, { ...options, byLabels, output: again })
+        expect(more).toEqual({ ...found, file: again, continued: lines })
+        // What was read before lets probabilities differ by rounding.
+        const plain = (file: string) => linesOf(file).map(({ probabilities: _, ...line }) => line)
+        expect(plain(again)).toEqual(plain(first))
+      }
+      const stopping = { ...options, byLabels, output: join(folder, 'stop.jsonl'), onBadRecord: 'stop' as const }
+      const error = await inferEmoVerse(model, stopping).catch((one: unknown) => one)
+      expect(error).toBeInstanceOf(DataError)
+      expect(error).toMatchObject({ record: 2, message: expect.stringMatching(/the data record 2: .*broken\.ppm/) })
+      const published = await inferEmoVerse(model, {
+        ...options,
+        byLabels,
+        compat: 'published',
+        output: `${first}.jsonl`,
+      })
+      expect(published.notes).toEqual([expect.stringMatching(/^3 records were answered with nothing whose media/)])
+      const lines = linesOf(`${first}.jsonl`)
+      expect(lines.map(({ response }) => response === '')).toEqual(media.map((name) => /broken|cut/.test(name)))
+      for (const file of [first, `${first}.jsonl`]) rmSync(file)
+    }
+    // Ears alone look for their files beforehand.
+    using hears = await tinyEmoVerse({ media: 'read' }).then(async ({ model: network, tokenizer }) => {
+      const { speech } = await hearingEmoVerse()
+      return new EmoVerse({ model: network, tokenizer, system: null, speech })
+    })
+    const missing = [{ query: 'a', response: 'b', audios: ['none.wav'] }, ...data.slice(3, 4)]
+    const heard = await inferEmoVerse(hears, { ...options, data: missing, output: join(folder, 'ears.jsonl') })
+    expect(heard).toMatchObject({ records: 1, notes: [expect.stringMatching(/1 that name files that are not there/)] })
   })
 
   it('answers by the likeliest label where that is wanted', async () => {
@@ -152,6 +271,62 @@ describe('inferEmoVerse', () => {
   })
 })
 
+describe('EmoVerse.generate', () => {
+  const question = { query: 'Hello' }
+  const streamed = async (model: EmoVerse, options: object) => {
+    let text = ''
+    for await (const piece of model.stream(question, options)) text += piece.text
+    return text
+  }
+
+  it("ends at a user's tokens and texts too, and still at the template's", async () => {
+    using model = await tinyEmoVerse()
+    const { tokenizer } = model
+    const idsOf = (text: string) => [...tokenizer.encode(text, { addSpecialTokens: false }).inputIds]
+    const settings = { maxNewTokens: 12, allowedTokens: idsOf('abcdefghijklmnopqrstuvwxyz'), noRepeatNgramSize: 1 }
+    const plain = (await model.generate([question], settings))[0]?.text as string
+    const ids = idsOf(plain)
+    // Up to where the token first comes, which stays.
+    const stop = ids[3] as number
+    const cut = plain.slice(0, ids.indexOf(stop) + 1)
+    expect(cut.length).toBeLessThan(plain.length)
+    for (const more of [{ eosTokenId: stop }, { eosTokenId: [stop] }, { stopSequences: [[stop]] }]) {
+      expect((await model.generate([question], { ...settings, ...more }))[0]?.text).toBe(cut)
+      expect(await streamed(model, { ...settings, ...more })).toBe(cut)
+    }
+    const end = tokenizer.eosTokenId as number
+    const forced = { maxNewTokens: 5, allowedTokens: [end] }
+    for (const own of [{}, { eosTokenId: stop }, { eosTokenId: null, stopSequences: [[stop]] }]) {
+      expect(await model.generate([question], { ...forced, ...own })).toEqual([{ text: '', tokens: 1 }])
+      expect(await streamed(model, { ...forced, ...own })).toBe('')
+    }
+    await expect(model.generate([question], { stopSequences: 5 as never })).rejects.toThrow(/stopSequences must be/)
+  })
+
+  it('refuses by name what an answer has no place for', async () => {
+    using model = await tinyEmoVerse()
+    for (const [name, value] of [
+      ['numReturnSequences', 2],
+      ['outputScores', true],
+      ['outputLogits', true],
+      ['outputLogprobs', true],
+    ] as const) {
+      const options = { [name]: value, doSample: true, maxNewTokens: 1 }
+      for (const asked of [model.generate([question], options), model.stream(question, options).next()]) {
+        const error = await asked.then(
+          () => null,
+          (one: unknown) => one,
+        )
+        expect(error).toBeInstanceOf(ConfigError)
+        expect(error).toMatchObject({ argument: name, message: expect.stringContaining(name) })
+      }
+    }
+    expect(
+      await model.generate([question], { numReturnSequences: 1, outputLogits: false, maxNewTokens: 1 }),
+    ).toHaveLength(1)
+  })
+})
+
 describe('voxtorch emoverse', () => {
   const main = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url))
   const run = (...words: string[]) =>
@@ -177,7 +352,7 @@ describe('voxtorch emoverse', () => {
     expect(trained.stages[0]).toMatchObject({ name: 'stage-1', samples: { train: 29, valid: 1 } })
     expect(trained.model).toBe('run/model')
     run('emoverse-infer', '--model_id_or_path', 'run/model', '--val_dataset', 'test.json', '--system', 'S', '--max_new_tokens', '6', '--max_length', '2048', '--result_dir', 'answers')
-    const [file = ''] = readdirSync(join(folder, 'answers'))
+    const [file = ''] = readdirSync(join(folder, 'answers')).filter((name) => name.endsWith('.jsonl'))
     const said = run('emoverse', 'score', `answers/${file}`, '--html', 'scores.html', '--json', 'scores.json')
     expect(said).toMatch(/6 results[\s\S]*accuracy/)
     expect(readFileSync(join(folder, 'scores.html'), 'utf8')).toMatch(/^<!doctype html>[\s\S]*Emotion[\s\S]*taken for/)

@@ -2,13 +2,17 @@ import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { open, truncate } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { defined, misuse, requireString, requireWhole } from '../../../base/check.js'
-import { DataError } from '../../../base/errors.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
-import { jsonFor, jsonValue } from '../../../files/json/json.js'
+import { jsonFor, jsonValue, readJson, writeJson } from '../../../files/json/json.js'
 import { chunksOf, utf8 } from '../../../files/text.js'
+import { peftModelOf } from '../../../peft/model.js'
+import { named } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
-import { type EmoVerseRecords, openRecords } from '../data/open.js'
-import type { EmoVerseGenerateOptions } from '../network/answers.js'
+import { type EmoVerseRecords, LeftOut, openRecords } from '../data/open.js'
+import { type EmoVerseGenerateOptions, generateAnswers } from '../network/answers.js'
+import { baseHash } from '../network/files.js'
 import { isTooLong } from '../network/limits.js'
 import { EmoVerse } from '../network/network.js'
 import { withVisionCache } from '../network/vision-cache.js'
@@ -18,11 +22,14 @@ export interface InferEmoVerseOptions extends EmoVerseGenerateOptions {
   /** Instruction data; its answers, where it has any, become the `label` of a result. */
   data: EmoVerseRecords
   /**
-   * The result file, whose name ends in `.jsonl`; or a folder, in which a file that is not finished is gone on with, and else one
-   * is begun that is called by the time.
+   * The result file, whose name ends in `.jsonl`; or a folder, in which a file that is not finished is gone on with, where it is
+   * of this model and these settings, and else one is begun that is called by the time. What it is of stands beside it, in `.run.json`.
    */
   output: string
-  /** What a record that cannot be used does: 'skip' (default) leaves it out, 'stop' throws. */
+  /**
+   * What a record that cannot be used, or whose media cannot be read, does: 'skip' (default) leaves it out and counts it by cause,
+   * 'stop' throws. With `compat` one whose media cannot be read is answered with ''.
+   */
   onBadRecord?: 'skip' | 'stop'
   /**
    * Questions about sentiment and emotion are answered with the likeliest of the labels that they allow, and a result has the
@@ -56,7 +63,8 @@ const WAVES = 4
  * const { file } = await inferEmoVerse(model, { data: 'meld_test_data.json', output: 'infer_result', maxNewTokens: 8 })
  * console.log(await scoreEmoVerse(file))
  * ```
- * @throws DataError where the file has results of other data; ConfigError as `EmoVerse.generate`
+ * @throws DataError where the file has results of other data, and for a prompt that is too long; ConfigError where the file that is
+ * named has results of another model or other settings; else as `EmoVerse.generate`
  */
 export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptions): Promise<InferredEmoVerse> {
   const where = 'inferEmoVerse'
@@ -71,29 +79,61 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw misuse(where, 'onProgress', 'a function', onProgress)
   }
-  const { records, notes } = await openRecords(data, {
+  const opened = await openRecords(data, {
     ...{ onBadRecord, requireResponse: false },
-    ...(model.seesMedia && { mediaRoot }),
+    // Files have to be there where somebody looks at them.
+    ...((model.seesMedia || model.hearsMedia) && { mediaRoot }),
   })
-  const { file, done } = await resultFile(output, records)
+  const { records, notes } = opened
+  const settings = await settingsOf(model, generation, { byLabels })
+  const { file, next, results, skipped } = await resultFile(output, model, records, settings)
   mkdirSync(dirname(file), { recursive: true })
+  const saved = () => writeJson(runFile(file), { settings, skipped } satisfies ResultRun)
   const wave = batchSize * WAVES
+  const empty = new LeftOut()
+  let written = results
   await withVisionCache(model, visionCache, async () => {
-    for (let i = done; i < records.length; i += wave) {
+    for (let i = next; i < records.length; i += wave) {
       const part = await Promise.all(
         Array.from({ length: Math.min(wave, records.length - i) }, (_, k) => records.get(i + k, 0)),
       )
-      const answers = await answersTo(model, part, byLabels, generation)
-      const lines = part.map((record, k) => {
+      const left: Skipped[] = []
+      const onBad = (error: DataError, k: number) => {
+        const record = i + k
+        if (onBadRecord === 'stop' || isTooLong(error)) {
+          named(`${opened.name} record ${record + 1}`, { record: record + 1 }, () => {
+            throw error
+          })
+        }
+        const isMarkers = (error as DataError & { reason?: string }).reason === 'markers'
+        const why = isMarkers ? 'that have other markers than media' : 'whose media or texts cannot be read'
+        left.push({ record, why, message: error.message })
+      }
+      const answers = await answersTo(model, part, byLabels, generation, onBad)
+      if (generation.compat === 'published') {
+        for (const { why, record, message } of left.splice(0)) empty.add(why, `record ${record + 1}: ${message}`)
+      }
+      skipped.push(...left.sort((a, b) => a.record - b.record))
+      // Before the results: what they are of, and who is missing among them, is known whenever the process ends.
+      if (i === next || left.length > 0) await saved()
+      const lines = part.flatMap((record, k) => {
+        if (left.some((one) => one.record === i + k)) return []
         const { response, ...rest } = answers[k] as Answer
-        return `${jsonFor(file, { ...resultOf(model, record, response), ...rest }, 0)}\n`
+        return [`${jsonFor(file, { ...resultOf(model, record, response), ...rest }, 0)}\n`]
       })
       await appended(file, lines.join(''))
+      written += lines.length
       onProgress?.(i + part.length, records.length)
     }
   })
-  if (records.length === 0) await appended(file, '')
-  return { file, records: records.length, continued: done, notes }
+  if (written === 0) {
+    await saved()
+    await appended(file, '')
+  }
+  const out = new LeftOut()
+  for (const { why, record, message } of skipped) out.add(why, `record ${record + 1}: ${message}`)
+  const all = [...notes, ...out.notes(), ...empty.notes('were answered with nothing')]
+  return { file, records: written, continued: results, notes: all }
 }
 
 interface Answer {
@@ -101,16 +141,21 @@ interface Answer {
   probabilities?: Record<string, number>
 }
 
+/** @param onBad hears of a record that cannot be made tokens, whose answer is '' then */
 async function answersTo(
   model: EmoVerse,
   records: readonly SwiftRecord[],
   byLabels: boolean,
   generation: EmoVerseGenerateOptions,
+  onBad: (error: DataError, index: number) => void,
 ): Promise<Answer[]> {
   const allowed = records.map(({ query }) => (byLabels ? labelsAllowed(query) : undefined))
-  const written = await model.generate(
-    records.filter((_, i) => allowed[i] === undefined),
+  const free = [...records.keys()].filter((i) => allowed[i] === undefined)
+  const written = await generateAnswers(
+    model,
+    free.map((i) => records[i] as SwiftRecord),
     generation,
+    (error, k) => onBad(error, free[k] as number),
   )
   const answers: Answer[] = []
   for (const [i, record] of records.entries()) {
@@ -126,7 +171,8 @@ async function answersTo(
       const [best] = Object.entries(probabilities).sort(([, a], [, b]) => b - a)
       answers.push({ response: (best as [string, number])[0], probabilities })
     } catch (error) {
-      if (compat !== 'published' || !isTooLong(error)) throw error
+      if (!(error instanceof DataError)) throw error
+      if (compat !== 'published' || !isTooLong(error)) onBad(error, i)
       answers.push({ response: '' })
     }
   }
@@ -154,20 +200,85 @@ async function appended(file: string, text: string): Promise<void> {
   }
 }
 
-/** The file to write, and how many results it has already. */
-async function resultFile(output: string, records: Dataset<SwiftRecord>): Promise<{ file: string; done: number }> {
+/** What makes results others, as JSON tells it: results of one file are all of the same. */
+type Settings = Readonly<Record<string, unknown>>
+
+/** A record that has no result, by its place in the data from 0. */
+interface Skipped {
+  record: number
+  why: string
+  message: string
+}
+
+/** What stands beside a result file, whose lines have the published keys alone. */
+interface ResultRun {
+  settings: Settings
+  skipped: Skipped[]
+}
+
+const runFile = (file: string): string => file.replace(/jsonl$/, 'run.json')
+
+async function settingsOf(model: EmoVerse, generation: EmoVerseGenerateOptions, own: Settings): Promise<Settings> {
+  // How many are answered at a time, and where media lie, makes no answer another.
+  const { batchSize: _, mediaRoot: __, signal: ___, ...settings } = generation
+  const adapters = peftModelOf(model.model)?.activeAdapters ?? []
+  const text = JSON.stringify({ ...settings, ...own }, (_key, value) =>
+    typeof value === 'function' ? String(value) : value,
+  )
+  return { model: await baseHash(model), adapters, ...JSON.parse(text) }
+}
+
+interface Resumed {
+  /** The first record without a result. */
+  next: number
+  results: number
+  skipped: Skipped[]
+}
+
+/** The file to write, and what it has already. @throws ConfigError for a named one that is of another run */
+async function resultFile(
+  output: string,
+  model: EmoVerse,
+  records: Dataset<SwiftRecord>,
+  settings: Settings,
+): Promise<Resumed & { file: string }> {
+  const none = { next: 0, results: 0, skipped: [] }
   if (output.endsWith('.jsonl')) {
-    if (!existsSync(output)) return { file: output, done: 0 }
-    return { file: output, done: await resumed(output, records, true) }
+    if (!existsSync(output) || statSync(output).size === 0) return { file: output, ...none }
+    const { run, differs } = await runOf(output, settings)
+    if (differs.length > 0) {
+      const what = run
+        ? `are of another model or other settings (${differs.join(', ')})`
+        : `may be of any model: there is no ${runFile(output)}`
+      throw new ConfigError(`${output} has results that ${what}: give another file`, {
+        ...{ argument: 'output', before: run?.settings, now: settings },
+      })
+    }
+    return { file: output, ...(await resumed(output, model, records, run?.skipped ?? [])) }
   }
   const last = existsSync(output) && statSync(output).isDirectory() ? lastResult(output) : undefined
-  if (last !== undefined) {
-    const done = await resumed(last, records, false)
-    if (done > 0 && done < records.length) return { file: last, done }
+  const { run, differs } = last === undefined ? { run: undefined, differs: [] } : await runOf(last, settings)
+  if (last !== undefined && run && differs.length === 0) {
+    const found = await resumed(last, model, records, run.skipped).catch((error: unknown) => {
+      if (error instanceof DataError) return none
+      throw error
+    })
+    if (found.next > 0 && found.next < records.length) return { file: last, ...found }
   }
   let name = timestamp(new Date())
   for (let i = 2; existsSync(join(output, `${name}.jsonl`)); i++) name = `${timestamp(new Date())}-${i}`
-  return { file: join(output, `${name}.jsonl`), done: 0 }
+  return { file: join(output, `${name}.jsonl`), ...none }
+}
+
+/** What is said beside a result file, and the settings that are others now; all of them where nothing is said. */
+async function runOf(file: string, settings: Settings): Promise<{ run: ResultRun | undefined; differs: string[] }> {
+  const path = runFile(file)
+  if (!existsSync(path)) return { run: undefined, differs: Object.keys(settings) }
+  const run = (await readJson(path)) as ResultRun
+  const form = { settings: 'object', skipped: [{ record: 'number', why: 'string', message: 'string' }] } as const
+  requireForm(path, 'the file', run, form)
+  const keys = [...new Set([...Object.keys(run.settings), ...Object.keys(settings)])]
+  return { run, differs: keys.filter((key) => JSON.stringify(run.settings[key]) !== JSON.stringify(settings[key])) }
 }
 
 /** The file that was written to last. */
@@ -186,40 +297,58 @@ function timestamp(now: Date): string {
 }
 
 /**
- * How many whole results a file has, whose last line is cut off where it is no whole one.
- * @throws DataError where they are of other data, if that is `required`; else 0 then
+ * What a file has of the data, whose last line is cut off where it is no whole one.
+ * @throws DataError for a result that is of another record
  */
-async function resumed(file: string, records: Dataset<SwiftRecord>, required: boolean): Promise<number> {
-  let [count, bytes, line] = [0, 0, 1]
+async function resumed(
+  file: string,
+  model: EmoVerse,
+  records: Dataset<SwiftRecord>,
+  skipped: readonly Skipped[],
+): Promise<Resumed> {
+  const left = new Set(skipped.map(({ record }) => record))
+  const behind = (place: number): number => {
+    let next = place
+    while (left.has(next)) next += 1
+    return next
+  }
+  let [next, results, bytes] = [behind(0), 0, 0]
   let open: Uint8Array[] = []
   for await (const chunk of chunksOf(file)) {
     let from = 0
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, from)) {
       const whole = Buffer.concat([...open, chunk.subarray(from, end)])
-      const query = queryOf(whole, file, line)
-      const expected = count < records.length ? (await records.get(count, 0)).query : undefined
-      if (query === undefined || query !== expected) {
-        if (!required) return 0
-        const what = expected === undefined ? 'is one more than the data has' : 'has another question than the data'
+      const expected = next < records.length ? await records.get(next, 0) : undefined
+      const line = results + 1
+      const wrong = expected ? otherKey(resultIn(whole, file, line), resultOf(model, expected, '')) : undefined
+      if (expected === undefined || wrong !== undefined) {
+        const what = expected ? `has another ${wrong} than the data` : 'is one more than the data has'
         throw new DataError(`${file} line ${line}: this result ${what}: give another file`, { file, line })
       }
       open = []
       from = end + 1
       bytes += whole.length + 1
-      count += 1
-      line += 1
+      results += 1
+      next = behind(next + 1)
     }
     open.push(chunk.subarray(from))
   }
   if (statSync(file).size > bytes) await truncate(file, bytes)
-  return count
+  return { next, results, skipped: skipped.filter(({ record }) => record < next) }
 }
 
-function queryOf(bytes: Uint8Array, file: string, line: number): string | undefined {
+/** What a result has otherwise than the record that it is to be of. */
+function otherKey(found: Record<string, unknown>, expected: Record<string, unknown>): string | undefined {
+  const keys = ['query', 'system', 'label', 'history', ...MEDIA_KEYS]
+  const key = keys.find((one) => JSON.stringify(found[one]) !== JSON.stringify(expected[one]))
+  return key === 'query' ? 'question' : key
+}
+
+function resultIn(bytes: Uint8Array, file: string, line: number): Record<string, unknown> {
   try {
-    return (jsonValue(utf8(bytes, file, line), false, file, line) as { query?: string } | null)?.query
+    return (jsonValue(utf8(bytes, file, line), false, file, line) ?? {}) as Record<string, unknown>
   } catch (error) {
-    if (error instanceof DataError) return undefined
+    if (error instanceof DataError) return {}
     throw error
   }
 }

@@ -17,6 +17,8 @@ export type EmoVerseRecords = string | readonly string[] | readonly SwiftRecord[
 
 export interface OpenedRecords {
   records: Dataset<SwiftRecord>
+  /** What messages call the data. */
+  name: string
   /** The largest numbers of tokens, where they were counted. */
   longest: Readonly<SwiftLength>
   /** What was left out and why, in sentences. */
@@ -34,7 +36,8 @@ export async function openRecords(given: EmoVerseRecords, options: ReadSwiftData
     ? await readSwiftDataset(given as string | string[], options)
     : await checkedRecords(given as readonly SwiftRecord[] | SwiftDataset, options)
   const before = given instanceof SwiftDataset ? notesOf(given) : []
-  return { records, longest: records.longest, notes: [...before, ...notesOf(records)] }
+  const notes = [...before, ...notesOf(records)]
+  return { records, name: nameOf(records), longest: records.longest, notes }
 }
 
 export const noRecords = (data: unknown) => new DataError('The data is neither a file nor a list of records', { data })
@@ -49,10 +52,27 @@ const REASONS: Readonly<Record<string, string>> = {
   length: 'are too long',
 }
 
-function notesOf({ dropped, unread, files, length }: SwiftDataset): string[] {
+const nameOf = ({ files }: SwiftDataset): string => (files.length > 0 ? files.join(', ') : 'the data')
+
+/** Records that turn out to be of no use when it is their turn: how many for each reason, and the first of them. */
+export class LeftOut {
+  readonly #found = new Map<string, { count: number; first: string }>()
+
+  add(why: string, first: string): void {
+    const before = this.#found.get(why)
+    this.#found.set(why, { count: (before?.count ?? 0) + 1, first: before?.first ?? first })
+  }
+
+  notes(what = 'were left out'): string[] {
+    return [...this.#found].map(([why, { count, first }]) => `${count} records ${what} ${why}, the first: ${first}`)
+  }
+}
+
+function notesOf(dataset: SwiftDataset): string[] {
+  const { dropped, unread, length } = dataset
   const notes = Object.entries(dropped).map(([cause, count]) => `${count} that ${REASONS[cause]}`)
   const keys = Object.entries(unread).map(([key, count]) => `${key} (${count})`)
-  const name = files.length > 0 ? files.join(', ') : 'the data'
+  const name = nameOf(dataset)
   return [
     ...(notes.length > 0 ? [`${name}: ${length} records, without ${notes.join(', ')}`] : []),
     ...(keys.length > 0 ? [`${name}: nobody reads the keys ${keys.join(', ')}`] : []),

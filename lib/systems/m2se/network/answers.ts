@@ -1,8 +1,8 @@
 import { defined, misuse, requireOneOf, requireSignal, requireWhole } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { ContinuousBatching } from '../../../generation/batching.js'
-import type { GenerationConfig } from '../../../generation/config.js'
+import { type GenerationConfig, generationConfig } from '../../../generation/config.js'
 import { stream } from '../../../generation/generate.js'
 import { untilStop } from '../../../kit/chat.js'
 import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
@@ -53,11 +53,15 @@ export interface EmoVersePiece {
 /** Memory of what prompts begin with, which others that begin alike need not read again. */
 const PREFIX_BYTES = 128e6
 
-/** Answers records. @see EmoVerse.generate */
+/**
+ * Answers records. @see EmoVerse.generate
+ * @param onBad hears of a record that cannot be made tokens, whose answer is '' then; else it ends all of them
+ */
 export async function generateAnswers(
   model: EmoVerse,
   records: readonly EmoVerseQuestion[],
   options: EmoVerseGenerateOptions,
+  onBad?: (error: DataError, index: number) => void,
 ): Promise<EmoVerseAnswer[]> {
   const where = 'EmoVerse.generate'
   if (!Array.isArray(records)) throw misuse(where, 'records', 'a list of records', records)
@@ -69,18 +73,20 @@ export async function generateAnswers(
   requireForm(where, 'options', { constrained }, { constrained: 'boolean' })
   requireSignal(where, signal)
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-  const settings: GenerationConfig = { maxNewTokens: 2048, ...config, ...endOf(model) }
+  const settings = settingsOf(where, model, config)
   const { llm } = model
   const answers = new Array<EmoVerseAnswer>(records.length)
   const answer = async (i: number, batching: ContinuousBatching): Promise<EmoVerseAnswer> => {
-    const what = `Record ${i + 1} of ${records.length}`
+    const what = onBad ? undefined : `Record ${i + 1} of ${records.length}`
     const record = records[i] as EmoVerseQuestion
     let sample: EmoVerseSampleTokens
     try {
       sample = await encodeWithin(model, record, limits, { mediaRoot, signal }, what)
     } catch (error) {
-      if (compat === 'published' && isTooLong(error)) return { text: '', tokens: 0 }
-      throw error
+      const isPublished = compat === 'published' && isTooLong(error)
+      if (!isPublished && !(onBad && error instanceof DataError)) throw error
+      if (!isPublished) onBad?.(error as DataError, i)
+      return { text: '', tokens: 0 }
     }
     const written = await scope(async () => {
       const prompt = await promptOf(model, sample, 0)
@@ -122,6 +128,7 @@ export async function* streamAnswer(
   requireForm(where, 'options', { constrained }, { constrained: 'boolean' })
   requireLimits(where, limits)
   requireSignal(where, signal)
+  const whole = settingsOf(where, model, config)
   const sample = await encodeWithin(model, record, limits, { mediaRoot, signal })
   const marks = model.marksOf(sample)
   const begun = await model.beginnings.take(marks)
@@ -135,7 +142,7 @@ export async function* streamAnswer(
     const prompt = await scope(() => promptOf(model, sample, begun.known))
     try {
       const own = constrained ? allowedBy(model, record.query, config) : {}
-      const settings = { maxNewTokens: 2048, ...config, ...endOf(model), ...own }
+      const settings = { ...whole, ...own }
       const control = { ...(signal && { signal }), ...(generator && { generator }) }
       const steps = stream(model.llm, { ...prompt, cache: begun.cache }, settings, control)
       for await (const { tokens, finishReasons } of steps) {
@@ -234,6 +241,44 @@ async function promptOf(model: EmoVerse, sample: EmoVerseSampleTokens, from: num
 }
 
 const deviceOf = ({ llm }: EmoVerse) => llm.parameters()[0]?.device ?? 'cpu'
+
+/** Computed for nobody: an answer is one text. */
+const OUTPUTS = [
+  'outputScores',
+  'outputLogits',
+  'outputLogprobs',
+] as const satisfies readonly (keyof GenerationConfig)[]
+
+/**
+ * What is asked of the generation: a user's ends of an answer beside those of the template.
+ * @throws ConfigError for what an answer has no place for
+ */
+function settingsOf(where: string, model: EmoVerse, config: GenerationConfig): GenerationConfig {
+  if ((config.numReturnSequences ?? 1) !== 1) {
+    throw new ConfigError(`${where}: numReturnSequences must be 1, each record has one answer`, {
+      argument: 'numReturnSequences',
+    })
+  }
+  for (const name of OUTPUTS) {
+    if (!config[name]) continue
+    throw new ConfigError(
+      `${where}: ${name} is not for answers, which are texts: use scoreLabels, or the network's generate`,
+      {
+        argument: name,
+      },
+    )
+  }
+  const { eosTokenId, stopSequences } = endOf(model)
+  const own = generationConfig(defined({ eosTokenId: config.eosTokenId, stopSequences: config.stopSequences }))
+  const listed = (ids: GenerationConfig['eosTokenId']) => (ids == null ? [] : [ids].flat())
+  const stops = [...(stopSequences ?? []), ...(own.stopSequences ?? [])]
+  return {
+    maxNewTokens: 2048,
+    ...config,
+    eosTokenId: [...new Set([...listed(eosTokenId), ...listed(own.eosTokenId)])],
+    ...(stops.length > 0 && { stopSequences: stops }),
+  }
+}
 
 /** What ends an answer, as the generation knows it. */
 function endOf({ template, tokenizer }: EmoVerse): GenerationConfig {

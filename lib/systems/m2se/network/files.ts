@@ -4,6 +4,7 @@ import { defined, misuse, requireOptions } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { resolveModel } from '../../../hub/resolve.js'
+import { configurations, weightsHash } from '../../../kit/fingerprint.js'
 import type { DecoderLMConfig } from '../../../models/decoder/config.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { type InternVLConfig, internVLSizes } from '../../../models/internvl/config.js'
@@ -15,7 +16,8 @@ import { PeftModel, peftModelOf } from '../../../peft/model.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { writeFolder } from '../../../train/trainer/folders.js'
-import type { EmoVerseParts } from './network.js'
+import { keyOf } from '../data/media.js'
+import type { EmoVerse, EmoVerseParts } from './network.js'
 import { type NewSpeechBranch, SpeechBranch } from './speech.js'
 
 /** A network and the adapters of its stages, each of which was trained on what those before it made of the network. */
@@ -148,6 +150,13 @@ export async function addAdapter(model: Module, folder: string): Promise<void> {
   } else {
     await PeftModel.fromPretrained(model, folder, { adapterName })
   }
+}
+
+/** The fingerprint of a model: of its weights, of how they compute, and of what it makes of records. */
+export async function baseHash(model: EmoVerse): Promise<string> {
+  const { template, system, media, sounds, vision } = model
+  const facts = JSON.stringify({ template, system, media, sounds, vision: vision?.recipe ?? null })
+  return keyOf(facts, configurations(model.whole), await weightsHash(model.whole))
 }
 
 /** The parts of an EmoVerse with random weights. */

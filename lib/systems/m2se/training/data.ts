@@ -6,7 +6,7 @@ import { evaluating } from '../../../nn/index.js'
 import type { EmoVerseSampleTokens } from '../data/collate.js'
 import { requireExpanded, type SwiftLength } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
-import { openRecords, splitRecords } from '../data/open.js'
+import { LeftOut, openRecords, splitRecords } from '../data/open.js'
 import { replacing } from '../data/replace.js'
 import type { EmoVerse } from '../network/network.js'
 import type { EmoVerseRecipe } from './recipe.js'
@@ -102,7 +102,7 @@ interface LookingAhead {
 /** Those records whose media can be read and are not too many; what is said of the others. */
 async function lookedAt(model: EmoVerse, records: Dataset<SwiftRecord>, { mediaRoot, remembers, most }: LookingAhead) {
   const good: number[] = []
-  const left = new Map<string, { count: number; first: string }>()
+  const left = new LeftOut()
   const longest: SwiftLength = { text: 0, expanded: 0 }
   await evaluating(model.model, async () => {
     for (let i = 0; i < records.length; i++) {
@@ -119,11 +119,9 @@ async function lookedAt(model: EmoVerse, records: Dataset<SwiftRecord>, { mediaR
         if (!(error instanceof DataError)) throw error
         const { reason } = error as DataError & { reason?: string }
         const why = reason === 'length' ? 'that are too long with all of their media' : 'whose media cannot be read'
-        const before = left.get(why)
-        left.set(why, { count: (before?.count ?? 0) + 1, first: before?.first ?? `record ${i + 1}: ${error.message}` })
+        left.add(why, `record ${i + 1}: ${error.message}`)
       }
     }
   })
-  const notes = [...left].map(([why, { count, first }]) => `${count} records were left out ${why}, the first: ${first}`)
-  return { records: good.length === records.length ? records : new Subset(records, good), notes, longest }
+  return { records: good.length === records.length ? records : new Subset(records, good), notes: left.notes(), longest }
 }

@@ -3,11 +3,10 @@ import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
-import { configurations, contentHash, weightsHash } from '../../../kit/fingerprint.js'
+import { contentHash } from '../../../kit/fingerprint.js'
 import { SwiftDataset } from '../data/dataset.js'
 import { keyOf } from '../data/media.js'
 import { type EmoVerseRecords, noRecords } from '../data/open.js'
-import type { EmoVerse } from '../network/network.js'
 
 /** What a stage is trained on and with, as far as it makes its weights others: by it a folder knows whose it is. */
 export type StageSettings = Readonly<Record<string, unknown>>
@@ -19,13 +18,6 @@ export interface NamedSettings {
 }
 
 const [SETTINGS, RESULTS, MADE_OF] = ['settings.json', 'results.json', 'stages.json']
-
-/** The fingerprint of a model: of its weights, of how they compute, and of what it makes of records. */
-export async function baseHash(model: EmoVerse): Promise<string> {
-  const { template, system, media, sounds, vision } = model
-  const facts = JSON.stringify({ template, system, media, sounds, vision: vision?.recipe ?? null })
-  return keyOf(facts, configurations(model.whole), await weightsHash(model.whole))
-}
 
 /** The fingerprint of instruction data: of the bytes of its files, or of its records. Paths of media stand for these. */
 export async function dataHash(given: EmoVerseRecords): Promise<string> {

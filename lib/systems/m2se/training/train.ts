@@ -29,7 +29,7 @@ import { type EmoVerseBatch, type EmoVerseSampleTokens, emoverseCollate } from '
 import { keyOf } from '../data/media.js'
 import type { EmoVerseRecords } from '../data/open.js'
 import { taskOf } from '../data/prompt.js'
-import { addStage, isPacked, saveEmoVerse, saveSpeechStage } from '../network/files.js'
+import { addStage, baseHash, isPacked, saveEmoVerse, saveSpeechStage } from '../network/files.js'
 import { EmoVerse } from '../network/network.js'
 import { withVisionCache } from '../network/vision-cache.js'
 import {
@@ -45,7 +45,7 @@ import {
 import { type EncodedRecords, openStage } from './data.js'
 import { emoverseLoss } from './loss.js'
 import { type EmoVerseRecipe, emoverseRecipe } from './recipe.js'
-import { baseHash, claimFolder, dataHash, isMadeOf, type NamedSettings, runFolder, saysMadeOf } from './run.js'
+import { claimFolder, dataHash, isMadeOf, type NamedSettings, runFolder, saysMadeOf } from './run.js'
 import { numbersOf, type TaskNumbers, TaskTally } from './tally.js'
 
 /** One stage of a training: its data, and what differs from the defaults. */
