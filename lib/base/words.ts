@@ -54,6 +54,9 @@ export const snakeCase = (key: string): string => key.replace(/[A-Z]/g, (letter)
 export const camelCase = (key: string): string =>
   key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
 
+/** A text as it stands in a regular expression. */
+export const patternOf = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
+
 /** A text as it stands in HTML and SVG, in an attribute too. */
 export const escaped = (text: string): string =>
   text.replace(/[&<>"]/g, (letter) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[letter] as string)

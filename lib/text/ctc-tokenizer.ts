@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { makeDirectory, writeAtomicallySync } from '../base/atomic.js'
 import { isArrayLike, misuse, requireObject, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import { patternOf } from '../base/words.js'
 import { readConfig } from './config.js'
 import { cleanUpSpaces } from './decoders.js'
 import { Fields } from './fields.js'
@@ -279,8 +280,7 @@ export class CtcTokenizer {
     for (const [token, id] of vocabulary) this.#tokens.set(id, token)
     for (const [token, id] of this.#added) if (this.#tokens.get(id) !== token) this.#ids.delete(token)
     const long = [...this.#ids.keys()].filter((token) => [...token].length > 1).sort((a, b) => b.length - a.length)
-    const literal = (token: string) => token.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
-    this.#long = long.length === 0 ? undefined : new RegExp(long.map(literal).join('|'), 'gu')
+    this.#long = long.length === 0 ? undefined : new RegExp(long.map(patternOf).join('|'), 'gu')
   }
 
   #refuse(language: unknown): never {

@@ -68,16 +68,15 @@ describe('strict', () => {
         else expect(Math.abs(value - Number(text)), `case ${number}`).toBeLessThan(1e-15)
       }
     }
-    expect([...ends].sort()).toEqual(
-      expect.arrayContaining([
-        'IndexError',
-        'JSONDecodeError',
-        'KeyError',
-        'TypeError',
-        'ValueError',
-        'ZeroDivisionError',
-      ]),
-    )
+    expect([...ends].sort()).toEqual([
+      'AttributeError',
+      'IndexError',
+      'JSONDecodeError',
+      'KeyError',
+      'TypeError',
+      'ValueError',
+      'ZeroDivisionError',
+    ])
   })
 
   it('takes the list of labels, and needs a task', async () => {
@@ -160,6 +159,15 @@ describe('robust', () => {
     })
     const { accuracy, unread } = (tasks.emotion as RobustTaskScores).scores as LabelScores
     expect([accuracy, unread]).toEqual(label === undefined ? [0, 1] : [1, 0])
+  })
+
+  it("takes a user's labels as they are spelled, whatever stands in them", async () => {
+    const labels = ['C++.', '(a|b).', '[x', 'plain.']
+    const answers = ['I say c++, of course', '(a|b)', 'well, [x it is', 'a', 'explained']
+    const lines = answers.map((response, i) => ({ label: labels[i % 4], response }))
+    const { tasks } = await scoreEmoVerse(file('signs.jsonl', lines), { task: 'emotion', labels })
+    const { confusion } = (tasks.emotion as RobustTaskScores).scores as LabelScores
+    expect(confusion.rows).toEqual([[1, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 1]]) // biome-ignore format: a table
   })
 
   it('counts pairs of emotion and cause by hand', async () => {

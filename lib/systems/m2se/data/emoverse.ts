@@ -5,6 +5,7 @@ import {
   requireObject,
   requireOneOf,
   requireOptions,
+  requireString,
   requireWhole,
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
@@ -200,7 +201,8 @@ async function sampleOptions(
   }
 }
 
-async function wordingOf(given: string | EcpeWording | undefined): Promise<Readonly<EcpeWording>> {
+/** The texts around a conversation: those that are given, or of a file's first record; else ours. @internal */
+export async function wordingOf(given: string | EcpeWording | undefined): Promise<Readonly<EcpeWording>> {
   if (typeof given !== 'string') return given ?? ECPE_WORDING
   for await (const record of await readSwiftDataset(given, { requireResponse: false, markers: false })) {
     return ecpeWordingOf(record)
@@ -210,12 +212,18 @@ async function wordingOf(given: string | EcpeWording | undefined): Promise<Reado
 
 async function reasonsOf(given: EmoVerseInputs['reasons']): Promise<Map<string, string>> {
   if (given === undefined) return new Map()
-  if (typeof given !== 'string') return new Map(Object.entries(given))
+  if (typeof given !== 'string') {
+    requireObject('emoverseData', 'reasons', given)
+    for (const [id, text] of Object.entries(given)) requireString('emoverseData', `reasons['${id}']`, text)
+    return new Map(Object.entries(given))
+  }
   const { readJson } = await import('../../../files/json/json.js')
   const { readJsonl } = await import('../../../files/json/jsonl.js')
-  const rows: unknown[] = []
-  if (given.endsWith('.jsonl')) for await (const row of readJsonl(given, { skipBlank: true })) rows.push(row)
-  else rows.push(...((await readJson(given)) as unknown[]))
+  let rows: unknown = []
+  if (given.endsWith('.jsonl'))
+    for await (const row of readJsonl(given, { skipBlank: true })) (rows as unknown[]).push(row)
+  else rows = await readJson(given)
+  if (!Array.isArray(rows)) throw new DataError(`${given} is no list of { "id": …, "text": … }`, { file: given })
   return new Map(
     rows.map((row, i) => {
       const { id, text } = (row ?? {}) as { id?: unknown; text?: unknown }

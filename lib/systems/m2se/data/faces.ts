@@ -96,7 +96,15 @@ export function faceTable(faces: FaceTables, id: string): string | undefined {
 /** All tables, by ids or by what their files are called: the path in the folder without its ending, with `/` between. */
 export function facesIn(faces: FaceTables): { id: string; path: string }[] {
   if (typeof faces !== 'string') return Object.entries(faces).map(([id, path]) => ({ id, path }))
-  const names = readdirSync(faces, { recursive: true }) as string[]
+  let names: string[]
+  try {
+    names = readdirSync(faces, { recursive: true }) as string[]
+  } catch (cause) {
+    throw new DataError(`${faces}: there is no folder of faces to read: ${(cause as Error).message}`, {
+      file: faces,
+      cause,
+    })
+  }
   return names
     .filter((name) => name.endsWith('.csv'))
     .sort()

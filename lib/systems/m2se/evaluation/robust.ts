@@ -1,3 +1,4 @@
+import { patternOf } from '../../../base/words.js'
 import { accuracy, confusionMatrix, f1Score } from '../../../train/metrics/index.js'
 import { CAUSE_EMOTIONS } from './strict.js'
 
@@ -41,7 +42,8 @@ export function readLabel(answer: string, labels: readonly string[]): string | u
   const said = plain(answer)
   const exact = labels.find((label) => plain(label) === said)
   if (exact !== undefined) return exact
-  const found = labels.filter((label) => wordsOf(plain(label)).some((word) => new RegExp(`\\b${word}\\b`).test(said)))
+  const has = (word: string) => new RegExp(`(?<!\\w)${patternOf(word)}(?!\\w)`).test(said)
+  const found = labels.filter((label) => wordsOf(plain(label)).some(has))
   return found.length === 1 ? found[0] : undefined
 }
 

@@ -163,6 +163,25 @@ describe('questions and answers', () => {
     expect(records[0]?.images).toEqual(['v/1.png'])
     expect(report.unmatched).toEqual({ reasonsWithoutClip: ['v/9'] })
     expect(report.unused).toEqual({ mosei: 1 })
+    const reasons = (content: object | string) =>
+      make({ ...inputs, reasons: file('reasons.json', content) }, { stage: 1 })
+    const broken: [object | string, RegExp][] = [
+      [{ 'v/1': 'Since.' }, /reasons\.json is no list/],
+      ['null', /reasons\.json is no list/],
+      ['[null]', /reasons\.json: record 1 is no/],
+      [[{ id: 'v/1', text: 5 }], /reasons\.json: record 1 is no/],
+    ]
+    for (const [content, message] of broken) {
+      const error = await reasons(content).catch((one: unknown) => one)
+      expect(error).toBeInstanceOf(DataError)
+      expect((error as Error).message).toMatch(message)
+    }
+    // More than a call has arguments for.
+    const many = Array.from({ length: 200_000 }, (_, i) => ({ id: `v/${i + 1}`, text: 'Since.' }))
+    expect((await reasons(many)).report.unmatched.reasonsWithoutClip).toHaveLength(199_998)
+    await expect(make({ ...inputs, reasons: { 'v/1': 5 } as never }, { stage: 1 })).rejects.toThrow(
+      /reasons\['v\/1'\] must be a string/,
+    )
     const number = await make(inputs, { all: true, stage: 1, sentiment: 'number', weights: { MER: 0, FER: 0 } })
     expect(number.records.map(({ response }) => response)).toEqual(['-0.42', '0'])
     await expect(make({ mosei: [{ ...clip, emotion: 'glee' }] }, { stage: 1 })).rejects.toThrow(
@@ -334,6 +353,11 @@ describe("MMSA's MOSEI and OpenFace", () => {
     const more = await make({ ...inputs, mosei }, { stage: 1 })
     expect(more.records).toHaveLength(3)
     expect(more.report.unmatched).toEqual({ clipsWithoutFaces: ['v/2'], facesWithoutClip: ['v_9', 'w/7'] })
+    const nowhere = await make({ ...inputs, faces: join(folder, 'no-faces') }, { stage: 1 }).catch(
+      (one: unknown) => one,
+    )
+    expect(nowhere).toBeInstanceOf(DataError)
+    expect(nowhere).toMatchObject({ file: join(folder, 'no-faces'), message: expect.stringContaining('no-faces') })
     const byId = { 'v/1': table, 'z/3': table }
     expect((await make({ ...inputs, faces: byId }, { stage: 1 })).report.unmatched).toEqual({
       clipsWithoutFaces: ['v/2'],
