@@ -46,6 +46,7 @@ export {
   scoreEmoVerse,
 } from './evaluation/score.js'
 export type { PythonFault, StrictScores, StrictVariant } from './evaluation/strict.js'
+export type { LabelThresholds } from './evaluation/thresholds.js'
 export type {
   EmoVerseAnswer,
   EmoVerseGenerateOptions,

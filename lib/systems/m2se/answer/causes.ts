@@ -3,6 +3,7 @@ import { requireForm } from '../../../base/form.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import { readCauses } from '../evaluation/robust.js'
+import { labelBy } from '../evaluation/thresholds.js'
 import { EmoVerse } from '../network/network.js'
 import {
   ECPE_WORDING,
@@ -119,6 +120,5 @@ export async function findCauses(
 /** The likeliest emotion, by the data's word. */
 async function feltIn(model: EmoVerse, question: EmoVerseQuestion, options: { signal?: AbortSignal }): Promise<string> {
   const shares = await model.scoreLabels(question, labelsAllowed(question.query) as readonly string[], options)
-  const [best] = Object.entries(shares).sort(([, a], [, b]) => b - a)
-  return (best as [string, number])[0].slice(0, -1).toLowerCase()
+  return labelBy(shares).slice(0, -1).toLowerCase()
 }

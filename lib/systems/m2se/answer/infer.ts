@@ -8,9 +8,10 @@ import type { Dataset } from '../../../data/dataset.js'
 import { jsonFor, jsonValue, readJson, writeJson } from '../../../files/json/json.js'
 import { chunksOf, utf8 } from '../../../files/text.js'
 import { peftModelOf } from '../../../peft/model.js'
-import { named } from '../data/dataset.js'
+import { placed } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { type EmoVerseRecords, LeftOut, openRecords } from '../data/open.js'
+import { type LabelThresholds, labelBy, requireThresholds } from '../evaluation/thresholds.js'
 import { type EmoVerseGenerateOptions, generateAnswers } from '../network/answers.js'
 import { baseHash } from '../network/files.js'
 import { isTooLong } from '../network/limits.js'
@@ -18,7 +19,7 @@ import { EmoVerse } from '../network/network.js'
 import { withVisionCache } from '../network/vision-cache.js'
 import { labelsAllowed } from '../published/wording.js'
 
-export interface InferEmoVerseOptions extends EmoVerseGenerateOptions {
+export interface InferEmoVerseOptions extends EmoVerseGenerateOptions, LabelThresholds {
   /** Instruction data; its answers, where it has any, become the `label` of a result. */
   data: EmoVerseRecords
   /**
@@ -33,7 +34,7 @@ export interface InferEmoVerseOptions extends EmoVerseGenerateOptions {
   onBadRecord?: 'skip' | 'stop'
   /**
    * Questions about sentiment and emotion are answered with the likeliest of the labels that they allow, and a result has the
-   * `probabilities` of all. Default false: every answer is written freely.
+   * `probabilities` of all; with `thresholds` the likeliest that is likely enough. Default false: every answer is written freely.
    */
   byLabels?: boolean
   /** A folder that keeps what the vision part makes of each picture and frame, so that it is computed once by whatever run. */
@@ -70,12 +71,17 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
   const where = 'inferEmoVerse'
   if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
   // What is left is the generation's, which refuses what it does not know.
-  const { data, output, onBadRecord = 'skip', byLabels = false, visionCache, onProgress, ...generation } = options ?? {}
+  const { data, output, onBadRecord = 'skip', byLabels = false, visionCache, onProgress, ...others } = options ?? {}
+  const { thresholds, fallback, ...generation } = others
+  const naming = defined({ thresholds, fallback })
   requireString(where, 'output', output)
   if (visionCache !== undefined) requireString(where, 'visionCache', visionCache)
   const { batchSize = 8, mediaRoot = '.' } = generation
   requireWhole(where, 'batchSize', batchSize, 1)
   if (typeof byLabels !== 'boolean') throw misuse(where, 'byLabels', 'a boolean', byLabels)
+  requireThresholds(where, naming)
+  if (thresholds !== undefined && !byLabels)
+    throw new ConfigError(`${where}: thresholds are of byLabels`, { argument: 'thresholds' })
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw misuse(where, 'onProgress', 'a function', onProgress)
   }
@@ -85,7 +91,7 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
     ...((model.seesMedia || model.hearsMedia) && { mediaRoot }),
   })
   const { records, notes } = opened
-  const settings = await settingsOf(model, generation, { byLabels })
+  const settings = await settingsOf(model, generation, { byLabels, ...naming })
   const { file, next, results, skipped } = await resultFile(output, model, records, settings)
   mkdirSync(dirname(file), { recursive: true })
   const saved = () => writeJson(runFile(file), { settings, skipped } satisfies ResultRun)
@@ -100,16 +106,12 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
       const left: Skipped[] = []
       const onBad = (error: DataError, k: number) => {
         const record = i + k
-        if (onBadRecord === 'stop' || isTooLong(error)) {
-          named(`${opened.name} record ${record + 1}`, { record: record + 1 }, () => {
-            throw error
-          })
-        }
+        if (onBadRecord === 'stop' || isTooLong(error)) throw placed(error, opened.name, record)
         const isMarkers = (error as DataError & { reason?: string }).reason === 'markers'
         const why = isMarkers ? 'that have other markers than media' : 'whose media or texts cannot be read'
         left.push({ record, why, message: error.message })
       }
-      const answers = await answersTo(model, part, byLabels, generation, onBad)
+      const answers = await answersTo(model, part, byLabels ? naming : undefined, generation, onBad)
       if (generation.compat === 'published') {
         for (const { why, record, message } of left.splice(0)) empty.add(why, `record ${record + 1}: ${message}`)
       }
@@ -141,15 +143,18 @@ interface Answer {
   probabilities?: Record<string, number>
 }
 
-/** @param onBad hears of a record that cannot be made tokens, whose answer is '' then */
+/**
+ * @param naming of labels, where these are the answers
+ * @param onBad hears of a record that cannot be made tokens, whose answer is '' then
+ */
 async function answersTo(
   model: EmoVerse,
   records: readonly SwiftRecord[],
-  byLabels: boolean,
+  naming: LabelThresholds | undefined,
   generation: EmoVerseGenerateOptions,
   onBad: (error: DataError, index: number) => void,
 ): Promise<Answer[]> {
-  const allowed = records.map(({ query }) => (byLabels ? labelsAllowed(query) : undefined))
+  const allowed = records.map(({ query }) => (naming ? labelsAllowed(query) : undefined))
   const free = [...records.keys()].filter((i) => allowed[i] === undefined)
   const written = await generateAnswers(
     model,
@@ -168,8 +173,7 @@ async function answersTo(
     const options = defined({ mediaRoot, signal, maxLength, maxExpandedLength })
     try {
       const probabilities = await model.scoreLabels(record, labels, options)
-      const [best] = Object.entries(probabilities).sort(([, a], [, b]) => b - a)
-      answers.push({ response: (best as [string, number])[0], probabilities })
+      answers.push({ response: labelBy(probabilities, naming), probabilities })
     } catch (error) {
       if (!(error instanceof DataError)) throw error
       if (compat !== 'published' || !isTooLong(error)) onBad(error, i)

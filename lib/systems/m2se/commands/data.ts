@@ -1,7 +1,9 @@
 import { join } from 'node:path'
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { numbersOf } from '../configuration/arguments.js'
 import type { EmoVerseReport } from '../data/emoverse.js'
 
 const FILES = { 1: 'emt_data_first.json', 2: 'emt_data_second.json' } as const
@@ -38,6 +40,11 @@ each task and class has, and what did not match. For each clip a task is drawn b
     },
     context: { kind: 'whole', help: "utterances before MELD's; the published questions have none", preset: 0 },
     candidates: { kind: ['before', 'all'], help: 'which utterances are shown as causes', preset: 'before' },
+    predicted: {
+      kind: 'text',
+      help: "dialogs whose emotions questions about causes show in place of the true ones, as 'emoverse causes' writes them",
+      value: 'file',
+    },
     sentiment: { kind: ['words', 'number'], help: "how MOSEI's is asked for", preset: 'words' },
     output: { kind: 'text', help: 'the folder, or of one stage the file, to write', value: 'path', preset: 'data' },
     seed: { kind: 'whole', help: 'of tasks and order', preset: 42 },
@@ -51,6 +58,7 @@ each task and class has, and what did not match. For each clip a task is drawn b
       wording,
       context,
       candidates,
+      predicted,
       sentiment,
       seed,
     } = given
@@ -63,7 +71,10 @@ each task and class has, and what did not match. For each clip a task is drawn b
     if (isFile && stages.length > 1) {
       throw new ConfigError('Two stages are two files: --output DIR, or --stage 1 or 2', { argument: 'output' })
     }
-    const options = defined({ part, all, wording, context, candidates, sentiment, seed })
+    const options = {
+      ...defined({ part, all, wording, context, candidates, sentiment, seed }),
+      ...(predicted !== undefined && { predicted: await emotionsOf(predicted) }),
+    }
     const numbers = { weights: numbersOf('--weights', given.weights), caps: numbersOf('--caps', given.caps) }
     const reports: Record<string, EmoVerseReport> = {}
     for (const number of stages) {
@@ -79,17 +90,20 @@ each task and class has, and what did not match. For each clip a task is drawn b
   },
 })
 
-/** `MER=2,MSA=1` */
-function numbersOf(flag: string, list: readonly string[] = []): Record<string, number> {
-  return Object.fromEntries(
-    list.map((item) => {
-      const [name = '', text = ''] = item.split('=')
-      const value = text.trim() === '' ? Number.NaN : Number(text)
-      if (!Number.isFinite(value))
-        throw new ConfigError(`${flag} takes name=number, not ${JSON.stringify(item)}`, { argument: flag })
-      return [name.trim(), value]
-    }),
-  )
+/** The emotion of an utterance by a file of ECF's form. */
+async function emotionsOf(file: string): Promise<(dialog: EmotionDialog, place: number) => string> {
+  const { readEcf } = await import('../../../kit/emotion/ecf.js')
+  const dialogs = new Map((await readEcf(file)).dialogs.map(({ id, utterances }) => [id, utterances]))
+  return ({ id, utterances }, place) => {
+    const number = utterances[place]?.id
+    const emotion = dialogs.get(id)?.find((one) => one.id === number)?.emotion
+    if (emotion !== undefined) return emotion
+    throw new DataError(`${file} has no emotion of utterance ${number} of dialog ${id}`, {
+      file,
+      dialog: id,
+      utterance: number,
+    })
+  }
 }
 
 function told(file: string, { records, tasks, unmatched, capped }: EmoVerseReport): string {

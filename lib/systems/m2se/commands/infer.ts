@@ -1,7 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
-import { EMOVERSE_MODEL_OPTIONS } from '../configuration/arguments.js'
+import { EMOVERSE_LABEL_OPTIONS, EMOVERSE_MODEL_OPTIONS, numbersOf } from '../configuration/arguments.js'
 import { SWIFT_FOREIGN } from '../published/swift.js'
 
 export const infer = commandRule({
@@ -42,6 +42,7 @@ otherwise. The same command goes on with a file that is not finished.`,
     numBeams: { kind: 'whole', help: 'texts that are looked for together', preset: 1 },
     seed: { kind: 'whole', help: 'while sampling', preset: 42 },
     byLabels: { kind: 'flag', help: 'sentiment and emotion: the likeliest label, with the probabilities of all' },
+    ...EMOVERSE_LABEL_OPTIONS,
     constrained: {
       kind: 'flag',
       help: 'holds answers to what their questions allow: a label, or pairs of target and cause',
@@ -74,6 +75,8 @@ otherwise. The same command goes on with a file that is not finished.`,
       compat,
       mediaRoot,
       visionCache,
+      thresholds,
+      fallback,
     } = given
     if (valDataset === undefined)
       throw new ConfigError('Say what to answer: --val-dataset FILE', { argument: 'valDataset' })
@@ -88,7 +91,8 @@ otherwise. The same command goes on with a file that is not finished.`,
     const { file, records, continued, notes } = await inferEmoVerse(model, {
       ...{ data: valDataset, output: output ?? resultDir ?? 'infer_result' },
       ...defined({ maxLength, maxNewTokens, batchSize, temperature, topK, topP, repetitionPenalty, numBeams }),
-      ...defined({ maxExpandedLength, mediaRoot, visionCache }),
+      ...defined({ maxExpandedLength, mediaRoot, visionCache, fallback }),
+      ...(thresholds && { thresholds: numbersOf('--thresholds', thresholds) }),
       ...defined({
         onBadRecord,
         byLabels,

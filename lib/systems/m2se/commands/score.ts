@@ -1,6 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { EMOVERSE_LABEL_OPTIONS, numbersOf } from '../configuration/arguments.js'
 import type { EmoVerseScores } from '../evaluation/score.js'
 
 export const score = commandRule({
@@ -30,10 +31,11 @@ as its cause, itself and the utterance before. strict gives the numbers of the p
       help: 'of strict: an instruction file; only lines with one of its pictures count',
       value: 'file',
     },
+    ...EMOVERSE_LABEL_OPTIONS,
     json: { kind: 'text', help: 'writes the scores as JSON', value: 'file' },
     html: { kind: 'text', help: 'writes a page', value: 'file' },
   },
-  async run({ task, mode, variant, labels, pictures, json, html }, [file, more]) {
+  async run({ task, mode, variant, labels, pictures, thresholds, fallback, json, html }, [file, more]) {
     if (file === undefined || more !== undefined)
       throw new ConfigError('Say which result file to score', { argument: 'files' })
     const { scoreEmoVerse } = await import('../evaluation/score.js')
@@ -51,6 +53,8 @@ as its cause, itself and the utterance before. strict gives the numbers of the p
       mode,
       variant,
       labels,
+      fallback,
+      thresholds: thresholds && numbersOf('--thresholds', thresholds),
       pictures: pictures === undefined ? undefined : first,
     })
     const scores = await scoreEmoVerse(file, options)

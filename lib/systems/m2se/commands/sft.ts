@@ -17,15 +17,15 @@ each task stand in tasks.jsonl beside the checkpoints. A language model by itsel
   options: { ...EMOVERSE_MODEL_OPTIONS, ...EMOVERSE_TRAINING_OPTIONS },
   foreign: SWIFT_FOREIGN,
   async run(given) {
-    const { output = 'output', startAt, mediaRoot, visionCache, compat, progress } = given
+    const { output = 'output', startAt, mediaRoot, visionCache, compat, progress, maxSteps, onBadRecord } = given
     const { emoverseOfArguments, stagesOfArguments } = await import('../configuration/apply.js')
     const { trainEmoVerse } = await import('../training/train.js')
     const stages = await stagesOfArguments(given)
     using model = await emoverseOfArguments(given)
     const results = await trainEmoVerse(model, {
       ...{ stages, outputDir: output, versions: true, onNote: (note: string) => console.error(note) },
-      ...defined({ startAt, mediaRoot, visionCache, compat }),
-      ...(progress !== undefined && { args: { progress } }),
+      ...defined({ startAt, mediaRoot, visionCache, compat, onBadRecord }),
+      args: defined({ progress, maxSteps }),
     })
     console.log(JSON.stringify(results, null, 2))
     return 0

@@ -1,4 +1,28 @@
+import { ConfigError } from '../../../base/errors.js'
 import type { OptionTable } from '../../../kit/options.js'
+
+/** A list such as `MER=2,MSA=1`. @throws ConfigError for an item that is no name with a number */
+export function numbersOf(flag: string, list: readonly string[] = []): Record<string, number> {
+  return Object.fromEntries(
+    list.map((item) => {
+      const [name = '', text = ''] = item.split('=')
+      const value = text.trim() === '' ? Number.NaN : Number(text)
+      if (!Number.isFinite(value))
+        throw new ConfigError(`${flag} takes name=number, not ${JSON.stringify(item)}`, { argument: flag })
+      return [name.trim(), value]
+    }),
+  )
+}
+
+/** By which probabilities labels are named. */
+export const EMOVERSE_LABEL_OPTIONS = {
+  thresholds: {
+    kind: 'list',
+    help: 'a label is named only where it is at least so likely; those that are not mentioned need not be',
+    value: 'Joy.=0.6,…',
+  },
+  fallback: { kind: 'text', help: 'with --thresholds: what is said where no label is likely enough', value: 'label' },
+} as const satisfies OptionTable
 
 /** Which model, with the names of ms-swift 2.6 and 3.x. */
 export const EMOVERSE_MODEL_OPTIONS = {
@@ -108,6 +132,7 @@ export const EMOVERSE_TRAINING_OPTIONS = {
   },
   sftType: { kind: ['lora'], help: 'what trains', preset: 'lora', aliases: ['train_type', 'tuner_type'] },
   epochs: { kind: 'number', help: 'passes over the data', preset: 2, aliases: ['num_train_epochs'] },
+  maxSteps: { kind: 'whole', help: 'steps of each stage, in place of epochs' },
   batchSize: { kind: 'whole', help: 'records in a batch', preset: 1, aliases: ['per_device_train_batch_size'] },
   evalBatchSize: { kind: 'whole', help: 'the same of validation', preset: 1, aliases: ['per_device_eval_batch_size'] },
   accumulation: {
@@ -171,5 +196,6 @@ export const EMOVERSE_TRAINING_OPTIONS = {
   loadBest: { kind: 'flag', help: 'ends with the weights of the best evaluation, one each epoch' },
   seed: { kind: 'whole', help: 'of the order and of new adapters', preset: 42 },
   progress: { kind: 'flag', help: 'a bar, or lines without a terminal; --no-progress for nothing', preset: 'on' },
+  onBadRecord: { kind: ['stop', 'skip'], help: 'what a record that cannot be used does', preset: 'skip' },
   compat: { kind: ['published'], help: 'what ms-swift 2.6 does where ours does better' },
 } as const satisfies OptionTable

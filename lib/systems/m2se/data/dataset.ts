@@ -197,10 +197,18 @@ export function named<T>(where: string, fields: object, work: () => T): T {
     return work()
   } catch (cause) {
     if (!(cause instanceof DataError)) throw cause
-    const { message, code: _, name: __, ...own } = cause as DataError & Record<string, unknown>
-    throw new DataError(`${where}: ${message}`, { ...own, ...fields, cause })
+    throw located(cause, where, fields)
   }
 }
+
+function located(cause: DataError, where: string, fields: object): DataError {
+  const { message, code: _, name: __, ...own } = cause as DataError & Record<string, unknown>
+  return new DataError(`${where}: ${message}`, { ...own, ...fields, cause })
+}
+
+/** An error in a record of data that is called so, by its place in it from 0. */
+export const placed = (error: DataError, name: string, place: number): DataError =>
+  located(error, `${name} record ${place + 1}`, { record: place + 1 })
 
 /**
  * Records that are there, or that another has opened, under the same checks as those of files.

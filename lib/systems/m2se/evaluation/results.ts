@@ -10,32 +10,46 @@ export interface EmoVerseResult {
   query: string
   label: string
   response: string
+  /** How likely each label is, where answers were labels. */
+  probabilities?: Record<string, number>
   /** Its number in the file, from 1. */
   line: number
 }
 
-/** @throws DataError naming line and key, for a line that lacks label or response; a response that is null is '' */
+/**
+ * @throws DataError naming line and key, for a line that lacks label or response, or whose probabilities are no numbers; a response
+ * that is null is ''
+ */
 export async function readResults(file: string): Promise<EmoVerseResult[]> {
   const found: EmoVerseResult[] = []
   let line = 0
   for await (const value of readJsonl(file, { skipBlank: true })) {
     line += 1
-    const { query = '', label, response } = (value ?? {}) as Record<string, unknown>
+    const { query = '', label, response, probabilities } = (value ?? {}) as Record<string, unknown>
     const wrong =
       typeof label !== 'string' ? 'label' : typeof response !== 'string' && response !== null ? 'response' : undefined
     if (wrong !== undefined) {
       throw new DataError(`${file}, record ${line}: its ${wrong} is no text`, { file, line, key: wrong })
     }
+    if (probabilities !== undefined && !areNumbers(probabilities)) {
+      throw new DataError(`${file}, record ${line}: its probabilities are no numbers by label`, {
+        ...{ file, line, key: 'probabilities' },
+      })
+    }
     found.push({
       query: String(query ?? ''),
       label: label as string,
       response: (response as string | null) ?? '',
+      ...(probabilities !== undefined && { probabilities }),
       line,
     })
   }
   if (found.length === 0) throw new DataError(`${file} holds no result`, { file })
   return found
 }
+
+const areNumbers = (value: unknown): value is Record<string, number> =>
+  typeof value === 'object' && value !== null && Object.values(value).every((one) => typeof one === 'number')
 
 /**
  * The lines as Python reads them, one after the other: each is JSON, blank ones too.

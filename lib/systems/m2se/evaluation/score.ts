@@ -1,5 +1,5 @@
 import { defined, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
 import { taskOf } from '../data/prompt.js'
 import { EMOTION_LABELS, SENTIMENT_LABELS } from '../published/wording.js'
 import { type MosiMetrics, mosiMetrics } from './metrics.js'
@@ -25,11 +25,13 @@ import {
   strictCauseCounts,
   strictScores,
 } from './strict.js'
+import { type LabelThresholds, labelBy, requireThresholds } from './thresholds.js'
 
 export const SCORED_TASKS = ['sentiment', 'emotion', 'causes', 'number'] as const
 export type ScoredTask = (typeof SCORED_TASKS)[number]
 
-export interface ScoreEmoVerseOptions extends StrictOptions {
+/** With thresholds, results that have probabilities are scored by the label that these name; of mode 'robust'. */
+export interface ScoreEmoVerseOptions extends StrictOptions, LabelThresholds {
   /** Default: what each line's question asks for. */
   task?: ScoredTask
   /**
@@ -82,8 +84,10 @@ export interface EmoVerseScores {
 export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions = {}): Promise<EmoVerseScores> {
   const where = 'scoreEmoVerse'
   requireString(where, 'file', file)
-  requireOptions(where, options, ['task', 'mode', 'variant', 'labels', 'pictures'])
-  const { task, mode = 'robust', variant, labels, pictures } = options
+  requireOptions(where, options, ['task', 'mode', 'variant', 'labels', 'pictures', 'thresholds', 'fallback'])
+  const { task, mode = 'robust', variant, labels, pictures, thresholds, fallback } = options
+  const naming = defined({ thresholds, fallback })
+  requireThresholds(where, naming)
   requireOneOf(where, 'mode', mode, ['strict', 'robust'])
   if (task !== undefined) requireOneOf(where, 'task', task, SCORED_TASKS)
   if (variant !== undefined) requireOneOf(where, 'variant', variant, ['emoverse', 'other'])
@@ -91,7 +95,11 @@ export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions 
     for (const [name, value] of Object.entries({ variant, pictures })) {
       if (value !== undefined) throw new ConfigError(`${where}: ${name} is for mode 'strict'`, { argument: name })
     }
-    return robustScores(await readResults(file), task, labels)
+    const results = await readResults(file)
+    return robustScores(thresholds === undefined ? results : renamed(file, results, naming), task, labels)
+  }
+  if (thresholds !== undefined) {
+    throw new ConfigError(`${where}: thresholds are for mode 'robust'`, { argument: 'thresholds' })
   }
   if (task === undefined || task === 'number') {
     throw new ConfigError(`${where}: mode 'strict' needs a task: sentiment, emotion or causes`, { argument: 'task' })
@@ -101,6 +109,14 @@ export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions 
   // Line by line: where the published evaluation ends before a broken one, it has not read that.
   const strict = strictScores(task, keptIn(own, lines), options)
   return { mode, records: count, unscored: 0, tasks: { [task]: strictTask(task, own, strict, options) }, strict }
+}
+
+/** Answers as thresholds name them. @throws DataError where no result has probabilities */
+function renamed(file: string, results: readonly EmoVerseResult[], naming: LabelThresholds): EmoVerseResult[] {
+  if (results.some(({ probabilities }) => probabilities !== undefined)) {
+    return results.map((one) => (one.probabilities ? { ...one, response: labelBy(one.probabilities, naming) } : one))
+  }
+  throw new DataError(`${file} has no probabilities, which thresholds need: answer with byLabels`, { file })
 }
 
 function* keptIn(list: ResultLine[], lines: Iterable<ResultLine>): Generator<ResultLine> {

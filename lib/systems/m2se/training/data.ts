@@ -4,7 +4,7 @@ import type { Dataset } from '../../../data/dataset.js'
 import { Subset } from '../../../data/datasets.js'
 import { evaluating } from '../../../nn/index.js'
 import type { EmoVerseSampleTokens } from '../data/collate.js'
-import { requireExpanded, type SwiftLength } from '../data/dataset.js'
+import { placed, requireExpanded, type SwiftLength } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { LeftOut, openRecords, splitRecords } from '../data/open.js'
 import { replacing } from '../data/replace.js'
@@ -20,6 +20,7 @@ export interface EncodedRecords extends Dataset<EmoVerseSampleTokens> {
 interface StageData {
   compat?: 'published'
   mediaRoot?: string
+  onBadRecord?: 'skip' | 'stop'
   /** Whether what the vision part makes of all pictures and films is kept beforehand. */
   remembers?: boolean
   onNote?: (note: string) => void
@@ -30,7 +31,7 @@ export async function openStage(
   model: EmoVerse,
   { data, valid }: EmoVerseStageOptions,
   { seed, validationShare, maxLength, maxExpandedLength }: EmoVerseRecipe,
-  { compat, mediaRoot, remembers = false, onNote }: StageData,
+  { compat, mediaRoot, onBadRecord, remembers = false, onNote }: StageData,
 ): Promise<{ train: EncodedRecords; valid: EncodedRecords | undefined; notes: string[] }> {
   // Files have to be there where somebody looks at them.
   const root = model.seesMedia || model.hearsMedia ? (mediaRoot ?? '.') : undefined
@@ -38,18 +39,18 @@ export async function openStage(
   const limits = {
     ...{ lengthOf: model.lengthOf, maxLength, seed },
     // Without media both are one number.
-    ...defined({ compat, mediaRoot: root, maxExpandedLength: root === undefined ? most : undefined }),
+    ...defined({ compat, onBadRecord, mediaRoot: root, maxExpandedLength: root === undefined ? most : undefined }),
   }
   const notes: string[] = []
   const open = async (given: typeof data) => {
-    const { records, notes: left, longest } = await openRecords(given, limits)
+    const { records, name, notes: left, longest } = await openRecords(given, limits)
     notes.push(...left)
     // Those give way to others when it is their turn.
     if (compat === 'published') return records
     const looked =
       root === undefined
         ? { records, notes: [], longest }
-        : await lookedAt(model, records, { mediaRoot, remembers, most })
+        : await lookedAt(model, records, { name, mediaRoot, remembers, most, stops: onBadRecord === 'stop' })
     notes.push(...looked.notes)
     all.text = Math.max(all.text, looked.longest.text)
     all.expanded = Math.max(all.expanded, looked.longest.expanded)
@@ -93,6 +94,10 @@ async function namesMedia(records: Dataset<SwiftRecord>): Promise<boolean> {
 }
 
 interface LookingAhead {
+  /** What messages call the data. */
+  name: string
+  /** Whether a record that cannot be used ends it. */
+  stops: boolean
   mediaRoot: string | undefined
   remembers: boolean
   /** Tokens of a record, all of its media's counted. */
@@ -100,7 +105,11 @@ interface LookingAhead {
 }
 
 /** Those records whose media can be read and are not too many; what is said of the others. */
-async function lookedAt(model: EmoVerse, records: Dataset<SwiftRecord>, { mediaRoot, remembers, most }: LookingAhead) {
+async function lookedAt(
+  model: EmoVerse,
+  records: Dataset<SwiftRecord>,
+  { name, stops, mediaRoot, remembers, most }: LookingAhead,
+) {
   const good: number[] = []
   const left = new LeftOut()
   const longest: SwiftLength = { text: 0, expanded: 0 }
@@ -117,6 +126,7 @@ async function lookedAt(model: EmoVerse, records: Dataset<SwiftRecord>, { mediaR
         good.push(i)
       } catch (error) {
         if (!(error instanceof DataError)) throw error
+        if (stops) throw placed(error, name, i)
         const { reason } = error as DataError & { reason?: string }
         const why = reason === 'length' ? 'that are too long with all of their media' : 'whose media cannot be read'
         left.add(why, `record ${i + 1}: ${error.message}`)

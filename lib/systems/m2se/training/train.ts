@@ -97,6 +97,11 @@ export interface TrainEmoVerseOptions {
    */
   visionCache?: string
   /**
+   * What a record that cannot be used, or whose media cannot be read, does: 'skip' (default) leaves it out and counts it by cause,
+   * 'stop' throws before the stage begins.
+   */
+  onBadRecord?: 'skip' | 'stop'
+  /**
    * 'published': as ms-swift 2.6 trains this family: a record that cannot be used gives way to another one drawn at random, and
    * batches of a step count alike, whatever each has to learn. By default such records are left out and counted, and all tokens
    * of a step count alike; all media are looked at before a stage begins.
@@ -145,6 +150,7 @@ const OPTIONS = [
   'saveModel',
   'mediaRoot',
   'visionCache',
+  'onBadRecord',
   'compat',
   'args',
   'callbacks',
@@ -166,14 +172,15 @@ const OPTIONS = [
  *   outputDir: 'runs/emoverse',
  * })
  * ```
- * @throws ConfigError where a stage in the folder was trained on another model, on other data or with other settings; else as the
- * Trainer
+ * @throws ConfigError where a stage in the folder was trained on another model, on other data or with other settings; DataError with
+ * `onBadRecord: 'stop'` for a record that cannot be used; else as the Trainer
  */
 export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptions): Promise<EmoVerseResults> {
   const where = 'trainEmoVerse'
   if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
   requireOptions(where, options, OPTIONS)
   const { stages, outputDir: given, versions = false, startAt = 1, compat, mediaRoot, visionCache, onNote } = options
+  const { onBadRecord = 'skip' } = options
   const packed = isPacked(model.model)
   const { saveModel = !packed } = options
   requireString(where, 'outputDir', given)
@@ -181,6 +188,12 @@ export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptio
   requireWhole(where, 'startAt', startAt, 1)
   requireForm(where, 'options', { saveModel, versions }, { saveModel: 'boolean', versions: 'boolean' })
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  requireOneOf(where, 'onBadRecord', onBadRecord, ['skip', 'stop'])
+  if (compat === 'published' && onBadRecord === 'stop') {
+    throw new ConfigError(`${where}: with compat 'published' a record that cannot be used gives way to another one`, {
+      argument: 'onBadRecord',
+    })
+  }
   if (!Array.isArray(stages) || stages.length === 0) throw misuse(where, 'stages', 'a list of stages', stages)
   if (startAt > stages.length) throw misuse(where, 'startAt', `at most ${stages.length}, the number of stages`, startAt)
   const names = stages.map((stage, i) => checkStage(where, stage, i))
@@ -273,7 +286,7 @@ async function trainStage(
   { stage, index, name, settings, recipe, lora }: PlannedStage,
   { outputDir, options }: { outputDir: string; options: TrainEmoVerseOptions },
 ): Promise<EmoVerseStageResults> {
-  const { compat, onNote, mediaRoot, visionCache } = options
+  const { compat, onNote, mediaRoot, visionCache, onBadRecord } = options
   const folder = join(outputDir, name)
   const { speech = 'frozen' } = stage
   const before = await finished(folder)
@@ -282,7 +295,10 @@ async function trainStage(
     return before
   }
   const places = defined({ mediaRoot, remembers: visionCache !== undefined && model.seesMedia })
-  const { train, valid, notes } = await openStage(model, stage, recipe, { ...places, ...defined({ compat, onNote }) })
+  const { train, valid, notes } = await openStage(model, stage, recipe, {
+    ...places,
+    ...defined({ compat, onNote, onBadRecord }),
+  })
   for (const note of notes) onNote?.(note)
   if (isMainProcess()) await claimFolder(folder, settings)
   const { device } = model.llm.parameters()[0] as { device: Device }

@@ -1,0 +1,45 @@
+import { misuse, requireNumber, requireObject, requireString } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
+import { didYouMean } from '../../../base/words.js'
+import { EMOTION_LABELS, SENTIMENT_LABELS } from '../published/wording.js'
+
+/** Which label is named by probabilities. */
+export interface LabelThresholds {
+  /** A label is named only where it is at least so likely; those that are not mentioned need not be. Default: none is. */
+  thresholds?: Readonly<Record<string, number>>
+  /** What is said where no label is likely enough; thresholds need one. */
+  fallback?: string
+}
+
+const LABELS = [...new Set([...SENTIMENT_LABELS, ...EMOTION_LABELS.meld, ...EMOTION_LABELS.mosei])]
+
+/** @throws ConfigError for thresholds of no label, outside 0 to 1 or without a fallback, and for a fallback without them */
+export function requireThresholds(where: string, { thresholds, fallback }: LabelThresholds): void {
+  if (fallback !== undefined) requireString(where, 'fallback', fallback)
+  if ((thresholds === undefined) !== (fallback === undefined)) {
+    const [has, lacks] = thresholds === undefined ? ['fallback', 'thresholds'] : ['thresholds', 'fallback']
+    throw new ConfigError(`${where}: ${has} needs ${lacks} beside it`, { argument: lacks })
+  }
+  if (thresholds === undefined) return
+  requireObject(where, 'thresholds', thresholds)
+  for (const [label, least] of Object.entries(thresholds)) {
+    if (!LABELS.includes(label)) {
+      throw new ConfigError(`${where}: thresholds has no label '${label}'${didYouMean(label, LABELS)}`, {
+        argument: 'thresholds',
+        label,
+      })
+    }
+    requireNumber(where, `thresholds['${label}']`, least, { least: 0 })
+    if (least > 1) throw misuse(where, `thresholds['${label}']`, 'a probability', least)
+  }
+}
+
+/** The likeliest of the labels that are likely enough, else the fallback. */
+export function labelBy(
+  probabilities: Readonly<Record<string, number>>,
+  { thresholds = {}, fallback = '' }: LabelThresholds = {},
+): string {
+  const enough = Object.entries(probabilities).filter(([label, share]) => share >= (thresholds[label] ?? 0))
+  const [best] = enough.sort(([, a], [, b]) => b - a)
+  return best?.[0] ?? fallback
+}
