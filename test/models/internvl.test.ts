@@ -28,53 +28,16 @@ import { pixelShuffle } from '../../lib/models/internvl/projector.js'
 import { quantizationOf } from '../../lib/nn/quantized-weight.js'
 import { expectClose, fixture, fixturePath, ROUNDING, settledTensors, tensorsOf } from '../helpers.js'
 import { atReal, get } from './decoder.js'
+import { IMAGE, type InternVLCase, internVLConfigOf, openInternVL } from './internvl.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
-interface Case {
-  name: string
-  text: Record<string, unknown>
-  vision: Record<string, unknown>
-  tokens: number[] | null
-}
-const file = await fixture<Case>('models/internvl')
+const file = await fixture<InternVLCase>('models/internvl')
 const directory = mkdtempSync(join(tmpdir(), 'voxtorch-internvl-'))
 afterAll(() => rmSync(directory, { recursive: true }))
-const IMAGE = 26
 const CASES = file.cases.filter(({ name }) => name !== 'lora')
 
-function configOf(name: string): InternVLConfig {
-  const { text, vision } = get(file.cases.find((one) => one.name === name))
-  const { imageSize, patchSize, useQkNorm, attentionBias, normType, ...sizes } = camelKeys(vision) as Record<
-    string,
-    never
-  >
-  return {
-    visionConfig: {
-      hiddenSize: sizes.hiddenSize,
-      numHiddenLayers: sizes.numHiddenLayers,
-      numAttentionHeads: sizes.numAttentionHeads,
-      intermediateSize: sizes.intermediateSize,
-      numChannels: sizes.numChannels,
-      imageSize: imageSize[0],
-      patchSize: patchSize[0],
-      qkvBias: attentionBias,
-      qkNormalization: useQkNorm,
-      normType,
-    },
-    llmConfig: camelKeys(text),
-    imgContextTokenId: IMAGE,
-  }
-}
-
-function open(name: string) {
-  const model = new InternVL(configOf(name)).eval()
-  loadParameters(model, file, name)
-  const inputs = camelKeys(tensorsOf(file, name, 'in')) as Record<
-    'inputIds' | 'attentionMask' | 'labels' | 'pixelValues',
-    Tensor
-  >
-  return { model, inputs, expected: tensorsOf(file, name, 'out'), real: inputs.attentionMask.to({ dtype: 'float32' }) }
-}
+const configOf = (name: string): InternVLConfig => internVLConfigOf(file, name)
+const open = (name: string) => openInternVL(file, name)
 
 describe('against transformers', () => {
   it.each(CASES)('$name', async ({ name }) => {

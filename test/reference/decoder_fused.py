@@ -108,14 +108,19 @@ class InternLM2Layer(nn.Module):
         self.attention_norm = Norm(c['hidden_size'], c['rms_norm_eps'])
         self.ffn_norm = Norm(c['hidden_size'], c['rms_norm_eps'])
 
-    def forward(self, x, cos, sin, mask):
+    def forward(self, x, cos, sin, mask, cache=None):
+        """With a cache, keys keep the angles with which they were read."""
         batch, time, _ = x.shape
         each = self.heads // self.groups
         # For each group: its queries, its key, its value.
         slots = self.attention.wqkv(self.attention_norm(x)).view(batch, time, self.groups, each + 2, self.dim)
         q = slots[..., :each, :].reshape(batch, time, self.heads, self.dim).transpose(1, 2)
         k, v = (slots[..., each + i, :].transpose(1, 2).repeat_interleave(each, 1) for i in (0, 1))
-        scores = turn(q, cos, sin) @ turn(k, cos, sin).transpose(2, 3) / self.dim**0.5
+        k = turn(k, cos, sin)
+        if cache is not None:
+            before = cache.get(self)
+            cache[self] = (k, v) = (k, v) if before is None else tuple(torch.cat(two, 2) for two in zip(before, (k, v)))
+        scores = turn(q, cos, sin) @ k.transpose(2, 3) / self.dim**0.5
         weights = scores.masked_fill(~mask, float('-inf')).softmax(-1)
         x = x + self.attention.wo((weights @ v).transpose(1, 2).reshape(batch, time, -1))
         f, y = self.feed_forward, self.ffn_norm(x)
@@ -142,16 +147,17 @@ class InternLM2(nn.Module):
         angles = (positions.float()[..., None] * inverse).repeat(1, 1, 2)[:, None]
         return angles.cos().double(), angles.sin().double()
 
-    def forward(self, ids, mask):
+    def forward(self, ids, mask, cache=None):
+        """`ids` are the last columns of `mask`; those before them stand in the cache."""
         real = mask.bool()
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        time = ids.shape[1]
+        time, new = mask.shape[1], ids.shape[1]
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
         seen = torch.ones(time, time, dtype=torch.bool).tril() & real[:, None, None, :]
-        seen = seen | torch.eye(time, dtype=torch.bool)
+        seen = (seen | torch.eye(time, dtype=torch.bool))[:, :, -new:]
         x = self.model.tok_embeddings(ids)
         cos, sin = self.angles(positions)
         for layer in self.model.layers:
-            x = layer(x, cos, sin, seen)
+            x = layer(x, cos, sin, seen, cache)
         return self.output(self.model.norm(x))
 
 
@@ -237,6 +243,26 @@ def internlm2_cases(fixture):
         )
 
 
+def internlm2_crossing():
+    """As `crossing`, on the weights of `internlm2-dynamic`: the base grows with the text at each step."""
+    fixture = Fixture()
+    case = next(case for case in INTERNLM2 if case['name'] == 'internlm2-dynamic')
+    model = internlm2_model(case['name'], **{k: v for k, v in case.items() if k != 'name'})
+    ids = randint('internlm2-crossing/ids', 1, SIZE['vocab_size'], 2, 9)
+    with torch.no_grad():
+        cache = {}
+        steps = [model(ids[:, :4], torch.ones(2, 4, dtype=torch.int64), cache)]
+        for i in range(4, 9):
+            steps.append(model(ids[:, i : i + 1], torch.ones(2, i + 1, dtype=torch.int64), cache))
+        whole = model(ids, torch.ones_like(ids))
+    fixture.case(
+        dict(name='internlm2-crossing'),
+        **{'in': {'input_ids': ids}},
+        out={'cached': torch.cat(steps, 1).float(), 'whole': whole.float()},
+    )
+    return fixture
+
+
 def decoder_fused():
     fixture = Fixture()
     phi3_cases(fixture)
@@ -297,6 +323,7 @@ if __name__ == '__main__':
     main(
         {
             'models/decoder-fused': decoder_fused,
+            'models/decoder-fused-crossing': internlm2_crossing,
             'models/decoder-fused-pretrained': pretrained,
             'models/decoder-fused-lora': lora,
         }

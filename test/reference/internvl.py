@@ -1,5 +1,5 @@
-"""Tiny InternVLs with random weights, computed by transformers: test/fixtures/models/internvl.safetensors, and a folder as
-transformers writes one. Parameters stand under the names of the published checkpoints, of which `published` is the rule.
+"""Tiny InternVLs with random weights, computed by transformers: test/fixtures/models/internvl.safetensors, what else LLaMA and
+Mistral do under the vision part (internvl-llama.safetensors, on the same LLaMA), and a folder as transformers writes one. Parameters stand under the names of the published checkpoints, of which `published` is the rule.
 """
 
 import torch
@@ -121,11 +121,7 @@ def one(fixture, name, text, vision=None, pixels=16, grads=True):
     roles = {}
     if grads:
         roles['grad'] = {k: v.float() for k, v in published({k: p.grad for k, p in model.named_parameters()}).items()}
-        with torch.no_grad():
-            again = model.generate(
-                input_ids=ids[:1], pixel_values=exact[:2], attention_mask=mask[:1], max_new_tokens=6, do_sample=False, eos_token_id=None
-            )
-        tokens = again[0, ids.shape[1] :].tolist()
+        tokens = answered(model, ids, mask, exact)
     fixture.case(
         dict(name=name, text=model.config.text_config.to_dict(), vision=model.config.vision_config.to_dict(), tokens=tokens if grads else None),
         **{'in': {'input_ids': ids, 'attention_mask': mask, 'labels': labels, 'pixel_values': values}},
@@ -150,10 +146,9 @@ def internvl():
     return fixture
 
 
-def lora(fixture):
+def lora(fixture, case=CASES[0], name='lora'):
     """Adapters of language model and projector, as EmoVerse trains them."""
-    case = CASES[0]
-    model = build('qwen2', case['text'])
+    model = build(case['name'], case['text'], case.get('vision'))
     expression = r'^model\.(language_model|multi_modal_projector)(?!.*(lm_head|output|emb|wte|shared)).*(proj|linear_\d)$'
     peft = get_peft_model(model, LoraConfig(r=2, lora_alpha=8, lora_dropout=0.0, target_modules=expression))
     trained = {key.removeprefix('base_model.model.'): p for key, p in peft.named_parameters() if p.requires_grad}
@@ -161,17 +156,46 @@ def lora(fixture):
     named = lambda values: {name: value for name, value in published({strip(k): v for k, v in values.items()}).items()}
     with torch.no_grad():
         for key, parameter in trained.items():
-            parameter.copy_(randn(f'internvl-lora/{key}', *parameter.shape, scale=0.2))
+            parameter.copy_(randn(f'internvl-{name}/{key}', *parameter.shape, scale=0.2))
     peft.double()
-    ids, mask, labels, values = batch('qwen2', 16)
+    ids, mask, labels, values = batch(case['name'], 16)
     outputs = peft(input_ids=ids, attention_mask=mask, labels=labels, pixel_values=values.double())
     outputs.loss.backward()
     fixture.case(
-        dict(name='lora'),
+        dict(name=name),
         param=named({k: p.detach().float() for k, p in trained.items()}),
         out={'logits': torch.where(mask[..., None].bool(), outputs.logits, 0).float(), 'loss': outputs.loss.float()},
         grad=named({k: p.grad.float() for k, p in trained.items()}),
     )
+
+
+def answered(model, ids, mask, pixels):
+    """Tokens of the first row, which has two pictures."""
+    with torch.no_grad():
+        again = model.generate(
+            input_ids=ids[:1], pixel_values=pixels[:2], attention_mask=mask[:1], max_new_tokens=6, do_sample=False, eos_token_id=None
+        )
+    return again[0, ids.shape[1] :].tolist()
+
+
+def llama():
+    """Gradients and cached decoding of the LLaMA whose weights internvl.safetensors has, its adapters, and a Mistral with a window."""
+    fixture = Fixture()
+    case = next(case for case in CASES if case['name'] == 'llama')
+    model = build('llama', case['text'], case['vision']).double()
+    ids, mask, labels, values = batch('llama', 16)
+    exact = values.double()
+    model(input_ids=ids, attention_mask=mask, labels=labels, pixel_values=exact).loss.backward()
+    fixture.case(
+        dict(name='llama', tokens=answered(model, ids, mask, exact)),
+        grad={k: v.float() for k, v in published({k: p.grad for k, p in model.named_parameters()}).items()},
+    )
+    lora(fixture, case, 'llama-lora')
+    mistral = dict(name='mistral', text=dict(model_type='mistral', head_dim=8, sliding_window=5))
+    network = one(fixture, **mistral, grads=False)
+    ids, mask, _, values = batch('mistral', 16)
+    fixture.cases[-1]['tokens'] = answered(network, ids, mask, values.double())
+    return fixture
 
 
 def pretrained():
@@ -191,4 +215,4 @@ def pretrained():
 
 
 if __name__ == '__main__':
-    main({'models/internvl': internvl, 'models/internvl-pretrained': pretrained})
+    main({'models/internvl': internvl, 'models/internvl-llama': llama, 'models/internvl-pretrained': pretrained})

@@ -41,7 +41,7 @@ export interface DecoderLMConfig extends NetworkConfig {
   numKeyValueHeads?: number
   headDim?: number
   maxPositionEmbeddings?: number
-  /** Phi-3: longest text of pre-training, beyond which a longrope scaling has its other factors. */
+  /** Phi-3: longest text of pre-training, beyond which a longrope scaling has its other factors, see `ropeScaling`. */
   originalMaxPositionEmbeddings?: number
   rmsNormEps?: number
   initializerRange?: number
@@ -68,7 +68,10 @@ export interface DecoderLMConfig extends NetworkConfig {
   /** Qwen2: the first layer that has the window. */
   maxWindowLayers?: number
   ropeTheta?: number
-  /** What older files have beside `ropeTheta`. */
+  /**
+   * What older files have beside `ropeTheta`. Scalings of types 'dynamic' and 'longrope' ('su') go by the length of the text so far:
+   * beyond it all tokens of a pass turn by the other angles, and keys in a cache keep those that they were read with.
+   */
   ropeScaling?: (RopeParameters & { type?: string }) | null
   ropeParameters?: RopeParameters | null
 }
