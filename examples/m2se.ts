@@ -3,7 +3,7 @@
  *
  * `npx voxtorch emoverse data --meld MELD --ecf Subtask_1_train.json --output data`, then
  * `npx tsx examples/m2se.ts --stages examples/configs/m2se-first.yaml examples/configs/m2se-second.yaml --output runs/emoverse
- * [--model DIR] [--start-at 2] [--test meld_test_data.json]`
+ * [--model DIR] [--media read|ignore] [--start-at 2] [--test meld_test_data.json]`
  */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -12,7 +12,10 @@ import * as ev from 'voxtorch/emoverse'
 
 const text = { type: 'string' } as const
 const { values, positionals } = parseArgs({
-  options: { stages: { type: 'string', multiple: true }, output: text, model: text, test: text, 'start-at': text },
+  options: {
+    ...{ stages: { type: 'string', multiple: true }, output: text, model: text, media: text },
+    ...{ test: text, 'start-at': text },
+  },
   allowPositionals: true,
 })
 const { model: name = 'smollm2-135m-instruct', output: outputDir, test } = values
@@ -21,8 +24,9 @@ const files = [...(values.stages ?? []), ...positionals]
 if (files.length === 0 || outputDir === undefined) throw new vt.ConfigError('Say --stages FILE … and --output DIR')
 
 // A language model by itself reads the words alone.
-const media = name === 'smollm2-135m-instruct' ? 'ignore' : 'read'
-using model = await ev.EmoVerse.fromPretrained(name, { media })
+const { media = name === 'smollm2-135m-instruct' ? 'ignore' : 'read' } = values
+// It refuses other words than its own.
+using model = await ev.EmoVerse.fromPretrained(name, { media: media as 'read' | 'ignore' })
 const startAt = Number(values['start-at'] ?? 1)
 const stages = await Promise.all(files.map((file) => ev.readEmoVerseStage(file)))
 console.log(await ev.trainEmoVerse(model, { stages, outputDir, startAt, onNote: console.error }))

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,7 +9,7 @@ import { serve } from '../../lib/serve/index.js'
 import { EMOTION_LABELS, emoverseData } from '../../lib/systems/m2se/index.js'
 import { Watcher } from '../serve/models.mjs'
 import { drawing, FACE_LABELS, face } from '../systems/m2se/faces.js'
-import { seeingEmoVerse } from '../systems/m2se/tiny.js'
+import { asked, seeingEmoVerse, tinyEmoVerse } from '../systems/m2se/tiny.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-m2se-'))
@@ -32,6 +32,30 @@ it('m2se-infer asks about each photograph of a folder, and nothing else in it', 
     expect(share).toBeGreaterThan(14)
   }
   await expect(promisify(execFile)(process.execPath, command.slice(0, 5), { cwd: root })).rejects.toThrow(/Say --model DIR and --photos DIR/)
+}) // biome-ignore format: long lines
+
+it('m2se trains stages, or the later ones alone, and scores what it answers', async () => {
+  const [base, output] = [join(home, 'base'), join(home, 'stages')]
+  using model = await tinyEmoVerse({ seed: 3 })
+  await model.save(base)
+  const stages = ['first', 'second'].map((name) => {
+    const [data, stage] = [join(home, `${name}.json`), join(home, `${name}.yaml`)]
+    writeFileSync(data, JSON.stringify(asked(8)))
+    writeFileSync(stage, `name: ${name}\ndata: ${data}\nrecipe: { epochs: 1, accumulation: 4, validationShare: 0 }\n`)
+    return stage
+  })
+  const test = join(home, 'test.json')
+  writeFileSync(test, JSON.stringify([{ query: "'a' <sentiment>", response: 'Positive.' }, { query: "'x' <emotion>", response: 'Joy.' }]))
+  const command = ['--import', 'tsx', 'examples/m2se.ts', '--stages', ...stages, '--model', base, '--media', 'ignore']
+  const run = (...more: string[]) => promisify(execFile)(process.execPath, [...command, ...more], { cwd: root })
+  await run('--output', output)
+  for (const name of ['first', 'second']) expect(existsSync(join(output, name, 'results.json')), name).toBe(true)
+  const late = join(home, 'late')
+  const { stdout } = await run('--output', late, '--start-at', '2', '--test', test)
+  expect([existsSync(join(late, 'first')), existsSync(join(late, 'second/results.json'))]).toEqual([false, true])
+  const scores = JSON.parse(stdout.slice(stdout.indexOf('\n{\n') + 1))
+  expect(scores).toMatchObject({ records: 2, tasks: { sentiment: { records: 1 }, emotion: { records: 1 } } })
+  await expect(run('--output', late, '--media', 'look')).rejects.toThrow(/media must be 'read', 'ignore'/)
 }) // biome-ignore format: long lines
 
 it('m2se-reasons lets a chat model that is served say why, and asks for what is missing alone', async () => {
