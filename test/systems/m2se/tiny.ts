@@ -4,11 +4,19 @@ import { join } from 'node:path'
 import { DecoderLM, InternVL, type InternVLConfig, manualSeed, Tokenizer } from '../../../lib/index.js'
 import { EmoVerse, type EmoVerseParts, SpeechBranch, type SwiftRecord } from '../../../lib/systems/m2se/index.js'
 
-/** A tokenizer of single bytes with the tokens around turns: every text is as many tokens as bytes. */
-export async function byteTokenizer(more: readonly string[] = []): Promise<Tokenizer> {
+const CHATML = ['<|im_start|>', '<|im_end|>'] as const
+
+/**
+ * A tokenizer of single bytes with the tokens around turns, of which the last ends them: every text is as many tokens as bytes.
+ * `<s>` among `more` begins texts.
+ */
+export async function byteTokenizer(
+  more: readonly string[] = [],
+  specials: readonly string[] = CHATML,
+): Promise<Tokenizer> {
   const folder = mkdtempSync(join(tmpdir(), 'voxtorch-bytes-'))
   const letters = byteLetters()
-  const specials = ['<|im_start|>', '<|im_end|>']
+  const [end, begin] = [specials.at(-1), more.includes('<s>') ? '<s>' : undefined]
   const tokens = [...specials, ...letters, ...more]
   const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]))
   writeFileSync(
@@ -18,14 +26,23 @@ export async function byteTokenizer(more: readonly string[] = []): Promise<Token
       added_tokens: [...specials, ...more].map((content) => ({ id: vocab[content], content, special: true, normalized: false, single_word: false, lstrip: false, rstrip: false })),
       normalizer: null,
       pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
-      post_processor: null,
+      post_processor: begin === undefined ? null : {
+        type: 'TemplateProcessing',
+        single: [{ SpecialToken: { id: begin, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+        pair: [{ SpecialToken: { id: begin, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }, { Sequence: { id: 'B', type_id: 1 } }],
+        special_tokens: { [begin]: { id: begin, ids: [vocab[begin]], tokens: [begin] } },
+      },
       decoder: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
       model: { type: 'BPE', vocab, merges: [] },
     }),
   ) // biome-ignore format: one token a line is no help
   writeFileSync(
     join(folder, 'tokenizer_config.json'),
-    JSON.stringify({ tokenizer_class: 'PreTrainedTokenizerFast', eos_token: '<|im_end|>', pad_token: '<|im_end|>' }),
+    JSON.stringify({
+      tokenizer_class: 'PreTrainedTokenizerFast',
+      ...{ eos_token: end, pad_token: end },
+      ...(begin && { bos_token: begin }),
+    }),
   )
   return Tokenizer.fromPretrained(folder)
 }
