@@ -19,7 +19,11 @@ describe('against transformers', () => {
     // The row without padding: in the others transformers' eager attention has windows of padding alone, and no numbers.
     const { model, inputs, expected } = openInternVL(more, 'mistral')
     const inputIds = inputs.inputIds.narrow(0, 0, 1)
-    const { logits } = await model.forward({ inputIds, pixelValues: inputs.pixelValues.narrow(0, 0, 2), logitsToKeep: 0 })
+    const { logits } = await model.forward({
+      inputIds,
+      pixelValues: inputs.pixelValues.narrow(0, 0, 2),
+      logitsToKeep: 0,
+    })
     expectClose(get(logits), get(expected.logits).narrow(0, 0, 1), 1e-5, 'logits')
     expectClose(
       await model.projectImages(await model.encodeImages(inputs.pixelValues)),

@@ -20,7 +20,8 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 // The words tell the answer; a picture stands before them.
 for (const [i, label] of FACE_LABELS.entries()) writeFileSync(join(folder, `${i}.ppm`), face(label, drawing(i)))
-const pictured = (count: number) => asked(count).map((one, i) => ({ ...one, images: [`${i % FACE_LABELS.length}.ppm`] }))
+const pictured = (count: number) =>
+  asked(count).map((one, i) => ({ ...one, images: [`${i % FACE_LABELS.length}.ppm`] }))
 const LABELS = ['Pos.', 'Neg.', 'Fear.', 'Sad.']
 
 const fast = {
@@ -106,7 +107,9 @@ describe.each(['internlm2', 'phi3'] as const)('an EmoVerse on %s', (name) => {
     const questions = pictured(6)
     const written = await model.generate(questions, { ...place, maxNewTokens: 12 })
     // Each answer ends by itself, with one token behind its letters.
-    expect(written).toEqual(questions.map(({ response }) => ({ text: response, tokens: (response as string).length + 1 })))
+    expect(written).toEqual(
+      questions.map(({ response }) => ({ text: response, tokens: (response as string).length + 1 })),
+    )
     for (const [i, question] of questions.entries()) {
       let streamed = ''
       let reason: string | null = null
