@@ -6,7 +6,7 @@ import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
-import type { EcfPairScores } from '../../../kit/emotion/ecf-score.js'
+import { type EcfPairScores, scoreCauses } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
@@ -16,7 +16,6 @@ import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionAnswers } from '../evaluation/evaluate.js'
-import { officialScores } from '../evaluation/official.js'
 import type { EmotionClassifier } from '../network/network.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 import { type CauseBatch, type CauseSample, causeCollate, completeVectors, joinedVectors } from './data.js'
@@ -95,6 +94,11 @@ export async function trainCauses(
   const first = parts.train[0]
   if (first === undefined) throw new DataError(`${where}: no dialog of the training data has causes`, {})
   if (parts.valid.length === 0) throw new DataError(`${where}: no dialog of the validation data has causes`, {})
+  // What cannot be scored is refused before a training, not behind it.
+  for (const part of [samples.valid, samples.test]) {
+    const truth = part.map(({ dialog }) => dialog)
+    scoreCauses(truth, truth, labels)
+  }
   manualSeed(recipe.seed)
   const size = (first.vectors[0] as Float32Array).length
   const scorer = new CauseScorer({ ...config, size, emotions: labels.length })
@@ -135,8 +139,8 @@ export async function trainCauses(
     async save(folder) {
       const valid = withCauses(samples.valid)
       const scored = await scoredDialogs(classifier, scorer, valid)
-      threshold = await bestThreshold(scored, labels)
-      official.valid = await officialOf(scored, labels, threshold)
+      threshold = bestThreshold(scored, labels)
+      official.valid = officialOf(scored, labels, threshold)
       await saveScorer(scorer, folder, threshold)
     },
     measure: async (part) => plainMetrics(await trainer.evaluate(part)),
@@ -153,7 +157,7 @@ export async function trainCauses(
   }
   const test = withCauses(samples.test)
   if (test.length > 0) {
-    official.test = await officialOf(await scoredDialogs(classifier, scorer, test), labels, threshold)
+    official.test = officialOf(await scoredDialogs(classifier, scorer, test), labels, threshold)
   }
   await writeJson(file, official)
   return { results: { ...results, official }, scorer: scorer.eval(), threshold }
@@ -260,17 +264,18 @@ export function withFoundCauses(
 }
 
 const officialOf = (scored: readonly ScoredDialog[], labels: readonly string[], threshold: CauseThreshold) =>
-  officialScores(
+  scoreCauses(
     scored.map(({ dialog }) => dialog),
     scored.map((one) => withFoundCauses(one, labels, threshold)),
+    labels,
   )
 
-async function bestThreshold(scored: readonly ScoredDialog[], labels: readonly string[]): Promise<CauseThreshold> {
+function bestThreshold(scored: readonly ScoredDialog[], labels: readonly string[]): CauseThreshold {
   let best: { threshold: CauseThreshold; f1: number } | undefined
   for (const neutral of [-1, -0.5, 0, 0.5, 1]) {
     for (let step = 2; step <= 18; step += 1) {
       const threshold = { probability: step / 20, neutral }
-      const { weightedF1 } = await officialOf(scored, labels, threshold)
+      const { weightedF1 } = officialOf(scored, labels, threshold)
       if (best === undefined || weightedF1 > best.f1) best = { threshold, f1: weightedF1 }
     }
   }

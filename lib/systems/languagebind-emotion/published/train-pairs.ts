@@ -9,7 +9,7 @@ import {
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
-import type { EcfPairScores } from '../../../kit/emotion/ecf-score.js'
+import { type EcfPairScores, scoreCauses } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
@@ -19,7 +19,6 @@ import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { BadClips } from '../data/bad-clips.js'
 import { batchOn, type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
-import { officialScores } from '../evaluation/official.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 import { type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from '../training/recipe.js'
 import { readingTowers, samplesOf, splitTowers, towersDevice } from '../training/samples.js'
@@ -123,6 +122,10 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
     test: pairSamples(samples.test, seed),
   }
   if (pairs.train.length === 0) throw new DataError(`${where}: no dialog of the training data has causes`, {})
+  const known = samples.test.filter(({ dialog }) => dialog.causes !== undefined)
+  const truth = known.map(({ dialog }) => dialog)
+  // What cannot be scored is refused before a training, not behind it.
+  scoreCauses(truth, truth, data.labels)
   const sizes = Object.fromEntries(towers.map(({ modality, size }) => [modality, size]))
   manualSeed(seed)
   const model = new EmotionPairClassifier(
@@ -176,7 +179,6 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
   const count = (some: readonly Tensor[]) => some.reduce((sum, one) => sum + one.numel(), 0)
   const counts = { trainable: count(parameters.filter((one) => one.requiresGrad)), parameters: count(parameters) }
   let official: EcfPairScores | null = null
-  const known = samples.test.filter(({ dialog }) => dialog.causes !== undefined)
   const results = await runRecipe<Record<string, number>, PairResults, PairSample[]>({
     ...{ trainer, outputDir, data: pairs },
     async save(folder) {
@@ -186,10 +188,7 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
     },
     async measure(part) {
       if (part === pairs.test && known.length > 0) {
-        official = await officialScores(
-          known.map(({ dialog }) => dialog),
-          await findPairs(model, known),
-        )
+        official = scoreCauses(truth, await findPairs(model, known), data.labels)
       }
       return plainMetrics(await trainer.evaluate(part))
     },
