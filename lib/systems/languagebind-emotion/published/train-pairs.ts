@@ -42,7 +42,7 @@ export const PAIR_RECIPE: PairRecipe = { ...PUBLISHED, accumulation: 4, keyMetri
 export interface TrainPairsOptions
   extends Pick<
     TrainEmotionOptions,
-    'data' | 'towers' | 'outputDir' | 'tune' | 'cache' | 'compat' | 'args' | 'onBadRecord'
+    'data' | 'towers' | 'outputDir' | 'tune' | 'cache' | 'compat' | 'args' | 'onBadRecord' | 'device'
   > {
   recipe?: Partial<PairRecipe>
   callbacks?: readonly TrainerCallback[]
@@ -96,6 +96,7 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
       'recipe',
       'callbacks',
       'onBadRecord',
+      'device',
     ] as const),
   ])
   const { data, outputDir, tune = 'head', compat, args = {}, callbacks = [], onBadRecord = 'stop' } = options
@@ -130,7 +131,7 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
   manualSeed(seed)
   const model = new EmotionPairClassifier(
     { labels: data.labels, sizes },
-    { towers: live, ...defined({ device: towersDevice(where, live, frozen) }) },
+    { towers: live, ...defined({ device: towersDevice(where, live, frozen, options.device) }) },
   )
   const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
   let isMerged = false
