@@ -13,6 +13,7 @@ import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../
 import { functional } from '../../../nn/index.js'
 import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import { onDevice } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionAnswers } from '../evaluation/evaluate.js'
@@ -101,7 +102,9 @@ export async function trainCauses(
   }
   manualSeed(recipe.seed)
   const size = (first.vectors[0] as Float32Array).length
-  const scorer = new CauseScorer({ ...config, size, emotions: labels.length })
+  // Where the classifier's own weights are: nobody is asked for a device of the scorer's.
+  const { device } = classifier.head.parameters()[0] as Tensor
+  const scorer = new CauseScorer({ ...config, size, emotions: labels.length }).to({ device })
   const { learningRate, weightDecay, positiveWeight } = recipe
   const optimizer = emotionOptimizer(scorer, { headLearningRate: learningRate, towerLearningRate: 0, weightDecay })
   const trainer = new Trainer<CauseScorer, CauseSample, CauseBatch>({
@@ -143,24 +146,19 @@ export async function trainCauses(
       official.valid = officialOf(scored, labels, threshold)
       await saveScorer(scorer, folder, threshold)
     },
-    measure: async (part) => plainMetrics(await trainer.evaluate(part)),
+    async measure(part) {
+      if (part === parts.test && threshold) {
+        official.test = officialOf(await scoredDialogs(classifier, scorer, withCauses(samples.test)), labels, threshold)
+      }
+      return plainMetrics(await trainer.evaluate(part))
+    },
     more: () => ({ threshold: threshold as CauseThreshold, official }),
     dispose: () => {
       trainer.dispose()
       optimizer.dispose()
     },
   })
-  const file = join(outputDir, 'official.json')
-  if (threshold === undefined) {
-    const before = await readCheckpointJson(file)
-    return { results: { ...results, official: before as never }, scorer: scorer.eval(), threshold: results.threshold }
-  }
-  const test = withCauses(samples.test)
-  if (test.length > 0) {
-    official.test = officialOf(await scoredDialogs(classifier, scorer, test), labels, threshold)
-  }
-  await writeJson(file, official)
-  return { results: { ...results, official }, scorer: scorer.eval(), threshold }
+  return { results, scorer: scorer.eval(), threshold: results.threshold }
 }
 
 const withCauses = (samples: readonly EmotionSample[]) => samples.filter(({ dialog }) => dialog.causes !== undefined)
@@ -225,9 +223,13 @@ export async function scoredDialogs(
     return { ...made, neutral: -1 }
   })
   const batches = Array.from({ length: Math.ceil(asked.length / 16) }, (_, i) => asked.slice(16 * i, 16 * i + 16))
+  const { device } = scorer.parameters()[0] as Tensor
   const scores = await evaluateBatches(scorer, batches, async (some) => {
     const { labels: _, asked: __, ...inputs } = causeCollate(some)
-    return scorer.forward(inputs).sigmoid().toArray() as number[][][]
+    return scorer
+      .forward(await onDevice(inputs, device))
+      .sigmoid()
+      .toArray() as number[][][]
   })
   return scores.flat().map((rows, i) => {
     const { dialog } = samples[i] as EmotionSample

@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -80,7 +80,9 @@ describe('trainCauses', () => {
       const again = await loadCauses(join(outputDir, 'causes/best'))
       expect(again.threshold).toEqual(threshold)
       expect(await findCauses(trained.model, again, trained.samples.test)).toEqual(found)
-      expect((await trainCauses(small)).results.official).toEqual(results.official)
+      // All that a run ends with is written at once: one that was killed then goes on from there.
+      rmSync(join(outputDir, 'causes/official.json'), { force: true })
+      expect((await trainCauses(small)).results).toEqual(results)
       const bare = trained.samples.train.map(({ dialog, ...rest }) => {
         const { causes: _, ...open } = dialog
         return { ...rest, dialog: open }
