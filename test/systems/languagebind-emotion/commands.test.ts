@@ -24,6 +24,7 @@ import {
   emotionDataOfArguments,
   emotionTrainingOfArguments,
   pairTrainingOfArguments,
+  pointerTrainingOfArguments,
   unusedEmotionArguments,
   withConfigFile,
 } from '../../../lib/systems/languagebind-emotion/configuration/apply.js'
@@ -102,8 +103,26 @@ describe('voxtorch emotion train', () => {
         recipe: { towerLearningRate: 5e-5 },
       },
     })
+    // Towers without a network, such as --audio fbank, could not say it.
+    const onDevice = read('--device', 'cuda:1').options
+    for (const made of [emotionTrainingOfArguments, pairTrainingOfArguments, pointerTrainingOfArguments])
+      expect(made(onDevice)).toMatchObject({ device: 'cuda:1' })
     expect(emotionDataOfArguments({ data: 'x', compat: 'published' })[1]).toEqual({ splitBy: 'utterance' })
     expect(() => emotionDataOfArguments({})).toThrow(ConfigError)
+  })
+
+  it('trains on the device that is named, also of towers without networks, and on no other in silence', async () => {
+    const dir = folder()
+    await scope(() => writeWav(join(dir, 'a.wav'), arange(8000).mul(0.2).sin(), { sampleRate: 16000 }))
+    const lines = ['joy', 'anger'].map((emotion, d) =>
+      JSON.stringify({ dialog: d, text: 'so', emotion, audio: 'a.wav', split: d === 0 ? 'train' : 'valid' }),
+    )
+    writeFileSync(join(dir, 'x.jsonl'), `${lines.join('\n')}\n`)
+    const words = ['--data', join(dir, 'x.jsonl'), '--audio', 'fbank', '--text', 'none', '--output', join(dir, 'run')]
+    // A device without memory: that nothing can be computed there says that the head is there.
+    const trained = runCommand('voxtorch emotion train', train, [...words, '--device', 'meta', '--no-progress'])
+    await expect(trained).rejects.toThrow(/Meta tensors/)
+    expect(readdirSync(join(dir, 'run'))).not.toContain('best')
   })
 
   it('has a file for each published experiment, of which all is known', async () => {
