@@ -11,6 +11,11 @@ const { options, ignored } = await lb.readEmotionArguments(process.argv.slice(2)
 for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)
 const data = await lb.openEmotionData(...lb.emotionDataOfArguments(options))
 const towers = await lb.towersOfArguments(options)
+if (options.pointer) {
+  const { results } = await lb.trainPointer({ data, towers, ...lb.pointerTrainingOfArguments(options) })
+  console.log(lb.pointerText(results))
+  process.exit()
+}
 if (options.pairs) {
   const { results } = await lb.trainPairs({ data, towers, ...lb.pairTrainingOfArguments(options) })
   console.log(lb.pairText(results))
@@ -24,12 +29,12 @@ const causes = options.causes ? await lb.trainCauses({ classifier: model, sample
 if (causes) console.log(causes.results.official)
 const shown = data.test.slice(0, 20)
 if (shown.length > 0) {
-  const classifier = await lb.EmotionClassifier.fromPretrained(join(settings.outputDir, 'best'))
-  const { scorer, threshold } = causes ?? {}
-  const labelled = await lb.labelDialogs(
-    classifier,
-    shown,
-    scorer && threshold ? { causes: { scorer, threshold } } : {},
+  const { device, onBadRecord = 'stop' } = settings
+  const classifier = await lb.EmotionClassifier.fromPretrained(
+    join(settings.outputDir, 'best'),
+    device ? { device } : {},
   )
-  writeFileSync(join(settings.outputDir, 'strips.html'), lb.emotionReport(labelled))
+  const badClips = new lb.BadClips(onBadRecord)
+  const labelled = await lb.labelDialogs(classifier, shown, causes ? { badClips, causes } : { badClips })
+  writeFileSync(join(settings.outputDir, 'strips.html'), lb.emotionReport(labelled, { note: badClips.note }))
 }

@@ -1,6 +1,7 @@
 import { extname } from 'node:path'
 import type { AudioClip } from '../audio/clip.js'
 import { sniffAudio } from '../audio/sniff.js'
+import { requireNumber, requireOptions, requireSignal } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { FileSource } from '../files/byte-source.js'
 import { openVideo } from './video.js'
@@ -22,13 +23,18 @@ export const isFilm = (path: string): boolean => FILM_ENDINGS.includes(extname(p
  * const samples = await readClip(await filmSound({ path: 'talk.mkv', start: 2, end: 5 }))
  * ```
  * @param options `maxSeconds`: no more of it is read
- * @throws DataError with `file` for a film without sound or with one that cannot be decoded, and where it takes node-av and
+ * @throws ConfigError for options that are none; DataError with `file` for a film without sound or with one that cannot be decoded, and where it takes node-av and
  *   that is missing; the reason of `signal` when it is aborted
  */
 export async function filmSound(
   clip: AudioClip,
-  { maxSeconds, signal }: { maxSeconds?: number; signal?: AbortSignal | undefined } = {},
+  options: { maxSeconds?: number; signal?: AbortSignal | undefined } = {},
 ): Promise<AudioClip> {
+  const where = 'filmSound'
+  requireOptions(where, options, ['maxSeconds', 'signal'])
+  const { maxSeconds, signal } = options
+  if (maxSeconds !== undefined) requireNumber(where, 'maxSeconds', maxSeconds, { least: 0 })
+  requireSignal(where, signal)
   const place = typeof clip === 'string' ? { path: clip } : clip
   if (typeof place !== 'object' || place === null || !('path' in place)) return clip
   const { path, start = 0, end }: { path: string; start?: number | undefined; end?: number | undefined } = place

@@ -10,6 +10,7 @@ const PICTURE = /^[^.].*\.(?:jpe?g|png|webp|ppm|pgm)$/i
 /** Pictures of one size, a frame each. */
 export class FrameFolder implements FrameSource {
   readonly codec = null
+  readonly times = null
   readonly audio = null
   readonly #names: readonly string[]
   readonly #maxPixels: number

@@ -118,6 +118,8 @@ export interface VideoFacts {
   height: number
   rate: number | null
   frameCount: number
+  /** Seconds from the first frame to each; null where a file does not say them. */
+  times: Float64Array | null
   seconds: number
   codec: string
   audio: { sampleRate: number; channels: number } | null
@@ -182,6 +184,7 @@ export class VideoDecoder {
         height,
         rate: rates.find((rate) => Number.isFinite(rate) && rate > 0) ?? null,
         frameCount: index.count,
+        times: secondsOf(index.times, stream.timeBase),
         seconds: format.duration > 0n ? Number(format.duration) / 1e6 : 0,
         codec: codec.name ?? 'unknown',
         audio:
@@ -349,6 +352,12 @@ function indexOf(av: Av, format: FormatContext, stream: number, watch: Watch): I
     return entry === undefined ? [] : [{ place, entry }]
   })
   return { count: times.length, times, keys }
+}
+
+function secondsOf(times: readonly bigint[] | undefined, { num, den }: Rational): Float64Array | null {
+  const first = times?.[0]
+  if (times === undefined || first === undefined) return null
+  return Float64Array.from(times, (time) => (Number(time - first) * num) / den)
 }
 
 /** One pass through a stream. */

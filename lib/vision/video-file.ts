@@ -87,6 +87,10 @@ export class VideoFile implements FrameSource {
     return this.facts.frameCount
   }
 
+  get times(): Float64Array | null {
+    return this.facts.times
+  }
+
   get codec(): string {
     return this.facts.codec
   }

@@ -38,6 +38,9 @@ export interface ReadSoundOptions {
   signal?: AbortSignal | undefined
 }
 
+/** In seconds: what is written to the millisecond may lie so far off a frame. */
+const NEAR = 1e-3
+
 /** Where frames come from: a file, or a folder of pictures. */
 export interface FrameSource {
   readonly file: string
@@ -45,6 +48,8 @@ export interface FrameSource {
   readonly height: number
   readonly rate: number | null
   readonly frameCount: number
+  /** Seconds from the first frame to each; null where only the rate says it, if anything does. */
+  readonly times: Float64Array | null
   readonly codec: string | null
   readonly audio: { sampleRate: number; channels: number } | null
   /** RGB of frames by their numbers, which ascend without repeating. */
@@ -145,6 +150,38 @@ export class Video {
     } finally {
       done()
     }
+  }
+
+  /**
+   * Which frames are shown between two seconds of it: the number of the first, and that behind the last; one at least. Seconds
+   * count from the first frame. They are the file's own times, of a folder of pictures they follow from its rate.
+   *
+   * ```ts
+   * const [first, end] = video.framesBetween(1.5, 3)
+   * const clip = await video.frames(sampleFrames(end - first).map((place) => first + place))
+   * ```
+   *
+   * @param end default: to its end
+   * @throws ConfigError for what are no such seconds; DataError where nothing says when a frame is shown
+   */
+  framesBetween(start: number, end?: number): [first: number, end: number] {
+    const where = 'Video.framesBetween'
+    requireNumber(where, 'start', start, { least: 0, below: Number.POSITIVE_INFINITY })
+    if (end !== undefined) requireNumber(where, 'end', end, { least: start, below: Number.POSITIVE_INFINITY })
+    const { frameCount, rate } = this
+    if (start === 0 && end === undefined) return [0, frameCount]
+    const { file, times } = this.#source
+    if (times === null && rate === null) {
+      throw new DataError(`${file}: nothing says when a frame is shown, and seconds of it were asked for`, { file })
+    }
+    const timeOf = (place: number) => times?.[place] ?? place / (rate as number)
+    const before = (seconds: number) => {
+      let place = 0
+      while (place < frameCount && timeOf(place) < seconds) place += 1
+      return place
+    }
+    const first = Math.max(0, before(start + NEAR) - 1)
+    return [first, end === undefined ? frameCount : Math.max(first + 1, before(end - NEAR))]
   }
 
   /**

@@ -12,6 +12,7 @@ import './systems.js'
 import './internvl.js'
 import './audio.js'
 import './vision.js'
+import './clip.js'
 import type { Random } from './random.js'
 
 export interface Job {

@@ -16,6 +16,7 @@ import {
   Module,
   manualSeed,
   noGrad,
+  openVideo,
   preprocessDepth,
   preprocessImage,
   preprocessVideo,
@@ -23,13 +24,15 @@ import {
   randint,
   randn,
   resizePositions,
+  sampleFrames,
   saveSafetensors,
   stack,
   type Tensor,
   tensor,
 } from '../../lib/index.js'
 import { fitFrames } from '../../lib/models/languagebind/audio.js'
-import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
+import { difference, expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
+import { nodeAv } from '../vision/node-av.js'
 import { expectGradients } from './networks.js'
 
 interface Case {
@@ -418,6 +421,20 @@ describe('what is not prepared yet', () => {
     const both = await model.embed({ video: [folder, frames] })
     expectClose(both.video, cat([video, video]))
     await expect(model.embed({ video: join(directory, 'nowhere.mp4') })).rejects.toThrow(DataError)
+  })
+
+  it.skipIf(!nodeAv)('of a film the same, in its own frames (npm node-av)', async () => {
+    const model = await load('video')
+    const { tensors } = await fixture('vision/videos-decoded')
+    const film = join(directory, 'film.mp4')
+    writeFileSync(film, tensors['h264/file/bytes']?.dataSync() as Uint8Array)
+    const found = await model.embed({ video: [film, film] })
+    await using opened = await openVideo(film)
+    const clip = await opened.frames(sampleFrames(opened.frameCount, { count: 4 }))
+    const wanted = await model.embed({ video: (await preprocessVideo(clip, { size: 8 })).unsqueeze(0) })
+    expectClose(found.video, cat([wanted.video, wanted.video]))
+    const still = await model.embed({ video: (await opened.frames([0])).expand([4, -1, -1, -1]) })
+    expect(difference(still.video, wanted.video)).toBeGreaterThan(1e-3)
   })
 
   it('sounds are read by the numbers of their checkpoint', async () => {

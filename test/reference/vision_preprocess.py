@@ -2,7 +2,7 @@
 
 The processors are those of PyPI `languagebind` 0.1.0, video with `pytorchvideo` 0.1.5; torchvision is 0.28, whose resizing
 antialiases tensors unless it is told not to, as the pinned 0.14 could not. Runs in the environment of
-requirements-languagebind.txt. Results of 224 x 224 are kept at every 7th pixel.
+requirements-languagebind.txt, `vision/videos-smooth` in any with PyTorch. Results of 224 x 224 are kept at every 7th pixel.
 """
 
 import importlib.util
@@ -61,6 +61,7 @@ def processor(modality):
 
 
 CONFIG = SimpleNamespace(vision_config=SimpleNamespace(max_depth=10, video_decode_backend='opencv', num_frames=8))
+CLIP = [(0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)]
 SIZES = [(40, 61), (300, 257), (224, 331), (500, 230), (225, 224)]
 
 
@@ -120,6 +121,21 @@ def videos():
     return fixture
 
 
+def smooth_videos():
+    """The same steps with an antialiased resize, which pytorchvideo does not offer: by PyTorch alone, so that this runs without the processors."""
+    fixture = Fixture()
+    mean, std = [torch.tensor(values, dtype=torch.float64).view(3, 1, 1, 1) for values in CLIP]
+    for seed, (height, width) in enumerate([(310, 240), (500, 701), (120, 160)]):
+        frames = torch.from_numpy(noise(seed, 2, height, width, 3)).permute(3, 0, 1, 2).double()
+        short = min(height, width)
+        size = [int(side / short * 224) for side in (height, width)]
+        resized = torch.nn.functional.interpolate((frames / 255 - mean) / std, size, mode='bilinear', align_corners=False, antialias=True)
+        top, left = [int(round((side - 224) / 2.0)) for side in size]
+        out = resized[..., top : top + 224, left : left + 224]
+        fixture.case({'name': f'{height}-{width}', 'seed': seed, 'shape': [2, height, width, 3]}, out={'every7': kept(out).float()})
+    return fixture
+
+
 def frames():
     fixture = Fixture()
     for count in [8, 1, 16]:
@@ -134,4 +150,4 @@ def frames():
 
 
 if __name__ == '__main__':
-    main({'vision/pictures': pictures, 'vision/depth-towers': depths, 'vision/videos': videos, 'vision/frames': frames})
+    main({'vision/pictures': pictures, 'vision/depth-towers': depths, 'vision/videos': videos, 'vision/videos-smooth': smooth_videos, 'vision/frames': frames})

@@ -96,6 +96,29 @@ describe.skipIf(!nodeAv)('videos of npm node-av', { timeout: PATIENCE }, () => {
     expect((await preprocessVideo(clip)).shape).toEqual([3, 8, 224, 224])
   })
 
+  test('which frames are shown between two seconds, of a variable rate too', async () => {
+    await using even = await openVideo(fileOf('h264'))
+    const { rate, frameCount } = even as { rate: number; frameCount: number }
+    expect(even.framesBetween(0)).toEqual([0, frameCount])
+    expect(even.framesBetween(4 / rate, 9 / rate)).toEqual([4, 9])
+    expect(even.framesBetween(4.5 / rate, 9.5 / rate)).toEqual([4, 10])
+    // Within one frame, and behind the last.
+    expect(even.framesBetween(4.3 / rate, 4.6 / rate)).toEqual([4, 5])
+    expect(even.framesBetween(1000, 1001)).toEqual([frameCount - 1, frameCount])
+    expect(even.framesBetween(4 / rate)).toEqual([4, frameCount])
+    // As test/reference/vision_videos.py shows them: the first ten take as long as the last two.
+    const times = Array.from({ length: 20 }, (_, i) => (i * 40 + 13 * i * i) / 1000)
+    await using uneven = await openVideo(fileOf('h264-variable'))
+    for (const [i, time] of times.entries()) expect(uneven.framesBetween(time, time)[0], `frame ${i}`).toBe(i)
+    expect(uneven.framesBetween(1, 3)).toEqual([7, 14])
+    expect(uneven.framesBetween(0, 0.1)).toEqual([0, 2])
+    // A file of the same frames without times has its rate alone.
+    await using raw = await openVideo(fileOf('h264-raw'))
+    expect(raw.framesBetween(0.2)[0]).toBe(Math.floor(0.2 * (raw.rate as number) + 1e-6))
+    expect(() => even.framesBetween(-1)).toThrow(ConfigError)
+    expect(() => even.framesBetween(2, 1)).toThrow(/Video.framesBetween: end/)
+  })
+
   test('calls wait for each other, and leaving a loop ends decoding', async () => {
     const video = await openVideo(fileOf('h264'))
     const whole = await video.frames(Array.from({ length: 20 }, (_, i) => i))

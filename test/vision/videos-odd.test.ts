@@ -36,9 +36,16 @@ describe.skipIf(!nodeAv)('videos that are unlike others, of npm node-av', { time
     const every6 = frames.indexSelect(1, ops.arange(0, size[0], 6)).indexSelect(2, ops.arange(0, size[1], 6))
     expect(mostOff(every6, odd.tensors[`${name}/out/every6`]!)).toBeLessThanOrEqual(1)
     expect((await video.frames([count - 1])).shape).toEqual([1, ...size, 3])
-    // Its short side is made 224 pixels long: of 2 × 30,000 that would be 2 GB a frame, which is refused before it is made.
-    if (name === 'wide') return
     expect((await preprocessVideo(frames)).shape).toEqual([3, count, 224, 224])
+    // Its short side is made 224 pixels long: of 2 × 30,000 that would be 3 GB a frame. Without antialiasing only the middle of it is made.
+    const smooth = preprocessVideo(frames, { antialias: true })
+    if (name !== 'wide') expect((await smooth).shape).toEqual([3, count, 224, 224])
+    else {
+      await expect(smooth).rejects.toThrow(
+        /it is 30000 × 2 pixels, so narrow that its longer side would become 3360000/,
+      )
+      await expect(smooth).rejects.toMatchObject({ code: 'ERR_DATA', width: 30_000, height: 2 })
+    }
   })
 
   test('frames of a film that players turn are as they are stored', async () => {

@@ -10,7 +10,7 @@ export type Emotion = (typeof EMOTIONS)[number]
 
 /** What somebody says in a dialog, and what they feel. */
 export interface EmotionUtterance {
-  /** Its number as the data counts: from 1 in ECF and in one's own files, from 0 and with gaps in MELD. */
+  /** Its number as the data counts: from 1 in ECF and in one's own files, from 0 and with gaps in MELD. Lines that were left out leave gaps. */
   readonly id: number
   readonly text: string
   readonly speaker: string
@@ -108,10 +108,14 @@ export function knownEmotion(
   emotions: readonly string[],
   at: string,
   bad: BadRecords,
+  fields: Readonly<Record<string, unknown>> = {},
 ): string | undefined {
   if (name === undefined || name === null || name === '') return undefined
   if (typeof name === 'string' && emotions.includes(name)) return name
   const list = emotions.join(', ')
-  bad.note('unknown emotion', `${at}: its emotion is ${JSON.stringify(name)}, none of ${list}`, { emotion: name })
+  bad.note('unknown emotion', `${at}: its emotion is ${JSON.stringify(name)}, none of ${list}`, {
+    ...fields,
+    emotion: name,
+  })
   return undefined
 }

@@ -8,8 +8,9 @@ import type { EmotionDialog } from './dialog.js'
 import { conversationsOf, type EcfConversation, type EcfSubtask, ecfConversations, requireSubtask } from './ecf.js'
 import { cleanSpan, spanPosition } from './span.js'
 
+const NEUTRAL = 'neutral'
 /** The emotions as the official scorer numbers them; the first has no causes. */
-const SCORED = ['neutral', 'anger', 'disgust', 'fear', 'joy', 'sadness', 'surprise']
+const SCORED: readonly string[] = [NEUTRAL, 'anger', 'disgust', 'fear', 'joy', 'sadness', 'surprise']
 const EPSILON = 1e-8
 
 /** Subtask 1: words of a text. `weighted…`: each emotion counts as often as it is true; the others pool all. */
@@ -82,6 +83,34 @@ export async function scoreEcf<T extends EcfSubtask>(
   )
   return (subtask === 1 ? spanScores(truePairs, saidPairs) : pairScores(truePairs, saidPairs)) as never
 }
+
+/**
+ * The metrics of subtask 2 for dialogs and what was found in them, in the same order, with emotions of any name: the official
+ * files know seven, and end a name at `_`. 'neutral' has no causes and does not count, as there.
+ * @throws DataError for a cause of an emotion that is none of `emotions`
+ */
+export function scoreCauses(
+  truth: readonly EmotionDialog[],
+  found: readonly EmotionDialog[],
+  emotions: readonly string[],
+): EcfPairScores {
+  const pairs = (dialogs: readonly EmotionDialog[]) =>
+    dialogs.flatMap(({ causes = [], source }, dialog) =>
+      once(
+        causes.map(({ effect, cause, emotion: name }): Pair => {
+          const emotion = emotions.indexOf(name)
+          if (emotion >= 0) return { key: `${dialog} ${effect} ${cause}`, emotion, span: [0, 0] }
+          throw new DataError(`${source}: a cause of ${JSON.stringify(name)}, none of ${emotions.join(', ')}`, {
+            emotion: name,
+          })
+        }),
+      ),
+    )
+  return pairScores(pairs(truth), pairs(found), emotions)
+}
+
+/** Whether an official file can name these emotions. */
+export const areOfficial = (emotions: readonly string[]): boolean => emotions.every((name) => SCORED.includes(name))
 
 /** The lines of the official scorer's `scores.txt`. */
 export function ecfScoreLines(scores: EcfSpanScores | EcfPairScores): string[] {
@@ -187,24 +216,24 @@ function averaged(
 }
 
 /** Pairs that are exactly right. What is not emotional is no emotion with causes, and does not count. */
-function exact(truth: readonly Pair[], said: readonly Pair[]) {
+function exact(truth: readonly Pair[], said: readonly Pair[], emotions: readonly string[]) {
   const known = new Set(truth.map(nameOfPair))
-  const emotions = SCORED.slice(1).map((_, i) => i + 1)
+  const felt = emotions.flatMap((name, emotion) => (name === NEUTRAL ? [] : [emotion]))
   const count = (pairs: readonly Pair[]) =>
-    emotions.map((emotion) => pairs.filter((pair) => pair.emotion === emotion).length)
+    felt.map((emotion) => pairs.filter((pair) => pair.emotion === emotion).length)
   const total = count(truth)
   return averaged(count(said.filter((pair) => known.has(nameOfPair(pair)))), count(said), total, total)
 }
 
-function pairScores(truth: readonly Pair[], said: readonly Pair[]): EcfPairScores {
-  const { weighted, micro } = exact(truth, said)
+function pairScores(truth: readonly Pair[], said: readonly Pair[], emotions = SCORED): EcfPairScores {
+  const { weighted, micro } = exact(truth, said, emotions)
   const [precisionPair, recallPair, f1Pair] = micro
   const [weightedPrecision, weightedRecall, weightedF1] = weighted
   return { precisionPair, recallPair, f1Pair, weightedPrecision, weightedRecall, weightedF1 }
 }
 
 function spanScores(truth: readonly Pair[], said: readonly Pair[]): EcfSpanScores {
-  const strict = exact(truth, said)
+  const strict = exact(truth, said, SCORED)
   const proportional = proportionally(truth, said)
   return {
     weightedStrictPrecision: strict.weighted[0],

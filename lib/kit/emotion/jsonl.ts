@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path'
 import { requireOneOf, requireString } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { nearest } from '../../base/words.js'
-import { jsonlDataset } from '../../data/jsonl-dataset.js'
+import { jsonRecord, recordDataset } from '../../data/jsonl-dataset.js'
 import { splitWords } from '../../train/metrics/values.js'
 import { BadRecords } from '../records.js'
 import type { Part } from '../split.js'
@@ -60,18 +60,39 @@ const FIELDS: readonly (keyof EmotionJsonlRecord)[] = [
 
 /** What a line says, with its place. */
 interface Line {
+  /** Of the utterance, from 1. Lines that were left out have numbers too, for causes and clips name utterances by them. */
+  id: number
   record: EmotionJsonlRecord
   at: string
+  place: Place
   clip: EmotionClip | undefined
   emotion: string | undefined
 }
 
+interface Place {
+  file: string
+  line: number
+}
+
+/** A dialog while its lines are read. */
+interface Open {
+  lines: Line[]
+  /** Of all lines. */
+  count: number
+}
+
+/** The longest line in bytes, as of `jsonlDataset`. */
+const LONGEST = 1 << 26
+
 /**
  * Reads dialogs of one's own: see {@link EmotionJsonlRecord}. Emotions are all that occur, unless `emotions` says which there
- * are. Clips that a line does not name are looked for by `clips` under `dialog/utterance`.
+ * are. Clips of lines that name none are looked for by `clips` under `dialog/utterance`. A line that is left out keeps its
+ * number, so that causes and clips still mean what they say; where its dialog cannot be read, it counts as one of the dialog
+ * of the line before it.
  *
  * @throws DataError with `file` and `line` for a bad line: no JSON, an unknown or missing field, an emotion that is none, a
- * clip that is not there, a cause outside the dialog, a dialog in two parts; unless it is skipped
+ * clip that is not there, a cause outside the dialog, a dialog in two parts; unless it is skipped. A clip that is not there
+ * is then all that its utterance lacks.
  */
 export async function readEmotionJsonl(file: string, options: ReadDialogsOptions = {}): Promise<EmotionData> {
   const where = 'readEmotionJsonl'
@@ -79,45 +100,69 @@ export async function readEmotionJsonl(file: string, options: ReadDialogsOptions
   checkReadOptions(where, options)
   const { onBadRecord = 'stop', clips, emotions } = options
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
-  const lines = await jsonlDataset(file, { onBadRecord })
+  const bytes = await recordDataset(file, { parse: (own, _, line) => ({ own, line }), maxBytes: LONGEST })
   const bad = new BadRecords(onBadRecord)
-  bad.addAll(lines.badRecords, lines.badRecordErrors)
-  const byDialog = new Map<string, Line[]>()
-  for (let i = 0; i < lines.length; i += 1) {
-    const at = `${file}, line ${lines.index.lines[i]}`
-    const value = await lines.get(i)
-    try {
-      const record = checkRecord(value)
-      const clip = clipAt(record, dirname(file))
-      const emotion = emotions ? knownEmotion(record.emotion, emotions, at, bad) : record.emotion
-      const dialog = String(record.dialog)
-      byDialog.set(dialog, [...(byDialog.get(dialog) ?? []), { record, at, clip, emotion }])
-    } catch (error) {
-      bad.add(error, { file, line: lines.index.lines[i] as number })
-    }
+  const byDialog = new Map<string, Open>()
+  const opened = (name: string): Open => {
+    const found = byDialog.get(name) ?? { lines: [], count: 0 }
+    byDialog.set(name, found)
+    found.count += 1
+    return found
   }
-  if (byDialog.size === 0) throw new DataError(`${file} holds no usable record`, { file, badRecords: bad.count })
+  let last: string | undefined
+  for (let i = 0; i < bytes.length; i += 1) {
+    const { own, line } = await bytes.get(i, 0)
+    const place = { file, line }
+    let record: EmotionJsonlRecord
+    try {
+      record = checkRecord(jsonRecord(own, file, line))
+    } catch (error) {
+      bad.add(error, place)
+      last = dialogIn(own.toString()) ?? last
+      if (last !== undefined) opened(last)
+      continue
+    }
+    last = String(record.dialog)
+    const { lines, count } = opened(last)
+    const at = `${file}, line ${line}`
+    const emotion = emotions ? knownEmotion(record.emotion, emotions, at, bad, place) : record.emotion
+    lines.push({ id: count, record, at, place, clip: clipAt(record, at, place, bad), emotion })
+  }
+  const usable = [...byDialog].filter(([, { lines }]) => lines.length > 0)
+  if (usable.length === 0) throw new DataError(`${file} holds no usable record`, { file, badRecords: bad.count })
   const find = clips === undefined ? undefined : clipFinder(where, clips, 'any')
-  const dialogs = [...byDialog].map(([id, all]): EmotionDialog => {
-    const utterances = all.map(({ record, clip, emotion }, place): EmotionUtterance => {
-      const own = clip ?? find?.({ dialog: id, utterance: place + 1, name: `${id}/${place + 1}` })
+  const dialogs = usable.map(([id, { lines, count }]): EmotionDialog => {
+    const utterances = lines.map(({ id: number, record, clip, emotion }): EmotionUtterance => {
+      const own = namesClip(record) ? clip : find?.({ dialog: id, utterance: number, name: `${id}/${number}` })
       return {
-        ...{ id: place + 1, text: record.text, speaker: record.speaker ?? '' },
+        ...{ id: number, text: record.text, speaker: record.speaker ?? '' },
         ...(emotion !== undefined && { emotion }),
         ...(own && { clip: own }),
       }
     })
-    const part = partOf(all, bad)
+    const part = partOf(lines, bad)
     const source = `${file}, dialog ${id}`
-    const says = all.some(({ record }) => record.causes !== undefined)
+    const says = lines.some(({ record }) => record.causes !== undefined)
     return {
       ...{ id, utterances, source },
       ...(part && { part }),
-      ...(says && { causes: all.flatMap((line, effect) => causesOf(line, effect, utterances, bad)) }),
+      ...(says && { causes: lines.flatMap((line, effect) => causesOf(line, effect, utterances, count, bad)) }),
     }
   })
   return emotionData(dialogs, bad, clips)
 }
+
+/** What a line that cannot be used says of its dialog, as far as that can be read. */
+function dialogIn(text: string): string | undefined {
+  const said = /"dialog"\s*:\s*("(?:[^"\\]|\\.)*"|\d+)/.exec(text)?.[1]
+  try {
+    return said === undefined ? undefined : String(JSON.parse(said))
+  } catch {
+    return undefined
+  }
+}
+
+const namesClip = ({ video, frames, audio }: EmotionJsonlRecord): boolean => (video ?? frames ?? audio) !== undefined
 
 function checkRecord(value: unknown): EmotionJsonlRecord {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('it is no object')
@@ -142,6 +187,9 @@ function checkRecord(value: unknown): EmotionJsonlRecord {
   if (end !== undefined && !(time(end) && end > (start ?? 0))) {
     throw wrong('its end is no number of seconds behind its start')
   }
+  if ((start ?? end) !== undefined && !namesClip(record)) {
+    throw wrong('it has times, but neither video nor frames nor audio')
+  }
   if (split !== undefined && !['train', 'valid', 'test'].includes(split)) {
     throw wrong("its split is not 'train', 'valid' or 'test'")
   }
@@ -159,21 +207,18 @@ function isCause(cause: unknown): boolean {
   )
 }
 
-function clipAt({ video, frames, audio, start, end }: EmotionJsonlRecord, folder: string): EmotionClip | undefined {
-  if ((video ?? frames ?? audio) === undefined) {
-    if (start !== undefined || end !== undefined) throw wrong('it has times, but neither video nor frames nor audio')
-    return undefined
-  }
-  const at = (name: string, path: string | undefined) => {
-    if (path === undefined) return {}
-    const full = resolve(folder, path)
-    if (!existsSync(full)) throw wrong(`its ${name} ${path} is not there`)
-    return { [name]: full }
-  }
+function clipAt(record: EmotionJsonlRecord, at: string, place: Place, bad: BadRecords): EmotionClip | undefined {
+  const { video, frames, audio, start, end } = record
+  const there = Object.entries({ video, frames, audio }).flatMap(([name, path]): [string, string][] => {
+    if (path === undefined) return []
+    const full = resolve(dirname(place.file), path)
+    if (existsSync(full)) return [[name, full]]
+    bad.note('no such file', `${at}: its ${name} ${path} is not there`, { ...place, clip: full })
+    return []
+  })
+  if (there.length === 0) return undefined
   return {
-    ...at('video', video),
-    ...at('frames', frames),
-    ...at('audio', audio),
+    ...Object.fromEntries(there),
     ...(start !== undefined && { start }),
     ...(end !== undefined && { end }),
   }
@@ -182,26 +227,37 @@ function clipAt({ video, frames, audio, start, end }: EmotionJsonlRecord, folder
 function partOf(lines: readonly Line[], bad: BadRecords): Part | undefined {
   const [first, ...others] = new Set(lines.flatMap(({ record }) => record.split ?? []))
   if (others.length > 0) {
-    const [{ record, at }] = lines as [Line]
+    const [{ record, at, place }] = lines as [Line]
     bad.note('parts', `${at}: dialog ${record.dialog} is said to be of ${first} and of ${others}`, {
+      ...place,
       dialog: record.dialog,
     })
   }
   return first
 }
 
-function causesOf({ record, at }: Line, effect: number, utterances: readonly EmotionUtterance[], bad: BadRecords) {
-  const { causes = [], emotion } = record
+function causesOf(
+  { record, at, place, emotion }: Line,
+  effect: number,
+  utterances: readonly EmotionUtterance[],
+  count: number,
+  bad: BadRecords,
+) {
+  const { causes = [] } = record
   return causes.flatMap((given): EmotionCause[] => {
     const { utterance, words: span } = typeof given === 'number' ? { utterance: given, words: undefined } : given
     const refuse = (reason: string, what: string) => {
-      bad.note(reason, `${at}: its cause ${JSON.stringify(given)} ${what}`, { cause: given })
+      bad.note(reason, `${at}: its cause ${JSON.stringify(given)} ${what}`, { ...place, cause: given })
       return []
     }
     if (emotion === undefined) return refuse('cause', 'is that of no emotion')
-    const cause = utterance - 1
+    const cause = utterances.findIndex(({ id }) => id === utterance)
     const said = utterances[cause]
-    if (said === undefined) return refuse('outside', `is outside the dialog, which has ${utterances.length} utterances`)
+    if (said === undefined) {
+      const isLeftOut = utterance >= 1 && utterance <= count
+      if (isLeftOut) return refuse('outside', 'is an utterance that was left out')
+      return refuse('outside', `is outside the dialog, which has ${count} utterances`)
+    }
     if (span && !(span[0] >= 0 && span[1] > span[0] && span[1] <= splitWords(said.text).length)) {
       return refuse('span', 'has words that the utterance has not')
     }

@@ -1,5 +1,5 @@
 import { misuse, requireObject } from '../../base/check.js'
-import { ConfigError, DataError } from '../../base/errors.js'
+import { ConfigError } from '../../base/errors.js'
 import { type Device, type DType, scope, stack, Tensor } from '../../tensor/index.js'
 import {
   type ImageInput,
@@ -108,13 +108,8 @@ async function read(modality: LanguageBindModality, items: readonly unknown[], r
 async function framesOfFile(path: string, count: number, { start = 0, end }: ClipSpan = {}): Promise<Tensor> {
   const video = await openVideo(path)
   try {
-    const { frameCount, rate } = video
-    if (rate === null && (start > 0 || end !== undefined)) {
-      throw new DataError(`${path} says of no frame when it is shown, and seconds of it were asked for`, { file: path })
-    }
-    const first = Math.min(frameCount - 1, Math.round(start * (rate ?? 0)))
-    const last = end === undefined ? frameCount : Math.min(frameCount, Math.round(end * (rate as number)))
-    const places = sampleFrames(Math.max(1, last - first), { count })
+    const [first, last] = video.framesBetween(start, end)
+    const places = sampleFrames(last - first, { count })
     return await video.frames(places.map((place) => first + place))
   } finally {
     await video.close()

@@ -31,8 +31,17 @@ export const target: FuzzTarget = {
     const body = Array.from({ length: random.below(60) }, () => random.pick([number(), ' ', '\n', '#']))
     return Buffer.from(`${head}${number()}\n${body.join(random.pick([' ', '']))}`, 'latin1')
   },
-  async run(bytes) {
-    const mode = (bytes[bytes.length - 1] ?? 0) % 4 === 0 ? 'depth' : 'rgb'
-    ;(await readImage(bytes, { mode, maxPixels: 1 << 20 })).dispose()
-  },
+  run: read,
 }
+
+async function read(bytes: Uint8Array): Promise<void> {
+  const mode = (bytes[bytes.length - 1] ?? 0) % 4 === 0 ? 'depth' : 'rgb'
+  ;(await readImage(bytes, { mode, maxPixels: 1 << 20 })).dispose()
+}
+
+/** Of the same pictures those that begin like one format. */
+export const ofFormat = (name: string, begin: string, words: readonly string[]): FuzzTarget => ({
+  ...{ name, words, run: read },
+  seeds: () =>
+    target.seeds().filter((bytes) => Buffer.from(bytes.subarray(0, begin.length)).equals(Buffer.from(begin, 'latin1'))),
+})

@@ -2,18 +2,23 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { LanguageBind, manualSeed, type Tensor, tensor } from '../../../lib/index.js'
+import { arange, LanguageBind, manualSeed, noGrad, type Tensor, tensor, WavLM, writeWav } from '../../../lib/index.js'
 import type { EmotionDialog } from '../../../lib/kit/emotion/dialog.js'
 import { emotionAnswers } from '../../../lib/systems/languagebind-emotion/evaluation/evaluate.js'
 import {
   type EmotionTower,
   findPairs,
+  findSpans,
   LanguageBindTower,
+  TextTower,
+  trainCauses,
   trainEmotion,
   trainPairs,
+  trainSpans,
+  VoiceTower,
 } from '../../../lib/systems/languagebind-emotion/index.js'
 import { PATIENCE } from '../../patience.js'
-import { dialogs } from '../../systems/languagebind-emotion/tiny.js'
+import { dialogs, tinyBert } from '../../systems/languagebind-emotion/tiny.js'
 
 // Training with towers on the device. Networks are made where tensors are by default, which is the CPU in these tests, as it
 // is for who calls `voxtorch emotion train --device cuda`.
@@ -102,6 +107,92 @@ describe('training with a tower on the device, where networks are made on the CP
       const [there, here] = [await run('cuda'), await run('cpu')]
       expect([there.devices, there.dialogs]).toEqual([['cuda:0'], 2])
       expect(Math.abs(there.loss - here.loss)).toBeLessThan(1e-2)
+    },
+    PATIENCE,
+  )
+
+  it(
+    'has the scorer of causes beside the classifier, and learns what it learns without one',
+    async () => {
+      const run = async (device: 'cpu' | 'cuda') => {
+        const { data: parts, args, ...rest } = given(device, 'head')
+        const recipe = { epochs: 1, batchSize: 4, patience: 0 }
+        const { model, samples } = await trainEmotion({ ...rest, data: parts, args, recipe })
+        const outputDir = join(rest.outputDir, 'causes')
+        const { scorer, results } = await trainCauses({
+          ...{ classifier: model, samples, outputDir, args, config: { hiddenSize: 8, dropout: 0 } },
+          recipe: { epochs: 2, batchSize: 4 },
+        })
+        return { devices: devicesOf(scorer), loss: results.valid?.loss as number, test: results.official.test }
+      }
+      const [there, here] = [await run('cuda'), await run('cpu')]
+      expect([there.devices, here.devices]).toEqual([['cuda:0'], ['cpu']])
+      expect(Math.abs(there.loss - here.loss)).toBeLessThan(1e-2)
+      expect(there.test).not.toBeNull()
+    },
+    PATIENCE,
+  )
+})
+
+describe('towers of words and voices on the device', () => {
+  const words = ['words', ...Array.from({ length: 12 }, (_, i) => String(i))]
+
+  it('give the vectors that the CPU gives', async () => {
+    const audio = join(mkdtempSync(join(tmpdir(), 'voxtorch-emotion-device-')), 'a.wav')
+    await writeWav(audio, arange(4000, { device: 'cpu' }).mul(0.3).sin(), { sampleRate: 16000 })
+    const all = dialogs(2, emotions).map((dialog) => ({
+      ...dialog,
+      utterances: dialog.utterances.map((one) => ({ ...one, clip: { audio } })),
+    }))
+    const bert = await tinyBert(words)
+    const shape = { hiddenSize: 8, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 12 }
+    const front = {
+      convDim: [8],
+      convKernel: [10],
+      convStride: [5],
+      numConvPosEmbeddings: 8,
+      numConvPosEmbeddingGroups: 2,
+    }
+    const voice = (device: 'cpu' | 'cuda') => {
+      manualSeed(5)
+      return new VoiceTower(
+        WavLM.fromConfig({ ...shape, ...front }, { device: 'cpu' })
+          .eval()
+          .to({ device }),
+      )
+    }
+    const text = (device: 'cpu' | 'cuda') => TextTower.fromPretrained(bert, { device })
+    for (const make of [text, voice] as ((device: 'cpu' | 'cuda') => Promise<EmotionTower> | EmotionTower)[]) {
+      const vectors = async (device: 'cpu' | 'cuda') => {
+        const own = await make(device)
+        const inputs = await Promise.all([0, 1, 2].map((place) => own.read(all[1] as EmotionDialog, place)))
+        const made = await noGrad(() => own.encode(inputs))
+        return { device: made.device, numbers: made.to({ device: 'cpu' }).flatten().toArray() as number[] }
+      }
+      const [there, here] = [await vectors('cuda'), await vectors('cpu')]
+      expect(there.device).toBe('cuda:0')
+      expect(apart(there.numbers, here.numbers)).toBeLessThan(1e-4)
+    }
+  })
+
+  it(
+    'and words of causes are found from what such a tower reads',
+    async () => {
+      const reader = await TextTower.fromPretrained(await tinyBert(words), { device: 'cuda' })
+      const all = withCauses(dialogs(8, emotions)).map(({ causes, ...dialog }) => ({
+        ...dialog,
+        causes: causes.map((cause) => ({ ...cause, span: [0, 2] as [number, number] })),
+      }))
+      const outputDir = mkdtempSync(join(tmpdir(), 'voxtorch-emotion-device-'))
+      const args = { progress: false, reportTo: 'none' as const }
+      const parts = { train: all.slice(0, 6), valid: all.slice(6) }
+      const spans = await trainSpans({ reader, ...parts, labels: emotions, outputDir, recipe: { epochs: 1 }, args })
+      const found = await findSpans(spans, reader, parts.valid, emotions)
+      for (const { causes = [] } of found) {
+        const [from, to] = causes[0]?.span ?? [0, 0]
+        expect(from).toBeLessThan(to)
+        expect(to).toBeLessThanOrEqual(3)
+      }
     },
     PATIENCE,
   )

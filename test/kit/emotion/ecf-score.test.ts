@@ -3,8 +3,15 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readArchive, readJson } from '../../../lib/files/index.js'
 import { ConfigError, DataError } from '../../../lib/index.js'
+import { EMOTIONS } from '../../../lib/kit/emotion/dialog.js'
 import { type EcfConversation, readEcf } from '../../../lib/kit/emotion/ecf.js'
-import { ecfScoreLines, scoreEcf, writeEcfSubmission } from '../../../lib/kit/emotion/ecf-score.js'
+import {
+  areOfficial,
+  ecfScoreLines,
+  scoreCauses,
+  scoreEcf,
+  writeEcfSubmission,
+} from '../../../lib/kit/emotion/ecf-score.js'
 import { cleanSpan, spanPosition, wholeSpan } from '../../../lib/kit/emotion/span.js'
 import { fixturePath } from '../../helpers.js'
 import { data, file, folder, hasData } from './helpers.js'
@@ -110,6 +117,38 @@ describe('spans', () => {
     expect(wholeSpan('... so')).toEqual([1, 2])
     expect(wholeSpan('?! ...')).toEqual([0, 2])
     expect(wholeSpan('')).toEqual([0, 0])
+  })
+})
+
+describe('scoreCauses', () => {
+  it('says of dialogs what the official scorer says of their files', async () => {
+    const read = async (list: EcfConversation[]) => (await readEcf(file(list), { subtask: 2 })).dialogs
+    for (const { gold, pred, scores } of cases.filter(({ subtask }) => subtask === 2)) {
+      const truth = await read(gold)
+      const said = await read(pred.filter((one) => one.conversation.length > 0))
+      const found = truth.map(({ id }) => said.find((one) => one.id === id)!)
+      expectScores(scoreCauses(truth, found, EMOTIONS), scores)
+    }
+  })
+
+  it('takes emotions of any name, of which neutral does not count', () => {
+    const dialog = (...causes: [number, number, string][]) => [
+      {
+        ...{ id: 'a', source: 'x.jsonl, dialog a', utterances: [] },
+        causes: causes.map(([effect, cause, emotion]) => ({ effect, cause, emotion })),
+      },
+    ]
+    const names = ['calm', 'wild_rage', 'neutral']
+    const truth = dialog([0, 0, 'calm'], [1, 0, 'wild_rage'], [1, 0, 'wild_rage'], [2, 2, 'neutral'])
+    const found = dialog([0, 0, 'calm'], [1, 0, 'calm'], [2, 2, 'neutral'])
+    // calm: 1 of 2 is right, 1 of 1 found, F1 2/3; wild_rage: none.
+    const scores = scoreCauses(truth, found, names)
+    expect(scores.f1Pair).toBeCloseTo(0.5, 6)
+    expect(scores.weightedF1).toBeCloseTo(1 / 3, 6)
+    expect(() => scoreCauses(truth, found, ['calm', 'neutral'])).toThrow(
+      /x.jsonl, dialog a: a cause of "wild_rage", none of calm, neutral/,
+    )
+    expect([areOfficial(EMOTIONS), areOfficial(names)]).toEqual([true, false])
   })
 })
 

@@ -82,8 +82,75 @@ describe('readEmotionJsonl', () => {
     const emotions = ['joy', 'anger']
     await expect(readEmotionJsonl(file, { emotions })).rejects.toThrow(message)
     await expect(readEmotionJsonl(file, { emotions })).rejects.toThrow(DataError)
+    // Of a dialog in two parts the first line is named.
+    await expect(readEmotionJsonl(file, { emotions })).rejects.toMatchObject({ file, line: expect.any(Number) })
+    await expect(readEmotionJsonl(file, { emotions })).rejects.not.toThrow(/line.*line/)
     const found = await readEmotionJsonl(file, { emotions, onBadRecord: 'skip' })
     expect(found.badRecords).toBe(1)
     expect(found.dialogs[0]?.utterances[0]).toMatchObject({ emotion: 'joy' })
+  })
+
+  it('counts lines that it leaves out, so that causes and clips still name the same utterances', async () => {
+    const asked: string[] = []
+    const at = (text: string, more: object = {}) => ({ dialog: 'a', text, emotion: 'joy', ...more })
+    const { file } = write([
+      ...['{"dialog": "a", "text": "no end', { dialog: 'b', text: 'b one' }, at('two', { causes: [2, 1, 4] })],
+      ...[{ dialog: 'a', txet: 'three' }, at('four', { causes: [{ utterance: 5, words: [0, 1] }, 6] }), at('five')],
+      // Of no dialog that could be read: that of the line before.
+      ...['nothing', at('seven', { causes: [7] }), { dialog: 'b', text: 'b two' }, { dialog: 'c' }],
+    ])
+    const { dialogs, badRecords, reasons } = await readEmotionJsonl(file, {
+      onBadRecord: 'skip',
+      clips: ({ name, dialog, utterance }) => {
+        expect(name).toBe(`${dialog}/${utterance}`)
+        asked.push(name)
+        return undefined
+      },
+    })
+    expect(dialogs.map(({ id }) => id)).toEqual(['a', 'b'])
+    expect(dialogs[0]?.utterances.map(({ id, text }) => [id, text])).toEqual([
+      ...([[2, 'two'], [4, 'four'], [5, 'five'], [7, 'seven']] as const), // biome-ignore format: one line
+    ])
+    expect(asked).toEqual(['a/2', 'a/4', 'a/5', 'a/7', 'b/1', 'b/2'])
+    expect(dialogs[0]?.causes).toEqual([
+      { effect: 0, cause: 0, emotion: 'joy' },
+      { effect: 0, cause: 1, emotion: 'joy' },
+      { effect: 1, cause: 2, emotion: 'joy', span: [0, 1] },
+      { effect: 3, cause: 3, emotion: 'joy' },
+    ])
+    // Four lines, and two causes in them.
+    expect([badRecords, reasons]).toEqual([6, { outside: 2 }])
+  })
+
+  it('leaves an utterance without the file that is not there, and no more', async () => {
+    const { dir, file } = write(
+      [
+        { dialog: 1, text: 'one', audio: 'a.wav', video: 'no.mp4', start: 1, end: 2 },
+        { dialog: 1, text: 'two', emotion: 'joy', frames: 'none', causes: [1] },
+      ],
+      { 'a.wav': 'x' },
+    )
+    await expect(readEmotionJsonl(file)).rejects.toMatchObject({ line: 1, message: expect.stringContaining('no.mp4') })
+    const { dialogs, reasons, missingClips } = await readEmotionJsonl(file, {
+      onBadRecord: 'skip',
+      clips: { '1/2': 'other.wav' },
+    })
+    expect(dialogs[0]?.utterances).toEqual([
+      { id: 1, text: 'one', speaker: '', clip: { audio: join(dir, 'a.wav'), start: 1, end: 2 } },
+      { id: 2, text: 'two', speaker: '', emotion: 'joy' },
+    ])
+    expect(dialogs[0]?.causes).toEqual([{ effect: 1, cause: 0, emotion: 'joy' }])
+    expect([reasons, missingClips]).toEqual([{ 'no such file': 2 }, 1])
+  })
+
+  it('gives no causes to an emotion that was left out', async () => {
+    const { file } = write([
+      { dialog: 1, text: 'a', emotion: 'love', causes: [1, 2] },
+      { dialog: 1, text: 'b', emotion: 'joy', causes: [1] },
+    ])
+    const { dialogs, reasons } = await readEmotionJsonl(file, { emotions: ['joy', 'anger'], onBadRecord: 'skip' })
+    expect(dialogs[0]?.utterances.map(({ emotion }) => emotion)).toEqual([undefined, 'joy'])
+    expect(dialogs[0]?.causes).toEqual([{ effect: 1, cause: 0, emotion: 'joy' }])
+    expect(reasons).toEqual({ 'unknown emotion': 1, cause: 2 })
   })
 })

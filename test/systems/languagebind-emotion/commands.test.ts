@@ -3,7 +3,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { arange, ConfigError, DataError, scope, writeWav } from '../../../lib/index.js'
+import {
+  arange,
+  ConfigError,
+  DataError,
+  LanguageBind,
+  openVideo,
+  preprocessVideo,
+  scope,
+  writeWav,
+} from '../../../lib/index.js'
 import { runCommand } from '../../../lib/kit/command.js'
 import { readOptions } from '../../../lib/kit/options.js'
 import { samplesOf } from '../../../lib/models/whisper/options.js'
@@ -15,15 +24,20 @@ import {
   emotionDataOfArguments,
   emotionTrainingOfArguments,
   pairTrainingOfArguments,
+  pointerTrainingOfArguments,
   unusedEmotionArguments,
   withConfigFile,
 } from '../../../lib/systems/languagebind-emotion/configuration/apply.js'
 import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../../../lib/systems/languagebind-emotion/configuration/arguments.js'
+import { emotionAnswers } from '../../../lib/systems/languagebind-emotion/evaluation/evaluate.js'
+import { softmaxOf } from '../../../lib/systems/languagebind-emotion/evaluation/metrics.js'
+import { languageBindTowers } from '../../../lib/systems/languagebind-emotion/network/languagebind-towers.js'
 import { EmotionClassifier } from '../../../lib/systems/languagebind-emotion/network/network.js'
 import { FbankTower } from '../../../lib/systems/languagebind-emotion/network/voice-tower.js'
 import { fixture } from '../../helpers.js'
 import { PATIENCE } from '../../patience.js'
 import { nodeAv } from '../../vision/node-av.js'
+import { tinyLanguageBind } from './tiny.js'
 
 afterEach(() => vi.restoreAllMocks())
 const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-emotion-cli-'))
@@ -89,8 +103,26 @@ describe('voxtorch emotion train', () => {
         recipe: { towerLearningRate: 5e-5 },
       },
     })
+    // Towers without a network, such as --audio fbank, could not say it.
+    const onDevice = read('--device', 'cuda:1').options
+    for (const made of [emotionTrainingOfArguments, pairTrainingOfArguments, pointerTrainingOfArguments])
+      expect(made(onDevice)).toMatchObject({ device: 'cuda:1' })
     expect(emotionDataOfArguments({ data: 'x', compat: 'published' })[1]).toEqual({ splitBy: 'utterance' })
     expect(() => emotionDataOfArguments({})).toThrow(ConfigError)
+  })
+
+  it('trains on the device that is named, also of towers without networks, and on no other in silence', async () => {
+    const dir = folder()
+    await scope(() => writeWav(join(dir, 'a.wav'), arange(8000).mul(0.2).sin(), { sampleRate: 16000 }))
+    const lines = ['joy', 'anger'].map((emotion, d) =>
+      JSON.stringify({ dialog: d, text: 'so', emotion, audio: 'a.wav', split: d === 0 ? 'train' : 'valid' }),
+    )
+    writeFileSync(join(dir, 'x.jsonl'), `${lines.join('\n')}\n`)
+    const words = ['--data', join(dir, 'x.jsonl'), '--audio', 'fbank', '--text', 'none', '--output', join(dir, 'run')]
+    // A device without memory: that nothing can be computed there says that the head is there.
+    const trained = runCommand('voxtorch emotion train', train, [...words, '--device', 'meta', '--no-progress'])
+    await expect(trained).rejects.toThrow(/Meta tensors/)
+    expect(readdirSync(join(dir, 'run'))).not.toContain('best')
   })
 
   it('has a file for each published experiment, of which all is known', async () => {
@@ -276,6 +308,51 @@ describe.skipIf(!nodeAv)('voxtorch emotion label with films, of npm node-av', ()
     PATIENCE,
   )
 })
+
+it.skipIf(!nodeAv)(
+  'voxtorch emotion label looks at a film through a tower of LanguageBind (npm node-av)',
+  async () => {
+    const dir = folder()
+    const { tensors } = await fixture('vision/videos-decoded')
+    const film = join(dir, 'film.mp4')
+    writeFileSync(film, tensors['h264-variable/file/bytes']?.dataSync() as Uint8Array)
+    const bind = await tinyLanguageBind('video')
+    const [tower] = await languageBindTowers({ video: bind }, ['video'])
+    const labels = ['joy', 'sadness']
+    const model = new EmotionClassifier({ sizes: { video: 6 }, labels })
+    const best = join(dir, 'best')
+    await model.save(best, [tower as never])
+    const data = join(dir, 'x.jsonl')
+    const spans = [[1, 3], [0, 0.6], undefined] // biome-ignore format: one line
+    const lines = spans.map((span) => JSON.stringify({ dialog: 1, text: 'so', video: 'film.mp4', ...(span && { start: span[0], end: span[1] }) })) // biome-ignore format: one line
+    writeFileSync(data, `${lines.join('\n')}\n`)
+    const [output, page] = [join(dir, 'out.jsonl'), join(dir, 'page.html')]
+    vi.spyOn(console, 'log').mockImplementation(() => {})
+    await runCommand('voxtorch emotion label', label, [data, '--model', best, '--output', output, '--report', page])
+    const rows = readFileSync(output, 'utf8').trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: one line
+    // The vectors that LanguageBind itself gives of these frames.
+    const whole = await LanguageBind.fromPretrained({ video: bind })
+    await using opened = await openVideo(film)
+    const frames = [[7, 9, 11, 13], [0, 1, 3, 5], [0, 6, 12, 19]] // biome-ignore format: one line
+    const vectors: Float32Array[] = []
+    for (const places of frames) {
+      const clip = await preprocessVideo(await opened.frames(places), { size: 8 })
+      const { video } = await whole.embed({ video: clip.unsqueeze(0) }, { useTemp: true })
+      vectors.push((await video.flatten().data()) as Float32Array)
+    }
+    const utterances = frames.map((_, i) => ({ id: i + 1, text: 'so', speaker: '' }))
+    const [answer] = await emotionAnswers(model.eval(), [
+      { dialog: { id: '1', source: 'made', utterances }, labels: [-100, -100, -100], vectors: { video: vectors } },
+    ])
+    const wanted = answer?.logits.map((row) => softmaxOf(row)) as number[][]
+    expect(new Set(wanted.map(([first]) => first)).size).toBe(3)
+    for (const [i, { probabilities }] of rows.entries()) {
+      for (const [k, name] of labels.entries()) expect(probabilities[name]).toBeCloseTo(wanted[i]?.[k] as number, 3)
+    }
+    expect(readFileSync(page, 'utf8').match(/<image href="data:image\/png/g)?.length).toBe(3)
+  },
+  PATIENCE,
+)
 
 describe('voxtorch ecf-score', () => {
   const conversation = {

@@ -33,7 +33,7 @@ import { PATIENCE } from '../../patience.js'
 import { hot, TinyTower } from './tiny.js'
 
 const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-emotion-pairs-'))
-const labels = ['neutral', 'joy', 'fear']
+const labels = ['neutral', 'joy', 'stage_fright']
 
 /** Dialogs of three, in which the first is why the last feels so, whatever that is. */
 function dialogs(count: number): EmotionDialog[] {

@@ -142,6 +142,10 @@ describe('trainEmotion', () => {
     expect(towersDevice('here', { text }, [audio])).toBe('meta')
     expect(towersDevice('here', {}, [audio, text])).toBe('meta')
     expect(towersDevice('here', {}, [new TinyTower('text', 8, facts)])).toBe(undefined)
+    // Where the caller wants it, who without networks among the towers is all that says so.
+    expect(towersDevice('here', {}, [new TinyTower('text', 8, facts)], 'meta')).toBe('meta')
+    expect(towersDevice('here', {}, [text], 'cpu')).toBe('cpu')
+    expect(() => towersDevice('here', { text }, [], 'cpu')).toThrow(/towers that train lie on meta, not on cpu/)
     await expect(trainEmotion(options({ towers: [text, audio], tune: 'full' }))).rejects.toThrow(
       /towers that train lie on (meta and cpu|cpu and meta)/,
     )

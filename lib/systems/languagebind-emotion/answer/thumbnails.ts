@@ -51,8 +51,8 @@ export class Thumbnails {
 
 function thumbnail(video: Video, start: number | undefined, end: number | undefined): Promise<string> {
   const { frameCount, rate, width, height } = video
-  const middle = start === undefined || rate === null ? frameCount / 2 : ((start + (end ?? start)) / 2) * rate
-  const place = Math.max(0, Math.min(frameCount - 1, Math.floor(middle)))
+  const isWhole = start === undefined || rate === null
+  const place = isWhole ? Math.floor(frameCount / 2) : video.framesBetween((start + (end ?? start)) / 2)[0]
   const share = Math.min(1, MOST.width / width, MOST.height / height)
   const [wide, high] = [Math.max(1, Math.round(share * width)), Math.max(1, Math.round(share * height))]
   return scope(async () => {

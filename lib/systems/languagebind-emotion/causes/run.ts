@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
-import { writeEcfSubmission } from '../../../kit/emotion/ecf-score.js'
+import { areOfficial, writeEcfSubmission } from '../../../kit/emotion/ecf-score.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionVectors, FeatureCache } from '../data/features.js'
 import type { EmotionClassifier } from '../network/network.js'
@@ -81,7 +81,7 @@ export async function trainCausesOf(
     )
     spoken = await findSpans(spans, reader, found, labels)
   }
-  if (samples.test.length > 0 && found.every(({ id }) => /^\d+$/.test(id))) {
+  if (samples.test.length > 0 && areOfficial(labels) && found.every(({ id }) => /^\d+$/.test(id))) {
     const zip = join(outputDir, 'submission.zip')
     await writeEcfSubmission(zip, { subtask1: spoken, subtask2: found })
     lines.push(zip)

@@ -19,6 +19,7 @@ import {
 } from '../../../nn/index.js'
 import { arange, manualSeed, ops, scope, stack, type Tensor, tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import { onDevice } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 
@@ -296,9 +297,13 @@ function spanCollate(samples: readonly SpanSample[]): SpanBatch {
 /** Of each cause the logarithms of the probabilities that the span begins and ends at each word. */
 async function scoresOf(tagger: SpanTagger, samples: readonly SpanSample[]): Promise<number[][][]> {
   const batches = Array.from({ length: Math.ceil(samples.length / 64) }, (_, i) => samples.slice(64 * i, 64 * i + 64))
+  const { device } = tagger.parameters()[0] as Tensor
   const rows = await evaluateBatches(tagger, batches, async (some) => {
     const { labels: _, ...inputs } = spanCollate(some)
-    return tagger.forward(inputs).logSoftmax(2).toArray() as number[][][]
+    return tagger
+      .forward(await onDevice(inputs, device))
+      .logSoftmax(2)
+      .toArray() as number[][][]
   })
   return rows.flat()
 }

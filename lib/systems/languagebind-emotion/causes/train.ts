@@ -6,17 +6,17 @@ import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
-import type { EcfPairScores } from '../../../kit/emotion/ecf-score.js'
+import { type EcfPairScores, scoreCauses } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { functional } from '../../../nn/index.js'
 import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import { onDevice } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionAnswers } from '../evaluation/evaluate.js'
-import { officialScores } from '../evaluation/official.js'
 import type { EmotionClassifier } from '../network/network.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 import { type CauseBatch, type CauseSample, causeCollate, completeVectors, joinedVectors } from './data.js'
@@ -95,9 +95,16 @@ export async function trainCauses(
   const first = parts.train[0]
   if (first === undefined) throw new DataError(`${where}: no dialog of the training data has causes`, {})
   if (parts.valid.length === 0) throw new DataError(`${where}: no dialog of the validation data has causes`, {})
+  // What cannot be scored is refused before a training, not behind it.
+  for (const part of [samples.valid, samples.test]) {
+    const truth = part.map(({ dialog }) => dialog)
+    scoreCauses(truth, truth, labels)
+  }
   manualSeed(recipe.seed)
   const size = (first.vectors[0] as Float32Array).length
-  const scorer = new CauseScorer({ ...config, size, emotions: labels.length })
+  // Where the classifier's own weights are: nobody is asked for a device of the scorer's.
+  const { device } = classifier.head.parameters()[0] as Tensor
+  const scorer = new CauseScorer({ ...config, size, emotions: labels.length }).to({ device })
   const { learningRate, weightDecay, positiveWeight } = recipe
   const optimizer = emotionOptimizer(scorer, { headLearningRate: learningRate, towerLearningRate: 0, weightDecay })
   const trainer = new Trainer<CauseScorer, CauseSample, CauseBatch>({
@@ -135,28 +142,23 @@ export async function trainCauses(
     async save(folder) {
       const valid = withCauses(samples.valid)
       const scored = await scoredDialogs(classifier, scorer, valid)
-      threshold = await bestThreshold(scored, labels)
-      official.valid = await officialOf(scored, labels, threshold)
+      threshold = bestThreshold(scored, labels)
+      official.valid = officialOf(scored, labels, threshold)
       await saveScorer(scorer, folder, threshold)
     },
-    measure: async (part) => plainMetrics(await trainer.evaluate(part)),
+    async measure(part) {
+      if (part === parts.test && threshold) {
+        official.test = officialOf(await scoredDialogs(classifier, scorer, withCauses(samples.test)), labels, threshold)
+      }
+      return plainMetrics(await trainer.evaluate(part))
+    },
     more: () => ({ threshold: threshold as CauseThreshold, official }),
     dispose: () => {
       trainer.dispose()
       optimizer.dispose()
     },
   })
-  const file = join(outputDir, 'official.json')
-  if (threshold === undefined) {
-    const before = await readCheckpointJson(file)
-    return { results: { ...results, official: before as never }, scorer: scorer.eval(), threshold: results.threshold }
-  }
-  const test = withCauses(samples.test)
-  if (test.length > 0) {
-    official.test = await officialOf(await scoredDialogs(classifier, scorer, test), labels, threshold)
-  }
-  await writeJson(file, official)
-  return { results: { ...results, official }, scorer: scorer.eval(), threshold }
+  return { results, scorer: scorer.eval(), threshold: results.threshold }
 }
 
 const withCauses = (samples: readonly EmotionSample[]) => samples.filter(({ dialog }) => dialog.causes !== undefined)
@@ -221,9 +223,13 @@ export async function scoredDialogs(
     return { ...made, neutral: -1 }
   })
   const batches = Array.from({ length: Math.ceil(asked.length / 16) }, (_, i) => asked.slice(16 * i, 16 * i + 16))
+  const { device } = scorer.parameters()[0] as Tensor
   const scores = await evaluateBatches(scorer, batches, async (some) => {
     const { labels: _, asked: __, ...inputs } = causeCollate(some)
-    return scorer.forward(inputs).sigmoid().toArray() as number[][][]
+    return scorer
+      .forward(await onDevice(inputs, device))
+      .sigmoid()
+      .toArray() as number[][][]
   })
   return scores.flat().map((rows, i) => {
     const { dialog } = samples[i] as EmotionSample
@@ -260,17 +266,18 @@ export function withFoundCauses(
 }
 
 const officialOf = (scored: readonly ScoredDialog[], labels: readonly string[], threshold: CauseThreshold) =>
-  officialScores(
+  scoreCauses(
     scored.map(({ dialog }) => dialog),
     scored.map((one) => withFoundCauses(one, labels, threshold)),
+    labels,
   )
 
-async function bestThreshold(scored: readonly ScoredDialog[], labels: readonly string[]): Promise<CauseThreshold> {
+function bestThreshold(scored: readonly ScoredDialog[], labels: readonly string[]): CauseThreshold {
   let best: { threshold: CauseThreshold; f1: number } | undefined
   for (const neutral of [-1, -0.5, 0, 0.5, 1]) {
     for (let step = 2; step <= 18; step += 1) {
       const threshold = { probability: step / 20, neutral }
-      const { weightedF1 } = await officialOf(scored, labels, threshold)
+      const { weightedF1 } = officialOf(scored, labels, threshold)
       if (best === undefined || weightedF1 > best.f1) best = { threshold, f1: weightedF1 }
     }
   }

@@ -149,6 +149,7 @@ export function emotionTrainingOfArguments(options: EmotionArguments): Omit<Trai
   const { patience, classWeights, focalGamma, labelSmoothing, keyMetric, bf16, seed, maxSteps, progress, cache } =
     options
   const { onBadRecord } = options
+  const device = options.device as Device | undefined
   const published = compat === 'published'
   const layers = contextLayers ?? (published ? 0 : 2)
   const lora = { r: loraRank, loraAlpha, loraDropout, bias: loraBias, targetModules: loraTargets }
@@ -167,14 +168,14 @@ export function emotionTrainingOfArguments(options: EmotionArguments): Omit<Trai
     }),
     tune: tune === 'lora' ? defined(lora) : tune,
     ...(compat && { compat }),
-    ...defined({ cache, onBadRecord }),
+    ...defined({ cache, onBadRecord, device }),
     args: defined({ maxSteps, progress }),
   }
 }
 
 /** What `trainPairs` is given beside data and towers. */
 export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPairsOptions, 'data' | 'towers'> {
-  const { outputDir, tune, compat, cache, args, onBadRecord } = emotionTrainingOfArguments(options)
+  const { outputDir, tune, compat, cache, args, onBadRecord, device } = emotionTrainingOfArguments(options)
   const { epochs, batchSize, accumulation, learningRate, towerLearningRate, weightDecay, warmup, maxGradNorm } = options
   const { patience, keyMetric, bf16, seed } = options
   return {
@@ -185,16 +186,16 @@ export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPa
       // The metrics of single utterances are none of pairs.
       keyMetric: keyMetric === 'loss' ? keyMetric : undefined,
     }),
-    ...defined({ tune, compat, cache, args, onBadRecord }),
+    ...defined({ tune, compat, cache, args, onBadRecord, device }),
   }
 }
 
 /** What `trainPointer` is given beside data and towers. */
 export function pointerTrainingOfArguments(options: EmotionArguments): Omit<TrainPointerOptions, 'data' | 'towers'> {
-  const { outputDir, recipe = {}, cache, args, onBadRecord } = pairTrainingOfArguments(options)
+  const { outputDir, recipe = {}, cache, args, onBadRecord, device } = pairTrainingOfArguments(options)
   const { towerLearningRate: _, ...rest } = recipe
   const keyMetric = options.keyMetric === 'accuracy' ? { keyMetric: 'accuracy' } : {}
-  return { outputDir, recipe: { ...rest, ...keyMetric }, ...defined({ cache, args, onBadRecord }) }
+  return { outputDir, recipe: { ...rest, ...keyMetric }, ...defined({ cache, args, onBadRecord, device }) }
 }
 
 /** Results of the pointer as text. */

@@ -9,7 +9,7 @@ import {
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
-import type { EcfPairScores } from '../../../kit/emotion/ecf-score.js'
+import { type EcfPairScores, scoreCauses } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
@@ -19,7 +19,6 @@ import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { BadClips } from '../data/bad-clips.js'
 import { batchOn, type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
-import { officialScores } from '../evaluation/official.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 import { type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from '../training/recipe.js'
 import { readingTowers, samplesOf, splitTowers, towersDevice } from '../training/samples.js'
@@ -43,7 +42,7 @@ export const PAIR_RECIPE: PairRecipe = { ...PUBLISHED, accumulation: 4, keyMetri
 export interface TrainPairsOptions
   extends Pick<
     TrainEmotionOptions,
-    'data' | 'towers' | 'outputDir' | 'tune' | 'cache' | 'compat' | 'args' | 'onBadRecord'
+    'data' | 'towers' | 'outputDir' | 'tune' | 'cache' | 'compat' | 'args' | 'onBadRecord' | 'device'
   > {
   recipe?: Partial<PairRecipe>
   callbacks?: readonly TrainerCallback[]
@@ -97,6 +96,7 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
       'recipe',
       'callbacks',
       'onBadRecord',
+      'device',
     ] as const),
   ])
   const { data, outputDir, tune = 'head', compat, args = {}, callbacks = [], onBadRecord = 'stop' } = options
@@ -123,11 +123,15 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
     test: pairSamples(samples.test, seed),
   }
   if (pairs.train.length === 0) throw new DataError(`${where}: no dialog of the training data has causes`, {})
+  const known = samples.test.filter(({ dialog }) => dialog.causes !== undefined)
+  const truth = known.map(({ dialog }) => dialog)
+  // What cannot be scored is refused before a training, not behind it.
+  scoreCauses(truth, truth, data.labels)
   const sizes = Object.fromEntries(towers.map(({ modality, size }) => [modality, size]))
   manualSeed(seed)
   const model = new EmotionPairClassifier(
     { labels: data.labels, sizes },
-    { towers: live, ...defined({ device: towersDevice(where, live, frozen) }) },
+    { towers: live, ...defined({ device: towersDevice(where, live, frozen, options.device) }) },
   )
   const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
   let isMerged = false
@@ -176,7 +180,6 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
   const count = (some: readonly Tensor[]) => some.reduce((sum, one) => sum + one.numel(), 0)
   const counts = { trainable: count(parameters.filter((one) => one.requiresGrad)), parameters: count(parameters) }
   let official: EcfPairScores | null = null
-  const known = samples.test.filter(({ dialog }) => dialog.causes !== undefined)
   const results = await runRecipe<Record<string, number>, PairResults, PairSample[]>({
     ...{ trainer, outputDir, data: pairs },
     async save(folder) {
@@ -186,10 +189,7 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
     },
     async measure(part) {
       if (part === pairs.test && known.length > 0) {
-        official = await officialScores(
-          known.map(({ dialog }) => dialog),
-          await findPairs(model, known),
-        )
+        official = scoreCauses(truth, await findPairs(model, known), data.labels)
       }
       return plainMetrics(await trainer.evaluate(part))
     },

@@ -20,7 +20,10 @@ import { publishedPairs } from './pairs.js'
 import { type PairRecipe, pairRecipe, type TrainPairsOptions } from './train-pairs.js'
 
 export interface TrainPointerOptions
-  extends Pick<TrainPairsOptions, 'data' | 'towers' | 'outputDir' | 'cache' | 'args' | 'onBadRecord' | 'callbacks'> {
+  extends Pick<
+    TrainPairsOptions,
+    'data' | 'towers' | 'outputDir' | 'cache' | 'args' | 'onBadRecord' | 'callbacks' | 'device'
+  > {
   /** Of the pointer; its size is that of the vectors. */
   config?: Omit<PointerHeadOptions, 'size'>
   /** Of this `keyMetric` is 'causeF1', 'accuracy' or 'loss', and no tower trains. */
@@ -74,6 +77,7 @@ export async function trainPointer(
     'callbacks',
     'config',
     'recipe',
+    'device',
   ] as const
   requireOptions(where, options, known)
   const { data, outputDir, config = {}, args = {}, callbacks = [], onBadRecord = 'stop' } = options
@@ -101,7 +105,10 @@ export async function trainPointer(
   }
   if (pairs.train.length === 0) throw new DataError(`${where}: no dialog of the training data has causes`, {})
   manualSeed(seed)
-  const model = new PointerHead({ size, ...config }, defined({ device: towersDevice(where, {}, frozen) }))
+  const model = new PointerHead(
+    { size, ...config },
+    defined({ device: towersDevice(where, {}, frozen, options.device) }),
+  )
   const width = 2 * model.config.maxUtterances + 8
   const { headLearningRate, weightDecay } = recipe
   const optimizer = emotionOptimizer(model, { headLearningRate, towerLearningRate: 0, weightDecay })

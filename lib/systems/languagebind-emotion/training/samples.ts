@@ -51,9 +51,15 @@ export function readingTowers(where: string, towers: readonly EmotionTower[], ba
 /**
  * Where the rest of a network belongs: beside its towers that train, or else where the frozen ones are, whose vectors a device
  * that is there reads faster. Undefined where no tower has weights.
- * @throws ConfigError for towers that train on several devices
+ * @param wanted where the caller wants it, whatever the frozen ones do
+ * @throws ConfigError for towers that train on several devices, or on another than `wanted`
  */
-export function towersDevice(where: string, live: Towers, frozen: readonly EmotionTower[]): Device | undefined {
+export function towersDevice(
+  where: string,
+  live: Towers,
+  frozen: readonly EmotionTower[],
+  wanted?: Device,
+): Device | undefined {
   const found = (towers: readonly EmotionTower[]) => [
     ...new Set(towers.flatMap(({ network }) => network?.parameters().map(({ device }) => device) ?? [])),
   ]
@@ -63,7 +69,13 @@ export function towersDevice(where: string, live: Towers, frozen: readonly Emoti
       ...{ argument: 'towers', devices: training },
     })
   }
-  return training[0] ?? found(frozen).find((device) => device !== 'cpu') ?? found(frozen)[0]
+  const [trained] = training
+  if (wanted !== undefined) {
+    // Without a number it is any of that kind.
+    if (trained === undefined || trained === wanted || trained.startsWith(`${wanted}:`)) return trained ?? wanted
+    throw new ConfigError(`${where}: towers that train lie on ${trained}, not on ${wanted}`, { argument: 'device' })
+  }
+  return trained ?? found(frozen).find((device) => device !== 'cpu') ?? found(frozen)[0]
 }
 
 /** Dialogs with their classes and the vectors of towers that do not train, from the cache or computed now. */

@@ -46,6 +46,8 @@ export interface TrainEmotionOptions {
    * throws; 'skip' takes the modality for missing, and counts by reason.
    */
   onBadRecord?: OnBadRecord
+  /** Where what trains beside the towers lies. Default: where they lie; without networks among them the default device. */
+  device?: Device
   /** Where vectors of frozen towers are kept. Default: `features` in the output folder. */
   cache?: string
   /**
@@ -93,6 +95,7 @@ const OPTIONS: readonly (keyof TrainEmotionOptions)[] = [
     'callbacks',
     'loggers',
     'onBadRecord',
+    'device',
   ] as const),
   'onFeatures',
 ]
@@ -141,7 +144,7 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
   manualSeed(recipe.seed)
   const model = new EmotionClassifier(
     { ...config, labels: data.labels, sizes, steps },
-    { towers: live, ...defined({ device: towersDevice(where, live, frozen) }) },
+    { towers: live, ...defined({ device: towersDevice(where, live, frozen, options.device) }) },
   )
   const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
   let isMerged = false

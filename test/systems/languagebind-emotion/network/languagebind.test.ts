@@ -8,6 +8,7 @@ import {
   LanguageBind,
   manualSeed,
   noGrad,
+  openVideo,
   preprocessVideo,
   randn,
   sampleFrames,
@@ -30,7 +31,8 @@ import { EmotionClassifier } from '../../../../lib/systems/languagebind-emotion/
 import { FrameHead } from '../../../../lib/systems/languagebind-emotion/published/heads.js'
 import { EmotionPairClassifier } from '../../../../lib/systems/languagebind-emotion/published/pair-network.js'
 import { withAdapters } from '../../../../lib/systems/languagebind-emotion/training/train.js'
-import { difference } from '../../../helpers.js'
+import { difference, fixture } from '../../../helpers.js'
+import { nodeAv } from '../../../vision/node-av.js'
 
 const textConfig = {
   vocabSize: 20,
@@ -135,10 +137,35 @@ describe('LanguageBindTower', () => {
     const clip = tensor(chosen.flat(), { dtype: 'uint8' }).reshape([4, 9, 11, 3])
     expect(seen.shape).toEqual([1, 3, 4, 8, 8])
     expect(difference(seen.select(0, 0), await preprocessVideo(clip, { size: 8 }))).toBe(0)
-    await expect(tower.read(of({ frames, start: 1 }), 0)).rejects.toThrow(/says of no frame when it is shown/)
+    await expect(tower.read(of({ frames, start: 1 }), 0)).rejects.toThrow(/nothing says when a frame is shown/)
     // No film, or nothing that reads films.
     await expect(tower.read(dialog, 0)).rejects.toThrow(/a\.mp4|node-av/)
   })
+
+  it.skipIf(!nodeAv)(
+    'reads of a film the seconds of the utterance, by the times of its frames (npm node-av)',
+    async () => {
+      const tower = new LanguageBindTower(model(), 'video')
+      const { tensors } = await fixture('vision/videos-decoded')
+      const video = join(folder, 'variable.mp4')
+      writeFileSync(video, tensors['h264-variable/file/bytes']?.dataSync() as Uint8Array)
+      await using opened = await openVideo(video)
+      const of = (clip: EmotionClip) =>
+        ({ ...dialog, utterances: [{ ...dialog.utterances[1], clip }] }) as EmotionDialog
+      // Frame i is shown at 0.04 i + 0.013 i², and at about 0.27 i on average.
+      const spans: [EmotionClip, number[]][] = [
+        [{ video, start: 1, end: 3 }, [7, 9, 11, 13]],
+        [{ video, start: 0, end: 0.6 }, [0, 1, 3, 5]],
+        [{ video, start: 1.2, end: 1.3 }, [8, 8, 8, 8]],
+        [{ video }, [0, 6, 12, 19]],
+      ]
+      for (const [clip, places] of spans) {
+        const seen = (await tower.read(of(clip), 0)) as Tensor
+        const wanted = await preprocessVideo(await opened.frames(places), { size: 8 })
+        expect(difference(seen.select(0, 0), wanted), String(places)).toBe(0)
+      }
+    },
+  )
 
   it('gives states of frames and of tokens, over which attention runs', async () => {
     const bind = model().eval()
