@@ -71,7 +71,7 @@ export async function reportOf(
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>A small USDM of published parts</title><style>${STYLE}</style></head><body><main>
 <h1>A small USDM of published parts</h1>
-<p>Whisper base's encoder and k-means hear, SmolLM2-135M-Instruct with adapters writes, a small Voicebox and Griffin-Lim speak.</p>
+<p>Whisper base's encoder and k-means hear, SmolLM2-135M-Instruct, trained as a whole, writes, a small Voicebox and Griffin-Lim speak.</p>
 <p><strong>What is synthetic:</strong> the voices of all dialogs are espeak-ng's, one for each speaker, in training and test alike; the texts are DailyTalk's,
 and none of the dialogs of the test was in training. The Voicebox learnt real voices, of actors who speak Czech and Dutch, so the replies
 are English words in its voice.</p>

@@ -5,7 +5,7 @@ import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.
 import type { OnBadRecord } from '../../../kit/records.js'
 import type { Module } from '../../../nn/index.js'
 import { getPeftModel, type LoraConfig, type PeftModel } from '../../../peft/index.js'
-import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
+import { type Device, manualSeed, scope, type Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import type { Logger } from '../../../train/trainer/logger.js'

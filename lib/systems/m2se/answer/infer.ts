@@ -106,10 +106,11 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
       const left: Skipped[] = []
       const onBad = (error: DataError, k: number) => {
         const record = i + k
+        const { message, reason } = error as DataError & { reason?: string }
         if (onBadRecord === 'stop' || isTooLong(error)) throw placed(error, opened.name, record)
-        const isMarkers = (error as DataError & { reason?: string }).reason === 'markers'
+        const isMarkers = reason === 'markers'
         const why = isMarkers ? 'that have other markers than media' : 'whose media or texts cannot be read'
-        left.push({ record, why, message: error.message })
+        left.push({ record, why, message })
       }
       const answers = await answersTo(model, part, byLabels ? naming : undefined, generation, onBad)
       if (generation.compat === 'published') {
