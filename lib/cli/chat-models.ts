@@ -1,9 +1,11 @@
 import { basename } from 'node:path'
+import { defined } from '../base/check.js'
 import type { Device, DType } from '../index.js'
 import type { OptionTable } from '../kit/options.js'
 import type { ChatModelLoader } from '../serve/index.js'
 import type { EmoVerseModelArguments } from '../systems/m2se/configuration/apply.js'
 import { EMOVERSE_SERVED_OPTIONS } from '../systems/m2se/configuration/arguments.js'
+import { USDM_ANSWER_OPTIONS } from '../systems/usdm/configuration/arguments.js'
 
 /**
  * What `voxtorch serve` can serve, by name. A loader imports its system itself, so that the other commands do not load
@@ -28,8 +30,8 @@ export const chatModels: Record<string, ChatModelLoader> = {
   async usdm(directory, options) {
     const { Usdm } = await import('../systems/usdm/network/network.js')
     const { UsdmChat } = await import('../systems/usdm/answer/chat.js')
-    const { device, dtype } = options as { device?: Device; dtype?: DType }
-    return new UsdmChat(await Usdm.fromPretrained(directory, { ...(device && { device }), ...(dtype && { dtype }) }))
+    const { device, dtype, offload } = options as { device?: Device; dtype?: DType; offload?: boolean }
+    return new UsdmChat(await Usdm.fromPretrained(directory, defined({ device, dtype, offload })))
   },
   async emoverse(directory, options) {
     const { emoverseOfArguments } = await import('../systems/m2se/configuration/apply.js')
@@ -40,4 +42,7 @@ export const chatModels: Record<string, ChatModelLoader> = {
 }
 
 /** Options of `voxtorch serve` that one model alone takes, by its name; its loader is given them. */
-export const ownOptions = { emoverse: EMOVERSE_SERVED_OPTIONS } as const satisfies Record<string, OptionTable>
+export const ownOptions = {
+  emoverse: EMOVERSE_SERVED_OPTIONS,
+  usdm: { offload: USDM_ANSWER_OPTIONS.offload },
+} as const satisfies Record<string, OptionTable>

@@ -45,6 +45,7 @@ const OPTIONS = {
   answerTimeout: { kind: 'number', help: 'for a whole answer', value: 'seconds', preset: 300 },
   quiet: { kind: 'flag', help: 'no line for each request' },
   ...optionsOf('emoverse', ownOptions.emoverse),
+  ...optionsOf('usdm', ownOptions.usdm),
 } as const
 
 /** `voxtorch serve`, for the models of a list. */
@@ -114,7 +115,7 @@ function serveCommand(
   if (directory === undefined) throw wrong('--model DIR is missing.')
   const own: Record<string, unknown> = {}
   for (const [owner, table] of Object.entries(ownOptions)) {
-    for (const option of Object.keys(table) as (keyof typeof table)[]) {
+    for (const option of Object.keys(table) as (keyof OptionsOf<typeof OPTIONS>)[]) {
       if (given[option] === undefined) continue
       if (name !== owner) throw wrong(`${flagOf(option)} is an option of ${owner}, not of ${name}.`)
       own[option] = given[option]

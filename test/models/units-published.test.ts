@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import {
   DecoderLM,
@@ -105,3 +107,26 @@ describe.skipIf(!isHere || !hasData('librispeech-other'))('Whisper base, as publ
     10 * PATIENCE,
   )
 })
+
+// A folder with the two files of the SeamlessM4T file host, and the clip of LJSpeech: 4 GB that nobody has by chance.
+const seamless = ['xlsr2_1b_v2.pt', 'kmeans_10k.npy', 'LJ003-0001.wav'].map((name) =>
+  join(process.env.VOXTORCH_SEAMLESS_UNITS ?? '', name),
+)
+
+/** What `m4t_audio_to_units LJ003-0001.wav` said first (pull request 61 of seamless_communication, its test plan). */
+const LJ003_0001 = [
+  ...[5884, 2411, 5280, 1803, 5932, 3421, 3992, 1867, 1867, 4783, 772, 2781, 2103, 1839, 6327, 5579, 9121, 3375],
+  ...[7563, 5932, 3421, 9014, 4783, 925, 8528, 3254, 6466, 3254, 6394, 6394, 1838, 3380, 3407, 4085, 5682, 2386],
+  ...[5510, 4678, 7990, 5957, 5116],
+]
+
+it.skipIf(!seamless.every((path) => existsSync(path)))(
+  "XLS-R's units of LJ003-0001 are the published ones (VOXTORCH_SEAMLESS_UNITS)",
+  async () => {
+    const [encoder, kmeans, clip] = seamless as [string, string, string]
+    using extractor = await UnitExtractor.fromPretrained({ encoder, kmeans, layer: 35 })
+    const units = await extractor.extract(clip)
+    expect([...units.subarray(0, LJ003_0001.length)]).toEqual(LJ003_0001)
+  },
+  60 * PATIENCE,
+)

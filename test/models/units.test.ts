@@ -338,6 +338,27 @@ describe('other encoders', () => {
     expectClose(states as Tensor, (hiddenStates[2] as Tensor).select(0, 0))
   })
 
+  it("centroids are fitted to WavLM's states", async () => {
+    manualSeed(4)
+    const network = new WavLM({ ...camelKeys(config), featExtractNorm: 'group', doStableLayerNorm: false }).eval()
+    // An odd one gets a sample more, which the network alone does not.
+    const clips = lengths.filter((length) => length % 2 === 0).map(clip)
+    const states = await noGrad(() =>
+      Promise.all(
+        clips.map(async (one) => {
+          const { hiddenStates } = await network.forward({ inputValues: one.unsqueeze(0), outputHiddenStates: true })
+          return (hiddenStates[2] as Tensor).select(0, 0)
+        }),
+      ),
+    )
+    const fit = { clusters: 4, epochs: 3, seed: 1 }
+    using wanted = await fitKMeans(ops.cat(states), fit)
+    using found = await fitUnits({ ...fit, encoder: network, layer: 2, clips })
+    expectClose(found.centroids, wanted.centroids, 1e-4)
+    using other = await fitUnits({ ...fit, encoder: network, layer: 1, clips })
+    expect(other.centroids.allclose(wanted.centroids)).toBe(false)
+  })
+
   it("Whisper's encoder, in windows of which each has silence behind it", async () => {
     manualSeed(4)
     const size = { dModel: 16, encoderLayers: 3, encoderAttentionHeads: 2, encoderFfnDim: 24, maxSourcePositions: 25 }

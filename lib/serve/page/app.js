@@ -6,7 +6,7 @@ import { clock, element, makeClip } from './clip.js'
 import { partOf, readFilm, readPicture } from './picture.js'
 import { makePlayer } from './player.js'
 import { startRecording } from './recorder.js'
-import { decodeFile, toBase64, toRate } from './sound.js'
+import { readSound, recordedSound, toBase64 } from './sound.js'
 import { holdOrClick, setUpTalk, talkSettings } from './talk.js'
 import { discard, itemOf, showAnswer, showUser } from './turns.js'
 import { drawWave } from './wave.js'
@@ -117,7 +117,7 @@ async function message({ role, clips = [], text: written, asked }) {
   const sounds = clips.map(async (clip) => {
     if (clip.kind !== undefined) return partOf(clip)
     clip.base64 ??= await toBase64(clip.blob)
-    return { type: 'input_audio', input_audio: { data: clip.base64, format: 'wav' } }
+    return { type: 'input_audio', input_audio: { data: clip.base64, format: clip.format } }
   })
   const parts = await Promise.all(sounds)
   return { role, content: text ? [...parts, { type: 'text', text }] : parts }
@@ -186,10 +186,13 @@ async function readFile(file) {
   if (sees && file.type.startsWith('image/')) return readPicture(file)
   if (watches && file.type.startsWith('video/')) return readFilm(file)
   if (!hears) throw new Error(`${file.name} is nothing that ${model?.id ?? 'the model'} takes.`)
-  const samples = await decodeFile(file)
+  const { samples, sent } = await readSound(file, roomForClip())
   if (samples.length === 0) throw new Error(`${file.name} is empty.`)
-  return makeClip(file.name, samples)
+  return makeClip(file.name, samples, sent)
 }
+
+/** Bytes of a clip at its own rate: half of a request, where four stand for three. */
+const roomForClip = () => (3 / 8) * (model?.limits.maxBodyBytes ?? 25e6)
 
 let recorded = 0
 
@@ -199,9 +202,8 @@ async function finishRecording() {
   const { stop } = recording
   recording = undefined
   update()
-  const { samples, sampleRate } = await stop()
-  const clip = await toRate(samples, sampleRate)
-  if (clip.length > 0) addClip(makeClip(`Recording ${++recorded}`, clip))
+  const { samples, rate } = await recordedSound(await stop(), roomForClip())
+  if (samples.length > 0) addClip(makeClip(`Recording ${++recorded}`, samples, { rate }))
   say('Recording added')
   if (reads) return prompt.focus()
   await turnOver
@@ -257,7 +259,7 @@ async function connect() {
     else if (!hears) askInWords()
     if (!reads) askInSpeech()
     showTasks(model.tasks)
-    if (speaks) setUpTalk(showError)
+    if (speaks) setUpTalk(showError, roomForClip())
     find('tokens').max = model.limits.maxNewTokens
     find('tokens').placeholder = model.limits.defaultNewTokens
     document.title = `${model.id} · voxtorch`

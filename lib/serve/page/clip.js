@@ -3,8 +3,9 @@
 import { RATE, toWav } from './sound.js'
 import { drawWave } from './wave.js'
 
-export function makeClip(name, samples, rate = RATE) {
-  return { name, samples, seconds: samples.length / rate, blob: toWav(samples, rate), base64: undefined }
+/** Samples for its waveform, and what is played and sent: without a `blob` a WAV file of them. */
+export function makeClip(name, samples, { rate = RATE, blob = toWav(samples, rate), format = 'wav' } = {}) {
+  return { name, samples, seconds: samples.length / rate, blob, format, base64: undefined }
 }
 
 export const PLAY = 'M4 2.5v11l9-5.5z'

@@ -1,12 +1,35 @@
-// Clips as the server wants them: WAV, 16 kHz, mono.
+// Clips as they are drawn, and as the server is sent them: at their own rate, since it resamples as its model was trained, and a
+// browser does otherwise.
 
 export const RATE = 16_000
 
-/** Any file that the browser can play, as samples of 16 kHz. */
-export async function decodeFile(file) {
+/** How files begin that the server reads as they are. */
+const HEADS = { wav: /^RIFF....WAVE/s, flac: /^fLaC/, ogg: /^OggS/, mp3: /^(ID3|\xff[\xe2-\xff])/ }
+
+/**
+ * Any file that the browser can play: samples of 16 kHz, and what is sent, which is the file itself where the server reads such
+ * and it has room for it.
+ * @param {number} most bytes
+ */
+export async function readSound(file, most) {
+  const bytes = await file.arrayBuffer()
+  const head = String.fromCharCode(...new Uint8Array(bytes, 0, Math.min(12, bytes.byteLength)))
+  const format = Object.keys(HEADS).find((name) => HEADS[name].test(head))
+  const blob = new Blob([bytes], { type: file.type })
+  const samples = await decode(bytes, file.name)
+  return { samples, sent: format && blob.size <= most ? { blob, format } : {} }
+}
+
+/** What was recorded; too long for a request at its own rate, it is sent with 16 kHz. @param {number} most bytes */
+export async function recordedSound({ samples, sampleRate }, most) {
+  const fits = 44 + 2 * samples.length <= most
+  return fits ? { samples, rate: sampleRate } : { samples: await toRate(samples, sampleRate), rate: RATE }
+}
+
+async function decode(bytes, name) {
   const context = new OfflineAudioContext(1, 1, RATE)
-  const buffer = await context.decodeAudioData(await file.arrayBuffer()).catch(() => {
-    throw new Error(`${file.name} is no audio that this browser can read.`)
+  const buffer = await context.decodeAudioData(bytes).catch(() => {
+    throw new Error(`${name} is no audio that this browser can read.`)
   })
   const mono = new Float32Array(buffer.length)
   for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
@@ -16,8 +39,7 @@ export async function decodeFile(file) {
   return mono
 }
 
-/** Samples of one rate, as samples of 16 kHz. */
-export async function toRate(samples, sampleRate) {
+async function toRate(samples, sampleRate) {
   if (sampleRate === RATE || samples.length === 0) return samples
   const context = new OfflineAudioContext(1, Math.ceil((samples.length * RATE) / sampleRate), RATE)
   const source = context.createBufferSource()

@@ -1,7 +1,7 @@
 // What models that speak have more: a button to hold or to click, sliders, and a clip whose voice is taken.
 
 import { clipItem, makeClip } from './clip.js'
-import { decodeFile, toBase64 } from './sound.js'
+import { readSound, toBase64 } from './sound.js'
 
 const find = (id) => document.getElementById(id)
 const SLIDERS = ['temperature', 'top-p', 'top-k', 'steps']
@@ -11,8 +11,8 @@ const HOLD = 400
 
 let voice
 
-/** Shows what is there for it. @param {(message?: string) => void} showError */
-export function setUpTalk(showError) {
+/** Shows what is there for it. @param {(message?: string) => void} showError @param {number} most bytes of a clip */
+export function setUpTalk(showError, most) {
   find('speech').hidden = false
   find('temperature').parentElement.hidden = true
   for (const name of SLIDERS) {
@@ -27,17 +27,17 @@ export function setUpTalk(showError) {
   find('voice-file').onchange = async () => {
     const [file] = find('voice-file').files
     find('voice-file').value = ''
-    if (file) await takeVoice(file, showError)
+    if (file) await takeVoice(file, showError, most)
   }
 }
 
-async function takeVoice(file, showError) {
+async function takeVoice(file, showError, most) {
   showError()
   try {
-    const samples = await decodeFile(file)
+    const { samples, sent } = await readSound(file, most)
     if (samples.length === 0) throw new Error(`${file.name} is empty.`)
     for (const item of [...find('voice-clip').children]) item.discard()
-    voice = makeClip(file.name, samples)
+    voice = makeClip(file.name, samples, sent)
     const forget = () => {
       voice = undefined
       find('voice').hidden = false
@@ -53,7 +53,7 @@ async function takeVoice(file, showError) {
 export async function talkSettings() {
   const [temperature, top_p, top_k, steps] = SLIDERS.map((name) => find(`slide-${name}`).valueAsNumber)
   if (voice) voice.base64 ??= await toBase64(voice.blob)
-  const reference = voice && { data: voice.base64, format: 'wav' }
+  const reference = voice && { data: voice.base64, format: voice.format }
   return {
     modalities: ['text', 'audio'],
     audio: { format: 'pcm16', steps, ...(reference && { reference }) },

@@ -63,7 +63,7 @@ export function showAnswer(name) {
         at += part.length
       }
       const near = atEnd()
-      const clip = clipItem(makeClip('Answer', samples, rate))
+      const clip = clipItem(makeClip('Answer', samples, { rate }))
       node.append(element('ul', { className: 'clips', ariaLabel: 'The answer as sound' }, clip))
       if (near) scrollToEnd()
     },

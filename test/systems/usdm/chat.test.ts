@@ -390,6 +390,20 @@ it('`voxtorch serve usdm` takes the model cache that the demo of the original ha
   expect(() => parse({ MODEL_CACHE_DIR: 'cache' }, 'salmonn')).toThrow(/--model DIR is missing/)
 })
 
+it('`voxtorch serve usdm --offload` keeps parts on the CPU while they do not work', async () => {
+  expect(parseServe(['usdm', '--model', 'own', '--device', 'cuda', '--offload'], chatModels, {}).loading).toEqual({
+    device: 'cuda',
+    offload: true,
+  })
+  expect(() => parseServe(['salmonn', '--model', 'own', '--offload'], chatModels, {})).toThrow(
+    /--offload is an option of usdm, not of salmonn/,
+  )
+  const loaded = vi.spyOn(Usdm, 'fromPretrained').mockRejectedValue(new Error('enough'))
+  await expect(chatModels.usdm!('own', { device: 'cuda', offload: true } as never)).rejects.toThrow('enough')
+  expect(loaded).toHaveBeenCalledWith('own', { device: 'cuda', offload: true })
+  loaded.mockRestore()
+})
+
 describe('voxtorch usdm respond', () => {
   const main = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url))
   const run = (...words: string[]) => promisify(execFile)(process.execPath, [main, 'usdm', 'respond', ...words])

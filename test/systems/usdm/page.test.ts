@@ -1,8 +1,8 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { setNumThreads, tensor, writeWav } from '../../../lib/index.js'
+import { readAudio, resample, scope, setNumThreads, tensor, writeWav } from '../../../lib/index.js'
 import { type Served, serve } from '../../../lib/serve/index.js'
 import { Usdm, UsdmChat, unitFrames } from '../../../lib/systems/usdm/index.js'
 import { type Page, withPage } from '../../../scripts/browser.mjs'
@@ -15,7 +15,7 @@ const chromium =
   (process.env.PATH ?? '').split(delimiter).some((path) => names.some((name) => existsSync(join(path, name))))
 
 // biome-ignore lint/suspicious/noExplicitAny: the page's own world has no types here
-declare const document: any, innerWidth: number
+declare const document: any, innerWidth: number, window: any
 
 /** Runs in the page: what someone would see. */
 function look() {
@@ -189,6 +189,58 @@ describe.skipIf(!chromium)('the page of a model that speaks, in Chromium', () =>
       },
       wav,
     )
+  }, 300_000)
+
+  it('sends clips at their own rate, which the server resamples as units are made', async () => {
+    const [rate, file] = [44_100, join(folder, 'own rate.wav')]
+    await scope(async () => writeWav(file, tensor(chirp(0.7, 1, rate)), { sampleRate: rate }))
+    const [heard, voices] = [vi.spyOn(Usdm.prototype, 'hear'), vi.spyOn(Usdm.prototype, 'voice')]
+    const { bodies, microphone } = await withPage(
+      served.url,
+      async (page) => {
+        await page.until(() => document.getElementById('model').textContent === 'usdm')
+        await page.evaluate(() => {
+          const { fetch } = window
+          window.bodies = []
+          window.fetch = (url: string, options?: { body?: string }) => {
+            if (options?.body) window.bodies.push(options.body)
+            return fetch(url, options)
+          }
+        })
+        await page.click('.settings summary')
+        await page.choose('#voice-file', [file])
+        await page.until(() => document.querySelectorAll('#voice-clip .clip').length === 1)
+        await page.press('Escape')
+        await page.drop('main', [file])
+        await page.until(() => document.querySelectorAll('#clips .clip').length === 1)
+        await page.click('#ask')
+        await page.until(() => document.querySelector('.assistant')?.ariaBusy === 'false', PATIENCE / 1000)
+        await talk(page)
+        await page.until(() => document.querySelectorAll('.assistant')[1]?.ariaBusy === 'false', PATIENCE / 1000)
+        const found = await page.evaluate(() => ({
+          bodies: window.bodies,
+          microphone: new window.AudioContext().sampleRate,
+        }))
+        own(page)
+        return found
+      },
+      wav,
+    )
+    const [first, second] = bodies.map((body: string) => JSON.parse(body))
+    const bytes = readFileSync(file).toString('base64')
+    expect(first.audio.reference).toEqual({ data: bytes, format: 'wav' })
+    expect(first.messages[0].content[0].input_audio).toEqual({ data: bytes, format: 'wav' })
+    const recording = Buffer.from(second.messages[2].content[0].input_audio.data, 'base64')
+    expect(microphone).toBeGreaterThan(16_000)
+    expect(recording.readUInt32LE(24)).toBe(microphone)
+    await scope(async () => {
+      const samples = (await readAudio(file)).samples.flatten()
+      const wanted = await (await resample(samples, rate, 16_000, { quality: 'high' })).data()
+      expect(heard.mock.calls[0]?.[0]).toEqual(wanted)
+      expect(voices.mock.calls[0]?.[0]).toEqual({ samples: await samples.data(), sampleRate: rate })
+    })
+    heard.mockRestore()
+    voices.mockRestore()
   }, 300_000)
 
   it('takes a voice and the sliders, and shows what is refused', async () => {

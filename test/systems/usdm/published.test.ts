@@ -17,7 +17,12 @@ import {
 import { runCommand } from '../../../lib/kit/command.js'
 import { predict } from '../../../lib/systems/usdm/commands/predict.js'
 import { respond } from '../../../lib/systems/usdm/commands/respond.js'
-import { usdmOfArguments } from '../../../lib/systems/usdm/configuration/apply.js'
+import {
+  unitExtractorOfArguments,
+  usdmOfArguments,
+  usdmTokenizerOfArguments,
+  usdmTrainedOfArguments,
+} from '../../../lib/systems/usdm/configuration/apply.js'
 import { readUsdmPredictions, Usdm } from '../../../lib/systems/usdm/index.js'
 import { fixture, fixturePath, numbers, relativeError, tensorsOf } from '../../helpers.js'
 import { chirp, scriptedLlm, tinyLlm, tinySpeech, tinyTokenizer, tinyUnits } from './tiny-parts.js'
@@ -185,6 +190,8 @@ it('answer the turns of dialogs for score, once each', async () => {
     { id: 'a:1', user: 'hello', agent: 'ok', ...heard },
   ])
   for (const { wav } of predictions) expect((await readAudio(wav as string)).sampleRate).toBe(22_050)
+  // Another way of asking is another model.
+  await expect(run('--strict')).rejects.toThrow(/predictions\.jsonl was answered by another model, or by one with other/)
   await expect(run('--test-metadata x')).rejects.toThrow(/--test-metadata is for DailyTalk/)
   await expect(run('--text-only')).rejects.toThrow(/--solver-steps is for answers with sound/)
 })
@@ -202,6 +209,19 @@ it('are those of the cache where nothing is said, the language model in half pre
   )
   await expect(usdmOfArguments({ modelCacheDir: home })).rejects.toThrow(/There is no .*xlsr2_1b_v2\.pt: say --encoder/)
   await expect(usdmOfArguments({})).rejects.toThrow(/There is no xlsr2_1b_v2\.pt in --model-cache-dir: say --encoder/)
+  await expect(usdmTokenizerOfArguments({ model: LLM })).rejects.toThrow(/USDM-DailyTalk/)
+  // The original's variable stands for what is not said.
+  vi.stubEnv('MODEL_CACHE_DIR', cache)
+  using again = await usdmOfArguments({ layer: 2 })
+  expect([again.speaks, again.units.units]).toEqual([true, 40])
+  expect((await usdmTokenizerOfArguments({ model: LLM })).units).toBe(40)
+  using extractor = await unitExtractorOfArguments({ layer: 2 })
+  expect(extractor.units).toBe(40)
+  const trained = await usdmTrainedOfArguments({ dtype: 'float32' }, LLM)
+  using network = trained.model
+  expect([network.config.vocabSize, trained.tokenizer.units]).toEqual([301, 40])
+  await expect(usdmOfArguments({ modelCacheDir: home })).rejects.toThrow(/There is no .*xlsr2_1b_v2\.pt: say --encoder/)
+  vi.stubEnv('MODEL_CACHE_DIR', '')
   rmSync(snapshot(VOCODER), { recursive: true })
   await expect(usdmOfArguments({ modelCacheDir: cache, layer: 2 })).rejects.toThrow(/bigvgan_22khz_80band/)
 })

@@ -16,10 +16,12 @@ import {
 import { runCommand } from '../../../lib/kit/command.js'
 import { score } from '../../../lib/systems/usdm/commands/score.js'
 import {
+  GriffinLimVocoder,
   predictUsdm,
   readUsdmJsonl,
   readUsdmPredictions,
   scoreUsdm,
+  Usdm,
   type UsdmPrediction,
   type UsdmTokenizer,
   usdmExample,
@@ -29,6 +31,7 @@ import {
 } from '../../../lib/systems/usdm/index.js'
 import { dataPath, hasData } from '../../audio/helpers.js'
 import { byteTokenizer, tinyDialogs, tinyNetwork } from './tiny.js'
+import { tinyLlm, tinySpeech, tinyTokenizer, tinyUnits } from './tiny-parts.js'
 
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-scoring-'))
 afterAll(() => rmSync(home, { recursive: true, force: true }))
@@ -125,10 +128,63 @@ describe('predictUsdm', () => {
     await expect(predictUsdm({ respond }, dialogs, { output: other })).rejects.toThrow(
       /turns\.jsonl, line 1: .*0\.wav: out of breath/,
     )
+    // Of what was answered before that nothing is lost, and it is not asked again.
+    asked.splice(0)
+    const half = join(home, 'half.jsonl')
+    const breathless = { respond: (wav: string) => (asked.length === 2 ? Promise.reject(new Error('gone')) : respond(wav)) } // biome-ignore format: one line
+    await expect(predictUsdm(breathless, dialogs, { output: half })).rejects.toThrow(/line 2: .*1\.wav: gone/)
+    expect((await readUsdmPredictions(half)).predictions.map(({ id }) => id)).toEqual(['d:0', 'd:2'])
+    expect(await predictUsdm({ respond }, dialogs, { output: half })).toHaveLength(3)
+    expect(asked).toEqual(['0.wav', '2.wav', '1.wav'])
     const mute = { respond: async () => Promise.reject(new DataError('no units', { transcript: 'hi', text: 'yes' })) }
     const [first2] = await predictUsdm(mute, dialogs, { output: join(home, 'mute.jsonl'), limit: 1 })
     expect(first2).toEqual({ id: 'd:0', user: 'hi', agent: 'hello', transcript: 'hi', reply: 'yes' })
     await expect(predictUsdm({} as never, dialogs, { output })).rejects.toThrow(/model\.respond must be a function/)
+  })
+})
+
+describe('whose predictions they are', () => {
+  it('is kept beside them, and those of another are refused by name', async () => {
+    const file = join(home, 'whose.jsonl')
+    const turns = ['hi', 'hello'].map((text, turn) => ({ dialog: 'd', turn, speaker: turn, text, wav: `${turn}.wav` }))
+    writeFileSync(file, turns.map((turn) => JSON.stringify(turn)).join('\n'))
+    const dialogs = await readUsdmJsonl(file)
+    const answering = { respond: async () => ({ transcript: 'hi', text: 'yes' }) }
+    const [output, unnamed] = [join(home, 'mine.jsonl'), join(home, 'unnamed.jsonl')]
+    const predict = (output: string, fingerprint?: string) =>
+      predictUsdm(answering, dialogs, { output, ...(fingerprint !== undefined && { fingerprint }) })
+    const made = await predict(output, 'one')
+    expect(JSON.parse(readFileSync(join(home, 'mine.made-by.json'), 'utf8'))).toEqual({ fingerprint: 'one' })
+    expect(await predict(output, 'one')).toEqual(made)
+    await expect(predict(output, 'two')).rejects.toThrow(
+      /mine\.jsonl was answered by another model, or by one with other/,
+    )
+    await expect(predict(output)).rejects.toThrow(/say `fingerprint`/)
+    await predict(unnamed)
+    await predict(unnamed)
+    await expect(predict(unnamed, 'one')).rejects.toThrow(/unnamed\.jsonl was answered by a model of which nothing is/)
+    // Where the answers are gone, others may stand there.
+    rmSync(output)
+    await predict(output, 'two')
+    expect(await predict(output, 'two')).toEqual(made)
+    await expect(predict(output, 5 as never)).rejects.toThrow(/fingerprint must be a string/)
+  })
+
+  it('a Usdm is told by its networks, centroids and tokens', async () => {
+    const [units, tokenizer] = [await tinyUnits(), await tinyTokenizer(join(home, 'tiny'))]
+    const { voicebox, vocoder } = tinySpeech()
+    const parts = { llm: tinyLlm(tokenizer.vocabSize), tokenizer, units, voicebox, vocoder }
+    const known = await new Usdm(parts).fingerprint()
+    expect(known).toMatch(/^[0-9a-f]{64}$/)
+    expect(await new Usdm({ ...parts, llm: tinyLlm(tokenizer.vocabSize) }).fingerprint()).toBe(known)
+    const others = [
+      { llm: tinyLlm(tokenizer.vocabSize, { initializerRange: 0.1 }) },
+      { llm: tinyLlm(tokenizer.vocabSize, { ropeTheta: 5000 }) },
+      { voicebox: null },
+      { vocoder: new GriffinLimVocoder() },
+    ].map((change) => new Usdm({ ...parts, ...change }).fingerprint())
+    const all = [known, ...(await Promise.all(others))]
+    expect(new Set(all).size).toBe(all.length)
   })
 })
 

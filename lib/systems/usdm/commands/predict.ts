@@ -10,7 +10,8 @@ export const predict = commandRule({
   voxtorch usdm predict --data turns.jsonl --model runs/usdm --limit 100 --output predictions.jsonl
 
 Writes what was heard, answered and said beside what is right, and the sounds into a folder of the file's name. What is there is not
-asked again, so a run that was ended goes on.`,
+asked again, so a run that was ended goes on; what another model answered, or the same with other options, is refused. FILE.made-by.json says
+which it was.`,
   options: {
     data: {
       kind: 'text',
@@ -51,6 +52,7 @@ asked again, so a run that was ended goes on.`,
         argument: 'solverSteps',
       })
     }
+    const { createHash } = await import('node:crypto')
     const { ProgressBar } = await import('../../../data/progress.js')
     const { DAILYTALK } = await import('../data/preprocess.js')
     const { readUsdmJsonl } = await import('../data/record.js')
@@ -71,8 +73,10 @@ asked again, so a run that was ended goes on.`,
     using bar = progress
       ? new ProgressBar({ total: Math.min(total, limit ?? total), label: 'replies', unit: 'reply' })
       : undefined
+    const made = `${await usdm.fingerprint()} ${JSON.stringify(options)}`
     const predictions = await predictUsdm(answering, dialogs, {
       ...{ output, onReply: () => void bar?.tick(1) },
+      fingerprint: createHash('sha256').update(made).digest('hex'),
       ...defined({ limit }),
     })
     const spoken = predictions.filter(({ wav }) => wav !== undefined).length

@@ -50,7 +50,7 @@ one file. Units are kept beside what is written, and a run that was ended goes o
     seed: { kind: 'whole', help: 'of the order', preset: 42 },
   },
   async run(given) {
-    const { data, output, trainMetadata, testMetadata, audioRoot, modelCacheDir, onBadRecord } = given
+    const { data, output, trainMetadata, testMetadata, audioRoot, onBadRecord } = given
     const { unitFolder, template, maxLength, seed, batchSeconds, progress } = given
     if (data === undefined) {
       throw new ConfigError('Say where the dialogs are: --data DIR, or --data FILE.jsonl', { argument: 'data' })
@@ -59,22 +59,27 @@ one file. Units are kept beside what is written, and a run that was ended goes o
     if (isJsonl && output === undefined)
       throw new ConfigError('Say what to write: --output FILE', { argument: 'output' })
     const { preprocessDailyTalk, preprocessUsdmJsonl } = await import('../data/preprocess.js')
-    const { unitExtractorOfArguments, usdmTokenizerOfArguments } = await import('../configuration/apply.js')
+    const { countedWindows, modelCacheOf, unitExtractorOfArguments, usdmTokenizerOfArguments } = await import(
+      '../configuration/apply.js'
+    )
     using extractor = await unitExtractorOfArguments(given)
+    const windows = countedWindows()
     const making = defined({
-      ...{ unitFolder, template, maxLength, seed, onBadRecord, modelCacheDir },
+      ...{ unitFolder, template, maxLength, seed, onBadRecord, modelCacheDir: modelCacheOf(given) },
       tokenizer: await usdmTokenizerOfArguments(given, given.units ?? extractor.units),
       units: extractor,
-      extract: defined({ batchSeconds, progress }),
+      extract: defined({ batchSeconds, progress, onWindows: windows.onWindows }),
     })
     if (isJsonl) {
       tell(await preprocessUsdmJsonl({ ...making, data, output: output as string, ...defined({ audioRoot }) }))
-      return 0
+    } else {
+      const files = defined({ trainMetadata, testMetadata, output })
+      const { train, test } = await preprocessDailyTalk({ ...making, ...files, dataDir: data })
+      tell(train)
+      tell(test)
     }
-    const files = defined({ trainMetadata, testMetadata, output })
-    const { train, test } = await preprocessDailyTalk({ ...making, ...files, dataDir: data })
-    tell(train)
-    tell(test)
+    const told = windows.line()
+    if (told !== null) console.log(told)
     return 0
   },
 })

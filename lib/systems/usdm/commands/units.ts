@@ -26,8 +26,7 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
       help: 'writes <name>.txt of each <name>.normalized.txt too, for an aligner, as stage 1 of the original does',
       preset: 'where there are such files',
     },
-    modelCacheDir: { ...modelCacheDir, preset: 'MODEL_CACHE_DIR, where that is set' },
-    ...{ encoder, kmeans, layer, batchSeconds, windowSeconds, overlapSeconds, device, progress },
+    ...{ modelCacheDir, encoder, kmeans, layer, batchSeconds, windowSeconds, overlapSeconds, device, progress },
     fit: { kind: 'whole', help: 'how many centroids to find', value: 'n' },
     maxFrames: { kind: 'whole', help: 'with --fit: frames that are kept, drawn evenly', preset: 200000 },
     seed: { kind: 'whole', help: 'with --fit: of what is drawn', preset: 0 },
@@ -61,26 +60,17 @@ it writes the file of --kmeans instead: that many centroids of the clips' frames
       if (value !== undefined) throw new ConfigError(`${flagOf(name)} is for --fit`, { argument: name })
     }
     const { extractUnits } = await import('../../../models/units/unit-folder.js')
-    const { unitExtractorOfArguments } = await import('../configuration/apply.js')
+    const { countedWindows, unitExtractorOfArguments } = await import('../configuration/apply.js')
     using extractor = await unitExtractorOfArguments(given)
-    const cut = { clips: 0, compared: 0, different: 0 }
+    const windows = countedWindows()
     const done = await extractUnits(
       extractor,
       { input: data, output },
-      {
-        ...defined({ batchSeconds: given.batchSeconds, progress: given.progress }),
-        onWindows({ compared, different }) {
-          cut.clips += 1
-          cut.compared += compared
-          cut.different += different
-        },
-      },
+      { ...defined({ batchSeconds: given.batchSeconds, progress: given.progress }), onWindows: windows.onWindows },
     )
     console.log(`${output}: units of ${done.clips} clips, of which ${done.extracted} were extracted now`)
-    if (cut.clips > 0) {
-      const among = `${cut.different} of ${cut.compared} units that two windows gave differ`
-      console.log(`${cut.clips} clips were heard in windows, so that some of their units are others: ${among}`)
-    }
+    const told = windows.line()
+    if (told !== null) console.log(told)
     const { transcripts = hasTexts(data) } = given
     if (transcripts) {
       const { writeUstmTranscripts } = await import('../pretraining/transcripts.js')

@@ -6,6 +6,7 @@ import { resolveModel } from '../../../hub/resolve.js'
 import type { OptionsOf } from '../../../kit/options.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
+import type { ExtractUnitsOptions } from '../../../models/units/unit-folder.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { UsdmTokenizer } from '../data/text.js'
 import { isWholeUsdm, TOKENIZER_FILES, USDM_PUBLISHED } from '../network/files.js'
@@ -15,15 +16,16 @@ import type { UsdmTrainingArguments } from './training.js'
 
 export type UsdmArguments = OptionsOf<typeof USDM_OPTIONS>
 
+/** Where models are kept: as a command line says, else MODEL_CACHE_DIR in the environment, as the original has it. */
+export const modelCacheOf = ({ modelCacheDir }: Pick<UsdmArguments, 'modelCacheDir'>): string | undefined =>
+  modelCacheDir ?? (process.env.MODEL_CACHE_DIR || undefined)
+
 /** The tokenizer that a command line names, with the tokens of speech. @throws what reading it throws */
 export async function usdmTokenizerOfArguments(options: UsdmArguments, units?: number): Promise<UsdmTokenizer> {
-  const { model = 'naver-ai/USTM', modelCacheDir } = options
+  const { model = 'naver-ai/USTM' } = options
   const directory = existsSync(model)
     ? model
-    : await resolveModel(model, {
-        files: TOKENIZER_FILES,
-        ...(modelCacheDir !== undefined && { cacheDir: modelCacheDir }),
-      })
+    : await resolveModel(model, { files: TOKENIZER_FILES, ...defined({ cacheDir: modelCacheOf(options) }) })
   return UsdmTokenizer.fromPretrained(directory, units === undefined ? {} : { units })
 }
 
@@ -35,14 +37,12 @@ export async function usdmTrainedOfArguments(
   given: UsdmTrainingArguments & { model?: string },
   preset: string,
 ): Promise<{ model: DecoderLM; tokenizer: UsdmTokenizer }> {
-  const { model = preset, modelCacheDir, units, compat, device, dtype = 'bfloat16' } = given
+  const { model = preset, units, compat, device, dtype = 'bfloat16' } = given
+  const modelCacheDir = modelCacheOf(given)
   const windowInclusive = given.windowInclusive ?? (compat === 'published' ? true : undefined)
   const inCache = modelCacheDir !== undefined && existsSync(join(modelCacheDir, 'tokenizer.json'))
   const from = given.tokenizer ?? (inCache ? modelCacheDir : model)
-  const tokenizer = await usdmTokenizerOfArguments(
-    { model: from, ...(modelCacheDir !== undefined && { modelCacheDir }) },
-    units,
-  )
+  const tokenizer = await usdmTokenizerOfArguments({ model: from, ...defined({ modelCacheDir }) }, units)
   const network = await DecoderLM.fromPretrained(model, {
     dtype,
     ...(modelCacheDir !== undefined && !existsSync(model) && { cacheDir: modelCacheDir }),
@@ -54,7 +54,7 @@ export async function usdmTrainedOfArguments(
 
 /** Encoder and centroids that a command line names. @throws ConfigError where they are not there */
 function hearingOf(options: Pick<UsdmArguments, 'modelCacheDir' | 'encoder' | 'kmeans'>) {
-  const { modelCacheDir } = options
+  const modelCacheDir = modelCacheOf(options)
   const inCache = (flag: string, name: string): string => {
     const found = modelCacheDir === undefined ? undefined : join(modelCacheDir, name)
     if (found !== undefined && existsSync(found)) return found
@@ -67,18 +67,29 @@ function hearingOf(options: Pick<UsdmArguments, 'modelCacheDir' | 'encoder' | 'k
   }
 }
 
-/** The extractor that a command line, or MODEL_CACHE_DIR in the environment, names. @throws ConfigError where encoder or centroids are not there */
+/** The extractor that a command line names. @throws ConfigError where encoder or centroids are not there */
 export async function unitExtractorOfArguments(options: UsdmArguments): Promise<UnitExtractor> {
   const { layer = 35, device, windowSeconds, overlapSeconds } = options
-  const { modelCacheDir = process.env.MODEL_CACHE_DIR || undefined } = options
   return UnitExtractor.fromPretrained({
-    ...{
-      ...hearingOf({ ...options, ...defined({ modelCacheDir }) }),
-      layer,
-      ...defined({ windowSeconds, overlapSeconds }),
-    },
+    ...{ ...hearingOf(options), layer, ...defined({ windowSeconds, overlapSeconds }) },
     ...(device !== undefined && { device: device as Device }),
   })
+}
+
+/** What `onWindows` counts of clips that were heard in windows, and the line that says so: none where no clip was. */
+export function countedWindows(): { onWindows: NonNullable<ExtractUnitsOptions['onWindows']>; line(): string | null } {
+  let [clips, compared, different] = [0, 0, 0]
+  return {
+    onWindows(heard) {
+      clips += 1
+      compared += heard.compared
+      different += heard.different
+    },
+    line: () =>
+      clips === 0
+        ? null
+        : `${clips} clips were heard in windows, so that some of their units are others: ${different} of ${compared} units that two windows gave differ`,
+  }
 }
 
 /** The parts of a USDM, as a command line names them. */
@@ -95,9 +106,9 @@ export interface UsdmModelArguments
 
 /** The USDM that a command line names. @throws ConfigError where its parts are not there */
 export async function usdmOfArguments(options: UsdmModelArguments): Promise<Usdm> {
-  const { model, modelCacheDir, device, dtype, offload, layer, textOnly = false } = options
+  const { model, device, dtype, offload, layer, textOnly = false } = options
   const load = defined({
-    ...{ offload, cacheDir: modelCacheDir },
+    ...{ offload, cacheDir: modelCacheOf(options) },
     device: device as Device | undefined,
     dtype: dtype as DType | undefined,
   })

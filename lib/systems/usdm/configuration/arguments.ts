@@ -13,6 +13,7 @@ export const USDM_OPTIONS = {
     kind: 'text',
     help: 'where models are kept: XLS-R and its centroids are looked for there, and the tokenizer is written there',
     value: 'dir',
+    preset: 'MODEL_CACHE_DIR, where that is set',
     aliases: ['model_cache_dir'],
   },
   encoder: {

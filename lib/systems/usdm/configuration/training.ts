@@ -17,6 +17,7 @@ export const USDM_TRAINING_OPTIONS = {
     kind: 'text',
     help: 'where models are kept, and the tokenizer that the data was made with',
     value: 'dir',
+    preset: 'MODEL_CACHE_DIR, where that is set',
     aliases: ['model_cache_dir'],
   },
   tokenizer: {

@@ -1,5 +1,6 @@
 import { misuse, requireFunction, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { Whisper } from '../../../models/whisper/whisper.js'
 import { scope } from '../../../tensor/index.js'
 import { type UsdmScores, usdmScores } from './metrics.js'
@@ -35,7 +36,7 @@ export async function scoreUsdm(
   const where = 'scoreUsdm'
   requireOptions(where, options, ['judge', 'language', 'onHeard'])
   const { judge, onHeard } = options
-  if (!Array.isArray(predictions)) throw misuse(where, 'predictions', 'a list of predictions', predictions)
+  requireForm(where, 'predictions', predictions, [{ id: 'string', 'wav?': 'string' }])
   if (judge !== undefined && typeof judge !== 'function' && !(judge instanceof Whisper)) {
     throw misuse(where, 'judge', 'a Whisper, or a function that gives the text of a sound file', judge)
   }

@@ -1,4 +1,5 @@
 import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
@@ -36,7 +37,7 @@ export async function usdmLosses(
   const where = 'usdmLosses'
   if (!(model instanceof DecoderLM)) throw misuse(where, 'model', 'a DecoderLM', model)
   if (!(tokenizer instanceof UsdmTokenizer)) throw misuse(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
-  if (!Array.isArray(examples)) throw misuse(where, 'examples', 'a list of examples', examples)
+  requireForm(where, 'examples', examples, [{ inputIds: ['number'], labels: ['number'] }])
   requireOptions(where, options, ['batchSize'])
   const { batchSize = 4 } = options
   requireWhole(where, 'batchSize', batchSize, 1)

@@ -29,11 +29,12 @@ export interface UsdmScores {
  */
 export function usdmScores(predictions: readonly UsdmPrediction[]): UsdmScores {
   const list = listOf<UsdmPrediction>('usdmScores', 'predictions', predictions, 'predictions')
-  requireForm('usdmScores', 'predictions', list, [{ id: 'string' }])
+  const texts = { 'user?': 'string', 'agent?': 'string', 'transcript?': 'string', 'reply?': 'string', 'heard?': 'string' } as const // biome-ignore format: one line
+  requireForm('usdmScores', 'predictions', list, [{ id: 'string', ...texts }])
   const pairs = (truth: keyof UsdmPrediction, guess: keyof UsdmPrediction) =>
     list.flatMap((one) => {
       const [a, b] = [one[truth], one[guess]]
-      return a === undefined || b === undefined ? [] : [[a, b] as const]
+      return a == null || b == null ? [] : [[a, b] as const]
     })
   const rate = (found: readonly (readonly [string, string])[]) =>
     found.length === 0

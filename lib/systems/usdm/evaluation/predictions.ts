@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { didYouMean } from '../../../base/words.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
@@ -68,6 +69,7 @@ export async function readUsdmPredictions(
 /** Writes what {@link readUsdmPredictions} reads; paths of sound files become absolute. @throws DataError */
 export async function writeUsdmPredictions(file: string, predictions: readonly UsdmPrediction[]): Promise<void> {
   requireString('writeUsdmPredictions', 'file', file)
+  requireForm('writeUsdmPredictions', 'predictions', predictions, [{ id: 'string', 'wav?': 'string' }])
   await writeJsonl(
     file,
     predictions.map(({ wav, ...rest }) => ({ ...rest, ...(wav !== undefined && { wav: resolve(wav) }) })),

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { type AudioClip, openClip } from '../../../audio/clip.js'
 import {
   abortable,
@@ -10,8 +11,11 @@ import {
   requireWhole,
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { configurations, weightsHash } from '../../../kit/fingerprint.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
+import { Module } from '../../../nn/index.js'
 import { Generator, scope } from '../../../tensor/index.js'
 import { UsdmTokenizer } from '../data/text.js'
 import { UsdmCache } from './cache.js'
@@ -69,6 +73,8 @@ export class Usdm {
     if (!(llm instanceof DecoderLM)) throw misuse('Usdm', 'llm', 'a DecoderLM', llm)
     if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('Usdm', 'tokenizer', 'a UsdmTokenizer', tokenizer)
     if (!(units instanceof UnitExtractor)) throw misuse('Usdm', 'units', 'a UnitExtractor', units)
+    if (voicebox) requireForm('Usdm', 'voicebox', voicebox, VOICEBOX)
+    if (vocoder) requireForm('Usdm', 'vocoder', vocoder, VOCODER)
     checkParts({ llm, tokenizer, units, voicebox, vocoder })
     this.llm = llm
     this.tokenizer = tokenizer
@@ -102,6 +108,17 @@ export class Usdm {
   /** Writes all parts into a folder, which `fromPretrained` reads: `llm`, `encoder`, `kmeans.npy`, `voicebox`, `vocoder`. */
   save(directory: string): Promise<void> {
     return saveUsdm(directory, this)
+  }
+
+  /** A text that another network, other centroids or another tokenizer change. Reads all weights once. */
+  async fingerprint(): Promise<string> {
+    const hash = createHash('sha256')
+    hash.update(`${await this.units.fingerprint()} ${JSON.stringify(this.tokenizer.ids)} ${this.tokenizer.vocabSize}`)
+    for (const [name, part] of Object.entries({ llm: this.llm, voicebox: this.voicebox, vocoder: this.vocoder })) {
+      const [config, weights] = part instanceof Module ? [configurations(part), await weightsHash(part)] : [part?.constructor.name, ''] // biome-ignore format: one line
+      hash.update(`\n${name} ${config} ${weights}`)
+    }
+    return hash.digest('hex')
   }
 
   /** In Hz, of what it says. */
@@ -293,6 +310,9 @@ export class Usdm {
     this.dispose()
   }
 }
+
+const VOICEBOX = { config: 'object', generate: 'function', normalize: 'function', denormalize: 'function' } as const
+const VOCODER = { sampleRate: 'number', samplesPerFrame: 'number', forward: 'function', 'stream?': 'function' } as const
 
 /** What a generator gives, written down beside. */
 async function* watched<T, R>(source: AsyncGenerator<T, R>, list: T[]): AsyncGenerator<T, R> {

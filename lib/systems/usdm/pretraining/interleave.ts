@@ -1,5 +1,6 @@
-import { isArrayLike, misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
+import { isArrayLike, misuse, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { UsdmTokenizer } from '../data/text.js'
 import type { UnitWord } from './words.js'
 
@@ -35,12 +36,10 @@ export function ustmSegments(
   options: SegmentOptions = {},
 ): UstmSegment[] {
   const where = 'ustmSegments'
-  requireObject(where, 'draws', draws)
-  requireOptions(where, options, ['segmentUnits', 'compat'])
+  requireForm(where, 'draws', draws, { float: 'function' })
+  requireSegmentOptions(where, options)
   const { segmentUnits = 500, compat } = options
-  requireWhole(where, 'segmentUnits', segmentUnits, 1)
-  if (compat !== undefined && compat !== 'published') throw misuse(where, 'compat', "'published'", compat)
-  if (!Array.isArray(words)) throw misuse(where, 'words', 'a list of words', words)
+  requireForm(where, 'words', words, [{ text: 'string', start: 'number', end: 'number' }])
   if (!isArrayLike(units)) throw misuse(where, 'units', 'a list of units', units)
   const total = words.at(-1)?.end ?? 0
   if (total === 0 || total > units.length) {
@@ -73,12 +72,21 @@ export function ustmSegments(
   })
 }
 
+/** @internal */
+export function requireSegmentOptions(where: string, options: { [K in keyof SegmentOptions]: unknown }): void {
+  requireOptions(where, options, ['segmentUnits', 'compat'])
+  const { segmentUnits = 500, compat } = options
+  requireWhole(where, 'segmentUnits', segmentUnits, 1)
+  if (compat !== undefined && compat !== 'published') throw misuse(where, 'compat', "'published'", compat)
+}
+
 /** Standard normal from -2 to 2 (Box and Muller, drawn again where it lies outside). */
 function cutNormal(draws: Draws): number {
   for (;;) {
     const radius = Math.sqrt(-2 * Math.log(1 - draws.float()))
     const value = radius * Math.cos(2 * Math.PI * draws.float())
     if (Math.abs(value) <= 2) return value
+    if (Number.isNaN(value)) throw misuse('ustmSegments', 'what is drawn', 'a number from 0 to below 1', value)
   }
 }
 
@@ -93,6 +101,8 @@ export function ustmSequence(tokenizer: UsdmTokenizer, segments: readonly UstmSe
   if (!Array.isArray(segments) || segments.length === 0) {
     throw misuse('ustmSequence', 'segments', 'a list of segments', segments)
   }
+  requireForm('ustmSequence', 'segments', segments, [{ text: 'string', units: 'object' }])
+  requireForm('ustmSequence', 'draws', draws, { float: 'function' })
   const { bos, eos, ...ids } = tokenizer.ids
   const result = bos === null ? [] : [bos]
   let last: 'text' | 'units' | undefined
@@ -126,6 +136,7 @@ export function ustmPacks(lengths: ArrayLike<number>, capacity = 8192): number[]
   let left = 0
   for (let i = 0; i < lengths.length; i++) {
     const length = lengths[i] as number
+    requireWhole('ustmPacks', `lengths[${i}]`, length)
     if (length > capacity) throw new DataError(`sequence ${i} has ${length} tokens, more than ${capacity}`, { length })
     if (rows.length === 0 || length > left) {
       rows.push([])

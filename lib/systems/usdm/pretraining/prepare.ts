@@ -2,15 +2,9 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { makeDirectory, writeAtomically } from '../../../base/atomic.js'
-import {
-  misuse,
-  requireObject,
-  requireOneOf,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
+import { isArrayLike, misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { Random } from '../../../data/random.js'
 import { writeJson } from '../../../files/json/json.js'
 import { chunksOf, utf8 } from '../../../files/text.js'
@@ -18,7 +12,7 @@ import { readTextGrid } from '../../../files/textgrid.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { readUnits } from '../../../models/units/unit-folder.js'
 import { USDM_MAX_LENGTH, UsdmTokenizer } from '../data/text.js'
-import { type SegmentOptions, ustmPacks, ustmSegments, ustmSequence } from './interleave.js'
+import { requireSegmentOptions, type SegmentOptions, ustmPacks, ustmSegments, ustmSequence } from './interleave.js'
 import { type AlignedWord, unitWords, wordsOfTextGrid } from './words.js'
 
 /** What is said in an utterance, and its units. */
@@ -59,17 +53,15 @@ export function ustmSequences(
   options: UstmSequenceOptions,
 ): { epochs: number[][][]; report: UstmReport } {
   const where = 'ustmSequences'
-  requireOptions(where, options, ['tokenizer', 'epochs', 'seed', 'onBadRecord', 'segmentUnits', 'compat'])
-  if (!Array.isArray(utterances)) throw misuse(where, 'utterances', 'a list of utterances', utterances)
+  requireSequenceOptions(where, options)
+  requireForm(where, 'utterances', utterances, [{ name: 'string', words: 'list', units: 'object' }])
   const { tokenizer, epochs = 1, seed = 43, onBadRecord = 'stop', ...segmenting } = options
-  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
-  requireWhole(where, 'epochs', epochs, 1)
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   const bad = new BadRecords(onBadRecord)
   const made = Array.from({ length: epochs }, (): number[][] => [])
   let tooShort = 0
   for (const [i, { name, words, units }] of utterances.entries()) {
     try {
+      if (!isArrayLike(units)) throw misuse(where, `the units of ${name}`, 'a list of units', units)
       const placed = unitWords(words, units.length)
       if (placed === null) {
         tooShort += 1
@@ -87,6 +79,22 @@ export function ustmSequences(
   const report = { utterances: utterances.length, tooShort, sequences: made[0]?.length ?? 0 }
   return { epochs: made, report: { ...report, badRecords: bad.count, badRecordErrors: bad.errors } }
 }
+
+/** @param more options of the caller's own */
+function requireSequenceOptions(where: string, options: UstmSequenceOptions, more: readonly string[] = []): void {
+  requireOptions(where, options, [...SEQUENCE_OPTIONS, ...more])
+  const { tokenizer, epochs = 1, seed = 43, onBadRecord = 'stop', segmentUnits, compat } = options
+  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
+  requireWhole(where, 'epochs', epochs, 1)
+  // Each is a list, and a file.
+  if (epochs > MOST_EPOCHS) throw misuse(where, 'epochs', `at most ${MOST_EPOCHS}`, epochs)
+  requireWhole(where, 'seed', seed)
+  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
+  requireSegmentOptions(where, { segmentUnits, compat })
+}
+
+const MOST_EPOCHS = 10_000
+const SEQUENCE_OPTIONS = ['tokenizer', 'epochs', 'seed', 'onBadRecord', 'segmentUnits', 'compat'] as const
 
 export interface PrepareUstmOptions extends UstmSequenceOptions {
   /** The folder of TextGrids, of any depth, such as the aligner wrote it. */
@@ -114,9 +122,11 @@ export interface PreparedUstm extends UstmReport {
  */
 export async function prepareUstm(options: PrepareUstmOptions): Promise<PreparedUstm> {
   const where = 'prepareUstm'
-  requireObject(where, 'options', options)
-  const { textGrids, units = textGrids?.replace(/-textgrid[/\\]?$/, ''), output, maxLength, ...making } = options
-  for (const [name, value] of Object.entries({ textGrids, units, output })) requireString(where, name, value)
+  requireSequenceOptions(where, options, ['textGrids', 'units', 'output', 'maxLength'])
+  const { textGrids, output, maxLength, ...rest } = options
+  requireString(where, 'textGrids', textGrids)
+  const { units = textGrids.replace(/-textgrid[/\\]?$/, ''), ...making } = rest
+  for (const [name, value] of Object.entries({ units, output })) requireString(where, name, value)
   requireWhole(where, 'maxLength', maxLength ?? USDM_MAX_LENGTH, 1)
   const all = await readdir(textGrids, { recursive: true }).catch((cause: Error) => {
     throw new ConfigError(`${where}: ${textGrids} cannot be read: ${cause.message}`, { cause })
@@ -174,14 +184,21 @@ async function utteranceOf(grid: string, beside: string, count: number): Promise
 /**
  * Packs files of sequences into rows (see {@link ustmPacks}), in an order drawn by the seed; those that are longer than a row are
  * left out and counted.
+ * @throws DataError with `file` and `line` for a line that is no sequence
  */
 export async function packUstm(
   files: readonly string[],
   output: string,
   options: { capacity?: number; seed?: number } = {},
 ): Promise<{ rows: number; tooLong: number }> {
-  requireOptions('packUstm', options, ['capacity', 'seed'])
+  const where = 'packUstm'
+  requireOptions(where, options, ['capacity', 'seed'])
   const { capacity = USDM_MAX_LENGTH, seed = 43 } = options
+  if (!Array.isArray(files)) throw misuse(where, 'files', 'a list of files', files)
+  for (const [i, file] of files.entries()) requireString(where, `files[${i}]`, file)
+  requireString(where, 'output', output)
+  requireWhole(where, 'capacity', capacity, 1)
+  requireWhole(where, 'seed', seed)
   const sequences: number[][] = []
   let tooLong = 0
   for (const file of files) {
