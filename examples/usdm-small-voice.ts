@@ -3,8 +3,10 @@ import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import * as vt from 'voxtorch'
 import * as usdm from 'voxtorch/usdm'
+import type { LearntVoices } from './usdm-small-data.js'
 
 export interface VoiceboxSettings {
+  voices: LearntVoices
   /** Its size; it has as many units as there are. */
   model: vt.UnitVoiceboxConfig
   recipe: Partial<usdm.VoiceboxRecipe>
@@ -16,7 +18,7 @@ export interface VoiceboxSettings {
   promptShare: number
 }
 
-/** Units of the clips of `real/train` and `real/test`, and a Voicebox in `voicebox/model` that was trained on the first. */
+/** Units of the clips of `real/voicebox` and `real/test`, and a Voicebox in `voicebox/model` that was trained on the first. */
 export async function trainVoicebox(
   out: string,
   extractor: vt.UnitExtractor,
@@ -27,7 +29,7 @@ export async function trainVoicebox(
       ...{ extractor, data: join(out, 'real', split), name: 'fillets', split, output: join(out, 'filelists') },
       extract: { progress: true },
     })
-  const train = await list('train')
+  const train = await list('voicebox')
   await list('test')
   using model = vt.UnitVoicebox.fromConfig({ ...size, nTokens: extractor.units }, { seed: recipe.seed ?? 0 })
   const { globalStep } = await usdm.trainUnitVoicebox({
