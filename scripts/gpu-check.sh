@@ -11,6 +11,7 @@
 #                                              and how many a second, with and without cuDNN's attention
 #           scripts/gpu-check.sh pictures      an InternVL's logits, gradients and answers against the CPU, and how long each part takes
 #           scripts/gpu-check.sh towers        LanguageBind's embeddings and a LoRA step against the CPU, and how long each tower takes
+#           scripts/gpu-check.sh voices        USDM's units, speech and banned tokens against the CPU, and how long its networks take
 #           scripts/gpu-check.sh memory        what two ranks hold on each GPU
 #           scripts/gpu-check.sh bench         our kernels against plain operators
 #
@@ -141,6 +142,12 @@ towers_phase() {
   step 'how long its towers take' 240 bash -c 'script=languagebind in_node speed'
 }
 
+voices_phase() {
+  machine
+  step "USDM's networks against the CPU" 200 bash -c 'script=usdm in_node same'
+  step 'how long they take' 240 bash -c 'script=usdm in_node speed'
+}
+
 memory_phase() {
   machine
   step 'two ranks in Node' 240 bash -c 'script=memory in_node'
@@ -153,7 +160,7 @@ bench_phase() {
 
 case $phase in
   pack) exec node "$root/scripts/gpu/pack.mjs" ;;
-  build | parity | sanitize | tokens | pictures | towers | memory | bench) ;;
+  build | parity | sanitize | tokens | pictures | towers | voices | memory | bench) ;;
   *)
     sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
     exit 2

@@ -25,7 +25,7 @@ export const learnt = (shape: number[], dtype: 'float32' | 'float64' = 'float32'
 })
 
 /** Functions whose last argument is a record of the user's, or an object of another class. */
-const DATA = new Set([
+export const DATA = new Set([
   'writeJson',
   'LSTM.forward 1',
   'LSTMCell.forward',

@@ -1,4 +1,4 @@
-import { misuse, requireObject } from '../../base/check.js'
+import { misuse, requireOptions } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { withActiveAdapters } from '../../nn/native-module.js'
@@ -63,7 +63,7 @@ export class BigVGAN extends networkClass<BigVGAN, BigVGANConfig, BigVGANInputs,
    * @throws ShapeError for another number of bands, or no frames
    */
   override async forward(inputs: BigVGANInputs): Promise<BigVGANOutput> {
-    requireObject('BigVGAN.forward', 'inputs', inputs)
+    requireOptions('BigVGAN.forward', inputs, ['mel'])
     const { mel } = inputs
     if (!(mel instanceof Tensor)) throw misuse('BigVGAN.forward', 'mel', 'a tensor', mel)
     return { waveform: (await forward(withActiveAdapters(this), mel)) as Tensor }

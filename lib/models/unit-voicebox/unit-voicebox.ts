@@ -1,4 +1,4 @@
-import { listOf, misuse, requireObject, requireOptions } from '../../base/check.js'
+import { listOf, misuse, requireOptions } from '../../base/check.js'
 import { ShapeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { withActiveAdapters } from '../../nn/native-module.js'
@@ -69,7 +69,7 @@ export class UnitVoicebox extends networkClass<
    * @throws ShapeError for shapes that do not fit; IndexError for a unit beyond nTokens
    */
   override async forward(inputs: UnitVoiceboxInputs): Promise<UnitVoiceboxOutput> {
-    requireObject('UnitVoicebox.forward', 'inputs', inputs)
+    requireOptions('UnitVoicebox.forward', inputs, ['units', 'noisy', 'condition', 'time', 'lengths'])
     const { units, noisy, condition, time, lengths } = inputs
     for (const [name, value] of Object.entries({ units, noisy, condition, time })) {
       if (!(value instanceof Tensor)) throw misuse('UnitVoicebox.forward', name, 'a tensor', value)

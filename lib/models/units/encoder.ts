@@ -1,13 +1,13 @@
 import { logMelSpectrogram } from '../../audio/features.js'
 import { normalizeWav2Vec2 } from '../../audio/normalize.js'
-import { requireWhole } from '../../base/check.js'
+import { misuse, requireWhole } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import type { NativeModule } from '../../nn/native-module.js'
 import { noGrad, ones, ops, scope, type Tensor, zeros } from '../../tensor/index.js'
 import { keepForever } from '../../tensor/scope.js'
 import { convolutionsOf, framesOf, type SpeechEncoder, type SpeechEncoderConfig } from '../encoders/speech-encoder.js'
 import { Wav2Vec2 } from '../encoders/wav2vec2.js'
-import type { WavLM } from '../encoders/wavlm.js'
+import { WavLM } from '../encoders/wavlm.js'
 import { melBinsOf, windowOf } from '../whisper/config.js'
 import { Whisper, WhisperEncoder } from '../whisper/whisper.js'
 
@@ -48,6 +48,9 @@ export class UnitEncoder {
    */
   constructor(network: UnitNetwork, layer: number) {
     requireWhole('UnitEncoder', 'layer', layer, 1)
+    if (![Wav2Vec2, WavLM, Whisper, WhisperEncoder].some((Network) => network instanceof Network)) {
+      throw misuse('UnitEncoder', 'encoder', 'a folder, a file, a name, or a Wav2Vec2, WavLM, Whisper or WhisperEncoder', network) // biome-ignore format: one line
+    }
     this.network = network
     this.layer = layer
     const path = network instanceof Whisper ? 'model.encoder.layers' : isWhisper(network) ? 'layers' : 'encoder.layers'

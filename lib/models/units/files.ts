@@ -2,7 +2,7 @@
  * Encoders for units, from files: no layer behind the one that is wanted is built or read. Of XLS-R the three layouts of
  * published checkpoints: transformers' folders, fairseq's `.pt` and fairseq2's, such as `xlsr2_1b_v2.pt` of SeamlessM4T.
  */
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { misuse, requireWhole } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { loadTorch } from '../../files/torch/torch.js'
@@ -38,7 +38,8 @@ export async function loadUnitEncoder(from: string, options: LoadUnitEncoderOpti
   const { layer, config, ...load } = options
   requireWhole('UnitEncoder', 'layer', layer, 1)
   if (typeof from !== 'string') throw misuse('UnitEncoder', 'encoder', 'a folder, a file or a name', from)
-  if (statSync(from, { throwIfNoEntry: false })?.isFile()) {
+  // A name that cannot be one of a file is an error of statSync.
+  if (existsSync(from) && statSync(from).isFile()) {
     return new UnitEncoder(await readFairseq(from, layer, config, load), layer)
   }
   if (config !== undefined) {

@@ -11,10 +11,8 @@ import {
 } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { noGrad, scope, Tensor } from '../../tensor/index.js'
-import { Wav2Vec2, type Wav2Vec2Config } from '../encoders/wav2vec2.js'
-import { WavLM } from '../encoders/wavlm.js'
+import type { Wav2Vec2Config } from '../encoders/wav2vec2.js'
 import type { LoadNetworkOptions } from '../pretrained.js'
-import { Whisper, WhisperEncoder } from '../whisper/whisper.js'
 import { type PreparedClip, UNIT_RESAMPLING, UnitEncoder, type UnitNetwork } from './encoder.js'
 import { loadUnitEncoder } from './files.js'
 import { KMeans } from './kmeans.js'
@@ -124,7 +122,7 @@ export class UnitExtractor {
       const network =
         typeof encoder === 'string'
           ? await loadUnitEncoder(encoder, { ...load, layer, ...(config && { config }) })
-          : new UnitEncoder(networkOf(where, encoder), layer)
+          : new UnitEncoder(encoder, layer)
       if (typeof encoder === 'string') own.push(network)
       if (centroids.dim !== network.dim) {
         const file = typeof kmeans === 'string' ? kmeans : 'kmeans'
@@ -177,7 +175,8 @@ export class UnitExtractor {
     if (maxUnits !== undefined) requireWhole(where, 'maxUnits', maxUnits)
     if (onWindows !== undefined) requireFunction(where, 'onWindows', onWindows)
     if (onUnits !== undefined) requireFunction(where, 'onUnits', onUnits)
-    if (!(batchSeconds > 0)) throw misuse(where, 'batchSeconds', 'above 0', batchSeconds)
+    if (typeof batchSeconds !== 'number' || !(batchSeconds > 0))
+      throw misuse(where, 'batchSeconds', 'above 0', batchSeconds)
     requireSignal(where, signal)
     const result = new Array<Int32Array>(clips.length)
     return noGrad(() =>
@@ -362,10 +361,4 @@ async function centroidsOf(where: string, kmeans: string | Tensor | KMeans): Pro
   if (kmeans instanceof Tensor) return new KMeans(kmeans)
   if (typeof kmeans === 'string') return KMeans.fromFile(kmeans)
   throw misuse(where, 'kmeans', 'a .npy file, a tensor [clusters, dim] or a KMeans', kmeans)
-}
-
-function networkOf(where: string, network: unknown): UnitNetwork {
-  const isOne = [Wav2Vec2, WavLM, Whisper, WhisperEncoder].some((Network) => network instanceof Network)
-  if (isOne) return network as UnitNetwork
-  throw misuse(where, 'encoder', 'a folder, a file, a name, or a Wav2Vec2, WavLM, Whisper or WhisperEncoder', network)
 }

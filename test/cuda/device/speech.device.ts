@@ -62,6 +62,20 @@ describe('a USDM whose parts are on the device only while they work', () => {
     expect(await settledTensors()).toBe(before)
   })
 
+  it('streams pieces that go on from those before, as on the CPU', async () => {
+    const pieces = async (model: Usdm) => {
+      const found: Float32Array[] = []
+      for await (const event of model.stream(chirp(0.4), { ...options, firstUnits: 5, chunkUnits: 10 })) {
+        if (event.type === 'speech' && event.samples) found.push(event.samples)
+      }
+      return found
+    }
+    const [wanted, found] = [await pieces(plain), await pieces(usdm)]
+    expect(wanted.length).toBeGreaterThan(1)
+    expect(found.map(({ length }) => length)).toEqual(wanted.map(({ length }) => length))
+    for (const [i, piece] of wanted.entries()) expect(relativeError(found[i] as Float32Array, piece)).toBeLessThan(1e-4)
+  })
+
   it('streams while two of them are there, and leaves it when it is left', async () => {
     const kinds: UsdmEvent['type'][] = []
     for await (const event of usdm.stream(chirp(0.4), { ...options, firstUnits: 5, chunkUnits: 10 })) {

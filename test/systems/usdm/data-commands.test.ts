@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { readNpy, saveNpy } from '../../../lib/files/index.js'
-import { scope, type Tensor, tensor, UnitExtractor, writeWav } from '../../../lib/index.js'
+import { type HeardInWindows, scope, type Tensor, tensor, UnitExtractor, writeWav } from '../../../lib/index.js'
 import { type CommandRule, runCommand } from '../../../lib/kit/command.js'
 import { finetune } from '../../../lib/systems/usdm/commands/finetune.js'
 import { preprocess } from '../../../lib/systems/usdm/commands/preprocess.js'
@@ -105,6 +105,54 @@ it(
   3 * PATIENCE,
 )
 
+it('units and preprocess say how many clips were heard in windows, and how often two windows differ', async () => {
+  const windows = `--window-seconds 0.1 --overlap-seconds 0.04 --model_cache_dir ${at('cache')} --layer 2`
+  using extractor = await UnitExtractor.fromPretrained({
+    ...{ encoder: at('cache/xlsr2_1b_v2.pt'), kmeans: at('cache/kmeans_10k.npy'), layer: 2 },
+    ...{ windowSeconds: 0.1, overlapSeconds: 0.04 },
+  })
+  /** What is said of these clips. */
+  const said = async (paths: readonly string[]) => {
+    const told: HeardInWindows[] = []
+    for (const path of paths) await extractor.extract(path, { onWindows: (heard) => told.push(heard) })
+    const sum = (key: 'compared' | 'different') => told.reduce((all, heard) => all + heard[key], 0)
+    return `${told.length} clips were heard in windows, so that some of their units are others: ${sum('different')} of ${sum('compared')} units that two windows gave differ`
+  }
+  const clips = [...turns(1, 3), ...turns(2, 2), ...turns(3, 2)].map((line) => {
+    const [id] = line.split('|') as [string]
+    return at(`dailytalk/data/${id.split('_d')[1]}/${id}.wav`)
+  })
+  const line = await said(clips)
+  expect(line).toMatch(/^7 clips .* \d+ of [1-9]\d* units/)
+  const made = await printed(
+    units,
+    `--data ${at('dailytalk/data')} --output ${at('cut-units')} ${windows} --no-transcripts`,
+  )
+  expect(made).toBe(`${at('cut-units')}: units of 7 clips, of which 7 were extracted now\n${line}`)
+  const original = `--pretrained_model_name_or_path ${at('base')} --train_metadata_path ${at('train_phone.txt')} --test_metadata_path ${at('test_phone.txt')}`
+  const examples = await printed(
+    preprocess,
+    `--data ${at('dailytalk/data')} ${original} --output ${at('cut')} ${windows}`,
+  )
+  expect(examples.split('\n')).toEqual([
+    expect.stringContaining('train.txt'),
+    expect.stringContaining('test.txt'),
+    line,
+  ])
+  writeFileSync(
+    at('cut.jsonl'),
+    clips
+      .slice(0, 2)
+      .map((wav, turn) => JSON.stringify({ dialog: 'a', turn, speaker: String(turn), text: 'Hi.', wav }))
+      .join('\n'),
+  )
+  const own = await printed(
+    preprocess,
+    `--data ${at('cut.jsonl')} --model ${at('base')} --output ${at('jsonl/cut.txt')} ${windows}`,
+  )
+  expect(own.split('\n').at(-1)).toBe(await said(clips.slice(0, 2)))
+})
+
 it("stage1.py's, and voicebox/preprocess.py's", async () => {
   using extractor = await UnitExtractor.fromPretrained({
     ...{ encoder: at('cache/xlsr2_1b_v2.pt'), kmeans: at('cache/kmeans_10k.npy'), layer: 2 },
@@ -129,6 +177,15 @@ it("stage1.py's, and voicebox/preprocess.py's", async () => {
   delete process.env.MODEL_CACHE_DIR
   expect(verbatim).toBe(`${again}\n${at('dailytalk')}: 7 transcripts`)
   expect(await printed(units, `--data_path ${at('dailytalk')} ${cache} --no-transcripts`)).toBe(again)
+  // An encoder that is named needs no cache, and the environment's is asked for what is not.
+  const named = `--data_path ${at('dailytalk')} --no-transcripts`
+  process.env.MODEL_CACHE_DIR = at('nowhere')
+  try {
+    await expect(printed(units, `${named} --layer 2`)).rejects.toThrow(/nowhere.xlsr2_1b_v2\.pt: say --encoder/)
+    expect(await printed(units, `${named} ${cache}`)).toBe(again)
+  } finally {
+    delete process.env.MODEL_CACHE_DIR
+  }
   const lost = runCommand('voxtorch usdm units', units, ['--data_path', at('dailytalk')])
   await expect(lost).rejects.toThrow(/xlsr2_1b_v2\.pt in --model-cache-dir: say --encoder/)
 

@@ -191,7 +191,9 @@ it('answer the turns of dialogs for score, once each', async () => {
   ])
   for (const { wav } of predictions) expect((await readAudio(wav as string)).sampleRate).toBe(22_050)
   // Another way of asking is another model.
-  await expect(run('--strict')).rejects.toThrow(/predictions\.jsonl was answered by another model, or by one with other/)
+  await expect(run('--strict')).rejects.toThrow(
+    /predictions\.jsonl was answered by another model, or by one with other/,
+  )
   await expect(run('--test-metadata x')).rejects.toThrow(/--test-metadata is for DailyTalk/)
   await expect(run('--text-only')).rejects.toThrow(/--solver-steps is for answers with sound/)
 })

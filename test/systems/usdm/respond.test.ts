@@ -636,7 +636,10 @@ describe('bad input', () => {
       [{ signal: {} }, /signal/],
       [{ history: 'none' }, /history/],
       [{ history: [{ user: { text: 'a', units: [1] }, agent: { text: 'b', units: [] } }] }, /agent has no units/],
-      [{ history: [{ user: { text: 7, units: [1] }, agent: { text: 'b', units: [1] } }] }, /text of the user/],
+      [
+        { history: [{ user: { text: 7, units: [1] }, agent: { text: 'b', units: [1] } }] },
+        /turns\[0\]\.user\.text must be a string/,
+      ],
     ]
     for (const [options, error] of wrong) await expect(usdm.respond(QUESTION, options)).rejects.toThrow(error)
     await expect(usdm.respond(QUESTION, { firstUnits: 3 } as object)).rejects.toThrow(/firstUnits/)

@@ -1,10 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { basename, extname } from 'node:path'
+import { misuse, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { escaped } from '../../../base/words.js'
 import { page } from '../../../kit/picture.js'
 import { IGNORED, type UsdmExample } from '../data/prompt.js'
-import type { UsdmTokenizer } from '../data/text.js'
+import { UsdmTokenizer } from '../data/text.js'
 
 /** A stretch of an example: all of it is learnt, or nothing. */
 export interface PreviewPart {
@@ -13,7 +15,10 @@ export interface PreviewPart {
 }
 
 /** An example as text, in stretches; units that repeat stand there once, as `<|unit7|>×3`. */
-export function previewParts(tokenizer: UsdmTokenizer, { inputIds, labels }: UsdmExample): PreviewPart[] {
+export function previewParts(tokenizer: UsdmTokenizer, example: UsdmExample): PreviewPart[] {
+  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('previewParts', 'tokenizer', 'a UsdmTokenizer', tokenizer)
+  requireForm('previewParts', 'example', example, { inputIds: 'list', labels: 'list' })
+  const { inputIds, labels } = example
   const parts: { ids: number[]; learnt: boolean }[] = []
   for (const [i, id] of inputIds.entries()) {
     const learnt = labels[i] !== IGNORED
@@ -67,8 +72,11 @@ const TYPES: Record<string, string> = {
 export async function previewPage(
   tokenizer: UsdmTokenizer,
   example: UsdmExample,
-  { title, clips }: { title: string; clips: readonly string[] },
+  options: { title: string; clips: readonly string[] },
 ): Promise<string> {
+  requireOptions('previewPage', options, ['title', 'clips'])
+  requireForm('previewPage', 'options', options, { title: 'string', clips: ['string'] })
+  const { title, clips } = options
   const text = previewParts(tokenizer, example).map(({ text, learnt }) =>
     learnt ? `<mark>${escaped(text)}</mark>` : escaped(text),
   )

@@ -1,6 +1,7 @@
 import { writeAtomically } from '../../../base/atomic.js'
-import { requireObject, requireString } from '../../../base/check.js'
+import { requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { chunksOf, utf8 } from '../../../files/text.js'
 import { IGNORED, type UsdmExample } from './prompt.js'
 
@@ -56,7 +57,7 @@ const LONGEST = 1 << 26
 /** Writes examples in the original's form: a line each, with no line break behind the last. @throws DataError */
 export async function writeUsdmExamples(path: string, examples: Iterable<UsdmExample>): Promise<void> {
   requireString('writeUsdmExamples', 'path', path)
-  requireObject('writeUsdmExamples', 'examples', examples)
+  requireForm('writeUsdmExamples', 'examples', examples, 'iterable')
   await writeAtomically(path, DataError, async (write) => {
     let parts: string[] = []
     let size = 0
@@ -67,6 +68,7 @@ export async function writeUsdmExamples(path: string, examples: Iterable<UsdmExa
       size = 0
     }
     for (const example of examples) {
+      requireForm('writeUsdmExamples', 'an example', example, { inputIds: 'list', labels: 'list' })
       const text = formatExample(example)
       parts.push(first ? text : `\n${text}`)
       first = false

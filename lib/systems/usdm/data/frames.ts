@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireWhole } from '../../../base/check.js'
+import { isArrayLike, misuse, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 
 export interface FrameUnitsOptions {
@@ -9,8 +9,19 @@ export interface FrameUnitsOptions {
 }
 
 /** How many frames so many units become: 441 · units / 256, rounded down. */
-export const unitFrames = (units: number, { samplesPerUnit = 441, hopLength = 256 }: FrameUnitsOptions = {}): number =>
-  Math.floor((units * samplesPerUnit) / hopLength)
+export function unitFrames(units: number, options: FrameUnitsOptions = {}): number {
+  requireWhole('unitFrames', 'units', units)
+  const { samplesPerUnit, hopLength } = steps('unitFrames', options)
+  return Math.floor((units * samplesPerUnit) / hopLength)
+}
+
+function steps(where: string, options: FrameUnitsOptions): Required<FrameUnitsOptions> {
+  requireOptions(where, options, ['samplesPerUnit', 'hopLength'])
+  const { samplesPerUnit = 441, hopLength = 256 } = options
+  requireWhole(where, 'samplesPerUnit', samplesPerUnit, 1)
+  requireWhole(where, 'hopLength', hopLength, 1)
+  return { samplesPerUnit, hopLength }
+}
 
 /**
  * The unit of each frame of a mel spectrogram: each unit lasts 441 samples, and a frame of 256 gets the one that has most of it;
@@ -19,9 +30,8 @@ export const unitFrames = (units: number, { samplesPerUnit = 441, hopLength = 25
  */
 export function frameUnits(units: ArrayLike<number>, options: FrameUnitsOptions = {}): Int32Array {
   if (!isArrayLike(units)) throw misuse('frameUnits', 'units', 'a list of units', units)
-  const { samplesPerUnit = 441, hopLength = 256 } = options
-  requireWhole('frameUnits', 'samplesPerUnit', samplesPerUnit, 1)
-  requireWhole('frameUnits', 'hopLength', hopLength, 1)
+  for (let i = 0; i < units.length; i++) requireWhole('frameUnits', `units[${i}]`, units[i], Number.MIN_SAFE_INTEGER)
+  const { samplesPerUnit, hopLength } = steps('frameUnits', options)
   if (hopLength > samplesPerUnit) {
     throw new ConfigError(`frameUnits: a frame of ${hopLength} samples is longer than a unit of ${samplesPerUnit}`, {
       samplesPerUnit,

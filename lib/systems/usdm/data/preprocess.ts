@@ -9,6 +9,7 @@ import {
   requireWhole,
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { Random } from '../../../data/random.js'
 import type { OnBadRecord } from '../../../kit/records.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
@@ -70,7 +71,12 @@ export async function usdmExamples(
   options: UsdmExampleOptions,
 ): Promise<{ examples: UsdmExample[]; report: UsdmExampleReport }> {
   const where = 'usdmExamples'
-  requireObject(where, 'dialogs', grouped)
+  const turn = { text: 'string', clip: 'string', file: 'string', line: 'number', audio: 'object' } as const
+  requireForm(where, 'dialogs', grouped, {
+    dialogs: [{ dialog: 'string', turns: [turn] }],
+    turns: 'number',
+    dropped: 'list',
+  })
   const { dialogs, turns, dropped } = grouped
   requireOptions(where, options, ['tokenizer', 'units', 'unitFolder', 'template', 'maxLength', 'seed', 'extract'])
   const { tokenizer, units, unitFolder, template = 'single', maxLength = USDM_MAX_LENGTH, seed = 42, extract } = options
@@ -79,7 +85,7 @@ export async function usdmExamples(
   requireWhole(where, 'maxLength', maxLength, 1)
   requireWhole(where, 'seed', seed)
   const source = units instanceof UnitExtractor ? await extracting(where, units, tokenizer, unitFolder, extract) : units
-  requireObject(where, 'units', source)
+  requireForm(where, 'units', source, { read: 'function', 'prepare?': 'function' })
   const all = dialogs.flatMap((dialog) => dialog.turns)
   await source.prepare?.(all)
   const report: UsdmExampleReport = {

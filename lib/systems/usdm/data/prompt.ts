@@ -1,5 +1,6 @@
-import { isArrayLike, misuse, requireObject, requireString } from '../../../base/check.js'
+import { isArrayLike, misuse, requireObject } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import { type UsdmIds, type UsdmPiece, UsdmTokenizer } from './text.js'
 
 /** What every conversation begins with. */
@@ -28,8 +29,11 @@ export interface UsdmExample {
 /** Where nothing is learnt. */
 export const IGNORED = -100
 
+const UTTERANCE = { text: 'string', units: 'object' } as const
+
 /** A conversation as text and units, in the original's template, whatever the number of turns. */
 export function usdmPieces(turns: readonly UsdmTurn[]): UsdmPiece[] {
+  requireForm('USDM', 'turns', turns, [{ user: UTTERANCE, agent: UTTERANCE }])
   const pieces = turns.flatMap(({ user, agent }) => [...asked(user.units), ...heard(user.text), ...answered(agent)])
   return [USDM_INSTRUCTION, '\n', ...pieces, { token: 'eos' }]
 }
@@ -51,7 +55,7 @@ const answered = ({ text, units }: UsdmUtterance): UsdmPiece[] => [
 
 /** As the template has it: small letters on one line. */
 function words(who: string, text: string): string {
-  requireString('USDM', `the text of the ${who}`, text)
+  requireForm('USDM', `the text of the ${who}`, text, 'string')
   if (!/[\n\r\u2028\u2029]/.test(text)) return text.toLowerCase()
   const lines = text.toLowerCase().split(/[\n\r\u2028\u2029]+/)
   return lines
@@ -86,7 +90,7 @@ export function usdmExample(tokenizer: UsdmTokenizer, turns: readonly UsdmTurn[]
  */
 export function usdmLabels(inputIds: readonly number[], ids: UsdmIds): number[] {
   if (!Array.isArray(inputIds)) throw misuse('usdmLabels', 'inputIds', 'a list of ids', inputIds)
-  requireObject('usdmLabels', 'ids', ids)
+  requireForm('usdmLabels', 'ids', ids, { newline: 'number', correspond: 'number', endOfSpeech: 'number' })
   const at = (id: number) => inputIds.flatMap((one, place) => (one === id ? [place] : []))
   const [lines, turns] = [at(ids.newline), at(ids.correspond)]
   const count = turns.length / 2

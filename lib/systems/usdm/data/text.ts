@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { isArrayLike, listOf, misuse, requireOptions, requireString, requireWhole, shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { harmlessText } from '../../../kit/harmless-text.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
@@ -138,17 +138,21 @@ export class UsdmTokenizer {
   /** @throws DataError for what is no unit */
   unitId(unit: number): number {
     if (Number.isInteger(unit) && unit >= 0 && unit < this.units) return this.ids.firstUnit + unit
-    throw new DataError(`${String(unit)} is no unit: there are ${this.units}, from 0`, { unit, units: this.units })
+    throw new DataError(`${shown(unit)} is no unit: there are ${this.units}, from 0`, { unit, units: this.units })
   }
 
   isUnit(id: number): boolean {
-    return id >= this.ids.firstUnit && id < this.ids.firstUnit + this.units
+    return Number.isInteger(id) && id >= this.ids.firstUnit && id < this.ids.firstUnit + this.units
   }
 
   /** The units among ids, in their order. */
   unitsOf(ids: Iterable<number | bigint>): number[] {
     const { firstUnit } = this.ids
-    return Array.from(ids, Number).flatMap((id) => (this.isUnit(id) ? [id - firstUnit] : []))
+    const list = listOf<number | bigint>('UsdmTokenizer.unitsOf', 'ids', ids, 'ids')
+    return list.flatMap((id) => {
+      const number = typeof id === 'bigint' ? Number(id) : id
+      return this.isUnit(number) ? [number - firstUnit] : []
+    })
   }
 
   /**
@@ -189,8 +193,8 @@ export class UsdmTokenizer {
     if (typeof piece === 'object' && piece !== null && 'token' in piece && TOKENS.includes(piece.token)) {
       return [this.ids[piece.token]]
     }
-    const units = (piece as { units?: ArrayLike<number> } | null)?.units
-    if (typeof units !== 'object' || units === null) {
+    const units = (piece as { units?: unknown } | null)?.units
+    if (!isArrayLike(units)) {
       throw misuse(
         'UsdmTokenizer.encode',
         'a piece',
@@ -198,7 +202,7 @@ export class UsdmTokenizer {
         piece,
       )
     }
-    return Array.from(units, (unit) => this.unitId(unit))
+    return Array.from(units as ArrayLike<number>, (unit) => this.unitId(unit))
   }
 
   /** A text of which nothing is a special token: in each that it spells, a space follows the first character. */

@@ -73,8 +73,8 @@ export class Usdm {
     if (!(llm instanceof DecoderLM)) throw misuse('Usdm', 'llm', 'a DecoderLM', llm)
     if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('Usdm', 'tokenizer', 'a UsdmTokenizer', tokenizer)
     if (!(units instanceof UnitExtractor)) throw misuse('Usdm', 'units', 'a UnitExtractor', units)
-    if (voicebox) requireForm('Usdm', 'voicebox', voicebox, VOICEBOX)
-    if (vocoder) requireForm('Usdm', 'vocoder', vocoder, VOCODER)
+    if (voicebox !== null) requireForm('Usdm', 'voicebox', voicebox, VOICEBOX)
+    if (vocoder !== null) requireForm('Usdm', 'vocoder', vocoder, VOCODER)
     checkParts({ llm, tokenizer, units, voicebox, vocoder })
     this.llm = llm
     this.tokenizer = tokenizer

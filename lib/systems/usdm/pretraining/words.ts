@@ -1,5 +1,6 @@
-import { misuse, requireObject, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { misuse, requireNumber, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import type { TextGrid } from '../../../files/textgrid.js'
 
 /** When a word is said, in seconds; a pause has an empty text. */
@@ -30,12 +31,14 @@ export function ustmTranscript(text: string): string {
  * @throws DataError where there is no such tier
  */
 export function wordsOfTextGrid(grid: TextGrid, options: { tier?: string } = {}): AlignedWord[] {
-  requireObject('wordsOfTextGrid', 'grid', grid)
-  requireOptions('wordsOfTextGrid', options, ['tier'])
+  const where = 'wordsOfTextGrid'
+  requireForm(where, 'grid', grid, { tiers: [{ kind: 'string', name: 'string' }] })
+  requireOptions(where, options, ['tier'])
   const { tier: name = 'words' } = options
-  if (!Array.isArray(grid.tiers)) throw misuse('wordsOfTextGrid', 'grid', 'what readTextGrid gives', grid)
+  requireString(where, 'tier', name)
   const tier = grid.tiers.find((one) => one.kind === 'interval' && one.name === name)
   if (tier?.kind === 'interval') {
+    requireForm(where, 'intervals', tier.intervals, [{ text: 'string', minTime: 'number', maxTime: 'number' }])
     return tier.intervals.map(({ text, minTime, maxTime }) => ({ text: text.trim(), start: minTime, end: maxTime }))
   }
   const names = grid.tiers.map((one) => `'${one.name}' (${one.kind})`).join(', ')
@@ -53,7 +56,8 @@ export function wordsOfTimes(
   seconds: number,
 ): AlignedWord[] {
   const where = 'wordsOfTimes'
-  if (!Array.isArray(words)) throw misuse(where, 'words', 'a list of words', words)
+  requireForm(where, 'words', words, [{ word: 'string', start: 'number', end: 'number' }])
+  requireNumber(where, 'seconds', seconds)
   if (!(seconds > 0)) throw misuse(where, 'seconds', 'above 0', seconds)
   const result: AlignedWord[] = []
   for (const [i, { word, start, end }] of words.entries()) {
@@ -102,7 +106,7 @@ const hundredths = (value: number): number =>
  */
 export function unitWords(words: readonly AlignedWord[], units: number): UnitWord[] | null {
   requireWhole('unitWords', 'units', units, 1)
-  if (!Array.isArray(words)) throw misuse('unitWords', 'words', 'a list of words', words)
+  requireForm('unitWords', 'words', words, [{ text: 'string', start: 'number', end: 'number' }])
   const last = words.at(-1)
   if (!last || !(last.end > 0)) return null
   const spoken = withoutPauses(words)

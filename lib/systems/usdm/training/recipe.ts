@@ -68,6 +68,7 @@ export const USTM_RECIPE: Readonly<UsdmRecipe> = { ...USDM_RECIPE, accumulation:
 export function usdmRecipe(changes: Partial<UsdmRecipe> = {}, preset: Readonly<UsdmRecipe> = USDM_RECIPE): UsdmRecipe {
   const where = 'usdmRecipe'
   requireObject(where, 'changes', changes)
+  requireObject(where, 'preset', preset)
   const names = Object.keys(preset)
   const given = Object.entries(changes).filter(([, value]) => value !== undefined)
   for (const [name] of given) {

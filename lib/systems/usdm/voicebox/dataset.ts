@@ -1,8 +1,9 @@
 import { isAbsolute, join } from 'node:path'
 import { openClip } from '../../../audio/clip.js'
 import { melSpectrogram } from '../../../audio/features.js'
-import { requireObject, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { misuse, requireObject, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
 import { BIGVGAN_MEL } from '../../../models/bigvgan/config.js'
@@ -163,9 +164,27 @@ async function clipOf(path: string, subject: string): Promise<Tensor> {
   }
 }
 
+const SAMPLE = {
+  units: Int32Array,
+  mel: Float32Array,
+  bands: 'number',
+  visible: ['number'],
+  time: 'number',
+  noiseSeed: 'number',
+} as const
+
 /** Samples as a batch, as long as its longest: what is padded has no part in anything. */
 export function voiceboxCollate(nTokens: number): (samples: readonly VoiceboxSample[]) => VoiceboxBatch {
+  const where = 'voiceboxCollate'
+  requireWhole(where, 'nTokens', nTokens, 1)
   return (samples) => {
+    requireForm(where, 'samples', samples, [SAMPLE])
+    for (const [i, { units, mel, bands, visible }] of samples.entries()) {
+      const [from, to] = visible
+      const fits = bands === samples[0]?.bands && mel.length === bands * units.length
+      if (fits && 0 <= from && from <= to && to <= units.length) continue
+      throw misuse(where, `samples[${i}]`, 'what VoiceboxDataset gives', samples[i])
+    }
     const lengths = samples.map(({ units }) => units.length)
     const [count, frames, bands] = [samples.length, Math.max(...lengths), samples[0]?.bands ?? 0]
     const units = new BigInt64Array(count * frames).fill(BigInt(nTokens))

@@ -1,7 +1,8 @@
 import { dirname } from 'node:path'
 import { makeDirectory, writeAtomically } from '../../../base/atomic.js'
-import { requireString } from '../../../base/check.js'
+import { misuse, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
 
 /** A clip and its units: a line `audio|units|durations` of a file list. */
@@ -22,6 +23,7 @@ const MOST_UNITS = 180_000
  * @throws DataError with `file` and `line`
  */
 export function parseVoiceboxLine(text: string, file: string, line: number): VoiceboxRecord {
+  for (const [name, value] of Object.entries({ text, file })) requireString('parseVoiceboxLine', name, value)
   const place = `${file}, line ${line}`
   const fail = (what: string): DataError => new DataError(`${place}: ${what}`, { file, line })
   const parts = text.replace(/\r$/, '').split('|')
@@ -53,10 +55,17 @@ export async function writeVoiceboxFilelist(
   path: string,
   records: Iterable<VoiceboxRecord> | AsyncIterable<VoiceboxRecord>,
 ): Promise<void> {
-  requireString('writeVoiceboxFilelist', 'path', path)
+  const where = 'writeVoiceboxFilelist'
+  requireString(where, 'path', path)
+  const given = records as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
+  if (typeof (given?.[Symbol.asyncIterator] ?? given?.[Symbol.iterator]) !== 'function') {
+    throw misuse(where, 'records', 'records to go through', records)
+  }
   makeDirectory(dirname(path), DataError)
   await writeAtomically(path, DataError, async (write) => {
-    for await (const { audio, units } of records) {
+    for await (const record of records) {
+      requireForm(where, 'a record', record, { audio: 'string', units: Int32Array })
+      const { audio, units } = record
       if (/[\r\n]/.test(audio)) throw new DataError(`${JSON.stringify(audio)} cannot stand in a line`, { audio })
       await write(Buffer.from(`${audio}|${units.join(' ')}|${new Array(units.length).fill(1).join(' ')}\n`))
     }
