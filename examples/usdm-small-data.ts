@@ -209,14 +209,6 @@ function withoutSilence(samples: vt.Tensor, rate: number): vt.Tensor {
   return samples.narrow(0, from, Math.max(1, to - from))
 }
 
-/** Which of the recordings the Voicebox learns: units are made of fewer, and shorter ones. */
-export interface LearntVoices {
-  /** The shortest and the longest clip. */
-  seconds: [number, number]
-  /** The most clips. */
-  most: number
-}
-
 const PACKAGES = ['fillets-ng-data-cs', 'fillets-ng-data-nl']
 const SOUNDS = 'usr/share/games/fillets-ng/sound'
 
@@ -229,62 +221,35 @@ export async function realVoices(
   out: string,
   settings: VoicesSettings,
 ): Promise<{ train: number; test: number; hours: number }> {
-  const [least, most] = settings.seconds
-  for (const part of ['train', 'test']) mkdirSync(join(out, 'real', part), { recursive: true })
-  let [kept, seconds] = [0, 0]
-  for (const path of new vt.Random(settings.seed, 3).shuffle(recordings(cache))) {
-    const part = kept < settings.test ? 'test' : 'train'
-    if (kept === settings.test + settings.train) break
-    const length = await cut(cache, path, join(out, 'real', part), least, most)
-    kept += length > 0 ? 1 : 0
-    seconds += length
-  }
-  return { train: kept - settings.test, test: settings.test, hours: seconds / 3600 }
-}
-
-/** Writes clips for the Voicebox into `real/voicebox`, none of which is one of `real/test`. */
-export async function voicesToLearn(cache: string, out: string, { seconds: [least, most], ...settings }: LearntVoices) {
-  const folder = join(out, 'real', 'voicebox')
-  mkdirSync(folder, { recursive: true })
-  const held = new Set(readdirSync(join(out, 'real', 'test')))
-  let [clips, seconds] = [0, 0]
-  for (const path of recordings(cache)) {
-    if (clips === settings.most) break
-    if (held.has(fileOf(path))) continue
-    const length = await cut(cache, path, folder, least, most)
-    clips += length > 0 ? 1 : 0
-    seconds += length
-  }
-  return { clips, hours: seconds / 3600 }
-}
-
-/** Paths of all recordings of the two actors; they are fetched where they are not there. */
-function recordings(cache: string): string[] {
   const root = join(cache, SOUNDS)
   if (!existsSync(root)) fetchPackages(cache)
-  return readdirSync(root, { recursive: true, encoding: 'utf8' })
+  const found = readdirSync(root, { recursive: true, encoding: 'utf8' })
     .filter((path) => /[\\/](cs|nl)[\\/][^\\/]*-[mv]-[^\\/]*\.(ogg|wav)$/.test(path))
     .sort()
-}
-
-const fileOf = (path: string) => `${path.replace(/\.\w+$/, '').replace(/[\\/]/g, '-')}.wav`
-
-/** Writes a recording without silence around it, and gives its seconds; 0 for one that is too short, too long or nothing. */
-async function cut(cache: string, path: string, folder: string, least: number, most: number): Promise<number> {
+  const order = new vt.Random(settings.seed, 3).shuffle(found)
+  const [least, most] = settings.seconds
   const rate = 22_050
-  return await vt.scope(async () => {
-    // Some of them are a header and nothing else.
-    const read = await vt.readAudio(join(cache, SOUNDS, path), { sampleRate: rate }).catch(() => undefined)
-    if (!read) return 0
-    const { samples } = read
-    const wave = samples.ndim === 1 ? samples : samples.reshape([-1, samples.size(-1)]).mean([0])
-    const own = withoutSilence(wave, rate)
-    const length = own.size(0) / rate
-    if (length < least || length > most) return 0
-    const file = join(folder, fileOf(path))
-    if (!existsSync(file)) await vt.writeWav(file, own, { sampleRate: rate })
-    return length
-  })
+  for (const part of ['train', 'test']) mkdirSync(join(out, 'real', part), { recursive: true })
+  let [kept, seconds] = [0, 0]
+  for (const path of order) {
+    const part = kept < settings.test ? 'test' : 'train'
+    if (kept === settings.test + settings.train) break
+    await vt.scope(async () => {
+      // Some of them are a header and nothing else.
+      const read = await vt.readAudio(join(root, path), { sampleRate: rate }).catch(() => undefined)
+      if (!read) return
+      const { samples } = read
+      const wave = samples.ndim === 1 ? samples : samples.reshape([-1, samples.size(-1)]).mean([0])
+      const own = withoutSilence(wave, rate)
+      const length = own.size(0) / rate
+      if (length < least || length > most) return
+      const file = join(out, 'real', part, `${path.replace(/\.\w+$/, '').replace(/[\\/]/g, '-')}.wav`)
+      if (!existsSync(file)) await vt.writeWav(file, own, { sampleRate: rate })
+      kept += 1
+      seconds += length
+    })
+  }
+  return { train: kept - settings.test, test: settings.test, hours: seconds / 3600 }
 }
 
 function fetchPackages(cache: string): void {

@@ -39,8 +39,8 @@ export async function reportOf(
     ['Word errors that Whisper base hears in spoken replies (TTS)', `${rate(scores.ttsWer)} of ${scores.ttsSamples}`],
     ['ROUGE-L of replies, F1', `${scores.rougeL?.toFixed(3) ?? '–'} of ${scores.replySamples}`],
     [`METEOR of replies (${scores.meteorVariant})`, `${scores.meteor?.toFixed(3) ?? '–'} of ${scores.replySamples}`],
-    ['Error of the mel spectrogram, of its units against the same shuffled', less(mel.units, mel.shuffled)],
-    ['The same where the flow begins at noise that is drawn', less(mel.unitsDrawn, mel.shuffledDrawn)],
+    ['Error of the mel spectrogram, of its units against the same shuffled, means of some that are drawn', less(mel.units, mel.shuffled)],
+    ['The same of one that is drawn', less(mel.unitsDrawn, mel.shuffledDrawn)],
   ] // biome-ignore format: a row is a line
   const sounds = resaid.map(
     ({ name, recorded, made, shuffled }) =>

@@ -3,10 +3,8 @@ import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import * as vt from 'voxtorch'
 import * as usdm from 'voxtorch/usdm'
-import type { LearntVoices } from './usdm-small-data.js'
 
 export interface VoiceboxSettings {
-  voices: LearntVoices
   /** Its size; it has as many units as there are. */
   model: vt.UnitVoiceboxConfig
   recipe: Partial<usdm.VoiceboxRecipe>
@@ -14,11 +12,13 @@ export interface VoiceboxSettings {
   /** Evaluations and guidance with which clips of the test are made. */
   steps: number
   guidance: number
+  /** Spectrograms that are drawn of each clip, whose mean is the middle of what it may make. */
+  draws: number
   /** How much of such a clip it hears before it goes on. */
   promptShare: number
 }
 
-/** Units of the clips of `real/voicebox` and `real/test`, and a Voicebox in `voicebox/model` that was trained on the first. */
+/** Units of the clips of `real/train` and `real/test`, and a Voicebox in `voicebox/model` that was trained on the first. */
 export async function trainVoicebox(
   out: string,
   extractor: vt.UnitExtractor,
@@ -29,7 +29,7 @@ export async function trainVoicebox(
       ...{ extractor, data: join(out, 'real', split), name: 'fillets', split, output: join(out, 'filelists') },
       extract: { progress: true },
     })
-  const train = await list('voicebox')
+  const train = await list('train')
   await list('test')
   using model = vt.UnitVoicebox.fromConfig({ ...size, nTokens: extractor.units }, { seed: recipe.seed ?? 0 })
   const { globalStep } = await usdm.trainUnitVoicebox({
@@ -48,12 +48,12 @@ export async function trainVoicebox(
 export interface MelError {
   clips: number
   /**
-   * Mean absolute difference of the log-mel spectrogram from the recording's, in nepers: of its units, and of the same shuffled. The
-   * flow begins at noise of zero, in the middle of all that it could begin at.
+   * Mean absolute difference of the log-mel spectrogram from the recording's, in nepers: of its units, and of the same shuffled. Of
+   * the mean of several that are drawn, since each of them is one of many that are as likely.
    */
   units: number
   shuffled: number
-  /** The same of flows that begin at noise that is drawn, as speech is made: each is one of many that are as likely. */
+  /** The same of the first of them alone, as speech is made. */
   unitsDrawn: number
   shuffledDrawn: number
 }
@@ -70,7 +70,7 @@ export interface Resaid {
 export async function melErrors(
   out: string,
   nTokens: number,
-  { steps, guidance, promptShare }: VoiceboxSettings,
+  { steps, guidance, draws, promptShare }: VoiceboxSettings,
   heard: number,
   most = Number.POSITIVE_INFINITY,
 ): Promise<{ error: MelError; clips: Resaid[] }> {
@@ -93,31 +93,30 @@ export async function melErrors(
     others.set(own.subarray(0, begin))
     await vt.scope(async () => {
       const mel = vt.tensor(recorded, { shape: [1, bands, own.length] })
-      const prompt = mel.narrow(2, 0, begin)
-      const of = (ids: Int32Array, drawn: boolean) =>
-        model.generate({
-          units: vt.tensor(BigInt64Array.from(ids, BigInt), { shape: [1, ids.length] }),
-          ...{ prompt, steps, guidance },
-          ...(drawn ? { seed: i } : { noise: vt.zerosLike(mel), promptNoise: 'fixed' as const }),
-        })
-      const [made, shuffled] = [await of(own, false), await of(others, false)]
+      const prompt = mel.narrow(2, 0, begin).expand([draws, bands, begin])
+      const of = (ids: Int32Array) => {
+        const units = vt.tensor(BigInt64Array.from(ids, BigInt), { shape: [1, ids.length] }).expand([draws, ids.length])
+        return model.generate({ units, prompt, steps, guidance, seed: i })
+      }
+      const [made, shuffled] = [await of(own), await of(others)]
       const off = (other: vt.Tensor) =>
         vt.scope(() => {
           const rest = own.length - begin
           const difference = model.denormalize(other).sub(model.denormalize(mel)).narrow(2, begin, rest)
           return difference.abs().mean([1]).sum().item<number>()
         })
-      sums.units += off(made)
-      sums.shuffled += off(shuffled)
-      sums.unitsDrawn += off(await of(own, true))
-      sums.shuffledDrawn += off(await of(others, true))
+      const first = (all: vt.Tensor) => all.narrow(0, 0, 1)
+      sums.units += off(made.mean([0], true))
+      sums.shuffled += off(shuffled.mean([0], true))
+      sums.unitsDrawn += off(first(made))
+      sums.shuffledDrawn += off(first(shuffled))
       frames += own.length - begin
       if (clips.length === heard) return
       const sound = async (mel: vt.Tensor) =>
         (await (await vocoder.forward({ mel: model.denormalize(mel) })).waveform.flatten().data()) as Float32Array
       clips.push({
         name: basename(audio, '.wav'),
-        ...{ recorded: await sound(mel), made: await sound(made), shuffled: await sound(shuffled) },
+        ...{ recorded: await sound(mel), made: await sound(first(made)), shuffled: await sound(first(shuffled)) },
       })
     })
   }

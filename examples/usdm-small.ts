@@ -21,7 +21,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import * as vt from 'voxtorch'
 import * as usdm from 'voxtorch/usdm'
-import { realVoices, type SpeechSettings, speakDialogs, type VoicesSettings, voicesToLearn } from './usdm-small-data.js'
+import { realVoices, type SpeechSettings, speakDialogs, type VoicesSettings } from './usdm-small-data.js'
 import {
   converse,
   findUnits,
@@ -75,7 +75,7 @@ const { parts, speech, voices, units, checkEpochs, test } = config
 mkdirSync(out, { recursive: true })
 
 const spoken = await stage('dialogs', [speech], () => speakDialogs(dailytalk, out, speech))
-await stage('voices', [voices], () => realVoices(cache, out, voices))
+const real = await stage('voices', [voices], () => realVoices(cache, out, voices))
 await stage('units', [parts.whisper, speech, voices, units], () => {
   const some = (folder: string) =>
     new vt.Random(units.seed)
@@ -122,9 +122,6 @@ const known = await stage('reciting', [...taught, config.main, asked], async () 
   using model = await trainedModel(out, 'by-heart')
   return await recite(out, new usdm.Usdm({ llm: model.eval(), tokenizer, units: extractor }))
 })
-const learnt = await stage('voicebox-voices', [voices, config.voicebox.voices], () =>
-  voicesToLearn(cache, out, config.voicebox.voices),
-)
 const voiced = await stage('voicebox', [...data, config.voicebox], async () => {
   const { steps, parameters } = await trainVoicebox(out, extractor, config.voicebox)
   const { error, clips } = await melErrors(out, extractor.units, config.voicebox, 2)
@@ -139,7 +136,7 @@ const { scores, predictions } = await stage('replies', [config], () => converse(
 model.dispose()
 
 const figures: Figures = {
-  hours: { synthetic: spoken.hours, real: learnt.hours },
+  hours: { synthetic: spoken.hours, real: real.hours },
   pairs: spoken.pairs,
   steps: {
     pretraining: phrases.steps,

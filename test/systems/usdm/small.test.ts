@@ -91,10 +91,9 @@ describe('examples/usdm-small.ts on made-up parts and recordings', () => {
       test: { listening: 3, replies: 2, maxUnits: 10 },
       voicebox: {
         ...given.voicebox,
-        voices: { seconds: [0.5, 2], most: 4 },
         model: { ...given.voicebox.model, embeddingDim: 8, hiddenSize: 16, intermediateSize: 16, numHiddenLayers: 2, convposWidth: 3 }, // biome-ignore format: one line
         recipe: { ...given.voicebox.recipe, batchSize: 2, windowFrames: 40, logSteps: 1, saveSteps: 2 },
-        ...{ maxSteps: 4, steps: 2 },
+        ...{ maxSteps: 4, steps: 2, draws: 2 },
       },
     }
     writeFileSync(config, JSON.stringify(changed))
