@@ -284,7 +284,7 @@ methods('BigVGAN', bigvgan, {
 const tiny = { modelType: 'mistral', hiddenSize: 8, intermediateSize: 8, numHiddenLayers: 1, numAttentionHeads: 2 }
 async function whole<T>(parts: Loose, work: (model: Loose) => Promise<T>): Promise<T> {
   const llm = lib.DecoderLM.fromConfig(
-    { ...tiny, numKeyValueHeads: 1, vocabSize: shared.vocabSize, maxPositionEmbeddings: 1024 },
+    { ...tiny, numKeyValueHeads: 1, vocabSize: shared.vocabSize, maxPositionEmbeddings: 400 },
     { seed: 1 },
   ).eval()
   const network = lib.Wav2Vec2.fromConfig({ ...size, ...wave }, { seed: 1 }).eval()
