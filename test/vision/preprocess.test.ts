@@ -75,17 +75,17 @@ describe("preprocessDepth is LanguageBind's depth processor", async () => {
 
 describe("preprocessVideo is LanguageBind's video processor", async () => {
   const file = await fixture<Case>('vision/videos')
-  const smooth = await fixture<Case>('vision/videos-smooth')
+  const smooth = await fixture<Case & { own: number }>('vision/videos-smooth')
   test.each(file.cases)('$name', async ({ name, seed, shape }) => {
     const result = await preprocessVideo(noise(seed, shape))
     expect([result.shape, result.dtype, result.isContiguous()]).toEqual([[3, 2, 224, 224], 'float32', true])
     expectClose(every7(result), file.tensors[`${name}/out/every7`]!)
   })
 
-  test.each(smooth.cases)('$name antialiased, as PyTorch resizes', async ({ name, seed, shape }) => {
+  test.each(smooth.cases)('$name antialiased, as PyTorch resizes', async ({ name, seed, shape, own }) => {
     const result = await preprocessVideo(noise(seed, shape), { antialias: true })
     expect([result.shape, result.dtype, result.isContiguous()]).toEqual([[3, 2, 224, 224], 'float32', true])
-    expectClose(every7(result), smooth.tensors[`${name}/out/every7`]!)
+    expectClose(every7(result), smooth.tensors[`${name}/out/every7`]!, Math.max(1e-5, 3 * own))
   })
 
   test('in one pass as step by step', async () => {

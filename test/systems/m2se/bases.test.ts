@@ -87,8 +87,8 @@ describe.each(['internlm2', 'phi3'] as const)('an EmoVerse on %s', (name) => {
       mediaRoot: folder,
       args: { progress: false, reportTo: 'none' },
       stages: [
-        { data: pictured(60).filter(({ query }) => query.includes('sentiment')), recipe: { ...fast, epochs: 6 }, lora },
-        { data: pictured(90), recipe: { ...fast, epochs: 12 }, lora },
+        { data: pictured(60).filter(({ query }) => query.includes('sentiment')), recipe: { ...fast, epochs: 10 }, lora },
+        { data: pictured(90), recipe: { ...fast, epochs: 40 }, lora },
       ],
     }
     const { stages, model: saved } = await trainEmoVerse(model, options)
