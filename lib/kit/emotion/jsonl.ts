@@ -4,6 +4,7 @@ import { requireOneOf, requireString } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { nearest } from '../../base/words.js'
 import { jsonRecord, recordDataset } from '../../data/jsonl-dataset.js'
+import { jsonValue } from '../../files/json/json.js'
 import { splitWords } from '../../train/metrics/values.js'
 import { BadRecords } from '../records.js'
 import type { Part } from '../split.js'
@@ -156,7 +157,7 @@ export async function readEmotionJsonl(file: string, options: ReadDialogsOptions
 function dialogIn(text: string): string | undefined {
   const said = /"dialog"\s*:\s*("(?:[^"\\]|\\.)*"|\d+)/.exec(text)?.[1]
   try {
-    return said === undefined ? undefined : String(JSON.parse(said))
+    return said === undefined ? undefined : String(jsonValue(said, false, 'dialog'))
   } catch {
     return undefined
   }

@@ -230,7 +230,7 @@ async function settingsOf(model: EmoVerse, generation: EmoVerseGenerateOptions, 
   const text = JSON.stringify({ ...settings, ...own }, (_key, value) =>
     typeof value === 'function' ? String(value) : value,
   )
-  return { model: await baseHash(model), adapters, ...JSON.parse(text) }
+  return { model: await baseHash(model), adapters, ...(jsonValue(text, false, 'settings') as Settings) }
 }
 
 interface Resumed {
