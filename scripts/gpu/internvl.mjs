@@ -1,6 +1,8 @@
 // An InternVL on the device; scripts/gpu-check.sh sets VOXTORCH_ADDON and LIBTORCH.
 //   internvl.mjs same     logits, gradients through projection and adapters, an answer and labels are those of the CPU
 //   internvl.mjs speed    the cases of `npm run bench -- m2se`, of the 1B's widths with all of its layers, in bfloat16
+import { timed } from './timed.mjs'
+
 const vt = await import(new URL('../../dist/index.js', import.meta.url).href)
 
 const device = process.env.VOXTORCH_GPU_CHECK_DEVICE ?? 'cuda'
@@ -120,7 +122,7 @@ async function speed() {
     'prefill, 8 frames': async () => wait((await prefill()).logits),
     '7 labels behind 8 frames': () => vt.scoreLabels(model, { inputIds, imageEmbeds }, LABELS),
   }
-  for (const [name, run] of Object.entries(cases)) await timed(name, run)
+  for (const [name, run] of Object.entries(cases)) await timed(vt, name, run)
   await write(8)
   const seconds = []
   for (const count of [20, 120]) {
@@ -131,19 +133,8 @@ async function speed() {
   console.log(`a token behind 8 frames: ${(10 * (seconds[1] - seconds[0])).toFixed(3)} ms`)
   vt.getPeftModel(model, { r: 8, loraAlpha: 32, loraDropout: 0.05, targetModules: TARGETS })
   model.train()
-  await timed('LoRA step, 8 frames', step({ pixelValues: eight }))
-  await timed('LoRA step, 8 frames, features kept', step({ imageFeatures }))
-}
-
-async function timed(name, run) {
-  const milliseconds = []
-  for (let i = 0; i < 7; i++) {
-    const began = performance.now()
-    await vt.scope(async () => void (await run()))
-    milliseconds.push(performance.now() - began)
-  }
-  const sorted = milliseconds.slice(2).sort((a, b) => a - b)
-  console.log(`${name}: ${sorted[2].toFixed(2)} ms`)
+  await timed(vt, 'LoRA step, 8 frames', step({ pixelValues: eight }))
+  await timed(vt, 'LoRA step, 8 frames, features kept', step({ imageFeatures }))
 }
 
 await (mode === 'speed' ? speed() : same())

@@ -1,6 +1,8 @@
 // LanguageBind on the device; scripts/gpu-check.sh sets VOXTORCH_ADDON and LIBTORCH.
 //   languagebind.mjs same     embeddings of texts, sounds and clips, and a LoRA step of the video tower, are those of the CPU
 //   languagebind.mjs speed    the networks' cases of `npm run bench -- languagebind`, in the published sizes
+import { timed } from './timed.mjs'
+
 const vt = await import(new URL('../../dist/index.js', import.meta.url).href)
 
 const device = process.env.VOXTORCH_GPU_CHECK_DEVICE ?? 'cuda'
@@ -99,16 +101,16 @@ async function speed() {
     const found = await vt.noGrad(() => model.forward({ [name]: input }))
     await found[name].flatten().narrow(0, 0, 1).float().data()
   }
-  await timed('text tower, 8 texts', embed('text', text))
-  await timed('audio tower', embed('audio', clip.audio))
-  await timed('video tower, 8 frames', embed('video', clip.video))
+  await timed(vt, 'text tower, 8 texts', embed('text', text))
+  await timed(vt, 'audio tower', embed('audio', clip.audio))
+  await timed(vt, 'video tower, 8 frames', embed('video', clip.video))
   const training = new vt.ContrastiveModel(model, { modality: 'video' })
   const optimizer = new vt.AdamW(
     training.parameters().filter(({ requiresGrad }) => requiresGrad),
     { lr: 1e-4 },
   )
   training.train()
-  await timed('LoRA step with AdamW, 2 clips and texts', async () => {
+  await timed(vt, 'LoRA step with AdamW, 2 clips and texts', async () => {
     const { loss } = await training.forward({ text: pairs.text, video: pairs.video })
     await loss.backward()
     await optimizer.step()
@@ -117,18 +119,7 @@ async function speed() {
   })
   training.eval()
   model.to({ dtype: 'bfloat16' })
-  await timed('video tower, 8 frames, bfloat16, with adapters', embed('video', clip.video.to('bfloat16')))
-}
-
-async function timed(name, run) {
-  const milliseconds = []
-  for (let i = 0; i < 7; i++) {
-    const began = performance.now()
-    await vt.scope(async () => void (await run()))
-    milliseconds.push(performance.now() - began)
-  }
-  const sorted = milliseconds.slice(2).sort((a, b) => a - b)
-  console.log(`${name}: ${sorted[2].toFixed(2)} ms`)
+  await timed(vt, 'video tower, 8 frames, bfloat16, with adapters', embed('video', clip.video.to('bfloat16')))
 }
 
 await (mode === 'speed' ? speed() : same())

@@ -1,6 +1,8 @@
 // The networks that hear and speak for USDM on the device; scripts/gpu-check.sh sets VOXTORCH_ADDON and LIBTORCH.
 //   usdm.mjs same     states, units, spectrograms, samples, gradients and tokens under bans are those of the CPU
 //   usdm.mjs speed    the networks' cases of `npm run bench -- usdm`, in the published sizes
+import { timed } from './timed.mjs'
+
 const vt = await import(new URL('../../dist/index.js', import.meta.url).href)
 
 const device = process.env.VOXTORCH_GPU_CHECK_DEVICE ?? 'cuda'
@@ -140,21 +142,10 @@ async function speed() {
   // One after the other: together they would take 8 GB.
   for (const [name, [what, run]] of Object.entries(runs)) {
     const network = build(sizes, name, { device, seed: 1 }).freeze()
-    await timed(what, () => vt.noGrad(() => run(network)))
+    await timed(vt, what, () => vt.noGrad(() => run(network)))
     network.dispose()
     vt.emptyCache()
   }
-}
-
-async function timed(name, run) {
-  const milliseconds = []
-  for (let i = 0; i < 7; i++) {
-    const began = performance.now()
-    await vt.scope(async () => void (await run()))
-    milliseconds.push(performance.now() - began)
-  }
-  const sorted = milliseconds.slice(2).sort((a, b) => a - b)
-  console.log(`${name}: ${sorted[2].toFixed(2)} ms`)
 }
 
 await (mode === 'speed' ? speed() : same())
