@@ -75,6 +75,7 @@ export async function duel(pair: Pair, cases: Case[], rounds: number, millisecon
         if (round < 0) continue // warms up and calibrates
         for (const [j, { key }] of figuresOf(one).entries()) into[i][j][side].push(Number(reply[key]))
       }
+      if (round >= 0) console.error(`round ${round + 1} of ${one.once ? 1 : rounds}: ${blockOf(one, into[i])}`)
     }
   }
   for (let round = -1; round < rounds; round++) {
@@ -125,6 +126,20 @@ function loadedRows(row: Row, one: Case, quiet: Samples, loaded: Samples, { coun
   const theirs = summarise(slowdown('torch'))
   const ratio = ours.median / theirs.median
   return [again, { ...slower, torch: theirs, ratio, target: 1, met: ratio <= 1 }]
+}
+
+/** The block that was measured last, for those who wait for the table, or end it before. */
+function blockOf(one: Case, samples: readonly Samples[]): string {
+  const told = figuresOf(one).map((figure, j) => {
+    const value = (side: Side) => {
+      const last = samples[j]?.[side].at(-1)
+      return last === undefined
+        ? '-'
+        : `${converter(one, figure)(last).toPrecision(4)} ${one.work?.unit ?? figure.unit ?? 'µs'}`
+    }
+    return `${figure.label}: ${value('voxtorch')} against ${value('torch')}`
+  })
+  return told.join('; ')
 }
 
 const gemmSize = 1024

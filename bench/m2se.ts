@@ -27,11 +27,12 @@ const MOST_DIFFERENCE = 1e-3
 
 export async function run({ rounds = 3, milliseconds = 1, only = '' }: Options): Promise<Report> {
   const asked = cases.filter((one) => isAsked(only, one))
-  if (asked.length === 0) throw new BenchError('Nothing was measured: no case is called that.')
+  const peaks = cases.filter(({ name, label }) => isAsked(only, { name, label: peakLabel(label) }))
+  if (asked.length + peaks.length === 0) throw new BenchError('Nothing was measured: no case is called that.')
   const folder = scratchFolder()
   const pair = await startPair('m2se')
   try {
-    const wanted = asked.some(({ name }) => name === 'tiles')
+    const wanted = [...asked, ...peaks].some(({ name }) => name === 'tiles')
     const { photographs } = wanted ? await pair.torch.ask({ photographs: true }) : { photographs: [] }
     await pair.voxtorch.ask({ make: folder, photographs })
     const { difference, tokens, tiles } = await pair.torch.ask({ load: folder, photographs })
@@ -41,7 +42,7 @@ export async function run({ rounds = 3, milliseconds = 1, only = '' }: Options):
     if (!(Number(difference) <= MOST_DIFFERENCE)) throw new BenchError(`Logits differ by more than ${MOST_DIFFERENCE}.`)
     if (tokens !== 0 || tiles !== 0) throw new BenchError('Tokens or tiles are others than those of the other side.')
     const rows = await duel({ ...pair, against: 'transformers' }, [...asked, ...rateCases], rounds, milliseconds)
-    for (const one of asked) rows.push(await peakRow(pair, one))
+    for (const one of peaks) rows.push(await peakRow(pair, one))
     const versions = { ...pair.voxtorch.versions, ...pair.torch.versions }
     return { question: 'm2se', rounds, rows, rates: ratesOf(rows), versions }
   } finally {
@@ -50,12 +51,15 @@ export async function run({ rounds = 3, milliseconds = 1, only = '' }: Options):
   }
 }
 
+/** `--only "peak RSS"` asks for these alone. */
+const peakLabel = (label: string): string => `${label}, peak RSS`
+
 async function peakRow({ voxtorch, torch }: Pair, { name, theirs = name, label }: Case): Promise<Row> {
   const [ours, other] = [await voxtorch.ask({ peak: name }), await torch.ask({ peak: theirs })]
   const of = ({ peak }: Record<string, unknown>) => summarise([Number(peak) / 2 ** 20])
   const [own, their] = [of(ours), of(other)]
   return {
-    label: `${label}, peak RSS`,
+    label: peakLabel(label),
     unit: 'MiB',
     voxtorch: own,
     torch: their,

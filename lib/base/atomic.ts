@@ -149,6 +149,10 @@ function placeOf(path: string): Place {
   return { target, temporary: temporaryBeside(target), ...(old?.isFile() && { old }) }
 }
 
+/** What another process has written of a file: see `temporaryBeside`, and native/core/io/file.cc, which names them alike. */
+export const isTemporaryOfOthers = (name: string): boolean =>
+  /^\.voxtorch-\d+-[\w-]+\.tmp$/.test(name) && !name.startsWith(`.voxtorch-${process.pid}-`)
+
 /** A new name in a file's folder. */
 export function temporaryBeside(path: string): string {
   // Short, whatever the path: names end at 255 bytes.

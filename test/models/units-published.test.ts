@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   DecoderLM,
   fitUnits,
@@ -54,16 +54,19 @@ const isHere = publishedWeights().some(({ name, present }) => name === 'whisper-
 
 describe.skipIf(!isHere || !hasData('librispeech-other'))('Whisper base, as published, on a LibriSpeech clip', () => {
   const threads = getNumThreads()
-  const open = Whisper.fromPretrained('whisper-base', { offline: true })
-  afterAll(async () => {
+  let open: Whisper
+  beforeAll(async () => {
+    open = await Whisper.fromPretrained('whisper-base', { offline: true })
+  })
+  afterAll(() => {
     setNumThreads(threads)
-    ;(await open).dispose()
+    open.dispose()
   })
 
   it(
     'has the states of transformers at every layer',
     async () => {
-      const network = (await open).freeze()
+      const network = open.freeze()
       const wanted = Object.entries(tensorsOf(file, 'whisper-base', 'out'))
       expect(wanted).toHaveLength(6)
       await scope(async () => {
@@ -83,7 +86,7 @@ describe.skipIf(!isHere || !hasData('librispeech-other'))('Whisper base, as publ
   it(
     'gives the same units with any number of threads, in any batch, beside longer clips',
     async () => {
-      const encoder = await open
+      const encoder = open
       await scope(async () => {
         const samples = (await readAudio(path)).samples.flatten()
         const clips = [samples, samples.narrow(0, 16_000, 50_000), samples.narrow(0, 100_000, 8000)]

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { mkdtemp, open, readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { makeDirectory, moveIntoPlace } from '../../base/atomic.js'
+import { isTemporaryOfOthers, makeDirectory, moveIntoPlace } from '../../base/atomic.js'
 import { CheckpointError, VoxtorchError } from '../../base/errors.js'
 
 // A checkpoint's folder stands under its name only while it is whole: it is filled and emptied under another name.
@@ -42,12 +42,12 @@ export async function removeFolder(path: string): Promise<void> {
   })
 }
 
-/** Removes what a killed process left half written or half removed. */
+/** Removes what a killed process left half written or half removed. The folder's lock must be held: a living one's goes too. */
 export async function removeLeftovers(parent: string): Promise<void> {
   if (!existsSync(parent)) return
   await guarded(parent, async () => {
     for (const name of await readdir(parent)) {
-      if (name.startsWith(TEMPORARY)) await rm(join(parent, name), { recursive: true, force: true })
+      if (name.startsWith(TEMPORARY) || isTemporaryOfOthers(name)) await rm(join(parent, name), { recursive: true, force: true })
     }
   })
 }

@@ -184,10 +184,21 @@ describe('inferEmoVerse', () => {
         const plain = (file: string) => linesOf(file).map(({ probabilities: _, ...line }) => line)
         expect(plain(again)).toEqual(plain(first))
       }
-      const stopping = { ...options, byLabels, output: join(folder, 'stop.jsonl'), onBadRecord: 'stop' as const }
+      const stopping = {
+        ...options,
+        byLabels,
+        output: join(folder, `stop-${byLabels}.jsonl`),
+        onBadRecord: 'stop' as const,
+      }
       const error = await inferEmoVerse(model, stopping).catch((one: unknown) => one)
       expect(error).toBeInstanceOf(DataError)
       expect(error).toMatchObject({ record: 2, message: expect.stringMatching(/the data record 2: .*broken\.ppm/) })
+      // With one answer at a time and with many, what stands before it is kept.
+      expect(linesOf(stopping.output).map(({ label }) => label)).toEqual(['0'])
+      await expect(inferEmoVerse(model, { ...stopping, batchSize: 8 })).rejects.toThrow(/record 2/)
+      expect(linesOf(stopping.output).map(({ label }) => label)).toEqual(['0'])
+      const { records } = await inferEmoVerse(model, { ...stopping, onBadRecord: 'skip' })
+      expect([records, linesOf(stopping.output).length]).toEqual([5, 5])
       const published = await inferEmoVerse(model, {
         ...options,
         byLabels,

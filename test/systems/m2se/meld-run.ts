@@ -34,6 +34,7 @@ export interface RunSettings {
   records: Counts
   tested: Counts
   recipe: NonNullable<EmoVerseStageOptions['recipe']>
+  lora: NonNullable<EmoVerseStageOptions['lora']>
   /** For the Trainer. */
   args: NonNullable<TrainEmoVerseOptions['args']>
 }
@@ -142,7 +143,7 @@ export class MeldRun {
       const output = (how: string) => join(this.#folderOf(run), `${task}-${how}.jsonl`)
       const onProgress = (done: number, all: number) => console.log(`${run}, ${task}: ${done} of ${all}`)
       const scored = async (how: 'free' | 'likeliest') => {
-        const options = { data, output: output(how), maxNewTokens: 48, onProgress, byLabels: how === 'likeliest' }
+        const options = { data, output: output(how), maxNewTokens: 48, batchSize: 32, onProgress, byLabels: how === 'likeliest' }
         const { file } = await inferEmoVerse(model, options)
         return Object.values((await scoreEmoVerse(file)).tasks)[0] as RobustTaskScores
       }
@@ -171,7 +172,7 @@ export class MeldRun {
 
   /** In the first stage mostly sentiment, in the second the rest; in one stage all of it. */
   async #stagesOf(run: Run, model: EmoVerse): Promise<EmoVerseStageOptions[]> {
-    const { records, recipe } = this.settings
+    const { records, recipe, lora } = this.settings
     const [sentiment, emotion, causes] = await Promise.all(
       RUN_TASKS.map((task) => this.#recordsOf(task, 'train', records[task], (one) => model.lengthOf(one) <= (recipe.maxLength ?? Infinity))),
     ) as [SwiftRecord[], SwiftRecord[], SwiftRecord[]] // biome-ignore format: one line
@@ -183,7 +184,7 @@ export class MeldRun {
     const first = early.slice(0, whole)
     const second = [...early.slice(whole), ...sentiment.slice(most), ...emotion.slice(some), ...causes]
     const data = run === 'two stages' ? [first, second] : [[...first, ...second]]
-    return RUNS[run].map((name, i) => ({ name, data: data[i] as SwiftRecord[], recipe }))
+    return RUNS[run].map((name, i) => ({ name, data: data[i] as SwiftRecord[], recipe, lora }))
   }
 
   async #recordsOf(

@@ -26,11 +26,13 @@ describe.skipIf(!wanted)(`${base} (VOXTORCH_EMOVERSE_MELD=1, ../shared/data/meld
     records: countsOf(env.VOXTORCH_EMOVERSE_RECORDS, { MSA: 1600, MER: 3200, ECPE: 500 }),
     tested: countsOf(env.VOXTORCH_EMOVERSE_TESTED, { MSA: 1354, MER: 2610, ECPE: 1821 }),
     recipe: {
-      ...{ learningRate: 5e-4, batchSize: 8, accumulation: 1, epochs: 1, gradientCheckpointing: false },
+      ...{ learningRate: 7e-4, batchSize: 16, accumulation: 1, epochs: 1, gradientCheckpointing: false },
       // Conversations about causes of up to so many tokens; all of them are asked about in the end.
       ...{ maxLength: 512, saveSteps: 25, saveTotalLimit: 1, logSteps: 5, validationShare: 0 },
     },
-    args: { bf16: true },
+    lora: { loraDropout: 0 },
+    // Conversations beside single utterances would be mostly padding.
+    args: { bf16: true, groupByLength: true },
   }, threads)
   const load = (from: string, dtype: 'float32' | 'bfloat16') => () => EmoVerse.fromPretrained(from, { media: 'ignore', dtype })
 

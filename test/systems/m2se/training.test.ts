@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it, vi } from 'vitest'
 import {
   ConfigError,
   DataError,
@@ -272,6 +272,23 @@ describe('trainEmoVerse', () => {
     expect([stages.map(({ name }) => name), saved]).toEqual([['stage-2'], null])
     expect(existsSync(join(folder, 'late/stage-1'))).toBe(false)
     await expect(trainEmoVerse(model, { ...options, startAt: 3 })).rejects.toThrow(/startAt/)
+  })
+
+  it('puts records of like length into one batch where that is asked for', async () => {
+    const data = asked(24).map((one, i) => (i % 2 ? one : { ...one, query: `${'word '.repeat(20)}${one.query}` }))
+    const widths = async (groupByLength: boolean) => {
+      using model = await tinyEmoVerse()
+      const encode = vi.spyOn(model, 'encode')
+      const stages = [{ data, recipe: { ...fast, batchSize: 4, epochs: 1, validationShare: 0 } }]
+      const outputDir = join(folder, `grouped-${groupByLength}`)
+      await trainEmoVerse(model, { outputDir, stages, args: { ...quiet.args, groupByLength } })
+      const lengths = await Promise.all(encode.mock.results.map(async ({ value }) => (await value).inputIds.length))
+      expect(lengths).toHaveLength(24)
+      const batches = [0, 4, 8, 12, 16, 20].map((from) => lengths.slice(from, from + 4))
+      return batches.map((some) => Math.max(...some) - Math.min(...some))
+    }
+    expect(Math.max(...(await widths(false)))).toBeGreaterThan(50)
+    expect(Math.max(...(await widths(true)))).toBeLessThan(10)
   })
 
   it('leaves out what is too long, and says so; replaces it as published where that is wanted', async () => {

@@ -53,9 +53,10 @@ const metrics = (outputDir: string) =>
     .trimEnd()
     .split('\n')
     .map((line) => ({ ...JSON.parse(line), speed: undefined }))
+/** But for what was being written in the moment of a kill, which still has the name that nothing reads. */
 const filesOf = (folder: string) =>
   (readdirSync(folder, { recursive: true, withFileTypes: true }) as import('node:fs').Dirent[])
-    .filter((file) => file.isFile())
+    .filter((file) => file.isFile() && !/^\.voxtorch-\d+-[\w-]+\.tmp$/.test(file.name))
     .map(({ parentPath, name }) => join(parentPath, name).slice(folder.length + 1))
     .sort()
 

@@ -20,9 +20,10 @@ const preprocessing = fileURLToPath(new URL('./preprocess-run.mjs', import.meta.
 const args = (kind: string, outputDir: string) => [script, kind, join(home, 'tokenizer'), outputDir]
 const run = (kind: string, outputDir: string): Child => start(args(kind, outputDir))
 
+/** But for what was being written in the moment of a kill, which still has the name that nothing reads. */
 const filesOf = (folder: string) =>
   (readdirSync(folder, { recursive: true, withFileTypes: true }) as import('node:fs').Dirent[])
-    .filter((file) => file.isFile())
+    .filter((file) => file.isFile() && !/^\.voxtorch-\d+-[\w-]+\.tmp$/.test(file.name))
     .map(({ parentPath, name }) => join(parentPath, name).slice(folder.length + 1))
     .sort()
 const metrics = (outputDir: string) =>

@@ -104,28 +104,37 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
         Array.from({ length: Math.min(wave, records.length - i) }, (_, k) => records.get(i + k, 0)),
       )
       const left: Skipped[] = []
+      let stop: { error: DataError; at: number } | undefined
       const onBad = (error: DataError, k: number) => {
         const record = i + k
         const { message, reason } = error as DataError & { reason?: string }
-        if (onBadRecord === 'stop' || isTooLong(error)) throw placed(error, opened.name, record)
+        if (onBadRecord === 'stop' || isTooLong(error)) {
+          const all = placed(error, opened.name, record)
+          if (k === 0) throw all
+          if (k < (stop?.at ?? part.length)) stop = { error: all, at: k }
+          return
+        }
         const isMarkers = reason === 'markers'
         const why = isMarkers ? 'that have other markers than media' : 'whose media or texts cannot be read'
         left.push({ record, why, message })
       }
       const answers = await answersTo(model, part, byLabels ? naming : undefined, generation, onBad)
+      // What was answered before the record that stops it all is kept: the next call goes on there.
+      const kept = part.slice(0, stop?.at)
       if (generation.compat === 'published') {
         for (const { why, record, message } of left.splice(0)) empty.add(why, `record ${record + 1}: ${message}`)
       }
-      skipped.push(...left.sort((a, b) => a.record - b.record))
+      skipped.push(...left.filter(({ record }) => record < i + kept.length).sort((a, b) => a.record - b.record))
       // Before the results: what they are of, and who is missing among them, is known whenever the process ends.
       if (i === next || left.length > 0) await saved()
-      const lines = part.flatMap((record, k) => {
+      const lines = kept.flatMap((record, k) => {
         if (left.some((one) => one.record === i + k)) return []
         const { response, ...rest } = answers[k] as Answer
         return [`${jsonFor(file, { ...resultOf(model, record, response), ...rest }, 0)}\n`]
       })
       await appended(file, lines.join(''))
       written += lines.length
+      if (stop) throw stop.error
       onProgress?.(i + part.length, records.length)
     }
   })

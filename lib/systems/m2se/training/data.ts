@@ -15,6 +15,8 @@ import type { EmoVerseStageOptions } from './train.js'
 /** Records as tokens, each made when it is its turn. */
 export interface EncodedRecords extends Dataset<EmoVerseSampleTokens> {
   readonly records: Dataset<SwiftRecord>
+  /** All tokens of a sample; there where the trainer asks. */
+  lengthOf?: (index: number) => number
 }
 
 interface StageData {
@@ -23,6 +25,8 @@ interface StageData {
   onBadRecord?: 'skip' | 'stop'
   /** Whether what the vision part makes of all pictures and films is kept beforehand. */
   remembers?: boolean
+  /** Whether the trainer asks how long samples are: their media are read beforehand then. */
+  groupByLength?: boolean
   onNote?: (note: string) => void
 }
 
@@ -31,7 +35,7 @@ export async function openStage(
   model: EmoVerse,
   { data, valid }: EmoVerseStageOptions,
   { seed, validationShare, maxLength, maxExpandedLength }: EmoVerseRecipe,
-  { compat, mediaRoot, onBadRecord, remembers = false, onNote }: StageData,
+  { compat, mediaRoot, onBadRecord, remembers = false, groupByLength = false, onNote }: StageData,
 ): Promise<{ train: EncodedRecords; valid: EncodedRecords | undefined; notes: string[] }> {
   // Files have to be there where somebody looks at them.
   const root = model.seesMedia || model.hearsMedia ? (mediaRoot ?? '.') : undefined
@@ -85,7 +89,15 @@ export async function openStage(
     }
     return { records, ...(compat === 'published' ? replacing(samples, seed, replaced) : samples) }
   }
-  return { train: encoded(parts.train), valid: parts.valid && encoded(parts.valid), notes }
+  const train = encoded(parts.train)
+  if (groupByLength) {
+    const lengths: number[] = []
+    for (let i = 0; i < train.length; i++) {
+      lengths.push((await model.lengthsOf(await parts.train.get(i, 0), defined({ mediaRoot }))).expanded)
+    }
+    train.lengthOf = (i) => lengths[i] as number
+  }
+  return { train, valid: parts.valid && encoded(parts.valid), notes }
 }
 
 async function namesMedia(records: Dataset<SwiftRecord>): Promise<boolean> {

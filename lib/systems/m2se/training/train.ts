@@ -297,7 +297,7 @@ async function trainStage(
   const places = defined({ mediaRoot, remembers: visionCache !== undefined && model.seesMedia })
   const { train, valid, notes } = await openStage(model, stage, recipe, {
     ...places,
-    ...defined({ compat, onNote, onBadRecord }),
+    ...defined({ compat, onNote, onBadRecord, groupByLength: options.args?.groupByLength }),
   })
   for (const note of notes) onNote?.(note)
   if (isMainProcess()) await claimFolder(folder, settings)

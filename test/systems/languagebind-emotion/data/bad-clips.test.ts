@@ -76,8 +76,8 @@ const options = (clips: (string | undefined)[] = bad) => ({
 describe('clips that cannot be read', () => {
   it('are errors that name utterance and file', async () => {
     const { recipe: _, config: __, ...rest } = options()
-    for (const training of [trainEmotion(options()), trainPairs(rest)]) {
-      const error = (await training.catch((one: Error) => one)) as DataError & { file?: string }
+    for (const training of [() => trainEmotion(options()), () => trainPairs(rest)]) {
+      const error = (await training().catch((one: Error) => one)) as DataError & { file?: string }
       expect(error).toBeInstanceOf(DataError)
       expect([broken, lost, silent]).toContain(error.file)
     }
