@@ -47,7 +47,8 @@ export async function removeLeftovers(parent: string): Promise<void> {
   if (!existsSync(parent)) return
   await guarded(parent, async () => {
     for (const name of await readdir(parent)) {
-      if (name.startsWith(TEMPORARY) || isTemporaryOfOthers(name)) await rm(join(parent, name), { recursive: true, force: true })
+      if (name.startsWith(TEMPORARY) || isTemporaryOfOthers(name))
+        await rm(join(parent, name), { recursive: true, force: true })
     }
   })
 }

@@ -143,7 +143,14 @@ export class MeldRun {
       const output = (how: string) => join(this.#folderOf(run), `${task}-${how}.jsonl`)
       const onProgress = (done: number, all: number) => console.log(`${run}, ${task}: ${done} of ${all}`)
       const scored = async (how: 'free' | 'likeliest') => {
-        const options = { data, output: output(how), maxNewTokens: 48, batchSize: 32, onProgress, byLabels: how === 'likeliest' }
+        const options = {
+          data,
+          output: output(how),
+          maxNewTokens: 48,
+          batchSize: 32,
+          onProgress,
+          byLabels: how === 'likeliest',
+        }
         const { file } = await inferEmoVerse(model, options)
         return Object.values((await scoreEmoVerse(file)).tasks)[0] as RobustTaskScores
       }
