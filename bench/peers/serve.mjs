@@ -49,12 +49,13 @@ export function timedBlocks(cases) {
     return Math.max(1, Math.round((n * budget) / (await timeOf(run, n))))
   }
 
-  return async ({ case: name, milliseconds, once = false }) => {
+  // `warm`: of what runs again and again, as steps of a training do, though the other side's turn lasts as long as memory is kept.
+  return async ({ case: name, milliseconds, once = false, warm = false }) => {
     const run = cases[name]
     if (once) return { nanoseconds: await timeOf(run, 1) }
     if (!counts.has(name)) counts.set(name, await calibrate(name, run, milliseconds * 1e6))
     const n = counts.get(name)
-    if (!long.has(name)) await run(Math.max(1, Math.floor(n / 10))) // caches and clock are warm when the measured part starts
+    if (warm || !long.has(name)) await run(Math.max(1, Math.floor(n / 10))) // caches and clock are warm when the measured part starts
     return { nanoseconds: (await timeOf(run, n)) / n }
   }
 }
