@@ -17,7 +17,17 @@ each task stand in tasks.jsonl beside the checkpoints. A language model by itsel
   options: { ...EMOVERSE_MODEL_OPTIONS, ...EMOVERSE_TRAINING_OPTIONS },
   foreign: SWIFT_FOREIGN,
   async run(given) {
-    const { output = 'output', startAt, mediaRoot, visionCache, compat, progress, maxSteps, onBadRecord } = given
+    const {
+      output = 'output',
+      startAt,
+      mediaRoot,
+      visionCache,
+      compat,
+      progress,
+      maxSteps,
+      groupByLength,
+      onBadRecord,
+    } = given
     const { emoverseOfArguments, stagesOfArguments } = await import('../configuration/apply.js')
     const { trainEmoVerse } = await import('../training/train.js')
     const stages = await stagesOfArguments(given)
@@ -25,7 +35,7 @@ each task stand in tasks.jsonl beside the checkpoints. A language model by itsel
     const results = await trainEmoVerse(model, {
       ...{ stages, outputDir: output, versions: true, onNote: (note: string) => console.error(note) },
       ...defined({ startAt, mediaRoot, visionCache, compat, onBadRecord }),
-      args: defined({ progress, maxSteps }),
+      args: defined({ progress, maxSteps, groupByLength }),
     })
     console.log(JSON.stringify(results, null, 2))
     return 0

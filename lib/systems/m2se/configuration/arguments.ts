@@ -135,6 +135,7 @@ export const EMOVERSE_TRAINING_OPTIONS = {
   maxSteps: { kind: 'whole', help: 'steps of each stage, in place of epochs' },
   batchSize: { kind: 'whole', help: 'records in a batch', preset: 1, aliases: ['per_device_train_batch_size'] },
   evalBatchSize: { kind: 'whole', help: 'the same of validation', preset: 1, aliases: ['per_device_eval_batch_size'] },
+  groupByLength: { kind: 'flag', help: 'puts records of like length into one batch' },
   accumulation: {
     kind: 'whole',
     help: 'batches whose gradients make one step',
