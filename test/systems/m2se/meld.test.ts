@@ -23,10 +23,10 @@ describe.skipIf(!wanted)(`${base} (VOXTORCH_EMOVERSE_MELD=1, ../shared/data/meld
   setNumThreads(threads)
   const run = new MeldRun(home, shared, {
     base,
-    records: countsOf(env.VOXTORCH_EMOVERSE_RECORDS, { MSA: 1600, MER: 3200, ECPE: 500 }),
+    records: countsOf(env.VOXTORCH_EMOVERSE_RECORDS, { MSA: 1200, MER: 1400, ECPE: 1100 }),
     tested: countsOf(env.VOXTORCH_EMOVERSE_TESTED, { MSA: 1354, MER: 2610, ECPE: 1821 }),
     recipe: {
-      ...{ learningRate: 7e-4, batchSize: 16, accumulation: 1, epochs: 1, gradientCheckpointing: false },
+      ...{ learningRate: 5e-4, batchSize: 8, accumulation: 1, epochs: 1, gradientCheckpointing: false },
       // Conversations about causes of up to so many tokens; all of them are asked about in the end.
       ...{ maxLength: 512, saveSteps: 25, saveTotalLimit: 1, logSteps: 5, validationShare: 0 },
     },
@@ -51,13 +51,16 @@ describe.skipIf(!wanted)(`${base} (VOXTORCH_EMOVERSE_MELD=1, ../shared/data/meld
     const answered = answers['two stages'] ?? {}
     expect(Object.keys(answered), 'answer first').toEqual(['MSA', 'MER', 'ECPE'])
     const { MSA, MER, ECPE } = answered as Required<typeof answered>
-    const best = <T extends object>(read: (scores: T) => number, { free, likeliest = free }: typeof MSA) =>
-      Math.max(...[free, likeliest].map(({ scores }) => read(scores as T)))
+    const best = <T extends object>(read: (scores: T) => number, { free, allowed }: typeof MSA) =>
+      Math.max(...[free, allowed].map(({ scores }) => read(scores as T)))
     // TF-IDF and a balanced logistic regression on all of the training data.
     expect(best(({ weightedF1 }: LabelScores) => weightedF1, MER)).toBeGreaterThan(0.446)
     const [majority] = Object.values(MSA.free.baselines)
     expect(best(({ accuracy }: LabelScores) => accuracy, MSA)).toBeGreaterThan((majority?.accuracy as number) + 0.1)
     expect(best(({ f1 }: CauseScores) => f1, ECPE)).toBeGreaterThan(ECPE.free.baselines.itself?.f1 as number)
-    expect((ECPE.strict as StrictScores).f1).toBeGreaterThan(STRICT_F1.itself)
+    // Of another part of the data the published evaluation has another number.
+    if (run.settings.tested.ECPE < 1821) return
+    const strict = ECPE.strict?.allowed as StrictScores | undefined
+    expect(strict?.f1).toBeGreaterThan(STRICT_F1.itself)
   })
 }) // biome-ignore format: long lines

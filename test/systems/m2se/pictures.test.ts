@@ -120,11 +120,12 @@ describe('an EmoVerse in two stages', () => {
     const left = expect.stringMatching(/^1 records were left out whose media cannot be read, the first: .*broken\.ppm/)
     expect(notes.filter((note) => !note.startsWith('the longest'))).toEqual([left])
     // Without a cache too; as published it gives way to another.
-    for (const compat of [undefined, 'published'] as const) {
+    for (const [compat, groupByLength] of [[undefined, false], ['published', false], [undefined, true], ['published', true]] as const) {
       using model = await seeingEmoVerse({ seed: 5 })
       notes.length = 0
+      const args = { ...quiet.args, groupByLength }
       const stage = { data: [...data, { ...data[0], images: ['broken.ppm'] } as never], recipe: { ...fast, epochs: 1, validationShare: 0 } }
-      const { stages } = await trainEmoVerse(model, { ...quiet, outputDir: join(folder, `broken-${compat}`), mediaRoot: folder, stages: [stage], saveModel: false, onNote: (note) => void notes.push(note), ...(compat && { compat }) })
+      const { stages } = await trainEmoVerse(model, { args, outputDir: join(folder, `broken-${compat}-${groupByLength}`), mediaRoot: folder, stages: [stage], saveModel: false, onNote: (note) => void notes.push(note), ...(compat && { compat }) })
       expect(stages[0]?.samples.train).toBe(compat ? 17 : 16)
       expect(notes[0]).toEqual(compat ? expect.stringMatching(/give way to others, the first: .*broken\.ppm/) : left)
     }

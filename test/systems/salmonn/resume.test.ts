@@ -1,11 +1,11 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
-import { type Child, start } from '../../train/trainer/child.js'
+import { type Child, filesOf, start } from '../../train/trainer/child.js'
 
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-salmonn-resume-'))
 afterAll(() => rmSync(home, { recursive: true, force: true }))
@@ -53,12 +53,6 @@ const metrics = (outputDir: string) =>
     .trimEnd()
     .split('\n')
     .map((line) => ({ ...JSON.parse(line), speed: undefined }))
-/** But for what was being written in the moment of a kill, which still has the name that nothing reads. */
-const filesOf = (folder: string) =>
-  (readdirSync(folder, { recursive: true, withFileTypes: true }) as import('node:fs').Dirent[])
-    .filter((file) => file.isFile() && !/^\.voxtorch-\d+-[\w-]+\.tmp$/.test(file.name))
-    .map(({ parentPath, name }) => join(parentPath, name).slice(folder.length + 1))
-    .sort()
 
 it(`ends with the same bytes after ${KILLS} SIGKILLs at random moments`, async () => {
   const first = run(whole)

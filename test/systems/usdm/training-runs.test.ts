@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { loadSafetensors, Random, scope, type Tensor, tensor, writeWav } from '../../../lib/index.js'
 import { launch } from '../../distributed/ranks.js'
 import { expectClose } from '../../helpers.js'
-import { type Child, start } from '../../train/trainer/child.js'
+import { type Child, filesOf, start } from '../../train/trainer/child.js'
 import { byteTokenizer } from './tiny.js'
 
 // Trainings in processes of their own: killed and started again, and in two processes beside one.
@@ -20,12 +20,6 @@ const preprocessing = fileURLToPath(new URL('./preprocess-run.mjs', import.meta.
 const args = (kind: string, outputDir: string) => [script, kind, join(home, 'tokenizer'), outputDir]
 const run = (kind: string, outputDir: string): Child => start(args(kind, outputDir))
 
-/** But for what was being written in the moment of a kill, which still has the name that nothing reads. */
-const filesOf = (folder: string) =>
-  (readdirSync(folder, { recursive: true, withFileTypes: true }) as import('node:fs').Dirent[])
-    .filter((file) => file.isFile() && !/^\.voxtorch-\d+-[\w-]+\.tmp$/.test(file.name))
-    .map(({ parentPath, name }) => join(parentPath, name).slice(folder.length + 1))
-    .sort()
 const metrics = (outputDir: string) =>
   readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8')
     .trimEnd()

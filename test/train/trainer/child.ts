@@ -1,7 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isTemporaryOfOthers } from '../../../lib/base/atomic.js'
 
 /** A script in a process of its own that tells its steps, and that a test may kill. */
 export interface Child {
@@ -42,3 +45,10 @@ export function start(args: readonly string[], options: { cwd?: string; env?: No
     },
   }
 }
+
+/** The files below a folder, but for what was being written in the moment of a kill, which still has the name that nothing reads. */
+export const filesOf = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((file) => file.isFile() && !isTemporaryOfOthers(file.name))
+    .map(({ parentPath, name }) => join(parentPath, name).slice(folder.length + 1))
+    .sort()

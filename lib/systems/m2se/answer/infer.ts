@@ -109,9 +109,9 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
         const record = i + k
         const { message, reason } = error as DataError & { reason?: string }
         if (onBadRecord === 'stop' || isTooLong(error)) {
-          const all = placed(error, opened.name, record)
-          if (k === 0) throw all
-          if (k < (stop?.at ?? part.length)) stop = { error: all, at: k }
+          const named = placed(error, opened.name, record)
+          if (k === 0) throw named
+          if (k < (stop?.at ?? part.length)) stop = { error: named, at: k }
           return
         }
         const isMarkers = reason === 'markers'
