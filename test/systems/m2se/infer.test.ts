@@ -101,6 +101,29 @@ describe('inferEmoVerse', () => {
     await expect(inferEmoVerse(model, { ...options, output: cut })).rejects.toThrow(/line 43: .*one more than the data/)
   })
 
+  it('draws the same of a seed, however many at a time and where it goes on', async () => {
+    using model = await tinyEmoVerse({ system: 'S' })
+    const options = { data: asked(12), maxNewTokens: 6, doSample: true, seed: 3 }
+    const drawn = async (name: string, more: object) => {
+      const output = join(folder, name)
+      await inferEmoVerse(model, { ...options, ...more, output })
+      return readFileSync(output, 'utf8')
+    }
+    const whole = await drawn('drawn.jsonl', {})
+    expect(await drawn('drawn-one.jsonl', { batchSize: 1 })).toBe(whole)
+    expect(await drawn('drawn-other.jsonl', { seed: 4 })).not.toBe(whole)
+    const stop = { batchSize: 1, onProgress: () => { throw new Error('stopped') } } // biome-ignore format: one line
+    await expect(drawn('drawn-cut.jsonl', stop)).rejects.toThrow('stopped')
+    await expect(drawn('drawn-cut.jsonl', { seed: 4 })).rejects.toThrow(/\(seed\)/)
+    expect(await drawn('drawn-cut.jsonl', { batchSize: 5 })).toBe(whole)
+    // Records with the same question have draws of their own.
+    const [question] = asked(1)
+    const alike = Array.from({ length: 12 }, () => question as { query: string })
+    const answers = await model.generate(alike, { maxNewTokens: 6, doSample: true, seed: 3 })
+    expect(new Set(answers.map(({ text }) => text)).size).toBeGreaterThan(1)
+    await expect(model.generate(alike, { seed: -1 })).rejects.toThrow(/seed must be/)
+  })
+
   it('goes on with results of the same model and settings alone', async () => {
     using model = await tinyEmoVerse({ system: 'S' })
     const [output, results] = [join(folder, 'one.jsonl'), join(folder, 'settings')]

@@ -118,7 +118,7 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
         const why = isMarkers ? 'that have other markers than media' : 'whose media or texts cannot be read'
         left.push({ record, why, message })
       }
-      const answers = await answersTo(model, part, byLabels ? naming : undefined, generation, onBad)
+      const answers = await answersTo(model, part, i, byLabels ? naming : undefined, generation, onBad)
       // What was answered before the record that stops it all is kept: the next call goes on there.
       const kept = part.slice(0, stop?.at)
       if (generation.compat === 'published') {
@@ -154,12 +154,14 @@ interface Answer {
 }
 
 /**
+ * @param first which of all data the first of the records is
  * @param naming of labels, where these are the answers
  * @param onBad hears of a record that cannot be made tokens, whose answer is '' then
  */
 async function answersTo(
   model: EmoVerse,
   records: readonly SwiftRecord[],
+  first: number,
   naming: LabelThresholds | undefined,
   generation: EmoVerseGenerateOptions,
   onBad: (error: DataError, index: number) => void,
@@ -170,7 +172,7 @@ async function answersTo(
     model,
     free.map((i) => records[i] as SwiftRecord),
     generation,
-    (error, k) => onBad(error, free[k] as number),
+    { onBad: (error, k) => onBad(error, free[k] as number), placeOf: (k) => first + (free[k] as number) },
   )
   const answers: Answer[] = []
   for (const [i, record] of records.entries()) {

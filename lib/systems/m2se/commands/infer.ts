@@ -83,11 +83,9 @@ otherwise. The same command goes on with a file that is not finished.`,
     if (output !== undefined && resultDir !== undefined) {
       throw new ConfigError('--output names the file, --result-dir its folder: give one', { argument: 'output' })
     }
-    const { manualSeed } = await import('../../../tensor/index.js')
     const { emoverseOfArguments } = await import('../configuration/apply.js')
     const { inferEmoVerse } = await import('../answer/infer.js')
     using model = await emoverseOfArguments(given)
-    manualSeed(seed)
     const { file, records, continued, notes } = await inferEmoVerse(model, {
       ...{ data: valDataset, output: output ?? resultDir ?? 'infer_result' },
       ...defined({ maxLength, maxNewTokens, batchSize, temperature, topK, topP, repetitionPenalty, numBeams }),
@@ -99,6 +97,7 @@ otherwise. The same command goes on with a file that is not finished.`,
         constrained,
         compat,
         doSample: doSample === undefined ? undefined : doSample === 'true',
+        seed: doSample === 'true' ? seed : undefined,
       }),
       onProgress: (done, all) => console.error(`${done} of ${all}`),
     })

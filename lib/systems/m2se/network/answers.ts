@@ -8,7 +8,7 @@ import { untilStop } from '../../../kit/chat.js'
 import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
 import { scoreLabels } from '../../../models/score-labels.js'
 import { evaluating } from '../../../nn/index.js'
-import { type Generator, noGrad, scope, tensor } from '../../../tensor/index.js'
+import { Generator, noGrad, scope, tensor } from '../../../tensor/index.js'
 import { type EmoVerseSampleTokens, soundPlacesOf, withoutPlaces } from '../data/collate.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import type { MediaPlace } from '../data/media.js'
@@ -23,6 +23,11 @@ export interface EmoVerseGenerateOptions extends Omit<GenerationConfig, keyof Pr
   batchSize?: number
   /** Holds answers to what their questions allow: one of the labels, or pairs of the target and its causes. Default false. */
   constrained?: boolean
+  /**
+   * Of what is drawn, for each record of its own: the same answers however many are written at a time, and where a run is gone on
+   * with. Default: the CPU's default generator draws.
+   */
+  seed?: number
   signal?: AbortSignal
 }
 
@@ -53,24 +58,29 @@ export interface EmoVersePiece {
 /** Memory of what prompts begin with, which others that begin alike need not read again. */
 const PREFIX_BYTES = 128e6
 
-/**
- * Answers records. @see EmoVerse.generate
- * @param onBad hears of a record that cannot be made tokens, whose answer is '' then; else it ends all of them
- */
+interface Whole {
+  /** Hears of a record that cannot be made tokens, whose answer is '' then; else it ends all of them. */
+  onBad?: (error: DataError, index: number) => void
+  /** Which of all data a record is, where these are a part. */
+  placeOf?: (index: number) => number
+}
+
+/** Answers records. @see EmoVerse.generate */
 export async function generateAnswers(
   model: EmoVerse,
   records: readonly EmoVerseQuestion[],
   options: EmoVerseGenerateOptions,
-  onBad?: (error: DataError, index: number) => void,
+  { onBad, placeOf = (i) => i }: Whole = {},
 ): Promise<EmoVerseAnswer[]> {
   const where = 'EmoVerse.generate'
   if (!Array.isArray(records)) throw misuse(where, 'records', 'a list of records', records)
   const { maxLength, maxExpandedLength, compat, batchSize = 8, constrained = false, ...others } = options
-  const { signal, mediaRoot, ...config } = others
+  const { seed, signal, mediaRoot, ...config } = others
   const limits = defined({ maxLength, maxExpandedLength })
   requireLimits(where, limits)
   requireWhole(where, 'batchSize', batchSize, 1)
   requireForm(where, 'options', { constrained }, { constrained: 'boolean' })
+  if (seed !== undefined) requireWhole(where, 'seed', seed)
   requireSignal(where, signal)
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   const settings = settingsOf(where, model, config)
@@ -91,7 +101,9 @@ export async function generateAnswers(
     const written = await scope(async () => {
       const prompt = await promptOf(model, sample, 0)
       const own = constrained ? allowedBy(model, record.query, config) : {}
-      const { tokens } = await llm.generate(prompt, { ...settings, ...own }, { batching, ...(signal && { signal }) })
+      const generator = seed === undefined ? undefined : new Generator({ seed: seed + placeOf(i) })
+      const control = defined({ batching, signal, generator })
+      const { tokens } = await llm.generate(prompt, { ...settings, ...own }, control)
       return tokens[0] as number[]
     })
     return { text: model.textOf(written), tokens: written.length }
