@@ -11,13 +11,14 @@ import { peftModelOf } from '../../../peft/model.js'
 import { placed } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { type EmoVerseRecords, LeftOut, openRecords } from '../data/open.js'
-import { type LabelThresholds, labelBy, requireThresholds } from '../evaluation/thresholds.js'
+import { causesBy, type LabelThresholds, labelBy, requireThresholds } from '../evaluation/thresholds.js'
 import { type EmoVerseGenerateOptions, generateAnswers } from '../network/answers.js'
 import { baseHash } from '../network/files.js'
 import { isTooLong } from '../network/limits.js'
 import { EmoVerse } from '../network/network.js'
+import type { ShareOptions } from '../network/shares.js'
 import { withVisionCache } from '../network/vision-cache.js'
-import { labelsAllowed } from '../published/wording.js'
+import { labelsAllowed, pairsAllowed } from '../published/wording.js'
 
 export interface InferEmoVerseOptions extends EmoVerseGenerateOptions, LabelThresholds {
   /** Instruction data; its answers, where it has any, become the `label` of a result. */
@@ -33,8 +34,9 @@ export interface InferEmoVerseOptions extends EmoVerseGenerateOptions, LabelThre
    */
   onBadRecord?: 'skip' | 'stop'
   /**
-   * Questions about sentiment and emotion are answered with the likeliest of the labels that they allow, and a result has the
-   * `probabilities` of all; with `thresholds` the likeliest that is likely enough. Default false: every answer is written freely.
+   * Questions about sentiment and emotion are answered with the likeliest of the labels that they allow, with `thresholds` the
+   * likeliest that is likely enough; those about causes with the likeliest, and with `causeThreshold` all that are likely enough. A
+   * result has the `probabilities` of all. Default false: every answer is written freely.
    */
   byLabels?: boolean
   /** A folder that keeps what the vision part makes of each picture and frame, so that it is computed once by whatever run. */
@@ -72,16 +74,17 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
   if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
   // What is left is the generation's, which refuses what it does not know.
   const { data, output, onBadRecord = 'skip', byLabels = false, visionCache, onProgress, ...others } = options ?? {}
-  const { thresholds, fallback, ...generation } = others
-  const naming = defined({ thresholds, fallback })
+  const { thresholds, fallback, causeThreshold, ...generation } = others
+  const naming = defined({ thresholds, fallback, causeThreshold })
   requireString(where, 'output', output)
   if (visionCache !== undefined) requireString(where, 'visionCache', visionCache)
   const { batchSize = 8, mediaRoot = '.' } = generation
   requireWhole(where, 'batchSize', batchSize, 1)
   if (typeof byLabels !== 'boolean') throw misuse(where, 'byLabels', 'a boolean', byLabels)
   requireThresholds(where, naming)
-  if (thresholds !== undefined && !byLabels)
-    throw new ConfigError(`${where}: thresholds are of byLabels`, { argument: 'thresholds' })
+  for (const argument of byLabels ? [] : Object.keys(naming)) {
+    throw new ConfigError(`${where}: ${argument} is of byLabels`, { argument })
+  }
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw misuse(where, 'onProgress', 'a function', onProgress)
   }
@@ -166,8 +169,10 @@ async function answersTo(
   generation: EmoVerseGenerateOptions,
   onBad: (error: DataError, index: number) => void,
 ): Promise<Answer[]> {
-  const allowed = records.map(({ query }) => (naming ? labelsAllowed(query) : undefined))
-  const free = [...records.keys()].filter((i) => allowed[i] === undefined)
+  const { mediaRoot, signal, maxLength, maxExpandedLength, compat } = generation
+  const options = defined({ mediaRoot, signal, maxLength, maxExpandedLength })
+  const scored = records.map((record) => (naming ? scoredBy(model, record, naming, options) : undefined))
+  const free = [...records.keys()].filter((i) => scored[i] === undefined)
   const written = await generateAnswers(
     model,
     free.map((i) => records[i] as SwiftRecord),
@@ -175,17 +180,13 @@ async function answersTo(
     { onBad: (error, k) => onBad(error, free[k] as number), placeOf: (k) => first + (free[k] as number) },
   )
   const answers: Answer[] = []
-  for (const [i, record] of records.entries()) {
-    const labels = allowed[i]
-    if (labels === undefined) {
+  for (const [i, score] of scored.entries()) {
+    if (score === undefined) {
       answers.push({ response: written.shift()?.text as string })
       continue
     }
-    const { mediaRoot, signal, maxLength, maxExpandedLength, compat } = generation
-    const options = defined({ mediaRoot, signal, maxLength, maxExpandedLength })
     try {
-      const probabilities = await model.scoreLabels(record, labels, options)
-      answers.push({ response: labelBy(probabilities, naming), probabilities })
+      answers.push(await score())
     } catch (error) {
       if (!(error instanceof DataError)) throw error
       if (compat !== 'published' || !isTooLong(error)) onBad(error, i)
@@ -193,6 +194,27 @@ async function answersTo(
     }
   }
   return answers
+}
+
+/** How a question is answered of whose answers each is allowed by name: none where it allows all. */
+function scoredBy(
+  model: EmoVerse,
+  record: SwiftRecord,
+  naming: LabelThresholds,
+  options: ShareOptions,
+): (() => Promise<Answer>) | undefined {
+  const labels = labelsAllowed(record.query)
+  if (labels) {
+    return async () => {
+      const probabilities = await model.scoreLabels(record, labels, options)
+      return { response: labelBy(probabilities, naming), probabilities }
+    }
+  }
+  if (pairsAllowed(record.query).length === 0) return undefined
+  return async () => {
+    const probabilities = await model.scoreCauses(record, options)
+    return { response: causesBy(probabilities, naming), probabilities }
+  }
 }
 
 function resultOf(model: EmoVerse, record: SwiftRecord, response: string): Record<string, unknown> {

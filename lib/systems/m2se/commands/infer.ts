@@ -41,7 +41,10 @@ otherwise. The same command goes on with a file that is not finished.`,
     repetitionPenalty: { kind: 'number', help: 'above 1: what stands there already becomes less likely' },
     numBeams: { kind: 'whole', help: 'texts that are looked for together', preset: 1 },
     seed: { kind: 'whole', help: 'while sampling', preset: 42 },
-    byLabels: { kind: 'flag', help: 'sentiment and emotion: the likeliest label, with the probabilities of all' },
+    byLabels: {
+      kind: 'flag',
+      help: 'the likeliest label, or causes that are likely enough, with the probabilities of all',
+    },
     ...EMOVERSE_LABEL_OPTIONS,
     constrained: {
       kind: 'flag',
@@ -77,6 +80,7 @@ otherwise. The same command goes on with a file that is not finished.`,
       visionCache,
       thresholds,
       fallback,
+      causeThreshold,
     } = given
     if (valDataset === undefined)
       throw new ConfigError('Say what to answer: --val-dataset FILE', { argument: 'valDataset' })
@@ -89,7 +93,7 @@ otherwise. The same command goes on with a file that is not finished.`,
     const { file, records, continued, notes } = await inferEmoVerse(model, {
       ...{ data: valDataset, output: output ?? resultDir ?? 'infer_result' },
       ...defined({ maxLength, maxNewTokens, batchSize, temperature, topK, topP, repetitionPenalty, numBeams }),
-      ...defined({ maxExpandedLength, mediaRoot, visionCache, fallback }),
+      ...defined({ maxExpandedLength, mediaRoot, visionCache, fallback, causeThreshold }),
       ...(thresholds && { thresholds: numbersOf('--thresholds', thresholds) }),
       ...defined({
         onBadRecord,

@@ -35,7 +35,7 @@ as its cause, itself and the utterance before. strict gives the numbers of the p
     json: { kind: 'text', help: 'writes the scores as JSON', value: 'file' },
     html: { kind: 'text', help: 'writes a page', value: 'file' },
   },
-  async run({ task, mode, variant, labels, pictures, thresholds, fallback, json, html }, [file, more]) {
+  async run({ task, mode, variant, labels, pictures, thresholds, fallback, causeThreshold, json, html }, [file, more]) {
     if (file === undefined || more !== undefined)
       throw new ConfigError('Say which result file to score', { argument: 'files' })
     const { scoreEmoVerse } = await import('../evaluation/score.js')
@@ -54,6 +54,7 @@ as its cause, itself and the utterance before. strict gives the numbers of the p
       variant,
       labels,
       fallback,
+      causeThreshold,
       thresholds: thresholds && numbersOf('--thresholds', thresholds),
       pictures: pictures === undefined ? undefined : first,
     })

@@ -22,6 +22,7 @@ export const EMOVERSE_LABEL_OPTIONS = {
     value: 'Joy.=0.6,…',
   },
   fallback: { kind: 'text', help: 'with --thresholds: what is said where no label is likely enough', value: 'label' },
+  causeThreshold: { kind: 'number', help: 'causes that are at least so likely are named beside the likeliest' },
 } as const satisfies OptionTable
 
 /** Which model, with the names of ms-swift 2.6 and 3.x. */

@@ -25,12 +25,12 @@ import {
   strictCauseCounts,
   strictScores,
 } from './strict.js'
-import { type LabelThresholds, labelBy, requireThresholds } from './thresholds.js'
+import { causesBy, type LabelThresholds, labelBy, requireThresholds } from './thresholds.js'
 
 export const SCORED_TASKS = ['sentiment', 'emotion', 'causes', 'number'] as const
 export type ScoredTask = (typeof SCORED_TASKS)[number]
 
-/** With thresholds, results that have probabilities are scored by the label that these name; of mode 'robust'. */
+/** With thresholds, results that have probabilities are scored by the label, or the causes, that these name; of mode 'robust'. */
 export interface ScoreEmoVerseOptions extends StrictOptions, LabelThresholds {
   /** Default: what each line's question asks for. */
   task?: ScoredTask
@@ -84,9 +84,10 @@ export interface EmoVerseScores {
 export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions = {}): Promise<EmoVerseScores> {
   const where = 'scoreEmoVerse'
   requireString(where, 'file', file)
-  requireOptions(where, options, ['task', 'mode', 'variant', 'labels', 'pictures', 'thresholds', 'fallback'])
-  const { task, mode = 'robust', variant, labels, pictures, thresholds, fallback } = options
-  const naming = defined({ thresholds, fallback })
+  const known = ['task', 'mode', 'variant', 'labels', 'pictures', 'thresholds', 'fallback', 'causeThreshold']
+  requireOptions(where, options, known)
+  const { task, mode = 'robust', variant, labels, pictures, thresholds, fallback, causeThreshold } = options
+  const naming = defined({ thresholds, fallback, causeThreshold })
   requireThresholds(where, naming)
   requireOneOf(where, 'mode', mode, ['strict', 'robust'])
   if (task !== undefined) requireOneOf(where, 'task', task, SCORED_TASKS)
@@ -96,10 +97,10 @@ export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions 
       if (value !== undefined) throw new ConfigError(`${where}: ${name} is for mode 'strict'`, { argument: name })
     }
     const results = await readResults(file)
-    return robustScores(thresholds === undefined ? results : renamed(file, results, naming), task, labels)
+    return robustScores(renamed(file, results, naming), task, labels)
   }
-  if (thresholds !== undefined) {
-    throw new ConfigError(`${where}: thresholds are for mode 'robust'`, { argument: 'thresholds' })
+  for (const argument of Object.keys(naming)) {
+    throw new ConfigError(`${where}: ${argument} is for mode 'robust'`, { argument })
   }
   if (task === undefined || task === 'number') {
     throw new ConfigError(`${where}: mode 'strict' needs a task: sentiment, emotion or causes`, { argument: 'task' })
@@ -111,12 +112,29 @@ export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions 
   return { mode, records: count, unscored: 0, tasks: { [task]: strictTask(task, own, strict, options) }, strict }
 }
 
-/** Answers as thresholds name them. @throws DataError where no result has probabilities */
+/** Answers as thresholds name them. @throws DataError where no result has probabilities that they are of */
 function renamed(file: string, results: readonly EmoVerseResult[], naming: LabelThresholds): EmoVerseResult[] {
-  if (results.some(({ probabilities }) => probabilities !== undefined)) {
-    return results.map((one) => (one.probabilities ? { ...one, response: labelBy(one.probabilities, naming) } : one))
+  let all = [...results]
+  const rename = (what: string, ofCauses: boolean, name: typeof labelBy) => {
+    const isOne = ({ probabilities }: EmoVerseResult) =>
+      probabilities !== undefined && areOfCauses(probabilities) === ofCauses
+    if (!all.some(isOne)) {
+      throw new DataError(
+        `${file} has no probabilities${ofCauses ? ' of causes' : ''}, which ${what} needs: answer with byLabels`,
+        { file },
+      )
+    }
+    all = all.map((one) => (isOne(one) ? { ...one, response: name(one.probabilities ?? {}, naming) } : one))
   }
-  throw new DataError(`${file} has no probabilities, which thresholds need: answer with byLabels`, { file })
+  if (naming.thresholds !== undefined) rename('thresholds', false, labelBy)
+  if (naming.causeThreshold !== undefined) rename('causeThreshold', true, causesBy)
+  return all
+}
+
+/** Whether these are of pairs of target and cause, and not of labels. */
+const areOfCauses = (probabilities: Readonly<Record<string, number>>): boolean => {
+  const names = Object.keys(probabilities)
+  return names.length > 0 && names.every((name) => readCauses(name).pairs.length === 1)
 }
 
 function* keptIn(list: ResultLine[], lines: Iterable<ResultLine>): Generator<ResultLine> {

@@ -9,12 +9,15 @@ export interface LabelThresholds {
   thresholds?: Readonly<Record<string, number>>
   /** What is said where no label is likely enough; thresholds need one. */
   fallback?: string
+  /** Causes are named that are at least so likely, and the likeliest in any case. Default: that one alone. */
+  causeThreshold?: number
 }
 
 const LABELS = [...new Set([...SENTIMENT_LABELS, ...EMOTION_LABELS.meld, ...EMOTION_LABELS.mosei])]
 
 /** @throws ConfigError for thresholds of no label, outside 0 to 1 or without a fallback, and for a fallback without them */
-export function requireThresholds(where: string, { thresholds, fallback }: LabelThresholds): void {
+export function requireThresholds(where: string, { thresholds, fallback, causeThreshold }: LabelThresholds): void {
+  if (causeThreshold !== undefined) requireShare(where, 'causeThreshold', causeThreshold)
   if (fallback !== undefined) requireString(where, 'fallback', fallback)
   if ((thresholds === undefined) !== (fallback === undefined)) {
     const [has, lacks] = thresholds === undefined ? ['fallback', 'thresholds'] : ['thresholds', 'fallback']
@@ -29,9 +32,13 @@ export function requireThresholds(where: string, { thresholds, fallback }: Label
         label,
       })
     }
-    requireNumber(where, `thresholds['${label}']`, least, { least: 0 })
-    if (least > 1) throw misuse(where, `thresholds['${label}']`, 'a probability', least)
+    requireShare(where, `thresholds['${label}']`, least)
   }
+}
+
+function requireShare(where: string, argument: string, least: number): void {
+  requireNumber(where, argument, least, { least: 0 })
+  if (least > 1) throw misuse(where, argument, 'a probability', least)
 }
 
 /** The likeliest of the labels that are likely enough, else the fallback. */
@@ -42,4 +49,15 @@ export function labelBy(
   const enough = Object.entries(probabilities).filter(([label, share]) => share >= (thresholds[label] ?? 0))
   const [best] = enough.sort(([, a], [, b]) => b - a)
   return best?.[0] ?? fallback
+}
+
+/** Pairs of target and cause that are likely enough, in the order of the conversation. */
+export function causesBy(
+  probabilities: Readonly<Record<string, number>>,
+  { causeThreshold = Infinity }: LabelThresholds = {},
+): string {
+  const pairs = Object.entries(probabilities)
+  const most = Math.max(...pairs.map(([, share]) => share))
+  const first = pairs.findIndex(([, share]) => share === most)
+  return pairs.flatMap(([pair, share], i) => (i === first || share >= causeThreshold ? [pair] : [])).join(';')
 }

@@ -17,7 +17,7 @@ export function allowedBy(model: EmoVerse, query: string, config: GenerationConf
       argument: 'constrained',
     })
   }
-  const { tokenizer, template } = model
+  const { tokenizer } = model
   const labels = labelsAllowed(query)
   if (labels) {
     const ids = labels.map((label) => [...tokenizer.encode(label, { addSpecialTokens: false }).inputIds])
@@ -25,7 +25,13 @@ export function allowedBy(model: EmoVerse, query: string, config: GenerationConf
   }
   const items = pairsAllowed(query)
   if (items.length === 0) return {}
+  return { prefixAllowedTokensFn: pairGrammar(model, items).rule }
+}
+
+/** Answers that list pairs, or none, and the token that ends them. */
+export function pairGrammar({ tokenizer, template }: EmoVerse, items: readonly string[]) {
   const { end } = INTERNVL_TEMPLATES[template]
-  const last = tokenizer.tokenToId(end) === undefined ? {} : { end }
-  return { prefixAllowedTokensFn: listGrammar(tokenizer, { items, ...last, empty: true }) }
+  const own = tokenizer.tokenToId(end)
+  const rule = listGrammar(tokenizer, { items, ...(own !== undefined && { end }), empty: true })
+  return { rule, endId: own ?? tokenizer.eosTokenId }
 }

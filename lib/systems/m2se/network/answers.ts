@@ -6,7 +6,6 @@ import { type GenerationConfig, generationConfig } from '../../../generation/con
 import { stream } from '../../../generation/generate.js'
 import { untilStop } from '../../../kit/chat.js'
 import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
-import { scoreLabels } from '../../../models/score-labels.js'
 import { evaluating } from '../../../nn/index.js'
 import { Generator, noGrad, scope, tensor } from '../../../tensor/index.js'
 import { type EmoVerseSampleTokens, soundPlacesOf, withoutPlaces } from '../data/collate.js'
@@ -201,49 +200,13 @@ async function* evaluatingEach<T>(
   }
 }
 
-/** How likely each allowed answer is. @see EmoVerse.scoreLabels */
-export async function labelShares(
-  model: EmoVerse,
-  record: EmoVerseQuestion,
-  labels: readonly string[],
-  { signal, mediaRoot, ...limits }: MediaPlace & PromptLimits & { signal?: AbortSignal },
-): Promise<Record<string, number>> {
-  const where = 'EmoVerse.scoreLabels'
-  requireLimits(where, limits)
-  requireSignal(where, signal)
-  const sample = await encodeWithin(model, record, limits, { mediaRoot, signal })
-  const { tokenizer, llm } = model
-  const { end } = INTERNVL_TEMPLATES[model.template]
-  const marks = model.marksOf(sample)
-  const begun = await model.beginnings.take(marks)
-  const { cache } = begun
-  let isRead = false
-  try {
-    return await evaluating(model.whole, () =>
-      scope(() =>
-        noGrad(async () => {
-          const last = sample.inputIds.length - 1
-          if (begun.known < last) {
-            await scope(async () => {
-              const { inputIds, inputsEmbeds } = await promptOf(model, sample, begun.known, last)
-              await llm.forward({ ...(inputsEmbeds ? { inputsEmbeds } : { inputIds }), cache, logitsToKeep: 1 })
-            })
-          }
-          isRead = true
-          const inputIds = tensor([sample.inputIds.slice(last)], { dtype: 'int64', device: deviceOf(model) })
-          const options = { tokenizer, end, ...(signal && { signal }) }
-          const { probabilities } = await scoreLabels(llm, { inputIds, cache }, labels, options)
-          return Object.fromEntries(labels.map((label, i) => [label, probabilities[0]?.[i] as number]))
-        }),
-      ),
-    )
-  } finally {
-    begun.leave(isRead ? marks.slice(0, -1) : undefined)
-  }
-}
-
 /** A prompt from its `from`-th token on, as the language model reads it; in the caller's scope. */
-async function promptOf(model: EmoVerse, sample: EmoVerseSampleTokens, from: number, to = sample.inputIds.length) {
+export async function promptOf(
+  model: EmoVerse,
+  sample: EmoVerseSampleTokens,
+  from: number,
+  to = sample.inputIds.length,
+) {
   const own = sample.inputIds.slice(from, to)
   const ids = tensor([withoutPlaces(own)], { dtype: 'int64', device: deviceOf(model) })
   const picturePlaces = sample.picturePlaces.flatMap((place) => (place >= from && place < to ? [place - from] : []))
@@ -252,7 +215,7 @@ async function promptOf(model: EmoVerse, sample: EmoVerseSampleTokens, from: num
   return inputsEmbeds === undefined ? { inputIds: ids } : { inputIds: ids, inputsEmbeds }
 }
 
-const deviceOf = ({ llm }: EmoVerse) => llm.parameters()[0]?.device ?? 'cpu'
+export const deviceOf = ({ llm }: EmoVerse) => llm.parameters()[0]?.device ?? 'cpu'
 
 /** Computed for nobody: an answer is one text. */
 const OUTPUTS = [

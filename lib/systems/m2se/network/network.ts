@@ -26,7 +26,6 @@ import {
   type EmoVersePiece,
   type EmoVerseStreamOptions,
   generateAnswers,
-  labelShares,
   streamAnswer,
 } from './answers.js'
 import { Beginnings } from './beginnings.js'
@@ -38,7 +37,8 @@ import {
   newEmoVerse,
   saveEmoVerse,
 } from './files.js'
-import { PROMPT_LIMITS, type PromptLimits } from './limits.js'
+import { PROMPT_LIMITS } from './limits.js'
+import { causeShares, labelShares, type ShareOptions } from './shares.js'
 import { SpeechBranch } from './speech.js'
 import { EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
 
@@ -340,13 +340,27 @@ export class EmoVerse {
    * const { 'Joy.': joy } = await model.scoreLabels(record, EMOTION_LABELS.meld)
    * ```
    */
-  scoreLabels(
+  async scoreLabels(
     record: EmoVerseQuestion,
     labels: readonly string[],
-    options: MediaPlace & PromptLimits & { signal?: AbortSignal } = {},
+    options: ShareOptions = {},
   ): Promise<Record<string, number>> {
     requireOptions('EmoVerse.scoreLabels', options, ['signal', 'mediaRoot', ...PROMPT_LIMITS])
     return labelShares(this, record, labels, options)
+  }
+
+  /**
+   * How likely an answer to a question about causes names each pair of the target and an utterance that there is, by pair: of all
+   * answers that the question allows, those that are likely are read. Together they are more than 1 where several causes are likely.
+   *
+   * ```ts
+   * const { '3_joy,2': before } = await model.scoreCauses(record)
+   * ```
+   * @throws DataError for a question that asks for no causes
+   */
+  async scoreCauses(record: EmoVerseQuestion, options: ShareOptions = {}): Promise<Record<string, number>> {
+    requireOptions('EmoVerse.scoreCauses', options, ['signal', 'mediaRoot', ...PROMPT_LIMITS])
+    return causeShares(this, record, options)
   }
 
   /**

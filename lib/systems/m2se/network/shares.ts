@@ -1,0 +1,143 @@
+import { defined, requireSignal } from '../../../base/check.js'
+import { DataError } from '../../../base/errors.js'
+import type { KvCache } from '../../../generation/kv-cache.js'
+import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
+import { scoreLabels } from '../../../models/score-labels.js'
+import { evaluating } from '../../../nn/index.js'
+import { noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
+import type { EmoVerseQuestion } from '../data/entry.js'
+import type { MediaPlace } from '../data/media.js'
+import { readCauses } from '../evaluation/robust.js'
+import { pairsAllowed } from '../published/wording.js'
+import { pairGrammar } from './allowed.js'
+import { deviceOf, promptOf } from './answers.js'
+import { encodeWithin, type PromptLimits, requireLimits } from './limits.js'
+import type { EmoVerse } from './network.js'
+
+/** How long a prompt may be, where its media are, and what gives it up. */
+export type ShareOptions = MediaPlace & PromptLimits & { signal?: AbortSignal }
+
+/** How likely each allowed answer is. @see EmoVerse.scoreLabels */
+export async function labelShares(
+  model: EmoVerse,
+  record: EmoVerseQuestion,
+  labels: readonly string[],
+  options: ShareOptions,
+): Promise<Record<string, number>> {
+  const { tokenizer, llm, template } = model
+  const { end } = INTERNVL_TEMPLATES[template]
+  return behindPrompt('EmoVerse.scoreLabels', model, record, options, async (last, cache) => {
+    const inputIds = tensor([[last]], { dtype: 'int64', device: deviceOf(model) })
+    const { probabilities } = await scoreLabels(llm, { inputIds, cache }, labels, {
+      ...{ tokenizer, end },
+      ...defined({ signal: options.signal }),
+    })
+    return Object.fromEntries(labels.map((label, i) => [label, probabilities[0]?.[i] as number]))
+  })
+}
+
+/** Answers that are less likely are not followed to their end; what they share is little. */
+const LEAST = 0.03
+
+/** How likely an answer names each pair. @see EmoVerse.scoreCauses */
+export async function causeShares(
+  model: EmoVerse,
+  record: EmoVerseQuestion,
+  options: ShareOptions,
+): Promise<Record<string, number>> {
+  const where = 'EmoVerse.scoreCauses'
+  const pairs = pairsAllowed(record.query)
+  if (pairs.length === 0) {
+    throw new DataError(`${where}: the question asks for no causes, or shows no conversation`, { query: record.query })
+  }
+  const { tokenizer } = model
+  const { rule, endId } = pairGrammar(model, pairs)
+  return behindPrompt(where, model, record, options, async (last, cache) => {
+    const prompt = cache.length
+    const shares = new Map(pairs.map((pair) => [pair, 0]))
+    let whole = 0
+    /** Reads on from `written`, of which the cache has the first `read`, with the prompt's last token before them. */
+    const follow = async (written: readonly number[], read: number, share: number): Promise<void> => {
+      options.signal?.throwIfAborted()
+      let text = written
+      let allowed = [...rule(0, [...text])]
+      while (allowed.length === 1 && allowed[0] !== endId) {
+        text = [...text, ...allowed]
+        allowed = [...rule(0, [...text])]
+      }
+      const unread = read < 0 ? [last, ...text] : text.slice(read)
+      const chances = allowed.length === 1 ? [1] : await chancesOf(model, cache, unread, allowed)
+      const there = cache.length
+      for (const [i, id] of allowed.entries()) {
+        const own = share * (chances[i] as number)
+        if (own < LEAST) continue
+        if (id === endId) {
+          whole += own
+          for (const pair of readCauses(tokenizer.decode([...text])).pairs)
+            shares.set(pair, (shares.get(pair) ?? 0) + own)
+          continue
+        }
+        await follow([...text, id], text.length, own)
+        await cache.crop(there)
+      }
+    }
+    await follow([], -1, 1)
+    await cache.crop(prompt)
+    return Object.fromEntries([...shares].map(([pair, share]) => [pair, whole === 0 ? 0 : share / whole]))
+  })
+}
+
+/** Reads tokens into the cache; then how likely each of some is to come next, as shares of those. */
+function chancesOf(
+  model: EmoVerse,
+  cache: KvCache,
+  read: readonly number[],
+  next: readonly number[],
+): Promise<number[]> {
+  const device = deviceOf(model)
+  return scope(async () => {
+    const inputIds = tensor([[...read]], { dtype: 'int64', device })
+    const { logits } = await model.llm.forward({ inputIds, cache, logitsToKeep: 1 })
+    const ids = tensor([...next], { dtype: 'int64', device })
+    const own = (logits as Tensor).select(0, 0).select(0, 0).indexSelect(0, ids)
+    return Array.from((await ops.softmax(own.double(), -1).data()) as Float64Array)
+  })
+}
+
+/** Reads a question but for its last token, or as much as is not known of it, and asks what follows; the cache is to be left so. */
+async function behindPrompt<T>(
+  where: string,
+  model: EmoVerse,
+  record: EmoVerseQuestion,
+  { signal, mediaRoot, ...limits }: ShareOptions,
+  ask: (last: number, cache: KvCache) => Promise<T>,
+): Promise<T> {
+  requireLimits(where, limits)
+  requireSignal(where, signal)
+  const sample = await encodeWithin(model, record, limits, { mediaRoot, signal })
+  const marks = model.marksOf(sample)
+  const begun = await model.beginnings.take(marks)
+  const { cache } = begun
+  let isRead = false
+  try {
+    return await evaluating(model.whole, () =>
+      scope(() =>
+        noGrad(async () => {
+          const last = sample.inputIds.length - 1
+          if (begun.known < last) {
+            await scope(async () => {
+              const { inputIds, inputsEmbeds } = await promptOf(model, sample, begun.known, last)
+              const inputs = inputsEmbeds ? { inputsEmbeds } : { inputIds }
+              await model.llm.forward({ ...inputs, cache, logitsToKeep: 1 })
+            })
+          }
+          const answer = await ask(sample.inputIds[last] as number, cache)
+          isRead = true
+          return answer
+        }),
+      ),
+    )
+  } finally {
+    begun.leave(isRead ? marks.slice(0, -1) : undefined)
+  }
+}
