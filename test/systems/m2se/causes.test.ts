@@ -78,6 +78,21 @@ describe('findCauses', () => {
     await expect(findCauses(model, [dialog], { emotion: 'given' } as never)).rejects.toThrow(ConfigError)
     await expect(findCauses(model, [dialog], { candidates: 'none' as never })).rejects.toThrow(/candidates/)
   })
+
+  it('names causes that are likely enough, and writes nothing', async () => {
+    using model = await tinyEmoVerse({ seed: 4 })
+    const written = vi.spyOn(model, 'generate')
+    const found = async (causeThreshold: number) =>
+      (await findCauses(model, [dialog], { emotions: 'given', causeThreshold })).dialogs[0]?.causes ?? []
+    // 'joy' and 'fear', each with three utterances.
+    expect(await found(0)).toHaveLength(6)
+    const likeliest = await found(1)
+    expect(likeliest.map(({ effect }) => effect)).toEqual([0, 2])
+    expect(await found(0)).toEqual(expect.arrayContaining([...likeliest]))
+    expect(written).not.toHaveBeenCalled()
+    await expect(findCauses(model, [dialog], { causeThreshold: 2 })).rejects.toThrow(/a probability/)
+    await expect(findCauses(model, [dialog], { causeThreshold: 0.5, constrained: true })).rejects.toThrow(/constrained is of answers/)
+  })
 }) // biome-ignore format: long lines
 
 describe('EmoVerse.scoreCauses', () => {

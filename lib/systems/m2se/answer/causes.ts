@@ -1,9 +1,10 @@
 import { defined, misuse, requireOneOf, requireOptions, requireSignal, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import { readCauses } from '../evaluation/robust.js'
-import { labelBy } from '../evaluation/thresholds.js'
+import { causesBy, labelBy, requireThresholds } from '../evaluation/thresholds.js'
 import { EmoVerse } from '../network/network.js'
 import {
   ECPE_WORDING,
@@ -26,6 +27,11 @@ export interface FindCausesOptions {
   film?: (dialog: EmotionDialog, place: number) => string | undefined
   /** Holds answers to pairs of the target and utterances of the dialog: all of them can be read then. Default false. */
   constrained?: boolean
+  /**
+   * Nothing is written: causes are those whose likelihood (`EmoVerse.scoreCauses`) is at least this, and of each utterance the
+   * likeliest in any case. Default: answers are written.
+   */
+  causeThreshold?: number
   /** Tokens of an answer. Default 64. */
   maxNewTokens?: number
   /** Questions that are answered at a time. Default 8. */
@@ -34,7 +40,8 @@ export interface FindCausesOptions {
 }
 
 const OPTIONS = [
-  ...(['emotions', 'candidates', 'wording', 'film', 'constrained', 'maxNewTokens', 'batchSize', 'signal'] as const),
+  ...(['emotions', 'candidates', 'wording', 'film', 'constrained', 'causeThreshold', 'maxNewTokens'] as const),
+  ...(['batchSize', 'signal'] as const),
 ]
 
 /** Dialogs with what a model found in them. */
@@ -67,11 +74,17 @@ export async function findCauses(
   if (!Array.isArray(dialogs)) throw misuse(where, 'dialogs', 'a list of dialogs', dialogs)
   requireOptions(where, options, OPTIONS)
   const { emotions = 'predicted', candidates = 'all', wording = ECPE_WORDING, film } = options
-  const { constrained = false, maxNewTokens = 64, batchSize = 8, signal } = options
+  const { constrained = false, causeThreshold, maxNewTokens = 64, batchSize = 8, signal } = options
   requireOneOf(where, 'emotions', emotions, ['predicted', 'given'])
   requireOneOf(where, 'candidates', candidates, ['all', 'before'])
   requireForm(where, 'wording', wording, { statement: 'string', answer: 'string', cue: 'string' })
   if (film !== undefined && typeof film !== 'function') throw misuse(where, 'film', 'a function', film)
+  requireThresholds(where, defined({ causeThreshold }))
+  if (causeThreshold !== undefined && constrained) {
+    throw new ConfigError(`${where}: constrained is of answers that are written, which causeThreshold has none of`, {
+      argument: 'constrained',
+    })
+  }
   requireWhole(where, 'maxNewTokens', maxNewTokens, 1)
   requireWhole(where, 'batchSize', batchSize, 1)
   requireSignal(where, signal)
@@ -96,7 +109,10 @@ export async function findCauses(
       const known = candidates === 'all' ? lines : lines.slice(0, place)
       return { query: ecpeQuestion(lines, line, known, wording), ...mediaOf(dialog, place) }
     })
-    const answers = await model.generate(questions, { constrained, maxNewTokens, batchSize, ...defined({ signal }) })
+    const answers =
+      causeThreshold === undefined
+        ? await model.generate(questions, { constrained, maxNewTokens, batchSize, ...defined({ signal }) })
+        : await likeliest(model, questions, causeThreshold, defined({ signal }))
     const causes: EmotionCause[] = []
     for (const [i, [effect, { number, emotion }]] of targets.entries()) {
       const { pairs, unread } = readCauses(answers[i]?.text ?? '')
@@ -115,6 +131,20 @@ export async function findCauses(
     found.dialogs.push({ ...dialog, utterances, causes })
   }
   return found
+}
+
+/** Causes that are likely enough, one question after another: what they begin with alike is read once. */
+async function likeliest(
+  model: EmoVerse,
+  questions: readonly EmoVerseQuestion[],
+  causeThreshold: number,
+  options: { signal?: AbortSignal },
+): Promise<{ text: string }[]> {
+  const answers: { text: string }[] = []
+  for (const question of questions) {
+    answers.push({ text: causesBy(await model.scoreCauses(question, options), { causeThreshold }) })
+  }
+  return answers
 }
 
 /** The likeliest emotion, by the data's word. */

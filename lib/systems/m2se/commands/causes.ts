@@ -38,12 +38,16 @@ has pairs of its own. --emotions given takes the data's emotions, as the publish
       preset: 'ours',
     },
     constrained: { kind: 'flag', help: 'holds answers to pairs of the target and utterances that there are' },
+    causeThreshold: {
+      kind: 'number',
+      help: 'causes that are at least so likely, and the likeliest in any case: no answer is written',
+    },
     maxNewTokens: { kind: 'whole', help: 'most tokens of an answer', preset: 64 },
     batchSize: { kind: 'whole', help: 'questions that are answered at a time', preset: 8 },
   },
   async run(given) {
     const { data, output = 'causes.json', clips, emotions, candidates, wording, constrained } = given
-    const { maxNewTokens, batchSize } = given
+    const { causeThreshold, maxNewTokens, batchSize } = given
     if (data === undefined) throw new ConfigError('Say whose causes to find: --data FILE', { argument: 'data' })
     const { readEcf, ecfConversations } = await import('../../../kit/emotion/ecf.js')
     const { scoreEcf, ecfScoreLines } = await import('../../../kit/emotion/ecf-score.js')
@@ -55,7 +59,7 @@ has pairs of its own. --emotions given takes the data's emotions, as the publish
     const texts = wording === undefined ? undefined : await wordingOf(wording)
     using model = await emoverseOfArguments(given)
     const found = await findCauses(model, dialogs, {
-      ...defined({ emotions, candidates, wording: texts, constrained, maxNewTokens, batchSize }),
+      ...defined({ emotions, candidates, wording: texts, constrained, causeThreshold, maxNewTokens, batchSize }),
       ...(clips !== undefined && {
         film: ({ utterances }, place) => join(clips, `${utterances[place]?.clipName}.mp4`),
       }),
