@@ -27,7 +27,7 @@ import {
   FUSIONS,
 } from '../../../../lib/systems/languagebind-emotion/network/config.js'
 import { EmotionClassifier, type EmotionInputs } from '../../../../lib/systems/languagebind-emotion/network/network.js'
-import { difference, settledTensors } from '../../../helpers.js'
+import { difference, relativeError, settledTensors } from '../../../helpers.js'
 import { dialogs, hot, TinyTower } from '../tiny.js'
 
 const sizes = { text: 6, video: 8, audio: 5 }
@@ -258,13 +258,17 @@ describe('EmotionClassifier', () => {
       [4, 3, 4],
     ])
     // What has nothing to read is told by nothing.
-    expect(answers[0]?.logits[1]).toEqual(answers[2]?.logits[1])
+    const [first, , last] = answers
+    expect(relativeError(first?.logits[1] as number[], last?.logits[1] as number[])).toBeLessThan(1e-5)
     const folder = mkdtempSync(join(tmpdir(), 'voxtorch-emotion-'))
     model.config.temperature = 1.5
     await model.save(folder)
     const again = await EmotionClassifier.fromPretrained(folder, { towers: [text] })
     expect(again.config).toEqual(model.config)
-    expect((await emotionAnswers(again, samples)).map((one) => one.logits)).toEqual(answers.map((one) => one.logits))
+    // In batches of another size, which a processor may round in another way.
+    const same = await emotionAnswers(again, samples)
+    const flat = (all: typeof answers) => all.flatMap((one) => one.logits.flat())
+    expect(relativeError(flat(same), flat(answers))).toBeLessThan(1e-5)
   })
 
   it('leaves no tensors behind', async () => {
