@@ -141,6 +141,15 @@ describe('EmoVerse.scoreCauses', () => {
     await expect(model.scoreCauses({ query }, { signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough')
   })
 
+  it('tells many utterances apart that are all unlikely', async () => {
+    using model = await tinyEmoVerse({ seed: 4 })
+    const many = Array.from({ length: 40 }, (_, i) => ({ number: i + 1, emotion: 'joy', speaker: 'Ann', text: 'a' }))
+    const query = ecpeQuestion(many, many[39] as (typeof many)[0], [], ECPE_WORDING)
+    const shares = Object.values(await model.scoreCauses({ query }))
+    expect(shares).toHaveLength(40)
+    expect(shares.every((share) => share >= 0 && share <= 1) && Math.max(...shares) > 0).toBe(true)
+  })
+
   it('names causes that are likely enough, in answering and in scoring', async () => {
     using model = await tinyEmoVerse({ seed: 4 })
     const [a, b] = Object.values(await model.scoreCauses({ query })) as [number, number]

@@ -36,7 +36,7 @@ export async function labelShares(
   })
 }
 
-/** Answers that are less likely are not followed to their end; what they share is little. */
+/** Answers that are less likely are not followed to their end, where others are; what they share is little. */
 const LEAST = 0.03
 
 /** How likely an answer names each pair. @see EmoVerse.scoreCauses */
@@ -56,6 +56,7 @@ export async function causeShares(
     const prompt = cache.length
     const shares = new Map(pairs.map((pair) => [pair, 0]))
     let whole = 0
+    let least = LEAST
     /** Reads on from `written`, of which the cache has the first `read`, with the prompt's last token before them. */
     const follow = async (written: readonly number[], read: number, share: number): Promise<void> => {
       options.signal?.throwIfAborted()
@@ -70,7 +71,7 @@ export async function causeShares(
       const there = cache.length
       for (const [i, id] of allowed.entries()) {
         const own = share * (chances[i] as number)
-        if (own < LEAST) continue
+        if (!(own >= least)) continue
         if (id === endId) {
           whole += own
           for (const pair of readCauses(tokenizer.decode([...text])).pairs)
@@ -81,9 +82,13 @@ export async function causeShares(
         await cache.crop(there)
       }
     }
-    await follow([], -1, 1)
-    await cache.crop(prompt)
-    return Object.fromEntries([...shares].map(([pair, share]) => [pair, whole === 0 ? 0 : share / whole]))
+    // A network that has learnt little finds many utterances alike, and no answer likely.
+    for (; whole === 0; least /= 10) {
+      if (least < 1e-12) throw new DataError(`${where}: the network's answers have no likelihoods`, {})
+      await follow([], -1, 1)
+      await cache.crop(prompt)
+    }
+    return Object.fromEntries([...shares].map(([pair, share]) => [pair, share / whole]))
   })
 }
 
