@@ -115,7 +115,7 @@ export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions 
 /** Answers as thresholds name them. @throws DataError where no result has probabilities that they are of */
 function renamed(file: string, results: readonly EmoVerseResult[], naming: LabelThresholds): EmoVerseResult[] {
   let all = [...results]
-  const rename = (what: string, ofCauses: boolean, name: typeof labelBy) => {
+  const named = (what: string, ofCauses: boolean, name: typeof labelBy) => {
     const isOne = ({ probabilities }: EmoVerseResult) =>
       probabilities !== undefined && areOfCauses(probabilities) === ofCauses
     if (!all.some(isOne)) {
@@ -126,8 +126,8 @@ function renamed(file: string, results: readonly EmoVerseResult[], naming: Label
     }
     all = all.map((one) => (isOne(one) ? { ...one, response: name(one.probabilities ?? {}, naming) } : one))
   }
-  if (naming.thresholds !== undefined) rename('thresholds', false, labelBy)
-  if (naming.causeThreshold !== undefined) rename('causeThreshold', true, causesBy)
+  if (naming.thresholds !== undefined) named('thresholds', false, labelBy)
+  if (naming.causeThreshold !== undefined) named('causeThreshold', true, causesBy)
   return all
 }
 
