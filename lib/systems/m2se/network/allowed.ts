@@ -28,10 +28,16 @@ export function allowedBy(model: EmoVerse, query: string, config: GenerationConf
   return { prefixAllowedTokensFn: pairGrammar(model, items).rule }
 }
 
+/** Between two pairs of an answer. */
+export const PAIR_SEPARATOR = ';'
+
 /** Answers that list pairs, or none, and the token that ends them. */
 export function pairGrammar({ tokenizer, template }: EmoVerse, items: readonly string[]) {
   const { end } = INTERNVL_TEMPLATES[template]
   const own = tokenizer.tokenToId(end)
-  const rule = listGrammar(tokenizer, { items, ...(own !== undefined && { end }), empty: true })
+  const rule = listGrammar(tokenizer, {
+    ...{ items, separator: PAIR_SEPARATOR, empty: true },
+    ...(own !== undefined && { end }),
+  })
   return { rule, endId: own ?? tokenizer.eosTokenId }
 }

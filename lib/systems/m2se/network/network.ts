@@ -38,7 +38,7 @@ import {
   saveEmoVerse,
 } from './files.js'
 import { PROMPT_LIMITS } from './limits.js'
-import { causeShares, labelShares, type ShareOptions } from './shares.js'
+import { causeShares, type EmoVerseScoreOptions, labelShares } from './shares.js'
 import { SpeechBranch } from './speech.js'
 import { EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
 
@@ -343,7 +343,7 @@ export class EmoVerse {
   async scoreLabels(
     record: EmoVerseQuestion,
     labels: readonly string[],
-    options: ShareOptions = {},
+    options: EmoVerseScoreOptions = {},
   ): Promise<Record<string, number>> {
     requireOptions('EmoVerse.scoreLabels', options, ['signal', 'mediaRoot', ...PROMPT_LIMITS])
     return labelShares(this, record, labels, options)
@@ -358,7 +358,7 @@ export class EmoVerse {
    * ```
    * @throws DataError for a question that asks for no causes
    */
-  async scoreCauses(record: EmoVerseQuestion, options: ShareOptions = {}): Promise<Record<string, number>> {
+  async scoreCauses(record: EmoVerseQuestion, options: EmoVerseScoreOptions = {}): Promise<Record<string, number>> {
     requireOptions('EmoVerse.scoreCauses', options, ['signal', 'mediaRoot', ...PROMPT_LIMITS])
     return causeShares(this, record, options)
   }

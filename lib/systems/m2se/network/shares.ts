@@ -7,22 +7,21 @@ import { evaluating } from '../../../nn/index.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import type { MediaPlace } from '../data/media.js'
-import { readCauses } from '../evaluation/robust.js'
 import { pairsAllowed } from '../published/wording.js'
-import { pairGrammar } from './allowed.js'
+import { PAIR_SEPARATOR, pairGrammar } from './allowed.js'
 import { deviceOf, promptOf } from './answers.js'
 import { encodeWithin, type PromptLimits, requireLimits } from './limits.js'
 import type { EmoVerse } from './network.js'
 
 /** How long a prompt may be, where its media are, and what gives it up. */
-export type ShareOptions = MediaPlace & PromptLimits & { signal?: AbortSignal }
+export type EmoVerseScoreOptions = MediaPlace & PromptLimits & { signal?: AbortSignal }
 
 /** How likely each allowed answer is. @see EmoVerse.scoreLabels */
 export async function labelShares(
   model: EmoVerse,
   record: EmoVerseQuestion,
   labels: readonly string[],
-  options: ShareOptions,
+  options: EmoVerseScoreOptions,
 ): Promise<Record<string, number>> {
   const { tokenizer, llm, template } = model
   const { end } = INTERNVL_TEMPLATES[template]
@@ -43,7 +42,7 @@ const LEAST = 0.03
 export async function causeShares(
   model: EmoVerse,
   record: EmoVerseQuestion,
-  options: ShareOptions,
+  options: EmoVerseScoreOptions,
 ): Promise<Record<string, number>> {
   const where = 'EmoVerse.scoreCauses'
   const pairs = pairsAllowed(record.query)
@@ -74,8 +73,8 @@ export async function causeShares(
         if (!(own >= least)) continue
         if (id === endId) {
           whole += own
-          for (const pair of readCauses(tokenizer.decode([...text])).pairs)
-            shares.set(pair, (shares.get(pair) ?? 0) + own)
+          const named = tokenizer.decode([...text]).split(PAIR_SEPARATOR)
+          for (const pair of pairs) if (named.includes(pair)) shares.set(pair, (shares.get(pair) as number) + own)
           continue
         }
         await follow([...text, id], text.length, own)
@@ -114,7 +113,7 @@ async function behindPrompt<T>(
   where: string,
   model: EmoVerse,
   record: EmoVerseQuestion,
-  { signal, mediaRoot, ...limits }: ShareOptions,
+  { signal, mediaRoot, ...limits }: EmoVerseScoreOptions,
   ask: (last: number, cache: KvCache) => Promise<T>,
 ): Promise<T> {
   requireLimits(where, limits)
