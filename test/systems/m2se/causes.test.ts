@@ -91,7 +91,9 @@ describe('findCauses', () => {
     expect(await found(0)).toEqual(expect.arrayContaining([...likeliest]))
     expect(written).not.toHaveBeenCalled()
     await expect(findCauses(model, [dialog], { causeThreshold: 2 })).rejects.toThrow(/a probability/)
-    await expect(findCauses(model, [dialog], { causeThreshold: 0.5, constrained: true })).rejects.toThrow(/constrained is of answers/)
+    for (const more of [{ constrained: true }, { maxNewTokens: 4 }, { batchSize: 2 }]) {
+      await expect(findCauses(model, [dialog], { causeThreshold: 0.5, ...more })).rejects.toThrow(`${Object.keys(more)} is of answers`)
+    }
   })
 }) // biome-ignore format: long lines
 
@@ -181,7 +183,7 @@ describe('EmoVerse.scoreCauses', () => {
     writeFileSync(other, '{"query": "<emotion>", "label": "Joy.", "response": "Joy.", "probabilities": {"Joy.": 1}}\n')
     await expect(scoreEmoVerse(other, { causeThreshold: 0.5 })).rejects.toThrow(/no probabilities of causes, which causeThreshold needs/)
     await expect(scoreEmoVerse(other, { causeThreshold: 0.5, mode: 'strict', task: 'causes' })).rejects.toThrow(/causeThreshold is for mode 'robust'/)
-    for (const [more, message] of [[{ causeThreshold: 2 }, /a probability/], [{ causeThreshold: 0.5, byLabels: false }, /causeThreshold is of byLabels/]] as const) {
+    for (const [more, message] of [[{ causeThreshold: 2 }, /a probability/], [{ causeThreshold: 0.5, byLabels: false }, /causeThreshold is of byLabels/], [{ constrained: true }, /constrained is of answers/]] as const) {
       await expect(inferEmoVerse(model, { data, output: join(folder, 'bad.jsonl'), byLabels: true, ...more })).rejects.toThrow(message)
     }
   })

@@ -44,6 +44,9 @@ const OPTIONS = [
   ...(['batchSize', 'signal'] as const),
 ]
 
+/** Of answers that are written. */
+const WRITING = ['constrained', 'maxNewTokens', 'batchSize'] as const
+
 /** Dialogs with what a model found in them. */
 export interface FoundCauses {
   /** As they were given, with the emotions and the causes that were found. */
@@ -80,9 +83,10 @@ export async function findCauses(
   requireForm(where, 'wording', wording, { statement: 'string', answer: 'string', cue: 'string' })
   if (film !== undefined && typeof film !== 'function') throw misuse(where, 'film', 'a function', film)
   requireThresholds(where, defined({ causeThreshold }))
-  if (causeThreshold !== undefined && constrained) {
-    throw new ConfigError(`${where}: constrained is of answers that are written, which causeThreshold has none of`, {
-      argument: 'constrained',
+  for (const argument of causeThreshold === undefined ? [] : WRITING) {
+    if (options[argument] === undefined || options[argument] === false) continue
+    throw new ConfigError(`${where}: ${argument} is of answers that are written, which causeThreshold has none of`, {
+      argument,
     })
   }
   requireWhole(where, 'maxNewTokens', maxNewTokens, 1)

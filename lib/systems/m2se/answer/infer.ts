@@ -85,6 +85,14 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
   for (const argument of byLabels ? [] : Object.keys(naming)) {
     throw new ConfigError(`${where}: ${argument} is of byLabels`, { argument })
   }
+  if (byLabels && generation.constrained) {
+    throw new ConfigError(
+      `${where}: constrained is of answers that are written, and byLabels writes none that it holds`,
+      {
+        argument: 'constrained',
+      },
+    )
+  }
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw misuse(where, 'onProgress', 'a function', onProgress)
   }
