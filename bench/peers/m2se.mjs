@@ -80,6 +80,8 @@ let photographs = []
 const COUNT = isTiny ? 1 : 100
 
 const STEPS = 32
+/** Goes on whatever comes. */
+const ANY = { eosTokenId: null, padTokenId: 0 }
 /** What has read the prompt, and the token behind it. */
 const begun = await noGrad(async () => {
   const cache = new KvCache()
@@ -89,10 +91,7 @@ const begun = await noGrad(async () => {
 /** Steps from there; the cache is what it was then. */
 async function decoded() {
   const { cache, next } = begun
-  const { tokens } = await network.language_model.generate(
-    { inputIds: next, cache },
-    { maxNewTokens: STEPS, minNewTokens: STEPS, eosTokenId: [], padTokenId: 0 },
-  )
+  const { tokens } = await network.language_model.generate({ inputIds: next, cache }, { ...ANY, maxNewTokens: STEPS })
   await cache.crop(short.size(1))
   return tokens[0]
 }
@@ -109,7 +108,7 @@ const step = (pictures) => async () => {
 
 const cases = {
   vision: often(() => noGrad(() => network.encodeImages(four))),
-  prefill: often(() => noGrad(() => network.forward({ inputIds: long, imageEmbeds, logitsToKeep: 1 }))),
+  prefill: often(() => network.generate({ inputIds: long, imageEmbeds }, { ...ANY, maxNewTokens: 1 })),
   decode: often(decoded),
   step: often(step({ pixelValues: eight })),
   stepKept: often(step({ imageFeatures })),

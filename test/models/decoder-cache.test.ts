@@ -9,8 +9,10 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
-import { expectClose } from '../helpers.js'
-import { atReal, get, open } from './decoder.js'
+import { expectClose, fixture } from '../helpers.js'
+import { atReal, file, get, open } from './decoder.js'
+
+const fused = await fixture<{ name: string; config: Record<string, unknown> }>('models/decoder-fused')
 
 describe('the cache', () => {
   // One pass over all, and the same in parts of these lengths.
@@ -67,6 +69,64 @@ describe('the cache', () => {
       }
     },
   )
+
+  // A prompt's last layer makes only keys and values of tokens that nobody asks about.
+  it.each([
+    ['llama-gqa', file],
+    ['yarn', file],
+    ['mistral', file],
+    ['mistral-left', file],
+    ['qwen2-window', file],
+    ['llama-left', file],
+    ['internlm2', fused],
+    ['phi3', fused],
+    ['phi3-left', fused],
+    ['internlm2-each', fused],
+  ])('%s: a prompt that is read for what follows it leaves the cache of a whole pass', async (name, from) => {
+    const { model, inputs } = open(name, from)
+    const { inputIds: ids, attentionMask, inputsEmbeds } = inputs
+    const given = ids ?? get(inputsEmbeds)
+    const time = given.size(1)
+    const columns = (begin: number, length: number): Pick<DecoderLMInputs, 'inputIds' | 'inputsEmbeds'> => {
+      const part = given.narrow(1, begin, length)
+      return ids ? { inputIds: part } : { inputsEmbeds: part }
+    }
+    const seen = (length: number) => (attentionMask ? attentionMask.narrow(1, 0, length) : null)
+    const whole = get((await model.forward({ ...columns(0, time), attentionMask })).logits)
+    const config = { maxNewTokens: 3, eosTokenId: null, padTokenId: 0, outputLogits: true }
+    const more = ops.zeros([given.size(0), 3]).to('int64')
+    const texts = ops.cat([ids ?? ops.zeros([given.size(0), time]).to('int64'), more], 1)
+    for (const [before, at] of [
+      [0, time - 1],
+      [0, time - 3],
+      [3, time - 4],
+    ] as const) {
+      using cache = new KvCache()
+      if (before > 0) await model.forward({ ...columns(0, before), attentionMask: seen(before), cache })
+      const output = await model.generate(
+        { ...columns(before, time - before), attentionMask: seen(time), cache },
+        config,
+        { promptLogitsAt: at - before },
+      )
+      const logits = get(output.logits) // [steps, batch, vocabulary]
+      expectClose(logits.select(0, 0), whole.select(1, time - 1), 1e-5, `behind ${time} from ${before}`)
+      expectClose(get(output.promptLogits), whole.select(1, at), 1e-5, `behind ${at} from ${before}`)
+      if (!ids) continue
+      // What is written next reads the keys and values.
+      for (const [row, tokens] of output.tokens.entries()) {
+        for (const [i, token] of tokens.entries())
+          texts
+            .select(0, row)
+            .narrow(0, time + i, 1)
+            .fill_(token)
+      }
+      const mask = attentionMask ? ops.cat([attentionMask, ops.ones(more.shape).to(attentionMask.dtype)], 1) : null
+      const all = get((await model.forward({ inputIds: texts, attentionMask: mask })).logits)
+      for (const step of [1, 2]) {
+        expectClose(logits.select(0, step), all.select(1, time - 1 + step), 1e-5, `token ${step} from ${before}`)
+      }
+    }
+  })
 
   it('grows past its first memory, also under inference mode, and can be cropped', async () => {
     const { model } = open('llama3')

@@ -20,6 +20,7 @@ CachedStepper::Tokens CachedStepper::read(const Prompt& prompt) {
   if (!prompt.embeddings.defined()) tokens.ids = upload(prompt.ids, device_);
   const Tensor& given = prompt.embeddings.defined() ? prompt.embeddings : prompt.ids;
   cache_->reserve(cache_->length() + given.size(1) + prompt.more);
+  tokens.wanted = prompt.place < 0 ? 1 : given.size(1) - prompt.place;
   if (prompt.mask.defined()) {
     const Tensor real = prompt.mask.to(at::kBool);
     if (!real.all().item<bool>()) {
@@ -44,6 +45,8 @@ Tensor CachedStepper::step(const Tensor& ids) {
   }
   return logits_at(hidden_of(tokens), -1);
 }
+
+Tensor CachedStepper::likeliest(const Tensor& ids) { return quick_likeliest(upload(ids, device_)); }
 
 Tensor CachedStepper::ahead(const Tensor& ids) {
   if (device_.is_cpu()) return {};
@@ -81,7 +84,9 @@ void CachedStepper::reorder(const Tensor& rows) {
 }
 
 PromptLogits CachedStepper::answer(const Prompt& prompt, const Tensor& hidden) const {
-  return {logits_at(hidden, -1), prompt.place < 0 ? Tensor() : logits_at(hidden, prompt.place)};
+  if (prompt.place < 0) return {logits_at(hidden, -1), Tensor()};
+  const int64_t time = (prompt.embeddings.defined() ? prompt.embeddings : prompt.ids).size(1);
+  return {logits_at(hidden, -1), logits_at(hidden, prompt.place - (time - hidden.size(1)))};
 }
 
 Tensor CachedStepper::logits_at(const Tensor& hidden, int64_t place) const {

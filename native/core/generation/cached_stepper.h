@@ -9,6 +9,7 @@ namespace voxtorch::generation {
 class CachedStepper : public CausalStepper {
  public:
   at::Tensor step(const at::Tensor& ids) final;
+  at::Tensor likeliest(const at::Tensor& ids) final;
   at::Tensor ahead(const at::Tensor& ids) final;
   void take_ahead() final;
   at::Tensor extend(const at::Tensor& ids) final;
@@ -25,15 +26,18 @@ class CachedStepper : public CausalStepper {
     at::Tensor embeddings;  // [batch, time, dim]
     at::Tensor mask;        // bool [batch, past + time]; undefined: no padding
     at::Tensor positions;   // int64 [batch, time]; undefined: counted over the real tokens
+    int64_t wanted = 0;     // of the last tokens, whose hidden states are asked for; 0: of all
   };
   // The prompt, with memory for all that will follow.
   Tokens read(const Prompt& prompt);
-  virtual at::Tensor hidden_of(const Tokens& tokens) = 0;  // -> [batch, time, dim]
+  virtual at::Tensor hidden_of(const Tokens& tokens) = 0;  // -> [batch, time, dim], or [batch, wanted, dim]
   // The logits [batch, vocabulary] behind one token of each row, ids int64 [batch] on the device, where there is a
   // quicker way to them than a pass; undefined: there is none.
   virtual at::Tensor quick_logits(const at::Tensor& ids) { return {}; }
+  // The same for the likeliest token behind each row, int64 [batch].
+  virtual at::Tensor quick_likeliest(const at::Tensor& ids) { return {}; }
   virtual at::Tensor logits_of(const at::Tensor& hidden) const = 0;           // [..., dim] -> [..., vocabulary]
-  PromptLogits answer(const Prompt& prompt, const at::Tensor& hidden) const;  // of the prompt's hidden states
+  PromptLogits answer(const Prompt& prompt, const at::Tensor& hidden) const;  // of what read() wants
   // The cache, or an empty one where there is none.
   static c10::intrusive_ptr<nn::KvCache> or_new(c10::intrusive_ptr<nn::KvCache> cache);
 

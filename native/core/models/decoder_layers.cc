@@ -2,6 +2,8 @@
 
 #include <ATen/ops/arange.h>
 
+#include "core/recording.h"
+
 namespace voxtorch::models {
 
 using at::Tensor;
@@ -76,6 +78,11 @@ namespace {
 
 int64_t qkv_width(const DecoderLMConfig& c) { return (c.heads + 2 * c.kv_heads) * c.head_dim; }
 
+// Of the tokens in `dim`; 0: all.
+Tensor last(const Tensor& tensor, int64_t tokens, int64_t dim = 1) {
+  return tokens == 0 ? tensor : tensor.narrow(dim, tensor.size(dim) - tokens, tokens).contiguous();
+}
+
 }  // namespace
 
 DecoderAttention::DecoderAttention(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index)
@@ -94,31 +101,33 @@ DecoderAttention::DecoderAttention(const ModuleOptions& options, const DecoderLM
       windowed(c.window > 0 && index >= c.first_window_layer),
       dropout(c.attention_dropout) {}
 
-DecoderAttention::Heads DecoderAttention::project(const Tensor& x) const {
+DecoderAttention::Heads DecoderAttention::project(const Tensor& x, int64_t queries) const {
   if (layout == QkvLayout::kApart) {
-    return {nn::split_heads(query->forward(x), heads), nn::split_heads(key->forward(x), kv_heads),
+    return {nn::split_heads(query->forward(last(x, queries)), heads), nn::split_heads(key->forward(x), kv_heads),
             nn::split_heads(value->forward(x), kv_heads)};
   }
   const Tensor all = fused->forward(x);
   const int64_t dim = all.size(2) / (heads + 2 * kv_heads), group = heads / kv_heads;
   if (layout == QkvLayout::kInOrder) {
     const Tensor each = nn::split_heads(all, heads + 2 * kv_heads);  // [batch, heads + 2 * kv_heads, time, head_dim]
-    return {each.narrow(1, 0, heads), each.narrow(1, heads, kv_heads), each.narrow(1, heads + kv_heads, kv_heads)};
+    return {last(each.narrow(1, 0, heads), queries, 2), each.narrow(1, heads, kv_heads),
+            each.narrow(1, heads + kv_heads, kv_heads)};
   }
   const Tensor each = all.view({all.size(0), all.size(1), kv_heads, group + 2, dim}).permute({0, 2, 3, 1, 4});
-  return {each.narrow(2, 0, group).flatten(1, 2), each.select(2, group), each.select(2, group + 1)};
+  return {last(each.narrow(2, 0, group).flatten(1, 2), queries, 2), each.select(2, group), each.select(2, group + 1)};
 }
 
 Linears DecoderAttention::inputs() const { return fused != nullptr ? Linears{fused} : Linears{query, key, value}; }
 
 nn::Attended DecoderAttention::forward(const Tensor& x, const Pass& pass) const {
-  const Heads made = project(x);
-  const Tensor q = pass.rotation.apply(made.query);  // [batch, heads, time, head_dim]
+  const Heads made = project(x, pass.queries);
+  const nn::Rotation turn{last(pass.rotation.cos, pass.queries, 2), last(pass.rotation.sin, pass.queries, 2)};
+  const Tensor q = turn.apply(made.query);  // [batch, heads, queries, head_dim]
   Tensor k = pass.rotation.apply(made.key), v = made.value;
   if (pass.cache != nullptr) std::tie(k, v) = pass.cache->append(index, k, v);  // [batch, kv_heads, past + time, ...]
   nn::Attended result =
       attend(q, k, v, windowed ? pass.windowed : pass.full, pass.segments, training() ? dropout : 0, pass.with_weights);
-  result.output = watched(x, output.forward(nn::join_heads(result.output)));  // [batch, time, dim]
+  result.output = watched(x, output.forward(nn::join_heads(result.output)));  // [batch, queries, dim]
   return result;
 }
 
@@ -160,9 +169,15 @@ Linears DecoderLayer::linears() const {
   return all;
 }
 
+bool DecoderLayer::hooked_anywhere() const {
+  bool any = hooked() || attention.hooked() || mlp.hooked() || attention_norm.hooked() || mlp_norm.hooked();
+  for (const Linear* linear : linears()) any = any || linear->hooked();
+  return any;
+}
+
 nn::Attended DecoderLayer::forward(const Tensor& x, const Pass& pass) const {
   nn::Attended result = attention.forward(attention_norm.forward(x).first, pass);
-  const auto [normed, stream] = mlp_norm.forward(result.output, x);
+  const auto [normed, stream] = mlp_norm.forward(result.output, last(x, pass.queries));
   result.output = watched(x, mlp.forward(normed, stream));
   return result;
 }
@@ -180,28 +195,36 @@ DecoderModel::DecoderModel(const ModuleOptions& options, const DecoderLMConfig& 
 DecoderOutput DecoderModel::forward(const DecoderLMInputs& inputs, bool hidden_states, bool attentions) const {
   const bool embedded = inputs.embeddings.defined();
   Tensor x = embedded ? inputs.embeddings : embed(inputs.ids);  // [batch, time, dim]
+  const int64_t time = x.size(1);
   const Pass pass = inputs.lengths ? prepare_packed(inputs, x, attentions) : prepare(inputs, x, attentions);
+  std::optional<Pass> last_pass;
+  if (inputs.wanted > 0 && inputs.wanted < time && is_inference() && !inputs.lengths) {
+    const bool looked_at = hidden_states || attentions || hooked() || norm.hooked();
+    const bool cut = !looked_at && layers.size() > 0 && !layers.items.back()->hooked_anywhere();
+    if (cut) last_pass = prepare(inputs, x, attentions, inputs.wanted);
+  }
   const auto in_rows = [&](const Tensor& states) { return pass.segments ? pass.segments->pad(states) : states; };
   if (pass.segments) x = pass.segments->pack(x);  // [1, batch * time, dim]
   DecoderOutput result;
   for (DecoderLayer* layer : layers) {
     if (hidden_states) result.hidden_states.push_back(in_rows(x));
     const bool again = pass.cache == nullptr && nn::should_checkpoint(*this);
-    nn::Attended attended = again ? again_later(*layer, x, pass) : layer->forward(x, pass);
+    const Pass& mine = last_pass && layer == layers.items.back() ? *last_pass : pass;
+    nn::Attended attended = again ? again_later(*layer, x, pass) : layer->forward(x, mine);
     x = std::move(attended.output);
     if (attentions) result.attentions.push_back(std::move(attended.weights));
   }
   x = in_rows(norm.forward(x).first);
   result.last_hidden_state = watched(embedded ? inputs.embeddings : inputs.ids, x);
   if (hidden_states) result.hidden_states.push_back(result.last_hidden_state);
-  if (pass.cache != nullptr) pass.cache->advance(x.size(1));
+  if (pass.cache != nullptr) pass.cache->advance(time);
   return result;
 }
 
 // Packed embeddings have no dtype to tell that of the network by.
 Tensor DecoderModel::embed(const Tensor& ids) const { return words.forward(ids, norm.weight.scalar_type()); }
 
-Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool attentions) const {
+Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool attentions, int64_t wanted) const {
   const int64_t past = inputs.cache != nullptr ? inputs.cache->length() : 0, time = x.size(1);
   const at::TensorOptions on = at::TensorOptions().device(x.device());
   Tensor real = inputs.mask.defined() ? inputs.mask.to(on.dtype(at::kBool)) : Tensor();
@@ -215,13 +238,15 @@ Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool 
   }
   // Kernels are faster without a mask; on other devices the question would wait for them.
   if (real.defined() && real.is_cpu() && real.all().item<bool>()) real = Tensor();
-  const auto see = [&](int64_t wide) { return sight_of(past, time, wide, real, attentions, on); };
+  const int64_t queries = wanted > 0 ? wanted : time;
+  const auto see = [&](int64_t wide) { return sight_of(past + time - queries, queries, wide, real, attentions, on); };
   return {rotary.at(positions, x.scalar_type(), length),
           see(0),
           window > 0 ? see(window) : Sight(),
           {},
           inputs.cache,
-          attentions};
+          attentions,
+          wanted};
 }
 
 Pass DecoderModel::prepare_packed(const DecoderLMInputs& inputs, const Tensor& x, bool attentions) const {

@@ -25,6 +25,7 @@ struct Pass {
   std::optional<nn::Segments> segments;  // of packed rows, whose tokens then stand in one row
   nn::KvCache* cache = nullptr;
   bool with_weights = false;
+  int64_t queries = 0;  // of the last tokens; 0: of all, else the sights are theirs
 };
 
 using Linears = c10::SmallVector<const nn::Linear*, 4>;
@@ -34,11 +35,11 @@ class DecoderAttention : public Block {
   DecoderAttention(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index);
   nn::Attended forward(const at::Tensor& x, const Pass& pass) const;
 
-  // Not turned yet: the query [batch, heads, time, head_dim], key and value [batch, kv_heads, time, head_dim].
+  // Not turned yet: the query [batch, heads, queries, head_dim], key and value [batch, kv_heads, time, head_dim].
   struct Heads {
     at::Tensor query, key, value;
   };
-  Heads project(const at::Tensor& x) const;
+  Heads project(const at::Tensor& x, int64_t queries) const;
   // One that makes all, or three.
   Linears inputs() const;
 
@@ -71,6 +72,7 @@ class DecoderLayer : public Block {
 
   // Of attention and feed-forward.
   Linears linears() const;
+  bool hooked_anywhere() const;
 
   DecoderAttention& attention;
   DecoderMLP& mlp;
@@ -90,7 +92,8 @@ class DecoderModel : public Block, public nn::Checkpointing {
   const int64_t window;
 
  private:
-  Pass prepare(const DecoderLMInputs& inputs, const at::Tensor& x, bool attentions) const;
+  // `wanted`: of the last tokens; 0: of all.
+  Pass prepare(const DecoderLMInputs& inputs, const at::Tensor& x, bool attentions, int64_t wanted = 0) const;
   Pass prepare_packed(const DecoderLMInputs& inputs, const at::Tensor& x, bool attentions) const;
   static nn::Attended again_later(DecoderLayer& layer, const at::Tensor& x, const Pass& pass);
 };

@@ -21,10 +21,13 @@ struct DecoderLMInputs {
   nn::KvCache* cache = nullptr;
   // Of the sequences that stand behind each other in packed rows: positions and attention begin anew in each.
   std::optional<at::IntArrayRef> lengths = std::nullopt;
+  // Tokens at the end of which something is wanted; 0: all. Of those before them the last layer makes but keys and
+  // values for the cache, where nobody looks into it.
+  int64_t wanted = 0;
 };
 
 struct DecoderOutput {
-  at::Tensor last_hidden_state;           // [batch, time, dim], after the last norm
+  at::Tensor last_hidden_state;           // [batch, time, dim], after the last norm; time: see DecoderLMInputs::wanted
   std::vector<at::Tensor> hidden_states;  // embeddings, each layer's output, the last one after the norm
   std::vector<at::Tensor> attentions;     // [batch, heads, time, past + time] per layer
 };

@@ -23,10 +23,12 @@ class DecoderStepper : public generation::CachedStepper {
 
  private:
   Tensor hidden_of(const Tokens& tokens) override {
-    return network_.forward({tokens.ids, tokens.mask, tokens.positions, tokens.embeddings, cache_.get()})
-        .last_hidden_state;
+    DecoderLMInputs inputs{tokens.ids, tokens.mask, tokens.positions, tokens.embeddings, cache_.get()};
+    inputs.wanted = tokens.wanted;
+    return network_.forward(inputs).last_hidden_state;
   }
   Tensor quick_logits(const Tensor& ids) override { return decode_.logits(ids, mask_, shift_, most_shift_); }
+  Tensor quick_likeliest(const Tensor& ids) override { return decode_.likeliest(ids, mask_, shift_, most_shift_); }
   Tensor logits_of(const Tensor& hidden) const override { return network_.logits(hidden); }
 
   const DecoderLM& network_;

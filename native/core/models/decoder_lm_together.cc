@@ -71,7 +71,7 @@ Tensor attend(const Tensor& q, Tensor k, Tensor v, const Span& span, bool is_win
 
 Tensor attend(const DecoderAttention& attention, const Tensor& x, const nn::Rotation& rotation,
               const std::vector<Span>& spans) {
-  const DecoderAttention::Heads made = attention.project(x);
+  const DecoderAttention::Heads made = attention.project(x, 0);
   const Tensor q = rotation.apply(made.query), k = rotation.apply(made.key);
   const Tensor& v = made.value;  // [1, kv_heads, tokens, head_dim]
   std::vector<Tensor> outputs;
