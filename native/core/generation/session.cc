@@ -75,16 +75,19 @@ Added Session::step(const Allowed* allowed) {
   check_usable();
   TORCH_CHECK(begun_, "the generation has not begun");
   TORCH_CHECK(!joined_, "the generation is part of a batch, whose steps are its own");
+  // Of a choice that failed before: a generation has a constraint from its beginning, or none.
+  TORCH_INTERNAL_ASSERT(!likeliest_.defined() || is_plain(allowed));
   if (!logits_.defined() && upcoming_.defined()) {
     take_ahead();
-  } else if (!logits_.defined()) {
+  } else if (!logits_.defined() && !likeliest_.defined()) {
     if (reordered_.defined()) {
       stepper_->reorder(reordered_);
       if (negative_) negative_->reorder(reordered_);
     }
     reordered_ = Tensor();
     if (negative_ && !unconditional_.defined()) unconditional_ = negative_->step(next_);
-    logits_ = next_logits();
+    if (is_plain(allowed) && !drafter_ && !options_.keep_logits) likeliest_ = stepper_->likeliest(next_);
+    if (!likeliest_.defined()) logits_ = next_logits();
   }
   return choose(allowed);
 }
@@ -210,7 +213,7 @@ Added Session::choose(const Allowed* allowed) {
     if (!logits_.is_cpu()) logits_ = kept_logits_.back().clone();
   }
   Added added = beams_ ? choose_beams(allowed) : choose_tokens(allowed);
-  logits_ = unconditional_ = Tensor();
+  logits_ = likeliest_ = unconditional_ = Tensor();
   ++steps_;
   added.done = done_;
   if (done_) {

@@ -123,6 +123,8 @@ class Session : public Module {
   void read_negative(const Start& start, const Generative& network, int64_t longest, int64_t copies);
   void prepare_drafts(const Start& start, int64_t longest);
   at::Tensor next_logits();
+  // Whether the largest of the logits is all that the next choice asks for.
+  bool is_plain(const Allowed* allowed) const;
   void forget_guesses();
   // Whether logits that were read ahead leave it to rounding which of the best two comes.
   bool is_near_tie(const at::Tensor& scores) const;
@@ -163,7 +165,8 @@ class Session : public Module {
   std::vector<Row> rows_;
   std::vector<size_t> active_;  // the rows that the stepper has
   std::unique_ptr<BeamSearch> beams_;
-  at::Tensor logits_;     // of the coming choice; defined while one is due
+  at::Tensor logits_;     // of the coming choice; while one is due, they are defined
+  at::Tensor likeliest_;  // or the tokens that it comes to
   at::Tensor upcoming_;   // those behind it, which the stepper knows ahead; of the rows that were active before
   at::Tensor next_;       // ids that the stepper reads next
   at::Tensor reordered_;  // rows that it takes first, with beams

@@ -66,15 +66,18 @@ void Session::process(const Tensor& scores, const std::vector<size_t>& row_of, c
   }
 }
 
+bool Session::is_plain(const Allowed* allowed) const {
+  return !beams_ && processors_->empty() && allowed == nullptr && !options_.sample && !options_.renormalize &&
+         !options_.keep_scores && !options_.keep_logprobs && !logits_processor_.hooked() && !negative_;
+}
+
 Added Session::choose_tokens(const Allowed* allowed) {
   Added added;
-  const bool plain = processors_->empty() && allowed == nullptr && !options_.sample && !options_.renormalize &&
-                     !options_.keep_scores && !options_.keep_logprobs && !logits_processor_.hooked() && !negative_;
   Ids chosen(rows_.size(), options_.pad);
   std::vector<float> logprobs(rows_.size(), 0);
-  if (plain) {
+  if (is_plain(allowed)) {
     if (is_near_tie(logits_)) decide_alone();
-    const Tensor best = at::argmax(logits_, -1);
+    const Tensor best = likeliest_.defined() ? likeliest_ : at::argmax(logits_, -1);
     Arrival arrival(best);
     read_ahead(best);
     const Ids ids = values_of(arrival.here());

@@ -34,8 +34,11 @@ class CausalStepper {
   // ids int64 [batch], one for each row -> logits [batch, vocabulary] of what follows, which the next step may
   // overwrite. One that throws leaves the past as it was.
   virtual at::Tensor step(const at::Tensor& ids) = 0;
-  // The same before anybody knows whether those ids are wanted: the past is as it was until they are taken. A device
-  // computes it while the host still reads what `ids` are. Undefined: there is nothing to be gained by it.
+  // The likeliest token behind each row, int64 [batch] on the CPU, where that is quicker to be had than all logits: one
+  // that throws leaves the past as it was, too. Undefined: it is not, and nothing was read.
+  virtual at::Tensor likeliest(const at::Tensor& ids) { return {}; }
+  // The same as step() before anybody knows whether those ids are wanted: the past is as it was until they are taken. A
+  // device computes it while the host still reads what `ids` are. Undefined: there is nothing to be gained by it.
   virtual at::Tensor ahead(const at::Tensor& ids) = 0;
   virtual void take_ahead() = 0;
   // Several tokens of each row, ids int64 [batch, time] on the CPU -> logits [batch, time, vocabulary].

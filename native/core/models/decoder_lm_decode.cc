@@ -3,8 +3,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/argmax.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
@@ -317,7 +319,7 @@ std::unique_ptr<kernels::DecodeStep> DecoderDecode::step(int workers) const {
   return kernels::DecodeStep::make(network, workers);
 }
 
-Tensor DecoderDecode::run_step(const Tensor& ids, const Tensor& mask, const Tensor& shift) {
+Tensor DecoderDecode::run_step(const Tensor& ids, const Tensor& mask, const Tensor& shift, bool only_likeliest) {
   if (!step_) return {};
   // Whoever keeps the last ones keeps their memory.
   if (!step_logits_.defined() || step_logits_.use_count() > 1 || step_logits_.storage().use_count() > 1 ||
@@ -326,19 +328,33 @@ Tensor DecoderDecode::run_step(const Tensor& ids, const Tensor& mask, const Tens
   }
   const nn::Embedding& words = network_.model.words;
   const Tensor embedded = words.quantized() ? words.forward(ids, at::kFloat) : Tensor();
-  step_->run(ids, embedded, cache_.length(), mask, shift, step_logits_.mutable_data_ptr<float>());
+  auto* const logits = step_logits_.mutable_data_ptr<float>();
+  std::vector<int64_t> found;
+  if (only_likeliest) {
+    found = step_->likeliest(ids, embedded, cache_.length(), mask, shift, logits);
+  } else {
+    step_->run(ids, embedded, cache_.length(), mask, shift, logits);
+  }
   cache_.advance(1);
-  return step_logits_;
+  if (!only_likeliest) return step_logits_;
+  return found.empty() ? at::argmax(step_logits_, -1) : at::tensor(found, at::kLong);
 }
 
-Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor& shift, int64_t most_shift) {
+Tensor DecoderDecode::likeliest(const Tensor& ids, const Tensor& mask, const Tensor& shift, int64_t most_shift) {
+  if (!ids.is_cpu() || !ready(ids, mask, shift, most_shift)) return {};
+  const c10::InferenceMode normal(false);
+  const at::NoGradGuard no_grad;
+  return run_step(ids, mask, shift, true);
+}
+
+bool DecoderDecode::ready(const Tensor& ids, const Tensor& mask, const Tensor& shift, int64_t most_shift) {
   cache_.check(ids.size(0), network_.config.layers);
   const int64_t length = cache_.length() + 1 + most_shift;
   if (!identify(ids, mask, shift, length)) {
     identity_.clear();
     graph_.reset();
     step_.reset();
-    return {};
+    return false;
   }
   const c10::InferenceMode normal(false);
   const at::NoGradGuard no_grad;
@@ -349,14 +365,21 @@ Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor
       // JavaScript may have attached an adapter meanwhile.
       if (!identify(ids, mask, shift, length) || now_ != identity_) {
         identity_.clear();
-        return {};
+        return false;
       }
     } catch (...) {
       identity_.clear();
       throw;
     }
   }
-  if (ids.is_cpu()) return run_step(ids, mask, shift);
+  return true;
+}
+
+Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor& shift, int64_t most_shift) {
+  if (!ready(ids, mask, shift, most_shift)) return {};
+  const c10::InferenceMode normal(false);
+  const at::NoGradGuard no_grad;
+  if (ids.is_cpu()) return run_step(ids, mask, shift, false);
   const int64_t past = cache_.length();
   if (counted_ != past) position_.fill_(past);
   counted_ = -1;

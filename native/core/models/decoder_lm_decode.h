@@ -21,6 +21,9 @@ class DecoderDecode {
   // angles of all, heads that the kernel does not take; on the CPU also float16, and more rows than
   // kernels::kMostStepRows.
   at::Tensor logits(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t most_shift);
+  // The likeliest token behind each row alone, int64 [rows]; undefined too on CUDA, where a token's logits are computed
+  // while the one before it is still on its way here.
+  at::Tensor likeliest(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t most_shift);
 
  private:
   struct Layer {
@@ -35,10 +38,13 @@ class DecoderDecode {
 
   // Into `now_`, whose memory stays; false: a whole pass is asked for.
   bool identify(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t length);
+  // Whether what is prepared, or was now, takes the next token.
+  bool ready(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t most_shift);
   void prepare(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t length);
   at::Tensor compute();
   std::unique_ptr<kernels::DecodeStep> step(int workers) const;
-  at::Tensor run_step(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift);
+  // The logits; with `only_likeliest` those tokens.
+  at::Tensor run_step(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, bool only_likeliest);
   at::Tensor product(const at::Tensor& x, const std::vector<kernels::Projection>& projections) const;
   kernels::Projection projection(const nn::Linear& linear);
   std::vector<kernels::Projection> projections(const Linears& linears);

@@ -43,6 +43,23 @@ struct StepPieces {
   int64_t dim, count, stride;
 };
 
+// A row of weights in integers from -127 to 127.
+struct StepRounding {
+  const void* weight;
+  int64_t in;
+  int8_t* codes;
+  float* scale;   // value = code * scale
+  float* error;   // at least the length of what the codes leave out
+  float* length;  // at least that of the row; a row with a number that is none, or infinite, has no finite ones
+};
+
+// Of products, between products - radius and products + radius, where radius = errors * error + lengths * length.
+struct StepBounds {
+  const float *products, *errors, *lengths;
+  float error, length;
+  int64_t count;
+};
+
 // One build of them, by StepType. All give the same within float32's rounding: products round once where the processor
 // multiplies and adds at once.
 struct StepRows {
@@ -57,6 +74,10 @@ struct StepRows {
   // The outputs [begin, end). For bfloat16 a row of inputs goes through pair_up.
   void (*dense[2])(const FewRows& args, int64_t begin, int64_t end);
   void (*pair_up)(const float* from, float* to, int64_t in);
+  void (*round[2])(const StepRounding& args);
+  // The largest lower bound; and the first place, from `from` on, whose upper bound is not below `floor`, else `count`.
+  float (*floor)(const StepBounds& args);
+  int64_t (*reaching)(const StepBounds& args, float floor, int64_t from);
 };
 
 extern const StepRows step_rows_default;

@@ -9,11 +9,21 @@
 #include <utility>
 
 #include "core/kernels/decode_step/plan.h"
+#include "core/kernels/decode_step/screen.h"
 #include "core/kernels/decode_step/team.h"
 
 namespace voxtorch::kernels {
 
 using at::Tensor;
+
+namespace {
+
+// Tokens before a head is copied to be screened: that takes as long as reading two or three.
+constexpr int64_t kTokensUnscreened = 4;
+// A head of which more than this part has to be read all the same is not screened any more.
+constexpr int64_t kMostRead = 4;
+
+}  // namespace
 
 class DecodeStep::Job final : public TeamJob {
  public:
@@ -21,6 +31,10 @@ class DecodeStep::Job final : public TeamJob {
 
   void set(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask, const Tensor& shift,
            float* logits);
+  // Whether the next token's head is screened, which only its likeliest words ask for.
+  bool screens(bool likeliest);
+  // Of each row, after a run whose head was.
+  std::vector<int64_t> words();
 
  protected:
   int64_t chunks(int phase) const override;
@@ -44,6 +58,12 @@ class DecodeStep::Job final : public TeamJob {
     int64_t row, head, first, last;
   };
 
+  // Of the plan, but for a head that is screened.
+  const StepPhase& phase_of(int phase) const {
+    const auto index = static_cast<size_t>(phase);
+    const bool head = index + 1 == plan_->phases.size();
+    return head && screens_.load(std::memory_order_acquire) ? rough_head_ : plan_->phases[index];
+  }
   void look_up(const int64_t* ids);
   // The first piece that is seen, and how many there are.
   std::pair<int64_t, int64_t> pieces(const StepPhase& phase, int64_t place) const;
@@ -69,6 +89,12 @@ class DecodeStep::Job final : public TeamJob {
   std::vector<int64_t> positions_;
   std::unique_ptr<bool[]> mask_;  // [rows, capacity]
   float* logits_ = nullptr;
+  std::atomic<bool> screens_{false};
+  std::unique_ptr<HeadScreen> screen_;
+  StepPhase rough_head_;  // cut as the head itself is: who comes too late has a chunk of either
+  int64_t asked_ = 0;     // tokens of which the likeliest words were asked for
+  int64_t screened_ = 0;  // those of them whose head was screened
+  int64_t read_ = 0;      // words that were multiplied as they are, over all of those
 };
 
 DecodeStep::Job::Job(std::unique_ptr<StepPlan> plan, int workers)
@@ -135,8 +161,54 @@ int64_t DecodeStep::Job::span(int64_t pieces) const {
   return 1 + plan_->rows * plan_->kv_heads * pieces / (plan_->most_chunks / 2);
 }
 
+bool DecodeStep::Job::screens(bool likeliest) {
+  bool now = likeliest && plan_->screened && asked_++ >= kTokensUnscreened;
+  if (now && !screen_) {
+    const StepPhase& head = plan_->phases.back();
+    screen_ = std::make_unique<HeadScreen>(head.products.front().weight);
+    rough_head_ = head;
+    FewRows& rough = rough_head_.products.front().weight;
+    rough = screen_->product();
+    rough.rows = plan_->rows;
+  }
+  now = now && read_ * kMostRead <= screened_ * plan_->vocabulary;
+  screens_.store(now, std::memory_order_release);
+  return now;
+}
+
+std::vector<int64_t> DecodeStep::Job::words() {
+  const StepPlan& p = *plan_;
+  // The head's input once more: worker 0, who calls, need not have had a chunk of it.
+  begin(0, static_cast<int>(p.phases.size()) - 1);
+  const Worker& mine = mine_.front();
+  const int64_t bytes = integer_row_bytes(p.dim);
+  std::vector<int64_t> found;
+  for (int64_t row = 0; row < p.rows; ++row) {
+    screen_->candidates(mine.from + row * p.dim, reinterpret_cast<const char*>(mine.codes) + row * bytes,
+                        logits_ + row * p.vocabulary, found);
+  }
+  std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  FewRows head = p.phases.back().products.front().weight;
+  head.input = mine.from;
+  head.output = logits_;
+  if (head.type == FewRows::Weight::bfloat16) {
+    for (int64_t row = 0; row < p.rows; ++row)
+      build_.pair_up(mine.from + row * p.dim, mine.paired + row * p.dim, p.dim);
+    head.input = mine.paired;
+  }
+  // All rows at once, as in a whole head: other numbers of rows sum in another order.
+  const auto multiply = build_.dense[head.type == FewRows::Weight::bfloat16 ? 1 : 0];
+  for (const int64_t word : found) multiply(head, word, word + 1);
+  ++screened_;
+  read_ += static_cast<int64_t>(found.size());
+  std::vector<int64_t> best;
+  for (int64_t row = 0; row < p.rows; ++row) best.push_back(kernels::likeliest(logits_ + row * p.vocabulary, found));
+  return best;
+}
+
 int64_t DecodeStep::Job::chunks(int phase) const {
-  const StepPhase& what = plan_->phases[static_cast<size_t>(phase)];
+  const StepPhase& what = phase_of(phase);
   if (!what.products.empty()) return static_cast<int64_t>(what.chunks.size());
   const int64_t count = pieces(what, place_.load(std::memory_order_relaxed)).second, each = span(count);
   return plan_->rows * plan_->kv_heads * ((count + each - 1) / each);
@@ -156,7 +228,7 @@ float* DecodeStep::Job::piece(int64_t index, int64_t row, int64_t head) const {
 
 void DecodeStep::Job::begin(int worker, int phase) {
   const StepPlan& p = *plan_;
-  const StepPhase& what = p.phases[static_cast<size_t>(phase)];
+  const StepPhase& what = phase_of(phase);
   if (what.products.empty()) return;
   Worker& mine = mine_[static_cast<size_t>(worker)];
   mine.from = mine.input;
@@ -222,7 +294,7 @@ void DecodeStep::Job::multiply(const Worker& mine, const StepProduct& product, i
 
 void DecodeStep::Job::compute(int worker, int phase, int64_t chunk) {
   Worker& mine = mine_[static_cast<size_t>(worker)];
-  const StepPhase& what = plan_->phases[static_cast<size_t>(phase)];
+  const StepPhase& what = phase_of(phase);
   if (what.products.empty()) return attend(mine, what, chunk);
   const auto [index, begin, end] = what.chunks[static_cast<size_t>(chunk)];
   const StepProduct& product = what.products[index];
@@ -237,7 +309,7 @@ void DecodeStep::Job::compute(int worker, int phase, int64_t chunk) {
 
 void DecodeStep::Job::commit(int worker, int phase, int64_t chunk) {
   const Worker& mine = mine_[static_cast<size_t>(worker)];
-  const StepPhase& what = plan_->phases[static_cast<size_t>(phase)];
+  const StepPhase& what = phase_of(phase);
   if (what.products.empty()) return keep_attended(mine, what, chunk);
   const auto [index, begin, end] = what.chunks[static_cast<size_t>(chunk)];
   const StepProduct& product = what.products[index];
@@ -308,8 +380,17 @@ std::unique_ptr<DecodeStep> DecodeStep::make(const StepNetwork& network, int wor
 
 void DecodeStep::run(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask, const Tensor& shift,
                      float* logits) {
+  job_->screens(false);
   job_->set(ids, embedded, place, mask, shift, logits);
   Team::instance().run(job_);
+}
+
+std::vector<int64_t> DecodeStep::likeliest(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask,
+                                           const Tensor& shift, float* logits) {
+  const bool screened = job_->screens(true);
+  job_->set(ids, embedded, place, mask, shift, logits);
+  Team::instance().run(job_);
+  return screened ? job_->words() : std::vector<int64_t>();
 }
 
 }  // namespace voxtorch::kernels

@@ -47,6 +47,11 @@ class DecodeStep {
   // float32 [rows, vocabulary].
   void run(const at::Tensor& ids, const at::Tensor& embedded, int64_t place, const at::Tensor& mask,
            const at::Tensor& shift, float* logits);
+  // The same where the likeliest word of each row is all that is asked for -> those [rows], with nothing of use in
+  // `logits`. From the fifth time on the head is not read as a whole where HeadScreen takes it; before that, and where
+  // it does not, nothing is returned and `logits` are what run() gives.
+  std::vector<int64_t> likeliest(const at::Tensor& ids, const at::Tensor& embedded, int64_t place,
+                                 const at::Tensor& mask, const at::Tensor& shift, float* logits);
 
  private:
   class Job;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/kernels/block_quantization.h"
+#include "core/kernels/decode_step/screen.h"
 #include "core/kernels/decode_step/team.h"
 #include "core/kernels/plain.h"
 
@@ -119,7 +120,17 @@ class Builder {
     StepPhase head;
     head.norm = network_.norm.const_data_ptr();
     head.width = p.vocabulary;
-    return add(std::move(head), {network_.head});
+    if (!add(std::move(head), {network_.head})) return false;
+    const StepProduct& words = p.phases.back().products.front();
+    p.screened = words.lora_b == nullptr && HeadScreen::takes(words.weight);
+    if (p.screened) prepare(FewRows::Weight::int8, p.dim);
+    return true;
+  }
+
+  // Memory for the inputs of such weights.
+  void prepare(FewRows::Weight type, int64_t in) {
+    const size_t bytes = prepared_rows_bytes(type, plan_->rows, in);
+    plan_->most_prepared = std::max(plan_->most_prepared, static_cast<int64_t>(bytes));
   }
 
   static int64_t ranks(const std::vector<Projection>& projections) {
@@ -212,8 +223,7 @@ class Builder {
       columns += product.weight.out;
       const auto [weights, size] = block_size(product.weight.type);
       bytes += product.weight.out * product.weight.in / weights * size;
-      const size_t prepared = prepared_rows_bytes(product.weight.type, plan_->rows, product.weight.in);
-      plan_->most_prepared = std::max(plan_->most_prepared, static_cast<int64_t>(prepared));
+      prepare(product.weight.type, product.weight.in);
       plan_->most_in = std::max(plan_->most_in, product.weight.in);
       plan_->most_out = std::max(plan_->most_out, product.weight.out);
     }

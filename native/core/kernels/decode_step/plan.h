@@ -43,6 +43,7 @@ struct StepPlan {
   std::vector<StepPhase> phases;
   int64_t rows, dim, heads, kv_heads, head_dim, capacity;
   int64_t words_count = 0, vocabulary;  // rows of the embeddings and of the head
+  bool screened = false;                // whether HeadScreen takes the head, which is the last phase
   StepType type;
   double eps;
   JoinedFunction function;

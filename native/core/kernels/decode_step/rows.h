@@ -3,6 +3,7 @@
 #include "core/kernels/row_blocks.h"
 //
 #include "core/kernels/decode_step/dense.h"
+#include "core/kernels/decode_step/rounding.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -225,6 +226,9 @@ extern const StepRows VOXTORCH_ROWS = {
     add_product,
     {dense<float>, dense<BFloat16>},
     pair_up,
+    {round<float>, round<BFloat16>},
+    floor,
+    reaching,
 };
 
 }  // namespace voxtorch::kernels
