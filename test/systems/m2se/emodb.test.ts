@@ -24,8 +24,8 @@ const wanted = process.env.VOXTORCH_EMOVERSE_EMODB === '1' && hasWeights && exis
 const number = (name: string, usual: number) => Number(process.env[`VOXTORCH_EMOVERSE_${name}`] ?? usual)
 const seed = number('SEED', 0)
 /** Actors that are only measured with: a man and a woman, of the next seed others. */
-const MEN = ['03', '10', '11', '12', '15']
-const WOMEN = ['16', '08', '09', '13', '14']
+const MEN = ['03', '10', '11', '12']
+const WOMEN = ['16', '08', '13', '14']
 const HELD_OUT = [MEN, WOMEN].map((actors) => actors[seed % actors.length] as string)
 const LABELS = ['anger', 'boredom', 'disgust', 'fear', 'happiness', 'neutral', 'sadness'].map((one) => `${one}.`)
 
