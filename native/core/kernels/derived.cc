@@ -19,7 +19,7 @@ constexpr size_t kSweep = 256;  // entries, beyond which those of tensors that a
 struct Source {
   c10::weak_intrusive_ptr<c10::TensorImpl> tensor;
   c10::weak_intrusive_ptr<c10::StorageImpl> storage;
-  uint32_t version;
+  int64_t version;  // 32 bits before libtorch 2.14
 
   static Source of(const Tensor& tensor) {
     return {c10::weak_intrusive_ptr<c10::TensorImpl>(tensor.getIntrusivePtr()), tensor.storage().getWeakStorageImpl(),

@@ -21,8 +21,8 @@ struct DecoderLMInputs {
   nn::KvCache* cache = nullptr;
   // Of the sequences that stand behind each other in packed rows: positions and attention begin anew in each.
   std::optional<at::IntArrayRef> lengths = std::nullopt;
-  // Tokens at the end of which something is wanted; 0: all. Of those before them the last layer makes but keys and
-  // values for the cache, where nobody looks into it.
+  // How many of the last tokens' hidden states are asked for; 0: all. Of the tokens before them the last layer makes
+  // only keys and values, unless a hook or a gradient asks for more, and then all are given.
   int64_t wanted = 0;
 };
 

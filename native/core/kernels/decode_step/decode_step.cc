@@ -20,7 +20,7 @@ namespace {
 
 // Tokens before a head is copied to be screened: that takes as long as reading two or three.
 constexpr int64_t kTokensUnscreened = 4;
-// A head of which more than this part has to be read all the same is not screened any more.
+// A head is not screened any more once, over all tokens, more than one word in so many had to be read all the same.
 constexpr int64_t kMostRead = 4;
 
 }  // namespace

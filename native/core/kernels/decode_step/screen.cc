@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "core/kernels/decode_step/plan.h"
 #include "core/kernels/plain.h"
