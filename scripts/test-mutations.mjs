@@ -1,0 +1,253 @@
+// Mutation testing of lib/: do the tests notice when the code is wrong? Breaks the compiled modules one small place at a
+// time (a comparison, a constant, a dropped statement), runs the test files that are closest to the module, and lists the
+// changes that none of them noticed. Each of those needs a test, or a reason why no test can see it.
+//
+//   node scripts/test-mutations.mjs --modules train,text --count 50 --seed 1 --report mutations.json
+//
+// `--modules` limits the modules by the start of their path below lib/, `--per-module` the changes of one module (4), `--files`
+// the test files that are run for a change (8). The same seed draws the same changes. Nothing in lib/ is written: the changes
+// are made in dist/modules/, bundled as threads and processes load them, and taken back, also on Ctrl+C. Run `npm run build` first.
+import { spawn } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import ts from 'typescript'
+import { bundle } from './bundle.mjs'
+
+/** @typedef {{ module: string, line: number, kind: string, start: number, end: number, text: string, source: string }} Mutation */
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const compiled = join(root, 'dist/modules')
+/** A test run that takes longer has hung, which counts as noticed. */
+const LIMIT_MS = 300_000
+
+const { values } = parseArgs({
+  options: {
+    modules: { type: 'string', default: '' },
+    count: { type: 'string', default: '100' },
+    seed: { type: 'string', default: '1' },
+    files: { type: 'string', default: '8' },
+    'per-module': { type: 'string', default: '4' },
+    report: { type: 'string' },
+    list: { type: 'boolean', default: false },
+  },
+})
+
+/** @type {Record<string, string>} */
+const OPPOSITE = {
+  '<': '<=',
+  '<=': '<',
+  '>': '>=',
+  '>=': '>',
+  '===': '!==',
+  '!==': '===',
+  '&&': '||',
+  '||': '&&',
+  '-': '+',
+  '*': '/',
+  '/': '*',
+  '%': '*',
+}
+
+/** Every place of a module that can be broken. @param {string} path @returns {Mutation[]} */
+function mutationsOf(path) {
+  const text = readFileSync(path, 'utf8')
+  const file = ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true, ts.ScriptKind.JS)
+  /** @type {Mutation[]} */
+  const found = []
+  /** @param {ts.Node} node @param {string} kind @param {string} replacement */
+  const add = (node, kind, replacement) => {
+    const start = node.getStart(file)
+    const { line } = file.getLineAndCharacterOfPosition(start)
+    const source = `${text.slice(start, node.end).slice(0, 80)} -> ${replacement || '(nothing)'}`
+    found.push({
+      module: relative(compiled, path),
+      line: line + 1,
+      kind,
+      start,
+      end: node.end,
+      text: replacement,
+      source,
+    })
+  }
+  /** @param {ts.Node} node */
+  const visit = (node) => {
+    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node) || ts.isThrowStatement(node)) return
+    if (ts.isBinaryExpression(node)) {
+      const operator = node.operatorToken.getText(file)
+      if (OPPOSITE[operator]) add(node.operatorToken, 'operator', OPPOSITE[operator])
+    } else if (ts.isNumericLiteral(node)) add(node, 'constant', `(${node.text} + 1)`)
+    else if (node.kind === ts.SyntaxKind.TrueKeyword) add(node, 'constant', 'false')
+    else if (node.kind === ts.SyntaxKind.FalseKeyword) add(node, 'constant', 'true')
+    else if (ts.isConditionalExpression(node)) add(node.condition, 'condition', `!(${node.condition.getText(file)})`)
+    else if (ts.isIfStatement(node) && !node.elseStatement) add(node, 'dropped if', '')
+    else if (ts.isExpressionStatement(node) && !/^["']/.test(node.getText(file))) add(node, 'dropped statement', ';')
+    ts.forEachChild(node, visit)
+  }
+  visit(file)
+  return found
+}
+
+/** Numbers in [0, 1) that the seed alone decides (mulberry32). @param {number} seed */
+function random(seed) {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+/** @template T @param {T[]} items @param {() => number} draw */
+function shuffle(items, draw) {
+  for (let i = items.length - 1; i > 0; i--) {
+    const j = Math.floor(draw() * (i + 1))
+    const [a, b] = [/** @type {T} */ (items[i]), /** @type {T} */ (items[j])]
+    items[i] = b
+    items[j] = a
+  }
+  return items
+}
+
+/** The files below a folder of the repository that end so, as paths in it. @param {string} folder @param {string} end */
+const filesBelow = (folder, end) =>
+  readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith(end))
+
+const tests = filesBelow('test', '.test.ts')
+  .map((path) => `test/${path}`)
+  .filter((path) => !path.startsWith('test/cuda') && !path.startsWith('test/setup'))
+  .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }))
+
+/** @param {string} module */
+const sourceOf = (module) => readFileSync(join(root, 'lib', module.replace(/\.js$/, '.ts')), 'utf8')
+/** The names that a module exports, but for those too short to be searched for. @param {string} source @returns {string[]} */
+const exportsOf = (source) =>
+  [...source.matchAll(/^export (?:async )?(?:abstract )?(?:function|class|const)\*? (\w{4,})/gm)].map(
+    (match) => match[1] ?? '',
+  )
+const everyModule = filesBelow('dist/modules', '.js').filter((path) =>
+  existsSync(join(root, 'lib', path.replace(/\.js$/, '.ts'))),
+)
+/** The modules that import each module. @type {Map<string, string[]>} */
+const importers = new Map()
+for (const importer of everyModule) {
+  for (const [, path] of sourceOf(importer).matchAll(/from '(\.[^']+)'/g)) {
+    const module = join(dirname(importer), path ?? '')
+    importers.set(module, [...(importers.get(module) ?? []), importer])
+  }
+}
+
+/**
+ * The test files nearest to a module: those that import it, name what it or a module that imports it exports, or lie in its
+ * folder. @param {string} module
+ */
+function testsOf(module) {
+  const names = exportsOf(sourceOf(module))
+  const users = (importers.get(module) ?? []).flatMap((importer) => exportsOf(sourceOf(importer)))
+  const folder = dirname(module)
+  const base = module.replace(/^.*\//, '').replace(/\.js$/, '')
+  const scored = tests.map(({ path, text }) => {
+    const imports = [...text.matchAll(/from '(\.[^']+)'/g)].map((match) => resolve(root, dirname(path), match[1] ?? ''))
+    /** @param {string[]} list */
+    const named = (list) => list.filter((name) => text.includes(name)).length
+    let score = imports.includes(join(root, 'lib', module)) ? 100 : 0
+    score += Math.min(50, 10 * named(names)) + Math.min(20, 4 * named(users))
+    if (dirname(path) === `test/${folder}`) score += 8
+    else if (`test/${folder}/`.startsWith(`${dirname(path)}/`)) score += 4
+    if (path.includes(base)) score += 30
+    return { path, score }
+  })
+  return scored
+    .filter(({ score }) => score >= 4)
+    .sort((a, b) => b.score - a.score || a.path.localeCompare(b.path))
+    .slice(0, Number(values.files))
+    .map(({ path }) => path)
+}
+
+/** Whether all of these test files pass. @param {string[]} files @returns {Promise<boolean>} */
+function pass(files) {
+  return new Promise((done) => {
+    const vitest = join(root, 'node_modules/vitest/vitest.mjs')
+    const child = spawn(process.execPath, [vitest, 'run', '--bail=1', '--silent', '--reporter=dot', ...files], {
+      cwd: root,
+      stdio: 'ignore',
+      detached: true,
+    })
+    const timer = setTimeout(() => process.kill(-Number(child.pid), 'SIGKILL'), LIMIT_MS)
+    child.on('exit', (code) => {
+      clearTimeout(timer)
+      done(code === 0)
+    })
+  })
+}
+
+/** @type {(() => void) | null} */
+let restore = null
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.on(signal, () => {
+    restore?.()
+    rmSync(join(root, 'dist/.stamp'), { force: true }) // the bundle is the broken one: the next build makes it anew
+    process.exit(1)
+  })
+}
+
+const draw = random(Number(values.seed))
+const starts = values.modules.split(',')
+const modules = everyModule
+  .filter(
+    (path) => !path.startsWith('native/generated') && !path.startsWith('serve/page/') && !path.endsWith('index.js'),
+  )
+  .filter((path) => starts.some((start) => path.startsWith(start)))
+const drawn = shuffle(
+  modules
+    .sort()
+    .flatMap((module) => shuffle(mutationsOf(join(compiled, module)), draw).slice(0, Number(values['per-module']))),
+  draw,
+)
+  .slice(0, Number(values.count))
+  .sort((a, b) => a.module.localeCompare(b.module) || a.start - b.start)
+
+if (values.list) {
+  for (const { module, line, kind, source } of drawn) console.log(`${module}:${line} ${kind}: ${source}`)
+  process.exit(0)
+}
+
+/** @type {Map<string, string[]>} the test files of each module that pass unbroken */
+const sound = new Map()
+/** @type {(Mutation & { files: string[] })[]} */
+const survivors = []
+let noticed = 0
+let untested = 0
+for (const mutation of drawn) {
+  const { module, line, kind, source } = mutation
+  const path = join(compiled, module)
+  let files = sound.get(module)
+  if (!files) {
+    files = testsOf(module)
+    if (files.length > 0 && !(await pass(files))) files = []
+    sound.set(module, files)
+    if (files.length === 0) console.log(`${module}: no test file names it, or those that do fail as they are`)
+  }
+  if (files.length === 0) {
+    untested++
+    continue
+  }
+  const original = readFileSync(path, 'utf8')
+  restore = () => writeFileSync(path, original)
+  writeFileSync(path, original.slice(0, mutation.start) + mutation.text + original.slice(mutation.end))
+  // What does not even bundle would be noticed by anyone.
+  const survived = await bundle().then(
+    () => pass(files),
+    () => false,
+  )
+  restore()
+  restore = null
+  if (survived) survivors.push({ ...mutation, files })
+  else noticed++
+  console.log(`${survived ? 'SURVIVED' : 'noticed '} ${module}:${line} ${kind}: ${source.replace(/\s+/g, ' ')}`)
+  if (values.report) writeFileSync(values.report, JSON.stringify({ noticed, untested, survivors }, null, 1))
+}
+await bundle()
+console.log(`${noticed} noticed, ${survivors.length} survived, ${untested} in modules without a test file of their own`)
