@@ -17,10 +17,16 @@ export interface TensorPlace {
   offset: number
   dtype: DType
   shape: readonly number[]
+  /** Bytes that the tensor's address is a multiple of. Default: the size of an element. */
+  alignment?: number
 }
 
 export interface PlaceOptions {
-  /** Views of one private mapping of the file instead of copies. CPU only. */
+  /**
+   * Views of one private mapping of the file instead of copies. CPU only. A tensor whose bytes lie at an offset that is no
+   * multiple of `alignment` is copied: libtorch's kernels load whole elements, and a complex128 at an odd multiple of 8 ends the
+   * process.
+   */
   mmap?: boolean
   /** Default: that of `withDevice`, else the CPU. */
   device?: Device
@@ -46,22 +52,38 @@ export async function readPlaces(
   // While it is open, its path leads to the file whose head was read, not to one that took its name since.
   return source.opened(async () => {
     const { path, offset: start } = source.disk!
-    const copied = mmap ? places.filter(({ offset, dtype }) => !isAligned(start + offset, dtype)) : places
+    const isMapped = ({ offset, dtype, alignment = dtypeFacts(dtype).bytes }: TensorPlace) =>
+      mmap && (start + offset) % alignment === 0
+    const mapped = places.filter(isMapped)
+    const copied = places.filter((place) => !isMapped(place))
     if (mmap || (device ?? currentContext().deviceName ?? 'cpu') === 'cpu') {
       requireMemory(
         source,
         copied.reduce((sum, one) => sum + placeBytes(one), 0),
       )
     }
-    const lists = [
-      places.map(({ offset }) => start + offset),
-      places.map(({ dtype }) => dtypeFacts(dtype).code),
-      places.map(({ shape }) => shape.length),
-      places.flatMap(({ shape }) => shape),
-    ]
     const options = device === undefined ? {} : { device }
-    return translated(source.place, path, mmap ? mapTensors(path, ...lists) : readTensors(path, ...lists, options))
+    const [views, copies] = await translated(
+      source.place,
+      path,
+      Promise.all([
+        mapped.length > 0 ? mapTensors(path, ...placeLists(mapped, start)) : [],
+        copied.length > 0 ? readTensors(path, ...placeLists(copied, start), options) : [],
+      ]),
+    )
+    const [nextView, nextCopy] = [views.values(), copies.values()]
+    return places.map((place) => (isMapped(place) ? nextView : nextCopy).next().value as Tensor)
   })
+}
+
+/** Places as the native functions take them. */
+function placeLists(places: readonly TensorPlace[], start: number): readonly (readonly number[])[] {
+  return [
+    places.map(({ offset }) => start + offset),
+    places.map(({ dtype }) => dtypeFacts(dtype).code),
+    places.map(({ shape }) => shape.length),
+    places.flatMap(({ shape }) => shape),
+  ]
 }
 
 async function readFromMemory(source: ByteSource, place: TensorPlace, device: Device | undefined): Promise<Tensor> {
@@ -75,11 +97,6 @@ async function readFromMemory(source: ByteSource, place: TensorPlace, device: De
 /** How many bytes a tensor of this dtype and shape has. */
 export function placeBytes({ dtype, shape }: { dtype: DType; shape: readonly number[] }): number {
   return shape.reduce((product, size) => product * size, dtypeFacts(dtype).bytes)
-}
-
-/** Whether native code takes it as it lies: libtorch reads whole elements. */
-function isAligned(offset: number, dtype: DType): boolean {
-  return offset % Math.min(dtypeFacts(dtype).bytes, 8) === 0
 }
 
 /** Linux grants more memory than there is, and ends the process when it is used. */
@@ -114,6 +131,13 @@ export function bytePart(bytes: Uint8Array): Tensor {
 export function requirePath(where: string, argument: string, value: unknown): void {
   requireString(where, argument, value)
   if (/[\0\p{Surrogate}]/u.test(value as string)) throw misuse(where, argument, 'a path of whole characters', value)
+}
+
+/** Which tensors of a file are wanted: a list of names, a function of a name, or all. */
+export function requireNames(where: string, names: unknown): void {
+  if (names === undefined || typeof names === 'function') return
+  if (Array.isArray(names) && names.every((name) => typeof name === 'string')) return
+  throw misuse(where, 'names', 'a list of strings or a function', names)
 }
 
 /** A native job whose complaints about the file come as the reader's errors, under the name that the caller gave. */

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -190,6 +190,130 @@ describe('files that lie', () => {
     const read = await readGguf(path)
     writeFileSync(path, contents.subarray(0, contents.length - 100))
     await expect(read.load()).rejects.toThrow(/changed/)
+  })
+})
+
+describe('a split model is read as one', async () => {
+  const split = await fixture<{ name: string }>('files/gguf-split')
+  /** The files of a case in a folder of their own, with some of them changed or left out. */
+  function stored(name: string, tweak: (files: Record<string, Buffer>) => void = () => {}): string {
+    const files = Object.fromEntries(
+      Object.entries(tensorsOf(split, name, 'in')).map(([file, bytes]) => [file, bytesOf(bytes)]),
+    )
+    tweak(files)
+    const place = mkdtempSync(join(folder, 'split-'))
+    for (const [file, bytes] of Object.entries(files)) writeFileSync(join(place, file), bytes)
+    return place
+  }
+  const CASES = [
+    ['two each', 3],
+    ['metadata alone first', 4],
+  ] as const
+  it.each(CASES)('%s: by its first file and by its folder, mapped and not', async (name, count) => {
+    const place = stored(name)
+    const expected = tensorsOf(split, name, 'out')
+    for (const path of [place, join(place, `model-00001-of-0000${count}.gguf`)]) {
+      const file = await readGguf(path)
+      expect(file.paths.map((one) => one.slice(-14))).toEqual(
+        Array.from({ length: count }, (_, i) => `${String(i + 1).padStart(5, '0')}-of-0000${count}.gguf`.slice(-14)),
+      )
+      expect({ ...file.metadata }).toEqual({
+        'general.architecture': 'llama',
+        'general.name': 'a split sample',
+        'test.texts': ['one', 'two'],
+      })
+      for (const mmap of [false, true]) {
+        await scope(async () => {
+          const tensors = await file.load({ mmap })
+          expect(Object.keys(tensors).sort()).toEqual(Object.keys(expected).sort())
+          for (const [key, value] of Object.entries(tensors)) expectBits(value, expected[key] as Tensor)
+        })
+      }
+      expect((await file.blocks('blk.3.weight')).shape).toEqual([2, 34])
+    }
+  })
+
+  const first = 'model-00001-of-00003.gguf'
+  const second = 'model-00002-of-00003.gguf'
+  it.each([
+    ['a shard is missing', first, (files) => delete files[second], /00002-of-00003\.gguf: it cannot be opened/],
+    ['not the first', second, () => {}, /file 2 of a model in 3\. Name the first: .*00001-of-00003\.gguf/],
+    ['a shard in the place of another', first, (files) => (files[second] = files[first]!), /expected file 2 of 3/],
+    [
+      'another name',
+      'renamed.gguf',
+      (files) => (files['renamed.gguf'] = files[first]!),
+      /name must end in -00001-of-00003\.gguf/,
+    ],
+    [
+      'a tensor twice',
+      first,
+      (files) => {
+        const copy = Buffer.from(files[second]!)
+        copy.write('blk.0', copy.indexOf('blk.2'))
+        files[second] = copy
+      },
+      /"blk\.0\.weight" is in an earlier file too/,
+    ],
+    [
+      'fewer tensors than it says',
+      first,
+      (files) => {
+        const copy = Buffer.from(files[first]!)
+        copy[copy.indexOf('split.tensors.count') + 'split.tensors.count'.length + 4] = 9
+        files[first] = copy
+      },
+      /have 5 tensors, and split\.tensors\.count says 9/,
+    ],
+  ] as [string, string, (files: Record<string, Buffer>) => unknown, RegExp][])('%s', async (_, name, tweak, says) => {
+    const error = await readGguf(join(stored('two each', tweak), name)).catch((error) => error)
+    expect(error).toBeInstanceOf(CheckpointError)
+    expect(error.message).toMatch(says)
+  })
+
+  it('big-endian files are refused by name', async () => {
+    const path = join(folder, 'big.gguf')
+    writeFileSync(path, bytesOf(tensorsOf(split, 'big-endian', 'in').file as Tensor))
+    const error = await readGguf(path).catch((error) => error)
+    expect(error).toBeInstanceOf(CheckpointError)
+    expect(error.message).toMatch(/big\.gguf: this is a big-endian GGUF file.*gguf-convert-endian/)
+  })
+})
+
+describe('what metadata claim is bounded before it is read', () => {
+  const u32 = (value: number) => {
+    const bytes = Buffer.alloc(4)
+    bytes.writeUInt32LE(value)
+    return bytes
+  }
+  const u64 = (value: number) => Buffer.concat([u32(value), u32(0)])
+  const [BOOL, STRING, ARRAY] = [7, 8, 9]
+  const headOf = (type: number, count: number) => {
+    const name = Buffer.from('many')
+    return Buffer.concat([
+      ...[Buffer.from('GGUF'), u32(3), u64(0), u64(1), u64(name.length), name],
+      ...[u32(ARRAY), u32(type), u64(count)],
+    ])
+  }
+  it.each([
+    ['booleans', BOOL, 1, 4_194_305],
+    ['texts', STRING, 8, 4_194_305],
+    ['arrays within arrays', ARRAY, 12, 65_537],
+  ])('%s', async (what, type, least, count) => {
+    const path = join(folder, 'many.gguf')
+    const write = (items: number) =>
+      writeFileSync(path, Buffer.concat([headOf(type, items), Buffer.alloc(least * items)]))
+    write(count)
+    const error = await readGguf(path).catch((error) => error)
+    expect(error).toBeInstanceOf(CheckpointError)
+    expect(error.message).toMatch(/"many".*the most that are read/)
+    expect(error.message).toContain(what === 'arrays within arrays' ? what : 'texts and booleans')
+    // Nothing is built for them: the array's claim stands in the first bytes, and no more of the file is read.
+    writeFileSync(path, headOf(type, count))
+    truncateSync(path, least * count + 1000)
+    await expect(readGguf(path)).rejects.toThrow(/the most that are read/)
+    write(1000)
+    expect((await readGguf(path)).metadata.many).toHaveLength(1000)
   })
 })
 

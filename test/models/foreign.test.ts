@@ -92,19 +92,23 @@ describe('DecoderLM of GGUF files, as transformers computes with the same tensor
     await DecoderLM.fromPretrained(place, { quantize: 'int8' })
     await expect(Roberta.fromPretrained(path)).rejects.toThrow(/GGUF file holds no RobertaModel/)
     await stored(decoders, 'llama', join(place, 'other.gguf'))
-    await expect(DecoderLM.fromPretrained(place)).rejects.toThrow(/several GGUF files/)
+    await expect(DecoderLM.fromPretrained(place)).rejects.toThrow(
+      /expected one GGUF model in the folder, got 2.*model\.gguf, other\.gguf/,
+    )
     const bad = join(folder, 'bad.gguf')
     const weights = { 'token_embd.weight': ones([4, 8]) }
     const llama = { 'general.architecture': 'llama', 'llama.block_count': 1, 'llama.context_length': 8 }
     for (const [metadata, says] of [
       [{ 'general.architecture': 'gemma3' }, /general\.architecture is gemma3/],
       [llama, /llama\.embedding_length is missing/],
-      [{ ...llama, 'split.count': 3 }, /one of 3 files/],
     ] as const) {
       await saveGguf(bad, weights, { metadata })
       await expect(DecoderLM.fromPretrained(bad)).rejects.toThrow(ConfigError)
       await expect(DecoderLM.fromPretrained(bad)).rejects.toThrow(says)
     }
+    await saveGguf(bad, weights, { metadata: { ...llama, 'split.count': 3 } })
+    await expect(DecoderLM.fromPretrained(bad)).rejects.toThrow(/file 1 of a model in 3/)
+    await saveGguf(bad, weights, { metadata: llama })
     await expect(Tokenizer.fromFile(bad)).rejects.toThrow(/no tokenizer/)
   })
 })

@@ -1,5 +1,6 @@
 """Blocks of every type that voxtorch reads, with the values that Python's gguf makes of them, and a file that it wrote:
-test/fixtures/files/gguf.safetensors."""
+test/fixtures/files/gguf.safetensors. A model that Python's gguf split, and one in big-endian numbers:
+test/fixtures/files/gguf-split.safetensors."""
 
 import tempfile
 from pathlib import Path
@@ -90,4 +91,42 @@ def build():
     return fixture
 
 
-main({'files/gguf': build})
+def model(path, **options):
+    writer = gguf.GGUFWriter(path, 'llama', **options)
+    writer.add_name('a split sample')
+    writer.add_array('test.texts', ['one', 'two'])
+    values = {f'blk.{i}.weight': randn(f'split {i}', 2, 32).numpy() for i in range(5)}
+    for name, value in values.items():
+        kind = GGMLQuantizationType.Q8_0 if name == 'blk.3.weight' else GGMLQuantizationType.F32
+        data = value if kind == GGMLQuantizationType.F32 else gguf.quantize(value, kind)
+        writer.add_tensor(name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def split():
+    fixture = Fixture()
+    for name, options in [('two each', {}), ('metadata alone first', {'small_first_shard': True})]:
+        with tempfile.TemporaryDirectory() as folder:
+            model(Path(folder) / 'model.gguf', split_max_tensors=2, **options)
+            files = sorted(Path(folder).iterdir())
+            values = {
+                tensor.name: torch.from_numpy(
+                    gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32).reshape(2, 32).copy()
+                )
+                for file in files
+                for tensor in gguf.GGUFReader(file).tensors
+            }
+            contents = {file.name: torch.from_numpy(np.fromfile(file, np.uint8)) for file in files}
+        fixture.case({'name': name}, **{'in': contents, 'out': values})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'big.gguf'
+        model(path, endianess=gguf.GGUFEndian.BIG)
+        contents = torch.from_numpy(np.fromfile(path, np.uint8))
+    fixture.case({'name': 'big-endian'}, **{'in': {'file': contents}})
+    return fixture
+
+
+main({'files/gguf': build, 'files/gguf-split': split})

@@ -1,9 +1,9 @@
-import { requireOptions } from '../../base/check.js'
-import { CheckpointError } from '../../base/errors.js'
+import { misuse, requireOptions, shown } from '../../base/check.js'
+import { CheckpointError, ConfigError } from '../../base/errors.js'
 import type { DType } from '../../tensor/dtype.js'
 import { scope, type Tensor } from '../../tensor/index.js'
-import { type ByteSource, quoted, withFile } from '../byte-source.js'
-import { placeBytes, readPlaces, requirePath } from '../file-tensors.js'
+import { ByteSource, quoted, withFile } from '../byte-source.js'
+import { placeBytes, readPlaces, requireNames, requirePath } from '../file-tensors.js'
 import { chosenNames } from '../safetensors/file.js'
 
 /** What the head of a variable says. */
@@ -41,8 +41,12 @@ export class CTranslate2File {
   readonly aliases: Readonly<Record<string, string>>
   readonly #source: ByteSource
 
-  /** @internal */
+  /** @internal Take one from `readCTranslate2`. */
   constructor(source: ByteSource, head: Pick<CTranslate2File, 'spec' | 'revision' | 'variables' | 'aliases'>) {
+    if (!(source instanceof ByteSource)) {
+      const what = `CTranslate2File: expected the source of readCTranslate2, got ${shown(source)}.`
+      throw new ConfigError(`${what} Call readCTranslate2(path).`)
+    }
     this.#source = source
     this.spec = head.spec
     this.revision = head.revision
@@ -59,11 +63,15 @@ export class CTranslate2File {
    * @throws CheckpointError for a name that is not there, and a file that has changed
    */
   async load(options: LoadCTranslate2Options = {}): Promise<Record<string, Tensor>> {
-    requireOptions('CTranslate2File.load', options, ['names', 'mmap'])
+    const where = 'CTranslate2File.load'
+    requireOptions(where, options, ['names', 'mmap'])
+    const { mmap = false } = options
+    if (typeof mmap !== 'boolean') throw misuse(where, 'mmap', 'a boolean', mmap)
+    requireNames(where, options.names)
     const names = chosenNames(Object.keys(this.variables), options.names, this.path)
     const places = names.map((name) => this.variables[name]!)
     return scope(async () => {
-      const read = await readPlaces(this.#source, places, { mmap: options.mmap ?? false })
+      const read = await readPlaces(this.#source, places, { mmap })
       const tensors: Record<string, Tensor> = Object.create(null)
       names.forEach((name, i) => {
         tensors[name] = read[i]!

@@ -7,17 +7,50 @@ export function isGguf(path: string): boolean {
   return /\.gguf$/i.test(path) && (statSync(path, { throwIfNoEntry: false })?.isFile() ?? false)
 }
 
+/** A file of a model that was split: `NAME-00001-of-00003.gguf`, by llama.cpp's and Python's gguf's naming. */
+export interface GgufShard {
+  /** What the names of all its files begin with, folder included. */
+  readonly prefix: string
+  /** From 1. */
+  readonly number: number
+  readonly count: number
+}
+
+const SHARD = /^-(\d{5})-of-(\d{5})\.gguf$/i
+const SHARD_LENGTH = '-00001-of-00003.gguf'.length
+
+/** What a path says of its place in a split model; undefined where it is named otherwise. */
+export function shardOf(path: string): GgufShard | undefined {
+  const [, number, count] = SHARD.exec(path.slice(-SHARD_LENGTH)) ?? []
+  if (number === undefined || count === undefined) return undefined
+  return { prefix: path.slice(0, -SHARD_LENGTH), number: Number(number), count: Number(count) }
+}
+
+/** The path of a file of a split model. */
+export function shardPath({ prefix, count }: Pick<GgufShard, 'prefix' | 'count'>, number: number): string {
+  const digits = (value: number): string => String(value).padStart(5, '0')
+  return `${prefix}-${digits(number)}-of-${digits(count)}.gguf`
+}
+
 /**
- * The one GGUF file in a folder; null where there is none.
- * @throws CheckpointError where there are several: it is not guessed which is meant
+ * The one GGUF file in a folder, of a split model the first; null where there is none.
+ * @throws CheckpointError where there are several models: it is not guessed which is meant
  */
 export function ggufIn(folder: string): string | null {
   const facts = statSync(folder, { throwIfNoEntry: false })
   const found = facts?.isDirectory() ? readdirSync(folder).filter((name) => isGguf(join(folder, name))) : []
-  if (found.length > 1) {
-    throw new CheckpointError(`${folder} has several GGUF files; name one: ${found.slice(0, 10).join(', ')}`, {
-      file: folder,
-    })
+  const models = new Map<string, string>()
+  for (const name of found.sort()) {
+    const shard = shardOf(name)
+    const model = shard === undefined ? name : `${shard.prefix} of ${shard.count}`
+    if (!models.has(model)) models.set(model, name)
   }
-  return found[0] === undefined ? null : join(folder, found[0])
+  const [first, second] = models.values()
+  if (second !== undefined) {
+    throw new CheckpointError(
+      `${folder}: expected one GGUF model in the folder, got ${models.size}. Name the file: ${[...models.values()].slice(0, 10).join(', ')}`,
+      { file: folder },
+    )
+  }
+  return first === undefined ? null : join(folder, first)
 }

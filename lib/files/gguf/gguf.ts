@@ -1,12 +1,14 @@
-import { misuse, requireOneOf, requireOptions } from '../../base/check.js'
-import { CheckpointError, DTypeError } from '../../base/errors.js'
+import { misuse, requireOneOf, requireOptions, shown } from '../../base/check.js'
+import { CheckpointError, ConfigError, DTypeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
-import type { Device } from '../../tensor/dtype.js'
+import { type Device, deviceWord } from '../../tensor/dtype.js'
 import { scope, type Tensor } from '../../tensor/index.js'
-import { type ByteSource, quoted, withFile } from '../byte-source.js'
-import { placeBytes, readPlaces, requireMemory, requirePath } from '../file-tensors.js'
+import { ByteSource, quoted, withFile } from '../byte-source.js'
+import { placeBytes, readPlaces, requireMemory, requireNames, requirePath } from '../file-tensors.js'
 import { chosenNames } from '../safetensors/file.js'
+import { ggufIn } from './find.js'
 import { type GgufHeader, readHeader } from './header.js'
+import { readShards } from './shards.js'
 import { type GgufTensor, type GgufValue, type GgufValueType, READ_TYPES, TYPES } from './types.js'
 
 export interface LoadGgufOptions {
@@ -39,19 +41,27 @@ export class GgufFile {
   readonly metadataTypes: Readonly<Record<string, GgufValueType>>
   /** By name, in the order of the file's list. */
   readonly tensors: Readonly<Record<string, GgufTensor>>
-  readonly #source: ByteSource
+  /** The files of the model in order: one, unless it is split. */
+  readonly paths: readonly string[]
+  readonly #sources: readonly ByteSource[]
 
-  /** @internal */
-  constructor(source: ByteSource, { version, metadata, metadataTypes, tensors }: GgufHeader) {
-    this.#source = source
+  /** @internal Take one from `readGguf`. */
+  constructor(sources: readonly ByteSource[], header: GgufHeader) {
+    if (!Array.isArray(sources) || !sources.every((source) => source instanceof ByteSource)) {
+      throw new ConfigError(`GgufFile: expected the sources of readGguf, got ${shown(sources)}. Call readGguf(path).`)
+    }
+    const { version, metadata, metadataTypes, tensors } = header
+    this.#sources = sources
+    this.paths = sources.map(({ place }) => place.file)
     this.version = version
     this.metadata = metadata
     this.metadataTypes = metadataTypes
     this.tensors = tensors
   }
 
+  /** Of the first file, where the model is split. */
   get path(): string {
-    return this.#source.place.file
+    return this.paths[0] as string
   }
 
   /** `general.architecture`, such as `'llama'`; null where the file does not say. */
@@ -88,26 +98,29 @@ export class GgufFile {
     const { names: wanted, dtype = 'float32', mmap = false, device } = options
     requireOneOf(where, 'dtype', dtype, ['float32', 'bfloat16', 'float16'])
     if (typeof mmap !== 'boolean') throw misuse(where, 'mmap', 'a boolean', mmap)
+    requireNames(where, wanted)
+    if (device !== undefined) deviceWord(device)
     const names = chosenNames(Object.keys(this.tensors), wanted, this.path)
     for (const name of names) this.#requireReadable(name)
     const plain = names.filter((name) => TYPES[this.#entry(name).type].dtype !== undefined)
     const packed = names.filter((name) => TYPES[this.#entry(name).type].dtype === undefined)
     if (device === undefined || device === 'cpu') {
       requireMemory(
-        this.#source,
+        this.#sources[0] as ByteSource,
         packed.reduce((sum, name) => sum + placeBytes({ dtype, shape: this.#entry(name).shape }), 0),
       )
     }
     return scope(async () => {
       const found = new Map<string, Tensor>()
-      const places = plain.map((name) => {
-        const { type, shape, offset } = this.#entry(name)
-        return { dtype: TYPES[type].dtype!, shape, offset }
-      })
-      const read = await readPlaces(this.#source, places, device === undefined ? { mmap } : { mmap, device })
-      plain.forEach((name, i) => {
-        found.set(name, read[i]!)
-      })
+      for (const [shard, source] of this.#sources.entries()) {
+        const own = plain.filter((name) => this.#entry(name).shard === shard)
+        const places = own.map((name) => {
+          const { type, shape, offset } = this.#entry(name)
+          return { dtype: TYPES[type].dtype!, shape, offset }
+        })
+        const read = await readPlaces(source, places, device === undefined ? { mmap } : { mmap, device })
+        for (const [i, name] of own.entries()) found.set(name, read[i]!)
+      }
       for (const name of packed) found.set(name, await this.#dequantized(name, dtype, device))
       const tensors: Record<string, Tensor> = Object.create(null)
       for (const name of names) tensors[name] = found.get(name)!
@@ -121,7 +134,7 @@ export class GgufFile {
    * @throws CheckpointError for a name that is not there, or that is not quantised
    */
   async blocks(name: string): Promise<Tensor> {
-    const { type, shape, offset, bytes } = this.#entry(name)
+    const { type, shape, shard, offset, bytes } = this.#entry(name)
     if (TYPES[type].dtype !== undefined) {
       throw new CheckpointError(`${this.path}: ${quoted(name)} is ${type}, which has no blocks; load() reads it`, {
         file: this.path,
@@ -130,7 +143,7 @@ export class GgufFile {
     }
     const row = ((shape.at(-1) ?? 1) / TYPES[type].block) * TYPES[type].bytes
     const place = { dtype: 'uint8' as const, shape: [row === 0 ? 0 : bytes / row, row], offset }
-    return (await readPlaces(this.#source, [place], { mmap: true }))[0]!
+    return (await readPlaces(this.#sources[shard] as ByteSource, [place], { mmap: true }))[0]!
   }
 
   async #dequantized(name: string, dtype: string, device: Device | undefined): Promise<Tensor> {
@@ -144,7 +157,7 @@ export class GgufFile {
   #entry(name: string): GgufTensor {
     const entry = this.tensors[name]
     if (entry !== undefined) return entry
-    throw new CheckpointError(`${this.path} has no tensor ${quoted(String(name))}`, { file: this.path, tensor: name })
+    throw new CheckpointError(`${this.path} has no tensor ${shown(name)}`, { file: this.path, tensor: name })
   }
 
   #requireReadable(name: string): void {
@@ -158,19 +171,29 @@ export class GgufFile {
 }
 
 /**
- * Reads the head of a GGUF file of version 2 or 3: metadata, tokenizer, chat template, and where its tensors are. All that
+ * Read the head of a GGUF file of version 2 or 3: metadata, tokenizer, chat template, and where its tensors are. All that
  * it says is checked against the file's size; no tensor is read before `load` asks for it.
+ *
+ * A split model (`NAME-00001-of-00003.gguf`, …) is read as one: name its first file, or the folder of its files. Its metadata
+ * are those of the first file, without `split.no`, `split.count` and `split.tensors.count`.
  *
  * ```ts
  * const file = await readGguf('SmolLM2-135M-Instruct.Q4_1.gguf')
  * file.metadata['general.name']
  * const { 'token_embd.weight': embeddings } = await file.load({ names: ['token_embd.weight'], dtype: 'bfloat16' })
  * ```
- * @throws CheckpointError naming file, byte, and key or tensor, for anything that is not a whole, sound file
+ * @param path a file, or a folder with the files of one model
+ * @throws CheckpointError naming file, byte, and key or tensor, for anything that is not a whole, sound file: a missing shard,
+ *   big-endian numbers, metadata with more than 4,194,304 texts and booleans in arrays
  */
 export async function readGguf(path: string): Promise<GgufFile> {
   requirePath('readGguf', 'path', path)
-  return withFile(path, CheckpointError, openGguf)
+  const first = ggufIn(path) ?? path
+  return withFile(first, CheckpointError, openGguf)
 }
 
-export const openGguf = async (source: ByteSource): Promise<GgufFile> => new GgufFile(source, await readHeader(source))
+/** Read the head of a model whose first or only file is `source`. */
+export async function openGguf(source: ByteSource): Promise<GgufFile> {
+  const { sources, whole } = await readShards(source, await readHeader(source))
+  return new GgufFile(sources, whole)
+}

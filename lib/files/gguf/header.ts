@@ -30,6 +30,10 @@ const MAX_TENSORS = 1 << 20
 const MAX_KEY = 65_535
 const MAX_DIMS = 4
 const MAX_NESTING = 4
+/** Texts and booleans of all arrays. The largest published vocabularies, with their merges, have 800,000. */
+const MAX_ITEMS = 1 << 22
+/** Arrays within arrays: an empty one has 12 bytes in the file and 300 here. */
+const MAX_INNER_ARRAYS = 1 << 16
 // libtorch computes strides from sizes without looking, also where one of them is 0.
 const MAX_SPAN = 2 ** 47
 
@@ -40,9 +44,12 @@ export async function readHeader(source: ByteSource): Promise<GgufHeader> {
   const unsound: Unsound = (what, fields = {}) => {
     throw source.error(`it is not a sound GGUF file: ${what}`, fields)
   }
+  const fail: Unsound = (what, fields = {}) => {
+    throw source.error(what, fields)
+  }
   // The head's length stands nowhere.
   for (let length = Math.min(FIRST_READ, source.size); ; length = Math.min(2 * length, source.size)) {
-    const cursor = new Cursor(await source.bytes(0, length), source.size, unsound)
+    const cursor = new Cursor(await source.bytes(0, length), source.size, unsound, fail)
     try {
       return readAll(cursor, source.size, unsound)
     } catch (error) {
@@ -56,11 +63,16 @@ const MORE = Symbol('more')
 
 class Cursor {
   at = 0
+  /** What the arrays that were read so far hold as JavaScript values. */
+  items = 0
+  innerArrays = 0
 
   constructor(
     readonly bytes: Buffer,
     readonly size: number,
     readonly unsound: Unsound,
+    /** The same without the claim that the file is damaged. */
+    readonly fail: Unsound,
   ) {}
 
   /** The place of the next `count` bytes, which are there. */
@@ -104,7 +116,13 @@ function readAll(cursor: Cursor, size: number, unsound: Unsound): GgufHeader {
   if (size < 24) unsound(`it has ${size} bytes, fewer than the 24 of its beginning`, { byte: size })
   if (cursor.uint32() !== MAGIC) unsound("it does not begin with 'GGUF'", { byte: 0 })
   const version = cursor.uint32()
-  if (version !== 0 && (version & 0xffff) === 0) unsound('it is of a big-endian machine', { byte: 4 })
+  if (version !== 0 && (version & 0xffff) === 0) {
+    cursor.fail(
+      'this is a big-endian GGUF file, and only little-endian ones can be read. ' +
+        'Convert it with gguf-convert-endian of the Python package gguf, or take the little-endian file',
+      { byte: 4 },
+    )
+  }
   if (version !== 2 && version !== 3) unsound(`it is of version ${version}; 2 and 3 can be read`, { byte: 4 })
   const tensorCount = cursor.whole('the number of tensors')
   const keyCount = cursor.whole('the number of keys')
@@ -194,9 +212,19 @@ function readArray(cursor: Cursor, key: string, depth: number, unsound: Unsound)
   }
   if (type === 'array') {
     if (depth === MAX_NESTING) unsound(`${quoted(key)} is nested more than ${MAX_NESTING} deep`, { byte, field: key })
+    cursor.innerArrays += count
+    if (cursor.innerArrays > MAX_INNER_ARRAYS) {
+      const what = `with the ${count} arrays in ${quoted(key)} its metadata hold more than ${MAX_INNER_ARRAYS} arrays within arrays`
+      cursor.fail(`${what}, the most that are read`, { byte, field: key })
+    }
     const values: GgufValue[] = []
     for (let i = 0; i < count; i++) values.push(readArray(cursor, key, depth + 1, unsound)[1])
     return ['array[]', values]
+  }
+  cursor.items += count
+  if (cursor.items > MAX_ITEMS) {
+    const what = `with the ${count} values of ${quoted(key)} its metadata hold more than ${MAX_ITEMS} texts and booleans in arrays`
+    cursor.fail(`${what}, the most that are read`, { byte, field: key })
   }
   const values: GgufValue[] = []
   for (let i = 0; i < count; i++) values.push(readValue(cursor, type, key, unsound))
@@ -267,5 +295,5 @@ function readTensor(cursor: Cursor, name: string, alignment: number, unsound: Un
   const offset = cursor.whole(`the offset of the tensor ${quoted(name)}`)
   if (offset % alignment !== 0) fail(`is at ${offset}, no multiple of the alignment ${alignment}`)
   const count = shape.reduce((product, length) => product * length, 1)
-  return { type, shape, offset, bytes: (count / block) * bytes }
+  return { type, shape, shard: 0, offset, bytes: (count / block) * bytes }
 }

@@ -139,7 +139,9 @@ export interface GgufTensor {
   readonly type: GgufType
   /** Row-major, as everywhere here: the last one is the length of a row. In the file they stand the other way round. */
   readonly shape: readonly number[]
-  /** Where in the file its bytes begin. */
+  /** Which of the file's `paths` holds it: 0, unless the model is split. */
+  readonly shard: number
+  /** Where in that file its bytes begin. */
   readonly offset: number
   /** How many bytes it has. */
   readonly bytes: number

@@ -166,7 +166,7 @@ export async function loadTorchTensors(
     sorted.sort((one, other) => one.offset - other.offset)
     const found = new Map<TorchTensor, Tensor>()
     for (const batch of batches(sorted, wanted !== undefined)) {
-      const places = batch.map(({ offset, dtype, count }) => ({ offset, dtype, shape: [count] }))
+      const places = batch.map(({ offset, dtype, alignment, count }) => ({ offset, dtype, alignment, shape: [count] }))
       await scope(async () => {
         const flats = await readPlaces(batch[0]!.source, places, { mmap, device: device ?? 'cpu' })
         for (const [i, block] of batch.entries()) lookAt(flats[i]!, block, wanted, found)
@@ -184,6 +184,8 @@ interface Block {
   /** Where the part begins in the block. */
   begin: number
   dtype: DType
+  /** The size of its largest element. */
+  alignment: number
   count: number
   views: readonly TorchTensor[]
 }
@@ -194,8 +196,9 @@ async function blockOf(data: TorchData, views: readonly TorchTensor[]): Promise<
   const [{ dtype: first }] = views as [TorchTensor]
   // Looked at as several dtypes, which is rare, it is read as bytes.
   const dtype = views.every((view) => view.dtype === first) ? first : 'uint8'
+  const alignment = views.reduce((most, view) => Math.max(most, dtypeFacts(view.dtype).bytes), 1)
   const used = views.filter((view) => view.extent > 0)
-  if (used.length === 0) return { ...root, begin: 0, dtype, count: 0, views }
+  if (used.length === 0) return { ...root, begin: 0, dtype, alignment, count: 0, views }
   const least = used.reduce((low, view) => Math.min(low, view.start), Number.MAX_SAFE_INTEGER)
   // The widest element has 16 bytes: from a multiple of them every dtype can be seen.
   const begin = dtype === 'uint8' ? least - (least % 16) : least
@@ -205,6 +208,7 @@ async function blockOf(data: TorchData, views: readonly TorchTensor[]): Promise<
     offset: root.offset + begin,
     begin,
     dtype,
+    alignment,
     count: (end - begin) / dtypeFacts(dtype).bytes,
     views,
   }

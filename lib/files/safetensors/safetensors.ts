@@ -1,8 +1,8 @@
-import { isArrayLike, misuse, requireOptions } from '../../base/check.js'
+import { misuse, requireOptions } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import { withFile } from '../byte-source.js'
-import { requirePath } from '../file-tensors.js'
+import { requireNames, requirePath } from '../file-tensors.js'
 import { loadFrom, savedEntries, writeEntries } from './file.js'
 import { readHeader } from './header.js'
 import { loadShards, readShardHeaders } from './shards.js'
@@ -37,10 +37,7 @@ function requireLoadOptions(options: LoadSafetensorsOptions): void {
   requireOptions('loadSafetensors', options, ['mmap', 'device', 'names'])
   const { mmap, names } = options
   if (mmap !== undefined && typeof mmap !== 'boolean') throw misuse('loadSafetensors', 'mmap', 'a boolean', mmap)
-  if (names === undefined || typeof names === 'function') return
-  if (!isArrayLike(names) || !Array.from(names).every((name) => typeof name === 'string')) {
-    throw misuse('loadSafetensors', 'names', 'a list of strings or a function', names)
-  }
+  requireNames('loadSafetensors', names)
 }
 
 /**

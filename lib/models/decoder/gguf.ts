@@ -90,10 +90,6 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   const fail = (field: string, what: string): never => {
     throw new ConfigError(`${path}: ${field} ${what}`, { file: path, field })
   }
-  const parts = metadata['split.count']
-  if (typeof parts === 'number' && parts > 1) {
-    fail('split.count', `says that it is one of ${parts} files; join them with llama.cpp's gguf-split --merge`)
-  }
   const modelType = MODEL_TYPES[architecture ?? '']
   if (modelType === undefined) {
     const known = Object.keys(MODEL_TYPES).join(', ')
