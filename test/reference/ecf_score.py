@@ -2,7 +2,8 @@
 
     python test/reference/ecf_score.py path/to/evaluate.py [path/to/ecf]
 
-Writes test/fixtures/emotion/ecf-score.json. With the folder of the corpus it also prints the scores of its two sample submissions,
+Writes test/fixtures/emotion/ecf-score.json, and ecf-forms.json beside it: ways to write a pair, with the scores or null where
+the official scorer gives up. With the folder of the corpus it also prints the scores of its two sample submissions,
 which test/kit/emotion/ecf-score.test.ts has as numbers: nothing of the corpus is written.
 """
 
@@ -23,7 +24,7 @@ def scores(evaluate, subtask, gold, pred):
         for name, value in (("gold", gold), ("pred", pred)):
             with open(os.path.join(folder, f"Subtask_{subtask}_{name}.json"), "w") as file:
                 json.dump(value, file)
-        subprocess.run([sys.executable, "-W", "ignore", evaluate], cwd=folder, check=True)
+        subprocess.run([sys.executable, "-W", "ignore", evaluate], cwd=folder, check=True, stderr=subprocess.DEVNULL)
         lines = open(os.path.join(folder, "scores.txt")).read().split()
     return {key: float(value) for key, value in (line.rsplit(":", 1) for line in lines)}
 
@@ -90,6 +91,45 @@ def case(rng, subtask, name, count=12, neutral=True, prefix=False):
     return {"name": name, "subtask": subtask, "gold": gold, "pred": pred}
 
 
+SAID = [
+    {"utterance_ID": 1, "text": "so why are you here ?", "speaker": "A", "emotion": "joy"},
+    {"utterance_ID": 2, "text": "it was mine , not yours !", "speaker": "B", "emotion": "anger"},
+]
+NUMBERS = ["1", " 1 ", "+1", "-1", "1_0", "0_1", "1__0", "_1", "1_", "\uff11", "\u0661", "\U0001d7cf", "\u0967\u0968", "01", 1, 1.0, 1.9]
+NUMBERS += [True, False, None, "", "x", "1.0", [1], {}, "\u00a01\u2003", "\ufeff1", "\u001f1", "\u0085" + "1", "1" * 4300, "1" * 4301, 2**40, "\u00b2"]
+FIRSTS = ["U1_joy", "1U_joy", "\uff11_joy", "UU1_joy", " 1 _joy", "1_joy_", "1_Joy", "1_joy ", 1, None, "_joy", "1_", ["1_joy"]]
+LISTS = [{}, "", None, "ab", {"a": 1}, 0, True, [], [[]], [["1_joy"]], [["1_joy", "1", "more"]], [["1_joy", "1", 5]], [{"0": "1_joy"}], ["1_joy"], [None]]
+IDS = ["1", " 1", 1.0, 1.5, True, "\uff11", None, "x", "", [1]]
+SPANS = ["1_0_2", "\uff11_\uff10_\uff12", " 1 _ 0_2 ", 1, None, "1_0_2_3", "1_0", "1_-1_2", "1_2_0", "1_0_99", "U1_0_2", "x", ["1", "0", "2"]]
+
+
+def form(evaluate, subtask, what, value, pairs, id=1):
+    """A conversation's prediction, as the value is written, and what the scorer makes of it."""
+    truth = [["1_joy", "1_so why"], ["2_anger", "U1_here"]] if subtask == 1 else [["1_joy", "1"], ["2_anger", "10"]]
+    gold = [{"conversation_ID": 1, "conversation": SAID, "emotion-cause_pairs": truth}]
+    pred = [{"conversation_ID": id, "conversation": SAID, "emotion-cause_pairs": pairs}]
+    try:
+        found = scores(evaluate, subtask, gold, pred)
+    except subprocess.CalledProcessError:
+        found = None
+    return {"subtask": subtask, "what": f"{what} {json.dumps(value)[:40]}", "gold": gold, "pred": pred, "scores": found}
+
+
+def forms(evaluate):
+    for value in NUMBERS:
+        yield form(evaluate, 2, "cause", value, [["1_joy", value]])
+    for value in FIRSTS:
+        yield form(evaluate, 2, "emotion", value, [[value, "1"]])
+        yield form(evaluate, 1, "emotion", value, [[value, "1_0_2"]])
+    for value in LISTS:
+        yield form(evaluate, 2, "pairs", value, value)
+        yield form(evaluate, 1, "pairs", value, value)
+    for value in IDS:
+        yield form(evaluate, 2, "conversation_ID", value, [["1_joy", "1"]], value)
+    for value in SPANS:
+        yield form(evaluate, 1, "span", value, [["1_joy", value]])
+
+
 def main():
     evaluate = os.path.abspath(sys.argv[1])
     rng = random.Random(19)
@@ -109,6 +149,9 @@ def main():
         each["scores"] = scores(evaluate, each["subtask"], each["gold"], each["pred"])
     with open(os.path.join(HERE, "..", "fixtures", "emotion", "ecf-score.json"), "w") as file:
         json.dump(cases, file, separators=(",", ":"))
+        file.write("\n")
+    with open(os.path.join(HERE, "..", "fixtures", "emotion", "ecf-forms.json"), "w") as file:
+        json.dump(list(forms(evaluate)), file, separators=(",", ":"))
         file.write("\n")
     if len(sys.argv) < 3:
         return

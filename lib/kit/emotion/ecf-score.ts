@@ -4,6 +4,7 @@ import { misuse, requireOptions, requireString } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { jsonFor } from '../../files/json/json.js'
 import { type WrittenEntry, zipDirectory, zipHead } from '../../files/zip/writer.js'
+import { strip } from '../../train/metrics/values.js'
 import type { EmotionDialog } from './dialog.js'
 import { conversationsOf, type EcfConversation, type EcfSubtask, ecfConversations, requireSubtask } from './ecf.js'
 import { cleanSpan, spanPosition } from './span.js'
@@ -71,7 +72,7 @@ export async function scoreEcf<T extends EcfSubtask>(
   const parts = [...truth].map(([id, conversation]) => {
     const answer = said.get(id)
     const place = `${nameOf('predictions', predictions)}, conversation ${id}`
-    if (answer === undefined) throw new DataError(`${place} is missing`, { conversation: id })
+    if (answer === undefined) throw new DataError(`${place} is missing`, { conversation: Number(id) })
     return { id, conversation, answer, place, goldPlace: `${nameOf('gold', gold)}, conversation ${id}` }
   })
   const truePairs = parts.flatMap(({ id, conversation, goldPlace }) => {
@@ -131,15 +132,15 @@ async function listOf(where: string, argument: string, source: EcfSource): Promi
   throw misuse(where, argument, 'a file or a list of conversations', source)
 }
 
-function byNumber(list: readonly unknown[], file: string): Map<number, EcfConversation> {
-  const found = new Map<number, EcfConversation>()
+function byNumber(list: readonly unknown[], file: string): Map<bigint, EcfConversation> {
+  const found = new Map<bigint, EcfConversation>()
   for (const [place, value] of list.entries()) {
     const conversation = value as EcfConversation | null
-    const id = Number(conversation?.conversation_ID ?? Number.NaN)
-    if (!Number.isSafeInteger(id)) {
+    const id = pythonInt(conversation?.conversation_ID)
+    if (id === undefined) {
       throw new DataError(`${file}, entry ${place + 1}: its conversation_ID is no whole number`, { place })
     }
-    if (found.has(id)) throw new DataError(`${file} has conversation ${id} twice`, { conversation: id })
+    if (found.has(id)) throw new DataError(`${file} has conversation ${id} twice`, { conversation: Number(id) })
     found.set(id, conversation as EcfConversation)
   }
   return found
@@ -148,6 +149,8 @@ function byNumber(list: readonly unknown[], file: string): Map<number, EcfConver
 function pairsOf(conversation: EcfConversation, place: string): readonly unknown[] {
   const pairs = conversation['emotion-cause_pairs'] as unknown
   if (Array.isArray(pairs)) return pairs
+  // What Python goes through without finding anything is no error to the official scorer.
+  if (pairs === '' || (typeof pairs === 'object' && pairs !== null && Object.keys(pairs).length === 0)) return []
   throw new DataError(`${place} has no list of emotion-cause_pairs`, {})
 }
 
@@ -158,31 +161,62 @@ interface Pair {
   span: readonly [number, number]
 }
 
-function parsed(pair: unknown, id: number, subtask: EcfSubtask, place: string, texts?: readonly string[]): Pair {
+const LONGEST_INT = 4300
+
+/**
+ * What Python's `int()` makes of a JSON value: digits of any script with single underscores between them and blanks around them,
+ * numbers without their fraction, true as 1. undefined where `int()` raises.
+ */
+function pythonInt(value: unknown): bigint | undefined {
+  if (typeof value === 'boolean') return value ? 1n : 0n
+  if (typeof value === 'number') return Number.isFinite(value) ? BigInt(Math.trunc(value)) : undefined
+  if (typeof value !== 'string') return undefined
+  // Of ASCII text `int()` takes C's blanks alone: U+001C to U+001F are none.
+  const isAscii = Buffer.byteLength(value) === value.length
+  const text = isAscii ? value.replace(/^[\t-\r ]+/, '').replace(/(?<![\t-\r ])[\t-\r ]+$/, '') : strip(value)
+  if (text.length > 2 * LONGEST_INT || !/^[+-]?\p{Nd}+(?:_\p{Nd}+)*$/u.test(text)) return undefined
+  const digits = Array.from(text.replace(/[+_-]/g, ''), digitValue)
+  if (digits.length > LONGEST_INT) return undefined
+  const size = BigInt(digits.join(''))
+  return text.startsWith('-') ? -size : size
+}
+
+/** Of a decimal digit of any script: Unicode has each script's ten in a row, from 0 on. */
+function digitValue(digit: string): number {
+  let zero = digit.codePointAt(0) as number
+  const code = zero
+  while (/^\p{Nd}$/u.test(String.fromCodePoint(zero - 1))) zero -= 1
+  return (code - zero) % 10
+}
+
+function parsed(pair: unknown, id: bigint, subtask: EcfSubtask, place: string, texts?: readonly string[]): Pair {
   const fail = (what: string) => new DataError(`${place}: the pair ${JSON.stringify(pair)} ${what}`, { pair })
   if (!Array.isArray(pair) || (subtask === 1 ? pair.length !== 2 : pair.length < 2))
     throw fail('is no list of two texts')
-  if (pair.some((text) => typeof text !== 'string')) throw fail('is no list of two texts')
-  const [shown, said] = pair as [string, string]
+  const [shown, said] = pair as [unknown, unknown]
+  if (typeof shown !== 'string') throw fail('is no list of two texts')
   const [first, name, ...rest] = shown.split('_')
   const emotion = SCORED.indexOf(name ?? '')
   if (rest.length > 0 || name === undefined || emotion < 0) throw fail(`has no emotion of ${SCORED.join(', ')}`)
-  const number = (text: string | undefined) => {
-    const plain = (text ?? '').replaceAll('U', '')
-    if (!/^\s*[+-]?\d+\s*$/.test(plain)) throw fail('has something else where a number should be')
-    return Number(plain)
+  const number = (value: unknown) => {
+    const found = pythonInt(value)
+    if (found === undefined) throw fail('has something else where a number should be')
+    return found
   }
-  const effect = number(first)
+  /** A number of an utterance, such as `3` or `U3`. */
+  const numbered = (text: string | undefined) => number((text ?? '').replaceAll('U', ''))
+  const effect = numbered(first)
   if (subtask === 2) return { key: `${id} ${effect} ${number(said)}`, emotion, span: [0, 0] }
+  if (typeof said !== 'string') throw fail('is no list of two texts')
   if (texts === undefined && /\p{L}/u.test(said)) {
     throw fail('has letters in its span, which must be given as numbers of words, such as 1_0_4')
   }
   const parts = said.split('_')
   if (parts.length !== (texts === undefined ? 3 : 2)) throw fail('has no span')
-  const cause = number(parts[0])
+  const cause = numbered(parts[0])
   if (texts === undefined)
-    return { key: `${id} ${effect} ${cause}`, emotion, span: [number(parts[1]), number(parts[2])] }
-  const text = texts.at(cause - 1)
+    return { key: `${id} ${effect} ${cause}`, emotion, span: [Number(number(parts[1])), Number(number(parts[2]))] }
+  const text = texts.at(Number(cause) - 1)
   if (typeof text !== 'string') throw fail('names an utterance that the conversation has not')
   return { key: `${id} ${effect} ${cause}`, emotion, span: spanPosition(cleanSpan(parts[1] as string), text) }
 }

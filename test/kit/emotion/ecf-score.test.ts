@@ -42,6 +42,18 @@ describe('scoreEcf', () => {
     },
   )
 
+  const forms: (Case & { what: string; scores: Record<string, number> | null })[] = JSON.parse(
+    readFileSync(fixturePath('emotion/ecf-forms.json'), 'utf8'),
+  )
+  it.each(forms.map((each) => [`subtask ${each.subtask}: ${each.what}`, each] as const))(
+    'takes what the official scorer takes, %s',
+    async (_name, { subtask, gold, pred, scores }) => {
+      const found = scoreEcf({ subtask, gold, predictions: file(pred) })
+      if (scores === null) await expect(found).rejects.toThrow(DataError)
+      else expectScores(await found, scores)
+    },
+  )
+
   it('takes what overlaps most, and a true span as often as it is met', async () => {
     const gold = [
       conversation([
