@@ -518,6 +518,21 @@ test('thousands of paths leave room for the names of options', () =>
     expect(() => ones([2, 2]).linalgVectorNorm({ ord: 3 })).not.toThrow()
   }))
 
+test('null in the place of metadata stands for none, as in the safetensors package', async () => {
+  const path = file('null-metadata.safetensors')
+  const x = { dtype: 'U8', shape: [2], data_offsets: [0, 2] }
+  writeFileSync(path, forge({ __metadata__: null, x }, 2))
+  await scope(async () => {
+    const { tensors, metadata } = await loadSafetensors(path)
+    expect({ ...metadata }).toEqual({})
+    expect(tensors.x?.toArray()).toEqual([0, 1])
+  })
+  for (const wrong of [0, false, [], 'null', { a: null }]) {
+    writeFileSync(path, forge({ __metadata__: wrong, x }, 2))
+    await expect(loadSafetensors(path), JSON.stringify(wrong)).rejects.toThrow(CheckpointError)
+  }
+})
+
 test('a process that is killed while it saves leaves the file as it was', async () => {
   const folder = mkdtempSync(file('killed-'))
   const path = join(folder, 'x.safetensors')

@@ -85,6 +85,15 @@ export class JsonReader {
     return this.fail(`${called(what)} is not a text in UTF-8 with JSON's escapes`, begin)
   }
 
+  /** Pass a null if one comes next, and return whether it did. */
+  isNull(): boolean {
+    this.#blanks()
+    const begin = this.#at
+    if (this.bytes[begin] === 0x6e && this.#word() === 'null') return true
+    this.#at = begin
+    return false
+  }
+
   /** Passes a value that nobody asked for. */
   skip(depth = 0): void {
     this.#blanks()

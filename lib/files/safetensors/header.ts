@@ -63,6 +63,8 @@ function parseHeader(bytes: Buffer, unsound: Unsound): { entries: Entries; metad
       entries.push([name, readEntry(json, name, 8 + bytes.length, unsound)])
       return
     }
+    // The safetensors package has an optional map here, so that null stands for none.
+    if (json.isNull()) return
     json.object('the metadata', (key) => {
       metadata[key] = json.string(() => `the metadata ${quoted(key)}`)
     })
