@@ -68,11 +68,23 @@ export function isArrayLike(value: unknown): value is ArrayLike<unknown> {
   return Number.isInteger(length) && (length as number) >= 0 && (length as number) < 2 ** 32
 }
 
+/** Bytes that a caller handed over. @throws ConfigError where their memory went to another thread */
+export function bytesOf(where: string, argument: string, value: Uint8Array | ArrayBuffer): Uint8Array {
+  if (value instanceof Uint8Array) return value
+  try {
+    return new Uint8Array(value)
+  } catch {
+    throw misuse(where, argument, 'bytes that were not transferred to another thread', value)
+  }
+}
+
 /** The items of something iterable. */
 export function listOf<T>(where: string, argument: string, value: Iterable<T>, what: string): T[] {
   if (typeof value === 'string' || typeof value?.[Symbol.iterator] !== 'function') {
     throw misuse(where, argument, `an iterable of ${what}`, value)
   }
+  // Of a typed array whose memory went to another thread nothing is left, and to go through it throws.
+  if (ArrayBuffer.isView(value) && value.byteLength === 0) return []
   const items: T[] = []
   for (const item of value) {
     if (!listMayGrow(items.length))

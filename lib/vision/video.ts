@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { misuse, requireNumber, requireOptions, requireSignal, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireOptions, requireSignal, requireWhole, shown } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { empty, scope, type Tensor, tensor } from '../tensor/index.js'
 import { FrameFolder } from './frame-folder.js'
@@ -80,8 +80,11 @@ export class Video {
   readonly audioTrack: { readonly sampleRate: number; readonly channels: number } | null
   #last: Promise<unknown> = Promise.resolve()
 
-  /** @internal */
+  /** @internal Take one from `openVideo`. */
   constructor(source: FrameSource) {
+    if (typeof source !== 'object' || source === null || typeof source.frames !== 'function') {
+      throw new ConfigError(`Video: expected the source of openVideo, got ${shown(source)}. Call openVideo(path).`)
+    }
     this.#source = source
     this.width = source.width
     this.height = source.height

@@ -47,7 +47,8 @@ export class GgufFile {
 
   /** @internal Take one from `readGguf`. */
   constructor(sources: readonly ByteSource[], header: GgufHeader) {
-    if (!Array.isArray(sources) || !sources.every((source) => source instanceof ByteSource)) {
+    const isSound = Array.isArray(sources) && sources.length > 0 && sources.every((one) => one instanceof ByteSource)
+    if (!isSound || typeof header !== 'object' || header === null) {
       throw new ConfigError(`GgufFile: expected the sources of readGguf, got ${shown(sources)}. Call readGguf(path).`)
     }
     const { version, metadata, metadataTypes, tensors } = header

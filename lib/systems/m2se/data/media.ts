@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { isAbsolute, join } from 'node:path'
 import type { AudioClip } from '../../../audio/clip.js'
-import { misuse } from '../../../base/check.js'
+import { bytesOf, misuse } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { contentHash, tensorBytes } from '../../../kit/fingerprint.js'
 import { noGrad, ops, scope, Tensor, withDevice } from '../../../tensor/index.js'
@@ -109,7 +109,7 @@ function imageOf(image: ImageInput, { size, maxTiles, thumbnail }: Recipe, here:
     async source() {
       const recipe = `image ${size} ${maxTiles} ${thumbnail}`
       if (typeof input === 'string') return keyOf(recipe, await contentHash(input))
-      const bytes = input instanceof ArrayBuffer ? new Uint8Array(input) : input
+      const bytes = input instanceof ArrayBuffer ? bytesOf('readImage', 'image', input) : input
       return bytes instanceof Uint8Array ? keyOf(recipe, createHash('sha256').update(bytes).digest('hex')) : undefined
     },
     look: (signal) =>
