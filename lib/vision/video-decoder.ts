@@ -1,6 +1,7 @@
 // What is used of npm's node-av, and a decoder on it that knows frames by their number. Runs in a thread of its own
 // (video-worker.ts), so all of it is synchronous.
 
+import { MOST_SAMPLES, mp4Claims } from './mp4-samples.js'
 import type { SoundBlock } from './video-messages.js'
 
 /** libav's objects, by node-av's names. */
@@ -109,9 +110,9 @@ const DISCARD = 4
 const NO_TIME = -(2n ** 63n)
 
 /** Containers of video alone: playlists, subtitles and text would lead to other files, or make pictures of letters. */
-const FORMATS =
-  'mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,apng,ivf,h264,hevc,obu,av1,m4v,nut,dv,rm,wtv,yuv4mpegpipe'
-const MOST_PACKETS = 1 << 24
+const MP4_FORMATS = 'mov,mp4,m4a,3gp,3g2,mj2'
+const OTHER_FORMATS =
+  'matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,apng,ivf,h264,hevc,obu,av1,m4v,nut,dv,rm,wtv,yuv4mpegpipe'
 
 export interface VideoFacts {
   width: number
@@ -149,6 +150,7 @@ export class VideoDecoder {
   readonly #av: Av
   readonly #path: string
   readonly #limits: VideoLimits
+  readonly #formats: string
   readonly #stream: number
   /** Of each frame in the order in which they are shown; undefined where a file does not say. */
   readonly #times: readonly bigint[] | undefined
@@ -163,7 +165,10 @@ export class VideoDecoder {
     this.#path = path
     this.#limits = limits
     av.Log.setLevel(-8)
-    const format = openFormat(av, path)
+    const { isMp4, fault } = mp4Claims(path)
+    if (fault !== undefined) throw new VideoFault(fault)
+    this.#formats = isMp4 ? MP4_FORMATS : OTHER_FORMATS
+    const format = openFormat(av, path, this.#formats)
     try {
       const stream = bestStream(format, VIDEO)
       if (stream === undefined) throw new VideoFault('it has no video in it', 'no video')
@@ -196,7 +201,7 @@ export class VideoDecoder {
     } finally {
       format.closeInputSync()
     }
-    this.#reading = new Reading(av, path, this.#stream, limits.threads)
+    this.#reading = new Reading(av, path, this.#formats, this.#stream, limits.threads)
   }
 
   /** RGB of frames by their numbers, which ascend. */
@@ -256,16 +261,16 @@ export class VideoDecoder {
 
   #restart(): void {
     this.#reading.close()
-    this.#reading = new Reading(this.#av, this.#path, this.#stream, this.#limits.threads)
+    this.#reading = new Reading(this.#av, this.#path, this.#formats, this.#stream, this.#limits.threads)
   }
 
   /** Float32 samples of all channels, a block at a time. */
   *sound(watch: Watch): Generator<SoundBlock> {
-    const format = openFormat(this.#av, this.#path)
+    const format = openFormat(this.#av, this.#path, this.#formats)
     const index = bestStream(format, AUDIO)?.index
     format.closeInputSync()
     if (index === undefined) throw new VideoFault('it has no sound')
-    const reading = new Reading(this.#av, this.#path, index, 1)
+    const reading = new Reading(this.#av, this.#path, this.#formats, index, 1)
     try {
       for (let frame = reading.next(watch); frame !== undefined; frame = reading.next(watch)) {
         if (frame.nbSamples > 0) yield { channelData: reading.planes(frame), sampleRate: frame.sampleRate }
@@ -280,10 +285,10 @@ export class VideoDecoder {
   }
 }
 
-function openFormat(av: Av, path: string): FormatContext {
+function openFormat(av: Av, path: string, formats: string): FormatContext {
   const format = new av.FormatContext()
   // Neither the name nor the content may lead anywhere else.
-  const options = av.Dictionary.fromObject({ protocol_whitelist: 'file', format_whitelist: FORMATS })
+  const options = av.Dictionary.fromObject({ protocol_whitelist: 'file', format_whitelist: formats })
   if (format.openInputSync(`file:${path}`, null, options) < 0) {
     throw new VideoFault('it is no video that is known here, or it is cut off before its index', 'unknown')
   }
@@ -335,7 +340,7 @@ function indexOf(av: Av, format: FormatContext, stream: number, watch: Watch): I
         const { pts, dts, flags } = packet
         said &&= pts !== NO_TIME
         times.push(pts)
-        if (times.length > MOST_PACKETS) throw new VideoFault(`it has more than ${MOST_PACKETS} frames`)
+        if (times.length > MOST_SAMPLES) throw new VideoFault(`it has more than ${MOST_SAMPLES} frames`)
         if ((flags & KEY) !== 0) entries.set(pts, dts === NO_TIME ? pts : dts)
       }
       packet.unref()
@@ -377,9 +382,9 @@ class Reading {
   #ended = false
   #closed = false
 
-  constructor(av: Av, path: string, stream: number, threads: number) {
+  constructor(av: Av, path: string, formats: string, stream: number, threads: number) {
     this.#av = av
-    this.#format = openFormat(av, path)
+    this.#format = openFormat(av, path, formats)
     this.#stream = stream
     const parameters = this.#format.streams[stream]!.codecpar
     const codec = av.Codec.findDecoder(parameters.codecId)

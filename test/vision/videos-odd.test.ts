@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, test } from 'vitest'
 import { openVideo, ops, preprocessVideo, readImage, sampleFrames, type Tensor } from '../../lib/index.js'
+import { mp4Claims } from '../../lib/vision/mp4-samples.js'
 import { type Fixture, fixture } from '../helpers.js'
 import { PATIENCE } from '../patience.js'
-import { boxAt, repeated } from './mp4.js'
+import { box, boxAt, repeated } from './mp4.js'
 import { nodeAv } from './node-av.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-video-odd-'))
@@ -118,6 +119,68 @@ describe.skipIf(!nodeAv)('videos that are unlike others, of npm node-av', { time
     } finally {
       process.off('worker', count as never)
     }
+  })
+
+  test('what a file claims is counted before its frames are', async () => {
+    const bytes = bytesOf(usual, 'h264')
+    const stbl = 'moov/trak/mdia/minf/stbl'
+    const changed = (path: string, at: number, ...words: number[]) => {
+      const copy = Buffer.from(bytes)
+      for (const [i, word] of words.entries()) copy.writeUInt32BE(word, boxAt(copy, path).from + at + 4 * i)
+      return copy
+    }
+    const fragment = (count: number) => {
+      const trun = Buffer.alloc(8)
+      trun.writeUInt32BE(count, 4)
+      return Buffer.concat([bytes, box('moof', box('traf', box('trun', trun)))])
+    }
+    const compressed = Buffer.from(bytes)
+    compressed.write('cmov', boxAt(compressed, 'moov/trak').from - 4, 'latin1')
+    const claims: [string, Buffer, RegExp][] = [
+      [
+        'samples of one size',
+        changed(`${stbl}/stsz`, 4, 1, 0xffffffff),
+        /4294967295 samples of 1 bytes, and the file has/,
+      ],
+      ['samples of no size', changed(`${stbl}/stsz`, 4, 0, 1 << 24), /16777216 frames, more than the 4194304 that/],
+      ['fragments', fragment(1 << 24), /16777216 frames, more than/],
+      ['a compressed index', compressed, /its index is compressed/],
+    ]
+    for (const [name, file, says] of claims) {
+      const path = written('claims.mp4', file)
+      expect(mp4Claims(path).fault, name).toMatch(says)
+      await expect(openVideo(path), name).rejects.toThrow(says)
+      await expect(openVideo(path), name).rejects.toMatchObject({ code: 'ERR_DATA', file: path })
+    }
+    expect(mp4Claims(written('sound.mp4', bytes))).toEqual({ isMp4: true })
+    expect(mp4Claims(written('other.mkv', Buffer.from('\x1a\x45\xdf\xa3matroska')))).toEqual({ isMp4: false })
+  })
+
+  test('edits that show every sample again count for each', () => {
+    const words = (...values: number[]) => {
+      const made = Buffer.alloc(4 * values.length)
+      for (const [i, value] of values.entries()) made.writeUInt32BE(value, 4 * i)
+      return made
+    }
+    const track = (kind: string, count: number, duration: number, edits: number) =>
+      box(
+        'moov',
+        box(
+          'trak',
+          box('hdlr', words(0, 0), Buffer.from(kind)),
+          box('edts', box('elst', words(0, edits))),
+          box('stts', words(0, 1, count, duration)),
+          box('stsz', words(0, 0, count)),
+        ),
+      )
+    const claim = (...file: Buffer[]) => mp4Claims(written('edits.mov', Buffer.concat(file))).fault
+    expect(claim(track('vide', 1 << 20, 1, 4))).toBe(undefined)
+    expect(claim(track('vide', 1 << 20, 1, 5))).toMatch(/5242880 frames/)
+    // Two hours of plain sound, which FFmpeg indexes by chunks.
+    expect(claim(track('soun', 7200 * 48_000, 1, 1))).toBe(undefined)
+    expect(claim(track('vide', 7200 * 48_000, 1, 1))).toMatch(/345600000 frames/)
+    // What stands in the media data is no box.
+    expect(claim(box('ftyp'), box('mdat', track('vide', 1 << 24, 1, 1)))).toBe(undefined)
   })
 
   test('mp4 cut off at every tenth of its length is read as far as it goes, or refused by name', async () => {
