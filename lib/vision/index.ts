@@ -2,6 +2,7 @@ export { filmSound } from './film-sound.js'
 export { type ImageInput, type RawImage, type ReadImageOptions, readImage } from './image.js'
 export {
   type PreprocessDepthOptions,
+  type PreprocessImageOptions,
   type PreprocessOptions,
   type PreprocessVideoOptions,
   preprocessDepth,

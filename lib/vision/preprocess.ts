@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOptions, requireSignal, requireWhole } from '../base/check.js'
+import { misuse, requireNumber, requireOneOf, requireOptions, requireSignal, requireWhole } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
@@ -11,6 +11,7 @@ import {
   normalizeImage,
   requireImage,
   requireStatistics,
+  resizeImage,
   resizeTensor,
 } from './resize.js'
 
@@ -26,14 +27,26 @@ export interface PreprocessOptions extends Partial<NormalizeImageOptions> {
   signal?: AbortSignal | undefined
 }
 
+export interface PreprocessImageOptions extends PreprocessOptions {
+  /**
+   * Whose numbers these are. `'languagebind'` (default): the bytes become floats, which are resized; sharp edges leave [0, 1].
+   * `'clip'`: the bytes are resized to bytes, as transformers' `CLIPImageProcessorPil` does, the slow `CLIPImageProcessor` before
+   * transformers 5. The two differ by up to 0.3 behind the normalization, most on noise.
+   */
+  processor?: 'languagebind' | 'clip' | undefined
+}
+
 const OPTIONS: readonly (keyof PreprocessOptions)[] = ['size', 'antialias', 'mean', 'std', 'signal']
 
 /**
- * A picture as LanguageBind's image and thermal towers, CLIP and most vision transformers read it: float32 [3, size, size],
- * or [count, 3, size, size] of a list. RGB / 255, then the shorter side resized to `size` bicubically, then the middle cut
- * out, then (x - mean) / std for each channel, with CLIP's numbers unless others are given.
+ * Read pictures as a vision transformer takes them: float32 [3, size, size], or [count, 3, size, size] of a list. The shorter
+ * side is resized to `size` bicubically, the middle is cut out, and each channel becomes (x / 255 - mean) / std, with CLIP's
+ * numbers unless others are given.
  *
- * Source: LanguageBind (Zhu et al. 2023, https://arxiv.org/abs/2310.01852), `processing_image.py`.
+ * By default the numbers are those of LanguageBind's image and thermal towers (Zhu et al. 2023, https://arxiv.org/abs/2310.01852,
+ * `processing_image.py`). `processor: 'clip'` gives those of transformers' `CLIPImageProcessorPil`, on Pillow's resampling before
+ * version 13 (see {@link ResizeImageOptions}). transformers' `CLIPImageProcessor`, which resamples by torchvision, differs from
+ * that by one step of a byte.
  *
  * ```ts
  * const pixelValues = await preprocessImage(['a.jpg', 'b.png']) // [2, 3, 224, 224]
@@ -44,16 +57,34 @@ const OPTIONS: readonly (keyof PreprocessOptions)[] = ['size', 'antialias', 'mea
  */
 export async function preprocessImage(
   images: ImageInput | readonly ImageInput[],
-  options: PreprocessOptions = {},
+  options: PreprocessImageOptions = {},
 ): Promise<Tensor> {
   const where = 'preprocessImage'
-  const recipe = recipeOf(where, options, OPTIONS, true)
+  const recipe = recipeOf(where, options, [...OPTIONS, 'processor'], true)
+  const { processor = 'languagebind' } = options
+  requireOneOf(where, 'processor', processor, ['languagebind', 'clip'])
+  if (processor === 'clip' && !recipe.antialias) {
+    throw misuse(where, 'antialias', "true with processor 'clip', which resizes as Pillow does", false)
+  }
   return eachOf(where, 'images', images, async (image) => {
     const pixels = await openImage(where, image, {}, options.signal)
     requireBreadth(where, image, pixels.size(0), pixels.size(1), recipe.size)
+    if (processor === 'clip') return clipPlanes(pixels, recipe)
     const planes: Tensor = await ops.async.div(pixels.permute([2, 0, 1]), 255)
     return finished(planes, recipe)
   })
+}
+
+/** pixels [height, width, 3] */
+async function clipPlanes(pixels: Tensor, { size, statistics }: Recipe): Promise<Tensor> {
+  const resized = await resizeImage(pixels, size)
+  // Of an odd rest transformers leaves the smaller half above and on the left; torchvision rounds half to even.
+  const [top, left] = [resized.size(0), resized.size(1)].map((side) => Math.floor((side - size) / 2)) as [
+    number,
+    number,
+  ]
+  const square = resized.narrow(0, top, size).narrow(1, left, size)
+  return normalizeImage(await ops.async.div(square.permute([2, 0, 1]), 255), statistics)
 }
 
 export interface PreprocessDepthOptions extends PreprocessOptions {

@@ -13,7 +13,7 @@ import {
   type Tensor,
   zeros,
 } from '../../lib/index.js'
-import { expectClose, fixture, numbers, settledTensors } from '../helpers.js'
+import { expectClose, fixture, numbers, ROUNDING, settledTensors } from '../helpers.js'
 import { noise } from './pictures.js'
 
 /** What the fixtures keep of a result. */
@@ -28,6 +28,23 @@ interface Case {
   shape: number[]
   antialias: boolean
 }
+
+describe("preprocessImage with processor 'clip' is transformers' CLIPImageProcessorPil", async () => {
+  const file = await fixture<{ name: string }>('vision/clip')
+  test.each(file.cases)('$name', async ({ name }) => {
+    const pixels = file.tensors[`${name}/in/pixels`]!
+    const result = await preprocessImage(pixels, { processor: 'clip', size: 32 })
+    // Bytes are the same: what is left is the rounding of float32, of which the reference does the first step in float64.
+    expectClose(result, file.tensors[`${name}/out/values`]!, 4 * ROUNDING.float32)
+    expect([result.shape, result.dtype, result.isContiguous()]).toEqual([[3, 32, 32], 'float32', true])
+  })
+
+  test('refuses what Pillow does not do', async () => {
+    const pixels = noise(1, [40, 50, 3])
+    await expect(preprocessImage(pixels, { processor: 'clip', antialias: false })).rejects.toThrow(/antialias/)
+    await expect(preprocessImage(pixels, { processor: 'siglip' as never })).rejects.toThrow(/'languagebind', 'clip'/)
+  })
+})
 
 describe("preprocessImage is LanguageBind's image and thermal processor", async () => {
   const file = await fixture<Case>('vision/pictures')
