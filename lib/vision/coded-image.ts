@@ -5,7 +5,15 @@ const NAME = 'sharp'
 
 /** What we use of npm's sharp, which is no dependency: who reads no such files does not have it. */
 interface Sharp {
-  metadata(): Promise<{ width: number; height: number; channels: number; space: string; depth: string }>
+  metadata(): Promise<{
+    width: number
+    height: number
+    channels: number
+    space: string
+    depth: string
+    autoOrient: { width: number; height: number }
+  }>
+  autoOrient(): Sharp
   pipelineColourspace(space: string): Sharp
   toColourspace(space: string): Sharp
   removeAlpha(): Sharp
@@ -15,6 +23,8 @@ interface Sharp {
     info: { width: number; height: number; channels: number }
   }>
 }
+/** What sharp decodes here. */
+export type CodedImage = 'jpeg' | 'png' | 'webp' | 'gif' | 'tiff' | 'avif'
 type MakeSharp = (file: Buffer, options: object) => Sharp
 
 let loading: Promise<MakeSharp> | undefined
@@ -27,8 +37,8 @@ function loadSharp(source: ByteSource): Promise<MakeSharp> {
     const missing = cause.code === 'ERR_MODULE_NOT_FOUND'
     const what = missing ? 'which is not installed' : `which does not load (${cause.message.split('\n')[0]})`
     throw source.error(
-      `JPEG, PNG and WebP are read by npm's sharp, ${what}: npm install sharp. It is under the Apache-2.0 licence, and the ` +
-        'library libvips that comes with it under the LGPL-3.0. PPM, PGM and raw pixels are read without it',
+      `JPEG, PNG, WebP, GIF, TIFF and AVIF are read by npm's sharp, ${what}: npm install sharp. It is under the Apache-2.0 licence, and the ` +
+        'library libvips that comes with it under the LGPL-3.0. BMP, PPM, PGM and raw pixels are read without it',
       { cause, missing: NAME },
     )
   })
@@ -38,34 +48,109 @@ function loadSharp(source: ByteSource): Promise<MakeSharp> {
  * A file by its decoder, in libvips's threads.
  * @throws DataError when it cannot be decoded to its end, or sharp is not there
  */
-export async function decodeCoded(source: ByteSource, format: string, { mode, maxPixels }: Wanted): Promise<Pixels> {
+export async function decodeCoded(
+  source: ByteSource,
+  format: CodedImage,
+  { mode, maxPixels }: Wanted,
+): Promise<Pixels> {
   const make = await loadSharp(source)
   // No picture that is let in takes more, however badly it is compressed.
   const mostBytes = 9 * maxPixels + 2 ** 26
   if (source.size > mostBytes) throw source.error(`it has ${source.size} bytes, more than ${mostBytes}`)
-  const file = await source.bytes()
+  const bytes = await source.bytes()
+  const file = format === 'png' ? pixelChunks(source, bytes) : bytes
+  if (format === 'tiff' && isPlainYCbCr(bytes)) {
+    throw source.error('it is a TIFF in YCbCr without JPEG compression, which is not read; convert it to PNG', {
+      format,
+    })
+  }
   // As Pillow: what is cut off or damaged is refused, remarks of the decoders are not.
   const options = { failOn: 'error', ignoreIcc: true, limitInputPixels: false }
   try {
+    const open = () => (format === 'tiff' ? make(file, options).autoOrient() : make(file, options))
     const facts = await make(file, options).metadata()
-    const { width, height, channels, space, depth } = facts
+    const { autoOrient, channels, space, depth } = facts
+    // Pillow turns a TIFF as it says, and nothing else.
+    const { width, height } = format === 'tiff' ? autoOrient : facts
     refuseSize(source, width, height, maxPixels)
+    if (!DEPTHS[mode].includes(depth)) {
+      throw source.error(`its samples are ${depth}, and ${DEPTHS[mode].join(' and ')} are read; convert it to PNG`, {
+        depth,
+      })
+    }
     if (mode === 'depth') {
       if (channels > 2)
         throw source.error(`it has ${channels} channels, where a picture of depths has one`, { channels })
-      return await depths(make(file, options), depth === 'ushort')
+      return await depths(open(), depth === 'ushort')
     }
     if (space === 'cmyk') {
-      const { data } = await decoded(make(file, options).pipelineColourspace('cmyk').toColourspace('cmyk').raw())
+      const { data } = await decoded(open().pipelineColourspace('cmyk').toColourspace('cmyk').raw())
       return { width, height, channels: 3, most: 255, data: rgbOfCmyk(data, width * height) }
     }
-    const { data, info } = await decoded(make(file, options).removeAlpha().raw())
+    const { data, info } = await decoded(open().removeAlpha().raw())
     return { width, height, channels: info.channels === 1 ? 1 : 3, most: 255, data: bytesOf(data) }
   } catch (cause) {
     if ((cause as { file?: unknown }).file !== undefined) throw cause
     const reason = cause instanceof Error ? cause.message.trim().split('\n').join('; ') : String(cause)
     throw source.error(`the ${format} decoder gives up: ${reason}`, { format, cause })
   }
+}
+
+/** By libvips's names. A TIFF may have others, which have no meaning as pixels. */
+const DEPTHS: Readonly<Record<Wanted['mode'], readonly string[]>> = {
+  rgb: ['uchar', 'ushort', 'float'],
+  depth: ['uchar', 'ushort'],
+}
+
+/** Whether a TIFF's colors are YCbCr that its decoder leaves as they are: it converts those in JPEG alone (TIFF 6.0, sections 21 and 22). */
+function isPlainYCbCr(file: Buffer): boolean {
+  const isBig = file[0] === 0x4d
+  const isLong = (isBig ? file[3] : file[2]) === 0x2b
+  const number = (at: number, bytes: 2 | 4 | 8): number => {
+    if (at + bytes > file.length) return 0
+    if (bytes === 8) return Number(isBig ? file.readBigUInt64BE(at) : file.readBigUInt64LE(at))
+    return isBig ? file.readUIntBE(at, bytes) : file.readUIntLE(at, bytes)
+  }
+  const directory = isLong ? number(8, 8) : number(4, 4)
+  const count = number(directory, isLong ? 8 : 2)
+  const [first, step, value] = isLong ? [directory + 8, 20, 12] : [directory + 2, 12, 8]
+  const tags = new Map<number, number>()
+  for (let i = 0; i < Math.min(count, MOST_TAGS); i++)
+    tags.set(number(first + i * step, 2), number(first + i * step + value, 2))
+  const [compression, photometric] = [tags.get(259) ?? 1, tags.get(262)]
+  return photometric === YCBCR && !JPEG_COMPRESSIONS.includes(compression)
+}
+
+const YCBCR = 6
+const JPEG_COMPRESSIONS: readonly number[] = [6, 7]
+const MOST_TAGS = 4096
+
+const PNG_SIGNATURE = 8
+/** Around a chunk's data: their length and its name before, a checksum behind. */
+const PNG_FRAME = 12
+/** The largest picture that is let in has 65,000 chunks of libpng's usual 8 KiB. */
+const MOST_PNG_CHUNKS = 1 << 18
+
+/**
+ * A PNG without the chunks that no pixel depends on (https://www.w3.org/TR/png-3/#4Concepts.FormatTypes): text and color
+ * profiles are compressed, and 1 MB of them can unfold to 1 GB in the decoder.
+ */
+export function pixelChunks(source: ByteSource, file: Buffer): Buffer {
+  const parts = [file.subarray(0, PNG_SIGNATURE)]
+  let at = PNG_SIGNATURE
+  for (let chunks = 0; at + PNG_FRAME <= file.length; chunks++) {
+    if (chunks === MOST_PNG_CHUNKS) throw source.error(`it has more than ${MOST_PNG_CHUNKS} chunks`, { byte: at })
+    const end = at + PNG_FRAME + file.readUInt32BE(at)
+    if (end > file.length) break
+    const name = file.toString('latin1', at + 4, at + 8)
+    // A small first letter marks what a decoder may leave out; transparency is the one that is asked for.
+    const isNeeded = (file[at + 4]! & 0x20) === 0 || name === 'tRNS'
+    if (isNeeded) parts.push(file.subarray(at, end))
+    at = end
+  }
+  // Of a file that is cut off, the decoder says so.
+  parts.push(file.subarray(at))
+  return Buffer.concat(parts)
 }
 
 const decoded = (pipeline: Sharp) => pipeline.toBuffer({ resolveWithObject: true })

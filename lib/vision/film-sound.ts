@@ -9,15 +9,15 @@ import { openVideo } from './video.js'
 /** How the names of films end. */
 export const FILM_ENDINGS: readonly string[] = ['.mp4', '.m4v', '.mkv', '.webm', '.mov', '.avi']
 /** Those whose sound may be read without npm's node-av. */
-const AS_M4A = ['.mp4', '.m4v', '.mov']
+const READ_ALONE = ['.mp4', '.m4v', '.mov', '.webm', '.mkv']
 
 /** Whether a file's name is that of a film. */
 export const isFilm = (path: string): boolean => FILM_ENDINGS.includes(extname(path).toLowerCase())
 
 /**
  * A clip as `readClip` and `openClip` take it: of a film its sound, float32 [channels, samples] at its own rate, by npm's
- * `node-av`; everything else as it is. Without node-av what an MP4 has goes on to `readAudio`, which reads AAC in it where npm's
- * `@audio/decode-aac` is there.
+ * `node-av`; everything else as it is. Without node-av an MP4, WebM or Matroska file goes on to `readAudio`, which reads AAC in an
+ * MP4 where npm's `@audio/decode-aac` is there, and Opus, Vorbis, FLAC, MP3 and PCM in the others.
  *
  * ```ts
  * const samples = await readClip(await filmSound({ path: 'talk.mkv', start: 2, end: 5 }))
@@ -49,7 +49,7 @@ export async function filmSound(
     const { missing, reason } = error as { missing?: string; reason?: string }
     // Sound alone in a film's container, and what is no film but is called one, is read as any sound file is.
     if (reason === 'no video' || (reason === 'unknown' && (await isSoundFile(path)))) return clip
-    if (missing !== undefined && AS_M4A.includes(extname(path).toLowerCase())) return clip
+    if (missing !== undefined && READ_ALONE.includes(extname(path).toLowerCase())) return clip
     throw error
   }
 }

@@ -1,8 +1,9 @@
-import { abortable, misuse, requireOneOf, requireOptions, requireSignal, requireWhole } from '../base/check.js'
+import { abortable, bytesOf, misuse, requireOneOf, requireOptions, requireSignal, requireWhole } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { type ByteSource, FileSource, MemorySource, Place } from '../files/byte-source.js'
 import { Tensor, tensor } from '../tensor/index.js'
-import { decodeCoded } from './coded-image.js'
+import { readBmp } from './bmp.js'
+import { type CodedImage, decodeCoded } from './coded-image.js'
 import { readNetpbm } from './netpbm.js'
 import type { Pixels, Wanted } from './pixels.js'
 import { requireImage } from './resize.js'
@@ -36,12 +37,18 @@ const MODES = ['rgb', 'depth'] as const
 const MAX_PIXELS = 178_956_970
 
 /**
- * Reads a picture: JPEG, PNG and WebP by npm's `sharp` where that is installed, PPM and PGM (binary and as text) and raw
- * pixels without it. The content tells the format, not the name.
+ * Read a picture: JPEG, PNG, WebP, GIF, TIFF and AVIF by npm's `sharp` where that is installed, BMP, PPM and PGM (binary and as
+ * text) and raw pixels without it. The content tells the format, not the name.
  *
- * Pixels are those of Pillow's `Image.open(file).convert('RGB')`: nothing is rotated, colour profiles and gamma are left
- * alone, alpha is dropped and not blended, palettes and grey become RGB, CMYK too, of 16 bits the upper 8 stay, and of an
- * animation the first picture. Only 16-bit grey is read otherwise, which Pillow makes white from 255 on.
+ * Pixels are those of Pillow's `Image.open(file).convert('RGB')`: nothing is rotated but TIFF, color profiles and gamma are left
+ * alone, alpha is dropped and not blended, palettes, gray and CMYK become RGB, of 16 bits the upper 8 stay, and of an animation
+ * or a TIFF of several pages the first picture. Other than Pillow's are:
+ *
+ * - 16-bit gray: the upper 8 bits stay, as of colors. Pillow clips it, so that all from 255 on is white.
+ * - transparent pixels of a GIF: black. Pillow gives the color that the palette has for them.
+ * - AVIF: pixels are those of libheif, turned as the file says. With colors at half resolution they differ by a few steps from
+ *   Pillow's, which smooths colors otherwise; 4:4:4 differs by one step.
+ * - uncompressed TIFF in YCbCr: refused.
  *
  * ```ts
  * const picture = await readImage('face.jpg')            // uint8 [height, width, 3]
@@ -80,7 +87,7 @@ export async function openImage(
   }
   const place = new Place('the picture in memory', DataError)
   if (input instanceof Uint8Array || input instanceof ArrayBuffer) {
-    const source = new MemorySource(input instanceof Uint8Array ? input : new Uint8Array(input), place)
+    const source = new MemorySource(bytesOf(where, 'image', input), place)
     return asTensor(source, await abortable(signal, readSource(source, { mode, maxPixels })), mode)
   }
   if (typeof input !== 'object' || input === null || !('data' in input)) {
@@ -112,20 +119,31 @@ function rawPixels(where: string, { data, width, height, channels = 3 }: RawImag
 }
 
 async function readSource(source: ByteSource, wanted: Wanted): Promise<Pixels> {
-  const head = await source.bytes(0, Math.min(source.size, 16))
+  const head = await source.bytes(0, Math.min(source.size, HEAD))
   const format = formatOf(head)
   if (format === undefined) {
     const what = source.size === 0 ? 'it is empty' : 'its first bytes are of no known picture format'
-    throw source.error(`${what}: JPEG, PNG, WebP, PPM or PGM`, { byte: 0 })
+    throw source.error(`${what}: JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM or PGM`, { byte: 0 })
   }
-  return format === 'netpbm' ? readNetpbm(source, wanted) : decodeCoded(source, format, wanted)
+  if (format === 'netpbm') return readNetpbm(source, wanted)
+  return format === 'bmp' ? readBmp(source, wanted) : decodeCoded(source, format, wanted)
 }
 
-function formatOf(head: Buffer): 'jpeg' | 'png' | 'webp' | 'netpbm' | undefined {
+/** The names of an AVIF's brands stand in its first box. */
+const HEAD = 64
+
+function formatOf(head: Buffer): CodedImage | 'netpbm' | 'bmp' | undefined {
   const text = head.toString('latin1')
   if (text.startsWith('\xff\xd8\xff')) return 'jpeg'
   if (text.startsWith('\x89PNG\r\n\x1a\n')) return 'png'
   if (text.startsWith('RIFF') && text.slice(8, 12) === 'WEBP') return 'webp'
+  if (text.startsWith('GIF87a') || text.startsWith('GIF89a')) return 'gif'
+  if (['II*\0', 'II+\0', 'MM\0*', 'MM\0+'].includes(text.slice(0, 4))) return 'tiff'
+  if (text.startsWith('BM')) return 'bmp'
+  if (text.slice(4, 8) === 'ftyp') {
+    const brands = text.slice(8, Math.min(HEAD, head.readUInt32BE(0)))
+    return ['avif', 'avis'].some((brand) => brands.includes(brand)) ? 'avif' : undefined
+  }
   return /^P[2356][\s#]/.test(text) ? 'netpbm' : undefined
 }
 

@@ -112,6 +112,82 @@ def images():
     return fixture
 
 
+def bmp(bits, compression, pixels, width, height, palette=b'', masks=b'', used=0):
+    """A BMP of a kind that Pillow reads and does not write."""
+    begin = 14 + 40 + len(masks) + len(palette)
+    head = struct.pack('<IiiHHIIiiII', 40, width, height, 1, bits, compression, len(pixels), 0, 0, used, 0)
+    return b'BM' + struct.pack('<IHHI', begin + len(pixels), 0, 0, begin) + head + masks + palette + pixels
+
+
+def bmps():
+    rgb = Image.fromarray(smooth(9, 11))
+    grey = Image.fromarray(smooth(7, 10, 1)[:, :, 0])
+    for name, picture in [('rgb', rgb), ('rgba', rgb.convert('RGBA')), ('grey', grey), ('bits', grey.convert('1')), ('palette', rgb.quantize(17))]:
+        yield f'bmp-{name}', saved(picture, 'BMP')
+    words = (np.arange(5 * 6, dtype=np.uint32).reshape(5, 6) * 2654435761 % 65536).astype('<u2').tobytes()
+    yield 'bmp-555', bmp(16, 0, words, 6, 5)
+    yield 'bmp-565', bmp(16, 3, words, 6, 5, masks=struct.pack('<III', 0xF800, 0x7E0, 0x1F))
+    yield 'bmp-from-the-top', bmp(24, 0, bytes(range(0, 240, 10)) * 2, 5, -3)
+    yield 'bmp-32', bmp(32, 0, bytes(range(0, 240, 5)), 4, 3)
+    colors = bytes(range(0, 192, 3))
+    nibbles = bytes([0x12, 0x34, 0x50, 0, 0x67, 0x89, 0xA0, 0, 0xBC, 0xDE, 0xF0, 0])
+    yield 'bmp-four-bits', bmp(4, 0, nibbles, 5, 3, palette=colors, used=16)
+    yield 'bmp-few-colors', bmp(8, 0, bytes([0, 1, 2, 1, 2, 0, 1, 1]), 4, 2, palette=colors[:12], used=3)
+    runs = bytes([3, 1, 2, 2, 0, 0, 0, 5, 1, 2, 3, 4, 5, 0, 0, 0, 0, 2, 2, 0, 3, 7, 0, 1])
+    yield 'bmp-runs-8', bmp(8, 1, runs, 5, 3, palette=colors, used=16)
+    runs = bytes([5, 0x12, 0, 0, 0, 5, 0x34, 0x56, 0x70, 0, 0, 0, 2, 0x89, 3, 0xAB, 0, 1])
+    yield 'bmp-runs-4', bmp(4, 2, runs, 5, 3, palette=colors, used=16)
+
+
+def more_files():
+    rgb = Image.fromarray(smooth(13, 17))
+    rgba = Image.fromarray(smooth(9, 11, 4), 'RGBA')
+    grey = Image.fromarray(smooth(9, 12, 1)[:, :, 0])
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    yield from bmps()
+    yield 'gif', saved(rgb.quantize(30), 'GIF')
+    yield 'gif-grey', saved(grey, 'GIF')
+    yield 'gif-rows-apart', saved(rgb.quantize(30), 'GIF', interlace=1)
+    yield 'gif-animated', saved(rgb.quantize(9), 'GIF', save_all=True, append_images=[rgb.rotate(90).quantize(9)])
+    for kind in ['raw', 'tiff_lzw', 'tiff_adobe_deflate', 'packbits', 'jpeg']:
+        yield f'tiff-{kind}', saved(rgb, 'TIFF', compression=kind)
+    for name, picture in [('rgba', rgba), ('grey', grey), ('palette', rgb.quantize(17)), ('bits', grey.convert('1')), ('cmyk', rgb.convert('CMYK')), ('grey-alpha', rgba.convert('LA'))]:
+        yield f'tiff-{name}', saved(picture, 'TIFF')
+    yield 'tiff-fax', saved(grey.convert('1'), 'TIFF', compression='group4')
+    yield 'tiff-turned', saved(rgb, 'TIFF', exif=turned)
+    yield 'tiff-pages', saved(rgb, 'TIFF', save_all=True, append_images=[rgb.rotate(90)])
+    yield 'tiff-float', saved(Image.fromarray(np.linspace(-5, 300, 12 * 9, dtype=np.float32).reshape(9, 12)), 'TIFF')
+    yield 'avif-444', saved(rgb, 'AVIF', quality=90, subsampling='4:4:4')
+    yield 'avif-grey', saved(grey, 'AVIF', subsampling='4:0:0')
+    yield 'avif-alpha', saved(rgba, 'AVIF', quality=90, subsampling='4:4:4')
+
+
+def more_images():
+    fixture = Fixture()
+    for name, data in more_files():
+        picture = Image.open(io.BytesIO(data)).convert('RGB')
+        fixture.case(
+            {'name': name},
+            file={'bytes': torch.frombuffer(bytearray(data), dtype=torch.uint8)},
+            out={'rgb': torch.from_numpy(np.asarray(picture).copy())},
+        )
+    # Read otherwise than by Pillow, or not.
+    rgb = Image.fromarray(smooth(13, 17))
+    wide = (np.arange(9 * 12, dtype=np.uint32).reshape(9, 12) * 2654435761 % 65536).astype(np.uint16)
+    others = [
+        ('tiff-ycbcr', saved(rgb.convert('YCbCr'), 'TIFF')),
+        ('tiff-16', saved(Image.fromarray(wide), 'TIFF')),
+        ('gif-clear', saved(rgb.quantize(9), 'GIF', transparency=3)),
+        ('avif-420', saved(rgb, 'AVIF', quality=90)),
+    ]
+    for name, data in others:
+        fixture.tensors[f'{name}/file/bytes'] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        fixture.tensors[f'{name}/out/rgb'] = torch.from_numpy(np.asarray(Image.open(io.BytesIO(data)).convert('RGB')).copy())
+    fixture.tensors['tiff-16/out/values'] = torch.from_numpy(wide.astype(np.int32))
+    return fixture
+
+
 def depths():
     """16 bits as they are, which cv2.imread(file, IMREAD_UNCHANGED) gives too."""
     fixture = Fixture()
@@ -135,4 +211,4 @@ def depths():
 
 
 if __name__ == '__main__':
-    main({'vision/images': images, 'vision/depths': depths})
+    main({'vision/more-images': more_images, 'vision/images': images, 'vision/depths': depths})

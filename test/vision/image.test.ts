@@ -1,8 +1,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { crc32, deflateSync } from 'node:zlib'
 import { afterAll, describe, expect, test } from 'vitest'
-import { DataError, memoryStats, ops, readImage, type Tensor, tensor, zeros } from '../../lib/index.js'
+import { MemorySource, Place } from '../../lib/files/byte-source.js'
+import { ConfigError, DataError, memoryStats, ops, readImage, type Tensor, tensor, zeros } from '../../lib/index.js'
+import { pixelChunks } from '../../lib/vision/coded-image.js'
 import { type Fixture, fixture, settledTensors } from '../helpers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-image-'))
@@ -23,6 +26,64 @@ describe('pixels are those of Pillow', async () => {
     const path = join(folder, `${name}.txt`)
     writeFileSync(path, bytesOf(file, name))
     expect(ops.equal(await readImage(path), read)).toBe(true)
+  })
+})
+
+describe('so are those of BMP, GIF, TIFF and AVIF', async () => {
+  const file = await fixture<{ name: string }>('vision/more-images')
+  const of = (name: string) => readImage(bytesOf(file, name))
+  const pillow = (name: string) => file.tensors[`${name}/out/rgb`]!
+  test.each(file.cases)('$name', async ({ name }) => {
+    const read = await of(name)
+    expect([read.shape, read.dtype]).toEqual([pillow(name).shape, 'uint8'])
+    // YCbCr of 4:4:4 becomes RGB in another rounding than Pillow's.
+    expect(differences(read, pillow(name)).max().item()).toBeLessThanOrEqual(/^avif-(444|alpha)/.test(name) ? 1 : 0)
+  })
+
+  test('but for 16-bit gray, whose upper bits stay, and what is transparent in a GIF, which is black', async () => {
+    const values = file.tensors['tiff-16/out/values']!
+    expect(ops.equal((await of('tiff-16')).select(-1, 1).int(), values.floorDivide(256).int())).toBe(true)
+    expect(ops.equal(await readImage(bytesOf(file, 'tiff-16'), { mode: 'depth' }), values)).toBe(true)
+    const clear = await of('gif-clear')
+    const changed = differences(clear, pillow('gif-clear')).amax(-1).gt(0)
+    expect(changed.any().item()).toBe(true)
+    expect(clear.amax(-1).mul(changed).max().item()).toBe(0)
+  })
+
+  test('and AVIF with colors at half resolution, whose brightness is the same', async () => {
+    const gray = (image: Tensor) => image.float().matmul(tensor([0.299, 0.587, 0.114]))
+    const error = gray(await of('avif-420'))
+      .sub(gray(pillow('avif-420')))
+      .abs()
+    // Each color is rounded once: half a step, and one more where it is clipped.
+    expect(error.max().item()).toBeLessThanOrEqual(1.5)
+  })
+
+  test('what would have other numbers is refused', async () => {
+    await expect(of('tiff-ycbcr')).rejects.toThrow(/TIFF in YCbCr without JPEG compression/)
+    await expect(readImage(bytesOf(file, 'tiff-float'), { mode: 'depth' })).rejects.toThrow(/samples are float/)
+    const heic = Buffer.concat([Buffer.of(0, 0, 0, 20), Buffer.from('ftypheic\0\0\0\0heic'), Buffer.alloc(40)])
+    await expect(readImage(heic)).rejects.toThrow(/no known picture format/)
+  })
+
+  test.each(file.cases.filter(({ name }) => name.startsWith('bmp')))('$name, cut off or broken', async ({ name }) => {
+    const bytes = bytesOf(file, name)
+    for (const length of [2, 10, 20, 50, bytes.length - 1]) {
+      const cut = readImage(bytes.subarray(0, length))
+      // The last two bytes of runs say that they end.
+      if (length === bytes.length - 1 && name.includes('runs')) await cut.catch(() => {})
+      else await expect(cut, `${length}`).rejects.toThrow(DataError)
+    }
+    const broken = (at: number, value: number) => {
+      const copy = Buffer.from(bytes)
+      copy.writeUInt32LE(value, at)
+      return readImage(copy)
+    }
+    await expect(broken(10, 7)).rejects.toThrow(/pixels begin at byte 7/)
+    await expect(broken(14, 39)).rejects.toThrow(/header has 39 bytes/)
+    await expect(broken(30, 9)).rejects.toThrow(/compression 9/)
+    await expect(broken(18, 0x7fffffff)).rejects.toThrow(/pixels, more than/)
+    await expect(broken(18, 0)).rejects.toThrow(/it is 0 ×/)
   })
 })
 
@@ -47,6 +108,48 @@ describe('depths are the numbers in the file', async () => {
     await expect(readImage(coloured, { mode: 'depth' })).rejects.toThrow(/it has 3 channels, where a picture of depths/)
     await expect(readImage(Buffer.from('P3 1 1 9 1 2 3'), { mode: 'depth' })).rejects.toThrow(/3 channels/)
   })
+})
+
+describe('a PNG reaches its decoder without what no pixel depends on', async () => {
+  const { tensors, cases } = await fixture<{ name: string }>('vision/images')
+  const chunk = (name: string, data: Buffer) => {
+    const body = Buffer.concat([Buffer.from(name, 'latin1'), data])
+    const frame = Buffer.alloc(8 + body.length)
+    frame.writeUInt32BE(data.length, 0)
+    body.copy(frame, 4)
+    frame.writeUInt32BE(crc32(body), 4 + body.length)
+    return frame
+  }
+  const source = (bytes: Uint8Array) => new MemorySource(bytes, new Place('x.png'))
+  /** 16 MB of zeros in 16 kB. */
+  const packed = deflateSync(Buffer.alloc(1 << 24))
+  const bombs = [
+    chunk('iCCP', Buffer.concat([Buffer.from('profile\0\0'), packed])),
+    chunk('zTXt', Buffer.concat([Buffer.from('text\0\0'), packed])),
+    chunk('iTXt', Buffer.concat([Buffer.from('text\0\x01\0\0\0'), packed])),
+    chunk('tEXt', Buffer.from('key\0value')),
+  ]
+
+  test.each(cases.filter(({ name }) => name.startsWith('png')))('$name', async ({ name }) => {
+    const bytes = Buffer.from(tensors[`${name}/file/bytes`]!.dataSync() as Uint8Array)
+    const loaded = Buffer.concat([bytes.subarray(0, 33), ...bombs, bytes.subarray(33)])
+    const kept = pixelChunks(source(loaded), loaded)
+    for (const bomb of ['iCCP', 'zTXt', 'iTXt', 'tEXt', 'eXIf', 'gAMA']) expect(kept.includes(bomb)).toBe(false)
+    expect(kept.length).toBeLessThanOrEqual(bytes.length)
+    expect(ops.equal(await readImage(loaded), tensors[`${name}/out/rgb`]!)).toBe(true)
+  })
+
+  test('and with few chunks', async () => {
+    const bytes = Buffer.from(tensors['png-rgb/file/bytes']!.dataSync() as Uint8Array)
+    const many = Buffer.concat([bytes.subarray(0, 33), Buffer.alloc(12 * (1 << 18)), bytes.subarray(33)])
+    await expect(readImage(many)).rejects.toThrow(/more than 262144 chunks/)
+  })
+})
+
+test('bytes whose memory went to another thread are refused', async () => {
+  const buffer = new ArrayBuffer(64)
+  structuredClone(buffer, { transfer: [buffer] })
+  await expect(readImage(buffer)).rejects.toThrow(ConfigError)
 })
 
 test('raw pixels and tensors', async () => {
@@ -101,7 +204,9 @@ describe('what cannot be read', async () => {
     const path = join(folder, 'talk.png')
     writeFileSync(path, 'Hello, this is text.')
     await expect(readImage(path)).rejects.toMatchObject({ code: 'ERR_DATA', file: path })
-    await expect(readImage(path)).rejects.toThrow(/no known picture format: JPEG, PNG, WebP, PPM or PGM/)
+    await expect(readImage(path)).rejects.toThrow(
+      /no known picture format: JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM or PGM/,
+    )
     await expect(readImage(join(folder, 'nowhere.png'))).rejects.toThrow(/nowhere\.png: it cannot be opened/)
     await expect(readImage(folder)).rejects.toThrow(/not a regular file/)
     await expect(readImage(new Uint8Array(0))).rejects.toThrow(/the picture in memory: it is empty/)

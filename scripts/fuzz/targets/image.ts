@@ -19,11 +19,11 @@ export function pictureFiles(name: string): Uint8Array[] {
   )
 }
 
-/** JPEG, PNG, WebP, PPM and PGM, in both modes: what is inside a picture is never trusted before its size is checked. */
+/** JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM and PGM, in both modes: what is inside a picture is never trusted before its size is checked. */
 export const target: FuzzTarget = {
   name: 'image',
   words: ['IHDR', 'IDAT', 'PLTE', 'tRNS', '\xff\xc0', '\xff\xda', '\xff\xdb', 'VP8 ', 'VP8L', 'ANMF', 'P6 ', '65535'],
-  seeds: () => [...pictureFiles('images'), ...pictureFiles('depths')],
+  seeds: () => [...pictureFiles('images'), ...pictureFiles('more-images'), ...pictureFiles('depths')],
   generate(random: Random) {
     const number = () =>
       random.pick(['0', '1', '2', '3', '7', '255', '256', '65535', '65536', '99999999999', '-1', 'x'])
