@@ -42,6 +42,8 @@ export interface ReadClipOptions extends FitOptions {
   maxSeconds?: number | undefined
   /** As `readAudio` has it. */
   maxBytes?: number | undefined
+  /** As `readAudio` has it: whether a WAV may have fewer samples than its header promises. */
+  allowTruncated?: boolean | undefined
   /** Whether a clip may have no samples. Default false. */
   allowEmpty?: boolean | undefined
   /** Ends the reading of a file. */
@@ -82,6 +84,7 @@ const OPTIONS: readonly (keyof ReadClipOptions)[] = [
   'longAudio',
   'maxSeconds',
   'maxBytes',
+  'allowTruncated',
   'allowEmpty',
   'signal',
 ]
@@ -175,7 +178,15 @@ async function readFile(
   { where, argument = 'audio' }: ClipPlace,
   input: AudioInput,
   { start = 0, end }: { start?: number; end?: number | undefined },
-  { sampleRate = SPEECH_RATE, quality, channels = 'mean', maxSeconds, maxBytes, signal }: ReadClipOptions,
+  {
+    sampleRate = SPEECH_RATE,
+    quality,
+    channels = 'mean',
+    maxSeconds,
+    maxBytes,
+    allowTruncated,
+    signal,
+  }: ReadClipOptions,
 ): Promise<Found> {
   const asked = Math.min(
     maxSeconds ?? Number.POSITIVE_INFINITY,
@@ -194,7 +205,7 @@ async function readFile(
     start,
     ...(sampleRate !== null && { sampleRate }),
     ...(asked < Number.POSITIVE_INFINITY && { duration: asked }),
-    ...defined({ quality, maxBytes, signal }),
+    ...defined({ quality, maxBytes, allowTruncated, signal }),
   })
   return audio
 }

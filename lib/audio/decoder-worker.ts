@@ -2,6 +2,7 @@ import { parentPort } from 'node:worker_threads'
 import { AacDecoder, MissingPackage } from './codecs/aac.js'
 import type { Decoded, Decoder } from './codecs/decoder.js'
 import { FlacDecoder, OggFlacDecoder } from './codecs/flac.js'
+import { MatroskaDecoder } from './codecs/matroska.js'
 import { Mp3Decoder } from './codecs/mp3.js'
 import { OggDecoder, type PacketDecoder } from './codecs/ogg.js'
 import { OpusDecoder } from './codecs/opus.js'
@@ -33,6 +34,7 @@ const streams: Record<'vorbis' | 'opus' | 'ogg-flac', (first: Uint8Array) => Pro
 async function open(format: NonNullable<DecoderRequest['open']>, size: number): Promise<Decoder> {
   if (format === 'flac') return new FlacDecoder()
   if (format === 'mp3') return new Mp3Decoder()
+  if (format === 'matroska') return new MatroskaDecoder()
   if (format === 'aac' || format === 'm4a') return AacDecoder.open(format === 'm4a' ? size : 0)
   return new OggDecoder(streams[format])
 }

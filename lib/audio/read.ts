@@ -23,6 +23,11 @@ export interface ReadAudioOptions {
    * and of those wanted at a new `sampleRate`. Default: 64 MiB, or 512 for each byte of the file if that is more.
    */
   maxBytes?: number
+  /**
+   * Whether a WAV may have fewer samples than its header promises, as of programs that count the header's 44 bytes too, and of
+   * recordings that were cut off. `source.missingBytes` says how many are missing. Default false: such a file is refused.
+   */
+  allowTruncated?: boolean
   /** Ends the reading. */
   signal?: AbortSignal
 }
@@ -33,12 +38,19 @@ export interface Audio {
   /** Of `samples`, in Hz. */
   sampleRate: number
   /** What the file has. */
-  source: { format: AudioFormat; sampleRate: number; channels: number }
+  source: {
+    format: AudioFormat
+    sampleRate: number
+    channels: number
+    /** Of samples that the header promises; only where some are missing, which `allowTruncated` allows. */
+    missingBytes?: number
+  }
 }
 
 /**
  * Reads an audio file: WAV, Wave64, AIFF, AU and CAF of every PCM and float width, A-law, µ-law and ADPCM; and, in a worker
- * thread, FLAC, MP3, Ogg Vorbis and Opus. M4A and AAC too where npm's `@audio/decode-aac` (GPL-2.0) is installed. The
+ * thread, FLAC, MP3 (in WAV too), Ogg Vorbis and Opus, and the first audio track of WebM and Matroska (`.webm`, `.mka`), as
+ * browsers record it, where it is Opus, Vorbis, FLAC, MP3 or PCM. M4A and AAC too where npm's `@audio/decode-aac` (GPL-2.0) is installed. The
  * content tells the format, not the name. Channels keep the order of the file, as with libsndfile.
  *
  * `start` and `duration` beyond the end give what there is. An uncompressed file is read from `start` on; others are
@@ -72,7 +84,7 @@ async function inTurn<T>(work: () => Promise<T>): Promise<T> {
 
 async function readWhole(where: string, input: AudioInput, options: ReadAudioOptions): Promise<Audio> {
   const { sampleRate, channels = 'mean', quality } = options
-  const source = await AudioSource.open(where, input, options.signal)
+  const source = await AudioSource.open(where, input, options)
   try {
     return await scope(async () => {
       const maxBytes = options.maxBytes ?? Math.max(2 ** 26, 512 * source.bytes.size)
@@ -93,7 +105,12 @@ async function readWhole(where: string, input: AudioInput, options: ReadAudioOpt
       return {
         samples: channels === 'all' ? whole : whole.select(0, 0),
         sampleRate: rate,
-        source: { format: source.format, sampleRate: source.sampleRate, channels: source.channels },
+        source: {
+          format: source.format,
+          sampleRate: source.sampleRate,
+          channels: source.channels,
+          ...(source.missingBytes > 0 && { missingBytes: source.missingBytes }),
+        },
       }
     })
   } finally {
@@ -117,12 +134,14 @@ const OPTIONS: readonly (keyof ReadAudioOptions)[] = [
   'start',
   'duration',
   'quality',
+  'allowTruncated',
   'signal',
 ]
 
 export function checkOptions(where: string, options: ReadAudioOptions, own: string): void {
   requireOptions(where, options, [...OPTIONS, own])
-  const { sampleRate, channels = 'mean', start = 0, duration, maxBytes } = options
+  const { sampleRate, channels = 'mean', start = 0, duration, maxBytes, allowTruncated = false } = options
+  if (typeof allowTruncated !== 'boolean') throw misuse(where, 'allowTruncated', 'a boolean', allowTruncated)
   if (sampleRate !== undefined) requireWhole(where, 'sampleRate', sampleRate, 1)
   requireChannels(where, channels)
   requireNumber(where, 'start', start, { least: 0, below: Number.POSITIVE_INFINITY })

@@ -1,13 +1,14 @@
 import type { ByteSource } from '../files/byte-source.js'
+import { HEADER_BYTES, readMp3Header, sameStream } from './codecs/mp3-header.js'
 
 /** An audio file, or the bytes of one. */
 export type AudioInput = string | Uint8Array | ArrayBuffer
 
-/** The containers that are read. RF64 and BW64 count as `'wav'`, AIFF-C as `'aiff'`. */
+/** The containers that are read. RF64, BW64 and RIFX count as `'wav'`, AIFF-C as `'aiff'`, WebM as `'matroska'`. */
 export type AudioFormat = 'wav' | 'w64' | 'aiff' | 'au' | 'caf' | CodedFormat
 
 /** Those that need a decoder. */
-export type CodedFormat = 'flac' | 'mp3' | 'vorbis' | 'opus' | 'm4a' | 'aac'
+export type CodedFormat = 'flac' | 'mp3' | 'vorbis' | 'opus' | 'm4a' | 'aac' | 'matroska'
 
 /**
  * Tells a file's format from its first bytes, whatever its name says, and where the format begins: an ID3 tag may precede
@@ -16,6 +17,8 @@ export type CodedFormat = 'flac' | 'mp3' | 'vorbis' | 'opus' | 'm4a' | 'aac'
  */
 export async function sniffAudio(source: ByteSource): Promise<{ format: AudioFormat; begin: number }> {
   const head = await source.bytes(0, Math.min(source.size, HEAD))
+  const zeros = await zerosBeforeMp3(source, head)
+  if (zeros > 0) return { format: 'mp3', begin: zeros }
   if (head.length < 10 || ascii(head, 0, 3) !== 'ID3') return { format: formatOf(source, head), begin: 0 }
   // The tag's length has seven bits to a byte.
   const begin = head.subarray(6, 10).reduce((sum, byte) => sum * 128 + (byte & 127), 0) + 10
@@ -28,23 +31,41 @@ export async function sniffAudio(source: ByteSource): Promise<{ format: AudioFor
 }
 
 const HEAD = 128
+const MOST_ZEROS = 1 << 12
+/** The longest frame of layer III is 1,441 bytes; the header of the next one follows. */
+const MOST_FRAME = 1441 + HEADER_BYTES
+
+/** How many zeros some programs leave before the first frame of an MP3; 0 where it is none. */
+async function zerosBeforeMp3(source: ByteSource, head: Buffer): Promise<number> {
+  if (head[0] !== 0) return 0
+  const bytes = await source.bytes(0, Math.min(source.size, MOST_ZEROS + MOST_FRAME))
+  const begin = bytes.findIndex((byte) => byte !== 0)
+  if (begin < 0 || begin > MOST_ZEROS) return 0
+  // Eleven set bits are a weak sign: a second frame has to follow the first, unless the file ends there.
+  const first = readMp3Header(bytes, begin)
+  if (first === undefined) return 0
+  const end = begin + first.bytes
+  const next = readMp3Header(bytes, end)
+  return end === source.size || (next !== undefined && sameStream(first, next)) ? begin : 0
+}
 
 function formatOf(source: ByteSource, head: Buffer): AudioFormat {
   const first = ascii(head, 0, 4)
-  if (['RIFF', 'RF64', 'BW64'].includes(first) && ascii(head, 8, 12) === 'WAVE') return 'wav'
+  if (['RIFF', 'RIFX', 'RF64', 'BW64'].includes(first) && ascii(head, 8, 12) === 'WAVE') return 'wav'
   if (first === 'fLaC') return 'flac'
   if (first === 'FORM' && ['AIFF', 'AIFC'].includes(ascii(head, 8, 12))) return 'aiff'
   if (first === '.snd' || first === 'dns.') return 'au'
   if (first === 'caff') return 'caf'
   if (first === 'riff' && ascii(head, 24, 28) === 'wave') return 'w64'
   if (first === 'OggS') return oggCodec(source, head)
+  if (first === '\x1aE\xdf\xa3') return 'matroska'
   if (ascii(head, 4, 8) === 'ftyp') return 'm4a'
   const format = framed(head)
   if (format === 'mp2') {
     throw source.error('it is MPEG audio of layer I or II, which is not read; convert it to WAV or FLAC', { byte: 0 })
   }
   if (format !== undefined) return format
-  const known = 'WAV, Wave64, AIFF, AU, CAF, FLAC, MP3, Ogg Vorbis or Opus, M4A or AAC'
+  const known = 'WAV, Wave64, AIFF, AU, CAF, FLAC, MP3, Ogg Vorbis or Opus, WebM, Matroska, M4A or AAC'
   throw source.error(`its first bytes are of no known audio format: ${known}`, { byte: 0 })
 }
 

@@ -1,4 +1,4 @@
-import { misuse } from '../base/check.js'
+import { bytesOf, misuse } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { type ByteSource, FileSource, MemorySource, Place } from '../files/byte-source.js'
 import type { Decoded } from './codecs/decoder.js'
@@ -10,13 +10,13 @@ import { sniffAudio } from './sniff.js'
 import { readWave64Header, readWavHeader } from './wav-header.js'
 
 const headers = {
-  wav: readWavHeader,
   w64: readWave64Header,
   aiff: readAiffHeader,
   au: readAuHeader,
   caf: readCafHeader,
 }
-const isPcm = (format: AudioFormat): format is keyof typeof headers => Object.hasOwn(headers, format)
+const isPcm = (format: AudioFormat): format is keyof typeof headers | 'wav' =>
+  format === 'wav' || Object.hasOwn(headers, format)
 
 /** Bytes of an uncompressed file that are read at once. */
 const BLOCK_BYTES = 1 << 20
@@ -31,30 +31,60 @@ export class AudioSource {
     readonly channels: number,
     /** Frames of the whole file, where its header is to be trusted. */
     readonly frames: number | undefined,
+    /** Bytes of samples that a WAV's header promises and that are not there. */
+    readonly missingBytes: number,
     private readonly pcm: PcmFile | undefined,
     private readonly first: Decoded | undefined,
     private readonly rest: AsyncGenerator<Decoded> | undefined,
   ) {}
 
   /** @throws DataError when there is no such file, or it holds no audio that is known here */
-  static async open(where: string, input: AudioInput, signal?: AbortSignal): Promise<AudioSource> {
+  static async open(
+    where: string,
+    input: AudioInput,
+    { signal, allowTruncated = false }: { signal?: AbortSignal | undefined; allowTruncated?: boolean | undefined } = {},
+  ): Promise<AudioSource> {
     const bytes = await openBytes(where, input)
     try {
       const { format, begin } = await sniffAudio(bytes)
-      if (isPcm(format)) {
-        const pcm = await headers[format](bytes)
-        return new AudioSource(bytes, format, pcm.sampleRate, pcm.channels, pcm.frames, pcm, undefined, undefined)
+      if (!isPcm(format)) return await AudioSource.#decoding(bytes, format, begin, bytes.size - begin, format, signal)
+      const found = format === 'wav' ? await readWavHeader(bytes, { allowTruncated }) : await headers[format](bytes)
+      if ('coded' in found) {
+        return await AudioSource.#decoding(
+          bytes,
+          found.coded,
+          found.begin,
+          found.bytes,
+          format,
+          signal,
+          found.missingBytes,
+        )
       }
-      const coded = begin === 0 ? bytes : bytes.slice(begin, bytes.size - begin)
-      const decoded = checked(coded, format, signal)
-      const first = (await decoded.next()).value
-      if (first === undefined) throw bytes.error(`it holds no ${format} audio that can be decoded`, { format })
-      const { sampleRate, channelData } = first
-      return new AudioSource(bytes, format, sampleRate, channelData.length, undefined, undefined, first, decoded)
+      const { sampleRate, channels, frames } = found
+      const missing = 'missingBytes' in found ? (found.missingBytes ?? 0) : 0
+      return new AudioSource(bytes, format, sampleRate, channels, frames, missing, found, undefined, undefined)
     } catch (error) {
       await closeBytes(bytes)
       throw error
     }
+  }
+
+  /** Samples that a decoder makes of a part of the file. */
+  static async #decoding(
+    bytes: ByteSource,
+    codec: CodedFormat,
+    begin: number,
+    length: number,
+    format: AudioFormat,
+    signal: AbortSignal | undefined,
+    missing = 0,
+  ): Promise<AudioSource> {
+    const coded = length === bytes.size ? bytes : bytes.slice(begin, length)
+    const decoded = checked(coded, codec, signal)
+    const first = (await decoded.next()).value
+    if (first === undefined) throw bytes.error(`it holds no ${codec} audio that can be decoded`, { format })
+    const { sampleRate, channelData } = first
+    return new AudioSource(bytes, format, sampleRate, channelData.length, undefined, missing, undefined, first, decoded)
   }
 
   async close(): Promise<void> {
@@ -107,8 +137,9 @@ export class AudioSource {
 async function openBytes(where: string, input: AudioInput): Promise<ByteSource> {
   if (typeof input === 'string') return FileSource.open(input, DataError)
   const place = new Place('the audio in memory', DataError)
-  if (input instanceof Uint8Array) return new MemorySource(input, place)
-  if (input instanceof ArrayBuffer) return new MemorySource(new Uint8Array(input), place)
+  if (input instanceof Uint8Array || input instanceof ArrayBuffer) {
+    return new MemorySource(bytesOf(where, 'input', input), place)
+  }
   throw misuse(where, 'input', 'a path or the bytes of a file', input)
 }
 

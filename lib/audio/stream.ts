@@ -40,7 +40,7 @@ export async function* readAudioStream(
   checkOptions(where, options, 'chunkSeconds')
   const { chunkSeconds = 30, channels = 'mean', quality, start = 0 } = options
   requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0.001, below: Number.POSITIVE_INFINITY })
-  const source = await AudioSource.open(where, input, options.signal)
+  const source = await AudioSource.open(where, input, options)
   let given: Tensor | undefined
   try {
     const sampleRate = options.sampleRate ?? source.sampleRate

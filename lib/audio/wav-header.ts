@@ -9,20 +9,34 @@ const FORMAT_BYTES = 40
 /** Room for the weights of Microsoft's ADPCM. */
 const MOST_FORMAT_BYTES = 1100
 
+/** What is in a WAV file: samples that need no decoder, or an MP3 stream. */
+export type WavFile = PcmFile | { coded: 'mp3'; begin: number; bytes: number }
+
+/** How a WAV file is read. */
+export interface WavOptions {
+  /** Whether samples that the header promises may be missing. */
+  allowTruncated: boolean
+}
+
 /**
  * The header of a WAV file: RIFF with its chunks (Microsoft and IBM, "Multimedia Programming Interface and Data
- * Specifications 1.0"), the extensible format, and RF64 and BW64 for more than 4 GiB (EBU Tech 3306, ITU-R BS.2088).
+ * Specifications 1.0") or RIFX, whose numbers are big-endian, the extensible format, and RF64 and BW64 for more than 4 GiB (EBU Tech 3306, ITU-R BS.2088).
  * @throws DataError naming the byte, for anything that is not a sound WAV file of a supported encoding
  */
-export async function readWavHeader(source: ByteSource): Promise<PcmFile> {
+export async function readWavHeader(
+  source: ByteSource,
+  { allowTruncated }: WavOptions = { allowTruncated: false },
+): Promise<WavFile & { missingBytes?: number }> {
   if (source.size < 12) throw source.error(`it has ${source.size} bytes, fewer than a WAV header`, { byte: 0 })
   const head = await source.bytes(0, 12)
   const kind = head.toString('latin1', 0, 4)
-  if (!['RIFF', 'RF64', 'BW64'].includes(kind) || head.toString('latin1', 8, 12) !== 'WAVE') {
+  const isBig = kind === 'RIFX'
+  if (!['RIFF', 'RIFX', 'RF64', 'BW64'].includes(kind) || head.toString('latin1', 8, 12) !== 'WAVE') {
     throw source.error('it is not a WAV file', { byte: 0 })
   }
-  const riffSize = head.readUInt32LE(4)
-  let format: Format | undefined
+  const uint32 = (bytes: Buffer, at: number): number => (isBig ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at))
+  const riffSize = uint32(head, 4)
+  let format: Format | { coded: 'mp3' } | undefined
   let wideDataSize: number | undefined
   let at = 12
   for (let count = 0; at + 8 <= source.size; count += 1) {
@@ -30,11 +44,16 @@ export async function readWavHeader(source: ByteSource): Promise<PcmFile> {
       throw source.error(`it has more than ${MOST_CHUNKS} chunks before its samples`, { byte: at })
     const chunk = await source.bytes(at, 8)
     const id = chunk.toString('latin1', 0, 4)
-    const size = chunk.readUInt32LE(4)
+    const size = uint32(chunk, 4)
     const begin = at + 8
     if (id === 'data') {
       if (format === undefined) throw source.error("its 'data' chunk comes before its 'fmt ' chunk", { byte: at })
-      return header(format, begin, dataSize(source, begin, size, wideDataSize, riffSize))
+      const left = source.size - begin
+      const claimed = size === 0xffffffff && wideDataSize !== undefined ? wideDataSize : size
+      const missing = allowTruncated && claimed > left && claimed < UNKNOWN_SIZE ? claimed - left : 0
+      const bytes = missing > 0 ? left : dataSize(source, begin, size, wideDataSize, riffSize)
+      const found: WavFile = 'coded' in format ? { coded: format.coded, begin, bytes } : header(format, begin, bytes)
+      return missing > 0 ? { ...found, missingBytes: missing } : found
     }
     if (size > source.size - begin) {
       throw source.error(`its chunk ${JSON.stringify(id)} claims ${size} bytes, ${source.size - begin} are left`, {
@@ -43,7 +62,9 @@ export async function readWavHeader(source: ByteSource): Promise<PcmFile> {
     }
     if (id === 'fmt ') {
       if (format !== undefined) throw source.error("it has two 'fmt ' chunks", { byte: at })
-      format = readFormat(source, await source.bytes(begin, Math.min(size, MOST_FORMAT_BYTES)), begin)
+      const bytes = await source.bytes(begin, Math.min(size, MOST_FORMAT_BYTES))
+      const tag = bytes.length < 2 ? 0 : isBig ? bytes.readUInt16BE(0) : bytes.readUInt16LE(0)
+      format = tag === MP3 ? { coded: 'mp3' } : readFormat(source, bytes, begin, isBig)
     } else if (id === 'ds64' && kind !== 'RIFF') {
       if (size < 24) throw source.error(`its 'ds64' chunk has ${size} bytes, fewer than 24`, { byte: at })
       const wide = (await source.bytes(begin + 8, 8)).readBigUInt64LE()
@@ -75,7 +96,7 @@ function dataSize(source: ByteSource, begin: number, size: number, wide: number 
   }
   if (wide === undefined && claimed >= UNKNOWN_SIZE) return left
   throw source.error(
-    `its 'data' chunk claims ${claimed} bytes of samples, ${left} are there; the file was cut or lies`,
+    `its 'data' chunk claims ${claimed} bytes of samples, ${left} are there; the file was cut or its header is wrong. Set allowTruncated to read what is there`,
     {
       byte: begin - 4,
     },
@@ -129,6 +150,7 @@ const GUID_REST = Buffer.from('000000001000800000aa00389b71', 'hex')
 const EXTENSIBLE = 0xfffe
 const MS_ADPCM = 2
 const IMA_ADPCM = 17
+const MP3 = 85
 const tagNames: Record<number, string> = {
   1: 'integer',
   3: 'float',
@@ -139,24 +161,27 @@ const tagNames: Record<number, string> = {
   85: 'MP3',
 }
 
-function readFormat(source: ByteSource, bytes: Buffer, byte: number): Format {
+function readFormat(source: ByteSource, bytes: Buffer, byte: number, isBig = false): Format {
   const fail = (what: string, offset: number): never => {
     throw source.error(what, { byte: byte + offset })
   }
   if (bytes.length < 16) fail(`its 'fmt ' chunk has ${bytes.length} bytes, fewer than 16`, 0)
-  let tag = bytes.readUInt16LE(0)
-  const channels = bytes.readUInt16LE(2)
-  const sampleRate = bytes.readUInt32LE(4)
-  const frameBytes = bytes.readUInt16LE(12)
-  const bits = bytes.readUInt16LE(14)
+  const uint16 = (at: number): number => (isBig ? bytes.readUInt16BE(at) : bytes.readUInt16LE(at))
+  let tag = uint16(0)
+  const channels = uint16(2)
+  const sampleRate = isBig ? bytes.readUInt32BE(4) : bytes.readUInt32LE(4)
+  const frameBytes = uint16(12)
+  const bits = uint16(14)
   if (tag === EXTENSIBLE) {
     if (bytes.length < FORMAT_BYTES) fail(`its extensible 'fmt ' chunk has ${bytes.length} bytes, fewer than 40`, 0)
+    if (isBig)
+      fail('its extensible format is in big-endian numbers, which is not supported; convert it to PCM or FLAC', 0)
     if (!bytes.subarray(26, 40).equals(GUID_REST)) fail('its extensible format is none of the known ones', 24)
     tag = bytes.readUInt16LE(24)
   }
   if (channels < 1 || channels > MOST_CHANNELS) fail(`it claims ${channels} channels`, 2)
   if (sampleRate < 1 || sampleRate > HIGHEST_RATE) fail(`it claims a sample rate of ${sampleRate} Hz`, 4)
-  if (tag === MS_ADPCM || tag === IMA_ADPCM) {
+  if (!isBig && (tag === MS_ADPCM || tag === IMA_ADPCM)) {
     return { channels, sampleRate, layout: readAdpcm(bytes, tag === MS_ADPCM, channels, frameBytes, bits, fail) }
   }
   if (![1, 3, 6, 7].includes(tag)) {
@@ -172,7 +197,7 @@ function readFormat(source: ByteSource, bytes: Buffer, byte: number): Format {
   if (encoding === undefined) {
     fail(`its samples are ${tagNames[tag]} of ${bits} bits, which is not supported; convert it to PCM or FLAC`, 0)
   }
-  return { channels, sampleRate, layout: { encoding: encoding!, bigEndian: false } }
+  return { channels, sampleRate, layout: { encoding: encoding!, bigEndian: isBig } }
 }
 
 function readAdpcm(

@@ -37,7 +37,7 @@ export interface AskedClip {
 export type FindClip = (asked: AskedClip) => EmotionClip | undefined
 
 const VIDEO = FILM_ENDINGS
-const AUDIO = ['.wav', '.flac', '.mp3', '.ogg', '.opus', '.m4a', '.aac', '.aif', '.aiff']
+const AUDIO = ['.wav', '.flac', '.mp3', '.ogg', '.opus', '.mka', '.m4a', '.aac', '.aif', '.aiff']
 const PICTURE = ['.jpg', '.jpeg', '.png', '.webp', '.ppm']
 
 /** ECF counts from 1 and writes `dia1utt1`; MELD counts from 0 and writes `dia0_utt0`. */
