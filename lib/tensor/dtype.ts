@@ -191,3 +191,6 @@ export function deviceWord(device: Device | null): number {
   const type = match[1] === 'cpu' ? 0 : match[1] === 'cuda' ? 1 : 14
   return 1 + type * 256 + (match[2] === undefined ? 255 : Number(match[2]))
 }
+
+/** Whether a dtype is bfloat16 or float16. */
+export const isHalf = (dtype: DType): boolean => dtype === 'bfloat16' || dtype === 'float16'

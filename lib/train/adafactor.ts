@@ -1,4 +1,5 @@
 import { misuse } from '../base/check.js'
+import { isHalf } from '../tensor/dtype.js'
 import type { DType, Tensor } from '../tensor/index.js'
 import { foreach, type Job, queuedOps, started } from './foreach.js'
 import { type Gradient, gradientsOf } from './gradients.js'
@@ -98,12 +99,14 @@ function updateOne(
   jobs: Job[],
 ): void {
   const queue = queuedOps(jobs)
-  const number = () => param.newZeros([])
+  // PyTorch keeps these numbers in float64 on the host; in half precision they would be rounded before they scale a step.
+  const dtype = isHalf(param.dtype) ? 'float32' : param.dtype
+  const number = () => param.newZeros([], { dtype })
   const share = step ** beta2Decay
   const least = eps[0] ?? (EPSILON[param.dtype] as number)
   const size = 1 / Math.sqrt(param.numel())
   const rate = number() // max(eps, root mean square of the weights) times the relative rate
-  queue('linalg_vector_norm', param, 2, null, false, { out: rate })
+  queue('linalg_vector_norm', param, 2, null, false, { dtype, out: rate })
   queue('mul_', rate, size)
   queue('clamp_min_', rate, eps[1])
   queue('mul_', rate, Math.min(lr, 1 / Math.sqrt(step)))
@@ -136,10 +139,12 @@ function updateOne(
   queue('rsqrt_', update)
   queue('mul_', update, grad)
   const large = number()
-  queue('linalg_vector_norm', update, 2, null, false, { out: large })
+  queue('linalg_vector_norm', update, 2, null, false, { dtype, out: large })
   queue('mul_', large, size / d)
   queue('clamp_min_', large, 1)
   queue('div_', rate, large)
-  queue('mul_', update, rate)
-  queue('sub_', param, update)
+  const scaled = dtype === param.dtype ? update : param.newEmpty(param.shape, { dtype })
+  if (scaled !== update) queue('copy_', scaled, update)
+  queue('mul_', scaled, rate)
+  queue('sub_', param, scaled)
 }

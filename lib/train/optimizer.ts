@@ -3,6 +3,7 @@ import { CheckpointError, ConfigError } from '../base/errors.js'
 import { snakeCase } from '../base/words.js'
 import { opAsync } from '../native/call.js'
 import { setOptimized } from '../nn/parameter.js'
+import { isHalf } from '../tensor/dtype.js'
 import { noGrad, scope, Tensor, zeros } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import type { Job } from './foreach.js'
@@ -366,7 +367,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   }
 
   #keepsMaster(group: ParamGroup<O>, param: Tensor): boolean {
-    return Boolean(group.masterWeights) && (param.dtype === 'bfloat16' || param.dtype === 'float16')
+    return Boolean(group.masterWeights) && isHalf(param.dtype)
   }
 
   #check(group: ParamGroup<O>): void {
