@@ -180,12 +180,18 @@ describe('few_rows_joined', () => {
 })
 
 describe('rotary_append_', () => {
-  it.each(['float32', 'bfloat16'] as const)('rotates query and key by halves and writes the cache, %s', (dtype) => {
+  it.each([
+    ['float32', 6],
+    ['bfloat16', 6],
+    ['float32', 4],
+    ['bfloat16', 2],
+  ] as const)('rotates query and key by halves and writes the cache, %s, %d dimensions of 6', (dtype, rotated) => {
     manualSeed(3)
     call(() => {
       const [rows, heads, groups, dim, capacity] = [3, 4, 2, 6, 5]
       const qkv = randn([rows, (heads + 2 * groups) * dim]).to({ dtype })
-      const angle = randn([rows, 1, 1, dim / 2])
+      const half = rotated / 2
+      const angle = randn([rows, 1, 1, half])
       const cos = angle.cos().to({ dtype })
       const sin = angle.sin().to({ dtype })
       // A cache whose places are not where a contiguous one has them.
@@ -195,9 +201,10 @@ describe('rotary_append_', () => {
       const query = rotaryAppend(qkv, cos, sin, keys, values, at(2), heads)
       const parts = qkv.double().view([rows, -1, dim])
       const turn = (x: Tensor) => {
-        const [first, second] = [x.narrow(-1, 0, dim / 2), x.narrow(-1, dim / 2, dim / 2)]
+        const [first, second] = [x.narrow(-1, 0, half), x.narrow(-1, half, half)]
         const [c, s] = [cos.double().view([rows, 1, -1]), sin.double().view([rows, 1, -1])]
-        return cat([first.mul(c).sub(second.mul(s)), second.mul(c).add(first.mul(s))], -1)
+        const rest = x.narrow(-1, rotated, dim - rotated)
+        return cat([first.mul(c).sub(second.mul(s)), second.mul(c).add(first.mul(s)), rest], -1)
       }
       const tolerance = dtype === 'float32' ? 1e-6 : 1 / 64
       expectClose(query.double(), turn(parts.narrow(1, 0, heads)), tolerance, 'query')

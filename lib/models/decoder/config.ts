@@ -18,6 +18,8 @@ export interface RopeParameters {
   longFactor?: number[]
   /** yarn and longrope: of cos and sin. Default: what the lengths give. */
   attentionFactor?: number
+  /** Phi-3: see `partialRotaryFactor` of the configuration. */
+  partialRotaryFactor?: number
   /** yarn */
   betaFast?: number
   betaSlow?: number
@@ -68,9 +70,11 @@ export interface DecoderLMConfig extends NetworkConfig {
   /** Qwen2: the first layer that has the window. */
   maxWindowLayers?: number
   ropeTheta?: number
+  /** Phi-3 (Phi-4-mini: 0.75): the fraction of each head's dimensions, from the first, that RoPE rotates. Default 1. */
+  partialRotaryFactor?: number
   /**
-   * What older files have beside `ropeTheta`. Scalings of types 'dynamic' and 'longrope' ('su') go by the length of the text so far:
-   * beyond it all tokens of a pass turn by the other angles, and keys in a cache keep those that they were read with.
+   * What older files have beside `ropeTheta`. Angles of types 'longrope' ('su') and 'dynamic' depend on the length of the text;
+   * see `DecoderLM` for what that means for a text that grows.
    */
   ropeScaling?: (RopeParameters & { type?: string }) | null
   ropeParameters?: RopeParameters | null

@@ -15,7 +15,7 @@ import type { Tensor } from '../../tensor/index.js'
 import { type NetworkLayout, networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
 import { architectureOf, completed, type DecoderLMConfig, native, published, sizes } from './config.js'
-import { ggufCheckpoint } from './gguf.js'
+import { ggufCheckpoint, SAMPLING } from './gguf.js'
 import { type ResizeTokenEmbeddingsOptions, resizeTokenEmbeddings } from './resize.js'
 import { type SaveDecoderGgufOptions, saveDecoderGguf } from './save-gguf.js'
 
@@ -95,10 +95,13 @@ export const decoderLayout = {
  * Runs in native code.
  *
  * The answer for a real token does not depend on the padding, whichever side it is on. What stands at padding means
- * nothing. With RoPE scaling 'dynamic' and 'longrope' it does depend on the longest row of the batch: beyond
- * `maxPositionEmbeddings`, and beyond `originalMaxPositionEmbeddings`, all tokens of a call turn otherwise. A cached decode that
- * grows beyond it differs from one pass, because what was turned before stays so: each key keeps the angles of the call that
- * read it, as in transformers' `forward` with a cache (its `generate` reads a Phi-3's whole text again there).
+ * nothing. With RoPE scalings 'dynamic' and 'longrope' it does depend on the longest row of the batch: beyond
+ * `maxPositionEmbeddings`, and beyond `originalMaxPositionEmbeddings`, all tokens of a call have other angles.
+ *
+ * With a cache, a 'longrope' text that grows beyond that length is computed again with the other angles, so that `forward`,
+ * `generate` and `stream` answer as without a cache; transformers does so in `generate`. With 'dynamic', `generate` gives a
+ * prompt the angles of its whole length, computing again what a cache has of it, and each generated token the angles of
+ * the text that ends with it; in `forward` each token has the angles of the call that read it.
  *
  * Published sizes: `'llama-7b'`, `'llama2-13b'`, `'llama3.1-8b'`, `'vicuna-13b-v1.1'`, `'mistral-7b-v0.1'`, `'qwen2-7b'`,
  * `'phi-3-mini-4k'`, `'internlm2-1.8b'` and so on. Files are safetensors or `.bin`, in one or in shards; a config.json of another family is a ConfigError. A GGUF file of
@@ -121,8 +124,9 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
 
   /** Takes how the directory's network generates. @internal */
   async loaded(directory: string): Promise<void> {
-    // A GGUF file has its special tokens in the configuration.
-    this.generationConfig = await readGenerationConfig(directory, this.config)
+    // A GGUF file has its special tokens and settings in the configuration.
+    const sampling = Reflect.get(this.config, SAMPLING) as GenerationConfig | undefined
+    this.generationConfig = await readGenerationConfig(directory, { ...this.config, ...sampling })
   }
 
   /** The embeddings of token ids [...] as [..., hiddenSize], to stand in `inputsEmbeds` beside those of another network. */

@@ -49,14 +49,17 @@ void Batch::drop(Member& member, int64_t epoch) {
 
 // Whether a member reads of its prompt in this pass. What others have read of it is copied; where somebody who came
 // earlier is about to read more of it, it waits for that.
-bool Batch::begin(Member& member, int64_t epoch) {
+bool Batch::begin(const Generative& network, Member& member, int64_t epoch) {
   if (member.reads) return true;
   const Ids* const text = member.session->prompt();
   if (text != nullptr && prefixes_.keeps()) {
     const auto shared = [&](const Ids& other) {
       return std::min(common_beginning(other, *text), static_cast<int64_t>(text->size()) - 1);
     };
-    int64_t there = prefixes_.known(*text), coming = 0;
+    const auto fits = [&](const nn::KvCache& cache) {
+      return network.begins_with(cache, static_cast<int64_t>(text->size()));
+    };
+    int64_t there = prefixes_.known(*text, fits), coming = 0;
     const Member* source = nullptr;
     bool came_earlier = true;
     for (const Member& other : members_) {
@@ -64,7 +67,7 @@ bool Batch::begin(Member& member, int64_t epoch) {
       const Ids* const prompt = other.session->prompt();
       if (&other == &member || prompt == nullptr) continue;
       if (came_earlier && other.session->unread() > 0) coming = std::max(coming, shared(*prompt));
-      if (!other.reads || other.epoch != epoch) continue;
+      if (!other.reads || other.epoch != epoch || !fits(other.session->cache())) continue;
       const int64_t common = shared(other.session->in_cache());
       if (common > there && common >= kLeastShared) {
         there = common;
@@ -76,7 +79,7 @@ bool Batch::begin(Member& member, int64_t epoch) {
     if (source != nullptr) {
       cache.begin_with(source->session->cache(), there);
     } else if (there > 0) {
-      there = prefixes_.copy_to(*text, cache);
+      there = prefixes_.copy_to(*text, fits, cache);
     }
     if (there > 0) member.session->skip(there);
     member.cached = there;
@@ -87,12 +90,12 @@ bool Batch::begin(Member& member, int64_t epoch) {
   return true;
 }
 
-std::vector<Batch::Part> Batch::parts_of_pass(const Ids& paused, int64_t epoch) {
+std::vector<Batch::Part> Batch::parts_of_pass(const Generative& network, const Ids& paused, int64_t epoch) {
   std::vector<Part> parts;
   std::vector<Member*> reading;
   for (Member& member : members_) {
     if (member.session->unread() > 0) {
-      if (begin(member, epoch)) reading.push_back(&member);
+      if (begin(network, member, epoch)) reading.push_back(&member);
     } else if (std::find(paused.begin(), paused.end(), member.id) == paused.end()) {
       parts.push_back({&member, member.session->piece(1)});
     }
@@ -152,7 +155,7 @@ Batch::Told Batch::step(const c10::intrusive_ptr<Module>& network, const Ids& pa
     Member& member = *next++;
     if (member.session->cancelled()) drop(member, epoch);
   }
-  std::vector<Part> parts = parts_of_pass(paused, epoch);
+  std::vector<Part> parts = parts_of_pass(generative(*network), paused, epoch);
   read(parts, *network);
   Told told;
   for (Part& part : parts) {

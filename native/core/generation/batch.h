@@ -48,8 +48,8 @@ class Batch : public Module {
     std::exception_ptr error = {};
   };
 
-  std::vector<Part> parts_of_pass(const Ids& paused, int64_t epoch);
-  bool begin(Member& member, int64_t epoch);
+  std::vector<Part> parts_of_pass(const Generative& network, const Ids& paused, int64_t epoch);
+  bool begin(const Generative& network, Member& member, int64_t epoch);
   void read(std::vector<Part>& parts, const Module& network) const;
   void drop(Member& member, int64_t epoch);
 

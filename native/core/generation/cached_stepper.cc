@@ -5,11 +5,20 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/ones.h>
 
+#include <algorithm>
+
 #include "core/transfers.h"
 
 namespace voxtorch::generation {
 
 using at::Tensor;
+
+namespace {
+
+// Columns that are added at once: a text may end long before its limit.
+constexpr int64_t kMaskAhead = 1024;
+
+}  // namespace
 
 CachedStepper::CachedStepper(at::Device device, c10::intrusive_ptr<nn::KvCache> cache)
     : cache_(or_new(std::move(cache))), device_(device) {}
@@ -25,7 +34,8 @@ CachedStepper::Tokens CachedStepper::read(const Prompt& prompt) {
     const Tensor real = prompt.mask.to(at::kBool);
     if (!real.all().item<bool>()) {
       tokens.mask = real.to(device_);
-      mask_ = at::cat({tokens.mask, at::ones({real.size(0), prompt.more}, tokens.mask.options())}, 1);
+      mask_ = tokens.mask;
+      grow_mask(real.size(1) + std::min(prompt.more, kMaskAhead));
       host_shift_ = real.cpu().sum(1, /*keepdim=*/true) - real.size(1);
       shift_ = upload(host_shift_, device_);
       most_shift_ = host_shift_.max().item<int64_t>();
@@ -34,8 +44,15 @@ CachedStepper::Tokens CachedStepper::read(const Prompt& prompt) {
   return tokens;
 }
 
+void CachedStepper::grow_mask(int64_t columns) {
+  if (!mask_.defined() || mask_.size(1) >= columns) return;
+  const int64_t more = std::max(columns - mask_.size(1), kMaskAhead);
+  mask_ = at::cat({mask_, at::ones({mask_.size(0), more}, mask_.options())}, 1);
+}
+
 Tensor CachedStepper::step(const Tensor& ids) {
   const Tensor there = upload(ids, device_);
+  grow_mask(cache_->length() + 1);
   if (const Tensor logits = quick_logits(there); logits.defined()) return logits;
   Tokens tokens;
   tokens.ids = there.unsqueeze(1);
@@ -46,7 +63,10 @@ Tensor CachedStepper::step(const Tensor& ids) {
   return logits_at(hidden_of(tokens), -1);
 }
 
-Tensor CachedStepper::likeliest(const Tensor& ids) { return quick_likeliest(upload(ids, device_)); }
+Tensor CachedStepper::likeliest(const Tensor& ids) {
+  grow_mask(cache_->length() + 1);
+  return quick_likeliest(upload(ids, device_));
+}
 
 Tensor CachedStepper::ahead(const Tensor& ids) {
   if (device_.is_cpu()) return {};
@@ -61,6 +81,7 @@ Tensor CachedStepper::extend(const Tensor& ids) {
   Tokens tokens;
   tokens.ids = upload(ids, device_);
   const int64_t past = cache_->length(), time = ids.size(1);
+  grow_mask(past + time);
   if (mask_.defined()) {
     tokens.mask = mask_.narrow(1, 0, past + time);
     tokens.positions = shift_ + at::arange(past, past + time, shift_.options());

@@ -43,11 +43,13 @@ class CachedStepper : public CausalStepper {
 
   const c10::intrusive_ptr<nn::KvCache> cache_;
   const at::Device device_;
-  at::Tensor mask_;         // bool [batch, all tokens that may come]; undefined: no padding
+  at::Tensor mask_;         // bool [batch, tokens and some that may come]; undefined: no padding
   at::Tensor shift_;        // int64 [batch, 1]: the position of a token less its column; with a mask only
   int64_t most_shift_ = 0;  // of the longest row
 
  private:
+  // So that the mask has so many columns, where there is one.
+  void grow_mask(int64_t columns);
   at::Tensor host_shift_;  // shift_ on the CPU: no step waits for the device to say how long the longest row is
   // Of one token of each row, [batch, vocabulary]; -1: the last.
   at::Tensor logits_at(const at::Tensor& hidden, int64_t place) const;

@@ -55,12 +55,13 @@ int64_t PrefixCache::check(const Module& network) {
   return epoch_;
 }
 
-std::pair<PrefixCache::Entries::const_iterator, int64_t> PrefixCache::find(const Ids& text) const {
+std::pair<PrefixCache::Entries::const_iterator, int64_t> PrefixCache::find(const Ids& text,
+                                                                                 const Fits& fits) const {
   auto best = entries_.end();
   int64_t longest = 0;
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
     const int64_t common = common_beginning(entry->text, text);
-    if (common > longest) {
+    if (common > longest && fits(*entry->cache)) {
       longest = common;
       best = entry;
     }
@@ -70,10 +71,10 @@ std::pair<PrefixCache::Entries::const_iterator, int64_t> PrefixCache::find(const
   return {best, longest < kLeastShared ? 0 : longest};
 }
 
-int64_t PrefixCache::known(const Ids& text) const { return find(text).second; }
+int64_t PrefixCache::known(const Ids& text, const Fits& fits) const { return find(text, fits).second; }
 
-int64_t PrefixCache::copy_to(const Ids& text, nn::KvCache& cache) {
-  const auto [entry, longest] = find(text);
+int64_t PrefixCache::copy_to(const Ids& text, const Fits& fits, nn::KvCache& cache) {
+  const auto [entry, longest] = find(text, fits);
   if (longest == 0) return 0;
   cache.begin_with(*entry->cache, longest);
   entries_.splice(entries_.begin(), entries_, entry);
@@ -91,12 +92,13 @@ void PrefixCache::keep(Ids text, c10::intrusive_ptr<nn::KvCache> cache) {
     entry = common == static_cast<int64_t>(entry->text.size()) ? entries_.erase(entry) : std::next(entry);
   }
   cache->compact();
-  int64_t bytes = cache->bytes();
+  Entry latest{std::move(text), std::move(cache)};
+  int64_t bytes = latest.bytes();
   if (bytes <= most_bytes_) {
-    entries_.push_front({std::move(text), std::move(cache)});
-    for (auto entry = std::next(entries_.begin()); entry != entries_.end(); ++entry) bytes += entry->cache->bytes();
+    for (const Entry& entry : entries_) bytes += entry.bytes();
+    entries_.push_front(std::move(latest));
     while (bytes > most_bytes_) {
-      bytes -= entries_.back().cache->bytes();
+      bytes -= entries_.back().bytes();
       entries_.pop_back();
     }
   }
@@ -107,7 +109,7 @@ void PrefixCache::tell() {
   const std::lock_guard<std::mutex> lock(mutex_);
   facts_.texts = static_cast<int64_t>(entries_.size());
   facts_.bytes = 0;
-  for (const Entry& entry : entries_) facts_.bytes += entry.cache->bytes();
+  for (const Entry& entry : entries_) facts_.bytes += entry.bytes();
 }
 
 void PrefixCache::count(int64_t asked, int64_t reused) {

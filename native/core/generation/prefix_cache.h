@@ -1,6 +1,7 @@
 // Keys and values of texts that were read, so that another text with the same beginning need not read it again.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <mutex>
 
@@ -20,9 +21,11 @@ class PrefixCache {
   bool keeps() const { return most_bytes_ > 0; }
   // The longest beginning of a text that is there, less than all of it: 0 or its tokens, which `cache`, empty, then
   // has.
-  int64_t copy_to(const Ids& text, nn::KvCache& cache);
+  // `fits` says of a cache whether the text begins with its keys.
+  using Fits = std::function<bool(const nn::KvCache&)>;
+  int64_t copy_to(const Ids& text, const Fits& fits, nn::KvCache& cache);
   // How long it is.
-  int64_t known(const Ids& text) const;
+  int64_t known(const Ids& text, const Fits& fits) const;
   // Takes a cache whose tokens are these. Nobody else uses it any more.
   void keep(Ids text, c10::intrusive_ptr<nn::KvCache> cache);
 
@@ -37,10 +40,11 @@ class PrefixCache {
   struct Entry {
     Ids text;
     c10::intrusive_ptr<nn::KvCache> cache;
+    int64_t bytes() const { return cache->bytes() + static_cast<int64_t>(text.size() * sizeof(int64_t)); }
   };
   using Entries = std::list<Entry>;  // the latest first
 
-  std::pair<Entries::const_iterator, int64_t> find(const Ids& text) const;
+  std::pair<Entries::const_iterator, int64_t> find(const Ids& text, const Fits& fits) const;
   void tell();
 
   const int64_t most_bytes_;

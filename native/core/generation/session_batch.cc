@@ -40,11 +40,12 @@ void Session::skip(int64_t tokens) { to_read_ = to_read_.narrow(0, tokens, unrea
 int64_t Session::unread() const { return to_read_.defined() ? to_read_.size(0) : 0; }
 
 Piece Session::piece(int64_t most) const {
-  if (!to_read_.defined()) return {next_, Tensor(), cache_.get(), true};
+  if (!to_read_.defined()) return {next_, Tensor(), cache_.get(), true, cache_->length() + 1, false};
   const int64_t time = std::min(most, unread());
   const Tensor part = to_read_.narrow(0, 0, time);
   const bool ids = part.dim() == 1;
-  return {ids ? part : Tensor(), ids ? Tensor() : part, cache_.get(), time == unread()};
+  const int64_t whole = cache_->length() + unread();
+  return {ids ? part : Tensor(), ids ? Tensor() : part, cache_.get(), time == unread(), whole, true};
 }
 
 bool Session::has_read(int64_t tokens, const Tensor& logits) {

@@ -58,7 +58,8 @@ Tensor Session::next_logits() {
   }
   forget_guesses();
   const int64_t most = options_.lookup > 0 ? options_.lookup : options_.drafted;
-  Draft draft = drafter_->draft(row.ids, std::min(most, row.limit - row.generated - 1));
+  const int64_t guesses = stepper_->readable_ahead(std::min(most, row.limit - row.generated - 1));
+  Draft draft = drafter_->draft(row.ids, guesses);
   draft_ = Draft();
   if (draft.ids.empty()) return ahead_ = stepper_->step(next_);
   Ids read{id};

@@ -43,6 +43,8 @@ class CausalStepper {
   virtual void take_ahead() = 0;
   // Several tokens of each row, ids int64 [batch, time] on the CPU -> logits [batch, time, vocabulary].
   virtual at::Tensor extend(const at::Tensor& ids) = 0;
+  // Of `most` tokens behind the next one, those that extend() may read with it and give the logits of single steps.
+  virtual int64_t readable_ahead(int64_t most) const { return most; }
   // Forgets the last tokens of each row.
   virtual void rewind(int64_t tokens) = 0;
   // Row i becomes what row rows[i] was, int64 on the CPU; there may be more or fewer rows than before.
@@ -55,6 +57,8 @@ struct Piece {
   at::Tensor embeddings;  // [time, dim]
   nn::KvCache* cache;     // its past, of one row, to which the pass adds the piece
   bool wanted;            // whether somebody asks for what follows its last token
+  int64_t text_length;    // tokens of the text that it is a part of: for a part of a prompt all of the prompt
+  bool is_prompt;         // else a token that was generated
   int64_t time() const { return embeddings.defined() ? embeddings.size(0) : ids.size(0); }
 };
 
@@ -71,6 +75,8 @@ class Generative {
   virtual at::Tensor read_together(const std::vector<Piece>& pieces) const {
     TORCH_CHECK_VALUE(false, "this network does not read for several texts in one pass; language models do");
   }
+  // Whether a text of `length` tokens begins with the keys that a cache has of the same tokens.
+  virtual bool begins_with(const nn::KvCache& cache, int64_t length) const { return true; }
   // Bytes that a token takes in a cache; 0: the network does not read for several texts in one pass.
   virtual int64_t token_bytes() const { return 0; }
 };

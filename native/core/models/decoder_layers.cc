@@ -187,7 +187,7 @@ DecoderModel::DecoderModel(const ModuleOptions& options, const DecoderLMConfig& 
       words(*child<Embedding>(c.names.embeddings, c.vocabulary, c.dim, c.padding, c.std)),
       layers(*child<ModuleList<DecoderLayer>>("layers")),
       norm(*child<RmsNorm>("norm", c.dim, c.eps)),
-      rotary(c.rope, c.head_dim, c.positions),
+      rotary(c.rope, c.head_dim, c.positions, c.type == "phi3"),
       window(c.window) {
   for (int64_t i = 0; i < c.layers; ++i) layers.add(c, i);
 }
@@ -196,15 +196,17 @@ DecoderOutput DecoderModel::forward(const DecoderLMInputs& inputs, bool hidden_s
   const bool embedded = inputs.embeddings.defined();
   Tensor x = embedded ? inputs.embeddings : embed(inputs.ids);  // [batch, time, dim]
   const int64_t time = x.size(1);
-  const Pass pass = inputs.lengths ? prepare_packed(inputs, x, attentions) : prepare(inputs, x, attentions);
+  const Places where = inputs.lengths ? Places() : places(inputs);
+  const Pass pass = inputs.lengths ? prepare_packed(inputs, x, attentions) : prepare(inputs, where, x, attentions);
   std::optional<Pass> last_pass;
   if (inputs.wanted > 0 && inputs.wanted < time && is_inference() && !inputs.lengths) {
     const bool looked_at = hidden_states || attentions || hooked() || norm.hooked();
     const bool cut = !looked_at && layers.size() > 0 && !layers.items.back()->hooked_anywhere();
-    if (cut) last_pass = prepare(inputs, x, attentions, inputs.wanted);
+    if (cut) last_pass = prepare(inputs, where, x, attentions, inputs.wanted);
   }
   const auto in_rows = [&](const Tensor& states) { return pass.segments ? pass.segments->pad(states) : states; };
   if (pass.segments) x = pass.segments->pack(x);  // [1, batch * time, dim]
+  const Tensor read = x;
   DecoderOutput result;
   for (DecoderLayer* layer : layers) {
     if (hidden_states) result.hidden_states.push_back(in_rows(x));
@@ -217,30 +219,60 @@ DecoderOutput DecoderModel::forward(const DecoderLMInputs& inputs, bool hidden_s
   x = in_rows(norm.forward(x).first);
   result.last_hidden_state = watched(embedded ? inputs.embeddings : inputs.ids, x);
   if (hidden_states) result.hidden_states.push_back(result.last_hidden_state);
-  if (pass.cache != nullptr) pass.cache->advance(time);
+  if (pass.cache == nullptr) return result;
+  if (rotary.depends_on_length()) {
+    keep_inputs(*pass.cache, read, where.positions);
+    note_angles(*pass.cache, pass.cache->length(), *where.length);
+  }
+  pass.cache->advance(time);
   return result;
+}
+
+void DecoderModel::keep_inputs(nn::KvCache& cache, const Tensor& x, const Tensor& positions) const {
+  const int64_t batch = x.size(0), time = x.size(1);
+  const Tensor places = positions.to(x.device(), at::kLong).expand({batch, time}).unsqueeze(1).unsqueeze(3);
+  cache.append(layers.items.size(), x.unsqueeze(1), places);
+}
+
+void DecoderModel::note_angles(nn::KvCache& cache, int64_t past, int64_t length) const {
+  const int64_t angles = rotary.angles(length);
+  cache.set_angles(past == 0 || cache.angles() == angles ? angles : nn::kMixedAngles);
 }
 
 // Packed embeddings have no dtype to tell that of the network by.
 Tensor DecoderModel::embed(const Tensor& ids) const { return words.forward(ids, norm.weight.scalar_type()); }
 
-Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Tensor& x, bool attentions, int64_t wanted) const {
+DecoderModel::Places DecoderModel::places(const DecoderLMInputs& inputs) const {
+  const Tensor& given = inputs.embeddings.defined() ? inputs.embeddings : inputs.ids;
+  const int64_t past = inputs.cache != nullptr ? inputs.cache->length() : 0, time = given.size(1);
+  const at::TensorOptions on = at::TensorOptions().device(given.device());
+  Places made{inputs.mask.defined() ? inputs.mask.to(on.dtype(at::kBool)) : Tensor(), inputs.positions, {}};
+  if (!made.positions.defined() && !made.real.defined()) made.length = past + time;
+  if (!made.positions.defined() && made.real.defined()) {
+    made.positions = (made.real.to(at::kLong).cumsum(1) - 1).clamp_min(0).narrow(1, past, time);
+  } else if (!made.positions.defined()) {
+    made.positions = at::arange(past, past + time, on.dtype(at::kLong)).unsqueeze(0);
+  }
+  if (!rotary.depends_on_length()) return made;
+  if (!made.length) {
+    const Tensor& at = made.positions;
+    made.length = at.is_meta() || at.numel() == 0 ? 0 : at.max().item<int64_t>() + 1;
+  }
+  if (inputs.text_length) made.length = std::max(*made.length, *inputs.text_length);
+  return made;
+}
+
+Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Places& places, const Tensor& x, bool attentions,
+                           int64_t wanted) const {
   const int64_t past = inputs.cache != nullptr ? inputs.cache->length() : 0, time = x.size(1);
   const at::TensorOptions on = at::TensorOptions().device(x.device());
-  Tensor real = inputs.mask.defined() ? inputs.mask.to(on.dtype(at::kBool)) : Tensor();
-  Tensor positions = inputs.positions;
-  std::optional<int64_t> length;  // of the longest row, where it is known without asking the device
-  if (!positions.defined() && !real.defined()) length = past + time;
-  if (!positions.defined() && real.defined()) {
-    positions = (real.to(at::kLong).cumsum(1) - 1).clamp_min(0).narrow(1, past, time);
-  } else if (!positions.defined()) {
-    positions = at::arange(past, past + time, on.dtype(at::kLong)).unsqueeze(0);
-  }
+  Tensor real = places.real;
   // Kernels are faster without a mask; on other devices the question would wait for them.
   if (real.defined() && real.is_cpu() && real.all().item<bool>()) real = Tensor();
   const int64_t queries = wanted > 0 ? wanted : time;
   const auto see = [&](int64_t wide) { return sight_of(past + time - queries, queries, wide, real, attentions, on); };
-  return {rotary.at(positions, x.scalar_type(), length),
+  return {inputs.is_guess ? rotary.at_each(places.positions, x.scalar_type())
+                          : rotary.at(places.positions, x.scalar_type(), places.length),
           see(0),
           window > 0 ? see(window) : Sight(),
           {},

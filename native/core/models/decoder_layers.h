@@ -91,9 +91,22 @@ class DecoderModel : public Block, public nn::Checkpointing {
   const nn::Rotary rotary;
   const int64_t window;
 
+  // Which tokens of a pass are real, where they stand, and how long the longest row is with them.
+  struct Places {
+    at::Tensor real;                // bool [batch, past + time]; undefined: all
+    at::Tensor positions;           // int64 [batch or 1, time]
+    std::optional<int64_t> length;  // always there where RoPE angles depend on it
+  };
+  Places places(const DecoderLMInputs& inputs) const;
+  // Puts embeddings [batch, time, dim] and positions [batch or 1, time] into the cache's last layer, where it has one.
+  void keep_inputs(nn::KvCache& cache, const at::Tensor& x, const at::Tensor& positions) const;
+  // Says which angles the tokens of a pass that is over have; `past`: tokens before it.
+  void note_angles(nn::KvCache& cache, int64_t past, int64_t length) const;
+
  private:
   // `wanted`: of the last tokens; 0: of all.
-  Pass prepare(const DecoderLMInputs& inputs, const at::Tensor& x, bool attentions, int64_t wanted = 0) const;
+  Pass prepare(const DecoderLMInputs& inputs, const Places& places, const at::Tensor& x, bool attentions,
+               int64_t wanted = 0) const;
   Pass prepare_packed(const DecoderLMInputs& inputs, const at::Tensor& x, bool attentions) const;
   static nn::Attended again_later(DecoderLayer& layer, const at::Tensor& x, const Pass& pass);
 };

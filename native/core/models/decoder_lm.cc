@@ -34,7 +34,7 @@ DecoderOutput DecoderLM::forward(const DecoderLMInputs& inputs, bool hidden_stat
   const int64_t batch = given.size(0), time = given.size(1);
   const int64_t past = inputs.cache != nullptr ? inputs.cache->length() : 0;
   TORCH_CHECK(batch > 0 && time > 0, "there must be at least one token, got ", given.sizes());
-  if (inputs.cache != nullptr) inputs.cache->check(batch, config.layers);
+  if (inputs.cache != nullptr) inputs.cache->check(batch, cache_layers());
   if (inputs.mask.defined()) {
     TORCH_CHECK(inputs.mask.sizes().equals({batch, past + time}), "attention_mask must be [", batch, ", ", past + time,
                 "], a column for each token", past > 0 ? " in the cache and in the input" : "", ", got ",
@@ -50,7 +50,32 @@ DecoderOutput DecoderLM::forward(const DecoderLMInputs& inputs, bool hidden_stat
                 "sequence_lengths say what a token sees: give no attention_mask and no cache with them");
     TORCH_CHECK(batch == 1 || !attentions, "output_attentions with sequence_lengths is for one row, got ", batch);
   }
+  if (past > 0 && model.rotary.depends_on_length()) {
+    refresh(*inputs.cache, inputs.mask, *model.places(inputs).length, inputs.is_prompt);
+  }
   return model.forward(inputs, hidden_states, attentions);
+}
+
+int64_t DecoderLM::cache_layers() const { return config.layers + (model.rotary.depends_on_length() ? 1 : 0); }
+
+bool DecoderLM::begins_with(const KvCache& cache, int64_t length) const {
+  return !model.rotary.depends_on_length() || cache.angles() == model.rotary.angles(length);
+}
+
+void DecoderLM::refresh(KvCache& cache, const Tensor& mask, int64_t length, bool is_prompt) const {
+  const int64_t past = cache.length();
+  if (past == 0 || !(is_prompt || model.rotary.has_two_sets()) || begins_with(cache, length)) return;
+  const auto [embeddings, positions] = cache.get(static_cast<size_t>(config.layers));
+  const auto fresh = cache.empty_like();
+  DecoderLMInputs all;
+  all.embeddings = embeddings.squeeze(1);
+  all.positions = positions.squeeze(3).squeeze(1);
+  if (mask.defined()) all.mask = mask.narrow(1, 0, past);
+  all.cache = fresh.get();
+  all.text_length = length;
+  all.wanted = 1;
+  model.forward(all, false, false);
+  cache.become(*fresh);
 }
 
 int64_t DecoderLM::vocabulary_size() const { return model.words.weight.size(0); }

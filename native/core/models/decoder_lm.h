@@ -24,6 +24,10 @@ struct DecoderLMInputs {
   // How many of the last tokens' hidden states are asked for; 0: all. Of the tokens before them the last layer makes
   // only keys and values, unless a hook or a gradient asks for more, and then all are given.
   int64_t wanted = 0;
+  // Where RoPE angles depend on the length of the text:
+  std::optional<int64_t> text_length = std::nullopt;  // of the text that these tokens are a part of; none: they end it
+  bool is_prompt = false;   // the past, too, gets the angles of the whole text, as if all were read in one pass
+  bool is_guess = false;    // each token gets the angles of the text that ends with it
 };
 
 struct DecoderOutput {
@@ -44,6 +48,10 @@ class DecoderLM : public Module, public generation::Generative, public nn::TiedH
 
   at::Tensor read_together(const std::vector<generation::Piece>& pieces) const override;
   int64_t token_bytes() const override;
+  bool begins_with(const nn::KvCache& cache, int64_t length) const override;
+  // Layers of its caches: where RoPE angles depend on the length of the text, one more, which holds the embeddings and
+  // positions of the tokens, from which keys and values are computed again.
+  int64_t cache_layers() const;
 
   DecoderOutput forward(const DecoderLMInputs& inputs, bool hidden_states = false, bool attentions = false) const;
   at::Tensor embed(const at::Tensor& ids) const;      // [...] -> [..., dim]
@@ -53,6 +61,10 @@ class DecoderLM : public Module, public generation::Generative, public nn::TiedH
 
   Names names() const override { return {config.names.head, config.names.embeddings_path}; }
   const at::Tensor& tied_weight() const override;
+
+  // Before a pass over a cache, which is part of a text of `length` tokens: computes its keys and values again where
+  // they have other angles than that text. `mask` as in DecoderLMInputs, undefined: no padding.
+  void refresh(nn::KvCache& cache, const at::Tensor& mask, int64_t length, bool is_prompt) const;
 
   const DecoderLMConfig config;
   DecoderModel& model;

@@ -6,6 +6,7 @@
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
@@ -93,14 +94,17 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
   const at::ScalarType type = model.norm.weight.scalar_type();
   if (!is_inference() || at::autocast::is_autocast_enabled(ids.device().type())) return false;
   if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) return false;
-  const std::optional<int> stage = model.rotary.stage(length);
-  if (network_.config.head_dim > kernels::kMostDecodeDim || !stage) return false;
+  if (network_.config.head_dim > kernels::kMostDecodeDim) return false;
+  const int64_t angles = model.rotary.angles(length);
+  // Each further token has angles of its own, or all are computed again for new ones.
+  if (!model.rotary.has_two_sets() && angles != 0) return false;
+  if (model.rotary.has_two_sets() && cache_.angles() != angles) return false;
   if (model.hooked() || model.words.hooked() || model.norm.hooked()) return false;
   if (model.words.adapters()->active()) return false;
   Identity& result = now_;
   result.clear();
   result.push_back(static_cast<uintptr_t>(ids.size(0)));
-  result.push_back(static_cast<uintptr_t>(*stage));
+  result.push_back(static_cast<uintptr_t>(angles));
   if (ids.is_cpu()) {
     if (ids.size(0) > kernels::kMostStepRows || type == at::kHalf) return false;
     result.push_back(static_cast<uintptr_t>(at::get_num_threads()));
@@ -300,6 +304,16 @@ Tensor DecoderDecode::compute() {
   return product(hidden, head_);
 }
 
+void DecoderDecode::keep_inputs(const Tensor& ids, const Tensor& shift) const {
+  const DecoderModel& model = network_.model;
+  if (!model.rotary.depends_on_length()) return;
+  const Tensor positions = shift.defined() ? shift + cache_.length()
+                                           : at::full({ids.size(0), 1}, cache_.length(), ids.options());
+  model.keep_inputs(cache_, model.embed(ids).unsqueeze(1), positions);
+  // identify() takes no others.
+  if (!model.rotary.has_two_sets() && cache_.angles() != 0) cache_.set_angles(nn::kMixedAngles);
+}
+
 std::unique_ptr<kernels::DecodeStep> DecoderDecode::step(int workers) const {
   const DecoderModel& model = network_.model;
   kernels::StepNetwork network;
@@ -335,6 +349,7 @@ Tensor DecoderDecode::run_step(const Tensor& ids, const Tensor& mask, const Tens
   } else {
     step_->run(ids, embedded, cache_.length(), mask, shift, logits);
   }
+  keep_inputs(ids, shift);
   cache_.advance(1);
   if (!only_likeliest) return step_logits_;
   return found.empty() ? at::argmax(step_logits_, -1) : at::tensor(found, at::kLong);
@@ -348,7 +363,7 @@ Tensor DecoderDecode::likeliest(const Tensor& ids, const Tensor& mask, const Ten
 }
 
 bool DecoderDecode::ready(const Tensor& ids, const Tensor& mask, const Tensor& shift, int64_t most_shift) {
-  cache_.check(ids.size(0), network_.config.layers);
+  cache_.check(ids.size(0), network_.cache_layers());
   const int64_t length = cache_.length() + 1 + most_shift;
   if (!identify(ids, mask, shift, length)) {
     identity_.clear();
@@ -404,6 +419,7 @@ Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor
     warm_ = true;
   }
   counted_ = past + 1;
+  keep_inputs(ids, shift);
   cache_.advance(1);
   return result;
 }

@@ -41,6 +41,8 @@ class DecoderDecode {
   // Whether what is prepared, or was now, takes the next token.
   bool ready(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t most_shift);
   void prepare(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t length);
+  // Before the cache counts the token: what DecoderModel::keep_inputs keeps.
+  void keep_inputs(const at::Tensor& ids, const at::Tensor& shift) const;
   at::Tensor compute();
   std::unique_ptr<kernels::DecodeStep> step(int workers) const;
   // The logits; with `only_likeliest` those tokens.
@@ -59,7 +61,7 @@ class DecoderDecode {
   at::Tensor ids_;       // int64 [rows]
   at::Tensor position_;  // int64 [1]: tokens in the cache before this one
   at::Tensor mask_, shift_;
-  at::Tensor cos_, sin_;  // [capacity, head_dim / 2]
+  at::Tensor cos_, sin_;  // [capacity, rotated / 2]
   at::Tensor columns_;    // int64: where all queries, keys and values stand that a projection makes by group
   at::Tensor tickets_;    // see kernels::decode_attention
   int64_t counted_ = -1;  // what position_ is once all that was launched is done

@@ -18,13 +18,24 @@ class DecoderStepper : public generation::CachedStepper {
   generation::PromptLogits prefill(const generation::Prompt& prompt) override {
     TORCH_CHECK(!prompt.encoder_states.defined() && !prompt.encoder_cache,
                 "a decoder language model has no cross-attention");
-    return answer(prompt, hidden_of(read(prompt)));
+    DecoderLMInputs inputs = inputs_of(read(prompt));
+    inputs.is_prompt = true;
+    return answer(prompt, network_.forward(inputs).last_hidden_state);
+  }
+
+  int64_t readable_ahead(int64_t most) const override {
+    return network_.model.rotary.before_change(cache_->length() + 1 + most_shift_, most);
   }
 
  private:
-  Tensor hidden_of(const Tokens& tokens) override {
+  DecoderLMInputs inputs_of(const Tokens& tokens) const {
     DecoderLMInputs inputs{tokens.ids, tokens.mask, tokens.positions, tokens.embeddings, cache_.get()};
     inputs.wanted = tokens.wanted;
+    return inputs;
+  }
+  Tensor hidden_of(const Tokens& tokens) override {
+    DecoderLMInputs inputs = inputs_of(tokens);
+    inputs.is_guess = tokens.ids.defined() && tokens.ids.size(1) > 1;
     return network_.forward(inputs).last_hidden_state;
   }
   Tensor quick_logits(const Tensor& ids) override { return decode_.logits(ids, mask_, shift_, most_shift_); }

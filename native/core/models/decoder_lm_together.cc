@@ -17,7 +17,7 @@ namespace {
 
 // Where a piece stands among the tokens of a pass, and what its tokens see.
 struct Span {
-  int64_t first, time, past;
+  int64_t first, time, past, text_length;
   nn::KvCache* cache;
   int64_t full_from = 0, windowed_from = 0;  // keys before it are seen by none
   Tensor full = {}, windowed = {};           // bool [1, 1, time, keys]; undefined: all, or see `causal`
@@ -33,7 +33,7 @@ Tensor seen(int64_t past, int64_t time, int64_t from, int64_t window, c10::Devic
 }
 
 Span span_of(const Piece& piece, int64_t first, int64_t window, c10::Device device) {
-  Span span{first, piece.time(), piece.cache->length(), piece.cache};
+  Span span{first, piece.time(), piece.cache->length(), piece.text_length, piece.cache};
   const int64_t total = span.past + span.time;
   if (window >= total) window = 0;
   if (window > 0) span.windowed_from = std::max<int64_t>(0, span.past - window + 1);
@@ -106,8 +106,7 @@ nn::Rotation turns(const nn::Rotary& rotary, const Tensor& positions, const std:
   if (!rotary.depends_on_length()) return rotary.at(positions, dtype);
   std::vector<Tensor> cos, sin;
   for (const Span& span : spans) {
-    const nn::Rotation one =
-        rotary.at(positions.narrow(1, span.first, span.time), dtype, /*length=*/span.past + span.time);
+    const nn::Rotation one = rotary.at(positions.narrow(1, span.first, span.time), dtype, span.text_length);
     cos.push_back(one.cos);
     sin.push_back(one.sin);
   }
@@ -121,6 +120,8 @@ Tensor apart(const DecoderLM& network, const std::vector<Piece>& pieces, c10::De
     if (piece.embeddings.defined()) inputs.embeddings = piece.embeddings.unsqueeze(0);
     if (!piece.embeddings.defined()) inputs.ids = upload(piece.ids, device).unsqueeze(0);
     inputs.cache = piece.cache;
+    inputs.text_length = piece.text_length;
+    inputs.is_prompt = piece.is_prompt;
     const Tensor hidden = network.forward(inputs).last_hidden_state;
     if (piece.wanted) logits.push_back(network.logits(hidden.select(1, hidden.size(1) - 1).contiguous()));
   }
@@ -130,15 +131,20 @@ Tensor apart(const DecoderLM& network, const std::vector<Piece>& pieces, c10::De
 }  // namespace
 
 int64_t DecoderLM::token_bytes() const {
-  return 2 * config.layers * config.kv_heads * config.head_dim *
-         static_cast<int64_t>(model.words.weight.element_size());
+  const int64_t values = 2 * config.layers * config.kv_heads * config.head_dim;
+  const auto size = static_cast<int64_t>(model.norm.weight.element_size());
+  return model.rotary.depends_on_length() ? (values + config.dim) * size + 8 : values * size;
 }
 
 Tensor DecoderLM::read_together(const std::vector<Piece>& pieces) const {
   TORCH_CHECK(!pieces.empty(), "there is nothing to read");
   const c10::Device device = model.words.weight.device();
-  for (const Piece& piece : pieces) piece.cache->check(1, config.layers);
+  for (const Piece& piece : pieces) piece.cache->check(1, cache_layers());
   if (pieces.size() == 1 || !goes_together(model)) return apart(*this, pieces, device);
+  const bool keeps = model.rotary.depends_on_length();
+  if (keeps) {
+    for (const Piece& piece : pieces) refresh(*piece.cache, Tensor(), piece.text_length, piece.is_prompt);
+  }
   std::vector<Span> spans;
   std::vector<Tensor> embedded, ids;
   std::vector<int64_t> positions, wanted;
@@ -161,7 +167,8 @@ Tensor DecoderLM::read_together(const std::vector<Piece>& pieces) const {
   }
   embed_ids();
   Tensor x = (embedded.size() == 1 ? embedded[0] : at::cat(embedded)).unsqueeze(0);  // [1, tokens, dim]
-  const nn::Rotation rotation = turns(model.rotary, upload(positions, {1, tokens}, device), spans, x.scalar_type());
+  const Tensor places = upload(positions, {1, tokens}, device), read = x;
+  const nn::Rotation rotation = turns(model.rotary, places, spans, x.scalar_type());
   for (DecoderLayer* layer : model.layers) {
     const Tensor attended = attend(layer->attention, layer->attention_norm.forward(x).first, rotation, spans);
     const auto [normed, stream] = layer->mlp_norm.forward(attended, x);
@@ -173,7 +180,13 @@ Tensor DecoderLM::read_together(const std::vector<Piece>& pieces) const {
     const Tensor last = count == tokens ? x : x.index_select(1, upload(wanted, {count}, device));
     result = logits(model.norm.forward(last).first.squeeze(0));
   }
-  for (const Span& span : spans) span.cache->advance(span.time);
+  for (const Span& span : spans) {
+    if (keeps) {
+      model.keep_inputs(*span.cache, read.narrow(1, span.first, span.time), places.narrow(1, span.first, span.time));
+      model.note_angles(*span.cache, span.past, span.text_length);
+    }
+    span.cache->advance(span.time);
+  }
   return result;
 }
 

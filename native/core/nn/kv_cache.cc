@@ -70,7 +70,24 @@ c10::intrusive_ptr<KvCache> KvCache::copy() const {
   }
   made->set_layers(std::move(layers));
   made->length_.store(length(), std::memory_order_relaxed);
+  made->angles_ = angles_;
   return made;
+}
+
+c10::intrusive_ptr<KvCache> KvCache::empty_like() const {
+  auto made = c10::make_intrusive<KvCache>(options, Config());
+  made->reserved_ = reserved_;
+  return made;
+}
+
+void KvCache::become(KvCache& other) {
+  const int64_t tokens = other.length();
+  std::vector<Layer> layers = std::move(other.layers_);
+  other.set_layers({});
+  other.length_.store(0, std::memory_order_relaxed);
+  set_layers(std::move(layers));
+  length_.store(tokens, std::memory_order_relaxed);
+  angles_ = other.angles_;
 }
 
 void KvCache::begin_with(const KvCache& other, int64_t tokens) {
@@ -85,6 +102,7 @@ void KvCache::begin_with(const KvCache& other, int64_t tokens) {
   }
   set_layers(std::move(layers));
   length_.store(tokens, std::memory_order_relaxed);
+  angles_ = other.angles_;
 }
 
 void KvCache::compact() {

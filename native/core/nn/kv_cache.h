@@ -13,6 +13,8 @@
 
 namespace voxtorch::nn {
 
+constexpr int64_t kMixedAngles = -1;
+
 class KvCache : public Module {
  public:
   KvCache(const ModuleOptions& options, const Config& config);
@@ -48,6 +50,13 @@ class KvCache : public Module {
   // Of all caches in the process.
   static int64_t live_bytes();
 
+  // Which rotary angles all its keys have, see nn::Rotary::angles; kMixedAngles: not all the same.
+  int64_t angles() const { return angles_; }
+  void set_angles(int64_t angles) { angles_ = angles; }
+  // An empty one for as many tokens, and the other way round: takes the tokens of one that was made so.
+  c10::intrusive_ptr<KvCache> empty_like() const;
+  void become(KvCache& other);
+
   // Forgets what comes after the first `length` tokens.
   void crop(int64_t length);
   // Row i becomes what row rows[i] was; there may be more or fewer rows than before.
@@ -64,6 +73,7 @@ class KvCache : public Module {
 
   std::vector<Layer> layers_;
   int64_t reserved_ = 0;
+  int64_t angles_ = 0;
   int64_t counted_ = 0;  // bytes
   std::atomic<int64_t> length_{0};
 };

@@ -5,6 +5,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/reciprocal.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 #include <c10/core/InferenceMode.h>
@@ -29,23 +30,35 @@ Config scaling_of(const Config& config) {
   return config.object(config.has("rope_parameters") ? "rope_parameters" : "rope_scaling");
 }
 
+int64_t rotated_of(const Config& config, int64_t head_dim, bool partial) {
+  TORCH_CHECK(head_dim > 0 && head_dim % 2 == 0, "the dimension of a head must be even for RoPE, got ", head_dim);
+  // Its table takes time before anything takes memory.
+  TORCH_CHECK(head_dim <= 65536, "the dimension of a head must be at most 65536 for RoPE, got ", head_dim);
+  const double factor = scaling_of(config).number("partial_rotary_factor", config.number("partial_rotary_factor", 1));
+  TORCH_CHECK(partial || factor == 1, "partial_rotary_factor: expected 1, got ", factor,
+              ". Of this family's networks only Phi-3's rotate a part of each head.");
+  const double exact = static_cast<double>(head_dim) * factor;
+  TORCH_CHECK(factor > 0 && factor <= 1, "partial_rotary_factor: expected a number above 0, at most 1, got ", factor);
+  const auto rotated = static_cast<int64_t>(exact);
+  TORCH_CHECK(rotated > 0 && rotated % 2 == 0, "partial_rotary_factor: expected an even number of the ", head_dim,
+              " dimensions of a head, got ", factor, " of them, which is ", exact);
+  return rotated;
+}
+
 }  // namespace
 
 Tensor Rotation::apply(const Tensor& x) const {
-  const int64_t half = x.size(-1) / 2;
+  const int64_t half = cos.size(-1), rest = x.size(-1) - 2 * half;
   const Tensor first = x.narrow(-1, 0, half), second = x.narrow(-1, half, half);
-  return at::cat({first * cos - second * sin, second * cos + first * sin}, -1);
+  if (rest == 0) return at::cat({first * cos - second * sin, second * cos + first * sin}, -1);
+  return at::cat({first * cos - second * sin, second * cos + first * sin, x.narrow(-1, 2 * half, rest)}, -1);
 }
 
-Rotary::Rotary(const Config& config, int64_t dim, int64_t max_positions) : dim(dim), max_positions(max_positions) {
-  TORCH_CHECK(dim > 0 && dim % 2 == 0, "the dimension of a head must be even for RoPE, got ", dim);
-  // Its table takes time before anything takes memory.
-  TORCH_CHECK(dim <= 65536, "the dimension of a head must be at most 65536 for RoPE, got ", dim);
+Rotary::Rotary(const Config& config, int64_t head_dim, int64_t max_positions, bool partial)
+    : dim(rotated_of(config, head_dim, partial)), max_positions(max_positions) {
   const Config scaling = scaling_of(config);
   theta = scaling.number("rope_theta", config.number("rope_theta", 10000));
   TORCH_CHECK(theta > 0, "rope_theta must be above 0, got ", theta);
-  TORCH_CHECK(scaling.number("partial_rotary_factor", config.number("partial_rotary_factor", 1)) == 1,
-              "partial_rotary_factor must be 1: the decoders of this family rotate whole heads");
   const std::string type = scaling.text("rope_type", scaling.text("type", "default"));
   if (type == "default") {
     inverse = frequencies(theta);
@@ -62,7 +75,7 @@ Rotary::Rotary(const Config& config, int64_t dim, int64_t max_positions) : dim(d
   factor = needed(scaling, "factor", type);
   TORCH_CHECK(factor > 0, "the factor of the RoPE scaling must be above 0, got ", factor);
   grows = type == "dynamic";
-  TORCH_CHECK(!grows || dim > 2, "RoPE scaling of type 'dynamic' needs heads of more than 2 dimensions");
+  TORCH_CHECK(!grows || dim > 2, "RoPE scaling of type 'dynamic' needs heads of more than 2 rotated dimensions");
   if (type == "llama3") {
     inverse = llama3(scaling);
   } else if (type == "yarn") {
@@ -81,13 +94,27 @@ Rotation Rotary::at(const Tensor& positions, at::ScalarType dtype, std::optional
   return {(angles.cos() * attention_scaling).to(dtype), (angles.sin() * attention_scaling).to(dtype)};
 }
 
+Rotation Rotary::at_each(const Tensor& positions, at::ScalarType dtype) const {
+  if (!grows || positions.is_meta()) return at(positions, dtype);
+  const Tensor ends = positions.to(at::kCPU).flatten().contiguous();
+  std::vector<Tensor> each;
+  for (int64_t i = 0; i < ends.numel(); ++i) each.push_back(dynamic(ends.const_data_ptr<int64_t>()[i] + 1));
+  const Tensor inverses = at::stack(each).view({positions.size(0), positions.size(1), dim / 2}).to(positions.device());
+  const Tensor angles = (positions.to(at::kFloat).unsqueeze(-1) * inverses).unsqueeze(1);
+  return {(angles.cos() * attention_scaling).to(dtype), (angles.sin() * attention_scaling).to(dtype)};
+}
+
 Tensor Rotary::frequencies(double base) const {
   return at::reciprocal(at::pow(base, at::arange(0, dim, 2, at::TensorOptions().dtype(at::kFloat)) / dim));
 }
 
-std::optional<int> Rotary::stage(int64_t length) const {
-  if (grows) return length <= max_positions ? std::optional<int>(0) : std::nullopt;
+int64_t Rotary::angles(int64_t length) const {
+  if (grows) return length <= max_positions ? 0 : length;
   return inverse_long.defined() && length > original ? 1 : 0;
+}
+
+int64_t Rotary::before_change(int64_t length, int64_t most) const {
+  return has_two_sets() && length <= original ? std::min(most, original - length) : most;
 }
 
 Tensor Rotary::inverse_on(c10::Device device, std::optional<int64_t> length) const {

@@ -98,7 +98,8 @@ const BROKEN = {
   rotary_append: [
     ['no bound on the threads', 'if (at >= args.rows * blocks * half) return;', ''],
     ['places that the cache does not have', 'if (place < 0 || place >= args.capacity) return;', ''],
-    ['values are rotated', 'if (block < args.heads + args.kv_heads) {', '{'],
+    ['values are rotated', 'if (block < args.heads + args.kv_heads && d < turns) {', 'if (d < turns) {'],
+    ['all of a head rotates', '&& d < turns) {', ') {'],
     ['one rotation for all rows', 'row * args.rotation_row + d', 'd'],
     ['values begin where keys do', '(is_key ? 0 : args.kv_heads)', '0'],
   ],

@@ -26,10 +26,11 @@ struct StepNorm {
 struct StepAttention {
   const float* query;              // [group, dim], not turned yet
   const float *key, *value;        // the token's own [dim], not turned yet; null: another chunk sees itself
-  const float *cos, *sin;          // [dim / 2]
+  const float *cos, *sin;          // [rotated / 2]
   const void *keys, *values;       // [capacity, dim]
   const bool* mask;                // of the places; null: all are seen
   int64_t group, dim, begin, end;  // places [begin, end), kStepPlaces at most
+  int64_t rotated;                 // the first dimensions of a head, whose halves rotate; the others stay as they are
   float scale;
   float* turned;              // memory for [group + 1, dim]
   void *own_key, *own_value;  // [dim] for the cache, with `key` only

@@ -334,8 +334,9 @@ void DecodeStep::Job::attend(Worker& mine, const StepPhase& phase, int64_t chunk
   const int64_t position = positions_[static_cast<size_t>(seen.row)];
   StepAttention args{};
   args.query = qkv + seen.head * (p.by_group ? group + 2 : group) * dim;
-  args.cos = p.cos + position * dim / 2;
-  args.sin = p.sin + position * dim / 2;
+  args.rotated = p.rotated;
+  args.cos = p.cos + position * p.rotated / 2;
+  args.sin = p.sin + position * p.rotated / 2;
   args.keys = phase.keys + at_cache(seen.row, seen.head, 0);
   args.values = phase.values + at_cache(seen.row, seen.head, 0);
   args.mask = masked_.load(std::memory_order_relaxed) ? mask_.get() + seen.row * p.capacity : nullptr;

@@ -31,7 +31,7 @@ struct StepNetwork {
   JoinedFunction function;  // of the gates
   int64_t heads;
   bool by_group = false;  // whether `inputs` makes, for each key head, its queries, its key and its value
-  at::Tensor cos, sin;    // [capacity, head_dim / 2]
+  at::Tensor cos, sin;    // [capacity, rotated / 2], of the first dimensions of a head
 };
 
 struct StepPlan;

@@ -65,6 +65,7 @@ class Builder {
     p.function = network_.function;
     p.by_group = network_.by_group;
     if (p.rows > kMostStepRows) return false;
+    p.rotated = 2 * network_.cos.size(1);
     p.cos = floats(network_.cos);
     p.sin = floats(network_.sin);
     p.qkv_width = (p.heads + 2 * p.kv_heads) * p.head_dim;

@@ -42,6 +42,7 @@ struct StepPhase {
 struct StepPlan {
   std::vector<StepPhase> phases;
   int64_t rows, dim, heads, kv_heads, head_dim, capacity;
+  int64_t rotated;                      // dimensions of a head
   int64_t words_count = 0, vocabulary;  // rows of the embeddings and of the head
   bool screened = false;                // whether HeadScreen takes the head, which is the last phase
   StepType type;

@@ -89,15 +89,20 @@ void add_product(const float* weight, const float* input, int64_t in, float scal
   for (int64_t i = 0; i < count; ++i) output[i] += scale * dot(weight + i * in, input, in);
 }
 
-// By halves, times `factor`.
+// The first 2 * half dimensions by halves, all times `factor`.
 template <typename T>
-VOXTORCH_INLINE void turn(const float* x, const float* cos, const float* sin, int64_t half, float factor, T* to) {
+VOXTORCH_INLINE void turn(const float* x, const float* cos, const float* sin, int64_t half, int64_t dim, float factor,
+                          T* to) {
   each_block(
       half, [&](int64_t at, int64_t count) __attribute__((always_inline)) {
         const Block a = load(x + at, count), b = load(x + half + at, count);
         const Block c = load(cos + at, count), s = load(sin + at, count);
         store(to + at, (a * c - b * s) * factor, count);
         store(to + half + at, (b * c + a * s) * factor, count);
+      });
+  each_block(
+      dim - 2 * half, [&](int64_t at, int64_t count) __attribute__((always_inline)) {
+        store(to + 2 * half + at, load(x + 2 * half + at, count) * factor, count);
       });
 }
 
@@ -109,18 +114,18 @@ VOXTORCH_INLINE float largest(const float* values, int64_t count) {
 
 template <typename T>
 void attend(const StepAttention& args) {
-  const int64_t dim = args.dim, half = dim / 2;
+  const int64_t dim = args.dim, half = args.rotated / 2;
   int64_t places[kStepPlaces], count = 0;
   for (int64_t place = args.begin; place < args.end; ++place) {
     if (args.mask == nullptr || args.mask[place]) places[count++] = place;
   }
   for (int64_t h = 0; h < args.group; ++h) {
-    turn(args.query + h * dim, args.cos, args.sin, half, args.scale, args.turned + h * dim);
+    turn(args.query + h * dim, args.cos, args.sin, half, dim, args.scale, args.turned + h * dim);
   }
   const T *keys = static_cast<const T*>(args.keys), *values = static_cast<const T*>(args.values);
   T *own_key = static_cast<T*>(args.own_key), *own_value = static_cast<T*>(args.own_value);
   if (args.key != nullptr) {
-    turn(args.key, args.cos, args.sin, half, 1, own_key);
+    turn(args.key, args.cos, args.sin, half, dim, 1, own_key);
     each_block(
         dim, [&](int64_t at, int64_t n)
                  __attribute__((always_inline)) { store(own_value + at, load(args.value + at, n), n); });

@@ -35,13 +35,13 @@ Tensor rotary_append_cuda(const Tensor& qkv, const Tensor& cos, const Tensor& si
   check_rotary_append(qkv, cos, sin, keys, values, position, heads);
   const c10::cuda::CUDAGuard device(qkv.device());
   const Tensor all = qkv.contiguous(), c = cos.contiguous(), s = sin.contiguous();
-  const int64_t rows = keys.size(0), dim = keys.size(3);
+  const int64_t rows = keys.size(0), dim = keys.size(3), half = cos.size(-1);
   const Tensor query = at::empty({rows, heads, dim}, qkv.options());
   if (rows == 0) return query;
   const RotaryAppend args{all.const_data_ptr(),
                           c.const_data_ptr(),
                           s.const_data_ptr(),
-                          c.numel() == dim / 2 ? 0 : dim / 2,
+                          c.numel() == half ? 0 : half,
                           places(keys),
                           places(values),
                           position.const_data_ptr<int64_t>(),
@@ -50,7 +50,8 @@ Tensor rotary_append_cuda(const Tensor& qkv, const Tensor& cos, const Tensor& si
                           heads,
                           keys.size(1),
                           keys.size(2),
-                          dim};
+                          dim,
+                          2 * half};
   const int error = launch_rotary_append(rotary_type(qkv), args, c10::cuda::getCurrentCUDAStream().stream());
   C10_CUDA_CHECK(static_cast<cudaError_t>(error));
   return query;

@@ -33,11 +33,12 @@ void check_rotary_append(const Tensor& qkv, const Tensor& cos, const Tensor& sin
       qkv.dim() == 2 && qkv.size(0) == rows && qkv.size(1) % dim == 0 && qkv.size(1) / dim - 2 * kv_heads == heads, op,
       ": qkv must have shape [", rows, ", (", heads, " + 2 * ", kv_heads, ") * ", dim, "], got ", qkv.sizes());
   for (const auto& [name, tensor] : {std::pair("cos", &cos), std::pair("sin", &sin)}) {
-    const int64_t half = dim / 2, count = tensor->numel();
-    TORCH_CHECK(tensor->dim() > 0 && tensor->size(-1) == half &&
+    const int64_t half = tensor->dim() > 0 ? tensor->size(-1) : 0, count = tensor->numel();
+    TORCH_CHECK(half > 0 && half <= dim / 2 &&
                     (tensor->dim() == 1 ? rows == 1 || count == half
                                         : tensor->size(0) * half == count && (count == half || count == rows * half)),
-                op, ": ", name, " must have shape [", rows, " or 1, 1, 1, ", half, "], got ", tensor->sizes());
+                op, ": ", name, " must have shape [", rows, " or 1, 1, 1, ", dim / 2,
+                "], or less than that in the last dimension, got ", tensor->sizes());
   }
   TORCH_CHECK(cos.sizes() == sin.sizes(), op, ": cos and sin must have one shape, got ", cos.sizes(), " and ",
               sin.sizes());
@@ -56,9 +57,10 @@ namespace {
 
 // Of nn::Rotation, to the bit.
 Tensor rotated(const Tensor& x, const Tensor& cos, const Tensor& sin) {
-  const int64_t half = x.size(-1) / 2;
+  const int64_t half = cos.size(-1), rest = x.size(-1) - 2 * half;
   const Tensor first = x.narrow(-1, 0, half), second = x.narrow(-1, half, half);
-  return at::cat({first * cos - second * sin, second * cos + first * sin}, -1);
+  if (rest == 0) return at::cat({first * cos - second * sin, second * cos + first * sin}, -1);
+  return at::cat({first * cos - second * sin, second * cos + first * sin, x.narrow(-1, 2 * half, rest)}, -1);
 }
 
 Tensor rotary_append_cpu(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& keys, Tensor& values,
@@ -70,7 +72,8 @@ Tensor rotary_append_cpu(const Tensor& qkv, const Tensor& cos, const Tensor& sin
   TORCH_CHECK(place >= 0 && place < keys.size(2), "rotary_append_: the cache has ", keys.size(2),
               " places, none for position ", place);
   const Tensor split = qkv.unflatten(1, {-1, dim});
-  const Tensor c = cos.reshape({-1, 1, dim / 2}), s = sin.reshape({-1, 1, dim / 2});
+  const int64_t half = cos.size(-1);
+  const Tensor c = cos.reshape({-1, 1, half}), s = sin.reshape({-1, 1, half});
   keys.select(2, place).copy_(rotated(split.narrow(1, heads, kv_heads), c, s));
   values.select(2, place).copy_(split.narrow(1, heads + kv_heads, kv_heads));
   return rotated(split.narrow(1, 0, heads), c, s);

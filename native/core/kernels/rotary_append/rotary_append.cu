@@ -15,13 +15,15 @@ constexpr int kThreads = 256;
 template <typename T>
 __global__ void __launch_bounds__(kThreads) rotary_append_kernel(RotaryAppend args) {
   using Acc = typename Accumulator<T>::type;
-  const int64_t half = args.dim / 2, blocks = args.heads + 2 * args.kv_heads;
+  const int64_t half = args.dim / 2, turns = args.rotated / 2, blocks = args.heads + 2 * args.kv_heads;
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (at >= args.rows * blocks * half) return;
   const int64_t d = at % half, block = at / half % blocks, row = at / half / blocks;
   const T* const from = static_cast<const T*>(args.qkv) + (row * blocks + block) * args.dim;
-  T first = from[d], second = from[d + half];
-  if (block < args.heads + args.kv_heads) {
+  // The pairs behind those that rotate lie behind them in both halves of what is left.
+  const int64_t a = d < turns ? d : d + turns, b = d < turns ? d + turns : d + half;
+  T first = from[a], second = from[b];
+  if (block < args.heads + args.kv_heads && d < turns) {
     const int64_t angle = row * args.rotation_row + d;
     const Acc c = static_cast<Acc>(static_cast<const T*>(args.cos)[angle]);
     const Acc s = static_cast<Acc>(static_cast<const T*>(args.sin)[angle]);
@@ -31,8 +33,8 @@ __global__ void __launch_bounds__(kThreads) rotary_append_kernel(RotaryAppend ar
   }
   if (block < args.heads) {
     T* const to = static_cast<T*>(args.query) + (row * args.heads + block) * args.dim;
-    to[d] = first;
-    to[d + half] = second;
+    to[a] = first;
+    to[b] = second;
     return;
   }
   const int64_t place = *args.position;
@@ -41,8 +43,8 @@ __global__ void __launch_bounds__(kThreads) rotary_append_kernel(RotaryAppend ar
   const CachePlaces& cache = is_key ? args.keys : args.values;
   const int64_t head = block - args.heads - (is_key ? 0 : args.kv_heads);
   T* const to = static_cast<T*>(cache.data) + row * cache.row + head * cache.head + place * cache.place;
-  to[d * cache.dim] = first;
-  to[(d + half) * cache.dim] = second;
+  to[a * cache.dim] = first;
+  to[b * cache.dim] = second;
 }
 
 template <typename T>
