@@ -1,5 +1,6 @@
 import { misuse, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import { Turns } from '../base/turn.js'
 import { native } from '../native/addon.js'
 import { op, opAsync } from '../native/call.js'
 import { type Context, currentContext, runInContext } from '../native/context.js'
@@ -17,6 +18,9 @@ const errorOf = opAsync('voxtorch::generation_batch_error')
 const factsOf = op('voxtorch::generation_batch_facts')
 const tokenBytes = op('voxtorch::generation_token_bytes')
 
+/** Bytes that a token takes in the cache of a language model; 0 for other networks. */
+export const bytesPerToken = (network: NativeModule): number => tokenBytes(handleOfNetwork(network)) as number
+
 export interface ContinuousBatchingOptions {
   /** Texts that are written at once; others wait, and enter in the order in which they came. Default 8. */
   maxNumSeqs?: number
@@ -33,7 +37,8 @@ export interface ContinuousBatchingOptions {
   /**
    * Bytes of keys and values that are kept of texts that were read, so that a prompt with the same beginning (by its
    * token ids, as long as weights and adapters are the same) reads only the rest. What was not used for longest goes first.
-   * Texts that are being written at the same time share their beginnings too. Default 0: nothing is kept or shared.
+   * Texts that are being written at the same time share their beginnings too. Where RoPE angles depend on the length of the
+   * text, only texts with the same angles share. Default 0: nothing is kept or shared.
    */
   prefixCacheBytes?: number
 }
@@ -86,8 +91,9 @@ export let hasAdaptersOf: (batching: ContinuousBatching) => boolean
  * const answers = await Promise.all(prompts.map((inputIds) => model.generate({ inputIds }, config, { batching })))
  * ```
  *
- * A text is the one that it is by itself, up to rounding: where two tokens are as likely as each other to 5 digits, in half
- * precision to 2, it may go on with the other. One that fails, or is given up, leaves the others as they are. What has
+ * In float32 and float64 greedy text is the text of a call without `batching`, unless the best two logits differ only in the
+ * last digits. In bfloat16 and float16 it may go on with the other token where the best two are within a few roundings of
+ * each other. The same holds for beginnings that were read for another text. One that fails, or is given up, leaves the others as they are. What has
  * several rows, beams, several answers, guidance or guesses, and what runs with other adapters than those where the batching
  * was made, is written by itself between the passes, and counts for none of the limits.
  *
@@ -122,7 +128,7 @@ export class ContinuousBatching {
     requireWhole(where, 'maxNumBatchedTokens', maxNumBatchedTokens, 1)
     if (maxCacheBytes !== undefined) requireWhole(where, 'maxCacheBytes', maxCacheBytes, 1)
     requireWhole(where, 'prefixCacheBytes', prefixCacheBytes)
-    const perToken = tokenBytes(handleOfNetwork(network)) as number
+    const perToken = bytesPerToken(network)
     if (perToken === 0) throw misuse(where, 'model', 'a language model', network)
     this.#network = network
     this.#limits = { seqs: maxNumSeqs, bytes: maxCacheBytes ?? Number.POSITIVE_INFINITY, tokenBytes: perToken }
@@ -225,6 +231,7 @@ export class ContinuousBatching {
   async #passes(): Promise<void> {
     // Texts that come in one turn of the event loop begin together.
     await new Promise((resolve) => setImmediate(resolve))
+    const turns = new Turns()
     while (!this.#disposed && this.#waiting.size + this.#running.size > 0) {
       this.#admit()
       const paused = [...this.#running].filter(([, seat]) => seat.isAhead).map(([member]) => member)
@@ -238,6 +245,7 @@ export class ContinuousBatching {
       const told = (await pass(this.#handle, withActiveAdapters(this.#network), paused, allowed)) as Told
       if (this.#disposed) return
       await this.#tell(told)
+      await turns.pass()
     }
   }
 

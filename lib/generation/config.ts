@@ -10,9 +10,12 @@ import { checkKey, type Kind, kinds } from './keys.js'
 export interface GenerationConfig {
   /** Draws each token by its probability; else the likeliest is taken. Default false. */
   doSample?: boolean
-  /** With more than 1, the texts with the best total score are looked for. Default 1. */
+  /** With more than 1, the texts with the best total score are looked for. At most 16384 (256 from a file). Default 1. */
   numBeams?: number
-  /** Answers for each prompt; with beams at most `numBeams`, else only while sampling. Default 1. */
+  /**
+   * Answers for each prompt; with beams at most `numBeams`, else only while sampling, at most 16384 (256 from a file).
+   * Default 1.
+   */
   numReturnSequences?: number
 
   /** Most tokens of an answer. Default 20, where `maxLength` is not given either. */
@@ -108,7 +111,7 @@ export interface GenerationConfig {
   assistantConfidenceThreshold?: number | null
   /**
    * Without an assistant: so many tokens are guessed from the text itself, behind where its last tokens stood before. For
-   * answers that repeat the prompt; one row, without beams.
+   * answers that repeat the prompt; one row, without beams. What holds of greedy text with an `assistantModel` holds here.
    */
   promptLookupNumTokens?: number | null
   /** How many last tokens are looked for, at most. Default 2. */
@@ -133,7 +136,7 @@ export function generationConfig(config: GenerationConfig = {}, base: Generation
     const kind = Object.hasOwn(kinds, key) ? (kinds[key as keyof GenerationConfig] as Kind) : undefined
     if (kind === undefined) throw unknownKey(key)
     if (value === undefined) continue
-    if (value !== null) checkKey(key, value, kind)
+    if (value !== null) checkKey('generation.', key, value, kind)
     whole[key] = value
   }
   // Whoever limits the answer otherwise than the model's file does not mean its limit too.

@@ -1,10 +1,19 @@
 import { optionsOf } from '../base/arguments.js'
 import { abortable, misuse, requireSignal, requireWhole } from '../base/check.js'
-import { ConfigError } from '../base/errors.js'
+import { ConfigError, InsufficientMemoryError } from '../base/errors.js'
+import { Turns } from '../base/turn.js'
 import { didYouMean } from '../base/words.js'
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, type Tensor } from '../tensor/index.js'
-import { ContinuousBatching, hasAdaptersOf, networkOf, type Seat, type Seated, seatIn } from './batching.js'
+import {
+  bytesPerToken,
+  ContinuousBatching,
+  hasAdaptersOf,
+  networkOf,
+  type Seat,
+  type Seated,
+  seatIn,
+} from './batching.js'
 import type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
 import { type GenerationConfig, generationConfig } from './config.js'
 import { type KvCache, nativeCacheOf } from './kv-cache.js'
@@ -61,9 +70,10 @@ export interface GenerateOptions {
   stoppingCriteria?: StoppingCriteria | readonly StoppingCriteria[]
   /**
    * A smaller network with the same vocabulary that guesses at the next tokens, which this one then reads in one pass
-   * (Leviathan et al. 2022, https://arxiv.org/abs/2211.17192): the text is that without it, while sampling it has the same
-   * distribution, and comes the sooner the better the guesses are. Where rounding could decide between two tokens, the
-   * token is computed again by itself, as it is without. One row, without beams.
+   * (Leviathan et al. 2022, https://arxiv.org/abs/2211.17192). Greedy text in float32 and float64 is the text without it;
+   * sampled text has the same distribution. In bfloat16 and float16 a pass over several tokens rounds otherwise than a pass
+   * over one: where the best two logits are within a few roundings of each other, greedy text may differ. One row, without
+   * beams.
    */
   assistantModel?: GenerativeModule
   /** Writes the text in passes that it shares with others of the same network; see {@link ContinuousBatching}. */
@@ -174,6 +184,7 @@ class Run {
   readonly #inputs: GenerateInputs
   readonly #options: GenerateOptions
   readonly #session: GenerationSession
+  readonly #turns = new Turns()
   #begun = false
   #seat: Seat | undefined
   /** Tokens of the prompt that had been read for another text; undefined outside of a batching. */
@@ -200,7 +211,9 @@ class Run {
 
   async next(): Promise<Added> {
     const { signal, batching } = this.#options
+    await this.#turns.pass()
     signal?.throwIfAborted()
+    if (!this.#begun) requireMemory(this.#model, this.#inputs, this.config)
     if (!this.#begun && batching && this.#goesWithOthers(batching)) this.#take(batching)
     if (this.#seat) {
       const token = await abortable<Seated>(signal, this.#seat.next())
@@ -324,6 +337,30 @@ class Run {
     this.#seat?.leave()
     this.#session.dispose()
   }
+}
+
+/** Tokens that a cache allocates memory for before they come. */
+const MOST_AHEAD = 1024
+
+/** @throws InsufficientMemoryError where the rows' keys, values and scores are more than there is memory for */
+function requireMemory(
+  model: GenerativeModule,
+  { inputIds, inputsEmbeds, cache }: GenerateInputs,
+  config: GenerationConfig,
+) {
+  const [batch = 1, time = 1] = (inputsEmbeds ?? inputIds)?.shape ?? []
+  const rows = batch * Math.max(config.numBeams ?? 1, config.numReturnSequences ?? 1)
+  const [weight] = model.parameters()
+  if (rows === 1 || weight?.device.startsWith('cpu') === false) return
+  const tokens = (cache?.length ?? 0) + time + Math.min(MOST_AHEAD, config.maxNewTokens ?? config.maxLength ?? 20)
+  const { vocabSize = 0 } = ((model as { config?: { vocabSize?: number } }).config ?? {}) as { vocabSize?: number }
+  const bytes = rows * (tokens * bytesPerToken(model) + 8 * vocabSize)
+  const available = process.availableMemory()
+  if (bytes <= available) return
+  throw new InsufficientMemoryError(
+    `generate: expected rows that fit into ${available} bytes of memory, got ${rows} of ${tokens} tokens, which need ${bytes}. Lower the batch, numBeams, numReturnSequences or maxNewTokens.`,
+    { rows, tokens, bytes, available },
+  )
 }
 
 const INPUTS = [

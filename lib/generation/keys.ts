@@ -13,9 +13,9 @@ const isWhole = (value: unknown, least: number) => Number.isSafeInteger(value) &
 const areIds = (value: unknown) => Array.isArray(value) && value.every((id) => isWhole(id, 0))
 
 const boolean: Kind = { test: (value) => typeof value === 'boolean', words: 'true or false' }
-const whole = (least: number): Kind => ({
-  test: (value) => isWhole(value, least),
-  words: `a whole number from ${least}`,
+const whole = (least: number, most?: number): Kind => ({
+  test: (value) => isWhole(value, least) && (most === undefined || (value as number) <= most),
+  words: most === undefined ? `a whole number from ${least}` : `a whole number from ${least} to ${most}`,
 })
 const between = (low: number, high: number, open = false): Kind => ({
   test: (value) => isNumber(value) && (open ? value > low : value >= low) && value <= high,
@@ -34,10 +34,15 @@ const lists: Kind = {
 const pair = (first: (value: unknown) => boolean) => (value: unknown) =>
   Array.isArray(value) && value.length === 2 && first(value[0]) && isNumber(value[1])
 
+/** Rows of a prompt. Each is a text of its own in memory, so that more are a mistake. */
+const MOST_ROWS = 16_384
+/** Tokens that are guessed, or compared with the text, between two looks at the clock. */
+const MOST_GUESSES = 1024
+
 export const kinds: Record<keyof GenerationConfig, Kind> = {
   doSample: boolean,
-  numBeams: whole(1),
-  numReturnSequences: whole(1),
+  numBeams: whole(1, MOST_ROWS),
+  numReturnSequences: whole(1, MOST_ROWS),
   maxNewTokens: whole(1),
   maxLength: whole(1),
   minLength: whole(0),
@@ -77,16 +82,23 @@ export const kinds: Record<keyof GenerationConfig, Kind> = {
   lengthPenalty: number,
   earlyStopping: { test: (value) => typeof value === 'boolean' || value === 'never', words: "true, false or 'never'" },
   guidanceScale: number,
-  numAssistantTokens: whole(1),
+  numAssistantTokens: whole(1, MOST_GUESSES),
   assistantConfidenceThreshold: between(0, 1),
-  promptLookupNumTokens: whole(1),
-  maxMatchingNgramSize: whole(1),
+  promptLookupNumTokens: whole(1, MOST_GUESSES),
+  maxMatchingNgramSize: whole(1, MOST_GUESSES),
   outputScores: boolean,
   outputLogits: boolean,
   outputLogprobs: boolean,
 }
 
-export function checkKey(key: string, value: unknown, kind: Kind): void {
+/** What a file may say, where a caller may say more: a stranger's folder takes no memory out of proportion. */
+export const fileKinds: Readonly<Record<string, Kind>> = {
+  numBeams: whole(1, 256),
+  numReturnSequences: whole(1, 256),
+}
+
+/** @throws ConfigError that begins with `where` and the key */
+export function checkKey(where: string, key: string, value: unknown, kind: Kind): void {
   if (kind.test(value)) return
-  throw new ConfigError(`generation: ${key} must be ${kind.words}, got ${shown(value)}`, { [key]: value })
+  throw new ConfigError(`${where}${key}: expected ${kind.words}, got ${shown(value)}.`, { [key]: value })
 }

@@ -347,6 +347,28 @@ describe('beginnings that were read before', () => {
     expect(await ask(2)).toBe(0)
   })
 
+  it('stay within their bytes over 300 requests, and are all that is kept', async () => {
+    const model = network('llama')
+    const before = memoryStats().kvCacheBytes
+    const prefixCacheBytes = 20_000
+    const batching = batchingOf(model, { prefixCacheBytes })
+    let most = 0
+    for (let request = 0; request < 300; request++) {
+      await within(batching, model, idsOf(request, 12 + (request % 9)), { ...plain, maxNewTokens: 3, eosTokenId: null })
+      const { bytes, texts } = batching.stats().prefixCache
+      expect(bytes).toBeLessThanOrEqual(prefixCacheBytes)
+      // Of each text the ids count too, eight bytes a token.
+      const held = memoryStats().kvCacheBytes - before
+      expect(held).toBeLessThan(bytes)
+      expect(bytes - held).toBeLessThanOrEqual(texts * 23 * 8)
+      most = Math.max(most, bytes)
+    }
+    expect(most).toBeGreaterThan(prefixCacheBytes / 2)
+    expect(batching.stats()).toMatchObject({ running: 0, waiting: 0 })
+    batching.dispose()
+    expect(memoryStats().kvCacheBytes).toBe(before)
+  })
+
   it('are forgotten when weights or adapters change', async () => {
     manualSeed(3)
     const model = new DecoderLM(network('llama').config).eval()

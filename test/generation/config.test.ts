@@ -29,15 +29,15 @@ describe('generationConfig', () => {
   it.each([
     [{ topk: 3 }, /no 'topk'; did you mean 'topK'/],
     [{ numBeam: 3 }, /did you mean 'numBeams'/],
-    [{ temperature: 0 }, /temperature must be a number above 0, got 0/],
-    [{ topP: 1.5 }, /topP must be a number from 0 to 1/],
-    [{ numBeams: 0 }, /numBeams must be a whole number from 1/],
-    [{ eosTokenId: -1 }, /eosTokenId must be a token id/],
-    [{ badWordsIds: [3] }, /badWordsIds must be a list of lists/],
+    [{ temperature: 0 }, /generation\.temperature: expected a number above 0, got 0\./],
+    [{ topP: 1.5 }, /topP: expected a number from 0 to 1/],
+    [{ numBeams: 0 }, /numBeams: expected a whole number from 1 to 16384, got 0/],
+    [{ eosTokenId: -1 }, /eosTokenId: expected a token id/],
+    [{ badWordsIds: [3] }, /badWordsIds: expected a list of lists/],
     [{ badWordsIds: [[]] }, /without tokens/],
     [{ sequenceBias: [[[3], 'much']] }, /sequenceBias/],
     [{ earlyStopping: 'always' }, /earlyStopping/],
-    [{ prefixAllowedTokensFn: [1] }, /must be a function/],
+    [{ prefixAllowedTokensFn: [1] }, /expected a function/],
     [{ numReturnSequences: 2 }, /needs doSample or beams/],
     [{ numBeams: 2, numReturnSequences: 3 }, /more than the 2 beams/],
     [{ allowedSequences: [[1]] }, /needs an eosTokenId/],
@@ -60,14 +60,16 @@ describe('generation_config.json', () => {
       transformers_version: '5',
       alignment_heads: [],
     })
-    const network = { eosTokenId: 2, bosTokenId: 1, padTokenId: -1 }
+    const network = { modelType: 'whisper', eosTokenId: 2, bosTokenId: 1, padTokenId: -1 }
     expect(await readGenerationConfig(folder, network)).toEqual({ eosTokenId: [3, 4], temperature: 0.6, bosTokenId: 1 })
     expect(await readGenerationConfig(join(folder, 'none'), network)).toEqual({ eosTokenId: 2, bosTokenId: 1 })
   })
 
   it('that asks for what is not done is refused', async () => {
     write({ num_beam_groups: 2 })
-    await expect(readGenerationConfig(folder)).rejects.toThrow(/numBeamGroups/)
+    await expect(readGenerationConfig(folder)).rejects.toThrow(
+      /generation_config\.json: num_beam_groups: expected null or 1, got 2\. .*remove the key/,
+    )
     write({ num_beam_groups: 1, penalty_alpha: null })
     expect(await readGenerationConfig(folder)).toEqual({})
     write([1])

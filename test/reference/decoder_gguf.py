@@ -47,6 +47,7 @@ FUSED = [
     dict(name='phi3', rope_parameters=dict(rope_type='default', rope_theta=10000.0)),
     dict(name='phi3 long factors', original_max_position_embeddings=16, rope_parameters=LONGROPE),
     dict(name='phi3 short factors', original_max_position_embeddings=48, rope_parameters=LONGROPE),
+    dict(name='phi3 partial', rope_parameters=dict(rope_type='default', rope_theta=10000.0, partial_rotary_factor=0.5)),
 ]
 NETWORKS = {
     'llama': (LlamaConfig, LlamaForCausalLM),
@@ -99,7 +100,8 @@ def write(path, model, config, architecture):
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope['factor'])
     if architecture == 'phi3':
-        writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+        part = rope.get('partial_rotary_factor', 1.0)
+        writer.add_rope_dimension_count(int(part * config.hidden_size) // config.num_attention_heads)
         writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
         writer.add_sliding_window(config.sliding_window or 0)
     if rope['rope_type'] == 'longrope':
