@@ -73,11 +73,59 @@ export function fromGguf(file: GgufFile): TokenizerParts {
       { file: path, field: 'tokenizer.ggml.model' },
     )
   }
+  checkKeys(file, kind)
   const tokens = texts(file, 'tokens')
   const types = kinds(file, tokens.length)
   const config = configOf(file, tokens)
   return kind === 'gpt2' ? fromMerges(file, tokens, types, config) : fromPieces(file, tokens, types, config)
 }
+
+/** Keys behind `tokenizer.` that are read below, or name tokens without changing any ids. */
+const READ: ReadonlySet<string> = new Set(
+  `chat_template chat_templates ggml.add_bos_token ggml.add_eos_token ggml.add_space_prefix ggml.bos_token_id
+  ggml.cls_token_id ggml.eom_token_id ggml.eos_token_id ggml.eot_token_id ggml.fim_mid_token_id ggml.fim_pad_token_id
+  ggml.fim_pre_token_id ggml.fim_rep_token_id ggml.fim_sep_token_id ggml.fim_suf_token_id ggml.mask_token_id ggml.merges
+  ggml.middle_token_id ggml.model ggml.padding_token_id ggml.pre ggml.precompiled_charsmap ggml.prefix_token_id
+  ggml.remove_extra_whitespaces ggml.scores ggml.seperator_token_id ggml.suffix_token_id ggml.token_type ggml.tokens
+  ggml.unknown_token_id`.split(/\s+/),
+)
+/** Most unknown keys that a warning names. */
+const NAMED = 8
+
+/** @throws ConfigError for a key that asks for what tokenizers of this kind do not do */
+function checkKeys(file: GgufFile, kind: 'gpt2' | 'llama'): void {
+  const { metadata, path } = file
+  const refuse = (key: string, expected: string) => {
+    const field = `tokenizer.${key}`
+    const got = String(metadata[field]).slice(0, 40)
+    throw new ConfigError(
+      `${path}: ${field}: expected ${expected}, got ${got}. Take the tokenizer.json of the model instead.`,
+      { file: path, field },
+    )
+  }
+  const unknown: string[] = []
+  for (const [key, value] of Object.entries(metadata)) {
+    if (!key.startsWith('tokenizer.')) continue
+    const name = key.slice('tokenizer.'.length)
+    const isEmpty = typeof value === 'object' && (value as ArrayLike<unknown>).length === 0
+    if (name === 'ggml.add_sep_token' && value !== false) refuse(name, 'false')
+    else if (name === 'ggml.token_type_count' && (value as number) > 1) refuse(name, '0 or 1')
+    else if (kind === 'gpt2' && NOT_BYTES.has(name) && value !== false && !isEmpty)
+      refuse(name, 'none, as byte-level BPE has')
+    else if (!READ.has(name) && !COUNTED.has(name) && !name.startsWith('chat_template.')) unknown.push(key)
+  }
+  if (unknown.length === 0) return
+  const more = unknown.length > NAMED ? ` and ${unknown.length - NAMED} more` : ''
+  process.emitWarning(`${path}: ignored keys: ${unknown.slice(0, NAMED).map(quoted).join(', ')}${more}`, {
+    type: 'GgufWarning',
+  })
+}
+const NOT_BYTES: ReadonlySet<string> = new Set([
+  'ggml.add_space_prefix',
+  'ggml.precompiled_charsmap',
+  'ggml.remove_extra_whitespaces',
+])
+const COUNTED: ReadonlySet<string> = new Set(['ggml.add_sep_token', 'ggml.token_type_count'])
 
 function fail(file: GgufFile, key: string, what: string): never {
   const field = `tokenizer.ggml.${key}`
@@ -117,12 +165,8 @@ function configOf(file: GgufFile, tokens: readonly string[]): TokenizerConfig {
     if (token === undefined) fail(file, key, `is ${String(id)}, and there are ${tokens.length} tokens`)
     config.special[name] = token
   }
-  const flag = (key: string): boolean | undefined => {
-    const value = tokenizer[key]
-    return value === undefined || typeof value === 'boolean' ? value : fail(file, key, 'is neither true nor false')
-  }
-  config.addBosToken = flag('add_bos_token')
-  config.addEosToken = flag('add_eos_token')
+  config.addBosToken = flagOf(file, 'add_bos_token')
+  config.addEosToken = flagOf(file, 'add_eos_token')
   const length = metadata[`${architecture}.context_length`]
   if (typeof length === 'number' && length > 0) config.modelMaxLength = length
   for (const [key, value] of Object.entries(metadata)) {
@@ -130,6 +174,20 @@ function configOf(file: GgufFile, tokens: readonly string[]): TokenizerConfig {
     if (name && typeof value === 'string') config.chatTemplates[name[1] ?? 'default'] = value
   }
   return config
+}
+
+function flagOf(file: GgufFile, key: string): boolean | undefined {
+  const value = file.tokenizer[key]
+  return value === undefined || typeof value === 'boolean' ? value : fail(file, key, 'is neither true nor false')
+}
+
+/** Some writers have signed bytes. */
+function charsmapOf(file: GgufFile): Uint8Array {
+  const value = file.tokenizer.precompiled_charsmap ?? new Uint8Array(0)
+  if (value instanceof Uint8Array || value instanceof Int8Array) return Uint8Array.from(value)
+  return Array.isArray(value) && value.length === 0
+    ? new Uint8Array(0)
+    : fail(file, 'precompiled_charsmap', 'is no list of bytes')
 }
 
 function added(content: string, special: boolean): AddedToken {
@@ -208,8 +266,9 @@ function fromPieces(
     types: Array.from(types, (type) => (type === PieceType.unused ? PieceType.control : type)),
     algorithm: 'bpe',
     byteFallback: Array.from(types).includes(PieceType.byte),
-    addDummyPrefix: tokenizer.add_space_prefix !== false,
-    removeExtraWhitespaces: tokenizer.remove_extra_whitespaces === true,
+    addDummyPrefix: flagOf(file, 'add_space_prefix') !== false,
+    removeExtraWhitespaces: flagOf(file, 'remove_extra_whitespaces') === true,
+    charsmap: charsmapOf(file),
     bosId: idOf('bos_token_id'),
     eosId: idOf('eos_token_id'),
     padId: idOf('padding_token_id'),
@@ -260,7 +319,10 @@ export function ggufOf(parts: TokenizerParts, rows: number): Record<string, Gguf
     const scores = new Float32Array(rows).fill(-1e4)
     scores.set(source.proto.scores)
     result['tokenizer.ggml.scores'] = scores
-    result['tokenizer.ggml.add_space_prefix'] = source.proto.normalizer.addDummyPrefix
+    const { addDummyPrefix, removeExtraWhitespaces, charsmap } = source.proto.normalizer
+    result['tokenizer.ggml.add_space_prefix'] = addDummyPrefix
+    if (removeExtraWhitespaces) result['tokenizer.ggml.remove_extra_whitespaces'] = true
+    if (charsmap.length > 0) result['tokenizer.ggml.precompiled_charsmap'] = Uint8Array.from(charsmap)
     return result
   }
   result['tokenizer.ggml.pre'] = nameOf(source.spec)

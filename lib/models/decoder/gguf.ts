@@ -10,6 +10,7 @@ import { type Device, scope, type Tensor } from '../../tensor/index.js'
 import type { ForeignCheckpoint } from '../pretrained.js'
 import type { FillOptions, Weights } from '../weights.js'
 import type { DecoderLMConfig, RopeParameters } from './config.js'
+import { checkKeys, samplingOf } from './gguf-keys.js'
 import { llama3Scaling } from './rope-factors.js'
 
 /**
@@ -39,8 +40,12 @@ export async function ggufCheckpoint(place: string): Promise<ForeignCheckpoint |
   const config = configOf(file)
   if (file.tensors[FACTORS] !== undefined) config.ropeScaling = await factorScaling(file, config)
   if (config.modelType === 'phi3') Object.assign(config, await longropeOf(file, config))
+  Reflect.set(config, SAMPLING, samplingOf(file))
   return { config, weights: (options) => weightsOf(file, config, options) }
 }
+
+/** Where a configuration has the settings that its GGUF file recommends for sampling; no file that is saved has them. */
+export const SAMPLING = Symbol('sampling')
 
 function factorScaling(file: GgufFile, { ropeTheta = 10_000, headDim = 0 }: DecoderLMConfig): Promise<RopeParameters> {
   return scope(async () => {
@@ -111,17 +116,29 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   if (vocabSize === undefined) fail(`${architecture}.vocab_size`, 'is missing')
   const hiddenSize = needed('embedding_length')
   const heads = needed('attention.head_count')
-  const headDim = number('attention.key_length') ?? number('rope.dimension_count') ?? hiddenSize / heads
+  const isPhi3 = modelType === 'phi3'
+  const wholeHeads = isPhi3 ? undefined : number('rope.dimension_count')
+  const headDim = number('attention.key_length') ?? wholeHeads ?? hiddenSize / heads
   if (number('attention.value_length', headDim) !== headDim) {
     fail(`${architecture}.attention.value_length`, `is not the ${headDim} of the keys`)
   }
-  if (number('rope.dimension_count', headDim) !== headDim) {
-    fail(`${architecture}.rope.dimension_count`, `is not the ${headDim} of a head`)
+  const rotated = number('rope.dimension_count', headDim)
+  if (isPhi3 ? !(rotated > 0 && rotated <= headDim && rotated % 2 === 0) : rotated !== headDim) {
+    fail(
+      `${architecture}.rope.dimension_count`,
+      isPhi3 ? `is no even number up to the ${headDim} of a head` : `is not the ${headDim} of a head`,
+    )
   }
   if (number('expert_count', 0) > 0)
     fail(`${architecture}.expert_count`, 'says that it has experts, which are not read')
   const { tokenizer } = file
   const token = (key: string): number | null => (typeof tokenizer[key] === 'number' ? tokenizer[key] : null)
+  // llama.cpp ends an answer at any of them.
+  const ends = (): number | number[] | null => {
+    const ids = ['eos_token_id', 'eot_token_id', 'eom_token_id'].map(token).filter((id) => id !== null)
+    const different = [...new Set(ids)]
+    return different.length > 1 ? different : (different[0] ?? null)
+  }
   const window = number('attention.sliding_window')
   const ropeTheta = number('rope.freq_base', 10_000)
   const config: DecoderLMConfig = {
@@ -138,10 +155,12 @@ export function configOf(file: GgufFile): DecoderLMConfig {
     tieWordEmbeddings: tensors['output.weight'] === undefined,
     ropeTheta,
     bosTokenId: token('bos_token_id'),
-    eosTokenId: token('eos_token_id'),
+    eosTokenId: ends(),
     padTokenId: token('padding_token_id'),
   }
   if (config.modelType === 'phi3') {
+    // Python and native code round the product down.
+    if (rotated !== headDim) config.partialRotaryFactor = partOf(rotated, headDim)
     config.originalMaxPositionEmbeddings = number('rope.scaling.original_context_length', needed('context_length'))
     config.slidingWindow = window === undefined || window === 0 ? null : window
     // In one file with both; llama.cpp calls it by its second half.
@@ -152,7 +171,13 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   if (config.modelType === 'llama') config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
   const scaling = scalingOf(file, number, (field, what) => fail(`${architecture}.${field}`, what))
   if (scaling !== undefined) config.ropeScaling = scaling
+  checkKeys(file, config)
   return config
+}
+
+function partOf(rotated: number, headDim: number): number {
+  const factor = rotated / headDim
+  return Math.floor(headDim * factor) === rotated ? factor : (rotated + 1e-6) / headDim
 }
 
 type NumberOf = (key: string) => number | undefined
@@ -163,10 +188,20 @@ function scalingOf(
   fail: (field: string, what: string) => never,
 ): RopeParameters | undefined {
   const key = 'rope.scaling.type'
-  const type = metadata[`${architecture}.${key}`] ?? 'none'
-  if (type === 'none') return undefined
-  const factor = number('rope.scaling.factor') ?? 1
-  if (type === 'linear') return { ropeType: 'linear', factor }
+  // As llama.cpp has it: the old key where the new one is missing, linear where no type is said, and 0 for none.
+  const type = metadata[`${architecture}.${key}`] ?? 'linear'
+  const factor = (number('rope.scaling.factor') ?? number('rope.scale_linear') ?? 0) || 1
+  const magnitude = ['rope.scaling.attn_factor', 'rope.scaling.yarn_attn_factor']
+  if (type !== 'yarn') {
+    for (const name of magnitude) {
+      const value = number(name) ?? 1
+      // Phi-3's goes with its lists of factors.
+      if (value === 1 || (architecture === 'phi3' && name === magnitude[0])) continue
+      return fail(name, `is ${value}, which scales attention; without a scaling of type yarn, 1 can be read`)
+    }
+  }
+  if (type === 'none' || (type === 'longrope' && architecture === 'phi3')) return undefined
+  if (type === 'linear') return factor === 1 ? undefined : { ropeType: 'linear', factor }
   if (type !== 'yarn') return fail(key, `is ${String(type)}; linear and yarn can be read`)
   const optional: [keyof RopeParameters, string][] = [
     ['originalMaxPositionEmbeddings', 'rope.scaling.original_context_length'],
@@ -174,7 +209,10 @@ function scalingOf(
     ['betaSlow', 'rope.scaling.yarn_beta_slow'],
   ]
   const found = optional.map(([name, from]) => [name, number(from)]).filter(([, value]) => value !== undefined)
-  return { ropeType: 'yarn', factor, ...Object.fromEntries(found) }
+  // llama.cpp multiplies what the factor gives.
+  const scale = magnitude.reduce((product, name) => product * (number(name) ?? 1), 1)
+  const attention = scale === 1 ? {} : { attentionFactor: scale * (factor <= 1 ? 1 : 0.1 * Math.log(factor) + 1) }
+  return { ropeType: 'yarn', factor, ...attention, ...Object.fromEntries(found) }
 }
 
 /** The shortest number that is the same float32: 1e-5, where the file has 9.999999747378752e-6. */

@@ -106,7 +106,7 @@ function idsOf(config: DecoderLMConfig): Record<string, number> {
   const names = { bosTokenId: 'bos_token_id', eosTokenId: 'eos_token_id', padTokenId: 'padding_token_id' }
   return Object.fromEntries(
     Object.entries(names).flatMap(([own, theirs]) => {
-      const id = config[own]
+      const id = [config[own]].flat()[0]
       return typeof id === 'number' && id >= 0 ? [[`tokenizer.ggml.${theirs}`, id]] : []
     }),
   )

@@ -7,6 +7,8 @@ export interface WrittenProto extends Pick<SentencePieceProto, 'byteFallback' | 
   algorithm: 'unigram' | 'bpe'
   addDummyPrefix: boolean
   removeExtraWhitespaces: boolean
+  /** The precompiled map of characters; default: none. */
+  charsmap?: Uint8Array
 }
 
 /** The bytes of a SentencePiece `.model`, which `readProto` and SentencePiece itself read. */
@@ -25,6 +27,7 @@ export function writeProto(proto: WrittenProto): Buffer {
       whole(43, proto.padId),
     ]),
     message(3, [
+      ...(proto.charsmap?.length ? [bytes(2, Buffer.from(proto.charsmap))] : []),
       whole(3, Number(proto.addDummyPrefix)),
       whole(4, Number(proto.removeExtraWhitespaces)),
       whole(5, 1), // spaces become ▁
