@@ -7,7 +7,7 @@ import { blockOf, decodePcm, type PcmFile } from './pcm.js'
 import { readAiffHeader, readAuHeader, readCafHeader } from './pcm-headers.js'
 import type { AudioFormat, AudioInput, CodedFormat } from './sniff.js'
 import { sniffAudio } from './sniff.js'
-import { readWave64Header, readWavHeader } from './wav-header.js'
+import { readWave64Header, readWavHeader, type WavFile } from './wav-header.js'
 
 const headers = {
   w64: readWave64Header,
@@ -48,7 +48,8 @@ export class AudioSource {
     try {
       const { format, begin } = await sniffAudio(bytes)
       if (!isPcm(format)) return await AudioSource.#decoding(bytes, format, begin, bytes.size - begin, format, signal)
-      const found = format === 'wav' ? await readWavHeader(bytes, { allowTruncated }) : await headers[format](bytes)
+      const found: WavFile & { missingBytes?: number } =
+        format === 'wav' ? await readWavHeader(bytes, { allowTruncated }) : await headers[format](bytes)
       if ('coded' in found) {
         return await AudioSource.#decoding(
           bytes,
@@ -60,9 +61,8 @@ export class AudioSource {
           found.missingBytes,
         )
       }
-      const { sampleRate, channels, frames } = found
-      const missing = 'missingBytes' in found ? (found.missingBytes ?? 0) : 0
-      return new AudioSource(bytes, format, sampleRate, channels, frames, missing, found, undefined, undefined)
+      const { sampleRate, channels, frames, missingBytes = 0 } = found
+      return new AudioSource(bytes, format, sampleRate, channels, frames, missingBytes, found, undefined, undefined)
     } catch (error) {
       await closeBytes(bytes)
       throw error

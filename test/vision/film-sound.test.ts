@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -125,16 +125,18 @@ describe.skipIf(!nodeAv)('the sound of films, of npm node-av', { timeout: PATIEN
 })
 
 test(
-  'without node-av MP4 goes on to @audio/decode-aac, and other films name the command',
+  'without node-av MP4, WebM and Matroska go on to readAudio, and other films name the command',
   async () => {
-    const [mp4, mkv] = [fileOf('h264-sound'), fileOf('matroska-sound')]
+    const [mp4, mkv, avi] = [fileOf('h264-sound'), fileOf('matroska-sound'), join(folder, 'other.avi')]
+    copyFileSync(mkv, avi)
     const here = (name: string) => fileURLToPath(new URL(name, import.meta.url))
     const script = `
       const { filmSound } = await import(${JSON.stringify(here('../../dist/index.js'))})
       const failure = (work) => work.then(() => 'nothing', ({ name, message }) => name + ': ' + message)
       console.log(JSON.stringify({
         mp4: await filmSound({ path: ${JSON.stringify(mp4)}, start: 0.2 }),
-        mkv: await failure(filmSound(${JSON.stringify(mkv)})),
+        mkv: await filmSound(${JSON.stringify(mkv)}),
+        avi: await failure(filmSound(${JSON.stringify(avi)})),
       }))`
     const { stdout } = await promisify(execFile)(
       process.execPath,
@@ -143,9 +145,8 @@ test(
     )
     const told = JSON.parse(stdout)
     expect(told.mp4).toEqual({ path: mp4, start: 0.2 })
-    expect(told.mkv).toMatch(
-      /^DataError: .*matroska-sound\.mkv: .*node-av, which is not installed: npm install node-av/,
-    )
+    expect(told.mkv).toBe(mkv)
+    expect(told.avi).toMatch(/^DataError: .*other\.avi: .*node-av, which is not installed: npm install node-av/)
   },
   PATIENCE,
 )

@@ -220,8 +220,9 @@ async function frameDecoder(track: Track): Promise<FrameDecoder> {
   if (codec === 'A_MPEG/L3') return stream(new Mp3Decoder())
   const encoding = PCM[`${codec} ${bits}`]
   if (encoding === undefined) {
+    const kind = codec.startsWith('A_PCM') ? `${codec} of ${bits} bits` : codec
     throw new Error(
-      `its sound is ${codec}${codec.startsWith('A_PCM') ? ` of ${bits} bits` : ''}, and Opus, Vorbis, FLAC, MP3 and PCM are read`,
+      `its sound is ${kind}, and Opus, Vorbis, FLAC, MP3 and PCM are read. Take it from the film by filmSound, with npm's node-av`,
     )
   }
   if (channels < 1 || channels > MOST_CHANNELS) throw new Error(`it claims ${channels} channels`)

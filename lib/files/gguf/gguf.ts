@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, requireOptions, shown } from '../../base/check.js'
+import { misuse, requireOneOf, requireOptions, requireString, shown } from '../../base/check.js'
 import { CheckpointError, ConfigError, DTypeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { type Device, deviceWord } from '../../tensor/dtype.js'
@@ -156,9 +156,10 @@ export class GgufFile {
   }
 
   #entry(name: string): GgufTensor {
+    requireString('GgufFile', 'name', name)
     const entry = this.tensors[name]
     if (entry !== undefined) return entry
-    throw new CheckpointError(`${this.path} has no tensor ${shown(name)}`, { file: this.path, tensor: name })
+    throw new CheckpointError(`${this.path} has no tensor ${quoted(name)}`, { file: this.path, tensor: name })
   }
 
   #requireReadable(name: string): void {
