@@ -5,7 +5,7 @@ import type { Tensor } from '../tensor/index.js'
 import { openImage } from './image.js'
 import type { FrameSource } from './video.js'
 
-const PICTURE = /^[^.].*\.(?:jpe?g|png|webp|ppm|pgm)$/i
+const PICTURE = /^[^.].*\.(?:jpe?g|png|webp|gif|tiff?|avif|bmp|ppm|pgm)$/i
 
 /** Pictures of one size, a frame each. */
 export class FrameFolder implements FrameSource {
@@ -33,7 +33,10 @@ export class FrameFolder implements FrameSource {
     const order = new Intl.Collator('en', { numeric: true })
     names.sort((a, b) => order.compare(a, b) || (a < b ? -1 : 1))
     if (names.length === 0) {
-      throw new DataError(`${path}: it is a folder without pictures (JPEG, PNG, WebP, PPM, PGM)`, { file: path })
+      throw new DataError(
+        `${path}: it is a folder without pictures (JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM, PGM)`,
+        { file: path },
+      )
     }
     const first = await openImage('openVideo', join(path, names[0]!), { maxPixels }, signal)
     const [height, width] = first.shape as [number, number]

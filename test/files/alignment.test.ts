@@ -2,10 +2,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { TYPES } from '../../lib/files/gguf/types.js'
+import { type GgufType, TYPES } from '../../lib/files/gguf/types.js'
 import { loadSafetensors, loadTorch, readCTranslate2, readGguf, readNpy } from '../../lib/files/index.js'
-import { type DType, scope, type Tensor } from '../../lib/index.js'
+import { type DType, noGrad, ones, scope, type Tensor } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
+import { blockSchemeOf } from '../../lib/nn/quantized-weight.js'
 import { dtypeFacts, dtypes } from '../../lib/tensor/dtype.js'
 import { makeZip } from './zip-maker.js'
 
@@ -204,18 +205,27 @@ describe('one storage seen as several dtypes', () => {
 
 describe('blocks of quantized GGUF tensors', () => {
   const dequantize = op('voxtorch::gguf_dequantize') as (...values: unknown[]) => Tensor
-  const kinds = Object.entries(TYPES).filter(([, { isRead }]) => isRead)
-  it.each(kinds)('%s at every offset', async (_, { code, block, bytes }) => {
-    const data = Buffer.from(Array.from({ length: 3 * bytes }, (_, i) => (i * 7 + 1) % 64))
+  const multiply = op('voxtorch::quantized_linear') as (...values: unknown[]) => Tensor
+  const kinds = Object.entries(TYPES).filter(([, { isRead }]) => isRead) as [GgufType, (typeof TYPES)[GgufType]][]
+  it.each(kinds)('%s at every offset', async (type, { code, block, bytes }) => {
+    const [rows, length] = [3, 2 * block]
+    const data = Buffer.from(Array.from({ length: rows * 2 * bytes }, (_, i) => (i * 7 + 1) % 64))
+    const scheme = blockSchemeOf(type)
     await scope(async () => {
-      let expected: Tensor | undefined
+      const input = ones([2, length])
+      let expected: { values: Tensor; product: Tensor | undefined } | undefined
       for (const offset of OFFSETS) {
-        const file = await readGguf(write(gguf(code, [3 * block], data, offset)))
+        const file = await readGguf(write(gguf(code, [length, rows], data, offset)))
         const { x } = await file.load()
         const blocks = await file.blocks('x')
-        expected ??= dequantize(blocks.flatten().clone(), code, [3 * block])
-        expect(bytesOf(x!).equals(bytesOf(expected))).toBe(true)
-        expect(bytesOf(dequantize(blocks.flatten(), code, [3 * block])).equals(bytesOf(expected))).toBe(true)
+        const product =
+          scheme && noGrad(() => multiply(input, blocks, null, [rows, length], null, { scheme }).contiguous())
+        // Offset 0 is aligned.
+        expected ??= { values: dequantize(blocks.flatten().clone(), code, [rows, length]), product }
+        expect(bytesOf(x!.flatten()).equals(bytesOf(expected.values.flatten()))).toBe(true)
+        if (product !== undefined) {
+          expect(bytesOf(product.flatten()).equals(bytesOf(expected.product!.flatten()))).toBe(true)
+        }
       }
     })
   })

@@ -38,7 +38,7 @@ export type FindClip = (asked: AskedClip) => EmotionClip | undefined
 
 const VIDEO = FILM_ENDINGS
 const AUDIO = ['.wav', '.flac', '.mp3', '.ogg', '.opus', '.mka', '.m4a', '.aac', '.aif', '.aiff']
-const PICTURE = ['.jpg', '.jpeg', '.png', '.webp', '.ppm']
+const PICTURE = ['.jpg', '.jpeg', '.png', '.webp', '.gif', '.tif', '.tiff', '.avif', '.bmp', '.ppm', '.pgm']
 
 /** ECF counts from 1 and writes `dia1utt1`; MELD counts from 0 and writes `dia0_utt0`. */
 export type ClipStyle = 'ecf' | 'meld' | 'any'
