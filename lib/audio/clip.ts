@@ -13,7 +13,7 @@ import { type Device, ops, scope, Tensor, tensor, zeros } from '../tensor/index.
 import { upload } from '../tensor/upload.js'
 import type { Channels } from './channels.js'
 import { type Audio, readAudio } from './read.js'
-import { type ResampleQuality, resample } from './resample.js'
+import { RESAMPLE_QUALITIES, type ResampleQuality, resample } from './resample.js'
 import type { AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
 import { clipWindows, type FitOptions, keptLength, LONG_AUDIO, type LongAudio, SPEECH_RATE } from './speech.js'
@@ -125,7 +125,7 @@ function checkOptions(where: string, options: ReadClipOptions): void {
   requireOptions(where, options, OPTIONS)
   const { sampleRate, quality, channels, longAudio, maxSeconds, allowEmpty, signal } = options
   if (sampleRate !== undefined && sampleRate !== null) requireWhole(where, 'sampleRate', sampleRate, 1)
-  if (quality !== undefined) requireOneOf(where, 'quality', quality, ['sinc', 'kaiser', 'high'])
+  if (quality !== undefined) requireOneOf(where, 'quality', quality, RESAMPLE_QUALITIES)
   if (channels !== undefined && channels !== 'mean') requireWhole(where, 'channels', channels)
   for (const name of ['leastSamples', 'mostSamples'] as const) {
     if (options[name] !== undefined) requireWhole(where, name, options[name])

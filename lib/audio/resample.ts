@@ -11,8 +11,11 @@ import { keepForever } from '../tensor/scope.js'
  * - `'kaiser'`: the same length with a Kaiser window, torchaudio's `sinc_interp_kaiser`.
  * - `'high'`: what soxr's HQ recipe promises. Flat to 91.3 % of the lower Nyquist frequency, and everything that would
  *   fold back is at least 120 dB down. A Kaiser-windowed sinc of 90 zero crossings, some fifteen times the work.
+ * - `'auto'`: `'high'` to a higher rate, where `'sinc'` leaves a mirror image of the upper frequencies, else `'sinc'`.
  */
-export type ResampleQuality = 'sinc' | 'kaiser' | 'high'
+export type ResampleQuality = 'sinc' | 'kaiser' | 'high' | 'auto'
+
+export const RESAMPLE_QUALITIES: readonly ResampleQuality[] = ['sinc', 'kaiser', 'high', 'auto']
 
 export interface ResampleOptions {
   /** Default `'sinc'`. */
@@ -64,8 +67,8 @@ function recipeOf(where: string, from: number, to: number, options: ResampleOpti
   requireWhole(where, 'to', to, 1)
   requireOptions(where, options, ['quality', 'lowpassFilterWidth', 'rolloff', 'beta'])
   const { quality = 'sinc', ...changes } = options
-  requireOneOf(where, 'quality', quality, Object.keys(recipes))
-  const recipe = { ...recipes[quality] }
+  requireOneOf(where, 'quality', quality, RESAMPLE_QUALITIES)
+  const recipe = { ...recipes[quality !== 'auto' ? quality : to > from ? 'high' : 'sinc'] }
   for (const name of ['lowpassFilterWidth', 'rolloff', 'beta'] as const) {
     const value = changes[name]
     if (value === undefined) continue

@@ -9,7 +9,10 @@ export type Segment = [start: number, end: number]
 export interface EnergyVadOptions {
   /** Length of the frames whose level is measured, in seconds. Default 0.02. */
   frameSeconds?: number
-  /** How far below the loudest frame sound still counts, in decibels. Default 40. */
+  /**
+   * How far below the level around it a frame still counts, in decibels. That level is the 95th percentile of 10 s, so a
+   * short knock does not raise it, and a quiet speaker is not measured by a loud one. Default 40.
+   */
   topDb?: number
   /** A level below which nothing counts, in decibels of full scale. Default -70. */
   floorDb?: number
@@ -22,8 +25,10 @@ export interface EnergyVadOptions {
 }
 
 /**
- * Where a clip [n] is not silent: segments in order, without overlap. A frame counts when its root mean square level is
- * within `topDb` of the loudest frame's.
+ * Return where a clip [n] is not silent: segments in order, without overlap. A frame counts when its root mean square level
+ * reaches a threshold, the lowest that any window of 10 s around the frame gives. The threshold of a window is `topDb` below
+ * its 95th percentile, or, where the background is louder than that, 6 dB above its 10th percentile but at least 20 dB below
+ * the 95th. A window of steady background noise has no sounds, unless the whole clip is as steady.
  * @throws ConfigError
  */
 export async function energyVad(
@@ -148,23 +153,99 @@ async function levelsOf(
   }
 }
 
-function segmentsOf({ decibels, frameSeconds, duration, settings }: Levels): Segment[] {
-  const { topDb, floorDb, minSilence, minSpeech, padding } = settings
-  const loudest = decibels.reduce((most, level) => Math.max(most, level), Number.NEGATIVE_INFINITY)
-  const least = Math.max(loudest - topDb, floorDb)
+/** Seconds of a window that a threshold is measured over, and between the beginnings of two windows. */
+const WINDOW = 10
+const HOP = 0.5
+/** Decibels between the percentiles of a window below which it is steady, and of a clip below which all of it is. */
+const STEADY = 6
+const STEADY_CLIP = 12
+/** Decibels above the background that sound has, and below the 95th percentile that are sound in any case. */
+const ABOVE_BACKGROUND = 6
+const SURE = 20
+
+/** Counts levels in bins of half a decibel, so that percentiles of a window that moves cost no sorting. */
+class LevelCounts {
+  static readonly #lowest = -160
+  static readonly #bins = 340
+  readonly #counts = new Int32Array(LevelCounts.#bins)
+  #total = 0
+
+  add(level: number, count: 1 | -1): void {
+    const bin = Math.floor(2 * (level - LevelCounts.#lowest))
+    // Digital silence is -Infinity.
+    const place = Math.min(LevelCounts.#bins - 1, Math.max(0, bin || 0))
+    this.#counts[place]! += count
+    this.#total += count
+  }
+
+  percentile(share: number): number {
+    let left = share * this.#total
+    for (let bin = 0; bin < LevelCounts.#bins; bin += 1) {
+      left -= this.#counts[bin]!
+      if (left < 0) return LevelCounts.#lowest + bin / 2
+    }
+    return LevelCounts.#lowest + LevelCounts.#bins / 2
+  }
+}
+
+/** The level from which on a frame counts, for each block of `hop` frames. */
+function thresholdsOf({ decibels, frameSeconds, settings }: Levels): { thresholds: Float64Array; hop: number } {
+  const { topDb, floorDb } = settings
+  const hop = Math.max(1, Math.round(HOP / frameSeconds))
+  const perWindow = Math.max(1, Math.round(WINDOW / HOP))
+  const blocks = Math.ceil(decibels.length / hop)
+  const clip = new LevelCounts()
+  for (const level of decibels) clip.add(level, 1)
+  const isSteady = clip.percentile(0.95) - clip.percentile(0.1) < STEADY_CLIP
+
+  const window = new LevelCounts()
+  const count = (block: number, sign: 1 | -1) => {
+    for (const level of decibels.subarray(block * hop, (block + 1) * hop)) window.add(level, sign)
+  }
+  const thresholds = new Float64Array(blocks).fill(Number.POSITIVE_INFINITY)
+  const windows = Math.max(1, blocks - perWindow + 1)
+  for (let block = 0; block < Math.min(perWindow, blocks); block += 1) count(block, 1)
+  for (let first = 0; first < windows; first += 1) {
+    if (first > 0) {
+      count(first - 1, -1)
+      count(first + perWindow - 1, 1)
+    }
+    const [low, high] = [window.percentile(0.1), window.percentile(0.95)]
+    const sound = Math.max(high - topDb, Math.min(low + ABOVE_BACKGROUND, high - SURE))
+    const steady = isSteady ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY
+    const threshold = high - low < STEADY ? steady : sound
+    for (let block = first; block < Math.min(first + perWindow, blocks); block += 1) {
+      if (threshold < thresholds[block]!) thresholds[block] = threshold
+    }
+  }
+  return { thresholds: thresholds.map((one) => Math.max(one, floorDb)), hop }
+}
+
+function segmentsOf(levels: Levels): Segment[] {
+  const { decibels, frameSeconds, duration, settings } = levels
+  const { minSilence, minSpeech, padding } = settings
+  const { thresholds, hop } = thresholdsOf(levels)
   const sounds: Segment[] = []
   for (let i = 0; i < decibels.length; i += 1) {
-    if (!(decibels[i]! >= least)) continue
+    if (!(decibels[i]! >= thresholds[Math.floor(i / hop)]!)) continue
     const last = sounds.at(-1)
     const begin = i * frameSeconds
     const end = Math.min(duration, (i + 1) * frameSeconds)
     if (last !== undefined && begin - last[1] < minSilence) last[1] = end
     else sounds.push([begin, end])
   }
-  const speech = sounds.filter(([begin, end]) => end - begin >= minSpeech)
-  return speech.map(([begin, end], i) => {
-    const before = speech[i - 1]?.[1]
-    const after = speech[i + 1]?.[0]
+  return padSegments(
+    sounds.filter(([begin, end]) => end - begin >= minSpeech),
+    duration,
+    padding,
+  )
+}
+
+/** Return segments in order with so many seconds more on either side; two of them share a shorter pause between them. */
+export function padSegments(segments: readonly Segment[], duration: number, padding: number): Segment[] {
+  return segments.map(([begin, end], i) => {
+    const before = segments[i - 1]?.[1]
+    const after = segments[i + 1]?.[0]
     return [
       Math.max(before === undefined ? 0 : (before + begin) / 2, begin - padding),
       Math.min(after === undefined ? duration : (end + after) / 2, end + padding),

@@ -32,6 +32,8 @@ Variables
 const isHelp = (word: string | undefined) => word === undefined || word === 'help' || word === '--help' || word === '-h'
 
 async function main([command, ...rest]: readonly string[]): Promise<number> {
+  // `voxtorch help salmonn train` is `voxtorch salmonn train --help`.
+  if (isHelp(command) && rest.length > 0 && !isHelp(rest[0])) return main([...rest, '--help'])
   if (isHelp(command)) return say(help())
   if (command === '--version' || command === '-v') return say(packageVersion())
   // What stands behind the script's name is the script's.

@@ -11,6 +11,7 @@ const OPTIONS = {
     preset: 'whisper-base',
   },
   language: { kind: 'text', help: 'a code or an English name; else it is detected', value: 'name' },
+  languageDetectionSegments: { kind: 'whole', help: 'windows in which the language is looked for', preset: 1 },
   task: { kind: ['transcribe', 'translate'], help: 'translate writes English', preset: 'transcribe' },
   format: {
     kind: ['lines', 'text', 'json', 'srt', 'vtt'],
@@ -20,18 +21,24 @@ const OPTIONS = {
   words: { kind: 'flag', help: 'the times of words, in json' },
   beams: { kind: 'whole', help: 'at temperature 0', preset: 1 },
   prompt: { kind: 'text', help: 'names and words to expect, or a style', value: 'text' },
+  carryInitialPrompt: { kind: 'flag', help: 'puts --prompt before every window, not the first alone' },
+  resampling: {
+    kind: ['auto', 'sinc', 'kaiser', 'high'],
+    help: 'how other rates become 16 kHz; auto is high for lower rates',
+    preset: 'auto',
+  },
   device: { kind: 'text', help: 'such as cpu or cuda', preset: 'cpu' },
   dtype: { kind: 'text', help: 'of the weights, such as float32 or bfloat16', value: 'name' },
   quantize: { kind: ['int8', 'nf4'], help: 'packs the weights into 8 or 4 bits' },
   batchSize: { kind: 'whole', help: 'cuts at pauses and writes so many pieces at once: quicker for long recordings' },
   vad: {
     kind: 'text',
-    help: 'finds the pauses for --batch-size: energy, or a network such as silero-vad',
+    help: 'finds the speech for --batch-size: energy, or a network such as silero-vad',
     value: 'name',
-    preset: 'energy',
+    preset: 'silero-vad where its weights are stored, else energy',
   },
   offline: { kind: 'flag', help: 'uses what is in the cache and asks nobody' },
-  quiet: { kind: 'flag', help: 'says nothing about what it fetches' },
+  quiet: { kind: 'flag', help: 'says nothing about what it fetches and leaves out' },
 } as const
 
 /** `voxtorch transcribe`: what is said in recordings, with Whisper. */
@@ -56,16 +63,20 @@ interface Segment {
 
 async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): Promise<number> {
   const { model = 'whisper-base', language, task, words = false, beams, prompt, device, dtype } = options
-  const { format = 'lines', offline, quiet = false, quantize, batchSize, vad = 'energy' } = options
+  const { format = 'lines', offline, quiet = false, quantize, batchSize, vad } = options
+  const { languageDetectionSegments, carryInitialPrompt, resampling } = options
   if (files.length === 0) throw new ConfigError('transcribe: which recording? See `voxtorch transcribe --help`.')
   if (words && format !== 'json') throw new ConfigError('transcribe: --words is for --format json')
-  if (vad !== 'energy' && batchSize === undefined) throw new ConfigError('transcribe: --vad is for --batch-size')
+  if (vad !== undefined && batchSize === undefined) throw new ConfigError('transcribe: --vad is for --batch-size')
   const { Whisper } = await import('../models/whisper/whisper.js')
   const fetching = defined({ offline, progress: !quiet })
   const loading = { device, dtype, quantize, ...fetching } as never
   const network = await Whisper.fromPretrained(model, defined(loading))
-  const finder = vad === 'energy' ? undefined : await voiceActivity(vad, fetching)
-  const rest = defined({ language, task, beams, initialPrompt: prompt, batchSize, vad: finder })
+  const finder = vad === undefined ? undefined : await voiceActivity(vad, fetching)
+  const rest = defined({
+    ...{ language, task, beams, initialPrompt: prompt, batchSize, vad: finder },
+    ...{ languageDetectionSegments, carryInitialPrompt, resampling },
+  })
   for (const [i, file] of files.entries()) {
     if (files.length > 1 && format !== 'json') console.log(`${i === 0 ? '' : '\n'}${file}`)
     const segments = network.transcribeStream(file, { ...rest, timestamps: words ? 'word' : true })
@@ -76,6 +87,7 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
       if (done) {
         if (format === 'text') console.log(value.text.trim())
         if (format === 'json') console.log(JSON.stringify({ file, ...value }))
+        else if (!quiet) reportSkipped(file, value.skipped)
         break
       }
       number += 1
@@ -86,7 +98,19 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
   return 0
 }
 
+/** Says on stderr what has no transcript. */
+function reportSkipped(file: string, skipped: readonly { start: number; end: number }[]): void {
+  if (skipped.length === 0) return
+  const seconds = skipped.reduce((sum, { start, end }) => sum + end - start, 0)
+  const first = skipped.slice(0, 3).map(({ start, end }) => `${clock(start)} → ${clock(end)}`)
+  const more = skipped.length > first.length ? ', …' : ''
+  console.error(
+    `${file}: no speech found in ${seconds.toFixed(1)} s (${first.join(', ')}${more}); --format json lists all of it`,
+  )
+}
+
 async function voiceActivity(name: string, fetching: { offline?: boolean; progress?: boolean }) {
+  if (name === 'energy') return (await import('../audio/silence.js')).energyVad
   const { SileroVad } = await import('../models/silero-vad.js')
   return (await SileroVad.fromPretrained(name, fetching)).segments
 }

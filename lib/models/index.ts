@@ -173,6 +173,7 @@ export {
 export type { AlignTextOptions } from './whisper/align-text.js'
 export type { TokenTimestamp, WhisperAlignmentInputs, WhisperHead } from './whisper/alignment.js'
 export type { WhisperConfig } from './whisper/config.js'
+export type { TranscribeDefaults } from './whisper/generation-files.js'
 export type {
   WhisperEncoderInputs,
   WhisperEncoderOutput,
@@ -180,7 +181,13 @@ export type {
   WhisperInputs,
   WhisperOutput,
 } from './whisper/inputs.js'
-export type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './whisper/options.js'
+export type {
+  TranscribeOptions,
+  WhisperAudio,
+  WhisperSegment,
+  WhisperSkipped,
+  WhisperTranscription,
+} from './whisper/options.js'
 export { WHISPER_LANGUAGES, type WhisperTokens } from './whisper/tokens.js'
 export { Whisper, WhisperEncoder } from './whisper/whisper.js'
 export type { WhisperWord } from './whisper/words.js'

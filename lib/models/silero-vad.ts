@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { requireSamples, resample } from '../audio/resample.js'
-import type { Segment } from '../audio/silence.js'
+import { padSegments, type Segment } from '../audio/silence.js'
 import { SPEECH_RATE } from '../audio/speech.js'
 import { defined, requireNumber, requireOptions, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
@@ -222,11 +222,8 @@ export class SileroVad extends Module {
       }),
     )
     const duration = samples.size(0) / sampleRate
-    return padded(
-      spoken(likely as Float32Array, this.config.frame / SPEECH_RATE, duration, settings),
-      duration,
-      settings,
-    )
+    const frameSeconds = this.config.frame / SPEECH_RATE
+    return padSegments(spoken(likely as Float32Array, frameSeconds, duration, settings), duration, settings.padding)
   }
 }
 
@@ -268,15 +265,4 @@ function spoken(
   }
   if (begin !== undefined && duration - begin > minSpeech) found.push([begin, duration])
   return found
-}
-
-function padded(found: Segment[], duration: number, { padding }: Required<SpeechSegmentOptions>): Segment[] {
-  return found.map(([begin, end], i) => {
-    const before = found[i - 1]?.[1]
-    const after = found[i + 1]?.[0]
-    return [
-      Math.max(before === undefined ? 0 : (before + begin) / 2, begin - padding),
-      Math.min(after === undefined ? duration : (end + after) / 2, end + padding),
-    ]
-  })
 }

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { ConfigError, memoryStats, type Segment, scope, setNumThreads, Whisper } from '../../lib/index.js'
-import { allSegmentsOf } from '../../lib/models/whisper/segments.js'
+import { ConfigError, energyVad, memoryStats, type Segment, scope, setNumThreads, Whisper } from '../../lib/index.js'
 import { fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { get } from './decoder.js'
 
@@ -72,6 +71,47 @@ describe('transcribe({ batchSize })', () => {
     expect(whole.segments).toEqual(segments)
   })
 
+  it.each([1, 4])('loses nothing behind a pair of timestamps, %i at once', async (batchSize) => {
+    let pairs = 0
+    for (const start of [0, 0.2, 0.4, 0.6, 0.8]) {
+      const clip = wave().narrow(0, start * 16_000, 6400)
+      for (const language of ['en', 'de', 'fr']) {
+        const options = { ...plain, language, conditionOnPrevious: false }
+        // Window by window as transformers, where each begins at the last pair of the one before.
+        const { segments } = await model.transcribe(clip, options)
+        const { conditionOnPrevious: _, ...rest } = options
+        const whole = await model.transcribe(clip, { ...rest, batchSize, vad: async () => [[0, 0.4]] })
+        const left = whole.skipped.reduce((sum, { start, end }) => sum + end - start, 0)
+        // Only the end of a word, less than a tenth of a second, is left out, and that is said.
+        const heard = segments.filter((one) => one.start < 0.4 - left - 1e-6)
+        expect(whole.segments).toEqual(heard)
+        expect(left).toBeLessThan(0.1)
+        if (new Set(whole.segments.map(({ avgLogprob }) => avgLogprob)).size > 1) pairs += 1
+      }
+    }
+    expect(pairs).toBeGreaterThan(3)
+  })
+
+  it('reports what is between pieces and what the network takes for silence', async () => {
+    const settings = { ...plain, language: 'de', batchSize: 4, vad }
+    const { skipped } = await model.transcribe(wave(), settings)
+    const between = [
+      [0, 0.05],
+      [0.4, 0.45],
+      [0.8, 0.85],
+      [1.05, 1.1],
+      [1.28, 1.3],
+    ] as const
+    for (const [start, end] of between) {
+      const found = skipped.find((one) => one.start <= start + 1e-6 && one.end >= end - 1e-6)
+      expect(found?.reason).toBe('vad')
+    }
+    const silent = await model.transcribe(wave(), { ...settings, noSpeechThreshold: 0, logprobThreshold: 0 })
+    expect(silent.skipped.filter(({ reason }) => reason === 'noSpeech').length).toBeGreaterThan(2)
+    const seconds = silent.skipped.reduce((sum, { start, end }) => sum + end - start, 0)
+    expect(seconds).toBeCloseTo(1.3, 1)
+  })
+
   it('tries only the doubtful pieces again, and leaves silence out', async () => {
     const settings = { ...plain, language: 'de', batchSize: 4, vad }
     const greedy = await model.transcribe(wave(), settings)
@@ -84,9 +124,10 @@ describe('transcribe({ batchSize })', () => {
     expect(greedy.segments.map(({ tokens }) => tokens)).toEqual(expect.arrayContaining(kept))
     const silent = await model.transcribe(wave(), { ...settings, noSpeechThreshold: 0 })
     expect(silent.segments).toEqual([])
-    expect((await model.transcribe(wave(), { ...settings, vad: async () => [] })).text).toBe('')
-    // Without `vad` it is the level of the sound that is looked at.
-    expect((await model.transcribe(wave(), { ...plain, batchSize: 2 })).segments.length).toBeGreaterThan(2)
+    const unheard = await model.transcribe(wave(), { ...settings, vad: async () => [] })
+    expect([unheard.text, unheard.skipped]).toEqual(['', [{ start: 0, end: 1.3, reason: 'vad' }]])
+    const { segments } = await model.transcribe(wave(), { ...plain, batchSize: 2, vad: energyVad })
+    expect(segments.length).toBeGreaterThan(2)
   })
 
   it('refuses what has no meaning, and leaves no tensors behind', async () => {
@@ -103,30 +144,5 @@ describe('transcribe({ batchSize })', () => {
     await run()
     await model.transcribe(samples, { language: 'en', batchSize: 3, vad, timestamps: 'word' })
     expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
-  })
-})
-
-describe('allSegmentsOf', () => {
-  // Timestamps are 100 and above, 20 ms each; the window has 30 of them.
-  it.each([
-    [[100, 1, 2, 110], [[0, 10, [100, 1, 2, 110]]]],
-    [
-      [100, 1, 110, 110, 2, 140],
-      [
-        [0, 10, [100, 1, 110]],
-        [10, 30, [110, 2, 140]],
-      ],
-    ],
-    // The text behind the last pair is not lost: no other window comes.
-    [
-      [100, 1, 110, 112, 2, 3],
-      [
-        [0, 10, [100, 1, 110, 112]],
-        [12, 30, [2, 3]],
-      ],
-    ],
-    [[1, 2], [[0, 30, [1, 2]]]],
-  ] as [number[], [number, number, number[]][]][])('%j', (tokens, expected) => {
-    expect(allSegmentsOf(tokens, 100, 60).map(({ start, end, tokens }) => [start, end, tokens])).toEqual(expected)
   })
 })

@@ -4,7 +4,7 @@ import { ConfigError, DataError } from '../../base/errors.js'
 import { noGrad, scope } from '../../tensor/index.js'
 import { positionsOf, windowOf } from './config.js'
 import { SECONDS_PER_STEP, samplesOf, spectrogramOf, type WhisperAudio } from './options.js'
-import { languageCode } from './tokens.js'
+import { languageCode, tokenKinds } from './tokens.js'
 import { timed } from './transcribe.js'
 import type { Whisper } from './whisper.js'
 import { type WhisperWord, wordsOf } from './words.js'
@@ -39,7 +39,8 @@ export async function alignText(
   if (code !== null) start.push(tokens.languages[code] as number, tokens.transcribe)
   const prompt = [...start, tokens.noTimestamps]
   const room = positionsOf(config) - prompt.length - 1
-  if (ids.some((id) => id >= tokens.endOfText) || ids.length > room) {
+  const { isText } = tokenKinds(tokens, tokenizer)
+  if (!ids.every(isText) || ids.length > room) {
     const what =
       ids.length > room ? `has ${ids.length} tokens, of which ${room} can be` : 'spells special tokens, which cannot be'
     throw new DataError(`${where}: the text ${what} aligned`, { tokens: ids.length, most: room })

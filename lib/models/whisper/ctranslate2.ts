@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
+import { snakeCase } from '../../base/words.js'
 import { type CTranslate2File, readCTranslate2 } from '../../files/ctranslate2/ctranslate2.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { scope, type Tensor } from '../../tensor/index.js'
@@ -192,17 +193,38 @@ async function requireZeros(file: CTranslate2File, name: string, bias: Tensor): 
   })
 }
 
-/** What its config.json says of generation; nothing for a folder of another kind. */
+/** Keys of its config.json that are read here, by `readHeads` and by `readTokens`. */
+const READ = ['suppressIds', 'suppressIdsBegin', 'alignmentHeads', 'langIds']
+/** What CTranslate2 limits the first timestamp to, unless a call says otherwise: one second. */
+const FIRST_SECOND = 50
+
+/**
+ * Return what a folder's config.json says about generation; nothing for a folder of another kind. Other keys are reported by
+ * `process.emitWarning`.
+ */
 export async function ctranslate2Generation(directory: string): Promise<GenerationConfig> {
-  if (!isCTranslate2(directory) || !existsSync(join(directory, 'config.json'))) return {}
-  const { suppressIds, suppressIdsBegin } = await readConfig(directory)
+  if (!isCTranslate2(directory)) return {}
+  const generation: GenerationConfig = { maxInitialTimestampIndex: FIRST_SECOND }
+  const file = join(directory, 'config.json')
+  if (!existsSync(file)) return generation
+  const said = await readConfig(directory)
   const ids = (key: string, value: unknown): number[] | undefined => {
     if (value === undefined || value === null) return undefined
     if (Array.isArray(value) && value.every((id) => Number.isInteger(id))) return value.filter((id) => id >= 0)
-    const file = join(directory, 'config.json')
     throw new ConfigError(`${file}: ${key} must be a list of token ids`, { file, field: key })
   }
-  const suppressTokens = ids('suppress_ids', suppressIds)
-  const beginSuppressTokens = ids('suppress_ids_begin', suppressIdsBegin)
-  return { ...(suppressTokens && { suppressTokens }), ...(beginSuppressTokens && { beginSuppressTokens }) }
+  const suppressTokens = ids('suppress_ids', said.suppressIds)
+  const beginSuppressTokens = ids('suppress_ids_begin', said.suppressIdsBegin)
+  const unread = Object.keys(said).filter((key) => !READ.includes(key) && !DESCRIPTIONS.has(key))
+  if (unread.length > 0) {
+    process.emitWarning(`${file}: Whisper does not use ${unread.map(snakeCase).join(', ')}`, 'WhisperWarning')
+  }
+  return {
+    ...generation,
+    ...(suppressTokens && { suppressTokens }),
+    ...(beginSuppressTokens && { beginSuppressTokens }),
+  }
 }
+
+/** What converters write for other networks, which says nothing about Whisper. */
+const DESCRIPTIONS: ReadonlySet<string> = new Set(['bosToken', 'eosToken', 'unkToken', 'addSourceBos', 'addSourceEos'])

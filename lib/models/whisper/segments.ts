@@ -6,16 +6,22 @@ export interface TimedTokens {
 }
 
 /**
- * Cuts what was written about a window into segments at each pair of timestamps, and says how many steps of the spectrogram
+ * Cut what was written about a window into segments at each pair of timestamps, and return how many steps of the spectrogram
  * (10 ms) are done: up to the last pair, because what comes behind it was cut off; or the whole window, where the text ends
- * with one timestamp or has no pair.
+ * with one timestamp or has no pair. The next window, also of a piece of batched mode, begins where this one is done, as in
+ * openai/whisper and transformers.
  *
  * @param tokens without the end of the text
  * @param first the id of the timestamp 0.00
  * @param steps of the spectrogram in this window that are audio
  */
-export function segmentsOf(tokens: number[], first: number, steps: number): { parts: TimedTokens[]; done: number } {
-  const isTime = (at: number): boolean => at >= 0 && (tokens[at] as number) >= first
+export function segmentsOf(
+  tokens: number[],
+  first: number,
+  steps: number,
+  isTimestamp = (id: number): boolean => id >= first,
+): { parts: TimedTokens[]; done: number } {
+  const isTime = (at: number): boolean => at >= 0 && isTimestamp(tokens[at] as number)
   const timeAt = (at: number): number => (tokens[at] as number) - first
   const last = tokens.length - 1
   const endsWithOne = last >= 1 && isTime(last) && !isTime(last - 1)
@@ -38,15 +44,4 @@ export function segmentsOf(tokens: number[], first: number, steps: number): { pa
     return part
   })
   return { parts, done: endsWithOne ? steps : 2 * timeAt(from - 2) }
-}
-
-/** The same of a window that no other goes on from: what comes behind the last pair is a segment to the window's end. */
-export function allSegmentsOf(tokens: number[], first: number, steps: number): TimedTokens[] {
-  const { parts } = segmentsOf(tokens, first, steps)
-  const whole = Math.floor(steps / 2)
-  const cut = parts.reduce((sum, part) => sum + part.tokens.length, 0)
-  const rest = tokens.slice(cut)
-  if (rest.some((id) => id < first))
-    parts.push({ start: (tokens[cut - 1] as number) - first, end: whole, tokens: rest })
-  return parts.map((part) => ({ ...part, start: Math.min(part.start, whole), end: Math.min(part.end, whole) }))
 }

@@ -5,6 +5,7 @@ import { didYouMean } from '../../base/words.js'
 import type { Tokenizer } from '../../text/index.js'
 import { readConfig } from '../pretrained.js'
 import type { WhisperConfig } from './config.js'
+import { isCTranslate2 } from './ctranslate2.js'
 
 /** The codes of Whisper's languages with their English names, in the order of their tokens; the last came with large-v3. */
 export const WHISPER_LANGUAGES: Readonly<Record<string, string>> = Object.fromEntries(
@@ -37,7 +38,10 @@ const OTHER_NAMES: Record<string, string> = {
   mandarin: 'zh',
 }
 
-/** The ids of Whisper's special tokens. Text is below `endOfText`; timestamps are above `noTimestamps`, 20 ms apart. */
+/**
+ * The ids of Whisper's special tokens. Text is below `endOfText`; timestamps are above `noTimestamps`, 20 ms apart. Tokens that
+ * fine-tuning added stand above the timestamps and are text, unless the tokenizer says that they are special.
+ */
 export interface WhisperTokens {
   endOfText: number
   startOfTranscript: number
@@ -52,11 +56,28 @@ export interface WhisperTokens {
 
 const TIMESTAMPS = 1501
 
+/** Rows of the published vocabularies that end with the timestamps: English, the first two versions, the third. */
+const ENGLISH = 51_864
+const MULTILINGUAL = 51_865
+const THIRD = 51_866
+
+/** Tokens of the published vocabulary that a larger one was made from, where it is larger. */
+function publishedSize({ vocabSize = MULTILINGUAL, eosTokenId, numMelBins }: WhisperConfig): number {
+  if (endOf(eosTokenId) === 50_256) return Math.min(vocabSize, ENGLISH)
+  return Math.min(vocabSize, numMelBins === 128 ? THIRD : MULTILINGUAL)
+}
+
+/** transformers allows several ends; the first is Whisper's. */
+const endOf = (eosTokenId: unknown): number => {
+  const [first] = [eosTokenId].flat()
+  return typeof first === 'number' ? first : 50_256
+}
+
 /** As all published vocabularies are laid out: text, end, start, languages, six more, timestamps. */
 export function tokensOf(config: WhisperConfig): WhisperTokens {
-  const { vocabSize = 51865, eosTokenId, decoderStartTokenId = 50257 } = config
-  const endOfText = eosTokenId ?? 50256
-  const noTimestamps = vocabSize - TIMESTAMPS - 1
+  const { eosTokenId, decoderStartTokenId = 50257 } = config
+  const endOfText = endOf(eosTokenId)
+  const noTimestamps = publishedSize(config) - TIMESTAMPS - 1
   const count = noTimestamps - 6 - decoderStartTokenId
   const codes = Object.keys(WHISPER_LANGUAGES).slice(0, Math.max(0, count))
   const isMultilingual = endOfText !== 50256
@@ -88,11 +109,13 @@ export async function readTokens(
   const tasks = (said.taskToId ?? {}) as Record<string, number>
   const given = said.langToId as Record<string, number> | undefined
   const noTimestamps = id('noTimestampsTokenId', '<|notimestamps|>') ?? usual.noTimestamps
-  const languages = given
+  const named = given
     ? Object.fromEntries(Object.entries(given).map(([name, value]) => [name.replace(/^<\||\|>$/g, ''), value]))
     : usual.languages
+  const languages = isCTranslate2(directory) ? await listedLanguages(directory, named) : named
+  const end = [said.eosTokenId ?? usual.endOfText].flat()[0]
   return {
-    endOfText: usual.endOfText,
+    endOfText: typeof end === 'number' && end >= 0 ? end : usual.endOfText,
     startOfTranscript: id('decoderStartTokenId') ?? usual.startOfTranscript,
     translate: tasks.translate ?? id('', '<|translate|>') ?? noTimestamps - 5,
     transcribe: tasks.transcribe ?? id('', '<|transcribe|>') ?? noTimestamps - 4,
@@ -100,6 +123,38 @@ export async function readTokens(
     noSpeech: id('', '<|nospeech|>', '<|nocaptions|>') ?? noTimestamps - 1,
     noTimestamps,
     languages: said.isMultilingual === false ? {} : languages,
+  }
+}
+
+/** Of the languages, those that `lang_ids` of CTranslate2's config.json lists, where it lists any that there are. */
+async function listedLanguages(directory: string, all: Record<string, number>): Promise<Record<string, number>> {
+  if (!existsSync(join(directory, 'config.json'))) return all
+  const { langIds } = await readConfig(directory)
+  if (!Array.isArray(langIds)) return all
+  const listed = new Set<unknown>(langIds)
+  const found = Object.entries(all).filter(([, id]) => listed.has(id))
+  return found.length > 0 ? Object.fromEntries(found) : all
+}
+
+/** Whether a token is a part of the text, and whether it is a timestamp; special tokens are neither. */
+export interface TokenKinds {
+  isText(id: number): boolean
+  isTime(id: number): boolean
+}
+
+/** How tokenizers spell timestamps, such as `<|1.24|>`. */
+const TIMESTAMP = /^<\|\d{1,4}\.\d\d\|>$/
+
+/** Return the kinds of ids by the places of the special tokens, and above those by what the tokenizer knows. */
+export function tokenKinds({ endOfText, noTimestamps }: WhisperTokens, tokenizer: Tokenizer | null): TokenKinds {
+  // Older tokenizers have no tokens for timestamps.
+  const isAdded = (id: number): boolean => {
+    const token = tokenizer?.idToToken(id)
+    return token !== undefined && !TIMESTAMP.test(token)
+  }
+  return {
+    isText: (id) => id < endOfText || (id > noTimestamps && isAdded(id) && !tokenizer?.isSpecial(id)),
+    isTime: (id) => id > noTimestamps && !isAdded(id),
   }
 }
 

@@ -1,5 +1,4 @@
 import { deflateSync } from 'node:zlib'
-import { splitOnSilence } from '../../audio/silence.js'
 import { SPEECH_RATE } from '../../audio/speech.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { KvCache } from '../../generation/kv-cache.js'
@@ -15,11 +14,13 @@ import {
   type TranscribeOptions,
   type WhisperAudio,
   type WhisperSegment,
+  type WhisperSkipped,
   type WhisperTranscription,
 } from './options.js'
 import { endOfSpeech, type SpokenSegment, type TimedPiece, withoutPauses } from './pauses.js'
-import { allSegmentsOf, segmentsOf, type TimedTokens } from './segments.js'
-import { languageCode } from './tokens.js'
+import { segmentsOf, type TimedTokens } from './segments.js'
+import { speechPieces } from './speech-pieces.js'
+import { languageCode, type TokenKinds, tokenKinds } from './tokens.js'
 import type { Whisper } from './whisper.js'
 import { type Piece, piecesOf, wordsOf } from './words.js'
 
@@ -38,6 +39,27 @@ interface Window {
 /** A window's text before its words are known; `written` ends with the end of the text, where it came. */
 type Written = Omit<Window, 'times'> & { written: number[] }
 
+/** A window that was transcribed, cut into segments. */
+interface Heard {
+  window: Window
+  parts: TimedTokens[]
+  /** Where the window begins and where what it may hear ends, in seconds. */
+  offset: number
+  until: number
+}
+
+/** A part of the recording in batched mode, in samples, and how many steps of its spectrogram are done. */
+interface Stretch {
+  from: number
+  to: number
+  seek: number
+  heard: Heard[]
+  isDone: boolean
+}
+
+/** The least speech, in seconds, for which the rest of a stretch is transcribed: less is the end of a word. */
+const LEAST_REST = 0.1
+
 /** See `Whisper.transcribe`. Method: Radford et al. 2022, https://arxiv.org/abs/2212.04356, section 4.5. */
 export async function* transcribeSegments(
   model: Whisper,
@@ -46,8 +68,8 @@ export async function* transcribeSegments(
 ): AsyncGenerator<WhisperSegment, WhisperTranscription, void> {
   const settings = settingsOf(model, options)
   settings.signal?.throwIfAborted()
-  const samples = await scope(() => samplesOf(model, audio))
-  const run = new Run(model, settings)
+  const samples = await scope(() => samplesOf(model, audio, settings.resampling))
+  const run = new Run(model, settings, samples.size(0) / SPEECH_RATE)
   const segments: WhisperSegment[] = []
   try {
     for await (const made of settings.batchSize === undefined ? run.windows(samples) : run.pieces(samples)) {
@@ -60,27 +82,53 @@ export async function* transcribeSegments(
     samples.dispose()
   }
   const text = segments.map((segment) => segment.text).join('')
-  return { text: text.trim(), language: run.language, segments }
+  const { language, languageProbability, skipped } = run
+  return { text: text.trim(), language, languageProbability, segments, skipped }
 }
 
 /** One transcription under way. */
 class Run {
   language: string | null = null
+  languageProbability: number | null = null
   readonly #model: Whisper
   readonly #settings: Settings
+  readonly #kinds: TokenKinds
+  /** Of the recording, in seconds. */
+  readonly #duration: number
+  /** The tokens of `initialPrompt`. */
+  readonly #prompt: number[] = []
   /** The tokens that the next window goes on from. */
   #history: number[] = []
   /** In seconds: where the last word so far ends, with `trimPauses`. */
   #spokenUntil = 0
+  readonly #skipped: WhisperSkipped[] = []
 
-  constructor(model: Whisper, settings: Settings) {
+  constructor(model: Whisper, settings: Settings, duration: number) {
     this.#model = model
     this.#settings = settings
-    const { language, initialPrompt } = settings
+    this.#duration = duration
+    this.#kinds = tokenKinds(model.tokens, model.tokenizer)
+    const { language, prompt, carryInitialPrompt } = settings
     if (language != null) this.language = languageCode(model.tokens, language)
-    if (initialPrompt !== undefined && initialPrompt.trim() !== '') {
-      this.#history = this.#tokenizer.encode(` ${initialPrompt.trim()}`, { addSpecialTokens: false }).inputIds
+    this.#prompt = prompt
+    if (!carryInitialPrompt) this.#history = [...prompt]
+  }
+
+  /** What was left out, in order; neighbors with the same reason are one. */
+  get skipped(): WhisperSkipped[] {
+    const merged: WhisperSkipped[] = []
+    for (const one of [...this.#skipped].sort((a, b) => a.start - b.start)) {
+      const last = merged.at(-1)
+      if (last?.reason === one.reason && one.start <= last.end + SECONDS_PER_STEP)
+        last.end = Math.max(last.end, one.end)
+      else merged.push({ ...one })
     }
+    return merged
+  }
+
+  #skip(start: number, end: number, reason: WhisperSkipped['reason']): void {
+    const until = Math.min(end, this.#duration)
+    if (until - start > SECONDS_PER_STEP) this.#skipped.push({ start, end: until, reason })
   }
 
   get #tokenizer() {
@@ -90,74 +138,126 @@ class Run {
   /** The segments of one window after the other, each beginning where the last whole segment ended. */
   async *windows(samples: Tensor): AsyncGenerator<WhisperSegment[]> {
     const { mel, steps } = await noGrad(() => scope(() => spectrogramOf(this.#model, samples)))
+    const size = windowOf(this.#model.config)
     try {
+      const starts = Array.from({ length: Math.ceil(steps / size) }, (_, i) => i * size)
+      await this.#detectLanguage(starts, async (start) => this.#windowOf(mel, start))
       for (let seek = 0; seek < steps; ) {
         this.#settings.signal?.throwIfAborted()
-        const { made, done } = await this.#window(mel, seek, Math.min(windowOf(this.#model.config), steps - seek))
+        const count = Math.min(size, steps - seek)
+        const [window] = (await noGrad(() =>
+          scope(() => this.#decode(this.#windowOf(mel, seek).unsqueeze(0), [count])),
+        )) as [Window]
+        const { heard, done } = this.#cut(window, count, seek * SECONDS_PER_STEP, this.#duration)
         seek += done
-        yield made
+        if (heard === undefined) continue
+        this.#remember(heard)
+        yield this.#made(heard)
       }
     } finally {
       mel.dispose()
     }
   }
 
-  /** The segments of one piece after the other, which are written `batchSize` at a time. */
+  /** The segments of one stretch of speech after the other, of which `batchSize` windows are transcribed at a time. */
   async *pieces(samples: Tensor): AsyncGenerator<WhisperSegment[]> {
     const { batchSize = 1, vad, signal } = this.#settings
-    const split = { maxSeconds: windowOf(this.#model.config) * SECONDS_PER_STEP, ...(vad && { vad }) }
-    const pieces = await noGrad(() => scope(() => splitOnSilence(samples, SPEECH_RATE, split)))
-    for (let at = 0; at < pieces.length; at += batchSize) {
+    const { pieces, speech } = await noGrad(() =>
+      scope(() => speechPieces(samples, windowOf(this.#model.config) * SECONDS_PER_STEP, vad)),
+    )
+    const stretches: Stretch[] = pieces.map(([start, end]) => ({
+      from: Math.round(start * SPEECH_RATE),
+      to: Math.min(Math.round(end * SPEECH_RATE), samples.size(0)),
+      seek: 0,
+      heard: [],
+      isDone: false,
+    }))
+    this.#skipBetween(stretches)
+    await this.#detectLanguage(stretches, async (one) => (await this.#melOf(samples, one)).window)
+    for (let next = 0; next < stretches.length; ) {
       signal?.throwIfAborted()
-      const places = pieces.slice(at, at + batchSize).map(([start, end]) => {
-        const from = Math.round(start * SPEECH_RATE)
-        return { from, length: Math.min(Math.round(end * SPEECH_RATE), samples.size(0)) - from }
-      })
-      const decoded = await noGrad(() => scope(() => this.#decodePieces(samples, places)))
-      for (const [i, { window, steps }] of decoded.entries()) {
-        const first = this.#model.tokens.noTimestamps + 1
-        const parts = this.#settings.timestamps
-          ? allSegmentsOf(window.tokens, first, steps)
-          : [{ start: 0, end: Math.floor(steps / 2), tokens: window.tokens }]
-        const offset = (places[i] as { from: number }).from / SPEECH_RATE
-        yield this.#isSilent(window) ? [] : this.#made(window, parts, offset)
+      const batch: Stretch[] = []
+      for (let i = next; i < stretches.length && batch.length < batchSize; i += 1) {
+        const one = stretches[i] as Stretch
+        if (!one.isDone) batch.push(one)
+      }
+      const decoded = await noGrad(() => scope(() => this.#decodeStretches(samples, batch)))
+      for (const [i, stretch] of batch.entries()) {
+        const { window, steps } = decoded[i] as { window: Window; steps: number }
+        const offset = stretch.from / SPEECH_RATE + stretch.seek * SECONDS_PER_STEP
+        const { heard, done } = this.#cut(window, steps, offset, stretch.to / SPEECH_RATE)
+        if (heard !== undefined) stretch.heard.push(heard)
+        stretch.seek += done
+        stretch.isDone = done >= steps || !this.#hasRest(stretch, speech)
+      }
+      // In order, also where a later stretch was done before.
+      for (; stretches[next]?.isDone; next += 1) {
+        yield (stretches[next] as Stretch).heard.flatMap((heard) => this.#made(heard))
       }
     }
   }
 
-  async #decodePieces(samples: Tensor, places: { from: number; length: number }[]) {
-    const heard: { mel: Tensor; steps: number }[] = []
-    for (const { from, length } of places) {
-      heard.push(await spectrogramOf(this.#model, samples.narrow(0, from, length)))
+  #skipBetween(stretches: readonly Stretch[]): void {
+    let done = 0
+    for (const { from, to } of stretches) {
+      this.#skip(done, from / SPEECH_RATE, 'vad')
+      done = to / SPEECH_RATE
     }
-    const steps = heard.map((one) => one.steps)
-    const windows = await this.#decode(
-      ops.stack(heard.map(({ mel }) => mel.narrow(1, 0, windowOf(this.#model.config)))),
-      steps,
+    this.#skip(done, this.#duration, 'vad')
+  }
+
+  /** Whether somebody speaks in what is left of a stretch; where nobody does, it is left out. */
+  #hasRest({ from, to, seek }: Stretch, speech: readonly (readonly [number, number])[]): boolean {
+    const [start, end] = [from / SPEECH_RATE + seek * SECONDS_PER_STEP, to / SPEECH_RATE]
+    const seconds = speech.reduce(
+      (sum, [begin, stop]) => sum + Math.max(0, Math.min(stop, end) - Math.max(begin, start)),
+      0,
     )
+    if (seconds >= LEAST_REST) return true
+    this.#skip(start, end, 'vad')
+    return false
+  }
+
+  /** The window of a stretch that is to be transcribed next, [numMelBins, steps], and how many of its steps are audio. */
+  async #melOf(samples: Tensor, { from, to, seek }: Stretch): Promise<{ window: Tensor; steps: number }> {
+    const { mel, steps } = await spectrogramOf(this.#model, samples.narrow(0, from, to - from))
+    return { window: this.#windowOf(mel, seek), steps: steps - seek }
+  }
+
+  async #decodeStretches(samples: Tensor, batch: readonly Stretch[]) {
+    const heard: { window: Tensor; steps: number }[] = []
+    for (const stretch of batch) heard.push(await this.#melOf(samples, stretch))
+    const steps = heard.map((one) => one.steps)
+    const windows = await this.#decode(ops.stack(heard.map(({ window }) => window)), steps)
     return windows.map((window, i) => ({ window, steps: steps[i] as number }))
   }
 
-  /** The segments that begin at a step of the spectrogram, and how many steps are done with them. */
-  async #window(mel: Tensor, seek: number, steps: number): Promise<{ made: WhisperSegment[]; done: number }> {
-    const { timestamps, conditionOnPrevious } = this.#settings
-    const [window] = (await noGrad(() => scope(() => this.#decodeWindow(mel, seek, steps)))) as [Window]
-    if (this.#isSilent(window)) return { made: [], done: steps }
-    const { tokens, temperature } = window
-    const first = this.#model.tokens.noTimestamps + 1
-    const { parts, done } = timestamps
-      ? segmentsOf(tokens, first, steps)
-      : { parts: [{ start: 0, end: Math.floor(steps / 2), tokens }], done: steps }
-    // What was drawn may be nonsense, which the next window had better not go on from.
-    if (!conditionOnPrevious || temperature >= 0.5) this.#history = []
-    else {
-      for (const part of parts) {
-        const closed = part.tokens.length > 2 && (part.tokens.at(-2) as number) >= first
-        this.#history.push(...(closed ? part.tokens.slice(0, -1) : part.tokens))
-      }
+  /** The segments of a window, unless it is silent, and how many steps of the spectrogram are done with it. */
+  #cut(window: Window, steps: number, offset: number, until: number): { heard: Heard | undefined; done: number } {
+    if (this.#isSilent(window)) {
+      this.#skip(offset, offset + steps * SECONDS_PER_STEP, 'noSpeech')
+      return { heard: undefined, done: steps }
     }
+    const { tokens } = window
+    const first = this.#model.tokens.noTimestamps + 1
+    const { parts, done } = this.#settings.timestamps
+      ? segmentsOf(tokens, first, steps, this.#kinds.isTime)
+      : { parts: [{ start: 0, end: Math.floor(steps / 2), tokens }], done: steps }
     // A pair of timestamps at the window's very beginning would be read again for ever.
-    return { made: this.#made(window, parts, seek * SECONDS_PER_STEP), done: done > 0 ? done : steps }
+    return { heard: { window, parts, offset, until }, done: done > 0 ? Math.min(done, steps) : steps }
+  }
+
+  /** Keep a window's text for the next one. */
+  #remember({ window, parts }: Heard): void {
+    // What was drawn may be nonsense, which the next window had better not go on from.
+    if (!this.#settings.conditionOnPrevious || window.temperature >= 0.5) {
+      this.#history = []
+      return
+    }
+    for (const { tokens } of parts) {
+      const closed = tokens.length > 2 && this.#kinds.isTime(tokens.at(-2) as number)
+      this.#history.push(...(closed ? tokens.slice(0, -1) : tokens))
+    }
   }
 
   #isSilent({ avgLogprob, noSpeechProb }: Window): boolean {
@@ -166,12 +266,12 @@ class Run {
     return noSpeechThreshold !== null && noSpeechProb > noSpeechThreshold && unlikely
   }
 
-  /** `offset`: where the window begins, in seconds. */
-  #made(window: Window, parts: TimedTokens[], offset: number): WhisperSegment[] {
+  #made({ window, parts, offset, until }: Heard): WhisperSegment[] {
     const { tokens: _, times, ...statistics } = window
+    // The network may write timestamps as far as its window reaches, which is filled up with silence.
     const segments = parts.map(({ start, end, tokens }) => ({
-      start: offset + start * 2 * SECONDS_PER_STEP,
-      end: offset + end * 2 * SECONDS_PER_STEP,
+      start: Math.min(until, offset + start * 2 * SECONDS_PER_STEP),
+      end: Math.min(until, offset + end * 2 * SECONDS_PER_STEP),
       tokens,
     }))
     const complete = this.#settings.timestamps === 'word' ? this.#withWords(segments, times, offset) : segments
@@ -186,7 +286,7 @@ class Run {
     const aligned = segments.map((segment) => {
       const from = next
       next += segment.tokens.length
-      const texts = segment.tokens.flatMap((id, i) => (id < this.#model.tokens.endOfText ? [i] : []))
+      const texts = segment.tokens.flatMap((id, i) => (this.#kinds.isText(id) ? [i] : []))
       const ids = texts.map((i) => segment.tokens[i] as number)
       const pieces = (trimPauses ? piecesOf : wordsOf)(this.#tokenizer, ids, this.language)
       const places = texts.map((i) => from + i)
@@ -204,15 +304,15 @@ class Run {
   }
 
   #textOf(tokens: number[]): string {
-    return this.#tokenizer.decode(tokens.filter((id) => id < this.#model.tokens.endOfText))
+    return this.#tokenizer.decode(tokens.filter((id) => this.#kinds.isText(id)))
   }
 
-  #decodeWindow(mel: Tensor, seek: number, steps: number): Promise<Window[]> {
+  /** A window of a spectrogram from a step on, [numMelBins, steps of a window]; behind its end are zeros. */
+  #windowOf(mel: Tensor, seek: number): Tensor {
     const size = windowOf(this.#model.config)
     const there = Math.min(size, (mel.shape[1] as number) - seek)
-    let window = mel.narrow(1, seek, there)
-    if (there < size) window = ops.constantPadNd(window, [0, size - there])
-    return this.#decode(window.unsqueeze(0), [steps])
+    const window = mel.narrow(1, seek, there)
+    return there < size ? ops.constantPadNd(window, [0, size - there]) : window
   }
 
   /** Of each of the spectrograms [batch, numMelBins, steps of a window], of which `steps` are audio. */
@@ -221,9 +321,7 @@ class Run {
     const { lastHiddenState: encoderHiddenStates } = await model.encode({ inputFeatures })
     const encoderCache = new KvCache()
     try {
-      if (this.language === null && Object.keys(model.tokens.languages).length > 0) {
-        this.language = await this.#languageOf(encoderHiddenStates, encoderCache)
-      }
+      if (this.#detectsLanguage) this.#setLanguage(await this.#languageOf(encoderHiddenStates, encoderCache))
       const beginning = this.#beginning()
       const written = await this.#write(beginning, encoderHiddenStates, encoderCache)
       const times: TokenTimestamp[][] = written.map(() => [])
@@ -245,23 +343,64 @@ class Run {
   /** What came before, then what kind of text is to come. */
   #beginning(): number[] {
     const { tokens, config } = this.#model
-    const { task, timestamps } = this.#settings
+    const { task, timestamps, carryInitialPrompt } = this.#settings
     const start = [tokens.startOfTranscript]
     if (this.language !== null) start.push(tokens.languages[this.language] as number, tokens[task as 'transcribe'])
     if (!timestamps) start.push(tokens.noTimestamps)
-    if (this.#history.length === 0) return start
-    const kept = this.#history.slice(-(Math.floor(positionsOf(config) / 2) - 1))
-    return [tokens.startOfPrevious, ...kept, ...start]
+    const most = Math.floor(positionsOf(config) / 2) - 1
+    const prompt = carryInitialPrompt ? this.#prompt.slice(-most) : []
+    const room = most - prompt.length
+    const before = [...prompt, ...(room > 0 ? this.#history.slice(-room) : [])]
+    return before.length === 0 ? start : [tokens.startOfPrevious, ...before, ...start]
   }
 
-  /** By the first clip. */
-  async #languageOf(encoderHiddenStates: Tensor, encoderCache: KvCache): Promise<string> {
+  get #detectsLanguage(): boolean {
+    return this.language === null && Object.keys(this.#model.tokens.languages).length > 0
+  }
+
+  #setLanguage([code, probability]: readonly [string, number]): void {
+    this.language = code
+    this.languageProbability = probability
+  }
+
+  /**
+   * Detect the language in several windows, as faster-whisper does: the first that is sure enough decides, else the language
+   * that most windows have. One window is decided where it is transcribed, which spares its second encoding.
+   */
+  async #detectLanguage<T>(places: readonly T[], windowAt: (place: T) => Promise<Tensor>): Promise<void> {
+    const { languageDetectionSegments, languageDetectionThreshold, signal } = this.#settings
+    if (!this.#detectsLanguage || languageDetectionSegments === 1 || places.length < 2) return
+    const found: Record<string, number[]> = {}
+    for (const place of places.slice(0, languageDetectionSegments)) {
+      signal?.throwIfAborted()
+      const [code, probability] = await noGrad(() =>
+        scope(async () => {
+          const inputFeatures = (await windowAt(place)).unsqueeze(0)
+          const { lastHiddenState } = await this.#model.encode({ inputFeatures })
+          return this.#languageOf(lastHiddenState)
+        }),
+      )
+      if (probability > languageDetectionThreshold) return this.#setLanguage([code, probability])
+      found[code] = [...(found[code] ?? []), probability]
+    }
+    const [code, all] = Object.entries(found).reduce((best, one) => (one[1].length > best[1].length ? one : best))
+    this.#setLanguage([code, Math.max(...all)])
+  }
+
+  /** Of the first clip: its code, and its probability among all languages. */
+  async #languageOf(encoderHiddenStates: Tensor, encoderCache?: KvCache): Promise<[string, number]> {
     const { languages, startOfTranscript } = this.#model.tokens
     const decoderInputIds = this.#rows([startOfTranscript], encoderHiddenStates.size(0))
-    const { logits } = await this.#model.forward({ decoderInputIds, encoderHiddenStates, encoderCache })
+    const { logits } = await this.#model.forward({
+      decoderInputIds,
+      encoderHiddenStates,
+      ...(encoderCache && { encoderCache }),
+    })
     const scores = (logits as Tensor).select(0, 0).to('float32').flatten().toArray() as number[]
     const score = (code: string): number => scores[languages[code] as number] as number
-    return Object.keys(languages).reduce((best, code) => (score(code) > score(best) ? code : best))
+    const best = Object.keys(languages).reduce((best, code) => (score(code) > score(best) ? code : best))
+    const sum = Object.keys(languages).reduce((sum, code) => sum + Math.exp(score(code) - score(best)), 0)
+    return [best, 1 / sum]
   }
 
   #rows(ids: number[], count: number): Tensor {
@@ -309,12 +448,15 @@ class Run {
     start: number,
   ): Promise<Written[]> {
     const { beams, lengthPenalty, timestamps, generation, generator, signal, maxNewTokens } = this.#settings
-    const { tokens: special, config } = this.#model
+    const { tokens: special, config, generationConfig } = this.#model
     const room = positionsOf(config) - (inputs.inputIds.shape[1] as number)
     const draws = temperature > 0
     const numBeams = draws ? 1 : beams
+    // The first is the end of the text, below which text is.
+    const ends = [...new Set([special.endOfText, ...[generationConfig.eosTokenId ?? []].flat()])]
+    const topK = generation?.topK ?? generationConfig.topK ?? 0
     const choice: GenerationConfig = draws
-      ? { doSample: true, temperature, topK: 0, outputScores: true }
+      ? { doSample: true, temperature, topK, outputScores: true }
       : { doSample: false, outputLogprobs: true, lengthPenalty }
     const output = await this.#model.generate(
       inputs,
@@ -322,15 +464,16 @@ class Run {
         ...generation,
         ...choice,
         numBeams,
+        numReturnSequences: 1,
         maxNewTokens: Math.min(room, maxNewTokens ?? room),
         returnTimestamps: timestamps !== false,
         noTimestampsTokenId: special.noTimestamps,
-        eosTokenId: special.endOfText,
+        eosTokenId: ends,
       },
       { generator, signal, promptLogitsAt: start },
     )
     return output.tokens.map((written, row) => {
-      const tokens = written.at(-1) === special.endOfText ? written.slice(0, -1) : written
+      const tokens = ends.includes(written.at(-1) as number) ? written.slice(0, -1) : written
       return {
         written,
         tokens,

@@ -2,10 +2,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { SPEECH_RATE } from '../../audio/clip.js'
 import { ConfigError } from '../../base/errors.js'
-import { toSnake } from '../../base/words.js'
 import { writeJson } from '../../files/json/json.js'
-import { type GenerationConfig, generationConfig } from '../../generation/config.js'
-import { readGenerationConfig } from '../../generation/files.js'
+import type { GenerationConfig } from '../../generation/config.js'
 import {
   type GenerateInputs,
   type GenerateOptions,
@@ -31,7 +29,8 @@ import {
   type WhisperHead,
 } from './alignment.js'
 import { melBinsOf, sizes, type WhisperConfig, windowOf } from './config.js'
-import { ctranslate2Checkpoint, ctranslate2Generation } from './ctranslate2.js'
+import { ctranslate2Checkpoint } from './ctranslate2.js'
+import { readWhisperGeneration, type TranscribeDefaults, whisperGeneration } from './generation-files.js'
 import type {
   WhisperEncoderInputs,
   WhisperEncoderOutput,
@@ -100,6 +99,8 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
 }) {
   /** What `generate` and `transcribe` take for what their own configuration leaves out. */
   generationConfig: GenerationConfig
+  /** What `transcribe` takes for options that it is called without: what the folder's generation_config.json says. */
+  transcribeDefaults: TranscribeDefaults = {}
   /** The ids of special tokens. */
   tokens: WhisperTokens
   /** Turns tokens into text for `transcribe`; null where the directory had none. */
@@ -123,11 +124,9 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
       this.tokenizer = await Tokenizer.fromPretrained(directory)
     this.tokens = await readTokens(directory, this.config, this.tokenizer)
     this.alignmentHeads = await readHeads(directory, this.config)
-    this.generationConfig = {
-      ...this.generationConfig,
-      ...(await readGenerationConfig(directory, this.config)),
-      ...(await ctranslate2Generation(directory)),
-    }
+    const { generation, defaults } = await readWhisperGeneration(directory, this.config, this.tokens)
+    this.generationConfig = { ...this.generationConfig, ...generation }
+    this.transcribeDefaults = defaults
   }
 
   /** The encoder alone, once for all that is asked about the same audio. Runs on the executor. */
@@ -136,8 +135,8 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   }
 
   /**
-   * What the decoder writes behind `inputIds` (default: the start of a transcript) about the audio: greedily, by sampling
-   * or by beam search. This is one window without the rules of `transcribe`; `returnTimestamps` brings those of timestamps.
+   * What the decoder writes behind `inputIds` (default: the start of a transcript, with the language and task that the model's
+   * folder names) about the audio: greedily, by sampling or by beam search. This is one window without the rules of `transcribe`; `returnTimestamps` brings those of timestamps.
    * @throws ConfigError for a configuration that is wrong or contradicts itself
    */
   async generate(
@@ -146,7 +145,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     options?: GenerateOptions,
   ): Promise<GenerateOutput> {
     return scope(async () =>
-      generate(this, await this.#prepared(inputs, options), this.#whole(inputs, config), options),
+      generate(this, await this.#prepared(inputs, config, options), this.#whole(inputs, config), options),
     )
   }
 
@@ -157,7 +156,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     options?: GenerateOptions,
   ): AsyncGenerator<GenerateStep, void, void> {
     const { inputFeatures, featuresMask } = inputs
-    const made = await this.#prepared(inputs, options)
+    const made = await this.#prepared(inputs, config, options)
     try {
       yield* stream(this, made, this.#whole(inputs, config), options)
     } finally {
@@ -170,7 +169,11 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     }
   }
 
-  async #prepared(inputs: WhisperGenerateInputs, options: GenerateOptions = {}): Promise<GenerateInputs> {
+  async #prepared(
+    inputs: WhisperGenerateInputs,
+    config: GenerationConfig,
+    options: GenerateOptions = {},
+  ): Promise<GenerateInputs> {
     const { inputFeatures, featuresMask, ...rest } = inputs
     const made: GenerateInputs = { ...rest }
     if (inputFeatures) {
@@ -192,9 +195,20 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     }
     if (!rest.inputIds && !rest.inputsEmbeds) {
       const rows = made.encoderHiddenStates?.shape[0] ?? 1
-      made.inputIds = tensor(Array.from({ length: rows }, () => [BigInt(this.tokens.startOfTranscript)]))
+      const start = this.#start(config).map(BigInt)
+      made.inputIds = tensor(Array.from({ length: rows }, () => start))
     }
     return made
+  }
+
+  /** The prompt of a text about which nothing was given. */
+  #start(config: GenerationConfig): number[] {
+    const { startOfTranscript, languages, noTimestamps } = this.tokens
+    const { language, task = 'transcribe' } = this.transcribeDefaults
+    const id = language === undefined ? undefined : languages[language]
+    if (id === undefined) return [startOfTranscript]
+    const { returnTimestamps = false } = { ...this.generationConfig, ...config }
+    return [startOfTranscript, id, this.tokens[task], ...(returnTimestamps ? [] : [noTimestamps])]
   }
 
   /** Without any limit the text may be as long as there are positions. */
@@ -204,7 +218,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     if (config.returnTimestamps) whole.noTimestampsTokenId ??= noTimestamps
     const { maxNewTokens, maxLength } = { ...this.generationConfig, ...config }
     if (maxNewTokens == null && maxLength == null) {
-      const past = (inputs.cache?.length ?? 0) + (inputs.inputIds?.shape[1] ?? 1)
+      const past = (inputs.cache?.length ?? 0) + (inputs.inputIds?.shape[1] ?? this.#start(config).length)
       whole.maxNewTokens = Math.max(1, (this.config.maxTargetPositions ?? 448) - past)
     }
     return whole
@@ -264,23 +278,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   /** Writes config.json, generation_config.json, preprocessor_config.json, model.safetensors and the tokenizer. */
   override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
     await super.save(directory, options)
-    const { prefixAllowedTokensFn: _, ...plain } = generationConfig(this.generationConfig)
-    const { languages, transcribe, translate, startOfTranscript, startOfPrevious, noTimestamps } = this.tokens
-    const multilingual = Object.keys(languages).length > 0
-    const settings = {
-      ...toSnake(plain),
-      decoder_start_token_id: startOfTranscript,
-      // A vocabulary without timestamps has no such tokens.
-      ...(startOfPrevious > 0 && { prev_sot_token_id: startOfPrevious, no_timestamps_token_id: noTimestamps }),
-      is_multilingual: multilingual,
-      alignment_heads: this.alignmentHeads,
-      ...(multilingual &&
-        transcribe > 0 && {
-          lang_to_id: Object.fromEntries(Object.entries(languages).map(([code, id]) => [`<|${code}|>`, id])),
-          task_to_id: { transcribe, translate },
-        }),
-    }
-    await writeJson(join(directory, 'generation_config.json'), settings, { indent: 2 })
+    await writeJson(join(directory, 'generation_config.json'), whisperGeneration(this), { indent: 2 })
     const steps = windowOf(this.config)
     const preprocessor = {
       feature_extractor_type: 'WhisperFeatureExtractor',
