@@ -27,8 +27,8 @@ export interface EnergyVadOptions {
 /**
  * Return where a clip [n] is not silent: segments in order, without overlap. A frame counts when its root mean square level
  * reaches a threshold, the lowest that any window of 10 s around the frame gives. The threshold of a window is `topDb` below
- * its 95th percentile, or, where the background is louder than that, 6 dB above its 10th percentile but at least 20 dB below
- * the 95th. A window of steady background noise has no sounds, unless the whole clip is as steady.
+ * its 95th percentile, or, where the background is louder than that, 6 dB above its 10th percentile; at most 20 dB below the
+ * 95th, unless three quarters of the window are steady background. A clip that is steady as a whole is one sound.
  * @throws ConfigError
  */
 export async function energyVad(
@@ -156,10 +156,10 @@ async function levelsOf(
 /** Seconds of a window that a threshold is measured over, and between the beginnings of two windows. */
 const WINDOW = 10
 const HOP = 0.5
-/** Decibels between the percentiles of a window below which it is steady, and of a clip below which all of it is. */
+/** Decibels between percentiles of a window below which it is steady, and of a clip. */
 const STEADY = 6
 const STEADY_CLIP = 12
-/** Decibels above the background that sound has, and below the 95th percentile that are sound in any case. */
+/** Decibels that sound is above the background, and that a threshold is below the 95th percentile. */
 const ABOVE_BACKGROUND = 6
 const SURE = 20
 
@@ -210,10 +210,12 @@ function thresholdsOf({ decibels, frameSeconds, settings }: Levels): { threshold
       count(first - 1, -1)
       count(first + perWindow - 1, 1)
     }
-    const [low, high] = [window.percentile(0.1), window.percentile(0.95)]
-    const sound = Math.max(high - topDb, Math.min(low + ABOVE_BACKGROUND, high - SURE))
-    const steady = isSteady ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY
-    const threshold = high - low < STEADY ? steady : sound
+    const [low, middle, high] = [window.percentile(0.1), window.percentile(0.75), window.percentile(0.95)]
+    const above = low + ABOVE_BACKGROUND
+    // Where the level moves most of the time, its low percentile may be soft speech.
+    const background = middle - low < STEADY ? above : Math.min(above, high - SURE)
+    const isTone = isSteady && high - low < STEADY
+    const threshold = isTone ? Number.NEGATIVE_INFINITY : Math.max(high - topDb, background)
     for (let block = first; block < Math.min(first + perWindow, blocks); block += 1) {
       if (threshold < thresholds[block]!) thresholds[block] = threshold
     }

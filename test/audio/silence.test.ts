@@ -55,6 +55,62 @@ test('short pauses join, short sounds are dropped, neighbours share a pause', as
   ])
 })
 
+/** Noise in bursts of a level in decibels of full scale, like syllables, over a steady hiss. */
+function speech(seconds: number, hiss: number, parts: [start: number, end: number, level: number][]): Float32Array {
+  let state = 1
+  const noise = () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.sqrt(12) * (state / 2 ** 32 - 0.5)
+  }
+  return Float32Array.from({ length: Math.round(seconds * rate) }, (_, i) => {
+    const at = i / rate
+    const part = parts.find(([start, end]) => at >= start && at < end)
+    const syllable = 0.02 + Math.abs(Math.sin(Math.PI * 4 * at))
+    return 10 ** (hiss / 20) * noise() + (part ? 10 ** (part[2] / 20) * syllable * noise() : 0)
+  })
+}
+/** The seconds of `segments` within a part. */
+const within = (segments: Segment[], start: number, end: number): number =>
+  segments.reduce((sum, [from, to]) => sum + Math.max(0, Math.min(to, end) - Math.max(from, start)), 0)
+
+test('a knock at full scale hides no soft speech', async () => {
+  const samples = speech(12, -85, [[3, 9, -51]])
+  for (let i = 1.5 * rate; i < 1.525 * rate; i += 1) samples[i] = i % 2 === 0 ? 1 : -1
+  const found = await energyVad(tensor(samples), rate)
+  expect(within(found, 3, 9)).toBeGreaterThan(5.9)
+  expect(within(found, 0, 2.5) + within(found, 9.5, 12)).toBe(0)
+})
+
+test.each([
+  [-20, -60],
+  [-60, -20],
+])('speech of %i dB hides none of %i dB beside it', async (first, second) => {
+  for (const scale of [1, 4]) {
+    const [middle, end] = [10 * scale, 20 * scale]
+    const samples = speech(end + 10, -75, [
+      [0.5, middle, first],
+      [middle + 1, end, second],
+    ])
+    const found = await energyVad(tensor(samples), rate)
+    expect(within(found, 0.5, middle)).toBeGreaterThan(0.98 * (middle - 0.5))
+    expect(within(found, middle + 1, end)).toBeGreaterThan(0.95 * (end - middle - 1))
+    expect(within(found, end + 1, end + 10)).toBe(0)
+  }
+})
+
+test('steady hiss between speech is no sound, and is all that a clip of hiss alone has', async () => {
+  for (const hiss of [-70, -60, -50]) {
+    const samples = speech(60, hiss, [
+      [1, 10, -20],
+      [50, 59, -20],
+    ])
+    const found = await energyVad(tensor(samples), rate)
+    expect(within(found, 11, 49)).toBe(0)
+    expect(within(found, 1, 10) + within(found, 50, 59)).toBeGreaterThan(17.5)
+  }
+  close(await energyVad(tensor(speech(30, -40, [])), rate), [[0, 30]])
+})
+
 test('silence has no sounds', async () => {
   expect(await energyVad(zeros([rate]), rate)).toEqual([])
   expect(await energyVad(zeros([0]), rate)).toEqual([])

@@ -40,7 +40,11 @@ describe('voxtorch', () => {
       const help = voxtorch(...words, '--help')
       expect([help.status, help.stderr]).toEqual([0, ''])
       expect(help.stdout).toContain(`Usage: voxtorch ${words.join(' ')}`)
+      expect(voxtorch('help', ...words).stdout).toBe(help.stdout)
     }
+    expect(voxtorch('help', 'spectra').stdout).toBe(voxtorch('spectra', '--help').stdout)
+    expect(voxtorch('help', 'help').stdout).toBe(voxtorch('help').stdout)
+    expect(voxtorch('help', 'transcrib').stderr).toMatch(/no command "transcrib"; did you mean "transcribe"/)
     for (const word of ['salmonn-convert', 'emoverse-sft', 'usdm-units', 'usdm-voicebox-train']) {
       expect(voxtorch(word, '--help').stdout).toContain(`Usage: voxtorch ${word.replace('-', ' ')}`)
     }

@@ -71,7 +71,8 @@ export interface TranscribeOptions {
   /**
    * Cuts the recording where nobody speaks into pieces of a window at most, and transcribes so many of them at once, as
    * faster-whisper's batched mode does: quicker for long recordings. Where a window of a piece ends with a pair of timestamps,
-   * the rest of the piece is another window, as in transformers. Silence between pieces is left out and reported as `skipped`. No
+   * the rest of the piece is another window, as in transformers; so is what follows the last timestamp of a window where `vad`
+   * finds a second of speech or more. Silence between pieces is left out and reported as `skipped`. No
    * piece goes on from the text of another, so `conditionOnPrevious` has no effect. Up to 8 rows share one pass over the weights.
    * Default: windows one after the other.
    */

@@ -1,4 +1,5 @@
 import { deflateSync } from 'node:zlib'
+import type { Segment } from '../../audio/silence.js'
 import { SPEECH_RATE } from '../../audio/speech.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { KvCache } from '../../generation/kv-cache.js'
@@ -59,6 +60,12 @@ interface Stretch {
 
 /** The least speech, in seconds, for which the rest of a stretch is transcribed: less is the end of a word. */
 const LEAST_REST = 0.1
+/** The least speech, in seconds, behind a text that says it is the last of its window. */
+const LEAST_AFTER_END = 1
+
+/** Seconds of speech within a part of the recording. */
+const secondsOf = (speech: readonly Segment[], start: number, end: number): number =>
+  speech.reduce((sum, [begin, stop]) => sum + Math.max(0, Math.min(stop, end) - Math.max(begin, start)), 0)
 
 /** See `Whisper.transcribe`. Method: Radford et al. 2022, https://arxiv.org/abs/2212.04356, section 4.5. */
 export async function* transcribeSegments(
@@ -187,8 +194,17 @@ class Run {
         const offset = stretch.from / SPEECH_RATE + stretch.seek * SECONDS_PER_STEP
         const { heard, done } = this.#cut(window, steps, offset, stretch.to / SPEECH_RATE)
         if (heard !== undefined) stretch.heard.push(heard)
+        const { seek } = stretch
         stretch.seek += done
-        stretch.isDone = done >= steps || !this.#hasRest(stretch, speech)
+        if (done < steps) stretch.isDone = !this.#hasRest(stretch, speech)
+        else {
+          // A text that ends with one timestamp is taken for the whole window, unless somebody goes on speaking.
+          const last = this.#settings.timestamps ? 2 * (heard?.parts.at(-1)?.end ?? 0) : 0
+          const goesOn =
+            last > 0 && last < steps && secondsOf(speech, offset + last * SECONDS_PER_STEP, stretch.to / SPEECH_RATE)
+          stretch.isDone = goesOn === false || goesOn < LEAST_AFTER_END
+          if (!stretch.isDone) stretch.seek = seek + last
+        }
       }
       // In order, also where a later stretch was done before.
       for (; stretches[next]?.isDone; next += 1) {
@@ -207,13 +223,9 @@ class Run {
   }
 
   /** Whether somebody speaks in what is left of a stretch; where nobody does, it is left out. */
-  #hasRest({ from, to, seek }: Stretch, speech: readonly (readonly [number, number])[]): boolean {
+  #hasRest({ from, to, seek }: Stretch, speech: readonly Segment[]): boolean {
     const [start, end] = [from / SPEECH_RATE + seek * SECONDS_PER_STEP, to / SPEECH_RATE]
-    const seconds = speech.reduce(
-      (sum, [begin, stop]) => sum + Math.max(0, Math.min(stop, end) - Math.max(begin, start)),
-      0,
-    )
-    if (seconds >= LEAST_REST) return true
+    if (secondsOf(speech, start, end) >= LEAST_REST) return true
     this.#skip(start, end, 'vad')
     return false
   }
