@@ -37,6 +37,8 @@ export const MAX_ADDED_LENGTH = 1024
 export class AddedTokens {
   readonly #tokens = new Map<number, AddedToken>()
   readonly #ids = new Map<string, number>()
+  /** How tokens are spelled that a normalizer changes. */
+  readonly #spelled = new Map<number, string>()
   readonly #raw = new Trie()
   readonly #normalized = new Trie()
   #next = 0
@@ -75,6 +77,11 @@ export class AddedTokens {
     return this.#tokens.get(id)
   }
 
+  /** The text of a token in a decoded text: normalized, where the token is looked for in normalized text. */
+  spelled(id: number): string | undefined {
+    return this.#spelled.get(id) ?? this.#tokens.get(id)?.content
+  }
+
   isSpecial(id: number): boolean {
     return this.#tokens.get(id)?.special === true
   }
@@ -89,6 +96,7 @@ export class AddedTokens {
         },
       )
     }
+    this.#spelled.delete(id)
     if (token.normalized && this.normalizer !== 'raw') {
       const sought = this.normalizer?.(new AlignedText(token.content)).text ?? token.content
       if (sought.length > MAX_ADDED_LENGTH) {
@@ -98,6 +106,7 @@ export class AddedTokens {
         )
       }
       if (sought !== '') this.#normalized.add(sought, id)
+      if (sought !== token.content) this.#spelled.set(id, sought)
       this.#hasNormalized = true
     } else {
       this.#raw.add(token.content, id)

@@ -1,6 +1,6 @@
 export type { AddedToken, AddedTokenInput } from './added-tokens.js'
 export type { BatchEncoding, BatchOptions, TensorBatch } from './batch.js'
-export type { ChatMessage, ChatOptions } from './chat.js'
+export type { ChatEncoding, ChatMessage, ChatOptions } from './chat.js'
 export {
   type CtcDecodeOptions,
   type CtcOffset,

@@ -55,7 +55,9 @@ export function fromSpec(spec: unknown, file: string, given: TokenizerConfig = e
     postProcessor: flagged(config, tokenId) ?? stored,
     config,
     decode(ids, cleansUp) {
-      const tokens = ids.map(lookup.idToToken).filter((token) => token !== undefined)
+      const tokens = ids
+        .map((id) => addedTokens.spelled(id) ?? model.idToToken(id))
+        .filter((token) => token !== undefined)
       let text = decoder === undefined ? tokens.join(' ') : decoder(tokens).join('')
       if (suffix !== '') text = text.replaceAll(suffix, ' ').trim()
       return cleansUp ? cleanUpSpaces(text) : text

@@ -6,7 +6,7 @@ import type { GgufValue } from '../files/gguf/types.js'
 import { fetchWeights, isPublishedWeights } from '../hub/weights.js'
 import { type AddedTokenInput, completeToken } from './added-tokens.js'
 import { type BatchEncoding, type BatchOptions, encodeBatch, type TensorBatch } from './batch.js'
-import { type ChatMessage, type ChatOptions, renderChat } from './chat.js'
+import { type ChatEncoding, type ChatMessage, type ChatOptions, renderChat } from './chat.js'
 import type { SpecialName, TokenizerConfig } from './config.js'
 import { DecodeStream } from './decode-stream.js'
 import type { Encoding } from './encoding.js'
@@ -101,9 +101,10 @@ export class Tokenizer {
     return addedTokens.id(token) ?? model.tokenToId(token)
   }
 
+  /** Return the token of an id as it stands in a decoded text: an added token is normalized where its text is looked for so. */
   idToToken(id: number): string | undefined {
     const { addedTokens, model } = this.#parts.pipeline
-    return addedTokens.get(id)?.content ?? model.idToToken(id)
+    return addedTokens.spelled(id) ?? model.idToToken(id)
   }
 
   /** All tokens with their ids, added ones included. */
@@ -210,7 +211,7 @@ export class Tokenizer {
 
   /** Whether decoding with `skipSpecialTokens` leaves this id out. */
   isSpecial(id: number): boolean {
-    return this.#parts.pipeline.addedTokens.isSpecial(id) || this.#namedIds().has(id)
+    return this.#skips()(id)
   }
 
   /** How many special tokens are put around one text, or around two. */
@@ -262,8 +263,8 @@ export class Tokenizer {
     const { skipSpecialTokens = false, cleanUpSpaces = this.#parts.config.cleanUpSpaces } = options
     let wanted = idsOf('Tokenizer.decode', ids)
     if (skipSpecialTokens) {
-      const named = this.#namedIds()
-      wanted = wanted.filter((id) => !named.has(id) && !this.#parts.pipeline.addedTokens.isSpecial(id))
+      const skips = this.#skips()
+      wanted = wanted.filter((id) => !skips(id))
     }
     return this.#parts.decode(wanted, cleanUpSpaces)
   }
@@ -276,7 +277,7 @@ export class Tokenizer {
   decodeStream(options: Pick<DecodeOptions, 'skipSpecialTokens'> = {}): DecodeStream {
     requireOptions('Tokenizer.decodeStream', options, ['skipSpecialTokens'])
     const { skipSpecialTokens = false } = options
-    const skips = skipSpecialTokens ? (id: number) => this.isSpecial(id) : () => false
+    const skips = skipSpecialTokens ? this.#skips() : () => false
     return new DecodeStream((ids) => this.#parts.decode(ids, false), skips)
   }
 
@@ -309,15 +310,36 @@ export class Tokenizer {
   }
 
   /**
-   * Writes a conversation as the model was trained to read it, by the model's own template.
-   * @returns ids, or with `tokenize: false` the text
-   * @throws ConfigError when there is no template, or it refuses the conversation; DataError when it is not sound
+   * Render a conversation with the model's own chat template, as transformers' `apply_chat_template` does.
+   * @returns token ids; with `tokenize: false` the text; with `returnAssistantTokensMask` ids and mask
+   * @throws ConfigError when there is no template, or it refuses the conversation; DataError with line and column when
+   *   the template is not sound
    */
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions & { tokenize: false }): string
-  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatOptions & { tokenize?: true }): number[]
-  applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions = {}): string | number[] {
-    const text = renderChat(messages, options, this.#parts.config)
-    return options.tokenize === false ? text : this.encode(text, { addSpecialTokens: false }).inputIds
+  applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options: ChatOptions & { tokenize?: true; returnAssistantTokensMask: true },
+  ): ChatEncoding
+  applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options?: ChatOptions & { tokenize?: true; returnAssistantTokensMask?: false },
+  ): number[]
+  applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions = {}): string | number[] | ChatEncoding {
+    const { text, generated } = renderChat(messages, options, this.#parts.config)
+    if (options.tokenize === false) return text
+    const { inputIds, offsets } = this.encode(text, { addSpecialTokens: false })
+    if (!options.returnAssistantTokensMask) return inputIds
+    const assistantMasks = inputIds.map(() => 0)
+    const tokenAt = (character: number): number =>
+      offsets.findIndex(([start, end]) => start <= character && character < end)
+    for (const [start, end] of generated) {
+      const first = tokenAt(start)
+      if (first === -1) break
+      // As transformers has it: where no token, or the first, holds the last character, the mask goes to the end.
+      const last = tokenAt(end - 1)
+      assistantMasks.fill(1, first, last > 0 ? last + 1 : inputIds.length)
+    }
+    return { inputIds, assistantMasks }
   }
 
   /**
@@ -337,6 +359,14 @@ export class Tokenizer {
 
   #namedIds(): Set<number | undefined> {
     return new Set(Object.values(this.#parts.config.special).map((token) => this.tokenToId(token)))
+  }
+
+  /** Which ids `skipSpecialTokens` leaves out. As in tokenizers, a special token that its normalizer changes stays. */
+  #skips(): (id: number) => boolean {
+    const { addedTokens } = this.#parts.pipeline
+    const named = this.#namedIds()
+    return (id) =>
+      (named.has(id) || addedTokens.isSpecial(id)) && addedTokens.spelled(id) === addedTokens.get(id)?.content
   }
 
   #namedId(name: SpecialName): number | null {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { Tokenizer } from '../../lib/index.js'
 import { AddedTokens } from '../../lib/text/added-tokens.js'
-import { published } from './helpers.js'
+import { fromSpec, json, published } from './helpers.js'
 
 const plain = { special: false, singleWord: false, lstrip: false, rstrip: false, normalized: false }
 
@@ -34,6 +34,34 @@ describe('the cost of added tokens, in steps', () => {
     added.splitRaw('a'.repeat(1023).concat('b').repeat(20))
     expect(added.steps).toBeLessThan(1024 * 1024 * 20)
     expect(() => added.add(1, { ...plain, content: 'a'.repeat(1025) })).toThrow(/more than 1024/)
+  })
+})
+
+interface Spelled {
+  name: string
+  spec: unknown
+  tokens: string[]
+  ids: (number | null)[]
+  encoded: number[]
+  decoded: string
+  skipped: string
+  each: string[]
+  stream: string[]
+}
+const spelled = json<{ text: string; cases: Spelled[] }>('added')
+
+describe('added tokens under a normalizer are spelled as tokenizers spells them', () => {
+  test.each(spelled.cases.map((one) => [one.name, one] as const))('%s', async (_name, one) => {
+    const tokenizer = await fromSpec(one.spec)
+    const ids = one.tokens.map((_, id) => id)
+    expect(ids.map((id) => tokenizer.idToToken(id))).toEqual(one.tokens)
+    expect(['FooBar', 'foobar', '<S>', '<s>'].map((token) => tokenizer.tokenToId(token) ?? null)).toEqual(one.ids)
+    expect(tokenizer.encode(spelled.text).inputIds).toEqual(one.encoded)
+    expect(tokenizer.decode(ids)).toBe(one.decoded)
+    expect(tokenizer.decode(ids, { skipSpecialTokens: true })).toBe(one.skipped)
+    expect(ids.map((id) => tokenizer.decode([id]))).toEqual(one.each)
+    const stream = tokenizer.decodeStream()
+    expect(ids.map((id) => stream.push(id))).toEqual(one.stream)
   })
 })
 

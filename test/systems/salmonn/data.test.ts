@@ -416,6 +416,20 @@ describe('parseChatLine', () => {
     await expect(said(`${a},gone.MP3`)).rejects.toThrow('There is no sound file gone.MP3')
     await expect(said('@gone.txt')).rejects.toThrow(vt.DataError)
   })
+
+  // A search that begins anew at each character would take minutes.
+  it.each([
+    ['a word', `.${'a'.repeat(1e6)} b`],
+    ['commas', `${','.repeat(1e6)}x`],
+    ['marks', `a.${'?!'.repeat(5e5)}x`],
+    ['blanks', `${' '.repeat(1e6)}x`],
+    ['quotes', '"a'.repeat(5e5)],
+    ['brackets', `${'['.repeat(1e6)}x`],
+  ])('reads a megabyte of %s in one pass', async (_name, line) => {
+    const { audio, text } = await vt.parseChatLine(line)
+    expect(audio).toEqual([])
+    expect(text.length).toBeGreaterThan(0)
+  })
 })
 
 describe('the challenge', () => {

@@ -24,7 +24,7 @@ export async function parseChatLine(line: string): Promise<ChatLine> {
   const audio: string[] = []
   const words: string[] = []
   for (const { 0: whole, 1: list, 2: quoted, 3: word } of line.matchAll(PIECES)) {
-    const bare = (quoted ?? word ?? '').replace(/(?<=\.\w+)[,;:?!]+$/, '')
+    const bare = withoutPunctuation(quoted ?? word ?? '')
     if (list?.includes('"')) audio.push(...(await parseAudioInput(list)))
     else if (
       bare.length > 1 &&
@@ -40,5 +40,28 @@ export async function parseChatLine(line: string): Promise<ChatLine> {
   return { audio, text: words.join(' ') }
 }
 
+/** The longest file name extension that is looked for before punctuation. */
+const MAX_EXTENSION = 32
+
+/** What stands before the punctuation that ends a sentence, where that is a file name with an extension. */
+function withoutPunctuation(word: string): string {
+  const end = endBefore(word, ',;:?!')
+  // Only the last characters are looked at: a word is as long as the line that a stranger sends.
+  return end < word.length && /\.\w+$/.test(word.slice(Math.max(0, end - MAX_EXTENSION), end))
+    ? word.slice(0, end)
+    : word
+}
+
+/** Where the characters of `marks` that end a word begin. */
+function endBefore(word: string, marks: string): number {
+  let end = word.length
+  while (end > 0 && marks.includes(word[end - 1]!)) end--
+  return end
+}
+
 const isSound = (word: string): boolean =>
-  word.split(',').every((path) => path === '' || SOUND.test(path.trim())) && SOUND.test(word.replace(/,+$/, ''))
+  word.split(',').every((path) => path === '' || SOUND.test(lastOf(path.trim()))) &&
+  SOUND.test(lastOf(word.slice(0, endBefore(word, ','))))
+
+/** The end of a word, which holds its extension. */
+const lastOf = (word: string): string => word.slice(-MAX_EXTENSION)

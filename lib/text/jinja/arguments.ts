@@ -1,0 +1,44 @@
+import { JinjaError, typeError, type Work } from './errors.js'
+import type { Interpreter } from './interpreter.js'
+import { type CallArguments, isText, Markup, rawText, str, type Value } from './values.js'
+
+export type Filter = (interpreter: Interpreter, value: Value, given: CallArguments) => Value
+export type Test = (interpreter: Interpreter, value: Value, given: CallArguments) => boolean
+
+/** The values of named parameters, in their order; undefined where a call leaves one out. */
+export function bound(
+  name: string,
+  given: CallArguments,
+  required: number,
+  ...parameters: string[]
+): (Value | undefined)[] {
+  const { args, kwargs } = given
+  if (args.length > parameters.length) {
+    throw typeError(`${name}() takes at most ${parameters.length} arguments besides the value, got ${args.length}`)
+  }
+  for (const key of kwargs.keys()) {
+    const at = parameters.indexOf(key)
+    if (at === -1) throw typeError(`${name}() got an unexpected keyword argument '${key}'`)
+    if (at < args.length) throw typeError(`${name}() got multiple values for argument '${key}'`)
+  }
+  const values = parameters.map((parameter, i) => (i < args.length ? args[i] : kwargs.get(parameter)))
+  for (let i = 0; i < required; i++) {
+    if (values[i] === undefined) throw typeError(`${name}() missing 1 required positional argument: '${parameters[i]}'`)
+  }
+  return values
+}
+
+/** jinja2's `soft_str`: escaped text stays escaped. */
+export const softText = (value: Value, work: Work): string => (isText(value) ? rawText(value) : str(value, work))
+
+/** A filter that makes text of text. What it makes of escaped text is escaped text. */
+export const textFilter =
+  (name: string, use: (text: string, work: Work) => string): Filter =>
+  ({ work }, value, given) => {
+    bound(name, given, 0)
+    const text = softText(value, work)
+    work.text(text.length)
+    return value instanceof Markup ? new Markup(use(text, work)) : use(text, work)
+  }
+
+export const argumentError = (message: string): JinjaError => new JinjaError('FilterArgumentError', message)
