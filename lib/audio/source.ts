@@ -18,6 +18,15 @@ const headers = {
 const isPcm = (format: AudioFormat): format is keyof typeof headers | 'wav' =>
   format === 'wav' || Object.hasOwn(headers, format)
 
+/** What a header without a codec says; of a WAV it may lead to MP3 frames. */
+function readHeader(
+  bytes: ByteSource,
+  format: keyof typeof headers | 'wav',
+  allowTruncated: boolean,
+): Promise<WavFile & { missingBytes?: number }> {
+  return format === 'wav' ? readWavHeader(bytes, { allowTruncated }) : headers[format](bytes)
+}
+
 /** Bytes of an uncompressed file that are read at once. */
 const BLOCK_BYTES = 1 << 20
 
@@ -48,8 +57,7 @@ export class AudioSource {
     try {
       const { format, begin } = await sniffAudio(bytes)
       if (!isPcm(format)) return await AudioSource.#decoding(bytes, format, begin, bytes.size - begin, format, signal)
-      const found: WavFile & { missingBytes?: number } =
-        format === 'wav' ? await readWavHeader(bytes, { allowTruncated }) : await headers[format](bytes)
+      const found = await readHeader(bytes, format, allowTruncated)
       if ('coded' in found) {
         return await AudioSource.#decoding(
           bytes,
