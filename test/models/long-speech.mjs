@@ -15,11 +15,14 @@ function random(seed) {
   }
 }
 
+/** Of full scale, one for every four clips: a soft speaker behind a loud one, and the reverse. */
+const LEVELS = [-20, -60, -30, -50, -40, -60]
+
 const decibels = (level) => 10 ** (level / 20)
 
 /**
  * Return samples at 16 kHz of about so many seconds: clips of `folder` in a row, brought to levels from -20 to -60 decibels of
- * full scale, with pauses of 0.3 to 4 seconds. A third of the pauses hold a knock of 25 ms at full scale, and hiss 15 dB below
+ * full scale that change by up to 40, with pauses of 0.3 to 4 seconds. A third of the pauses hold a knock of 25 ms at full scale, and hiss 15 dB below
  * the softest speech comes and goes.
  * @param readClip gives the samples of a file, Float32Array
  * @returns the samples, and the clips with where each begins and ends, in seconds
@@ -32,13 +35,14 @@ export async function longSpeech(folder, seconds, readClip, seed = 1) {
   const samples = new Float32Array(Math.ceil(seconds * RATE))
   const clips = []
   let at = Math.round(0.5 * RATE)
+  let level = LEVELS[0]
   // Speakers take turns: neighbors in the list are of one speaker.
   for (let i = 0; ; i += 1) {
     const file = files[(i * 37) % files.length]
     const clip = await readClip(join(folder, file))
     if (at + clip.length > samples.length) break
     const power = clip.reduce((sum, value) => sum + value * value, 0) / clip.length
-    const level = -20 - 10 * Math.floor(draw() * 5)
+    if (i % 4 === 0) level = LEVELS[(i / 4) % LEVELS.length]
     // At full scale nothing is cut off.
     const peak = clip.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
     const gain = Math.min(decibels(level) / Math.sqrt(power), 0.95 / peak)

@@ -2,7 +2,7 @@
 //
 //     node test/reference/whisper_modes_check.mjs [--data ../shared/data] [--minutes 60] [--default] NAME
 //
-// The recording is that of test/models/long-speech.mjs. `plain` is the reference: windows one after the other, at temperature 0 and
+// The recording is that of test/models/long-speech.mjs. `plain` is the reference: windows one after the other,
 // without the text before. Batched: 8 windows at once, with SileroVad and with energyVad. Windowed: without timestamps, so that
 // each window begins 30 s behind the one before. --default adds plain as `transcribe` has it by default. "to the clips" counts
 // against what transformers writes about each clip alone at its own level (test/fixtures/models/whisper-published.json).
@@ -33,14 +33,14 @@ const clipWords = texts && clips.flatMap((clip) => wordsOf(texts[clip.name]))
 const whisper = await Whisper.fromPretrained(name, { offline: true })
 whisper.freeze()
 const silero = await SileroVad.fromPretrained('silero-vad', { offline: true })
-const base = { language: name.endsWith('.en') ? null : 'en', temperature: 0 }
+const language = name.endsWith('.en') ? null : 'en'
 const modes = {
   plain: { conditionOnPrevious: false },
   // The default where its weights are stored, which fromPretrained made sure of.
   'batched, SileroVad': { batchSize: 8 },
   'batched, energyVad': { batchSize: 8, vad: energyVad },
   windowed: { conditionOnPrevious: false, timestamps: false },
-  ...(values.default && { default: { temperature: undefined, generator: new Generator({ seed: 1 }) } }),
+  ...(values.default && { default: {} }),
 }
 silero.dispose()
 let plain
@@ -48,7 +48,11 @@ for (const [mode, options] of Object.entries(modes)) {
   if (values.modes && !values.modes.split(';').includes(mode)) continue
   const begin = performance.now()
   const segments = []
-  const stream = whisper.transcribeStream(samples, { ...base, ...options })
+  const stream = whisper.transcribeStream(samples, {
+    language,
+    generator: new Generator({ seed: 1 }),
+    ...options,
+  })
   let step = await stream.next()
   for (; !step.done; step = await stream.next()) segments.push(step.value)
   const took = (performance.now() - begin) / 1000

@@ -186,7 +186,12 @@ export function whisperGeneration(model: Whisper): Record<string, unknown> {
   const multilingual = Object.keys(languages).length > 0
   // Without a limit transformers stops after 20 tokens.
   const limit = plain.maxLength == null && plain.maxNewTokens == null && { max_length: positionsOf(model.config) }
-  const said = { language, task, logprobThreshold, noSpeechThreshold, conditionOnPrevTokens: conditionOnPrevious }
+  const said = {
+    language,
+    // Without a task transformers leaves its token out where it detects the language.
+    task: task ?? (multilingual && transcribe > 0 ? 'transcribe' : undefined),
+    ...{ logprobThreshold, noSpeechThreshold, conditionOnPrevTokens: conditionOnPrevious },
+  }
   return {
     ...toSnake(plain),
     ...limit,

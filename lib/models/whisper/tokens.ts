@@ -58,19 +58,21 @@ const TIMESTAMPS = 1501
 
 /** Rows of the published vocabularies that end with the timestamps: English, the first two versions, the third. */
 const ENGLISH = 51_864
+/** The end of the text in the English vocabulary alone. */
+const ENGLISH_END = 50_256
 const MULTILINGUAL = 51_865
 const THIRD = 51_866
 
 /** Tokens of the published vocabulary that a larger one was made from, where it is larger. */
 function publishedSize({ vocabSize = MULTILINGUAL, eosTokenId, numMelBins }: WhisperConfig): number {
-  if (endOf(eosTokenId) === 50_256) return Math.min(vocabSize, ENGLISH)
+  if (endOf(eosTokenId) === ENGLISH_END) return Math.min(vocabSize, ENGLISH)
   return Math.min(vocabSize, numMelBins === 128 ? THIRD : MULTILINGUAL)
 }
 
 /** transformers allows several ends; the first is Whisper's. */
 const endOf = (eosTokenId: unknown): number => {
   const [first] = [eosTokenId].flat()
-  return typeof first === 'number' ? first : 50_256
+  return typeof first === 'number' ? first : ENGLISH_END
 }
 
 /** As all published vocabularies are laid out: text, end, start, languages, six more, timestamps. */
@@ -80,7 +82,7 @@ export function tokensOf(config: WhisperConfig): WhisperTokens {
   const noTimestamps = publishedSize(config) - TIMESTAMPS - 1
   const count = noTimestamps - 6 - decoderStartTokenId
   const codes = Object.keys(WHISPER_LANGUAGES).slice(0, Math.max(0, count))
-  const isMultilingual = endOfText !== 50256
+  const isMultilingual = endOfText !== ENGLISH_END
   return {
     endOfText,
     startOfTranscript: decoderStartTokenId,
@@ -111,7 +113,7 @@ export async function readTokens(
   const noTimestamps = id('noTimestampsTokenId', '<|notimestamps|>') ?? usual.noTimestamps
   const named = given
     ? Object.fromEntries(Object.entries(given).map(([name, value]) => [name.replace(/^<\||\|>$/g, ''), value]))
-    : usual.languages
+    : languagesOf(usual, tokenizer)
   const languages = isCTranslate2(directory) ? await listedLanguages(directory, named) : named
   const end = [said.eosTokenId ?? usual.endOfText].flat()[0]
   return {
@@ -124,6 +126,16 @@ export async function readTokens(
     noTimestamps,
     languages: said.isMultilingual === false ? {} : languages,
   }
+}
+
+/** By the tokenizer's tokens such as `<|en|>`; a network that knows English only has them too, and no use for them. */
+function languagesOf({ endOfText, languages }: WhisperTokens, tokenizer: Tokenizer | null): Record<string, number> {
+  if (endOfText === ENGLISH_END || tokenizer === null) return languages
+  const found = Object.keys(WHISPER_LANGUAGES).flatMap((code): [string, number][] => {
+    const id = tokenizer.tokenToId(`<|${code}|>`)
+    return id === undefined ? [] : [[code, id]]
+  })
+  return found.length > 0 ? Object.fromEntries(found) : languages
 }
 
 /** Of the languages, those that `lang_ids` of CTranslate2's config.json lists, where it lists any that there are. */

@@ -28,7 +28,7 @@ import {
   type WhisperAlignmentInputs,
   type WhisperHead,
 } from './alignment.js'
-import { melBinsOf, sizes, type WhisperConfig, windowOf } from './config.js'
+import { melBinsOf, positionsOf, sizes, type WhisperConfig, windowOf } from './config.js'
 import { ctranslate2Checkpoint } from './ctranslate2.js'
 import { readWhisperGeneration, type TranscribeDefaults, whisperGeneration } from './generation-files.js'
 import type {
@@ -216,10 +216,12 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     const { noTimestamps } = this.tokens
     const whole = { ...config }
     if (config.returnTimestamps) whole.noTimestampsTokenId ??= noTimestamps
-    const { maxNewTokens, maxLength } = { ...this.generationConfig, ...config }
-    if (maxNewTokens == null && maxLength == null) {
+    if (config.maxNewTokens == null && config.maxLength == null) {
       const past = (inputs.cache?.length ?? 0) + (inputs.inputIds?.shape[1] ?? this.#start(config).length)
-      whole.maxNewTokens = Math.max(1, (this.config.maxTargetPositions ?? 448) - past)
+      const room = Math.max(1, positionsOf(this.config) - past)
+      // As transformers' Whisper has it, a folder's max_length counts new tokens.
+      const { maxNewTokens, maxLength } = this.generationConfig
+      whole.maxNewTokens = maxNewTokens ?? Math.min(maxLength ?? room, room)
     }
     return whole
   }
