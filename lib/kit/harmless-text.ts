@@ -12,10 +12,13 @@ export function harmlessText(tokenizer: Tokenizer, text: string, others: readonl
   for (let round = 0; round < 8; round++) {
     const { inputIds, starts, ends } = tokenizer.encode(result, { addSpecialTokens: false })
     const found = inputIds.flatMap((id, i) => {
+      if (!tokenizer.isSpecial(id)) return []
+      // A normalizer may find a token in another spelling, such as upper case, and a token may take blanks along.
+      const part = result.slice(starts[i], ends[i])
       // A character that is in no vocabulary becomes `<unk>` without spelling it.
-      const token = tokenizer.isSpecial(id) ? tokenizer.idToToken(id) : undefined
-      const at = token === undefined ? -1 : result.slice(starts[i], ends[i]).indexOf(token)
-      return at < 0 ? [] : [(starts[i] as number) + at + 1]
+      const token = tokenizer.idToToken(id) ?? ''
+      if (id === tokenizer.unkTokenId && !part.toLowerCase().includes(token.toLowerCase())) return []
+      return [(starts[i] as number) + Math.max(0, part.search(/\S/)) + 1]
     })
     if (found.length === 0) return result
     const cuts = [0, ...found, result.length]

@@ -122,7 +122,7 @@ function pairsOf(
 }
 
 function padded(rows: Encoding[], tokenizer: Tokenizer, options: BatchOptions, config: TokenizerConfig): Encoding[] {
-  const { padding = false, paddingSide = config.paddingSide, padToMultipleOf: multiple = 1 } = options
+  const { padding = false, paddingSide = config.paddingSide ?? 'right', padToMultipleOf: multiple = 1 } = options
   const where = 'Tokenizer.encodeBatch'
   if (typeof padding !== 'boolean') requireOneOf(where, 'padding', padding, ['longest', 'maxLength'])
   requireOneOf(where, 'paddingSide', paddingSide, ['left', 'right'])

@@ -1,7 +1,10 @@
 import { existsSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DataError } from '../base/errors.js'
 import { quoted } from '../files/byte-source.js'
 import { type AddedToken, MAX_ADDED_LENGTH } from './added-tokens.js'
+import { checkKeys, isModelToken } from './config-keys.js'
 import type { Side } from './encoding.js'
 import { Fields } from './fields.js'
 import { decodeText, readBytes, readJson } from './files.js'
@@ -20,10 +23,16 @@ export interface TokenizerConfig {
   addEosToken: boolean | undefined
   addPrefixSpace: boolean | undefined
   doLowerCase: boolean | undefined
+  /** Of BERT's vocab.txt. */
+  stripAccents: boolean | undefined
+  /** Of BERT's vocab.txt. */
+  tokenizeChineseChars: boolean | undefined
   /** Null where the model sets no limit. */
   modelMaxLength: number | null
-  paddingSide: Side
-  truncationSide: Side
+  /** Undefined stands for right. */
+  paddingSide: Side | undefined
+  /** Undefined stands for right. */
+  truncationSide: Side | undefined
   cleanUpSpaces: boolean
   /** Whether text after a special token gets a space in front too, as transformers did until 2023. */
   legacy: boolean | undefined
@@ -41,9 +50,11 @@ export function emptyConfig(): TokenizerConfig {
     addEosToken: undefined,
     addPrefixSpace: undefined,
     doLowerCase: undefined,
+    stripAccents: undefined,
+    tokenizeChineseChars: undefined,
     modelMaxLength: null,
-    paddingSide: 'right',
-    truncationSide: 'right',
+    paddingSide: undefined,
+    truncationSide: undefined,
     cleanUpSpaces: false,
     legacy: undefined,
     chatTemplates: Object.create(null),
@@ -51,46 +62,86 @@ export function emptyConfig(): TokenizerConfig {
   }
 }
 
-/** Reads tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat_template.jinja, where they exist. */
+/**
+ * Read tokenizer_config.json, special_tokens_map.json, added_tokens.json, chat_template.jinja and
+ * additional_chat_templates, where they exist, as transformers does: a tokenizer_config.json with `added_tokens_decoder` makes
+ * the two other JSON files obsolete, and template files those of tokenizer_config.json.
+ */
 export async function readConfig(directory: string): Promise<TokenizerConfig> {
   const config = emptyConfig()
-  const read = async (name: string, use: (fields: Fields) => void): Promise<void> => {
+  const read = async (name: string): Promise<Fields | undefined> => {
     const path = join(directory, name)
-    if (existsSync(path)) use(Fields.of(await readJson(path), '', path))
+    return existsSync(path) ? Fields.of(await readJson(path), '', path) : undefined
   }
-  await read('added_tokens.json', (fields) => {
-    for (const name of Object.keys(fields.values)) {
-      config.addedTokens.push([fields.whole(name), { ...notSpecial, content: name }])
+  const own = await read('tokenizer_config.json')
+  if (own !== undefined) {
+    checkKeys(own)
+    readSpecial(own, config)
+    readRest(own, config)
+  }
+  if (!own?.has('added_tokens_decoder')) {
+    const map = await read('special_tokens_map.json')
+    if (map !== undefined) {
+      checkKeys(map)
+      readSpecial(map, config)
     }
-  })
-  await read('special_tokens_map.json', (fields) => readSpecial(fields, config))
-  await read('tokenizer_config.json', (fields) => {
-    readSpecial(fields, config)
-    readRest(fields, config)
-  })
-  const template = join(directory, 'chat_template.jinja')
-  if (existsSync(template)) config.chatTemplates.default = decodeText(await readBytes(template), template)
+    const added = await read('added_tokens.json')
+    for (const name of Object.keys(added?.values ?? {})) {
+      config.addedTokens.push([added!.whole(name), { ...ordinary, content: name }])
+    }
+  }
+  await readTemplates(directory, config)
   markSpecial(config)
   return config
 }
 
-const notSpecial = { special: false, singleWord: false, lstrip: false, rstrip: false, normalized: false }
+const ordinary = { special: false, singleWord: false, lstrip: false, rstrip: false, normalized: true }
+
+const MAX_TEMPLATES = 100
+
+/** Template files take the place of all templates of tokenizer_config.json. */
+async function readTemplates(directory: string, config: TokenizerConfig): Promise<void> {
+  const templates: TokenizerConfig['chatTemplates'] = Object.create(null)
+  const file = join(directory, 'chat_template.jinja')
+  if (existsSync(file)) templates.default = decodeText(await readBytes(file), file)
+  const folder = join(directory, 'additional_chat_templates')
+  if (existsSync(folder)) {
+    const files = (await readdir(folder)).filter((name) => name.endsWith('.jinja')).sort()
+    if (files.length > MAX_TEMPLATES) {
+      throw new DataError(`${folder} has ${files.length} templates, more than ${MAX_TEMPLATES}`, { file: folder })
+    }
+    for (const name of files) {
+      const path = join(folder, name)
+      templates[name.slice(0, -'.jinja'.length)] = decodeText(await readBytes(path), path)
+    }
+  }
+  if (Object.keys(templates).length > 0) config.chatTemplates = templates
+}
 
 function readSpecial(fields: Fields, config: TokenizerConfig): void {
   for (const name of specialNames) {
     const key = `${name}_token`
     if (fields.has(key)) config.special[name] = tokenText(fields, key)
   }
-  for (const key of ['additional_special_tokens', 'extra_special_tokens']) {
-    const extra = fields.get(key)
-    if (Array.isArray(extra)) {
-      for (const [i, token] of extra.entries()) {
+  const extra = new Set(config.additionalSpecial)
+  for (const key of ['additional_special_tokens', 'extra_special_tokens', 'model_specific_special_tokens']) {
+    const tokens = fields.get(key)
+    if (Array.isArray(tokens)) {
+      for (const [i, token] of tokens.entries()) {
         const one = typeof token === 'string' ? { content: token } : token
-        const text = tokenText(Fields.of(one, `${key}[${i}]`, fields.file), 'content')
-        if (!config.additionalSpecial.includes(text)) config.additionalSpecial.push(text)
+        extra.add(tokenText(Fields.of(one, `${key}[${i}]`, fields.file), 'content'))
       }
+    } else if (tokens !== undefined) {
+      const named = fields.object(key)
+      for (const name of Object.keys(named.values)) extra.add(tokenText(named, name))
     }
   }
+  // Tokens of one kind of model, such as `image_token`. The delimiter of CTC tokenizers is no special token.
+  for (const key of Object.keys(fields.values)) {
+    const isNamed = specialNames.some((name) => key === `${name}_token`) || key === 'word_delimiter_token'
+    if (!isNamed && isModelToken(key, fields.get(key))) extra.add(tokenText(fields, key))
+  }
+  config.additionalSpecial = [...extra]
 }
 
 /** A token's text, or the one inside an object that describes it. */
@@ -103,8 +154,9 @@ function tokenText(fields: Fields, key: string): string {
 
 function readRest(fields: Fields, config: TokenizerConfig): void {
   const flag = (name: string): boolean | undefined => (fields.has(name) ? fields.boolean(name) : undefined)
-  const side = (name: string): Side => {
-    const value = fields.string(name, 'right')
+  const side = (name: string): Side | undefined => {
+    if (!fields.has(name)) return undefined
+    const value = fields.string(name)
     if (value !== 'left' && value !== 'right') throw fields.error(name, '"left" or "right"', value)
     return value
   }
@@ -113,12 +165,15 @@ function readRest(fields: Fields, config: TokenizerConfig): void {
   config.addEosToken = flag('add_eos_token')
   config.addPrefixSpace = flag('add_prefix_space')
   config.doLowerCase = flag('do_lower_case')
+  config.stripAccents = flag('strip_accents')
+  config.tokenizeChineseChars = flag('tokenize_chinese_chars')
   config.cleanUpSpaces = flag('clean_up_tokenization_spaces') ?? false
   config.legacy = flag('legacy')
   config.paddingSide = side('padding_side')
   config.truncationSide = side('truncation_side')
   // transformers writes 10^30 for "no limit".
-  const length = fields.number('model_max_length', Number.POSITIVE_INFINITY)
+  const key = fields.has('model_max_length') ? 'model_max_length' : 'max_len'
+  const length = fields.number(key, Number.POSITIVE_INFINITY)
   config.modelMaxLength = length > 0 && length < 2 ** 31 ? Math.floor(length) : null
   if (typeof fields.get('chat_template') === 'string') {
     config.chatTemplates.default = fields.string('chat_template')
@@ -151,5 +206,9 @@ export function readAddedToken(fields: Fields): AddedToken {
 /** Tokens that have a name are special, whatever added_tokens.json leaves open. */
 function markSpecial(config: TokenizerConfig): void {
   const named = new Set([...Object.values(config.special), ...config.additionalSpecial])
-  for (const [, token] of config.addedTokens) if (named.has(token.content)) token.special = true
+  for (const [, token] of config.addedTokens) {
+    if (token.special || !named.has(token.content)) continue
+    token.special = true
+    token.normalized = false
+  }
 }

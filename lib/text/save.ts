@@ -83,8 +83,8 @@ function writeConfig(directory: string, addedTokens: AddedTokens, config: Tokeni
     chat_template: templates.length > 0 ? only : undefined,
     clean_up_tokenization_spaces: config.cleanUpSpaces,
     model_max_length: config.modelMaxLength ?? 1e30,
-    padding_side: config.paddingSide,
-    truncation_side: config.truncationSide,
+    padding_side: config.paddingSide ?? 'right',
+    truncation_side: config.truncationSide ?? 'right',
     tokenizer_class: config.tokenizerClass ?? 'PreTrainedTokenizerFast',
   }
   writeAtomicallySync(join(directory, 'tokenizer_config.json'), DataError, `${JSON.stringify(whole, null, 2)}\n`)

@@ -1,7 +1,9 @@
 import { quoted } from '../files/byte-source.js'
 import { type AddedToken, AddedTokens } from './added-tokens.js'
 import { emptyConfig, readAddedToken, type SpecialName, specialNames, type TokenizerConfig } from './config.js'
+import { reportKeys } from './config-keys.js'
 import { cleanUpSpaces, readDecoder } from './decoders.js'
+import type { Side } from './encoding.js'
 import { Fields } from './fields.js'
 import { Bpe, readBpe } from './models/bpe.js'
 import type { TokenModel } from './models/model.js'
@@ -39,6 +41,13 @@ export function fromSpec(spec: unknown, file: string, given: TokenizerConfig = e
   addConfigured(addedTokens, model, given)
   const named = Object.keys(given.special).length > 0
   const config = { ...given, special: named ? { ...given.special } : conventional(addedTokens) }
+  reportKeys(
+    file,
+    Object.keys(fields.values).filter((key) => !parts.has(key)),
+  )
+  // As transformers reads them: of padding and truncation, the sides are defaults of calls.
+  config.paddingSide ??= sideOf(part('padding'))
+  config.truncationSide ??= sideOf(part('truncation'))
 
   const lookup = {
     idToToken: (id: number) => addedTokens.get(id)?.content ?? model.idToToken(id),
@@ -66,6 +75,28 @@ export function fromSpec(spec: unknown, file: string, given: TokenizerConfig = e
     ...(rawBytes &&
       model instanceof Bpe && { source: { kind: 'bytes', spec: fields.values, merges: () => model.pairs() } }),
   }
+}
+
+/** The keys of a tokenizer.json. */
+const parts = new Set([
+  ...[
+    'version',
+    'truncation',
+    'padding',
+    'added_tokens',
+    'normalizer',
+    'pre_tokenizer',
+    'post_processor',
+    'decoder',
+    'model',
+  ],
+])
+
+function sideOf(fields: Fields | undefined): Side | undefined {
+  if (!fields?.has('direction')) return undefined
+  const side = fields.string('direction')
+  if (side !== 'Left' && side !== 'Right') throw fields.error('direction', '"Left" or "Right"', side)
+  return side === 'Left' ? 'left' : 'right'
 }
 
 function readModel(fields: Fields): TokenModel {

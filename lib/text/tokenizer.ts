@@ -194,7 +194,7 @@ export class Tokenizer {
 
   /** The side on which batches are filled up. */
   get paddingSide(): 'left' | 'right' {
-    return this.#parts.config.paddingSide
+    return this.#parts.config.paddingSide ?? 'right'
   }
 
   /** The template that `applyChatTemplate` uses, null when the files have none. */
@@ -209,9 +209,9 @@ export class Tokenizer {
     }
   }
 
-  /** Whether decoding with `skipSpecialTokens` leaves this id out. */
+  /** Return whether an id is a special token, which decoding with `skipSpecialTokens` leaves out. */
   isSpecial(id: number): boolean {
-    return this.#skips()(id)
+    return this.#parts.pipeline.addedTokens.isSpecial(id) || this.#namedIds().has(id)
   }
 
   /** How many special tokens are put around one text, or around two. */

@@ -23,7 +23,11 @@ export function truncate(
   options: TruncationOptions,
   config: TokenizerConfig,
 ): [Encoding, Encoding | null] {
-  const { truncation = false, maxLength = config.modelMaxLength, truncationSide = config.truncationSide } = options
+  const {
+    truncation = false,
+    maxLength = config.modelMaxLength,
+    truncationSide = config.truncationSide ?? 'right',
+  } = options
   if (typeof truncation !== 'boolean' && !['longestFirst', 'onlyFirst', 'onlySecond'].includes(truncation)) {
     throw misuse('Tokenizer', 'truncation', "true, false, 'longestFirst', 'onlyFirst' or 'onlySecond'", truncation)
   }

@@ -195,8 +195,8 @@ export async function fromVocabText(path: string, config: TokenizerConfig): Prom
     normalizer: {
       type: 'BertNormalizer',
       clean_text: true,
-      handle_chinese_chars: true,
-      strip_accents: null,
+      handle_chinese_chars: config.tokenizeChineseChars ?? true,
+      strip_accents: config.stripAccents ?? null,
       lowercase,
     },
     pre_tokenizer: { type: 'BertPreTokenizer' },

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Tokenizer } from '../../lib/index.js'
+import { harmlessText } from '../../lib/kit/harmless-text.js'
 import { AddedTokens } from '../../lib/text/added-tokens.js'
 import { fromSpec, json, published } from './helpers.js'
 
@@ -39,7 +40,7 @@ describe('the cost of added tokens, in steps', () => {
 
 interface Spelled {
   name: string
-  spec: unknown
+  spec: { added_tokens: { id: number; special: boolean }[] }
   tokens: string[]
   ids: (number | null)[]
   encoded: number[]
@@ -62,6 +63,9 @@ describe('added tokens under a normalizer are spelled as tokenizers spells them'
     expect(ids.map((id) => tokenizer.decode([id]))).toEqual(one.each)
     const stream = tokenizer.decodeStream()
     expect(ids.map((id) => stream.push(id))).toEqual(one.stream)
+    // In whichever spelling a text holds a special token, it can be made harmless.
+    const harmless = tokenizer.encode(harmlessText(tokenizer, spelled.text)).inputIds
+    expect(harmless.filter((id) => one.spec.added_tokens.some((token) => token.special && token.id === id))).toEqual([])
   })
 })
 

@@ -89,9 +89,9 @@ describe('the configuration beside a tokenizer', () => {
     const tokenizer = await Tokenizer.fromPretrained(
       directory('config', {
         'tokenizer.json': spec,
-        'special_tokens_map.json': { pad_token: '<p>', bos_token: 'wrong' },
+        'special_tokens_map.json': { pad_token: '<p>', bos_token: '<s>' },
         'tokenizer_config.json': {
-          bos_token: { content: '<s>', lstrip: false },
+          bos_token: { content: 'wrong', lstrip: false },
           eos_token: '</s>',
           additional_special_tokens: ['<extra>'],
           add_bos_token: true,
