@@ -7,11 +7,24 @@ export class VoxtorchError extends Error {
   readonly code: string
 
   constructor(message: string, fields: Record<string, unknown> = {}, code = 'ERR_VOXTORCH') {
-    const { cause, ...rest } = fields
-    super(message, cause === undefined ? undefined : { cause })
+    const { cause, ...rest } = copied(fields)
+    // Turning anything else into text may overflow the stack, or run code of a proxy.
+    super(
+      typeof message === 'string' ? message : `(no message: a ${typeof message})`,
+      cause === undefined ? undefined : { cause },
+    )
     this.name = new.target.name
     this.code = code
     Object.assign(this, rest)
+  }
+}
+
+/** The fields of an error; of an object that refuses to be read there are none. */
+function copied(fields: Record<string, unknown>): Record<string, unknown> {
+  try {
+    return { ...fields }
+  } catch {
+    return {}
   }
 }
 
@@ -120,6 +133,13 @@ export class GradientError extends VoxtorchError {
   }
 }
 
+/** Numbers that are NaN or infinite where only finite ones can be used. */
+export class NonFiniteError extends VoxtorchError {
+  constructor(message: string, fields: Record<string, unknown> = {}) {
+    super(message, fields, 'ERR_NON_FINITE')
+  }
+}
+
 /** Work that was given up because its thread or caller ended. */
 export class CancelledError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
@@ -155,6 +175,23 @@ export class LibtorchError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_LIBTORCH')
   }
+}
+
+/**
+ * Return what was thrown while arguments were read as an error of ours: proxies and getters of a caller throw anything, which
+ * becomes the `cause` of a ConfigError.
+ */
+export function asTyped(where: string, thrown: unknown): VoxtorchError {
+  let reason = 'something that is no Error'
+  try {
+    if (thrown instanceof VoxtorchError) return thrown
+    if (thrown instanceof Error && typeof thrown.message === 'string') reason = thrown.message.slice(0, 500)
+  } catch {
+    // What was thrown may itself refuse to be looked at.
+  }
+  return new ConfigError(`${where}: expected arguments that can be read, got one that throws: ${reason}`, {
+    cause: thrown,
+  })
 }
 
 type ErrorClass = new (message: string, fields?: Record<string, unknown>) => VoxtorchError

@@ -43,6 +43,13 @@ export interface TrainingArguments {
   adamEpsilon?: number
   /** Gradients are clipped to this norm; 0 leaves them as they are. Default 1. */
   maxGradNorm?: number
+  /**
+   * What happens at a step whose loss or gradients are NaN or infinite, and before weights are saved that are: 'stop', the
+   * default, throws `NonFiniteError` with step and tensor before the step changes a weight or a file is written; 'warn'
+   * emits a `TrainerWarning` and goes on, as transformers does without one. Under `fp16` the scaler leaves out steps with
+   * overflown gradients as before; they count here once the scale has fallen to 1. Not in transformers.
+   */
+  onNonFinite?: 'stop' | 'warn'
   /** Default 'linear': down to 0 at the last step. */
   lrSchedulerType?: SchedulerType
   /** What the named schedule takes beside steps, such as `{ numCycles: 2 }`. */

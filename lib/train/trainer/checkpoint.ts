@@ -292,7 +292,7 @@ async function readState(path: string): Promise<TrainerState> {
 
 /** What may differ without changing any number of the run. */
 const HARMLESS = new Set(
-  'outputDir runName resumeFromCheckpoint skipDamagedCheckpoints reportTo progress saveStrategy saveSteps saveTotalLimit dataloaderNumWorkers dataloaderPrefetchFactor loadBestModelAtEnd zero ddpTimeout ddpFindUnusedParameters'.split(
+  'outputDir runName onNonFinite resumeFromCheckpoint skipDamagedCheckpoints reportTo progress saveStrategy saveSteps saveTotalLimit dataloaderNumWorkers dataloaderPrefetchFactor loadBestModelAtEnd zero ddpTimeout ddpFindUnusedParameters'.split(
     ' ',
   ),
 )

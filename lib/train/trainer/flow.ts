@@ -42,8 +42,12 @@ export function judge(
       },
     )
   }
-  const gain =
-    state.bestMetric === null ? Number.POSITIVE_INFINITY : (metric - state.bestMetric) * (args.greaterIsBetter ? 1 : -1)
+  // Nothing would ever be better than a best of NaN.
+  const gain = Number.isNaN(metric)
+    ? Number.NEGATIVE_INFINITY
+    : state.bestMetric === null
+      ? Number.POSITIVE_INFINITY
+      : (metric - state.bestMetric) * (args.greaterIsBetter ? 1 : -1)
   // Patience asks for a real step forward, the best model for any.
   if (gain > args.earlyStoppingThreshold) state.evaluationsSinceBest = 0
   else state.evaluationsSinceBest++

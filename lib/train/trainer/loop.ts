@@ -1,13 +1,15 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
-import { DataError } from '../../base/errors.js'
+import { DataError, GradientError } from '../../base/errors.js'
 import { scope, type Tensor, zeros } from '../../tensor/index.js'
 import { keepForever } from '../../tensor/scope.js'
 import { clipGradNorm } from '../clip.js'
+import { PendingNumber } from '../pending.js'
 import { BatchesAhead } from './ahead.js'
 import { newControl, type TrainerCallback, type TrainerEvents } from './callbacks.js'
 import { type Run, saveCheckpoint } from './checkpoint.js'
 import type { BatchSource } from './data-source.js'
 import type { Gradients } from './distributed.js'
+import { FiniteGuard } from './finite.js'
 import { afterEpoch, afterStep, judge } from './flow.js'
 import type { Logger } from './logger.js'
 import { countTokens, isEmpty, onDevice, type Sent } from './loss.js'
@@ -46,13 +48,15 @@ export class TrainingLoop<B> {
   /** The sum of losses since the last log, on the device: reading it each step would wait for the device. */
   readonly #lossSum: Tensor
   readonly #secondsBefore: number
+  readonly #finite: FiniteGuard
   readonly #start = performance.now()
   #since = { time: performance.now(), samples: 0, tokens: 0 }
   #interrupted = false
 
   constructor(parts: LoopParts<B>) {
-    const { state, ranks } = parts.run
+    const { args, model, state, ranks } = parts.run
     this.#parts = parts
+    this.#finite = new FiniteGuard(args, model)
     this.#lossSum = keepForever(zeros([], { dtype: 'float64', device: parts.device as 'cpu' }))
     // The sum so far is that of all ranks.
     if (ranks.isMain) this.#lossSum.fill_(state.lossSum)
@@ -159,6 +163,7 @@ export class TrainingLoop<B> {
     const { args, state, optimizer, scheduler, scaler, ranks } = run
     await this.fire('onStepBegin')
     const last = counts.map((count) => count > 0).lastIndexOf(true)
+    const stepLoss = zeros([], { dtype: 'float64', device: device as 'cpu' })
     for (const [i, given] of own.entries()) {
       const count = counts[i] as number
       // A mean over no items is not a number.
@@ -171,15 +176,16 @@ export class TrainingLoop<B> {
           const done = (scaler ? scaler.scale(sent) : sent).backward()
           if (i === last) begin()
           await done
-          this.#lossSum.add_(part.detach().reshape([]))
+          stepLoss.add_(part.detach().reshape([]))
         }),
       )
     }
     if (last < 0 && items > 0) await scope(() => gradients.of(null, true, (loss) => loss.backward()))
+    this.#lossSum.add_(stepLoss)
     if (scaler) await scaler.unscale(optimizer as never)
     await this.fire('onPreOptimizerStep')
-    const params = optimizer.groups.flatMap((group) => group.params)
-    state.gradNorm = args.maxGradNorm > 0 ? await clipGradNorm(params, args.maxGradNorm) : null
+    const norm = await this.#clip(stepLoss)
+    state.gradNorm = args.maxGradNorm > 0 ? norm : null
     state.learningRate = optimizer.groups[0]?.lr ?? 0
     let stepped = true
     if (scaler) {
@@ -190,6 +196,35 @@ export class TrainingLoop<B> {
     if (stepped) scheduler.step()
     optimizer.zeroGrad()
     state.lossSteps++
+  }
+
+  /** Clip the gradients, and report a step that is not finite. Returns their norm; the loss is read along with it. */
+  async #clip(stepLoss: Tensor): Promise<number> {
+    const { args, state, optimizer, scaler, ranks } = this.#parts.run
+    const params = optimizer.groups.flatMap((group) => group.params)
+    // A limit of infinity changes no gradient.
+    const most = args.maxGradNorm > 0 ? args.maxGradNorm : Number.POSITIVE_INFINITY
+    // What overflows under a large scale is the scaler's to leave out.
+    const isScaled = scaler !== undefined && (scaler.getScale?.() ?? 2) > 1
+    const pending = new PendingNumber(stepLoss)
+    let norm: number
+    let isOverflown = false
+    try {
+      norm = await clipGradNorm(params, most, { errorIfNonfinite: !isScaled })
+    } catch (error) {
+      if (!(error instanceof GradientError && 'norm' in error)) {
+        pending.forget()
+        throw error
+      }
+      norm = error.norm as number
+      isOverflown = true
+    }
+    const ownLoss = await pending.value()
+    // All ranks have one norm, but each its own loss: those are looked at in `settle`, which sums them.
+    const loss = ranks.size === 1 ? ownLoss : 0
+    if (!isOverflown && Number.isFinite(loss)) this.#finite.passed()
+    else await this.#finite.failed(state.globalStep + 1, loss, norm)
+    return isOverflown ? clipGradNorm(params, most) : norm
   }
 
   /** Makes the wishes of one rank, and a signal that one has received, those of all: only together can they act. */
@@ -239,6 +274,8 @@ export class TrainingLoop<B> {
   async save(): Promise<void> {
     const { run } = this.#parts
     await this.settle()
+    const { globalStep } = run.state
+    await this.#finite.beforeSave(globalStep, `checkpoint-${globalStep}`)
     const checkpoint = await saveCheckpoint(run)
     await this.fire('onSave', { checkpoint })
   }
@@ -247,6 +284,7 @@ export class TrainingLoop<B> {
   async settle(): Promise<void> {
     const { state, ranks } = this.#parts.run
     const [lossSum] = await ranks.sum([Number(this.#lossSum.item())])
+    if (ranks.size > 1) this.#finite.lossSum(state.globalStep, lossSum as number)
     state.lossSum = lossSum as number
     state.seconds = this.#secondsBefore + (performance.now() - this.#start) / 1000
   }

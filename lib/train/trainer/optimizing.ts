@@ -44,6 +44,8 @@ export interface TrainerScaler {
   step(optimizer: never): boolean | Promise<boolean>
   /** Sets the scale for the next step. */
   update(): void
+  /** The scale as it is now. Where it is 1 or less, gradients that overflow are none of the scale's doing: see `onNonFinite`. */
+  getScale?(): number
   stateDict(): object
   loadStateDict(state: never): void
 }

@@ -71,6 +71,7 @@ const OPTIONS: {
   adamBeta2: [number(0, 1), 0.999],
   adamEpsilon: [number(0), 1e-8],
   maxGradNorm: [number(0), 1],
+  onNonFinite: [word('stop', 'warn'), 'stop'],
   lrSchedulerType: [word(...SCHEDULER_TYPES), 'linear'],
   lrSchedulerKwargs: [(name, value) => requireObject(WHERE, name, value), {}],
   warmupRatio: [number(0, 1), 0],

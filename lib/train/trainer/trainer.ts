@@ -15,6 +15,7 @@ import { findCheckpoints, type Run, resume, type Stateful } from './checkpoint.j
 import { type LengthOf, type OpenedData, openEvaluation, openTraining, type TrainerData } from './data-source.js'
 import { type Gradients, joinRanks, makeGradients, type Ranks } from './distributed.js'
 import { type EvalPrediction, type Evaluated, runEvaluation, type UnlabelledOutput } from './evaluate.js'
+import { FiniteGuard } from './finite.js'
 import { evalName } from './flow.js'
 import { removeLeftovers } from './folders.js'
 import { JsonlLogger, type Logger, type Outcome, TensorBoardLogger } from './logger.js'
@@ -151,7 +152,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   /**
    * Trains from the last checkpoint, or from the beginning, to the end.
    * @throws CheckpointError when a checkpoint does not fit; ConfigError where another process trains in `outputDir`;
-   *   CancelledError after a signal that does not end the process
+   *   CancelledError after a signal that does not end the process; NonFiniteError naming step and tensor, see `onNonFinite`
    */
   async train(): Promise<TrainOutput> {
     const { args, model } = this
@@ -242,9 +243,11 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   /**
    * Writes the model as its own `save` does, else as `savePretrained` does; of a model with adapters, those alone in PEFT's
    * layout. Default: into `outputDir`. In several processes rank 0 writes, and the others do not wait for it.
+   * @throws NonFiniteError where trained weights are NaN or infinite, unless `onNonFinite` is 'warn'
    */
   async saveModel(directory: string = this.args.outputDir): Promise<void> {
     if (worldSize() > 1 && !isMainProcess()) return
+    await new FiniteGuard(this.args, this.model).beforeSave(this.state.globalStep, directory)
     const peft = peftModelOf(this.model)
     if (peft) return peft.savePretrained(directory)
     const model = this.model as Module & { save?: unknown; config?: unknown }
