@@ -1,5 +1,13 @@
 import { relative } from 'node:path'
-import { findRuns, type MetricsLine, type RunFile, readMetrics, readRun, statusOf } from '../train/trainer/run-files.js'
+import {
+  findRuns,
+  type MetricsLine,
+  type RunFile,
+  readMetrics,
+  readRun,
+  statusOf,
+  stepOf,
+} from '../train/trainer/run-files.js'
 
 /** What `voxtorch runs` says about one run. */
 interface Row {
@@ -24,12 +32,11 @@ export function listRuns(root: string): string[] {
   const table = rows.map((row) => {
     const { folder, run, lines } = row
     const values = last(lines)
-    const step = lines.at(-1)?.step ?? 0
-    const seconds = lines.filter(({ speed }) => speed).at(-1)?.speed?.seconds
+    const seconds = run.seconds ?? lines.filter(({ speed }) => speed).at(-1)?.speed?.seconds
     return [
       folder,
       statusOf(run),
-      `${step}/${run.maxSteps}`,
+      `${stepOf(run, lines)}/${run.maxSteps}`,
       seconds === undefined ? '' : duration(seconds),
       ...metrics.map((name) => (values[name] === undefined ? '' : shown(values[name]))),
     ]

@@ -59,8 +59,9 @@ export class JsonlLogger implements Logger {
     }
   }
 
-  end({ args }: LoggedRun, outcome: Outcome): void {
-    if (this.#run) writeRun(args.outputDir, { ...this.#run, status: outcome })
+  end({ args, state }: LoggedRun, outcome: Outcome): void {
+    const { globalStep, seconds } = state
+    if (this.#run) writeRun(args.outputDir, { ...this.#run, status: outcome, globalStep, seconds })
   }
 }
 

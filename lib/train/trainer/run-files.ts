@@ -40,6 +40,9 @@ export interface RunFile {
   host: string
   pid: number
   maxSteps: number
+  /** Steps done and seconds of training when it ended. A run that is going on, or was killed, has neither. */
+  globalStep?: number
+  seconds?: number
   arguments: Record<string, unknown>
 }
 
@@ -123,6 +126,10 @@ export function statusOf(run: RunFile): RunFile['status'] {
     return (error as NodeJS.ErrnoException).code === 'EPERM' ? 'running' : 'interrupted'
   }
 }
+
+/** Steps done: as the end of the run noted, else as last logged, which may be long before. */
+export const stepOf = (run: RunFile, lines: readonly MetricsLine[]): number =>
+  run.globalStep ?? (run.status === 'finished' ? run.maxSteps : (lines.at(-1)?.step ?? 0))
 
 /** A log entry as a line of the metrics file. */
 export const metricsLine = (entry: LogEntry, speed?: Speed): string => `${JSON.stringify({ ...entry, speed })}\n`

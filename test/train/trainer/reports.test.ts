@@ -48,10 +48,10 @@ describe('metrics.jsonl and run.json', () => {
     expect(run).toMatchObject({ status: 'finished', maxSteps: 8, pid: process.pid, arguments: { learningRate: 0.02 } })
   })
 
-  it('hold null for what is not finite, and training goes on', async () => {
+  it('hold null for what is not finite where training is to go on', async () => {
     const output = folder('nan')
     const trainer = newTrainer(
-      { outputDir: output, maxSteps: 2, reportTo: ['jsonl', 'html'] },
+      { outputDir: output, maxSteps: 2, reportTo: ['jsonl', 'html'], onNonFinite: 'warn' },
       { computeLoss: (model, batch) => (model.forward(batch).loss as vt.Tensor).mul(Number.NaN) },
     )
     const { state } = await trainer.train()
@@ -113,10 +113,26 @@ describe('voxtorch runs', () => {
     ])
   })
 
+  it('counts the steps of a run that ended before its first log', async () => {
+    const output = folder('unlogged')
+    const trainer = newTrainer({ outputDir: output, loggingSteps: 500, reportTo: ['jsonl'], saveStrategy: 'no' })
+    await trainer.train()
+    trainer.dispose()
+    expect(run(output)).toMatch(/ finished +8\/8 +0:00:0\d/)
+    // One that an older version wrote, which did not note where the run ended.
+    const file = join(output, 'run.json')
+    const { globalStep: _, seconds: __, ...older } = JSON.parse(read(file))
+    writeFileSync(file, JSON.stringify(older))
+    expect(run(output)).toMatch(/ finished +8\/8/)
+  })
+
   it('says which were killed, and reads a line that was cut short', () => {
     const file = join(first, 'run.json')
     const whole = read(file)
-    writeFileSync(file, JSON.stringify({ ...JSON.parse(whole), status: 'running', pid: 2 ** 22 + 1 }))
+    writeFileSync(
+      file,
+      JSON.stringify({ ...JSON.parse(whole), globalStep: undefined, status: 'running', pid: 2 ** 22 + 1 }),
+    )
     appendFileSync(join(first, 'metrics.jsonl'), '{"step": 9, "epo')
     expect(run(first)).toMatch(/ interrupted +8\/8 /)
     writeFileSync(file, whole)
