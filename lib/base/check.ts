@@ -1,6 +1,6 @@
 import { requireKnown, shown } from './arguments.js'
-import { ConfigError } from './errors.js'
-import { listMayGrow, tooMuch } from './heap.js'
+import { asTyped, ConfigError } from './errors.js'
+import { LONGEST_LIST, listMayGrow, tooMuch } from './heap.js'
 
 export { shown }
 
@@ -61,11 +61,67 @@ export function requireOneOf(where: string, argument: string, value: unknown, wo
     throw misuse(where, argument, words.map((word) => `'${word}'`).join(', '), value)
 }
 
-/** Whether something has elements 0 to length - 1. */
+/**
+ * Whether something has elements 0 to length - 1: an array, a typed array, or an object that holds as many as its `length`
+ * claims. Of arrays only the ends are looked at; {@link elementsOf} finds any hole.
+ */
 export function isArrayLike(value: unknown): value is ArrayLike<unknown> {
   if (typeof value !== 'object' || value === null) return false
-  const { length } = value as { length?: unknown }
-  return Number.isInteger(length) && (length as number) >= 0 && (length as number) < 2 ** 32
+  try {
+    if (ArrayBuffer.isView(value)) return !(value instanceof DataView)
+    const length = Number((value as { length?: unknown }).length)
+    if (!Number.isInteger(length) || length < 0 || length > LONGEST_LIST) return false
+    if (Array.isArray(value)) return length === 0 || (0 in value && length - 1 in value)
+    return Object.keys(value).length >= length
+  } catch {
+    // A proxy may refuse every question.
+    return false
+  }
+}
+
+/** Whether something is an array with its ends; false, too, of a proxy that refuses to say. */
+export function isList(value: unknown): value is unknown[] {
+  return isArrayLike(value) && Array.isArray(value)
+}
+
+/**
+ * Copy the elements of an array-like through `read`, which throws on an element it does not take, `undefined` included: so
+ * a `length` is believed only as far as there are elements, and takes no memory beyond them.
+ * @throws ConfigError for more than a list may hold, and where reading an element fails
+ */
+export function elementsOf<T>(
+  where: string,
+  argument: string,
+  list: ArrayLike<unknown>,
+  read: (value: unknown, index: number) => T,
+): T[] {
+  const elements: T[] = []
+  try {
+    for (let i = 0; i < list.length; i++) {
+      if (!listMayGrow(i)) throw new ConfigError(`${where}: ${argument} is too long; ${tooMuch()}`, { argument })
+      elements.push(read(list[i], i))
+    }
+  } catch (cause) {
+    throw asTyped(`${where}, ${argument}`, cause)
+  }
+  return elements
+}
+
+/** `read` of {@link elementsOf} for elements of any kind. */
+export const present =
+  (where: string, argument: string) =>
+  <T>(value: T, index: number): T => {
+    if (value !== undefined) return value
+    throw misuse(where, `${argument}[${index}]`, 'there: the list has a hole', value)
+  }
+
+/** A field of anything, undefined where there is none or reading it fails, as of a revoked proxy. */
+export function fieldOf(value: unknown, name: PropertyKey): unknown {
+  try {
+    return (value as Record<PropertyKey, unknown> | null | undefined)?.[name]
+  } catch {
+    return undefined
+  }
 }
 
 /** Bytes that a caller handed over. @throws ConfigError where their memory went to another thread */
@@ -80,11 +136,18 @@ export function bytesOf(where: string, argument: string, value: Uint8Array | Arr
 
 /** The items of something iterable. */
 export function listOf<T>(where: string, argument: string, value: Iterable<T>, what: string): T[] {
-  if (typeof value === 'string' || typeof value?.[Symbol.iterator] !== 'function') {
+  if (typeof value === 'string' || typeof fieldOf(value, Symbol.iterator) !== 'function') {
     throw misuse(where, argument, `an iterable of ${what}`, value)
   }
   // Of a typed array whose memory went to another thread nothing is left, and to go through it throws.
   if (ArrayBuffer.isView(value) && value.byteLength === 0) return []
+  if (Array.isArray(value)) {
+    return elementsOf(where, argument, value, (item, i) => {
+      if (item === undefined && !(i in value))
+        throw misuse(where, argument, `a list without holes, as at [${i}]`, value)
+      return item as T
+    })
+  }
   const items: T[] = []
   for (const item of value) {
     if (!listMayGrow(items.length))

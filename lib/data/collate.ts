@@ -1,4 +1,7 @@
 import {
+  elementsOf,
+  isArrayLike,
+  isList,
   misuse,
   requireNumber,
   requireObject,
@@ -58,12 +61,12 @@ export function padCollate<const F extends Record<string, CollateField>>(
   const named = entries.some(([, field]) => field.mask !== undefined)
   const first = named ? undefined : entries.find(([, field]) => field.pad !== undefined)?.[0]
   return (samples) => {
-    if (!Array.isArray(samples) || samples.length === 0) {
+    if (!isList(samples) || samples.length === 0) {
       throw new DataError(`padCollate was given ${shown(samples)} as a batch, expected an array of samples`)
     }
     const batch: Record<string, Tensor> = {}
     for (const [name, field] of entries) {
-      const values = Array.from(samples, (sample, i) => fieldOf(sample, name, i))
+      const values = elementsOf('padCollate', 'the batch', samples, (sample, i) => fieldOf(sample, name, i))
       const column = new Column(name, field, values)
       batch[name] = column.tensor()
       const mask = field.mask ?? (name === first ? 'attentionMask' : undefined)
@@ -90,8 +93,16 @@ function check(name: string, field: CollateField): void {
 
 function fieldOf(sample: unknown, field: string, place: number): CollateValue {
   const value = (sample as Record<string, unknown> | null | undefined)?.[field]
-  if (isNumeric(value) || (typeof value === 'object' && value !== null && 'length' in value))
-    return value as CollateValue
+  if (isNumeric(value) || ArrayBuffer.isView(value)) return value as CollateValue
+  if (isArrayLike(value)) {
+    return elementsOf('padCollate', `field ${field} of sample ${place}`, value, (one) => {
+      if (isNumeric(one)) return one
+      throw new DataError(`Field ${field} of sample ${place} of the batch holds ${shown(one)}, expected numbers`, {
+        field,
+        sample: place,
+      })
+    })
+  }
   throw new DataError(
     `Field ${field} of sample ${place} of the batch is ${shown(value)}, expected a number or a list of them`,
     {

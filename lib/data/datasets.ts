@@ -1,6 +1,9 @@
 import {
+  elementsOf,
   isArrayLike,
+  isList,
   misuse,
+  present,
   requireFunction,
   requireNumber,
   requireObject,
@@ -10,6 +13,7 @@ import {
   shown,
 } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import { LONGEST_LIST, listMayGrow } from '../base/heap.js'
 import type { Dataset, IterableDataset, StreamContext } from './dataset.js'
 import { indicesBelow, Random } from './random.js'
 import { asDataset } from './source.js'
@@ -39,10 +43,10 @@ export class ConcatDataset<T> implements Dataset<T> {
   readonly #parts: { dataset: Dataset<T>; start: number }[]
 
   constructor(datasets: readonly Samples<T>[]) {
-    if (!Array.isArray(datasets)) throw misuse('ConcatDataset', 'datasets', 'an array of datasets', datasets)
+    if (!isList(datasets)) throw misuse('ConcatDataset', 'datasets', 'an array of datasets', datasets)
     let start = 0
-    this.#parts = datasets.map((given, i) => {
-      const dataset = samplesOf<T>('ConcatDataset', `datasets[${i}]`, given)
+    this.#parts = elementsOf('ConcatDataset', 'datasets', datasets, (given, i) => {
+      const dataset = samplesOf<T>('ConcatDataset', `datasets[${i}]`, given as Samples<T>)
       const part = { dataset, start }
       start += dataset.length
       return part
@@ -65,8 +69,10 @@ export class Subset<T> implements Dataset<T> {
   constructor(dataset: Samples<T>, indices: ArrayLike<number>) {
     this.#dataset = samplesOf<T>('Subset', 'dataset', dataset)
     if (!isArrayLike(indices)) throw misuse('Subset', 'indices', 'a list of indices', indices)
-    const list = Array.from(indices)
-    for (const index of list) requireIndex("Subset's dataset", index, this.#dataset.length)
+    const list = elementsOf('Subset', 'indices', indices, (index) => {
+      requireIndex("Subset's dataset", index as number, this.#dataset.length)
+      return index as number
+    })
     this.indices = Uint32Array.from(list)
   }
 
@@ -94,7 +100,8 @@ export function randomSplit<T>(
   requireOptions('randomSplit', options, ['seed'])
   const { seed = 0 } = options
   const samples = samplesOf<T>('randomSplit', 'dataset', dataset)
-  if (!Array.isArray(sizes) || sizes.length === 0) throw misuse('randomSplit', 'sizes', 'an array of sizes', sizes)
+  if (!isList(sizes) || sizes.length === 0) throw misuse('randomSplit', 'sizes', 'an array of sizes', sizes)
+  elementsOf('randomSplit', 'sizes', sizes, present('randomSplit', 'sizes'))
   requireWhole('randomSplit', 'seed', seed)
   for (const [i, size] of sizes.entries()) requireNumber('randomSplit', `sizes[${i}]`, size, { least: 0 })
   const counts = countsOf(sizes, samples.length)
@@ -181,20 +188,23 @@ class Draw {
 }
 
 function weightsOf(where: string, parts: readonly MixturePart<unknown>[], options: MixtureOptions): number[] {
-  if (!Array.isArray(parts) || parts.length === 0) {
+  if (!isList(parts) || parts.length === 0) {
     throw misuse(where, 'parts', 'an array of { dataset, weight }', parts)
   }
   requireOptions(where, options, ['seed', 'stoppingStrategy'])
   requireWhole(where, 'seed', options.seed ?? 0)
   const { stoppingStrategy = 'firstExhausted' } = options
   requireOneOf(where, 'stoppingStrategy', stoppingStrategy, ['firstExhausted', 'allExhausted'])
-  return parts.map((part, i) => {
+  const weights = elementsOf(where, 'parts', parts, (part, i) => {
     requireObject(where, `parts[${i}]`, part)
-    requireOptions(`${where}: parts[${i}]`, part, ['dataset', 'weight'])
+    requireOptions(`${where}: parts[${i}]`, part as object, ['dataset', 'weight'])
     const weight = (part as MixturePart<unknown>).weight ?? 1
     requireNumber(where, `parts[${i}].weight`, weight, { least: Number.MIN_VALUE, below: Number.POSITIVE_INFINITY })
     return weight
   })
+  const sum = weights.reduce((total, weight) => total + weight, 0)
+  if (sum === Number.POSITIVE_INFINITY) throw misuse(where, 'the sum of the weights', 'a finite number', sum)
+  return weights
 }
 
 /** Samples of several datasets in random turns by weight. The order is fixed by the seed; a loader may shuffle it. */
@@ -212,11 +222,13 @@ export class MixtureDataset<T> implements Dataset<T> {
       if (samples.length > 0) return samples
       throw new ConfigError(`${where}: parts[${i}].dataset is empty: leave it out`, { argument: `parts[${i}]` })
     })
+    this.#requireHeld(weights, options)
     const draw = new Draw(weights, options)
     const order: number[] = []
     const indices: number[] = []
     const next = weights.map(() => 0)
     for (;;) {
+      if (!listMayGrow(order.length)) throw this.#tooLong(order.length)
       const part = draw.next()
       order.push(part)
       indices.push(next[part]!++)
@@ -227,6 +239,22 @@ export class MixtureDataset<T> implements Dataset<T> {
     this.length = order.length
     this.#parts = Uint32Array.from(order)
     this.#indices = Uint32Array.from(indices)
+  }
+
+  /** The order is held as a list: refuse before drawing what will not fit. Part i is through after length / probability draws. */
+  #requireHeld(weights: readonly number[], { stoppingStrategy }: MixtureOptions): void {
+    const sum = weights.reduce((total, weight) => total + weight, 0)
+    const draws = this.#datasets.map(({ length }, i) => (length * sum) / (weights[i] as number))
+    const expected = stoppingStrategy === 'allExhausted' ? Math.max(...draws) : Math.min(...draws)
+    if (expected > LONGEST_LIST) throw this.#tooLong(expected)
+  }
+
+  #tooLong(draws: number): ConfigError {
+    return new ConfigError(
+      `MixtureDataset: expected a mixture of at most ${LONGEST_LIST} samples, whose order fits into memory, got about ` +
+        `${Math.round(draws)}. Use mixtureStream, smaller datasets, or weights nearer to each other.`,
+      { draws },
+    )
   }
 
   /** Which of the parts the sample at `index` is from. */

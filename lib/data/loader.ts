@@ -65,6 +65,15 @@ const OPTIONS: readonly (keyof DataLoaderOptions<unknown, unknown>)[] = [
   'pinMemory',
 ]
 
+/** A revoked proxy is none, and may not be asked. */
+function isUrl(value: unknown): value is URL {
+  try {
+    return value instanceof URL
+  } catch {
+    return false
+  }
+}
+
 /**
  * Batches of a dataset, one epoch for each `for await` loop:
  *
@@ -116,7 +125,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     requireWhole('DataLoader', 'workers', workers)
     requireWhole('DataLoader', 'prefetch', prefetch)
     if (collate !== undefined) requireFunction('DataLoader', 'collate', collate)
-    if (workers > 0 && !(dataset instanceof URL)) {
+    if (workers > 0 && !isUrl(dataset)) {
       throw new ConfigError(
         'DataLoader can only use workers on a dataset that they can load: give the URL of a module that exports it',
         {},
@@ -124,7 +133,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     }
     this.#dataset = dataset
     this.#options = options
-    if (!(dataset instanceof URL)) this.#setLength(new LocalSource(dataset).length)
+    if (!isUrl(dataset)) this.#setLength(new LocalSource(dataset).length)
   }
 
   /** The epoch that the next loop runs: 0 at first. */

@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireOptions, requireWhole, shown } from '../base/check.js'
+import { elementsOf, isArrayLike, isList, misuse, present, requireOptions, requireWhole, shown } from '../base/check.js'
 import { ConfigError, DataError, ShapeError } from '../base/errors.js'
 import { scope, Tensor, tensor } from '../tensor/index.js'
 import type { EpochBatchSampler } from './plan.js'
@@ -46,9 +46,10 @@ export function packSequences<const F extends string>(
   options: PackOptions = {},
 ): (samples: readonly { readonly [K in F]: ArrayLike<number | bigint> }[]) => PackedBatch<F> {
   const where = 'packSequences'
-  if (!Array.isArray(fields) || fields.length === 0 || fields.some((field) => typeof field !== 'string')) {
-    throw misuse(where, 'fields', 'an array of names', fields)
-  }
+  if (!isList(fields) || fields.length === 0) throw misuse(where, 'fields', 'an array of names', fields)
+  elementsOf(where, 'fields', fields, (field) => {
+    if (typeof field !== 'string') throw misuse(where, 'fields', 'an array of names', fields)
+  })
   const made = fields.find((field) =>
     ['positionIds', 'sequenceIds', 'cuSeqlens', 'maxSeqlen', 'sequenceLengths'].includes(field),
   )
@@ -56,19 +57,21 @@ export function packSequences<const F extends string>(
   requireOptions(where, options, ['causalLabels', 'positionOffset', 'maxLength'])
   const { causalLabels = fields.filter((field) => (field as string) === 'labels'), positionOffset = 0 } = options
   const { maxLength = Number.MAX_SAFE_INTEGER } = options
-  if (!Array.isArray(causalLabels)) throw misuse(where, 'causalLabels', 'an array of names', causalLabels)
+  if (!isList(causalLabels)) throw misuse(where, 'causalLabels', 'an array of names', causalLabels)
+  elementsOf(where, 'causalLabels', causalLabels, present(where, 'causalLabels'))
   const unknown = causalLabels.find((name) => !(fields as readonly unknown[]).includes(name))
   if (unknown !== undefined) throw misuse(where, 'causalLabels', `some of the fields ${fields}`, unknown)
   requireWhole(where, 'positionOffset', positionOffset)
   requireWhole(where, 'maxLength', maxLength, 1)
   return (samples) => {
-    if (!Array.isArray(samples) || samples.length === 0) {
+    if (!isList(samples) || samples.length === 0) {
       throw new DataError(`${where} was given ${shown(samples)} as a batch, expected an array of samples`)
     }
-    const lists = fields.map((field) => samples.map((sample, i) => listOf(sample, field, i)))
-    const lengths = (lists[0] as ArrayLike<unknown>[]).map((list) => list.length)
+    const rows = elementsOf(where, 'the batch', samples, present(where, 'the batch'))
+    const lists = fields.map((field) => rows.map((sample, i) => listOf(sample, field, i)))
+    const lengths = (lists[0] as bigint[][]).map((list) => list.length)
     fields.forEach((field, f) => {
-      const i = (lists[f] as ArrayLike<unknown>[]).findIndex((list, j) => list.length !== lengths[j])
+      const i = (lists[f] as bigint[][]).findIndex((list, j) => list.length !== lengths[j])
       if (i < 0) return
       throw new DataError(
         `Field ${field} of sample ${i} of the batch has length ${lists[f]?.[i]?.length}, its ${fields[0]} ${lengths[i]}`,
@@ -99,9 +102,7 @@ export function packSequences<const F extends string>(
     fields.forEach((field, f) => {
       const hidden = causalLabels.includes(field)
       batch[field] = row((put) =>
-        each((at, sequence, i) =>
-          put(at, hidden && i === 0 ? -100n : whole(lists[f]?.[sequence]?.[i], field, sequence)),
-        ),
+        each((at, sequence, i) => put(at, hidden && i === 0 ? -100n : (lists[f]?.[sequence]?.[i] as bigint))),
       )
     })
     batch.positionIds = row((put) => each((at, _, i) => put(at, BigInt(i + positionOffset))))
@@ -113,9 +114,10 @@ export function packSequences<const F extends string>(
   }
 }
 
-function listOf(sample: unknown, field: string, place: number): ArrayLike<unknown> {
+function listOf(sample: unknown, field: string, place: number): bigint[] {
   const value = (sample as Record<string, unknown> | null | undefined)?.[field]
-  if (isArrayLike(value)) return value
+  const where = `field ${field} of sample ${place}`
+  if (isArrayLike(value)) return elementsOf('packSequences', where, value, (one) => whole(one, field, place))
   throw new DataError(`Field ${field} of sample ${place} of the batch is ${shown(value)}, expected a list of numbers`, {
     field,
     sample: place,

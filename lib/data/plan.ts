@@ -1,4 +1,13 @@
-import { listOf, misuse, requireFunction, requireObject, requireOptions, requireWhole, shown } from '../base/check.js'
+import {
+  fieldOf,
+  listOf,
+  misuse,
+  requireFunction,
+  requireObject,
+  requireOptions,
+  requireWhole,
+  shown,
+} from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { indicesBelow, Random } from './random.js'
 
@@ -87,7 +96,7 @@ export function checkPlan(options: PlanOptions): void {
   requireObject(WHERE, 'lengthBuckets', lengthBuckets)
   requireOptions('DataLoader.lengthBuckets', lengthBuckets, ['lengthOf', 'bucketSize'])
   const { lengthOf, bucketSize = batchSize } = lengthBuckets
-  if (typeof lengthOf !== 'function' && typeof lengthOf?.length !== 'number') {
+  if (typeof lengthOf !== 'function' && typeof fieldOf(lengthOf, 'length') !== 'number') {
     throw misuse(WHERE, 'lengthBuckets.lengthOf', 'a function or an array', lengthOf)
   }
   requireWhole(WHERE, 'lengthBuckets.bucketSize', bucketSize, 1)
@@ -122,8 +131,7 @@ const WHERE = 'DataLoader'
 /** Indices in one batch. A longer list than V8 holds would end the process. */
 const MOST_AT_ONCE = 2 ** 26
 
-const isIterable = (value: unknown): value is Iterable<number> =>
-  typeof (value as Iterable<number> | null | undefined)?.[Symbol.iterator] === 'function'
+const isIterable = (value: unknown): value is Iterable<number> => typeof fieldOf(value, Symbol.iterator) === 'function'
 
 /** How many batches an epoch has, or undefined when only running the sampler tells. */
 export function countBatches(length: number, options: PlanOptions): number | undefined {
@@ -174,7 +182,7 @@ function sampled(sampler: Sampler, length: number, epoch: number): Uint32Array {
 }
 
 export function requireSampler(where: string, sampler: Sampler): void {
-  const known = isIterable(sampler) || typeof (sampler as EpochSampler | null)?.indices === 'function'
+  const known = isIterable(sampler) || typeof fieldOf(sampler, 'indices') === 'function'
   if (typeof sampler === 'string' || !known) requireFunction(where, 'sampler', sampler)
 }
 

@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireOptions, requireWhole } from '../base/check.js'
+import { elementsOf, isArrayLike, misuse, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { type EpochBatchSampler, type EpochSampler, indicesOf, requireSampler, type Sampler } from './plan.js'
 import { indicesBelow, Random } from './random.js'
@@ -101,10 +101,11 @@ export class WeightedRandomSampler implements EpochSampler {
     requireWhole(where, 'numSamples', numSamples)
     requireWhole(where, 'seed', seed)
     if (typeof replacement !== 'boolean') throw misuse(where, 'replacement', 'a boolean', replacement)
-    const list = Array.from(weights as ArrayLike<unknown>)
-    const bad = list.findIndex((weight) => typeof weight !== 'number' || !(weight >= 0) || weight === Infinity)
-    if (bad >= 0) throw misuse(where, `weights[${bad}]`, 'a finite number of at least 0', list[bad])
-    this.#weights = Float64Array.from(list as number[])
+    const list = elementsOf(where, 'weights', weights, (weight, i) => {
+      if (typeof weight === 'number' && weight >= 0 && weight < Infinity) return weight
+      throw misuse(where, `weights[${i}]`, 'a finite number of at least 0', weight)
+    })
+    this.#weights = Float64Array.from(list)
     const possible = this.#weights.reduce((count, weight) => count + Number(weight > 0), 0)
     const sum = this.#weights.reduce((total, weight) => total + weight, 0)
     if (numSamples > 0 && (possible === 0 || sum === Number.POSITIVE_INFINITY)) {
@@ -263,15 +264,16 @@ export class TokenBatchSampler implements EpochBatchSampler {
 /** Whole numbers of at least 1 and at most `most`. */
 export function checkedLengths(where: string, lengths: ArrayLike<number>, most: number, name: string): number[] {
   if (!isArrayLike(lengths)) throw misuse(where, 'lengths', 'a list of numbers', lengths)
-  const list = Array.from(lengths as ArrayLike<unknown>)
-  const bad = list.findIndex((length) => !Number.isSafeInteger(length) || (length as number) < 0)
-  if (bad >= 0) throw misuse(where, `lengths[${bad}]`, 'a whole number of at least 0', list[bad])
-  const long = (list as number[]).findIndex((length) => length > most)
+  const list = elementsOf(where, 'lengths', lengths, (length, i) => {
+    requireWhole(where, `lengths[${i}]`, length)
+    return length as number
+  })
+  const long = list.findIndex((length) => length > most)
   if (long >= 0) {
     throw new ConfigError(
       `${where}: sample ${long} has length ${list[long]}, more than ${name} ${most}: leave it out or cut it`,
       { index: long, length: list[long] },
     )
   }
-  return list as number[]
+  return list
 }

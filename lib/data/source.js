@@ -47,7 +47,9 @@ export const isBadRecord = (value) =>
  * @returns {Dataset | IterableDataset}
  */
 export function asDataset(value, where) {
-  if (Array.isArray(value)) return { length: value.length, get: (index) => value[index] }
+  // A list with holes claims samples that it has not; V8 holds none of that length without them.
+  const isSparse = Array.isArray(value) && value.length > 0 && !(value.length - 1 in value && value.length < 2 ** 27)
+  if (Array.isArray(value) && !isSparse) return { length: value.length, get: (index) => value[index] }
   if (typeof (/** @type {Partial<IterableDataset> | null | undefined} */ (value)?.iterate) === 'function') {
     return /** @type {IterableDataset} */ (value)
   }

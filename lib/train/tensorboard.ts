@@ -2,7 +2,7 @@ import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { makeDirectory } from '../base/atomic.js'
-import { isArrayLike, misuse, requireString, requireWhole } from '../base/check.js'
+import { elementsOf, isArrayLike, misuse, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { Tensor } from '../tensor/index.js'
 
@@ -53,7 +53,10 @@ export class SummaryWriter {
     if (!(values instanceof Tensor) && !isArrayLike(values)) {
       throw misuse('SummaryWriter.addHistogram', 'values', 'a tensor or a list', values)
     }
-    const list = Array.from<number | bigint, number>(values instanceof Tensor ? values.dataSync() : values, toNumber)
+    const given = values instanceof Tensor ? values.dataSync() : values
+    const list = elementsOf('SummaryWriter.addHistogram', 'values', given, (value) =>
+      toNumber(value as number | bigint),
+    )
     this.#add(tag, step, [message(HISTO, ...histogram(list))])
   }
 

@@ -1,6 +1,5 @@
 import { requireOneOf, requireOptions } from '../../base/check.js'
-import { confusionOf } from './classification.js'
-import { type Cell, cellsOf, type Label, type Labels } from './labels.js'
+import { type Cell, cellsOf, classes, type Label, type Labels } from './labels.js'
 
 export interface KappaOptions {
   /** How much a wrong class counts by its distance in the list of labels. Default 'none': all errors alike. */
@@ -22,19 +21,33 @@ export function cohenKappa(targets: Labels, predictions: Labels, options: KappaO
 
 /** @internal */
 export function kappaOf(cells: readonly Cell[], weights: 'none' | 'linear' | 'quadratic', labels?: readonly Label[]) {
-  const { matrix } = confusionOf(cells, labels, 'none')
-  const { rows, columns, total } = sums(matrix)
+  const { placed, rows, columns, total } = sums(cells, labels)
   let observed = 0
-  let expected = 0
-  for (const [i, row] of matrix.entries()) {
-    for (const [j, count] of row.entries()) {
-      const distance = Math.abs(i - j)
-      const weight = weights === 'none' ? Math.min(distance, 1) : weights === 'linear' ? distance : distance ** 2
-      observed += weight * count
-      expected += (weight * (rows[i] as number) * (columns[j] as number)) / total
-    }
+  for (const { row, column, count } of placed) {
+    const distance = Math.abs(row - column)
+    observed += count * (weights === 'none' ? Math.min(distance, 1) : weights === 'linear' ? distance : distance ** 2)
   }
-  return 1 - observed / expected
+  // The sum over all pairs of classes, from running sums: there may be too many classes for a matrix.
+  let expected = 0
+  const before = { count: 0, first: 0, second: 0 }
+  const add = (i: number, row: number, column: number) => {
+    const { count, first, second } = before
+    // Columns 0 … i - 1 with their distances from row i, and rows likewise from column i.
+    if (weights === 'none') expected += row * count
+    else if (weights === 'linear') expected += row * (i * count - first)
+    else expected += row * (i * i * count - 2 * i * first + second)
+    before.count += column
+    before.first += i * column
+    before.second += i * i * column
+  }
+  for (const [left, right] of [
+    [rows, columns],
+    [columns, rows],
+  ] as const) {
+    Object.assign(before, { count: 0, first: 0, second: 0 })
+    left.forEach((row, i) => void add(i, row, right[i] as number))
+  }
+  return 1 - (observed * total) / expected
 }
 
 /**
@@ -47,9 +60,8 @@ export function matthewsCorrcoef(targets: Labels, predictions: Labels): number {
 
 /** @internal */
 export function matthewsOf(cells: readonly Cell[]): number {
-  const { matrix } = confusionOf(cells, undefined, 'none')
-  const { rows, columns, total } = sums(matrix)
-  const right = matrix.reduce((sum, row, i) => sum + (row[i] as number), 0)
+  const { placed, rows, columns, total } = sums(cells)
+  const right = placed.reduce((sum, { row, column, count }) => sum + (row === column ? count : 0), 0)
   const product = (a: number[], b: number[]) => a.reduce((sum, value, i) => sum + value * (b[i] as number), 0)
   const covariance = right * total - product(rows, columns)
   const truth = total ** 2 - product(rows, rows)
@@ -57,8 +69,19 @@ export function matthewsOf(cells: readonly Cell[]): number {
   return truth * guess === 0 ? 0 : covariance / Math.sqrt(truth * guess)
 }
 
-function sums(matrix: number[][]): { rows: number[]; columns: number[]; total: number } {
-  const sum = (values: number[]) => values.reduce((total, value) => total + value, 0)
-  const rows = matrix.map(sum)
-  return { rows, columns: rows.map((_, j) => sum(matrix.map((row) => row[j] as number))), total: sum(rows) }
+/** The cells of a confusion matrix by the places of their classes, and its sums, without the matrix. */
+function sums(cells: readonly Cell[], given?: readonly Label[]) {
+  const labels = classes(cells, given)
+  const places = new Map(labels.map((label, i) => [label, i]))
+  const rows = labels.map(() => 0)
+  const columns = labels.map(() => 0)
+  const placed: { row: number; column: number; count: number }[] = []
+  for (const { truth, guess, count } of cells) {
+    const [row, column] = [places.get(truth), places.get(guess)]
+    if (row === undefined || column === undefined) continue
+    placed.push({ row, column, count })
+    rows[row] = (rows[row] as number) + count
+    columns[column] = (columns[column] as number) + count
+  }
+  return { placed, rows, columns, total: rows.reduce((sum, count) => sum + count, 0) }
 }

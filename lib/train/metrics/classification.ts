@@ -1,4 +1,6 @@
 import { misuse, requireOneOf, requireOptions } from '../../base/check.js'
+import { DataError } from '../../base/errors.js'
+import { heapHolds, LONGEST_LIST } from '../../base/heap.js'
 import { type Cell, cellsOf, classes, type Label, type Labels } from './labels.js'
 
 /** How classes are put together: over all samples, as a plain mean, weighted by how often each is true, or not at all. */
@@ -149,6 +151,14 @@ export function confusionOf(
   normalize: 'true' | 'pred' | 'all' | 'none',
 ): ConfusionMatrix {
   const labels = classes(cells, given)
+  const numbers = labels.length ** 2
+  if (numbers > LONGEST_LIST || !heapHolds(8 * numbers)) {
+    throw new DataError(
+      `confusionMatrix: expected at most ${Math.sqrt(LONGEST_LIST)} classes, as many as memory holds a matrix of, got ` +
+        `${labels.length}. Name those that count in 'labels', or pass classes and not measurements.`,
+      { classes: labels.length },
+    )
+  }
   const index = new Map(labels.map((label, i) => [label, i]))
   const matrix = labels.map(() => labels.map(() => 0))
   for (const { truth, guess, count } of cells) {

@@ -1,4 +1,4 @@
-import { isArrayLike, shown } from '../../base/check.js'
+import { elementsOf, isArrayLike, isList, shown } from '../../base/check.js'
 import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 
@@ -49,10 +49,9 @@ export function labelsOf(values: Labels, role: string): Label[] {
   if (!isArrayLike(raw)) {
     throw new DataError(`A metric was given ${shown(raw)} as ${role}, expected a list of labels`, { role })
   }
-  const list = Array.from(raw)
-  return list.map((value, i) => {
+  return elementsOf('A metric', role, raw, (value, i) => {
     const label = typeof value === 'string' ? value : labelNumber(value)
-    if (Number.isNaN(label) || typeof label !== (typeof list[0] === 'string' ? 'string' : 'number')) {
+    if (Number.isNaN(label) || typeof label !== (typeof raw[0] === 'string' ? 'string' : 'number')) {
       throw new DataError(`${role}[${i}] of a metric is ${shown(value)}, expected a label like the others`, {
         role,
         index: i,
@@ -71,9 +70,12 @@ function labelNumber(value: unknown): number {
 /** The classes that count: the given ones, or all that occur, sorted. */
 export function classes(cells: readonly Cell[], given: readonly Label[] | undefined): Label[] {
   if (!given) return [...new Set(cells.flatMap(({ truth, guess }) => [truth, guess]))].sort((a, b) => (a < b ? -1 : 1))
-  const whole = Array.isArray(given) && given.every((label) => ['number', 'string'].includes(typeof label))
-  if (!whole || given.length === 0 || new Set(given).size !== given.length) {
-    throw new DataError('A metric needs its labels to be at least one, each given once')
-  }
-  return [...given]
+  const wrong = () => new DataError('A metric needs its labels to be at least one, each given once')
+  if (!isList(given)) throw wrong()
+  const labels = elementsOf('A metric', 'labels', given, (label) => {
+    if (typeof label !== 'number' && typeof label !== 'string') throw wrong()
+    return label
+  })
+  if (labels.length === 0 || new Set(labels).size !== labels.length) throw wrong()
+  return labels
 }

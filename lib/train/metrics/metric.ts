@@ -1,4 +1,4 @@
-import { misuse, requireFunction, requireObject, requireString } from '../../base/check.js'
+import { elementsOf, isList, misuse, requireFunction, requireObject, requireString } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 
 /** What a metric is made of. `S` is what it remembers of the samples: an object of numbers, strings and lists of them. */
@@ -149,28 +149,27 @@ export function addCounts<S extends object>(into: S, from: S): void {
 /** Texts, one for each sample. */
 export function textsOf(where: string, role: string, values: readonly string[] | string): readonly string[] {
   const list = typeof values === 'string' ? [values] : values
-  if (!Array.isArray(list)) throw misuse(where, role, 'a text or an array of texts', values)
-  for (const [i, text] of list.entries()) {
-    if (typeof text !== 'string') {
-      throw new DataError(`${role}[${i}] of ${where} is no text`, { role, index: i })
-    }
-  }
-  return list
+  if (!isList(list)) throw misuse(where, role, 'a text or an array of texts', values)
+  return elementsOf(where, role, list, (text, i) => {
+    if (typeof text === 'string') return text
+    throw new DataError(`${role}[${i}] of ${where} is no text`, { role, index: i })
+  })
 }
 
 /** For each sample one or more reference texts. */
 export function referencesOf(where: string, values: readonly (string | readonly string[])[]): readonly string[][] {
-  if (!Array.isArray(values)) {
+  if (!isList(values)) {
     throw misuse(where, 'references', 'an array with a text or an array of texts for each sample', values)
   }
-  return values.map((value, i) => {
-    const list = typeof value === 'string' ? [value] : value
-    if (!Array.isArray(list) || list.length === 0 || !list.every((text) => typeof text === 'string')) {
-      throw new DataError(`references[${i}] of ${where} is neither a text nor a list of at least one text`, {
-        index: i,
-      })
-    }
-    return list
+  return elementsOf(where, 'references', values, (value, i) => {
+    const wrong = () =>
+      new DataError(`references[${i}] of ${where} is neither a text nor a list of at least one text`, { index: i })
+    if (typeof value === 'string') return [value]
+    if (!isList(value) || value.length === 0) throw wrong()
+    return elementsOf(where, `references[${i}]`, value, (text) => {
+      if (typeof text === 'string') return text
+      throw wrong()
+    })
   })
 }
 

@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireOptions, requireWhole } from '../../base/check.js'
+import { elementsOf, isArrayLike, isList, misuse, requireOptions, requireWhole, shown } from '../../base/check.js'
 import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 
@@ -36,7 +36,10 @@ export function retrievalMetrics(
   requireOptions(where, options, ['targets', 'at'])
   const { targets, at = [1, 5, 10] } = options
   if (!isArrayLike(at) || at.length === 0) throw misuse(where, 'at', 'a list of at least one number', at)
-  for (const k of at) requireWhole(where, 'at', k, 1)
+  const within = elementsOf(where, 'at', at, (k) => {
+    requireWhole(where, 'at', k, 1)
+    return k as number
+  })
   const rows = rowsOf(where, scores)
   const wanted = targets ?? rows.map((_, i) => i)
   if (!isArrayLike(wanted) || wanted.length !== rows.length) {
@@ -47,37 +50,38 @@ export function retrievalMetrics(
   const sorted = [...ranks].sort((a, b) => a - b)
   const middle = (sorted.length - 1) / 2
   return {
-    recall: Object.fromEntries(at.map((k) => [k, mean(ranks.map((rank) => (rank <= k ? 1 : 0)))])),
+    recall: Object.fromEntries(within.map((k) => [k, mean(ranks.map((rank) => (rank <= k ? 1 : 0)))])),
     medianRank: ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle)] as number)) / 2,
     meanRank: mean(ranks),
     meanReciprocalRank: mean(ranks.map((rank) => 1 / rank)),
   }
 }
 
-function rowsOf(where: string, scores: unknown): ArrayLike<number>[] {
+function rowsOf(where: string, scores: unknown): number[][] {
   if (scores instanceof Tensor && scores.ndim !== 2) {
     throw new ShapeError(`${where} takes scores [queries, candidates], not [${scores.shape}]`, { shape: scores.shape })
   }
-  const rows: unknown = scores instanceof Tensor ? scores.toArray() : scores
-  if (!Array.isArray(rows) || !rows.every(isArrayLike)) throw misuse(where, 'scores', 'a tensor or rows', scores)
+  const given: unknown = scores instanceof Tensor ? scores.toArray() : scores
+  if (!isList(given)) throw misuse(where, 'scores', 'a tensor or rows', scores)
+  const rows = elementsOf(where, 'scores', given, (row, query) => {
+    if (!isArrayLike(row)) throw misuse(where, `scores[${query}]`, 'a row of scores', row)
+    return elementsOf(where, `scores[${query}]`, row, (score, i) => {
+      if (typeof score === 'number' && !Number.isNaN(score)) return score
+      throw new DataError(`the score of query ${query} and candidate ${i} is ${shown(score)}`, { query })
+    })
+  })
   const width = rows[0]?.length ?? 0
   if (width === 0) throw new DataError(`${where} was given no scores`, {})
   if (rows.some((row) => row.length !== width)) {
     throw new ShapeError(`${where} was given rows of unlike lengths`, { width })
   }
-  return rows as ArrayLike<number>[]
+  return rows
 }
 
-function rankOf(row: ArrayLike<number>, target: number, query: number): number {
+function rankOf(row: number[], target: number, query: number): number {
   const own = Number.isInteger(target) ? row[target] : undefined
   if (own === undefined) {
     throw new DataError(`the target ${target} of query ${query} is none of ${row.length} candidates`, { query, target })
   }
-  let before = 0
-  for (let i = 0; i < row.length; i += 1) {
-    const score = row[i] as number
-    if (Number.isNaN(score)) throw new DataError(`the score of query ${query} and candidate ${i} is NaN`, { query })
-    if (score >= own) before += 1
-  }
-  return before
+  return row.filter((score) => score >= own).length
 }

@@ -1,4 +1,4 @@
-import { requireOneOf, requireOptions, shown } from '../../base/check.js'
+import { elementsOf, isArrayLike, requireOneOf, requireOptions, shown } from '../../base/check.js'
 import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 import { type Label, type Labels, labelsOf } from './labels.js'
@@ -133,8 +133,8 @@ function rowsOf(scores: ClassScores): number[][] {
     }
     return rowsOf(scores.toArray() as number[][])
   }
-  if (!Array.isArray(scores)) throw new DataError(`A metric was given ${shown(scores)} as scores, expected rows`)
-  const rows = scores.map((row, i) => valuesOf(`scores[${i}]`, row))
+  if (!isArrayLike(scores)) throw new DataError(`A metric was given ${shown(scores)} as scores, expected rows`)
+  const rows = elementsOf('A metric', 'scores', scores, (row, i) => valuesOf(`scores[${i}]`, row as Values))
   const odd = rows.findIndex((row) => row.length !== rows[0]?.length || row.length < 2)
   if (odd >= 0) {
     throw new DataError(`scores[${odd}] of a metric has ${rows[odd]?.length} numbers, expected one for each class`)

@@ -1,4 +1,4 @@
-import { isArrayLike, shown } from '../../base/check.js'
+import { elementsOf, isArrayLike, shown } from '../../base/check.js'
 import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 import { requireSameCount } from './metric.js'
@@ -17,7 +17,7 @@ export function valuesOf(role: string, values: Values): number[] {
   if (!isArrayLike(raw)) {
     throw new DataError(`A metric was given ${shown(raw)} as ${role}, expected a list of numbers`, { role })
   }
-  return Array.from(raw, (value, i) => {
+  return elementsOf('A metric', role, raw, (value, i) => {
     const number = ['number', 'boolean', 'bigint'].includes(typeof value) ? Number(value) : Number.NaN
     if (Number.isFinite(number)) return number
     throw new DataError(`${role}[${i}] of a metric is ${shown(value)}, expected a finite number`, { role, index: i })
