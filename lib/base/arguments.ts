@@ -1,4 +1,4 @@
-import { ConfigError } from './errors.js'
+import { asTyped, ConfigError } from './errors.js'
 import { didYouMean } from './words.js'
 
 /** What an argument is, for an error: never throws, whatever it is. */
@@ -32,9 +32,15 @@ export function optionsOf<O extends object>(options: O, where?: string, known: r
 
 /** Refuses an option that nobody reads. An instance of a class may have more fields than it is asked for. */
 export function requireKnown(where: string, options: object, known: readonly string[]): void {
-  const kind = Object.getPrototypeOf(options)
-  if (kind !== null && Object.getPrototypeOf(kind) !== null && !Array.isArray(options)) return
-  for (const key of Object.keys(options)) {
+  let keys: string[]
+  try {
+    const kind = Object.getPrototypeOf(options)
+    if (kind !== null && Object.getPrototypeOf(kind) !== null && !Array.isArray(options)) return
+    keys = Object.keys(options)
+  } catch (error) {
+    throw asTyped(where, error)
+  }
+  for (const key of keys) {
     if (known.includes(key)) continue
     throw new ConfigError(`${where}: there is no option '${key}'${didYouMean(key, known)}`, { key })
   }

@@ -1,3 +1,4 @@
+import { asTyped } from '../base/errors.js'
 import { native } from './addon.js'
 import {
   BEGIN,
@@ -85,6 +86,8 @@ export class Operator {
       if (self !== undefined) putCell(TENSOR, handleOf(self))
       putArguments(args)
       scope = enter(base, currentContext())
+    } catch (error) {
+      throw asTyped(this.name.replace(/^\w+::/, ''), error)
     } finally {
       moveTop(base)
     }
@@ -167,6 +170,8 @@ export function callNative(run: () => void, write: () => void, read: boolean): u
   try {
     write()
     scope = enter(base, currentContext())
+  } catch (error) {
+    throw asTyped('voxtorch', error)
   } finally {
     moveTop(base)
   }

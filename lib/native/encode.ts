@@ -97,6 +97,9 @@ function putObject(value: object): void {
     putCell(LIST, list.length)
     for (let i = 0; i < list.length; i += 1) {
       const item = list[i]
+      // A list of a billion holes would fill the memory.
+      if (item === undefined && !(i in list))
+        throw new ConfigError(`an argument is a list of ${list.length} with a hole at ${i}`)
       if (Array.isArray(item))
         throw new ConfigError('no argument of an operator is a list of lists; tensor() makes a tensor of it')
       put(item)

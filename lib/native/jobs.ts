@@ -1,4 +1,4 @@
-import { OutOfMemoryError } from '../base/errors.js'
+import { asTyped, OutOfMemoryError } from '../base/errors.js'
 import { collectGarbage } from '../base/heap.js'
 import { native } from './addon.js'
 import { cells, checkStatus, DONE, emitWarnings, enter, JOB, moveTop, STATUS, top, WARNED } from './buffer.js'
@@ -37,7 +37,7 @@ export function queue(
     enter(base, context)
   } catch (error) {
     moveTop(base)
-    return Promise.reject(error)
+    return Promise.reject(asTyped('voxtorch', error))
   }
   moveTop(base)
   let finish: ReturnType<typeof submit>

@@ -1,11 +1,11 @@
 import { optionsOf } from '../base/arguments.js'
-import { ConfigError, DataError, DTypeError } from '../base/errors.js'
+import { asTyped, ConfigError, DataError, DTypeError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import { Double, isComplex } from '../native/encode.js'
 import { type Device, type DType, dtypeFacts, type TypedArray } from './dtype.js'
 import type { Generator } from './random.js'
-import { fromTypedArray, type Scalar, Tensor } from './tensor.js'
+import { fromTypedArray, isTensor, type Scalar, type Tensor } from './tensor.js'
 
 export interface TensorOptions {
   /** Default: float32 for functions that fill; see {@link tensor} for data. */
@@ -39,7 +39,15 @@ const requiresGradOp = op('aten::requires_grad_')
  * @throws DataError for ragged arrays, DTypeError for values that the dtype cannot hold
  */
 export function tensor(data: TensorData, options: TensorOptions & { shape?: readonly number[] } = {}): Tensor {
-  if (data instanceof Tensor) throw new ConfigError('tensor() copies JavaScript data; use clone() or to() for a Tensor')
+  try {
+    return fromData(data, options)
+  } catch (error) {
+    throw asTyped('tensor', error)
+  }
+}
+
+function fromData(data: TensorData, options: TensorOptions & { shape?: readonly number[] }): Tensor {
+  if (isTensor(data)) throw new ConfigError('tensor() copies JavaScript data; use clone() or to() for a Tensor')
   const { requiresGrad = false, shape } = optionsOf(options, 'tensor', TENSOR)
   if (options.dtype !== undefined) dtypeFacts(options.dtype)
   const device = options.device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
@@ -239,8 +247,15 @@ function factory(name: string): (...args: unknown[]) => Tensor {
   const make = op(`aten::${name}`)
   return (...args) => {
     const last = args[args.length - 1]
-    if (typeof last !== 'object' || last === null || !('requiresGrad' in last)) return make(...args) as Tensor
-    const { requiresGrad, ...rest } = last as TensorOptions
+    if (typeof last !== 'object' || last === null) return make(...args) as Tensor
+    let taken: TensorOptions
+    try {
+      if (!('requiresGrad' in last)) return make(...args) as Tensor
+      taken = { ...(last as TensorOptions) }
+    } catch (error) {
+      throw asTyped(name, error)
+    }
+    const { requiresGrad, ...rest } = taken
     const made = make(...args.slice(0, -1), rest) as Tensor
     return requiresGrad === true ? requiringGrad(made) : made
   }

@@ -1,9 +1,9 @@
-import { ConfigError } from '../base/errors.js'
+import { asTyped, ConfigError } from '../base/errors.js'
 import { type Operator, operator } from '../native/call.js'
 import { functionNames, methodNames } from '../native/generated/names.js'
 import type { QueuedOperators, TensorFunctions } from '../native/generated/operators.js'
 import { isHandle } from '../native/handle.js'
-import { pythonForms } from './python-forms.js'
+import { type Form, pythonForms } from './python-forms.js'
 import { Tensor } from './tensor.js'
 
 /**
@@ -13,6 +13,15 @@ import { Tensor } from './tensor.js'
 export const ops = {} as TensorFunctions & { readonly async: QueuedOperators }
 
 const queued: Record<string, unknown> = {}
+
+/** What a form of Python's makes of the arguments; null where they are ATen's own. */
+function formed(name: string, form: Form, args: readonly unknown[]): ReturnType<Form> {
+  try {
+    return form(args)
+  } catch (error) {
+    throw asTyped(name, error)
+  }
+}
 
 // Operators are looked up at their first use: two thousand look-ups would be most of the import.
 for (const [name, full] of functionNames) {
@@ -25,12 +34,12 @@ for (const [name, full] of functionNames) {
     continue
   }
   run[name] = (...args: unknown[]) => {
-    const [other, values] = form(args) ?? [full, args]
+    const [other, values] = formed(name, form, args) ?? [full, args]
     return operator(other).call(undefined, values)
   }
   // Not an async function: what is wrong with the arguments is thrown here as it is everywhere.
   queued[name] = (...args: unknown[]) => {
-    const [other, values] = form(args) ?? [full, args]
+    const [other, values] = formed(name, form, args) ?? [full, args]
     return operator(other).callQueued(undefined, values)
   }
 }
@@ -45,7 +54,7 @@ for (const [name, full] of methodNames) {
   Object.defineProperty(prototype, name, {
     value(this: Tensor, ...args: unknown[]) {
       if (!isHandle(this)) throw new ConfigError(`${name} was called on something that is not a Tensor`)
-      const other = form?.([this, ...args])
+      const other = form && formed(name, form, [this, ...args])
       if (other) return operator(other[0]).call(undefined, other[1])
       return (found ??= operator(full)).call(this, args)
     },

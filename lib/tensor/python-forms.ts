@@ -1,13 +1,15 @@
 import { shown } from '../base/arguments.js'
-import { ConfigError, DTypeError, IndexError } from '../base/errors.js'
+import { asTyped, ConfigError, DTypeError, IndexError } from '../base/errors.js'
+import { op } from '../native/call.js'
 import { isOptions } from '../native/encode.js'
+import { isHalf } from './dtype.js'
 import { scope } from './scope.js'
-import { Tensor } from './tensor.js'
+import { isTensor, type Tensor } from './tensor.js'
 
 // What torch's functions in Python take beyond ATen's operators of the same name. Each form gives the operator that does
 // it and its arguments, or null where they are ATen's own. The generator has their types (`pythonForms` in generate.ts).
 
-type Form = (args: readonly unknown[]) => [operator: string, args: unknown[]] | null
+export type Form = (args: readonly unknown[]) => [operator: string, args: unknown[]] | null
 
 /** The arguments by name; of a last plain object by its keys. */
 function named(where: string, args: readonly unknown[], names: readonly string[]): Record<string, unknown> {
@@ -54,7 +56,7 @@ const norm: Form = (args) => {
   if (p === 'fro' && (dim === null || typeof dim === 'number' || (dim as unknown[]).length <= 2)) {
     return ['aten::linalg_vector_norm', [self, 2, typeof dim === 'number' ? [dim] : dim, keepdim, { dtype }]]
   }
-  const dims = dim === null && self instanceof Tensor ? Array.from({ length: self.ndim }, (_, i) => i) : dim
+  const dims = dim === null && isTensor(self) ? Array.from({ length: self.ndim }, (_, i) => i) : dim
   return ['aten::linalg_matrix_norm', [self, p, typeof dims === 'number' ? [dims] : dims, keepdim, { dtype }]]
 }
 
@@ -65,7 +67,7 @@ const tensordot: Form = (args) => {
   if (!byName && !(args.length === 3 && (typeof args[2] === 'number' || isPair(args[2])))) return null
   const { self, other, dims } = named('tensordot', args, ['self', 'other', 'dims'])
   if (isPair(dims)) return ['aten::tensordot', [self, other, ...dims]]
-  const most = self instanceof Tensor && other instanceof Tensor ? Math.min(self.ndim, other.ndim) : 0
+  const most = isTensor(self) && isTensor(other) ? Math.min(self.ndim, other.ndim) : 0
   if (!Number.isInteger(dims) || (dims as number) < 0 || (dims as number) > most) {
     throw new ConfigError(
       `tensordot: dims must be two lists or a number of dimensions that both have, not ${shown(dims)}`,
@@ -106,7 +108,22 @@ const embeddingBag: Form = (args) => {
   return ['aten::embedding_bag', [weight, indices, offsets, { ...options, mode: BAGS.indexOf(mode as string) }]]
 }
 
-export const pythonForms: Readonly<Record<string, Form>> = { nonzero, norm, tensordot, cdist, embeddingBag }
+const scalarTensor = op('aten::scalar_tensor')
+
+/**
+ * `mul_` of a bfloat16 or float16 tensor by a number, as Python calls it: by a tensor of that number. ATen's `mul_.Scalar` puts
+ * the number first, where the CPU's kernel rounds it to half precision: 0.9 becomes 0.8984 in bfloat16.
+ */
+const multiply: Form = (args) => {
+  const [self, other] = args
+  if (args.length !== 2 || typeof other !== 'number' || !isTensor(self)) return null
+  if (!isHalf(self.dtype) || self.device !== 'cpu') return null
+  return ['aten::mul_', [self, scalarTensor(other, { dtype: 'float64', device: 'cpu' })]]
+}
+
+export const pythonForms: Readonly<Record<string, Form>> = {
+  ...{ nonzero, norm, tensordot, cdist, embeddingBag, mul_: multiply, multiply_: multiply },
+}
 
 /**
  * The places in a tensor of `shape` of flat `indices`, int64 [...]: a tensor [...] for each dimension, as NumPy's
@@ -114,10 +131,18 @@ export const pythonForms: Readonly<Record<string, Form>> = { nonzero, norm, tens
  * @throws IndexError where an index is outside
  */
 export function unravelIndex(indices: Tensor, shape: number | readonly number[]): Tensor[] {
+  try {
+    return unravelled(indices, shape)
+  } catch (error) {
+    throw asTyped('unravelIndex', error)
+  }
+}
+
+function unravelled(indices: Tensor, shape: number | readonly number[]): Tensor[] {
   const sizes = typeof shape === 'number' ? [shape] : shape
-  if (!(indices instanceof Tensor) || !/^u?int/.test(indices.dtype)) {
+  if (!isTensor(indices) || !/^u?int/.test(indices.dtype)) {
     throw new DTypeError(
-      `unravelIndex needs a tensor of whole numbers, not ${indices instanceof Tensor ? indices.dtype : shown(indices)}`,
+      `unravelIndex needs a tensor of whole numbers, not ${isTensor(indices) ? indices.dtype : shown(indices)}`,
     )
   }
   if (!Array.isArray(sizes) || !sizes.every((size) => Number.isSafeInteger(size) && size >= 0)) {
@@ -133,10 +158,12 @@ export function unravelIndex(indices: Tensor, shape: number | readonly number[])
         })
       }
     }
+    // int64 whatever the indices are, as PyTorch's: it divides by an int64 tensor of the sizes.
+    const places = indices.long()
     let step = count
     return sizes.map((size) => {
       step = size === 0 ? 1 : step / size
-      return indices.div(step, { roundingMode: 'floor' }).remainder(size)
+      return places.div(step, { roundingMode: 'floor' }).remainder(size)
     })
   })
 }

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 import { optionsOf, shown } from '../base/arguments.js'
-import { ConfigError, IndexError } from '../base/errors.js'
+import { asTyped, ConfigError, IndexError } from '../base/errors.js'
 import { native } from '../native/addon.js'
 import { callNative, op, readNumbers } from '../native/call.js'
 import { type Callback, registerCallback } from '../native/callbacks.js'
 import { GRAD, INFERENCE, runInContext } from '../native/context.js'
 import { type Complex, put, putEllipsis, Slice } from '../native/encode.js'
 import type { MemoryFormat, TensorOperators } from '../native/generated/operators.js'
-import { Handle, handleOf } from '../native/handle.js'
+import { Handle, handleOf, isHandle } from '../native/handle.js'
 import { queueNative } from '../native/jobs.js'
 import { registerTensorClass } from '../native/objects.js'
 import { type Device, type DType, deviceName, dtypeFacts, dtypeName, type TypedArray } from './dtype.js'
@@ -60,6 +60,13 @@ export interface Tensor extends TensorOperators {}
  */
 // biome-ignore lint/suspicious/noUnsafeDeclarationMerging: see above.
 export class Tensor extends Handle {
+  /** No proxy is a tensor. A revoked one must not even be asked for its prototype, which it answers with a TypeError. */
+  static [Symbol.hasInstance](value: unknown): boolean {
+    const isObject = typeof value === 'object' && value !== null
+    // biome-ignore lint/complexity/noThisInStatic: a subclass is asked about itself.
+    return isObject && isHandle(value) && Function.prototype[Symbol.hasInstance].call(this, value)
+  }
+
   /** The size of each dimension. */
   get shape(): number[] {
     const facts = readNumbers(native.facts, () => put(this))
@@ -242,8 +249,7 @@ export class Tensor extends Handle {
 
   /** Changes the elements that `at` would give: `x.setAt([0, slice(1, 5)], 7)` is Python's `x[0, 1:5] = 7`. */
   setAt(indices: readonly Index[], value: Tensor | Scalar): this {
-    if (!Array.isArray(indices))
-      throw new ConfigError(`setAt() takes an array of indices and a value, not ${shown(indices)}`)
+    if (!isArray(indices)) throw new ConfigError(`setAt() takes an array of indices and a value, not ${shown(indices)}`)
     const made: Tensor[] = []
     try {
       callNative(
@@ -336,12 +342,16 @@ export class Tensor extends Handle {
    * @throws DeviceError where there is no such device
    */
   to(target: DType | Device | Tensor | ToOptions, options: { copy?: boolean; nonBlocking?: boolean } = {}): Tensor {
-    if (target instanceof Tensor) return moved(this, target, options) as Tensor
-    if (typeof target !== 'string') return moved(this, { ...target, ...options }) as Tensor
-    return moved(
-      this,
-      /^(cpu|cuda|meta)(:|$)/.test(target) ? { device: target, ...options } : { dtype: target, ...options },
-    ) as Tensor
+    if (isTensor(target)) return moved(this, target, options) as Tensor
+    let all: ToOptions
+    try {
+      if (typeof target !== 'string') all = { ...target, ...options }
+      else if (/^(cpu|cuda|meta)(:|$)/.test(target)) all = { device: target as Device, ...options }
+      else all = { dtype: target as DType, ...options }
+    } catch (error) {
+      throw asTyped('to', error)
+    }
+    return moved(this, all) as Tensor
   }
 
   /** This tensor where `condition` holds, `other` elsewhere. */
@@ -444,6 +454,15 @@ const retainGrad = op('aten::retain_grad')
 let printer: (tensor: Tensor) => string = () => 'tensor(...)'
 export function registerPrinter(print: (tensor: Tensor) => string): void {
   printer = print
+}
+
+/** `Array.isArray`, which is false of a revoked proxy in place of a TypeError. */
+function isArray(value: unknown): value is unknown[] {
+  try {
+    return Array.isArray(value)
+  } catch {
+    return false
+  }
 }
 
 /** Whether a value is a tensor. */
