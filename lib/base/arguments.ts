@@ -1,4 +1,4 @@
-import { asTyped, ConfigError } from './errors.js'
+import { ConfigError, VoxtorchError } from './errors.js'
 import { didYouMean } from './words.js'
 
 /** What an argument is, for an error: never throws, whatever it is. */
@@ -14,6 +14,23 @@ export function shown(value: unknown): string {
     // A proxy may refuse every question.
     return 'an object that cannot be looked at'
   }
+}
+
+/**
+ * Return what was thrown while arguments were read as an error of ours: proxies and getters of a caller throw anything, which
+ * becomes the `cause` of a ConfigError.
+ */
+export function asTyped(where: string, thrown: unknown): VoxtorchError {
+  let reason = 'something that is no Error'
+  try {
+    if (thrown instanceof VoxtorchError) return thrown
+    if (thrown instanceof Error && typeof thrown.message === 'string') reason = thrown.message.slice(0, 500)
+  } catch {
+    // What was thrown may itself refuse to be looked at.
+  }
+  return new ConfigError(`${where}: expected arguments that can be read, got one that throws: ${reason}`, {
+    cause: thrown,
+  })
 }
 
 /** Something that is going to be called. */

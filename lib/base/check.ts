@@ -1,5 +1,5 @@
-import { requireKnown, shown } from './arguments.js'
-import { asTyped, ConfigError } from './errors.js'
+import { asTyped, requireKnown, shown } from './arguments.js'
+import { ConfigError } from './errors.js'
 import { LONGEST_LIST, listMayGrow, tooMuch } from './heap.js'
 
 export { shown }

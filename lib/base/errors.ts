@@ -177,23 +177,6 @@ export class LibtorchError extends VoxtorchError {
   }
 }
 
-/**
- * Return what was thrown while arguments were read as an error of ours: proxies and getters of a caller throw anything, which
- * becomes the `cause` of a ConfigError.
- */
-export function asTyped(where: string, thrown: unknown): VoxtorchError {
-  let reason = 'something that is no Error'
-  try {
-    if (thrown instanceof VoxtorchError) return thrown
-    if (thrown instanceof Error && typeof thrown.message === 'string') reason = thrown.message.slice(0, 500)
-  } catch {
-    // What was thrown may itself refuse to be looked at.
-  }
-  return new ConfigError(`${where}: expected arguments that can be read, got one that throws: ${reason}`, {
-    cause: thrown,
-  })
-}
-
 type ErrorClass = new (message: string, fields?: Record<string, unknown>) => VoxtorchError
 
 // Numbers shared with binding/errors.h; where the kind does not tell, libtorch's sentence does.

@@ -1,4 +1,4 @@
-import { asTyped } from '../base/errors.js'
+import { asTyped } from '../base/arguments.js'
 import { native } from './addon.js'
 import {
   BEGIN,

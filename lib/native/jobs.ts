@@ -1,4 +1,5 @@
-import { asTyped, OutOfMemoryError } from '../base/errors.js'
+import { asTyped } from '../base/arguments.js'
+import { OutOfMemoryError } from '../base/errors.js'
 import { collectGarbage } from '../base/heap.js'
 import { native } from './addon.js'
 import { cells, checkStatus, DONE, emitWarnings, enter, JOB, moveTop, STATUS, top, WARNED } from './buffer.js'

@@ -1,5 +1,5 @@
-import { optionsOf } from '../base/arguments.js'
-import { asTyped, ConfigError, DataError, DTypeError } from '../base/errors.js'
+import { asTyped, optionsOf } from '../base/arguments.js'
+import { ConfigError, DataError, DTypeError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import { Double, isComplex } from '../native/encode.js'

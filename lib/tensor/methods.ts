@@ -1,4 +1,5 @@
-import { asTyped, ConfigError } from '../base/errors.js'
+import { asTyped } from '../base/arguments.js'
+import { ConfigError } from '../base/errors.js'
 import { type Operator, operator } from '../native/call.js'
 import { functionNames, methodNames } from '../native/generated/names.js'
 import type { QueuedOperators, TensorFunctions } from '../native/generated/operators.js'

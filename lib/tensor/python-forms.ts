@@ -1,5 +1,5 @@
-import { shown } from '../base/arguments.js'
-import { asTyped, ConfigError, DTypeError, IndexError } from '../base/errors.js'
+import { asTyped, shown } from '../base/arguments.js'
+import { ConfigError, DTypeError, IndexError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { isOptions } from '../native/encode.js'
 import { isHalf } from './dtype.js'

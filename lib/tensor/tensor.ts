@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { optionsOf, shown } from '../base/arguments.js'
-import { asTyped, ConfigError, IndexError } from '../base/errors.js'
+import { asTyped, optionsOf, shown } from '../base/arguments.js'
+import { ConfigError, IndexError } from '../base/errors.js'
 import { native } from '../native/addon.js'
 import { callNative, op, readNumbers } from '../native/call.js'
 import { type Callback, registerCallback } from '../native/callbacks.js'
