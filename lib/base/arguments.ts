@@ -1,5 +1,5 @@
 import { ConfigError, VoxtorchError } from './errors.js'
-import { didYouMean } from './words.js'
+import { didYouMean, shortened } from './words.js'
 
 /** What an argument is, for an error: never throws, whatever it is. */
 export function shown(value: unknown): string {
@@ -59,6 +59,6 @@ export function requireKnown(where: string, options: object, known: readonly str
   }
   for (const key of keys) {
     if (known.includes(key)) continue
-    throw new ConfigError(`${where}: there is no option '${key}'${didYouMean(key, known)}`, { key })
+    throw new ConfigError(`${where}: there is no option '${shortened(key)}'${didYouMean(key, known)}`, { key })
   }
 }

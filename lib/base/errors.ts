@@ -1,3 +1,8 @@
+import { shortened } from './words.js'
+
+/** Characters of a message: what it quotes of a file or a request may be as long as that. */
+const LONGEST_MESSAGE = 10_000
+
 /**
  * The errors that voxtorch throws. Each has a `code`, a sentence that says what was wrong, where, and what to do, and the
  * facts as fields.
@@ -10,7 +15,7 @@ export class VoxtorchError extends Error {
     const { cause, ...rest } = copied(fields)
     // Turning anything else into text may overflow the stack, or run code of a proxy.
     super(
-      typeof message === 'string' ? message : `(no message: a ${typeof message})`,
+      typeof message === 'string' ? shortened(message, LONGEST_MESSAGE) : `(no message: a ${typeof message})`,
       cause === undefined ? undefined : { cause },
     )
     this.name = new.target.name

@@ -1,9 +1,26 @@
-/** The word of a list that takes the fewest changed letters to reach, or undefined where none is near; case is no change. */
+/** Letters of a word that anybody can have mistyped: longer ones come from programs, and are not compared. */
+const LONGEST_WORD = 100
+/** Pairs of letters that one search compares. A list of options takes a hundredth of it. */
+const MOST_COMPARED = 2_000_000
+
+/**
+ * Return the word of a list that takes the fewest changed letters to reach, or undefined where none is near; case is no
+ * change. The work is bounded whatever the word and the list: a word of more than 100 letters has no neighbor, and of a very
+ * long list the beginning is searched.
+ */
 export function nearest(word: string, words: Iterable<string>): string | undefined {
+  if (word.length > LONGEST_WORD) return undefined
+  const wanted = word.toLowerCase()
   let best: string | undefined
   let least = Math.max(2, Math.ceil(word.length / 2)) + 1
+  let compared = 0
   for (const candidate of words) {
-    const changes = distance(word.toLowerCase(), candidate.toLowerCase())
+    if (compared > MOST_COMPARED) break
+    compared += 1
+    // So many letters at least are put in or left out.
+    if (Math.abs(candidate.length - word.length) > least) continue
+    compared += wanted.length * candidate.length
+    const changes = distance(wanted, candidate.toLowerCase())
     // Of two words as near, the one of the same letters: swapping two is commoner than forgetting one.
     const closer = changes === least && lettersOf(candidate) === lettersOf(word)
     if (changes < least || closer) {
@@ -13,6 +30,9 @@ export function nearest(word: string, words: Iterable<string>): string | undefin
   }
   return best
 }
+
+/** Return a text as an error message shows it: its beginning where it has more than `most` characters. */
+export const shortened = (text: string, most = 200): string => (text.length > most ? `${text.slice(0, most)}…` : text)
 
 const lettersOf = (word: string): string => [...word.toLowerCase()].sort().join('')
 
@@ -37,6 +57,16 @@ function distance(a: string, b: string): number {
     row = next
   }
   return row[b.length]!
+}
+
+/**
+ * Return a text without the characters at its end that match a pattern of one character. A pattern such as `/[.!]+$/` would
+ * read each run in the middle of the text once for each of its characters.
+ */
+export function withoutEnd(text: string, dropped: RegExp): string {
+  let end = text.length
+  while (end > 0 && dropped.test(text[end - 1] as string)) end -= 1
+  return text.slice(0, end)
 }
 
 /** camelCase keys as a published config.json has them, and the reverse; only the outermost keys. */

@@ -1,6 +1,6 @@
 import { optionsOf, shown } from '../base/arguments.js'
 import { ConfigError } from '../base/errors.js'
-import { didYouMean } from '../base/words.js'
+import { didYouMean, shortened } from '../base/words.js'
 import { checkKey, type Kind, kinds } from './keys.js'
 
 /**
@@ -146,7 +146,9 @@ export function generationConfig(config: GenerationConfig = {}, base: Generation
 }
 
 const unknownKey = (key: string): ConfigError =>
-  new ConfigError(`a generation configuration has no '${key}'${didYouMean(key, Object.keys(kinds))}`, { key })
+  new ConfigError(`a generation configuration has no '${shortened(key)}'${didYouMean(key, Object.keys(kinds))}`, {
+    key,
+  })
 
 function checkTogether(config: GenerationConfig): void {
   const { numBeams = 1, numReturnSequences = 1, doSample = false } = config

@@ -2,7 +2,7 @@ import { optionsOf } from '../base/arguments.js'
 import { abortable, misuse, requireSignal, requireWhole } from '../base/check.js'
 import { ConfigError, InsufficientMemoryError } from '../base/errors.js'
 import { Turns } from '../base/turn.js'
-import { didYouMean } from '../base/words.js'
+import { didYouMean, shortened } from '../base/words.js'
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, type Tensor } from '../tensor/index.js'
 import {
@@ -399,7 +399,7 @@ function checkBatching(model: GenerativeModule, batching: ContinuousBatching | u
 function checkKeys(what: string, given: object, known: string[]): void {
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
-    throw new ConfigError(`generate: the ${what} have no '${key}'${didYouMean(key, known)}`, { key })
+    throw new ConfigError(`generate: the ${what} have no '${shortened(key)}'${didYouMean(key, known)}`, { key })
   }
 }
 

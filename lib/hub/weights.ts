@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { moveIntoPlace } from '../base/atomic.js'
 import { requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError, HubError } from '../base/errors.js'
-import { didYouMean } from '../base/words.js'
+import { didYouMean, shortened } from '../base/words.js'
 import type { ProgressStream } from '../data/progress.js'
 import { withFile } from '../files/byte-source.js'
 import { ZipArchive } from '../files/zip/zip.js'
@@ -102,9 +102,12 @@ export async function fetchWeights(name: string, options: FetchWeightsOptions = 
   const entry = isPublishedWeights(name) ? CATALOG[name] : undefined
   if (entry === undefined) {
     const names = Object.keys(CATALOG)
-    throw new ConfigError(`there are no weights called '${name}', only ${names.join(', ')}${didYouMean(name, names)}`, {
-      name,
-    })
+    throw new ConfigError(
+      `there are no weights called '${shortened(name)}', only ${names.join(', ')}${didYouMean(name, names)}`,
+      {
+        name,
+      },
+    )
   }
   return fetchEntry(name, entry, options)
 }

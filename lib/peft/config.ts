@@ -1,6 +1,6 @@
 import { defined, misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
-import { didYouMean, snakeCase, toSnake } from '../base/words.js'
+import { didYouMean, shortened, snakeCase, toSnake } from '../base/words.js'
 import { isStart, type LoraStart } from './start.js'
 import { requireTokenIndices } from './tokens.js'
 
@@ -97,7 +97,7 @@ export function resolveConfig(given: LoraConfig): ResolvedLoraConfig {
   requireObject(where, 'the configuration', given)
   for (const key of Object.keys(given)) {
     if (keys.includes(key)) continue
-    throw new ConfigError(`${where} has no '${key}'${didYouMean(key, keys)}`, { key })
+    throw new ConfigError(`${where} has no '${shortened(key)}'${didYouMean(key, keys)}`, { key })
   }
   const config = { ...defaults, ...defined(given) } as ResolvedLoraConfig
   requireWhole(where, 'r', config.r, 1)

@@ -1,7 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { didYouMean } from '../../../base/words.js'
+import { didYouMean, shortened } from '../../../base/words.js'
 import { readConfig } from '../../../files/yaml/yaml.js'
 import type { OptionsOf } from '../../../kit/options.js'
 import type { LoraConfig } from '../../../peft/config.js'
@@ -145,7 +145,7 @@ export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOpti
   })
   for (const key of Object.keys(value)) {
     if (STAGE_KEYS.includes(key)) continue
-    throw new ConfigError(`${file}: a stage has no '${key}'${didYouMean(key, STAGE_KEYS)}`, { file, key })
+    throw new ConfigError(`${file}: a stage has no '${shortened(key)}'${didYouMean(key, STAGE_KEYS)}`, { file, key })
   }
   const filesOf = (key: string) => {
     const given = value[key]

@@ -1,6 +1,6 @@
 import { misuse, requireNumber, requireObject, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { didYouMean } from '../../../base/words.js'
+import { didYouMean, shortened } from '../../../base/words.js'
 import { EMOTION_LABELS, SENTIMENT_LABELS } from '../published/wording.js'
 
 /** Which label is named by probabilities. */
@@ -27,7 +27,7 @@ export function requireThresholds(where: string, { thresholds, fallback, causeTh
   requireObject(where, 'thresholds', thresholds)
   for (const [label, least] of Object.entries(thresholds)) {
     if (!LABELS.includes(label)) {
-      throw new ConfigError(`${where}: thresholds has no label '${label}'${didYouMean(label, LABELS)}`, {
+      throw new ConfigError(`${where}: thresholds has no label '${shortened(label)}'${didYouMean(label, LABELS)}`, {
         argument: 'thresholds',
         label,
       })

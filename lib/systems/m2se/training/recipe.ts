@@ -1,6 +1,6 @@
 import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { didYouMean } from '../../../base/words.js'
+import { didYouMean, shortened } from '../../../base/words.js'
 import { SCHEDULER_TYPES, type SchedulerType } from '../../../train/scheduler.js'
 
 /** How a stage is trained. The defaults are those of EmoVerse's scripts, and where they say nothing ms-swift 2.6's. */
@@ -78,7 +78,7 @@ export function emoverseRecipe(changes: Partial<EmoVerseRecipe> = {}): EmoVerseR
   const given = Object.entries(changes).filter(([, value]) => value !== undefined)
   for (const [name] of given) {
     if (names.includes(name)) continue
-    throw new ConfigError(`EmoVerse's recipe has no '${name}'${didYouMean(name, names)}`, { argument: name })
+    throw new ConfigError(`EmoVerse's recipe has no '${shortened(name)}'${didYouMean(name, names)}`, { argument: name })
   }
   const recipe: EmoVerseRecipe = { ...EMOVERSE_RECIPE, ...Object.fromEntries(given) }
   for (const name of ['learningRate', 'epochs', 'eps', 'weightDecay', 'maxGradNorm'] as const) {

@@ -1,7 +1,7 @@
 import { dirname, extname, isAbsolute, relative, resolve } from 'node:path'
 import { requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
-import { didYouMean } from '../../../base/words.js'
+import { didYouMean, shortened } from '../../../base/words.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { groupDialogs, type UsdmDialogs, type UsdmSpokenTurn } from './dialogs.js'
@@ -73,7 +73,8 @@ function turnOf(value: unknown, place: { file: string; line: number }, audioRoot
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw fault('the record is no object')
   const record = value as Record<string, unknown>
   for (const name of Object.keys(record)) {
-    if (!(FIELDS as readonly string[]).includes(name)) throw fault(`unknown field '${name}'${didYouMean(name, FIELDS)}`)
+    if (!(FIELDS as readonly string[]).includes(name))
+      throw fault(`unknown field '${shortened(name)}'${didYouMean(name, FIELDS)}`)
   }
   for (const name of FIELDS) if (record[name] === undefined) throw fault(`the field '${name}' is missing`)
   const { dialog, turn, speaker, text, wav } = record

@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path'
 import { requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { didYouMean } from '../../../base/words.js'
+import { didYouMean, shortened } from '../../../base/words.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
@@ -81,7 +81,8 @@ function predictionOf(value: unknown, file: string, line: number): UsdmPredictio
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw fault('the record is no object')
   const record = value as Record<string, unknown>
   for (const [name, text] of Object.entries(record)) {
-    if (!(FIELDS as readonly string[]).includes(name)) throw fault(`unknown field '${name}'${didYouMean(name, FIELDS)}`)
+    if (!(FIELDS as readonly string[]).includes(name))
+      throw fault(`unknown field '${shortened(name)}'${didYouMean(name, FIELDS)}`)
     if (typeof text !== 'string') throw fault(`'${name}' must be a text`)
   }
   const { wav, ...texts } = record as unknown as UsdmPrediction

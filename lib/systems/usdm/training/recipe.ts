@@ -1,6 +1,6 @@
 import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { didYouMean } from '../../../base/words.js'
+import { didYouMean, shortened } from '../../../base/words.js'
 import { SCHEDULER_TYPES, type SchedulerType } from '../../../train/scheduler.js'
 
 /**
@@ -73,7 +73,7 @@ export function usdmRecipe(changes: Partial<UsdmRecipe> = {}, preset: Readonly<U
   const given = Object.entries(changes).filter(([, value]) => value !== undefined)
   for (const [name] of given) {
     if (names.includes(name)) continue
-    throw new ConfigError(`USDM's recipe has no '${name}'${didYouMean(name, names)}`, { argument: name })
+    throw new ConfigError(`USDM's recipe has no '${shortened(name)}'${didYouMean(name, names)}`, { argument: name })
   }
   const recipe: UsdmRecipe = { ...preset, ...Object.fromEntries(given) }
   for (const name of ['learningRate', 'epochs', 'eps', 'weightDecay', 'maxGradNorm'] as const) {

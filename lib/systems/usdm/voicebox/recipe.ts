@@ -1,6 +1,6 @@
 import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { didYouMean } from '../../../base/words.js'
+import { didYouMean, shortened } from '../../../base/words.js'
 
 /** How a Voicebox is trained. The defaults are the published ones: Adam at a constant rate. */
 export interface VoiceboxRecipe {
@@ -67,7 +67,9 @@ export function voiceboxRecipe(changes: Partial<VoiceboxRecipe> = {}): VoiceboxR
   const given = Object.entries(changes).filter(([, value]) => value !== undefined)
   for (const [name] of given) {
     if (names.includes(name)) continue
-    throw new ConfigError(`The Voicebox's recipe has no '${name}'${didYouMean(name, names)}`, { argument: name })
+    throw new ConfigError(`The Voicebox's recipe has no '${shortened(name)}'${didYouMean(name, names)}`, {
+      argument: name,
+    })
   }
   const recipe: VoiceboxRecipe = { ...VOICEBOX_RECIPE, ...Object.fromEntries(given) }
   for (const name of ['learningRate', 'eps', 'maxGradNorm', 'epochs'] as const) {
