@@ -171,7 +171,8 @@ function driverLibrary(): string | null {
     encoding: 'utf8',
     env: { PATH: `${process.env.PATH}:/sbin:/usr/sbin` },
   })
-  const known = stdout?.match(/libcuda\.so\.1 .*=> (\S+)/)?.[1]
+  const line = stdout?.split('\n').find((one) => one.includes('libcuda.so.1 '))
+  const known = line?.match(/=> (\S+)/)?.[1]
   const usual = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib/wsl/lib'].map((place) =>
     join(place, 'libcuda.so.1'),
   )

@@ -85,7 +85,7 @@ function numberAt(head: Buffer, at: number, width: number): number | undefined {
     const value = field.subarray(1).reduce((sum, byte) => 256 * sum + byte, 0)
     return Number.isSafeInteger(value) ? value : undefined
   }
-  const digits = /^ *([0-7]*)[ \0]*$/.exec(field.toString('latin1'))
+  const digits = /^ *(?:([0-7]+)[ \0]*|\0[ \0]*)?$/.exec(field.toString('latin1'))
   return digits === null ? undefined : Number.parseInt(digits[1] || '0', 8)
 }
 

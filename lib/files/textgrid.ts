@@ -204,7 +204,7 @@ class Words {
   }
 }
 
-const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$/
+const NUMBER = /^[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?$/
 const isSpace = (code: number): boolean => code === 32 || (code >= 9 && code <= 13)
 
 class TextGridReader {

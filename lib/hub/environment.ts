@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { ConfigError } from '../base/errors.js'
+import { withoutEnd } from '../base/words.js'
 
 /**
  * The settings that Python's huggingface_hub reads from the environment, with the same names and meanings
@@ -36,7 +37,7 @@ export function hubEndpoint(): string {
   if (url === undefined || !/^https?:$/.test(url.protocol)) {
     throw new ConfigError(`HF_ENDPOINT must be an http address, not '${given}'`, { value: given })
   }
-  return given.replace(/\/+$/, '')
+  return withoutEnd(given, /\//)
 }
 
 /** Seconds without a byte after which a request is given up. */

@@ -1,4 +1,5 @@
 import { ConfigError, HubError } from '../base/errors.js'
+import { withoutEnd } from '../base/words.js'
 import { parseJson } from '../files/json/json.js'
 import { request, type Wire, withRetries } from './http.js'
 
@@ -32,7 +33,7 @@ export function packageIndex(given?: string): PackageIndex {
   url.hash = ''
   const basic = username === '' ? undefined : `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
   return {
-    url: url.href.replace(/\/+$/, ''),
+    url: withoutEnd(url.href, /\//),
     ...(basic !== undefined && { basic: Buffer.from(basic).toString('base64') }),
   }
 }
@@ -94,7 +95,7 @@ async function linksOfJson(text: string, page: string): Promise<string[]> {
 }
 
 const linksOfHtml = (text: string): string[] =>
-  Array.from(text.matchAll(/<a\s[^>]*?href\s*=\s*["']([^"'<>]*)["']/gi), ([, link]) =>
+  Array.from(text.matchAll(/<a\s[^<>]*?href\s*=\s*["']([^"'<>]*)["']/gi), ([, link]) =>
     (link as string).replaceAll('&amp;', '&'),
   )
 

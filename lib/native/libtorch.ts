@@ -123,7 +123,7 @@ function readVersion(home: string): string | null {
 
 function readCuda(home: string, version: string): string | null {
   if (!existsSync(join(home, 'lib', 'libtorch_cuda.so'))) return null
-  const python = readText(join(home, 'version.py'))?.match(/^cuda\b[^=]*=\s*['"](\d+\.\d+)/m)?.[1]
+  const python = readText(join(home, 'version.py'))?.match(/^cuda\b[^=\n]*=\s*['"](\d+\.\d+)/m)?.[1]
   return (
     python ??
     version

@@ -50,7 +50,7 @@ export function fill(
   const own = new Map(Object.entries(targets).map(([name, tensor]) => [plain(name), tensor]))
   for (const [name, tensor] of Object.entries(optional)) if (given.has(name)) own.set(name, tensor)
   const found = differences(Object.fromEntries(own), given)
-  const unexpected = found.unexpected.filter((name) => !repeated.test(name))
+  const unexpected = found.unexpected.filter((name) => !isRepeated(name))
   if (!areAlike({ ...found, unexpected })) {
     throw misfit(
       `${file} is not an adapter of this network`,
@@ -70,4 +70,5 @@ export function fill(
 const plain = (name: string): string => name.replace(/\.base_layer\.bias$/, '.bias')
 
 // With `bias: 'all'` peft writes the bias of a module to save two times more, under the names of its wrapper.
-const repeated = /\.(original_module|modules_to_save)\.(.*\.)?bias$/
+const isRepeated = (name: string): boolean =>
+  name.endsWith('.bias') && /\.(?:original_module|modules_to_save)\./.test(name)

@@ -1,4 +1,5 @@
 import { ConfigError } from '../base/errors.js'
+import { shortened } from '../base/words.js'
 import { withinTime } from '../text/time-limit.js'
 
 /**
@@ -58,5 +59,3 @@ function compile(source: string): RegExp {
     })
   }
 }
-
-const shortened = (source: string): string => (source.length > 200 ? `${source.slice(0, 200)}…` : source)

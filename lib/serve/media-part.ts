@@ -25,6 +25,8 @@ const isFields = (value: unknown): value is Fields =>
 
 /** What stands before the comma of a `data:` address is no longer than this. */
 const HEAD = 200
+/** What the names of folders for films begin with. */
+const FOLDER = 'voxtorch-serve-'
 const WORDS = { image_url: ['picture', 'image'], video_url: ['film', 'video'] } as const
 
 /** The types of parts that a model may be sent beside text and sound. */
@@ -147,7 +149,7 @@ async function decodeFilm(
 ): Promise<Video> {
   const bytes = fromBase64(data[0] as string, 'video', param)
   // The decoder reads files.
-  const folder = await mkdtemp(join(tmpdir(), 'voxtorch-serve-'))
+  const folder = await mkdtemp(join(tmpdir(), FOLDER))
   budget.held.push(() => rm(folder, { recursive: true, force: true }))
   const file = join(folder, 'film')
   await writeAtomically(file, VoxtorchError, (write) => write(bytes))
@@ -188,7 +190,9 @@ async function typed<T>(
       )
     }
     // Not the names of the server's own files.
-    const what = error.message.replace(/^the picture in memory: |^\S*voxtorch-serve-\S*: /, '')
+    const [name = ''] = /^\S+: /.exec(error.message) ?? []
+    const isOurs = name.includes(FOLDER)
+    const what = isOurs ? error.message.slice(name.length) : error.message.replace(/^the picture in memory: /, '')
     const code = word === 'film' || word === 'frame' ? 'invalid_video' : 'invalid_image'
     throw badRequest(`The ${word} cannot be read: ${what}.`, param, code)
   }

@@ -89,7 +89,7 @@ export function parseInteger(text: string): number | bigint | undefined {
 }
 
 export function parseFloatText(text: string): number | undefined {
-  const match = /^\s*([+-]?)(?:(inf(?:inity)?)|(nan)|((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?))\s*$/i.exec(text)
+  const match = /^\s*([+-]?)(?:(inf(?:inity)?)|(nan)|((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?))\s*$/i.exec(text)
   if (match === null) return undefined
   const size =
     match[2] !== undefined ? Number.POSITIVE_INFINITY : match[3] !== undefined ? Number.NaN : Number(match[4])

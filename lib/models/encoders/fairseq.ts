@@ -114,7 +114,7 @@ function convolutions(text: unknown): [number, number, number][] {
   for (const term of text.replaceAll(/\s/g, '').split('+')) {
     const found = /^\[((?:\(\d+,\d+,\d+\),?)+)\](?:\*(\d+))?$/.exec(term)
     if (!found) throw refuse(`has ${shown(term)}, which is no list of (channels, kernel, stride)`)
-    const triples = [...(found[1] as string).matchAll(/(\d+),(\d+),(\d+)/g)].map(
+    const triples = [...(found[1] as string).matchAll(/\((\d+),(\d+),(\d+)\)/g)].map(
       ([, dim, kernel, stride]): [number, number, number] => [Number(dim), Number(kernel), Number(stride)],
     )
     const times = Number(found[2] ?? 1)

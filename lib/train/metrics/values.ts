@@ -1,5 +1,6 @@
 import { elementsOf, isArrayLike, shown } from '../../base/check.js'
 import { DataError, ShapeError } from '../../base/errors.js'
+import { withoutEnd } from '../../base/words.js'
 import { Tensor } from '../../tensor/index.js'
 import { requireSameCount } from './metric.js'
 
@@ -38,17 +39,17 @@ export function valuePairs(targets: Values, predictions: Values): { truth: numbe
 const SPACE = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000'
 const SPACES = new RegExp(`[${SPACE}]+`, 'u')
 const SEVERAL = new RegExp(`[${SPACE}]{2,}`, 'gu')
-const ENDS = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, 'gu')
-const END = new RegExp(`[${SPACE}]+$`, 'u')
+const START = new RegExp(`^[${SPACE}]+`, 'u')
+const ONE = new RegExp(`[${SPACE}]`, 'u')
 
 /** Python's `text.split()`. */
 export const splitWords = (text: string): string[] => text.split(SPACES).filter((word) => word !== '')
 
 /** Python's `text.strip()`. */
-export const strip = (text: string): string => text.replace(ENDS, '')
+export const strip = (text: string): string => stripEnd(text.replace(START, ''))
 
 /** Python's `text.rstrip()`. */
-export const stripEnd = (text: string): string => text.replace(END, '')
+export const stripEnd = (text: string): string => withoutEnd(text, ONE)
 
 /** Runs of two or more white characters become one space. */
 export const squeeze = (text: string): string => text.replace(SEVERAL, ' ')

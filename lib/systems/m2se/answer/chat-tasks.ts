@@ -1,4 +1,5 @@
 import { DataError } from '../../../base/errors.js'
+import { shortened } from '../../../base/words.js'
 import type { ChatTask } from '../../../serve/chat-model.js'
 import {
   ECPE_WORDING,
@@ -55,8 +56,28 @@ export async function askedTask(task: EmoVerseTask, said: string, options: AskTa
   return task === 'MER' ? { text, labels: EMOTION_LABELS[names] } : { text }
 }
 
-/** `Anna: You lied to me!` or `Anna (anger): You lied to me!` */
-const LINE = /^([^:()]{1,80}?)\s*(?:\(\s*(\p{L}+)\s*\))?\s*:\s*(\S.*)$/u
+/** Letters of a speaker's name. */
+const LONGEST_NAME = 80
+
+interface WrittenLine {
+  speaker: string
+  emotion: string | undefined
+  text: string
+}
+
+/** Read `Anna: You lied to me!` or `Anna (anger): You lied to me!`; undefined where it is neither. */
+function writtenLine(line: string): WrittenLine | undefined {
+  const colon = line.indexOf(':')
+  if (colon < 0) return undefined
+  const head = line.slice(0, colon).trim()
+  const text = line.slice(colon + 1).trim()
+  const open = head.endsWith(')') ? head.lastIndexOf('(') : head.length
+  const speaker = head.slice(0, Math.max(0, open)).trimEnd()
+  const emotion = head.endsWith(')') ? head.slice(open + 1, -1).trim() : undefined
+  const isGood = speaker.length > 0 && speaker.length <= LONGEST_NAME && !/[()]/.test(speaker) && text !== ''
+  if (!isGood || (emotion !== undefined && !/^\p{L}+$/u.test(emotion))) return undefined
+  return { speaker, emotion, text }
+}
 
 async function aboutCauses(said: string, { names, wording = ECPE_WORDING, likeliest }: AskTaskOptions) {
   const written = said.split('\n').filter((line) => line.trim() !== '')
@@ -79,21 +100,25 @@ async function aboutCauses(said: string, { names, wording = ECPE_WORDING, likeli
 }
 
 function lineOf(line: string, number: number, names: EmotionNames) {
-  const [, speaker, emotion, text] = LINE.exec(line) ?? []
-  if (speaker === undefined || text === undefined) {
+  const written = writtenLine(line)
+  if (written === undefined) {
     throw new DataError(`Line ${number} of the conversation has no speaker: it should be like “Anna: You lied!”`, {
       line: number,
     })
   }
+  const { speaker, emotion, text } = written
   const label = emotion === undefined ? undefined : emotionLabel(emotion.toLowerCase(), names)
   if (emotion !== undefined && label === undefined) {
     const known = EMOTION_LABELS[names].map(wordOf).join(', ')
-    throw new DataError(`Line ${number} of the conversation has the emotion “${emotion}”, which is none of ${known}`, {
-      line: number,
-      emotion,
-    })
+    throw new DataError(
+      `Line ${number} of the conversation has the emotion “${shortened(emotion)}”, which is none of ${known}`,
+      {
+        line: number,
+        emotion,
+      },
+    )
   }
-  return { number, speaker: speaker.trim(), text, emotion: label && wordOf(label) }
+  return { number, speaker, text, emotion: label && wordOf(label) }
 }
 
 /** `Joy.` as it stands in a conversation. */

@@ -162,6 +162,26 @@ function mediaOf(entry: Record<string, unknown>): Pick<SwiftRecord, MediaKey> {
   return found
 }
 
+/** What stands between two tags on one line, and the text with a marker in place of each. */
+function betweenTags(text: string, tag: string, marker: string): { text: string; paths: string[] } {
+  const [begin, end] = [`<${tag}>`, `</${tag}>`]
+  const paths: string[] = []
+  const lines = text.split('\n').map((line) => {
+    let marked = ''
+    let from = 0
+    for (;;) {
+      const at = line.indexOf(begin, from)
+      // Something stands between them.
+      const to = at < 0 ? -1 : line.indexOf(end, at + begin.length + 1)
+      if (to < 0) return marked + line.slice(from)
+      paths.push(line.slice(at + begin.length, to))
+      marked += line.slice(from, at) + marker
+      from = to + end.length
+    }
+  })
+  return { text: lines.join('\n'), paths }
+}
+
 /** Media that the texts name between tags become markers, in order. */
 function inlineMedia(record: SwiftRecord): void {
   const tags = [
@@ -170,13 +190,12 @@ function inlineMedia(record: SwiftRecord): void {
     ['videos', 'video'],
   ] as const
   for (const [key, tag] of tags) {
-    const pattern = new RegExp(`<${tag}>(.+?)</${tag}>`, 'g')
     const paths: string[] = []
-    const replaced = (text: string) =>
-      text.replace(pattern, (_, path: string) => {
-        paths.push(path)
-        return MEDIA_MARKERS[key]
-      })
+    const replaced = (text: string) => {
+      const found = betweenTags(text, tag, MEDIA_MARKERS[key])
+      paths.push(...found.paths)
+      return found.text
+    }
     const history = record.history?.map(
       ([query, response]) => [replaced(query), replaced(response)] as [string, string],
     )

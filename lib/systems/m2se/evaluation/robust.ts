@@ -1,4 +1,4 @@
-import { patternOf } from '../../../base/words.js'
+import { patternOf, withoutEnd } from '../../../base/words.js'
 import { accuracy, confusionMatrix, f1Score } from '../../../train/metrics/index.js'
 import { CAUSE_EMOTIONS } from './strict.js'
 
@@ -34,11 +34,13 @@ const UNREAD = '(unread)'
  */
 export function readLabel(answer: string, labels: readonly string[]): string | undefined {
   const plain = (text: string) =>
-    text
-      .replace(/<\|[^|>]*\|>/g, ' ')
-      .trim()
-      .toLowerCase()
-      .replace(/[.!]+$/, '')
+    withoutEnd(
+      text
+        .replace(/<\|[^|>]*\|>/g, ' ')
+        .trim()
+        .toLowerCase(),
+      /[.!]/,
+    )
   const said = plain(answer)
   const exact = labels.find((label) => plain(label) === said)
   if (exact !== undefined) return exact

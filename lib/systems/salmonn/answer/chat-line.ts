@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { withoutEnd } from '../../../base/words.js'
 import { parseAudioInput } from '../data/audio-input.js'
 
 const SOUND = /\.(wav|wave|flac|mp3|ogg|oga|opus|m4a|mp4|aac|aiff?|au|webm)$/i
@@ -40,28 +41,18 @@ export async function parseChatLine(line: string): Promise<ChatLine> {
   return { audio, text: words.join(' ') }
 }
 
-/** The longest file name extension that is looked for before punctuation. */
+/** The longest file name extension that is looked for. */
 const MAX_EXTENSION = 32
 
-/** What stands before the punctuation that ends a sentence, where that is a file name with an extension. */
-function withoutPunctuation(word: string): string {
-  const end = endBefore(word, ',;:?!')
-  // Only the last characters are looked at: a word is as long as the line that a stranger sends.
-  return end < word.length && /\.\w+$/.test(word.slice(Math.max(0, end - MAX_EXTENSION), end))
-    ? word.slice(0, end)
-    : word
-}
+/** The end of a word, which holds its extension: a word is as long as the line that a stranger sends. */
+const lastOf = (word: string): string => word.slice(-MAX_EXTENSION)
 
-/** Where the characters of `marks` that end a word begin. */
-function endBefore(word: string, marks: string): number {
-  let end = word.length
-  while (end > 0 && marks.includes(word[end - 1]!)) end--
-  return end
+/** A file's name without the punctuation of the sentence that ends with it. */
+function withoutPunctuation(word: string): string {
+  const bare = withoutEnd(word, /[,;:?!]/)
+  return /\.\w+$/.test(lastOf(bare)) ? bare : word
 }
 
 const isSound = (word: string): boolean =>
   word.split(',').every((path) => path === '' || SOUND.test(lastOf(path.trim()))) &&
-  SOUND.test(lastOf(word.slice(0, endBefore(word, ','))))
-
-/** The end of a word, which holds its extension. */
-const lastOf = (word: string): string => word.slice(-MAX_EXTENSION)
+  SOUND.test(lastOf(withoutEnd(word, /,/)))

@@ -1,11 +1,12 @@
 import { requireOneOf, requireString } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
+import { withoutEnd } from '../../../base/words.js'
 
 /** What the line of emotions begins with. */
 export const EMOTION_LABELS = { zh: '情绪序列', en: 'Emotion sequence' } as const
 export type EmotionLanguage = keyof typeof EMOTION_LABELS
 
-const LINE = /^[ \t]*(?:情绪序列|情感序列|emotion[ _]sequence)[ \t]*[:：][ \t]*(.*?)[ \t]*$/gimu
+const LINE = /^[ \t]*(?:情绪序列|情感序列|emotion[ _]sequence)[ \t]*[:：](.*)$/gimu
 const ARROW = /->|→|⇒|=>|＞/u
 
 /** A text with one more line that tells the user's emotion in each turn, in lower case: the published suffix. */
@@ -39,7 +40,7 @@ export function splitEmotions(line: string): string[] {
   requireString('splitEmotions', 'line', line)
   return line
     .split(ARROW)
-    .map((label) => plainLabel(label.replace(/<\/?s>/g, '').replace(/[.。;；]+\s*$/u, '')))
+    .map((label) => plainLabel(withoutEnd(label.replace(/<\/?s>/g, '').trimEnd(), /[.。;；]/)))
     .filter((label) => label !== '')
 }
 

@@ -60,6 +60,25 @@ const WORDS = {
 export function languageOf(text: string): SalmonnLanguage {
   const characters = text.match(/\p{Script=Han}/gu)?.length ?? 0
   // Tags such as [laughter] are English in both.
-  const words = text.replace(/\[[^\]]*\]|<[^>]*>/g, ' ').match(/[A-Za-z]+/g)?.length ?? 0
+  const words = withoutTags(text).match(/[A-Za-z]+/g)?.length ?? 0
   return characters > words ? 'zh' : 'en'
+}
+
+/** A text with a blank for each `[…]` and `<…>`. One that is not closed stays, and no end is looked for again behind it. */
+function withoutTags(text: string): string {
+  const ends: Record<string, string> = { '[': ']', '<': '>' }
+  let rest = ''
+  let from = 0
+  for (let at = 0; at < text.length; at++) {
+    const sign = text[at] as string
+    if (ends[sign] === undefined) continue
+    const end = text.indexOf(ends[sign], at + 1)
+    if (end < 0) delete ends[sign]
+    else {
+      rest += `${text.slice(from, at)} `
+      from = end + 1
+      at = end
+    }
+  }
+  return rest + text.slice(from)
 }

@@ -1,6 +1,7 @@
 import { requireOneOf, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { withoutEnd } from '../../../base/words.js'
 import type { HumDialDialog } from '../published/humdial.js'
 
 /** What the challenge's judge weighs, for its first task and its second. */
@@ -107,7 +108,7 @@ export function judgeSummary(replies: readonly string[], task: JudgeTask = 'task
 }
 
 function afterAssistant(answer: string): string {
-  const parts = answer.split(/(?:^|\n)[ \t]*assistant[ \t]*\r?\n/i)
+  const parts = `\n${answer}`.split(/\n[ \t]*assistant[ \t]*\r?\n/i)
   return (parts.at(-1) as string).trim()
 }
 
@@ -131,7 +132,7 @@ function jsonIn(text: string): Record<string, unknown> | null {
     }
   }
   const open = text.slice(begin, end) + (quoted ? '"' : '')
-  const closed = `${open.replace(/```\s*$/, '').replace(/[,\s]+$/, '')}${'}'.repeat(depth)}`
+  const closed = `${withoutEnd(open.replace(/```\s*$/, ''), /[,\s]/)}${'}'.repeat(depth)}`
   try {
     const value: unknown = JSON.parse(closed)
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null

@@ -138,7 +138,7 @@ async function fromLists(directory: string, lists: string[]): Promise<Clip[]> {
   const clips: Clip[] = []
   for (const list of lists) {
     for (const line of (await readFile(list, 'utf8')).split('\n')) {
-      const [, name = '', text = ''] = /^\s*(\S+)\s+(.*?)\s*$/.exec(line) ?? []
+      const [, name = '', text = ''] = /^(\S+)\s+(.*)/s.exec(line.trim()) ?? []
       const path = files.get(name)
       // LibriSpeech shouts; capitals mean something to the cutting of long words.
       const said = text === text.toUpperCase() ? text.toLowerCase() : text

@@ -1,4 +1,5 @@
 import { DataError } from '../../../base/errors.js'
+import { withoutEnd } from '../../../base/words.js'
 import type { ContinuousBatching } from '../../../generation/batching.js'
 import type { FinishReason } from '../../../generation/session.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
@@ -116,7 +117,7 @@ async function* texts<T extends 'transcript' | 'text'>(
       found.push(value)
       text = read(found)
       // The rest of a character may still come.
-      yield { type, text: text.replace(/\ufffd+$/, '') }
+      yield { type, text: withoutEnd(text, /\ufffd/) }
     }
   } finally {
     await pass.return('stop')

@@ -5,6 +5,7 @@ import { openClip, SPEECH_RATE } from '../../../audio/clip.js'
 import { makeDirectory } from '../../../base/atomic.js'
 import { defined, misuse, requireOneOf, requireOptions, requireSignal, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { withoutEnd } from '../../../base/words.js'
 import { ProgressBar, type ProgressStream } from '../../../data/progress.js'
 import { utf8 } from '../../../files/text.js'
 import { type TextGrid, writeTextGrid } from '../../../files/textgrid.js'
@@ -66,7 +67,7 @@ export async function alignUstm(options: AlignUstmOptions): Promise<AlignedUstm>
   const { whisper, data, transcripts = data, language, onBadRecord = 'stop', progress = false, signal } = options
   if (!(whisper instanceof Whisper)) throw misuse(where, 'whisper', 'a Whisper', whisper)
   requireString(where, 'data', data)
-  const output = options.output ?? `${data.replace(/[/\\]+$/, '')}-textgrid`
+  const output = options.output ?? `${withoutEnd(data, /[/\\]/)}-textgrid`
   for (const [name, value] of Object.entries({ output, transcripts })) requireString(where, name, value)
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   requireSignal(where, signal)
