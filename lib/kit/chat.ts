@@ -52,6 +52,37 @@ export function requireParts(
   throw new ConfigError(`${where} takes ${takes} alone, but ${name} has ${String(other?.type)}`, { argument: name })
 }
 
+const SHORT_TEXT = 16_384
+
+/** What `requireRoom` asks of a tokenizer. */
+interface Counter {
+  exceeds(text: string, options: { maxTokens: number; signal?: AbortSignal }): Promise<boolean>
+}
+
+/**
+ * Refuse a conversation whose texts alone have more tokens than a network has positions, before any of it is encoded: the
+ * texts are read in slices, and no further than it takes to know.
+ * @throws ConfigError
+ */
+export async function requireRoom(
+  where: string,
+  tokenizer: Counter,
+  room: number | undefined,
+  messages: readonly ChatMessage<{ type: string; text?: unknown }>[],
+  signal?: AbortSignal,
+): Promise<void> {
+  if (room === undefined || !Array.isArray(messages)) return
+  const parts = (messages as readonly ChatMessage<{ text?: unknown }>[]).flatMap((message) => message?.content ?? [])
+  const text = parts.flatMap((part) => (typeof part?.text === 'string' ? [part.text] : [])).join('\n')
+  // Encoding that takes no longer than a slice does, and tells exactly.
+  if (text.length <= SHORT_TEXT) return
+  if (await tokenizer.exceeds(text, { maxTokens: room, ...(signal && { signal }) })) {
+    throw new ConfigError(`${where}: expected a conversation of at most ${room} tokens, got more. Send less text.`, {
+      maxPositionEmbeddings: room,
+    })
+  }
+}
+
 /** A piece of an answer, and how many tokens it took. */
 export interface AnswerPiece {
   text: string

@@ -3,6 +3,7 @@ import { ConfigError } from '../base/errors.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../generation/batching.js'
 import type { GenerationConfig } from '../generation/config.js'
 import type { GenerateOptions } from '../generation/generate.js'
+import { requireRoom } from '../kit/chat.js'
 import type { DecoderLM } from '../models/decoder/decoder-lm.js'
 import { tensor } from '../tensor/index.js'
 import { Generator } from '../tensor/random.js'
@@ -15,6 +16,9 @@ export interface TextChatSettings {
   /** How answers share passes, and beginnings that were read before. Default: 8 at once, and 256 MB of beginnings. */
   batching?: ContinuousBatchingOptions
 }
+
+/** Of a prompt for a model that sets no limit. */
+const MOST_TOKENS = 2 ** 20
 
 const PRESET: ContinuousBatchingOptions = { maxNumSeqs: 8, prefixCacheBytes: 256 * 2 ** 20 }
 
@@ -62,15 +66,18 @@ export class TextChat implements ChatModel {
    * @throws ConfigError for a message with audio, and for a conversation that leaves no room for an answer
    */
   async *stream(messages: readonly ChatTurn[], options: ChatAnswerOptions): AsyncGenerator<ChatDelta, void, void> {
-    const ids = this.#promptOf(messages)
     const { maxNewTokens, seed, signal } = options
     const { maxPositionEmbeddings: room } = this.model.config
-    if (room !== undefined && ids.length + maxNewTokens > room) {
+    const ids = await this.#promptOf(messages, room, signal)
+    if (room !== undefined && (ids === undefined || ids.length + maxNewTokens > room)) {
+      const [tokens, left] = ids === undefined ? [`more than ${room}`, 0] : [ids.length, Math.max(0, room - ids.length)]
       throw new ConfigError(
-        `${this.name}: the conversation has ${ids.length} tokens, which leaves ${Math.max(0, room - ids.length)} of ${room} for the answer, not ${maxNewTokens}`,
-        { tokens: ids.length, maxNewTokens, maxPositionEmbeddings: room },
+        `${this.name}: the conversation has ${tokens} tokens, which leaves ${left} of ${room} for the answer, not ${maxNewTokens}`,
+        { tokens: ids?.length, maxNewTokens, maxPositionEmbeddings: room },
       )
     }
+    if (ids === undefined)
+      throw new ConfigError(`${this.name}: the conversation has more than ${MOST_TOKENS} tokens`, {})
     const generator = seed === undefined ? undefined : new Generator({ seed })
     const inputIds = tensor([ids], { device: this.model.parameters()[0]?.device ?? 'cpu' })
     const control: GenerateOptions = { batching: this.#batching, ...defined({ signal, generator }) }
@@ -116,7 +123,7 @@ export class TextChat implements ChatModel {
     this.dispose()
   }
 
-  #promptOf(messages: readonly ChatTurn[]): number[] {
+  async #promptOf(messages: readonly ChatTurn[], room: number | undefined, signal: AbortSignal): Promise<number[]> {
     if (!Array.isArray(messages) || messages.length === 0) {
       throw misuse(this.name, 'messages', 'a list of messages', messages)
     }
@@ -127,7 +134,9 @@ export class TextChat implements ChatModel {
       })
       return { role, content: texts.join('') }
     })
-    return this.tokenizer.applyChatTemplate(plain, { addGenerationPrompt: true })
+    await requireRoom(this.name, this.tokenizer, room, messages, signal)
+    const text = this.tokenizer.applyChatTemplate(plain, { addGenerationPrompt: true, tokenize: false })
+    return this.tokenizer.encodeWithin(text, { maxTokens: room ?? MOST_TOKENS, signal })
   }
 
   #configOf({ maxNewTokens, temperature, topP, topK, numBeams }: ChatAnswerOptions): GenerationConfig {

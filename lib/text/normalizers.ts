@@ -6,12 +6,19 @@ import { graphemeCharsmap } from './sentencepiece/charsmap.js'
 import { unicode } from './unicode-forms.js'
 
 /** Changes text before it is cut into tokens. */
-export type Normalizer = (text: AlignedText) => AlignedText
+export interface Normalizer {
+  (text: AlignedText): AlignedText
+  /** What stands behind a letter, and is no letter, mark or digit itself, has no effect on the text before it, nor the reverse. */
+  readonly keepsWords?: true
+}
 
 /** The `normalizer` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/normalizers defines the kinds. */
 export function readNormalizer(fields: Fields): Normalizer {
   const change = readStep(fields)
-  return (text) => limitedGrowth(fields.file, text, change)
+  const limited: Normalizer = (text) => limitedGrowth(fields.file, text, change)
+  return ['NFC', 'Lowercase'].includes(fields.string('type'))
+    ? Object.assign(limited, { keepsWords: true } as const)
+    : limited
 }
 
 function readStep(fields: Fields): Normalizer {

@@ -1,6 +1,7 @@
 import type { AddedTokens } from './added-tokens.js'
 import { AlignedText } from './aligned.js'
 import { Encoding } from './encoding.js'
+import { Bpe } from './models/bpe.js'
 import { noTokens, type TokenModel } from './models/model.js'
 import type { Normalizer } from './normalizers.js'
 import type { PreTokenizer } from './pretokenizers.js'
@@ -19,6 +20,35 @@ export class Pipeline {
     readonly preTokenizer: PreTokenizer | null,
     readonly model: TokenModel,
   ) {}
+
+  /**
+   * Return which characters may begin a slice of a text behind a letter, so that the slices' tokens are those of the text;
+   * undefined where no place is safe. That is so where each step looks at one character, or cuts words apart by a published
+   * pattern: none of those matches a letter and what stands behind a word. An added token may have both inside.
+   */
+  boundaries(): ((after: string) => boolean) | undefined {
+    const { normalizer, preTokenizer, model, addedTokens } = this
+    if (model.kind !== 'BPE' || preTokenizer?.cutsWords !== true) return undefined
+    if (normalizer !== null && normalizer.keepsWords !== true) return undefined
+    const inside = new Set<string>()
+    for (const [, { content, rstrip }] of addedTokens.entries()) {
+      if (rstrip) return undefined
+      for (const { 1: after } of content.matchAll(/(?<=\p{L})(.)/gsu)) inside.add((after as string)[0] as string)
+    }
+    return (after) => !inside.has(after)
+  }
+
+  /** Return the bytes of the longest token where no token stands for more than it spells, else undefined. */
+  longestToken(): number | undefined {
+    const { normalizer, model, addedTokens } = this
+    if (normalizer !== null || !(model instanceof Bpe) || !model.byteLevel) return undefined
+    let longest = 1
+    for (const [, { content, lstrip, rstrip }] of addedTokens.entries()) {
+      if (lstrip || rstrip) return undefined
+      longest = Math.max(longest, Buffer.byteLength(content))
+    }
+    return Math.max(longest, model.longest)
+  }
 
   run(text: string): Encoding {
     return withDeadline(LEAST_TIME + TIME_PER_UNIT * text.length, () => this.#run(text))

@@ -7,7 +7,13 @@ import { literal, native, type Pattern, published, readPattern, regex } from './
 import { isOverdue } from './time-limit.js'
 
 /** Cuts normalised text into pre-tokens, which the model then cuts further. */
-export type PreTokenizer = (text: AlignedText) => AlignedText[]
+export interface PreTokenizer {
+  (text: AlignedText): AlignedText[]
+  /** It ends a piece behind each word: between a letter and what is no letter, mark or digit. */
+  readonly cutsWords?: true
+}
+
+const cuttingWords = (cut: PreTokenizer): PreTokenizer => Object.assign(cut, { cutsWords: true } as const)
 
 /**
  * The `pre_tokenizer` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/pre-tokenizers defines the
@@ -19,17 +25,23 @@ export function readPreTokenizer(fields: Fields, rawBytes: boolean): PreTokenize
   switch (type) {
     case 'Sequence': {
       const parts = fields.objects('pretokenizers')
-      return sequence(
-        parts.map((part, i) => readPreTokenizer(part, rawBytes && i === parts.length - 1)),
-        fields.file,
-      )
+      const steps = parts.map((part, i) => readPreTokenizer(part, rawBytes && i === parts.length - 1))
+      const all = sequence(steps, fields.file)
+      // A step that looks at digits alone, or at nothing, leaves that to the others.
+      const isNeutral = (part: Fields) =>
+        part.string('type') === 'Digits' ||
+        (part.string('type') === 'ByteLevel' &&
+          !part.boolean('use_regex', true) &&
+          !part.boolean('add_prefix_space', true))
+      const known = steps.every((step, i) => step.cutsWords === true || isNeutral(parts[i] as Fields))
+      return known && steps.some((step) => step.cutsWords === true) ? cuttingWords(all) : all
     }
     case 'ByteLevel':
       return byteLevel(fields, rawBytes)
     case 'Metaspace':
       return metaspace(fields)
     case 'Split':
-      return splitter(readPattern(fields), readBehavior(fields, 'Isolated'), fields.boolean('invert', false))
+      return split(fields)
     case 'Whitespace':
       return splitter(native(words), 'Removed', true)
     case 'WhitespaceSplit':
@@ -78,14 +90,28 @@ function sequence(steps: readonly PreTokenizer[], file: string): PreTokenizer {
   }
 }
 
+function split(fields: Fields): PreTokenizer {
+  const behavior = readBehavior(fields, 'Isolated')
+  const invert = fields.boolean('invert', false)
+  const pattern = fields.object('pattern')
+  const cut = splitter(readPattern(fields), behavior, invert)
+  const cutsWords =
+    behavior === 'Isolated' && !invert && pattern.has('Regex') && WORD_PATTERNS.has(pattern.string('Regex'))
+  return cutsWords ? cuttingWords(cut) : cut
+}
+
+/** None matches a letter with what stands behind a word, nor looks at what stands before it. */
+const WORD_PATTERNS = new Set<string>([published.gpt2, published.qwen2, published.llama3, published.tekken])
+
 function byteLevel(fields: Fields, rawBytes: boolean): PreTokenizer {
   const addPrefixSpace = fields.boolean('add_prefix_space', true)
   const split = fields.boolean('use_regex', true) ? splitter(regex(published.gpt2, fields), 'Isolated') : undefined
-  return (text) => {
+  const cut: PreTokenizer = (text) => {
     const prefixed = addPrefixSpace && !text.text.startsWith(' ') ? prepend(text, ' ') : text
     const parts = split?.(prefixed) ?? [prefixed]
     return rawBytes ? parts : parts.map((part) => mapCharacters(part, toByteCharacters))
   }
+  return split && !addPrefixSpace ? cuttingWords(cut) : cut
 }
 
 function metaspace(fields: Fields): PreTokenizer {

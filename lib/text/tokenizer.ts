@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { makeDirectory } from '../base/atomic.js'
-import { misuse, requireOptions, requireString, requireWhole } from '../base/check.js'
+import { misuse, requireOptions, requireSignal, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import type { GgufValue } from '../files/gguf/types.js'
 import { fetchWeights, isPublishedWeights } from '../hub/weights.js'
@@ -16,6 +16,7 @@ import type { PostProcessor } from './postprocessors.js'
 import { loadDirectory, loadFile } from './pretrained.js'
 import type { Saver } from './save.js'
 import type { SentencePieceProto } from './sentencepiece/proto.js'
+import { encodeInSlices, requireWordEnds, surelyHasMore } from './slices.js'
 import { nextId } from './spec.js'
 import { type TruncationOptions, truncate } from './truncation.js'
 
@@ -37,6 +38,12 @@ export type TokenizerSource =
 export interface EncodeOptions extends TruncationOptions {
   /** Put the model's special tokens around. Default true. */
   addSpecialTokens?: boolean
+}
+
+export interface EncodeWithinOptions {
+  /** Tokens that the text may have. */
+  maxTokens: number
+  signal?: AbortSignal
 }
 
 export interface DecodeOptions {
@@ -238,6 +245,34 @@ export class Tokenizer {
   }
 
   /**
+   * Encode a text of a stranger, without special tokens around it: in slices between which other work of the process runs,
+   * and no further than `maxTokens`. The ids are those of `encode`.
+   * @returns undefined where the text has more tokens
+   * @throws ConfigError for wrong arguments, and for 65,536 characters without the end of a word, such as blanks alone, where
+   *   words are what is encoded at once; the signal's reason once it is aborted
+   */
+  async encodeWithin(text: string, options: EncodeWithinOptions): Promise<number[] | undefined> {
+    const where = 'Tokenizer.encodeWithin'
+    requireString(where, 'text', text)
+    const { maxTokens, ...rest } = withinOptions(where, options)
+    return encodeInSlices(this.#parts.pipeline, text, { most: maxTokens, ...rest })
+  }
+
+  /**
+   * Return whether a text has certainly more tokens than `maxTokens`, without special tokens. It is read in slices between
+   * which other work of the process runs, as far as it takes to know. False says that it has not many more.
+   * @throws ConfigError as `encodeWithin`; the signal's reason once it is aborted
+   */
+  async exceeds(text: string, options: EncodeWithinOptions): Promise<boolean> {
+    const where = 'Tokenizer.exceeds'
+    requireString(where, 'text', text)
+    const { maxTokens, ...rest } = withinOptions(where, options)
+    if (await surelyHasMore(this.#parts.pipeline, text, { most: maxTokens, ...rest })) return true
+    requireWordEnds(this.#parts.pipeline, text)
+    return false
+  }
+
+  /**
    * Encodes many texts at once, filled up to one length if `padding` asks for it.
    * @returns columns of `[batch, length]`: arrays, or int64 tensors with `returnTensors: true`
    * @throws ConfigError for wrong arguments, for padding without a pad token, and for tensors of unequal lengths
@@ -373,6 +408,14 @@ export class Tokenizer {
     const token = this.#named(name)
     return token === null ? null : (this.tokenToId(token) ?? null)
   }
+}
+
+function withinOptions(where: string, options: EncodeWithinOptions) {
+  requireOptions(where, options, ['maxTokens', 'signal'])
+  const { maxTokens, signal } = options
+  requireWhole(where, 'maxTokens', maxTokens)
+  requireSignal(where, signal)
+  return { maxTokens, ...(signal && { signal }) }
 }
 
 function textsOf(where: string, text: string | readonly [string, string]): [string, string | undefined] {

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { chatModels } from '../../lib/cli/chat-models.js'
 import {
   ConfigError,
@@ -14,6 +14,7 @@ import {
   Tokenizer,
   tensor,
 } from '../../lib/index.js'
+import { Pipeline } from '../../lib/text/pipeline.js'
 import { ask, begin, call, events, sound, text, until, user } from './client.js'
 import { writeTextModel } from './text-model.mjs'
 
@@ -131,6 +132,14 @@ describe('a language model that is served', () => {
     const long = await ask(served.url, asking('x'.repeat(4090)))
     expect(long.status).toBe(400)
     expect(long.json.error.message).toMatch(/tokens, which leaves \d+ of 4096 for the answer, not 24/)
+    // As long as a request may be: nothing of it is encoded, for no token has more bytes than the longest.
+    const run = vi.spyOn(Pipeline.prototype, 'run')
+    const huge = await ask(served.url, asking('word '.repeat(190_000)))
+    expect(huge.json.error.message).toMatch(/has more than 4096 tokens, which leaves 0 of 4096|at most 4096 tokens/)
+    expect(run).not.toHaveBeenCalled()
+    run.mockRestore()
+    const beyond = await ask(served.url, asking('word '.repeat(3_000_000)))
+    expect([beyond.status, beyond.json.error.code]).toEqual([400, 'text_too_long'])
     expect(() => new TextChat(model, tokenizer, { nam: 'x' } as object)).toThrow(/name/)
     expect(() => new TextChat(model, tokenizer, { batching: { maxNumSeq: 1 } as object })).toThrow(/maxNumSeqs/)
     const { chatTemplate } = tokenizer

@@ -30,6 +30,7 @@ export class Bpe implements TokenModel {
   readonly #unk: number | undefined
   readonly #splitsAtMarks: boolean
   byteLevel = false
+  #longest = 0
 
   constructor(
     ids: ReadonlyMap<string, number>,
@@ -57,6 +58,12 @@ export class Bpe implements TokenModel {
     this.#unk = options.unkToken === null ? undefined : ids.get(options.unkToken)
     this.#splitsAtMarks =
       options.prefix === '' && options.suffix === '' && !options.ignoreMerges && marksOnlyLead(ids, pairs)
+  }
+
+  /** Characters of the longest entry: bytes where the model is byte-level. */
+  get longest(): number {
+    if (this.#longest === 0) for (const [token] of this.entries()) this.#longest = Math.max(this.#longest, token.length)
+    return this.#longest
   }
 
   get size(): number {

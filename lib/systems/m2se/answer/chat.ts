@@ -1,6 +1,6 @@
 import { defined, misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { requireConversation, requireParts } from '../../../kit/chat.js'
+import { requireConversation, requireParts, requireRoom } from '../../../kit/chat.js'
 import type {
   ChatAnswerOptions,
   ChatDelta,
@@ -89,6 +89,7 @@ export class EmoVerseChat implements ChatModel {
     const { maxNewTokens, temperature, topP, topK, numBeams = 1, seed, task, signal } = options
     if (numBeams > 1) throw new ConfigError(`${this.name} takes no beams`, { argument: 'numBeams' })
     this.#requireMessages(messages)
+    await requireRoom(this.name, this.model.tokenizer, this.model.llm.config.maxPositionEmbeddings, messages, signal)
     const asked = task === undefined ? undefined : await this.#asked(task as EmoVerseTask, messages, signal)
     const question = questionOf(messages, asked?.text)
     const promptTokens = await this.#requireRoom(question, maxNewTokens, signal)

@@ -1,7 +1,7 @@
 import { requireObject, requireWhole } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../generation/batching.js'
-import { Conversations, untilStop } from '../../../kit/chat.js'
+import { Conversations, requireRoom, untilStop } from '../../../kit/chat.js'
 import type { ChatTurn } from '../../../serve/chat-model.js'
 import { Generator } from '../../../tensor/index.js'
 import { SalmonnCache } from '../network/cache.js'
@@ -69,7 +69,10 @@ export class SalmonnChat {
     messages: readonly SalmonnChatMessage[] | readonly ChatTurn[],
     options: SalmonnAnswerOptions = {},
   ): AsyncGenerator<{ text: string; tokens: number; promptTokens?: number }, void, void> {
-    // Parts of other kinds are refused there.
+    const { maxPositionEmbeddings: room } = this.model.llm.config
+    // Parts of other kinds are refused below.
+    const texts = messages as readonly ChatTurn[]
+    await requireRoom(this.name, this.model.tokenizer, room, texts, options.signal)
     const prompt = salmonnChatPrompt(messages as readonly SalmonnChatMessage[], this.#template)
     const { temperature, seed, stop = [], ...rest } = options
     const doSample = typeof temperature === 'number' && temperature > 0

@@ -10,7 +10,7 @@ import {
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../generation/batching.js'
-import { Conversations, requireConversation, requireParts } from '../../../kit/chat.js'
+import { Conversations, requireConversation, requireParts, requireRoom } from '../../../kit/chat.js'
 import { UNIT_RESAMPLING } from '../../../models/units/encoder.js'
 import type { ChatAnswerOptions, ChatDelta, ChatModel, ChatPart, ChatTurn } from '../../../serve/chat-model.js'
 import { type UsdmTurn, usdmPrompt } from '../data/prompt.js'
@@ -104,6 +104,8 @@ export class UsdmChat implements ChatModel {
    */
   async *stream(messages: readonly ChatTurn[], options: ChatAnswerOptions): AsyncGenerator<ChatDelta, void, void> {
     this.#requireClips(messages)
+    const { llm, tokenizer } = this.model
+    await requireRoom(this.name, tokenizer.tokenizer, llm.config.maxPositionEmbeddings, messages, options.signal)
     const { maxNewTokens, temperature, topP, topK, numBeams = 1, seed, speech, signal } = options
     if (numBeams > 1) throw new ConfigError(`${this.name} takes no beams`, { argument: 'numBeams' })
     const { history, units, id } = await this.#heard(messages, signal)
