@@ -4,6 +4,7 @@ import { nearest } from '../base/words.js'
 import { commandRule } from '../kit/command.js'
 import { flagOf, type OptionRule, type OptionsOf, type OptionTable, readOptions } from '../kit/options.js'
 import type { ChatModelLoader, Served, ServeOptions } from '../serve/index.js'
+import { loopbackNames } from '../serve/options.js'
 import { chatModels, ownOptions } from './chat-models.js'
 
 /** Options of one model, whose help says so. */
@@ -136,7 +137,7 @@ function serveCommand(
         answerTimeout,
         host,
         apiKey: given.apiKey ?? (env.VOXTORCH_API_KEY || undefined),
-        allowedHosts: allowHost && [...allowHost, 'localhost', '127.0.0.1', '[::1]'],
+        allowedHosts: allowHost && [...allowHost, ...loopbackNames(host ?? '127.0.0.1')],
       }),
       port: given.port ?? 8080,
     },

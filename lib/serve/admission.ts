@@ -29,21 +29,21 @@ export class Admission {
    * @throws ApiError 429 where too many wait, 503 after the longest wait and once closed
    */
   async enter(signal: AbortSignal): Promise<() => void> {
-    if (this.#closed) throw closing()
     signal.throwIfAborted()
+    this.requireRoom()
     if (this.#running < this.#most.running) this.#running += 1
-    else if (this.#queue.size < this.#most.queued) await this.#wait(signal)
-    else {
-      throw new ApiError(
-        429,
-        `${this.#running} requests are worked on and ${this.#queue.size} wait; try again later.`,
-        {
-          code: 'too_many_requests',
-          retryAfter: 1 + this.#queue.size,
-        },
-      )
-    }
+    else await this.#wait(signal)
     return () => this.#leave()
+  }
+
+  /** @throws ApiError 429 where too many wait, 503 once closed */
+  requireRoom(): void {
+    if (this.#closed) throw closing()
+    if (this.#running < this.#most.running || this.#queue.size < this.#most.queued) return
+    throw new ApiError(429, `${this.#running} requests are worked on and ${this.#queue.size} wait; try again later.`, {
+      code: 'too_many_requests',
+      retryAfter: 1 + this.#queue.size,
+    })
   }
 
   /** Refuses all that wait and come. */

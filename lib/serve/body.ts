@@ -1,6 +1,72 @@
+import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { JsonScan } from '../files/json/scan.js'
 import { ApiError, badRequest } from './api-error.js'
+import type { ServeLimits } from './options.js'
+
+/** Values of a body: many times what the most messages and parts have. */
+const MOST_VALUES = 2 ** 19
+
+/** How long a body may bring nearly nothing, in seconds, and what that is in bytes. */
+const STALL_SECONDS = 5
+const STALL_BYTES = 5_000
+
+const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf])
+
+/** A body that is being read. */
+interface Reader {
+  /** Goes on, or lets the client wait. */
+  flow(isOpen: boolean): void
+}
+
+/**
+ * The memory of all bodies that are being read, or wait for a place. A body takes as much as has come of it, so that clients
+ * that send slowly take nothing from others. While all is taken, only the body that came first is read on: it comes to its
+ * end whatever the others hold.
+ */
+export class BodyRoom {
+  readonly #readers = new Set<Reader>()
+  #bytes = 0
+
+  constructor(readonly most: number) {}
+
+  begin(reader: Reader): void {
+    this.#readers.add(reader)
+    this.#balance()
+  }
+
+  take(bytes: number): void {
+    this.#bytes += bytes
+    this.#balance()
+  }
+
+  /** The body has come, or comes no more. */
+  end(reader: Reader): void {
+    this.#readers.delete(reader)
+    this.#balance()
+  }
+
+  leave(bytes: number): void {
+    this.#bytes -= bytes
+    this.#balance()
+  }
+
+  #balance(): void {
+    let isFirst = true
+    for (const reader of this.#readers) {
+      reader.flow(isFirst || this.#bytes < this.most)
+      isFirst = false
+    }
+  }
+}
+
+/** A body that has come: its value is parsed when there is a place for the request. */
+export interface Body {
+  /** @throws ApiError 400; the bytes are let go in any case */
+  parse(): unknown
+  /** Lets the bytes go. */
+  drop(): void
+}
 
 /** Refuses by its headers what cannot be a JSON body within the limit, before a byte of it is read. */
 export function checkBodyHeaders({ headers }: IncomingMessage, most: number): void {
@@ -16,24 +82,36 @@ export function checkBodyHeaders({ headers }: IncomingMessage, most: number): vo
   if (Number(headers['content-length'] ?? 0) > most) throw tooLarge(most)
 }
 
-/** Reads and parses a body that `checkBodyHeaders` let pass. */
-export async function readJson(
+type BodyLimits = Pick<ServeLimits, 'maxBodyBytes' | 'bodyTimeout' | 'queueTimeout'>
+
+/** Reads a body that `checkBodyHeaders` let pass. @throws ApiError for one that is too large, too slow or too deep */
+export async function readBody(
   request: IncomingMessage,
   response: ServerResponse,
-  { maxBodyBytes, bodyTimeout }: { maxBodyBytes: number; bodyTimeout: number },
-): Promise<unknown> {
+  limits: BodyLimits,
+  room: BodyRoom,
+): Promise<Body> {
   if (request.headers.expect?.toLowerCase() === '100-continue') response.writeContinue()
-  const bytes = await readBytes(request, maxBodyBytes, bodyTimeout)
-  const scan = new JsonScan()
-  if (scan.push(bytes) >= 0 || scan.tooMuch() !== undefined) {
-    throw badRequest('The body nests too deep, or holds more values than can be read.', undefined, 'invalid_json')
+  let parts: Buffer[] | undefined = await readParts(request, limits, room)
+  const size = sizeOf(parts)
+  const drop = () => {
+    if (parts !== undefined) room.leave(size)
+    parts = undefined
   }
-  let text: string
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-  } catch {
-    throw badRequest('The body is not UTF-8.', undefined, 'invalid_json')
+  const parse = () => {
+    const bytes = Buffer.concat(parts ?? [], size)
+    drop()
+    return parseBytes(bytes)
   }
+  return { parse, drop }
+}
+
+const sizeOf = (parts: readonly Buffer[]): number => parts.reduce((sum, { length }) => sum + length, 0)
+
+function parseBytes(bytes: Buffer): unknown {
+  // Several times as quick as a TextDecoder, which a large body would be noticed by.
+  if (!isUtf8(bytes)) throw badRequest('The body is not UTF-8.', undefined, 'invalid_json')
+  const text = bytes.toString('utf8', bytes.subarray(0, 3).equals(BYTE_ORDER_MARK) ? 3 : 0)
   try {
     return JSON.parse(text)
   } catch {
@@ -41,31 +119,107 @@ export async function readJson(
   }
 }
 
-function readBytes(request: IncomingMessage, most: number, seconds: number): Promise<Buffer> {
+function readParts(
+  request: IncomingMessage,
+  { maxBodyBytes: most, bodyTimeout, queueTimeout }: BodyLimits,
+  room: BodyRoom,
+): Promise<Buffer[]> {
   return new Promise((resolve, reject) => {
     const parts: Buffer[] = []
+    // Looked at as it comes, so that a large one holds nobody up.
+    const scan = new JsonScan({ values: MOST_VALUES })
     let size = 0
+    let before = 0
     const settle = (finish: () => void) => {
-      clearTimeout(timer)
+      reading.stop()
+      waiting.stop()
+      clearInterval(watch)
       request.off('data', take).off('end', end).off('error', gone).off('close', gone)
       request.pause()
       finish()
+      room.end(reader)
     }
+    const refuse = (error: unknown) =>
+      settle(() => {
+        reject(error)
+        room.leave(sizeOf(parts))
+      })
+    const late = (what: string) => refuse(new ApiError(408, what, { code: 'timeout' }))
+    const reading = new StopWatch(bodyTimeout, () => late(`The body did not come within ${bodyTimeout} s.`))
+    const waiting = new StopWatch(queueTimeout, () => {
+      const facts = { code: 'queue_timeout', retryAfter: Math.ceil(queueTimeout) }
+      refuse(new ApiError(503, `There was no room for the body within ${queueTimeout} s.`, facts))
+    })
     const take = (part: Buffer) => {
       size += part.length
-      if (size > most) settle(() => reject(tooLarge(most)))
-      else parts.push(part)
+      if (size > most) return refuse(tooLarge(most))
+      if (scan.push(part) >= 0 || scan.tooMuch() !== undefined) return refuse(tooMuch())
+      parts.push(part)
+      room.take(part.length)
     }
-    const end = () => settle(() => resolve(Buffer.concat(parts, size)))
-    const gone = () => settle(() => reject(badRequest('The body ended before its end.', undefined, 'aborted')))
-    const timer = setTimeout(
-      () => settle(() => reject(new ApiError(408, `The body did not come within ${seconds} s.`, { code: 'timeout' }))),
-      seconds * 1000,
-    )
+    const end = () => settle(() => resolve(parts))
+    const gone = () => refuse(badRequest('The body ended before its end.', undefined, 'aborted'))
+    const watch = setInterval(() => {
+      if (reading.isRunning && size - before < STALL_BYTES) {
+        late(`The body brought less than ${STALL_BYTES} bytes in ${STALL_SECONDS} s.`)
+      }
+      before = reading.isRunning ? size : Number.NEGATIVE_INFINITY
+    }, STALL_SECONDS * 1000)
+    const reader: Reader = {
+      flow(isOpen) {
+        if (isOpen === reading.isRunning) return
+        if (isOpen) {
+          waiting.stop()
+          reading.start()
+          before = Number.NEGATIVE_INFINITY
+          request.resume()
+        } else {
+          reading.stop()
+          waiting.start()
+          request.pause()
+        }
+      },
+    }
     if (request.destroyed) return gone()
-    request.on('data', take).on('end', end).on('error', gone).on('close', gone)
+    request.on('data', take).on('end', end).on('error', gone).on('close', gone).pause()
+    room.begin(reader)
+    if (!reading.isRunning) waiting.start()
   })
 }
+
+/** Calls somebody once it has run for so many seconds in all. */
+class StopWatch {
+  #left: number
+  #since = 0
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(
+    seconds: number,
+    readonly over: () => void,
+  ) {
+    this.#left = seconds * 1000
+  }
+
+  get isRunning(): boolean {
+    return this.#timer !== undefined
+  }
+
+  start(): void {
+    if (this.#timer !== undefined) return
+    this.#since = performance.now()
+    this.#timer = setTimeout(this.over, this.#left)
+  }
+
+  stop(): void {
+    if (this.#timer === undefined) return
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#left = Math.max(0, this.#left - (performance.now() - this.#since))
+  }
+}
+
+const tooMuch = () =>
+  badRequest('The body nests too deep, or holds more values than can be read.', undefined, 'invalid_json')
 
 const tooLarge = (most: number) =>
   new ApiError(413, `The body is larger than ${most} bytes.`, { code: 'request_too_large' })

@@ -24,7 +24,7 @@ export function parseChatRequest(body: unknown, model: ChatModel, limits: ServeL
   if (!isFields(body)) throw badRequest('The body must be a JSON object.')
   checkNames(body)
   if (body.model != null && body.model !== model.name) {
-    const asked = JSON.stringify(String(body.model)).slice(0, 100)
+    const asked = typeof body.model === 'string' ? JSON.stringify(body.model.slice(0, 100)) : 'of that kind'
     throw new ApiError(404, `There is no model ${asked}, only "${model.name}".`, {
       code: 'model_not_found',
       param: 'model',
@@ -126,6 +126,7 @@ function messagesOf(value: unknown, limits: ServeLimits, model: ChatModel): Chat
     throw badRequest(`There are more than ${limits.maxMessages} messages.`, 'messages')
   let clips = 0
   let media = 0
+  let characters = 0
   const messages = value.map((message: unknown, i) => {
     const param = `messages[${i}]`
     if (!isFields(message)) throw badRequest('A message must be an object.', param)
@@ -136,6 +137,11 @@ function messagesOf(value: unknown, limits: ServeLimits, model: ChatModel): Chat
     const audioId = speaks && role === 'assistant' ? audioIdOf(message.audio, `${param}.audio`) : undefined
     if (audioId !== undefined) return { role, content: [], audioId } as ChatRequest['messages'][number]
     const content = contentOf(message.content, `${param}.content`, model)
+    for (const part of content) if (part.type === 'text') characters += part.text.length
+    if (characters > limits.maxTextLength) {
+      const most = `The texts have more than ${limits.maxTextLength} characters.`
+      throw badRequest(most, `${param}.content`, 'text_too_long')
+    }
     const sounds = content.filter(({ type }) => type === 'encoded').length
     if (sounds > 0 && role !== 'user') throw badRequest('Only a user sends audio.', `${param}.content`)
     clips += sounds

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setImmediate } from 'node:timers/promises'
 import { pcm16Bytes, wavBytes } from '../audio/write.js'
 import { untilStop } from '../kit/chat.js'
 import type { Admission } from './admission.js'
 import { ApiError, apiErrorOf } from './api-error.js'
-import { checkBodyHeaders, readJson } from './body.js'
+import { type Body, type BodyRoom, checkBodyHeaders, readBody } from './body.js'
 import type { ChatDelta, ChatModel } from './chat-model.js'
 import { decodeMessages, decodeSpoken, parseChatRequest } from './chat-request.js'
 import { type MediaBudget, mediaBudget, release } from './media-part.js'
@@ -14,8 +15,8 @@ import { sendJson } from './response.js'
 import { viewsOf } from './views.js'
 
 /**
- * `POST /v1/chat/completions`. The body is read only once there is a place for the request, so that those who wait take no
- * memory.
+ * `POST /v1/chat/completions`. The body is read before the request takes a place, so that a client that sends slowly holds
+ * none; it is parsed when it has one.
  */
 export async function complete(
   request: IncomingMessage,
@@ -23,17 +24,20 @@ export async function complete(
   model: ChatModel,
   settings: Settings,
   admission: Admission,
+  room: BodyRoom,
   metrics: Metrics,
   signal: AbortSignal,
 ): Promise<void> {
   checkBodyHeaders(request, settings.maxBodyBytes)
-  const leave = await admission.enter(signal)
+  admission.requireRoom()
+  const body = await readBody(request, response, settings, room)
+  const leave = await entered(admission, body, signal)
   const late = new AbortController()
   const timer = setTimeout(() => late.abort(timedOut(settings.answerTimeout)), settings.answerTimeout * 1000)
   const budget = mediaBudget(settings)
   try {
     const until = AbortSignal.any([signal, late.signal])
-    const asked = await understand(await readJson(request, response, settings), model, settings, budget, until)
+    const asked = await understand(body, model, settings, budget, until)
     const options = { ...asked.options, ...(asked.speech && { speech: asked.speech }), signal: until }
     const answer = untilAborted(untilStop(model.stream(asked.messages, options), options.stop ?? []), until)
     const reply = new Reply(model, asked)
@@ -50,15 +54,18 @@ export async function complete(
   }
 }
 
+async function entered(admission: Admission, body: Body, signal: AbortSignal): Promise<() => void> {
+  try {
+    return await admission.enter(signal)
+  } catch (error) {
+    body.drop()
+    throw error
+  }
+}
+
 /** In a function of its own: nothing of the encoded clips is held while the answer is made. */
-async function understand(
-  body: unknown,
-  model: ChatModel,
-  settings: Settings,
-  budget: MediaBudget,
-  signal: AbortSignal,
-) {
-  const { messages, spoken, ...parsed } = parseChatRequest(body, model, settings)
+async function understand(body: Body, model: ChatModel, settings: Settings, budget: MediaBudget, signal: AbortSignal) {
+  const { messages, spoken, ...parsed } = parseChatRequest(body.parse(), model, settings)
   const decoded = await decodeMessages(messages, settings, budget, model, signal)
   return { ...parsed, format: spoken?.format, messages: decoded, speech: await decodeSpoken(spoken, signal) }
 }
@@ -71,6 +78,9 @@ const timedOut = (seconds: number) =>
 /** How long a model that is told to stop may take for it before it is given up, in milliseconds. */
 const STUBBORN = 1_000
 
+/** How long a model may go on without waiting for anything, in milliseconds: no timer fires and nobody is heard meanwhile. */
+const BREATHLESS = 10
+
 /** An answer that ends with its signal, whatever its model does then: it may hang, go on, or end quietly. */
 async function* untilAborted(answer: AsyncGenerator<ChatDelta>, signal: AbortSignal): AsyncGenerator<ChatDelta> {
   let aborted = () => {}
@@ -78,8 +88,13 @@ async function* untilAborted(answer: AsyncGenerator<ChatDelta>, signal: AbortSig
     aborted = () => reject(signal.reason)
   })
   signal.addEventListener('abort', aborted)
+  let waited = performance.now()
   try {
     for (;;) {
+      if (performance.now() - waited > BREATHLESS) {
+        await setImmediate()
+        waited = performance.now()
+      }
       signal.throwIfAborted()
       const step = await Promise.race([answer.next(), abort])
       if (step.done) break

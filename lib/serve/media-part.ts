@@ -25,6 +25,9 @@ const isFields = (value: unknown): value is Fields =>
 
 /** What stands before the comma of a `data:` address is no longer than this. */
 const HEAD = 200
+/** Frames that one address may have, whatever the server allows. */
+const MOST_PIECES = 2 ** 16
+
 /** What the names of folders for films begin with. */
 const FOLDER = 'voxtorch-serve-'
 const WORDS = { image_url: ['picture', 'image'], video_url: ['film', 'video'] } as const
@@ -67,9 +70,12 @@ export function encodedMedia(type: MediaPartType, value: unknown, param: string,
   }
   const data = url.slice(comma + 1)
   const isFrames = type === 'video_url' && /^(?:jpeg|png|webp|x-portable-pixmap)$/i.test(sub)
+  const pieces = isFrames ? data.split(',', MOST_PIECES) : [data]
+  if (pieces.length === MOST_PIECES)
+    throw badRequest('The film has too many frames.', `${place}.frames`, 'too_many_frames')
   return {
     type: type === 'image_url' ? 'encoded-image' : 'encoded-video',
-    data: isFrames ? data.split(',') : [data],
+    data: pieces,
     param: isFrames ? `${place}.frames` : place,
   }
 }

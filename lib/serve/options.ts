@@ -19,21 +19,26 @@ export interface ServeLimits {
   maxVideoFrames: number
   /** Messages in a conversation. Default 256. */
   maxMessages: number
+  /** Characters (UTF-16) of all texts of a conversation together. Default 1 million. */
+  maxTextLength: number
   /** Tokens of an answer that a request may ask for. Default 2048. */
   maxNewTokens: number
   /** Tokens of an answer where the request does not say. Default 512. */
   defaultNewTokens: number
   /** Requests that are worked on at once. Default: as many as the model says that it takes at once, else 2. */
   maxConcurrent: number
-  /** Requests that wait for a place; their bodies are not read yet. Default 16. */
+  /**
+   * Requests that wait for a place. Their bodies have come; together with those that are still coming they take about
+   * `maxBodyBytes` times `maxConcurrent` (4 at least), and others are read when there is room again. Default 16.
+   */
   maxQueued: number
   /** Open connections. Default 256. */
   maxConnections: number
   /** For a request's headers. Default 10. */
   headerTimeout: number
-  /** For a request's body, from when the server begins to read it. Default 30. */
+  /** For a request's body. One that brings less than 5 kB in 5 s is given up sooner. Default 30. */
   bodyTimeout: number
-  /** For a place to be free. Default 60. */
+  /** For room for the body, and for a place to be free. Default 60. */
   queueTimeout: number
   /** For a whole answer. Default 300. */
   answerTimeout: number
@@ -54,7 +59,7 @@ export interface ServeOptions extends Partial<ServeLimits> {
   apiKey?: string
   /**
    * Names under which the server may be addressed, without port: the request's Host. Default: the loopback's own names
-   * where it listens there (a page elsewhere cannot reach it by a name of its own), else any.
+   * and `host` where it listens there (a page elsewhere cannot reach it by a name of its own), else any.
    */
   allowedHosts?: string[]
   /** Gets a line for each request and each failure. Default: nothing. */
@@ -77,6 +82,7 @@ const limits: ServeLimits = {
   maxPixels: 64_000_000,
   maxVideoFrames: 512,
   maxMessages: 256,
+  maxTextLength: 1_000_000,
   maxNewTokens: 2048,
   defaultNewTokens: 512,
   maxConcurrent: 2,
@@ -139,7 +145,8 @@ export function settingsOf(
     host,
     port,
     apiKey,
-    allowedHosts: allowedHosts?.map((name) => name.toLowerCase()) ?? (isLoopback(host) ? LOOPBACK : undefined),
+    allowedHosts:
+      allowedHosts?.map((name) => name.toLowerCase()) ?? (isLoopback(host) ? loopbackNames(host) : undefined),
     log,
   }
 }
@@ -162,7 +169,10 @@ function checkedLimits(options: ServeOptions, maxConcurrent: number): ServeLimit
   return whole
 }
 
-const LOOPBACK = ['localhost', '127.0.0.1', '[::1]']
+/** Names by which this machine calls itself, and the address of its own at which a server listens. */
+export const loopbackNames = (host: string): string[] => [
+  ...new Set(['localhost', '127.0.0.1', '[::1]', ...(isLoopback(host) && isIP(host) === 4 ? [host] : [])]),
+]
 
 function isLoopback(host: string): boolean {
   if (host === 'localhost' || host === '::1') return true

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { ConfigError } from '../base/errors.js'
 import { Admission } from './admission.js'
 import { ApiError, apiErrorOf } from './api-error.js'
+import { BodyRoom } from './body.js'
 import type { ChatModel } from './chat-model.js'
 import { complete } from './completion.js'
 import { checkKey, checkSource } from './guard.js'
@@ -46,6 +47,9 @@ export async function serve(model: ChatModel, options: ServeOptions = {}): Promi
   return { url: running.url, port: running.port, close: (how) => running.close(how?.now === true) }
 }
 
+/** Bodies of the largest size that are held at once, where fewer requests are worked on. */
+const LEAST_BODIES = 4
+
 const LONGEST_TIMER = 2 ** 31 - 1
 
 /** How long an aborted answer may take to end when the server is closed, in milliseconds. */
@@ -58,6 +62,7 @@ class Running {
   readonly #requests = new Map<AbortController, Promise<void>>()
   readonly #aborted = new AbortController()
   readonly #metrics = new Metrics()
+  readonly #bodies: BodyRoom
   #closing: Promise<void> | undefined
 
   constructor(
@@ -66,10 +71,11 @@ class Running {
     createServer: typeof CreateServer,
   ) {
     this.#admission = new Admission(settings.maxConcurrent, settings.maxQueued, settings.queueTimeout)
+    this.#bodies = new BodyRoom(Math.max(LEAST_BODIES, settings.maxConcurrent) * settings.maxBodyBytes)
     const answer = (request: IncomingMessage, response: ServerResponse) => this.#answer(request, response)
     this.#server = createServer({
       headersTimeout: settings.headerTimeout * 1000,
-      // Bodies have a clock of their own: those of waiting requests are not read.
+      // Bodies have a clock of their own.
       requestTimeout: 0,
       keepAliveTimeout: settings.idleTimeout * 1000,
       connectionsCheckingInterval: 1000,
@@ -205,10 +211,10 @@ class Running {
         need('GET', 'HEAD')
         checkKey(request, this.settings)
         const { maxAudioSeconds, maxAudioParts, maxMediaParts, maxPixels, maxVideoFrames } = this.settings
-        const { maxBodyBytes, maxNewTokens, defaultNewTokens } = this.settings
+        const { maxBodyBytes, maxTextLength, maxNewTokens, defaultNewTokens } = this.settings
         const limits = {
           ...{ maxAudioSeconds, maxAudioParts, maxMediaParts, maxPixels, maxVideoFrames },
-          ...{ maxBodyBytes, maxNewTokens, defaultNewTokens },
+          ...{ maxBodyBytes, maxTextLength, maxNewTokens, defaultNewTokens },
         }
         const { name: id, inputModalities: input_modalities = ['text', 'audio'] } = this.model
         const { outputModalities: output_modalities = ['text'], audioRate } = this.model
@@ -222,7 +228,16 @@ class Running {
       case '/v1/chat/completions':
         need('POST')
         checkKey(request, this.settings)
-        return await complete(request, response, this.model, this.settings, this.#admission, this.#metrics, signal)
+        return await complete(
+          request,
+          response,
+          this.model,
+          this.settings,
+          this.#admission,
+          this.#bodies,
+          this.#metrics,
+          signal,
+        )
       default:
         throw new ApiError(404, 'There is nothing at this address.', { code: 'not_found' })
     }

@@ -193,6 +193,11 @@ describe('POST /v1/chat/completions', () => {
     )
     await refusal('{"messages": "x", "__proto__": {"n": 2}}', 400, 'unknown_parameter', '__proto__')
     await refusal({ messages, model: 'other' }, 404, 'model_not_found', 'model')
+    await refusal({ messages, model: { toString: 1 } }, 404, 'model_not_found', 'model')
+    const named = await refusal({ messages, ['y'.repeat(1_000_000)]: 1 }, 400, 'unknown_parameter', 'y'.repeat(100))
+    expect(named.length).toBeLessThan(300)
+    const wordy = { messages: Array(6).fill(user(text('x'.repeat(200_000)))) }
+    await refusal(wordy, 400, 'text_too_long', 'messages[5].content')
     await refusal(`{"messages": ${'['.repeat(200_000)}`, 400, 'invalid_json')
     await refusal(`{"messages": ${'['.repeat(20_000)}${']'.repeat(20_000)}}`, 400, 'invalid_json')
   })
@@ -285,6 +290,12 @@ describe('the rest of the server', () => {
 
   it('is for its own page and programs of this machine', async () => {
     const { url, port } = await start()
+    // Any address of the loopback, if it is where the server listens; macOS has one alone.
+    if (process.platform !== 'darwin') {
+      const other = await start(new Parrot(), { host: '127.0.0.2' })
+      expect((await call(other.url, '/v1/models')).status).toBe(200)
+    }
+    expect((await call(url, '/v1/models', { headers: { host: `127.0.0.2:${port}` } })).status).toBe(403)
     const status = async (headers: Record<string, string>) => (await call(url, '/v1/models', { headers })).status
     expect(await status({ host: `localhost:${port}` })).toBe(200)
     expect(await status({ host: `[::1]:${port}` })).toBe(200)
@@ -350,6 +361,73 @@ describe('the rest of the server', () => {
     expect(JSON.parse(cut.at(-1)!).error.code).toBe('answer_timeout')
     expect(model.running).toBe(0)
     expect((await call(url, '/health')).json).toEqual({ status: 'ok', running: 0, queued: 0 })
+  })
+
+  it('answers others while many clients send their bodies drop by drop', async () => {
+    const model = new Parrot()
+    const { url, port } = await start(model, { maxConcurrent: 2, maxQueued: 2, queueTimeout: 1 })
+    const head = 'POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n'
+    const sockets = Array.from({ length: 20 }, () => connect(port, '127.0.0.1'))
+    for (const socket of sockets) socket.on('error', () => {}).write(`${head}Content-Length: 1000000\r\n\r\n{`)
+    const drops = setInterval(() => {
+      for (const socket of sockets) socket.write(' ')
+    }, 20)
+    try {
+      for (let i = 0; i < 3; i++) {
+        expect((await ask(url, { messages: [user(text('Who speaks?'))] })).status).toBe(200)
+        await new Promise((resolve) => setTimeout(resolve, 100))
+      }
+      expect((await call(url, '/health')).json).toEqual({ status: 'ok', running: 0, queued: 0 })
+    } finally {
+      clearInterval(drops)
+      for (const socket of sockets) socket.destroy()
+    }
+  })
+
+  it('holds as many bytes of bodies as it says, and reads on the one that came first', async () => {
+    const { url, port } = await start(new Parrot(), { maxConcurrent: 1, maxBodyBytes: 100_000 })
+    const head = 'POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n'
+    const whole = JSON.stringify({ messages: [user(text('x'.repeat(99_000)))] })
+    const openings = Array.from({ length: 6 }, () => connect(port, '127.0.0.1').on('error', () => {}))
+    const answers = openings.map(() => '')
+    for (const [i, socket] of openings.entries()) {
+      socket.on('data', (part) => {
+        answers[i] += part
+      })
+      socket.write(`${head}Connection: close\r\nContent-Length: ${whole.length}\r\n\r\n${whole.slice(0, -1)}`)
+    }
+    // Four take all that there is: the last two wait, as does who comes now.
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    const late = ask(url, whole)
+    // Each that comes to its end makes room for others.
+    for (const socket of openings) socket.write(whole.slice(-1))
+    expect((await late).status).toBe(200)
+    await expect
+      .poll(() => answers.filter((one) => one.startsWith('HTTP/1.1 200 ')).length, { timeout: PATIENCE })
+      .toBe(6)
+  })
+
+  it('ends a model that never waits, and hears others meanwhile', async () => {
+    const model = new Parrot()
+    const { url } = await start(model, { answerTimeout: 0.3 })
+    let isRunning = true
+    model.stream = async function* () {
+      // As long as the test is patient: without an end it could not fail.
+      for (const end = performance.now() + PATIENCE / 10; isRunning && performance.now() < end; ) {
+        yield { text: 'x', tokens: 1 }
+      }
+    }
+    const spinning = ask(url, { messages: [user(text('Go on'))] })
+    const health = call(url, '/health')
+    try {
+      expect((await health).json.status).toBe('ok')
+      const late = await spinning
+      expect([late.status, late.json.error.code]).toEqual([504, 'answer_timeout'])
+      const cut = events(await ask(url, { messages: [user(text('Go on'))], stream: true }))
+      expect(JSON.parse(cut.at(-1)!).error.code).toBe('answer_timeout')
+    } finally {
+      isRunning = false
+    }
   })
 
   it('answers for a model that hangs, and gives its place to the next', async () => {
