@@ -15,7 +15,7 @@ import { MergedWeights } from './merge.js'
 import { NativeNetworks, nativeName } from './native.js'
 import { embeddingWeights, sharedBiases, UntiedHeads } from './output-layers.js'
 import { dequantizeLayer } from './packed-layer.js'
-import { patternValues } from './patterns.js'
+import { patternValues, withinOneLimit } from './patterns.js'
 import { SavedModule } from './saved-modules.js'
 import { findModulesToSave, findTargets, namesEmbeddings, type Target } from './targets.js'
 import { findTokenTargets } from './tokens.js'
@@ -408,13 +408,15 @@ export class PeftModel<M extends Module = Module> {
   }
 
   #place(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
-    const targets = findTargets(this.model, config)
-    const whole = findModulesToSave(this.model, config, targets, !initialise)
-    const tokens = findTokenTargets(this.model, config, targets, whole)
+    const { targets, whole, tokens, ranks, alphas } = withinOneLimit(() => {
+      const targets = findTargets(this.model, config)
+      const whole = findModulesToSave(this.model, config, targets, !initialise)
+      const tokens = findTokenTargets(this.model, config, targets, whole)
+      const paths = targets.map(({ path }) => path)
+      const ranks = patternValues(config.rankPattern, paths)
+      return { targets, whole, tokens, ranks, alphas: patternValues(config.alphaPattern, paths) }
+    })
     const layers = targets.map((target) => this.#layers.get(target.module) ?? this.#newLayer(target))
-    const paths = targets.map(({ path }) => path)
-    const ranks = patternValues(config.rankPattern, paths)
-    const alphas = patternValues(config.alphaPattern, paths)
     const adapter: Adapter = { config, nativeName: nativeName(name), scaled: new Map() }
     if (this.#adapters.size === 0) for (const parameter of this.model.parameters()) parameter.requiresGrad = false
     this.#adapters.set(name, adapter)

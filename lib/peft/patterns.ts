@@ -1,12 +1,15 @@
 import { ConfigError } from '../base/errors.js'
 import { shortened } from '../base/words.js'
-import { withinTime } from '../text/time-limit.js'
+import { withDeadline, withinTime } from '../text/time-limit.js'
 
 /**
- * How long the matching of one pattern with all of a network's paths may take: adapters' files come from strangers. Thousands of times
- * what a pattern needs, so that a machine with other work to do refuses none.
+ * How long the patterns of one configuration, all of them together, may take with all of a network's paths: adapters' files come from
+ * strangers. Hundreds of times what they need, so that a machine with other work to do refuses none.
  */
-const LIMIT_MS = 3000
+const LIMIT_MS = 1000
+
+/** Runs work whose patterns share one limit, however many they are. */
+export const withinOneLimit = <T>(work: () => T): T => withDeadline(LIMIT_MS, work)
 
 /** Those of the paths that a regular expression matches as a whole. @throws ConfigError for none, and one that takes too long */
 export function matches(source: string, paths: readonly string[]): Set<string> {
@@ -23,11 +26,13 @@ export function groups(source: string, group: string, paths: readonly string[]):
 
 /** The value of the first pattern that matches a path or its end, for those that one matches. */
 export function patternValues(patterns: Record<string, number>, paths: readonly string[]): Map<string, number> {
-  const values = new Map<string, number>()
-  for (const [source, value] of Object.entries(patterns)) {
-    for (const path of matches(`(.*\\.)?(${source})`, paths)) if (!values.has(path)) values.set(path, value)
-  }
-  return values
+  return withinOneLimit(() => {
+    const values = new Map<string, number>()
+    for (const [source, value] of Object.entries(patterns)) {
+      for (const path of matches(`(.*\\.)?(${source})`, paths)) if (!values.has(path)) values.set(path, value)
+    }
+    return values
+  })
 }
 
 function bounded<T>(source: string, use: (pattern: RegExp) => T): T {
@@ -36,8 +41,8 @@ function bounded<T>(source: string, use: (pattern: RegExp) => T): T {
     return withinTime(LIMIT_MS, () => use(pattern))
   } catch (cause) {
     throw new ConfigError(
-      `the pattern '${shortened(source)}' takes too long to match a module's path (${(cause as Error).message}); write ` +
-        'it without repetitions inside repetitions',
+      `the pattern '${shortened(source)}' takes too long to match a module's path, with those before it ` +
+        `(${(cause as Error).message}); write it without repetitions inside repetitions`,
       { source, cause },
     )
   }

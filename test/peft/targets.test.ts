@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import {
   ConfigError,
   DecoderLM,
@@ -45,6 +45,24 @@ describe('patterns', () => {
     expect(() => getPeftModel(model, config)).toThrow(ConfigError)
     expect(() => getPeftModel(model, config)).toThrow(/takes too long to match a module's path/)
     expect(model.namedParameters().map(([name]) => name)).toEqual(before)
+  })
+
+  it('of one configuration have one limit of time together', () => {
+    const rankPattern = Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`layers.${i}.q_proj`, 3]))
+    const config = { targetModules: ['q_proj'], rankPattern }
+    let now = 0
+    let step = 1
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += step))
+    try {
+      getPeftModel(decoder(false), config)
+      // Each of them takes a tenth of the limit.
+      step = 100
+      expect(() => getPeftModel(decoder(false), config)).toThrow(
+        /takes too long to match a module's path, with those before/,
+      )
+    } finally {
+      clock.mockRestore()
+    }
   })
 
   it.each([
