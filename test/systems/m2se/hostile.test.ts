@@ -6,6 +6,8 @@ import { DataError, type Tensor } from '../../../lib/index.js'
 import {
   EmoVerse,
   type EmoVerseQuestion,
+  emoverseCollate,
+  emoverseLoss,
   readSwiftDataset,
   SpeechBranch,
   scoreEmoVerse,
@@ -26,6 +28,45 @@ const face = stored(
   'face.ppm',
   ppm(28, 28, (x, y) => [8 * x, 8 * y, 100]),
 )
+
+describe('what is no batch', () => {
+  it('is refused by name', async () => {
+    const { model: network, tokenizer } = await seeingEmoVerse()
+    using model = new EmoVerse({ model: network, tokenizer, system: null })
+    const sample = {
+      inputIds: [1, 2],
+      labels: [-100, 2],
+      task: 'MER' as const,
+      pictures: [],
+      picturePlaces: [],
+      sounds: [],
+    }
+    const batch = emoverseCollate([sample])
+    // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
+    const wrong = (value: unknown) => value as any
+    for (const [samples, message] of [
+      [undefined, /samples must be a list/],
+      [[null], /samples\[0\] must be an object/],
+      [[{ ...sample, labels: 'x' }], /samples\[0\].labels must be a list/],
+      [[sample, { ...sample, inputIds: [1, 'x'] }], /samples\[1\].inputIds\[1\] must be a number/],
+    ] as const) {
+      expect(() => emoverseCollate(wrong(samples))).toThrow(expect.objectContaining({ code: 'ERR_CONFIG' }))
+      expect(() => emoverseCollate(wrong(samples))).toThrow(message)
+    }
+    for (const [one, two, tally, message] of [
+      [undefined, batch, undefined, /model must be an object/],
+      [model, undefined, undefined, /batch must be an object/],
+      [model, { ...batch, inputIds: [1] }, undefined, /batch.inputIds must be a Tensor, not an array/],
+      [model, { ...batch, targets: {} }, undefined, /batch.targets.places must be a list/],
+      [model, batch, {}, /tally.add must be a function/],
+    ] as const) {
+      const refused = emoverseLoss(wrong(one), wrong(two), wrong(tally))
+      await expect(refused).rejects.toMatchObject({ code: 'ERR_CONFIG', message: expect.stringMatching(message) })
+    }
+    batch.inputIds.dispose()
+    batch.labels.dispose()
+  })
+})
 
 describe('what strangers give a model', () => {
   it('is refused by name, and leaves the model as it was', async () => {

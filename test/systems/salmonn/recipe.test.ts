@@ -160,6 +160,17 @@ describe('the adapter file', () => {
     found.set('surprise', [2])
     const { ignored, unexpected } = vt.checkSalmonnAdapter(found, big)
     expect([ignored.length, unexpected]).toEqual([4, ['surprise']])
+    for (const [one, two, message] of [
+      [undefined, big, /found must be a Map/],
+      [big, {}, /needed must be a Map/],
+      [new Map([['a', 'x']]), big, /found.get\('a'\) must be a list/],
+      [new Map([[1, [2]]]), big, /a name of found must be a string/],
+    ] as const) {
+      // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
+      expect(() => vt.checkSalmonnAdapter(one as any, two as any)).toThrow(message)
+      // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
+      expect(() => vt.checkSalmonnAdapter(one as any, two as any)).toThrow(vt.ConfigError)
+    }
     expect(() => vt.checkSalmonnAdapter(small, big, 'x.pth')).toThrow(/x\.pth lacks 32 of \d+ tensors: llama_model/)
     found.set('speech_llama_proj.bias', [4096])
     expect(() => vt.checkSalmonnAdapter(found, big)).toThrow(

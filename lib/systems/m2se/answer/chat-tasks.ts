@@ -56,6 +56,8 @@ export async function askedTask(task: EmoVerseTask, said: string, options: AskTa
   return task === 'MER' ? { text, labels: EMOTION_LABELS[names] } : { text }
 }
 
+/** Lines of a conversation: the network reads each for its emotion where none is told. */
+const MOST_LINES = 1000
 /** Letters of a speaker's name. */
 const LONGEST_NAME = 80
 
@@ -88,6 +90,11 @@ async function aboutCauses(said: string, { names, wording = ECPE_WORDING, likeli
         lines: written.length,
       },
     )
+  }
+  if (written.length > MOST_LINES) {
+    throw new DataError(`A conversation has at most ${MOST_LINES} lines, not ${written.length}: send its end alone`, {
+      lines: written.length,
+    })
   }
   // All of them before the first is guessed, which takes a while.
   const read = written.map((line, i) => lineOf(line.trim(), i + 1, names))

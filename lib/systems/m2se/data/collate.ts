@@ -1,3 +1,4 @@
+import { requireForm } from '../../../base/form.js'
 import { packSequences } from '../../../data/pack.js'
 import { AUDIO_PLACE } from '../../../models/internvl/prompt.js'
 import type { Tensor } from '../../../tensor/index.js'
@@ -36,9 +37,23 @@ export interface EmoVerseBatch {
   soundPlaces: readonly number[]
 }
 
+const SAMPLE = {
+  inputIds: ['number'],
+  labels: ['number'],
+  task: 'string',
+  pictures: 'list',
+  picturePlaces: ['number'],
+  sounds: 'list',
+} as const
+
 const pack = packSequences(['inputIds', 'labels'])
 
+/**
+ * Put records behind each other in one row.
+ * @throws ConfigError naming the sample and its field, for what `EmoVerse.encode` does not give
+ */
 export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVerseBatch {
+  requireForm('emoverseCollate', 'samples', samples, [SAMPLE])
   const soundPlaces = soundPlacesOf(samples.flatMap(({ inputIds }) => inputIds))
   const words = samples.map(({ inputIds, labels }) => ({ inputIds: withoutPlaces(inputIds), labels }))
   const { inputIds, labels, sequenceLengths } = pack(words)

@@ -1,11 +1,21 @@
+import { misuse } from '../../../base/check.js'
+import { requireForm } from '../../../base/form.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { functional } from '../../../nn/index.js'
 import { outputLayerOf } from '../../../nn/output-layer.js'
-import { noGrad, ops, type Tensor, tensor } from '../../../tensor/index.js'
+import { isTensor, noGrad, ops, type Tensor, tensor } from '../../../tensor/index.js'
 import type { LossOutput } from '../../../train/trainer/loss.js'
 import type { EmoVerseBatch } from '../data/collate.js'
 import type { EmoVerse } from '../network/network.js'
 import type { TaskTally } from './tally.js'
+
+const NUMBERS = ['number'] as const
+const BATCH = {
+  inputIds: 'object',
+  sequenceLengths: NUMBERS,
+  tasks: ['string'],
+  targets: { places: NUMBERS, ids: NUMBERS, records: NUMBERS },
+} as const
 
 /** What a batch came to, a row for each record: see {@link emoverseLoss}. */
 export const LOSS_COLUMNS = ['loss', 'tokens', 'right'] as const
@@ -15,8 +25,14 @@ export const LOSS_COLUMNS = ['loss', 'tokens', 'right'] as const
  * graph. `logits` is float64 [records, 3]: of each record the sum of its losses, how many tokens it has to learn, and how many of
  * them are right.
  * @param tally hears of each record, by its task
+ * @throws ConfigError naming the argument, for a model or a batch that is none
  */
 export async function emoverseLoss(model: EmoVerse, batch: EmoVerseBatch, tally?: TaskTally): Promise<LossOutput> {
+  const where = 'emoverseLoss'
+  requireForm(where, 'model', model, { llm: 'object', embed: 'function' })
+  requireForm(where, 'batch', batch, BATCH)
+  if (!isTensor(batch.inputIds)) throw misuse(where, 'batch.inputIds', 'a Tensor', batch.inputIds)
+  if (tally !== undefined) requireForm(where, 'tally', tally, { add: 'function' })
   const { inputIds, sequenceLengths, tasks, targets } = batch
   const { llm } = model
   const inputsEmbeds = await model.embed(inputIds, batch)

@@ -1,4 +1,7 @@
+import { misuse, requireString } from '../../../base/check.js'
 import { CheckpointError } from '../../../base/errors.js'
+import { requireForm } from '../../../base/form.js'
+import { shortened } from '../../../base/words.js'
 
 /** What SALMONN is made of, as far as training is concerned. */
 export type SalmonnPart = 'whisper' | 'beats' | 'qformer' | 'projection' | 'lora' | 'llm'
@@ -29,13 +32,22 @@ const IGNORED: readonly RegExp[] = [
 /**
  * Compares a file's tensors with those that are needed.
  * @returns the names that are not needed: `ignored`, which are known to occur, and `unexpected`
- * @throws CheckpointError naming tensors that are missing or have another shape
+ * @throws CheckpointError naming tensors that are missing or have another shape; ConfigError for what are no maps of shapes
  */
 export function checkSalmonnAdapter(
   found: ReadonlyMap<string, readonly number[]>,
   needed: ReadonlyMap<string, readonly number[]>,
   file = 'the adapter file',
 ): { ignored: string[]; unexpected: string[] } {
+  const where = 'checkSalmonnAdapter'
+  requireString(where, 'file', file)
+  for (const [argument, shapes] of Object.entries({ found, needed })) {
+    if (!(shapes instanceof Map)) throw misuse(where, argument, 'a Map of names and shapes', shapes)
+    for (const [name, shape] of shapes) {
+      requireString(where, `a name of ${argument}`, name)
+      requireForm(where, `${argument}.get('${shortened(name)}')`, shape, ['number'])
+    }
+  }
   const missing = [...needed.keys()].filter((name) => !found.has(name))
   if (missing.length > 0) {
     const some = missing.slice(0, 5).join(', ')
