@@ -39,12 +39,18 @@ export function requireFunction<F>(fn: F): F {
   return fn
 }
 
-/** Options that are going to be taken apart: an object, or left out. */
+/** Options that are going to be taken apart: an object, or left out. Those that are known are read here, where it may fail. */
 export function optionsOf<O extends object>(options: O, where?: string, known: readonly string[] = []): O {
   if (typeof options !== 'object' || options === null)
     throw new ConfigError(`options must be an object, not ${shown(options)}`)
-  if (where !== undefined) requireKnown(where, options, known)
-  return options
+  if (where === undefined) return options
+  requireKnown(where, options, known)
+  try {
+    const read = known.map((name) => [name, Reflect.get(options, name)] as const)
+    return Object.fromEntries(read.filter(([, value]) => value !== undefined)) as O
+  } catch (error) {
+    throw asTyped(where, error)
+  }
 }
 
 /** Refuses an option that nobody reads. An instance of a class may have more fields than it is asked for. */
@@ -54,6 +60,8 @@ export function requireKnown(where: string, options: object, known: readonly str
     const kind = Object.getPrototypeOf(options)
     if (kind !== null && Object.getPrototypeOf(kind) !== null && !Array.isArray(options)) return
     keys = Object.keys(options)
+    // Whoever takes the options apart would meet what a getter throws.
+    for (const name of known) Reflect.get(options, name)
   } catch (error) {
     throw asTyped(where, error)
   }

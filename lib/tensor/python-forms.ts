@@ -1,4 +1,5 @@
 import { asTyped, shown } from '../base/arguments.js'
+import { elementsOf, isList } from '../base/check.js'
 import { ConfigError, DTypeError, IndexError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { isOptions } from '../native/encode.js'
@@ -139,15 +140,18 @@ export function unravelIndex(indices: Tensor, shape: number | readonly number[])
 }
 
 function unravelled(indices: Tensor, shape: number | readonly number[]): Tensor[] {
-  const sizes = typeof shape === 'number' ? [shape] : shape
+  const given = typeof shape === 'number' ? [shape] : shape
   if (!isTensor(indices) || !/^u?int/.test(indices.dtype)) {
     throw new DTypeError(
       `unravelIndex needs a tensor of whole numbers, not ${isTensor(indices) ? indices.dtype : shown(indices)}`,
     )
   }
-  if (!Array.isArray(sizes) || !sizes.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-    throw new ConfigError('unravelIndex: shape must be a list of whole numbers of at least 0', { shape })
-  }
+  const wrong = () => new ConfigError('unravelIndex: shape must be a list of whole numbers of at least 0', { shape })
+  if (!isList(given)) throw wrong()
+  const sizes = elementsOf('unravelIndex', 'shape', given, (size) => {
+    if (!Number.isSafeInteger(size) || (size as number) < 0) throw wrong()
+    return size as number
+  })
   const count = sizes.reduce((product, size) => product * size, 1)
   return scope(() => {
     if (indices.numel() > 0 && indices.device !== 'meta') {

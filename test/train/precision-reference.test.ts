@@ -45,8 +45,6 @@ function expectAsAccurate(ours: vt.Tensor, theirs: vt.Tensor, exact: vt.Tensor, 
   const largest = Number(exact.abs().max().item())
   const once = (ROUNDING[ours.dtype as keyof typeof ROUNDING] * largest) / 2
   const [mine, reference] = [rootMeanSquare(ours, exact), rootMeanSquare(theirs, exact)]
-  if (process.env.TABLE)
-    console.log(`TABLE|${label}|${mine / once / 2}|${reference / once / 2}|${rootMeanSquare(ours, theirs) / once / 2}`)
   expect(reference, label).toBeLessThan(Number.POSITIVE_INFINITY)
   expect(mine, label).toBeLessThanOrEqual(Math.max(1.5 * reference, once))
 }
