@@ -4,7 +4,7 @@ import { ConfigError, InsufficientMemoryError } from '../base/errors.js'
 import { Turns } from '../base/turn.js'
 import { didYouMean, shortened } from '../base/words.js'
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
-import { type Generator, noGrad, scope, type Tensor } from '../tensor/index.js'
+import { type Generator, noGrad, scope, Tensor } from '../tensor/index.js'
 import {
   bytesPerToken,
   ContinuousBatching,
@@ -348,10 +348,14 @@ function requireMemory(
   { inputIds, inputsEmbeds, cache }: GenerateInputs,
   config: GenerationConfig,
 ) {
-  const [batch = 1, time = 1] = (inputsEmbeds ?? inputIds)?.shape ?? []
+  const read: unknown = inputsEmbeds ?? inputIds
+  // Whoever reads it says what is wrong with what is no tensor.
+  if (!(read instanceof Tensor)) return
+  const [batch = 1, time = 1] = read.shape
   const rows = batch * Math.max(config.numBeams ?? 1, config.numReturnSequences ?? 1)
+  if (rows === 1) return
   const [weight] = model.parameters()
-  if (rows === 1 || weight?.device.startsWith('cpu') === false) return
+  if (weight?.device.startsWith('cpu') === false) return
   const tokens = (cache?.length ?? 0) + time + Math.min(MOST_AHEAD, config.maxNewTokens ?? config.maxLength ?? 20)
   const { vocabSize = 0 } = ((model as { config?: { vocabSize?: number } }).config ?? {}) as { vocabSize?: number }
   const bytes = rows * (tokens * bytesPerToken(model) + 8 * vocabSize)

@@ -69,7 +69,7 @@ export function fromGguf(file: GgufFile): TokenizerParts {
     throw new ConfigError(
       kind === undefined
         ? `${path} holds no tokenizer`
-        : `${path} holds a tokenizer of the kind ${quoted(String(kind))}; 'gpt2' and 'llama' can be read`,
+        : `${path} holds a tokenizer of the kind ${quoted(String(kind))} (tokenizer.ggml.model); 'gpt2' and 'llama' can be read`,
       { file: path, field: 'tokenizer.ggml.model' },
     )
   }

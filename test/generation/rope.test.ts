@@ -176,7 +176,7 @@ describe.each(NAMES.filter((name) => name !== 'dynamic'))('%s, computed again at
 })
 
 describe('partialRotaryFactor, as transformers computes with it', () => {
-  it.each(['phi3-partial', 'phi3-partial-left', 'phi3-partial-short', 'phi3-partial-long'])('%s', async (name) => {
+  it.each(['phi3-partial', 'phi3-partial-short', 'phi3-partial-long'])('%s', async (name) => {
     const partial = await fixture<{ name: string; config: Record<string, unknown> }>('models/decoder-partial')
     const { model, real, inputs, expected } = open(name, partial)
     const output = await model.forward({ ...inputs, logitsToKeep: 0 })

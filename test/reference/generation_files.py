@@ -33,7 +33,7 @@ CASES = [
     dict(name='forbidden', generation=dict(**ENDS, max_new_tokens=8, suppress_tokens=[3, 12, 20], begin_suppress_tokens=[8, 30], bad_words_ids=[[10, 11], [21]], min_new_tokens=5)),
     dict(name='bias', generation=dict(**ENDS, max_new_tokens=8, sequence_bias=[[[6], 1.5], [[6, 7], 4.0]], forced_eos_token_id=29, renormalize_logits=True)),
     dict(name='decay', generation=dict(**ENDS, max_new_tokens=14, exponential_decay_length_penalty=[3, 1.6], remove_invalid_values=True)),
-    dict(name='no effect', generation=dict(**ENDS, max_new_tokens=6, use_cache=False, cache_implementation='dynamic', encoder_repetition_penalty=1.0, diversity_penalty=0.0)),
+    dict(name='no effect', generation=dict(**ENDS, max_new_tokens=6, use_cache=True, cache_implementation='dynamic', encoder_repetition_penalty=1.0, diversity_penalty=0.0)),
     dict(name='config.json', config=dict(**ENDS, num_beams=2, max_length=16, repetition_penalty=1.3)),
 ]
 

@@ -109,7 +109,6 @@ def partial():
     fixture = Fixture()
     plain = dict(rope_type='default', rope_theta=50.0, partial_rotary_factor=0.5)
     one(fixture, name='phi3-partial', pads='right', rope_parameters=plain, **PARTIAL)
-    one(fixture, name='phi3-partial-left', brief=True, pads='left', rope_parameters=plain, **PARTIAL)
     for name, original in dict(short=16, long=6).items():
         options = longrope(3, 0.75)
         options['original_max_position_embeddings'] = original

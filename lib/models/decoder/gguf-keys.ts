@@ -106,6 +106,8 @@ export function checkKeys({ path, metadata, architecture }: GgufFile, config: De
       if (!isSampling(key.slice(SAMPLING.length), metadata)) unknown.push(key)
     } else if (key.startsWith(`${architecture}.`)) {
       const name = key.slice((architecture as string).length + 1)
+      // llama.cpp's Qwen2 has no window: which layers would have it is not said.
+      if (name === 'attention.sliding_window' && config.modelType === 'qwen2' && value !== 0) unknown.push(key)
       if (READ.has(name)) continue
       const neutral = Object.hasOwn(NEUTRAL, name) ? NEUTRAL[name] : FOREIGN.has(name) ? [0, false] : undefined
       if (neutral === undefined) {

@@ -119,6 +119,12 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   const isPhi3 = modelType === 'phi3'
   const wholeHeads = isPhi3 ? undefined : number('rope.dimension_count')
   const headDim = number('attention.key_length') ?? wholeHeads ?? hiddenSize / heads
+  if (!Number.isSafeInteger(headDim)) {
+    fail(
+      `${architecture}.attention.head_count`,
+      `is ${heads}, which does not divide ${architecture}.embedding_length, ${hiddenSize}`,
+    )
+  }
   if (number('attention.value_length', headDim) !== headDim) {
     fail(`${architecture}.attention.value_length`, `is not the ${headDim} of the keys`)
   }
