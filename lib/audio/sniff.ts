@@ -35,7 +35,7 @@ const MOST_ZEROS = 1 << 12
 /** The longest frame of layer III is 1,441 bytes; the header of the next one follows. */
 const MOST_FRAME = 1441 + HEADER_BYTES
 
-/** How many zeros some programs leave before the first frame of an MP3; 0 where it is none. */
+/** Return how many zeros precede the first frame of an MP3, as some programs write; 0 for other files. */
 async function zerosBeforeMp3(source: ByteSource, head: Buffer): Promise<number> {
   if (head[0] !== 0) return 0
   const bytes = await source.bytes(0, Math.min(source.size, MOST_ZEROS + MOST_FRAME))

@@ -55,7 +55,7 @@ function boxEnd(head: Buffer, at: number, size: number): number {
   return length < 8 || length > size - at ? size : at + length
 }
 
-/** Boxes are nested in a few ways, but FFmpeg too knows them by their names: those are looked for wherever they stand. */
+/** Look for the boxes by their names wherever they stand: FFmpeg accepts them in several places too. */
 function scan(read: (into: Buffer, at: number) => number, from: number, to: number, track: Track): void {
   const piece = Buffer.alloc(Math.min(PIECE, to - from) + TAIL)
   for (let at = from; at < to; at += PIECE) {

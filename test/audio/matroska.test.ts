@@ -107,7 +107,7 @@ describe('what a browser records', () => {
     ])
   })
 
-  test('what counts not is left out, other tracks are passed, a first part is put back', async () => {
+  test('padding is discarded, other tracks are skipped, a stripped prefix is restored', async () => {
     const group = (nanoseconds: bigint) => {
       const padding = Buffer.alloc(8)
       padding.writeBigInt64BE(nanoseconds)

@@ -39,7 +39,7 @@ const ID = {
   simpleBlock: 0xa3,
 } as const
 
-/** Whose children are read as if they stood beside them. */
+/** Elements whose children are read as siblings, so that nobody needs to know where they end. */
 const ENTERED: readonly number[] = [ID.segment, ID.cluster]
 const READ: readonly number[] = [ID.tracks, ID.blockGroup, ID.simpleBlock]
 /** A block is some kilobytes; codecs' headers with pictures in them some hundred. */
@@ -76,7 +76,7 @@ interface Track {
 /** Makes samples of a track's frames. */
 interface FrameDecoder {
   push(frame: Uint8Array): void
-  /** Says that there are no more. */
+  /** Say that there are no more. */
   end(): void
   next(): Decoded | undefined
   free?(): void
@@ -86,10 +86,11 @@ export class MatroskaDecoder implements Decoder {
   readonly #waiting = new Waiting()
   #track: Track | undefined
   #frames: FrameDecoder | undefined
-  /** Frames of the last block, in order, and what of the last of them counts not. */
+  /** Frames of the last block that are not decoded yet, in order. */
   #pending: Uint8Array[] = []
+  /** Nanoseconds to cut from the last of them: from its end, or of a negative number from its beginning. */
   #discard = 0
-  /** Samples of the beginning that are still to be left out; undefined until the first has come. */
+  /** Samples to drop at the beginning; undefined until the first frame is decoded. */
   #delay: number | undefined
   #ended = false
 
@@ -135,7 +136,7 @@ export class MatroskaDecoder implements Decoder {
     }
   }
 
-  /** Only MP3's is left to us: Opus leaves it out by its own header, and Vorbis in that its first packet gives no samples. */
+  /** Drop the encoder's delay of MP3. Opus drops its own by its header, and Vorbis's first packet gives no samples. */
   #withoutDelay({ channelData, sampleRate }: Decoded): Decoded {
     const { codec, delay } = this.#track as Track
     this.#delay ??= codec === 'A_MPEG/L3' ? Math.round((delay * sampleRate) / 1e9) : 0
@@ -190,7 +191,7 @@ export class MatroskaDecoder implements Decoder {
       if (id === ID.block) this.#block(data, padding === undefined ? 0 : signed(padding.data))
   }
 
-  /** @param discard nanoseconds of the last frame that do not count: behind, or of a negative number before */
+  /** @param discard nanoseconds to cut from the block's last frame, see `#discard` */
   #block(content: Uint8Array, discard: number): void {
     const track = this.#track
     const number = sizeAt(content, 0)
