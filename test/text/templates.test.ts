@@ -42,7 +42,7 @@ const jinjaErrors = new Set([
   'ZeroDivisionError',
 ])
 
-function outcome({ template }: Case): string | (VoxtorchError & { kind?: string }) {
+function outcome({ template }: Case): string | VoxtorchError {
   try {
     return renderTemplate(template, given, clock).text
   } catch (error) {
@@ -69,6 +69,18 @@ describe('templates of one feature, as transformers renders them', () => {
         if (jinjaErrors.has(one.error!)) expect((result as Error).message, one.template).toContain(one.message)
         if (one.error !== 'SyntaxError') expect((result as { kind: string }).kind, one.template).toBe(one.error)
       }
+    }
+  })
+})
+
+describe('random templates', () => {
+  const random = json<{ cases: Case[] }>('random-templates')
+
+  test(`${random.cases.length} are rendered, or fail, as in transformers`, () => {
+    for (const one of random.cases) {
+      const result = outcome(one)
+      if (one.text !== undefined) expect(result, one.template).toBe(one.text)
+      else expect(result, one.template).toBeInstanceOf(DataError)
     }
   })
 })

@@ -14,6 +14,7 @@ import {
   isIterable,
   isList,
   isText,
+  itemOf,
   iterate,
   length,
   Range,
@@ -274,12 +275,11 @@ export function reversed(value: Value, work: Work): Value[] | undefined {
 
 export function last({ work }: Interpreter, value: Value, given: CallArguments): Value {
   bound('last', given, 0)
-  if (value instanceof Undefined) return notReversible(value)
+  if (value instanceof Undefined) return new Undefined('No last item, sequence was empty.')
   if (isText(value) || isList(value) || value instanceof Tuple) {
     const size = length(value, work)
     if (size === 0) return new Undefined('No last item, sequence was empty.')
-    const [item] = toList(slice(value, [BigInt(size - 1)], work), work)
-    return item!
+    return itemOf(value, -1n, work)!
   }
   const items = reversed(value, work)
   if (items === undefined) return notReversible(value)
@@ -296,7 +296,7 @@ export function reverse({ work }: Interpreter, value: Value, given: CallArgument
     work.text(rawText(value).length)
     return slice(value, [undefined, undefined, -1n], work)
   }
-  if (value instanceof Undefined) return []
+  if (value instanceof Undefined) return new Iter([].values(), 'reversed')
   if (value instanceof Iter) return toList(value, work).reverse()
   const items = reversed(value, work)
   if (items === undefined) throw argumentError('argument must be iterable')

@@ -18,6 +18,7 @@ import {
   Dict,
   indexOf,
   isIterable,
+  isList,
   isNumber,
   isText,
   length,
@@ -35,6 +36,7 @@ import {
 export function indent({ work }: Interpreter, value: Value, given: CallArguments): Value {
   const [width = 4n, first, blank] = bound('indent', given, 0, 'width', 'first', 'blank')
   if (value instanceof Undefined) value.fail()
+  if (isList(value)) throw new JinjaError('AttributeError', "'list' object has no attribute 'splitlines'")
   if (!isText(value)) throw typeError(`unsupported operand type(s) for +=: '${typeName(value)}' and 'str'`)
   const by = isText(width) ? rawText(width) : pad(indexOf(width), ' ', work)
   const lines = splitLines(`${rawText(value)}\n`, false, work)
@@ -190,7 +192,7 @@ export function round(_interpreter: Interpreter, value: Value, given: CallArgume
   if (method !== 'common' && method !== 'ceil' && method !== 'floor') {
     throw argumentError('method must be common, ceil or floor')
   }
-  if (value instanceof Undefined) value.fail()
+  if (value instanceof Undefined && method !== 'common') value.fail()
   if (!isNumber(value)) throw typeError(`type ${typeName(value)} doesn't define __round__ method`)
   const number = plainNumber(value)
   if (method === 'common') {
@@ -261,6 +263,7 @@ export function urlEncode({ work }: Interpreter, value: Value, given: CallArgume
 
 export function xmlAttributes({ work }: Interpreter, value: Value, given: CallArguments): Value {
   const [autospace = true] = bound('xmlattr', given, 0, 'autospace')
+  if (value instanceof Undefined) value.fail()
   if (!(value instanceof Dict))
     throw new JinjaError('AttributeError', `'${typeName(value)}' object has no attribute 'items'`)
   const parts: string[] = []

@@ -9,8 +9,8 @@ import {
   isList,
   isNumber,
   isText,
-  Namespace,
   plainNumber,
+  Range,
   rawText,
   repr,
   str,
@@ -52,6 +52,7 @@ export function formatValue(value: Value, text: string, work: Work): string {
   if (!isText(value)) throw typeError(`unsupported format string passed to ${typeName(value)}.__format__`)
   const spec = specOf(found, text, value)
   if (spec.type !== '' && spec.type !== 's') unknownCode(spec.type, 'str')
+  if (spec.grouping !== '') throw valueError(`Cannot specify '${spec.grouping}' with 's'.`)
   if (spec.sign !== '-') throw valueError('Sign not allowed in string format specifier')
   if (spec.align === '=') throw valueError("'=' alignment not allowed in string format specifier")
   let body = rawText(value)
@@ -220,7 +221,8 @@ export function printf(text: string, values: Value, work: Work): string {
   result += text.slice(from)
   work.text(result.length)
   // A dict, and what is indexed like one, may hold more than the text uses.
-  const mayHoldMore = usesNames || values instanceof Dict || isList(values) || values instanceof Namespace
+  const mayHoldMore =
+    usesNames || values instanceof Dict || isList(values) || values instanceof Range || values instanceof Undefined
   if (used < list.length && !mayHoldMore) throw typeError('not all arguments converted during string formatting')
   return result
 }
@@ -237,7 +239,7 @@ function converted(value: Value, spec: Spec, work: Work): string {
     if (!isInteger(value)) throw typeError('%c requires int or char')
     return padded(String.fromCodePoint(Number(plainNumber(value))), '', spec, work)
   }
-  if (value instanceof Undefined) value.fail()
+  if (value instanceof Undefined && !'oxX'.includes(type)) value.fail()
   if ('diuoxX'.includes(type)) {
     if (!isNumber(value) || (typeof value === 'number' && !'diu'.includes(type))) {
       const wanted = 'diu'.includes(type) ? 'a real number is required' : 'an integer is required'

@@ -268,8 +268,16 @@ export class Interpreter {
     for (let item = items.next(); !item.done; item = items.next()) {
       const inner = new Scope(scope)
       this.#assign(node.target, item.value, inner)
-      if (truthy(this.#value(node.test!, inner))) yield item.value
+      // jinja2 makes the item anew of what it is unpacked into.
+      if (truthy(this.#value(node.test!, inner))) yield this.#rebuilt(node.target, item.value, inner)
     }
+  }
+
+  #rebuilt(target: Expression, item: Value, scope: Scope): Value {
+    if (target.type !== 'tuple') return item
+    return new Tuple(
+      target.items.map((one) => (one.type === 'name' ? scope.get(one.name)! : this.#rebuilt(one, null, scope))),
+    )
   }
 
   #checkNamespaces(target: Expression, scope: Scope): void {
@@ -433,15 +441,8 @@ export class Interpreter {
         const value = this.#value(node.value, scope)
         const { index } = node
         if (index.type !== 'slice') return this.access.item(value, this.#value(index, scope))
-        const bounds = [index.start, index.stop, index.step]
-        try {
-          return slice(value, bounds.map((bound) => bound && this.#value(bound, scope)), work) // biome-ignore format: one line
-        } catch (error) {
-          // jinja2 computes a slice of literals beforehand, by other means, where it is undefined instead.
-          const literal = [node.value, ...bounds].every((part) => part === undefined || part.type === 'const')
-          if (literal && error instanceof JinjaError && error.kind === 'TypeError') return new Undefined(error.message)
-          throw error
-        }
+        const bounds = [index.start, index.stop, index.step].map((bound) => bound && this.#value(bound, scope))
+        return slice(value, bounds, work)
       }
       case 'slice':
         throw unsupported('a slice among several indices')

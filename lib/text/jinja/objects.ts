@@ -1,6 +1,6 @@
 import { JinjaError, typeError, unsupported, type Work } from './errors.js'
 import type { Lookup } from './format.js'
-import { markupResult, textMethods } from './strings.js'
+import { escapeHtml, join, markupResult, textMethods } from './strings.js'
 import {
   type CallArguments,
   Callable,
@@ -20,6 +20,7 @@ import {
   Range,
   rawText,
   sliceBounds,
+  str,
   Tuple,
   toList,
   typeName,
@@ -68,6 +69,16 @@ function attributeOf(value: Value, name: string, work: Work, lookup: Lookup): At
     const method = textMethods.get(name)
     if (method === undefined) return undefined
     const text = rawText(value)
+    if (value instanceof Markup && name === 'join') {
+      // What is joined is escaped first, whatever it is.
+      return new Callable('<bound method Markup.join>', (given) => {
+        const [items] = positional(name, given, 1, 1)
+        const parts = toList(items!, work).map((item) =>
+          item instanceof Markup ? item.text : escapeHtml(str(item, work)),
+        )
+        return new Markup(join(parts, text, work))
+      })
+    }
     return new Callable(`<built-in method ${name} of ${type} object at 0x7f0000000000>`, (given) => {
       const result = method(text, given, work, lookup)
       return value instanceof Markup ? markupResult(result) : result

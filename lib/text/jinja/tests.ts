@@ -42,6 +42,10 @@ const kind =
 
 const remainder = (value: Value, by: Value, work: Work): Value => binary('%', value, by, work)
 
+/** Python's `in` of a dict by name, which refuses lists and dicts. */
+const isNameIn = (value: Value, names: ReadonlyMap<string, unknown>): boolean =>
+  !new Dict().has(value) && isText(value) && names.has(rawText(value))
+
 /** jinja2's tests. */
 export const tests: ReadonlyMap<string, Test> = new Map<string, Test>([
   ['odd', kind('odd', (value, { work }) => equal(remainder(value, 2n, work), 1n, work))],
@@ -55,8 +59,8 @@ export const tests: ReadonlyMap<string, Test> = new Map<string, Test>([
   ],
   ['defined', kind('defined', (value) => !(value instanceof Undefined))],
   ['undefined', kind('undefined', (value) => value instanceof Undefined)],
-  ['filter', kind('filter', (value) => isText(value) && filters.has(rawText(value)))],
-  ['test', kind('test', (value) => isText(value) && tests.has(rawText(value)))],
+  ['filter', kind('filter', (value) => isNameIn(value, filters))],
+  ['test', kind('test', (value) => isNameIn(value, tests))],
   ['none', kind('none', (value) => value === null)],
   ['boolean', kind('boolean', (value) => typeof value === 'boolean')],
   ['false', kind('false', (value) => value === false)],

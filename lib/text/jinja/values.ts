@@ -280,7 +280,7 @@ function itemsOf(value: Value): Iterable<Value> {
   if (value instanceof View) return viewItems(value)
   if (value instanceof Range) return rangeItems(value)
   if (value instanceof Undefined) return []
-  if (value instanceof Markup) return Array.from(value.text, (point) => new Markup(point))
+  if (value instanceof Markup) return value.text
   throw typeError(`'${typeName(value)}' object is not iterable`)
 }
 
