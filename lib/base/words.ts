@@ -8,11 +8,15 @@ const MOST_COMPARED = 2_000_000
  * change. The work is bounded whatever the word and the list: a word of more than 100 letters has no neighbor, and of a very
  * long list the beginning is searched.
  */
-export function nearest(word: string, words: Iterable<string>): string | undefined {
+export function nearest(
+  word: string,
+  words: Iterable<string>,
+  most = Math.max(2, Math.ceil(word.length / 2)),
+): string | undefined {
   if (word.length > LONGEST_WORD) return undefined
   const wanted = word.toLowerCase()
   let best: string | undefined
-  let least = Math.max(2, Math.ceil(word.length / 2)) + 1
+  let least = most + 1
   let compared = 0
   for (const candidate of words) {
     if (compared > MOST_COMPARED) break

@@ -2,14 +2,18 @@ import { stat } from 'node:fs/promises'
 import { resolve as absolute } from 'node:path'
 import { defined, misuse, requireNumber, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError, HubError, VoxtorchError } from '../base/errors.js'
+import { nearest } from '../base/words.js'
 import type { ProgressStream } from '../data/progress.js'
 import { COMMIT, type HubFile, hubFile, RepositoryCache } from './cache.js'
+import { CATALOG } from './catalog.js'
 import { download } from './download.js'
 import { hubCache, hubEndpoint, hubOffline, hubTimeout, hubToken } from './environment.js'
 import { boundedFetch, cancelIfAborted, type Wire } from './http.js'
-import { progressBar } from './progress.js'
+import { progressBar, progressStream } from './progress.js'
 import { matchingFiles, modelFiles } from './select.js'
 import { fetchWeights, isPublishedWeights } from './weights.js'
+
+const WEIGHTS = Object.keys(CATALOG)
 
 export interface ResolveModelOptions {
   /** Branch, tag or commit. Default `'main'`. */
@@ -25,7 +29,7 @@ export interface ResolveModelOptions {
   cacheDir?: string
   /** Uses what the cache has and asks nobody. Default: `HF_HUB_OFFLINE`. */
   offline?: boolean
-  /** Draws a bar on stderr, or on the stream given. Default false. */
+  /** Draws a bar on stderr, or on the stream given. Default: as `setDownloadProgress` says, which is false at first. */
   progress?: boolean | ProgressStream
   /** Cancels. What came so far is kept, and the next call continues from it. */
   signal?: AbortSignal
@@ -68,10 +72,33 @@ export async function resolveModel(model: string, options: ResolveModelOptions =
   if (!isRepository(model)) {
     throw misuse('resolveModel', 'model', "a folder, or a repository such as 'org/name'", model)
   }
+  // A misspelt name of published weights, which the Hub would be asked for in vain.
+  const near = model.includes('/') ? undefined : nearest(model, WEIGHTS, Math.floor(model.length / 4))
+  if (near !== undefined) {
+    throw new CheckpointError(`${model}: there is no such folder and no such weights; did you mean '${near}'?`, {
+      file: model,
+      near,
+    })
+  }
   const cache = new RepositoryCache(absolute(settings.cacheDir), model)
-  if (settings.offline) return cached(cache, settings)
-  return fetched(cache, settings)
+  try {
+    return await (settings.offline ? cached(cache, settings) : fetched(cache, settings))
+  } catch (error) {
+    if (!(error instanceof HubError) || model.includes('/')) throw error
+    // A name without an owner was more likely meant as a folder or as weights of ours.
+    throw new HubError(`${nothingCalled(model)}. As a repository of the Hub: ${error.message}`, {
+      ...error,
+      reason: error.reason,
+      cause: error,
+    })
+  }
 }
+
+/** The beginning of a sentence about a model that is not there. */
+const nothingCalled = (model: string): string =>
+  model.includes('/')
+    ? `${model}: there is no such folder`
+    : `${model}: there is no such folder and no such weights (there are ${WEIGHTS.join(', ')})`
 
 /** What others that resolve a model take too, and hand on. */
 export const HUB_OPTIONS: readonly Exclude<keyof ResolveModelOptions, 'files'>[] = [
@@ -97,7 +124,7 @@ function checked(model: string, options: ResolveModelOptions): Settings {
   requireString(where, 'model', model)
   requireOptions(where, options, [...HUB_OPTIONS, 'files'])
   const { revision = 'main', files, token, cacheDir = hubCache(), offline = hubOffline() } = options
-  const { progress = false, signal = new AbortController().signal, timeout = hubTimeout(), retries = 5 } = options
+  const { progress, signal = new AbortController().signal, timeout = hubTimeout(), retries = 5 } = options
   requireString(where, 'revision', revision)
   if (!isRevision(revision)) throw misuse(where, 'revision', 'the name of a branch or tag, or a commit', revision)
   if (
@@ -114,9 +141,7 @@ function checked(model: string, options: ResolveModelOptions): Settings {
   if (!(signal instanceof AbortSignal)) throw misuse(where, 'signal', 'an AbortSignal', signal)
   requireNumber(where, 'timeout', timeout, { least: 0.001, below: 2_000_000 })
   requireWhole(where, 'retries', retries)
-  if (typeof progress !== 'boolean' && typeof progress?.write !== 'function') {
-    throw misuse(where, 'progress', 'a boolean or a stream', progress)
-  }
+  const stream = progressStream(where, progress)
   const shown = token === false ? undefined : (token ?? hubToken())
   // The message must not hold the token.
   if (shown !== undefined && !/^[\x21-\x7e]+$/.test(shown)) {
@@ -128,7 +153,7 @@ function checked(model: string, options: ResolveModelOptions): Settings {
     token: shown,
     cacheDir,
     offline,
-    progress: progress === true ? process.stderr : progress || undefined,
+    progress: stream,
     signal,
     timeout,
     retries,
@@ -201,9 +226,10 @@ async function fetched(cache: RepositoryCache, settings: Settings): Promise<stri
 /** The commit that the revision stands at, and its files. */
 async function listed(cache: RepositoryCache, wire: Wire & Settings): Promise<{ commit: string; tree: HubFile[] }> {
   const hub = await import('@huggingface/hub').catch((cause) => {
-    throw new ConfigError('fetching from the Hugging Face Hub needs a package; run: npm install @huggingface/hub', {
-      cause,
-    })
+    throw new ConfigError(
+      `${nothingCalled(cache.repository)}. To fetch a repository of that name from the Hugging Face Hub, run: npm install @huggingface/hub`,
+      { cause, model: cache.repository },
+    )
   })
   const server = { hubUrl: wire.endpoint, fetch: boundedFetch(wire) }
   try {

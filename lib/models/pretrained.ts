@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../base/atomic.js'
 import { defined, requireOptions, shown } from '../base/check.js'
@@ -130,6 +131,15 @@ export function parted<O extends LoadNetworkOptions>(options: O) {
   requireOptions('fromPretrained', options, LOAD_OPTIONS)
   const { allowMissing, mmap, quantize, device, dtype, seed, ...hub } = options
   return { allowMissing, mmap, quantize, device, dtype, seed, hub }
+}
+
+/** @throws CheckpointError where there is no folder that `save` of this class could have written */
+export function requireSaved(directory: string, architecture: string): void {
+  if (existsSync(directory)) return
+  throw new CheckpointError(
+    `${directory}: there is no such folder. Give one that the save() of ${architecture}, or its training, wrote.`,
+    { file: directory },
+  )
 }
 
 export async function readConfig(directory: string, name = 'config.json'): Promise<NetworkConfig> {

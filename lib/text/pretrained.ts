@@ -12,6 +12,12 @@ import { fromClipMerges, fromVocabAndMerges, fromVocabText } from './vocabulary-
 
 const sentencePieceNames = ['tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'sentencepiece.model']
 
+/** What to fetch of a repository that is read for its tokenizer alone. */
+export const TOKENIZER_FILES = [
+  ...['tokenizer*', 'special_tokens_map.json', 'added_tokens.json', 'vocab.*', 'merges.txt', 'chat_template.jinja'],
+  ...sentencePieceNames,
+]
+
 export async function loadDirectory(directory: string): Promise<TokenizerParts> {
   if (isGguf(directory)) return loadGguf(directory)
   const path = (name: string): string => join(directory, name)

@@ -2,8 +2,9 @@ import { existsSync } from 'node:fs'
 import { makeDirectory } from '../base/atomic.js'
 import { misuse, requireOptions, requireSignal, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import { isGguf } from '../files/gguf/find.js'
 import type { GgufValue } from '../files/gguf/types.js'
-import { fetchWeights, isPublishedWeights } from '../hub/weights.js'
+import { resolveModel } from '../hub/resolve.js'
 import { type AddedTokenInput, completeToken } from './added-tokens.js'
 import { type BatchEncoding, type BatchOptions, encodeBatch, type TensorBatch } from './batch.js'
 import { type ChatEncoding, type ChatMessage, type ChatOptions, renderChat } from './chat.js'
@@ -13,7 +14,7 @@ import type { Encoding } from './encoding.js'
 import { ggufOf } from './gguf.js'
 import type { Pipeline } from './pipeline.js'
 import type { PostProcessor } from './postprocessors.js'
-import { loadDirectory, loadFile } from './pretrained.js'
+import { loadDirectory, loadFile, TOKENIZER_FILES } from './pretrained.js'
 import type { Saver } from './save.js'
 import type { SentencePieceProto } from './sentencepiece/proto.js'
 import { encodeInSlices, requireWordEnds, surelyHasMore } from './slices.js'
@@ -72,14 +73,16 @@ export class Tokenizer {
    * Reads a directory of Hugging Face: tokenizer.json, else a SentencePiece model (tokenizer.model, spiece.model,
    * sentencepiece.bpe.model), else vocab.json and merges.txt, else vocab.txt; with tokenizer_config.json,
    * special_tokens_map.json, added_tokens.json and chat_template.jinja beside it. A GGUF file, or a directory that has
-   * nothing but one, brings its own. The names of `publishedWeights` work as well.
+   * nothing but one, brings its own. The names of `publishedWeights` work as well, and repositories of the Hugging Face Hub.
    * @throws DataError naming the file, and the entry or byte, when one is not sound; ConfigError when there is none or
    *   what it asks for is not supported
    */
   static async fromPretrained(directory: string): Promise<Tokenizer> {
     requireString('Tokenizer.fromPretrained', 'directory', directory)
-    const isName = isPublishedWeights(directory) && !existsSync(directory)
-    return new Tokenizer(await loadDirectory(isName ? await fetchWeights(directory) : directory))
+    const isThere = existsSync(directory) || isGguf(directory)
+    return new Tokenizer(
+      await loadDirectory(isThere ? directory : await resolveModel(directory, { files: TOKENIZER_FILES })),
+    )
   }
 
   /**

@@ -20,6 +20,7 @@ import {
   HubError,
   type ResolveModelOptions,
   resolveModel,
+  Tokenizer,
 } from '../../lib/index.js'
 import { PATIENCE } from '../patience.js'
 import { content, FakeHub, ids, json, refuse, tiny } from './server.js'
@@ -69,6 +70,28 @@ test('a folder is returned as it is, and a path without a folder is refused', as
   writeFileSync(file, '')
   await expect(resolveModel(file)).rejects.toThrow(/not a folder/)
   expect(hub.seen).toEqual([])
+})
+
+test('a misspelt name of published weights is told from a repository, and asks nobody', async () => {
+  for (const [name, meant] of [
+    ['whisper-bse', 'whisper-base'],
+    ['whisperbase', 'whisper-base'],
+    ['smollm2-135m-instuct', 'smollm2-135m-instruct'],
+    ['minlm', 'minilm'],
+    ['silero-vda', 'silero-vad'],
+  ]) {
+    const error = await resolveModel(name as string).catch((caught: unknown) => caught as Error)
+    expect(error).toBeInstanceOf(CheckpointError)
+    expect(String(error)).toContain(`${name}: there is no such folder and no such weights; did you mean '${meant}'?`)
+    await expect(Tokenizer.fromPretrained(name as string)).rejects.toThrow(`did you mean '${meant}'?`)
+  }
+  expect(hub.seen).toEqual([])
+  // Old repositories of the Hub have no owner, and names that are not near.
+  for (const name of ['gpt2', 'roberta-base', 'bert-base-uncased', 't5-small', 'distilbert-base-uncased', 'nix']) {
+    await expect(resolveModel(name, { offline: true }), name).rejects.toThrow(
+      `${name}: there is no such folder and no such weights (there are whisper-base, `,
+    )
+  }
 })
 
 test('arguments are checked before anything is asked', async () => {

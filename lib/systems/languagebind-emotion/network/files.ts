@@ -7,6 +7,7 @@ import { toCamel, toSnake } from '../../../base/words.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { LanguageBind } from '../../../models/languagebind/languagebind.js'
+import { requireSaved } from '../../../models/pretrained.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { scope } from '../../../tensor/index.js'
 import { type EmotionClassifierConfig, type EmotionModality, MODALITIES } from './config.js'
@@ -118,6 +119,7 @@ export async function loadEmotionClassifier(
   requireString(where, 'folder', folder)
   requireOptions(where, options, ['device', 'dtype', 'towers'])
   const { towers: given = [], ...factory } = options
+  requireSaved(folder, 'EmotionClassifier')
   const file = join(folder, 'config.json')
   const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
   if (modelType !== 'languagebind-emotion') {

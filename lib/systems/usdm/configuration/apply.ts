@@ -8,8 +8,9 @@ import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
 import type { ExtractUnitsOptions } from '../../../models/units/unit-folder.js'
 import type { Device, DType } from '../../../tensor/index.js'
+import { TOKENIZER_FILES } from '../../../text/pretrained.js'
 import { UsdmTokenizer } from '../data/text.js'
-import { isWholeUsdm, TOKENIZER_FILES, USDM_PUBLISHED } from '../network/files.js'
+import { isWholeUsdm, USDM_PUBLISHED } from '../network/files.js'
 import { Usdm } from '../network/network.js'
 import type { USDM_OPTIONS } from './arguments.js'
 import type { UsdmTrainingArguments } from './training.js'
@@ -118,6 +119,10 @@ export async function usdmOfArguments(options: UsdmModelArguments): Promise<Usdm
       throw new ConfigError(`--${name} is for parts: ${model} is a whole USDM, which has its own`, { argument: name })
     }
     return Usdm.fromPretrained(model, { ...load, textOnly })
+  }
+  // Before the other parts are looked for, so that a misspelt name is told as such.
+  if (model !== undefined && !existsSync(model)) {
+    await resolveModel(model, { files: TOKENIZER_FILES, ...defined({ cacheDir: modelCacheOf(options) }) })
   }
   const { voicebox = USDM_PUBLISHED.voicebox, vocoder = USDM_PUBLISHED.vocoder } = options
   const isPublished = model === undefined || !existsSync(model)

@@ -8,12 +8,13 @@ import { writeJson } from '../../../files/json/json.js'
 import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../../../hub/resolve.js'
 import { BigVGAN } from '../../../models/bigvgan/bigvgan.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
-import { type LoadNetworkOptions, readConfig } from '../../../models/pretrained.js'
+import { type LoadNetworkOptions, readConfig, requireSaved } from '../../../models/pretrained.js'
 import { UnitVoicebox } from '../../../models/unit-voicebox/unit-voicebox.js'
 import { KMeans } from '../../../models/units/kmeans.js'
 import { UnitExtractor, type UnitExtractorSource } from '../../../models/units/unit-extractor.js'
 import { PeftModel } from '../../../peft/model.js'
 import type { Device, DType, Tensor } from '../../../tensor/index.js'
+import { TOKENIZER_FILES } from '../../../text/pretrained.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { CORRESPOND, UsdmTokenizer } from '../data/text.js'
 import type { UsdmParts } from './options.js'
@@ -157,6 +158,7 @@ type Loading = Pick<LoadUsdmOptions, 'dtype'> & Omit<ResolveModelOptions, 'files
 
 /** The parts of a folder: what `save` wrote, or the original's model cache. */
 async function folder(directory: string, options: Loading): Promise<{ from: UsdmSource; load: Loading }> {
+  requireSaved(directory, 'Usdm')
   const own = join(directory, 'config.json')
   const inCache = (name: 'encoder' | 'kmeans') => join(directory, USDM_PUBLISHED[name])
   if (!existsSync(own)) {
@@ -192,9 +194,6 @@ async function folder(directory: string, options: Loading): Promise<{ from: Usdm
 /** Whether a folder is what `save` wrote, or the original's model cache. */
 export const isWholeUsdm = (directory: string): boolean =>
   [USDM_PUBLISHED.encoder, 'encoder'].some((name) => existsSync(join(directory, name)))
-
-/** Of what a tokenizer is read. */
-export const TOKENIZER_FILES = ['tokenizer*', 'special_tokens_map.json', 'added_tokens.json', 'vocab.*', 'merges.txt']
 
 async function tokenizerOf(
   from: string | UsdmTokenizer | DecoderLM,

@@ -1,0 +1,84 @@
+// A model that is not there is told at once, by every command, with what was probably meant.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { COMMANDS, SYSTEMS } from '../../lib/cli/commands.js'
+import { writeWav, zeros } from '../../lib/index.js'
+import { runCommand } from '../../lib/kit/command.js'
+
+const root = mkdtempSync(join(tmpdir(), 'voxtorch-missing-model-'))
+const at = (name: string) => join(root, name)
+
+beforeAll(async () => {
+  // Nobody is asked, and what commands say beside their errors is not of interest.
+  vi.stubEnv('HF_HUB_OFFLINE', '1')
+  vi.stubEnv('XDG_CACHE_HOME', at('cache'))
+  for (const name of ['log', 'error'] as const) vi.spyOn(console, name).mockImplementation(() => {})
+  await writeWav(at('a.wav'), zeros([16_000]), { sampleRate: 16_000 })
+  const utterances = ['joy', 'anger'].map((emotion) => ({ speaker: 'A', text: 'hi', emotion, clip: at('a.wav') }))
+  const dialogs = Array.from({ length: 8 }, (_, i) => JSON.stringify({ dialog: `${i}`, utterances }))
+  writeFileSync(at('dialogs.jsonl'), `${dialogs.join('\n')}\n`)
+  writeFileSync(at('swift.json'), JSON.stringify([{ query: '<emotion> hi', response: 'Joy.' }]))
+  const annotation = [1, 2, 3, 4].map((i) => ({ path: at('a.wav'), text: `${i}`, task: 'asr' }))
+  writeFileSync(at('annotations.json'), JSON.stringify({ annotation }))
+  writeFileSync(at('salmonn.yaml'), `data: { train: ${at('annotations.json')} }\n`)
+  writeFileSync(at('parts.yaml'), `model: { whisper: MODEL, beats: none, llm: MODEL }\n`)
+})
+afterAll(() => {
+  vi.restoreAllMocks()
+  vi.unstubAllEnvs()
+  rmSync(root, { recursive: true })
+})
+
+const LINES = [
+  'transcribe a.wav --model MODEL',
+  'serve text --model MODEL',
+  'serve salmonn --model MODEL',
+  'serve usdm --model MODEL',
+  'serve emoverse --model MODEL',
+  'salmonn chat --model MODEL',
+  'salmonn chat --config parts.yaml --options model.whisper=MODEL model.llm=MODEL',
+  'salmonn trajectory --model MODEL x=a.wav',
+  'salmonn train --config salmonn.yaml --model MODEL',
+  'spectra predict --model MODEL --data dialogs.jsonl',
+  'usdm respond --model MODEL a.wav',
+  'usdm finetune --model MODEL --data dialogs.jsonl --output out',
+  'emotion train --text MODEL --data dialogs.jsonl',
+  'emotion train --text none --audio MODEL --data dialogs.jsonl',
+  'emotion train --text none --video MODEL --data dialogs.jsonl',
+  'emotion label --model MODEL dialogs.jsonl',
+  'emoverse infer --model MODEL --dataset swift.json --output out',
+  'emoverse sft --model MODEL --dataset swift.json --output out',
+]
+
+async function failure(line: string, model: string): Promise<string> {
+  const [name = '', ...words] = line
+    .split(' ')
+    .map((word) => (/\.(wav|jsonl|json|yaml)$|^out$/.test(word) ? at(word) : word.replaceAll('MODEL', model)))
+    .map((word) => word.replace(/^(x=)(a.wav)$/, `$1${at('a.wav')}`))
+  const room = SYSTEMS[name]
+  const rule = room ? room.find((one) => one.name === words[0]) : COMMANDS.find((one) => one.name === name)
+  const run = runCommand(`voxtorch ${name}`, rule!, room ? words.slice(1) : words)
+  return run.then(
+    (code) => `ended with ${code}`,
+    (error: Error) => error.message,
+  )
+}
+
+/** Models of a folder alone, which no weights by name are. */
+const OWN_FOLDERS = /^(serve (salmonn|usdm)|salmonn (chat|trajectory|train).* --model|emotion label)/
+
+describe('a model that is not there', () => {
+  it.each(LINES)('%s', async (line) => {
+    if (OWN_FOLDERS.test(line)) {
+      expect(await failure(line, 'nix')).toMatch(/^nix: there is no such folder\. Give one that the save\(\) of \w+/)
+    } else {
+      const meant = await failure(line, 'whisper-bse')
+      expect(meant).toContain("whisper-bse: there is no such folder and no such weights; did you mean 'whisper-base'?")
+      const nothing = await failure(line, 'nix')
+      expect(nothing).toContain('nix: there is no such folder and no such weights (there are whisper-base, ')
+    }
+    expect(await failure(line, './nix')).toMatch(/nix: there is no such folder/)
+  })
+})
