@@ -118,6 +118,7 @@ export {
   type SalmonnQuestion,
 } from './network/network.js'
 export { SPEECH_MARKER } from './network/prompt.js'
+export type { SalmonnConflict } from './network/saved-config.js'
 export {
   publishedCheckpointNames,
   type SalmonnAdapterSizes,

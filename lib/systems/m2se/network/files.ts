@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { defined, misuse, requireOptions } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { readCheckpointJson } from '../../../files/json/json.js'
 import { resolveModel } from '../../../hub/resolve.js'
 import { configurations, weightsHash } from '../../../kit/fingerprint.js'
 import type { DecoderLMConfig } from '../../../models/decoder/config.js'
@@ -73,7 +74,7 @@ export async function loadEmoVerse(
   let speech: SpeechBranch | null = null
   try {
     const { hiddenSize = 4096 } = (model instanceof InternVL ? model.language_model : model).config
-    speech = await loadSpeech(base, ears, hiddenSize, defined({ device }))
+    speech = await loadSpeech(base, ears && (await earsOf(ears, adapters)), hiddenSize, defined({ device }))
     for (const folder of adapters) await addStage({ model, speech }, folder)
     return { model, tokenizer, ...settings, ...(speech && { speech }) }
   } catch (error) {
@@ -81,6 +82,16 @@ export async function loadEmoVerse(
     model.dispose()
     throw error
   }
+}
+
+/** New ears of the Q-Former that the first stage with a trained speech branch was saved with. */
+async function earsOf(ears: NewSpeechBranch, stages: readonly string[]): Promise<NewSpeechBranch> {
+  const trained = stages.map((folder) => join(folder, SPEECH)).find((folder) => existsSync(join(folder, 'config.json')))
+  if (trained === undefined || ears.qformer !== undefined) return ears
+  const { qformer } = (await readCheckpointJson(join(trained, 'config.json'))) as {
+    qformer?: NewSpeechBranch['qformer']
+  }
+  return { ...ears, ...(qformer && { qformer }) }
 }
 
 /** The ears that a base has, or is given; float32 as in SALMONN. */

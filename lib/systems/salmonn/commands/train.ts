@@ -2,7 +2,12 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { commandRule } from '../../../kit/command.js'
 import type { DType } from '../../../tensor/index.js'
-import { configurationOfArguments, SALMONN_OPTIONS, salmonnArguments } from '../configuration/arguments.js'
+import {
+  configurationOfArguments,
+  printIgnored,
+  SALMONN_OPTIONS,
+  salmonnArguments,
+} from '../configuration/arguments.js'
 
 export const train = commandRule({
   name: 'train',
@@ -22,7 +27,7 @@ The answers go into OUTPUT/answers.jsonl.`,
     const configuration = await configurationOfArguments(given)
     const { data: settings, recipe, stage = 2, args, generation, outputDir = 'runs/salmonn', compat } = configuration
     const { evaluateOnly = false } = configuration
-    for (const { key, reason } of configuration.ignored) console.error(`${key} has no effect: ${reason}`)
+    const printed = printIgnored(configuration)
     const { writeJson } = await import('../../../files/json/json.js')
     const { writeJsonl } = await import('../../../files/json/jsonl.js')
     const { manualSeed } = await import('../../../tensor/index.js')
@@ -35,6 +40,7 @@ The answers go into OUTPUT/answers.jsonl.`,
     manualSeed(seed)
     const dtype = (given.dtype ?? 'bfloat16') as DType
     using model = await salmonnOfConfiguration(configuration, { dtype, model: given.model })
+    printIgnored(configuration, printed)
     if (evaluateOnly) {
       const { measureSalmonn } = await import('../evaluation/evaluate.js')
       const { answers, ...measured } = await measureSalmonn(model, data.test.length > 0 ? data.test : data.valid, {

@@ -1,4 +1,4 @@
-import { defined } from '../../../base/check.js'
+import { defined, shown } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { loadTorch } from '../../../files/torch/torch.js'
@@ -9,8 +9,10 @@ import { Salmonn } from '../network/network.js'
 import type { SalmonnConfiguration } from './configuration.js'
 
 /**
- * The model of a configuration: its parts, or the directory `model` that `Salmonn.save` wrote. Further options go before
- * what the configuration says.
+ * Load the model of a configuration: its parts, or the directory `model` that `Salmonn.save` wrote. Further options go before
+ * what the configuration says. A saved model keeps its LoRA rank, scale and targets and its Q-Former's queries and windows: a
+ * value of the configuration that contradicts them is added to `configuration.ignored`.
+ *
  * @throws ConfigError where a part is not said
  */
 export async function salmonnOfConfiguration(
@@ -25,6 +27,11 @@ export async function salmonnOfConfiguration(
   const all: LoadSalmonnOptions = {
     ...(device !== undefined && { device: device as Device }),
     ...(given.loadIn8bit && { quantize: 'int8' as const }),
+    onConflict: ({ key, given: value, saved, file }) =>
+      void configuration.ignored.push({
+        key: keyOf(key),
+        reason: `${file} has ${key} ${shown(saved)}, not ${shown(value)}`,
+      }),
     ...load,
     config: { ...changes(configuration), ...load.config },
   }
@@ -44,8 +51,10 @@ export async function salmonnOfConfiguration(
 function changes({ model: given, data }: SalmonnConfiguration): Partial<SalmonnConfig> {
   const { lora, loraRank: r, loraAlpha, loraDropout, queries, secondsPerWindow, secondsPerStride } = given
   const { maxTextLength, endSymbol } = given
+  const adapter = defined({ r, loraAlpha, loraDropout })
   return defined({
-    lora: lora === false ? null : defined({ r, loraAlpha, loraDropout }),
+    // Left out where nothing is said: a model that was saved without LoRA stays without.
+    lora: lora === false ? null : lora || Object.keys(adapter).length > 0 ? adapter : undefined,
     qformer: defined({
       queryLength: queries,
       window: secondsPerWindow === undefined ? undefined : salmonnWindowFrames(secondsPerWindow),
@@ -57,11 +66,26 @@ function changes({ model: given, data }: SalmonnConfiguration): Partial<SalmonnC
   })
 }
 
+/** How a configuration's file names a value of the network's configuration. */
+const keyOf = (key: string): string =>
+  ({
+    lora: 'lora',
+    'lora.r': 'loraRank',
+    'lora.loraAlpha': 'loraAlpha',
+    'qformer.queryLength': 'queries',
+    'qformer.window': 'secondsPerWindow',
+    'qformer.stride': 'secondsPerStride',
+  })[key] ?? key
+
 function required(parts: { whisper: string | undefined; beats: string | null | undefined; llm: string | undefined }) {
   for (const [part, place] of Object.entries(parts)) {
     if (place !== undefined) continue
-    const without = part === 'beats' ? "; 'none' where Whisper hears alone" : ''
-    throw new ConfigError(`The configuration does not say where ${part} is (model.${part})${without}`, {})
+    const published = part === 'llm' ? 'llama_path' : `${part}_path`
+    const without = part === 'beats' ? ", or 'none' to do without BEATs" : ''
+    throw new ConfigError(
+      `The configuration: expected a folder, file or name for ${part} at model.${part} (in the published form model.${published}), got nothing. Set it${without}, or give a saved model (--model).`,
+      { key: `model.${part}` },
+    )
   }
   return parts as { whisper: string; beats: string | null; llm: string }
 }

@@ -51,6 +51,12 @@ export const salmonnArguments = ({ stage, ...rest }: OptionsOf<typeof SALMONN_OP
   options: rest.options ?? [],
 })
 
+/** Prints the keys without effect on stderr, from the one numbered `first`; returns how many there are. */
+export function printIgnored({ ignored }: Pick<SalmonnConfiguration, 'ignored'>, first = 0): number {
+  for (const { key, reason } of ignored.slice(first)) console.error(`${key} has no effect: ${reason}`)
+  return ignored.length
+}
+
 /** The configuration that a command line names, with what it says itself. @throws ConfigError where it names none */
 export async function configurationOfArguments(given: SalmonnArguments): Promise<SalmonnConfiguration> {
   requireForm('configurationOfArguments', 'the arguments', given, { options: ['string'], 'config?': 'string' })

@@ -9,7 +9,7 @@ import { loadTorch } from '../../../files/torch/torch.js'
 import { resolveModel } from '../../../hub/index.js'
 import { Beats } from '../../../models/beats/beats.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
-import { readConfig } from '../../../models/pretrained.js'
+import { readConfig, requireSaved } from '../../../models/pretrained.js'
 import { sizesOf } from '../../../models/q-former/files.js'
 import { tensorsOf } from '../../../models/weights.js'
 import { WhisperEncoder } from '../../../models/whisper/whisper.js'
@@ -23,6 +23,7 @@ import { checkSalmonnAdapter, salmonnPart } from './adapter.js'
 import { checkBase, checkVicuna, fingerprint, type SalmonnBase } from './base.js'
 import { type SalmonnConfig, salmonnConfig, salmonnPacking } from './config.js'
 import type { Salmonn, SalmonnOptions, SalmonnParts } from './network.js'
+import { type SalmonnConflict, settledConfig } from './saved-config.js'
 
 /** Where the parts are: directories, files, or repositories of the hub. */
 export interface SalmonnPartsFrom {
@@ -57,6 +58,11 @@ export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adap
   beatsSha256?: string
   /** Loads an adapter though the language model is not the one that it was trained with. Default false. */
   allowOtherBase?: boolean
+  /**
+   * Called for each value of `config` that contradicts the saved model; the saved value holds. Without it a contradiction about
+   * shapes is a ConfigError, and other values of `config` hold.
+   */
+  onConflict?: (conflict: SalmonnConflict) => void
 }
 
 type Build = (config: SalmonnConfig, options: NetworkOptions & { parts: SalmonnParts; initialize: boolean }) => Salmonn
@@ -73,8 +79,11 @@ interface Adapter {
 
 interface Plan {
   parts: SalmonnPartsFrom
-  config: Partial<SalmonnConfig>
+  /** What the folder of the adapter says. */
+  saved: Partial<SalmonnConfig>
   base?: SalmonnBase
+  /** Parts that were never trained when it was saved. */
+  untrained?: ('qformer' | 'projection')[]
   /** How it heard when it was saved. */
   encoding?: SalmonnOptions
 }
@@ -94,6 +103,7 @@ export async function loadSalmonn(
     'config',
     'beatsSha256',
     'allowOtherBase',
+    'onConflict',
     'whisper',
     'beats',
     'llm',
@@ -101,12 +111,13 @@ export async function loadSalmonn(
   ])
   const { device, dtype = 'bfloat16', encoderDtype = 'float32', allowOtherBase = false } = options
   salmonnPacking(where, options.quantize)
-  const plan = typeof from === 'string' ? await ownPlan(from, options) : publishedPlan(from, options)
+  const plan = typeof from === 'string' ? await ownPlan(from, options) : await publishedPlan(from)
   return scope(async () => {
     const made: { dispose(): void }[] = []
     try {
       const adapter = plan.parts.adapter === undefined ? null : await readAdapter(plan.parts.adapter)
-      const config = { ...sizesIn(adapter, plan.config) }
+      const saved = adapter === null ? plan.saved : sizesIn(adapter, plan.saved)
+      const config = settledConfig(adapter?.file, saved, options.config ?? {}, options.onConflict)
       const encoders = { ...(device && { device }), dtype: encoderDtype }
       const whisper = await WhisperEncoder.fromPretrained(plan.parts.whisper, encoders)
       made.push(whisper)
@@ -126,6 +137,8 @@ export async function loadSalmonn(
       const { parts } = plan
       model.origin = { whisper: parts.whisper, beats: parts.beats, llm: parts.llm }
       if (adapter) fill(model, adapter)
+      if (adapter && plan.untrained) model.noteUntrained(plan.untrained)
+      warnOfUntrained(model, typeof from === 'string' ? from : where)
       if (plan.encoding) {
         // What a file says is checked as what a call says is.
         model.encoding(join(from as string, CONFIG), plan.encoding)
@@ -146,7 +159,7 @@ export async function loadSalmonn(
   })
 }
 
-function publishedPlan(from: SalmonnPartsFrom, options: LoadSalmonnOptions): Plan {
+async function publishedPlan(from: SalmonnPartsFrom): Promise<Plan> {
   const where = 'Salmonn.fromPretrained'
   requireObject(where, 'the parts', from)
   for (const part of ['whisper', 'llm'] as const) requireString(where, part, from[part])
@@ -154,11 +167,26 @@ function publishedPlan(from: SalmonnPartsFrom, options: LoadSalmonnOptions): Pla
   for (const part of ['adapter', 'tokenizer'] as const) {
     if (from[part] !== undefined) requireString(where, part, from[part])
   }
-  return { parts: { ...from }, config: { ...options.config } }
+  // A folder that `save` wrote holds an adapter too, and says how it is built.
+  const { adapter } = from
+  const isSaved = adapter !== undefined && existsSync(join(adapter, ADAPTER)) && existsSync(join(adapter, CONFIG))
+  if (!isSaved) return { parts: { ...from }, saved: {} }
+  const { qformer, lora, maxTextLength, endSymbol, template } = (await readConfig(adapter)) as SalmonnConfig
+  return { parts: { ...from }, saved: defined({ qformer, lora, maxTextLength, endSymbol, template }) }
 }
 
 async function ownPlan(directory: string, options: LoadSalmonnOptions): Promise<Plan> {
-  const { modelType, base, parts, compat, overlap, architectures: _, ...config } = await readConfig(directory)
+  requireSaved(directory, 'Salmonn')
+  const {
+    modelType,
+    base,
+    parts,
+    compat,
+    overlap,
+    untrained,
+    architectures: _,
+    ...config
+  } = await readConfig(directory)
   if (modelType !== 'salmonn') {
     throw new CheckpointError(`${join(directory, CONFIG)} is of model type '${String(modelType)}', not 'salmonn'`, {
       file: join(directory, CONFIG),
@@ -181,10 +209,29 @@ async function ownPlan(directory: string, options: LoadSalmonnOptions): Promise<
       adapter: join(directory, ADAPTER),
       ...(existsSync(tokenizer) && { tokenizer }),
     },
-    config: { ...rest, ...options.config },
+    saved: rest,
     ...(base !== undefined && { base: base as SalmonnBase }),
+    untrained: (['qformer', 'projection'] as const).filter(
+      (part) => Array.isArray(untrained) && untrained.includes(part),
+    ),
     encoding: { compat, overlap } as SalmonnOptions,
   }
+}
+
+const NAMES = {
+  qformer: ['speech_query_tokens', 'ln_speech', 'ln_audio', 'speech_Qformer'],
+  projection: ['speech_llama_proj'],
+}
+
+/** As transformers warns of newly initialized weights. */
+function warnOfUntrained(model: Salmonn, where: string): void {
+  const names = model.untrainedParts().flatMap((part) => NAMES[part])
+  if (names.length === 0) return
+  const own = names.filter((name) => name !== 'ln_audio' || model.ln_audio)
+  process.emitWarning(
+    `${where}: ${own.join(', ')} are newly initialized, not trained: answers do not follow from the audio. Train them with \`voxtorch salmonn train\` or trainSalmonn, or load trained ones (adapter).`,
+    'UntrainedWarning',
+  )
 }
 
 function loadBeats(
@@ -216,15 +263,16 @@ async function readAdapter(from: string): Promise<Adapter> {
   throw new CheckpointError(`${file} is no adapter of SALMONN: it holds no tensors under 'model'`, { file })
 }
 
-/** Sizes that the file's tensors tell; what the caller or our own configuration says goes before them. */
-function sizesIn(adapter: Adapter | null, given: Partial<SalmonnConfig>): SalmonnConfig {
-  if (!adapter) return given
-  const { tensors, file } = adapter
+/** What a folder says, with the sizes that the file's tensors tell. */
+function sizesIn({ tensors, file }: Adapter, said: Partial<SalmonnConfig>): SalmonnConfig {
   const speech = [...tensors].filter(([name]) => name.startsWith('speech_'))
   const { encoderWidth: _, ...qformer } = sizesOf(new Map(speech.map(([name, value]) => [name.slice(7), value])), file)
-  const rank = [...tensors].find(([name]) => name.includes('.lora_A.'))?.[1].size(0)
-  const lora = given.lora === null ? null : { ...(rank !== undefined && { r: rank }), ...given.lora }
-  return { ...given, qformer: { ...qformer, ...given.qformer }, lora }
+  const factors = [...tensors].filter(([name]) => name.includes('.lora_A.'))
+  const rank = factors[0]?.[1].size(0)
+  const targetModules = [...new Set(factors.map(([name]) => name.split('.lora_A.')[0]?.split('.').at(-1) as string))]
+  const found = rank === undefined ? undefined : { r: rank, targetModules }
+  const lora = said.lora === null ? null : (said.lora ?? found) && { ...found, ...said.lora }
+  return { ...said, qformer: { ...qformer, ...said.qformer }, ...(lora !== undefined && { lora }) }
 }
 
 function fill(model: Salmonn, { tensors, file, isPublished }: Adapter): void {
@@ -315,6 +363,7 @@ export async function saveSalmonn(model: Salmonn, directory: string, options: { 
 
 function fileConfig(model: Salmonn): object {
   const { whisper, beats, llm, qformer, lora, maxTextLength, endSymbol, template } = salmonnConfig(model.config)
+  const untrained = model.untrainedParts()
   return {
     architectures: ['Salmonn'],
     model_type: 'salmonn',
@@ -329,5 +378,6 @@ function fileConfig(model: Salmonn): object {
     ...(model.compat && { compat: model.compat }),
     ...(model.overlap !== undefined && { overlap: model.overlap }),
     base: fingerprint(model.llm),
+    ...(untrained.length > 0 && { untrained }),
   }
 }

@@ -2,6 +2,7 @@ import { misuse, requireObject, requireOptions, requireString } from '../../../b
 import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { embedRows, expandPlaceholders } from '../../../kit/embed-rows.js'
+import { FreshValues } from '../../../kit/fresh-values.js'
 import { type AudioEncoding, audioEncoding, encodeClips, type HearingParts } from '../../../kit/hearing/encode.js'
 import type { SalmonnFrames } from '../../../kit/hearing/frames.js'
 import { Beats } from '../../../models/beats/beats.js'
@@ -110,6 +111,7 @@ export class Salmonn extends Module {
   readonly #llm: DecoderLM
   readonly #peft: PeftModel<DecoderLM> | null
   #tokenizer: Tokenizer | null = null
+  #fresh: FreshValues | undefined
 
   /** @throws ConfigError where the parts do not fit each other */
   constructor(
@@ -138,6 +140,7 @@ export class Salmonn extends Module {
     for (const frozen of [this.speech_encoder, this.beats, this.#llm]) frozen?.freeze()
     this.#peft = lora ? getPeftModel(this.#llm, lora) : null
     this.llama_model = lora ? adapterNames(this.#llm) : this.#llm
+    if (initialize) this.noteUntrained(UNTRAINED_PARTS)
     this.train()
   }
 
@@ -183,6 +186,23 @@ export class Salmonn extends Module {
   /** Whether there is a tokenizer. */
   get hasTokenizer(): boolean {
     return this.#tokenizer !== null
+  }
+
+  /**
+   * Return the parts between encoders and language model that still hold their initial random weights: neither a file nor
+   * training has changed them, so answers do not depend on the audio in any useful way.
+   */
+  untrainedParts(): ('qformer' | 'projection')[] {
+    const left = this.#fresh?.left(this) ?? []
+    return UNTRAINED_PARTS.filter((part) => left.includes(MARKS[part]))
+  }
+
+  /** Takes the present weights of these parts for initial ones. @internal */
+  noteUntrained(parts: readonly ('qformer' | 'projection')[]): void {
+    this.#fresh = new FreshValues(
+      this,
+      parts.map((part) => MARKS[part]),
+    )
   }
 
   /** What is frozen stays in evaluation mode: no layer of an encoder is skipped. */
@@ -368,6 +388,10 @@ export class Salmonn extends Module {
     }
   }
 }
+
+/** The weight of a part by which training is seen. */
+const MARKS = { qformer: 'speech_query_tokens', projection: 'speech_llama_proj.weight' } as const
+const UNTRAINED_PARTS = ['qformer', 'projection'] as const
 
 const sizeOf = (value: number | undefined, otherwise: number): number => value ?? otherwise
 

@@ -28,12 +28,20 @@ const named = (name: 'outputDir' | 'device'): Rule => ({
   },
 })
 
-const filled = (name: 'llm' | 'whisper' | 'beats' | 'adapter' | 'projection'): Rule => ({
+const filled = (name: 'llm' | 'whisper' | 'adapter' | 'projection'): Rule => ({
   kind: 'text',
   set: (to: SalmonnConfiguration, value: string) => {
     if (value !== '') to.model[name] = value
   },
 })
+
+/** BEATs, which an empty path leaves out, as in the original; 'none' as in our files. */
+const beatsPath: Rule = {
+  kind: 'text',
+  set: (to: SalmonnConfiguration, value: string) => {
+    to.model.beats = value === '' || value === 'none' ? null : value
+  },
+}
 
 const beta = (index: 0 | 1): Rule => ({
   kind: 'number',
@@ -67,7 +75,7 @@ export const PUBLISHED_SECTIONS: Sections = {
   model: {
     llama_path: filled('llm'),
     whisper_path: filled('whisper'),
-    beats_path: filled('beats'),
+    beats_path: beatsPath,
     ckpt: filled('adapter'),
     speech_llama_proj_model: filled('projection'),
     freeze_whisper: trains('whisper', false),

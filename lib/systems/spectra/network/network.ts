@@ -1,3 +1,4 @@
+import { FreshValues } from '../../../kit/fresh-values.js'
 import { opAsync } from '../../../native/call.js'
 import { makeNative, NativeModule, withActiveAdapters } from '../../../nn/native-module.js'
 import type { NetworkOptions } from '../../../nn/parameter.js'
@@ -11,7 +12,7 @@ import {
   type SpectraLoadReport,
   saveSpectra,
 } from './files.js'
-import { FreshValues } from './untrained.js'
+import { ANSWERING } from './untrained.js'
 
 /**
  * Texts with one or two clips of speech each. A network on CUDA waits once for `attentionMask` and `audioLengths` that are
@@ -164,7 +165,8 @@ abstract class SpectraNetwork extends NativeModule {
   /** Notes what a file was found to be. @internal */
   loaded(report: SpectraLoadReport): this {
     this.loadReport = report
-    this.#fresh = new FreshValues(this, report.fresh)
+    const heads = report.fresh.filter((name) => ANSWERING.test(name))
+    this.#fresh = new FreshValues(this, heads)
     return this
   }
 
