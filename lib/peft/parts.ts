@@ -8,7 +8,7 @@ import { listed } from '../nn/text.js'
 import { PeftModel, peftModelOf } from './model.js'
 
 /** Beside a module's own file: which of its parts have adapters, by path, and what they are called. */
-const INDEX = 'adapters.json'
+export const PARTS_INDEX = 'adapters.json'
 const FOLDER = 'adapters'
 
 /** @throws ConfigError naming the layers of `module` that have adapters which belong to a module around it */
@@ -43,7 +43,7 @@ export function warnOfAdapters(module: Module, directory: string): void {
 export async function saveParts(where: string, directory: string, module: Module): Promise<void> {
   const parts = partsOf(where, module)
   for (const [path, peft] of parts) await peft.savePretrained(folderOf(directory, path))
-  const index = join(directory, INDEX)
+  const index = join(directory, PARTS_INDEX)
   if (parts.length === 0) return rm(index, { force: true })
   await writeJson(index, Object.fromEntries(parts.map(([path, { adapterNames }]) => [path, adapterNames])), {
     indent: 2,
@@ -52,7 +52,7 @@ export async function saveParts(where: string, directory: string, module: Module
 
 /** Gives a module and its parts the adapters that `saveParts` wrote: those that are there their values, others anew. */
 export async function loadParts(directory: string, module: Module): Promise<void> {
-  const file = join(directory, INDEX)
+  const file = join(directory, PARTS_INDEX)
   for (const [path, names] of Object.entries(await readIndex(file))) {
     const part = module.get(path)
     const peft = peftModelOf(part) ?? new PeftModel(part)

@@ -11,11 +11,12 @@ import { writeJson } from '../../files/json/json.js'
 import { saveSafetensors } from '../../files/safetensors/safetensors.js'
 import { resolveModel } from '../../hub/resolve.js'
 import { getPeftModel } from '../../peft/model.js'
-import { loadParts, saveParts } from '../../peft/parts.js'
+import { loadParts, PARTS_INDEX, saveParts } from '../../peft/parts.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 import type { ClipVisionModel } from '../clip/clip.js'
 import { imageSizeOf } from '../clip/config.js'
 import { ClipTokenizer } from '../clip/tokenizer.js'
+import type { NetworkConfig } from '../network.js'
 import { LOAD_OPTIONS, type LoadNetworkOptions, parted, readConfig, requireModelType } from '../pretrained.js'
 import { type Factory, filled, readWeights } from '../weights.js'
 import {
@@ -31,7 +32,7 @@ import {
 import type { LanguageBind } from './languagebind.js'
 import { knownRows } from './positions.js'
 
-/** A directory or hub repository for each modality. The text tower is the last one's. */
+/** A directory or hub repository for each modality, published or of `save`. The text tower is the last one's. */
 export type LanguageBindFrom = { [M in LanguageBindModality]?: string }
 
 export interface LoadLanguageBindOptions extends LoadNetworkOptions {
@@ -62,8 +63,10 @@ export async function loadLanguageBind(
   const { lora = 'merge', ...load } = options
   requireOneOf(WHERE, 'lora', lora, ['merge', 'keep'])
   const { hub, ...fill } = parted(load)
-  if (typeof from !== 'string') return loadPublished(await placesOf(from, hub), { ...fill, lora }, build)
-  const directory = await resolveModel(from, hub)
+  const places = typeof from === 'string' ? undefined : await placesOf(from, hub)
+  const saved = places && wholeOf(places)
+  if (places && saved === undefined) return loadPublished(places, { ...fill, lora }, build)
+  const directory = saved ?? (await resolveModel(from as string, hub))
   const config = await readConfig(directory)
   const modality = MODALITIES.find((one) => modelTypeOf(one) === config.modelType)
   if (modality) return loadPublished([{ modality, directory }], { ...fill, lora }, build)
@@ -71,6 +74,7 @@ export async function loadLanguageBind(
   if (typeof config.towers !== 'object' || config.towers === null) {
     throw new CheckpointError(`${join(directory, 'config.json')} has no towers`, { file: directory })
   }
+  for (const { modality } of places ?? []) savedTower(directory, config, modality)
   const complete = completeConfig(join(directory, 'config.json'), readSavedConfig(config.towers))
   return scope(async () => {
     const { tensors, ...rest } = await readWeights(directory, fill, KIND)
@@ -108,6 +112,28 @@ async function placesOf(from: LanguageBindFrom, hub: object): Promise<Place[]> {
   return places
 }
 
+/** The one folder of all places where `save` wrote adapters beside the weights: they are of the whole. */
+function wholeOf(places: readonly Place[]): string | undefined {
+  const folders = [...new Set(places.map(({ directory }) => directory))]
+  const withAdapters = folders.find((folder) => existsSync(join(folder, PARTS_INDEX)))
+  if (withAdapters === undefined || folders.length === 1) return withAdapters
+  throw new CheckpointError(
+    `${join(withAdapters, PARTS_INDEX)}: expected a LanguageBind without adapters beside another folder, got one with adapters. Merge them (mergeAndUnload) and save it again.`,
+    { file: join(withAdapters, PARTS_INDEX) },
+  )
+}
+
+/** A modality's configuration in what `save` wrote. @throws CheckpointError where it was saved without that modality */
+function savedTower(directory: string, { towers }: NetworkConfig, modality: LanguageBindModality) {
+  const given = readSavedConfig(typeof towers === 'object' && towers !== null ? towers : {})
+  if (given[modality] !== undefined) return given[modality]
+  const file = join(directory, 'config.json')
+  throw new CheckpointError(
+    `${file}: expected a tower of ${modality}, got ${Object.keys(given).join(', ') || 'none'}. Give the folder of a LanguageBind that has it.`,
+    { file, modality },
+  )
+}
+
 type Fill = Omit<LoadLanguageBindOptions, 'lora'> & { lora: 'merge' | 'keep' }
 
 async function loadPublished(places: Place[], { lora, ...fill }: Fill, build: Build): Promise<LanguageBind> {
@@ -120,13 +146,18 @@ async function loadPublished(places: Place[], { lora, ...fill }: Fill, build: Bu
     for (const [i, { modality, directory }] of places.entries()) {
       const given = await readConfig(directory)
       const file = join(directory, 'config.json')
-      requireModelType(directory, given, { ...KIND, modelType: modelTypeOf(modality) })
-      const config = completeConfig(file, { [modality]: given })[modality] as LanguageBindTowerConfig
+      // One that `save` wrote holds several towers.
+      const isSaved = given.modelType === KIND.modelType
+      if (!isSaved) requireModelType(directory, given, { ...KIND, modelType: modelTypeOf(modality) })
+      const own = isSaved ? savedTower(directory, given, modality) : given
+      const config = completeConfig(file, { [modality]: own })[modality] as LanguageBindTowerConfig
       const source = await readWeights(directory, fill, KIND)
       mapped ||= source.mapped
       files.push(source.file)
       const isLast = i === places.length - 1
-      const { tower, adapters } = sorted(modality, source.tensors, isLast)
+      const { tower, adapters } = isSaved
+        ? { tower: towerOf(modality, source.tensors, isLast), adapters: new Map() as Adapters }
+        : sorted(modality, source.tensors, isLast)
       checkShapes(modality, config, tower, source.file)
       const scaled = checkAdapters(config, adapters, source.file)
       if (scaled && lora === 'merge') merge(modality, adapters, scaled.scale, tower, source.file)
@@ -170,6 +201,13 @@ function sorted(modality: LanguageBindModality, tensors: Record<string, Tensor>,
     if (!isText || withText) tower.set(renamed(modality, plain), value)
   }
   return { tower, adapters }
+}
+
+/** A modality's tensors of what `save` wrote. */
+function towerOf(modality: LanguageBindModality, tensors: Record<string, Tensor>, withText: boolean) {
+  const parts = [modality, ...(withText ? ['language'] : [])]
+  const own = new RegExp(`^modality_(?:encoder|proj|scale)\\.(?:${parts.join('|')})(?:\\.|$)`)
+  return new Map(Object.entries(tensors).filter(([name]) => own.test(name)))
 }
 
 const renamed = (modality: LanguageBindModality, name: string): string =>

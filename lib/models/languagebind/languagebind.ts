@@ -139,8 +139,8 @@ export class LanguageBind extends Module {
   }
 
   /**
-   * Published checkpoints, a directory or hub repository for each modality; or one directory: a checkpoint, or what `save`
-   * wrote. In evaluation mode.
+   * Load published checkpoints, or folders that `save` wrote: a directory or hub repository for each modality, or one directory
+   * for all. In evaluation mode.
    * @throws CheckpointError that lists missing, unexpected and mis-shaped names, or says of which checkpoint a table of
    *   positions is that does not fit
    */
