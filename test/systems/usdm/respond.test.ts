@@ -204,6 +204,23 @@ describe('the three passes', () => {
     expect(reply.finish.units).toBe(wanted.units.length === 12 ? 'length' : reply.finish.units)
   }, 300_000)
 
+  it('pass on what the model wrote as it came, capital letters and spaces too', async () => {
+    // The second and third prompt of the original are the first one with the stripped text behind it.
+    const usdm = scripted({ '<|correspond|>': [' ', '<|unit5|>'], ' ': 'H', H: 'i', '\n': 'O', O: 'k', k: '.' })
+    using cache = new UsdmCache()
+    const keep = vi.spyOn(cache, 'keep')
+    const { transcript, text } = await usdm.respond(QUESTION, { cache })
+    expect([transcript, text]).toEqual(['Hi!', 'Ok.'])
+    const prompts = keep.mock.calls.map(([ids]) => tokenizer.decode(ids))
+    const first = tokenizer.decode(usdmPrompt(tokenizer, QUESTION))
+    expect(prompts[1]?.startsWith(`${first}Hi!\n### Agent\n`), prompts[1]).toBe(true)
+    expect(prompts[2]?.startsWith(`${first}Hi!\n### Agent\nOk.<|correspond|>`), prompts[2]).toBe(true)
+    keep.mockClear()
+    // A caller's own text is written as the training data is.
+    await usdm.respond(QUESTION, { cache, transcript: 'What\n NOW?', reply: 'I See' })
+    expect(tokenizer.decode(keep.mock.calls[0]?.[0] ?? [])).toContain('<|correspond|>what now?\n### Agent\ni see<|')
+  })
+
   it('end at their own tokens, and read each prompt as far as it is new', async () => {
     const usdm = scripted()
     using cache = new UsdmCache()

@@ -134,11 +134,11 @@ describe('the template', () => {
 
   it('G2: prompts of the three passes are prefixes of what was trained', () => {
     const [{ user, agent }] = G1.turns as [(typeof G1.turns)[0]]
-    const transcript = user.text
+    const transcript = user.text.toLowerCase()
     const passes = [
       usdmPrompt(tokenizer, { units: user.units }),
       usdmPrompt(tokenizer, { units: user.units, transcript }),
-      usdmPrompt(tokenizer, { units: user.units, transcript, reply: agent.text }),
+      usdmPrompt(tokenizer, { units: user.units, transcript, reply: agent.text.toLowerCase() }),
     ]
     expect(passes.map((ids) => ids.length)).toEqual([48, 59, 69])
     for (const ids of passes) expect(ids).toEqual(G1.inputIds.slice(0, ids.length))
@@ -206,8 +206,8 @@ describe('UsdmTokenizer on another language model', () => {
     expect(inputIds.filter((id) => id === own.ids.newline).length).toBe(11)
     const prompts = [
       usdmPrompt(own, { units: units.user }),
-      usdmPrompt(own, { units: units.user, transcript: 'Hi!' }),
-      usdmPrompt(own, { units: units.user, transcript: 'Hi!', reply: 'Hello.' }),
+      usdmPrompt(own, { units: units.user, transcript: 'hi!' }),
+      usdmPrompt(own, { units: units.user, transcript: 'hi!', reply: 'hello.' }),
       usdmPrompt(own, { units: units.user, history: [turn] }),
     ]
     for (const ids of prompts) expect(ids).toEqual(inputIds.slice(0, ids.length))

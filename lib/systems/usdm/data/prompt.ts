@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireObject } from '../../../base/check.js'
+import { isArrayLike, misuse, requireObject, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { type UsdmIds, type UsdmPiece, UsdmTokenizer } from './text.js'
@@ -34,7 +34,11 @@ const UTTERANCE = { text: 'string', units: 'object' } as const
 /** A conversation as text and units, in the original's template, whatever the number of turns. */
 export function usdmPieces(turns: readonly UsdmTurn[]): UsdmPiece[] {
   requireForm('USDM', 'turns', turns, [{ user: UTTERANCE, agent: UTTERANCE }])
-  const pieces = turns.flatMap(({ user, agent }) => [...asked(user.units), ...heard(user.text), ...answered(agent)])
+  const pieces = turns.flatMap(({ user, agent }) => [
+    ...asked(user.units),
+    ...heard(templateText('user', user.text)),
+    ...answered(agent),
+  ])
   return [USDM_INSTRUCTION, '\n', ...pieces, { token: 'eos' }]
 }
 
@@ -45,16 +49,16 @@ const asked = (units: ArrayLike<number>): UsdmPiece[] => [
   { units: spoken('user', units) },
   { token: 'correspond' },
 ]
-const heard = (transcript: string): UsdmPiece[] => [words('user', transcript), '\n', '### Agent', '\n']
-const replied = (reply: string): UsdmPiece[] => [words('agent', reply), { token: 'correspond' }]
+const heard = (transcript: string): UsdmPiece[] => [transcript, '\n', '### Agent', '\n']
+const replied = (reply: string): UsdmPiece[] => [reply, { token: 'correspond' }]
 const answered = ({ text, units }: UsdmUtterance): UsdmPiece[] => [
-  ...replied(text),
+  ...replied(templateText('agent', text)),
   { units: spoken('agent', units) },
   '\n',
 ]
 
-/** As the template has it: small letters on one line. */
-function words(who: string, text: string): string {
+/** Return a text as the template of the training data has it: in lower case, on one line. */
+export function templateText(who: 'user' | 'agent', text: string): string {
   requireForm('USDM', `the text of the ${who}`, text, 'string')
   if (!/[\n\r\u2028\u2029]/.test(text)) return text.toLowerCase()
   const lines = text.toLowerCase().split(/[\n\r\u2028\u2029]+/)
@@ -117,9 +121,9 @@ export function usdmLabels(inputIds: readonly number[], ids: UsdmIds): number[] 
 export interface UsdmPromptInput {
   /** The user's units. */
   units: ArrayLike<number>
-  /** Once they are transcribed. */
+  /** Once they are transcribed: the text of the first pass, which goes into the prompt as it is. */
   transcript?: string
-  /** Once there is a text to speak; wants the transcript. */
+  /** Once there is a text to speak, that of the second pass, likewise; needs the transcript. */
   reply?: string
   /** Turns before this one. Default none. */
   history?: readonly UsdmTurn[]
@@ -127,7 +131,8 @@ export interface UsdmPromptInput {
 
 /**
  * The ids that a pass goes on from: with units alone the first, which transcribes them; with `transcript` the second, which
- * answers; with `reply` too the third, which speaks. Each begins the example that {@link usdmExample} makes of the same turn.
+ * answers; with `reply` too the third, which speaks. Texts of this turn go in as they are, as the original passes on what the model
+ * wrote; those of `history` as {@link usdmExample} writes them. So each prompt begins the example of a turn in lower case.
  * @throws DataError as that does
  */
 export function usdmPrompt(tokenizer: UsdmTokenizer, input: UsdmPromptInput): number[] {
@@ -136,6 +141,9 @@ export function usdmPrompt(tokenizer: UsdmTokenizer, input: UsdmPromptInput): nu
   if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('usdmPrompt', 'tokenizer', 'a UsdmTokenizer', tokenizer)
   if (reply !== undefined && transcript === undefined) {
     throw misuse('usdmPrompt', 'transcript', 'given with a reply', transcript)
+  }
+  for (const [name, text] of Object.entries({ transcript, reply })) {
+    if (text !== undefined) requireString('usdmPrompt', name, text)
   }
   if (!Array.isArray(history)) throw misuse('usdmPrompt', 'history', 'a list of turns', history)
   const before = history.length === 0 ? [USDM_INSTRUCTION, '\n'] : usdmPieces(history).slice(0, -1)

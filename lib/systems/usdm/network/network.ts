@@ -17,6 +17,7 @@ import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
 import { Module } from '../../../nn/index.js'
 import { Generator, scope } from '../../../tensor/index.js'
+import { templateText } from '../data/prompt.js'
 import { UsdmTokenizer } from '../data/text.js'
 import { UsdmCache } from './cache.js'
 import { type LoadUsdmOptions, loadUsdm, saveUsdm, type UsdmSource } from './files.js'
@@ -239,9 +240,12 @@ export class Usdm {
       rooms.push(writes)
       const known = (text: string | undefined) => text !== undefined && { text, finish: 'stop' as const }
       const transcript = known(options.transcript) || (yield* transcribed(writing, { units, history }))
-      const input = { units, history, transcript: transcript.text }
+      // What the model wrote goes on as it is; what the caller wrote as the training data is written.
+      const spelled = (who: 'user' | 'agent', own: string | undefined, text: string) =>
+        own === undefined ? text : templateText(who, own)
+      const input = { units, history, transcript: spelled('user', options.transcript, transcript.text) }
       const text = known(options.reply) || (yield* replied(writing, input))
-      const pass = pronounced(writing, { ...input, reply: text.text })
+      const pass = pronounced(writing, { ...input, reply: spelled('agent', options.reply, text.text) })
       const said: number[] = []
       const heard: Float32Array[] = []
       let end: UsdmFinish = 'stop'
