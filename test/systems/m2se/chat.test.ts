@@ -218,6 +218,11 @@ describe('EmoVerseChat', () => {
       [[from('user', face, said('an <image> of'))], /messages\[0\] spells <image>/],
       [[from('user', face, said('a <IMG_CONTEXT>'))], /holds <IMG_CONTEXT>/],
       [[from('user', said('a'))], /no beams/, { numBeams: 2 }],
+      ...(['MSA', 'MER', 'FER', 'ERI'] as const).map((task): [ChatTurn[], RegExp, Partial<ChatAnswerOptions>] => [
+        [from('user', said(' \n'))],
+        /: the task (Sentiment|Emotion|Expression|Reason): expected words or a picture or a film that it is about, got an empty message/,
+        { task },
+      ]),
       [[from('user', said('a'.repeat(4000)))], /which leaves \d+ of 4096 for the answer, not 200/, { maxNewTokens: 200 }],
     ]
     for (const [messages, error, more] of wrong) await expect(answer(messages, more)).rejects.toThrow(error)

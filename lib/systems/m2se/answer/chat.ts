@@ -1,5 +1,5 @@
 import { defined, misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireConversation, requireParts, requireRoom } from '../../../kit/chat.js'
 import type {
   ChatAnswerOptions,
@@ -90,6 +90,8 @@ export class EmoVerseChat implements ChatModel {
     if (numBeams > 1) throw new ConfigError(`${this.name} takes no beams`, { argument: 'numBeams' })
     this.#requireMessages(messages)
     await requireRoom(this.name, this.model.tokenizer, this.model.llm.config.maxPositionEmbeddings, messages, signal)
+    // What is asked about causes is a conversation, which is checked line by line.
+    if (task !== undefined && task !== 'ECPE') this.#requireSubject(task, messages)
     const asked = task === undefined ? undefined : await this.#asked(task as EmoVerseTask, messages, signal)
     const question = questionOf(messages, asked?.text)
     const promptTokens = await this.#requireRoom(question, maxNewTokens, signal)
@@ -126,6 +128,20 @@ export class EmoVerseChat implements ChatModel {
       // A task has words of its own, and an empty message may be what it is about.
       return { isEmpty: content.length === 0, isText }
     })
+  }
+
+  /** @throws DataError for a task about a conversation in which the user has said and shown nothing */
+  #requireSubject(task: string, messages: readonly ChatTurn[]): void {
+    const isThere = (part: ChatPart) => part.type !== 'text' || part.text.trim() !== ''
+    if (messages.some(({ role, content }) => role === 'user' && content.some(isThere))) return
+    const title = CHAT_TASKS.find(({ id }) => id === task)?.title ?? task
+    const media = this.inputModalities.map(
+      (one) => ({ text: 'words', audio: 'a sound', image: 'a picture', video: 'a film' })[one],
+    )
+    throw new DataError(
+      `${this.name}: the task ${title}: expected ${media.join(' or ')} that it is about, got an empty message. Write what the person says, or show it.`,
+      { argument: 'messages', task },
+    )
   }
 
   #asked(task: EmoVerseTask, messages: readonly ChatTurn[], signal: AbortSignal): Promise<AskedTask> {
