@@ -68,6 +68,7 @@ export async function doctor(environment: Environment = process.env): Promise<{ 
 
   const required = [...general, ...libtorch, ...cpu]
   const section = (title: string, checks: Check[]) => ['', title, ...checks.map(line)]
+  const failed = required.filter((check) => check.good === false)
   return {
     lines: [
       ...section('voxtorch', general).slice(1),
@@ -75,9 +76,27 @@ export async function doctor(environment: Environment = process.env): Promise<{ 
       ...section('processor', cpu),
       ...section('CUDA', cuda),
       ...section('for building', build),
+      '',
+      verdict(failed),
     ],
-    healthy: required.every((check) => check.good !== false),
+    healthy: failed.length === 0,
   }
+}
+
+/** The last line: whether voxtorch can run, and the command to run next. */
+function verdict(failed: readonly Check[]): string {
+  if (failed.length === 0) {
+    return 'voxtorch can run here. Next: npx voxtorch transcribe RECORDING --model whisper-base'
+  }
+  const names = failed.map(({ name }) => name)
+  const next = names.includes('node')
+    ? 'install Node 20.19, 22.12 or newer'
+    : names.includes('system')
+      ? 'use Linux on x64 with glibc 2.28 or newer'
+      : names.includes('OpenMP')
+        ? 'start it without LD_PRELOAD, so that one OpenMP library is mapped'
+        : 'npx voxtorch install'
+  return `voxtorch cannot run here, because of ${names.join(', ')} (marked ✗ above). Next: ${next}`
 }
 
 function line({ name, good, says }: Check): string {

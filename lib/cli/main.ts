@@ -2,6 +2,7 @@
 import { defined } from '../base/check.js'
 import { ConfigError, VoxtorchError } from '../base/errors.js'
 import { nearest } from '../base/words.js'
+import { setDownloadProgress } from '../hub/progress.js'
 import { type CommandRule, helpOf, runCommand } from '../kit/command.js'
 import { SUPPORTED } from '../native/libtorch.js'
 import { packageVersion } from '../native/load.js'
@@ -17,7 +18,7 @@ ${Object.entries(SYSTEMS)
   .flatMap(([system, rules]) => rules.map((rule) => row(`${system} ${rule.name}`, rule)))
   .join('\n')}
 
-Each says more with --help. Also: voxtorch help, voxtorch --version
+Each says more with --help, or as voxtorch help COMMAND. Also: voxtorch --version
 
 Variables
   VOXTORCH_API_KEY         serve: what clients must send
@@ -74,6 +75,7 @@ function oneOf(rules: readonly CommandRule[], name: string, more: readonly strin
 }
 
 // No top-level await: what `require` can load has none, this file included.
+setDownloadProgress(true)
 main(process.argv.slice(2)).then(
   (code) => {
     process.exitCode = code

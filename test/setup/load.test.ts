@@ -113,6 +113,9 @@ describe('the command', () => {
     ]) {
       expect(stdout).toContain(line)
     }
+    expect(stdout.trimEnd().split('\n').at(-1)).toMatch(
+      /^voxtorch cannot run here, because of libtorch, addon, loads \(marked ✗ above\)\. Next: npx voxtorch install$/,
+    )
   })
 
   test('install refuses another minor version, and a LIBTORCH that is none', () => {

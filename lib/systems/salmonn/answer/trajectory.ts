@@ -1,4 +1,12 @@
-import { defined, listOf, misuse, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
+import {
+  defined,
+  listOf,
+  misuse,
+  requireFunction,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+} from '../../../base/check.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import type { Module } from '../../../nn/index.js'
 import { SalmonnDataset, type SalmonnDatasetOptions } from '../data/dataset.js'
@@ -23,6 +31,8 @@ export interface PredictTrajectoryOptions {
   perTurn?: 'missing' | 'always' | 'never'
   /** Emotions to look for in answers about single turns, before those of the challenge. */
   labels?: readonly string[]
+  /** Called before the model is asked: about the whole dialog, or about this many turns, each by itself. */
+  onQuestion?: (about: 'dialog' | 'turns', count: number) => void
 }
 
 /**
@@ -39,13 +49,14 @@ export async function predictTrajectory(
 ): Promise<EmotionalTrajectory> {
   const where = 'predictTrajectory'
   requireObject(where, 'dialog', dialog)
-  requireOptions(where, options, ['data', 'generation', 'perTurn', 'labels'])
+  requireOptions(where, options, ['data', 'generation', 'perTurn', 'labels', 'onQuestion'])
   requireObject(where, 'dialog.entry', dialog.entry)
   const { id, entry } = dialog
   const turns = listOf(where, 'dialog.turns', dialog.turns, 'turns')
-  const { data = {}, generation = {}, perTurn = 'missing', labels = [] } = options
+  const { data = {}, generation = {}, perTurn = 'missing', labels = [], onQuestion } = options
   requireOneOf(where, 'perTurn', perTurn, ['missing', 'always', 'never'])
   if (!Array.isArray(labels)) throw misuse(where, 'labels', 'a list of emotions', labels)
+  if (onQuestion !== undefined) requireFunction(where, 'onQuestion', onQuestion)
   const ask = async (entries: SalmonnEntry[]) => {
     const template = model instanceof Salmonn ? model.config.template : undefined
     const own = { prompts: SALMONN_TEST_PROMPTS, ...(template && { template }) }
@@ -53,10 +64,12 @@ export async function predictTrajectory(
     const { answers } = await scoreSalmonn(model, dataset, { generation })
     return answers.map(({ prediction }) => prediction)
   }
+  onQuestion?.('dialog', 1)
   const [answer = ''] = await ask([entry])
   const { text, emotions } = parseEmotionSuffix(answer)
   const isWhole = emotions?.length === turns.length
   const asksTurns = perTurn === 'always' || (perTurn === 'missing' && !isWhole)
+  if (asksTurns) onQuestion?.('turns', entry.audio.length)
   const predictions = asksTurns
     ? (await ask(entry.audio.map((audio, i) => turnEntry(entry, audio, i)))).map((said) => emotionIn(said, labels))
     : turns.map((_, i) => emotions?.[i] ?? 'unknown')

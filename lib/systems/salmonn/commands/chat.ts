@@ -1,10 +1,16 @@
 import { createInterface } from 'node:readline/promises'
+import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import type { ChatLine } from '../answer/chat-line.js'
 import type { SalmonnChatMessage, SalmonnChatPart } from '../answer/chat-prompt.js'
-import { configurationOfArguments, SALMONN_OPTIONS, salmonnArguments } from '../configuration/arguments.js'
+import {
+  configurationOfArguments,
+  printIgnored,
+  SALMONN_OPTIONS,
+  salmonnArguments,
+} from '../configuration/arguments.js'
 
 const { config, options, model, device, dtype } = SALMONN_OPTIONS
 
@@ -21,8 +27,9 @@ if one could not be answered.`,
   options: {
     ...{ config, options, model, device, dtype },
     json: { kind: 'flag', help: 'each answer is a line of JSON' },
+    maxNewTokens: { kind: 'whole', help: 'tokens of an answer at most', preset: 200 },
   },
-  async run({ json = false, ...rest }) {
+  async run({ json = false, maxNewTokens: most, ...rest }) {
     const given = salmonnArguments(rest)
     const configuration = given.config === undefined ? undefined : await configurationOfArguments(given)
     if (configuration === undefined && given.model === undefined) {
@@ -37,8 +44,16 @@ if one could not be answered.`,
     using model = configuration
       ? await salmonnOfConfiguration(configuration, { dtype, model: given.model })
       : await Salmonn.fromPretrained(given.model as string, { dtype, ...place })
+    if (configuration) printIgnored(configuration)
     using chat = new SalmonnChat(model)
-    const { maxNewTokens = 200, numBeams = 1, ...sampling } = configuration?.generation ?? {}
+    const {
+      maxNewTokens = 200,
+      numBeams = 1,
+      ...sampling
+    } = {
+      ...configuration?.generation,
+      ...defined({ maxNewTokens: most }),
+    }
     const { doSample = false, temperature = 1, topP, topK } = sampling
     const drawn = doSample ? { temperature, ...(topP && { topP }), ...(topK && { topK }) } : {}
     const terminal = createInterface({ input: process.stdin, output: json ? undefined : process.stdout, prompt: '> ' })

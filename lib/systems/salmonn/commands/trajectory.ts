@@ -7,7 +7,7 @@ import { commandRule } from '../../../kit/command.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import type { TrajectoryDialog } from '../answer/trajectory-dialogs.js'
 import type { EmotionalTrajectory } from '../answer/trajectory-report.js'
-import { SALMONN_OPTIONS } from '../configuration/arguments.js'
+import { printIgnored, SALMONN_OPTIONS } from '../configuration/arguments.js'
 import type { SalmonnDatasetOptions } from '../data/dataset.js'
 
 const { config, options, model, device, dtype } = SALMONN_OPTIONS
@@ -33,6 +33,8 @@ such as data.gapSeconds=0.5. A model that was not trained to write a line of emo
     audioRoot: { kind: 'text', help: 'what paths of clips are relative to', value: 'dir' },
     perTurn: { kind: ['missing', 'always', 'never'], help: 'when each turn is asked about', preset: 'missing' },
     labels: { kind: 'list', help: 'emotions to choose from' },
+    maxNewTokens: { kind: 'whole', help: 'tokens of an answer at most', preset: 200 },
+    quiet: { kind: 'flag', help: 'no progress on stderr' },
   },
   async run(given, files) {
     const { json, picture, model: from } = given
@@ -63,11 +65,14 @@ such as data.gapSeconds=0.5. A model that was not trained to write a line of emo
     const { SalmonnPrompts } = await import('../data/prompt-table.js')
     const { predictTrajectory } = await import('../answer/trajectory.js')
     const { trajectoryText } = await import('../answer/trajectory-report.js')
-    const { data: settings, generation, compat } = configuration
+    const { data: settings, compat } = configuration
+    const generation = { ...configuration.generation, ...defined({ maxNewTokens: given.maxNewTokens }) }
+    if (!given.quiet) console.error(`loading ${from ?? file} …`)
     using model = await salmonnOfConfiguration(configuration, {
       ...defined({ model: from, device: given.device as Device | undefined }),
       dtype: (given.dtype ?? 'bfloat16') as DType,
     })
+    printIgnored(configuration)
     const prompts = settings.testPrompts ?? settings.prompts
     const data: SalmonnDatasetOptions = {
       ...salmonnDatasetOptions(settings),
@@ -76,8 +81,12 @@ such as data.gapSeconds=0.5. A model that was not trained to write a line of emo
     }
     const { perTurn = 'missing', labels = [] } = given
     const trajectories: EmotionalTrajectory[] = []
-    for (const dialog of dialogs) {
-      const one = await predictTrajectory(model, dialog, { data, generation, perTurn, labels })
+    for (const [i, dialog] of dialogs.entries()) {
+      using progress = given.quiet ? undefined : new Waiting(`dialog ${i + 1} of ${dialogs.length}`)
+      const onQuestion = (about: 'dialog' | 'turns', count: number) =>
+        progress?.begin(about === 'dialog' ? 'the whole dialog' : `its ${count} turns`)
+      const one = await predictTrajectory(model, dialog, { data, generation, perTurn, labels, onQuestion })
+      progress?.[Symbol.dispose]()
       trajectories.push(one)
       console.log(`${trajectoryText(one)}\n`)
       if (one.emotionsFrom === 'turns' && perTurn !== 'always') {
@@ -89,6 +98,24 @@ such as data.gapSeconds=0.5. A model that was not trained to write a line of emo
     return 0
   },
 })
+
+/** Prints on stderr what the model is asked, and every ten seconds for how long. */
+class Waiting {
+  #timer: NodeJS.Timeout | undefined
+  constructor(readonly label: string) {}
+
+  begin(about: string): void {
+    clearInterval(this.#timer)
+    const [text, started] = [`${this.label}: asking about ${about} …`, performance.now()]
+    console.error(text)
+    const seconds = () => Math.round((performance.now() - started) / 1000)
+    this.#timer = setInterval(() => console.error(`${text} ${seconds()} s`), 10_000)
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer)
+  }
+}
 
 async function dialogsOf(
   files: readonly string[],
