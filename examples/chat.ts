@@ -1,12 +1,12 @@
 /**
  * A conversation with a language model, whose answers come word by word; ^C ends an answer, an empty line the conversation.
- * `npx tsx examples/chat.ts MODEL`: a folder or a repository of the hub with a chat template, such as
- * `Qwen/Qwen2-0.5B-Instruct`.
+ * `npx tsx examples/chat.ts MODEL`: a folder, published weights or a repository of the hub with a chat template, such as
+ * `smollm2-135m-instruct` or `Qwen/Qwen2-0.5B-Instruct` (`npm install @huggingface/hub`).
  */
 import { createInterface } from 'node:readline/promises'
 import { type ChatMessage, DecoderLM, resolveModel, streamText, Tokenizer, tensor } from 'voxtorch'
 
-const folder = await resolveModel(process.argv[2] ?? 'Qwen/Qwen2-0.5B-Instruct', { progress: true })
+const folder = await resolveModel(process.argv[2] ?? 'smollm2-135m-instruct', { progress: true })
 using model = await DecoderLM.fromPretrained(folder, { dtype: 'bfloat16' })
 const tokenizer = await Tokenizer.fromPretrained(folder)
 const terminal = createInterface({ input: process.stdin, output: process.stdout })

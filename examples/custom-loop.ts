@@ -8,8 +8,16 @@ import * as vt from 'voxtorch'
 
 const [EPOCHS, SEED] = [12, 0]
 const load = createRequire(import.meta.url)
+function reviews(path: string): { text: string; class: number }[] {
+  try {
+    return load(path)
+  } catch {
+    console.error('The reviews are in a package of npm. Run: npm install sentiment@5.0.2')
+    process.exit(1)
+  }
+}
 const rows = ['imdb', 'yelp', 'amazon']
-  .flatMap((name) => load(`sentiment/test/fixtures/${name}.json`) as { text: string; class: number }[])
+  .flatMap((name) => reviews(`sentiment/test/fixtures/${name}.json`))
   .filter((row) => row.text !== '')
 const isHeldOut = (_: unknown, i: number) => i % 5 === 4
 const isTraining = (_: unknown, i: number) => i % 5 !== 4

@@ -1,10 +1,10 @@
 /**
  * What is said in recordings, with the times of sentences. `npx tsx examples/transcribe.ts MODEL talk.mp3 …`: MODEL is a
- * folder or a repository of the hub, such as `openai/whisper-base` or a wav2vec 2.0 with CTC.
+ * folder, published weights such as `whisper-base`, or a repository of the hub, such as a wav2vec 2.0 with CTC.
  */
 import { pipeline, Whisper } from 'voxtorch'
 
-const [model = 'openai/whisper-base', ...files] = process.argv.slice(2)
+const [model = 'whisper-base', ...files] = process.argv.slice(2)
 using transcriber = await pipeline('automatic-speech-recognition', model, { progress: true })
 const returnTimestamps = transcriber.model instanceof Whisper ? true : 'word'
 for (const file of files) {

@@ -53,11 +53,21 @@ export function planClips(options: { quick?: boolean; seed?: number } = {}): Cli
   return clips
 }
 
+function reviews(load: NodeJS.Require, name: string): { text: string; class: number }[] {
+  try {
+    load.resolve('espeak-ng')
+    return load(`sentiment/test/fixtures/${name}.json`)
+  } catch {
+    console.error('Sentences and voices are in packages of npm. Run: npm install sentiment@5.0.2 espeak-ng@1.0.2')
+    process.exit(1)
+  }
+}
+
 function sentences(): { text: string; words: number }[] {
   const load = createRequire(import.meta.url)
   const found = new Map<string, { text: string; words: number }>()
   for (const name of ['imdb', 'yelp', 'amazon']) {
-    for (const row of load(`sentiment/test/fixtures/${name}.json`) as { text: string; class: number }[]) {
+    for (const row of reviews(load, name)) {
       const text = row.text.trim().replace(/\s+/g, ' ').replace(/^-+/, '')
       const words = text.toLowerCase().match(/[a-z']+/g) ?? []
       if (words.length >= 3 && words.length <= 16) found.set(words.join(' '), { text, words: row.class })
