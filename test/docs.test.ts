@@ -1,6 +1,7 @@
 // Every `ts` and `js` block of the README and of the pages of docs/, and every right-hand side of the table of equivalents,
 // is type-checked, and run unless its fence says `weights`. Pages import what the package's face has, not what is deprecated.
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +14,7 @@ import * as voxtorch from '../lib/root.js'
 import * as serve from '../lib/serve/index.js'
 import * as salmonn from '../lib/systems/salmonn/index.js'
 import * as spectra from '../lib/systems/spectra/index.js'
+import { docPages } from './doc-pages.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const modules: Record<string, object> = {
@@ -23,11 +25,7 @@ const modules: Record<string, object> = {
   'voxtorch/spectra': spectra,
 }
 
-/** Those that are written by hand: the reference of the API and of the commands are generated. */
-const pages = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
-  .filter((path) => path.endsWith('.md') && !/^(api|node_modules|\.vitepress)\b|^cli\.md$/.test(path))
-  .map((path) => join('docs', path))
-const texts = new Map(['README.md', ...pages].map((path) => [path, readFileSync(join(root, path), 'utf8')]))
+const texts = new Map(['README.md', ...docPages].map((path) => [path, readFileSync(join(root, path), 'utf8')]))
 
 const blocks = [...texts].flatMap(([page, text]) =>
   [...text.matchAll(/^```(?:ts|js)\b(.*)\n([\s\S]*?)^```/gm)].map(([, marks = '', code = ''], i) => {
@@ -119,6 +117,19 @@ describe('README and docs/', () => {
     expect(blocks.filter(({ runs }) => runs).length).toBeGreaterThan(20)
     expect(rows.length).toBeGreaterThan(40)
     expect([...texts].filter(([, text]) => /^```(typescript|javascript|mjs|tsx)\b/m.test(text))).toEqual([])
+  })
+
+  it('README is plain JavaScript, which Node 20 and 22 run as it stands', () => {
+    const own = blocks.filter(({ page }) => page.startsWith('README.md'))
+    expect(own.length).toBe(3)
+    for (const [i, { page, code }] of own.entries()) {
+      const file = join(folder, `readme-${i}.mjs`)
+      writeFileSync(file, code)
+      const { status, stderr } = spawnSync(process.execPath, ['--check', file], { encoding: 'utf8' })
+      expect({ status, stderr }, page).toEqual({ status: 0, stderr: '' })
+      // Node 24 takes it.
+      expect(code, page).not.toMatch(/^\s*(await )?using /m)
+    }
   })
 
   it('type-check, and so do the examples', () => {

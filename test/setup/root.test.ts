@@ -44,6 +44,11 @@ describe('the root of the package', () => {
       'SpectraForPreTraining',
       'SpectraForSequenceClassification',
     ]
+    const { files: _, ...systems } = subpaths
+    for (const [subpath, module] of Object.entries(systems)) {
+      const shared = names.filter((name) => name in module && !networks.includes(name))
+      expect(shared, subpath).toEqual([])
+    }
     expect(names.filter((name) => name in spectra || name in salmonn || name in serve)).toEqual(networks)
     expect(
       names.filter((name) => /spectra|salmonn|usdm|emoverse|dst|humdial|spokenwoz|trippy|judge/i.test(name)),

@@ -48,7 +48,7 @@ export async function withConfigFile(
 
 /**
  * Reads a command line as `voxtorch emotion train` does, with the file that its `--config` names.
- * @throws ConfigError as {@link withConfigFile}, and for an option that is none
+ * @throws ConfigError for a file of options that cannot be used, and for an option that is none
  */
 export async function readEmotionArguments(
   argv: readonly string[],
