@@ -26,6 +26,10 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
     return this.#modules.length
   }
 
+  protected override get joinsAlike(): boolean {
+    return true
+  }
+
   /** Negative numbers count from the end. */
   at(index: number): M {
     const module = this.#modules.at(index)
@@ -48,6 +52,10 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
 export class Sequential extends ModuleList<Layer> {
   constructor(...modules: Layer[]) {
     super(modules)
+  }
+
+  protected override get joinsAlike(): boolean {
+    return false
   }
 
   override forward(input: Tensor): Tensor {

@@ -6,6 +6,7 @@ import { keepForever } from '../tensor/scope.js'
 import { isFloating, requireTensors } from './check.js'
 import { ForwardHooks, wrapForward } from './hooks.js'
 import { Parameter } from './parameter.js'
+import { layerRepr, reprText } from './repr.js'
 import { type Differences, joined, matcher, misfit, sameShape, summaryTable } from './text.js'
 
 /** Sees each call of `forward`; what it returns, if not undefined, replaces the output. */
@@ -342,6 +343,43 @@ export class Module {
   /** Has each forward pass run the hooks; returns what ends that. */
   protected watchForward(hooks: ForwardHooks): () => void {
     return wrapForward(this, hooks)
+  }
+
+  /**
+   * Return what the module's text shows between its brackets: settings, as in `Linear(in_features=4, out_features=8, bias=True)`.
+   * A class of your own may override it; several lines are shown one below the other. As PyTorch's `extra_repr`.
+   */
+  extraRepr(): string {
+    return layerRepr(this)
+  }
+
+  /** The name of the class in the module's text. */
+  protected get reprName(): string {
+    return this.constructor.name
+  }
+
+  /** Whether children that read the same are shown once. */
+  protected get joinsAlike(): boolean {
+    return false
+  }
+
+  /** Return the tree of the module and everything below it, as PyTorch's `repr` has it. */
+  toString(): string {
+    return Module.#text(Module.#checked(this), [])
+  }
+
+  /** What `console.log` and `util.inspect` print: the same as {@link toString}. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return #hooks in this ? this.toString() : `[${shown(this)}]`
+  }
+
+  static #text(module: Module, above: Module[]): string {
+    // Unlike what walks a tree, a text shows what is wrong with it.
+    if (above.includes(module) || above.length > DEEPEST) return `${module.constructor.name}(...)`
+    const within = [...above, module]
+    const found = [...module.members()].filter((member): member is [string, Module] => member[1] instanceof Module)
+    const children = found.map(([name, child]) => [name, Module.#text(child, within)] as const)
+    return reprText({ name: module.reprName, extra: module.extraRepr(), children, joinsAlike: module.joinsAlike })
   }
 
   /** A table of parameter names, shapes, types and counts, with totals. Nothing is printed. */

@@ -11,9 +11,11 @@ import type { ModuleHandle } from '../native/objects.js'
 import { type Device, scope } from '../tensor/index.js'
 import { withSeed } from '../tensor/random.js'
 import { inCallback, Tensor } from '../tensor/tensor.js'
+import { isFloating } from './check.js'
 import type { ForwardHooks } from './hooks.js'
 import { Module } from './module.js'
 import { adopt, type MakeOptions } from './parameter.js'
+import { nativeRepr } from './repr.js'
 
 const make = op('voxtorch::module')
 const bytesOf = op('voxtorch::module_bytes')
@@ -191,6 +193,24 @@ export class NativeModule extends Module {
     return () => {
       if (native.isLive(handleOf(handle))) setBlockHook(handle, null)
     }
+  }
+
+  protected override get reprName(): string {
+    // The parts of a network are all of this class; their native ones tell them apart.
+    if (this.constructor !== NativeModule) return super.reprName
+    return native.isLive(handleOf(this.#handle)) ? (kindOf(this.#handle) as string) : 'NativeModule'
+  }
+
+  /** Return the sizes of a linear layer, an embedding or a norm; of other parts what a class of yours says, or nothing. */
+  override extraRepr(): string {
+    const { weight, bias } = this as unknown as { weight?: unknown; bias?: unknown }
+    const known = weight instanceof Tensor && !weight.disposed && isFloating(weight.dtype)
+    return known ? nativeRepr(this.reprName, weight.shape, bias instanceof Tensor) : super.extraRepr()
+  }
+
+  /** Layers of a stack are shown once where they read the same. */
+  protected override get joinsAlike(): boolean {
+    return this.reprName === 'ModuleList'
   }
 
   protected override freeNative(): void {
