@@ -9,6 +9,7 @@ import { isConfiguration, makeNative, NativeModule, withActiveAdapters } from '.
 import type { MakeOptions, NetworkOptions } from '../nn/parameter.js'
 import { type Device, noGrad, type Tensor } from '../tensor/index.js'
 import { withSeed } from '../tensor/random.js'
+import { type ConfigKeys, completedConfig, keepOthers, keysOf, partedConfig } from './config-keys.js'
 import {
   type LoadNetworkOptions,
   loadNetwork,
@@ -27,7 +28,9 @@ export interface NetworkConfig {
 export interface NetworkLayout<C extends NetworkConfig = NetworkConfig> extends NetworkKind {
   /** Configurations by the names of published sizes. */
   sizes: Record<string, C>
-  /** The configuration with what follows from it, which the network then has. */
+  /** What the configuration may say. */
+  keys: ConfigKeys | ((config: C) => ConfigKeys)
+  /** The complete configuration with what follows from it, which the network then has. */
   completed?: (config: C) => C
   /** The configuration of a file, by what weights are there. */
   found?: (config: C, has: (name: string) => boolean) => C
@@ -106,7 +109,7 @@ export function networkClass<M, C extends NetworkConfig, Inputs extends object, 
       readonly config: C
 
       constructor(config: C, options: MakeOptions = {}) {
-        const whole = layout.completed?.(config) ?? config
+        const whole = wholeConfig(new.target.name, layout, config)
         // What is no configuration is not to become one by being copied: makeNative says what is wrong with it.
         const native = isConfiguration(whole) ? layout.native?.(whole) : undefined
         super(makeNative(layout.kind, native ?? whole, options))
@@ -119,6 +122,12 @@ export function networkClass<M, C extends NetworkConfig, Inputs extends object, 
     },
     () => layout,
   )
+}
+
+/** Return the configuration with every key that a network of the layout reads. */
+function wholeConfig<C extends NetworkConfig>(where: string, layout: NetworkLayout<C>, config: C): C {
+  const whole = completedConfig(where, keysOf(layout.keys, config), config)
+  return isConfiguration(whole) ? (layout.completed?.(whole) ?? whole) : whole
 }
 
 function withCaches<Inputs extends object>(inputs: Inputs): Inputs {
@@ -141,10 +150,10 @@ export interface Trunk<C extends NetworkConfig> {
 export abstract class HeadNetwork<C extends NetworkConfig> extends Module {
   readonly config: C
 
-  protected constructor({ field, make }: Trunk<C>, where: string, config: C, options: MakeOptions) {
+  protected constructor({ field, make }: Trunk<C>, layout: NetworkLayout<C>, config: C, options: MakeOptions) {
     super()
-    requireObject(where, 'config', config)
-    this.config = { ...config }
+    requireObject(layout.architecture, 'config', config)
+    this.config = wholeConfig(layout.architecture, layout, config)
     Reflect.set(this, field, make(this.config, options))
   }
 
@@ -190,7 +199,7 @@ export function headClass<C extends NetworkConfig, Type>(
     class extends HeadNetwork<C> {
       constructor(config: C, options: MakeOptions = {}) {
         const type = new.target as Type
-        super(trunkOf(type), layoutOf(type).architecture, config, options)
+        super(trunkOf(type), layoutOf(type), config, options)
       }
     },
     layoutOf,
@@ -231,7 +240,10 @@ function withFiles<C extends NetworkConfig, Class>(
       requireObject(`${this.name}.fromPretrained`, 'config', changes)
       const loading = options.config === undefined ? options : others
       const { network, directory } = await loadNetwork({ ...layout, optional }, from, loading, (read, factory, has) => {
-        const made = new this({ ...(layout.found?.(read as C, has) ?? (read as C)), ...changes }, factory)
+        const found = layout.found?.(read as C, has) ?? (read as C)
+        const { known, others } = partedConfig(from, keysOf(layout.keys, found), found)
+        const made = new this({ ...known, ...changes }, factory)
+        keepOthers(made, others)
         // What the configuration says with its defaults is known to the network.
         optional.push(...(layout.tied?.((made as unknown as SavableNetwork<C>).config) ?? []))
         return made

@@ -16,6 +16,7 @@ import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
 import { type PackedLayer, packedLayers } from '../peft/saved-packing.js'
 import { scope } from '../tensor/index.js'
+import { withOthers } from './config-keys.js'
 import type { NetworkConfig } from './network.js'
 import { type Factory, type Fillable, type FillOptions, filled, readWeights, renamed, type Weights } from './weights.js'
 
@@ -219,7 +220,11 @@ export async function saveNetwork(
   const { maxShardBytes, withoutAdapters = false } = options
   if (!withoutAdapters) warnOfAdapters(module, directory)
   makeDirectory(directory, CheckpointError)
-  const saved = { ...toSnake(config), architectures: [kind.architecture], model_type: kind.modelType }
+  const saved = {
+    ...toSnake(withOthers(module, config)),
+    architectures: [kind.architecture],
+    model_type: kind.modelType,
+  }
   const layers = packedLayers(module).map((one) => toSnake({ ...one }))
   const before = (config as Record<string, unknown>).quantizationConfig as Record<string, unknown> | undefined
   if (layers.length > 0) Object.assign(saved, { quantization_config: { quant_method: PACKING, layers } })

@@ -1,10 +1,6 @@
-import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import { defined, misuse, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { toCamel } from '../base/words.js'
-import { readJson } from '../files/json/json.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
 import { Beats } from '../models/beats/beats.js'
 import { DecoderLM } from '../models/decoder/decoder-lm.js'
@@ -19,6 +15,7 @@ import {
 import { Wav2Vec2ForCTC, WavLMForCTC } from '../models/encoders/speech-ctc.js'
 import { Wav2Vec2 } from '../models/encoders/wav2vec2.js'
 import { WavLM } from '../models/encoders/wavlm.js'
+import { readFeatureExtractor, WAVEFORM_KEYS } from '../models/feature-extractor.js'
 import type { NetworkConfig } from '../models/network.js'
 import { LOAD_OPTIONS, type LoadNetworkOptions, readConfig } from '../models/pretrained.js'
 import { isCTranslate2 } from '../models/whisper/ctranslate2.js'
@@ -103,6 +100,12 @@ export type NetworkOf<T extends PipelineTask> = TaskNetworks[T]
 export const TASKS = Object.keys(TAKES) as PipelineTask[]
 
 const OPTIONS = [...LOAD_OPTIONS.filter((name) => name !== 'allowMissing'), 'tokenizer', 'normalizeAudio']
+/** Those with a head for CTC read their folder's settings themselves. */
+const READS_WAVEFORMS: readonly unknown[] = [
+  Wav2Vec2,
+  WavLM,
+  ...Object.values(CLASSIFIERS).map(({ Network }) => Network),
+]
 const READS_TEXT: readonly unknown[] = [DecoderLM, Bert, Roberta, RobertaForSequenceClassification]
 
 /** The network of a folder, of a repository of the hub or as it is given, in evaluation mode. */
@@ -135,7 +138,7 @@ export async function loaded<T extends PipelineTask>(
   const Network = isFile && 'beats' in takes ? Beats : await networkOf(where, task, directory)
   const reads = READS_TEXT.includes(Network)
   const tokenizer = reads ? (given ?? (await Tokenizer.fromPretrained(directory))) : needed(where, Network, given)
-  const normalizesAudio = normalizeAudio ?? (isFile || (await normalizes(directory)))
+  const normalizesAudio = normalizeAudio ?? (isFile || (await normalizes(directory, Network)))
   const model = await Network.fromPretrained(directory, defined({ device, dtype, seed, mmap, quantize }))
   if (!(model instanceof SpectraClassifier)) (model as { eval(): unknown }).eval()
   return { model: model as NetworkOf<T>, tokenizer, normalizesAudio, owned: true }
@@ -189,9 +192,8 @@ function wrongModel(where: string, task: PipelineTask, name: string | undefined,
   })
 }
 
-async function normalizes(directory: string): Promise<boolean> {
-  const file = join(directory, 'preprocessor_config.json')
-  if (!existsSync(file)) return true
-  const settings = await readJson(file)
-  return typeof settings !== 'object' || settings === null || toCamel(settings).doNormalize !== false
+/** Whether clips get mean 0 and variance 1: of networks that read waveforms as wav2vec 2.0 does. */
+async function normalizes(directory: string, Network: NetworkClass<unknown>): Promise<boolean> {
+  if (!READS_WAVEFORMS.includes(Network)) return true
+  return (await readFeatureExtractor(directory, WAVEFORM_KEYS)).doNormalize !== false
 }

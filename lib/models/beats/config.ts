@@ -1,3 +1,4 @@
+import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
 /**
@@ -57,6 +58,36 @@ export interface BeatsConfig extends NetworkConfig {
   predictorClass?: number
   /** Names of the classes by number. */
   id2label?: Record<string, string>
+}
+
+export const beatsKeys: ConfigKeys = {
+  defaults: {
+    inputPatchSize: 16,
+    embedDim: 512,
+    convBias: false,
+    encoderLayers: 12,
+    encoderEmbedDim: 768,
+    encoderFfnEmbedDim: 3072,
+    encoderAttentionHeads: 12,
+    activationFn: 'gelu',
+    layerNormFirst: false,
+    deepNorm: false,
+    dropout: 0.1,
+    attentionDropout: 0.1,
+    activationDropout: 0,
+    dropoutInput: 0,
+    encoderLayerdrop: 0,
+    layerWiseGradientDecayRatio: 1,
+    convPos: 128,
+    convPosGroups: 16,
+    relativePositionEmbedding: false,
+    numBuckets: 320,
+    maxDistance: 1280,
+    gruRelPos: false,
+    finetunedModel: false,
+    predictorDropout: 0.1,
+    predictorClass: 527,
+  },
 }
 
 const base: BeatsConfig = {

@@ -10,9 +10,10 @@ import { toCamel } from '../../base/words.js'
 import { loadTorch } from '../../files/torch/torch.js'
 import { resolveModel } from '../../hub/index.js'
 import { scope, type Tensor } from '../../tensor/index.js'
+import { keepOthers, partedConfig } from '../config-keys.js'
 import { type LoadNetworkOptions, parted, readConfig, requireModelType } from '../pretrained.js'
 import { type Factory, type Fillable, type FillOptions, filled, onlyTensors, readWeights, renamed } from '../weights.js'
-import { type BeatsConfig, beatsSizes } from './config.js'
+import { type BeatsConfig, beatsKeys, beatsSizes } from './config.js'
 
 export const beatsLayout = {
   kind: 'beats',
@@ -22,6 +23,7 @@ export const beatsLayout = {
   prefix: 'beats.',
   ignored: [],
   sizes: beatsSizes,
+  keys: beatsKeys,
 }
 
 export interface LoadBeatsOptions extends LoadNetworkOptions {
@@ -47,7 +49,9 @@ export async function loadBeats<M extends Fillable>(
       : await readDirectory(await resolveModel(from, hub), fill)
     const state = renamed(beatsLayout, tensors)
     const { network } = await filled(beatsLayout, { ...source, state }, fill, (factory) => {
-      const model = build(config, factory)
+      const { known, others } = partedConfig(from, beatsKeys, config)
+      const model = build(known, factory)
+      keepOthers(model, others)
       tieBiases(state, Object.keys(model.stateDict()), source.file)
       return model
     })

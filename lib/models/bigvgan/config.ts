@@ -1,4 +1,5 @@
 import { ConfigError } from '../../base/errors.js'
+import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
 /**
@@ -71,6 +72,19 @@ export const BIGVGAN_MEL = {
 export const bigVGANSizes: Record<string, BigVGANConfig> = {
   bigvgan_22khz_80band: first,
   bigvgan_v2_22khz_80band_256x: { ...first, useTanhAtFinal: false, useBiasAtFinal: false },
+}
+
+export const bigVGANKeys: ConfigKeys = {
+  defaults: { ...first, useTanhAtFinal: true, useBiasAtFinal: true, weightNorm: true },
+  // Of the spectrogram that it reads, and of its training.
+  unused: [
+    ...['numFreq', 'nFft', 'hopSize', 'winSize', 'fmin', 'fmax', 'fmaxForLoss', 'normalizeVolume', 'segmentSize'],
+    ...['numGpus', 'numWorkers', 'batchSize', 'learningRate', 'adamB1', 'adamB2', 'lrDecay', 'seed', 'distConfig'],
+    ...['clipGradNorm', 'lambdaMelloss', 'useMultiscaleMelloss', 'useSpectralNorm', 'discriminatorChannelMult'],
+    ...['resolutions', 'mpdReshapes', 'useMpd', 'useMrd', 'useCqtdInsteadOfMrd', 'cqtdFilters', 'cqtdMaxFilters'],
+    ...['cqtdFiltersScale', 'cqtdDilations', 'cqtdHopLengths', 'cqtdNOctaves', 'cqtdBinsPerOctaves'],
+    ...['cqtdNormalizeVolume'],
+  ],
 }
 
 /** With what its shape follows from filled in. */

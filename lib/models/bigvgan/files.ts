@@ -10,9 +10,10 @@ import { loadTorch } from '../../files/torch/torch.js'
 import { resolveModel } from '../../hub/resolve.js'
 import { op } from '../../native/call.js'
 import { scope, Tensor } from '../../tensor/index.js'
+import { keepOthers, partedConfig } from '../config-keys.js'
 import { type LoadNetworkOptions, parted, readConfig, requireModelType } from '../pretrained.js'
 import { type Factory, type Fillable, filled, onlyTensors, readWeights, renamed } from '../weights.js'
-import { type BigVGANConfig, bigVGANSizes, nativeConfig } from './config.js'
+import { type BigVGANConfig, bigVGANKeys, bigVGANSizes, nativeConfig } from './config.js'
 
 export interface LoadBigVGANOptions extends LoadNetworkOptions {
   /**
@@ -32,6 +33,7 @@ export const bigVGANLayout = {
   // The filters follow from nothing: a file that lacks them gets them.
   optional: [/\.filter$/],
   sizes: bigVGANSizes,
+  keys: bigVGANKeys,
   native: nativeConfig,
   // As newer versions of PyTorch call the parts of a weight norm.
   rename: (name: string) =>
@@ -64,9 +66,11 @@ export async function loadBigVGAN<M extends Fillable>(
     const found = [...state.keys()].some((name) => name.endsWith('.weight_v'))
     const wanted = weightNorm ?? found
     if (wanted !== found) convert(state, wanted)
+    const { known, others } = partedConfig(from, bigVGANKeys, config)
     const { network } = await filled(bigVGANLayout, { ...rest, state }, fill, (factory) =>
-      build({ ...config, weightNorm: wanted }, factory),
+      build({ ...known, weightNorm: wanted }, factory),
     )
+    keepOthers(network, others)
     return network
   })
 }

@@ -1,6 +1,7 @@
 import { requireObject, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { toCamel, toSnake } from '../../base/words.js'
+import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
 /** The keys of a published text_config in camelCase; what is left out has the value of transformers' CLIPTextConfig. */
@@ -65,6 +66,71 @@ export interface ClipConfig extends NetworkConfig {
   logitScaleInitValue?: number
 }
 
+/** Published files say what CLIP has not. */
+const only = { dropout: [0] }
+
+export const clipTextKeys: ConfigKeys = {
+  defaults: {
+    vocabSize: 49408,
+    hiddenSize: 512,
+    intermediateSize: 2048,
+    projectionDim: 512,
+    numHiddenLayers: 12,
+    numAttentionHeads: 8,
+    maxPositionEmbeddings: 77,
+    hiddenAct: 'quick_gelu',
+    layerNormEps: 1e-5,
+    attentionDropout: 0,
+    initializerFactor: 1,
+    padTokenId: 1,
+    bosTokenId: 49406,
+    eosTokenId: 49407,
+  },
+  only,
+  // Here as in transformers, the factor alone decides how wide first values are drawn.
+  unused: ['initializerRange'],
+}
+
+export const clipVisionKeys: ConfigKeys = {
+  defaults: {
+    hiddenSize: 768,
+    intermediateSize: 3072,
+    projectionDim: 512,
+    numHiddenLayers: 12,
+    numAttentionHeads: 12,
+    numChannels: 3,
+    imageSize: 224,
+    patchSize: 32,
+    hiddenAct: 'quick_gelu',
+    layerNormEps: 1e-5,
+    attentionDropout: 0,
+    initializerFactor: 1,
+    initializerRange: 0.02,
+    forcePatchDropout: 0,
+    addTimeAttn: false,
+    numFrames: 1,
+    clipType: 'vl',
+    tubeSize: 1,
+    temporalMlp: false,
+    numMelBins: 0,
+    targetLength: 0,
+  },
+  only,
+  // What LanguageBind's files say of adapters and of what is done to its inputs.
+  unused: [
+    ...['loraR', 'loraAlpha', 'loraDropout', 'audioSampleRate', 'audioMean', 'audioStd', 'maxDepth'],
+    ...['videoDecodeBackend'],
+  ],
+}
+
+export const clipKeys: ConfigKeys = {
+  defaults: { textConfig: {}, visionConfig: {}, projectionDim: 512, logitScaleInitValue: 2.6592 },
+  parts: { textConfig: clipTextKeys, visionConfig: clipVisionKeys },
+  // Projections are drawn by the factors of their towers.
+  only: { initializerFactor: [1] },
+  unused: ['textConfigDict', 'visionConfigDict'],
+}
+
 const large = { hiddenSize: 1024, intermediateSize: 4096, numHiddenLayers: 24, numAttentionHeads: 16, patchSize: 14 }
 const textLarge = { hiddenSize: 768, intermediateSize: 3072, numAttentionHeads: 12 }
 const sized = (textConfig: ClipTextConfig, visionConfig: ClipVisionConfig, projectionDim: number): ClipConfig => ({
@@ -88,12 +154,14 @@ const parts = <K extends 'textConfig' | 'visionConfig'>(part: K) =>
 export const clipTextSizes = parts('textConfig')
 export const clipVisionSizes = parts('visionConfig')
 
-type Part = 'textConfig' | 'visionConfig'
+const PARTS = ['textConfig', 'visionConfig'] as const
+type Part = (typeof PARTS)[number]
 
 /** A tower's keys out of a file's configuration: those of a whole CLIP stand one level deeper, and in some files twice. */
 export function partOf(config: NetworkConfig, part: Part): NetworkConfig {
+  const isWhole = PARTS.some((one) => config[one] !== undefined || config[`${one}Dict`] !== undefined)
+  if (!isWhole) return { ...config }
   const twice = config[`${part}Dict`]
-  if (config[part] === undefined && twice === undefined) return { ...config }
   const known: NetworkConfig = {}
   for (const value of [config[part], twice]) {
     if (value === undefined || value === null) continue

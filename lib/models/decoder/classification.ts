@@ -58,18 +58,19 @@ export class DecoderLMForSequenceClassification extends networkClass<
   constructor(config: DecoderLMClassifierConfig, options: MakeOptions = {}) {
     super(config, options)
     const { device, dtype } = options
-    this.score = new Linear(this.#width, labelCount(WHERE, this.config), { bias: false, device, dtype })
+    this.config.numLabels = labelCount(WHERE, this.config)
+    this.score = new Linear(this.#width, this.config.numLabels, { bias: false, device, dtype })
     if (options.initialize !== false) this.initialize(['score.weight'])
   }
 
   get #width(): number {
-    return this.config.hiddenSize ?? 4096
+    return this.config.hiddenSize as number
   }
 
   override initialize(names: string[]): this {
     const own = names.filter((name) => name !== 'score.weight')
     if (own.length > 0) super.initialize(own)
-    if (own.length < names.length) noGrad(() => this.score.weight.normal_(0, this.config.initializerRange ?? 0.02))
+    if (own.length < names.length) noGrad(() => this.score.weight.normal_(0, this.config.initializerRange as number))
     return this
   }
 

@@ -2,6 +2,7 @@ import { misuse } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { toCamel, toSnake } from '../../base/words.js'
 import { isConfiguration } from '../../nn/native-module.js'
+import { type ConfigKeys, completedConfig } from '../config-keys.js'
 import { configOf, type NetworkConfig } from '../network.js'
 
 /** What rotary positions are scaled with; `ropeType` decides which of the others are read. */
@@ -80,11 +81,55 @@ export interface DecoderLMConfig extends NetworkConfig {
   ropeParameters?: RopeParameters | null
 }
 
-/** What differs from LLaMA's defaults, which native code has. */
-const defaults: Record<ModelType, DecoderLMConfig> = {
-  llama: {},
-  mistral: { intermediateSize: 14336, numKeyValueHeads: 8, maxPositionEmbeddings: 131072, slidingWindow: 4096 },
-  qwen2: { vocabSize: 151936, intermediateSize: 22016, maxPositionEmbeddings: 32768, maxWindowLayers: 28 },
+/** What a scaling of rotary positions may say. */
+const ropeKeys: ConfigKeys = {
+  defaults: {},
+  unused: [
+    ...['ropeType', 'type', 'ropeTheta', 'factor', 'originalMaxPositionEmbeddings', 'lowFreqFactor', 'highFreqFactor'],
+    ...['shortFactor', 'longFactor', 'attentionFactor', 'betaFast', 'betaSlow', 'mscale', 'mscaleAllDim', 'truncate'],
+    'partialRotaryFactor',
+    // Of the files of LLaMA's descendants, to say that the network was trained with the scaling.
+    'finetuned',
+  ],
+}
+
+const SHARED: DecoderLMConfig = {
+  vocabSize: 32000,
+  hiddenSize: 4096,
+  intermediateSize: 11008,
+  numHiddenLayers: 32,
+  numAttentionHeads: 32,
+  maxPositionEmbeddings: 2048,
+  rmsNormEps: 1e-6,
+  initializerRange: 0.02,
+  hiddenAct: 'silu',
+  attentionDropout: 0,
+  tieWordEmbeddings: false,
+  padTokenId: null,
+  // Named, so that transformers does not take its own class's for them.
+  bosTokenId: null,
+  eosTokenId: null,
+  ropeScaling: null,
+  ropeParameters: null,
+}
+
+/** What a model type has besides, or otherwise. */
+const OWN: Record<ModelType, DecoderLMConfig> = {
+  llama: { attentionBias: false, mlpBias: false },
+  mistral: {
+    intermediateSize: 14336,
+    numKeyValueHeads: 8,
+    maxPositionEmbeddings: 131072,
+    slidingWindow: 4096,
+  },
+  qwen2: {
+    vocabSize: 151936,
+    intermediateSize: 22016,
+    maxPositionEmbeddings: 32768,
+    useSlidingWindow: false,
+    slidingWindow: null,
+    maxWindowLayers: 28,
+  },
   phi3: {
     vocabSize: 32064,
     hiddenSize: 3072,
@@ -92,8 +137,47 @@ const defaults: Record<ModelType, DecoderLMConfig> = {
     maxPositionEmbeddings: 4096,
     originalMaxPositionEmbeddings: 4096,
     rmsNormEps: 1e-5,
+    slidingWindow: null,
   },
   internlm2: { vocabSize: 103168, bias: true },
+}
+
+/** Keys that files have and whose other values are another network. */
+const ONLY: Record<ModelType, Record<string, readonly unknown[]>> = {
+  llama: {},
+  mistral: { attentionBias: [false], mlpBias: [false] },
+  qwen2: { attentionBias: [true], mlpBias: [false], useMrope: [false] },
+  phi3: { attentionBias: [false], mlpBias: [false], residPdrop: [0], embdPdrop: [0] },
+  internlm2: {},
+}
+
+/** What the configuration of a decoder of its model type may say. */
+export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
+  const modelType = typeOf(given)
+  return {
+    defaults: (given) => {
+      const config = given as DecoderLMConfig
+      const own = { ...SHARED, ...OWN[modelType] }
+      const { hiddenSize = own.hiddenSize, numAttentionHeads: heads = own.numAttentionHeads } = config
+      const scaling: unknown = config.ropeParameters ?? config.ropeScaling
+      const { ropeTheta = 10000 } = isConfiguration(scaling) ? (toCamel(scaling) as RopeParameters) : {}
+      return {
+        ...own,
+        modelType,
+        numKeyValueHeads: own.numKeyValueHeads ?? heads,
+        headDim: typeof hiddenSize === 'number' && typeof heads === 'number' ? Math.floor(hiddenSize / heads) : 0,
+        ropeTheta,
+        ...('slidingWindow' in own && { windowInclusive: isUsdm(config) }),
+      }
+    },
+    nullable: ['slidingWindow'],
+    only: ONLY[modelType],
+    parts: { ropeScaling: ropeKeys, ropeParameters: ropeKeys },
+    unused: [
+      ...['numLabels', 'layerTypes', 'originalMaxPositionEmbeddings', 'partialRotaryFactor', 'pretrainingTp'],
+      'useFlashAttn',
+    ],
+  }
 }
 
 const architectures: Record<ModelType, string> = {
@@ -106,6 +190,9 @@ const architectures: Record<ModelType, string> = {
 
 /** USDM's class, which is Mistral with that window. */
 const USDM_CLASS = 'CustomMistralForCausalLM'
+
+const isUsdm = ({ architectures }: NetworkConfig): boolean =>
+  Array.isArray(architectures) && architectures.includes(USDM_CLASS)
 
 /** Whether a token does not see all before it, in some layer. */
 export function hasWindow({ modelType, slidingWindow, useSlidingWindow }: DecoderLMConfig): boolean {
@@ -121,20 +208,14 @@ export function completed(config: DecoderLMConfig): DecoderLMConfig {
   if (!isConfiguration(config)) {
     throw misuse('DecoderLM', 'config', 'an object (a size by its name goes to DecoderLM.fromConfig)', config)
   }
-  const modelType = typeOf(config)
-  const whole: DecoderLMConfig = { ...defaults[modelType], ...config, modelType }
-  if (Array.isArray(config.architectures) && config.architectures.includes(USDM_CLASS)) whole.windowInclusive ??= true
-  for (const key of ROPE) {
-    const value = whole[key]
-    if (typeof value === 'object' && value !== null) whole[key] = toCamel(value)
-  }
-  checkLayerTypes(whole)
-  return whole
+  return checkedLayers(completedConfig('DecoderLM', decoderKeys(config), config))
 }
 
 /** The same with the RoPE scaling's keys as files have them. */
 export function published(config: DecoderLMConfig): NetworkConfig {
-  const result: NetworkConfig = { ...config }
+  const { windowInclusive, ...result }: NetworkConfig = config
+  // No key of transformers'.
+  if (windowInclusive === true) result.windowInclusive = true
   for (const key of ROPE) {
     const value = config[key]
     if (typeof value === 'object' && value !== null) result[key] = toSnake(value)
@@ -169,9 +250,9 @@ function typeOf(config: DecoderLMConfig): ModelType {
 }
 
 /** Newer files list each layer's kind of attention. It follows from the other keys, or the file is not one of these. */
-function checkLayerTypes(config: DecoderLMConfig): void {
+export function checkedLayers(config: DecoderLMConfig): DecoderLMConfig {
   const { modelType, layerTypes, slidingWindow, useSlidingWindow, maxWindowLayers = 28 } = config
-  if (!Array.isArray(layerTypes)) return
+  if (!Array.isArray(layerTypes)) return config
   const first =
     modelType === 'mistral' || modelType === 'phi3' ? 0 : useSlidingWindow ? maxWindowLayers : Number.POSITIVE_INFINITY
   const has = modelType !== 'llama' && modelType !== 'internlm2' && typeof slidingWindow === 'number'
@@ -183,6 +264,7 @@ function checkLayerTypes(config: DecoderLMConfig): void {
       { layerTypes },
     )
   })
+  return config
 }
 
 const llama13b: DecoderLMConfig = {

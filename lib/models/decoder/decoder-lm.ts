@@ -14,7 +14,7 @@ import { withActiveAdapters } from '../../nn/native-module.js'
 import type { Tensor } from '../../tensor/index.js'
 import { type NetworkLayout, networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
-import { architectureOf, completed, type DecoderLMConfig, native, published, sizes } from './config.js'
+import { architectureOf, checkedLayers, type DecoderLMConfig, decoderKeys, native, published, sizes } from './config.js'
 import { ggufCheckpoint, SAMPLING } from './gguf.js'
 import { type ResizeTokenEmbeddingsOptions, resizeTokenEmbeddings } from './resize.js'
 import { type SaveDecoderGgufOptions, saveDecoderGguf } from './save-gguf.js'
@@ -77,7 +77,8 @@ export const decoderLayout = {
   foreign: ggufCheckpoint,
   rename: (name) => (/^(embed_tokens|tok_embeddings|layers|norm)\./.test(name) ? `model.${name}` : name),
   sizes,
-  completed,
+  keys: decoderKeys,
+  completed: checkedLayers,
   native,
   saved: published,
   savedAs: (config) => ({ modelType: config.modelType as string, architecture: architectureOf(config) }),

@@ -1,8 +1,8 @@
-import { ConfigError } from '../../base/errors.js'
+import type { ConfigKeys } from '../config-keys.js'
 import { networkClass } from '../network.js'
-import type { RobertaConfig, RobertaInputs, RobertaOutput } from './roberta.js'
+import { type RobertaConfig, type RobertaInputs, type RobertaOutput, robertaKeys } from './roberta.js'
 
-/** The keys of a published config.json in camelCase; what is left out has the value of bert-base-uncased. */
+/** The keys of a published config.json in camelCase; what is left out has the value of transformers' BertConfig. */
 export interface BertConfig extends RobertaConfig {
   /** Only `'absolute'` ones are known. */
   positionEmbeddingType?: string
@@ -17,15 +17,9 @@ export const bertSizes: Record<string, BertConfig> = {
   'minilm-l12': { hiddenSize: 384, numHiddenLayers: 12, numAttentionHeads: 12, intermediateSize: 1536 },
 }
 
-function completed(config: BertConfig): BertConfig {
-  const { positionEmbeddingType = 'absolute' } = config ?? {}
-  if (positionEmbeddingType === 'absolute') return config
-  throw new ConfigError(
-    `Bert has absolute positions, not positionEmbeddingType ${JSON.stringify(positionEmbeddingType)}`,
-    {
-      positionEmbeddingType,
-    },
-  )
+const bertKeys: ConfigKeys = {
+  ...robertaKeys,
+  defaults: { ...robertaKeys.defaults, vocabSize: 30522, padTokenId: 0, bosTokenId: null, eosTokenId: null },
 }
 
 /**
@@ -46,6 +40,6 @@ export class Bert extends networkClass<Bert, BertConfig, RobertaInputs, RobertaO
   ignored: [/^cls\./, /^classifier\./, /^qa_outputs\./, /(^|\.)position_ids$/],
   // As TensorFlow's first files had them.
   rename: (name) => name.replace(/LayerNorm\.gamma$/, 'LayerNorm.weight').replace(/LayerNorm\.beta$/, 'LayerNorm.bias'),
-  completed,
+  keys: bertKeys,
   found: (config, has) => ({ ...config, addPoolingLayer: has('pooler.dense.weight') }),
 }) {}

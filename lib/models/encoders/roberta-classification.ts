@@ -6,7 +6,7 @@ import type { MakeOptions } from '../../nn/parameter.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import { classificationLoss, type LabelConfig, labelCount, withLabelNames } from '../labels.js'
 import { headClass } from '../network.js'
-import { Roberta, type RobertaConfig, type RobertaInputs, robertaSizes } from './roberta.js'
+import { Roberta, type RobertaConfig, type RobertaInputs, robertaKeys, robertaSizes } from './roberta.js'
 
 export interface RobertaClassifierConfig extends RobertaConfig, LabelConfig {
   /** Default `hiddenDropoutProb`. */
@@ -43,6 +43,7 @@ const ClassifierBase = headClass<RobertaClassifierConfig, ClassifierClass>(
     ignored: [/^lm_head\./, /^(roberta\.)?pooler\./, /(^|\.)position_ids$/, foreign],
     rename: (name) => (/^(embeddings|encoder)\./.test(name) ? `roberta.${name}` : name),
     sizes: robertaSizes,
+    keys: robertaKeys,
     saved: (config) => withLabelNames(architecture, config),
   }),
   () => ({
@@ -60,11 +61,12 @@ abstract class RobertaClassifier extends ClassifierBase {
 
   constructor(config: RobertaClassifierConfig, options: MakeOptions = {}) {
     super(config, options)
-    this.labels = labelCount(new.target.architecture, config)
+    this.labels = labelCount(new.target.architecture, this.config)
+    this.config.numLabels = this.labels
   }
 
   protected get dropoutProbability(): number {
-    return this.config.classifierDropout ?? this.config.hiddenDropoutProb ?? 0.1
+    return this.config.classifierDropout ?? (this.config.hiddenDropoutProb as number)
   }
 }
 
@@ -97,8 +99,8 @@ export class RobertaForSequenceClassification extends RobertaClassifier {
 
   constructor(config: RobertaClassifierConfig, options: MakeOptions = {}) {
     super(config, options)
-    const { hiddenSize = 768 } = config
-    this.classifier = new RobertaClassificationHead(hiddenSize, this.labels, this.dropoutProbability, options)
+    const { hiddenSize } = this.config
+    this.classifier = new RobertaClassificationHead(hiddenSize as number, this.labels, this.dropoutProbability, options)
     this.begin(options)
   }
 
@@ -124,7 +126,7 @@ export class RobertaForTokenClassification extends RobertaClassifier {
     super(config, options)
     const { device, dtype } = options
     this.dropout = new Dropout(this.dropoutProbability)
-    this.classifier = new Linear(config.hiddenSize ?? 768, this.labels, { device, dtype })
+    this.classifier = new Linear(this.config.hiddenSize as number, this.labels, { device, dtype })
     this.begin(options)
   }
 

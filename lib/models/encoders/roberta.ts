@@ -1,8 +1,9 @@
 import type { NativeModule } from '../../nn/native-module.js'
 import type { Tensor } from '../../tensor/index.js'
+import type { ConfigKeys } from '../config-keys.js'
 import { type NetworkConfig, networkClass } from '../network.js'
 
-/** The keys of a published config.json in camelCase; what is left out has the value of roberta-base. */
+/** The keys of a published config.json in camelCase; what is left out has the value of transformers' RobertaConfig. */
 export interface RobertaConfig extends NetworkConfig {
   vocabSize?: number
   hiddenSize?: number
@@ -19,6 +20,33 @@ export interface RobertaConfig extends NetworkConfig {
   attentionProbsDropoutProb?: number
   /** Whether the network ends in a pooler. Default true. */
   addPoolingLayer?: boolean
+}
+
+export const robertaKeys: ConfigKeys = {
+  defaults: {
+    vocabSize: 50265,
+    hiddenSize: 768,
+    numHiddenLayers: 12,
+    numAttentionHeads: 12,
+    intermediateSize: 3072,
+    maxPositionEmbeddings: 512,
+    typeVocabSize: 2,
+    padTokenId: 1,
+    bosTokenId: 0,
+    eosTokenId: 2,
+    layerNormEps: 1e-12,
+    initializerRange: 0.02,
+    hiddenAct: 'gelu',
+    hiddenDropoutProb: 0.1,
+    attentionProbsDropoutProb: 0.1,
+    classifierDropout: null,
+    addPoolingLayer: true,
+    // Of the heads.
+    tieWordEmbeddings: true,
+    problemType: null,
+  },
+  only: { positionEmbeddingType: ['absolute'] },
+  unused: ['numLabels'],
 }
 
 /** Published sizes by name. */
@@ -65,7 +93,7 @@ export interface RobertaOutput {
   attentions: Tensor[]
 }
 
-const published = { modelType: 'roberta', alike: ['xlm-roberta', 'camembert'], sizes: robertaSizes }
+const published = { keys: robertaKeys, modelType: 'roberta', alike: ['xlm-roberta', 'camembert'], sizes: robertaSizes }
 
 /**
  * RoBERTa (Liu et al. 2019, https://arxiv.org/abs/1907.11692), as transformers' RobertaModel; runs in native code.

@@ -38,14 +38,15 @@ abstract class SpeechClassifier extends SpeechHead {
     super(config, options)
     const { trunk, task } = this.kinds
     const where = `${trunk.prefix}${task}`
-    refuseAdapter(where, config)
-    this.labels = labelCount(where, config)
-    const { useWeightedLayerSum = false, numHiddenLayers = 12 } = config
-    this.layer_weights = useWeightedLayerSum ? parameter([numHiddenLayers + 1], factoryOf(options)) : null
+    refuseAdapter(where, this.config)
+    this.labels = labelCount(where, this.config)
+    this.config.numLabels = this.labels
+    const { useWeightedLayerSum, numHiddenLayers } = this.config
+    this.layer_weights = useWeightedLayerSum ? parameter([(numHiddenLayers as number) + 1], factoryOf(options)) : null
   }
 
   protected get width(): number {
-    return this.config.hiddenSize ?? 768
+    return this.config.hiddenSize as number
   }
 
   protected override initial(name: string, values: Tensor): void {
@@ -62,7 +63,7 @@ abstract class SpeechForSequenceClassification extends SpeechClassifier {
 
   constructor(config: SpeechHeadConfig, options: MakeOptions = {}) {
     super(config, options)
-    const { classifierProjSize = 256 } = config
+    const classifierProjSize = this.config.classifierProjSize as number
     this.projector = new Linear(this.width, classifierProjSize, factoryOf(options))
     this.classifier = new Linear(classifierProjSize, this.labels, factoryOf(options))
     this.begin(options)
@@ -188,12 +189,7 @@ abstract class SpeechForXVector extends SpeechClassifier {
 
   constructor(config: SpeechHeadConfig, options: MakeOptions = {}) {
     super(config, options)
-    const {
-      tdnnDim = [512, 512, 512, 512, 1500],
-      tdnnKernel = [5, 3, 3, 1, 1],
-      tdnnDilation = [1, 2, 3, 1, 1],
-    } = config
-    const { xvectorOutputDim = 512 } = config
+    const { tdnnDim, tdnnKernel, tdnnDilation, xvectorOutputDim } = this.config as Required<SpeechHeadConfig>
     if (tdnnDim.length === 0 || tdnnDim.length !== tdnnKernel.length || tdnnDim.length !== tdnnDilation.length) {
       throw new ConfigError('tdnnDim, tdnnKernel and tdnnDilation must have one value for each layer', {
         tdnnDim,

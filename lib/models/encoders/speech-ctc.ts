@@ -2,10 +2,9 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type AudioClip, SPEECH_RATE } from '../../audio/clip.js'
 import { makeDirectory } from '../../base/atomic.js'
-import { requireObject, requireOptions, requireString } from '../../base/check.js'
+import { requireOptions, requireString } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
-import { toCamel } from '../../base/words.js'
-import { readJson, writeJson } from '../../files/json/json.js'
+import { writeJson } from '../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../files/safetensors/safetensors.js'
 import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../../hub/resolve.js'
 import { Dropout } from '../../nn/dropout.js'
@@ -15,6 +14,7 @@ import type { MakeOptions } from '../../nn/parameter.js'
 import { areAlike, differences, misfit } from '../../nn/text.js'
 import { scope, Tensor } from '../../tensor/index.js'
 import { CtcTokenizer } from '../../text/ctc-tokenizer.js'
+import { readFeatureExtractor, WAVEFORM_KEYS } from '../feature-extractor.js'
 import type { NetworkConstructor } from '../network.js'
 import { LOAD_OPTIONS, type LoadNetworkOptions, type SaveNetworkOptions } from '../pretrained.js'
 import type { Fillable } from '../weights.js'
@@ -54,9 +54,8 @@ abstract class SpeechForCTC extends SpeechHead {
 
   constructor(config: SpeechHeadConfig, options: MakeOptions = {}) {
     super(config, options)
-    const { addAdapter = false, hiddenSize = 768, vocabSize = 32, finalDropout = 0.1 } = config
-    const { ctcLossReduction = 'sum' } = config
-    if (!REDUCTIONS.includes(ctcLossReduction)) {
+    const { addAdapter, hiddenSize, outputHiddenSize, vocabSize, finalDropout, ctcLossReduction } = this.config
+    if (!REDUCTIONS.includes(ctcLossReduction as string)) {
       throw new ConfigError(
         `ctcLossReduction must be one of ${REDUCTIONS.join(', ')}, not ${String(ctcLossReduction)}`,
         {
@@ -64,9 +63,9 @@ abstract class SpeechForCTC extends SpeechHead {
         },
       )
     }
-    const width = addAdapter ? (config.outputHiddenSize ?? hiddenSize) : hiddenSize
+    const width = (addAdapter ? outputHiddenSize : hiddenSize) as number
     this.dropout = new Dropout(finalDropout)
-    this.lm_head = new Linear(width, vocabSize, { device: options.device, dtype: options.dtype })
+    this.lm_head = new Linear(width, vocabSize as number, { device: options.device, dtype: options.dtype })
     this.begin(options)
   }
 
@@ -97,13 +96,7 @@ abstract class SpeechForCTC extends SpeechHead {
   async loaded(directory: string, from: string): Promise<void> {
     this.#from = from
     if (existsSync(join(directory, 'vocab.json'))) this.tokenizer = await CtcTokenizer.fromPretrained(directory)
-    const file = join(directory, 'preprocessor_config.json')
-    if (existsSync(file)) {
-      const settings = await readJson(file)
-      requireObject(file, 'the preprocessor', settings)
-      const { doNormalize } = toCamel(settings as object)
-      this.normalizesAudio = doNormalize !== false
-    }
+    this.normalizesAudio = (await readFeatureExtractor(directory, WAVEFORM_KEYS)).doNormalize !== false
   }
 
   /**
@@ -122,7 +115,7 @@ abstract class SpeechForCTC extends SpeechHead {
   }
 
   #loss(logits: Tensor, labels: Tensor, attentionMask: Tensor | null): Tensor {
-    const { ctcLossReduction = this.kinds.trunk.ctcLossReduction, ctcZeroInfinity = false, padTokenId } = this.config
+    const { ctcLossReduction, ctcZeroInfinity, padTokenId } = this.config
     const [batch, frames, vocabSize] = logits.shape as [number, number, number]
     if (!(labels instanceof Tensor) || labels.ndim !== 2 || labels.size(0) !== batch) {
       throw new ConfigError(`labels must be int64 [${batch}, length], with -100 for padding`, {})

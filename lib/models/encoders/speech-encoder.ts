@@ -1,6 +1,7 @@
 import { shown } from '../../base/arguments.js'
 import { ConfigError } from '../../base/errors.js'
 import type { Tensor } from '../../tensor/index.js'
+import type { ConfigKeys } from '../config-keys.js'
 import {
   type Network,
   type NetworkConfig,
@@ -86,6 +87,74 @@ export interface SpeechEncoderConfig extends NetworkConfig {
   adapterAttnDim?: number | null
 }
 
+/** What both read, the heads over them included. */
+const SHARED: NetworkConfig = {
+  hiddenSize: 768,
+  numHiddenLayers: 12,
+  numAttentionHeads: 12,
+  intermediateSize: 3072,
+  hiddenAct: 'gelu',
+  convDim: [512, 512, 512, 512, 512, 512, 512],
+  convKernel: [10, 3, 3, 3, 3, 2, 2],
+  convStride: [5, 2, 2, 2, 2, 2, 2],
+  convBias: false,
+  featExtractNorm: 'group',
+  featExtractActivation: 'gelu',
+  numConvPosEmbeddings: 128,
+  numConvPosEmbeddingGroups: 16,
+  doStableLayerNorm: false,
+  layerNormEps: 1e-5,
+  initializerRange: 0.02,
+  hiddenDropout: 0.1,
+  attentionDropout: 0.1,
+  activationDropout: 0.1,
+  featProjDropout: 0,
+  layerdrop: 0.1,
+  applySpecAugment: true,
+  maskTimeProb: 0.05,
+  maskTimeLength: 10,
+  maskTimeMinMasks: 2,
+  maskFeatureProb: 0,
+  maskFeatureLength: 10,
+  maskFeatureMinMasks: 0,
+  addAdapter: false,
+  numAdapterLayers: 3,
+  adapterKernelSize: 3,
+  adapterStride: 2,
+  vocabSize: 32,
+  padTokenId: 0,
+  bosTokenId: 1,
+  eosTokenId: 2,
+  finalDropout: 0.1,
+  ctcZeroInfinity: false,
+  useWeightedLayerSum: false,
+  classifierProjSize: 256,
+  tdnnDim: [512, 512, 512, 512, 1500],
+  tdnnKernel: [5, 3, 3, 1, 1],
+  tdnnDilation: [1, 2, 3, 1, 1],
+  xvectorOutputDim: 512,
+}
+
+/** Of pre-training's objectives, and what the original checkpoints' converters left in their files. */
+const UNUSED = [
+  ...['numLabels', 'numFeatExtractLayers', 'numCtcClasses', 'featQuantizerDropout', 'numCodevectorsPerGroup'],
+  ...['numCodevectorGroups', 'contrastiveLogitsTemperature', 'numNegatives', 'codevectorDim', 'projCodevectorDim'],
+  ...['diversityLossWeight', 'featExtractDropout', 'hiddenDropoutProb', 'freezeFeatExtractTrain', 'replaceProb'],
+  ...['noMaskChannelOverlap', 'noMaskTimeOverlap', 'maskTimeMinSpace', 'maskTimeOther', 'maskTimeSelection'],
+  ...['maskChannelLength', 'maskChannelMinSpace', 'maskChannelOther', 'maskChannelProb', 'maskChannelSelection'],
+]
+
+/** The keys of a network, with what it alone has. */
+export const speechKeys = (own: NetworkConfig): ConfigKeys => ({
+  defaults: (config) => ({
+    ...SHARED,
+    // Read where `addAdapter` is true.
+    outputHiddenSize: config.hiddenSize ?? SHARED.hiddenSize,
+    ...own,
+  }),
+  unused: UNUSED,
+})
+
 export interface SpeechEncoderInputs {
   /** Waveforms [batch, samples], floating point, 16 kHz; converted to the network's dtype. */
   inputValues: Tensor
@@ -163,7 +232,7 @@ export interface SpeechEncoder<C extends SpeechEncoderConfig>
 
 /** The class of such a network. */
 export function speechEncoderClass<M, C extends SpeechEncoderConfig>(
-  own: Pick<NetworkLayout<C>, 'kind' | 'architecture' | 'sizes'>,
+  own: Pick<NetworkLayout<C>, 'kind' | 'architecture' | 'sizes' | 'keys'>,
 ): NetworkStatics<M, C> & NetworkConstructor<C, SpeechEncoder<C>> {
   const layout: NetworkLayout<C> = {
     ...own,

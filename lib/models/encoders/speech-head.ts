@@ -1,6 +1,7 @@
 import { ConfigError } from '../../base/errors.js'
 import type { MakeOptions } from '../../nn/parameter.js'
 import { ops, type Tensor } from '../../tensor/index.js'
+import type { ConfigKeys } from '../config-keys.js'
 import { type LabelConfig, withLabelNames } from '../labels.js'
 import { headClass, type NetworkLayout } from '../network.js'
 import {
@@ -11,8 +12,8 @@ import {
   type SpeechEncoderOutput,
   speechEncoderName,
 } from './speech-encoder.js'
-import { Wav2Vec2, wav2vec2Sizes } from './wav2vec2.js'
-import { WavLM, wavlmSizes } from './wavlm.js'
+import { Wav2Vec2, wav2vec2Keys, wav2vec2Sizes } from './wav2vec2.js'
+import { WavLM, wavlmKeys, wavlmSizes } from './wavlm.js'
 
 /** What the layers over {@link Wav2Vec2} and {@link WavLM} are configured by, beside those; defaults in brackets. */
 export interface SpeechHeadConfig extends SpeechEncoderConfig, LabelConfig {
@@ -48,7 +49,7 @@ export interface SpeechTrunk {
   prefix: string
   Network: new (config: SpeechEncoderConfig, options?: MakeOptions) => Wav2Vec2 | WavLM
   sizes: Record<string, SpeechEncoderConfig>
-  ctcLossReduction: 'sum' | 'mean'
+  keys: ConfigKeys
 }
 
 export const wav2vec2: SpeechTrunk = {
@@ -56,14 +57,14 @@ export const wav2vec2: SpeechTrunk = {
   prefix: 'Wav2Vec2',
   Network: Wav2Vec2,
   sizes: wav2vec2Sizes,
-  ctcLossReduction: 'sum',
+  keys: wav2vec2Keys,
 }
 export const wavlm: SpeechTrunk = {
   name: 'wavlm',
   prefix: 'WavLM',
   Network: WavLM,
   sizes: wavlmSizes,
-  ctcLossReduction: 'mean',
+  keys: wavlmKeys,
 }
 
 export interface SpeechLabelInputs extends SpeechEncoderInputs {
@@ -82,7 +83,7 @@ const OTHERS = ['lm_head', 'projector', 'classifier', 'layer_weights', 'tdnn', '
 const PRETRAINING = /^(w2v_encoder\.(w2v_model\.)?)?(quantizer|project_q|project_hid|final_proj|label_embs_concat)\b/
 
 function layoutOf({ trunk, task, layers }: SpeechHeadClass): NetworkLayout<SpeechHeadConfig> {
-  const { name: field, sizes } = trunk
+  const { name: field, sizes, keys } = trunk
   const architecture = `${trunk.prefix}${task}`
   const own = new RegExp(`^(${layers.join('|')})(\\.|$)`)
   const others = OTHERS.filter((name) => !layers.includes(name))
@@ -91,12 +92,10 @@ function layoutOf({ trunk, task, layers }: SpeechHeadClass): NetworkLayout<Speec
     modelType: field,
     architecture,
     sizes,
+    keys,
     prefix: '',
     ignored: [PRETRAINING, new RegExp(`^(${others.join('|')})\\b`)],
-    saved: (config) =>
-      layers.includes('lm_head')
-        ? { ...config, vocabSize: config.vocabSize ?? 32 }
-        : withLabelNames(architecture, config),
+    saved: (config) => (layers.includes('lm_head') ? config : withLabelNames(architecture, config)),
     optional: [new RegExp(`^${field}\\.masked_spec_embed$`)],
     rename: (name) => {
       // fairseq's name of the CTC head.

@@ -1,4 +1,4 @@
-import { type SpeechEncoderConfig, speechEncoderClass } from './speech-encoder.js'
+import { type SpeechEncoderConfig, speechEncoderClass, speechKeys } from './speech-encoder.js'
 
 export type Wav2Vec2Config = SpeechEncoderConfig
 
@@ -25,6 +25,8 @@ export const wav2vec2Sizes: Record<string, Wav2Vec2Config> = {
   'xls-r-2b': { ...xlsr, hiddenSize: 1920, numHiddenLayers: 48, intermediateSize: 7680 },
 }
 
+export const wav2vec2Keys = speechKeys({ ctcLossReduction: 'sum', adapterAttnDim: null })
+
 /**
  * wav2vec 2.0 (Baevski et al. 2020, https://arxiv.org/abs/2006.11477) and its multilingual descendants XLSR-53
  * (https://arxiv.org/abs/2006.13979) and XLS-R (https://arxiv.org/abs/2111.09296), as transformers' Wav2Vec2Model; runs in
@@ -41,4 +43,5 @@ export class Wav2Vec2 extends speechEncoderClass<Wav2Vec2, Wav2Vec2Config>({
   kind: 'wav2vec2',
   architecture: 'Wav2Vec2Model',
   sizes: wav2vec2Sizes,
+  keys: wav2vec2Keys,
 }) {}

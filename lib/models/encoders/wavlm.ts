@@ -1,4 +1,4 @@
-import { type SpeechEncoderConfig, speechEncoderClass } from './speech-encoder.js'
+import { type SpeechEncoderConfig, speechEncoderClass, speechKeys } from './speech-encoder.js'
 
 export interface WavLMConfig extends SpeechEncoderConfig {
   /** Buckets that the distances between frames fall into [320]. */
@@ -26,6 +26,8 @@ export const wavlmSizes: Record<string, WavLMConfig> = {
   },
 }
 
+export const wavlmKeys = speechKeys({ ctcLossReduction: 'mean', numBuckets: 320, maxBucketDistance: 800 })
+
 /**
  * WavLM (Chen et al. 2021, https://arxiv.org/abs/2110.13900), as transformers' WavLMModel; runs in native code.
  *
@@ -40,4 +42,5 @@ export class WavLM extends speechEncoderClass<WavLM, WavLMConfig>({
   kind: 'wavlm',
   architecture: 'WavLMModel',
   sizes: wavlmSizes,
+  keys: wavlmKeys,
 }) {}

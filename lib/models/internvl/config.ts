@@ -1,8 +1,8 @@
 import { misuse, requireWhole } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
-import { toCamel } from '../../base/words.js'
 import { isConfiguration } from '../../nn/native-module.js'
-import { completed, type DecoderLMConfig, sizes as languageSizes } from '../decoder/config.js'
+import { type ConfigKeys, completedConfig } from '../config-keys.js'
+import { checkedLayers, type DecoderLMConfig, decoderKeys, sizes as languageSizes } from '../decoder/config.js'
 import type { NetworkConfig } from '../network.js'
 
 /** The keys of a published `vision_config`; what is left out has the value of the 6B network, as there. */
@@ -38,6 +38,29 @@ export interface InternViTConfig extends NetworkConfig {
   attentionDropout?: number
   /** Of the last layer, while training; those before it have less. Default 0. */
   dropPathRate?: number
+}
+
+export const internViTKeys: ConfigKeys = {
+  defaults: {
+    hiddenSize: 3200,
+    numHiddenLayers: 48,
+    numAttentionHeads: 25,
+    intermediateSize: 12800,
+    numChannels: 3,
+    patchSize: 14,
+    imageSize: 224,
+    qkvBias: false,
+    qkNormalization: true,
+    normType: 'rms_norm',
+    layerNormEps: 1e-6,
+    hiddenAct: 'gelu',
+    initializerRange: 0.02,
+    initializerFactor: 0.1,
+    dropout: 0,
+    attentionDropout: 0,
+    dropPathRate: 0,
+  },
+  unused: ['useFlashAttn'],
 }
 
 /** The keys of a published config.json in camelCase. */
@@ -79,22 +102,44 @@ const ARCHITECTURES: Readonly<Record<string, NonNullable<DecoderLMConfig['modelT
 
 const KINDS = { visionConfig: 'InternViT', llmConfig: 'DecoderLM' } as const
 
+export const internVLKeys: ConfigKeys = {
+  defaults: {
+    visionConfig: {},
+    llmConfig: {},
+    downsampleRatio: 0.5,
+    psVersion: 'v2',
+    selectLayer: -1,
+    imgContextTokenId: null,
+    template: null,
+    forceImageSize: null,
+    minDynamicPatch: 1,
+    maxDynamicPatch: 12,
+    useThumbnail: true,
+  },
+  // Adapters that were trained beside the weights would stand in the file.
+  only: { useBackboneLora: [0], useLlmLora: [0], pad2square: [false] },
+  // Of the data that it was trained on, and of its parts' own configurations.
+  unused: ['dynamicImageSize', 'hiddenSize', 'systemMessage'],
+  parts: {
+    visionConfig: internViTKeys,
+    llmConfig: (config) => decoderKeys({ ...config, modelType: typeOf(config) }),
+  },
+}
+
 /** The configuration with those of its parts. @throws ConfigError where it contradicts itself */
 export function completedInternVL(given: InternVLConfig): CompleteInternVLConfig {
   const where = 'InternVL'
-  const part = <K extends keyof typeof KINDS>(key: K): NetworkConfig => {
+  for (const [key, kind] of Object.entries(KINDS)) {
     const value = given[key] ?? {}
-    if (isConfiguration(value)) return toCamel(value) as NetworkConfig
-    throw misuse(where, key, `a configuration of ${KINDS[key]}`, value)
+    if (!isConfiguration(value)) throw misuse(where, key, `a configuration of ${kind}`, value)
   }
-  const llm = part('llmConfig') as DecoderLMConfig
-  const { downsampleRatio = 0.5, psVersion = 'v2', selectLayer = -1, imgContextTokenId = null } = given
-  const factor = shuffleFactor(downsampleRatio)
+  const config = completedConfig(where, internVLKeys, given) as CompleteInternVLConfig
+  const { visionConfig, downsampleRatio, psVersion, selectLayer, imgContextTokenId } = config
+  const factor = shuffleFactor(downsampleRatio as number)
   if (psVersion !== 'v1' && psVersion !== 'v2') throw misuse(where, 'psVersion', "'v1' or 'v2'", psVersion)
   if (!Number.isSafeInteger(selectLayer)) throw misuse(where, 'selectLayer', 'a whole number', selectLayer)
   if (imgContextTokenId !== null) requireWhole(where, 'imgContextTokenId', imgContextTokenId, 0)
-  const visionConfig = part('visionConfig') as InternViTConfig
-  const { imageSize = 224, patchSize = 14, numHiddenLayers: layers = 48 } = visionConfig
+  const { imageSize, patchSize, numHiddenLayers: layers } = visionConfig
   const side = Math.floor(Number(imageSize) / Number(patchSize))
   if (side % factor !== 0) {
     throw new ConfigError(`InternVL: ${side} x ${side} patches have no squares of ${factor} (downsampleRatio)`, {
@@ -103,13 +148,13 @@ export function completedInternVL(given: InternVLConfig): CompleteInternVLConfig
       downsampleRatio,
     })
   }
-  if (selectLayer > Number(layers) || selectLayer < -Number(layers) - 1) {
+  const layer = selectLayer as number
+  if (layer > Number(layers) || layer < -Number(layers) - 1) {
     throw new ConfigError(`InternVL: selectLayer is ${selectLayer}, and the vision part has ${layers} layers`, {
       selectLayer,
     })
   }
-  const llmConfig = completed({ ...llm, modelType: typeOf(llm) })
-  return { ...given, visionConfig, llmConfig }
+  return { ...config, llmConfig: checkedLayers(config.llmConfig) }
 }
 
 function typeOf({ modelType, architectures }: DecoderLMConfig): NonNullable<DecoderLMConfig['modelType']> {

@@ -12,6 +12,7 @@ import { quantizationOf } from '../../nn/quantized-weight.js'
 import { warnOfAdapters } from '../../peft/parts.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 import { addedTokenId } from '../../text/added-token-id.js'
+import { keepOthers, partedConfig } from '../config-keys.js'
 import { architectureOf, published } from '../decoder/config.js'
 import type { ConfigChanges } from '../network.js'
 import {
@@ -22,7 +23,7 @@ import {
   saveNetwork,
 } from '../pretrained.js'
 import type { Factory } from '../weights.js'
-import type { InternVLConfig } from './config.js'
+import { type InternVLConfig, internVLKeys } from './config.js'
 import type { InternVL } from './internvl.js'
 import { portCheckpoint, portConfig, portState } from './port.js'
 
@@ -52,7 +53,9 @@ export async function loadInternVL(
   requireObject('InternVL.fromPretrained', 'config', changes)
   const optional: RegExp[] = []
   const { network, directory } = await loadNetwork({ ...layout, optional }, from, others, (config, factory) => {
-    const made = build(changed(config, changes), factory)
+    const { known, others } = partedConfig(from, internVLKeys, config)
+    const made = build(changed(known, changes), factory)
+    keepOthers(made, others)
     if (made.config.llmConfig.tieWordEmbeddings) optional.push(/^language_model\.(lm_head|output)\.weight$/)
     return made
   })

@@ -1,6 +1,6 @@
 import type { Tensor } from '../../tensor/index.js'
 import { networkClass } from '../network.js'
-import { type InternViTConfig, internViTSizes } from './config.js'
+import { type InternViTConfig, internViTKeys, internViTSizes } from './config.js'
 
 export interface InternViTInputs {
   /** Pictures [pictures, channels, height, width], floating-point; both sides a multiple of `patchSize`. */
@@ -26,6 +26,7 @@ const layout = {
   prefix: 'vision_model.',
   ignored: [],
   sizes: internViTSizes,
+  keys: internViTKeys,
 }
 
 /**

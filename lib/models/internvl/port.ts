@@ -109,7 +109,9 @@ function ownConfig(config: NetworkConfig, file: string): InternVLConfig {
   }
   check(vision, FIXED_VISION)
   check(config, FIXED)
-  const visionConfig: InternViTConfig = { ...VISION_DEFAULTS }
+  const ofVision = new Set([...Object.keys(VISION), ...Object.keys(FIXED_VISION), ...NAMES, 'imageSize', 'patchSize'])
+  // What the port has no such key for is reported as any file's.
+  const visionConfig: InternViTConfig = { ...VISION_DEFAULTS, ...without(vision, ofVision) }
   for (const [theirs, ours] of Object.entries(VISION))
     if (vision[theirs] !== undefined) visionConfig[ours] = vision[theirs]
   for (const key of ['imageSize', 'patchSize'] as const) {
@@ -125,7 +127,17 @@ function ownConfig(config: NetworkConfig, file: string): InternVLConfig {
     downsampleRatio,
     visionFeatureLayer,
   } = config
+  const read = new Set([
+    ...Object.keys(FIXED),
+    ...NAMES,
+    ...PARTS,
+    'imageTokenId',
+    'visionFeatureLayer',
+    'tieWordEmbeddings',
+  ])
   return {
+    // It follows from the other sizes.
+    ...without(config, read.add('imageSeqLength')),
     visionConfig,
     llmConfig: { ...text, ...(tieWordEmbeddings !== undefined && { tieWordEmbeddings }) } as DecoderLMConfig,
     imgContextTokenId: imageTokenId as number | null,
@@ -133,6 +145,13 @@ function ownConfig(config: NetworkConfig, file: string): InternVLConfig {
     ...(visionFeatureLayer !== undefined && { selectLayer: visionFeatureLayer as number }),
   }
 }
+
+/** They say that the file is the port's. */
+const NAMES = ['modelType', 'architectures']
+const PARTS = ['visionConfig', 'textConfig']
+
+const without = (config: NetworkConfig, keys: ReadonlySet<string>): NetworkConfig =>
+  Object.fromEntries(Object.entries(config).filter(([key]) => !keys.has(key)))
 
 const replaced = (name: string, pairs: readonly (readonly [string, string])[], back = false): string =>
   pairs.reduce((made, [theirs, ours]) => (back ? made.replace(ours, theirs) : made.replace(theirs, ours)), name)

@@ -116,8 +116,8 @@ export const audioFrontEnd = ({
   audioMean,
   audioStd,
 }: LanguageBindVisionConfig): AudioFrontEnd => ({
-  ...(numMelBins !== undefined && { nMels: numMelBins }),
-  ...(targetLength !== undefined && { targetLength }),
+  ...(numMelBins && { nMels: numMelBins }),
+  ...(targetLength && { targetLength }),
   ...(audioMean !== undefined && { mean: audioMean }),
   ...(audioStd !== undefined && { std: audioStd }),
 })

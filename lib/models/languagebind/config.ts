@@ -1,7 +1,16 @@
 import { shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { toCamel, toSnake } from '../../base/words.js'
-import { bothOf, type ClipConfig, type ClipTextConfig, type ClipVisionConfig } from '../clip/config.js'
+import {
+  bothOf,
+  type ClipConfig,
+  type ClipTextConfig,
+  type ClipVisionConfig,
+  clipKeys,
+  clipTextKeys,
+  clipVisionKeys,
+} from '../clip/config.js'
+import { type ConfigKeys, completedConfig } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
 export const MODALITIES = ['video', 'audio', 'image', 'depth', 'thermal'] as const
@@ -24,6 +33,26 @@ export interface LanguageBindVisionConfig extends ClipVisionConfig {
 export interface LanguageBindTowerConfig extends ClipConfig {
   textConfig?: ClipTextConfig
   visionConfig?: LanguageBindVisionConfig
+}
+
+export const languageBindTowerKeys: ConfigKeys = {
+  ...clipKeys,
+  parts: {
+    textConfig: clipTextKeys,
+    visionConfig: {
+      ...clipVisionKeys,
+      defaults: {
+        ...clipVisionKeys.defaults,
+        loraR: 0,
+        loraAlpha: 16,
+        loraDropout: 0,
+        audioMean: -4.2677393,
+        audioStd: 4.5689974,
+        maxDepth: 10,
+      },
+      only: { ...clipVisionKeys.only, audioSampleRate: [16000] },
+    },
+  },
 }
 
 /** The configuration, or the name of a published checkpoint (`languageBindSizes`), of each modality. */
@@ -106,6 +135,15 @@ function withModality(modality: LanguageBindModality, config: LanguageBindTowerC
   const temporalMlp = visionConfig.addTimeAttn === true && modality !== 'video'
   return { ...config, visionConfig: { ...visionConfig, temporalMlp } }
 }
+
+/** The configuration of each modality with every key that its towers read. @throws ConfigError for an unknown key */
+export const wholeTowers = (config: CompleteLanguageBindConfig): CompleteLanguageBindConfig =>
+  Object.fromEntries(
+    Object.entries(config).map(([modality, tower]) => [
+      modality,
+      completedConfig(`LanguageBind: ${modality}`, languageBindTowerKeys, tower),
+    ]),
+  )
 
 /** What a file's text_config says of special tokens was never read: a text ends at its highest id. */
 export const textTowerConfig = (config: LanguageBindTowerConfig): ClipTextConfig => ({

@@ -16,6 +16,7 @@ import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 import type { ClipVisionModel } from '../clip/clip.js'
 import { imageSizeOf } from '../clip/config.js'
 import { ClipTokenizer } from '../clip/tokenizer.js'
+import { partedConfig } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 import { LOAD_OPTIONS, type LoadNetworkOptions, parted, readConfig, requireModelType } from '../pretrained.js'
 import { type Factory, filled, readWeights } from '../weights.js'
@@ -24,6 +25,7 @@ import {
   completeConfig,
   type LanguageBindModality,
   type LanguageBindTowerConfig,
+  languageBindTowerKeys,
   MODALITIES,
   modelTypeOf,
   readSavedConfig,
@@ -150,7 +152,8 @@ async function loadPublished(places: Place[], { lora, ...fill }: Fill, build: Bu
       const isSaved = given.modelType === KIND.modelType
       if (!isSaved) requireModelType(directory, given, { ...KIND, modelType: modelTypeOf(modality) })
       const own = isSaved ? savedTower(directory, given, modality) : given
-      const config = completeConfig(file, { [modality]: own })[modality] as LanguageBindTowerConfig
+      const whole = completeConfig(file, { [modality]: own })[modality] as LanguageBindTowerConfig
+      const config = partedConfig(file, languageBindTowerKeys, whole).known
       const source = await readWeights(directory, fill, KIND)
       mapped ||= source.mapped
       files.push(source.file)

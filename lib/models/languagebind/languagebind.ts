@@ -17,6 +17,7 @@ import {
   type LanguageBindModality,
   MODALITIES,
   textTowerConfig,
+  wholeTowers,
 } from './config.js'
 import { type LanguageBindFrom, type LoadLanguageBindOptions, loadLanguageBind, saveLanguageBind } from './files.js'
 import { batchesOf, type LanguageBindInputs, type LanguageBindRawInputs, type LanguageBindTokens } from './inputs.js'
@@ -93,7 +94,7 @@ export class LanguageBind extends Module {
     super()
     requireOptions('LanguageBind', options, ['device', 'dtype', 'seed', 'initialize'])
     const { seed, initialize = true, ...factory } = options
-    const config = completeConfig('LanguageBind', given)
+    const config = wholeTowers(completeConfig('LanguageBind', given))
     this.config = config
     this.modality_encoder = new ModuleDict()
     this.modality_proj = new ModuleDict()

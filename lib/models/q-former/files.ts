@@ -1,6 +1,7 @@
 import { CheckpointError } from '../../base/errors.js'
 import { loadTorch } from '../../files/torch/torch.js'
 import { scope, type Tensor } from '../../tensor/index.js'
+import type { ConfigKeys } from '../config-keys.js'
 import type { LoadNetworkOptions } from '../pretrained.js'
 import { type Factory, type Fillable, filled, renamed, tensorsOf } from '../weights.js'
 import type { QFormerConfig } from './q-former.js'
@@ -8,7 +9,30 @@ import type { QFormerConfig } from './q-former.js'
 /** SALMONN's windows of a third of a second: 17 of Whisper's 20 ms frames, one beside the other. */
 const salmonn: QFormerConfig = { window: 17, stride: 17 }
 
+export const qFormerKeys: ConfigKeys = {
+  defaults: (config) => ({
+    hiddenSize: 768,
+    numHiddenLayers: 2,
+    numAttentionHeads: 12,
+    intermediateSize: 3072,
+    hiddenAct: 'gelu',
+    hiddenDropoutProb: 0.1,
+    attentionProbsDropoutProb: 0.1,
+    layerNormEps: 1e-12,
+    initializerRange: 0.02,
+    encoderWidth: 2048,
+    crossAttentionFreq: 1,
+    queryLength: 1,
+    window: 0,
+    stride: config.window ?? 0,
+  }),
+  // Of parts for text, which a Q-Former of frames has not.
+  only: { positionEmbeddingType: ['absolute'], useQformerTextInput: [false] },
+  unused: ['vocabSize', 'typeVocabSize', 'maxPositionEmbeddings', 'classifierDropout'],
+}
+
 export const qFormerLayout = {
+  keys: qFormerKeys,
   kind: 'q_former',
   forward: 'voxtorch::q_former_forward',
   sizes: { salmonn } as Record<string, QFormerConfig>,

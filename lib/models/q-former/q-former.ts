@@ -4,10 +4,11 @@ import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { withActiveAdapters } from '../../nn/native-module.js'
 import { Tensor } from '../../tensor/index.js'
+import { keepOthers, partedConfig } from '../config-keys.js'
 import { type NetworkConfig, networkClass } from '../network.js'
 import { type LoadNetworkOptions, loadNetwork } from '../pretrained.js'
 import type { Factory } from '../weights.js'
-import { loadSalmonnQFormer, qFormerLayout } from './files.js'
+import { loadSalmonnQFormer, qFormerKeys, qFormerLayout } from './files.js'
 
 /** BERT's keys in camelCase and what a Q-Former adds; what is left out has the value in brackets, SALMONN's. */
 export interface QFormerConfig extends NetworkConfig {
@@ -89,7 +90,13 @@ export class QFormer extends networkClass<QFormer, QFormerConfig, QFormerInputs,
     if (typeof from === 'string' && statSync(from, { throwIfNoEntry: false })?.isFile()) {
       return loadSalmonnQFormer(from, rest, build)
     }
-    return (await loadNetwork(qFormerLayout, from, rest, build)).network
+    const { network } = await loadNetwork(qFormerLayout, from, rest, (read, factory) => {
+      const { known, others } = partedConfig(from, qFormerKeys, read)
+      const made = build(known, factory)
+      keepOthers(made, others)
+      return made
+    })
+    return network
   }
 
   /**
@@ -108,7 +115,7 @@ export class QFormer extends networkClass<QFormer, QFormerConfig, QFormerInputs,
     const settings = { queryEmbeds, dropRemainder: isPublished }
     const given = lengths ? [...lengths] : null
     const lastHiddenState = (await forward(withActiveAdapters(this), encoderHiddenStates, given, settings)) as Tensor
-    const queries = queryEmbeds ? queryEmbeds.size(1) : (this.config.queryLength ?? 1)
+    const queries = queryEmbeds ? queryEmbeds.size(1) : (this.config.queryLength as number)
     const time = encoderHiddenStates.size(1)
     const frames = given && !isPublished ? given : Array.from({ length: encoderHiddenStates.size(0) }, () => time)
     const counts = isPublished ? frames.map(() => lastHiddenState.size(1) / queries) : this.windowCounts(frames)
@@ -117,7 +124,7 @@ export class QFormer extends networkClass<QFormer, QFormerConfig, QFormerInputs,
 
   /** Windows that read so many frames, the last of which may be partial. */
   windowCounts(frames: readonly number[]): number[] {
-    const { window = 0, stride = window } = this.config
+    const { window, stride } = this.config as Required<QFormerConfig>
     return listOf('QFormer.windowCounts', 'frames', frames, 'numbers').map((count) => {
       if (!Number.isInteger(count) || count < 1) {
         throw new ConfigError(`QFormer.windowCounts: frames must be whole numbers of at least 1, not ${count}`, {

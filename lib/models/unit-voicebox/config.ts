@@ -1,3 +1,4 @@
+import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
 /** The published config.json in camelCase; what is left out has the value in brackets, the published model's. */
@@ -35,22 +36,24 @@ export interface UnitVoiceboxConfig extends NetworkConfig {
 /** Of the log-mel spectrograms that the published model was trained on, by which they are normalised. @internal */
 export const MEL = { mean: -5.5419, std: 2.1575 }
 
-/** The size of `naver-ai/xlsr-token-Voicebox`. */
-export const unitVoiceboxSizes: Record<string, UnitVoiceboxConfig> = {
-  'xlsr-token-voicebox': {
-    nFeats: 80,
-    nTokens: 10000,
-    embeddingDim: 1280,
-    hiddenSize: 1024,
-    intermediateSize: 4096,
-    numAttentionHeads: 16,
-    numHiddenLayers: 24,
-    convposWidth: 31,
-    convposGroups: 16,
-    convposDepth: 2,
-    attentionDropout: 0,
-    activationDropout: 0.1,
-    hiddenDropout: 0,
-    sigmaMin: 1e-4,
-  },
+const published: UnitVoiceboxConfig = {
+  nFeats: 80,
+  nTokens: 10000,
+  embeddingDim: 1280,
+  hiddenSize: 1024,
+  intermediateSize: 4096,
+  numAttentionHeads: 16,
+  numHiddenLayers: 24,
+  convposWidth: 31,
+  convposGroups: 16,
+  convposDepth: 2,
+  attentionDropout: 0,
+  activationDropout: 0.1,
+  hiddenDropout: 0,
+  sigmaMin: 1e-4,
 }
+
+/** The size of `naver-ai/xlsr-token-Voicebox`. */
+export const unitVoiceboxSizes: Record<string, UnitVoiceboxConfig> = { 'xlsr-token-voicebox': published }
+
+export const unitVoiceboxKeys: ConfigKeys = { defaults: published }

@@ -4,7 +4,7 @@ import { opAsync } from '../../native/call.js'
 import { withActiveAdapters } from '../../nn/native-module.js'
 import { arange, ops, scope, Tensor, tensor } from '../../tensor/index.js'
 import { networkClass } from '../network.js'
-import { MEL, type UnitVoiceboxConfig, unitVoiceboxSizes } from './config.js'
+import { MEL, type UnitVoiceboxConfig, unitVoiceboxKeys, unitVoiceboxSizes } from './config.js'
 import { generate, type UnitVoiceboxGenerateInputs } from './sampling.js'
 
 export interface UnitVoiceboxInputs {
@@ -63,6 +63,7 @@ export class UnitVoicebox extends networkClass<
   prefix: '',
   ignored: [],
   sizes: unitVoiceboxSizes,
+  keys: unitVoiceboxKeys,
 }) {
   /**
    * The velocity of the flow at one point of its path. Runs on the executor.

@@ -8,13 +8,14 @@ import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { loadTorch } from '../../files/torch/torch.js'
 import { resolveModel } from '../../hub/resolve.js'
 import { scope, type Tensor } from '../../tensor/index.js'
+import { keysOf, partedConfig } from '../config-keys.js'
 import { fairseqConfig } from '../encoders/fairseq.js'
 import { type SpeechEncoderConfig, speechEncoderHeads, speechEncoderName } from '../encoders/speech-encoder.js'
-import { Wav2Vec2, type Wav2Vec2Config } from '../encoders/wav2vec2.js'
-import { WavLM } from '../encoders/wavlm.js'
+import { Wav2Vec2, type Wav2Vec2Config, wav2vec2Keys } from '../encoders/wav2vec2.js'
+import { WavLM, wavlmKeys } from '../encoders/wavlm.js'
 import { type LoadNetworkOptions, loadNetwork, parted, readConfig } from '../pretrained.js'
 import { type Fillable, filled, renamed, tensorsOf } from '../weights.js'
-import type { WhisperConfig } from '../whisper/config.js'
+import { type WhisperConfig, whisperKeys } from '../whisper/config.js'
 import { ctranslate2Checkpoint, isCTranslate2 } from '../whisper/ctranslate2.js'
 import { WhisperEncoder } from '../whisper/whisper.js'
 import { UnitEncoder, type UnitNetwork } from './encoder.js'
@@ -70,7 +71,7 @@ async function readFolder(
       foreign: ctranslate2Checkpoint,
     }
     const { network } = await loadNetwork(kind, directory, load, (read, factory) => {
-      const config = read as WhisperConfig
+      const config: WhisperConfig = partedConfig(directory, whisperKeys, read).known
       requireLayer(directory, layer, config.encoderLayers ?? 4)
       return new WhisperEncoder({ ...config, encoderLayers: layer }, factory) as Fillable & WhisperEncoder
     })
@@ -85,7 +86,8 @@ async function readFolder(
   const Network = modelType === 'wavlm' ? WavLM : Wav2Vec2
   const kind = speechKind(modelType as 'wav2vec2' | 'wavlm', layer)
   const { network } = await loadNetwork(kind, directory, load, (read, factory) => {
-    const config = read as SpeechEncoderConfig
+    const keys = modelType === 'wavlm' ? wavlmKeys : wav2vec2Keys
+    const config: SpeechEncoderConfig = partedConfig(directory, keysOf(keys, read), read).known
     requireLayer(directory, layer, config.numHiddenLayers ?? 12)
     if (config.doStableLayerNorm === true) kind.optional.push(/^encoder\.layer_norm\./)
     return new Network(cut(config, layer), factory) as Fillable & Wav2Vec2

@@ -1,3 +1,4 @@
+import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
 /** The keys of a published config.json in camelCase; what is left out has the value of transformers' WhisperConfig. */
@@ -41,6 +42,46 @@ export interface WhisperConfig extends NetworkConfig {
   maskFeatureMinMasks?: number
 }
 
+export const whisperKeys: ConfigKeys = {
+  defaults: {
+    vocabSize: 51865,
+    numMelBins: 80,
+    dModel: 384,
+    encoderLayers: 4,
+    encoderAttentionHeads: 6,
+    encoderFfnDim: 1536,
+    decoderLayers: 4,
+    decoderAttentionHeads: 6,
+    decoderFfnDim: 1536,
+    maxSourcePositions: 1500,
+    maxTargetPositions: 448,
+    activationFunction: 'gelu',
+    dropout: 0,
+    attentionDropout: 0,
+    activationDropout: 0,
+    encoderLayerdrop: 0,
+    decoderLayerdrop: 0,
+    initStd: 0.02,
+    padTokenId: 50256,
+    bosTokenId: 50256,
+    eosTokenId: 50256,
+    decoderStartTokenId: 50257,
+    tieWordEmbeddings: true,
+    medianFilterWidth: 7,
+    applySpecAugment: false,
+    maskTimeProb: 0.05,
+    maskTimeLength: 10,
+    maskTimeMinMasks: 2,
+    maskFeatureProb: 0,
+    maskFeatureLength: 10,
+    maskFeatureMinMasks: 0,
+  },
+  nullable: ['padTokenId', 'bosTokenId', 'eosTokenId'],
+  only: { isEncoderDecoder: [true] },
+  // Of audio classification; transformers scales no embedding of Whisper, whatever the file says.
+  unused: ['useWeightedLayerSum', 'classifierProjSize', 'numHiddenLayers', 'scaleEmbedding', 'forcedDecoderIds'],
+}
+
 const ofSize = (dModel: number, layers: number, heads: number): WhisperConfig => ({
   vocabSize: 51865,
   dModel,
@@ -71,6 +112,10 @@ const base = ofSize(512, 6, 8)
 const small = ofSize(768, 12, 12)
 const medium = ofSize(1024, 24, 16)
 const large = ofSize(1280, 32, 20)
+
+/** As native code reads it: no row of the embeddings is padding's where `padTokenId` is null. */
+export const nativeWhisper = (config: WhisperConfig): NetworkConfig =>
+  config.padTokenId === null ? { ...config, padTokenId: -1 } : config
 
 /** Published sizes by name. */
 export const sizes: Record<string, WhisperConfig> = {

@@ -17,6 +17,7 @@ import { type NativeModule, withActiveAdapters } from '../../nn/native-module.js
 import type { MakeOptions } from '../../nn/parameter.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
+import { readFeatureExtractor, spectrogramKeys } from '../feature-extractor.js'
 import { networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
 import { type AlignTextOptions, alignText } from './align-text.js'
@@ -28,7 +29,7 @@ import {
   type WhisperAlignmentInputs,
   type WhisperHead,
 } from './alignment.js'
-import { melBinsOf, positionsOf, sizes, type WhisperConfig, windowOf } from './config.js'
+import { melBinsOf, nativeWhisper, sizes, type WhisperConfig, whisperKeys, windowOf } from './config.js'
 import { ctranslate2Checkpoint } from './ctranslate2.js'
 import { readWhisperGeneration, type TranscribeDefaults, whisperGeneration } from './generation-files.js'
 import type {
@@ -58,6 +59,8 @@ export class WhisperEncoder extends networkClass<
   modelType: 'whisper',
   architecture: 'WhisperModel',
   sizes,
+  keys: whisperKeys,
+  native: nativeWhisper,
   prefix: 'model.encoder.',
   ignored: [],
   // As transformers' WhisperModel saves it.
@@ -90,6 +93,8 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   modelType: 'whisper',
   architecture: 'WhisperForConditionalGeneration',
   sizes,
+  keys: whisperKeys,
+  native: nativeWhisper,
   prefix: '',
   ignored: [],
   // Older files hold the tied head a second time, and some were saved without `model.`.
@@ -112,9 +117,9 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   constructor(config: WhisperConfig, options: MakeOptions = {}) {
     super(config, options)
     freezePositions((this as unknown as { model: { encoder: NativeModule } }).model.encoder)
-    this.tokens = tokensOf(config)
-    this.alignmentHeads = usualHeads(config)
-    this.generationConfig = { eosTokenId: this.tokens.endOfText, padTokenId: config.padTokenId ?? 50256 }
+    this.tokens = tokensOf(this.config)
+    this.alignmentHeads = usualHeads(this.config)
+    this.generationConfig = { eosTokenId: this.tokens.endOfText, padTokenId: this.config.padTokenId ?? 50256 }
   }
 
   /** Takes the tokenizer, and what the directory says of tokens, heads and generation. @internal */
@@ -122,6 +127,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     const files = ['tokenizer.json', 'vocab.json']
     if (files.some((name) => existsSync(join(directory, name))))
       this.tokenizer = await Tokenizer.fromPretrained(directory)
+    await readFeatureExtractor(directory, spectrogramKeys(melBinsOf(this.config), windowOf(this.config)))
     this.tokens = await readTokens(directory, this.config, this.tokenizer)
     this.alignmentHeads = await readHeads(directory, this.config)
     const { generation, defaults } = await readWhisperGeneration(directory, this.config, this.tokens)

@@ -101,7 +101,7 @@ it('are read out of the cache that the hub keeps: a language model in shards, a 
     [4096, true],
     [4096, true],
   ])
-  expect(whole.llm.config.windowInclusive).toBeUndefined()
+  expect(whole.llm.config.windowInclusive).toBe(false)
   await llm.save(join(home, 'again'))
   const config = JSON.parse(readFileSync(join(home, 'again/config.json'), 'utf8'))
   expect(config).toMatchObject({ architectures: ['MistralForCausalLM'], sliding_window: 4096, window_inclusive: true })

@@ -79,11 +79,11 @@ export class SpeechBranch extends Module {
     const { device } = encoder.parameters()[0] as Tensor
     const factory = { device: device as Device, ...defined({ dtype }) }
     const complete = { window: 17, stride: 17, ...qformer, encoderWidth }
-    this.config = { whisper: encoder.config, qformer: complete, hiddenSize }
     this.speech_encoder = encoder
     this.ln_speech = new LayerNorm(encoderWidth, factory)
     this.qformer = new QFormer(complete, factory)
-    this.speech_proj = new Linear(complete.hiddenSize ?? 768, hiddenSize, factory)
+    this.config = { whisper: encoder.config, qformer: this.qformer.config, hiddenSize }
+    this.speech_proj = new Linear(this.qformer.config.hiddenSize as number, hiddenSize, factory)
     this.#encoding = audioEncoding(where, encoder.config, {})
     encoder.freeze()
     this.train()

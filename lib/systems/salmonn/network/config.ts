@@ -1,11 +1,14 @@
+import { requireKnown } from '../../../base/arguments.js'
 import { requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { nearest } from '../../../base/words.js'
-import { type BeatsConfig, beatsSizes } from '../../../models/beats/config.js'
+import { type BeatsConfig, beatsKeys, beatsSizes } from '../../../models/beats/config.js'
+import { completedConfig } from '../../../models/config-keys.js'
 import { completed, type DecoderLMConfig, sizes as llmSizes } from '../../../models/decoder/config.js'
 import { configOf, type NetworkConfig } from '../../../models/network.js'
+import { qFormerKeys } from '../../../models/q-former/files.js'
 import type { QFormerConfig } from '../../../models/q-former/q-former.js'
-import { type WhisperConfig, sizes as whisperSizes } from '../../../models/whisper/config.js'
+import { type WhisperConfig, whisperKeys, sizes as whisperSizes } from '../../../models/whisper/config.js'
 import { QUANTIZATION_SCHEMES, type QuantizationScheme } from '../../../nn/quantized-weight.js'
 import { type PackingOptions, packingOf } from '../../../peft/quantize.js'
 import { checkTemplate, SALMONN_TEMPLATE } from '../data/prompt.js'
@@ -72,10 +75,14 @@ export function salmonnConfig(given: SalmonnConfig | string): CompleteSalmonnCon
     throw new ConfigError(`Salmonn's configuration has no '${key}'${near ? `; did you mean '${near}'?` : ''}`, { key })
   }
   const { lora = {}, maxTextLength = 300, endSymbol = '</s>', template = SALMONN_TEMPLATE } = config
+  if (lora !== null) requireKnown('Salmonn: lora', lora, Object.keys(LORA))
   requireWhole('Salmonn', 'maxTextLength', maxTextLength, 1)
-  const whisper = configOf('WhisperEncoder', config.whisper ?? 'large-v2', whisperSizes)
-  const beats = config.beats === null ? null : configOf('Beats', config.beats ?? 'as2m', beatsSizes)
-  const encoderWidth = (whisper.dModel ?? 384) + (beats ? (beats.encoderEmbedDim ?? 768) : 0)
+  const where = 'Salmonn'
+  const whisperConfig = configOf('WhisperEncoder', config.whisper ?? 'large-v2', whisperSizes)
+  const whisper = completedConfig(`${where}: whisper`, whisperKeys, whisperConfig)
+  const beatsConfig = config.beats === null ? null : configOf('Beats', config.beats ?? 'as2m', beatsSizes)
+  const beats = beatsConfig && completedConfig(`${where}: beats`, beatsKeys, beatsConfig)
+  const encoderWidth = (whisper.dModel as number) + (beats ? (beats.encoderEmbedDim as number) : 0)
   const qformer: QFormerConfig = { window: 17, stride: 17, ...config.qformer, encoderWidth }
   if (config.qformer?.encoderWidth !== undefined && config.qformer.encoderWidth !== encoderWidth) {
     throw new ConfigError(
@@ -87,7 +94,7 @@ export function salmonnConfig(given: SalmonnConfig | string): CompleteSalmonnCon
     whisper,
     beats,
     llm: completed(configOf('DecoderLM', config.llm ?? 'vicuna-13b-v1.1', llmSizes)),
-    qformer,
+    qformer: completedConfig(`${where}: qformer`, qFormerKeys, qformer),
     lora: lora === null ? null : { ...LORA, ...lora },
     maxTextLength,
     endSymbol,

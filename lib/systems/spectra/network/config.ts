@@ -3,9 +3,10 @@ import { defined, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { nearest, toSnake } from '../../../base/words.js'
 import { readJson } from '../../../files/json/json.js'
-import type { RobertaConfig } from '../../../models/encoders/roberta.js'
+import { type ConfigKeys, completedConfig } from '../../../models/config-keys.js'
+import { type RobertaConfig, robertaKeys } from '../../../models/encoders/roberta.js'
 import { framesOf } from '../../../models/encoders/speech-encoder.js'
-import type { WavLMConfig } from '../../../models/encoders/wavlm.js'
+import { type WavLMConfig, wavlmKeys } from '../../../models/encoders/wavlm.js'
 import { configOf, type NetworkConfig } from '../../../models/network.js'
 
 /** What decides how SPECTRA's parts are joined. */
@@ -82,6 +83,14 @@ const names: Record<string, SpectraConfig> = {
   },
 }
 
+/** Published files hold SPECTRA's own choices in the configurations of its encoders. */
+const TEXT_OWN = ['maxLength', 'numFusedLayers', 'numFusionLayers']
+const AUDIO_OWN = ['maxLength', 'hasAudioCls', 'multiTurn']
+export const encoderKeys: Record<'textConfig' | 'audioConfig', ConfigKeys> = {
+  textConfig: { ...robertaKeys, unused: [...(robertaKeys.unused ?? []), ...TEXT_OWN] },
+  audioConfig: { ...wavlmKeys, unused: [...(wavlmKeys.unused ?? []), ...AUDIO_OWN] },
+}
+
 const optionKeys = [
   'numFusedLayers',
   'maxTextLength',
@@ -116,6 +125,8 @@ export function spectraConfig(given: SpectraConfig | string): CompleteSpectraCon
   const { textConfig: text, audioConfig: audio } = config
   return {
     ...config,
+    textConfig: completedConfig('Spectra: textConfig', encoderKeys.textConfig, text),
+    audioConfig: completedConfig('Spectra: audioConfig', encoderKeys.audioConfig, audio),
     numFusedLayers: config.numFusedLayers ?? numberIn(text, 'numFusedLayers') ?? numberIn(text, 'numFusionLayers') ?? 1,
     maxTextLength: config.maxTextLength ?? lengthIn(text) ?? TEXT,
     maxAudioLength: config.maxAudioLength ?? lengthIn(audio) ?? AUDIO,

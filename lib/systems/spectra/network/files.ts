@@ -7,6 +7,7 @@ import { toSnake } from '../../../base/words.js'
 import { writeJson } from '../../../files/json/json.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { resolveModel } from '../../../hub/index.js'
+import { partedConfig } from '../../../models/config-keys.js'
 import { speechEncoderHeads, speechEncoderName } from '../../../models/encoders/speech-encoder.js'
 import type { NetworkConfig } from '../../../models/network.js'
 import {
@@ -22,6 +23,7 @@ import type { NetworkOptions } from '../../../nn/parameter.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
 import {
   type CompleteSpectraConfig,
+  encoderKeys,
   optionsIn,
   type SpectraConfig,
   type SpectraOptions,
@@ -173,7 +175,11 @@ async function published(folder: string, options: FillOptions): Promise<Source> 
   }
   report.prefix = [...prefixes][0] ?? ''
   describe(report, state)
-  const config: SpectraConfig = { textConfig, audioConfig, ...optionsIn(own as SpectraConfig) }
+  const config: SpectraConfig = {
+    textConfig: partedConfig(join(folder, 'text_config.json'), encoderKeys.textConfig, textConfig).known,
+    audioConfig: partedConfig(join(folder, 'audio_config.json'), encoderKeys.audioConfig, audioConfig).known,
+    ...optionsIn(own as SpectraConfig),
+  }
   if (!('numFusedLayers' in textConfig || 'numFusionLayers' in textConfig)) config.numFusedLayers ??= report.fusedLayers
   return { config, state, file, mapped, report, fresh: [/\.conv_layers\.7\./, /^audio_encoder\.audio_(cls|sep)$/] }
 }
@@ -209,7 +215,10 @@ async function encoders(from: SpectraEncoders, options: FillOptions): Promise<So
     /^(token_type_embeddings|fused_encoder)\./,
   ]
   return {
-    config: { textConfig, audioConfig },
+    config: {
+      textConfig: partedConfig(from.text, encoderKeys.textConfig, textConfig).known,
+      audioConfig: partedConfig(from.audio, encoderKeys.audioConfig, audioConfig).known,
+    },
     state,
     file: `${text.file} with ${audio.file}`,
     mapped: text.mapped || audio.mapped,
@@ -248,7 +257,10 @@ function labelsIn(kind: SpectraKind, state: Map<string, Tensor>): SpectraOptions
 function growTypes(state: Map<string, Tensor>, config: SpectraConfig): void {
   const table = state.get(TYPES)
   const rows = table?.shape[0] ?? 2
-  config.textConfig = { ...config.textConfig, typeVocabSize: Math.max(2, rows, config.textConfig.typeVocabSize ?? 2) }
+  config.textConfig = {
+    ...config.textConfig,
+    typeVocabSize: Math.max(2, rows, config.textConfig.typeVocabSize as number),
+  }
   if (table && rows === 1) state.set(TYPES, table.expand([config.textConfig.typeVocabSize as number, -1]).contiguous())
 }
 

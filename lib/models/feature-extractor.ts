@@ -1,0 +1,65 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { SPEECH_RATE } from '../audio/clip.js'
+import { requireObject } from '../base/check.js'
+import { toCamel } from '../base/words.js'
+import { readJson } from '../files/json/json.js'
+import { type ConfigKeys, completedConfig, partedConfig } from './config-keys.js'
+import type { NetworkConfig } from './network.js'
+
+/** What says which class reads the audio, and how a batch is padded where a call does not say. */
+const DESCRIBES = ['featureExtractorType', 'processorClass', 'paddingSide', 'returnAttentionMask']
+
+/** Of transformers' Wav2Vec2FeatureExtractor. */
+export const WAVEFORM_KEYS: ConfigKeys = {
+  defaults: { doNormalize: true },
+  only: { featureSize: [1], samplingRate: [SPEECH_RATE], paddingValue: [0] },
+  unused: DESCRIBES,
+}
+
+/** Of transformers' WhisperFeatureExtractor, for a network of so many bands and so many steps of 10 ms in a window. */
+export const spectrogramKeys = (bands: number, steps: number): ConfigKeys => ({
+  defaults: {},
+  only: {
+    featureSize: [bands],
+    samplingRate: [SPEECH_RATE],
+    nFft: [400],
+    hopLength: [160],
+    chunkLength: [steps / 100],
+    nSamples: [steps * 160],
+    nbMaxFrames: [steps],
+    paddingValue: [0],
+    dither: [0],
+  },
+  // Filters follow from the bands; transformers normalizes only where a call asks for it.
+  unused: [...DESCRIBES, 'melFilters', 'doNormalize'],
+})
+
+/**
+ * Return what a folder says of the audio that its network reads, with every key: of preprocessor_config.json, or of the part
+ * of processor_config.json that transformers 5 writes in its place. Keys that are not read are reported once by name.
+ * @throws ConfigError naming file and key, for audio that this library does not make
+ */
+export async function readFeatureExtractor(directory: string, keys: ConfigKeys): Promise<NetworkConfig> {
+  const found = await settingsIn(directory)
+  if (found === undefined) return completedConfig(directory, keys, {})
+  const { file, settings } = found
+  return completedConfig(file, keys, partedConfig(file, keys, toCamel(settings)).known)
+}
+
+async function settingsIn(directory: string): Promise<{ file: string; settings: object } | undefined> {
+  const own = join(directory, 'preprocessor_config.json')
+  if (existsSync(own)) {
+    const settings = await readJson(own)
+    requireObject(own, 'the preprocessor', settings)
+    return { file: own, settings: settings as object }
+  }
+  const file = join(directory, 'processor_config.json')
+  if (!existsSync(file)) return undefined
+  const processor = await readJson(file)
+  requireObject(file, 'the processor', processor)
+  const settings = (processor as Record<string, unknown>).feature_extractor
+  if (settings === undefined || settings === null) return undefined
+  requireObject(file, 'feature_extractor', settings)
+  return { file, settings: settings as object }
+}

@@ -1,0 +1,276 @@
+"""Every key of transformers' configuration classes, and what changes where a key has another value: test/fixtures/models/config-keys.json.
+
+For each class of networks a tiny configuration is built twice, with a key as it is and with another value. Weights and inputs
+are sines of their places, so that voxtorch computes the same without a file of them. What changes is one of
+
+  shapes    names and shapes of the state dictionary
+  initial   first values from one seed
+  output    logits or last hidden states, in evaluation mode
+  loss      the loss in evaluation mode, its gradients included
+  training  the same in training mode, from one seed
+  refused   transformers refuses the value
+
+or nothing. `values` holds the first outputs with the other value.
+
+    python test/reference/config_keys.py             # every class
+    python test/reference/config_keys.py Whisper     # one class, the others as they are in the file
+"""
+
+import copy
+import functools
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from peft import LoraConfig
+from transformers import configuration_utils
+
+warnings.filterwarnings("ignore")
+transformers.logging.set_verbosity_error()
+torch.set_num_threads(1)
+FILE = Path(__file__).parent.parent / "fixtures" / "models" / "config-keys.json"
+
+SPEECH = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8, 8],
+    "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
+    "vocab_size": 12, "tdnn_dim": [8, 12], "tdnn_kernel": [3, 1], "tdnn_dilation": [2, 1], "xvector_output_dim": 6,
+    "classifier_proj_size": 6, "layerdrop": 0.0, "mask_time_length": 4, "mask_feature_length": 4,
+}
+TEXT = {
+    "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+    "max_position_embeddings": 20,
+}
+LM = {
+    "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 24, "max_position_embeddings": 32, "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2,
+}
+WHISPER = {
+    "vocab_size": 60, "num_mel_bins": 8, "encoder_layers": 2, "encoder_attention_heads": 2, "decoder_layers": 2,
+    "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "encoder_ffn_dim": 24, "d_model": 16, "max_source_positions": 20,
+    "max_target_positions": 12, "pad_token_id": 57, "bos_token_id": 57, "eos_token_id": 57, "decoder_start_token_id": 58,
+    "mask_time_length": 4, "mask_feature_length": 2, "begin_suppress_tokens": None,
+}
+CLIP_TEXT = {
+    "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "projection_dim": 8, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "max_position_embeddings": 12, "eos_token_id": 39, "bos_token_id": 38, "pad_token_id": 1,
+}
+CLIP_VISION = {
+    "hidden_size": 16, "intermediate_size": 24, "projection_dim": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "image_size": 8, "patch_size": 4,
+}
+
+CLASSES = {
+    "Bert": ("BertModel", TEXT), "Roberta": ("RobertaModel", TEXT), "RobertaForMaskedLM": ("RobertaForMaskedLM", TEXT),
+    "RobertaForSequenceClassification": ("RobertaForSequenceClassification", TEXT),
+    "Wav2Vec2ForCTC": ("Wav2Vec2ForCTC", SPEECH), "WavLMForCTC": ("WavLMForCTC", SPEECH),
+    "Wav2Vec2ForSequenceClassification": ("Wav2Vec2ForSequenceClassification", SPEECH),
+    "WavLMForXVector": ("WavLMForXVector", SPEECH), "Whisper": ("WhisperForConditionalGeneration", WHISPER),
+    "Clip": ("CLIPModel", {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 8}),
+    "llama": ("LlamaForCausalLM", LM), "mistral": ("MistralForCausalLM", {**LM, "sliding_window": 4}),
+    "qwen2": ("Qwen2ForCausalLM", LM), "phi3": ("Phi3ForCausalLM", {**LM, "sliding_window": None}),
+}
+
+# Another value than the tiny one, where it is not the other boolean or a little more.
+OTHER = {
+    "hidden_act": "relu", "activation_function": "relu", "feat_extract_activation": "relu", "feat_extract_norm": "layer",
+    "hidden_size": 32, "d_model": 32, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8, "conv_dim": [8, 10],
+    "conv_kernel": [10, 5], "conv_stride": [5, 4], "tdnn_dim": [8, 14], "tdnn_kernel": [2, 1], "tdnn_dilation": [1, 1],
+    "num_conv_pos_embeddings": 6, "num_conv_pos_embedding_groups": 4, "ctc_loss_reduction": "mean", "adapter_attn_dim": 4,
+    "num_buckets": 64, "max_bucket_distance": 40, "layer_norm_eps": 0.1, "rms_norm_eps": 0.1, "eos_token_id": 2, "image_size": 12,
+    "patch_size": 2, "sliding_window": 3, "classifier_dropout": 0.5, "output_hidden_size": 20, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "pad_token_id": 3, "rope_parameters": {"rope_theta": 500.0, "rope_type": "default"},
+    "chunk_size_feed_forward": 4, "suppress_tokens": [3], "begin_suppress_tokens": [3], "mask_time_prob": 0.9,
+    "mask_feature_prob": 0.9, "mask_time_min_masks": 5, "mask_feature_min_masks": 3, "median_filter_width": 9,
+    "max_window_layers": 0, "original_max_position_embeddings": 16, "problem_type": "regression", "layerdrop": 1.0,
+    "encoder_layerdrop": 1.0, "decoder_layerdrop": 1.0, "initializer_range": 0.5, "init_std": 0.5, "attn_pdrop": 0.5,
+    "decoder_start_token_id": 50, "max_source_positions": 24,
+}
+# With what else a key matters.
+WITH = {
+    "num_adapter_layers": {"add_adapter": True}, "adapter_kernel_size": {"add_adapter": True}, "adapter_stride": {"add_adapter": True},
+    "output_hidden_size": {"add_adapter": True}, "adapter_attn_dim": {"do_stable_layer_norm": True},
+    "mask_time_length": {"mask_time_prob": 0.5, "apply_spec_augment": True}, "mask_time_min_masks": {"apply_spec_augment": True},
+    "mask_time_prob": {"apply_spec_augment": True}, "mask_feature_prob": {"apply_spec_augment": True},
+    "mask_feature_length": {"mask_feature_prob": 0.5, "apply_spec_augment": True},
+    "mask_feature_min_masks": {"mask_feature_prob": 0.01, "apply_spec_augment": True},
+    "apply_spec_augment": {"mask_time_prob": 0.9}, "max_window_layers": {"use_sliding_window": True, "sliding_window": 4},
+    "layer_types": {"sliding_window": 4, "use_sliding_window": True},
+}
+# Of files, and of no network.
+DESCRIBES = {
+    "transformers_version", "architectures", "dtype", "model_type", "_name_or_path", "id2label", "label2id", "text_config",
+    "vision_config", "return_dict", "is_encoder_decoder",
+}
+
+
+def sines(count, step, start=0.0):
+    return np.sin(np.arange(count, dtype=np.float64) * step + start).astype(np.float32)
+
+
+def fill(model):
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            # The encoder's positions are sines already.
+            if value.is_floating_point() and "encoder.embed_positions" not in name:
+                start = sum(name.encode()) % 97
+                value.copy_(torch.from_numpy(sines(value.numel(), 0.37, start)).reshape(value.shape) * 0.2)
+
+
+def inputs(config):
+    kind = config.model_type
+    if kind in ("wav2vec2", "wavlm"):
+        return {"input_values": torch.from_numpy(sines(2 * 400, 0.11)).reshape(2, 400)}
+    if kind == "whisper":
+        features = torch.from_numpy(sines(config.num_mel_bins * 2 * config.max_source_positions, 0.11))
+        return {"input_features": features.reshape(1, config.num_mel_bins, -1)}
+    images = {}
+    if kind in ("clip", "clip_vision_model"):
+        vision = getattr(config, "vision_config", config)
+        size = (2, vision.num_channels, vision.image_size, vision.image_size)
+        images = {"pixel_values": torch.from_numpy(sines(int(np.prod(size)), 0.11)).reshape(size)}
+    if kind == "clip_vision_model":
+        return images
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10, 39, 2, 2, 2], [5, 3, 4, 38, 11, 12, 13, 14, 15, 39]])
+    return {"input_ids": ids, **images}
+
+
+def labels(name, config):
+    if "CTC" in name:
+        return {"labels": torch.tensor([[5, 6], [7, 8]])}
+    if "FrameClassification" in name:
+        return {}
+    if "Token" in name:
+        return {"labels": torch.tensor([[0, 1] * 5, [1, 1] * 5])}
+    if "SequenceClassification" in name or "XVector" in name:
+        return {"labels": torch.tensor([0, 1])}
+    if name == "WhisperForConditionalGeneration":
+        return {"labels": torch.tensor([[5, 6, 7, 57]])}
+    if "MaskedLM" in name or "CausalLM" in name:
+        return {"labels": inputs(config)["input_ids"]}
+    return {"return_loss": True} if name == "CLIPModel" else {}
+
+
+def seeded(seed):
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+
+
+def numbers(output):
+    values = [getattr(output, key, None) for key in ("logits", "logits_per_image", "last_hidden_state", "pooler_output")]
+    return [value.detach().flatten().float() for value in values if value is not None]
+
+
+def looked_at(name, settings):
+    """What a network of a configuration is, as bytes."""
+    kind = getattr(transformers, name)
+    config = kind.config_class(**copy.deepcopy(settings))
+    config._attn_implementation = "eager"
+    seeded(0)
+    model = kind(config)
+    state = model.state_dict()
+    seen = {"shapes": json.dumps({key: list(value.shape) for key, value in state.items()})}
+    seen["initial"] = b"".join(value.numpy().tobytes() for value in state.values())
+    fill(model)
+    given = inputs(config)
+    teacher = labels(name, config)
+    model.eval()
+    output = model(**given, **teacher)
+    seen["output"] = b"".join(value.numpy().tobytes() for value in numbers(output))
+    loss = getattr(output, "loss", None)
+    if loss is not None and loss.ndim == 0 and loss.requires_grad:
+        loss.backward()
+    gradients = [value.grad.numpy().tobytes() for value in model.parameters() if value.grad is not None]
+    seen["loss"] = (b"" if loss is None else loss.detach().numpy().tobytes()) + b"".join(gradients)
+    model.train()
+    seeded(1)
+    output = model(**given, **teacher)
+    seen["training"] = b"".join(value.numpy().tobytes() for value in numbers(output))
+    model.eval()
+    values = numbers(model(**given, **teacher))[0]
+    return seen, {"count": sum(value.numel() for value in model.parameters()), "values": [round(v, 6) for v in values[:4].tolist() if v == v]}
+
+
+@functools.cache
+def looked_once(name, settings):
+    return looked_at(name, json.loads(settings))
+
+
+def other_value(key, value):
+    if isinstance(value, bool):
+        return not value
+    if key in OTHER and OTHER[key] != value:
+        return OTHER[key]
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value + 0.5 if value <= 0.5 else value / 2
+    return "?"
+
+
+def changed(name, base, path, other, extra):
+    def with_value(value):
+        settings = copy.deepcopy(base)
+        inner = settings
+        for key in path[:-1]:
+            inner = inner[key]
+        inner.update(copy.deepcopy(extra))
+        if value is not None:
+            inner[path[-1]] = value[0]
+        return settings
+
+    try:
+        before, _ = looked_once(name, json.dumps(with_value(None)))
+        after, seen = looked_at(name, with_value([other]))
+    except Exception as error:  # what transformers says of a value is its own
+        return {"effects": ["refused"], "why": str(error).strip().splitlines()[-1][:80]}
+    effects = [kind for kind in before if before[kind] != after[kind]]
+    return {"effects": ["shapes"] if "shapes" in effects else effects, **seen}
+
+
+def plain(value):
+    return json.loads(json.dumps(value, default=str))
+
+
+def main():
+    only = [argument for argument in sys.argv[1:] if argument in CLASSES]
+    result = {"transformers": transformers.__version__, "classes": {}, "defaults": {}, "lora": {}}
+    if only:
+        result = {**json.loads(FILE.read_text()), "transformers": transformers.__version__}
+    for ours, (name, base) in CLASSES.items():
+        if only and ours not in only:
+            continue
+        kind = getattr(transformers, name)
+        whole = kind.config_class().to_dict()
+        result["defaults"][kind.config_class.model_type] = plain(whole)
+        _, seen = looked_at(name, base)
+        keys = {}
+        parts = [[]] + [[key] for key in ("text_config", "vision_config") if key in base]
+        for part in parts:
+            defaults = whole[part[0]] if part else whole
+            tiny = base[part[0]] if part else base
+            for key, value in defaults.items():
+                if key in DESCRIBES:
+                    continue
+                other = other_value(key, tiny.get(key, value))
+                if other == "?":
+                    other = None if value is not None else True
+                found = changed(name, base, [*part, key], other, WITH.get(key, {}))
+                keys[".".join([*part, key])] = {"other": plain(other), "with": WITH.get(key, {}), **found}
+        result["classes"][ours] = {"architecture": name, "base": base, **seen, "keys": keys}
+        print(ours, {key: found["effects"] for key, found in keys.items()}, flush=True)
+    result["lora"] = plain(LoraConfig().to_dict())
+    for one in ("Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor", "CLIPImageProcessorPil"):
+        if hasattr(transformers, one):
+            result["defaults"][one] = plain(getattr(transformers, one)().to_dict())
+    text = json.dumps(result, separators=(",", ":")) + "\n"
+    if "--check" in sys.argv:
+        assert FILE.read_text() == text, f"{FILE} is not what transformers {transformers.__version__} computes"
+    else:
+        FILE.write_text(text)
+
+
+main()
