@@ -1,0 +1,311 @@
+"""Has voxtorch save every network in every way that it has, opens what it saved with transformers or PEFT, and compares what both do:
+outputs, tokens of `generate` with the settings of the folder, ids and chat texts of a saved tokenizer.
+
+    python test/reference/saved_check.py [MODULE]     MODULE is the built library; default dist/index.js
+
+The numbers are max|a-b| / max|b| of the outputs. "=" says that the generated tokens are equal. What transformers has no class for
+stands in NOT_APPLICABLE with the reason. Prints (PRINTED_BY):
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+import transformers
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 1e-5
+
+SPEECH = dict(
+    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, conv_dim=[8, 8], conv_kernel=[10, 3],
+    conv_stride=[5, 2], num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, vocab_size=12, initializer_range=0.3,
+    tdnn_dim=[8, 12], tdnn_kernel=[3, 1], tdnn_dilation=[2, 1],
+)
+TEXT = dict(
+    vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=20,
+    initializer_range=0.3,
+)
+LM = dict(
+    vocab_size=40, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96,
+    max_position_embeddings=64, initializer_range=0.3,
+)
+WHISPER = dict(
+    vocab_size=1700, num_mel_bins=8, encoder_layers=2, encoder_attention_heads=2, decoder_layers=2, decoder_attention_heads=2,
+    decoder_ffn_dim=24, encoder_ffn_dim=24, d_model=16, max_source_positions=20, max_target_positions=40, pad_token_id=57,
+    bos_token_id=57, eos_token_id=57, decoder_start_token_id=58, init_std=0.3,
+)
+CLIP_TEXT = dict(
+    vocab_size=40, hidden_size=16, intermediate_size=24, projection_dim=8, num_hidden_layers=2, num_attention_heads=2,
+    max_position_embeddings=12, eos_token_id=39, bos_token_id=38,
+)
+CLIP_VISION = dict(
+    hidden_size=16, intermediate_size=24, projection_dim=8, num_hidden_layers=2, num_attention_heads=2, image_size=8, patch_size=4,
+)
+VIT = dict(
+    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, patch_size=4, image_size=16, qkv_bias=True,
+    qk_normalization=False, norm_type="layer_norm",
+)
+
+NOT_APPLICABLE = {
+    "Beats": "no class in transformers",
+    "BigVGAN": "no class in transformers; NVIDIA's own code reads the published generator file alone",
+    "UnitVoicebox": "no class in transformers",
+    "QFormer": "SALMONN's form; transformers' Q-Formers have other names",
+    "LanguageBind": "no class in transformers",
+    "InternViT": "remote code of its repository",
+    "InternVL, published layout": "remote code of its repository",
+    "DecoderLM of internlm2": "remote code of its repository",
+    "DecoderLM of phi3, saveGguf": "refused: llama.cpp has another layout for its projections",
+    "SileroVad": "no class in transformers",
+    "packed (nf4, int8, q8_0, q4_0)": "voxtorch's own quantization_config; transformers refuses it by name",
+}
+
+# name, class here, class there, configuration, what it reads
+NETWORKS = [
+    ("Bert", "Bert", "BertModel", TEXT, "ids"), ("Roberta", "Roberta", "RobertaModel", TEXT, "ids"),
+    ("RobertaForMaskedLM", "RobertaForMaskedLM", "RobertaForMaskedLM", TEXT, "ids"),
+    ("RobertaForSequenceClassification", "RobertaForSequenceClassification", "RobertaForSequenceClassification", TEXT, "ids"),
+    ("RobertaForTokenClassification", "RobertaForTokenClassification", "RobertaForTokenClassification", TEXT, "ids"),
+    *[
+        (f"{kind}{task}", f"{kind}{task}", f"{kind}{task or 'Model'}", SPEECH, "wave")
+        for kind in ("Wav2Vec2", "WavLM")
+        for task in ("", "ForCTC", "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector")
+    ],
+    ("Whisper", "Whisper", "WhisperForConditionalGeneration", WHISPER, "mel"),
+    ("ClipTextModel", "ClipTextModel", "CLIPTextModel", CLIP_TEXT, "ids"),
+    ("ClipVisionModel", "ClipVisionModel", "CLIPVisionModel", CLIP_VISION, "image"),
+    ("Clip", "Clip", "CLIPModel", dict(text_config=CLIP_TEXT, vision_config=CLIP_VISION, projection_dim=8), "ids+image"),
+    ("llama", "DecoderLM", "LlamaForCausalLM", dict(model_type="llama", **LM), "generate"),
+    ("llama, tied, biases", "DecoderLM", "LlamaForCausalLM",
+     dict(model_type="llama", attention_bias=True, mlp_bias=True, tie_word_embeddings=True, **LM), "generate"),
+    ("llama, ids of specials", "DecoderLM", "LlamaForCausalLM",
+     dict(model_type="llama", bos_token_id=1, eos_token_id=7, pad_token_id=3, **LM), "generate"),
+    ("llama3", "DecoderLM", "LlamaForCausalLM", dict(model_type="llama", rope_theta=5e5, rope_scaling=dict(
+        rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32), **LM), "generate"),
+    ("mistral", "DecoderLM", "MistralForCausalLM", dict(model_type="mistral", sliding_window=4, **LM), "generate"),
+    ("mistral, no window", "DecoderLM", "MistralForCausalLM", dict(model_type="mistral", sliding_window=None, **LM), "generate"),
+    ("qwen2", "DecoderLM", "Qwen2ForCausalLM", dict(model_type="qwen2", **LM), "generate"),
+    ("qwen2, window", "DecoderLM", "Qwen2ForCausalLM",
+     dict(model_type="qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=1, **LM), "generate"),
+    ("phi3", "DecoderLM", "Phi3ForCausalLM", dict(model_type="phi3", **LM), "generate"),
+    *[
+        (f"{kind}, classifier", "DecoderLMForSequenceClassification", f"{name}ForSequenceClassification",
+         dict(model_type=kind, pad_token_id=0, **LM), "ids")
+        for kind, name in (("llama", "Llama"), ("mistral", "Mistral"), ("qwen2", "Qwen2"), ("phi3", "Phi3"))
+    ],
+    *[
+        (f"InternVL of {kind}", "InternVL", "InternVLForConditionalGeneration",
+         dict(vision_config=VIT, llm_config=dict(model_type=kind, **LM, **more), img_context_token_id=9), "internvl")
+        for kind, more in (("llama", {}), ("qwen2", {}), ("internlm2", dict(bias=False)))
+    ],
+]
+ADAPTERS = [
+    ("lora", dict(r=4, lora_alpha=8)), ("rslora", dict(r=4, use_rslora=True)), ("dora", dict(r=4, use_dora=True)),
+    ("patterns", dict(r=4, rank_pattern={"v_proj": 2}, alpha_pattern={"v_proj": 3})),
+    ("layers", dict(r=4, layers_to_transform=[1])), ("modules", dict(r=4, modules_to_save=["lm_head"])),
+    ("tokens", dict(r=4, trainable_token_indices=[3, 5])),
+]
+
+RUN = """
+const v = await import(process.argv[1])
+const root = process.argv[2]
+const { readFileSync, mkdirSync } = await import('node:fs')
+const specs = JSON.parse(readFileSync(`${root}/specs.json`, 'utf8'))
+const { tensors } = await v.loadSafetensors(`${root}/inputs.safetensors`)
+const inputsOf = (reads, model) => {
+  if (reads === 'wave') return { inputValues: tensors.wave }
+  if (reads === 'mel') return { inputFeatures: tensors.mel, decoderInputIds: tensors.labels }
+  if (reads === 'image') return { pixelValues: tensors.image }
+  if (reads === 'ids+image') return { inputIds: tensors.ids, pixelValues: tensors.image }
+  if (reads === 'internvl') return { inputIds: tensors.pictured, pixelValues: tensors.tiles }
+  return { inputIds: tensors.ids }
+}
+const outputOf = (output) => output.logits ?? output.logitsPerImage ?? output.lastHiddenState
+for (const spec of specs) {
+  v.manualSeed(0)
+  const model = v[spec.here].fromConfig(spec.config).eval()
+  const results = {}
+  const folder = `${root}/${spec.folder}`
+  mkdirSync(folder, { recursive: true })
+  if (spec.adapter) {
+    await model.save(`${folder}/base`)
+    const peft = v.getPeftModel(model, { targetModules: ['q_proj', 'v_proj'], ...spec.adapter })
+    v.noGrad(() => { for (const [name, p] of model.namedParameters()) if (p.requiresGrad) p.normal_(0, 0.3) })
+    model.eval()
+    await peft.savePretrained(folder)
+  } else await model.save(folder, { ...(spec.shards && { maxShardBytes: 20000 }), ...(spec.here === 'InternVL' && { layout: 'transformers' }) })
+  if (spec.gguf) await model.saveGguf(`${folder}/model.gguf`, { type: spec.gguf })
+  const inputs = inputsOf(spec.reads, model)
+  results.output = outputOf(await model.forward(inputs))
+  if (spec.reads === 'generate') {
+    const { tokens } = await model.generate({ inputIds: tensors.ids.narrow(0, 0, 1) }, { maxNewTokens: 24 })
+    results.tokens = v.tensor(tokens[0].map(Number), { dtype: 'int64' })
+  }
+  if (spec.reads === 'mel') {
+    const { tokens } = await model.generate({ inputFeatures: tensors.mel }, { maxNewTokens: 12 })
+    results.tokens = v.tensor(tokens[0].map(Number), { dtype: 'int64' })
+  }
+  if (spec.merge) {
+    await model.mergeAdapters?.()
+  }
+  await v.saveSafetensors(`${folder}/result.safetensors`, Object.fromEntries(Object.entries(results).map(([k, t]) => [k, t.detach().contiguous()])))
+  model.dispose()
+}
+"""
+
+
+def camel(value):
+    if not isinstance(value, dict):
+        return value
+    return {"".join(w if i == 0 else w.title() for i, w in enumerate(k.split("_"))): camel(v) for k, v in value.items()}
+
+
+def opened(there, folder, spec):
+    kind = getattr(transformers, there)
+    if spec.get("gguf"):
+        return kind.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32).eval()
+    if spec.get("adapter"):
+        base, info = kind.from_pretrained(folder / "base", output_loading_info=True)
+        return PeftModel.from_pretrained(base, folder).eval()
+    model, info = kind.from_pretrained(folder, output_loading_info=True)
+    lacking = {key: value for key, value in info.items() if value}
+    assert not lacking, lacking
+    return model.eval()
+
+
+def compared(spec, folder, given):
+    result = load_file(folder / "result.safetensors")
+    model = opened(spec["there"], folder, spec)
+    reads = spec["reads"]
+    inputs = {
+        "wave": lambda: dict(input_values=given["wave"]), "image": lambda: dict(pixel_values=given["image"]),
+        "mel": lambda: dict(input_features=given["mel"], decoder_input_ids=given["labels"]),
+        "ids+image": lambda: dict(input_ids=given["ids"], pixel_values=given["image"]),
+        "internvl": lambda: dict(input_ids=given["pictured"], pixel_values=given["tiles"]),
+    }.get(reads, lambda: dict(input_ids=given["ids"]))()
+    with torch.no_grad():
+        output = model(**inputs)
+        expected = next(getattr(output, k) for k in ("logits", "logits_per_image", "last_hidden_state") if hasattr(output, k))
+        error = ((result["output"] - expected).abs().max() / expected.abs().max()).item()
+        tokens = ""
+        if reads == "generate":
+            ids = given["ids"][:1]
+            made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=24)[0, ids.shape[1]:].tolist()
+            mine = result["tokens"].tolist()
+            mine = mine[ids.shape[1]:] if len(mine) > 24 else mine
+            tokens = " =" if strip(made, model) == strip(mine, model) else f" tokens differ: {mine} and {made}"
+        if reads == "mel":
+            made = model.generate(given["mel"], max_new_tokens=12)[0].tolist()
+            mine = result["tokens"].tolist()
+            tokens = " =" if tail(made, model) == tail(mine, model) else f" tokens differ: {mine} and {made}"
+    return error, tokens
+
+
+def strip(tokens, model):
+    """Without the end, which one gives and the other may not."""
+    end = model.generation_config.eos_token_id
+    ends = end if isinstance(end, list) else [end]
+    return tokens[:-1] if tokens and tokens[-1] in ends else tokens
+
+
+def tail(tokens, model):
+    start = model.config.decoder_start_token_id
+    tokens = tokens[1:] if tokens and tokens[0] == start else tokens
+    return strip(tokens, model)
+
+
+def tokenizers(module, root):
+    """What saveTo writes: ids and chat texts."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, decoders, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    plain = Tokenizer(models.BPE())
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    plain.decoder = decoders.ByteLevel()
+    lines = ["Hello, how are you today?", "  indented  text\n", "naïve café ☕", "<|im_start|>user"]
+    plain.train_from_iterator(lines * 5, trainers.BpeTrainer(vocab_size=300, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"]))
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    first = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template)
+    first.save_pretrained(root / "tokenizer")
+    script = """
+const v = await import(process.argv[1])
+const tokenizer = await v.Tokenizer.fromPretrained(process.argv[2])
+tokenizer.saveTo(process.argv[3])
+const lines = JSON.parse(process.argv[4])
+const messages = [{ role: 'user', content: ' Hi ' }, { role: 'assistant', content: 'Hello.' }, { role: 'user', content: 'More' }]
+const chat = tokenizer.applyChatTemplate?.(messages, { addGenerationPrompt: true, tokenize: false })
+console.log(JSON.stringify({ ids: lines.map((line) => tokenizer.encode(line).inputIds), chat }))
+"""
+    out = subprocess.run(
+        ["node", "--input-type=module", "-e", script, "--", module.as_uri(), str(root / "tokenizer"), str(root / "saved"), json.dumps(lines)],
+        capture_output=True, text=True,
+    )
+    if out.returncode:
+        return f"error: {out.stderr.strip().splitlines()[-1][:150]}"
+    mine = json.loads(out.stdout)
+    back = transformers.AutoTokenizer.from_pretrained(root / "saved")
+    messages = [dict(role="user", content=" Hi "), dict(role="assistant", content="Hello."), dict(role="user", content="More")]
+    ids = [back(line)["input_ids"] for line in lines] == mine["ids"]
+    chat = back.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return f"ids {'=' if ids else 'differ'}, chat text {'=' if chat == mine.get('chat') else f'differs: {chat!r} and {mine.get(chr(99) + chr(104) + chr(97) + chr(116))!r}'}"
+
+
+def main():
+    warnings.filterwarnings("ignore")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    module = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "dist/index.js"
+    specs = []
+
+    def add(name, way, here, there, config, reads, **more):
+        specs.append(dict(name=name, way=way, here=here, there=there, config=camel(config), reads=reads, folder=f"n{len(specs)}", **more))
+
+    for name, here, there, config, reads in NETWORKS:
+        add(name, "save", here, there, config, reads)
+        if here in ("Bert", "Whisper", "Clip") or name == "llama":
+            add(name, "save, in shards", here, there, config, reads, shards=True)
+        if here == "DecoderLM" and name in ("llama", "llama, tied, biases", "qwen2", "llama, ids of specials"):
+            add(name, "saveGguf", here, there, config, reads, gguf="F32")
+    for kind, options in ADAPTERS:
+        add(f"llama with {kind}", "savePretrained", "DecoderLM", "LlamaForCausalLM", dict(model_type="llama", **LM), "generate", adapter=camel(options) | {
+            key: value for key, value in (("rankPattern", options.get("rank_pattern")), ("alphaPattern", options.get("alpha_pattern"))) if value})
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        torch.manual_seed(0)
+        given = dict(
+            ids=torch.tensor([[5, 6, 8, 9, 10, 11, 12, 39], [5, 3, 4, 38, 11, 12, 13, 39]]), wave=torch.randn(2, 400),
+            mel=torch.randn(1, 8, 40), labels=torch.tensor([[5, 6, 7, 8]]), image=torch.randn(2, 3, 8, 8),
+            tiles=torch.randn(1, 3, 16, 16), pictured=torch.tensor([[5, 9, 9, 9, 9, 6, 7]]),
+        )
+        save_file(given, root / "inputs.safetensors")
+        (root / "specs.json").write_text(json.dumps(specs))
+        subprocess.run(["node", "--input-type=module", "-e", RUN, "--", module.as_uri(), str(root)], check=True)
+        failed = 0
+        for spec in specs:
+            try:
+                error, tokens = compared(spec, root / spec["folder"], given)
+                good = error < LIMIT and "differ" not in tokens
+                text = f"{error:.0e}{tokens}"
+            except Exception as problem:  # a network that does not open is a line of the table
+                good, text = False, f"{type(problem).__name__}: {str(problem).strip().splitlines()[0][:150] if str(problem) else problem!r}"
+            failed += not good
+            print(f"    {spec['name']:38} {spec['way']:16} {text}{'' if good else '   <-- NOT EQUAL'}", flush=True)
+        text = tokenizers(module, root)
+        failed += "differ" in text or "error" in text
+        print(f"    {'Tokenizer':38} {'saveTo':16} {text}")
+        for name, why in NOT_APPLICABLE.items():
+            print(f"    {name:38} not applicable: {why}")
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
