@@ -177,6 +177,9 @@ function readRest(fields: Fields, config: TokenizerConfig): void {
   config.modelMaxLength = length > 0 && length < 2 ** 31 ? Math.floor(length) : null
   if (typeof fields.get('chat_template') === 'string') {
     config.chatTemplates.default = fields.string('chat_template')
+  } else if (fields.has('chat_template') && !Array.isArray(fields.get('chat_template'))) {
+    const named = fields.object('chat_template')
+    for (const name of Object.keys(named.values)) config.chatTemplates[name] = named.string(name)
   } else if (fields.has('chat_template')) {
     for (const named of fields.objects('chat_template')) {
       config.chatTemplates[named.string('name')] = named.string('template')

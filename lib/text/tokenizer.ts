@@ -368,8 +368,12 @@ export class Tokenizer {
     const { inputIds, offsets } = this.encode(text, { addSpecialTokens: false })
     if (!options.returnAssistantTokensMask) return inputIds
     const assistantMasks = inputIds.map(() => 0)
-    const tokenAt = (character: number): number =>
-      offsets.findIndex(([start, end]) => start <= character && character < end)
+    let at = 0
+    // Blocks come in order, so each token is looked at once.
+    const tokenAt = (character: number): number => {
+      while (at < offsets.length && offsets[at]![1] <= character) at++
+      return at < offsets.length && offsets[at]![0] <= character ? at : -1
+    }
     for (const [start, end] of generated) {
       const first = tokenAt(start)
       if (first === -1) break

@@ -86,6 +86,14 @@ describe('applyChatTemplate', () => {
     expect(tokenizer.applyChatTemplate(messages, { tokenize: false, chatTemplate: 'tool_use', tools: [] })).toBe(
       'tools: 0',
     )
+    const object = directory('object', {
+      'tokenizer.json': spec,
+      'tokenizer_config.json': { chat_template: { rag: '{{ documents | length }}' } },
+    })
+    const byName = await Tokenizer.fromPretrained(object)
+    const rag = { tokenize: false, chatTemplate: 'rag', documents: [{ title: 'a' }, { title: 'b' }] } as const
+    expect(byName.applyChatTemplate(messages, rag)).toBe('2')
+    expect(() => byName.applyChatTemplate(messages, { tokenize: false })).toThrow(/no default chat template.*rag/)
     const file = directory('jinja', { 'tokenizer.json': spec, 'chat_template.jinja': 'from a file' })
     const other = await Tokenizer.fromPretrained(file)
     expect(other.applyChatTemplate(messages, { tokenize: false })).toBe('from a file')

@@ -67,7 +67,8 @@ describe('templates of one feature, as transformers renders them', () => {
         expect(result, one.template).toBeInstanceOf(DataError)
         expect((result as Error).message, one.template).toMatch(/^chat template, line \d+, column \d+: /)
         if (jinjaErrors.has(one.error!)) expect((result as Error).message, one.template).toContain(one.message)
-        if (one.error !== 'SyntaxError') expect((result as { kind: string }).kind, one.template).toBe(one.error)
+        if (one.error !== 'SyntaxError')
+          expect((result as unknown as { kind: string }).kind, one.template).toBe(one.error)
       }
     }
   })

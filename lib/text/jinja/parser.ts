@@ -777,19 +777,18 @@ class Parser {
 const MAX_ARGUMENTS = 255
 const tags = new Set('if for set with macro call generation filter block print break continue'.split(' '))
 
-function described({ type, value }: Token): string {
-  if (type === 'name' || type === 'operator') return value
-  return (
-    {
-      data: 'template data / text',
-      block_begin: 'begin of statement block',
-      block_end: 'end of statement block',
-      variable_begin: 'begin of print statement',
-      variable_end: 'end of print statement',
-      eof: 'end of template',
-    }[type as string] ?? type
-  )
+const descriptions: Partial<Record<TokenType, string>> = {
+  data: 'template data / text',
+  block_begin: 'begin of statement block',
+  block_end: 'end of statement block',
+  variable_begin: 'begin of print statement',
+  variable_end: 'end of print statement',
+  eof: 'end of template',
 }
+
+/** How jinja2 names a token in an error. */
+const described = ({ type, value }: Token): string =>
+  type === 'name' || type === 'operator' ? value : (descriptions[type] ?? type)
 
 function numberOf({ type, value }: Token): bigint | number {
   const plain = value.replaceAll('_', '')
