@@ -123,7 +123,11 @@ export class TextChat implements ChatModel {
     this.dispose()
   }
 
-  async #promptOf(messages: readonly ChatTurn[], room: number | undefined, signal: AbortSignal): Promise<number[]> {
+  async #promptOf(
+    messages: readonly ChatTurn[],
+    room: number | undefined,
+    signal: AbortSignal,
+  ): Promise<number[] | undefined> {
     if (!Array.isArray(messages) || messages.length === 0) {
       throw misuse(this.name, 'messages', 'a list of messages', messages)
     }

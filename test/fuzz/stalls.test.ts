@@ -21,7 +21,8 @@ import { untilStop } from '../../lib/kit/chat.js'
 import { rougeL } from '../../lib/kit/rouge-l.js'
 import type { ChatModel } from '../../lib/serve/index.js'
 import { askedTask } from '../../lib/systems/m2se/answer/chat-tasks.js'
-import { EmoVerseChat, readLabel } from '../../lib/systems/m2se/index.js'
+import { readLabel } from '../../lib/systems/m2se/evaluation/robust.js'
+import { EmoVerseChat } from '../../lib/systems/m2se/index.js'
 import { ECPE_WORDING, ecpeWordingOf, labelsAllowed, pairsAllowed } from '../../lib/systems/m2se/published/wording.js'
 import { languageOf } from '../../lib/systems/salmonn/data/history.js'
 import { parseChatLine, parseEmotionSuffix, parseJudgeReply, splitEmotions } from '../../lib/systems/salmonn/index.js'
@@ -226,7 +227,11 @@ describe('a request of 1 MB to `serve`', () => {
     }
     // Headers and paths have a bound of their own.
     const long = 'a'.repeat(15_000)
-    for (const headers of [{ authorization: `Bearer ${' '.repeat(15_000)}x` }, { origin: `http://${long}` }]) {
+    for (const [header, value] of [
+      ['authorization', `Bearer ${' '.repeat(15_000)}x`],
+      ['origin', `http://${long}`],
+    ] as const) {
+      const headers = { [header]: value }
       expect((await call(url, '/v1/models', { headers })).status).toBeLessThan(500)
     }
     expect((await call(url, `/${long}`)).status).toBe(404)
