@@ -1,6 +1,6 @@
 import { shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { camelCase, didYouMean, snakeCase, toCamel } from '../base/words.js'
+import { camelCase, didYouMean, snakeCase, toCamel, toSnake } from '../base/words.js'
 import { isConfiguration } from '../nn/native-module.js'
 import type { NetworkConfig } from './network.js'
 
@@ -209,8 +209,8 @@ function merged(others: NetworkConfig, config: NetworkConfig): NetworkConfig {
   const whole: NetworkConfig = { ...others, ...config }
   for (const [key, value] of Object.entries(others)) {
     const own = config[key]
-    if (isConfiguration(value) && isConfiguration(own))
-      whole[key] = merged(value as NetworkConfig, own as NetworkConfig)
+    // What is inside is as files have it.
+    if (isConfiguration(value) && isConfiguration(own)) whole[key] = merged(toSnake(value), own as NetworkConfig)
   }
   return whole
 }
