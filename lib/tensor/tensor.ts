@@ -61,7 +61,7 @@ export interface Tensor extends TensorOperators {}
 // biome-ignore lint/suspicious/noUnsafeDeclarationMerging: see above.
 export class Tensor extends Handle {
   /** No proxy is a tensor. A revoked one must not even be asked for its prototype, which it answers with a TypeError. */
-  static [Symbol.hasInstance](value: unknown): boolean {
+  static override [Symbol.hasInstance](value: unknown): boolean {
     const isObject = typeof value === 'object' && value !== null
     // biome-ignore lint/complexity/noThisInStatic: a subclass is asked about itself.
     return isObject && isHandle(value) && Function.prototype[Symbol.hasInstance].call(this, value)

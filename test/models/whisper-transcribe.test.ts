@@ -14,6 +14,7 @@ import {
   tensor,
   WHISPER_LANGUAGES,
   Whisper,
+  type WhisperTranscription,
 } from '../../lib/index.js'
 import { samplesOf } from '../../lib/models/whisper/options.js'
 import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
@@ -381,7 +382,7 @@ describe('transcribe', () => {
 
   it('detects the language in several windows, with its probability', async () => {
     const clip = wave()
-    const alone = []
+    const alone: WhisperTranscription[] = []
     for (const from of [0, 6400, 12_800]) {
       const window = clip.narrow(0, from, Math.min(6400, 20_800 - from))
       alone.push(await model.transcribe(window, { ...once, language: null }))

@@ -29,7 +29,7 @@ import {
   type WhisperAlignmentInputs,
   type WhisperHead,
 } from './alignment.js'
-import { melBinsOf, nativeWhisper, sizes, type WhisperConfig, whisperKeys, windowOf } from './config.js'
+import { melBinsOf, nativeWhisper, positionsOf, sizes, type WhisperConfig, whisperKeys, windowOf } from './config.js'
 import { ctranslate2Checkpoint } from './ctranslate2.js'
 import { readWhisperGeneration, type TranscribeDefaults, whisperGeneration } from './generation-files.js'
 import type {

@@ -193,7 +193,7 @@ export function sum(interpreter: Interpreter, value: Value, given: CallArguments
   const [attribute, start = 0n] = bound('sum', given, 0, 'attribute', 'start')
   if (isText(start)) throw typeError("sum() can't sum strings [use ''.join(seq) instead]")
   const read = attribute === undefined || attribute === null ? (item: Value) => item : getter(interpreter, attribute)
-  let total = start
+  let total: Value = start
   const items = iterate(value, interpreter.work)
   for (let item = items.next(); !item.done; item = items.next()) {
     total = binary('+', total, read(item.value), interpreter.work)

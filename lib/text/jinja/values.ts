@@ -14,6 +14,9 @@ export class Group extends Tuple {}
 
 /** A string that `escape` or `safe` has marked as HTML. */
 export class Markup {
+  /** Tells the type apart from others that have a text. */
+  readonly isMarkup = true
+
   constructor(readonly text: string) {}
 }
 
@@ -621,7 +624,7 @@ export function fromOutside(value: unknown, work: Work): Value {
     }
     const entries = value instanceof Map ? [...value] : fieldsOf(value as object)
     // Images, audio and tensors: a template asks whether they are there, and never what they hold.
-    if (entries === undefined) return `<${value.constructor?.name ?? 'object'}>`
+    if (entries === undefined) return `<${(value as object).constructor?.name ?? 'object'}>`
     const dict = new Dict()
     for (const [key, item] of entries) {
       if (item !== undefined) dict.set(typeof key === 'string' ? key : fromOutside(key, work), fromOutside(item, work))
