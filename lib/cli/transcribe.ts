@@ -105,7 +105,7 @@ function reportSkipped(file: string, skipped: readonly { start: number; end: num
   const first = skipped.slice(0, 3).map(({ start, end }) => `${clock(start)} → ${clock(end)}`)
   const more = skipped.length > first.length ? ', …' : ''
   console.error(
-    `${file}: no speech found in ${seconds.toFixed(1)} s (${first.join(', ')}${more}); --format json lists all of it`,
+    `${file}: no transcript of ${seconds.toFixed(1)} s (${first.join(', ')}${more}); --format json lists all of it`,
   )
 }
 

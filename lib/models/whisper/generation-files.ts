@@ -54,25 +54,21 @@ export async function readWhisperGeneration(
   tokens: WhisperTokens,
 ): Promise<{ generation: GenerationConfig; defaults: TranscribeDefaults }> {
   const file = join(directory, FILE)
+  const readBoth = async () => ({
+    ...(await readGenerationConfig(directory, config)),
+    ...(await ctranslate2Generation(directory)),
+  })
   if (existsSync(file)) {
     const said = await readConfig(directory, FILE)
     report(file, said)
     const network = isCTranslate2(directory) ? {} : await readConfig(directory)
-    const generation = {
-      ...(await readGenerationConfig(directory, config)),
-      ...(await ctranslate2Generation(directory)),
-    }
-    return { generation, defaults: defaultsOf(file, said, network.forcedDecoderIds, tokens) }
+    return { generation: await readBoth(), defaults: defaultsOf(file, said, network.forcedDecoderIds, tokens) }
   }
-  if (isCTranslate2(directory)) {
-    const generation = {
-      ...(await readGenerationConfig(directory, config)),
-      ...(await ctranslate2Generation(directory)),
-    }
-    return { generation, defaults: {} }
-  }
+  if (isCTranslate2(directory)) return { generation: await readBoth(), defaults: {} }
   const network = await readConfig(directory)
-  const said = Object.entries(network).filter(([key, value]) => Object.hasOwn(kinds, key) && !isOff(value))
+  // Some published files have -1 for no token.
+  const isSaid = (key: string, value: unknown) => !isOff(value) && !(key.endsWith('TokenId') && value === -1)
+  const said = Object.entries(network).filter(([key, value]) => Object.hasOwn(kinds, key) && isSaid(key, value))
   const generation = generationConfig(Object.fromEntries(said), await readGenerationConfig(directory, config))
   // WhisperConfig's own default, where the key is absent.
   if (network.beginSuppressTokens === undefined) {

@@ -114,9 +114,10 @@ export interface WhisperSkipped {
   end: number
   /**
    * `'vad'`: with `batchSize`, no speech was found there and it was not transcribed; `'noSpeech'`: the network took the window
-   * for silence by `noSpeechThreshold` and `logprobThreshold`.
+   * for silence by `noSpeechThreshold` and `logprobThreshold`; `'noText'`: with `batchSize`, a second of speech or more was
+   * found there, and the network wrote nothing about it.
    */
-  reason: 'vad' | 'noSpeech'
+  reason: 'vad' | 'noSpeech' | 'noText'
 }
 
 export interface WhisperTranscription {

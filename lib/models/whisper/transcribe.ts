@@ -60,8 +60,8 @@ interface Stretch {
 
 /** The least speech, in seconds, for which the rest of a stretch is transcribed: less is the end of a word. */
 const LEAST_REST = 0.1
-/** The least speech, in seconds, behind a text that says it is the last of its window. */
-const LEAST_AFTER_END = 1
+/** The least speech, in seconds, that is transcribed again or reported where the network wrote nothing about it. */
+const LEAST_UNWRITTEN = 1
 
 /** Seconds of speech within a part of the recording. */
 const secondsOf = (speech: readonly Segment[], start: number, end: number): number =>
@@ -202,13 +202,16 @@ class Run {
           const last = this.#settings.timestamps ? 2 * (heard?.parts.at(-1)?.end ?? 0) : 0
           const goesOn =
             last > 0 && last < steps && secondsOf(speech, offset + last * SECONDS_PER_STEP, stretch.to / SPEECH_RATE)
-          stretch.isDone = goesOn === false || goesOn < LEAST_AFTER_END
+          stretch.isDone = goesOn === false || goesOn < LEAST_UNWRITTEN
           if (!stretch.isDone) stretch.seek = seek + last
         }
       }
       // In order, also where a later stretch was done before.
       for (; stretches[next]?.isDone; next += 1) {
-        yield (stretches[next] as Stretch).heard.flatMap((heard) => this.#made(heard))
+        const stretch = stretches[next] as Stretch
+        const made = stretch.heard.flatMap((heard) => this.#made(heard))
+        this.#skipUnwritten(stretch, made, speech)
+        yield made
       }
     }
   }
@@ -220,6 +223,18 @@ class Run {
       done = to / SPEECH_RATE
     }
     this.#skip(done, this.#duration, 'vad')
+  }
+
+  /** Report speech about which the network wrote nothing: its timestamps may leap. */
+  #skipUnwritten({ from, to }: Stretch, made: readonly WhisperSegment[], speech: readonly Segment[]): void {
+    let done = from / SPEECH_RATE
+    const end = to / SPEECH_RATE
+    const known = [...made, ...this.#skipped, { start: end, end }].sort((a, b) => a.start - b.start)
+    for (const one of known) {
+      const start = Math.min(one.start, end)
+      if (start > done && secondsOf(speech, done, start) >= LEAST_UNWRITTEN) this.#skip(done, start, 'noText')
+      done = Math.max(done, one.end)
+    }
   }
 
   /** Whether somebody speaks in what is left of a stretch; where nobody does, it is left out. */
