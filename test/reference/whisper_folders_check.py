@@ -1,12 +1,12 @@
 """What voxtorch saves of a Whisper in CTranslate2's format, opened by transformers, generates the same tokens by default.
 
-After `npm run build` and `npx voxtorch weights whisper-tiny.en whisper-base`:
+After `npm run build` and `npx voxtorch weights whisper-tiny.en`:
 
-    python test/reference/whisper_folders_check.py [--data ../shared/data] [--clips 4]
+    python test/reference/whisper_folders_check.py [--data ../shared/data] [--clips 4] [NAME ...]
 
 It printed:
 
-PRINTED
+    whisper-tiny.en: 4 of 4 clips have the same tokens, the last 15 of them
 """
 
 import argparse
@@ -35,11 +35,12 @@ console.log(JSON.stringify(written))
 parser = argparse.ArgumentParser()
 parser.add_argument('--data', default='../shared/data')
 parser.add_argument('--clips', type=int, default=4)
+parser.add_argument('names', nargs='*', default=['whisper-tiny.en'])
 arguments = parser.parse_args()
 clips = sorted(Path(arguments.data, 'librispeech-other').rglob('*.flac'))[:: 100 // arguments.clips][: arguments.clips]
 torch.set_num_threads(2)
 
-for name in ('whisper-tiny.en', 'whisper-base'):
+for name in arguments.names:
     with tempfile.TemporaryDirectory() as folder:
         command = ['node', '--input-type=module', '-e', SAVE, name, folder, *map(str, clips)]
         ours = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
