@@ -375,6 +375,7 @@ export class Tokenizer {
       return at < offsets.length && offsets[at]![0] <= character ? at : -1
     }
     for (const [start, end] of generated) {
+      if (end === start) continue
       const first = tokenAt(start)
       if (first === -1) break
       // As transformers has it: where no token, or the first, holds the last character, the mask goes to the end.
