@@ -1,4 +1,4 @@
-import { JinjaError } from './errors.js'
+import { JinjaError, LIMITS } from './errors.js'
 import { isSpace, pointAt, trimEnd } from './unicode.js'
 
 export type TokenType =
@@ -193,8 +193,10 @@ class Lexer {
       const operator = operators.has(two) ? two : character
       if (!operators.has(operator))
         this.#fail(`unexpected char ${shownCharacter(character)} at ${pointAt(source, at)}`, at)
-      if (operator in closing) open.push(closing[operator]!)
-      else if (operator === ')' || operator === ']' || operator === '}') {
+      if (operator in closing && open.push(closing[operator]!) > LIMITS.nesting) {
+        throw new JinjaError('Limit', `nests deeper than ${LIMITS.nesting}`, this.#place(at))
+      }
+      if (operator === ')' || operator === ']' || operator === '}') {
         const expected = open.pop()
         if (expected === undefined) this.#fail(`unexpected '${operator}'`, at)
         if (expected !== operator) this.#fail(`unexpected '${operator}', expected '${expected}'`, at)
