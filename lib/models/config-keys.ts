@@ -67,6 +67,10 @@ const defaultsOf = (keys: ConfigKeys, config: NetworkConfig): NetworkConfig =>
 const isRead = (keys: ConfigKeys, defaults: NetworkConfig, key: string): boolean =>
   Object.hasOwn(defaults, key) || (keys.parts !== undefined && Object.hasOwn(keys.parts, key))
 
+/** Keys that change nothing. transformers' own notes begin with an underline, which camelCase has no place for. */
+const isUnread = (keys: ConfigKeys, key: string): boolean =>
+  COMMON.has(key) || (keys.unused?.includes(key) ?? false) || /^[_A-Z]/.test(key)
+
 /** Whether `value` asks for nothing. */
 const isOff = (value: unknown): boolean => value === undefined || value === null || value === false
 
@@ -93,7 +97,7 @@ export function completedConfig<C extends NetworkConfig>(where: string, keys: Co
     }
     const values = valuesOf(keys, key)
     if (values) requireValue(where, key, value, values)
-    else if (!COMMON.has(key) && !keys.unused?.includes(key)) throw unknownKey(where, keys, defaults, key)
+    else if (!isUnread(keys, key)) throw unknownKey(where, keys, defaults, key)
     whole[key] = value
   }
   for (const [key, part] of Object.entries(keys.parts ?? {})) {
@@ -168,13 +172,12 @@ function partedInto(unread: string[], path: string, keys: ConfigKeys, config: Ne
       const inner = partedInto(unread, `${path}${name}.`, keysOf(part, toCamel(value)), value as NetworkConfig)
       known[name] = inner.known
       if (Object.keys(inner.others).length > 0) others[name] = inner.others
-    } else if (isRead(keys, defaults, key) || valuesOf(keys, key) || COMMON.has(key) || keys.unused?.includes(key)) {
+    } else if (isRead(keys, defaults, key) || valuesOf(keys, key) || isUnread(keys, key)) {
       known[name] = value
     } else {
       others[name] = value
-      // transformers' own notes begin with an underline.
-      const isNote = /^[_A-Z]/.test(name) || (OUTPUTS.includes(key) && isOff(value))
-      if (!isNote) unread.push(snakeCase(path + name))
+      const isHarmless = OUTPUTS.includes(key) && isOff(value)
+      if (!isHarmless) unread.push(snakeCase(path + name))
     }
   }
   return { known: withSymbols(known, config), others }

@@ -36,9 +36,9 @@ LM = dict(
     max_position_embeddings=64, initializer_range=0.3,
 )
 WHISPER = dict(
-    vocab_size=1700, num_mel_bins=8, encoder_layers=2, encoder_attention_heads=2, decoder_layers=2, decoder_attention_heads=2,
-    decoder_ffn_dim=24, encoder_ffn_dim=24, d_model=16, max_source_positions=20, max_target_positions=40, pad_token_id=57,
-    bos_token_id=57, eos_token_id=57, decoder_start_token_id=58, init_std=0.3,
+    vocab_size=51864, num_mel_bins=8, encoder_layers=2, encoder_attention_heads=2, decoder_layers=2, decoder_attention_heads=2,
+    decoder_ffn_dim=24, encoder_ffn_dim=24, d_model=16, max_source_positions=20, max_target_positions=40, pad_token_id=50256,
+    bos_token_id=50256, eos_token_id=50256, decoder_start_token_id=50257, init_std=0.3,
 )
 CLIP_TEXT = dict(
     vocab_size=40, hidden_size=16, intermediate_size=24, projection_dim=8, num_hidden_layers=2, num_attention_heads=2,
@@ -61,6 +61,7 @@ NOT_APPLICABLE = {
     "InternViT": "remote code of its repository",
     "InternVL, published layout": "remote code of its repository",
     "DecoderLM of internlm2": "remote code of its repository",
+    "saveGguf without special tokens": "a GGUF file cannot say that there is no end: transformers then takes its class's, 2",
     "DecoderLM of phi3, saveGguf": "refused: llama.cpp has another layout for its projections",
     "SileroVad": "no class in transformers",
     "packed (nf4, int8, q8_0, q4_0)": "voxtorch's own quantization_config; transformers refuses it by name",
@@ -84,6 +85,8 @@ NETWORKS = [
     ("llama", "DecoderLM", "LlamaForCausalLM", dict(model_type="llama", **LM), "generate"),
     ("llama, tied, biases", "DecoderLM", "LlamaForCausalLM",
      dict(model_type="llama", attention_bias=True, mlp_bias=True, tie_word_embeddings=True, **LM), "generate"),
+    ("llama, tied", "DecoderLM", "LlamaForCausalLM",
+     dict(model_type="llama", tie_word_embeddings=True, bos_token_id=1, eos_token_id=7, **LM), "generate"),
     ("llama, ids of specials", "DecoderLM", "LlamaForCausalLM",
      dict(model_type="llama", bos_token_id=1, eos_token_id=7, pad_token_id=3, **LM), "generate"),
     ("llama3", "DecoderLM", "LlamaForCausalLM", dict(model_type="llama", rope_theta=5e5, rope_scaling=dict(
@@ -273,7 +276,7 @@ def main():
         add(name, "save", here, there, config, reads)
         if here in ("Bert", "Whisper", "Clip") or name == "llama":
             add(name, "save, in shards", here, there, config, reads, shards=True)
-        if here == "DecoderLM" and name in ("llama", "llama, tied, biases", "qwen2", "llama, ids of specials"):
+        if here == "DecoderLM" and name in ("qwen2", "llama, ids of specials", "llama, tied"):
             add(name, "saveGguf", here, there, config, reads, gguf="F32")
     for kind, options in ADAPTERS:
         add(f"llama with {kind}", "savePretrained", "DecoderLM", "LlamaForCausalLM", dict(model_type="llama", **LM), "generate", adapter=camel(options) | {

@@ -18,6 +18,7 @@ import {
   nativeVision,
   partOf,
   savedClip,
+  savedTower,
 } from './config.js'
 import { openClipCheckpoint } from './open-clip.js'
 
@@ -84,6 +85,7 @@ export class ClipTextModel extends networkClass<ClipTextModel, ClipTextConfig, C
   architecture: 'CLIPTextModel',
   sizes: clipTextSizes,
   keys: clipTextKeys,
+  saved: savedTower,
   prefix: 'text_model.',
   ignored: [...OTHERS, /^vision_model\./],
   found: (config) => partOf(config, 'textConfig'),
@@ -108,6 +110,7 @@ export class ClipVisionModel extends networkClass<
   architecture: 'CLIPVisionModel',
   sizes: clipVisionSizes,
   keys: clipVisionKeys,
+  saved: savedTower,
   prefix: 'vision_model.',
   ignored: [...OTHERS, /^text_model\./],
   found: (config) => partOf(config, 'visionConfig'),

@@ -195,9 +195,17 @@ export function nativeClip(config: ClipConfig): NetworkConfig {
   return { ...config, textConfig: toSnake(textConfig), visionConfig: toSnake(nativeVision(visionConfig)) }
 }
 
-/** As config.json has it. */
+/**
+ * As config.json has it. transformers refuses a whole number for the factor, and JSON has no other form of one; it matters to fresh
+ * weights alone.
+ */
+export function savedTower(config: NetworkConfig): NetworkConfig {
+  const { initializerFactor, ...rest } = config
+  return Number.isInteger(initializerFactor) ? rest : config
+}
+
 export const savedClip = (config: ClipConfig): NetworkConfig => ({
-  ...config,
-  textConfig: { ...toSnake(config.textConfig ?? {}), model_type: 'clip_text_model' },
-  visionConfig: { ...toSnake(config.visionConfig ?? {}), model_type: 'clip_vision_model' },
+  ...savedTower(config),
+  textConfig: { ...toSnake(savedTower(config.textConfig ?? {})), model_type: 'clip_text_model' },
+  visionConfig: { ...toSnake(savedTower(config.visionConfig ?? {})), model_type: 'clip_vision_model' },
 })

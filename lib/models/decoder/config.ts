@@ -144,11 +144,11 @@ const OWN: Record<ModelType, DecoderLMConfig> = {
 
 /** Keys that files have and whose other values are another network. */
 const ONLY: Record<ModelType, Record<string, readonly unknown[]>> = {
-  llama: {},
+  llama: { useSlidingWindow: [false] },
   mistral: { attentionBias: [false], mlpBias: [false] },
   qwen2: { attentionBias: [true], mlpBias: [false], useMrope: [false] },
   phi3: { attentionBias: [false], mlpBias: [false], residPdrop: [0], embdPdrop: [0] },
-  internlm2: {},
+  internlm2: { useSlidingWindow: [false] },
 }
 
 /** What the configuration of a decoder of its model type may say. */
@@ -165,7 +165,11 @@ export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
         ...own,
         modelType,
         numKeyValueHeads: own.numKeyValueHeads ?? heads,
-        headDim: typeof hiddenSize === 'number' && typeof heads === 'number' ? Math.floor(hiddenSize / heads) : 0,
+        // Sizes that do not fit each other are refused by who builds the network.
+        headDim:
+          typeof hiddenSize === 'number' && hiddenSize % (heads as number) === 0
+            ? hiddenSize / (heads as number)
+            : null,
         ropeTheta,
         ...('slidingWindow' in own && { windowInclusive: isUsdm(config) }),
       }
@@ -175,7 +179,8 @@ export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
     parts: { ropeScaling: ropeKeys, ropeParameters: ropeKeys },
     unused: [
       ...['numLabels', 'layerTypes', 'originalMaxPositionEmbeddings', 'partialRotaryFactor', 'pretrainingTp'],
-      'useFlashAttn',
+      // transformers' classes without a window ignore them too.
+      ...['useFlashAttn', 'slidingWindow', 'maxWindowLayers'],
     ],
   }
 }

@@ -26,7 +26,12 @@ export const wavlmSizes: Record<string, WavLMConfig> = {
   },
 }
 
-export const wavlmKeys = speechKeys({ ctcLossReduction: 'mean', numBuckets: 320, maxBucketDistance: 800 })
+export const wavlmKeys = speechKeys({
+  ctcLossReduction: 'mean',
+  numBuckets: 320,
+  maxBucketDistance: 800,
+  adapterAttnDim: null,
+})
 
 /**
  * WavLM (Chen et al. 2021, https://arxiv.org/abs/2110.13900), as transformers' WavLMModel; runs in native code.

@@ -56,4 +56,5 @@ const published: UnitVoiceboxConfig = {
 /** The size of `naver-ai/xlsr-token-Voicebox`. */
 export const unitVoiceboxSizes: Record<string, UnitVoiceboxConfig> = { 'xlsr-token-voicebox': published }
 
-export const unitVoiceboxKeys: ConfigKeys = { defaults: published }
+/** What solves the equation is an option of `generate`. */
+export const unitVoiceboxKeys: ConfigKeys = { defaults: published, unused: ['solver'] }
