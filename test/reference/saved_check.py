@@ -56,8 +56,8 @@ stands in NOT_APPLICABLE with the reason. Prints (transformers 5.24.0, peft 0.21
     llama with modules                     savePretrained   2e-06 =
     llama with tokens                      savePretrained   2e-06 =
     Tokenizer                              saveTo           ids =, chat text =
-The tokens of Whisper differ because transformers' generate begins behind more tokens of its own than Whisper.generate does; the
-folder says the same to both. Logits of one prompt are equal.
+Why the tokens of Whisper differ is not known yet: logits behind one prompt are equal, so it is what the two calls begin with or
+suppress.
 """
 
 import json
