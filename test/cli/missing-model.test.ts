@@ -1,5 +1,5 @@
 // A model that is not there is told at once, by every command, with what was probably meant.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -16,11 +16,22 @@ beforeAll(async () => {
   vi.stubEnv('XDG_CACHE_HOME', at('cache'))
   for (const name of ['log', 'error'] as const) vi.spyOn(console, name).mockImplementation(() => {})
   await writeWav(at('a.wav'), zeros([16_000]), { sampleRate: 16_000 })
-  const utterances = ['joy', 'anger'].map((emotion) => ({ speaker: 'A', text: 'hi', emotion, clip: at('a.wav') }))
-  const dialogs = Array.from({ length: 8 }, (_, i) => JSON.stringify({ dialog: `${i}`, utterances }))
-  writeFileSync(at('dialogs.jsonl'), `${dialogs.join('\n')}\n`)
+  const turns = Array.from({ length: 16 }, (_, i) => {
+    return {
+      dialog: i >> 1,
+      text: 'hi',
+      speaker: 'A',
+      emotion: i % 2 ? 'joy' : 'anger',
+      audio: at('a.wav'),
+      video: at('a.wav'),
+    }
+  })
+  writeFileSync(at('dialogs.jsonl'), turns.map((turn) => `${JSON.stringify(turn)}\n`).join(''))
   writeFileSync(at('swift.json'), JSON.stringify([{ query: '<emotion> hi', response: 'Joy.' }]))
-  const annotation = [1, 2, 3, 4].map((i) => ({ path: at('a.wav'), text: `${i}`, task: 'asr' }))
+  const annotation = [1, 2, 3, 4].map((i) => {
+    copyFileSync(at('a.wav'), at(`${i}.wav`))
+    return { path: at(`${i}.wav`), text: `${i}`, task: 'asr' }
+  })
   writeFileSync(at('annotations.json'), JSON.stringify({ annotation }))
   writeFileSync(at('salmonn.yaml'), `data: { train: ${at('annotations.json')} }\n`)
   writeFileSync(at('parts.yaml'), `model: { whisper: MODEL, beats: none, llm: MODEL }\n`)
@@ -41,7 +52,7 @@ const LINES = [
   'salmonn chat --config parts.yaml --options model.whisper=MODEL model.llm=MODEL',
   'salmonn trajectory --model MODEL x=a.wav',
   'salmonn train --config salmonn.yaml --model MODEL',
-  'spectra predict --model MODEL --data dialogs.jsonl',
+  'spectra predict dialogs.jsonl --model MODEL',
   'usdm respond --model MODEL a.wav',
   'usdm finetune --model MODEL --data dialogs.jsonl --output out',
   'emotion train --text MODEL --data dialogs.jsonl',
@@ -55,8 +66,8 @@ const LINES = [
 async function failure(line: string, model: string): Promise<string> {
   const [name = '', ...words] = line
     .split(' ')
-    .map((word) => (/\.(wav|jsonl|json|yaml)$|^out$/.test(word) ? at(word) : word.replaceAll('MODEL', model)))
-    .map((word) => word.replace(/^(x=)(a.wav)$/, `$1${at('a.wav')}`))
+    .map((word) => word.replaceAll('MODEL', model))
+    .map((word) => word.replace(/^(x=)?(\w+\.(?:wav|jsonl|json|yaml)|out)$/, (_, x = '', name) => x + at(name)))
   const room = SYSTEMS[name]
   const rule = room ? room.find((one) => one.name === words[0]) : COMMANDS.find((one) => one.name === name)
   const run = runCommand(`voxtorch ${name}`, rule!, room ? words.slice(1) : words)
@@ -67,7 +78,7 @@ async function failure(line: string, model: string): Promise<string> {
 }
 
 /** Models of a folder alone, which no weights by name are. */
-const OWN_FOLDERS = /^(serve (salmonn|usdm)|salmonn (chat|trajectory|train).* --model|emotion label)/
+const OWN_FOLDERS = /^(serve (salmonn|usdm)|salmonn (chat|trajectory|train).* --model|emotion label|spectra predict)/
 
 describe('a model that is not there', () => {
   it.each(LINES)('%s', async (line) => {

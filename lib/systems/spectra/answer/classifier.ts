@@ -3,6 +3,7 @@ import { defined, misuse, requireObject, requireOptions, requireWhole } from '..
 import { DataError } from '../../../base/errors.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
 import { labelNames, scoresOf } from '../../../kit/task.js'
+import { requireSaved } from '../../../models/pretrained.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { cutText } from '../data/collate.js'
@@ -143,6 +144,7 @@ export class SpectraClassifier {
    * @throws DataError where the folder holds no classifier; CheckpointError, ConfigError as the network and the tokenizer
    */
   static async fromPretrained(directory: string, options: LoadSpectraOptions = {}): Promise<SpectraClassifier> {
+    requireSaved(directory, 'SpectraClassifier')
     const card = (await readJson(join(directory, CARD))) as Omit<SpectraClassifierOptions, 'tokenizer'>
     if (typeof card?.task?.kind !== 'string') {
       throw new DataError(`${join(directory, CARD)} has no task: finetuneSpectra() writes it`, { file: CARD })
