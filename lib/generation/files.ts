@@ -5,6 +5,7 @@ import { CheckpointError, ConfigError } from '../base/errors.js'
 import { didYouMean, snakeCase, toCamel, toSnake } from '../base/words.js'
 import { quoted } from '../files/byte-source.js'
 import { readJson, writeJson } from '../files/json/json.js'
+import { JsonFloat } from '../files/json/write.js'
 import { type GenerationConfig, generationConfig } from './config.js'
 import { checkKey, fileKinds, kinds } from './keys.js'
 
@@ -173,5 +174,27 @@ export async function writeGenerationConfig(directory: string, config: Generatio
     })
   }
   if (Object.keys(plain).length === 0) return
-  await writeJson(file, toSnake(plain), { indent: 2 })
+  await writeJson(file, toSnake(withFloats(plain)), { indent: 2 })
+}
+
+/** Settings that transformers takes as floats alone: it refuses a `repetition_penalty` of 2. */
+const FLOATS: ReadonlySet<string> = new Set([
+  ...['temperature', 'topP', 'minP', 'topH', 'typicalP', 'epsilonCutoff', 'etaCutoff', 'repetitionPenalty'],
+  ...['lengthPenalty', 'guidanceScale', 'assistantConfidenceThreshold'],
+])
+
+function withFloats(config: GenerationConfig): Record<string, unknown> {
+  const whole: Record<string, unknown> = Object.fromEntries(
+    Object.entries(config).map(([key, value]) => [
+      key,
+      FLOATS.has(key) && typeof value === 'number' ? new JsonFloat(value) : value,
+    ]),
+  )
+  const { sequenceBias, exponentialDecayLengthPenalty } = config
+  if (sequenceBias) whole.sequenceBias = sequenceBias.map(([ids, bias]) => [ids, new JsonFloat(bias)])
+  if (exponentialDecayLengthPenalty) {
+    const [start, factor] = exponentialDecayLengthPenalty
+    whole.exponentialDecayLengthPenalty = [start, new JsonFloat(factor)]
+  }
+  return whole
 }

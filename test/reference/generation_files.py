@@ -5,7 +5,7 @@ test/fixtures/models/generation-files.json. The network is `llama` of generation
     python test/reference/generation_files.py --saved [MODULE]     MODULE is the built library; default dist/index.js
 
 With `--saved`, voxtorch loads and saves each folder, and transformers generates from what it saved. Prints
-(transformers 5.23.0): 9 of 9 folders generate the same after DecoderLM.save
+(transformers 5.24.0): 9 of 9 folders generate the same after DecoderLM.save
 """
 
 import json

@@ -1,6 +1,11 @@
 import { DataError } from '../../base/errors.js'
 import { MAX_DEPTH } from './scan.js'
 
+/** A number that is written with a decimal point, for programs that tell `4.0` from `4`, as Python's do. */
+export class JsonFloat {
+  constructor(readonly value: number) {}
+}
+
 /**
  * JSON text of a value. Where `JSON.stringify` would lose something in silence, or fail, this says what and where: NaN
  * and the infinities, typed arrays, cycles. A bigint is written as a whole number.
@@ -30,12 +35,18 @@ export function stringifyJson(value: unknown, indent = 0): string {
         if (!Number.isFinite(item)) fail(`${item}, which JSON cannot hold; write null or a text instead`)
         return Object.is(item, -0) ? '-0.0' : String(item)
       case 'object':
-        return item === null ? 'null' : collection(item)
+        if (item === null) return 'null'
+        return item instanceof JsonFloat ? float(item.value) : collection(item)
       case 'undefined':
         return undefined
       default:
         return fail(`a ${typeof item}, which JSON cannot hold`)
     }
+  }
+
+  function float(value: number): string {
+    const written = text(value) as string
+    return /^-?\d+$/.test(written) ? `${written}.0` : written
   }
 
   function collection(item: object): string | undefined {

@@ -1,6 +1,7 @@
 import { requireObject, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { toCamel, toSnake } from '../../base/words.js'
+import { JsonFloat } from '../../files/json/write.js'
 import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
@@ -195,13 +196,12 @@ export function nativeClip(config: ClipConfig): NetworkConfig {
   return { ...config, textConfig: toSnake(textConfig), visionConfig: toSnake(nativeVision(visionConfig)) }
 }
 
-/**
- * As config.json has it. transformers refuses a whole number for the factor, and JSON has no other form of one; it matters to fresh
- * weights alone.
- */
+/** As config.json has it: transformers refuses an integer for the factor. */
 export function savedTower(config: NetworkConfig): NetworkConfig {
-  const { initializerFactor, ...rest } = config
-  return Number.isInteger(initializerFactor) ? rest : config
+  const { initializerFactor } = config
+  return typeof initializerFactor === 'number'
+    ? { ...config, initializerFactor: new JsonFloat(initializerFactor) }
+    : config
 }
 
 export const savedClip = (config: ClipConfig): NetworkConfig => ({
