@@ -101,7 +101,7 @@ describe('applyChatTemplate', () => {
 
   test('marks the tokens that generation blocks write', async () => {
     const vocab = Object.fromEntries([...'<>uabc\u{1f600}'].map((letter, id) => [letter, id]))
-    const split = { type: 'Split', pattern: { Regex: '[^]' }, behavior: 'Isolated', invert: false }
+    const split = { type: 'Split', pattern: { Regex: '.' }, behavior: 'Isolated', invert: false }
     const tokenizer = await fromSpec({ model: { type: 'WordLevel', vocab, unk_token: 'u' }, pre_tokenizer: split })
     const chatTemplate =
       '{% for m in messages %}{% if m.role == "user" %}<{{ m.content }}>{% else %}{% generation %}{{ m.content }}{% endgeneration %}{% endif %}{% endfor %}'
