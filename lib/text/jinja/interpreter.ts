@@ -537,11 +537,11 @@ function placed(error: unknown, node: { line: number; column: number }): unknown
 
 class Macro extends Callable {
   constructor(
-    text: string,
+    shown: string,
     readonly node: MacroNode,
     run: (given: CallArguments) => Value,
   ) {
-    super(text, run)
+    super(shown, run)
   }
 
   override attribute(name: string): Value | undefined {

@@ -126,7 +126,8 @@ export interface CallArguments {
 /** What a template can call: a macro, a method, a global function. */
 export class Callable {
   constructor(
-    readonly text: string,
+    /** What Python's `repr` gives. */
+    readonly shown: string,
     readonly call: (given: CallArguments) => Value,
   ) {}
 
@@ -191,7 +192,7 @@ export function typeName(value: Value): string {
   if (value instanceof Iter) return value.name
   if (value instanceof Undefined) return 'Undefined'
   if (value instanceof Namespace) return 'TemplateNamespace'
-  if (value instanceof Callable) return value.text.startsWith('<Macro') ? 'Macro' : 'builtin_function_or_method'
+  if (value instanceof Callable) return value.shown.startsWith('<Macro') ? 'Macro' : 'builtin_function_or_method'
   return value.typeName
 }
 
@@ -332,7 +333,7 @@ export function repr(value: Value, work: Work): string {
   if (typeof value === 'string') return quoted(value, work)
   if (value instanceof Markup) return `Markup(${quoted(value.text, work)})`
   if (value instanceof Undefined) return 'Undefined'
-  if (value instanceof Callable) return value.text
+  if (value instanceof Callable) return value.shown
   if (value instanceof Iter) return `<${value.name} object at 0x7f0000000000>`
   if (value instanceof Range) {
     const { start, stop, step } = value
