@@ -329,7 +329,7 @@ describe('transcribe', () => {
     expect(await model.transcribe(wave(), once)).toEqual(await model.transcribe(wave(), { ...once, beams: 4 }))
     model.generationConfig = before
     for (const key of ['temperature', 'numBeams', 'returnTimestamps', 'maxLength', 'numReturnSequences'] as const) {
-      const generation = { [key]: key === 'returnTimestamps' ? true : 2 }
+      const generation = { [key]: key === 'returnTimestamps' ? true : 2 } as object
       await expect(model.transcribe(wave(), { ...once, generation })).rejects.toThrow(`generation.${key}: expected`)
     }
     await expect(

@@ -44,11 +44,6 @@ CASES = {
     'penalties': ({'language': 'en', 'repetition_penalty': 1.7, 'no_repeat_ngram_size': 2}, {}),
     'suppressed': ({'language': 'en', 'suppress_tokens': [1, 2, 9, 25], 'begin_suppress_tokens': [4, 5]}, {}),
     'config.json alone': (None, {'suppress_tokens': [1, 2, 9, 25], 'begin_suppress_tokens': [4, 5], 'max_length': 30}),
-    'config.json alone, with forced tokens': (
-        None,
-        # Without a limit transformers stops after 20 tokens, and this library at the last position.
-        {'suppress_tokens': [5], 'max_length': 30, 'forced_decoder_ids': [[1, ID['de']], [2, ID['transcribe']], [3, ID['notimestamps']]]},
-    ),
 }
 
 VALUES = {
