@@ -77,7 +77,7 @@ export interface InternVLConfig extends NetworkConfig {
   /** Id of `<IMG_CONTEXT>`, at whose places pictures stand. Files have it in their tokenizer, or as `imageTokenId`. */
   imgContextTokenId?: number | null
   /** Name of the chat template: `'Hermes-2'`, `'internlm2-chat'`, `'phi3-chat'`. */
-  template?: string
+  template?: string | null
   /** Side of a tile in pixels. Default 448. */
   forceImageSize?: number
   minDynamicPatch?: number

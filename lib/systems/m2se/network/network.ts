@@ -405,7 +405,7 @@ export class EmoVerse {
 
 function ownTemplate(model: DecoderLM | InternVL): InternVLTemplate | undefined {
   const { template } = model.config as InternVLConfig
-  return model instanceof InternVL && template !== undefined ? internVLTemplate(template) : undefined
+  return model instanceof InternVL && template != null ? internVLTemplate(template) : undefined
 }
 
 /** The network with its ears: what is trained, and evaluated, as one. */
