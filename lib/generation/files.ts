@@ -58,11 +58,14 @@ const irrelevant: ReadonlySet<string> = new Set([
 const ofNetworks: Readonly<Record<string, readonly string[]>> = {
   whisper: [
     'alignmentHeads',
+    'conditionOnPrevTokens',
     'forcedDecoderIds',
     'isMultilingual',
     'langToId',
     'language',
+    'logprobThreshold',
     'medianFilterWidth',
+    'noSpeechThreshold',
     'prevSotTokenId',
     'task',
     'taskToId',

@@ -396,6 +396,6 @@ describe('guesses', () => {
     expect(config?.vocab_size).toBe(40)
     await run({}, {}, { assistantModel: other }).toThrow(/the assistant has 9 tokens, but the network 40/)
     await run({ inputIds: null, inputsEmbeds: model.embed(inputIds) }, {}).toThrow(/reads input_ids/)
-    await run({}, { numAssistantTokens: 0 }).toThrow(/numAssistantTokens must be/)
+    await run({}, { numAssistantTokens: 0 }).toThrow(/numAssistantTokens: expected/)
   })
 })
