@@ -125,7 +125,7 @@ it('prepare packs, and pretrain trains on what it wrote', async () => {
 
   for (const [name, flags, inclusive] of [
     ['published', '--compat published', true],
-    ['strict', '', undefined],
+    ['strict', '', false],
     ['chosen', '--window-inclusive', true],
   ] as const) {
     const line =
