@@ -29,7 +29,7 @@ export async function readShards(
   const named = shardOf(source.place.file)
   if (named?.count !== count || named.number !== number + 1) {
     throw source.error(
-      `it is file ${number + 1} of a model in ${count}, whose name must end in ${shardPath({ prefix: '', count }, number + 1)}. ` +
+      `${COUNT}: it is file ${number + 1} of a model in ${count}, whose name must end in ${shardPath({ prefix: '', count }, number + 1)}. ` +
         'Give the files back the names that they were published with',
       { field: COUNT },
     )

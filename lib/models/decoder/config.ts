@@ -167,8 +167,8 @@ export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
         numKeyValueHeads: own.numKeyValueHeads ?? heads,
         // Sizes that do not fit each other are refused by who builds the network.
         headDim:
-          typeof hiddenSize === 'number' && hiddenSize % (heads as number) === 0
-            ? hiddenSize / (heads as number)
+          typeof hiddenSize === 'number' && typeof heads === 'number' && hiddenSize % heads === 0
+            ? hiddenSize / heads
             : null,
         ropeTheta,
         ...('slidingWindow' in own && { windowInclusive: isUsdm(config) }),

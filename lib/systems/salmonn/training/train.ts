@@ -207,6 +207,8 @@ function trainingArguments(
     learningRate,
     weightDecay,
     maxGradNorm,
+    // FiniteAdamW leaves out a step with NaN, as the original does, and counts it.
+    onNonFinite: 'warn',
     seed,
     fp16: amp && model.parameters()[0]?.device.startsWith('cuda') === true,
     loggingSteps: logSteps,
