@@ -99,6 +99,20 @@ describe("every key of transformers' GenerationConfig", () => {
       outputLogprobs: true,
     })
   })
+
+  it('writes as floats what transformers refuses as integers', async () => {
+    const model = network('llama')
+    const own = { eosTokenId: 5, temperature: 1, repetitionPenalty: 2, lengthPenalty: 0.5 }
+    model.generationConfig = { ...own, sequenceBias: [[[6], 4]], exponentialDecayLengthPenalty: [3, 2] }
+    await model.save(join(directory, 'floats'))
+    model.generationConfig = {}
+    const text = readFileSync(join(directory, 'floats/generation_config.json'), 'utf8').replace(/\s+/g, '')
+    for (const written of ['"temperature":1.0', '"repetition_penalty":2.0', '[[[6],4.0]]', '[3,2.0]']) {
+      expect(text).toContain(written)
+    }
+    expect(text).toContain('"length_penalty":0.5')
+    expect(text).toContain('"eos_token_id":5,')
+  })
 })
 
 describe('bounds', () => {
