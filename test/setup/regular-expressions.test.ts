@@ -17,6 +17,7 @@ const COMPOSED: Record<string, [count: number, bound: string]> = {
   'models/encoders/fairseq.ts': [1, 'constants between anchors'],
   'models/encoders/speech-head.ts': [3, 'constants and fixed names'],
   'models/internvl/prompt.ts': [1, 'fixed markers, no repetition'],
+  'models/languagebind/files.ts': [1, 'fixed names of parts, no repetition'],
   'models/units/files.ts': [1, 'numbers, no repetition'],
   'models/whisper/ctranslate2.ts': [1, 'constants'],
   'native/libtorch.ts': [1, 'constants'],
@@ -33,8 +34,8 @@ const COMPOSED: Record<string, [count: number, bound: string]> = {
   'train/parameter-groups.ts': [1, "the caller's own pattern on names of parameters"],
 }
 
-/** Files that try sticky patterns at one place after another: a failure ends their reading. */
-const STICKY = ['files/json/parse.ts', 'files/npy/header.ts']
+/** Files that try sticky patterns at one place after another: a failure ends their reading, or what matched is not read again. */
+const STICKY = ['files/json/parse.ts', 'files/npy/header.ts', 'text/jinja/lexer.ts']
 
 const LIB = fileURLToPath(new URL('../../lib/', import.meta.url))
 

@@ -1,3 +1,4 @@
+import { withoutEnd } from '../../base/words.js'
 import { decodePcm, encodedBytes, MOST_CHANNELS, type PcmEncoding } from '../pcm.js'
 import { type Decoded, type Decoder, Waiting } from './decoder.js'
 import { FlacDecoder } from './flac.js'
@@ -299,9 +300,7 @@ function trackOf(entry: Uint8Array): Track | undefined {
   const audio = new Map([...children(found.get(ID.audio) ?? new Uint8Array(0))].map(({ id, data }) => [id, data]))
   return {
     number: unsigned(found.get(ID.trackNumber)) ?? 0,
-    codec: Buffer.from(found.get(ID.codec) ?? [])
-      .toString('latin1')
-      .replace(/\0+$/, ''),
+    codec: withoutEnd(Buffer.from(found.get(ID.codec) ?? []).toString('latin1'), /\0/),
     head: found.get(ID.codecPrivate) ?? new Uint8Array(0),
     sampleRate: real(audio.get(ID.sampleRate)) ?? 8000,
     channels: unsigned(audio.get(ID.channels)) ?? 1,

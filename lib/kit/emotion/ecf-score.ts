@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib'
 import { writeAtomically } from '../../base/atomic.js'
 import { misuse, requireOptions, requireString } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
+import { withoutEnd } from '../../base/words.js'
 import { jsonFor } from '../../files/json/json.js'
 import { type WrittenEntry, zipDirectory, zipHead } from '../../files/zip/writer.js'
 import { strip } from '../../train/metrics/values.js'
@@ -173,7 +174,7 @@ function pythonInt(value: unknown): bigint | undefined {
   if (typeof value !== 'string') return undefined
   // Of ASCII text `int()` takes C's blanks alone: U+001C to U+001F are none.
   const isAscii = Buffer.byteLength(value) === value.length
-  const text = isAscii ? value.replace(/^[\t-\r ]+/, '').replace(/(?<![\t-\r ])[\t-\r ]+$/, '') : strip(value)
+  const text = isAscii ? withoutEnd(value.replace(/^[\t-\r ]+/, ''), /[\t-\r ]/) : strip(value)
   if (text.length > 2 * LONGEST_INT || !/^[+-]?\p{Nd}+(?:_\p{Nd}+)*$/u.test(text)) return undefined
   const digits = Array.from(text.replace(/[+_-]/g, ''), digitValue)
   if (digits.length > LONGEST_INT) return undefined

@@ -1,3 +1,4 @@
+import { withoutEnd } from '../../base/words.js'
 import { JinjaError, LIMITS, limit, typeError, valueError, type Work } from './errors.js'
 import { exponential, fixed, floatText, general, toFloat, truncated } from './numbers.js'
 import { lengthOf, pointsOf, textOf } from './unicode.js'
@@ -122,8 +123,10 @@ function digitsOf(size: number, { type, precision, alternate }: Spec): string {
 }
 
 /** Where a format without a type would fill all digits of its precision before the point, Python uses an exponent. */
-const exponentOf = (size: number, precision: number): string =>
-  exponential(size, Math.max(1, precision) - 1, 'e').replace(/\.?0*e/, 'e')
+function exponentOf(size: number, precision: number): string {
+  const [digits = '', power] = exponential(size, Math.max(1, precision) - 1, 'e').split('e')
+  return `${digits.includes('.') ? withoutEnd(withoutEnd(digits, /0/), /\./) : digits}e${power}`
+}
 
 function formatInteger(value: bigint, spec: Spec, work: Work): string {
   const { type, precision } = spec

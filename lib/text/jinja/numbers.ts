@@ -1,3 +1,4 @@
+import { withoutEnd } from '../../base/words.js'
 import { JinjaError, LIMITS, limit, typeError, unsupported } from './errors.js'
 import { digitValue, trimEnd, trimStart } from './unicode.js'
 
@@ -97,13 +98,11 @@ export function exponential(value: number, precision: number, letter: string): s
 export function general(value: number, precision: number, letter: string, keepsZeros: boolean): string {
   const count = Math.max(1, precision)
   const [digits, exponent] = significant(value, count)
-  const bare = keepsZeros ? digits : digits.replace(trailingZeros, '') || '0'
+  const bare = keepsZeros ? digits : withoutEnd(digits, /0/) || '0'
   if (exponent < -4 || exponent >= count) return scientific(bare, exponent, letter)
   const text = positional(bare, exponent)
   return keepsZeros && !text.includes('.') ? `${text}.` : text
 }
-
-const trailingZeros = /(?<!0)0+$/
 
 /** Python's `round` of a float, ties to even of its exact value. */
 export function roundFloat(value: number, precision: number): number {
@@ -278,7 +277,7 @@ export function parseInteger(text: string, base: number): bigint | undefined {
 
 const prefixes: Record<string, number> = { '0x': 16, '0o': 8, '0b': 2 }
 
-const floatPattern = /^[+-]?(?:\d+(?:_\d+)*\.?(?:\d+(?:_\d+)*)?|\.\d+(?:_\d+)*)(?:e[+-]?\d+(?:_\d+)*)?$/
+const floatPattern = /^[+-]?(?:\d+(?:_\d+)*(?:\.(?:\d+(?:_\d+)*)?)?|\.\d+(?:_\d+)*)(?:e[+-]?\d+(?:_\d+)*)?$/
 
 /** Python's `float(text)`; undefined where it is a ValueError. */
 export function parseFloatText(text: string): number | undefined {
