@@ -125,6 +125,7 @@ function digitsOf(size: number, { type, precision, alternate }: Spec): string {
 /** Where a format without a type would fill all digits of its precision before the point, Python uses an exponent. */
 function exponentOf(size: number, precision: number): string {
   const [digits = '', power] = exponential(size, Math.max(1, precision) - 1, 'e').split('e')
+  if (power === undefined) return digits // an infinity
   return `${digits.includes('.') ? withoutEnd(withoutEnd(digits, /0/), /\./) : digits}e${power}`
 }
 
