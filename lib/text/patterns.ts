@@ -1,10 +1,16 @@
+import * as tokenizers from '@huggingface/tokenizers'
 import { DataError } from '../base/errors.js'
 import { listMayGrow } from '../base/heap.js'
 import { quoted } from '../files/byte-source.js'
 import { characterAt } from './aligned.js'
 import type { Fields } from './fields.js'
-import { SplitPreTokenizer } from './packages.js'
 import { withinTime } from './time-limit.js'
+
+// The declarations of the package import each other without file extensions, which Node's resolution of types does not
+// follow. What is used of it is declared here.
+const { SplitPreTokenizer } = tokenizers as unknown as {
+  SplitPreTokenizer: new (config: object) => { pattern: unknown }
+}
 
 /** Finds what a tokenizer file's `Pattern` describes. */
 export interface Pattern {

@@ -29,9 +29,9 @@ const size = { hiddenSize: 16, numHiddenLayers: 1, numAttentionHeads: 2, interme
 const speech = { ...size, convDim: [8], convKernel: [10], convStride: [5], numConvPosEmbeddings: 4, numConvPosEmbeddingGroups: 2 } // biome-ignore format: one line
 const text = { ...size, vocabSize: 30, maxPositionEmbeddings: 20 }
 const whisper = { dModel: 16, encoderLayers: 1, decoderLayers: 1, encoderAttentionHeads: 2, decoderAttentionHeads: 2, encoderFfnDim: 16, decoderFfnDim: 16, vocabSize: 30, maxSourcePositions: 20, maxTargetPositions: 20, padTokenId: 0, bosTokenId: 1, eosTokenId: 2, decoderStartTokenId: 1 } // biome-ignore format: one line
-const qformer = { ...size, encoderHiddenSize: 16, queryLength: 1 }
+const qformer = { ...size, encoderWidth: 16, queryLength: 1 }
 const beats = { encoderLayers: 1, encoderEmbedDim: 16, encoderFfnEmbedDim: 16, encoderAttentionHeads: 2, embedDim: 16, convPos: 4, convPosGroups: 2 } // biome-ignore format: one line
-const salmonn = { whisper, beats, llm: text, qformer: { ...qformer, encoderHiddenSize: 32 } } as SalmonnConfig
+const salmonn = { whisper, beats, llm: text, qformer: { ...qformer, encoderWidth: 32 } } as SalmonnConfig
 
 const NETWORKS: Record<string, (options: NetworkOptions) => Module> = {
   WavLM: (options) => WavLM.fromConfig(speech, options),

@@ -51,7 +51,7 @@ const makers: [string, () => Module | Promise<Module>][] = [
   ['Roberta', () => Roberta.fromConfig({ ...ENCODER, vocabSize: 9 })],
   ['WavLM', () => WavLM.fromConfig({ ...ENCODER, numConvPosEmbeddings: 4, numConvPosEmbeddingGroups: 2 })],
   ['Beats', () => Beats.fromConfig({ encoderLayers: 1, encoderEmbedDim: 16, encoderFfnEmbedDim: 8, encoderAttentionHeads: 2 })],
-  ['QFormer', () => new QFormer({ hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 8, encoderHiddenSize: 6 })],
+  ['QFormer', () => new QFormer({ hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 8, encoderWidth: 6 })],
   ['a Module with native parts', () => new Head()],
   ['Salmonn', () => tinySalmonn()],
 ] // biome-ignore format: a line for each

@@ -11,8 +11,8 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-loop-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
-it('examples/custom-loop.ts beats bag-of-words logistic regression in 80 lines', async () => {
-  expect(readFileSync(`${root}examples/custom-loop.ts`, 'utf8').trimEnd().split('\n').length).toBeLessThanOrEqual(80)
+it('examples/custom-loop.ts beats bag-of-words logistic regression in 90 lines', async () => {
+  expect(readFileSync(`${root}examples/custom-loop.ts`, 'utf8').trimEnd().split('\n').length).toBeLessThanOrEqual(90)
   const command = ['--import', 'tsx', '--import', './test/train/record-losses.mjs', 'examples/custom-loop.ts']
   const env = { ...process.env, LOSSES: join(folder, 'losses.json') }
   const { stdout } = await promisify(execFile)(process.execPath, command, { cwd: root, timeout: PATIENCE, env })
