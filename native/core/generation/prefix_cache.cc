@@ -55,8 +55,7 @@ int64_t PrefixCache::check(const Module& network) {
   return epoch_;
 }
 
-std::pair<PrefixCache::Entries::const_iterator, int64_t> PrefixCache::find(const Ids& text,
-                                                                                 const Fits& fits) const {
+std::pair<PrefixCache::Entries::const_iterator, int64_t> PrefixCache::find(const Ids& text, const Fits& fits) const {
   auto best = entries_.end();
   int64_t longest = 0;
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {

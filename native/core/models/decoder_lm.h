@@ -26,8 +26,8 @@ struct DecoderLMInputs {
   int64_t wanted = 0;
   // Where RoPE angles depend on the length of the text:
   std::optional<int64_t> text_length = std::nullopt;  // of the text that these tokens are a part of; none: they end it
-  bool is_prompt = false;   // the past, too, gets the angles of the whole text, as if all were read in one pass
-  bool is_guess = false;    // each token gets the angles of the text that ends with it
+  bool is_prompt = false;  // the past, too, gets the angles of the whole text, as if all were read in one pass
+  bool is_guess = false;   // each token gets the angles of the text that ends with it
 };
 
 struct DecoderOutput {

@@ -307,8 +307,8 @@ Tensor DecoderDecode::compute() {
 void DecoderDecode::keep_inputs(const Tensor& ids, const Tensor& shift) const {
   const DecoderModel& model = network_.model;
   if (!model.rotary.depends_on_length()) return;
-  const Tensor positions = shift.defined() ? shift + cache_.length()
-                                           : at::full({ids.size(0), 1}, cache_.length(), ids.options());
+  const Tensor positions =
+      shift.defined() ? shift + cache_.length() : at::full({ids.size(0), 1}, cache_.length(), ids.options());
   model.keep_inputs(cache_, model.embed(ids).unsqueeze(1), positions);
   // identify() takes no others.
   if (!model.rotary.has_two_sets() && cache_.angles() != 0) cache_.set_angles(nn::kMixedAngles);

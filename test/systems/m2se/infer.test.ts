@@ -334,7 +334,9 @@ describe('EmoVerse.generate', () => {
       expect(await model.generate([question], { ...forced, ...own })).toEqual([{ text: '', tokens: 1 }])
       expect(await streamed(model, { ...forced, ...own })).toBe('')
     }
-    await expect(model.generate([question], { stopSequences: 5 as never })).rejects.toThrow(/stopSequences: expected a list/)
+    await expect(model.generate([question], { stopSequences: 5 as never })).rejects.toThrow(
+      /stopSequences: expected a list/,
+    )
   })
 
   it('refuses by name what an answer has no place for', async () => {
