@@ -81,8 +81,8 @@ describe.skipIf(!isHere(NAME) || !isHere('silero-vad') || !hasData('librispeech-
         const all = found.deleted + found.inserted + found.changed
         expect(all, `${mode}: ${JSON.stringify(found)}`).toBeLessThan(BOUNDS.all * clipWords.length)
         for (const { end } of segments) expect(end).toBeLessThanOrEqual(60 * MINUTES)
-        // Each clip has a text or is reported, but for one or two at -60 dB that a window was transcribed with and that the
-        // network wrote nothing of: the detector does not find them, so that there is no speech to report.
+        // Each clip should have a text or be reported. Known gap: with SileroVad one clip at -60 dB has neither, for a reason
+        // that is not known yet. The bound keeps the gap from growing, and louder clips are never missing.
         const untold = clips.filter(({ start, end }) => {
           const covered = [...segments, ...skipped].reduce(
             (sum, one) => sum + Math.max(0, Math.min(one.end, end) - Math.max(one.start, start)),

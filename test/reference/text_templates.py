@@ -130,7 +130,7 @@ def features():
     return gzip.compress(json.dumps(whole).encode(), 9, mtime=0)
 
 
-# The licence of each model, by its card. The files are those of llama.cpp (MIT), which PyPI's source archive of
+# The license of each model, written from memory and not yet checked against its card. The files are those of llama.cpp (MIT), which PyPI's source archive of
 # llama-cpp-python holds in vendor/llama.cpp/models/templates: VOXTORCH_CHAT_TEMPLATES names that folder.
 PUBLISHED = {
     'Apertus-8B-Instruct': 'Apache-2.0',
