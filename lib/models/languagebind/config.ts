@@ -1,3 +1,4 @@
+import { SPEECH_RATE } from '../../audio/speech.js'
 import { shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { toCamel, toSnake } from '../../base/words.js'
@@ -50,7 +51,7 @@ export const languageBindTowerKeys: ConfigKeys = {
         audioStd: 4.5689974,
         maxDepth: 10,
       },
-      only: { ...clipVisionKeys.only, audioSampleRate: [16000] },
+      only: { ...clipVisionKeys.only, audioSampleRate: [SPEECH_RATE] },
     },
   },
 }
