@@ -162,7 +162,7 @@ test('wrong arguments', async () => {
   await expect(preprocessVideo(frames, { flip: 1 as never })).rejects.toThrow(/flip must be a boolean/)
   await expect(preprocessVideo(frames, { mean: [1, 2] })).rejects.toThrow(/mean must be 3 finite numbers/)
   await expect(preprocessVideo(frames, { size: 0 })).rejects.toThrow(/size must be a whole number/)
-  await expect(preprocessImage([])).rejects.toThrow(/images must be a picture, or several/)
+  await expect(preprocessImage([])).rejects.toThrow(/images must be an image, or several/)
   await expect(preprocessImage(frames.select(0, 0), { flip: true } as never)).rejects.toThrow(/no option 'flip'/)
   await expect(preprocessDepth(frames)).rejects.toThrow(/\[height, width\]/)
   await expect(preprocessDepth(zeros([2, 2]), { scale: 0 })).rejects.toThrow(/scale/)
