@@ -4,7 +4,7 @@ export const AAC_PACKAGE = '@audio/decode-aac'
 const FIRST_PIECE = 512
 const LEAST_PIECE = 64
 const MOST_PIECE = 4096
-/** Bytes of samples that a piece should unfold to at most. */
+/** Target for the decoded size of a piece, in bytes. */
 const MOST_MADE = 1 << 22
 
 interface Foreign {
@@ -13,10 +13,10 @@ interface Foreign {
   free(): void
 }
 
-/** A package that has to be installed by those who want it. */
+/** Thrown when an optional package is not installed. */
 export class MissingPackage extends Error {}
 
-/** AAC bare and in M4A, by npm's `@audio/decode-aac`, whose licence (GPL-2.0) is not ours: it is not installed with us. */
+/** Decoder of raw AAC and M4A, by npm's `@audio/decode-aac`: optional, because its license is GPL-2.0. */
 export class AacDecoder implements Decoder {
   readonly #foreign: Foreign
   readonly #mostPiece: number
@@ -31,13 +31,13 @@ export class AacDecoder implements Decoder {
     this.#piece = Math.min(FIRST_PIECE, mostPiece)
   }
 
-  /** @param size of the file, where it has an index: it is looked through anew with each piece, so there are few of them */
+  /** @param size bytes of an M4A file, or 0. Each piece is searched for the index from the start, so pieces of M4A are large */
   static async open(size = 0): Promise<AacDecoder> {
     const { decoder } = (await import(AAC_PACKAGE).catch((cause: Error & { code?: string }) => {
       if (cause.code !== 'ERR_MODULE_NOT_FOUND') throw cause
       throw new MissingPackage(
-        `AAC and M4A are read by npm's ${AAC_PACKAGE} (of films node-av does it too), which is not installed. It is under the GPL-2.0, not under voxtorch's licence. ` +
-          `If that suits you: npm install ${AAC_PACKAGE}`,
+        `AAC and M4A are read by npm's ${AAC_PACKAGE} (or in videos by node-av), which is not installed: npm install ${AAC_PACKAGE}. ` +
+          "Its license is GPL-2.0, which differs from voxtorch's.",
       )
     })) as { decoder: () => Promise<Foreign> }
     return new AacDecoder(await decoder(), Math.max(MOST_PIECE, Math.ceil(size / 64)))

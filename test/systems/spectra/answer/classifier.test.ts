@@ -201,7 +201,7 @@ describe('SpectraClassifier.classify', () => {
       ])
     await expect(ask(new Float32Array(0))).rejects.toThrow(/turn 1: its audio is empty; give null/)
     await expect(ask(Float32Array.of(0, Number.NaN))).rejects.toThrow(
-      /turn 1: its audio holds NaN or infinities, the first at sample 1/,
+      /turn 1: its audio contains NaN or infinities, the first at sample 1/,
     )
     await expect(ask(join(folder, 'none.wav'))).rejects.toBeInstanceOf(vt.DataError)
     await expect(ask(7)).rejects.toThrow(/must be a path, the bytes of a file, samples/)
