@@ -45,11 +45,11 @@ describe('voxtorch serve', () => {
   })
 
   it.each([
-    ['--model dir', /which model/],
-    ['parot --model dir', /no model "parot"; did you mean "parrot"/],
-    ['constructor --model dir', /no model "constructor"/],
-    ['parrot', /--model DIR is missing/],
-    ['parrot more --model dir', /unexpected argument "more"/],
+    ['--model dir', /expected a model: parrot; got none/],
+    ['parot --model dir', /unknown model "parot". Did you mean "parrot"/],
+    ['constructor --model dir', /unknown model "constructor"/],
+    ['parrot', /--model: expected the folder of the model, got none/],
+    ['parrot more --model dir', /got a second argument "more"/],
     ['parrot --model dir --port x', /--port is a whole number/],
     ['parrot --model dir --concurrent 1.5', /--concurrent is a whole number/],
     ['parrot --model dir --max-body -1', /--max-body is a number of at least 0/],
@@ -70,7 +70,7 @@ describe('voxtorch serve', () => {
     expect(run('--help').stdout).toMatch(/^ {2}serve +Serves a model/m)
     const unknown = run('serve', 'nothing-known', '--model', 'x')
     expect(unknown.status).toBe(1)
-    expect(unknown.stderr).toMatch(/^voxtorch: serve: there is no model "nothing-known"/)
+    expect(unknown.stderr).toMatch(/^voxtorch: serve: unknown model "nothing-known"/)
   })
 
   const script = fileURLToPath(new URL('process.mjs', import.meta.url))

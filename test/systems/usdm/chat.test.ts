@@ -396,7 +396,7 @@ it('`voxtorch serve usdm --offload` keeps parts on the CPU while they do not wor
     offload: true,
   })
   expect(() => parseServe(['salmonn', '--model', 'own', '--offload'], chatModels, {})).toThrow(
-    /--offload is an option of usdm, not of salmonn/,
+    /--offload: an option of usdm, not of salmonn/,
   )
   const loaded = vi.spyOn(Usdm, 'fromPretrained').mockRejectedValue(new Error('enough'))
   await expect(chatModels.usdm!('own', { device: 'cuda', offload: true } as never)).rejects.toThrow('enough')
