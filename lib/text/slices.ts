@@ -2,25 +2,25 @@ import { setImmediate } from 'node:timers/promises'
 import { ConfigError } from '../base/errors.js'
 import type { Pipeline } from './pipeline.js'
 
-/** Characters that are encoded before other work may run: a few milliseconds. */
+/** Characters to encode before yielding to the event loop: a few milliseconds. */
 const SLICE = 16_384
-/** Characters without the end of a word that are encoded at once: tenths of a second where all of them are blanks. */
+/** Most characters without a word end, which are encoded at once: tenths of a second for spaces only. */
 const LONGEST_STRETCH = 65_536
-/** Tokens by which a slice on its own may have more than its part of the text. */
+/** Tokens by which a separate slice may exceed its part of the whole text. */
 const SLACK = 64
 
 export interface SlicesOptions {
-  /** Tokens after which reading ends. */
+  /** Number of tokens after which encoding ends. */
   most: number
   signal?: AbortSignal
 }
 
 /**
- * Encode a text in slices between which other work may run, and no further than `most` tokens. Where the pipeline cuts words
- * apart whatever stands around them, the slices end between two words, and the ids are those of the whole text; else the text
- * is encoded at once, after its slices have shown that it is not much longer than `most`.
- * @returns undefined where the text has more tokens
- * @throws ConfigError for a stretch without the end of a word that would hold everybody up
+ * Encode a text up to `most` tokens, in slices between which the event loop runs. If the pipeline splits words independently of
+ * their context, slices end at word ends, and the ids equal those of the whole text. Else the text is encoded at once, after its
+ * slices have shown that it is not much longer than `most`.
+ * @returns undefined if the text has more tokens
+ * @throws ConfigError for a long range without a word end, which would block the event loop
  */
 export async function encodeInSlices(
   pipeline: Pipeline,
@@ -48,7 +48,7 @@ export async function encodeInSlices(
   return ids
 }
 
-/** Whether a text has certainly more tokens than `most`, found out in slices between which other work may run. */
+/** Return whether a text certainly has more tokens than `most`, by encoding slices between which the event loop runs. */
 export async function surelyHasMore(
   pipeline: Pipeline,
   text: string,
@@ -65,8 +65,8 @@ export async function surelyHasMore(
 }
 
 /**
- * Refuses a text of which `encodeInSlices` would have to encode too much at once.
- * @throws ConfigError
+ * Check that `encodeInSlices` can encode a text without blocking the event loop.
+ * @throws ConfigError for a long range without a word end
  */
 export function requireWordEnds(pipeline: Pipeline, text: string): void {
   const isBoundary = pipeline.boundaries()
@@ -81,12 +81,12 @@ export function requireWordEnds(pipeline: Pipeline, text: string): void {
 function requireShort({ length }: string): void {
   if (length <= LONGEST_STRETCH) return
   throw new ConfigError(
-    `the text: expected the end of a word in every ${LONGEST_STRETCH} characters, got ${length} without. Take long runs of blanks or digits out.`,
+    `text: expected the end of a word in every ${LONGEST_STRETCH} characters, got ${length} without. Remove long runs of spaces or digits.`,
     { length },
   )
 }
 
-/** No token stands for more bytes than the longest; 0 where tokens can stand for more than they spell. */
+/** Return a lower bound on the number of tokens: bytes divided by those of the longest token, or 0 if that is unknown. */
 const leastTokens = (pipeline: Pipeline, text: string): number =>
   Math.ceil(Buffer.byteLength(text) / (pipeline.longestToken() ?? Number.POSITIVE_INFINITY))
 
@@ -95,14 +95,14 @@ async function pause(signal: AbortSignal | undefined): Promise<void> {
   signal?.throwIfAborted()
 }
 
-/** The end of a word behind which another kind of character stands. */
+/** A word end: a letter before a character other than letter, mark or digit. */
 const WORD_END = /\p{L}(?=[^\p{L}\p{M}\p{N}\p{Pc}'’])/gu
 
 function nextBoundary(text: string, from: number, isBoundary: (after: string) => boolean): number {
   if (from >= text.length) return text.length
   WORD_END.lastIndex = from
-  for (let found = WORD_END.exec(text); found !== null; found = WORD_END.exec(text)) {
-    const at = found.index + found[0].length
+  for (let match = WORD_END.exec(text); match !== null; match = WORD_END.exec(text)) {
+    const at = match.index + match[0].length
     if (isBoundary(text[at] as string)) return at
   }
   return text.length

@@ -5,7 +5,7 @@ import { type CallArguments, isText, Markup, rawText, str, type Value } from './
 export type Filter = (interpreter: Interpreter, value: Value, given: CallArguments) => Value
 export type Test = (interpreter: Interpreter, value: Value, given: CallArguments) => boolean
 
-/** The values of named parameters, in their order; undefined where a call leaves one out. */
+/** Return the values of named parameters in order; undefined for omitted ones. */
 export function bound(
   name: string,
   given: CallArguments,
@@ -31,7 +31,7 @@ export function bound(
 /** jinja2's `soft_str`: escaped text stays escaped. */
 export const softText = (value: Value, work: Work): string => (isText(value) ? rawText(value) : str(value, work))
 
-/** A filter that makes text of text. What it makes of escaped text is escaped text. */
+/** Create a filter from text to text. The result of escaped text is escaped text. */
 export const textFilter =
   (name: string, use: (text: string, work: Work) => string): Filter =>
   ({ work }, value, given) => {

@@ -32,7 +32,7 @@ import {
 } from './values.js'
 export type Getter = (item: Value) => Value
 
-/** A getter of `a.b.0` of an item, as jinja2's filters take it. */
+/** Return a getter of a path such as `a.b.0`, as in jinja2's filters. */
 export function getter(
   { access, work }: Interpreter,
   attribute: Value | undefined,
@@ -63,7 +63,7 @@ export function* mapped(items: Iterator<Value>, use: (item: Value) => Value): Ge
   for (let item = items.next(); !item.done; item = items.next()) yield use(item.value)
 }
 
-/** A generator, which like Python's does nothing before its first value is asked for. */
+/** Create a generator, which like Python's does nothing before its first value is requested. */
 export const lazily = (make: () => Iterator<Value>): Iter =>
   new Iter(
     (function* (): Generator<Value> {
@@ -266,7 +266,7 @@ export function first({ work }: Interpreter, value: Value, given: CallArguments)
   return done ? new Undefined('No first item, sequence was empty.') : item
 }
 
-/** Python's `reversed`; undefined where it is a TypeError. */
+/** Python's `reversed`; undefined instead of a TypeError. */
 export function reversed(value: Value, work: Work): Value[] | undefined {
   if (value instanceof Undefined) value.fail()
   if (value instanceof Iter || !isIterable(value)) return undefined

@@ -125,7 +125,7 @@ export function wrapped(line: string, width: number, breaksLong: boolean, hyphen
   return lines
 }
 
-/** Words and the blanks between them; with `hyphens`, words are cut behind hyphens between letters. */
+/** Split into words and the blanks between them; with `hyphens`, also after hyphens between letters. */
 export function chunksOf(line: string, hyphens: boolean): string[] {
   const pieces = line.match(/[\t\n\v\f\r ]+|[^\t\n\v\f\r ]+/g) ?? []
   if (!hyphens) return pieces
@@ -134,7 +134,7 @@ export function chunksOf(line: string, hyphens: boolean): string[] {
     const parts: string[] = []
     let from = 0
     for (let i = 1; i < piece.length; i++) {
-      // Behind a hyphen that has two letters before it and a letter behind, and behind or before a run of hyphens.
+      // After a hyphen between two letters and a letter, and before or after a run of hyphens.
       const dash = /^-{2,}(?=\w)/.exec(piece.slice(i, i + 100))
       if (dash && /[\w!"'&.,?]/.test(piece[i - 1]!)) {
         parts.push(piece.slice(from, i), dash[0])
@@ -173,7 +173,7 @@ export function toInt({ work }: Interpreter, value: Value, given: CallArguments)
   const number = plainNumber(value)
   if (typeof number === 'bigint') return number
   if (Number.isNaN(number)) return standard
-  // Python's filter catches the OverflowError of an infinity only when it reads it from text.
+  // jinja2's filter catches the OverflowError of an infinity only when converting from text.
   return truncated(number)
 }
 
@@ -281,7 +281,7 @@ export function xmlAttributes({ work }: Interpreter, value: Value, given: CallAr
 export const escapedText = (value: Value, work: Work): string =>
   value instanceof Markup ? value.text : escapeHtml(str(value, work))
 
-/** jinja2's filter `title`, which is not Python's method: words begin behind blanks, hyphens and opening brackets. */
+/** jinja2's filter `title`, which differs from Python's method: words begin after blanks, hyphens and opening brackets. */
 export function titled(text: string): string {
   let result = ''
   let from = 0

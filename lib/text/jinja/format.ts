@@ -112,7 +112,7 @@ function digitsOf(size: number, { type, precision, alternate }: Spec): string {
     case '%':
       return `${fixed(size * 100, precision ?? 6)}%`
     case '': {
-      // As repr where there is no precision, else as `g` with a digit behind the point.
+      // As repr without a precision, else as `g` with at least one decimal.
       if (precision === undefined) return floatText(size)
       const text = general(size, precision, 'e', alternate)
       return /[.e]/.test(text) ? text : Math.abs(size) < 10 ** Math.max(1, precision) && text.length < Math.max(1, precision) ? `${text}.0` : exponentOf(size, precision) // biome-ignore format: one line
@@ -122,7 +122,7 @@ function digitsOf(size: number, { type, precision, alternate }: Spec): string {
   }
 }
 
-/** Where a format without a type would fill all digits of its precision before the point, Python uses an exponent. */
+/** Return the digits of a format without a type. Python uses an exponent if all digits of the precision are before the point. */
 function exponentOf(size: number, precision: number): string {
   const [digits = '', power] = exponential(size, Math.max(1, precision) - 1, 'e').split('e')
   if (power === undefined) return digits // an infinity
@@ -142,7 +142,7 @@ function formatInteger(value: bigint, spec: Spec, work: Work): string {
   return padded(grouped(body, spec, size4), sign + prefix, { ...spec, align: spec.align || '>' }, work)
 }
 
-/** Puts separators between groups of the digits before the point; zeros that fill are digits too. */
+/** Insert group separators into the digits before the point, including padding zeros. */
 function grouped(body: string, { grouping, width, align, fill }: Spec, size = 3): string {
   if (grouping === '') return body
   const whole = size === 3 ? (/^\d+/.exec(body)?.[0] ?? '') : body
@@ -224,7 +224,7 @@ export function printf(text: string, values: Value, work: Work): string {
   }
   result += text.slice(from)
   work.text(result.length)
-  // A dict, and what is indexed like one, may hold more than the text uses.
+  // A mapping may have items that the text does not use.
   const mayHoldMore =
     usesNames || values instanceof Dict || isList(values) || values instanceof Range || values instanceof Undefined
   if (used < list.length && !mayHoldMore) throw typeError('not all arguments converted during string formatting')
@@ -276,7 +276,7 @@ export const ascii = (text: string): string =>
     return `\\${size === 2 ? 'x' : size === 4 ? 'u' : 'U'}${code.padStart(size, '0')}`
   })
 
-/** How `str.format` looks up `{a.b[0]}`. */
+/** Look up a field such as `{a.b[0]}` as `str.format` does. */
 export interface Lookup {
   attribute(value: Value, name: string): Value
   item(value: Value, key: Value): Value

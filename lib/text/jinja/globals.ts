@@ -90,7 +90,7 @@ class Joiner extends Instance {
   }
 }
 
-/** The global `dict`. */
+/** jinja2's global `dict`. */
 class DictType extends Instance {
   override readonly typeName = 'TemplateDict'
 
@@ -141,7 +141,7 @@ export function globals({ work, now }: Interpreter): [string, Value][] {
       new Callable('<class TemplateNamespace>', (given) => {
         const namespace = new Namespace()
         for (const [name, value] of dictOf(given, work).entries()) {
-          if (!isText(name)) throw unsupported('a name of a namespace that is no text')
+          if (!isText(name)) throw unsupported('a namespace attribute whose name is not a string')
           setAttribute(namespace, rawText(name), value)
         }
         return namespace
@@ -165,7 +165,7 @@ export function globals({ work, now }: Interpreter): [string, Value][] {
         const [format] = bound('strftime_now', given, 1, 'format')
         if (!isText(format!)) throw typeError(`strftime() argument 1 must be str, not ${typeName(format!)}`)
         const text = rawText(format)
-        // A directive writes up to 999 characters.
+        // A directive outputs up to 999 characters.
         if (text.length > LIMITS.date) throw limit(`writes a date with a format of more than ${LIMITS.date} characters`)
         work.text(text.length * LIMITS.date)
         return strftime(now(), text)

@@ -29,13 +29,13 @@ import {
   View,
 } from './values.js'
 
-/** What changes a list or a dict, which jinja2's ImmutableSandboxedEnvironment forbids. */
+/** Methods that change a list or a dict, which jinja2's ImmutableSandboxedEnvironment forbids. */
 const changing: Record<string, ReadonlySet<string>> = {
   list: new Set(['append', 'clear', 'pop', 'reverse', 'insert', 'sort', 'extend', 'remove']),
   dict: new Set(['clear', 'pop', 'popitem', 'setdefault', 'update']),
 }
 
-/** Attributes of Python's types that a template has no use for. */
+/** Attributes of Python's types that templates do not use. */
 const known: Record<string, readonly string[]> = {
   int: ['to_bytes', 'from_bytes'],
   bool: ['to_bytes', 'from_bytes'],
@@ -44,7 +44,7 @@ const known: Record<string, readonly string[]> = {
   generator: ['close', 'send', 'throw', 'gi_frame', 'gi_code', 'gi_running', 'gi_yieldfrom'],
 }
 
-/** Attributes in two underscores, which the sandbox hides, of the types that have more than `object`. */
+/** Attributes with double underscores, which the sandbox hides, of types that have more than `object`. */
 const hidden = new Set(
   'class delattr dir doc eq format ge getattribute getstate gt hash init init_subclass le lt ne new reduce reduce_ex repr setattr sizeof str subclasshook'
     .split(' ')
@@ -54,7 +54,7 @@ const hidden = new Set(
 type Attribute = Value | typeof forbidden | undefined
 const forbidden = Symbol('forbidden')
 
-/** What Python's `getattr` gives; undefined where it is an AttributeError. */
+/** Python's `getattr`; undefined instead of an AttributeError. */
 function attributeOf(value: Value, name: string, work: Work, lookup: Lookup): Attribute {
   if (value instanceof Undefined) return hidden.has(name) ? forbidden : value.fail()
   if (value instanceof Namespace) return value.values.get(name)
@@ -70,7 +70,7 @@ function attributeOf(value: Value, name: string, work: Work, lookup: Lookup): At
     if (method === undefined) return undefined
     const text = rawText(value)
     if (value instanceof Markup && name === 'join') {
-      // What is joined is escaped first, whatever it is.
+      // All joined values are escaped first.
       return new Callable('<bound method Markup.join>', (given) => {
         const [items] = positional(name, given, 1, 1)
         const parts = toList(items!, work).map((item) =>
@@ -95,7 +95,7 @@ function attributeOf(value: Value, name: string, work: Work, lookup: Lookup): At
 
 type Method = (given: CallArguments) => Value
 
-/** The arguments of a method that takes them by position alone. */
+/** Return the arguments of a method with positional-only parameters. */
 function positional(name: string, { args, kwargs }: CallArguments, least: number, most: number): readonly Value[] {
   if (kwargs.size > 0) throw typeError(`${name}() takes no keyword arguments`)
   if (args.length < least || args.length > most) {
@@ -206,7 +206,7 @@ function unsafe(value: Value, name: string): Undefined {
   return new Undefined(`access to attribute '${name}' of '${typeName(value)}' object is unsafe.`, 'SecurityError')
 }
 
-/** How jinja2 names an object in a message about what it lacks. */
+/** Return jinja2's description of an object in messages about missing attributes. */
 function described(value: Value): string {
   if (value === null) return 'None'
   return value instanceof Namespace || value instanceof Markup || value instanceof Instance
@@ -225,10 +225,10 @@ const modules: Record<string, string> = {
 const noAttribute = (value: Value, name: string): Undefined =>
   new Undefined(`'${described(value)}' has no attribute '${name}'`)
 
-/** None is a value: only what is not there is replaced. */
+/** Replace a missing value; None is a value. */
 const lacking = (value: Value | undefined, otherwise: () => Value): Value => (value === undefined ? otherwise() : value)
 
-/** How jinja2's sandbox looks into an object. */
+/** Attribute and item access of jinja2's sandbox. */
 export class Access implements Lookup {
   constructor(readonly work: Work) {}
 

@@ -42,7 +42,7 @@ const kind =
 
 const remainder = (value: Value, by: Value, work: Work): Value => binary('%', value, by, work)
 
-/** Python's `in` of a dict by name, which refuses lists and dicts. */
+/** Python's `in` for a dict with names as keys, which raises for lists and dicts. */
 const isNameIn = (value: Value, names: ReadonlyMap<string, unknown>): boolean =>
   !new Dict().has(value) && isText(value) && names.has(rawText(value))
 

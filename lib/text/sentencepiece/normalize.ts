@@ -6,8 +6,8 @@ import type { NormalizerSpec } from './proto.js'
 export const MARK = '\u2581'
 
 /**
- * SentencePiece's normaliser: rules from the model, spaces stripped and joined, a space in front, spaces as marks. User
- * defined symbols are left alone.
+ * SentencePiece's normalizer: applies the rules of the model, strips and merges spaces, adds a leading space, and replaces spaces by
+ * marks. User-defined symbols are not changed.
  */
 export class SentencePieceNormalizer {
   readonly #charsmap: Charsmap | undefined
@@ -23,7 +23,7 @@ export class SentencePieceNormalizer {
     this.#mark = spec.escapeWhitespaces ? MARK : ' '
   }
 
-  /** @param dummyPrefix whether a space goes in front (or behind, where the model's marks are suffixes) */
+  /** @param dummyPrefix whether to add a leading space (a trailing one if the model's marks are suffixes) */
   normalize(source: AlignedText, dummyPrefix = this.spec.addDummyPrefix): AlignedText {
     const { removeExtraWhitespaces: joins, escapeWhitespaces: escapes } = this.spec
     const escaped = (text: string): string => (escapes ? text.replaceAll(' ', MARK) : text)
@@ -57,7 +57,7 @@ export class SentencePieceNormalizer {
     )
   }
 
-  /** The text in pieces, each with what the longest rule makes of it. */
+  /** Yield the parts of a text with their replacements by the longest rules. */
   *#parts(text: string): Generator<{ text: string; from: number; to: number }> {
     const bytes = this.#charsmap === undefined ? undefined : Buffer.from(text)
     let byte = 0
@@ -78,7 +78,7 @@ export class SentencePieceNormalizer {
   }
 }
 
-/** How many UTF-16 units a stretch of UTF-8 makes. */
+/** Return the number of UTF-16 units of a range of UTF-8. */
 function unitsOf(bytes: Uint8Array, start: number, end: number): number {
   let units = 0
   for (let i = start; i < end; i++) {
