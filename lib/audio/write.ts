@@ -79,18 +79,18 @@ async function floats(
   at: number,
   count: number,
 ): Promise<Float32Array> {
-  const made: Tensor[] = []
-  const own = (tensor: Tensor) => {
-    made.push(tensor)
+  const temporaries: Tensor[] = []
+  const keep = (tensor: Tensor) => {
+    temporaries.push(tensor)
     return tensor
   }
   try {
     return await noGrad(async () => {
-      const row = rows?.[0] ?? own(samples.select(0, channel))
-      return (await own(own(row.narrow(0, at, count)).to({ dtype: 'float32', device: 'cpu' })).data()) as Float32Array
+      const row = rows?.[0] ?? keep(samples.select(0, channel))
+      return (await keep(keep(row.narrow(0, at, count)).to({ dtype: 'float32', device: 'cpu' })).data()) as Float32Array
     })
   } finally {
-    for (const tensor of made) tensor.dispose()
+    for (const tensor of temporaries) tensor.dispose()
   }
 }
 

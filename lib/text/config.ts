@@ -73,13 +73,13 @@ export async function readConfig(directory: string): Promise<TokenizerConfig> {
     const path = join(directory, name)
     return existsSync(path) ? Fields.of(await readJson(path), '', path) : undefined
   }
-  const own = await read('tokenizer_config.json')
-  if (own !== undefined) {
-    checkKeys(own)
-    readSpecial(own, config)
-    readRest(own, config)
+  const settings = await read('tokenizer_config.json')
+  if (settings !== undefined) {
+    checkKeys(settings)
+    readSpecial(settings, config)
+    readRest(settings, config)
   }
-  if (!own?.has('added_tokens_decoder')) {
+  if (!settings?.has('added_tokens_decoder')) {
     const map = await read('special_tokens_map.json')
     if (map !== undefined) {
       checkKeys(map)

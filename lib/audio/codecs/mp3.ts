@@ -112,9 +112,9 @@ export class Mp3Decoder extends BufferedDecoder {
     const { channels, samples } = header
     const out = Array.from({ length: channels }, () => new Float32Array(samples))
     const side = readGranules(new Bits(frame, header.side), header)
-    const own = frame.subarray(header.side + header.sideBytes)
+    const mainData = frame.subarray(header.side + header.sideBytes)
     const known = side.back <= this.#reservoir.length
-    const data = Buffer.concat([this.#reservoir.subarray(this.#reservoir.length - (known ? side.back : 0)), own])
+    const data = Buffer.concat([this.#reservoir.subarray(this.#reservoir.length - (known ? side.back : 0)), mainData])
     const before: (ScaleFactors | undefined)[] = []
     let position = 0
     side.granules.forEach((granules, index) => {
@@ -133,7 +133,7 @@ export class Mp3Decoder extends BufferedDecoder {
         this.#syntheses[channel]!.run(spectrum, granule.blockType, granule.mixed, out[channel]!, 576 * index)
       })
     })
-    const rest = Buffer.concat([this.#reservoir, own])
+    const rest = Buffer.concat([this.#reservoir, mainData])
     this.#reservoir = new Uint8Array(rest.subarray(Math.max(0, rest.length - MOST_RESERVOIR)))
     return out
   }

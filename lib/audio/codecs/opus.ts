@@ -39,7 +39,7 @@ export class OpusDecoder implements PacketDecoder {
     if (![0, 1, 2, 255].includes(family))
       throw new Error(`Opus channel mapping: expected family 0, 1, 2 or 255, got ${family}`)
     if (channels === 0 || (!mapped && channels > 2) || (family === 1 && channels > 8)) {
-      throw new Error(`it claims ${channels} channels`)
+      throw new Error(`Opus channels: expected a number that fits mapping family ${family}, got ${channels}`)
     }
     if (mapped && first.length < 21 + channels) throw new Error('the Opus header is truncated')
     const streamCount = mapped ? first[19]! : 1

@@ -33,8 +33,8 @@ import {
   type Value,
   View,
 } from './values.js'
-export function indent({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [width = 4n, first, blank] = bound('indent', given, 0, 'width', 'first', 'blank')
+export function indent({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [width = 4n, first, blank] = bound('indent', callArgs, 0, 'width', 'first', 'blank')
   if (value instanceof Undefined) value.fail()
   if (isList(value)) throw new JinjaError('AttributeError', "'list' object has no attribute 'splitlines'")
   if (!isText(value)) throw typeError(`unsupported operand type(s) for +=: '${typeName(value)}' and 'str'`)
@@ -47,10 +47,10 @@ export function indent({ work }: Interpreter, value: Value, given: CallArguments
   return truthy(first ?? false) ? by + text : text
 }
 
-export function truncate({ work }: Interpreter, value: Value, given: CallArguments): Value {
+export function truncate({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
   const [size = 255n, killWords, end = '...', leeway] = bound(
     'truncate',
-    given,
+    callArgs,
     0,
     'length',
     'killwords',
@@ -72,10 +72,10 @@ export function truncate({ work }: Interpreter, value: Value, given: CallArgumen
 }
 
 /** Python's `textwrap.wrap` of each line, with jinja2's options. */
-export function wordWrap({ work }: Interpreter, value: Value, given: CallArguments): Value {
+export function wordWrap({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
   const [width = 79n, breakLong = true, newline, hyphens = true] = bound(
     'wordwrap',
-    given,
+    callArgs,
     0,
     'width',
     'break_long_words',
@@ -157,8 +157,8 @@ export function chunksOf(line: string, hyphens: boolean): string[] {
   })
 }
 
-export function toInt({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [standard = 0n, base = 10n] = bound('int', given, 0, 'default', 'base')
+export function toInt({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [standard = 0n, base = 10n] = bound('int', callArgs, 0, 'default', 'base')
   if (value instanceof Undefined) value.fail()
   const radix = indexOf(base)
   if (isText(value)) {
@@ -177,8 +177,8 @@ export function toInt({ work }: Interpreter, value: Value, given: CallArguments)
   return truncated(number)
 }
 
-export function toFloatFilter({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [standard = 0] = bound('float', given, 0, 'default')
+export function toFloatFilter({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [standard = 0] = bound('float', callArgs, 0, 'default')
   if (value instanceof Undefined) value.fail()
   if (isText(value)) {
     work.spend(1 + rawText(value).length)
@@ -187,8 +187,8 @@ export function toFloatFilter({ work }: Interpreter, value: Value, given: CallAr
   return isNumber(value) ? toFloat(plainNumber(value)) : standard
 }
 
-export function round(_interpreter: Interpreter, value: Value, given: CallArguments): Value {
-  const [precision = 0n, method = 'common'] = bound('round', given, 0, 'precision', 'method')
+export function round(_interpreter: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [precision = 0n, method = 'common'] = bound('round', callArgs, 0, 'precision', 'method')
   if (method !== 'common' && method !== 'ceil' && method !== 'floor') {
     throw argumentError('method must be common, ceil or floor')
   }
@@ -207,8 +207,8 @@ export function round(_interpreter: Interpreter, value: Value, given: CallArgume
   return arithmetic('/', whole, unit)
 }
 
-export function fileSize({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [binaryUnits] = bound('filesizeformat', given, 0, 'binary')
+export function fileSize({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [binaryUnits] = bound('filesizeformat', callArgs, 0, 'binary')
   if (value instanceof Undefined) value.fail()
   const number = isText(value)
     ? parseFloatText(rawText(value))
@@ -248,8 +248,8 @@ export function quotedUrl(value: Value, isQuery: boolean, work: Work): string {
   return result
 }
 
-export function urlEncode({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  bound('urlencode', given, 0)
+export function urlEncode({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  bound('urlencode', callArgs, 0)
   if (isText(value) || !(isIterable(value) || value instanceof Undefined)) return quotedUrl(value, false, work)
   const pairs = value instanceof Dict ? new View(value, 'items') : value
   const parts: string[] = []
@@ -261,8 +261,8 @@ export function urlEncode({ work }: Interpreter, value: Value, given: CallArgume
   return parts.join('&')
 }
 
-export function xmlAttributes({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [autospace = true] = bound('xmlattr', given, 0, 'autospace')
+export function xmlAttributes({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [autospace = true] = bound('xmlattr', callArgs, 0, 'autospace')
   if (value instanceof Undefined) value.fail()
   if (!(value instanceof Dict))
     throw new JinjaError('AttributeError', `'${typeName(value)}' object has no attribute 'items'`)

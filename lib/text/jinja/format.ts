@@ -195,9 +195,9 @@ export function printf(text: string, values: Value, work: Work): string {
     let value: Value
     const star = (size: string): number => {
       if (size !== '*') return sizeOf(size || '0')
-      const given = next()
-      if (!isInteger(given)) throw typeError('* wants int')
-      return Number(plainNumber(given))
+      const argument = next()
+      if (!isInteger(argument)) throw typeError('* wants int')
+      return Number(plainNumber(argument))
     }
     const wide = star(width)
     const digits = precision === undefined ? undefined : star(precision)
@@ -283,9 +283,9 @@ export interface Lookup {
 }
 
 /** Python's `text.format(*args, **kwargs)`. */
-export function formatText(text: string, given: CallArguments, lookup: Lookup, work: Work): string {
+export function formatText(text: string, callArgs: CallArguments, lookup: Lookup, work: Work): string {
   const counter = { automatic: 0, manual: false }
-  return formatFields(text, given, lookup, work, counter, 2)
+  return formatFields(text, callArgs, lookup, work, counter, 2)
 }
 
 interface Counter {
@@ -295,7 +295,7 @@ interface Counter {
 
 function formatFields(
   text: string,
-  given: CallArguments,
+  callArgs: CallArguments,
   lookup: Lookup,
   work: Work,
   counter: Counter,
@@ -317,13 +317,13 @@ function formatFields(
     const field = text.slice(brace + 1, end)
     at = end + 1
     const [, name, , kind, , spec = ''] = /^((?:[^[:!]|\[[^\]]*\]?)*)(!([\s\S]?))?(:([\s\S]*))?/u.exec(field)!
-    let value = fieldOf(name!, given, lookup, counter)
+    let value = fieldOf(name!, callArgs, lookup, counter)
     if (kind === 's') value = str(value, work)
     else if (kind === 'r' || kind === 'a') {
       const shown = repr(value, work)
       value = kind === 'a' ? ascii(shown) : shown
     } else if (kind !== undefined) throw valueError(`Unknown conversion specifier ${kind}`)
-    result += formatValue(value, formatFields(spec, given, lookup, work, counter, depth - 1), work)
+    result += formatValue(value, formatFields(spec, callArgs, lookup, work, counter, depth - 1), work)
     work.text(result.length / 8)
   }
   work.text(result.length)
@@ -347,7 +347,7 @@ function fieldEnd(text: string, from: number): number {
   )
 }
 
-function fieldOf(name: string, given: CallArguments, lookup: Lookup, counter: Counter): Value {
+function fieldOf(name: string, callArgs: CallArguments, lookup: Lookup, counter: Counter): Value {
   const first = /^[^.[]*/.exec(name)![0]
   let value: Value | undefined
   if (first === '' || /^\d+$/.test(first)) {
@@ -359,12 +359,12 @@ function fieldOf(name: string, given: CallArguments, lookup: Lookup, counter: Co
       )
     }
     if (first !== '') counter.manual = true
-    value = given.args[first === '' ? counter.automatic++ : Number(first)]
+    value = callArgs.args[first === '' ? counter.automatic++ : Number(first)]
     if (value === undefined) {
       throw new JinjaError('IndexError', `Replacement index ${first || counter.automatic - 1} out of range for positional args tuple`) // biome-ignore format: one line
     }
   } else {
-    value = given.kwargs.get(first)
+    value = callArgs.kwargs.get(first)
     if (value === undefined) throw new JinjaError('KeyError', `'${first}'`)
   }
   let at = first.length

@@ -101,16 +101,16 @@ export class Interpreter {
     return (kind === 'filter' ? filters : tests).has(name)
   }
 
-  filter(name: string, value: Value, given: CallArguments): Value {
+  filter(name: string, value: Value, callArgs: CallArguments): Value {
     const filter = filters.get(name)
     if (filter === undefined) throw new JinjaError('TemplateRuntimeError', `No filter named '${name}' found.`)
-    return filter(this, value, given)
+    return filter(this, value, callArgs)
   }
 
-  test(name: string, value: Value, given: CallArguments): boolean {
+  test(name: string, value: Value, callArgs: CallArguments): boolean {
     const test = tests.get(name)
     if (test === undefined) throw new JinjaError('TemplateRuntimeError', `No test named '${name}' found.`)
-    return test(this, value, given)
+    return test(this, value, callArgs)
   }
 
   // Statements
@@ -184,10 +184,10 @@ export class Interpreter {
         return undefined
       case 'callblock': {
         const caller = this.#macro(node.caller, scope)
-        const given = this.#arguments(node.call, scope)
+        const callArgs = this.#arguments(node.call, scope)
         const callee = this.#value(node.call.callee, scope)
-        given.kwargs.set('caller', caller)
-        this.#write(output, str(this.#called(callee, given), this.work))
+        callArgs.kwargs.set('caller', caller)
+        this.#write(output, str(this.#called(callee, callArgs), this.work))
         return undefined
       }
       case 'generation': {
@@ -239,15 +239,15 @@ export class Interpreter {
 
   #loop(
     node: For,
-    given: Value,
+    iterable: Value,
     scope: Scope,
     output: Output,
     depth: number,
     recurse: ((items: Value, depth: number) => string) | undefined,
   ): Signal {
-    const all = iterate(given, this.work)
+    const all = iterate(iterable, this.work)
     const items = node.test === undefined ? all : this.#tested(node, all, scope)
-    const loop = new Loop(items, node.test === undefined ? given : null, depth, recurse, this.work)
+    const loop = new Loop(items, node.test === undefined ? iterable : null, depth, recurse, this.work)
     // As in jinja2, an iteration that `continue` or `break` ends does not count.
     let finished = false
     for (;;) {
@@ -360,9 +360,9 @@ export class Interpreter {
     })
   }
 
-  #called(callee: Value, given: CallArguments): Value {
+  #called(callee: Value, callArgs: CallArguments): Value {
     this.work.enter()
-    const result = call(callee, given)
+    const result = call(callee, callArgs)
     this.work.leave()
     return result
   }
@@ -539,7 +539,7 @@ class Macro extends Callable {
   constructor(
     shown: string,
     readonly node: MacroNode,
-    run: (given: CallArguments) => Value,
+    run: (callArgs: CallArguments) => Value,
   ) {
     super(shown, run)
   }
@@ -578,7 +578,7 @@ class Loop extends Instance {
   constructor(
     private items: Iterator<Value>,
     /** The iterated value, for its length. */
-    private readonly given: Value,
+    private readonly iterable: Value,
     private readonly depth: number,
     private readonly recurse: ((items: Value, depth: number) => string) | undefined,
     private readonly work: Work,
@@ -607,7 +607,7 @@ class Loop extends Instance {
 
   override length(): number {
     if (this.#length === undefined) {
-      if (this.given !== null && !isIterator(this.given)) this.#length = length(this.given, this.work)
+      if (this.iterable !== null && !isIterator(this.iterable)) this.#length = length(this.iterable, this.work)
       else {
         const rest: Value[] = []
         for (let item = this.items.next(); !item.done; item = this.items.next()) rest.push(item.value)

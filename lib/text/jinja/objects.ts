@@ -71,16 +71,16 @@ function attributeOf(value: Value, name: string, work: Work, lookup: Lookup): At
     const text = rawText(value)
     if (value instanceof Markup && name === 'join') {
       // All joined values are escaped first.
-      return new Callable('<bound method Markup.join>', (given) => {
-        const [items] = positional(name, given, 1, 1)
+      return new Callable('<bound method Markup.join>', (callArgs) => {
+        const [items] = positional(name, callArgs, 1, 1)
         const parts = toList(items!, work).map((item) =>
           item instanceof Markup ? item.text : escapeHtml(str(item, work)),
         )
         return new Markup(join(parts, text, work))
       })
     }
-    return new Callable(`<built-in method ${name} of ${type} object at 0x7f0000000000>`, (given) => {
-      const result = method(text, given, work, lookup)
+    return new Callable(`<built-in method ${name} of ${type} object at 0x7f0000000000>`, (callArgs) => {
+      const result = method(text, callArgs, work, lookup)
       return value instanceof Markup ? markupResult(result) : result
     })
   }
@@ -93,13 +93,13 @@ function attributeOf(value: Value, name: string, work: Work, lookup: Lookup): At
   return undefined
 }
 
-type Method = (given: CallArguments) => Value
+type Method = (callArgs: CallArguments) => Value
 
 /** Return the arguments of a method with positional-only parameters. */
 function positional(name: string, { args, kwargs }: CallArguments, least: number, most: number): readonly Value[] {
   if (kwargs.size > 0) throw typeError(`${name}() takes no keyword arguments`)
   if (args.length < least || args.length > most) {
-    throw typeError(`${name}() takes from ${least} to ${most} arguments (${args.length} given)`)
+    throw typeError(`${name}() takes from ${least} to ${most} arguments (${args.length} callArgs)`)
   }
   return args
 }
@@ -110,7 +110,7 @@ function methodOf(value: Value, name: string, work: Work): Value | Method | unde
     const items = isList(value) ? value : value.items
     if (value instanceof Group && name === 'grouper') return items[0]
     if (value instanceof Group && name === 'list') return items[1]
-    if (name === 'copy' && isList(value)) return (given) => positional(name, given, 0, 0) && [...value]
+    if (name === 'copy' && isList(value)) return (callArgs) => positional(name, callArgs, 0, 0) && [...value]
     return itemMethod(items, name, typeName(value), work)
   }
   if (value instanceof Range) {
@@ -130,19 +130,19 @@ function methodOf(value: Value, name: string, work: Work): Value | Method | unde
 function dictMethod(dict: Dict, name: string, work: Work): Method | undefined {
   switch (name) {
     case 'get':
-      return (given) => {
-        const [key, standard = null] = positional(name, given, 1, 2)
+      return (callArgs) => {
+        const [key, standard = null] = positional(name, callArgs, 1, 2)
         return lacking(dict.get(key!), () => standard)
       }
     case 'items':
     case 'keys':
     case 'values':
-      return (given) => positional(name, given, 0, 0) && new View(dict, name)
+      return (callArgs) => positional(name, callArgs, 0, 0) && new View(dict, name)
     case 'copy':
-      return (given) => positional(name, given, 0, 0) && copied(dict, work)
+      return (callArgs) => positional(name, callArgs, 0, 0) && copied(dict, work)
     case 'fromkeys':
-      return (given) => {
-        const [keys, value = null] = positional(name, given, 1, 2)
+      return (callArgs) => {
+        const [keys, value = null] = positional(name, callArgs, 1, 2)
         const result = new Dict()
         for (const key of toList(keys!, work)) result.set(key, value)
         return result
@@ -161,14 +161,14 @@ function copied(dict: Dict, work: Work): Dict {
 
 function itemMethod(items: readonly Value[], name: string, type: string, work: Work): Method | undefined {
   if (name === 'count') {
-    return (given) => {
-      const [wanted] = positional(name, given, 1, 1)
+    return (callArgs) => {
+      const [wanted] = positional(name, callArgs, 1, 1)
       return BigInt(items.filter((item) => equal(item, wanted!, work)).length)
     }
   }
   if (name !== 'index') return undefined
-  return (given) => {
-    const [wanted, start, stop] = positional(name, given, 1, 3)
+  return (callArgs) => {
+    const [wanted, start, stop] = positional(name, callArgs, 1, 3)
     const [from, to] = sliceBounds([start, stop], items.length)
     for (let i = from; i < to; i++) if (equal(items[i]!, wanted!, work)) return BigInt(i)
     throw new JinjaError('ValueError', type === 'list' ? 'the wanted value is not in list' : `${type}.index(x): x not in ${type}`) // biome-ignore format: one line
@@ -260,10 +260,10 @@ export class Access implements Lookup {
   }
 }
 
-export function call(callee: Value, given: CallArguments): Value {
+export function call(callee: Value, callArgs: CallArguments): Value {
   if (callee instanceof Undefined) callee.fail()
-  if (callee instanceof Callable) return callee.call(given)
-  if (callee instanceof Instance && callee.call) return callee.call(given)
+  if (callee instanceof Callable) return callee.call(callArgs)
+  if (callee instanceof Instance && callee.call) return callee.call(callArgs)
   throw typeError(`'${typeName(callee)}' object is not callable`)
 }
 

@@ -739,9 +739,9 @@ class Parser {
     for (let first = inline; first || this.#is('operator', '|'); first = false) {
       if (!first) this.#at++
       const token = this.#dotted()
-      const given = this.#is('operator', '(') ? this.#arguments() : { args: [], kwargs: [] }
+      const callArgs = this.#is('operator', '(') ? this.#arguments() : { args: [], kwargs: [] }
       this.#require('filter', token)
-      node = { type: 'filter', value: node, name: token.value, ...given, line: token.line, column: token.column }
+      node = { type: 'filter', value: node, name: token.value, ...callArgs, line: token.line, column: token.column }
       // The caller counts the filters of an expression.
       if (start !== null) break
     }
@@ -753,18 +753,18 @@ class Parser {
     this.#at++
     const negated = this.#skip('name', 'not')
     const token = this.#dotted()
-    let given: Arguments = { args: [], kwargs: [] }
-    if (this.#is('operator', '(')) given = this.#arguments()
+    let callArgs: Arguments = { args: [], kwargs: [] }
+    if (this.#is('operator', '(')) callArgs = this.#arguments()
     else if (
       ['name', 'string', 'integer', 'float'].includes(this.#token.type)
         ? !['else', 'or', 'and'].includes(this.#token.value) || this.#token.type !== 'name'
         : this.#is('operator', '[') || this.#is('operator', '{')
     ) {
       if (this.#is('name', 'is')) this.#fail('You cannot chain multiple tests with is')
-      given.args.push(this.#postfix(this.#primary(false)))
+      callArgs.args.push(this.#postfix(this.#primary(false)))
     }
     this.#require('test', token)
-    const test: Expression = { type: 'test', value, name: token.value, ...given, ...place }
+    const test: Expression = { type: 'test', value, name: token.value, ...callArgs, ...place }
     return negated ? { type: 'unary', operator: 'not', value: test, ...place } : test
   }
 

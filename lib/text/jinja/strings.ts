@@ -270,12 +270,12 @@ export class Reader {
 
   constructor(
     readonly method: string,
-    readonly given: CallArguments,
+    readonly callArgs: CallArguments,
     least: number,
     most: number,
     readonly names: readonly string[] = [],
   ) {
-    const { args, kwargs } = given
+    const { args, kwargs } = callArgs
     for (const key of kwargs.keys()) {
       if (!names.includes(key)) throw typeError(`${method}() takes no keyword arguments`)
       if (names.indexOf(key) < args.length) {
@@ -292,11 +292,11 @@ export class Reader {
   value(): Value | undefined {
     const at = this.#at++
     const name = this.names[at]
-    return at < this.given.args.length
-      ? this.given.args[at]
+    return at < this.callArgs.args.length
+      ? this.callArgs.args[at]
       : name === undefined
         ? undefined
-        : this.given.kwargs.get(name)
+        : this.callArgs.kwargs.get(name)
   }
 
   text(): string {
@@ -332,13 +332,13 @@ export class Reader {
   }
 }
 
-type Method = (text: string, given: CallArguments, work: Work, lookup: Lookup) => Value
+type Method = (text: string, callArgs: CallArguments, work: Work, lookup: Lookup) => Value
 
 const reads =
   (least: number, most: number, name: string, use: (text: string, read: Reader, work: Work) => Value): Method =>
-  (text, given, work) => {
+  (text, callArgs, work) => {
     work.spend(1 + text.length / 8)
-    return use(text, new Reader(name, given, least, most, keywords[name]), work)
+    return use(text, new Reader(name, callArgs, least, most, keywords[name]), work)
   }
 
 const keywords: Record<string, readonly string[]> = {
@@ -411,8 +411,8 @@ function splitting(name: string, last: boolean): [string, Method] {
     name,
     reads(0, 2, name, (text, read, work) => {
       const separator = read.textOrNone()
-      const given = read.integer(-1)
-      const most = given < 0 ? Number.POSITIVE_INFINITY : given
+      const maxSplit = read.integer(-1)
+      const most = maxSplit < 0 ? Number.POSITIVE_INFINITY : maxSplit
       if (separator === '') throw valueError('empty separator')
       if (separator === null) return last ? wordsFromEnd(text, most, work) : words(text, most, work)
       return last ? splitAtLast(text, separator, most, work) : splitAt(text, separator, most, work)
@@ -433,8 +433,8 @@ function padding(name: 'ljust' | 'rjust' | 'center'): [string, Method] {
   ]
 }
 
-function format(text: string, given: CallArguments, work: Work, lookup: Lookup): Value {
-  return formatText(text, given, lookup, work)
+function format(text: string, callArgs: CallArguments, work: Work, lookup: Lookup): Value {
+  return formatText(text, callArgs, lookup, work)
 }
 
 /** Python 3's methods of `str`. */
@@ -481,10 +481,10 @@ export const textMethods: ReadonlyMap<string, Method> = new Map<string, Method>(
   ['format', format],
   [
     'format_map',
-    (text, given, work, lookup) => {
-      const [map] = given.args
-      if (given.args.length !== 1 || given.kwargs.size > 0) {
-        throw typeError(`format_map() takes exactly one argument (${given.args.length} given)`)
+    (text, callArgs, work, lookup) => {
+      const [map] = callArgs.args
+      if (callArgs.args.length !== 1 || callArgs.kwargs.size > 0) {
+        throw typeError(`format_map() takes exactly one argument (${callArgs.args.length} callArgs)`)
       }
       const kwargs = new Map<string, Value>()
       if (!(map instanceof Dict)) throw typeError(`'${typeName(map!)}' object is not subscriptable`)
@@ -500,7 +500,7 @@ export const textMethods: ReadonlyMap<string, Method> = new Map<string, Method>(
   ['lstrip', reads(0, 1, 'lstrip', (text, read) => strip(text, read.textOrNone(), 'left'))],
   ['rstrip', reads(0, 1, 'rstrip', (text, read) => strip(text, read.textOrNone(), 'right'))],
   ['strip', reads(0, 1, 'strip', (text, read) => strip(text, read.textOrNone(), 'both'))],
-  ['maketrans', (_text, given) => makeTranslation(given)],
+  ['maketrans', (_text, callArgs) => makeTranslation(callArgs)],
   partition('partition', false),
   partition('rpartition', true),
   [

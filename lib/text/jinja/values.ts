@@ -128,7 +128,7 @@ export class Callable {
   constructor(
     /** Result of Python's `repr`. */
     readonly shown: string,
-    readonly call: (given: CallArguments) => Value,
+    readonly call: (callArgs: CallArguments) => Value,
   ) {}
 
   attribute(_name: string): Value | undefined {
@@ -141,7 +141,7 @@ export abstract class Instance {
   abstract readonly typeName: string
   abstract text(work: Work): string
   abstract attribute(name: string): Value | undefined
-  call?(given: CallArguments): Value
+  call?(callArgs: CallArguments): Value
   length?(): number
 }
 

@@ -142,7 +142,7 @@ export class Bpe implements TokenModel {
     const symbols: number[] = []
     const widths: number[] = []
     const count = this.#merges.apply(symbols, widths, this.#characters(word, symbols, widths))
-    const made = noTokens()
+    const tokens = noTokens()
     let start = 0
     let end = 0
     for (let i = 0; i < count; i++) {
@@ -150,11 +150,11 @@ export class Bpe implements TokenModel {
         start = end
         end += widths[i]!
       }
-      made.ids.push(symbols[i]!)
-      made.starts.push(start)
-      made.ends.push(end)
+      tokens.ids.push(symbols[i]!)
+      tokens.starts.push(start)
+      tokens.ends.push(end)
     }
-    return made
+    return tokens
   }
 
   /**

@@ -91,17 +91,17 @@ export class SentencePieceBpe {
       widths.push(end - start)
       start = end
     }
-    const made = noTokens()
+    const tokens = noTokens()
     const count = this.#merges.apply(symbols, widths, symbols.length)
     let start = 0
     for (let i = 0; i < count; i++) {
       const id = symbols[i]! >= FROZEN ? symbols[i]! - FROZEN : symbols[i]!
-      made.ids.push(id < proto.pieces.length ? id : proto.unkId)
-      made.starts.push(start)
+      tokens.ids.push(id < proto.pieces.length ? id : proto.unkId)
+      tokens.starts.push(start)
       start += widths[i]!
-      made.ends.push(start)
+      tokens.ends.push(start)
     }
-    return made
+    return tokens
   }
 
   #number(character: string): void {

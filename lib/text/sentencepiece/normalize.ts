@@ -45,15 +45,15 @@ export class SentencePieceNormalizer {
       afterSpace = joins && changed.endsWith(' ')
       builder.add(escaped(changed), from, to)
     }
-    let made = builder.done()
-    if (joins) made = trimEnd(made, this.#mark)
-    if (!dummyPrefix || !this.whitespaceIsSuffix) return made
+    let normalized = builder.done()
+    if (joins) normalized = trimEnd(normalized, this.#mark)
+    if (!dummyPrefix || !this.whitespaceIsSuffix) return normalized
     const last = source.text.length
     const end = source.endOf(last - 1)
     return new AlignedText(
-      made.text + this.#mark,
-      [...Array.from({ length: made.text.length }, (_, i) => made.startOf(i)), end],
-      [...Array.from({ length: made.text.length }, (_, i) => made.endOf(i)), end],
+      normalized.text + this.#mark,
+      [...Array.from({ length: normalized.text.length }, (_, i) => normalized.startOf(i)), end],
+      [...Array.from({ length: normalized.text.length }, (_, i) => normalized.endOf(i)), end],
     )
   }
 
@@ -88,8 +88,8 @@ function unitsOf(bytes: Uint8Array, start: number, end: number): number {
   return Math.max(units, 1)
 }
 
-function trimEnd(made: AlignedText, mark: string): AlignedText {
-  let end = made.text.length
-  while (end > 0 && made.text[end - 1] === mark) end--
-  return made.slice(0, end)
+function trimEnd(normalized: AlignedText, mark: string): AlignedText {
+  let end = normalized.text.length
+  while (end > 0 && normalized.text[end - 1] === mark) end--
+  return normalized.slice(0, end)
 }

@@ -142,7 +142,7 @@ function checked(model: SentencePieceProto, file: string): SentencePieceProto {
   const fail = (what: string, fields: Record<string, unknown> = {}): never => {
     throw new DataError(`${file}: ${what}`, { file, ...fields })
   }
-  const seen = new Set<string>()
+  const texts = new Set<string>()
   let unknown = -1
   let bytes = 0
   for (const [id, piece] of model.pieces.entries()) {
@@ -152,8 +152,8 @@ function checked(model: SentencePieceProto, file: string): SentencePieceProto {
     if (isSought && piece.length > LONGEST_PIECE) {
       fail(`piece ${id}: expected at most ${LONGEST_PIECE} characters, got ${piece.length}`, { entry })
     }
-    if (seen.has(piece)) fail(`piece ${id}: expected a new text, got the duplicate ${quoted(piece)}`, { entry })
-    seen.add(piece)
+    if (texts.has(piece)) fail(`piece ${id}: expected a new text, got the duplicate ${quoted(piece)}`, { entry })
+    texts.add(piece)
     if (model.types[id] === PieceType.unknown) {
       if (unknown !== -1) fail(`piece ${id}: expected one unknown piece, got two: ${unknown} and ${id}`, { entry })
       unknown = id

@@ -20,11 +20,11 @@ import { readProto } from './proto.js'
  * Without a configuration it equals the SentencePiece library: no special tokens are added, and control tokens in the text are plain
  * text. With one, special tokens are matched in the text and added, as in transformers' slow tokenizers.
  */
-export function fromSentencePiece(bytes: Uint8Array, file: string, given: TokenizerConfig | null): TokenizerParts {
+export function fromSentencePiece(bytes: Uint8Array, file: string, base: TokenizerConfig | null): TokenizerParts {
   const proto = readProto(bytes, file)
   const model = new SentencePieceModel(proto, file)
   const pieces = new SentencePieceNormalizer(proto.normalizer, proto.whitespaceIsSuffix, model.symbols, file)
-  const config = given === null ? emptyConfig() : withDefaults(given, model)
+  const config = base === null ? emptyConfig() : withDefaults(base, model)
   // With transformers' "legacy: false", only the start of the text gets a leading space.
   const everywhere = config.legacy ?? true
   const normalizer: Normalizer = (source) =>
