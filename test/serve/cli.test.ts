@@ -67,7 +67,7 @@ describe('voxtorch serve', () => {
     for (const option of ['--model <dir>', '--host', '--port', '--api-key', '--max-body', '--concurrent', '--queue']) {
       expect(help.stdout).toContain(option)
     }
-    expect(run('--help').stdout).toMatch(/^ {2}serve +Serves a model/m)
+    expect(run('--help').stdout).toMatch(/^ {2}serve +Serve a speech, vision or text model/m)
     const unknown = run('serve', 'nothing-known', '--model', 'x')
     expect(unknown.status).toBe(1)
     expect(unknown.stderr).toMatch(/^voxtorch: serve: unknown model "nothing-known"/)
@@ -105,7 +105,7 @@ describe('voxtorch serve', () => {
     await first
     const started = performance.now()
     child.kill('SIGINT')
-    await expect.poll(log, { interval: 10 }).toContain('once more aborts it')
+    await expect.poll(log, { interval: 10 }).toContain('^C again aborts them')
     child.kill('SIGINT')
     expect(await exit).toEqual([0, null])
     expect(performance.now() - started).toBeLessThan(PATIENCE)
