@@ -228,7 +228,8 @@ function oneChannel(where: string, samples: Tensor, channels: 'mean' | number): 
   if (samples.ndim === 1) return samples
   if (channels === 'mean') return samples.mean(0)
   if (channels < samples.size(0)) return samples.select(0, channels)
-  throw misuse(where, 'channels', `an index below ${samples.size(0)}, the channels of the audio`, channels)
+  const count = samples.size(0)
+  throw new ConfigError(`${where}: channels: expected an index from 0 to ${count - 1}, got ${channels}.`, { channels })
 }
 
 /** Return a new handle of samples as float32. */

@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireWhole } from '../base/check.js'
+import { requireOptions, requireWhole, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { cat, scope, type Tensor } from '../tensor/index.js'
 import { requireImage, resizeImage } from './resize.js'
@@ -115,6 +115,7 @@ function settings(where: string, options: TileImageOptions): Required<TileImageO
   requireOptions(where, options, OPTIONS)
   const { size = 448, minTiles = 1, maxTiles = 12, thumbnail = true, pillow = 12 } = options
   requireWhole(where, 'size', size, 1)
-  if (typeof thumbnail !== 'boolean') throw misuse(where, 'thumbnail', 'true or false', thumbnail)
+  if (typeof thumbnail !== 'boolean')
+    throw new ConfigError(`${where}: thumbnail: expected true or false, got ${shown(thumbnail)}.`, { thumbnail })
   return { size, minTiles, maxTiles, thumbnail, pillow }
 }

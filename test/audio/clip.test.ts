@@ -89,7 +89,7 @@ describe('readClip', () => {
       expect(await shown(clip)).toEqual(wanted(0.75))
       expect(await shown(clip, { channels: 0 })).toEqual(wanted(1))
       expect(await shown(clip, { channels: 1 })).toEqual(wanted(0.5))
-      await expect(vt.readClip(clip, { channels: 2 })).rejects.toThrow(/channels.* 2/)
+      await expect(vt.readClip(clip, { channels: 2 })).rejects.toThrow(/channels: expected an index from 0 to 1, got 2/)
     }
   })
 

@@ -186,10 +186,10 @@ function readCurve(bits: PacketBits, floor: Floor, { books }: Setup): Int32Array
   const range = ranges[floor.multiplier - 1]!
   const coded = [bits.read(bitsOf(range - 1)), bits.read(bitsOf(range - 1))]
   for (const partition of floor.partitions) {
-    const { dimensions, subclassBits, master, books: memberSpectra } = floor.classes[partition]!
+    const { dimensions, subclassBits, master, books: classBooks } = floor.classes[partition]!
     let classes = subclassBits > 0 ? books[master]!.read(bits) : 0
     for (let i = 0; i < dimensions; i += 1) {
-      const book = memberSpectra[classes & ((1 << subclassBits) - 1)]!
+      const book = classBooks[classes & ((1 << subclassBits) - 1)]!
       classes >>= subclassBits
       coded.push(book >= 0 ? books[book]!.read(bits) : 0)
     }
@@ -267,14 +267,14 @@ function readPasses(bits: PacketBits, residue: Residue, vectors: Float64Array[])
   const group = classBook.dimensions
   const classes = vectors.map(() => new Uint8Array(Math.max(0, partitions) + group))
   for (let pass = 0; pass < 8; pass += 1) {
-    if (pass > 0 && books.every((memberSpectra) => memberSpectra[pass] === undefined)) continue
+    if (pass > 0 && books.every((passes) => passes[pass] === undefined)) continue
     for (let first = 0; first < partitions; first += group) {
       if (pass === 0) {
-        for (const memberSpectra of classes) {
+        for (const channelClasses of classes) {
           let packed = classBook.read(bits)
           if (packed < 0) return
           for (let i = group - 1; i >= 0; i -= 1) {
-            memberSpectra[first + i] = packed % books.length
+            channelClasses[first + i] = packed % books.length
             packed = Math.floor(packed / books.length)
           }
         }
