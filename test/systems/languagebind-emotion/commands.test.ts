@@ -172,7 +172,7 @@ describe('voxtorch emotion train', () => {
     })
     expect(ignored.map(({ flag }) => flag)).toEqual(['--logging_steps'])
     writeFileSync(file, 'epoch: 3\n')
-    await expect(withConfigFile({ config: file })).rejects.toThrow(/no option --epoch; did you mean --epochs/)
+    await expect(withConfigFile({ config: file })).rejects.toThrow(/known option, got --epoch. Did you mean --epochs/)
     writeFileSync(file, 'config: y.yaml\n')
     await expect(withConfigFile({ config: file })).rejects.toThrow(/config: expected no `config` option/)
     writeFileSync(file, 'data: {a: 1}\n')

@@ -92,7 +92,7 @@ describe('trainCauses', () => {
         return { ...rest, dialog: { ...dialog, causes: causes ?? [] } }
       })
       const unknown = trainCauses({ ...options, samples: { ...trained.samples, test: strange } })
-      await expect(unknown).rejects.toThrow(/a cause of "calm", none of neutral, joy, wild_rage/)
+      await expect(unknown).rejects.toThrow(/expected one of neutral, joy, wild_rage, got "calm"/)
       const none = trainCauses({ ...options, samples: { ...trained.samples, train: bare } })
       await expect(none).rejects.toThrow(DataError)
     },
