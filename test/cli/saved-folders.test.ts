@@ -231,7 +231,7 @@ describe('a saved LanguageBind', () => {
     )
     const adapted = at('languagebind with adapters')
     await expect(vt.LanguageBind.fromPretrained({ audio, video: adapted })).rejects.toThrow(/Merge them/)
-    await expect(vt.LanguageBind.fromPretrained({ image: adapted })).rejects.toThrow(/expected a tower of image/)
+    await expect(vt.LanguageBind.fromPretrained({ image: adapted })).rejects.toThrow(/expected an encoder of image/)
     using kept = await vt.LanguageBind.fromPretrained({ video: adapted })
     expect(kept.namedParameters().some(([name]) => name.includes('lora_'))).toBe(true)
   })

@@ -291,7 +291,7 @@ describe('EmotionClassifier', () => {
     await expect(model.forward({ ...given, present: {} })).rejects.toThrow(ShapeError)
     await expect(model.forward({ ...given, mask: tensor([1]) })).rejects.toThrow(/mask: expected a tensor/)
     await expect(model.forward({ ...given, vectors: { ...given.vectors, video: randn([2, 3, 7]) } })).rejects.toThrow(
-      /vectors.video is \[2,3,7\]/,
+      /vectors\.video: expected \[2,3,8\], got \[2,3,7\]/,
     )
     expect(() => emotionConfig({ sizes: {} })).toThrow(/sizes: expected the vector size of at least one modality/)
     expect(() => emotionConfig({ sizes: { text: 4, smell: 2 } as never })).toThrow(ConfigError)
