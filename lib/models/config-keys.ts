@@ -93,10 +93,7 @@ export function completedConfig<C extends NetworkConfig>(where: string, keys: Co
     }
     if (OUTPUTS.includes(key)) {
       if (isOff(value)) continue
-      throw new ConfigError(
-        `${where}: ${key}: expected null or false, got ${shown(value)}. Pass it to forward instead.`,
-        { key },
-      )
+      throw new ConfigError(`${where}: expected ${key} as an input of forward, got it in the configuration`, { key })
     }
     const values = valuesOf(keys, key)
     if (values) requireValue(where, key, value, values)
@@ -129,13 +126,10 @@ const isSame = (one: unknown, value: unknown): boolean =>
 function requireValue(where: string, key: string, value: unknown, values: readonly unknown[]): void {
   if (value === null || values.some((one) => isSame(one, value))) return
   const expected = values.map((one) => JSON.stringify(one)).join(' or ')
-  throw new ConfigError(
-    `${where}: ${key}: expected ${expected}, got ${shown(value)}. Other values are not supported.`,
-    {
-      key,
-      value,
-    },
-  )
+  throw new ConfigError(`${where}: expected ${key} ${expected}, got ${shown(value)}. Other values are not supported.`, {
+    key,
+    value,
+  })
 }
 
 function unknownKey(where: string, keys: ConfigKeys, defaults: NetworkConfig, key: string): ConfigError {

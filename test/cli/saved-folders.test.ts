@@ -227,7 +227,7 @@ describe('a saved LanguageBind', () => {
   it('without the modality that is asked for, and with adapters beside another, says so', async () => {
     const audio = at('languagebind of audio')
     await expect(vt.LanguageBind.fromPretrained({ video: audio })).rejects.toThrow(
-      /config\.json: expected a tower of video, got audio\. Give the folder of a LanguageBind that has it/,
+      /config\.json: expected an encoder of video, got audio\. Give the folder of a LanguageBind that has it/,
     )
     const adapted = at('languagebind with adapters')
     await expect(vt.LanguageBind.fromPretrained({ audio, video: adapted })).rejects.toThrow(/Merge them/)
