@@ -85,7 +85,7 @@ export function unusedEmotionArguments(options: EmotionArguments): IgnoredOption
     [tune === 'head', 'the encoders are frozen', ['towerLearningRate']],
     [layers === 0, '--context-layers is 0', ['contextHeads', 'causal']],
     [layers === 0 && isPlain, 'this fusion concatenates the vectors', ['hiddenSize']],
-    [text === 'none', '--text is none', ['textHistory', 'textNames', 'textLength']],
+    [text === 'none', 'no text encoder is used', ['textHistory', 'textNames', 'textLength']],
     [options.pairs === true, '--pairs trains linear layers only', PAIRLESS],
     [options.pointer === true, '--pointer trains a network of its own', [...PAIRLESS, 'tune', 'compat', 'pairs']],
   ]
