@@ -142,15 +142,15 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
     for (const flag of [flagOf(name).slice(2), ...aliases]) names.set(flag.replaceAll('_', '-'), name)
   const others = new Map(Object.entries(foreign).map(([flag, rule]) => [flag.replaceAll('_', '-'), rule]))
   const rest = [...argv]
-  const [words, files, ignored, said] = [[] as string[], [] as string[], [] as IgnoredOption[], new Set<string>()]
-  const say = (flag: string, name: string, text: string) => {
+  const [words, files, ignored, assigned] = [[] as string[], [] as string[], [] as IgnoredOption[], new Set<string>()]
+  const assign = (flag: string, name: string, text: string) => {
     const rule = table[name] as OptionRule
     const reason = rule.without !== undefined && Object.hasOwn(rule.without, text) ? rule.without[text] : undefined
     if (reason !== undefined) return void ignored.push({ flag: `${flag} ${text}`, reason })
-    if (said.has(name) && rule.kind !== 'texts') {
+    if (assigned.has(name) && rule.kind !== 'texts') {
       throw wrong(flag, `${flag}: expected the option once, got it again (as ${flagOf(name)}). Remove one of them.`)
     }
-    said.add(name)
+    assigned.add(name)
     if (rule.kind !== 'flag') words.push(`${flagOf(name)}=${text}`)
     else words.push(text === 'true' ? flagOf(name) : `--no-${flagOf(name).slice(2)}`)
   }
@@ -186,7 +186,7 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
       ignored.push({ flag, reason: other.reason })
     } else if (other !== undefined) {
       const meant = other.read(value(), flag)
-      if (meant) say(flag, ...(meant as [string, string]))
+      if (meant) assign(flag, ...(meant as [string, string]))
     } else if (name !== undefined && table[name]?.kind === 'flag') {
       if (given !== undefined && given !== 'true' && given !== 'false') {
         throw wrong(
@@ -194,15 +194,16 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
           `${flag}: expected true or false, got ${JSON.stringify(given)}. Leave the value out for true.`,
         )
       }
-      say(flag, name, given ?? 'true')
+      assign(flag, name, given ?? 'true')
     } else if (name !== undefined && table[name]?.kind === 'texts') {
-      if (given !== undefined) say(flag, name, given)
+      if (given !== undefined) assign(flag, name, given)
       else {
-        say(flag, name, value())
-        if (!table[name]?.oneEach) takeMore((text) => say(flag, name, text))
+        assign(flag, name, value())
+        if (!table[name]?.oneEach) takeMore((text) => assign(flag, name, text))
       }
-    } else if (name !== undefined) say(flag, name, value())
-    else if (denied !== undefined && table[denied]?.kind === 'flag' && given === undefined) say(flag, denied, 'false')
+    } else if (name !== undefined) assign(flag, name, value())
+    else if (denied !== undefined && table[denied]?.kind === 'flag' && given === undefined)
+      assign(flag, denied, 'false')
     else {
       const near = nearest(plain, [...names.keys(), ...others.keys()])
       const hint = near === undefined ? `Run ${subject} --help.` : `Did you mean --${near}?`

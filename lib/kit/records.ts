@@ -66,7 +66,7 @@ export class BadRecords {
 }
 
 function placed(cause: DataError, { file, line }: { file: string; line: number }): DataError {
-  const said = cause as { file?: unknown; line?: unknown }
-  if (said.file === file && said.line === line) return cause
+  const errorFields = cause as { file?: unknown; line?: unknown }
+  if (errorFields.file === file && errorFields.line === line) return cause
   return new DataError(`${file}, line ${line}: ${cause.message}`, { file, line, cause })
 }

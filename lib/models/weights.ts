@@ -154,15 +154,15 @@ export async function filled<M extends Fillable>(
   }
 }
 
-function packingOf(kind: NetworkKind, given: LoadNetworkOptions['quantize']): QuantizeOptions | undefined {
-  if (given === undefined || given === false) return undefined
-  if (typeof given === 'string') {
-    requireOneOf('fromPretrained', 'quantize', given, QUANTIZATION_SCHEMES)
-    return packingOf(kind, { scheme: given })
+function packingOf(kind: NetworkKind, requested: LoadNetworkOptions['quantize']): QuantizeOptions | undefined {
+  if (requested === undefined || requested === false) return undefined
+  if (typeof requested === 'string') {
+    requireOneOf('fromPretrained', 'quantize', requested, QUANTIZATION_SCHEMES)
+    return packingOf(kind, { scheme: requested })
   }
-  requireObject('fromPretrained', 'quantize', given)
-  if (given.modules !== undefined || kind.packed === undefined) return given
-  return { embeddings: isBlocks(String(given.scheme)), ...given, modules: kind.packed }
+  requireObject('fromPretrained', 'quantize', requested)
+  if (requested.modules !== undefined || kind.packed === undefined) return requested
+  return { embeddings: isBlocks(String(requested.scheme)), ...requested, modules: kind.packed }
 }
 
 /** Return the dtype of most values. */

@@ -69,9 +69,9 @@ export async function scoreEcf<T extends EcfSubtask>(
   const { subtask, gold, predictions } = options
   requireSubtask(where, subtask)
   const truth = byNumber(await listOf(where, 'gold', gold), nameOf('gold', gold))
-  const said = byNumber(await listOf(where, 'predictions', predictions), nameOf('predictions', predictions))
+  const predicted = byNumber(await listOf(where, 'predictions', predictions), nameOf('predictions', predictions))
   const parts = [...truth].map(([id, conversation]) => {
-    const answer = said.get(id)
+    const answer = predicted.get(id)
     const place = `${nameOf('predictions', predictions)}, conversation ${id}`
     if (answer === undefined)
       throw new DataError(
@@ -86,10 +86,10 @@ export async function scoreEcf<T extends EcfSubtask>(
     const texts = conversation.conversation?.map?.(({ text }) => text) ?? []
     return once(pairsOf(conversation, goldPlace).map((pair) => parsed(pair, id, subtask, goldPlace, texts)))
   })
-  const saidPairs = parts.flatMap(({ id, answer, place }) =>
+  const predictedPairs = parts.flatMap(({ id, answer, place }) =>
     once(pairsOf(answer, place).map((pair) => parsed(pair, id, subtask, place))),
   )
-  return (subtask === 1 ? spanScores(truePairs, saidPairs) : pairScores(truePairs, saidPairs)) as never
+  return (subtask === 1 ? spanScores(truePairs, predictedPairs) : pairScores(truePairs, predictedPairs)) as never
 }
 
 /**
@@ -251,16 +251,16 @@ const sum = (values: readonly number[]): number => values.reduce((total, value) 
 /** Average the correct, predicted and true counts of each emotion, weighted by the true counts, and over all. */
 function averaged(
   right: readonly number[],
-  said: readonly number[],
+  predicted: readonly number[],
   truth: readonly number[],
   weights: readonly number[],
 ) {
   const f1 = (p: number, r: number) => (2 * p * r) / (p + r + EPSILON)
-  const precision = right.map((count, i) => count / ((said[i] as number) + EPSILON))
+  const precision = right.map((count, i) => count / ((predicted[i] as number) + EPSILON))
   const recall = right.map((count, i) => count / ((truth[i] as number) + EPSILON))
   const all = sum(weights)
   const weigh = (values: readonly number[]) => sum(values.map((value, i) => value * ((weights[i] as number) / all)))
-  const [p, r] = [sum(right) / (sum(said) + EPSILON), sum(right) / (sum(truth) + EPSILON)]
+  const [p, r] = [sum(right) / (sum(predicted) + EPSILON), sum(right) / (sum(truth) + EPSILON)]
   return {
     weighted: [
       weigh(precision),
@@ -272,25 +272,25 @@ function averaged(
 }
 
 /** Count the pairs that match exactly. Neutral is ignored, because it has no causes. */
-function exact(truth: readonly Pair[], said: readonly Pair[], emotions: readonly string[]) {
+function exact(truth: readonly Pair[], predicted: readonly Pair[], emotions: readonly string[]) {
   const known = new Set(truth.map(nameOfPair))
   const felt = emotions.flatMap((name, emotion) => (name === NEUTRAL ? [] : [emotion]))
   const count = (pairs: readonly Pair[]) =>
     felt.map((emotion) => pairs.filter((pair) => pair.emotion === emotion).length)
   const total = count(truth)
-  return averaged(count(said.filter((pair) => known.has(nameOfPair(pair)))), count(said), total, total)
+  return averaged(count(predicted.filter((pair) => known.has(nameOfPair(pair)))), count(predicted), total, total)
 }
 
-function pairScores(truth: readonly Pair[], said: readonly Pair[], emotions = SCORED): EcfPairScores {
-  const { weighted, micro } = exact(truth, said, emotions)
+function pairScores(truth: readonly Pair[], predicted: readonly Pair[], emotions = SCORED): EcfPairScores {
+  const { weighted, micro } = exact(truth, predicted, emotions)
   const [precisionPair, recallPair, f1Pair] = micro
   const [weightedPrecision, weightedRecall, weightedF1] = weighted
   return { precisionPair, recallPair, f1Pair, weightedPrecision, weightedRecall, weightedF1 }
 }
 
-function spanScores(truth: readonly Pair[], said: readonly Pair[]): EcfSpanScores {
-  const strict = exact(truth, said, SCORED)
-  const proportional = proportionally(truth, said)
+function spanScores(truth: readonly Pair[], predicted: readonly Pair[]): EcfSpanScores {
+  const strict = exact(truth, predicted, SCORED)
+  const proportional = proportionally(truth, predicted)
   return {
     weightedStrictPrecision: strict.weighted[0],
     weightedStrictRecall: strict.weighted[1],
@@ -308,7 +308,7 @@ function spanScores(truth: readonly Pair[], said: readonly Pair[]): EcfSpanScore
 }
 
 /** Match each predicted span with the true one of the same utterances and emotion that it covers by the largest fraction. */
-function proportionally(truth: readonly Pair[], said: readonly Pair[]) {
+function proportionally(truth: readonly Pair[], predicted: readonly Pair[]) {
   const byKey = grouped(truth)
   const zeros = () => SCORED.map(() => 0)
   const [right, words, trueWords, weights] = [zeros(), zeros(), zeros(), zeros()]
@@ -317,7 +317,7 @@ function proportionally(truth: readonly Pair[], said: readonly Pair[]) {
     counts[emotion] = (counts[emotion] as number) + value
   }
   const lengthOf = ({ span }: Pair) => span[1] - span[0]
-  for (const pair of said) {
+  for (const pair of predicted) {
     add(words, pair.emotion, lengthOf(pair))
     let best: { pair: Pair; overlap: number; share: number } | undefined
     for (const candidate of byKey.get(pair.key) ?? []) {

@@ -160,9 +160,9 @@ export async function readEmotionJsonl(file: string, options: ReadDialogsOptions
 
 /** Return the dialog that an invalid line names, if it can be read. */
 function dialogIn(text: string): string | undefined {
-  const said = /"dialog"\s*:\s*("(?:[^"\\]|\\.)*"|\d+)/.exec(text)?.[1]
+  const dialogName = /"dialog"\s*:\s*("(?:[^"\\]|\\.)*"|\d+)/.exec(text)?.[1]
   try {
-    return said === undefined ? undefined : String(jsonValue(said, false, 'dialog'))
+    return dialogName === undefined ? undefined : String(jsonValue(dialogName, false, 'dialog'))
   } catch {
     return undefined
   }
@@ -219,7 +219,7 @@ function isCause(cause: unknown): boolean {
 
 function clipAt(record: EmotionJsonlRecord, at: string, place: Place, bad: BadRecords): EmotionClip | undefined {
   const { video, frames, audio, start, end } = record
-  const there = Object.entries({ video, frames, audio }).flatMap(([name, path]): [string, string][] => {
+  const existing = Object.entries({ video, frames, audio }).flatMap(([name, path]): [string, string][] => {
     if (path === undefined) return []
     const full = resolve(dirname(place.file), path)
     if (existsSync(full)) return [[name, full]]
@@ -229,9 +229,9 @@ function clipAt(record: EmotionJsonlRecord, at: string, place: Place, bad: BadRe
     })
     return []
   })
-  if (there.length === 0) return undefined
+  if (existing.length === 0) return undefined
   return {
-    ...Object.fromEntries(there),
+    ...Object.fromEntries(existing),
     ...(start !== undefined && { start }),
     ...(end !== undefined && { end }),
   }

@@ -150,7 +150,7 @@ function taken(tokens: Tensor, { first, end }: ClipWindow, { config }: QFormer):
 function encodeWindows(encoders: HearingParts, windows: Tensor[], compat: 'published' | undefined): Promise<Tensor[]> {
   return scope(async () => {
     const { qformer, projection } = encoders
-    const { speech, audio } = await hear(encoders, windows, compat)
+    const { speech, audio } = await runEncoders(encoders, windows, compat)
     const dtype = projection.weight.dtype
     const norms = [encoders.lnSpeech, ...(encoders.audio ? [encoders.audio.lnAudio] : [])]
     const both = [speech, ...(audio ? [audio] : [])].map(({ states, lengths }, i) => {
@@ -169,15 +169,19 @@ function encodeWindows(encoders: HearingParts, windows: Tensor[], compat: 'publi
 }
 
 /** Run the encoders: on all windows at once, or with a cache on one at a time, so that its entries do not depend on the batch. */
-async function hear(encoders: HearingParts, windows: Tensor[], compat: 'published' | undefined): Promise<HeardFrames> {
+async function runEncoders(
+  encoders: HearingParts,
+  windows: Tensor[],
+  compat: 'published' | undefined,
+): Promise<HeardFrames> {
   const { whisper, audio, frames } = encoders
   const trains = [whisper, ...(audio ? [audio.beats] : [])].some(isTrained)
   // The published padding of BEATs depends on the whole batch.
-  if (!frames || trains || compat) return heardTogether(encoders, windows, compat)
+  if (!frames || trains || compat) return runTogether(encoders, windows, compat)
   const alone: HeardFrames[] = []
   for (const window of windows) {
     const key = await clipKey(window)
-    alone.push(frames.get(key) ?? frames.keep(key, await scope(() => heardTogether(encoders, [window], compat))))
+    alone.push(frames.get(key) ?? frames.keep(key, await scope(() => runTogether(encoders, [window], compat))))
   }
   return {
     speech: together(alone.map(({ speech }) => speech)),
@@ -185,16 +189,16 @@ async function hear(encoders: HearingParts, windows: Tensor[], compat: 'publishe
   }
 }
 
-async function heardTogether(
+async function runTogether(
   { whisper, audio }: HearingParts,
   windows: Tensor[],
   compat: 'published' | undefined,
 ): Promise<HeardFrames> {
   const { device } = whisper.parameters()[0] as Tensor
-  const heard = padClips(windows, { device })
+  const batch = padClips(windows, { device })
   return {
-    speech: await encodeFrozen(whisper, () => whisperStates(whisper, heard, compat)),
-    audio: audio && (await encodeFrozen(audio.beats, () => beatsStates(audio.beats, heard, compat))),
+    speech: await encodeFrozen(whisper, () => whisperStates(whisper, batch, compat)),
+    audio: audio && (await encodeFrozen(audio.beats, () => beatsStates(audio.beats, batch, compat))),
   }
 }
 

@@ -68,8 +68,8 @@ export async function languageBindAudio(
         features.push(
           await scope(async () => {
             const reading = { channels: 0, ...(signal && { signal }), leastSamples: WINDOW * SPEECH_RATE }
-            const heard = await filmSound(sound, { signal })
-            const { samples } = await openClip({ where, argument: `sounds[${i}]` }, heard, reading)
+            const source = await filmSound(sound, { signal })
+            const { samples } = await openClip({ where, argument: `sounds[${i}]` }, source, reading)
             // The original takes the mean over all channels; Kaldi removes the remaining offset of each frame.
             const frames = await kaldiFbank(samples.sub(samples.mean()), { nMels, window: 'hann', htkCompat: true })
             return fitFrames(frames, targetLength, random)

@@ -98,21 +98,21 @@ export const modelTypeOf = (modality: LanguageBindModality): string =>
   `LanguageBind${modality[0]?.toUpperCase()}${modality.slice(1)}`
 
 /** Resolve a configuration. @throws ConfigError for an unknown modality or name, and without any modality */
-export function completeConfig(where: string, given: LanguageBindConfig): CompleteLanguageBindConfig {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+export function completeConfig(where: string, input: LanguageBindConfig): CompleteLanguageBindConfig {
+  if (typeof input !== 'object' || input === null || Array.isArray(input)) {
     throw new ConfigError(
-      `${where}: config: expected an object with a configuration for each modality, got ${shown(given)}. Modalities: ${MODALITIES.join(', ')}.`,
+      `${where}: config: expected an object with a configuration for each modality, got ${shown(input)}. Modalities: ${MODALITIES.join(', ')}.`,
     )
   }
   const known: readonly string[] = MODALITIES
-  const entries = Object.entries(given).filter(([, value]) => value !== undefined)
-  const strange = entries.find(([name]) => !known.includes(name))
-  if (strange || entries.length === 0) {
-    const value = strange ? JSON.stringify(strange[0]) : 'no modality'
+  const entries = Object.entries(input).filter(([, value]) => value !== undefined)
+  const unknownEntry = entries.find(([name]) => !known.includes(name))
+  if (unknownEntry || entries.length === 0) {
+    const value = unknownEntry ? JSON.stringify(unknownEntry[0]) : 'no modality'
     throw new ConfigError(
       `${where}: config: expected modalities of ${MODALITIES.join(', ')}, got ${value}. Correct the key.`,
       {
-        config: given,
+        config: input,
       },
     )
   }
@@ -121,26 +121,26 @@ export function completeConfig(where: string, given: LanguageBindConfig): Comple
   )
 }
 
-function towerConfig(where: string, modality: LanguageBindModality, given: unknown): LanguageBindTowerConfig {
-  if (typeof given === 'string') {
-    const found = Object.hasOwn(languageBindSizes, given) ? languageBindSizes[given] : undefined
+function towerConfig(where: string, modality: LanguageBindModality, input: unknown): LanguageBindTowerConfig {
+  if (typeof input === 'string') {
+    const found = Object.hasOwn(languageBindSizes, input) ? languageBindSizes[input] : undefined
     if (found) return withModality(modality, found)
     throw new ConfigError(
-      `${where}: ${modality}: expected a published name of ${Object.keys(languageBindSizes).join(', ')}, got ${shown(given)}. Correct it.`,
+      `${where}: ${modality}: expected a published name of ${Object.keys(languageBindSizes).join(', ')}, got ${shown(input)}. Correct it.`,
       {
-        config: given,
+        config: input,
       },
     )
   }
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+  if (typeof input !== 'object' || input === null || Array.isArray(input)) {
     throw new ConfigError(
-      `${where}: ${modality}: expected a configuration or the name of one, got ${shown(given)}. Pass an object or a name.`,
+      `${where}: ${modality}: expected a configuration or the name of one, got ${shown(input)}. Pass an object or a name.`,
       {
-        [modality]: given,
+        [modality]: input,
       },
     )
   }
-  return withModality(modality, bothOf(given as NetworkConfig) as LanguageBindTowerConfig)
+  return withModality(modality, bothOf(input as NetworkConfig) as LanguageBindTowerConfig)
 }
 
 /** Set whether temporal attention has its own feed-forward layer: yes, except in video encoders, the only published ones. */

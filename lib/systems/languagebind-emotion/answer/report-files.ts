@@ -18,7 +18,7 @@ import type { StripMedia } from './strip.js'
 import { Thumbnails } from './thumbnails.js'
 
 /** Maximum size of the audio embedded in a page, in bytes of its data URLs. */
-const MOST_SOUND = 24 * 2 ** 20
+const MAX_AUDIO_BYTES = 24 * 2 ** 20
 
 /**
  * Write the report of a training on its test data, or on its validation data if there is no test data.
@@ -55,19 +55,21 @@ export async function writeEmotionReport(
   const most = 20
   const media = new Map<LabelledDialog, StripMedia[]>()
   const thumbnails = new Thumbnails()
-  const sounds = new Sounds()
+  const audioClips = new AudioClips()
   try {
     for (const one of dialogs.slice(0, most)) {
       const found: StripMedia[] = []
       for (const { clip } of one.dialog.utterances) {
-        found.push(defined({ sound: clip && (await sounds.of(clip)), thumbnail: clip && (await thumbnails.of(clip)) }))
+        found.push(
+          defined({ sound: clip && (await audioClips.of(clip)), thumbnail: clip && (await thumbnails.of(clip)) }),
+        )
       }
       media.set(one, found)
     }
   } finally {
     await thumbnails.close()
   }
-  const notes = [note === '' ? '' : `${note}.`, thumbnails.note, sounds.note].filter((one) => one !== '').join(' ')
+  const notes = [note === '' ? '' : `${note}.`, thumbnails.note, audioClips.note].filter((one) => one !== '').join(' ')
   const text = emotionReport(dialogs, {
     title,
     note: notes,
@@ -79,8 +81,8 @@ export async function writeEmotionReport(
 }
 
 /** Encoder of clips' audio as data URLs, up to a maximum total size. */
-class Sounds {
-  #left = MOST_SOUND
+class AudioClips {
+  #left = MAX_AUDIO_BYTES
   #failed = new Map<string, string>()
 
   /** Return a data URL with the audio of a clip; undefined if the clip has none, if it cannot be read, or if the page is full. */
@@ -88,7 +90,7 @@ class Sounds {
     const path = audio ?? video
     if (path === undefined || this.#left <= 0 || this.#failed.has(path)) return undefined
     try {
-      const sound = await soundData(path, start, end)
+      const sound = await audioData(path, start, end)
       this.#left -= sound.length
       return sound
     } catch (error) {
@@ -108,10 +110,10 @@ class Sounds {
 }
 
 /** Encode a clip as a 16-bit WAV in a `data:` URL, at most 30 seconds of it. */
-async function soundData(path: string, start?: number, end?: number): Promise<string> {
+async function audioData(path: string, start?: number, end?: number): Promise<string> {
   return scope(async () => {
-    const heard = await filmSound({ path, ...defined({ start, end }) }, { maxSeconds: 30.1 })
-    const clip = await readClip(heard, { longAudio: 'cut', mostSamples: 30 * SPEECH_RATE })
+    const source = await filmSound({ path, ...defined({ start, end }) }, { maxSeconds: 30.1 })
+    const clip = await readClip(source, { longAudio: 'cut', mostSamples: 30 * SPEECH_RATE })
     const samples = (await clip.data()) as Float32Array
     return `data:audio/wav;base64,${Buffer.from(wavBytes([samples], SPEECH_RATE)).toString('base64')}`
   })

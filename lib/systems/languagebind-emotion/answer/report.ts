@@ -38,7 +38,7 @@ export function emotionReport(dialogs: readonly LabelledDialog[], options: Emoti
   const drawn = dialogs.slice(0, mostDialogs)
   const strips = drawn.map((dialog) => {
     const name = `<h2>${escaped(`Dialog ${dialog.dialog.id}`)}</h2>`
-    return `${name}<figure tabindex="0" class="dialog">${emotionStrip(dialog, media(dialog))}</figure>${said(dialog)}`
+    return `${name}<figure tabindex="0" class="dialog">${emotionStrip(dialog, media(dialog))}</figure>${transcript(dialog)}`
   })
   const left = dialogs.length - drawn.length
   return page({
@@ -46,7 +46,7 @@ export function emotionReport(dialogs: readonly LabelledDialog[], options: Emoti
     lead: `${counted(dialogs.length, 'dialog')}, ${counted(count, 'utterance')}${known.length > 0 ? `, ${known.length} with a known emotion` : ''}.`,
     parts: [
       ...(note === '' ? [] : [`<p class="note">${escaped(note)}</p>`]),
-      ...(known.length > 0 ? measured(known, labels) : []),
+      ...(known.length > 0 ? metricsSection(known, labels) : []),
       ...strips,
       ...(left > 0 ? [`<p>${counted(left, 'more dialog')} not drawn.</p>`] : []),
       `<script>${SCRIPT}</script>`,
@@ -55,7 +55,7 @@ export function emotionReport(dialogs: readonly LabelledDialog[], options: Emoti
   })
 }
 
-function said({ dialog, utterances }: LabelledDialog): string {
+function transcript({ dialog, utterances }: LabelledDialog): string {
   const head = ['', 'Speaker', 'Emotion', 'Text']
   const rows = dialog.utterances.map(({ id, speaker, text, emotion: truth }, i) => {
     const { emotion } = utterances[i] as LabelledDialog['utterances'][number]
@@ -67,7 +67,7 @@ function said({ dialog, utterances }: LabelledDialog): string {
 
 type Known = LabelledDialog['utterances'][number] & { truth: number }
 
-function measured(known: readonly Known[], labels: readonly string[]): string[] {
+function metricsSection(known: readonly Known[], labels: readonly string[]): string[] {
   const truth = known.map((one) => one.truth)
   const guess = known.map(({ emotion }) => labels.indexOf(emotion))
   const { accuracy, macroF1, weightedF1 } = emotionMetrics(truth, guess)

@@ -11,7 +11,7 @@ export interface StripMedia {
 }
 
 const [LEFT, TOP, ROW, STEP, RIGHT] = [96, 64, 58, 84, 12]
-const PICTURE = 44
+const THUMBNAIL = 44
 /** Minimum probability for the full color; below it a cell is tinted. */
 const SURE = 0.6
 /** Light and dark colors of the seven emotions of ECF and MELD; other labels use `OTHERS`. Cells show the label as text too. */
@@ -40,17 +40,17 @@ export function emotionStrip(
 ): string {
   const speakers = [...new Set(dialog.utterances.map(({ speaker }) => speaker))]
   const arrows = causes.length === 0 ? 0 : 46
-  const pictures = media.some(({ thumbnail }) => thumbnail !== undefined) ? PICTURE + 6 : 0
-  const row = ROW + pictures
+  const thumbnailHeight = media.some(({ thumbnail }) => thumbnail !== undefined) ? THUMBNAIL + 6 : 0
+  const row = ROW + thumbnailHeight
   const width = LEFT + STEP * utterances.length + RIGHT
   const top = TOP - 40 + arrows
   const height = top + row * speakers.length + 24
   const x = (place: number) => LEFT + STEP * (place + 0.5)
   /** Vertical center of a speaker's cells, below the thumbnails. */
-  const level = (speaker: number) => top + row * (speaker + 0.5) + pictures / 2
+  const level = (speaker: number) => top + row * (speaker + 0.5) + thumbnailHeight / 2
   const y = (place: number) => level(speakers.indexOf(dialog.utterances[place]?.speaker ?? ''))
   /** Top edge of an utterance with its thumbnail. */
-  const roof = (place: number) => y(place) - (media[place]?.thumbnail === undefined ? 16 : PICTURE + 22)
+  const roof = (place: number) => y(place) - (media[place]?.thumbnail === undefined ? 16 : THUMBNAIL + 22)
   const lines = speakers.map((speaker, i) => {
     const at = level(i)
     const name = `<text x="${LEFT - 10}" y="${at + 5}" text-anchor="end">${escaped(shortened(speaker || 'unknown', 11))}</text>`
@@ -70,20 +70,20 @@ export function emotionStrip(
     const tip = `${id}. ${text} — ${emotion}, ${sure} %${wrong ? `, true: ${truth}` : ''}`
     const { thumbnail, sound } = media[place] ?? {}
     const [cx, cy] = [x(place), y(place)]
-    const picture =
+    const image =
       thumbnail === undefined
         ? ''
-        : `<image href="${escaped(thumbnail)}" x="${cx - PICTURE / 2 - 8}" y="${cy - PICTURE - 20}" width="${PICTURE + 16}" height="${PICTURE}" preserveAspectRatio="xMidYMid meet"/>`
+        : `<image href="${escaped(thumbnail)}" x="${cx - THUMBNAIL / 2 - 8}" y="${cy - THUMBNAIL - 20}" width="${THUMBNAIL + 16}" height="${THUMBNAIL}" preserveAspectRatio="xMidYMid meet"/>`
     const ring = wrong
       ? `<rect class="ring c${labels.indexOf(truth)}" x="${cx - 40}" y="${cy - 18}" width="80" height="36" rx="9"/><text class="truth" x="${cx}" y="${cy + 30}" text-anchor="middle">${escaped(shortened(truth, 10))}</text>`
       : ''
     const when = clip?.start === undefined ? '' : ` data-start="${clip.start}" data-end="${clip.end}"`
     const field = `x="${cx - 36}" y="${cy - 14}" width="72" height="28" rx="6"`
-    const heard =
+    const playback =
       sound === undefined
         ? ''
         : ` data-audio="${escaped(sound)}" tabindex="0" role="button" aria-label="${escaped(`play: ${text}`)}"`
-    return `<g class="say c${labels.indexOf(emotion)}"${heard}${when}><title>${escaped(tip)}</title>${picture}${ring}<rect class="under" ${field}/><rect class="felt" ${field} fill-opacity="${(isSure ? 0.5 + 0.5 * most : 0.16 + 0.3 * most).toFixed(2)}"/><text class="word${isSure ? '' : ' unsure'}" x="${cx}" y="${cy + 5}" text-anchor="middle">${escaped(shortened(emotion, 9))}</text></g>`
+    return `<g class="say c${labels.indexOf(emotion)}"${playback}${when}><title>${escaped(tip)}</title>${image}${ring}<rect class="under" ${field}/><rect class="felt" ${field} fill-opacity="${(isSure ? 0.5 + 0.5 * most : 0.16 + 0.3 * most).toFixed(2)}"/><text class="word${isSure ? '' : ' unsure'}" x="${cx}" y="${cy + 5}" text-anchor="middle">${escaped(shortened(emotion, 9))}</text></g>`
   })
   const paths = causes.map(({ effect, cause }) => {
     const from = x(cause) + (cause < effect ? 10 : cause > effect ? -10 : -14)

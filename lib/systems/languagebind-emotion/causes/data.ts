@@ -104,7 +104,7 @@ export interface CauseBatch extends CauseInputs {
   /** float32 [candidate pairs], 1 for a cause. */
   labels: Tensor
   /** int64 [candidate pairs]: their indices in [dialogs · effects · causes]. */
-  asked: Tensor
+  candidates: Tensor
 }
 
 /** Make a batch of dialogs. Candidate pairs are each utterance with an emotion, with all utterances of its dialog as causes. */
@@ -115,7 +115,7 @@ export function causeCollate(samples: readonly CauseSample[]): CauseBatch {
     const count = samples.length * time
     const [flat, mask] = [new Float32Array(count * size), new Uint8Array(count)]
     const [speakers, emotions] = [new BigInt64Array(count), new BigInt64Array(count)]
-    const [labels, asked]: [number[], bigint[]] = [[], []]
+    const [labels, candidates]: [number[], bigint[]] = [[], []]
     for (const [row, sample] of samples.entries()) {
       for (const [place, speaker] of speakersOf(sample.dialog).entries()) {
         const at = row * time + place
@@ -124,8 +124,8 @@ export function causeCollate(samples: readonly CauseSample[]): CauseBatch {
         speakers[at] = BigInt(speaker)
         emotions[at] = BigInt(sample.emotions[place] as number)
       }
-      for (const { effect, cause } of askedPairs(sample)) {
-        asked.push(BigInt((row * time + effect) * time + cause))
+      for (const { effect, cause } of candidatePairs(sample)) {
+        candidates.push(BigInt((row * time + effect) * time + cause))
         labels.push(sample.pairs.has(`${effect},${cause}`) ? 1 : 0)
       }
     }
@@ -136,12 +136,12 @@ export function causeCollate(samples: readonly CauseSample[]): CauseBatch {
       speakers: tensor(speakers, { shape, device: 'cpu' }),
       emotions: tensor(emotions, { shape, device: 'cpu' }),
       labels: tensor(Float32Array.from(labels), { device: 'cpu' }),
-      asked: tensor(BigInt64Array.from(asked), { device: 'cpu' }),
+      candidates: tensor(BigInt64Array.from(candidates), { device: 'cpu' }),
     }
   })
 }
 
-export function askedPairs({ dialog, emotions, neutral }: Pick<CauseSample, 'dialog' | 'emotions' | 'neutral'>) {
+export function candidatePairs({ dialog, emotions, neutral }: Pick<CauseSample, 'dialog' | 'emotions' | 'neutral'>) {
   const places = [...dialog.utterances.keys()]
   return places.flatMap((effect) =>
     emotions[effect] === neutral || (emotions[effect] as number) < 0 ? [] : places.map((cause) => ({ effect, cause })),

@@ -92,8 +92,8 @@ export class SpanTagger extends Module {
         .forward(this.dropout.forward(this.norm.forward(words)))
         .add(why.unsqueeze(1))
         .add(places)
-      const seen = this.layer.forward(states, { keyPaddingMask: mask.logicalNot() })
-      const logits = this.out.forward(seen).transpose(1, 2) // [causes, 2, words]
+      const encoded = this.layer.forward(states, { keyPaddingMask: mask.logicalNot() })
+      const logits = this.out.forward(encoded).transpose(1, 2) // [causes, 2, words]
       return ops.maskedFill(logits, mask.logicalNot().unsqueeze(1), Number.NEGATIVE_INFINITY)
     })
   }
@@ -251,13 +251,13 @@ async function spanSamples(
   const samples: SpanSample[] = []
   for (const { utterances, causes = [], source } of dialogs) {
     if (causes.length === 0) continue
-    const wanted = [...new Set(causes.flatMap(({ effect, cause }) => [effect, cause]))]
-    const read = await reader.words(wanted.map((place) => utterances[place]?.text ?? ''))
-    const words = new Map(wanted.map((place, i) => [place, read[i] as Float32Array[]]))
+    const indices = [...new Set(causes.flatMap(({ effect, cause }) => [effect, cause]))]
+    const read = await reader.words(indices.map((place) => utterances[place]?.text ?? ''))
+    const words = new Map(indices.map((place, i) => [place, read[i] as Float32Array[]]))
     const size = read.flat()[0]?.length ?? 1
     for (const { effect, cause, emotion, span } of causes) {
-      const felt = labels.indexOf(emotion)
-      if (felt < 0)
+      const emotionClass = labels.indexOf(emotion)
+      if (emotionClass < 0)
         throw new DataError(
           `${source}: emotion of a cause: expected one of ${labels.join(', ')}, got ${shown(emotion)}. Correct it, or change the labels.`,
           { emotion },
@@ -265,7 +265,7 @@ async function spanSamples(
       samples.push({
         words: words.get(cause) as Float32Array[],
         effect: meanOf(words.get(effect) as Float32Array[], size),
-        emotion: felt,
+        emotion: emotionClass,
         distance: Math.max(-FAR, Math.min(FAR, cause - effect)),
         ...(span && { span }),
         whole: wholeSpan(utterances[cause]?.text ?? ''),

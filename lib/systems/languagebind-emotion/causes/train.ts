@@ -120,8 +120,8 @@ export async function trainCauses(
     trainDataset: parts.train,
     evalDataset: parts.valid,
     collate: causeCollate,
-    computeLoss: (network, { labels: truth, asked, ...inputs }) => {
-      const logits = network.forward(inputs).reshape([-1]).indexSelect(0, asked)
+    computeLoss: (network, { labels: truth, candidates, ...inputs }) => {
+      const logits = network.forward(inputs).reshape([-1]).indexSelect(0, candidates)
       return scope(() => {
         const weight = truth.mul(positiveWeight - 1).add(1)
         return {
@@ -181,14 +181,14 @@ export function causeSampleOf(
   if (dialog.causes === undefined) return undefined
   return {
     ...{ dialog, vectors: joinedVectors(sample, config.sizes as Record<string, number>) },
-    emotions: emotions.map((label, place) => (label >= 0 ? label : feltOf(dialog, place, config.labels))),
+    emotions: emotions.map((label, place) => (label >= 0 ? label : emotionOfCause(dialog, place, config.labels))),
     neutral: config.labels.indexOf(NEUTRAL),
     pairs: new Set(dialog.causes.map(({ effect, cause }) => `${effect},${cause}`)),
   }
 }
 
 /** Return the class of an utterance's emotion as its causes name it; -1 if they do not. */
-const feltOf = ({ causes = [] }: EmotionDialog, place: number, labels: readonly string[]): number =>
+const emotionOfCause = ({ causes = [] }: EmotionDialog, place: number, labels: readonly string[]): number =>
   labels.indexOf(causes.find(({ effect }) => effect === place)?.emotion ?? '')
 
 /** Return the best F1 over all thresholds. */
@@ -235,7 +235,7 @@ export async function scoredDialogs(
   )
   const { device } = scorer.parameters()[0] as Tensor
   const scores = await evaluateBatches(scorer, batches, async (some) => {
-    const { labels: _, asked: __, ...inputs } = causeCollate(some)
+    const { labels: _, candidates: __, ...inputs } = causeCollate(some)
     return scorer
       .forward(await onDevice(inputs, device))
       .sigmoid()
@@ -256,21 +256,21 @@ export function withFoundCauses(
   { probability, neutral }: CauseThreshold,
 ): EmotionDialog {
   const place = labels.indexOf(NEUTRAL)
-  const felt = logits.map((row) => {
+  const predictedClasses = logits.map((row) => {
     const shifted = row.map((value, i) => (i === place ? value - neutral : value))
     return shifted.indexOf(Math.max(...shifted))
   })
   const found = causes.flatMap((row, effect): EmotionCause[] => {
-    if (felt[effect] === place) return []
+    if (predictedClasses[effect] === place) return []
     return row.flatMap((score, cause) => {
       if (score < probability) return []
-      const emotion = labels[felt[effect] as number] as string
+      const emotion = labels[predictedClasses[effect] as number] as string
       return [{ effect, cause, emotion, span: wholeSpan(dialog.utterances[cause]?.text ?? '') }]
     })
   })
   const utterances = dialog.utterances.map((utterance, i) => ({
     ...utterance,
-    emotion: labels[felt[i] as number] as string,
+    emotion: labels[predictedClasses[i] as number] as string,
   }))
   return { ...dialog, utterances, causes: found }
 }

@@ -17,8 +17,8 @@ DIR has the layout of the official scorer: Subtask_1_gold.json with Subtask_1_pr
     output: { kind: 'text', help: 'also write the scores to this file', value: 'file' },
   },
   async run({ gold, subtask, output }, files) {
-    const [given, more] = files
-    if (given === undefined || more !== undefined) {
+    const [path, more] = files
+    if (path === undefined || more !== undefined) {
       throw new ConfigError(`ecf-score: expected one predictions file or one folder, got ${files.length} paths.`, {
         argument: 'files',
       })
@@ -26,37 +26,37 @@ DIR has the layout of the official scorer: Subtask_1_gold.json with Subtask_1_pr
     const { statSync } = await import('node:fs')
     const { basename, join } = await import('node:path')
     const { ecfScoreLines, scoreEcf } = await import('../../../kit/emotion/ecf-score.js')
-    const facts = statSync(given, { throwIfNoEntry: false })
+    const facts = statSync(path, { throwIfNoEntry: false })
     if (facts === undefined)
-      throw new DataError(`${given}: expected a file or folder, got a path that does not exist. Check the path.`, {
-        file: given,
+      throw new DataError(`${path}: expected a file or folder, got a path that does not exist. Check the path.`, {
+        file: path,
       })
     const pairs: { subtask: 1 | 2; gold: string; predictions: string }[] = []
     if (facts.isDirectory()) {
       for (const one of [1, 2] as const) {
-        const predictions = join(given, `Subtask_${one}_pred.json`)
+        const predictions = join(path, `Subtask_${one}_pred.json`)
         if (!statSync(predictions, { throwIfNoEntry: false })) continue
-        pairs.push({ subtask: one, predictions, gold: gold ?? join(given, `Subtask_${one}_gold.json`) })
+        pairs.push({ subtask: one, predictions, gold: gold ?? join(path, `Subtask_${one}_gold.json`) })
       }
       if (pairs.length === 0)
         throw new DataError(
-          `${given}: expected Subtask_1_pred.json or Subtask_2_pred.json in the folder, got neither.`,
+          `${path}: expected Subtask_1_pred.json or Subtask_2_pred.json in the folder, got neither.`,
           {
-            file: given,
+            file: path,
           },
         )
     } else {
-      const named = subtask ?? /Subtask_([12])/.exec(basename(given))?.[1]
+      const named = subtask ?? /Subtask_([12])/.exec(basename(path))?.[1]
       if (named === undefined)
         throw new ConfigError(
-          `ecf-score: --subtask: expected 1 or 2, got no value and no subtask in the name of ${given}. Add --subtask 1 or 2.`,
+          `ecf-score: --subtask: expected 1 or 2, got no value and no subtask in the name of ${path}. Add --subtask 1 or 2.`,
           { argument: 'subtask' },
         )
       if (gold === undefined)
         throw new ConfigError('ecf-score: --gold: expected the gold file, got no value. Add --gold FILE.', {
           argument: 'gold',
         })
-      pairs.push({ subtask: Number(named) as 1 | 2, gold, predictions: given })
+      pairs.push({ subtask: Number(named) as 1 | 2, gold, predictions: path })
     }
     const lines: string[] = []
     for (const pair of pairs) lines.push(...ecfScoreLines(await scoreEcf(pair)))

@@ -71,7 +71,7 @@ export class FeatureCache {
     const file = await this.#fileOf(await FeatureCache.keyOf(tower))
     const total = dialogs.reduce((sum, { utterances }) => sum + utterances.length, 0)
     const keys: (string | undefined)[][] = []
-    const wanted: Wanted[] = []
+    const missing: MissingVector[] = []
     const requested = new Set<string>()
     const values = new Map<string, Float32Array>()
     let [done, hits] = [0, 0]
@@ -86,7 +86,7 @@ export class FeatureCache {
           requested.add(key)
           const kept = await file.get(key)
           if (kept) values.set(key, new Float32Array(kept.buffer, kept.byteOffset, tower.size))
-          else wanted.push({ dialog, place, key, length: source?.length ?? 0 })
+          else missing.push({ dialog, place, key, length: source?.length ?? 0 })
           if (!values.has(key)) continue
         }
         done += 1
@@ -96,10 +96,10 @@ export class FeatureCache {
     }
     onProgress?.({ modality: tower.modality, done, total, hits })
     // Sort by length, to limit padding. For audio and video files the length is constant, and the order stays.
-    wanted.sort((a, b) => b.length - a.length)
+    missing.sort((a, b) => b.length - a.length)
     const compute = async () => {
       // The loader reads the next clips while the encoder runs.
-      const batches = new DataLoader<Wanted, unknown[]>(wanted, {
+      const batches = new DataLoader<MissingVector, unknown[]>(missing, {
         ...{ batchSize, collateAhead: true },
         collate: async (some) => {
           const inputs: unknown[] = []
@@ -113,18 +113,18 @@ export class FeatureCache {
       let from = 0
       for await (const inputs of batches) {
         signal?.throwIfAborted()
-        const some = wanted.slice(from, from + batchSize)
+        const some = missing.slice(from, from + batchSize)
         from += batchSize
         // An input that cannot be read gets no vector and no cache entry, so that a repaired file is read in the next run.
-        const there = some.flatMap((one, i) => (inputs[i] === undefined ? [] : [{ one, input: inputs[i] }]))
-        if (there.length === 0) {
+        const readable = some.flatMap((one, i) => (inputs[i] === undefined ? [] : [{ one, input: inputs[i] }]))
+        if (readable.length === 0) {
           done += some.length
           continue
         }
         const encoded = await this.#encoded(
           tower,
-          there.map(({ one }) => one),
-          there.map(({ input }) => input),
+          readable.map(({ one }) => one),
+          readable.map(({ input }) => input),
         )
         for (const { key, vector } of encoded) {
           values.set(key, vector)
@@ -134,11 +134,11 @@ export class FeatureCache {
         onProgress?.({ modality: tower.modality, done, total, hits })
       }
     }
-    if (wanted.length > 0) await noGrad(() => (tower.network ? evaluating(tower.network, compute) : compute()))
+    if (missing.length > 0) await noGrad(() => (tower.network ? evaluating(tower.network, compute) : compute()))
     return keys.map((own) => own.map((key) => (key === undefined ? undefined : values.get(key))))
   }
 
-  async #encoded(tower: EmotionTower, some: readonly Wanted[], inputs: readonly unknown[]) {
+  async #encoded(tower: EmotionTower, some: readonly MissingVector[], inputs: readonly unknown[]) {
     return scope(async () => {
       const rows: Tensor = (await tower.encode(inputs)).to({ device: 'cpu', dtype: 'float32' }).contiguous()
       const values = Float32Array.from((await rows.data()) as Float32Array)
@@ -173,7 +173,7 @@ export class FeatureCache {
   }
 }
 
-interface Wanted {
+interface MissingVector {
   dialog: EmotionDialog
   place: number
   key: string

@@ -62,7 +62,7 @@ export function knownAnswers(answers: readonly DialogAnswer[], labels: readonly 
       truth.push(labels.indexOf(emotion))
     }
   }
-  return { logits, truth, said: logits.map((row) => row.indexOf(Math.max(...row))) }
+  return { logits, truth, predicted: logits.map((row) => row.indexOf(Math.max(...row))) }
 }
 
 /** Compute the metrics of answers, with the expected calibration error at a temperature. */
@@ -71,9 +71,9 @@ export function measureAnswers(
   labels: readonly string[],
   temperature: number,
 ): EmotionMetrics & { calibrationError: number } {
-  const { logits, truth, said } = knownAnswers(answers, labels)
+  const { logits, truth, predicted } = knownAnswers(answers, labels)
   const probabilities = logits.map((row) => softmaxOf(row, temperature))
-  return { ...emotionMetrics(truth, said), calibrationError: reliability(probabilities, truth).error }
+  return { ...emotionMetrics(truth, predicted), calibrationError: reliability(probabilities, truth).error }
 }
 
 /** Set the classifier's temperature to the one that fits the validation data best, and return it. */

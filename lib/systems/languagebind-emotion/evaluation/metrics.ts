@@ -10,10 +10,10 @@ export interface EmotionMetrics {
   weightedF1: number
 }
 
-export const emotionMetrics = (truth: readonly number[], said: readonly number[]): EmotionMetrics => ({
-  accuracy: accuracy(truth, said),
-  macroF1: f1Score(truth, said),
-  weightedF1: f1Score(truth, said, { average: 'weighted' }),
+export const emotionMetrics = (truth: readonly number[], predicted: readonly number[]): EmotionMetrics => ({
+  accuracy: accuracy(truth, predicted),
+  macroF1: f1Score(truth, predicted),
+  weightedF1: f1Score(truth, predicted, { average: 'weighted' }),
 })
 
 export interface ClassScores {
@@ -28,18 +28,18 @@ export interface ClassScores {
 /** Compute precision, recall and F1 of each class, in the order of `labels`. */
 export function classScores(
   truth: readonly number[],
-  said: readonly number[],
+  predicted: readonly number[],
   labels: readonly string[],
 ): ClassScores[] {
   return labels.map((label, one) => {
-    const { precision, recall, f1 } = precisionRecallF1(truth, said, { labels: [one], average: 'macro' })
+    const { precision, recall, f1 } = precisionRecallF1(truth, predicted, { labels: [one], average: 'macro' })
     return { label, precision, recall, f1, support: truth.filter((label) => label === one).length }
   })
 }
 
 /** Compute the confusion matrix: rows are true classes, columns predicted ones. */
-export function confusions(truth: readonly number[], said: readonly number[], classes: number): number[][] {
-  const { labels, matrix } = confusionMatrix(truth, said, { labels: Array.from({ length: classes }, (_, i) => i) })
+export function confusions(truth: readonly number[], predicted: readonly number[], classes: number): number[][] {
+  const { labels, matrix } = confusionMatrix(truth, predicted, { labels: Array.from({ length: classes }, (_, i) => i) })
   return labels.length === classes ? matrix : []
 }
 

@@ -87,13 +87,13 @@ export async function saveTowers(
 /** Return the encoders that the caller passes, and load the others that {@link saveTowers} wrote. */
 export async function loadTowers(
   folder: string,
-  given: readonly EmotionTower[],
+  overrides: readonly EmotionTower[],
   factory: Omit<LoadEmotionOptions, 'towers'>,
 ): Promise<Partial<Record<EmotionModality, EmotionTower>>> {
   const towers: Partial<Record<EmotionModality, EmotionTower>> = {}
   const models = new Map<string, Promise<LanguageBind>>()
   for (const name of MODALITIES) {
-    const own = given.find((tower) => tower.modality === name)
+    const own = overrides.find((tower) => tower.modality === name)
     if (own) towers[name] = own
     else if (existsSync(join(folder, name, 'tower.json')))
       towers[name] = await openTower(join(folder, name), factory, models)
@@ -122,7 +122,7 @@ export async function loadEmotionClassifier(
   const where = 'EmotionClassifier.fromPretrained'
   requireString(where, 'folder', folder)
   requireOptions(where, options, ['device', 'dtype', 'towers'])
-  const { towers: given = [], ...factory } = options
+  const { towers: overrides = [], ...factory } = options
   requireSaved(folder, 'EmotionClassifier')
   const file = join(folder, 'config.json')
   const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
@@ -132,7 +132,7 @@ export async function loadEmotionClassifier(
       { file },
     )
   }
-  const towers = await loadTowers(folder, given, factory)
+  const towers = await loadTowers(folder, overrides, factory)
   const model = make(config as unknown as EmotionClassifierConfig, { towers, ...defined(factory) })
   await scope(async () => {
     const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))

@@ -48,7 +48,7 @@ export class EmotionPairClassifier extends Module {
   /** Load a model that `save` wrote. @throws CheckpointError for a folder of another kind */
   static async fromPretrained(folder: string, options: LoadEmotionOptions = {}): Promise<EmotionPairClassifier> {
     requireOptions('EmotionPairClassifier.fromPretrained', options, ['device', 'dtype', 'towers'])
-    const { towers: given = [], ...factory } = options
+    const { towers: overrides = [], ...factory } = options
     const file = join(folder, 'config.json')
     const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
     if (modelType !== 'emotion-pairs') {
@@ -57,7 +57,7 @@ export class EmotionPairClassifier extends Module {
         { file },
       )
     }
-    const towers = await loadTowers(folder, given, factory)
+    const towers = await loadTowers(folder, overrides, factory)
     const model = new EmotionPairClassifier(config as unknown as EmotionPairConfig, { towers, ...factory })
     await scope(async () => {
       const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))

@@ -233,12 +233,14 @@ function pairSamples(samples: readonly EmotionSample[], seed: number): PairSampl
   const found = publishedPairs([...byDialog.keys()], { seed })
   return found.flatMap(({ dialog, initial, causal, cause }): PairSample[] => {
     const { labels, vectors } = byDialog.get(dialog) as EmotionSample
-    const [felt, other] = [labels[initial] as number, labels[causal] as number]
-    if (felt < 0) return []
+    const [emotionClass, other] = [labels[initial] as number, labels[causal] as number]
+    if (emotionClass < 0) return []
     const both = [initial, causal]
     const utterances = both.map((place) => dialog.utterances[place] as EmotionDialog['utterances'][number])
     const own = Object.entries(vectors).map(([name, rows]) => [name, both.map((place) => rows?.[place])])
-    return [{ dialog: { ...dialog, utterances }, labels: [felt, other], vectors: Object.fromEntries(own), cause }]
+    return [
+      { dialog: { ...dialog, utterances }, labels: [emotionClass, other], vectors: Object.fromEntries(own), cause },
+    ]
   })
 }
 
@@ -247,7 +249,10 @@ function pairCollate(model: EmotionPairClassifier) {
   return async (samples: readonly PairSample[]): Promise<PairBatch> => {
     const batch = await collate(samples)
     batch.labels.dispose()
-    const labels = samples.flatMap(({ labels: [felt], cause }) => [BigInt(felt as number), BigInt(cause)])
+    const labels = samples.flatMap(({ labels: [emotionClass], cause }) => [
+      BigInt(emotionClass as number),
+      BigInt(cause),
+    ])
     const values = BigInt64Array.from(labels)
     return { ...batch, labels: tensor(values, { shape: [samples.length, 2], device: 'cpu' }) }
   }
@@ -282,13 +287,13 @@ export async function findPairs(
     const shape = [count, count, rows.size(1)]
     const both = cat([rows.unsqueeze(1).expand(shape), rows.unsqueeze(0).expand(shape)], 2)
     const logits = model.head.forward(both.reshape([count * count, -1]))
-    const [felt, is] = [logits.emotion.argmax(-1).toArray(), logits.cause.argmax(-1).toArray()] as number[][]
+    const [emotionClass, is] = [logits.emotion.argmax(-1).toArray(), logits.cause.argmax(-1).toArray()] as number[][]
     const { dialog } = some[0] as EmotionSample
     const causes = Array.from({ length: count * count }, (_, pair) => pair).flatMap((pair): EmotionCause[] => {
-      if (felt?.[pair] === neutral || is?.[pair] !== 1) return []
+      if (emotionClass?.[pair] === neutral || is?.[pair] !== 1) return []
       const [effect, cause] = [Math.floor(pair / count), pair % count]
       const span = wholeSpan(dialog.utterances[cause]?.text ?? '')
-      return [{ effect, cause, emotion: labels[felt?.[pair] as number] as string, span }]
+      return [{ effect, cause, emotion: labels[emotionClass?.[pair] as number] as string, span }]
     })
     return { ...dialog, causes }
   })

@@ -208,13 +208,13 @@ function pointerCollate(samples: readonly PointerSample[], size: number): Pointe
 
 /** Compute the accuracy of the position, and the mean F1 of cause and not-cause; the candidate is a cause if it is the position. */
 function pointerMetrics(logits: Tensor, labels: Tensor): Record<string, number> {
-  const said = scope(() => logits.argmax(-1).toArray()) as number[]
+  const predicted = scope(() => logits.argmax(-1).toArray()) as number[]
   const truth = labels.toArray() as [number, number][]
-  const right = truth.filter(([place], i) => said[i] === place).length
+  const right = truth.filter(([place], i) => predicted[i] === place).length
   const isCause = truth.map(([place]) => Number(place !== 0))
   return {
     accuracy: right / truth.length,
-    causeF1: f1Score(isCause, truth.map(([, candidate], i) => Number(said[i] === candidate))), // biome-ignore format: one line
+    causeF1: f1Score(isCause, truth.map(([, candidate], i) => Number(predicted[i] === candidate))), // biome-ignore format: one line
   }
 }
 
