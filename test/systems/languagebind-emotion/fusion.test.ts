@@ -164,8 +164,8 @@ describe('three modalities', () => {
       const answered = knownAnswers(await emotionAnswers(model, samples.test), EMOTIONS)
       const bits = [0, 1, 2].map(
         (b) =>
-          answered.said.filter((label, i) => bit(label, b) === bit(answered.truth[i] as number, b)).length /
-          answered.said.length,
+          answered.predicted.filter((label, i) => bit(label, b) === bit(answered.truth[i] as number, b)).length /
+          answered.predicted.length,
       )
       const shown = (value: number | undefined) => value?.toFixed(3)
       const all = results.test?.accuracy as number
