@@ -145,7 +145,7 @@ export function nothingToTrainOn<S>(
       ? `${words.groups} that share a ${words.shared} stay together, and ${words.nameOf(most[0])} is in ${most[1].size}. Pass validation data of its own.`
       : 'Add data, or lower the fractions.'
   const kind = words.groups.toLowerCase()
-  return new DataError(`Expected training data after the split of ${count} ${kind}, got none. ${why}`, {
+  return new DataError(`split: expected training data after the split of ${count} ${kind}, got none. ${why}`, {
     [kind]: count,
   })
 }

@@ -44,7 +44,7 @@ function jsonOf(config: object): string {
   } catch {
     json = undefined // circular, or a bigint
   }
-  if (!json?.startsWith('{')) throw misuse('savePretrained', 'config', 'an object that JSON can hold', config)
+  if (!json?.startsWith('{')) throw misuse('savePretrained', 'config', 'an object that JSON can represent', config)
   return json
 }
 

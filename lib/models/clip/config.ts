@@ -167,7 +167,9 @@ export function partOf(config: NetworkConfig, part: Part): NetworkConfig {
   for (const value of [config[part], twice]) {
     if (value === undefined || value === null) continue
     if (typeof value !== 'object' || Array.isArray(value)) {
-      throw new ConfigError(`the configuration's ${part} must be an object, not ${shown(value)}`, { key: part })
+      throw new ConfigError(`Clip: ${part}: expected an object, got ${shown(value)}. Correct the configuration.`, {
+        key: part,
+      })
     }
     Object.assign(known, toCamel(value))
   }

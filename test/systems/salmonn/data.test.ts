@@ -274,7 +274,7 @@ describe('splitSalmonn', () => {
     expect([train.length, valid.length]).toEqual([20, 20])
     expect(() => vt.splitSalmonn(entries, { validSpeakers: ['eve'] })).toThrow(/expected speakers of .*, got "eve"/)
     expect(() => vt.splitSalmonn(entries, { validSpeakers: ['ann'], testSpeakers: ['bob'] })).toThrow(
-      /Expected training data after the split/,
+      /expected training data after the split/,
     )
   })
 })

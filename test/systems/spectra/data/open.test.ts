@@ -176,7 +176,7 @@ describe('JSONL and WAV', () => {
     vt.scope(async () => {
       const file = lines({ ...good, audio: 'stereo.wav' }, { ...good, label: 'y' })
       await expect(read(file, { otherAudio: 'refuse' })).rejects.toThrow(
-        /line 1: its audio stereo.wav has 2 channels of 8000 Hz/,
+        /line 1: its audio stereo.wav: expected 1 channel of 16000 Hz, got 2 channels of 8000 Hz/,
       )
       const late = await read(lines({ ...good, audio: 'none.wav' }, { ...good, label: 'y' }), { audio: 'file' })
       const clips = late.samples.map(({ audio }) => audio as { read(): Promise<vt.Tensor> })
