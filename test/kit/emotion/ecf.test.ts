@@ -107,7 +107,7 @@ describe('readEcf', () => {
     [
       'emotion',
       [{ ...spans, conversation: said('a', 'b').map((u) => ({ ...u, emotion: 'love' })) }],
-      /"love", none of/,
+      /expected one of .*, got "love"/,
     ],
     [
       'a pair of another kind',

@@ -176,7 +176,7 @@ describe('voxtorch emotion train', () => {
     writeFileSync(file, 'config: y.yaml\n')
     await expect(withConfigFile({ config: file })).rejects.toThrow(/config: expected no `config` option/)
     writeFileSync(file, 'data: {a: 1}\n')
-    await expect(withConfigFile({ config: file })).rejects.toThrow(/data has parts/)
+    await expect(withConfigFile({ config: file })).rejects.toThrow(/data: expected a single value or a list/)
   })
 
   it(

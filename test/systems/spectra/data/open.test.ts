@@ -134,7 +134,7 @@ describe('JSONL and WAV', () => {
       )
       const wait = vt.spectraTask({ name: 'wait', kind: 'regression' })
       await expect(read(lines({ text: 'a', label: 'long' }), { task: wait })).rejects.toThrow(
-        /line 1: its label is "long", where wait needs a number/,
+        /line 1: label: expected a number for wait, got "long"/,
       )
     }))
 
