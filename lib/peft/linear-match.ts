@@ -95,9 +95,9 @@ class Reader {
     const made: Fragment = []
     for (let i = 0; i < least; i++) append(made, item)
     if (most === Number.POSITIVE_INFINITY) return append(made, loop(item))
-    let rest: Fragment = []
-    for (let i = least; i < most; i++) rest = either(append([...item], rest), [])
-    return append(made, rest)
+    const optional = either(item, [])
+    for (let i = least; i < most; i++) append(made, optional)
+    return made
   }
 
   #bounds(): [number, number] | undefined {
