@@ -1,15 +1,22 @@
 import { quoted } from '../files/byte-source.js'
-import { type AlignedText, limitedGrowth, mapCharacters, prepend, replaceMatches } from './aligned.js'
+import { AlignedText, limitedGrowth, mapCharacters, prepend, replaceMatches } from './aligned.js'
 import type { Fields } from './fields.js'
 import { readPattern } from './patterns.js'
 import { graphemeCharsmap } from './sentencepiece/charsmap.js'
+import { drained, type Steps } from './steps.js'
 import { unicode } from './unicode-forms.js'
 
-/** Normalizer: changes text before it is split into tokens. */
+/** Normalizer: changes text before it is split into tokens, in steps for long texts. */
 export interface Normalizer {
-  (text: AlignedText): AlignedText
+  (text: AlignedText): AlignedText | Steps<AlignedText>
   /** Whether texts before and after a word end (a letter followed by a character other than letter, mark or digit) are independent. */
   readonly keepsWords?: true
+}
+
+/** Normalize a text without yielding. */
+export function normalized(normalizer: Normalizer, text: AlignedText): AlignedText {
+  const made = normalizer(text)
+  return made instanceof AlignedText ? made : drained(made)
 }
 
 /** Read the `normalizer` of a tokenizer.json (https://huggingface.co/docs/tokenizers/api/normalizers). */
@@ -42,7 +49,9 @@ function readStep(fields: Fields): Normalizer {
     case 'Replace': {
       const pattern = readPattern(fields)
       const content = fields.string('content')
-      return (text) => replaceMatches(text, pattern.matches(text.text), content)
+      return function* (text) {
+        return yield* replaceMatches(text, yield* pattern.matches(text.text), content)
+      }
     }
     case 'Strip':
       return strip(fields.boolean('strip_left', true), fields.boolean('strip_right', true))
@@ -60,7 +69,15 @@ function readStep(fields: Fields): Normalizer {
 }
 
 export function sequence(steps: readonly Normalizer[]): Normalizer {
-  return (text) => steps.reduce((changed, step) => step(changed), text)
+  return function* (text) {
+    let changed = text
+    for (const step of steps) {
+      const made = step(changed)
+      changed = made instanceof AlignedText ? made : yield* made
+      yield
+    }
+    return changed
+  }
 }
 
 const ascii = /^[\0-\x7f]*$/
@@ -72,7 +89,7 @@ const lowercase: Normalizer = (source) =>
     : mapCharacters(source, (character) => character.toLowerCase())
 
 /** Apply SentencePiece's NMT rules: remove control characters, replace special spaces by spaces. */
-function nmt(text: AlignedText): AlignedText {
+function nmt(text: AlignedText): Steps<AlignedText> {
   return mapCharacters(text, (character) => {
     const code = character.codePointAt(0)!
     if (code === 9 || code === 10 || code === 12 || code === 13) return ' '

@@ -4,11 +4,12 @@ import { type AlignedText, mapCharacters, mostGrown, prepend, replaceMatches } f
 import { toByteCharacters } from './byte-level.js'
 import type { Fields } from './fields.js'
 import { literal, native, type Pattern, published, readPattern, regex } from './patterns.js'
+import { drained, STEP, type Steps } from './steps.js'
 import { isOverdue } from './time-limit.js'
 
-/** Pre-tokenizer: splits normalized text into pre-tokens, which the model splits further. */
+/** Pre-tokenizer: splits normalized text into pre-tokens, which the model splits further; in steps for long texts. */
 export interface PreTokenizer {
-  (text: AlignedText): AlignedText[]
+  (text: AlignedText): AlignedText[] | Steps<AlignedText[]>
   /** Whether it splits at each word end: between a letter and a character other than letter, mark or digit. */
   readonly cutsWords?: true
 }
@@ -71,7 +72,7 @@ export function endsInByteLevel(fields: Fields | undefined): boolean {
 }
 
 function sequence(steps: readonly PreTokenizer[], file: string): PreTokenizer {
-  return (text) => {
+  return function* (text) {
     const fail = (what: string): never => {
       throw new DataError(`${file}: pre_tokenizer: ${what} for a text of ${text.text.length} characters`, {
         file,
@@ -81,9 +82,21 @@ function sequence(steps: readonly PreTokenizer[], file: string): PreTokenizer {
     const most = mostGrown(text.text.length)
     let parts = [text]
     for (const step of steps) {
-      parts = parts.length === 1 ? step(parts[0]!) : parts.flatMap(step)
-      if (parts.reduce((sum, part) => sum + part.text.length, 0) > most)
-        fail(`expected at most ${most} characters, got more,`)
+      const whole = parts
+      parts = []
+      let next = STEP
+      let size = 0
+      for (const part of whole) {
+        const split = step(part)
+        for (const one of Array.isArray(split) ? split : yield* split) {
+          size += one.text.length
+          parts.push(one)
+        }
+        if (size < next) continue
+        yield
+        next = size + STEP
+      }
+      if (size > most) fail(`expected at most ${most} characters, got more,`)
       if (isOverdue()) fail('the time limit was exceeded')
     }
     return parts
@@ -109,9 +122,18 @@ function byteLevel(fields: Fields, rawBytes: boolean): PreTokenizer {
   const cut: PreTokenizer = (text) => {
     const prefixed = addPrefixSpace && !text.text.startsWith(' ') ? prepend(text, ' ') : text
     const parts = split?.(prefixed) ?? [prefixed]
-    return rawBytes ? parts : parts.map((part) => mapCharacters(part, toByteCharacters))
+    return rawBytes ? parts : spellEach(parts)
   }
   return split && !addPrefixSpace ? cuttingWords(cut) : cut
+}
+
+function* spellEach(parts: AlignedText[] | Steps<AlignedText[]>): Steps<AlignedText[]> {
+  const spelled: AlignedText[] = []
+  for (const part of Array.isArray(parts) ? parts : yield* parts) {
+    spelled.push(yield* mapCharacters(part, toByteCharacters))
+    if (spelled.length % STEP === 0) yield
+  }
+  return spelled
 }
 
 function metaspace(fields: Fields): PreTokenizer {
@@ -123,18 +145,19 @@ function metaspace(fields: Fields): PreTokenizer {
   }
   const spaces = literal(' ')
   const split = fields.boolean('split', true) ? splitter(literal(mark), 'MergedWithNext') : undefined
-  return (source) => {
-    let text = replaceMatches(source, spaces.matches(source.text), mark)
+  return function* (source) {
+    let text = yield* replaceMatches(source, yield* spaces.matches(source.text), mark)
     const wanted = scheme === 'always' || (scheme === 'first' && text.text !== '' && text.startOf(0) === 0)
     if (wanted && !text.text.startsWith(mark)) text = prepend(text, mark)
-    return split?.(text) ?? [text]
+    const parts = split?.(text) ?? [text]
+    return Array.isArray(parts) ? parts : yield* parts
   }
 }
 
 function fixedLength(fields: Fields): PreTokenizer {
   const length = fields.whole('length', 5)
   if (length === 0) throw fields.error('length', 'an integer of at least 1', 0)
-  return (text) => {
+  return function* (text) {
     const parts: AlignedText[] = []
     let start = 0
     let count = 0
@@ -144,6 +167,7 @@ function fixedLength(fields: Fields): PreTokenizer {
       if (++count % length !== 0) continue
       parts.push(text.slice(start, at))
       start = at
+      if (parts.length % STEP === 0) yield
     }
     if (start < at) parts.push(text.slice(start, at))
     return parts
@@ -176,12 +200,11 @@ interface Stretch {
 /** Split at the matches of a pattern; with `invert`, at the text between them. */
 function splitter(pattern: Pattern, behavior: Behavior, invert = false): PreTokenizer {
   return (text) => {
-    if (behavior === 'Isolated') {
-      const words = pattern.cover(text.text)
-      if (words !== null) return consecutive(text, words)
-    }
-    const stretches = joined(stretchesOf(text.text, pattern, invert), behavior)
-    return stretches.filter(({ from, to }) => to > from).map(({ from, to }) => text.slice(from, to))
+    const isShort = text.text.length <= STEP
+    const words = isShort && behavior === 'Isolated' ? pattern.cover(text.text) : null
+    if (words !== null) return consecutive(text, words)
+    const steps = splitInSteps(text, pattern, behavior, invert)
+    return isShort ? drained(steps) : steps
   }
 }
 
@@ -195,8 +218,17 @@ function consecutive(text: AlignedText, words: readonly string[]): AlignedText[]
   return parts
 }
 
-function stretchesOf(text: string, pattern: Pattern, invert: boolean): Stretch[] {
-  const matches = pattern.matches(text)
+function* splitInSteps(text: AlignedText, pattern: Pattern, behavior: Behavior, invert: boolean): Steps<AlignedText[]> {
+  const parts: AlignedText[] = []
+  for (const { from, to } of yield* joined(yield* stretchesOf(text.text, pattern, invert), behavior)) {
+    if (to > from) parts.push(text.slice(from, to))
+    if (parts.length % STEP === 0) yield
+  }
+  return parts
+}
+
+function* stretchesOf(text: string, pattern: Pattern, invert: boolean): Steps<Stretch[]> {
+  const matches = yield* pattern.matches(text)
   const stretches: Stretch[] = []
   let last = 0
   for (let i = 0; i < matches.length; i += 2) {
@@ -204,29 +236,31 @@ function stretchesOf(text: string, pattern: Pattern, invert: boolean): Stretch[]
     if (from > last) stretches.push({ from: last, to: from, matched: invert })
     stretches.push({ from, to, matched: !invert })
     last = to
+    if (i % STEP === 0) yield
   }
   if (last < text.length) stretches.push({ from: last, to: text.length, matched: invert })
   return stretches
 }
 
-function joined(stretches: Stretch[], behavior: Behavior): Stretch[] {
+function* joined(stretches: Stretch[], behavior: Behavior): Steps<Stretch[]> {
   switch (behavior) {
     case 'Isolated':
       return stretches
     case 'Removed':
       return stretches.filter(({ matched }) => !matched)
     case 'MergedWithPrevious':
-      return joinWith(stretches, (matched, previous) => matched && !previous)
+      return yield* joinWith(stretches, (matched, previous) => matched && !previous)
     case 'Contiguous':
-      return joinWith(stretches, (matched, previous) => matched === previous)
+      return yield* joinWith(stretches, (matched, previous) => matched === previous)
     case 'MergedWithNext':
-      return joinWith(stretches.reverse(), (matched, previous) => matched && !previous).reverse()
+      return (yield* joinWith(stretches.reverse(), (matched, previous) => matched && !previous)).reverse()
   }
 }
 
-function joinWith(stretches: Stretch[], joins: (matched: boolean, previous: boolean) => boolean): Stretch[] {
+function* joinWith(stretches: Stretch[], joins: (matched: boolean, previous: boolean) => boolean): Steps<Stretch[]> {
   const result: Stretch[] = []
   let previous = false
+  let count = 0
   for (const { from, to, matched } of stretches) {
     const last = result.at(-1)
     if (last !== undefined && joins(matched, previous)) {
@@ -234,6 +268,7 @@ function joinWith(stretches: Stretch[], joins: (matched: boolean, previous: bool
       last.to = Math.max(last.to, to)
     } else result.push({ from, to, matched: false })
     previous = matched
+    if (++count % STEP === 0) yield
   }
   return result
 }

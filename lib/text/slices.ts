@@ -1,11 +1,8 @@
 import { setImmediate } from 'node:timers/promises'
-import { ConfigError } from '../base/errors.js'
 import type { Pipeline } from './pipeline.js'
 
-/** Characters to encode before yielding to the event loop: a few milliseconds. */
+/** Characters to encode before the number of tokens is checked: a few milliseconds. */
 const SLICE = 16_384
-/** Most characters without a word end, which are encoded at once: tenths of a second for spaces only. */
-const LONGEST_STRETCH = 65_536
 /** Tokens by which a separate slice may exceed its part of the whole text. */
 const SLACK = 64
 
@@ -16,11 +13,10 @@ export interface SlicesOptions {
 }
 
 /**
- * Encode a text up to `most` tokens, in slices between which the event loop runs. If the pipeline splits words independently of
- * their context, slices end at word ends, and the ids equal those of the whole text. Else the text is encoded at once, after its
- * slices have shown that it is not much longer than `most`.
+ * Encode a text up to `most` tokens, without blocking the event loop. If the pipeline splits words independently of their
+ * context, slices end at word ends, and the ids equal those of the whole text. Else the whole text is encoded after its slices
+ * have shown that it is not much longer than `most`.
  * @returns undefined if the text has more tokens
- * @throws ConfigError for a long range without a word end, which would block the event loop
  */
 export async function encodeInSlices(
   pipeline: Pipeline,
@@ -39,8 +35,7 @@ export async function encodeInSlices(
     ) {
       return undefined
     }
-    if (isBoundary) requireShort(slice)
-    for (const id of pipeline.run(slice).inputIds) ids.push(id)
+    for (const id of (await pipeline.runUnhurried(slice, signal)).inputIds) ids.push(id)
     if (ids.length > most) return undefined
     from = to
     if (from < text.length) await pause(signal)
@@ -57,33 +52,12 @@ export async function surelyHasMore(
   if (leastTokens(pipeline, text) > most) return true
   let least = 0
   for (let from = 0; from < text.length; from += SLICE) {
-    least += Math.max(0, pipeline.run(text.slice(from, from + SLICE)).length - SLACK)
+    const { length } = await pipeline.runUnhurried(text.slice(from, from + SLICE), signal)
+    least += Math.max(0, length - SLACK)
     if (least > most) return true
     await pause(signal)
   }
   return false
-}
-
-/**
- * Check that `encodeInSlices` can encode a text without blocking the event loop.
- * @throws ConfigError for a long range without a word end
- */
-export function requireWordEnds(pipeline: Pipeline, text: string): void {
-  const isBoundary = pipeline.boundaries()
-  if (!isBoundary) return
-  for (let from = 0; from < text.length; ) {
-    const to = nextBoundary(text, from + SLICE, isBoundary)
-    requireShort(text.slice(from, to))
-    from = to
-  }
-}
-
-function requireShort({ length }: string): void {
-  if (length <= LONGEST_STRETCH) return
-  throw new ConfigError(
-    `text: expected the end of a word in every ${LONGEST_STRETCH} characters, got ${length} without. Remove long runs of spaces or digits.`,
-    { length },
-  )
 }
 
 /** Return a lower bound on the number of tokens: bytes divided by those of the longest token, or 0 if that is unknown. */

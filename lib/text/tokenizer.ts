@@ -17,7 +17,7 @@ import type { PostProcessor } from './postprocessors.js'
 import { loadDirectory, loadFile, TOKENIZER_FILES } from './pretrained.js'
 import type { Saver } from './save.js'
 import type { SentencePieceProto } from './sentencepiece/proto.js'
-import { encodeInSlices, requireWordEnds, surelyHasMore } from './slices.js'
+import { encodeInSlices, surelyHasMore } from './slices.js'
 import { nextId } from './spec.js'
 import { type TruncationOptions, truncate } from './truncation.js'
 
@@ -39,6 +39,10 @@ export type TokenizerSource =
 export interface EncodeOptions extends TruncationOptions {
   /** Add the model's special tokens. Default true. */
   addSpecialTokens?: boolean
+}
+
+export interface EncodeAsyncOptions extends EncodeOptions {
+  signal?: AbortSignal
 }
 
 export interface EncodeWithinOptions {
@@ -235,11 +239,37 @@ export class Tokenizer {
    */
   encode(text: string | readonly [string, string], options: EncodeOptions = {}): Encoding {
     requireOptions('Tokenizer.encode', options, ['addSpecialTokens', 'truncation', 'maxLength', 'truncationSide'])
-    const [first, second] = textsOf('Tokenizer.encode', text)
-    const { pipeline, postProcessor, config } = this.#parts
+    const texts = textsOf('Tokenizer.encode', text)
+    const [first, second] = texts
+    const { pipeline } = this.#parts
+    return this.#complete(texts, pipeline.run(first), second === undefined ? null : pipeline.run(second), options)
+  }
+
+  /**
+   * Encode a text or a pair of texts like `encode`, without blocking the event loop for more than about 10 ms.
+   * @throws ConfigError for invalid arguments; the reason of `signal` when it is aborted
+   */
+  async encodeAsync(text: string | readonly [string, string], options: EncodeAsyncOptions = {}): Promise<Encoding> {
+    const where = 'Tokenizer.encodeAsync'
+    requireOptions(where, options, ['addSpecialTokens', 'truncation', 'maxLength', 'truncationSide', 'signal'])
+    requireSignal(where, options.signal)
+    const texts = textsOf(where, text)
+    const [first, second] = texts
+    const { pipeline } = this.#parts
+    const one = await pipeline.runUnhurried(first, options.signal)
+    const two = second === undefined ? null : await pipeline.runUnhurried(second, options.signal)
+    return this.#complete(texts, one, two, options)
+  }
+
+  /** Truncate, and add special tokens. */
+  #complete(
+    [first, second]: [string, string | undefined],
+    one: Encoding,
+    two: Encoding | null,
+    options: EncodeOptions,
+  ): Encoding {
+    const { postProcessor, config } = this.#parts
     const { addSpecialTokens = true } = options
-    const one = pipeline.run(first)
-    const two = second === undefined ? null : pipeline.run(second)
     const added = addSpecialTokens ? postProcessor.added(two !== null) : 0
     const [kept, keptPair] = truncate(one, two, added, options, config)
     postProcessor.trim?.(kept, first)
@@ -248,11 +278,10 @@ export class Tokenizer {
   }
 
   /**
-   * Encode an untrusted text up to `maxTokens`, without special tokens and without blocking the event loop: in slices. The ids are
-   * those of `encode`.
+   * Encode an untrusted text up to `maxTokens`, without special tokens and without blocking the event loop. The ids are those of
+   * `encode`.
    * @returns undefined if the text has more tokens
-   * @throws ConfigError for invalid arguments, and for 65,536 characters without a word end, such as spaces only, if slices end at
-   *   words; the reason of `signal` when it is aborted
+   * @throws ConfigError for invalid arguments; the reason of `signal` when it is aborted
    */
   async encodeWithin(text: string, options: EncodeWithinOptions): Promise<number[] | undefined> {
     const where = 'Tokenizer.encodeWithin'
@@ -270,9 +299,7 @@ export class Tokenizer {
     const where = 'Tokenizer.exceeds'
     requireString(where, 'text', text)
     const { maxTokens, ...rest } = withinOptions(where, options)
-    if (await surelyHasMore(this.#parts.pipeline, text, { most: maxTokens, ...rest })) return true
-    requireWordEnds(this.#parts.pipeline, text)
-    return false
+    return surelyHasMore(this.#parts.pipeline, text, { most: maxTokens, ...rest })
   }
 
   /**

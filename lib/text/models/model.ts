@@ -1,5 +1,7 @@
 import { quoted } from '../../files/byte-source.js'
 import type { Fields } from '../fields.js'
+import type { Steps } from '../steps.js'
+
 /** Tokens of one text, in three columns. Offsets are in UTF-16 units of the argument of `tokenize`. */
 export interface Tokens {
   ids: number[]
@@ -14,6 +16,8 @@ export interface TokenModel {
   readonly kind: 'BPE' | 'Unigram' | 'WordPiece' | 'WordLevel' | 'SentencePiece'
   readonly size: number
   tokenize(text: string, into: Tokens): void
+  /** Tokenize in steps, for long pre-tokens. */
+  steps?(text: string, into: Tokens): Steps<void>
   tokenToId(token: string): number | undefined
   idToToken(id: number): string | undefined
   entries(): IterableIterator<[string, number]>
