@@ -32,7 +32,7 @@ export function readLaunch(given: Partial<Launch> = {}, environment: LaunchEnvir
   const whole = (name: string, most: number): number => {
     const value = text(name)
     if (/^\d{1,9}$/.test(value) && Number(value) <= most) return Number(value)
-    throw new ConfigError(`The environment variable ${name} is "${value}", expected a whole number up to ${most}`, {
+    throw new ConfigError(`The environment variable ${name} is "${value}", expected an integer up to ${most}`, {
       variable: name,
     })
   }

@@ -6,13 +6,13 @@ import type { GroupOptions, Optimizer, OptimizerState, ParamGroup } from '../tra
 import { allGatherObject, broadcast } from './collectives.js'
 import { groupId, rank, requireRank, worldSize } from './process-group.js'
 
-/** Parameters, or groups of them with options of their own, as an optimiser takes them. */
+/** Parameters, or groups of them with options of their own, as an optimizer takes them. */
 type Params<O extends GroupOptions> = Iterable<Tensor> | Iterable<{ params: Iterable<Tensor> } & Partial<O>>
 
 /**
- * Any optimiser with its state divided over the ranks (ZeRO stage 1, Rajbhandari et al. 2020,
+ * Any optimizer with its state divided over the ranks (ZeRO stage 1, Rajbhandari et al. 2020,
  * https://arxiv.org/abs/1910.02054; PyTorch's `ZeroRedundancyOptimizer`): each rank keeps state for its share of the
- * parameters, updates those, and sends them to the others. The weights are those of the optimiser alone, bit for bit.
+ * parameters, updates those, and sends them to the others. The weights are those of the optimizer alone, bit for bit.
  *
  * ```ts
  * const optimizer = new ZeroRedundancyOptimizer(model.parameters(), (params) => new AdamW(params, { lr: 1e-4 }))
@@ -27,7 +27,7 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
   /** Which rank updates each parameter, in the order of the groups. */
   readonly #owners: number[]
 
-  /** @param make makes the optimiser, for all parameters and for this rank's share */
+  /** @param make makes the optimizer, for all parameters and for this rank's share */
   constructor(params: Params<O>, make: (params: Params<O>) => Optimizer<O>) {
     groupId(WHERE)
     requireFunction(WHERE, 'make', make)
@@ -73,7 +73,7 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
   }
 
   /**
-   * The state of all ranks as one dictionary, that of the optimiser alone: it loads into either, on any number of ranks.
+   * The state of all ranks as one dictionary, that of the optimizer alone: it loads into either, on any number of ranks.
    * All ranks call it. The tensors are copies that no scope owns; dispose them when they are saved.
    * @param options.to the only rank that needs it; others get null. Default: all get it
    */
@@ -110,7 +110,7 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     return wanted ? { ...this.#whole.stateDict(), state: inOrder(state) } : null
   }
 
-  /** Takes this rank's share of a whole state, from `consolidateStateDict` or the optimiser alone. */
+  /** Takes this rank's share of a whole state, from `consolidateStateDict` or the optimizer alone. */
   loadStateDict(dict: OptimizerState): void {
     const whole = this.#whole.readState(dict)
     // Checks the groups and takes their options; the state is for the shares.

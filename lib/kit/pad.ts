@@ -70,7 +70,7 @@ export function padTokens(rows: readonly ArrayLike<number>[], options: PadTokens
     const begin = r * length + (side === 'left' ? length - row.length : 0)
     for (let i = 0; i < row.length; i += 1) {
       const id = row[i] as number
-      if (!Number.isSafeInteger(id)) throw misuse('padTokens', `rows[${r}][${i}]`, 'a whole number', id)
+      if (!Number.isSafeInteger(id)) throw misuse('padTokens', `rows[${r}][${i}]`, 'an integer', id)
       ids[begin + i] = BigInt(id)
     }
   }

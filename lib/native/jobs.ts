@@ -117,7 +117,7 @@ function finish(job: number): void {
 }
 
 /**
- * Memory that nobody needs any more is often only waiting for the garbage collector: collect, let finalisations run, and
+ * Memory that nobody needs any more is often only waiting for the garbage collector: collect, let finalizations run, and
  * try once more before giving up.
  */
 function retryWithMemory(job: number): void {

@@ -213,7 +213,7 @@ export class Hardshrink extends Module {
   }
 }
 
-/** x moved by lambd towards 0, and 0 within it */
+/** x moved by lambd toward 0, and 0 within it */
 export class Softshrink extends Module {
   readonly lambd: number
 
@@ -331,7 +331,7 @@ export interface PReLUOptions extends FactoryOptions {
   init?: number
 }
 
-/** x where it is positive, else x times a slope that is learnt (He et al. 2015, https://arxiv.org/abs/1502.01852). */
+/** x where it is positive, else x times a slope that is learned (He et al. 2015, https://arxiv.org/abs/1502.01852). */
 export class PReLU extends Module {
   readonly numParameters: number
   readonly init: number

@@ -18,7 +18,7 @@ export interface MultiheadAttentionOptions extends FactoryOptions {
   kdim?: number
   /** Features of the values. Default: embedDim. */
   vdim?: number
-  /** One more key and value for all, learnt: `bias_k` and `bias_v`. Default: false. */
+  /** One more key and value for all, learned: `bias_k` and `bias_v`. Default: false. */
   addBiasKv?: boolean
   /** One more key and value of zeros, so that attention may go nowhere. Default: false. */
   addZeroAttn?: boolean

@@ -131,7 +131,7 @@ export interface InstanceNormOptions extends FactoryOptions {
   eps?: number
   /** Weight of the newest batch in the running statistics; null means 0. Default: 0.1. */
   momentum?: number | null
-  /** Whether weight (ones) and bias (zeros) of each channel are learnt. Default: false. */
+  /** Whether weight (ones) and bias (zeros) of each channel are learned. Default: false. */
   affine?: boolean
   /** Whether running statistics are kept, and used in `eval()`. Default: false. */
   trackRunningStats?: boolean

@@ -35,7 +35,7 @@ export function notFloating(where: string, input: Tensor): DTypeError | false {
   return (
     !isFloating(input.dtype) &&
     new DTypeError(
-      `${where} needs a floating-point input, not ${input.dtype}; tensor() makes int64 of whole numbers, ` +
+      `${where} needs a floating-point input, not ${input.dtype}; tensor() makes int64 of integers, ` +
         "so pass { dtype: 'float32' } there or convert with .to({ dtype: 'float32' })",
       { dtype: input.dtype },
     )
@@ -122,7 +122,7 @@ export function layerOptions<O extends object>(layer: string, options: O, ...own
 export function requireSizes(layer: string, sizes: Record<string, number>): void {
   for (const [name, value] of Object.entries(sizes)) {
     if (!Number.isSafeInteger(value) || value < 1) {
-      throw new ConfigError(`${layer}: ${name} must be a positive whole number, not ${shown(value)}`, {
+      throw new ConfigError(`${layer}: ${name} must be a positive integer, not ${shown(value)}`, {
         argument: name,
         value,
       })
@@ -130,7 +130,7 @@ export function requireSizes(layer: string, sizes: Record<string, number>): void
   }
 }
 
-/** One whole number for each spatial dimension, from one for all or a list. */
+/** One integer for each spatial dimension, from one for all or a list. */
 export function sizeList(
   layer: string,
   name: string,
@@ -141,7 +141,7 @@ export function sizeList(
   const sizes = typeof value === 'number' ? Array<number>(dims).fill(value) : value
   const good = Array.isArray(sizes) && sizes.length === dims
   if (good && sizes.every((size) => Number.isSafeInteger(size) && size >= least)) return [...sizes]
-  throw new ConfigError(`${layer}: ${name} needs ${dims} whole numbers of at least ${least}, not ${shown(value)}`, {
+  throw new ConfigError(`${layer}: ${name} needs ${dims} integers of at least ${least}, not ${shown(value)}`, {
     argument: name,
     value,
   })

@@ -210,7 +210,7 @@ export function embeddingBag(indices: Tensor, weight: Tensor, options: Embedding
 /** Integer classes [...] as int64 zeros and ones [..., numClasses]; -1 (default) takes the greatest class + 1. */
 export const oneHot = (classes: Tensor, numClasses = -1): Tensor => ops.oneHot(classes, numClasses)
 
-// ---- normalisation
+// ---- normalization
 
 export interface LayerNormOptions {
   weight?: Tensor | null
@@ -254,7 +254,7 @@ export function rmsNorm(
 }
 
 /**
- * x / (k + alpha mean(x²))^beta, the mean over `size` neighbouring channels of input [batch, channels, ...]
+ * x / (k + alpha mean(x²))^beta, the mean over `size` neighboring channels of input [batch, channels, ...]
  * (Krizhevsky et al. 2012).
  */
 export function localResponseNorm(

@@ -1,5 +1,5 @@
 /**
- * Initialisation laws, in place and without gradient; each returns its tensor. They draw what PyTorch's draw, in its
+ * Initialization laws, in place and without gradient; each returns its tensor. They draw what PyTorch's draw, in its
  * order, so the same seed gives the same weights.
  */
 
@@ -34,7 +34,7 @@ function initOptions(options: InitOptions): InitOptions {
 let skipping = false
 
 /**
- * Runs `build` with initialisation switched off, so the parameters that it makes hold arbitrary memory and no random
+ * Runs `build` with initialization switched off, so the parameters that it makes hold arbitrary memory and no random
  * number is drawn: for modules whose weights are copied in straight away. `build` must be synchronous.
  */
 export function skipInit<T>(build: () => T): T {

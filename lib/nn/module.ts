@@ -182,7 +182,7 @@ export class Module {
   }
 
   /**
-   * Copies the values in, converting dtype and device; tensors keep their identity, so an optimiser made before still
+   * Copies the values in, converting dtype and device; tensors keep their identity, so an optimizer made before still
    * works. All names and shapes are checked before the first copy. Packed weights (see `quantize`) are not converted: a
    * layer in NF4 takes on the form of the scales that the dictionary has, and any other dtype counts as a wrong shape.
    *

@@ -18,7 +18,7 @@ import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 export interface LayerNormOptions extends FactoryOptions {
   /** Added to the variance. Default: 1e-5. */
   eps?: number
-  /** Whether weight (ones) and bias (zeros) are learnt. Default: true. */
+  /** Whether weight (ones) and bias (zeros) are learned. Default: true. */
   elementwiseAffine?: boolean
   /** Default: true. */
   bias?: boolean
@@ -27,14 +27,14 @@ export interface LayerNormOptions extends FactoryOptions {
 export interface RMSNormOptions extends FactoryOptions {
   /** Added to the mean square; null, the default, means the input dtype's machine epsilon. */
   eps?: number | null
-  /** Whether the weight (ones) is learnt. Default: true. */
+  /** Whether the weight (ones) is learned. Default: true. */
   elementwiseAffine?: boolean
 }
 
 export interface ChannelNormOptions extends FactoryOptions {
   /** Added to the variance. Default: 1e-5. */
   eps?: number
-  /** Whether weight (ones) and bias (zeros) of each channel are learnt. Default: true. */
+  /** Whether weight (ones) and bias (zeros) of each channel are learned. Default: true. */
   affine?: boolean
 }
 
@@ -159,7 +159,7 @@ export interface LocalResponseNormOptions {
   k?: number
 }
 
-/** x / (k + alpha · mean of x² over `size` neighbouring channels)^beta (Krizhevsky et al. 2012). */
+/** x / (k + alpha · mean of x² over `size` neighboring channels)^beta (Krizhevsky et al. 2012). */
 export class LocalResponseNorm extends Module {
   readonly size: number
   readonly alpha: number

@@ -77,11 +77,11 @@ function unownedHandle(data: Tensor): number {
 
 const optimized = new WeakSet<Tensor>()
 
-/** Notes that an optimiser keeps state for a tensor. */
+/** Notes that an optimizer keeps state for a tensor. */
 export const setOptimized = (tensor: Tensor): void => void optimized.add(tensor)
-/** Whether an optimiser was made for a tensor. */
+/** Whether an optimizer was made for a tensor. */
 export const isOptimized = (tensor: Tensor): boolean => optimized.has(tensor)
 
-/** An uninitialised parameter, which the layer's `resetParameters()` then fills. */
+/** An uninitialized parameter, which the layer's `resetParameters()` then fills. */
 export const parameter = (shape: number[], { device, dtype }: FactoryOptions): Parameter =>
   scope(() => new Parameter(empty(shape, { device, dtype })))

@@ -33,7 +33,7 @@ export interface QuantizedWeight {
   codes: Tensor
   /** float32; uint8 where `nested` says what its codes stand for. Blocks have their scales within. */
   absmax?: Tensor | undefined
-  /** Of 'nf4' with double quantisation. */
+  /** Of 'nf4' with double quantization. */
   nested?: NestedScales | undefined
   /** [out, in] */
   shape: [number, number]

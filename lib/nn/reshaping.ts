@@ -14,7 +14,7 @@ export class Unflatten extends Module {
   constructor(dim: number, unflattenedSize: number[]) {
     super()
     if (!Number.isSafeInteger(dim))
-      throw new ConfigError(`Unflatten: dim must be a whole number, not ${String(dim)}`, {})
+      throw new ConfigError(`Unflatten: dim must be an integer, not ${String(dim)}`, {})
     this.dim = dim
     this.unflattenedSize = sizeList('Unflatten', 'unflattenedSize', unflattenedSize, unflattenedSize?.length ?? 1, -1)
   }

@@ -26,7 +26,7 @@ export interface InterpolateOptions {
   mode?: InterpolateMode
   /** Corner elements, rather than corner edges, coincide. Not for 'nearest', 'nearest-exact' and 'area'. Default: false. */
   alignCorners?: boolean
-  /** The scale is that of the sizes, which are whole numbers, and not `scaleFactor` itself. Default: false. */
+  /** The scale is that of the sizes, which are integers, and not `scaleFactor` itself. Default: false. */
   recomputeScaleFactor?: boolean
   /** A smaller picture averages over all that it leaves out, as Pillow's. For 'bilinear', 'bicubic', 'lanczos'. */
   antialias?: boolean
@@ -114,7 +114,7 @@ export interface GridSampleOptions {
   mode?: 'bilinear' | 'nearest' | 'bicubic'
   /** What lies outside: zeros (default), the border, or the input mirrored there. */
   paddingMode?: 'zeros' | 'border' | 'reflection'
-  /** -1 and 1 are the centres, rather than the outer edges, of the elements in the corners. Default: false. */
+  /** -1 and 1 are the centers, rather than the outer edges, of the elements in the corners. Default: false. */
   alignCorners?: boolean
 }
 

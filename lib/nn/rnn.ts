@@ -83,7 +83,7 @@ class Recurrent extends Module {
     super()
     if (!Number.isSafeInteger(projSize) || projSize < 0 || (projSize > 0 && projSize >= hiddenSize)) {
       throw new ConfigError(
-        `LSTM: projSize must be a whole number below hiddenSize ${hiddenSize}, not ${shown(projSize)}`,
+        `LSTM: projSize must be an integer below hiddenSize ${hiddenSize}, not ${shown(projSize)}`,
         {},
       )
     }

@@ -26,7 +26,7 @@ export interface TransformerEncoderLayerOptions extends FactoryOptions {
   layerNormEps?: number
   /** Input is [batch, time, dModel] instead of [time, batch, dModel]. Default: false. */
   batchFirst?: boolean
-  /** Normalise before attention and feed-forward instead of after. Default: false. */
+  /** Normalize before attention and feed-forward instead of after. Default: false. */
   normFirst?: boolean
   /** Default: true. */
   bias?: boolean

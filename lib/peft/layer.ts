@@ -9,7 +9,7 @@ import { packingArguments, type QuantizedWeight, quantizationOf } from '../nn/qu
 import { type DType, empty, keepForever, noGrad, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
 import { valuesOf } from './packed-layer.js'
-import { addProduct, initialise, principal, takesFromWeight } from './start.js'
+import { addProduct, initialize, principal, takesFromWeight } from './start.js'
 import type { LayerKind, Target } from './targets.js'
 import type { TokenRows } from './tokens.js'
 
@@ -108,7 +108,7 @@ export class LoraLayer implements LayerAdapters {
       dropout: config.loraDropout,
     }
     if (takesFromWeight(config.initLoraWeights, kind)) this.#take(lora, r, config.initLoraWeights)
-    else if (fresh) initialise(lora, kind, r, config.initLoraWeights)
+    else if (fresh) initialize(lora, kind, r, config.initLoraWeights)
     if (config.useDora) lora.magnitude = scope(() => new Parameter(this.#norm(lora)))
     this.adapters.set(name, lora)
     if (!(this.module instanceof NativeModule)) return

@@ -45,7 +45,7 @@ interface Adapter {
 /**
  * Puts a low-rank adapter into the layers of a network that `config` names, and freezes everything else. The network
  * stays the same object with the same state dictionary; the adapter's parameters are among its `parameters()`, so an
- * optimiser made now trains them.
+ * optimizer made now trains them.
  *
  * ```ts
  * const peft = getPeftModel(model, { r: 16, loraAlpha: 32, targetModules: ['query', 'value'] })
@@ -390,7 +390,7 @@ export class PeftModel<M extends Module = Module> {
 
   // ---- one adapter
 
-  #add(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
+  #add(name: string, config: ResolvedLoraConfig, initialize: boolean): void {
     this.#requireNew(name)
     this.#requireUnmerged('addAdapter')
     const others = [...this.#adapters.values()].map((adapter) => adapter.config)
@@ -399,7 +399,7 @@ export class PeftModel<M extends Module = Module> {
     }
     const tieAgain = this.#heads.untieFor(config)
     try {
-      this.#place(name, config, initialise)
+      this.#place(name, config, initialize)
     } catch (error) {
       if (this.#adapters.has(name)) this.#forget(name)
       tieAgain()
@@ -407,10 +407,10 @@ export class PeftModel<M extends Module = Module> {
     }
   }
 
-  #place(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
+  #place(name: string, config: ResolvedLoraConfig, initialize: boolean): void {
     const { targets, whole, tokens, ranks, alphas } = withinOneLimit(() => {
       const targets = findTargets(this.model, config)
-      const whole = findModulesToSave(this.model, config, targets, !initialise)
+      const whole = findModulesToSave(this.model, config, targets, !initialize)
       const tokens = findTokenTargets(this.model, config, targets, whole)
       const paths = targets.map(({ path }) => path)
       const ranks = patternValues(config.rankPattern, paths)
@@ -422,7 +422,7 @@ export class PeftModel<M extends Module = Module> {
     this.#adapters.set(name, adapter)
     for (const layer of layers) {
       const size = { r: ranks.get(layer.path) ?? config.r, alpha: alphas.get(layer.path) ?? config.loraAlpha }
-      layer.add(name, config, size, adapter.nativeName, initialise)
+      layer.add(name, config, size, adapter.nativeName, initialize)
       this.#keep(layer)
     }
     for (const target of tokens) {

@@ -9,7 +9,7 @@ import { type QuantizeOptions, quantize } from './quantize.js'
 const quantizeInputs = op('voxtorch::module_quantize_inputs')
 
 /**
- * Dynamic quantisation of an encoder for inference on the CPU, as PyTorch's `quantize_dynamic`: the weights of its Linear
+ * Dynamic quantization of an encoder for inference on the CPU, as PyTorch's `quantize_dynamic`: the weights of its Linear
  * layers are packed as `quantize(model, { scheme: 'int8' })` does, and where no gradient is needed each row of a layer's
  * input (float32 or bfloat16 [..., in]) is rounded to int8 by the largest of its absolute values, so that the product is
  * one of int8 with int8: by AMX, VNNI, AVX-512, AVX2 or SSE. Sums are exact; scales, bias, activation and residual are
@@ -34,13 +34,13 @@ export function quantizeDynamic(model: Module, options: Pick<QuantizeOptions, 'm
   if (unknown !== undefined) {
     throw new ConfigError(`quantizeDynamic has no option '${unknown}'; it has modules`, { option: unknown })
   }
-  const foreign = model
+  const external = model
     .namedModules()
     .find(([, module]) => module instanceof Linear || module.parameters().some((each) => each.device !== 'cpu'))
-  if (foreign) {
-    const what = foreign[1] instanceof Linear ? 'is a Linear written in TypeScript' : 'is not on the CPU'
-    throw new ConfigError(`quantizeDynamic: '${foreign[0]}' ${what}; native networks on the CPU have int8 products`, {
-      path: foreign[0],
+  if (external) {
+    const what = external[1] instanceof Linear ? 'is a Linear written in TypeScript' : 'is not on the CPU'
+    throw new ConfigError(`quantizeDynamic: '${external[0]}' ${what}; native networks on the CPU have int8 products`, {
+      path: external[0],
     })
   }
   const paths = quantize(model, { scheme: 'int8', ...options })

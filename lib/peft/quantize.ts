@@ -23,16 +23,16 @@ export interface PackingOptions {
    * - 'nf4': 4 bits, blocks of 64 in row-major order with one scale each. 4.13 bits a weight.
    * - 'int8': 8 bits, one float32 scale for each row: value = code · absmax / 127. Rows are not searched for outliers, so
    *   this is LLM.int8's storage, not its mixed product.
-   * - 'q8_0', 'q4_0': GGUF's blocks of 32 with a float16 scale, to the bit what llama.cpp's quantisation gives; 8.5 and 4.5
+   * - 'q8_0', 'q4_0': GGUF's blocks of 32 with a float16 scale, to the bit what llama.cpp's quantization gives; 8.5 and 4.5
    *   bits a weight. Rows must be a multiple of 32 long. They are computed with on the CPU only.
    *
    * Without gradients and on the CPU, 'int8' (up to 8 rows at once) and blocks multiply as integers: the input becomes 8 bits
-   * as well, 32 neighbours with one scale, as in llama.cpp. Of inputs that are normally distributed that changes a result by
+   * as well, 32 neighbors with one scale, as in llama.cpp. Of inputs that are normally distributed that changes a result by
    * less than 1 % of its usual size.
    */
   scheme: QuantizationScheme
   /**
-   * QLoRA's double quantisation of the scales of 'nf4' to 8 bits, bitsandbytes' `bnb_4bit_use_double_quant`. Default true;
+   * QLoRA's double quantization of the scales of 'nf4' to 8 bits, bitsandbytes' `bnb_4bit_use_double_quant`. Default true;
    * with false, bitsandbytes' own default, they stay float32: 4.5 bits a weight.
    */
   doubleQuant?: boolean
@@ -73,9 +73,9 @@ const operators = {
  * written in TypeScript. A forward or backward pass makes one layer's values at a time, in the dtype of its input.
  *
  * A packed layer's `weight` holds the codes, which stay as they are under `to({ dtype })`; of 'q8_0' and 'q4_0' that is all:
- * uint8 [out, bytes of a row], as a GGUF file has them. Else its new buffer `weight_absmax` has the scales. With double quantisation those are uint8 codes too, and `weight_nested_absmax` (float32 [⌈blocks / 256⌉])
+ * uint8 [out, bytes of a row], as a GGUF file has them. Else its new buffer `weight_absmax` has the scales. With double quantization those are uint8 codes too, and `weight_nested_absmax` (float32 [⌈blocks / 256⌉])
  * and `weight_nested_offset` (float32 [1], the scales' mean) say what they stand for. All are in the state dictionary, and
- * load into a network that was packed by the same scheme, with double quantisation or without. NF4's codes have
+ * load into a network that was packed by the same scheme, with double quantization or without. NF4's codes have
  * bitsandbytes' order: uint8 [⌈out · in / 2⌉, 1], the earlier of two elements in the upper four bits; and the scales its
  * dynamic 8-bit values.
  *

@@ -17,7 +17,7 @@ export const isStart = (value: unknown): value is LoraStart =>
 export const takesFromWeight = (start: LoraStart, kind: LayerKind): boolean =>
   kind !== 'embedding' && typeof start === 'string' && start !== 'gaussian'
 
-export function initialise({ A, B }: Lora, kind: LayerKind, r: number, start: LoraStart): void {
+export function initialize({ A, B }: Lora, kind: LayerKind, r: number, start: LoraStart): void {
   if (kind === 'embedding') {
     if (start === false) normal_(A)
     else zeros_(A)

@@ -31,8 +31,8 @@ const requiresGradOp = op('aten::requires_grad_')
 /**
  * Makes a tensor from numbers, nested arrays, a typed array or a Buffer; the data is copied.
  *
- * Without a `dtype`: whole numbers and bigints give int64 and any fraction gives float32, as in PyTorch; booleans give
- * bool; `{ re, im }` gives complex64; a typed array gives its own type. With `requiresGrad` whole numbers give float32.
+ * Without a `dtype`: integers and bigints give int64 and any fraction gives float32, as in PyTorch; booleans give
+ * bool; `{ re, im }` gives complex64; a typed array gives its own type. With `requiresGrad` integers give float32.
  * A Buffer holds the raw bytes of `dtype` (uint8 when none is given).
  *
  * @param options.shape the shape of a flat typed array or Buffer; default one dimension
@@ -161,7 +161,7 @@ function fromNested(
     else {
       const number = typeof value === 'bigint' ? value : toNumber(value)
       if (typeof number === 'number' && !Number.isInteger(number)) {
-        throw new DTypeError(`${number} is not a whole number and cannot be ${dtype}`, { value, dtype })
+        throw new DTypeError(`${number} is not an integer and cannot be ${dtype}`, { value, dtype })
       }
       if (number < low || number > high) throw unfit(number, dtype)
       values[i] = wide ? BigInt(number) : Number(number)
@@ -294,7 +294,7 @@ export const full = (shape: readonly number[], value: Scalar, options: TensorOpt
 export const rand = (shape: readonly number[], options: RandomOptions = {}): Tensor => make.rand(shape, options)
 /** Standard normal random numbers. */
 export const randn = (shape: readonly number[], options: RandomOptions = {}): Tensor => make.randn(shape, options)
-/** Random whole numbers in [low, high), int64. */
+/** Random integers in [low, high), int64. */
 export const randint = (low: number, high: number, shape: readonly number[], options: RandomOptions = {}): Tensor =>
   make.randint(low, high, shape, options)
 /** The numbers 0 to n - 1 in random order, int64. */

@@ -143,10 +143,10 @@ function unravelled(indices: Tensor, shape: number | readonly number[]): Tensor[
   const given = typeof shape === 'number' ? [shape] : shape
   if (!isTensor(indices) || !/^u?int/.test(indices.dtype)) {
     throw new DTypeError(
-      `unravelIndex needs a tensor of whole numbers, not ${isTensor(indices) ? indices.dtype : shown(indices)}`,
+      `unravelIndex needs a tensor of integers, not ${isTensor(indices) ? indices.dtype : shown(indices)}`,
     )
   }
-  const wrong = () => new ConfigError('unravelIndex: shape must be a list of whole numbers of at least 0', { shape })
+  const wrong = () => new ConfigError('unravelIndex: shape must be a list of integers of at least 0', { shape })
   if (!isList(given)) throw wrong()
   const sizes = elementsOf('unravelIndex', 'shape', given, (size) => {
     if (!Number.isSafeInteger(size) || (size as number) < 0) throw wrong()

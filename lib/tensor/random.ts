@@ -18,7 +18,7 @@ const setStateOf = op('voxtorch::generator_set_state')
 const defaultState = op('voxtorch::default_generator_state')
 const setDefaultState = op('voxtorch::default_generator_set_state')
 
-/** Seeds the default generator of every device: initialisation, dropout and sampling follow it. */
+/** Seeds the default generator of every device: initialization, dropout and sampling follow it. */
 export function manualSeed(seed: number | bigint): void {
   checkSeed(seed)
   seedAll(seed)
@@ -125,5 +125,5 @@ function checkDevice(device: unknown): void {
 
 function checkSeed(seed: unknown): void {
   if (typeof seed === 'bigint' || Number.isSafeInteger(seed)) return
-  throw new ConfigError(`a seed must be a whole number or a bigint, got ${shown(seed)}`, { seed })
+  throw new ConfigError(`a seed must be an integer or a bigint, got ${shown(seed)}`, { seed })
 }

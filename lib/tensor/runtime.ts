@@ -48,7 +48,7 @@ export function emptyCache(): void {
  */
 export function setNumThreads(threads: number): void {
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
-    throw new ConfigError(`setNumThreads needs a whole number from 1 to 1024, got ${shown(threads)}`, { threads })
+    throw new ConfigError(`setNumThreads needs an integer from 1 to 1024, got ${shown(threads)}`, { threads })
   }
   setThreads(threads)
 }

@@ -267,7 +267,7 @@ export class Tensor extends Handle {
     return this
   }
 
-  /** Takes another tensor's memory, dtype and device while staying the same object for optimisers and graphs. */
+  /** Takes another tensor's memory, dtype and device while staying the same object for optimizers and graphs. */
   setData(source: Tensor): this {
     callNative(
       native.setData,
@@ -478,7 +478,7 @@ export function slice(start: number | null = null, stop: number | null = null, s
     ['step', step],
   ] as const) {
     if (value !== null && !Number.isSafeInteger(value)) {
-      throw new ConfigError(`slice() needs whole numbers or null, ${name} is ${shown(value)}`, { [name]: value })
+      throw new ConfigError(`slice() needs integers or null, ${name} is ${shown(value)}`, { [name]: value })
     }
   }
   return new Slice(start, stop, step)
@@ -490,7 +490,7 @@ function putIndices(indices: readonly Index[], made: Tensor[]): void {
     else if (Array.isArray(index)) {
       for (const value of index) {
         if (!Number.isSafeInteger(value))
-          throw new ConfigError(`an index array holds ${shown(value)}, which is not a whole number`)
+          throw new ConfigError(`an index array holds ${shown(value)}, which is not an integer`)
       }
       const list = fromTypedArray(BigInt64Array.from(index as number[], BigInt), [index.length], 'int64', 'cpu')
       made.push(list)
@@ -503,13 +503,13 @@ function putIndices(indices: readonly Index[], made: Tensor[]): void {
     ) {
       if (typeof index === 'object' && index !== null && !(index instanceof Slice) && !(index instanceof Tensor)) {
         throw new ConfigError(
-          'an index must be a whole number, slice(), null, "...", a boolean, a Tensor or an array of whole numbers',
+          'an index must be an integer, slice(), null, "...", a boolean, a Tensor or an array of integers',
         )
       }
       put(index)
     } else {
       throw new ConfigError(
-        `an index must be a whole number, slice(), null, '...', a boolean, a Tensor or an array of whole numbers; got ${typeof index}`,
+        `an index must be an integer, slice(), null, '...', a boolean, a Tensor or an array of integers; got ${typeof index}`,
       )
     }
   }

@@ -46,6 +46,6 @@ it('padTokens: int64 rows, padded on either side', () => {
     expect(padTokens([]).shape).toEqual([0, 0])
     expect(() => padTokens(rows, { length: 2 })).toThrow(/a row of 3 tokens does not fit into 2/)
     expect(() => padTokens([[0.5]])).toThrow(ConfigError)
-    expect(() => padTokens([[undefined as never]])).toThrow(/rows\[0\]\[0\] must be a whole number/)
+    expect(() => padTokens([[undefined as never]])).toThrow(/rows\[0\]\[0\] to be an integer/)
   })
 })

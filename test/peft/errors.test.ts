@@ -35,26 +35,26 @@ describe('a configuration', () => {
     const [plain, made] = [{ targetModules, r: 2 }, config].map((given) => getPeftModel(network('small'), given))
     expect(made?.peftConfig).toEqual(plain?.peftConfig)
     expect(made?.getNbTrainableParameters()).toEqual(plain?.getNbTrainableParameters())
-    refuses(() => new LoraConfig({ targetModules, r: 0 }), /r must be a whole number of at least 1/)
+    refuses(() => new LoraConfig({ targetModules, r: 0 }), /r to be an integer of at least 1/)
   })
 
   it.each([
     [{ targetModules, lora_alpha: 2 }, /'lora_alpha'; did you mean 'loraAlpha'/],
     [{ targetModule: ['x'] }, /did you mean 'targetModules'/],
-    [{}, /targetModules must be/],
+    [{}, /targetModules to be/],
     [{ targetModules: ['nothing'] }, /matches no layer of Small; it has embed, conv, hidden, head/],
     [{ targetModules: '(' }, /is no regular expression/],
-    [{ targetModules, r: 0 }, /r must be a whole number of at least 1, not 0/],
-    [{ targetModules, r: 2.5 }, /r must be/],
-    [{ targetModules, loraAlpha: '8' }, /loraAlpha must be a number/],
-    [{ targetModules, loraDropout: 1 }, /loraDropout must be a number/],
-    [{ targetModules, bias: 'some' }, /bias must be 'none', 'all', 'lora_only'/],
-    [{ targetModules, initLoraWeights: 'eva' }, /initLoraWeights must be/],
+    [{ targetModules, r: 0 }, /r to be an integer of at least 1, got 0/],
+    [{ targetModules, r: 2.5 }, /r to be/],
+    [{ targetModules, loraAlpha: '8' }, /loraAlpha to be a number/],
+    [{ targetModules, loraDropout: 1 }, /loraDropout to be a number/],
+    [{ targetModules, bias: 'some' }, /bias to be 'none', 'all', 'lora_only'/],
+    [{ targetModules, initLoraWeights: 'eva' }, /initLoraWeights to be/],
     [{ targetModules, rankPattern: { hidden: 0 } }, /rankPattern of 'hidden'/],
     [{ targetModules, modulesToSave: ['tail'] }, /modulesToSave names 'tail'/],
-    [{ targetModules, useDora: 1 }, /useDora must be true or false/],
-    [{ targetModules, layersToTransform: [0.5] }, /layersToTransform must be/],
-    [null, /must be an object/],
+    [{ targetModules, useDora: 1 }, /useDora to be true or false/],
+    [{ targetModules, layersToTransform: [0.5] }, /layersToTransform to be/],
+    [null, /to be an object/],
   ])('%j', (config, message) => refuses(small(config as object), message))
 
   it('leaves the network alone when it is refused', () => {
@@ -84,7 +84,7 @@ describe('adapters', () => {
     refuses(() => getPeftModel(model.get('encoder'), { targetModules: ['query'] }), /part of a native network/)
     getPeftModel(model, { targetModules: ['query'] })
     refuses(() => getPeftModel(model, { targetModules: ['value'] }), /has adapters already/)
-    refuses(() => getPeftModel({} as Module, { targetModules }), /must be a Module/)
+    refuses(() => getPeftModel({} as Module, { targetModules }), /to be a Module/)
   })
 
   it('have names that are there, once', () => {
@@ -94,8 +94,8 @@ describe('adapters', () => {
     refuses(() => peft.addAdapter('a.b', { targetModules }), /must not be empty or contain a dot/)
     refuses(() => peft.deleteAdapter('other'), /no adapter/)
     refuses(() => peft.setAdapter(7 as unknown as string), /a name or a list of names/)
-    refuses(() => getPeftModel(network('small'), { targetModules }, null as never), /options must be an object/)
-    refuses(() => peft.withAdapter('default', 3 as never), /must be a function/)
+    refuses(() => getPeftModel(network('small'), { targetModules }, null as never), /options to be an object/)
+    refuses(() => peft.withAdapter('default', 3 as never), /to be a function/)
   })
 
   it('are not changed while they are merged', () => {
@@ -158,7 +158,7 @@ describe('a directory', () => {
     await refuses(join(directory, 'nothing'), /adapter_config\.json cannot be read/)
     await refuses(await changed({ peft_type: 'IA3' }), /peft_type is "IA3"; only 'LORA'/)
     await refuses(await changed({ use_qalora: true }), /'use_qalora' is true, which voxtorch does not have/)
-    await refuses(await changed({ r: -1 }), /adapter_config\.json: LoraConfig: r must be/)
+    await refuses(await changed({ r: -1 }), /adapter_config\.json: LoraConfig: expected r to be/)
     await refuses(await changed({ init_lora_weights: 'eva' }), /initLoraWeights/)
     await refuses(
       await changed({ ensure_weight_tying: true }),

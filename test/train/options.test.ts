@@ -87,7 +87,7 @@ describe('an option that nobody reads is refused', () => {
   })
 
   it('and a closure where step takes none', async () => {
-    await expect(new lib.SGD(param()).step(() => 1)).rejects.toThrow(/no closure in step/)
+    await expect(new lib.SGD(param()).step(() => 1)).rejects.toThrow(/step\(\) without arguments, got a closure/)
     await expect(new lib.SGD(param()).step()).resolves.toBeUndefined()
   })
 

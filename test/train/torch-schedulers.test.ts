@@ -177,6 +177,6 @@ describe('schedulers against torch.optim.lr_scheduler', async () => {
     for (const call of wrong) expect(call).toThrow(ConfigError)
     const once = new OneCycleLR(bound, { maxLr: 1, totalSteps: 1, cycleMomentum: false })
     once.step()
-    expect(() => once.step()).toThrow(/made for 1 steps/)
+    expect(() => once.step()).toThrow(/at most 1 steps, got step 1/)
   })
 })

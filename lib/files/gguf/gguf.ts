@@ -14,9 +14,9 @@ import { type GgufTensor, type GgufValue, type GgufValueType, READ_TYPES, TYPES 
 export interface LoadGgufOptions {
   /** Only these tensors, by name or by a function of the name. Default: all. */
   names?: readonly string[] | ((name: string) => boolean)
-  /** What quantised tensors become; the others keep their own. Default float32. */
+  /** What quantized tensors become; the others keep their own. Default float32. */
   dtype?: 'float32' | 'bfloat16' | 'float16'
-  /** Views of a mapping of the file instead of copies, for tensors that are not quantised; see `loadSafetensors`. Default false. */
+  /** Views of a mapping of the file instead of copies, for tensors that are not quantized; see `loadSafetensors`. Default false. */
   mmap?: boolean
   /** Default: that of `withDevice`, else the CPU. Not with `mmap`. */
   device?: Device
@@ -88,7 +88,7 @@ export class GgufFile {
   }
 
   /**
-   * The tensors by name. Quantised ones are turned into `dtype` on all threads of the executor.
+   * The tensors by name. Quantized ones are turned into `dtype` on all threads of the executor.
    * @throws CheckpointError for a name that is not there, and a file that has changed
    * @throws DTypeError naming the tensor whose type cannot be read
    * @throws InsufficientMemoryError where they need more memory than there is
@@ -130,9 +130,9 @@ export class GgufFile {
   }
 
   /**
-   * The blocks of a quantised tensor as they lie in the file, uint8 [rows, bytes of a row], in a mapping of it: for those
+   * The blocks of a quantized tensor as they lie in the file, uint8 [rows, bytes of a row], in a mapping of it: for those
    * who compute with them. A tensor without rows is one.
-   * @throws CheckpointError for a name that is not there, or that is not quantised
+   * @throws CheckpointError for a name that is not there, or that is not quantized
    */
   async blocks(name: string): Promise<Tensor> {
     const { type, shape, shard, offset, bytes } = this.#entry(name)

@@ -41,7 +41,7 @@ export type GgufSaveType = 'F32' | 'F16' | 'BF16' | 'Q8_0' | 'Q4_0'
 interface TypeFacts {
   /** The number that files have. */
   readonly code: number
-  /** Values of a block, which a row has a whole number of. */
+  /** Values of a block, which a row has an integer of. */
   readonly block: number
   /** Bytes of a block. */
   readonly bytes: number

@@ -19,7 +19,7 @@ export interface SaveGgufOptions {
   /** `general.architecture` and what else llama.cpp is to know. */
   metadata?: Readonly<Record<string, GgufValue>>
   /**
-   * Of what type the values are. Default: of whole numbers uint32 (int32 below 0), of others float32; typed arrays say it
+   * Of what type the values are. Default: of integers uint32 (int32 below 0), of others float32; typed arrays say it
    * themselves. What `readGguf` gave can be handed on.
    */
   metadataTypes?: Readonly<Record<string, GgufValueType>>

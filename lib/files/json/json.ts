@@ -9,7 +9,7 @@ import { stringifyJson } from './write.js'
 
 /**
  * Reads a JSON file (RFC 8259, UTF-8 with or without a byte order mark), with what Python's `json` adds and writes:
- * `NaN`, `Infinity` and `-Infinity`. Whole numbers beyond 2^53 come as bigint, all others as number. Of a name that
+ * `NaN`, `Infinity` and `-Infinity`. Integers beyond 2^53 come as bigint, all others as number. Of a name that
  * stands twice in an object the last counts; `__proto__` is a name like any other.
  *
  * @throws DataError with `file`, `line`, `column` or `byte`, for anything that is not a whole JSON file, nests deeper
@@ -67,7 +67,7 @@ export function refuseTooMuch(scan: JsonScan, file: string, line?: number): void
 
 /**
  * The value of one JSON text that nests no deeper than allowed.
- * @param wide whether it may hold whole numbers beyond 2^53
+ * @param wide whether it may hold integers beyond 2^53
  * @param line number of the text's first line in the file
  */
 export function jsonValue(text: string, wide: boolean, file: string, line = 1): unknown {
@@ -97,7 +97,7 @@ export interface WriteJsonOptions {
 
 /**
  * Writes a value as a JSON file that ends in a line break. The file appears whole or not at all. Properties that are
- * undefined are left out and `toJSON` is called, as by `JSON.stringify`; a bigint is written as a whole number.
+ * undefined are left out and `toJSON` is called, as by `JSON.stringify`; a bigint is written as an integer.
  *
  * @throws DataError for NaN, infinities, typed arrays, cycles and whatever else has no form in JSON (naming its
  * `path`), or when the file cannot be written

@@ -24,7 +24,7 @@ const WORDS: [string, unknown][] = [
 ]
 
 /**
- * Reads what `JSON.parse` refuses or rounds: NaN and the infinities as Python writes them, whole numbers beyond 2^53 as
+ * Reads what `JSON.parse` refuses or rounds: NaN and the infinities as Python writes them, integers beyond 2^53 as
  * bigint, and the exact place of an error. Several times slower.
  */
 export function parseCarefully(text: string): unknown {
@@ -130,7 +130,7 @@ export function parseCarefully(text: string): unknown {
     const whole = found[1] === undefined && found[2] === undefined
     // Making a bigint takes more than linear time. Python draws the line at the same place.
     if (whole && found[0].length > MAX_DIGITS)
-      fail(`a whole number of more than ${MAX_DIGITS} digits`, at - found[0].length)
+      fail(`an integer of more than ${MAX_DIGITS} digits`, at - found[0].length)
     return whole && !Number.isSafeInteger(near) ? BigInt(found[0]) : near
   }
 

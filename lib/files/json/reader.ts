@@ -3,7 +3,7 @@ import { quoted } from '../byte-source.js'
 
 /**
  * JSON from strangers, read for what is expected of it: a caller names each value's kind, so that no more is built than
- * is wanted. Stricter than JSON.parse (no key twice, whole numbers only) and bounded in depth. The grammar is RFC 8259.
+ * is wanted. Stricter than JSON.parse (no key twice, integers only) and bounded in depth. The grammar is RFC 8259.
  */
 
 /** Says what is wrong, and at which byte of the text. Never returns. */
@@ -57,7 +57,7 @@ export class JsonReader {
     if (!this.#accept(CLOSE_BRACE)) this.fail(`a , or } is missing in ${called(what)}`, this.#at)
   }
 
-  /** A list of at most `most` whole numbers from 0 to 2^53 - 1. */
+  /** A list of at most `most` integers from 0 to 2^53 - 1. */
   wholes(what: What, most: number): number[] {
     if (!this.#accept(OPEN_BRACKET)) this.fail(`${called(what)} is not a list`, this.#at)
     const values: number[] = []
@@ -154,7 +154,7 @@ export class JsonReader {
     const value = Number(word)
     if (!/^(?:0|[1-9]\d*)$/.test(word) || !Number.isSafeInteger(value)) {
       this.fail(
-        `${called(what)} has ${word === '' ? 'something' : word} where a whole number below 2^53 belongs`,
+        `${called(what)} has ${word === '' ? 'something' : word} where an integer below 2^53 belongs`,
         begin,
       )
     }

@@ -31,7 +31,7 @@ export interface JsonLimits {
  * and whether a number has so many digits that it may not fit a double. Says nothing about the grammar.
  */
 export class JsonScan {
-  /** Some whole number has 16 digits or more. */
+  /** Some integer has 16 digits or more. */
   wide = false
   #depth = 0
   #values = 0
@@ -85,7 +85,7 @@ export class JsonScan {
         if (++digits === 16) this.wide = true
         continue
       }
-      // What follows the point of 0.1234567890123456 is not a whole number.
+      // What follows the point of 0.1234567890123456 is not an integer.
       digits = byte === 0x2e ? Number.NEGATIVE_INFINITY : 0
       if (byte === 0x22) {
         inString = true

@@ -8,7 +8,7 @@ export class JsonFloat {
 
 /**
  * JSON text of a value. Where `JSON.stringify` would lose something in silence, or fail, this says what and where: NaN
- * and the infinities, typed arrays, cycles. A bigint is written as a whole number.
+ * and the infinities, typed arrays, cycles. A bigint is written as an integer.
  * @param indent spaces per level; 0 puts everything on one line
  * @throws DataError for a value that JSON has no form for
  */

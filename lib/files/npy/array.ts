@@ -103,7 +103,7 @@ async function readTexts(
   return build(0, 0)
 }
 
-/** How many elements lie between neighbours along each dimension. */
+/** How many elements lie between neighbors along each dimension. */
 function stepsOf(shape: readonly number[], fortran: boolean): number[] {
   const steps = new Array<number>(shape.length)
   let step = 1

@@ -515,9 +515,9 @@ export class Machine implements Site {
     switch (code) {
       case 0x49: // INT
         if (short === '00' || short === '01') return short === '01'
-        return parseInteger(short) ?? this.broken(bytes, 'a whole number')
+        return parseInteger(short) ?? this.broken(bytes, 'an integer')
       case 0x4c: // LONG
-        return parseInteger(short) ?? this.broken(bytes, 'a whole number')
+        return parseInteger(short) ?? this.broken(bytes, 'an integer')
       case 0x46: // FLOAT
         return parseFloatText(short) ?? this.broken(bytes, 'a number')
       case 0x53: // STRING

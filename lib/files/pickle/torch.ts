@@ -79,15 +79,15 @@ function meaningful(module: string, name: string, dtype: DType): [string, Marker
   return entry
 }
 
-const quantised = ['QInt8', 'QUInt8', 'QInt32', 'QUInt4x2', 'QUInt2x4'].map((name) => marker('torch', `${name}Storage`))
+const quantized = ['QInt8', 'QUInt8', 'QInt32', 'QUInt4x2', 'QUInt2x4'].map((name) => marker('torch', `${name}Storage`))
 
 /** The dtype of a storage class of torch. */
 export function storageDType(type: unknown, site: Site): DType {
   const dtype = meaning.get(type)
   if (dtype !== undefined) return dtype
   const name = type instanceof Marker || type instanceof Callable ? type.name : 'something else'
-  const advice = quantised.some(([, known]) => known === type)
-    ? ', which is quantised; call dequantize() before it is saved'
+  const advice = quantized.some(([, known]) => known === type)
+    ? ', which is quantized; call dequantize() before it is saved'
     : ''
   throw site.error(`it has a storage of the type ${name}${advice}`, { global: name })
 }
@@ -203,14 +203,14 @@ function makeDevice(args: readonly unknown[], site: Site): string {
 
 export const torchGlobals: Globals = new Map<string, Callable | Marker>([
   ...known,
-  ...quantised,
+  ...quantized,
   ...tensorTypes,
   ...rebuilds,
   callable('torch', 'Size', makeSize),
   callable('torch', 'device', makeDevice),
   callable('torch._tensor', '_rebuild_from_type_v2', rebuildFromType),
   callable('torch.serialization', '_get_layout', (args) => String(args[0])),
-  refused('_rebuild_qtensor', 'a quantised tensor; call dequantize() before it is saved'),
+  refused('_rebuild_qtensor', 'a quantized tensor; call dequantize() before it is saved'),
   refused('_rebuild_sparse_tensor', 'a sparse tensor; call to_dense() before it is saved'),
   refused('_rebuild_sparse_csr_tensor', 'a sparse tensor; call to_dense() before it is saved'),
   refused('_rebuild_nested_tensor', 'a nested tensor; save its parts as a list'),

@@ -33,7 +33,7 @@ export async function saveSafetensorsSharded(
   requireOptions(where, options, ['maxShardBytes', 'metadata', 'name'])
   const { maxShardBytes = 5e9, metadata = { format: 'pt' }, name = 'model' } = options
   if (!Number.isSafeInteger(maxShardBytes) || maxShardBytes < 1) {
-    throw misuse(where, 'maxShardBytes', 'a whole number of at least 1', maxShardBytes)
+    throw misuse(where, 'maxShardBytes', 'an integer of at least 1', maxShardBytes)
   }
   requirePath(where, 'name', name)
   if (!isPlainName(name)) throw misuse(where, 'name', 'a name without a folder', name)

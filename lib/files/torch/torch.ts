@@ -12,7 +12,7 @@ import { readTorchZip } from './zip.js'
 export interface LoadTorchOptions {
   /** Where tensors are put, whatever device they were saved from. Default `'cpu'`. */
   device?: Device
-  /** Converts floating point tensors; whole numbers and booleans stay as they are. */
+  /** Converts floating point tensors; integers and booleans stay as they are. */
   dtype?: DType
   /**
    * Which tensors are wanted: names, or a function of a name. A name is the keys from the root joined with dots, such as
@@ -38,7 +38,7 @@ export interface LoadTorchOptions {
  * The type parameter is a promise of the caller, not checked.
  *
  * @throws CheckpointError naming the file and the byte or entry, for a file that is broken or holds more than data: a
- * whole nn.Module, TorchScript, quantised or sparse tensors
+ * whole nn.Module, TorchScript, quantized or sparse tensors
  */
 export async function loadTorch<T = PickleValue>(path: string, options: LoadTorchOptions = {}): Promise<T> {
   requireString('loadTorch', 'path', path)

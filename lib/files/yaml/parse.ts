@@ -138,7 +138,7 @@ function yamlValue(document: Document, budget: number, fail: Fail): unknown {
     if (node.type !== 'PLAIN' || node.tag !== undefined) return node.value
     if (scalars.has(node)) return scalars.get(node)
     const value = plainScalar(node.source ?? '')
-    if (value === undefined) fail('a whole number of more than 4300 digits', here)
+    if (value === undefined) fail('an integer of more than 4300 digits', here)
     if (node.anchor !== undefined) scalars.set(node, value)
     return value
   }

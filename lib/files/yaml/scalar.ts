@@ -35,7 +35,7 @@ export const scalarTags: ScalarTag[] = (
   },
 }))
 
-/** The value; undefined for a whole number that is too long to be read. */
+/** The value; undefined for an integer that is too long to be read. */
 export function plainScalar(source: string): Value | undefined {
   if (NULL.test(source)) return null
   if (TRUE.test(source)) return true

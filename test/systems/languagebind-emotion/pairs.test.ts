@@ -83,7 +83,7 @@ describe('EmotionPairClassifier', () => {
     head.loadStateDict(model.head.stateDict())
     const alone = noGrad(() => head.forward(rows.reshape([1, 10])))
     expect([emotion.toArray(), cause.toArray()]).toEqual([alone.emotion.toArray(), alone.cause.toArray()])
-    await expect(model.forward({ ...inputs, mask: randn([2]) })).rejects.toThrow(/mask must be a tensor/)
+    await expect(model.forward({ ...inputs, mask: randn([2]) })).rejects.toThrow(/mask to be a tensor/)
   })
 })
 

@@ -257,7 +257,7 @@ describe('logging, evaluating, saving', () => {
       'metricForBestModel is score, and evaluation gave only evalLoss',
     )
     await expect(train(best, { computeMetrics: () => ({ score: '1' }) as never })).rejects.toThrow(
-      /score must be a number/,
+      /score to be a number/,
     )
   })
 })
@@ -425,7 +425,7 @@ describe('data', () => {
       for (let i = 0; i < 16; i++) yield i
     }
     const unknown = new vt.DataLoader(trainSamples, { batchSize: 8, collate, sampler })
-    await expect(train({}, { trainDataset: unknown })).rejects.toThrow(/give maxSteps/)
+    await expect(train({}, { trainDataset: unknown })).rejects.toThrow(/maxSteps: expected a number of steps/)
     expect((await train({ maxSteps: 5 }, { trainDataset: unknown })).state).toMatchObject({
       globalStep: 5,
       epochIndex: 2,

@@ -93,7 +93,7 @@ describe('resume', () => {
 
   it('warns of other data and of another number of threads', async () => {
     await train(until(3, 'data'), {}, { ...noisy(), trainDataset: trainSamples.slice(0, 24) })
-    expect((await warned()).join()).toMatch(/4 batches in an epoch, there are 3 now/)
+    expect((await warned()).join()).toMatch(/4 batches in an epoch, got 3/)
     warnings.length = 0
     const threads = vt.getNumThreads()
     vt.setNumThreads(threads + 1)
@@ -108,7 +108,7 @@ describe('resume', () => {
       await expect(failed).rejects.toThrow(vt.CheckpointError)
       await expect(failed).rejects.toThrow(error)
     }
-    await refused(until(3, 'false'), /has checkpoints of another training/, { resumeFromCheckpoint: false })
+    await refused(until(3, 'false'), /expected a folder without checkpoints/, { resumeFromCheckpoint: false })
     await refused(first, /nowhere is not the folder of a checkpoint/, { resumeFromCheckpoint: 'nowhere' })
     const cut = until(3, 'cut')
     truncateSync(join(cut, 'checkpoint-3/model.safetensors'), 300)
@@ -135,7 +135,7 @@ describe('resume', () => {
     const training = until(3, 'version')
     const file = join(training, 'checkpoint-3/training.json')
     writeFileSync(file, readFileSync(file, 'utf8').replace('"version": 1', '"version": 2'))
-    await refused(training, /has format 2, this voxtorch reads 1/)
+    await refused(training, /expected format 1, got 2/)
   })
 })
 

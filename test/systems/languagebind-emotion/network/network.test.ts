@@ -289,7 +289,7 @@ describe('EmotionClassifier', () => {
       /no vectors, and there is no tower for video/,
     )
     await expect(model.forward({ ...given, present: {} })).rejects.toThrow(ShapeError)
-    await expect(model.forward({ ...given, mask: tensor([1]) })).rejects.toThrow(/mask must be a tensor/)
+    await expect(model.forward({ ...given, mask: tensor([1]) })).rejects.toThrow(/mask to be a tensor/)
     await expect(model.forward({ ...given, vectors: { ...given.vectors, video: randn([2, 3, 7]) } })).rejects.toThrow(
       /vectors.video is \[2,3,7\]/,
     )

@@ -86,7 +86,7 @@ describe('the memory that a model will take', () => {
     expect(memoryStats().liveTensors).toBe(before)
     expect(() => salmonnMemory('13b', { dtype: 'int8' } as never)).toThrow(ConfigError)
     expect(() => salmonnMemory('13b', { quantize: 'int4' } as never)).toThrow(
-      /quantize must be 'nf4', 'int8', 'q8_0', 'q4_0'/,
+      /quantize to be 'nf4', 'int8', 'q8_0', 'q4_0'/,
     )
     const packed = (options: object) => () => salmonnMemory('13b', { quantize: options as PackingOptions })
     expect(packed({ scheme: 'nf4', modules: 'model' })).toThrow(/quantize has no option 'modules'/)
