@@ -58,7 +58,7 @@ export function otherSize(where: string, input: Tensor, dim: number, expected: n
   return (
     actual !== expected &&
     new ShapeError(
-      `${where}: expected size ${expected} in dimension ${axis} of the input, got shape [${input.shape}]`,
+      `${where}: expected dimension ${axis} of the input to have size ${expected}, got shape [${input.shape}]`,
       {
         shape: input.shape,
         expected,

@@ -10,7 +10,7 @@ import { fromFile, type ResolvedLoraConfig, toFile } from './config.js'
 const CONFIG = 'adapter_config.json'
 const WEIGHTS = 'adapter_model.safetensors'
 
-/** Writes an adapter as peft does. The weights come first, so a directory with a configuration is whole. */
+/** Write an adapter as peft does. Weights are written first, so a directory with a configuration is complete. */
 export async function writeAdapter(
   directory: string,
   config: ResolvedLoraConfig,
@@ -25,11 +25,11 @@ export async function writeAdapter(
 export interface AdapterFile {
   file: string
   config: ResolvedLoraConfig
-  /** By their names in the file; whoever reads them disposes them. */
+  /** Tensors by their names in the file; the caller disposes them. */
   tensors: Record<string, Tensor>
 }
 
-/** Reads a directory that peft or `writeAdapter` wrote. @throws CheckpointError naming the file */
+/** Read a directory that peft or `writeAdapter` wrote. @throws CheckpointError that names the file */
 export async function readAdapter(directory: string): Promise<AdapterFile> {
   const config = fromFile(await readCheckpointJson(join(directory, CONFIG)), join(directory, CONFIG))
   const file = join(directory, WEIGHTS)
@@ -38,8 +38,8 @@ export async function readAdapter(directory: string): Promise<AdapterFile> {
 }
 
 /**
- * Copies a file's tensors into an adapter's. Every name and shape is checked before the first copy.
- * @param optional what the file may have beside them
+ * Copy a file's tensors into an adapter's. Every name and shape is checked before the first copy.
+ * @param optional names that the file may have in addition
  */
 export function fill(
   targets: Record<string, Tensor>,
@@ -53,7 +53,7 @@ export function fill(
   const unexpected = found.unexpected.filter((name) => !isRepeated(name))
   if (!areAlike({ ...found, unexpected })) {
     throw misfit(
-      `${file} is not an adapter of this network`,
+      `${file}: expected an adapter of this network`,
       { ...found, unexpected },
       { file },
       (name, actual, expected) => `${name} ${actual} for ${expected}`,
@@ -66,9 +66,9 @@ export function fill(
   )
 }
 
-// The bias of a layer with an adapter has two names, of newer and older versions of peft.
+// The bias of a layer with an adapter has different names in newer and older versions of peft.
 const plain = (name: string): string => name.replace(/\.base_layer\.bias$/, '.bias')
 
-// With `bias: 'all'` peft writes the bias of a module to save two times more, under the names of its wrapper.
+// With `bias: 'all'` peft also writes the bias of a module in modulesToSave twice, under the names of its wrapper.
 const isRepeated = (name: string): boolean =>
   name.endsWith('.bias') && /\.(?:original_module|modules_to_save)\./.test(name)

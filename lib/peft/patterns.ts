@@ -3,20 +3,23 @@ import { shortened } from '../base/words.js'
 import { withDeadline, withinTime } from '../text/time-limit.js'
 
 /**
- * How long the patterns of one configuration, all of them together, may take with all of a network's paths: adapters' files come from
- * strangers. Hundreds of times what they need, so that a machine with other work to do refuses none.
+ * Time limit in ms for all patterns of one configuration on all paths of a network, since adapter files are untrusted. It is
+ * hundreds of times what valid patterns need, so that a busy machine rejects none.
  */
 const LIMIT_MS = 1000
 
-/** Runs work whose patterns share one limit, however many they are. */
+/** Run work whose patterns share one time limit. */
 export const withinOneLimit = <T>(work: () => T): T => withDeadline(LIMIT_MS, work)
 
-/** Those of the paths that a regular expression matches as a whole. @throws ConfigError for none, and one that takes too long */
+/**
+ * Return the paths that a regular expression matches in full. @throws ConfigError for an invalid expression, and one that takes
+ * too long
+ */
 export function matches(source: string, paths: readonly string[]): Set<string> {
   return bounded(source, (pattern) => new Set(paths.filter((path) => pattern.test(path))))
 }
 
-/** What a named group holds, by the path that the expression matches as a whole. */
+/** Return the contents of a named group, by the path that the expression matches in full. */
 export function groups(source: string, group: string, paths: readonly string[]): Map<string, string> {
   return bounded(source, (pattern) => {
     const found = paths.map((path) => [path, pattern.exec(path)?.groups?.[group]] as const)
@@ -24,7 +27,7 @@ export function groups(source: string, group: string, paths: readonly string[]):
   })
 }
 
-/** The value of the first pattern that matches a path or its end, for those that one matches. */
+/** Return the value of the first pattern that matches a path or its end, for each path that one matches. */
 export function patternValues(patterns: Record<string, number>, paths: readonly string[]): Map<string, number> {
   return withinOneLimit(() => {
     const values = new Map<string, number>()
@@ -41,14 +44,14 @@ function bounded<T>(source: string, use: (pattern: RegExp) => T): T {
     return withinTime(LIMIT_MS, () => use(pattern))
   } catch (cause) {
     throw new ConfigError(
-      `the pattern '${shortened(source)}' takes too long to match a module's path, with those before it ` +
-        `(${(cause as Error).message}); write it without repetitions inside repetitions`,
+      `LoraConfig: expected patterns that match quickly, got '${shortened(source)}', which with those before it takes too long on the modules' paths ` +
+        `(${(cause as Error).message}). Write it without nested repetitions`,
       { source, cause },
     )
   }
 }
 
-/** Python's syntax where JavaScript has another. */
+/** Compile a pattern, converting Python's syntax where JavaScript's differs. */
 function compile(source: string): RegExp {
   const own = source
     .replace(/\\.|\(\?P</gs, (found) => (found === '(?P<' ? '(?<' : found))
@@ -58,9 +61,12 @@ function compile(source: string): RegExp {
   try {
     return new RegExp(`^(?:${body})$`, flags)
   } catch (cause) {
-    throw new ConfigError(`'${shortened(source)}' is no regular expression: ${(cause as Error).message}`, {
-      source,
-      cause,
-    })
+    throw new ConfigError(
+      `LoraConfig: expected a regular expression, got '${shortened(source)}': ${(cause as Error).message}`,
+      {
+        source,
+        cause,
+      },
+    )
   }
 }

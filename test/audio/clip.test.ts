@@ -144,7 +144,7 @@ describe('readClip', () => {
         /must be \[samples\], one channel, not float32 \[1, 9\]/,
       )
       await expect(vt.readClip(vt.zeros([9], { dtype: 'bool' }))).rejects.toThrow(vt.ConfigError)
-      await expect(vt.readClip(ramp, { rate: 8000 } as never)).rejects.toThrow(/no option 'rate'/)
+      await expect(vt.readClip(ramp, { rate: 8000 } as never)).rejects.toThrow(/expected a known option, got 'rate'/)
       await expect(vt.readClip(ramp, { longAudio: 'whole' as never })).rejects.toThrow(/longAudio/)
     })
   })

@@ -249,7 +249,7 @@ describe('DataLoader over a stream', () => {
       expect(error).toMatchObject({ message: expect.stringContaining('no number 9'), index: 9 })
       expect(seen).toEqual(numbersTo(8))
     }
-    await expect(all(new DataLoader({ iterate: () => 3 as never }))).rejects.toThrow(/nothing that can be iterated/)
+    await expect(all(new DataLoader({ iterate: () => 3 as never }))).rejects.toThrow(/expected an iterator or iterable/)
   })
 
   it('refuses orders', () => {

@@ -315,7 +315,7 @@ describe('DataLoader with workers', () => {
       await expect(all(new DataLoader(url('broken'), { workers }))).rejects.toThrow(
         /could not be loaded: the file is gone/,
       )
-      await expect(all(new DataLoader(url('nothing'), { workers }))).rejects.toThrow(/no dataset/)
+      await expect(all(new DataLoader(url('nothing'), { workers }))).rejects.toThrow(/expected a dataset/)
       await expect(all(new DataLoader(url('missing'), { workers }))).rejects.toThrow(DataError)
     }
   })

@@ -125,7 +125,7 @@ describe('transcribe of a CTC network', () => {
   it('refuses what it does not know, by name', async () => {
     const model = make()
     const bad = (options: object) => expect(model.transcribe(clip(), options)).rejects
-    await bad({ beams: 4 }).toThrow(/no option 'beams'/)
+    await bad({ beams: 4 }).toThrow(/expected a known option, got 'beams'/)
     await bad({ nBest: 2 }).toThrow(/more than the 1 beams/)
     await bad({ timestamps: 'phrase' }).toThrow(/timestamps must be/)
     await bad({ strideSeconds: 1 }).toThrow(/chunkSeconds/)

@@ -80,7 +80,7 @@ const CALLS: Record<string, [meant: string, call: (wrong: object) => unknown, wr
 
 describe('an option that nobody reads is refused', () => {
   it.each(Object.entries(CALLS))('%s', async (_, [meant, call, wrong]) => {
-    const message = new RegExp(`no option '${wrong}'; did you mean '${meant}'\\?`)
+    const message = new RegExp(`expected a known option, got '${wrong}'; did you mean '${meant}'\\?`)
     const made = async () => call({ [wrong]: 1 })
     await expect(made()).rejects.toThrow(message)
     await expect(made()).rejects.toThrow(vt.ConfigError)

@@ -45,11 +45,11 @@ describe('retrievalMetrics', () => {
   it('refuses what it cannot rank', () => {
     expect(() => retrievalMetrics(zeros([8]))).toThrow(ShapeError)
     expect(() => retrievalMetrics([])).toThrow(DataError)
-    expect(() => retrievalMetrics([[1, Number.NaN]])).toThrow(/candidate 1 is NaN/)
+    expect(() => retrievalMetrics([[1, Number.NaN]])).toThrow(/candidate 1, got NaN/)
     expect(() => retrievalMetrics([[1, 2]], { targets: [2] })).toThrow(/one of 2 candidates, got 2/)
     expect(() => retrievalMetrics([[1, 2]], { targets: [] })).toThrow(ConfigError)
     expect(() => retrievalMetrics([[1, 2], [1]])).toThrow(ShapeError)
     expect(() => retrievalMetrics([[1, 2]], { at: [0] })).toThrow(ConfigError)
-    expect(() => retrievalMetrics([[1, 2]], { k: 1 } as never)).toThrow(/no option 'k'/)
+    expect(() => retrievalMetrics([[1, 2]], { k: 1 } as never)).toThrow(/expected a known option, got 'k'/)
   })
 })

@@ -181,7 +181,7 @@ test('raw pixels and tensors', async () => {
   await expect(readImage(zeros([2, 2, 2, 3], { dtype: 'uint8' }))).rejects.toThrow(/one picture/)
   await expect(readImage(7 as never)).rejects.toThrow(/image to be a path, the bytes/)
   await expect(readImage(own, { mode: 'bgr' as never })).rejects.toThrow(/'rgb', 'depth'/)
-  await expect(readImage(own, { rotate: true } as never)).rejects.toThrow(/no option 'rotate'/)
+  await expect(readImage(own, { rotate: true } as never)).rejects.toThrow(/expected a known option, got 'rotate'/)
 })
 
 describe('what cannot be read', async () => {

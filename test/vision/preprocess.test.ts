@@ -152,7 +152,7 @@ describe('sampleFrames', async () => {
     expect(() => sampleFrames(8, { count: 0 })).toThrow(/count/)
     expect(() => sampleFrames(8, { count: 2 ** 31 - 1 })).toThrow(/count to be at most 1048576/)
     expect(() => sampleFrames(8, { method: 'random' as never })).toThrow(/'linspace' or 'segments'/)
-    expect(() => sampleFrames(8, { fps: 1 } as never)).toThrow(/no option 'fps'/)
+    expect(() => sampleFrames(8, { fps: 1 } as never)).toThrow(/expected a known option, got 'fps'/)
   })
 })
 
@@ -163,7 +163,7 @@ test('wrong arguments', async () => {
   await expect(preprocessVideo(frames, { mean: [1, 2] })).rejects.toThrow(/mean to be 3 finite numbers/)
   await expect(preprocessVideo(frames, { size: 0 })).rejects.toThrow(/size to be an integer/)
   await expect(preprocessImage([])).rejects.toThrow(/images to be a picture, or several/)
-  await expect(preprocessImage(frames.select(0, 0), { flip: true } as never)).rejects.toThrow(/no option 'flip'/)
+  await expect(preprocessImage(frames.select(0, 0), { flip: true } as never)).rejects.toThrow(/expected a known option, got 'flip'/)
   await expect(preprocessDepth(frames)).rejects.toThrow(/\[height, width\]/)
   await expect(preprocessDepth(zeros([2, 2]), { scale: 0 })).rejects.toThrow(/scale/)
   await expect(preprocessImage('nowhere.png')).rejects.toThrow(/nowhere\.png/)

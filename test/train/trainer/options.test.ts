@@ -254,7 +254,7 @@ describe('logging, evaluating, saving', () => {
 
   it('names the metrics that there are', async () => {
     await expect(train({ ...best, saveStrategy: 'best' })).rejects.toThrow(
-      'metricForBestModel is score, and evaluation gave only evalLoss',
+      "metricForBestModel: expected one of evalLoss, got 'score'",
     )
     await expect(train(best, { computeMetrics: () => ({ score: '1' }) as never })).rejects.toThrow(
       /score to be a number/,
@@ -326,7 +326,7 @@ describe('precision and loss', () => {
     const rates = column(state.logHistory, 'learningRate') as number[]
     expect(rates.at(-1)).toBeGreaterThanOrEqual(0.5 * rates[0]!)
     await expect(train({ lrSchedulerKwargs: { minLrRate: 0.5 }, maxSteps: 1 })).rejects.toThrow(
-      /'linear' has no option 'minLrRate'/,
+      /expected an option of the schedule 'linear' .*, got 'minLrRate'/,
     )
   })
 
