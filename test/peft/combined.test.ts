@@ -189,7 +189,7 @@ describe('a start that takes from the weight', () => {
     const before = model.hidden.weight.clone()
     const start = (config: LoraConfig) => () => getPeftModel(model, config)
     expect(start({ targetModules: ['hidden', 'head'], r: 5, initLoraWeights: 'pissa' })).toThrow(
-      /'head' has rank 4 at most/,
+      /at most 4, the rank of 'head'/,
     )
     expect(start({ targetModules: ['hidden', 'conv'], r: 2, initLoraWeights: 'olora' })).toThrow(/'conv' is a Conv1d/)
     expect(start({ targetModules: ['hidden'], initLoraWeights: 'pisa' as 'pissa' })).toThrow(/'pissa_niter_\[number\]'/)
