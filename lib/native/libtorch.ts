@@ -83,7 +83,7 @@ export function findLibtorch(options: SearchOptions = {}): Search {
     const { place, reason } = source === 'provisioned' ? provisioned(environment) : pythonTorch(environment, options)
     const read = place === '' ? reason : readLibtorch(place)
     if (typeof read === 'string') note(source, place, false, read)
-    else if (read.minor !== minor) note(source, read.home, false, `it is version ${read.version}, not ${minor}`)
+    else if (read.minor !== minor) note(source, read.home, false, `expected version ${minor}, got ${read.version}`)
     else {
       note(source, read.home, true, `${reason}, version ${read.version}`)
       return { libtorch: { ...read, source }, attempts }
@@ -93,8 +93,8 @@ export function findLibtorch(options: SearchOptions = {}): Search {
 }
 
 /**
- * Read the libtorch in `directory`, a libtorch or a torch package or the parent folder of either; returns the reason if there
- * is none.
+ * Read the libtorch in `directory`, a libtorch or a torch package or the parent folder of either; returns the reason if that
+ * fails.
  */
 export function readLibtorch(directory: string): Omit<Libtorch, 'source'> | string {
   const given = resolve(directory)

@@ -38,9 +38,9 @@ function lookAtOutside(): void {
   if (liveTensors < MANY) return
   warned = true
   process.emitWarning(
-    `${liveTensors} tensors are alive, and ${outside} were made outside any scope, where only garbage collection frees ` +
-      'them, which a loop may not let run: put the body of the loop into scope(() => ...), or dispose() what is done with. ' +
-      'If they are wanted, nothing is wrong.',
+    `${liveTensors} tensors are alive, ${outside} of them created outside any scope, where only garbage collection frees ` +
+      'them, which may not run during a loop. Put the body of the loop into scope(() => ...), or dispose() unused tensors. ' +
+      'If you need all of them, ignore this warning.',
     { type: 'VoxtorchWarning', code: 'VOXTORCH_NO_SCOPE' },
   )
 }

@@ -16,10 +16,10 @@ const setRandomStates = op('voxtorch::set_random_states') as (states: Tensor[]) 
 type Outputs = Tensor | readonly Tensor[]
 
 /**
- * `fn(...inputs)` that keeps no activations: backward runs `fn` once more, with the same random numbers, so that dropout
- * is the same, and the same autocast. Results are the same bits, and so are gradients, but where an input has other uses too: its
- * gradient is then summed in another order. Memory falls to that of the inputs and
- * outputs, for one more forward pass (Chen et al. 2016, https://arxiv.org/abs/1604.06174).
+ * Run `fn(...inputs)` without storing activations: backward runs `fn` again with the same random numbers, so that dropout is
+ * the same, and the same autocast. Results are bit-identical, and so are gradients, except where an input has other uses too:
+ * its gradient is then summed in another order. Memory drops to that of the inputs and outputs, for one more forward pass (Chen
+ * et al. 2016, https://arxiv.org/abs/1604.06174).
  *
  * ```ts
  * const hidden = checkpoint((x: Tensor) => layer.forward(x), input)
