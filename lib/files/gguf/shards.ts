@@ -31,7 +31,7 @@ export async function readShards(
   if (named?.count !== count || named.number !== number + 1) {
     throw source.error(
       `${COUNT}: it is file ${number + 1} of a model in ${count}, whose name must end in ${shardPath({ prefix: '', count }, number + 1)}. ` +
-        'Restore the files' published names',
+        'Restore the published names of the files',
       { field: COUNT },
     )
   }
