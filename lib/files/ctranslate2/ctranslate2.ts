@@ -22,7 +22,7 @@ export interface LoadCTranslate2Options {
   mmap?: boolean
 }
 
-/** In the order of the format's numbers. */
+/** By the format's codes. */
 const DTYPES: readonly DType[] = ['float32', 'int8', 'int16', 'int32', 'float16', 'bfloat16']
 const VERSION = 6
 const MAX_VARIABLES = 1 << 20
