@@ -180,7 +180,7 @@ describe('files that lie', () => {
     const read = await readGguf(path)
     expect(read.tensors['as.Q5_1']?.type).toBe('IQ4_NL')
     await expect(read.load()).rejects.toThrow(DTypeError)
-    await expect(read.load()).rejects.toThrow(/as\.Q5_1.*IQ4_NL/)
+    await expect(read.load()).rejects.toThrow(/IQ4_NL.*as\.Q5_1/)
     expect(Object.keys(await read.load({ names: ['as.F16'] }))).toEqual(['as.F16'])
   })
 
@@ -323,7 +323,7 @@ describe('saveGguf refuses', () => {
     ['rows that are no blocks', { w: ones([2, 33]) }, { type: 'Q8_0' }, /'?w'?.*33/],
     ['weights that are not finite', { w: tensor([Array(32).fill(Number.NaN)]) }, { type: 'Q4_0' }, /w.*nan/i],
     ['integers', { w: tensor([[1, 2]], { dtype: 'int64' }) }, {}, /int64/],
-    ['five dimensions', { w: zeros([1, 1, 1, 1, 1]) }, {}, /5 dimensions/],
+    ['five dimensions', { w: zeros([1, 1, 1, 1, 1]) }, {}, /at most 4 dimensions .*, got 5/],
     ['values that are none', {}, { metadata: { a: Symbol('x') } }, /"a"/],
     ['a number beyond its type', {}, { metadata: { a: 300 }, metadataTypes: { a: 'uint8' } }, /"a".*uint8/],
     ['an unknown option', {}, { tpye: 'F16' }, /type/],

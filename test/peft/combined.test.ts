@@ -136,7 +136,9 @@ describe('addWeightedAdapter', () => {
     peft.addWeightedAdapter(['a', 'b'], [1, 1], 'both', { combinationType: 'linear' })
     peft.setAdapter('both')
     expect(peft.model.head.weight.equal(value)).toBe(true)
-    expect(() => peft.addWeightedAdapter(['a', 'both'], [1, 1], 'more')).toThrow(/at most one adapter that trains 'head' in full/)
+    expect(() => peft.addWeightedAdapter(['a', 'both'], [1, 1], 'more')).toThrow(
+      /at most one adapter that trains 'head' in full/,
+    )
   })
 })
 
@@ -195,6 +197,8 @@ describe('a start that takes from the weight', () => {
     expect(start({ targetModules: ['hidden'], initLoraWeights: 'pisa' as 'pissa' })).toThrow(/'pissa_niter_\[number\]'/)
     expectClose(model.hidden.weight, before, 1e-6)
     quantize(model, { scheme: 'int8', modules: 'hidden' })
-    expect(start({ targetModules: ['hidden'], r: 2, initLoraWeights: 'pissa' })).toThrow(/'hidden' is a quantized layer/)
+    expect(start({ targetModules: ['hidden'], r: 2, initLoraWeights: 'pissa' })).toThrow(
+      /'hidden' is a quantized layer/,
+    )
   })
 })

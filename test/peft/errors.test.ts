@@ -42,7 +42,10 @@ describe('a configuration', () => {
     [{ targetModules, lora_alpha: 2 }, /'lora_alpha'; did you mean 'loraAlpha'/],
     [{ targetModule: ['x'] }, /did you mean 'targetModules'/],
     [{}, /targetModules to be/],
-    [{ targetModules: ['nothing'] }, /names of layers of Small, got \["nothing"\]; its layers are embed, conv, hidden, head/],
+    [
+      { targetModules: ['nothing'] },
+      /names of layers of Small, got \["nothing"\]; its layers are embed, conv, hidden, head/,
+    ],
     [{ targetModules: '(' }, /expected a regular expression, got '\('/],
     [{ targetModules, r: 0 }, /r to be an integer of at least 1, got 0/],
     [{ targetModules, r: 2.5 }, /r to be/],
@@ -71,7 +74,10 @@ describe('a configuration', () => {
       circular = new Conv1d(4, 4, 3, { padding: 1, paddingMode: 'circular' })
       uneven = new Conv1d(4, 4, 2, { padding: 'same' })
     }
-    refuses(() => getPeftModel(new Deep(), { targetModules: ['inner'] }), /expected Linear, .* layers, but 'inner' is a Small/)
+    refuses(
+      () => getPeftModel(new Deep(), { targetModules: ['inner'] }),
+      /expected Linear, .* layers, but 'inner' is a Small/,
+    )
     refuses(() => getPeftModel(new Deep(), { targetModules: ['grouped'] }), /'grouped' has 2 groups/)
     refuses(() => getPeftModel(new Deep(), { targetModules: ['circular'] }), /has paddingMode 'circular'/)
     refuses(() => getPeftModel(new Deep(), { targetModules: ['uneven'] }), /has asymmetric padding 'same'/)
@@ -81,7 +87,10 @@ describe('a configuration', () => {
 describe('adapters', () => {
   it('belong to a whole network, and one PeftModel', () => {
     const model = network('roberta') as Roberta
-    refuses(() => getPeftModel(model.get('encoder'), { targetModules: ['query'] }), /expected a whole native network, got a part of one/)
+    refuses(
+      () => getPeftModel(model.get('encoder'), { targetModules: ['query'] }),
+      /expected a whole native network, got a part of one/,
+    )
     getPeftModel(model, { targetModules: ['query'] })
     refuses(() => getPeftModel(model, { targetModules: ['value'] }), /expected a network without adapters/)
     refuses(() => getPeftModel({} as Module, { targetModules }), /to be a Module/)
@@ -122,7 +131,10 @@ describe('adapters', () => {
     refuses(() => peft.setAdapter(['default', 'dora']), /DoRA to be the only active one/)
     refuses(() => peft.setAdapter(['default', 'dropped']), /adapters with equal loraDropout/)
     peft.setAdapter(['default', 'elsewhere'])
-    refuses(() => peft.addAdapter('biased', { targetModules, bias: 'all' }), /LoraConfig.bias: expected 'none' with several adapters/)
+    refuses(
+      () => peft.addAdapter('biased', { targetModules, bias: 'all' }),
+      /LoraConfig.bias: expected 'none' with several adapters/,
+    )
   })
 })
 

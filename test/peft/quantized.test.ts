@@ -244,7 +244,9 @@ describe('quantize', () => {
     expect(() => quantize({} as never, { scheme: 'nf4' })).toThrow(ConfigError)
     expect(() => quantize(model, { scheme: 'nf4', blockSize: 63 })).toThrow(/blockSize/)
     expect(() => quantize(model, { scheme: 'nf4', modules: 'tail' })).toThrow(/none of Small matches tail/)
-    expect(() => quantize(model, { scheme: 'nf4', module: 'head' } as never)).toThrow(/expected one of the options .*, got 'module'/)
+    expect(() => quantize(model, { scheme: 'nf4', module: 'head' } as never)).toThrow(
+      /expected one of the options .*, got 'module'/,
+    )
     quantize(model, { scheme: 'nf4', modules: 'head' })
     expect(() => quantize(model, { scheme: 'nf4' })).toThrow(/'head' is quantized already/)
     getPeftModel(model, { targetModules: ['hidden'] })

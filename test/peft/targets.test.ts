@@ -57,9 +57,7 @@ describe('patterns', () => {
       getPeftModel(decoder(false), config)
       // Each of them takes a tenth of the limit.
       step = 100
-      expect(() => getPeftModel(decoder(false), config)).toThrow(
-        /with those before it takes too long/,
-      )
+      expect(() => getPeftModel(decoder(false), config)).toThrow(/with those before it takes too long/)
     } finally {
       clock.mockRestore()
     }

@@ -27,7 +27,7 @@ async function refusal(content: string | Buffer | object): Promise<Error> {
 
 describe('a tokenizer.json that is refused', () => {
   test.each<[string, () => string | Buffer | object, RegExp]>([
-    ['empty', () => '', /no JSON value/],
+    ['empty', () => '', /expected a JSON value/],
     ['not JSON', () => '{"model": ', /line 1, column 11: expected a value/],
     ['not UTF-8', () => Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x7d]), /not UTF-8/],
     ['a list', () => '[]', /must be an object/],

@@ -163,7 +163,9 @@ test('wrong arguments', async () => {
   await expect(preprocessVideo(frames, { mean: [1, 2] })).rejects.toThrow(/mean to be 3 finite numbers/)
   await expect(preprocessVideo(frames, { size: 0 })).rejects.toThrow(/size to be an integer/)
   await expect(preprocessImage([])).rejects.toThrow(/images to be a picture, or several/)
-  await expect(preprocessImage(frames.select(0, 0), { flip: true } as never)).rejects.toThrow(/expected a known option, got 'flip'/)
+  await expect(preprocessImage(frames.select(0, 0), { flip: true } as never)).rejects.toThrow(
+    /expected a known option, got 'flip'/,
+  )
   await expect(preprocessDepth(frames)).rejects.toThrow(/\[height, width\]/)
   await expect(preprocessDepth(zeros([2, 2]), { scale: 0 })).rejects.toThrow(/scale/)
   await expect(preprocessImage('nowhere.png')).rejects.toThrow(/nowhere\.png/)

@@ -175,7 +175,9 @@ test('what is no picture, size or option', async () => {
   await expect(resizeImage(picture, [2 ** 30, 2])).rejects.toThrow(/between 1 and/)
   await expect(resizeImage(picture, [2] as never)).rejects.toThrow(/\[height, width\]/)
   await expect(resizeImage(picture, [2, 2], { filter: 'cubic' as never })).rejects.toThrow(/'bicubic'/)
-  await expect(resizeImage(picture, [2, 2], { antialias: true } as never)).rejects.toThrow(/expected a known option, got 'antialias'/)
+  await expect(resizeImage(picture, [2, 2], { antialias: true } as never)).rejects.toThrow(
+    /expected a known option, got 'antialias'/,
+  )
   await expect(resizeTensor(picture, [2, 2])).rejects.toThrow(/floating-point/)
   await expect(resizeTensor(zeros([3, 4, 4]), [2, 2], { filter: 'lanczos' as never })).rejects.toThrow(/'bicubic'/)
 })

@@ -63,7 +63,9 @@ describe('TrainingArguments', () => {
   })
 
   it('name the nearest for one that is unknown', () => {
-    expect(refused({ learning_rate: 1 })).toBe("TrainingArguments: expected a known argument, got 'learning_rate'; did you mean 'learningRate'?")
+    expect(refused({ learning_rate: 1 })).toBe(
+      "TrainingArguments: expected a known argument, got 'learning_rate'; did you mean 'learningRate'?",
+    )
     expect(refused({ perDeviceTrainBatchsize: 1 })).toMatch(/did you mean 'perDeviceTrainBatchSize'\?/)
     expect(refused({ evalStrategie: 'no' })).toMatch(/did you mean 'evalStrategy'\?/)
     expect(refused({ quux: 1 })).toBe("TrainingArguments: expected a known argument, got 'quux'")
@@ -141,7 +143,9 @@ describe('loadTrainingArguments', () => {
       `${unknown}: TrainingArguments: expected a known argument, got 'learningRat'; did you mean 'learningRate'?`,
     )
     const twice = file('c.yaml', 'outputDir: out\noutput_dir: out\n')
-    await expect(vt.loadTrainingArguments(twice)).rejects.toThrow(`${twice}: expected each argument once, got outputDir twice`)
+    await expect(vt.loadTrainingArguments(twice)).rejects.toThrow(
+      `${twice}: expected each argument once, got outputDir twice`,
+    )
     await expect(vt.loadTrainingArguments(file('d.json', '[1]'))).rejects.toThrow(vt.ConfigError)
     await expect(vt.loadTrainingArguments(folder('none.json'))).rejects.toThrow(vt.DataError)
     await expect(vt.loadTrainingArguments(3 as never)).rejects.toThrow(vt.ConfigError)

@@ -120,8 +120,8 @@ describe('readSwiftDataset', () => {
       ['[{"query": "a", "response": "b"}', /cut off/],
       ['[{"query": "a", "respo', /cut off/],
       ['[{"query": "a", "response": "b"}] []', /behind the end/],
-      ['[,{"query": "a", "response": "b"}]', /value is missing/],
-      ['[{"query": "a", "response": "b"},]', /value is missing/],
+      ['[,{"query": "a", "response": "b"}]', /expected a value in the array/],
+      ['[{"query": "a", "response": "b"},]', /expected a value in the array/],
     ]
     for (const [text, message] of ends) {
       await expect(readSwiftDataset(file('cut.json', text))).rejects.toThrow(message)
