@@ -254,7 +254,7 @@ describe('DataLoader over a stream', () => {
 
   it('refuses orders', () => {
     const stream = { iterate: () => [1] }
-    expect(() => new DataLoader(stream, { shuffle: true })).toThrow(/cannot have shuffle/)
+    expect(() => new DataLoader(stream, { shuffle: true })).toThrow(/shuffle: expected a dataset with random access/)
     expect(() => new DataLoader(stream, { sampler: [0] })).toThrow(ConfigError)
     expect(() => new DataLoader([1], { shuffleBuffer: 4 })).toThrow(/expected a stream/)
   })

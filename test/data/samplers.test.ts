@@ -89,7 +89,7 @@ describe('samplers', () => {
     expect(odd.length).toBeUndefined()
     const wrong = new DataLoader(numbersTo(5), { batchSampler: odd })
     expect(() => wrong.length).toThrow(ConfigError)
-    await expect(all(wrong)).rejects.toThrow(/index 9/)
+    await expect(all(wrong)).rejects.toThrow(/from the sampler, got 9/)
     await expect(all(wrong)).rejects.toThrow(DataError)
   })
 
