@@ -315,7 +315,7 @@ describe('DataLoader with workers', () => {
     await expect(all(squares({ workerData: { exit: 5 } }))).rejects.toThrow(/ended with code 3/)
     for (const workers of [0, 2]) {
       await expect(all(new DataLoader(url('broken'), { workers }))).rejects.toThrow(
-        /could not be loaded: the file is gone/,
+        /expected to load the dataset module .*, got the file is gone/,
       )
       await expect(all(new DataLoader(url('nothing'), { workers }))).rejects.toThrow(/expected a dataset/)
       await expect(all(new DataLoader(url('missing'), { workers }))).rejects.toThrow(DataError)

@@ -140,8 +140,8 @@ describe('writeTextGrid', () => {
   })
 
   it.each([
-    [{ minTime: 0, maxTime: Number.NaN, tiers: [] }, /the whole cannot last from 0 to NaN/],
-    [tierOf([0, 0.6, 'a'], [0.5, 1, 'b']), /interval 2 of tier 1 cannot last from 0\.5 to 1/],
+    [{ minTime: 0, maxTime: Number.NaN, tiers: [] }, /expected ascending times of the whole, got 0 to NaN/],
+    [tierOf([0, 0.6, 'a'], [0.5, 1, 'b']), /expected ascending times of interval 2 of tier 1, got 0\.5 to 1/],
     [tierOf([0, 0, 'a']), /interval 1 of tier 1/],
     [tierOf([0, 1.5, 'a']), /interval 1 of tier 1/],
     [tierOf([0, 1, '\ud800']), /is no text/],

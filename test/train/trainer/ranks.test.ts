@@ -94,10 +94,10 @@ describe('two processes', () => {
         ['patience', 6, false],
       ])
     for (const rank of [first, second])
-      expect(rank[4]).toMatch(/^ConfigError: .*every rank would read all of trainDataset/)
+      expect(rank[4]).toMatch(/^ConfigError: Trainer\.trainDataset: expected a sharded DataLoader/)
     expect(first[5]).toMatchObject({ name: 'CheckpointError' })
     expect(second[5]).toMatchObject({ name: 'DistributedError' })
-    expect(second[5].message).toMatch(/^Rank 0 failed: CheckpointError: .*nowhere/)
+    expect(second[5].message).toMatch(/^Trainer: expected rank 0 to finish, got its error: CheckpointError: .*nowhere/)
   })
 
   it('a schedule bound to ZeroRedundancyOptimizer sets the rates of all groups, also after a resume', async () => {
