@@ -50,11 +50,11 @@ export function packSequences<const F extends string>(
   elementsOf(where, 'fields', fields, (field) => {
     if (typeof field !== 'string') throw misuse(where, 'fields', 'an array of names', fields)
   })
-  const made = fields.find((field) =>
+  const generated = fields.find((field) =>
     ['positionIds', 'sequenceIds', 'cuSeqlens', 'maxSeqlen', 'sequenceLengths'].includes(field),
   )
-  if (made !== undefined)
-    throw new ConfigError(`${where}: expected fields without ${made}, which packSequences adds`, {})
+  if (generated !== undefined)
+    throw new ConfigError(`${where}: expected fields without ${generated}, which packSequences adds`, {})
   requireOptions(where, options, ['causalLabels', 'positionOffset', 'maxLength'])
   const { causalLabels = fields.filter((field) => (field as string) === 'labels'), positionOffset = 0 } = options
   const { maxLength = Number.MAX_SAFE_INTEGER } = options

@@ -79,8 +79,8 @@ export async function reduceMetrics<K extends string>(
   if (!isInitialized() && worldSize() === 1) return { ...metrics }
   const names = Object.keys(metrics).sort() as K[]
   // JSON cannot store NaN and infinity.
-  const mine = { weight, values: names.map((name) => [name, String(metrics[name])] as const) }
-  const ranks = await allGatherObject(mine)
+  const localValues = { weight, values: names.map((name) => [name, String(metrics[name])] as const) }
+  const ranks = await allGatherObject(localValues)
   const other = ranks.findIndex(({ values }) => values.map(([name]) => name).join() !== names.join())
   if (other >= 0) {
     throw new DistributedError(

@@ -181,12 +181,12 @@ function release(reducer: Promise<number>): void {
 /** Return the tensors with a graph in a result: the result itself, or in arrays, maps and objects. */
 function tensorsIn(value: unknown): Tensor[] {
   const found: Tensor[] = []
-  const seen = new Set<unknown>()
+  const visited = new Set<unknown>()
   const open: unknown[] = [value]
   while (open.length > 0) {
     const item = open.pop()
-    if (typeof item !== 'object' || item === null || seen.has(item)) continue
-    seen.add(item)
+    if (typeof item !== 'object' || item === null || visited.has(item)) continue
+    visited.add(item)
     if (item instanceof Tensor) {
       if (item.requiresGrad) found.push(item)
     } else if (item instanceof Map) open.push(...item.values())

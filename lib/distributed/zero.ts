@@ -34,11 +34,11 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     this.#whole = make(listOf<Tensor>(WHERE, 'params', params as Iterable<Tensor>, 'parameters or groups'))
     this.#owners = shares(this.#params().map((param) => param.shape.reduce((product, size) => product * size, 1)))
     let index = 0
-    const mine = this.#whole.groups.map((group) => ({
+    const ownGroups = this.#whole.groups.map((group) => ({
       ...group,
       params: group.params.filter(() => this.#owners[index++] === rank()),
     }))
-    this.#own = make(mine as Iterable<{ params: Iterable<Tensor> } & Partial<O>>)
+    this.#own = make(ownGroups as Iterable<{ params: Iterable<Tensor> } & Partial<O>>)
   }
 
   /** All groups, with all parameters. Set options at any time, as a schedule does: the next step uses them. */
@@ -84,16 +84,16 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     if (to !== undefined) requireRank(`${WHERE}.consolidateStateDict`, 'to', to)
     const wanted = to === undefined || to === rank()
     this.#passOptions()
-    const own = this.#ownState()
+    const ownState = this.#ownState()
     const params = this.#params()
     const described = await allGatherObject(
-      Object.entries(own).map(([number, state]) => [number, describe(state)] as const),
+      Object.entries(ownState).map(([number, state]) => [number, describe(state)] as const),
     )
     const state: OptimizerState['state'] = {}
     for (const [owner, entries] of described.entries()) {
       for (const [number, kinds] of entries) {
         const tensors = await scope(async () => {
-          const held = own[number] ?? {}
+          const held = ownState[number] ?? {}
           const copies = kinds.map(([key, shape, dtype, onCpu]) => {
             const source = held[key]
             // Each rank has its own GPU.

@@ -23,7 +23,7 @@ export async function* inflated(
   fail: (what: string, fields?: Record<string, unknown>) => VoxtorchError,
 ): AsyncGenerator<Buffer> {
   let taken = 0
-  let made = 0
+  let unpackedBytes = 0
   async function* counted() {
     for await (const chunk of packed) {
       taken += chunk.length
@@ -35,9 +35,9 @@ export async function* inflated(
   source.on('error', (cause) => inflate.destroy(cause))
   try {
     for await (const chunk of source.pipe(inflate)) {
-      made += (chunk as Buffer).length
-      if (isBomb(taken, made))
-        throw fail(`${taken} packed bytes unpack to more than ${made}: it looks like a decompression bomb`)
+      unpackedBytes += (chunk as Buffer).length
+      if (isBomb(taken, unpackedBytes))
+        throw fail(`${taken} packed bytes unpack to more than ${unpackedBytes}: it looks like a decompression bomb`)
       yield chunk as Buffer
     }
   } catch (cause) {

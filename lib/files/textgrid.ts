@@ -130,8 +130,8 @@ const SAME = 1e-5
 function textOf(bytes: Uint8Array, file: string): string {
   if (!isUtf16(bytes)) return utf8(withoutMark(bytes), file)
   if (bytes.length % 2 === 1) throw faultIn(file, 'expected complete UTF-16, got half a character at the end', {})
-  const own = asBuffer(bytes).subarray(2)
-  const text = (bytes[0] === 0xff ? own : Buffer.from(own).swap16()).toString('utf16le')
+  const content = asBuffer(bytes).subarray(2)
+  const text = (bytes[0] === 0xff ? content : Buffer.from(content).swap16()).toString('utf16le')
   if (text.includes('\0') || /\p{Surrogate}/u.test(text)) throw faultIn(file, 'expected valid UTF-16 text', {})
   return text
 }

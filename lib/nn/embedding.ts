@@ -31,8 +31,8 @@ export class Embedding extends Module {
 
   constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingOptions = {}) {
     super()
-    const own = ['paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
-    const { paddingIdx = null, ...rest } = layerOptions('Embedding', options, ...own)
+    const optionNames = ['paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
+    const { paddingIdx = null, ...rest } = layerOptions('Embedding', options, ...optionNames)
     const { maxNorm = null, normType = 2, scaleGradByFreq = false, ...factory } = rest
     requireSizes('Embedding', { numEmbeddings, embeddingDim })
     if (paddingIdx !== null && !(paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)) {
@@ -111,8 +111,8 @@ export class EmbeddingBag extends Module {
 
   constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingBagOptions = {}) {
     super()
-    const own = ['mode', 'includeLastOffset', 'paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
-    const { mode = 'mean', includeLastOffset = false, ...table } = layerOptions('EmbeddingBag', options, ...own)
+    const optionNames = ['mode', 'includeLastOffset', 'paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
+    const { mode = 'mean', includeLastOffset = false, ...table } = layerOptions('EmbeddingBag', options, ...optionNames)
     requireOneOf('EmbeddingBag', 'mode', mode, Object.keys(MODES))
     const rows = new Embedding(numEmbeddings, embeddingDim, table)
     this.numEmbeddings = numEmbeddings

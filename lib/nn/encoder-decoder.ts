@@ -47,14 +47,14 @@ export class Transformer extends Module {
 
   constructor(options: TransformerOptions = {}) {
     super()
-    const own = ['dModel', 'nhead', 'numEncoderLayers', 'numDecoderLayers'] as const
+    const optionNames = ['dModel', 'nhead', 'numEncoderLayers', 'numDecoderLayers'] as const
     const {
       dModel = 512,
       nhead = 8,
       numEncoderLayers = 6,
       numDecoderLayers = 6,
       ...layer
-    } = layerOptions('Transformer', options, ...own, ...LAYER_OPTIONS)
+    } = layerOptions('Transformer', options, ...optionNames, ...LAYER_OPTIONS)
     requireSizes('Transformer', { dModel, nhead, numEncoderLayers, numDecoderLayers })
     const { layerNormEps = 1e-5, bias = true, device, dtype } = layer
     const norm = () => new LayerNorm(dModel, { eps: layerNormEps, bias, device, dtype })

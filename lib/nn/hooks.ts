@@ -56,14 +56,14 @@ export class ForwardHooks {
 /** Shadow the class's `forward` with one that runs the hooks; returns a function that removes it. */
 export function wrapForward(module: Module, hooks: ForwardHooks): () => void {
   const forward = module.forward as Forward
-  const own = Object.getOwnPropertyDescriptor(module, 'forward')
+  const descriptor = Object.getOwnPropertyDescriptor(module, 'forward')
   const value = (...args: unknown[]): unknown => {
     const output = Reflect.apply(forward, module, args)
     return output instanceof Promise ? output.then((result) => hooks.runAsync(args, result)) : hooks.run(args, output)
   }
   Object.defineProperty(module, 'forward', { value, configurable: true, writable: true, enumerable: false })
   return () => {
-    if (own) Object.defineProperty(module, 'forward', own)
+    if (descriptor) Object.defineProperty(module, 'forward', descriptor)
     else Reflect.deleteProperty(module, 'forward')
   }
 }

@@ -505,6 +505,6 @@ function join<T>(path: string, members: [string, T][]): [string, T][] {
 }
 
 function once<T>(named: [string, T][]): [string, T][] {
-  const seen = new Set<T>()
-  return named.filter(([, value]) => !seen.has(value) && seen.add(value))
+  const visited = new Set<T>()
+  return named.filter(([, value]) => !visited.has(value) && visited.add(value))
 }

@@ -130,9 +130,9 @@ export class NativeModule extends Module {
     })
     const fields = this as unknown as Record<string, unknown>
     scope(() => {
-      const own = parametersOf(handle) as { names: string[]; tensors: Tensor[] }
-      own.names.forEach((name, i) => {
-        fields[name] = adopt(own.tensors[i] as Tensor)
+      const nativeParameters = parametersOf(handle) as { names: string[]; tensors: Tensor[] }
+      nativeParameters.names.forEach((name, i) => {
+        fields[name] = adopt(nativeParameters.tensors[i] as Tensor)
       })
       const buffers = buffersOf(handle) as { names: string[]; tensors: Tensor[]; persistent: boolean[] }
       buffers.names.forEach((name, i) => {

@@ -107,8 +107,8 @@ class AvgPool extends Module {
   constructor(dims: number, kernelSize: Sizes, options: AvgPoolOptions) {
     super()
     const layer = new.target.name
-    const own = ['stride', 'padding', 'ceilMode', 'countIncludePad']
-    requireOptions(layer, options, dims === 1 ? own : [...own, 'divisorOverride'])
+    const optionNames = ['stride', 'padding', 'ceilMode', 'countIncludePad']
+    requireOptions(layer, options, dims === 1 ? optionNames : [...optionNames, 'divisorOverride'])
     const { stride = kernelSize, padding = 0, ceilMode = false, countIncludePad = true } = options
     this.#dims = dims
     this.kernelSize = sizeList(layer, 'kernelSize', kernelSize, dims, 1)

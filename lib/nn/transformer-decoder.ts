@@ -93,12 +93,12 @@ export class TransformerDecoderLayer extends Module {
     requireOptions('TransformerDecoderLayer.forward', masks, MASKS)
     return scope(() => {
       if (this.#arguments[2].normFirst) {
-        const own = target.add(this.#selfAttention(this.norm1.forward(target), masks))
-        const attended = own.add(this.#attention(this.norm2.forward(own), memory, masks))
+        const selfAttended = target.add(this.#selfAttention(this.norm1.forward(target), masks))
+        const attended = selfAttended.add(this.#attention(this.norm2.forward(selfAttended), memory, masks))
         return attended.add(this.#feedForward(this.norm3.forward(attended)))
       }
-      const own = this.norm1.forward(target.add(this.#selfAttention(target, masks)))
-      const attended = this.norm2.forward(own.add(this.#attention(own, memory, masks)))
+      const selfAttended = this.norm1.forward(target.add(this.#selfAttention(target, masks)))
+      const attended = this.norm2.forward(selfAttended.add(this.#attention(selfAttended, memory, masks)))
       return this.norm3.forward(attended.add(this.#feedForward(attended)))
     })
   }

@@ -98,16 +98,16 @@ export function checkedCombination(
     )
   }
   const ranks = configs.map(({ r, rankPattern }) => Math.max(r, ...Object.values(rankPattern)))
-  const own = { combinationType, svdRank, svdClamp, density, majoritySignMethod }
-  if (combinationType === 'cat') return { ...own, adapters, weights, rank: ranks.reduce((sum, r) => sum + r, 0) }
-  if (/svd/.test(combinationType)) return { ...own, adapters, weights, rank: svdRank ?? Math.max(...ranks) }
+  const settings = { combinationType, svdRank, svdClamp, density, majoritySignMethod }
+  if (combinationType === 'cat') return { ...settings, adapters, weights, rank: ranks.reduce((sum, r) => sum + r, 0) }
+  if (/svd/.test(combinationType)) return { ...settings, adapters, weights, rank: svdRank ?? Math.max(...ranks) }
   if (ranks.some((r) => r !== ranks[0])) {
     throw new ConfigError(
       `${where}: expected adapters of equal rank for '${combinationType}', got ${ranks.join(', ')}. Use 'cat' or 'svd'`,
       { ranks },
     )
   }
-  return { ...own, adapters, weights, rank: ranks[0] as number }
+  return { ...settings, adapters, weights, rank: ranks[0] as number }
 }
 
 /** Return the configuration of the combination; other settings are those of the first adapter. */

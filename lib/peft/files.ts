@@ -47,9 +47,9 @@ export function fill(
   optional: Record<string, Tensor> = {},
 ): void {
   const given = new Map(Object.entries(tensors).map(([name, tensor]) => [plain(name), tensor]))
-  const own = new Map(Object.entries(targets).map(([name, tensor]) => [plain(name), tensor]))
-  for (const [name, tensor] of Object.entries(optional)) if (given.has(name)) own.set(name, tensor)
-  const found = differences(Object.fromEntries(own), given)
+  const expectedTensors = new Map(Object.entries(targets).map(([name, tensor]) => [plain(name), tensor]))
+  for (const [name, tensor] of Object.entries(optional)) if (given.has(name)) expectedTensors.set(name, tensor)
+  const found = differences(Object.fromEntries(expectedTensors), given)
   const unexpected = found.unexpected.filter((name) => !isRepeated(name))
   if (!areAlike({ ...found, unexpected })) {
     throw misfit(
@@ -61,7 +61,7 @@ export function fill(
   }
   scope(() =>
     noGrad(() => {
-      for (const [name, tensor] of own) tensor.copy_(given.get(name) as Tensor)
+      for (const [name, tensor] of expectedTensors) tensor.copy_(given.get(name) as Tensor)
     }),
   )
 }

@@ -513,11 +513,11 @@ export class PeftModel<M extends Module = Module> {
       return layers.flatMap(({ path, bias }) => (bias ? [[path, bias] as [string, Parameter]] : []))
     }
     if (bias === 'none') return []
-    const own = this.model
+    const ownBiases = this.model
       .namedParameters()
       .filter(([name]) => name === 'bias' || name.endsWith('.bias'))
       .map(([name, parameter]): [string, Parameter] => [name.replace(/\.?bias$/, ''), parameter])
-    return [...own, ...sharedBiases(this.model)]
+    return [...ownBiases, ...sharedBiases(this.model)]
   }
 
   // ---- which are active

@@ -53,11 +53,11 @@ function bounded<T>(source: string, use: (pattern: RegExp) => T): T {
 
 /** Compile a pattern, converting Python's syntax where JavaScript's differs. */
 function compile(source: string): RegExp {
-  const own = source
+  const converted = source
     .replace(/\\.|\(\?P</gs, (found) => (found === '(?P<' ? '(?<' : found))
     .replace(/\\.|\(\?P=(\w+)\)/gs, (found, name) => (name === undefined ? found : `\\k<${name}>`))
     .replace(/\\./gs, (found) => (found === '\\A' ? '^' : found === '\\Z' ? '$' : found))
-  const [, flags = '', body = ''] = /^(?:\(\?([ims]+)\))?(.*)$/s.exec(own) ?? []
+  const [, flags = '', body = ''] = /^(?:\(\?([ims]+)\))?(.*)$/s.exec(converted) ?? []
   try {
     return new RegExp(`^(?:${body})$`, flags)
   } catch (cause) {

@@ -102,12 +102,12 @@ export function quantize(model: Module, options: QuantizeOptions): string[] {
         if (isBlocks(scheme)) {
           return install(layer, packing, inRows(layer, makeBlocks(weightOf(layer), blockFacts(scheme).code) as Tensor))
         }
-        const made = make[scheme](...inputsOf(layer, packing)) as Codes
+        const quantizedCodes = make[scheme](...inputsOf(layer, packing)) as Codes
         install(
           layer,
           packing,
-          made,
-          packing.doubleQuant ? (make.scales(made.absmax as Tensor) as PackedScales) : undefined,
+          quantizedCodes,
+          packing.doubleQuant ? (make.scales(quantizedCodes.absmax as Tensor) as PackedScales) : undefined,
         )
       }),
     )
@@ -127,9 +127,11 @@ export async function packLayers(model: Module, options: QuantizeOptions): Promi
           const blocks = (await makeBlocksAsync(weightOf(layer), blockFacts(scheme).code)) as Tensor
           return install(layer, packing, inRows(layer, blocks))
         }
-        const made = (await make[scheme](...inputsOf(layer, packing))) as Codes
-        const scales = packing.doubleQuant ? ((await make.scales(made.absmax as Tensor)) as PackedScales) : undefined
-        install(layer, packing, made, scales)
+        const quantizedCodes = (await make[scheme](...inputsOf(layer, packing))) as Codes
+        const scales = packing.doubleQuant
+          ? ((await make.scales(quantizedCodes.absmax as Tensor)) as PackedScales)
+          : undefined
+        install(layer, packing, quantizedCodes, scales)
       }),
     )
   }
@@ -160,8 +162,8 @@ export function packingOf(where: string, options: PackingOptions): Required<Pack
   }
   const other = Object.keys(unknown)[0]
   if (other !== undefined) {
-    const own = `scheme, doubleQuant, blockSize${where === 'quantize' ? ', modules and embeddings' : ''}`
-    throw new ConfigError(`${where}: expected one of the options ${own}, got '${other}'`, { option: other })
+    const optionNames = `scheme, doubleQuant, blockSize${where === 'quantize' ? ', modules and embeddings' : ''}`
+    throw new ConfigError(`${where}: expected one of the options ${optionNames}, got '${other}'`, { option: other })
   }
   return { scheme, doubleQuant, blockSize }
 }
@@ -301,6 +303,8 @@ function install(
     throw error
   }
   weight.grad = null
-  const made = scales ? { absmax: scales.codes, nested: { absmax: scales.absmax, offset: scales.offset } } : { absmax }
-  pack(layer, { scheme, codes: weight, shape, dtype, blockSize, ...made })
+  const buffers = scales
+    ? { absmax: scales.codes, nested: { absmax: scales.absmax, offset: scales.offset } }
+    : { absmax }
+  pack(layer, { scheme, codes: weight, shape, dtype, blockSize, ...buffers })
 }

@@ -52,10 +52,10 @@ export class SavedModule {
 
   /** Give an adapter a copy of the network's own values. */
   add(name: string): void {
-    const own = this.#owner === null ? this.#state() : (this.#aside.get(null) as State)
+    const networkValues = this.#owner === null ? this.#state() : (this.#aside.get(null) as State)
     this.#aside.set(
       name,
-      mapped(own, (tensor) => tensor.detach().clone()),
+      mapped(networkValues, (tensor) => tensor.detach().clone()),
     )
   }
 

@@ -62,9 +62,10 @@ export function packAsSaved(
         },
       )
     }
-    const own = (tensor: Tensor) => scope(() => (tensor.device === device ? tensor.clone() : tensor.to({ device })))
+    const toDevice = (tensor: Tensor) =>
+      scope(() => (tensor.device === device ? tensor.clone() : tensor.to({ device })))
     weight.requiresGrad = false
-    if (copies || codes.device !== device) scope(() => weight.setData(own(codes)))
+    if (copies || codes.device !== device) scope(() => weight.setData(toDevice(codes)))
     else weight.setData(codes)
     pack(layer, {
       scheme,
@@ -72,8 +73,8 @@ export function packAsSaved(
       shape,
       dtype: before,
       blockSize,
-      absmax: absmax && own(absmax),
-      nested: nestedAbsmax && offset ? { absmax: own(nestedAbsmax), offset: own(offset) } : undefined,
+      absmax: absmax && toDevice(absmax),
+      nested: nestedAbsmax && offset ? { absmax: toDevice(nestedAbsmax), offset: toDevice(offset) } : undefined,
     })
   }
 }

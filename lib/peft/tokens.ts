@@ -76,8 +76,8 @@ export function findTokenTargets(
   }
   for (const [embeddings, path, head] of sharers(modules)) {
     const source = found.get(embeddings)
-    const own = found.get(head)?.indices
-    if (!source || (own && own.join() !== source.indices.join())) continue
+    const headIndices = found.get(head)?.indices
+    if (!source || (headIndices && headIndices.join() !== source.indices.join())) continue
     found.delete(head)
     found.set(head, { path, module: head, kind: 'linear', indices: source.indices, follows: embeddings })
   }

@@ -51,10 +51,10 @@ function fromData(data: TensorData, options: TensorOptions & { shape?: readonly 
   const { requiresGrad = false, shape } = optionsOf(options, 'tensor', TENSOR)
   if (options.dtype !== undefined) dtypeFacts(options.dtype)
   const device = options.device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
-  const made = ArrayBuffer.isView(data)
+  const result = ArrayBuffer.isView(data)
     ? fromView(data as TypedArray, options.dtype, shape, device)
     : fromNested(data, options.dtype, requiresGrad, device, shape)
-  return requiresGrad ? requiringGrad(made) : made
+  return requiresGrad ? requiringGrad(result) : result
 }
 
 function requiringGrad(made: Tensor): Tensor {
@@ -82,16 +82,16 @@ function fromView(
     }
     return fromTypedArray(data, shape ?? [data.byteLength / bytes], dtype, device)
   }
-  const own = viewDType(data)
-  if (wanted !== undefined && !holds(wanted, own)) {
+  const dataDType = viewDType(data)
+  if (wanted !== undefined && !holds(wanted, dataDType)) {
     const [low, high] = limits(wanted)
     for (const value of data) {
       const whole = typeof value === 'bigint' ? value : Math.trunc(value)
       if (!(whole >= low && whole <= high)) throw unfit(value, wanted)
     }
   }
-  const made = fromTypedArray(data, shape ?? [data.length], own, device)
-  return wanted === undefined || wanted === own ? made : replaced(made, wanted)
+  const result = fromTypedArray(data, shape ?? [data.length], dataDType, device)
+  return wanted === undefined || wanted === dataDType ? result : replaced(result, wanted)
 }
 
 function viewDType(data: ArrayBufferView): DType {
@@ -149,8 +149,8 @@ function fromNested(
       parts[2 * i] = re
       parts[2 * i + 1] = im
     })
-    const made = fromTypedArray(parts, size, dtype === 'complex128' ? dtype : 'complex64', device)
-    return dtype === 'complex32' ? replaced(made, dtype) : made
+    const result = fromTypedArray(parts, size, dtype === 'complex128' ? dtype : 'complex64', device)
+    return dtype === 'complex32' ? replaced(result, dtype) : result
   }
   if (View === null) return replaced(fromTypedArray(Float32Array.from(flat, toNumber), size, 'float32', device), dtype)
   const values = new View(new ArrayBuffer(flat.length * dtypeFacts(dtype).bytes)) as Float64Array | BigInt64Array
@@ -258,8 +258,8 @@ function factory(name: string): (...args: unknown[]) => Tensor {
       throw asTyped(name, error)
     }
     const { requiresGrad, ...rest } = taken
-    const made = make(...args.slice(0, -1), rest) as Tensor
-    return requiresGrad === true ? requiringGrad(made) : made
+    const result = make(...args.slice(0, -1), rest) as Tensor
+    return requiresGrad === true ? requiringGrad(result) : result
   }
 }
 

@@ -31,8 +31,8 @@ export function manualSeed(seed: number | bigint): void {
 export function withSeed<T>(seed: number | bigint | undefined, work: () => T, device?: Device): T {
   if (seed === undefined) return work()
   checkSeed(seed)
-  const own = device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
-  const devices: Device[] = own.startsWith('cuda') ? ['cpu', own] : ['cpu']
+  const generatorDevice = device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
+  const devices: Device[] = generatorDevice.startsWith('cuda') ? ['cpu', generatorDevice] : ['cpu']
   const before = devices.map((one) => getRngState(one))
   try {
     // Not manualSeed, which would also seed the other devices.

@@ -98,11 +98,11 @@ function close(state: ScopeState): void {
 function keepAll(value: unknown, from: ScopeState): void {
   let target = from.parent
   while (target !== null && !target.open) target = target.parent
-  const seen = new Set<object>()
+  const visited = new Set<object>()
   // Use an explicit stack: a result may be a linked list longer than the call stack is deep.
   const open: object[] = []
   const visit = (item: unknown): void => {
-    if (typeof item !== 'object' || item === null || seen.has(item)) return
+    if (typeof item !== 'object' || item === null || visited.has(item)) return
     if (isHandle(item)) {
       const handle = handleOf(item)
       if (native.scopeOf(handle) !== from.id) return
@@ -111,12 +111,12 @@ function keepAll(value: unknown, from: ScopeState): void {
       return
     }
     if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) return
-    if (!mapMayGrow(seen.size) || !listMayGrow(open.length)) {
+    if (!mapMayGrow(visited.size) || !listMayGrow(open.length)) {
       throw new ScopeError(
         'scope: expected a result that can be searched for tensors, got too many objects. Return the tensors alone, or keep() them',
       )
     }
-    seen.add(item)
+    visited.add(item)
     open.push(item)
   }
   visit(value)

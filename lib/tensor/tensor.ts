@@ -237,37 +237,37 @@ export class Tensor extends Handle {
    * `x.at(0, slice(1, 5), null, mask)` is Python's `x[0, 1:5, None, mask]`, and `x.at()` its `x[()]`: a view of all.
    */
   at(...indices: Index[]): Tensor {
-    const made: Tensor[] = []
+    const temporaries: Tensor[] = []
     try {
       return callNative(
         native.getItem,
         () => {
           put(this)
-          putIndices(indices.length === 0 ? ['...'] : indices, made)
+          putIndices(indices.length === 0 ? ['...'] : indices, temporaries)
         },
         true,
       ) as Tensor
     } finally {
-      for (const tensor of made) tensor.dispose()
+      for (const tensor of temporaries) tensor.dispose()
     }
   }
 
   /** Set the elements that `at` would return: `x.setAt([0, slice(1, 5)], 7)` is Python's `x[0, 1:5] = 7`. */
   setAt(indices: readonly Index[], value: Tensor | Scalar): this {
     if (!isArray(indices)) throw new ConfigError(`setAt: expected an array of indices, got ${shown(indices)}`)
-    const made: Tensor[] = []
+    const temporaries: Tensor[] = []
     try {
       callNative(
         native.setItem,
         () => {
           put(this)
           put(value)
-          putIndices(indices.length === 0 ? ['...'] : indices, made)
+          putIndices(indices.length === 0 ? ['...'] : indices, temporaries)
         },
         false,
       )
     } finally {
-      for (const tensor of made) tensor.dispose()
+      for (const tensor of temporaries) tensor.dispose()
     }
     return this
   }

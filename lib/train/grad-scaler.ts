@@ -150,10 +150,10 @@ export class GradScaler {
       requireNumber('GradScaler.update', 'newScale', newScale, { least: 0 })
       this.#scale = Math.fround(newScale)
     } else {
-      const seen = [...this.#optimizers.values()].filter(({ stage }) => stage !== 'ready')
-      if (seen.length === 0)
+      const unscaled = [...this.#optimizers.values()].filter(({ stage }) => stage !== 'ready')
+      if (unscaled.length === 0)
         throw new ConfigError('GradScaler.update: expected a step() or unscale() before it, got neither', {})
-      this.#adapt(seen.some(({ found, foundInf }) => (found ? found.now() !== 0 : foundInf)))
+      this.#adapt(unscaled.some(({ found, foundInf }) => (found ? found.now() !== 0 : foundInf)))
     }
     for (const { found } of this.#optimizers.values()) found?.forget()
     this.#optimizers.clear()

@@ -223,8 +223,8 @@ export class LBFGS {
         {},
       )
     }
-    const own = state.get(options.params[0] as number)
-    if (state.size > (own ? 1 : 0))
+    const savedState = state.get(options.params[0] as number)
+    if (state.size > (savedState ? 1 : 0))
       throw new CheckpointError('LBFGS.loadStateDict: expected the state under the first parameter, 0', {})
     const settings = Object.keys(DEFAULTS).flatMap((key) => {
       const value = options[snakeCase(key)]
@@ -232,7 +232,7 @@ export class LBFGS {
     })
     const candidate = { ...group, ...Object.fromEntries(settings) } as Group
     this.#check(candidate)
-    const memory = own ? this.#read(own) : fresh()
+    const memory = savedState ? this.#read(savedState) : fresh()
     this.dispose()
     this.#memory = memory
     this.groups[0] = Object.assign(group, candidate)

@@ -29,10 +29,10 @@ export async function strongWolfe(
   toleranceChange: number,
   mostEvaluations: number,
 ): Promise<LineSearch> {
-  const seen: LinePoint[] = []
+  const evaluated: LinePoint[] = []
   const look = async (t: number) => {
     const point = await evaluate(t)
-    seen.push(point)
+    evaluated.push(point)
     return point
   }
   const tooHigh = (point: LinePoint) => point.loss > start.loss + SUFFICIENT * point.t * start.slope
@@ -57,8 +57,8 @@ export async function strongWolfe(
     point = await look(t)
   }
   const result = (best: LinePoint): LineSearch => {
-    for (const one of seen) if (one !== best) one.gradient.dispose()
-    return { point: best, evaluations: seen.length }
+    for (const one of evaluated) if (one !== best) one.gradient.dispose()
+    return { point: best, evaluations: evaluated.length }
   }
   if (chosen) return result(chosen)
   if (!bracket) return result(start.loss <= point.loss ? start : point)

@@ -67,7 +67,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
    */
   constructor(params: ParamsOrGroups<O>, defaults: O, options: Partial<O> = {}) {
     requireOptions(this.constructor.name, options, [...Object.keys(defaults), 'masterWeights'])
-    this.#defaults = { ...defaults, ...given(options) }
+    this.#defaults = { ...defaults, ...withoutUndefined(options) }
     type Group = { params: Iterable<Tensor> } & Partial<O>
     const list = listOf<Tensor | Group>(this.constructor.name, 'params', params, 'parameters or groups')
     if (list.length === 0) throw this.#config('expected at least one parameter, got none')
@@ -88,7 +88,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     const { params, ...options } = added
     requireOptions(this.constructor.name, options, [...Object.keys(this.#defaults), 'masterWeights', 'initialLr'])
     const list = listOf(this.constructor.name, 'params', params, 'parameters')
-    const group = { ...this.#defaults, ...given(options), params: list } as ParamGroup<O>
+    const group = { ...this.#defaults, ...withoutUndefined(options), params: list } as ParamGroup<O>
     this.#check(group)
     const known = new Set(this.groups.flatMap((other) => other.params))
     for (const param of group.params) {
@@ -158,8 +158,8 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
       ...this.fixedOptions(),
       params: params.map((param) => {
         const master = this.#masters.get(param)
-        const own = this.#states.get(master ?? param)
-        if (own || master) state[index] = defined({ ...own, master_param: master })
+        const paramState = this.#states.get(master ?? param)
+        if (paramState || master) state[index] = defined({ ...paramState, master_param: master })
         return index++
       }),
     }))
@@ -183,8 +183,8 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
         this.#check(group)
         return group.params.flatMap((param, i) => {
           const number = saved[g]?.params[i] as number
-          const own = state.get(number)
-          return own ? [[param, this.#loadedState(group, param, number, own)] as const] : []
+          const savedState = state.get(number)
+          return savedState ? [[param, this.#loadedState(group, param, number, savedState)] as const] : []
         })
       }),
     )
@@ -401,5 +401,5 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
 }
 
 /** Return options without the undefined ones. */
-const given = <O extends object>(options: O): Partial<O> =>
+const withoutUndefined = <O extends object>(options: O): Partial<O> =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<O>

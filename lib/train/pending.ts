@@ -50,18 +50,18 @@ export class PendingNumber {
     const read = Promise.resolve(all.device === 'cpu' ? all.dataSync() : all.data()).then((data) =>
       Array.from(data, Number),
     )
-    const own = numbers.numel()
+    const ownLength = numbers.numel()
     others.forEach((one, i) => {
       waiting.get(numbers.device)?.delete(one)
       one.#value = read.then((found) => {
-        one.#known = found[own + i] as number
+        one.#known = found[ownLength + i] as number
         one.forget()
         return one.#known
       })
       // The error reaches the code that awaits the value.
       one.#value.catch(() => {})
     })
-    return (await read).slice(0, own)
+    return (await read).slice(0, ownLength)
   }
 }
 

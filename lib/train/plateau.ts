@@ -87,22 +87,22 @@ export class ReduceLROnPlateau {
   step(metric: number | Tensor): void {
     const value = metric instanceof Tensor ? Number(metric.item()) : metric
     if (typeof value !== 'number') throw misuse('ReduceLROnPlateau.step', 'metric', 'a number', metric)
-    const own = this.#own
-    own.last_epoch++
+    const state = this.#own
+    state.last_epoch++
     if (this.#isBetter(value)) {
-      own.best = value
-      own.num_bad_epochs = 0
-    } else own.num_bad_epochs++
-    if (own.cooldown_counter > 0) {
-      own.cooldown_counter--
-      own.num_bad_epochs = 0
+      state.best = value
+      state.num_bad_epochs = 0
+    } else state.num_bad_epochs++
+    if (state.cooldown_counter > 0) {
+      state.cooldown_counter--
+      state.num_bad_epochs = 0
     }
-    if (own.num_bad_epochs > own.patience) {
+    if (state.num_bad_epochs > state.patience) {
       this.#reduce()
-      own.cooldown_counter = own.cooldown
-      own.num_bad_epochs = 0
+      state.cooldown_counter = state.cooldown
+      state.num_bad_epochs = 0
     }
-    own._last_lr = this.optimizer.groups.map(({ lr }) => lr)
+    state._last_lr = this.optimizer.groups.map(({ lr }) => lr)
   }
 
   /** Return the state as plain data under PyTorch's keys. */

@@ -83,10 +83,10 @@ export class GgufFile {
   /** Tokenizer metadata, without the prefix `tokenizer.ggml.`; `Tokenizer.fromFile` reads it. */
   get tokenizer(): Readonly<Record<string, GgufValue>> {
     const prefix = 'tokenizer.ggml.'
-    const own = Object.entries(this.metadata).filter(([key]) => key.startsWith(prefix))
+    const entries = Object.entries(this.metadata).filter(([key]) => key.startsWith(prefix))
     return Object.assign(
       Object.create(null),
-      Object.fromEntries(own.map(([key, value]) => [key.slice(prefix.length), value])),
+      Object.fromEntries(entries.map(([key, value]) => [key.slice(prefix.length), value])),
     )
   }
 
@@ -117,13 +117,13 @@ export class GgufFile {
     return scope(async () => {
       const found = new Map<string, Tensor>()
       for (const [shard, source] of this.#sources.entries()) {
-        const own = plain.filter((name) => this.#entry(name).shard === shard)
-        const places = own.map((name) => {
+        const shardNames = plain.filter((name) => this.#entry(name).shard === shard)
+        const places = shardNames.map((name) => {
           const { type, shape, offset } = this.#entry(name)
           return { dtype: TYPES[type].dtype!, shape, offset }
         })
         const read = await readPlaces(source, places, device === undefined ? { mmap } : { mmap, device })
-        for (const [i, name] of own.entries()) found.set(name, read[i]!)
+        for (const [i, name] of shardNames.entries()) found.set(name, read[i]!)
       }
       for (const name of packed) found.set(name, await this.#dequantized(name, dtype, device))
       const tensors: Record<string, Tensor> = Object.create(null)

@@ -207,8 +207,8 @@ function readArray(cursor: Cursor, key: string, depth: number, unsound: Unsound)
   if (numbers !== undefined) {
     const at = cursor.take(count * numbers.bytes)
     const from = cursor.bytes.byteOffset + at
-    const own = cursor.bytes.buffer.slice(from, from + count * numbers.bytes) as ArrayBuffer
-    return [`${type as GgufElementType}[]`, numbers.make(own)]
+    const bytes = cursor.bytes.buffer.slice(from, from + count * numbers.bytes) as ArrayBuffer
+    return [`${type as GgufElementType}[]`, numbers.make(bytes)]
   }
   if (type === 'array') {
     if (depth === MAX_NESTING) unsound(`${quoted(key)} is nested more than ${MAX_NESTING} deep`, { byte, field: key })

@@ -70,16 +70,20 @@ export async function saveGguf(
     if (!/^b?float/.test(value.dtype))
       fail(`expected a floating-point tensor ${quoted(name)}, got ${value.dtype}`, { tensor: name })
     if (value.device === 'meta') fail(`${quoted(name)} is on the meta device and has no values`, { tensor: name })
-    const made = typeof type === 'function' ? type(name, value) : value.ndim < 2 ? 'F32' : type
-    if (!SAVED.includes(made)) throw misuse(where, 'type', `a function that gives ${SAVED.join(', ')}`, made)
-    const { block } = TYPES[made]
+    const savedType = typeof type === 'function' ? type(name, value) : value.ndim < 2 ? 'F32' : type
+    if (!SAVED.includes(savedType))
+      throw misuse(where, 'type', `a function that returns ${SAVED.join(', ')}`, savedType)
+    const { block } = TYPES[savedType]
     const row = value.shape.at(-1) ?? 1
     if (row % block !== 0) {
-      fail(`expected rows of a multiple of ${block} in ${quoted(name)} for ${made}, got ${row}. Choose another type`, {
-        tensor: name,
-      })
+      fail(
+        `expected rows of a multiple of ${block} in ${quoted(name)} for ${savedType}, got ${row}. Choose another type`,
+        {
+          tensor: name,
+        },
+      )
     }
-    return { name, value, type: made, shape: value.shape, bytes: (value.numel() / block) * TYPES[made].bytes }
+    return { name, value, type: savedType, shape: value.shape, bytes: (value.numel() / block) * TYPES[savedType].bytes }
   })
   const head = new Writer()
   head.uint32(0x46554747)

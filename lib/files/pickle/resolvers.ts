@@ -96,10 +96,10 @@ export class Resolving {
   }
 
   persistent(id: unknown, site: Site): Resolved {
-    const made = new Resolved('an object outside the pickle', this, false)
+    const resolved = new Resolved('an object outside the pickle', this, false)
     const held = this.hold([id], site)
-    this.step(site, () => made.give(this.resolvers.persistentResolver!.resolve(held[0])))
-    return made
+    this.step(site, () => resolved.give(this.resolvers.persistentResolver!.resolve(held[0])))
+    return resolved
   }
 
   /** Call a function, or with `construct` a class. */
@@ -108,7 +108,7 @@ export class Resolving {
     if (!Array.isArray(args) || args.length > MOST_ARGUMENTS) {
       throw site.error(`it calls ${name} without a list of arguments, or with one of more than ${MOST_ARGUMENTS}`)
     }
-    const made = new Resolved(`the result of ${name}`, this, true)
+    const resolved = new Resolved(`the result of ${name}`, this, true)
     this.hold(args, site)
     const held = this.hold([keywords ?? null], site)
     this.step(site, (fail) => {
@@ -120,9 +120,9 @@ export class Resolving {
       const result =
         construct || isClass(value) ? Reflect.construct(value, args) : Reflect.apply(value, undefined, args)
       if (keywords !== undefined && keywords.size > 0) giveKeywords(result, held[0], () => fail(needs(name, KEYWORDS)))
-      made.give(result)
+      resolved.give(result)
     })
-    return made
+    return resolved
   }
 
   /** Give an object its state: with its `__setstate__`, or as fields. */

@@ -145,7 +145,7 @@ function yamlValue(document: Document, budget: number, fail: Fail): unknown {
   }
 
   function mapping(node: YAMLMap, here: number): Record<string, unknown> {
-    const own = new Map<string, unknown>()
+    const entries = new Map<string, unknown>()
     const merged = new Map<string, unknown>()
     for (const { key, value } of node.items) {
       const place = startOf(key, here)
@@ -157,10 +157,10 @@ function yamlValue(document: Document, budget: number, fail: Fail): unknown {
         }
         continue
       }
-      if (own.has(named)) fail(`expected different keys, got ${quoted(named)} twice`, place)
-      own.set(named, build(value, place))
+      if (entries.has(named)) fail(`expected different keys, got ${quoted(named)} twice`, place)
+      entries.set(named, build(value, place))
     }
-    return Object.fromEntries(new Map([...merged, ...own]))
+    return Object.fromEntries(new Map([...merged, ...entries]))
   }
 
   function keyOf(key: unknown, place: number): string {

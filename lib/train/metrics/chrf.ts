@@ -78,11 +78,11 @@ function measure(where: string, hypotheses: readonly string[], references: Refer
   requireSameCount(where, guess.length, truth.length)
   const sum = noMatches(settings)
   guess.forEach((text, i) => {
-    const mine = allNgrams(text, settings)
+    const hypothesisNgrams = allNgrams(text, settings)
     let best: ChrfStatistics | undefined
     let bestScore = -1
     for (const reference of truth[i] as string[]) {
-      const found = compared(mine, allNgrams(reference, settings), settings)
+      const found = compared(hypothesisNgrams, allNgrams(reference, settings), settings)
       const score = scoreOf(found, settings)
       if (score > bestScore) [best, bestScore] = [found, score]
     }

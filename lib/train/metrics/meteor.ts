@@ -107,8 +107,8 @@ function match(words: string[], reference: string[], partners: (number | undefin
   const places = new Map<string, number[]>()
   for (const [place, word] of reference.entries()) {
     if (taken[place]) continue
-    const own = places.get(word)
-    if (own) own.push(place)
+    const wordPlaces = places.get(word)
+    if (wordPlaces) wordPlaces.push(place)
     else places.set(word, [place])
   }
   for (let i = words.length - 1; i >= 0; i -= 1) {

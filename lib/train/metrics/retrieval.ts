@@ -85,12 +85,12 @@ function rowsOf(where: string, scores: unknown): number[][] {
 }
 
 function rankOf(row: number[], target: number, query: number): number {
-  const own = Number.isInteger(target) ? row[target] : undefined
-  if (own === undefined) {
+  const targetScore = Number.isInteger(target) ? row[target] : undefined
+  if (targetScore === undefined) {
     throw new DataError(
       `retrievalMetrics: expected the target of query ${query} to be one of ${row.length} candidates, got ${target}`,
       { query, target },
     )
   }
-  return row.filter((score) => score >= own).length
+  return row.filter((score) => score >= targetScore).length
 }

@@ -76,11 +76,11 @@ function held<B>(batches: AsyncIterator<B>, count: number, device: string): Prom
   })
   return new Promise((resolve, reject) => {
     const closed: Promise<void> = scope(async () => {
-      const own = await take(batches, count)
-      const [first] = own
+      const takenBatches = await take(batches, count)
+      const [first] = takenBatches
       const sent = device === 'cpu' || first === undefined || isEmpty(first) ? null : await sendAhead(first, device)
       resolve({
-        own,
+        own: takenBatches,
         first: sent,
         release: () => {
           letGo()

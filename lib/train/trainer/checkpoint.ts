@@ -250,10 +250,10 @@ function restoreRanks(
   }
   // A rank that was not there before keeps its seed.
   if (ranks.rank >= all.length) return
-  const own = all[ranks.rank]
+  const rankRng = all[ranks.rank]
   const field = ranks.isMain ? 'rng' : `otherRngs[${ranks.rank - 1}]`
-  if (typeof own !== 'object' || own === null) throw wrongField(path, 'training.json', field, own)
-  restoreRng(decodeRng(own), generators, `${join(path, 'training.json')}: ${field}`)
+  if (typeof rankRng !== 'object' || rankRng === null) throw wrongField(path, 'training.json', field, rankRng)
+  restoreRng(decodeRng(rankRng), generators, `${join(path, 'training.json')}: ${field}`)
 }
 
 type Test = (value: unknown) => boolean

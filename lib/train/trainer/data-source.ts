@@ -92,8 +92,8 @@ function lengthIfKnown(source: BatchSource<unknown>): number | undefined {
 
 function lengths<T, B>(data: TrainerData<T, B>, lengthOf: LengthOf<T> = lengthOfIds): (index: number) => number {
   if (Array.isArray(data)) return (index) => lengthOf(data[index] as T)
-  const own = data as { lengthOf?: (index: number) => number }
-  if (typeof own?.lengthOf === 'function') return (index) => own.lengthOf?.(index) as number
+  const sized = data as { lengthOf?: (index: number) => number }
+  if (typeof sized?.lengthOf === 'function') return (index) => sized.lengthOf?.(index) as number
   throw misuse(
     'Trainer',
     'trainDataset',

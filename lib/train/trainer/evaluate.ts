@@ -65,10 +65,10 @@ export async function runEvaluation<M extends Module, B>(options: EvalOptions<M,
               items += count
             }
             if (!collect) return
-            const own = labelsOf(batch) ?? null
-            const logits = logitsOf(output, options.preprocessLogits, own)
+            const localLabels = labelsOf(batch) ?? null
+            const logits = logitsOf(output, options.preprocessLogits, localLabels)
             predictions.push(keep(logits.to({ device: 'cpu', copy: true })))
-            if (own) labels.push(keep(own.to({ device: 'cpu', copy: true })))
+            if (localLabels) labels.push(keep(localLabels.to({ device: 'cpu', copy: true })))
           })
         }
         const [losses, weights, rows] = (await ranks.sum([lossSum, items, samples])) as [number, number, number]

@@ -234,8 +234,8 @@ export class TrainingLoop<B> {
     const { run, signals } = this.#parts
     const { control } = this
     const names = Object.keys(control) as (keyof typeof control)[]
-    const own = signals.received ? SIGNALS.indexOf(signals.received as (typeof SIGNALS)[number]) : -1
-    const [signal, ...wishes] = await run.ranks.max([own, ...names.map((name) => Number(control[name]))])
+    const signalIndex = signals.received ? SIGNALS.indexOf(signals.received as (typeof SIGNALS)[number]) : -1
+    const [signal, ...wishes] = await run.ranks.max([signalIndex, ...names.map((name) => Number(control[name]))])
     for (const [i, name] of names.entries()) control[name] = wishes[i] === 1
     const received = SIGNALS[signal as number]
     if (this.#interrupted || !received) return

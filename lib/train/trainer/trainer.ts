@@ -378,13 +378,13 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     const metrics: Record<string, number> = loss === null ? {} : { evalLoss: loss }
     const { computeMetrics } = this.#options
     if (!computeMetrics || !predictions) return metrics
-    const own = Object.entries(await computeMetrics({ predictions, labels }))
-    for (const [name, value] of own) {
+    const customMetrics = Object.entries(await computeMetrics({ predictions, labels }))
+    for (const [name, value] of customMetrics) {
       if (typeof value !== 'number') throw misuse('Trainer', `computeMetrics' ${name}`, 'a number', value)
     }
     // All ranks must decide alike on the metrics. JSON has no NaN.
     const ranks = await joinRanks(this.#device(), this.args)
-    const [first] = await ranks.all(own.map(([name, value]) => [name, String(value)] as const))
+    const [first] = await ranks.all(customMetrics.map(([name, value]) => [name, String(value)] as const))
     for (const [name, value] of first ?? []) metrics[evalName(name)] = Number(value)
     return metrics
   }
@@ -449,9 +449,9 @@ function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, model: 
 
 /** Enable checkpointing in every layer stack of a model, or through the model's own method. */
 function enableCheckpointing(model: Module): boolean {
-  const own = (model as { gradientCheckpointingEnable?: unknown }).gradientCheckpointingEnable
-  if (typeof own === 'function') {
-    own.call(model)
+  const enable = (model as { gradientCheckpointingEnable?: unknown }).gradientCheckpointingEnable
+  if (typeof enable === 'function') {
+    enable.call(model)
     return true
   }
   let found = false

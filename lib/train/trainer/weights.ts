@@ -22,16 +22,16 @@ export async function saveWeights(folder: string, model: Module, onlyTrained = f
 /** Load the files of `saveWeights`. */
 export async function loadWeights(folder: string, model: Module, onlyTrained = false): Promise<void> {
   const peft = peftModelOf(model)
-  const own = contents(model, peft, onlyTrained)
+  const modelTensors = contents(model, peft, onlyTrained)
   const file = join(folder, WEIGHTS)
   await peft?.restore(folder)
-  if (peft && Object.keys(own).length === 0) return
+  if (peft && Object.keys(modelTensors).length === 0) return
   await scope(async () => {
     try {
       fill(
         model,
         onlyTrained || Boolean(peft),
-        own,
+        modelTensors,
         existsSync(file) || !peft ? (await loadSafetensors(file)).tensors : {},
       )
     } catch (error) {
