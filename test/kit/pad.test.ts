@@ -44,7 +44,7 @@ it('padTokens: int64 rows, padded on either side', () => {
     ])
     expect(padTokens(rows).dtype).toBe('int64')
     expect(padTokens([]).shape).toEqual([0, 0])
-    expect(() => padTokens(rows, { length: 2 })).toThrow(/a row of 3 tokens does not fit into 2/)
+    expect(() => padTokens(rows, { length: 2 })).toThrow(/expected rows of at most 2 tokens \(length\), got one of 3/)
     expect(() => padTokens([[0.5]])).toThrow(ConfigError)
     expect(() => padTokens([[undefined as never]])).toThrow(/rows\[0\]\[0\] to be an integer/)
   })
