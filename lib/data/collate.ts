@@ -139,12 +139,21 @@ class Column {
     const longest = lengths.reduce((most, length) => Math.max(most, length), 0)
     this.#length = field.pad === undefined ? (lengths[0] as number) : Math.ceil(longest / multiple) * multiple
     values.forEach((value, i) => {
-      if (isNumeric(value) !== this.#scalar) throw this.#error(i, 'is a list in one sample and a number in another')
+      if (isNumeric(value) !== this.#scalar)
+        throw this.#error(
+          i,
+          'a number in every sample, or a list in every sample',
+          this.#scalar ? 'a list' : 'a number',
+        )
       if (!Number.isInteger(lengths[i])) {
-        throw this.#error(i, `has ${this.#rows[i]?.length} numbers, not a multiple of elementShape's ${this.#element}`)
+        throw this.#error(i, `a multiple of elementShape's ${this.#element} numbers`, `${this.#rows[i]?.length}`)
       }
       if (field.pad === undefined && lengths[i] !== this.#length) {
-        throw this.#error(i, `has length ${lengths[i]} where the batch has ${this.#length}: give the field a pad value`)
+        throw this.#error(
+          i,
+          `of length ${this.#length}, as in sample 0`,
+          `${lengths[i]}. Set a pad value for the field`,
+        )
       }
     })
   }
@@ -170,7 +179,7 @@ class Column {
       for (let j = 0; j < row.length; j++) {
         const value = row[j] as Numeric
         if (!isNumeric(value) || (integer && typeof value === 'number' && !Number.isInteger(value))) {
-          throw this.#error(i, `holds ${shown(value)}, which is not ${dtype}: give the field another dtype`)
+          throw this.#error(i, `${dtype} numbers`, `${shown(value)}. Set another dtype for the field`)
         }
         data[start + j] = (big ? BigInt(value) : Number(value)) as never
       }
@@ -211,11 +220,9 @@ class Column {
     return this.#field.side === 'left' ? this.#length * this.#element - row.length : 0
   }
 
-  #error(sample: number, problem: string): DataError {
-    return new DataError(`padCollate: field ${this.#name} of sample ${sample} of the batch ${problem}`, {
-      field: this.#name,
-      sample,
-    })
+  #error(sample: number, expected: string, got: string): DataError {
+    const where = `field ${this.#name} of sample ${sample} of the batch`
+    return new DataError(`padCollate: expected ${where} to be ${expected}, got ${got}`, { field: this.#name, sample })
   }
 }
 

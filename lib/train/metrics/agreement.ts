@@ -15,7 +15,7 @@ export interface KappaOptions {
 export function cohenKappa(targets: Labels, predictions: Labels, options: KappaOptions = {}): number {
   requireOptions('cohenKappa', options, ['weights', 'labels'])
   const { weights = 'none', labels } = options
-  requireOneOf('A metric', 'weights', weights, ['none', 'linear', 'quadratic'])
+  requireOneOf('Metric', 'weights', weights, ['none', 'linear', 'quadratic'])
   return kappaOf(cellsOf(targets, predictions), weights, labels)
 }
 

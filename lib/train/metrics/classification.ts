@@ -56,10 +56,10 @@ export function precisionRecallF1<A extends Average = 'macro'>(
 
 /** @internal */
 export function checkScoreOptions(options: ScoreOptions): void {
-  requireOptions('A metric', options, ['average', 'labels', 'zeroDivision'])
+  requireOptions('Metric', options, ['average', 'labels', 'zeroDivision'])
   const { average = 'macro', zeroDivision = 0 } = options
-  requireOneOf('A metric', 'average', average, ['micro', 'macro', 'weighted', 'none'])
-  if (typeof zeroDivision !== 'number') throw misuse('A metric', 'zeroDivision', 'a number', zeroDivision)
+  requireOneOf('Metric', 'average', average, ['micro', 'macro', 'weighted', 'none'])
+  if (typeof zeroDivision !== 'number') throw misuse('Metric', 'zeroDivision', 'a number', zeroDivision)
 }
 
 /** @internal */
@@ -140,7 +140,7 @@ export function confusionMatrix(
 ): ConfusionMatrix {
   requireOptions('confusionMatrix', options, ['labels', 'normalize'])
   const { normalize = 'none' } = options
-  requireOneOf('A metric', 'normalize', normalize, ['true', 'pred', 'all', 'none'])
+  requireOneOf('Metric', 'normalize', normalize, ['true', 'pred', 'all', 'none'])
   return confusionOf(cellsOf(targets, predictions), options.labels, normalize)
 }
 

@@ -51,7 +51,7 @@ export function labelsOf(values: Labels, role: string): Label[] {
   if (!isArrayLike(raw)) {
     throw new DataError(`Metric: expected ${role} to be a list of labels, got ${shown(raw)}`, { role })
   }
-  return elementsOf('A metric', role, raw, (value, i) => {
+  return elementsOf('Metric', role, raw, (value, i) => {
     const label = typeof value === 'string' ? value : labelNumber(value)
     if (Number.isNaN(label) || typeof label !== (typeof raw[0] === 'string' ? 'string' : 'number')) {
       throw new DataError(
@@ -77,7 +77,7 @@ export function classes(cells: readonly Cell[], given: readonly Label[] | undefi
   if (!given) return [...new Set(cells.flatMap(({ truth, guess }) => [truth, guess]))].sort((a, b) => (a < b ? -1 : 1))
   const wrong = () => new DataError('Metric: expected labels to be a list of at least one label without repetitions')
   if (!isList(given)) throw wrong()
-  const labels = elementsOf('A metric', 'labels', given, (label) => {
+  const labels = elementsOf('Metric', 'labels', given, (label) => {
     if (typeof label !== 'number' && typeof label !== 'string') throw wrong()
     return label
   })

@@ -18,7 +18,7 @@ export function valuesOf(role: string, values: Values): number[] {
   if (!isArrayLike(raw)) {
     throw new DataError(`Metric: expected ${role} to be a list of numbers, got ${shown(raw)}`, { role })
   }
-  return elementsOf('A metric', role, raw, (value, i) => {
+  return elementsOf('Metric', role, raw, (value, i) => {
     const number = ['number', 'boolean', 'bigint'].includes(typeof value) ? Number(value) : Number.NaN
     if (Number.isFinite(number)) return number
     throw new DataError(`Metric: expected ${role}[${i}] to be a finite number, got ${shown(value)}`, { role, index: i })
@@ -29,7 +29,7 @@ export function valuesOf(role: string, values: Values): number[] {
 export function valuePairs(targets: Values, predictions: Values): { truth: number[]; guess: number[] } {
   const truth = valuesOf('targets', targets)
   const guess = valuesOf('predictions', predictions)
-  requireSameCount('A metric', guess.length, truth.length)
+  requireSameCount('Metric', guess.length, truth.length)
   if (truth.length === 0) throw new DataError('Metric: expected at least one sample, got none')
   return { truth, guess }
 }
