@@ -42,8 +42,8 @@ function requireLoadOptions(options: LoadSafetensorsOptions): void {
 
 /**
  * Write tensors to a safetensors file, as a job of the executor: after jobs queued before it, and before those queued after it.
- * The file is written atomically: under a temporary name, then synced and renamed. Each tensor is written once, also if several
- * share memory.
+ * The file is written atomically: under a temporary name, then synced and renamed. Views of the same
+ * memory are written separately.
  * @throws CheckpointError if the file cannot be written, or the format cannot store a value
  */
 export async function saveSafetensors(
