@@ -90,14 +90,14 @@ function isUrl(value: unknown): value is URL {
  *
  * - **Order** depends on (seed, epoch, options) alone, never on timing. Each loop runs the next epoch; `setEpoch` sets it.
  * - **Freeing batches**: with `freeBatches` the tensors of a batch belong to the loader, in whatever scope the loop runs. They
- * are disposed when the next batch is requested or the loop is left. Clone tensors to keep them. Create tensors in `collate`:
- * those that a dataset's `get` returns belong to the dataset.
+ *   are disposed when the next batch is requested or the loop is left. Clone tensors to keep them. Create tensors in `collate`:
+ *   those that a dataset's `get` returns belong to the dataset.
  * - **Leaving the loop**, by break, return or error, ends the workers. The loop yields to the event loop before each batch, so
- * that timers, input and garbage collection can run.
+ *   that timers, input and garbage collection can run.
  *
  * - **Resuming**: call `state()` inside the loop, and `loadState()` on a loader with the same options. The first loop then
- * returns exactly the batches that were not returned yet. The samples before them are not read again, except in a stream, where
- * they are read and dropped.
+ *   returns exactly the batches that were not returned yet. The samples before them are not read again, except in a stream, where
+ *   they are read and dropped.
  *
  * @throws DataError with `index` and `cause` if a sample cannot be read; ConfigError for invalid options
  */

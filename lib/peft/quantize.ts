@@ -22,9 +22,9 @@ export interface PackingOptions {
   /**
    * - 'nf4': 4 bits, blocks of 64 in row-major order with one scale each. 4.13 bits per weight.
    * - 'int8': 8 bits, one float32 scale for each row: value = code · absmax / 127. Outliers are not separated, so this is the
-   * storage of LLM.int8, not its mixed-precision product.
+   *   storage of LLM.int8, not its mixed-precision product.
    * - 'q8_0', 'q4_0': GGUF's blocks of 32 with a float16 scale, bit-identical to llama.cpp's quantization; 8.5 and 4.5 bits per
-   * weight. The length of rows must be a multiple of 32. Supported on the CPU only.
+   *   weight. The length of rows must be a multiple of 32. Supported on the CPU only.
    *
    * Without gradients and on the CPU, 'int8' (up to 8 rows at once) and blocks multiply in integers: the input is quantized to
    * 8 bits too, 32 neighbors with one scale, as in llama.cpp. For normally distributed inputs that changes a result by less
