@@ -309,7 +309,7 @@ describe("MMSA's MOSEI and OpenFace", () => {
     expect(report.tasks.MSA?.classes).toEqual({ 'Negative.': 4, 'Positive.': 4 })
     expect(report.unmatched.emotionsWithoutClip).toEqual(['z/1'])
     await expect(readMosei(pickle, { emotions: file('bad.csv', 'id,happy\na/1,1\n') })).rejects.toThrow(
-      /no column "sad"/,
+      /expected a column of the file, got "sad"/,
     )
   })
 

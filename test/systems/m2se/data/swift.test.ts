@@ -119,7 +119,7 @@ describe('readSwiftDataset', () => {
     const ends: [string, RegExp][] = [
       ['[{"query": "a", "response": "b"}', /cut off/],
       ['[{"query": "a", "respo', /cut off/],
-      ['[{"query": "a", "response": "b"}] []', /behind the end/],
+      ['[{"query": "a", "response": "b"}] []', /expected the end of the file after the array/],
       ['[,{"query": "a", "response": "b"}]', /expected a value in the array/],
       ['[{"query": "a", "response": "b"},]', /expected a value in the array/],
     ]
