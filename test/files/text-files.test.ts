@@ -202,7 +202,7 @@ describe('JSON lines', () => {
   test('lines above the limit are refused, in the middle and at the end', async () => {
     for (const text of [`"${'x'.repeat(98)}"\n1\n`, `1\n"${'é'.repeat(49)}"`]) {
       expect(await all(readJsonl(file(text), { maxLineBytes: 100 }))).toHaveLength(2)
-      expect((await failure(all(readJsonl(file(text), { maxLineBytes: 99 })))).message).toMatch(/more than 99 bytes/)
+      expect((await failure(all(readJsonl(file(text), { maxLineBytes: 99 })))).message).toMatch(/at most 99 bytes/)
     }
   })
 })
@@ -242,7 +242,9 @@ describe('CSV', () => {
 
   test('ragged rows name the line on which they begin', async () => {
     expect(await failure(readCsv(file('a,b\n1,2\n\n"x\ny",2\n\n"3\n4",5,6\n')))).toMatchObject({ line: 7 })
-    expect((await failure(readCsv(file('a,b\n1\n')))).message).toMatch(/line 2: expected 2 fields, as in the header, got 1/)
+    expect((await failure(readCsv(file('a,b\n1\n')))).message).toMatch(
+      /line 2: expected 2 fields, as in the header, got 1/,
+    )
   })
 
   test('quotation marks out of place', async () => {
@@ -261,7 +263,9 @@ describe('CSV', () => {
     expect(await readCsv(file(''), { columns: ['a'] })).toEqual([])
     expect(await readCsv(file('a,b\n'))).toEqual([])
     expect((await failure(readCsv(file('')))).message).toMatch(/empty/)
-    expect((await failure(readCsv(file('a,b,a\n1,2,3\n')))).message).toMatch(/expected different column names, got "a" twice/)
+    expect((await failure(readCsv(file('a,b,a\n1,2,3\n')))).message).toMatch(
+      /expected different column names, got "a" twice/,
+    )
   })
 
   test('bytes that are not UTF-8: refused, or read as windows-1252, or only they', async () => {

@@ -146,7 +146,7 @@ test.each([
       execFileSync('mkfifo', [path])
       return path
     },
-    /no regular file/,
+    /expected a regular file/,
   ],
   ['a device without end', () => '/dev/zero', /expected a regular file/],
   ['a name with NUL', () => 'a\0.json', /cannot be opened/],

@@ -117,7 +117,7 @@ describe('files that are no data', () => {
     'module, before 1.6': /nn\.Module|torch\.nn\.modules\.linear\.Linear/,
     sparse: /sparse tensor\. Call to_dense\(\)/,
     'sparse rows': /sparse tensor\. Call to_dense\(\)/,
-    quantised: /quantised.*dequantize\(\)/,
+    quantised: /quantized.*dequantize\(\)/,
     meta: /meta tensor/,
     script: /TorchScript/,
     'big-endian': /big-endian/,

@@ -170,7 +170,7 @@ describe('ExponentialMovingAverage', () => {
     await expect(average.with(() => Promise.reject(new Error('stop')))).rejects.toThrow('stop')
     expect(weight.toArray()).toEqual(moved)
     await average.swap()
-    await expect(average.update()).rejects.toThrow(/swapped/)
+    await expect(average.update()).rejects.toThrow(/got the averages/)
     expect(() => average.stateDict()).toThrow(/swap/)
     await average.swap()
 

@@ -117,8 +117,8 @@ describe('readSwiftDataset', () => {
 
   it('refuses what is no array to its end, whatever is done with bad records', async () => {
     const ends: [string, RegExp][] = [
-      ['[{"query": "a", "response": "b"}', /cut off/],
-      ['[{"query": "a", "respo', /cut off/],
+      ['[{"query": "a", "response": "b"}', /expected the end of the array/],
+      ['[{"query": "a", "respo', /expected the end of the array/],
       ['[{"query": "a", "response": "b"}] []', /expected the end of the file after the array/],
       ['[,{"query": "a", "response": "b"}]', /expected a value in the array/],
       ['[{"query": "a", "response": "b"},]', /expected a value in the array/],
