@@ -208,7 +208,7 @@ describe('what cannot be read', async () => {
       /no known picture format: JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM or PGM/,
     )
     await expect(readImage(join(folder, 'nowhere.png'))).rejects.toThrow(/nowhere\.png: it cannot be opened/)
-    await expect(readImage(folder)).rejects.toThrow(/not a regular file/)
+    await expect(readImage(folder)).rejects.toThrow(/expected a regular file/)
     await expect(readImage(new Uint8Array(0))).rejects.toThrow(/the picture in memory: it is empty/)
     await expect(readImage(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>'))).rejects.toThrow(
       /no known picture/,
