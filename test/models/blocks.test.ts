@@ -178,7 +178,9 @@ it('embeddings of TypeScript on the CPU are looked up in blocks', () => {
   expect(words.forward(ids).equal(found)).toBe(true)
   expect(() => quantize(new Embedding(10, 48), { scheme: 'q8_0' })).toThrow(/rows of 48/)
   expect(() => quantize(new Embedding(10, 64, { maxNorm: 1 }), { scheme: 'q8_0' })).toThrow(/maxNorm/)
-  expect(() => quantize(new Linear(32, 32), { scheme: 'q8_0', embeddings: true })).toThrow(/expected embeddings or an output layer/)
+  expect(() => quantize(new Linear(32, 32), { scheme: 'q8_0', embeddings: true })).toThrow(
+    /expected embeddings or an output layer/,
+  )
 })
 
 describe('int8 and NF4 on the CPU', () => {
