@@ -123,7 +123,7 @@ function readAll(cursor: Cursor, size: number, unsound: Unsound): GgufHeader {
       { byte: 4 },
     )
   }
-  if (version !== 2 && version !== 3) unsound(`it is of version ${version}; 2 and 3 can be read`, { byte: 4 })
+  if (version !== 2 && version !== 3) unsound(`expected version 2 or 3, got ${version}`, { byte: 4 })
   const tensorCount = cursor.whole('the number of tensors')
   const keyCount = cursor.whole('the number of keys')
   if (tensorCount > MAX_TENSORS) unsound(`it claims ${tensorCount} tensors`, { byte: 8 })
