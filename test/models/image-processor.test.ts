@@ -78,4 +78,11 @@ it('a key that is not known is reported by name', async () => {
   }
   await expect(options({ ...base, do_normalize: 'yes' })).rejects.toThrow(/doNormalize/)
   await expect(clipImageOptions(3 as never)).rejects.toThrow(ConfigError)
+  await expect(clipImageOptions(join(folder, 'nowhere'))).rejects.toThrow(/preprocessor_config.json/)
+})
+
+it('transformers 5 writes the same into processor_config.json', async () => {
+  const other = mkdtempSync(join(folder, 'five-'))
+  writeFileSync(join(other, 'processor_config.json'), JSON.stringify({ image_processor: base }))
+  expect(await clipImageOptions(other)).toEqual(await options(base))
 })
