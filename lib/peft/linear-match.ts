@@ -33,6 +33,7 @@ const not =
 const CLASSES: Record<string, Test> = {
   ...{ w: isWord, W: not(isWord), d: isDigit, D: not(isDigit), s: isSpace, S: not(isSpace) },
 }
+const CODES: Record<string, number> = { x: 2, u: 4, U: 8 }
 const CONTROLS: Record<string, string> = { n: '\n', r: '\r', t: '\t', f: '\f', v: '\v', a: '\x07', '0': '\0' }
 
 const isWordAt = (text: readonly string[], at: number) => at >= 0 && at < text.length && isWord(text[at] as string)
@@ -162,7 +163,7 @@ class Reader {
   /** The character that an escape stands for. */
   #literal(unit: string): string {
     if (Object.hasOwn(CONTROLS, unit)) return CONTROLS[unit] as string
-    const digits = { x: 2, u: 4, U: 8 }[unit]
+    const digits = Object.hasOwn(CODES, unit) ? CODES[unit] : undefined
     if (digits === undefined) {
       if (/[a-zA-Z0-9]/.test(unit)) throw new BadPattern(`bad escape \\${unit}`)
       return unit
@@ -202,7 +203,7 @@ class Reader {
     if (unit !== '\\') return unit
     const escaped = this.#units[this.#at++]
     if (escaped === undefined) throw new BadPattern('unterminated character set')
-    return CLASSES[escaped] ?? (escaped === 'b' ? '\b' : this.#literal(escaped))
+    return (Object.hasOwn(CLASSES, escaped) && CLASSES[escaped]) || (escaped === 'b' ? '\b' : this.#literal(escaped))
   }
 }
 

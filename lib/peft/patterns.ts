@@ -49,8 +49,8 @@ export function patternValues(
       const pattern = new LinearPattern(key)
       for (const path of paths) if (!values.has(path) && pattern.matchesEnd(path, work)) values.set(path, value)
     } catch (cause) {
+      if (!(cause instanceof BadPattern || cause instanceof NotLinear)) throw cause
       const isBad = cause instanceof BadPattern
-      if (!isBad && !(cause instanceof NotLinear)) throw cause
       throw new ConfigError(
         `${where}: expected regular expressions ${isBad ? '' : 'that are matched in linear time '}as keys, got '${shortened(key)}' ` +
           `(${cause.message}). ${isBad ? 'Correct the key.' : 'Write it without lookbehind and back references, or name the modules.'}`,

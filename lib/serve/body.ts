@@ -7,9 +7,13 @@ import type { ServeLimits } from './options.js'
 /** Values of a body: many times what the most messages and parts have. */
 const MOST_VALUES = 2 ** 19
 
-/** How long a body may bring nearly nothing, in seconds, and what that is in bytes. */
+/**
+ * How long a body may bring nearly nothing, in seconds, and what that is in bytes. Only seconds count in which the server listened:
+ * a look that comes late by another second tells of a busy machine, not of a slow client.
+ */
 const STALL_SECONDS = 5
 const STALL_BYTES = 5_000
+const SECOND = 1000
 
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf])
 
@@ -128,9 +132,10 @@ function readParts(
     const parts: Buffer[] = []
     // Looked at as it comes, so that a large one holds nobody up.
     const scan = new JsonScan({ values: MOST_VALUES })
-    let size = 0
-    let before = 0
+    let [size, before, quiet, looked] = [0, 0, 0, performance.now()]
+    let isSettled = false
     const settle = (finish: () => void) => {
+      isSettled = true
       reading.stop()
       waiting.stop()
       clearInterval(watch)
@@ -144,7 +149,13 @@ function readParts(
         reject(error)
         room.leave(sizeOf(parts))
       })
-    const late = (what: string) => refuse(new ApiError(408, what, { code: 'timeout' }))
+    // What came while the server was busy is read first, and may be what is missing.
+    const late = (what: string, isLate = () => true) =>
+      setImmediate(() =>
+        setImmediate(() => {
+          if (!isSettled && isLate()) refuse(new ApiError(408, what, { code: 'timeout' }))
+        }),
+      )
     const reading = new StopWatch(bodyTimeout, () => late(`The body did not come within ${bodyTimeout} s.`))
     const waiting = new StopWatch(queueTimeout, () => {
       const facts = { code: 'queue_timeout', retryAfter: Math.ceil(queueTimeout) }
@@ -159,19 +170,23 @@ function readParts(
     }
     const end = () => settle(() => resolve(parts))
     const gone = () => refuse(badRequest('The body ended before its end.', undefined, 'aborted'))
+    const isQuiet = () => reading.isRunning && size - before < STALL_BYTES
     const watch = setInterval(() => {
-      if (reading.isRunning && size - before < STALL_BYTES) {
-        late(`The body brought less than ${STALL_BYTES} bytes in ${STALL_SECONDS} s.`)
-      }
-      before = reading.isRunning ? size : Number.NEGATIVE_INFINITY
-    }, STALL_SECONDS * 1000)
+      const now = performance.now()
+      const isLate = now - looked > 2 * SECOND
+      looked = now
+      if (!isQuiet()) [before, quiet] = [size, 0]
+      else if (!isLate) quiet += 1
+      if (quiet < STALL_SECONDS) return
+      late(`The body brought less than ${STALL_BYTES} bytes in ${STALL_SECONDS} s.`, isQuiet)
+    }, SECOND)
     const reader: Reader = {
       flow(isOpen) {
         if (isOpen === reading.isRunning) return
         if (isOpen) {
           waiting.stop()
           reading.start()
-          before = Number.NEGATIVE_INFINITY
+          ;[before, quiet] = [size, 0]
           request.resume()
         } else {
           reading.stop()

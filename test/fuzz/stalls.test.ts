@@ -125,7 +125,7 @@ describe('what reads text of others', () => {
   })
 })
 
-const SPELLED = 'abcdefghijklmnopqrstuvwxyzA,;.!:"\\[<({1|_>im\u2581 \n漢'
+const SPELLED = 'abcdefghijklmnopqrstuvwxyzA,;.!:"\\[<({1|_>\u2581 \n漢'
 const PIECES = ['<unk>', ...SPELLED, 'an', 'na', '11', '\u2581\u2581', '\u2581\u2581\u2581\u2581', 'the']
 const ids = (pieces: readonly string[]) => Object.fromEntries(pieces.map((piece, id) => [piece, id]))
 const bpe = {
@@ -136,7 +136,11 @@ const bpe = {
   merges: ['a n', 'n a', '1 1', '\u2581 \u2581', '\u2581\u2581 \u2581\u2581'],
 }
 const unigram = { type: 'Unigram', unk_id: 0, vocab: PIECES.map((piece, i) => [piece, -i]) }
-const wordPiece = { type: 'WordPiece', vocab: ids(['[UNK]', ...PIECES, ...[...SPELLED].map((one) => `##${one}`)]) }
+const wordPiece = {
+  type: 'WordPiece',
+  unk_token: '<unk>',
+  vocab: ids([...PIECES, ...[...SPELLED].map((one) => `##${one}`)]),
+}
 const marks = { type: 'Replace', pattern: { String: ' ' }, content: '\u2581' }
 const spaces = { type: 'Replace', pattern: { Regex: ' {2,}' }, content: ' ' }
 const words = { Regex: '\\p{L}+|\\p{N}{1,2}|\\s+|.' }
@@ -181,7 +185,7 @@ describe('a tokenizer that encodes 1 MB while other work runs', () => {
     writeFileSync(join(directory, 'tokenizer.json'), JSON.stringify({ added_tokens: [special(0, '<unk>')], ...spec }))
     const tokenizer = await Tokenizer.fromPretrained(directory)
     const fillers = { ...FILLERS, hangul: (size: number) => '\u1112\u1161\u11ab'.repeat(size / 9) }
-    for (const filler of ['letters', 'blanks', 'dots', 'characters', 'hangul'] as const) {
+    for (const filler of ['letters', 'blanks', 'hangul']) {
       const input = (fillers[filler] as (size: number) => string)(1_000_000)
       let length = 0
       await expectTurns(`${kind} of ${filler}`, async () => {

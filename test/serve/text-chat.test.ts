@@ -133,7 +133,7 @@ describe('a language model that is served', () => {
     expect(long.status).toBe(400)
     expect(long.json.error.message).toMatch(/tokens, which leaves \d+ of 4096 for the answer, not 24/)
     // As long as a request may be: nothing of it is encoded, for no token has more bytes than the longest.
-    const run = vi.spyOn(Pipeline.prototype, 'run')
+    const run = vi.spyOn(Pipeline.prototype, 'runUnhurried')
     const huge = await ask(served.url, asking('word '.repeat(190_000)))
     expect(huge.json.error.message).toMatch(/has more than 4096 tokens, which leaves 0 of 4096|at most 4096 tokens/)
     expect(run).not.toHaveBeenCalled()

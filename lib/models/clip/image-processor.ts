@@ -1,9 +1,10 @@
 import { requireString, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
+import { toCamel } from '../../base/words.js'
 import { CLIP_STATISTICS } from '../../vision/index.js'
 import type { PreprocessImageOptions } from '../../vision/preprocess.js'
-import type { ConfigKeys } from '../config-keys.js'
-import { readFeatureExtractor } from '../feature-extractor.js'
+import { type ConfigKeys, completedConfig, partedConfig } from '../config-keys.js'
+import { settingsIn } from '../feature-extractor.js'
 
 const DEFAULT_SIZE = 224
 
@@ -38,18 +39,30 @@ export const imageProcessorKeys: ConfigKeys = {
 
 /**
  * Return a folder's image preprocessing as options of `preprocessImage`, from preprocessor_config.json of transformers'
- * `CLIPImageProcessor`. Unknown keys are reported once by name.
+ * `CLIPImageProcessor`, or its part of processor_config.json. Unknown keys are reported once by name.
  *
  * ```ts
  * const pixelValues = await preprocessImage('a.jpg', await clipImageOptions('./clip-vit-base-patch32'))
  * ```
- * @throws ConfigError with file and key, for preprocessing that this library does not support
+ * @throws ConfigError with file and key for preprocessing that this library does not support, and for a folder without
+ * either file; DataError for a file that is not JSON
  */
 export async function clipImageOptions(directory: string): Promise<PreprocessImageOptions> {
   const where = 'clipImageOptions'
   requireString(where, 'directory', directory)
-  const found = await readFeatureExtractor(directory, imageProcessorKeys)
-  const file = `${directory}: the preprocessor`
+  const written = await settingsIn(directory, 'image_processor')
+  if (written === undefined) {
+    throw new ConfigError(
+      `${where}: expected a folder with preprocessor_config.json, got '${directory}'. Take the folder that transformers saved.`,
+      { argument: 'directory', directory },
+    )
+  }
+  const { file, settings } = written
+  const found = completedConfig(
+    file,
+    imageProcessorKeys,
+    partedConfig(file, imageProcessorKeys, toCamel(settings)).known,
+  )
   const fail = (key: string, expected: string, value: unknown) =>
     new ConfigError(`${file}: expected ${key} ${expected}, got ${shown(value)}. Other values are not supported.`, {
       key,
