@@ -181,9 +181,9 @@ describe('EmoVerse.scoreCauses', () => {
     expect(await recall({ causeThreshold: 1 })).toBe(0.5)
     const other = join(folder, 'free.jsonl')
     writeFileSync(other, '{"query": "<emotion>", "label": "Joy.", "response": "Joy.", "probabilities": {"Joy.": 1}}\n')
-    await expect(scoreEmoVerse(other, { causeThreshold: 0.5 })).rejects.toThrow(/no probabilities of causes, which causeThreshold needs/)
-    await expect(scoreEmoVerse(other, { causeThreshold: 0.5, mode: 'strict', task: 'causes' })).rejects.toThrow(/causeThreshold is for mode 'robust'/)
-    for (const [more, message] of [[{ causeThreshold: 2 }, /a probability/], [{ causeThreshold: 0.5, byLabels: false }, /causeThreshold is of byLabels/], [{ constrained: true }, /constrained is of answers/]] as const) {
+    await expect(scoreEmoVerse(other, { causeThreshold: 0.5 })).rejects.toThrow(/expected probabilities of causes for causeThreshold, got none/)
+    await expect(scoreEmoVerse(other, { causeThreshold: 0.5, mode: 'strict', task: 'causes' })).rejects.toThrow(/causeThreshold: expected mode 'robust', got 'strict'/)
+    for (const [more, message] of [[{ causeThreshold: 2 }, /a probability/], [{ causeThreshold: 0.5, byLabels: false }, /expected causeThreshold only together with byLabels/], [{ constrained: true }, /expected either byLabels or constrained/]] as const) {
       await expect(inferEmoVerse(model, { data, output: join(folder, 'bad.jsonl'), byLabels: true, ...more })).rejects.toThrow(message)
     }
   })

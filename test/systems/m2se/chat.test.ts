@@ -167,9 +167,9 @@ describe('EmoVerseChat', () => {
     const wrong: [string, RegExp][] = [
       ['', /a line for each utterance/],
       ['Anna: Alone.', /a line for each utterance/],
-      ['Anna: One.\nand two', /Line 2 of the conversation has no speaker/],
-      ['Anna: One.\n: two', /Line 2 of the conversation has no speaker/],
-      ['Anna (glee): One.\nBen: Two.', /Line 1 of the conversation has the emotion “glee”, which is none of anger, sadness, /],
+      ['Anna: One.\nand two', /line 2: expected a speaker and a text/],
+      ['Anna: One.\n: two', /line 2: expected a speaker and a text/],
+      ['Anna (glee): One.\nBen: Two.', /line 1: expected one of the emotions anger, sadness, .*, got “glee”/],
     ]
     for (const [value, error] of wrong) await expect(answer([from('user', said(value))], { task: 'ECPE' })).rejects.toThrow(error)
   }) // biome-ignore format: long lines
@@ -215,15 +215,15 @@ describe('EmoVerseChat', () => {
       [[from('user', said('a')), from('user', said('b'))], /the assistant has the word/],
       [[from('user', said('a')), from('assistant', face), from('user', said('b'))], /a reply is text/],
       [[from('user', { type: 'audio', samples: new Float32Array(9), seconds: 1 })], /text and image and video alone/],
-      [[from('user', face, said('an <image> of'))], /messages\[0\] spells <image>/],
+      [[from('user', face, said('an <image> of'))], /messages\[0\]: expected text without media markers, got <image>/],
       [[from('user', face, said('a <IMG_CONTEXT>'))], /holds <IMG_CONTEXT>/],
-      [[from('user', said('a'))], /no beams/, { numBeams: 2 }],
+      [[from('user', said('a'))], /expected numBeams 1, got 2/, { numBeams: 2 }],
       ...(['MSA', 'MER', 'FER', 'ERI'] as const).map((task): [ChatTurn[], RegExp, Partial<ChatAnswerOptions>] => [
         [from('user', said(' \n'))],
-        /: the task (Sentiment|Emotion|Expression|Reason): expected words or a picture or a film that it is about, got an empty message/,
+        /: the task (Sentiment|Emotion|Expression|Reason): expected text or an image or a video, got an empty message/,
         { task },
       ]),
-      [[from('user', said('a'.repeat(4000)))], /which leaves \d+ of 4096 for the answer, not 200/, { maxNewTokens: 200 }],
+      [[from('user', said('a'.repeat(4000)))], /expected at most \d+ of 4096 tokens for the answer to a conversation of \d+, got maxNewTokens 200/, { maxNewTokens: 200 }],
     ]
     for (const [messages, error, more] of wrong) await expect(answer(messages, more)).rejects.toThrow(error)
     for (const given of [{ concurrent: 0 }, { names: 'friends' }, { nam: 'x' }]) {
@@ -343,7 +343,7 @@ describe('the API', () => {
       [{ messages: [user(picture(FACES.joy), text('<IMG_CONTEXT>'))] }, 400, /IMG_CONTEXT/],
       [{ messages: [user(picture(FACES.joy), text('<image>'))] }, 400, /spells <image>/],
       [{ messages: [user(text('x'.repeat(5000)))] }, 400, /which leaves 0 of 4096/],
-      [{ messages: [user(text('x'))], num_beams: 3 }, 400, /no beams/],
+      [{ messages: [user(text('x'))], num_beams: 3 }, 400, /expected numBeams 1, got 3/],
       ['{"messages":', 400, /JSON/],
     ]
     const round = async () => {

@@ -33,7 +33,7 @@ it('an EmoVerse takes a flood of pictures of 20 MB among hostile ones: each refu
     [asked(sound()), 400, /takes text and image and video alone/],
     [asked(text('a '.repeat(200))), 400, /leaves 0 of 128/],
     [{ ...asked(picture(face)), task: 'MOOD' }, 400, /no such task/],
-    [{ ...asked(picture(face)), num_beams: 2 }, 400, /no beams/],
+    [{ ...asked(picture(face)), num_beams: 2 }, 400, /expected numBeams 1, got 2/],
   ]
   const counts: Record<string, number> = {}
   const counted = async (reply: Promise<Reply>) => {

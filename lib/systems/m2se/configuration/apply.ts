@@ -1,4 +1,4 @@
-import { defined } from '../../../base/check.js'
+import { defined, shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { didYouMean, shortened } from '../../../base/words.js'
@@ -18,7 +18,7 @@ export type EmoVerseTrainingArguments = OptionsOf<typeof EMOVERSE_TRAINING_OPTIO
 
 const DTYPES: Readonly<Record<string, DType>> = { fp32: 'float32', bf16: 'bfloat16', fp16: 'float16' }
 
-/** The model that a command line names. @throws ConfigError where it names none */
+/** Load the model that a command line names. @throws ConfigError if it names none */
 export async function emoverseOfArguments(given: EmoVerseModelArguments): Promise<EmoVerse> {
   const {
     modelType,
@@ -38,11 +38,11 @@ export async function emoverseOfArguments(given: EmoVerseModelArguments): Promis
   const known = modelType !== undefined && Object.hasOwn(SWIFT_MODELS, modelType) ? SWIFT_MODELS[modelType] : undefined
   const base = given.model ?? known
   if (base === undefined) {
-    const near =
+    const unknown =
       modelType === undefined
-        ? ''
-        : `; --model-type ${modelType} is unknown${didYouMean(modelType, Object.keys(SWIFT_MODELS))}`
-    throw new ConfigError(`Say which model: --model DIR${near}`, { argument: 'model' })
+        ? 'none'
+        : `--model-type ${shortened(modelType)}${didYouMean(modelType, Object.keys(SWIFT_MODELS))}`
+    throw new ConfigError(`--model: expected a model, got ${unknown}. Pass --model DIR.`, { argument: 'model' })
   }
   const plain = dtype === undefined || dtype === 'AUTO' ? undefined : (DTYPES[dtype] ?? (dtype as DType))
   return EmoVerse.fromPretrained(
@@ -56,7 +56,7 @@ export async function emoverseOfArguments(given: EmoVerseModelArguments): Promis
   )
 }
 
-/** The stages that a command line says. @throws ConfigError where it says none, or says one twice over */
+/** Return the stages of a command line. @throws ConfigError if it has none, or mixes --stages with options of one stage */
 export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promise<EmoVerseStageOptions[]> {
   const { stages, dataset, valDataset, projector } = given
   const { epochs, batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, weightDecay } = given
@@ -90,7 +90,7 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
       maxExpandedLength,
     },
     ...{ validationShare, loadBest, seed, logSteps, evalSteps, saveSteps, saveTotalLimit, betas, eps: adamEpsilon },
-    // The recipe checks it.
+    // emoverseRecipe checks the name.
     schedule: schedule as EmoVerseRecipe['schedule'] | undefined,
     gradientCheckpointing: gradientCheckpointing === undefined ? undefined : gradientCheckpointing === 'true',
   }) as Partial<EmoVerseRecipe>
@@ -105,7 +105,9 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
   }) as Partial<LoraConfig>
   if (stages === undefined) {
     if (dataset === undefined)
-      throw new ConfigError('Say what to train on: --dataset FILE, or --stages FILE', { argument: 'dataset' })
+      throw new ConfigError('--dataset: expected training data, got none. Pass --dataset FILE, or --stages FILE.', {
+        argument: 'dataset',
+      })
     return [
       {
         data: dataset,
@@ -124,9 +126,8 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
     ...(given.trainSpeech ? ['trainSpeech'] : []),
   ]
   if (extra.length > 0) {
-    throw new ConfigError(`--stages says all of each stage: ${extra.join(', ')} would be said again`, {
-      argument: extra[0],
-    })
+    const what = `got ${extra.join(', ')} as well. Move these into the stage files`
+    throw new ConfigError(`--stages: expected all settings in the stage files, ${what}.`, { argument: extra[0] })
   }
   return Promise.all(stages.map(readEmoVerseStage))
 }
@@ -134,8 +135,8 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
 const STAGE_KEYS = ['name', 'data', 'valid', 'recipe', 'lora', 'projector', 'speech']
 
 /**
- * Reads a stage from a YAML or JSON file: `data` (a file or several), and `name`, `valid`, `recipe`, `lora`, `projector` and `speech` with the keys of
- * {@link EmoVerseStageOptions}.
+ * Read a stage from a YAML or JSON file. `data` is a file or a list of files; `name`, `valid`, `recipe`, `lora`, `projector` and `speech`
+ * have the keys of {@link EmoVerseStageOptions}.
  * @throws ConfigError for an unknown key, naming the nearest
  */
 export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOptions> {
@@ -145,12 +146,19 @@ export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOpti
   })
   for (const key of Object.keys(value)) {
     if (STAGE_KEYS.includes(key)) continue
-    throw new ConfigError(`${file}: a stage has no '${shortened(key)}'${didYouMean(key, STAGE_KEYS)}`, { file, key })
+    throw new ConfigError(
+      `${file}: expected the keys of a stage (${STAGE_KEYS.join(', ')}), got '${shortened(key)}'${didYouMean(key, STAGE_KEYS)}`,
+      { file, key },
+    )
   }
   const filesOf = (key: string) => {
     const given = value[key]
     const good = typeof given === 'string' || (Array.isArray(given) && given.every((one) => typeof one === 'string'))
-    if (!good) throw new ConfigError(`${file}: ${key} is no file and no list of files`, { file, key })
+    if (!good)
+      throw new ConfigError(`${file}: expected ${key} to be a file or a list of files, got ${shown(given)}.`, {
+        file,
+        key,
+      })
     return given as string | string[]
   }
   emoverseRecipe(value.recipe as object | undefined)
@@ -160,7 +168,7 @@ export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOpti
     ...(value.valid !== undefined && { valid: filesOf('valid') }),
     ...(value.recipe !== undefined && { recipe: value.recipe as Partial<EmoVerseRecipe> }),
     ...(value.lora !== undefined && { lora: value.lora as Partial<LoraConfig> }),
-    // The training checks it.
+    // trainEmoVerse checks the value.
     ...(value.projector !== undefined && { projector: value.projector as ProjectorTraining }),
     ...(value.speech !== undefined && { speech: value.speech as SpeechTraining }),
   }
