@@ -73,7 +73,7 @@ describe('voxtorch', () => {
     [['spectra', 'finetun'], /no command "spectra finetun"; did you mean "spectra finetune"/],
     [['spectra', 'finetune', '--modle', 'x'], /no option --modle; did you mean --model\?/],
     [['salmonn', 'score', 'file'], /"file" is no option/],
-    [['salmonn', 'chat'], /Say which model/],
+    [['salmonn', 'chat'], /--model: expected a model, got none/],
     [['usdm', 'preprocess'], /Say where the dialogs are/],
     [['usdm', 'units'], /Say where the clips are/],
     [['usdm', 'preview'], /Say which file of examples/],

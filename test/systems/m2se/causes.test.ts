@@ -92,7 +92,7 @@ describe('findCauses', () => {
     expect(written).not.toHaveBeenCalled()
     await expect(findCauses(model, [dialog], { causeThreshold: 2 })).rejects.toThrow(/a probability/)
     for (const more of [{ constrained: true }, { maxNewTokens: 4 }, { batchSize: 2 }]) {
-      await expect(findCauses(model, [dialog], { causeThreshold: 0.5, ...more })).rejects.toThrow(`${Object.keys(more)} is of answers`)
+      await expect(findCauses(model, [dialog], { causeThreshold: 0.5, ...more })).rejects.toThrow(`${Object.keys(more)}: expected none with causeThreshold`)
     }
   })
 }) // biome-ignore format: long lines
@@ -138,7 +138,7 @@ describe('EmoVerse.scoreCauses', () => {
       for (const [k, pair] of pairs.entries()) expect(shares[pair]).toBeCloseTo(wanted[k] as number, 5)
     }
     await expect(model.scoreCauses({ query: 'Well?' })).rejects.toThrow(DataError)
-    await expect(model.scoreCauses({ query }, { maxLength: 3 })).rejects.toThrow(/more than 3/)
+    await expect(model.scoreCauses({ query }, { maxLength: 3 })).rejects.toThrow(/expected at most 3 tokens/)
     await expect(model.scoreCauses({ query }, { least: 1 } as never)).rejects.toThrow(/least/)
     await expect(model.scoreCauses({ query }, { signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough')
   })

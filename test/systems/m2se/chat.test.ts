@@ -341,7 +341,7 @@ describe('the API', () => {
       [{ messages: [user(...Array.from({ length: 5 }, () => picture(FACES.joy)))] }, 400, /more than 4 pictures/],
       [{ messages: [user(picture(Buffer.alloc(2_500_000)))] }, 413, /large/],
       [{ messages: [user(picture(FACES.joy), text('<IMG_CONTEXT>'))] }, 400, /IMG_CONTEXT/],
-      [{ messages: [user(picture(FACES.joy), text('<image>'))] }, 400, /spells <image>/],
+      [{ messages: [user(picture(FACES.joy), text('<image>'))] }, 400, /expected text without media markers, got <image>/],
       [{ messages: [user(text('x'.repeat(5000)))] }, 400, /which leaves 0 of 4096/],
       [{ messages: [user(text('x'))], num_beams: 3 }, 400, /expected numBeams 1, got 3/],
       ['{"messages":', 400, /JSON/],

@@ -86,13 +86,8 @@ export async function findCauses(
   requireThresholds(where, defined({ causeThreshold }))
   for (const argument of causeThreshold === undefined ? [] : WRITING) {
     if (options[argument] === undefined || options[argument] === false) continue
-    const what = 'an option that applies to generated answers, which causeThreshold turns off'
-    throw new ConfigError(
-      `${where}: expected no ${argument} with causeThreshold, got ${what}. Leave one of them out.`,
-      {
-        argument,
-      },
-    )
+    const what = `expected none with causeThreshold, which generates no answers, got ${options[argument]}`
+    throw new ConfigError(`${where}.${argument}: ${what}. Leave one of them out.`, { argument })
   }
   requireWhole(where, 'maxNewTokens', maxNewTokens, 1)
   requireWhole(where, 'batchSize', batchSize, 1)

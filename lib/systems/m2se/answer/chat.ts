@@ -123,7 +123,7 @@ export class EmoVerseChat implements ChatModel {
       for (const part of content) {
         const marker = part.type === 'text' && Object.values(MEDIA_MARKERS).find((one) => part.text.includes(one))
         if (marker) {
-          const what = `${name} : expected text without media markers, got ${marker}. Send the image, video or audio as a part.`
+          const what = `${name}: expected text without media markers, got ${marker}. Send the image, video or audio as a part.`
           throw new ConfigError(`${this.name}: ${what}`, { argument: name, marker })
         }
       }

@@ -16,24 +16,25 @@ const { config, options, model, device, dtype } = SALMONN_OPTIONS
 
 export const chat = commandRule({
   name: 'chat',
-  summary: 'Talks with SALMONN in the terminal, with the published parts or a saved model.',
+  summary: 'Chat with SALMONN in the terminal, with the published parts or a saved model.',
   details: `  voxtorch salmonn chat --model runs/salmonn/model
   voxtorch salmonn chat --cfg-path configs/decode_config.yaml
 
-A line is what you say; words that name sound files become clips: 'talk.wav What does she say?', then 'And in what mood?'.
-Several may stand in a line, with commas or not, in double quotes where there are blanks in the path; '@FILE' has a path on
-each line. '/new' begins anew, '/quit' ends. Ctrl-C ends an answer. Where lines come from a file or a pipe, the exit code is 1
-if one could not be answered.`,
+Each line is a message; words that name audio files become clips: 'talk.wav What does she say?', then 'And in what mood?'. A line may name
+several files, with or without commas; put paths with spaces in double quotes; '@FILE' reads a path from each line of FILE. '/new' starts a
+new conversation, '/quit' ends. Ctrl-C stops an answer. If lines come from a file or a pipe, the exit code is 1 if one could not be answered.`,
   options: {
     ...{ config, options, model, device, dtype },
-    json: { kind: 'flag', help: 'each answer is a line of JSON' },
-    maxNewTokens: { kind: 'whole', help: 'tokens of an answer at most', preset: 200 },
+    json: { kind: 'flag', help: 'print each answer as a line of JSON' },
+    maxNewTokens: { kind: 'whole', help: 'maximum number of tokens of an answer', preset: 200 },
   },
   async run({ json = false, maxNewTokens: most, ...rest }) {
     const given = salmonnArguments(rest)
     const configuration = given.config === undefined ? undefined : await configurationOfArguments(given)
     if (configuration === undefined && given.model === undefined) {
-      throw new ConfigError('Say which model: --model DIR or --config FILE', { argument: 'model' })
+      throw new ConfigError('--model: expected a model, got none. Pass --model DIR or --config FILE.', {
+        argument: 'model',
+      })
     }
     const { Salmonn } = await import('../network/network.js')
     const { SalmonnChat } = await import('../answer/chat.js')
@@ -62,7 +63,7 @@ if one could not be answered.`,
     terminal.on('SIGINT', () => stop.abort())
     const messages: SalmonnChatMessage[] = []
 
-    /** The conversation with one more turn; what was not answered was not said. */
+    /** Answer a message, and add both to the conversation. A message without an answer is not added. */
     async function answer(line: string): Promise<void> {
       stop = new AbortController()
       let text = ''

@@ -3,7 +3,7 @@ import { SalmonnPrompts } from '../data/prompt-table.js'
 
 const said = (...texts: string[]) => texts.map((text) => `${SPEECH_BLOCK} ${text}`)
 
-/** Prompts to train with, where no file is given: our own words for the published tasks. */
+/** Default training prompts, with voxtorch's own texts for the published tasks. */
 export const SALMONN_TRAIN_PROMPTS = new SalmonnPrompts(
   {
     asr: said(
@@ -28,7 +28,7 @@ export const SALMONN_TRAIN_PROMPTS = new SalmonnPrompts(
     ),
     music_description: said('Describe this piece of music.', 'What kind of music is this, and how is it played?'),
     speaker_verification: said('Do both parts come from the same speaker? Answer yes or no.'),
-    audio_story_telling: said('Tell a story that fits these sounds.'),
+    audio_story_telling: said('Tell a story that fits these sounds.'), // language: prompt
     speaker_diarization_asr: said('Write down who says what, speaker by speaker.'),
     task1_emotional_trajectory: said('{}'),
     task2_emotional_reasoning: said('{}'),
@@ -37,11 +37,11 @@ export const SALMONN_TRAIN_PROMPTS = new SalmonnPrompts(
   'the default prompts',
 )
 
-/** One prompt for each task, to test with. */
+/** Default test prompts, one for each task. */
 export const SALMONN_TEST_PROMPTS = new SalmonnPrompts(
   {
     ...Object.fromEntries(SALMONN_TRAIN_PROMPTS.tasks.map((task) => [task, SALMONN_TRAIN_PROMPTS.pick(task)])),
-    speech_query: said('Answer the question that is asked in the recording.')[0] as string,
+    speech_query: said('Answer the question that is asked in the recording.')[0] as string, // language: prompt
     slot_filling: said('{}')[0] as string,
     keywords: said('List the key words of the speech.')[0] as string,
     lyrics_recognition: said('Write down the words of the song.')[0] as string,
