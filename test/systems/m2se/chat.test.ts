@@ -216,7 +216,7 @@ describe('EmoVerseChat', () => {
       [[from('user', said('a')), from('assistant', face), from('user', said('b'))], /a reply is text/],
       [[from('user', { type: 'audio', samples: new Float32Array(9), seconds: 1 })], /text and image and video alone/],
       [[from('user', face, said('an <image> of'))], /messages\[0\]: expected text without media markers, got <image>/],
-      [[from('user', face, said('a <IMG_CONTEXT>'))], /holds <IMG_CONTEXT>/],
+      [[from('user', face, said('a <IMG_CONTEXT>'))], /expected texts without <IMG_CONTEXT>/],
       [[from('user', said('a'))], /expected numBeams 1, got 2/, { numBeams: 2 }],
       ...(['MSA', 'MER', 'FER', 'ERI'] as const).map((task): [ChatTurn[], RegExp, Partial<ChatAnswerOptions>] => [
         [from('user', said(' \n'))],

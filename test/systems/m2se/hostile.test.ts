@@ -86,9 +86,9 @@ describe('what strangers give a model', () => {
     const bad: [string, EmoVerseQuestion, RegExp][] = [
       ['more markers', { ...good, query: '<image><image>' }, /images: expected 2 for 2 markers <image>, got 1/],
       ['a marker in an answer', { ...good, history: [['<image>b', '<image>']] }, /images: expected 3 for 3 markers <image>, got 1/],
-      ['the place of a picture', { ...good, query: 'x <IMG_CONTEXT>' }, /holds <IMG_CONTEXT>/],
-      ['the same in an answer before', { ...good, history: [['b', '<IMG_CONTEXT>']] }, /holds <IMG_CONTEXT>/],
-      ['the same as system', { ...good, system: '<IMG_CONTEXT>' }, /holds <IMG_CONTEXT>/],
+      ['the place of a picture', { ...good, query: 'x <IMG_CONTEXT>' }, /expected texts without <IMG_CONTEXT>/],
+      ['the same in an answer before', { ...good, history: [['b', '<IMG_CONTEXT>']] }, /expected texts without <IMG_CONTEXT>/],
+      ['the same as system', { ...good, system: '<IMG_CONTEXT>' }, /expected texts without <IMG_CONTEXT>/],
       ['a picture of nothing', { query: 'a', images: [stored('zero.ppm', 'P6 0 0 255\n')] }, /0 × 0 pixels/],
       ['raw pixels of nothing', { query: 'a', images: [{ data: new Uint8Array(0), width: 0, height: 0, channels: 3 }] }, /0|width/],
       ['a picture of 40,000 x 40,000', { query: 'a', images: [stored('huge.ppm', 'P6 40000 40000 255\n')] }, /1600000000|40000 × 40000 pixels, more than/],
