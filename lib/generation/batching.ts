@@ -61,7 +61,7 @@ export interface ContinuousBatchingStats {
 const AHEAD = 16
 
 /** A sequence that joins a batch. */
-export interface Joining {
+export interface SequenceRequest {
   session: GenerationSession
   inputs: Record<string, unknown>
   /** Maximum final length in tokens. */
@@ -71,13 +71,13 @@ export interface Joining {
 }
 
 /** A token of a sequence, with the number of prompt tokens that came from the cache. */
-export interface Seated extends Added {
+export interface BatchedToken extends Added {
   cachedTokens: number
 }
 
 /** Internals for generate(): network of a batching, a place in it, and whether the caller has the batching's adapters. */
 export let networkOf: (batching: ContinuousBatching) => NativeModule
-export let seatIn: (batching: ContinuousBatching, joining: Joining) => Seat
+export let enqueueIn: (batching: ContinuousBatching, request: SequenceRequest) => BatchedSequence
 export let hasAdaptersOf: (batching: ContinuousBatching) => boolean
 
 /**
@@ -103,8 +103,8 @@ export class ContinuousBatching {
   readonly #handle: ModuleHandle
   readonly #context: Context
   readonly #limits: { seqs: number; bytes: number; tokenBytes: number }
-  readonly #waiting = new Set<Seat>()
-  readonly #running = new Map<number, Seat>()
+  readonly #waiting = new Set<BatchedSequence>()
+  readonly #running = new Map<number, BatchedSequence>()
   #members = 0
   #driving = false
   #disposed = false
@@ -113,7 +113,7 @@ export class ContinuousBatching {
 
   static {
     networkOf = (batching) => batching.#network
-    seatIn = (batching, joining) => batching.#seat(joining)
+    enqueueIn = (batching, request) => batching.#enqueue(request)
     hasAdaptersOf = (batching) => sameAdapters(batching.#context, currentContext())
   }
 
@@ -153,7 +153,7 @@ export class ContinuousBatching {
   dispose(): void {
     if (this.#disposed) return
     this.#disposed = true
-    for (const seat of [...this.#waiting, ...this.#running.values()]) seat.fail(disposed())
+    for (const sequence of [...this.#waiting, ...this.#running.values()]) sequence.fail(disposed())
     this.#waiting.clear()
     this.#running.clear()
     this.#wake()
@@ -168,47 +168,47 @@ export class ContinuousBatching {
     if (this.#disposed) throw disposed()
   }
 
-  #seat(joining: Joining): Seat {
+  #enqueue(request: SequenceRequest): BatchedSequence {
     this.#requireLive()
-    const bytes = joining.tokens * this.#limits.tokenBytes
+    const bytes = request.tokens * this.#limits.tokenBytes
     if (bytes > this.#limits.bytes) {
       throw new ConfigError(
-        `generate: expected at most ${this.#limits.bytes} bytes of keys and values (maxCacheBytes of the batching), got up to ${bytes} for ${joining.tokens} tokens, prompt and new ones. Lower maxNewTokens, or shorten the prompt.`,
-        { tokens: joining.tokens, maxCacheBytes: this.#limits.bytes },
+        `generate: expected at most ${this.#limits.bytes} bytes of keys and values (maxCacheBytes of the batching), got up to ${bytes} for ${request.tokens} tokens, prompt and new ones. Lower maxNewTokens, or shorten the prompt.`,
+        { tokens: request.tokens, maxCacheBytes: this.#limits.bytes },
       )
     }
-    const seat = new Seat(joining, bytes, {
+    const sequence = new BatchedSequence(request, bytes, {
       wake: () => this.#wake(),
-      left: () => this.#left(seat),
+      left: () => this.#left(sequence),
     })
-    this.#waiting.add(seat)
+    this.#waiting.add(sequence)
     if (!this.#driving) this.#drive()
-    return seat
+    return sequence
   }
 
   /** Admit waiting sequences in order while the limits allow. A smaller one does not overtake. */
   #admit(): void {
     let bytes = 0
-    for (const seat of this.#running.values()) bytes += seat.bytes
-    for (const seat of this.#waiting) {
-      if (this.#running.size >= this.#limits.seqs || bytes + seat.bytes > this.#limits.bytes) return
-      this.#waiting.delete(seat)
+    for (const sequence of this.#running.values()) bytes += sequence.bytes
+    for (const sequence of this.#waiting) {
+      if (this.#running.size >= this.#limits.seqs || bytes + sequence.bytes > this.#limits.bytes) return
+      this.#waiting.delete(sequence)
       const member = this.#members++
-      this.#running.set(member, seat)
-      seat.member = member
-      bytes += seat.bytes
-      const { session, inputs } = seat.joining
+      this.#running.set(member, sequence)
+      sequence.member = member
+      bytes += sequence.bytes
+      const { session, inputs } = sequence.request
       join(this.#handle, member, session.handle, withActiveAdapters(this.#network), inputs).catch((error: unknown) => {
         this.#running.delete(member)
-        seat.fail(error)
+        sequence.fail(error)
       })
     }
   }
 
-  #left(seat: Seat): void {
-    this.#waiting.delete(seat)
-    if (seat.member === undefined || !this.#running.delete(seat.member) || this.#disposed) return
-    runInContext(this.#context, () => leave(this.#handle, seat.member as number)).catch(() => {})
+  #left(sequence: BatchedSequence): void {
+    this.#waiting.delete(sequence)
+    if (sequence.member === undefined || !this.#running.delete(sequence.member) || this.#disposed) return
+    runInContext(this.#context, () => leave(this.#handle, sequence.member as number)).catch(() => {})
     this.#wake()
   }
 
@@ -216,7 +216,7 @@ export class ContinuousBatching {
     this.#driving = true
     runInContext(this.#context, () => noGrad(() => this.#passes()))
       .catch((error: unknown) => {
-        for (const seat of [...this.#waiting, ...this.#running.values()]) seat.fail(error)
+        for (const sequence of [...this.#waiting, ...this.#running.values()]) sequence.fail(error)
         this.#waiting.clear()
         this.#running.clear()
       })
@@ -232,7 +232,7 @@ export class ContinuousBatching {
     const turns = new Turns()
     while (!this.#disposed && this.#waiting.size + this.#running.size > 0) {
       this.#admit()
-      const paused = [...this.#running].filter(([, seat]) => seat.isAhead).map(([member]) => member)
+      const paused = [...this.#running].filter(([, sequence]) => sequence.isAhead).map(([member]) => member)
       if (paused.length > 0 && paused.length === this.#running.size) {
         await new Promise<void>((resolve) => {
           this.#wake = resolve
@@ -250,13 +250,13 @@ export class ContinuousBatching {
   /** Return the allowed tokens of sequences with a constraint. */
   #allowed(): object {
     const sets: [number, number[]][] = []
-    for (const [member, seat] of this.#running) {
+    for (const [member, sequence] of this.#running) {
       try {
-        const ids = seat.allowed()
+        const ids = sequence.allowed()
         if (ids) sets.push([member, ids])
       } catch (error) {
-        seat.fail(error)
-        this.#left(seat)
+        sequence.fail(error)
+        this.#left(sequence)
       }
     }
     if (sets.length === 0) return {}
@@ -269,10 +269,10 @@ export class ContinuousBatching {
 
   async #deliver({ members, tokens, ends, logprobs, cached, failed }: PassResult): Promise<void> {
     for (const [i, member] of members.entries()) {
-      const seat = this.#running.get(member)
+      const sequence = this.#running.get(member)
       const end = ends[i] as number
       if (end !== 0) this.#running.delete(member)
-      seat?.push({
+      sequence?.push({
         tokens: [tokens[i] as number],
         ends: [end],
         logprobs: [logprobs[i] as number],
@@ -281,9 +281,9 @@ export class ContinuousBatching {
       })
     }
     for (const member of failed) {
-      const seat = this.#running.get(member)
+      const sequence = this.#running.get(member)
       this.#running.delete(member)
-      await (errorOf(this.#handle, member) as Promise<void>).catch((error: unknown) => seat?.fail(error))
+      await (errorOf(this.#handle, member) as Promise<void>).catch((error: unknown) => sequence?.fail(error))
     }
   }
 }
@@ -298,18 +298,18 @@ interface PassResult {
 }
 
 /** A sequence in a batching, as a queue of its tokens. */
-export class Seat {
+export class BatchedSequence {
   /** Its index among the running sequences. */
   member: number | undefined
-  readonly #tokens: Seated[] = []
+  readonly #tokens: BatchedToken[] = []
   readonly #owner: { wake: () => void; left: () => void }
-  #taker: { resolve: (token: Seated) => void; reject: (error: unknown) => void } | undefined
+  #taker: { resolve: (token: BatchedToken) => void; reject: (error: unknown) => void } | undefined
   #error: { error: unknown } | undefined
   #allowed: number[] | undefined
   #over = false
 
   constructor(
-    readonly joining: Joining,
+    readonly request: SequenceRequest,
     readonly bytes: number,
     owner: { wake: () => void; left: () => void },
   ) {
@@ -323,12 +323,12 @@ export class Seat {
 
   /** Return the allowed next tokens, evaluated once per token. */
   allowed(): number[] | undefined {
-    if (!this.joining.allowed) return undefined
-    this.#allowed ??= this.joining.allowed()[0]
+    if (!this.request.allowed) return undefined
+    this.#allowed ??= this.request.allowed()[0]
     return this.#allowed
   }
 
-  push(token: Seated): void {
+  push(token: BatchedToken): void {
     this.#allowed = undefined
     this.#over = token.done
     if (!this.#taker) this.#tokens.push(token)
@@ -343,7 +343,7 @@ export class Seat {
     this.#taker = undefined
   }
 
-  next(): Promise<Seated> {
+  next(): Promise<BatchedToken> {
     const wasAhead = this.isAhead
     const token = this.#tokens.shift()
     if (wasAhead) this.#owner.wake()

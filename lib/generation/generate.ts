@@ -6,13 +6,13 @@ import { didYouMean, shortened } from '../base/words.js'
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, Tensor } from '../tensor/index.js'
 import {
+  type BatchedSequence,
+  type BatchedToken,
   bytesPerToken,
   ContinuousBatching,
+  enqueueIn,
   hasAdaptersOf,
   networkOf,
-  type Seat,
-  type Seated,
-  seatIn,
 } from './batching.js'
 import type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
 import { type GenerationConfig, generationConfig } from './config.js'
@@ -187,7 +187,7 @@ class Run {
   readonly #session: GenerationSession
   readonly #turns = new Turns()
   #begun = false
-  #seat: Seat | undefined
+  #sequence: BatchedSequence | undefined
   /** Number of prompt tokens from the prefix cache; undefined without a batching. */
   cachedTokens: number | undefined
 
@@ -215,9 +215,9 @@ class Run {
     await this.#turns.pass()
     signal?.throwIfAborted()
     if (!this.#begun) requireMemory(this.#model, this.#inputs, this.config)
-    if (!this.#begun && batching && this.#goesWithOthers(batching)) this.#take(batching)
-    if (this.#seat) {
-      const token = await abortable<Seated>(signal, this.#seat.next())
+    if (!this.#begun && batching && this.#canShareBatch(batching)) this.#joinBatch(batching)
+    if (this.#sequence) {
+      const token = await abortable<BatchedToken>(signal, this.#sequence.next())
       this.cachedTokens = token.cachedTokens
       return token
     }
@@ -228,21 +228,21 @@ class Run {
   }
 
   /** Return whether the call is a single sequence that can run in the batching. */
-  #goesWithOthers(batching: ContinuousBatching): boolean {
+  #canShareBatch(batching: ContinuousBatching): boolean {
     const { inputIds, inputsEmbeds, encoderHiddenStates, encoderCache } = this.#inputs
     const { numBeams = 1, numReturnSequences = 1, guidanceScale, promptLookupNumTokens } = this.config
     const { assistantModel, promptLogitsAt } = this.#options
-    const alone =
+    const needsOwnPasses =
       (inputsEmbeds ?? inputIds)?.shape[0] !== 1 ||
       numBeams > 1 ||
       numReturnSequences > 1 ||
       (guidanceScale ?? 1) !== 1 ||
       promptLookupNumTokens != null ||
       [assistantModel, promptLogitsAt, encoderHiddenStates, encoderCache].some((given) => given != null)
-    return !alone && hasAdaptersOf(batching)
+    return !needsOwnPasses && hasAdaptersOf(batching)
   }
 
-  #take(batching: ContinuousBatching): void {
+  #joinBatch(batching: ContinuousBatching): void {
     this.#begun = true
     const { inputIds, attentionMask, inputsEmbeds, cache, contextIds } = this.#inputs
     const { generator, uniforms, maxNewTokensPerRow: limits } = this.#options
@@ -251,7 +251,7 @@ class Run {
     const prompt = (inputsEmbeds ?? inputIds)?.shape[1] ?? 0
     const most = Math.min(maxNewTokens ?? (maxLength == null ? 20 : maxLength - prompt), limits?.[0] ?? Infinity)
     let first: number[][] | undefined = fn ? this.#prompts() : undefined
-    this.#seat = seatIn(batching, {
+    this.#sequence = enqueueIn(batching, {
       session: this.#session,
       inputs: present({ inputIds, attentionMask, inputsEmbeds, contextIds, generator, uniforms, limits, cache: kv }),
       tokens: (cache?.length ?? 0) + prompt + Math.max(0, most),
@@ -335,7 +335,7 @@ class Run {
   }
 
   dispose(): void {
-    this.#seat?.leave()
+    this.#sequence?.leave()
     this.#session.dispose()
   }
 }

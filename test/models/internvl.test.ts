@@ -160,7 +160,7 @@ describe('pictures in a text', () => {
     await expect(model.encodeImages(zeros([1, 1, 15, 16]))).rejects.toThrow(/divisible/)
     await expect(model.encodeImages(zeros([1, 3, 16, 16]))).rejects.toThrow(/pixel_values must be \[pictures, 1/)
     await expect(model.encodeImages(zeros([1, 1, 12, 12]))).rejects.toThrow(
-      /expected sides that are multiples of \d+, got 12 x 12|no squares of 2/,
+      /no squares of 2/,
     )
     await expect(model.projectImages(zeros([1, 4, 63]))).rejects.toThrow(/features must be/)
     await expect(model.forward({ inputIds, pixelValues, nonsense: 1 } as never)).rejects.toThrow(/nonsense/)

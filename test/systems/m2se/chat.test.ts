@@ -86,7 +86,7 @@ describe('EmoVerseChat', () => {
     const network = model.model as InternVL
     const face = await image(facePpm({ width: 120, height: 120, ground: [1, 99, 3] }))
     const look = vi.spyOn(network, 'encodeImages')
-    const take = vi.spyOn(model.beginnings, 'take')
+    const take = vi.spyOn(model.prefixCaches, 'take')
     const known = async () => Promise.all(take.mock.results.splice(0).map(async ({ value }) => (await value).known))
     try {
       const first = await answer([from('user', face)], { task: 'MER' })
@@ -193,7 +193,7 @@ describe('EmoVerseChat', () => {
     const [first, again, other] = [await draw(1), await draw(1), await draw(2)]
     expect(again.text).toBe(first.text)
     expect(other.text).not.toBe(first.text)
-    model.beginnings.dispose()
+    model.prefixCaches.dispose()
     const before = await settledTensors()
     const stop = new AbortController()
     const read = async () => {
@@ -203,7 +203,7 @@ describe('EmoVerseChat', () => {
     }
     await expect(read()).rejects.toThrow('gone')
     for await (const { tokens } of chat.stream(messages, settings())) if (tokens > 0) break
-    model.beginnings.dispose()
+    model.prefixCaches.dispose()
     expect(await settledTensors()).toBe(before)
   }) // biome-ignore format: long lines
 
@@ -370,7 +370,7 @@ describe('the API', () => {
     const idle = async () => (await call(served.url, '/health')).json
     const rest = async () => {
       await expect.poll(idle).toMatchObject({ running: 0, queued: 0 })
-      model.beginnings.dispose()
+      model.prefixCaches.dispose()
       return settledTensors()
     }
     await round()

@@ -256,7 +256,7 @@ describe('inferEmoVerse', () => {
     const before = await settledTensors()
     await inferEmoVerse(model, { data, output, byLabels: true, maxNewTokens: 2 })
     // What was read last is kept for the next question.
-    model.beginnings.dispose()
+    model.prefixCaches.dispose()
     expect(await settledTensors()).toBe(before)
     const [first, second] = linesOf(output)
     const shares = Object.entries(first.probabilities as Record<string, number>)

@@ -262,7 +262,7 @@ describe('an EmoVerse that sees', () => {
     const stop = new AbortController()
     stop.abort(new Error('enough'))
     await expect(model.stream(question, { signal: stop.signal }).next()).rejects.toThrow('enough')
-    model.beginnings.dispose()
+    model.prefixCaches.dispose()
     expect(await settledTensors()).toBe(before)
   }) // biome-ignore format: long lines
 

@@ -16,7 +16,7 @@ import { type EmoVerseGenerateOptions, generateAnswers } from '../network/answer
 import { baseHash } from '../network/files.js'
 import { isTooLong } from '../network/limits.js'
 import { EmoVerse } from '../network/network.js'
-import type { EmoVerseScoreOptions } from '../network/shares.js'
+import type { EmoVerseScoreOptions } from '../network/probabilities.js'
 import { withVisionCache } from '../network/vision-cache.js'
 import { labelsAllowed, pairsAllowed } from '../published/wording.js'
 

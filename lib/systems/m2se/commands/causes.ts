@@ -45,9 +45,9 @@ Writes conversations in ECF's format with the predicted emotions and pairs, and 
     maxNewTokens: { kind: 'whole', help: 'maximum number of tokens of an answer', preset: 64 },
     batchSize: { kind: 'whole', help: 'questions per batch', preset: 8 },
   },
-  async run(given) {
-    const { data, output = 'causes.json', clips, emotions, candidates, wording, constrained } = given
-    const { causeThreshold, maxNewTokens, batchSize } = given
+  async run(values) {
+    const { data, output = 'causes.json', clips, emotions, candidates, wording, constrained } = values
+    const { causeThreshold, maxNewTokens, batchSize } = values
     if (data === undefined)
       throw new ConfigError('emoverse causes --data: expected a file of dialogs, got none. Pass --data FILE.', {
         argument: 'data',
@@ -60,7 +60,7 @@ Writes conversations in ECF's format with the predicted emotions and pairs, and 
     const { findCauses } = await import('../answer/causes.js')
     const { dialogs } = await readEcf(data)
     const texts = wording === undefined ? undefined : await wordingOf(wording)
-    using model = await emoverseOfArguments(given)
+    using model = await emoverseOfArguments(values)
     const found = await findCauses(model, dialogs, {
       ...defined({ emotions, candidates, wording: texts, constrained, causeThreshold, maxNewTokens, batchSize }),
       ...(clips !== undefined && {

@@ -57,8 +57,8 @@ records of each task and class, and labels without a match. Each clip gets one t
     output: { kind: 'text', help: 'output folder, or file for a single stage', value: 'path', preset: 'data' },
     seed: { kind: 'whole', help: 'random seed of tasks and order', preset: 42 },
   },
-  async run(given) {
-    const { meld, ecf, mosei, moseiEmotions, faces, reasons, output = 'data' } = given
+  async run(values) {
+    const { meld, ecf, mosei, moseiEmotions, faces, reasons, output = 'data' } = values
     const {
       stage = mosei === undefined ? '2' : 'both',
       part,
@@ -69,7 +69,7 @@ records of each task and class, and labels without a match. Each clip gets one t
       predicted,
       sentiment,
       seed,
-    } = given
+    } = values
     const { emoverseData } = await import('../data/emoverse.js')
     const { writeSwiftDataset } = await import('../data/write.js')
     const { writeJson } = await import('../../../files/json/json.js')
@@ -86,7 +86,7 @@ records of each task and class, and labels without a match. Each clip gets one t
       ...defined({ part, all, wording, context, candidates, sentiment, seed }),
       ...(predicted !== undefined && { predicted: await emotionsOf(predicted) }),
     }
-    const numbers = { weights: numbersOf('--weights', given.weights), caps: numbersOf('--caps', given.caps) }
+    const numbers = { weights: numbersOf('--weights', values.weights), caps: numbersOf('--caps', values.caps) }
     const reports: Record<string, EmoVerseReport> = {}
     for (const number of stages) {
       const { records, report } = await emoverseData(inputs, { ...options, ...numbers, stage: number })

@@ -59,7 +59,7 @@ Running the same command again continues an unfinished file.`,
     compat: { kind: ['published'], help: "answer a prompt that is too long with '' instead of failing" },
   },
   foreign: SWIFT_FOREIGN,
-  async run(given) {
+  async run(values) {
     const {
       valDataset,
       resultDir,
@@ -72,7 +72,7 @@ Running the same command again continues an unfinished file.`,
       temperature,
       topK,
       topP,
-    } = given
+    } = values
     const {
       repetitionPenalty,
       numBeams,
@@ -86,7 +86,7 @@ Running the same command again continues an unfinished file.`,
       thresholds,
       fallback,
       causeThreshold,
-    } = given
+    } = values
     if (valDataset === undefined)
       throw new ConfigError(
         'emoverse infer --val-dataset: expected a file of questions, got none. Pass --val-dataset FILE.',
@@ -100,7 +100,7 @@ Running the same command again continues an unfinished file.`,
     }
     const { emoverseOfArguments } = await import('../configuration/apply.js')
     const { inferEmoVerse } = await import('../answer/infer.js')
-    using model = await emoverseOfArguments(given)
+    using model = await emoverseOfArguments(values)
     const { file, records, continued, notes } = await inferEmoVerse(model, {
       ...{ data: valDataset, output: output ?? resultDir ?? 'infer_result' },
       ...defined({ maxLength, maxNewTokens, batchSize, temperature, topK, topP, repetitionPenalty, numBeams }),

@@ -16,7 +16,7 @@ data or settings the same OUTPUT gets a new folder v1, v2, …, which is reporte
 the checkpoints. A text-only language model reads only the texts.`,
   options: { ...EMOVERSE_MODEL_OPTIONS, ...EMOVERSE_TRAINING_OPTIONS },
   foreign: SWIFT_FOREIGN,
-  async run(given) {
+  async run(values) {
     const {
       output = 'output',
       startAt,
@@ -27,11 +27,11 @@ the checkpoints. A text-only language model reads only the texts.`,
       maxSteps,
       groupByLength,
       onBadRecord,
-    } = given
+    } = values
     const { emoverseOfArguments, stagesOfArguments } = await import('../configuration/apply.js')
     const { trainEmoVerse } = await import('../training/train.js')
-    const stages = await stagesOfArguments(given)
-    using model = await emoverseOfArguments(given)
+    const stages = await stagesOfArguments(values)
+    using model = await emoverseOfArguments(values)
     const results = await trainEmoVerse(model, {
       ...{ stages, outputDir: output, versions: true, onNote: (note: string) => console.error(note) },
       ...defined({ startAt, mediaRoot, visionCache, compat, onBadRecord }),

@@ -19,7 +19,7 @@ export type EmoVerseTrainingArguments = OptionsOf<typeof EMOVERSE_TRAINING_OPTIO
 const DTYPES: Readonly<Record<string, DType>> = { fp32: 'float32', bf16: 'bfloat16', fp16: 'float16' }
 
 /** Load the model that a command line names. @throws ConfigError if it names none */
-export async function emoverseOfArguments(given: EmoVerseModelArguments): Promise<EmoVerse> {
+export async function emoverseOfArguments(values: EmoVerseModelArguments): Promise<EmoVerse> {
   const {
     modelType,
     adapters = [],
@@ -34,9 +34,9 @@ export async function emoverseOfArguments(given: EmoVerseModelArguments): Promis
     quantize,
     device,
     dtype,
-  } = given
+  } = values
   const known = modelType !== undefined && Object.hasOwn(SWIFT_MODELS, modelType) ? SWIFT_MODELS[modelType] : undefined
-  const base = given.model ?? known
+  const base = values.model ?? known
   if (base === undefined) {
     const unknown =
       modelType === undefined
@@ -57,9 +57,9 @@ export async function emoverseOfArguments(given: EmoVerseModelArguments): Promis
 }
 
 /** Return the stages of a command line. @throws ConfigError if it has none, or mixes --stages with options of one stage */
-export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promise<EmoVerseStageOptions[]> {
-  const { stages, dataset, valDataset, projector } = given
-  const { epochs, batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, weightDecay } = given
+export async function stagesOfArguments(values: EmoVerseTrainingArguments): Promise<EmoVerseStageOptions[]> {
+  const { stages, dataset, valDataset, projector } = values
+  const { epochs, batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, weightDecay } = values
   const {
     maxGradNorm,
     maxLength,
@@ -71,9 +71,9 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
     evalSteps,
     saveSteps,
     saveTotalLimit,
-  } = given
+  } = values
   const { adamBeta1, adamBeta2, adamEpsilon, gradientCheckpointing, loraR, loraAlpha, loraDropout, targetModules } =
-    given
+    values
   const betas: [number, number] | undefined =
     (adamBeta1 ?? adamBeta2) === undefined ? undefined : [adamBeta1 ?? 0.9, adamBeta2 ?? 0.95]
   const recipe = defined({
@@ -112,8 +112,8 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
       {
         data: dataset,
         recipe,
-        ...(given.trainSpeech !== 'alone' && { lora }),
-        ...defined({ valid: valDataset, projector, speech: given.trainSpeech }),
+        ...(values.trainSpeech !== 'alone' && { lora }),
+        ...defined({ valid: valDataset, projector, speech: values.trainSpeech }),
       },
     ]
   }
@@ -123,7 +123,7 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
     ...(dataset ? ['dataset'] : []),
     ...(valDataset ? ['valDataset'] : []),
     ...(projector ? ['projector'] : []),
-    ...(given.trainSpeech ? ['trainSpeech'] : []),
+    ...(values.trainSpeech ? ['trainSpeech'] : []),
   ]
   if (extra.length > 0) {
     const what = `got ${extra.join(', ')} as well. Move these into the stage files`
@@ -152,14 +152,14 @@ export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOpti
     )
   }
   const filesOf = (key: string) => {
-    const given = value[key]
-    const good = typeof given === 'string' || (Array.isArray(given) && given.every((one) => typeof one === 'string'))
+    const files = value[key]
+    const good = typeof files === 'string' || (Array.isArray(files) && files.every((one) => typeof one === 'string'))
     if (!good)
-      throw new ConfigError(`${file}: expected ${key} to be a file or a list of files, got ${shown(given)}.`, {
+      throw new ConfigError(`${file}: expected ${key} to be a file or a list of files, got ${shown(files)}.`, {
         file,
         key,
       })
-    return given as string | string[]
+    return files as string | string[]
   }
   emoverseRecipe(value.recipe as object | undefined)
   return {

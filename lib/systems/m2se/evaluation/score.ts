@@ -179,24 +179,24 @@ function strictTask(
     }
   }
   if (task === 'causes') {
-    const said = ({ query, label }: ResultLine, causesOf: (target: number) => number[]) => {
+    const answerOf = ({ query, label }: ResultLine, causesOf: (target: number) => number[]) => {
       const target = targetOf(String(query ?? ''), String(label))
       const causes = target ? causesOf(target.number) : []
       return variant === 'other'
         ? causes.join(' ')
         : causes.map((cause) => `${target?.number}_${target?.emotion},${cause}`).join(';')
     }
-    for (const [name, causesOf] of Object.entries(CAUSE_RULES)) rule(name, (line) => said(line, causesOf))
-    const classes = strictCauseCounts(lines, variant).map(({ name, right, said: count, support }) => ({
+    for (const [name, causesOf] of Object.entries(CAUSE_RULES)) rule(name, (line) => answerOf(line, causesOf))
+    const classes = strictCauseCounts(lines, variant).map(({ name, right, predicted: count, support }) => ({
       name,
       ...classScores(right, count, support),
     }))
     return { records: lines.length, scores: { ...numbersOf(strict), classes }, baselines }
   }
-  const { truth, said, labels } = strictAnswers(task, lines, options)
+  const { truth, predicted, labels } = strictAnswers(task, lines, options)
   const majority = mostFrequent(truth, labels)
   rule(`always ${majority}`, () => responseFor(majority, variant))
-  const { classes, confusion } = labelScores(truth, said, labels)
+  const { classes, confusion } = labelScores(truth, predicted, labels)
   return { records: truth.length, scores: { ...numbersOf(strict), classes, confusion }, baselines }
 }
 
@@ -257,8 +257,8 @@ function scoresOf(
               .join(';')
           : ''
       })
-    const numbers = (said: readonly string[]) => {
-      const { precision, recall, f1, weightedF1 } = causeScores(truth, said)
+    const numbers = (predicted: readonly string[]) => {
+      const { precision, recall, f1, weightedF1 } = causeScores(truth, predicted)
       return { precision, recall, f1, weightedF1 }
     }
     const baselines = Object.fromEntries(

@@ -57,7 +57,7 @@ export function strictScores(task: StrictTask, lines: Iterable<ResultLine>, opti
 /** Label pairs that the published evaluation compares, by line: the true label, and the parsed response ('' if it has none). */
 export interface StrictAnswers {
   truth: string[]
-  said: string[]
+  predicted: string[]
 }
 
 /** Return the label pairs of sentiment or emotion, after `strictScores` succeeded. */
@@ -71,12 +71,12 @@ export function strictAnswers(
   const own = task === 'sentiment' ? SENTIMENT_LABELS : (labels ?? EMOTION_LABELS.mosei)
   const names = isOther ? words.map(labelled) : own
   const none = task === 'sentiment' ? names.length - 1 : words.indexOf('neutral')
-  const answers: StrictAnswers = { truth: [], said: [] }
+  const answers: StrictAnswers = { truth: [], predicted: [] }
   for (const { label, response } of countedLines(lines, task === 'sentiment' ? pictures : undefined)) {
     if (!names.includes(label as string)) continue
     const found = isOther ? words.findIndex((word) => holds(response, word)) : names.indexOf(response as string)
     answers.truth.push(label as string)
-    answers.said.push(names[found < 0 && isOther ? none : found] ?? '')
+    answers.predicted.push(names[found < 0 && isOther ? none : found] ?? '')
   }
   return { ...answers, labels: names }
 }
@@ -132,16 +132,16 @@ function placeOf(labels: readonly string[], value: unknown): number {
     : place
 }
 
-const f1Of = (truth: number[], said: number[]): number => f1Score(truth, said, { average: 'weighted' })
+const f1Of = (truth: number[], predicted: number[]): number => f1Score(truth, predicted, { average: 'weighted' })
 
 function emotions(lines: Iterable<ResultLine>, { labels = EMOTION_LABELS.mosei }: StrictOptions): StrictScores {
-  const [truth, said]: [number[], number[]] = [[], []]
+  const [truth, predicted]: [number[], number[]] = [[], []]
   for (const line of lines) {
-    said.push(placeOf(labels, entryOf(line, 'response')))
+    predicted.push(placeOf(labels, entryOf(line, 'response')))
     truth.push(placeOf(labels, entryOf(line, 'label')))
   }
-  const right = truth.filter((label, i) => label === said[i]).length
-  return { accuracy: divided(right, truth.length), f1: f1Of(truth, said) }
+  const right = truth.filter((label, i) => label === predicted[i]).length
+  return { accuracy: divided(right, truth.length), f1: f1Of(truth, predicted) }
 }
 
 /** Return whether Python's `in` finds a word in a response, which may be a list or dict. */
@@ -163,25 +163,25 @@ function otherSentiment(lines: Iterable<ResultLine>, { pictures }: StrictOptions
   for (const line of countedLines(lines, pictures)) {
     const response = entryOf(line, 'response')
     // Without a match the index is -1, which in Python selects the last label.
-    const said = labels.at(SENTIMENT_WORDS.findIndex((word) => holds(response, word)))
+    const predicted = labels.at(SENTIMENT_WORDS.findIndex((word) => holds(response, word)))
     placeOf(labels, entryOf(line, 'label'))
     count += 1
-    if (said === line.label) right += 1
+    if (predicted === line.label) right += 1
   }
   return { accuracy: divided(right, count) }
 }
 
 function otherEmotions(lines: Iterable<ResultLine>, { labels: words = EMOTION_WORDS }: StrictOptions): StrictScores {
   const labels = words.map(labelled)
-  const [truth, said]: [number[], number[]] = [[], []]
+  const [truth, predicted]: [number[], number[]] = [[], []]
   for (const line of lines) {
     const response = entryOf(line, 'response')
     const found = words.findIndex((word) => holds(response, word))
-    said.push(found < 0 ? placeOf(words, 'neutral') : found)
+    predicted.push(found < 0 ? placeOf(words, 'neutral') : found)
     truth.push(placeOf(labels, entryOf(line, 'label')))
   }
-  const right = truth.filter((label, i) => label === said[i]).length
-  return { accuracy: divided(right, truth.length), f1: f1Of(truth, said) }
+  const right = truth.filter((label, i) => label === predicted[i]).length
+  return { accuracy: divided(right, truth.length), f1: f1Of(truth, predicted) }
 }
 
 /** Emotions of causes, in the order of the script. */
@@ -190,7 +190,7 @@ export const CAUSE_EMOTIONS = ['disgust', 'anger', 'joy', 'sadness', 'surprise',
 /** Parsed response: number of causes, the emotion of each, and the emotions of correct causes. */
 interface PredictedCauses {
   count: number
-  said: string[]
+  predicted: string[]
   right: string[]
 }
 
@@ -199,7 +199,7 @@ type ReadCauses = (response: unknown, labels: readonly string[]) => PredictedCau
 /** Count true, predicted and correct pairs, by emotion and in total. */
 function countCauses(lines: Iterable<ResultLine>, read: ReadCauses) {
   const zeros = () => new Map<string, number>(CAUSE_EMOTIONS.map((name) => [name, 0]))
-  const [truth, said, right] = [zeros(), zeros(), zeros()]
+  const [truth, predicted, right] = [zeros(), zeros(), zeros()]
   const add = (counts: Map<string, number>, name: string) => {
     const before = counts.get(name)
     if (before !== undefined) counts.set(name, before + 1)
@@ -214,24 +214,24 @@ function countCauses(lines: Iterable<ResultLine>, read: ReadCauses) {
     predictedCount += own.count
     found += own.right.length
     for (const name of own.right) add(right, name)
-    for (const name of own.said) add(said, name)
+    for (const name of own.predicted) add(predicted, name)
   }
-  return { truth, said, right, pairs, predictedCount, found }
+  return { truth, predicted, right, pairs, predictedCount, found }
 }
 
 /** Count true, predicted and correct pairs by emotion, as the published evaluation does. */
 export function strictCauseCounts(lines: Iterable<ResultLine>, variant: StrictVariant = 'emoverse') {
-  const { truth, said, right } = countCauses(lines, variant === 'emoverse' ? parsePairs : parseNumbers)
+  const { truth, predicted, right } = countCauses(lines, variant === 'emoverse' ? parsePairs : parseNumbers)
   return CAUSE_EMOTIONS.map((name) => {
     const of = (counts: Map<string, number>) => counts.get(name) as number
-    return { name, support: of(truth), said: of(said), right: of(right) }
+    return { name, support: of(truth), predicted: of(predicted), right: of(right) }
   })
 }
 
 function causes(lines: Iterable<ResultLine>, read: ReadCauses): StrictScores {
-  const { truth, said, right, pairs, predictedCount, found } = countCauses(lines, read)
+  const { truth, predicted, right, pairs, predictedCount, found } = countCauses(lines, read)
   const f1s = CAUSE_EMOTIONS.map((name) => {
-    const precision = divided(right.get(name) as number, said.get(name) as number)
+    const precision = divided(right.get(name) as number, predicted.get(name) as number)
     const recall = divided(right.get(name) as number, truth.get(name) as number)
     return precision + recall > 0 ? (2 * precision * recall) / (precision + recall) : 0
   })
@@ -257,8 +257,8 @@ function emotionOf(pair: string): string {
 function parsePairs(response: unknown, labels: readonly string[]): PredictedCauses {
   const pairs = splitText(response)
   // In order, as in the script: the first part without an emotion fails.
-  const said = pairs.map(emotionOf)
-  return { count: pairs.length, said, right: said.filter((_, i) => labels.includes(pairs[i] as string)) }
+  const predicted = pairs.map(emotionOf)
+  return { count: pairs.length, predicted, right: predicted.filter((_, i) => labels.includes(pairs[i] as string)) }
 }
 
 /** Take every number in a response as a cause. A correct one has the emotion of its true pair, any other that of the first. */
@@ -270,7 +270,7 @@ function parseNumbers(response: unknown, labels: readonly string[]): PredictedCa
   const known = found.filter((number) => numbers.includes(number))
   return {
     count: found.length,
-    said: found.map(() => emotionOf(labels[0] as string)),
+    predicted: found.map(() => emotionOf(labels[0] as string)),
     right: known.map((number) => emotionOf(labels[numbers.indexOf(number)] as string)),
   }
 }

@@ -142,7 +142,7 @@ export async function* streamAnswer(
   const whole = settingsOf(where, model, config)
   const sample = await encodeWithin(model, record, limits, { mediaRoot, signal })
   const marks = model.marksOf(sample)
-  const begun = await model.beginnings.take(marks)
+  const prefix = await model.prefixCaches.take(marks)
   const written: number[] = []
   let isWhole = false
   let reason: EmoVersePiece['finishReason'] = null
@@ -150,12 +150,12 @@ export async function* streamAnswer(
   const { end } = INTERNVL_TEMPLATES[model.template]
   const last = model.tokenizer.eosTokenId
   async function* pieces(): AsyncGenerator<{ text: string; tokens: number }, void, void> {
-    const prompt = await scope(() => promptOf(model, sample, begun.known))
+    const prompt = await scope(() => promptOf(model, sample, prefix.known))
     try {
       const own = constrained ? allowedBy(model, record.query, config) : {}
       const settings = { ...whole, ...own }
       const control = { ...(signal && { signal }), ...(generator && { generator }) }
-      const steps = stream(model.llm, { ...prompt, cache: begun.cache }, settings, control)
+      const steps = stream(model.llm, { ...prompt, cache: prefix.cache }, settings, control)
       for await (const { tokens, finishReasons } of steps) {
         const token = tokens[0] as number
         const finish = finishReasons[0] ?? null
@@ -179,7 +179,7 @@ export async function* streamAnswer(
     })
     yield { text: '', tokens: 0, finishReason: reason ?? 'stop' }
   } finally {
-    begun.leave(isWhole ? [...marks, ...written.slice(0, -1)] : undefined)
+    prefix.leave(isWhole ? [...marks, ...written.slice(0, -1)] : undefined)
   }
 }
 

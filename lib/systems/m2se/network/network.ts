@@ -28,7 +28,6 @@ import {
   generateAnswers,
   streamAnswer,
 } from './answers.js'
-import { Beginnings } from './beginnings.js'
 import {
   type EmoVerseStages,
   type LoadEmoVerseOptions,
@@ -38,7 +37,8 @@ import {
   saveEmoVerse,
 } from './files.js'
 import { PROMPT_LIMITS } from './limits.js'
-import { causeProbabilities, type EmoVerseScoreOptions, labelProbabilities } from './shares.js'
+import { PrefixCaches } from './prefix-caches.js'
+import { causeProbabilities, type EmoVerseScoreOptions, labelProbabilities } from './probabilities.js'
 import { SpeechBranch } from './speech.js'
 import { EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
 
@@ -104,7 +104,7 @@ export class EmoVerse {
   /** Network, together with the audio encoder if there is one. @internal */
   readonly whole: Module
   /** Cached keys and values of recent prompts. @internal */
-  readonly beginnings: Beginnings
+  readonly prefixCaches: PrefixCaches
 
   /** Create an EmoVerse, which owns its networks. Call `dispose()` to free them. */
   constructor(parts: EmoVerseParts) {
@@ -143,7 +143,7 @@ export class EmoVerse {
         { argument: 'speech' },
       )
     }
-    this.beginnings = new Beginnings(model, this.whole, CONVERSATIONS)
+    this.prefixCaches = new PrefixCaches(model, this.whole, CONVERSATIONS)
   }
 
   /**
@@ -399,7 +399,7 @@ export class EmoVerse {
 
   /** Free the networks and caches. */
   dispose(): void {
-    this.beginnings.dispose()
+    this.prefixCaches.dispose()
     this.speech?.dispose()
     this.model.dispose()
   }

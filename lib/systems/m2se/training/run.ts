@@ -67,9 +67,9 @@ async function otherIn(outputDir: string, stages: readonly NamedSettings[]) {
 
 /** Read the settings of the stage in a folder. */
 async function settingsIn(folder: string): Promise<StageSettings | undefined> {
-  const [begun, ended] = [join(folder, SETTINGS), join(folder, RESULTS)]
-  if (existsSync(begun)) return (await readJson(begun)) as StageSettings
-  return existsSync(ended) ? (((await readJson(ended)) as { settings?: StageSettings }).settings ?? {}) : undefined
+  const [settings, results] = [join(folder, SETTINGS), join(folder, RESULTS)]
+  if (existsSync(settings)) return (await readJson(settings)) as StageSettings
+  return existsSync(results) ? (((await readJson(results)) as { settings?: StageSettings }).settings ?? {}) : undefined
 }
 
 /** Compare two values as JSON. */

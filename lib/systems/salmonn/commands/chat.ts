@@ -29,9 +29,9 @@ new conversation, '/quit' ends. Ctrl-C stops an answer. If lines come from a fil
     maxNewTokens: { kind: 'whole', help: 'maximum number of tokens of an answer', preset: 200 },
   },
   async run({ json = false, maxNewTokens: most, ...rest }) {
-    const given = salmonnArguments(rest)
-    const configuration = given.config === undefined ? undefined : await configurationOfArguments(given)
-    if (configuration === undefined && given.model === undefined) {
+    const values = salmonnArguments(rest)
+    const configuration = values.config === undefined ? undefined : await configurationOfArguments(values)
+    if (configuration === undefined && values.model === undefined) {
       throw new ConfigError('--model: expected a model, got none. Pass --model DIR or --config FILE.', {
         argument: 'model',
       })
@@ -40,11 +40,11 @@ new conversation, '/quit' ends. Ctrl-C stops an answer. If lines come from a fil
     const { SalmonnChat } = await import('../answer/chat.js')
     const { salmonnOfConfiguration } = await import('../configuration/apply.js')
     const { parseChatLine } = await import('../answer/chat-line.js')
-    const dtype = (given.dtype ?? 'bfloat16') as DType
-    const place = given.device === undefined ? {} : { device: given.device as Device }
+    const dtype = (values.dtype ?? 'bfloat16') as DType
+    const place = values.device === undefined ? {} : { device: values.device as Device }
     using model = configuration
-      ? await salmonnOfConfiguration(configuration, { dtype, model: given.model })
-      : await Salmonn.fromPretrained(given.model as string, { dtype, ...place })
+      ? await salmonnOfConfiguration(configuration, { dtype, model: values.model })
+      : await Salmonn.fromPretrained(values.model as string, { dtype, ...place })
     if (configuration) printIgnored(configuration)
     using chat = new SalmonnChat(model)
     const {

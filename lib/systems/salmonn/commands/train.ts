@@ -23,8 +23,8 @@ configuration) it evaluates without training: on the test data, or without any o
 OUTPUT/answers.jsonl.`,
   options: SALMONN_OPTIONS,
   async run(options) {
-    const given = salmonnArguments(options)
-    const configuration = await configurationOfArguments(given)
+    const values = salmonnArguments(options)
+    const configuration = await configurationOfArguments(values)
     const { data: settings, recipe, stage = 2, args, generation, outputDir = 'runs/salmonn', compat } = configuration
     const { evaluateOnly = false } = configuration
     const printed = printIgnored(configuration)
@@ -38,8 +38,8 @@ OUTPUT/answers.jsonl.`,
     const data = await openSalmonnData(settings, { seed, evaluateOnly, ...(compat && { compat }) })
     for (const note of data.notes) console.log(note)
     manualSeed(seed)
-    const dtype = (given.dtype ?? 'bfloat16') as DType
-    using model = await salmonnOfConfiguration(configuration, { dtype, model: given.model })
+    const dtype = (values.dtype ?? 'bfloat16') as DType
+    using model = await salmonnOfConfiguration(configuration, { dtype, model: values.model })
     printIgnored(configuration, printed)
     if (evaluateOnly) {
       const { measureSalmonn } = await import('../evaluation/evaluate.js')

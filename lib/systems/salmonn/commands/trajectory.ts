@@ -43,9 +43,9 @@ data.gapSeconds=0.5. A model that was not trained to write a line of emotions an
     maxNewTokens: { kind: 'whole', help: 'maximum number of tokens of an answer', preset: 200 },
     quiet: { kind: 'flag', help: 'print no progress' },
   },
-  async run(given, files) {
-    const { json, picture, model: from } = given
-    const dialogs = await dialogsOf(files, given)
+  async run(values, files) {
+    const { json, picture, model: from } = values
+    const dialogs = await dialogsOf(files, values)
     const missing = dialogs.flatMap(({ entry }) => entry.audio).find((path) => !existsSync(path))
     if (missing !== undefined)
       throw new ConfigError(`salmonn trajectory: expected an existing audio file, got ${missing}.`, { file: missing })
@@ -59,7 +59,7 @@ data.gapSeconds=0.5. A model that was not trained to write a line of emotions an
       )
     }
     const trained = join(from ?? '.', 'data.json')
-    const file = given.config ?? (from !== undefined && existsSync(trained) ? trained : undefined)
+    const file = values.config ?? (from !== undefined && existsSync(trained) ? trained : undefined)
     if (from === undefined && file === undefined) {
       throw new ConfigError('--model: expected a model, got none. Pass --model DIR or --config FILE.', {
         argument: 'model',
@@ -68,19 +68,19 @@ data.gapSeconds=0.5. A model that was not trained to write a line of emotions an
     const { readSalmonnConfiguration, salmonnConfiguration } = await import('../configuration/read.js')
     const configuration =
       file === undefined
-        ? await salmonnConfiguration({}, given.options, '--options')
-        : await readSalmonnConfiguration(file, given.options)
+        ? await salmonnConfiguration({}, values.options, '--options')
+        : await readSalmonnConfiguration(file, values.options)
     const { salmonnOfConfiguration } = await import('../configuration/apply.js')
     const { salmonnDatasetOptions } = await import('../data/open.js')
     const { SalmonnPrompts } = await import('../data/prompt-table.js')
     const { predictTrajectory } = await import('../answer/trajectory.js')
     const { trajectoryText } = await import('../answer/trajectory-report.js')
     const { data: settings, compat } = configuration
-    const generation = { ...configuration.generation, ...defined({ maxNewTokens: given.maxNewTokens }) }
-    if (!given.quiet) console.error(`loading ${from ?? file} …`)
+    const generation = { ...configuration.generation, ...defined({ maxNewTokens: values.maxNewTokens }) }
+    if (!values.quiet) console.error(`loading ${from ?? file} …`)
     using model = await salmonnOfConfiguration(configuration, {
-      ...defined({ model: from, device: given.device as Device | undefined }),
-      dtype: (given.dtype ?? 'bfloat16') as DType,
+      ...defined({ model: from, device: values.device as Device | undefined }),
+      dtype: (values.dtype ?? 'bfloat16') as DType,
     })
     printIgnored(configuration)
     const prompts = settings.testPrompts ?? settings.prompts
@@ -89,10 +89,10 @@ data.gapSeconds=0.5. A model that was not trained to write a line of emotions an
       ...(prompts !== undefined && { prompts: await SalmonnPrompts.load(prompts) }),
       ...(compat && { compat }),
     }
-    const { perTurn = 'missing', labels = [] } = given
+    const { perTurn = 'missing', labels = [] } = values
     const trajectories: EmotionalTrajectory[] = []
     for (const [i, dialog] of dialogs.entries()) {
-      using progress = given.quiet ? undefined : new Waiting(`dialog ${i + 1} of ${dialogs.length}`)
+      using progress = values.quiet ? undefined : new Waiting(`dialog ${i + 1} of ${dialogs.length}`)
       const onQuestion = (about: 'dialog' | 'turns', count: number) =>
         progress?.begin(about === 'dialog' ? 'the whole dialog' : `its ${count} turns`)
       const one = await predictTrajectory(model, dialog, { data, generation, perTurn, labels, onQuestion })

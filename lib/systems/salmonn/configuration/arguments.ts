@@ -61,9 +61,9 @@ export function printIgnored({ ignored }: Pick<SalmonnConfiguration, 'ignored'>,
 }
 
 /** Read the configuration of a command line, with its overrides. @throws ConfigError if it names none */
-export async function configurationOfArguments(given: SalmonnArguments): Promise<SalmonnConfiguration> {
-  requireForm('configurationOfArguments', 'the arguments', given, { options: ['string'], 'config?': 'string' })
-  const { config, options, output, device, compat, stage } = given
+export async function configurationOfArguments(values: SalmonnArguments): Promise<SalmonnConfiguration> {
+  requireForm('configurationOfArguments', 'the arguments', values, { options: ['string'], 'config?': 'string' })
+  const { config, options, output, device, compat, stage } = values
   if (config === undefined) {
     throw new ConfigError('--config: expected a configuration, got none. Pass --config FILE, or --cfg-path FILE.', {
       argument: 'config',

@@ -16,7 +16,7 @@ interface Entry {
 }
 
 /** A cache, and the number of marks that it already holds. */
-export interface Begun {
+export interface CachedPrefix {
   cache: KvCache
   known: number
   /** Return the cache with its current contents; without marks it is freed. */
@@ -29,7 +29,7 @@ const versionOf = op('aten::_version') as (tensor: Tensor) => number
  * Caches of keys and values of recent prompts, images included. Another question about the same image, or the next turn, computes only
  * its new tokens. A cache that is in use is not shared.
  */
-export class Beginnings {
+export class PrefixCaches {
   /** Caches that are not in use, most recent last. */
   #free: Entry[] = []
   #identity = ''
@@ -42,7 +42,7 @@ export class Beginnings {
   ) {}
 
   /** Take the cache with the longest common prefix, which is shorter than the prompt by at least one token. */
-  async take(marks: readonly number[]): Promise<Begun> {
+  async take(marks: readonly number[]): Promise<CachedPrefix> {
     this.#check()
     const commons = this.#free.map((entry) => Math.min(commonLength(entry.marks, marks), marks.length - 1))
     const best = commons.indexOf(Math.max(...commons))

@@ -129,17 +129,17 @@ async function afterPrompt<T>(
   requireSignal(where, signal)
   const sample = await encodeWithin(model, record, limits, { mediaRoot, signal })
   const marks = model.marksOf(sample)
-  const begun = await model.beginnings.take(marks)
-  const { cache } = begun
+  const prefix = await model.prefixCaches.take(marks)
+  const { cache } = prefix
   let isRead = false
   try {
     return await evaluating(model.whole, () =>
       scope(() =>
         noGrad(async () => {
           const last = sample.inputIds.length - 1
-          if (begun.known < last) {
+          if (prefix.known < last) {
             await scope(async () => {
-              const { inputIds, inputsEmbeds } = await promptOf(model, sample, begun.known, last)
+              const { inputIds, inputsEmbeds } = await promptOf(model, sample, prefix.known, last)
               const inputs = inputsEmbeds ? { inputsEmbeds } : { inputIds }
               await model.llm.forward({ ...inputs, cache, logitsToKeep: 1 })
             })
@@ -151,6 +151,6 @@ async function afterPrompt<T>(
       ),
     )
   } finally {
-    begun.leave(isRead ? marks.slice(0, -1) : undefined)
+    prefix.leave(isRead ? marks.slice(0, -1) : undefined)
   }
 }
