@@ -85,7 +85,7 @@ function strictLine(text: string, file: string, line: number): ResultLine {
   try {
     value = jsonValue(text, /\d{16}/.test(text), file, line)
   } catch {
-    fail('JSONDecodeError', `${shortened(text, 80)}`)
+    fail('JSONDecodeError', shortened(text, 80))
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail('TypeError', shown(value))
   return value as ResultLine
