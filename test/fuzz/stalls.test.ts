@@ -23,7 +23,7 @@ import type { ChatModel } from '../../lib/serve/index.js'
 import { taskQuestion } from '../../lib/systems/m2se/answer/chat-tasks.js'
 import { readLabel } from '../../lib/systems/m2se/evaluation/robust.js'
 import { EmoVerseChat } from '../../lib/systems/m2se/index.js'
-import { ECPE_WORDING, ecpeWordingOf, labelsAllowed, pairsAllowed } from '../../lib/systems/m2se/published/wording.js'
+import { allowedLabels, allowedPairs, ECPE_WORDING, ecpeWordingOf } from '../../lib/systems/m2se/published/wording.js'
 import { languageOf } from '../../lib/systems/salmonn/data/history.js'
 import { parseChatLine, parseEmotionSuffix, parseJudgeReply, splitEmotions } from '../../lib/systems/salmonn/index.js'
 import { normalizeDstText } from '../../lib/systems/spectra/tracking/text.js'
@@ -83,8 +83,8 @@ const parsers: Record<string, (input: string) => unknown> = {
   'a question about causes': (input) =>
     taskQuestion('ECPE', `Bob: x\n${input}`, { names: 'meld', mostLikelyLabel: likeliest }),
   ecpeWordingOf: (input) => ecpeWordingOf({ query: `${ECPE_WORDING.statement}${input}` }),
-  labelsAllowed,
-  pairsAllowed,
+  allowedLabels,
+  allowedPairs,
   readLabel: (input) => readLabel(input, ['Joy.', 'Anger.']),
   languageOf,
   parseChatLine,

@@ -4,16 +4,16 @@ import { requireForm } from '../../../base/form.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import { readCauses } from '../evaluation/robust.js'
-import { causesBy, labelBy, requireThresholds } from '../evaluation/thresholds.js'
+import { requireThresholds, selectCauses, selectLabel } from '../evaluation/thresholds.js'
 import { EmoVerse } from '../network/network.js'
 import {
+  allowedLabels,
   ECPE_WORDING,
   type EcpeLine,
   type EcpeWording,
   ecpeQuestion,
-  labelsAllowed,
   questionOf,
-  wordsSaid,
+  utterancePrompt,
 } from '../published/wording.js'
 
 export interface FindCausesOptions {
@@ -101,7 +101,7 @@ export async function findCauses(
     const lines: EcpeLine[] = []
     for (const [place, utterance] of dialog.utterances.entries()) {
       const { id: number, speaker, text } = utterance
-      const query = `${wordsSaid(text, 'meld')}${questionOf('MER', 'meld')}`
+      const query = `${utterancePrompt(text, 'meld')}${questionOf('MER', 'meld')}`
       const emotion =
         emotions === 'given'
           ? (utterance.emotion ?? 'neutral')
@@ -146,7 +146,7 @@ async function mostLikelyCauses(
 ): Promise<{ text: string }[]> {
   const answers: { text: string }[] = []
   for (const question of questions) {
-    answers.push({ text: causesBy(await model.scoreCauses(question, options), { causeThreshold }) })
+    answers.push({ text: selectCauses(await model.scoreCauses(question, options), { causeThreshold }) })
   }
   return answers
 }
@@ -157,6 +157,6 @@ async function predictEmotion(
   question: EmoVerseQuestion,
   options: { signal?: AbortSignal },
 ): Promise<string> {
-  const probabilities = await model.scoreLabels(question, labelsAllowed(question.query) as readonly string[], options)
-  return labelBy(probabilities).slice(0, -1).toLowerCase()
+  const probabilities = await model.scoreLabels(question, allowedLabels(question.query) as readonly string[], options)
+  return selectLabel(probabilities).slice(0, -1).toLowerCase()
 }

@@ -12,7 +12,7 @@ import {
   emotionLabel,
   questionOf,
   SENTIMENT_LABELS,
-  wordsSaid,
+  utterancePrompt,
 } from '../published/wording.js'
 
 /** The five tasks, as the chat page lists them. */
@@ -55,7 +55,7 @@ export async function taskQuestion(
   const { names } = options
   const words = said.trim()
   if (task === 'ECPE') return { text: await aboutCauses(words, options) }
-  const text = `${words === '' ? '' : wordsSaid(words, names)}${questionOf(task, names)}`
+  const text = `${words === '' ? '' : utterancePrompt(words, names)}${questionOf(task, names)}`
   if (task === 'MSA') return { text, labels: SENTIMENT_LABELS }
   return task === 'MER' ? { text, labels: EMOTION_LABELS[names] } : { text }
 }
@@ -103,7 +103,7 @@ async function aboutCauses(said: string, { names, wording = ECPE_WORDING, mostLi
   const read = written.map((line, i) => lineOf(line.trim(), i + 1, names))
   const lines: EcpeLine[] = []
   for (const { emotion, ...line } of read) {
-    const known = emotion ?? wordOf(await mostLikelyLabel(`${wordsSaid(line.text, names)}${questionOf('MER', names)}`, EMOTION_LABELS[names])) // biome-ignore format: one line
+    const known = emotion ?? wordOf(await mostLikelyLabel(`${utterancePrompt(line.text, names)}${questionOf('MER', names)}`, EMOTION_LABELS[names])) // biome-ignore format: one line
     lines.push({ ...line, emotion: known })
   }
   return ecpeQuestion(lines, lines.at(-1) as EcpeLine, lines.slice(0, -1), wording)

@@ -8,17 +8,17 @@ import type { Dataset } from '../../../data/dataset.js'
 import { jsonFor, jsonValue, readJson, writeJson } from '../../../files/json/json.js'
 import { chunksOf, utf8 } from '../../../files/text.js'
 import { peftModelOf } from '../../../peft/model.js'
-import { placed } from '../data/dataset.js'
+import { withRecordIndex } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { type EmoVerseRecords, LeftOut, openRecords } from '../data/open.js'
-import { causesBy, type LabelThresholds, labelBy, requireThresholds } from '../evaluation/thresholds.js'
+import { type LabelThresholds, requireThresholds, selectCauses, selectLabel } from '../evaluation/thresholds.js'
 import { type EmoVerseGenerateOptions, generateAnswers } from '../network/answers.js'
 import { baseHash } from '../network/files.js'
 import { isTooLong } from '../network/limits.js'
 import { EmoVerse } from '../network/network.js'
 import type { EmoVerseScoreOptions } from '../network/probabilities.js'
 import { withVisionCache } from '../network/vision-cache.js'
-import { labelsAllowed, pairsAllowed } from '../published/wording.js'
+import { allowedLabels, allowedPairs } from '../published/wording.js'
 
 export interface InferEmoVerseOptions extends EmoVerseGenerateOptions, LabelThresholds {
   /** Instruction data. Its answers, if it has any, become the `label` of a result. */
@@ -121,7 +121,7 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
         const record = i + k
         const { message, reason } = error as DataError & { reason?: string }
         if (onBadRecord === 'stop' || isTooLong(error)) {
-          const named = placed(error, opened.name, record)
+          const named = withRecordIndex(error, opened.name, record)
           if (k === 0) throw named
           if (k < (stop?.at ?? part.length)) stop = { error: named, at: k }
           return
@@ -213,17 +213,17 @@ function scoredBy(
   naming: LabelThresholds,
   options: EmoVerseScoreOptions,
 ): (() => Promise<Answer>) | undefined {
-  const labels = labelsAllowed(record.query)
+  const labels = allowedLabels(record.query)
   if (labels) {
     return async () => {
       const probabilities = await model.scoreLabels(record, labels, options)
-      return { response: labelBy(probabilities, naming), probabilities }
+      return { response: selectLabel(probabilities, naming), probabilities }
     }
   }
-  if (pairsAllowed(record.query).length === 0) return undefined
+  if (allowedPairs(record.query).length === 0) return undefined
   return async () => {
     const probabilities = await model.scoreCauses(record, options)
-    return { response: causesBy(probabilities, naming), probabilities }
+    return { response: selectCauses(probabilities, naming), probabilities }
   }
 }
 

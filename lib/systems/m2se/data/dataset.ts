@@ -206,7 +206,7 @@ function located(cause: DataError, where: string, fields: object): DataError {
 }
 
 /** Add the data's name and the record's index (from 0) to an error. */
-export const placed = (error: DataError, name: string, place: number): DataError =>
+export const withRecordIndex = (error: DataError, name: string, place: number): DataError =>
   located(error, `${name} record ${place + 1}`, { record: place + 1 })
 
 /**

@@ -173,7 +173,7 @@ export async function emoverseData(inputs: EmoVerseInputs, options: EmoVerseData
   }
   const used = new Set(samples.map(({ id }) => id))
   if (made.reasons.size > 0) unmatched.reasonsWithoutClip = [...made.reasons.keys()].filter((id) => !used.has(id))
-  return drawn(samples, { weights, caps, seed, all, unmatched })
+  return drawRecords(samples, { weights, caps, seed, all, unmatched })
 }
 
 function weightsOf(where: string, stage: EmoVerseStage, changes: EmoVerseDataOptions['weights'] = {}) {
@@ -315,13 +315,16 @@ interface Chosen {
   task: EmoVerseTask
 }
 
-function drawn(samples: readonly EmoVerseSample[], { weights, caps, seed, all, unmatched }: Drawing): EmoVerseData {
+function drawRecords(
+  samples: readonly EmoVerseSample[],
+  { weights, caps, seed, all, unmatched }: Drawing,
+): EmoVerseData {
   const report: EmoVerseReport = { records: 0, tasks: {}, unused: {}, capped: {}, unmatched }
   const candidates = samples.flatMap((sample, place): Chosen[] => {
     const tasks = EMOVERSE_TASKS.filter((task) => sample.tasks[task] && weights[task] > 0)
     if (tasks.length === 0) report.unused[sample.source] = (report.unused[sample.source] ?? 0) + 1
     if (all || tasks.length === 0) return tasks.map((task) => ({ sample, task }))
-    return [{ sample, task: chosenTask(tasks, weights, new Random(seed, place + 1)) }]
+    return [{ sample, task: chooseTask(tasks, weights, new Random(seed, place + 1)) }]
   })
   const random = new Random(seed)
   const inOrder = all ? candidates : random.shuffle(candidates)
@@ -343,7 +346,7 @@ function drawn(samples: readonly EmoVerseSample[], { weights, caps, seed, all, u
   return { records, report }
 }
 
-function chosenTask(
+function chooseTask(
   tasks: readonly EmoVerseTask[],
   weights: Readonly<Record<EmoVerseTask, number>>,
   random: Random,

@@ -31,7 +31,7 @@ export interface OpenedRecords {
  */
 export async function openRecords(given: EmoVerseRecords, options: ReadSwiftDatasetOptions): Promise<OpenedRecords> {
   const isFiles = typeof given === 'string' || (Array.isArray(given) && typeof given[0] === 'string')
-  if (!isFiles && !Array.isArray(given) && !(given instanceof SwiftDataset)) throw noRecords(given)
+  if (!isFiles && !Array.isArray(given) && !(given instanceof SwiftDataset)) throw invalidData(given)
   const records = isFiles
     ? await readSwiftDataset(given as string | string[], options)
     : await checkedRecords(given as readonly SwiftRecord[] | SwiftDataset, options)
@@ -40,7 +40,7 @@ export async function openRecords(given: EmoVerseRecords, options: ReadSwiftData
   return { records, name: nameOf(records), longest: records.longest, notes }
 }
 
-export const noRecords = (data: unknown) =>
+export const invalidData = (data: unknown) =>
   new DataError(`data: expected a file or a list of records, got ${shown(data)}.`, { data })
 
 const REASONS: Readonly<Record<string, string>> = {

@@ -11,7 +11,7 @@ import {
   ecpeQuestion,
   emotionLabel,
   questionOf,
-  wordsSaid,
+  utterancePrompt,
 } from '../published/wording.js'
 import type { SwiftRecord } from './entry.js'
 
@@ -88,7 +88,7 @@ export function meldSamples(dialogs: readonly EmotionDialog[], options: SampleOp
       const { text, emotion, sentiment } = utterance
       const tasks: EmoVerseSample['tasks'] = {}
       const ask = (task: 'MSA' | 'MER' | 'ERI', response: string, before = '') =>
-        asked(`${before}${wordsSaid(text, 'meld')}${questionOf(task, 'meld')}`, response, { videos })
+        asked(`${before}${utterancePrompt(text, 'meld')}${questionOf(task, 'meld')}`, response, { videos })
       const label = labelOf(name, emotion, 'meld')
       if (label !== undefined) tasks.MER = () => ask('MER', label, contextOf(dialog, place, options.context))
       const polarity = polarityOf(name, sentiment)
@@ -160,9 +160,9 @@ export const moseiSamples = (samples: readonly MoseiSample[], options: SampleOpt
     const media = { images: [...(images ?? [`${id}.png`])] }
     const tasks: EmoVerseSample['tasks'] = {}
     const ask = (task: 'MSA' | 'MER' | 'FER' | 'ERI', response: string) =>
-      asked(`${wordsSaid(text, 'mosei')}${questionOf(task, 'mosei')}`, response, media)
+      asked(`${utterancePrompt(text, 'mosei')}${questionOf(task, 'mosei')}`, response, media)
     if (sentiment !== undefined && options.sentiment === 'number') {
-      tasks.MSA = () => asked(`${wordsSaid(text, 'mosei')}${NUMBER}`, scoreText(sentiment), media)
+      tasks.MSA = () => asked(`${utterancePrompt(text, 'mosei')}${NUMBER}`, scoreText(sentiment), media)
     } else if (sentiment !== undefined && sentiment !== 0) {
       tasks.MSA = () => ask('MSA', sentiment > 0 ? 'Positive.' : 'Negative.')
     }

@@ -25,7 +25,7 @@ import {
   strictCauseCounts,
   strictScores,
 } from './strict.js'
-import { causesBy, type LabelThresholds, labelBy, requireThresholds } from './thresholds.js'
+import { type LabelThresholds, requireThresholds, selectCauses, selectLabel } from './thresholds.js'
 
 export const SCORED_TASKS = ['sentiment', 'emotion', 'causes', 'number'] as const
 export type ScoredTask = (typeof SCORED_TASKS)[number]
@@ -101,7 +101,7 @@ export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions 
         )
     }
     const results = await readResults(file)
-    return robustScores(renamed(file, results, naming), task, labels)
+    return robustScores(withThresholds(file, results, naming), task, labels)
   }
   for (const argument of Object.keys(naming)) {
     throw new ConfigError(
@@ -118,14 +118,14 @@ export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions 
   const { count, lines } = await readStrictLines(file)
   const own: ResultLine[] = []
   // Read lazily: the published evaluation can fail before it reaches a broken line.
-  const strict = strictScores(task, keptIn(own, lines), options)
+  const strict = strictScores(task, collectLines(own, lines), options)
   return { mode, records: count, unscored: 0, tasks: { [task]: strictTask(task, own, strict, options) }, strict }
 }
 
 /** Replace answers by those that thresholds select. @throws DataError if no result has the probabilities that these need */
-function renamed(file: string, results: readonly EmoVerseResult[], naming: LabelThresholds): EmoVerseResult[] {
+function withThresholds(file: string, results: readonly EmoVerseResult[], naming: LabelThresholds): EmoVerseResult[] {
   let all = [...results]
-  const named = (what: string, ofCauses: boolean, name: typeof labelBy) => {
+  const named = (what: string, ofCauses: boolean, name: typeof selectLabel) => {
     const isOne = ({ probabilities }: EmoVerseResult) =>
       probabilities !== undefined && areOfCauses(probabilities) === ofCauses
     if (!all.some(isOne)) {
@@ -136,8 +136,8 @@ function renamed(file: string, results: readonly EmoVerseResult[], naming: Label
     }
     all = all.map((one) => (isOne(one) ? { ...one, response: name(one.probabilities ?? {}, naming) } : one))
   }
-  if (naming.thresholds !== undefined) named('thresholds', false, labelBy)
-  if (naming.causeThreshold !== undefined) named('causeThreshold', true, causesBy)
+  if (naming.thresholds !== undefined) named('thresholds', false, selectLabel)
+  if (naming.causeThreshold !== undefined) named('causeThreshold', true, selectCauses)
   return all
 }
 
@@ -147,7 +147,7 @@ const areOfCauses = (probabilities: Readonly<Record<string, number>>): boolean =
   return names.length > 0 && names.every((name) => readCauses(name).pairs.length === 1)
 }
 
-function* keptIn(list: ResultLine[], lines: Iterable<ResultLine>): Generator<ResultLine> {
+function* collectLines(list: ResultLine[], lines: Iterable<ResultLine>): Generator<ResultLine> {
   for (const line of lines) {
     list.push(line)
     yield line

@@ -47,7 +47,7 @@ function requireProbability(where: string, argument: string, least: number): voi
 }
 
 /** Return the most likely label that reaches its threshold, or the fallback. */
-export function labelBy(
+export function selectLabel(
   probabilities: Readonly<Record<string, number>>,
   { thresholds = {}, fallback = '' }: LabelThresholds = {},
 ): string {
@@ -57,7 +57,7 @@ export function labelBy(
 }
 
 /** Return the pairs of target and cause that reach the threshold, in the order of the conversation. */
-export function causesBy(
+export function selectCauses(
   probabilities: Readonly<Record<string, number>>,
   { causeThreshold = Infinity }: LabelThresholds = {},
 ): string {

@@ -2,7 +2,7 @@ import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { listGrammar } from '../../../generation/list-grammar.js'
 import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
-import { labelsAllowed, pairsAllowed } from '../published/wording.js'
+import { allowedLabels, allowedPairs } from '../published/wording.js'
 import type { EmoVerse } from './network.js'
 
 /**
@@ -21,12 +21,12 @@ export function allowedBy(model: EmoVerse, query: string, config: GenerationConf
     )
   }
   const { tokenizer } = model
-  const labels = labelsAllowed(query)
+  const labels = allowedLabels(query)
   if (labels) {
     const ids = labels.map((label) => [...tokenizer.encode(label, { addSpecialTokens: false }).inputIds])
     return { allowedSequences: ids }
   }
-  const items = pairsAllowed(query)
+  const items = allowedPairs(query)
   if (items.length === 0) return {}
   return { prefixAllowedTokensFn: pairGrammar(model, items).rule }
 }

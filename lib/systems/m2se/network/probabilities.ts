@@ -8,7 +8,7 @@ import { evaluating } from '../../../nn/index.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import type { MediaPlace } from '../data/media.js'
-import { pairsAllowed } from '../published/wording.js'
+import { allowedPairs } from '../published/wording.js'
 import { PAIR_SEPARATOR, pairGrammar } from './allowed.js'
 import { deviceOf, promptOf } from './answers.js'
 import { encodeWithin, type PromptLimits, requireLimits } from './limits.js'
@@ -46,7 +46,7 @@ export async function causeProbabilities(
   options: EmoVerseScoreOptions,
 ): Promise<Record<string, number>> {
   const where = 'EmoVerse.scoreCauses'
-  const pairs = pairsAllowed(record.query)
+  const pairs = allowedPairs(record.query)
   if (pairs.length === 0) {
     throw new DataError(
       `${where}.query: expected a question about causes with a conversation, got ${shown(shortened(record.query, 80))}.`,

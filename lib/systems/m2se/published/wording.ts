@@ -31,7 +31,7 @@ export const questionOf = (task: 'MSA' | 'MER' | 'FER' | 'ERI', names: EmotionNa
   task === 'MER' ? QUESTIONS.MER[names] : QUESTIONS[task]
 
 /** Return the prompt of an utterance, in single quotes for MELD and double quotes for MOSEI, without escaping. */
-export const wordsSaid = (text: string, names: EmotionNames): string =>
+export const utterancePrompt = (text: string, names: EmotionNames): string =>
   `The person says: ${names === 'meld' ? `'${text}'` : `"${text}"`} `
 
 /** Labels of the classification tasks, in the order of the published evaluation. */
@@ -42,14 +42,14 @@ export const EMOTION_LABELS: Readonly<Record<EmotionNames, readonly string[]>> =
 }
 
 /** Return the labels that a question about sentiment or emotion allows; undefined for other questions. */
-export function labelsAllowed(query: string): readonly string[] | undefined {
+export function allowedLabels(query: string): readonly string[] | undefined {
   if (query.includes('<sentiment>')) return query.includes(QUESTIONS.MSA) ? SENTIMENT_LABELS : undefined
   if (!query.includes('<emotion>')) return undefined
   return /\bhappy\b/.test(query.slice(query.indexOf('<emotion>'))) ? EMOTION_LABELS.mosei : EMOTION_LABELS.meld
 }
 
 /** Return the pairs that a question about causes allows: its target with each utterance; [] for other questions. */
-export function pairsAllowed(query: string): string[] {
+export function allowedPairs(query: string): string[] {
   const [begin, end] = [query.indexOf(CONVERSATION), query.indexOf(`\n${CANDIDATES}`)]
   const [, target] = /^Target utterance:(\d+_[a-z]+)\. /m.exec(query) ?? []
   if (begin < 0 || end < begin || target === undefined) return []

@@ -4,7 +4,7 @@ import type { Dataset } from '../../../data/dataset.js'
 import { Subset } from '../../../data/datasets.js'
 import { evaluating } from '../../../nn/index.js'
 import type { EmoVerseSampleTokens } from '../data/collate.js'
-import { placed, requireExpanded, type SwiftLength } from '../data/dataset.js'
+import { requireExpanded, type SwiftLength, withRecordIndex } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { LeftOut, openRecords, splitRecords } from '../data/open.js'
 import { replacing } from '../data/replace.js'
@@ -148,7 +148,7 @@ async function withReadableMedia(
         good.push(i)
       } catch (error) {
         if (!(error instanceof DataError)) throw error
-        if (stops) throw placed(error, name, i)
+        if (stops) throw withRecordIndex(error, name, i)
         const { reason } = error as DataError & { reason?: string }
         const why = reason === 'length' ? 'that are too long with all of their media' : 'whose media cannot be read'
         left.add(why, `record ${i + 1}: ${error.message}`)

@@ -6,7 +6,7 @@ import { readJson, writeJson } from '../../../files/json/json.js'
 import { contentHash } from '../../../kit/fingerprint.js'
 import { SwiftDataset } from '../data/dataset.js'
 import { keyOf } from '../data/media.js'
-import { type EmoVerseRecords, noRecords } from '../data/open.js'
+import { type EmoVerseRecords, invalidData } from '../data/open.js'
 
 /** Data and settings that a stage's weights depend on. They identify the training of a folder. */
 export type StageSettings = Readonly<Record<string, unknown>>
@@ -22,7 +22,7 @@ const [SETTINGS, RESULTS, STAGES] = ['settings.json', 'results.json', 'stages.js
 /** Return the hash of instruction data: of its files' bytes, or of its records. Media count only by their paths. */
 export async function dataHash(given: EmoVerseRecords): Promise<string> {
   if (given instanceof SwiftDataset) return keyOf('opened', `${given.length}`, await dataHash(given.files))
-  if (typeof given !== 'string' && !Array.isArray(given)) throw noRecords(given)
+  if (typeof given !== 'string' && !Array.isArray(given)) throw invalidData(given)
   const parts: string[] = []
   for (const one of typeof given === 'string' ? [given] : given) {
     parts.push(typeof one === 'string' ? await contentHash(one) : JSON.stringify(one))
