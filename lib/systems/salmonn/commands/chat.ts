@@ -68,20 +68,20 @@ new conversation, '/quit' ends. Ctrl-C stops an answer. If lines come from a fil
       stop = new AbortController()
       let text = ''
       try {
-        const said = await parseChatLine(line)
-        const asked = [...messages, await messageOf(said)]
+        const input = await parseChatLine(line)
+        const turns = [...messages, await messageOf(input)]
         try {
-          for await (const step of chat.stream(asked, { maxNewTokens, numBeams, ...drawn, signal: stop.signal })) {
+          for await (const step of chat.stream(turns, { maxNewTokens, numBeams, ...drawn, signal: stop.signal })) {
             text += step.text
             if (!json) process.stdout.write(step.text)
           }
         } finally {
           const reply = text.replaceAll('<SpeechHere>', '')
           if (text !== '') {
-            messages.push(...asked.slice(-1), { role: 'assistant', content: [{ type: 'text', text: reply }] })
+            messages.push(...turns.slice(-1), { role: 'assistant', content: [{ type: 'text', text: reply }] })
           }
         }
-        if (json) console.log(JSON.stringify({ audio: said.audio, prompt: said.text, answer: text }))
+        if (json) console.log(JSON.stringify({ audio: input.audio, prompt: input.text, answer: text }))
       } catch (error) {
         if (stop.signal.aborted) return
         if (json) console.log(JSON.stringify({ prompt: line, error: (error as Error).message }))

@@ -32,7 +32,7 @@ answer; --judge-replies reads its replies, with 'id' and 'reply', and adds the s
     references,
     predictions,
     json,
-    judgePrompts: asked,
+    judgePrompts: promptsFile,
     judgeReplies,
     task = 'task1',
     skipBad,
@@ -53,13 +53,13 @@ answer; --judge-replies reads its replies, with 'id' and 'reply', and adds the s
     const { pairTrajectories, readTrajectoryPredictions } = await import('../evaluation/predictions.js')
     const onBadItem = skipBad ? 'skip' : (onBadRecord ?? 'stop')
     const { dialogs, ...badDialogs } = await readTrajectoryDialogs(references, { onBadItem })
-    const { predictions: said, ...badAnswers } = await readTrajectoryPredictions(predictions, { onBadItem })
+    const { predictions: answers, ...badAnswers } = await readTrajectoryPredictions(predictions, { onBadItem })
     for (const { badItems, badItemErrors } of [badDialogs, badAnswers]) {
       if (badItems > 0) console.error(`${badItems} left out; the first: ${badItemErrors[0]?.message}`)
     }
-    const { pairs, unanswered } = pairTrajectories(said, dialogs)
+    const { pairs, unanswered } = pairTrajectories(answers, dialogs)
     const scores = trajectoryScores(pairs)
-    if (asked !== undefined) await writeJsonl(asked, judgePrompts(dialogs, pairs, { task }))
+    if (promptsFile !== undefined) await writeJsonl(promptsFile, judgePrompts(dialogs, pairs, { task }))
     const ids = pairs.map(({ id }) => id)
     const replies =
       judgeReplies === undefined ? undefined : (await readJudgeReplies(judgeReplies, ids)).map(({ reply }) => reply)

@@ -40,7 +40,7 @@ export function buildSalmonnPrompt(options: BuildSalmonnPromptOptions): string {
   if (!Array.isArray(blocks) || !blocks.every((count) => Number.isSafeInteger(count) && count > 0)) {
     throw misuse(where, 'blocks', 'a list of numbers of clips, each at least 1', blocks)
   }
-  return inTemplate(asked(withBlocks(prompt, blocks), question), template)
+  return inTemplate(insertQuestion(withBlocks(prompt, blocks), question), template)
 }
 
 /** Return the prompt of a user's free text about clips: speech first, then the text, as in the published prompts. */
@@ -92,7 +92,7 @@ export function inTemplate(text: string, template: string): string {
   return before + text + after
 }
 
-function asked(prompt: string, question: string): string {
+function insertQuestion(prompt: string, question: string): string {
   const at = prompt.indexOf(SLOT)
   if (at < 0) return prompt
   if (question === '') {

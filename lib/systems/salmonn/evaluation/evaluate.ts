@@ -70,18 +70,18 @@ export async function scoreSalmonn(
     )
   }
   const settings = { ...SALMONN_GENERATION, ...generation }
-  const asked: Omit<ScoredSalmonn['answers'][number], 'prediction'>[] = []
+  const questions: Omit<ScoredSalmonn['answers'][number], 'prediction'>[] = []
   const { predictions } = await evaluate(model, batchesOf(dataset, batchSize), {
     async predict(samples: readonly SalmonnSample[]) {
       for (const { entry, prompt, target } of samples) {
         const { id, task, emotions } = entry
-        asked.push({ id, task, prompt: prompt.text, reference: target, ...(emotions && { emotions }) })
+        questions.push({ id, task, prompt: prompt.text, reference: target, ...(emotions && { emotions }) })
       }
       const prompts = samples.map(({ prompt }) => prompt)
       return (await (generating as Generating).generate(prompts, settings)).texts
     },
   })
-  const answers = asked.map(({ id, task, prompt, ...rest }, i) => {
+  const answers = questions.map(({ id, task, prompt, ...rest }, i) => {
     return { id, task, prompt, prediction: predictions[i] as string, ...rest }
   })
   return { scores: trajectoryScores(answers), answers }

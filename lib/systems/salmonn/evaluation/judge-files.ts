@@ -20,12 +20,12 @@ export function judgePrompts(
   requireForm('judgePrompts', 'options', options, { 'task?': 'string' })
   requireOptions('judgePrompts', options, ['task'])
   const { task = 'task1' } = options
-  const asked = listOf('judgePrompts', 'dialogs', dialogs, 'dialogs')
-  requireForm('judgePrompts', 'dialogs', asked, [{ id: 'string' }])
-  const known = new Map(asked.map((one) => [one.id, one]))
-  const said = listOf('judgePrompts', 'answers', answers, 'answers')
-  requireForm('judgePrompts', 'answers', said, [{ id: 'string', prediction: 'string' }])
-  return said.map(({ id, prediction }) => {
+  const dialogList = listOf('judgePrompts', 'dialogs', dialogs, 'dialogs')
+  requireForm('judgePrompts', 'dialogs', dialogList, [{ id: 'string' }])
+  const known = new Map(dialogList.map((one) => [one.id, one]))
+  const answerList = listOf('judgePrompts', 'answers', answers, 'answers')
+  requireForm('judgePrompts', 'answers', answerList, [{ id: 'string', prediction: 'string' }])
+  return answerList.map(({ id, prediction }) => {
     const { dialog } = known.get(id) ?? {}
     if (!dialog) {
       throw new ConfigError(

@@ -25,8 +25,8 @@ const CLAUSE_ENDS = /[.,;:!?()\n，。；：！？、（）…]/
 export function isDenied(before: string, isListed: (word: string) => boolean): boolean {
   const clause = before.split(CLAUSE_ENDS).at(-1) ?? ''
   if (CHINESE.test(clause.trimEnd())) return true
-  const said = clause.match(/[\p{L}\p{N}]+(?:['’][\p{L}]+)*/gu) ?? []
-  for (const word of said.reverse()) {
+  const tokens = clause.match(/[\p{L}\p{N}]+(?:['’][\p{L}]+)*/gu) ?? []
+  for (const word of tokens.reverse()) {
     if (NEGATIONS.has(word) || /n['’]t$/.test(word)) return true
     if (!BETWEEN.has(word) && !isListed(word)) return false
   }

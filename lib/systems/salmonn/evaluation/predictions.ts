@@ -62,21 +62,21 @@ export function pairTrajectories(
   predictions: readonly TrajectoryPrediction[],
   dialogs: readonly TrajectoryDialog[],
 ): { pairs: TrajectoryPair[]; unanswered: string[] } {
-  const said = listOf('pairTrajectories', 'predictions', predictions, 'predictions')
-  const asked = listOf('pairTrajectories', 'dialogs', dialogs, 'dialogs')
-  requireForm('pairTrajectories', 'predictions', said, [{ id: 'string', prediction: 'string' }])
-  requireForm('pairTrajectories', 'dialogs', asked, [{ id: 'string', entry: { target: 'string' } }])
-  const answers = new Map(said.map((one) => [one.id, one]))
-  const ids = new Set(asked.map(({ id }) => id))
-  const unknown = said.find(({ id }) => !ids.has(id))
+  const predictionList = listOf('pairTrajectories', 'predictions', predictions, 'predictions')
+  const dialogList = listOf('pairTrajectories', 'dialogs', dialogs, 'dialogs')
+  requireForm('pairTrajectories', 'predictions', predictionList, [{ id: 'string', prediction: 'string' }])
+  requireForm('pairTrajectories', 'dialogs', dialogList, [{ id: 'string', entry: { target: 'string' } }])
+  const answers = new Map(predictionList.map((one) => [one.id, one]))
+  const ids = new Set(dialogList.map(({ id }) => id))
+  const unknown = predictionList.find(({ id }) => !ids.has(id))
   if (unknown) throw fault(unknown.source, `expected the id of a dialog of the references, got ${unknown.id}.`)
-  const pairs = asked.map(({ id, entry: { target, emotions } }) => ({
+  const pairs = dialogList.map(({ id, entry: { target, emotions } }) => ({
     id,
     prediction: answers.get(id)?.prediction ?? '',
     reference: target,
     ...(emotions && { emotions }),
   }))
-  return { pairs, unanswered: asked.map(({ id }) => id).filter((id) => !answers.has(id)) }
+  return { pairs, unanswered: dialogList.map(({ id }) => id).filter((id) => !answers.has(id)) }
 }
 
 function predictionOf(value: unknown, source: string): TrajectoryPrediction {
