@@ -31,7 +31,12 @@ const guide = [
       page('Serve', '/guide/serve'),
       page('CUDA', '/guide/cuda'),
       page('CUDA: what is tested', '/guide/cuda-proof'),
+      page('Fine-tune Whisper', '/guide/fine-tune-whisper'),
+      page('Custom autograd functions', '/guide/custom-gradients'),
+      page('Several processes', '/guide/processes'),
+      page('Test runners and bundlers', '/guide/tools'),
       page('From PyTorch', '/guide/from-pytorch'),
+      page('From transformers and PEFT', '/guide/from-transformers'),
     ],
   },
   {

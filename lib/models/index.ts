@@ -1,3 +1,4 @@
+export * from './aliases.js'
 export { Beats, type BeatsInputs, type BeatsOutput } from './beats/beats.js'
 export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'
@@ -18,6 +19,7 @@ export {
   type ClipVisionOutput,
 } from './clip/clip.js'
 export type { ClipConfig, ClipTextConfig, ClipVisionConfig } from './clip/config.js'
+export { clipImageOptions } from './clip/image-processor.js'
 export { type ClipEncodeOptions, ClipTokenizer, type ClipTokens } from './clip/tokenizer.js'
 export {
   type DecoderLMClassifierConfig,

@@ -1,7 +1,6 @@
 import { type AudioClip, openClip } from '../audio/clip.js'
 import { normalizeWav2Vec2 } from '../audio/normalize.js'
-import type { Tensor } from '../tensor/index.js'
-import type { TensorBatch } from '../text/batch.js'
+import { type Tensor, tensor } from '../tensor/index.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 
 /** Return samples, float32 [1, samples] at 16 kHz, for wav2vec 2.0, WavLM and BEATs. */
@@ -10,10 +9,11 @@ export async function inputValuesOf(where: string, audio: AudioClip, normalizes:
   return (normalizes ? await normalizeWav2Vec2(samples) : samples).unsqueeze(0)
 }
 
-/** Encode a text, truncated to the `longest` tokens that the network supports. */
-export function encodedText(tokenizer: Tokenizer, longest: number, text: string): TensorBatch {
+/** Encode a text as int64 [1, tokens], truncated to the `longest` tokens that the network supports. */
+export async function inputIdsOf(tokenizer: Tokenizer, longest: number, text: string): Promise<Tensor> {
   const maxLength = Math.min(tokenizer.modelMaxLength ?? longest, longest)
-  return tokenizer.encodeBatch([text], { returnTensors: true, truncation: true, maxLength })
+  const { inputIds } = await tokenizer.encodeAsync(text, { truncation: true, maxLength })
+  return tensor([inputIds.map(BigInt)], { dtype: 'int64' })
 }
 
 /** Answer one input, or each input of a list. */

@@ -60,7 +60,7 @@ describe('voxtorch salmonn convert', () => {
     const wrong: [string[], RegExp][] = [
       [['in.jsonl'], /expected IN\.jsonl and OUT\.json/],
       [['a.json', 'a.json'], /expected an output file that is not an input, got a\.json/],
-      [['in.jsonl', 'out.json', '--valid', '1'], /--valid is a share from 0 to below 1, not "1"/],
+      [['in.jsonl', 'out.json', '--valid', '1'], /--valid: expected a fraction in \[0, 1\), got "1"/],
       [['in.jsonl', 'out.json', '--style', 'x'], /--style is labelled or plain/],
     ]
     for (const [args, message] of wrong) {

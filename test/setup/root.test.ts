@@ -13,6 +13,7 @@ import * as usdm from '../../lib/systems/usdm/index.js'
 /** What could be imported from the root once. */
 const older: Record<string, object> = { files, serve, salmonn, spectra }
 const subpaths: Record<string, object> = { ...older, emoverse, languagebind, usdm }
+const exported: Record<string, unknown> = root
 const names = Object.keys(root)
 
 describe('the root of the package', () => {
@@ -34,6 +35,22 @@ describe('the root of the package', () => {
     ['errors', 'VoxtorchError ShapeError DeviceError ConfigError DataError CheckpointError DisposedError'],
   ])('has %s', (_, promised) => {
     expect(names).toEqual(expect.arrayContaining(promised.split(' ')))
+  })
+
+  it.each([
+    ['AutoModelForCausalLM', 'DecoderLM'],
+    ['AutoTokenizer', 'Tokenizer'],
+    ['BertModel', 'Bert'],
+    ['CLIPModel', 'Clip'],
+    ['CLIPTextModel', 'ClipTextModel'],
+    ['CLIPVisionModel', 'ClipVisionModel'],
+    ['RobertaModel', 'Roberta'],
+    ['Wav2Vec2Model', 'Wav2Vec2'],
+    ['WavLMModel', 'WavLM'],
+    ['WhisperForConditionalGeneration', 'Whisper'],
+  ] as const)('has transformers’ name %s for %s', (alias, name) => {
+    expect(exported[alias]).toBeDefined()
+    expect(exported[alias]).toBe(exported[name])
   })
 
   it('leaves to subpaths what only one system, serving or a format needs', () => {

@@ -56,5 +56,5 @@ const published: UnitVoiceboxConfig = {
 /** The size of `naver-ai/xlsr-token-Voicebox`. */
 export const unitVoiceboxSizes: Record<string, UnitVoiceboxConfig> = { 'xlsr-token-voicebox': published }
 
-/** What solves the equation is an option of `generate`. */
-export const unitVoiceboxKeys: ConfigKeys = { defaults: published, unused: ['solver'] }
+/** The original keeps `solver` and never reads it: which of the two solves the equation is an option of `generate`, here as there. */
+export const unitVoiceboxKeys: ConfigKeys = { defaults: published, only: { solver: ['euler', 'heun'] } }

@@ -180,10 +180,10 @@ describe('UsdmChat', () => {
         [{ role: 'user', content: [{ type: 'text', text: 'hello' }] }],
         /hears what the user says: messages\[0\] has text/,
       ],
-      [[{ role: 'user', content: [] }], /it is empty/],
+      [[{ role: 'user', content: [] }], /got an empty message/],
       [[{ role: 'system', content: [{ type: 'text', text: 'be kind' }] }, clip], /takes no system message/],
       [[clip, { role: 'assistant', content: [] }, clip], /messages\[1\] must have the reply/],
-      [[clip, clip], /the assistant has the word/],
+      [[clip, clip], /expected role 'assistant', got 'user'/],
       [[said(new Float32Array(300))], /too few for a unit/],
     ]
     for (const [messages, error] of wrong)

@@ -61,7 +61,7 @@ describe('files', () => {
       expect(await again.respond(chirp(0.6), limits)).toEqual(await usdm.respond(chirp(0.6), limits))
     }
     expect(await settledTensors()).toBe(before)
-    await expect(Usdm.fromPretrained(join(folder, 'text'))).rejects.toThrow(/of model type "llama"/)
+    await expect(Usdm.fromPretrained(join(folder, 'text'))).rejects.toThrow(/model_type: expected .*, got "llama"/)
     await expect(Usdm.fromPretrained(folder)).rejects.toThrow(/holds no USDM: neither the config\.json/)
     await expect(Usdm.fromPretrained(folder)).rejects.toBeInstanceOf(CheckpointError)
   })
