@@ -155,7 +155,7 @@ export async function* stream(
   try {
     if ((run.config.numBeams ?? 1) > 1) {
       throw new ConfigError(
-        'stream: expected numBeams 1, since beam search has no output before its end, got more. Use generate.',
+        `stream: expected numBeams 1, since beams have no output before the end, got ${run.config.numBeams}. Use generate.`,
         { ...run.config },
       )
     }

@@ -159,9 +159,7 @@ describe('pictures in a text', () => {
     await expect(model.encodeImages(pixelValues.select(0, 0))).rejects.toThrow(/\[tiles, channels, height, width\]/)
     await expect(model.encodeImages(zeros([1, 1, 15, 16]))).rejects.toThrow(/divisible/)
     await expect(model.encodeImages(zeros([1, 3, 16, 16]))).rejects.toThrow(/pixel_values must be \[pictures, 1/)
-    await expect(model.encodeImages(zeros([1, 1, 12, 12]))).rejects.toThrow(
-      /no squares of 2/,
-    )
+    await expect(model.encodeImages(zeros([1, 1, 12, 12]))).rejects.toThrow(/no squares of 2/)
     await expect(model.projectImages(zeros([1, 4, 63]))).rejects.toThrow(/features must be/)
     await expect(model.forward({ inputIds, pixelValues, nonsense: 1 } as never)).rejects.toThrow(/nonsense/)
     await expect(model.generate({ inputIds, pixelValues, labels: inputIds } as never)).rejects.toThrow(/labels/)
