@@ -49,13 +49,13 @@ describe('voxtorch salmonn convert', () => {
     expect(stopped).toMatchObject({
       code: 1,
       out: '',
-      err: `voxtorch: ${input}, line 3: expected a non-empty list of turns, got an array of 0.\n`,
+      err: `voxtorch: ${input}, line 3: expected a non-empty list of turns, got an array of length 0.\n`,
     })
     expect(existsSync(at('none.json'))).toBe(false)
     mkdirSync(at('elsewhere'))
     const skipped = await voxtorch('salmonn', 'convert', input, at('elsewhere/some.json'), '--skip-bad')
     expect(skipped.out).toBe(
-      `${at('elsewhere/some.json')}: 1 dialog\n1 left out; the first: ${input}, line 3: expected a non-empty list of turns, got an array of 0.\n2 audio files do not exist relative to the new file, such as ${at('elsewhere/wav/2_0.wav')}: set data.audioRoot to their base folder\n`,
+      `${at('elsewhere/some.json')}: 1 dialog\n1 left out; the first: ${input}, line 3: expected a non-empty list of turns, got an array of length 0.\n2 audio files do not exist relative to the new file, such as ${at('elsewhere/wav/2_0.wav')}: set data.audioRoot to their base folder\n`,
     )
     const wrong: [string[], RegExp][] = [
       [['in.jsonl'], /expected IN\.jsonl and OUT\.json/],

@@ -41,7 +41,7 @@ describe('generationConfig', () => {
     [{ numReturnSequences: 2 }, /expected doSample or beams with numReturnSequences 2/],
     [{ numBeams: 2, numReturnSequences: 3 }, /expected numReturnSequences of at most numBeams, 2, got 3/],
     [{ allowedSequences: [[1]] }, /expected an eosTokenId with allowedSequences/],
-    [{ allowedTokens: [] }, /allowedTokens: expected at least one token, got an array of 0/],
+    [{ allowedTokens: [] }, /allowedTokens: expected at least one token, got an array of length 0/],
   ])('refuses %j', (config, message) => {
     expect(() => generationConfig(config as never)).toThrow(ConfigError)
     expect(() => generationConfig(config as never)).toThrow(message)

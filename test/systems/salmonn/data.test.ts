@@ -517,7 +517,7 @@ describe('the challenge', () => {
     expect([dialogs.length, badItems]).toEqual([1, 5])
     expect(badItemErrors.slice(1).map(({ message }) => message.slice(input.length))).toEqual([
       ', line 3 (b), turn 1: expected response_txt or response_text, got neither.',
-      ', line 4: expected a non-empty list of turns, got an array of 0.',
+      ', line 4: expected a non-empty list of turns, got an array of length 0.',
       ', line 5 (s), turn 1: expected split_audio_file to be a non-empty string, got undefined.',
       ', line 6: expected a JSON object, got 3.',
     ])

@@ -114,7 +114,7 @@ describe('salmonnChatPrompt', () => {
     expect(chat({ role: 'assistant', content: [clip(1)] })).toThrow(vt.ConfigError)
     const path = { type: 'audio', samples: 'a.wav' } as never
     expect(chat({ role: 'user', content: [path] })).toThrow(
-      /messages\[0\]'s audio must be samples, or a result of readAudio/,
+      /messages\[0\]'s audio to be samples, or a result of readAudio/,
     )
     expect(chat()).toThrow(vt.ConfigError)
   })

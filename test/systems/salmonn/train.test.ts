@@ -152,7 +152,7 @@ describe('trainSalmonn', () => {
     expect(() => plan({ itersPerEpoch: 3000, iterationsPerEpoch: 20 })).toThrow(
       /expected itersPerEpoch or its alias iterationsPerEpoch, got both/,
     )
-    expect(() => plan({ itersPerEpoch: 0 })).toThrow(/iterationsPerEpoch must be a whole number of at least 1/)
+    expect(() => plan({ itersPerEpoch: 0 })).toThrow(/iterationsPerEpoch to be an integer of at least 1/)
     const { trainer, dispose } = vt.salmonnTrainer(model(), { ...data(), outputDir: folder, stage: 1, args, recipe: { accumulation: 2, itersPerEpoch: 3000 } }) // biome-ignore format: one line
     expect(trainer.args).toMatchObject({ maxSteps: 45_000, evalSteps: 1500, saveSteps: 1500, learningRate: 3e-5, maxGradNorm: 1, metricForBestModel: 'accuracy', fp16: false }) // biome-ignore format: one line
     dispose()
