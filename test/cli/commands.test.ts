@@ -73,7 +73,7 @@ describe('voxtorch', () => {
     [['spectra', 'finetun'], /no command "spectra finetun"; did you mean "spectra finetune"/],
     [['spectra', 'finetune', '--modle', 'x'], /known option, got --modle. Did you mean --model\?/],
     [['salmonn', 'score', 'file'], /got "file"/],
-    [['salmonn', 'chat'], /Say which model/],
+    [['salmonn', 'chat'], /--model: expected a model, got none/],
     [['usdm', 'preprocess'], /Say where the dialogs are/],
     [['usdm', 'units'], /Say where the clips are/],
     [['usdm', 'preview'], /Say which file of examples/],

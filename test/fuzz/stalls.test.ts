@@ -20,10 +20,10 @@ import {
 import { untilStop } from '../../lib/kit/chat.js'
 import { rougeL } from '../../lib/kit/rouge-l.js'
 import type { ChatModel } from '../../lib/serve/index.js'
-import { askedTask } from '../../lib/systems/m2se/answer/chat-tasks.js'
+import { taskQuestion } from '../../lib/systems/m2se/answer/chat-tasks.js'
 import { readLabel } from '../../lib/systems/m2se/evaluation/robust.js'
 import { EmoVerseChat } from '../../lib/systems/m2se/index.js'
-import { ECPE_WORDING, ecpeWordingOf, labelsAllowed, pairsAllowed } from '../../lib/systems/m2se/published/wording.js'
+import { allowedLabels, allowedPairs, ECPE_WORDING, ecpeWordingOf } from '../../lib/systems/m2se/published/wording.js'
 import { languageOf } from '../../lib/systems/salmonn/data/history.js'
 import { parseChatLine, parseEmotionSuffix, parseJudgeReply, splitEmotions } from '../../lib/systems/salmonn/index.js'
 import { normalizeDstText } from '../../lib/systems/spectra/tracking/text.js'
@@ -80,10 +80,11 @@ describe('a word of any length has no neighbor or a near one', () => {
 
 const likeliest = async (_: string, labels: readonly string[]) => labels[0] as string
 const parsers: Record<string, (input: string) => unknown> = {
-  'a question about causes': (input) => askedTask('ECPE', `Bob: x\n${input}`, { names: 'meld', likeliest }),
+  'a question about causes': (input) =>
+    taskQuestion('ECPE', `Bob: x\n${input}`, { names: 'meld', mostLikelyLabel: likeliest }),
   ecpeWordingOf: (input) => ecpeWordingOf({ query: `${ECPE_WORDING.statement}${input}` }),
-  labelsAllowed,
-  pairsAllowed,
+  allowedLabels,
+  allowedPairs,
   readLabel: (input) => readLabel(input, ['Joy.', 'Anger.']),
   languageOf,
   parseChatLine,

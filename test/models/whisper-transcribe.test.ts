@@ -458,7 +458,7 @@ describe('transcribe', () => {
     await expect(model.transcribe(randn([2, 100]))).rejects.toThrow(/must be \[samples\], one channel/)
     await expect(Whisper.fromConfig({ ...model.config }).transcribe(wave())).rejects.toThrow(/tokenizer/)
     await expect(model.generate({}, { returnTimestamps: true, eosTokenId: [] })).rejects.toThrow(
-      /returnTimestamps needs/,
+      /expected noTimestampsTokenId and eosTokenId with returnTimestamps/,
     )
   })
 
