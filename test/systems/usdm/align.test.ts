@@ -143,7 +143,7 @@ describe('alignUstm', () => {
     try {
       const words = ['--data', clips, '--whisper', fixturePath('models/whisper-tiny'), '--output', join(home, 'verb')]
       expect(await runCommand('voxtorch usdm align', align, words)).toBe(0)
-      expect(log.mock.calls.flat().join()).toBe('3 TextGrids, of which 3 were made now, 2 by their transcripts')
+      expect(log.mock.calls.flat().join()).toBe('3 TextGrids, 3 written by this run, 2 of them from transcripts')
     } finally {
       log.mockRestore()
     }

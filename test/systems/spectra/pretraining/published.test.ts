@@ -27,7 +27,7 @@ describe('readPublishedSpectraPretraining', () => {
     ])
     expect(skipped).toEqual({ wordTokens: 1, wordTimes: 1, badLink: 1, noWords: 1 })
     await expect(vt.readPublishedSpectraPretraining(path, { onProblem: 'error' })).rejects.toThrow(
-      /entry 1: the word "" has tokens 2 to 2/,
+      /entry 1: word "": expected its own tokens, got tokens 2 to 2/,
     )
   })
 
