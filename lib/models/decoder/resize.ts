@@ -10,9 +10,9 @@ import { withSeed } from '../../tensor/random.js'
 import type { DecoderLM } from './decoder-lm.js'
 
 export interface ResizeTokenEmbeddingsOptions {
-  /** Standard deviation of the new rows. Default: the configuration's `initializerRange`, which is 0.02 where it has none. */
+  /** Standard deviation of the new rows. Default: the configuration's `initializerRange`, or 0.02 without one. */
   std?: number
-  /** Of the new rows; what is drawn afterwards is as if they had not been. Default: the default generator goes on. */
+  /** Random seed of the new rows; later draws are not affected. Default: draws from the default generator. */
   seed?: number | bigint
 }
 
@@ -25,22 +25,15 @@ export function resizeTokenEmbeddings(model: DecoderLM, count: number, options: 
   const { std = model.config.initializerRange ?? 0.02, seed } = options
   requireNumber(WHERE, 'std', std, { least: 0, below: Number.POSITIVE_INFINITY })
   const { padTokenId } = model.config
-  if (typeof padTokenId === 'number' && padTokenId >= count) {
-    throw new ConfigError(`${WHERE}: padTokenId is ${padTokenId}, and there would be no row of it among ${count}`, {
-      padTokenId,
-      count,
-    })
-  }
+  if (typeof padTokenId === 'number' && padTokenId >= count) throw new ConfigError(`${WHERE}: count: expected more than padTokenId, ${padTokenId}, got ${count}`, { padTokenId, count }) // biome-ignore format: one line
   const peft = peftModelOf(model)
   if (peft && peft.adapterNames.length > 0) {
     const names = peft.adapterNames.join(', ')
-    throw new ConfigError(`${WHERE}: the model has adapters (${names}): resize it first, and attach them then`, {
-      names,
-    })
+    throw new ConfigError(`${WHERE}: expected a model without adapters, got ${names}. Resize it first, then attach adapters.`, { names }) // biome-ignore format: one line
   }
   const tables = tablesOf(model)
   for (const { path, layer } of tables) requireValues(path, layer)
-  // All are made before any is put in its place, so that a failure leaves the model as it was.
+  // All are created before any is replaced, so that a failure leaves the model unchanged.
   scope(() => {
     const grown = noGrad(() =>
       withSeed(seed, () => tables.map(({ weight }) => resized(weight, count, std)), tables[0]?.weight.device ?? 'cpu'),
@@ -63,7 +56,7 @@ interface Table {
 
 function tablesOf(model: DecoderLM): Table[] {
   const output = outputLayerOf(model)
-  if (!output) throw new ConfigError(`${WHERE}: the model has no embeddings`, {})
+  if (!output) throw new ConfigError(`${WHERE}: expected a model with embeddings, got one without`, {})
   return (output.tied ? [output.embeddings] : [output.embeddings, output.head]).map((path) => {
     const layer = model.get<Module>(path)
     return { path, layer, weight: Reflect.get(layer, 'weight') as Tensor }
@@ -73,14 +66,10 @@ function tablesOf(model: DecoderLM): Table[] {
 function requireValues(path: string, layer: Module): void {
   const packing = quantizationOf(layer)
   if (!packing) return
-  throw new ConfigError(
-    `${WHERE}: '${path}' is packed (${packing.scheme}) and takes no new rows; load the model with quantize: false, or ` +
-      'dequantizeLayer() it first',
-    { path, scheme: packing.scheme },
-  )
+  throw new ConfigError(`${WHERE}: '${path}': expected weights without quantization, got ${packing.scheme}. Load the model with quantize: false, or call dequantizeLayer() first.`, { path, scheme: packing.scheme }) // biome-ignore format: one line
 }
 
-/** [rows, dim] -> [count, dim]: the same bits, and fresh rows below them. */
+/** Resize [rows, dim] to [count, dim]: existing rows are copied, new ones are drawn. */
 function resized(weight: Tensor, count: number, std: number): Tensor {
   const [rows, dim] = weight.shape as [number, number]
   const result = empty([count, dim], { dtype: weight.dtype, device: weight.device })
@@ -92,7 +81,7 @@ function resized(weight: Tensor, count: number, std: number): Tensor {
 
 function warn(paths: string[]): void {
   process.emitWarning(
-    `${WHERE}: an optimiser was made for ${paths.join(' and ')} before; its state has the old size: make it anew`,
+    `${WHERE}: the state of an existing optimizer for ${paths.join(' and ')} has the old size. Create a new optimizer.`,
     'OptimizerWarning',
   )
 }

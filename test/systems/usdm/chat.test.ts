@@ -187,7 +187,7 @@ describe('UsdmChat', () => {
       ],
       [[clip, { role: 'assistant', content: [] }, clip], /the id of its audio in messages\[1\], got neither/],
       [[clip, clip], /the assistant has the word/],
-      [[said(new Float32Array(300))], /too few for a unit/],
+      [[said(new Float32Array(300))], /expected at least .* samples at 16 kHz, one unit/],
     ]
     for (const [messages, error] of wrong)
       await expect(gathered(chat.stream(messages, settings()))).rejects.toThrow(error)

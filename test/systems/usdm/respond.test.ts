@@ -554,7 +554,7 @@ describe('bad input', () => {
       await expect(call).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_(DATA|CONFIG)$/) })
       expect(await settledTensors()).toBe(before)
     }
-    await fails(new Float32Array(398), /has 398 samples at 16 kHz, too few for a unit/)
+    await fails(new Float32Array(398), /expected at least 399 samples at 16 kHz, one unit, got 398/)
     await fails(new Float32Array(0), /holds no sound/)
     await fails(chirp(0.5).fill(Number.NaN, 100, 101), /holds NaN or infinities, the first at sample 100/)
     await fails(join(folder, 'missing.wav'), /missing\.wav/)
@@ -601,7 +601,7 @@ describe('bad input', () => {
     try {
       const before = await settledTensors()
       const most = 2048 - (usdmPrompt(tokenizer, { units: [0] }).length - 1) - 1
-      const long = `hour\\.wav lasts 3600\\.0 s, which are 179999 units; there is room for ${most}`
+      const long = `hour\\.wav: expected at most ${most} units, got 179999, from 3600\\.0 s of audio`
       for (const ask of [() => usdm.respond(hour, { maxUnits: 4 }), () => usdm.hear(hour)]) {
         const refused = { name: 'DataError', message: expect.stringMatching(new RegExp(long)) }
         await expect(ask().then(() => 'heard')).rejects.toMatchObject(refused)
@@ -627,13 +627,13 @@ describe('bad input', () => {
       // A history takes of the room.
       const history = [{ user: { text: 'hi!', units: [1] }, agent: { text: 'ok.', units: new Int32Array(most - 300) } }]
       await expect(usdm.respond(chirp(8), { history })).rejects.toThrow(
-        /lasts 8\.0 s, which are 399 units; there is room for \d+$/,
+        /expected at most \d+ units, got 399, from 8\.0 s of audio/,
       )
       expect(passes).not.toHaveBeenCalled()
       // The last that there is room for has one token of an answer.
       const samples = new Float32Array(400 + 320 * (most - 1))
       const longer = new Float32Array(samples.length + 320)
-      await expect(usdm.hear(longer)).rejects.toThrow(`${most + 1} units; there is room for ${most}`)
+      await expect(usdm.hear(longer)).rejects.toThrow(`expected at most ${most} units, got ${most + 1}`)
       const heard = await usdm.hear(samples)
       expect(heard).toHaveLength(most)
       const limits = { maxTextTokens: 1, maxUnits: 1, audio: false }
@@ -688,7 +688,7 @@ describe('bad input', () => {
     )
     const source = { llm, tokenizer, encoder: units.encoder.network, layer: 2 }
     await expect(Usdm.fromPretrained({ ...source, kmeans: randn([units.kmeans.dim, UNITS]) })).rejects.toThrow(
-      /centroids of 40 values.*transposed/,
+      /expected centroids \[clusters, .*Transpose them/,
     )
     await expect(Usdm.fromPretrained({ ...source, kmeans: randn([7, units.kmeans.dim]) })).rejects.toThrow(
       /units in the tokenizer, 40, got 7/,
