@@ -212,7 +212,9 @@ describe('UnitExtractor', () => {
 
   it('refuses what gives no unit, by a typed error', async () => {
     using extractor = await open()
-    await expect(extractor.extract(zeros([398]))).rejects.toThrow(/expected at least 399 samples at 16 kHz, one unit, got 398/)
+    await expect(extractor.extract(zeros([398]))).rejects.toThrow(
+      /expected at least 399 samples at 16 kHz, one unit, got 398/,
+    )
     await expect(extractor.extract(zeros([0]))).rejects.toThrow(DataError)
     const broken = zeros([800])
     broken.select(0, 700).fill_(Number.NaN)
@@ -550,10 +552,12 @@ describe('a folder of units', () => {
     mkdirSync(bad, { recursive: true })
     await writeWav(join(bad, 'good.wav'), clip(720), { sampleRate: 16_000 })
     await writeWav(join(bad, 'short.wav'), zeros([100]), { sampleRate: 16_000 })
-    await expect(extractUnits(extractor, { input: bad, output })).rejects.toThrow(/short\.wav.*100 samples/)
+    await expect(extractUnits(extractor, { input: bad, output })).rejects.toThrow(/short\.wav: .*got 100$/)
     writeFileSync(join(bad, 'good.flac'), '')
-    await expect(extractUnits(extractor, { input: bad, output })).rejects.toThrow(/good twice/)
-    await expect(extractUnits(extractor, { input: join(folder, 'nowhere'), output })).rejects.toThrow(/no folder/)
+    await expect(extractUnits(extractor, { input: bad, output })).rejects.toThrow(/good with two extensions/)
+    await expect(extractUnits(extractor, { input: join(folder, 'nowhere'), output })).rejects.toThrow(
+      /expected a folder of audio files/,
+    )
     const opened = await UnitFolder.open(output, extractor)
     for (const name of ['', '../x', '/x', 'a/../../x']) expect(() => opened.pathOf(name)).toThrow(ConfigError)
     expect(existsSync(join(output, 'units.json'))).toBe(true)
@@ -561,9 +565,9 @@ describe('a folder of units', () => {
 
   it.each([
     ['', /expected units, got none/],
-    ['1 2 x', /number 3 is "x"/],
-    ['1 -2', /number 2 is "-2"/],
-    ['1 40', /number 2 is "40", which is no unit of 40/],
+    ['1 2 x', /number 3: .*got "x"/],
+    ['1 -2', /number 2: .*got "-2"/],
+    ['1 40', /number 2: expected a unit from 0 to 39, got "40"/],
     ['1.5', /number 1/],
     ['\u0000', /number 1/],
   ])('refuses a file of %j', (text, message) => {

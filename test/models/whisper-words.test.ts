@@ -130,7 +130,8 @@ describe('tokenTimestamps against transformers', () => {
     for (const tokens of [[], [[]], [[-1]], [[99999]], [[0.5]], ['a'], 'a', undefined]) {
       await refused({ inputFeatures, tokens }, /tokens: expected a non-empty list/)
     }
-    for (const prompt of [[], [1e9], 'a', null]) await refused({ inputFeatures, tokens: [[1]], prompt }, /prompt: expected a non-empty list/)
+    for (const prompt of [[], [1e9], 'a', null])
+      await refused({ inputFeatures, tokens: [[1]], prompt }, /prompt: expected a non-empty list/)
     for (const frames of [[3, 3], [-1], [21], 3, null])
       await refused({ inputFeatures, tokens: [[1]], frames }, /frames/)
     await refused({ inputFeatures, tokens: [[1], [2]] }, /row of audio/)

@@ -69,9 +69,7 @@ describe('Whisper.alignText', () => {
 
   it('refuses what cannot be aligned, by a typed error', async () => {
     const long = tensor(chirp(0.41))
-    await expect(whisper.alignText(long, 'the')).rejects.toThrow(
-      /expected a clip of at most 0\.4 s, got 0\.41 s/,
-    )
+    await expect(whisper.alignText(long, 'the')).rejects.toThrow(/expected a clip of at most 0\.4 s, got 0\.41 s/)
     await expect(whisper.alignText(samples(), '  ')).rejects.toThrow(DataError)
     await expect(whisper.alignText(samples(), 'a b '.repeat(40))).rejects.toThrow(/expected at most 43 tokens/)
     await expect(whisper.alignText(samples(), 'a <|endoftext|> b')).rejects.toThrow(/expected no special tokens/)

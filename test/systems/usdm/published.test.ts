@@ -204,9 +204,7 @@ it('are those of the cache where nothing is said, the language model in half pre
     'float32',
   ])
   // The folder alone is a whole USDM; this one's encoder is shorter than the published.
-  await expect(Usdm.fromPretrained(cache)).rejects.toThrow(
-    /xlsr2_1b_v2\.pt: layer: expected 1 to 3, .*, got 35/,
-  )
+  await expect(Usdm.fromPretrained(cache)).rejects.toThrow(/xlsr2_1b_v2\.pt: layer: expected 1 to 3, .*, got 35/)
   await expect(usdmOfArguments({ modelCacheDir: home })).rejects.toThrow(
     /--encoder: expected a path or the file .*xlsr2_1b_v2\.pt/,
   )

@@ -62,6 +62,8 @@ describe('readPublishedSpectraPretraining', () => {
     const path = join(folder, 'short.npy')
     await vt.scope(() => vt.saveNpy(path, vt.zeros([2, 3])))
     await expect(vt.readPublishedSpectraPretraining(path)).rejects.toThrow(vt.DataError)
-    await expect(vt.readPublishedSpectraPretraining(join(folder, 'none.pkl'))).rejects.toThrow(/expected a readable file or folder/)
+    await expect(vt.readPublishedSpectraPretraining(join(folder, 'none.pkl'))).rejects.toThrow(
+      /expected a readable file or folder/,
+    )
   })
 })
