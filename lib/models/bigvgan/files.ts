@@ -63,12 +63,12 @@ export async function loadBigVGAN<M extends Fillable>(
     const source = existsSync(generator) ? await readGenerator(generator) : await readWeights(directory, fill)
     const { tensors, ...rest } = source
     const state = renamed(bigVGANLayout, tensors)
-    const found = [...state.keys()].some((name) => name.endsWith('.weight_v'))
-    const wanted = weightNorm ?? found
-    if (wanted !== found) convert(state, wanted)
+    const isSplit = [...state.keys()].some((name) => name.endsWith('.weight_v'))
+    const splitWeights = weightNorm ?? isSplit
+    if (splitWeights !== isSplit) convert(state, splitWeights)
     const { known, others } = partedConfig(from, bigVGANKeys, config)
     const { network } = await filled(bigVGANLayout, { ...rest, state }, fill, (factory) =>
-      build({ ...known, weightNorm: wanted }, factory),
+      build({ ...known, weightNorm: splitWeights }, factory),
     )
     keepOthers(network, others)
     return network
@@ -78,10 +78,10 @@ export async function loadBigVGAN<M extends Fillable>(
 async function readGenerator(file: string) {
   const root: unknown = await loadTorch(file, { mmap: true })
   const isRecord = (value: unknown): value is object => typeof value === 'object' && value !== null
-  const found = isRecord(root) ? Reflect.get(root, 'generator') : undefined
+  const generator = isRecord(root) ? Reflect.get(root, 'generator') : undefined
   const bare = isRecord(root) && Object.values(root).some((value) => value instanceof Tensor)
-  if (!isRecord(found) && !bare) throw new CheckpointError(`${file}: expected a BigVGAN checkpoint with the dictionary 'generator', got one without`, { file }) // biome-ignore format: one line
-  return { tensors: onlyTensors(isRecord(found) ? found : (root as object)), file, mapped: true }
+  if (!isRecord(generator) && !bare) throw new CheckpointError(`${file}: expected a BigVGAN checkpoint with the dictionary 'generator', got one without`, { file }) // biome-ignore format: one line
+  return { tensors: onlyTensors(isRecord(generator) ? generator : (root as object)), file, mapped: true }
 }
 
 const weightNorm = op('aten::_weight_norm')

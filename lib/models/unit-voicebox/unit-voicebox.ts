@@ -99,28 +99,28 @@ export class UnitVoicebox extends networkClass<
       const { time = ops.rand([batch], { device: mel.device, dtype: mel.dtype }), noise = ops.randnLike(mel) } = inputs
       const t = time.to(mel.dtype).reshape([-1, 1, 1])
       const rate = 1 - (this.config.sigmaMin ?? 1e-4)
-      const shown = visible?.unsqueeze(1).to(mel.dtype) // [batch, 1, frames]
+      const visibleMask = visible?.unsqueeze(1).to(mel.dtype) // [batch, 1, frames]
       const { velocity } = await this.forward({
         units,
         noisy: t.mul(-rate).add(1).mul(noise).add(t.mul(mel)),
-        condition: shown ? mel.mul(shown) : ops.zerosLike(mel),
+        condition: visibleMask ? mel.mul(visibleMask) : ops.zerosLike(mel),
         time,
         ...(lengths && { lengths }),
       })
-      const asked = this.#lossMask(mel, shown, lengths)
-      const off = velocity.sub(mel.sub(noise.mul(rate))).mul(asked)
-      const count = asked.sum().mul(mel.size(1)).clamp(1)
-      return { loss: off.square().sum().div(count) }
+      const lossMask = this.#lossMask(mel, visibleMask, lengths)
+      const error = velocity.sub(mel.sub(noise.mul(rate))).mul(lossMask)
+      const count = lossMask.sum().mul(mel.size(1)).clamp(1)
+      return { loss: error.square().sum().div(count) }
     })
   }
 
   /** Return the mask of frames that contribute to the loss, [batch, 1, frames]. */
-  #lossMask(mel: Tensor, shown: Tensor | undefined, lengths: readonly number[] | undefined): Tensor {
+  #lossMask(mel: Tensor, visibleMask: Tensor | undefined, lengths: readonly number[] | undefined): Tensor {
     const { device, dtype } = mel
     const [batch, , frames] = mel.shape as [number, number, number]
     const ends = tensor([...(lengths ?? new Array<number>(batch).fill(frames))], { dtype: 'int64', device })
     const inside = arange(frames, { device }).lt(ends.unsqueeze(1)).unsqueeze(1).to(dtype)
-    return shown ? inside.mul(shown.neg().add(1)) : inside
+    return visibleMask ? inside.mul(visibleMask.neg().add(1)) : inside
   }
 
   /**

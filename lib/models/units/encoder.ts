@@ -199,10 +199,10 @@ export class UnitEncoder {
     return clips.map((clip, i) => {
       const left = this.unitsOf(clip.size(0))
       const per = window / WHISPER_STEP
-      const own = (windows[i] as Tensor[]).map((_, part) =>
+      const clipStates = (windows[i] as Tensor[]).map((_, part) =>
         states.select(0, row++).narrow(0, 0, Math.min(per, left - part * per)),
       )
-      return ops.cat(own)
+      return ops.cat(clipStates)
     })
   }
 
@@ -217,17 +217,17 @@ export class UnitEncoder {
   }
 
   async #captured(pass: () => Promise<unknown>): Promise<Tensor> {
-    let seen: Tensor | undefined
+    let captured: Tensor | undefined
     const remove = this.#block.registerForwardHook((_, __, output) => {
-      seen = keepForever((output as Tensor).detach())
+      captured = keepForever((output as Tensor).detach())
     })
     try {
       await pass()
     } finally {
       remove()
     }
-    const states = (seen as unknown as Tensor).to({ dtype: 'float32' }).clone()
-    ;(seen as unknown as Tensor).dispose()
+    const states = (captured as unknown as Tensor).to({ dtype: 'float32' }).clone()
+    ;(captured as unknown as Tensor).dispose()
     return states
   }
 

@@ -45,15 +45,15 @@ export class KMeans {
       const found = `${centroids.dtype} [${centroids.shape.join(', ')}]`
       throw misuse('KMeans', 'centroids', 'floating point [clusters, dim]', found)
     }
-    const made = noGrad(() =>
+    const tensors = noGrad(() =>
       scope(() => {
         const own = centroids.detach().to({ dtype: 'float32' }).clone().contiguous()
         if (!own.isfinite().all().item<boolean>()) throw new DataError('KMeans: centroids: expected finite values, got NaN or infinities', {}) // biome-ignore format: one line
         return [keepForever(own), keepForever(own.mul(own).sum([1]))] as const
       }),
     )
-    this.centroids = made[0]
-    this.#squares = made[1]
+    this.centroids = tensors[0]
+    this.#squares = tensors[1]
   }
 
   /**
@@ -165,7 +165,7 @@ export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Prom
     scope(async () => {
       const data = frames.to({ dtype: 'float32' })
       let centroids = await firstCentroids(data, clusters, random, signal)
-      const seen = new Float64Array(clusters)
+      const totalCounts = new Float64Array(clusters)
       for (let epoch = 0; epoch < epochs; epoch++) {
         const order = random.shuffle(Array.from({ length: count }, (_, i) => i))
         const own = new Float64Array(clusters)
@@ -173,7 +173,7 @@ export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Prom
           signal?.throwIfAborted()
           const next = await scope(async () => {
             const batch = data.indexSelect(0, indices(order.slice(from, from + batchFrames), data))
-            return updatedCentroids(batch, centroids, seen, own)
+            return updatedCentroids(batch, centroids, totalCounts, own)
           })
           centroids.dispose()
           centroids = next
@@ -181,7 +181,7 @@ export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Prom
         for (const [cluster, frames] of own.entries()) {
           if (frames > 0 || epoch === epochs - 1) continue
           centroids.select(0, cluster).copy_(data.select(0, random.below(count)))
-          seen[cluster] = 0
+          totalCounts[cluster] = 0
         }
       }
       return new KMeans(centroids)
@@ -192,24 +192,24 @@ export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Prom
 const indices = (list: readonly number[], { device }: Tensor): Tensor =>
   tensor(BigInt64Array.from(list, BigInt), { dtype: 'int64', device })
 
-/** Return the centroids after a batch. `seen` counts all their frames, `own` those of this epoch. */
+/** Return the centroids after a batch. `totalCounts` counts all their frames, `own` those of this epoch. */
 async function updatedCentroids(
   batch: Tensor,
   centroids: Tensor,
-  seen: Float64Array,
+  totalCounts: Float64Array,
   own: Float64Array,
 ): Promise<Tensor> {
   using model = new KMeans(centroids)
   const units = await model.assign(batch)
-  const counts = new Float64Array(seen.length)
+  const counts = new Float64Array(totalCounts.length)
   for (const unit of units) counts[unit] = (counts[unit] as number) + 1
   const sums = zeros(centroids.shape, { device: centroids.device }).indexAdd(0, indices([...units], batch), batch)
   // c + (mean − c) · n / (all so far) = c + (sum − n c) / all
-  const rates = new Float32Array(seen.length)
+  const rates = new Float32Array(totalCounts.length)
   for (const [cluster, frames] of counts.entries()) {
-    seen[cluster] = (seen[cluster] as number) + frames
+    totalCounts[cluster] = (totalCounts[cluster] as number) + frames
     own[cluster] = (own[cluster] as number) + frames
-    rates[cluster] = frames === 0 ? 0 : 1 / (seen[cluster] as number)
+    rates[cluster] = frames === 0 ? 0 : 1 / (totalCounts[cluster] as number)
   }
   const column = (values: Float32Array) => tensor(values, { device: centroids.device }).unsqueeze(1)
   const number = column(Float32Array.from(counts))

@@ -71,14 +71,14 @@ export async function readDstDialogs(path: string, options: ReadDstDialogsOption
   requireString('readDstDialogs', 'path', path)
   checkDstConfig(options.config)
   const dialogs: DstDialog[] = []
-  const seen = new Set<string>()
+  const ids = new Set<string>()
   let line = 0
   for await (const row of readJsonl(path)) {
     line += 1
     const entry = new Entry(path, line, options)
     const dialog = entry.dialog(row)
-    if (seen.has(dialog.id)) throw entry.error('dialog', `expected unique names, got '${dialog.id}' twice`)
-    seen.add(dialog.id)
+    if (ids.has(dialog.id)) throw entry.error('dialog', `expected unique names, got '${dialog.id}' twice`)
+    ids.add(dialog.id)
     dialogs.push(dialog)
   }
   return dialogs

@@ -101,7 +101,7 @@ class Labels {
     informedValue: string | undefined,
     turn: TurnLabels,
   ): void {
-    const seen = this.seen.get(slot)
+    const lastKind = this.seen.get(slot)
     const value = change ?? this.values[slot] ?? 'none'
     const informed = informedValue !== undefined && change !== undefined
     if (informedValue !== undefined && (informed || this.options.compat === undefined))
@@ -110,11 +110,11 @@ class Labels {
 
     const { span, refer, kind: found } = this.classOf(slot, value, words)
     // A value that several slots share gets no new span, as it would be ambiguous.
-    const shared = seen !== undefined && found === 'copy_value' && this.holders(value) > 1
+    const shared = lastKind !== undefined && found === 'copy_value' && this.holders(value) > 1
     if (span !== undefined && !shared) turn.spans[slot] = span
     const kind = informed ? 'inform' : shared ? 'none' : found
 
-    const repeated = kind === seen && kind !== 'copy_value' && kind !== 'inform'
+    const repeated = kind === lastKind && kind !== 'copy_value' && kind !== 'inform'
     if (kind !== 'none' && kind !== 'unpointable' && !repeated) {
       turn.classes[slot] = kind
       if (kind === 'refer' && refer !== undefined) turn.refers[slot] = refer

@@ -81,10 +81,10 @@ export async function unitExtractorOfArguments(options: UsdmArguments): Promise<
 export function countedWindows(): { onWindows: NonNullable<ExtractUnitsOptions['onWindows']>; line(): string | null } {
   let [clips, compared, different] = [0, 0, 0]
   return {
-    onWindows(heard) {
+    onWindows(report) {
       clips += 1
-      compared += heard.compared
-      different += heard.different
+      compared += report.compared
+      different += report.different
     },
     line: () =>
       clips === 0

@@ -35,24 +35,24 @@ const UTTERANCE = { text: 'string', units: 'object' } as const
 export function usdmPieces(turns: readonly UsdmTurn[]): UsdmPiece[] {
   requireForm('USDM', 'turns', turns, [{ user: UTTERANCE, agent: UTTERANCE }])
   const pieces = turns.flatMap(({ user, agent }) => [
-    ...asked(user.units),
-    ...heard(templateText('user', user.text)),
-    ...answered(agent),
+    ...questionPieces(user.units),
+    ...transcriptPieces(templateText('user', user.text)),
+    ...answerPieces(agent),
   ])
   return [USDM_INSTRUCTION, '\n', ...pieces, { token: 'eos' }]
 }
 
-const asked = (units: ArrayLike<number>): UsdmPiece[] => [
+const questionPieces = (units: ArrayLike<number>): UsdmPiece[] => [
   '\n',
   '### User',
   '\n',
   { units: spoken('user', units) },
   { token: 'correspond' },
 ]
-const heard = (transcript: string): UsdmPiece[] => [transcript, '\n', '### Agent', '\n']
-const replied = (reply: string): UsdmPiece[] => [reply, { token: 'correspond' }]
-const answered = ({ text, units }: UsdmUtterance): UsdmPiece[] => [
-  ...replied(templateText('agent', text)),
+const transcriptPieces = (transcript: string): UsdmPiece[] => [transcript, '\n', '### Agent', '\n']
+const replyPieces = (reply: string): UsdmPiece[] => [reply, { token: 'correspond' }]
+const answerPieces = ({ text, units }: UsdmUtterance): UsdmPiece[] => [
+  ...replyPieces(templateText('agent', text)),
   { units: spoken('agent', units) },
   '\n',
 ]
@@ -143,8 +143,8 @@ export function usdmPrompt(tokenizer: UsdmTokenizer, input: UsdmPromptInput): nu
   const before = history.length === 0 ? [USDM_INSTRUCTION, '\n'] : usdmPieces(history).slice(0, -1)
   return tokenizer.encode([
     ...before,
-    ...asked(units),
-    ...(transcript === undefined ? [] : heard(transcript)),
-    ...(reply === undefined ? [] : replied(reply)),
+    ...questionPieces(units),
+    ...(transcript === undefined ? [] : transcriptPieces(transcript)),
+    ...(reply === undefined ? [] : replyPieces(reply)),
   ])
 }

@@ -40,22 +40,22 @@ export async function scoreUsdm(
   if (judge !== undefined && typeof judge !== 'function' && !(judge instanceof Whisper)) throw misuse(where, 'judge', 'a Whisper, or a function that returns the text of an audio file', judge) // biome-ignore format: one line
   if (onHeard !== undefined) requireFunction(where, 'onHeard', onHeard)
   const transcribe = judge instanceof Whisper ? transcriberOf(judge, options.language) : judge
-  const heard: UsdmPrediction[] = []
+  const scored: UsdmPrediction[] = []
   let done = 0
   for (const prediction of predictions) {
     const { id, wav } = prediction
     if (transcribe === undefined || wav === undefined || prediction.heard !== undefined) {
-      heard.push(prediction)
+      scored.push(prediction)
       continue
     }
     const text = await scope(() => transcribe(wav)).catch((cause: Error) => {
       throw new DataError(`prediction ${id}: expected an audio file that can be transcribed, got ${wav}: ${cause.message}`, { id, file: wav, cause }) // biome-ignore format: one line
     })
     if (typeof text !== 'string') throw misuse(where, `the judge's result for ${id}`, 'a string', text)
-    heard.push({ ...prediction, heard: text.trim() })
+    scored.push({ ...prediction, heard: text.trim() })
     onHeard?.((done += 1))
   }
-  return { scores: usdmScores(heard), predictions: heard }
+  return { scores: usdmScores(scored), predictions: scored }
 }
 
 function transcriberOf(judge: Whisper, requested: string | null | undefined): (wav: string) => Promise<string> {

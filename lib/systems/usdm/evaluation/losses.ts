@@ -80,8 +80,8 @@ function kindsOf({ inputIds, labels }: UsdmExample, correspond: number): (Kind |
     if (labels[i] === IGNORED) return undefined
     // Transcripts and replies alternate. The <|correspond|> token belongs to the reply's text, and its units follow.
     if (i === 0 || labels[i - 1] === IGNORED) kind = kind === 'speech' ? 'transcript' : 'reply'
-    const partLabels = kind
+    const idKind = kind
     if (kind === 'reply' && id === correspond) kind = 'speech'
-    return partLabels
+    return idKind
   })
 }

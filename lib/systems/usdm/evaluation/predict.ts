@@ -77,7 +77,7 @@ export async function predictUsdm(
       return [all[user] as UsdmSpokenTurn, all[agent] as UsdmSpokenTurn] as const
     }),
   )
-  const wanted = turns.slice(0, limit)
+  const selected = turns.slice(0, limit)
   const before = existsSync(output) ? (await readUsdmPredictions(output)).predictions : []
   const known = new Map(before.map((one) => [one.id, one]))
   const folder = resolve(output.replace(/\.jsonl?$/i, ''))
@@ -92,14 +92,14 @@ export async function predictUsdm(
     unwritten = 0
   }
   try {
-    for (const [i, [user, agent]] of wanted.entries()) {
+    for (const [i, [user, agent]] of selected.entries()) {
       const id = `${user.dialog}:${user.turn}`
       const found = known.get(id)
       predictions.push(found ?? (await predictionOf(model, user, agent, id, folder)))
       if (found) continue
       unwritten += 1
       if (unwritten === 20) await save()
-      onReply?.(i + 1, wanted.length)
+      onReply?.(i + 1, selected.length)
     }
   } finally {
     if (unwritten > 0) await save()

@@ -64,7 +64,7 @@ export class Usdm {
   readonly units: UnitExtractor
   readonly voicebox: UsdmVoicebox | null
   readonly vocoder: UsdmVocoder | null
-  readonly #residences: Record<'hearing' | 'writing' | 'speaking', Residence>
+  readonly #residences: Record<'encoding' | 'generation' | 'speech', Residence>
   #own: { dispose(): void }[] = []
 
   /** @throws ConfigError for parts that do not match each other */
@@ -83,9 +83,9 @@ export class Usdm {
     this.voicebox = voicebox
     this.vocoder = vocoder
     this.#residences = {
-      hearing: new Residence([units.encoder.network], offload),
-      writing: new Residence([llm], offload),
-      speaking: new Residence([voicebox, vocoder], offload),
+      encoding: new Residence([units.encoder.network], offload),
+      generation: new Residence([llm], offload),
+      speech: new Residence([voicebox, vocoder], offload),
     }
   }
 
@@ -181,7 +181,7 @@ export class Usdm {
       const reference = { samples: original, sampleRate }
       const units = await this.#encode(reference, signal)
       const { samples } = await openClip(place, reference, { sampleRate: this.sampleRate })
-      using _lease = this.#residences.speaking.enter()
+      using _lease = this.#residences.speech.enter()
       return await voiceOf(voicebox, samples, units)
     })
   }
@@ -202,7 +202,7 @@ export class Usdm {
       for (const unit of Array.from(units)) this.tokenizer.unitId(unit as number)
       return Int32Array.from(units as ArrayLike<number>)
     }
-    const lease = this.#residences.hearing.enter()
+    const lease = this.#residences.encoding.enter()
     // A pass of the encoder is not interrupted, and needs its weights on the device until it ends.
     const units = this.units.extract(question, defined({ maxUnits })).finally(() => lease[Symbol.dispose]())
     return abortable(signal, units)
@@ -231,7 +231,7 @@ export class Usdm {
         ...{ llm, tokenizer, cache, sampling, strict, maxUnits, maxTextTokens },
         ...{ generator, batching, signal },
       }
-      const writes = this.#residences.writing.enter()
+      const writes = this.#residences.generation.enter()
       leases.push(writes)
       const known = (text: string | undefined) => text !== undefined && { text, finish: 'stop' as const }
       const transcript = known(options.transcript) || (yield* transcribed(writing, { units, history }))
@@ -241,31 +241,31 @@ export class Usdm {
       const input = { units, history, transcript: spelled('user', options.transcript, transcript.text) }
       const text = known(options.reply) || (yield* replied(writing, input))
       const pass = pronounced(writing, { ...input, reply: spelled('agent', options.reply, text.text) })
-      const said: number[] = []
+      const unitsSoFar: number[] = []
       const audioPieces: Float32Array[] = []
       let end: UsdmFinish = 'stop'
       const source = (async function* () {
-        end = yield* recorded(pass, said)
+        end = yield* recorded(pass, unitsSoFar)
       })()
       let reported = 0
       const event = (samples: Float32Array | null): UsdmEvent => {
-        const units = said.slice(reported)
-        reported = said.length
+        const units = unitsSoFar.slice(reported)
+        reported = unitsSoFar.length
         if (samples) audioPieces.push(samples)
         return { type: 'speech', units, samples }
       }
       if (speaking && pieces) {
-        leases.push(this.#residences.speaking.enter())
+        leases.push(this.#residences.speech.enter())
         for await (const samples of speakInPieces(speaking, source, pieces)) yield event(samples)
       } else {
         for await (const _ of source) yield event(null)
         writes[Symbol.dispose]()
-        if (speaking && said.length > 0) {
-          leases.push(this.#residences.speaking.enter())
-          yield event(await speakAtOnce(speaking, said))
+        if (speaking && unitsSoFar.length > 0) {
+          leases.push(this.#residences.speech.enter())
+          yield event(await speakAtOnce(speaking, unitsSoFar))
         }
       }
-      if (speaking && said.length === 0) {
+      if (speaking && unitsSoFar.length === 0) {
         const message = `${where}: expected a reply with units, got none for ${JSON.stringify(text.text)}, so there is no audio`
         throw new DataError(message, { transcript: transcript.text, text: text.text })
       }
@@ -273,10 +273,10 @@ export class Usdm {
       const reply: UsdmReply = {
         transcript: transcript.text,
         text: text.text,
-        units: said,
+        units: unitsSoFar,
         wav: speaking ? { samples: joined(audioPieces), sampleRate: vocoder?.sampleRate ?? sampleRate } : null,
         finish: { transcript: transcript.finish, text: text.finish, units: end },
-        turn: { user, agent: { text: text.text, units: said } },
+        turn: { user, agent: { text: text.text, units: unitsSoFar } },
       }
       yield { type: 'reply', reply }
     } finally {

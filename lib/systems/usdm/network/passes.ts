@@ -194,8 +194,8 @@ function lineBreaks(tokenizer: UsdmTokenizer): number[] {
 /** Decode ids that follow another token, so that a leading space is kept. */
 function textAfter({ tokenizer, strict }: Writing, before: number, ids: readonly number[]): string {
   // Strict: EOS ends the pass and is not part of the text. As published, it is decoded.
-  const said = strict ? ids.filter((id) => id !== tokenizer.ids.eos) : ids
-  return tokenizer.decode([before, ...said]).slice(tokenizer.decode([before]).length)
+  const textIds = strict ? ids.filter((id) => id !== tokenizer.ids.eos) : ids
+  return tokenizer.decode([before, ...textIds]).slice(tokenizer.decode([before]).length)
 }
 
 /** Return a text without `what` at its start and at its end. */

@@ -121,13 +121,15 @@ export class VoiceboxDataset implements Dataset<VoiceboxSample> {
     return noGrad(() =>
       scope(async () => {
         const samples = await clipOf(path, subject)
-        const wanted = hopLength * frames.length
-        const lacks = wanted - samples.size(0)
+        const targetSamples = hopLength * frames.length
+        const lacks = targetSamples - samples.size(0)
         if (Math.abs(lacks) > MAX_DIFFERENCE) {
           const seconds = (count: number) => (count / sampleRate).toFixed(1)
-          throw fail(`a clip of about ${seconds(wanted)} s, the length of its units, got ${seconds(samples.size(0))} s`)
+          throw fail(
+            `a clip of about ${seconds(targetSamples)} s, the length of its units, got ${seconds(samples.size(0))} s`,
+          )
         }
-        const fitted = lacks > 0 ? ops.constantPadNd(samples, [0, lacks]) : samples.narrow(0, 0, wanted)
+        const fitted = lacks > 0 ? ops.constantPadNd(samples, [0, lacks]) : samples.narrow(0, 0, targetSamples)
         const { sampleRate: _, ...recipe } = BIGVGAN_MEL
         const mel = await melSpectrogram(fitted.contiguous(), sampleRate, { ...recipe, nMels: nFeats })
         return (await mel.sub(MEL.mean).div(MEL.std).flatten().data()) as Float32Array
@@ -146,9 +148,9 @@ export function drawSample(draws: VoiceboxDraws, frames: number, index: number, 
   let visible: [number, number] = [0, 0]
   if (!dropped && random.float() < contextShare) {
     const masked = leastMasked + (mostMasked - leastMasked) * random.float()
-    const seen = Math.min(count - 1, Math.floor(count * (1 - masked)))
-    const first = random.below(count - seen + 1)
-    visible = [first, first + seen]
+    const visibleCount = Math.min(count - 1, Math.floor(count * (1 - masked)))
+    const first = random.below(count - visibleCount + 1)
+    visible = [first, first + visibleCount]
   }
   const time = random.float()
   return { from, count, dropped, visible, time, noiseSeed: random.uint32() * 2 ** 20 + (random.uint32() >>> 12) }
@@ -191,7 +193,7 @@ export function voiceboxCollate(nTokens: number): (samples: readonly VoiceboxSam
     const units = new BigInt64Array(count * frames).fill(BigInt(nTokens))
     const mel = new Float32Array(count * bands * frames)
     const visible = new Uint8Array(count * frames)
-    let asked = 0
+    let maskedFrames = 0
     for (const [row, sample] of samples.entries()) {
       const frameCount = lengths[row] as number
       for (let i = 0; i < frameCount; i++) units[row * frames + i] = BigInt(sample.units[i] as number)
@@ -199,7 +201,7 @@ export function voiceboxCollate(nTokens: number): (samples: readonly VoiceboxSam
         mel.set(sample.mel.subarray(band * frameCount, (band + 1) * frameCount), (row * bands + band) * frames)
       }
       visible.fill(1, row * frames + sample.visible[0], row * frames + sample.visible[1])
-      asked += frameCount - (sample.visible[1] - sample.visible[0])
+      maskedFrames += frameCount - (sample.visible[1] - sample.visible[0])
     }
     const shape = [count, bands, frames]
     const unitTensor = tensor(units, { shape: [count, frames] })
@@ -210,16 +212,16 @@ export function voiceboxCollate(nTokens: number): (samples: readonly VoiceboxSam
       noise: scope(() => {
         const drawn = samples.map(({ noiseSeed }, row) => {
           const generator = new Generator({ seed: noiseSeed })
-          const frameCount = randn([bands, lengths[row] as number], { generator, device: 'cpu' })
+          const clipNoise = randn([bands, lengths[row] as number], { generator, device: 'cpu' })
           generator.dispose()
-          return ops.constantPadNd(frameCount, [0, frames - (lengths[row] as number)])
+          return ops.constantPadNd(clipNoise, [0, frames - (lengths[row] as number)])
         })
         return ops.stack(drawn).to(unitTensor.device)
       }),
       visible: tensor(visible, { shape: [count, frames], dtype: 'bool' }),
       time: tensor(Float32Array.from(samples, ({ time }) => time)),
       lengths,
-      asked,
+      asked: maskedFrames,
     }
   }
 }
