@@ -16,7 +16,7 @@ const guide = [
     text: 'Guide',
     items: [
       page('Install', '/guide/install'),
-      page('See it work', '/guide/demo'),
+      page('Demo', '/guide/demo'),
       page('Pipelines', '/guide/pipelines'),
       page('Tensors', '/guide/tensors'),
       page('Memory', '/guide/memory'),
@@ -24,14 +24,19 @@ const guide = [
       page('Training', '/guide/training'),
       page('Published networks', '/guide/networks'),
       page('Published weights', '/guide/published-weights'),
-      page('Pictures in a conversation', '/guide/internvl'),
-      page('LoRA and packed weights', '/guide/lora'),
+      page('Images in a conversation', '/guide/internvl'),
+      page('LoRA and quantization', '/guide/lora'),
       page('Files, audio and text', '/guide/files'),
-      page('Pictures and video', '/guide/pictures'),
+      page('Images and video', '/guide/images'),
       page('Serve', '/guide/serve'),
       page('CUDA', '/guide/cuda'),
-      page('CUDA: what is proven', '/guide/cuda-proof'),
+      page('CUDA: what is tested', '/guide/cuda-proof'),
+      page('Fine-tune Whisper', '/guide/fine-tune-whisper'),
+      page('Custom autograd functions', '/guide/custom-gradients'),
+      page('Several processes', '/guide/processes'),
+      page('Test runners and bundlers', '/guide/tools'),
       page('From PyTorch', '/guide/from-pytorch'),
+      page('From transformers and PEFT', '/guide/from-transformers'),
     ],
   },
   {
@@ -48,6 +53,18 @@ const guide = [
   {
     text: 'More',
     items: [page('Commands', '/cli'), page('Reference', '/api/'), page('Performance', '/performance')],
+  },
+  {
+    text: 'Developing voxtorch',
+    collapsed: true,
+    items: [
+      page('Architecture', '/dev/architecture'),
+      page('Adding things', '/dev/adding'),
+      page('Testing', '/dev/testing'),
+      page('Dependencies', '/dev/dependencies'),
+      page('Benchmarks', '/dev/benchmarks'),
+      page('Releasing', '/dev/releasing'),
+    ],
   },
 ]
 
@@ -78,8 +95,16 @@ export default defineConfig({
   themeConfig: {
     nav: [
       page('Guide', '/guide/install'),
-      page('SPECTRA', '/systems/spectra'),
-      page('SALMONN', '/systems/salmonn'),
+      {
+        text: 'Systems',
+        items: [
+          page('SPECTRA', '/systems/spectra'),
+          page('SALMONN', '/systems/salmonn'),
+          page('USDM', '/systems/usdm'),
+          page('LanguageBind emotion', '/systems/emotion'),
+          page('EmoVerse', '/systems/emoverse'),
+        ],
+      },
       page('Commands', '/cli'),
       page('Reference', '/api/'),
     ],

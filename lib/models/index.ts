@@ -1,3 +1,4 @@
+export * from './aliases.js'
 export { Beats, type BeatsInputs, type BeatsOutput } from './beats/beats.js'
 export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'

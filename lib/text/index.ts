@@ -10,5 +10,5 @@ export {
 } from './ctc-tokenizer.js'
 export type { DecodeStream } from './decode-stream.js'
 export type { Encoding } from './encoding.js'
-export { type DecodeOptions, type EncodeOptions, Tokenizer } from './tokenizer.js'
+export { type DecodeOptions, type EncodeOptions, Tokenizer, Tokenizer as AutoTokenizer } from './tokenizer.js'
 export type { TruncationOptions } from './truncation.js'

@@ -36,6 +36,22 @@ describe('the root of the package', () => {
     expect(names).toEqual(expect.arrayContaining(promised.split(' ')))
   })
 
+  it.each([
+    ['AutoModelForCausalLM', 'DecoderLM'],
+    ['AutoTokenizer', 'Tokenizer'],
+    ['BertModel', 'Bert'],
+    ['CLIPModel', 'Clip'],
+    ['CLIPTextModel', 'ClipTextModel'],
+    ['CLIPVisionModel', 'ClipVisionModel'],
+    ['RobertaModel', 'Roberta'],
+    ['Wav2Vec2Model', 'Wav2Vec2'],
+    ['WavLMModel', 'WavLM'],
+    ['WhisperForConditionalGeneration', 'Whisper'],
+  ] as const)('has transformers’ name %s for %s', (alias, name) => {
+    expect(root[alias]).toBeDefined()
+    expect(root[alias]).toBe(root[name])
+  })
+
   it('leaves to subpaths what only one system, serving or a format needs', () => {
     const networks = [
       'Salmonn',

@@ -2,19 +2,19 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
-import { licenceProblems, notices, production } from '../../scripts/licences.mjs'
+import { licenseProblems, notices, production } from '../../scripts/licenses.mjs'
 import { temporary, write } from './fakes.js'
 
 const repository = fileURLToPath(new URL('../../', import.meta.url))
 
 describe('what npm installs with voxtorch', () => {
-  test('is under permissive licences, and so is what it is compiled from', () => {
+  test('is under permissive licenses, and so is what it is compiled from', () => {
     expect(production().length).toBeGreaterThan(5)
-    expect(licenceProblems()).toEqual([])
+    expect(licenseProblems()).toEqual([])
   })
 
   test('is named in THIRD-PARTY-NOTICES, which goes into the package', () => {
-    expect(readFileSync(join(repository, 'THIRD-PARTY-NOTICES'), 'utf8'), 'run node scripts/licences.mjs').toBe(
+    expect(readFileSync(join(repository, 'THIRD-PARTY-NOTICES'), 'utf8'), 'run node scripts/licenses.mjs').toBe(
       notices(),
     )
     expect(JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8')).files).toContain('THIRD-PARTY-NOTICES')
@@ -33,10 +33,10 @@ describe('the check', () => {
       for (const [file, text] of Object.entries(files)) write(join(root, path, file), text)
     }
     write(join(root, 'package-lock.json'), JSON.stringify({ packages: locked }))
-    return licenceProblems(root)
+    return licenseProblems(root)
   }
 
-  test('finds copyleft in a licence, in what a package is made from, and in a text inside', () => {
+  test('finds copyleft in a license, in what a package is made from, and in a text inside', () => {
     expect(
       problemsOf({
         'a-parser': { license: 'LGPL-3.0-or-later' },
@@ -54,9 +54,9 @@ describe('the check', () => {
       'b-decoder is under GPL-2.0',
       'c-server is under AGPL-3.0-only',
       'd-file is under MPL-2.0',
-      'e-mp3 is made from mpg123, which is under the GPL or LGPL',
-      'f-aac: LICENSE speaks of "GNU General Public Licen"',
-      'g-wasm: src/glue.js speaks of "LGPL-2"',
+      'e-mp3 is compiled from mpg123, which is under the GPL or LGPL',
+      'f-aac: LICENSE mentions "GNU General Public Licen"',
+      'g-wasm: src/glue.js mentions "LGPL-2"',
       'h-none is under UNLICENSED',
     ])
   })

@@ -1,0 +1,8 @@
+// transformers' names for the networks that have other names here.
+export { Clip as CLIPModel, ClipTextModel as CLIPTextModel, ClipVisionModel as CLIPVisionModel } from './clip/clip.js'
+export { DecoderLM as AutoModelForCausalLM } from './decoder/decoder-lm.js'
+export { Bert as BertModel } from './encoders/bert.js'
+export { Roberta as RobertaModel } from './encoders/roberta.js'
+export { Wav2Vec2 as Wav2Vec2Model } from './encoders/wav2vec2.js'
+export { WavLM as WavLMModel } from './encoders/wavlm.js'
+export { Whisper as WhisperForConditionalGeneration } from './whisper/whisper.js'
