@@ -131,7 +131,7 @@ describe('DailyTalk', () => {
       /line 2: of dialog d1 turn 1 is missing/,
       2,
     ],
-    ['the last turns of the beginning', phones({ 1: '0101' }).slice(1).join('\n'), /turn 0 is missing/, 1],
+    ['the last turns of the beginning', phones({ 1: '0101' }).slice(1).join('\n'), /expected turn 0, got turn 1/, 1],
     ['a turn that stands twice', [...phones({ 1: '01' }), ...phones({ 1: '01' })].join('\n'), /got turn 0 twice/, 3],
     ['a field that is missing', '0_0_d1|0|{HH}|text', /line 1: expected 5 fields, .*, got 4/, 1],
     ['an id that is none', '0_d1|0|{HH}|text|none', /line 1: expected an id .*, got "0_d1"/, 1],
