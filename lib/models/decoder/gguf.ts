@@ -318,7 +318,7 @@ function toHalves({ path }: GgufFile, tensor: string, rows: Tensor, heads: numbe
 }
 
 /** Reorder rows [heads * dim, ...] from transformers' RoPE order to llama.cpp's. */
-export function neighboursTogether(rows: Tensor, heads: number): Tensor {
+export function toNeighbors(rows: Tensor, heads: number): Tensor {
   const [count, ...rest] = rows.shape as [number, ...number[]]
   return rows
     .reshape([heads, 2, count / heads / 2, ...rest])

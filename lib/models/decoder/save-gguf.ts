@@ -9,7 +9,7 @@ import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import type { DecoderLMConfig, RopeParameters } from './config.js'
 import type { DecoderLM } from './decoder-lm.js'
-import { neighboursTogether, theirName } from './gguf.js'
+import { toNeighbors, theirName } from './gguf.js'
 import { llama3Factors } from './rope-factors.js'
 
 export interface SaveDecoderGgufOptions {
@@ -57,7 +57,7 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
         const { scheme, shape } = packed.get(own) ?? {}
         if (theirs === null || (scheme !== undefined && !isBlocks(scheme))) throw new ConfigError(`${where}: ${own}: expected a tensor that GGUF supports, got one without a name in llama.cpp, or quantized. Call dequantize() first.`, { path: own }) // biome-ignore format: one line
         const heads = headsOf(theirs, config)
-        const rows = heads === null || architecture === 'qwen2' ? value : neighboursTogether(value, heads)
+        const rows = heads === null || architecture === 'qwen2' ? value : toNeighbors(value, heads)
         tensors[theirs] = shape ? { type: blockFacts(scheme as BlockScheme).type, shape, blocks: rows } : rows
       }
       const sizes = sizesOf(config, tensors)
@@ -193,7 +193,7 @@ export async function saveGgufAdapter(
         const rows = ratio === 1 ? B : B.mul(ratio)
         tensors[`${theirs}.lora_a`] = A
         tensors[`${theirs}.lora_b`] =
-          heads === null || architecture === 'qwen2' ? rows : neighboursTogether(rows, heads)
+          heads === null || architecture === 'qwen2' ? rows : toNeighbors(rows, heads)
       }
       const metadata: Record<string, GgufValue> = {
         'general.architecture': architecture,

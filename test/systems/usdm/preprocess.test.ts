@@ -128,7 +128,7 @@ describe('DailyTalk', () => {
       phones({ 1: '0101' })
         .filter((_, i) => i !== 1)
         .join('\n'),
-      /line 2: of dialog d1 turn 1 is missing/,
+      /line 2: dialog d1: expected turn 1, got turn \d+\./,
       2,
     ],
     ['the last turns of the beginning', phones({ 1: '0101' }).slice(1).join('\n'), /expected turn 0, got turn 1/, 1],
