@@ -135,11 +135,17 @@ export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOu
 
   #requirePredictor(where: string): void {
     if (this.config.finetunedModel === true) return
-    throw new ConfigError(`${where}: expected a network with a predictor, got one without. Load a checkpoint that was fine-tuned on AudioSet.`, {}) // biome-ignore format: one line
+    throw new ConfigError(
+      `${where}: expected a network with a predictor, got one without. Load a checkpoint that was fine-tuned on AudioSet.`,
+    )
   }
 
   async #prepared({ inputValues, fbank, lengths, compat }: BeatsInputs) {
-    if ((inputValues === undefined) === (fbank === undefined)) throw new ConfigError(`Beats: expected either inputValues or fbank, got ${fbank === undefined ? 'neither' : 'both'}.`, {}) // biome-ignore format: one line
+    if ((inputValues === undefined) === (fbank === undefined)) {
+      throw new ConfigError(
+        `Beats: expected either inputValues or fbank, got ${fbank === undefined ? 'neither' : 'both'}.`,
+      )
+    }
     if (compat !== undefined) requireOneOf('Beats', 'compat', compat, ['published'])
     const audioInput = (inputValues ?? fbank) as Tensor
     const least = inputValues ? this.#leastSamples : (this.config.inputPatchSize ?? 16)
@@ -147,9 +153,17 @@ export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOu
     const name = inputValues ? 'inputValues' : 'fbank'
     const sizes = inputValues ? 2 : 3
     if (!(audioInput instanceof Tensor)) throw misuse('Beats', name, 'a tensor', audioInput)
-    if (audioInput.ndim !== sizes || audioInput.size(0) === 0) throw new ShapeError(`Beats: ${name}: expected [batch, ${inputValues ? 'samples' : 'frames, bands'}], got [${audioInput.shape}]`) // biome-ignore format: one line
+    if (audioInput.ndim !== sizes || audioInput.size(0) === 0) {
+      throw new ShapeError(
+        `Beats: ${name}: expected [batch, ${inputValues ? 'samples' : 'frames, bands'}], got [${audioInput.shape}]`,
+      )
+    }
     const longest = audioInput.size(1)
-    if (longest < least) throw new ShapeError(`Beats: ${name}: expected at least ${least} ${unit}, one patch, got ${longest}. Pad the audio with zeros.`) // biome-ignore format: one line
+    if (longest < least) {
+      throw new ShapeError(
+        `Beats: ${name}: expected at least ${least} ${unit}, one patch, got ${longest}. Pad the audio with zeros.`,
+      )
+    }
     checkLengths(lengths, audioInput.size(0), least, longest, unit)
     const input = inputValues ? await beatsFbank(inputValues) : audioInput
     if (!lengths) return { fbank: input, lengths: null, paddingMask: null }
@@ -172,8 +186,15 @@ function shareBias(model: Beats): void {
 
 function checkLengths(lengths: unknown, batch: number, least: number, longest: number, unit: string): void {
   if (lengths === undefined) return
-  if (!Array.isArray(lengths) || lengths.length !== batch) throw new ShapeError(`Beats: lengths: expected a list of ${batch} numbers, one per row, got ${shown(lengths)}`, { lengths }) // biome-ignore format: one line
+  if (!Array.isArray(lengths) || lengths.length !== batch) {
+    throw new ShapeError(`Beats: lengths: expected a list of ${batch} numbers, one per row, got ${shown(lengths)}`, {
+      lengths,
+    })
+  }
   const row = lengths.findIndex((length) => !Number.isInteger(length) || length < least || length > longest)
   if (row < 0) return
-  throw new ShapeError(`Beats: lengths[${row}]: expected an integer from ${least} (one patch) to ${longest} ${unit}, got ${shown(lengths[row])}`, { lengths }) // biome-ignore format: one line
+  throw new ShapeError(
+    `Beats: lengths[${row}]: expected an integer from ${least} (one patch) to ${longest} ${unit}, got ${shown(lengths[row])}`,
+    { lengths },
+  )
 }

@@ -62,7 +62,12 @@ export async function loadBeats<M extends Fillable>(
 function isTorchFile(from: string): boolean {
   const found = typeof from === 'string' ? statSync(from, { throwIfNoEntry: false }) : undefined
   if (found) return found.isFile()
-  if (/\.(pt|pth|bin)$/.test(from)) throw new CheckpointError(`${from}: expected a BEATs checkpoint, which does not exist. The checkpoints are linked in microsoft/unilm (SALMONN uses ${CPT2}).`, { file: from }) // biome-ignore format: one line
+  if (/\.(pt|pth|bin)$/.test(from)) {
+    throw new CheckpointError(
+      `${from}: expected a BEATs checkpoint, which does not exist. The checkpoints are linked in microsoft/unilm (SALMONN uses ${CPT2}).`,
+      { file: from },
+    )
+  }
   return false
 }
 
@@ -74,7 +79,9 @@ async function readDirectory(directory: string, options: FillOptions) {
 
 async function requireHash(file: string, sha256: string): Promise<void> {
   requireString('Beats.fromPretrained', 'sha256', sha256)
-  if (!isTorchFile(file)) throw new CheckpointError(`${file}: expected a file with sha256, got a directory. Leave out sha256.`, { file }) // biome-ignore format: one line
+  if (!isTorchFile(file)) {
+    throw new CheckpointError(`${file}: expected a file with sha256, got a directory. Leave out sha256.`, { file })
+  }
   const hash = createHash('sha256')
   for await (const part of createReadStream(file)) hash.update(part as Buffer)
   const found = hash.digest('hex')
@@ -86,13 +93,19 @@ async function readPublished(file: string) {
   const root: unknown = await loadTorch(file, { mmap: true }).catch((cause) => {
     if (!(cause instanceof VoxtorchError)) throw cause
     const bytes = statSync(file).size.toLocaleString('en')
-    throw new CheckpointError(`${cause.message}. The file has ${bytes} bytes; it may be a web page or an incomplete download (SALMONN's is ${CPT2}).`, { file, cause }) // biome-ignore format: one line
+    throw new CheckpointError(
+      `${cause.message}. The file has ${bytes} bytes; it may be a web page or an incomplete download (SALMONN's is ${CPT2}).`,
+      { file, cause },
+    )
   })
   const cfg = entry(root, 'cfg')
   const model = entry(root, 'model')
   if (!isRecord(cfg) || !isRecord(model)) {
     const lacking = isRecord(cfg) ? 'model' : 'cfg'
-    throw new CheckpointError(`${file}: expected a BEATs checkpoint with the dictionary '${lacking}', got one without`, { file }) // biome-ignore format: one line
+    throw new CheckpointError(
+      `${file}: expected a BEATs checkpoint with the dictionary '${lacking}', got one without`,
+      { file },
+    )
   }
   const config: BeatsConfig = toCamel(cfg)
   const labels = labelsOf(entry(root, 'label_dict'), file)
@@ -126,7 +139,10 @@ function tieBiases(state: Map<string, Tensor>, parameterNames: string[], file: s
   const [name, bias] = first
   for (const [other, tensor] of others) {
     if (tensor.shape.join() === bias.shape.join() && tensor.equal(bias)) continue
-    throw new CheckpointError(`${file}: ${other}: expected the values of ${name}, which BEATs' layers share, got others`, { file, tensor: other }) // biome-ignore format: one line
+    throw new CheckpointError(
+      `${file}: ${other}: expected the values of ${name}, which BEATs' layers share, got others`,
+      { file, tensor: other },
+    )
   }
   for (const other of parameterNames) if (SHARED.test(other)) state.set(other, bias)
 }

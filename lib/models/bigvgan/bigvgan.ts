@@ -76,7 +76,9 @@ export class BigVGAN extends networkClass<BigVGAN, BigVGANConfig, BigVGANInputs,
    * @throws ConfigError if it has no weight norm
    */
   folded(): BigVGAN {
-    if (this.config.weightNorm === false) throw new ConfigError('BigVGAN.folded: expected a network with weight norm, got one without.', {}) // biome-ignore format: one line
+    if (this.config.weightNorm === false) {
+      throw new ConfigError('BigVGAN.folded: expected a network with weight norm, got one without.')
+    }
     const some = this.parameters()[0] as Tensor
     const { device, dtype } = some
     const folded = new BigVGAN({ ...this.config, weightNorm: false }, { device, dtype, initialize: false })

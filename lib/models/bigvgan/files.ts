@@ -80,7 +80,12 @@ async function readGenerator(file: string) {
   const isRecord = (value: unknown): value is object => typeof value === 'object' && value !== null
   const generator = isRecord(root) ? Reflect.get(root, 'generator') : undefined
   const bare = isRecord(root) && Object.values(root).some((value) => value instanceof Tensor)
-  if (!isRecord(generator) && !bare) throw new CheckpointError(`${file}: expected a BigVGAN checkpoint with the dictionary 'generator', got one without`, { file }) // biome-ignore format: one line
+  if (!isRecord(generator) && !bare) {
+    throw new CheckpointError(
+      `${file}: expected a BigVGAN checkpoint with the dictionary 'generator', got one without`,
+      { file },
+    )
+  }
   return { tensors: onlyTensors(isRecord(generator) ? generator : (root as object)), file, mapped: true }
 }
 
@@ -100,7 +105,11 @@ export function convert(state: Map<string, Tensor>, split: boolean): void {
       continue
     }
     const magnitude = state.get(`${layer}.weight_g`)
-    if (!magnitude) throw new CheckpointError(`BigVGAN: expected ${layer}.weight_g for ${name}, got a file without it`, { tensor: name }) // biome-ignore format: one line
+    if (!magnitude) {
+      throw new CheckpointError(`BigVGAN: expected ${layer}.weight_g for ${name}, got a file without it`, {
+        tensor: name,
+      })
+    }
     state.delete(`${layer}.weight_g`)
     state.set(`${layer}.weight`, weightNorm(value, magnitude, 0) as Tensor)
   }

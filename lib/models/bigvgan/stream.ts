@@ -33,7 +33,9 @@ export async function* renderInChunks(
   requireWhole(where, 'chunkFrames', chunkFrames, 1)
   requireSignal(where, signal)
   const pieces = mel instanceof Tensor ? [mel] : mel
-  if (pieces === null || typeof pieces !== 'object' || !(Symbol.iterator in pieces || Symbol.asyncIterator in pieces)) throw misuse(where, 'mel', 'a tensor or tensors in order', mel) // biome-ignore format: one line
+  if (pieces === null || typeof pieces !== 'object' || !(Symbol.iterator in pieces || Symbol.asyncIterator in pieces)) {
+    throw misuse(where, 'mel', 'a tensor or tensors in order', mel)
+  }
 
   // Frames [begin, begin + held.size(1)). Those before `done` are only context.
   let held: Tensor | undefined
@@ -72,7 +74,9 @@ export async function* renderInChunks(
 function joined({ where, bands }: Renderer, held: Tensor | undefined, piece: unknown, drop: number): Tensor {
   if (!(piece instanceof Tensor)) throw misuse(where, 'mel', 'a tensor or tensors in order', piece)
   const row = piece.ndim === 3 && piece.size(0) === 1 ? piece.select(0, 0) : piece
-  if (row.ndim !== 2 || row.size(0) !== bands) throw new ShapeError(`${where}: mel: expected [${bands}, frames] of one clip, got [${piece.shape}]`, {}) // biome-ignore format: one line
+  if (row.ndim !== 2 || row.size(0) !== bands) {
+    throw new ShapeError(`${where}: mel: expected [${bands}, frames] of one clip, got [${piece.shape}]`)
+  }
   return scope(() => {
     const all = held ? ops.cat([held.narrow(1, drop, held.size(1) - drop), row], 1) : row.clone()
     held?.dispose()

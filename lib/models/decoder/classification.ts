@@ -94,7 +94,12 @@ export class DecoderLMForSequenceClassification extends networkClass<
   #last(states: Tensor, inputIds: Tensor | null): Tensor {
     const [batch, time] = states.shape as [number, number]
     const { padTokenId } = this.config
-    if (padTokenId == null && batch !== 1) throw new ConfigError(`${WHERE}: expected a padTokenId in the configuration, to find the ends of ${batch} texts, got none.`, { batch }) // biome-ignore format: one line
+    if (padTokenId == null && batch !== 1) {
+      throw new ConfigError(
+        `${WHERE}: expected a padTokenId in the configuration, to find the ends of ${batch} texts, got none.`,
+        { batch },
+      )
+    }
     if (padTokenId == null || inputIds === null) return states.select(1, time - 1)
     const { device } = states
     const places = ops.arange(time, { dtype: 'int64', device })

@@ -210,7 +210,9 @@ export const architectureOf = (config: DecoderLMConfig): string => architectures
 
 /** Return the configuration with the defaults of its model type, and the keys of its RoPE scaling in camelCase. */
 export function completed(config: DecoderLMConfig): DecoderLMConfig {
-  if (!isConfiguration(config)) throw misuse('DecoderLM', 'config', 'an object (a size by its name goes to DecoderLM.fromConfig)', config) // biome-ignore format: one line
+  if (!isConfiguration(config)) {
+    throw misuse('DecoderLM', 'config', 'an object (a size by its name goes to DecoderLM.fromConfig)', config)
+  }
   return checkedLayers(completedConfig('DecoderLM', decoderKeys(config), config))
 }
 
@@ -246,7 +248,10 @@ const ROPE = ['ropeParameters', 'ropeScaling'] as const
 function typeOf(config: DecoderLMConfig): ModelType {
   const { modelType = 'llama' } = configOf('DecoderLM', config, {})
   if (typeof modelType === 'string' && Object.hasOwn(architectures, modelType)) return modelType
-  throw new ConfigError(`DecoderLM: modelType: expected ${Object.keys(architectures).join(', ')}, got '${String(modelType)}'`, { modelType }) // biome-ignore format: one line
+  throw new ConfigError(
+    `DecoderLM: modelType: expected ${Object.keys(architectures).join(', ')}, got '${String(modelType)}'`,
+    { modelType },
+  )
 }
 
 /** Check `layerTypes` of newer files: the attention of each layer must match the other keys. */
@@ -259,7 +264,10 @@ export function checkedLayers(config: DecoderLMConfig): DecoderLMConfig {
   layerTypes.forEach((type, layer) => {
     const expected = has && layer >= first ? 'sliding_attention' : 'full_attention'
     if (type === expected) return
-    throw new ConfigError(`DecoderLM: layerTypes[${layer}]: expected '${expected}', which follows from slidingWindow, useSlidingWindow and maxWindowLayers, got '${String(type)}'`, { layerTypes }) // biome-ignore format: one line
+    throw new ConfigError(
+      `DecoderLM: layerTypes[${layer}]: expected '${expected}', which follows from slidingWindow, useSlidingWindow and maxWindowLayers, got '${String(type)}'`,
+      { layerTypes },
+    )
   })
   return config
 }

@@ -89,7 +89,10 @@ const MAX_NAMED = 8
 /** @throws ConfigError naming a key for an operation that these networks do not have */
 export function checkKeys({ path, metadata, architecture }: GgufFile, config: DecoderLMConfig): void {
   const fail = (key: string, expected: string, value: GgufValue, advice: string): never => {
-    throw new ConfigError(`${path}: ${key}: expected ${expected}, got ${shown(value)}. ${advice}`, { file: path, field: key }) // biome-ignore format: one line
+    throw new ConfigError(`${path}: ${key}: expected ${expected}, got ${shown(value)}. ${advice}`, {
+      file: path,
+      field: key,
+    })
   }
   const unknown: string[] = []
   for (const [key, value] of Object.entries(metadata)) {

@@ -53,7 +53,10 @@ function factorScaling(file: GgufFile, { ropeTheta = 10_000, headDim = 0 }: Deco
     const { [FACTORS]: factors } = await file.load({ names: [FACTORS] })
     const found = llama3Scaling((await factors!.to('float32').data()) as Float32Array, ropeTheta, headDim)
     if (found !== null) return found
-    throw new ConfigError(`${file.path}: ${FACTORS}: expected factors of LLaMA 3.1's RoPE scaling, got others`, { file: file.path, tensor: FACTORS }) // biome-ignore format: one line
+    throw new ConfigError(`${file.path}: ${FACTORS}: expected factors of LLaMA 3.1's RoPE scaling, got others`, {
+      file: file.path,
+      tensor: FACTORS,
+    })
   })
 }
 
@@ -62,7 +65,12 @@ function longropeOf(file: GgufFile, { maxPositionEmbeddings, originalMaxPosition
   return scope(async (): Promise<Pick<DecoderLMConfig, 'ropeScaling'>> => {
     const missing = LONGROPE.filter((name) => file.tensors[name] === undefined)
     if (missing.length === LONGROPE.length) return {}
-    if (missing.length > 0) throw new ConfigError(`${file.path}: expected the tensor ${missing[0]}, got a file without it`, { file: file.path, tensor: missing[0] }) // biome-ignore format: one line
+    if (missing.length > 0) {
+      throw new ConfigError(`${file.path}: expected the tensor ${missing[0]}, got a file without it`, {
+        file: file.path,
+        tensor: missing[0],
+      })
+    }
     const found = await file.load({ names: [...LONGROPE] })
     const lists = LONGROPE.map((name) => (found[name] as Tensor).to('float32'))
     const [shortFactor, longFactor] = await Promise.all(
@@ -310,7 +318,12 @@ async function weightsOf(
 /** Reorder rows from llama.cpp's RoPE order (neighboring rows of a head are a pair) to transformers' (first half with second half). */
 function toHalves({ path }: GgufFile, tensor: string, rows: Tensor, heads: number): Tensor {
   const [count, ...rest] = rows.shape as [number, ...number[]]
-  if (!(heads > 0) || count % (2 * heads) !== 0) throw new CheckpointError(`${path}: ${tensor}: expected a multiple of ${2 * heads} rows, for ${heads} heads, got ${count}`, { file: path, tensor }) // biome-ignore format: one line
+  if (!(heads > 0) || count % (2 * heads) !== 0) {
+    throw new CheckpointError(
+      `${path}: ${tensor}: expected a multiple of ${2 * heads} rows, for ${heads} heads, got ${count}`,
+      { file: path, tensor },
+    )
+  }
   return rows
     .reshape([heads, count / heads / 2, 2, ...rest])
     .transpose(1, 2)

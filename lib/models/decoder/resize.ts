@@ -25,11 +25,19 @@ export function resizeTokenEmbeddings(model: DecoderLM, count: number, options: 
   const { std = model.config.initializerRange ?? 0.02, seed } = options
   requireNumber(WHERE, 'std', std, { least: 0, below: Number.POSITIVE_INFINITY })
   const { padTokenId } = model.config
-  if (typeof padTokenId === 'number' && padTokenId >= count) throw new ConfigError(`${WHERE}: count: expected more than padTokenId, ${padTokenId}, got ${count}`, { padTokenId, count }) // biome-ignore format: one line
+  if (typeof padTokenId === 'number' && padTokenId >= count) {
+    throw new ConfigError(`${WHERE}: count: expected more than padTokenId, ${padTokenId}, got ${count}`, {
+      padTokenId,
+      count,
+    })
+  }
   const peft = peftModelOf(model)
   if (peft && peft.adapterNames.length > 0) {
     const names = peft.adapterNames.join(', ')
-    throw new ConfigError(`${WHERE}: expected a model without adapters, got ${names}. Resize it first, then attach adapters.`, { names }) // biome-ignore format: one line
+    throw new ConfigError(
+      `${WHERE}: expected a model without adapters, got ${names}. Resize it first, then attach adapters.`,
+      { names },
+    )
   }
   const tables = tablesOf(model)
   for (const { path, layer } of tables) requireValues(path, layer)
@@ -56,7 +64,7 @@ interface Table {
 
 function tablesOf(model: DecoderLM): Table[] {
   const output = outputLayerOf(model)
-  if (!output) throw new ConfigError(`${WHERE}: expected a model with embeddings, got one without`, {})
+  if (!output) throw new ConfigError(`${WHERE}: expected a model with embeddings, got one without`)
   return (output.tied ? [output.embeddings] : [output.embeddings, output.head]).map((path) => {
     const layer = model.get<Module>(path)
     return { path, layer, weight: Reflect.get(layer, 'weight') as Tensor }
@@ -66,7 +74,10 @@ function tablesOf(model: DecoderLM): Table[] {
 function requireValues(path: string, layer: Module): void {
   const packing = quantizationOf(layer)
   if (!packing) return
-  throw new ConfigError(`${WHERE}: '${path}': expected weights without quantization, got ${packing.scheme}. Load the model with quantize: false, or call dequantizeLayer() first.`, { path, scheme: packing.scheme }) // biome-ignore format: one line
+  throw new ConfigError(
+    `${WHERE}: '${path}': expected weights without quantization, got ${packing.scheme}. Load the model with quantize: false, or call dequantizeLayer() first.`,
+    { path, scheme: packing.scheme },
+  )
 }
 
 /** Resize [rows, dim] to [count, dim]: existing rows are copied, new ones are drawn. */

@@ -9,7 +9,7 @@ import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import type { DecoderLMConfig, RopeParameters } from './config.js'
 import type { DecoderLM } from './decoder-lm.js'
-import { toNeighbors, theirName } from './gguf.js'
+import { theirName, toNeighbors } from './gguf.js'
 import { llama3Factors } from './rope-factors.js'
 
 export interface SaveDecoderGgufOptions {
@@ -33,7 +33,12 @@ export interface SaveGgufAdapterOptions {
 /** llama.cpp's file type numbers. */
 const FILE_TYPES: Readonly<Record<GgufSaveType, number>> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 }
 const architectureOf = ({ modelType = 'llama' }: DecoderLMConfig): 'llama' | 'qwen2' => {
-  if (modelType === 'phi3' || modelType === 'internlm2') throw new ConfigError(`DecoderLM.saveGguf: expected a model of type llama, mistral or qwen2, got ${modelType}, whose fused projections are not supported`, { modelType }) // biome-ignore format: one line
+  if (modelType === 'phi3' || modelType === 'internlm2') {
+    throw new ConfigError(
+      `DecoderLM.saveGguf: expected a model of type llama, mistral or qwen2, got ${modelType}, whose fused projections are not supported`,
+      { modelType },
+    )
+  }
   return modelType === 'qwen2' ? 'qwen2' : 'llama'
 }
 
@@ -44,7 +49,9 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
   const { tokenizer, type = 'F16', name, withoutAdapters = false } = options
   requireOneOf(where, 'type', type, Object.keys(FILE_TYPES))
   if (name !== undefined) requireString(where, 'name', name)
-  if (tokenizer !== undefined && !(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer) // biome-ignore format: one line
+  if (tokenizer !== undefined && !(tokenizer instanceof Tokenizer)) {
+    throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+  }
   if (!withoutAdapters) warnOfAdapters(model, path)
   const { config } = model
   const architecture = architectureOf(config)
@@ -55,7 +62,12 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
       for (const [own, value] of Object.entries(model.stateDict())) {
         const theirs = theirName(own)
         const { scheme, shape } = packed.get(own) ?? {}
-        if (theirs === null || (scheme !== undefined && !isBlocks(scheme))) throw new ConfigError(`${where}: ${own}: expected a tensor that GGUF supports, got one without a name in llama.cpp, or quantized. Call dequantize() first.`, { path: own }) // biome-ignore format: one line
+        if (theirs === null || (scheme !== undefined && !isBlocks(scheme))) {
+          throw new ConfigError(
+            `${where}: ${own}: expected a tensor that GGUF supports, got one without a name in llama.cpp, or quantized. Call dequantize() first.`,
+            { path: own },
+          )
+        }
         const heads = headsOf(theirs, config)
         const rows = heads === null || architecture === 'qwen2' ? value : toNeighbors(value, heads)
         tensors[theirs] = shape ? { type: blockFacts(scheme as BlockScheme).type, shape, blocks: rows } : rows
@@ -132,7 +144,11 @@ function sizesOf(
     result['attention.sliding_window'] = window + (config.windowInclusive === true ? 1 : 0)
   const kind = kindOf(scaling)
   if (kind === 'default' || kind === 'llama3') return result
-  if (kind !== 'linear' && kind !== 'yarn') throw new ConfigError(`DecoderLM.saveGguf: ropeType: expected default, llama3, linear or yarn, got '${kind}'`, { ropeType: kind }) // biome-ignore format: one line
+  if (kind !== 'linear' && kind !== 'yarn') {
+    throw new ConfigError(`DecoderLM.saveGguf: ropeType: expected default, llama3, linear or yarn, got '${kind}'`, {
+      ropeType: kind,
+    })
+  }
   const { factor = 1, originalMaxPositionEmbeddings, betaFast, betaSlow } = scaling as RopeParameters
   result['rope.scaling.type'] = kind
   result['rope.scaling.factor'] = factor
@@ -176,7 +192,9 @@ export async function saveGgufAdapter(
   requireOptions(where, options, ['adapterName', 'type'])
   const { adapterName = peft.activeAdapters[0], type = 'F32' } = options
   requireOneOf(where, 'type', type, ['F32', 'F16'])
-  if (adapterName === undefined) throw new ConfigError(`${where}: adapterName: expected an active adapter or a name, got neither`) // biome-ignore format: one line
+  if (adapterName === undefined) {
+    throw new ConfigError(`${where}: adapterName: expected an active adapter or a name, got neither`)
+  }
   const { config } = peft.model
   const architecture = architectureOf(config)
   const alpha = peft.peftConfig[adapterName]?.loraAlpha ?? 1
@@ -185,15 +203,19 @@ export async function saveGgufAdapter(
       const tensors: Record<string, Tensor> = {}
       for (const { path: layer, A, B, scaling, magnitude } of peft.loraParts(adapterName)) {
         const theirs = theirName(`${layer}.weight`)
-        if (theirs === null || magnitude !== null) throw new ConfigError(`${where}: ${layer}: expected LoRA on a layer that llama.cpp has, got ${magnitude ? 'DoRA' : 'another layer'}`, { path: layer }) // biome-ignore format: one line
+        if (theirs === null || magnitude !== null) {
+          throw new ConfigError(
+            `${where}: ${layer}: expected LoRA on a layer that llama.cpp has, got ${magnitude ? 'DoRA' : 'another layer'}`,
+            { path: layer },
+          )
+        }
         // llama.cpp multiplies with alpha / rank, whatever the scaling of the adapter.
         const rank = A.shape[0] as number
         const ratio = (scaling * rank) / alpha
         const heads = headsOf(theirs, config)
         const rows = ratio === 1 ? B : B.mul(ratio)
         tensors[`${theirs}.lora_a`] = A
-        tensors[`${theirs}.lora_b`] =
-          heads === null || architecture === 'qwen2' ? rows : toNeighbors(rows, heads)
+        tensors[`${theirs}.lora_b`] = heads === null || architecture === 'qwen2' ? rows : toNeighbors(rows, heads)
       }
       const metadata: Record<string, GgufValue> = {
         'general.architecture': architecture,

@@ -75,7 +75,9 @@ export async function generate(model: UnitVoicebox, inputs: UnitVoiceboxGenerate
   requireOptions(WHERE, inputs, INPUTS)
   const { units, steps = 50, solver = 'heun', guidance = 1, promptNoise = 'redrawn', onProgress, signal } = inputs
   if (!(units instanceof Tensor)) throw misuse(WHERE, 'units', 'a tensor', units)
-  if (units.ndim !== 2 || units.numel() === 0) throw new ShapeError(`${WHERE}: units: expected [batch, frames] with at least one frame, got [${units.shape}]`, {}) // biome-ignore format: one line
+  if (units.ndim !== 2 || units.numel() === 0) {
+    throw new ShapeError(`${WHERE}: units: expected [batch, frames] with at least one frame, got [${units.shape}]`)
+  }
   requireWhole(WHERE, 'steps', steps, 1)
   requireNumber(WHERE, 'steps', steps, { least: 1, below: 100_001 })
   requireOneOf(WHERE, 'solver', solver, ['euler', 'heun'])
@@ -177,7 +179,9 @@ type Place = Pick<Tensor, 'device' | 'dtype'>
 
 function checked(name: string, value: unknown, shape: number[], place: Place): Tensor {
   if (!(value instanceof Tensor)) throw misuse(WHERE, name, 'a tensor', value)
-  if (value.shape.join() !== shape.join()) throw new ShapeError(`${WHERE}: ${name}: expected [${shape}], got [${value.shape}]`, {}) // biome-ignore format: one line
+  if (value.shape.join() !== shape.join()) {
+    throw new ShapeError(`${WHERE}: ${name}: expected [${shape}], got [${value.shape}]`)
+  }
   return value.to(place)
 }
 
@@ -190,17 +194,28 @@ function promptOf(
   const shape = [batch as number, bands as number, frames as number]
   const empty = ops.zeros(shape, place)
   if (prompt === undefined) {
-    if (promptLengths !== undefined) throw new ConfigError(`${WHERE}: promptLengths: expected a prompt with it, got none`, {}) // biome-ignore format: one line
+    if (promptLengths !== undefined) {
+      throw new ConfigError(`${WHERE}: promptLengths: expected a prompt with it, got none`)
+    }
     return { condition: empty, inside: undefined }
   }
   if (!(prompt instanceof Tensor)) throw misuse(WHERE, 'prompt', 'a tensor', prompt)
   const width = prompt.ndim === 3 ? prompt.size(2) : 0
-  if (prompt.ndim !== 3 || prompt.size(0) !== batch || prompt.size(1) !== bands || width > (frames as number)) throw new ShapeError(`${WHERE}: prompt: expected [${batch}, ${bands}, frames] with at most ${frames} frames, those of units, got [${prompt.shape}]`, {}) // biome-ignore format: one line
+  if (prompt.ndim !== 3 || prompt.size(0) !== batch || prompt.size(1) !== bands || width > (frames as number)) {
+    throw new ShapeError(
+      `${WHERE}: prompt: expected [${batch}, ${bands}, frames] with at most ${frames} frames, those of units, got [${prompt.shape}]`,
+    )
+  }
   const ends = promptLengths ? [...promptLengths] : new Array<number>(batch as number).fill(width)
   const bad = ends.findIndex(
     (end, i) => !Number.isInteger(end) || end < 0 || end > width || end > (lengths?.[i] ?? width),
   )
-  if (ends.length !== batch || bad >= 0) throw new ShapeError(`${WHERE}: promptLengths: expected ${batch} integers from 0 to ${width}, the frames of prompt, each at most the row's length, got [${[...ends]}]`, { promptLengths: [...ends] }) // biome-ignore format: one line
+  if (ends.length !== batch || bad >= 0) {
+    throw new ShapeError(
+      `${WHERE}: promptLengths: expected ${batch} integers from 0 to ${width}, the frames of prompt, each at most the row's length, got [${[...ends]}]`,
+      { promptLengths: [...ends] },
+    )
+  }
   const places = arange(frames as number, { device: place.device })
   const inside = places.lt(tensor([...ends], { dtype: 'int64', device: place.device }).unsqueeze(1)).unsqueeze(1)
   const whole = ops.constantPadNd(prompt.to(place), [0, (frames as number) - width])

@@ -92,9 +92,15 @@ export class UnitVoicebox extends networkClass<
       if (!left && !(value instanceof Tensor)) throw misuse(where, name, 'a tensor', value)
     }
     if (lengths !== undefined) listOf(where, 'lengths', lengths, 'integers')
-    if (mel.ndim !== 3 || units.ndim !== 2) throw new ShapeError(`${where}: mel, units: expected [batch, nFeats, frames] and [batch, frames], got [${mel.shape}] and [${units.shape}]`, {}) // biome-ignore format: one line
+    if (mel.ndim !== 3 || units.ndim !== 2) {
+      throw new ShapeError(
+        `${where}: mel, units: expected [batch, nFeats, frames] and [batch, frames], got [${mel.shape}] and [${units.shape}]`,
+      )
+    }
     const [batch, , frames] = mel.shape as [number, number, number]
-    if (visible !== undefined && visible.shape.join() !== `${batch},${frames}`) throw new ShapeError(`${where}: visible: expected [${batch}, ${frames}], got [${visible.shape}]`, {}) // biome-ignore format: one line
+    if (visible !== undefined && visible.shape.join() !== `${batch},${frames}`) {
+      throw new ShapeError(`${where}: visible: expected [${batch}, ${frames}], got [${visible.shape}]`)
+    }
     return scope(async () => {
       const { time = ops.rand([batch], { device: mel.device, dtype: mel.dtype }), noise = ops.randnLike(mel) } = inputs
       const t = time.to(mel.dtype).reshape([-1, 1, 1])

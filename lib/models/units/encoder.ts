@@ -48,13 +48,25 @@ export class UnitEncoder {
    */
   constructor(network: UnitNetwork, layer: number) {
     requireWhole('UnitEncoder', 'layer', layer, 1)
-    if (![Wav2Vec2, WavLM, Whisper, WhisperEncoder].some((Network) => network instanceof Network)) throw misuse('UnitEncoder', 'encoder', 'a folder, a file, a name, or a Wav2Vec2, WavLM, Whisper or WhisperEncoder', network) // biome-ignore format: one line
+    if (![Wav2Vec2, WavLM, Whisper, WhisperEncoder].some((Network) => network instanceof Network)) {
+      throw misuse(
+        'UnitEncoder',
+        'encoder',
+        'a folder, a file, a name, or a Wav2Vec2, WavLM, Whisper or WhisperEncoder',
+        network,
+      )
+    }
     this.network = network
     this.layer = layer
     const path = network instanceof Whisper ? 'model.encoder.layers' : isWhisper(network) ? 'layers' : 'encoder.layers'
     const layers = network.get<NativeModule>(path).namedChildren()
     const found = layers[layer - 1]?.[1]
-    if (!found) throw new ConfigError(`UnitEncoder: layer: expected 1 to ${layers.length}, the number of layers, got ${layer}`, { layer, layers: layers.length }) // biome-ignore format: one line
+    if (!found) {
+      throw new ConfigError(`UnitEncoder: layer: expected 1 to ${layers.length}, the number of layers, got ${layer}`, {
+        layer,
+        layers: layers.length,
+      })
+    }
     this.#block = found as NativeModule
   }
 
@@ -116,7 +128,9 @@ export class UnitEncoder {
   async states(clips: readonly Tensor[]): Promise<Tensor[]> {
     for (const clip of clips) {
       if (this.unitsOf(clip.size(0)) > 0) continue
-      throw new DataError(`expected a clip of at least ${this.leastSamples} samples, one unit, got ${clip.size(0)}`, { samples: clip.size(0) }) // biome-ignore format: one line
+      throw new DataError(`expected a clip of at least ${this.leastSamples} samples, one unit, got ${clip.size(0)}`, {
+        samples: clip.size(0),
+      })
     }
     return noGrad(() => scope(async () => this.statesOf(await Promise.all(clips.map((clip) => this.prepared(clip))))))
   }
@@ -148,7 +162,11 @@ export class UnitEncoder {
   async #speechStates(network: Wav2Vec2 | WavLM, clips: readonly PreparedClip[]): Promise<Tensor[]> {
     const device = (network.parameters()[0] as Tensor).device
     const width = Math.max(...clips.map(({ wave }) => wave.size(0)))
-    if (!this.takesPadding && clips.some(({ wave }) => wave.size(0) !== width)) throw new ConfigError('UnitEncoder.states: expected clips of the same length for this encoder, got different lengths', {}) // biome-ignore format: one line
+    if (!this.takesPadding && clips.some(({ wave }) => wave.size(0) !== width)) {
+      throw new ConfigError(
+        'UnitEncoder.states: expected clips of the same length for this encoder, got different lengths',
+      )
+    }
     const inputValues = zeros([clips.length, width], { dtype: 'float32', device: 'cpu' })
     const lengths = clips.map(({ length }) => length)
     const attentionMask = lengths.every((length) => length === width)

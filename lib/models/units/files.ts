@@ -43,7 +43,12 @@ export async function loadUnitEncoder(from: string, options: LoadUnitEncoderOpti
   if (existsSync(from) && statSync(from).isFile()) {
     return new UnitEncoder(await readFairseq(from, layer, config, load), layer)
   }
-  if (config !== undefined) throw new ConfigError('UnitEncoder: config: expected it only with a .pt file, got it with a folder, which has a config.json. Leave it out.', { argument: 'config' }) // biome-ignore format: one line
+  if (config !== undefined) {
+    throw new ConfigError(
+      'UnitEncoder: config: expected it only with a .pt file, got it with a folder, which has a config.json. Leave it out.',
+      { argument: 'config' },
+    )
+  }
   const { hub } = parted(load)
   const directory = await resolveModel(from, hub)
   const modelType = isCTranslate2(directory) ? 'whisper' : (await readConfig(directory)).modelType
@@ -75,7 +80,12 @@ async function readFolder(
     })
     return network
   }
-  if (modelType !== 'wav2vec2' && modelType !== 'wavlm') throw new CheckpointError(`${directory}: model_type: expected wav2vec2 (XLS-R), wavlm or whisper, got ${JSON.stringify(modelType)}`, { file: directory, modelType }) // biome-ignore format: one line
+  if (modelType !== 'wav2vec2' && modelType !== 'wavlm') {
+    throw new CheckpointError(
+      `${directory}: model_type: expected wav2vec2 (XLS-R), wavlm or whisper, got ${JSON.stringify(modelType)}`,
+      { file: directory, modelType },
+    )
+  }
   const Network = modelType === 'wavlm' ? WavLM : Wav2Vec2
   const kind = speechKind(modelType as 'wav2vec2' | 'wavlm', layer)
   const { network } = await loadNetwork(kind, directory, load, (read, factory) => {
@@ -116,7 +126,10 @@ const MAX_LAYERS = 256
 
 function requireLayer(file: string, layer: number, layers: number): void {
   if (layer <= layers) return
-  throw new ConfigError(`${file}: layer: expected 1 to ${layers}, the encoder's number of layers, got ${layer}`, { layer, layers }) // biome-ignore format: one line
+  throw new ConfigError(`${file}: layer: expected 1 to ${layers}, the encoder's number of layers, got ${layer}`, {
+    layer,
+    layers,
+  })
 }
 
 async function readFairseq(
@@ -165,7 +178,10 @@ function sizesOf(file: string, state: ReadonlyMap<string, Tensor>): Wav2Vec2Conf
   const shape = (name: string): number[] => {
     const found = state.get(name)
     if (found) return found.shape
-    throw new CheckpointError(`${file}: expected a wav2vec 2.0 network with the tensor ${name}, got one without`, { file, tensor: name }) // biome-ignore format: one line
+    throw new CheckpointError(`${file}: expected a wav2vec 2.0 network with the tensor ${name}, got one without`, {
+      file,
+      tensor: name,
+    })
   }
   const convolutions: number[][] = []
   for (let i = 0; state.has(`feature_extractor.conv_layers.${i}.conv.weight`); i++) {

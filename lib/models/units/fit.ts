@@ -47,7 +47,12 @@ export async function fitUnits(options: FitUnitsOptions): Promise<KMeans> {
   const list = listOf(where, 'clips', clips, 'clips')
   const place = defined({ device, dtype })
   const unread = Object.keys(place)[0]
-  if (typeof encoder !== 'string' && unread !== undefined) throw new ConfigError(`${where}: ${unread}: expected it only with an encoder that is loaded here, got a network. Leave it out.`, { option: unread }) // biome-ignore format: one line
+  if (typeof encoder !== 'string' && unread !== undefined) {
+    throw new ConfigError(
+      `${where}: ${unread}: expected it only with an encoder that is loaded here, got a network. Leave it out.`,
+      { option: unread },
+    )
+  }
   const source =
     typeof encoder === 'string' ? await loadUnitEncoder(encoder, { layer, ...place }) : new UnitEncoder(encoder, layer)
   try {
@@ -63,7 +68,12 @@ export async function fitUnits(options: FitUnitsOptions): Promise<KMeans> {
           })
           onClip?.({ clips: i + 1, frames: kept.heard })
         }
-        if (kept.count < fit.clusters) throw new ConfigError(`${where}: clips: expected at least ${fit.clusters} frames, one per cluster, got ${kept.count}`, { frames: kept.count, clusters: fit.clusters }) // biome-ignore format: one line
+        if (kept.count < fit.clusters) {
+          throw new ConfigError(
+            `${where}: clips: expected at least ${fit.clusters} frames, one per cluster, got ${kept.count}`,
+            { frames: kept.count, clusters: fit.clusters },
+          )
+        }
         return fitKMeans(kept.frames.narrow(0, 0, kept.count), fit)
       }),
     )

@@ -48,7 +48,9 @@ export class KMeans {
     const tensors = noGrad(() =>
       scope(() => {
         const own = centroids.detach().to({ dtype: 'float32' }).clone().contiguous()
-        if (!own.isfinite().all().item<boolean>()) throw new DataError('KMeans: centroids: expected finite values, got NaN or infinities', {}) // biome-ignore format: one line
+        if (!own.isfinite().all().item<boolean>()) {
+          throw new DataError('KMeans: centroids: expected finite values, got NaN or infinities')
+        }
         return [keepForever(own), keepForever(own.mul(own).sum([1]))] as const
       }),
     )
@@ -159,7 +161,12 @@ export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Prom
   for (const [name, value] of Object.entries({ clusters, batchFrames, epochs })) requireWhole(where, name, value, 1)
   if (!(frames instanceof Tensor) || frames.ndim !== 2) throw misuse(where, 'frames', 'a tensor [n, dim]', frames)
   const count = frames.size(0)
-  if (count < clusters) throw new ConfigError(`${where}: frames: expected at least ${clusters}, one per cluster, got ${count}`, { frames: count, clusters }) // biome-ignore format: one line
+  if (count < clusters) {
+    throw new ConfigError(`${where}: frames: expected at least ${clusters}, one per cluster, got ${count}`, {
+      frames: count,
+      clusters,
+    })
+  }
   const random = new Random(seed)
   return noGrad(() =>
     scope(async () => {

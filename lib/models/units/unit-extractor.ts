@@ -111,7 +111,12 @@ export class UnitExtractor {
     const { encoder, kmeans, layer, config, windowSeconds, overlapSeconds, ...load } = source
     requireWhole(where, 'layer', layer, 1)
     const unread = Object.keys({ ...load, ...(config && { config }) })[0]
-    if (typeof encoder !== 'string' && unread !== undefined) throw new ConfigError(`${where}: ${unread}: expected it only with an encoder that is loaded here, got a network. Leave it out.`, { option: unread }) // biome-ignore format: one line
+    if (typeof encoder !== 'string' && unread !== undefined) {
+      throw new ConfigError(
+        `${where}: ${unread}: expected it only with an encoder that is loaded here, got a network. Leave it out.`,
+        { option: unread },
+      )
+    }
     const own: { dispose(): void }[] = []
     try {
       const centroids = await centroidsOf(where, kmeans)
@@ -123,7 +128,10 @@ export class UnitExtractor {
       if (typeof encoder === 'string') own.push(network)
       if (centroids.dim !== network.dim) {
         const file = typeof kmeans === 'string' ? kmeans : 'kmeans'
-        throw new ConfigError(`${where}: ${file}: expected centroids [clusters, ${network.dim}], like the encoder's states, got [${centroids.centroids.shape}]${centroids.clusters === network.dim ? '. Transpose them.' : ''}`, { shape: centroids.centroids.shape, dim: network.dim }) // biome-ignore format: one line
+        throw new ConfigError(
+          `${where}: ${file}: expected centroids [clusters, ${network.dim}], like the encoder's states, got [${centroids.centroids.shape}]${centroids.clusters === network.dim ? '. Transpose them.' : ''}`,
+          { shape: centroids.centroids.shape, dim: network.dim },
+        )
       }
       const windows = windowsOf(where, network, windowSeconds, overlapSeconds)
       return new UnitExtractor(network, centroids, windows, own)
@@ -187,9 +195,15 @@ export class UnitExtractor {
           const name = typeof clips[i] === 'string' ? clips[i] : clips.length > 1 ? `clip ${i + 1}` : 'the clip'
           if (units > 0) {
             const seconds = (samples.size(0) / SPEECH_RATE).toFixed(1)
-            throw new DataError(`${name}: expected at most ${maxUnits} units, got ${units}, from ${seconds} s of audio. Shorten the clip.`, { units, most: maxUnits }) // biome-ignore format: one line
+            throw new DataError(
+              `${name}: expected at most ${maxUnits} units, got ${units}, from ${seconds} s of audio. Shorten the clip.`,
+              { units, most: maxUnits },
+            )
           }
-          throw new DataError(`${name}: expected at least ${this.encoder.leastSamples} samples at 16 kHz, one unit, got ${samples.size(0)}`, { samples: samples.size(0), least: this.encoder.leastSamples }) // biome-ignore format: one line
+          throw new DataError(
+            `${name}: expected at least ${this.encoder.leastSamples} samples at 16 kHz, one unit, got ${samples.size(0)}`,
+            { samples: samples.size(0), least: this.encoder.leastSamples },
+          )
         }
         const windows = this.#windows
         const isLong = ({ samples }: { samples: Tensor }) =>
@@ -320,10 +334,17 @@ interface Windows {
 function windowsOf(where: string, encoder: UnitEncoder, seconds?: number, overlapSeconds?: number): Windows | null {
   if (seconds === undefined) {
     if (overlapSeconds === undefined) return null
-    throw new ConfigError(`${where}: overlapSeconds: expected windowSeconds with it, got none`, { option: 'overlapSeconds' }) // biome-ignore format: one line
+    throw new ConfigError(`${where}: overlapSeconds: expected windowSeconds with it, got none`, {
+      option: 'overlapSeconds',
+    })
   }
   requireNumber(where, 'windowSeconds', seconds, { least: 0 })
-  if (encoder.hasWindows) throw new ConfigError(`${where}: windowSeconds: expected an encoder other than Whisper, which always uses windows of 30 seconds. Leave it out.`, { option: 'windowSeconds' }) // biome-ignore format: one line
+  if (encoder.hasWindows) {
+    throw new ConfigError(
+      `${where}: windowSeconds: expected an encoder other than Whisper, which always uses windows of 30 seconds. Leave it out.`,
+      { option: 'windowSeconds' },
+    )
+  }
   const over = overlapSeconds ?? Math.min(OVERLAP_SECONDS, seconds / 4)
   requireNumber(where, 'overlapSeconds', over, { least: 0 })
   const { hop } = encoder.step

@@ -75,7 +75,12 @@ export class UnitFolder {
     const file = join(folder, INDEX)
     if (existsSync(file)) {
       const found = await indexOf(file)
-      if (found.fingerprint !== identity.fingerprint) throw new ConfigError(`${folder}: expected units of this extractor, got units of another encoder, layer, centroids or resampler (layer ${String(found.layer)}, ${String(found.units)} units). Use another folder.`, { file }) // biome-ignore format: one line
+      if (found.fingerprint !== identity.fingerprint) {
+        throw new ConfigError(
+          `${folder}: expected units of this extractor, got units of another encoder, layer, centroids or resampler (layer ${String(found.layer)}, ${String(found.units)} units). Use another folder.`,
+          { file },
+        )
+      }
     } else {
       makeDirectory(folder, DataError)
       writeAtomicallySync(file, DataError, `${JSON.stringify(identity, null, 2)}\n`)
@@ -200,7 +205,11 @@ async function indexOf(file: string): Promise<{ fingerprint?: unknown; layer?: u
 /** Return the audio files in a folder and its subfolders, sorted, as relative paths. @internal */
 export async function soundFiles(where: string, folder: string): Promise<string[]> {
   requireString(where, 'input', folder)
-  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw new ConfigError(`${where}: expected a folder of audio files, got ${folder}, which does not exist`, { argument: 'input' }) // biome-ignore format: one line
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new ConfigError(`${where}: expected a folder of audio files, got ${folder}, which does not exist`, {
+      argument: 'input',
+    })
+  }
   const files = (await readdir(folder, { recursive: true })).filter((path) => AUDIO_FILE.test(path)).sort()
   if (files.length > 0) return files
   throw new ConfigError(`${where}: expected audio files in ${folder}, got none`, { argument: 'input' })
@@ -231,7 +240,10 @@ export async function extractUnits(
   for (const path of files) {
     const name = path.slice(0, path.length - extname(path).length).replaceAll('\\', '/')
     if (clips.has(name))
-      throw new ConfigError(`extractUnits: expected audio files with different names, got ${join(input, name)} with two extensions. Rename one.`, { name }) // biome-ignore format: one line
+      throw new ConfigError(
+        `extractUnits: expected audio files with different names, got ${join(input, name)} with two extensions. Rename one.`,
+        { name },
+      )
     clips.set(name, { name, audio: join(input, path) })
   }
   const folder = await UnitFolder.open(output, extractor)
@@ -255,7 +267,10 @@ export async function readUnits(path: string, options: ReadUnitsOptions = {}): P
     if (statSync(path).size > MAX_BYTES) throw new Error(`it has more than ${MAX_BYTES} bytes`)
     bytes = await readFile(path)
   } catch (cause) {
-    throw new DataError(`${path}: expected a readable file of units: ${(cause as Error).message}`, { file: path, cause }) // biome-ignore format: one line
+    throw new DataError(`${path}: expected a readable file of units: ${(cause as Error).message}`, {
+      file: path,
+      cause,
+    })
   }
   return parseUnits(bytes, path, options.units)
 }
@@ -274,6 +289,9 @@ export function parseUnits(bytes: Uint8Array, file: string, units = 2 ** 31): In
     const unit = /^\d{1,10}$/.test(word) ? Number(word) : Number.NaN
     if (unit < units) return unit
     const what = JSON.stringify(word.slice(0, 40))
-    throw new DataError(`${file}: number ${i + 1}: expected a unit${units < 2 ** 31 ? ` from 0 to ${units - 1}` : ''}, got ${what}`, { file, place: i + 1 }) // biome-ignore format: one line
+    throw new DataError(
+      `${file}: number ${i + 1}: expected a unit${units < 2 ** 31 ? ` from 0 to ${units - 1}` : ''}, got ${what}`,
+      { file, place: i + 1 },
+    )
   })
 }

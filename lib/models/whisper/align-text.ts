@@ -29,7 +29,9 @@ export async function alignText(
   const { language, signal } = options
   requireSignal(where, signal)
   const { tokenizer, tokens, config } = model
-  if (tokenizer === null) throw new ConfigError(`${where}: expected a model with a tokenizer, got one without. Set model.tokenizer.`, {}) // biome-ignore format: one line
+  if (tokenizer === null) {
+    throw new ConfigError(`${where}: expected a model with a tokenizer, got one without. Set model.tokenizer.`)
+  }
   const knowsOthers = Object.keys(tokens.languages).length > 0
   const code = language === undefined ? (knowsOthers ? 'en' : null) : languageCode(tokens, language)
   const said = text.trim()
@@ -51,7 +53,10 @@ export async function alignText(
       const window = windowOf(config)
       if (steps > window) {
         const seconds = (count: number) => count * SECONDS_PER_STEP
-        throw new DataError(`${where}: audio: expected a clip of at most ${seconds(window)} s, got ${seconds(steps).toFixed(2)} s. Split it.`, { seconds: seconds(steps) }) // biome-ignore format: one line
+        throw new DataError(
+          `${where}: audio: expected a clip of at most ${seconds(window)} s, got ${seconds(steps).toFixed(2)} s. Split it.`,
+          { seconds: seconds(steps) },
+        )
       }
       const [times = []] = await model.tokenTimestamps({
         inputFeatures: mel.narrow(1, 0, window).unsqueeze(0),

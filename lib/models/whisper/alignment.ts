@@ -114,7 +114,7 @@ function checked(
   inputs: WhisperAlignmentInputs,
 ): WhisperAlignmentInputs & { prompt: number[]; frames: number[] } {
   const bad = (problem: string): never => {
-    throw new ConfigError(`Whisper.tokenTimestamps: ${problem}`, {})
+    throw new ConfigError(`Whisper.tokenTimestamps: ${problem}`)
   }
   const { config } = model
   const { tokens, prompt = [model.tokens.startOfTranscript], frames } = optionsOf(inputs)
@@ -127,7 +127,9 @@ function checked(
   const limit = config.maxSourcePositions ?? 1500
   const areFrames =
     Array.isArray(frames) && frames.length === tokens.length && frames.every((one) => isBelow(one, limit + 1))
-  if (frames !== undefined && !areFrames) bad(`frames: expected a number from 0 to ${limit} for each row of tokens, got ${shown(frames)}`) // biome-ignore format: one line
-  if (!areHeads(model.alignmentHeads, config)) bad(`model.alignmentHeads: expected ${expected(config)}, got ${shown(model.alignmentHeads)}`) // biome-ignore format: one line
+  if (frames !== undefined && !areFrames)
+    bad(`frames: expected a number from 0 to ${limit} for each row of tokens, got ${shown(frames)}`)
+  if (!areHeads(model.alignmentHeads, config))
+    bad(`model.alignmentHeads: expected ${expected(config)}, got ${shown(model.alignmentHeads)}`)
   return { ...inputs, prompt, frames: frames ?? tokens.map(() => limit) }
 }

@@ -27,14 +27,22 @@ export const isCTranslate2 = (directory: string): boolean =>
 export async function ctranslate2Checkpoint(directory: string): Promise<ForeignCheckpoint | undefined> {
   if (!isCTranslate2(directory)) return undefined
   const file = await readCTranslate2(join(directory, FILE))
-  if (file.spec !== SPEC) throw new CheckpointError(`${file.path}: expected a ${SPEC}, got a ${file.spec}`, { file: file.path, field: 'spec' }) // biome-ignore format: one line
+  if (file.spec !== SPEC) {
+    throw new CheckpointError(`${file.path}: expected a ${SPEC}, got a ${file.spec}`, {
+      file: file.path,
+      field: 'spec',
+    })
+  }
   return { config: await configOf(file), weights: () => weightsOf(file) }
 }
 
 function shapeOf(file: CTranslate2File, name: string): readonly number[] {
   const found = file.variables[file.aliases[name] ?? name]
   if (found !== undefined) return found.shape
-  throw new CheckpointError(`${file.path}: expected the variable ${name}, got a file without it`, { file: file.path, tensor: name }) // biome-ignore format: one line
+  throw new CheckpointError(`${file.path}: expected the variable ${name}, got a file without it`, {
+    file: file.path,
+    tensor: name,
+  })
 }
 
 /** Minimum vocabulary size of multilingual models. English-only vocabularies have one token less. */
@@ -80,7 +88,10 @@ async function configOf(file: CTranslate2File): Promise<WhisperConfig> {
 async function numbersOf(file: CTranslate2File, names: string[]): Promise<number[]> {
   for (const name of names) {
     if (shapeOf(file, name).length === 0) continue
-    throw new CheckpointError(`${file.path}: ${name}: expected a single number, got [${shapeOf(file, name)}]`, { file: file.path, tensor: name }) // biome-ignore format: one line
+    throw new CheckpointError(`${file.path}: ${name}: expected a single number, got [${shapeOf(file, name)}]`, {
+      file: file.path,
+      tensor: name,
+    })
   }
   return scope(async () => {
     const read = await file.load({ names })
@@ -146,7 +157,12 @@ async function weightsOf(file: CTranslate2File): Promise<Weights> {
     const value = await plain(file, name, loaded)
     const parts = namesOf(name)
     const rows = (value.shape[0] ?? 0) / parts.length
-    if (!Number.isInteger(rows)) throw new CheckpointError(`${file.path}: ${name}: expected a multiple of ${parts.length} rows, got ${value.shape[0]}`, { file: file.path, tensor: name }) // biome-ignore format: one line
+    if (!Number.isInteger(rows)) {
+      throw new CheckpointError(
+        `${file.path}: ${name}: expected a multiple of ${parts.length} rows, got ${value.shape[0]}`,
+        { file: file.path, tensor: name },
+      )
+    }
     for (const [i, part] of parts.entries()) {
       const own = parts.length === 1 ? value : value.narrow(0, i * rows, rows).clone()
       // Whisper's keys have no bias; in the fused variable it is zero.
@@ -165,7 +181,12 @@ async function plain(file: CTranslate2File, name: string, loaded: Record<string,
   const scale = loaded[`${name}_scale`]
   const [rows = 0, ...rest] = value.shape
   const fits = scale !== undefined && (scale.numel() === 1 || (scale.ndim === 1 && scale.shape[0] === rows))
-  if (!fits || (value.dtype !== 'int8' && value.dtype !== 'int16')) throw new CheckpointError(`${file.path}: ${name}: expected a scale for each of its ${rows} rows of ${value.dtype}, got none`, { file: file.path, tensor: name }) // biome-ignore format: one line
+  if (!fits || (value.dtype !== 'int8' && value.dtype !== 'int16')) {
+    throw new CheckpointError(
+      `${file.path}: ${name}: expected a scale for each of its ${rows} rows of ${value.dtype}, got none`,
+      { file: file.path, tensor: name },
+    )
+  }
   return scope(() =>
     value.to('float32').div(scale.to('float32').reshape(scale.numel() === 1 ? [] : [rows, ...rest.map(() => 1)])),
   )
@@ -173,7 +194,10 @@ async function plain(file: CTranslate2File, name: string, loaded: Record<string,
 
 async function requireZeros(file: CTranslate2File, name: string, bias: Tensor): Promise<void> {
   if (Number(bias.abs().max().item()) === 0) return
-  throw new CheckpointError(`${file.path}: ${name}: expected a bias of zeros for the keys, got other values`, { file: file.path, tensor: name }) // biome-ignore format: one line
+  throw new CheckpointError(`${file.path}: ${name}: expected a bias of zeros for the keys, got other values`, {
+    file: file.path,
+    tensor: name,
+  })
 }
 
 /** Keys of config.json that are used here, by `readHeads` and by `readTokens`. */

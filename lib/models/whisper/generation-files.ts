@@ -145,7 +145,12 @@ const languageOf = (file: string, name: string, tokens: WhisperTokens): string =
 function forcedOf(file: string, forced: unknown, tokens: WhisperTokens): TranscribeDefaults {
   const isPair = (one: unknown): one is [number, number | null] =>
     Array.isArray(one) && one.length === 2 && Number.isInteger(one[0]) && (one[1] === null || Number.isInteger(one[1]))
-  if (!Array.isArray(forced) || !forced.every(isPair)) throw new CheckpointError(`${file}: forced_decoder_ids: expected pairs [position, token id], got ${shown(forced)}`, { file, field: 'forced_decoder_ids' }) // biome-ignore format: one line
+  if (!Array.isArray(forced) || !forced.every(isPair)) {
+    throw new CheckpointError(
+      `${file}: forced_decoder_ids: expected pairs [position, token id], got ${shown(forced)}`,
+      { file, field: 'forced_decoder_ids' },
+    )
+  }
   const defaults: TranscribeDefaults = {}
   const unread: number[] = []
   for (const [place, id] of forced) {

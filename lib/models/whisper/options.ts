@@ -224,7 +224,8 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   if (typeof settings.trimPauses !== 'boolean') {
     bad(`trimPauses: expected true or false, got ${shown(settings.trimPauses)}`)
   }
-  if (settings.trimPauses && settings.timestamps !== 'word') bad(`trimPauses: expected timestamps 'word' with it, got ${shown(settings.timestamps)}`) // biome-ignore format: one line
+  if (settings.trimPauses && settings.timestamps !== 'word')
+    bad(`trimPauses: expected timestamps 'word' with it, got ${shown(settings.timestamps)}`)
   requireOneOf('Whisper.transcribe', 'resampling', settings.resampling, RESAMPLE_QUALITIES)
   requireWhole('Whisper.transcribe', 'languageDetectionSegments', settings.languageDetectionSegments, 1)
   requireNumber('Whisper.transcribe', 'languageDetectionThreshold', settings.languageDetectionThreshold, { least: 0 })
@@ -280,7 +281,10 @@ function promptOf({ tokenizer, tokens }: Whisper, initialPrompt: string | undefi
   const { isText } = tokenKinds(tokens, tokenizer)
   const special = ids.find((id) => !isText(id))
   if (special === undefined) return ids
-  throw new ConfigError(`Whisper.transcribe: initialPrompt: expected text without special tokens, got ${shown(tokenizer.idToToken(special))}. Remove it from the prompt.`, { argument: 'initialPrompt', token: special }) // biome-ignore format: one line
+  throw new ConfigError(
+    `Whisper.transcribe: initialPrompt: expected text without special tokens, got ${shown(tokenizer.idToToken(special))}. Remove it from the prompt.`,
+    { argument: 'initialPrompt', token: special },
+  )
 }
 
 /** Return the samples [n] at 16 kHz on the network's device. */

@@ -177,7 +177,11 @@ export function languageCode(tokens: WhisperTokens, language: string): string {
   const code = Object.hasOwn(tokens.languages, wanted) ? wanted : (named ?? OTHER_NAMES[wanted])
   if (code !== undefined && Object.hasOwn(tokens.languages, code)) return code
   const codes = Object.keys(tokens.languages)
-  if (codes.length === 0) throw new ConfigError(`language: expected none for an English-only Whisper, got '${language}'. Leave it out.`, { language }) // biome-ignore format: one line
+  if (codes.length === 0) {
+    throw new ConfigError(`language: expected none for an English-only Whisper, got '${language}'. Leave it out.`, {
+      language,
+    })
+  }
   const hint = didYouMean(wanted, [...codes.map((one) => WHISPER_LANGUAGES[one] ?? one), ...codes])
   throw new ConfigError(`language: expected a language of this Whisper, got '${language}'${hint}`, { language })
 }

@@ -183,7 +183,9 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     const { inputFeatures, featuresMask, ...rest } = inputs
     const made: GenerateInputs = { ...rest }
     if (inputFeatures) {
-      if (rest.encoderHiddenStates) throw new ConfigError('Whisper.generate: expected either inputFeatures or encoderHiddenStates, got both', {}) // biome-ignore format: one line
+      if (rest.encoderHiddenStates) {
+        throw new ConfigError('Whisper.generate: expected either inputFeatures or encoderHiddenStates, got both')
+      }
       const { lastHiddenState, attentionMask } = await noGrad(() =>
         this.encode({ inputFeatures, attentionMask: featuresMask }),
       )
@@ -195,7 +197,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
         made.assistantEncoderHiddenStates = assistant.lastHiddenState
       }
     } else if (featuresMask) {
-      throw new ConfigError('Whisper.generate: featuresMask: expected inputFeatures with it, got none', {})
+      throw new ConfigError('Whisper.generate: featuresMask: expected inputFeatures with it, got none')
     }
     if (!rest.inputIds && !rest.inputsEmbeds) {
       const rows = made.encoderHiddenStates?.shape[0] ?? 1

@@ -104,7 +104,9 @@ export async function alignWords(
   requireNumber(where, 'delay', delay, { least: 0, below: 5 })
   requireWhole(where, 'maxLength', maxLength, 3)
   const tokenizer = input.tokenizer ?? model.tokenizer
-  if (tokenizer === undefined) throw misuse(where, 'tokenizer', 'a Tokenizer, since the model does not have one', tokenizer) // biome-ignore format: one line
+  if (tokenizer === undefined) {
+    throw misuse(where, 'tokenizer', 'a Tokenizer, since the model does not have one', tokenizer)
+  }
   const encode = encoderOf(where, tokenizer)
   return scope(async () => {
     const audio = await samplesOfTurn(where, input.audio)
@@ -176,7 +178,12 @@ class Aligner {
     let [count, letterCount, tokens] = [0, 0, 2]
     for (const { word, ids } of left) {
       if (count > 0 && (letterCount >= letterLimit || tokens + ids.length > this.maxLength)) break
-      if (tokens + ids.length > this.maxLength) throw new DataError(`alignWords: expected words of at most ${this.maxLength - 2} tokens, got ${ids.length} for ${shown(word)}`, { word }) // biome-ignore format: one line
+      if (tokens + ids.length > this.maxLength) {
+        throw new DataError(
+          `alignWords: expected words of at most ${this.maxLength - 2} tokens, got ${ids.length} for ${shown(word)}`,
+          { word },
+        )
+      }
       letterCount += word.length + 1
       tokens += ids.length
       count++
@@ -240,7 +247,9 @@ async function timesOf(times: unknown, rows: number, length: number): Promise<Fl
     return (await times.to({ dtype: 'float32', device: 'cpu' }).data()) as Float32Array
   }
   const found = times instanceof Tensor ? `[${times.shape}]` : shown(times)
-  throw new ConfigError(`alignWords: expected times [${rows}, ${length}] from model.predict(), got ${found}`, { argument: 'model' }) // biome-ignore format: one line
+  throw new ConfigError(`alignWords: expected times [${rows}, ${length}] from model.predict(), got ${found}`, {
+    argument: 'model',
+  })
 }
 
 function inputsOf(ids: readonly number[], clip: Tensor, delays: readonly number[]): WordTimesInputs {

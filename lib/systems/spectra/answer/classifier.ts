@@ -102,7 +102,9 @@ export class SpectraClassifier {
   /** @throws ConfigError if network, task and tokenizer do not match */
   constructor(model: SpectraForSequenceClassification, options: SpectraClassifierOptions) {
     const where = 'SpectraClassifier'
-    if (!(model instanceof SpectraForSequenceClassification)) throw misuse(where, 'model', 'a SpectraForSequenceClassification', model) // biome-ignore format: one line
+    if (!(model instanceof SpectraForSequenceClassification)) {
+      throw misuse(where, 'model', 'a SpectraForSequenceClassification', model)
+    }
     requireOptions(where, options, [
       'tokenizer',
       'task',
@@ -118,7 +120,9 @@ export class SpectraClassifier {
     if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
     requireObject(where, 'task', task)
     const outputs = model.config.numLabels ?? 2
-    if (task.numLabels !== outputs) throw misuse(where, 'task.numLabels', `${outputs}, the network's number of outputs`, task.numLabels) // biome-ignore format: one line
+    if (task.numLabels !== outputs) {
+      throw misuse(where, 'task.numLabels', `${outputs}, the network's number of outputs`, task.numLabels)
+    }
     const { history = false, historyAudio = false, turnIds = history, lowercase, maxContext } = card
     for (const [name, value] of Object.entries({ history, historyAudio, turnIds })) {
       if (typeof value !== 'boolean') throw misuse(where, name, 'a boolean', value)
@@ -144,7 +148,12 @@ export class SpectraClassifier {
   static async fromPretrained(directory: string, options: LoadSpectraOptions = {}): Promise<SpectraClassifier> {
     requireSaved(directory, 'SpectraClassifier')
     const card = (await readJson(join(directory, CARD))) as Omit<SpectraClassifierOptions, 'tokenizer'>
-    if (typeof card?.task?.kind !== 'string') throw new DataError(`${join(directory, CARD)}: expected a task, got none. Save the classifier with finetuneSpectra().`, { file: CARD }) // biome-ignore format: one line
+    if (typeof card?.task?.kind !== 'string') {
+      throw new DataError(
+        `${join(directory, CARD)}: expected a task, got none. Save the classifier with finetuneSpectra().`,
+        { file: CARD },
+      )
+    }
     const tokenizer = await Tokenizer.fromPretrained(directory)
     return new SpectraClassifier(await SpectraForSequenceClassification.fromPretrained(directory, options), {
       ...card,

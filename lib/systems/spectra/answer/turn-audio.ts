@@ -25,7 +25,9 @@ export async function samplesOfTurn(
       const limit = most === undefined ? {} : ({ mostSamples: most, longAudio: 'error' } as const)
       const subject = typeof audio === 'string' ? `${where}: ${audio}` : `${where}: ${what}`
       const { samples } = await openClip({ where, subject }, audio, { allowEmpty: true, ...limit })
-      if (samples.size(0) === 0) throw new DataError(`${subject}: expected at least one sample, got none. Use null for a turn without speech.`) // biome-ignore format: one line
+      if (samples.size(0) === 0) {
+        throw new DataError(`${subject}: expected at least one sample, got none. Use null for a turn without speech.`)
+      }
       return samples.detach().to({ device: 'cpu' })
     }),
   )

@@ -109,8 +109,12 @@ async function rowsOf(
   const { text, audio, history, historyAudio } = turn
   if (history !== undefined && !Array.isArray(history))
     throw misuse(where, `turns[${index}].history`, 'a list', history)
-  if (reading.history === false && history !== undefined && history.length > 0) throw misuse(where, `turns[${index}].history`, 'left out, as the network was trained without history', history) // biome-ignore format: one line
-  if (reading.historyAudio === false && historyAudio) throw misuse(where, `turns[${index}].historyAudio`, 'left out, as the network was trained without it', historyAudio) // biome-ignore format: one line
+  if (reading.history === false && history !== undefined && history.length > 0) {
+    throw misuse(where, `turns[${index}].history`, 'left out, as the network was trained without history', history)
+  }
+  if (reading.historyAudio === false && historyAudio) {
+    throw misuse(where, `turns[${index}].historyAudio`, 'left out, as the network was trained without it', historyAudio)
+  }
   const dialog = reading.history ?? (history !== undefined || historyAudio !== undefined)
   const hears = reading.historyAudio ?? dialog
   const encoded = dialog ? reading.text.dialog(history ?? [], text) : reading.text.utterance(text)

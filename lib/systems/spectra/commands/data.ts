@@ -20,7 +20,9 @@ history; writes train.jsonl, valid.jsonl and test.jsonl.`,
     turns: { kind: 'whole', help: 'maximum number of history turns', preset: 10 },
   },
   async run({ data: from, output, turns = 10 }, [form]) {
-    if (from === undefined || output === undefined || (form !== 'emodb' && form !== 'meld')) throw new ConfigError('data: expected emodb or meld, --data DIR and --output PATH, got only some of them.', {}) // biome-ignore format: one line
+    if (from === undefined || output === undefined || (form !== 'emodb' && form !== 'meld')) {
+      throw new ConfigError('data: expected emodb or meld, --data DIR and --output PATH, got only some of them.')
+    }
     const { readCsv } = await import('../../../files/csv/csv.js')
     const { writeJsonl } = await import('../../../files/json/jsonl.js')
     const write = async (file: string, records: object[]) => {

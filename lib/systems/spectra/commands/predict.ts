@@ -18,8 +18,12 @@ The file has the format of the training data; labels are optional.`,
   },
   async run({ model, device }, files) {
     const [file, ...more] = files
-    if (file === undefined || more.length > 0) throw new ConfigError(`predict: expected one FILE.jsonl, got ${files.length}.`, {}) // biome-ignore format: one line
-    if (model === undefined) throw new ConfigError('--model: expected a fine-tuned network, got nothing. Add --model OUTPUT/best.', {}) // biome-ignore format: one line
+    if (file === undefined || more.length > 0) {
+      throw new ConfigError(`predict: expected one FILE.jsonl, got ${files.length}.`)
+    }
+    if (model === undefined) {
+      throw new ConfigError('--model: expected a fine-tuned network, got nothing. Add --model OUTPUT/best.')
+    }
     const { readJsonl } = await import('../../../files/json/jsonl.js')
     const { SpectraClassifier } = await import('../answer/classifier.js')
     const factory = device === undefined ? {} : { device: device as Device }

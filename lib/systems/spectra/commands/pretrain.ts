@@ -66,7 +66,11 @@ folder. An interrupted run resumes. 'tiny' is a small network for testing the se
   options: OPTIONS,
   async run(options) {
     const { config: size = 'tiny', data, device = 'cpu', output = 'spectra-pretraining', seed = 42 } = options
-    if (data === undefined || options.tokenizer === undefined) throw new ConfigError('pretrain: expected --data PATH and --tokenizer DIR, got only one or neither.', { argument: 'data' }) // biome-ignore format: one line
+    if (data === undefined || options.tokenizer === undefined) {
+      throw new ConfigError('pretrain: expected --data PATH and --tokenizer DIR, got only one or neither.', {
+        argument: 'data',
+      })
+    }
     const { manualSeed } = await import('../../../tensor/index.js')
     const { Tokenizer } = await import('../../../text/index.js')
     const { isMainProcess } = await import('../../../distributed/index.js')
@@ -127,7 +131,10 @@ folder. An interrupted run resumes. 'tiny' is a small network for testing the se
 function maskIdOf({ maskTokenId, vocabSize }: Tokenizer): number {
   if (maskTokenId !== null) return maskTokenId
   if (vocabSize > ROBERTA_MASK) return ROBERTA_MASK
-  throw new ConfigError('pretrain: expected a tokenizer with a mask token, got one without. Set mask_token in its configuration.', { argument: 'tokenizer' }) // biome-ignore format: one line
+  throw new ConfigError(
+    'pretrain: expected a tokenizer with a mask token, got one without. Set mask_token in its configuration.',
+    { argument: 'tokenizer' },
+  )
 }
 
 /** Return the folder with the prepared training data, after preparing it if needed. */

@@ -62,7 +62,11 @@ async function network(options: DstArguments, config: DstConfig): Promise<Spectr
   const heads = { config, hiddenSize, dropout, headsDropout, classLossRatio, compat, device }
   const model = new SpectraForDst(encoder, heads)
   if (mode === 'train') return model
-  if (checkpoint === undefined) throw new ConfigError(`${output}: expected a trained tracker, got none. Train one, or name a --checkpoint.`, { argument: 'output' }) // biome-ignore format: one line
+  if (checkpoint === undefined) {
+    throw new ConfigError(`${output}: expected a trained tracker, got none. Train one, or name a --checkpoint.`, {
+      argument: 'output',
+    })
+  }
   const { loadSafetensors } = await import('../../../files/safetensors/safetensors.js')
   const { tensors } = await loadSafetensors(join(output, checkpoint, 'model.safetensors'))
   model.loadStateDict(tensors)

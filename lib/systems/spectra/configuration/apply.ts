@@ -17,7 +17,9 @@ export function spectraTaskOfArguments(options: SpectraArguments): SpectraTask {
   requireForm('spectraTaskOfArguments', 'options', options, { 'task?': 'string' })
   const { task, kind, labels, keyMetric } = options
   if (task === undefined)
-    throw new ConfigError('--task: expected mosi, mosei, iemocap, mintrec or a name of your own, got nothing.', { argument: 'task' }) // biome-ignore format: one line
+    throw new ConfigError('--task: expected mosi, mosei, iemocap, mintrec or a name of your own, got nothing.', {
+      argument: 'task',
+    })
   if (isPublishedTask(task)) return publishedSpectraTask(task)
   const known = kind ?? (labels === undefined ? undefined : 'classification')
   if (known === undefined) return publishedSpectraTask(task) // throws, with the nearest name
@@ -42,7 +44,11 @@ export function spectraDataOfArguments(options: SpectraArguments): [path: string
     seed,
     maxAudioLength,
   } = options
-  if (data === undefined) throw new ConfigError('--data: expected the folder or JSONL file of the data, got nothing. Add --data PATH.', { argument: 'data' }) // biome-ignore format: one line
+  if (data === undefined) {
+    throw new ConfigError('--data: expected the folder or JSONL file of the data, got nothing. Add --data PATH.', {
+      argument: 'data',
+    })
+  }
   return [
     data,
     {
@@ -127,7 +133,12 @@ export async function spectraOfArguments(
     ...(compat && { compat }),
     ...defined({ numFusedLayers }),
   }
-  if ((textModel === undefined) !== (audioModel === undefined) || (model !== undefined && textModel !== undefined)) throw new ConfigError('--model: expected either --model, or --text-model and --audio-model, got another combination.', { argument: 'model' }) // biome-ignore format: one line
+  if ((textModel === undefined) !== (audioModel === undefined) || (model !== undefined && textModel !== undefined)) {
+    throw new ConfigError(
+      '--model: expected either --model, or --text-model and --audio-model, got another combination.',
+      { argument: 'model' },
+    )
+  }
   const from = model ?? (textModel !== undefined && { text: textModel, audio: audioModel as string })
   if (from) return SpectraForSequenceClassification.fromPretrained(from, { config, freshHeads: true, ...factory })
   const size = await readSpectraConfig(options.config ?? 'base', data.tokenizer)

@@ -93,7 +93,9 @@ export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: Spectra
 
   const collate = (samples: readonly SpectraSample[]): Promise<SpectraBatch> =>
     scope(async (): Promise<SpectraBatch> => {
-      if (!Array.isArray(samples) || samples.length === 0) throw misuse(where, 'samples', 'an array with at least one sample', samples) // biome-ignore format: one line
+      if (!Array.isArray(samples) || samples.length === 0) {
+        throw misuse(where, 'samples', 'an array with at least one sample', samples)
+      }
       requireForm(where, 'samples', samples, [{ inputIds: 'list', source: 'string' }])
       const hasHistoryAudio = historyAudio && inAllOrNone(samples, 'historyAudio')
       const hasTurnIds = turnIds && inAllOrNone(samples, 'turnIds')
@@ -126,7 +128,10 @@ function inAllOrNone(samples: readonly SpectraSample[], field: 'historyAudio' | 
   const has = samples[0]![field] !== undefined
   const odd = samples.find((sample) => (sample[field] !== undefined) !== has)
   if (odd === undefined) return has
-  throw new DataError(`${odd.source}: expected ${has ? '' : 'no '}${field}, like ${samples[0]!.source} in the same batch, got ${has ? 'none' : 'one'}. Add it to all samples or to none.`, { field }) // biome-ignore format: one line
+  throw new DataError(
+    `${odd.source}: expected ${has ? '' : 'no '}${field}, like ${samples[0]!.source} in the same batch, got ${has ? 'none' : 'one'}. Add it to all samples or to none.`,
+    { field },
+  )
 }
 
 /** Truncate ids to the first token and the last ones. */
@@ -166,7 +171,11 @@ async function audioRows(samples: readonly SpectraSample[], settings: AudioSetti
       clips.push({ wave, source, field: 'historyAudio' })
     }
     const wave = await waveOf(audio, source, 'audio')
-    if (wave === null && refuse) throw new DataError(`${source}: expected audio, got none. Set emptyAudio: 'allow' for turns without speech.`, { source }) // biome-ignore format: one line
+    if (wave === null && refuse) {
+      throw new DataError(`${source}: expected audio, got none. Set emptyAudio: 'allow' for turns without speech.`, {
+        source,
+      })
+    }
     clips.push({ wave, source, field: 'audio' })
   }
   const lengths = clips.map(({ wave }) => Math.min(wave?.size(0) ?? 0, maxAudioLength))
@@ -181,7 +190,10 @@ async function audioRows(samples: readonly SpectraSample[], settings: AudioSetti
   if (!inputValues.isfinite().all().item()) {
     const row = clips.findIndex((_, i) => !inputValues.select(0, i).isfinite().all().item())
     const { source, field } = clips[row]!
-    throw new DataError(`${source}: expected finite samples in the ${field === 'audio' ? 'audio' : 'history audio'}, got NaN or infinities`, { source }) // biome-ignore format: one line
+    throw new DataError(
+      `${source}: expected finite samples in the ${field === 'audio' ? 'audio' : 'history audio'}, got NaN or infinities`,
+      { source },
+    )
   }
   if (published) inputValues = inputValues.to({ dtype: 'float16' }).to({ dtype: 'float32' })
   return { inputValues, audioLengths: lengthsTensor(lengths) }
@@ -190,7 +202,11 @@ async function audioRows(samples: readonly SpectraSample[], settings: AudioSetti
 async function waveOf(audio: SpectraAudio, source: string, what: string): Promise<Tensor | null> {
   if (audio === null) return null
   const wave = audio instanceof Tensor ? audio : await audio.read()
-  if (wave.ndim !== 1 || !/^b?float/.test(wave.dtype)) throw new DataError(`${source}: expected floating point [samples] as ${what}, got ${wave.dtype} [${wave.shape}]`, { source }) // biome-ignore format: one line
+  if (wave.ndim !== 1 || !/^b?float/.test(wave.dtype)) {
+    throw new DataError(`${source}: expected floating point [samples] as ${what}, got ${wave.dtype} [${wave.shape}]`, {
+      source,
+    })
+  }
   return wave.size(0) === 0 ? null : wave
 }
 

@@ -122,7 +122,9 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
     }
     return samples.flatMap(({ audio, historyAudio }) => [audio, historyAudio])
   })
-  if (samples.length === 0) throw new DataError(`${file}: expected at least one usable record, got none`, { file, badRecords: bad.count }) // biome-ignore format: one line
+  if (samples.length === 0) {
+    throw new DataError(`${file}: expected at least one usable record, got none`, { file, badRecords: bad.count })
+  }
   return { samples, task: complete, history: context, badRecords: bad.count, badRecordErrors: bad.errors }
 }
 

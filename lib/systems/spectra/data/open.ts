@@ -75,7 +75,9 @@ export async function openSpectraData(path: string, options: OpenSpectraDataOpti
   checkHeldOut(where, speakers)
   if (typeof options.task !== 'string') requireForm(where, 'task', options.task, { name: 'string', kind: 'string' })
   const task = typeof options.task === 'string' ? publishedSpectraTask(options.task) : options.task
-  if (!existsSync(path)) throw new DataError(`${path}: expected a file or folder of data, which does not exist`, { file: path }) // biome-ignore format: one line
+  if (!existsSync(path)) {
+    throw new DataError(`${path}: expected a file or folder of data, which does not exist`, { file: path })
+  }
   const data = isPublishedData(path, task.name)
     ? await published(path, task, options)
     : await ownData(path, task, options, speakers)
@@ -142,7 +144,10 @@ async function tokenizerOf(tokenizer: Tokenizer | string | undefined): Promise<T
   if (tokenizer instanceof Tokenizer) return tokenizer
   if (typeof tokenizer === 'string') return Tokenizer.fromPretrained(tokenizer)
   if (tokenizer !== undefined) throw misuse('openSpectraData', 'tokenizer', 'a Tokenizer or a folder', tokenizer)
-  throw new ConfigError("openSpectraData: expected a tokenizer for your own texts, got none. Pass the folder of RoBERTa's or the model's.", { argument: 'tokenizer' }) // biome-ignore format: one line
+  throw new ConfigError(
+    "openSpectraData: expected a tokenizer for your own texts, got none. Pass the folder of RoBERTa's or the model's.",
+    { argument: 'tokenizer' },
+  )
 }
 
 function oneFile(file: string, data: SpectraJsonlData, speakers: SpectraHeldOutSpeakers): SpectraData {
@@ -164,7 +169,11 @@ function notesOf(file: string, { samples, badRecords, badRecordErrors, history, 
 function withValidation(data: SpectraData, share: number, seed: number): SpectraData {
   const { train, notes } = data
   const parts = share === 0 ? { train: [], valid: [] } : split(train, { valid: share, seed })
-  if (parts.train.length === 0) throw new DataError('openSpectraData: expected validation data, or enough training data to draw it from, got neither', {}) // biome-ignore format: one line
+  if (parts.train.length === 0) {
+    throw new DataError(
+      'openSpectraData: expected validation data, or enough training data to draw it from, got neither',
+    )
+  }
   const drawn = `${parts.valid.length} of ${train.length} training samples are used instead (seed ${seed})`
   return {
     ...data,

@@ -76,7 +76,9 @@ const FIELDS: readonly (keyof SpectraJsonlRecord)[] = [
 
 /** Validate a record. @throws DataError, to which the caller adds file and line */
 export function checkRecord(value: unknown): CheckedRecord {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw bad(`expected a JSON object, got ${shown(value)}`) // biome-ignore format: one line
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw bad(`expected a JSON object, got ${shown(value)}`)
+  }
   const unknown = Object.keys(value).find((key) => !(FIELDS as readonly string[]).includes(key))
   if (unknown !== undefined) {
     const near = nearest(unknown, FIELDS)
@@ -86,17 +88,23 @@ export function checkRecord(value: unknown): CheckedRecord {
   }
   const record = value as SpectraJsonlRecord
   const { audio, text, words, label, history, historyAudio, speaker, split } = record
-  if ((text === undefined) === (words === undefined)) throw bad(`expected either text or words, got ${text === undefined ? 'neither' : 'both'}`) // biome-ignore format: one line
+  if ((text === undefined) === (words === undefined)) {
+    throw bad(`expected either text or words, got ${text === undefined ? 'neither' : 'both'}`)
+  }
   if (text !== undefined && typeof text !== 'string') throw bad(`text: expected a string, got ${shown(text)}`)
   if (words !== undefined && !isWords(words)) throw bad(`words: expected a list of strings, got ${shown(words)}`)
-  if (typeof label !== 'string' && !(typeof label === 'number' && Number.isFinite(label))) throw bad(`label: expected a number or a name, got ${shown(label)}`) // biome-ignore format: one line
+  if (typeof label !== 'string' && !(typeof label === 'number' && Number.isFinite(label))) {
+    throw bad(`label: expected a number or a name, got ${shown(label)}`)
+  }
   if (
     history !== undefined &&
     !(Array.isArray(history) && history.every((turn) => typeof turn === 'string' || isWords(turn)))
   ) {
     throw bad(`history: expected a list of turns, each a string or a list of words, got ${shown(history)}`)
   }
-  if (speaker !== undefined && typeof speaker !== 'string') throw bad(`speaker: expected a string, got ${shown(speaker)}`) // biome-ignore format: one line
+  if (speaker !== undefined && typeof speaker !== 'string') {
+    throw bad(`speaker: expected a string, got ${shown(speaker)}`)
+  }
   if (split !== undefined) {
     if (split !== 'train' && split !== 'valid' && split !== 'test')
       throw bad(`split: expected 'train', 'valid' or 'test', got ${shown(split)}`)
@@ -114,13 +122,19 @@ export function checkRecord(value: unknown): CheckedRecord {
 
 function clipOf(name: string, path: unknown, start: unknown, end: unknown): Clip | null | undefined {
   if (path === undefined || path === null) {
-    if (start !== undefined || end !== undefined) throw bad(`${name}: expected an audio file for its start and end, got none`) // biome-ignore format: one line
+    if (start !== undefined || end !== undefined) {
+      throw bad(`${name}: expected an audio file for its start and end, got none`)
+    }
     return path as null | undefined
   }
   if (typeof path !== 'string' || path === '') throw bad(`${name}: expected a path, got ${shown(path)}`)
   const time = (value: unknown) => typeof value === 'number' && Number.isFinite(value) && value >= 0
-  if (start !== undefined && !time(start)) throw bad(`start of ${name}: expected seconds of at least 0, got ${shown(start)}`) // biome-ignore format: one line
-  if (end !== undefined && !(time(end) && (end as number) > ((start as number | undefined) ?? 0))) throw bad(`end of ${name}: expected seconds above the start, got ${shown(end)}`) // biome-ignore format: one line
+  if (start !== undefined && !time(start)) {
+    throw bad(`start of ${name}: expected seconds of at least 0, got ${shown(start)}`)
+  }
+  if (end !== undefined && !(time(end) && (end as number) > ((start as number | undefined) ?? 0))) {
+    throw bad(`end of ${name}: expected seconds above the start, got ${shown(end)}`)
+  }
   return { path, start: (start as number | undefined) ?? 0, end: end as number | undefined }
 }
 

@@ -48,11 +48,20 @@ export class SpectraDialogText {
     this.#lowercase = lowercase
     this.#maxContext = maxContext
     const [bos, eos] = [tokenizer.tokenToId('<s>'), tokenizer.tokenToId('</s>')]
-    if (bos === undefined || eos === undefined) throw new ConfigError('SpectraDialogText: expected a RoBERTa tokenizer with <s> and </s>, got one without.', { argument: 'tokenizer' }) // biome-ignore format: one line
+    if (bos === undefined || eos === undefined) {
+      throw new ConfigError('SpectraDialogText: expected a RoBERTa tokenizer with <s> and </s>, got one without.', {
+        argument: 'tokenizer',
+      })
+    }
     this.#bos = bos
     this.#eos = eos
     const [first] = tokenizer.encode('a', { addSpecialTokens: false }).inputIds
-    if (first !== undefined && first === tokenizer.tokenToId('Ġa')) throw new ConfigError('SpectraDialogText: expected a tokenizer that does not add a leading space, got one that does. Load it with add_prefix_space false.', { argument: 'tokenizer' }) // biome-ignore format: one line
+    if (first !== undefined && first === tokenizer.tokenToId('Ġa')) {
+      throw new ConfigError(
+        'SpectraDialogText: expected a tokenizer that does not add a leading space, got one that does. Load it with add_prefix_space false.',
+        { argument: 'tokenizer' },
+      )
+    }
   }
 
   /** Encode words without special tokens. */

@@ -61,7 +61,10 @@ export function publishedSpectraTask(name: string): (typeof SPECTRA_TASKS)[Spect
   requireString('publishedSpectraTask', 'name', name)
   if (isPublishedTask(name)) return SPECTRA_TASKS[name]
   const near = nearest(name, Object.keys(SPECTRA_TASKS))
-  throw new ConfigError(`SPECTRA: expected one of the published tasks ${Object.keys(SPECTRA_TASKS).join(', ')}, got ${JSON.stringify(name)}${near ? `; did you mean ${near}?` : '.'} For your own task, set kind to regression or classification.`, { argument: 'task', near }) // biome-ignore format: one line
+  throw new ConfigError(
+    `SPECTRA: expected one of the published tasks ${Object.keys(SPECTRA_TASKS).join(', ')}, got ${JSON.stringify(name)}${near ? `; did you mean ${near}?` : '.'} For your own task, set kind to regression or classification.`,
+    { argument: 'task', near },
+  )
 }
 
 export const isPublishedTask = (name: unknown): name is SpectraTaskName =>

@@ -114,12 +114,17 @@ export function spectraConfig(configOrName: SpectraConfig | string): CompleteSpe
   for (const key of Object.keys(config)) {
     if (keys.includes(key)) continue
     const near = nearest(key, keys)
-    throw new ConfigError(`SpectraConfig: expected known options, got '${key}'${near ? `; did you mean '${near}'?` : ''}`, { key }) // biome-ignore format: one line
+    throw new ConfigError(
+      `SpectraConfig: expected known options, got '${key}'${near ? `; did you mean '${near}'?` : ''}`,
+      { key },
+    )
   }
   for (const key of ['textConfig', 'audioConfig'] as const) {
     const value: unknown = config[key]
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) continue
-    throw new ConfigError(`SpectraConfig.${key}: expected the configuration of an encoder, got ${shown(value)}`, { key }) // biome-ignore format: one line
+    throw new ConfigError(`SpectraConfig.${key}: expected the configuration of an encoder, got ${shown(value)}`, {
+      key,
+    })
   }
   const { textConfig: text, audioConfig: audio } = config
   return {
@@ -188,7 +193,12 @@ export async function readSpectraConfig(
   const named = !nameOrFile.endsWith('.json')
   const config = named ? namedSpectraConfig(nameOrFile) : ((await readJson(nameOrFile)) as SpectraConfig)
   const text: unknown = config?.textConfig
-  if (typeof text !== 'object' || text === null) throw new ConfigError(`${nameOrFile}: expected an object with textConfig and audioConfig, got one without textConfig`, { file: nameOrFile }) // biome-ignore format: one line
+  if (typeof text !== 'object' || text === null) {
+    throw new ConfigError(
+      `${nameOrFile}: expected an object with textConfig and audioConfig, got one without textConfig`,
+      { file: nameOrFile },
+    )
+  }
   const fileVocabSize = named ? undefined : config.textConfig.vocabSize
   const vocabSize = fileVocabSize ?? tokenizer?.vocabSize ?? config.textConfig.vocabSize
   return { ...config, textConfig: { ...config.textConfig, ...defined({ vocabSize }) } }

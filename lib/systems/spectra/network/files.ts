@@ -144,7 +144,9 @@ function warnOfHeads({ architecture, heads }: SpectraKind, file: string, fresh: 
 function encodersOf(from: string | SpectraEncoders): SpectraEncoders | undefined {
   if (typeof from === 'string') return undefined
   if (typeof from?.text === 'string' && typeof from.audio === 'string') return from
-  throw new ConfigError(`Spectra.fromPretrained: expected a folder, a repository, or { text, audio } of two encoders, got ${shown(from)}`, {}) // biome-ignore format: one line
+  throw new ConfigError(
+    `Spectra.fromPretrained: expected a folder, a repository, or { text, audio } of two encoders, got ${shown(from)}`,
+  )
 }
 
 /** Read text_config.json, audio_config.json and weights; config.json has the options of a network saved by `save`. */
@@ -166,7 +168,7 @@ async function published(folder: string, options: FillOptions): Promise<Source> 
     if (!HEAD.test(name) && !TRACKING.test(name)) prefixes.add(prefix)
     if (UNUSED.test(name)) report.ignored.push(full)
     else if (state.has(name))
-      throw new CheckpointError(`${file}: expected ${name} once, got it again as ${full}`, { file, name }) // biome-ignore format: one line
+      throw new CheckpointError(`${file}: expected ${name} once, got it again as ${full}`, { file, name })
     else state.set(name, tensor)
     report.fusedIndexed ||= /^(module\.)?(model\.)?fused_encoder\.\d+\./.test(full)
   }
@@ -269,7 +271,12 @@ function growTypes(state: Map<string, Tensor>, config: SpectraConfig): void {
 function tieBias(state: Map<string, Tensor>, head: string, file: string): void {
   const [own, inner] = [`${head}.bias`, `${head}.decoder.bias`]
   const [a, b] = [state.get(own), state.get(inner)]
-  if (a && b && !a.equal(b)) throw new CheckpointError(`${file}: expected equal values of the tied tensors ${own} and ${inner}, got different ones`, { file, tensor: own }) // biome-ignore format: one line
+  if (a && b && !a.equal(b)) {
+    throw new CheckpointError(
+      `${file}: expected equal values of the tied tensors ${own} and ${inner}, got different ones`,
+      { file, tensor: own },
+    )
+  }
   const either = a ?? b
   if (!either) return
   state.set(own, either)

@@ -13,5 +13,8 @@ export function requireTrained(where: string, model: unknown, heads: readonly st
   // A bias starts as zeros, and may stay zero in training.
   const names = untrained.call(model).filter((name) => heads.some((head) => name.startsWith(`${head}.`)))
   if (!names.some((name) => name.endsWith('.weight'))) return
-  throw new ConfigError(`${where}: expected trained heads ${heads.join(', ')}, got random values in ${names.join(', ')}, which the model's file lacks. Load a model with these heads, or train it first.`, { argument: 'model', tensors: names }) // biome-ignore format: one line
+  throw new ConfigError(
+    `${where}: expected trained heads ${heads.join(', ')}, got random values in ${names.join(', ')}, which the model's file lacks. Load a model with these heads, or train it first.`,
+    { argument: 'model', tensors: names },
+  )
 }

@@ -34,7 +34,9 @@ export function spectraPretrainingCollate(
   requireWhole(where, 'maxLength', maxLength, 2)
   if (padToSamples !== undefined) requireWhole(where, 'padToSamples', padToSamples, 1)
   return (samples) => {
-    if (!Array.isArray(samples) || samples.length === 0) throw new DataError(`${where}: expected an array of samples, got ${shown(samples)}`) // biome-ignore format: one line
+    if (!Array.isArray(samples) || samples.length === 0) {
+      throw new DataError(`${where}: expected an array of samples, got ${shown(samples)}`)
+    }
     return { ...textsOf(samples, maxLength), ...clipsOf(samples, frames, padToSamples) }
   }
 }
@@ -113,7 +115,12 @@ function placesOf(tokens: number, length: number): (token: number) => number | u
 function clipsOf(samples: readonly SpectraPretrainingSample[], frames: FramesOf, padToSamples: number | undefined) {
   const clips = samples.flatMap((sample) => sample.clips)
   const longest = Math.max(1, ...clips.map((clip) => clip.samples.length))
-  if (padToSamples !== undefined && longest > padToSamples) throw new ConfigError(`spectraPretrainingCollate: expected clips of at most padToSamples, ${padToSamples} samples, got ${longest}. Raise padToSamples.`, { longest }) // biome-ignore format: one line
+  if (padToSamples !== undefined && longest > padToSamples) {
+    throw new ConfigError(
+      `spectraPretrainingCollate: expected clips of at most padToSamples, ${padToSamples} samples, got ${longest}. Raise padToSamples.`,
+      { longest },
+    )
+  }
   const size = padToSamples ?? longest
   const count = frames(size)
   const { inputValues, lengths } = padClips(

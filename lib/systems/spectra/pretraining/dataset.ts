@@ -76,7 +76,11 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
     requireWhole(where, 'seed', seed)
     requireWhole(where, 'numTurns', numTurns, 2)
     requireWhole(where, 'maxSamples', maxSamples, 1)
-    if (!(source.previous instanceof Int32Array) || source.previous.length !== source.length) throw new ConfigError(`${where}: source: expected a result of openSpectraPretraining(), got ${shown(source)}`, { argument: 'source' }) // biome-ignore format: one line
+    if (!(source.previous instanceof Int32Array) || source.previous.length !== source.length) {
+      throw new ConfigError(`${where}: source: expected a result of openSpectraPretraining(), got ${shown(source)}`, {
+        argument: 'source',
+      })
+    }
     this.#source = source
     this.#options = { frames, seed, numTurns, maxSamples, mlm, mam }
     this.#examples = examplesOf(source)
@@ -88,7 +92,11 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
 
   async get(index: number, epoch = 0): Promise<SpectraPretrainingSample> {
     const at = this.#examples[index]
-    if (at === undefined) throw new DataError(`SpectraPretrainingDataset.get: expected an index below ${this.length}, got ${index}`, { index }) // biome-ignore format: one line
+    if (at === undefined) {
+      throw new DataError(`SpectraPretrainingDataset.get: expected an index below ${this.length}, got ${index}`, {
+        index,
+      })
+    }
     const { seed, mlm } = this.#options
     const random = new Random(seed, epoch * this.length + index)
     const before = this.#source.previous[at] as number

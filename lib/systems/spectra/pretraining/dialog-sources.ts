@@ -37,10 +37,17 @@ interface SpotifyTranscript {
 
 function spokenWords(value: unknown, file: string): SpectraSpokenWord[] {
   const words = (value as SpotifyTranscript | null)?.results?.at?.(-1)?.alternatives?.[0]?.words ?? []
-  if (!Array.isArray((value as SpotifyTranscript | null)?.results) || !Array.isArray(words)) throw new DataError(`${file}: expected a transcript with results[].alternatives[].words, got none`, { file }) // biome-ignore format: one line
+  if (!Array.isArray((value as SpotifyTranscript | null)?.results) || !Array.isArray(words)) {
+    throw new DataError(`${file}: expected a transcript with results[].alternatives[].words, got none`, { file })
+  }
   return words.map(({ word, startTime, endTime }, i) => {
     const [start, end] = [seconds(startTime), seconds(endTime)]
-    if (typeof word !== 'string' || word === '' || start === undefined || end === undefined) throw new DataError(`${file}: word ${i}: expected word, and startTime and endTime such as "1.300s", got ${shown(word)}, ${shown(startTime)} and ${shown(endTime)}`, { file, word: i }) // biome-ignore format: one line
+    if (typeof word !== 'string' || word === '' || start === undefined || end === undefined) {
+      throw new DataError(
+        `${file}: word ${i}: expected word, and startTime and endTime such as "1.300s", got ${shown(word)}, ${shown(startTime)} and ${shown(endTime)}`,
+        { file, word: i },
+      )
+    }
     return { word, start, end }
   })
 }
@@ -102,9 +109,19 @@ async function transcribed(directory: string, transcripts: string | undefined): 
     throw new DataError(`${directory}: expected the clips that ${lists[0]} names, got none of them`, { file: lists[0] })
   }
   const table = join(directory, 'labels.csv')
-  if (!existsSync(table)) throw new DataError(`${directory}: expected *.trans.txt or labels.csv, got neither. Set transcripts to a file with lines of "clip words".`, { directory }) // biome-ignore format: one line
+  if (!existsSync(table)) {
+    throw new DataError(
+      `${directory}: expected *.trans.txt or labels.csv, got neither. Set transcripts to a file with lines of "clip words".`,
+      { directory },
+    )
+  }
   return (await readCsv(table)).map((row, i) => {
-    if (!row.file || !row.text) throw new DataError(`${table}: row ${i + 1}: expected the columns file and text, got an empty one`, { file: table, row: i + 1 }) // biome-ignore format: one line
+    if (!row.file || !row.text) {
+      throw new DataError(`${table}: row ${i + 1}: expected the columns file and text, got an empty one`, {
+        file: table,
+        row: i + 1,
+      })
+    }
     return { file: row.file, text: row.text, speaker: speakerOf(row) }
   })
 }

@@ -74,8 +74,17 @@ export function spectraPretrainingSource(
 /** Return the entries that are examples: those with a previous turn. */
 export function examplesOf({ length, previous }: SpectraPretrainingSource): Uint32Array {
   const examples = Uint32Array.from(previous.keys()).filter((i) => (previous[i] as number) >= 0)
-  if (examples.length === 0) throw new ConfigError(`SPECTRA pre-training: expected dialogs with at least two turns, got ${length} entries without a previous turn`, { length }) // biome-ignore format: one line
-  if (length < 3) throw new ConfigError(`SPECTRA pre-training: expected at least 3 entries, to draw negatives from, got ${length}`, { length }) // biome-ignore format: one line
+  if (examples.length === 0) {
+    throw new ConfigError(
+      `SPECTRA pre-training: expected dialogs with at least two turns, got ${length} entries without a previous turn`,
+      { length },
+    )
+  }
+  if (length < 3) {
+    throw new ConfigError(`SPECTRA pre-training: expected at least 3 entries, to draw negatives from, got ${length}`, {
+      length,
+    })
+  }
   return examples
 }
 

@@ -107,7 +107,9 @@ export async function prepareSpectraPretraining(
   requireOneOf(where, 'format', format, ['pcm16', 'float32'])
   requireString(where, 'wordTimes', wordTimes)
   const iterable = turns as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
-  if (typeof turns !== 'string' && !(iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator])) throw misuse(where, 'turns', 'the path of a JSONL file, or an iterable of turns', turns) // biome-ignore format: one line
+  if (typeof turns !== 'string' && !(iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator])) {
+    throw misuse(where, 'turns', 'the path of a JSONL file, or an iterable of turns', turns)
+  }
   const audioRoot = options.audioRoot ?? (typeof turns === 'string' ? dirname(turns) : '.')
   requireString(where, 'audioRoot', audioRoot)
   const bad = new BadRecords(onBadRecordOf(where, options, 'skip'))
@@ -180,7 +182,12 @@ class Preparation {
       this.#turns++
       if (!this.#dialogs.has(turn.dialog)) this.#dialogs.set(turn.dialog, this.#dialogs.size)
       const before = this.#last.get(turn.dialog)
-      if (before && turn.turn <= before.turn) throw new DataError(`${place}: expected turns of dialog ${turn.dialog} in order, got ${turn.turn} after ${before.turn}. Sort them.`, { dialog: turn.dialog, line }) // biome-ignore format: one line
+      if (before && turn.turn <= before.turn) {
+        throw new DataError(
+          `${place}: expected turns of dialog ${turn.dialog} in order, got ${turn.turn} after ${before.turn}. Sort them.`,
+          { dialog: turn.dialog, line },
+        )
+      }
       if (turn.words.length === 0) {
         this.bad.note('noWords', `${place}: expected words, got none. Leave the turn out.`, { line })
         continue

@@ -95,10 +95,17 @@ function entryOf(
   const [audio, ids, ...rest] = Array.isArray(row) ? row : []
   const link: unknown = rest.pop()
   const isWhole = (value: unknown): value is number => Number.isSafeInteger(value)
-  if (typeof audio !== 'string' || !Array.isArray(ids) || ids.length < 2 || !ids.every(isWhole) || !isWhole(link)) throw new DataError(`${place}: expected [npy_path, token_ids, words..., prev_index], got ${shown(row)}`, fields) // biome-ignore format: one line
+  if (typeof audio !== 'string' || !Array.isArray(ids) || ids.length < 2 || !ids.every(isWhole) || !isWhole(link)) {
+    throw new DataError(`${place}: expected [npy_path, token_ids, words..., prev_index], got ${shown(row)}`, fields)
+  }
   const words = rest.map((word: unknown, i) => {
     const good = Array.isArray(word) && word.length === 5 && typeof word[0] === 'string' && word.slice(1).every(isWhole)
-    if (!good) throw new DataError(`${place}: word ${i}: expected [text, first, end, start, end], got ${shown(word)}`, { ...fields, word: i }) // biome-ignore format: one line
+    if (!good) {
+      throw new DataError(`${place}: word ${i}: expected [text, first, end, start, end], got ${shown(word)}`, {
+        ...fields,
+        word: i,
+      })
+    }
     return word as unknown as SpectraWord
   })
   const whole = { audio, inputIds: ids, words, previous: link < 0 ? -1 : link + offset }

@@ -119,7 +119,12 @@ export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<
     computeLoss: async (network, batch) => {
       const forward = network.forward as unknown as (batch: SpectraPretrainingBatch) => unknown
       const output = (await forward.call(network, batch)) as Record<string, unknown> | null
-      if (!(output?.loss instanceof Tensor)) throw new ConfigError(`pretrainSpectra: expected a loss from ${network.constructor.name}.forward(), got ${shown(output?.loss)}. Use a SpectraForPreTraining.`, { argument: 'model' }) // biome-ignore format: one line
+      if (!(output?.loss instanceof Tensor)) {
+        throw new ConfigError(
+          `pretrainSpectra: expected a loss from ${network.constructor.name}.forward(), got ${shown(output?.loss)}. Use a SpectraForPreTraining.`,
+          { argument: 'model' },
+        )
+      }
       if (network.training) losses?.add(output)
       return { loss: output.loss }
     },

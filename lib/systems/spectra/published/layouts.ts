@@ -47,11 +47,19 @@ function clipsOf(value: unknown, file: string): readonly unknown[] {
 function samplesOf(list: readonly unknown[], file: string): readonly (readonly unknown[])[] {
   if (list.length === 0) throw fault(file, 'expected at least one sample, got none')
   const odd = list.findIndex((sample) => !Array.isArray(sample) || sample.length < 3 || sample.length > 5)
-  if (odd >= 0) throw fault(file, `sample ${odd}: expected a list of three to five fields, got ${shown(list[odd])}`, { sample: odd }) // biome-ignore format: one line
+  if (odd >= 0) {
+    throw fault(file, `sample ${odd}: expected a list of three to five fields, got ${shown(list[odd])}`, {
+      sample: odd,
+    })
+  }
   const samples = list as readonly (readonly unknown[])[]
   const other = samples.findIndex((sample) => sample.length !== samples[0]!.length)
   if (other < 0) return samples
-  throw fault(file, `expected the same number of fields in all samples, got ${samples[other]!.length} in sample ${other} and ${samples[0]!.length} in sample 0. Add history to all or none.`, { sample: other }) // biome-ignore format: one line
+  throw fault(
+    file,
+    `expected the same number of fields in all samples, got ${samples[other]!.length} in sample ${other} and ${samples[0]!.length} in sample 0. Add history to all or none.`,
+    { sample: other },
+  )
 }
 
 /**
@@ -76,10 +84,18 @@ export function layoutOf(
   }
   if (fields === 3 && clips === undefined) return 'A'
   if (fits.length === 1) return fits[0]!
-  if (fits.length > 1) throw fault(file, `expected fields of one layout, got fields that match ${fits.join(' and ')}. Set the option layout.`, { layouts: fits }) // biome-ignore format: one line
+  if (fits.length > 1) {
+    throw fault(
+      file,
+      `expected fields of one layout, got fields that match ${fits.join(' and ')}. Set the option layout.`,
+      { layouts: fits },
+    )
+  }
   const best = candidates.map((layout) => forms.findIndex((form) => !RULES[layout](form, fields)))
   const where = candidates.map((layout, i) => `not ${layout} by sample ${best[i]}`).join(', ')
-  throw fault(file, `expected fields of a known layout, got a mismatch with each: ${where}. Set the option layout.`, { layouts: candidates }) // biome-ignore format: one line
+  throw fault(file, `expected fields of a known layout, got a mismatch with each: ${where}. Set the option layout.`, {
+    layouts: candidates,
+  })
 }
 
 /** Return whether a sample matches a layout. */

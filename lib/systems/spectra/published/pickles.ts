@@ -122,7 +122,13 @@ async function* archived(path: string, task: string, splits: readonly SpectraSpl
     const split = splitOf(entry.name, task)
     if (split === undefined || !splits.includes(split)) continue
     const other = entryNames.get(split)
-    if (other !== undefined) throw fault(path, `expected one entry per split, got ${JSON.stringify(other)} and ${JSON.stringify(entry.name)}`, { entry: entry.name }) // biome-ignore format: one line
+    if (other !== undefined) {
+      throw fault(
+        path,
+        `expected one entry per split, got ${JSON.stringify(other)} and ${JSON.stringify(entry.name)}`,
+        { entry: entry.name },
+      )
+    }
     entryNames.set(split, entry.name)
     const place = new Place(path, DataError, entry.name)
     const feed = new StreamFeed(entry.stream() as AsyncGenerator<Buffer>, place)
@@ -130,7 +136,11 @@ async function* archived(path: string, task: string, splits: readonly SpectraSpl
     yield { split, file: `${path}, entry ${entry.name}`, root: value }
   }
   const missing = splits.filter((split) => !entryNames.has(split))
-  if (missing.length > 0) throw fault(path, `expected ${missing.map((split) => `${task}/${split}.pkl`).join(', ')}, got an archive without`, { missing }) // biome-ignore format: one line
+  if (missing.length > 0) {
+    throw fault(path, `expected ${missing.map((split) => `${task}/${split}.pkl`).join(', ')}, got an archive without`, {
+      missing,
+    })
+  }
 }
 
 /** Return the split of an archive entry in the task's folder, or in no folder. */
@@ -150,5 +160,8 @@ function checkTogether({ splits, files }: SpectraPickles, path: string): void {
   })
   const odd = kinds.find(({ kind }) => kind !== kinds[0]!.kind)
   if (odd)
-    throw fault(path, `expected turn ids and history audio in all files or in none, got a difference between ${odd.file} and ${kinds[0]!.file}`) // biome-ignore format: one line
+    throw fault(
+      path,
+      `expected turn ids and history audio in all files or in none, got a difference between ${odd.file} and ${kinds[0]!.file}`,
+    )
 }

@@ -57,14 +57,18 @@ class Reader {
   ) {
     this.#clips = clips.map((clip, i) => {
       const waveform = waveformOf(clip)
-      if (waveform === undefined) throw fault(file, `clip ${i}: expected a floating point waveform, got ${shown(clip)}`, { clip: i }) // biome-ignore format: one line
+      if (waveform === undefined) {
+        throw fault(file, `clip ${i}: expected a floating point waveform, got ${shown(clip)}`, { clip: i })
+      }
       return waveform
     })
   }
 
   async read(fields: readonly unknown[], ids: readonly number[], where: string): Promise<PublishedSample> {
     const label = await oneNumber(fields[2])
-    if (label === undefined || !Number.isFinite(label)) throw fault(where, `label: expected a finite number, got ${shown(fields[2])}`) // biome-ignore format: one line
+    if (label === undefined || !Number.isFinite(label)) {
+      throw fault(where, `label: expected a finite number, got ${shown(fields[2])}`)
+    }
     const [first, , , third, fourth] = fields
     switch (this.layout) {
       case 'A': {
@@ -126,7 +130,9 @@ class Reader {
 
   #history(value: unknown, where: string): Waveform | null {
     const waveform = waveformOf(value)
-    if (waveform === undefined) throw fault(where, `history audio: expected floating point [samples], got ${shapeOf(value)}`) // biome-ignore format: one line
+    if (waveform === undefined) {
+      throw fault(where, `history audio: expected floating point [samples], got ${shapeOf(value)}`)
+    }
     return waveform
   }
 }

@@ -44,7 +44,9 @@ export function dstCollate(options: DstCollateOptions = {}): (samples: readonly 
   requireOptions('dstCollate', options, ['padId', 'textLength'])
   const { padId = 1, textLength } = options
   if (textLength !== undefined) requireWhole('dstCollate', 'textLength', textLength, 1)
-  if (textLength !== undefined && textLength > MAX_TOKENS) throw misuse('dstCollate', 'textLength', `an integer of at most ${MAX_TOKENS}`, textLength) // biome-ignore format: one line
+  if (textLength !== undefined && textLength > MAX_TOKENS) {
+    throw misuse('dstCollate', 'textLength', `an integer of at most ${MAX_TOKENS}`, textLength)
+  }
   return (samples) => {
     requireForm('dstCollate', 'samples', samples, [SAMPLE])
     for (const [i, sample] of samples.entries()) requireSamples(sample, i)
@@ -52,7 +54,9 @@ export function dstCollate(options: DstCollateOptions = {}): (samples: readonly 
     const turns = samples.map((sample) => sample.features)
     const longest = Math.max(...turns.map(({ inputIds }) => inputIds.length))
     const width = textLength ?? longest
-    if (longest > width) throw misuse('dstCollate', 'textLength', `at least ${longest}, the longest text of the batch`, textLength) // biome-ignore format: one line
+    if (longest > width) {
+      throw misuse('dstCollate', 'textLength', `at least ${longest}, the longest text of the batch`, textLength)
+    }
     const clips = samples.flatMap(({ userSamples, systemSamples }) => [userSamples, systemSamples])
     const perSlot = (name: 'classIds' | 'startPositions' | 'endPositions' | 'referIds') =>
       tensor(

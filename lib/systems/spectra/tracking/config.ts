@@ -44,15 +44,25 @@ export async function readDstConfig(path: string): Promise<DstConfig> {
   try {
     bytes = await readFile(path)
   } catch (cause) {
-    throw new DataError(`${path}: expected a readable configuration: ${(cause as Error).message}`, { file: path, cause }) // biome-ignore format: one line
+    throw new DataError(`${path}: expected a readable configuration: ${(cause as Error).message}`, {
+      file: path,
+      cause,
+    })
   }
   const value = (await parseJson([bytes], path)) as Record<string, unknown> | null
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new DataError(`${path}: expected an object with slots, class_types and label_maps, got ${shown(value)}`, { file: path }) // biome-ignore format: one line
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new DataError(`${path}: expected an object with slots, class_types and label_maps, got ${shown(value)}`, {
+      file: path,
+    })
+  }
   const known = ['class_types', 'slots', 'label_maps']
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue
     const near = nearest(key, known)
-    throw new ConfigError(`${path}: expected the keys ${known.join(', ')}, got '${key}'${near ? `, did you mean '${near}'?` : ''}`, { file: path, key }) // biome-ignore format: one line
+    throw new ConfigError(
+      `${path}: expected the keys ${known.join(', ')}, got '${key}'${near ? `, did you mean '${near}'?` : ''}`,
+      { file: path, key },
+    )
   }
   return checkDstConfig({
     classTypes: (value.class_types ?? DST_CLASS_TYPES) as DstClassType[],
@@ -80,14 +90,21 @@ export function checkDstConfig(config: DstConfig): DstConfig {
   for (const type of classTypes) {
     if ((DST_CLASS_TYPES as readonly string[]).includes(type)) continue
     const near = nearest(type, DST_CLASS_TYPES)
-    throw fail(`.class_types: expected ${DST_CLASS_TYPES.join(', ')}, got '${type}'${near ? `, did you mean '${near}'?` : ''}`, { classType: type }) // biome-ignore format: one line
+    throw fail(
+      `.class_types: expected ${DST_CLASS_TYPES.join(', ')}, got '${type}'${near ? `, did you mean '${near}'?` : ''}`,
+      { classType: type },
+    )
   }
   if (classTypes[0] !== 'none') throw fail(`.class_types: expected 'none' as the first, got ${shown(classTypes[0])}`)
-  if (!classTypes.includes('copy_value')) throw fail(`.class_types: expected 'copy_value', got only ${classTypes.join(', ')}`) // biome-ignore format: one line
+  if (!classTypes.includes('copy_value')) {
+    throw fail(`.class_types: expected 'copy_value', got only ${classTypes.join(', ')}`)
+  }
   if (typeof labelMaps !== 'object' || labelMaps === null || Array.isArray(labelMaps))
     throw fail(`.label_maps: expected an object, got ${shown(labelMaps)}`)
   for (const [value, variants] of Object.entries(labelMaps)) {
-    if (!isStrings(variants)) throw fail(`.label_maps['${value}']: expected an array of strings, got ${shown(variants)}`, { value }) // biome-ignore format: one line
+    if (!isStrings(variants)) {
+      throw fail(`.label_maps['${value}']: expected an array of strings, got ${shown(variants)}`, { value })
+    }
   }
   return config
 }

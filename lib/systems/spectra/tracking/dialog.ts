@@ -136,7 +136,9 @@ class Entry {
         throw this.error(`${where}.${name}`, `expected seconds of at least 0, got ${shown(time)}`)
     }
     if (audio === undefined || audio === null) return { text, audio: null }
-    if (typeof audio !== 'string') throw this.error(`${where}.audio`, `expected the path of a file, got ${shown(audio)}`) // biome-ignore format: one line
+    if (typeof audio !== 'string') {
+      throw this.error(`${where}.audio`, `expected the path of a file, got ${shown(audio)}`)
+    }
     // The recording of the whole dialog needs times to locate this utterance.
     if (value !== undefined && audio === whole && (value as { audio?: unknown }).audio === undefined) {
       if (start === undefined || end === undefined) {
@@ -169,7 +171,10 @@ class Entry {
     for (const name of Object.keys(value)) {
       if (names.includes(name)) continue
       const near = nearest(name, names)
-      throw this.error(where, `expected known names, got '${name}'${near === undefined ? '' : `, did you mean '${near}'?`}`) // biome-ignore format: one line
+      throw this.error(
+        where,
+        `expected known names, got '${name}'${near === undefined ? '' : `, did you mean '${near}'?`}`,
+      )
     }
     return value as Record<string, unknown>
   }

@@ -46,7 +46,9 @@ export function decodeDst(
 ): DstResult[] {
   requireForm('decodeDst', 'features', features, [{ dialog: 'string', turn: 'number' }])
   requireForm('decodeDst', 'predictions', predictions, ['object'])
-  if (predictions.length !== features.length) throw misuse('decodeDst', 'predictions', `${features.length} predictions, one per turn`, predictions) // biome-ignore format: one line
+  if (predictions.length !== features.length) {
+    throw misuse('decodeDst', 'predictions', `${features.length} predictions, one per turn`, predictions)
+  }
   const states = new Map<string, SlotValues>()
   return features.map((turn, i) => {
     const before = (turn.turn > 0 && states.get(turn.dialog)) || slotValues()

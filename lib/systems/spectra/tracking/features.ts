@@ -120,7 +120,12 @@ const SPECIALS = 5
 
 function classId({ classTypes }: DstConfig, kind: (typeof classTypes)[number]): number {
   const id = classTypes.indexOf(kind)
-  if (id < 0) throw new ConfigError(`DstConfig.class_types: expected '${kind}', the label of a turn, got only ${classTypes.join(', ')}`, { kind }) // biome-ignore format: one line
+  if (id < 0) {
+    throw new ConfigError(
+      `DstConfig.class_types: expected '${kind}', the label of a turn, got only ${classTypes.join(', ')}`,
+      { kind },
+    )
+  }
   return id
 }
 
@@ -129,7 +134,12 @@ export function dstSpecialIds(tokenizer: DstTokenizer): { bos: number; eos: numb
   const bos = tokenizer.bosTokenId ?? tokenizer.clsTokenId
   const eos = tokenizer.eosTokenId ?? tokenizer.sepTokenId
   const pad = tokenizer.padTokenId
-  if (bos === null || eos === null || pad === null) throw new ConfigError('DstTokenizer: expected a tokenizer with BOS, EOS and padding tokens, such as RoBERTa, got one without.', { ...{ bos, eos, pad } }) // biome-ignore format: one line
+  if (bos === null || eos === null || pad === null) {
+    throw new ConfigError(
+      'DstTokenizer: expected a tokenizer with BOS, EOS and padding tokens, such as RoBERTa, got one without.',
+      { ...{ bos, eos, pad } },
+    )
+  }
   return { bos, eos, pad }
 }
 

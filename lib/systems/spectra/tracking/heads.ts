@@ -163,8 +163,17 @@ export class DstHeads extends Module {
   #check(states: Tensor, mask: Tensor, labels: DstLabels | undefined): void {
     const { slots } = this.#config
     const [batch, positions, hidden] = states.shape
-    if (states.ndim !== 3 || hidden !== this.hiddenSize || positions === 0) throw new ShapeError(`DstHeads: states: expected [batch, positions, ${this.hiddenSize}], got [${states.shape}]`, { shape: states.shape }) // biome-ignore format: one line
-    if (mask.shape.join() !== [batch, positions].join() || mask.dtype !== 'bool') throw new ShapeError(`DstHeads: mask: expected bool [${batch}, ${positions}], got ${mask.dtype} [${mask.shape}]`, { shape: mask.shape }) // biome-ignore format: one line
+    if (states.ndim !== 3 || hidden !== this.hiddenSize || positions === 0) {
+      throw new ShapeError(`DstHeads: states: expected [batch, positions, ${this.hiddenSize}], got [${states.shape}]`, {
+        shape: states.shape,
+      })
+    }
+    if (mask.shape.join() !== [batch, positions].join() || mask.dtype !== 'bool') {
+      throw new ShapeError(
+        `DstHeads: mask: expected bool [${batch}, ${positions}], got ${mask.dtype} [${mask.shape}]`,
+        { shape: mask.shape },
+      )
+    }
     for (const name of ['classIds', 'startPositions', 'endPositions', 'referIds'] as const) {
       const shape = labels?.[name]?.shape
       if (labels === undefined || shape?.join() === [batch, slots.length].join()) continue

@@ -63,7 +63,10 @@ export async function loadDstSplit(folder: string, split: string, options: LoadD
     })
     return { ...fromDialogs(wozFile, dialogs, options), report }
   }
-  throw new DataError(`${folder}: expected dialogs of the split '${split}' in one of ${[jsonlFile, stage2, stage1, ...wozFiles].join(', ')}, got none of them`, { folder, split }) // biome-ignore format: one line
+  throw new DataError(
+    `${folder}: expected dialogs of the split '${split}' in one of ${[jsonlFile, stage2, stage1, ...wozFiles].join(', ')}, got none of them`,
+    { folder, split },
+  )
 }
 
 const fromDialogs = (source: string, dialogs: readonly DstDialog[], options: LoadDstSplitOptions): DstSplit =>

@@ -81,7 +81,9 @@ async function read(path: string, className: string, options: ReadDstPickleOptio
   checkDstConfig(options.config)
   const { entry } = options
   const list = await readPickle<unknown>(path, { records: [className], ...defined({ entry }) })
-  if (!Array.isArray(list)) throw new DataError(`${path}: expected a list of ${className}, got ${shown(list)}`, { file: path }) // biome-ignore format: one line
+  if (!Array.isArray(list)) {
+    throw new DataError(`${path}: expected a list of ${className}, got ${shown(list)}`, { file: path })
+  }
   return list.map((value, i) => new PickledRecord(path, i, value, options))
 }
 
@@ -135,7 +137,9 @@ class PickledRecord {
     make: (value: T) => R | undefined,
   ): Record<string, R> {
     const value = this.value(name)
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw this.error(name, `expected a dict, got ${shown(value)}`) // biome-ignore format: one line
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw this.error(name, `expected a dict, got ${shown(value)}`)
+    }
     const entries: [string, R][] = []
     for (const slot of this.options.config.slots) {
       const item = (value as Record<string, unknown>)[slot]

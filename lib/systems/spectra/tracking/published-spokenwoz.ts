@@ -41,7 +41,10 @@ export async function readSpokenWozList(path: string): Promise<string[]> {
   try {
     text = await readFile(path, 'utf8')
   } catch (cause) {
-    throw new DataError(`${path}: expected a readable list of dialogs: ${(cause as Error).message}`, { file: path, cause }) // biome-ignore format: one line
+    throw new DataError(`${path}: expected a readable list of dialogs: ${(cause as Error).message}`, {
+      file: path,
+      cause,
+    })
   }
   if (!text.trimStart().startsWith('[')) return text.split(/\s+/).filter((name) => name !== '')
   const names = await readJson(path)

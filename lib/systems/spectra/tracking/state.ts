@@ -44,7 +44,10 @@ export function nextDstState(
   const next = slotValues(Object.entries(state))
   const kinds = prediction.classIds.map((id) => config.classTypes[id])
   if (kinds.length !== config.slots.length || kinds.some((kind) => kind === undefined))
-    throw new ConfigError(`nextDstState: prediction.classIds: expected an index of class_types for each of ${config.slots.length} slots, got ${shown(prediction.classIds)}`, { classIds: prediction.classIds }) // biome-ignore format: one line
+    throw new ConfigError(
+      `nextDstState: prediction.classIds: expected an index of class_types for each of ${config.slots.length} slots, got ${shown(prediction.classIds)}`,
+      { classIds: prediction.classIds },
+    )
 
   config.slots.forEach((slot, i) => {
     const kind = kinds[i]

@@ -85,7 +85,9 @@ export function normalizeDstLabel(slot: string, label: unknown, options: DstLabe
   requireString('normalizeDstLabel', 'slot', slot)
   requireOptions('normalizeDstLabel', options, ['compat'])
   const odd = (Array.isArray(label) ? label : [label]).find((one) => typeof one === 'object' && one !== null)
-  if (odd !== undefined || typeof label === 'symbol') throw misuse('normalizeDstLabel', 'label', 'a string, or a list of strings', odd ?? label) // biome-ignore format: one line
+  if (odd !== undefined || typeof label === 'symbol') {
+    throw misuse('normalizeDstLabel', 'label', 'a string, or a list of strings', odd ?? label)
+  }
   const first = Array.isArray(label) ? (label[0] ?? '') : label
   // The original does not lowercase the items of a list.
   const value = Array.isArray(label) && options.compat ? String(first) : String(first).toLowerCase().trim()

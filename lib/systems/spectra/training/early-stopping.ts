@@ -64,7 +64,12 @@ export class SpectraEarlyStopping implements Stateful {
 
   #metric(metrics: Readonly<Record<string, number>>, name: string): number {
     const value = metrics[name] ?? metrics[`eval${name.charAt(0).toUpperCase()}${name.slice(1)}`]
-    if (value === undefined) throw new DataError(`SpectraEarlyStopping: expected the metric ${name} for ${this.#task.name}, got ${Object.keys(metrics)}`, { metric: name }) // biome-ignore format: one line
+    if (value === undefined) {
+      throw new DataError(
+        `SpectraEarlyStopping: expected the metric ${name} for ${this.#task.name}, got ${Object.keys(metrics)}`,
+        { metric: name },
+      )
+    }
     return value
   }
 

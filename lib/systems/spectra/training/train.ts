@@ -248,7 +248,10 @@ export async function spectraLoss<M extends Module>(
   const logits = output?.logits
   if (!(logits instanceof Tensor) || logits.numel() !== labels.numel() * task.numLabels) {
     const found = logits instanceof Tensor ? `logits of shape [${logits.shape}]` : 'no logits'
-    throw new ConfigError(`spectraLoss: expected logits [${labels.numel()}, ${task.numLabels}] from ${model.constructor.name}.forward(), got ${found}. Create it with numLabels ${task.numLabels}.`, { argument: 'model' }) // biome-ignore format: one line
+    throw new ConfigError(
+      `spectraLoss: expected logits [${labels.numel()}, ${task.numLabels}] from ${model.constructor.name}.forward(), got ${found}. Create it with numLabels ${task.numLabels}.`,
+      { argument: 'model' },
+    )
   }
   return scope(() => ({ loss: taskLoss(task, logits, labels), logits }))
 }

@@ -107,7 +107,12 @@ export class UsdmChat implements ChatModel {
     const { llm, tokenizer } = this.model
     await requireRoom(this.name, tokenizer.tokenizer, llm.config.maxPositionEmbeddings, messages, options.signal)
     const { maxNewTokens, temperature, topP, topK, numBeams = 1, seed, speech, signal } = options
-    if (numBeams > 1) throw new ConfigError(`${this.name}: expected 1 beam (beam search is not supported), got ${numBeams}. Leave out numBeams.`, { argument: 'numBeams' }) // biome-ignore format: one line
+    if (numBeams > 1) {
+      throw new ConfigError(
+        `${this.name}: expected 1 beam (beam search is not supported), got ${numBeams}. Leave out numBeams.`,
+        { argument: 'numBeams' },
+      )
+    }
     const { history, units, id } = await this.#heard(messages, signal)
     const key = history.map((turn) => `${turn.user.units}|${turn.agent.text}|${turn.agent.units}|`).join('')
     const promptTokens = usdmPrompt(this.model.tokenizer, { units, history }).length
@@ -176,9 +181,23 @@ export class UsdmChat implements ChatModel {
       requireParts(this.name, message, name, ['audio', 'text'])
       const clips = content.filter(({ type }) => type === 'audio').length
       const words = content.map((part) => (part.type === 'text' ? part.text.trim() : '')).join('')
-      if (role === 'system') throw new ConfigError(`${this.name}: expected user and assistant messages, got a system message in ${name}. USDM has a fixed instruction.`, {}) // biome-ignore format: one line
-      if (role === 'user' && words !== '') throw new ConfigError(`${this.name}: expected only audio in ${name}, got text. Send the user's turn as a clip.`, { argument: name }) // biome-ignore format: one line
-      if (role === 'assistant' && words === '' && audioId === undefined) throw new ConfigError(`${this.name}: expected the reply's text or the id of its audio in ${name}, got neither.`, { argument: name }) // biome-ignore format: one line
+      if (role === 'system') {
+        throw new ConfigError(
+          `${this.name}: expected user and assistant messages, got a system message in ${name}. USDM has a fixed instruction.`,
+        )
+      }
+      if (role === 'user' && words !== '') {
+        throw new ConfigError(
+          `${this.name}: expected only audio in ${name}, got text. Send the user's turn as a clip.`,
+          { argument: name },
+        )
+      }
+      if (role === 'assistant' && words === '' && audioId === undefined) {
+        throw new ConfigError(
+          `${this.name}: expected the reply's text or the id of its audio in ${name}, got neither.`,
+          { argument: name },
+        )
+      }
       return { isEmpty: role === 'user' && clips === 0, isText: clips === 0 }
     })
   }
@@ -198,7 +217,12 @@ export class UsdmChat implements ChatModel {
       const text = message.content.map((part) => (part.type === 'text' ? part.text : '')).join('')
       id = message.audioId ?? idOf(id, units, text)
       let turn = this.#turns.get(id)
-      if (!turn && message.audioId !== undefined) throw new ConfigError(`${this.name}: expected the id of a cached reply, got ${id}, which is no longer cached. Send the reply's text.`, { audioId: id }) // biome-ignore format: one line
+      if (!turn && message.audioId !== undefined) {
+        throw new ConfigError(
+          `${this.name}: expected the id of a cached reply, got ${id}, which is no longer cached. Send the reply's text.`,
+          { audioId: id },
+        )
+      }
       turn ??= await this.#recalled(units, text, history, signal)
       this.#turns.put(id, turn)
       history.push({ user: { text: turn.user.text, units }, agent: turn.agent })
@@ -228,7 +252,9 @@ export class UsdmChat implements ChatModel {
       },
     )
     if (turn.agent.units.length > 0) return turn
-    throw new DataError(`${this.name}: expected units for an earlier reply, got none for ${JSON.stringify(text.slice(0, 100))}`, {}) // biome-ignore format: one line
+    throw new DataError(
+      `${this.name}: expected units for an earlier reply, got none for ${JSON.stringify(text.slice(0, 100))}`,
+    )
   }
 
   /** Return the voice of a clip. The caller must call `leave()` on it. */

@@ -23,7 +23,11 @@ are aligned to the clip; otherwise Whisper transcribes it. Existing files are ke
     ...{ device, progress },
   },
   async run({ data, whisper: from = 'whisper-base', device: place, ...rest }) {
-    if (data === undefined) throw new ConfigError('--data: expected the folder of audio files, got nothing. Add --data DIR.', { argument: 'data' }) // biome-ignore format: one line
+    if (data === undefined) {
+      throw new ConfigError('--data: expected the folder of audio files, got nothing. Add --data DIR.', {
+        argument: 'data',
+      })
+    }
     const { Whisper } = await import('../../../models/whisper/whisper.js')
     const { alignUstm } = await import('../pretraining/align.js')
     using whisper = await Whisper.fromPretrained(from, defined({ device: place as Device | undefined }))

@@ -29,7 +29,12 @@ The defaults are the original's: AdamW with betas 0.9 and 0.95, weight decay on 
   foreign: USDM_TRAINING_FOREIGN,
   async run(options) {
     const { data, valid, test, packed } = options
-    if (data === undefined) throw new ConfigError('--data: expected training files, got nothing. Add --data FILE, written by voxtorch usdm preprocess.', { argument: 'data' }) // biome-ignore format: one line
+    if (data === undefined) {
+      throw new ConfigError(
+        '--data: expected training files, got nothing. Add --data FILE, written by voxtorch usdm preprocess.',
+        { argument: 'data' },
+      )
+    }
     const training = trainingOfArguments(options)
     const { usdmTrainedOfArguments } = await import('../configuration/apply.js')
     const { finetuneUsdm } = await import('../training/train.js')

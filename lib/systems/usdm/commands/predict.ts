@@ -35,11 +35,26 @@ FILE.provenance-by.json holds the fingerprint of the model and options.`,
   },
   async run(args) {
     const { data, testMetadata, audioRoot, output, limit, textOnly = false, onBadRecord, progress } = args
-    if (data === undefined || output === undefined) throw new ConfigError('predict: expected --data PATH and --output FILE.jsonl, got only one or neither.', { argument: data === undefined ? 'data' : 'output' }) // biome-ignore format: one line
+    if (data === undefined || output === undefined) {
+      throw new ConfigError('predict: expected --data PATH and --output FILE.jsonl, got only one or neither.', {
+        argument: data === undefined ? 'data' : 'output',
+      })
+    }
     const isJsonl = /\.jsonl$/i.test(data)
     const unread = isJsonl ? testMetadata : audioRoot
-    if (unread !== undefined) throw new ConfigError(isJsonl ? '--test-metadata: expected with DailyTalk data, got a JSONL file. Leave it out.' : '--audio-root: expected with a JSONL file, got a folder. Leave it out.', { argument: isJsonl ? 'testMetadata' : 'audioRoot' }) // biome-ignore format: one line
-    if (textOnly && args.solverSteps !== undefined) throw new ConfigError('--solver-steps: expected with audio output, got --text-only. Leave out one of the two.', { argument: 'solverSteps' }) // biome-ignore format: one line
+    if (unread !== undefined) {
+      throw new ConfigError(
+        isJsonl
+          ? '--test-metadata: expected with DailyTalk data, got a JSONL file. Leave it out.'
+          : '--audio-root: expected with a JSONL file, got a folder. Leave it out.',
+        { argument: isJsonl ? 'testMetadata' : 'audioRoot' },
+      )
+    }
+    if (textOnly && args.solverSteps !== undefined) {
+      throw new ConfigError('--solver-steps: expected with audio output, got --text-only. Leave out one of the two.', {
+        argument: 'solverSteps',
+      })
+    }
     const { createHash } = await import('node:crypto')
     const { ProgressBar } = await import('../../../data/progress.js')
     const { DAILYTALK } = await import('../data/preprocess.js')

@@ -57,21 +57,34 @@ the original. If --data is a folder with data_epoch0.txt …, or files of sequen
     const { onBadRecord, compat } = args
     const [first, ...more] = data
     if (first === undefined) {
-      if (ignored.length === 0) throw new ConfigError('--data: expected the folder of TextGrids, got nothing. Add --data DIR.', { argument: 'data' }) // biome-ignore format: one line
+      if (ignored.length === 0) {
+        throw new ConfigError('--data: expected the folder of TextGrids, got nothing. Add --data DIR.', {
+          argument: 'data',
+        })
+      }
       console.log('Nothing to do: training reads the rows as they are')
       return 0
     }
-    if (output === undefined) throw new ConfigError('--output: expected the folder to write rows to, got nothing. Add --output DIR.', { argument: 'output' }) // biome-ignore format: one line
+    if (output === undefined) {
+      throw new ConfigError('--output: expected the folder to write rows to, got nothing. Add --output DIR.', {
+        argument: 'output',
+      })
+    }
     const { statSync } = await import('node:fs')
     const { join } = await import('node:path')
     const { numberedFiles, packUstm, prepareUstm } = await import('../pretraining/prepare.js')
     const isFolder = statSync(first, { throwIfNoEntry: false })?.isDirectory() === true
-    if (isFolder && more.length > 0) throw new ConfigError(`--data: expected one folder, got ${data.length} paths.`, { argument: 'data' }) // biome-ignore format: one line
+    if (isFolder && more.length > 0) {
+      throw new ConfigError(`--data: expected one folder, got ${data.length} paths.`, { argument: 'data' })
+    }
     const packable = isFolder ? await numberedFiles(first, 'data_epoch') : data
     if (packable.length > 0) {
       for (const name of INTERLEAVING) {
         if (args[name] === undefined) continue
-        throw new ConfigError(`${flagOf(name)}: expected with a folder of TextGrids, got sequences in ${first}, which are only packed. Leave it out.`, { argument: name }) // biome-ignore format: one line
+        throw new ConfigError(
+          `${flagOf(name)}: expected with a folder of TextGrids, got sequences in ${first}, which are only packed. Leave it out.`,
+          { argument: name },
+        )
       }
       if (epochs !== undefined && (!isFolder || epochs > packable.length)) {
         const most = isFolder ? `at most ${packable.length}, the number of files in ${first}` : 'no --epochs with files'

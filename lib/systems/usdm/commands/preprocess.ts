@@ -52,9 +52,18 @@ one file. Units are cached next to the output, so an interrupted run continues.`
   async run(args) {
     const { data, output, trainMetadata, testMetadata, audioRoot, onBadRecord } = args
     const { unitFolder, template, maxLength, seed, batchSeconds, progress } = args
-    if (data === undefined) throw new ConfigError('--data: expected the folder of dialogs or a JSONL file, got nothing. Add --data DIR or --data FILE.jsonl.', { argument: 'data' }) // biome-ignore format: one line
+    if (data === undefined) {
+      throw new ConfigError(
+        '--data: expected the folder of dialogs or a JSONL file, got nothing. Add --data DIR or --data FILE.jsonl.',
+        { argument: 'data' },
+      )
+    }
     const isJsonl = /\.jsonl$/i.test(data)
-    if (isJsonl && output === undefined) throw new ConfigError('--output: expected the file to write, got nothing. Add --output FILE.', { argument: 'output' }) // biome-ignore format: one line
+    if (isJsonl && output === undefined) {
+      throw new ConfigError('--output: expected the file to write, got nothing. Add --output FILE.', {
+        argument: 'output',
+      })
+    }
     const { preprocessDailyTalk, preprocessUsdmJsonl } = await import('../data/preprocess.js')
     const { countedWindows, modelCacheOf, unitExtractorOfArguments, usdmTokenizerOfArguments } = await import(
       '../configuration/apply.js'

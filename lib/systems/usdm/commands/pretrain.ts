@@ -30,7 +30,12 @@ trained model and the tokenizer to OUTPUT/model. The same command resumes an int
   foreign: USDM_TRAINING_FOREIGN,
   async run(options) {
     const { data, valid } = options
-    if (data === undefined) throw new ConfigError('--data: expected packed rows, got nothing. Add --data DIR, written by voxtorch usdm prepare.', { argument: 'data' }) // biome-ignore format: one line
+    if (data === undefined) {
+      throw new ConfigError(
+        '--data: expected packed rows, got nothing. Add --data DIR, written by voxtorch usdm prepare.',
+        { argument: 'data' },
+      )
+    }
     const training = trainingOfArguments(options)
     const { usdmTrainedOfArguments } = await import('../configuration/apply.js')
     const { pretrainUsdm } = await import('../pretraining/train.js')

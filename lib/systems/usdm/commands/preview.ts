@@ -20,8 +20,14 @@ Use the tokenizer that the examples were made with. Repeated units are written o
     clips: { kind: 'list', help: 'audio files to embed in the page' },
   },
   async run({ example = 1, html, clips, ...rest }, [file, more]) {
-    if (file === undefined || more !== undefined || example < 1) throw new ConfigError('preview: expected one file of examples, and --example of at least 1: voxtorch usdm preview FILE.', {}) // biome-ignore format: one line
-    if (clips !== undefined && html === undefined) throw new ConfigError('--clips: expected with --html, got it alone. Add --html FILE.', { argument: 'clips' }) // biome-ignore format: one line
+    if (file === undefined || more !== undefined || example < 1) {
+      throw new ConfigError(
+        'preview: expected one file of examples, and --example of at least 1: voxtorch usdm preview FILE.',
+      )
+    }
+    if (clips !== undefined && html === undefined) {
+      throw new ConfigError('--clips: expected with --html, got it alone. Add --html FILE.', { argument: 'clips' })
+    }
     const { readUsdmExamples } = await import('../data/examples.js')
     const { usdmTokenizerOfArguments } = await import('../configuration/apply.js')
     const { previewPage, previewText } = await import('../answer/preview.js')
@@ -35,6 +41,8 @@ Use the tokenizer that the examples were made with. Repeated units are written o
       else writeAtomicallySync(html, DataError, await previewPage(tokenizer, found, { title, clips: clips ?? [] }))
       return 0
     }
-    throw new ConfigError(`--example: expected 1 to ${place}, the number of examples in ${file}, got ${example}.`, { argument: 'example' }) // biome-ignore format: one line
+    throw new ConfigError(`--example: expected 1 to ${place}, the number of examples in ${file}, got ${example}.`, {
+      argument: 'example',
+    })
   },
 })

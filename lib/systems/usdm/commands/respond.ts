@@ -31,18 +31,37 @@ suppresses padding, <|continue|> and line breaks in the reply.`,
   async run(args, files) {
     const questions = args.input === undefined ? files : [args.input, ...files]
     const { output, save, json = false, textOnly = false, reference, solverSteps: steps, maxUnits, seed, strict } = args
-    if (questions.length === 0 && save === undefined) throw new ConfigError('respond: expected an audio file of the question, got none. Run voxtorch usdm respond QUESTION.wav.', { argument: 'input' }) // biome-ignore format: one line
+    if (questions.length === 0 && save === undefined) {
+      throw new ConfigError(
+        'respond: expected an audio file of the question, got none. Run voxtorch usdm respond QUESTION.wav.',
+        { argument: 'input' },
+      )
+    }
     const { voicebox, vocoder } = args
     for (const [argument, value] of Object.entries({ output, reference, solverSteps: steps, voicebox, vocoder })) {
       if (value === undefined) continue
-      if (textOnly) throw new ConfigError(`${flagOf(argument)}: expected with audio output, got --text-only. Leave out one of the two.`, { argument }) // biome-ignore format: one line
-      if (output === undefined && (argument === 'reference' || argument === 'solverSteps')) throw new ConfigError(`${flagOf(argument)}: expected with audio output, got no --output. Add --output FILE.`, { argument }) // biome-ignore format: one line
+      if (textOnly) {
+        throw new ConfigError(
+          `${flagOf(argument)}: expected with audio output, got --text-only. Leave out one of the two.`,
+          { argument },
+        )
+      }
+      if (output === undefined && (argument === 'reference' || argument === 'solverSteps')) {
+        throw new ConfigError(`${flagOf(argument)}: expected with audio output, got no --output. Add --output FILE.`, {
+          argument,
+        })
+      }
     }
     const { usdmOfArguments } = await import('../configuration/apply.js')
     using usdm = await usdmOfArguments(args)
     if (save !== undefined) await usdm.save(save)
     const audio = usdm.speaks && !textOnly
-    if (output !== undefined && !audio) throw new ConfigError('--output: expected a model with a Voicebox and a vocoder, got one without. Leave out --output, or add --voicebox and --vocoder.', { argument: 'output' }) // biome-ignore format: one line
+    if (output !== undefined && !audio) {
+      throw new ConfigError(
+        '--output: expected a model with a Voicebox and a vocoder, got one without. Leave out --output, or add --voicebox and --vocoder.',
+        { argument: 'output' },
+      )
+    }
     const { UsdmCache } = await import('../network/cache.js')
     using cache = new UsdmCache()
     using voice = reference === undefined ? undefined : await usdm.voice(reference)

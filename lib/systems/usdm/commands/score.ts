@@ -26,7 +26,11 @@ fields are not scored. The judge, a Whisper, transcribes the spoken replies; --o
     progress: { kind: 'flag', help: 'shows progress: a bar, or lines without a terminal' },
   },
   async run({ predictions: file, judge, language, output, json, device, onBadRecord, progress }) {
-    if (file === undefined) throw new ConfigError('--predictions: expected the file of predictions, got nothing. Add --predictions FILE.', { argument: 'predictions' }) // biome-ignore format: one line
+    if (file === undefined) {
+      throw new ConfigError('--predictions: expected the file of predictions, got nothing. Add --predictions FILE.', {
+        argument: 'predictions',
+      })
+    }
     const { ProgressBar } = await import('../../../data/progress.js')
     const { writeJson } = await import('../../../files/json/json.js')
     const { Whisper } = await import('../../../models/whisper/whisper.js')

@@ -33,13 +33,24 @@ the file of --kmeans instead, with that many centroids of the clips' frames.`,
   },
   async run(args) {
     const { data, fit, maxFrames, seed } = args
-    if (data === undefined) throw new ConfigError('--data: expected the folder of audio files, got nothing. Add --data DIR.', { argument: 'data' }) // biome-ignore format: one line
+    if (data === undefined) {
+      throw new ConfigError('--data: expected the folder of audio files, got nothing. Add --data DIR.', {
+        argument: 'data',
+      })
+    }
     const { output = data } = args
     if (fit !== undefined) {
-      if (args.kmeans === undefined || args.encoder === undefined || args.layer === undefined) throw new ConfigError('--fit: expected --encoder, --layer and --kmeans (the file to write) with it, got it without.', { argument: 'fit' }) // biome-ignore format: one line
+      if (args.kmeans === undefined || args.encoder === undefined || args.layer === undefined) {
+        throw new ConfigError(
+          '--fit: expected --encoder, --layer and --kmeans (the file to write) with it, got it without.',
+          { argument: 'fit' },
+        )
+      }
       for (const name of ['output', 'transcripts', 'windowSeconds', 'overlapSeconds'] as const) {
         if (args[name] === undefined) continue
-        throw new ConfigError(`${flagOf(name)}: expected without --fit, got both. Leave out one of the two.`, { argument: name }) // biome-ignore format: one line
+        throw new ConfigError(`${flagOf(name)}: expected without --fit, got both. Leave out one of the two.`, {
+          argument: name,
+        })
       }
       const { soundFiles } = await import('../../../models/units/unit-folder.js')
       const { fitUnits } = await import('../../../models/units/fit.js')
@@ -57,7 +68,9 @@ the file of --kmeans instead, with that many centroids of the clips' frames.`,
     }
     for (const [name, value] of Object.entries({ maxFrames, seed })) {
       if (value === undefined) continue
-      throw new ConfigError(`${flagOf(name)}: expected with --fit, got it without. Add --fit N, or leave it out.`, { argument: name }) // biome-ignore format: one line
+      throw new ConfigError(`${flagOf(name)}: expected with --fit, got it without. Add --fit N, or leave it out.`, {
+        argument: name,
+      })
     }
     const { extractUnits } = await import('../../../models/units/unit-folder.js')
     const { countedWindows, unitExtractorOfArguments } = await import('../configuration/apply.js')

@@ -24,7 +24,12 @@ next to it, so an interrupted run continues.`,
   },
   async run(args) {
     const { data, dataName, dataSplit, output, unitFolder, onBadRecord, seed, batchSeconds, progress } = args
-    if (data === undefined || dataName === undefined || dataSplit === undefined) throw new ConfigError('voicebox-preprocess: expected --data DIR --data-name NAME --data-split SPLIT, got only some of them.', { argument: 'data' }) // biome-ignore format: one line
+    if (data === undefined || dataName === undefined || dataSplit === undefined) {
+      throw new ConfigError(
+        'voicebox-preprocess: expected --data DIR --data-name NAME --data-split SPLIT, got only some of them.',
+        { argument: 'data' },
+      )
+    }
     const { prepareVoicebox } = await import('../voicebox/prepare.js')
     const { unitExtractorOfArguments } = await import('../configuration/apply.js')
     using extractor = await unitExtractorOfArguments(args)

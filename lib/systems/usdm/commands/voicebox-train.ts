@@ -65,7 +65,12 @@ Without a configuration the network has the published size. Writes the network t
     const { readVoiceboxConfig } = await import('../published/voicebox-config.js')
     const settings = config === undefined ? { model: {}, recipe: {} } : await readVoiceboxConfig(config)
     const lists = train ?? settings.train
-    if (lists === undefined) throw new ConfigError('--train: expected file lists, got nothing. Add --train FILE, or --config with a configuration of the original.', { argument: 'train' }) // biome-ignore format: one line
+    if (lists === undefined) {
+      throw new ConfigError(
+        '--train: expected file lists, got nothing. Add --train FILE, or --config with a configuration of the original.',
+        { argument: 'train' },
+      )
+    }
     const { UnitVoicebox } = await import('../../../models/unit-voicebox/unit-voicebox.js')
     const { trainUnitVoicebox } = await import('../voicebox/train.js')
     const { VOICEBOX_RECIPE } = await import('../voicebox/recipe.js')

@@ -60,7 +60,9 @@ function encoderPathsOf(options: Pick<UsdmArguments, 'modelCacheDir' | 'encoder'
     const found = modelCacheDir === undefined ? undefined : join(modelCacheDir, name)
     if (found !== undefined && existsSync(found)) return found
     const where = found ?? `${name} in --model-cache-dir`
-    throw new ConfigError(`${flag}: expected a path or the file ${where}, got neither. Add ${flag} PATH.`, { argument: flag }) // biome-ignore format: one line
+    throw new ConfigError(`${flag}: expected a path or the file ${where}, got neither. Add ${flag} PATH.`, {
+      argument: flag,
+    })
   }
   return {
     encoder: options.encoder ?? inCache('--encoder', 'xlsr2_1b_v2.pt'),
@@ -116,7 +118,10 @@ export async function usdmOfArguments(options: UsdmModelArguments): Promise<Usdm
   if (model !== undefined && isWholeUsdm(model)) {
     for (const name of ['adapter', 'encoder', 'kmeans', 'layer', 'voicebox', 'vocoder'] as const) {
       if (options[name] === undefined) continue
-      throw new ConfigError(`--${name}: expected a --model without its own parts, got ${model}, a complete USDM. Leave out --${name}.`, { argument: name }) // biome-ignore format: one line
+      throw new ConfigError(
+        `--${name}: expected a --model without its own parts, got ${model}, a complete USDM. Leave out --${name}.`,
+        { argument: name },
+      )
     }
     return Usdm.fromPretrained(model, { ...load, textOnly })
   }

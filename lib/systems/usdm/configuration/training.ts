@@ -120,8 +120,17 @@ export function trainingOfArguments(
   options: UsdmTrainingArguments,
 ): Omit<UsdmTrainingOptions, 'model' | 'tokenizer'> & { compat?: 'published' } {
   const { output, lora, loraR, loraAlpha, loraDropout, checkpointing, zero, resume, loadBest, compat } = options
-  if (output === undefined) throw new ConfigError('--output: expected the folder for results, got nothing. Add --output DIR.', { argument: 'output' }) // biome-ignore format: one line
-  if (lora !== true && (loraR ?? loraAlpha ?? loraDropout) !== undefined) throw new ConfigError('--lora-r, --lora-alpha, --lora-dropout: expected with --lora, got them without. Add --lora.', { argument: 'lora' }) // biome-ignore format: one line
+  if (output === undefined) {
+    throw new ConfigError('--output: expected the folder for results, got nothing. Add --output DIR.', {
+      argument: 'output',
+    })
+  }
+  if (lora !== true && (loraR ?? loraAlpha ?? loraDropout) !== undefined) {
+    throw new ConfigError(
+      '--lora-r, --lora-alpha, --lora-dropout: expected with --lora, got them without. Add --lora.',
+      { argument: 'lora' },
+    )
+  }
   const { batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, maxGradNorm, epochs } = options
   const { seed, logSteps, evalSteps, saveSteps, saveTotalLimit, evalStrategy, saveStrategy, maxSteps } = options
   const recipe: Partial<UsdmRecipe> = defined({

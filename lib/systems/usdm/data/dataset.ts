@@ -40,7 +40,9 @@ export async function openRows<T>(
     const parts: Dataset<T>[] = []
     for (const file of files as string[]) {
       const part = await lineDataset(file, parse)
-      if (part.length === 0) throw new DataError(`${file}: expected at least one line of training data, got none.`, { file }) // biome-ignore format: one line
+      if (part.length === 0) {
+        throw new DataError(`${file}: expected at least one line of training data, got none.`, { file })
+      }
       parts.push(part)
     }
     return parts.length === 1 ? (parts[0] as Dataset<T>) : new ConcatDataset(parts)
@@ -63,5 +65,8 @@ export function requireIds(
 ): void {
   const outside = ids.findIndex((id) => id >= vocabSize)
   if (outside < 0) return
-  throw new DataError(`${location}: expected ids below ${vocabSize}, the tokenizer's vocabulary size, got ${ids[outside]} (number ${outside + 1}). Use the tokenizer that the data was made with.`, { ...fields, id: ids[outside], vocabSize }) // biome-ignore format: one line
+  throw new DataError(
+    `${location}: expected ids below ${vocabSize}, the tokenizer's vocabulary size, got ${ids[outside]} (number ${outside + 1}). Use the tokenizer that the data was made with.`,
+    { ...fields, id: ids[outside], vocabSize },
+  )
 }

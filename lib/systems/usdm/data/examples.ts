@@ -25,7 +25,9 @@ export function parseExample(text: string, file: string, line: number): UsdmExam
       return Number(word)
     }),
   )
-  if (inputIds.length !== labels.length) throw fault(`as many labels as ids, got ${labels.length} labels and ${inputIds.length} ids`) // biome-ignore format: one line
+  if (inputIds.length !== labels.length) {
+    throw fault(`as many labels as ids, got ${labels.length} labels and ${inputIds.length} ids`)
+  }
   if (inputIds.includes(IGNORED)) throw fault(`ids of at least 0, got ${IGNORED}`)
   const wrong = labels.findIndex((label, i) => label !== IGNORED && label !== inputIds[i])
   if (wrong >= 0) throw fault(`label ${wrong + 1} to be -100 or its id, ${inputIds[wrong]}, got ${labels[wrong]}`)
@@ -44,7 +46,10 @@ export async function* readUsdmExamples(path: string): AsyncGenerator<UsdmExampl
     const lines = (rest + utf8(chunk, path, line + 1)).split('\n')
     rest = lines.pop() as string
     if (rest.length > LONGEST)
-      throw new DataError(`${path}, line ${line + 1}: expected at most ${LONGEST} characters, got more.`, { file: path, line: line + 1 }) // biome-ignore format: one line
+      throw new DataError(`${path}, line ${line + 1}: expected at most ${LONGEST} characters, got more.`, {
+        file: path,
+        line: line + 1,
+      })
     for (const text of lines) yield parseExample(text, path, ++line)
   }
   if (rest !== '') yield parseExample(rest, path, ++line)

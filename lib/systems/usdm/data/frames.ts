@@ -32,7 +32,12 @@ export function frameUnits(units: ArrayLike<number>, options: FrameUnitsOptions 
   if (!isArrayLike(units)) throw misuse('frameUnits', 'units', 'a list of units', units)
   for (let i = 0; i < units.length; i++) requireWhole('frameUnits', `units[${i}]`, units[i], Number.MIN_SAFE_INTEGER)
   const { samplesPerUnit, hopLength } = steps('frameUnits', options)
-  if (hopLength > samplesPerUnit) throw new ConfigError(`frameUnits: expected hopLength of at most samplesPerUnit, ${samplesPerUnit}, got ${hopLength}.`, { samplesPerUnit, hopLength }) // biome-ignore format: one line
+  if (hopLength > samplesPerUnit) {
+    throw new ConfigError(
+      `frameUnits: expected hopLength of at most samplesPerUnit, ${samplesPerUnit}, got ${hopLength}.`,
+      { samplesPerUnit, hopLength },
+    )
+  }
   return Int32Array.from({ length: unitFrames(units.length, { samplesPerUnit, hopLength }) }, (_, frame) => {
     const from = frame * hopLength
     const at = Math.floor(from / samplesPerUnit)

@@ -133,7 +133,12 @@ async function extracting(
   extract: ExtractUnitsOptions = {},
 ): Promise<UnitSource> {
   if (folder === undefined) throw misuse(where, 'unitFolder', 'the folder of cached units', folder)
-  if (extractor.units !== tokenizer.units) throw new ConfigError(`${where}: expected as many units in the extractor as in the tokenizer, ${tokenizer.units}, got ${extractor.units}.`, { tokenizer: tokenizer.units, extractor: extractor.units }) // biome-ignore format: one line
+  if (extractor.units !== tokenizer.units) {
+    throw new ConfigError(
+      `${where}: expected as many units in the extractor as in the tokenizer, ${tokenizer.units}, got ${extractor.units}.`,
+      { tokenizer: tokenizer.units, extractor: extractor.units },
+    )
+  }
   const kept = await UnitFolder.open(folder, extractor)
   return {
     async prepare(turns) {

@@ -98,7 +98,12 @@ export function usdmLabels(inputIds: readonly number[], ids: UsdmIds): number[] 
   const at = (id: number) => inputIds.flatMap((one, place) => (one === id ? [place] : []))
   const [lines, turns] = [at(ids.newline), at(ids.correspond)]
   const count = turns.length / 2
-  if (count === 0 || !Number.isInteger(count) || lines.length !== 5 * count + 1) throw new DataError(`usdmLabels: expected 2 <|correspond|> and 5 line breaks for each turn, and one more line break, got ${turns.length} and ${lines.length}`, { correspond: turns.length, newlines: lines.length }) // biome-ignore format: one line
+  if (count === 0 || !Number.isInteger(count) || lines.length !== 5 * count + 1) {
+    throw new DataError(
+      `usdmLabels: expected 2 <|correspond|> and 5 line breaks for each turn, and one more line break, got ${turns.length} and ${lines.length}`,
+      { correspond: turns.length, newlines: lines.length },
+    )
+  }
   const labels = inputIds.map(() => IGNORED)
   const learn = (from: number, to: number) => {
     for (let place = from; place < to; place++) labels[place] = inputIds[place] as number
@@ -135,7 +140,9 @@ export function usdmPrompt(tokenizer: UsdmTokenizer, input: UsdmPromptInput): nu
   requireObject('usdmPrompt', 'input', input)
   const { units, transcript, reply, history = [] } = input
   if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('usdmPrompt', 'tokenizer', 'a UsdmTokenizer', tokenizer)
-  if (reply !== undefined && transcript === undefined) throw misuse('usdmPrompt', 'transcript', 'a text, since there is a reply', transcript) // biome-ignore format: one line
+  if (reply !== undefined && transcript === undefined) {
+    throw misuse('usdmPrompt', 'transcript', 'a text, since there is a reply', transcript)
+  }
   for (const [name, text] of Object.entries({ transcript, reply })) {
     if (text !== undefined) requireString('usdmPrompt', name, text)
   }

@@ -55,20 +55,29 @@ export async function readUsdmJsonl(file: string, options: ReadUsdmJsonlOptions 
       const { path } = turn.audio
       const other = clips.get(turn.clip) ?? path
       // Both clips would share one file of units.
-      if (other !== path) throw new DataError(`${file}, line ${line}: expected clips with different names, got ${path} and ${other}, which differ only in the extension. Rename one.`, { file, line }) // biome-ignore format: one line
+      if (other !== path) {
+        throw new DataError(
+          `${file}, line ${line}: expected clips with different names, got ${path} and ${other}, which differ only in the extension. Rename one.`,
+          { file, line },
+        )
+      }
       clips.set(turn.clip, path)
       turns.push(turn)
     } catch (error) {
       bad.add(error, { file, line })
     }
   }
-  if (turns.length === 0) throw new DataError(`${file}: expected at least one usable record, got none.`, { file, badRecords: bad.count }) // biome-ignore format: one line
+  if (turns.length === 0) {
+    throw new DataError(`${file}: expected at least one usable record, got none.`, { file, badRecords: bad.count })
+  }
   return { ...groupDialogs(turns, bad), badRecords: bad.count, badRecordErrors: bad.errors }
 }
 
 function turnOf(value: unknown, place: { file: string; line: number }, audioRoot: string): UsdmSpokenTurn {
   const fault = (what: string) => new DataError(`${place.file}, line ${place.line}: ${what}`, { ...place })
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw fault(`expected a JSON object, got ${shown(value)}`) // biome-ignore format: one line
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw fault(`expected a JSON object, got ${shown(value)}`)
+  }
   const record = value as Record<string, unknown>
   for (const name of Object.keys(record)) {
     if (!(FIELDS as readonly string[]).includes(name))
@@ -79,8 +88,12 @@ function turnOf(value: unknown, place: { file: string; line: number }, audioRoot
   const isName = (name: unknown) => (typeof name === 'string' && name !== '') || Number.isSafeInteger(name)
   if (!isName(dialog)) throw fault(`dialog: expected a non-empty string or an integer, got ${shown(dialog)}`)
   if (!isName(speaker)) throw fault(`speaker: expected a non-empty string or an integer, got ${shown(speaker)}`)
-  if (!Number.isSafeInteger(turn) || (turn as number) < 0) throw fault(`turn: expected an integer of at least 0, got ${shown(turn)}`) // biome-ignore format: one line
-  if (typeof text !== 'string' || text.trim() === '') throw fault(`text: expected a non-blank string, got ${shown(text)}`) // biome-ignore format: one line
+  if (!Number.isSafeInteger(turn) || (turn as number) < 0) {
+    throw fault(`turn: expected an integer of at least 0, got ${shown(turn)}`)
+  }
+  if (typeof text !== 'string' || text.trim() === '') {
+    throw fault(`text: expected a non-blank string, got ${shown(text)}`)
+  }
   if (typeof wav !== 'string' || wav === '') throw fault(`wav: expected the path of an audio file, got ${shown(wav)}`)
   const path = resolve(audioRoot, wav)
   return {

@@ -68,15 +68,29 @@ export class UsdmTokenizer {
     const id = (token: string): number => {
       const found = tokenizer.tokenToId(token)
       if (found !== undefined) return found
-      throw new ConfigError(`UsdmTokenizer: expected a tokenizer with the token ${token}, got one without. Add the speech tokens with UsdmTokenizer.extend(tokenizer).`, { token }) // biome-ignore format: one line
+      throw new ConfigError(
+        `UsdmTokenizer: expected a tokenizer with the token ${token}, got one without. Add the speech tokens with UsdmTokenizer.extend(tokenizer).`,
+        { token },
+      )
     }
     const firstUnit = id(unitToken(0))
-    if (id(unitToken(units - 1)) !== firstUnit + units - 1 || id(unitToken(units >> 1)) !== firstUnit + (units >> 1)) throw new ConfigError(`UsdmTokenizer: expected consecutive ids of the unit tokens from ${firstUnit}, got gaps.`, { firstUnit, units }) // biome-ignore format: one line
+    if (id(unitToken(units - 1)) !== firstUnit + units - 1 || id(unitToken(units >> 1)) !== firstUnit + (units >> 1)) {
+      throw new ConfigError(`UsdmTokenizer: expected consecutive ids of the unit tokens from ${firstUnit}, got gaps.`, {
+        firstUnit,
+        units,
+      })
+    }
     const { eosTokenId: eos } = tokenizer
-    if (eos === null) throw new ConfigError('UsdmTokenizer: expected a tokenizer with an EOS token, got one without. Set its eosToken.', {}) // biome-ignore format: one line
+    if (eos === null) {
+      throw new ConfigError('UsdmTokenizer: expected a tokenizer with an EOS token, got one without. Set its eosToken.')
+    }
     const lines = plain(tokenizer, '\n')
     const newline = lines.at(-1)
-    if (newline === undefined || tokenizer.decode([newline]) !== '\n') throw new ConfigError("UsdmTokenizer: expected a tokenizer with a token for '\\n', got one without.", { ids: lines }) // biome-ignore format: one line
+    if (newline === undefined || tokenizer.decode([newline]) !== '\n') {
+      throw new ConfigError("UsdmTokenizer: expected a tokenizer with a token for '\\n', got one without.", {
+        ids: lines,
+      })
+    }
     this.joinsPieces = isSingleToken(tokenizer, newline)
     this.ids = {
       bos: plain(tokenizer, '', true)[0] ?? null,
@@ -109,7 +123,12 @@ export class UsdmTokenizer {
     checkOptions(where, options)
     const own = unitsOf(tokenizer)
     const units = options.units ?? (own > 0 ? own : USDM_UNITS)
-    if (own > 0 && own !== units) throw new ConfigError(`${where}: expected a tokenizer with ${units} units or none, got one with ${own}. Leave out units.`, { units, own }) // biome-ignore format: one line
+    if (own > 0 && own !== units) {
+      throw new ConfigError(
+        `${where}: expected a tokenizer with ${units} units or none, got one with ${own}. Leave out units.`,
+        { units, own },
+      )
+    }
     const tokens = Array.from({ length: units }, (_, unit) => unitToken(unit))
     tokenizer.addSpecialTokens([CONTINUE, CORRESPOND, ...tokens, PAD])
     tokenizer.padToken = PAD
@@ -129,7 +148,10 @@ export class UsdmTokenizer {
   /** Return the id of a unit. @throws DataError unless it is an integer from 0 to below `units` */
   unitId(unit: number): number {
     if (Number.isInteger(unit) && unit >= 0 && unit < this.units) return this.ids.firstUnit + unit
-    throw new DataError(`UsdmTokenizer: expected a unit from 0 to ${this.units - 1}, got ${shown(unit)}`, { unit, units: this.units }) // biome-ignore format: one line
+    throw new DataError(`UsdmTokenizer: expected a unit from 0 to ${this.units - 1}, got ${shown(unit)}`, {
+      unit,
+      units: this.units,
+    })
   }
 
   isUnit(id: number): boolean {
@@ -185,7 +207,14 @@ export class UsdmTokenizer {
       return [this.ids[piece.token]]
     }
     const units = (piece as { units?: unknown } | null)?.units
-    if (!isArrayLike(units)) throw misuse('UsdmTokenizer.encode', 'each piece', `a text, { units } or { token: '${TOKENS.join("' | '")}' }`, piece) // biome-ignore format: one line
+    if (!isArrayLike(units)) {
+      throw misuse(
+        'UsdmTokenizer.encode',
+        'each piece',
+        `a text, { units } or { token: '${TOKENS.join("' | '")}' }`,
+        piece,
+      )
+    }
     return Array.from(units as ArrayLike<number>, (unit) => this.unitId(unit))
   }
 

@@ -37,7 +37,9 @@ export async function scoreUsdm(
   requireOptions(where, options, ['judge', 'language', 'onHeard'])
   const { judge, onHeard } = options
   requireForm(where, 'predictions', predictions, [{ id: 'string', 'wav?': 'string' }])
-  if (judge !== undefined && typeof judge !== 'function' && !(judge instanceof Whisper)) throw misuse(where, 'judge', 'a Whisper, or a function that returns the text of an audio file', judge) // biome-ignore format: one line
+  if (judge !== undefined && typeof judge !== 'function' && !(judge instanceof Whisper)) {
+    throw misuse(where, 'judge', 'a Whisper, or a function that returns the text of an audio file', judge)
+  }
   if (onHeard !== undefined) requireFunction(where, 'onHeard', onHeard)
   const transcribe = judge instanceof Whisper ? transcriberOf(judge, options.language) : judge
   const scored: UsdmPrediction[] = []
@@ -49,7 +51,10 @@ export async function scoreUsdm(
       continue
     }
     const text = await scope(() => transcribe(wav)).catch((cause: Error) => {
-      throw new DataError(`prediction ${id}: expected an audio file that can be transcribed, got ${wav}: ${cause.message}`, { id, file: wav, cause }) // biome-ignore format: one line
+      throw new DataError(
+        `prediction ${id}: expected an audio file that can be transcribed, got ${wav}: ${cause.message}`,
+        { id, file: wav, cause },
+      )
     })
     if (typeof text !== 'string') throw misuse(where, `the judge's result for ${id}`, 'a string', text)
     scored.push({ ...prediction, heard: text.trim() })

@@ -115,7 +115,10 @@ async function requireSameModel(output: string, file: string, fingerprint: strin
     if (recorded?.fingerprint === fingerprint) return
     const before = recorded ? 'one of another model, or with other options' : 'one without a recorded model'
     const advice = fingerprint === undefined ? 'Set `fingerprint`, or use another output.' : 'Use another output.'
-    throw new ConfigError(`${output}: expected predictions of this model, got ${before}. ${advice}`, { argument: 'output', file: output }) // biome-ignore format: one line
+    throw new ConfigError(`${output}: expected predictions of this model, got ${before}. ${advice}`, {
+      argument: 'output',
+      file: output,
+    })
   }
   if (fingerprint === undefined && !existsSync(file)) return
   writeAtomicallySync(file, DataError, `${JSON.stringify({ fingerprint }, null, 2)}\n`)
@@ -133,10 +136,14 @@ async function predictionOf(
     const [transcript, text] = [Reflect.get(cause, 'transcript'), Reflect.get(cause, 'text')]
     // A reply without units has no audio, and is scored by its texts.
     if (typeof transcript === 'string' && typeof text === 'string') return { transcript, text, wav: null }
-    throw new DataError(`${user.file}, line ${user.line}: ${path}: ${cause.message}`, { ...{ id, file: user.file, line: user.line, cause } }) // biome-ignore format: one line
+    throw new DataError(`${user.file}, line ${user.line}: ${path}: ${cause.message}`, {
+      ...{ id, file: user.file, line: user.line, cause },
+    })
   })
   const { transcript, text, wav } = reply ?? {}
-  if (typeof transcript !== 'string' || typeof text !== 'string') throw misuse('predictUsdm', `the result of model.respond for ${path}`, '{ transcript, text }', reply) // biome-ignore format: one line
+  if (typeof transcript !== 'string' || typeof text !== 'string') {
+    throw misuse('predictUsdm', `the result of model.respond for ${path}`, '{ transcript, text }', reply)
+  }
   const prediction = { id, user: user.text, agent: agent.text, transcript, reply: text }
   if (!wav || wav.samples.length === 0) return prediction
   makeDirectory(folder, DataError)

@@ -54,7 +54,12 @@ export async function readUsdmPredictions(
     try {
       const prediction = predictionOf(await lines.get(i), file, line)
       const before = known.get(prediction.id)
-      if (before !== undefined) throw new DataError(`${file}, line ${line}: expected unique ids, got ${prediction.id} of line ${before} again.`, { file, line }) // biome-ignore format: one line
+      if (before !== undefined) {
+        throw new DataError(
+          `${file}, line ${line}: expected unique ids, got ${prediction.id} of line ${before} again.`,
+          { file, line },
+        )
+      }
       known.set(prediction.id, line)
       predictions.push(prediction)
     } catch (error) {
@@ -76,7 +81,9 @@ export async function writeUsdmPredictions(file: string, predictions: readonly U
 
 function predictionOf(value: unknown, file: string, line: number): UsdmPrediction {
   const fault = (what: string) => new DataError(`${file}, line ${line}: ${what}`, { file, line })
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw fault(`expected a JSON object, got ${shown(value)}`) // biome-ignore format: one line
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw fault(`expected a JSON object, got ${shown(value)}`)
+  }
   const record = value as Record<string, unknown>
   for (const [name, text] of Object.entries(record)) {
     if (!(FIELDS as readonly string[]).includes(name))
@@ -87,6 +94,8 @@ function predictionOf(value: unknown, file: string, line: number): UsdmPredictio
   if (texts.id === undefined || texts.id === '') throw fault("expected the field 'id', got none")
   if (wav === undefined) return texts
   const path = resolve(dirname(file), wav)
-  if (texts.heard === undefined && !existsSync(path)) throw fault(`wav: expected an audio file, got ${path}, which does not exist`) // biome-ignore format: one line
+  if (texts.heard === undefined && !existsSync(path)) {
+    throw fault(`wav: expected an audio file, got ${path}, which does not exist`)
+  }
   return { ...texts, wav: path }
 }

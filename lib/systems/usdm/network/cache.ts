@@ -24,7 +24,11 @@ export class UsdmCache {
 
   /** Reserve the cache for one reply. @internal */
   begin(): void {
-    if (this.#busy) throw new ConfigError('Usdm: expected an unused cache, got one that another reply is using. Await that reply first.', {}) // biome-ignore format: one line
+    if (this.#busy) {
+      throw new ConfigError(
+        'Usdm: expected an unused cache, got one that another reply is using. Await that reply first.',
+      )
+    }
     this.#busy = true
   }
 

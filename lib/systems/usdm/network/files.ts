@@ -91,7 +91,12 @@ export async function loadUsdm(
   for (const [name, value] of Object.entries({ offload, textOnly })) {
     if (typeof value !== 'boolean') throw misuse(WHERE, name, 'true or false', value)
   }
-  if (offload && device === undefined) throw new ConfigError(`${WHERE}: expected a device with offload, got none. Set device to the one that parts work on.`, { argument: 'device' }) // biome-ignore format: one line
+  if (offload && device === undefined) {
+    throw new ConfigError(
+      `${WHERE}: expected a device with offload, got none. Set device to the one that parts work on.`,
+      { argument: 'device' },
+    )
+  }
   const { from, load } =
     typeof source === 'string' ? await folder(source, { dtype, ...hub }) : { from: source, load: { dtype, ...hub } }
   requireOptions(WHERE, from, SOURCES)
@@ -106,7 +111,12 @@ export async function loadUsdm(
     voicebox = null,
     vocoder = null,
   } = from
-  if (adapter !== undefined && typeof llm !== 'string') throw new ConfigError(`${WHERE}: expected the path of a language model with adapter, got a loaded DecoderLM. Merge the adapter into it first.`, { adapter }) // biome-ignore format: one line
+  if (adapter !== undefined && typeof llm !== 'string') {
+    throw new ConfigError(
+      `${WHERE}: expected the path of a language model with adapter, got a loaded DecoderLM. Merge the adapter into it first.`,
+      { adapter },
+    )
+  }
   const place = defined({ device: offload ? undefined : device })
   const { dtype: llmType, ...hubOptions } = load
   const own: { dispose(): void }[] = []
@@ -165,10 +175,18 @@ async function folder(directory: string, options: Loading): Promise<{ from: Usdm
       const from = { llm, voicebox, vocoder, encoder: inCache('encoder'), kmeans: inCache('kmeans') }
       return { from, load: { cacheDir: directory, ...options, dtype: options.dtype ?? 'bfloat16' } }
     }
-    throw new CheckpointError(`${directory}: expected the config.json that Usdm.save writes, or ${USDM_PUBLISHED.encoder} and ${USDM_PUBLISHED.kmeans} of the original's model cache, got neither.`, { file: directory }) // biome-ignore format: one line
+    throw new CheckpointError(
+      `${directory}: expected the config.json that Usdm.save writes, or ${USDM_PUBLISHED.encoder} and ${USDM_PUBLISHED.kmeans} of the original's model cache, got neither.`,
+      { file: directory },
+    )
   }
   const { modelType, layer, voicebox, vocoder } = await readConfig(directory)
-  if (modelType !== 'usdm' || !Number.isSafeInteger(layer) || (layer as number) < 1) throw new CheckpointError(`${own}: expected model_type 'usdm' and a positive integer layer, got ${JSON.stringify(modelType)} and ${JSON.stringify(layer)}.`, { file: own }) // biome-ignore format: one line
+  if (modelType !== 'usdm' || !Number.isSafeInteger(layer) || (layer as number) < 1) {
+    throw new CheckpointError(
+      `${own}: expected model_type 'usdm' and a positive integer layer, got ${JSON.stringify(modelType)} and ${JSON.stringify(layer)}.`,
+      { file: own },
+    )
+  }
   const from: UsdmSource = {
     llm: join(directory, 'llm'),
     encoder: join(directory, 'encoder'),
@@ -190,10 +208,17 @@ async function tokenizerOf(
   hub: Omit<ResolveModelOptions, 'files'>,
 ): Promise<UsdmTokenizer> {
   if (from instanceof UsdmTokenizer) return from
-  if (typeof from !== 'string') throw misuse(WHERE, 'tokenizer', 'a path or a UsdmTokenizer, as llm is loaded already', from) // biome-ignore format: one line
+  if (typeof from !== 'string') {
+    throw misuse(WHERE, 'tokenizer', 'a path or a UsdmTokenizer, as llm is loaded already', from)
+  }
   const directory = existsSync(from) ? from : await resolveModel(from, { ...defined(hub), files: TOKENIZER_FILES })
   const tokenizer = await Tokenizer.fromPretrained(directory)
-  if (tokenizer.tokenToId(CORRESPOND) === undefined) throw new ConfigError(`${WHERE}: expected a tokenizer with ${CORRESPOND}, got ${from} without it. Use a language model that was trained on speech units.`, { file: from, token: CORRESPOND }) // biome-ignore format: one line
+  if (tokenizer.tokenToId(CORRESPOND) === undefined) {
+    throw new ConfigError(
+      `${WHERE}: expected a tokenizer with ${CORRESPOND}, got ${from} without it. Use a language model that was trained on speech units.`,
+      { file: from, token: CORRESPOND },
+    )
+  }
   return UsdmTokenizer.extend(tokenizer)
 }
 
@@ -213,7 +238,12 @@ async function llmOf(
     const bringsRows = Object.values(peft.peftConfig).some(({ modulesToSave }) =>
       modulesToSave?.includes('embed_tokens'),
     )
-    if (needsRows && !bringsRows) throw new ConfigError(`${WHERE}: expected embeddings of the speech tokens in ${from} or ${adapter}, got none. Use the model that the adapters were trained on.`, { adapter }) // biome-ignore format: one line
+    if (needsRows && !bringsRows) {
+      throw new ConfigError(
+        `${WHERE}: expected embeddings of the speech tokens in ${from} or ${adapter}, got none. Use the model that the adapters were trained on.`,
+        { adapter },
+      )
+    }
     return peft.mergeAndUnload()
   } catch (error) {
     model.dispose()

@@ -142,7 +142,7 @@ export class Usdm {
     for await (const event of this.#answer('Usdm.respond', question, options, null)) {
       if (event.type === 'reply') return event.reply
     }
-    throw new DataError('Usdm.respond: expected a reply, got a stream that ended without one', {})
+    throw new DataError('Usdm.respond: expected a reply, got a stream that ended without one')
   }
 
   /**
@@ -171,13 +171,20 @@ export class Usdm {
     requireNumber(where, 'maxSeconds', maxSeconds, { least: 0 })
     requireSignal(where, signal)
     const { voicebox } = this
-    if (!voicebox) throw new ConfigError(`${where}: expected a Usdm with a Voicebox, got one without.`, { argument: 'voicebox' }) // biome-ignore format: one line
+    if (!voicebox) {
+      throw new ConfigError(`${where}: expected a Usdm with a Voicebox, got one without.`, { argument: 'voicebox' })
+    }
     return scope(async () => {
       const place = { where, argument: 'reference' }
       // Samples without a rate are taken as speech at the default rate. A little more than allowed is read, to detect longer clips.
       const limits = { sampleRate: null, maxSeconds: maxSeconds + 0.1, ...defined({ signal }) }
       const { samples: original, sampleRate } = await openClip(place, clip, limits)
-      if (original.size(0) > maxSeconds * sampleRate) throw new DataError(`${where}: expected a reference clip of at most ${maxSeconds} s, got a longer one. Shorten it, or set maxSeconds of Usdm.voice.`, { ...(typeof clip === 'string' && { file: clip }), maxSeconds }) // biome-ignore format: one line
+      if (original.size(0) > maxSeconds * sampleRate) {
+        throw new DataError(
+          `${where}: expected a reference clip of at most ${maxSeconds} s, got a longer one. Shorten it, or set maxSeconds of Usdm.voice.`,
+          { ...(typeof clip === 'string' && { file: clip }), maxSeconds },
+        )
+      }
       const reference = { samples: original, sampleRate }
       const units = await this.#encode(reference, signal)
       const { samples } = await openClip(place, reference, { sampleRate: this.sampleRate })

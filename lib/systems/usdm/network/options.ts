@@ -158,21 +158,46 @@ export function checkRespond(where: string, usdm: UsdmParts, options: UsdmRespon
   requireSignal(where, signal)
   if (audio && !speaks) {
     const missing = usdm.voicebox ? 'vocoder' : 'Voicebox'
-    throw new ConfigError(`${where}: expected a Usdm with a ${missing} for audio: true, got one without. Set audio: false.`, { argument: 'audio' }) // biome-ignore format: one line
+    throw new ConfigError(
+      `${where}: expected a Usdm with a ${missing} for audio: true, got one without. Set audio: false.`,
+      { argument: 'audio' },
+    )
   }
   if (audio ?? speaks) return
   const unread = SPEAKING.find((name) => options[name] !== undefined)
   if (unread === undefined) return
-  throw new ConfigError(`${where}: expected ${unread} only with audio, got it without. Leave it out.`, { argument: unread }) // biome-ignore format: one line
+  throw new ConfigError(`${where}: expected ${unread} only with audio, got it without. Leave it out.`, {
+    argument: unread,
+  })
 }
 
 /** @throws ConfigError for parts that do not match each other */
 export function checkParts({ llm, tokenizer, units, voicebox, vocoder }: Omit<Required<UsdmParts>, 'offload'>): void {
   const rows = llm.config.vocabSize ?? 32_000
   const fail = (message: string, fields: object) => new ConfigError(`Usdm: ${message}`, { ...fields })
-  if (rows < tokenizer.vocabSize) throw fail(`expected a language model with at least ${tokenizer.vocabSize} embeddings, one per token, got ${rows}. Use one trained with this tokenizer (resizeTokenEmbeddings adds untrained rows).`, { rows, tokens: tokenizer.vocabSize }) // biome-ignore format: one line
-  if (units.units !== tokenizer.units) throw fail(`expected as many centroids as units in the tokenizer, ${tokenizer.units}, got ${units.units}`, { centroids: units.units, units: tokenizer.units }) // biome-ignore format: one line
+  if (rows < tokenizer.vocabSize) {
+    throw fail(
+      `expected a language model with at least ${tokenizer.vocabSize} embeddings, one per token, got ${rows}. Use one trained with this tokenizer (resizeTokenEmbeddings adds untrained rows).`,
+      { rows, tokens: tokenizer.vocabSize },
+    )
+  }
+  if (units.units !== tokenizer.units) {
+    throw fail(`expected as many centroids as units in the tokenizer, ${tokenizer.units}, got ${units.units}`, {
+      centroids: units.units,
+      units: tokenizer.units,
+    })
+  }
   const most = voicebox?.config.nTokens ?? 10_000
-  if (voicebox && most !== tokenizer.units) throw fail(`expected a Voicebox with ${tokenizer.units} units, like the tokenizer, got ${most}`, { units: tokenizer.units, most }) // biome-ignore format: one line
-  if (vocoder && (vocoder.sampleRate !== 22_050 || vocoder.samplesPerFrame !== 256)) throw fail(`expected a vocoder with 256 samples per frame at 22050 Hz, got ${vocoder.samplesPerFrame} at ${vocoder.sampleRate} Hz`, { sampleRate: vocoder.sampleRate, samplesPerFrame: vocoder.samplesPerFrame }) // biome-ignore format: one line
+  if (voicebox && most !== tokenizer.units) {
+    throw fail(`expected a Voicebox with ${tokenizer.units} units, like the tokenizer, got ${most}`, {
+      units: tokenizer.units,
+      most,
+    })
+  }
+  if (vocoder && (vocoder.sampleRate !== 22_050 || vocoder.samplesPerFrame !== 256)) {
+    throw fail(
+      `expected a vocoder with 256 samples per frame at 22050 Hz, got ${vocoder.samplesPerFrame} at ${vocoder.sampleRate} Hz`,
+      { sampleRate: vocoder.sampleRate, samplesPerFrame: vocoder.samplesPerFrame },
+    )
+  }
 }

@@ -128,7 +128,12 @@ async function* texts<T extends 'transcript' | 'text'>(
 async function* written(writing: Writing, prompt: number[], rule: TokenRule): AsyncGenerator<number, UsdmFinish> {
   const { llm, tokenizer, cache, sampling, signal, generator, batching } = writing
   const room = Math.min(contextLength(llm, tokenizer) - prompt.length, rule.most ?? Number.POSITIVE_INFINITY)
-  if (room < 1) throw new DataError(`Usdm: expected a conversation of fewer than ${contextLength(llm, tokenizer)} tokens, got ${prompt.length}. Leave out early turns.`, { tokens: prompt.length, most: contextLength(llm, tokenizer) }) // biome-ignore format: one line
+  if (room < 1) {
+    throw new DataError(
+      `Usdm: expected a conversation of fewer than ${contextLength(llm, tokenizer)} tokens, got ${prompt.length}. Leave out early turns.`,
+      { tokens: prompt.length, most: contextLength(llm, tokenizer) },
+    )
+  }
   const { temperature = 0, topP = 1, topK = 0 } = sampling
   const same = await cache.matching(prompt)
   const inputIds = tensor([prompt.slice(same)], { dtype: 'int64', device: llm.parameters()[0]?.device ?? 'cpu' })

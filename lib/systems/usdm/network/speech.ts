@@ -87,7 +87,12 @@ export async function voiceOf(voicebox: UsdmVoicebox, samples: Tensor, units: Ar
   const all = frameUnits(requireUnits(voicebox, units))
   const count = Math.min(all.length, Math.floor(samples.size(0) / MEL.hopLength))
   // The spectrogram pads by reflection, which needs more samples than the padding.
-  if (count * MEL.hopLength <= MEL.padding) throw new DataError(`Usdm: expected a reference clip of more than ${MEL.padding} samples at ${RATE} Hz, got ${samples.size(0)}`, { samples: samples.size(0) }) // biome-ignore format: one line
+  if (count * MEL.hopLength <= MEL.padding) {
+    throw new DataError(
+      `Usdm: expected a reference clip of more than ${MEL.padding} samples at ${RATE} Hz, got ${samples.size(0)}`,
+      { samples: samples.size(0) },
+    )
+  }
   return noGrad(() =>
     scope(async () => {
       const heard = samples.narrow(0, 0, count * MEL.hopLength).clamp(-1, 1)
@@ -124,7 +129,7 @@ const CONTEXT = Math.round((3 * RATE) / MEL.hopLength)
  */
 export function speakAtOnce(speaking: Speaking, units: ArrayLike<number>): Promise<Float32Array> {
   const { voicebox, vocoder, voice, signal } = speaking
-  if (units.length === 0) throw new DataError('Usdm: expected a reply with units, got none, so there is no audio', {})
+  if (units.length === 0) throw new DataError('Usdm: expected a reply with units, got none, so there is no audio')
   const pieceFrames = frameUnits(requireUnits(voicebox, units))
   return noGrad(() =>
     scope(async () => {
@@ -246,7 +251,10 @@ function requireUnits<U extends ArrayLike<number>>({ config }: UsdmVoicebox, uni
   for (let i = 0; i < units.length; i++) {
     const unit = units[i] as number
     if (Number.isInteger(unit) && unit >= 0 && unit < most) continue
-    throw new DataError(`Usdm: expected units from 0 to ${most - 1}, those of the Voicebox, got ${String(unit)}`, { unit, units: most }) // biome-ignore format: one line
+    throw new DataError(`Usdm: expected units from 0 to ${most - 1}, those of the Voicebox, got ${String(unit)}`, {
+      unit,
+      units: most,
+    })
   }
   return units
 }

@@ -74,7 +74,12 @@ export async function alignUstm(options: AlignUstmOptions): Promise<AlignedUstm>
   const names = new Map<string, string>()
   for (const path of await soundFiles(where, data)) {
     const name = path.slice(0, path.length - extname(path).length)
-    if (names.has(name)) throw new ConfigError(`${where}: expected audio files with different names, got ${join(data, name)} with two extensions. Rename one.`, { name }) // biome-ignore format: one line
+    if (names.has(name)) {
+      throw new ConfigError(
+        `${where}: expected audio files with different names, got ${join(data, name)} with two extensions. Rename one.`,
+        { name },
+      )
+    }
     names.set(name, path)
   }
   const bad = new BadRecords(onBadRecord)

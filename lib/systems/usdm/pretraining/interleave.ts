@@ -42,7 +42,11 @@ export function ustmSegments(
   requireForm(where, 'words', words, [{ text: 'string', start: 'number', end: 'number' }])
   if (!isArrayLike(units)) throw misuse(where, 'units', 'a list of units', units)
   const total = words.at(-1)?.end ?? 0
-  if (total === 0 || total > units.length) throw new DataError(`expected words within the ${units.length} units, got words up to unit ${total}`, { words: total }) // biome-ignore format: one line
+  if (total === 0 || total > units.length) {
+    throw new DataError(`expected words within the ${units.length} units, got words up to unit ${total}`, {
+      words: total,
+    })
+  }
   const count = Math.floor(total / segmentUnits) + 1
   const starts = [...words.map(({ start }) => start), total]
   const bounds = new Set([0, words.length])
@@ -84,7 +88,9 @@ function cutNormal(draws: Draws): number {
     const radius = Math.sqrt(-2 * Math.log(1 - draws.float()))
     const value = radius * Math.cos(2 * Math.PI * draws.float())
     if (Math.abs(value) <= 2) return value
-    if (Number.isNaN(value)) throw misuse('ustmSegments', 'the result of draws.float()', 'a number from 0 to below 1', value) // biome-ignore format: one line
+    if (Number.isNaN(value)) {
+      throw misuse('ustmSegments', 'the result of draws.float()', 'a number from 0 to below 1', value)
+    }
   }
 }
 
@@ -96,7 +102,9 @@ function cutNormal(draws: Draws): number {
  */
 export function ustmSequence(tokenizer: UsdmTokenizer, segments: readonly UstmSegment[], draws: Draws): number[] {
   if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('ustmSequence', 'tokenizer', 'a UsdmTokenizer', tokenizer)
-  if (!Array.isArray(segments) || segments.length === 0) throw misuse('ustmSequence', 'segments', 'a list of segments', segments) // biome-ignore format: one line
+  if (!Array.isArray(segments) || segments.length === 0) {
+    throw misuse('ustmSequence', 'segments', 'a list of segments', segments)
+  }
   requireForm('ustmSequence', 'segments', segments, [{ text: 'string', units: 'object' }])
   requireForm('ustmSequence', 'draws', draws, { float: 'function' })
   const { bos, eos, ...ids } = tokenizer.ids
@@ -133,7 +141,11 @@ export function ustmPacks(lengths: ArrayLike<number>, capacity = 8192): number[]
   for (let i = 0; i < lengths.length; i++) {
     const length = lengths[i] as number
     requireWhole('ustmPacks', `lengths[${i}]`, length)
-    if (length > capacity) throw new DataError(`expected sequences of at most ${capacity} tokens, got ${length} in sequence ${i}`, { length }) // biome-ignore format: one line
+    if (length > capacity) {
+      throw new DataError(`expected sequences of at most ${capacity} tokens, got ${length} in sequence ${i}`, {
+        length,
+      })
+    }
     if (rows.length === 0 || length > left) {
       rows.push([])
       left = capacity

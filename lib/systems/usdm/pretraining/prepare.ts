@@ -129,10 +129,14 @@ export async function prepareUstm(options: PrepareUstmOptions): Promise<Prepared
   for (const [name, value] of Object.entries({ units, output })) requireString(where, name, value)
   requireWhole(where, 'maxLength', maxLength ?? USDM_MAX_LENGTH, 1)
   const all = await readdir(textGrids, { recursive: true }).catch((cause: Error) => {
-    throw new ConfigError(`${where}: expected a readable folder of TextGrids, got ${textGrids}: ${cause.message}`, { cause }) // biome-ignore format: one line
+    throw new ConfigError(`${where}: expected a readable folder of TextGrids, got ${textGrids}: ${cause.message}`, {
+      cause,
+    })
   })
   const grids = all.filter((path) => /\.textgrid$/i.test(path)).sort()
-  if (grids.length === 0) throw new ConfigError(`${where}: expected TextGrids in ${textGrids}, got none.`, { argument: 'textGrids' }) // biome-ignore format: one line
+  if (grids.length === 0) {
+    throw new ConfigError(`${where}: expected TextGrids in ${textGrids}, got none.`, { argument: 'textGrids' })
+  }
   const bad = new BadRecords(sequenceOptions.onBadRecord ?? 'stop')
   const utterances: UstmUtterance[] = []
   for (const path of grids) {
@@ -249,7 +253,10 @@ export function parseUstmRow(text: string, file: string, line: number): number[]
     .split(' ')
     .map((word) => {
       if (/^\d{1,10}$/.test(word)) return Number(word)
-      throw new DataError(`${file}, line ${line}: expected an id, got ${JSON.stringify(word.slice(0, 40))}`, { file, line }) // biome-ignore format: one line
+      throw new DataError(`${file}, line ${line}: expected an id, got ${JSON.stringify(word.slice(0, 40))}`, {
+        file,
+        line,
+      })
     })
 }
 

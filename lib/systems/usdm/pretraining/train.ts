@@ -117,10 +117,15 @@ export function sequencesOf(row: readonly number[], { bos, eos }: Pick<UsdmIds, 
 /** Return the path of a file, or the parts in a folder in the order of their numbers. */
 async function partsOf(path: string): Promise<string | string[]> {
   const facts = await stat(path).catch((cause: Error) => {
-    throw new ConfigError(`pretrainUsdm: expected a file or folder of packed rows, got ${path}: ${cause.message}`, { argument: 'train', cause }) // biome-ignore format: one line
+    throw new ConfigError(`pretrainUsdm: expected a file or folder of packed rows, got ${path}: ${cause.message}`, {
+      argument: 'train',
+      cause,
+    })
   })
   if (!facts.isDirectory()) return path
   const parts = await numberedFiles(path, 'part')
   if (parts.length > 0) return parts
-  throw new ConfigError(`pretrainUsdm: expected part0.txt in ${path}, got none. Write it with prepareUstm.`, { argument: 'train' }) // biome-ignore format: one line
+  throw new ConfigError(`pretrainUsdm: expected part0.txt in ${path}, got none. Write it with prepareUstm.`, {
+    argument: 'train',
+  })
 }

@@ -20,10 +20,17 @@ export async function writeUstmTranscripts(folder: string, output: string = fold
   requireString(where, 'folder', folder)
   requireString(where, 'output', output)
   const all = await readdir(folder, { recursive: true }).catch((cause: Error) => {
-    throw new ConfigError(`${where}: expected a readable folder, got ${folder}: ${cause.message}`, { argument: 'folder', cause }) // biome-ignore format: one line
+    throw new ConfigError(`${where}: expected a readable folder, got ${folder}: ${cause.message}`, {
+      argument: 'folder',
+      cause,
+    })
   })
   const texts = all.filter((path) => path.endsWith(NORMALIZED)).sort()
-  if (texts.length === 0) throw new ConfigError(`${where}: expected files <name>${NORMALIZED} in ${folder}, got none.`, { argument: 'folder' }) // biome-ignore format: one line
+  if (texts.length === 0) {
+    throw new ConfigError(`${where}: expected files <name>${NORMALIZED} in ${folder}, got none.`, {
+      argument: 'folder',
+    })
+  }
   for (const path of texts) {
     const file = join(folder, path)
     const text = utf8(await readFile(file), file, 1)

@@ -61,7 +61,12 @@ export function wordsOfTimes(
   const result: AlignedWord[] = []
   for (const [i, { word, start, end }] of words.entries()) {
     const before = result.at(-1)
-    if (!(start >= 0 && end >= start && start <= seconds) || (before && start < before.start)) throw new DataError(`word ${i + 1}, ${JSON.stringify(word)}: expected times in order within 0 … ${seconds} s, got ${start} … ${end} s`, { word, start, end }) // biome-ignore format: one line
+    if (!(start >= 0 && end >= start && start <= seconds) || (before && start < before.start)) {
+      throw new DataError(
+        `word ${i + 1}, ${JSON.stringify(word)}: expected times in order within 0 … ${seconds} s, got ${start} … ${end} s`,
+        { word, start, end },
+      )
+    }
     let from = start
     const last = before?.end ?? 0
     if (before && start < last) {
@@ -106,7 +111,10 @@ export function unitWords(words: readonly AlignedWord[], units: number): UnitWor
   for (const [i, word] of placed.entries()) {
     const before = placed[i - 1]
     if (word.end >= word.start && (!before || before.end === word.start)) continue
-    throw new DataError(`expected words without gaps, got one between ${JSON.stringify(before?.text)} and ${JSON.stringify(word.text)}`, { start: word.start, before: before?.end }) // biome-ignore format: one line
+    throw new DataError(
+      `expected words without gaps, got one between ${JSON.stringify(before?.text)} and ${JSON.stringify(word.text)}`,
+      { start: word.start, before: before?.end },
+    )
   }
   const joined = withoutEmpty(placed)
   return joined.length < 3 ? null : joined

@@ -67,7 +67,9 @@ async function readTurns(phoneFile: string, root: string, bad: BadRecords): Prom
       bad.add(error)
     }
   }
-  if (turns.length === 0) throw new DataError(`${phoneFile}: expected at least one utterance, got none`, { file: phoneFile }) // biome-ignore format: one line
+  if (turns.length === 0) {
+    throw new DataError(`${phoneFile}: expected at least one utterance, got none`, { file: phoneFile })
+  }
   return turns
 }
 
@@ -81,7 +83,9 @@ function turnOf(content: string, place: { file: string; line: number }, root: st
   const idMatch = /^(\d+)_(\d+)_d(\d+)$/.exec(id)
   if (!idMatch) throw fault(`expected an id <turn>_<speaker>_d<dialog>, such as 0_1_d23, got ${JSON.stringify(id)}`)
   const [, turn, idSpeaker, number] = idMatch as unknown as [string, string, string, string]
-  if (idSpeaker !== speaker) throw fault(`${id}: expected the speaker of the id, ${idSpeaker}, got ${JSON.stringify(speaker)}`) // biome-ignore format: one line
+  if (idSpeaker !== speaker) {
+    throw fault(`${id}: expected the speaker of the id, ${idSpeaker}, got ${JSON.stringify(speaker)}`)
+  }
   if (text.trim() === '') throw fault(`${id}: expected a text, got none`)
   return {
     dialog: `d${number}`,
@@ -107,7 +111,11 @@ const noClip = ({ audio, file, line, dialog, turn }: UsdmSpokenTurn): DataError 
 /** Return the folder of the clips: the given folder, or `data` in it. */
 function clipFolder(dataDir: string): string {
   const isFolder = (path: string) => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
-  if (!isFolder(dataDir)) throw new ConfigError(`readDailyTalk: expected the folder of DailyTalk, got ${dataDir}, which does not exist.`, { argument: 'dataDir' }) // biome-ignore format: one line
+  if (!isFolder(dataDir)) {
+    throw new ConfigError(`readDailyTalk: expected the folder of DailyTalk, got ${dataDir}, which does not exist.`, {
+      argument: 'dataDir',
+    })
+  }
   const inner = join(dataDir, 'data')
   return isFolder(inner) ? inner : dataDir
 }

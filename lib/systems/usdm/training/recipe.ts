@@ -73,7 +73,10 @@ export function usdmRecipe(changes: Partial<UsdmRecipe> = {}, preset: Readonly<U
   const changed = Object.entries(changes).filter(([, value]) => value !== undefined)
   for (const [name] of changed) {
     if (names.includes(name)) continue
-    throw new ConfigError(`usdmRecipe: expected names of the recipe, got '${shortened(name)}'${didYouMean(name, names)}`, { argument: name }) // biome-ignore format: one line
+    throw new ConfigError(
+      `usdmRecipe: expected names of the recipe, got '${shortened(name)}'${didYouMean(name, names)}`,
+      { argument: name },
+    )
   }
   const recipe: UsdmRecipe = { ...preset, ...Object.fromEntries(changed) }
   for (const name of ['learningRate', 'epochs', 'eps', 'weightDecay', 'maxGradNorm'] as const) {
@@ -84,7 +87,9 @@ export function usdmRecipe(changes: Partial<UsdmRecipe> = {}, preset: Readonly<U
   const { betas, gradientCheckpointing } = recipe
   if (!Array.isArray(betas) || betas.length !== 2) throw misuse(where, 'betas', 'two numbers', betas)
   for (const beta of betas) requireNumber(where, 'betas', beta, { least: 0, below: 1 })
-  if (typeof gradientCheckpointing !== 'boolean') throw misuse(where, 'gradientCheckpointing', 'a boolean', gradientCheckpointing) // biome-ignore format: one line
+  if (typeof gradientCheckpointing !== 'boolean') {
+    throw misuse(where, 'gradientCheckpointing', 'a boolean', gradientCheckpointing)
+  }
   for (const name of [
     'batchSize',
     'evalBatchSize',

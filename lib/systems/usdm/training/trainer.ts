@@ -91,7 +91,9 @@ export function checkTraining(where: string, options: UsdmTrainingOptions): void
   if (!(model instanceof DecoderLM)) throw misuse(where, 'model', 'a DecoderLM', model)
   if (!(tokenizer instanceof UsdmTokenizer)) throw misuse(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
   requireString(where, 'outputDir', outputDir)
-  if (typeof lora !== 'boolean' && (typeof lora !== 'object' || lora === null)) throw misuse(where, 'lora', 'a boolean, or changes to the LoraConfig', lora) // biome-ignore format: one line
+  if (typeof lora !== 'boolean' && (typeof lora !== 'object' || lora === null)) {
+    throw misuse(where, 'lora', 'a boolean, or changes to the LoraConfig', lora)
+  }
   if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
 }
 
@@ -100,7 +102,10 @@ export function requireCompat(where: string, compat: unknown, { config }: Decode
   if (compat === undefined) return
   requireOneOf(where, 'compat', compat, ['published'])
   if (!hasWindow(config) || config.windowInclusive === true) return
-  throw new ConfigError(`${where}: compat 'published': expected a model with a sliding window of ${config.slidingWindow} + 1 tokens, got ${config.slidingWindow}. Load it with config: { windowInclusive: true }.`, { argument: 'compat', slidingWindow: config.slidingWindow }) // biome-ignore format: one line
+  throw new ConfigError(
+    `${where}: compat 'published': expected a model with a sliding window of ${config.slidingWindow} + 1 tokens, got ${config.slidingWindow}. Load it with config: { windowInclusive: true }.`,
+    { argument: 'compat', slidingWindow: config.slidingWindow },
+  )
 }
 
 /** Train, save the model with its tokenizer in `model/`, evaluate, and write `results.json`. */
@@ -148,7 +153,11 @@ export async function runUsdmTraining<T>(training: UsdmTraining<T>): Promise<Usd
 function attachAdapters<T>(where: string, { options, recipe, loraAlpha }: UsdmTraining<T>): void {
   const { model, lora = false } = options
   if (lora === false) return
-  if (peftModelOf(model)) throw new ConfigError(`${where}: expected a model without adapters, got one that has them. Leave out lora.`, { argument: 'lora' }) // biome-ignore format: one line
+  if (peftModelOf(model)) {
+    throw new ConfigError(`${where}: expected a model without adapters, got one that has them. Leave out lora.`, {
+      argument: 'lora',
+    })
+  }
   const changes = lora === true ? {} : lora
   const config: LoraConfig = {
     ...{

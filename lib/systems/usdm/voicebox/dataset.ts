@@ -116,7 +116,9 @@ export class VoiceboxDataset implements Dataset<VoiceboxSample> {
       new DataError(`${subject}: expected ${what}`, { file: path, ...fields })
     if (frames.length === 0) throw fail('units, got none')
     const wrong = units.find((unit) => unit >= nTokens || unit < 0)
-    if (wrong !== undefined) throw fail(`units from 0 to ${nTokens - 1}, those of the Voicebox, got ${wrong}`, { unit: wrong }) // biome-ignore format: one line
+    if (wrong !== undefined) {
+      throw fail(`units from 0 to ${nTokens - 1}, those of the Voicebox, got ${wrong}`, { unit: wrong })
+    }
     const { sampleRate, hopLength } = BIGVGAN_MEL
     return noGrad(() =>
       scope(async () => {

@@ -58,13 +58,17 @@ export async function writeVoiceboxFilelist(
   const where = 'writeVoiceboxFilelist'
   requireString(where, 'path', path)
   const iterable = records as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
-  if (typeof (iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator]) !== 'function') throw misuse(where, 'records', 'an iterable of records', records) // biome-ignore format: one line
+  if (typeof (iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator]) !== 'function') {
+    throw misuse(where, 'records', 'an iterable of records', records)
+  }
   makeDirectory(dirname(path), DataError)
   await writeAtomically(path, DataError, async (write) => {
     for await (const record of records) {
       requireForm(where, 'each record', record, { audio: 'string', units: Int32Array })
       const { audio, units } = record
-      if (/[\r\n]/.test(audio)) throw new DataError(`${where}: expected paths without line breaks, got ${JSON.stringify(audio)}`, { audio }) // biome-ignore format: one line
+      if (/[\r\n]/.test(audio)) {
+        throw new DataError(`${where}: expected paths without line breaks, got ${JSON.stringify(audio)}`, { audio })
+      }
       await write(Buffer.from(`${audio}|${units.join(' ')}|${new Array(units.length).fill(1).join(' ')}\n`))
     }
   })

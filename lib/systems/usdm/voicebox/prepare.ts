@@ -63,7 +63,9 @@ export async function prepareVoicebox(options: PrepareVoiceboxOptions): Promise<
     await fill(folder, extractor, clips.slice(from, from + size), extract, bad)
   }
   const usable = clips.filter((clip) => folder.has(clip.name))
-  if (usable.length === 0) throw new ConfigError(`${where}: expected usable clips in ${data}, got none.`, { argument: 'data' }) // biome-ignore format: one line
+  if (usable.length === 0) {
+    throw new ConfigError(`${where}: expected usable clips in ${data}, got none.`, { argument: 'data' })
+  }
   const file = join(output, name, `${split}.txt`)
   await writeVoiceboxFilelist(file, recordsOf(folder, new Random(seed).shuffle(usable)))
   return { file, clips: usable.length, badRecords: bad.count, badRecordErrors: bad.errors }

@@ -67,7 +67,10 @@ export function voiceboxRecipe(changes: Partial<VoiceboxRecipe> = {}): VoiceboxR
   const changed = Object.entries(changes).filter(([, value]) => value !== undefined)
   for (const [name] of changed) {
     if (names.includes(name)) continue
-    throw new ConfigError(`voiceboxRecipe: expected names of the recipe, got '${shortened(name)}'${didYouMean(name, names)}`, { argument: name }) // biome-ignore format: one line
+    throw new ConfigError(
+      `voiceboxRecipe: expected names of the recipe, got '${shortened(name)}'${didYouMean(name, names)}`,
+      { argument: name },
+    )
   }
   const recipe: VoiceboxRecipe = { ...VOICEBOX_RECIPE, ...Object.fromEntries(changed) }
   for (const name of ['learningRate', 'eps', 'maxGradNorm', 'epochs'] as const) {
@@ -76,7 +79,14 @@ export function voiceboxRecipe(changes: Partial<VoiceboxRecipe> = {}): VoiceboxR
   for (const name of ['dropShare', 'contextShare', 'leastMasked', 'mostMasked'] as const) {
     requireNumber(where, name, recipe[name], { least: 0, below: 1 + Number.EPSILON })
   }
-  if (recipe.mostMasked === 0 || recipe.leastMasked > recipe.mostMasked) throw misuse(where, 'mostMasked', `a number above 0 and at least leastMasked, ${recipe.leastMasked}`, recipe.mostMasked) // biome-ignore format: one line
+  if (recipe.mostMasked === 0 || recipe.leastMasked > recipe.mostMasked) {
+    throw misuse(
+      where,
+      'mostMasked',
+      `a number above 0 and at least leastMasked, ${recipe.leastMasked}`,
+      recipe.mostMasked,
+    )
+  }
   const { betas, precision, saveSteps } = recipe
   if (!Array.isArray(betas) || betas.length !== 2) throw misuse(where, 'betas', 'two numbers', betas)
   for (const beta of betas) requireNumber(where, 'betas', beta, { least: 0, below: 1 })
