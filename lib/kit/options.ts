@@ -78,6 +78,12 @@ export interface ReadOptions<T extends OptionTable> {
 /** `--max-steps` of `maxSteps`. */
 export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
+/** Return the error for a missing option, such as "--data: expected a folder, got nothing. Add --data DIR." */
+export const missingOption = (name: string, expected: string, value: string): ConfigError =>
+  new ConfigError(`${flagOf(name)}: expected ${expected}, got nothing. Add ${flagOf(name)} ${value}.`, {
+    argument: name,
+  })
+
 /** An option as commander knows it, for reading and for `--help`. */
 export function commanderOptions(table: OptionTable): Option[] {
   return Object.entries(table).flatMap(([name, rule]) => {

@@ -1,7 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { flagOf } from '../../../kit/options.js'
+import { flagOf, missingOption } from '../../../kit/options.js'
 import { metricsTable } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { OpenSpectraDataOptions, SpectraData } from '../data/open.js'
@@ -44,11 +44,7 @@ export function spectraDataOfArguments(options: SpectraArguments): [path: string
     seed,
     maxAudioLength,
   } = options
-  if (data === undefined) {
-    throw new ConfigError('--data: expected the folder or JSONL file of the data, got nothing. Add --data PATH.', {
-      argument: 'data',
-    })
-  }
+  if (data === undefined) throw missingOption('data', 'the folder or JSONL file of the data', 'PATH')
   return [
     data,
     {

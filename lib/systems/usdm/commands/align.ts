@@ -1,6 +1,6 @@
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { missingOption } from '../../../kit/options.js'
 import type { Device } from '../../../tensor/index.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
 
@@ -23,11 +23,7 @@ are aligned to the clip; otherwise Whisper transcribes it. Existing files are ke
     ...{ device, progress },
   },
   async run({ data, whisper: from = 'whisper-base', device: place, ...rest }) {
-    if (data === undefined) {
-      throw new ConfigError('--data: expected the folder of audio files, got nothing. Add --data DIR.', {
-        argument: 'data',
-      })
-    }
+    if (data === undefined) throw missingOption('data', 'the folder of audio files', 'DIR')
     const { Whisper } = await import('../../../models/whisper/whisper.js')
     const { alignUstm } = await import('../pretraining/align.js')
     using whisper = await Whisper.fromPretrained(from, defined({ device: place as Device | undefined }))

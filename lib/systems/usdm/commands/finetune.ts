@@ -1,6 +1,6 @@
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { missingOption } from '../../../kit/options.js'
 import { trainingOfArguments, USDM_TRAINING_FOREIGN, USDM_TRAINING_OPTIONS } from '../configuration/training.js'
 
 export const finetune = commandRule({
@@ -29,12 +29,7 @@ The defaults are the original's: AdamW with betas 0.9 and 0.95, weight decay on 
   foreign: USDM_TRAINING_FOREIGN,
   async run(options) {
     const { data, valid, test, packed } = options
-    if (data === undefined) {
-      throw new ConfigError(
-        '--data: expected training files, got nothing. Add --data FILE, written by voxtorch usdm preprocess.',
-        { argument: 'data' },
-      )
-    }
+    if (data === undefined) throw missingOption('data', 'training files', 'FILE, written by voxtorch usdm preprocess')
     const training = trainingOfArguments(options)
     const { usdmTrainedOfArguments } = await import('../configuration/apply.js')
     const { finetuneUsdm } = await import('../training/train.js')

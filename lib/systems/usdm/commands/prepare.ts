@@ -1,7 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
-import { flagOf } from '../../../kit/options.js'
+import { flagOf, missingOption } from '../../../kit/options.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
 
 const { model, modelCacheDir, units } = USDM_OPTIONS
@@ -57,19 +57,11 @@ the original. If --data is a folder with data_epoch0.txt …, or files of sequen
     const { onBadRecord, compat } = args
     const [first, ...more] = data
     if (first === undefined) {
-      if (ignored.length === 0) {
-        throw new ConfigError('--data: expected the folder of TextGrids, got nothing. Add --data DIR.', {
-          argument: 'data',
-        })
-      }
+      if (ignored.length === 0) throw missingOption('data', 'the folder of TextGrids', 'DIR')
       console.log('Nothing to do: training reads the rows as they are')
       return 0
     }
-    if (output === undefined) {
-      throw new ConfigError('--output: expected the folder to write rows to, got nothing. Add --output DIR.', {
-        argument: 'output',
-      })
-    }
+    if (output === undefined) throw missingOption('output', 'the folder to write rows to', 'DIR')
     const { statSync } = await import('node:fs')
     const { join } = await import('node:path')
     const { numberedFiles, packUstm, prepareUstm } = await import('../pretraining/prepare.js')

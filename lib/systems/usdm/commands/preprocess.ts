@@ -1,6 +1,6 @@
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { missingOption } from '../../../kit/options.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
 import type { PreprocessedFile } from '../data/preprocess.js'
 
@@ -52,18 +52,10 @@ one file. Units are cached next to the output, so an interrupted run continues.`
   async run(args) {
     const { data, output, trainMetadata, testMetadata, audioRoot, onBadRecord } = args
     const { unitFolder, template, maxLength, seed, batchSeconds, progress } = args
-    if (data === undefined) {
-      throw new ConfigError(
-        '--data: expected the folder of dialogs or a JSONL file, got nothing. Add --data DIR or --data FILE.jsonl.',
-        { argument: 'data' },
-      )
-    }
+    if (data === undefined)
+      throw missingOption('data', 'the folder of dialogs or a JSONL file', 'DIR or --data FILE.jsonl')
     const isJsonl = /\.jsonl$/i.test(data)
-    if (isJsonl && output === undefined) {
-      throw new ConfigError('--output: expected the file to write, got nothing. Add --output FILE.', {
-        argument: 'output',
-      })
-    }
+    if (isJsonl && output === undefined) throw missingOption('output', 'the file to write', 'FILE')
     const { preprocessDailyTalk, preprocessUsdmJsonl } = await import('../data/preprocess.js')
     const { countedWindows, modelCacheOf, unitExtractorOfArguments, usdmTokenizerOfArguments } = await import(
       '../configuration/apply.js'

@@ -1,6 +1,6 @@
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { missingOption } from '../../../kit/options.js'
 import { trainingOfArguments, USDM_TRAINING_FOREIGN, USDM_TRAINING_OPTIONS } from '../configuration/training.js'
 
 const { accumulation, loraAlpha } = USDM_TRAINING_OPTIONS
@@ -30,12 +30,7 @@ trained model and the tokenizer to OUTPUT/model. The same command resumes an int
   foreign: USDM_TRAINING_FOREIGN,
   async run(options) {
     const { data, valid } = options
-    if (data === undefined) {
-      throw new ConfigError(
-        '--data: expected packed rows, got nothing. Add --data DIR, written by voxtorch usdm prepare.',
-        { argument: 'data' },
-      )
-    }
+    if (data === undefined) throw missingOption('data', 'packed rows', 'DIR, written by voxtorch usdm prepare')
     const training = trainingOfArguments(options)
     const { usdmTrainedOfArguments } = await import('../configuration/apply.js')
     const { pretrainUsdm } = await import('../pretraining/train.js')

@@ -1,6 +1,6 @@
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { missingOption } from '../../../kit/options.js'
 import type { UsdmScores } from '../evaluation/metrics.js'
 
 export const score = commandRule({
@@ -26,11 +26,7 @@ fields are not scored. The judge, a Whisper, transcribes the spoken replies; --o
     progress: { kind: 'flag', help: 'shows progress: a bar, or lines without a terminal' },
   },
   async run({ predictions: file, judge, language, output, json, device, onBadRecord, progress }) {
-    if (file === undefined) {
-      throw new ConfigError('--predictions: expected the file of predictions, got nothing. Add --predictions FILE.', {
-        argument: 'predictions',
-      })
-    }
+    if (file === undefined) throw missingOption('predictions', 'the file of predictions', 'FILE')
     const { ProgressBar } = await import('../../../data/progress.js')
     const { writeJson } = await import('../../../files/json/json.js')
     const { Whisper } = await import('../../../models/whisper/whisper.js')

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
-import { flagOf } from '../../../kit/options.js'
+import { flagOf, missingOption } from '../../../kit/options.js'
 import type { Device } from '../../../tensor/index.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
 
@@ -33,11 +33,7 @@ the file of --kmeans instead, with that many centroids of the clips' frames.`,
   },
   async run(args) {
     const { data, fit, maxFrames, seed } = args
-    if (data === undefined) {
-      throw new ConfigError('--data: expected the folder of audio files, got nothing. Add --data DIR.', {
-        argument: 'data',
-      })
-    }
+    if (data === undefined) throw missingOption('data', 'the folder of audio files', 'DIR')
     const { output = data } = args
     if (fit !== undefined) {
       if (args.kmeans === undefined || args.encoder === undefined || args.layer === undefined) {

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { missingOption } from '../../../kit/options.js'
 import type { Device } from '../../../tensor/index.js'
 
 const PRECISIONS = { float32: 'float32', float16: 'fp16', bfloat16: 'bf16' } as const
@@ -65,12 +65,8 @@ Without a configuration the network has the published size. Writes the network t
     const { readVoiceboxConfig } = await import('../published/voicebox-config.js')
     const settings = config === undefined ? { model: {}, recipe: {} } : await readVoiceboxConfig(config)
     const lists = train ?? settings.train
-    if (lists === undefined) {
-      throw new ConfigError(
-        '--train: expected file lists, got nothing. Add --train FILE, or --config with a configuration of the original.',
-        { argument: 'train' },
-      )
-    }
+    if (lists === undefined)
+      throw missingOption('train', 'file lists', 'FILE, or --config with a configuration of the original')
     const { UnitVoicebox } = await import('../../../models/unit-voicebox/unit-voicebox.js')
     const { trainUnitVoicebox } = await import('../voicebox/train.js')
     const { VOICEBOX_RECIPE } = await import('../voicebox/recipe.js')

@@ -1,6 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { ForeignOptions, OptionsOf, OptionTable } from '../../../kit/options.js'
+import { missingOption } from '../../../kit/options.js'
 import type { SchedulerType } from '../../../train/scheduler.js'
 import type { UsdmRecipe } from '../training/recipe.js'
 import type { UsdmTrainingOptions } from '../training/trainer.js'
@@ -120,11 +121,7 @@ export function trainingOfArguments(
   options: UsdmTrainingArguments,
 ): Omit<UsdmTrainingOptions, 'model' | 'tokenizer'> & { compat?: 'published' } {
   const { output, lora, loraR, loraAlpha, loraDropout, checkpointing, zero, resume, loadBest, compat } = options
-  if (output === undefined) {
-    throw new ConfigError('--output: expected the folder for results, got nothing. Add --output DIR.', {
-      argument: 'output',
-    })
-  }
+  if (output === undefined) throw missingOption('output', 'the folder for results', 'DIR')
   if (lora !== true && (loraR ?? loraAlpha ?? loraDropout) !== undefined) {
     throw new ConfigError(
       '--lora-r, --lora-alpha, --lora-dropout: expected with --lora, got them without. Add --lora.',
