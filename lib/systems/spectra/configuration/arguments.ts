@@ -69,7 +69,12 @@ export const SPECTRA_OPTIONS = {
     preset: 24,
     aliases: ['batch_size', 'per_gpu_train_batch_size'],
   },
-  accumulation: { kind: 'whole', help: 'gradient accumulation: batches per optimizer step', preset: 1, aliases: ['grad_acc', 'accum'] }, // biome-ignore format: one line
+  accumulation: {
+    kind: 'whole',
+    help: 'gradient accumulation: batches per optimizer step',
+    preset: 1,
+    aliases: ['grad_acc', 'accum'],
+  },
   learningRate: {
     kind: 'number',
     help: 'peak learning rate',
@@ -87,7 +92,12 @@ export const SPECTRA_OPTIONS = {
     help: 'maximum samples of a clip at 16 kHz; longer ones are truncated',
     preset: 160000,
   },
-  maxTextLength: { kind: 'whole', help: 'maximum tokens of a text; longer ones are truncated', preset: 512, aliases: ['text_length'] }, // biome-ignore format: one line
+  maxTextLength: {
+    kind: 'whole',
+    help: 'maximum tokens of a text; longer ones are truncated',
+    preset: 512,
+    aliases: ['text_length'],
+  },
   historyAudio: { kind: 'flag', help: 'adds the clip of the previous turn', aliases: ['multi_audio'] },
   turnIds: {
     kind: 'flag',
@@ -96,9 +106,22 @@ export const SPECTRA_OPTIONS = {
   },
   fp16: { kind: 'flag', help: 'mixed precision on CUDA' },
   bf16: { kind: 'flag', help: 'runs under bfloat16 autocast' },
-  gradientCheckpointing: { kind: 'flag', help: 'recomputes activations in backward: less memory, a third more time', aliases: ['grad_ckpt'] }, // biome-ignore format: one line
-  progress: { kind: 'flag', help: 'shows progress: a bar, or lines without a terminal', aliases: ['show_inner_progress'] }, // biome-ignore format: one line
-  numFusedLayers: { kind: 'whole', help: 'number of fusion layers over text and speech', preset: 1, aliases: ['num_fused_layers'] }, // biome-ignore format: one line
+  gradientCheckpointing: {
+    kind: 'flag',
+    help: 'recomputes activations in backward: less memory, a third more time',
+    aliases: ['grad_ckpt'],
+  },
+  progress: {
+    kind: 'flag',
+    help: 'shows progress: a bar, or lines without a terminal',
+    aliases: ['show_inner_progress'],
+  },
+  numFusedLayers: {
+    kind: 'whole',
+    help: 'number of fusion layers over text and speech',
+    preset: 1,
+    aliases: ['num_fused_layers'],
+  },
   // Options of the other commands; the original has one program for all.
   mode: { kind: ['pretrain', 'finetune', 'dst'], help: 'finetune; the others are commands of their own', hidden: true },
   datasetConfig: { kind: 'text', help: 'of `spectra track`', hidden: true, aliases: ['dataset_config'] },

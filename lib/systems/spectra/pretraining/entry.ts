@@ -46,13 +46,25 @@ export function withSoundWords(entry: SpectraEntry, samples: number, place: stri
     const fields = { entry: place, word: text }
     if (!(first >= next && end > first && end <= last)) {
       const range = `tokens ${first} to ${end} of ${entry.inputIds.length}`
-      bad.note('wordTokens', `${place}: word ${JSON.stringify(text)}: expected its own tokens, got ${range}. Correct them.`, fields) // biome-ignore format: one line
+      bad.note(
+        'wordTokens',
+        `${place}: word ${JSON.stringify(text)}: expected its own tokens, got ${range}. Correct them.`,
+        fields,
+      )
     } else if (!(start >= 0 && stop >= start)) {
       const range = `samples ${start} to ${stop}`
-      bad.note('wordTimes', `${place}: word ${JSON.stringify(text)}: expected an end after the start, got ${range}. Correct its times.`, fields) // biome-ignore format: one line
+      bad.note(
+        'wordTimes',
+        `${place}: word ${JSON.stringify(text)}: expected an end after the start, got ${range}. Correct its times.`,
+        fields,
+      )
     } else if (start >= samples) {
       const lengths = `at sample ${start} of ${samples}`
-      bad.note('wordPastEnd', `${place}: word ${JSON.stringify(text)}: expected a start within the audio, got ${lengths}. Shorten the text.`, fields) // biome-ignore format: one line
+      bad.note(
+        'wordPastEnd',
+        `${place}: word ${JSON.stringify(text)}: expected a start within the audio, got ${lengths}. Shorten the text.`,
+        fields,
+      )
     } else {
       words.push(stop <= samples ? word : [text, first, end, start, samples])
       next = end

@@ -113,7 +113,7 @@ function wrongWord(words: unknown, tokens: number): string | undefined {
     const isValid =
       typeof text === 'string' && first >= next && end > first && end < tokens && start >= 0 && stop >= start
     if (!isValid || ![first, end, start, stop].every(Number.isSafeInteger)) {
-      return `words[${i}]: expected [text, firstToken, endToken, startSample, endSample], in order and within the ids, got ${shown(word)}` // biome-ignore format: one line
+      return `words[${i}]: expected [text, firstToken, endToken, startSample, endSample], in order and within the ids, got ${shown(word)}`
     }
     next = end
   }

@@ -15,7 +15,12 @@ Writes <name>.TextGrid for each audio file, with a tier 'words', which prepare r
 are aligned to the clip; otherwise Whisper transcribes it. Existing files are kept, so an interrupted run continues.`,
   options: {
     data: { kind: 'text', help: 'folder of audio files', value: 'dir', aliases: ['data_path'] },
-    whisper: { kind: 'text', help: 'Whisper with a tokenizer: a folder, or the name of published weights', value: 'dir', preset: 'whisper-base' }, // biome-ignore format: one line
+    whisper: {
+      kind: 'text',
+      help: 'Whisper with a tokenizer: a folder, or the name of published weights',
+      value: 'dir',
+      preset: 'whisper-base',
+    },
     transcripts: { kind: 'text', help: 'folder of transcripts', value: 'dir', preset: 'that of --data' },
     output: { kind: 'text', help: 'folder to write', value: 'dir', preset: '--data with -textgrid appended' },
     language: { kind: 'text', help: 'language of the clips', value: 'code', preset: 'en' },

@@ -28,7 +28,13 @@ Without a configuration the network has the published size. Writes the network t
       value: 'file',
       preset: "the configuration's",
     },
-    output: { kind: 'text', help: 'folder for checkpoints, logs and the network', value: 'dir', preset: 'usdm-voicebox', aliases: ['log_dir', '-l'] }, // biome-ignore format: one line
+    output: {
+      kind: 'text',
+      help: 'folder for checkpoints, logs and the network',
+      value: 'dir',
+      preset: 'usdm-voicebox',
+      aliases: ['log_dir', '-l'],
+    },
     model: { kind: 'text', help: 'network to continue training, instead of a new one', value: 'dir' },
     audioRoot: { kind: 'text', help: 'folder that paths in file lists are relative to', value: 'dir' },
     epochs: { kind: 'number', help: 'passes over the clips', preset: 10000, aliases: ['n_epochs'] },
@@ -36,7 +42,11 @@ Without a configuration the network has the published size. Writes the network t
     batchSize: { kind: 'whole', help: 'clips per batch of each process', preset: 8 },
     accumulation: { kind: 'whole', help: 'gradient accumulation: batches per optimizer step', preset: 1 },
     learningRate: { kind: 'number', help: 'constant learning rate', value: 'rate', preset: 1e-4 },
-    dtype: { kind: ['float32', 'float16', 'bfloat16'], help: 'dtype of the computation', preset: 'float16 on CUDA, else float32' }, // biome-ignore format: one line
+    dtype: {
+      kind: ['float32', 'float16', 'bfloat16'],
+      help: 'dtype of the computation',
+      preset: 'float16 on CUDA, else float32',
+    },
     gradientCheckpointing: { kind: 'flag', help: 'recomputes activations in backward: less memory, more time' },
     logSteps: { kind: 'whole', help: 'steps between logs', preset: 50 },
     saveSteps: { kind: 'whole', help: 'steps between checkpoints', preset: 'an epoch' },

@@ -84,7 +84,11 @@ export const USDM_TRAINING_OPTIONS = {
   loraR: { kind: 'whole', help: 'LoRA rank', preset: 8 },
   loraAlpha: { kind: 'number', help: 'LoRA alpha; 64 for pre-training', preset: 16 },
   loraDropout: { kind: 'share', help: 'dropout of the LoRA input', preset: 0.1 },
-  checkpointing: { kind: 'flag', help: 'recomputes layers in backward; --no-checkpointing keeps all activations', preset: 'on' }, // biome-ignore format: one line
+  checkpointing: {
+    kind: 'flag',
+    help: 'recomputes layers in backward; --no-checkpointing keeps all activations',
+    preset: 'on',
+  },
   zero: { kind: ['0', '1'], help: "1 shards the optimizer's state over the processes", preset: 0 },
   resume: {
     kind: 'flag',

@@ -60,7 +60,10 @@ function faultOf(dialog: string, sorted: readonly UsdmSpokenTurn[]): DataError |
     if (turn === i) continue
     const before = sorted[i - 1]
     const what = turn === before?.turn ? `got turn ${turn} twice, first in line ${before.line}.` : `got turn ${turn}.`
-    return new DataError(`${file}, line ${line}: dialog ${dialog}: expected turn ${i}, ${what} Number turns from 0 without gaps.`, { file, line, dialog, turn }) // biome-ignore format: one line
+    return new DataError(
+      `${file}, line ${line}: dialog ${dialog}: expected turn ${i}, ${what} Number turns from 0 without gaps.`,
+      { file, line, dialog, turn },
+    )
   }
   return undefined
 }

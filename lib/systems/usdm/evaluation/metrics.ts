@@ -29,7 +29,13 @@ export interface UsdmScores {
  */
 export function usdmScores(predictions: readonly UsdmPrediction[]): UsdmScores {
   const list = listOf<UsdmPrediction>('usdmScores', 'predictions', predictions, 'predictions')
-  const texts = { 'user?': 'string', 'agent?': 'string', 'transcript?': 'string', 'reply?': 'string', 'heard?': 'string' } as const // biome-ignore format: one line
+  const texts = {
+    'user?': 'string',
+    'agent?': 'string',
+    'transcript?': 'string',
+    'reply?': 'string',
+    'heard?': 'string',
+  } as const
   requireForm('usdmScores', 'predictions', list, [{ id: 'string', ...texts }])
   const pairs = (truth: keyof UsdmPrediction, guess: keyof UsdmPrediction) =>
     list.flatMap((one) => {

@@ -116,7 +116,8 @@ export class Usdm {
     const hash = createHash('sha256')
     hash.update(`${await this.units.fingerprint()} ${JSON.stringify(this.tokenizer.ids)} ${this.tokenizer.vocabSize}`)
     for (const [name, part] of Object.entries({ llm: this.llm, voicebox: this.voicebox, vocoder: this.vocoder })) {
-      const [config, weights] = part instanceof Module ? [configurations(part), await weightsHash(part)] : [part?.constructor.name, ''] // biome-ignore format: one line
+      const [config, weights] =
+        part instanceof Module ? [configurations(part), await weightsHash(part)] : [part?.constructor.name, '']
       hash.update(`\n${name} ${config} ${weights}`)
     }
     return hash.digest('hex')

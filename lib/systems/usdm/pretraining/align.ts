@@ -63,7 +63,16 @@ export interface AlignedUstm {
  */
 export async function alignUstm(options: AlignUstmOptions): Promise<AlignedUstm> {
   const where = 'alignUstm'
-  requireOptions(where, options, ['whisper', 'data', 'output', 'transcripts', 'language', 'onBadRecord', 'progress', 'signal']) // biome-ignore format: one line
+  requireOptions(where, options, [
+    'whisper',
+    'data',
+    'output',
+    'transcripts',
+    'language',
+    'onBadRecord',
+    'progress',
+    'signal',
+  ])
   const { whisper, data, transcripts = data, language, onBadRecord = 'stop', progress = false, signal } = options
   if (!(whisper instanceof Whisper)) throw misuse(where, 'whisper', 'a Whisper', whisper)
   requireString(where, 'data', data)
@@ -85,7 +94,12 @@ export async function alignUstm(options: AlignUstmOptions): Promise<AlignedUstm>
   const bad = new BadRecords(onBadRecord)
   const pending = [...names].filter(([name]) => !existsSync(join(output, `${name}.TextGrid`)))
   using bar = progress
-    ? new ProgressBar({ total: pending.length, label: 'align', unit: 'clip', ...(typeof progress === 'object' && { stream: progress }) }) // biome-ignore format: one line
+    ? new ProgressBar({
+        total: pending.length,
+        label: 'align',
+        unit: 'clip',
+        ...(typeof progress === 'object' && { stream: progress }),
+      })
     : undefined
   let [aligned, byTranscript] = [0, 0]
   for (const [name, path] of pending) {
@@ -136,7 +150,11 @@ async function gridOf(
     minTime: start,
     maxTime: end,
   }))
-  return { minTime: 0, maxTime: seconds, tiers: [{ kind: 'interval', name: 'words', minTime: 0, maxTime: seconds, intervals }] } // biome-ignore format: one line
+  return {
+    minTime: 0,
+    maxTime: seconds,
+    tiers: [{ kind: 'interval', name: 'words', minTime: 0, maxTime: seconds, intervals }],
+  }
 }
 
 /** Remove empty intervals: a word without a duration is joined to the next word, or at the end to the last one. */

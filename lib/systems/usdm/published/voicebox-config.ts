@@ -41,15 +41,21 @@ const UNREAD = new Set(['test_filelist_path', 'test_size', 'num_workers', 'rever
 export async function readVoiceboxConfig(file: string): Promise<PublishedVoiceboxConfig> {
   requireString('readVoiceboxConfig', 'file', file)
   const root = await readJson(file)
-  const fail = (key: string, expected: string, value: unknown): ConfigError => new ConfigError(`${file}: ${key}: expected ${expected}, got ${shown(value)}`, { file, key }) // biome-ignore format: one line
+  const fail = (key: string, expected: string, value: unknown): ConfigError =>
+    new ConfigError(`${file}: ${key}: expected ${expected}, got ${shown(value)}`, { file, key })
   const section = (value: unknown, key: string): Section => {
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Section
     throw fail(key, 'an object', value)
   }
   const whole = section(root, 'the configuration')
   if (!('model' in whole) && !('train' in whole)) return { model: toCamel(whole) as UnitVoiceboxConfig, recipe: {} }
-  for (const key of Object.keys(whole)) if (!/^(data|model|train)$/.test(key)) throw fail(key, 'the sections data, model and train', key) // biome-ignore format: one line
-  const [data, model, train] = ['data', 'model', 'train'].map((key) => section(whole[key] ?? {}, key)) as [Section, Section, Section] // biome-ignore format: one line
+  for (const key of Object.keys(whole))
+    if (!/^(data|model|train)$/.test(key)) throw fail(key, 'the sections data, model and train', key)
+  const [data, model, train] = ['data', 'model', 'train'].map((key) => section(whole[key] ?? {}, key)) as [
+    Section,
+    Section,
+    Section,
+  ]
   const found: PublishedVoiceboxConfig = { model: toCamel(model) as UnitVoiceboxConfig, recipe: {} }
   for (const [key, value] of Object.entries(data)) {
     if (key === 'train_filelist_path' || key === 'valid_filelist_path') {

@@ -42,7 +42,17 @@ const GROUP = 512
  */
 export async function prepareVoicebox(options: PrepareVoiceboxOptions): Promise<PreparedVoicebox> {
   const where = 'prepareVoicebox'
-  requireOptions(where, options, ['extractor', 'data', 'name', 'split', 'output', 'unitFolder', 'seed', 'onBadRecord', 'extract']) // biome-ignore format: one line
+  requireOptions(where, options, [
+    'extractor',
+    'data',
+    'name',
+    'split',
+    'output',
+    'unitFolder',
+    'seed',
+    'onBadRecord',
+    'extract',
+  ])
   const { extractor, data, name, split, output = 'filelists', seed = 37, onBadRecord = 'stop', extract = {} } = options
   if (!(extractor instanceof UnitExtractor)) throw misuse(where, 'extractor', 'a UnitExtractor', extractor)
   for (const [key, value] of Object.entries({ data, name, split, output })) requireString(where, key, value)

@@ -54,7 +54,17 @@ export interface UnitVoiceboxResults extends RecipeResults<{ loss: number | null
  */
 export async function trainUnitVoicebox(options: TrainUnitVoiceboxOptions): Promise<UnitVoiceboxResults> {
   const where = 'trainUnitVoicebox'
-  requireOptions(where, options, ['model', 'train', 'valid', 'outputDir', 'recipe', 'audioRoot', 'args', 'callbacks', 'loggers']) // biome-ignore format: one line
+  requireOptions(where, options, [
+    'model',
+    'train',
+    'valid',
+    'outputDir',
+    'recipe',
+    'audioRoot',
+    'args',
+    'callbacks',
+    'loggers',
+  ])
   const { model, outputDir, audioRoot, args = {}, callbacks = [], loggers = [] } = options
   if (!(model instanceof UnitVoicebox)) throw misuse(where, 'model', 'a UnitVoicebox', model)
   requireString(where, 'outputDir', outputDir)
