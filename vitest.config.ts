@@ -27,10 +27,15 @@ const compiled: Plugin = {
   },
 }
 
+// Trainings and fuzzing of thousands of inputs are in *.slow.test.ts, which `npm test` leaves to `npm run test:all`.
+const slow = 'test/**/*.slow.test.ts'
+const which = process.env.VOXTORCH_TESTS ?? 'fast'
+
 export default defineConfig({
   plugins: [compiled],
   test: {
-    include: ['test/**/*.test.ts'],
+    include: [which === 'slow' ? slow : 'test/**/*.test.ts'],
+    exclude: which === 'fast' ? [slow] : [],
     globalSetup: ['test/global-setup.ts'],
     setupFiles: ['test/each-file.ts'],
     server: { deps: { external: [/\/dist\//] } },

@@ -1,4 +1,4 @@
-/** What emotion-speech.ts trains and emotion-predict.ts uses: how a clip becomes numbers, and the classifier of those. */
+/** Features of a clip and the classifier on them, for emotion-speech.ts and emotion-predict.ts. */
 import * as vt from 'voxtorch'
 
 const [RATE, BANDS, CEPSTRA] = [16000, 40, 20]
@@ -48,7 +48,7 @@ export const speakerOf = (clips: vt.Tensor): Speaker =>
 
 export interface EmotionConfig {
   classes: string[]
-  /** How many numbers a clip has. */
+  /** Number of features of a clip. */
   size: number
 }
 
@@ -74,7 +74,7 @@ export class VoiceEmotion extends vt.Module {
     return vt.savePretrained(directory, this, this.config)
   }
 
-  /** Numbers of clips, each speaker's normalised, [clips, size] -> log-probabilities [clips, classes] */
+  /** Features of clips, normalized per speaker, [clips, size] -> log-probabilities [clips, classes] */
   override forward(clips: vt.Tensor): vt.Tensor {
     return vt.scope(() => vt.stack(this.each(clips)).softmax(-1).mean([0]).log())
   }

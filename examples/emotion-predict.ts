@@ -1,6 +1,6 @@
 /**
- * Which emotion is in these recordings? `npx tsx examples/emotion-predict.ts MODEL file.wav…` with a model that
- * emotion-speech.ts saved. The files should be of one speaker: the more, the better the model gets used to the voice.
+ * Predict the emotion of recordings: `npx tsx examples/emotion-predict.ts MODEL file.wav…` with a model that
+ * emotion-speech.ts saved. Use several files of one speaker, because features are normalized per speaker.
  */
 import { basename } from 'node:path'
 import * as vt from 'voxtorch'

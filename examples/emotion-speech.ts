@@ -1,6 +1,6 @@
 /**
- * Which emotion is in a voice? Learned from Emo-DB (Burkhardt et al. 2005), where wording tells nothing: each actor in
- * turn is left out and recognised by a model that heard only the others. At the end a model of all is saved.
+ * Train an emotion classifier on Emo-DB (Burkhardt et al. 2005), whose texts are independent of the emotion. Each actor in
+ * turn is tested with a model trained on the others. At the end a model of all actors is saved.
  *
  * `npx tsx examples/emotion-speech.ts --data DIR [--out DIR] [--seed N] [--check-seed]`; DIR has a labels.csv with the
  * columns file, actor and emotion. `--check-seed` trains the saved model twice and compares every weight.
@@ -36,7 +36,7 @@ const clips: vt.Tensor[] = []
   }
 }
 
-/** Clips [chosen, numbers] and their labels [chosen], of each actor normalised by that actor's own mean and deviation. */
+/** Return features [clips, size] and labels [clips]; features are normalized by each actor's mean and standard deviation. */
 const ofActor = (actor: string) => rows.flatMap((row, i) => (row.actor === actor ? [i] : []))
 const raw = (indices: number[]) => vt.stack(indices.map((i) => clips[i]!))
 function normalised(actor: string): vt.Tensor {

@@ -1,7 +1,7 @@
 /**
- * A folder of clips sorted by how well a sentence fits them. `npx tsx examples/languagebind-embed.ts DIR "a dog barks"`: videos,
- * sounds and pictures, each by LanguageBind's tower for them; `--video`, `--audio` and `--image` say where those are, folders
- * or repositories of the hub. Videos want npm's `node-av`, pictures `sharp`.
+ * Sort the videos, audio files and images of a folder by similarity to a text:
+ * `npx tsx examples/languagebind-embed.ts DIR "a dog barks"`. `--video`, `--audio` and `--image` name LanguageBind's encoders,
+ * folders or repositories of the hub. Videos need npm's `node-av`, images `sharp`.
  */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** Emo-DB as its examples read it, and what they ask: what an actor feels, told by what was learnt from the others. */
+/** Read Emo-DB, and evaluate each actor with a model trained on the others. */
 import { join } from 'node:path'
 import * as vt from 'voxtorch'
 import * as lb from 'voxtorch/languagebind'

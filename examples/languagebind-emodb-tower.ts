@@ -1,6 +1,6 @@
 /**
- * Emotions of Emo-DB by LanguageBind's audio front end and a small tower of its kind, which begins with nothing and learns from the
- * actors that it is not asked about:
+ * Classify emotions of Emo-DB with LanguageBind's audio features and a small encoder of its architecture, trained from scratch on
+ * the other actors:
  * `npx tsx examples/languagebind-emodb-tower.ts --data EMODB --config examples/configs/languagebind/emodb-tower.yaml`, with the
  * options of `voxtorch emotion train`. EMODB/labels.csv has the columns file, actor, emotion and text.
  */
@@ -31,7 +31,7 @@ for (const actor of data.actors) {
 const vision = { numHiddenLayers: 2, hiddenSize: 96, intermediateSize: 192, numAttentionHeads: 4, hiddenAct: 'gelu' }
 const text = { numHiddenLayers: 1, hiddenSize: 8, intermediateSize: 8, numAttentionHeads: 1, vocabSize: 8 }
 
-/** A tower that nothing was learnt in, and whose vectors are as long as they come. */
+/** Return an encoder with random weights, without normalization of its embeddings. */
 function freshTower(): lb.EmotionTower {
   const size = { numMelBins: frontEnd.nMels, targetLength: frontEnd.targetLength, patchSize: 14, imageSize: 224 }
   const visionConfig = { ...vision, ...size, forcePatchDropout: 0.3 }

@@ -1,5 +1,5 @@
 /**
- * Emotions of Emo-DB from the voice alone, each actor told by what was learnt from the others:
+ * Classify emotions of Emo-DB from audio alone, each actor with a model trained on the others:
  * `npx tsx examples/languagebind-emodb.ts --data EMODB --config examples/configs/languagebind/emodb-whisper.yaml`, with the
  * options of `voxtorch emotion train`. EMODB/labels.csv has the columns file, actor, emotion and text.
  */

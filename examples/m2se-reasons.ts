@@ -1,6 +1,6 @@
 /**
- * Lets a chat model say why somebody feels so, for `voxtorch emoverse data --reasons`: any that `voxtorch serve` serves, with the
- * picture of a clip where the model sees. What is there already is not asked for again.
+ * Generate emotion reasons with a chat model, for `voxtorch emoverse data --reasons`: any model of `voxtorch serve`, with the
+ * image of a clip if the model accepts images. Existing lines of the output are kept.
  *
  * `npx voxtorch serve text --model smollm2-135m-instruct`, then
  * `npx tsx examples/m2se-reasons.ts --clips clips.jsonl --output reasons.jsonl [--url http://127.0.0.1:8080] [--api-key KEY]`
@@ -30,7 +30,7 @@ if (existsSync(output)) for await (const line of readJsonl(output)) known.add((l
 for await (const line of readJsonl(clips)) {
   const { id, text: said, emotion = 'what the person feels', image } = line as unknown as Clip
   if (known.has(id)) continue
-  const question = `Somebody says: "${said}" Explain ${emotion} in one or two sentences, by the words${image ? ' and the face' : ''}.`
+  const question = `A person says: "${said}" Explain ${emotion} in one or two sentences, by the words${image ? ' and the face' : ''}.`
   const type = `image/${image === undefined ? '' : extname(image).slice(1).replace('jpg', 'jpeg')}`
   const address = image && `data:${type};base64,${readFileSync(image).toString('base64')}`
   const picture = address ? [{ type: 'image_url', image_url: { url: address } }] : []

@@ -19,7 +19,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 })
 const { model: name = 'smollm2-135m-instruct', output: outputDir, test } = values
-// `--stages A B`: what stands behind the first is one too.
+// `--stages A B`: words after the first are stages too.
 const files = [...(values.stages ?? []), ...positionals]
 if (files.length === 0 || outputDir === undefined) throw new vt.ConfigError('Say --stages FILE … and --output DIR')
 

@@ -1,7 +1,7 @@
 /**
- * Asks SALMONN about sounds, by the library: `voxtorch salmonn chat` talks, `voxtorch serve salmonn` has a page for it.
+ * Ask SALMONN about audio from a program. The commands are `voxtorch salmonn chat` and `voxtorch serve salmonn`.
  *
- * `npx tsx examples/salmonn-ask.ts MODEL "What does she say?" 1.wav 2.wav`: MODEL is what `voxtorch salmonn train` saved.
+ * `npx tsx examples/salmonn-ask.ts MODEL "What does she say?" 1.wav 2.wav`: MODEL is a folder that `voxtorch salmonn train` saved.
  */
 import * as vt from 'voxtorch'
 import * as salmonn from 'voxtorch/salmonn'

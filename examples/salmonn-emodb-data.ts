@@ -10,7 +10,7 @@ export interface DialogSettings {
   testSpeakers: string[]
   /** Clips of a dialog, at most; dialogs to learn from have fewer now and then. */
   turns: number
-  /** How often each clip is in a dialog to learn from, and in one to measure with. */
+  /** Number of dialogs with each clip, in training and in validation and test. */
   passes: number
   measuredPasses: number
   /** Voices faster and higher, or slower and deeper, are further speakers to learn from. */
@@ -86,8 +86,8 @@ export async function writeDialogs(data: string, out: string, settings: DialogSe
 }
 
 /**
- * What makes the average sound of each actor that of those who are learnt from: how bright a voice is by nature tells nothing
- * of its mood. Takes recordings of a voice, no labels.
+ * Return gains that equalize the average spectrum of each actor to that of the training actors, because the natural brightness
+ * of a voice is independent of its emotion. Needs recordings of a voice, but no labels.
  */
 async function voiceGains(clips: Clip[], heldOut: string[]): Promise<Map<string, vt.Tensor>> {
   const actors = [...new Set(clips.map(({ actor }) => actor))]
@@ -101,7 +101,7 @@ async function voiceGains(clips: Clip[], heldOut: string[]): Promise<Map<string,
   return new Map(actors.map((actor, i) => [actor, gains[i]!]))
 }
 
-/** The clip as it is learnt from and measured with, written once: at another speed it is a further voice. */
+/** Write the equalized clip, once; another speed makes another voice. */
 async function spoken(clip: Clip, speed: number, gains: Map<string, vt.Tensor>, out: string): Promise<Clip> {
   const path = resolve(out, 'wav', `${basename(clip.path, '.wav')}-${speed}.wav`)
   await vt.scope(async () => {

@@ -1,4 +1,4 @@
-/** Recordings of several actors, brought to the same average sound; used by salmonn-emodb-data.ts. */
+/** Equalize recordings of several actors to the same average spectrum, for salmonn-emodb-data.ts. */
 import * as vt from 'voxtorch'
 import * as salmonn from 'voxtorch/salmonn'
 

@@ -1,15 +1,15 @@
 /**
- * SALMONN in small, all of it from random weights: hears dialogs of several clips and writes down the emotion of each turn.
+ * Train a small SALMONN from scratch on dialogs of several clips; it predicts the emotion of each turn.
  *
  * `npx tsx examples/salmonn-emodb.ts --data EMODB [--out DIR] [--config FILE] [--seed N]`: EMODB is laid out like Emo-DB
  * (Burkhardt et al. 2005), recordings and a labels.csv with the columns file, actor and emotion.
  *
- * Actors are held out: one chooses the best weights, two are asked in the end. They are asked once more with the sound of
- * other dialogs: what is right then is not heard. OUTPUT/emodb.json has the figures, OUTPUT/model the network, which
- * `voxtorch salmonn chat` and `voxtorch serve salmonn` take. The same command goes on where a killed run was.
+ * One actor is for validation, two are for the test. The test runs again with the audio of other dialogs, as a baseline.
+ * OUTPUT/emodb.json has the numbers, OUTPUT/model the network for `voxtorch salmonn chat` and `voxtorch serve salmonn`. The
+ * same command continues a killed run.
  *
- * With the published weights, encoders and language model stay frozen, and Q-Former, projection and LoRA learn: that is
- * what trainSalmonn does where no `stage` is given. Here nothing has learnt before, so each part is named.
+ * With published weights trainSalmonn freezes the encoders and the language model, and trains the Q-Former, the projection
+ * and LoRA by default. Here all weights are random, so each part to train is named.
  */
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'

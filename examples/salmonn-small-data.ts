@@ -6,9 +6,9 @@ import type * as salmonn from 'voxtorch/salmonn'
 import { normalText } from './salmonn-small-words.js'
 
 export interface SmallSources {
-  /** `en_US_f_Allison` of Debian's asterisk-core-sounds-en-wav: a folder of WAV files. */
+  /** `en_US_f_Allison` of Debian's `asterisk-core-sounds-en-wav`: a folder of WAV files. */
   asterisk: string
-  /** What is said in them: lines of `name: text`. */
+  /** Their transcripts: lines of `name: text`. */
   transcripts: string
   /** A folder for each reader, of FLAC files. */
   librispeech: string
@@ -17,18 +17,18 @@ export interface SmallSources {
 }
 
 export interface SmallDataSettings {
-  /** Of LibriSpeech; whom nobody names is learnt from. */
+  /** Readers of LibriSpeech; all others are for training. */
   validReaders: string[]
   testReaders: string[]
-  /** Of Emo-DB. */
+  /** Actors of Emo-DB. */
   validActors: string[]
   testActors: string[]
-  /** Shares of the prompts of asterisk, which are of one voice. */
+  /** Fractions of asterisk's prompts, which have one speaker. */
   validShare: number
   testShare: number
   /** Readings of each reader, at most. */
   readings: number
-  /** How often each reading is cut into phrases of other lengths. */
+  /** Number of ways in which each reading is cut into phrases. */
   cuts: number
   /** Words of a phrase, at least and at most. */
   words: [number, number]
@@ -79,7 +79,7 @@ export async function writeSmallData(
   return files
 }
 
-/** Asterisk's prompts: each whole, and rows of short ones. What is said twice is in one part only. */
+/** Add asterisk's prompts: each prompt, and sequences of short ones. A repeated text is in one split only. */
 async function addPrompts(from: SmallSources, out: string, settings: SmallDataSettings, items: Items): Promise<void> {
   const random = new vt.Random(settings.seed, 1)
   const lines = readFileSync(from.transcripts, 'utf8').split('\n')
@@ -127,7 +127,7 @@ async function addPrompts(from: SmallSources, out: string, settings: SmallDataSe
   }
 }
 
-/** LibriSpeech, for which nobody gives the words here: Whisper writes them down, and says when each is spoken. */
+/** Add LibriSpeech, with Whisper's transcripts and word times. */
 async function addReadings(
   from: SmallSources,
   out: string,
@@ -169,7 +169,7 @@ const samplesOf = (path: string): Promise<Float32Array> =>
 
 type Labels = Record<string, { words: { text: string; start: number; end: number }[]; seconds: number }>
 
-/** What Whisper writes down of the first readings of each reader; what is there already stays. */
+/** Transcribe the first readings of each reader with Whisper; existing transcripts are kept. */
 async function whisperLabels(folder: string, out: string, most: number, labeller: string): Promise<Labels> {
   const file = join(out, 'whisper-labels.json')
   const labels: Labels = existsSync(file) ? ((await vt.readJson(file)) as Labels) : {}

@@ -1,4 +1,4 @@
-/** What salmonn-small.ts answered: figures, and a page with clips to play. */
+/** Write the results of salmonn-small.ts: numbers, and a page with clips to play. */
 import * as vt from 'voxtorch'
 import * as salmonn from 'voxtorch/salmonn'
 import { normalText, wordErrorRate } from './salmonn-small-words.js'
@@ -13,7 +13,7 @@ export interface Answer {
   audio: string
 }
 
-/** Of the right sound, of another's, and of whoever always says what training has most often; shares from 0 to 1. */
+/** Accuracy with the right audio, with other audio, and of the most frequent answer; from 0 to 1. */
 export interface Measured {
   heard: number
   others: number
@@ -118,7 +118,7 @@ export async function reportOf(
     title: 'A small SALMONN of published parts',
     lead: 'Whisper base hears, a Q-Former reads windows of it, SmolLM2-135M-Instruct with LoRA answers. Prompts, readers and actors of the test were not in training.',
     figures: {
-      head: ['', 'with its sound', "with another's sound", 'most frequent answer', 'questions'],
+      head: ['', 'right audio', 'other audio', 'most frequent answer', 'questions'],
       rows: [
         row('word errors, prompts of asterisk (lower is better)', asteriskWords),
         row('word errors, readers of LibriSpeech (lower is better)', librispeechWords),
@@ -128,8 +128,8 @@ export async function reportOf(
     },
     notes: [
       `The weights are those of the last of ${figures.steps} steps.`,
-      'The prompts of asterisk are of one voice, the same in training and test; their texts are not. For LibriSpeech the words that count as right are those that Whisper base writes down, so its own mistakes count as right. Its readings are cut into phrases of a few words, and stand whole beside them where they are short.',
-      'Whoever says nothing has 100 % word errors.',
+      'The prompts of asterisk have one speaker, in training and test, with different texts. The labels of LibriSpeech are transcripts of Whisper base, including its errors. Readings are cut into phrases of a few words; short readings are also used as a whole.',
+      'An empty answer has a word error rate of 100 %.',
     ],
     curves: [
       { name: 'training loss', points: points('loss') },
@@ -139,7 +139,7 @@ export async function reportOf(
   })
 }
 
-/** As a WAV file, whatever it was. */
+/** Convert a clip to a WAV file. */
 async function wavOf(path: string): Promise<Uint8Array> {
   const { mkdtempSync, readFileSync, rmSync } = await import('node:fs')
   const { tmpdir } = await import('node:os')

@@ -1,16 +1,16 @@
 /**
- * A small SALMONN of published parts: Whisper base's encoder hears, a Q-Former reads windows of it, SmolLM2-135M-Instruct with
- * LoRA answers. It learns to write down what is said, and to say with which emotion, and whether a man or a woman speaks.
+ * Train a small SALMONN from published parts: Whisper base's encoder, a window Q-Former, and SmolLM2-135M-Instruct with LoRA. Its
+ * tasks are transcription, emotion and gender.
  *
  * `npx tsx examples/salmonn-small.ts --transcripts FILE --librispeech DIR --emodb DIR [--asterisk DIR] [--out DIR] [--config FILE]`
  *
- * Fetched by name: whisper-base (150 MB) and smollm2-135m-instruct (93 MB), see `voxtorch weights`. To be brought along: the
- * recordings of Debian's package asterisk-core-sounds-en-wav with their transcripts (lines of `name: text`), readings of
- * LibriSpeech (a folder for each reader; their words are those that Whisper base writes down), and Emo-DB with labels.csv.
+ * Downloads whisper-base (150 MB) and smollm2-135m-instruct (93 MB), see `voxtorch weights`. You provide the recordings of
+ * Debian's package `asterisk-core-sounds-en-wav` with their transcripts (lines of `name: text`), readings of LibriSpeech (a folder
+ * per reader; Whisper base transcribes them), and Emo-DB with labels.csv.
  *
- * The encoder is frozen, so each clip is heard once. Prompts, readers and actors are held out; the test is asked again with
- * each clip exchanged for another's: what is right then is not heard. OUT/small.json has the figures, OUT/report.html clips,
- * answers and losses, OUT/model what trained. The same command goes on where a killed run was.
+ * The encoder is frozen, so each clip is encoded once. Prompts, readers and actors are held out. The test runs again with other
+ * clips, as a baseline. OUT/small.json has the numbers, OUT/report.html clips, answers and losses, OUT/model the model. The same
+ * command continues a killed run.
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'

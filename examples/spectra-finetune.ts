@@ -10,7 +10,7 @@ import * as spectra from 'voxtorch/spectra'
 
 const [turns = 'turns.jsonl', tokenizer = 'tokenizer', outputDir = 'spectra-mood'] = process.argv.slice(2)
 
-// Whoever speaks on the last line is kept to test on: what counts is how well strangers are understood.
+// The speaker of the last line is the test set, so the test measures unseen speakers.
 const records: spectra.SpectraJsonlRecord[] = []
 for await (const record of vt.readJsonl(turns)) records.push(record as spectra.SpectraJsonlRecord)
 const task = spectra.spectraTask({ name: 'mood', kind: 'classification', keyMetric: 'uar' })

@@ -88,7 +88,7 @@ const trainer = new vt.Trainer({
     saveStrategy: 'epoch',
     saveTotalLimit: 1,
     dataSeed: SEED,
-    seed: null, // go on with the random numbers that initialisation left
+    seed: null, // continue the random numbers after the initialization
   },
 })
 await trainer.train()

@@ -1,5 +1,5 @@
 /**
- * What is said in recordings, with the times of sentences. `npx tsx examples/transcribe.ts MODEL talk.mp3 …`: MODEL is a
+ * Transcribe recordings with segment times. `npx tsx examples/transcribe.ts MODEL talk.mp3 …`: MODEL is a
  * folder, published weights such as `whisper-base`, or a repository of the hub, such as a wav2vec 2.0 with CTC.
  */
 import { pipeline, Whisper } from 'voxtorch'

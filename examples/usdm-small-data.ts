@@ -12,16 +12,16 @@ export interface SpeechSettings {
   speed: number
   /** The most words of a turn: what is trained on stays short. */
   words: number
-  /** How many words there are: a turn has no other than those that are said most often. */
+  /** Vocabulary size: turns consist of the most frequent words. */
   vocabulary: number
-  /** How many phrases of longer turns, of the same words, pre-training has besides; and how many of words that are drawn. */
+  /** Number of phrases of longer turns for pre-training, from the same words; and of phrases of random words. */
   phrases: number
   drawn: number
-  /** How many pairs of turns of DailyTalk's training part, of its validation part to watch, and of that to test on. */
+  /** Number of pairs of turns for training (from DailyTalk's training set), validation and test (from its validation set). */
   train: number
   valid: number
   test: number
-  /** How many of the training part are learnt by heart, the shortest ones. */
+  /** Number of training pairs to memorize, the shortest ones. */
   byHeart: number
   seed: number
 }
@@ -45,7 +45,7 @@ interface Pair {
   said: [user: Said, agent: Said]
 }
 const PARTS = ['train', 'valid', 'test', 'by-heart'] as const
-/** What is said in a clip of pre-training: one word, some that follow each other in a turn, some that are drawn, or a turn. */
+/** Text of a pre-training clip: one word, consecutive words of a turn, random words, or a turn. */
 export interface Phrase {
   kind: 'word' | 'phrase' | 'drawn' | 'turn'
   text: string
@@ -53,9 +53,9 @@ export interface Phrase {
 }
 
 /**
- * Writes `train.jsonl`, `valid.jsonl`, `test.jsonl` and `by-heart.jsonl`, dialogs of two turns each in the form that
- * `preprocessUsdmJsonl` reads; `phrases.jsonl`, each word in both voices, phrases of the training part, others of words that are drawn,
- * and its short turns; and the clips, which nobody recorded: espeak-ng speaks them. What is there already stays.
+ * Write `train.jsonl`, `valid.jsonl`, `test.jsonl` and `by-heart.jsonl`, two-turn dialogs in the form of `preprocessUsdmJsonl`;
+ * `phrases.jsonl` with each word in both voices, phrases of the training set, random phrases, and short turns; and the synthetic
+ * clips, by espeak-ng. Existing files are kept.
  */
 export async function speakDialogs(
   dailytalk: string,
@@ -159,7 +159,7 @@ function phrasesOf({ text, speaker }: Said, vocabulary: ReadonlySet<string>, mos
   return phrases
 }
 
-/** Words in an order that nobody says: whoever tells them has heard them. */
+/** Return words in random order, which a model cannot guess without the audio. */
 function drawnPhrase(vocabulary: readonly string[], most: number, random: vt.Random): Said {
   const words = Array.from({ length: 2 + random.below(most - 1) }, () => vocabulary[random.below(vocabulary.length)])
   return { text: words.join(' '), speaker: random.below(2) === 0 ? 0 : 1 }

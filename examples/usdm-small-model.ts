@@ -5,9 +5,9 @@ import * as usdm from 'voxtorch/usdm'
 import type { Phrase } from './usdm-small-data.js'
 
 export interface UnitSettings {
-  /** Of Whisper's encoder, whose output becomes units. */
+  /** Layer of Whisper's encoder whose output becomes units. */
   layer: number
-  /** What it hears at once; Whisper's own are 30, of which short turns would be mostly silence. */
+  /** Length of a window. Whisper's is 30 s, which would be mostly silence for short turns. */
   windowSeconds: number
   /** K */
   clusters: number
@@ -17,9 +17,9 @@ export interface UnitSettings {
   seed: number
 }
 
-/** A label that nothing is learnt of. */
+/** Label of positions without loss. */
 const IGNORED = -100
-/** What `ustmSequence` draws, in order: which form a segment begins with, and whether the other follows. */
+/** Random numbers for `ustmSequence`: the form at the start of a segment, and whether the other follows. */
 const [TEXT_FIRST, UNITS_FIRST, CORRESPONDS] = [0, 0.9, 0.9]
 
 /** Frames of Whisper's encoder in a second. */
@@ -70,7 +70,7 @@ async function published(llm: string, tokenizer: usdm.UsdmTokenizer, seed: numbe
   return model.resizeTokenEmbeddings(tokenizer.vocabSize, { seed, std })
 }
 
-/** What a training of OUT left. */
+/** Load the result of a training in OUT. */
 export const trainedModel = (
   out: string,
   training: 'pretraining' | 'rehearsal' | 'main' | 'by-heart',
@@ -85,15 +85,15 @@ export interface TrainingSettings {
 }
 
 export interface PretrainingSettings {
-  /** How often each phrase is told: its units with their text behind them, and its text with its units. */
+  /** Repetitions of each phrase: units followed by text, and text followed by units. */
   rounds: { text: number; units: number }
   recipe: Partial<usdm.UsdmRecipe>
 }
 
 /**
- * Trains the language model on speech with its text and text with its speech, in the sequences of USDM's own
- * pre-training. Only what stands behind is learnt: how units follow each other whatever is said would else be most of the lesson, and
- * phrases are too few to learn that and to listen. It is in `pretraining/model` then.
+ * Pre-train the language model on speech followed by text and text followed by speech, in USDM's sequences. Only the second form
+ * contributes to the loss: otherwise most of the loss would be unit statistics, for which there are too few phrases. Writes
+ * `pretraining/model`.
  */
 export async function pretrain(
   llm: string,
@@ -114,8 +114,8 @@ export async function pretrain(
     const told: usdm.UsdmExample[] = []
     for (const phrase of phrases) {
       const segment = { text: phrase.text, units: [...(await folder.read(nameOf(phrase)))] }
-      if (round < rounds.text) told.push(behind(tokenizer, segment, 'text'))
-      if (round < rounds.units) told.push(behind(tokenizer, segment, 'units'))
+      if (round < rounds.text) told.push(secondForm(tokenizer, segment, 'text'))
+      if (round < rounds.units) told.push(secondForm(tokenizer, segment, 'units'))
     }
     examples.push(...random.shuffle(told))
   }
@@ -129,8 +129,12 @@ export async function pretrain(
   return { phrases: phrases.length, steps: results.globalStep, tokens }
 }
 
-/** A phrase as pre-training has it, with one of its forms behind the other, of which that one is learnt. */
-function behind(tokenizer: usdm.UsdmTokenizer, segment: usdm.UstmSegment, learnt: 'text' | 'units'): usdm.UsdmExample {
+/** Return a pre-training example with one form after the other; only the second contributes to the loss. */
+function secondForm(
+  tokenizer: usdm.UsdmTokenizer,
+  segment: usdm.UstmSegment,
+  learnt: 'text' | 'units',
+): usdm.UsdmExample {
   // What is first, and that the other says the same, is what a sequence draws.
   const draws = [learnt === 'text' ? UNITS_FIRST : TEXT_FIRST, CORRESPONDS]
   const inputIds = usdm.ustmSequence(tokenizer, [segment], { float: () => draws.shift()! })
@@ -139,14 +143,14 @@ function behind(tokenizer: usdm.UsdmTokenizer, segment: usdm.UstmSegment, learnt
 }
 
 export interface RehearsalSettings {
-  /** How many, each of two phrases that have nothing to do with each other. */
+  /** Number of dialogs, each of two unrelated phrases. */
   dialogs: number
   recipe: Partial<usdm.UsdmRecipe>
 }
 
 /**
- * Goes on from there with the same phrases in the words of a dialog: one is heard and written down, the other is spoken. Why anybody
- * should answer the one with the other is not learnt. It is in `rehearsal/model` then.
+ * Continue with the same phrases in the dialog template: one is transcribed, the other spoken. The pairs are random, so replies are
+ * not learned. Writes `rehearsal/model`.
  */
 export async function rehearse(
   out: string,
@@ -192,7 +196,7 @@ export async function trainMain(
   return { steps: results.globalStep, examples: results.samples.train, loss: results.valid?.loss ?? null }
 }
 
-/** Goes on from there on `by-heart.txt` alone, until every token of every pass is the likeliest. */
+/** Continue on `by-heart.txt` until every token of every pass is the argmax. */
 export async function learnByHeart(
   out: string,
   tokenizer: usdm.UsdmTokenizer,
@@ -223,7 +227,7 @@ export async function learnByHeart(
   return { steps: results.globalStep }
 }
 
-/** How many examples have no token that another would be likelier than, and how many tokens there are that do. */
+/** Count examples whose tokens are all the argmax, and tokens that are not. */
 async function knownTokens(
   model: vt.DecoderLM,
   examples: readonly usdm.UsdmExample[],
@@ -261,7 +265,7 @@ export interface ByHeart {
   whole: number
 }
 
-/** Asks all three passes for the dialogs that were to be learnt by heart. */
+/** Run all three passes on the memorized dialogs. */
 export async function recite(out: string, model: usdm.Usdm): Promise<ByHeart> {
   const { dialogs } = await usdm.readUsdmJsonl(join(out, 'by-heart.jsonl'))
   const folder = await vt.UnitFolder.open(join(out, 'units'), model.units)
@@ -287,7 +291,7 @@ export interface Listening {
   /** Mean loss of a token of the transcript: with the user's units, and with those of another turn. */
   transcript: number
   transcriptOfOthers: number
-  /** Of a unit of the reply: with the reply's text before it, and with another's. */
+  /** Loss per unit of the reply: after the reply's text, and after another's. */
   units: number
   unitsOfOthers: number
 }

@@ -1,4 +1,4 @@
-/** What usdm-small.ts found, as a page that needs no network. */
+/** Write the results of usdm-small.ts as a page that needs no network. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as vt from 'voxtorch'
@@ -34,7 +34,7 @@ export async function reportOf(
     ['Steps: pre-training, rehearsal, fine-tuning, by heart, Voicebox', `${steps.pretraining}, ${steps.rehearsal}, ${steps.main}, ${steps.byHeart}, ${steps.voicebox}`],
     ['Known by heart, all three passes', `${byHeart.whole} of ${byHeart.dialogs} (transcripts ${byHeart.transcripts}, replies ${byHeart.replies}, units ${byHeart.units})`],
     ["Loss of a transcript's token, with its units against another turn's", less(listening.transcript, listening.transcriptOfOthers)],
-    ["Loss of a reply's unit, behind its text against another's", less(listening.units, listening.unitsOfOthers)],
+    ["Loss per reply unit, after its text against another's", less(listening.units, listening.unitsOfOthers)],
     ['Word errors of transcripts (STT)', `${rate(scores.sttWer)} of ${scores.sttSamples}`],
     ['Word errors that Whisper base hears in spoken replies (TTS)', `${rate(scores.ttsWer)} of ${scores.ttsSamples}`],
     ['ROUGE-L of replies, F1', `${scores.rougeL?.toFixed(3) ?? '–'} of ${scores.replySamples}`],
@@ -73,7 +73,7 @@ export async function reportOf(
 <h1>A small USDM of published parts</h1>
 <p>Whisper base's encoder and k-means hear, SmolLM2-135M-Instruct, trained as a whole, writes, a small Voicebox and Griffin-Lim speak.</p>
 <p><strong>What is synthetic:</strong> the voices of all dialogs are espeak-ng's, one for each speaker, in training and test alike; the texts are DailyTalk's,
-and none of the dialogs of the test was in training. The Voicebox learnt real voices, of actors who speak Czech and Dutch, so the replies
+and none of the dialogs of the test was in training. The Voicebox was trained on real voices, of actors who speak Czech and Dutch, so the replies
 are English words in its voice.</p>
 <table>${rows.map(([name, value]) => `<tr><th scope="row">${escaped(name)}</th><td>${escaped(value)}</td></tr>`).join('')}</table>
 <h2>Training</h2>${['pretraining', 'rehearsal', 'main', 'by-heart', 'voicebox'].map((name) => curve(out, name)).join('')}

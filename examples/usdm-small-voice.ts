@@ -14,7 +14,7 @@ export interface VoiceboxSettings {
   guidance: number
   /** Spectrograms that are drawn of each clip, whose mean is the middle of what it may make. */
   draws: number
-  /** How much of such a clip it hears before it goes on. */
+  /** Fraction of a clip that is the prompt. */
   promptShare: number
 }
 
@@ -66,7 +66,7 @@ export interface Resaid {
   shuffled: Float32Array
 }
 
-/** Goes on from the beginning of each clip of the test (or of so many), and compares with how it was said; sounds of the first few. */
+/** Continue the beginning of each test clip (or of some), and compare with the recording; returns audio of the first few. */
 export async function melErrors(
   out: string,
   nTokens: number,

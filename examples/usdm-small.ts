@@ -1,18 +1,18 @@
 /**
- * A small USDM of published parts: Whisper base's encoder and k-means make units of speech, SmolLM2-135M-Instruct with K + 3 rows
- * more writes transcripts, replies and units, and a Voicebox of its own with Griffin-Lim makes sound of them.
+ * Build a small USDM from published parts: Whisper base's encoder and k-means for units, SmolLM2-135M-Instruct with K + 3 new
+ * tokens for transcripts, replies and units, and a Voicebox with Griffin-Lim for speech.
  *
  * `npx tsx examples/usdm-small.ts --dailytalk DIR --voices DIR [--out DIR] [--config FILE] [--bf16]`
  *
- * Fetched by name: whisper-base (150 MB) and smollm2-135m-instruct (93 MB), see `voxtorch weights`. DIR of --dailytalk has the
+ * Downloads whisper-base (150 MB) and smollm2-135m-instruct (93 MB), see `voxtorch weights`. DIR of --dailytalk has the
  * corpus's `train_phone.txt` and `val_phone.txt`; its clips are not needed: two voices of espeak-ng speak the texts. DIR of --voices is
- * a cache for real voices, Debian's fillets-ng-data-cs and -nl, which are fetched to it.
+ * a cache for the recordings of Debian's fillets-ng-data-cs and -nl, which are downloaded to it.
  *
  * --bf16: the language model's trainings compute in bfloat16, which is faster where the processor has it (`voxtorch doctor`).
  *
- * Stages, each of which leaves a file in OUT and is not done again: dialogs and voices, units, examples, pre-training, rehearsal and fine-tuning
- * of the language model, listening, by heart, Voicebox, replies. OUT/small.json has the figures, OUT/report.html clips, replies and losses, OUT/usdm the whole USDM, for
- * `voxtorch serve usdm --model OUT/usdm`. The same command goes on where a killed run was.
+ * Stages, each of which writes a file in OUT and is not repeated: dialogs and voices, units, examples, pre-training, rehearsal and
+ * fine-tuning of the language model, tests, memorization, Voicebox, replies. OUT/small.json has the numbers, OUT/report.html clips,
+ * replies and losses, OUT/usdm the model for `voxtorch serve usdm --model OUT/usdm`. The same command continues a killed run.
  */
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
@@ -153,7 +153,7 @@ await writeFile(join(out, 'report.html'), await reportOf(out, figures, predictio
 console.log(JSON.stringify(figures, null, 2))
 console.log(`See ${join(out, 'report.html')}`)
 
-/** What a stage came to: of its file where it is there, else by the work, which goes on from what it left. */
+/** Return the result of a stage: from its file if it exists, else by running it, continuing a killed run. */
 async function stage<T>(name: string, settings: unknown, work: () => Promise<T>): Promise<T> {
   const file = join(out, `${name}.json`)
   const wanted = JSON.stringify(settings)

@@ -35,7 +35,10 @@ const rules = {
   'who-only': { pattern: /(^|[.;:] )Who(ever)? (?!is\b)[a-z]+/, advice: 'name the subject: "To only …, use …"' },
   body: { pattern: /\b(ears?|eyes?|minds?|sight)\b/i, advice: 'audio encoder, vision encoder, language model' },
   tower: { pattern: /\btowers?\b/i, advice: 'text encoder, vision encoder, audio encoder' },
-  building: { pattern: /\b(rooms?|houses?|screens?)\b/i, advice: 'module, folder, system; check, filter' },
+  building: {
+    pattern: /\b(rooms|(a|this|the|that|its|own) room|houses?)\b(?! for)/i,
+    advice: 'module, folder, system; check, filter',
+  },
   image: { pattern: /\b(pictures?|photos?)\b/i, advice: 'image (or figure, for one that is drawn)' },
   video: { pattern: /\b(films?|movies?)\b/i, advice: 'video' },
   audio: { pattern: /\bsounds?\b/i, advice: 'audio' },
@@ -43,13 +46,13 @@ const rules = {
   scratch: { pattern: /\bfrom nothing\b/i, advice: 'from scratch' },
   integer: { pattern: /\bwhole numbers?\b/i, advice: 'integer' },
   fraction: {
-    pattern: /\b(a|the|its|this|that|which|what|each|larger|smaller) shares?\b(?! a\b)|\bshares? of\b/i,
+    pattern: /\b(a|the|its|this|larger|smaller) shares?\b(?! a\b)|\bshares? of\b/i,
     advice: 'fraction, ratio, probability',
   },
   foreign: { pattern: /\bforeign\b/i, advice: 'alias of the original, external, of another tool' },
   preset: { pattern: /\bpresets?\b/i, advice: 'default' },
   asked: {
-    pattern: /\b(is|are|was|were|be|been|being) (asked|told)\b|\bhears? of\b|\b(has|have|had) to say\b/i,
+    pattern: /\b(is|are|was|were|be|been|being) (asked(?! for)|told)\b|\bhears? of\b|\b(has|have|had) to say\b/i,
     advice: 'takes, receives, is called with, is prompted',
   },
   teach: { pattern: /\b(teach(es)?|taught)\b/i, advice: 'trains, instruction-tunes, shows' },

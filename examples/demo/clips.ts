@@ -30,9 +30,9 @@ const TRAIN_VOICES = [
 const TEST_VOICES = ['en-us+m5', 'en-gb+m6', 'en-us+f5', 'en-gb+steph']
 
 /**
- * Sentences of npm's `sentiment` (imdb, yelp and amazon reviews, labelled by people) of 3 to 16 words. One in seven is a
- * test sentence. A training sentence is spoken once, by a voice and in a tone drawn by lot; a test sentence twice, once
- * in each tone, by other voices. So a test clip's words say nothing at all about its tone.
+ * Plan the clips: sentences of 3 to 16 words from npm's `sentiment` (imdb, yelp and amazon reviews, labeled by people). One
+ * in seven is a test sentence. Each training sentence is spoken once, with a random voice and tone. Each test sentence is
+ * spoken in both tones, by other voices, so its text is independent of its tone.
  */
 export function planClips(options: { quick?: boolean; seed?: number } = {}): Clips {
   const { quick = false, seed = 0 } = options
@@ -76,7 +76,7 @@ function sentences(): { text: string; words: number }[] {
   return [...found.values()] // no sentence twice
 }
 
-/** Where clips are kept, so that only the first run has to speak them. */
+/** Return the cache folder for clips: only the first run synthesizes them. */
 export function clipFolder(): string {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'voxtorch', 'demo', 'clips-1')
 }

@@ -1,7 +1,7 @@
 /**
- * What fusing speech and text is for, on a task that neither solves alone: are the words pleasant, and is the voice
- * bright or flat? Pleasant words in a flat voice are how sarcasm sounds. Three small models are trained, on speech and
- * text, on text alone and on speech alone, and tested on sentences and voices that training did not have.
+ * Show what speech-text fusion is for, on a task that neither modality solves alone: is the text positive, and is the voice
+ * bright or flat? A positive text in a flat voice suggests sarcasm. Three small models are trained, on speech and text, on
+ * text alone and on speech alone, and tested on sentences and voices outside the training set.
  *
  * `npm run demo -- [--out DIR] [--clips DIR] [--epochs N] [--seed N] [--quick]`; the voices are synthetic (espeak-ng).
  */

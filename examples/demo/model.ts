@@ -8,7 +8,7 @@ export interface Config {
   dim: number
   heads: number
   dropout: number
-  /** Which inputs it has; both by default. */
+  /** Inputs of the model. Default both. */
   text: boolean
   speech: boolean
 }
@@ -44,7 +44,7 @@ export class SpeechTextClassifier extends vt.Module {
     this.out = new vt.Linear(config.text && config.speech ? 2 * dim : dim, classes)
   }
 
-  /** What `save` wrote. */
+  /** Load a folder that `save` wrote. */
   static fromPretrained(directory: string): Promise<SpeechTextClassifier> {
     return vt.loadPretrained(directory, (config: Config) => new SpeechTextClassifier(config))
   }
@@ -53,7 +53,7 @@ export class SpeechTextClassifier extends vt.Module {
     return vt.savePretrained(directory, this, this.config)
   }
 
-  /** For an optimiser: word vectors, most of which a step does not touch, learn faster than the rest. */
+  /** Return parameter groups: word embeddings, of which a step updates few, have a higher learning rate. */
   parameterGroups(): { params: vt.Tensor[]; lr?: number }[] {
     const words = this.text ? [this.text.words.weight] : []
     const rest = this.parameters().filter((parameter) => !words.includes(parameter))
@@ -162,7 +162,7 @@ function encoderLayer({ dim, heads }: Config): vt.TransformerEncoderLayer {
   return new vt.TransformerEncoderLayer(dim, heads, options)
 }
 
-/** The mean of the states that are no padding: [batch, time, dim] -> [batch, dim]. */
+/** Return the mean over the states that are not padding: [batch, time, dim] -> [batch, dim]. */
 function meanOver(states: vt.Tensor, mask: vt.Tensor): vt.Tensor {
   const real = mask.unsqueeze(-1).to({ dtype: 'float32' })
   return states

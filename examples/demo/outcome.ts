@@ -22,7 +22,7 @@ export interface Outcome {
   examples: { text: string; voice: string; truth: number; guesses: Record<string, number> }[]
 }
 
-/** What `outcomeOf` is told: above all the class that each model gives each test clip. */
+/** Input of `outcomeOf`, with the predicted class of each test clip for each model. */
 interface Findings extends Pick<Outcome, 'loss' | 'parameters' | 'epochs' | 'seed' | 'seconds'> {
   clips: Clips
   guesses: Record<string, number[]>

@@ -1,18 +1,18 @@
-/** What the demo found, as one HTML page that needs no network. */
+/** Write the demo's results as one HTML page that needs no network. */
 import { readFile } from 'node:fs/promises'
 import type { Outcome } from './outcome.js'
 
-/** @param sounds the WAV file of each example */
-export async function page(outcome: Outcome, sounds: string[]): Promise<string> {
-  const audio = await Promise.all(sounds.map(async (path) => (await readFile(path)).toString('base64')))
+/** @param clips the WAV file of each example */
+export async function page(outcome: Outcome, clips: string[]): Promise<string> {
+  const audio = await Promise.all(clips.map(async (path) => (await readFile(path)).toString('base64')))
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>voxtorch demo: speech and text</title><style>${STYLE}</style></head><body><main>
-<h1>What is said, and how it is said</h1>
-<p class="lead">Are the words pleasant, and is the voice bright or flat? Pleasant words in a flat voice are how sarcasm
-sounds. The words alone cannot tell, and neither can the voice: a model has to read and listen.</p>
-<p class="note"><strong>The voices are synthetic.</strong> Real sentences from reviews, labelled by people, are spoken by
-espeak-ng. The tone is drawn by lot, whatever the words. No sentence and no voice of the test was in training.</p>
+<h1>Text and tone of voice</h1>
+<p class="lead">Is the text positive, and is the voice bright or flat? A positive text in a flat voice suggests sarcasm. Neither
+the text nor the voice alone gives the answer, so a model needs both.</p>
+<p class="note"><strong>The voices are synthetic.</strong> Real sentences from reviews, labeled by people, are spoken by
+espeak-ng. The tone is random and independent of the text. No sentence and no voice of the test set is in training.</p>
 <h2>On held-out sentences and voices</h2>${scores(outcome)}
 <p>${n(outcome, 'clips.train')} clips of ${n(outcome, 'sentences.train')} sentences by ${n(outcome, 'voices.train')} voices for
 training, ${n(outcome, 'clips.test')} of ${n(outcome, 'sentences.test')} sentences by ${n(outcome, 'voices.test')} other voices
@@ -84,8 +84,8 @@ ${values.map((value, j) => `<circle cx="${x(j + 1)}" cy="${y(value)}" r="3" fill
   return `<figure><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Training loss by epoch">
 <g class="grid">${grid.join('')}${below.join('')}</g>${lines.join('')}
 <text x="${(left + width - right) / 2}" y="${height - 2}" text-anchor="middle" class="axis">epoch</text></svg>
-<figcaption>Mean cross-entropy of each epoch. A low loss on training clips is no merit by itself: the model that only
-reads learns by heart which tone each training sentence had.</figcaption></figure>`
+<figcaption>Mean cross-entropy of each epoch. A low training loss alone means little: the text-only model
+memorizes the tone of each training sentence.</figcaption></figure>`
 }
 
 /** Labels at the ends of lines, moved down where they would lie on each other. */

@@ -35,7 +35,7 @@ function program() {
       .replace(/\.js$/, '.wasm')
     const { WebAssembly } = /** @type {*} */ (globalThis) // Node's types have none
     const module = await WebAssembly.compile(readFileSync(path))
-    /** @type {*} the functions of the WebAssembly itself: those that make room for arguments are not on the JavaScript object */
+    /** @type {*} exports of the WebAssembly module: the JavaScript object lacks those that allocate arguments */
     let native
     const espeak = await ESpeakNg({
       noInitialRun: true,

@@ -1,4 +1,4 @@
-/** Sentences as synthetic voices speak them: sound files that are made once. */
+/** Synthesize sentences as audio files, once each. */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import * as vt from 'voxtorch'
 
 export interface Spoken {
-  /** Of the WAV file: a hash of all that follows, so a changed plan never reads an old file. */
+  /** Name of the WAV file: a hash of the other fields, so a changed plan never reads an old file. */
   file: string
   text: string
   /** An espeak-ng voice and its variant. */
@@ -19,7 +19,7 @@ export interface Spoken {
 
 export const RATE = 16_000
 
-/** What is to be spoken, with the name of its file. */
+/** Add the name of its file to a clip's plan. */
 export function spoken<T extends Omit<Spoken, 'file'>>(clip: T): T & { file: string } {
   return { file: `${createHash('sha256').update(JSON.stringify(clip)).digest('hex').slice(0, 20)}.wav`, ...clip }
 }

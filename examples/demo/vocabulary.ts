@@ -15,7 +15,7 @@ export class Vocabulary {
     this.#numbers = new Map(tokens.map((token, i) => [token, i + 1]))
   }
 
-  /** Of what occurs at least twice. */
+  /** Build a vocabulary of the words that occur at least twice. */
   static of(sentences: readonly string[]): Vocabulary {
     const counts = new Map<string, number>()
     for (const token of sentences.flatMap((text) => bags(text).flat())) counts.set(token, (counts.get(token) ?? 0) + 1)

@@ -1,16 +1,17 @@
-import { misuse, requireOneOf } from '../base/check.js'
+import { misuse, requireOneOf, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 
-/** A message of a conversation; what its parts are is the model's. */
+/** A message of a conversation. The types of its parts depend on the model. */
 export interface ChatMessage<P> {
   role: 'system' | 'user' | 'assistant'
   content: readonly P[]
 }
 
 /**
- * @param describe what of a message matters: whether it is empty, and whether it is text alone
- * @throws ConfigError naming the message, unless user and assistant take turns, after a system message at most, and the user
- * has the last word; what system and assistant say must be text, and what the user says not empty
+ * Check a conversation: an optional system message, then user and assistant in turn, the last message from the user. System and
+ * assistant messages are text; user messages are not empty.
+ * @param describe function that tells whether a message is empty, and whether it is only text
+ * @throws ConfigError that names the message
  */
 export function requireConversation<P>(
   where: string,
@@ -25,21 +26,32 @@ export function requireConversation<P>(
     if (!Array.isArray(message.content)) throw misuse(where, `${name}.content`, 'a list of parts', message.content)
     const { isEmpty, isText } = describe(message, name)
     if (message.role === 'system') {
-      if (i > 0 || !isText) throw wrong(i, 'a system message comes first and is text')
+      if (i > 0 || !isText)
+        throw wrong(
+          i,
+          i > 0
+            ? 'expected the system message first, got it later'
+            : 'expected text in the system message, got other parts',
+        )
       continue
     }
-    if (message.role !== expected) throw wrong(i, `the ${expected} has the word, not the ${message.role}`)
-    if (message.role === 'assistant' && !isText) throw wrong(i, 'a reply is text')
-    if (message.role === 'user' && isEmpty) throw wrong(i, 'it is empty')
+    if (message.role !== expected) throw wrong(i, `expected role '${expected}', got '${message.role}'`)
+    if (message.role === 'assistant' && !isText)
+      throw wrong(i, 'expected text in the reply of the assistant, got other parts')
+    if (message.role === 'user' && isEmpty) throw wrong(i, 'expected a text or a file, got an empty message')
     expected = expected === 'user' ? 'assistant' : 'user'
   }
-  if (expected === 'user') throw wrong(messages.length - 1, 'the last message must be one of the user')
+  if (expected === 'user')
+    throw wrong(
+      messages.length - 1,
+      `expected the last message from the user, got one from the ${messages.at(-1)?.role}`,
+    )
 }
 
 const wrong = (index: number, what: string): ConfigError =>
-  new ConfigError(`messages[${index}] cannot be asked: ${what}`, { argument: 'messages', index })
+  new ConfigError(`messages[${index}]: ${what}. Change the conversation.`, { argument: 'messages', index })
 
-/** @throws ConfigError for a message with parts of other types, naming it */
+/** Check the types of a message's parts. @throws ConfigError that names the message */
 export function requireParts(
   where: string,
   { content }: ChatMessage<{ type: string }>,
@@ -48,21 +60,23 @@ export function requireParts(
 ): void {
   const other = content.find((part) => !known.includes(part?.type))
   if (other === undefined) return
-  const takes = known.join(' and ')
-  throw new ConfigError(`${where} takes ${takes} alone, but ${name} has ${String(other?.type)}`, { argument: name })
+  throw new ConfigError(
+    `${where}: ${name}: expected parts of type ${known.join(' or ')}, got ${shown(other?.type)}. Leave the part out.`,
+    { argument: name },
+  )
 }
 
 const SHORT_TEXT = 16_384
 
-/** What `requireRoom` asks of a tokenizer. */
+/** Tokenizer interface of `requireRoom`. */
 interface Counter {
   exceeds(text: string, options: { maxTokens: number; signal?: AbortSignal }): Promise<boolean>
 }
 
 /**
- * Refuse a conversation whose texts alone have more tokens than a network has positions, before any of it is encoded: the
- * texts are read in slices, and no further than it takes to know.
- * @throws ConfigError
+ * Refuse a conversation with more text tokens than the network has positions, before it is encoded. The text is tokenized in
+ * slices, only until the limit is exceeded.
+ * @throws ConfigError for a conversation that is too long
  */
 export async function requireRoom(
   where: string,
@@ -74,7 +88,7 @@ export async function requireRoom(
   if (room === undefined || !Array.isArray(messages)) return
   const parts = (messages as readonly ChatMessage<{ text?: unknown }>[]).flatMap((message) => message?.content ?? [])
   const text = parts.flatMap((part) => (typeof part?.text === 'string' ? [part.text] : [])).join('\n')
-  // Encoding that takes no longer than a slice does, and tells exactly.
+  // A short text is encoded at once anyway, which gives the exact count.
   if (text.length <= SHORT_TEXT) return
   if (await tokenizer.exceeds(text, { maxTokens: room, ...(signal && { signal }) })) {
     throw new ConfigError(`${where}: expected a conversation of at most ${room} tokens, got more. Send less text.`, {
@@ -83,13 +97,13 @@ export async function requireRoom(
   }
 }
 
-/** A piece of an answer, and how many tokens it took. */
+/** A piece of an answer, and the number of its tokens. */
 export interface AnswerPiece {
   text: string
   tokens: number
 }
 
-/** An answer up to the first of some texts, which is left out. What may become one of them is held back. */
+/** Yield an answer up to the first stop text, which is left out. Text that may become a stop text is held back. */
 export async function* untilStop<D extends AnswerPiece>(
   answer: AsyncIterable<D>,
   stops: readonly string[],
@@ -108,7 +122,7 @@ export async function* untilStop<D extends AnswerPiece>(
   if (held !== '') yield { text: held, tokens: 0 }
 }
 
-/** How many letters at the end may be the beginning of a stop. */
+/** Return the number of characters at the end that may be the beginning of a stop text. */
 function mostHeld(text: string, stops: readonly string[]): number {
   const overlap = (stop: string) => {
     for (let length = Math.min(stop.length - 1, text.length); length > 0; length--) {
@@ -126,30 +140,30 @@ interface Conversation<C> {
 }
 
 /**
- * What a model has computed of the latest conversations, each of which is known by its text: the next turn's begins with it.
- * It owns the caches: `dispose()` it.
+ * Caches of the latest conversations, found again by their text, with which the next turn's prompt begins. Call `dispose()` to
+ * free them.
  */
 export class Conversations<C extends { dispose(): void }> {
-  /** The latest comes last. */
+  /** Least recently used first. */
   readonly #all: Conversation<C>[] = []
 
-  /** @param most conversations that are kept */
+  /** @param most maximum number of conversations */
   constructor(
     readonly makeCache: () => C,
     readonly most: number,
   ) {}
 
   /**
-   * The cache of the conversation that this text goes on from, else a new one in place of the oldest; none where all are
-   * busy. `leave` it when the turn is over.
+   * Return the cache of the conversation that this text continues, otherwise a new one that replaces the least recently used one;
+   * undefined if all are busy. Call `leave()` at the end of the turn.
    */
   take(text: string): { cache: C; leave(): void } | undefined {
     const free = this.#all.filter(({ isBusy }) => !isBusy)
     const alike = ({ text: before }: Conversation<C>) => commonLength(before, text)
     const best = [...free].sort((a, b) => alike(b) - alike(a))[0]
     const isNext = best !== undefined && alike(best) === best.text.length
-    const room = this.#all.length < this.most
-    const found = isNext || !room ? (isNext ? best : free[0]) : { cache: this.makeCache(), text, isBusy: true }
+    const hasSpace = this.#all.length < this.most
+    const found = isNext || !hasSpace ? (isNext ? best : free[0]) : { cache: this.makeCache(), text, isBusy: true }
     if (!found) return undefined
     const at = this.#all.indexOf(found)
     if (at >= 0) this.#all.splice(at, 1)
@@ -162,7 +176,7 @@ export class Conversations<C extends { dispose(): void }> {
     return { cache: found.cache, leave }
   }
 
-  /** Frees what is kept of all conversations. */
+  /** Free all caches. */
   dispose(): void {
     for (const { cache } of this.#all.splice(0)) cache.dispose()
   }

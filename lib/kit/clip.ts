@@ -3,7 +3,7 @@ import { type FitOptions, openClip, SPEECH_RATE } from '../audio/clip.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 
-/** A sound file that a record names, or a part of it in seconds. */
+/** An audio file that a record names, or a part of it in seconds. */
 export interface RecordClip {
   path: string
   start?: number | undefined
@@ -11,29 +11,29 @@ export interface RecordClip {
 }
 
 export interface ClipReaderOptions extends FitOptions {
-  /** What paths are relative to. Default: the current folder. */
+  /** Base folder of relative paths. Default: the working directory. */
   audioRoot?: string | undefined
-  /** Of several: their mean (default), or one by its number. */
+  /** Mean of all channels (default), or the index of one. */
   channels?: 'mean' | number | undefined
-  /** What another sampling rate or several channels do: they are converted (default), or make a bad record. */
+  /** Action for another sample rate or several channels: convert (default), or report a bad record. */
   otherAudio?: 'convert' | 'refuse' | undefined
-  /** No more of a file is read than these. Default: all of it. */
+  /** Maximum number of seconds that are read. Default: the whole file. */
   maxSeconds?: number | undefined
-  /** Whether a clip may have no samples. Default false. */
+  /** Whether a clip may have 0 samples. Default false. */
   allowEmpty?: boolean | undefined
 }
 
-/** Whose clip it is, for messages. */
+/** Record that names a clip, for messages. */
 export interface ClipOwner {
-  /** The record, such as `data.jsonl, line 3`; left out where whoever catches the error says it. */
+  /** The record, such as `data.jsonl, line 3`. Undefined if the code that catches the error adds it. */
   record?: string
-  /** The record's field. Default 'audio'. */
+  /** The field of the record. Default 'audio'. */
   field?: string
-  /** For the error. */
+  /** Further fields of the error. */
   fields?: Record<string, unknown>
 }
 
-/** Reads the clips that records name, as float32 [samples] of 16 kHz. */
+/** Reader of the clips that records name, as float32 [samples] at 16 kHz. */
 export class ClipReader {
   readonly #options: ClipReaderOptions
 
@@ -41,7 +41,7 @@ export class ClipReader {
     this.#options = options
   }
 
-  /** @throws DataError naming the record and the file, for one that is missing, broken, empty, holds NaN, or is refused */
+  /** Read a clip. @throws DataError that names record and file, for a file that is missing, broken, empty, refused, or has NaN */
   async read(clip: RecordClip, owner: ClipOwner = {}): Promise<Tensor> {
     const { audioRoot = '', otherAudio = 'convert', ...options } = this.#options
     const { record, field = 'audio', fields = {} } = owner
@@ -55,11 +55,11 @@ export class ClipReader {
         if (otherAudio === 'convert' || !source) return samples
         if (source.sampleRate === SPEECH_RATE && source.channels === 1) return samples
         const found = `${source.channels} channels of ${source.sampleRate} Hz`
-        const message = `${subject} has ${found}, expected 1 of ${SPEECH_RATE}; otherAudio: 'convert' converts it`
+        const message = `${subject}: expected 1 channel of ${SPEECH_RATE} Hz, got ${found}. Set otherAudio to 'convert'.`
         throw new DataError(message, { file })
       })
     } catch (cause) {
-      // A path that can be none is the record's fault.
+      // A path with an invalid value is an error of the record.
       const isFault = cause instanceof ConfigError || (cause instanceof DataError && record !== undefined)
       if (!isFault) throw cause
       const message = cause.message.startsWith(begin) ? cause.message : `${begin}${cause.message}`
@@ -68,10 +68,13 @@ export class ClipReader {
   }
 }
 
-/** Clips [samples] one after the other as one, with samples of silence between them, and behind the last if told so. */
+/** Join clips [samples] with silence between them, and after the last one with `trailingGap`. @param gap samples of silence */
 export function joinSamples(clips: readonly Tensor[], gap: number, trailingGap: boolean): Tensor {
   const [first] = clips
-  if (first === undefined) throw new ConfigError('There are no clips to join', { argument: 'clips' })
+  if (first === undefined)
+    throw new ConfigError('joinSamples: clips: expected at least one clip, got none. Pass a clip.', {
+      argument: 'clips',
+    })
   return scope(() => {
     const silence = first.newZeros([gap])
     const parts = clips.flatMap((clip) => [clip, silence])

@@ -9,25 +9,25 @@ import {
   refuseFiles,
 } from './options.js'
 
-/** A verb of the `voxtorch` command. Its table makes the command line, `--help` and the page of the documentation. */
+/** A subcommand of `voxtorch`. Its option table defines the command line, `--help` and the page of the documentation. */
 export interface CommandRule<T extends OptionTable = OptionTable> {
   readonly name: string
-  /** One line. */
+  /** One line in the imperative. */
   readonly summary: string
-  /** What `--help` says beyond the options: examples, forms of files. */
+  /** Text of `--help` between summary and options: examples, file formats. */
   readonly details?: string
-  /** What is no option, in words: `IN.jsonl OUT.json`. Left out where there is nothing of that kind. */
+  /** Arguments that are not options, such as `IN.jsonl OUT.json`. Undefined if the command takes none. */
   readonly files?: string
   readonly options: T
   readonly foreign?: ForeignOptions
-  /** Does it; loads what it needs itself, so that `--help` and other commands do not load libtorch. Gives the exit code, or 0. */
+  /** Run the command and return its exit code; undefined means 0. Import modules here, so that `--help` does not load libtorch. */
   run(options: OptionsOf<T>, files: string[], ignored: readonly IgnoredOption[]): Promise<number | undefined>
 }
 
-/** A command with its table's types. */
+/** Return a command with the types of its option table. */
 export const commandRule = <const T extends OptionTable>(rule: CommandRule<T>): CommandRule => rule as never
 
-/** Reads what stands behind the command's name, tells what has no effect, and runs it. */
+/** Parse the arguments of a command, warn about options without effect, and run it. */
 export async function runCommand(subject: string, rule: CommandRule, argv: readonly string[]): Promise<number> {
   if (argv.some((word) => word === '--help' || word === '-h')) {
     process.stdout.write(helpOf(subject, rule))
@@ -39,10 +39,10 @@ export async function runCommand(subject: string, rule: CommandRule, argv: reado
   return (await rule.run(options, files, ignored)) ?? 0
 }
 
-/** The text of `--help`. */
+/** Return the text of `--help`. */
 export function helpOf(subject: string, { summary, details, files, options }: CommandRule): string {
   const command = new Command(subject).description(details === undefined ? summary : `${summary}\n\n${details}`)
   for (const option of commanderOptions(options)) command.addOption(option)
-  command.usage(`[options]${files === undefined ? '' : ` ${files}`}`).helpOption('-h, --help', 'this text')
+  command.usage(`[options]${files === undefined ? '' : ` ${files}`}`).helpOption('-h, --help', 'show this help')
   return command.configureHelp({ helpWidth: 130 }).helpInformation()
 }

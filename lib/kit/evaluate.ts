@@ -1,13 +1,14 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
+import { shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Dataset } from '../data/dataset.js'
 import { evaluating, type Module } from '../nn/index.js'
 import { noGrad, scope } from '../tensor/index.js'
 
-/** Samples, or what reads them when it is their turn. */
+/** Samples, or a function that reads them on demand. */
 export type Batch<S> = readonly S[] | (() => Promise<readonly S[]>)
 
-/** The samples of a dataset in batches, in order; of `indices` where they are given. */
+/** Yield the samples of a dataset in batches, in order; with `indices` only those. */
 export function* batchesOf<S>(
   data: Dataset<S>,
   batchSize: number,
@@ -19,9 +20,9 @@ export function* batchesOf<S>(
 }
 
 /**
- * Runs something on each batch with a model in evaluation mode, without gradients, and frees its tensors and those of
- * samples that are read for it; the model's mode is put back. Between batches other work goes on.
- * @returns what it gives for each batch
+ * Run a function on each batch, with the model in evaluation mode and without gradients. Tensors of a batch are freed after it, and
+ * the model's mode is restored at the end. Other tasks of the event loop run between batches.
+ * @returns the results in the order of the batches
  */
 export const evaluateBatches = <S, R>(
   model: Module,
@@ -39,18 +40,18 @@ export const evaluateBatches = <S, R>(
   })
 
 export interface EvaluateOptions<S, P, M> {
-  /** What the model says of each sample of a batch. */
+  /** Return one prediction per sample of a batch. */
   predict(samples: readonly S[]): Promise<readonly P[]>
-  /** What all of that comes to. */
+  /** Compute metrics of all predictions. */
   metrics?: (predictions: readonly P[]) => M
-  /** Called with the number of samples done so far. */
+  /** Callback with the number of samples done so far. */
   onBatch?: ((done: number) => void) | undefined
 }
 
 /**
- * Runs a model over data, as {@link evaluateBatches} does.
- * @returns what it says of each sample, in their order, and what that comes to
- * @throws ConfigError where it does not say one thing of each sample
+ * Evaluate a model on batches, as {@link evaluateBatches}.
+ * @returns predictions in the order of the samples, and their metrics
+ * @throws ConfigError if the number of predictions differs from that of samples
  */
 export async function evaluate<S, P, M = undefined>(
   model: Module,
@@ -61,10 +62,13 @@ export async function evaluate<S, P, M = undefined>(
   const parts = await evaluateBatches(model, batches, async (samples: readonly S[]) => {
     const some = await predict(samples)
     if (!Array.isArray(some) || some.length !== samples.length) {
-      const found = Array.isArray(some) ? some.length : 'no'
-      throw new ConfigError(`${model.constructor.name} gave ${found} answers to ${samples.length} samples`, {
-        argument: 'model',
-      })
+      const found = Array.isArray(some) ? `${some.length}` : shown(some)
+      throw new ConfigError(
+        `${model.constructor.name}: expected ${samples.length} predictions, one per sample, got ${found}. Check \`predict\`.`,
+        {
+          argument: 'model',
+        },
+      )
     }
     done += samples.length
     onBatch?.(done)

@@ -8,20 +8,20 @@ import { BusyError, DataError } from '../base/errors.js'
 import { Lock, takeLock } from '../base/lock.js'
 
 const KEY = 32
-/** Key, length of what follows, its checksum, and the checksum of these. */
+/** Key, length of the body, checksum of the body, and checksum of these fields. */
 const HEAD = KEY + 12
 
 /**
- * A folder of such files, made where it is not there, for this process alone.
- * @param name what it is, for those who find it locked
- * @throws BusyError where another process has it; DataError where it cannot be made
+ * Create a folder for feature files if needed, and lock it for this process.
+ * @param name description for the lock file
+ * @throws BusyError if another process holds the lock; DataError if the folder cannot be created
  */
 export function lockFeatures(folder: string, name: string): Lock {
   makeDirectory(folder, DataError)
   const lock = takeLock(join(folder, 'lock'), { name })
   if (lock instanceof Lock) return lock
   const { pid, host } = lock
-  const message = `${folder} is filled by process ${pid} on ${host}: wait for it, or give another folder`
+  const message = `${folder}: expected a folder that no other process writes, got one locked by process ${pid} on ${host}. Wait for it, or name another folder.`
   throw new BusyError(message, { pid, host })
 }
 
@@ -32,14 +32,14 @@ interface Place {
 }
 
 /**
- * Bytes by keys in one file that only grows: what frozen networks made of clips and pictures, so that they are made once, by
- * whatever run. What a kill left half written is cut off when the file is opened, and the rest goes on. Heads are read then, and
- * bodies, each checked, when they are wanted: memory holds where they are. One process writes to it at a time; see `lockFeatures`.
+ * Append-only file of byte arrays by key: outputs of frozen networks, shared by all runs. Opening it reads the headers and cuts off
+ * an incomplete last entry. Bodies are read on demand and checked against their checksum. Only one process may write a file at a
+ * time; see `lockFeatures`.
  */
 export class FeatureFile {
   readonly #places = new Map<string, Place>()
   #end = 0
-  /** Appends, one after the other. */
+  /** Tail of the queue of appends, which run one at a time. */
   #last: Promise<unknown> = Promise.resolve()
 
   private constructor(
@@ -47,10 +47,13 @@ export class FeatureFile {
     readonly handle: FileHandle,
   ) {}
 
-  /** @throws DataError where it cannot be opened */
+  /** Open a file, or create it. @throws DataError if that fails */
   static async open(path: string): Promise<FeatureFile> {
     const handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o666).catch((cause) => {
-      throw new DataError(`${path} cannot be opened: ${cause.message}`, { file: path, cause })
+      throw new DataError(
+        `${path}: expected a file that can be opened for writing, got ${cause.message}. Check its permissions.`,
+        { file: path, cause },
+      )
     })
     const file = new FeatureFile(path, handle)
     try {
@@ -62,12 +65,12 @@ export class FeatureFile {
     }
   }
 
-  /** How many there are. */
+  /** Number of entries. */
   get size(): number {
     return this.#places.size
   }
 
-  /** Finds what is whole, and cuts off what is not. */
+  /** Index the complete entries, and cut off an incomplete one at the end. */
   async #index(): Promise<void> {
     const { size } = await this.handle.stat()
     const head = Buffer.alloc(HEAD)
@@ -86,12 +89,12 @@ export class FeatureFile {
     return this.#places.has(key)
   }
 
-  /** Bytes that a key has. */
+  /** Return the size of an entry in bytes; undefined without the key. */
   sizeOf(key: string): number | undefined {
     return this.#places.get(key)?.length
   }
 
-  /** Adds what is not there yet. @param key a SHA-256 in hexadecimal digits */
+  /** Append an entry unless the key exists. @param key a SHA-256 in hexadecimal digits */
   append(key: string, bytes: Uint8Array): Promise<void> {
     if (!/^[0-9a-f]{64}$/.test(key)) throw misuse('FeatureFile.append', 'key', '64 hexadecimal digits', key)
     const added = this.#last.then(async () => {
@@ -104,7 +107,10 @@ export class FeatureFile {
       head.writeUInt32LE(crc32(head.subarray(0, HEAD - 4)), HEAD - 4)
       const { bytesWritten } = await this.handle.writev([head, bytes], this.#end)
       if (bytesWritten < HEAD + place.length) {
-        throw new DataError(`${this.path} takes no more: the disk is full`, { file: this.path })
+        throw new DataError(
+          `${this.path}: expected to write ${HEAD + place.length} bytes, got ${bytesWritten} written. Free disk space.`,
+          { file: this.path },
+        )
       }
       this.#places.set(key, place)
       this.#end = place.at + place.length
@@ -113,7 +119,7 @@ export class FeatureFile {
     return added
   }
 
-  /** Undefined for what is not there, or is damaged: it is to be made anew then. */
+  /** Return the bytes of a key; undefined if there are none or if they are damaged, so that the caller computes them again. */
   async get(key: string): Promise<Uint8Array | undefined> {
     const place = this.#places.get(key)
     if (place === undefined) return undefined

@@ -6,14 +6,14 @@ import { DataError } from '../base/errors.js'
 import type { Module } from '../nn/index.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
 
-/** Hashes of files that were read already, by path, size and time of change. */
+/** Hashes of files by path, size and modification time. */
 const hashes = new Map<string, string>()
 const MOST_HASHES = 200_000
 
 /**
- * The SHA-256 of a file's bytes; of a folder that of its files' names and bytes. A file that was read before and is as long and
- * as old as then is not read again.
- * @throws DataError naming a file that is not there
+ * Return the SHA-256 of a file's bytes, or of the names and bytes of a folder's files. A file whose size and modification time did
+ * not change is read only once.
+ * @throws DataError for a path that does not exist
  */
 export async function contentHash(path: string): Promise<string> {
   try {
@@ -30,7 +30,12 @@ export async function contentHash(path: string): Promise<string> {
     return found
   } catch (cause) {
     if (cause instanceof DataError) throw cause
-    throw new DataError(`${path} cannot be read: ${(cause as Error).message}`, { file: path, cause })
+    throw new DataError(
+      `${path}: expected a readable file or folder, got ${(cause as Error).message}. Check the path.`,
+      {
+        ...{ file: path, cause },
+      },
+    )
   }
 }
 
@@ -43,8 +48,8 @@ async function folderHash(folder: string): Promise<string> {
 }
 
 /**
- * What the same weights may compute differently by: the configurations of a network and of the networks in it, as text in which
- * the order of keys does not show.
+ * Return the configurations of a network and its submodules as JSON with sorted keys: networks with the same weights may differ
+ * in them.
  */
 export function configurations(network: Module): string {
   const found = [...network.namedModules()].flatMap(([name, { config }]: [string, Module & { config?: unknown }]) =>
@@ -57,7 +62,7 @@ export function configurations(network: Module): string {
   )
 }
 
-/** The SHA-256 of a network's weights: names, dtypes, shapes and bytes. */
+/** Return the SHA-256 of a network's weights: names, dtypes, shapes and bytes. */
 export async function weightsHash(network: Module): Promise<string> {
   const hash = createHash('sha256')
   for (const [name, tensor] of Object.entries(network.stateDict())) {
@@ -67,12 +72,12 @@ export async function weightsHash(network: Module): Promise<string> {
   return hash.digest('hex')
 }
 
-/** The bytes of a tensor as they lie in memory, row by row, in its own dtype. */
+/** Return the bytes of a tensor in row-major order, in its own dtype. */
 export const tensorBytes = (tensor: Tensor): Promise<Uint8Array> =>
   noGrad(() =>
     scope(async () => {
       const flat = tensor.detach().to({ device: 'cpu' }).contiguous().reshape([-1])
-      // JavaScript has no array for these.
+      // JavaScript has no typed array for these dtypes.
       const plain = /^(bfloat16|float16)$/.test(flat.dtype) ? flat.view('int16') : flat
       const { buffer, byteOffset, byteLength } = await plain.data()
       return new Uint8Array(buffer.slice(byteOffset, byteOffset + byteLength))

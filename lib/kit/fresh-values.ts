@@ -1,7 +1,7 @@
 import type { Module } from '../nn/module.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
 
-/** Records sums of newly initialized weights, which tell later whether training or loading has changed them. */
+/** Sums of newly initialized weights, which show later whether training or loading has changed them. */
 export class FreshValues {
   readonly #sums: Map<string, number>
 

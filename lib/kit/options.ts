@@ -1,39 +1,39 @@
-// commander parses; values are checked here and not by zod 4.6.7, which takes five times as long to load: --help would wait for it.
+// commander parses, and this module checks values: zod 4.6.7 takes five times as long to load, which would delay --help.
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { ConfigError } from '../base/errors.js'
 import { requireForm } from '../base/form.js'
 import { nearest } from '../base/words.js'
 
 /**
- * What an option takes: `number` and `whole` are at least 0, a `share` is below 1, a `list` is `a,b,c`, `texts` are several
- * words behind the option or behind each of it, a list of words is one of them. A `flag` takes nothing, and `--no-…` denies it.
+ * Type of an option's value. `number` and `whole` (an integer) are at least 0, a `share` is a fraction in [0, 1), a `list` is
+ * `a,b,c`, and `texts` are several arguments. An array lists the allowed values. A `flag` takes no value; `--no-…` sets it to false.
  */
 export type OptionKind = 'text' | 'number' | 'whole' | 'share' | 'flag' | 'list' | 'texts' | readonly string[]
 
 export interface OptionRule {
   readonly kind: OptionKind
-  /** A line for `--help` and the documentation. */
+  /** One line for `--help` and the documentation. */
   readonly help: string
-  /** What the value is called there. Default by its kind. */
+  /** Placeholder of the value in `--help`. Default: by kind. */
   readonly value?: string
-  /** What holds where it is left out, in words or as it is. */
+  /** Default value, as `--help` shows it. */
   readonly preset?: string | number
-  /** Other spellings, such as the original's. Hyphen and underscore are alike. `-c` is a short one. */
+  /** Alternative names, such as those of the original. Hyphens and underscores are equivalent. `-c` is a short option. */
   readonly aliases?: readonly string[]
-  /** Of `texts`: one behind each option, since what follows may be no option. */
+  /** For `texts`: take one argument per occurrence, because the next argument may not be an option. */
   readonly oneEach?: boolean
-  /** Left out of `--help` and the documentation. */
+  /** Whether to leave the option out of `--help` and the documentation. */
   readonly hidden?: boolean
-  /** A value that has nothing to say here, with the reason. */
+  /** Values that have no effect, with the reason. */
   readonly without?: Readonly<Record<string, string>>
 }
 
-/** The options of a command by their names in camelCase; on the command line they are in kebab-case. */
+/** Options of a command by name in camelCase; the command line uses kebab-case. */
 export type OptionTable = Readonly<Record<string, OptionRule>>
 
 /**
- * Options of the original that are no other names: `reason` says why one has no effect here (one that takes `'several'` values takes
- * all words up to the next option), `read` gives the option that it stands for, or nothing.
+ * Options of the original that have no equivalent name. `reason` says why an option has no effect (`takesValue: 'several'` takes
+ * all arguments up to the next option); `read` returns the equivalent option and value, or undefined.
  */
 export type ForeignOptions = Readonly<
   Record<
@@ -53,16 +53,19 @@ type ValueOf<K extends OptionKind> = K extends 'flag'
         ? Word
         : string
 
-/** What a table's options are once they are read; all may be missing. */
+/** Parsed options of a table; each may be missing. */
 export type OptionsOf<T extends OptionTable> = { -readonly [Name in keyof T]?: ValueOf<T[Name]['kind']> }
 
-/** Says that a word is no option, where nothing but options is taken. */
+/** Throw a ConfigError if there is an argument that is not an option, for commands that take options only. */
 export function refuseFiles(subject: string, [file]: readonly string[]): void {
   if (file === undefined) return
-  throw wrong(file, `${subject}: ${JSON.stringify(file)} is no option: they begin with --`)
+  throw wrong(
+    file,
+    `${subject}: expected only options, which begin with --, got ${JSON.stringify(file)}. Run ${subject} --help.`,
+  )
 }
 
-/** What was given and has no effect, with the reason: tell the user. */
+/** An option without effect, with the reason, for a warning. */
 export interface IgnoredOption {
   flag: string
   reason: string
@@ -70,12 +73,12 @@ export interface IgnoredOption {
 
 export interface ReadOptions<T extends OptionTable> {
   options: OptionsOf<T>
-  /** What is no option. */
+  /** Arguments that are not options. */
   files: string[]
   ignored: IgnoredOption[]
 }
 
-/** `--max-steps` of `maxSteps`. */
+/** Return the flag of an option name: `--max-steps` for `maxSteps`. */
 export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
 /** Return the error for a missing option, such as "--data: expected a folder, got nothing. Add --data DIR." */
@@ -84,7 +87,7 @@ export const missingOption = (name: string, expected: string, value: string): Co
     argument: name,
   })
 
-/** An option as commander knows it, for reading and for `--help`. */
+/** Convert a table to commander's options, for parsing and for `--help`. */
 export function commanderOptions(table: OptionTable): Option[] {
   return Object.entries(table).flatMap(([name, rule]) => {
     const { kind, help, preset, aliases = [], hidden = false } = rule
@@ -106,14 +109,15 @@ export function commanderOptions(table: OptionTable): Option[] {
 function valueName({ kind, value }: OptionRule): string {
   if (value !== undefined) return value
   if (typeof kind !== 'string') return kind.join('|')
-  return { text: 'text', number: 'number', whole: 'n', share: 'share', flag: '', list: 'a,b', texts: 'key=value' }[kind]
+  return { text: 'text', number: 'number', whole: 'n', share: 'fraction', flag: '', list: 'a,b', texts: 'key=value' }[
+    kind
+  ]
 }
 
 /**
- * Reads a command line by a table: `--batch-size 24`, `--batch_size=24` or another spelling of the table's.
- * @param subject whose options they are, for messages
- * @throws ConfigError for an unknown option, naming the nearest; for a value that is missing or wrong; for an option given
- * twice
+ * Parse a command line: `--batch-size 24`, `--batch_size=24`, or an alias of the table.
+ * @param subject command name, for messages
+ * @throws ConfigError for an unknown option, with the nearest name; for a missing or invalid value; for a repeated option
  */
 export function readOptions<const T extends OptionTable>(
   subject: string,
@@ -137,22 +141,22 @@ export function readOptions<const T extends OptionTable>(
   return { options: { ...command.opts() } as OptionsOf<T>, files: command.args, ignored }
 }
 
-/** The command line in the table's own words, `--name=value` each, so that nothing in it can be taken for something else. */
+/** Rewrite the command line as `--name=value` with the table's names, so that commander cannot misread a value. */
 function spelled(subject: string, table: OptionTable, argv: readonly string[], foreign: ForeignOptions) {
   const names = new Map<string, string>()
   for (const [name, { aliases = [] }] of Object.entries(table))
     for (const flag of [flagOf(name).slice(2), ...aliases]) names.set(flag.replaceAll('_', '-'), name)
   const others = new Map(Object.entries(foreign).map(([flag, rule]) => [flag.replaceAll('_', '-'), rule]))
   const rest = [...argv]
-  const [words, files, ignored, said] = [[] as string[], [] as string[], [] as IgnoredOption[], new Set<string>()]
-  const say = (flag: string, name: string, text: string) => {
+  const [words, files, ignored, assigned] = [[] as string[], [] as string[], [] as IgnoredOption[], new Set<string>()]
+  const assign = (flag: string, name: string, text: string) => {
     const rule = table[name] as OptionRule
     const reason = rule.without !== undefined && Object.hasOwn(rule.without, text) ? rule.without[text] : undefined
     if (reason !== undefined) return void ignored.push({ flag: `${flag} ${text}`, reason })
-    if (said.has(name) && rule.kind !== 'texts') {
-      throw wrong(flag, `${flag} says again what was said before (${flagOf(name)})`)
+    if (assigned.has(name) && rule.kind !== 'texts') {
+      throw wrong(flag, `${flag}: expected the option once, got it again (as ${flagOf(name)}). Remove one of them.`)
     }
-    said.add(name)
+    assigned.add(name)
     if (rule.kind !== 'flag') words.push(`${flagOf(name)}=${text}`)
     else words.push(text === 'true' ? flagOf(name) : `--no-${flagOf(name).slice(2)}`)
   }
@@ -161,7 +165,11 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
     const isShort = /^-[A-Za-z]/.test(word) && (names.has(word) || others.has(word))
     const match = isShort ? [word, word] : /^--([A-Za-z][\w-]*)(?:=([\s\S]*))?$/.exec(word)
     if (word === '--') files.push(...rest.splice(0))
-    else if (!match && /^-./.test(word)) throw wrong(word, `${JSON.stringify(word)} is no option: they begin with --`)
+    else if (!match && /^-./.test(word))
+      throw wrong(
+        word,
+        `${subject}: expected an option, such as --name, got ${JSON.stringify(word)}. Run ${subject} --help.`,
+      )
     else if (!match) files.push(word)
     if (!match) continue
     const [, key = '', given] = match
@@ -169,7 +177,7 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
     const value = (): string => {
       const found = given ?? rest.shift()
       if (found !== undefined && found !== '' && !(given === undefined && /^--[A-Za-z]/.test(found))) return found
-      throw wrong(flag, `${flag} needs a value`)
+      throw wrong(flag, `${flag}: expected a value, got none. Write ${flag} VALUE.`)
     }
     const takeMore = (take: (text: string) => void): void => {
       while (rest.length > 0 && !/^--[A-Za-z]/.test(rest[0] as string)) take(rest.shift() as string)
@@ -184,30 +192,35 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
       ignored.push({ flag, reason: other.reason })
     } else if (other !== undefined) {
       const meant = other.read(value(), flag)
-      if (meant) say(flag, ...(meant as [string, string]))
+      if (meant) assign(flag, ...(meant as [string, string]))
     } else if (name !== undefined && table[name]?.kind === 'flag') {
       if (given !== undefined && given !== 'true' && given !== 'false') {
-        throw wrong(flag, `${flag} is true or false, not ${JSON.stringify(given)}`)
+        throw wrong(
+          flag,
+          `${flag}: expected true or false, got ${JSON.stringify(given)}. Leave the value out for true.`,
+        )
       }
-      say(flag, name, given ?? 'true')
+      assign(flag, name, given ?? 'true')
     } else if (name !== undefined && table[name]?.kind === 'texts') {
-      if (given !== undefined) say(flag, name, given)
+      if (given !== undefined) assign(flag, name, given)
       else {
-        say(flag, name, value())
-        if (!table[name]?.oneEach) takeMore((text) => say(flag, name, text))
+        assign(flag, name, value())
+        if (!table[name]?.oneEach) takeMore((text) => assign(flag, name, text))
       }
-    } else if (name !== undefined) say(flag, name, value())
-    else if (denied !== undefined && table[denied]?.kind === 'flag' && given === undefined) say(flag, denied, 'false')
+    } else if (name !== undefined) assign(flag, name, value())
+    else if (denied !== undefined && table[denied]?.kind === 'flag' && given === undefined)
+      assign(flag, denied, 'false')
     else {
       const near = nearest(plain, [...names.keys(), ...others.keys()])
-      throw wrong(flag, `${subject} has no option ${flag}${near === undefined ? '' : `; did you mean --${near}?`}`)
+      const hint = near === undefined ? `Run ${subject} --help.` : `Did you mean --${near}?`
+      throw wrong(flag, `${subject}: expected a known option, got ${flag}. ${hint}`)
     }
   }
   return { words: [...words, '--', ...files], ignored }
 }
 
 function checked(flag: string, kind: OptionKind, text: string, before: string[] | undefined): unknown {
-  const fail = (what: string) => new InvalidArgumentError(`${flag} is ${what}, not ${JSON.stringify(text)}`)
+  const fail = (what: string) => new InvalidArgumentError(`${flag}: expected ${what}, got ${JSON.stringify(text)}.`)
   if (typeof kind !== 'string') {
     if (kind.includes(text)) return text
     throw fail(kind.join(' or '))
@@ -219,10 +232,10 @@ function checked(flag: string, kind: OptionKind, text: string, before: string[] 
       throw fail('a number of at least 0')
     case 'whole':
       if (Number.isSafeInteger(value) && value >= 0) return value
-      throw fail('a whole number of at least 0')
+      throw fail('an integer of at least 0')
     case 'share':
       if (value >= 0 && value < 1) return value
-      throw fail('a share from 0 to below 1')
+      throw fail('a fraction in [0, 1)')
     case 'list':
       return text.split(',').map((item) => item.trim())
     case 'texts':

@@ -4,25 +4,25 @@ import { ConfigError } from '../base/errors.js'
 import { arange, type Device, scope, Tensor, tensor } from '../tensor/index.js'
 
 export interface PadClipsOptions {
-  /** Samples of each row; what is longer loses its end. Default: those of the longest clip. */
+  /** Samples per row; longer clips lose their end. Default: the longest clip. */
   length?: number | undefined
-  /** The fewest samples of a row. Default 0. */
+  /** Minimum number of samples per row. Default 0. */
   leastLength?: number | undefined
-  /** Where the batch is. Default: the device of the first tensor. */
+  /** Device of the batch. Default: the device of the first tensor. */
   device?: Device | undefined
 }
 
-/** Clips side by side. */
+/** Clips as one batch. */
 export interface PaddedClips {
-  /** float32 [rows, length], with zeros behind each clip. */
+  /** float32 [rows, length], padded with zeros at the end. */
   inputValues: Tensor
-  /** Samples of each row that are no padding. */
+  /** Number of samples of each row without padding. */
   lengths: number[]
 }
 
 /**
- * Clips as one batch: float32 [samples], as a tensor or a Float32Array, or null for silence. Tensors are copied to where
- * they belong in the batch, and nowhere else.
+ * Pad clips to one batch. A clip is float32 [samples], as a tensor or a Float32Array, or null for silence. Each one is copied once,
+ * into the batch.
  */
 export function padClips(
   clips: readonly (Tensor | Float32Array | null)[],
@@ -37,40 +37,43 @@ export function padClips(
   return { inputValues, lengths: sizes.map((size) => Math.min(width, size)) }
 }
 
-/** int64 [rows] */
+/** Return lengths as int64 [rows]. */
 export const lengthsTensor = (lengths: readonly number[]): Tensor =>
   tensor(BigInt64Array.from(lengths, BigInt), { device: 'cpu' })
 
-/** bool [rows, length]: true before the end of each row. */
+/** Return a mask, bool [rows, length]: true before the end of each row. */
 export const lengthMask = (lengths: readonly number[], length: number, device: Device = 'cpu'): Tensor =>
   scope(() => arange(length, { device }).lt(tensor(lengths, { dtype: 'int64', device }).unsqueeze(1)))
 
 export interface PadTokensOptions {
-  /** What the padding is. Default 0. */
+  /** Padding value. Default 0. */
   value?: number
-  /** Tokens of each row. Default: those of the longest. */
+  /** Tokens per row. Default: the longest row. */
   length?: number | undefined
-  /** The side that is padded. Default 'right'; 'left' for generation. */
+  /** Side of the padding. Default 'right'; use 'left' for generation. */
   side?: 'left' | 'right'
 }
 
 /**
- * Rows of token ids, or of labels, as int64 [rows, length].
- * @throws ConfigError for a row that is longer than `length`
+ * Pad rows of token ids or labels to int64 [rows, length].
+ * @throws ConfigError for a row longer than `length`
  */
 export function padTokens(rows: readonly ArrayLike<number>[], options: PadTokensOptions = {}): Tensor {
   const { value = 0, side = 'right' } = options
   const longest = Math.max(0, ...Array.from(rows, (row) => row.length))
   const { length = longest } = options
   if (longest > length) {
-    throw new ConfigError(`a row of ${longest} tokens does not fit into ${length}`, { length, longest })
+    throw new ConfigError(
+      `padTokens: expected rows of at most ${length} tokens (length), got one of ${longest}. Cut it, or raise length.`,
+      { length, longest },
+    )
   }
   const ids = new BigInt64Array(rows.length * length).fill(BigInt(value))
   for (const [r, row] of rows.entries()) {
     const begin = r * length + (side === 'left' ? length - row.length : 0)
     for (let i = 0; i < row.length; i += 1) {
       const id = row[i] as number
-      if (!Number.isSafeInteger(id)) throw misuse('padTokens', `rows[${r}][${i}]`, 'a whole number', id)
+      if (!Number.isSafeInteger(id)) throw misuse('padTokens', `rows[${r}][${i}]`, 'an integer', id)
       ids[begin + i] = BigInt(id)
     }
   }

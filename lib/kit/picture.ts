@@ -1,37 +1,37 @@
 import { escaped } from '../base/words.js'
 
-/** A place in a picture: a tenth of a unit is fine enough. */
+/** Round a coordinate to a tenth of a unit. */
 export const round = (value: number): number => Math.round(value * 10) / 10
 
-/** A text of at most so many characters. */
+/** Shorten a text to at most so many characters. */
 export function shortened(text: string, most: number): string {
   const characters = [...text]
   return characters.length > most ? `${characters.slice(0, most - 1).join('')}…` : text
 }
 
-/** `3 words`, `1 word`. */
+/** Return a count with its noun: `3 words`, `1 word`. */
 export const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`
 
 const FONT = 'system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif'
 
 export interface Svg {
-  /** The class of the picture, which its style names. */
+  /** CSS class of the figure, which its style uses. */
   name: string
   title: string
-  /** For those who do not see it. */
+  /** Description for screen readers. */ // language: accessibility term
   description?: string
   width: number
   height: number
-  /** How many times as large it is by itself. Default: as wide as there is room. */
+  /** Ratio of the displayed size to the view box. Default: the available width. */
   scale?: number
-  /** Colours as custom properties, beside `--ink` of words, `--soft` of what is less and `--line`, for light and dark. */
+  /** Colors as custom properties for light and dark mode, in addition to `--ink` and `--soft` for text. */
   colours: { light: string; dark: string }
-  /** Rules of what is in it; each begins with its class. */
+  /** CSS rules, each of which begins with the figure's class. */
   style: string
   parts: readonly string[]
 }
 
-/** A picture that stands alone, whose colours follow the reader's light or dark setting. */
+/** Return a self-contained SVG figure whose colors follow the reader's light or dark mode. */
 export function svg({ name, title, description, width, height, scale, colours, style, parts }: Svg): string {
   const size = scale === undefined ? '' : ` width="${round(scale * width)}" height="${round(scale * height)}"`
   const subtitle = description === undefined ? '' : `<desc>${escaped(description)}</desc>`
@@ -46,7 +46,7 @@ ${parts.join('\n')}
 `
 }
 
-/** A table of texts; `wrong` rows are marked. The first column has the names of the rows. */
+/** Return an HTML table of texts; `wrong` rows are marked. The first column has the names of the rows. */
 export function table(head: readonly string[], rows: readonly { cells: readonly string[]; wrong?: boolean }[]): string {
   const names = head.map((name) => `<th scope="col">${escaped(name)}</th>`).join('')
   const lines = rows.map(({ cells: [first = '', ...rest], wrong = false }) => {
@@ -60,13 +60,13 @@ export function table(head: readonly string[], rows: readonly { cells: readonly 
 export interface Page {
   title: string
   lead: string
-  /** Markup below: figures, paragraphs, a {@link table}. */
+  /** Markup below the lead: figures, paragraphs, a {@link table}. */
   parts: readonly string[]
-  /** Rules of its own, after those of every page. */
+  /** CSS rules after those of every page. */
   style: string
 }
 
-/** A page that needs no network. */
+/** Return a self-contained HTML page. */
 export const page = ({ title, lead, parts, style }: Page): string => `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${escaped(title)}</title><style>${PAGE_STYLE}

@@ -5,12 +5,12 @@ import { readJson, writeJson } from '../files/json/json.js'
 import type { TrainingArguments } from '../train/trainer/arguments.js'
 import type { TrainerState } from '../train/trainer/state.js'
 
-/** What every training comes to; `results.json` in its folder holds the same. */
+/** Results of a training, as in `results.json` in its folder. */
 export interface RecipeResults<M = object> {
   globalStep: number
-  /** The step whose weights are saved. */
+  /** Training step of the saved weights. */
   bestStep: number | null
-  /** Of these weights; null where there is no such data. */
+  /** Metrics of the saved weights; null without such data. */
   valid: M | null
   test: M | null
   samples: { train: number; valid: number; test: number }
@@ -20,25 +20,25 @@ export interface RecipeSteps<M, R extends RecipeResults<M>, D extends { readonly
   trainer: { train(): Promise<T> }
   outputDir: string
   data: { train: D; valid?: D; test?: D }
-  /** Saves the best weights, which the network then has, under a path. Every process calls it. */
+  /** Save the best weights, which the network has now, to a path. Called on every process. */
   save(path: string): Promise<void>
-  /** The name of their folder, or file. Default 'best'. */
+  /** Name of the folder or file of the best weights. Default 'best'. */
   best?: string
-  /** Measures them. Every process calls it; the test data is looked at last, and once. */
+  /** Compute the metrics. Called on every process, at the end and once for the test data. */
   measure?(data: D): Promise<M>
-  /** What else there is to say in the end. */
+  /** Return the further fields of the results. */
   more(trained: T): Omit<R, keyof RecipeResults<M>>
-  /** What metrics of a file are in a program; JSON has null for NaN. Default: the same. */
+  /** Convert metrics read from JSON, where NaN is null. Default: no change. */
   fromJson?(metrics: M): M
-  /** Frees what the training held. Called in any case. */
+  /** Free the resources of the training. Called in any case. */
   dispose?(): void
 }
 
 const RESULTS = 'results.json'
 
 /**
- * Trains, saves the best weights, only then measures them on validation and test data, and writes `results.json`. The same
- * call on the same folder goes on where a killed run was, and after the end gives the results that it finds.
+ * Train, save the best weights, compute their metrics on validation and test data, and write `results.json`. The same call on the
+ * same folder resumes an interrupted run; after the end it returns the saved results.
  */
 export async function runRecipe<
   M,
@@ -67,13 +67,13 @@ export async function runRecipe<
   }
 }
 
-/** The metrics of `Trainer.evaluate` under their own names: `evalAccuracy` as `accuracy`. */
+/** Rename the metrics of `Trainer.evaluate`: `evalAccuracy` to `accuracy`. */
 export const plainMetrics = (metrics: Readonly<Record<string, number>>): Record<string, number> =>
   Object.fromEntries(
     Object.entries(metrics).map(([name, value]) => [name.charAt(4).toLowerCase() + name.slice(5), value]),
   )
 
-/** For a Trainer: it evaluates each epoch, keeps the latest checkpoint and the best, and ends with the best weights. */
+/** Return TrainingArguments that evaluate and save each epoch, and load the best weights at the end. */
 export const bestEpochBy = (keyMetric: string) =>
   ({
     evalStrategy: 'epoch',
@@ -84,14 +84,14 @@ export const bestEpochBy = (keyMetric: string) =>
     greaterIsBetter: !/^(loss|mae|mse|rmse)$/.test(keyMetric),
   }) as const satisfies Partial<TrainingArguments>
 
-/** Metrics of validation and test as a table. */
+/** Format validation and test metrics as a table. */
 export function metricsTable({ valid, test }: RecipeResults<Record<string, number>>, keyMetric: string): string {
   const names = Object.keys(valid ?? test ?? {})
   const width = Math.max(...names.map((name) => name.length))
   const cell = (value: number | undefined) => (typeof value !== 'number' ? '' : value.toFixed(4)).padStart(9)
   const rows = names.map(
     (name) =>
-      `  ${name.padEnd(width)} ${cell(valid?.[name])} ${cell(test?.[name])}${name === keyMetric ? '  (best by this)' : ''}`,
+      `  ${name.padEnd(width)} ${cell(valid?.[name])} ${cell(test?.[name])}${name === keyMetric ? '  (selects the best epoch)' : ''}`,
   )
   return [`  ${''.padEnd(width)} ${'valid'.padStart(9)} ${'test'.padStart(9)}`, ...rows].join('\n')
 }

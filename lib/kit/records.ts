@@ -1,44 +1,47 @@
 import { requireOneOf } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 
-/** What a record that cannot be used does: 'stop' throws; 'skip' leaves it out and counts it. */
+/** Action for a record that cannot be used: 'stop' throws; 'skip' leaves it out and counts it. */
 export type OnBadRecord = 'stop' | 'skip'
 
 /**
- * The policy of `onBadRecord`, or of `onProblem`, an older name of it, where 'error' is 'stop'.
- * @throws ConfigError where both are given
+ * Return the policy of `onBadRecord`, or of `onProblem`, its former name, whose 'error' means 'stop'.
+ * @throws ConfigError if both are set
  */
 export function onBadRecordOf(
   where: string,
   { onBadRecord, onProblem }: { onBadRecord?: OnBadRecord; onProblem?: OnBadRecord | 'error' },
-  preset: OnBadRecord,
+  defaultPolicy: OnBadRecord,
 ): OnBadRecord {
   if (onBadRecord !== undefined && onProblem !== undefined) {
-    throw new ConfigError(`${where}: onBadRecord and onProblem mean the same thing, give one`, {
-      argument: 'onProblem',
-    })
+    throw new ConfigError(
+      `${where}: expected one of onBadRecord and onProblem, which are the same option, got both. Use onBadRecord.`,
+      {
+        argument: 'onProblem',
+      },
+    )
   }
   if (onProblem !== undefined) requireOneOf(where, 'onProblem', onProblem, ['skip', 'stop', 'error'])
   else if (onBadRecord !== undefined) requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
-  const given = onProblem ?? onBadRecord ?? preset
-  return given === 'error' ? 'stop' : given
+  const policy = onProblem ?? onBadRecord ?? defaultPolicy
+  return policy === 'error' ? 'stop' : policy
 }
 
-/** How many errors are kept; the others are counted. */
+/** Maximum number of errors that are kept; further ones are only counted. */
 const KEPT = 100
 
-/** Records that could not be used, or parts of them, and the errors of the first hundred. */
+/** Count of records that could not be used, wholly or in part, with the first hundred errors. */
 export class BadRecords {
   count = 0
   readonly errors: DataError[] = []
-  /** How many of each reason, where reasons are told. */
+  /** Number of records by reason, if reasons are passed. */
   readonly reasons: Record<string, number> = {}
 
   constructor(readonly policy: OnBadRecord) {}
 
   /**
-   * Throws what is wrong with a record, or counts it. Errors of another kind than those of data are always thrown.
-   * @param at where the record stands, for errors that do not say it
+   * Throw the error of a record, or count it. Errors other than DataError are always thrown.
+   * @param at position of the record, for errors that do not contain it
    */
   add(cause: unknown, at?: { file: string; line: number }): void {
     if (!(cause instanceof DataError)) throw cause
@@ -48,14 +51,14 @@ export class BadRecords {
     if (this.errors.length < KEPT) this.errors.push(error)
   }
 
-  /** Throws what is wrong, or counts it under its reason. */
+  /** Throw a DataError, or count it under its reason. */
   note(reason: string, message: string, fields: Record<string, unknown>): void {
     if (this.policy === 'stop' || this.errors.length < KEPT) this.add(new DataError(message, { ...fields, reason }))
     else this.count += 1
     this.reasons[reason] = (this.reasons[reason] ?? 0) + 1
   }
 
-  /** Those that another reader has counted. */
+  /** Add the errors that another reader has counted. */
   addAll(count: number, errors: readonly DataError[]): void {
     this.count += count
     this.errors.push(...errors.slice(0, KEPT - this.errors.length))
@@ -63,7 +66,7 @@ export class BadRecords {
 }
 
 function placed(cause: DataError, { file, line }: { file: string; line: number }): DataError {
-  const said = cause as { file?: unknown; line?: unknown }
-  if (said.file === file && said.line === line) return cause
+  const errorFields = cause as { file?: unknown; line?: unknown }
+  if (errorFields.file === file && errorFields.line === line) return cause
   return new DataError(`${file}, line ${line}: ${cause.message}`, { file, line, cause })
 }

@@ -2,8 +2,8 @@ import { requireString } from '../base/check.js'
 import { commonSubsequence, type RougeScore, score } from '../train/metrics/rouge.js'
 
 /**
- * ROUGE-L of one answer, for any script: words are runs of letters and digits in lower case, and each Chinese or Japanese
- * character is a word. For English it is what `rouge` gives.
+ * Compute ROUGE-L of a prediction, for any script. Tokens are runs of letters and digits in lower case, and single Chinese or
+ * Japanese characters. For English the result equals that of `rouge`.
  */
 export function rougeL(prediction: string, reference: string): RougeScore {
   requireString('rougeL', 'prediction', prediction)

@@ -4,42 +4,42 @@ import { Random } from '../data/random.js'
 
 export type Part = 'train' | 'valid' | 'test'
 
-/** Which samples are held out. */
+/** Rules that assign samples to parts. */
 export interface SplitOptions<S> {
   /**
-   * The name of a sample's group, such as its dialog, and of whatever else it must not share with another part, such as its
-   * sound files. Groups that share something stay together. Default: each sample stands alone.
+   * Return the name of a sample's group, such as its dialog, and the names of anything else that it must not share with another
+   * part, such as its audio files. Groups that share a name stay together. Default: each sample is a group.
    */
   keysOf?: (sample: S) => readonly string[]
   speakerOf?: (sample: S) => string | undefined
-  /** The part that a sample names itself; it has the last word. */
+  /** Return the part that the sample itself names, which overrides all other rules. */
   partOf?: (sample: S) => Part | undefined
-  /** Shares of the groups for validation and test, among those that nothing else decides. Default 0. */
+  /** Fraction of the remaining groups for validation, and for test. Default 0. */
   valid?: number
   test?: number
-  /** Whoever of these speaks in a group, it is for validation, or for the test. */
+  /** Speakers whose groups go to validation, or to test. */
   speakers?: Partial<Record<'valid' | 'test', readonly string[]>>
   /** Default 42. */
   seed?: number
-  /** Whose options they are, and whose samples, for messages. */
+  /** Function and data source, for messages. */
   where?: string
   source?: string
 }
 
-/** Samples that must stay together. */
+/** Samples that stay together. */
 interface Group {
-  /** Their own names, sorted. */
+  /** Group names, sorted. */
   names: string[]
-  /** Their places. */
+  /** Indices of the samples. */
   places: number[]
 }
 
 /**
- * Divides samples into parts, the same for the same seed; with `keysOf` whatever the order of the samples. Each share that is
- * not 0 gets a group at least; where many groups share something, a part may be smaller than its share.
+ * Split samples into parts. The split depends only on the seed, and with `keysOf` not on the order of the samples. A fraction above
+ * 0 gets at least one group; if large groups stay together, a part may be smaller than its fraction.
  *
- * @returns the parts, each in the order of the samples; that for training may be empty, see {@link nothingToTrainOn}
- * @throws DataError where nobody of a speaker's name speaks, or samples that stay together name different parts
+ * @returns the parts, each in the order of the samples; `train` may be empty, see {@link nothingToTrainOn}
+ * @throws DataError for a speaker without samples, and for samples of one group that name different parts
  */
 export function split<S>(samples: readonly S[], options: SplitOptions<S> = {}): Record<Part, S[]> {
   const { keysOf, speakerOf = () => undefined, partOf = () => undefined, valid = 0, test = 0, speakers = {} } = options
@@ -53,7 +53,11 @@ export function split<S>(samples: readonly S[], options: SplitOptions<S> = {}): 
   for (const name of ['valid', 'test'] as const) {
     for (const speaker of speakers[name] ?? []) {
       const own = groups.filter((group) => all(group).some((sample) => speakerOf(sample) === speaker))
-      if (own.length === 0) throw new DataError(`Nobody called '${speaker}' speaks in ${source}`, { speaker })
+      if (own.length === 0)
+        throw new DataError(
+          `${where}: speakers.${name}: expected speakers of ${source}, got ${JSON.stringify(speaker)}, who has no samples. Check the name.`,
+          { speaker },
+        )
       for (const group of own) parts.set(group, name)
     }
   }
@@ -61,7 +65,10 @@ export function split<S>(samples: readonly S[], options: SplitOptions<S> = {}): 
     const [named, ...others] = new Set(all(group).flatMap((sample) => partOf(sample) ?? []))
     if (others.length > 0) {
       const names = group.names.join(', ')
-      throw new DataError(`${source}: ${names} belong together, and are said to be ${named} and ${others}`, { names })
+      throw new DataError(
+        `${source}: expected one part for ${names}, which stay together, got ${[named, ...others].join(' and ')}. Correct the data.`,
+        { names },
+      )
     }
     if (named) parts.set(group, named)
   }
@@ -77,7 +84,7 @@ export function split<S>(samples: readonly S[], options: SplitOptions<S> = {}): 
   return result
 }
 
-/** Groups in the order of their first names. */
+/** Return the groups, sorted by their first names. */
 function groupsOf<S>(samples: readonly S[], keysOf: (sample: S) => readonly string[]): Group[] {
   const roots = new Map<string, string>()
   const rootOf = (name: string): string => {
@@ -104,22 +111,22 @@ function groupsOf<S>(samples: readonly S[], keysOf: (sample: S) => readonly stri
   return [...groups.values()].sort((a, b) => ((a.names[0] as string) < (b.names[0] as string) ? -1 : 1))
 }
 
-/** The first that have no more groups than wanted, or the smallest where none is so small. */
-function taken(groups: readonly Group[], wanted: number): Group[] {
+/** Return the first groups that fit into a size, or the smallest group if none fits. */
+function taken(groups: readonly Group[], size: number): Group[] {
   const found: Group[] = []
-  let room = wanted
+  let free = size
   for (const group of groups) {
-    if (group.names.length > room) continue
+    if (group.names.length > free) continue
     found.push(group)
-    room -= group.names.length
+    free -= group.names.length
   }
   if (found.length > 0) return found
   return [...groups].sort((a, b) => a.names.length - b.names.length).slice(0, 1)
 }
 
 /**
- * What is wrong where a split leaves nothing to train on: what is shared by most groups is named.
- * @param words what groups are called, and what they share
+ * Return the error for a split without training data. It names what most groups share.
+ * @param words name of the groups, and of what they share
  */
 export function nothingToTrainOn<S>(
   samples: readonly S[],
@@ -135,13 +142,15 @@ export function nothingToTrainOn<S>(
   const [most] = [...holders].sort(([, a], [, b]) => b.size - a.size)
   const why =
     most && most[1].size > 1
-      ? `. ${words.groups} that share a ${words.shared} stay together, and ${words.nameOf(most[0])} stands in ${most[1].size}: give validation data of its own`
-      : ': give more, or lower the shares'
+      ? `${words.groups} that share a ${words.shared} stay together, and ${words.nameOf(most[0])} is in ${most[1].size}. Pass validation data of its own.`
+      : 'Add data, or lower the fractions.'
   const kind = words.groups.toLowerCase()
-  return new DataError(`Of ${count} ${kind} none is left to train on${why}`, { [kind]: count })
+  return new DataError(`split: expected training data after the split of ${count} ${kind}, got none. ${why}`, {
+    [kind]: count,
+  })
 }
 
-/** Groups of the second samples that share a name or anything else with the first. */
+/** Return the groups of the second samples that share a name with the first. */
 export function sharedGroups<S>(a: readonly S[], b: readonly S[], keysOf: (sample: S) => readonly string[]): string[] {
   const known = new Set(a.flatMap((sample) => keysOf(sample)))
   const shared = b.map(keysOf).filter((keys) => keys.some((key) => known.has(key)))

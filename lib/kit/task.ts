@@ -6,38 +6,38 @@ import { accuracy, f1Score, unweightedAverageRecall } from '../train/metrics/cla
 import { meanAbsoluteError, pearson } from '../train/metrics/regression.js'
 import type { EvalPrediction } from '../train/trainer/evaluate.js'
 
-/** One quantity; one class of several; or each of several classes or not. */
+/** Kind of a prediction: a quantity, one class of several, or any subset of the classes. */
 export type TaskKind = 'regression' | 'classification' | 'multi-label'
 
-/** What a network is taught to say of a sample. */
+/** A prediction task. */
 export interface Task<K extends TaskKind = TaskKind> {
   readonly name: string
   readonly kind: K
-  /** Outputs of the head: 1 for a regression, 0 for classes that are not known yet. */
+  /** Number of outputs of the head: 1 for a regression, 0 for classes that are not known yet. */
   readonly numLabels: number
-  /** Names of the classes by their number, where they have names. */
+  /** Class names in the order of their indices, if classes have names. */
   readonly labels?: readonly string[]
-  /** The metric by which the best epoch is chosen. */
+  /** Metric that selects the best epoch. */
   readonly keyMetric: string
 }
 
 export interface TaskOptions<K extends TaskKind = TaskKind> {
   name: string
   kind: K
-  /** The classes, in the order of their numbers. Default: those that occur in the training data, sorted. */
+  /** Class names, in the order of their indices. Default: those of the training data, sorted. */
   labels?: readonly string[]
-  /** Classes that are only numbers: how many there are. */
+  /** Number of classes, for classes without names. */
   numLabels?: number
-  /** Default: 'mae' for a regression, 'accuracy' for classes, 'microF1' for several at once. */
+  /** Default: 'mae' for a regression, 'accuracy' for a classification, 'microF1' for multi-label. */
   keyMetric?: string
 }
 
 const KEYS: Record<TaskKind, string> = { regression: 'mae', classification: 'accuracy', 'multi-label': 'microF1' }
 
-/** A class number, the numbers of several classes, or a quantity. */
+/** A class index, a list of class indices, or a quantity. */
 export type TaskLabel = number | readonly number[]
 
-/** A task, checked. @param kinds that the system knows */
+/** Check the options of a task. @param kinds kinds that the system supports */
 export function taskOf<K extends TaskKind>(where: string, options: TaskOptions<K>, kinds: readonly K[]): Task<K> {
   requireOptions(where, options, ['name', 'kind', 'labels', 'numLabels', 'keyMetric'])
   const { name, kind, labels, numLabels, keyMetric = KEYS[kind] } = options
@@ -45,45 +45,50 @@ export function taskOf<K extends TaskKind>(where: string, options: TaskOptions<K
   requireOneOf(where, 'kind', kind, kinds)
   requireString(where, 'keyMetric', keyMetric)
   if (kind === 'regression') {
-    if (labels !== undefined) throw misuse(where, 'labels', 'left out for a regression', labels)
+    if (labels !== undefined) throw misuse(where, 'labels', 'undefined for a regression', labels)
     return { name, kind, numLabels: 1, keyMetric }
   }
   if (labels !== undefined) {
     const whole = Array.isArray(labels) && labels.every((label) => typeof label === 'string')
     if (!whole || labels.length < 2 || new Set(labels).size !== labels.length) {
-      throw misuse(where, 'labels', 'at least two different names', labels)
+      throw misuse(where, 'labels', 'a list of at least two different names', labels)
     }
   }
   if (numLabels !== undefined) requireWhole(where, 'numLabels', numLabels, 2)
   if (labels !== undefined && numLabels !== undefined && labels.length !== numLabels) {
-    throw misuse(where, 'numLabels', `${labels.length}, as there are so many labels`, numLabels)
+    throw misuse(where, 'numLabels', `${labels.length}, the number of labels`, numLabels)
   }
   return { name, kind, numLabels: labels?.length ?? numLabels ?? 0, ...(labels && { labels: [...labels] }), keyMetric }
 }
 
 /**
- * The task with the names or the number of its classes, where it had neither.
- * @param found labels of the training data, names or numbers
- * @param source where they are from, for messages
+ * Set the class names or the number of classes of a task that has neither.
+ * @param found labels of the training data, names or indices
+ * @param source origin of the labels, for messages
  */
 export function completeTask<T extends Task>(task: T, found: Iterable<string | number>, source: string): T {
   if (task.kind === 'regression' || task.numLabels > 0) return task
   const labels = new Set(found)
   const names = [...labels].filter((label): label is string => typeof label === 'string')
   if (names.length > 0 && names.length < labels.size) {
-    throw new DataError(`${source}: some labels are names and some are numbers`, { file: source })
+    throw new DataError(
+      `${source}: expected labels that are all names or all numbers, got a mix. Write all of them as names.`,
+      { file: source },
+    )
   }
   if (labels.size < 2) {
-    const what = `its training records have ${labels.size} different labels, two are needed`
-    throw new DataError(`${source}: ${what}`, { file: source })
+    throw new DataError(
+      `${source}: expected at least 2 different labels in the training records, got ${labels.size}. Add records of other classes.`,
+      { file: source },
+    )
   }
   if (names.length > 0) return { ...task, numLabels: names.length, labels: names.sort() }
   return { ...task, numLabels: Math.max(...([...labels] as number[])) + 1 }
 }
 
 /**
- * The number of a class, by its name or number, or a quantity.
- * @throws DataError saying what is wrong with a label; the caller adds where it stands
+ * Return the index of a class by its name or index, or the value of a regression.
+ * @throws DataError without the position of the label, which the caller adds
  */
 export function labelNumber(
   label: number | string,
@@ -94,21 +99,21 @@ export function labelNumber(
     if (kind === 'regression' || (Number.isInteger(label) && label >= 0 && (numLabels === 0 || label < numLabels)))
       return label
     const range = numLabels === 0 ? 'of at least 0' : `from 0 to ${numLabels - 1}`
-    throw new DataError(`its label is ${label}, and ${name} has class numbers ${range}`, { label })
+    throw new DataError(`label: expected an index of ${name} ${range}, got ${label}`, { label })
   }
-  const said = `its label is ${JSON.stringify(label)}`
-  if (kind === 'regression') throw new DataError(`${said}, where ${name} needs a number`, { label })
+  const shownLabel = JSON.stringify(label)
+  if (kind === 'regression') throw new DataError(`label: expected a number for ${name}, got ${shownLabel}`, { label })
   const index = labels?.indexOf(label) ?? -1
   if (index >= 0) return index
-  const known = labels ? `are ${labels.join(', ')}` : `of ${name} are numbers: give the task labels`
-  throw new DataError(`${said}, and the classes ${known}`, { label })
+  const expected = labels ? `one of ${labels.join(', ')}` : `an index, because ${name} has no label names`
+  throw new DataError(`label: expected ${expected}, got ${shownLabel}`, { label })
 }
 
-/** The name of each class, or its number as text; none of a regression. */
+/** Return the name of each class, or its index as text; [] for a regression. */
 export const labelNames = ({ kind, labels, numLabels }: Pick<Task, 'kind' | 'labels' | 'numLabels'>): string[] =>
   kind === 'regression' ? [] : Array.from({ length: numLabels }, (_, i) => labels?.[i] ?? String(i))
 
-/** Labels as a batch has them: float32 [B] of quantities, int64 [B] of classes, float32 [B, numLabels] of 0 and 1. */
+/** Return a batch of labels: float32 [B] for a regression, int64 [B] for classes, float32 [B, numLabels] of 0 and 1 for multi-label. */
 export function labelTensor(task: Pick<Task, 'kind'> & { numLabels?: number }, labels: readonly TaskLabel[]): Tensor {
   if (task.kind === 'classification') return tensor(BigInt64Array.from(labels as readonly number[], BigInt))
   if (task.kind === 'regression') return tensor(Float32Array.from(labels as readonly number[]))
@@ -120,20 +125,20 @@ export function labelTensor(task: Pick<Task, 'kind'> & { numLabels?: number }, l
   return tensor(flat, { shape: [labels.length, count] })
 }
 
-/** L1, cross-entropy, or binary cross-entropy of each class, as the mean over the batch. */
+/** Compute the mean loss of a batch: L1, cross-entropy, or binary cross-entropy of each class. */
 export function taskLoss({ kind }: Pick<Task, 'kind'>, logits: Tensor, labels: Tensor): Tensor {
   if (kind === 'regression') return functional.l1Loss(logits.reshape([-1]), labels)
   if (kind === 'classification') return functional.crossEntropy(logits, labels)
   return functional.binaryCrossEntropyWithLogits(logits, labels)
 }
 
-/** What logits say as scores: quantities, or probabilities of the classes. */
+/** Convert logits to quantities, or to probabilities of the classes. */
 export function scoresOf({ kind }: Pick<Task, 'kind'>, logits: Tensor): Tensor {
   if (kind === 'regression') return logits
   return kind === 'classification' ? logits.softmax(-1) : logits.sigmoid()
 }
 
-/** What logits say of each sample: a number, a class number, or the numbers of the classes of more than one half. */
+/** Convert logits to predictions: a quantity, a class index, or the indices of the classes with a probability above 0.5. */
 export function predictionsOf({ kind }: Pick<Task, 'kind'>, logits: Tensor): TaskLabel[] {
   if (kind === 'multi-label') {
     const above = logits.gt(0)
@@ -148,10 +153,10 @@ export function predictionsOf({ kind }: Pick<Task, 'kind'>, logits: Tensor): Tas
 }
 
 /**
- * The metrics of a task: `mae` and `corr` (Pearson's) of quantities; `accuracy`, `f1` weighted by how often each class is
- * true, `macroF1` and `uar` (unweighted average recall) of classes; of several classes at once `accuracy`, the share of
- * samples of which all are right, `microF1` and `macroF1`, as scikit-learn has them.
- * @throws DataError on lists that are empty or of different lengths
+ * Compute the metrics of a task, as scikit-learn defines them. Regression: `mae` and `corr` (Pearson's). Classification: `accuracy`,
+ * `f1` weighted by class frequency, `macroF1` and `uar` (unweighted average recall). Multi-label: `accuracy`, the fraction of
+ * samples with all classes correct, `microF1` and `macroF1`.
+ * @throws DataError for lists that are empty or of different lengths
  */
 export function taskMetrics(
   { kind, numLabels }: Pick<Task, 'kind'> & { numLabels?: number },
@@ -185,11 +190,15 @@ export function taskMetrics(
   }
 }
 
-/** `computeMetrics` of a Trainer for a task. @param metrics Default {@link taskMetrics} */
+/** Return a Trainer's `computeMetrics` for a task. @param metrics default {@link taskMetrics} */
 export const computeMetricsOf =
   <T extends Task>(task: T, metrics: (task: T, targets: number[], predictions: number[]) => Record<string, number>) =>
   ({ predictions, labels }: EvalPrediction): Record<string, number> => {
-    if (!labels) throw new DataError(`The task ${task.name} has no labels to compare predictions with`, {})
+    if (!labels)
+      throw new DataError(
+        `Task ${task.name}: expected labels in the evaluation data, got none. Add them, or do not evaluate.`,
+        {},
+      )
     const rows = labels.toArray() as number[] | number[][]
     const targets =
       task.kind === 'multi-label'

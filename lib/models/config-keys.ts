@@ -4,26 +4,26 @@ import { camelCase, didYouMean, snakeCase, toCamel, toSnake } from '../base/word
 import { isConfiguration } from '../nn/native-module.js'
 import type { NetworkConfig } from './network.js'
 
-/** What the configuration of a network may say, by its camelCase keys. */
+/** The keys that a network's configuration may have, in camelCase. */
 export interface ConfigKeys {
-  /** Each key that a network reads, with the value that it has where the configuration leaves it out. */
+  /** Keys that the network reads, with their default values. */
   defaults: NetworkConfig | ((config: NetworkConfig) => NetworkConfig)
-  /** Keys whose null is a value of its own. Any other null stands for the default. */
+  /** Keys for which null is a value. For other keys, null means the default. */
   nullable?: readonly string[]
-  /** Keys that published files have and for which the network computes these values alone. */
+  /** Keys of published files for which the network supports only these values. */
   only?: Readonly<Record<string, readonly unknown[]>>
-  /** Keys of the published class that change nothing in this network, neither here nor in the original. */
+  /** Keys of the published class that have no effect, neither here nor in the original. */
   unused?: readonly string[]
-  /** Keys that hold a configuration, and what that may say. */
+  /** Keys whose value is a configuration, with the keys of that. */
   parts?: Readonly<Record<string, ConfigKeys | ((config: NetworkConfig) => ConfigKeys)>>
 }
 
-/** Keys of any config.json that describe the file, or what other classes and programs do with it. */
+/** Keys of any config.json that describe the file, or that only other classes and programs read. */
 const COMMON: ReadonlySet<string> = new Set([
   ...['architectures', 'autoMap', 'modelType', 'transformersVersion', 'torchDtype', 'dtype', 'tokenizerClass'],
   ...['finetuningTask', 'taskSpecificParams', 'id2label', 'label2id', 'problemType', 'quantizationConfig'],
   ...['useCache', 'returnDict', 'useReturnDict', 'torchscript', 'useBfloat16', 'tfLegacyLoss', 'gradientCheckpointing'],
-  // Kernels of one function, and feed-forward layers computed piece by piece, give the same numbers.
+  // Attention implementations, and feed-forward layers in chunks, give the same numbers.
   ...[
     'attnImplementation',
     'chunkSizeFeedForward',
@@ -32,7 +32,7 @@ const COMMON: ReadonlySet<string> = new Set([
     'crossAttentionHiddenSize',
     'tieWordEmbeddings',
   ],
-  // What transformers 4 wrote of generation into every config.json.
+  // Generation settings, which transformers 4 wrote into every config.json.
   ...['maxLength', 'minLength', 'doSample', 'earlyStopping', 'numBeams', 'numBeamGroups', 'diversityPenalty'],
   ...['temperature', 'topK', 'topP', 'typicalP', 'repetitionPenalty', 'lengthPenalty', 'noRepeatNgramSize'],
   ...['encoderNoRepeatNgramSize', 'badWordsIds', 'numReturnSequences', 'forcedBosTokenId', 'forcedEosTokenId'],
@@ -40,14 +40,14 @@ const COMMON: ReadonlySet<string> = new Set([
   ...['returnDictInGenerate', 'bosTokenId', 'eosTokenId', 'padTokenId', 'sepTokenId', 'decoderStartTokenId'],
 ])
 
-/** Keys of any config.json with the values that a network computes. */
+/** Keys of any config.json for which networks support only these values. */
 const COMMON_ONLY: Readonly<Record<string, readonly unknown[]>> = {
   isDecoder: [false],
   addCrossAttention: [false],
   prunedHeads: [{}],
 }
 
-/** Outputs that transformers gives where the configuration asks for them, and this library where a call does. */
+/** Outputs that transformers returns by configuration, and this library by an argument of the call. */
 const OUTPUTS = ['outputAttentions', 'outputHiddenStates', 'outputScores']
 
 const valuesOf = (keys: ConfigKeys, key: string): readonly unknown[] | undefined => {
@@ -55,7 +55,7 @@ const valuesOf = (keys: ConfigKeys, key: string): readonly unknown[] | undefined
   return Object.hasOwn(COMMON_ONLY, key) ? COMMON_ONLY[key] : undefined
 }
 
-/** Keys that may depend on what the configuration says. */
+/** Return the keys, which may depend on the configuration. */
 export const keysOf = <C extends NetworkConfig>(
   keys: ConfigKeys | ((config: C) => ConfigKeys),
   config: C,
@@ -67,20 +67,20 @@ const defaultsOf = (keys: ConfigKeys, config: NetworkConfig): NetworkConfig =>
 const isRead = (keys: ConfigKeys, defaults: NetworkConfig, key: string): boolean =>
   Object.hasOwn(defaults, key) || (keys.parts !== undefined && Object.hasOwn(keys.parts, key))
 
-/** Keys that change nothing. transformers' own notes begin with an underline, which camelCase has no place for. */
+/** Tell whether a key has no effect. Notes of transformers begin with an underscore, which is not camelCase. */
 const isUnread = (keys: ConfigKeys, key: string): boolean =>
   COMMON.has(key) || (keys.unused?.includes(key) ?? false) || /^[_A-Z]/.test(key)
 
-/** Whether `value` asks for nothing. */
+/** Tell whether a value means "off". */
 const isOff = (value: unknown): boolean => value === undefined || value === null || value === false
 
 /**
  * Return the configuration with every key that the network reads.
- * @param where what errors begin with
- * @throws ConfigError for a key that no network of this kind has, naming the nearest one, and for a value that cannot be computed
+ * @param where begin of error messages
+ * @throws ConfigError for an unknown key, with the nearest known one, and for a value that the network does not support
  */
 export function completedConfig<C extends NetworkConfig>(where: string, keys: ConfigKeys, config: C): C {
-  // Whoever builds the network says what is wrong with it.
+  // The constructor of the network reports what is wrong with it.
   if (!isConfiguration(config)) return config
   const defaults = defaultsOf(keys, config)
   const whole: NetworkConfig = Object.fromEntries(Object.entries(defaults).map(([key, value]) => [key, copied(value)]))
@@ -109,24 +109,24 @@ export function completedConfig<C extends NetworkConfig>(where: string, keys: Co
   return withSymbols(whole, config) as C
 }
 
-/** The values that readers of files keep under symbols, which no configuration of a user has. */
+/** Copy the values that readers of files keep under symbols, which a user's configuration does not have. */
 function withSymbols(copy: NetworkConfig, config: object): NetworkConfig {
   for (const key of Object.getOwnPropertySymbols(config)) Reflect.set(copy, key, Reflect.get(config, key))
   return copy
 }
 
-/** Of a list, whose values may be lists; what else is in a configuration is no default. */
+/** Copy a default: a list and the lists in it. Other values are immutable. */
 const copied = (value: unknown): unknown =>
   Array.isArray(value) ? value.map((one: unknown) => (Array.isArray(one) ? [...(one as unknown[])] : one)) : value
 
-/** Whether a value is one of those that can be computed: they are plain, or an empty object. */
+/** Tell whether a value equals a supported one: they are primitive values, or an empty object. */
 const isSame = (one: unknown, value: unknown): boolean =>
   typeof one === 'object' ? typeof value === 'object' && Object.keys(value ?? {}).length === 0 : one === value
 
 function requireValue(where: string, key: string, value: unknown, values: readonly unknown[]): void {
   if (value === null || values.some((one) => isSame(one, value))) return
   const expected = values.map((one) => JSON.stringify(one)).join(' or ')
-  throw new ConfigError(`${where}: expected ${key} ${expected}, got ${shown(value)}; no other value can be computed`, {
+  throw new ConfigError(`${where}: expected ${key} ${expected}, got ${shown(value)}. Other values are not supported.`, {
     key,
     value,
   })
@@ -139,19 +139,19 @@ function unknownKey(where: string, keys: ConfigKeys, defaults: NetworkConfig, ke
   return new ConfigError(`${where}: expected a key of its configuration, got '${short}'${near}`, { key: short })
 }
 
-/** No key is so long. */
+/** Maximum length of a key in messages; no known key is longer. */
 const LONGEST = 100
 
-/** A file's configuration in two: what a network of this kind takes, and the rest, which `save` writes again. */
+/** A file's configuration, separated into the keys of the network and the others, which `save` writes again. */
 export interface PartedConfig<C> {
   known: C
   others: NetworkConfig
 }
 
 /**
- * Part a file's configuration, and report the keys that are not read, once for each file, by `process.emitWarning`. Keys
- * that only describe the file are not reported.
- * @param file what the warning names
+ * Separate the keys of a file's configuration, and report unknown ones by `process.emitWarning`, once per file. Keys that only
+ * describe the file are not reported.
+ * @param file name of the file in the warning
  */
 export function partedConfig<C extends NetworkConfig>(file: string, keys: ConfigKeys, config: C): PartedConfig<C> {
   const unread: string[] = []
@@ -198,12 +198,12 @@ function report(file: string, unread: readonly string[]): void {
 
 const kept = new WeakMap<object, NetworkConfig>()
 
-/** Remember what a network's file says beside what the network reads. */
+/** Remember the keys of a network's file that the network does not read. */
 export function keepOthers(network: object, others: NetworkConfig): void {
   if (Object.keys(others).length > 0) kept.set(network, others)
 }
 
-/** The configuration to save, with what the file that the network is from says beside it. */
+/** Return the configuration to save, with the keys that the network's file had in addition. */
 export function withOthers(network: object, config: NetworkConfig): NetworkConfig {
   return merged(kept.get(network) ?? {}, config)
 }
@@ -212,7 +212,7 @@ function merged(others: NetworkConfig, config: NetworkConfig): NetworkConfig {
   const whole: NetworkConfig = { ...others, ...config }
   for (const [key, value] of Object.entries(others)) {
     const own = config[key]
-    // What is inside is as files have it.
+    // Keys of nested configurations are in snake_case, as in files.
     if (isConfiguration(value) && isConfiguration(own)) whole[key] = merged(toSnake(value), own as NetworkConfig)
   }
   return whole

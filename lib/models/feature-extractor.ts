@@ -7,17 +7,17 @@ import { readJson } from '../files/json/json.js'
 import { type ConfigKeys, completedConfig, partedConfig } from './config-keys.js'
 import type { NetworkConfig } from './network.js'
 
-/** What says which class reads the audio, and how a batch is padded where a call does not say. */
+/** Keys that name the class, and default padding options of its calls. */
 const DESCRIBES = ['featureExtractorType', 'processorClass', 'paddingSide', 'returnAttentionMask']
 
-/** Of transformers' Wav2Vec2FeatureExtractor. */
+/** Keys of transformers' Wav2Vec2FeatureExtractor. */
 export const WAVEFORM_KEYS: ConfigKeys = {
   defaults: { doNormalize: true },
   only: { featureSize: [1], samplingRate: [SPEECH_RATE], paddingValue: [0] },
   unused: DESCRIBES,
 }
 
-/** Of transformers' WhisperFeatureExtractor, for a network of so many bands and so many steps of 10 ms in a window. */
+/** Return the keys of transformers' WhisperFeatureExtractor, for a number of mel bands and of 10 ms steps per window. */
 export const spectrogramKeys = (bands: number, steps: number): ConfigKeys => ({
   defaults: {},
   only: {
@@ -31,14 +31,14 @@ export const spectrogramKeys = (bands: number, steps: number): ConfigKeys => ({
     paddingValue: [0],
     dither: [0],
   },
-  // Filters follow from the bands; transformers normalizes only where a call asks for it.
+  // The filters follow from the bands; transformers normalizes only if the call requests it.
   unused: [...DESCRIBES, 'melFilters', 'doNormalize'],
 })
 
 /**
- * Return what a folder says of the audio that its network reads, with every key: of preprocessor_config.json, or of the part
- * of processor_config.json that transformers 5 writes in its place. Keys that are not read are reported once by name.
- * @throws ConfigError naming file and key, for audio that this library does not make
+ * Return the feature extractor's settings of a folder, with all keys: those of preprocessor_config.json, or of the part of
+ * processor_config.json that transformers 5 writes instead. Unknown keys are reported once by name.
+ * @throws ConfigError with file and key, for features that this library does not compute
  */
 export async function readFeatureExtractor(directory: string, keys: ConfigKeys): Promise<NetworkConfig> {
   const found = await settingsIn(directory)

@@ -19,6 +19,7 @@ export {
   type ClipVisionOutput,
 } from './clip/clip.js'
 export type { ClipConfig, ClipTextConfig, ClipVisionConfig } from './clip/config.js'
+export { clipImageOptions } from './clip/image-processor.js'
 export { type ClipEncodeOptions, ClipTokenizer, type ClipTokens } from './clip/tokenizer.js'
 export {
   type DecoderLMClassifierConfig,

@@ -4,14 +4,14 @@ import { binaryCrossEntropyWithLogits, crossEntropy, mseLoss } from '../nn/losse
 import type { Tensor } from '../tensor/index.js'
 import type { NetworkConfig } from './network.js'
 
-/** What a classifier's configuration says about its classes. */
+/** Keys of a classifier's configuration about its classes. */
 export interface LabelConfig {
-  /** Classes; default as many as `id2label` names, else 2. */
+  /** Number of classes. Default: the number of names in `id2label`, else 2. */
   numLabels?: number
-  /** Names of the classes by number, as files have them. */
+  /** Class names by index, as in config.json. */
   id2label?: Record<string, string>
   label2id?: Record<string, number>
-  /** What `labels` are; default by their number and dtype: one quantity, one class of several, or each class or not. */
+  /** Kind of the labels: a quantity, one class, or any subset of the classes. Default: by the number and dtype of the labels. */
   problemType?: ProblemType | null
 }
 
@@ -20,30 +20,38 @@ export type ProblemType = (typeof problems)[number]
 
 const MOST_LABELS = 2 ** 24
 
-/** The number of classes. @throws ConfigError where `numLabels` and `id2label` contradict each other */
+/** Return the number of classes. @throws ConfigError if `numLabels` and `id2label` differ */
 export function labelCount(where: string, config: LabelConfig & NetworkConfig): number {
   const { numLabels, id2label, problemType } = config
   const named = id2label === undefined || id2label === null ? undefined : Object.keys(id2label).length
   const count = numLabels ?? named ?? 2
   if (!Number.isSafeInteger(count) || count < 1 || count > MOST_LABELS) {
-    throw new ConfigError(`${where}: numLabels must be a whole number from 1 to ${MOST_LABELS}, not ${shown(count)}`, {
-      numLabels: count,
-    })
+    throw new ConfigError(
+      `${where}: numLabels: expected an integer from 1 to ${MOST_LABELS}, got ${shown(count)}. Correct it.`,
+      {
+        numLabels: count,
+      },
+    )
   }
   if (named !== undefined && named !== count) {
-    throw new ConfigError(`${where}: numLabels is ${count}, but id2label names ${named} classes`, {
-      numLabels,
-      id2label,
-    })
+    throw new ConfigError(
+      `${where}: numLabels: expected ${named}, the number of names in id2label, got ${count}. Change one.`,
+      {
+        numLabels,
+        id2label,
+      },
+    )
   }
   if (problemType != null && !problems.includes(problemType)) {
-    const words = problems.join(', ')
-    throw new ConfigError(`${where}: problemType must be one of ${words}, not ${shown(problemType)}`, { problemType })
+    throw new ConfigError(
+      `${where}: problemType: expected ${problems.join(', ')}, got ${shown(problemType)}. Leave it out for the default.`,
+      { problemType },
+    )
   }
   return count
 }
 
-/** The configuration as a file has it: classes have names there, and their number follows from those. */
+/** Return the configuration for config.json, with class names, whose number replaces `numLabels`. */
 export function withLabelNames(where: string, config: LabelConfig & NetworkConfig): NetworkConfig {
   const { numLabels: _, ...rest } = config
   const count = labelCount(where, config)
@@ -52,7 +60,7 @@ export function withLabelNames(where: string, config: LabelConfig & NetworkConfi
   return { ...rest, id2label: names, label2id: ids }
 }
 
-/** As transformers computes it for `problemType`: logits [batch, numLabels], labels [batch] or [batch, numLabels]. */
+/** Compute transformers' loss for `problemType`: logits [batch, numLabels], labels [batch] or [batch, numLabels]. */
 export function classificationLoss(config: LabelConfig, logits: Tensor, labels: Tensor): Tensor {
   const count = logits.size(-1)
   const isWhole = /^u?int/.test(labels.dtype)

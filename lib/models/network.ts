@@ -19,60 +19,60 @@ import {
 } from './pretrained.js'
 import type { Fillable } from './weights.js'
 
-/** A network's configuration. Published files have more keys than a network needs; they are kept for saving. */
+/** A network's configuration. Keys of published files that the network does not need are kept for saving. */
 export interface NetworkConfig {
   [key: string]: unknown
 }
 
-/** What the classes of networks differ in: names, sizes, and how their configurations and checkpoints look. */
+/** The differences between network classes: names, sizes, and the layout of configurations and checkpoints. */
 export interface NetworkLayout<C extends NetworkConfig = NetworkConfig> extends NetworkKind {
   /** Configurations by the names of published sizes. */
   sizes: Record<string, C>
-  /** What the configuration may say. */
+  /** Keys of the configuration. */
   keys: ConfigKeys | ((config: C) => ConfigKeys)
-  /** The complete configuration with what follows from it, which the network then has. */
+  /** Complete the configuration with values that follow from others. */
   completed?: (config: C) => C
-  /** The configuration of a file, by what weights are there. */
+  /** Complete the configuration of a file by the names of its weights. */
   found?: (config: C, has: (name: string) => boolean) => C
-  /** Names of the network's that share another one's weights; a file may hold them a second time. */
+  /** Return patterns of names with tied weights; a file may have those twice. */
   tied?: (config: C) => RegExp[]
-  /** What native code is given for `config`. */
+  /** Return the configuration for native code. */
   native?: (config: C) => NetworkConfig
-  /** What config.json is given for `config`. */
+  /** Return the configuration for config.json. */
   saved?: (config: C) => NetworkConfig
-  /** What config.json calls such a network, where that depends on its configuration. */
+  /** Return model type and architecture for config.json, if they depend on the configuration. */
   savedAs?: (config: C) => Pick<NetworkKind, 'modelType' | 'architecture'>
 }
 
-/** The static methods of a class whose networks are `M`. */
+/** Static methods of a class with networks `M`. */
 export interface NetworkStatics<M, C extends NetworkConfig> {
   /**
-   * Random weights.
+   * Create a network with random weights.
    * @param config a configuration or the name of a published size
-   * @throws ConfigError for a name that is none, for an unknown option, and where the configuration contradicts itself
+   * @throws ConfigError for an unknown name or option, and for an inconsistent configuration
    */
   fromConfig(config: C | string, options?: NetworkOptions): M
   /**
-   * The weights of a directory or hub repository in transformers' layout, in evaluation mode. Checkpoints of models with
-   * another head on top work too; one that lacks weights needs `allowMissing`, which gives those fresh values.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
+   * Load the weights of a directory or hub repository in transformers' layout; the network is in evaluation mode. Checkpoints of
+   * models with another head work too. If a checkpoint lacks weights, `allowMissing` initializes them.
+   * @throws CheckpointError with missing, unexpected and mis-shaped names
    */
   fromPretrained(from: string, options?: LoadNetworkOptions & ConfigChanges<C>): Promise<M>
 }
 
 export interface ConfigChanges<C> {
-  /** Over the directory's configuration, such as `{ attentionDropout: 0.1 }`; what decides shapes has to stay as it is. */
+  /** Changes to the directory's configuration, such as `{ attentionDropout: 0.1 }`. Keys that determine shapes cannot change. */
   config?: Partial<C>
 }
 
-/** Its constructor. */
+/** Constructor of a network. */
 export type NetworkConstructor<C extends NetworkConfig, M> = new (config: C, options?: MakeOptions) => M
 
-/** The same of a class with several below it, which make what they are called on. */
+/** Static methods of a base class, which create an instance of the class on which they are called. */
 export interface HeadStatics<C extends NetworkConfig> {
-  /** As {@link NetworkStatics.fromConfig}. */
+  /** Same as {@link NetworkStatics.fromConfig}. */
   fromConfig<M extends Module>(this: NetworkConstructor<C, M>, config: C | string, options?: NetworkOptions): M
-  /** As {@link NetworkStatics.fromPretrained}. */
+  /** Same as {@link NetworkStatics.fromPretrained}. */
   fromPretrained<M extends Fillable>(
     this: NetworkConstructor<C, M>,
     from: string,
@@ -80,25 +80,25 @@ export interface HeadStatics<C extends NetworkConfig> {
   ): Promise<M>
 }
 
-/** What a network has besides its layers. */
+/** Members of a network in addition to its layers. */
 export interface SavableNetwork<C extends NetworkConfig> {
   readonly config: C
-  /** Writes config.json and model.safetensors, which transformers and `fromPretrained` read. */
+  /** Write config.json and model.safetensors, which transformers and `fromPretrained` read. */
   save(directory: string, options?: SaveNetworkOptions): Promise<void>
 }
 
 /** A network that runs in native code. */
 export interface Network<C extends NetworkConfig, Inputs, Output> extends NativeModule, SavableNetwork<C> {
   /**
-   * Runs on the executor.
-   * @throws ShapeError where the arguments' shapes do not fit each other
+   * Run the network on the executor.
+   * @throws ShapeError if the shapes of the inputs do not match
    */
   forward(inputs: Inputs): Promise<Output>
 }
 
 /**
- * The class of a network that runs in native code: it is made from `layout.kind` and calls the operator `layout.forward`.
- * `M` is the class that extends it.
+ * Return the class of a network in native code: `layout.kind` names the native network, `layout.forward` its operator. `M` is the
+ * class that extends the result.
  */
 export function networkClass<M, C extends NetworkConfig, Inputs extends object, Output>(
   layout: NetworkLayout<C> & { forward: string },
@@ -110,7 +110,7 @@ export function networkClass<M, C extends NetworkConfig, Inputs extends object, 
 
       constructor(config: C, options: MakeOptions = {}) {
         const whole = wholeConfig(new.target.name, layout, config)
-        // What is no configuration is not to become one by being copied: makeNative says what is wrong with it.
+        // A copy would turn an invalid value into an object; makeNative reports what is wrong with the original.
         const native = isConfiguration(whole) ? layout.native?.(whole) : undefined
         super(makeNative(layout.kind, native ?? whole, options))
         this.config = whole
@@ -133,20 +133,20 @@ function wholeConfig<C extends NetworkConfig>(where: string, layout: NetworkLayo
 function withCaches<Inputs extends object>(inputs: Inputs): Inputs {
   const { cache, encoderCache } = (inputs ?? {}) as { cache?: KvCache | null; encoderCache?: KvCache | null }
   if (!cache && !encoderCache) return inputs
-  const made = { ...inputs }
-  if (cache) Object.assign(made, { cache: nativeCacheOf(cache) })
-  if (encoderCache) Object.assign(made, { encoderCache: nativeCacheOf(encoderCache) })
-  return made
+  const prepared = { ...inputs }
+  if (cache) Object.assign(prepared, { cache: nativeCacheOf(cache) })
+  if (encoderCache) Object.assign(prepared, { encoderCache: nativeCacheOf(encoderCache) })
+  return prepared
 }
 
-/** The network that layers written here stand on. */
+/** The native network under a head that is written in TypeScript. */
 export interface Trunk<C extends NetworkConfig> {
-  /** The field that it is in, and the prefix of its parameters' names. */
+  /** Name of its field, which is the prefix of its parameters' names. */
   field: string
   make(config: C, options: MakeOptions): NativeModule
 }
 
-/** Layers written here over a network that runs in native code, as transformers' classes `…For…`. */
+/** Base class of heads over a network in native code, like transformers' classes `…For…`. */
 export abstract class HeadNetwork<C extends NetworkConfig> extends Module {
   readonly config: C
 
@@ -157,7 +157,7 @@ export abstract class HeadNetwork<C extends NetworkConfig> extends Module {
     Reflect.set(this, field, make(this.config, options))
   }
 
-  /** Gives the layers their first values, unless those come from a file: the last act of a constructor. */
+  /** Initialize the layers, unless a file provides their values. Call it at the end of the constructor. */
   protected begin({ initialize = true }: MakeOptions): void {
     if (!initialize) return
     const trunks = this.namedChildren().flatMap(([field, child]) =>
@@ -167,7 +167,7 @@ export abstract class HeadNetwork<C extends NetworkConfig> extends Module {
     this.initialize(own)
   }
 
-  /** Gives the parameters and buffers with these names fresh values, from the default generator. */
+  /** Initialize the parameters and buffers with these names, with the default random generator. */
   initialize(names: string[]): this {
     const left = new Set(names)
     for (const [field, child] of this.namedChildren()) {
@@ -183,14 +183,14 @@ export abstract class HeadNetwork<C extends NetworkConfig> extends Module {
     return this
   }
 
-  /** Fills a parameter of the layers. */
+  /** Initialize a parameter of the layers. */
   protected initial(_name: string, values: Tensor): void {
     if (values.ndim < 2) values.zero_()
     else values.normal_(0, (this.config.initializerRange as number | undefined) ?? 0.02)
   }
 }
 
-/** The class of layers over a network; `layoutOf` and `trunkOf` are asked for the class that is made. */
+/** Return a base class of heads; `layoutOf` and `trunkOf` are called with the class of the new instance. */
 export function headClass<C extends NetworkConfig, Type>(
   layoutOf: (type: Type) => NetworkLayout<C>,
   trunkOf: (type: Type) => Trunk<C>,
@@ -206,12 +206,12 @@ export function headClass<C extends NetworkConfig, Type>(
   )
 }
 
-/** A network that takes more of a directory than weights. */
+/** A network that reads further files of a directory. */
 interface Loaded extends Module {
   loaded?(directory: string, from: string): Promise<void>
 }
 
-/** Adds what the static methods and `save` are. */
+/** Add the static methods and `save` to a class. */
 function withFiles<C extends NetworkConfig, Class>(
   Base: NetworkConstructor<C, Fillable & { readonly config: C }>,
   layoutOf: (type: never) => NetworkLayout<C>,
@@ -242,11 +242,11 @@ function withFiles<C extends NetworkConfig, Class>(
       const { network, directory } = await loadNetwork({ ...layout, optional }, from, loading, (read, factory, has) => {
         const found = layout.found?.(read as C, has) ?? (read as C)
         const { known, others } = partedConfig(from, keysOf(layout.keys, found), found)
-        const made = new this({ ...known, ...changes }, factory)
-        keepOthers(made, others)
-        // What the configuration says with its defaults is known to the network.
-        optional.push(...(layout.tied?.((made as unknown as SavableNetwork<C>).config) ?? []))
-        return made
+        const created = new this({ ...known, ...changes }, factory)
+        keepOthers(created, others)
+        // The network's own configuration has all defaults.
+        optional.push(...(layout.tied?.((created as unknown as SavableNetwork<C>).config) ?? []))
+        return created
       })
       try {
         await (network as Loaded).loaded?.(directory, from)
@@ -267,15 +267,20 @@ function withFiles<C extends NetworkConfig, Class>(
   } as never
 }
 
-/** A configuration given as an object or by the name of a published size. */
+/** Return a copy of a configuration, or the configuration of a published size by its name. */
 export function configOf<C extends NetworkConfig>(network: string, config: C | string, sizes: Record<string, C>): C {
   if (typeof config === 'string') {
     const found = Object.hasOwn(sizes, config) ? sizes[config] : undefined
     if (found) return { ...found }
-    throw new ConfigError(`${network} has no size '${config}'; it has ${Object.keys(sizes).join(', ')}`, { config })
+    throw new ConfigError(
+      `${network}: config: expected a published size of ${Object.keys(sizes).join(', ')}, got ${shown(config)}. Correct it.`,
+      { config },
+    )
   }
   if (!isConfiguration(config)) {
-    throw new ConfigError(`${network} needs a configuration or the name of one, not ${shown(config)}`)
+    throw new ConfigError(
+      `${network}: config: expected a configuration or the name of a size, got ${shown(config)}. Pass one.`,
+    )
   }
   return { ...config }
 }

@@ -8,10 +8,10 @@ import { Module } from '../nn/module.js'
 import { loadParts, saveParts } from '../peft/parts.js'
 
 /**
- * Writes a module of your own as a directory: `config.json`, which is `config` as JSON has it, and `model.safetensors`,
- * the state dictionary. Each file appears whole or not at all, and other files of the directory stay. Adapters of parts
- * (`getPeftModel(model.encoder, …)`) go in PEFT's layout into `adapters/<path of the part>`, those of the module itself into
- * the directory, and `adapters.json` lists them.
+ * Save a module of your own to a directory: `config.json` with `config` as JSON, and `model.safetensors` with the state dictionary.
+ * Files are written atomically, and other files of the directory stay. Adapters of submodules (`getPeftModel(model.encoder, …)`) are
+ * saved in PEFT's layout in `adapters/<path of the submodule>`, those of the module itself in the directory; `adapters.json` lists
+ * them.
  *
  * ```ts
  * class Tagger extends Module {
@@ -21,8 +21,8 @@ import { loadParts, saveParts } from '../peft/parts.js'
  * }
  * ```
  *
- * @throws ConfigError for a config that JSON cannot hold, and for adapters that belong to a module around this one, naming
- *   them; CheckpointError when a file cannot be written
+ * @throws ConfigError for a config that JSON cannot represent, and for adapters that belong to a module around this one;
+ *   CheckpointError if a file cannot be written
  */
 export async function savePretrained(directory: string, module: Module, config: object): Promise<void> {
   const where = 'savePretrained'
@@ -42,19 +42,19 @@ function jsonOf(config: object): string {
   try {
     json = JSON.stringify(config, null, 2)
   } catch {
-    json = undefined // a circle, or a bigint
+    json = undefined // circular, or a bigint
   }
-  if (!json?.startsWith('{')) throw misuse('savePretrained', 'config', 'an object that JSON can hold', config)
+  if (!json?.startsWith('{')) throw misuse('savePretrained', 'config', 'an object that JSON can represent', config)
   return json
 }
 
 /**
- * The module that `savePretrained` wrote, in evaluation mode. `build` makes one from the configuration, which is whatever
- * the file says: check what a stranger could have changed. Its values are then replaced by those of the file. Adapters that
- * were saved with it get theirs too, and are attached where `build` has not done so; those do not train.
+ * Load a module that `savePretrained` wrote, in evaluation mode. `build` creates it from the configuration, which is untrusted: check
+ * its values. The weights of the file then replace the initial ones. Saved adapters are attached, frozen, unless `build` has attached
+ * them.
  *
- * @throws CheckpointError naming the file, when one is missing or broken, or when the weights are not those of the module
- *   (with `missing`, `unexpected` and `mismatched`); what `build` throws, as it is
+ * @throws CheckpointError with the file if one is missing or damaged, or if the weights do not match the module (with `missing`,
+ *   `unexpected` and `mismatched`); errors of `build` are passed on
  */
 export async function loadPretrained<M extends Module, C extends object>(
   directory: string,

@@ -20,50 +20,50 @@ import { withOthers } from './config-keys.js'
 import type { NetworkConfig } from './network.js'
 import { type Factory, type Fillable, type FillOptions, filled, readWeights, renamed, type Weights } from './weights.js'
 
-/** How a network's checkpoints are laid out. */
+/** Layout of a network's checkpoints. */
 export interface NetworkKind {
-  /** Its name in the native registry. */
+  /** Name in the native registry. */
   kind: string
   /** `model_type` of its config.json. */
   modelType: string
   /** Other model types whose files have the same names and keys. */
   alike?: string[]
-  /** What `architectures` of a saved config.json names. */
+  /** Name in `architectures` of a saved config.json. */
   architecture: string
-  /** Under what name a larger published model holds this network, with the dot; '' for none. */
+  /** Prefix of this network's names in a larger published model, with the dot; '' for none. */
   prefix: string
-  /** Names that published files have and this network has no use for. */
+  /** Patterns of names in published files that this network does not use. */
   ignored: RegExp[]
-  /** The network's names that a file may lack (they get fresh values), or have though the network has no use for them. */
+  /** Patterns of names that a file may lack, which are then initialized, or may have although the network does not use them. */
   optional?: RegExp[]
-  /** The network's names that a file may lack: they get fresh values. */
+  /** Patterns of names that a file may lack: they are initialized. */
   fresh?: RegExp[]
-  /** The network's name for a name in a file, where they differ. */
+  /** Convert a name in a file to the network's name. */
   rename?: (name: string) => string
-  /** Which layers are packed where `quantize` does not say; all by default. */
+  /** Pattern of the layers that `quantize` quantizes by default; all without it. */
   packed?: string
-  /** What reads files of other programs, with the network's configuration and names; undefined for a place that has none. */
+  /** Read a checkpoint of another format; undefined for a place without one. */
   foreign?: (place: string) => Promise<ForeignCheckpoint | undefined>
 }
 
-/** Weights in the format of another program. */
+/** A checkpoint in the format of another program. */
 export interface ForeignCheckpoint {
   config: NetworkConfig
-  /** Under the names of transformers. Called inside a scope. */
+  /** Read the weights under transformers' names. Called inside a scope. */
   weights(options: FillOptions): Promise<Weights>
 }
 
-/** For a repository of the hub, its options hold as well (revision, token, offline, progress, ...). */
+/** Options of loading; for a hub repository also revision, token, offline, progress and others. */
 export interface LoadNetworkOptions extends NetworkOptions, Omit<ResolveModelOptions, 'files'> {
-  /** Parameters that the file lacks get fresh values instead of an error (a new head on an old trunk). Default false. */
+  /** Whether to initialize parameters that the file lacks, instead of an error, such as a new head. Default false. */
   allowMissing?: boolean
-  /** Maps the file instead of copying it: for weights that stay frozen, on the CPU and in the file's dtype. Default false. */
+  /** Whether to map the file into memory instead of copying it, for frozen weights on the CPU in the file's dtype. Default false. */
   mmap?: boolean
   /**
-   * Packs Linear layers as they come from the file, so that their weights never stand in memory as a whole; see
-   * {@link quantize}. Without `modules` it packs what is usual: all of them, and of a language model those of its layers; with
-   * 'q8_0' and 'q4_0' its embeddings and output layer too. A GGUF file's blocks in Q8_0, Q4_0, Q4_1, Q4_K and Q6_K, and what
-   * was saved packed, stay as they are on the CPU; with false they become values of `dtype`, which can be trained.
+   * Quantization of Linear layers while they are loaded, so that their full-precision weights are never in memory together; see
+   * {@link quantize}. Without `modules` all are quantized, in a language model those of its layers; 'q8_0' and 'q4_0' include its
+   * embeddings and output layer. GGUF blocks of Q8_0, Q4_0, Q4_1, Q4_K and Q6_K, and layers that were saved quantized, stay so on the
+   * CPU; with false they are converted to `dtype`, which can train.
    */
   quantize?: QuantizationScheme | QuantizeOptions | false
 }
@@ -78,7 +78,7 @@ export const LOAD_OPTIONS: readonly (keyof LoadNetworkOptions)[] = [
   ...HUB_OPTIONS,
 ]
 
-/** Builds a network from a directory that has a config.json and weights, or from a repository of the hub. */
+/** Build a network from a directory with config.json and weights, or from a hub repository. */
 export async function loadNetwork<M extends Fillable>(
   kind: NetworkKind,
   from: string,
@@ -89,13 +89,13 @@ export async function loadNetwork<M extends Fillable>(
   const directory = isGguf(from) ? from : await resolveModel(from, hub)
   const foreign = await kind.foreign?.(directory)
   if (foreign === undefined && directory === from && isGguf(from)) {
-    throw new CheckpointError(`${from}: a GGUF file holds no ${kind.architecture}; DecoderLM reads them`, {
+    throw new CheckpointError(`${from}: expected a ${kind.architecture}, got a GGUF file. Load it with DecoderLM.`, {
       file: from,
     })
   }
   const config = foreign?.config ?? (await readConfig(directory))
   requireModelType(directory, config, kind)
-  // In a scope of its own: what the network does not keep is freed, also when something is wrong.
+  // In its own scope, so that tensors which the network does not keep are freed, also on errors.
   return scope(async () => {
     const weights = foreign
       ? await foreign.weights(fill)
@@ -108,14 +108,18 @@ export async function loadNetwork<M extends Fillable>(
   })
 }
 
-/** What `save` says of packed layers in config.json; other programs say other things at the same key. */
+/** Value of quant_method in config.json for layers quantized by this library; other programs write other values. */
 const PACKING = 'voxtorch'
 
 function savedPacking(directory: string, { quantizationConfig }: NetworkConfig): PackedLayer[] {
   const { quant_method: method, layers } = (quantizationConfig ?? {}) as Record<string, unknown>
   if (method !== PACKING) return []
   const file = join(directory, 'config.json')
-  const fail = () => new CheckpointError(`${file}: quantization_config has no list of layers and schemes`, { file })
+  const fail = () =>
+    new CheckpointError(
+      `${file}: quantization_config.layers: expected a list of layers with path and scheme. Save the model again.`,
+      { file },
+    )
   if (!Array.isArray(layers)) throw fail()
   return layers.map((one: unknown) => {
     const { path, scheme, block_size: blockSize } = (one ?? {}) as Record<string, unknown>
@@ -127,18 +131,18 @@ function savedPacking(directory: string, { quantizationConfig }: NetworkConfig):
   })
 }
 
-/** The options that are the hub's, and those that say how weights come into a network. */
+/** Separate the hub's options from those about weights. */
 export function parted<O extends LoadNetworkOptions>(options: O) {
   requireOptions('fromPretrained', options, LOAD_OPTIONS)
   const { allowMissing, mmap, quantize, device, dtype, seed, ...hub } = options
   return { allowMissing, mmap, quantize, device, dtype, seed, hub }
 }
 
-/** @throws CheckpointError where there is no folder that `save` of this class could have written */
+/** Check that a directory exists. @throws CheckpointError if it does not */
 export function requireSaved(directory: string, architecture: string): void {
   if (existsSync(directory)) return
   throw new CheckpointError(
-    `${directory}: there is no such folder. Give one that the save() of ${architecture}, or its training, wrote.`,
+    `${directory}: expected a folder that save() of ${architecture}, or its training, wrote, got a path that does not exist. Check the path.`,
     { file: directory },
   )
 }
@@ -147,10 +151,10 @@ export async function readConfig(directory: string, name = 'config.json'): Promi
   const file = join(directory, name)
   const config = await readJson(file)
   if (typeof config === 'object' && config !== null && !Array.isArray(config)) return toCamel(config)
-  throw new CheckpointError(`${file} holds no configuration: it is not an object`, { file })
+  throw new CheckpointError(`${file}: expected an object, got ${shown(config)}. Check the file.`, { file })
 }
 
-/** Which class loads a model type. */
+/** Class that loads a model type. */
 const CLASSES: Record<string, string> = {
   llama: 'DecoderLM',
   mistral: 'DecoderLM',
@@ -183,8 +187,8 @@ const CLASSES: Record<string, string> = {
 }
 
 /**
- * A file that says what it is must be one of these; one that does not is taken at its keys.
- * @throws CheckpointError naming both model types
+ * Check the model type of a configuration. One without a type is accepted.
+ * @throws CheckpointError with both model types
  */
 export function requireModelType(
   directory: string,
@@ -196,19 +200,19 @@ export function requireModelType(
   const file = join(directory, 'config.json')
   const other = typeof modelType === 'string' && Object.hasOwn(CLASSES, modelType) ? CLASSES[modelType] : undefined
   throw new CheckpointError(
-    `${file} is of model type ${shown(modelType)}, and ${architecture} needs '${own}'${other ? `: load it with ${other}` : ''}`,
+    `${file}: model_type: expected '${own}' for ${architecture}, got ${shown(modelType)}.${other ? ` Load it with ${other}.` : ' Load another checkpoint.'}`,
     { file, modelType, expected: own },
   )
 }
 
 export interface SaveNetworkOptions {
-  /** The most bytes of weights in one file; more go into shards with an index. Default 5e9. */
+  /** Maximum number of bytes of weights per file; larger models are written as shards with an index. Default 5e9. */
   maxShardBytes?: number
-  /** Whether adapters are left out on purpose: their files are those of `savePretrained` of the PeftModel. Default false: a warning says so. */
+  /** Whether to leave out adapters without a warning; `savePretrained` of the PeftModel saves them. Default false. */
   withoutAdapters?: boolean
 }
 
-/** Writes config.json and model.safetensors, or its shards, which transformers reads. */
+/** Write config.json and model.safetensors, or its shards, in transformers' layout. */
 export async function saveNetwork(
   kind: NetworkKind,
   directory: string,
@@ -229,7 +233,7 @@ export async function saveNetwork(
   const before = (config as Record<string, unknown>).quantizationConfig as Record<string, unknown> | undefined
   if (layers.length > 0) Object.assign(saved, { quantization_config: { quant_method: PACKING, layers } })
   else if (before?.quant_method === PACKING) Reflect.deleteProperty(saved, 'quantization_config')
-  // An adapter that was merged may have made two weights of a tied one.
+  // Merging an adapter may have untied a weight.
   if (isUntied(module)) Object.assign(saved, { tie_word_embeddings: false })
   await saveSafetensorsSharded(directory, module.stateDict(), defined({ maxShardBytes }))
   await writeJson(join(directory, 'config.json'), saved, { indent: 2 })

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions, requireSignal, requireWhole } from '../base/check.js'
+import { misuse, requireObject, requireOptions, requireSignal, requireWhole, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { KvCache } from '../generation/kv-cache.js'
 import { arange, noGrad, ops, scope, type Tensor, tensor } from '../tensor/index.js'
@@ -6,37 +6,37 @@ import { Tokenizer } from '../text/index.js'
 import { DecoderLM } from './decoder/decoder-lm.js'
 import { InternVL, type InternVLPictures } from './internvl/internvl.js'
 
-/** A prompt, or several; shorter ones are padded on the left. */
+/** One or several prompts; shorter ones are padded on the left. */
 export interface ScoreLabelsInputs extends InternVLPictures {
-  /** Token ids [batch, time], int64; of an InternVL with the id of `<IMG_CONTEXT>` at pictures. */
+  /** Token ids [batch, time], int64; for an InternVL with the id of `<IMG_CONTEXT>` at images. */
   inputIds?: Tensor | null
-  /** [batch, time, hiddenSize], in place of `inputIds`. */
+  /** [batch, time, hiddenSize], instead of `inputIds`. */
   inputsEmbeds?: Tensor | null
   /** [batch, time], with a cache [batch, cache.length + time]: 1 for real tokens and 0 for padding on the left. */
   attentionMask?: Tensor | null
-  /** What was read before, such as a picture; it is left as it was. */
+  /** Cache of what was read before, such as an image. It is left unchanged. */
   cache?: KvCache | null
 }
 
 export interface ScoreLabelsOptions {
-  /** For labels that are texts. */
+  /** Tokenizer for labels that are strings. */
   tokenizer?: Tokenizer
-  /** What ends an answer, such as `'<|im_end|>'`, which counts too: behind each label that is a text. Default none. */
+  /** Text that ends an answer, such as `'<|im_end|>'`, appended to each label that is a string, and scored. Default ''. */
   end?: string
-  /** Divides by the number of tokens, so that long labels are not the less likely for it. Default false. */
+  /** Whether to divide by the number of tokens, so that long labels are not penalized. Default false. */
   perToken?: boolean
-  /** Labels that are read at a time; each takes the memory of a prompt's cache. Default 16. */
+  /** Labels per batch; each needs the memory of a prompt's cache. Default 16. */
   batchSize?: number
   signal?: AbortSignal
 }
 
-/** Of each prompt and label, in their order. */
+/** Scores by prompt and label, in their order. */
 export interface LabelScores {
-  /** Natural logarithm of the likelihood of the label's tokens behind the prompt; with `perToken` their mean. */
+  /** Natural logarithm of the likelihood of the label's tokens after the prompt; with `perToken` their mean. */
   logprobs: number[][]
-  /** The same as shares of all labels. */
+  /** Softmax of `logprobs` over the labels. */
   probabilities: number[][]
-  /** Number of the likeliest label. */
+  /** Index of the most likely label of each prompt. */
   best: number[]
 }
 
@@ -51,15 +51,15 @@ const INPUTS: readonly (keyof ScoreLabelsInputs)[] = [
 ]
 
 /**
- * How likely each of the allowed answers is behind a prompt, which is read once: no answer that cannot be understood, and
- * probabilities to set thresholds for.
+ * Score a closed set of answers after a prompt, which is read once. The answer is always one of them, and the probabilities allow
+ * thresholds.
  *
  * ```ts
  * const { probabilities } = await scoreLabels(model, { inputIds, pixelValues }, ['Joy.', 'Anger.'], { tokenizer, end: '<|im_end|>' })
  * ```
  *
- * @param labels texts, or token ids
- * @throws ConfigError for labels and options; ShapeError for inputs that do not fit
+ * @param labels strings, or lists of token ids
+ * @throws ConfigError for invalid labels and options; ShapeError for inputs whose shapes do not match
  */
 export async function scoreLabels(
   model: DecoderLM | InternVL,
@@ -102,41 +102,53 @@ function labelIds(
   vocabSize: number,
 ): number[][] {
   if (!Array.isArray(labels) || labels.length === 0)
-    throw misuse(where, 'labels', 'a list of texts or token ids', labels)
-  if (typeof end !== 'string') throw misuse(where, 'end', 'a text', end)
+    throw misuse(where, 'labels', 'a list of strings or of lists of token ids', labels)
+  if (typeof end !== 'string') throw misuse(where, 'end', 'a string', end)
   return (labels as readonly (string | readonly number[])[]).map((label, i) => {
     let ids: readonly number[]
     if (typeof label === 'string') {
       if (!(tokenizer instanceof Tokenizer))
-        throw misuse(where, 'tokenizer', 'a Tokenizer, for labels that are texts', tokenizer)
+        throw misuse(where, 'tokenizer', 'a Tokenizer, for labels that are strings', tokenizer)
       ids = [...tokenizer.encode(label + end, { addSpecialTokens: false }).inputIds]
     } else {
       ids = label
     }
     const good = (id: unknown) => Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < vocabSize
     if (Array.isArray(ids) && ids.length > 0 && ids.every(good)) return [...ids]
-    throw new ConfigError(`${where}: label ${i} has no tokens, or one that is none of ${vocabSize}`, { label })
+    throw new ConfigError(
+      `${where}: labels[${i}]: expected at least one token id from 0 to ${vocabSize - 1}, got ${ids === undefined ? 'none' : shown(ids)}. Correct it.`,
+      { label },
+    )
   })
 }
 
 type Prompt = { inputIds?: Tensor; inputsEmbeds?: Tensor; attentionMask: Tensor | null; rows: number }
 
 async function read(where: string, model: DecoderLM | InternVL, inputs: ScoreLabelsInputs): Promise<Prompt> {
-  const { inputIds, inputsEmbeds, attentionMask = null, cache: _, ...pictures } = inputs
-  const hasPictures = Object.values(pictures).some((value) => value != null)
-  if (hasPictures && !(model instanceof InternVL && inputIds && !inputsEmbeds)) {
-    throw new ConfigError(`${where}: pictures are for an InternVL, with inputIds`, {})
+  const { inputIds, inputsEmbeds, attentionMask = null, cache: _, ...images } = inputs
+  const hasImages = Object.values(images).some((value) => value != null)
+  if (hasImages && !(model instanceof InternVL && inputIds && !inputsEmbeds)) {
+    throw new ConfigError(
+      `${where}: expected an InternVL and inputIds with images, got others. Leave the images out.`,
+      {},
+    )
   }
   if ((inputIds == null) === (inputsEmbeds == null)) {
-    throw new ConfigError(`${where}: give either inputIds or inputsEmbeds`, {})
+    throw new ConfigError(
+      `${where}: expected either inputIds or inputsEmbeds, got ${inputIds == null ? 'neither' : 'both'}. Pass one of them.`,
+      {},
+    )
   }
   if (attentionMask && Number((await attentionMask.select(1, -1).ne(0).all().data())[0]) === 0) {
-    throw new ConfigError(`${where}: a row of attentionMask ends with padding; pad on the left`, {})
+    throw new ConfigError(
+      `${where}: attentionMask: expected 1 at the end of each row, got 0. Pad the prompts on the left.`,
+      {},
+    )
   }
-  const given = (inputIds ?? inputsEmbeds) as Tensor
-  const base = { attentionMask, rows: given.size(0) }
+  const tokens = (inputIds ?? inputsEmbeds) as Tensor
+  const base = { attentionMask, rows: tokens.size(0) }
   if (inputsEmbeds) return { ...base, inputsEmbeds }
-  if (model instanceof InternVL) return { ...base, inputsEmbeds: await model.embed(inputIds as Tensor, pictures) }
+  if (model instanceof InternVL) return { ...base, inputsEmbeds: await model.embed(inputIds as Tensor, images) }
   return { ...base, inputIds: inputIds as Tensor }
 }
 
@@ -149,7 +161,7 @@ interface Work {
   signal: AbortSignal | undefined
 }
 
-/** Sum of the log probabilities of each label's tokens, by prompt. */
+/** Compute the sum of the log-probabilities of each label's tokens, by prompt. */
 async function sumsOf({ llm, cache, prompt, ids, batchSize, signal }: Work): Promise<number[][]> {
   const { rows, ...first } = prompt
   const past = cache.length
@@ -164,7 +176,7 @@ async function sumsOf({ llm, cache, prompt, ids, batchSize, signal }: Work): Pro
     const sums = listOf(await begins.indexSelect(1, firstIds).double().data(), rows, ids.length)
     const longer = ids.flatMap((label, i) => (label.length > 1 ? [i] : []))
     const length = cache.length
-    // Each group of rows is all prompts with one label: the first of them are the prompts themselves again.
+    // A group has the prompts once per label. Its first rows are the prompts themselves.
     const width = Math.min(batchSize, longer.length)
     if (width > 1) {
       await cache.reorder(arange(rows, { dtype: 'int64' }).repeat([width]))
@@ -180,7 +192,7 @@ async function sumsOf({ llm, cache, prompt, ids, batchSize, signal }: Work): Pro
     }
     return sums
   } finally {
-    // A cache that was given is left as it was.
+    // Restore the caller's cache.
     if (cache.length > past) {
       await cache.reorder(arange(rows, { dtype: 'int64' }))
       await cache.crop(past)
@@ -188,7 +200,7 @@ async function sumsOf({ llm, cache, prompt, ids, batchSize, signal }: Work): Pro
   }
 }
 
-/** Of labels `group`, for each all prompts: the log probabilities of their tokens behind the first. */
+/** Compute the sums of the log-probabilities of the tokens after the first, for each label of `group` and all prompts. */
 async function restOf({
   llm,
   cache,
@@ -238,9 +250,9 @@ function finished(sums: number[][], ids: readonly number[][], perToken: boolean)
   const best = logprobs.map((row) => row.indexOf(Math.max(...row)))
   const probabilities = logprobs.map((row, i) => {
     const most = row[best[i] as number] as number
-    const shares = row.map((value) => Math.exp(value - most))
-    const whole = shares.reduce((a, b) => a + b, 0)
-    return shares.map((share) => share / whole)
+    const exponentials = row.map((value) => Math.exp(value - most))
+    const sum = exponentials.reduce((a, b) => a + b, 0)
+    return exponentials.map((value) => value / sum)
   })
   return { logprobs, probabilities, best }
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { requireSamples, resample } from '../audio/resample.js'
 import { padSegments, type Segment } from '../audio/silence.js'
 import { SPEECH_RATE } from '../audio/speech.js'
-import { defined, requireNumber, requireOptions, requireWhole } from '../base/check.js'
+import { defined, requireNumber, requireOptions, requireWhole, shown } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { readCheckpointJson } from '../files/json/json.js'
 import { loadSafetensors } from '../files/safetensors/safetensors.js'
@@ -14,30 +14,30 @@ import { LSTMCell } from '../nn/rnn-cells.js'
 import { noGrad, ops, scope, type Tensor, zeros } from '../tensor/index.js'
 import { savePretrained } from './own-module.js'
 
-/** The sizes of a {@link SileroVad}; what is left out has the value of the published network. */
+/** Sizes of a {@link SileroVad}. Defaults are those of the published network. */
 export interface SileroVadConfig {
-  /** Samples that one probability is about. Default 512, 32 ms. */
+  /** Samples per probability. Default 512, 32 ms. */
   frame?: number
-  /** Samples before a frame that it sees too. Default 64. */
+  /** Samples before a frame that are input too. Default 64. */
   context?: number
-  /** Samples of a Fourier window; a whole number of halves make a frame. Default 256. */
+  /** Samples of a Fourier window, half of a frame. Default 256. */
   nFft?: number
-  /** Channels of the four convolutions, of which the second and third halve the time. Default 128, 64, 64, 128. */
+  /** Channels of the four convolutions; the second and third halve the time. Default 128, 64, 64, 128. */
   channels?: [number, number, number, number]
-  /** Of the LSTM. Default 128. */
+  /** Size of the LSTM. Default 128. */
   hiddenSize?: number
 }
 
 export interface SpeechSegmentOptions {
-  /** Speech begins in a frame of at least this probability. Default 0.5. */
+  /** Minimum probability of the first frame of a segment. Default 0.5. */
   threshold?: number
-  /** It ends in one below this. Default 0.15 less than `threshold`, 0.01 at least. */
+  /** A frame below this probability may end a segment. Default: `threshold` - 0.15, at least 0.01. */
   endThreshold?: number
-  /** Shorter pauses do not end a segment, in seconds. Default 0.1. */
+  /** Minimum pause that ends a segment, in seconds. Default 0.1. */
   minSilence?: number
-  /** Shorter sounds are no segment, in seconds. Default 0.25. */
+  /** Minimum length of a segment, in seconds. Default 0.25. */
   minSpeech?: number
-  /** What is kept before and after a segment, in seconds; two segments share a shorter pause between them. Default 0.03. */
+  /** Padding before and after a segment, in seconds; neighboring segments share a shorter pause. Default 0.03. */
   padding?: number
 }
 
@@ -49,15 +49,15 @@ const SEGMENTS: readonly (keyof SpeechSegmentOptions)[] = [
   'minSpeech',
   'padding',
 ]
-/** What the published package calls it, and what `save` does. */
+/** File names of `save` and of the published package. */
 const FILES = ['model.safetensors', 'silero_vad_16k.safetensors']
-/** Frames that go through the convolutions at once: about a minute. */
+/** Number of frames that go through the convolutions at once: about a minute. */
 const PIECE = 2048
 
 /**
- * Voice activity detection by a small network, as Silero VAD (https://github.com/snakers4/silero-vad, MIT): a Fourier
- * transform, four convolutions and an LSTM over frames of 32 ms at 16 kHz. Hears speech in noise and music, where
- * `energyVad` hears any sound.
+ * Voice activity detection with a small network, Silero VAD (https://github.com/snakers4/silero-vad, MIT): a Fourier transform, four
+ * convolutions and an LSTM over frames of 32 ms at 16 kHz. It detects speech in noise and music, where `energyVad` detects any
+ * audio above a level.
  *
  * ```ts
  * const vad = await SileroVad.fromPretrained('silero-vad')
@@ -74,7 +74,7 @@ export class SileroVad extends Module {
   readonly lstm_cell: LSTMCell
   readonly final_conv: Conv1d
 
-  /** @throws ConfigError where the configuration contradicts itself */
+  /** @throws ConfigError for an inconsistent configuration */
   constructor(config: SileroVadConfig = {}) {
     super()
     requireOptions('SileroVad', config, CONFIG)
@@ -82,13 +82,18 @@ export class SileroVad extends Module {
     for (const [name, value] of Object.entries({ frame, nFft, hiddenSize })) requireWhole('SileroVad', name, value, 1)
     requireWhole('SileroVad', 'context', context)
     if (!Array.isArray(channels) || channels.length !== 4) {
-      throw new ConfigError('SileroVad: channels must be four whole numbers', { option: 'channels' })
+      throw new ConfigError(
+        `SileroVad: channels: expected a list of four integers, got ${shown(channels)}. Correct it.`,
+        {
+          option: 'channels',
+        },
+      )
     }
     for (const one of channels) requireWhole('SileroVad', 'channels', one, 1)
-    // Two strides of 2 leave one step of the four.
+    // The two strides of 2 must reduce four steps to one.
     if (nFft % 4 !== 0 || frame !== 2 * nFft || context !== nFft / 4) {
       throw new ConfigError(
-        `SileroVad: frame must be twice nFft, and context a quarter of it, so that four steps become one; got ${frame}, ${context} and nFft ${nFft}`,
+        `SileroVad: expected frame = 2 nFft and context = nFft / 4, got frame ${frame}, context ${context} and nFft ${nFft}. Correct them.`,
         { frame, context, nFft },
       )
     }
@@ -104,25 +109,28 @@ export class SileroVad extends Module {
   }
 
   /**
-   * From a folder that `save` wrote, that of the package `silero-vad` of PyPI, or `'silero-vad'`, which is fetched.
-   * @throws CheckpointError naming the file where one is missing or broken
+   * Load the network from a folder that `save` wrote, from that of PyPI's package `silero-vad`, or download it with `'silero-vad'`.
+   * @throws CheckpointError with the file if one is missing or damaged
    */
   static async fromPretrained(from: string, options: Omit<ResolveModelOptions, 'files'> = {}): Promise<SileroVad> {
     const directory = await resolveModel(from, options)
     const name = FILES.find((one) => existsSync(join(directory, one)))
     if (name === undefined) {
-      throw new CheckpointError(`${directory} has no weights of SileroVad: neither ${FILES.join(' nor ')}`, {
-        directory,
-      })
+      throw new CheckpointError(
+        `${directory}: expected weights in ${FILES.join(' or ')}, got neither. Check the folder.`,
+        {
+          directory,
+        },
+      )
     }
     const place = join(directory, 'config.json')
     const config = existsSync(place) ? ((await readCheckpointJson(place)) as SileroVadConfig) : {}
     const file = join(directory, name)
     const { tensors } = await loadSafetensors(file)
     try {
-      const made = new SileroVad(config)
-      made.loadStateDict(tensors)
-      return made.eval()
+      const network = new SileroVad(config)
+      network.loadStateDict(tensors)
+      return network.eval()
     } catch (error) {
       if (!(error instanceof CheckpointError)) throw error
       throw new CheckpointError(`${file}: ${error.message}`, { file, cause: error })
@@ -131,27 +139,30 @@ export class SileroVad extends Module {
     }
   }
 
-  /** Writes config.json and model.safetensors. */
+  /** Write config.json and model.safetensors. */
   save(directory: string): Promise<void> {
     return savePretrained(directory, this, this.config)
   }
 
   /**
-   * Samples [n] at 16 kHz → how likely each frame of 32 ms holds speech, float32 [⌈n / frame⌉]. What lacks of the last
-   * frame is silence.
+   * Return the probability that each frame of 32 ms contains speech: samples [n] at 16 kHz → float32 [⌈n / frame⌉]. The last frame is
+   * padded with silence.
    */
   override async forward(samples: Tensor): Promise<Tensor> {
     requireSamples('SileroVad', samples)
     if (samples.ndim !== 1) {
-      throw new ConfigError(`SileroVad: samples must be one signal [n], not [${samples.shape}]`, {})
+      throw new ConfigError(
+        `SileroVad: samples: expected one signal [n], got [${samples.shape}]. Pass one channel.`,
+        {},
+      )
     }
     return scope(async () => {
       const { frame, context, hiddenSize } = this.config
       const weight = this.final_conv.weight as Tensor
-      const sound = samples.to({ dtype: weight.dtype, device: weight.device })
-      const count = Math.ceil(sound.size(0) / frame)
+      const signal = samples.to({ dtype: weight.dtype, device: weight.device })
+      const count = Math.ceil(signal.size(0) / frame)
       if (count === 0) return zeros([0])
-      const padded = ops.constantPadNd(sound, [context, count * frame - sound.size(0)])
+      const padded = ops.constantPadNd(signal, [context, count * frame - signal.size(0)])
       const state = [1, 2].map(() => zeros([1, 1, hiddenSize], { dtype: weight.dtype, device: weight.device }))
       const likely: Tensor[] = []
       for (let at = 0; at < count; at += PIECE) {
@@ -177,7 +188,7 @@ export class SileroVad extends Module {
     })
   }
 
-  /** Frames [n, context + frame] → what the LSTM reads, [n, 1, channels]. */
+  /** Compute the LSTM's input [n, 1, channels] of frames [n, context + frame]. */
   async #seen(frames: Tensor): Promise<Tensor> {
     const { nFft, context } = this.config
     const half = nFft / 2 + 1
@@ -188,10 +199,10 @@ export class SileroVad extends Module {
       .add(waves.narrow(1, half, half).square())
     let x = squares.sqrt()
     for (const layer of [this.conv1, this.conv2, this.conv3, this.conv4]) x = (await this.#convolved(layer, x)).relu()
-    return x.transpose(1, 2) // one step is left
+    return x.transpose(1, 2) // one step remains
   }
 
-  /** Off the JavaScript thread. */
+  /** Compute a convolution off the JavaScript thread. */
   #convolved({ weight, bias, stride, padding }: Conv1d, input: Tensor): Promise<Tensor> {
     return ops.async.conv1d(input, weight as Tensor, bias as Tensor | null, stride as number[], padding as number[])
   }
@@ -202,9 +213,9 @@ export class SileroVad extends Module {
   }
 
   /**
-   * Where somebody speaks in a clip [n], in order and without overlap; a clip at another rate is resampled. Bound to the
-   * network, so that it can be handed on: `splitOnSilence(samples, rate, { vad: vad.segments })`.
-   * @throws ConfigError
+   * Return the segments with speech of a clip [n], in order and without overlap; a clip with another sample rate is resampled. The
+   * function is bound to the network: `splitOnSilence(samples, rate, { vad: vad.segments })`.
+   * @throws ConfigError for invalid options
    */
   readonly segments = async (
     samples: Tensor,
@@ -216,9 +227,9 @@ export class SileroVad extends Module {
     requireNumber('SileroVad.segments', 'sampleRate', sampleRate, { least: 1, below: Number.POSITIVE_INFINITY })
     const likely = await noGrad(() =>
       scope(async () => {
-        const sound = samples.detach()
-        const heard = sampleRate === SPEECH_RATE ? sound : await resample(sound, sampleRate, SPEECH_RATE)
-        return (await this.forward(heard)).data()
+        const signal = samples.detach()
+        const resampled = sampleRate === SPEECH_RATE ? signal : await resample(signal, sampleRate, SPEECH_RATE)
+        return (await this.forward(resampled)).data()
       }),
     )
     const duration = samples.size(0) / sampleRate
@@ -236,12 +247,15 @@ function settingsOf(options: SpeechSegmentOptions): Required<SpeechSegmentOption
     requireNumber(where, name, value, { least: 0 })
   }
   if (endThreshold > threshold) {
-    throw new ConfigError(`${where}: endThreshold ${endThreshold} is above threshold ${threshold}`, { endThreshold })
+    throw new ConfigError(
+      `${where}: endThreshold: expected at most threshold (${threshold}), got ${endThreshold}. Lower it.`,
+      { endThreshold },
+    )
   }
   return { threshold, endThreshold, minSilence, minSpeech, padding }
 }
 
-/** Speech begins above one threshold and ends where a pause below another is long enough. */
+/** Return segments that begin above one threshold and end where a pause below the other is long enough. */
 function spoken(
   likely: Float32Array,
   frameSeconds: number,

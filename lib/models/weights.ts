@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { requireObject, requireOneOf } from '../base/check.js'
+import { requireObject, requireOneOf, shown } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
 import { readJson } from '../files/json/json.js'
 import { loadSafetensors, readSafetensorsHeader } from '../files/safetensors/safetensors.js'
@@ -18,31 +18,31 @@ import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.
 import { withSeed } from '../tensor/random.js'
 import type { LoadNetworkOptions, NetworkKind } from './pretrained.js'
 
-/** How the values of files come into a network that was built without any. */
+/** Loading of weights into a network that was built without initialization. */
 
 export type FillOptions = Pick<LoadNetworkOptions, 'allowMissing' | 'mmap' | 'quantize' | 'device' | 'dtype' | 'seed'>
-/** What weights come into: a native network, or a head over one. */
+/** Network that weights are loaded into: a native network, or a head over one. */
 export type Fillable = Module & {
-  /** Gives the parameters with these names fresh values. */
+  /** Initialize the parameters with these names. */
   initialize(names: string[]): unknown
 }
 export type Factory = NetworkOptions & { initialize: boolean }
 
-/** The tensors of one or more files, to be called inside a scope. */
+/** The tensors of one or more files. Call the function inside a scope. */
 export interface Weights {
   tensors: Record<string, Tensor>
-  /** What errors name. */
+  /** File name in errors. */
   file: string
-  /** Whether they lie in a mapping of the file. */
+  /** Whether the tensors are in a memory mapping of the file. */
   mapped: boolean
-  /** Which layers' tensors are packed weights, under the names of the network. */
+  /** Layers whose tensors are quantized, with the network's names. */
   packed?: readonly PackedLayer[]
 }
 
 const SINGLE = ['model.safetensors', 'pytorch_model.bin']
 const SHARDED = ['model.safetensors.index.json', 'pytorch_model.bin.index.json']
 
-/** Reads what is to stay as it is, and maps what is wanted mapped, converted or packed, which then is never there twice. */
+/** Read a checkpoint's tensors. They are memory-mapped if requested, or if they will be converted or quantized, which saves a copy. */
 export async function readWeights(
   directory: string,
   options: FillOptions,
@@ -52,9 +52,12 @@ export async function readWeights(
     existsSync(join(directory, name as string)),
   )
   if (name === undefined) {
-    throw new CheckpointError(`${directory} has no weights: none of ${[...SINGLE, ...SHARDED].join(', ')}`, {
-      file: directory,
-    })
+    throw new CheckpointError(
+      `${directory}: expected weights in ${[...SINGLE, ...SHARDED].join(', ')}, got none of these files. Check the folder.`,
+      {
+        file: directory,
+      },
+    )
   }
   const file = join(directory, name)
   if (name.includes('safetensors')) {
@@ -66,7 +69,7 @@ export async function readWeights(
     )
     return { tensors: (await loadSafetensors(file, { mmap: mapped, names })).tensors, file, mapped }
   }
-  // What dtypes a pickle has is known only once it was read.
+  // The dtypes of a pickle are known only after it was read, so it is always mapped.
   const mapped = true
   const parts = name.endsWith('.json') ? await shardsOf(directory, file) : [file]
   const states = await Promise.all(parts.map((part) => loadTorch(part, { mmap: mapped })))
@@ -83,12 +86,15 @@ async function shardsOf(directory: string, file: string): Promise<string[]> {
   const names = new Set(Object.values(index?.weight_map ?? {}))
   const bad = [...names].find((name) => typeof name !== 'string' || !/^[^/\\]+$/.test(name))
   if (names.size === 0 || bad !== undefined) {
-    throw new CheckpointError(`${file} has no weight_map of file names in its own folder`, { file })
+    throw new CheckpointError(
+      `${file}: weight_map: expected file names in the same folder, got ${bad === undefined ? 'none' : shown(bad)}. Check the file.`,
+      { file },
+    )
   }
   return [...names].map((name) => join(directory, name as string))
 }
 
-/** The tensors of a state dict, which some files have under `model` or `state_dict` beside other things. */
+/** Return the tensors of a state dictionary, which some files have under `model` or `state_dict`. */
 export function tensorsOf(loaded: unknown): Record<string, Tensor> {
   const root = (loaded ?? {}) as Record<string, unknown>
   const state = ['model', 'state_dict']
@@ -100,7 +106,7 @@ export function tensorsOf(loaded: unknown): Record<string, Tensor> {
 export const onlyTensors = (state: object): Record<string, Tensor> =>
   Object.fromEntries(Object.entries(state).filter((entry): entry is [string, Tensor] => entry[1] instanceof Tensor))
 
-/** The file's tensors under the network's names; without the prefix where the network hangs inside a larger one. */
+/** Rename a file's tensors to the network's names; remove the prefix of a network inside a larger one. */
 export function renamed(kind: NetworkKind, tensors: Record<string, Tensor>): Map<string, Tensor> {
   const names = Object.keys(tensors)
   const inside = kind.prefix !== '' && names.some((name) => name.startsWith(kind.prefix))
@@ -115,13 +121,13 @@ export function renamed(kind: NetworkKind, tensors: Record<string, Tensor>): Map
 }
 
 interface Source extends Pick<Weights, 'file' | 'mapped' | 'packed'> {
-  /** Under the network's names. What the network has taken over is disposed of. */
+  /** Tensors by the network's names. Those that the network has taken over are disposed. */
   state: Map<string, Tensor>
 }
 
 /**
- * Builds a network and gives it the values of a file: in evaluation mode, with the names that the file lacks, which have
- * fresh values.
+ * Build a network, load the values of a file into it, and set evaluation mode. Returns the names that the file lacks, which were
+ * initialized.
  */
 export async function filled<M extends Fillable>(
   kind: NetworkKind,
@@ -133,7 +139,7 @@ export async function filled<M extends Fillable>(
   const packing = packingOf(kind, options.quantize)
   let network: M | undefined
   try {
-    // What is packed is taken as it lies in the file.
+    // Layers to quantize are loaded as they are in the file.
     const place = packing ? { device: 'cpu' as const, dtype: commonDType(source.state) } : { device, dtype }
     network = build({ ...place, initialize: false })
     if (source.packed) packAsSaved(network, source.packed, { ...source, copies: source.mapped && !mmap })
@@ -148,18 +154,18 @@ export async function filled<M extends Fillable>(
   }
 }
 
-function packingOf(kind: NetworkKind, given: LoadNetworkOptions['quantize']): QuantizeOptions | undefined {
-  if (given === undefined || given === false) return undefined
-  if (typeof given === 'string') {
-    requireOneOf('fromPretrained', 'quantize', given, QUANTIZATION_SCHEMES)
-    return packingOf(kind, { scheme: given })
+function packingOf(kind: NetworkKind, requested: LoadNetworkOptions['quantize']): QuantizeOptions | undefined {
+  if (requested === undefined || requested === false) return undefined
+  if (typeof requested === 'string') {
+    requireOneOf('fromPretrained', 'quantize', requested, QUANTIZATION_SCHEMES)
+    return packingOf(kind, { scheme: requested })
   }
-  requireObject('fromPretrained', 'quantize', given)
-  if (given.modules !== undefined || kind.packed === undefined) return given
-  return { embeddings: isBlocks(String(given.scheme)), ...given, modules: kind.packed }
+  requireObject('fromPretrained', 'quantize', requested)
+  if (requested.modules !== undefined || kind.packed === undefined) return requested
+  return { embeddings: isBlocks(String(requested.scheme)), ...requested, modules: kind.packed }
 }
 
-/** Of most of the values. */
+/** Return the dtype of most values. */
 function commonDType(state: Map<string, Tensor>): DType {
   const count = new Map<DType, number>()
   for (const value of state.values()) {
@@ -182,7 +188,7 @@ function check(network: Fillable, { state, file }: Source, kind: NetworkKind, al
 
 const copyAll = opAsync('aten::_foreach_copy_')
 
-/** With `keep` the same bytes need no second place: a mapped file stays mapped. */
+/** Load values into a network. With `keep` it takes over the source's memory if dtype and device match, so a mapped file stays mapped. */
 async function take(
   network: Fillable,
   { state }: Source,
@@ -200,7 +206,7 @@ async function take(
     if (!source) continue
     if (keep && source.dtype === target.dtype && source.device === target.device) target.setData(source)
     else await noGrad(() => copyAll([target], [source]))
-    // Its pages go before those of the next one come.
+    // Free its memory before the next tensor is read.
     const left = (uses.get(source) as number) - 1
     uses.set(source, left)
     if (left === 0) source.dispose()

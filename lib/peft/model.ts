@@ -413,8 +413,9 @@ export class PeftModel<M extends Module = Module> {
       const whole = findModulesToSave(this.model, config, targets, !initialise)
       const tokens = findTokenTargets(this.model, config, targets, whole)
       const paths = targets.map(({ path }) => path)
-      const ranks = patternValues(config.rankPattern, paths)
-      return { targets, whole, tokens, ranks, alphas: patternValues(config.alphaPattern, paths) }
+      const ranks = patternValues('LoraConfig.rankPattern', config.rankPattern, paths)
+      const alphas = patternValues('LoraConfig.alphaPattern', config.alphaPattern, paths)
+      return { targets, whole, tokens, ranks, alphas }
     })
     const layers = targets.map((target) => this.#layers.get(target.module) ?? this.#newLayer(target))
     const adapter: Adapter = { config, nativeName: nativeName(name), scaled: new Map() }

@@ -1,6 +1,7 @@
 import { ConfigError } from '../base/errors.js'
 import { shortened } from '../base/words.js'
 import { withDeadline, withinTime } from '../text/time-limit.js'
+import { BadPattern, LinearPattern, NotLinear } from './linear-match.js'
 
 /**
  * How long the patterns of one configuration, all of them together, may take with all of a network's paths: adapters' files come from
@@ -24,15 +25,37 @@ export function groups(source: string, group: string, paths: readonly string[]):
   })
 }
 
-/** The value of the first pattern that matches a path or its end, for those that one matches. */
-export function patternValues(patterns: Record<string, number>, paths: readonly string[]): Map<string, number> {
-  return withinOneLimit(() => {
-    const values = new Map<string, number>()
-    for (const [source, value] of Object.entries(patterns)) {
-      for (const path of matches(`(.*\\.)?(${source})`, paths)) if (!values.has(path)) values.set(path, value)
+/** Steps of all keys with all paths: hundreds of times what an adapter with a key for each layer of a large network needs. */
+const MOST_WORK = 200_000_000
+
+/**
+ * Return the value of the first key that matches a path or its end behind a dot, for those that one matches, as peft's
+ * `get_pattern_key` does by `re.match(rf"(.*\.)?({key})$", path)`. The keys come from strangers: matching takes linear time.
+ * @param where the option that has the keys
+ * @throws ConfigError for a key that is no regular expression, or has no form that is matched in linear time
+ */
+export function patternValues(
+  where: string,
+  patterns: Record<string, number>,
+  paths: readonly string[],
+): Map<string, number> {
+  const values = new Map<string, number>()
+  const work = { left: MOST_WORK }
+  for (const [key, value] of Object.entries(patterns)) {
+    try {
+      const pattern = new LinearPattern(key)
+      for (const path of paths) if (!values.has(path) && pattern.matchesEnd(path, work)) values.set(path, value)
+    } catch (cause) {
+      const isBad = cause instanceof BadPattern
+      if (!isBad && !(cause instanceof NotLinear)) throw cause
+      throw new ConfigError(
+        `${where}: expected regular expressions ${isBad ? '' : 'that are matched in linear time '}as keys, got '${shortened(key)}' ` +
+          `(${cause.message}). ${isBad ? 'Correct the key.' : 'Write it without look-behind and back references, or name the modules.'}`,
+        { argument: where, key, cause },
+      )
     }
-    return values
-  })
+  }
+  return values
 }
 
 function bounded<T>(source: string, use: (pattern: RegExp) => T): T {

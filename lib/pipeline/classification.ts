@@ -8,7 +8,7 @@ import type { LabelConfig } from '../models/labels.js'
 import { SpectraClassifier } from '../systems/spectra/answer/classifier.js'
 import type { SpectraTurn } from '../systems/spectra/answer/turns.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
-import { encodedText, inputValuesOf } from './inputs.js'
+import { inputIdsOf, inputValuesOf } from './inputs.js'
 import type { Loaded, NetworkOf } from './load.js'
 
 export interface ClassificationOptions {
@@ -68,7 +68,7 @@ export async function recognizeEmotion(
           return logitsOf(where, model, input as AudioClip, normalizesAudio)
         }
         if (typeof input !== 'string') throw misuse(where, 'input', 'a text: the network reads', input)
-        const { inputIds } = encodedText(tokenizer!, longestOfRoberta(model.config), input)
+        const inputIds = await inputIdsOf(tokenizer!, longestOfRoberta(model.config), input)
         const { logits } = await model.forward({ inputIds: inputIds.to({ device: deviceOf(model) }) })
         return scored(model.config, logits)
       }),

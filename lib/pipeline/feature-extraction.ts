@@ -8,7 +8,7 @@ import { Roberta } from '../models/encoders/roberta.js'
 import { melBinsOf, windowOf } from '../models/whisper/config.js'
 import { WhisperEncoder } from '../models/whisper/whisper.js'
 import { noGrad, ops, scope, type Tensor } from '../tensor/index.js'
-import { encodedText, inputValuesOf } from './inputs.js'
+import { inputIdsOf, inputValuesOf } from './inputs.js'
 import type { Loaded, NetworkOf } from './load.js'
 
 export interface FeatureExtractionOptions {
@@ -58,7 +58,7 @@ async function statesOf(
   const device = model.parameters()[0]?.device ?? 'cpu'
   if (model instanceof Roberta || model instanceof Bert) {
     if (typeof input !== 'string') throw misuse(where, 'input', 'a text: the network reads', input)
-    const { inputIds } = encodedText(tokenizer!, longestText(model), input)
+    const inputIds = await inputIdsOf(tokenizer!, longestText(model), input)
     return (await model.forward({ inputIds: inputIds.to({ device }) })).lastHiddenState.select(0, 0)
   }
   if (model instanceof WhisperEncoder) {

@@ -1,7 +1,6 @@
 import { type AudioClip, openClip } from '../audio/clip.js'
 import { normalizeWav2Vec2 } from '../audio/normalize.js'
-import type { Tensor } from '../tensor/index.js'
-import type { TensorBatch } from '../text/batch.js'
+import { type Tensor, tensor } from '../tensor/index.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 
 /** float32 [1, samples] at 16 kHz for wav2vec 2.0, WavLM and BEATs. */
@@ -10,10 +9,11 @@ export async function inputValuesOf(where: string, audio: AudioClip, normalizes:
   return (normalizes ? await normalizeWav2Vec2(samples) : samples).unsqueeze(0)
 }
 
-/** A text for a network that reads texts of `room` tokens, cut to that. */
-export function encodedText(tokenizer: Tokenizer, room: number, text: string): TensorBatch {
+/** int64 [1, tokens] of a text for a network that reads texts of `room` tokens, cut to that. */
+export async function inputIdsOf(tokenizer: Tokenizer, room: number, text: string): Promise<Tensor> {
   const maxLength = Math.min(tokenizer.modelMaxLength ?? room, room)
-  return tokenizer.encodeBatch([text], { returnTensors: true, truncation: true, maxLength })
+  const { inputIds } = await tokenizer.encodeAsync(text, { truncation: true, maxLength })
+  return tensor([inputIds.map(BigInt)], { dtype: 'int64' })
 }
 
 /** One answer for one input, a list for a list. */

@@ -40,11 +40,16 @@ export async function generateTexts(
     if (value !== undefined && typeof value !== 'boolean') throw misuse(where, name, 'true or false', value)
   }
   if (prompts.length === 0) return []
-  const ids = prompts.map((prompt, i) => {
-    if (typeof prompt === 'string') return tokenizer.encode(prompt, { addSpecialTokens }).inputIds
+  const texts = prompts.map((prompt, i): [string, boolean] => {
+    if (typeof prompt === 'string') return [prompt, addSpecialTokens]
     if (!Array.isArray(prompt)) throw misuse(where, `prompts[${i}]`, 'a text or a list of messages', prompt)
-    return tokenizer.applyChatTemplate(prompt, { addGenerationPrompt: true })
+    return [tokenizer.applyChatTemplate(prompt, { addGenerationPrompt: true, tokenize: false }), false]
   })
+  const ids: number[][] = []
+  for (const [text, adds] of texts) {
+    const { inputIds } = await tokenizer.encodeAsync(text, { addSpecialTokens: adds, ...defined({ signal }) })
+    ids.push(inputIds)
+  }
   const empty = ids.findIndex((row) => row.length === 0)
   if (empty >= 0) throw new ConfigError(`${where}: prompt ${empty} has no tokens to go on from`, { prompt: empty })
   const longest = Math.max(...ids.map((row) => row.length))

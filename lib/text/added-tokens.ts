@@ -3,7 +3,8 @@ import { ConfigError } from '../base/errors.js'
 import { AlignedText } from './aligned.js'
 import { widthAt } from './models/model.js'
 import { Trie } from './models/trie.js'
-import type { Normalizer } from './normalizers.js'
+import { type Normalizer, normalized } from './normalizers.js'
+import { STEP, type Steps } from './steps.js'
 
 /** A token that is found in the text as it is, before the model cuts anything. */
 export interface AddedToken {
@@ -98,7 +99,7 @@ export class AddedTokens {
     }
     this.#spelled.delete(id)
     if (token.normalized && this.normalizer !== 'raw') {
-      const sought = this.normalizer?.(new AlignedText(token.content)).text ?? token.content
+      const sought = this.normalizer ? normalized(this.normalizer, new AlignedText(token.content)).text : token.content
       if (sought.length > MAX_ADDED_LENGTH) {
         throw new ConfigError(
           `the added token ${id} has ${sought.length} characters once it is normalised, more than ${MAX_ADDED_LENGTH}`,
@@ -118,19 +119,24 @@ export class AddedTokens {
   }
 
   /** Cuts raw text at the tokens that are not normalised. */
-  splitRaw(text: string): Section[] {
-    return this.#hasRaw ? this.#split(text, this.#raw) : whole(text)
+  *splitRaw(text: string): Steps<Section[]> {
+    return this.#hasRaw ? yield* this.#split(text, this.#raw) : whole(text)
   }
 
   /** Cuts normalised text at the others. */
-  splitNormalized(text: string): Section[] {
-    return this.#hasNormalized ? this.#split(text, this.#normalized) : whole(text)
+  *splitNormalized(text: string): Steps<Section[]> {
+    return this.#hasNormalized ? yield* this.#split(text, this.#normalized) : whole(text)
   }
 
-  #split(text: string, trie: Trie): Section[] {
+  *#split(text: string, trie: Trie): Steps<Section[]> {
     const sections: Section[] = []
     let last = 0
+    let next = STEP
     for (let at = 0; at < text.length; ) {
+      if (at >= next) {
+        yield
+        next = at + STEP
+      }
       const stop = trie.longest(text, at)
       if (stop === -1) {
         at++

@@ -1,5 +1,6 @@
 import { DataError } from '../base/errors.js'
 import { LONGEST_LIST } from '../base/heap.js'
+import { STEP, type Steps } from './steps.js'
 
 /**
  * Text on its way to tokens. Each UTF-16 unit knows the range of the original text that it stands for, so a token's
@@ -58,23 +59,34 @@ let longest = LONGEST_LIST
 export const mostGrown = (length: number): number => Math.min(LONGEST_LIST, ALWAYS + MOST_GROWTH * length)
 
 /** Runs what changes a text by the rules of a file, which must not make it longer without end. */
-export function limitedGrowth(
+export function* limitedGrowth(
   file: string,
   source: AlignedText,
-  change: (text: AlignedText) => AlignedText,
-): AlignedText {
-  const outer = longest
-  longest = mostGrown(source.text.length)
-  try {
-    return change(source)
-  } catch (cause) {
-    if (cause !== TOO_LONG) throw cause
-    throw new DataError(
-      `${file}: its normalizer makes more than ${longest} characters of a text of ${source.text.length}`,
-      { file, entry: 'normalizer' },
-    )
-  } finally {
-    longest = outer
+  change: (text: AlignedText) => AlignedText | Steps<AlignedText>,
+): Steps<AlignedText> {
+  const most = mostGrown(source.text.length)
+  const limited = <T>(work: () => T): T => {
+    const outer = longest
+    longest = most
+    try {
+      return work()
+    } catch (cause) {
+      if (cause !== TOO_LONG) throw cause
+      throw new DataError(
+        `${file}: its normalizer makes more than ${longest} characters of a text of ${source.text.length}`,
+        { file, entry: 'normalizer' },
+      )
+    } finally {
+      longest = outer
+    }
+  }
+  const changed = limited(() => change(source))
+  if (changed instanceof AlignedText) return changed
+  // Between two steps other texts may be changed, under limits of their own.
+  for (;;) {
+    const step = limited(() => changed.next())
+    if (step.done) return step.value
+    yield
   }
 }
 
@@ -114,60 +126,71 @@ export class AlignedBuilder {
     }
   }
 
+  *keepInSteps(from: number, to: number): Steps<void> {
+    for (let at = from; at < to; at += STEP) {
+      this.keep(at, Math.min(at + STEP, to))
+      yield
+    }
+  }
+
   done(): AlignedText {
     return new AlignedText(this.#text, this.#starts, this.#ends)
   }
 }
 
 /** Rewrites every character: `change` returns what takes its place, `''` to drop it. */
-export function mapCharacters(source: AlignedText, change: (character: string) => string): AlignedText {
+export function* mapCharacters(source: AlignedText, change: (character: string) => string): Steps<AlignedText> {
   const { text } = source
   let builder: AlignedBuilder | undefined
   let kept = 0
+  let next = STEP
   for (let i = 0; i < text.length; ) {
+    if (i >= next) {
+      yield
+      next = i + STEP
+    }
     const character = characterAt(text, i)
-    const next = i + character.length
+    const end = i + character.length
     const changed = change(character)
     if (changed !== character) {
       builder ??= new AlignedBuilder(source)
       builder.keep(kept, i)
-      builder.add(changed, i, next)
-      kept = next
+      builder.add(changed, i, end)
+      kept = end
     }
-    i = next
+    i = end
   }
   if (builder === undefined) return source
-  builder.keep(kept, text.length)
+  yield* builder.keepInSteps(kept, text.length)
   return builder.done()
 }
 
 /** Replaces the ranges of matches; a replacement stands for the last character of its match. */
-export function replaceMatches(source: AlignedText, matches: readonly number[], content: string): AlignedText {
+export function* replaceMatches(source: AlignedText, matches: readonly number[], content: string): Steps<AlignedText> {
   if (matches.length === 0) return source
-  if (
-    content.length === 1 &&
-    matches.length > 0 &&
-    matches.every((to, i) => i % 2 === 0 || to - matches[i - 1]! === 1)
-  ) {
-    return source.exchanged(exchangeUnits(source.text, matches, content))
+  if (content.length === 1 && matches.every((to, i) => i % 2 === 0 || to - matches[i - 1]! === 1)) {
+    return source.exchanged(yield* exchangeUnits(source.text, matches, content))
   }
   const builder = new AlignedBuilder(source)
   let kept = 0
   for (let i = 0; i < matches.length; i += 2) {
     const [from, to] = [matches[i]!, matches[i + 1]!]
-    builder.keep(kept, from)
+    if (from - kept > STEP) yield* builder.keepInSteps(kept, from)
+    else builder.keep(kept, from)
+    if (i % STEP === 0) yield
     if (to > 0) builder.add(content, lastCharacter(source.text, to), to)
     else if (source.text.length > 0) builder.add(content, 0, 1)
     kept = to
   }
-  builder.keep(kept, source.text.length)
+  yield* builder.keepInSteps(kept, source.text.length)
   return builder.done()
 }
 
-function exchangeUnits(text: string, matches: readonly number[], content: string): string {
+function* exchangeUnits(text: string, matches: readonly number[], content: string): Steps<string> {
   let changed = ''
   let kept = 0
   for (let i = 0; i < matches.length; i += 2) {
+    if (i % STEP === 0) yield
     changed += text.slice(kept, matches[i]) + content
     kept = matches[i + 1]!
   }

@@ -2,6 +2,7 @@ import { quoted } from '../files/byte-source.js'
 import { fromByteCharacters } from './byte-level.js'
 import type { Fields } from './fields.js'
 import { readPattern } from './patterns.js'
+import { drained } from './steps.js'
 
 /** Turns tokens into texts, step by step; at the end they are joined. */
 export type Decoder = (tokens: string[]) => string[]
@@ -63,7 +64,7 @@ function readStep(fields: Fields): Decoder {
       return (tokens) => {
         let length = 0
         return tokens.map((token) => {
-          const matches = pattern.matches(token)
+          const matches = drained(pattern.matches(token))
           length += token.length + (matches.length / 2) * content.length
           requireRoom(length, fields)
           return replaced(token, matches, content)

@@ -38,7 +38,8 @@ export class Encoding {
 
   static join(parts: readonly Encoding[]): Encoding {
     if (parts.length === 1) return parts[0]!
-    const column = (name: Column): number[] => parts.flatMap((part) => part[name])
+    // `flatMap` takes tens of times as long for a million tokens.
+    const column = (name: Column): number[] => ([] as number[]).concat(...parts.map((part) => part[name]))
     return new Encoding(...(columns.map(column) as Columns))
   }
 

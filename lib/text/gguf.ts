@@ -209,11 +209,7 @@ function fromMerges(
       { file: file.path, field },
     )
   }
-  config.addBosToken = config.addBosToken ?? cutting.addsBos
-  if (!config.addBosToken && !config.addEosToken) {
-    config.addBosToken = undefined
-    config.addEosToken = undefined
-  }
+  const around = aroundText(config, tokens, cutting)
   const vocab: Record<string, number> = Object.create(null)
   const list: Spec[] = []
   for (const [id, content] of tokens.entries()) {
@@ -227,7 +223,7 @@ function fromMerges(
     added_tokens: list,
     normalizer: cutting.normalizer ?? null,
     pre_tokenizer: cutting.preTokenizer,
-    post_processor: { ...byteLevel(true), trim_offsets: false },
+    post_processor: around ? { type: 'Sequence', processors: [offsetsAsTheyAre, around] } : offsetsAsTheyAre,
     decoder: { ...byteLevel(true), add_prefix_space: true },
     model: {
       type: 'BPE',
@@ -240,6 +236,39 @@ function fromMerges(
     },
   }
   return fromSpec(spec, file.path, config)
+}
+
+const offsetsAsTheyAre: Spec = { ...byteLevel(true), trim_offsets: false }
+
+/**
+ * Return the post-processor that puts the first and the last token around a text, where the file asks for one of them. It stands in
+ * tokenizer.json, from where transformers reads it: beside one, it does not look at `add_bos_token` of tokenizer_config.json.
+ */
+function aroundText(config: TokenizerConfig, tokens: readonly string[], cutting: Cutting): Spec | undefined {
+  const { addBosToken = cutting.addsBos, addEosToken, special } = config
+  config.addBosToken = undefined
+  config.addEosToken = undefined
+  const bos = addBosToken ? special.bos : undefined
+  const eos = addEosToken ? special.eos : undefined
+  if (bos === undefined && eos === undefined) return undefined
+  const token = (content: string | undefined, type: number) =>
+    content === undefined ? [] : [{ SpecialToken: { id: content, type_id: type } }]
+  const text = (id: 'A' | 'B', type: number) => [
+    ...token(bos, type),
+    { Sequence: { id, type_id: type } },
+    ...token(eos, type),
+  ]
+  const known = [bos, eos].flatMap((content) =>
+    content === undefined
+      ? []
+      : [[content, { id: content, ids: [tokens.indexOf(content)], tokens: [content] }] as const],
+  )
+  return {
+    type: 'TemplateProcessing',
+    single: text('A', 0),
+    pair: [...text('A', 0), ...text('B', 1)],
+    special_tokens: Object.fromEntries(known),
+  }
 }
 
 function fromPieces(

@@ -1,15 +1,22 @@
 import { quoted } from '../files/byte-source.js'
-import { type AlignedText, limitedGrowth, mapCharacters, prepend, replaceMatches } from './aligned.js'
+import { AlignedText, limitedGrowth, mapCharacters, prepend, replaceMatches } from './aligned.js'
 import type { Fields } from './fields.js'
 import { readPattern } from './patterns.js'
 import { graphemeCharsmap } from './sentencepiece/charsmap.js'
+import { drained, type Steps } from './steps.js'
 import { unicode } from './unicode-forms.js'
 
-/** Changes text before it is cut into tokens. */
+/** Changes text before it is cut into tokens; in steps where a long text takes long. */
 export interface Normalizer {
-  (text: AlignedText): AlignedText
+  (text: AlignedText): AlignedText | Steps<AlignedText>
   /** What stands behind a letter, and is no letter, mark or digit itself, has no effect on the text before it, nor the reverse. */
   readonly keepsWords?: true
+}
+
+/** Return what a normalizer makes of a text, all at once. */
+export function normalized(normalizer: Normalizer, text: AlignedText): AlignedText {
+  const made = normalizer(text)
+  return made instanceof AlignedText ? made : drained(made)
 }
 
 /** The `normalizer` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/normalizers defines the kinds. */
@@ -42,7 +49,9 @@ function readStep(fields: Fields): Normalizer {
     case 'Replace': {
       const pattern = readPattern(fields)
       const content = fields.string('content')
-      return (text) => replaceMatches(text, pattern.matches(text.text), content)
+      return function* (text) {
+        return yield* replaceMatches(text, yield* pattern.matches(text.text), content)
+      }
     }
     case 'Strip':
       return strip(fields.boolean('strip_left', true), fields.boolean('strip_right', true))
@@ -60,7 +69,15 @@ function readStep(fields: Fields): Normalizer {
 }
 
 export function sequence(steps: readonly Normalizer[]): Normalizer {
-  return (text) => steps.reduce((changed, step) => step(changed), text)
+  return function* (text) {
+    let changed = text
+    for (const step of steps) {
+      const made = step(changed)
+      changed = made instanceof AlignedText ? made : yield* made
+      yield
+    }
+    return changed
+  }
 }
 
 const ascii = /^[\0-\x7f]*$/
@@ -72,7 +89,7 @@ const lowercase: Normalizer = (source) =>
     : mapCharacters(source, (character) => character.toLowerCase())
 
 /** As SentencePiece's NMT rules: control characters go, odd spaces become spaces. */
-function nmt(text: AlignedText): AlignedText {
+function nmt(text: AlignedText): Steps<AlignedText> {
   return mapCharacters(text, (character) => {
     const code = character.codePointAt(0)!
     if (code === 9 || code === 10 || code === 12 || code === 13) return ' '

@@ -4,6 +4,7 @@ import { listMayGrow } from '../base/heap.js'
 import { quoted } from '../files/byte-source.js'
 import { characterAt } from './aligned.js'
 import type { Fields } from './fields.js'
+import { STEP, type Steps } from './steps.js'
 import { withinTime } from './time-limit.js'
 
 // The declarations of the package import each other without file extensions, which Node's resolution of types does not
@@ -15,7 +16,7 @@ const { SplitPreTokenizer } = tokenizers as unknown as {
 /** Finds what a tokenizer file's `Pattern` describes. */
 export interface Pattern {
   /** The matches, first to last: `[from, to, from, to, …]` in UTF-16 units. */
-  matches(text: string): number[]
+  matches(text: string): Steps<number[]>
   /** The matches as texts if they cover all of the text, which is quicker; else null. */
   cover(text: string): string[] | null
 }
@@ -29,12 +30,13 @@ export function readPattern(fields: Fields): Pattern {
 
 export function literal(wanted: string): Pattern {
   return {
-    matches(text) {
+    *matches(text) {
       const found: number[] = []
       if (wanted === '') return found
       for (let at = text.indexOf(wanted); at !== -1; at = text.indexOf(wanted, at + wanted.length)) {
         if (!listMayGrow(found.length)) throw tooMany(text)
         found.push(at, at + wanted.length)
+        if (found.length % STEP === 0) yield
       }
       return found
     },
@@ -71,10 +73,12 @@ const trusted = new Set<string>(Object.values(published))
 export function regex(source: string, fields: Fields): Pattern {
   if (source.length > MAX_PATTERN) fields.fail(`has a pattern of ${source.length} characters, more than ${MAX_PATTERN}`)
   const compiled = translate(source, fields)
+  if (trusted.has(source)) return native(compiled)
   const { file } = fields
-  const find = trusted.has(source) ? allMatches : guarded(file, allMatches)
-  const cover = trusted.has(source) ? covering : guarded(file, covering)
-  return { matches: (text) => find(compiled, text), cover: (text) => cover(compiled, text) }
+  return {
+    matches: (text) => allMatches(compiled, text, guard(file, compiled, text)),
+    cover: (text) => guard(file, compiled, text)(() => covering(compiled, text)),
+  }
 }
 
 /** A pattern that is JavaScript's already, with the flags g and u, and does not backtrack. */
@@ -108,19 +112,33 @@ function translate(source: string, fields: Fields): RegExp {
   return new RegExp(folded, 'gu')
 }
 
-function allMatches(regex: RegExp, text: string): number[] {
+/** Does some work of a search. */
+type Within = <T>(work: () => T) => T
+
+function* allMatches(regex: RegExp, text: string, within: Within = (work) => work()): Steps<number[]> {
   const found: number[] = []
-  regex.lastIndex = 0
-  for (let match = regex.exec(text); match !== null; match = regex.exec(text)) {
+  for (let from = 0; ; ) {
+    from = within(() => findSome(regex, text, from, found))
+    if (from === -1) return found
+    yield
+  }
+}
+
+/** Add the next matches. Return where the search goes on, -1 where it is over. */
+function findSome(regex: RegExp, text: string, from: number, found: number[]): number {
+  regex.lastIndex = from
+  for (let count = 0; count < STEP; count++) {
+    const match = regex.exec(text)
+    if (match === null) return -1
     const end = match.index + match[0].length
     if (!listMayGrow(found.length)) throw tooMany(text)
     found.push(match.index, end)
     if (match[0] === '') {
-      if (end >= text.length) break
+      if (end >= text.length) return -1
       regex.lastIndex = end + characterAt(text, end).length
     }
   }
-  return found
+  return regex.lastIndex
 }
 
 function covering(regex: RegExp, text: string): string[] | null {
@@ -136,16 +154,20 @@ const tooMany = (text: string): DataError =>
 
 const TIME_LIMIT = 800
 
-/** The same search, ended when it takes too long. */
-function guarded<T>(file: string, search: (regex: RegExp, text: string) => T): (regex: RegExp, text: string) => T {
-  return (regex, text) => {
+/** Ends the search of a text when all of its parts take too long together. */
+function guard(file: string, regex: RegExp, text: string): Within {
+  let left = TIME_LIMIT
+  return (work) => {
+    const begun = performance.now()
     try {
-      return withinTime(TIME_LIMIT, () => search(regex, text))
+      return withinTime(Math.ceil(left), work)
     } catch (cause) {
       throw new DataError(
         `${file}: the pattern ${JSON.stringify(regex.source.slice(0, 80))} was ended on a text of ${text.length} characters: ${(cause as Error).message}`,
         { file, cause },
       )
+    } finally {
+      left -= performance.now() - begun
     }
   }
 }

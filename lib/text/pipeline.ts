@@ -2,10 +2,11 @@ import type { AddedTokens } from './added-tokens.js'
 import { AlignedText } from './aligned.js'
 import { Encoding } from './encoding.js'
 import { Bpe } from './models/bpe.js'
-import { noTokens, type TokenModel } from './models/model.js'
+import { noTokens, type TokenModel, type Tokens } from './models/model.js'
 import type { Normalizer } from './normalizers.js'
 import type { PreTokenizer } from './pretokenizers.js'
 import { MARK } from './sentencepiece/normalize.js'
+import { drained, STEP, type Steps, unhurried } from './steps.js'
 import { withDeadline } from './time-limit.js'
 
 // Milliseconds for a file's own regular expressions, thousands of times what published ones take.
@@ -51,46 +52,71 @@ export class Pipeline {
   }
 
   run(text: string): Encoding {
-    return withDeadline(LEAST_TIME + TIME_PER_UNIT * text.length, () => this.#run(text))
+    return withDeadline(timeOf(text), () => drained(this.#steps(text)))
   }
 
-  #run(text: string): Encoding {
+  /**
+   * The same, while other work of the process runs too, whatever the text and the tokenizer.
+   * @throws the signal's reason once it is aborted
+   */
+  runUnhurried(text: string, signal?: AbortSignal): Promise<Encoding> {
+    return unhurried(this.#steps(text), timeOf(text), signal)
+  }
+
+  *#steps(text: string): Steps<Encoding> {
     const out: Columns = { ids: [], starts: [], ends: [], words: [] }
     const wellFormed = replaceLoneSurrogates(text)
     const source = new AlignedText(wellFormed)
     let word = 0
-    for (const raw of this.addedTokens.splitRaw(wellFormed)) {
+    let next = STEP
+    for (const raw of yield* this.addedTokens.splitRaw(wellFormed)) {
+      if (raw.from >= next) {
+        yield
+        next = raw.from + STEP
+      }
       const section = source.slice(raw.from, raw.to)
       if (raw.id !== -1) {
         word = pushToken(out, raw.id, section, word)
         continue
       }
-      const normalized = this.normalizer?.(section) ?? section
-      for (const { from, to, id } of this.addedTokens.splitNormalized(normalized.text)) {
+      const changed = this.normalizer?.(section) ?? section
+      const normalized = changed instanceof AlignedText ? changed : yield* changed
+      let nextPart = STEP
+      for (const { from, to, id } of yield* this.addedTokens.splitNormalized(normalized.text)) {
+        if (from >= nextPart) {
+          yield
+          nextPart = from + STEP
+        }
         const part = from === 0 && to === normalized.text.length ? normalized : normalized.slice(from, to)
-        word = id !== -1 ? pushToken(out, id, part, word) : this.#cut(part, out, word)
+        word = id !== -1 ? pushToken(out, id, part, word) : yield* this.#cut(part, out, word)
       }
     }
     return Encoding.of(out.ids, out.starts, out.ends, out.words)
   }
 
-  #cut(text: AlignedText, out: Columns, firstWord: number): number {
+  *#cut(text: AlignedText, out: Columns, firstWord: number): Steps<number> {
     if (text.text === '') return firstWord
-    if (this.model.kind === 'SentencePiece') return this.#cutMarked(text, out, firstWord)
+    if (this.model.kind === 'SentencePiece') return yield* this.#cutMarked(text, out, firstWord)
+    const pieces = this.preTokenizer?.(text) ?? [text]
     let word = firstWord
-    for (const piece of this.preTokenizer?.(text) ?? [text]) {
+    let next = out.ids.length + STEP
+    for (const piece of Array.isArray(pieces) ? pieces : yield* pieces) {
       if (piece.text === '') continue
-      this.#push(piece, out, () => word)
+      if (piece.text.length > STEP) yield* this.#pushLong(piece, out, () => word)
+      else this.#push(piece, out, word)
       word++
+      if (out.ids.length < next) continue
+      yield
+      next = out.ids.length + STEP
     }
     return word
   }
 
   /** A SentencePiece model sees the text whole; words begin at its marks. */
-  #cutMarked(text: AlignedText, out: Columns, firstWord: number): number {
+  *#cutMarked(text: AlignedText, out: Columns, firstWord: number): Steps<number> {
     let word = firstWord
     let seen = 0
-    this.#push(text, out, (start) => {
+    yield* this.#pushLong(text, out, (start) => {
       for (; seen < start; seen++) {
         if (text.text[seen + 1] === MARK && text.text[seen] !== MARK) word++
       }
@@ -99,23 +125,37 @@ export class Pipeline {
     return word + 1
   }
 
-  #push(piece: AlignedText, out: Columns, wordOf: (start: number) => number): void {
+  #push(piece: AlignedText, out: Columns, word: number): void {
     const tokens = noTokens()
     this.model.tokenize(piece.text, tokens)
+    for (let i = 0; i < tokens.ids.length; i++) pushOne(out, tokens, i, piece, word)
+  }
+
+  *#pushLong(piece: AlignedText, out: Columns, wordOf: (start: number) => number): Steps<void> {
+    const tokens = noTokens()
+    if (this.model.steps) yield* this.model.steps(piece.text, tokens)
+    else this.model.tokenize(piece.text, tokens)
     for (let i = 0; i < tokens.ids.length; i++) {
-      out.ids.push(tokens.ids[i]!)
-      out.starts.push(piece.startOf(tokens.starts[i]!))
-      out.ends.push(piece.endOf(tokens.ends[i]! - 1))
-      out.words.push(wordOf(tokens.starts[i]!))
+      pushOne(out, tokens, i, piece, wordOf(tokens.starts[i]!))
+      if (i % STEP === STEP - 1) yield
     }
   }
 }
+
+const timeOf = (text: string): number => LEAST_TIME + TIME_PER_UNIT * text.length
 
 interface Columns {
   ids: number[]
   starts: number[]
   ends: number[]
   words: number[]
+}
+
+function pushOne(out: Columns, { ids, starts, ends }: Tokens, i: number, piece: AlignedText, word: number): void {
+  out.ids.push(ids[i]!)
+  out.starts.push(piece.startOf(starts[i]!))
+  out.ends.push(piece.endOf(ends[i]! - 1))
+  out.words.push(word)
 }
 
 function pushToken(out: Columns, id: number, section: AlignedText, word: number): number {

@@ -4,11 +4,12 @@ import { type AlignedText, mapCharacters, mostGrown, prepend, replaceMatches } f
 import { toByteCharacters } from './byte-level.js'
 import type { Fields } from './fields.js'
 import { literal, native, type Pattern, published, readPattern, regex } from './patterns.js'
+import { drained, STEP, type Steps } from './steps.js'
 import { isOverdue } from './time-limit.js'
 
-/** Cuts normalised text into pre-tokens, which the model then cuts further. */
+/** Cuts normalised text into pre-tokens, which the model then cuts further; in steps where a long text takes long. */
 export interface PreTokenizer {
-  (text: AlignedText): AlignedText[]
+  (text: AlignedText): AlignedText[] | Steps<AlignedText[]>
   /** It ends a piece behind each word: between a letter and what is no letter, mark or digit. */
   readonly cutsWords?: true
 }
@@ -72,7 +73,7 @@ export function endsInByteLevel(fields: Fields | undefined): boolean {
 }
 
 function sequence(steps: readonly PreTokenizer[], file: string): PreTokenizer {
-  return (text) => {
+  return function* (text) {
     const fail = (what: string): never => {
       throw new DataError(`${file}: its pre_tokenizer ${what} of a text of ${text.text.length} characters`, {
         file,
@@ -82,8 +83,21 @@ function sequence(steps: readonly PreTokenizer[], file: string): PreTokenizer {
     const most = mostGrown(text.text.length)
     let parts = [text]
     for (const step of steps) {
-      parts = parts.length === 1 ? step(parts[0]!) : parts.flatMap(step)
-      if (parts.reduce((sum, part) => sum + part.text.length, 0) > most) fail(`makes more than ${most} characters`)
+      const whole = parts
+      parts = []
+      let next = STEP
+      let size = 0
+      for (const part of whole) {
+        const made = step(part)
+        for (const one of Array.isArray(made) ? made : yield* made) {
+          size += one.text.length
+          parts.push(one)
+        }
+        if (size < next) continue
+        yield
+        next = size + STEP
+      }
+      if (size > most) fail(`makes more than ${most} characters`)
       if (isOverdue()) fail('does not come to the end')
     }
     return parts
@@ -109,9 +123,18 @@ function byteLevel(fields: Fields, rawBytes: boolean): PreTokenizer {
   const cut: PreTokenizer = (text) => {
     const prefixed = addPrefixSpace && !text.text.startsWith(' ') ? prepend(text, ' ') : text
     const parts = split?.(prefixed) ?? [prefixed]
-    return rawBytes ? parts : parts.map((part) => mapCharacters(part, toByteCharacters))
+    return rawBytes ? parts : spellEach(parts)
   }
   return split && !addPrefixSpace ? cuttingWords(cut) : cut
+}
+
+function* spellEach(parts: AlignedText[] | Steps<AlignedText[]>): Steps<AlignedText[]> {
+  const spelled: AlignedText[] = []
+  for (const part of Array.isArray(parts) ? parts : yield* parts) {
+    spelled.push(yield* mapCharacters(part, toByteCharacters))
+    if (spelled.length % STEP === 0) yield
+  }
+  return spelled
 }
 
 function metaspace(fields: Fields): PreTokenizer {
@@ -123,18 +146,19 @@ function metaspace(fields: Fields): PreTokenizer {
   }
   const spaces = literal(' ')
   const split = fields.boolean('split', true) ? splitter(literal(mark), 'MergedWithNext') : undefined
-  return (source) => {
-    let text = replaceMatches(source, spaces.matches(source.text), mark)
+  return function* (source) {
+    let text = yield* replaceMatches(source, yield* spaces.matches(source.text), mark)
     const wanted = scheme === 'always' || (scheme === 'first' && text.text !== '' && text.startOf(0) === 0)
     if (wanted && !text.text.startsWith(mark)) text = prepend(text, mark)
-    return split?.(text) ?? [text]
+    const parts = split?.(text) ?? [text]
+    return Array.isArray(parts) ? parts : yield* parts
   }
 }
 
 function fixedLength(fields: Fields): PreTokenizer {
   const length = fields.whole('length', 5)
   if (length === 0) throw fields.error('length', 'at least 1', 0)
-  return (text) => {
+  return function* (text) {
     const parts: AlignedText[] = []
     let start = 0
     let count = 0
@@ -144,6 +168,7 @@ function fixedLength(fields: Fields): PreTokenizer {
       if (++count % length !== 0) continue
       parts.push(text.slice(start, at))
       start = at
+      if (parts.length % STEP === 0) yield
     }
     if (start < at) parts.push(text.slice(start, at))
     return parts
@@ -176,12 +201,11 @@ interface Stretch {
 /** Splits where a pattern matches; with `invert`, where it does not. */
 function splitter(pattern: Pattern, behavior: Behavior, invert = false): PreTokenizer {
   return (text) => {
-    if (behavior === 'Isolated') {
-      const words = pattern.cover(text.text)
-      if (words !== null) return consecutive(text, words)
-    }
-    const stretches = joined(stretchesOf(text.text, pattern, invert), behavior)
-    return stretches.filter(({ from, to }) => to > from).map(({ from, to }) => text.slice(from, to))
+    const isShort = text.text.length <= STEP
+    const words = isShort && behavior === 'Isolated' ? pattern.cover(text.text) : null
+    if (words !== null) return consecutive(text, words)
+    const steps = splitInSteps(text, pattern, behavior, invert)
+    return isShort ? drained(steps) : steps
   }
 }
 
@@ -195,8 +219,17 @@ function consecutive(text: AlignedText, words: readonly string[]): AlignedText[]
   return parts
 }
 
-function stretchesOf(text: string, pattern: Pattern, invert: boolean): Stretch[] {
-  const matches = pattern.matches(text)
+function* splitInSteps(text: AlignedText, pattern: Pattern, behavior: Behavior, invert: boolean): Steps<AlignedText[]> {
+  const parts: AlignedText[] = []
+  for (const { from, to } of yield* joined(yield* stretchesOf(text.text, pattern, invert), behavior)) {
+    if (to > from) parts.push(text.slice(from, to))
+    if (parts.length % STEP === 0) yield
+  }
+  return parts
+}
+
+function* stretchesOf(text: string, pattern: Pattern, invert: boolean): Steps<Stretch[]> {
+  const matches = yield* pattern.matches(text)
   const stretches: Stretch[] = []
   let last = 0
   for (let i = 0; i < matches.length; i += 2) {
@@ -204,29 +237,31 @@ function stretchesOf(text: string, pattern: Pattern, invert: boolean): Stretch[]
     if (from > last) stretches.push({ from: last, to: from, matched: invert })
     stretches.push({ from, to, matched: !invert })
     last = to
+    if (i % STEP === 0) yield
   }
   if (last < text.length) stretches.push({ from: last, to: text.length, matched: invert })
   return stretches
 }
 
-function joined(stretches: Stretch[], behavior: Behavior): Stretch[] {
+function* joined(stretches: Stretch[], behavior: Behavior): Steps<Stretch[]> {
   switch (behavior) {
     case 'Isolated':
       return stretches
     case 'Removed':
       return stretches.filter(({ matched }) => !matched)
     case 'MergedWithPrevious':
-      return joinWith(stretches, (matched, previous) => matched && !previous)
+      return yield* joinWith(stretches, (matched, previous) => matched && !previous)
     case 'Contiguous':
-      return joinWith(stretches, (matched, previous) => matched === previous)
+      return yield* joinWith(stretches, (matched, previous) => matched === previous)
     case 'MergedWithNext':
-      return joinWith(stretches.reverse(), (matched, previous) => matched && !previous).reverse()
+      return (yield* joinWith(stretches.reverse(), (matched, previous) => matched && !previous)).reverse()
   }
 }
 
-function joinWith(stretches: Stretch[], joins: (matched: boolean, previous: boolean) => boolean): Stretch[] {
+function* joinWith(stretches: Stretch[], joins: (matched: boolean, previous: boolean) => boolean): Steps<Stretch[]> {
   const made: Stretch[] = []
   let previous = false
+  let count = 0
   for (const { from, to, matched } of stretches) {
     const last = made.at(-1)
     if (last !== undefined && joins(matched, previous)) {
@@ -234,6 +269,7 @@ function joinWith(stretches: Stretch[], joins: (matched: boolean, previous: bool
       last.to = Math.max(last.to, to)
     } else made.push({ from, to, matched: false })
     previous = matched
+    if (++count % STEP === 0) yield
   }
   return made
 }

@@ -1,11 +1,8 @@
 import { setImmediate } from 'node:timers/promises'
-import { ConfigError } from '../base/errors.js'
 import type { Pipeline } from './pipeline.js'
 
-/** Characters that are encoded before other work may run: a few milliseconds. */
+/** Characters that are encoded before the number of tokens is looked at: a few milliseconds. */
 const SLICE = 16_384
-/** Characters without the end of a word that are encoded at once: tenths of a second where all of them are blanks. */
-const LONGEST_STRETCH = 65_536
 /** Tokens by which a slice on its own may have more than its part of the text. */
 const SLACK = 64
 
@@ -16,11 +13,10 @@ export interface SlicesOptions {
 }
 
 /**
- * Encode a text in slices between which other work may run, and no further than `most` tokens. Where the pipeline cuts words
- * apart whatever stands around them, the slices end between two words, and the ids are those of the whole text; else the text
- * is encoded at once, after its slices have shown that it is not much longer than `most`.
+ * Encode a text while other work may run, and no further than `most` tokens. Where the pipeline cuts words apart whatever
+ * stands around them, slices end between two words, and the ids are those of the whole text; else the text is encoded whole,
+ * after its slices have shown that it is not much longer than `most`.
  * @returns undefined where the text has more tokens
- * @throws ConfigError for a stretch without the end of a word that would hold everybody up
  */
 export async function encodeInSlices(
   pipeline: Pipeline,
@@ -39,8 +35,7 @@ export async function encodeInSlices(
     ) {
       return undefined
     }
-    if (isBoundary) requireShort(slice)
-    for (const id of pipeline.run(slice).inputIds) ids.push(id)
+    for (const id of (await pipeline.runUnhurried(slice, signal)).inputIds) ids.push(id)
     if (ids.length > most) return undefined
     from = to
     if (from < text.length) await pause(signal)
@@ -57,33 +52,12 @@ export async function surelyHasMore(
   if (leastTokens(pipeline, text) > most) return true
   let least = 0
   for (let from = 0; from < text.length; from += SLICE) {
-    least += Math.max(0, pipeline.run(text.slice(from, from + SLICE)).length - SLACK)
+    const { length } = await pipeline.runUnhurried(text.slice(from, from + SLICE), signal)
+    least += Math.max(0, length - SLACK)
     if (least > most) return true
     await pause(signal)
   }
   return false
-}
-
-/**
- * Refuses a text of which `encodeInSlices` would have to encode too much at once.
- * @throws ConfigError
- */
-export function requireWordEnds(pipeline: Pipeline, text: string): void {
-  const isBoundary = pipeline.boundaries()
-  if (!isBoundary) return
-  for (let from = 0; from < text.length; ) {
-    const to = nextBoundary(text, from + SLICE, isBoundary)
-    requireShort(text.slice(from, to))
-    from = to
-  }
-}
-
-function requireShort({ length }: string): void {
-  if (length <= LONGEST_STRETCH) return
-  throw new ConfigError(
-    `the text: expected the end of a word in every ${LONGEST_STRETCH} characters, got ${length} without. Take long runs of blanks or digits out.`,
-    { length },
-  )
 }
 
 /** No token stands for more bytes than the longest; 0 where tokens can stand for more than they spell. */

@@ -17,7 +17,7 @@ import type { PostProcessor } from './postprocessors.js'
 import { loadDirectory, loadFile, TOKENIZER_FILES } from './pretrained.js'
 import type { Saver } from './save.js'
 import type { SentencePieceProto } from './sentencepiece/proto.js'
-import { encodeInSlices, requireWordEnds, surelyHasMore } from './slices.js'
+import { encodeInSlices, surelyHasMore } from './slices.js'
 import { nextId } from './spec.js'
 import { type TruncationOptions, truncate } from './truncation.js'
 
@@ -39,6 +39,10 @@ export type TokenizerSource =
 export interface EncodeOptions extends TruncationOptions {
   /** Put the model's special tokens around. Default true. */
   addSpecialTokens?: boolean
+}
+
+export interface EncodeAsyncOptions extends EncodeOptions {
+  signal?: AbortSignal
 }
 
 export interface EncodeWithinOptions {
@@ -235,11 +239,38 @@ export class Tokenizer {
    */
   encode(text: string | readonly [string, string], options: EncodeOptions = {}): Encoding {
     requireOptions('Tokenizer.encode', options, ['addSpecialTokens', 'truncation', 'maxLength', 'truncationSide'])
-    const [first, second] = textsOf('Tokenizer.encode', text)
-    const { pipeline, postProcessor, config } = this.#parts
+    const texts = textsOf('Tokenizer.encode', text)
+    const [first, second] = texts
+    const { pipeline } = this.#parts
+    return this.#complete(texts, pipeline.run(first), second === undefined ? null : pipeline.run(second), options)
+  }
+
+  /**
+   * Encode a text, or a text and its pair, as `encode` does, without holding up the event loop: other work of the process
+   * runs every 10 ms, however long the text is.
+   * @throws ConfigError for wrong arguments; the signal's reason once it is aborted
+   */
+  async encodeAsync(text: string | readonly [string, string], options: EncodeAsyncOptions = {}): Promise<Encoding> {
+    const where = 'Tokenizer.encodeAsync'
+    requireOptions(where, options, ['addSpecialTokens', 'truncation', 'maxLength', 'truncationSide', 'signal'])
+    requireSignal(where, options.signal)
+    const texts = textsOf(where, text)
+    const [first, second] = texts
+    const { pipeline } = this.#parts
+    const one = await pipeline.runUnhurried(first, options.signal)
+    const two = second === undefined ? null : await pipeline.runUnhurried(second, options.signal)
+    return this.#complete(texts, one, two, options)
+  }
+
+  /** Truncate, and put special tokens around. */
+  #complete(
+    [first, second]: [string, string | undefined],
+    one: Encoding,
+    two: Encoding | null,
+    options: EncodeOptions,
+  ): Encoding {
+    const { postProcessor, config } = this.#parts
     const { addSpecialTokens = true } = options
-    const one = pipeline.run(first)
-    const two = second === undefined ? null : pipeline.run(second)
     const added = addSpecialTokens ? postProcessor.added(two !== null) : 0
     const [kept, keptPair] = truncate(one, two, added, options, config)
     postProcessor.trim?.(kept, first)
@@ -248,11 +279,10 @@ export class Tokenizer {
   }
 
   /**
-   * Encode a text of a stranger, without special tokens around it: in slices between which other work of the process runs,
-   * and no further than `maxTokens`. The ids are those of `encode`.
+   * Encode a text of a stranger, without special tokens around it: while other work of the process runs, and no further than
+   * `maxTokens`. The ids are those of `encode`.
    * @returns undefined where the text has more tokens
-   * @throws ConfigError for wrong arguments, and for 65,536 characters without the end of a word, such as blanks alone, where
-   *   words are what is encoded at once; the signal's reason once it is aborted
+   * @throws ConfigError for wrong arguments; the signal's reason once it is aborted
    */
   async encodeWithin(text: string, options: EncodeWithinOptions): Promise<number[] | undefined> {
     const where = 'Tokenizer.encodeWithin'
@@ -270,9 +300,7 @@ export class Tokenizer {
     const where = 'Tokenizer.exceeds'
     requireString(where, 'text', text)
     const { maxTokens, ...rest } = withinOptions(where, options)
-    if (await surelyHasMore(this.#parts.pipeline, text, { most: maxTokens, ...rest })) return true
-    requireWordEnds(this.#parts.pipeline, text)
-    return false
+    return surelyHasMore(this.#parts.pipeline, text, { most: maxTokens, ...rest })
   }
 
   /**

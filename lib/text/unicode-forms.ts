@@ -1,5 +1,6 @@
 import { DataError } from '../base/errors.js'
 import { AlignedBuilder, type AlignedText, characterAt } from './aligned.js'
+import { STEP, type Steps } from './steps.js'
 
 export type Form = 'NFC' | 'NFD' | 'NFKC' | 'NFKD'
 
@@ -13,8 +14,8 @@ const stretch = /\P{M}\p{M}*/gu
  * A Unicode normalisation form (https://unicode.org/reports/tr15/). Each stretch that gives the same text when it is
  * normalised by itself is, so that offsets stay narrow.
  */
-export function unicode(form: Form): (text: AlignedText) => AlignedText {
-  return (source) => {
+export function unicode(form: Form): (text: AlignedText) => Steps<AlignedText> {
+  return function* (source) {
     const { text } = source
     for (const [marks] of text.matchAll(/\p{M}+/gu)) {
       if (marks.length > MOST_MARKS) {
@@ -24,15 +25,19 @@ export function unicode(form: Form): (text: AlignedText) => AlignedText {
     const whole = text.normalize(form)
     if (whole === text) return source
     const builder = new AlignedBuilder(source)
+    let next = STEP
     for (const [from, to] of stretches(text, form)) {
       const part = text.slice(from, to)
       if (part.normalize(form) === part) builder.keep(from, to)
-      else align(builder, part, from, form)
+      else yield* align(builder, part, from, form)
+      if (to < next) continue
+      yield
+      next = to + STEP
     }
     const made = builder.done()
     if (made.text === whole) return made
     const all = new AlignedBuilder(source)
-    align(all, text, 0, form)
+    yield* align(all, text, 0, form)
     return all.done()
   }
 }
@@ -63,45 +68,65 @@ interface Made {
  * Offsets as the tokenizers library has them: it decomposes, orders and composes, and counts on every character what
  * came or went with it. What came takes the place of the character before it; after what went, the next are skipped.
  */
-function align(builder: AlignedBuilder, part: string, base: number, form: Form): void {
+function* align(builder: AlignedBuilder, part: string, base: number, form: Form): Steps<void> {
   const old: number[] = []
   for (let i = 0; i < part.length; i += characterAt(part, i).length) old.push(i)
   let next = 0
-  for (const { character, change } of composed(part, form)) {
+  let count = 0
+  for (const { character, change } of yield* composed(part, form)) {
+    if (++count % STEP === 0) yield
     const index = Math.min(change > 0 ? Math.max(next - 1, 0) : next, old.length - 1)
     builder.add(character, base + old[index]!, base + (old[index + 1] ?? part.length))
     if (change <= 0) next += 1 - change
   }
 }
 
-function composed(part: string, form: Form): Made[] {
+function* composed(part: string, form: Form): Steps<Made[]> {
   const single = form === 'NFKC' || form === 'NFKD' ? 'NFKD' : 'NFD'
   const apart: Made[] = []
   for (const character of part) {
     for (const [i, piece] of [...character.normalize(single)].entries()) {
       apart.push({ character: piece, change: i === 0 ? 0 : 1 })
+      if (apart.length % STEP === 0) yield
     }
   }
   // Equal characters keep their order when marks are sorted, so the first unused one is the one.
-  const ordered = inOrder(part.normalize(single), apart)
+  const ordered = yield* inOrder(part.normalize(single), apart)
   if (form === single) return ordered
-  const waiting = new Waiting(ordered)
-  return Array.from(part.normalize(form), (character) => {
+  const waiting = yield* queued(ordered)
+  const all: Made[] = []
+  for (const character of part.normalize(form)) {
     const pieces = Array.from(character.normalize('NFD'), (piece) => waiting.take(piece)?.change ?? 0)
-    return { character, change: pieces.reduce((sum, change) => sum + change, 1 - pieces.length) }
-  })
+    all.push({ character, change: pieces.reduce((sum, change) => sum + change, 1 - pieces.length) })
+    if (all.length % STEP === 0) yield
+  }
+  return all
 }
 
-function inOrder(text: string, made: readonly Made[]): Made[] {
-  const waiting = new Waiting(made)
-  return Array.from(text, (character) => waiting.take(character) ?? { character, change: 0 })
+function* inOrder(text: string, made: readonly Made[]): Steps<Made[]> {
+  const waiting = yield* queued(made)
+  const ordered: Made[] = []
+  for (const character of text) {
+    ordered.push(waiting.take(character) ?? { character, change: 0 })
+    if (ordered.length % STEP === 0) yield
+  }
+  return ordered
+}
+
+function* queued(all: readonly Made[]): Steps<Waiting> {
+  const waiting = new Waiting()
+  for (let from = 0; from < all.length; from += STEP) {
+    waiting.put(all.slice(from, from + STEP))
+    if (from > 0) yield
+  }
+  return waiting
 }
 
 /** Characters in the order in which they came, by what they are. */
 class Waiting {
   readonly #queues = new Map<string, { made: Made[]; next: number }>()
 
-  constructor(all: readonly Made[]) {
+  put(all: readonly Made[]): void {
     for (const one of all) {
       const queue = this.#queues.get(one.character)
       if (queue === undefined) this.#queues.set(one.character, { made: [one], next: 0 })

@@ -152,12 +152,12 @@ std::vector<at::Tensor> read_tensors(const Reader& cell, const Slab& slab) {
 }
 
 int64_t read_int(const Reader& cell) {
-  if (!is_integral(cell)) fail(ErrorKind::kArguments, "expected a whole number");
+  if (!is_integral(cell)) fail(ErrorKind::kArguments, "expected an integer");
   return cell.tag() == Tag::kBigInt ? bigint_of(cell) : static_cast<int64_t>(cell.value());
 }
 
 std::vector<int64_t> read_ints(const Reader& cell) {
-  if (cell.tag() != Tag::kList) fail(ErrorKind::kArguments, "expected a list of whole numbers");
+  if (cell.tag() != Tag::kList) fail(ErrorKind::kArguments, "expected a list of integers");
   std::vector<int64_t> values;
   each_element(cell, [&](const Reader& element) { values.push_back(read_int(element)); });
   return values;
@@ -282,7 +282,7 @@ std::string describe(const Reader& cell, const Slab& slab) {
       return "undefined";
     case Tag::kNumber:
     case Tag::kDouble:
-      return is_integral(cell) ? "whole number" : "number";
+      return is_integral(cell) ? "integer" : "number";
     case Tag::kBool:
       return "boolean";
     case Tag::kBigInt:

@@ -51,7 +51,7 @@ c10::IValue convert(const ArgumentSpec& spec, const Reader& cell, const Slab& sl
 at::Tensor read_tensor(const Reader& cell, const Slab& slab);
 std::vector<at::Tensor> read_tensors(const Reader& cell, const Slab& slab);
 c10::IValue read_module(const Reader& cell, const Slab& slab);
-// Whether a cell is a whole number that a double holds exactly, or a bigint.
+// Whether a cell is an integer that a double holds exactly, or a bigint.
 bool is_integral(const Reader& cell);
 int64_t read_int(const Reader& cell);
 std::vector<int64_t> read_ints(const Reader& cell);

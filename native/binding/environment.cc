@@ -95,7 +95,7 @@ void Environment::report_memory() {
   const int64_t change = slab.external_bytes() - reported_bytes_;
   if (change < (1 << 20) && change > -(1 << 20)) return;
   int64_t total;
-  // What V8 is not told now it is told with the next change.
+  // A change that V8 does not learn of now is reported with the next one.
   if (napi_adjust_external_memory(env, change, &total) == napi_ok) reported_bytes_ += change;
 }
 
@@ -188,8 +188,8 @@ std::vector<c10::IValue> Environment::invoke_here(uint32_t callback, int kind, c
   return results;
 }
 
-// Tells JavaScript a number that something waits for. What is refused is tried once more, since nobody else will; the
-// dispatchers take a number twice.
+// Sends JavaScript a number that a promise waits for. A refused call is tried once more, because nothing else retries
+// it; the dispatchers accept a number twice.
 void Environment::tell(napi_ref dispatcher, uint32_t number) {
   for (const bool last : {false, true}) {
     try {

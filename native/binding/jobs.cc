@@ -33,7 +33,7 @@ class OperatorJob : public QueuedJob {
   }
 };
 
-// The fused and multi-tensor kernels of optimisers: elementwise, so their work is known from the sizes.
+// The fused and multi-tensor kernels of optimizers: elementwise, so their work is known from the sizes.
 bool is_light(const Operator& op, const torch::jit::Stack& stack) {
   if (op.name.rfind("aten::_fused_", 0) != 0 && op.name.rfind("aten::_foreach_", 0) != 0) return false;
   int64_t elements = 0;

@@ -26,7 +26,7 @@ inline void check(napi_status status, const char* call) {
     fail(ErrorKind::kOther, std::string(call) + " failed with Node-API status " + std::to_string(status));
 }
 
-// An argument, or `otherwise` where that is no number: whoever makes a Tensor of a text by hand has one that names
+// An argument, or `otherwise` if it is not a number: a Tensor constructed by hand from a string has a handle that names
 // nothing.
 inline double number(const Napi::CallbackInfo& info, size_t index, double otherwise = -1) {
   double value = otherwise;

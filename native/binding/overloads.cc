@@ -90,7 +90,7 @@ const Overload& choose(const Operator& op, const Given& given, const Slab& slab,
     }
   }
   for (const Reader& cell : given.positional) {
-    if (cell.tag() == Tag::kTensor) read_tensor(cell, slab);  // a disposed tensor is the likelier mistake
+    if (cell.tag() == Tag::kTensor) read_tensor(cell, slab);  // a disposed tensor is the more likely mistake
   }
   fail(ErrorKind::kArguments, describe_call(op, given, slab));
 }

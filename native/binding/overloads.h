@@ -60,8 +60,7 @@ void build_stack(const Overload& overload, const Given& given, const Binding& bi
 }
 
 // What an operator writes in lists of tensors. Those of ATen that do (`_foreach_…_`, `_fused_…_`) leave the versions of
-// what they change as they were, by which it is told that something made of a parameter is out of date: `changed`
-// counts them on.
+// their outputs unchanged, although values derived from a parameter are out of date: `changed` increments them.
 std::vector<at::Tensor> written_lists(const c10::FunctionSchema& schema, const torch::jit::Stack& stack);
 void changed(const std::vector<at::Tensor>& tensors);
 

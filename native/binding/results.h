@@ -21,8 +21,8 @@ class Writer {
   size_t capacity_;
 };
 
-// Writes a result; tensors get handles in `scope`. Taken by value, because only a tensor that nobody else holds counts
-// as new memory.
+// Writes a result; tensors get handles in `scope`. Taken by value, because only a tensor without other owners counts as
+// new memory.
 void write_value(Writer& writer, c10::IValue value, Slab& slab, uint32_t scope);
 // How many cells it takes.
 size_t cells_needed(const c10::IValue& value);

@@ -60,6 +60,6 @@ inline Reader next(Reader& cells) {
   return here;
 }
 
-constexpr double kMaxSafe = 9007199254740991.0;  // up to it a double holds every whole number
+constexpr double kMaxSafe = 9007199254740991.0;  // up to it a double holds every integer
 
 }  // namespace voxtorch

@@ -110,7 +110,7 @@ Graph look_through(const variable_list& roots) {
 // Beyond this the engine's own work counts, whatever the sizes.
 constexpr size_t kLightNodes = 256;
 
-// A gradient as optimisers may read it: without a conjugation or negation to come.
+// A gradient as optimizers may read it: without a conjugation or negation to come.
 void settle_gradient(const at::Tensor& leaf) {
   const at::Tensor& gradient = leaf.grad();
   if (!gradient.defined() || !(gradient.is_conj() || gradient.is_neg())) return;

@@ -45,7 +45,7 @@ void check_gradient_free(const at::Tensor& tensor);
 // Makes `gradient` the tensor's, or frees the one that it has where that is undefined.
 void set_gradient(const at::Tensor& tensor, const at::Tensor& gradient);
 
-// Some formulas (sgn's) answer with zeros that have no memory. Optimisers, kernels and readers look at memory: from
+// Some formulas (sgn's) answer with zeros that have no memory. Optimizers, kernels and readers look at memory: from
 // here on every zero gets some, at the one operator that makes such tensors. Once in the process.
 void give_zeros_memory();
 

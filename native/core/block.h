@@ -19,7 +19,7 @@ class Block : public Module {
 
   // Null: none. A pass that is running may still call the one before.
   void set_hook(std::shared_ptr<const Hook> hook);
-  // A block that is hooked computes its output by itself, not fused with what comes before or behind.
+  // A block that is hooked computes its output by itself, not fused with what comes before or after.
   bool hooked() const { return hooked_.load(std::memory_order_acquire); }
   // What forward() returns: the output, or what the hook makes of it.
   at::Tensor watched(const at::Tensor& input, at::Tensor output) const {

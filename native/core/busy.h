@@ -25,7 +25,7 @@ class BusyTable {
   void release(const std::vector<Claim>& claims);
 
   bool any() const { return count_.load(std::memory_order_acquire) > 0; }
-  // Whether a job in flight forbids this use: a write needs nobody else, a read needs no writer.
+  // Whether a job in flight forbids this use: a write needs exclusive use, a read needs that there is no writer.
   bool conflicts(const at::Tensor& tensor, Use use);
   // The same of what another job would claim.
   bool conflicts(const std::vector<Claim>& claims);

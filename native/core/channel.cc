@@ -56,7 +56,7 @@ void Channel::stop_all_at_exit() {
 
 void Channel::signal() {
   if (signalled_ || closed_) return;
-  // A refusal is not for ever, and nobody else would tell the owner: whoever waits for it would wait for ever.
+  // A refusal is temporary. Nothing else notifies the owner, whose promise would never settle.
   for (int tries = 0; tries < 100 && !signalled_; ++tries) {
     if (tries > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     signalled_ = wake_();

@@ -162,7 +162,7 @@ int64_t Config::integer(const std::string& key) const {
 namespace {
 int64_t whole(const std::string& key, double number) {
   TORCH_CHECK(std::trunc(number) == number && std::abs(number) < 9007199254740992.0, "'", key,
-              "' of the configuration must be a whole number, got ", number);
+              "' of the configuration must be an integer, got ", number);
   return static_cast<int64_t>(number);
 }
 
@@ -170,8 +170,8 @@ bool ends_in(const std::string& key, std::string_view end) {
   return key.size() >= end.size() && key.compare(key.size() - end.size(), end.size(), end) == 0;
 }
 
-// Files come from strangers. Sizes end where memory does, which is asked for before anything is built; these would take
-// time without taking memory.
+// Files are untrusted. Memory is requested before a network is built, which bounds sizes; these values would cost time
+// without memory.
 int64_t most_of(const std::string& key) {
   if (ends_in(key, "layers")) return 10000;
   if (key == "num_conv_pos_embeddings" || key == "conv_pos") return 65536;
@@ -211,13 +211,13 @@ std::string Config::text(const std::string& key, const std::string& fallback) co
 }
 
 std::vector<int64_t> Config::integers(const std::string& key, const std::vector<int64_t>& fallback) const {
-  const Value* value = find(key, Value::Type::kList, "a list of whole numbers");
+  const Value* value = find(key, Value::Type::kList, "a list of integers");
   if (value == nullptr) return fallback;
   TORCH_CHECK(key.rfind("conv_", 0) != 0 || value->list.size() <= kMostConvolutions, "'", key,
               "' of the configuration must list at most ", kMostConvolutions, " sizes, got ", value->list.size());
   std::vector<int64_t> result;
   for (const Value& item : value->list) {
-    TORCH_CHECK(item.type == Value::Type::kNumber, "'", key, "' of the configuration must be a list of whole numbers");
+    TORCH_CHECK(item.type == Value::Type::kNumber, "'", key, "' of the configuration must be a list of integers");
     result.push_back(whole(key, item.number));
   }
   return result;

@@ -1,7 +1,7 @@
 // ATen takes the instruction set that ATEN_CPU_CAPABILITY names without a look at the processor, and the process ends
 // at the first instruction that is not there. Here a name that the processor lacks is replaced by what it has.
 //
-// Who holds ATen to an older instruction set (ATEN_CPU_CAPABILITY) means oneDNN too. ATen's attention in half precision
+// ATEN_CPU_CAPABILITY with an older instruction set limits oneDNN too. ATen's attention in half precision
 // asks oneDNN whether to pack a matrix and packs it with its own AVX-512 code: where only ATen is held back, that code
 // is not there, and the call fails, in Python as well.
 

@@ -48,7 +48,7 @@ at::Tensor kept_table(const std::string& key, c10::ScalarType dtype, c10::Device
     const at::Tensor known = take();
     if (known.defined()) return known;
   }
-  // Who asks may compute without gradients or in inference mode; the next may not.
+  // This caller may run without gradients or in inference mode, the next one with them.
   const c10::InferenceMode no_inference(false);
   const at::NoGradGuard no_grad;
   const at::Tensor values = upload(make().to(dtype), device);

@@ -21,7 +21,7 @@ std::string table_key(const Values&... values) {
 
 // What `make` gives, a tensor of the CPU, with this dtype on this device. It is made once for each key, sent once to
 // each device, and then kept, 64 MB in all; the least recently used go first. The key says all that the values depend
-// on. Nobody may write into it, and it has no gradient.
+// on. It is read-only and has no gradient.
 at::Tensor kept_table(const std::string& key, c10::ScalarType dtype, c10::Device device,
                       const std::function<at::Tensor()>& make);
 

@@ -125,7 +125,7 @@ size_t Executor::queued() {
 
 void use_one_thread_here() {
   // ATen gives each thread its number of threads at the first parallel operator, over whatever was set before; that has
-  // to be behind us. The flag for it is in a header, so libtorch has one and this library another.
+  // to have happened already. The flag for it is in a header, so libtorch has one and this library another.
   at::internal::lazy_init_num_threads();
   at::get_num_threads();
   Executor& executor = Executor::instance();

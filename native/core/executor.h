@@ -1,6 +1,6 @@
-// The executor: one FIFO thread for the whole process. Forward, backward, optimiser steps and whatever else is queued
+// The executor: one FIFO thread for the whole process. Forward, backward, optimizer steps and whatever else is queued
 // run here, in order, with all intra-op threads; JavaScript threads run single operators with one (a second OpenMP pool
-// beside this one would slow both).
+// would slow both).
 #pragma once
 
 #include <atomic>

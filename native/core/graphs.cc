@@ -10,8 +10,8 @@
 namespace voxtorch {
 namespace {
 
-// The stream that JavaScript's threads launch on too is not noted down: what they launch meanwhile is none of the
-// graph's.
+// The stream that JavaScript's threads launch on too is not noted down: what they launch meanwhile is not part of
+// the graph.
 c10::Stream noting_stream(c10::Device device) {
   constexpr size_t kMostDevices = 64;
   static std::mutex mutex;

@@ -1,4 +1,4 @@
-// What a device has been told once, and does again at one word of the host: a CUDA graph.
+// A CUDA graph: launches that the device recorded once and repeats with one call of the host.
 #pragma once
 
 #include <ATen/core/GraphImplInterface.h>

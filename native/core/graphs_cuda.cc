@@ -1,4 +1,4 @@
-// CUDA's graphs, which libtorch keeps beside its registry of them.
+// CUDA's graphs, which libtorch keeps next to its registry of them.
 #include <ATen/cuda/CUDAGraph.h>
 
 #include "core/graphs.h"

@@ -1,4 +1,4 @@
-// The voxtorch namespace of the dispatcher. Each operator defines its own schema beside its implementation, in a
+// The voxtorch namespace of the dispatcher. Each operator defines its own schema next to its implementation, in a
 // TORCH_LIBRARY_FRAGMENT; this file owns the namespace, so that a second copy of the library in one process is refused.
 #include <ATen/Parallel.h>
 #include <torch/library.h>

@@ -130,7 +130,7 @@ c10::intrusive_ptr<Module> make_module(const Config& config, const ModuleOptions
   return c10::make_intrusive<M>(options, config);
 }
 
-// The network behind the handle that an operator was given; throws when it is of another kind.
+// The network after the handle that an operator was given; throws when it is of another kind.
 template <typename M>
 M& network(const c10::intrusive_ptr<Module>& module, const char* op) {
   M* found = dynamic_cast<M*>(module.get());

@@ -46,7 +46,8 @@ void expect_cuda(c10::Device device) {
   if (index >= kMostDevices || index >= at::detail::getCUDAHooks().deviceCount()) return;
   at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
   // cuDNN's attention, which Hopper would be given first, makes a plan of tens of milliseconds for each length of the
-  // keys: one a token while a cache grows. The order of backends is no help, ATen sets its own at the first attention.
+  // keys: one a token while a cache grows. Changing the order of backends does not help, because ATen sets its own at
+  // the first attention.
   at::globalContext().setSDPUseCuDNN(false);
   expected.fetch_or(bit(index), std::memory_order_release);
   use_shared_streams();

@@ -1,5 +1,5 @@
 // One pooled CUDA stream per device, shared by the executor and the JavaScript threads, so that work on both is ordered
-// and none of it is on the legacy stream, which would serialise with everything else in the process. It is taken when
+// and none of it is on the legacy stream, which would serialize with everything else in the process. It is taken when
 // the device is first named: taking it makes a context there, which costs a few hundred megabytes.
 #pragma once
 

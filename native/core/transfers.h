@@ -15,7 +15,7 @@ at::Tensor upload(const at::Tensor& tensor, c10::Device device);
 // The same of int64 numbers, in the shape given.
 at::Tensor upload(const std::vector<int64_t>& values, at::IntArrayRef shape, c10::Device device);
 
-// A device's tensor on its way to the CPU. What is launched behind it does not delay it.
+// A device's tensor on its way to the CPU. What is launched after it does not delay it.
 class Arrival {
  public:
   explicit Arrival(const at::Tensor& tensor);

@@ -227,11 +227,11 @@ describe('a saved LanguageBind', () => {
   it('without the modality that is asked for, and with adapters beside another, says so', async () => {
     const audio = at('languagebind of audio')
     await expect(vt.LanguageBind.fromPretrained({ video: audio })).rejects.toThrow(
-      /config\.json: expected a tower of video, got audio\. Give the folder of a LanguageBind that has it/,
+      /config\.json: expected an encoder of video, got audio\. Give the folder of a LanguageBind that has it/,
     )
     const adapted = at('languagebind with adapters')
     await expect(vt.LanguageBind.fromPretrained({ audio, video: adapted })).rejects.toThrow(/Merge them/)
-    await expect(vt.LanguageBind.fromPretrained({ image: adapted })).rejects.toThrow(/expected a tower of image/)
+    await expect(vt.LanguageBind.fromPretrained({ image: adapted })).rejects.toThrow(/expected an encoder of image/)
     using kept = await vt.LanguageBind.fromPretrained({ video: adapted })
     expect(kept.namedParameters().some(([name]) => name.includes('lora_'))).toBe(true)
   })

@@ -40,11 +40,11 @@ it(
       return { stdout, output }
     }
     const pointer = await run('pointer', '--pointer')
-    expect(pointer.stdout).toMatch(/16 pairs to learn from, 4 to choose by, 4 to test on/)
+    expect(pointer.stdout).toMatch(/16 pairs for training, 4 for validation, 4 for test/)
     const config = JSON.parse(readFileSync(join(pointer.output, 'best/config.json'), 'utf8'))
     expect(config.modelType ?? config.model_type).toBe('emotion-pointer')
     const classifier = await run('classifier', '--causes', '--device', 'cpu')
-    expect(classifier.stdout).toMatch(/8 dialogs to learn from/)
+    expect(classifier.stdout).toMatch(/8 dialogs for training/)
     const page = readFileSync(join(classifier.output, 'strips.html'), 'utf8')
     expect(page).toMatch(/1 clip could not be read and counts as missing \(not decodable: 1\)/)
   },

@@ -22,7 +22,7 @@ it('m2se-infer asks about each photograph of a folder, and nothing else in it', 
   writeFileSync(join(photos, 'readme.txt'), 'no picture')
   using model = await seeingEmoVerse({ initializerRange: 0.2 })
   await model.save(folder)
-  const command = ['--import', 'tsx', 'examples/m2se-infer.ts', '--model', folder, '--photos', photos, '--words', 'Hey!']
+  const command = ['--import', 'tsx', 'examples/m2se-infer.ts', '--model', folder, '--images', photos, '--words', 'Hey!']
   const { stdout } = await promisify(execFile)(process.execPath, command, { cwd: root })
   const found = [...stdout.matchAll(/^(\S+): (\w+\.) (\d+\.\d) %$/gm)].map(([, file, label, share]) => ({ file, label, share: Number(share) }))
   expect(found.map(({ file }) => file)).toEqual(['0.ppm', '1.ppm'])
@@ -31,7 +31,7 @@ it('m2se-infer asks about each photograph of a folder, and nothing else in it', 
     // The likeliest of seven.
     expect(share).toBeGreaterThan(14)
   }
-  await expect(promisify(execFile)(process.execPath, command.slice(0, 5), { cwd: root })).rejects.toThrow(/Say --model DIR and --photos DIR/)
+  await expect(promisify(execFile)(process.execPath, command.slice(0, 5), { cwd: root })).rejects.toThrow(/expected --model DIR and --images DIR/)
 }) // biome-ignore format: long lines
 
 it('m2se trains stages, or the later ones alone, and scores what it answers', async () => {

@@ -56,7 +56,7 @@ describe('voxtorch salmonn convert', () => {
     const wrong: [string[], RegExp][] = [
       [['in.jsonl'], /say IN\.jsonl and OUT\.json/],
       [['a.json', 'a.json'], /cannot be input and output/],
-      [['in.jsonl', 'out.json', '--valid', '1'], /--valid is a share from 0 to below 1, not "1"/],
+      [['in.jsonl', 'out.json', '--valid', '1'], /--valid: expected a fraction in \[0, 1\), got "1"/],
       [['in.jsonl', 'out.json', '--style', 'x'], /--style is labelled or plain/],
     ]
     for (const [args, message] of wrong) {

@@ -1,11 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { type GgufType, TYPES } from '../../lib/files/gguf/types.js'
 import { loadSafetensors, loadTorch, readCTranslate2, readGguf, readNpy } from '../../lib/files/index.js'
 import { type DType, noGrad, ones, scope, type Tensor } from '../../lib/index.js'
-import { op } from '../../lib/native/call.js'
+import { op, opAsync } from '../../lib/native/call.js'
 import { blockSchemeOf } from '../../lib/nn/quantized-weight.js'
 import { dtypeFacts, dtypes } from '../../lib/tensor/dtype.js'
 import { makeZip } from './zip-maker.js'
@@ -177,6 +177,25 @@ describe.each(Object.entries(readers))('mapped from %s', (_, read) => {
         expect(value.dtype).toBe(dtype)
         expectWhole(value, data)
       })
+    }
+  })
+})
+
+describe('the native mapping itself', () => {
+  const map = opAsync('voxtorch::map_tensors') as (...values: unknown[]) => Promise<Tensor[]>
+  it.each(dtypes)('copies what does not lie at a multiple of its element: %s', async (dtype) => {
+    const { bytes, code } = dtypeFacts(dtype)
+    const data = dataOf(dtype)
+    for (const offset of OFFSETS.slice(1)) {
+      const path = write(Buffer.concat([Buffer.alloc(offset), data]))
+      const [value] = await map(path, [offset], [code], [1], [COUNT])
+      // A mapped tensor changes with its file; bytes are looked at one by one, wherever they lie.
+      const file = openSync(path, 'r+')
+      writeSync(file, Buffer.alloc(data.length), 0, data.length, offset)
+      closeSync(file)
+      const isMapped = bytesOf(value as Tensor).every((byte) => byte === 0)
+      value?.dispose()
+      expect(isMapped, `offset ${offset}`).toBe(offset % bytes === 0)
     }
   })
 })

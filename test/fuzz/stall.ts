@@ -45,6 +45,23 @@ export async function expectNoStall(name: string, make: (size: number) => () => 
   expect.fail(`${name}: 1 MB stalls the event loop for ${large.toFixed(0)} ms, 100 kB for ${small.toFixed(0)} ms`)
 }
 
+/**
+ * Expects that work on 1 MB lets others have a turn again and again: a stall of more than 200 ms counts, however slow the machine
+ * is, if it is more than a quarter of all the work, in the best of three rounds. Unlike {@link expectNoStall} it finds linear work
+ * that is done at once.
+ */
+export async function expectTurns(name: string, work: () => Promise<unknown>): Promise<void> {
+  let best = { stall: Number.POSITIVE_INFINITY, all: 1 }
+  for (let round = 0; round < 3; round++) {
+    const begun = performance.now()
+    const stall = await longestStall(work)
+    const all = performance.now() - begun
+    if (stall <= STALL || stall <= all / 4) return
+    if (stall / all < best.stall / best.all) best = { stall, all }
+  }
+  expect.fail(`${name}: 1 MB stalls the event loop for ${best.stall.toFixed(0)} of ${best.all.toFixed(0)} ms`)
+}
+
 /** Texts on which patterns and searches go wrong: long runs, beginnings that never end, and ends that never begin. */
 export const FILLERS: Record<string, (size: number) => string> = {
   letters: (size) => 'a'.repeat(size),

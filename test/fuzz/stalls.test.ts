@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
@@ -35,7 +35,7 @@ import { writeTextModel } from '../serve/text-model.mjs'
 import { tinyEmoVerse } from '../systems/m2se/tiny.js'
 import { tinySalmonn } from '../systems/salmonn/network/tiny.js'
 import { scriptedLlm, tinyTokenizer, tinyUnits } from '../systems/usdm/tiny-parts.js'
-import { expectNoStall, FILLERS, longestStall } from './stall.js'
+import { expectNoStall, expectTurns, FILLERS, longestStall } from './stall.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-stalls-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -125,6 +125,74 @@ describe('what reads text of others', () => {
   })
 })
 
+const SPELLED = 'abcdefghijklmnopqrstuvwxyzA,;.!:"\\[<({1|_>im\u2581 \n漢'
+const PIECES = ['<unk>', ...SPELLED, 'an', 'na', '11', '\u2581\u2581', '\u2581\u2581\u2581\u2581', 'the']
+const ids = (pieces: readonly string[]) => Object.fromEntries(pieces.map((piece, id) => [piece, id]))
+const bpe = {
+  type: 'BPE',
+  unk_token: '<unk>',
+  fuse_unk: true,
+  vocab: ids(PIECES),
+  merges: ['a n', 'n a', '1 1', '\u2581 \u2581', '\u2581\u2581 \u2581\u2581'],
+}
+const unigram = { type: 'Unigram', unk_id: 0, vocab: PIECES.map((piece, i) => [piece, -i]) }
+const wordPiece = { type: 'WordPiece', vocab: ids(['[UNK]', ...PIECES, ...[...SPELLED].map((one) => `##${one}`)]) }
+const marks = { type: 'Replace', pattern: { String: ' ' }, content: '\u2581' }
+const spaces = { type: 'Replace', pattern: { Regex: ' {2,}' }, content: ' ' }
+const words = { Regex: '\\p{L}+|\\p{N}{1,2}|\\s+|.' }
+const metaspace = { type: 'Metaspace', replacement: '\u2581', prepend_scheme: 'always' }
+/** A tokenizer of each kind: those whose words are not cut apart by a published pattern read a text whole. */
+const kinds: Record<string, object> = {
+  'BPE of a whole text, as LLaMA': {
+    normalizer: { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '\u2581' }, marks] },
+    model: bpe,
+  },
+  'BPE of words that a pattern of its own cuts': {
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [
+        { type: 'Split', pattern: words, behavior: 'Isolated', invert: false },
+        { type: 'Punctuation', behavior: 'Isolated' },
+      ],
+    },
+    model: bpe,
+  },
+  'BPE of words, byte-level': { pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false }, model: bpe },
+  'Unigram of a whole text': {
+    normalizer: { type: 'Sequence', normalizers: [{ type: 'Nmt' }, { type: 'NFKC' }, spaces] },
+    model: unigram,
+  },
+  'Unigram, as T5': { normalizer: { type: 'NFKC' }, pre_tokenizer: metaspace, model: unigram },
+  'WordPiece, as BERT': {
+    normalizer: { type: 'BertNormalizer', lowercase: true },
+    pre_tokenizer: { type: 'BertPreTokenizer' },
+    model: wordPiece,
+  },
+}
+
+const special = (id: number, content: string) => ({
+  ...{ id, content, special: true, single_word: false, lstrip: false, rstrip: false, normalized: false },
+})
+
+describe('a tokenizer that encodes 1 MB while other work runs', () => {
+  it.each(Object.entries(kinds))('%s', async (kind, spec) => {
+    const directory = join(folder, kind)
+    mkdirSync(directory)
+    writeFileSync(join(directory, 'tokenizer.json'), JSON.stringify({ added_tokens: [special(0, '<unk>')], ...spec }))
+    const tokenizer = await Tokenizer.fromPretrained(directory)
+    const fillers = { ...FILLERS, hangul: (size: number) => '\u1112\u1161\u11ab'.repeat(size / 9) }
+    for (const filler of ['letters', 'blanks', 'dots', 'characters', 'hangul'] as const) {
+      const input = (fillers[filler] as (size: number) => string)(1_000_000)
+      let length = 0
+      await expectTurns(`${kind} of ${filler}`, async () => {
+        length = (await tokenizer.encodeAsync(input)).length
+      })
+      expect(length, filler).toBe(tokenizer.encode(input).length)
+      await expectTurns(`${kind} of ${filler}, within`, () => tokenizer.encodeWithin(input, { maxTokens: 2 ** 20 }))
+    }
+  })
+})
+
 const body = (more: object = {}) => ({ messages: [user(text('x'))], max_tokens: 2, ...more })
 /** Every field of a request that can be long, and the names of fields. */
 const fields: Record<string, (long: string) => object> = {
@@ -181,7 +249,7 @@ const fields: Record<string, (long: string) => object> = {
 }
 
 /** These look at texts; what else a request has never reaches them. */
-const READERS = ['text', 'emoverse', 'salmonn', 'usdm']
+const READERS = ['text', 'whole', 'emoverse', 'salmonn', 'usdm']
 
 const models: Record<string, () => Promise<ChatModel & { dispose?(): void }>> = {
   parrot: async () => Object.assign(new Parrot(), { outputModalities: ['text', 'audio'] as const, audioRate: 16_000 }),
@@ -189,6 +257,20 @@ const models: Record<string, () => Promise<ChatModel & { dispose?(): void }>> = 
   text: async () => {
     await writeTextModel(folder, DecoderLM)
     return new TextChat(await DecoderLM.fromPretrained(folder), await Tokenizer.fromPretrained(folder))
+  },
+  // Its tokenizer reads a text whole, and blanks are so few tokens that the prompt fits.
+  whole: async () => {
+    const directory = join(folder, 'whole')
+    await writeTextModel(directory, DecoderLM, { vocabSize: 320 })
+    const path = join(directory, 'tokenizer.json')
+    const spec = JSON.parse(readFileSync(path, 'utf8'))
+    const blanks = Array.from({ length: 15 }, (_, i) => '\u2581'.repeat(2 ** i))
+    const merges = blanks.slice(0, -1).map((one) => `${one} ${one}`)
+    const known = [...new Set([...'abcdefghijklmnopqrstuvwxyzA<|_>/\n', ...blanks])]
+    const vocab = { ...ids(known), '</s>': 256, '<s>': 257 }
+    spec.model = { ...spec.model, vocab, merges }
+    writeFileSync(path, JSON.stringify({ ...spec, normalizer: marks, pre_tokenizer: null, decoder: null }))
+    return new TextChat(await DecoderLM.fromPretrained(directory), await Tokenizer.fromPretrained(directory))
   },
   emoverse: async () => new EmoVerseChat(await tinyEmoVerse()),
   salmonn: async () => new SalmonnChat(await tinySalmonn()),
@@ -224,6 +306,11 @@ describe('a request of 1 MB to `serve`', () => {
           }
         })
       }
+    }
+    if (name === 'whole') {
+      // Linear work that is done at once holds everybody up too.
+      const bytes = Buffer.from(JSON.stringify(fields['words in a part']?.(FILLERS.blanks?.(900_000) as string)))
+      await expectTurns('a prompt of blanks', async () => expect((await ask(url, bytes)).status).toBe(200))
     }
     // Headers and paths have a bound of their own.
     const long = 'a'.repeat(15_000)

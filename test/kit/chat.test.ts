@@ -53,37 +53,37 @@ describe('requireConversation', () => {
   })
 
   it.each([
-    [[['assistant', 'a']], /messages\[0\] cannot be asked: the user has the word/],
+    [[['assistant', 'a']], /messages\[0\]: expected role 'user', got 'assistant'/],
     [
       [
         ['user', 'a'],
         ['user', 'b'],
       ],
-      /messages\[1\].*the assistant has the word, not the user/,
+      /messages\[1\]: expected role 'assistant', got 'user'/,
     ],
     [
       [
         ['user', 'a'],
         ['assistant', 'b'],
       ],
-      /the last message must be one of the user/,
+      /expected the last message from the user, got one from the assistant/,
     ],
     [
       [
         ['user', 'a'],
         ['assistant', '*'],
       ],
-      /a reply is text/,
+      /expected text in the reply of the assistant/,
     ],
     [
       [
         ['user', 'a'],
         ['system', 'b'],
       ],
-      /comes first/,
+      /expected the system message first/,
     ],
-    [[['system', '*']], /comes first and is text/],
-    [[['user', '']], /it is empty/],
+    [[['system', '*']], /expected text in the system message/],
+    [[['user', '']], /got an empty message/],
     [[], /a list of messages/],
     [[['judge', 'a']], /role/],
   ] as [[ChatMessage<string>['role'], string][], RegExp][])('refuses %j', (messages, what) => {

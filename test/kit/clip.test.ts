@@ -35,7 +35,7 @@ it('names the record and the file, also where other audio is refused', async () 
   const wrong = await fault('8k.wav')
   expect(wrong).toBeInstanceOf(DataError)
   expect(wrong.message).toMatch(
-    /^data\.jsonl, line 3: its speech 8k\.wav has 1 channels of 8000 Hz, expected 1 of 16000/,
+    /^data\.jsonl, line 3: its speech 8k\.wav: expected 1 channel of 16000 Hz, got 1 channels of 8000 Hz/,
   )
   expect(wrong).toMatchObject({ item: 7, file: join(folder, '8k.wav') })
   expect((await fault('none.wav')).message).toMatch(/^data\.jsonl, line 3: .*none\.wav/)

@@ -77,16 +77,18 @@ describe('embedRows', () => {
     scope(() => {
       const make = (embeddings: Tensor | null, more = {}) =>
         embedRows(llm, rows, { placeholder: PICTURE, embeddings, ...more })
-      expect(() => make(randn([2, hidden]))).toThrow(/3 placeholders in all rows, and 2 embeddings/)
+      expect(() => make(randn([2, hidden]))).toThrow(/expected 3 rows, one for each placeholder, got 2/)
       expect(() => make(null)).toThrow(ShapeError)
-      expect(() => make(randn([3, 7]))).toThrow(/must be \[3, 8\], not \[3, 7\]/)
+      expect(() => make(randn([3, 7]))).toThrow(/expected \[3, 8\], got \[3, 7\]/)
       expect(() => make(randn([3]))).toThrow(ShapeError)
       const labels = [[1], [2], [3]]
-      expect(() => make(randn([3, hidden]), { labels })).toThrow(/1, 1, 1 instead of 4, 2, 3/)
+      expect(() => make(randn([3, hidden]), { labels })).toThrow(
+        /expected the lengths of the rows, 4, 2, 3, got 1, 1, 1/,
+      )
       const embeddings = randn([3, hidden])
       expect(() => embedRows(llm, [[10]], { placeholder: -1, embeddings: null })).toThrow(ConfigError)
       expect(() => embedRows(llm, [[-1, -2]], { placeholder: -1, embeddings: embeddings.narrow(0, 0, 1) })).toThrow(
-        /-2 is none of the language model's 10 tokens/,
+        /expected token ids from 0 to 9, got -2/,
       )
     })
   })
@@ -104,7 +106,7 @@ describe('expandPlaceholders', () => {
 
   it('refuses other counts', () => {
     expect(() => expandPlaceholders([1], PICTURE, [2], 'prompts[0]')).toThrow(
-      'prompts[0] has 0 placeholders, and there are embeddings for 1',
+      'prompts[0]: expected 1 placeholders, one for each input with embeddings, got 0',
     )
     expect(() => expandPlaceholders([PICTURE, PICTURE], PICTURE, [2])).toThrow(ConfigError)
   })

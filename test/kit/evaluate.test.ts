@@ -83,7 +83,9 @@ describe('evaluate', () => {
   it('refuses a model that does not answer each', async () => {
     const model = network()
     const predict = async () => [1]
-    await expect(evaluate(model, batchesOf(data, 2), { predict })).rejects.toThrow(/Sequential gave 1 answers to 2/)
+    await expect(evaluate(model, batchesOf(data, 2), { predict })).rejects.toThrow(
+      /Sequential: expected 2 predictions, one per sample, got 1/,
+    )
     expect(model.training).toBe(true)
     model.dispose()
   })

@@ -54,25 +54,25 @@ describe('a table of options', () => {
     const several = read('--caches a b --lr 1 c --caches=d e')
     expect([several.options, several.files]).toEqual([{ learningRate: 1 }, ['c', 'e']])
     expect(several.ignored).toEqual(Array(2).fill({ flag: '--caches', reason: 'nothing is kept' }))
-    expect(() => read('--caches')).toThrow(/^--caches needs a value$/)
+    expect(() => read('--caches')).toThrow(/^--caches: expected a value, got none/)
   })
 
   it.each([
-    ['--batchsize 3', /^thing has no option --batchsize; did you mean --batch-size\?$/],
-    ['--no-lr', /no option --no-lr/],
-    ['--lr', /^--lr needs a value$/],
-    ['--lr --model x', /^--lr needs a value$/],
-    ['--model=', /--model needs a value/],
-    ['--lr 1 --learning_rate 2', /says again what was said before \(--learning-rate\)/],
-    ['--turn-ids=maybe', /true or false, not "maybe"/],
-    ['--batch-size 2.5', /--batch-size is a whole number of at least 0, not "2.5"/],
-    ['--lr -1', /--learning-rate is a number of at least 0, not "-1"/],
+    ['--batchsize 3', /^thing: expected a known option, got --batchsize\. Did you mean --batch-size\?$/],
+    ['--no-lr', /known option, got --no-lr/],
+    ['--lr', /^--lr: expected a value, got none/],
+    ['--lr --model x', /^--lr: expected a value, got none/],
+    ['--model=', /--model: expected a value, got none/],
+    ['--lr 1 --learning_rate 2', /expected the option once, got it again \(as --learning-rate\)/],
+    ['--turn-ids=maybe', /expected true or false, got "maybe"/],
+    ['--batch-size 2.5', /--batch-size: expected an integer of at least 0, got "2.5"/],
+    ['--lr -1', /--learning-rate: expected a number of at least 0, got "-1"/],
     ['--lr Infinity', /number of at least 0/],
-    ['--valid-share 1', /a share from 0 to below 1/],
-    ['--style odd', /plain or rich, not "odd"/],
-    ['-x', /"-x" is no option: they begin with --/],
-    ['--__proto__ 1', /is no option|no option/],
-    ['--constructor 1', /no option --constructor/],
+    ['--valid-share 1', /a fraction in \[0, 1\)/],
+    ['--style odd', /expected plain or rich, got "odd"/],
+    ['-x', /expected an option, such as --name, got "-x"/],
+    ['--__proto__ 1', /expected (an|a known) option/],
+    ['--constructor 1', /known option, got --constructor/],
   ])('refuses %s', (line, message) => {
     expect(() => read(line)).toThrow(ConfigError)
     expect(() => read(line)).toThrow(message)
@@ -83,9 +83,11 @@ describe('a table of options', () => {
     const foreign = { '-mc': { takesValue: true, reason: 'nothing is kept' } } as const
     const { options, ignored } = readOptions('thing', table, ['-l', 'run', '-mc', 'dir'], foreign)
     expect([options.output, ignored]).toEqual(['run', [{ flag: '-mc', reason: 'nothing is kept' }]])
-    expect(() => readOptions('thing', table, ['-m', 'x'], foreign)).toThrow(/"-m" is no option/)
-    expect(() => readOptions('thing', table, ['-l'], foreign)).toThrow(/^-l needs a value/)
-    expect(() => readOptions('thing', table, ['--l', 'x'], foreign)).toThrow(/no option --l/)
+    expect(() => readOptions('thing', table, ['-m', 'x'], foreign)).toThrow(
+      /expected an option, such as --name, got "-m"/,
+    )
+    expect(() => readOptions('thing', table, ['-l'], foreign)).toThrow(/^-l: expected a value, got none/)
+    expect(() => readOptions('thing', table, ['--l', 'x'], foreign)).toThrow(/known option, got --l/)
   })
 
   it('names options as the field does', () => {
@@ -121,6 +123,8 @@ describe('a command', () => {
   it('runs, and refuses files where it takes none', async () => {
     expect(await runCommand('voxtorch thing verb', rule, ['--lr', '1'])).toBe(3)
     expect(seen).toEqual([{ learningRate: 1 }, []])
-    await expect(runCommand('voxtorch thing verb', rule, ['file'])).rejects.toThrow(/"file" is no option/)
+    await expect(runCommand('voxtorch thing verb', rule, ['file'])).rejects.toThrow(
+      /expected only options, which begin with --, got "file"/,
+    )
   })
 })

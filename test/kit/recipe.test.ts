@@ -80,5 +80,5 @@ it('has the names and the table of metrics', () => {
     test: null,
     samples: { train: 3, valid: 1, test: 0 },
   }
-  expect(metricsTable(results, 'mae')).toMatch(/^ +valid +test\n {2}mae +1\.0000 +\(best by this\)$/)
+  expect(metricsTable(results, 'mae')).toMatch(/^ +valid +test\n {2}mae +1\.0000 +\(selects the best epoch\)$/)
 })

@@ -33,6 +33,8 @@ it('the policy has one name, and an older one', () => {
   expect(onBadRecordOf('read', {}, 'skip')).toBe('skip')
   expect(onBadRecordOf('read', { onBadRecord: 'stop' }, 'skip')).toBe('stop')
   expect(onBadRecordOf('read', { onProblem: 'error' }, 'skip')).toBe('stop')
-  expect(() => onBadRecordOf('read', { onBadRecord: 'stop', onProblem: 'skip' }, 'skip')).toThrow(/give one/)
+  expect(() => onBadRecordOf('read', { onBadRecord: 'stop', onProblem: 'skip' }, 'skip')).toThrow(
+    /expected one of onBadRecord and onProblem/,
+  )
   expect(() => onBadRecordOf('read', { onBadRecord: 'error' as never }, 'skip')).toThrow(ConfigError)
 })

@@ -56,10 +56,10 @@ describe('split', () => {
     const partOf = ({ part }: Turn) => part
     expect(ids(split(own, { partOf, speakerOf, speakers: { valid: ['a'] } }).train)).toContain(0)
     expect(() => split(turns, { speakerOf, speakers: { test: ['eve'] }, source: 'x.jsonl' })).toThrow(
-      "Nobody called 'eve' speaks in x.jsonl",
+      'expected speakers of x.jsonl, got "eve"',
     )
     const both = turns.map((turn): Turn => ({ ...turn, part: turn.id === 0 ? 'train' : 'test' }))
-    expect(() => split(both, { keysOf, partOf })).toThrow(/belong together, and are said to be train and test/)
+    expect(() => split(both, { keysOf, partOf })).toThrow(/which stay together, got train and test/)
   })
 
   it('says what leaves nothing to train on', () => {
@@ -68,7 +68,7 @@ describe('split', () => {
     const words = { groups: 'Dialogs', shared: 'sound file', nameOf: (key: string) => key.slice(1) }
     const error = nothingToTrainOn(noisy, keysOf, words)
     expect(error).toBeInstanceOf(DataError)
-    expect(error.message).toMatch(/Of 15 dialogs none is left.*noise.wav stands in 15/)
-    expect(nothingToTrainOn(turns.slice(0, 1), keysOf, words).message).toMatch(/give more, or lower the shares/)
+    expect(error.message).toMatch(/split of 15 dialogs, got none.*noise.wav is in 15/)
+    expect(nothingToTrainOn(turns.slice(0, 1), keysOf, words).message).toMatch(/Add data, or lower the fractions/)
   })
 })

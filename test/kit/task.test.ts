@@ -30,7 +30,9 @@ describe('a task', () => {
     expect(completeTask(open, ['joy', 'anger', 'joy'], 'x.jsonl')).toMatchObject({ labels: ['anger', 'joy'] })
     expect(completeTask(open, [0, 4], 'x.jsonl').numLabels).toBe(5)
     expect(completeTask(make('regression'), ['x'], 'x.jsonl')).toEqual(make('regression'))
-    expect(() => completeTask(open, ['joy', 1], 'x.jsonl')).toThrow(/x.jsonl: some labels are names/)
+    expect(() => completeTask(open, ['joy', 1], 'x.jsonl')).toThrow(
+      /x.jsonl: expected labels that are all names or all numbers/,
+    )
     expect(() => completeTask(open, ['joy'], 'x.jsonl')).toThrow(vt.DataError)
     expect(labelNames(make('classification', { numLabels: 2 }))).toEqual(['0', '1'])
   })
@@ -50,10 +52,12 @@ describe('a task', () => {
     const task = make('classification', { labels: ['calm', 'glad'] })
     expect([labelNumber('glad', task), labelNumber(0, task)]).toEqual([1, 0])
     expect(labelNumber(-0.5, make('regression'))).toBe(-0.5)
-    expect(() => labelNumber('sad', task)).toThrow('its label is "sad", and the classes are calm, glad')
-    expect(() => labelNumber(2, task)).toThrow('its label is 2, and mood has class numbers from 0 to 1')
-    expect(() => labelNumber('sad', make('classification', { numLabels: 3 }))).toThrow(/give the task labels/)
-    expect(() => labelNumber('sad', make('regression'))).toThrow(/needs a number/)
+    expect(() => labelNumber('sad', task)).toThrow('label: expected one of calm, glad, got "sad"')
+    expect(() => labelNumber(2, task)).toThrow('label: expected an index of mood from 0 to 1, got 2')
+    expect(() => labelNumber('sad', make('classification', { numLabels: 3 }))).toThrow(
+      /expected an index, because mood has no label names/,
+    )
+    expect(() => labelNumber('sad', make('regression'))).toThrow(/label: expected a number for mood/)
   })
 
   // Computed with PyTorch and scikit-learn.
@@ -102,6 +106,8 @@ describe('a task', () => {
     })
     close(taskMetrics(make('regression'), [1, 2, -3, 0.5], [0.5, 2.5, -1, 0]), { mae: 0.875, corr: 0.8591012144358808 })
     const measure = computeMetricsOf(several, taskMetrics)
-    expect(() => measure({ predictions: null as never, labels: null })).toThrow(/no labels to compare/)
+    expect(() => measure({ predictions: null as never, labels: null })).toThrow(
+      /expected labels in the evaluation data/,
+    )
   })
 })

@@ -179,7 +179,7 @@ describe('files', () => {
 
   it('of another network are refused by name', async () => {
     await expect(Clip.fromPretrained(fixturePath('models/roberta-safetensors'))).rejects.toThrow(
-      /is of model type "roberta".*load it with Roberta/,
+      /model_type: expected .*, got "roberta".*Load it with Roberta/,
     )
     const folder = join(directory, 'siglip')
     mkdirSync(folder)
@@ -316,7 +316,7 @@ describe('the text tower', () => {
     expect(() => new ClipVisionModel({ imageSize: 8, patchSize: 16 })).toThrow(/patch_size/)
     expect(() => new ClipVisionModel({ addTimeAttn: true, clipType: 'vl_new', tubeSize: 2 })).toThrow(/tube_size/)
     expect(() => new Clip({ textConfig: 3 as never })).toThrow(ConfigError)
-    expect(() => Clip.fromConfig('vit-huge')).toThrow(/has no size 'vit-huge'/)
+    expect(() => Clip.fromConfig('vit-huge')).toThrow(/config: expected a published size of .*, got "vit-huge"/)
   })
 })
 

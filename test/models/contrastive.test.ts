@@ -125,14 +125,18 @@ describe('ContrastiveModel', () => {
 
   it('says what is wrong', async () => {
     const two = LanguageBind.fromConfig({ image: config({}), depth: config({}) }, { seed: 1 })
-    expect(() => new ContrastiveModel(two)).toThrow(/which of image, depth/)
-    expect(() => new ContrastiveModel(two, { modality: 'audio' })).toThrow(/no tower for audio/)
+    expect(() => new ContrastiveModel(two)).toThrow(/modality: expected one of image, depth/)
+    expect(() => new ContrastiveModel(two, { modality: 'audio' })).toThrow(
+      /expected a modality of text, image, depth, got "audio"/,
+    )
     expect(() => new ContrastiveModel({} as LanguageBind)).toThrow(ConfigError)
     const training = new ContrastiveModel(two, { modality: 'image' })
     const batch = pairs()
-    await expect(training.forward({ text: batch.text })).rejects.toThrow(/takes text and image/)
-    await expect(training.forward({ ...batch, depth: batch.image })).rejects.toThrow(/'depth' is neither/)
-    await expect(training.forward({ ...batch, image: batch.image.narrow(0, 0, 2) })).rejects.toThrow(/6 texts and 2/)
+    await expect(training.forward({ text: batch.text })).rejects.toThrow(/expected text and image, got only text/)
+    await expect(training.forward({ ...batch, depth: batch.image })).rejects.toThrow(
+      /expected only text and image, got 'depth'/,
+    )
+    await expect(training.forward({ ...batch, image: batch.image.narrow(0, 0, 2) })).rejects.toThrow(/got 6 and 2/)
   })
 
   it('leaves no tensors behind', async () => {

@@ -90,7 +90,7 @@ describe('DecoderLM of GGUF files, as transformers computes with the same tensor
     const path = await stored(decoders, 'llama', join(place, 'model.gguf'))
     expect((await DecoderLM.fromPretrained(place, { dtype: 'bfloat16' })).parameters()[0]?.dtype).toBe('bfloat16')
     await DecoderLM.fromPretrained(place, { quantize: 'int8' })
-    await expect(Roberta.fromPretrained(path)).rejects.toThrow(/GGUF file holds no RobertaModel/)
+    await expect(Roberta.fromPretrained(path)).rejects.toThrow(/expected a RobertaModel, got a GGUF file/)
     await stored(decoders, 'llama', join(place, 'other.gguf'))
     await expect(DecoderLM.fromPretrained(place)).rejects.toThrow(
       /expected one GGUF model in the folder, got 2.*model\.gguf, other\.gguf/,
@@ -187,6 +187,42 @@ describe('tokenizers in GGUF files', () => {
     await saveGguf(path, {}, { metadata: read.ggufMetadata(proto.pieces.length + 3) })
     const again = await Tokenizer.fromFile(path)
     expect(again.encode('été und so').inputIds).toEqual(own.encode('été und so').inputIds)
+  })
+
+  it('byte-level: what stands around a text is saved where transformers reads it', async () => {
+    interface Case {
+      pre: string
+      flags: Record<string, boolean>
+      post_processor: unknown
+      single: number[]
+      pair: number[]
+    }
+    const text = readFileSync(fixturePath('text/gguf-saved.json'), 'utf8')
+    const { tokens, cases } = JSON.parse(text) as { tokens: string[]; cases: Case[] }
+    const isControl = (token: string) => token === '<|end|>' || token === '<s>'
+    for (const [i, { pre, flags, post_processor, single, pair }] of cases.entries()) {
+      const path = join(folder, `saved-${i}`)
+      const metadata = {
+        'tokenizer.ggml.model': 'gpt2',
+        'tokenizer.ggml.pre': pre,
+        'tokenizer.ggml.tokens': tokens,
+        'tokenizer.ggml.token_type': Int32Array.from(tokens, (one) => (isControl(one) ? 3 : one === '<think>' ? 4 : 1)),
+        'tokenizer.ggml.merges': ['h e', 'Ġ he', '1 2'],
+        'tokenizer.ggml.bos_token_id': tokens.indexOf('<s>'),
+        'tokenizer.ggml.eos_token_id': tokens.indexOf('<|end|>'),
+        ...flags,
+      }
+      await saveGguf(`${path}.gguf`, {}, { metadata })
+      const tokenizer = await Tokenizer.fromFile(`${path}.gguf`)
+      tokenizer.saveTo(path)
+      // transformers' ids are those of this file.
+      expect(JSON.parse(readFileSync(join(path, 'tokenizer.json'), 'utf8')).post_processor).toEqual(post_processor)
+      for (const one of [tokenizer, await Tokenizer.fromPretrained(path)]) {
+        expect(one.encode('he 12he').inputIds).toEqual(single)
+        expect(one.encode(['he', '12']).inputIds).toEqual(pair)
+      }
+    }
+    expect(cases.filter(({ single }) => single[0] === tokens.indexOf('<s>')).length).toBe(5)
   })
 
   it('byte-level: every way of cutting words that has a name', async () => {

@@ -32,10 +32,12 @@ describe.each(Object.entries(networks))('%s', (name, network) => {
     const [type, loader] = name === 'DecoderLM' ? ['whisper', 'Whisper'] : ['llama', 'DecoderLM']
     const error = await network.fromPretrained(of(type)).catch((caught: unknown) => caught)
     expect(error).toBeInstanceOf(vt.CheckpointError)
-    expect((error as Error).message).toMatch(new RegExp(`config\\.json is of model type "${type}", and .* needs '`))
-    expect((error as Error).message).toMatch(new RegExp(`: load it with ${loader}$`))
-    await expect(network.fromPretrained(of('t5'))).rejects.toThrow(/model type "t5"/)
-    await expect(network.fromPretrained(of(7))).rejects.toThrow(/model type 7/)
+    expect((error as Error).message).toMatch(
+      new RegExp(`config\\.json: model_type: expected '.*' for .*, got "${type}"\\.`),
+    )
+    expect((error as Error).message).toMatch(new RegExp(` Load it with ${loader}\\.$`))
+    await expect(network.fromPretrained(of('t5'))).rejects.toThrow(/model_type: expected .*, got "t5"/)
+    await expect(network.fromPretrained(of(7))).rejects.toThrow(/model_type: expected .*, got 7/)
   })
 
   it('takes only an object for a configuration', () => {
@@ -48,8 +50,8 @@ describe.each(Object.entries(networks))('%s', (name, network) => {
 
 it('so do SPECTRA and its encoders', async () => {
   await expect(vt.Spectra.fromPretrained(of('llama'))).rejects.toThrow(
-    /model type "llama", and Spectra needs 'spectra': load it with DecoderLM/,
+    /expected 'spectra' for Spectra, got "llama"\. Load it with DecoderLM/,
   )
   const load = vt.Spectra.fromPretrained({ text: of('wavlm'), audio: of('roberta') })
-  await expect(load).rejects.toThrow(/model type "wavlm", and Spectra's text encoder needs 'roberta'/)
+  await expect(load).rejects.toThrow(/expected 'roberta' for Spectra's text encoder, got "wavlm"/)
 })

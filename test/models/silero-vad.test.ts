@@ -72,7 +72,7 @@ describe('SileroVad', () => {
     } finally {
       await rm(folder, { recursive: true })
     }
-    expect(() => new SileroVad({ frame: 100 })).toThrow(/frame must be twice nFft/)
+    expect(() => new SileroVad({ frame: 100 })).toThrow(/expected frame = 2 nFft/)
     expect(() => new SileroVad({ size: 3 } as object)).toThrow(ConfigError)
     await expect(vad.segments(samples, 16_000, { threshold: 0.2, endThreshold: 0.3 })).rejects.toThrow(/endThreshold/)
     await expect(vad.segments(samples, 16_000, { speed: 1 } as object)).rejects.toThrow(ConfigError)

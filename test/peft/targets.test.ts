@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, it, vi } from 'vitest'
 import {
   ConfigError,
@@ -14,7 +15,9 @@ import {
   randn,
   type Tensor,
 } from '../../lib/index.js'
-import { expectClose } from '../helpers.js'
+import { LinearPattern, NotLinear } from '../../lib/peft/linear-match.js'
+import { patternValues } from '../../lib/peft/patterns.js'
+import { expectClose, fixturePath } from '../helpers.js'
 import { adapterFolder, temporary } from './adapter-folder.js'
 
 const decoder = (tieWordEmbeddings: boolean) =>
@@ -34,8 +37,6 @@ describe('patterns', () => {
   const configs: [string, LoraConfig][] = [
     ['targetModules', { targetModules: slow }],
     ['excludeModules', { targetModules: ['q_proj'], excludeModules: slow }],
-    ['rankPattern', { targetModules: ['q_proj'], rankPattern: { [slow]: 3 } }],
-    ['alphaPattern', { targetModules: ['q_proj'], alphaPattern: { [slow]: 3 } }],
     ['layersPattern', { targetModules: ['q_proj'], layersToTransform: [0], layersPattern: slow }],
   ]
 
@@ -48,8 +49,8 @@ describe('patterns', () => {
   })
 
   it('of one configuration have one limit of time together', () => {
-    const rankPattern = Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`layers.${i}.q_proj`, 3]))
-    const config = { targetModules: ['q_proj'], rankPattern }
+    const layersPattern = Array.from({ length: 20 }, () => 'layers')
+    const config = { targetModules: ['q_proj'], layersToTransform: [0, 1], layersPattern }
     let now = 0
     let step = 1
     const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += step))
@@ -62,6 +63,65 @@ describe('patterns', () => {
       )
     } finally {
       clock.mockRestore()
+    }
+  })
+
+  it('of ranks and alphas match what they match in peft, in linear time', () => {
+    const { paths, keys } = JSON.parse(readFileSync(fixturePath('peft/patterns.json'), 'utf8')) as {
+      paths: string[]
+      keys: Record<string, string[] | null>
+    }
+    for (const [key, expected] of Object.entries(keys)) {
+      const matched = () => [...patternValues('LoraConfig.rankPattern', { [key]: 3 }, paths).keys()]
+      if (expected === null) expect(matched, key).toThrow(ConfigError)
+      else expect(matched(), key).toEqual(expected)
+    }
+    // Python's own engine does not come to the end of this one, nor does JavaScript's.
+    const work = { left: 100_000 }
+    expect(new LinearPattern(slow).matchesEnd('a'.repeat(1000), work)).toBe(false)
+    expect(work.left).toBeGreaterThan(0)
+    const model = decoder(false)
+    getPeftModel(model, { targetModules: ['q_proj'], rankPattern: { [slow]: 3 }, alphaPattern: { [slow]: 3 } })
+    expect(adapted(model)).toEqual(['model.layers.0.self_attn.q_proj', 'model.layers.1.self_attn.q_proj'])
+  })
+
+  it.each([
+    [
+      'q_proj(?<=_proj)',
+      /rankPattern: expected regular expressions that are matched in linear time as keys, got 'q_proj/,
+    ],
+    ['(q)_proj\\1', /a back reference/],
+    ['[a]'.repeat(30_000), /more than 20000 steps/],
+    ['(((.{50}){50}){50}){50}', /more than 20000 steps/],
+    ['('.repeat(5000), /more than 100 groups inside each other/],
+    ['(a', /expected regular expressions as keys, got '\(a' \(missing \)/],
+  ])('of ranks without a linear form are refused by name: %.30s', (key, message) => {
+    const config = { targetModules: ['q_proj'], rankPattern: { [key]: 3 } }
+    expect(() => getPeftModel(decoder(false), config)).toThrow(ConfigError)
+    expect(() => getPeftModel(decoder(false), config)).toThrow(message)
+  })
+
+  it('of ranks have a bound on the work of all of them together', () => {
+    const paths = Array.from({ length: 100 }, (_, i) => `${i}${'.a'.repeat(2000)}`)
+    const keys = Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`(a|[.]|a.)*${i}`, 3]))
+    const started = new Set<string>()
+    const spy = vi.spyOn(LinearPattern.prototype, 'matchesEnd').mockImplementation(function (
+      this: LinearPattern,
+      _,
+      work,
+    ) {
+      started.add(String(started.size))
+      work.left -= 1_000_000
+      if (work.left < 0) throw new NotLinear('more work')
+      return false
+    })
+    try {
+      expect(() => patternValues('LoraConfig.rankPattern', keys, paths)).toThrow(
+        /got '\(a\|\[\.\]\|a\.\)\*2' \(more work\)/,
+      )
+      expect(started.size).toBe(201)
+    } finally {
+      spy.mockRestore()
     }
   })
 

@@ -50,10 +50,10 @@ describe('voxtorch serve', () => {
     ['constructor --model dir', /no model "constructor"/],
     ['parrot', /--model DIR is missing/],
     ['parrot more --model dir', /unexpected argument "more"/],
-    ['parrot --model dir --port x', /--port is a whole number/],
-    ['parrot --model dir --concurrent 1.5', /--concurrent is a whole number/],
-    ['parrot --model dir --max-body -1', /--max-body is a number of at least 0/],
-    ['parrot --model dir --colour', /serve has no option --colour/],
+    ['parrot --model dir --port x', /--port: expected an integer/],
+    ['parrot --model dir --concurrent 1.5', /--concurrent: expected an integer/],
+    ['parrot --model dir --max-body -1', /--max-body: expected a number of at least 0/],
+    ['parrot --model dir --colour', /serve: expected a known option, got --colour/],
   ])('refuses %s', (line, message) => {
     expect(() => parsed(line)).toThrow(ConfigError)
     expect(() => parsed(line)).toThrow(message)

@@ -132,7 +132,7 @@ describe('the command', () => {
     expect(run(['dist/cli/main.js', '--version'], {}).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
     expect(run(['dist/cli/main.js', 'frobnicate'], {})).toMatchObject({ status: 1 })
     expect(run(['dist/cli/main.js', 'doctor', '--frobnicate'], {}).stderr).toContain(
-      'voxtorch doctor has no option --frobnicate',
+      'voxtorch doctor: expected a known option, got --frobnicate',
     )
   })
 })

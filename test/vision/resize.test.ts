@@ -168,7 +168,7 @@ test('normalizeImage takes each channel by itself', async () => {
 
 test('what is no picture, size or option', async () => {
   const picture = zeros([4, 4, 3], { dtype: 'uint8' })
-  await expect(resizeImage(zeros([4, 4, 3]), [2, 2])).rejects.toThrow(/a picture is uint8 .* not float32 \[4, 4, 3\]/)
+  await expect(resizeImage(zeros([4, 4, 3]), [2, 2])).rejects.toThrow(/an image is uint8 .* not float32 \[4, 4, 3\]/)
   await expect(resizeImage(zeros([3, 4, 4], { dtype: 'uint8' }), [2, 2])).rejects.toThrow(ShapeError)
   await expect(resizeImage(zeros([4, 0, 3], { dtype: 'uint8' }), [2, 2])).rejects.toThrow(ShapeError)
   await expect(resizeImage(picture, [0, 2])).rejects.toThrow(/size must be a whole number of at least 1, not 0/)

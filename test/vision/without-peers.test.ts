@@ -81,7 +81,7 @@ test(
       const towers = ['--text', 'none', '--audio', 'fbank', '--video', await tinyLanguageBind('video')]
       const recipe = ['--context-layers', '0', '--epochs', '4', '--learning-rate', '0.01', '--no-progress']
       const { stdout } = await run('train', '--data', data, ...towers, ...recipe, '--output', output)
-      expect(stdout).toMatch(/8 dialogs to learn from, 2 to choose by, 2 to test on/)
+      expect(stdout).toMatch(/8 dialogs for training, 2 for validation, 2 for test/)
       const [labelled, page] = [join(folder, 'out.jsonl'), join(folder, 'page.html')]
       await run('label', data, '--model', join(output, 'best'), '--output', labelled, '--report', page)
       const rows = readFileSync(labelled, 'utf8').trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: one line
@@ -89,7 +89,7 @@ test(
       expect(rows.map(({ emotion }) => emotion)).toEqual(rows.map((_, i) => rows[i % 2].emotion))
       const html = readFileSync(page, 'utf8')
       expect(html.match(/<image href="data:image\/png/g)?.length).toBe(12)
-      expect(html).toContain('data-sound="data:audio/wav;base64,')
+      expect(html).toContain('data-audio="data:audio/wav;base64,')
     } finally {
       rmSync(folder, { recursive: true })
     }

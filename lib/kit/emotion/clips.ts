@@ -1,26 +1,26 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, extname, join } from 'node:path'
-import { misuse } from '../../base/check.js'
+import { misuse, shown } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { FILM_ENDINGS } from '../../vision/film-sound.js'
 
-/** The files of an utterance; at least one is there. */
+/** Files of an utterance, at least one of them. */
 export interface EmotionClip {
-  /** A film. */
+  /** A video file. */
   readonly video?: string
-  /** A folder of pictures, one for each frame. */
+  /** A folder of images, one per frame. */
   readonly frames?: string
-  /** A sound file; where there is none, the film's sound is heard. */
+  /** An audio file. Without it, the audio of the video is used. */
   readonly audio?: string
-  /** Seconds of these files at which the utterance begins and ends. Default: all of them. */
+  /** Begin and end of the utterance in these files, in seconds. Default: the whole file. */
   readonly start?: number
   readonly end?: number
 }
 
 /**
- * Where clips are: a folder, with those below it, whose files and folders of frames have the names of the data
+ * Clips of the data: a folder, which is searched recursively for files or folders of frames with the data's clip names
  * (`dia1utt1.mp4`, `dia0_utt0.wav`); files by clip name or by `dialog/utterance` (`{ 'dia1utt1': 'x.mp4', '1/2': 'y.wav' }`);
- * or a function that is asked for each utterance.
+ * or a function that is called for each utterance.
  */
 export type EmotionClips =
   | string
@@ -33,20 +33,21 @@ export interface AskedClip {
   readonly name: string
 }
 
-/** Finds the clip of an utterance. */
+/** Return the clip of an utterance; undefined if there is none. */
 export type FindClip = (asked: AskedClip) => EmotionClip | undefined
 
 const VIDEO = FILM_ENDINGS
 const AUDIO = ['.wav', '.flac', '.mp3', '.ogg', '.opus', '.mka', '.m4a', '.aac', '.aif', '.aiff']
 const PICTURE = ['.jpg', '.jpeg', '.png', '.webp', '.gif', '.tif', '.tiff', '.avif', '.bmp', '.ppm', '.pgm']
 
-/** ECF counts from 1 and writes `dia1utt1`; MELD counts from 0 and writes `dia0_utt0`. */
+/** Convention of clip names: ECF counts from 1 and writes `dia1utt1`; MELD counts from 0 and writes `dia0_utt0`. */
 export type ClipStyle = 'ecf' | 'meld' | 'any'
 const STYLES = { ecf: /^dia\d+utt\d+$/, meld: /^dia\d+_utt\d+$/ }
 
 /**
- * @throws DataError for a folder that is not there, that has no clip at all, or whose clips have the other data's numbers:
- * those count otherwise, and would belong to other utterances
+ * Return a function that finds clips.
+ * @throws DataError for a folder that does not exist or has no clips, and for one with the clip names of the other data set, whose
+ * numbers belong to other utterances
  */
 export function clipFinder(where: string, clips: EmotionClips, style: ClipStyle): FindClip {
   if (typeof clips === 'function') {
@@ -54,7 +55,7 @@ export function clipFinder(where: string, clips: EmotionClips, style: ClipStyle)
   }
   if (typeof clips === 'string') return inFolder(clips, style)
   if (typeof clips !== 'object' || clips === null || Array.isArray(clips)) {
-    throw misuse(where, 'clips', 'a folder, files by name, or a function', clips)
+    throw misuse(where, 'clips', 'a folder, an object of files by clip name, or a function', clips)
   }
   const byName = new Map(Object.entries(clips).map(([name, clip]) => [nameOf(name), clip]))
   return ({ dialog, utterance, name }) => {
@@ -63,20 +64,24 @@ export function clipFinder(where: string, clips: EmotionClips, style: ClipStyle)
   }
 }
 
-/** A path as what it is. @param place for messages */
+/** Return the clip of a path, by its extension. @param place position, for messages */
 export function clipOf(clip: string | EmotionClip | undefined, place: string): EmotionClip | undefined {
   if (clip === undefined) return undefined
   if (typeof clip === 'object' && clip !== null) {
     if (clip.video ?? clip.frames ?? clip.audio) return clip
-    throw new DataError(`${place} names neither video nor frames nor audio`, { clip })
+    throw new DataError(`${place}: expected video, frames or audio, got none of them. Name a file.`, { clip })
   }
-  if (typeof clip !== 'string' || clip === '') throw new DataError(`${place} is no path`, { clip })
+  if (typeof clip !== 'string' || clip === '')
+    throw new DataError(`${place}: expected a path, got ${shown(clip)}. Name a file or a folder of frames.`, { clip })
   const ending = extname(clip).toLowerCase()
   if (AUDIO.includes(ending)) return { audio: clip }
   if (VIDEO.includes(ending)) return { video: clip }
   if (existsSync(clip) && statSync(clip).isDirectory()) return { frames: clip }
   const known = [...VIDEO, ...AUDIO].join(' ')
-  throw new DataError(`${place}: ${clip} is no folder of frames, and its ending is none of ${known}`, { file: clip })
+  throw new DataError(
+    `${place}: expected a folder of frames or a file with the extension ${known}, got ${clip}. Convert it, or rename it.`,
+    { file: clip },
+  )
 }
 
 const nameOf = (path: string) =>
@@ -84,25 +89,30 @@ const nameOf = (path: string) =>
 
 function inFolder(folder: string, style: ClipStyle): FindClip {
   if (!existsSync(folder) || !statSync(folder).isDirectory()) {
-    throw new DataError(`${folder}: there is no such folder of clips`, { file: folder })
+    throw new DataError(`${folder}: expected a folder of clips, got a path that is not one. Check the path.`, {
+      file: folder,
+    })
   }
   const found = new Map<string, { video?: string; frames?: string; audio?: string }>()
   const add = (name: string, kind: 'video' | 'frames' | 'audio', path: string) => {
     const clip = found.get(name) ?? {}
     found.set(name, clip)
     if (clip[kind] !== undefined) {
-      throw new DataError(`${folder} has two clips called ${name}: ${clip[kind]} and ${path}`, { file: path })
+      throw new DataError(
+        `${folder}: ${name}: expected one ${kind} clip with this name, got ${clip[kind]} and ${path}. Remove one of them.`,
+        { file: path },
+      )
     }
     clip[kind] = path
   }
   const look = (inner: string) => {
     for (const entry of readdirSync(inner, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
       const path = join(inner, entry.name)
-      // MELD's archives have files of that kind beside the films, which are macOS's notes.
+      // MELD's archives have hidden metadata files of macOS next to the videos.
       if (entry.name.startsWith('.')) continue
       if (entry.isDirectory()) {
-        const pictures = readdirSync(path).some((name) => PICTURE.includes(extname(name).toLowerCase()))
-        if (pictures) add(clipNameOf(entry.name), 'frames', path)
+        const hasImages = readdirSync(path).some((name) => PICTURE.includes(extname(name).toLowerCase()))
+        if (hasImages) add(clipNameOf(entry.name), 'frames', path)
         else look(path)
         continue
       }
@@ -112,14 +122,17 @@ function inFolder(folder: string, style: ClipStyle): FindClip {
     }
   }
   look(folder)
-  if (found.size === 0) throw new DataError(`${folder} has neither films nor sound files nor frames`, { file: folder })
+  if (found.size === 0)
+    throw new DataError(`${folder}: expected videos, audio files or folders of frames, got none. Check the path.`, {
+      file: folder,
+    })
   if (style !== 'any' && ![...found.keys()].some((name) => STYLES[style].test(name))) {
     const other = style === 'ecf' ? 'meld' : 'ecf'
-    const foreign = [...found.keys()].find((name) => STYLES[other].test(name))
-    if (foreign !== undefined) {
-      const [own, theirs] = style === 'ecf' ? ['ECF', 'MELD'] : ['MELD', 'ECF']
+    const otherName = [...found.keys()].find((name) => STYLES[other].test(name))
+    if (otherName !== undefined) {
+      const [ownData, otherData] = style === 'ecf' ? ['ECF', 'MELD'] : ['MELD', 'ECF']
       throw new DataError(
-        `${folder} has clips of ${theirs}, such as ${foreign}, whose numbers are others than ${own}'s: give files by name`,
+        `${folder}: expected clips of ${ownData}, got clips of ${otherData}, such as ${otherName}, whose numbers differ. Pass files by name.`,
         { file: folder },
       )
     }
@@ -127,5 +140,5 @@ function inFolder(folder: string, style: ClipStyle): FindClip {
   return ({ name }) => found.get(name)
 }
 
-/** Without what MELD's test films have before their numbers. */
+/** Return the name of a clip without the prefix of MELD's test videos. */
 const clipNameOf = (name: string): string => name.replace(/^final_videos_test(?=dia\d)/, '')

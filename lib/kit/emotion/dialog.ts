@@ -8,77 +8,77 @@ import type { EmotionClip, EmotionClips } from './clips.js'
 export const EMOTIONS = ['surprise', 'fear', 'sadness', 'neutral', 'joy', 'anger', 'disgust'] as const
 export type Emotion = (typeof EMOTIONS)[number]
 
-/** What somebody says in a dialog, and what they feel. */
+/** An utterance of a dialog, with its emotion. */
 export interface EmotionUtterance {
-  /** Its number as the data counts: from 1 in ECF and in one's own files, from 0 and with gaps in MELD. Lines that were left out leave gaps. */
+  /** Number in the data: from 1 in ECF and in JSONL files, from 0 in MELD. Records that were left out, and MELD itself, leave gaps. */
   readonly id: number
   readonly text: string
   readonly speaker: string
-  /** Left out where nobody said. */
+  /** Undefined if the data do not tell. */
   readonly emotion?: string
-  /** 'positive', 'negative' or 'neutral'; MELD's. */
+  /** 'positive', 'negative' or 'neutral'; only in MELD. */
   readonly sentiment?: string
-  /** What the data calls its clip, without an ending: `dia1utt1` (ECF), `dia0_utt0` (MELD). */
+  /** Clip name in the data, without extension: `dia1utt1` (ECF), `dia0_utt0` (MELD). */
   readonly clipName?: string
-  /** Its files, where clips were asked for and found. */
+  /** Files of the clip, if clips were requested and found. */
   readonly clip?: EmotionClip
-  /** The episode, such as `S01E01`, and seconds in it. */
+  /** TV episode, such as `S01E01`, and begin and end in it in seconds. */
   readonly broadcast?: { readonly episode: string; readonly start: number; readonly end: number }
 }
 
-/** Why somebody feels something: what was said in another utterance, or in the same. */
+/** A cause of an emotion: another utterance, or the same one. */
 export interface EmotionCause {
-  /** The place of the utterance that shows the emotion, from 0. */
+  /** Index of the utterance with the emotion, from 0. */
   readonly effect: number
-  /** The place of the utterance that is its cause, from 0; it may come later. */
+  /** Index of the utterance that is the cause, from 0; it may come later. */
   readonly cause: number
   readonly emotion: string
-  /** The words of the cause that say it, [start, end) in its text between blanks; ECF's subtask 1. */
+  /** Span of the cause in whitespace-separated words of its text, [start, end); in ECF's subtask 1. */
   readonly span?: readonly [start: number, end: number]
-  /** The same words, where the data gives words. */
+  /** Text of the span, if the data have it. */
   readonly spanText?: string
 }
 
 export interface EmotionDialog {
-  /** The number of ECF or MELD as text, or what one's own file calls it. */
+  /** Number in ECF or MELD as text, or name in a JSONL file. */
   readonly id: string
   readonly utterances: readonly EmotionUtterance[]
-  /** Left out where the data says nothing of causes; empty where there are none. */
+  /** Undefined if the data have no causes; [] if this dialog has none. */
   readonly causes?: readonly EmotionCause[]
-  /** The part of the data, where it says it. */
+  /** Part of the data set, if the data name it. */
   readonly part?: Part
-  /** Where it comes from, for messages. */
+  /** Origin, for messages. */
   readonly source: string
 }
 
-/** Dialogs, and what was not as it should be. */
+/** Dialogs, with counts of what was left out. */
 export interface EmotionData {
   dialogs: EmotionDialog[]
-  /** How many utterances and causes there are. */
+  /** Number of utterances, and of causes. */
   utterances: number
   causes: number
-  /** What was left out by `onBadRecord: 'skip'`: dialogs, emotions or causes; the errors of the first hundred. */
+  /** With `onBadRecord: 'skip'`: number of dialogs, emotions or causes that were left out, and the first hundred errors. */
   badRecords: number
   badRecordErrors: DataError[]
-  /** How many of each reason. */
+  /** Number of bad records by reason. */
   reasons: Record<string, number>
-  /** Utterances without a clip, where clips were asked for; bad ones of MELD count. */
+  /** Number of utterances without a clip, if clips were requested; it includes MELD's unusable clips. */
   missingClips: number
 }
 
 export interface ReadDialogsOptions {
   /**
-   * What a record does that cannot be used: 'stop' (default) throws; 'skip' leaves out as little as it can, and counts it by
-   * reason. An unknown emotion leaves an utterance without one, a cause outside the dialog leaves that cause out.
+   * Action for a record that cannot be used: 'stop' (default) throws; 'skip' leaves out as little as possible and counts it by
+   * reason. An unknown emotion is removed from its utterance, a cause outside the dialog is removed from the dialog.
    */
   onBadRecord?: OnBadRecord
-  /** Where the clips are. Default: nobody looks for any. */
+  /** Clips of the utterances. Default: none are searched. */
   clips?: EmotionClips
-  /** The emotions that there are. Default {@link EMOTIONS}. */
+  /** Names of the emotions. Default {@link EMOTIONS}. */
   emotions?: readonly string[]
 }
 
-/** @throws ConfigError for options that are none */
+/** Check the options of a reader. @throws ConfigError for an unknown or invalid option */
 export function checkReadOptions(where: string, options: ReadDialogsOptions, more: readonly string[] = []): void {
   requireOptions(where, options, ['onBadRecord', 'clips', 'emotions', ...more])
   const { emotions = EMOTIONS } = options
@@ -88,7 +88,7 @@ export function checkReadOptions(where: string, options: ReadDialogsOptions, mor
   }
 }
 
-/** What a reader found, counted. */
+/** Return the result of a reader, with its counts. */
 export function emotionData(dialogs: EmotionDialog[], bad: BadRecords, clips: EmotionClips | undefined): EmotionData {
   const utterances = dialogs.flatMap((dialog) => dialog.utterances)
   return {
@@ -102,7 +102,7 @@ export function emotionData(dialogs: EmotionDialog[], bad: BadRecords, clips: Em
   }
 }
 
-/** What a file says of an emotion: one that there is, or undefined and a bad record. */
+/** Return a valid emotion; otherwise report a bad record and return undefined. */
 export function knownEmotion(
   name: unknown,
   emotions: readonly string[],
@@ -113,7 +113,7 @@ export function knownEmotion(
   if (name === undefined || name === null || name === '') return undefined
   if (typeof name === 'string' && emotions.includes(name)) return name
   const list = emotions.join(', ')
-  bad.note('unknown emotion', `${at}: its emotion is ${JSON.stringify(name)}, none of ${list}`, {
+  bad.note('unknown emotion', `${at}: emotion: expected one of ${list}, got ${JSON.stringify(name)}. Correct it.`, {
     ...fields,
     emotion: name,
   })

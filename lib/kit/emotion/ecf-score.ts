@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib'
 import { writeAtomically } from '../../base/atomic.js'
-import { misuse, requireOptions, requireString } from '../../base/check.js'
+import { misuse, requireOptions, requireString, shown } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { withoutEnd } from '../../base/words.js'
 import { jsonFor } from '../../files/json/json.js'
@@ -11,15 +11,15 @@ import { conversationsOf, type EcfConversation, type EcfSubtask, ecfConversation
 import { cleanSpan, spanPosition } from './span.js'
 
 const NEUTRAL = 'neutral'
-/** The emotions as the official scorer numbers them; the first has no causes. */
+/** Emotions in the order of the official scorer; the first one has no causes. */
 const SCORED: readonly string[] = [NEUTRAL, 'anger', 'disgust', 'fear', 'joy', 'sadness', 'surprise']
 const EPSILON = 1e-8
 
-/** Subtask 1: words of a text. `weighted…`: each emotion counts as often as it is true; the others pool all. */
+/** Metrics of subtask 1, on spans. In `weighted…` each emotion counts by its number of true pairs; the others pool all pairs. */
 export interface EcfSpanScores {
   weightedStrictPrecision: number
   weightedStrictRecall: number
-  /** By which teams were ranked. */
+  /** Metric of the ranking of teams. */
   weightedStrictF1: number
   weightedProportionalPrecision: number
   weightedProportionalRecall: number
@@ -32,34 +32,34 @@ export interface EcfSpanScores {
   proportionalF1: number
 }
 
-/** Subtask 2: utterances. */
+/** Metrics of subtask 2, on utterances. */
 export interface EcfPairScores {
   precisionPair: number
   recallPair: number
   f1Pair: number
   weightedPrecision: number
   weightedRecall: number
-  /** By which teams were ranked. */
+  /** Metric of the ranking of teams. */
   weightedF1: number
 }
 
-/** A file, or the conversations in it, or dialogs of one's own. */
+/** A file, or the conversations of one. */
 export type EcfSource = string | readonly EcfConversation[]
 
 export interface ScoreEcfOptions<T extends EcfSubtask = EcfSubtask> {
   subtask: T
-  /** What is true; for subtask 1 spans are words. */
+  /** True pairs; for subtask 1 spans are text. */
   gold: EcfSource
-  /** What somebody says; for subtask 1 spans are numbers. Conversations that the gold has not do not count. */
+  /** Predicted pairs; for subtask 1 spans are numbers. Conversations that are not in the gold data are ignored. */
   predictions: EcfSource
 }
 
 /**
- * The metrics of SemEval-2024 Task 3, with the numbers of its official scorer: pairs said twice count once, and emotions that
- * never occur count as 0. Where no pair is true, weighted scores are NaN.
+ * Compute the metrics of SemEval-2024 Task 3, with the numbers of its official scorer: repeated pairs count once, and emotions that
+ * never occur count as 0. Without true pairs, weighted scores are NaN.
  *
- * @throws DataError where that scorer gives up: a conversation is missing or stands twice, an emotion is unknown, a pair has
- * another form, a predicted span has letters
+ * @throws DataError where the official scorer fails: for a missing or repeated conversation, an unknown emotion, a malformed pair,
+ * or a predicted span with letters
  */
 export async function scoreEcf<T extends EcfSubtask>(
   options: ScoreEcfOptions<T>,
@@ -69,27 +69,33 @@ export async function scoreEcf<T extends EcfSubtask>(
   const { subtask, gold, predictions } = options
   requireSubtask(where, subtask)
   const truth = byNumber(await listOf(where, 'gold', gold), nameOf('gold', gold))
-  const said = byNumber(await listOf(where, 'predictions', predictions), nameOf('predictions', predictions))
+  const predicted = byNumber(await listOf(where, 'predictions', predictions), nameOf('predictions', predictions))
   const parts = [...truth].map(([id, conversation]) => {
-    const answer = said.get(id)
+    const answer = predicted.get(id)
     const place = `${nameOf('predictions', predictions)}, conversation ${id}`
-    if (answer === undefined) throw new DataError(`${place} is missing`, { conversation: Number(id) })
+    if (answer === undefined)
+      throw new DataError(
+        `${place}: expected a prediction for each gold conversation, got none. Add the conversation.`,
+        {
+          conversation: Number(id),
+        },
+      )
     return { id, conversation, answer, place, goldPlace: `${nameOf('gold', gold)}, conversation ${id}` }
   })
   const truePairs = parts.flatMap(({ id, conversation, goldPlace }) => {
     const texts = conversation.conversation?.map?.(({ text }) => text) ?? []
     return once(pairsOf(conversation, goldPlace).map((pair) => parsed(pair, id, subtask, goldPlace, texts)))
   })
-  const saidPairs = parts.flatMap(({ id, answer, place }) =>
+  const predictedPairs = parts.flatMap(({ id, answer, place }) =>
     once(pairsOf(answer, place).map((pair) => parsed(pair, id, subtask, place))),
   )
-  return (subtask === 1 ? spanScores(truePairs, saidPairs) : pairScores(truePairs, saidPairs)) as never
+  return (subtask === 1 ? spanScores(truePairs, predictedPairs) : pairScores(truePairs, predictedPairs)) as never
 }
 
 /**
- * The metrics of subtask 2 for dialogs and what was found in them, in the same order, with emotions of any name: the official
- * files know seven, and end a name at `_`. 'neutral' has no causes and does not count, as there.
- * @throws DataError for a cause of an emotion that is none of `emotions`
+ * Compute the metrics of subtask 2 for dialogs and predictions in the same order, with any emotion names: the official files allow
+ * seven, without `_`. As in the official scorer, 'neutral' has no causes and is ignored.
+ * @throws DataError for a cause with an emotion that is not in `emotions`
  */
 export function scoreCauses(
   truth: readonly EmotionDialog[],
@@ -102,19 +108,22 @@ export function scoreCauses(
         causes.map(({ effect, cause, emotion: name }): Pair => {
           const emotion = emotions.indexOf(name)
           if (emotion >= 0) return { key: `${dialog} ${effect} ${cause}`, emotion, span: [0, 0] }
-          throw new DataError(`${source}: a cause of ${JSON.stringify(name)}, none of ${emotions.join(', ')}`, {
-            emotion: name,
-          })
+          throw new DataError(
+            `${source}: emotion of a cause: expected one of ${emotions.join(', ')}, got ${JSON.stringify(name)}. Correct it.`,
+            {
+              emotion: name,
+            },
+          )
         }),
       ),
     )
   return pairScores(pairs(truth), pairs(found), emotions)
 }
 
-/** Whether an official file can name these emotions. */
+/** Tell whether the official files allow these emotions. */
 export const areOfficial = (emotions: readonly string[]): boolean => emotions.every((name) => SCORED.includes(name))
 
-/** The lines of the official scorer's `scores.txt`. */
+/** Return the lines of the official scorer's `scores.txt`. */
 export function ecfScoreLines(scores: EcfSpanScores | EcfPairScores): string[] {
   return Object.entries(scores).map(([name, value]) => {
     const words = name.replace(/([A-Z])/g, '_$1').split('_')
@@ -139,9 +148,15 @@ function byNumber(list: readonly unknown[], file: string): Map<bigint, EcfConver
     const conversation = value as EcfConversation | null
     const id = pythonInt(conversation?.conversation_ID)
     if (id === undefined) {
-      throw new DataError(`${file}, entry ${place + 1}: its conversation_ID is no whole number`, { place })
+      throw new DataError(
+        `${file}, entry ${place + 1}: conversation_ID: expected an integer, got ${shown(conversation?.conversation_ID)}. Correct it.`,
+        { place },
+      )
     }
-    if (found.has(id)) throw new DataError(`${file} has conversation ${id} twice`, { conversation: Number(id) })
+    if (found.has(id))
+      throw new DataError(`${file}: expected one conversation with ID ${id}, got two. Remove one of them.`, {
+        conversation: Number(id),
+      })
     found.set(id, conversation as EcfConversation)
   }
   return found
@@ -150,13 +165,13 @@ function byNumber(list: readonly unknown[], file: string): Map<bigint, EcfConver
 function pairsOf(conversation: EcfConversation, place: string): readonly unknown[] {
   const pairs = conversation['emotion-cause_pairs'] as unknown
   if (Array.isArray(pairs)) return pairs
-  // What Python goes through without finding anything is no error to the official scorer.
+  // The official scorer accepts any empty Python iterable.
   if (pairs === '' || (typeof pairs === 'object' && pairs !== null && Object.keys(pairs).length === 0)) return []
-  throw new DataError(`${place} has no list of emotion-cause_pairs`, {})
+  throw new DataError(`${place}: emotion-cause_pairs: expected a list, got ${shown(pairs)}. Correct it.`, {})
 }
 
 interface Pair {
-  /** Conversation and utterances. */
+  /** IDs of the conversation and of both utterances. */
   key: string
   emotion: number
   span: readonly [number, number]
@@ -165,14 +180,14 @@ interface Pair {
 const LONGEST_INT = 4300
 
 /**
- * What Python's `int()` makes of a JSON value: digits of any script with single underscores between them and blanks around them,
- * numbers without their fraction, true as 1. undefined where `int()` raises.
+ * Convert a JSON value as Python's `int()` does: digits of any script, with single underscores between them and whitespace around
+ * them; numbers without their fraction; true as 1. Return undefined where `int()` raises.
  */
 function pythonInt(value: unknown): bigint | undefined {
   if (typeof value === 'boolean') return value ? 1n : 0n
   if (typeof value === 'number') return Number.isFinite(value) ? BigInt(Math.trunc(value)) : undefined
   if (typeof value !== 'string') return undefined
-  // Of ASCII text `int()` takes C's blanks alone: U+001C to U+001F are none.
+  // In ASCII text, `int()` strips only C's whitespace, which does not include U+001C to U+001F.
   const isAscii = Buffer.byteLength(value) === value.length
   const text = isAscii ? withoutEnd(value.replace(/^[\t-\r ]+/, ''), /[\t-\r ]/) : strip(value)
   if (text.length > 2 * LONGEST_INT || !/^[+-]?\p{Nd}+(?:_\p{Nd}+)*$/u.test(text)) return undefined
@@ -182,7 +197,7 @@ function pythonInt(value: unknown): bigint | undefined {
   return text.startsWith('-') ? -size : size
 }
 
-/** Of a decimal digit of any script: Unicode has each script's ten in a row, from 0 on. */
+/** Return the value of a decimal digit: in Unicode, the ten digits of each script are consecutive, starting with 0. */
 function digitValue(digit: string): number {
   let zero = digit.codePointAt(0) as number
   const code = zero
@@ -191,34 +206,40 @@ function digitValue(digit: string): number {
 }
 
 function parsed(pair: unknown, id: bigint, subtask: EcfSubtask, place: string, texts?: readonly string[]): Pair {
-  const fail = (what: string) => new DataError(`${place}: the pair ${JSON.stringify(pair)} ${what}`, { pair })
-  if (!Array.isArray(pair) || (subtask === 1 ? pair.length !== 2 : pair.length < 2))
-    throw fail('is no list of two texts')
-  const [shown, said] = pair as [unknown, unknown]
-  if (typeof shown !== 'string') throw fail('is no list of two texts')
-  const [first, name, ...rest] = shown.split('_')
+  const fail = (expected: string) =>
+    new DataError(`${place}: emotion-cause_pairs: expected ${expected}, got ${JSON.stringify(pair)}. Correct it.`, {
+      pair,
+    })
+  if (!Array.isArray(pair) || (subtask === 1 ? pair.length !== 2 : pair.length < 2)) throw fail('a list of two strings')
+  const [effectText, causeText] = pair as [unknown, unknown]
+  if (typeof effectText !== 'string') throw fail('a list of two strings')
+  const [first, name, ...rest] = effectText.split('_')
   const emotion = SCORED.indexOf(name ?? '')
-  if (rest.length > 0 || name === undefined || emotion < 0) throw fail(`has no emotion of ${SCORED.join(', ')}`)
+  if (rest.length > 0 || name === undefined || emotion < 0)
+    throw fail(`an emotion of ${SCORED.join(', ')} after the utterance number`)
   const number = (value: unknown) => {
     const found = pythonInt(value)
-    if (found === undefined) throw fail('has something else where a number should be')
+    if (found === undefined) throw fail('numbers of utterances and words')
     return found
   }
-  /** A number of an utterance, such as `3` or `U3`. */
+  /** Convert the number of an utterance, such as `3` or `U3`. */
   const numbered = (text: string | undefined) => number((text ?? '').replaceAll('U', ''))
   const effect = numbered(first)
-  if (subtask === 2) return { key: `${id} ${effect} ${number(said)}`, emotion, span: [0, 0] }
-  if (typeof said !== 'string') throw fail('is no list of two texts')
-  if (texts === undefined && /\p{L}/u.test(said)) {
-    throw fail('has letters in its span, which must be given as numbers of words, such as 1_0_4')
+  if (subtask === 2) return { key: `${id} ${effect} ${number(causeText)}`, emotion, span: [0, 0] }
+  if (typeof causeText !== 'string') throw fail('a list of two strings')
+  if (texts === undefined && /\p{L}/u.test(causeText)) {
+    throw fail('a span of word numbers, such as 1_0_4')
   }
-  const parts = said.split('_')
-  if (parts.length !== (texts === undefined ? 3 : 2)) throw fail('has no span')
+  const parts = causeText.split('_')
+  if (parts.length !== (texts === undefined ? 3 : 2))
+    throw fail(
+      texts === undefined ? 'a span of word numbers, such as 1_0_4' : 'a cause with a span, such as 1_the words',
+    )
   const cause = numbered(parts[0])
   if (texts === undefined)
     return { key: `${id} ${effect} ${cause}`, emotion, span: [Number(number(parts[1])), Number(number(parts[2]))] }
   const text = texts.at(Number(cause) - 1)
-  if (typeof text !== 'string') throw fail('names an utterance that the conversation has not')
+  if (typeof text !== 'string') throw fail('utterances of the conversation')
   return { key: `${id} ${effect} ${cause}`, emotion, span: spanPosition(cleanSpan(parts[1] as string), text) }
 }
 
@@ -227,19 +248,19 @@ const once = (pairs: readonly Pair[]): Pair[] => [...new Map(pairs.map((pair) =>
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
 
-/** What is right, said and true of each emotion; weighted by how often it is true. */
+/** Average the correct, predicted and true counts of each emotion, weighted by the true counts, and over all. */
 function averaged(
   right: readonly number[],
-  said: readonly number[],
+  predicted: readonly number[],
   truth: readonly number[],
   weights: readonly number[],
 ) {
   const f1 = (p: number, r: number) => (2 * p * r) / (p + r + EPSILON)
-  const precision = right.map((count, i) => count / ((said[i] as number) + EPSILON))
+  const precision = right.map((count, i) => count / ((predicted[i] as number) + EPSILON))
   const recall = right.map((count, i) => count / ((truth[i] as number) + EPSILON))
   const all = sum(weights)
   const weigh = (values: readonly number[]) => sum(values.map((value, i) => value * ((weights[i] as number) / all)))
-  const [p, r] = [sum(right) / (sum(said) + EPSILON), sum(right) / (sum(truth) + EPSILON)]
+  const [p, r] = [sum(right) / (sum(predicted) + EPSILON), sum(right) / (sum(truth) + EPSILON)]
   return {
     weighted: [
       weigh(precision),
@@ -250,26 +271,26 @@ function averaged(
   }
 }
 
-/** Pairs that are exactly right. What is not emotional is no emotion with causes, and does not count. */
-function exact(truth: readonly Pair[], said: readonly Pair[], emotions: readonly string[]) {
+/** Count the pairs that match exactly. Neutral is ignored, because it has no causes. */
+function exact(truth: readonly Pair[], predicted: readonly Pair[], emotions: readonly string[]) {
   const known = new Set(truth.map(nameOfPair))
   const felt = emotions.flatMap((name, emotion) => (name === NEUTRAL ? [] : [emotion]))
   const count = (pairs: readonly Pair[]) =>
     felt.map((emotion) => pairs.filter((pair) => pair.emotion === emotion).length)
   const total = count(truth)
-  return averaged(count(said.filter((pair) => known.has(nameOfPair(pair)))), count(said), total, total)
+  return averaged(count(predicted.filter((pair) => known.has(nameOfPair(pair)))), count(predicted), total, total)
 }
 
-function pairScores(truth: readonly Pair[], said: readonly Pair[], emotions = SCORED): EcfPairScores {
-  const { weighted, micro } = exact(truth, said, emotions)
+function pairScores(truth: readonly Pair[], predicted: readonly Pair[], emotions = SCORED): EcfPairScores {
+  const { weighted, micro } = exact(truth, predicted, emotions)
   const [precisionPair, recallPair, f1Pair] = micro
   const [weightedPrecision, weightedRecall, weightedF1] = weighted
   return { precisionPair, recallPair, f1Pair, weightedPrecision, weightedRecall, weightedF1 }
 }
 
-function spanScores(truth: readonly Pair[], said: readonly Pair[]): EcfSpanScores {
-  const strict = exact(truth, said, SCORED)
-  const proportional = proportionally(truth, said)
+function spanScores(truth: readonly Pair[], predicted: readonly Pair[]): EcfSpanScores {
+  const strict = exact(truth, predicted, SCORED)
+  const proportional = proportionally(truth, predicted)
   return {
     weightedStrictPrecision: strict.weighted[0],
     weightedStrictRecall: strict.weighted[1],
@@ -286,8 +307,8 @@ function spanScores(truth: readonly Pair[], said: readonly Pair[]): EcfSpanScore
   }
 }
 
-/** Each predicted span against the true one of the same utterances and emotion of which it covers the largest share. */
-function proportionally(truth: readonly Pair[], said: readonly Pair[]) {
+/** Match each predicted span with the true one of the same utterances and emotion that it covers by the largest fraction. */
+function proportionally(truth: readonly Pair[], predicted: readonly Pair[]) {
   const byKey = grouped(truth)
   const zeros = () => SCORED.map(() => 0)
   const [right, words, trueWords, weights] = [zeros(), zeros(), zeros(), zeros()]
@@ -296,7 +317,7 @@ function proportionally(truth: readonly Pair[], said: readonly Pair[]) {
     counts[emotion] = (counts[emotion] as number) + value
   }
   const lengthOf = ({ span }: Pair) => span[1] - span[0]
-  for (const pair of said) {
+  for (const pair of predicted) {
     add(words, pair.emotion, lengthOf(pair))
     let best: { pair: Pair; overlap: number; share: number } | undefined
     for (const candidate of byKey.get(pair.key) ?? []) {
@@ -309,7 +330,7 @@ function proportionally(truth: readonly Pair[], said: readonly Pair[]) {
     }
     if (best === undefined || best.overlap <= 0) continue
     add(right, pair.emotion, best.overlap)
-    // As often as a prediction meets it.
+    // A true span counts once for each prediction that matches it, as in the official scorer.
     add(trueWords, pair.emotion, lengthOf(best.pair))
     matched.add(best.pair)
   }
@@ -328,9 +349,9 @@ function grouped(pairs: readonly Pair[]): Map<string, Pair[]> {
 }
 
 /**
- * Writes what was found as the competition takes it: a zip with `Subtask_1_pred.json`, `Subtask_2_pred.json`, or both. The same
+ * Write predictions as a submission of the competition: a zip with `Subtask_1_pred.json`, `Subtask_2_pred.json`, or both. The same
  * dialogs give the same bytes.
- * @throws ConfigError without either; DataError as {@link ecfConversations}
+ * @throws ConfigError without dialogs; DataError as {@link ecfConversations}
  */
 export async function writeEcfSubmission(
   path: string,
@@ -341,7 +362,10 @@ export async function writeEcfSubmission(
   requireOptions(where, predictions, ['subtask1', 'subtask2'])
   const { subtask1, subtask2 } = predictions
   if (subtask1 === undefined && subtask2 === undefined) {
-    throw new ConfigError(`${where}: give the dialogs of subtask1, of subtask2 or of both`, { argument: 'predictions' })
+    throw new ConfigError(
+      `${where}: predictions: expected dialogs of subtask1, subtask2 or both, got neither. Pass at least one list.`,
+      { argument: 'predictions' },
+    )
   }
   const entries: (WrittenEntry & { bytes: Buffer; head: Uint8Array })[] = []
   let offset = 0

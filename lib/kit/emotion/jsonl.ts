@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { requireOneOf, requireString } from '../../base/check.js'
+import { requireOneOf, requireString, shown } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { nearest } from '../../base/words.js'
 import { jsonRecord, recordDataset } from '../../data/jsonl-dataset.js'
@@ -21,8 +21,8 @@ import {
 } from './dialog.js'
 
 /**
- * One line of a JSONL file of one's own dialogs: an utterance. Lines of one dialog stand in its order; other dialogs may
- * stand between them.
+ * A line of a JSONL file of dialogs: an utterance. Lines of one dialog are in its order; lines of other dialogs may be between
+ * them.
  *
  * ```json
  * {"dialog": "1", "speaker": "Ann", "text": "They took it away !", "emotion": "anger", "video": "clips/1.mp4", "causes": [1]}
@@ -33,24 +33,24 @@ import {
 export interface EmotionJsonlRecord {
   dialog: string | number
   text: string
-  /** Default '', nobody known. */
+  /** Default '', an unknown speaker. */
   speaker?: string
-  /** Left out where nobody knows. */
+  /** Absent if the emotion is unknown. */
   emotion?: string
-  /** A film, a folder of pictures, a sound file, relative to the folder of the JSONL file. */
+  /** A video, a folder of images, an audio file, relative to the folder of the JSONL file. */
   video?: string
   frames?: string
   audio?: string
-  /** Seconds of these at which the utterance begins and ends. */
+  /** Begin and end of the utterance in these files, in seconds. */
   start?: number
   end?: number
   /**
-   * Why: utterances of the dialog, the first of which is 1; or with the words that say it, [start, end) of its words between
-   * blanks, the first of which is 0.
+   * Causes: numbers of utterances of the dialog, from 1; or objects with the span in whitespace-separated words, [start, end), from
+   * 0.
    */
   causes?: readonly (number | { utterance: number; words: readonly [number, number] })[]
   split?: 'train' | 'valid' | 'test'
-  /** Not read; for your own use. */
+  /** Ignored; for notes. */
   meta?: unknown
 }
 
@@ -59,9 +59,9 @@ const FIELDS: readonly (keyof EmotionJsonlRecord)[] = [
   ...(['causes', 'split', 'meta'] as const),
 ]
 
-/** What a line says, with its place. */
+/** A parsed line with its position. */
 interface Line {
-  /** Of the utterance, from 1. Lines that were left out have numbers too, for causes and clips name utterances by them. */
+  /** Number of the utterance in its dialog, from 1. Lines that are left out are counted, because causes and clips use the numbers. */
   id: number
   record: EmotionJsonlRecord
   at: string
@@ -78,22 +78,21 @@ interface Place {
 /** A dialog while its lines are read. */
 interface Open {
   lines: Line[]
-  /** Of all lines. */
+  /** Number of lines, including those that were left out. */
   count: number
 }
 
-/** The longest line in bytes, as of `jsonlDataset`. */
+/** Maximum size of a line in bytes, as in `jsonlDataset`. */
 const LONGEST = 1 << 26
 
 /**
- * Reads dialogs of one's own: see {@link EmotionJsonlRecord}. Emotions are all that occur, unless `emotions` says which there
- * are. Clips of lines that name none are looked for by `clips` under `dialog/utterance`. A line that is left out keeps its
- * number, so that causes and clips still mean what they say; where its dialog cannot be read, it counts as one of the dialog
- * of the line before it.
+ * Read dialogs from a JSONL file; see {@link EmotionJsonlRecord}. Without `emotions`, any emotion is valid. Clips of lines that name
+ * none are searched in `clips` as `dialog/utterance`. A line that is left out keeps its number, so that causes and clips still
+ * match. If its dialog cannot be read, it counts as a line of the dialog before it.
  *
- * @throws DataError with `file` and `line` for a bad line: no JSON, an unknown or missing field, an emotion that is none, a
- * clip that is not there, a cause outside the dialog, a dialog in two parts; unless it is skipped. A clip that is not there
- * is then all that its utterance lacks.
+ * @throws DataError with `file` and `line` for a bad line, unless it is skipped: invalid JSON, an unknown or missing field, an
+ * unknown emotion, a clip that does not exist, a cause outside the dialog, a dialog in two parts. With 'skip', a clip that does not
+ * exist is only removed from its utterance.
  */
 export async function readEmotionJsonl(file: string, options: ReadDialogsOptions = {}): Promise<EmotionData> {
   const where = 'readEmotionJsonl'
@@ -130,7 +129,13 @@ export async function readEmotionJsonl(file: string, options: ReadDialogsOptions
     lines.push({ id: count, record, at, place, clip: clipAt(record, at, place, bad), emotion })
   }
   const usable = [...byDialog].filter(([, { lines }]) => lines.length > 0)
-  if (usable.length === 0) throw new DataError(`${file} holds no usable record`, { file, badRecords: bad.count })
+  if (usable.length === 0)
+    throw new DataError(
+      `${file}: expected at least one usable record, got none (${bad.count} bad records). Check the file.`,
+      {
+        ...{ file, badRecords: bad.count },
+      },
+    )
   const find = clips === undefined ? undefined : clipFinder(where, clips, 'any')
   const dialogs = usable.map(([id, { lines, count }]): EmotionDialog => {
     const utterances = lines.map(({ id: number, record, clip, emotion }): EmotionUtterance => {
@@ -143,21 +148,21 @@ export async function readEmotionJsonl(file: string, options: ReadDialogsOptions
     })
     const part = partOf(lines, bad)
     const source = `${file}, dialog ${id}`
-    const says = lines.some(({ record }) => record.causes !== undefined)
+    const hasCauses = lines.some(({ record }) => record.causes !== undefined)
     return {
       ...{ id, utterances, source },
       ...(part && { part }),
-      ...(says && { causes: lines.flatMap((line, effect) => causesOf(line, effect, utterances, count, bad)) }),
+      ...(hasCauses && { causes: lines.flatMap((line, effect) => causesOf(line, effect, utterances, count, bad)) }),
     }
   })
   return emotionData(dialogs, bad, clips)
 }
 
-/** What a line that cannot be used says of its dialog, as far as that can be read. */
+/** Return the dialog that an invalid line names, if it can be read. */
 function dialogIn(text: string): string | undefined {
-  const said = /"dialog"\s*:\s*("(?:[^"\\]|\\.)*"|\d+)/.exec(text)?.[1]
+  const dialogName = /"dialog"\s*:\s*("(?:[^"\\]|\\.)*"|\d+)/.exec(text)?.[1]
   try {
-    return said === undefined ? undefined : String(jsonValue(said, false, 'dialog'))
+    return dialogName === undefined ? undefined : String(jsonValue(dialogName, false, 'dialog'))
   } catch {
     return undefined
   }
@@ -166,36 +171,40 @@ function dialogIn(text: string): string | undefined {
 const namesClip = ({ video, frames, audio }: EmotionJsonlRecord): boolean => (video ?? frames ?? audio) !== undefined
 
 function checkRecord(value: unknown): EmotionJsonlRecord {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('it is no object')
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('expected an object', value)
   const unknown = Object.keys(value).find((key) => !(FIELDS as readonly string[]).includes(key))
   if (unknown !== undefined) {
     const near = nearest(unknown, FIELDS)
-    const hint = near === undefined ? '' : `; did you mean ${near}?`
-    throw wrong(`it has the unknown field ${JSON.stringify(unknown)}${hint} Put notes into meta`)
+    const hint = near === undefined ? '' : ` Did you mean ${near}?`
+    throw new DataError(
+      `${JSON.stringify(unknown)}: expected only known fields, got this one.${hint} Put notes into meta.`,
+      {},
+    )
   }
   const record = value as EmotionJsonlRecord
   const { dialog, text, speaker, emotion, video, frames, audio, start, end, causes, split } = record
   if (typeof dialog !== 'string' && !Number.isSafeInteger(dialog))
-    throw wrong('its dialog is neither a name nor a number')
-  if (typeof text !== 'string') throw wrong('it has no text')
-  if (speaker !== undefined && typeof speaker !== 'string') throw wrong('its speaker is no text')
-  if (emotion !== undefined && (typeof emotion !== 'string' || emotion === '')) throw wrong('its emotion is no name')
+    throw wrong('dialog: expected a name or an integer', dialog)
+  if (typeof text !== 'string') throw wrong('text: expected a string', text)
+  if (speaker !== undefined && typeof speaker !== 'string') throw wrong('speaker: expected a string', speaker)
+  if (emotion !== undefined && (typeof emotion !== 'string' || emotion === ''))
+    throw wrong('emotion: expected a name', emotion)
   for (const [name, path] of Object.entries({ video, frames, audio })) {
-    if (path !== undefined && (typeof path !== 'string' || path === '')) throw wrong(`its ${name} is no path`)
+    if (path !== undefined && (typeof path !== 'string' || path === '')) throw wrong(`${name}: expected a path`, path)
   }
   const time = (at: unknown) => typeof at === 'number' && Number.isFinite(at) && at >= 0
-  if (start !== undefined && !time(start)) throw wrong('its start is no number of seconds')
+  if (start !== undefined && !time(start)) throw wrong('start: expected seconds', start)
   if (end !== undefined && !(time(end) && end > (start ?? 0))) {
-    throw wrong('its end is no number of seconds behind its start')
+    throw wrong(`end: expected seconds after start (${start ?? 0})`, end)
   }
   if ((start ?? end) !== undefined && !namesClip(record)) {
-    throw wrong('it has times, but neither video nor frames nor audio')
+    throw wrong('start, end: expected video, frames or audio with them', undefined)
   }
   if (split !== undefined && !['train', 'valid', 'test'].includes(split)) {
-    throw wrong("its split is not 'train', 'valid' or 'test'")
+    throw wrong("split: expected 'train', 'valid' or 'test'", split)
   }
   if (causes !== undefined && !(Array.isArray(causes) && causes.every(isCause))) {
-    throw wrong('its causes are no list of numbers of utterances, or of { utterance, words: [start, end] }')
+    throw wrong('causes: expected a list of utterance numbers, or of { utterance, words: [start, end] }', causes)
   }
   return record
 }
@@ -210,16 +219,19 @@ function isCause(cause: unknown): boolean {
 
 function clipAt(record: EmotionJsonlRecord, at: string, place: Place, bad: BadRecords): EmotionClip | undefined {
   const { video, frames, audio, start, end } = record
-  const there = Object.entries({ video, frames, audio }).flatMap(([name, path]): [string, string][] => {
+  const existing = Object.entries({ video, frames, audio }).flatMap(([name, path]): [string, string][] => {
     if (path === undefined) return []
     const full = resolve(dirname(place.file), path)
     if (existsSync(full)) return [[name, full]]
-    bad.note('no such file', `${at}: its ${name} ${path} is not there`, { ...place, clip: full })
+    bad.note('no such file', `${at}: ${name}: expected a file or folder, got ${path}, which does not exist`, {
+      ...place,
+      clip: full,
+    })
     return []
   })
-  if (there.length === 0) return undefined
+  if (existing.length === 0) return undefined
   return {
-    ...Object.fromEntries(there),
+    ...Object.fromEntries(existing),
     ...(start !== undefined && { start }),
     ...(end !== undefined && { end }),
   }
@@ -229,10 +241,14 @@ function partOf(lines: readonly Line[], bad: BadRecords): Part | undefined {
   const [first, ...others] = new Set(lines.flatMap(({ record }) => record.split ?? []))
   if (others.length > 0) {
     const [{ record, at, place }] = lines as [Line]
-    bad.note('parts', `${at}: dialog ${record.dialog} is said to be of ${first} and of ${others}`, {
-      ...place,
-      dialog: record.dialog,
-    })
+    bad.note(
+      'parts',
+      `${at}: split: expected one part for dialog ${record.dialog}, got ${[first, ...others].join(' and ')}`,
+      {
+        ...place,
+        dialog: record.dialog,
+      },
+    )
   }
   return first
 }
@@ -247,23 +263,24 @@ function causesOf(
   const { causes = [] } = record
   return causes.flatMap((given): EmotionCause[] => {
     const { utterance, words: span } = typeof given === 'number' ? { utterance: given, words: undefined } : given
-    const refuse = (reason: string, what: string) => {
-      bad.note(reason, `${at}: its cause ${JSON.stringify(given)} ${what}`, { ...place, cause: given })
+    const refuse = (reason: string, expected: string) => {
+      bad.note(reason, `${at}: causes: expected ${expected}, got ${JSON.stringify(given)}`, { ...place, cause: given })
       return []
     }
-    if (emotion === undefined) return refuse('cause', 'is that of no emotion')
+    if (emotion === undefined) return refuse('cause', 'none without an emotion')
     const cause = utterances.findIndex(({ id }) => id === utterance)
-    const said = utterances[cause]
-    if (said === undefined) {
+    const causeUtterance = utterances[cause]
+    if (causeUtterance === undefined) {
       const isLeftOut = utterance >= 1 && utterance <= count
-      if (isLeftOut) return refuse('outside', 'is an utterance that was left out')
-      return refuse('outside', `is outside the dialog, which has ${count} utterances`)
+      if (isLeftOut) return refuse('outside', 'an utterance that was not left out')
+      return refuse('outside', `utterances from 1 to ${count}`)
     }
-    if (span && !(span[0] >= 0 && span[1] > span[0] && span[1] <= splitWords(said.text).length)) {
-      return refuse('span', 'has words that the utterance has not')
+    if (span && !(span[0] >= 0 && span[1] > span[0] && span[1] <= splitWords(causeUtterance.text).length)) {
+      return refuse('span', `words within the ${splitWords(causeUtterance.text).length} of the utterance`)
     }
     return [{ effect, cause, emotion, ...(span && { span }) }]
   })
 }
 
-const wrong = (what: string): DataError => new DataError(what, {})
+const wrong = (expected: string, value: unknown): DataError =>
+  new DataError(`${expected}, got ${value === undefined ? 'none' : shown(value)}. Correct the line.`, {})

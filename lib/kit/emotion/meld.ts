@@ -19,8 +19,8 @@ import {
 import { clockSeconds } from './ecf.js'
 
 /**
- * Clips of MELD that are of no use: one that is damaged, one that is not there, two that go on for minutes. Their utterances
- * have text and emotion, and no clip.
+ * Clips of MELD that cannot be used: a damaged one, a missing one, and two that are minutes long. Their utterances have text and
+ * emotion, but no clip.
  */
 export const MELD_BAD_CLIPS: Readonly<Record<Part, Readonly<Record<string, string>>>> = {
   train: { dia125_utt3: 'damaged' },
@@ -35,17 +35,16 @@ const FILES: Record<Part, string> = {
 }
 
 export interface ReadMeldOptions extends ReadDialogsOptions {
-  /** Which part a file is, for its bad clips, or which file of a folder is read. Default: as the file is called. */
+  /** Part of the file, which decides about its unusable clips; or the part to read from a folder. Default: by the file name. */
   part?: Part
 }
 
 /**
- * Reads a table of MELD (Poria et al. 2019, https://arxiv.org/abs/1810.02508), such as `train_sent_emo.csv`, or of the
- * folder with the three that of `part`. Dialogs have their utterances in order; numbers count from 0 and have gaps. A byte
- * order mark and bytes of windows-1252 are read as what they mean. Clips are looked for as `dia{dialog}_utt{utterance}`,
- * but for {@link MELD_BAD_CLIPS}.
+ * Read a CSV file of MELD (Poria et al. 2019, https://arxiv.org/abs/1810.02508), such as `train_sent_emo.csv`, or the one of `part`
+ * in a folder. Utterances are sorted by number; numbers start at 0 and have gaps. A byte order mark and windows-1252 characters are
+ * decoded. Clips are searched as `dia{dialog}_utt{utterance}`, except {@link MELD_BAD_CLIPS}.
  *
- * @throws DataError for a table that lacks a column, and for a bad row, naming file, row and reason, unless it is skipped
+ * @throws DataError for a file without a column, and for a bad row, with file, row and reason, unless it is skipped
  */
 export async function readMeld(path: string, options: ReadMeldOptions = {}): Promise<EmotionData> {
   const where = 'readMeld'
@@ -63,15 +62,18 @@ export async function readMeld(path: string, options: ReadMeldOptions = {}): Pro
   for await (const row of readCsvStream(file, { encoding: 'mixed' })) {
     number += 1
     const at = `${file}, row ${number}`
-    const [dialog, id] = [wholeOf(row.Dialogue_ID), wholeOf(row.Utterance_ID)]
+    const [dialog, id] = [integerOf(row.Dialogue_ID), integerOf(row.Utterance_ID)]
     if (dialog === undefined || id === undefined) {
-      const said = `${row.Dialogue_ID} and ${row.Utterance_ID}`
-      bad.note('number', `${at}: Dialogue_ID and Utterance_ID are ${said}, no whole numbers`, { file, row: number })
+      const ids = `${row.Dialogue_ID} and ${row.Utterance_ID}`
+      bad.note('number', `${at}: Dialogue_ID and Utterance_ID: expected integers, got ${ids}`, { file, row: number })
       continue
     }
     const utterances = found.get(dialog) ?? new Map<number, EmotionUtterance>()
     if (utterances.has(id)) {
-      bad.note('number', `${at}: dialog ${dialog} has its utterance ${id} twice`, { file, row: number })
+      bad.note('number', `${at}: Utterance_ID: expected unique numbers in dialog ${dialog}, got ${id} twice`, {
+        file,
+        row: number,
+      })
       continue
     }
     const clipName = `dia${dialog}_utt${id}`
@@ -96,7 +98,13 @@ export async function readMeld(path: string, options: ReadMeldOptions = {}): Pro
         end !== undefined && { broadcast: { episode: `S${two(row.Season)}E${two(row.Episode)}`, start, end } }),
     })
   }
-  if (found.size === 0) throw new DataError(`${file} holds no usable row`, { file, badRecords: bad.count })
+  if (found.size === 0)
+    throw new DataError(
+      `${file}: expected at least one usable row, got none (${bad.count} bad records). Check the file.`,
+      {
+        ...{ file, badRecords: bad.count },
+      },
+    )
   const dialogs = [...found].map(([dialog, utterances]): EmotionDialog => {
     const inOrder = [...utterances.values()].sort((a, b) => a.id - b.id)
     return {
@@ -108,10 +116,18 @@ export async function readMeld(path: string, options: ReadMeldOptions = {}): Pro
 }
 
 function tableOf(path: string, given: Part | undefined): { file: string; part: Part | undefined } {
-  if (!existsSync(path)) throw new DataError(`${path}: there is no such file or folder`, { file: path })
+  if (!existsSync(path))
+    throw new DataError(`${path}: expected a file or folder, got a path that does not exist. Check the path.`, {
+      file: path,
+    })
   if (statSync(path).isDirectory()) {
     if (given === undefined) {
-      throw new DataError(`${path} is a folder: say which part of it, 'train', 'valid' or 'test'`, { file: path })
+      throw new DataError(
+        `${path}: expected a file, or a folder with \`part\`, got a folder. Set part: 'train', 'valid' or 'test'.`,
+        {
+          file: path,
+        },
+      )
     }
     return { file: join(path, FILES[given]), part: given }
   }
@@ -119,10 +135,10 @@ function tableOf(path: string, given: Part | undefined): { file: string; part: P
   return { file: path, part: given ?? named }
 }
 
-const wholeOf = (text: string | undefined): number | undefined =>
+const integerOf = (text: string | undefined): number | undefined =>
   text !== undefined && /^\s*\d+\s*$/.test(text) ? Number(text) : undefined
 
-// What windows-1252 has where Unicode has control characters: some of MELD's texts were read as ISO 8859-1 once.
+// Characters of windows-1252 at the codes of Unicode's control characters: some of MELD's texts were decoded as ISO 8859-1.
 const HIGH: Record<string, string> = {
   ...{ '\x85': '…', '\x91': '‘', '\x92': '’', '\x93': '“', '\x94': '”', '\x96': '–', '\x97': '—', '\x99': '™' },
 }

@@ -16,43 +16,43 @@ import { type ClipWindow, equalWindows, overlappingWindows } from './windows.js'
 
 const HOP = 160
 const FFT = 400
-/** Samples of one of Whisper's frames. */
+/** Samples per frame of Whisper's encoder output. */
 const FRAME = 2 * HOP
 const BANDS = 128
-/** The fewest samples of which BEATs makes a patch. */
+/** Minimum number of samples for one patch of BEATs. */
 export const LEAST_HEARD = 2800
-/** Published: a clip has at least a second. */
+/** Minimum number of samples in the published code, one second. */
 const PUBLISHED_LEAST = SPEECH_RATE
-/** Windows that frozen encoders hear at once: enough for their kernels, little memory. */
+/** Number of windows that frozen encoders process at once: enough for their kernels, with little memory. */
 const GROUP = 8
 /**
- * Seconds: BEATs' positional convolution reaches 1.28 s to either side (64 of its tokens, 8 of which are a patch of 160 ms),
- * so at the middle of such an overlap nothing of it is missing.
+ * Overlap in seconds. BEATs' positional convolution covers 1.28 s on either side (64 tokens, 8 of which are a patch of 160 ms), so
+ * the middle of an overlap has its full context.
  */
 const OVERLAP = 2.56
 
-/** What makes embeddings of sounds, as SALMONN (Tang et al. 2024, https://arxiv.org/abs/2310.13289). */
+/** Networks that compute audio embeddings in SALMONN (Tang et al. 2024, https://arxiv.org/abs/2310.13289). */
 export interface HearingParts {
   whisper: WhisperEncoder
-  /** With its norm; null where Whisper hears alone. */
+  /** BEATs and its norm; null if Whisper is the only encoder. */
   audio: { beats: Beats; lnAudio: LayerNorm } | null
   lnSpeech: LayerNorm
   qformer: QFormer
   projection: Linear
-  /** Keeps what frozen encoders gave. */
+  /** Cache of the frozen encoders' outputs. */
   frames: SalmonnFrames | null
 }
 
-/** How clips are heard. */
+/** Options of the audio encoding. */
 export interface AudioEncoding {
   compat: 'published' | undefined
-  /** Seconds. */
+  /** Overlap of windows in seconds. */
   overlap: number
 }
 
 /**
- * Completes and checks what a call says of hearing.
- * @throws ConfigError for an overlap of more than half of what the encoder hears at once
+ * Complete the options of the audio encoding and check them.
+ * @throws ConfigError for an overlap of more than half of the encoder's window
  */
 export function audioEncoding(
   where: string,
@@ -64,7 +64,7 @@ export function audioEncoding(
   if (overlap !== undefined) requireNumber(where, 'overlap', overlap, { least: 0 })
   if (overlap !== undefined && overlap > most / 2) {
     throw new ConfigError(
-      `${where}: overlap must be at most ${most / 2} s, half of what the encoder hears at once, not ${overlap}`,
+      `${where}: overlap: expected at most ${most / 2} s, half of the encoder's window, got ${overlap}. Lower it.`,
       { overlap },
     )
   }
@@ -72,12 +72,11 @@ export function audioEncoding(
 }
 
 /**
- * Samples of 16 kHz as embeddings of the language model, [tokens, hiddenSize] for each clip. Clips longer than the encoder's
- * window (30 s) are heard in windows that overlap, and of a stretch that two windows share each token is taken once.
+ * Encode clips of 16 kHz samples as embeddings of the language model, [tokens, hiddenSize] for each clip. Clips longer than the
+ * encoder's window (30 s) are encoded in overlapping windows; each token of an overlap is used once.
  *
- * By default a clip costs tokens for its own length, and nothing else in the batch changes them. `'published'` divides
- * without overlap and pads every window to 30 s, so each has 88 tokens, and treats the batch's padding in BEATs as the
- * published code does.
+ * By default the number of tokens depends on the clip's length, and a clip's embeddings do not depend on the batch. `'published'`
+ * splits without overlap, pads each window to 30 s (88 tokens), and handles the batch's padding in BEATs as the published code.
  */
 export function encodeClips(
   encoders: HearingParts,
@@ -95,10 +94,10 @@ export function encodeClips(
     const embeddings: Tensor[] = []
     for (let at = 0; at < windows.length; at += size) {
       const group = windows.slice(at, at + size)
-      const sounds = group.map(({ clip, from, to }) => {
+      const waveforms = group.map(({ clip, from, to }) => {
         return fitSamples(clip.narrow(0, from, to - from), { leastSamples: least }).samples
       })
-      const tokens = await encodeWindows(encoders, sounds, compat)
+      const tokens = await encodeWindows(encoders, waveforms, compat)
       embeddings.push(...tokens.map((own, i) => taken(own, group[i] as ClipWindow, encoders.qformer)))
     }
     return parts.map(({ length }) => {
@@ -108,7 +107,7 @@ export function encodeClips(
   })
 }
 
-/** How many tokens {@link encodeClips} makes of so many samples. */
+/** Return the number of tokens that {@link encodeClips} computes for a number of samples. */
 export function heardTokens(
   parts: Pick<HearingParts, 'whisper' | 'audio' | 'qformer'>,
   samples: number,
@@ -130,9 +129,9 @@ function windowsOf(
 ): ClipWindow[] {
   const most = HOP * windowOf(whisper.config)
   const { window = 0, stride = window } = qformer.config
-  // Alone, Whisper may be cut between any two frames.
+  // Without BEATs, windows may begin at any frame of Whisper.
   const { inputPatchSize: patch = 16 } = audio?.beats.config ?? { inputPatchSize: FRAME / HOP }
-  // Where frames of the two do not last equally long, or the Q-Former reads all frames at once, tokens have no places.
+  // If frames of the encoders differ in length, or if the Q-Former reads all frames at once, tokens have no position in time.
   const isOnGrid = window > 0 && (audio === null || patch * HOP === FRAME * Math.floor(BANDS / patch))
   if (encoding.compat || !isOnGrid) return equalWindows(samples, most)
   const overlap = Math.round(encoding.overlap * SPEECH_RATE)
@@ -141,7 +140,7 @@ function windowsOf(
   })
 }
 
-/** Of a window's tokens [tokens, size] those that are the clip's. */
+/** Select the tokens of a window that belong to the clip. */
 function taken(tokens: Tensor, { first, end }: ClipWindow, { config }: QFormer): Tensor {
   const { queryLength = 1 } = config
   const last = end === null ? tokens.size(0) : end * queryLength
@@ -151,11 +150,11 @@ function taken(tokens: Tensor, { first, end }: ClipWindow, { config }: QFormer):
 function encodeWindows(encoders: HearingParts, windows: Tensor[], compat: 'published' | undefined): Promise<Tensor[]> {
   return scope(async () => {
     const { qformer, projection } = encoders
-    const { speech, audio } = await hear(encoders, windows, compat)
+    const { speech, audio } = await runEncoders(encoders, windows, compat)
     const dtype = projection.weight.dtype
     const norms = [encoders.lnSpeech, ...(encoders.audio ? [encoders.audio.lnAudio] : [])]
     const both = [speech, ...(audio ? [audio] : [])].map(({ states, lengths }, i) => {
-      return normalised(norms[i] as LayerNorm, states.to({ dtype }), compat ? null : lengths)
+      return normalized(norms[i] as LayerNorm, states.to({ dtype }), compat ? null : lengths)
     })
     const time = Math.max(...both.map((states) => states.size(1)))
     const padded = both.map((states) => filled(states, time))
@@ -169,16 +168,20 @@ function encodeWindows(encoders: HearingParts, windows: Tensor[], compat: 'publi
   })
 }
 
-/** What the encoders give: of all windows at once, or, where that is kept, of each by itself, so that none changes another's. */
-async function hear(encoders: HearingParts, windows: Tensor[], compat: 'published' | undefined): Promise<HeardFrames> {
+/** Run the encoders: on all windows at once, or with a cache on one at a time, so that its entries do not depend on the batch. */
+async function runEncoders(
+  encoders: HearingParts,
+  windows: Tensor[],
+  compat: 'published' | undefined,
+): Promise<HeardFrames> {
   const { whisper, audio, frames } = encoders
   const trains = [whisper, ...(audio ? [audio.beats] : [])].some(isTrained)
   // The published padding of BEATs depends on the whole batch.
-  if (!frames || trains || compat) return heardTogether(encoders, windows, compat)
+  if (!frames || trains || compat) return runTogether(encoders, windows, compat)
   const alone: HeardFrames[] = []
   for (const window of windows) {
     const key = await clipKey(window)
-    alone.push(frames.get(key) ?? frames.keep(key, await scope(() => heardTogether(encoders, [window], compat))))
+    alone.push(frames.get(key) ?? frames.keep(key, await scope(() => runTogether(encoders, [window], compat))))
   }
   return {
     speech: together(alone.map(({ speech }) => speech)),
@@ -186,20 +189,20 @@ async function hear(encoders: HearingParts, windows: Tensor[], compat: 'publishe
   }
 }
 
-async function heardTogether(
+async function runTogether(
   { whisper, audio }: HearingParts,
   windows: Tensor[],
   compat: 'published' | undefined,
 ): Promise<HeardFrames> {
   const { device } = whisper.parameters()[0] as Tensor
-  const heard = padClips(windows, { device })
+  const batch = padClips(windows, { device })
   return {
-    speech: await encodeFrozen(whisper, () => whisperStates(whisper, heard, compat)),
-    audio: audio && (await encodeFrozen(audio.beats, () => beatsStates(audio.beats, heard, compat))),
+    speech: await encodeFrozen(whisper, () => whisperStates(whisper, batch, compat)),
+    audio: audio && (await encodeFrozen(audio.beats, () => beatsStates(audio.beats, batch, compat))),
   }
 }
 
-/** Frames of several as a batch. */
+/** Batch the frames of several windows. */
 function together(rows: EncoderFrames[]): EncoderFrames {
   const time = Math.max(...rows.map(({ states }) => states.size(1)))
   return {
@@ -213,7 +216,7 @@ function together(rows: EncoderFrames[]): EncoderFrames {
 
 const isTrained = (encoder: Module): boolean => encoder.parameters().some(({ requiresGrad }) => requiresGrad)
 
-/** A frozen encoder computes as in evaluation, and without a graph. */
+/** Run an encoder; a frozen one in evaluation mode and without gradients. */
 function encodeFrozen(encoder: Module, encode: () => Promise<EncoderFrames>): Promise<EncoderFrames> {
   if (isTrained(encoder)) return encode()
   if (encoder.training) encoder.eval()
@@ -229,11 +232,11 @@ async function whisperStates(
   const most = HOP * windowOf(whisper.config)
   const steps = lengths.map((samples) => (compat ? most / HOP : Math.ceil(samples / HOP)))
   const longest = Math.max(...steps)
-  // The last steps look into the silence behind the clip, as they do in a clip that is padded to 30 s.
+  // The last frames include the silence after the clip, as in a clip that is padded to 30 s.
   const ends = lengths.map((samples) => (compat ? most : Math.min(most, HOP * Math.ceil((samples + FFT) / HOP))))
   const samples = inputValues.to({ device })
   const spectra: Tensor[] = []
-  // A spectrum is reflected at its end, so those that end alike are computed together.
+  // The STFT reflects the signal at its end, so only clips with the same end are computed together.
   for (const length of new Set(ends)) {
     const rows = [...ends.keys()].filter((row) => ends[row] === length)
     const clips = rows.length === ends.length ? samples : stack(rows.map((row) => samples.select(0, row)))
@@ -245,7 +248,7 @@ async function whisperStates(
   }
   const inputFeatures = cat(spectra, 0).transpose(1, 2).contiguous().to({ dtype })
   const isRagged = steps.some((count) => count < longest)
-  // On the CPU, where it is looked at.
+  // The mask stays on the CPU, where the encoder reads it.
   const attentionMask = isRagged ? lengthMask(steps, longest) : null
   const { lastHiddenState } = await whisper.forward({ inputFeatures, attentionMask })
   return { states: lastHiddenState, lengths: steps.map((count) => Math.ceil(count / 2)) }
@@ -259,7 +262,7 @@ async function beatsStates(
   const { dtype } = beats.parameters()[0] as Tensor
   const longest = inputValues.size(1)
   const isRagged = lengths.some((length) => length < longest)
-  // The published mask counts samples; its patches are those of the whole batch.
+  // The published mask counts samples, and its patches span the whole batch.
   if (compat) {
     const { lastHiddenState } = await beats.forward({ inputValues, ...(isRagged && { lengths, compat }) })
     return { states: lastHiddenState, lengths: lengths.map(() => lastHiddenState.size(1)) }
@@ -273,8 +276,8 @@ async function beatsStates(
   return { states: lastHiddenState, lengths: frames.map((count) => bands * Math.floor(count / patch)) }
 }
 
-/** Zeros where a row has ended: the norm's bias is not heard there. */
-function normalised(norm: LayerNorm, states: Tensor, lengths: number[] | null): Tensor {
+/** Apply a layer norm, with zeros at padding, where its bias would remain otherwise. */
+function normalized(norm: LayerNorm, states: Tensor, lengths: number[] | null): Tensor {
   return scope(() => {
     const time = states.size(1)
     if (!lengths || lengths.every((length) => length >= time)) return norm.forward(states)
@@ -283,7 +286,7 @@ function normalised(norm: LayerNorm, states: Tensor, lengths: number[] | null): 
   })
 }
 
-/** [rows, time, size] with zeros behind. */
+/** Pad states with zeros to [rows, time, size]. */
 function filled(states: Tensor, time: number): Tensor {
   const [rows, own, size] = states.shape as [number, number, number]
   if (own === time) return states

@@ -3,49 +3,49 @@ import { requireNumber } from '../../base/check.js'
 import type { Tensor } from '../../tensor/index.js'
 import { keepForever } from '../../tensor/scope.js'
 
-/** What an encoder gives for a batch of windows. */
+/** Output of one encoder for a batch of windows. */
 export interface EncoderFrames {
   /** [windows, frames, size] */
   states: Tensor
-  /** Frames of each. */
+  /** Number of frames of each window. */
   lengths: number[]
 }
 
-/** Both encoders' frames; `audio` is null without BEATs. */
+/** Outputs of both encoders; `audio` is null without BEATs. */
 export interface HeardFrames {
   speech: EncoderFrames
   audio: EncoderFrames | null
 }
 
 /**
- * What the frozen encoders gave, by the samples that they heard: a training that hears its clips again and again computes
- * them once. Each clip is then heard by itself, so what is kept depends on no other clip of its batch, and a training that
- * goes on with an empty cache computes the same bits.
+ * Cache of the frozen encoders' outputs, by samples: a training that reads its clips in each epoch encodes them once. Clips are
+ * encoded one at a time, so that an entry does not depend on the batch, and a training that resumes with an empty cache computes
+ * the same bits.
  *
- * 50 frames of `dModel` numbers a second: for Whisper base in float32, 6 MB a minute. The clip that was not heard for the
- * longest time goes first.
+ * One second has 50 frames of `dModel` numbers: 6 MB per minute for Whisper base in float32. The least recently used clip is
+ * removed first.
  */
 export class SalmonnFrames {
-  /** Bytes that are kept at most. */
+  /** Maximum size in bytes. */
   readonly limit: number
-  /** Clips that were there, and that had to be heard. */
+  /** Number of clips found in the cache, and of clips that were encoded. */
   hits = 0
   misses = 0
   #bytes = 0
   readonly #kept = new Map<string, HeardFrames>()
 
-  /** @param limit in bytes. Default 2 GiB. */
+  /** @param limit maximum size in bytes. Default 2 GiB. */
   constructor(limit = 2 ** 31) {
     requireNumber('SalmonnFrames', 'limit', limit, { least: 0 })
     this.limit = limit
   }
 
-  /** Bytes of what is kept. */
+  /** Current size in bytes. */
   get bytes(): number {
     return this.#bytes
   }
 
-  /** Clips that are kept; those of more than the encoder's window count as several. */
+  /** Number of cached windows; a clip longer than the encoder's window has several. */
   get length(): number {
     return this.#kept.size
   }
@@ -58,13 +58,13 @@ export class SalmonnFrames {
       return undefined
     }
     this.hits += 1
-    // A Map remembers the order in which keys came.
+    // A Map keeps insertion order, so reinserting marks the entry as most recently used.
     this.#kept.delete(key)
     this.#kept.set(key, found)
     return found
   }
 
-  /** Keeps frames beyond the scope in which they were made, if there is room, and gives them. @internal */
+  /** Cache frames beyond the current scope, if they fit, and return them. @internal */
   keep(key: string, frames: HeardFrames): HeardFrames {
     const size = bytesOf(frames)
     if (size > this.limit) return frames
@@ -78,7 +78,7 @@ export class SalmonnFrames {
     return kept
   }
 
-  /** Frees everything that is kept. */
+  /** Free all entries. */
   clear(): void {
     for (const [key, frames] of this.#kept) this.#forget(key, frames)
   }
@@ -99,7 +99,7 @@ const copied = ({ states, lengths }: EncoderFrames): EncoderFrames => ({
   lengths,
 })
 
-/** Names a sound by its samples. */
+/** Return a hash of samples. */
 export async function clipKey(samples: Tensor): Promise<string> {
   const { buffer, byteOffset, byteLength } = await samples.data()
   return createHash('sha256')

@@ -1,54 +1,54 @@
 import { clipWindows } from '../../audio/clip.js'
 
-/** A stretch of a clip that the encoders hear at once, and which of its tokens are taken. */
+/** A window of a clip, and the range of its tokens that are used. */
 export interface ClipWindow {
-  /** In samples; the end is not included. */
+  /** Range in samples; the end is exclusive. */
   from: number
   to: number
-  /** In windows of the Q-Former, counted from `from`; the end is not included, null: to the last. */
+  /** Range in windows of the Q-Former, relative to `from`; the end is exclusive, null means up to the last. */
   first: number
   end: number | null
 }
 
 export interface WindowSizes {
-  /** Samples that the encoders hear at once. */
+  /** Maximum number of samples per window. */
   most: number
-  /** Samples that neighbours share at least. */
+  /** Minimum number of samples that neighbors share. */
   overlap: number
-  /** Samples that a token sums up, and from one token's beginning to the next one's. */
+  /** Samples per token, and samples from one token's begin to the next. */
   window: number
   stride: number
-  /** Samples of a patch of BEATs. */
+  /** Samples per patch of BEATs. */
   patch: number
 }
 
 /**
- * Divides a clip that is longer than the encoders hear into windows that overlap, such that its tokens are those of a
- * single window of its length, each once.
+ * Split a clip that is longer than the encoder's window into overlapping windows, whose tokens together are those of a single
+ * window of the clip's length.
  *
- * Windows begin where a token and, if that leaves room, a patch of BEATs begins, so that both are cut as they would be
- * without division. Of two windows that share a stretch, the earlier gives the tokens whose middle lies before the middle of
- * the stretch, the later the others: each token is heard with as much sound on both sides as there is. Every window but the
- * last is of full length. Where a token is so long that no window can begin with another, windows stand side by side.
+ * Windows begin where a token begins and, if possible, a patch of BEATs, so that both have the same boundaries as without the split.
+ * In an overlap, tokens with their center in the first half come from the earlier window, the others from the later one: each token
+ * has as much context on both sides as possible. All windows except the last have full length. If no window can begin at another
+ * token, because tokens are too long, windows do not overlap.
  */
 export function overlappingWindows(samples: number, sizes: WindowSizes): ClipWindow[] {
   const { most, window, stride, patch } = sizes
   if (samples <= most) return [{ from: 0, to: samples, first: 0, end: null }]
-  // A token that ends beyond its window must begin within the next.
-  const room = most - Math.max(sizes.overlap, window - stride)
+  // A token that extends beyond its window must begin within the next one.
+  const span = most - Math.max(sizes.overlap, window - stride)
   const both = leastCommonMultiple(stride, patch)
-  const grid = both <= room ? both : stride
-  const step = Math.floor(room / grid) * grid
+  const grid = both <= span ? both : stride
+  const step = Math.floor(span / grid) * grid
   if (window > most || step < stride) return equalWindows(samples, most)
   const count = 1 + Math.ceil((samples - most) / step)
   const begin = (i: number) => i * step
-  // The first token, counted from the clip's beginning, that window i gives.
+  // The first token, counted from the begin of the clip, that window i provides.
   const firstOf = (i: number) => {
     const ends = begin(i - 1) + most
     const middle = (begin(i) + ends) / 2
     const completeBefore = Math.floor((ends - window) / stride) + 1
-    const behindMiddle = Math.ceil((middle - window / 2) / stride)
-    return i === 0 ? 0 : Math.max(begin(i) / stride, Math.min(behindMiddle, completeBefore))
+    const afterMiddle = Math.ceil((middle - window / 2) / stride)
+    return i === 0 ? 0 : Math.max(begin(i) / stride, Math.min(afterMiddle, completeBefore))
   }
   return Array.from({ length: count }, (_, i) => ({
     from: begin(i),
@@ -58,7 +58,7 @@ export function overlappingWindows(samples: number, sizes: WindowSizes): ClipWin
   }))
 }
 
-/** Windows of the same length, but for a sample, that stand side by side. */
+/** Split samples into windows of equal length (within one sample) without overlap. */
 export const equalWindows = (samples: number, most: number): ClipWindow[] =>
   clipWindows(samples, most).map((window) => ({ ...window, first: 0, end: null }))
 

@@ -34,33 +34,33 @@ export interface ClipTextInputs {
 }
 
 export interface ClipTextOutput {
-  /** [batch, time, hiddenSize], behind the last norm. */
+  /** [batch, time, hiddenSize], after the last norm. */
   lastHiddenState: Tensor
-  /** [batch, hiddenSize]: the state of the text's end. */
+  /** [batch, hiddenSize]: state of the end token. */
   poolerOutput: Tensor
-  /** What the layers are given and each layer's output, [batch, time, hiddenSize]; empty unless asked for. */
+  /** Input of the first layer and output of each layer, [batch, time, hiddenSize]; [] without `outputHiddenStates`. */
   hiddenStates: Tensor[]
-  /** Per layer [batch, heads, time, time]; empty unless asked for. */
+  /** Attention of each layer, [batch, heads, time, time]; [] without `outputAttentions`. */
   attentions: Tensor[]
 }
 
 export interface ClipVisionInputs {
-  /** [batch, channels, height, width], or of frames [batch, channels, frames, height, width]. */
+  /** Images [batch, channels, height, width], or videos [batch, channels, frames, height, width]. */
   pixelValues: Tensor
   outputHiddenStates?: boolean
   outputAttentions?: boolean
 }
 
 export interface ClipVisionOutput {
-  /** [batch · frames, patches + 1, hiddenSize] as the last layer gives it, the class token first. */
+  /** [batch · frames, patches + 1, hiddenSize]: output of the last layer, the class token first. */
   lastHiddenState: Tensor
-  /** [batch, hiddenSize]: the class token behind the last norm, the mean over the frames. */
+  /** [batch, hiddenSize]: class token after the last norm, averaged over the frames. */
   poolerOutput: Tensor
-  /** [batch, frames, hiddenSize]: each frame's class token behind the last norm. */
+  /** [batch, frames, hiddenSize]: class token of each frame after the last norm. */
   frameOutput: Tensor
-  /** What the layers are given and each layer's output, [batch · frames, patches + 1, hiddenSize]; empty unless asked for. */
+  /** Input of the first layer and output of each layer, [batch · frames, patches + 1, hiddenSize]; [] without `outputHiddenStates`. */
   hiddenStates: Tensor[]
-  /** Per layer [batch · frames, heads, patches + 1, patches + 1]; empty unless asked for. */
+  /** Attention of each layer, [batch · frames, heads, patches + 1, patches + 1]; [] without `outputAttentions`. */
   attentions: Tensor[]
 }
 
@@ -74,8 +74,8 @@ const families = [
 const OTHERS = [/(^|\.)position_ids$/, /^(visual|text)_projection\./, /^logit_scale$/]
 
 /**
- * CLIP's text tower, as transformers' CLIPTextModel; runs in native code. Folders of a whole CLIP, in transformers' layout or
- * OpenCLIP's, work as well.
+ * CLIP's text encoder, as transformers' CLIPTextModel; runs in native code. It also loads folders of a whole CLIP, in transformers'
+ * or OpenCLIP's layout.
  */
 export class ClipTextModel extends networkClass<ClipTextModel, ClipTextConfig, ClipTextInputs, ClipTextOutput>({
   kind: 'clip_text',
@@ -93,9 +93,9 @@ export class ClipTextModel extends networkClass<ClipTextModel, ClipTextConfig, C
 }) {}
 
 /**
- * CLIP's vision tower, as transformers' CLIPVisionModel; runs in native code. Beyond that: pictures that are not square,
- * frames, of which the mean is taken, attention over time as LanguageBind has it (Zhu et al. 2023,
- * https://arxiv.org/abs/2310.01852), and patches dropped in training (Li et al. 2022, https://arxiv.org/abs/2212.00794).
+ * CLIP's vision encoder, as transformers' CLIPVisionModel; runs in native code. In addition it supports images that are not square,
+ * video frames, which are averaged, temporal attention as in LanguageBind (Zhu et al. 2023, https://arxiv.org/abs/2310.01852), and
+ * patch dropout in training (Li et al. 2022, https://arxiv.org/abs/2212.00794).
  */
 export class ClipVisionModel extends networkClass<
   ClipVisionModel,
@@ -126,16 +126,16 @@ export interface ClipInputs {
   /** [texts, time], 1 for real tokens and 0 for padding. */
   attentionMask?: Tensor | null
   positionIds?: Tensor | null
-  /** Whether the contrastive loss is computed, for which text i belongs to picture i. Default false. */
+  /** Whether to compute the contrastive loss, where text i and image i are a pair. Default false. */
   returnLoss?: boolean
 }
 
 export interface ClipOutput {
-  /** null unless asked for. */
+  /** null without `returnLoss`. */
   loss: Tensor | null
   /** [images, texts] */
   logitsPerImage: Tensor
-  /** [texts, images]: cosines times the temperature. */
+  /** [texts, images]: cosines multiplied by the temperature. */
   logitsPerText: Tensor
   /** [texts, projectionDim], of length 1. */
   textEmbeds: Tensor
@@ -147,8 +147,8 @@ const textFeatures = opAsync('voxtorch::clip_text_features')
 const imageFeatures = opAsync('voxtorch::clip_image_features')
 
 /**
- * CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020), as transformers' CLIPModel: a text tower and a vision tower
- * that meet in one space. Runs in native code.
+ * CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020), as transformers' CLIPModel: a text encoder and a vision encoder with
+ * a shared embedding space. Runs in native code.
  *
  * ```ts
  * const clip = await Clip.fromPretrained('openai/clip-vit-base-patch32')
@@ -172,13 +172,13 @@ export class Clip extends networkClass<Clip, ClipConfig, ClipInputs, ClipOutput>
   saved: savedClip,
   foreign: openClipCheckpoint,
 }) {
-  /** Texts in the shared space, [texts, projectionDim], not yet of length 1. Runs on the executor. */
+  /** Compute text embeddings [texts, projectionDim], without normalization to unit length. Runs on the executor. */
   textFeatures(inputs: Pick<ClipInputs, 'inputIds' | 'attentionMask' | 'positionIds'>): Promise<Tensor> {
     requireObject('Clip.textFeatures', 'inputs', inputs)
     return textFeatures(withActiveAdapters(this), inputs) as Promise<Tensor>
   }
 
-  /** Pictures in the shared space, [images, projectionDim], not yet of length 1. Runs on the executor. */
+  /** Compute image embeddings [images, projectionDim], without normalization to unit length. Runs on the executor. */
   imageFeatures(inputs: { pixelValues: Tensor }): Promise<Tensor> {
     requireObject('Clip.imageFeatures', 'inputs', inputs)
     if (!(inputs.pixelValues instanceof Tensor)) {

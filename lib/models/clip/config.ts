@@ -5,7 +5,7 @@ import { JsonFloat } from '../../files/json/write.js'
 import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
-/** The keys of a published text_config in camelCase; what is left out has the value of transformers' CLIPTextConfig. */
+/** Keys of a published text_config, in camelCase. Defaults are those of transformers' CLIPTextConfig. */
 export interface ClipTextConfig extends NetworkConfig {
   vocabSize?: number
   hiddenSize?: number
@@ -13,18 +13,18 @@ export interface ClipTextConfig extends NetworkConfig {
   projectionDim?: number
   numHiddenLayers?: number
   numAttentionHeads?: number
-  /** Tokens of a text, its start and end included. Default 77. */
+  /** Maximum number of tokens of a text, including start and end. Default 77. */
   maxPositionEmbeddings?: number
   /** 'quick_gelu' (default), 'gelu', … */
   hiddenAct?: string
   layerNormEps?: number
   attentionDropout?: number
   initializerFactor?: number
-  /** Whose state stands for the text: the first such token's; with 2, as older files have it, that of the highest id. */
+  /** Token whose first occurrence gives the text's state; with 2, as in older files, the token with the highest id. */
   eosTokenId?: number
 }
 
-/** The keys of a published vision_config in camelCase; what is left out has the value of transformers' CLIPVisionConfig. */
+/** Keys of a published vision_config, in camelCase. Defaults are those of transformers' CLIPVisionConfig. */
 export interface ClipVisionConfig extends NetworkConfig {
   hiddenSize?: number
   intermediateSize?: number
@@ -32,7 +32,7 @@ export interface ClipVisionConfig extends NetworkConfig {
   numHiddenLayers?: number
   numAttentionHeads?: number
   numChannels?: number
-  /** In pixels: of both sides, or height and width. Default 224. */
+  /** Size in pixels of both sides, or height and width. Default 224. */
   imageSize?: number | [height: number, width: number]
   patchSize?: number
   hiddenAct?: string
@@ -40,34 +40,34 @@ export interface ClipVisionConfig extends NetworkConfig {
   attentionDropout?: number
   initializerFactor?: number
   initializerRange?: number
-  /** Share of the patches that training leaves out, 0 (default) … 1. */
+  /** Fraction of the patches that training drops, from 0 (default) to 1. */
   forcePatchDropout?: number
-  /** Whether each layer looks at the same place of all frames before it looks at the places of a frame. Default false. */
+  /** Whether each layer has temporal attention, over the same patch of all frames, before spatial attention. Default false. */
   addTimeAttn?: boolean
-  /** How many frames `addTimeAttn` is for. Default 1. */
+  /** Number of frames for `addTimeAttn`. Default 1. */
   numFrames?: number
-  /** With `addTimeAttn`: 'vl_new' has patches of three dimensions and a class token for each frame; 'vl' (default) not. */
+  /** With `addTimeAttn`: 'vl_new' has 3D patches and a class token per frame; 'vl' (default) has neither. */
   clipType?: string
-  /** Frames of a patch of three dimensions: 1. */
+  /** Frames per 3D patch: 1. */
   tubeSize?: number
-  /** With `addTimeAttn`: a second feed-forward behind the attention over time. Default false. */
+  /** With `addTimeAttn`: a second feed-forward layer, after the temporal attention. Default false. */
   temporalMlp?: boolean
-  /** Where both are not 0, the height and width of the input in place of `imageSize`: bands and frames of a spectrogram. */
+  /** Bands and frames of a spectrogram: if both are set, they replace `imageSize` as height and width. */
   numMelBins?: number
   targetLength?: number
 }
 
-/** Of both towers. */
+/** Configuration of both encoders. */
 export interface ClipConfig extends NetworkConfig {
   textConfig?: ClipTextConfig
   visionConfig?: ClipVisionConfig
-  /** Of the space that texts and pictures share. Default 512. */
+  /** Size of the shared embedding space. Default 512. */
   projectionDim?: number
-  /** The logarithm of the first temperature. Default ln(1 / 0.07). */
+  /** Logarithm of the initial temperature. Default ln(1 / 0.07). */
   logitScaleInitValue?: number
 }
 
-/** Published files say what CLIP has not. */
+/** Keys of published files that CLIP does not use. */
 const only = { dropout: [0] }
 
 export const clipTextKeys: ConfigKeys = {
@@ -88,7 +88,7 @@ export const clipTextKeys: ConfigKeys = {
     eosTokenId: 49407,
   },
   only,
-  // Here as in transformers, the factor alone decides how wide first values are drawn.
+  // As in transformers, only the factor sets the scale of initial values.
   unused: ['initializerRange'],
 }
 
@@ -117,7 +117,7 @@ export const clipVisionKeys: ConfigKeys = {
     targetLength: 0,
   },
   only,
-  // What LanguageBind's files say of adapters and of what is done to its inputs.
+  // Keys of LanguageBind's files about adapters and preprocessing.
   unused: [
     ...['loraR', 'loraAlpha', 'loraDropout', 'audioSampleRate', 'audioMean', 'audioStd', 'maxDepth'],
     ...['videoDecodeBackend'],
@@ -127,7 +127,7 @@ export const clipVisionKeys: ConfigKeys = {
 export const clipKeys: ConfigKeys = {
   defaults: { textConfig: {}, visionConfig: {}, projectionDim: 512, logitScaleInitValue: 2.6592 },
   parts: { textConfig: clipTextKeys, visionConfig: clipVisionKeys },
-  // Projections are drawn by the factors of their towers.
+  // The encoders' own factors set the scale of initial projections.
   only: { initializerFactor: [1] },
   unused: ['textConfigDict', 'visionConfigDict'],
 }
@@ -158,7 +158,7 @@ export const clipVisionSizes = parts('visionConfig')
 const PARTS = ['textConfig', 'visionConfig'] as const
 type Part = (typeof PARTS)[number]
 
-/** A tower's keys out of a file's configuration: those of a whole CLIP stand one level deeper, and in some files twice. */
+/** Return an encoder's keys of a configuration; in a whole CLIP they are one level deeper, and in some files twice. */
 export function partOf(config: NetworkConfig, part: Part): NetworkConfig {
   const isWhole = PARTS.some((one) => config[one] !== undefined || config[`${one}Dict`] !== undefined)
   if (!isWhole) return { ...config }
@@ -167,26 +167,28 @@ export function partOf(config: NetworkConfig, part: Part): NetworkConfig {
   for (const value of [config[part], twice]) {
     if (value === undefined || value === null) continue
     if (typeof value !== 'object' || Array.isArray(value)) {
-      throw new ConfigError(`the configuration's ${part} must be an object, not ${shown(value)}`, { key: part })
+      throw new ConfigError(`Clip: ${part}: expected an object, got ${shown(value)}. Correct the configuration.`, {
+        key: part,
+      })
     }
     Object.assign(known, toCamel(value))
   }
   return known
 }
 
-/** A file's configuration of both towers with camelCase all the way down. */
+/** Return a configuration of both encoders, with camelCase at all levels. */
 export function bothOf(config: NetworkConfig): ClipConfig {
   const { textConfigDict: _, visionConfigDict: __, ...rest } = config
   return { ...rest, textConfig: partOf(config, 'textConfig'), visionConfig: partOf(config, 'visionConfig') }
 }
 
-/** Height and width that the vision tower takes. */
+/** Return height and width of the vision encoder's input. */
 export function imageSizeOf({ imageSize = 224, numMelBins, targetLength }: ClipVisionConfig): [number, number] {
   if (numMelBins && targetLength) return [numMelBins, targetLength]
   return typeof imageSize === 'number' ? [imageSize, imageSize] : (imageSize as [number, number])
 }
 
-/** As native code reads it: the size of a picture is always two numbers. */
+/** Return the configuration for native code, with the image size as two numbers. */
 export const nativeVision = (config: ClipVisionConfig): NetworkConfig => ({ ...config, imageSize: imageSizeOf(config) })
 
 export function nativeClip(config: ClipConfig): NetworkConfig {
@@ -196,7 +198,7 @@ export function nativeClip(config: ClipConfig): NetworkConfig {
   return { ...config, textConfig: toSnake(textConfig), visionConfig: toSnake(nativeVision(visionConfig)) }
 }
 
-/** As config.json has it: transformers refuses an integer for the factor. */
+/** Return the contents of config.json. transformers refuses an integer as factor. */
 export function savedTower(config: NetworkConfig): NetworkConfig {
   const { initializerFactor } = config
   return typeof initializerFactor === 'number'

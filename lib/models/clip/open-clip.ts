@@ -11,16 +11,16 @@ import { tensorsOf, type Weights } from '../weights.js'
 import type { ClipConfig } from './config.js'
 
 /**
- * CLIP as OpenCLIP holds it (https://github.com/mlfoundations/open_clip): `open_clip_config.json` beside
- * `open_clip_model.safetensors` or `open_clip_pytorch_model.bin`, in which the projections of queries, keys and values are
- * one, and those into the shared space stand on their side.
+ * Loading of OpenCLIP's checkpoints (https://github.com/mlfoundations/open_clip): `open_clip_config.json` with
+ * `open_clip_model.safetensors` or `open_clip_pytorch_model.bin`. In them the projections of queries, keys and values are one
+ * matrix, and the projections to the shared space are transposed.
  */
 
 const CONFIG = 'open_clip_config.json'
 const FILES = ['open_clip_model.safetensors', 'open_clip_pytorch_model.bin']
 
 export async function openClipCheckpoint(directory: string): Promise<ForeignCheckpoint | undefined> {
-  // Repositories that have both layouts hold the same weights twice.
+  // A repository with both layouts has the same weights twice.
   if (existsSync(join(directory, 'config.json')) || !existsSync(join(directory, CONFIG))) return undefined
   const path = join(directory, CONFIG)
   const config = openClipConfig(await readJson(path), path)
@@ -31,9 +31,9 @@ type Fields = Record<string, unknown>
 
 const VISION = ['image_size', 'layers', 'width', 'patch_size', 'head_width', 'mlp_ratio', 'patch_dropout']
 const TEXT = ['context_length', 'vocab_size', 'width', 'heads', 'layers', 'mlp_ratio', 'hf_tokenizer_name']
-// What says how texts become tokens, and what only training reads.
+// Keys about tokenization, and keys that only training reads.
 const READ_ELSEWHERE = ['tokenizer_kwargs', 'tokenizer_mode', 'output_tokens', 'embed_dim']
-// What changes the network, with what it must be for the network to be CLIP's.
+// Keys that change the network, with the value at which it is CLIP.
 const USUAL: Fields = {
   ls_init_value: null,
   attentional_pool: false,
@@ -56,14 +56,14 @@ const USUAL: Fields = {
   proj_type: 'linear',
   hf_model_name: null,
 }
-// These have no say where the ones above are as usual.
+// Keys without effect if the ones above have these values.
 const IDLE = /^(attn_pooler_|timm_|hf_|pad_id$|eos_id$)/
 
 function openClipConfig(whole: unknown, file: string): ClipConfig {
-  const fail = (what: string, key: string) => new ConfigError(`${file}: ${what}`, { file, key })
+  const fail = (what: string, key: string) => new ConfigError(`${file}: ${what}. Use a CLIP model.`, { file, key })
   const object = (value: unknown, key: string): Fields => {
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields
-    throw fail(`${key} must be an object, not ${shown(value)}`, key)
+    throw fail(`${key}: expected an object, got ${shown(value)}`, key)
   }
   const model = object(object(whole, 'the file').model_cfg ?? whole, 'model_cfg')
   const vision = object(model.vision_cfg, 'vision_cfg')
@@ -72,16 +72,20 @@ function openClipConfig(whole: unknown, file: string): ClipConfig {
     for (const [key, value] of Object.entries(fields)) {
       const usual = key === 'pool_type' ? pool : Object.hasOwn(USUAL, key) ? USUAL[key] : undefined
       const isFine = usual === undefined ? known.includes(key) || IDLE.test(key) : (value ?? null) === usual
-      if (!isFine) throw fail(`CLIP has no ${where}.${key} ${shown(value)}`, `${where}.${key}`)
+      if (!isFine) {
+        const expected = usual === undefined ? 'no such key' : shown(usual)
+        throw fail(`${where}.${key}: expected ${expected}, got ${shown(value)}`, `${where}.${key}`)
+      }
     }
   }
   check(vision, [...VISION, ...READ_ELSEWHERE], 'tok', 'vision_cfg')
   check(text, [...TEXT, ...READ_ELSEWHERE], 'argmax', 'text_cfg')
-  if ((model.init_logit_bias ?? null) !== null) throw fail('CLIP has no init_logit_bias', 'init_logit_bias')
+  if ((model.init_logit_bias ?? null) !== null)
+    throw fail(`init_logit_bias: expected null, got ${shown(model.init_logit_bias)}`, 'init_logit_bias')
   const number = (fields: Fields, key: string, fallback: number): number => {
     const value = fields[key] ?? fallback
     if (typeof value === 'number') return value
-    throw fail(`${key} must be a number, not ${shown(value)}`, key)
+    throw fail(`${key}: expected a number, got ${shown(value)}`, key)
   }
   const hiddenAct = model.quick_gelu === true ? 'quick_gelu' : 'gelu'
   const [width, textWidth] = [number(vision, 'width', 768), number(text, 'width', 512)]
@@ -113,7 +117,10 @@ function openClipConfig(whole: unknown, file: string): ClipConfig {
 async function readWeights(directory: string): Promise<Weights> {
   const name = FILES.find((name) => existsSync(join(directory, name)))
   if (name === undefined) {
-    throw new CheckpointError(`${directory} has ${CONFIG} and none of ${FILES.join(', ')}`, { file: directory })
+    throw new CheckpointError(
+      `${directory}: expected weights in ${FILES.join(' or ')}, because it has ${CONFIG}, got neither. Download them.`,
+      { file: directory },
+    )
   }
   const file = join(directory, name)
   const tensors = name.endsWith('.bin')
@@ -140,11 +147,11 @@ const OTHERS: Record<string, string> = {
   'visual.ln_post': 'vision_model.post_layernorm',
 }
 
-/** OpenCLIP's state dictionary under transformers' names. Inside a scope. */
+/** Rename the tensors of OpenCLIP's state dictionary to transformers' names. Call it inside a scope. */
 export function fromOpenClip(tensors: Record<string, Tensor>, file: string): Record<string, Tensor> {
   const state: Record<string, Tensor> = {}
   for (const [full, value] of Object.entries(tensors)) {
-    // What trains in parallel is one level deeper, and a text tower of one's own too.
+    // Data-parallel training adds `module.`, and a separate text encoder adds `text.`.
     const name = full.replace(/^module\./, '').replace(/^text\./, '')
     if (name === 'attn_mask') continue
     const [, side, layer, rest] = /^(visual\.)?transformer\.resblocks\.(\d+)\.(.+)$/.exec(name) ?? []
@@ -179,10 +186,13 @@ function outside(name: string, value: Tensor): Record<string, Tensor> {
 function apart(path: string, kind: string, value: Tensor, name: string, file: string): Record<string, Tensor> {
   const rows = value.shape[0] ?? 0
   if (rows % 3 !== 0) {
-    throw new CheckpointError(`${file}: ${name} has ${rows} rows, which are no three projections`, {
-      file,
-      tensor: name,
-    })
+    throw new CheckpointError(
+      `${file}: ${name}: expected a multiple of 3 rows (query, key, value), got ${rows}. Download the file again.`,
+      {
+        file,
+        tensor: name,
+      },
+    )
   }
   const part = (i: number) => noGrad(() => value.narrow(0, (i * rows) / 3, rows / 3).clone())
   return {

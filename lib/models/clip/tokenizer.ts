@@ -6,9 +6,9 @@ import type { Tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 
 export interface ClipEncodeOptions {
-  /** Filled up to `maxLength` (default) or to the longest of the texts: their embeddings are the same. */
+  /** Padding to `maxLength` (default), or to the longest text. Embeddings do not depend on it. */
   padding?: 'maxLength' | 'longest'
-  /** Tokens of a text, its start and end included; what is longer is cut. Default 77. */
+  /** Maximum number of tokens of a text, including start and end; longer texts are cut. Default 77. */
   maxLength?: number
 }
 
@@ -22,8 +22,7 @@ export interface ClipTokens {
 const FILES = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json']
 
 /**
- * CLIP's tokenizer as transformers' CLIPTokenizer has it: byte-level BPE of lower-cased text, 77 tokens, filled up with the
- * token that ends a text.
+ * CLIP's tokenizer, as transformers' CLIPTokenizer: byte-level BPE of lower-cased text, padded to 77 tokens with the end token.
  *
  * ```ts
  * const tokenizer = await ClipTokenizer.fromPretrained('openai/clip-vit-base-patch32')
@@ -32,17 +31,20 @@ const FILES = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.js
  */
 export class ClipTokenizer {
   readonly tokenizer: Tokenizer
-  /** Of a text, start and end included. */
+  /** Maximum number of tokens of a text, including start and end. */
   readonly maxLength: number
   readonly #start: number
   readonly #end: number
 
-  /** @throws ConfigError for a tokenizer that has no start and end of a text */
+  /** @throws ConfigError for a tokenizer without start or end token */
   constructor(tokenizer: Tokenizer) {
     if (!(tokenizer instanceof Tokenizer)) throw misuse('ClipTokenizer', 'tokenizer', 'a Tokenizer', tokenizer)
     const { bosTokenId, eosTokenId, eosToken } = tokenizer
     if (bosTokenId === null || eosTokenId === null) {
-      throw new ConfigError('ClipTokenizer: this tokenizer has no tokens that start and end a text', {})
+      throw new ConfigError(
+        'ClipTokenizer: tokenizer: expected a bosToken and an eosToken, got a tokenizer without. Use one of CLIP.',
+        {},
+      )
     }
     if (tokenizer.padToken === null) tokenizer.padToken = eosToken
     this.tokenizer = tokenizer
@@ -52,8 +54,8 @@ export class ClipTokenizer {
   }
 
   /**
-   * The tokenizer of a directory or hub repository in transformers' layout (vocab.json and merges.txt, or tokenizer.json),
-   * such as every checkpoint of CLIP and LanguageBind has; or of OpenAI's file of merges, `bpe_simple_vocab_16e6.txt.gz`.
+   * Load the tokenizer of a directory or hub repository in transformers' layout (vocab.json and merges.txt, or tokenizer.json), such
+   * as those of CLIP and LanguageBind; or OpenAI's file of merges, `bpe_simple_vocab_16e6.txt.gz`.
    * @throws DataError, ConfigError as `Tokenizer.fromPretrained`
    */
   static async fromPretrained(from: string, options: Omit<ResolveModelOptions, 'files'> = {}): Promise<ClipTokenizer> {
@@ -68,18 +70,18 @@ export class ClipTokenizer {
   get startTokenId(): number {
     return this.#start
   }
-  /** Also what fills shorter texts up. */
+  /** Id of the end token, which is also the padding. */
   get endTokenId(): number {
     return this.#end
   }
 
-  /** @throws ConfigError for wrong arguments */
+  /** Encode texts as token ids. @throws ConfigError for wrong arguments */
   encode(texts: string | readonly string[], options: ClipEncodeOptions = {}): ClipTokens {
     const where = 'ClipTokenizer.encode'
     requireOptions(where, options, ['padding', 'maxLength'])
     const list = typeof texts === 'string' ? [texts] : texts
     if (!Array.isArray(list) || list.length === 0 || !list.every((text) => typeof text === 'string')) {
-      throw misuse(where, 'texts', 'a text or a list of at least one', texts)
+      throw misuse(where, 'texts', 'a string or a list of at least one', texts)
     }
     const { padding = 'maxLength', maxLength = this.maxLength } = options
     requireOneOf(where, 'padding', padding, ['maxLength', 'longest'])
@@ -96,7 +98,7 @@ export class ClipTokenizer {
     return { inputIds: encoded.inputIds, attentionMask: encoded.attentionMask }
   }
 
-  /** Ids as text, special tokens left out. */
+  /** Decode token ids to text, without special tokens. */
   decode(ids: Iterable<number | bigint>): string {
     return this.tokenizer.decode(ids, { skipSpecialTokens: true })
   }

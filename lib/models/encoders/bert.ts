@@ -2,9 +2,9 @@ import type { ConfigKeys } from '../config-keys.js'
 import { networkClass } from '../network.js'
 import { type RobertaConfig, type RobertaInputs, type RobertaOutput, robertaKeys } from './roberta.js'
 
-/** The keys of a published config.json in camelCase; what is left out has the value of transformers' BertConfig. */
+/** Keys of a published config.json, in camelCase. Defaults are those of transformers' BertConfig. */
 export interface BertConfig extends RobertaConfig {
-  /** Only `'absolute'` ones are known. */
+  /** Only `'absolute'` is supported. */
   positionEmbeddingType?: string
 }
 
@@ -23,12 +23,11 @@ const bertKeys: ConfigKeys = {
 }
 
 /**
- * BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805) and what has its form, such as MiniLM (Wang et al. 2020,
- * https://arxiv.org/abs/2002.10957), as transformers' BertModel; runs in native code, which is RoBERTa's with positions that
- * count from 0.
+ * BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805) and networks of the same architecture, such as MiniLM (Wang et al. 2020,
+ * https://arxiv.org/abs/2002.10957), as transformers' BertModel; runs in native code. Positions count from 0, unlike RoBERTa's.
  *
- * Published sizes: `'base-uncased'`, `'base-cased'`, `'large-uncased'`, `'minilm-l6'`, `'minilm-l12'`. Where a file has no
- * pooler there is none in the network. Vectors of sentences: {@link embedSentences}.
+ * Published sizes: `'base-uncased'`, `'base-cased'`, `'large-uncased'`, `'minilm-l6'`, `'minilm-l12'`. The network has a pooler only
+ * if the file has one. For sentence embeddings see {@link embedSentences}.
  */
 export class Bert extends networkClass<Bert, BertConfig, RobertaInputs, RobertaOutput>({
   kind: 'bert',
@@ -38,7 +37,7 @@ export class Bert extends networkClass<Bert, BertConfig, RobertaInputs, RobertaO
   sizes: bertSizes,
   prefix: 'bert.',
   ignored: [/^cls\./, /^classifier\./, /^qa_outputs\./, /(^|\.)position_ids$/],
-  // As TensorFlow's first files had them.
+  // Names of the first files, from TensorFlow.
   rename: (name) => name.replace(/LayerNorm\.gamma$/, 'LayerNorm.weight').replace(/LayerNorm\.beta$/, 'LayerNorm.bias'),
   keys: bertKeys,
   found: (config, has) => ({ ...config, addPoolingLayer: has('pooler.dense.weight') }),

@@ -1,6 +1,6 @@
 import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { normalizeWav2Vec2 } from '../../audio/normalize.js'
-import { defined, requireNumber, requireOptions, requireWhole } from '../../base/check.js'
+import { defined, requireNumber, requireOptions, requireWhole, shown } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { type CtcHypothesis, ctcAlign, ctcBeamSearch } from '../../generation/ctc.js'
 import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'
@@ -9,23 +9,23 @@ import type { SpeechForCTC } from './speech-ctc.js'
 import { convolutionsOf, framesOf } from './speech-encoder.js'
 
 export interface CtcTranscribeOptions {
-  /** Texts that are kept after each frame; 1 takes the likeliest token of each frame. Default 1. */
+  /** Hypotheses kept after each frame; 1 takes the most likely token of each frame. Default 1. */
   beamWidth?: number
-  /** With beams: texts in `hypotheses`. Default 1. */
+  /** Number of `hypotheses`, with beams. Default 1. */
   nBest?: number
-  /** Whether words, or characters too, come with their times. Default false. */
+  /** Whether to return times of words, or also of characters. Default false. */
   timestamps?: false | 'word' | 'char'
-  /** Recordings are read in pieces of so many seconds; null: as a whole. Default null. */
+  /** Length of the pieces of a long recording, in seconds; null: one piece. Default null. */
   chunkSeconds?: number | null
-  /** How much of its neighbours a piece reads on each side. Default a sixth of `chunkSeconds`. */
+  /** Overlap of a piece with each neighbor, in seconds. Default `chunkSeconds` / 6. */
   strideSeconds?: number
-  /** Leaves `<s>`, `</s>` and `<unk>` out of the text. Default false. */
+  /** Whether to leave `<s>`, `</s>` and `<unk>` out of the text. Default false. */
   skipSpecialTokens?: boolean
-  /** Gives up within one piece. */
+  /** Signal that cancels the transcription after the current piece. */
   signal?: AbortSignal
 }
 
-/** What is said from when to when, in seconds. */
+/** A word or character with its begin and end in seconds. */
 export interface CtcStretch {
   text: string
   start: number
@@ -34,17 +34,17 @@ export interface CtcStretch {
 
 export interface CtcTranscription {
   text: string
-  /** With `timestamps`. */
+  /** Words with times, with `timestamps`. */
   words?: CtcStretch[]
-  /** With `timestamps: 'char'`. */
+  /** Characters with times, with `timestamps: 'char'`. */
   chars?: CtcStretch[]
-  /** With beams, the best first; `score` is the log of the text's probability. */
+  /** Hypotheses of the beam search, best first; `score` is the log-probability of the text. */
   hypotheses?: (CtcHypothesis & { text: string })[]
 }
 
 const KEYS = ['beamWidth', 'nBest', 'timestamps', 'chunkSeconds', 'strideSeconds', 'skipSpecialTokens', 'signal']
 
-/** See `Wav2Vec2ForCTC.transcribe`. */
+/** Implement `Wav2Vec2ForCTC.transcribe`. */
 export async function transcribeCtc(
   model: SpeechForCTC,
   audio: AudioClip,
@@ -56,17 +56,25 @@ export async function transcribeCtc(
   requireWhole(where, 'beamWidth', beamWidth, 1)
   requireWhole(where, 'nBest', nBest, 1)
   if (nBest > beamWidth) {
-    throw new ConfigError(`${where}: nBest is ${nBest}, more than the ${beamWidth} beams`, { nBest, beamWidth })
+    throw new ConfigError(
+      `${where}: nBest: expected at most beamWidth (${beamWidth}), got ${nBest}. Raise beamWidth.`,
+      {
+        ...{ nBest, beamWidth },
+      },
+    )
   }
   if (timestamps !== false && timestamps !== 'word' && timestamps !== 'char') {
-    throw new ConfigError(`${where}: timestamps must be false, 'word' or 'char', not ${String(timestamps)}`, {
-      timestamps,
-    })
+    throw new ConfigError(
+      `${where}: timestamps: expected false, 'word' or 'char', got ${shown(timestamps)}. Correct it.`,
+      {
+        timestamps,
+      },
+    )
   }
   const { tokenizer } = model
   if (tokenizer === null) {
     throw new ConfigError(
-      `${where}: there is no tokenizer; set model.tokenizer = await CtcTokenizer.fromPretrained(…)`,
+      `${where}: tokenizer: expected a CtcTokenizer, got null. Set model.tokenizer = await CtcTokenizer.fromPretrained(…).`,
       {},
     )
   }
@@ -109,11 +117,11 @@ function inSeconds(model: SpeechForCTC, { text, start, end }: CtcOffset): CtcStr
   return { text, start: seconds(start), end: seconds(end) }
 }
 
-/** Samples from one frame to the next. */
+/** Return the number of samples between frames. */
 const stepOf = (model: SpeechForCTC): number =>
   convolutionsOf(model.config).reduce((product, { stride }) => product * stride, 1)
 
-/** float32 logits [frames, vocabSize] of samples [n], on the CPU. */
+/** Compute logits of samples [n]: float32 [frames, vocabSize], on the CPU. */
 async function logitsOfPieces(
   where: string,
   model: SpeechForCTC,
@@ -124,10 +132,16 @@ async function logitsOfPieces(
   const count = samples.size(0)
   const step = stepOf(model)
   const least = framesOf(model.config, count)
-  if (least === 0) throw new DataError(`${where}: ${count} samples are too few for a frame`, { samples: count })
+  if (least === 0)
+    throw new DataError(`${where}: expected enough samples for one frame, got ${count}. Use a longer clip.`, {
+      samples: count,
+    })
   if (chunkSeconds === null) {
     if (strideSeconds !== undefined) {
-      throw new ConfigError(`${where}: strideSeconds is for pieces of chunkSeconds`, { strideSeconds })
+      throw new ConfigError(
+        `${where}: strideSeconds: expected undefined without chunkSeconds, got ${shown(strideSeconds)}. Set chunkSeconds.`,
+        { strideSeconds },
+      )
     }
     return logitsOf(model, samples)
   }
@@ -136,10 +150,10 @@ async function logitsOfPieces(
   const chunk = frames(chunkSeconds)
   const stride = frames(strideSeconds ?? chunkSeconds / 6)
   requireNumber(where, 'strideSeconds', strideSeconds ?? 0, { least: 0 })
-  // A piece's last frames want samples behind them, which must be the neighbour's.
+  // The last frames of a piece need samples after it, so the overlap must cover them.
   if (stride < 2 || 2 * stride >= chunk) {
     throw new ConfigError(
-      `${where}: pieces of ${chunk} frames with ${stride} of each neighbour are not possible: take 2 or more, and less than half`,
+      `${where}: strideSeconds: expected at least 2 frames and less than half of chunkSeconds (${chunk} frames), got ${stride} frames. Change one.`,
       { chunkSeconds, strideSeconds },
     )
   }

@@ -5,17 +5,17 @@ import { Bert } from './bert.js'
 import { Roberta, type RobertaConfig } from './roberta.js'
 
 export interface EmbedSentencesOptions {
-  /** `'mean'` over the tokens, or `'cls'`: the first one's. Default `'mean'`. */
+  /** `'mean'` over the tokens, or the state of the first token, `'cls'`. Default `'mean'`. */
   pooling?: 'mean' | 'cls'
-  /** Vectors of length 1, whose products are cosines. Default false. */
+  /** Whether to return unit vectors, whose dot products are cosines. Default false. */
   normalize?: boolean
-  /** Texts that are computed together; those of like length are. Default 32. */
+  /** Texts per batch, which are sorted by length. Default 32. */
   batchSize?: number
-  /** Tokens of a text, special ones included; what is longer is cut. Default: what network and tokenizer take. */
+  /** Maximum number of tokens of a text, with special tokens; longer texts are cut. Default: the limit of network and tokenizer. */
   maxLength?: number
 }
 
-/** The longest text of a network: RoBERTa's positions count from behind the padding's. */
+/** Return the maximum number of tokens of a text. RoBERTa's positions start after that of the padding token. */
 export function longestText(model: Bert | Roberta): number {
   return model instanceof Bert ? (model.config.maxPositionEmbeddings ?? 512) : longestOfRoberta(model.config)
 }
@@ -24,8 +24,8 @@ export const longestOfRoberta = ({ maxPositionEmbeddings = 512, padTokenId = 1 }
   maxPositionEmbeddings - padTokenId - 1
 
 /**
- * One vector for each text, as sentence-transformers makes them (Reimers and Gurevych 2019,
- * https://arxiv.org/abs/1908.10084): float [texts, hiddenSize], on the network's device, without gradients.
+ * Embed texts as sentence-transformers does (Reimers and Gurevych 2019, https://arxiv.org/abs/1908.10084): float [texts, hiddenSize], on
+ * the network's device, without gradients.
  *
  * ```ts
  * const model = await Bert.fromPretrained('minilm')
@@ -45,7 +45,7 @@ export async function embedSentences(
     throw misuse(where, 'model', 'a Bert or a Roberta', model)
   if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
   if (!isArrayLike(texts) || !Array.from(texts).every((text) => typeof text === 'string') || texts.length === 0) {
-    throw misuse(where, 'texts', 'a list of at least one text', texts)
+    throw misuse(where, 'texts', 'a list of at least one string', texts)
   }
   requireOptions(where, options, ['pooling', 'normalize', 'batchSize', 'maxLength'])
   const longest = Math.min(longestText(model), tokenizer.modelMaxLength ?? Number.POSITIVE_INFINITY)
@@ -54,7 +54,7 @@ export async function embedSentences(
   if (typeof normalize !== 'boolean') throw misuse(where, 'normalize', 'true or false', normalize)
   requireWhole(where, 'batchSize', batchSize, 1)
   requireWhole(where, 'maxLength', maxLength, 1)
-  // Texts of like length stand together, so that little padding is computed.
+  // Sort by length, to limit padding.
   const order = Array.from(texts, (text, i) => ({ length: text.length, i })).sort((a, b) => b.length - a.length)
   const device = model.parameters()[0]?.device ?? 'cpu'
   return noGrad(() =>
@@ -87,7 +87,7 @@ export async function embedSentences(
   )
 }
 
-/** Over the tokens that are no padding: [batch, time, dim] -> [batch, dim] */
+/** Return the mean over tokens without padding: [batch, time, dim] -> [batch, dim]. */
 function meanOf(states: Tensor, mask: Tensor): Tensor {
   const weights = mask.to(states.dtype).unsqueeze(-1)
   return states

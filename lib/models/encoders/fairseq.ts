@@ -6,7 +6,7 @@ import { shown } from '../../base/arguments.js'
 import { CheckpointError } from '../../base/errors.js'
 import type { NetworkConfig } from '../network.js'
 
-// What the layers' parts are called there and here.
+// Names of a layer's parts in fairseq and in transformers.
 const layerParts: Record<string, string> = {
   'self_attn.relative_attention_bias': 'attention.rel_attn_embed',
   'self_attn.grep_linear': 'attention.gru_rel_pos_linear',
@@ -18,13 +18,13 @@ const layerParts: Record<string, string> = {
 }
 
 const renamings: [RegExp, string | ((...match: string[]) => string)][] = [
-  // Fine-tuned models hang the network inside another.
+  // In a fine-tuned model, the network is inside another one.
   [/^w2v_encoder\.w2v_model\./, ''],
   [/^mask_emb$/, 'masked_spec_embed'],
   [/^post_extract_proj\./, 'feature_projection.projection.'],
   [/^layer_norm\./, 'feature_projection.layer_norm.'],
   [/^encoder\.pos_conv\.0\./, 'encoder.pos_conv_embed.conv.'],
-  // A convolution is the first module of its block; its norm the third, where a layer norm stands between two transposes.
+  // A convolution is the first module of its block. Its norm is the third; a layer norm is between two transposes.
   [/^(feature_extractor\.conv_layers\.\d+)\.0\./, '$1.conv.'],
   [/^(feature_extractor\.conv_layers\.\d+)\.2\.(1\.)?/, '$1.layer_norm.'],
   [
@@ -33,7 +33,7 @@ const renamings: [RegExp, string | ((...match: string[]) => string)][] = [
   ],
 ]
 
-/** transformers' name for fairseq's name of a weight; a name that is transformers' already stays as it is. */
+/** Convert fairseq's name of a weight to transformers' name. Names of transformers are unchanged. */
 export function fairseqName(name: string): string {
   return renamings.reduce((result, [pattern, to]) => result.replace(pattern, to as string), name)
 }
@@ -53,11 +53,11 @@ const fairseq2Renamings: [RegExp, string][] = [
   [/^(encoder_frontend\.)?masker\.temporal_mask_embed$/, 'mask_emb'],
 ]
 
-/** fairseq's name for fairseq2's name of a wav2vec 2.0 weight; other names stay. */
+/** Convert fairseq2's name of a wav2vec 2.0 weight to fairseq's. Other names are unchanged. */
 export const fairseq2Name = (name: string): string =>
   fairseq2Renamings.reduce((result, [pattern, to]) => result.replace(pattern, to), name)
 
-/** How a key of `cfg` is called in a config.json. */
+/** Keys of `cfg`, and their names in a config.json. */
 const configKeys: Record<string, string> = {
   encoder_layers: 'numHiddenLayers',
   encoder_embed_dim: 'hiddenSize',
@@ -78,16 +78,19 @@ const configKeys: Record<string, string> = {
 }
 
 /**
- * A configuration from the `cfg` of such a file. SpecAugment keeps its defaults: `mask_prob` there is that of
- * pre-training, which masks half of the audio.
- * @param cfg the file's `cfg`; where it has a `model` inside, that
- * @throws CheckpointError for a convolution stack that cannot be read
+ * Convert the `cfg` of a fairseq file to a configuration. SpecAugment keeps its defaults, because `mask_prob` is that of pre-training,
+ * which masks half of the audio.
+ * @param cfg the file's `cfg`; if it has a `model`, that is used
+ * @throws CheckpointError for convolution layers that cannot be parsed
  */
 export function fairseqConfig(cfg: Record<string, unknown>, depth = 0): NetworkConfig {
   const inner = cfg.model
   if (typeof inner === 'object' && inner !== null) {
-    // A pickle may hold itself.
-    if (depth === DEEPEST) throw new CheckpointError('its cfg holds a model in a model without end', { tensor: null })
+    // A pickle may contain itself.
+    if (depth === DEEPEST)
+      throw new CheckpointError(`cfg: expected at most ${DEEPEST} nested models, got more. Load another file.`, {
+        tensor: null,
+      })
     return fairseqConfig(inner as Record<string, unknown>, depth + 1)
   }
   const config: NetworkConfig = { activationDropout: 0, layerdrop: 0 } // fairseq's own defaults
@@ -105,20 +108,24 @@ export function fairseqConfig(cfg: Record<string, unknown>, depth = 0): NetworkC
 const DEEPEST = 10
 const MOST_CONVOLUTIONS = 64
 
-/** `[(512,10,5)] + [(512,3,2)] * 4`: (channels, kernel, stride) lists, repeated and joined. */
+/** Parse lists of (channels, kernel, stride), repeated and joined: `[(512,10,5)] + [(512,3,2)] * 4`. */
 function convolutions(text: unknown): [number, number, number][] {
-  const refuse = (why: string) =>
-    new CheckpointError(`conv_feature_layers ${why}, in ${shown(text).slice(0, 200)}`, { tensor: null })
-  if (typeof text !== 'string' || text.length > 4096) throw refuse('must be a list of (channels, kernel, stride)')
+  const refuse = (expected: string) =>
+    new CheckpointError(
+      `conv_feature_layers: expected ${expected}, got ${shown(text).slice(0, 200)}. Load another file.`,
+      { tensor: null },
+    )
+  if (typeof text !== 'string' || text.length > 4096) throw refuse('a list of (channels, kernel, stride)')
   const layers: [number, number, number][] = []
   for (const term of text.replaceAll(/\s/g, '').split('+')) {
     const found = /^\[((?:\(\d+,\d+,\d+\),?)+)\](?:\*(\d+))?$/.exec(term)
-    if (!found) throw refuse(`has ${shown(term)}, which is no list of (channels, kernel, stride)`)
+    if (!found) throw refuse('lists of (channels, kernel, stride)')
     const triples = [...(found[1] as string).matchAll(/\((\d+),(\d+),(\d+)\)/g)].map(
       ([, dim, kernel, stride]): [number, number, number] => [Number(dim), Number(kernel), Number(stride)],
     )
     const times = Number(found[2] ?? 1)
-    if (layers.length + triples.length * times > MOST_CONVOLUTIONS) throw refuse('has too many convolutions')
+    if (layers.length + triples.length * times > MOST_CONVOLUTIONS)
+      throw refuse(`at most ${MOST_CONVOLUTIONS} convolutions`)
     for (let i = 0; i < times; i += 1) layers.push(...triples)
   }
   return layers

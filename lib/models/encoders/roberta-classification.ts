@@ -14,23 +14,23 @@ export interface RobertaClassifierConfig extends RobertaConfig, LabelConfig {
 }
 
 export interface RobertaClassifierInputs extends RobertaInputs {
-  /** Of texts [batch], or [batch, numLabels] for `problemType`; of tokens int64 [batch, time], -100 for none. */
+  /** For texts [batch], or [batch, numLabels] with `problemType`; for tokens int64 [batch, time], -100 is ignored. */
   labels?: Tensor | null
 }
 
 export interface RobertaClassifierOutput {
-  /** Mean over the batch; null without labels. */
+  /** Mean over the batch; null without `labels`. */
   loss: Tensor | null
-  /** [batch, numLabels]; of tokens [batch, time, numLabels]. */
+  /** [batch, numLabels]; for tokens [batch, time, numLabels]. */
   logits: Tensor
   hiddenStates: Tensor[]
   attentions: Tensor[]
 }
 
-/** A class of heads. */
+/** Static members of a class of heads. */
 interface ClassifierClass {
   readonly architecture: string
-  /** What the files of another head have. */
+  /** Pattern of the names of the other head. */
   readonly foreign: RegExp
 }
 
@@ -52,7 +52,7 @@ const ClassifierBase = headClass<RobertaClassifierConfig, ClassifierClass>(
   }),
 )
 
-/** Layers over RoBERTa that know classes. */
+/** Base class of classification heads over RoBERTa. */
 abstract class RobertaClassifier extends ClassifierBase {
   static readonly architecture: string = ''
   static readonly foreign: RegExp = /^$/
@@ -70,7 +70,7 @@ abstract class RobertaClassifier extends ClassifierBase {
   }
 }
 
-/** Reads the first token of a text. */
+/** Head that reads the state of the first token. */
 class RobertaClassificationHead extends Module {
   readonly dense: Linear
   readonly dropout: Dropout
@@ -84,14 +84,14 @@ class RobertaClassificationHead extends Module {
     this.out_proj = new Linear(dim, labels, { device, dtype })
   }
 
-  /** [batch, time, dim] -> [batch, labels] */
+  /** Compute logits: [batch, time, dim] -> [batch, labels]. */
   override forward(states: Tensor): Tensor {
     const first = this.dropout.forward(states.select(1, 0))
     return this.out_proj.forward(this.dropout.forward(this.dense.forward(first).tanh()))
   }
 }
 
-/** One class, several or a quantity for a text, by RoBERTa: transformers' RobertaForSequenceClassification. */
+/** Text classifier (one class, several classes or a quantity) with RoBERTa: transformers' RobertaForSequenceClassification. */
 export class RobertaForSequenceClassification extends RobertaClassifier {
   static override readonly architecture = 'RobertaForSequenceClassification'
   static override readonly foreign = /^classifier\.(weight|bias)$/
@@ -104,7 +104,7 @@ export class RobertaForSequenceClassification extends RobertaClassifier {
     this.begin(options)
   }
 
-  /** RoBERTa runs on the executor. With `labels` the loss is what `problemType` says. */
+  /** Compute the logits, and with `labels` the loss by `problemType`. RoBERTa runs on the executor. */
   override forward(inputs: RobertaClassifierInputs): Promise<RobertaClassifierOutput> {
     return scope(async () => {
       const { labels = null, ...rest } = inputs
@@ -115,7 +115,7 @@ export class RobertaForSequenceClassification extends RobertaClassifier {
   }
 }
 
-/** A class for each token, such as a name's, by RoBERTa: transformers' RobertaForTokenClassification. */
+/** Token classifier, such as for named entities, with RoBERTa: transformers' RobertaForTokenClassification. */
 export class RobertaForTokenClassification extends RobertaClassifier {
   static override readonly architecture = 'RobertaForTokenClassification'
   static override readonly foreign = /^classifier\.(dense|out_proj)\./
@@ -130,7 +130,7 @@ export class RobertaForTokenClassification extends RobertaClassifier {
     this.begin(options)
   }
 
-  /** RoBERTa runs on the executor. With `labels` the loss is their mean cross-entropy. */
+  /** Compute the logits, and with `labels` the mean cross-entropy. RoBERTa runs on the executor. */
   override forward(inputs: RobertaClassifierInputs): Promise<RobertaClassifierOutput> {
     return scope(async () => {
       const { labels = null, ...rest } = inputs

@@ -3,7 +3,7 @@ import type { Tensor } from '../../tensor/index.js'
 import type { ConfigKeys } from '../config-keys.js'
 import { type NetworkConfig, networkClass } from '../network.js'
 
-/** The keys of a published config.json in camelCase; what is left out has the value of transformers' RobertaConfig. */
+/** Keys of a published config.json, in camelCase. Defaults are those of transformers' RobertaConfig. */
 export interface RobertaConfig extends NetworkConfig {
   vocabSize?: number
   hiddenSize?: number
@@ -18,7 +18,7 @@ export interface RobertaConfig extends NetworkConfig {
   hiddenAct?: string
   hiddenDropoutProb?: number
   attentionProbsDropoutProb?: number
-  /** Whether the network ends in a pooler. Default true. */
+  /** Whether the network has a pooler. Default true. */
   addPoolingLayer?: boolean
 }
 
@@ -41,7 +41,7 @@ export const robertaKeys: ConfigKeys = {
     attentionProbsDropoutProb: 0.1,
     classifierDropout: null,
     addPoolingLayer: true,
-    // Of the heads.
+    // Keys of the heads.
     tieWordEmbeddings: true,
     problemType: null,
   },
@@ -65,18 +65,18 @@ export const robertaSizes: Record<string, RobertaConfig> = {
 }
 
 export interface RobertaInputs {
-  /** Token ids [batch, time], int64; tokens that are `padTokenId` are padding. */
+  /** Token ids [batch, time], int64; `padTokenId` is padding. */
   inputIds?: Tensor
   /**
-   * [batch, time], 1 for real tokens and 0 for padding; or bool [batch, 1 or heads, time, time], true where a query may
-   * look at a key, as `blockDiagonalMask` makes it for packed rows.
+   * [batch, time], 1 for real tokens and 0 for padding; or bool [batch, 1 or heads, time, time], true where a query attends to a
+   * key, as `blockDiagonalMask` returns it for packed rows.
    */
   attentionMask?: Tensor | null
   /** [batch, time], int64; default 0. */
   tokenTypeIds?: Tensor | null
-  /** [batch, time], int64; counted from `inputIds` by default. */
+  /** [batch, time], int64; default: counted from `inputIds`. */
   positionIds?: Tensor | null
-  /** [batch, time, hiddenSize], in place of `inputIds`. */
+  /** [batch, time, hiddenSize], instead of `inputIds`. */
   inputsEmbeds?: Tensor | null
   outputHiddenStates?: boolean
   outputAttentions?: boolean
@@ -87,9 +87,9 @@ export interface RobertaOutput {
   lastHiddenState: Tensor
   /** [batch, hiddenSize]; null without a pooler. */
   poolerOutput: Tensor | null
-  /** The embeddings and the output of each layer, each [batch, time, hiddenSize]; empty unless asked for. */
+  /** Embeddings and output of each layer, each [batch, time, hiddenSize]; [] without `outputHiddenStates`. */
   hiddenStates: Tensor[]
-  /** Per layer [batch, heads, time, time]; empty unless asked for. */
+  /** Attention of each layer, [batch, heads, time, time]; [] without `outputAttentions`. */
   attentions: Tensor[]
 }
 
@@ -98,7 +98,7 @@ const published = { keys: robertaKeys, modelType: 'roberta', alike: ['xlm-robert
 /**
  * RoBERTa (Liu et al. 2019, https://arxiv.org/abs/1907.11692), as transformers' RobertaModel; runs in native code.
  *
- * Published sizes: `'base'`, `'large'`. Where a file has no pooler there is none in the network.
+ * Published sizes: `'base'`, `'large'`. The network has a pooler only if the file has one.
  */
 export class Roberta extends networkClass<Roberta, RobertaConfig, RobertaInputs, RobertaOutput>({
   ...published,
@@ -113,13 +113,13 @@ export class Roberta extends networkClass<Roberta, RobertaConfig, RobertaInputs,
 export interface RobertaMaskedLMOutput {
   /** [batch, time, vocabSize] */
   logits: Tensor
-  /** The embeddings and the output of each layer, each [batch, time, hiddenSize]; empty unless asked for. */
+  /** Embeddings and output of each layer, each [batch, time, hiddenSize]; [] without `outputHiddenStates`. */
   hiddenStates: Tensor[]
-  /** Per layer [batch, heads, time, time]; empty unless asked for. */
+  /** Attention of each layer, [batch, heads, time, time]; [] without `outputAttentions`. */
   attentions: Tensor[]
 }
 
-/** RoBERTa with its masked language modelling head, as transformers' RobertaForMaskedLM. */
+/** RoBERTa with its masked language modeling head, as transformers' RobertaForMaskedLM. */
 export class RobertaForMaskedLM extends networkClass<
   RobertaForMaskedLM,
   RobertaConfig,
@@ -131,7 +131,7 @@ export class RobertaForMaskedLM extends networkClass<
   forward: 'voxtorch::roberta_masked_lm_forward',
   architecture: 'RobertaForMaskedLM',
   prefix: '',
-  // The decoder is tied to the word embeddings; older files hold it a second time.
+  // The decoder is tied to the token embeddings; older files have it twice.
   ignored: [/^lm_head\.decoder\./, /^roberta\.pooler\./, /(^|\.)position_ids$/],
 }) {
   declare readonly roberta: NativeModule

@@ -18,18 +18,18 @@ import type { Wav2Vec2 } from './wav2vec2.js'
 import type { WavLM } from './wavlm.js'
 
 export interface SpeechClassificationOutput {
-  /** Mean over the batch; null without labels. */
+  /** Mean over the batch; null without `labels`. */
   loss: Tensor | null
-  /** [batch, numLabels]; of frames [batch, frames, numLabels]. */
+  /** [batch, numLabels]; for frames [batch, frames, numLabels]. */
   logits: Tensor
-  /** The first layer's input and the output of each layer; empty unless asked for. */
+  /** Input of the first layer and output of each layer; [] without `outputHiddenStates`. */
   hiddenStates: Tensor[]
   attentions: Tensor[]
 }
 
 const factoryOf = ({ device, dtype }: MakeOptions): FactoryOptions => ({ device, dtype })
 
-/** What the classifiers have in common: classes, and weights of the encoder's layers. */
+/** Base class of classifiers: number of classes, and weights of the encoder's layers. */
 abstract class SpeechClassifier extends SpeechHead {
   readonly layer_weights: Parameter | null
   protected readonly labels: number
@@ -70,7 +70,7 @@ abstract class SpeechForSequenceClassification extends SpeechClassifier {
   }
 
   /**
-   * The encoder runs on the executor. Frames of padding do not count.
+   * Compute the logits from the mean over the frames without padding. The encoder runs on the executor.
    * @param inputs with `labels`, int64 [batch], the loss is their mean cross-entropy
    */
   override forward(inputs: SpeechLabelInputs): Promise<SpeechClassificationOutput> {
@@ -106,9 +106,9 @@ abstract class SpeechForAudioFrameClassification extends SpeechClassifier {
   }
 
   /**
-   * The encoder runs on the executor.
-   * @param inputs `labels`: [batch, frames, numLabels], of which the largest of each frame is its class; the loss is the
-   *   mean cross-entropy over all frames, padding included, as in transformers
+   * Compute the logits of each frame. The encoder runs on the executor.
+   * @param inputs `labels`: [batch, frames, numLabels], whose argmax is the class of a frame; the loss is the mean cross-entropy
+   * over all frames, including padding, as in transformers
    */
   override forward(inputs: SpeechLabelInputs): Promise<SpeechClassificationOutput> {
     return scope(async () => {
@@ -121,7 +121,7 @@ abstract class SpeechForAudioFrameClassification extends SpeechClassifier {
   }
 }
 
-/** A layer of a time-delay network (Peddinti et al. 2015): `kernel` frames, `dilation` apart, as one vector. */
+/** Layer of a time-delay network (Peddinti et al. 2015): a linear map of `kernel` frames at intervals of `dilation`. */
 class TdnnLayer extends Module {
   readonly kernel: Linear
   readonly taps: number
@@ -134,12 +134,12 @@ class TdnnLayer extends Module {
     this.#dilation = dilation
   }
 
-  /** Frames that are lost. */
+  /** Number of frames by which the output is shorter. */
   get span(): number {
     return (this.taps - 1) * this.#dilation
   }
 
-  /** [batch, frames, from] -> [batch, fewer, to] */
+  /** Compute the layer: [batch, frames, from] -> [batch, frames - span, to]. */
   override forward(states: Tensor): Tensor {
     const count = states.size(1) - this.span
     const taps = Array.from({ length: this.taps }, (_, i) => states.narrow(1, i * this.#dilation, count))
@@ -147,7 +147,7 @@ class TdnnLayer extends Module {
   }
 }
 
-/** Logits of an additive margin softmax (Wang et al. 2018, https://arxiv.org/abs/1801.05599). */
+/** Additive margin softmax loss (Wang et al. 2018, https://arxiv.org/abs/1801.05599). */
 class AMSoftmax extends Module {
   readonly weight: Parameter
 
@@ -156,7 +156,7 @@ class AMSoftmax extends Module {
     this.weight = parameter([dim, labels], options)
   }
 
-  /** states [batch, dim], labels int64 [batch] -> the mean loss */
+  /** Compute the mean loss of states [batch, dim] and labels int64 [batch]. */
   override forward(states: Tensor, labels: Tensor, scale = 30, margin = 0.4): Tensor {
     const unit = (values: Tensor, dim: number) =>
       values.div(ops.linalgVectorNorm(values, 2, [dim], true).clampMin(1e-12))
@@ -167,7 +167,7 @@ class AMSoftmax extends Module {
 }
 
 export interface SpeechXVectorOutput extends SpeechClassificationOutput {
-  /** [batch, xvectorOutputDim]: what tells speakers apart. */
+  /** Speaker embeddings [batch, xvectorOutputDim]. */
   embeddings: Tensor
 }
 
@@ -191,11 +191,14 @@ abstract class SpeechForXVector extends SpeechClassifier {
     super(config, options)
     const { tdnnDim, tdnnKernel, tdnnDilation, xvectorOutputDim } = this.config as Required<SpeechHeadConfig>
     if (tdnnDim.length === 0 || tdnnDim.length !== tdnnKernel.length || tdnnDim.length !== tdnnDilation.length) {
-      throw new ConfigError('tdnnDim, tdnnKernel and tdnnDilation must have one value for each layer', {
-        tdnnDim,
-        tdnnKernel,
-        tdnnDilation,
-      })
+      throw new ConfigError(
+        `tdnnDim, tdnnKernel, tdnnDilation: expected lists of the same length, at least 1, got ${tdnnDim.length}, ${tdnnKernel.length} and ${tdnnDilation.length}. Correct them.`,
+        {
+          tdnnDim,
+          tdnnKernel,
+          tdnnDilation,
+        },
+      )
     }
     const factory = factoryOf(options)
     const [first, last] = [tdnnDim[0] as number, tdnnDim.at(-1) as number]
@@ -213,9 +216,9 @@ abstract class SpeechForXVector extends SpeechClassifier {
   }
 
   /**
-   * The encoder runs on the executor. With `labels`, int64 [batch], the loss is that of an additive margin softmax. In a
-   * padded batch the last frames of a shorter clip are influenced by its padding, as in transformers.
-   * @throws DataError for a clip of too few frames
+   * Compute speaker embeddings, and with `labels`, int64 [batch], the additive margin softmax loss. The encoder runs on the
+   * executor. In a padded batch, padding influences the last frames of a shorter clip, as in transformers.
+   * @throws DataError for a clip with too few frames
    */
   override forward(inputs: SpeechLabelInputs): Promise<SpeechXVectorOutput> {
     return scope(async () => {
@@ -228,13 +231,16 @@ abstract class SpeechForXVector extends SpeechClassifier {
       const lost = [...this.tdnn].reduce((sum, layer) => sum + layer.span, 0)
       const short = lengths.findIndex((length) => length - lost < 2)
       if (short >= 0) {
-        throw new DataError(`clip ${short} has ${lengths[short]} frames; the x-vector needs at least ${lost + 2}`, {
-          clip: short,
-        })
+        throw new DataError(
+          `clip ${short}: expected at least ${lost + 2} frames for the x-vector, got ${lengths[short]}. Use a longer clip.`,
+          {
+            clip: short,
+          },
+        )
       }
       let features = this.projector.forward(states)
       for (const layer of this.tdnn) features = layer.forward(features)
-      // transformers forgets the dilation here, and with it counts frames that padding reaches into.
+      // transformers ignores the dilation here, so frames that padding influences are included.
       const counted = (length: number) => Math.min(features.size(1), length - this.#taps)
       const embeddings = this.feature_extractor.forward(
         this.#statistics(features, rest.attentionMask ? lengths.map(counted) : null),
@@ -249,7 +255,7 @@ abstract class SpeechForXVector extends SpeechClassifier {
     return [...this.tdnn].reduce((sum, layer) => sum + layer.taps - 1, 0)
   }
 
-  /** Mean and deviation over each row's first frames, [batch, 2 dim]. */
+  /** Compute mean and standard deviation over the frames of each row: [batch, 2 dim]. */
   #statistics(features: Tensor, lengths: number[] | null): Tensor {
     const of = (frames: Tensor) => ops.cat([frames.mean([-2]), frames.std([-2])], -1)
     return lengths
@@ -263,37 +269,37 @@ abstract class SpeechForXVector extends SpeechClassifier {
   }
 }
 
-/** One class for a clip, such as its emotion, by wav2vec 2.0: transformers' Wav2Vec2ForSequenceClassification. */
+/** Classifier of clips, such as by emotion, with wav2vec 2.0: transformers' Wav2Vec2ForSequenceClassification. */
 export class Wav2Vec2ForSequenceClassification extends SpeechForSequenceClassification {
   static override readonly trunk = wav2vec2
   declare readonly wav2vec2: Wav2Vec2
 }
 
-/** One class for a clip by WavLM: transformers' WavLMForSequenceClassification. */
+/** Classifier of clips with WavLM: transformers' WavLMForSequenceClassification. */
 export class WavLMForSequenceClassification extends SpeechForSequenceClassification {
   static override readonly trunk = wavlm
   declare readonly wavlm: WavLM
 }
 
-/** A class for each frame, such as who speaks, by wav2vec 2.0: transformers' Wav2Vec2ForAudioFrameClassification. */
+/** Classifier of frames, such as by speaker, with wav2vec 2.0: transformers' Wav2Vec2ForAudioFrameClassification. */
 export class Wav2Vec2ForAudioFrameClassification extends SpeechForAudioFrameClassification {
   static override readonly trunk = wav2vec2
   declare readonly wav2vec2: Wav2Vec2
 }
 
-/** A class for each frame by WavLM: transformers' WavLMForAudioFrameClassification. */
+/** Classifier of frames with WavLM: transformers' WavLMForAudioFrameClassification. */
 export class WavLMForAudioFrameClassification extends SpeechForAudioFrameClassification {
   static override readonly trunk = wavlm
   declare readonly wavlm: WavLM
 }
 
-/** A vector that tells speakers apart (Snyder et al. 2018) by wav2vec 2.0: transformers' Wav2Vec2ForXVector. */
+/** Speaker embeddings, x-vectors (Snyder et al. 2018), with wav2vec 2.0: transformers' Wav2Vec2ForXVector. */
 export class Wav2Vec2ForXVector extends SpeechForXVector {
   static override readonly trunk = wav2vec2
   declare readonly wav2vec2: Wav2Vec2
 }
 
-/** A vector that tells speakers apart by WavLM: transformers' WavLMForXVector. */
+/** Speaker embeddings with WavLM: transformers' WavLMForXVector. */
 export class WavLMForXVector extends SpeechForXVector {
   static override readonly trunk = wavlm
   declare readonly wavlm: WavLM

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type AudioClip, SPEECH_RATE } from '../../audio/clip.js'
 import { makeDirectory } from '../../base/atomic.js'
-import { requireOptions, requireString } from '../../base/check.js'
+import { requireOptions, requireString, shown } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { writeJson } from '../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../files/safetensors/safetensors.js'
@@ -24,17 +24,17 @@ import type { Wav2Vec2 } from './wav2vec2.js'
 import type { WavLM } from './wavlm.js'
 
 export interface SpeechCTCOutput {
-  /** By `ctcLossReduction`, float32 (float64 for float64); null without labels. */
+  /** Loss reduced by `ctcLossReduction`, float32 (float64 for float64); null without `labels`. */
   loss: Tensor | null
   /** [batch, frames, vocabSize] */
   logits: Tensor
-  /** The first layer's input and the output of each layer; empty unless asked for. */
+  /** Input of the first layer and output of each layer; [] without `outputHiddenStates`. */
   hiddenStates: Tensor[]
   attentions: Tensor[]
 }
 
 export interface LoadCTCOptions extends LoadNetworkOptions {
-  /** Of a network with `adapterAttnDim`: the language whose adapter is loaded, and whose vocabulary is taken. */
+  /** For a network with `adapterAttnDim`: language whose adapter and vocabulary are loaded. */
   targetLang?: string
 }
 
@@ -44,11 +44,11 @@ abstract class SpeechForCTC extends SpeechHead {
   static override readonly task = 'ForCTC'
   static override readonly layers: readonly string[] = ['lm_head']
   readonly dropout: Dropout
-  /** From the encoder to the tokens; a language's adapter may bring another. */
+  /** Output layer; a language's adapter may replace it by one of another width. */
   lm_head: Linear
-  /** What `transcribe` writes with; from vocab.json where there is one. */
+  /** Tokenizer of `transcribe`, from vocab.json if there is one. */
   tokenizer: CtcTokenizer | null = null
-  /** Whether `transcribe` gives clips mean 0 and variance 1, as preprocessor_config.json says. */
+  /** Whether `transcribe` normalizes clips to mean 0 and variance 1; from preprocessor_config.json. */
   normalizesAudio = true
   #from = ''
 
@@ -57,7 +57,7 @@ abstract class SpeechForCTC extends SpeechHead {
     const { addAdapter, hiddenSize, outputHiddenSize, vocabSize, finalDropout, ctcLossReduction } = this.config
     if (!REDUCTIONS.includes(ctcLossReduction as string)) {
       throw new ConfigError(
-        `ctcLossReduction must be one of ${REDUCTIONS.join(', ')}, not ${String(ctcLossReduction)}`,
+        `ctcLossReduction: expected ${REDUCTIONS.join(', ')}, got ${shown(ctcLossReduction)}. Correct it.`,
         {
           ctcLossReduction,
         },
@@ -70,9 +70,9 @@ abstract class SpeechForCTC extends SpeechHead {
   }
 
   /**
-   * The weights of a directory or hub repository in transformers' layout, or with fairseq's names, with the tokenizer
-   * where there is a vocab.json. A checkpoint without this head needs `allowMissing`, which gives the head fresh values.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
+   * Load the weights of a directory or hub repository in transformers' layout, or with fairseq's names, with the tokenizer if there is
+   * a vocab.json. For a checkpoint without this head, `allowMissing` initializes it.
+   * @throws CheckpointError with missing, unexpected and mis-shaped names
    */
   static override async fromPretrained<M extends Fillable>(
     this: NetworkConstructor<SpeechHeadConfig, M>,
@@ -92,7 +92,7 @@ abstract class SpeechForCTC extends SpeechHead {
     return model
   }
 
-  /** Takes what lies beside the weights: the tokenizer, and what is done to the audio. @internal */
+  /** Read the other files of the directory: tokenizer and feature extractor. @internal */
   async loaded(directory: string, from: string): Promise<void> {
     this.#from = from
     if (existsSync(join(directory, 'vocab.json'))) this.tokenizer = await CtcTokenizer.fromPretrained(directory)
@@ -100,9 +100,9 @@ abstract class SpeechForCTC extends SpeechHead {
   }
 
   /**
-   * The encoder runs on the executor.
+   * Compute the logits, and with `labels` the CTC loss. The encoder runs on the executor.
    * @param inputs `labels`: int64 [batch, length], -100 for padding
-   * @throws ConfigError for a label that is no token
+   * @throws ConfigError for a label outside the vocabulary
    */
   override forward(inputs: SpeechLabelInputs): Promise<SpeechCTCOutput> {
     return scope(async () => {
@@ -118,10 +118,14 @@ abstract class SpeechForCTC extends SpeechHead {
     const { ctcLossReduction, ctcZeroInfinity, padTokenId } = this.config
     const [batch, frames, vocabSize] = logits.shape as [number, number, number]
     if (!(labels instanceof Tensor) || labels.ndim !== 2 || labels.size(0) !== batch) {
-      throw new ConfigError(`labels must be int64 [${batch}, length], with -100 for padding`, {})
+      const value = labels instanceof Tensor ? `[${labels.shape}]` : shown(labels)
+      throw new ConfigError(
+        `labels: expected int64 [${batch}, length], with -100 for padding, got ${value}. Pad the rows.`,
+        {},
+      )
     }
     const blank = padTokenId ?? 0
-    // As in transformers, what is filled up with the blank is padding too.
+    // As in transformers, the blank is padding too.
     const real = labels.ne(-100).logicalAnd(labels.ne(blank))
     if (
       real
@@ -129,7 +133,10 @@ abstract class SpeechForCTC extends SpeechHead {
         .any()
         .item()
     ) {
-      throw new ConfigError(`labels must be one of ${vocabSize} tokens, or -100 for padding`, { vocabSize })
+      throw new ConfigError(
+        `labels: expected token ids below ${vocabSize}, or -100 for padding, got others. Use the tokenizer of this network.`,
+        { vocabSize },
+      )
     }
     const targets = labels.to('int64').maskedSelect(real)
     const exact = logits.dtype === 'float64' ? 'float64' : 'float32'
@@ -144,22 +151,22 @@ abstract class SpeechForCTC extends SpeechHead {
   }
 
   /**
-   * What is said in a recording.
+   * Transcribe a recording.
    *
    * ```ts
    * const { text, words } = await model.transcribe('speech.wav', { timestamps: 'word', beamWidth: 50 })
    * ```
-   * @param audio a file, its bytes, what `readAudio` gave, or samples [n] at 16 kHz
-   * @throws ConfigError for wrong options, or for a network without a tokenizer
+   * @param audio a file, its bytes, the result of `readAudio`, or samples [n] at 16 kHz
+   * @throws ConfigError for invalid options, and for a network without a tokenizer
    */
   transcribe(audio: AudioClip, options: CtcTranscribeOptions = {}): Promise<CtcTranscription> {
     return transcribeCtc(this, audio, options)
   }
 
   /**
-   * Takes a language's adapter, `adapter.<language>.safetensors`, and its vocabulary: MMS (Pratap et al. 2023,
-   * https://arxiv.org/abs/2305.13516). The head becomes as wide as the vocabulary is.
-   * @param options `from`: a directory or hub repository, default the one that the network is from; for the hub its options
+   * Load a language's adapter, `adapter.<language>.safetensors`, and its vocabulary: MMS (Pratap et al. 2023,
+   * https://arxiv.org/abs/2305.13516). The output layer gets the size of the vocabulary.
+   * @param options `from`: a directory or hub repository, default that of the network; and options of the hub
    * @throws ConfigError for a network without `adapterAttnDim`; CheckpointError for an adapter of another shape
    */
   async loadAdapter(
@@ -170,11 +177,17 @@ abstract class SpeechForCTC extends SpeechHead {
     this.#requireAdapters(where, language)
     requireOptions(where, options, [...HUB_OPTIONS, 'from'])
     const { from = this.#from, ...hub } = options
-    if (from === '') throw new ConfigError(`${where}: say where the adapter is, with { from }`, { language })
+    if (from === '')
+      throw new ConfigError(`${where}: from: expected a directory or repository, got none. Pass { from }.`, {
+        language,
+      })
     const name = `adapter.${language}.safetensors`
     const directory = await resolveModel(from, { ...hub, files: [name] })
     const file = join(directory, name)
-    if (!existsSync(file)) throw new CheckpointError(`${file} does not exist`, { file })
+    if (!existsSync(file))
+      throw new CheckpointError(`${file}: expected a file, got a path that does not exist. Check the language.`, {
+        file,
+      })
     const { tensors } = await loadSafetensors(file)
     try {
       scope(() => this.#take(file, tensors))
@@ -184,7 +197,7 @@ abstract class SpeechForCTC extends SpeechHead {
     if (this.tokenizer?.languages.includes(language)) this.tokenizer.setTargetLang(language)
   }
 
-  /** Writes `adapter.<language>.safetensors`, which `loadAdapter` and transformers read. */
+  /** Write `adapter.<language>.safetensors`, which `loadAdapter` and transformers read. */
   async saveAdapter(directory: string, language: string): Promise<void> {
     this.#requireAdapters('saveAdapter', language)
     requireString('saveAdapter', 'directory', directory)
@@ -194,9 +207,16 @@ abstract class SpeechForCTC extends SpeechHead {
 
   #requireAdapters(where: string, language: string): void {
     requireString(where, 'language', language)
-    if (!/^[\w-]+$/.test(language)) throw new ConfigError(`${where}: ${JSON.stringify(language)} is no language`, {})
+    if (!/^[\w-]+$/.test(language))
+      throw new ConfigError(
+        `${where}: language: expected letters, digits, - and _, got ${shown(language)}. Correct it.`,
+        {},
+      )
     if (!this.config.adapterAttnDim) {
-      throw new ConfigError(`${where}: the network has no adapters; its configuration has no adapterAttnDim`, {})
+      throw new ConfigError(
+        `${where}: expected a network with adapters (adapterAttnDim), got one without. Load a checkpoint of MMS.`,
+        {},
+      )
     }
   }
 
@@ -211,14 +231,14 @@ abstract class SpeechForCTC extends SpeechHead {
     const { 'lm_head.weight': weight, 'lm_head.bias': bias } = tensors
     const { inFeatures } = this.lm_head
     const found = differences(own, new Map(Object.entries(tensors)))
-    // The head becomes as wide as the vocabulary is.
+    // The output layer gets the size of the vocabulary.
     const mismatched = found.mismatched.filter(({ name }) => !name.startsWith('lm_head.'))
     const [vocabSize = 0, width] = weight?.shape ?? []
     if (weight && (weight.ndim !== 2 || width !== inFeatures || bias?.shape.join() !== String(vocabSize))) {
       mismatched.push({ name: 'lm_head.weight', expected: [vocabSize, inFeatures], actual: weight.shape })
     }
     if (!areAlike({ ...found, mismatched })) {
-      throw misfit(`${file} is no adapter of this network`, { ...found, mismatched }, { file })
+      throw misfit(`${file} is not an adapter of this network`, { ...found, mismatched }, { file })
     }
     if (vocabSize !== this.lm_head.outFeatures) {
       const { device, dtype } = this.lm_head.weight
@@ -230,7 +250,7 @@ abstract class SpeechForCTC extends SpeechHead {
     this.loadStateDict(tensors, { strict: false })
   }
 
-  /** Writes config.json, model.safetensors, the tokenizer and preprocessor_config.json, which transformers reads. */
+  /** Write config.json, model.safetensors, the tokenizer and preprocessor_config.json, in transformers' layout. */
   override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
     await super.save(directory, options)
     const preprocessor = {

@@ -13,81 +13,81 @@ import {
 import { fairseq2Name, fairseqName } from './fairseq.js'
 
 /**
- * What {@link Wav2Vec2} and {@link WavLM} are configured by: the keys of a published config.json in camelCase. What is
- * left out has the value of transformers' configuration classes, given in brackets.
+ * Configuration of {@link Wav2Vec2} and {@link WavLM}: keys of a published config.json, in camelCase. Defaults are those of
+ * transformers' configuration classes.
  */
 export interface SpeechEncoderConfig extends NetworkConfig {
-  /** [768] */
+  /** Default 768. */
   hiddenSize?: number
-  /** [12] */
+  /** Default 12. */
   numHiddenLayers?: number
-  /** [12] */
+  /** Default 12. */
   numAttentionHeads?: number
-  /** [3072] */
+  /** Default 3072. */
   intermediateSize?: number
-  /** ['gelu'] */
+  /** Default 'gelu'. */
   hiddenAct?: string
-  /** Channels of each convolution, as many as there are convolutions [512, seven times]. */
+  /** Channels of each convolution. Default seven times 512. */
   convDim?: number[]
-  /** [10, 3, 3, 3, 3, 2, 2] */
+  /** Default [10, 3, 3, 3, 3, 2, 2]. */
   convKernel?: number[]
-  /** [5, 2, 2, 2, 2, 2, 2]: a frame every 320 samples */
+  /** Default [5, 2, 2, 2, 2, 2, 2], a frame every 320 samples. */
   convStride?: number[]
-  /** [false] */
+  /** Default false. */
   convBias?: boolean
-  /** 'group' normalises after the first convolution, over time; 'layer' after each, over channels ['group']. */
+  /** 'group': group norm over time after the first convolution; 'layer': layer norm over channels after each. Default 'group'. */
   featExtractNorm?: 'group' | 'layer'
-  /** ['gelu'] */
+  /** Default 'gelu'. */
   featExtractActivation?: string
-  /** Kernel of the convolution that positions come from [128]. */
+  /** Kernel of the convolution for positions. Default 128. */
   numConvPosEmbeddings?: number
-  /** [16] */
+  /** Default 16. */
   numConvPosEmbeddingGroups?: number
-  /** Whether a layer normalises its input instead of its output [false]. */
+  /** Whether a layer normalizes its input instead of its output. Default false. */
   doStableLayerNorm?: boolean
-  /** [1e-5] */
+  /** Default 1e-5. */
   layerNormEps?: number
-  /** Standard deviation of the linear layers' first weights [0.02]. */
+  /** Standard deviation of the initial weights of linear layers. Default 0.02. */
   initializerRange?: number
-  /** [0.1] */
+  /** Default 0.1. */
   hiddenDropout?: number
-  /** [0.1] */
+  /** Default 0.1. */
   attentionDropout?: number
-  /** [0.1] */
+  /** Default 0.1. */
   activationDropout?: number
-  /** [0] */
+  /** Default 0. */
   featProjDropout?: number
-  /** Probability that training skips a layer [0.1]. */
+  /** Probability that training skips a layer. Default 0.1. */
   layerdrop?: number
-  /** Whether training masks spans of frames and features [true]. */
+  /** Whether training masks spans of frames and features. Default true. */
   applySpecAugment?: boolean
-  /** Share of the frames that are masked, before spans overlap [0.05]. */
+  /** Fraction of the frames that are masked, before spans overlap. Default 0.05. */
   maskTimeProb?: number
-  /** [10] */
+  /** Default 10. */
   maskTimeLength?: number
-  /** [2] */
+  /** Default 2. */
   maskTimeMinMasks?: number
-  /** [0] */
+  /** Default 0. */
   maskFeatureProb?: number
-  /** [10] */
+  /** Default 10. */
   maskFeatureLength?: number
-  /** [0] */
+  /** Default 0. */
   maskFeatureMinMasks?: number
-  /** Whether convolutions behind the transformer shorten time [false]. */
+  /** Whether convolutions after the transformer shorten the output. Default false. */
   addAdapter?: boolean
-  /** [3] */
+  /** Default 3. */
   numAdapterLayers?: number
-  /** [3] */
+  /** Default 3. */
   adapterKernelSize?: number
-  /** Each shortens time by so much [2]. */
+  /** Factor by which each shortens the output. Default 2. */
   adapterStride?: number
-  /** Width of the output with `addAdapter` [hiddenSize]. */
+  /** Size of the output with `addAdapter`. Default `hiddenSize`. */
   outputHiddenSize?: number | null
-  /** Wav2Vec2 with `doStableLayerNorm`: width of a small layer in each layer, which a language changes [none]. */
+  /** For Wav2Vec2 with `doStableLayerNorm`: size of the language adapter in each layer. Default: none. */
   adapterAttnDim?: number | null
 }
 
-/** What both read, the heads over them included. */
+/** Defaults of both networks, including the heads. */
 const SHARED: NetworkConfig = {
   hiddenSize: 768,
   numHiddenLayers: 12,
@@ -135,7 +135,7 @@ const SHARED: NetworkConfig = {
   xvectorOutputDim: 512,
 }
 
-/** Of pre-training's objectives, and what the original checkpoints' converters left in their files. */
+/** Keys of pre-training, and keys that converters of the original checkpoints left in their files. */
 const UNUSED = [
   ...['numLabels', 'numFeatExtractLayers', 'numCtcClasses', 'featQuantizerDropout', 'numCodevectorsPerGroup'],
   ...['numCodevectorGroups', 'contrastiveLogitsTemperature', 'numNegatives', 'codevectorDim', 'projCodevectorDim'],
@@ -144,11 +144,11 @@ const UNUSED = [
   ...['maskChannelLength', 'maskChannelMinSpace', 'maskChannelOther', 'maskChannelProb', 'maskChannelSelection'],
 ]
 
-/** The keys of a network, with what it alone has. */
+/** Return the keys of a network. @param own its own keys with defaults */
 export const speechKeys = (own: NetworkConfig): ConfigKeys => ({
   defaults: (config) => ({
     ...SHARED,
-    // Read where `addAdapter` is true.
+    // The network reads it only with `addAdapter`.
     outputHiddenSize: config.hiddenSize ?? SHARED.hiddenSize,
     ...own,
   }),
@@ -160,7 +160,7 @@ export interface SpeechEncoderInputs {
   inputValues: Tensor
   /** [batch, samples], 1 for real samples and 0 for padding, which comes after them. */
   attentionMask?: Tensor | null
-  /** [batch, frames], true for the frames that SpecAugment masks; drawn by the network while training by default. */
+  /** [batch, frames], true for the frames that SpecAugment masks. Default: drawn by the network in training. */
   maskTimeIndices?: Tensor | null
   outputHiddenStates?: boolean
   outputAttentions?: boolean
@@ -169,18 +169,20 @@ export interface SpeechEncoderInputs {
 export interface SpeechEncoderOutput {
   /** [batch, frames, hiddenSize]; with `addAdapter` fewer frames of `outputHiddenSize`. */
   lastHiddenState: Tensor
-  /** What the convolutions made, normalised but not yet projected: [batch, frames, last of convDim]. */
+  /** Output of the convolutions, normalized but not projected: [batch, frames, last of convDim]. */
   extractFeatures: Tensor
-  /** The first layer's input and the output of each layer, each [batch, frames, hiddenSize]; empty unless asked for. */
+  /** Input of the first layer and output of each layer, each [batch, frames, hiddenSize]; [] without `outputHiddenStates`. */
   hiddenStates: Tensor[]
-  /** Per layer [batch, heads, frames, frames]; empty unless asked for. A layer that training skipped has none. */
+  /** Attention of each layer, [batch, heads, frames, frames]; [] without `outputAttentions`. A skipped layer has none. */
   attentions: Tensor[]
 }
 
-/** Frames that the convolutions, those of `addAdapter` too, make of so many samples; 0 where there are too few. */
+/** Return the number of frames for a number of samples, after all convolutions, including those of `addAdapter`; may be 0. */
 export function framesOf(config: SpeechEncoderConfig, samples: number): number {
   if (!Number.isInteger(samples) || samples < 0) {
-    throw new ConfigError(`a length is a number of samples, not ${shown(samples)}`, { length: samples })
+    throw new ConfigError(`featureLengths: expected a number of samples, got ${shown(samples)}. Pass integers.`, {
+      length: samples,
+    })
   }
   let frames = samples
   for (const { kernel, stride, padding } of convolutionsOf(config)) {
@@ -190,7 +192,7 @@ export function framesOf(config: SpeechEncoderConfig, samples: number): number {
   return frames
 }
 
-/** All that shorten time, from the first. */
+/** Return all convolutions that shorten the sequence, in order. */
 export function convolutionsOf(config: SpeechEncoderConfig): { kernel: number; stride: number; padding: number }[] {
   const { convKernel = [10, 3, 3, 3, 3, 2, 2], convStride = [5, 2, 2, 2, 2, 2, 2] } = config
   const { addAdapter = false, numAdapterLayers = 3, adapterKernelSize = 3, adapterStride = 2 } = config
@@ -204,33 +206,33 @@ export function convolutionsOf(config: SpeechEncoderConfig): { kernel: number; s
   ]
 }
 
-/** The network's name for a name in a published file, of transformers (new or old weight normalisation), fairseq or fairseq2. */
+/** Convert a name in a published file of transformers (new or old weight normalization), fairseq or fairseq2 to the network's name. */
 export function speechEncoderName(name: string): string {
   return fairseqName(fairseq2Name(name))
     .replace(/\.weight_g$/, '.parametrizations.weight.original0')
     .replace(/\.weight_v$/, '.parametrizations.weight.original1')
 }
 
-/** What fine-tuned and pre-training checkpoints have on top of the network, in transformers and fairseq. */
+/** Patterns of names of heads in fine-tuned and pre-training checkpoints, in transformers and fairseq. */
 export const speechEncoderHeads = [
   /^(w2v_encoder\.(w2v_model\.)?)?(quantizer|project_q|project_hid|final_proj|final_target_proj|proj|label_embs_concat)\b/,
   /^(lm_head|projector|classifier|layer_weights)\b/,
 ]
 
-/** A network from waveforms to frames. */
+/** Encoder from waveforms to frames. */
 export interface SpeechEncoder<C extends SpeechEncoderConfig>
   extends Network<C, SpeechEncoderInputs, SpeechEncoderOutput> {
   /**
-   * Runs on the executor. Frames of padding are zeroed before the transformer and are no keys of its attention; their own
-   * outputs mean nothing. A clip with less audio than one frame needs counts as one frame of the padded batch.
-   * @throws ShapeError for audio too short for one frame, and for a mask of another shape
+   * Run the network on the executor. Frames of padding are zeroed before the transformer and masked in its attention; their outputs
+   * are undefined. A clip shorter than one frame counts as one frame of the padded batch.
+   * @throws ShapeError for audio shorter than one frame, and for a mask of another shape
    */
   forward(inputs: SpeechEncoderInputs): Promise<SpeechEncoderOutput>
-  /** Frames that clips of these lengths, in samples, become; 0 for one too short. */
+  /** Return the number of frames for clips of these lengths in samples; 0 for a clip that is too short. */
   featureLengths(lengths: readonly number[]): number[]
 }
 
-/** The class of such a network. */
+/** Return the class of a speech encoder. */
 export function speechEncoderClass<M, C extends SpeechEncoderConfig>(
   own: Pick<NetworkLayout<C>, 'kind' | 'architecture' | 'sizes' | 'keys'>,
 ): NetworkStatics<M, C> & NetworkConstructor<C, SpeechEncoder<C>> {
@@ -239,7 +241,7 @@ export function speechEncoderClass<M, C extends SpeechEncoderConfig>(
     modelType: own.kind,
     prefix: `${own.kind}.`,
     ignored: speechEncoderHeads,
-    // Only SpecAugment reads it, so a file may lack it, or have it for a configuration that masks nothing.
+    // Only SpecAugment reads it, so a file may lack it, or have it with a configuration that masks nothing.
     optional: [/^masked_spec_embed$/],
     rename: speechEncoderName,
   }

@@ -15,37 +15,37 @@ import {
 import { Wav2Vec2, wav2vec2Keys, wav2vec2Sizes } from './wav2vec2.js'
 import { WavLM, wavlmKeys, wavlmSizes } from './wavlm.js'
 
-/** What the layers over {@link Wav2Vec2} and {@link WavLM} are configured by, beside those; defaults in brackets. */
+/** Configuration of heads over {@link Wav2Vec2} and {@link WavLM}, in addition to that of the encoder. */
 export interface SpeechHeadConfig extends SpeechEncoderConfig, LabelConfig {
-  /** Tokens of the CTC head [32]. */
+  /** Number of tokens of the CTC head. Default 32. */
   vocabSize?: number
-  /** CTC's blank [0]. */
+  /** Id of CTC's blank token. Default 0. */
   padTokenId?: number | null
-  /** ['sum' for Wav2Vec2, 'mean' for WavLM] */
+  /** Default 'sum' for Wav2Vec2, 'mean' for WavLM. */
   ctcLossReduction?: 'sum' | 'mean' | 'none'
-  /** Whether clips that are too short for their labels count 0 instead of infinity [false]. */
+  /** Whether the loss of clips that are too short for their labels is 0 instead of infinity. Default false. */
   ctcZeroInfinity?: boolean
-  /** Before the CTC head [0.1]. */
+  /** Dropout before the CTC head. Default 0.1. */
   finalDropout?: number
-  /** Whether a classifier reads a learned mean of all layers instead of the last one [false]. */
+  /** Whether a classifier reads a learned mean of all layers instead of the last one. Default false. */
   useWeightedLayerSum?: boolean
-  /** [256] */
+  /** Default 256. */
   classifierProjSize?: number
-  /** Of the x-vector network [512, 512, 512, 512, 1500]. */
+  /** Sizes of the x-vector network's layers. Default [512, 512, 512, 512, 1500]. */
   tdnnDim?: number[]
-  /** [5, 3, 3, 1, 1] */
+  /** Default [5, 3, 3, 1, 1]. */
   tdnnKernel?: number[]
-  /** [1, 2, 3, 1, 1] */
+  /** Default [1, 2, 3, 1, 1]. */
   tdnnDilation?: number[]
-  /** [512] */
+  /** Default 512. */
   xvectorOutputDim?: number
 }
 
-/** A network that heads stand on. */
+/** An encoder under a head. */
 export interface SpeechTrunk {
-  /** The field and the prefix of its parameters' names; also transformers' model type. */
+  /** Name of its field, which is the prefix of its parameters' names; also transformers' model type. */
   name: 'wav2vec2' | 'wavlm'
-  /** What transformers' classes begin with. */
+  /** Begin of transformers' class names. */
   prefix: string
   Network: new (config: SpeechEncoderConfig, options?: MakeOptions) => Wav2Vec2 | WavLM
   sizes: Record<string, SpeechEncoderConfig>
@@ -71,14 +71,14 @@ export interface SpeechLabelInputs extends SpeechEncoderInputs {
   labels?: Tensor | null
 }
 
-/** A class of heads over one of the trunks. */
+/** Static members of a class of heads. */
 export interface SpeechHeadClass {
   readonly trunk: SpeechTrunk
   readonly task: string
   readonly layers: readonly string[]
 }
 
-/** What other heads' files have, and this one has no use for. */
+/** Names of other heads in files, which are ignored. */
 const OTHERS = ['lm_head', 'projector', 'classifier', 'layer_weights', 'tdnn', 'objective']
 const PRETRAINING = /^(w2v_encoder\.(w2v_model\.)?)?(quantizer|project_q|project_hid|final_proj|label_embs_concat)\b/
 
@@ -98,7 +98,7 @@ function layoutOf({ trunk, task, layers }: SpeechHeadClass): NetworkLayout<Speec
     saved: (config) => (layers.includes('lm_head') ? config : withLabelNames(architecture, config)),
     optional: [new RegExp(`^${field}\\.masked_spec_embed$`)],
     rename: (name) => {
-      // fairseq's name of the CTC head.
+      // fairseq names the CTC head `proj`.
       if (/^(w2v_encoder\.)?proj\./.test(name)) return name.replace(/^(w2v_encoder\.)?proj\./, 'lm_head.')
       if (own.test(name) && !/^feature_extractor\.conv_layers\./.test(name)) return name
       return `${field}.${speechEncoderName(name.startsWith(`${field}.`) ? name.slice(field.length + 1) : name)}`
@@ -111,7 +111,7 @@ const HeadBase = headClass<SpeechHeadConfig, SpeechHeadClass>(layoutOf, ({ trunk
   make: (config, options) => new trunk.Network(config, options),
 }))
 
-/** Layers over a speech encoder. */
+/** Base class of heads over a speech encoder. */
 export abstract class SpeechHead extends HeadBase {
   static readonly trunk: SpeechTrunk = wav2vec2
   static readonly task: string = ''
@@ -125,12 +125,12 @@ export abstract class SpeechHead extends HeadBase {
     return this.constructor as unknown as SpeechHeadClass
   }
 
-  /** Frames that clips of these lengths, in samples, become; 0 for one too short. */
+  /** Return the number of frames for clips of these lengths in samples; 0 for a clip that is too short. */
   featureLengths(lengths: readonly number[]): number[] {
     return lengths.map((length) => framesOf(this.config, length))
   }
 
-  /** Real frames of each row, int64 [batch]; a row too short for one has one. */
+  /** Return the number of frames of each row without padding, int64 [batch], at least 1. */
   protected frameLengths(attentionMask: Tensor): Tensor {
     let lengths = attentionMask.to('int64').sum([-1])
     for (const { kernel, stride, padding } of convolutionsOf(this.config)) {
@@ -139,29 +139,32 @@ export abstract class SpeechHead extends HeadBase {
     return lengths.clampMin(1)
   }
 
-  /** Which of the frames are real, bool [batch, frames]. */
+  /** Return the mask of frames without padding, bool [batch, frames]. */
   protected frameMask(attentionMask: Tensor, frames: number): Tensor {
     const lengths = this.frameLengths(attentionMask).unsqueeze(1)
     return ops.arange(frames, { dtype: 'int64', device: lengths.device }).unsqueeze(0).lt(lengths)
   }
 
-  /** What a classifier reads, [batch, frames, hiddenSize], and the encoder's other outputs as they were asked for. */
+  /** Return a classifier's input [batch, frames, hiddenSize], and the other outputs of the encoder that `inputs` requests. */
   protected async read(
     inputs: SpeechEncoderInputs,
     layerWeights: Tensor | null,
   ): Promise<{ states: Tensor } & Pick<SpeechEncoderOutput, 'hiddenStates' | 'attentions'>> {
-    const wanted = inputs.outputHiddenStates ?? false
-    const outputHiddenStates = wanted || layerWeights !== null
+    const isRequested = inputs.outputHiddenStates ?? false
+    const outputHiddenStates = isRequested || layerWeights !== null
     const { lastHiddenState, hiddenStates, attentions } = await this.trunk.forward({ ...inputs, outputHiddenStates })
     const states = layerWeights
       ? ops.einsum('l,lbtd->btd', [layerWeights.softmax(-1), ops.stack(hiddenStates)])
       : lastHiddenState
-    return { states, hiddenStates: wanted ? hiddenStates : [], attentions }
+    return { states, hiddenStates: isRequested ? hiddenStates : [], attentions }
   }
 }
 
-/** Classifiers read the frames of the transformer. */
+/** Throw a ConfigError for `addAdapter`: classifiers read the frames of the transformer. */
 export function refuseAdapter(where: string, config: SpeechHeadConfig): void {
   if (config.addAdapter !== true) return
-  throw new ConfigError(`${where}: addAdapter is for CTC; a classifier reads all frames`, { addAdapter: true })
+  throw new ConfigError(
+    `${where}: addAdapter: expected false, because a classifier reads all frames, got true. Use it with CTC only.`,
+    { addAdapter: true },
+  )
 }

@@ -28,16 +28,15 @@ export const wav2vec2Sizes: Record<string, Wav2Vec2Config> = {
 export const wav2vec2Keys = speechKeys({ ctcLossReduction: 'sum', adapterAttnDim: null })
 
 /**
- * wav2vec 2.0 (Baevski et al. 2020, https://arxiv.org/abs/2006.11477) and its multilingual descendants XLSR-53
- * (https://arxiv.org/abs/2006.13979) and XLS-R (https://arxiv.org/abs/2111.09296), as transformers' Wav2Vec2Model; runs in
- * native code.
+ * wav2vec 2.0 (Baevski et al. 2020, https://arxiv.org/abs/2006.11477), XLSR-53 (https://arxiv.org/abs/2006.13979) and XLS-R
+ * (https://arxiv.org/abs/2111.09296), as transformers' Wav2Vec2Model; runs in native code.
  *
- * Checkpoints trained with `featExtractNorm: 'layer'` (the large 960h-lv60, XLSR, XLS-R) want waveforms of mean 0 and
- * variance 1. With 'group' a clip's output depends on how far the batch pads it, whatever the mask says, because the first
- * norm takes its statistics over the whole time axis; with 'layer' a padded row equals the unpadded clip.
+ * Checkpoints trained with `featExtractNorm: 'layer'` (large 960h-lv60, XLSR, XLS-R) need waveforms with mean 0 and variance 1. With
+ * 'group' a clip's output depends on the padding of the batch despite the mask, because the first norm computes statistics over the
+ * whole time axis. With 'layer' a padded row equals the unpadded clip.
  *
- * Published sizes: `'base'`, `'large'`, `'large-960h-lv60'`, `'xlsr-53'`, `'xls-r-300m'`, `'xls-r-1b'`, `'xls-r-2b'`. Files may
- * have fairseq's names.
+ * Published sizes: `'base'`, `'large'`, `'large-960h-lv60'`, `'xlsr-53'`, `'xls-r-300m'`, `'xls-r-1b'`, `'xls-r-2b'`. Files with
+ * fairseq's names work too.
  */
 export class Wav2Vec2 extends speechEncoderClass<Wav2Vec2, Wav2Vec2Config>({
   kind: 'wav2vec2',

@@ -1,9 +1,9 @@
 import { type SpeechEncoderConfig, speechEncoderClass, speechKeys } from './speech-encoder.js'
 
 export interface WavLMConfig extends SpeechEncoderConfig {
-  /** Buckets that the distances between frames fall into [320]. */
+  /** Number of buckets for distances between frames. Default 320. */
   numBuckets?: number
-  /** Distance in frames from which on all are in the last bucket [800]. */
+  /** Distance in frames from which all fall into the last bucket. Default 800. */
   maxBucketDistance?: number
 }
 
@@ -36,12 +36,11 @@ export const wavlmKeys = speechKeys({
 /**
  * WavLM (Chen et al. 2021, https://arxiv.org/abs/2110.13900), as transformers' WavLMModel; runs in native code.
  *
- * With `featExtractNorm: 'group'` (base and base-plus) a clip's output depends on how far the batch pads it, whatever the
- * mask says, because the first norm takes its statistics over the whole time axis; with 'layer' (large) a padded row equals
- * the unpadded clip. WavLM-large wants waveforms of mean 0 and variance 1. `attentions` are each head's own; transformers
- * gives the mean over the heads in the place of each.
+ * With `featExtractNorm: 'group'` (base and base-plus) a clip's output depends on the padding of the batch despite the mask, because
+ * the first norm computes statistics over the whole time axis. With 'layer' (large) a padded row equals the unpadded clip. WavLM-large
+ * needs waveforms with mean 0 and variance 1. `attentions` has the values of each head; transformers returns their mean for each.
  *
- * Published sizes: `'base'`, `'base-plus'`, `'large'`. Files may have the names of the original ones.
+ * Published sizes: `'base'`, `'base-plus'`, `'large'`. Files with the original names work too.
  */
 export class WavLM extends speechEncoderClass<WavLM, WavLMConfig>({
   kind: 'wavlm',

@@ -104,6 +104,38 @@ export function internVLPrompt(
   conversation: InternVLConversation,
   options: InternVLPromptOptions,
 ): InternVLPrompt {
+  return encoded(tokenizer, piecesOf(tokenizer, conversation, options))
+}
+
+/** The same, while other work of the process runs. @internal */
+export async function internVLPromptAsync(
+  tokenizer: Tokenizer,
+  conversation: InternVLConversation,
+  options: InternVLPromptOptions,
+  signal?: AbortSignal,
+): Promise<InternVLPrompt> {
+  const parts = piecesOf(tokenizer, conversation, options)
+  const known = new Map<string, readonly number[]>()
+  for (const { text } of joined(parts.pieces)) {
+    if (typeof text !== 'string') continue
+    const { inputIds } = await tokenizer.encodeAsync(text, { addSpecialTokens: false, ...(signal && { signal }) })
+    known.set(text, inputIds)
+  }
+  return encoded(tokenizer, parts, known)
+}
+
+interface PromptPieces {
+  pieces: readonly Piece[]
+  /** What ends an answer. */
+  end: string
+  tiles: number
+}
+
+function piecesOf(
+  tokenizer: Tokenizer,
+  conversation: InternVLConversation,
+  options: InternVLPromptOptions,
+): PromptPieces {
   const where = 'internVLPrompt'
   if (typeof tokenizer?.encode !== 'function') throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
   requireObject(where, 'conversation', conversation)
@@ -142,7 +174,7 @@ export function internVLPrompt(
     pieces.push({ text: template.end, learnt: i === turns.length - 1 })
   }
   media.finish()
-  return { ...encoded(tokenizer, pieces, template.end), tiles: media.tiles }
+  return { pieces, end: template.end, tiles: media.tiles }
 }
 
 function requireTurns(where: string, turns: unknown): asserts turns is InternVLConversation['turns'] {
@@ -226,8 +258,12 @@ class Media {
 
 const NOT_LEARNT = -100
 
-function encoded(tokenizer: Tokenizer, pieces: readonly Piece[], end: string): Omit<InternVLPrompt, 'tiles'> {
-  const idsOf = (text: string): number[] => [...tokenizer.encode(text, { addSpecialTokens: false }).inputIds]
+function encoded(
+  tokenizer: Tokenizer,
+  { pieces, end, tiles }: PromptPieces,
+  known?: ReadonlyMap<string, readonly number[]>,
+): InternVLPrompt {
+  const idsOf = (text: string) => known?.get(text) ?? tokenizer.encode(text, { addSpecialTokens: false }).inputIds
   const begin = tokenizer.bosTokenId
   const begins = begin !== null && tokenizer.encode('').inputIds.includes(begin)
   const inputIds = begins ? [begin as number] : []
@@ -239,7 +275,7 @@ function encoded(tokenizer: Tokenizer, pieces: readonly Piece[], end: string): O
       labels.push(learnt ? id : NOT_LEARNT)
     }
   }
-  return { inputIds, labels: withEnds(labels, idsOf(end)) }
+  return { inputIds, labels: withEnds(labels, idsOf(end)), tiles }
 }
 
 /** Texts that stand beside each other and are learnt alike, in one. */

@@ -6,14 +6,14 @@ import { cat, noGrad, scope, stack, type Tensor } from '../../tensor/index.js'
 import { filmSound } from '../../vision/film-sound.js'
 import type { LanguageBindVisionConfig } from './config.js'
 
-/** A sound file, or a film (see `filmSound`), the bytes of a sound file, or samples. */
+/** An audio or video file (see `filmSound`), the bytes of an audio file, or samples. */ // language: name of a function
 export type LanguageBindSound = AudioClip
 
-/** What of a sound becomes what, as a checkpoint's configuration says it. */
+/** Parameters of the audio features, as in a checkpoint's configuration. */
 export interface AudioFrontEnd {
-  /** Bands: 112 (LanguageBind_Audio_FT, default) or 126 (LanguageBind_Audio). */
+  /** Number of mel bands: 112 (LanguageBind_Audio_FT, default) or 126 (LanguageBind_Audio). */
   nMels?: number
-  /** Frames of 10 ms. Default 1036. */
+  /** Number of 10 ms frames. Default 1036. */
   targetLength?: number
   mean?: number
   std?: number
@@ -21,28 +21,27 @@ export interface AudioFrontEnd {
 
 export interface LanguageBindAudioOptions extends AudioFrontEnd {
   /**
-   * Where the three parts of a sound begin that is longer than `targetLength`: at the first place of each third (`'first'`,
-   * default), which gives the same every time; or at any (`'random'`), as published, in training and in evaluation.
+   * Begin of the three crops of a clip longer than `targetLength`: the first position of each third (`'first'`, default), which is
+   * deterministic; or a random one (`'random'`), as published, in training and in evaluation.
    */
-  crop?: 'first' | 'random'
-  /** Where `crop: 'random'` takes its numbers from. Default: a new one of seed 0. */
+  /** Random numbers for `crop: 'random'`. Default: a new generator with seed 0. */
   random?: Random
-  /** Ends the reading of a file. */
+  /** Signal that cancels the reading of a file. */
   signal?: AbortSignal
 }
 
-/** 25 ms, and 10 ms from one frame to the next. */
+/** Length of a frame in seconds; frames begin every 10 ms. */
 const WINDOW = 0.025
 
 /**
- * Sounds as LanguageBind's audio tower reads them: [sounds, 3, nMels, targetLength], float32. Kaldi's filter bank features of
- * the first channel at 16 kHz; what is shorter than `targetLength` frames is repeated, and of what is longer the three
- * channels are three parts.
+ * Compute the features that LanguageBind's audio encoder reads: [clips, 3, nMels, targetLength], float32. They are Kaldi's filter
+ * bank features of the first channel at 16 kHz. A clip shorter than `targetLength` frames is repeated; of a longer one the three
+ * channels are three crops.
  *
  * ```ts
  * const audio = await languageBindAudio(['dog.wav', 'rain.mp3'])
  * ```
- * @throws ConfigError for what is no clip; DataError naming the file for one that cannot be read or has no samples
+ * @throws ConfigError for a value that is not a clip; DataError with the file for one that cannot be read or has no samples
  */
 export async function languageBindAudio(
   sounds: LanguageBindSound | readonly LanguageBindSound[],
@@ -61,7 +60,7 @@ export async function languageBindAudio(
   }
   const random = crop === 'random' ? (options.random ?? new Random(0)) : undefined
   const list = Array.isArray(sounds) ? (sounds as readonly LanguageBindSound[]) : [sounds as LanguageBindSound]
-  if (list.length === 0) throw misuse(where, 'sounds', 'a sound or a list of at least one', sounds)
+  if (list.length === 0) throw misuse(where, 'sounds', 'an audio clip or a list of at least one', sounds)
   return noGrad(() =>
     scope(async () => {
       const features: Tensor[] = []
@@ -69,9 +68,9 @@ export async function languageBindAudio(
         features.push(
           await scope(async () => {
             const reading = { channels: 0, ...(signal && { signal }), leastSamples: WINDOW * SPEECH_RATE }
-            const heard = await filmSound(sound, { signal })
-            const { samples } = await openClip({ where, argument: `sounds[${i}]` }, heard, reading)
-            // The original takes the mean over all channels; each frame loses what is left of it.
+            const source = await filmSound(sound, { signal })
+            const { samples } = await openClip({ where, argument: `sounds[${i}]` }, source, reading)
+            // The original takes the mean over all channels; Kaldi removes the remaining offset of each frame.
             const frames = await kaldiFbank(samples.sub(samples.mean()), { nMels, window: 'hann', htkCompat: true })
             return fitFrames(frames, targetLength, random)
               .sub(mean)
@@ -84,7 +83,7 @@ export async function languageBindAudio(
   )
 }
 
-/** Frames [time, bands] as [3, bands, targetLength]: repeated, or in three parts. @internal */
+/** Convert frames [time, bands] to [3, bands, targetLength], by repetition or by three crops. @internal */
 export function fitFrames(frames: Tensor, targetLength: number, random?: Random): Tensor {
   const time = frames.shape[0] as number
   if (time > targetLength) {
@@ -96,12 +95,12 @@ export function fitFrames(frames: Tensor, targetLength: number, random?: Random)
   return stack([channel, channel, channel])
 }
 
-/** The first frames of the three parts of a sound of so many. */
+/** Return the first frame of each of the three crops. */
 function cropsOf(frames: number, targetLength: number, random?: Random): number[] {
   const places = frames - targetLength + 1
   let first = 0
   return [0, 1, 2].map((part) => {
-    // The first thirds are one longer where the places do not come out even.
+    // If the positions do not divide by three, the first thirds have one more.
     const size = Math.floor(places / 3) + (part < places % 3 ? 1 : 0)
     const start = size === 0 ? 0 : first + (random?.below(size) ?? 0)
     first += size
@@ -109,7 +108,7 @@ function cropsOf(frames: number, targetLength: number, random?: Random): number[
   })
 }
 
-/** As the configuration of an audio tower has it. */
+/** Return the audio features of an audio encoder's configuration. */
 export const audioFrontEnd = ({
   numMelBins,
   targetLength,

@@ -17,20 +17,20 @@ import type { NetworkConfig } from '../network.js'
 export const MODALITIES = ['video', 'audio', 'image', 'depth', 'thermal'] as const
 export type LanguageBindModality = (typeof MODALITIES)[number]
 
-/** What published vision_configs of LanguageBind have besides CLIP's. */
+/** Keys of LanguageBind's published vision_configs, in addition to CLIP's. */
 export interface LanguageBindVisionConfig extends ClipVisionConfig {
-  /** Rank of the adapters that the checkpoint holds beside its weights; 0: none. */
+  /** Rank of the LoRA adapters in the checkpoint; 0: none. */
   loraR?: number
   loraAlpha?: number
   loraDropout?: number
   audioSampleRate?: number
   audioMean?: number
   audioStd?: number
-  /** In metres, with which depth is divided; 0: its own maximum. */
+  /** Divisor of depth, in meters; 0: the maximum of the image. */
   maxDepth?: number
 }
 
-/** One checkpoint's configuration: a text tower and the tower of a modality. */
+/** Configuration of one checkpoint: the text encoder and the encoder of a modality. */
 export interface LanguageBindTowerConfig extends ClipConfig {
   textConfig?: ClipTextConfig
   visionConfig?: LanguageBindVisionConfig
@@ -56,14 +56,14 @@ export const languageBindTowerKeys: ConfigKeys = {
   },
 }
 
-/** The configuration, or the name of a published checkpoint (`languageBindSizes`), of each modality. */
+/** Configuration of each modality, or the name of a published checkpoint (`languageBindSizes`). */
 export type LanguageBindConfig = { [M in LanguageBindModality]?: LanguageBindTowerConfig | string }
 
-/** The same with names looked up and what follows from the modality. */
+/** A configuration with names resolved, and with the values that follow from the modality. */
 export type CompleteLanguageBindConfig = { [M in LanguageBindModality]?: LanguageBindTowerConfig }
 
 const text: ClipTextConfig = { hiddenSize: 768, intermediateSize: 3072, numAttentionHeads: 12, hiddenAct: 'gelu' }
-const picture: LanguageBindVisionConfig = {
+const image: LanguageBindVisionConfig = {
   hiddenSize: 1024,
   intermediateSize: 4096,
   numHiddenLayers: 24,
@@ -75,69 +75,82 @@ const picture: LanguageBindVisionConfig = {
 }
 const sized = (visionConfig: LanguageBindVisionConfig): LanguageBindTowerConfig => ({
   textConfig: { ...text },
-  visionConfig: { ...picture, ...visionConfig },
+  visionConfig: { ...image, ...visionConfig },
   projectionDim: 768,
 })
 const video: LanguageBindVisionConfig = { addTimeAttn: true, numFrames: 8 }
-const sound: LanguageBindVisionConfig = { targetLength: 1036, audioMean: -4.2677393, audioStd: 4.5689974 }
+const audio: LanguageBindVisionConfig = { targetLength: 1036, audioMean: -4.2677393, audioStd: 4.5689974 }
 
 /** Published checkpoints of ViT-L/14 by name. */
 export const languageBindSizes: Record<string, LanguageBindTowerConfig> = {
   LanguageBind_Video: sized({ ...video, loraR: 16, loraAlpha: 16 }),
   LanguageBind_Video_FT: sized(video),
   'LanguageBind_Video_V1.5_FT': sized({ ...video, clipType: 'vl_new', tubeSize: 1 }),
-  LanguageBind_Audio: sized({ ...sound, numMelBins: 126, loraR: 16, loraAlpha: 16 }),
-  LanguageBind_Audio_FT: sized({ ...sound, numMelBins: 112 }),
+  LanguageBind_Audio: sized({ ...audio, numMelBins: 126, loraR: 16, loraAlpha: 16 }),
+  LanguageBind_Audio_FT: sized({ ...audio, numMelBins: 112 }),
   LanguageBind_Image: sized({}),
   LanguageBind_Depth: sized({ loraR: 2, loraAlpha: 16, maxDepth: 10 }),
   LanguageBind_Thermal: sized({ loraR: 2, loraAlpha: 16 }),
 }
 
-/** As a published config.json calls a checkpoint of the modality. */
+/** Return the model_type of a published checkpoint of the modality. */
 export const modelTypeOf = (modality: LanguageBindModality): string =>
   `LanguageBind${modality[0]?.toUpperCase()}${modality.slice(1)}`
 
-/** @throws ConfigError for a modality or a name that is none, and for no modality at all */
-export function completeConfig(where: string, given: LanguageBindConfig): CompleteLanguageBindConfig {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new ConfigError(`${where}: a configuration has one for each of ${MODALITIES.join(', ')}, not ${shown(given)}`)
+/** Resolve a configuration. @throws ConfigError for an unknown modality or name, and without any modality */
+export function completeConfig(where: string, input: LanguageBindConfig): CompleteLanguageBindConfig {
+  if (typeof input !== 'object' || input === null || Array.isArray(input)) {
+    throw new ConfigError(
+      `${where}: config: expected an object with a configuration for each modality, got ${shown(input)}. Modalities: ${MODALITIES.join(', ')}.`,
+    )
   }
   const known: readonly string[] = MODALITIES
-  const entries = Object.entries(given).filter(([, value]) => value !== undefined)
-  const strange = entries.find(([name]) => !known.includes(name))
-  if (strange || entries.length === 0) {
-    const what = strange ? `there is no modality '${strange[0]}'` : 'there is no modality'
-    throw new ConfigError(`${where}: ${what}; LanguageBind has ${MODALITIES.join(', ')}`, { config: given })
+  const entries = Object.entries(input).filter(([, value]) => value !== undefined)
+  const unknownEntry = entries.find(([name]) => !known.includes(name))
+  if (unknownEntry || entries.length === 0) {
+    const value = unknownEntry ? JSON.stringify(unknownEntry[0]) : 'no modality'
+    throw new ConfigError(
+      `${where}: config: expected modalities of ${MODALITIES.join(', ')}, got ${value}. Correct the key.`,
+      {
+        config: input,
+      },
+    )
   }
   return Object.fromEntries(
     entries.map(([name, value]) => [name, towerConfig(where, name as LanguageBindModality, value)]),
   )
 }
 
-function towerConfig(where: string, modality: LanguageBindModality, given: unknown): LanguageBindTowerConfig {
-  if (typeof given === 'string') {
-    const found = Object.hasOwn(languageBindSizes, given) ? languageBindSizes[given] : undefined
+function towerConfig(where: string, modality: LanguageBindModality, input: unknown): LanguageBindTowerConfig {
+  if (typeof input === 'string') {
+    const found = Object.hasOwn(languageBindSizes, input) ? languageBindSizes[input] : undefined
     if (found) return withModality(modality, found)
-    throw new ConfigError(`${where}: there is no '${given}'; there are ${Object.keys(languageBindSizes).join(', ')}`, {
-      config: given,
-    })
+    throw new ConfigError(
+      `${where}: ${modality}: expected a published name of ${Object.keys(languageBindSizes).join(', ')}, got ${shown(input)}. Correct it.`,
+      {
+        config: input,
+      },
+    )
   }
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new ConfigError(`${where}: ${modality} must be a configuration or the name of one, not ${shown(given)}`, {
-      [modality]: given,
-    })
+  if (typeof input !== 'object' || input === null || Array.isArray(input)) {
+    throw new ConfigError(
+      `${where}: ${modality}: expected a configuration or the name of one, got ${shown(input)}. Pass an object or a name.`,
+      {
+        [modality]: input,
+      },
+    )
   }
-  return withModality(modality, bothOf(given as NetworkConfig) as LanguageBindTowerConfig)
+  return withModality(modality, bothOf(input as NetworkConfig) as LanguageBindTowerConfig)
 }
 
-/** Attention over time has a feed-forward of its own everywhere but in video towers; none of those was published. */
+/** Set whether temporal attention has its own feed-forward layer: yes, except in video encoders, the only published ones. */
 function withModality(modality: LanguageBindModality, config: LanguageBindTowerConfig): LanguageBindTowerConfig {
   const { visionConfig = {} } = config
   const temporalMlp = visionConfig.addTimeAttn === true && modality !== 'video'
   return { ...config, visionConfig: { ...visionConfig, temporalMlp } }
 }
 
-/** The configuration of each modality with every key that its towers read. @throws ConfigError for an unknown key */
+/** Complete the configuration of each modality with all keys. @throws ConfigError for an unknown key */
 export const wholeTowers = (config: CompleteLanguageBindConfig): CompleteLanguageBindConfig =>
   Object.fromEntries(
     Object.entries(config).map(([modality, tower]) => [
@@ -146,13 +159,13 @@ export const wholeTowers = (config: CompleteLanguageBindConfig): CompleteLanguag
     ]),
   )
 
-/** What a file's text_config says of special tokens was never read: a text ends at its highest id. */
+/** Return the text configuration. Its special tokens are ignored, as in the original: the highest token id ends a text. */
 export const textTowerConfig = (config: LanguageBindTowerConfig): ClipTextConfig => ({
   ...config.textConfig,
   eosTokenId: 2,
 })
 
-/** As config.json has it. */
+/** Return the contents of config.json. */
 export const savedConfig = (config: CompleteLanguageBindConfig): object =>
   Object.fromEntries(
     Object.entries(config).map(([modality, one]) => [
@@ -165,7 +178,7 @@ export const savedConfig = (config: CompleteLanguageBindConfig): object =>
     ]),
   )
 
-/** What {@link savedConfig} wrote. */
+/** Read the configurations that {@link savedConfig} wrote. */
 export function readSavedConfig(towers: object): LanguageBindConfig {
   return Object.fromEntries(
     Object.entries(towers).map(([modality, one]) => [

@@ -10,19 +10,19 @@ import type { LanguageBindModality } from './config.js'
 import type { LanguageBindTokens } from './inputs.js'
 import { LanguageBind } from './languagebind.js'
 
-/** ln(1 / 0.07) and ln 100, the first temperature and the last. */
+/** Logarithms of the initial and the maximum temperature: ln(1 / 0.07) and ln 100. */
 const FIRST_SCALE = Math.log(1 / 0.07)
 const MOST_SCALE = Math.log(100)
 
 export interface ContrastiveLossOptions {
-  /** The logarithm of what cosines are multiplied with, [] or a number. Default ln(1 / 0.07). */
+  /** Logarithm of the factor on the cosines, [] or a number. Default ln(1 / 0.07). */
   logitScale?: Tensor | number
 }
 
 /**
- * The symmetric contrastive loss (InfoNCE, Radford et al. 2021, https://arxiv.org/abs/2103.00020) of embeddings [n, dim] and
- * [n, dim] of any length, of which row i belongs to row i: the mean of both directions' cross-entropies, [].
- * @throws ShapeError where there are not as many of both, of the same dimensions
+ * Compute the symmetric contrastive loss (InfoNCE, Radford et al. 2021, https://arxiv.org/abs/2103.00020) of embeddings [n, dim] and
+ * [n, dim], where row i of both is a pair: the mean cross-entropy of both directions, []. Embeddings need not have unit length.
+ * @throws ShapeError if the shapes differ
  */
 export function contrastiveLoss(first: Tensor, second: Tensor, options: ContrastiveLossOptions = {}): Tensor {
   const where = 'contrastiveLoss'
@@ -35,10 +35,13 @@ export function contrastiveLoss(first: Tensor, second: Tensor, options: Contrast
     if (!(value instanceof Tensor)) throw misuse(where, name, 'a tensor', value)
   }
   if (first.ndim !== 2 || first.shape[0] === 0 || first.shape.join() !== second.shape.join()) {
-    throw new ShapeError(`${where} takes two of [n, dim], got [${first.shape}] and [${second.shape}]`, {
-      first: first.shape,
-      second: second.shape,
-    })
+    throw new ShapeError(
+      `${where}: expected two tensors of the same shape [n, dim], got [${first.shape}] and [${second.shape}]. Check the batch.`,
+      {
+        first: first.shape,
+        second: second.shape,
+      },
+    )
   }
   return scope(() => lossOf(logitsOf(first, second, logitScale)))
 }
@@ -58,31 +61,32 @@ function lossOf(logits: Tensor): Tensor {
 }
 
 export interface ContrastiveOptions {
-  /** Whose tower is trained. Default: the only one. */
+  /** Modality whose encoder trains. Default: the only one. */
   modality?: LanguageBindModality
   /**
-   * Adapters of the tower, over r 16 and loraAlpha 16 on the projections of the attention, which in a tower with time is that
-   * over time, as published; null: the whole tower is trained.
+   * LoRA adapters of the encoder. Default: r 16 and loraAlpha 16 on the attention projections; with temporal attention on those of
+   * the temporal attention, as published. null: the whole encoder trains.
    */
   lora?: Partial<LoraConfig> | null
-  /** What else is trained: 'projection', into the space of texts. Default: nothing. */
+  /** 'projection' also trains the projection to the shared space. Default null. */
   also?: 'projection' | null
   /** Whether the temperature is learned. Default true. */
   learnTemperature?: boolean
 }
 
-/** A batch: `text` and the modality's own input, as {@link LanguageBind.forward} takes them. Row i belongs to row i. */
+/** A batch: `text` and the input of the modality, as {@link LanguageBind.forward} takes them. Row i of both is a pair. */
 export type ContrastiveInputs = { text: LanguageBindTokens } & { [M in LanguageBindModality]?: Tensor }
 
 export interface ContrastiveOutput {
   loss: Tensor
-  /** [items, texts]: cosines times the temperature. */
+  /** [items, texts]: cosines multiplied by the temperature. */
   logits: Tensor
 }
 
 /**
- * Teaches one tower of a LanguageBind from pairs with texts, whose tower stays as it is: the symmetric contrastive loss over a
- * batch, with a learned temperature of at most 100. For the Trainer, or a loop of one's own:
+ * Training of one encoder of a LanguageBind on pairs with texts, with the text encoder frozen: the symmetric contrastive loss over
+ * a batch, with a learned temperature of at most 100. Use it with the Trainer, or in your own loop:
+ *
  *
  * ```ts
  * const training = new ContrastiveModel(model, { modality: 'audio', lora: { r: 8 } })
@@ -93,15 +97,15 @@ export interface ContrastiveOutput {
  * await model.save('tuned')
  * ```
  *
- * The LanguageBind given is trained in place, and stays the caller's.
+ * The LanguageBind is trained in place. The caller disposes it.
  */
 export class ContrastiveModel extends Module {
   readonly model: LanguageBind
-  /** The temperature's logarithm, []. */
+  /** Logarithm of the temperature, []. */
   readonly logit_scale: Parameter
   readonly modality: LanguageBindModality
 
-  /** @throws ConfigError for a modality without a tower, and where several could be meant */
+  /** @throws ConfigError for a modality without an encoder, and for several modalities without `modality` */
   constructor(model: LanguageBind, options: ContrastiveOptions = {}) {
     super()
     const where = 'ContrastiveModel'
@@ -109,7 +113,10 @@ export class ContrastiveModel extends Module {
     requireOptions(where, options, ['modality', 'lora', 'also', 'learnTemperature'])
     const { modality = model.modalities[0], lora = {}, also = null, learnTemperature = true } = options
     if (options.modality === undefined && model.modalities.length > 1) {
-      throw new ConfigError(`${where}: say which of ${model.modalities.join(', ')} is trained, as 'modality'`, {})
+      throw new ConfigError(
+        `${where}: modality: expected one of ${model.modalities.join(', ')}, got undefined. Name the modality to train.`,
+        {},
+      )
     }
     if (lora !== null) requireObject(where, 'lora', lora)
     if (also !== null) requireOneOf(where, 'also', also, ['projection'])
@@ -138,7 +145,7 @@ export class ContrastiveModel extends Module {
     this.train()
   }
 
-  /** What is locked stays in evaluation mode. */
+  /** Set the training mode. Frozen encoders stay in evaluation mode. */
   override train(mode = true): this {
     super.train(mode)
     for (const [name, part] of this.model.modality_encoder) if (name !== this.modality) part.eval()
@@ -146,8 +153,9 @@ export class ContrastiveModel extends Module {
   }
 
   /**
-   * @throws ConfigError where the text or the modality's input is missing, or another modality is given; ShapeError where
-   *   there are not as many of both
+   * Compute the loss of a batch.
+   * @throws ConfigError if the text or the modality's input is missing, and for inputs of other modalities; ShapeError if the
+   * numbers of texts and items differ
    */
   override async forward(inputs: ContrastiveInputs): Promise<ContrastiveOutput> {
     const where = 'ContrastiveModel.forward'
@@ -155,26 +163,34 @@ export class ContrastiveModel extends Module {
     const { modality } = this
     const { text, [modality]: own, ...others } = inputs
     const other = Object.entries(others).find(([, value]) => value !== undefined)
-    if (other) throw new ConfigError(`${where}: '${other[0]}' is neither text nor ${modality}, which is trained`, {})
-    if (!text || !own) throw new ConfigError(`${where} takes text and ${modality}`, {})
+    if (other)
+      throw new ConfigError(`${where}: expected only text and ${modality}, got '${other[0]}'. Leave it out.`, {})
+    if (!text || !own)
+      throw new ConfigError(
+        `${where}: expected text and ${modality}, got only ${text ? 'text' : own ? modality : 'neither'}. Pass both.`,
+        {},
+      )
     return scope(async () => {
-      // Beyond the last temperature there is no way back for a gradient.
+      // Above the maximum, clamping would stop the gradient, so clamp the parameter itself before the forward pass.
       if (this.training) noGrad(() => this.logit_scale.clamp_(null, MOST_SCALE))
       const locked = (await noGrad(() => this.model.forward({ text }))) as { text: Tensor }
       const found = (await this.model.forward({ [modality]: own }, { useTemp: false })) as Record<string, Tensor>
       const items = found[modality] as Tensor
       if (items.shape.join() !== locked.text.shape.join()) {
-        throw new ShapeError(`${where}: there are ${locked.text.shape[0]} texts and ${items.shape[0]} of ${modality}`, {
-          text: locked.text.shape,
-          [modality]: items.shape,
-        })
+        throw new ShapeError(
+          `${where}: expected as many texts as items of ${modality}, got ${locked.text.shape[0]} and ${items.shape[0]}. Check the batch.`,
+          {
+            text: locked.text.shape,
+            [modality]: items.shape,
+          },
+        )
       }
       const logits = logitsOf(items, locked.text, this.logit_scale)
       return { loss: lossOf(logits), logits }
     })
   }
 
-  /** Gives the LanguageBind the temperature that was learned, for `embed`, `classify` and `save`. */
+  /** Set the LanguageBind's temperature to the learned one, for `embed`, `classify` and `save`. */
   applyTemperature(): void {
     noGrad(() => {
       const own = Reflect.get(this.model.modality_scale, this.modality) as Tensor

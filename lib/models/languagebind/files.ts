@@ -1,11 +1,11 @@
 /**
- * Files of LanguageBind: the published checkpoints (https://huggingface.co/LanguageBind), each of which holds the tower of
- * one modality and a text tower in `pytorch_model.bin`, some with adapters beside the weights; and what `save` writes.
+ * Files of LanguageBind: the published checkpoints (https://huggingface.co/LanguageBind), each with the encoder of one modality and
+ * a text encoder in `pytorch_model.bin`, some with adapters; and the format of `save`.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../base/atomic.js'
-import { requireObject, requireOneOf, requireOptions, requireString } from '../../base/check.js'
+import { requireObject, requireOneOf, requireOptions, requireString, shown } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { writeJson } from '../../files/json/json.js'
 import { saveSafetensors } from '../../files/safetensors/safetensors.js'
@@ -34,13 +34,13 @@ import {
 import type { LanguageBind } from './languagebind.js'
 import { knownRows } from './positions.js'
 
-/** A directory or hub repository for each modality, published or of `save`. The text tower is the last one's. */
+/** Directory or hub repository of each modality, published or from `save`. The text encoder is that of the last one. */
 export type LanguageBindFrom = { [M in LanguageBindModality]?: string }
 
 export interface LoadLanguageBindOptions extends LoadNetworkOptions {
   /**
-   * What becomes of adapters that a checkpoint holds beside its weights: `'merge'` (default) adds them to these; `'keep'`
-   * leaves them adapters, which can be trained on, and are saved as such.
+   * Handling of adapters in a checkpoint: `'merge'` (default) adds them to the weights; `'keep'` keeps them as adapters, which can
+   * train and are saved as adapters.
    */
   lora?: 'merge' | 'keep'
 }
@@ -74,7 +74,10 @@ export async function loadLanguageBind(
   if (modality) return loadPublished([{ modality, directory }], { ...fill, lora }, build)
   requireModelType(directory, config, KIND)
   if (typeof config.towers !== 'object' || config.towers === null) {
-    throw new CheckpointError(`${join(directory, 'config.json')} has no towers`, { file: directory })
+    throw new CheckpointError(
+      `${join(directory, 'config.json')}: towers: expected an object, got ${shown(config.towers)}. Save the model again.`, // language: key of config.json
+      { file: directory },
+    )
   }
   for (const { modality } of places ?? []) savedTower(directory, config, modality)
   const complete = completeConfig(join(directory, 'config.json'), readSavedConfig(config.towers))
@@ -103,8 +106,13 @@ async function placesOf(from: LanguageBindFrom, hub: object): Promise<Place[]> {
   const strange = Object.keys(from).find((name) => !(MODALITIES as readonly string[]).includes(name))
   const given = Object.entries(from).filter(([, place]) => place !== undefined) as [LanguageBindModality, string][]
   if (strange !== undefined || given.length === 0) {
-    const what = strange === undefined ? 'there is no modality' : `there is no modality '${strange}'`
-    throw new ConfigError(`${WHERE}: ${what}; LanguageBind has ${MODALITIES.join(', ')}`, { from })
+    const value = strange === undefined ? 'no modality' : JSON.stringify(strange)
+    throw new ConfigError(
+      `${WHERE}: from: expected modalities of ${MODALITIES.join(', ')}, got ${value}. Correct the key.`,
+      {
+        from,
+      },
+    )
   }
   const places: Place[] = []
   for (const [modality, place] of given) {
@@ -114,24 +122,24 @@ async function placesOf(from: LanguageBindFrom, hub: object): Promise<Place[]> {
   return places
 }
 
-/** The one folder of all places where `save` wrote adapters beside the weights: they are of the whole. */
+/** Return the one folder with adapters from `save`, which belong to the whole model; undefined without adapters. */
 function wholeOf(places: readonly Place[]): string | undefined {
   const folders = [...new Set(places.map(({ directory }) => directory))]
   const withAdapters = folders.find((folder) => existsSync(join(folder, PARTS_INDEX)))
   if (withAdapters === undefined || folders.length === 1) return withAdapters
   throw new CheckpointError(
-    `${join(withAdapters, PARTS_INDEX)}: expected a LanguageBind without adapters beside another folder, got one with adapters. Merge them (mergeAndUnload) and save it again.`,
+    `${join(withAdapters, PARTS_INDEX)}: expected a LanguageBind without adapters in combination with another folder, got one with adapters. Merge them (mergeAndUnload) and save it again.`,
     { file: join(withAdapters, PARTS_INDEX) },
   )
 }
 
-/** A modality's configuration in what `save` wrote. @throws CheckpointError where it was saved without that modality */
+/** Return a modality's configuration in a config.json of `save`. @throws CheckpointError if the model has no such modality */
 function savedTower(directory: string, { towers }: NetworkConfig, modality: LanguageBindModality) {
   const given = readSavedConfig(typeof towers === 'object' && towers !== null ? towers : {})
   if (given[modality] !== undefined) return given[modality]
   const file = join(directory, 'config.json')
   throw new CheckpointError(
-    `${file}: expected a tower of ${modality}, got ${Object.keys(given).join(', ') || 'none'}. Give the folder of a LanguageBind that has it.`,
+    `${file}: expected an encoder of ${modality}, got ${Object.keys(given).join(', ') || 'none'}. Give the folder of a LanguageBind that has it.`,
     { file, modality },
   )
 }
@@ -148,7 +156,7 @@ async function loadPublished(places: Place[], { lora, ...fill }: Fill, build: Bu
     for (const [i, { modality, directory }] of places.entries()) {
       const given = await readConfig(directory)
       const file = join(directory, 'config.json')
-      // One that `save` wrote holds several towers.
+      // A model from `save` has several encoders.
       const isSaved = given.modelType === KIND.modelType
       if (!isSaved) requireModelType(directory, given, { ...KIND, modelType: modelTypeOf(modality) })
       const own = isSaved ? savedTower(directory, given, modality) : given
@@ -173,7 +181,7 @@ async function loadPublished(places: Place[], { lora, ...fill }: Fill, build: Bu
     )
     try {
       for (const { modality, adapters } of kept) attach(network, modality, towers[modality], adapters)
-      // The adapters are in the weights now, or what PEFT saves.
+      // The adapters are merged now, or PEFT saves them.
       for (const { modality } of places) Object.assign(network.config[modality]?.visionConfig ?? {}, { loraR: 0 })
       network.tokenizer = await tokenizerIn(places.map(({ directory }) => directory).reverse())
     } catch (error) {
@@ -184,16 +192,16 @@ async function loadPublished(places: Place[], { lora, ...fill }: Fill, build: Bu
   })
 }
 
-/** By the path of the layer in the vision tower. */
+/** Adapters by the path of their layer in the vision encoder. */
 type Adapters = Map<string, { A?: Tensor; B?: Tensor }>
 
-/** A checkpoint's tensors under the names of the whole, and its adapters apart. */
+/** Separate a checkpoint's tensors, renamed, from its adapters. */
 function sorted(modality: LanguageBindModality, tensors: Record<string, Tensor>, withText: boolean) {
   const tower = new Map<string, Tensor>()
   const adapters: Adapters = new Map()
   for (const [name, value] of Object.entries(tensors)) {
     if (KIND.ignored.some((pattern) => pattern.test(name))) continue
-    // What peft put around the encoder, and newer versions around each layer.
+    // Remove the prefixes that PEFT adds to the encoder and, in newer versions, to each layer.
     const plain = name.replace('.encoder.base_model.model.', '.encoder.').replace('.base_layer.', '.')
     const [, path, part] = /^vision_model\.(.+)\.lora_(A|B)\.(?:default\.)?weight$/.exec(plain) ?? []
     if (path !== undefined) {
@@ -206,7 +214,7 @@ function sorted(modality: LanguageBindModality, tensors: Record<string, Tensor>,
   return { tower, adapters }
 }
 
-/** A modality's tensors of what `save` wrote. */
+/** Return a modality's tensors of a model from `save`. */
 function towerOf(modality: LanguageBindModality, tensors: Record<string, Tensor>, withText: boolean) {
   const parts = [modality, ...(withText ? ['language'] : [])]
   const own = new RegExp(`^modality_(?:encoder|proj|scale)\\.(?:${parts.join('|')})(?:\\.|$)`)
@@ -222,7 +230,7 @@ const renamed = (modality: LanguageBindModality, name: string): string =>
         .replace(/^text_model\./, 'modality_encoder.language.')
         .replace(/^text_projection\./, 'modality_proj.language.')
 
-/** What is often wrong: the sizes of another checkpoint. */
+/** Check the positions, whose number often shows that the configuration belongs to another checkpoint. */
 function checkShapes(
   modality: LanguageBindModality,
   config: LanguageBindTowerConfig,
@@ -230,7 +238,7 @@ function checkShapes(
   file: string,
 ): void {
   const vision = config.visionConfig ?? {}
-  // Not every configuration says so.
+  // Not every configuration has clip_type.
   if (vision.addTimeAttn && vision.clipType === undefined) {
     const own = tower.get(`modality_encoder.${modality}.embeddings.class_embedding`)
     if (own?.ndim === 2) vision.clipType = 'vl_new'
@@ -240,13 +248,13 @@ function checkShapes(
   const [height, width] = imageSizeOf(vision)
   const patch = vision.patchSize ?? 32
   const [down, across] = [Math.floor(height / patch), Math.floor(width / patch)]
-  const wanted = down * across + 1
-  if (rows === undefined || rows === wanted) return
+  const expected = down * across + 1
+  if (rows === undefined || rows === expected) return
   throw new CheckpointError(
-    `${file} has ${rows} positions${knownRows(rows)}; its configuration has ${wanted}, for ${down} × ${across} patches of ` +
-      `${height} × ${width}${knownRows(wanted)}: take the config.json of the checkpoint, or ` +
-      'resizePositions to make one table of the other',
-    { file, tensor, rows, wanted },
+    `${file}: ${tensor}: expected ${expected} positions for ${down} × ${across} patches of ${height} × ${width}` +
+      `${knownRows(expected)}, got ${rows}${knownRows(rows)}. ` +
+      'Use the config.json of this checkpoint, or convert the table with resizePositions.',
+    { file, tensor, rows, wanted: expected },
   )
 }
 
@@ -255,24 +263,24 @@ function checkAdapters(config: LanguageBindTowerConfig, adapters: Adapters, file
   if (adapters.size === 0) {
     if (loraR === 0) return undefined
     throw new CheckpointError(
-      `${file} holds no adapters, and its configuration has lora_r ${loraR}; where they were merged, set lora_r to 0`,
+      `${file}: expected adapters of rank ${loraR} (lora_r), got none. If they are merged already, set lora_r to 0.`,
       { file, loraR },
     )
   }
   for (const [path, { A, B }] of adapters) {
-    const fault = !A || !B ? `has only one half of the adapter of ${path}` : wrongRank(path, A, B, loraR)
-    if (fault) throw new CheckpointError(`${file} ${fault}`, { file, tensor: path })
+    const fault = !A || !B ? `expected lora_A and lora_B, got only ${A ? 'lora_A' : 'lora_B'}` : wrongRank(A, B, loraR)
+    if (fault) throw new CheckpointError(`${file}: ${path}: ${fault}. Load another checkpoint.`, { file, tensor: path })
   }
   return { scale: loraAlpha / loraR }
 }
 
-function wrongRank(path: string, A: Tensor, B: Tensor, rank: number): string | undefined {
+function wrongRank(A: Tensor, B: Tensor, rank: number): string | undefined {
   const fits = A.ndim === 2 && B.ndim === 2 && A.shape[0] === rank && B.shape[1] === rank
   if (fits) return undefined
-  return `has an adapter of ${path} of [${A.shape}] and [${B.shape}], and its configuration lora_r ${rank}`
+  return `expected lora_A [${rank}, in] and lora_B [out, ${rank}] (lora_r ${rank}), got [${A.shape}] and [${B.shape}]`
 }
 
-/** W + scale · B A, in float32. */
+/** Add adapters to their weights: W + scale · B A, in float32. */
 function merge(
   modality: LanguageBindModality,
   adapters: Adapters,
@@ -285,10 +293,13 @@ function merge(
     const weight = tower.get(name)
     const [rows, columns] = [(B as Tensor).shape[0], (A as Tensor).shape[1]]
     if (weight?.ndim !== 2 || weight.shape[0] !== rows || weight.shape[1] !== columns) {
-      throw new CheckpointError(`${file} has an adapter [${rows}, ${columns}] of ${path} and no weight that it fits`, {
-        file,
-        tensor: path,
-      })
+      throw new CheckpointError(
+        `${file}: ${path}: expected a weight [${rows}, ${columns}] for its adapter, got ${weight ? `[${weight.shape}]` : 'none'}. Load another checkpoint.`,
+        {
+          file,
+          tensor: path,
+        },
+      )
     }
     const merged = noGrad(() =>
       scope(() => {
@@ -316,7 +327,10 @@ function attach(
       for (const part of ['A', 'B'] as const) {
         const parameter = own.get(`${path}.lora_${part}.default.weight`)
         if (parameter?.shape.join() !== pair[part]?.shape.join()) {
-          throw new CheckpointError(`an adapter of ${modality} does not fit ${path}`, { tensor: path })
+          throw new CheckpointError(
+            `${modality}: ${path}.lora_${part}: expected [${parameter?.shape}], got [${pair[part]?.shape}]. Load another checkpoint.`,
+            { tensor: path },
+          )
         }
         parameter?.copy_(pair[part] as Tensor)
       }

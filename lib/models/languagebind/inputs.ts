@@ -15,19 +15,19 @@ import type { ClipTokenizer } from '../clip/tokenizer.js'
 import { audioFrontEnd, type LanguageBindSound, languageBindAudio } from './audio.js'
 import type { LanguageBindModality, LanguageBindVisionConfig } from './config.js'
 
-/** Tokens [texts, time] with their mask, as `ClipTokenizer.encode` gives them. */
+/** Token ids [texts, time] with their mask, as `ClipTokenizer.encode` returns them. */
 export type LanguageBindTokens = Pick<ClipTextInputs, 'inputIds' | 'attentionMask'>
 
-/** What the towers read. */
+/** Inputs of the encoders. */
 export interface LanguageBindInputs {
   text?: LanguageBindTokens
-  /** [clips, 3, frames, height, width], as `preprocessVideo` gives each. */
+  /** [clips, 3, frames, height, width]; `preprocessVideo` returns one clip. */
   video?: Tensor
-  /** Spectrograms [clips, 3, bands, frames], as `languageBindAudio` gives them. */
+  /** Spectrograms [clips, 3, bands, frames], from `languageBindAudio`. */
   audio?: Tensor
-  /** [pictures, 3, height, width], as `preprocessImage` gives them. */
+  /** [images, 3, height, width], from `preprocessImage`. */
   image?: Tensor
-  /** As `preprocessDepth` gives them. */
+  /** [images, 3, height, width], from `preprocessDepth`. */
   depth?: Tensor
   thermal?: Tensor
 }
@@ -35,7 +35,7 @@ export interface LanguageBindInputs {
 /** A video file, a folder of its frames (see `openVideo`), or frames, uint8 [count, height, width, 3]. */
 export type LanguageBindClip = string | Tensor
 
-/** The same, or what becomes of it: texts, sounds, pictures and clips as they are. Floating-point tensors go as they are. */
+/** Raw inputs: texts, audio, images and videos. Floating-point tensors are taken as preprocessed. */
 export interface LanguageBindRawInputs {
   text?: string | readonly string[] | LanguageBindTokens
   video?: LanguageBindClip | readonly LanguageBindClip[]
@@ -45,19 +45,19 @@ export interface LanguageBindRawInputs {
   thermal?: ImageInput | readonly ImageInput[]
 }
 
-/** Whom raw inputs are for. */
+/** Settings of {@link batchesOf}. */
 export interface RawReader {
   where: string
   tokenizer: ClipTokenizer | null
   vision: LanguageBindVisionConfig
   batchSize: number
-  /** Pictures are made smaller as the original did. */
+  /** 'published': resize images without antialiasing, as the original. */
   compat?: 'published' | undefined
   device: Device
   dtype: DType
 }
 
-/** Raw inputs of a modality in batches that its tower reads. */
+/** Preprocess the inputs of a modality, and yield them in batches. */
 export async function* batchesOf(
   modality: LanguageBindModality | 'text',
   value: unknown,
@@ -74,13 +74,13 @@ export async function* batchesOf(
     return
   }
   const items: readonly unknown[] = Array.isArray(value) ? value : [value]
-  if (items.length === 0) throw misuse(where, modality, 'at least one item', value)
+  if (items.length === 0) throw misuse(where, modality, 'a list of at least one item', value)
   for (let from = 0; from < items.length; from += batchSize) {
     yield (await read(modality, items.slice(from, from + batchSize), reader)).to({ device, dtype })
   }
 }
 
-/** Whether an input is what the tower reads: of sounds a spectrogram, of pictures and clips numbers that are no pixels. */
+/** Tell whether an input is preprocessed: a spectrogram for audio, a floating-point tensor for images and videos. */
 const isReady = (modality: LanguageBindModality, value: unknown): value is Tensor =>
   value instanceof Tensor && value.isFloatingPoint() && (modality !== 'audio' || value.ndim > 2)
 
@@ -89,9 +89,12 @@ async function read(modality: LanguageBindModality, items: readonly unknown[], r
   if (modality === 'audio') return languageBindAudio(items as LanguageBindSound[], audioFrontEnd(vision))
   const [size, width] = imageSizeOf(vision)
   if (size !== width) {
-    throw new ConfigError(`${where}: this ${modality} tower reads ${size} × ${width} pixels; give it tensors`, {
-      modality,
-    })
+    throw new ConfigError(
+      `${where}: ${modality}: expected tensors, because its encoder takes ${size} × ${width} pixels, got files or pixels. Preprocess them.`,
+      {
+        modality,
+      },
+    )
   }
   const recipe = { size, ...(compat === 'published' && { antialias: false }) }
   if (modality === 'image' || modality === 'thermal') return preprocessImage(items as ImageInput[], recipe)
@@ -104,7 +107,7 @@ async function read(modality: LanguageBindModality, items: readonly unknown[], r
   return stack(clips)
 }
 
-/** Evenly spread frames of a film or a folder of frames, uint8 [count, height, width, 3]; between two of its seconds where these are given. */
+/** Read frames at regular intervals from a video or a folder of frames, uint8 [count, height, width, 3], within a span of seconds. */
 async function framesOfFile(path: string, count: number, { start = 0, end }: ClipSpan = {}): Promise<Tensor> {
   const video = await openVideo(path)
   try {
@@ -116,13 +119,13 @@ async function framesOfFile(path: string, count: number, { start = 0, end }: Cli
   }
 }
 
-/** Which seconds of a file. */
+/** Part of a file, in seconds. */
 export interface ClipSpan {
   start?: number | undefined
   end?: number | undefined
 }
 
-/** A film or a folder of frames as a video tower of that configuration reads it: float32 [3, frames, size, size]. */
+/** Read a video or a folder of frames as input of a video encoder: float32 [3, frames, size, size]. */
 export async function readVideoClip(
   path: string,
   vision: LanguageBindVisionConfig,
@@ -132,7 +135,7 @@ export async function readVideoClip(
   return scope(async () => preprocessVideo(await framesOfFile(path, vision.numFrames ?? 8, span), { size }))
 }
 
-/** As many of a clip's frames as the tower reads. */
+/** Return the frames of a clip that the encoder takes, at regular intervals. */
 async function framesOf(clip: unknown, { where, vision }: Pick<RawReader, 'where' | 'vision'>): Promise<Tensor> {
   const count = vision.numFrames ?? 8
   if (typeof clip === 'string') return framesOfFile(clip, count)
@@ -151,12 +154,15 @@ function tokensOf(value: unknown, { where, tokenizer }: RawReader): LanguageBind
     return tokens
   }
   if (tokenizer) return tokenizer.encode(value as string | string[], { padding: 'longest' })
-  throw new ConfigError(`${where}: this LanguageBind has no tokenizer; set \`tokenizer\`, or give tokens`, {})
+  throw new ConfigError(
+    `${where}: text: expected token ids, because this LanguageBind has no tokenizer, got text. Set its \`tokenizer\`.`,
+    {},
+  )
 }
 
 function* starts(tensor: Tensor, size: number): Generator<number> {
   const rows = tensor.shape[0] ?? 0
-  // What has no rows is the tower's to refuse.
+  // Yield once without rows, so that the encoder reports the shape.
   for (let from = 0; from < Math.max(rows, 1); from += size) yield from
 }
 
@@ -167,7 +173,7 @@ function part(tokens: LanguageBindTokens, from: number, size: number, device: De
   const { inputIds, attentionMask } = tokens
   return {
     inputIds: rowsOf(inputIds, from, size).to({ device }),
-    // The mask stays on the CPU, where it can be looked at without a wait.
+    // The mask stays on the CPU, where the encoder reads it without a synchronization.
     ...(attentionMask && { attentionMask: rowsOf(attentionMask, from, size) }),
   }
 }

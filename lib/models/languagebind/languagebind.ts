@@ -1,4 +1,12 @@
-import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import {
+  misuse,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+  shown,
+} from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { ModuleDict } from '../../nn/containers.js'
 import { evaluating } from '../../nn/evaluating.js'
@@ -15,7 +23,6 @@ import {
   completeConfig,
   type LanguageBindConfig,
   type LanguageBindModality,
-  MODALITIES,
   textTowerConfig,
   wholeTowers,
 } from './config.js'
@@ -23,35 +30,35 @@ import { type LanguageBindFrom, type LoadLanguageBindOptions, loadLanguageBind, 
 import { batchesOf, type LanguageBindInputs, type LanguageBindRawInputs, type LanguageBindTokens } from './inputs.js'
 
 export interface ScaleOptions {
-  /** Whether all but texts are multiplied with their modality's temperature, as published. Default true. */
+  /** Whether to multiply embeddings other than text by the temperature of their modality, as published. Default true. */
   useTemp?: boolean
 }
 
 export interface EmbedOptions extends ScaleOptions {
-  /** How many texts, clips or pictures are computed together. Default 8. */
+  /** Inputs per batch. Default 8. */
   batchSize?: number
-  /** Pictures are made smaller without averaging over what is left out, as for the published checkpoints' training. */
+  /** 'published': resize images without antialiasing, as in the training of the published checkpoints. */
   compat?: 'published'
 }
 
-/** Of each modality that was given, [items, projectionDim]. */
+/** Embeddings of each input modality, [items, projectionDim]. */
 export type LanguageBindEmbeddings<Inputs> = { [K in keyof Inputs]-?: Tensor }
 
 export interface ZeroShotOptions extends Pick<EmbedOptions, 'batchSize' | 'compat'> {
-  /** Around each label, with {} in its place. Default '{}'. */
+  /** Text around each label, which replaces {}. Default '{}'. */
   template?: string
 }
 
 export interface ZeroShotLabel {
   label: string
-  /** 0 … 1; together 1. */
+  /** Probability; the scores of all labels sum to 1. */
   score: number
 }
 
-/** The first temperature's logarithm, ln(1 / 0.07). */
+/** Logarithm of the initial temperature, ln(1 / 0.07). */
 const FIRST_SCALE = 2.6592
 
-/** The logarithms of the temperatures: buffers, which no optimiser changes. */
+/** Logarithms of the temperatures, as buffers, which an optimizer does not change. */
 class Scales extends Module {
   constructor(config: CompleteLanguageBindConfig, device: Device | undefined) {
     super()
@@ -68,9 +75,9 @@ class Scales extends Module {
 }
 
 /**
- * LanguageBind (Zhu et al. 2023, https://arxiv.org/abs/2310.01852; https://github.com/PKU-YuanGroup/LanguageBind): video,
- * sound, pictures, depth and warmth in the space of texts. Each modality has a vision tower of CLIP's, and all share one text
- * tower. Runs in native code.
+ * LanguageBind (Zhu et al. 2023, https://arxiv.org/abs/2310.01852; https://github.com/PKU-YuanGroup/LanguageBind): embeddings of
+ * video, audio, image, depth and thermal inputs in the embedding space of texts. Each modality has a vision encoder of CLIP, and all
+ * share a text encoder. Runs in native code.
  *
  * ```ts
  * const model = await LanguageBind.fromPretrained({ video: 'LanguageBind/LanguageBind_Video_FT', audio: 'LanguageBind/LanguageBind_Audio_FT' })
@@ -78,18 +85,18 @@ class Scales extends Module {
  * const probabilities = model.similarity(audio, text).softmax(-1)
  * ```
  *
- * Names in the state dictionary are those of the published wrapper, which keeps its temperatures elsewhere; here they are
- * buffers, `modality_scale.video`.
+ * Names in the state dictionary are those of the published wrapper, plus the temperatures as buffers, such as
+ * `modality_scale.video`.
  */
 export class LanguageBind extends Module {
   readonly config: CompleteLanguageBindConfig
   readonly modality_encoder: ModuleDict<ClipVisionModel | ClipTextModel>
   readonly modality_proj: ModuleDict<Linear>
   readonly modality_scale: Module
-  /** Turns texts into tokens; null where the directory had none. */
+  /** Tokenizer for `embed` and `classify`; null if the directory has none. */
   tokenizer: ClipTokenizer | null = null
 
-  /** @throws ConfigError where the configuration contradicts itself */
+  /** @throws ConfigError for an inconsistent configuration */
   constructor(given: LanguageBindConfig, options: MakeOptions = {}) {
     super()
     requireOptions('LanguageBind', options, ['device', 'dtype', 'seed', 'initialize'])
@@ -107,10 +114,13 @@ export class LanguageBind extends Module {
         const [, last] = entries.at(-1) as [string, NonNullable<CompleteLanguageBindConfig['video']>]
         for (const [modality, { visionConfig = {}, projectionDim = 512 }] of entries) {
           if (projectionDim !== (last.projectionDim ?? 512)) {
-            throw new ConfigError(`LanguageBind: ${modality} has a space of its own, of ${projectionDim} dimensions`, {
-              modality,
-              projectionDim,
-            })
+            throw new ConfigError(
+              `LanguageBind: ${modality}.projectionDim: expected ${last.projectionDim ?? 512}, as in the other modalities, got ${projectionDim}. Use the same value.`,
+              {
+                modality,
+                projectionDim,
+              },
+            )
           }
           const encoder = new ClipVisionModel(visionConfig, make)
           this.modality_encoder.set(modality, encoder)
@@ -131,8 +141,9 @@ export class LanguageBind extends Module {
   }
 
   /**
-   * Random weights. Each modality has a configuration as a published config.json in camelCase, or the name of a published
-   * checkpoint: `{ video: 'LanguageBind_Video_FT', audio: 'LanguageBind_Audio_FT' }`. The text tower is the last one's.
+   * Create a model with random weights. Each modality has a configuration as in a published config.json, in camelCase, or the name
+   * of a published checkpoint: `{ video: 'LanguageBind_Video_FT', audio: 'LanguageBind_Audio_FT' }`. The text encoder is that of the
+   * last modality.
    */
   static fromConfig(config: LanguageBindConfig, options: NetworkOptions = {}): LanguageBind {
     requireOptions('LanguageBind.fromConfig', options, ['device', 'dtype', 'seed'])
@@ -140,21 +151,21 @@ export class LanguageBind extends Module {
   }
 
   /**
-   * Load published checkpoints, or folders that `save` wrote: a directory or hub repository for each modality, or one directory
-   * for all. In evaluation mode.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names, or says of which checkpoint a table of
-   *   positions is that does not fit
+   * Load published checkpoints, or folders that `save` wrote: a directory or hub repository for each modality, or one directory for
+   * all. The model is in evaluation mode.
+   * @throws CheckpointError with missing, unexpected and mis-shaped names; a position table of wrong size is named with the
+   * checkpoint that it belongs to
    */
   static fromPretrained(from: LanguageBindFrom | string, options: LoadLanguageBindOptions = {}): Promise<LanguageBind> {
     return loadLanguageBind(from, options, (config, factory) => new LanguageBind(config, factory))
   }
 
-  /** The modalities that have a tower, in order. */
+  /** The modalities that have an encoder, in order. */
   get modalities(): LanguageBindModality[] {
     return Object.keys(this.config) as LanguageBindModality[]
   }
 
-  /** The tower of a modality, or of texts. @throws ConfigError where there is none */
+  /** Return the encoder of a modality or of text. @throws ConfigError if there is none */
   tower(modality: 'text'): ClipTextModel
   tower(modality: LanguageBindModality): ClipVisionModel
   tower(modality: LanguageBindModality | 'text'): ClipTextModel | ClipVisionModel
@@ -163,13 +174,13 @@ export class LanguageBind extends Module {
     return this.modality_encoder.at(keyOf(modality))
   }
 
-  /** What the modality's embeddings are multiplied with. */
+  /** Return the factor on the embeddings of a modality. */
   temperature(modality: LanguageBindModality): number {
     this.#require('LanguageBind.temperature', modality)
     return Math.exp(Number((this.modality_scale as Scales).of(modality).item()))
   }
 
-  /** Fills the parameters and buffers with these names with fresh values, from the default generator. */
+  /** Initialize the parameters and buffers with these names, with the default random generator. */
   initialize(names: string[]): this {
     for (const [name, encoder] of this.modality_encoder) {
       const prefix = `modality_encoder.${name}.`
@@ -190,9 +201,9 @@ export class LanguageBind extends Module {
   }
 
   /**
-   * Embeddings [items, projectionDim] of each modality that is given: of length 1, those of all but texts then multiplied with
-   * their temperature. With gradients where these are recorded.
-   * @throws ConfigError for a modality without a tower
+   * Compute embeddings [items, projectionDim] of each modality in `inputs`: unit vectors, those of all modalities except text
+   * multiplied by their temperature. Records gradients if they are enabled.
+   * @throws ConfigError for a modality without an encoder
    */
   override async forward<I extends LanguageBindInputs>(
     inputs: I,
@@ -211,9 +222,8 @@ export class LanguageBind extends Module {
   }
 
   /**
-   * The same without gradients and in evaluation mode, from texts, sounds, pictures and frames as they are: the same input
-   * gives the same numbers, every time.
-   * @throws ConfigError where there are texts and no tokenizer; DataError naming a file that cannot be read
+   * Compute embeddings of raw texts, audio, images and videos, without gradients and in evaluation mode. The result is deterministic.
+   * @throws ConfigError for texts without a tokenizer; DataError with the file for one that cannot be read
    */
   async embed<I extends LanguageBindRawInputs>(
     inputs: I,
@@ -238,7 +248,7 @@ export class LanguageBind extends Module {
     )
   }
 
-  /** Products of embeddings [n, dim] and [m, dim], as `embed` gave them: [n, m]. Their softmax over texts is what is published. */
+  /** Compute dot products of embeddings [n, dim] and [m, dim] from `embed`: [n, m]. The published scores are their softmax over texts. */
   similarity(first: Tensor, second: Tensor): Tensor {
     for (const [name, value] of Object.entries({ first, second })) {
       if (!(value instanceof Tensor)) throw misuse('LanguageBind.similarity', name, 'a tensor', value)
@@ -247,13 +257,12 @@ export class LanguageBind extends Module {
   }
 
   /**
-   * Which of some labels fits each item of one modality, without having been trained to tell: labels and their probabilities,
-   * the likeliest first.
+   * Classify items of one modality by labels, zero-shot: for each item the labels and their probabilities, the most likely first.
    *
    * ```ts
-   * const [sorts] = await model.classify({ audio: ['clip.wav'] }, ['rain', 'a dog'], { template: 'the sound of {}' })
+   * const [sorts] = await model.classify({ audio: ['clip.wav'] }, ['rain', 'a dog'], { template: 'a recording of {}' })
    * ```
-   * @throws ConfigError for more than one modality, and for no labels
+   * @throws ConfigError for more than one modality, and without labels
    */
   async classify(
     inputs: Omit<LanguageBindRawInputs, 'text'>,
@@ -265,15 +274,18 @@ export class LanguageBind extends Module {
     requireOptions(where, options, ['template', 'batchSize', 'compat'])
     const { template = '{}', ...rest } = options
     requireString(where, 'template', template)
-    if (!template.includes('{}')) throw misuse(where, 'template', 'a text with {} in it', template)
+    if (!template.includes('{}')) throw misuse(where, 'template', 'a string with {} in it', template)
     if (!Array.isArray(labels) || labels.length === 0 || !labels.every((label) => typeof label === 'string')) {
-      throw misuse(where, 'labels', 'a list of at least one text', labels)
+      throw misuse(where, 'labels', 'a list of at least one string', labels)
     }
     const given = Object.entries(inputs).filter(([, value]) => value !== undefined)
     if (given.length !== 1 || given[0]?.[0] === 'text') {
-      throw new ConfigError(`${where} takes items of one modality other than text`, {
-        given: given.map(([name]) => name),
-      })
+      throw new ConfigError(
+        `${where}: inputs: expected items of one modality other than text, got ${given.map(([name]) => name).join(' and ') || 'none'}. Pass one.`,
+        {
+          given: given.map(([name]) => name),
+        },
+      )
     }
     return scope(async () => {
       const text = labels.map((label) => template.replaceAll('{}', label))
@@ -289,24 +301,26 @@ export class LanguageBind extends Module {
     })
   }
 
-  /** Writes config.json, model.safetensors, adapters in PEFT's layout and the tokenizer, which `fromPretrained` reads. */
+  /** Write config.json, model.safetensors, adapters in PEFT's layout and the tokenizer, for `fromPretrained`. */
   save(directory: string): Promise<void> {
     return saveLanguageBind(this, directory)
   }
 
   #require(where: string, modality: unknown): void {
     if (modality === 'text' || (typeof modality === 'string' && Object.hasOwn(this.config, modality))) return
-    const known = (MODALITIES as readonly unknown[]).includes(modality)
-    const what = known ? `has no tower for ${String(modality)}` : `knows no modality ${JSON.stringify(modality)}`
-    throw new ConfigError(`${where}: this LanguageBind ${what}; it has ${['text', ...this.modalities].join(', ')}`, {
-      modality,
-    })
+    throw new ConfigError(
+      `${where}: expected a modality of ${['text', ...this.modalities].join(', ')}, got ${shown(modality)}. Load its checkpoint, or leave it out.`,
+      {
+        modality,
+      },
+    )
   }
 
   #given(where: string, inputs: object): [LanguageBindModality | 'text', unknown][] {
     const given = Object.entries(inputs).filter(([, value]) => value !== undefined && value !== null)
     for (const [modality] of given) this.#require(where, modality)
-    if (given.length === 0) throw new ConfigError(`${where}: there is nothing to embed`, {})
+    if (given.length === 0)
+      throw new ConfigError(`${where}: inputs: expected at least one modality, got none. Pass one.`, {})
     return given as [LanguageBindModality | 'text', unknown][]
   }
 

@@ -3,15 +3,15 @@ import { ShapeError } from '../../base/errors.js'
 import { interpolate } from '../../nn/resize.js'
 import { noGrad, ops, scope, Tensor } from '../../tensor/index.js'
 
-/** Rows and columns of patches. */
+/** Number of rows and columns of patches. */
 export type PatchGrid = readonly [rows: number, columns: number]
 
 /**
- * A vision tower's table of positions [1 + rows · columns, dim] for another grid of patches: bicubic with antialiasing, the
- * corners not aligned; the class token's row stays. So an image tower's 16 × 16 (257 rows) becomes an audio tower's 8 × 74
- * (593).
- * @param from the table's own grid; default a square
- * @throws ShapeError for a table that is of no such grid, naming both and the checkpoint that has so many rows
+ * Resize a vision encoder's position table [1 + rows · columns, dim] to another grid of patches: bicubic with antialiasing, without
+ * aligned corners; the row of the class token is kept. Example: an image encoder's 16 × 16 grid (257 rows) becomes an audio
+ * encoder's 8 × 74 (593 rows).
+ * @param from grid of the table; default a square
+ * @throws ShapeError for a table of another grid, with the checkpoint that has so many rows
  */
 export function resizePositions(table: Tensor, to: PatchGrid, from?: PatchGrid): Tensor {
   const where = 'resizePositions'
@@ -25,9 +25,9 @@ export function resizePositions(table: Tensor, to: PatchGrid, from?: PatchGrid):
   const side = Math.round(Math.sqrt(rows - 1))
   const [height, width] = from ?? [side, side]
   if (table.ndim !== 2 || rows !== height * width + 1) {
-    const grid = from ? `a grid of ${height} × ${width}` : 'a square grid'
+    const grid = from ? `${height} × ${width}` : 'a square grid of'
     throw new ShapeError(
-      `${where}: a table of [${table.shape.join(', ')}] is not that of a class token and ${grid}${knownRows(rows)}; say with 'from' which grid it has`,
+      `${where}: table: expected [1 + rows · columns, dim] for ${grid} patches, got [${table.shape.join(', ')}]${knownRows(rows)}. Pass its grid as \`from\`.`,
       { shape: table.shape },
     )
   }
@@ -47,12 +47,12 @@ export function resizePositions(table: Tensor, to: PatchGrid, from?: PatchGrid):
   )
 }
 
-/** Of which checkpoint a number of positions is. */
+/** Published checkpoints by number of positions. */
 const KNOWN: Record<number, string> = {
-  257: '16 × 16 patches of a picture of 224 × 224: LanguageBind_Video, _Image, _Depth, _Thermal, and CLIP ViT-L/14',
+  257: '16 × 16 patches of an image of 224 × 224: LanguageBind_Video, _Image, _Depth, _Thermal, and CLIP ViT-L/14',
   593: '8 × 74 patches of 112 bands × 1,036 frames: LanguageBind_Audio_FT',
   667: '9 × 74 patches of 126 bands × 1,036 frames: LanguageBind_Audio',
 }
 
-/** ', as …' for a number of rows that a published checkpoint has. */
+/** Return ', as …' for a number of rows that a published checkpoint has, otherwise ''. */
 export const knownRows = (rows: number): string => (KNOWN[rows] === undefined ? '' : `, as ${KNOWN[rows]}`)

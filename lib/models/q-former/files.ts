@@ -6,7 +6,7 @@ import type { LoadNetworkOptions } from '../pretrained.js'
 import { type Factory, type Fillable, filled, renamed, tensorsOf } from '../weights.js'
 import type { QFormerConfig } from './q-former.js'
 
-/** SALMONN's windows of a third of a second: 17 of Whisper's 20 ms frames, one beside the other. */
+/** SALMONN's windows of a third of a second: 17 frames of 20 ms from Whisper, without overlap. */
 const salmonn: QFormerConfig = { window: 17, stride: 17 }
 
 export const qFormerKeys: ConfigKeys = {
@@ -26,7 +26,7 @@ export const qFormerKeys: ConfigKeys = {
     window: 0,
     stride: config.window ?? 0,
   }),
-  // Of parts for text, which a Q-Former of frames has not.
+  // Text inputs, which a Q-Former of frames does not have.
   only: { positionEmbeddingType: ['absolute'], useQformerTextInput: [false] },
   unused: ['vocabSize', 'typeVocabSize', 'maxPositionEmbeddings', 'classifierDropout'],
 }
@@ -40,7 +40,7 @@ export const qFormerLayout = {
   alike: ['blip_2_qformer', 'instructblip_qformer'],
   architecture: 'QFormer',
   prefix: 'speech_',
-  // A buffer of whole numbers, the projection behind the Q-Former, and the parts for text that older files still hold.
+  // An integer buffer, the projection after the Q-Former, and text layers, which older files still have.
   ignored: [
     /(^|\.)position_ids$/,
     /^speech_llama_proj\./,
@@ -49,7 +49,7 @@ export const qFormerLayout = {
   ],
 }
 
-/** The Q-Former of a SALMONN checkpoint. Sizes are those of its tensors, and the windows SALMONN's. */
+/** Load the Q-Former of a SALMONN checkpoint. Sizes come from its tensors; the windows are SALMONN's. */
 export function loadSalmonnQFormer<M extends Fillable>(
   file: string,
   options: LoadNetworkOptions,
@@ -70,8 +70,11 @@ export function sizesOf(state: Map<string, Tensor>, file: string): QFormerConfig
   const shape = (name: string, dims: number): number[] => {
     const found = state.get(name)?.shape
     if (found?.length === dims) return found
-    const what = found ? `${name} is [${found}]` : `it has no speech_${name}`
-    throw new CheckpointError(`${file} holds no Q-Former: ${what}`, { file, tensor: name })
+    const value = found ? `[${found}]` : 'none'
+    throw new CheckpointError(
+      `${file}: speech_${name}: expected a tensor of ${dims} dimensions of SALMONN's Q-Former, got ${value}. Load another file.`,
+      { file, tensor: name },
+    )
   }
   const layer = (i: number) => `Qformer.bert.encoder.layer.${i}.`
   const [, queryLength, hiddenSize] = shape('query_tokens', 3) as [number, number, number]
@@ -86,7 +89,7 @@ export function sizesOf(state: Map<string, Tensor>, file: string): QFormerConfig
   ) {
     crossAttentionFreq += 1
   }
-  // As in every BERT, a head has 64 dimensions.
+  // A head has 64 dimensions, as in BERT.
   const numAttentionHeads = Math.max(1, Math.floor(hiddenSize / 64))
   return {
     hiddenSize,

@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs'
-import { listOf, misuse, requireObject, requireOneOf } from '../../base/check.js'
+import { listOf, misuse, requireObject, requireOneOf, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { withActiveAdapters } from '../../nn/native-module.js'
@@ -10,78 +10,78 @@ import { type LoadNetworkOptions, loadNetwork } from '../pretrained.js'
 import type { Factory } from '../weights.js'
 import { loadSalmonnQFormer, qFormerKeys, qFormerLayout } from './files.js'
 
-/** BERT's keys in camelCase and what a Q-Former adds; what is left out has the value in brackets, SALMONN's. */
+/** BERT's keys, in camelCase, and those of a Q-Former. Defaults are SALMONN's, except for the windows. */
 export interface QFormerConfig extends NetworkConfig {
-  /** [768] */
+  /** Default 768. */
   hiddenSize?: number
-  /** [2] */
+  /** Default 2. */
   numHiddenLayers?: number
-  /** [12] */
+  /** Default 12. */
   numAttentionHeads?: number
-  /** [3072] */
+  /** Default 3072. */
   intermediateSize?: number
-  /** ['gelu'] */
+  /** Default 'gelu'. */
   hiddenAct?: string
-  /** [0.1] */
+  /** Default 0.1. */
   hiddenDropoutProb?: number
-  /** [0.1] */
+  /** Default 0.1. */
   attentionProbsDropoutProb?: number
-  /** [1e-12] */
+  /** Default 1e-12. */
   layerNormEps?: number
-  /** [0.02] */
+  /** Default 0.02. */
   initializerRange?: number
-  /** Size of the frames that are read [2048]. */
+  /** Size of the input frames. Default 2048. */
   encoderWidth?: number
-  /** Every how many layers there is a cross-attention, beginning with the first [1]. */
+  /** Interval of layers with cross-attention, from the first layer. Default 1. */
   crossAttentionFreq?: number
-  /** Learned queries of a window [1]. */
+  /** Learned queries per window. Default 1. */
   queryLength?: number
-  /** Frames of a window; 0: the whole sequence is one [0]. */
+  /** Frames per window; 0: one window for the whole sequence. Default 0. */
   window?: number
-  /** Frames from one window's beginning to the next one's [window]. */
+  /** Frames between the begins of two windows. Default `window`. */
   stride?: number
 }
 
 export interface QFormerInputs {
   /** Frames [batch, time, encoderWidth]; converted to the network's dtype. */
   encoderHiddenStates: Tensor
-  /** How many frames of each row are real, the rest being padding. Default: all. */
+  /** Number of frames of each row without padding. Default: all. */
   lengths?: readonly number[]
-  /** Queries [1 or batch, queries, hiddenSize] in place of the learned ones. */
+  /** Queries [1 or batch, queries, hiddenSize] that replace the learned ones. */
   queryEmbeds?: Tensor | null
   /**
-   * `'published'`: as SALMONN, windows of all frames whatever `lengths` says, and what the last whole window leaves over
-   * is dropped. Default: a last window that reaches beyond a row's end reads what there is.
+   * `'published'`: as SALMONN, windows over all frames, whatever `lengths` is, without the rest after the last complete window.
+   * Default: the last window of a row may be incomplete.
    */
   compat?: 'published'
 }
 
 export interface QFormerOutput {
-  /** [batch, tokens, hiddenSize]: the queries of each window, window after window; zeros after a row's last window. */
+  /** [batch, tokens, hiddenSize]: the queries of each window, in order; zeros after a row's last window. */
   lastHiddenState: Tensor
-  /** Tokens of each row. */
+  /** Number of tokens of each row. */
   lengths: number[]
 }
 
 export interface LoadQFormerOptions extends LoadNetworkOptions {
-  /** For a SALMONN checkpoint, which has no configuration: what its shapes do not tell, the heads and the windows. */
+  /** Changes to the configuration: for a SALMONN checkpoint, which has none, the number of heads and the windows. */
   config?: QFormerConfig
 }
 
 const forward = opAsync(qFormerLayout.forward)
 
 /**
- * A Q-Former (Li et al. 2023, https://arxiv.org/abs/2301.12597): learned queries that read frames by cross-attention. With
- * `window`, as SALMONN has it (https://arxiv.org/abs/2310.13289), they read each window by itself, all windows of a batch
- * in one call. Runs in native code.
+ * A Q-Former (Li et al. 2023, https://arxiv.org/abs/2301.12597): learned queries that read frames by cross-attention. With `window`, as
+ * in SALMONN (https://arxiv.org/abs/2310.13289), they read each window separately; all windows of a batch are computed in one call.
+ * Runs in native code.
  *
  * Parameters are `query_tokens` and `Qformer.bert...`; in a SALMONN checkpoint both begin with `speech_`. Published size:
  * `'salmonn'`.
  */
 export class QFormer extends networkClass<QFormer, QFormerConfig, QFormerInputs, QFormerOutput>(qFormerLayout) {
   /**
-   * A directory that `save` wrote, or a SALMONN checkpoint (`salmonn_v1.pth`), of which this is a part.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
+   * Load a directory that `save` wrote, or the Q-Former of a SALMONN checkpoint (`salmonn_v1.pth`).
+   * @throws CheckpointError with missing, unexpected and mis-shaped names
    */
   static override async fromPretrained(from: string, options: LoadQFormerOptions = {}): Promise<QFormer> {
     const { config, ...rest } = options
@@ -92,16 +92,16 @@ export class QFormer extends networkClass<QFormer, QFormerConfig, QFormerInputs,
     }
     const { network } = await loadNetwork(qFormerLayout, from, rest, (read, factory) => {
       const { known, others } = partedConfig(from, qFormerKeys, read)
-      const made = build(known, factory)
-      keepOthers(made, others)
-      return made
+      const network = build(known, factory)
+      keepOthers(network, others)
+      return network
     })
     return network
   }
 
   /**
-   * Runs on the executor.
-   * @throws ShapeError for arguments that do not fit, ConfigError for an unknown `compat`
+   * Run the network on the executor.
+   * @throws ShapeError for inputs whose shapes do not match, ConfigError for an unknown `compat`
    */
   override async forward(inputs: QFormerInputs): Promise<QFormerOutput> {
     requireObject('QFormer.forward', 'inputs', inputs)
@@ -113,23 +113,32 @@ export class QFormer extends networkClass<QFormer, QFormerConfig, QFormerInputs,
     if (lengths !== undefined) listOf('QFormer.forward', 'lengths', lengths, 'numbers')
     const isPublished = compat === 'published'
     const settings = { queryEmbeds, dropRemainder: isPublished }
-    const given = lengths ? [...lengths] : null
-    const lastHiddenState = (await forward(withActiveAdapters(this), encoderHiddenStates, given, settings)) as Tensor
+    const rowLengths = lengths ? [...lengths] : null
+    const lastHiddenState = (await forward(
+      withActiveAdapters(this),
+      encoderHiddenStates,
+      rowLengths,
+      settings,
+    )) as Tensor
     const queries = queryEmbeds ? queryEmbeds.size(1) : (this.config.queryLength as number)
     const time = encoderHiddenStates.size(1)
-    const frames = given && !isPublished ? given : Array.from({ length: encoderHiddenStates.size(0) }, () => time)
+    const frames =
+      rowLengths && !isPublished ? rowLengths : Array.from({ length: encoderHiddenStates.size(0) }, () => time)
     const counts = isPublished ? frames.map(() => lastHiddenState.size(1) / queries) : this.windowCounts(frames)
     return { lastHiddenState, lengths: counts.map((count) => count * queries) }
   }
 
-  /** Windows that read so many frames, the last of which may be partial. */
+  /** Return the number of windows for each number of frames; the last window may be incomplete. */
   windowCounts(frames: readonly number[]): number[] {
     const { window, stride } = this.config as Required<QFormerConfig>
     return listOf('QFormer.windowCounts', 'frames', frames, 'numbers').map((count) => {
       if (!Number.isInteger(count) || count < 1) {
-        throw new ConfigError(`QFormer.windowCounts: frames must be whole numbers of at least 1, not ${count}`, {
-          frames,
-        })
+        throw new ConfigError(
+          `QFormer.windowCounts: frames: expected integers of at least 1, got ${shown(count)}. Leave empty clips out.`,
+          {
+            frames,
+          },
+        )
       }
       if (window === 0 || count <= window) return 1
       return 1 + Math.min(Math.ceil((count - window) / stride), Math.floor((count - 1) / stride))

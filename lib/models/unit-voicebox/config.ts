@@ -56,5 +56,5 @@ const published: UnitVoiceboxConfig = {
 /** The size of `naver-ai/xlsr-token-Voicebox`. */
 export const unitVoiceboxSizes: Record<string, UnitVoiceboxConfig> = { 'xlsr-token-voicebox': published }
 
-/** The solver is an option of `generate`. */
-export const unitVoiceboxKeys: ConfigKeys = { defaults: published, unused: ['solver'] }
+/** The original keeps `solver` but never reads it. As there, the solver is an option of `generate`. */
+export const unitVoiceboxKeys: ConfigKeys = { defaults: published, only: { solver: ['euler', 'heun'] } }

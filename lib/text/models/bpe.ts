@@ -1,6 +1,7 @@
 import { quoted } from '../../files/byte-source.js'
 import { toByteCharacters } from '../byte-level.js'
 import type { Fields } from '../fields.js'
+import { drained, STEP, type Steps } from '../steps.js'
 import { Merges } from './merges.js'
 import { byteTokens, noTokens, readVocabulary, type TokenModel, type Tokens, Vocabulary, widthAt } from './model.js'
 import { PairMap } from './pair-map.js'
@@ -87,39 +88,57 @@ export class Bpe implements TokenModel {
   }
 
   tokenize(text: string, into: Tokens): void {
-    if (!this.#splitsAtMarks || this.byteLevel) {
-      this.#tokenizeWord(text, 0, into)
-      return
-    }
+    if (!this.#splitsAtMarks || this.byteLevel) this.#tokenizeWord(text, 0, into)
+    else drained(this.steps(text, into))
+  }
+
+  *steps(text: string, into: Tokens): Steps<void> {
+    if (!this.#splitsAtMarks || this.byteLevel) return yield* this.#tokenizeLongWord(text, 0, into)
     // No rule joins a mark to what stands before it, so words merge as they would in the whole text.
     let start = 0
+    let next = STEP
     for (let i = text.indexOf(MARK, 1); i !== -1; i = text.indexOf(MARK, i + 1)) {
       if (text.charCodeAt(i - 1) === MARK_UNIT) continue
-      this.#tokenizeWord(text.slice(start, i), start, into)
+      if (i - start > STEP) yield* this.#tokenizeLongWord(text.slice(start, i), start, into)
+      else this.#tokenizeWord(text.slice(start, i), start, into)
       start = i
+      if (i < next) continue
+      yield
+      next = i + STEP
     }
-    this.#tokenizeWord(start === 0 ? text : text.slice(start), start, into)
+    yield* this.#tokenizeLongWord(start === 0 ? text : text.slice(start), start, into)
   }
 
   #tokenizeWord(word: string, offset: number, into: Tokens): void {
-    const { ids, starts, ends } = this.#cache.get(word, () =>
-      this.byteLevel ? this.#spellBytes(word) : this.#spell(word),
+    append(
+      into,
+      this.#cache.get(word, () => drained(this.#spellAny(word))),
+      offset,
     )
-    for (let i = 0; i < ids.length; i++) {
-      into.ids.push(ids[i]!)
-      into.starts.push(offset + starts[i]!)
-      into.ends.push(offset + ends[i]!)
-    }
+  }
+
+  *#tokenizeLongWord(word: string, offset: number, into: Tokens): Steps<void> {
+    if (word.length <= STEP) return this.#tokenizeWord(word, offset, into)
+    append(into, yield* this.#spellAny(word), offset)
+  }
+
+  #spellAny(word: string): Steps<Tokens> {
+    return this.byteLevel ? this.#spellBytes(word) : this.#spell(word)
   }
 
   /** A token that holds part of a character covers all of it. */
-  #spellBytes(word: string): Tokens {
+  *#spellBytes(word: string): Steps<Tokens> {
     const spelled = toByteCharacters(word)
-    const tokens = this.#spell(spelled)
+    const tokens = yield* this.#spell(spelled)
     if (spelled.length === word.length) return tokens
     const from: number[] = []
     const to: number[] = []
+    let next = STEP
     for (let i = 0; i < word.length; ) {
+      if (i >= next) {
+        yield
+        next = i + STEP
+      }
       const width = widthAt(word, i)
       const code = word.codePointAt(i)!
       const bytes = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4
@@ -136,12 +155,13 @@ export class Bpe implements TokenModel {
     }
   }
 
-  #spell(word: string): Tokens {
+  *#spell(word: string): Steps<Tokens> {
     const whole = this.options.ignoreMerges ? this.#vocabulary.id(word) : undefined
     if (whole !== undefined) return { ids: [whole], starts: [0], ends: [word.length] }
     const symbols: number[] = []
     const widths: number[] = []
-    const count = this.#merges.apply(symbols, widths, this.#characters(word, symbols, widths))
+    yield* this.#characters(word, symbols, widths)
+    const count = yield* this.#merges.apply(symbols, widths, symbols.length)
     const made = noTokens()
     let start = 0
     let end = 0
@@ -161,10 +181,15 @@ export class Bpe implements TokenModel {
    * The symbols before any merge. Bytes of a character after its first have no width of their own; a character without
    * an entry, where there is no unknown token either, leaves nothing at all.
    */
-  #characters(word: string, symbols: number[], widths: number[]): number {
+  *#characters(word: string, symbols: number[], widths: number[]): Steps<void> {
     const { prefix, suffix, byteFallback, fuseUnk } = this.options
     let unknown = false // whether the last symbol stands for an unknown character
+    let next = STEP
     for (let i = 0; i < word.length; ) {
+      if (i >= next) {
+        yield
+        next = i + STEP
+      }
       const width = widthAt(word, i)
       let name = word.slice(i, i + width)
       if (i > 0) name = prefix + name
@@ -183,12 +208,20 @@ export class Bpe implements TokenModel {
       }
       unknown = id === undefined && bytes === undefined && this.#unk !== undefined
     }
-    return symbols.length
   }
 
   #byteIds(name: string): number[] | undefined {
     const ids = byteTokens(name).map((token) => this.#vocabulary.id(token))
     return ids.every((id) => id !== undefined) ? ids : undefined
+  }
+}
+
+/** Add tokens of a stretch that begins at `offset`. */
+export function append(into: Tokens, { ids, starts, ends }: Tokens, offset: number): void {
+  for (let i = 0; i < ids.length; i++) {
+    into.ids.push(ids[i]!)
+    into.starts.push(offset + starts[i]!)
+    into.ends.push(offset + ends[i]!)
   }
 }
 

@@ -1,3 +1,4 @@
+import { STEP, type Steps } from '../steps.js'
 import type { PairMap } from './pair-map.js'
 
 /**
@@ -17,8 +18,8 @@ export class Merges {
    * @param widths units that each symbol covers; summed up as symbols merge
    * @returns how many symbols are left, at the front of both arrays
    */
-  apply(symbols: number[], widths: number[], count: number): number {
-    return count <= FEW ? this.#applyToFew(symbols, widths, count) : this.#applyToMany(symbols, widths, count)
+  *apply(symbols: number[], widths: number[], count: number): Steps<number> {
+    return count <= FEW ? this.#applyToFew(symbols, widths, count) : yield* this.#applyToMany(symbols, widths, count)
   }
 
   /** Looks through all pairs for each merge: quickest for a word. */
@@ -50,7 +51,7 @@ export class Merges {
   }
 
   /** A heap of candidates over a linked list: n log n. */
-  #applyToMany(symbols: number[], widths: number[], count: number): number {
+  *#applyToMany(symbols: number[], widths: number[], count: number): Steps<number> {
     const next = new Int32Array(count)
     const previous = new Int32Array(count)
     for (let i = 0; i < count; i++) {
@@ -64,8 +65,13 @@ export class Merges {
       const rule = this.rules.get(symbols[left]!, symbols[right]!)
       if (rule !== -1) heap.push(this.ranks[rule]! * POSITIONS + left)
     }
-    for (let i = 0; i + 1 < count; i++) consider(i)
+    for (let i = 0; i + 1 < count; i++) {
+      consider(i)
+      if (i % STEP === STEP - 1) yield
+    }
+    let popped = 0
     for (let key = heap.pop(); key !== -1; key = heap.pop()) {
+      if (++popped % STEP === 0) yield
       const left = key % POSITIONS
       const right = next[left]!
       if (right < 0) continue

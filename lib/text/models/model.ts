@@ -1,5 +1,7 @@
 import { quoted } from '../../files/byte-source.js'
 import type { Fields } from '../fields.js'
+import type { Steps } from '../steps.js'
+
 /** Tokens of one text, in three columns. Offsets are UTF-16 units of the text that was given to `tokenize`. */
 export interface Tokens {
   ids: number[]
@@ -14,6 +16,8 @@ export interface TokenModel {
   readonly kind: 'BPE' | 'Unigram' | 'WordPiece' | 'WordLevel' | 'SentencePiece'
   readonly size: number
   tokenize(text: string, into: Tokens): void
+  /** The same in steps, where a long pre-token takes long. */
+  steps?(text: string, into: Tokens): Steps<void>
   tokenToId(token: string): number | undefined
   idToToken(id: number): string | undefined
   entries(): IterableIterator<[string, number]>

@@ -1,4 +1,5 @@
 import type { Fields } from '../fields.js'
+import { drained, STEP, type Steps } from '../steps.js'
 import { byteTokens, type TokenModel, type Tokens, widthAt } from './model.js'
 import { Trie } from './trie.js'
 
@@ -36,12 +37,17 @@ export class Lattice {
   }
 
   /** Appends the best path. */
-  path(text: string, into: Tokens): void {
+  *path(text: string, into: Tokens): Steps<void> {
     const size = text.length
     const best = new Float64Array(size + 1)
     const from = new Int32Array(size + 1).fill(-1)
     const ids = new Int32Array(size + 1)
+    let next = STEP
     for (let start = 0; start < size; ) {
+      if (start >= next) {
+        yield
+        next = start + STEP
+      }
       const width = widthAt(text, start)
       const here = best[start]!
       let single = false
@@ -119,9 +125,14 @@ export class Unigram implements TokenModel {
   }
 
   tokenize(text: string, into: Tokens): void {
+    drained(this.steps(text, into))
+  }
+
+  *steps(text: string, into: Tokens): Steps<void> {
     const path: Tokens = { ids: [], starts: [], ends: [] }
-    this.#lattice.path(text, path)
-    for (let i = 0; i < path.ids.length; i++) {
+    yield* this.#lattice.path(text, path)
+    for (let i = 0, count = 1; i < path.ids.length; i++, count++) {
+      if (count % STEP === 0) yield
       const start = path.starts[i]!
       const unknown = path.ids[i] === (this.unk ?? -1)
       while (unknown && path.ids[i + 1] === path.ids[i]) i++

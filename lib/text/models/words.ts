@@ -41,6 +41,8 @@ abstract class WordModel implements TokenModel {
 /** The longest entry first, from the left (Schuster and Nakajima 2012); BERT's model. */
 export class WordPiece extends WordModel {
   readonly kind = 'WordPiece'
+  /** UTF-16 units of the longest entry, without the prefix or with it: no piece of a word is longer. */
+  readonly #longest: number
 
   constructor(
     ids: ReadonlyMap<string, number>,
@@ -49,18 +51,27 @@ export class WordPiece extends WordModel {
     readonly maxCharacters: number,
   ) {
     super(ids, unk)
+    let longest = 0
+    for (const token of ids.keys()) longest = Math.max(longest, token.length)
+    this.#longest = longest
   }
 
   tokenize(text: string, into: Tokens): void {
     const before = into.ids.length
-    if ([...text].length <= this.maxCharacters && this.#pieces(text, into)) return
+    if (this.#isShort(text) && this.#pieces(text, into)) return
     for (const column of [into.ids, into.starts, into.ends]) column.length = before
     this.push(into, this.unk, 0, text.length)
   }
 
+  /** A character has at most two units. */
+  #isShort(text: string): boolean {
+    return text.length <= 2 * this.maxCharacters && [...text].length <= this.maxCharacters
+  }
+
   #pieces(text: string, into: Tokens): boolean {
     for (let start = 0; start < text.length; ) {
-      let end = text.length
+      let end = Math.min(text.length, start + this.#longest)
+      if (end > start + 1 && end < text.length && widthAt(text, end - 1) === 2) end--
       let id: number | undefined
       while (end > start) {
         const part = text.slice(start, end)

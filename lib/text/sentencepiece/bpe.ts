@@ -1,8 +1,10 @@
 import { DataError } from '../../base/errors.js'
+import { append } from '../models/bpe.js'
 import { Merges } from '../models/merges.js'
 import { noTokens, type Tokens, widthAt } from '../models/model.js'
 import { PairMap } from '../models/pair-map.js'
 import { WordCache } from '../models/word-cache.js'
+import { drained, STEP, type Steps } from '../steps.js'
 import type { SentencePieceModel } from './model.js'
 import { MARK } from './normalize.js'
 import { PieceType, type SentencePieceProto } from './proto.js'
@@ -55,33 +57,47 @@ export class SentencePieceBpe {
       model.tokenToId(MARK) !== undefined && pieces.every(([, piece]) => !/[^\u2581]\u2581/.test(piece))
   }
 
-  tokenize(text: string, into: Tokens): void {
+  *steps(text: string, into: Tokens): Steps<void> {
     let start = 0
+    let next = STEP
     // Words merge by themselves as they would in the whole text where no piece runs over a mark.
     if (this.#splitsAtMarks) {
       for (let i = text.indexOf(MARK, 1); i !== -1; i = text.indexOf(MARK, i + 1)) {
         if (text[i - 1] === MARK) continue
-        this.#word(text.slice(start, i), start, into)
+        if (i - start > STEP) yield* this.#longWord(text.slice(start, i), start, into)
+        else this.#word(text.slice(start, i), start, into)
         start = i
+        if (i < next) continue
+        yield
+        next = i + STEP
       }
     }
-    if (start < text.length) this.#word(text.slice(start), start, into)
+    if (start < text.length) yield* this.#longWord(text.slice(start), start, into)
   }
 
   #word(word: string, offset: number, into: Tokens): void {
-    const { ids, starts, ends } = this.#cache.get(word, () => this.#cut(word))
-    for (let i = 0; i < ids.length; i++) {
-      into.ids.push(ids[i]!)
-      into.starts.push(offset + starts[i]!)
-      into.ends.push(offset + ends[i]!)
-    }
+    append(
+      into,
+      this.#cache.get(word, () => drained(this.#cut(word))),
+      offset,
+    )
   }
 
-  #cut(word: string): Tokens {
+  *#longWord(word: string, offset: number, into: Tokens): Steps<void> {
+    if (word.length <= STEP) return this.#word(word, offset, into)
+    append(into, yield* this.#cut(word), offset)
+  }
+
+  *#cut(word: string): Steps<Tokens> {
     const { proto, symbols: userDefined } = this.#model
     const symbols: number[] = []
     const widths: number[] = []
+    let next = STEP
     for (let start = 0; start < word.length; ) {
+      if (start >= next) {
+        yield
+        next = start + STEP
+      }
       const frozen = userDefined?.longest(word, start) ?? -1
       const end = frozen === -1 ? start + widthAt(word, start) : frozen
       symbols.push(frozen === -1 ? (this.#symbol(word.slice(start, end)) ?? UNKNOWN) : FROZEN + userDefined!.found)
@@ -89,7 +105,7 @@ export class SentencePieceBpe {
       start = end
     }
     const made = noTokens()
-    const count = this.#merges.apply(symbols, widths, symbols.length)
+    const count = yield* this.#merges.apply(symbols, widths, symbols.length)
     let start = 0
     for (let i = 0; i < count; i++) {
       const id = symbols[i]! >= FROZEN ? symbols[i]! - FROZEN : symbols[i]!

@@ -1,5 +1,6 @@
 import { DataError } from '../../base/errors.js'
 import { AlignedBuilder, type AlignedText } from '../aligned.js'
+import { STEP, type Steps } from '../steps.js'
 
 /**
  * SentencePiece's compiled normalisation rules: the size of a double-array trie, the trie (32-bit units, as
@@ -66,7 +67,7 @@ function offset(unit: number): number {
  * The `Precompiled` normaliser of a tokenizer.json. Unlike SentencePiece itself it looks up whole graphemes of up to
  * five bytes, then single characters, and lets the first rule that matches the start of either replace all of it.
  */
-export function graphemeCharsmap(bytes: Uint8Array, file: string): (text: AlignedText) => AlignedText {
+export function graphemeCharsmap(bytes: Uint8Array, file: string): (text: AlignedText) => Steps<AlignedText> {
   const charsmap = new Charsmap(bytes, file)
   const graphemes = new Intl.Segmenter('und', { granularity: 'grapheme' })
   const known = new Map<string, string | undefined>()
@@ -77,9 +78,14 @@ export function graphemeCharsmap(bytes: Uint8Array, file: string): (text: Aligne
     if (known.size < 10_000) known.set(text, found)
     return found
   }
-  return (source) => {
+  return function* (source) {
     const builder = new AlignedBuilder(source)
+    let next = STEP
     for (const { segment, index } of graphemes.segment(source.text)) {
+      if (index >= next) {
+        yield
+        next = index + STEP
+      }
       const whole = Buffer.byteLength(segment) < 6 ? lookUp(segment) : undefined
       if (whole !== undefined) {
         replace(builder, segment, whole, index)

@@ -1,6 +1,7 @@
 import { noTokens, type TokenModel, type Tokens, widthAt } from '../models/model.js'
 import { Trie } from '../models/trie.js'
 import { Lattice } from '../models/unigram.js'
+import { drained, STEP, type Steps } from '../steps.js'
 import { SentencePieceBpe } from './bpe.js'
 import { MARK } from './normalize.js'
 import { PieceType, type SentencePieceProto } from './proto.js'
@@ -11,7 +12,7 @@ export class SentencePieceModel implements TokenModel {
   /** User defined symbols, which are never cut; null when there are none. */
   readonly symbols: Trie | null
   readonly #ids = new Map<string, number>()
-  readonly #cut: (text: string, into: Tokens) => void
+  readonly #cut: Cutter
   readonly #byteIds: readonly (number | undefined)[]
 
   /** @throws DataError when the model asks for what is not supported */
@@ -45,10 +46,15 @@ export class SentencePieceModel implements TokenModel {
   }
 
   tokenize(text: string, into: Tokens): void {
+    drained(this.steps(text, into))
+  }
+
+  *steps(text: string, into: Tokens): Steps<void> {
     const cut = noTokens()
-    this.#cut(text, cut)
+    yield* this.#cut(text, cut)
     const { unkId, byteFallback } = this.proto
-    for (let i = 0; i < cut.ids.length; i++) {
+    for (let i = 0, count = 1; i < cut.ids.length; i++, count++) {
+      if (count % STEP === 0) yield
       const start = cut.starts[i]!
       let end = cut.ends[i]!
       if (cut.ids[i] !== unkId) push(into, cut.ids[i]!, start, end)
@@ -76,7 +82,7 @@ function symbolTrie(proto: SentencePieceProto): Trie | null {
   return trie
 }
 
-type Cutter = (text: string, into: Tokens) => void
+type Cutter = (text: string, into: Tokens) => Steps<void>
 
 const cutters: Record<SentencePieceProto['algorithm'], (model: SentencePieceModel, file: string) => Cutter> = {
   unigram({ proto }) {
@@ -85,11 +91,16 @@ const cutters: Record<SentencePieceProto['algorithm'], (model: SentencePieceMode
   },
   bpe(model, file) {
     const bpe = new SentencePieceBpe(model, file)
-    return (text, into) => bpe.tokenize(text, into)
+    return (text, into) => bpe.steps(text, into)
   },
   char(model) {
-    return (text, into) => {
+    return function* (text, into) {
+      let next = STEP
       for (let start = 0; start < text.length; ) {
+        if (start >= next) {
+          yield
+          next = start + STEP
+        }
         const symbol = model.symbols?.longest(text, start) ?? -1
         const end = symbol === -1 ? start + widthAt(text, start) : symbol
         push(into, model.tokenToId(text.slice(start, end)) ?? model.proto.unkId, start, end)
@@ -98,10 +109,11 @@ const cutters: Record<SentencePieceProto['algorithm'], (model: SentencePieceMode
     }
   },
   word(model) {
-    return (text, into) => {
+    return function* (text, into) {
       const { whitespaceIsSuffix, unkId } = model.proto
       let start = 0
       for (let i = 1; i <= text.length; i++) {
+        if (i % STEP === 0) yield
         if (i < text.length && text[whitespaceIsSuffix ? i - 1 : i] !== MARK) continue
         push(into, model.tokenToId(text.slice(start, i)) ?? unkId, start, i)
         start = i

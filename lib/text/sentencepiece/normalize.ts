@@ -1,5 +1,6 @@
 import { AlignedBuilder, AlignedText, prepend } from '../aligned.js'
 import type { Trie } from '../models/trie.js'
+import { STEP, type Steps } from '../steps.js'
 import { Charsmap } from './charsmap.js'
 import type { NormalizerSpec } from './proto.js'
 
@@ -24,7 +25,7 @@ export class SentencePieceNormalizer {
   }
 
   /** @param dummyPrefix whether a space goes in front (or behind, where the model's marks are suffixes) */
-  normalize(source: AlignedText, dummyPrefix = this.spec.addDummyPrefix): AlignedText {
+  *normalize(source: AlignedText, dummyPrefix = this.spec.addDummyPrefix): Steps<AlignedText> {
     const { removeExtraWhitespaces: joins, escapeWhitespaces: escapes } = this.spec
     const escaped = (text: string): string => (escapes ? text.replaceAll(' ', MARK) : text)
     if (this.#charsmap === undefined && this.symbols === null && !joins && !this.whitespaceIsSuffix) {
@@ -34,12 +35,20 @@ export class SentencePieceNormalizer {
     const builder = new AlignedBuilder(source)
     const parts = this.#parts(source.text)
     let part = parts.next()
-    while (joins && !part.done && part.value.text === ' ') part = parts.next()
+    for (let count = 1; joins && !part.done && part.value.text === ' '; count++) {
+      part = parts.next()
+      if (count % STEP === 0) yield
+    }
     if (part.done) return builder.done()
     if (dummyPrefix && !this.whitespaceIsSuffix) builder.add(this.#mark, part.value.from, part.value.to)
     let afterSpace = joins
+    let next = 0
     for (; !part.done; part = parts.next()) {
       const { from, to } = part.value
+      if (from >= next) {
+        yield
+        next = from + STEP
+      }
       const changed = afterSpace ? part.value.text.replace(/^ +/, '') : part.value.text
       if (changed === '') continue
       afterSpace = joins && changed.endsWith(' ')

@@ -24,7 +24,7 @@ using at::Tensor;
 
 constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
 
-// Without snipping, frame i is centred on the middle of its hop and the ends are mirrored, the end sample twice.
+// Without snipping, frame i is centered on the middle of its hop and the ends are mirrored, the end sample twice.
 Tensor mirrored_edges(const char* op, const Tensor& signal, int64_t length, int64_t hop) {
   const int64_t samples = signal.size(1);
   const int64_t frames = (samples + hop / 2) / hop;

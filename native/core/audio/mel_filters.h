@@ -13,7 +13,7 @@ namespace voxtorch::audio {
 SpectrumTable mel_filters(int64_t n_fft, int64_t bands, double sample_rate, double f_min, double f_max,
                           std::string_view scale, std::string_view norm);
 
-// Warping of the frequency axis for vocal tract length normalisation; a factor of 1 leaves it alone.
+// Warping of the frequency axis for vocal tract length normalization; a factor of 1 leaves it alone.
 struct Vtln {
   double low = 100;
   double high = -500;  // below zero: as far below the Nyquist frequency

@@ -47,7 +47,7 @@ std::shared_ptr<const ResampleFilter> make_filter(const ResampleSpec& spec) {
     filter->first.push_back(first);
     double* weights = filter->weights.data() + phase * filter->taps;
     for (int64_t tap = 0; tap < filter->taps; ++tap) {
-      // In zero crossings. The numerator is whole, so the centre of the sinc is hit exactly.
+      // In zero crossings. The numerator is whole, so the center of the sinc is hit exactly.
       const double t = static_cast<double>((first + tap) * spec.to - phase * spec.from) / to / from * cutoff;
       if (std::abs(t) >= width) continue;
       const double cosine = std::cos(t * M_PI / width / 2);

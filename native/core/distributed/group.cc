@@ -70,7 +70,7 @@ int64_t init(const std::string& backend, const std::string& host, int64_t port, 
     if (nccl)
       processes->setBackend(c10::kCUDA, Type::NCCL, make_nccl(part("nccl"), group->rank, group->size, group->timeout));
     group->processes = std::move(processes);
-    // Nobody leaves before all have read the addresses from rank 0's store.
+    // All ranks stay until everyone has read the addresses from rank 0's store.
     std::vector<c10::intrusive_ptr<c10d::Work>> works{group->processes->getBackend(c10::kCPU)->barrier()};
     finish(*group, "initProcessGroup", works);
   } catch (...) {
@@ -95,7 +95,7 @@ void destroy(int64_t id) {
   drop_reducers(*group);
 }
 
-// The process is about to exit with this code, and will not wait for a collective that nobody answers.
+// The process is about to exit with this code, and will not wait for a collective without an answer.
 void leave(int64_t code) { Executor::instance().leave(static_cast<int>(code)); }
 
 void check_tensors(const Group& group, const char* what, at::TensorList tensors) {
@@ -143,7 +143,7 @@ void all_reduce_(int64_t id, at::TensorList tensors, const std::string& op) {
     TORCH_CHECK_TYPE(tensor.scalar_type() != at::kBool && !tensor.is_complex(), "allReduce cannot reduce dtype ",
                      tensor.scalar_type(), ": convert to an integer or floating-point dtype");
     TORCH_CHECK_TYPE(op != "mean" || tensor.is_floating_point(),
-                     "allReduce: the mean of integer tensors is no integer; convert to a floating-point dtype");
+                     "allReduce: the mean of integer tensors is not an integer; convert to a floating-point dtype");
   }
   const at::NoGradGuard no_grad;
   try {

@@ -1,4 +1,4 @@
-// Process groups: libtorch's own c10d behind a number, because a group is no value that an operator could take.
+// Process groups: libtorch's c10d, addressed by a number, because an operator cannot take a group as an argument.
 #pragma once
 
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>

@@ -1,5 +1,5 @@
 // ProcessGroupNCCL, in the CUDA variant. Its header needs those of NCCL and of the CUDA libraries that ATen's need;
-// where they are not beside the toolkit, the variant is built without NCCL and says so when it is asked for.
+// where they are not installed with the toolkit, the variant is built without NCCL and reports that on request.
 #if __has_include(<nccl.h>) && __has_include(<cublas_v2.h>) && __has_include(<cusparse.h>)
 #define USE_C10D_NCCL
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>

@@ -120,7 +120,7 @@ void before_forward(int64_t id, at::TensorList buffers, bool synchronize) {
   const auto replica = replica_of(id);
   const at::NoGradGuard no_grad;
   try {
-    // A collective that NCCL aborted says so to nobody; a rank that is gone is missed here.
+    // A collective that NCCL aborted reports nothing; a missing rank is detected here.
     if (replica->group->processes->getBackendType() == c10d::ProcessGroup::BackendType::NCCL)
       agree(*replica->group, "DistributedDataParallel.forward", {}, 0);
     if (synchronize) {
@@ -133,9 +133,8 @@ void before_forward(int64_t id, at::TensorList buffers, bool synchronize) {
   }
 }
 
-// Passes gradients on as they are. With all outputs behind one node, backward from any of them reaches the parameters
-// behind each, with an undefined gradient where an output has no part in the loss: the reducer waits for no one in
-// vain.
+// Passes gradients through. With all outputs on one node, backward from any of them reaches the parameters of all, with
+// an undefined gradient where an output is not part of the loss, so the reducer does not wait in vain.
 struct Sink : torch::autograd::Function<Sink> {
   using List = torch::autograd::variable_list;
   static List forward(torch::autograd::AutogradContext* context, at::TensorList outputs) {
@@ -145,7 +144,7 @@ struct Sink : torch::autograd::Function<Sink> {
   static List backward(torch::autograd::AutogradContext*, const List& gradients) { return gradients; }
 };
 
-// c10d advises to switch the search for unused parameters off where it finds none. It was asked for.
+// c10d advises to switch the search for unused parameters off where it finds none. The user requested it.
 class WithoutAdvice : public c10::WarningHandler {
  public:
   explicit WithoutAdvice(c10::WarningHandler* next) : next(next) {}

@@ -33,7 +33,7 @@ void Batch::join(int64_t id, c10::intrusive_ptr<Session> session, const c10::int
 
 void Batch::leave(int64_t id) {
   const auto found = std::find_if(members_.begin(), members_.end(), [&](const Member& one) { return one.id == id; });
-  // What it has read is whole: nobody is in the middle of a pass now.
+  // What it has read is complete: no pass is running now.
   if (found == members_.end()) return;
   drop(*found, found->epoch);
 }
@@ -47,8 +47,8 @@ void Batch::drop(Member& member, int64_t epoch) {
   members_.remove_if([&](const Member& one) { return &one == &member; });
 }
 
-// Whether a member reads of its prompt in this pass. What others have read of it is copied; where somebody who came
-// earlier is about to read more of it, it waits for that.
+// Whether a member reads of its prompt in this pass. What others have read of it is copied; where an earlier member
+// is about to read more of it, it waits for that.
 bool Batch::begin(const Generative& network, Member& member, int64_t epoch) {
   if (member.reads) return true;
   const Ids* const text = member.session->prompt();
@@ -100,7 +100,8 @@ std::vector<Batch::Part> Batch::parts_of_pass(const Generative& network, const I
       parts.push_back({&member, member.session->piece(1)});
     }
   }
-  // Those who write go on while others read: a pass reads so much of prompts, and everybody's share is the same.
+  // Members that generate continue while others read prompts: a pass reads a limited number of prompt tokens, divided
+  // equally.
   int64_t left = std::max<int64_t>(1, most_tokens_ - static_cast<int64_t>(parts.size()));
   for (size_t i = 0; i < reading.size() && left > 0; ++i) {
     const int64_t share = std::max<int64_t>(1, left / static_cast<int64_t>(reading.size() - i));

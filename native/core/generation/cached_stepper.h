@@ -31,10 +31,10 @@ class CachedStepper : public CausalStepper {
   // The prompt, with memory for all that will follow.
   Tokens read(const Prompt& prompt);
   virtual at::Tensor hidden_of(const Tokens& tokens) = 0;  // -> [batch, time, dim], or [batch, wanted, dim]
-  // The logits [batch, vocabulary] behind one token of each row, ids int64 [batch] on the device, where there is a
+  // The logits [batch, vocabulary] after one token of each row, ids int64 [batch] on the device, where there is a
   // quicker way to them than a pass; undefined: there is none.
   virtual at::Tensor quick_logits(const at::Tensor& ids) { return {}; }
-  // The same for the likeliest token behind each row, int64 [batch].
+  // The same for the most likely token after each row, int64 [batch].
   virtual at::Tensor quick_likeliest(const at::Tensor& ids) { return {}; }
   virtual at::Tensor logits_of(const at::Tensor& hidden) const = 0;           // [..., dim] -> [..., vocabulary]
   PromptLogits answer(const Prompt& prompt, const at::Tensor& hidden) const;  // of what read() wants

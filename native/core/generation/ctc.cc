@@ -1,5 +1,5 @@
-// What a CTC network's frames say (Graves et al. 2006): the likeliest texts, by prefix beam search (Hannun et al. 2014,
-// https://arxiv.org/abs/1408.2873), and the likeliest way through the frames of a given text.
+// What a CTC network's frames say (Graves et al. 2006): the most likely texts, by prefix beam search (Hannun et al.
+// 2014, https://arxiv.org/abs/1408.2873), and the most likely way through the frames of a given text.
 #include <ATen/TensorOperators.h>
 #include <torch/library.h>
 
@@ -68,8 +68,8 @@ class PrefixSearch {
   void advance(const double* frame, int64_t vocabulary) {
     std::vector<Candidate> candidates = continued(frame);
     const std::unordered_set<int64_t> known = extend_known(frame, vocabulary, candidates);
-    // No more than this many can be new in the next beam, and a likelier token makes a likelier prefix, but for the
-    // token that would only repeat the last one.
+    // No more than this many can be new in the next beam, and a more likely token makes a more likely prefix, but for
+    // the token that would only repeat the last one.
     const std::vector<int64_t> tokens = likeliest(frame, vocabulary, width_ + 1);
     for (size_t i = 0; i < beams_.size(); ++i) {
       const Beam& beam = beams_[i];
@@ -114,7 +114,7 @@ class PrefixSearch {
 
  private:
   int64_t last(const Beam& beam) const { return prefixes_[static_cast<size_t>(beam.prefix)].token; }
-  // A token that repeats the last one is new only behind a blank.
+  // A token that repeats the last one is new only after a blank.
   double source(const Beam& beam, int64_t token) const { return token == last(beam) ? beam.blank : beam.total(); }
 
   // Each prefix stays what it is by a blank, or by its last token once more.
@@ -185,12 +185,12 @@ std::tuple<Ids, Ids, std::vector<double>> beam_search(const Tensor& log_probs, i
   return {std::move(tokens), std::move(counts), std::move(scores)};
 }
 
-// The states of a text are its tokens with a blank before, between and behind: state s is token s / 2 where s is odd.
+// The states of a text are its tokens with a blank before, between and after: state s is token s / 2 where s is odd.
 std::tuple<Ids, double> align(const Tensor& log_probs, const Ids& text, int64_t blank) {
   const Frames frames(log_probs, blank);
   for (const int64_t token : text) {
     TORCH_CHECK_VALUE(token >= 0 && token < frames.vocabulary && token != blank, "tokens has ", token,
-                      ", which is no token of a text");
+                      ", which is not a token of a text");
   }
   constexpr int64_t kMostSteps = int64_t{1} << 31;
   const auto states = static_cast<int64_t>(2 * text.size() + 1);
@@ -234,13 +234,13 @@ std::tuple<Ids, double> align(const Tensor& log_probs, const Ids& text, int64_t 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
-  // The likeliest texts of log_probs [frames, vocabulary], the best first: their tokens one after the other, how many
+  // The most likely texts of log_probs [frames, vocabulary], the best first: their tokens one after the other, how many
   // each has, and the log of the sum of the probabilities of all its ways through the frames.
   m.def(
       "ctc_beam_search(Tensor log_probs, *, int blank=0, int beam_width=100, int n_best=1) -> (int[] tokens, int[] "
       "counts, float[] scores)",
       beam_search);
-  // The likeliest way of a text through the frames: a token or blank for each, and its log probability.
+  // The most likely way of a text through the frames: a token or blank for each, and its log probability.
   m.def("ctc_align(Tensor log_probs, int[] tokens, *, int blank=0) -> (int[] path, float score)", align);
 }
 

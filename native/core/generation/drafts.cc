@@ -71,7 +71,7 @@ class AssistantDrafter : public Drafter {
 
   const std::unique_ptr<CausalStepper> stepper_;
   const int64_t vocabulary_;
-  const Prompt audio_;  // what the prompt has beside its ids
+  const Prompt audio_;  // the prompt's audio
   const AssistantRules rules_;
   Ids read_;
   bool begun_ = false;

@@ -18,14 +18,14 @@ struct Draft {
 class Drafter {
  public:
   virtual ~Drafter() = default;
-  // At most so many tokens behind a text; may be none.
+  // At most so many tokens after a text; may be none.
   virtual Draft draft(const Ids& text, int64_t most) = 0;
 };
 
 struct AssistantRules {
   // Changes the scores of what follows a text, of whose tokens the last `guessed` are guesses.
   std::function<void(const Ids& text, int64_t guessed, float* scores)> process;
-  std::function<double()> uniform;  // a draw; null: the likeliest token is taken
+  std::function<double()> uniform;  // a draw; null: the most likely token is taken
   Ids eos;
   double confidence = 0;  // the draft ends with a token that is less likely
   int64_t longest = 0;    // tokens that the text may have in the end
@@ -35,7 +35,7 @@ struct AssistantRules {
 std::unique_ptr<Drafter> assistant_drafter(std::unique_ptr<CausalStepper> stepper, int64_t vocabulary, Prompt audio,
                                            AssistantRules rules);
 
-// What stood behind the text's last tokens before, up to `ngram` of them.
+// What stood after the text's last tokens before, up to `ngram` of them.
 std::unique_ptr<Drafter> lookup_drafter(int64_t ngram);
 
 // Takes a guess that was drawn from `guessed` as often as `wanted` allows, and else draws what is missing: the token is

@@ -151,7 +151,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
         [](const std::string& config, const std::vector<double>& biases) -> ModulePtr {
           return c10::make_intrusive<Session>(Config::parse(config), biases);
         });
-  // A step takes the networks as well, so that nobody changes their weights meanwhile.
+  // A step locks the networks as well, so that their weights cannot change meanwhile.
   m.def(
       "generation_begin(__torch__.torch.classes.voxtorch.Module self, __torch__.torch.classes.voxtorch.Module network, "
       "Tensor? input_ids=None, Tensor? attention_mask=None, *, Tensor? inputs_embeds=None, "

@@ -59,7 +59,7 @@ struct Options {
   double guidance;               // classifier-free; 1: none
   int64_t drafted;               // tokens that an assistant guesses at once
   double draft_confidence;       // its draft ends with a token that is less likely
-  int64_t lookup, lookup_ngram;  // tokens that are taken from the text itself, behind so many that match; 0: none
+  int64_t lookup, lookup_ngram;  // tokens that are taken from the text itself, after so many that match; 0: none
 
   bool keep_scores, keep_logits, keep_logprobs;
 };

@@ -26,7 +26,7 @@ class PrefixCache {
   int64_t copy_to(const Ids& text, const Fits& fits, nn::KvCache& cache);
   // How long it is.
   int64_t known(const Ids& text, const Fits& fits) const;
-  // Takes a cache whose tokens are these. Nobody else uses it any more.
+  // Takes a cache whose tokens are these. It has no other users.
   void keep(Ids text, c10::intrusive_ptr<nn::KvCache> cache);
 
   struct Facts {

@@ -158,7 +158,7 @@ void LogitsProcessors::after(const Written& written, float* scores) const {
 }
 
 // Whisper's (Radford et al. 2022, https://arxiv.org/abs/2212.04356): timestamps come in pairs but for the first and the
-// one before the end, never go back, and one comes where all of them together are likelier than any other token.
+// one before the end, never go back, and one comes where all of them together are more likely than any other token.
 void LogitsProcessors::keep_timestamp_rules(const Written& written, float* scores) const {
   const Options& o = options_;
   const int64_t first = o.no_timestamps + 1;

@@ -27,7 +27,7 @@ class LogitsProcessors {
   void constrain(const Written& written, const Ids* given, float* scores);
   // Where nothing that is allowed had a score: all of it is as likely.
   void release(const Written& written, const Ids* given, float* scores);
-  // What comes behind it: forced and suppressed tokens, the decaying length penalty, Whisper's timestamps.
+  // What comes after it: forced and suppressed tokens, the decaying length penalty, Whisper's timestamps.
   void after(const Written& written, float* scores) const;
 
  private:

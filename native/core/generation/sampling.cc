@@ -77,7 +77,8 @@ class Narrowing {
     keep([&](size_t i) { return p[i] >= epsilon || score(i) >= certain; });
   }
 
-  // Top-H (https://arxiv.org/abs/2509.02510): among the hundred likeliest, what stays below a share of their entropy.
+  // Top-H (https://arxiv.org/abs/2509.02510): among the hundred most likely, what stays below a fraction of their
+  // entropy.
   void top_h(double share) {
     constexpr size_t most = 100;
     std::vector<size_t> order(left_.size());

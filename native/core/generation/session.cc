@@ -50,7 +50,7 @@ Added Session::begin(const c10::intrusive_ptr<Module>& network, const Start& sta
     const bool own_rows = options_.beams == 1 && options_.returned == 1;
     auto cache = start.cache;
     if (cache && !own_rows) cache = cache->copy();
-    // Whoever looks at rows wants each in its place.
+    // Callers that read rows expect each in its place.
     const bool watched = logits_processor_.hooked() || stopping_criteria_.hooked();
     keeps_rows_ = options_.keep_scores || options_.keep_logits || cache || watched;
     stepper_ = generative.stepper(std::move(cache));

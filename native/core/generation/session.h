@@ -68,9 +68,9 @@ class Session : public Module {
   // True where a token is to be chosen.
   bool has_read(int64_t tokens, const at::Tensor& logits);
   Added choose_next(const Allowed* allowed);
-  // Logits behind the token that was chosen last, as a session that is in no batch computes them.
+  // Logits after the token that was chosen last, as a session that is in no batch computes them.
   at::Tensor read_alone();
-  // The prompt where it is told by its ids alone; and the tokens that are in the cache.
+  // The prompt, if its ids alone determine it; and the tokens that are in the cache.
   const Ids* prompt() const { return known_by_ids_ ? &rows_.front().ids : nullptr; }
   Ids in_cache() const;
   nn::KvCache& cache() const { return *cache_; }
@@ -85,11 +85,11 @@ class Session : public Module {
     at::Tensor sequences;               // int64 [results, prompt + longest answer]
     Ids lengths, ends;                  // of each answer
     at::Tensor sequences_scores;        // [results], with beams
-    at::Tensor logprobs;                // [results, longest answer], 0 behind the end
+    at::Tensor logprobs;                // [results, longest answer], 0 after the end
     at::Tensor scores, logits;          // [steps, rows, vocabulary]
     at::Tensor attention_mask;          // [rows, cache length]: what of the cache is real
     int64_t drafted = 0, accepted = 0;  // tokens that were guessed, and those of them that were taken
-    at::Tensor prompt_logits;  // float32 [prompts, vocabulary], behind the token of the prompt that was asked for
+    at::Tensor prompt_logits;  // float32 [prompts, vocabulary], after the token of the prompt that was asked for
   };
   Result result() const;
 
@@ -131,7 +131,7 @@ class Session : public Module {
   void decide_alone();
   // log probabilities, led away from what would be written without the prompt.
   at::Tensor guided(const at::Tensor& logits) const;
-  // The text of all rows, int64 [rows, columns], with padding before it, and behind rows that ended before `steps`.
+  // The text of all rows, int64 [rows, columns], with padding before it, and after rows that ended before `steps`.
   at::Tensor texts(int64_t steps) const;
   // Which rows the user's own criteria end.
   std::vector<bool> stopped(const at::Tensor& texts) const;
@@ -152,7 +152,7 @@ class Session : public Module {
   c10::intrusive_ptr<Module> assistant_;
   std::unique_ptr<Drafter> drafter_;
   Draft draft_;         // what the network has read ahead
-  at::Tensor ahead_;    // its logits behind the last token and behind each of those
+  at::Tensor ahead_;    // its logits after the last token and after each of those
   size_t guessed_ = 0;  // how many of those have been chosen
   int64_t drafted_ = 0, accepted_ = 0;
   int64_t vocabulary_ = 0;
@@ -167,7 +167,7 @@ class Session : public Module {
   std::unique_ptr<BeamSearch> beams_;
   at::Tensor logits_;     // of the coming choice; while one is due, they are defined
   at::Tensor likeliest_;  // or the tokens that it comes to
-  at::Tensor upcoming_;   // those behind it, which the stepper knows ahead; of the rows that were active before
+  at::Tensor upcoming_;   // those after it, which the stepper knows ahead; of the rows that were active before
   at::Tensor next_;       // ids that the stepper reads next
   at::Tensor reordered_;  // rows that it takes first, with beams
   int64_t steps_ = 0;

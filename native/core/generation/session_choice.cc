@@ -223,7 +223,7 @@ void Session::read_ahead(const Tensor& best) {
     }
     upcoming_ = stepper_->ahead(best);
   } catch (const std::exception&) {
-    // These ids are told all the same; what is wrong is met again, and told, where they are read next.
+    // These ids are returned all the same; the error occurs again, and is reported, where they are read next.
     upcoming_ = Tensor();
   }
 }

@@ -46,7 +46,7 @@ void Session::prepare_drafts(const Start& start, int64_t longest) {
 }
 
 // The network reads the last token and a draft of what follows it in one pass. As long as the draft is what is chosen,
-// the logits are there already; where it is not, what came behind is forgotten.
+// the logits are there already; where it is not, what came after is forgotten.
 Tensor Session::next_logits() {
   if (!drafter_) return stepper_->step(next_);
   const Row& row = rows_.front();
@@ -94,7 +94,7 @@ bool Session::is_near_tie(const Tensor& scores) const {
 }
 
 void Session::decide_alone() {
-  // The last token and what was guessed behind it are read no more, then the token by itself.
+  // The last token and what was guessed after it are read no more, then the token by itself.
   stepper_->rewind(static_cast<int64_t>(draft_.ids.size() - guessed_) + 1);
   draft_ = Draft();
   guessed_ = 0;

@@ -34,8 +34,8 @@ class CausalStepper {
   // ids int64 [batch], one for each row -> logits [batch, vocabulary] of what follows, which the next step may
   // overwrite. One that throws leaves the past as it was.
   virtual at::Tensor step(const at::Tensor& ids) = 0;
-  // The likeliest token behind each row, int64 [batch] on the CPU, where that is quicker to be had than all logits: one
-  // that throws leaves the past as it was, too. Undefined: it is not, and nothing was read.
+  // The most likely token after each row, int64 [batch] on the CPU, where that is quicker to be had than all logits:
+  // one that throws leaves the past as it was, too. Undefined: it is not, and nothing was read.
   virtual at::Tensor likeliest(const at::Tensor& ids) { return {}; }
   // The same as step() before anybody knows whether those ids are wanted: the past is as it was until they are taken. A
   // device computes it while the host still reads what `ids` are. Undefined: there is nothing to be gained by it.
@@ -43,7 +43,7 @@ class CausalStepper {
   virtual void take_ahead() = 0;
   // Several tokens of each row, ids int64 [batch, time] on the CPU -> logits [batch, time, vocabulary].
   virtual at::Tensor extend(const at::Tensor& ids) = 0;
-  // Of `most` tokens behind the next one, those that extend() may read with it and give the logits of single steps.
+  // Of `most` tokens after the next one, those that extend() may read with it and give the logits of single steps.
   virtual int64_t readable_ahead(int64_t most) const { return most; }
   // Forgets the last tokens of each row.
   virtual void rewind(int64_t tokens) = 0;
@@ -56,7 +56,7 @@ struct Piece {
   at::Tensor ids;         // int64 [time] on the CPU; undefined where there are
   at::Tensor embeddings;  // [time, dim]
   nn::KvCache* cache;     // its past, of one row, to which the pass adds the piece
-  bool wanted;            // whether somebody asks for what follows its last token
+  bool wanted;            // whether the logits after its last token are needed
   int64_t text_length;    // tokens of the text that it is a part of: for a part of a prompt all of the prompt
   bool is_prompt;         // else a token that was generated
   int64_t time() const { return embeddings.defined() ? embeddings.size(0) : ids.size(0); }

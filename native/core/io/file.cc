@@ -57,7 +57,7 @@ std::string target_of(std::string path) {
 // The owner first: to change it takes bits of the mode away.
 void take_over(int descriptor, const struct stat& old) {
   const bool owned = ::fchown(descriptor, old.st_uid, old.st_gid) == 0 || ::fchown(descriptor, -1, old.st_gid) == 0;
-  // Of a group that is not the file's, nobody gets what the group may.
+  // The permissions of the group are dropped if the file has another group.
   ::fchmod(descriptor, old.st_mode & (owned ? 07777 : 07707));
 }
 
@@ -180,7 +180,7 @@ NewFile::NewFile(const std::string& path) : path_(path) {
   const bool exists = ::stat(path.c_str(), &old) == 0;
   if (!exists && errno != ENOENT) fail(errno);
   if (exists && !S_ISREG(old.st_mode)) {
-    // Not created, and a pipe that nobody reads from is not waited for.
+    // Not created, and without waiting for the reader of a pipe.
     descriptor_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (descriptor_ < 0) fail(errno);
     ::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL) & ~O_NONBLOCK);

@@ -38,7 +38,7 @@ class File {
 };
 
 // A whole file in memory. Writes to it stay in this process, and the file may be unlinked or renamed over meanwhile.
-// One that is cut short ends the process at the next access behind its end, with its name on the standard error.
+// One that is cut short ends the process at the next access after its end, with its name on the standard error.
 class Mapping {
  public:
   explicit Mapping(const File& file);
@@ -55,10 +55,10 @@ class Mapping {
   size_t bytes_;
 };
 
-// A new file that has its name only once it is whole: written beside `path`, synced and renamed by commit(). Without
+// A new file that has its name only once it is whole: written next to `path`, synced and renamed by commit(). Without
 // commit() nothing of it stays. A symbolic link stays one: the file that it names is replaced. A file that is there
-// keeps its mode and, where that is allowed, its owner. What is no regular file (a device, a pipe) is written to as it
-// is. lib/base/atomic.ts is the same for what JavaScript writes.
+// keeps its mode and, where that is allowed, its owner. Targets that are not regular files (a device, a pipe) are
+// written to directly. lib/base/atomic.ts is the same for what JavaScript writes.
 class NewFile {
  public:
   explicit NewFile(const std::string& path);
@@ -74,7 +74,7 @@ class NewFile {
 
   std::string path_;
   std::string target_;     // what is renamed to: the path, or where a link leads
-  std::string temporary_;  // empty where the target is no regular file
+  std::string temporary_;  // empty if the target is not a regular file
   int descriptor_ = -1;
 };
 

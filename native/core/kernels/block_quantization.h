@@ -1,4 +1,4 @@
-// Block-wise quantisation: a block shares one float32 scale, the largest magnitude in it.
+// Block-wise quantization: a block shares one float32 scale, the largest magnitude in it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -61,7 +61,7 @@ at::Tensor dequantize_nf4(const at::Tensor& codes, const at::Tensor& absmax, at:
 
 const std::array<float, 16>& nf4_values();
 
-// QLoRA's double quantisation, as bitsandbytes' compress_statistics: the scales [blocks] of NF4, float32, lose their
+// QLoRA's double quantization, as bitsandbytes' compress_statistics: the scales [blocks] of NF4, float32, lose their
 // mean (offset [1]) and go through quantize_blockwise, in blocks of kScaleBlock: codes uint8 [blocks], absmax
 // [ceil(blocks / kScaleBlock)].
 constexpr int64_t kScaleBlock = 256;

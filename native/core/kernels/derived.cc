@@ -15,7 +15,7 @@ using at::Tensor;
 constexpr size_t kLimit = size_t{256} << 20;
 constexpr size_t kSweep = 256;  // entries, beyond which those of tensors that are gone are looked for
 
-// A tensor as it was. Its storage is told by itself, not by its address, which another may be given after it.
+// A tensor as it was. It holds its storage, because another storage may get the same address later.
 struct Source {
   c10::weak_intrusive_ptr<c10::TensorImpl> tensor;
   c10::weak_intrusive_ptr<c10::StorageImpl> storage;

@@ -2,7 +2,7 @@
 //
 //   output = input Wᵀ + bias + scaling * drop(input) Aᵀ Bᵀ        A [rank, in], B [out, rank]
 //
-// Its products add into each other's results, forward and backward, so nothing of the output's size is made beside the
+// Its products add into each other's results, forward and backward, so nothing of the output's size is made next to the
 // output: three launches forward, and two for each gradient but W's. An adapter in another dtype than the layer is cast
 // once for as long as it does not change, and its gradients are in its own. A frozen W has no gradient and keeps
 // nothing for one: what is saved is the input (shared by all layers that read it), a byte per element where there is

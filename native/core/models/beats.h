@@ -1,5 +1,5 @@
 // BEATs (Chen et al. 2022, https://arxiv.org/abs/2212.09058) with the names of its published checkpoints: patches of a
-// filter bank's picture -> transformer with a gated bias of relative positions -> predictor of sound classes.
+// filter bank's image -> transformer with a gated bias of relative positions -> predictor of audio classes.
 #pragma once
 
 #include <optional>
@@ -32,7 +32,7 @@ struct BeatsConfig {
 };
 
 struct BeatsInputs {
-  at::Tensor fbank;  // [batch, frames, bands], normalised
+  at::Tensor fbank;  // [batch, frames, bands], normalized
   // Valid frames of each row; undefined: all. What is beyond takes no part in anything, and its outputs are 0.
   std::optional<std::vector<int64_t>> lengths;
   // In their place, the published way: bool [batch, n], true for padding, of which groups become patches. A patch is
@@ -41,7 +41,7 @@ struct BeatsInputs {
 };
 
 struct BeatsOutput {
-  at::Tensor last_hidden_state;           // [batch, patches, dim], the bands of a block of time beside each other
+  at::Tensor last_hidden_state;           // [batch, patches, dim], the bands of a block of time next to each other
   at::Tensor padding_mask;                // bool [batch, patches], true for padding; undefined where all are valid
   std::vector<at::Tensor> hidden_states;  // the first layer's input and each layer's output, where asked for
   std::vector<at::Tensor> attentions;     // [batch, heads, patches, patches] per layer, where asked for

@@ -51,7 +51,7 @@ ClipTextConfig::ClipTextConfig(const Config& config)
       vocabulary(positive(config, "vocab_size", 49408)),
       positions(positive(config, "max_position_embeddings", 77)),
       end(config.integer("eos_token_id", 49407)) {
-  // Published files say 2, which is no end of theirs: the end is then the highest id.
+  // Published files say 2, which is not their end token: the end is then the highest id.
   if (end == 2) end = -1;
 }
 
@@ -111,7 +111,7 @@ class ClipAttention : public Block {
     return result;
   }
 
-  // Each place of a picture over the frames: x [batch * frames, places, dim] -> the same.
+  // Each place of an image over the frames: x [batch * frames, places, dim] -> the same.
   Tensor over_time(const Tensor& x, int64_t frames) const {
     const int64_t batch = x.size(0) / frames, places = x.size(1), dim = x.size(2);
     const auto project = [&](const Linear& layer) {
@@ -317,7 +317,7 @@ ClipOutput ClipText::forward(const Tensor& ids, const Tensor& mask, const Tensor
 
 namespace {
 
-// Pictures in patches that do not overlap, each times the weight [dim, channels, patch, patch], or of tubes [dim,
+// Images in patches that do not overlap, each times the weight [dim, channels, patch, patch], or of tubes [dim,
 // channels, 1, patch, patch].
 class ClipPatches : public Block {
  public:
@@ -387,8 +387,8 @@ ClipVision::ClipVision(const ModuleOptions& options, const Config& settings)
       encoder(*child<ClipEncoder>("encoder", config.layer)),
       post_norm(*child<LayerNorm>("post_layernorm", config.layer.dim, config.layer.eps)) {}
 
-// Patch dropout (Li et al. 2022, https://arxiv.org/abs/2212.00794): training sees a share of the patches, the same of
-// all frames of a clip.
+// Patch dropout (Li et al. 2022, https://arxiv.org/abs/2212.00794): training uses a fraction of the patches, the same
+// of all frames of a clip.
 Tensor ClipVision::drop_patches(const Tensor& x, int64_t frames) const {
   if (!training() || config.patch_dropout == 0) return x;
   const int64_t patches = x.size(1) - 1;
@@ -490,7 +490,7 @@ Tensor image_features(const ModulePtr& self, const Tensor& pixels) {
 // Each row's own column is the right one, in both directions.
 Tensor contrastive_loss(const Tensor& logits) {
   TORCH_CHECK(logits.dim() == 2 && logits.size(0) == logits.size(1) && logits.size(0) > 0,
-              "the loss needs as many texts as pictures, got ", logits.size(0), " and ", logits.size(1));
+              "the loss needs as many texts as images, got ", logits.size(0), " and ", logits.size(1));
   const Tensor own = at::arange(logits.size(0), at::TensorOptions().dtype(at::kLong).device(logits.device()));
   return (at::cross_entropy_loss(logits, own) + at::cross_entropy_loss(logits.t(), own)) / 2;
 }
@@ -517,7 +517,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "*, Tensor? position_ids=None, bool output_hidden_states=False, bool output_attentions=False) -> (Tensor "
       "last_hidden_state, Tensor pooler_output, Tensor[] hidden_states, Tensor[] attentions)",
       text_forward);
-  // frame_output: each frame's class token behind the last norm; pooler_output is its mean.
+  // frame_output: each frame's class token after the last norm; pooler_output is its mean.
   m.def(
       "clip_vision_forward(__torch__.torch.classes.voxtorch.Module self, Tensor pixel_values, *, bool "
       "output_hidden_states=False, bool output_attentions=False) -> (Tensor last_hidden_state, Tensor pooler_output, "

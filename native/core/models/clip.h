@@ -1,6 +1,6 @@
 // CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020) with the names of transformers' CLIPModel, CLIPTextModel
-// and CLIPVisionModel; and what LanguageBind (Zhu et al. 2023, https://arxiv.org/abs/2310.01852) makes of its vision
-// tower: pictures that are not square, several frames with attention over time, a class token for each frame, patches
+// and CLIPVisionModel; and what LanguageBind (Zhu et al. 2023, https://arxiv.org/abs/2310.01852) adds to its vision
+// encoder: images that are not square, several frames with attention over time, a class token for each frame, patches
 // that are dropped in training.
 #pragma once
 
@@ -12,14 +12,14 @@
 
 namespace voxtorch::models {
 
-// What both towers' layers have.
+// Configuration of the layers of both encoders.
 struct ClipLayerConfig {
   ClipLayerConfig(const Config& config, int64_t dim, int64_t intermediate, int64_t layers, int64_t heads);
   int64_t dim, intermediate, layers, heads;
   double eps, attention_dropout, factor;
   std::string activation;
   int64_t frames = 0;         // that attention over time is for; 0: there is none
-  bool temporal_mlp = false;  // a second feed-forward behind the attention over time
+  bool temporal_mlp = false;  // a second feed-forward after the attention over time
 };
 
 struct ClipTextConfig {

@@ -51,7 +51,7 @@ nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight,
   }
   const int64_t batch = q.size(0), heads = q.size(1), time = q.size(2), groups = k.size(1), dim = q.size(3);
   if (heads != groups && time == 1 && !sight.causal) {
-    // The queries of a group stand beside each other in time: no key is copied.
+    // The queries of a group are adjacent in time: no key is copied.
     nn::Attended result =
         nn::attend(q.reshape({batch, groups, heads / groups, dim}), k, v, sight.mask, dropout, with_weights);
     result.output = result.output.reshape({batch, heads, 1, dim});
@@ -290,7 +290,7 @@ Pass DecoderModel::prepare_packed(const DecoderLMInputs& inputs, const Tensor& x
     sight.causal = !attentions;
     sight.window = wide;
     if (sight.causal) return sight;
-    // Who asks for the weights of all pairs has the memory for their mask.
+    // A caller that requests the attention weights also has the memory for their mask.
     const Tensor number = segments.numbers(), place = segments.positions();
     const Tensor before = place.unsqueeze(2) - place.unsqueeze(1);  // [1, queries, keys]
     Tensor mask = (number.unsqueeze(2) == number.unsqueeze(1)) & (before >= 0);

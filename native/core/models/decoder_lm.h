@@ -19,7 +19,7 @@ struct DecoderLMInputs {
   at::Tensor positions;   // [batch or 1, time]; undefined: counted over the real tokens
   at::Tensor embeddings;  // [batch, time, dim], in place of ids
   nn::KvCache* cache = nullptr;
-  // Of the sequences that stand behind each other in packed rows: positions and attention begin anew in each.
+  // Of the sequences that stand one after the other in packed rows: positions and attention begin anew in each.
   std::optional<at::IntArrayRef> lengths = std::nullopt;
   // How many of the last tokens' hidden states are asked for; 0: all. Of the tokens before them the last layer makes
   // only keys and values, unless a hook or a gradient asks for more, and then all are given.

@@ -335,7 +335,7 @@ std::unique_ptr<kernels::DecodeStep> DecoderDecode::step(int workers) const {
 
 Tensor DecoderDecode::run_step(const Tensor& ids, const Tensor& mask, const Tensor& shift, bool only_likeliest) {
   if (!step_) return {};
-  // Whoever keeps the last ones keeps their memory.
+  // A caller that keeps the last ones keeps their memory.
   if (!step_logits_.defined() || step_logits_.use_count() > 1 || step_logits_.storage().use_count() > 1 ||
       step_logits_.size(0) != ids.size(0) || step_logits_.size(1) != head_.front().out) {
     step_logits_ = at::empty({ids.size(0), head_.front().out}, at::TensorOptions().dtype(at::kFloat));

@@ -21,8 +21,8 @@ class DecoderDecode {
   // angles of all, heads that the kernel does not take; on the CPU also float16, and more rows than
   // kernels::kMostStepRows.
   at::Tensor logits(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t most_shift);
-  // The likeliest token behind each row alone, int64 [rows]; undefined too on CUDA, where a token's logits are computed
-  // while the one before it is still on its way here.
+  // The most likely token after each row alone, int64 [rows]; undefined too on CUDA, where a token's logits are
+  // computed while the one before it is still on its way here.
   at::Tensor likeliest(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t most_shift);
 
  private:

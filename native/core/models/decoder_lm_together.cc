@@ -1,5 +1,5 @@
-// One pass of the decoder for several texts of unlike length: their tokens stand behind each other, so that weights are
-// read once for all, and each text attends to its own cache.
+// One pass of the decoder for several texts of unlike length: their tokens stand one after the other, so that weights
+// are read once for all, and each text attends to its own cache.
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -54,7 +54,7 @@ Tensor attend(const Tensor& q, Tensor k, Tensor v, const Span& span, bool is_win
     v = v.narrow(2, from, v.size(2) - from);
   }
   if (time == 1) {
-    // The queries of a group stand beside each other in time: no key is copied.
+    // The queries of a group are adjacent in time: no key is copied.
     const Tensor grouped = q.reshape({1, groups, heads / groups, dim});
     return nn::attend(grouped, k, v, Tensor(), 0, false).output.reshape({1, heads, 1, dim});
   }
@@ -84,7 +84,7 @@ Tensor attend(const DecoderAttention& attention, const Tensor& x, const nn::Rota
   return attention.output.forward(nn::join_heads(joined));  // [1, tokens, dim]
 }
 
-// Whether nobody looks at the parts of a pass.
+// Whether no hook or gradient uses the parts of a pass.
 bool goes_together(const DecoderModel& model) {
   if (model.hooked() || model.words.hooked() || model.norm.hooked()) return false;
   for (const DecoderLayer* layer : model.layers) {

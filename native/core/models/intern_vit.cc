@@ -1,5 +1,5 @@
-// InternViT, the picture encoder of InternVL (Chen et al. 2023, https://arxiv.org/abs/2312.14238): a vision transformer
-// with layer scale and no norm behind its last layer. The small one (300M) has layer norms; the large one (6B), whose
+// InternViT, the image encoder of InternVL (Chen et al. 2023, https://arxiv.org/abs/2312.14238): a vision transformer
+// with layer scale and no norm after its last layer. The small one (300M) has layer norms; the large one (6B), whose
 // sizes are the defaults, RMS norms, of queries and keys as well. Names are those of the published checkpoints.
 #include <ATen/ops/cat.h>
 #include <ATen/ops/rand.h>
@@ -52,9 +52,9 @@ struct InternVitConfig {
 };
 
 struct InternVitOutput {
-  Tensor last_hidden_state;           // [pictures, 1 + patches, dim], of the last layer
+  Tensor last_hidden_state;           // [images, 1 + patches, dim], of the last layer
   std::vector<Tensor> hidden_states;  // the embeddings and each layer's output
-  std::vector<Tensor> attentions;     // [pictures, heads, 1 + patches, 1 + patches] per layer
+  std::vector<Tensor> attentions;     // [images, heads, 1 + patches, 1 + patches] per layer
 };
 
 class InternVitEmbeddings;
@@ -91,7 +91,7 @@ class PatchEmbedding : public Block {
     const Tensor patches = pixels.view({pixels.size(0), pixels.size(1), down, patch, across, patch})
                                .permute({0, 2, 4, 1, 3, 5})
                                .reshape({pixels.size(0), down * across, -1});
-    return watched(pixels, kernels::linear(patches, weight.flatten(1), bias));  // [pictures, patches, dim]
+    return watched(pixels, kernels::linear(patches, weight.flatten(1), bias));  // [images, patches, dim]
   }
 
   const Tensor weight, bias;
@@ -117,7 +117,7 @@ class InternVitEmbeddings : public Block {
   }
 
  private:
-  // For pictures of another size the table is one of pixels, resized.
+  // For images of another size the table is one of pixels, resized.
   Tensor positions_of(int64_t down, int64_t across) const {
     if (down == side && across == side) return positions;
     const Tensor grid = positions.narrow(1, 1, side * side).to(at::kFloat).view({1, side, side, -1});
@@ -164,7 +164,7 @@ class InternVitAttention : public Block {
     nn::Attended result = nn::attend(split(parts[0], query_norm), split(parts[1], key_norm), split(parts[2], nullptr),
                                      Tensor(), training() ? attention_dropout : 0, with_weights);
     const Tensor joined = output.forward(nn::join_heads(result.output));
-    result.output = watched(x, nn::drop(joined, dropout, training()));  // [pictures, 1 + patches, dim]
+    result.output = watched(x, nn::drop(joined, dropout, training()));  // [images, 1 + patches, dim]
     return result;
   }
 
@@ -216,7 +216,7 @@ class InternVitLayer : public Block {
     return {child<nn::LayerNorm>(name, c.dim, c.eps), nullptr};
   }
 
-  // Stochastic depth (Huang et al. 2016, https://arxiv.org/abs/1603.09382), for each picture by itself.
+  // Stochastic depth (Huang et al. 2016, https://arxiv.org/abs/1603.09382), for each image by itself.
   Tensor kept(const Tensor& branch) const {
     if (!training() || dropped == 0) return branch;
     return branch * at::rand({branch.size(0), 1, 1}, branch.options()).ge(dropped) / (1 - dropped);
@@ -243,7 +243,7 @@ InternVit::InternVit(const ModuleOptions& options, const Config& settings)
 
 InternVitOutput InternVit::forward(const Tensor& pixels, bool hidden_states, bool attentions) const {
   TORCH_CHECK(pixels.dim() == 4 && pixels.size(0) > 0 && pixels.size(1) == config.channels,
-              "pixel_values must be [pictures, ", config.channels, ", height, width], got ", pixels.sizes());
+              "pixel_values must be [images, ", config.channels, ", height, width], got ", pixels.sizes());
   TORCH_CHECK(pixels.size(2) > 0 && pixels.size(3) > 0 && pixels.size(2) % config.patch == 0 &&
                   pixels.size(3) % config.patch == 0,
               "height and width of pixel_values must be divisible by the patches' ", config.patch, ", got ",

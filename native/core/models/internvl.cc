@@ -1,4 +1,4 @@
-// What stands between the picture encoder and the language model of InternVL (https://arxiv.org/abs/2404.16821): pixel
+// What stands between the image encoder and the language model of InternVL (https://arxiv.org/abs/2404.16821): pixel
 // shuffle, and the projection that its checkpoints call mlp1.
 #include <torch/library.h>
 
@@ -21,7 +21,7 @@ class InternVLProjector : public Block {
         activation(nn::activation("gelu")) {}
 
   Tensor forward(const Tensor& features) const {
-    TORCH_CHECK(features.dim() == 3 && features.size(2) == norm.weight.size(0), "features must be [pictures, tokens, ",
+    TORCH_CHECK(features.dim() == 3 && features.size(2) == norm.weight.size(0), "features must be [images, tokens, ",
                 norm.weight.size(0), "], got ", features.sizes());
     return watched(features, down.forward(up.forward(norm.forward(features), activation)));
   }
@@ -31,14 +31,14 @@ class InternVLProjector : public Block {
   const nn::Activation activation;
 };
 
-// states [pictures, 1 + down * across, dim], whose first is that of no patch -> [pictures, tokens, factor² * dim]: a
+// states [images, 1 + down * across, dim], whose first is that of no patch -> [images, tokens, factor² * dim]: a
 // token has the patches of a square, row by row. Swapped, tokens stand column by column, as the first version had them.
 Tensor pixel_shuffle(const Tensor& states, int64_t down, int64_t across, int64_t factor, bool swapped) {
   TORCH_CHECK(factor > 0 && down > 0 && across > 0 && down % factor == 0 && across % factor == 0, "a grid of ", down,
               " x ", across, " patches has no squares of ", factor);
   TORCH_CHECK(
       states.dim() == 3 && down <= states.size(1) && across <= states.size(1) && states.size(1) == 1 + down * across,
-      "states must be [pictures, 1 + ", down, " * ", across, ", dim], got ", states.sizes());
+      "states must be [images, 1 + ", down, " * ", across, ", dim], got ", states.sizes());
   const int64_t pictures = states.size(0), dim = states.size(2);
   const Tensor squares =
       states.narrow(1, 1, down * across).reshape({pictures, down / factor, factor, across / factor, factor, dim});

@@ -94,7 +94,7 @@ SpectraInputs Spectra::on_hand(SpectraInputs inputs, const std::vector<Tensor*>&
   std::vector<Tensor*> wanted = {&inputs.lengths};
   if (inputs.host_mask.defined()) wanted.push_back(&inputs.host_mask);
   wanted.insert(wanted.end(), more.begin(), more.end());
-  // What is no whole number is refused where it is looked at.
+  // Values that are not integers are refused where they are read.
   wanted.erase(std::remove_if(wanted.begin(), wanted.end(),
                               [](const Tensor* tensor) {
                                 return tensor->is_cpu() || !c10::isIntegralType(tensor->scalar_type(), true);
@@ -131,7 +131,7 @@ SpectraStates Spectra::read(const SpectraInputs& inputs, bool attentions) const 
   return {output.last_hidden_state, mask, inputs.host_mask, std::move(output.attentions)};
 }
 
-// The formula of the authors' code rounds towards zero and takes one frame more than the samples give.
+// The formula of the authors' code rounds toward zero and takes one frame more than the samples give.
 int64_t Spectra::counted_frames(int64_t samples, int64_t all) const {
   const SpeechConfig& c = audio_encoder.config;
   if (!config.published) return c.frames(samples);
@@ -217,7 +217,7 @@ SpectraStates Spectra::listen(const SpectraClips& clips, const std::vector<Spect
   const bool pairs = rows[0].previous >= 0;
   const bool cls = pairs || config.audio_cls;
 
-  // Where each step of the sequence comes from: a frame, `cls` or `sep` behind all frames, or -1 for padding.
+  // Where each step of the sequence comes from: a frame, `cls` or `sep` after all frames, or -1 for padding.
   const int64_t at_cls = count, at_sep = at_cls + 1;
   std::vector<std::vector<int64_t>> steps(rows.size());
   std::vector<int64_t> before;  // steps that belong to the previous turn

@@ -17,7 +17,7 @@ struct SpectraConfig {
   bool legacy_fusion_mask;    // masks of other rows, as the authors' pre-training has them
   bool padding_free;          // computes nothing for padding
   bool legacy_cls_rows;       // the last two rows zeroed, as the authors' fine-tuning has it
-  bool mam_target_gradients;  // gradients through the frames that masked acoustic modelling shall predict
+  bool mam_target_gradients;  // gradients through the frames that masked acoustic modeling shall predict
   bool audio_cls;
   std::optional<bool> multi_turn;  // whether speech gets token types; unset: where there are two clips
 };
@@ -66,7 +66,7 @@ class Spectra : public Module {
   SpectraOutput forward(const SpectraInputs& inputs, int64_t clips_per_text, std::optional<bool> with_types,
                         bool attentions) const;
 
-  // The same inputs with those that decide what is computed on the CPU, and so `more`, tensors of whole numbers of a
+  // The same inputs with those that decide what is computed on the CPU, and so `more`, tensors of integers of a
   // loss: a device is waited for once, and not at all where they are on the CPU already.
   SpectraInputs on_hand(SpectraInputs inputs, const std::vector<at::Tensor*>& more = {}) const;
 
@@ -103,7 +103,7 @@ class SpectraDense : public nn::Linear {
 // For losses, which are not computed in half precision.
 at::Tensor exact(const at::Tensor& tensor);
 
-// A tensor of whole numbers, wherever it is.
+// A tensor of integers, wherever it is.
 std::vector<int64_t> on_host(const at::Tensor& tensor);
 
 }  // namespace voxtorch::models

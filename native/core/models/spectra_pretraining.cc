@@ -192,7 +192,7 @@ Tensor SpectraForPreTraining::frame_loss(const Tensor& fused, int64_t time, cons
   for (const Frame& m : masked) {
     const int64_t example = m.clip / kClips;
     const bool is_previous = m.clip % kClips == 0;
-    // Behind the text: a vector, the previous clip, a vector, the current clip.
+    // After the text: a vector, the previous clip, a vector, the current clip.
     const int64_t begin = is_previous ? 1 : clips.frames[static_cast<size_t>(example * kClips)] + 2;
     predicted.push_back(example * fused.size(1) + time + begin + m.frame);
     wanted.push_back(clips.begins[static_cast<size_t>(m.clip)] + m.frame);

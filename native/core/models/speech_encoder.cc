@@ -238,7 +238,7 @@ class SpeechPositions : public Block {
     const Tensor steps = x.transpose(1, 2), weight = conv.weight();
     if (!segments) return watched(x, activation(conv.forward(steps, weight)).transpose(1, 2));
     if (!segments->is_on_cpu()) {
-      // Each with zeros behind it, as beyond every end: one convolution for all.
+      // Each with zeros after it, as beyond every end: one convolution for all.
       const Tensor apart = segments->spread(x).masked_fill(segments->spread_mask().logical_not().unsqueeze(-1), 0);
       const Tensor convolved = activation(conv.forward(apart.transpose(1, 2), weight));
       return watched(x, segments->join(convolved.transpose(1, 2)));

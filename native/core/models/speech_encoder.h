@@ -25,10 +25,10 @@ struct SpeechConfig {
   double dropout, attention_dropout, activation_dropout, projection_dropout, layer_drop;
   bool spec_augment;
   nn::SpanMasking time_masking, feature_masking;
-  // Convolutions behind the transformer that shorten time (add_adapter), each by its stride; 0 layers: none.
+  // Convolutions after the transformer that shorten time (add_adapter), each by its stride; 0 layers: none.
   int64_t adapter_layers, adapter_kernel, adapter_stride, output_dim;
   int64_t
-      attention_adapter;  // width of the small layer behind each layer's feed-forward one (adapter_attn_dim); 0: none
+      attention_adapter;  // width of the small layer after each layer's feed-forward one (adapter_attn_dim); 0: none
 
   // Frames that the convolutions make of so many samples; 0 where there are too few.
   int64_t frames(int64_t samples) const;
@@ -60,7 +60,7 @@ struct SpeechInputs {
 
 struct SpeechOutput {
   at::Tensor last_hidden_state;           // [batch, frames, dim]
-  at::Tensor extract_features;            // [batch, frames, conv_dim.back()]: the convolutions' output, normalised
+  at::Tensor extract_features;            // [batch, frames, conv_dim.back()]: the convolutions' output, normalized
   std::vector<at::Tensor> hidden_states;  // the first layer's input and each layer's output, where asked for
   std::vector<at::Tensor> attentions;     // [batch, heads, frames, frames] per layer, where asked for
 };
@@ -77,7 +77,7 @@ class SpeechEncoder : public Block {
   SpeechOutput forward(const SpeechInputs& inputs, bool hidden_states = false, bool attentions = false) const;
 
   // The steps of forward, for networks that do something of their own between them.
-  // values [batch, samples] -> [batch, frames, conv_dim.back()], not normalised. With `samples`, the valid ones of each
+  // values [batch, samples] -> [batch, frames, conv_dim.back()], not normalized. With `samples`, the valid ones of each
   // row in an int64 [batch], a norm over time takes its statistics from windows of those alone.
   at::Tensor extract(const at::Tensor& values, const at::Tensor& samples = {}) const;
   at::Tensor project(const at::Tensor& features) const;  // [batch, frames, conv_dim.back()] -> [batch, frames, dim]

@@ -86,8 +86,8 @@ struct Pass {
   }
 };
 
-// The slope of each head: powers of 2^(-8 / heads), and for a number of heads that is no power of 2 those of the next
-// smaller one, followed by every second of the next larger.
+// The slope of each head: powers of 2^(-8 / heads), and for a number of heads that is not a power of 2 those of the
+// next smaller one, followed by every second of the next larger.
 std::vector<double> slopes(int64_t heads) {
   const auto powers = [](int64_t count) {
     std::vector<double> result;
@@ -318,7 +318,7 @@ class UnitVoicebox : public Module {
   Tensor forward(const VoiceboxInputs& in) const {
     TORCH_CHECK(in.units.dim() == 2 && in.units.size(0) > 0 && in.units.size(1) > 0 &&
                     at::isIntegralType(in.units.scalar_type(), false),
-                "units must be whole numbers [batch, frames], got ", in.units.scalar_type(), " ", in.units.sizes());
+                "units must be integers [batch, frames], got ", in.units.scalar_type(), " ", in.units.sizes());
     const int64_t batch = in.units.size(0), frames = in.units.size(1);
     for (const auto& [name, mel] : {std::pair<const char*, const Tensor&>{"noisy", in.noisy},
                                     std::pair<const char*, const Tensor&>{"condition", in.condition}}) {

@@ -1,5 +1,5 @@
 // Whisper (Radford et al. 2022, https://arxiv.org/abs/2212.04356): an encoder of log-mel spectrograms and a decoder
-// that writes what was said, with the names of transformers' WhisperForConditionalGeneration.
+// that writes the transcript, with the names of transformers' WhisperForConditionalGeneration.
 #pragma once
 
 #include <functional>
@@ -99,8 +99,7 @@ class WhisperEncoder : public Block, public nn::Checkpointing {
   nn::LayerNorm& norm;
 };
 
-// Somebody who watches where in the audio some heads of the cross-attention look. With a row of ids for each row of
-// audio.
+// An observer of the frames that some cross-attention heads attend to. With a row of ids for each row of audio.
 struct WhisperWatcher {
   std::vector<std::vector<int64_t>> heads;          // of each layer
   std::function<void(const at::Tensor&)> on_layer;  // gets a layer's weights, [batch, chosen, time, frames]
@@ -164,7 +163,7 @@ class Whisper : public Module, public generation::Generative, public nn::TiedHea
   at::Tensor logits(const at::Tensor& hidden) const;  // [..., dim] -> [..., vocabulary]
   // Mean cross-entropy of labels [batch, time] that are not -100.
   at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels) const;
-  // What the decoder reads to write the labels: each token behind the one before it.
+  // What the decoder reads to write the labels: each token after the one before it.
   at::Tensor shifted(const at::Tensor& labels) const;
 
   const WhisperConfig config;

@@ -1,6 +1,6 @@
 // When in the audio each token of a text is said. Some heads of Whisper's cross-attention follow the speech: their
-// weights, normalised and smoothed, are a matrix of tokens and frames, through which dynamic time warping finds the
-// likeliest monotonic path. As transformers' return_token_timestamps, which has it from openai/whisper.
+// weights, normalized and smoothed, are a matrix of tokens and frames, through which dynamic time warping finds the
+// most likely monotonic path. As transformers' return_token_timestamps, which has it from openai/whisper.
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
@@ -23,7 +23,7 @@ using at::Tensor;
 
 namespace {
 
-// The median of each value and its neighbours in a row, which goes on mirrored beyond its ends; added to `sum`.
+// The median of each value and its neighbors in a row, which goes on mirrored beyond its ends; added to `sum`.
 void add_smoothed(const float* row, float* sum, int64_t size, int64_t width) {
   const int64_t reach = width / 2;
   if (size <= reach) {

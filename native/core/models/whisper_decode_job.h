@@ -85,7 +85,7 @@ class WhisperDecodeJob final : public kernels::TeamJob {
   Product head_;
   std::vector<Desk> desks_;
   std::vector<float> stream_, attended_, between_;  // [rows, dim or inner]
-  // Of the token. Who comes too late may read the next one's.
+  // Of the token. A late worker may read that of the next one.
   std::atomic<int64_t> past_{0};
   std::unique_ptr<std::atomic<int64_t>[]> clip_of_;
   float* logits_ = nullptr;

@@ -46,7 +46,7 @@ nn::Attended WhisperAttention::attend(const Tensor& x, const KeysValues& keys, c
   if (rows == batch && causal) {
     return {nn::join_heads(at::scaled_dot_product_attention(q, k, v, std::nullopt, drop, true)), Tensor()};
   }
-  // The rows that share keys stand beside each other in time: no key is copied.
+  // The rows that share keys are adjacent in time: no key is copied.
   const int64_t group = rows / batch;
   if (group > 1) q = q.view({batch, group, heads, time, dim}).transpose(1, 2).reshape({batch, heads, -1, dim});
   nn::Attended result = nn::attend(q, k, v, mask, drop, with_weights);

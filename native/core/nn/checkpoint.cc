@@ -93,7 +93,7 @@ class RandomGuard {
   const Tensors before;
 };
 
-// What backward needs to run a layer again, beside tensors.
+// What backward needs to run a layer again, in addition to tensors.
 struct Layer : torch::CustomClassHolder {
   c10::intrusive_ptr<Module> module;  // alive as long as the graph is
   Run run;
@@ -147,7 +147,7 @@ struct Checkpointed : torch::autograd::Function<Checkpointed> {
       outputs = layer->run(with_undefined(again, layer->given));
     }
     variable_list found = second_gradients(outputs, leaves, grads);
-    variable_list answer(saved.size() + 1);  // the first argument is no tensor
+    variable_list answer(saved.size() + 1);  // the first argument is not a tensor
     for (size_t i = 0; i < places.size(); ++i) answer[places[i] + 1] = std::move(found[i]);
     return answer;
   }

@@ -77,7 +77,7 @@ at::Tensor norm_of_first(const at::Tensor& input, const GroupNorm& norm, const a
 
 at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm, bool frames,
                              const at::Tensor& counts) {
-  // An adapter is beside the kernel, not in it, and a hook wants to see each step.
+  // An adapter is next to the kernel, not in it, and a hook wants to see each step.
   if (conv.altered() || norm.hooked()) {
     const at::Tensor convolved = conv.forward(signal.unsqueeze(1));
     const at::Tensor normed = counts.defined() ? norm_of_first(convolved, norm, counts) : norm.forward(convolved);

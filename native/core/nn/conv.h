@@ -38,7 +38,7 @@ class Conv1d : public Block {
 // output [batch, channels, time]. Mean and variance of each channel follow from those of the windows that the kernel
 // sees, so the norm becomes part of the kernel. The result in itself is as exact as that of the two steps. With
 // `frames` it is [batch, time, channels]. With `windows`, int64 [batch], the statistics are those of each row's first
-// so many windows; the others are normalised by them too.
+// so many windows; the others are normalized by them too.
 at::Tensor conv_channel_norm(const at::Tensor& signal, const Conv1d& conv, const GroupNorm& norm, bool frames = false,
                              const at::Tensor& windows = {});
 
@@ -49,7 +49,7 @@ struct NormedConvNames {
 };
 constexpr NormedConvNames kWeightNormNames{"weight_v", "weight_g"};
 
-// A grouped convolution over time, as wide as the input, whose weight is normalised (Salimans and Kingma 2016,
+// A grouped convolution over time, as wide as the input, whose weight is normalized (Salimans and Kingma 2016,
 // https://arxiv.org/abs/1602.07868) for each tap by itself: weight[:, :, k] = gain[k] * direction[:, :, k] /
 // |direction[:, :, k]|. Speech encoders take positions from it.
 class NormedConv1d : public Block {

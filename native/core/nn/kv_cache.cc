@@ -151,7 +151,7 @@ void KvCache::make_room(Layer& layer, int64_t total, const Tensor& keys, const T
   const int64_t capacity = layer.keys.defined() ? layer.keys.size(2) : 0;
   if (capacity >= total) return;
   const int64_t ahead = std::min(reserved_, total + kMostAhead);
-  // Whoever said how much will come gets no more than that.
+  // A caller that reserved a length gets no more than that.
   const int64_t growth = reserved_ >= total ? std::min(capacity * 3 / 2, reserved_) : capacity * 3 / 2;
   const int64_t first = reserved_ >= total ? std::min(kFirstCapacity, reserved_) : kFirstCapacity;
   const int64_t wanted = std::max({total, ahead, first, growth});

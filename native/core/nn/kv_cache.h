@@ -1,7 +1,7 @@
 // The keys and values of a decoder's past tokens, so that each token is computed once. Memory for more tokens than
 // there are is taken ahead, so that a step copies its own only.
 //
-// A forward pass writes behind the past and calls advance() when it is whole: a pass that throws leaves the cache as it
+// A forward pass writes after the past and calls advance() when it is whole: a pass that throws leaves the cache as it
 // was. No gradient goes through it.
 #pragma once
 
@@ -42,7 +42,7 @@ class KvCache : public Module {
   void reserve(int64_t tokens) { reserved_ = tokens; }
   // Another with the same tokens.
   c10::intrusive_ptr<KvCache> copy() const;
-  // Becomes, while empty, the first `tokens` of another's, with the room that was reserved.
+  // Becomes, while empty, the first `tokens` of another's, with the reserved memory.
   void begin_with(const KvCache& other, int64_t tokens);
   // Gives back the memory that was taken for tokens to come.
   void compact();

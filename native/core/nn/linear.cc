@@ -87,7 +87,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def("module_quantize_inputs(__torch__.torch.classes.voxtorch.Module self, bool on=True) -> ()",
         [](const c10::intrusive_ptr<Module>& self, bool on) {
           auto* const linear = dynamic_cast<Linear*>(self.get());
-          TORCH_CHECK(linear != nullptr, self->kind, " has no inputs to quantise; Linear has");
+          TORCH_CHECK(linear != nullptr, self->kind, " has no inputs to quantize; Linear has");
           linear->quantize_inputs(on);
         });
 }

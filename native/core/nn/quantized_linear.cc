@@ -171,7 +171,7 @@ QuantizedWeight quantized_weight(const Tensor& codes, const OptionalTensor& give
   TORCH_CHECK(scheme != std::end(kSchemes), "there is no scheme '", name,
               "' of weights; nf4, int8, q8_0, q4_0, q4_1, q4_k and q6_k are");
   const Type type = scheme->type;
-  TORCH_CHECK(shape.size() == 2 && shape[0] > 0 && shape[1] > 0, "a quantised weight has shape [out, in], not ", shape);
+  TORCH_CHECK(shape.size() == 2 && shape[0] > 0 && shape[1] > 0, "a quantized weight has shape [out, in], not ", shape);
   const Tensor absmax = given_absmax.value_or(Tensor());
   const bool is_nf4 = type == Type::nf4;
   const bool is_nested = nested_absmax && nested_absmax->defined();
@@ -179,8 +179,8 @@ QuantizedWeight quantized_weight(const Tensor& codes, const OptionalTensor& give
               "scales that are packed themselves have both a nested absmax and a nested offset");
   if (kernels::is_blocks(type)) {
     const auto [weights, bytes] = kernels::block_size(type);
-    TORCH_CHECK(shape[1] % weights == 0, "rows of ", shape[1], " are no whole blocks of ", weights, " as ", name,
-                " has them");
+    TORCH_CHECK(shape[1] % weights == 0, "rows of ", shape[1], " are not a multiple of a block of ", weights, " as ",
+                name, " has them");
     const int64_t row = shape[1] / weights * bytes;
     TORCH_CHECK(codes.scalar_type() == at::kByte && codes.sizes().equals({shape[0], row}), "a weight of shape ", shape,
                 " in ", name, " is uint8 of shape [", shape[0], ", ", row, "], got ",
@@ -251,7 +251,7 @@ namespace {
 void quantize(const c10::intrusive_ptr<Module>& module, std::optional<QuantizedWeight> weight) {
   if (auto* linear = dynamic_cast<Linear*>(module.get())) return linear->quantize(std::move(weight));
   auto* const embedding = dynamic_cast<Embedding*>(module.get());
-  TORCH_CHECK(embedding != nullptr, module->kind, " cannot be quantised; Linear and Embedding can");
+  TORCH_CHECK(embedding != nullptr, module->kind, " cannot be quantized; Linear and Embedding can");
   TORCH_CHECK(!weight || kernels::is_blocks(weight->type), "embeddings are packed in GGUF's blocks");
   embedding->quantize(std::move(weight));
 }

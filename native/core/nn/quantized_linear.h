@@ -23,7 +23,7 @@ struct QuantizedWeight {
   at::Tensor absmax;
   int64_t out, in;
   int64_t block;  // of nf4; else 0
-  // Of nf4 with double quantisation, what dequantize_scales takes; undefined without.
+  // Of nf4 with double quantization, what dequantize_scales takes; undefined without.
   at::Tensor nested_absmax, nested_offset;
   Type type;
 

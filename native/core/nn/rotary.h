@@ -15,7 +15,7 @@ namespace voxtorch::nn {
 // cos and sin of the angles, [batch or 1, 1, time, dim / 2].
 struct Rotation {
   at::Tensor cos, sin;
-  // [batch, heads, time, head_dim] -> the same; the dimensions of a head behind the first `dim` stay as they are.
+  // [batch, heads, time, head_dim] -> the same; the dimensions of a head after the first `dim` stay as they are.
   at::Tensor apply(const at::Tensor& x) const;
 };
 
@@ -37,7 +37,7 @@ class Rotary {
   int64_t angles(int64_t length) const;
   // Whether there are two sets of angles only ('longrope'): a text that grows beyond the first is computed again.
   bool has_two_sets() const { return inverse_long.defined(); }
-  // Of `most` tokens behind a text of `length`, those that may follow before the angles of a two-set text change.
+  // Of `most` tokens after a text of `length`, those that may follow before the angles of a two-set text change.
   int64_t before_change(int64_t length, int64_t most) const;
   int64_t rotated() const { return dim; }  // dimensions of a head
 

@@ -186,7 +186,7 @@ namespace {
 // [1, heads, total, ...] -> [1, total, heads, ...].
 Tensor steps_first(const Tensor& states) { return states.transpose(1, 2); }
 
-// Flash attention is asked by the choice that ATen's own attention makes: by the GPU, the dtype, the head dimension.
+// Flash attention is chosen by the rule of ATen's own attention: by the GPU, the dtype, the head dimension.
 bool takes_flash(const Tensor& query, const Tensor& key, const Tensor& value, double dropout) {
   const c10::ScalarType dtype = query.scalar_type();
   if ((dtype != at::kBFloat16 && dtype != at::kHalf) || query.size(3) % 8 != 0) return false;
@@ -281,7 +281,7 @@ Tensor attend_causal_each(const Segments& segments, const Tensor& query, const T
       return flash(segments, query, key, value, dropout, true, window).transpose(1, 2);
     }
     if (segments.spreads_well()) {
-      // Behind the end of a sequence nothing is seen by what stands before it.
+      // After the end of a sequence nothing is seen by what stands before it.
       const auto apart = [&](const Tensor& states) {
         return segments.spread(steps_first(states)).transpose(1, 2);  // [sequences, heads, longest, dim]
       };

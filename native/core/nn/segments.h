@@ -1,5 +1,5 @@
 // Batches without padding: the sequences of all rows stand one after the other in one row, so that nothing is computed
-// for steps that are not there. Only attention, and what else looks at neighbours, must know where each sequence ends.
+// for steps that are not there. Only attention, and what else looks at neighbors, must know where each sequence ends.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,7 +19,7 @@ class Segments {
   // Of a mask [batch, 1, time, time] that has blocks on its diagonal, as packed rows have: each block is a sequence.
   // None where the mask says anything else, where all rows are one sequence, or where it is not on the CPU.
   static std::optional<Segments> of_blocks(const at::Tensor& mask, c10::Device device);
-  // Of the lengths of the sequences that stand behind each other in rows [batch, time]; each row ends with one. Empty
+  // Of the lengths of the sequences that stand one after the other in rows [batch, time]; each row ends with one. Empty
   // ones are left out. Throws where they do not fit.
   static Segments of_lengths(int64_t batch, int64_t time, at::IntArrayRef lengths, c10::Device device);
 
@@ -31,7 +31,7 @@ class Segments {
   at::Tensor positions() const;  // int64 [1, total]: counted anew in each sequence
   at::Tensor numbers() const;    // int64 [1, total]: which sequence a step is of
 
-  // Sequences beside each other for what must see them apart, [1, total, ...] -> [sequences, longest, ...]: behind its
+  // Sequences next to each other for what must see them apart, [1, total, ...] -> [sequences, longest, ...]: after its
   // end a sequence has its first step again, which `spread_mask`, bool [sequences, longest], is false for.
   at::Tensor spread(const at::Tensor& packed) const;
   at::Tensor spread_mask() const;

@@ -14,7 +14,8 @@ struct SpanMasking {
 // Draws a bool mask [rows, size] on `device`, as wav2vec 2.0's authors draw theirs: spans begin at different places but
 // may overlap, and one draw for the whole batch decides how a fraction of a span is rounded. Spans stay within the
 // first lengths[row] positions ([rows], undefined: all); where a row is shorter than a span, none is made. Drawn from
-// the default generator of the CPU, and with lengths on another device from that one's: nobody waits for the lengths.
+// the default generator of the CPU, and with lengths on another device from that one's, so that the host does not wait
+// for the lengths.
 at::Tensor draw_spans(int64_t rows, int64_t size, const SpanMasking& masking, const at::Tensor& lengths,
                       c10::Device device);
 

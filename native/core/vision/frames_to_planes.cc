@@ -1,4 +1,4 @@
-// Frames of a video, normalised, then resized bilinearly without antialiasing, then cut to their middle, in one pass:
+// Frames of a video, normalized, then resized bilinearly without antialiasing, then cut to their middle, in one pass:
 // only pixels that the result shows are computed, and no frame of floats is ever kept.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>

@@ -1,4 +1,4 @@
-// Pictures of 8 bits at another size, to the byte what Pillow makes of them (https://python-pillow.org, Image.resize).
+// Images of 8 bits at another size, to the byte what Pillow makes of them (https://python-pillow.org, Image.resize).
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
@@ -212,9 +212,9 @@ bool down_first(int64_t pillow, Size from, Size to) {
 Tensor resize_image(const Tensor& image, int64_t height, int64_t width, std::string_view filter, int64_t pillow) {
   const char* op = "resize_image";
   constexpr int64_t kLargest = int64_t{1} << 20;
-  TORCH_CHECK(image.scalar_type() == at::kByte, op, ": a picture is uint8, got ", image.scalar_type());
-  TORCH_CHECK(image.device().is_cpu(), op, ": pictures are resized on the CPU, this one is on device ", image.device());
-  TORCH_CHECK(image.dim() >= 3, op, ": a picture has the shape [..., height, width, channels], got ", image.sizes());
+  TORCH_CHECK(image.scalar_type() == at::kByte, op, ": an image is uint8, got ", image.scalar_type());
+  TORCH_CHECK(image.device().is_cpu(), op, ": images are resized on the CPU, this one is on device ", image.device());
+  TORCH_CHECK(image.dim() >= 3, op, ": an image has the shape [..., height, width, channels], got ", image.sizes());
   const int64_t channels = image.size(-1);
   const Size from = {image.size(-3), image.size(-2)};
   TORCH_CHECK(channels == 1 || channels == 3, op, ": the last dimension must be 3 channels or 1, got shape ",

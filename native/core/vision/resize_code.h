@@ -44,7 +44,7 @@ void plain_rows(const ResizeAcross& args, int64_t begin, int64_t end) {
 
 #if defined(__AVX2__)
 
-// (high << kLow) + low, rounded and shifted to whole numbers.
+// (high << kLow) + low, rounded and shifted to integers.
 VOXTORCH_INLINE __m256i whole(__m256i high, __m256i low) {
   const __m256i sum = _mm256_add_epi32(_mm256_slli_epi32(high, kLow), low);
   return _mm256_srai_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(static_cast<int>(kHalf))), kFraction);
@@ -87,7 +87,7 @@ VOXTORCH_INLINE void rgb_rows(const ResizeAcross& args, int64_t y) {
       const __m128i rgb = _mm_srai_epi32(_mm_add_epi32(both, _mm_set1_epi32(static_cast<int>(kHalf))), kFraction);
       const __m128i words = _mm_packs_epi32(rgb, rgb);
       const int bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
-      // The fourth byte is overwritten by the next pixel, and behind the last there may be nothing of ours.
+      // The fourth byte is overwritten by the next pixel, and after the last there may be nothing of ours.
       std::memcpy(outputs[r] + 3 * x, &bytes, x + 1 < args.out ? 4 : 3);
     }
   }

@@ -7,10 +7,10 @@
 
 namespace voxtorch::vision {
 
-constexpr int kFraction = 22;   // bits of a weight behind the point
+constexpr int kFraction = 22;   // bits of a weight after the point
 constexpr int kLow = 11;        // of them in the lower half
 constexpr int kWeightStep = 4;  // weights of an output are padded with zeros to a multiple of this
-constexpr int kOverread = 16;   // bytes behind a row that `across` may read, and multiplies by 0
+constexpr int kOverread = 16;   // bytes after a row that `across` may read, and multiplies by 0
 
 // What each output along one axis reads: inputs first[i] to first[i] + count[i] - 1, by weights in fixed point.
 struct ResizeAxis {
@@ -22,12 +22,12 @@ struct ResizeAxis {
   const int16_t* low;     // [out, taps]: weight - (high << kLow), not negative
 };
 
-// Rows of one picture, `channels` bytes to a pixel.
+// Rows of one image, `channels` bytes to a pixel.
 struct ResizeAcross {
   ResizeAxis axis;
   const uint8_t* input;  // [rows, in, channels]
-  const uint8_t* tail;   // a copy of the rows from number `tail_row` on, with kOverread bytes behind it
-  int64_t tail_row;      // from there on less than kOverread bytes may lie behind a row of `input`
+  const uint8_t* tail;   // a copy of the rows from number `tail_row` on, with kOverread bytes after it
+  int64_t tail_row;      // from there on less than kOverread bytes may lie after a row of `input`
   uint8_t* output;       // [rows, out, channels]
   int64_t rows, in, out, channels;
 };

@@ -78,12 +78,12 @@ describe('scoreEcf', () => {
   })
 
   it.each<[string, 1 | 2, [string, string][], RegExp]>([
-    ['an unknown emotion', 2, [['1_love', '1']], /no emotion of/],
-    ['no emotion', 2, [['1', '1']], /no emotion of/],
-    ['letters in a span', 1, [['1_joy', '1_a b']], /letters in its span/],
-    ['no span', 1, [['1_joy', '1']], /has no span/],
-    ['no number', 2, [['1_joy', 'x']], /something else where a number/],
-    ['no pair', 2, [['1_joy'] as never], /no list of two texts/],
+    ['an unknown emotion', 2, [['1_love', '1']], /expected an emotion of/],
+    ['no emotion', 2, [['1', '1']], /expected an emotion of/],
+    ['letters in a span', 1, [['1_joy', '1_a b']], /expected a span of word numbers/],
+    ['no span', 1, [['1_joy', '1']], /expected a span of word numbers/],
+    ['no number', 2, [['1_joy', 'x']], /expected numbers of utterances/],
+    ['no pair', 2, [['1_joy'] as never], /expected a list of two strings/],
   ])('gives up where the official one does: %s', async (_what, subtask, pairs, message) => {
     const gold = [conversation(subtask === 1 ? [['1_joy', '1_a']] : [['1_joy', '1']])]
     const found = scoreEcf({ subtask, gold, predictions: [conversation(pairs)] })
@@ -94,11 +94,15 @@ describe('scoreEcf', () => {
   it('gives up where a conversation is missing, stands twice or has no pairs', async () => {
     const gold = [conversation([['1_joy', '1']])]
     const { 'emotion-cause_pairs': _, ...open } = conversation([])
-    await expect(scoreEcf({ subtask: 2, gold, predictions: [] })).rejects.toThrow(/conversation 1 is missing/)
-    await expect(scoreEcf({ subtask: 2, gold, predictions: [...gold, ...gold] })).rejects.toThrow(
-      /conversation 1 twice/,
+    await expect(scoreEcf({ subtask: 2, gold, predictions: [] })).rejects.toThrow(
+      /conversation 1: expected a prediction/,
     )
-    await expect(scoreEcf({ subtask: 2, gold, predictions: [open] })).rejects.toThrow(/no list of emotion-cause_pairs/)
+    await expect(scoreEcf({ subtask: 2, gold, predictions: [...gold, ...gold] })).rejects.toThrow(
+      /expected one conversation with ID 1, got two/,
+    )
+    await expect(scoreEcf({ subtask: 2, gold, predictions: [open] })).rejects.toThrow(
+      /emotion-cause_pairs: expected a list/,
+    )
     await expect(scoreEcf({ subtask: 2, gold, predictions: 7 as never })).rejects.toThrow(ConfigError)
     await expect(scoreEcf({ subtask: 3 as never, gold, predictions: gold })).rejects.toThrow(ConfigError)
     await expect(scoreEcf({ subtask: 2, gold, predictions: gold, strict: true } as never)).rejects.toThrow(ConfigError)
@@ -158,7 +162,7 @@ describe('scoreCauses', () => {
     expect(scores.f1Pair).toBeCloseTo(0.5, 6)
     expect(scores.weightedF1).toBeCloseTo(1 / 3, 6)
     expect(() => scoreCauses(truth, found, ['calm', 'neutral'])).toThrow(
-      /x.jsonl, dialog a: a cause of "wild_rage", none of calm, neutral/,
+      /x.jsonl, dialog a: emotion of a cause: expected one of calm, neutral, got "wild_rage"/,
     )
     expect([areOfficial(EMOTIONS), areOfficial(names)]).toEqual([true, false])
   })

@@ -83,28 +83,42 @@ describe('readEcf', () => {
     })
     expect(asked.dialogs[0]?.utterances[0]?.clip).toEqual({ audio: '4-dia4utt1.wav' })
     expect(asked.missingClips).toBe(1)
-    await expect(readEcf(file([pairs]), { clips: folder({ 'readme.txt': 'x' }) })).rejects.toThrow(/neither films/)
+    await expect(readEcf(file([pairs]), { clips: folder({ 'readme.txt': 'x' }) })).rejects.toThrow(
+      /expected videos, audio files or folders of frames, got none/,
+    )
     await expect(readEcf(file([pairs]), { clips: '/no/such' })).rejects.toThrow(DataError)
   })
 
   it.each<[string, unknown, RegExp]>([
-    ['no list', { a: 1 }, /is no list of conversations/],
-    ['no number', [{ ...spans, conversation_ID: 'x' }], /entry 1: its conversation_ID/],
-    ['twice', [spans, spans], /conversation 4: another one has this number/],
-    ['no utterances', [{ ...spans, conversation: [] }], /conversation 4: its conversation is no list/],
-    ['two of a number', [{ ...spans, conversation: [...said('a'), ...said('b')] }], /two utterances have the number 1/],
-    ['no text', [{ ...spans, conversation: [{ utterance_ID: 1, speaker: 'A' }] }], /utterance 1 has no text/],
+    ['no list', { a: 1 }, /expected a list of conversations/],
+    ['no number', [{ ...spans, conversation_ID: 'x' }], /entry 1: conversation_ID: expected an integer, got "x"/],
+    ['twice', [spans, spans], /conversation 4: conversation_ID: expected a unique number/],
+    ['no utterances', [{ ...spans, conversation: [] }], /conversation 4: conversation: expected a list of utterances/],
+    [
+      'two of a number',
+      [{ ...spans, conversation: [...said('a'), ...said('b')] }],
+      /expected unique numbers, got 1 twice/,
+    ],
+    [
+      'no text',
+      [{ ...spans, conversation: [{ utterance_ID: 1, speaker: 'A' }] }],
+      /utterance 1: text: expected a string/,
+    ],
     [
       'emotion',
       [{ ...spans, conversation: said('a', 'b').map((u) => ({ ...u, emotion: 'love' })) }],
-      /"love", none of/,
+      /expected one of .*, got "love"/,
     ],
-    ['a pair of another kind', [{ ...spans, 'emotion-cause_pairs': [['joy', '1']] }], /does not begin like/],
-    ['outside', [{ ...spans, 'emotion-cause_pairs': [['1_joy', '7']] }], /names utterance 7, which/],
-    ['outside too', [{ ...spans, 'emotion-cause_pairs': [['9_joy', '1']] }], /names utterance 9, which/],
-    ['emotion of a pair', [{ ...spans, 'emotion-cause_pairs': [['1_love', '1']] }], /an emotion that is none/],
-    ['no words', [{ ...spans, 'emotion-cause_pairs': [['1_joy', '1_ ?!']] }], /punctuation only/],
-    ['no pairs', [{ ...spans, 'emotion-cause_pairs': 'x' }], /are no list/],
+    [
+      'a pair of another kind',
+      [{ ...spans, 'emotion-cause_pairs': [['joy', '1']] }],
+      /expected an effect such as '3_surprise'/,
+    ],
+    ['outside', [{ ...spans, 'emotion-cause_pairs': [['1_joy', '7']] }], /which has no number 7/],
+    ['outside too', [{ ...spans, 'emotion-cause_pairs': [['9_joy', '1']] }], /which has no number 9/],
+    ['emotion of a pair', [{ ...spans, 'emotion-cause_pairs': [['1_love', '1']] }], /expected an emotion of/],
+    ['no words', [{ ...spans, 'emotion-cause_pairs': [['1_joy', '1_ ?!']] }], /not only punctuation/],
+    ['no pairs', [{ ...spans, 'emotion-cause_pairs': 'x' }], /emotion-cause_pairs: expected a list/],
   ])('refuses %s', async (_what, content, message) => {
     await expect(readEcf(file(content))).rejects.toThrow(message)
     await expect(readEcf(file(content))).rejects.toThrow(DataError)
@@ -123,12 +137,14 @@ describe('readEcf', () => {
     expect(found.reasons).toEqual({ conversation: 1, 'unknown emotion': 2, outside: 1, pair: 1 })
     expect(found.badRecords).toBe(5)
     const none = readEcf(file([{ conversation_ID: 8 }]), { onBadRecord: 'skip' })
-    await expect(none).rejects.toThrow(/no usable conversation/)
+    await expect(none).rejects.toThrow(/expected at least one usable conversation/)
   })
 
   it('holds a file to the subtask that was asked for', async () => {
-    await expect(readEcf(file([pairs]), { subtask: 1 })).rejects.toThrow(/one of subtask 2/)
-    await expect(readEcf(file([spans]), { subtask: 2 })).rejects.toThrow(/one of subtask 1/)
+    await expect(readEcf(file([pairs]), { subtask: 1 })).rejects.toThrow(/expected a cause with a span \(subtask 1\)/)
+    await expect(readEcf(file([spans]), { subtask: 2 })).rejects.toThrow(
+      /expected a cause without a span \(subtask 2\)/,
+    )
     await expect(readEcf(file([spans]), { subtask: 3 as never })).rejects.toThrow(ConfigError)
     await expect(readEcf(file([spans]), { task: 1 } as never)).rejects.toThrow(ConfigError)
     await expect(readEcf(file([spans]), { emotions: ['joy'] })).rejects.toThrow(ConfigError)
@@ -154,8 +170,10 @@ describe('ecfConversations', () => {
       ['2_joy', '2'],
     ])
     const { dialogs: alone } = await readEcf(file([pairs]))
-    expect(() => ecfConversations(alone, { subtask: 1 })).toThrow(/no span/)
-    expect(() => ecfConversations([{ ...alone[0]!, id: 'x' }], { subtask: 2 })).toThrow(/have numbers, not 'x'/)
+    expect(() => ecfConversations(alone, { subtask: 1 })).toThrow(/expected spans for subtask 1/)
+    expect(() => ecfConversations([{ ...alone[0]!, id: 'x' }], { subtask: 2 })).toThrow(
+      /id: expected an integer, as in ECF, got "x"/,
+    )
   })
 })
 

@@ -55,28 +55,40 @@ describe('readEmotionJsonl', () => {
 
   it.each<[string, unknown, RegExp]>([
     ['no JSON', '{', /line 2/],
-    ['no object', [1], /line 2: it is no object/],
-    ['an unknown field', { dialog: 1, text: 'a', emotoin: 'joy' }, /line 2: .*"emotoin"; did you mean emotion\?/],
-    ['no dialog', { text: 'a' }, /its dialog is neither/],
-    ['no text', { dialog: 1 }, /it has no text/],
-    ['a file that is not there', { dialog: 1, text: 'a', audio: 'no.wav' }, /its audio no.wav is not there/],
-    ['times without a clip', { dialog: 1, text: 'a', start: 1 }, /it has times, but neither/],
+    ['no object', [1], /line 2: expected an object/],
+    [
+      'an unknown field',
+      { dialog: 1, text: 'a', emotoin: 'joy' },
+      /line 2: "emotoin": expected only known fields.* Did you mean emotion\?/,
+    ],
+    ['no dialog', { text: 'a' }, /dialog: expected a name or an integer/],
+    ['no text', { dialog: 1 }, /text: expected a string/],
+    [
+      'a file that is not there',
+      { dialog: 1, text: 'a', audio: 'no.wav' },
+      /audio: expected a file or folder, got no\.wav/,
+    ],
+    ['times without a clip', { dialog: 1, text: 'a', start: 1 }, /start, end: expected video, frames or audio/],
     [
       'times that run back',
       { dialog: 1, text: 'a', audio: 'x.jsonl', start: 2, end: 1 },
-      /no number of seconds behind/,
+      /end: expected seconds after start \(2\), got 1/,
     ],
-    ['a part', { dialog: 1, text: 'a', split: 'dev' }, /its split is not/],
-    ['two parts', { dialog: 0, text: 'a', split: 'test' }, /dialog 0 is said to be of train and of test/],
-    ['causes', { dialog: 1, text: 'a', emotion: 'joy', causes: ['1'] }, /its causes are no list/],
-    ['a cause outside', { dialog: 1, text: 'a', emotion: 'joy', causes: [2] }, /outside the dialog, which has 1/],
-    ['a cause of nothing', { dialog: 1, text: 'a', causes: [1] }, /that of no emotion/],
+    ['a part', { dialog: 1, text: 'a', split: 'dev' }, /split: expected 'train', 'valid' or 'test', got "dev"/],
+    ['two parts', { dialog: 0, text: 'a', split: 'test' }, /expected one part for dialog 0, got train and test/],
+    ['causes', { dialog: 1, text: 'a', emotion: 'joy', causes: ['1'] }, /causes: expected a list of utterance numbers/],
+    [
+      'a cause outside',
+      { dialog: 1, text: 'a', emotion: 'joy', causes: [2] },
+      /causes: expected utterances from 1 to 1/,
+    ],
+    ['a cause of nothing', { dialog: 1, text: 'a', causes: [1] }, /causes: expected none without an emotion/],
     [
       'words outside',
       { dialog: 1, text: 'a b', emotion: 'joy', causes: [{ utterance: 1, words: [1, 3] }] },
-      /words that the utterance has not/,
+      /causes: expected words within the 2 of the utterance/,
     ],
-    ['an emotion', { dialog: 1, text: 'a', emotion: 'love' }, /"love", none of joy, anger/],
+    ['an emotion', { dialog: 1, text: 'a', emotion: 'love' }, /expected one of joy, anger, got "love"/],
   ])('refuses %s, or counts it', async (_what, line, message) => {
     const { file } = write([{ dialog: 0, text: 'a', emotion: 'joy', split: 'train' }, line])
     const emotions = ['joy', 'anger']

@@ -58,15 +58,17 @@ describe('readMeld', () => {
   it('says which row is bad, or counts it', async () => {
     const rows = [row('a', 0, 0), row('b', 'x', 1), row('c', 0, 0), row('d', 0, 2, 'love'), row('e', 0, 3, '')]
     await expect(readMeld(file(table(...rows), 'x.csv'))).rejects.toThrow(
-      /row 2: Dialogue_ID and Utterance_ID are x and 1/,
+      /row 2: Dialogue_ID and Utterance_ID: expected integers, got x and 1/,
     )
     const found = await readMeld(file(table(...rows), 'x.csv'), { onBadRecord: 'skip' })
     expect(found.dialogs[0]?.utterances.map(({ emotion }) => emotion)).toEqual(['joy', undefined, undefined])
     expect(found.reasons).toEqual({ number: 2, 'unknown emotion': 1 })
-    await expect(readMeld(file(`${HEAD.replace('Speaker', 'Who')}\n`, 'x.csv'))).rejects.toThrow(/no usable row/)
+    await expect(readMeld(file(`${HEAD.replace('Speaker', 'Who')}\n`, 'x.csv'))).rejects.toThrow(
+      /expected at least one usable row/,
+    )
     await expect(readMeld(file(table(row('a', 0, 0)).replace('Speaker', 'Who'), 'x.csv'))).rejects.toThrow(/no column/)
     await expect(readMeld('/no/such.csv')).rejects.toThrow(DataError)
-    await expect(readMeld(folder({ 'train_sent_emo.csv': table(row('a', 0, 0)) }))).rejects.toThrow(/say which part/)
+    await expect(readMeld(folder({ 'train_sent_emo.csv': table(row('a', 0, 0)) }))).rejects.toThrow(/Set part: 'train'/)
     await expect(readMeld('x.csv', { part: 'dev' as never })).rejects.toThrow(ConfigError)
   })
 })

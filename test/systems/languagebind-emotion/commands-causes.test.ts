@@ -47,8 +47,8 @@ it(
     ])
     const told = said.mock.calls.flat().join('\n')
     // Of zeros the scorer would know nothing but the emotions; the words of causes come from the tower too.
-    expect(told).toMatch(/causes: weighted F1 of pairs (0\.9\d+|1\.0000) on validation/)
-    expect(told).toMatch(/words of causes: [\d.]+ of the validation data exactly right, whole utterances 0\.0000/)
+    expect(told).toMatch(/causes: weighted F1 of pairs (0\.9\d+|1\.0000) on validation data/)
+    expect(told).toMatch(/cause spans: exact match [\d.]+ on validation data, 0\.0000 with whole utterances/)
     const zip = await ZipArchive.open(
       new MemorySource(readFileSync(join(output, 'causes/submission.zip')), new Place('zip', DataError)),
     )

@@ -172,11 +172,11 @@ describe('voxtorch emotion train', () => {
     })
     expect(ignored.map(({ flag }) => flag)).toEqual(['--logging_steps'])
     writeFileSync(file, 'epoch: 3\n')
-    await expect(withConfigFile({ config: file })).rejects.toThrow(/no option --epoch; did you mean --epochs/)
+    await expect(withConfigFile({ config: file })).rejects.toThrow(/known option, got --epoch. Did you mean --epochs/)
     writeFileSync(file, 'config: y.yaml\n')
-    await expect(withConfigFile({ config: file })).rejects.toThrow(/names no other one/)
+    await expect(withConfigFile({ config: file })).rejects.toThrow(/config: expected no `config` option/)
     writeFileSync(file, 'data: {a: 1}\n')
-    await expect(withConfigFile({ config: file })).rejects.toThrow(/data has parts/)
+    await expect(withConfigFile({ config: file })).rejects.toThrow(/data: expected a single value or a list/)
   })
 
   it(
@@ -231,9 +231,9 @@ describe('voxtorch emotion train', () => {
           '--no-progress',
         ]),
       ).toBe(0)
-      expect(said.mock.calls.flat().join('\n')).toMatch(/16 dialogs to learn from, 4 to choose by, 4 to test on/)
+      expect(said.mock.calls.flat().join('\n')).toMatch(/16 dialogs for training, 4 for validation, 4 for test/)
       expect(JSON.parse(readFileSync(join(output, 'results.json'), 'utf8')).test.accuracy).toBe(1)
-      expect(readFileSync(join(output, 'report.html'), 'utf8')).toContain('data-sound="data:audio/wav;base64,')
+      expect(readFileSync(join(output, 'report.html'), 'utf8')).toContain('data-audio="data:audio/wav;base64,')
       const labelled = join(dir, 'out.jsonl')
       const page = join(dir, 'page.html')
       await runCommand('voxtorch emotion label', label, [
@@ -302,7 +302,7 @@ describe.skipIf(!nodeAv)('voxtorch emotion label with films, of npm node-av', ()
         ['So.', 0.2, 0.4],
       ])
       const html = readFileSync(page, 'utf8')
-      expect(html.match(/data-sound="data:audio\/wav;base64,/g)?.length).toBe(2)
+      expect(html.match(/data-audio="data:audio\/wav;base64,/g)?.length).toBe(2)
       expect(html.match(/<image href="data:image\/png/g)?.length).toBe(2)
     },
     PATIENCE,

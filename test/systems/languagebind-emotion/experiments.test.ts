@@ -302,7 +302,7 @@ describe('the examples', () => {
       const data = written(24, 'example.jsonl')
       const options = ['--epochs', '1', '--tune', 'full', '--causes', '--context-layers', '0', '--no-progress']
       const { stdout } = await run('examples/languagebind-emotion.ts', '--data', data, '--text', bert, '--output', output, ...options) // biome-ignore format: one line
-      expect(stdout).toMatch(/20 dialogs to learn from, 2 to choose by, 2 to test on/)
+      expect(stdout).toMatch(/20 dialogs for training, 2 for validation, 2 for test/)
       expect(stdout).toMatch(/weightedF1/)
       const page = readFileSync(join(output, 'strips.html'), 'utf8')
       expect(page).toContain('2 dialogs')

@@ -164,8 +164,8 @@ describe('three modalities', () => {
       const answered = knownAnswers(await emotionAnswers(model, samples.test), EMOTIONS)
       const bits = [0, 1, 2].map(
         (b) =>
-          answered.said.filter((label, i) => bit(label, b) === bit(answered.truth[i] as number, b)).length /
-          answered.said.length,
+          answered.predicted.filter((label, i) => bit(label, b) === bit(answered.truth[i] as number, b)).length /
+          answered.predicted.length,
       )
       const shown = (value: number | undefined) => value?.toFixed(3)
       const all = results.test?.accuracy as number
@@ -183,8 +183,9 @@ describe('three modalities', () => {
           ...sample,
           vectors: { ...sample.vectors, [name]: sample.labels.map(() => undefined) },
         })
-        const { truth, said } = knownAnswers(await emotionAnswers(model, samples.test.map(without)), EMOTIONS)
-        const right = (agrees: (label: number, place: number) => boolean) => said.filter(agrees).length / truth.length
+        const { truth, predicted } = knownAnswers(await emotionAnswers(model, samples.test.map(without)), EMOTIONS)
+        const right = (agrees: (label: number, place: number) => boolean) =>
+          predicted.filter(agrees).length / truth.length
         const lacking = right((label, i) => label === truth[i])
         // Which bits are lost is known; those that are left tell two emotions from the others.
         const which = { text: 0, audio: 1, video: 2 }[name]

@@ -83,7 +83,7 @@ describe('EmotionPairClassifier', () => {
     head.loadStateDict(model.head.stateDict())
     const alone = noGrad(() => head.forward(rows.reshape([1, 10])))
     expect([emotion.toArray(), cause.toArray()]).toEqual([alone.emotion.toArray(), alone.cause.toArray()])
-    await expect(model.forward({ ...inputs, mask: randn([2]) })).rejects.toThrow(/mask must be a tensor/)
+    await expect(model.forward({ ...inputs, mask: randn([2]) })).rejects.toThrow(/mask: expected a tensor/)
   })
 })
 
@@ -200,14 +200,14 @@ describe('trainPointer', () => {
     ).toEqual(['--fusion', '--tune'])
     const { results } = await trainPointer(given({ ...made, outputDir: folder(), config: { heads: 2 }, recipe: { ...made.recipe, epochs: 1 }, args: { ...given().args, maxSteps: 3 } })) // biome-ignore format: one line
     expect(results.globalStep).toBe(3)
-    expect(pointerText(results)).toMatch(/240 pairs to learn from, 12 to choose by, 12 to test on; best at step 3/)
+    expect(pointerText(results)).toMatch(/240 pairs for training, 12 for validation, 12 for test; best at step 3/)
   })
 
   it('wants video and text of one size, and a recipe that it knows', async () => {
     const text = new TinyTower('text', 8, facts)
-    await expect(trainPointer(given({ towers: [text] }))).rejects.toThrow(/towers of both/)
+    await expect(trainPointer(given({ towers: [text] }))).rejects.toThrow(/expected one video and one text encoder/)
     await expect(trainPointer(given({ towers: [text, new TinyTower('video', 6, film)] }))).rejects.toThrow(ConfigError)
     await expect(trainPointer(given({ recipe: { keyMetric: 'emotionF1' } }))).rejects.toThrow(/keyMetric/)
-    await expect(trainPointer(given({ config: { heads: 3 } }))).rejects.toThrow(/not a multiple of 3 heads/)
+    await expect(trainPointer(given({ config: { heads: 3 } }))).rejects.toThrow(/expected a multiple of heads \(3\)/)
   })
 })

@@ -128,7 +128,7 @@ describe('loadPublishedEmotion', () => {
     const other = await loaded(place, { video: tower() }, { seed: 7 })
     expect(ops.equal(other.model.head.linear.weight, model.head.linear.weight)).toBe(false)
     writeFileSync(join(place, 'adapter_config.json'), JSON.stringify({ ...configOf('adapters'), r: 4 }))
-    await expect(loaded(place, { video: tower() })).rejects.toThrow(/has an adapter .* and r is 4/)
+    await expect(loaded(place, { video: tower() })).rejects.toThrow(/expected lora_A \[4, in\]/)
   })
 
   it('names what does not fit', async () => {
@@ -143,21 +143,27 @@ describe('loadPublishedEmotion', () => {
     const name = 'model.modality_encoder.video.pre_layrnorm.weight'
     const { [name]: lost, 'linear.weight': head, ...rest } = state as Record<string, Tensor>
     for (const [changed, what] of [
-      [{ ...rest, 'linear.weight': head }, /lacks 1 tensors, such as model\.modality_encoder\.video\.pre_layrnorm/],
-      [{ ...rest, [name]: lost }, /has no linear\.weight/],
-      [{ ...state, [name]: randn([5]) }, /pre_layrnorm\.weight \[5\], and it should be \[4\]/],
-      [{ ...state, 'model.modality_encoder.video.more': randn([5]) }, /which the towers' checkpoints do not have/],
-      [{ ...state, 'linear_cause.weight': randn([2, 6]) }, /tensors of no head: linear_cause\.weight/],
-      [{ 'linear.weight': head }, /no tensors of model\.modality_encoder/],
-      [{ ...state, 'model.modality_encoder.audio.x': randn([1]) }, /has a tower of audio: name the checkpoint/],
+      [
+        { ...rest, 'linear.weight': head },
+        /got a file without 1 of them, such as model\.modality_encoder\.video\.pre_layrnorm/,
+      ],
+      [{ ...rest, [name]: lost }, /linear\.weight: expected a tensor, got none/],
+      [{ ...state, [name]: randn([5]) }, /pre_layrnorm\.weight: expected shape \[4\], got \[5\]/],
+      [
+        { ...state, 'model.modality_encoder.video.more': randn([5]) },
+        /video\.more: expected a tensor of LanguageBind's encoders/,
+      ],
+      [{ ...state, 'linear_cause.weight': randn([2, 6]) }, /expected tensors of experiments 1 to 6 .*got also linear_cause\.weight/],
+      [{ 'linear.weight': head }, /expected tensors .*model\.modality_encoder.*got no tensor/],
+      [{ ...state, 'model.modality_encoder.audio.x': randn([1]) }, /expected the base checkpoint of its audio encoder/],
     ] as [Record<string, Tensor>, RegExp][]) {
       const error = await failure(changed)
       expect(error).toBeInstanceOf(CheckpointError)
       expect(error.message).toMatch(what)
     }
     expect((await failure(state, { labels: ['a', 'b'] })).message).toMatch(
-      /linear\.weight \[7,6\], and it should be \[2,6\]/,
+      /linear\.weight: expected shape \[2,6\], got \[7,6\]/,
     )
-    await expect(loaded(folder(), { video: tower() })).rejects.toThrow(/neither a file nor a folder with one of/)
+    await expect(loaded(folder(), { video: tower() })).rejects.toThrow(/expected a file, or a folder with one of/)
   })
 })

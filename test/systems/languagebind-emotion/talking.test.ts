@@ -52,5 +52,5 @@ it.skipIf(!isThere)('labels what is said in a clip, and a dialog (../shared/data
   }
   // What was said is heard again; the dialog of a file has no sound.
   const page = readFileSync(report, 'utf8')
-  expect(page.match(/data-sound="data:audio/g)).toHaveLength(1 + rest.length - said.length)
+  expect(page.match(/data-audio="data:audio/g)).toHaveLength(1 + rest.length - said.length)
 }) // biome-ignore format: long lines

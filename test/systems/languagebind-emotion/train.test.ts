@@ -145,17 +145,21 @@ describe('trainEmotion', () => {
     // Where the caller wants it, who without networks among the towers is all that says so.
     expect(towersDevice('here', {}, [new TinyTower('text', 8, facts)], 'meta')).toBe('meta')
     expect(towersDevice('here', {}, [text], 'cpu')).toBe('cpu')
-    expect(() => towersDevice('here', { text }, [], 'cpu')).toThrow(/towers that train lie on meta, not on cpu/)
+    expect(() => towersDevice('here', { text }, [], 'cpu')).toThrow(
+      /device: expected meta, where the encoders that train are, got cpu/,
+    )
     await expect(trainEmotion(options({ towers: [text, audio], tune: 'full' }))).rejects.toThrow(
-      /towers that train lie on (meta and cpu|cpu and meta)/,
+      /expected encoders that train on one device, got (meta and cpu|cpu and meta)/,
     )
   })
 
   it('refuses what it does not know', async () => {
     await expect(trainEmotion(options({ towers: [] }))).rejects.toThrow(ConfigError)
-    await expect(trainEmotion(options({ tune: 'full' }))).rejects.toThrow(/no tower has a network/)
+    await expect(trainEmotion(options({ tune: 'full' }))).rejects.toThrow(/tune: expected an encoder with a network/)
     await expect(trainEmotion(options({ recipe: { rate: 1 } as never }))).rejects.toThrow(ConfigError)
     const twice = [new TinyTower('text', 8, facts), new TinyTower('text', 8, facts)]
-    await expect(trainEmotion(options({ towers: twice }))).rejects.toThrow(/two towers of text/)
+    await expect(trainEmotion(options({ towers: twice }))).rejects.toThrow(
+      /expected at most one encoder per modality, got two of text/,
+    )
   })
 })

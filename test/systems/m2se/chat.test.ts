@@ -211,10 +211,10 @@ describe('EmoVerseChat', () => {
     const face = await image(FACES.joy)
     const wrong: [ChatTurn[], RegExp, Partial<ChatAnswerOptions>?][] = [
       [[], /list of messages/],
-      [[from('user')], /messages\[0\] cannot be asked: it is empty/],
-      [[from('user', said('a')), from('user', said('b'))], /the assistant has the word/],
-      [[from('user', said('a')), from('assistant', face), from('user', said('b'))], /a reply is text/],
-      [[from('user', { type: 'audio', samples: new Float32Array(9), seconds: 1 })], /text and image and video alone/],
+      [[from('user')], /messages\[0\]: expected a text or a file, got an empty message/],
+      [[from('user', said('a')), from('user', said('b'))], /expected role 'assistant', got 'user'/],
+      [[from('user', said('a')), from('assistant', face), from('user', said('b'))], /expected text in the reply of the assistant/],
+      [[from('user', { type: 'audio', samples: new Float32Array(9), seconds: 1 })], /expected parts of type text or image or video, got "audio"/],
       [[from('user', face, said('an <image> of'))], /messages\[0\] spells <image>/],
       [[from('user', face, said('a <IMG_CONTEXT>'))], /holds <IMG_CONTEXT>/],
       [[from('user', said('a'))], /no beams/, { numBeams: 2 }],
@@ -233,7 +233,7 @@ describe('EmoVerseChat', () => {
     using reader = await tinyEmoVerse()
     const blind = new EmoVerseChat(reader)
     expect(blind).toMatchObject({ inputModalities: ['text'], extras: ['label_scores'] })
-    await expect(gathered(blind.stream([from('user', face)], settings()))).rejects.toThrow(/takes text alone/)
+    await expect(gathered(blind.stream([from('user', face)], settings()))).rejects.toThrow(/expected parts of type text, got "image"/)
     expect((await gathered(blind.stream([from('user', said('Oh.'))], settings({ task: 'MER', maxNewTokens: 2 })))).tokens).toBe(2)
   }) // biome-ignore format: long lines
 })
@@ -270,7 +270,7 @@ it('hears sounds at the places of their parts, where the model has ears', async 
     const heard = user(sound(sineWav({ seconds: 0.5 })), text('Who is it?'))
     expect((await ask(served.url, { messages: [heard] })).status).toBe(200)
     const { status, json } = await ask(deaf.url, { messages: [heard] })
-    expect([status, json.error.message]).toEqual([400, expect.stringMatching(/emoverse takes text and image and video alone/)])
+    expect([status, json.error.message]).toEqual([400, expect.stringMatching(/emoverse: .*expected parts of type text or image or video, got/)])
   } finally {
     await served.close({ now: true })
     await deaf.close({ now: true })

@@ -30,7 +30,7 @@ it('an EmoVerse takes a flood of pictures of 20 MB among hostile ones: each refu
     [asked(film(...Array.from({ length: 600 }, () => Buffer.from('P6 ')))), 400, /more frames/],
     [asked(picture(face), text('<IMG_CONTEXT>')), 400, /IMG_CONTEXT/],
     [asked(picture(face), text('an <image>')), 400, /spells <image>/],
-    [asked(sound()), 400, /takes text and image and video alone/],
+    [asked(sound()), 400, /expected parts of type text or image or video, got/],
     [asked(text('a '.repeat(200))), 400, /leaves 0 of 128/],
     [{ ...asked(picture(face)), task: 'MOOD' }, 400, /no such task/],
     [{ ...asked(picture(face)), num_beams: 2 }, 400, /no beams/],

@@ -408,7 +408,7 @@ describe('voxtorch emoverse', () => {
     )
     expect(JSON.parse(readFileSync(join(folder, 'made/emt_data_second.json'), 'utf8'))).toHaveLength(1)
     expect(fails('emoverse-sft', '--model', 'base', '--datasett', 'x')).toMatch(
-      /no option --datasett; did you mean --dataset\?/,
+      /known option, got --datasett. Did you mean --dataset\?/,
     )
     expect(fails('emoverse', 'sft', '--dataset', 'x')).toMatch(/Say which model/)
     expect(fails('emoverse', 'sft', '--model', 'base', '--stages', 'a.yaml', '--epochs', '1')).toMatch(

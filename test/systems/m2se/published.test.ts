@@ -54,7 +54,7 @@ describe('what the scripts leave out', () => {
     expect(await recipeOf(newer)).toEqual({ ...EMOVERSE_RECIPE, batchSize: 2, evalBatchSize: 3, validationShare: 0.1 })
     expect(await recipeOf('--model m --dataset a.json --max_length 1024 --max_expanded_length 4096')).toEqual({ ...EMOVERSE_RECIPE, maxLength: 1024, maxExpandedLength: 4096 })
     expect(read('--model_type internvl2-2b --dataset a.json').options).toMatchObject({ modelType: 'internvl2-2b' })
-    expect(() => read('--dataset a.json --resume_from x')).toThrow(/no option --resume_from/)
+    expect(() => read('--dataset a.json --resume_from x')).toThrow(/known option, got --resume_from/)
   }) // biome-ignore format: long lines
 
   it('is said by files of stages as well, from any of them on', async () => {

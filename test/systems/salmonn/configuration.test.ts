@@ -214,10 +214,10 @@ describe("SALMONN's command line", () => {
   })
 
   it.each([
-    ['--cfg_pth x', /no option --cfg_pth; did you mean --cfg-path/],
-    ['--device', /--device needs a value/],
+    ['--cfg_pth x', /known option, got --cfg_pth. Did you mean --cfg-path/],
+    ['--device', /--device: expected a value/],
     ['--stage 3', /1 or 2/],
-    ['--config a --cfg-path b', /said before/],
+    ['--config a --cfg-path b', /expected the option once/],
     ['train', /begin with --/],
   ])('refuses %s', (line, message) => {
     expect(() => vt.parseSalmonnArguments(line.split(' '))).toThrow(message)

@@ -104,9 +104,9 @@ describe('salmonnChatPrompt', () => {
         vt.salmonnChatPrompt(messages)
     const user = { role: 'user', content: [text('x')] } as const
     const reply = { role: 'assistant', content: [text('y')] } as const
-    expect(chat(reply)).toThrow(/the user has the word/)
-    expect(chat(user, user)).toThrow(/the assistant has the word/)
-    expect(chat(user, reply)).toThrow(/last message must be one of the user/)
+    expect(chat(reply)).toThrow(/expected role 'user', got 'assistant'/)
+    expect(chat(user, user)).toThrow(/expected role 'assistant', got 'user'/)
+    expect(chat(user, reply)).toThrow(/expected the last message from the user/)
     expect(chat({ role: 'user', content: [text('<SpeechHere>')] })).toThrow(/take it out/)
     expect(chat({ role: 'user', content: [] })).toThrow(/empty/)
     expect(chat({ role: 'assistant', content: [clip(1)] })).toThrow(vt.ConfigError)

@@ -79,14 +79,14 @@ describe("SPECTRA's command line", () => {
   })
 
   it.each([
-    ['--bach_size 3', /no option --bach_size; did you mean --batch-size/],
-    ['--epochs', /--epochs needs a value/],
-    ['--epochs --lr=1', /--epochs needs a value/],
-    ['--batch_size 2.5', /whole number/],
+    ['--bach_size 3', /known option, got --bach_size. Did you mean --batch-size/],
+    ['--epochs', /--epochs: expected a value/],
+    ['--epochs --lr=1', /--epochs: expected a value/],
+    ['--batch_size 2.5', /expected an integer/],
     ['--lr x', /number of at least 0/],
-    ['--lr 1 --learning-rate 2', /said before/],
+    ['--lr 1 --learning-rate 2', /expected the option once/],
     ['--kind other', /regression or classification/],
-    ['--no-epochs', /no option --no-epochs/],
+    ['--no-epochs', /known option, got --no-epochs/],
     ['--fp16=maybe', /true or false/],
     ['train', /begin with --/],
   ])('refuses %s', (line, message) => {

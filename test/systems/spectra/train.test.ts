@@ -80,7 +80,7 @@ describe('finetuneSpectra', () => {
     const first = await run('again', data)
     const file = join(folder, 'again/results.json')
     expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual(first)
-    expect(vt.spectraReport(first)).toMatch(/accuracy +1\.0000 +1\.0000 {2}\(best by this\)/)
+    expect(vt.spectraReport(first)).toMatch(/accuracy +1\.0000 +1\.0000 {2}\(selects the best epoch\)/)
     const written = statSync(file).mtimeMs
     expect(await run('again', data)).toEqual(first)
     expect(statSync(file).mtimeMs).toBe(written)

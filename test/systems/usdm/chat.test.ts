@@ -180,13 +180,13 @@ describe('UsdmChat', () => {
         [{ role: 'user', content: [{ type: 'text', text: 'hello' }] }],
         /expected only audio in messages\[0\], got text/,
       ],
-      [[{ role: 'user', content: [] }], /it is empty/],
+      [[{ role: 'user', content: [] }], /got an empty message/],
       [
         [{ role: 'system', content: [{ type: 'text', text: 'be kind' }] }, clip],
         /got a system message in messages\[0\]/,
       ],
       [[clip, { role: 'assistant', content: [] }, clip], /the id of its audio in messages\[1\], got neither/],
-      [[clip, clip], /the assistant has the word/],
+      [[clip, clip], /expected role 'assistant', got 'user'/],
       [[said(new Float32Array(300))], /expected at least .* samples at 16 kHz, one unit/],
     ]
     for (const [messages, error] of wrong)

@@ -164,7 +164,7 @@ describe('label smoothing of Salmonn', () => {
     const { evalLoss } = await trainer.evaluate()
     // The same by hand, from all that the language model says of the prompt and its answer.
     const [audio] = await model.encodeAudio(sample.prompts[0]?.clips as Float32Array[])
-    const segments = model.segments(sample.prompts[0] as vt.SalmonnQuestion)
+    const segments = await model.segments(sample.prompts[0] as vt.SalmonnQuestion)
     const answer = model.tokenizer.encode(`yes${model.config.endSymbol}`, { addSpecialTokens: false }).inputIds
     const [left, right] = [
       [...model.begin(), ...(segments[0] as number[])],

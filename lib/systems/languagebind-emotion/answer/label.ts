@@ -12,23 +12,23 @@ import { type DialogAnswer, emotionAnswers } from '../evaluation/evaluate.js'
 import { softmaxOf } from '../evaluation/metrics.js'
 import type { EmotionClassifier } from '../network/network.js'
 
-/** What is felt in an utterance. */
+/** The predicted emotion of one utterance. */
 export interface LabelledUtterance {
   emotion: string
-  /** Of each emotion, in the order of the labels; calibrated where the classifier was. */
+  /** Probability of each emotion, in the order of the labels; calibrated if the classifier is. */
   probabilities: number[]
 }
 
-/** A dialog with what a classifier says of its utterances, in their order. */
+/** A dialog with the predictions of its utterances, in their order. */
 export interface LabelledDialog {
   dialog: EmotionDialog
   labels: readonly string[]
   utterances: LabelledUtterance[]
-  /** Where causes were looked for. */
+  /** Predicted causes, if a cause scorer was used. */
   causes?: readonly EmotionCause[]
 }
 
-/** Logits as probabilities and names. */
+/** Convert logits to probabilities and label names. */
 export const labelledOf = (
   answers: readonly DialogAnswer[],
   { labels, temperature }: Pick<EmotionClassifier['config'], 'labels' | 'temperature'>,
@@ -41,20 +41,20 @@ export const labelledOf = (
     })),
   }))
 
-/** Labelled dialogs with the causes that were found in them, as `findCauses` gives them in the same order. */
+/** Add the causes that `findCauses` returned for the same dialogs, in the same order. */
 export const withArrows = (labelled: readonly LabelledDialog[], found: readonly EmotionDialog[]): LabelledDialog[] =>
   labelled.map((one, i) => ({ ...one, ...defined({ causes: found[i]?.causes }) }))
 
 export interface LabelOptions {
-  /** Dialogs at once [8]. */
+  /** Dialogs per batch. Default 8. */
   batchSize?: number
-  /** Looks for causes too, with what `trainCauses` gives or `loadCauses` reads. */
+  /** Cause scorer and threshold, from `trainCauses` or `loadCauses`. Default: causes are not predicted. */
   causes?: { scorer: CauseScorer; threshold: CauseThreshold }
-  /** Of clips that cannot be read: `new BadClips('skip')` takes them for missing and counts them. Default: they are errors. */
+  /** `new BadClips('skip')` treats clips that cannot be read as missing and counts them. Default: such a clip is an error. */
   badClips?: BadClips
 }
 
-/** Says what is felt in dialogs, with a classifier that has its towers. Emotions that the dialogs have are not looked at. */
+/** Predict the emotions of dialogs with a classifier that has its encoders. Emotions that the dialogs already have are ignored. */
 export async function labelDialogs(
   model: EmotionClassifier,
   dialogs: readonly EmotionDialog[],
@@ -67,7 +67,7 @@ export async function labelDialogs(
     utterances: dialog.utterances.map(({ emotion: _, ...utterance }) => utterance),
   }))
   const open = emotionSamples(bare, model.config.labels)
-  // With causes, vectors are needed twice.
+  // The cause scorer needs the vectors a second time.
   const samples = causes || badClips ? await completeVectors('labelDialogs', model, open, badClips) : open
   const answers = await emotionAnswers(model, samples, rest)
   const labelled = labelledOf(
@@ -78,17 +78,17 @@ export async function labelDialogs(
 }
 
 export interface TurnsOptions {
-  /** A code or an English name; else it is detected. */
+  /** Language code or English name. Default: detected. */
   language?: string
-  /** Turns end at pauses of so many seconds [0.8], and where a sentence does. */
+  /** Seconds of silence that end a turn. Default 0.8. A turn also ends with a sentence. */
   pause?: number
   signal?: AbortSignal
 }
 
 /**
- * The turns of a recording by Whisper's times of words: a new one begins behind a pause, or behind the end of a sentence. Who
- * speaks is not known. Of a film the pictures are part of the turns.
- * @throws DataError where nothing is said in it
+ * Transcribe a recording with Whisper and split it into turns, by its word timestamps: a turn ends at a pause or at the end of a
+ * sentence. Speakers are unknown. Turns of a video refer to its frames too.
+ * @throws DataError if Whisper finds no speech in the file
  */
 export async function turnsOf(whisper: Whisper, file: string, options: TurnsOptions = {}): Promise<EmotionDialog> {
   requireString('turnsOf', 'file', file)
@@ -107,7 +107,8 @@ export async function turnsOf(whisper: Whisper, file: string, options: TurnsOpti
     }
   }
   const spoken = turns.filter(({ text, start, end }) => text.trim() !== '' && end > start)
-  if (spoken.length === 0) throw new DataError(`${file}: nobody says anything in it`, { file })
+  if (spoken.length === 0)
+    throw new DataError(`${file}: expected a recording with speech, got one without. Check the file.`, { file })
   const utterances = spoken.map(({ text, start, end }, i) => ({
     ...{ id: i + 1, text: text.trim(), speaker: '' },
     clip: { audio: file, ...(isFilm(file) && { video: file }), start, end },

@@ -17,13 +17,13 @@ import { emotionReport } from './report.js'
 import type { StripMedia } from './strip.js'
 import { Thumbnails } from './thumbnails.js'
 
-/** Bytes of sound that a page may hold; what is more is only named. */
-const MOST_SOUND = 24 * 2 ** 20
+/** Maximum size of the audio embedded in a page, in bytes of its data URLs. */
+const MAX_AUDIO_BYTES = 24 * 2 ** 20
 
 /**
- * Writes the report of a training on its test data, or where there is none its validation data.
- * @param found the same dialogs with causes, which become arrows
- * @returns the file
+ * Write the report of a training on its test data, or on its validation data if there is no test data.
+ * @param found the same dialogs with predicted causes, which are drawn as arrows
+ * @returns the path of the file
  */
 export async function writeTrainingReport(
   { model, samples, results }: TrainedEmotion,
@@ -41,10 +41,10 @@ export async function writeTrainingReport(
 }
 
 /**
- * Writes a report with the sounds of the dialogs that are drawn, and pictures of their films. What of these cannot be read is
- * left out, and the page says so.
- * @param note what else it says
- * @returns the file
+ * Write a report with the audio and video thumbnails of the dialogs that are drawn. Media that cannot be read are left out, and
+ * the page says so.
+ * @param note further text for the page
+ * @returns the path of the file
  */
 export async function writeEmotionReport(
   file: string,
@@ -55,19 +55,21 @@ export async function writeEmotionReport(
   const most = 20
   const media = new Map<LabelledDialog, StripMedia[]>()
   const thumbnails = new Thumbnails()
-  const sounds = new Sounds()
+  const audioClips = new AudioClips()
   try {
     for (const one of dialogs.slice(0, most)) {
       const found: StripMedia[] = []
       for (const { clip } of one.dialog.utterances) {
-        found.push(defined({ sound: clip && (await sounds.of(clip)), thumbnail: clip && (await thumbnails.of(clip)) }))
+        found.push(
+          defined({ sound: clip && (await audioClips.of(clip)), thumbnail: clip && (await thumbnails.of(clip)) }),
+        )
       }
       media.set(one, found)
     }
   } finally {
     await thumbnails.close()
   }
-  const notes = [note === '' ? '' : `${note}.`, thumbnails.note, sounds.note].filter((one) => one !== '').join(' ')
+  const notes = [note === '' ? '' : `${note}.`, thumbnails.note, audioClips.note].filter((one) => one !== '').join(' ')
   const text = emotionReport(dialogs, {
     title,
     note: notes,
@@ -78,17 +80,17 @@ export async function writeEmotionReport(
   return file
 }
 
-/** Sounds of clips for a page, until it holds enough of them. */
-class Sounds {
-  #left = MOST_SOUND
+/** Encoder of clips' audio as data URLs, up to a maximum total size. */
+class AudioClips {
+  #left = MAX_AUDIO_BYTES
   #failed = new Map<string, string>()
 
-  /** The address of a sound that the page holds; undefined of a clip without one, and of one that cannot be read. */
+  /** Return a data URL with the audio of a clip; undefined if the clip has none, if it cannot be read, or if the page is full. */
   async of({ audio, video, start, end }: EmotionClip): Promise<string | undefined> {
     const path = audio ?? video
     if (path === undefined || this.#left <= 0 || this.#failed.has(path)) return undefined
     try {
-      const sound = await soundData(path, start, end)
+      const sound = await audioData(path, start, end)
       this.#left -= sound.length
       return sound
     } catch (error) {
@@ -98,20 +100,20 @@ class Sounds {
     }
   }
 
-  /** What sounds are missing, and why; '' where none is. */
+  /** A sentence about audio that could not be read, with the first reason; '' if there is none. */
   get note(): string {
     const [why] = this.#failed.values()
     if (why === undefined) return ''
     const count = this.#failed.size
-    return `There is no sound of ${count === 1 ? 'a clip' : `${count} clips`}: ${why}.`
+    return `Audio of ${count === 1 ? '1 clip' : `${count} clips`} is missing: ${why}.`
   }
 }
 
-/** A clip as a WAV of 16 bits in a `data:` address, at most half a minute of it. */
-async function soundData(path: string, start?: number, end?: number): Promise<string> {
+/** Encode a clip as a 16-bit WAV in a `data:` URL, at most 30 seconds of it. */
+async function audioData(path: string, start?: number, end?: number): Promise<string> {
   return scope(async () => {
-    const heard = await filmSound({ path, ...defined({ start, end }) }, { maxSeconds: 30.1 })
-    const clip = await readClip(heard, { longAudio: 'cut', mostSamples: 30 * SPEECH_RATE })
+    const source = await filmSound({ path, ...defined({ start, end }) }, { maxSeconds: 30.1 })
+    const clip = await readClip(source, { longAudio: 'cut', mostSamples: 30 * SPEECH_RATE })
     const samples = (await clip.data()) as Float32Array
     return `data:audio/wav;base64,${Buffer.from(wavBytes([samples], SPEECH_RATE)).toString('base64')}`
   })

@@ -7,17 +7,17 @@ import { emotionStrip, type StripMedia } from './strip.js'
 
 export interface EmotionReportOptions {
   title?: string
-  /** Dialogs whose strips are drawn [20]. */
+  /** Maximum number of dialogs that are drawn. Default 20. */
   mostDialogs?: number
-  /** Pictures and sounds of a dialog's utterances, in their order. Default: none. */
+  /** Thumbnails and audio of a dialog's utterances, in their order. Default: none. */
   media?: (dialog: LabelledDialog) => readonly StripMedia[]
-  /** What else is to be said, such as pictures that are missing. */
+  /** Further text for the page, such as a list of missing media. */
   note?: string
 }
 
 /**
- * What a classifier says, as one page that needs no network: how often it is right, of which class and at which
- * probability, where the truth is known; and a strip of each dialog, to be clicked where there is sound.
+ * Return predictions as a self-contained HTML page: accuracy, scores of each class, confusion matrix and calibration of the
+ * utterances whose emotion is known, and a strip of each dialog, with playback if there is audio.
  */
 export function emotionReport(dialogs: readonly LabelledDialog[], options: EmotionReportOptions = {}): string {
   const where = 'emotionReport'
@@ -38,7 +38,7 @@ export function emotionReport(dialogs: readonly LabelledDialog[], options: Emoti
   const drawn = dialogs.slice(0, mostDialogs)
   const strips = drawn.map((dialog) => {
     const name = `<h2>${escaped(`Dialog ${dialog.dialog.id}`)}</h2>`
-    return `${name}<figure tabindex="0" class="dialog">${emotionStrip(dialog, media(dialog))}</figure>${said(dialog)}`
+    return `${name}<figure tabindex="0" class="dialog">${emotionStrip(dialog, media(dialog))}</figure>${transcript(dialog)}`
   })
   const left = dialogs.length - drawn.length
   return page({
@@ -46,7 +46,7 @@ export function emotionReport(dialogs: readonly LabelledDialog[], options: Emoti
     lead: `${counted(dialogs.length, 'dialog')}, ${counted(count, 'utterance')}${known.length > 0 ? `, ${known.length} with a known emotion` : ''}.`,
     parts: [
       ...(note === '' ? [] : [`<p class="note">${escaped(note)}</p>`]),
-      ...(known.length > 0 ? measured(known, labels) : []),
+      ...(known.length > 0 ? metricsSection(known, labels) : []),
       ...strips,
       ...(left > 0 ? [`<p>${counted(left, 'more dialog')} not drawn.</p>`] : []),
       `<script>${SCRIPT}</script>`,
@@ -55,19 +55,19 @@ export function emotionReport(dialogs: readonly LabelledDialog[], options: Emoti
   })
 }
 
-function said({ dialog, utterances }: LabelledDialog): string {
-  const head = ['', 'Speaker', 'Emotion', 'Words']
+function transcript({ dialog, utterances }: LabelledDialog): string {
+  const head = ['', 'Speaker', 'Emotion', 'Text']
   const rows = dialog.utterances.map(({ id, speaker, text, emotion: truth }, i) => {
     const { emotion } = utterances[i] as LabelledDialog['utterances'][number]
     const wrong = truth !== undefined && truth !== emotion
     return { cells: [String(id), speaker, wrong ? `${emotion} (${truth})` : emotion, text], wrong }
   })
-  return `<details><summary>Words</summary>${table(head, rows)}</details>`
+  return `<details><summary>Text</summary>${table(head, rows)}</details>`
 }
 
 type Known = LabelledDialog['utterances'][number] & { truth: number }
 
-function measured(known: readonly Known[], labels: readonly string[]): string[] {
+function metricsSection(known: readonly Known[], labels: readonly string[]): string[] {
   const truth = known.map((one) => one.truth)
   const guess = known.map(({ emotion }) => labels.indexOf(emotion))
   const { accuracy, macroF1, weightedF1 } = emotionMetrics(truth, guess)
@@ -81,16 +81,16 @@ function measured(known: readonly Known[], labels: readonly string[]): string[] 
   }))
   return [
     `<p class="numbers">Accuracy <b>${cell(accuracy)}</b>, macro F1 <b>${cell(macroF1)}</b>, weighted F1 <b>${cell(weightedF1)}</b>, expected calibration error <b>${cell(error)}</b>.</p>`,
-    '<h2>Each emotion</h2>',
-    table(['Emotion', 'Precision', 'Recall', 'F1', 'How often'], rows),
-    '<h2>What was taken for what</h2>',
+    '<h2>Scores of each emotion</h2>',
+    table(['Emotion', 'Precision', 'Recall', 'F1', 'Utterances'], rows),
+    '<h2>Confusion matrix</h2>',
     confusionTable(confusions(truth, guess, labels.length), labels),
-    '<h2>Do probabilities mean what they say?</h2>',
+    '<h2>Calibration</h2>',
     `<figure class="curve">${curve(bins)}</figure>`,
   ]
 }
 
-/** Rows are true; a field is the darker the larger its share of the row. */
+/** Draw the confusion matrix; the color of a cell shows its fraction of the row. */
 function confusionTable(matrix: readonly (readonly number[])[], labels: readonly string[]): string {
   const names = labels.map((label) => `<th scope="col">${escaped(label)}</th>`).join('')
   const rows = matrix.map((row, i) => {
@@ -105,7 +105,7 @@ function confusionTable(matrix: readonly (readonly number[])[], labels: readonly
     })
     return `<tr><th scope="row">${escaped(labels[i] as string)}</th>${cells.join('')}</tr>`
   })
-  return `<div class="wide" tabindex="0"><table class="confusion"><thead><tr><th scope="col">true \\ said</th>${names}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`
+  return `<div class="wide" tabindex="0"><table class="confusion"><thead><tr><th scope="col">true \\ predicted</th>${names}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`
 }
 
 function curve(bins: readonly ReliabilityBin[]): string {
@@ -123,13 +123,13 @@ function curve(bins: readonly ReliabilityBin[]): string {
   const points = filled.map(({ confidence, accuracy, count }) => {
     const [x, y] = at(confidence, accuracy)
     const radius = round(3 + 6 * Math.sqrt(count / most))
-    return `<circle class="point" cx="${x}" cy="${y}" r="${radius}"><title>${count} at ${confidence.toFixed(2)}: ${accuracy.toFixed(2)} right</title></circle>`
+    return `<circle class="point" cx="${x}" cy="${y}" r="${radius}"><title>${count} utterances, mean probability ${confidence.toFixed(2)}, accuracy ${accuracy.toFixed(2)}</title></circle>`
   })
   const line = filled.map(({ confidence, accuracy }) => at(confidence, accuracy).join(' ')).join('L')
   return svg({
     ...{
       name: 'reliability',
-      title: 'How often it is right, by its probability',
+      title: 'Accuracy by predicted probability',
       width: left + size + 20,
       height: top + size + 44,
       scale: 1.2,
@@ -141,7 +141,7 @@ function curve(bins: readonly ReliabilityBin[]): string {
       `<rect class="frame" x="${left}" y="${top}" width="${size}" height="${size}"/><path class="ideal" d="M${left} ${top + size}L${left + size} ${top}"/>`,
       ...ticks,
       `<text class="axis" x="${left + size / 2}" y="${top + size + 36}" text-anchor="middle">probability</text>`,
-      `<text class="axis" transform="translate(12 ${top + size / 2}) rotate(-90)" text-anchor="middle">right</text>`,
+      `<text class="axis" transform="translate(12 ${top + size / 2}) rotate(-90)" text-anchor="middle">accuracy</text>`,
       `<path class="line" d="M${line}"/>`,
       ...points,
     ],
@@ -153,12 +153,12 @@ h2{font-size:20px;margin:32px 0 8px}.note{color:var(--soft)}.numbers b{font-vari
 figure.curve svg{max-width:420px}details{margin:-16px 0 24px}summary{cursor:pointer;color:var(--soft)}td{overflow-wrap:anywhere}
 .confusion td{background:color-mix(in srgb,#b3541e var(--share),var(--sheet));font-variant-numeric:tabular-nums}.confusion td.right{background:color-mix(in srgb,#0f6b66 var(--share),var(--sheet))}.confusion td.full{color:#fff}`
 
-/** Plays what is clicked, from its beginning to its end. */
+/** Script that plays an utterance when it is clicked. */
 const SCRIPT = `
 let audio,now
 const stop=()=>{audio&&audio.pause();now&&now.classList.remove('playing');now=null}
 const play=(g)=>{const again=now===g;stop();if(again)return
-now=g;g.classList.add('playing');audio=new Audio(g.dataset.sound)
-const from=Number(g.dataset.sound.startsWith('data:')?0:g.dataset.start||0),to=g.dataset.sound.startsWith('data:')?Infinity:Number(g.dataset.end||Infinity)
+now=g;g.classList.add('playing');audio=new Audio(g.dataset.audio)
+const from=Number(g.dataset.audio.startsWith('data:')?0:g.dataset.start||0),to=g.dataset.audio.startsWith('data:')?Infinity:Number(g.dataset.end||Infinity)
 audio.currentTime=from;audio.ontimeupdate=()=>{if(audio.currentTime>=to)stop()};audio.onended=stop;audio.play()}
-for(const g of document.querySelectorAll('[data-sound]')){g.addEventListener('click',()=>play(g));g.addEventListener('keydown',(e)=>{if(e.key==='Enter'||e.key===' '){e.preventDefault();play(g)}})}`
+for(const g of document.querySelectorAll('[data-audio]')){g.addEventListener('click',()=>play(g));g.addEventListener('keydown',(e)=>{if(e.key==='Enter'||e.key===' '){e.preventDefault();play(g)}})}`

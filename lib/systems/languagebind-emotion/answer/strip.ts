@@ -2,19 +2,19 @@ import { escaped } from '../../../base/words.js'
 import { round, shortened, svg } from '../../../kit/picture.js'
 import type { LabelledDialog } from './label.js'
 
-/** What belongs to an utterance in a page, by its place: a picture, a sound. */
+/** Media of one utterance in a page. */
 export interface StripMedia {
-  /** `data:` of a small picture. */
+  /** `data:` URL of a small image. */
   thumbnail?: string
-  /** `data:` of its sound, or where it is. */
+  /** URL of the audio, usually `data:`. */
   sound?: string
 }
 
 const [LEFT, TOP, ROW, STEP, RIGHT] = [96, 64, 58, 84, 12]
-const PICTURE = 44
-/** From this probability on a field has its whole colour, so that its word stands out; below it a tint. */
+const THUMBNAIL = 44
+/** Minimum probability for the full color; below it a cell is tinted. */
 const SURE = 0.6
-/** Colours of the seven; others follow. Each is told by its word too. */
+/** Light and dark colors of the seven emotions of ECF and MELD; other labels use `OTHERS`. Cells show the label as text too. */
 export const COLOURS: Record<string, [light: string, dark: string]> = {
   ...{ surprise: ['#8a5a00', '#e8b545'], fear: ['#5b4b9a', '#a99bf0'], sadness: ['#3567a8', '#86b4f2'] },
   ...{ neutral: ['#6b7480', '#9aa4b0'], joy: ['#2f7d4f', '#6cc48f'], anger: ['#b3311e', '#f2806c'] },
@@ -30,8 +30,9 @@ export const colourOf = (label: string, labels: readonly string[]): [string, str
   COLOURS[label] ?? (OTHERS[Math.max(0, labels.indexOf(label)) % OTHERS.length] as [string, string])
 
 /**
- * A dialog from left to right, a row for each speaker: what is felt in each utterance, in a ring what would have been right,
- * and an arrow from each cause to what it caused. With sound, each utterance can be clicked in a page of `emotionReport`.
+ * Draw a dialog as SVG, from left to right with one row per speaker: the predicted emotion of each utterance, the true emotion in
+ * a ring if it differs, and an arrow from each cause to its effect. In a page of `emotionReport`, utterances with audio can be
+ * clicked.
  */
 export function emotionStrip(
   { dialog, labels, utterances, causes = [] }: LabelledDialog,
@@ -39,20 +40,20 @@ export function emotionStrip(
 ): string {
   const speakers = [...new Set(dialog.utterances.map(({ speaker }) => speaker))]
   const arrows = causes.length === 0 ? 0 : 46
-  const pictures = media.some(({ thumbnail }) => thumbnail !== undefined) ? PICTURE + 6 : 0
-  const row = ROW + pictures
+  const thumbnailHeight = media.some(({ thumbnail }) => thumbnail !== undefined) ? THUMBNAIL + 6 : 0
+  const row = ROW + thumbnailHeight
   const width = LEFT + STEP * utterances.length + RIGHT
   const top = TOP - 40 + arrows
   const height = top + row * speakers.length + 24
   const x = (place: number) => LEFT + STEP * (place + 0.5)
-  /** The middle of a speaker's fields, below the pictures. */
-  const level = (speaker: number) => top + row * (speaker + 0.5) + pictures / 2
+  /** Vertical center of a speaker's cells, below the thumbnails. */
+  const level = (speaker: number) => top + row * (speaker + 0.5) + thumbnailHeight / 2
   const y = (place: number) => level(speakers.indexOf(dialog.utterances[place]?.speaker ?? ''))
-  /** Above which nothing of an utterance is. */
-  const roof = (place: number) => y(place) - (media[place]?.thumbnail === undefined ? 16 : PICTURE + 22)
+  /** Top edge of an utterance with its thumbnail. */
+  const roof = (place: number) => y(place) - (media[place]?.thumbnail === undefined ? 16 : THUMBNAIL + 22)
   const lines = speakers.map((speaker, i) => {
     const at = level(i)
-    const name = `<text x="${LEFT - 10}" y="${at + 5}" text-anchor="end">${escaped(shortened(speaker || 'somebody', 11))}</text>`
+    const name = `<text x="${LEFT - 10}" y="${at + 5}" text-anchor="end">${escaped(shortened(speaker || 'unknown', 11))}</text>`
     return `<line class="grid" x1="${LEFT}" x2="${width - RIGHT}" y1="${at}" y2="${at}"/>${name}`
   })
   const cells = utterances.map(({ emotion, probabilities }, place) => {
@@ -66,23 +67,23 @@ export function emotionStrip(
     const most = Math.max(...probabilities)
     const sure = Math.round(100 * most)
     const isSure = most >= SURE
-    const tip = `${id}. ${text} — ${emotion}, ${sure} %${wrong ? `, in truth ${truth}` : ''}`
+    const tip = `${id}. ${text} — ${emotion}, ${sure} %${wrong ? `, true: ${truth}` : ''}`
     const { thumbnail, sound } = media[place] ?? {}
     const [cx, cy] = [x(place), y(place)]
-    const picture =
+    const image =
       thumbnail === undefined
         ? ''
-        : `<image href="${escaped(thumbnail)}" x="${cx - PICTURE / 2 - 8}" y="${cy - PICTURE - 20}" width="${PICTURE + 16}" height="${PICTURE}" preserveAspectRatio="xMidYMid meet"/>`
+        : `<image href="${escaped(thumbnail)}" x="${cx - THUMBNAIL / 2 - 8}" y="${cy - THUMBNAIL - 20}" width="${THUMBNAIL + 16}" height="${THUMBNAIL}" preserveAspectRatio="xMidYMid meet"/>`
     const ring = wrong
       ? `<rect class="ring c${labels.indexOf(truth)}" x="${cx - 40}" y="${cy - 18}" width="80" height="36" rx="9"/><text class="truth" x="${cx}" y="${cy + 30}" text-anchor="middle">${escaped(shortened(truth, 10))}</text>`
       : ''
     const when = clip?.start === undefined ? '' : ` data-start="${clip.start}" data-end="${clip.end}"`
     const field = `x="${cx - 36}" y="${cy - 14}" width="72" height="28" rx="6"`
-    const heard =
+    const playback =
       sound === undefined
         ? ''
-        : ` data-sound="${escaped(sound)}" tabindex="0" role="button" aria-label="${escaped(`hear: ${text}`)}"`
-    return `<g class="say c${labels.indexOf(emotion)}"${heard}${when}><title>${escaped(tip)}</title>${picture}${ring}<rect class="under" ${field}/><rect class="felt" ${field} fill-opacity="${(isSure ? 0.5 + 0.5 * most : 0.16 + 0.3 * most).toFixed(2)}"/><text class="word${isSure ? '' : ' unsure'}" x="${cx}" y="${cy + 5}" text-anchor="middle">${escaped(shortened(emotion, 9))}</text></g>`
+        : ` data-audio="${escaped(sound)}" tabindex="0" role="button" aria-label="${escaped(`play: ${text}`)}"`
+    return `<g class="say c${labels.indexOf(emotion)}"${playback}${when}><title>${escaped(tip)}</title>${image}${ring}<rect class="under" ${field}/><rect class="felt" ${field} fill-opacity="${(isSure ? 0.5 + 0.5 * most : 0.16 + 0.3 * most).toFixed(2)}"/><text class="word${isSure ? '' : ' unsure'}" x="${cx}" y="${cy + 5}" text-anchor="middle">${escaped(shortened(emotion, 9))}</text></g>`
   })
   const paths = causes.map(({ effect, cause }) => {
     const from = x(cause) + (cause < effect ? 10 : cause > effect ? -10 : -14)
@@ -108,7 +109,7 @@ export function emotionStrip(
     },
     style: `${classes}.strip .grid{stroke:var(--line)}.strip .under{fill:var(--sheet,Canvas)}.strip .word{fill:var(--word);font-size:13px;font-weight:600}.strip .word.unsure{fill:var(--ink)}.strip .truth,.strip .number{font-size:11px;fill:var(--soft)}
 .strip .ring{fill:none;stroke-width:2;stroke-dasharray:4 3}.strip .cause{fill:none;stroke:var(--soft);stroke-width:1.5}.strip .head{fill:var(--soft)}
-.strip [data-sound]{cursor:pointer}.strip [data-sound]:focus-visible .felt,.strip .playing .felt{stroke:var(--ink);stroke-width:3}`,
+.strip [data-audio]{cursor:pointer}.strip [data-audio]:focus-visible .felt,.strip .playing .felt{stroke:var(--ink);stroke-width:3}`,
     parts: [
       '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="head" d="M0 0L8 4L0 8z"/></marker></defs>',
       ...[...lines, ...cells, ...paths, ...numbers],

@@ -5,15 +5,15 @@ import { isFilm } from '../../../vision/film-sound.js'
 import { openVideo, resizeImage, type Video } from '../../../vision/index.js'
 import { pngAddress } from '../../../vision/png.js'
 
-/** Of a thumbnail, in pixels: twice as many as the strip gives it. */
+/** Maximum size of a thumbnail in pixels: twice the size that it has in the strip. */
 const MOST = { width: 120, height: 88 }
 
-/** Small pictures of films, each from the middle of what is said. A film that was opened last stays open: `close` it. */
+/** Reader of thumbnails, each from the middle of an utterance. It keeps the last video open: call `close`. */
 export class Thumbnails {
   #open: { path: string; video: Promise<Video> } | undefined
   #failed = new Map<string, string>()
 
-  /** The address of a picture that a page holds; undefined of a clip without a film, and of one that cannot be read. */
+  /** Return a data URL with a thumbnail of a clip; undefined if the clip has no video, or if it cannot be read. */
   async of({ video, frames, audio, start, end }: EmotionClip): Promise<string | undefined> {
     const path = video ?? frames ?? (audio !== undefined && isFilm(audio) ? audio : undefined)
     if (path === undefined || this.#failed.has(path)) return undefined
@@ -26,12 +26,12 @@ export class Thumbnails {
     }
   }
 
-  /** What pictures are missing, and why; '' where none is. */
+  /** A sentence about videos that could not be read, with the first reason; '' if there is none. */
   get note(): string {
     const [why] = this.#failed.values()
     if (why === undefined) return ''
     const count = this.#failed.size
-    return `There are no pictures of ${count === 1 ? 'a film' : `${count} films`}: ${why}.`
+    return `Thumbnails of ${count === 1 ? '1 video' : `${count} videos`} are missing: ${why}.`
   }
 
   async close(): Promise<void> {

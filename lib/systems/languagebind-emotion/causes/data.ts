@@ -8,26 +8,26 @@ import { MODALITIES } from '../network/config.js'
 import type { EmotionClassifier } from '../network/network.js'
 import type { CauseInputs } from './network.js'
 
-/** A dialog with what is felt in it, as numbers, and its pairs of effect and cause. */
+/** A dialog with its emotions as class indices, and its pairs of effect and cause. */
 export interface CauseSample {
   dialog: EmotionDialog
-  /** What is known of each utterance, side by side; zeros where a modality is missing. */
+  /** Concatenated vectors of each utterance; zeros for missing modalities. */
   vectors: readonly Float32Array[]
-  /** -1 where it is not known. */
+  /** Class index of each emotion; -1 if it is unknown. */
   emotions: readonly number[]
-  /** The emotions that have no causes here: their utterances are no effects. */
+  /** Class index of the neutral emotion, whose utterances are not effects. */
   neutral: number
   /** `effect,cause` of each pair. */
   pairs: ReadonlySet<string>
 }
 
-/** Utterances that a tower reads at once. */
+/** Utterances that an encoder processes at once. */
 const BATCH = 16
 
 /**
- * Samples that have vectors of all modalities: what one lacks, because its tower trained with the classifier, that tower
- * gives as it is now.
- * @throws ConfigError where a sample lacks a modality of which the classifier has no tower
+ * Complete the vectors of samples. A modality without vectors, because its encoder trained with the classifier, is encoded by
+ * that encoder with its current weights.
+ * @throws ConfigError if a sample lacks a modality for which the classifier has no encoder
  */
 export async function completeVectors(
   where: string,
@@ -41,10 +41,8 @@ export async function completeVectors(
     const own = classifier.ownTowers[name]
     if (own === undefined) {
       throw new ConfigError(
-        `${where}: samples have no vectors of ${name}, and the classifier has no tower that makes them`,
-        {
-          ...{ argument: 'samples', modality: name },
-        },
+        `${where}: samples: expected vectors of ${name}, because the classifier has no ${name} encoder, got none. Add the vectors, or load the classifier with the encoder.`,
+        { argument: 'samples', modality: name },
       )
     }
     const tower = bad.reading(own)
@@ -63,8 +61,8 @@ export async function completeVectors(
               if (input !== undefined) read.push({ place, input })
             }
             if (read.length === 0) return
-            const made = await tower.encode(read.map(({ input }) => input))
-            const flat = (await made.to({ device: 'cpu', dtype: 'float32' }).contiguous().data()) as Float32Array
+            const encoded = await tower.encode(read.map(({ input }) => input))
+            const flat = (await encoded.to({ device: 'cpu', dtype: 'float32' }).contiguous().data()) as Float32Array
             for (const [i, { place }] of read.entries()) found[place] = flat.slice(i * tower.size, (i + 1) * tower.size)
           })
         }
@@ -76,12 +74,12 @@ export async function completeVectors(
   return complete
 }
 
-/** Vectors of all modalities as one, in the order of the published heads. */
+/** Concatenate the vectors of all modalities, in the order of the published heads. */
 export function joinedVectors(
   { dialog, vectors }: EmotionSample,
   sizes: Readonly<Record<string, number>>,
 ): Float32Array[] {
-  // Only what an utterance lacks is 0: of a modality that was not read at all, zeros would be learnt.
+  // Zeros are only for modalities that an utterance lacks. If a modality was not encoded at all, the model would train on zeros.
   const names = MODALITIES.filter((name) => sizes[name] !== undefined)
   const size = names.reduce((sum, name) => sum + (sizes[name] as number), 0)
   return dialog.utterances.map((_, place) => {
@@ -90,7 +88,10 @@ export function joinedVectors(
     for (const name of names) {
       const rows = vectors[name]
       if (rows === undefined)
-        throw new ConfigError(`${dialog.source}: it has no vectors of ${name}`, { modality: name })
+        throw new ConfigError(
+          `${dialog.source}: expected vectors of ${name}, got none. Encode the modality before the cause scorer runs.`,
+          { modality: name },
+        )
       const own = rows[place]
       if (own) row.set(own, at)
       at += sizes[name] as number
@@ -100,13 +101,13 @@ export function joinedVectors(
 }
 
 export interface CauseBatch extends CauseInputs {
-  /** float32 [asked pairs], 1 for a cause. */
+  /** float32 [candidate pairs], 1 for a cause. */
   labels: Tensor
-  /** int64 [asked pairs]: their places in [dialogs · effects · causes]. */
-  asked: Tensor
+  /** int64 [candidate pairs]: their indices in [dialogs · effects · causes]. */
+  candidates: Tensor
 }
 
-/** Which pairs are asked about: of each utterance with an emotion, all utterances of its dialog. */
+/** Make a batch of dialogs. Candidate pairs are each utterance with an emotion, with all utterances of its dialog as causes. */
 export function causeCollate(samples: readonly CauseSample[]): CauseBatch {
   return scope(() => {
     const time = Math.max(...samples.map(({ dialog }) => dialog.utterances.length))
@@ -114,7 +115,7 @@ export function causeCollate(samples: readonly CauseSample[]): CauseBatch {
     const count = samples.length * time
     const [flat, mask] = [new Float32Array(count * size), new Uint8Array(count)]
     const [speakers, emotions] = [new BigInt64Array(count), new BigInt64Array(count)]
-    const [labels, asked]: [number[], bigint[]] = [[], []]
+    const [labels, candidates]: [number[], bigint[]] = [[], []]
     for (const [row, sample] of samples.entries()) {
       for (const [place, speaker] of speakersOf(sample.dialog).entries()) {
         const at = row * time + place
@@ -123,8 +124,8 @@ export function causeCollate(samples: readonly CauseSample[]): CauseBatch {
         speakers[at] = BigInt(speaker)
         emotions[at] = BigInt(sample.emotions[place] as number)
       }
-      for (const { effect, cause } of askedPairs(sample)) {
-        asked.push(BigInt((row * time + effect) * time + cause))
+      for (const { effect, cause } of candidatePairs(sample)) {
+        candidates.push(BigInt((row * time + effect) * time + cause))
         labels.push(sample.pairs.has(`${effect},${cause}`) ? 1 : 0)
       }
     }
@@ -135,12 +136,12 @@ export function causeCollate(samples: readonly CauseSample[]): CauseBatch {
       speakers: tensor(speakers, { shape, device: 'cpu' }),
       emotions: tensor(emotions, { shape, device: 'cpu' }),
       labels: tensor(Float32Array.from(labels), { device: 'cpu' }),
-      asked: tensor(BigInt64Array.from(asked), { device: 'cpu' }),
+      candidates: tensor(BigInt64Array.from(candidates), { device: 'cpu' }),
     }
   })
 }
 
-export function askedPairs({ dialog, emotions, neutral }: Pick<CauseSample, 'dialog' | 'emotions' | 'neutral'>) {
+export function candidatePairs({ dialog, emotions, neutral }: Pick<CauseSample, 'dialog' | 'emotions' | 'neutral'>) {
   const places = [...dialog.utterances.keys()]
   return places.flatMap((effect) =>
     emotions[effect] === neutral || (emotions[effect] as number) < 0 ? [] : places.map((cause) => ({ effect, cause })),

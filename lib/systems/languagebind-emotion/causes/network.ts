@@ -5,16 +5,16 @@ import { contextConfig, type EmotionContextConfig } from '../network/config.js'
 import { DialogContext } from '../network/context.js'
 
 export interface CauseScorerConfig {
-  /** Of an utterance's vectors, side by side. */
+  /** Size of an utterance's concatenated vectors. */
   size: number
-  /** How many emotions there are. */
+  /** Number of emotions. */
   emotions: number
-  /** [128] */
+  /** Default 128. */
   hiddenSize?: number
   context?: EmotionContextConfig
-  /** Utterances further apart than these count as so far apart [10]. */
+  /** Largest distance between utterances with an embedding of its own; larger ones share it. Default 10. */
   maxDistance?: number
-  /** [0.2] */
+  /** Default 0.2. */
   dropout?: number
 }
 
@@ -25,13 +25,13 @@ export interface CauseInputs {
   mask: Tensor
   /** int64 [dialogs, utterances] */
   speakers: Tensor
-  /** int64 [dialogs, utterances]: what is felt; below 0 where it is not known. */
+  /** int64 [dialogs, utterances]: class index of the emotion; below 0 if it is unknown. */
   emotions: Tensor
 }
 
 /**
- * How likely one utterance is the cause of what is felt in another: both in their dialog, what is felt in each, how far the
- * cause is before or behind, and whether one speaker says both.
+ * Scorer of pairs: the logit that one utterance causes the emotion of another, from both utterances in context, their emotions,
+ * their distance, and whether they have the same speaker.
  */
 export class CauseScorer extends Module {
   readonly config: Required<CauseScorerConfig>
@@ -71,7 +71,7 @@ export class CauseScorer extends Module {
     this.out = new Linear(hiddenSize, 1)
   }
 
-  /** [dialogs, effects, causes] */
+  /** Return logits [dialogs, effects, causes]. */
   override forward({ vectors, mask, speakers, emotions }: CauseInputs): Tensor {
     return scope(() => {
       const entered = this.entry.forward(this.dropout.forward(this.norm.forward(vectors)))

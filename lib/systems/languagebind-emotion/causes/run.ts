@@ -11,7 +11,7 @@ import type { TrainedEmotion } from '../training/train.js'
 import { findSpans, trainSpans } from './spans.js'
 import { findCauses, loadCauses, trainCauses } from './train.js'
 
-/** Samples with the vectors of towers that trained with the classifier, as they are now. */
+/** Add the vectors of encoders that trained with the classifier, with their current weights. */
 export async function withOwnVectors<T extends TrainedEmotion['samples']>(
   model: EmotionClassifier,
   samples: T,
@@ -36,20 +36,20 @@ export async function withOwnVectors<T extends TrainedEmotion['samples']>(
   }
 }
 
-/** The part whose dialogs a report shows: the test data, where there is none the validation data. */
+/** Return the part that a report shows: the test data, else the validation data, else the training data. */
 export const shownPart = ({ train, valid, test }: TrainedEmotion['samples']): EmotionSample[] =>
   test.length > 0 ? test : valid.length > 0 ? valid : train
 
 export interface CausesOfTraining {
-  /** What came out, line by line. */
+  /** Summary of the results, one line each. */
   text: string
-  /** The dialogs of {@link shownPart}, with the emotions and causes that were found. */
+  /** Dialogs of {@link shownPart} with predicted emotions and causes. */
   found: EmotionDialog[]
 }
 
 /**
- * Learns causes with a classifier that was trained just now, and their words where the data has them and a `TextTower` reads
- * them; writes the submission of its test data, and says what came out. Else spans are whole utterances.
+ * Train a cause scorer for a classifier that was just trained, and a span tagger if the data have spans and a `TextTower` encodes
+ * the text; otherwise spans are whole utterances. Write the submission for the test data, and return a summary.
  */
 export async function trainCausesOf(
   { model, samples: given }: TrainedEmotion,
@@ -60,9 +60,9 @@ export async function trainCausesOf(
   const recipe = options.seed === undefined ? {} : { seed: options.seed }
   const { results, scorer, threshold } = await trainCauses({ classifier: model, samples, outputDir, recipe })
   const { valid, test } = results.official
-  const shown = (value: number | undefined) => value?.toFixed(4) ?? 'nothing'
+  const shown = (value: number | undefined) => value?.toFixed(4) ?? 'not measured'
   const lines = [
-    `causes: weighted F1 of pairs ${shown(valid?.weightedF1)} on validation, ${shown(test?.weightedF1)} on the test data`,
+    `causes: weighted F1 of pairs ${shown(valid?.weightedF1)} on validation data, ${shown(test?.weightedF1)} on test data`,
   ]
   const found = await findCauses(model, { scorer, threshold }, shownPart(samples))
   const reader = options.towers.find((tower): tower is EmotionTower & TextTower => tower instanceof TextTower)
@@ -76,9 +76,7 @@ export async function trainCausesOf(
   ) {
     const spans = await trainSpans({ reader, train, valid: held, labels, outputDir: join(outputDir, 'spans'), recipe })
     const { exact, floor } = spans.results
-    lines.push(
-      `words of causes: ${shown(exact)} of the validation data exactly right, whole utterances ${shown(floor)}`,
-    )
+    lines.push(`cause spans: exact match ${shown(exact)} on validation data, ${shown(floor)} with whole utterances`)
     spoken = await findSpans(spans, reader, found, labels)
   }
   if (samples.test.length > 0 && areOfficial(labels) && found.every(({ id }) => /^\d+$/.test(id))) {
@@ -89,7 +87,7 @@ export async function trainCausesOf(
   return { text: lines.join('\n'), found }
 }
 
-/** What `trainCausesOf` learnt with a classifier that `trainEmotion` saved in `folder`, or that lies in it; undefined where nothing is. */
+/** Load the cause scorer that `trainCausesOf` saved next to the classifier in `folder`; undefined if there is none. */
 export async function causesBeside(folder: string): Promise<Awaited<ReturnType<typeof loadCauses>> | undefined> {
   const places = [folder, dirname(resolve(folder))].map((place) => join(place, 'causes/best'))
   const found = places.find((place) => existsSync(join(place, 'config.json')))

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { defined, requireOptions, requireString } from '../../../base/check.js'
+import { defined, requireOptions, requireString, shown } from '../../../base/check.js'
 import { CheckpointError, DataError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
@@ -23,21 +23,21 @@ import { onDevice } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 
-/** Makes a vector of each word of texts, between blanks: `TextTower` does. */
+/** Encoder of the whitespace-separated words of texts, such as `TextTower`. */
 export interface WordReader {
   words(texts: readonly string[]): Promise<Float32Array[][]>
 }
 
-/** A cause, whose words are to be found. */
+/** A cause whose span is to be predicted. */
 interface SpanSample {
-  /** Of the utterance that is the cause. */
+  /** Word vectors of the utterance that is the cause. */
   words: readonly Float32Array[]
-  /** The mean of the words of the utterance that shows the emotion. */
+  /** Mean word vector of the utterance with the emotion. */
   effect: Float32Array
   emotion: number
-  /** Utterances that the cause is behind the effect, from -8 to 8. */
+  /** Position of the cause relative to the effect in utterances, from -8 to 8. */
   distance: number
-  /** The true one, [start, end); undefined where it is not known. */
+  /** True span [start, end); undefined if it is unknown. */
   span?: readonly [number, number]
   whole: readonly [number, number]
 }
@@ -48,13 +48,13 @@ interface SpanBatch {
   effect: Tensor
   emotions: Tensor
   distances: Tensor
-  /** int64 [causes, 2]: the first word and the last. */
+  /** int64 [causes, 2]: index of the first and of the last word. */
   labels: Tensor
 }
 
 const FAR = 8
 
-/** Tells of each word of a cause whether the span begins or ends there. */
+/** Tagger of the words of a cause: logits that the span begins or ends at each word. */
 export class SpanTagger extends Module {
   norm: LayerNorm
   entry: Linear
@@ -80,7 +80,7 @@ export class SpanTagger extends Module {
     this.out = new Linear(hiddenSize, 2)
   }
 
-  /** [causes, 2, words]: of beginning and end; -Infinity at padding. */
+  /** Return logits [causes, 2, words] of begin and end; -Infinity at padding. */
   override forward({ words, mask, effect, emotions, distances }: Omit<SpanBatch, 'labels'>): Tensor {
     return scope(() => {
       const why = this.effect
@@ -92,14 +92,14 @@ export class SpanTagger extends Module {
         .forward(this.dropout.forward(this.norm.forward(words)))
         .add(why.unsqueeze(1))
         .add(places)
-      const seen = this.layer.forward(states, { keyPaddingMask: mask.logicalNot() })
-      const logits = this.out.forward(seen).transpose(1, 2) // [causes, 2, words]
+      const encoded = this.layer.forward(states, { keyPaddingMask: mask.logicalNot() })
+      const logits = this.out.forward(encoded).transpose(1, 2) // [causes, 2, words]
       return ops.maskedFill(logits, mask.logicalNot().unsqueeze(1), Number.NEGATIVE_INFINITY)
     })
   }
 }
 
-/** Sines and cosines, [1, words, size]. */
+/** Return sinusoidal positions [1, words, size]. */
 function positions(count: number, size: number, like: Tensor): Tensor {
   const rates = arange(size / 2, { device: like.device })
     .mul((-2 * Math.log(1e4)) / size)
@@ -110,7 +110,7 @@ function positions(count: number, size: number, like: Tensor): Tensor {
 
 export interface TrainSpansOptions {
   reader: WordReader
-  /** Dialogs with the words of their causes, as subtask 1 of ECF has them. */
+  /** Dialogs with the spans of their causes, as in subtask 1 of ECF. */
   train: readonly EmotionDialog[]
   valid: readonly EmotionDialog[]
   labels: readonly string[]
@@ -121,16 +121,16 @@ export interface TrainSpansOptions {
 }
 
 export interface SpanResults extends RecipeResults<Record<string, number>> {
-  /** What the whole utterance's score is raised by before it is compared with the best other's: found on validation data. */
+  /** Bonus on the score of the whole utterance when it is compared with the best other span; fitted on validation data. */
   bias: number
-  /** The share of the validation data's spans that are found exactly, and that the whole utterance is. */
+  /** Fraction of validation spans that are found exactly, and that whole utterances match exactly (`floor`). */
   exact: number
   floor: number
 }
 
 /**
- * Trains a tagger of the words of true causes, and finds on the validation data how much better than the whole utterance a span
- * has to look to be taken. The whole utterance without the punctuation at its ends is the floor.
+ * Train a tagger of the spans of true causes, and fit on validation data how much better than the whole utterance a span must
+ * score. The baseline is the whole utterance without punctuation at its ends.
  */
 export async function trainSpans(
   options: TrainSpansOptions,
@@ -148,9 +148,16 @@ export async function trainSpans(
     )
   const data = { train: await known(options.train), valid: await known(options.valid) }
   const first = data.train[0]
-  if (first === undefined) throw new DataError(`${where}: no dialog has the words of a cause`, {})
+  if (first === undefined)
+    throw new DataError(
+      `${where}: train: expected a cause with a span, got none in ${options.train.length} dialogs. Use data of ECF's subtask 1.`,
+      {},
+    )
   if (data.valid.length === 0)
-    throw new DataError(`${where}: no dialog of the validation data has the words of a cause`, {})
+    throw new DataError(
+      `${where}: valid: expected a cause with a span, got none in ${options.valid.length} dialogs. Use data of ECF's subtask 1.`,
+      {},
+    )
   manualSeed(seed)
   const tagger = new SpanTagger({ size: first.effect.length, emotions: labels.length, ...defined({ hiddenSize }) })
   const optimizer = emotionOptimizer(tagger, {
@@ -202,11 +209,15 @@ export async function trainSpans(
   return { results, tagger: tagger.eval(), bias: results.bias }
 }
 
-/** A tagger that `trainSpans` saved. @throws CheckpointError for a folder that is none */
+/** Load a tagger that `trainSpans` saved. @throws CheckpointError for a folder of another kind */
 export async function loadSpans(folder: string): Promise<{ tagger: SpanTagger; bias: number }> {
   const file = join(folder, 'config.json')
   const { modelType, bias, ...config } = await readCheckpointJson(file)
-  if (modelType !== 'emotion-spans') throw new CheckpointError(`${folder} is no tagger of spans`, { file })
+  if (modelType !== 'emotion-spans')
+    throw new CheckpointError(
+      `${file}: modelType: expected 'emotion-spans', got ${shown(modelType)}. Load a folder that \`trainSpans\` saved.`,
+      { file },
+    )
   const tagger = new SpanTagger(config as unknown as SpanTagger['config'])
   await scope(async () => {
     const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
@@ -215,7 +226,7 @@ export async function loadSpans(folder: string): Promise<{ tagger: SpanTagger; b
   return { tagger: tagger.eval(), bias: Number(bias) }
 }
 
-/** Dialogs whose causes have the words that a tagger finds. */
+/** Return dialogs with the predicted spans of their causes. */
 export async function findSpans(
   { tagger, bias }: { tagger: SpanTagger; bias: number },
   reader: WordReader,
@@ -231,7 +242,7 @@ export async function findSpans(
   })
 }
 
-/** The causes of dialogs in their order. Each utterance is read once. */
+/** Make samples of the causes of dialogs, in order. Each utterance is encoded once. */
 async function spanSamples(
   reader: WordReader,
   dialogs: readonly EmotionDialog[],
@@ -240,18 +251,21 @@ async function spanSamples(
   const samples: SpanSample[] = []
   for (const { utterances, causes = [], source } of dialogs) {
     if (causes.length === 0) continue
-    const wanted = [...new Set(causes.flatMap(({ effect, cause }) => [effect, cause]))]
-    const read = await reader.words(wanted.map((place) => utterances[place]?.text ?? ''))
-    const words = new Map(wanted.map((place, i) => [place, read[i] as Float32Array[]]))
+    const indices = [...new Set(causes.flatMap(({ effect, cause }) => [effect, cause]))]
+    const read = await reader.words(indices.map((place) => utterances[place]?.text ?? ''))
+    const words = new Map(indices.map((place, i) => [place, read[i] as Float32Array[]]))
     const size = read.flat()[0]?.length ?? 1
     for (const { effect, cause, emotion, span } of causes) {
-      const felt = labels.indexOf(emotion)
-      if (felt < 0)
-        throw new DataError(`${source}: the emotion ${emotion} is none of ${labels.join(', ')}`, { emotion })
+      const emotionClass = labels.indexOf(emotion)
+      if (emotionClass < 0)
+        throw new DataError(
+          `${source}: emotion of a cause: expected one of ${labels.join(', ')}, got ${shown(emotion)}. Correct it, or change the labels.`,
+          { emotion },
+        )
       samples.push({
         words: words.get(cause) as Float32Array[],
         effect: meanOf(words.get(effect) as Float32Array[], size),
-        emotion: felt,
+        emotion: emotionClass,
         distance: Math.max(-FAR, Math.min(FAR, cause - effect)),
         ...(span && { span }),
         whole: wholeSpan(utterances[cause]?.text ?? ''),
@@ -279,7 +293,7 @@ function spanCollate(samples: readonly SpanSample[]): SpanBatch {
         flat.set(word, (row * most + i) * size)
         mask[row * most + i] = 1
       }
-      // A text without words has one place that is empty.
+      // A text without words gets one empty place, because attention needs at least one.
       if (words.length === 0) mask[row * most] = 1
     }
     const whole = (values: readonly number[]) => tensor(BigInt64Array.from(values, BigInt), { device: 'cpu' })
@@ -294,7 +308,7 @@ function spanCollate(samples: readonly SpanSample[]): SpanBatch {
   })
 }
 
-/** Of each cause the logarithms of the probabilities that the span begins and ends at each word. */
+/** Compute the log-probabilities that each cause's span begins and ends at each word. */
 async function scoresOf(tagger: SpanTagger, samples: readonly SpanSample[]): Promise<number[][][]> {
   const batches = Array.from({ length: Math.ceil(samples.length / 64) }, (_, i) => samples.slice(64 * i, 64 * i + 64))
   const { device } = tagger.parameters()[0] as Tensor
@@ -311,7 +325,7 @@ async function scoresOf(tagger: SpanTagger, samples: readonly SpanSample[]): Pro
 function decoded(scores: readonly number[][][], samples: readonly SpanSample[], bias: number): [number, number][] {
   return samples.map(({ words, whole }, i): [number, number] => {
     const [begins = [], ends = []] = scores[i] as number[][]
-    // What lies behind the words that were read has no score.
+    // Words after the encoder's maximum length have no score.
     if (whole[1] > words.length || whole[1] <= whole[0]) return [whole[0], whole[1]]
     let best: [number, number] = [whole[0], whole[1]]
     let most = (begins[whole[0]] as number) + (ends[whole[1] - 1] as number) + bias

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { defined, requireOptions, requireString } from '../../../base/check.js'
+import { defined, requireOptions, requireString, shown } from '../../../base/check.js'
 import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
@@ -22,7 +22,7 @@ import { emotionOptimizer } from '../training/optimizer.js'
 import { type CauseBatch, type CauseSample, causeCollate, completeVectors, joinedVectors } from './data.js'
 import { CauseScorer, type CauseScorerConfig } from './network.js'
 
-/** The emotion that needs no cause. */
+/** Label of the emotion that has no causes. */
 const NEUTRAL = 'neutral'
 
 export interface CauseRecipe {
@@ -30,7 +30,7 @@ export interface CauseRecipe {
   batchSize: number
   learningRate: number
   weightDecay: number
-  /** How much more a cause counts than what is none. */
+  /** Weight of a true pair in the loss, relative to other pairs. */
   positiveWeight: number
   patience: number
   seed: number
@@ -41,38 +41,38 @@ export const CAUSE_RECIPE: CauseRecipe = {
 }
 
 export interface TrainCausesOptions {
-  /** Says what is felt; trained already. */
+  /** A trained classifier, which predicts the emotions. */
   classifier: EmotionClassifier
   /**
-   * Samples as `trainEmotion` gives them; those without causes are left out. Vectors that they lack, because a tower trained
-   * with the classifier, are made by that tower.
+   * Samples as `trainEmotion` returns them; those without causes are left out. A modality without vectors, because its encoder
+   * trained with the classifier, is encoded by that encoder.
    */
   samples: Readonly<Record<'train' | 'valid' | 'test', readonly EmotionSample[]>>
-  /** The scorer (`best/`) and `results.json` go here. */
+  /** Folder for the scorer (`best/`) and `results.json`. */
   outputDir: string
   config?: Omit<CauseScorerConfig, 'size' | 'emotions'>
   recipe?: Partial<CauseRecipe>
   args?: Partial<TrainingArguments>
 }
 
-/** When a pair is said to be one. Both are found on the validation data. */
+/** Decision thresholds, fitted on validation data. */
 export interface CauseThreshold {
-  /** The least probability of a cause. */
+  /** Minimum probability of a cause. */
   probability: number
-  /** What is taken from the logit of neutral, so that as many emotions are found as serve the pairs. */
+  /** Value that is subtracted from the logit of neutral, to trade missed emotions for false ones. */
   neutral: number
 }
 
 export interface CauseResults extends RecipeResults<Record<string, number>> {
   threshold: CauseThreshold
-  /** The official metrics of subtask 2, with emotions that the classifier says; null where there is no such data. */
+  /** Official metrics of subtask 2 with predicted emotions; null without data of ECF's emotions. */
   official: { valid: EcfPairScores | null; test: EcfPairScores | null }
 }
 
 /**
- * Trains the scorer of pairs on true emotions, and finds on the validation data, with emotions that the classifier says, from
- * which probability on a pair is one. Going on, keeping the best epoch and `results.json` are as in `trainEmotion`.
- * @throws ConfigError where samples lack a modality of which the classifier has no tower; DataError where no dialog has causes
+ * Train the cause scorer on true emotions, and fit its thresholds on validation data with predicted emotions. Resuming, the best
+ * epoch and `results.json` work as in `trainEmotion`.
+ * @throws ConfigError if samples lack a modality for which the classifier has no encoder; DataError if no dialog has causes
  */
 export async function trainCauses(
   options: TrainCausesOptions,
@@ -93,16 +93,24 @@ export async function trainCauses(
   const of = (part: readonly EmotionSample[]) => part.flatMap((sample) => causeSampleOf(sample, classifier) ?? [])
   const parts = { train: of(samples.train), valid: of(samples.valid), test: of(samples.test) }
   const first = parts.train[0]
-  if (first === undefined) throw new DataError(`${where}: no dialog of the training data has causes`, {})
-  if (parts.valid.length === 0) throw new DataError(`${where}: no dialog of the validation data has causes`, {})
-  // What cannot be scored is refused before a training, not behind it.
+  if (first === undefined)
+    throw new DataError(
+      `${where}: samples.train: expected a dialog with causes, got none in ${given.train.length} dialogs. Use data with causes.`,
+      {},
+    )
+  if (parts.valid.length === 0)
+    throw new DataError(
+      `${where}: samples.valid: expected a dialog with causes, got none in ${given.valid.length} dialogs. Use data with causes.`,
+      {},
+    )
+  // Score the truth against itself, so that data which the scorer refuses fail before the training and not after it.
   for (const part of [samples.valid, samples.test]) {
     const truth = part.map(({ dialog }) => dialog)
     scoreCauses(truth, truth, labels)
   }
   manualSeed(recipe.seed)
   const size = (first.vectors[0] as Float32Array).length
-  // Where the classifier's own weights are: nobody is asked for a device of the scorer's.
+  // The scorer goes to the device of the classifier's own weights.
   const { device } = classifier.head.parameters()[0] as Tensor
   const scorer = new CauseScorer({ ...config, size, emotions: labels.length }).to({ device })
   const { learningRate, weightDecay, positiveWeight } = recipe
@@ -112,8 +120,8 @@ export async function trainCauses(
     trainDataset: parts.train,
     evalDataset: parts.valid,
     collate: causeCollate,
-    computeLoss: (network, { labels: truth, asked, ...inputs }) => {
-      const logits = network.forward(inputs).reshape([-1]).indexSelect(0, asked)
+    computeLoss: (network, { labels: truth, candidates, ...inputs }) => {
+      const logits = network.forward(inputs).reshape([-1]).indexSelect(0, candidates)
       return scope(() => {
         const weight = truth.mul(positiveWeight - 1).add(1)
         return {
@@ -163,7 +171,7 @@ export async function trainCauses(
 
 const withCauses = (samples: readonly EmotionSample[]) => samples.filter(({ dialog }) => dialog.causes !== undefined)
 
-/** A dialog to learn causes from; undefined where its causes are not known. */
+/** Make a sample for the cause scorer; undefined if the causes of the dialog are unknown. */
 export function causeSampleOf(
   sample: EmotionSample,
   { config }: EmotionClassifier,
@@ -173,17 +181,17 @@ export function causeSampleOf(
   if (dialog.causes === undefined) return undefined
   return {
     ...{ dialog, vectors: joinedVectors(sample, config.sizes as Record<string, number>) },
-    emotions: emotions.map((label, place) => (label >= 0 ? label : feltOf(dialog, place, config.labels))),
+    emotions: emotions.map((label, place) => (label >= 0 ? label : emotionOfCause(dialog, place, config.labels))),
     neutral: config.labels.indexOf(NEUTRAL),
     pairs: new Set(dialog.causes.map(({ effect, cause }) => `${effect},${cause}`)),
   }
 }
 
-/** What is felt where an utterance does not say it, but its causes do; else -1. */
-const feltOf = ({ causes = [] }: EmotionDialog, place: number, labels: readonly string[]): number =>
+/** Return the class of an utterance's emotion as its causes name it; -1 if they do not. */
+const emotionOfCause = ({ causes = [] }: EmotionDialog, place: number, labels: readonly string[]): number =>
   labels.indexOf(causes.find(({ effect }) => effect === place)?.emotion ?? '')
 
-/** The best F1 over all thresholds. */
+/** Return the best F1 over all thresholds. */
 export function bestF1(scores: readonly number[], truth: readonly number[]): number {
   const order = scores.map((score, i) => ({ score, is: truth[i] as number })).sort((a, b) => b.score - a.score)
   const all = truth.reduce((sum, value) => sum + value, 0)
@@ -195,7 +203,7 @@ export function bestF1(scores: readonly number[], truth: readonly number[]): num
   return best
 }
 
-/** A dialog with the logits of its emotions, and the probability of each pair. */
+/** A dialog with emotion logits, and the probability of each pair. */
 export interface ScoredDialog {
   dialog: EmotionDialog
   logits: number[][]
@@ -203,7 +211,7 @@ export interface ScoredDialog {
   causes: number[][]
 }
 
-/** What a classifier and a scorer say of dialogs. */
+/** Run a classifier and a cause scorer on dialogs. */
 export async function scoredDialogs(
   classifier: EmotionClassifier,
   scorer: CauseScorer,
@@ -211,21 +219,23 @@ export async function scoredDialogs(
 ): Promise<ScoredDialog[]> {
   const samples = await completeVectors('findCauses', classifier, given)
   const answers = await emotionAnswers(classifier, samples)
-  const asked = samples.map((sample, i): CauseSample => {
+  const causeSamples = samples.map((sample, i): CauseSample => {
     const rows = (answers[i] as (typeof answers)[number]).logits
-    // As it is said; which utterances are effects is decided later, so all are asked about.
+    // The predicted emotion. Effects are decided later, with thresholds, so every utterance is a candidate.
     const emotions = rows.map((row) => row.indexOf(Math.max(...row)))
-    const made = causeSampleOf(
+    const causeSample = causeSampleOf(
       { ...sample, dialog: { ...sample.dialog, causes: [] } },
       classifier,
       emotions,
     ) as CauseSample
-    return { ...made, neutral: -1 }
+    return { ...causeSample, neutral: -1 }
   })
-  const batches = Array.from({ length: Math.ceil(asked.length / 16) }, (_, i) => asked.slice(16 * i, 16 * i + 16))
+  const batches = Array.from({ length: Math.ceil(causeSamples.length / 16) }, (_, i) =>
+    causeSamples.slice(16 * i, 16 * i + 16),
+  )
   const { device } = scorer.parameters()[0] as Tensor
   const scores = await evaluateBatches(scorer, batches, async (some) => {
-    const { labels: _, asked: __, ...inputs } = causeCollate(some)
+    const { labels: _, candidates: __, ...inputs } = causeCollate(some)
     return scorer
       .forward(await onDevice(inputs, device))
       .sigmoid()
@@ -239,28 +249,28 @@ export async function scoredDialogs(
   })
 }
 
-/** A dialog with the emotions and causes that were found. */
+/** Return a dialog with predicted emotions and causes. */
 export function withFoundCauses(
   { dialog, logits, causes }: ScoredDialog,
   labels: readonly string[],
   { probability, neutral }: CauseThreshold,
 ): EmotionDialog {
   const place = labels.indexOf(NEUTRAL)
-  const felt = logits.map((row) => {
+  const predictedClasses = logits.map((row) => {
     const shifted = row.map((value, i) => (i === place ? value - neutral : value))
     return shifted.indexOf(Math.max(...shifted))
   })
   const found = causes.flatMap((row, effect): EmotionCause[] => {
-    if (felt[effect] === place) return []
+    if (predictedClasses[effect] === place) return []
     return row.flatMap((score, cause) => {
       if (score < probability) return []
-      const emotion = labels[felt[effect] as number] as string
+      const emotion = labels[predictedClasses[effect] as number] as string
       return [{ effect, cause, emotion, span: wholeSpan(dialog.utterances[cause]?.text ?? '') }]
     })
   })
   const utterances = dialog.utterances.map((utterance, i) => ({
     ...utterance,
-    emotion: labels[felt[i] as number] as string,
+    emotion: labels[predictedClasses[i] as number] as string,
   }))
   return { ...dialog, utterances, causes: found }
 }
@@ -290,12 +300,20 @@ async function saveScorer(scorer: CauseScorer, folder: string, threshold: CauseT
   await writeJson(join(folder, 'config.json'), { modelType: 'emotion-causes', ...scorer.config, threshold })
 }
 
-/** A scorer that `trainCauses` saved. @throws CheckpointError for a folder that is none */
+/** Load a scorer that `trainCauses` saved. @throws CheckpointError for a folder of another kind */
 export async function loadCauses(folder: string): Promise<{ scorer: CauseScorer; threshold: CauseThreshold }> {
   const file = join(folder, 'config.json')
-  if (!existsSync(file)) throw new CheckpointError(`${folder} has no config.json`, { file })
+  if (!existsSync(file))
+    throw new CheckpointError(
+      `${file}: expected a file, got a path that does not exist. Name a folder that \`trainCauses\` saved.`,
+      { file },
+    )
   const { modelType, threshold, ...config } = await readCheckpointJson(file)
-  if (modelType !== 'emotion-causes') throw new CheckpointError(`${folder} is no scorer of causes`, { file })
+  if (modelType !== 'emotion-causes')
+    throw new CheckpointError(
+      `${file}: modelType: expected 'emotion-causes', got ${shown(modelType)}. Load a folder that \`trainCauses\` saved.`,
+      { file },
+    )
   const scorer = new CauseScorer(config as unknown as CauseScorerConfig)
   await scope(async () => {
     const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
@@ -305,8 +323,8 @@ export async function loadCauses(folder: string): Promise<{ scorer: CauseScorer;
 }
 
 /**
- * Emotions and causes of dialogs. Vectors that samples lack are made by the classifier's own towers.
- * @throws ConfigError where samples lack a modality of which the classifier has no tower
+ * Predict emotions and causes of dialogs. Vectors that samples lack are computed by the classifier's own encoders.
+ * @throws ConfigError if samples lack a modality for which the classifier has no encoder
  */
 export async function findCauses(
   classifier: EmotionClassifier,
@@ -314,7 +332,12 @@ export async function findCauses(
   samples: readonly EmotionSample[],
 ): Promise<EmotionDialog[]> {
   if (!(scorer instanceof CauseScorer))
-    throw new ConfigError('findCauses: scorer must be a CauseScorer', { argument: 'scorer' })
+    throw new ConfigError(
+      `findCauses: scorer: expected a CauseScorer, got ${shown(scorer)}. Load one with \`loadCauses\`.`,
+      {
+        argument: 'scorer',
+      },
+    )
   const scored = await scoredDialogs(classifier, scorer, samples)
   return scored.map((one) => withFoundCauses(one, classifier.config.labels, threshold))
 }

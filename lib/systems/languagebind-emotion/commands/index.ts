@@ -3,5 +3,5 @@ import { ecfScore } from './ecf-score.js'
 import { label } from './label.js'
 import { train } from './train.js'
 
-/** `voxtorch emotion VERB` */
+/** Commands of `voxtorch emotion`. */
 export const emotionCommands: readonly CommandRule[] = [train, label, ecfScore]

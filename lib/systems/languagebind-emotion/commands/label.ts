@@ -4,30 +4,42 @@ import type { Device } from '../../../tensor/index.js'
 
 export const label = commandRule({
   name: 'label',
-  summary: 'Says what is felt in recordings, turn by turn, or in dialogs of a file.',
-  details: `  voxtorch emotion talk.wav film.mp4 --model emotion/best
-  voxtorch emotion label dialogs.jsonl --model emotion/best --output labelled.jsonl --report strip.html
+  summary: 'Predict the emotion of each turn of recordings, or of each utterance of a data file.',
+  details: `  voxtorch emotion talk.wav video.mp4 --model emotion/best
+  voxtorch emotion label dialogs.jsonl --model emotion/best --output labels.jsonl --report strip.html
 
-Whisper writes what is said in a recording and when; each turn is classified. A JSONL file, ECF's JSON or MELD's table brings its
-dialogs itself. A line for each utterance goes to the output, and a page with a strip of each dialog to the report. Where causes
-were learnt beside the model (--causes of the training), arrows lead from them to what they caused.`,
+Whisper transcribes a recording and splits it into turns; each turn is classified. A JSONL file, ECF's JSON or MELD's CSV already
+has its dialogs. --output gets one line per utterance, --report a page with a strip per dialog. If causes were trained with the
+model (--causes of the training), arrows lead from each cause to its effect.`,
   files: 'FILE ...',
   options: {
-    model: { kind: 'text', help: 'a trained classifier', value: 'dir', preset: 'emotion/best' },
-    whisper: { kind: 'text', help: 'who writes down what is said', value: 'model', preset: 'whisper-base' },
-    language: { kind: 'text', help: 'a code or an English name; else it is detected', value: 'name' },
+    model: { kind: 'text', help: 'folder of a trained classifier', value: 'dir', preset: 'emotion/best' },
+    whisper: {
+      kind: 'text',
+      help: 'Whisper model that transcribes recordings',
+      value: 'model',
+      preset: 'whisper-base',
+    },
+    language: { kind: 'text', help: 'language code or English name; default: detected', value: 'name' },
     pause: { kind: 'number', help: 'seconds of silence that end a turn', preset: 0.8 },
-    clips: { kind: 'text', help: 'the folder of clips, for files of dialogs', value: 'dir' },
-    onBadRecord: { kind: ['stop', 'skip'], help: 'what a record or a clip that cannot be used does', preset: 'stop' },
-    output: { kind: 'text', help: 'a JSONL file; else lines are printed', value: 'file' },
-    report: { kind: 'text', help: 'the page', value: 'file', preset: 'emotions.html' },
-    device: { kind: 'text', help: 'such as cpu or cuda', preset: 'cpu' },
+    clips: { kind: 'text', help: 'folder of the clips, for data files', value: 'dir' },
+    onBadRecord: {
+      kind: ['stop', 'skip'],
+      help: 'on an unusable record or clip: stop with an error, or skip it',
+      preset: 'stop',
+    },
+    output: { kind: 'text', help: 'JSONL file; default: print to the terminal', value: 'file' },
+    report: { kind: 'text', help: 'HTML report', value: 'file', preset: 'emotions.html' },
+    device: { kind: 'text', help: 'device, such as cpu or cuda', preset: 'cpu' },
   },
   async run(
     { model = 'emotion/best', whisper = 'whisper-base', language, pause, clips, onBadRecord, output, report, device },
     files,
   ) {
-    if (files.length === 0) throw new ConfigError('emotion: which file? See `voxtorch emotion label --help`.')
+    if (files.length === 0)
+      throw new ConfigError(
+        'emotion label: expected at least one FILE, got none. Run `voxtorch emotion label --help` for examples.',
+      )
     const { extname } = await import('node:path')
     const { defined } = await import('../../../base/check.js')
     const { writeJsonl } = await import('../../../files/json/jsonl.js')

@@ -3,13 +3,13 @@ import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../configuration/arguments.js'
 
 export const train = commandRule({
   name: 'train',
-  summary: 'Trains an emotion classifier on dialogs: MELD, ECF or your own, from text, voice and video.',
+  summary: 'Train an emotion classifier on dialogs: MELD, ECF or your own, from text, voice and video.',
   details: `  voxtorch emotion train --data MELD --text minilm --context-layers 2
   voxtorch emotion train --data ECF --causes
   voxtorch emotion train --config examples/configs/languagebind/exp-01.yaml --data ECF --clips CLIPS
 
-The best epoch by validation is saved in OUTPUT/best and measured once on the test data, with a report in OUTPUT/report.html.
-The same command goes on where a killed run was. Names of transformers' TrainingArguments work too.`,
+The epoch with the best validation metric is saved in OUTPUT/best and tested once, with a report in OUTPUT/report.html.
+The same command resumes an interrupted run. Option names of transformers' TrainingArguments work too.`,
   options: EMOTION_OPTIONS,
   foreign: EMOTION_FOREIGN,
   async run(given) {

@@ -1,4 +1,4 @@
-import { defined } from '../../../base/check.js'
+import { defined, shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { snakeCase } from '../../../base/words.js'
 import { readConfig } from '../../../files/yaml/yaml.js'
@@ -17,9 +17,9 @@ import type { EmotionResults, TrainEmotionOptions } from '../training/train.js'
 import { EMOTION_FOREIGN, EMOTION_OPTIONS, type EmotionArguments } from './arguments.js'
 
 /**
- * Options with those of the file that `config` names below them. Its keys are the options' names, in camelCase, with
- * hyphens or underscores, or the original's.
- * @throws ConfigError for a key that is none, and a value that it cannot have; DataError for a broken file
+ * Complete options with those of the file that `config` names; command-line options take precedence. Keys of the file are option
+ * names in camelCase, with hyphens or underscores, or the original's names.
+ * @throws ConfigError for an unknown key or an invalid value; DataError for a file that cannot be parsed
  */
 export async function withConfigFile(
   options: EmotionArguments,
@@ -28,27 +28,35 @@ export async function withConfigFile(
   const file = options.config
   const value = await readConfig(file)
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new ConfigError(`${file} is no list of options and their values`, { file })
+    throw new ConfigError(
+      `${file}: expected a mapping of option names to values, got ${shown(value)}. Write one option per line.`,
+      { file },
+    )
   }
   const words = Object.entries(value).flatMap(([name, given]) => {
     const flag = `--${snakeCase(name)}`
     if (given === null || given === undefined) return []
     if (typeof given === 'object' && !Array.isArray(given)) {
-      throw new ConfigError(`${file}: ${name} has parts, which no option has`, { file, argument: name })
+      throw new ConfigError(
+        `${file}: ${name}: expected a single value or a list, got ${shown(given)}. Options have no nested keys.`,
+        { file, argument: name },
+      )
     }
     return [`${flag}=${Array.isArray(given) ? given.join(',') : String(given)}`]
   })
   const read = readOptions(file, EMOTION_OPTIONS, words, EMOTION_FOREIGN)
   refuseFiles(file, read.files)
   if (read.options.config !== undefined) {
-    throw new ConfigError(`${file}: a file of options names no other one`, { file, argument: 'config' })
+    throw new ConfigError(`${file}: config: expected no \`config\` option in a config file, got one. Remove it.`, {
+      ...{ file, argument: 'config' },
+    })
   }
   return { options: { ...read.options, ...options }, ignored: read.ignored }
 }
 
 /**
- * Reads a command line as `voxtorch emotion train` does, with the file that its `--config` names.
- * @throws ConfigError for a file of options that cannot be used, and for an option that is none
+ * Parse a command line of `voxtorch emotion train`, with the file that its `--config` names.
+ * @throws ConfigError for an unknown option, and for a config file that cannot be used
  */
 export async function readEmotionArguments(
   argv: readonly string[],
@@ -59,13 +67,13 @@ export async function readEmotionArguments(
   return { options, ignored: [...given.ignored, ...ignored, ...unusedEmotionArguments(options)] }
 }
 
-/** What a training on pairs has no use for. */
+/** Options that have no effect on a training on pairs. */
 const PAIRLESS = [
   ...(['fusion', 'hiddenSize', 'contextLayers', 'contextHeads', 'causal', 'dropout', 'modalityDropout'] as const),
   ...(['headBias', 'classWeights', 'focalGamma', 'labelSmoothing', 'causes'] as const),
 ]
 
-/** What options say that has no effect beside the others, with the reason: tell the user. */
+/** Return the options that have no effect in combination with others, with the reason, for a warning. */
 export function unusedEmotionArguments(options: EmotionArguments): IgnoredOption[] {
   const { tune = 'head', contextLayers, fusion, compat, text = 'minilm' } = options
   const layers = contextLayers ?? (compat === 'published' ? 0 : 2)
@@ -73,31 +81,34 @@ export function unusedEmotionArguments(options: EmotionArguments): IgnoredOption
     fusion ?? (compat === 'published' ? 'concat' : 'concat-ln'),
   )
   const rules: [boolean, string, (keyof EmotionArguments)[]][] = [
-    [tune !== 'lora', 'it is for --tune lora', ['loraRank', 'loraAlpha', 'loraDropout', 'loraTargets', 'loraBias']],
-    [tune === 'head', 'no tower trains', ['towerLearningRate']],
-    [layers === 0, 'there is no context', ['contextHeads', 'causal']],
-    [layers === 0 && isPlain, 'vectors stand side by side', ['hiddenSize']],
-    [text === 'none', 'no text is read', ['textHistory', 'textNames', 'textLength']],
-    [options.pairs === true, 'pairs are told apart by layers alone', PAIRLESS],
-    [options.pointer === true, 'the pointer is a network of its own', [...PAIRLESS, 'tune', 'compat', 'pairs']],
+    [tune !== 'lora', 'it needs --tune lora', ['loraRank', 'loraAlpha', 'loraDropout', 'loraTargets', 'loraBias']],
+    [tune === 'head', 'the encoders are frozen', ['towerLearningRate']],
+    [layers === 0, '--context-layers is 0', ['contextHeads', 'causal']],
+    [layers === 0 && isPlain, 'this fusion concatenates the vectors', ['hiddenSize']],
+    [text === 'none', 'no text encoder is used', ['textHistory', 'textNames', 'textLength']],
+    [options.pairs === true, '--pairs trains linear layers only', PAIRLESS],
+    [options.pointer === true, '--pointer trains a network of its own', [...PAIRLESS, 'tune', 'compat', 'pairs']],
   ]
   return rules.flatMap(([holds, reason, names]) =>
     names.filter((name) => holds && options[name] !== undefined).map((name) => ({ flag: flagOf(name), reason })),
   )
 }
 
-/** What `openEmotionData` is given. @throws ConfigError where no data is named */
+/** Return the arguments of `openEmotionData`. @throws ConfigError without `data` */
 export function emotionDataOfArguments(options: EmotionArguments): [path: string, options: OpenEmotionOptions] {
   const { data, format, valid, test, clips, labels, onBadRecord, validShare, testShare, trainShare, seed } = options
-  if (data === undefined) throw new ConfigError('Say where the data is: --data DIR or FILE', { argument: 'data' })
-  // Pairs are of one dialog, which then stays whole.
+  if (data === undefined)
+    throw new ConfigError('--data: expected a folder or file, got no value. Add --data DIR or --data FILE.', {
+      argument: 'data',
+    })
+  // A pair belongs to one dialog, so dialogs are not split.
   const utterances = options.compat === 'published' && !options.pairs && !options.pointer
   const splitBy = options.splitBy ?? (utterances ? 'utterance' : undefined)
   const rest = { format, valid, test, clips, labels, onBadRecord, validShare, testShare, trainShare, seed, splitBy }
   return [data, defined(rest)]
 }
 
-/** The towers that a command line names. */
+/** Load the encoders that a command line names. @throws ConfigError without any */
 export async function towersOfArguments(options: EmotionArguments): Promise<EmotionTower[]> {
   const { text = 'minilm', textHistory, textNames, textLength, audio, video, device, fusion } = options
   const factory = device === undefined ? {} : { device: device as Device }
@@ -107,14 +118,16 @@ export async function towersOfArguments(options: EmotionArguments): Promise<Emot
   const [isText, isAudio] = [text !== 'none' && (await bound(text)), await bound(audio)]
   if (video !== undefined || isText || isAudio) {
     if (isText && ![video, audio].includes(text)) {
-      throw new ConfigError('--text of LanguageBind is that of --video or --audio: name the same folder', {
-        argument: 'text',
-      })
+      throw new ConfigError(
+        `--text: expected the same LanguageBind as --video or --audio, got ${text}. Name the same folder, or a BERT or RoBERTa.`,
+        { argument: 'text' },
+      )
     }
     if (isText && (textHistory ?? textNames ?? textLength) !== undefined) {
-      throw new ConfigError('--text-history, --text-names and --text-length are for a BERT or a RoBERTa', {
-        argument: 'text',
-      })
+      throw new ConfigError(
+        '--text: expected a BERT or RoBERTa with --text-history, --text-names or --text-length, got a LanguageBind. Leave them out.',
+        { argument: 'text' },
+      )
     }
     const states = fusion === 'frames'
     const names: EmotionModality[] = [
@@ -122,11 +135,11 @@ export async function towersOfArguments(options: EmotionArguments): Promise<Emot
       ...(isAudio ? ['audio' as const] : []),
       ...(isText ? ['text' as const] : []),
     ]
-    const made = await languageBindTowers({ video, audio: isAudio ? audio : undefined }, names, {
+    const bound = await languageBindTowers({ video, audio: isAudio ? audio : undefined }, names, {
       ...factory,
       ...(states && { states }),
     })
-    towers.push(...(made as unknown as EmotionTower[]))
+    towers.push(...(bound as unknown as EmotionTower[]))
   }
   if (text !== 'none' && !isText) {
     const reading = defined({ history: textHistory, names: textNames, maxLength: textLength })
@@ -136,11 +149,14 @@ export async function towersOfArguments(options: EmotionArguments): Promise<Emot
   else if (audio !== undefined && !isAudio) {
     towers.push((await VoiceTower.fromPretrained(audio, factory)) as unknown as EmotionTower)
   }
-  if (towers.length === 0) throw new ConfigError('Say what to read: --text, --audio or --video', { argument: 'text' })
+  if (towers.length === 0)
+    throw new ConfigError('--text, --audio, --video: expected at least one model, got none. Add one of the options.', {
+      argument: 'text',
+    })
   return towers
 }
 
-/** What `trainEmotion` is given beside data and towers. */
+/** Return the options of `trainEmotion`, except `data` and `towers`. */
 export function emotionTrainingOfArguments(options: EmotionArguments): Omit<TrainEmotionOptions, 'data' | 'towers'> {
   const { fusion, hiddenSize, contextLayers, contextHeads, causal, dropout, modalityDropout, headBias, compat } =
     options
@@ -173,7 +189,7 @@ export function emotionTrainingOfArguments(options: EmotionArguments): Omit<Trai
   }
 }
 
-/** What `trainPairs` is given beside data and towers. */
+/** Return the options of `trainPairs`, except `data` and `towers`. */
 export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPairsOptions, 'data' | 'towers'> {
   const { outputDir, tune, compat, cache, args, onBadRecord, device } = emotionTrainingOfArguments(options)
   const { epochs, batchSize, accumulation, learningRate, towerLearningRate, weightDecay, warmup, maxGradNorm } = options
@@ -183,14 +199,14 @@ export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPa
     recipe: defined({
       ...{ epochs, batchSize, accumulation, headLearningRate: learningRate, weightDecay, warmup, maxGradNorm },
       ...{ towerLearningRate: towerLearningRate ?? learningRate, patience, bf16, seed },
-      // The metrics of single utterances are none of pairs.
+      // 'macroF1', 'weightedF1' and 'accuracy' are metrics of single utterances, not of pairs.
       keyMetric: keyMetric === 'loss' ? keyMetric : undefined,
     }),
     ...defined({ tune, compat, cache, args, onBadRecord, device }),
   }
 }
 
-/** What `trainPointer` is given beside data and towers. */
+/** Return the options of `trainPointer`, except `data` and `towers`. */
 export function pointerTrainingOfArguments(options: EmotionArguments): Omit<TrainPointerOptions, 'data' | 'towers'> {
   const { outputDir, recipe = {}, cache, args, onBadRecord, device } = pairTrainingOfArguments(options)
   const { towerLearningRate: _, ...rest } = recipe
@@ -198,35 +214,35 @@ export function pointerTrainingOfArguments(options: EmotionArguments): Omit<Trai
   return { outputDir, recipe: { ...rest, ...keyMetric }, ...defined({ cache, args, onBadRecord, device }) }
 }
 
-/** Results of the pointer as text. */
+/** Format the results of the pointer as text. */
 export function pointerText(results: PointerResults): string {
   const { pairs, bestStep, keyMetric, parameters, notes } = results
   return [
     ...notes,
-    `${pairs.train} pairs to learn from, ${pairs.valid} to choose by, ${pairs.test} to test on; best at step ${bestStep}`,
+    `${pairs.train} pairs for training, ${pairs.valid} for validation, ${pairs.test} for test; best at step ${bestStep}`,
     `${parameters} parameters`,
     metricsTable(results, keyMetric),
   ].join('\n')
 }
 
-/** Results of pairs as text. */
+/** Format the results of pairs as text. */
 export function pairText(results: PairResults): string {
   const { pairs, bestStep, keyMetric, trainable, parameters, notes, official } = results
   return [
     ...notes,
-    `${pairs.train} pairs to learn from, ${pairs.valid} to choose by, ${pairs.test} to test on; best at step ${bestStep}`,
+    `${pairs.train} pairs for training, ${pairs.valid} for validation, ${pairs.test} for test; best at step ${bestStep}`,
     `${trainable} of ${parameters} parameters trained`,
     metricsTable(results, keyMetric),
-    ...(official ? [`pairs of the test data, weighted F1 ${official.weightedF1.toFixed(4)}`] : []),
+    ...(official ? [`weighted F1 of pairs on test data ${official.weightedF1.toFixed(4)}`] : []),
   ].join('\n')
 }
 
-/** Results as text. */
+/** Format the results as text. */
 export function emotionText(results: EmotionResults): string {
   const { samples, bestStep, keyMetric, temperature, trainable, parameters, notes } = results
   return [
     ...notes,
-    `${samples.train} dialogs to learn from, ${samples.valid} to choose by, ${samples.test} to test on; best at step ${bestStep}`,
+    `${samples.train} dialogs for training, ${samples.valid} for validation, ${samples.test} for test; best at step ${bestStep}`,
     `${trainable} of ${parameters} parameters trained; temperature ${temperature.toFixed(3)}`,
     metricsTable(results, keyMetric),
   ].join('\n')

@@ -4,16 +4,16 @@ import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import type { EmotionTower } from '../network/towers.js'
 
-/** Why a clip could not be read, for counting. */
-export type BadClipReason = 'no such file' | 'no sound' | 'no video' | 'not decodable'
+/** Reason why a clip could not be read. */
+export type BadClipReason = 'no such file' | 'no sound' | 'no video' | 'not decodable' // language: values of `badClips` in results.json
 
 /**
- * Clips that towers cannot read. With 'skip' the utterance lacks that modality, and they are counted by reason; with 'stop' the
- * first one is an error. A package that is missing is an error in any case: without it no clip could be read.
+ * Record of clips that encoders cannot read. With 'skip' the utterance lacks the modality, and clips are counted by reason. With
+ * 'stop' the first such clip is an error. A missing optional package is always an error, because no clip could be read.
  */
 export class BadClips {
   readonly #bad: BadRecords
-  /** Utterances and modalities that are counted already: a tower that trains reads its clips in each epoch. */
+  /** Utterances and modalities that are counted already: an encoder that trains reads its clips in each epoch. */
   readonly #known = new Set<string>()
 
   constructor(policy: OnBadRecord) {
@@ -24,25 +24,25 @@ export class BadClips {
     return this.#bad.count
   }
 
-  /** How many of each reason. */
+  /** Number of clips by reason. */
   get reasons(): Readonly<Record<string, number>> {
     return this.#bad.reasons
   }
 
-  /** Of the first hundred. */
+  /** Errors of the first hundred clips. */
   get errors(): readonly DataError[] {
     return this.#bad.errors
   }
 
-  /** What is to be said of them; '' where there are none. */
+  /** A sentence about the clips; '' if there are none. */
   get note(): string {
     return badClipsNote(this.reasons, this.errors[0]?.message)
   }
 
-  /** A tower that reads what can be read. */
+  /** Wrap an encoder so that it skips and counts clips that it cannot read. With 'stop' return the encoder itself. */
   reading<Tower extends EmotionTower>(tower: Tower): EmotionTower {
     if (this.#bad.policy === 'stop') return tower
-    const forgiving =
+    const tolerant =
       <T>(read: (dialog: EmotionDialog, place: number) => Promise<T | undefined>) =>
       async (dialog: EmotionDialog, place: number): Promise<T | undefined> => {
         try {
@@ -66,8 +66,8 @@ export class BadClips {
       get reference() {
         return tower.reference
       },
-      source: forgiving((dialog, place) => tower.source(dialog, place)),
-      read: forgiving((dialog, place) => tower.read(dialog, place)),
+      source: tolerant((dialog, place) => tower.source(dialog, place)),
+      read: tolerant((dialog, place) => tower.read(dialog, place)),
       encode: (inputs) => tower.encode(inputs),
       ...(tower.save && { save: (folder, saved) => (tower.save as NonNullable<Tower['save']>)(folder, saved) }),
     }
@@ -83,7 +83,7 @@ export class BadClips {
   }
 }
 
-/** What a tower reads of an utterance. @throws DataError that names the utterance too, for a clip that cannot be read */
+/** Read the input of an utterance. @throws DataError that also names the utterance, for a clip that cannot be read */
 export async function readUtterance<Input>(
   tower: EmotionTower<Input>,
   dialog: EmotionDialog,
@@ -101,23 +101,26 @@ export async function readUtterance<Input>(
 function clipFault(tower: Pick<EmotionTower, 'modality'>, dialog: EmotionDialog, place: number, cause: DataError) {
   const { file, missing } = cause as { file?: string; missing?: string }
   const fields = { modality: tower.modality, reason: reasonOf(cause), ...(file !== undefined && { file }), cause }
-  const message = `${dialog.source}, utterance ${dialog.utterances[place]?.id}: its ${tower.modality}: ${cause.message}`
+  const message = `${dialog.source}, utterance ${dialog.utterances[place]?.id}, ${tower.modality}: ${cause.message}`
   return { message, fields: { ...fields, ...(missing !== undefined && { missing }) } }
 }
 
 function reasonOf(error: DataError): BadClipReason {
   const { file, reason } = error as { file?: string; reason?: string }
   if (file !== undefined && !existsSync(file)) return 'no such file'
-  if (reason === 'no video' || reason === 'no sound') return reason
+  if (reason === 'no video' || reason === 'no sound') return reason // language: values of `badClips` in results.json
   return 'not decodable'
 }
 
-/** Counts by reason as a sentence; '' where there are none. */
+/** Return a sentence with the counts by reason; '' if there are none. */
 export function badClipsNote(reasons: Readonly<Record<string, number>>, first?: string): string {
   const named = Object.entries(reasons)
   if (named.length === 0) return ''
   const count = named.reduce((sum, [, one]) => sum + one, 0)
-  const what = count === 1 ? '1 clip could not be read and counts' : `${count} clips could not be read and count`
+  const what =
+    count === 1
+      ? '1 clip could not be read and counts as missing'
+      : `${count} clips could not be read and count as missing`
   const each = named.map(([reason, one]) => `${reason}: ${one}`).join(', ')
-  return `${what} as missing (${each})${first === undefined ? '' : `, the first: ${first}`}`
+  return `${what} (${each})${first === undefined ? '' : `, first error: ${first}`}`
 }

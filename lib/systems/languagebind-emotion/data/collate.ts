@@ -1,4 +1,4 @@
-import { misuse } from '../../../base/check.js'
+import { misuse, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { type Device, scope, type Tensor, tensor } from '../../../tensor/index.js'
@@ -7,24 +7,24 @@ import type { EmotionInputs } from '../network/network.js'
 import type { EmotionTower } from '../network/towers.js'
 import { readUtterance } from './bad-clips.js'
 
-/** A dialog to learn from, or to be told about. */
+/** A dialog as input of a classifier, for training or prediction. */
 export interface EmotionSample {
   readonly dialog: EmotionDialog
-  /** The class of each utterance; -100 where it is not known. */
+  /** Class index of each utterance; -100 if it is unknown. */
   readonly labels: readonly number[]
-  /** Of modalities whose towers have run: the vector of each utterance, or undefined where it lacks the modality. */
+  /** Vectors of the modalities that were encoded before: one per utterance, undefined if it lacks the modality. */
   readonly vectors: Readonly<Partial<Record<EmotionModality, readonly (Float32Array | undefined)[]>>>
 }
 
-/** A batch of dialogs. `labels` are those of the utterances that have one, one after the other. */
+/** A batch of dialogs. `labels` has one entry per utterance with a known emotion, in order. */
 export interface EmotionBatch extends EmotionInputs {
   /** int64 [known utterances] */
   labels: Tensor
-  /** int64 [known utterances]: their places in [dialogs · utterances]. */
+  /** int64 [known utterances]: their indices in [dialogs · utterances]. */
   known: Tensor
 }
 
-/** Dialogs as samples. @param labels the classes */
+/** Make samples of dialogs. @param labels class names @throws DataError for an emotion that is not among them */
 export function emotionSamples(
   dialogs: readonly EmotionDialog[],
   labels: readonly string[],
@@ -40,10 +40,13 @@ export function emotionSamples(
 function classOf(emotion: string, labels: readonly string[], { source }: EmotionDialog): number {
   const found = labels.indexOf(emotion)
   if (found >= 0) return found
-  throw new DataError(`${source}: the emotion ${emotion} is none of ${labels.join(', ')}`, { emotion })
+  throw new DataError(
+    `${source}: emotion: expected one of ${labels.join(', ')}, got ${shown(emotion)}. Correct it, or change the labels.`,
+    { emotion },
+  )
 }
 
-/** Numbers of speakers in the order in which they begin; each utterance of nobody is of a speaker of its own. */
+/** Number the speakers of a dialog in order of appearance. An utterance without a speaker counts as a speaker of its own. */
 export function speakersOf({ utterances }: EmotionDialog): number[] {
   const known = new Map<string, number>()
   return utterances.map(({ speaker }, place) => {
@@ -56,9 +59,8 @@ export function speakersOf({ utterances }: EmotionDialog): number[] {
 export type EmotionCollator = (samples: readonly EmotionSample[]) => Promise<EmotionBatch>
 
 /**
- * Makes batches of dialogs.
- * @param sizes of the modalities that the network knows
- * @param towers that are part of the network: what they read is read here, unless a sample has its vectors
+ * Return a collate function for dialogs. If a sample lacks the vectors of a modality, the encoder in `towers` reads its inputs.
+ * @param sizes vector size of each modality of the network
  */
 export function emotionCollate(
   sizes: Readonly<Partial<Record<EmotionModality, number>>>,
@@ -91,17 +93,18 @@ export function emotionCollate(
       for (const name of modalities) {
         const there = new Uint8Array(samples.length * time)
         const size = sizes[name] as number
-        const given = samples.map((sample) => sample.vectors[name])
-        if (given.every((rows) => rows !== undefined)) {
+        const rowsOf = samples.map((sample) => sample.vectors[name])
+        if (rowsOf.every((rows) => rows !== undefined)) {
           const flat = new Float32Array(samples.length * time * size)
-          for (const [row, rows] of given.entries()) {
+          for (const [row, rows] of rowsOf.entries()) {
             for (const [place, vector] of (rows as readonly (Float32Array | undefined)[]).entries()) {
               if (vector === undefined) continue
               if (vector.length !== size) {
                 const { source } = (samples[row] as EmotionSample).dialog
-                throw new DataError(`${source}: its ${name} has vectors of ${vector.length}, expected ${size}`, {
-                  source,
-                })
+                throw new DataError(
+                  `${source}: ${name}: expected vectors of size ${size}, got ${vector.length}. Compute them with the same encoder.`,
+                  { source },
+                )
               }
               flat.set(vector, at(row, place) * size)
               there[at(row, place)] = 1
@@ -133,7 +136,7 @@ export function emotionCollate(
     })
 }
 
-/** What a network reads of a batch, on its device; labels and what towers read stay where they are. */
+/** Move the tensors of a batch to a device, except labels and encoder inputs. */
 export function batchOn(batch: EmotionBatch, device: Device): EmotionBatch {
   if (device === 'cpu') return batch
   const all = (tensors: Readonly<Partial<Record<EmotionModality, Tensor>>> = {}) =>

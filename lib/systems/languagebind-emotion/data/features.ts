@@ -15,19 +15,19 @@ import { readUtterance } from './bad-clips.js'
 import type { EmotionSample } from './collate.js'
 
 export interface FeatureCacheOptions {
-  /** Utterances that a tower reads at once [16]. */
+  /** Utterances that an encoder processes at once. Default 16. */
   batchSize?: number
-  /** Called as vectors come: how many utterances are done, of how many, and how many of them were there. */
+  /** Progress callback: utterances done, their total, and how many of them came from the cache. */
   onProgress?: (state: { modality: EmotionModality; done: number; total: number; hits: number }) => void
   signal?: AbortSignal
 }
 
 /**
- * Vectors of frozen towers on the disk, so that each utterance is read once, by whatever run. Its key is the SHA-256 of the
- * bytes that the tower reads, of all that its recipe and its network's configuration say, of its weights and of its dtype:
- * whatever of these changes, it is computed anew. A file for each tower holds them (see `FeatureFile`), and what a kill left goes on.
+ * Cache of the vectors of frozen encoders on disk, shared by all runs. The key of a vector is the SHA-256 of the input, of the
+ * encoder's recipe, of its network's configuration and weights, and of the dtype. If any of them changes, the vector is computed
+ * again. There is one file per encoder (see `FeatureFile`), and an interrupted run resumes.
  *
- * One process writes to a folder at a time; others wait for nothing and get BusyError.
+ * Only one process may have a folder open; others get a BusyError at once.
  */
 export class FeatureCache {
   readonly #folder: string
@@ -39,13 +39,13 @@ export class FeatureCache {
     this.#lock = lock
   }
 
-  /** @throws BusyError where another process has it; DataError where the folder cannot be made */
+  /** Open a cache. @throws BusyError if another process has it open; DataError if the folder cannot be created */
   static open(folder: string): FeatureCache {
     requireString('FeatureCache', 'folder', folder)
     return new FeatureCache(folder, lockFeatures(folder, 'a feature cache'))
   }
 
-  /** What tells a tower from others: its recipe, configuration, weights and dtype. */
+  /** Return the key of an encoder: a hash of its recipe, configuration, weights and dtype. */
   static async keyOf(tower: EmotionTower): Promise<string> {
     const dtype = tower.network?.parameters()[0]?.dtype ?? 'none'
     const weights = tower.network ? await weightsHash(tower.network) : 'none'
@@ -55,8 +55,8 @@ export class FeatureCache {
   }
 
   /**
-   * The vectors of all utterances of some dialogs, in their order; undefined where an utterance has nothing for the tower.
-   * What is not there is computed, in evaluation mode and without gradients.
+   * Return the vectors of all utterances of some dialogs, in their order; undefined if an utterance lacks the modality.
+   * Vectors that are not in the cache are computed, in evaluation mode and without gradients.
    */
   async vectors(
     tower: EmotionTower,
@@ -67,12 +67,12 @@ export class FeatureCache {
     requireOptions(where, options, ['batchSize', 'onProgress', 'signal'])
     const { batchSize = 16, onProgress, signal } = options
     requireWhole(where, 'batchSize', batchSize, 1)
-    if (typeof tower?.encode !== 'function') throw misuse(where, 'tower', 'a tower', tower)
+    if (typeof tower?.encode !== 'function') throw misuse(where, 'tower', 'an encoder', tower)
     const file = await this.#fileOf(await FeatureCache.keyOf(tower))
     const total = dialogs.reduce((sum, { utterances }) => sum + utterances.length, 0)
     const keys: (string | undefined)[][] = []
-    const wanted: Wanted[] = []
-    const asked = new Set<string>()
+    const missing: MissingVector[] = []
+    const requested = new Set<string>()
     const values = new Map<string, Float32Array>()
     let [done, hits] = [0, 0]
     for (const dialog of dialogs) {
@@ -82,11 +82,11 @@ export class FeatureCache {
         const source = await tower.source(dialog, place)
         const key = source === undefined ? undefined : createHash('sha256').update(source).digest('hex')
         own.push(key)
-        if (key !== undefined && !asked.has(key)) {
-          asked.add(key)
+        if (key !== undefined && !requested.has(key)) {
+          requested.add(key)
           const kept = await file.get(key)
           if (kept) values.set(key, new Float32Array(kept.buffer, kept.byteOffset, tower.size))
-          else wanted.push({ dialog, place, key, length: source?.length ?? 0 })
+          else missing.push({ dialog, place, key, length: source?.length ?? 0 })
           if (!values.has(key)) continue
         }
         done += 1
@@ -95,11 +95,11 @@ export class FeatureCache {
       keys.push(own)
     }
     onProgress?.({ modality: tower.modality, done, total, hits })
-    // Those of like length together, so that little padding is computed. Of files the length says nothing, and nothing is lost.
-    wanted.sort((a, b) => b.length - a.length)
+    // Sort by length, to limit padding. For audio and video files the length is constant, and the order stays.
+    missing.sort((a, b) => b.length - a.length)
     const compute = async () => {
-      // The next clips are read while the tower has these.
-      const batches = new DataLoader<Wanted, unknown[]>(wanted, {
+      // The loader reads the next clips while the encoder runs.
+      const batches = new DataLoader<MissingVector, unknown[]>(missing, {
         ...{ batchSize, collateAhead: true },
         collate: async (some) => {
           const inputs: unknown[] = []
@@ -113,20 +113,20 @@ export class FeatureCache {
       let from = 0
       for await (const inputs of batches) {
         signal?.throwIfAborted()
-        const some = wanted.slice(from, from + batchSize)
+        const some = missing.slice(from, from + batchSize)
         from += batchSize
-        // What cannot be read has no vector, and is not kept as one that has none: it may be mended.
-        const there = some.flatMap((one, i) => (inputs[i] === undefined ? [] : [{ one, input: inputs[i] }]))
-        if (there.length === 0) {
+        // An input that cannot be read gets no vector and no cache entry, so that a repaired file is read in the next run.
+        const readable = some.flatMap((one, i) => (inputs[i] === undefined ? [] : [{ one, input: inputs[i] }]))
+        if (readable.length === 0) {
           done += some.length
           continue
         }
-        const made = await this.#encoded(
+        const encoded = await this.#encoded(
           tower,
-          there.map(({ one }) => one),
-          there.map(({ input }) => input),
+          readable.map(({ one }) => one),
+          readable.map(({ input }) => input),
         )
-        for (const { key, vector } of made) {
+        for (const { key, vector } of encoded) {
           values.set(key, vector)
           await file.append(key, new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength))
         }
@@ -134,11 +134,11 @@ export class FeatureCache {
         onProgress?.({ modality: tower.modality, done, total, hits })
       }
     }
-    if (wanted.length > 0) await noGrad(() => (tower.network ? evaluating(tower.network, compute) : compute()))
+    if (missing.length > 0) await noGrad(() => (tower.network ? evaluating(tower.network, compute) : compute()))
     return keys.map((own) => own.map((key) => (key === undefined ? undefined : values.get(key))))
   }
 
-  async #encoded(tower: EmotionTower, some: readonly Wanted[], inputs: readonly unknown[]) {
+  async #encoded(tower: EmotionTower, some: readonly MissingVector[], inputs: readonly unknown[]) {
     return scope(async () => {
       const rows: Tensor = (await tower.encode(inputs)).to({ device: 'cpu', dtype: 'float32' }).contiguous()
       const values = Float32Array.from((await rows.data()) as Float32Array)
@@ -146,9 +146,11 @@ export class FeatureCache {
         const vector = values.subarray(i * tower.size, (i + 1) * tower.size)
         if (!vector.every(Number.isFinite)) {
           const { source, utterances } = dialog
-          throw new DataError(`${source}, utterance ${utterances[place]?.id}: its ${tower.modality} gives NaN`, {
-            source,
-          })
+          const where = `${source}, utterance ${utterances[place]?.id}`
+          throw new DataError(
+            `${where}: ${tower.modality}: expected a finite vector from its encoder, got NaN or infinity. Check the input.`,
+            { source },
+          )
         }
         return { key, vector }
       })
@@ -158,12 +160,12 @@ export class FeatureCache {
   async #fileOf(key: string): Promise<FeatureFile> {
     const known = this.#files.get(key)
     if (known) return known
-    const made = await FeatureFile.open(join(this.#folder, `${key.slice(0, 32)}.vectors`))
-    this.#files.set(key, made)
-    return made
+    const opened = await FeatureFile.open(join(this.#folder, `${key.slice(0, 32)}.vectors`))
+    this.#files.set(key, opened)
+    return opened
   }
 
-  /** Closes its files, and lets another process have the folder. */
+  /** Close the files and release the folder. */
   async close(): Promise<void> {
     for (const file of this.#files.values()) await file.close()
     this.#files.clear()
@@ -171,7 +173,7 @@ export class FeatureCache {
   }
 }
 
-interface Wanted {
+interface MissingVector {
   dialog: EmotionDialog
   place: number
   key: string
@@ -181,7 +183,7 @@ interface Wanted {
 const sorted = (recipe: Readonly<Record<string, unknown>>) =>
   Object.fromEntries(Object.entries(recipe).sort(([a], [b]) => (a < b ? -1 : 1)))
 
-/** The vectors of towers without a cache on the disk, or with one; for {@link EmotionSample}. */
+/** Return a lookup of the vectors of dialogs, through a cache; for {@link EmotionSample}. */
 export async function emotionVectors(
   towers: readonly EmotionTower[],
   dialogs: readonly EmotionDialog[],

@@ -21,26 +21,26 @@ import { type Part, split } from '../../../kit/split.js'
 export type EmotionFormat = 'ecf' | 'meld' | 'jsonl'
 
 export interface OpenEmotionOptions {
-  /** What the files are. Default: as they are called. */
+  /** Format of the files. Default: by their names. */
   format?: EmotionFormat
-  /** Files for validation and test, where they are no part of `path`. */
+  /** Files for validation and test, if they are not part of `path`. */
   valid?: string
   test?: string
   clips?: EmotionClips
   onBadRecord?: OnBadRecord
-  /** The classes, in the order of their numbers. Default {@link EMOTIONS}; of JSONL those that occur, sorted. */
+  /** Class names, in the order of their indices. Default {@link EMOTIONS}; for JSONL the emotions that occur, sorted. */
   labels?: readonly string[]
-  /** Where there is no data for validation: the share of the dialogs that is drawn for it [0.1]. */
+  /** Fraction of the dialogs to draw for validation if there are no validation data. Default 0.1. */
   validShare?: number
-  /** Where there is none to test on: the share that is kept for it [0]. */
+  /** Fraction of the dialogs to draw for test if there are no test data. Default 0. */
   testShare?: number
-  /** The share of the training data that is learnt from, of the whole conversations [1]: how much more data would help. */
+  /** Fraction of the training conversations to train on, to measure the effect of data size. Default 1. */
   trainShare?: number
-  /** For these draws [42]. */
+  /** Seed of these draws. Default 42. */
   seed?: number
   /**
-   * What is drawn: whole conversations (default), or single utterances, as the original does, so that neighbours of what is
-   * trained on are tested on.
+   * Unit of the draws: conversations (default), or single utterances as in the original, which then tests on neighbors of
+   * training utterances.
    */
   splitBy?: 'conversation' | 'utterance'
 }
@@ -48,13 +48,13 @@ export interface OpenEmotionOptions {
 /** Dialogs for training, validation and test. */
 export interface EmotionParts extends Record<Part, EmotionDialog[]> {
   labels: readonly string[]
-  /** What was found and done, line by line. */
+  /** Notes about the data, one line each. */
   notes: string[]
 }
 
 /**
- * Opens dialogs with emotions: a folder of MELD or ECF, a file of either, or JSONL of one's own, which may say its parts.
- * @throws DataError as the readers; ConfigError for a format that cannot be told
+ * Open dialogs with emotions: a folder of MELD or ECF, a file of either, or JSONL, whose lines may name their part.
+ * @throws DataError as the readers of the formats; ConfigError for an unknown format
  */
 export async function openEmotionData(path: string, options: OpenEmotionOptions = {}): Promise<EmotionParts> {
   const where = 'openEmotionData'
@@ -71,7 +71,10 @@ export async function openEmotionData(path: string, options: OpenEmotionOptions 
   }
   requireWhole(where, 'seed', seed)
   requireOneOf(where, 'splitBy', splitBy, ['conversation', 'utterance'])
-  if (!existsSync(path)) throw new DataError(`${path}: there is no such file or folder`, { file: path })
+  if (!existsSync(path))
+    throw new DataError(`${path}: expected a file or folder, got a path that does not exist. Check the path.`, {
+      file: path,
+    })
   const format = options.format ?? formatOf(path)
   requireOneOf(where, 'format', format, ['ecf', 'meld', 'jsonl'])
   const found = await filesOf(path, format, options)
@@ -85,12 +88,20 @@ export async function openEmotionData(path: string, options: OpenEmotionOptions 
       for (const name of ['train', 'valid', 'test'] as const) parts[name].push(...own[name])
     } else parts[part].push(...data.dialogs)
   }
-  if (parts.train.length === 0) throw new DataError(`${path} has no training data`, { file: path })
+  if (parts.train.length === 0)
+    throw new DataError(
+      `${path}: expected training data, got ${parts.valid.length} dialogs for validation and ${parts.test.length} for test. Add a training file.`,
+      { file: path },
+    )
   const shares = { valid: parts.valid.length > 0 ? 0 : validShare, test: parts.test.length > 0 ? 0 : testShare }
   if (shares.valid + shares.test > 0) {
     const whole = splitBy === 'conversation' ? parts.train : parts.train.flatMap(alone)
     const drawn = split(whole, { ...shares, seed, keysOf: ({ source }) => [source], source: path })
-    if (drawn.train.length === 0) throw new DataError(`${path}: nothing is left to train on`, { file: path })
+    if (drawn.train.length === 0)
+      throw new DataError(
+        `${path}: expected dialogs to train on after the draws for validation and test, got none. Lower validShare and testShare.`,
+        { file: path },
+      )
     const what = splitBy === 'conversation' ? 'conversations' : 'utterances'
     for (const name of ['valid', 'test'] as const) {
       if (shares[name] === 0) continue
@@ -102,12 +113,12 @@ export async function openEmotionData(path: string, options: OpenEmotionOptions 
   if (trainShare < 1) {
     const all = parts.train.length
     parts.train = split(parts.train, { valid: trainShare, seed, keysOf: ({ source }) => [source], source: path }).valid
-    notes.push(`${parts.train.length} of ${all} dialogs for training were drawn to learn from (seed ${seed})`)
+    notes.push(`${parts.train.length} of ${all} dialogs for training were drawn (seed ${seed})`)
   }
   return { ...parts, labels: labelsOf(parts, format, options.labels), notes }
 }
 
-/** Each utterance as a dialog of its own; what was said before is not known then. */
+/** Split a dialog into dialogs of one utterance each, without history. */
 export const alone = (dialog: EmotionDialog): EmotionDialog[] =>
   dialog.utterances.map((utterance) => ({
     ...{
@@ -129,7 +140,7 @@ function formatOf(path: string): EmotionFormat {
   if (name.endsWith('.json')) return 'ecf'
   if (name.endsWith('.jsonl')) return 'jsonl'
   throw new ConfigError(
-    `${path} has none of train_sent_emo.csv (MELD), Subtask_1_train.json (ECF) and train.jsonl, and is none of them: say its format`,
+    `${path}: format: expected train_sent_emo.csv (MELD), Subtask_1_train.json (ECF) or train.jsonl, or a .csv, .json or .jsonl file, got neither. Set \`format\`.`,
     { argument: 'format' },
   )
 }
@@ -157,7 +168,7 @@ async function filesOf(path: string, format: EmotionFormat, { valid, test }: Ope
   return [...found, ...given]
 }
 
-/** The dialogs of one file, whatever it is. */
+/** Read the dialogs of one file. */
 export function readDialogs(
   file: string,
   options: Pick<OpenEmotionOptions, 'format' | 'clips' | 'onBadRecord' | 'labels'> = {},
@@ -193,6 +204,6 @@ function labelsOf(parts: Record<Part, EmotionDialog[]>, format: EmotionFormat, g
     utterances.flatMap(({ emotion }) => emotion ?? []),
   )
   const names = [...new Set(found)].sort()
-  // The seven in their usual order, where all are of them.
+  // If only the seven emotions occur, use their usual order.
   return names.every((name) => (EMOTIONS as readonly string[]).includes(name)) ? EMOTIONS : names
 }

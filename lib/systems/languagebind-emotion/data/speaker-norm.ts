@@ -1,27 +1,26 @@
 import { createHash } from 'node:crypto'
-import { misuse, requireOptions } from '../../../base/check.js'
+import { misuse, requireOptions, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
 import type { EmotionTower } from '../network/towers.js'
 import { FeatureCache, type FeatureCacheOptions } from './features.js'
 
-/** Below it, a feature that hardly changes with a speaker is taken as one that does not. */
+/** Minimum standard deviation, so that almost constant features are not amplified. */
 const LEAST_SPREAD = 1e-3
 
 export interface SpeakerNormOptions extends FeatureCacheOptions {
-  /** Where the tower's own vectors are kept. */
+  /** Cache of the encoder's own vectors. */
   cache: FeatureCache
 }
 
 /**
- * A tower of these dialogs whose vectors say how an utterance differs from what is usual for its speaker: each feature less
- * its mean over all that the speaker says in them, over its standard deviation. So voices that differ are compared by what
- * they do, and not by whose they are. No emotion is looked at, but a speaker's other utterances are: new speakers come with
- * several of theirs, in a tower made of their dialogs.
+ * Return an encoder of these dialogs whose vectors are standardized per speaker: each feature minus its mean over the speaker's
+ * utterances, divided by its standard deviation. This compares expression rather than voices. It uses no emotions, but it needs
+ * several utterances of each speaker: for new speakers, call it with their dialogs.
  *
- * The tower runs frozen. Speakers are known by their names, over all dialogs.
- * @throws DataError for an utterance of nobody, and a speaker of whom there is one utterance alone
+ * The encoder runs frozen. Speakers are identified by name, across all dialogs.
+ * @throws DataError for an utterance without a speaker, and for a speaker with a single utterance
  */
 export async function speakerNormalized(
   tower: EmotionTower,
@@ -39,7 +38,10 @@ export async function speakerNormalized(
       const vector = vectors[row]?.[place]
       if (vector === undefined) continue
       const { source } = dialog
-      if (speaker === '') throw new DataError(`${source}, utterance ${id}: nobody is said to speak`, { source })
+      if (speaker === '')
+        throw new DataError(`${source}, utterance ${id}: speaker: expected a name, got "". Add the speaker.`, {
+          source,
+        })
       const key = (await keyOf(tower, dialog, place)) as string
       if (!own.has(speaker)) own.set(speaker, [])
       own.get(speaker)?.push({ key, vector })
@@ -48,7 +50,10 @@ export async function speakerNormalized(
   const normalized = new Map<string, Float32Array>()
   for (const [speaker, said] of own) {
     if (said.length === 1) {
-      throw new DataError(`${where}: what is usual for ${speaker} is not known from one utterance`, { speaker })
+      throw new DataError(
+        `${where}: expected at least 2 utterances of speaker ${shown(speaker)}, got 1. Add utterances, or leave the speaker out.`,
+        { speaker },
+      )
     }
     for (const { key } of said) normalized.set(key, new Float32Array(tower.size))
     for (let k = 0; k < tower.size; k += 1) {
@@ -68,9 +73,10 @@ export async function speakerNormalized(
     const found = key === undefined ? undefined : normalized.get(key)
     if (key === undefined || found !== undefined) return found
     const { source, utterances } = dialog
-    throw new DataError(`${source}, utterance ${utterances[place]?.id}: the tower was made of other dialogs`, {
-      source,
-    })
+    throw new DataError(
+      `${source}, utterance ${utterances[place]?.id}: expected one of the dialogs that the encoder was created with, got another. Create it again with all dialogs.`,
+      { source },
+    )
   }
   return {
     ...{ modality, size, network: null, ...(steps !== undefined && { steps }) },
@@ -85,7 +91,7 @@ export async function speakerNormalized(
   }
 }
 
-/** Who says it, and what. */
+/** Return a key of the speaker and the input. */
 async function keyOf(tower: EmotionTower, dialog: EmotionDialog, place: number): Promise<string | undefined> {
   const source = await tower.source(dialog, place)
   return source === undefined ? undefined : `${dialog.utterances[place]?.speaker} ${source}`

@@ -6,23 +6,23 @@ import { batchOn, type EmotionSample, emotionCollate } from '../data/collate.js'
 import type { EmotionClassifier } from '../network/network.js'
 import { bestTemperature, type EmotionMetrics, emotionMetrics, reliability, softmaxOf } from './metrics.js'
 
-/** What a classifier says of a dialog. */
+/** The logits that a classifier returns for one dialog. */
 export interface DialogAnswer {
   dialog: EmotionDialog
-  /** Of each utterance, in the order of the labels. */
+  /** Logits of each utterance, in the order of the labels: [utterances][labels]. */
   logits: number[][]
-  /** Where they are wanted: what the logits are made of. */
+  /** The vectors from which the logits are computed, with `states: true`. */
   states?: Float32Array[]
 }
 
 export interface AnswerOptions {
-  /** Dialogs at once [8]. */
+  /** Dialogs per batch. Default 8. */
   batchSize?: number
-  /** Gives the vectors behind the logits too [false]. */
+  /** Whether to return the vectors from which the logits are computed. Default false. */
   states?: boolean
 }
 
-/** Runs a classifier over dialogs, in evaluation mode and without gradients. */
+/** Run a classifier on dialogs, in evaluation mode and without gradients. */
 export async function emotionAnswers(
   model: EmotionClassifier,
   samples: readonly EmotionSample[],
@@ -51,7 +51,7 @@ function* inBatches<S>(all: readonly S[], size: number): Generator<readonly S[]>
   for (let from = 0; from < all.length; from += size) yield all.slice(from, from + size)
 }
 
-/** The utterances whose emotion is known: their logits and classes. */
+/** Return logits and classes of the utterances whose emotion is known. */
 export function knownAnswers(answers: readonly DialogAnswer[], labels: readonly string[]) {
   const logits: number[][] = []
   const truth: number[] = []
@@ -62,21 +62,21 @@ export function knownAnswers(answers: readonly DialogAnswer[], labels: readonly 
       truth.push(labels.indexOf(emotion))
     }
   }
-  return { logits, truth, said: logits.map((row) => row.indexOf(Math.max(...row))) }
+  return { logits, truth, predicted: logits.map((row) => row.indexOf(Math.max(...row))) }
 }
 
-/** The metrics of answers, with the expected calibration error at a temperature. */
+/** Compute the metrics of answers, with the expected calibration error at a temperature. */
 export function measureAnswers(
   answers: readonly DialogAnswer[],
   labels: readonly string[],
   temperature: number,
 ): EmotionMetrics & { calibrationError: number } {
-  const { logits, truth, said } = knownAnswers(answers, labels)
+  const { logits, truth, predicted } = knownAnswers(answers, labels)
   const probabilities = logits.map((row) => softmaxOf(row, temperature))
-  return { ...emotionMetrics(truth, said), calibrationError: reliability(probabilities, truth).error }
+  return { ...emotionMetrics(truth, predicted), calibrationError: reliability(probabilities, truth).error }
 }
 
-/** Finds the temperature on validation data, and gives it to the classifier. */
+/** Set the classifier's temperature to the one that fits the validation data best, and return it. */
 export async function calibrate(model: EmotionClassifier, samples: readonly EmotionSample[]): Promise<number> {
   const { logits, truth } = knownAnswers(await emotionAnswers(model, samples), model.config.labels)
   model.config.temperature = bestTemperature(logits, truth)

@@ -1,19 +1,19 @@
 import { accuracy, confusionMatrix, f1Score, precisionRecallF1 } from '../../../train/metrics/classification.js'
 
-/** Numbers of one part of the data. */
+/** Metrics on one part of the data. */
 export interface EmotionMetrics {
   [name: string]: number
   accuracy: number
-  /** The mean of the classes' F1 that occur in truth or prediction, as scikit-learn's: the original's `f1_score`. */
+  /** Mean F1 of the classes that occur in truth or prediction, as in scikit-learn. The original code names it `f1_score`. */
   macroF1: number
-  /** Each class as often as it is true: MELD's. */
+  /** F1 weighted by the number of true utterances of each class: MELD's metric. */
   weightedF1: number
 }
 
-export const emotionMetrics = (truth: readonly number[], said: readonly number[]): EmotionMetrics => ({
-  accuracy: accuracy(truth, said),
-  macroF1: f1Score(truth, said),
-  weightedF1: f1Score(truth, said, { average: 'weighted' }),
+export const emotionMetrics = (truth: readonly number[], predicted: readonly number[]): EmotionMetrics => ({
+  accuracy: accuracy(truth, predicted),
+  macroF1: f1Score(truth, predicted),
+  weightedF1: f1Score(truth, predicted, { average: 'weighted' }),
 })
 
 export interface ClassScores {
@@ -21,36 +21,36 @@ export interface ClassScores {
   precision: number
   recall: number
   f1: number
-  /** How often it is true. */
+  /** Number of utterances whose true class this is. */
   support: number
 }
 
-/** Of each class, in their order. */
+/** Compute precision, recall and F1 of each class, in the order of `labels`. */
 export function classScores(
   truth: readonly number[],
-  said: readonly number[],
+  predicted: readonly number[],
   labels: readonly string[],
 ): ClassScores[] {
   return labels.map((label, one) => {
-    const { precision, recall, f1 } = precisionRecallF1(truth, said, { labels: [one], average: 'macro' })
+    const { precision, recall, f1 } = precisionRecallF1(truth, predicted, { labels: [one], average: 'macro' })
     return { label, precision, recall, f1, support: truth.filter((label) => label === one).length }
   })
 }
 
-/** How often each class was taken for each: rows are true. */
-export function confusions(truth: readonly number[], said: readonly number[], classes: number): number[][] {
-  const { labels, matrix } = confusionMatrix(truth, said, { labels: Array.from({ length: classes }, (_, i) => i) })
+/** Compute the confusion matrix: rows are true classes, columns predicted ones. */
+export function confusions(truth: readonly number[], predicted: readonly number[], classes: number): number[][] {
+  const { labels, matrix } = confusionMatrix(truth, predicted, { labels: Array.from({ length: classes }, (_, i) => i) })
   return labels.length === classes ? matrix : []
 }
 
 export interface ReliabilityBin {
-  /** Mean probability of what was said, and how often it was right. */
+  /** Mean probability of the predicted class, and the fraction of correct predictions. */
   confidence: number
   accuracy: number
   count: number
 }
 
-/** Whether probabilities mean what they say: bins of equal width over the highest probability. */
+/** Compare probabilities with accuracy: bins of equal width over the highest probability, and the expected calibration error. */
 export function reliability(probabilities: readonly (readonly number[])[], truth: readonly number[], bins = 10) {
   const sums = Array.from({ length: bins }, () => ({ confidence: 0, right: 0, count: 0 }))
   for (const [i, row] of probabilities.entries()) {
@@ -75,7 +75,7 @@ export function reliability(probabilities: readonly (readonly number[])[], truth
   return { bins: filled, error }
 }
 
-/** Probabilities of logits over a temperature. */
+/** Compute probabilities of logits divided by a temperature. */
 export function softmaxOf(logits: readonly number[], temperature = 1): number[] {
   const most = Math.max(...logits)
   const powers = logits.map((value) => Math.exp((value - most) / temperature))
@@ -84,8 +84,8 @@ export function softmaxOf(logits: readonly number[], temperature = 1): number[] 
 }
 
 /**
- * The temperature with which the truth is likeliest (Guo et al. 2017, https://arxiv.org/abs/1706.04599), from 0.05 to 20; the
- * loss has one lowest point in its inverse.
+ * Return the temperature, from 0.05 to 20, with the lowest cross-entropy (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+ * The loss has a single minimum over the inverse temperature, so golden-section search finds it.
  */
 export function bestTemperature(logits: readonly (readonly number[])[], truth: readonly number[]): number {
   if (logits.length === 0) return 1

@@ -10,58 +10,58 @@ import {
 import { ConfigError } from '../../../base/errors.js'
 import { EMOTIONS } from '../../../kit/emotion/dialog.js'
 
-/** What an utterance is known by. */
+/** An input of an utterance. */
 export type EmotionModality = 'text' | 'video' | 'audio'
-/** In the order in which the published heads put their vectors side by side. */
+/** All modalities, in the order in which the published heads concatenate their vectors. */
 export const MODALITIES: readonly EmotionModality[] = ['video', 'audio', 'text']
 
 /**
- * How the vectors of an utterance become one:
- * - 'concat': side by side as they are, as the published heads have them;
- * - 'concat-ln': side by side after a layer norm each, so that none outweighs the others by its length;
- * - 'gated': their projections, weighted by what all of them say of each;
- * - 'cross-attention': their projections look at each other, and the mean of those that are there is taken;
- * - 'frames': of a film's frames and a text's tokens, all of which look at each other, as in experiments 7 and 8.
+ * Fusion of the vectors of an utterance:
+ * - 'concat': concatenation without normalization, as in the published heads;
+ * - 'concat-ln': concatenation after a layer norm per modality, so that vectors of all lengths weigh the same;
+ * - 'gated': weighted sum of projected vectors, with weights computed from all of them;
+ * - 'cross-attention': attention between projected vectors, then the mean over the modalities that are present;
+ * - 'frames': attention over video frames and text tokens, as in experiments 7 and 8.
  */
 export type EmotionFusion = 'concat' | 'concat-ln' | 'gated' | 'cross-attention' | 'frames'
 export const FUSIONS: readonly EmotionFusion[] = ['concat', 'concat-ln', 'gated', 'cross-attention', 'frames']
 
-/** A transformer over the utterances of a dialog, which knows how far apart they are, and whose they are. */
+/** Configuration of the transformer over the utterances of a dialog, with relative positions and speaker identity. */
 export interface EmotionContextConfig {
-  /** [2] */
+  /** Number of layers. Default 2. */
   layers?: number
-  /** [4] */
+  /** Number of attention heads. Default 4. */
   heads?: number
-  /** Utterances further apart than these count as so far apart [8]. */
+  /** Largest distance between utterances with a position bias of its own; larger ones share it. Default 8. */
   maxDistance?: number
-  /** Whether it matters if two utterances are of one speaker [true]. */
+  /** Whether attention depends on whether two utterances have the same speaker. Default true. */
   speakers?: boolean
-  /** Whether only what was said before is heard [false]. */
+  /** Whether an utterance attends only to itself and to earlier ones. Default false. */
   causal?: boolean
 }
 
 export interface EmotionClassifierConfig {
-  /** The classes, in the order of the logits [EMOTIONS]. */
+  /** Class names, in the order of the logits. Default {@link EMOTIONS}. */
   labels?: readonly string[]
-  /** The modalities that there are, each with the size of its vectors. */
+  /** Size of the vectors of each modality that the model uses. */
   sizes: Readonly<Partial<Record<EmotionModality, number>>>
-  /** For 'frames': how many states the vector of a modality is, side by side [1]. */
+  /** For 'frames': number of states that are concatenated in the vector of a modality. Default 1. */
   steps?: Readonly<Partial<Record<EmotionModality, number>>>
-  /** ['concat-ln'] */
+  /** Default 'concat-ln'. */
   fusion?: EmotionFusion
-  /** Of an utterance's vector behind fusion, where there is context or vectors are projected [256]. */
+  /** Size of an utterance's vector in the context transformer, and of projections in 'gated' and 'cross-attention'. Default 256. */
   hiddenSize?: number
-  /** null: each utterance stands alone [null]. */
+  /** Transformer over the dialog. Default null: each utterance is classified on its own. */
   context?: EmotionContextConfig | null
-  /** [0.1] */
+  /** Default 0.1. */
   dropout?: number
-  /** How often training drops a modality of an utterance that has another [0]. */
+  /** Probability in [0, 1) that training drops a modality of an utterance that has another one. Default 0. */
   modalityDropout?: number
-  /** 'published': 'frames' has attention across the batch, and nothing of the film, as the original's code computes [null]. */
+  /** 'published': 'frames' attends across the batch and ignores the video, as the original code does. Default null. */
   compat?: 'published' | null
-  /** Whether the last layer has a bias [true]. */
+  /** Whether the last layer has a bias. Default true. */
   headBias?: boolean
-  /** What probabilities' logits are divided by; found on validation data after training [1]. */
+  /** Divisor of the logits before softmax; fitted on validation data after training. Default 1. */
   temperature?: number
 }
 
@@ -74,22 +74,23 @@ const KEYS = [
   ...['steps', 'compat'],
 ]
 
-/** The configuration with its defaults. @throws ConfigError for an unknown key, or one that makes no network */
+/** Complete a configuration with its defaults and check it. @throws ConfigError for an unknown key or an invalid value */
 export function emotionConfig(config: EmotionClassifierConfig): ResolvedEmotionConfig {
   const where = 'EmotionClassifier'
   requireOptions(where, config, KEYS)
   const { labels = EMOTIONS, sizes, fusion = 'concat-ln', hiddenSize = 256, context = null } = config
   const { dropout = 0.1, modalityDropout = 0, headBias = true, temperature = 1, steps = {}, compat = null } = config
   if (!Array.isArray(labels) || labels.length < 2 || new Set(labels).size < labels.length) {
-    throw misuse(where, 'labels', 'at least two different names', labels)
+    throw misuse(where, 'labels', 'a list of at least two different names', labels)
   }
   requireObject(where, 'sizes', sizes)
   requireOptions(`${where}: sizes`, sizes, MODALITIES)
   for (const [name, size] of Object.entries(defined(sizes))) requireWhole(where, `sizes.${name}`, size, 1)
   if (Object.keys(defined(sizes)).length === 0) {
-    throw new ConfigError(`${where}: sizes names no modality; there are ${MODALITIES.join(', ')}`, {
-      argument: 'sizes',
-    })
+    throw new ConfigError(
+      `${where}: sizes: expected the vector size of at least one modality, got {}. Modalities: ${MODALITIES.join(', ')}.`,
+      { argument: 'sizes' },
+    )
   }
   requireOneOf(where, 'fusion', fusion, FUSIONS)
   requireObject(where, 'steps', steps)
@@ -98,11 +99,17 @@ export function emotionConfig(config: EmotionClassifierConfig): ResolvedEmotionC
     requireWhole(where, `steps.${name}`, count, 1)
     const size = sizes[name as EmotionModality]
     if (size !== undefined && size % count === 0) continue
-    throw new ConfigError(`${where}: vectors of ${name} have ${size} numbers, which are not ${count} states`, { steps })
+    throw new ConfigError(
+      `${where}: sizes.${name}: expected a multiple of steps.${name} (${count}), got ${size}. Change one of them.`,
+      { steps },
+    )
   }
   if (compat !== null) requireOneOf(where, 'compat', compat, ['published'])
   if (compat !== null && fusion !== 'frames') {
-    throw new ConfigError(`${where}: compat is for fusion 'frames', not '${fusion}'`, { argument: 'compat' })
+    throw new ConfigError(
+      `${where}: compat: expected null with fusion '${fusion}', got '${compat}'. Leave it out, or use fusion 'frames'.`,
+      { argument: 'compat' },
+    )
   }
   if (fusion === 'frames') framesConfig(where, { ...config, modalityDropout })
   requireWhole(where, 'hiddenSize', hiddenSize, 1)
@@ -123,12 +130,18 @@ export function emotionConfig(config: EmotionClassifierConfig): ResolvedEmotionC
 function framesConfig(where: string, { sizes, steps = {}, modalityDropout }: EmotionClassifierConfig): void {
   const named = Object.keys(defined(sizes)).sort().join()
   if (named !== 'text,video' || steps.video === undefined || steps.text === undefined) {
-    throw new ConfigError(`${where}: fusion 'frames' is for states of video and of text, and sizes and steps say so`, {
-      ...{ sizes, steps },
-    })
+    throw new ConfigError(
+      `${where}: fusion 'frames': expected sizes and steps of exactly video and text, got sizes of ${named.replaceAll(',', ', ')} and steps of ${Object.keys(defined(steps)).join(', ') || 'nothing'}. Set both for both.`,
+      {
+        ...{ sizes, steps },
+      },
+    )
   }
   if (modalityDropout !== 0) {
-    throw new ConfigError(`${where}: modalityDropout is for the other ways of fusion`, { argument: 'modalityDropout' })
+    throw new ConfigError(
+      `${where}: modalityDropout: expected 0 with fusion 'frames', got ${modalityDropout}. Leave it out, or use another fusion.`,
+      { argument: 'modalityDropout' },
+    )
   }
 }
 
@@ -146,10 +159,13 @@ export function contextConfig(
     if (typeof value !== 'boolean') throw misuse(where, `context.${name}`, 'true or false', value)
   }
   if (hiddenSize % heads !== 0) {
-    throw new ConfigError(`${where}: hiddenSize ${hiddenSize} is not a multiple of ${heads} heads`, {
-      hiddenSize,
-      heads,
-    })
+    throw new ConfigError(
+      `${where}: hiddenSize: expected a multiple of context.heads (${heads}), got ${hiddenSize}. Change one of them.`,
+      {
+        hiddenSize,
+        heads,
+      },
+    )
   }
   return { layers, heads, maxDistance, speakers, causal }
 }

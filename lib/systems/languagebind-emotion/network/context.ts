@@ -4,16 +4,15 @@ import { arange, ops, scope, type Tensor, zeros } from '../../../tensor/index.js
 import type { EmotionContextConfig } from './config.js'
 
 /**
- * The utterances of dialogs see each other: transformer layers whose attention has, for each head, a learned bias for how
- * far one utterance is behind another, and one for whether both are of one speaker. With all biases 0, as they begin, it is
- * a plain transformer without positions.
+ * Transformer layers over the utterances of dialogs. For each head, attention has a learned bias for the distance between two
+ * utterances, and one for whether they have the same speaker. All biases start at 0: a plain transformer without positions.
  */
 export class DialogContext extends Module {
   layers: ModuleList<TransformerEncoderLayer>
   norm: LayerNorm
   /** [2 maxDistance + 1, heads] */
   distance: Parameter
-  /** [2, heads]: of another speaker, of the same; null where speakers do not matter. */
+  /** [2, heads]: bias for different speakers, and for the same one; null without speakers. */
   speaker: Parameter | null
   readonly #config: Required<EmotionContextConfig>
 
@@ -40,7 +39,7 @@ export class DialogContext extends Module {
    * @param states [dialogs, utterances, size]
    * @param mask bool [dialogs, utterances], true where there is an utterance
    * @param speakers int64 [dialogs, utterances]
-   * @returns [dialogs, utterances, size]; at padding whatever comes out
+   * @returns [dialogs, utterances, size]; values at padding are undefined
    */
   override forward(states: Tensor, mask: Tensor, speakers: Tensor): Tensor {
     return scope(() => {
@@ -51,7 +50,7 @@ export class DialogContext extends Module {
     })
   }
 
-  /** What is added to attention: [dialogs · heads, utterances, utterances] */
+  /** Return the attention bias: [dialogs · heads, utterances, utterances]. */
   #bias(states: Tensor, mask: Tensor, speakers: Tensor): Tensor {
     const { maxDistance, heads, causal } = this.#config
     const [dialogs, time] = states.shape as [number, number]
@@ -65,7 +64,7 @@ export class DialogContext extends Module {
     }
     let hidden = mask.logicalNot().reshape([dialogs, 1, time])
     if (causal) hidden = hidden.logicalOr(away.gt(0).unsqueeze(0))
-    // What sees nothing at all would come out as NaN: each sees itself.
+    // A row that is masked completely would become NaN, so each utterance attends to itself.
     hidden = hidden.logicalAnd(away.ne(0).unsqueeze(0))
     const dtype = bias.dtype
     return ops

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { defined, requireOptions, requireString } from '../../../base/check.js'
+import { defined, requireOptions, requireString, shown } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { toCamel, toSnake } from '../../../base/words.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
@@ -20,14 +20,14 @@ import { FbankTower, VoiceTower } from './voice-tower.js'
 export interface LoadEmotionOptions {
   device?: Device
   dtype?: DType
-  /** Towers in place of those that the folder names, or of a kind that `openTower` does not know. */
+  /** Encoders to use instead of those that the folder names, or of a kind that `openTower` cannot load. */
   towers?: readonly EmotionTower[]
 }
 
-/** Makes the class, which a file that it imports cannot name. */
+/** Constructor of the classifier, passed in because an import would be circular. */
 type Make = (config: EmotionClassifierConfig, options: MakeEmotionOptions) => EmotionClassifier
 
-/** Reads a tower that `save` wrote. @throws CheckpointError for a folder without `tower.json`, or one of another kind */
+/** Load an encoder that `save` wrote. @throws CheckpointError for a folder without `tower.json`, or with an unknown kind in it */
 export async function openTower(
   folder: string,
   options: Omit<LoadEmotionOptions, 'towers'> = {},
@@ -36,7 +36,7 @@ export async function openTower(
   requireString('openTower', 'folder', folder)
   const file = join(folder, 'tower.json')
   const { tower, from, ...rest } = await readCheckpointJson(file)
-  // A frozen one lies where it lay: only where that is, and how it reads, stands here.
+  // For a frozen encoder, the folder has only the place of its checkpoint, and its options.
   const place = typeof from === 'string' ? from : folder
   const factory = { ...defined(options), ...(typeof from === 'string' && rest) }
   if (tower === 'text') return (await TextTower.fromPretrained(place, factory)) as EmotionTower
@@ -52,12 +52,13 @@ export async function openTower(
       from: shared,
     }) as unknown as EmotionTower
   }
-  throw new CheckpointError(`${file}: there is no tower '${tower}'; there are text, voice, fbank and languagebind`, {
-    ...{ file, tower },
-  })
+  throw new CheckpointError(
+    `${file}: tower: expected text, voice, fbank or languagebind, got ${shown(tower)}. Pass encoders of other kinds to EmotionClassifier.fromPretrained.`, // language: key of tower.json
+    { file, tower },
+  )
 }
 
-/** Towers that are part of a network, whole, and of frozen ones where they are. */
+/** Save encoders that are part of a network, and for frozen ones the place of their checkpoint. */
 export async function saveTowers(
   where: string,
   folder: string,
@@ -72,7 +73,10 @@ export async function saveTowers(
     const isFrozen = frozen.includes(tower)
     if (isFrozen && tower.reference === undefined) continue
     if (!isFrozen && !tower.save) {
-      throw new ConfigError(`${where}: the tower of ${modality} cannot be saved`, { modality })
+      throw new ConfigError(
+        `${where}: expected a ${modality} encoder with a \`save\` method, got one without. Implement it, or leave the encoder out.`,
+        { modality },
+      )
     }
     makeDirectory(join(folder, modality), CheckpointError)
     if (isFrozen) await writeJson(join(folder, modality, 'tower.json'), tower.reference)
@@ -80,16 +84,16 @@ export async function saveTowers(
   }
 }
 
-/** Those that are given, and of the rest those that {@link saveTowers} wrote. */
+/** Return the encoders that the caller passes, and load the others that {@link saveTowers} wrote. */
 export async function loadTowers(
   folder: string,
-  given: readonly EmotionTower[],
+  overrides: readonly EmotionTower[],
   factory: Omit<LoadEmotionOptions, 'towers'>,
 ): Promise<Partial<Record<EmotionModality, EmotionTower>>> {
   const towers: Partial<Record<EmotionModality, EmotionTower>> = {}
   const models = new Map<string, Promise<LanguageBind>>()
   for (const name of MODALITIES) {
-    const own = given.find((tower) => tower.modality === name)
+    const own = overrides.find((tower) => tower.modality === name)
     if (own) towers[name] = own
     else if (existsSync(join(folder, name, 'tower.json')))
       towers[name] = await openTower(join(folder, name), factory, models)
@@ -97,7 +101,7 @@ export async function loadTowers(
   return towers
 }
 
-/** @throws ConfigError for a tower that cannot be saved */
+/** Save a classifier to a folder. @throws ConfigError for an encoder that cannot be saved */
 export async function saveEmotionClassifier(
   model: EmotionClassifier,
   folder: string,
@@ -118,14 +122,17 @@ export async function loadEmotionClassifier(
   const where = 'EmotionClassifier.fromPretrained'
   requireString(where, 'folder', folder)
   requireOptions(where, options, ['device', 'dtype', 'towers'])
-  const { towers: given = [], ...factory } = options
+  const { towers: overrides = [], ...factory } = options
   requireSaved(folder, 'EmotionClassifier')
   const file = join(folder, 'config.json')
   const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
   if (modelType !== 'languagebind-emotion') {
-    throw new CheckpointError(`${folder} is no EmotionClassifier: its model_type is ${modelType}`, { file })
+    throw new CheckpointError(
+      `${file}: model_type: expected 'languagebind-emotion', got ${shown(modelType)}. Load the folder with the class that saved it.`,
+      { file },
+    )
   }
-  const towers = await loadTowers(folder, given, factory)
+  const towers = await loadTowers(folder, overrides, factory)
   const model = make(config as unknown as EmotionClassifierConfig, { towers, ...defined(factory) })
   await scope(async () => {
     const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))

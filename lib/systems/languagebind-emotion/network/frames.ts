@@ -3,18 +3,18 @@ import { Linear, Module, MultiheadAttention } from '../../../nn/index.js'
 import type { FactoryOptions } from '../../../nn/parameter.js'
 import { cat, ops, scope, type Tensor } from '../../../tensor/index.js'
 
-/** What {@link FrameFusion} is told of which states count; default all. */
+/** Masks of {@link FrameFusion}. Default: every state counts. */
 export interface FrameMasks {
-  /** bool [clips]: whether there is a film. */
+  /** bool [clips], true if the clip has a video. */
   video?: Tensor | null
-  /** bool [clips, tokens], true for tokens. */
+  /** bool [clips, tokens], true for tokens, false for padding. */
   text?: Tensor | null
 }
 
 /**
- * One vector of a clip's frames and of its words: a projection of the frames, attention of all of them to each other, the mean of
- * what counts. `published` as experiments 7 and 8 compute: the text overwrites what the frames gave, attention runs across the
- * clips of the batch, and no mask is looked at.
+ * One vector of a clip's video frames and text tokens: a projection of the frames, self-attention over frames and tokens, and the
+ * mean over those that are not masked. `published` reproduces experiments 7 and 8: only the text is used, attention runs across
+ * the clips of the batch, and masks are ignored.
  */
 export class FrameFusion extends Module {
   video: Linear
@@ -35,12 +35,12 @@ export class FrameFusion extends Module {
   /**
    * @param video [clips, frames, videoSize]
    * @param text [clips, tokens, textSize]
-   * @returns [clips, textSize]; 0 where nothing counts
+   * @returns [clips, textSize]; 0 if all states of a clip are masked
    */
   fused(video: Tensor, text: Tensor, masks: FrameMasks = {}): Tensor {
     if (video.ndim !== 3 || text.ndim !== 3 || video.size(0) !== text.size(0)) {
       throw new ShapeError(
-        `${this.constructor.name}: video [${video.shape}] and text [${text.shape}] must be [clips, steps, size]`,
+        `${this.constructor.name}: expected video [clips, frames, size] and text [clips, tokens, size], got [${video.shape}] and [${text.shape}]. Reshape them.`,
         {},
       )
     }
@@ -54,7 +54,7 @@ export class FrameFusion extends Module {
       const all = (like: Tensor) => ops.ones([like.size(0), like.size(1)], { device: like.device }).ne(0)
       const frames = masks.video ? masks.video.unsqueeze(1).logicalAnd(all(video)) : all(video)
       const there = cat([frames, masks.text ?? all(text)], 1)
-      // Attention to nothing is not a number: where nothing counts, all is looked at and weighs nothing.
+      // Attention over no state is NaN: if all states of a clip are masked, attend to all of them and give them weight 0.
       const hidden = there.logicalNot().logicalAnd(there.any(1, true))
       const { output } = this.attention.forward(states, states, states, { keyPaddingMask: hidden, needWeights: false })
       const weights = there.to({ dtype: output.dtype }).unsqueeze(2)

@@ -12,21 +12,21 @@ import { cat, ops, rand, scope, stack, type Tensor, zeros } from '../../../tenso
 import { type EmotionModality, MODALITIES, type ResolvedEmotionConfig } from './config.js'
 import { FrameFusion } from './frames.js'
 
-/** The vectors of utterances, and which of them are there. */
+/** Vectors of utterances, and masks that tell which utterances have which modality. */
 export interface EmotionVectors {
-  /** [utterances, size]; what is missing may hold anything but NaN. */
+  /** [utterances, size]; rows of a missing modality may have any values except NaN. */
   vectors: Readonly<Partial<Record<EmotionModality, Tensor>>>
   /** bool [utterances], true where the utterance has that modality. */
   present: Readonly<Partial<Record<EmotionModality, Tensor>>>
 }
 
-/** Makes one vector of those of the modalities; see `EmotionFusion`. */
+/** Fusion of the vectors of an utterance's modalities into one; see `EmotionFusion`. */
 export class Fusion extends Module {
-  /** Of each modality, but for 'concat' and 'frames'. */
+  /** One per modality; null for 'concat' and 'frames'. */
   norms: ModuleDict<LayerNorm> | null
-  /** Of each modality, to `hiddenSize`, for 'gated' and 'cross-attention'. */
+  /** One per modality, to `hiddenSize`; for 'gated' and 'cross-attention'. */
   projections: ModuleDict<Linear> | null = null
-  /** [modalities, hiddenSize]: what stands for a modality that is missing, or tells which one a vector is. */
+  /** [modalities, hiddenSize]: replaces a missing modality in 'gated'; embedding of the modality in 'cross-attention'. */
   kinds: Parameter | null = null
   gate: Linear | null = null
   layer: TransformerEncoderLayer | null = null
@@ -61,9 +61,9 @@ export class Fusion extends Module {
       })
     }
     if (fusion === 'frames') {
-      const [film, words] = [this.#stateSize('video'), this.#stateSize('text')]
-      const heads = [4, 2, 1].find((count) => words % count === 0) as number
-      this.frames = new FrameFusion(film, words, heads, config.compat === 'published', factory)
+      const [videoSize, textSize] = [this.#stateSize('video'), this.#stateSize('text')]
+      const heads = [4, 2, 1].find((count) => textSize % count === 0) as number
+      this.frames = new FrameFusion(videoSize, textSize, heads, config.compat === 'published', factory)
     }
     this.dropout = new Dropout(dropout)
   }
@@ -73,7 +73,7 @@ export class Fusion extends Module {
     return (sizes[name] as number) / (steps[name] ?? 1)
   }
 
-  /** Of what comes out. */
+  /** Size of the fused vector. */
   get size(): number {
     const { fusion, hiddenSize, sizes } = this.#config
     if (fusion === 'frames') return this.#stateSize('text')
@@ -89,8 +89,8 @@ export class Fusion extends Module {
       const columns = this.#modalities.map((name, i) => {
         const raw = inputs.vectors[name] as Tensor
         const even = this.norms ? this.norms.at(name).forward(raw) : raw
-        const made = this.projections ? this.dropout.forward(this.projections.at(name).forward(even)) : even
-        return made.mul(shown.narrow(1, i, 1).to({ dtype: made.dtype }))
+        const projected = this.projections ? this.dropout.forward(this.projections.at(name).forward(even)) : even
+        return projected.mul(shown.narrow(1, i, 1).to({ dtype: projected.dtype }))
       })
       if (this.projections === null)
         return this.#config.fusion === 'concat' ? cat(columns, 1) : this.dropout.forward(cat(columns, 1))
@@ -98,7 +98,7 @@ export class Fusion extends Module {
     })
   }
 
-  /** Which modalities count: those that are there, of which training drops some, but never all that an utterance has. */
+  /** Return a mask of the modalities to use. Training drops some of those that are present, but at least one remains. */
   #shown({ present }: EmotionVectors): Tensor {
     const there = stack(
       this.#modalities.map((name) => present[name] as Tensor),
@@ -114,7 +114,7 @@ export class Fusion extends Module {
     return kept.logicalOr(one.logicalAnd(kept.any(1, true).logicalNot())).to({ dtype: 'float32' })
   }
 
-  /** States that are 0 through and through are padding. */
+  /** Fuse the states of frames and tokens. A state that is 0 in all places is padding. */
   #framed(frames: FrameFusion, { vectors, present }: EmotionVectors): Tensor {
     const of = (name: EmotionModality) => {
       const rows = vectors[name] as Tensor
@@ -132,7 +132,7 @@ export class Fusion extends Module {
       return column.add(absent.mul((this.kinds as Parameter).select(0, i).to({ dtype: column.dtype })))
     })
     const logits = gate.forward(cat(missing, 1))
-    // One that is missing has no say. Where all are, each has the same, in what is 0.
+    // A missing modality gets weight 0. If all are missing, weights are equal, and the sum is 0.
     const none = shown.sum([1], true).eq(0)
     const weights = ops
       .maskedFill(logits, shown.eq(0).logicalAnd(none.logicalNot()), Number.NEGATIVE_INFINITY)

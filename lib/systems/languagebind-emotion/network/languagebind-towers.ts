@@ -16,28 +16,28 @@ import { clipSource, type EmotionTower, soundOf } from './towers.js'
 
 export interface LanguageBindTowerOptions {
   /**
-   * Whether vectors of video and sound are multiplied with their temperature, as published, which makes them 14 to 100 times
-   * as long as those of text [true].
+   * Whether to multiply vectors of video and audio by their temperature, as published, which makes them 14 to 100 times as long
+   * as text vectors. Default true.
    */
   useTemp?: boolean
   /**
-   * Gives states in place of one vector: of a film each frame's, behind the last norm, of a text each token's, and 0 behind its
-   * end. They are not taken to the common space, and know no temperature. Not for sound [false].
+   * Whether to return the states of all video frames (after the last norm) or text tokens (0 at padding) instead of one vector.
+   * They are not projected, and not multiplied by the temperature. Not available for audio. Default false.
    */
   states?: boolean
   /**
-   * Reads a film or a folder of frames as the video tower takes it: float32 [3, frames, 224, 224]. Default: frames evenly spread
-   * over the utterance's seconds, prepared as LanguageBind does; films need the optional package `node-av`.
+   * Function that reads a video or a folder of frames: float32 [3, frames, 224, 224]. Default: frames at regular intervals within
+   * the utterance, prepared as in LanguageBind; videos need the optional package `node-av`.
    */
   readVideo?: (clip: EmotionClip) => Promise<Tensor>
-  /** What `readVideo` does, in words: another text, and vectors are computed anew. */
+  /** Description of `readVideo`, part of the cache key: change it to compute vectors again. */
   videoRecipe?: string
 }
 
-/** Where a classifier's folder has the model of its towers. */
+/** Name of the folder, within a classifier's folder, for the LanguageBind model that its encoders share. */
 export const SHARED = 'languagebind'
 
-/** Encoder and projection of one modality: what of a LanguageBind trains with a classifier. */
+/** Encoder and projection of one modality of a LanguageBind: the weights that train with a classifier. */
 export class LanguageBindPart extends Module {
   constructor(
     readonly encoder: ClipTextModel | ClipVisionModel,
@@ -47,13 +47,13 @@ export class LanguageBindPart extends Module {
   }
 }
 
-/** Text, video or sound as LanguageBind places them: vectors of length 1 but for their temperature. */
+/** Encoder of text, video or audio with LanguageBind: unit vectors, multiplied by the temperature unless `useTemp` is false. */
 export class LanguageBindTower implements EmotionTower<Tensor> {
   readonly network: LanguageBindPart
   readonly #options: LanguageBindTowerOptions
   #from: string | undefined
 
-  /** @throws ConfigError where the model has no such tower, and for text where it has no tokenizer */
+  /** @throws ConfigError if the model has no encoder of the modality, or for text if it has no tokenizer */
   constructor(
     readonly model: LanguageBind,
     readonly modality: EmotionModality,
@@ -66,10 +66,16 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
     this.#options = rest
     this.#from = from === undefined ? undefined : existsSync(from) ? resolve(from) : from
     if (rest.states && modality === 'audio') {
-      throw new ConfigError(`${where}: states are for video and text`, { argument: 'states' })
+      throw new ConfigError(
+        `${where}: states: expected false for modality 'audio', got true. States are available for video and text.`,
+        { argument: 'states' },
+      )
     }
     if (modality === 'text' && model.tokenizer === null) {
-      throw new ConfigError(`${where}: this LanguageBind has no tokenizer; set \`tokenizer\``, { modality })
+      throw new ConfigError(
+        `${where}: expected a LanguageBind with a tokenizer for modality 'text', got none. Set its \`tokenizer\`.`,
+        { modality },
+      )
     }
     const key = modality === 'text' ? 'language' : modality
     this.network = new LanguageBindPart(model.tower(modality), model.modality_proj.at(key))
@@ -107,7 +113,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
 
   async source(dialog: EmotionDialog, place: number): Promise<string | undefined> {
     const utterance = dialog.utterances[place] as EmotionDialog['utterances'][number]
-    // Tokens are others with another tokenizer.
+    // Token ids, because they depend on the tokenizer.
     if (this.modality === 'text') {
       const ids: Tensor | undefined = await this.read(dialog, place)
       const source = ids && String(ids.toArray())
@@ -115,14 +121,14 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
       return source
     }
     if (this.modality === 'audio') {
-      const sound = soundOf(utterance)
-      return sound && clipSource(sound.path, sound.clip)
+      const audio = soundOf(utterance)
+      return audio && clipSource(audio.path, audio.clip)
     }
     const path = utterance.clip?.video ?? utterance.clip?.frames
     return path === undefined ? undefined : clipSource(path, utterance.clip)
   }
 
-  /** Token ids int64 [1, 77], a spectrogram [1, 3, bands, frames], or frames [1, 3, frames, height, width]. */
+  /** Return token ids int64 [1, 77], a spectrogram [1, 3, bands, frames], or frames [1, 3, frames, height, width]. */
   async read(dialog: EmotionDialog, place: number): Promise<Tensor | undefined> {
     const utterance = dialog.utterances[place] as EmotionDialog['utterances'][number]
     if (this.modality === 'text') {
@@ -130,10 +136,10 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
       return scope(() => this.model.tokenizer?.encode(utterance.text).inputIds)
     }
     if (this.modality === 'audio') {
-      const sound = soundOf(utterance)
-      if (sound === undefined) return undefined
-      const { start, end } = sound.clip
-      return languageBindAudio({ path: sound.path, ...defined({ start, end }) }, this.#frontEnd)
+      const audio = soundOf(utterance)
+      if (audio === undefined) return undefined
+      const { start, end } = audio.clip
+      return languageBindAudio({ path: audio.path, ...defined({ start, end }) }, this.#frontEnd)
     }
     const { clip } = utterance
     if (clip === undefined || (clip.video ?? clip.frames) === undefined) return undefined
@@ -152,7 +158,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
       const rows = cat([...inputs], 0)
       if (this.modality === 'text') {
         const end = this.model.tokenizer?.endTokenId as number
-        // What fills a text up is its end, of which the first one counts; behind the longest text nothing is computed.
+        // Texts are padded with the end token, whose first occurrence counts. The batch is cut to its longest text.
         const filled = ops
           .cumsum(rows.eq(end).to({ dtype: 'int64' }), 1)
           .le(1)
@@ -162,9 +168,9 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
         const tokens = { inputIds: part(rows), attentionMask: part(filled) }
         if (states) {
           const { lastHiddenState } = await this.model.tower('text').forward(tokens) // [texts, tokens, size]
-          const there = tokens.attentionMask.to({ dtype: lastHiddenState.dtype }).unsqueeze(2)
-          const room = (this.steps as number) - longest
-          return ops.constantPadNd(lastHiddenState.mul(there), [0, 0, 0, room]).reshape([rows.size(0), -1])
+          const tokenMask = tokens.attentionMask.to({ dtype: lastHiddenState.dtype }).unsqueeze(2)
+          const padding = (this.steps as number) - longest
+          return ops.constantPadNd(lastHiddenState.mul(tokenMask), [0, 0, 0, padding]).reshape([rows.size(0), -1])
         }
         return (await this.model.forward({ text: tokens })).text
       }
@@ -179,7 +185,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
     })
   }
 
-  /** The whole model, beside the folder, once for all of its towers. */
+  /** Save the whole model next to `folder`, once for all of its encoders, and the encoder's options to `folder`. */
   async save(folder: string, saved: Set<object> = new Set()): Promise<void> {
     if (!saved.has(this.model)) await this.model.save(join(folder, '..', SHARED))
     saved.add(this.model)
@@ -189,7 +195,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
   }
 }
 
-/** Whether a folder, or a repository by its name, is a checkpoint of LanguageBind. */
+/** Tell whether a folder, or a repository by its name, is a LanguageBind checkpoint. */
 export async function isLanguageBind(place: string): Promise<boolean> {
   const file = join(place, 'config.json')
   if (!existsSync(file)) return /languagebind/i.test(place)
@@ -197,7 +203,7 @@ export async function isLanguageBind(place: string): Promise<boolean> {
   return typeof model_type === 'string' && /^language_?bind/i.test(model_type)
 }
 
-/** Towers of one LanguageBind, in the order of the published heads. */
+/** Load one LanguageBind and return its encoders, in the order of the published heads. */
 export async function languageBindTowers(
   from: { video?: string | undefined; audio?: string | undefined },
   modalities: readonly EmotionModality[],
@@ -206,7 +212,7 @@ export async function languageBindTowers(
   const { device, ...rest } = options
   const model = await LanguageBind.fromPretrained(defined(from), defined({ device }))
   return modalities.map((modality) => {
-    // Of several checkpoints the last one's text tower is taken.
+    // The text encoder is that of the last checkpoint.
     const place = modality === 'text' ? (from.audio ?? from.video) : from[modality]
     return new LanguageBindTower(model, modality, { ...rest, from: place })
   })

@@ -20,36 +20,36 @@ import { checkMask, towerNetworks, utteranceVectors } from './vectors.js'
 export interface EmotionInputs {
   /** bool [D, T], true where there is an utterance. */
   mask: Tensor
-  /** int64 [D, T]: who speaks, numbered in each dialog. */
+  /** int64 [D, T]: speaker number, counted within each dialog. */
   speakers: Tensor
-  /** bool [D, T] of each modality: whether the utterance has it. */
+  /** bool [D, T] per modality: whether the utterance has it. */
   present: Readonly<Partial<Record<EmotionModality, Tensor>>>
-  /** float [D, T, size] of each modality whose vectors are known; */
+  /** float [D, T, size] per modality: vectors computed before. */
   vectors?: Readonly<Partial<Record<EmotionModality, Tensor>>>
-  /** of the others what a tower reads, for each utterance that has it, in the order of the dialogs. */
+  /** Encoder inputs of the other modalities, one per utterance that has the modality, in the order of the dialogs. */
   inputs?: Readonly<Partial<Record<EmotionModality, readonly unknown[]>>>
 }
 
 export interface EmotionOutput {
-  /** [D, T, labels]; at padding whatever comes out. */
+  /** [D, T, labels]; values at padding are undefined. */
   logits: Tensor
-  /** [D, T, size]: what they are made of, the vectors of utterances in their dialogs. */
+  /** [D, T, size]: the vectors of utterances in context, from which the logits are computed. */
   states: Tensor
 }
 
 export interface MakeEmotionOptions extends NetworkOptions {
-  /** Networks that are part of this one, and train with it. Default: none; batches bring vectors. */
+  /** Encoders that are part of the model and train with it. Default: none; batches contain vectors. */
   towers?: Readonly<Partial<Record<EmotionModality, EmotionTower>>>
 }
 
-/** What is between vectors and logits. */
+/** Layers between the encoders' vectors and the logits: fusion, context and classifier. */
 export class EmotionHead extends Module {
   fusion: Fusion
-  /** To the size of the context, where there is one. */
+  /** Projection to the size of the context; null without context, or if the size fits. */
   entry: Linear | null
   context: DialogContext | null
   dropout: Dropout
-  /** As the published checkpoints call it. */
+  /** Named as in the published checkpoints. */
   linear: Linear
 
   constructor(
@@ -80,7 +80,7 @@ export class EmotionHead extends Module {
       const entered = this.entry ? this.entry.forward(fused) : fused
       const rows = entered.reshape([dialogs, time, -1])
       const states = this.context ? this.context.forward(rows, mask, speakers) : rows
-      // The published heads read their vectors as they are.
+      // The published heads have no dropout.
       const bare = this.context === null && (this.config.fusion === 'concat' || this.config.compat !== null)
       return { logits: this.linear.forward(bare ? states : this.dropout.forward(states)), states }
     })
@@ -88,15 +88,15 @@ export class EmotionHead extends Module {
 }
 
 /**
- * What speakers feel, from any of text, video and audio: towers make a vector of each utterance, which are fused, see the
- * other utterances of their dialog, and are told apart. After LanguageBind (Zhu et al. 2023,
- * https://arxiv.org/abs/2310.01852) as it was used for SemEval-2024 Task 3, whose heads are some of its configurations.
+ * Emotion classifier of utterances in dialogs, from text, video, audio or a subset. Encoders compute a vector per modality, which
+ * are fused; a transformer adds the context of the dialog; a linear layer classifies. The published heads for SemEval-2024 Task 3
+ * on LanguageBind (Zhu et al. 2023, https://arxiv.org/abs/2310.01852) are configurations of it.
  *
- * A modality that an utterance lacks counts for nothing, and training may drop some.
+ * Missing modalities are masked, and training may drop some (`modalityDropout`).
  */
 export class EmotionClassifier extends Module {
   readonly config: ResolvedEmotionConfig
-  /** The networks of towers that are part of this one. */
+  /** The networks of the encoders that are part of the model. */
   towers: ModuleDict
   head: EmotionHead
   readonly #towers: Readonly<Partial<Record<EmotionModality, EmotionTower>>>
@@ -111,24 +111,24 @@ export class EmotionClassifier extends Module {
     this.head = withSeed(factory.seed, () => new EmotionHead(this.config, factory))
   }
 
-  /** @throws CheckpointError for a folder that is none of its own */
+  /** Load a classifier that `save` wrote. @throws CheckpointError for a folder of another kind */
   static fromPretrained(folder: string, options: LoadEmotionOptions = {}): Promise<EmotionClassifier> {
-    return loadEmotionClassifier(folder, options, (config, making) => new EmotionClassifier(config, making))
+    return loadEmotionClassifier(folder, options, (config, parts) => new EmotionClassifier(config, parts))
   }
 
-  /** Which modalities it knows, in the order of the published heads. */
+  /** The modalities in use, in the order of the published heads. */
   get modalities(): EmotionModality[] {
     return MODALITIES.filter((name) => this.config.sizes[name] !== undefined)
   }
 
-  /** The towers that are part of it. */
+  /** The encoders that are part of the model. */
   get ownTowers(): Readonly<Partial<Record<EmotionModality, EmotionTower>>> {
     return this.#towers
   }
 
   /**
-   * Runs on the executor where there are towers.
-   * @throws ShapeError where the batch lacks a modality, or its tensors do not fit each other
+   * Compute the logits of a batch. Encoders run on the executor.
+   * @throws ShapeError if the batch lacks a modality, or if shapes do not match
    */
   override async forward(inputs: EmotionInputs): Promise<EmotionOutput> {
     requireOptions('EmotionClassifier.forward', inputs, ['mask', 'speakers', 'present', 'vectors', 'inputs'])
@@ -149,8 +149,8 @@ export class EmotionClassifier extends Module {
   }
 
   /**
-   * Writes config.json, model.safetensors, and a folder for each tower that is part of it.
-   * @param frozen towers whose vectors it was trained on: where they are is written, so that `fromPretrained` finds them
+   * Write config.json, model.safetensors, and a folder for each encoder that is part of the model.
+   * @param frozen encoders that computed the training vectors; their place is saved, so that `fromPretrained` finds them
    */
   save(folder: string, frozen: readonly EmotionTower[] = []): Promise<void> {
     return saveEmotionClassifier(this, folder, frozen)

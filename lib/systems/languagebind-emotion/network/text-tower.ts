@@ -16,31 +16,31 @@ import { splitWords } from '../../../train/metrics/values.js'
 import type { EmotionTower } from './towers.js'
 
 export interface TextTowerOptions {
-  /** Utterances before the one that is read, which its tokens see [0]. */
+  /** Number of preceding utterances to encode with the utterance. Default 0. */
   history?: number
-  /** Whether texts begin with who says them [false]. */
+  /** Whether to prepend the speaker's name to each text. Default false. */
   names?: boolean
-  /** Tokens of a text with what stands before it; its beginning is cut [128]. */
+  /** Maximum number of tokens of a text with its history. Longer texts lose their end. Default 128. */
   maxLength?: number
-  /** The mean over the tokens of the utterance, or the first token's ['mean']. */
+  /** Mean over the tokens of the utterance, or state of the first token. Default 'mean'. */
   pooling?: 'mean' | 'cls'
 }
 
-/** Tokens of an utterance, those of what was said before in front. */
+/** Token ids of an utterance, after those of its history. */
 export interface TextInput {
   ids: readonly number[]
-  /** Where the utterance itself begins. */
+  /** Index of the utterance's first token. */
   begin: number
 }
 
-/** Words as BERT, MiniLM or RoBERTa reads them. */
+/** Text encoder with BERT, MiniLM or RoBERTa. */
 export class TextTower implements EmotionTower<TextInput> {
   readonly modality = 'text'
   readonly #options: Required<TextTowerOptions>
   #from: string | undefined
   readonly #ids: { first: number; last: number; pad: number }
 
-  /** @throws ConfigError for a tokenizer without the tokens that begin and end a text */
+  /** @throws ConfigError for a tokenizer without begin, end or padding token */
   constructor(
     readonly network: Bert | Roberta,
     readonly tokenizer: Tokenizer,
@@ -54,17 +54,24 @@ export class TextTower implements EmotionTower<TextInput> {
     requireWhole(where, 'maxLength', maxLength, 3)
     requireOneOf(where, 'pooling', pooling, ['mean', 'cls'])
     if (maxLength > longest)
-      throw new ConfigError(`${where}: maxLength ${maxLength} is more than the network's ${longest}`, {})
+      throw new ConfigError(
+        `${where}: maxLength: expected at most ${longest}, the longest text of the network, got ${maxLength}. Lower it.`,
+        {},
+      )
     this.#options = { history, names, maxLength, pooling }
-    const id = (...words: string[]) => {
-      const found = words.map((word) => tokenizer.tokenToId(word)).find((one) => one !== undefined)
-      if (found === undefined) throw new ConfigError(`${where}: the tokenizer has no ${words.join(' or ')}`, {})
+    const id = (...tokens: string[]) => {
+      const found = tokens.map((token) => tokenizer.tokenToId(token)).find((one) => one !== undefined)
+      if (found === undefined)
+        throw new ConfigError(
+          `${where}: expected a tokenizer with the token ${tokens.join(' or ')}, got one without. Use a tokenizer of BERT or RoBERTa.`,
+          {},
+        )
       return found
     }
     this.#ids = { first: id('[CLS]', '<s>'), last: id('[SEP]', '</s>'), pad: id('[PAD]', '<pad>') }
   }
 
-  /** A folder, a repository of the hub, or a name that `voxtorch weights` lists, of a BERT or a RoBERTa with its tokenizer. */
+  /** Load a BERT or RoBERTa with its tokenizer. @param from a folder, a repository of the hub, or a name that `voxtorch weights` lists */
   static async fromPretrained(
     from: string,
     options: TextTowerOptions & { device?: Device; dtype?: DType } = {},
@@ -98,7 +105,7 @@ export class TextTower implements EmotionTower<TextInput> {
     return { tower: 'text', network: this.network.constructor.name, ...this.#options }
   }
 
-  /** Its tokens, which are others with another tokenizer. */
+  /** Return the token ids as text, because they depend on the tokenizer. */
   async source(dialog: EmotionDialog, place: number): Promise<string | undefined> {
     const input = await this.read(dialog, place)
     return input && `${input.begin} ${input.ids}`
@@ -109,7 +116,7 @@ export class TextTower implements EmotionTower<TextInput> {
     if (texts === undefined) return undefined
     const { maxLength } = this.#options
     const own = this.#encode(texts.at(-1) as string).slice(0, maxLength - 2)
-    // As much of what was said before as there is room for, the latest first.
+    // Add as many preceding utterances as fit, the latest first.
     const before: number[] = []
     for (const text of texts.slice(0, -1).reverse()) {
       const ids = [...this.#encode(text), this.#ids.last]
@@ -119,7 +126,7 @@ export class TextTower implements EmotionTower<TextInput> {
     return { ids: [this.#ids.first, ...before, ...own, this.#ids.last], begin: 1 + before.length }
   }
 
-  /** What is said, oldest first, the utterance itself last; undefined for an empty text. */
+  /** Return the texts, oldest first, the utterance last; undefined if the utterance is empty. */
   #texts({ utterances }: EmotionDialog, place: number): string[] | undefined {
     const { history, names } = this.#options
     if (utterances[place] === undefined || utterances[place].text.trim() === '') return undefined
@@ -153,7 +160,7 @@ export class TextTower implements EmotionTower<TextInput> {
     })
   }
 
-  /** States of all tokens [inputs, tokens, size], and weights [inputs, tokens] whose sum is 1 over the utterance's own. */
+  /** Compute states of all tokens [inputs, tokens, size], and mean-pooling weights [inputs, tokens] over the utterance's tokens. */
   async states(inputs: readonly TextInput[]): Promise<{ lastHiddenState: Tensor; weights: Tensor }> {
     const rows = inputs.map(({ ids }) => ids)
     const device = (this.network.parameters()[0] as Tensor).device
@@ -165,7 +172,7 @@ export class TextTower implements EmotionTower<TextInput> {
       const { lastHiddenState } = await this.network.forward({
         ...{ inputIds, attentionMask: attentionMask.to({ dtype: 'int64' }) },
       })
-      // The end of the text counts as its own, as sentence-transformers' mean has it; its beginning where nothing is before.
+      // As in sentence-transformers, the mean includes the end token, and the begin token if there is no history.
       const own = attentionMask.logicalAnd(places.ge(column(inputs.map(({ begin }) => (begin === 1 ? 0 : begin)))))
       const counted = own.to({ dtype: lastHiddenState.dtype })
       return { lastHiddenState, weights: counted.div(counted.sum([1], true)) }
@@ -173,8 +180,8 @@ export class TextTower implements EmotionTower<TextInput> {
   }
 
   /**
-   * A vector for each word between blanks: the mean of its tokens, of the text alone. Words behind `maxLength` tokens have none.
-   * Runs without gradients.
+   * Compute a vector for each whitespace-separated word: the mean of its tokens' states, without history. Words after `maxLength`
+   * tokens get none. Runs without gradients.
    */
   async words(texts: readonly string[]): Promise<Float32Array[][]> {
     const { first, last } = this.#ids
@@ -219,8 +226,8 @@ export class TextTower implements EmotionTower<TextInput> {
 }
 
 /**
- * Places of texts, those of like length together: one that is three times as long as most would make three times the work of
- * all of them. In a group none is more than half as long again as the shortest.
+ * Group the indices of texts by similar length, to limit padding: one text of three times the usual length would triple the work.
+ * Within a group, the longest text has at most 1.5 times the tokens of the shortest, plus 4.
  */
 function likeLengths(lengths: readonly number[]): number[][] {
   const sorted = [...lengths.keys()].sort((a, b) => (lengths[a] as number) - (lengths[b] as number))

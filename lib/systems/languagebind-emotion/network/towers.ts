@@ -6,37 +6,37 @@ import type { Tensor } from '../../../tensor/index.js'
 import type { EmotionModality } from './config.js'
 
 /**
- * What makes a vector of an utterance of what is said, seen or heard: a network, or features without one. Frozen ones run
- * once for each utterance (see `FeatureCache`); as part of an `EmotionClassifier` they train with it.
+ * Encoder of one modality of an utterance: a network, or features without weights. A frozen encoder runs once per utterance (see
+ * `FeatureCache`); as part of an `EmotionClassifier` it trains.
  */
 export interface EmotionTower<Input = unknown> {
   readonly modality: EmotionModality
-  /** Of its vectors. */
+  /** Size of its vectors. */
   readonly size: number
-  /** How many states its vectors are, side by side, where they are more than one; for fusion 'frames'. */
+  /** Number of states concatenated in a vector, if more than one; for fusion 'frames'. */
   readonly steps?: number | undefined
-  /** Null for features that have no weights. */
+  /** Null for features without weights. */
   readonly network: Module | null
-  /** All that its vectors depend on beside its weights and what it reads: whatever is written here. */
+  /** Options that change its vectors, apart from weights and inputs; part of the cache key. */
   readonly recipe: Readonly<Record<string, unknown>>
-  /** What it reads of an utterance, told by its bytes; undefined where the utterance has nothing for it. */
+  /** Return a string that identifies the input of an utterance; undefined if the utterance lacks the modality. */
   source(dialog: EmotionDialog, place: number): Promise<string | undefined>
-  /** The same, read. Tensors belong to the caller's scope. */
+  /** Read the input of an utterance. Tensors belong to the caller's scope. */
   read(dialog: EmotionDialog, place: number): Promise<Input | undefined>
-  /** Vectors of some of what was read: float [inputs, size], on the network's device, with gradients where they are on. */
+  /** Encode inputs: float [inputs, size], on the network's device. Records gradients if they are enabled. */
   encode(inputs: readonly Input[]): Promise<Tensor>
-  /** What `openTower` finds it again by, where it came from a file: `{ tower, from, … }`. */
+  /** Object from which `openTower` loads the encoder again, if it came from a file: `{ tower, from, … }`. */
   readonly reference?: Readonly<Record<string, unknown>> | undefined
   /**
-   * Writes it to a folder, from which `openTower` reads it. Left out where it cannot be saved.
-   * @param saved what towers of the same classifier have in common and have written already
+   * Save the encoder to a folder that `openTower` can load. Undefined if it cannot be saved.
+   * @param saved objects that other encoders of the same classifier have saved already, such as a shared model
    */
   save?(folder: string, saved: Set<object>): Promise<void>
 }
 
 /**
- * The SHA-256 of a clip's bytes with its times.
- * @throws DataError naming a file that is not there
+ * Return the SHA-256 of a clip's bytes, with its times.
+ * @throws DataError if the file does not exist
  */
 export async function clipSource(
   path: string,
@@ -45,7 +45,7 @@ export async function clipSource(
   return `${await contentHash(path)} ${start ?? ''} ${end ?? ''}`
 }
 
-/** Where sound of an utterance is: a sound file, or a film's. */
+/** Return the path of an utterance's audio: an audio file, or a video. */
 export function soundOf({
   clip,
 }: EmotionDialog['utterances'][number]): { path: string; clip: EmotionClip } | undefined {

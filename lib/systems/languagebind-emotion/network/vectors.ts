@@ -1,4 +1,4 @@
-import { misuse } from '../../../base/check.js'
+import { misuse, shown } from '../../../base/check.js'
 import { ShapeError } from '../../../base/errors.js'
 import { type Module, ModuleDict } from '../../../nn/index.js'
 import { noGrad, Tensor, zeros } from '../../../tensor/index.js'
@@ -8,16 +8,20 @@ import type { EmotionTower } from './towers.js'
 
 type Towers = Readonly<Partial<Record<EmotionModality, EmotionTower>>>
 
-/** @throws ShapeError for what is no table of utterances */
+/** Check mask and speakers of a batch. @throws ShapeError unless both are [dialogs, utterances] */
 export function checkMask(where: string, tensors: Readonly<Record<'mask' | 'speakers', Tensor>>): void {
   for (const [name, tensor] of Object.entries(tensors)) {
     if (!(tensor instanceof Tensor) || tensor.ndim !== 2) {
-      throw new ShapeError(`${where}: ${name} must be a tensor [dialogs, utterances]`, { argument: name })
+      const value = tensor instanceof Tensor ? `a tensor [${tensor.shape}]` : shown(tensor)
+      throw new ShapeError(
+        `${where}: ${name}: expected a tensor [dialogs, utterances], got ${value}. Use \`emotionCollate\` to make batches.`,
+        { argument: name },
+      )
     }
   }
 }
 
-/** The networks of towers, checked against the sizes that are promised. */
+/** Return the networks of encoders, after a check of their sizes. */
 export function towerNetworks(
   where: string,
   towers: Towers,
@@ -26,9 +30,9 @@ export function towerNetworks(
   const networks: [string, Module][] = []
   for (const [name, tower] of Object.entries(towers)) {
     const size = sizes[name as EmotionModality]
-    if (tower.modality !== name) throw misuse(where, `towers.${name}`, `a tower of ${name}`, tower.modality)
+    if (tower.modality !== name) throw misuse(where, `towers.${name}`, `an encoder of ${name}`, tower.modality)
     if (tower.size !== size) {
-      const message = `${where}: the tower of ${name} gives vectors of ${tower.size}, and sizes.${name} is ${size}`
+      const message = `${where}: sizes.${name}: expected ${tower.size}, the size of the ${name} encoder's vectors, got ${size}. Change it.`
       throw new ShapeError(message, { modality: name })
     }
     if (tower.network) networks.push([name, tower.network])
@@ -36,7 +40,7 @@ export function towerNetworks(
   return new ModuleDict(Object.fromEntries(networks))
 }
 
-/** Vectors of a modality, those of the batch or its tower's, 0 where an utterance lacks it: [dialogs, utterances, size]. */
+/** Return the vectors of one modality, from the batch or from its encoder, 0 where missing: [dialogs, utterances, size]. */
 export async function utteranceVectors(
   where: string,
   name: EmotionModality,
@@ -45,21 +49,34 @@ export async function utteranceVectors(
   { mask, present, vectors, inputs }: EmotionInputs,
 ): Promise<Tensor> {
   const shape = [...mask.shape, size]
-  const fits = (tensor: unknown, wanted: readonly number[]) =>
-    tensor instanceof Tensor && tensor.shape.length === wanted.length && tensor.shape.every((n, i) => n === wanted[i])
+  const fits = (tensor: unknown, expected: readonly number[]) =>
+    tensor instanceof Tensor &&
+    tensor.shape.length === expected.length &&
+    tensor.shape.every((n, i) => n === expected[i])
   const there = present[name]
   if (!there || !fits(there, mask.shape)) {
-    throw new ShapeError(`${where}: present.${name} must be [${mask.shape}], as the mask is`, { modality: name })
+    const value = there instanceof Tensor ? `[${there.shape}]` : shown(there)
+    throw new ShapeError(
+      `${where}: present.${name}: expected [${mask.shape}], the shape of the mask, got ${value}. Use \`emotionCollate\` to make batches.`,
+      { modality: name },
+    )
   }
-  const given = vectors?.[name]
-  if (given !== undefined) {
-    if (fits(given, shape)) return given
-    throw new ShapeError(`${where}: vectors.${name} is [${given.shape}], expected [${shape}]`, { modality: name })
+  const batchVectors = vectors?.[name]
+  if (batchVectors !== undefined) {
+    if (fits(batchVectors, shape)) return batchVectors
+    throw new ShapeError(
+      `${where}: vectors.${name}: expected [${shape}], got [${batchVectors.shape}]. Check sizes.${name}.`,
+      { modality: name },
+    )
   }
   const items = inputs?.[name]
   if (!tower || items === undefined) {
-    const what = tower ? 'nothing that its tower reads' : 'no vectors, and there is no tower'
-    throw new ShapeError(`${where}: the batch has ${what} for ${name}`, { modality: name })
+    const expected = tower
+      ? `vectors.${name} or inputs.${name}`
+      : `vectors.${name}, because there is no ${name} encoder`
+    throw new ShapeError(`${where}: expected ${expected}, got a batch without. Add it to the batch.`, {
+      modality: name,
+    })
   }
   const empty = zeros(shape, { device: mask.device })
   if (items.length === 0) return empty
@@ -67,7 +84,7 @@ export async function utteranceVectors(
   const places = noGrad(() => there.reshape([-1]).nonzero().reshape([-1]))
   if (places.numel() !== items.length) {
     throw new ShapeError(
-      `${where}: present.${name} has ${places.numel()} utterances, and there are ${items.length} to read`,
+      `${where}: inputs.${name}: expected ${places.numel()} items, one for each true value of present.${name}, got ${items.length}. Make both from the same utterances.`,
       { modality: name },
     )
   }

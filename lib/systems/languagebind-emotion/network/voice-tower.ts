@@ -16,11 +16,11 @@ import { filmSound } from '../../../vision/film-sound.js'
 import { clipSource, type EmotionTower, soundOf } from './towers.js'
 
 export interface VoiceTowerOptions {
-  /** More of a clip is not heard [30, Whisper's most]. */
+  /** Maximum length of a clip in seconds; the rest is cut. Default 30, which is Whisper's maximum. */
   maxSeconds?: number
-  /** 'mean' over time, or 'mean-std': the standard deviation behind it ['mean-std']. */
+  /** Mean over time, or mean and standard deviation concatenated. Default 'mean-std'. */
   pooling?: 'mean' | 'mean-std'
-  /** The last layer's states, or the mean of all layers' ['mean']. */
+  /** States of the last layer, or the mean over all layers. Default 'mean'. */
   layers?: 'last' | 'mean'
 }
 
@@ -34,7 +34,7 @@ abstract class Voice {
     return found && clipSource(found.path, found.clip)
   }
 
-  /** float32 [samples] of 16 kHz */
+  /** Return the audio as float32 [samples] at 16 kHz. */
   async read(dialog: EmotionDialog, place: number): Promise<Tensor | undefined> {
     const found = soundOf(dialog.utterances[place] as EmotionDialog['utterances'][number])
     if (found === undefined) return undefined
@@ -49,10 +49,10 @@ abstract class Voice {
   }
 }
 
-/** A tenth of a second: below it, WavLM has no frames. */
+/** Minimum length of a clip in samples, 0.1 s: WavLM returns no frames for shorter ones. */
 const LEAST = SPEECH_RATE / 10
 
-/** A voice as WavLM or Whisper's encoder hears it. */
+/** Speech encoder with WavLM or Whisper's encoder. */
 export class VoiceTower extends Voice implements EmotionTower<Tensor> {
   readonly #options: Required<VoiceTowerOptions>
   #from: string | undefined
@@ -70,11 +70,14 @@ export class VoiceTower extends Voice implements EmotionTower<Tensor> {
     super(maxSeconds)
     this.#options = { maxSeconds, pooling, layers }
     if (network instanceof WhisperEncoder && maxSeconds > 30) {
-      throw new ConfigError(`${where}: Whisper hears 30 seconds, not ${maxSeconds}`, { argument: 'maxSeconds' })
+      throw new ConfigError(
+        `${where}: maxSeconds: expected at most 30 for a Whisper encoder, got ${maxSeconds}. Lower it, or use WavLM.`,
+        { argument: 'maxSeconds' },
+      )
     }
   }
 
-  /** A folder, a repository of the hub, or a name that `voxtorch weights` lists, of a WavLM or a Whisper. */
+  /** Load a WavLM or a Whisper encoder. @param from a folder, a repository of the hub, or a name that `voxtorch weights` lists */
   static async fromPretrained(
     from: string,
     options: VoiceTowerOptions & { device?: Device; dtype?: DType } = {},
@@ -117,7 +120,7 @@ export class VoiceTower extends Voice implements EmotionTower<Tensor> {
     })
   }
 
-  /** [clips, frames, size], bool [clips, frames] */
+  /** Return states [clips, frames, size] and their mask, bool [clips, frames]. */
   async #states(clips: readonly Tensor[]): Promise<{ states: Tensor; mask: Tensor }> {
     const { network } = this
     const { device, dtype } = network.parameters()[0] as Tensor
@@ -139,9 +142,9 @@ export class VoiceTower extends Voice implements EmotionTower<Tensor> {
     }
     const { numMelBins = 80 } = network.config as { numMelBins?: number }
     const steps = lengths.map((length) => Math.max(2, Math.floor(length / 160)))
-    // Frames come in pairs, and the front end wants a whole number of its hops.
+    // Whisper's convolution halves the number of frames, so the width must be even.
     const width = 2 * Math.ceil(Math.max(...steps) / 2)
-    // Silence of its own behind each clip, or its last steps would depend on how far the batch fills it up.
+    // Compute each spectrogram with its own trailing silence; otherwise its last frames depend on the padding of the batch.
     const rows = await Promise.all(
       clips.map(async (clip, i) => {
         const own = steps[i] as number
@@ -180,26 +183,26 @@ const layersOf = ({
   hiddenStates: readonly Tensor[]
 }): Tensor => (hiddenStates.length === 0 ? lastHiddenState : ops.stack([...hiddenStates]).mean([0]))
 
-/** Over the frames that are there: [clips, frames, size] → [clips, size or 2 size] */
+/** Pool states over the frames that are not masked: [clips, frames, size] → [clips, size or 2 size]. */
 function pooled(states: Tensor, mask: Tensor, pooling: 'mean' | 'mean-std'): Tensor {
   const weights = mask.to({ dtype: states.dtype }).unsqueeze(2)
   const count = weights.sum([1]).clampMin(1)
   const mean = states.mul(weights).sum([1]).div(count)
   if (pooling === 'mean') return mean
-  const centred = states.sub(mean.unsqueeze(1)).mul(weights)
-  return cat([mean, centred.square().sum([1]).div(count).add(1e-6).sqrt()], 1)
+  const centered = states.sub(mean.unsqueeze(1)).mul(weights)
+  return cat([mean, centered.square().sum([1]).div(count).add(1e-6).sqrt()], 1)
 }
 
 export interface FbankTowerOptions {
-  /** [64] */
+  /** Number of mel bands. Default 64. */
   nMels?: number
-  /** [10] */
+  /** Maximum length of a clip in seconds. Default 10. */
   maxSeconds?: number
 }
 
 /**
- * What a voice sounds like without any network: of Kaldi's log-mel bands, and of how they change from frame to frame, mean,
- * standard deviation, and how far the quiet and the loud are from the mean: [8 nMels].
+ * Audio features without a network. For each of Kaldi's log-mel bands and its differences between frames: mean, standard
+ * deviation, and the distances of the 10th and 90th percentiles from the mean. Size 8 · nMels.
  */
 export class FbankTower extends Voice implements EmotionTower<Tensor> {
   readonly network = null
@@ -235,7 +238,7 @@ export class FbankTower extends Voice implements EmotionTower<Tensor> {
     const facts = [bands, change].flatMap((rows) => {
       const mean = rows.mean([0])
       const sorted = rows.sort(0).values
-      const at = (share: number) => sorted.select(0, Math.floor(share * (rows.size(0) - 1))).sub(mean)
+      const at = (fraction: number) => sorted.select(0, Math.floor(fraction * (rows.size(0) - 1))).sub(mean)
       return [mean, rows.sub(mean).square().mean([0]).add(1e-6).sqrt(), at(0.1), at(0.9)]
     })
     return cat(facts, 0)

@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { requireOptions, requireString } from '../../../base/check.js'
+import { requireOptions, requireString, shown } from '../../../base/check.js'
 import { CheckpointError } from '../../../base/errors.js'
 import { readCheckpointJson } from '../../../files/json/json.js'
 import { loadSafetensors } from '../../../files/safetensors/safetensors.js'
@@ -17,31 +17,31 @@ import type { EmotionTower } from '../network/towers.js'
 
 export interface PublishedEmotionOptions {
   device?: Device
-  /** The classes in the order of the head's rows [EMOTIONS, which is the original's]. */
+  /** Class names in the order of the head's rows. Default EMOTIONS, which is the original's order. */
   labels?: readonly string[]
-  /** Of the head of an adapter file, which never holds one [42]. */
+  /** Seed of the new head for an adapter file, which contains no head. Default 42. */
   seed?: number
 }
 
-/** What the original's Trainer, and peft, call the file in a checkpoint's folder. */
+/** Names of a checkpoint's weights file, as the original's Trainer and PEFT write it. */
 const FILES = ['model.safetensors', 'pytorch_model.bin', 'adapter_model.safetensors', 'adapter_model.bin']
 const PEFT = 'base_model.model.'
 
 /**
- * A classifier that the original's scripts trained (experiments 1 to 6; `kosenko_exp_1` is published): of a checkpoint's folder or
- * file, whose tensors are `model.modality_encoder.…`, `model.modality_proj.…` and `linear.weight`, or peft's adapters
- * `base_model.model.model.…`. Temperatures, configurations and the tokenizer are in no such file: they are those of the
- * checkpoints of the towers, and so are the weights below adapters.
+ * Load a classifier that the original's scripts trained (experiments 1 to 6; `kosenko_exp_1` is published). `from` is a checkpoint
+ * folder or file with `model.modality_encoder.…`, `model.modality_proj.…` and `linear.weight`, or with PEFT's adapters
+ * `base_model.model.model.…`. It has no temperatures, configurations or tokenizer: they come from the checkpoints in `towers`, as
+ * do the base weights of adapters.
  *
- * The original froze the head beside adapters at whatever it began with, and did not save it: such a classifier has a new head,
- * whose seed is an option, and `fresh` says so.
+ * With adapters the original froze its head at random weights and did not save it. Such a classifier gets a new head, seeded by
+ * an option, and `fresh` names it.
  *
  * ```ts
  * const towers = { video: 'LanguageBind/LanguageBind_Video_FT' }
  * const { model } = await loadPublishedEmotion('kosenko_exp_1', towers)
  * await model.save('exp-1')
  * ```
- * @returns the classifier in evaluation mode, and the names of its tensors that the file does not have
+ * @returns the classifier in evaluation mode, and the names of its tensors that the file lacks
  * @throws CheckpointError that names the file and the tensors that are missing, unknown or of another shape
  */
 export async function loadPublishedEmotion(
@@ -69,9 +69,11 @@ export async function loadPublishedEmotion(
     const heads = new Map([...state].filter(([name]) => !name.startsWith('model.')))
     const strange = [...heads.keys()].filter((name) => !['linear.weight', 'linear.bias'].includes(name))
     if (inside.size === 0 || strange.length > 0) {
-      const what =
-        inside.size === 0 ? 'no tensors of model.modality_encoder' : `tensors of no head: ${strange.join(', ')}`
-      throw new CheckpointError(`${file} is no classifier of experiments 1 to 6: it has ${what}`, { file })
+      const found = inside.size === 0 ? 'no tensor with that prefix' : `also ${strange.join(', ')}`
+      throw new CheckpointError(
+        `${file}: expected tensors of experiments 1 to 6 (model.modality_encoder.…, linear.weight), got ${found}. Check the path.`,
+        { file },
+      )
     }
     const modalities = MODALITIES.filter((name) => {
       const own = `model.modality_encoder.${name === 'text' ? 'language' : name}.`
@@ -79,9 +81,10 @@ export async function loadPublishedEmotion(
     })
     const lost = modalities.find((name) => name !== 'text' && !(bind.modalities as string[]).includes(name))
     if (lost !== undefined) {
-      throw new CheckpointError(`${file} has a tower of ${lost}: name the checkpoint that it began with as well`, {
-        ...{ file, modality: lost },
-      })
+      throw new CheckpointError(
+        `${file}: expected the base checkpoint of its ${lost} encoder, got none. Add \`${lost}\` to the second argument.`,
+        { file, modality: lost },
+      )
     }
     const merged = isAdapter ? await withoutAdapters(file, inside) : { weights: inside, changes: [] }
     intoNetwork(file, bind, modalities, merged, isAdapter)
@@ -93,7 +96,10 @@ export async function loadPublishedEmotion(
       ...(device !== undefined && { device }),
     })
     if (!heads.has('linear.weight') && !isAdapter) {
-      throw new CheckpointError(`${file} has no linear.weight`, { file, tensor: 'linear.weight' })
+      throw new CheckpointError(
+        `${file}: linear.weight: expected a tensor, got none. Load a complete checkpoint, or one of PEFT's adapters.`,
+        { file, tensor: 'linear.weight' },
+      )
     }
     const head = model.head.linear
     for (const [name, value] of heads)
@@ -107,10 +113,13 @@ function fileOf(from: string): string {
   if (facts?.isFile()) return from
   const found = FILES.map((name) => join(from, name)).find((path) => existsSync(path))
   if (found !== undefined) return found
-  throw new CheckpointError(`${from} is neither a file nor a folder with one of ${FILES.join(', ')}`, { file: from })
+  throw new CheckpointError(
+    `${from}: expected a file, or a folder with one of ${FILES.join(', ')}, got neither. Check the path.`,
+    { file: from },
+  )
 }
 
-/** Without what peft puts around layers. */
+/** Remove the parts that PEFT adds to the name of a tensor. */
 const plainName = (name: string): string =>
   (name.startsWith(PEFT) ? name.slice(PEFT.length) : name)
     .replace('.base_layer.', '.')
@@ -118,18 +127,21 @@ const plainName = (name: string): string =>
     .replace(/\.lora_(A|B)\.default\.weight$/, '.lora_$1.weight')
 
 interface Merged {
-  /** By their names in the file. */
+  /** Weights by their names in the file. */
   weights: Map<string, Tensor>
-  /** What is added to the weights that the network has. */
+  /** Deltas to add to the network's own weights. */
   changes: [name: string, change: Tensor][]
 }
 
-/** Adapters as what they add to weights, in float32. */
+/** Compute the weight deltas of LoRA adapters, in float32. */
 async function withoutAdapters(file: string, inside: Map<string, Tensor>): Promise<Merged> {
   const configFile = join(dirname(file), 'adapter_config.json')
   const { r, lora_alpha: alpha } = await readCheckpointJson(configFile)
   if (typeof r !== 'number' || typeof alpha !== 'number' || r < 1) {
-    throw new CheckpointError(`${configFile} says no r and lora_alpha`, { file: configFile })
+    throw new CheckpointError(
+      `${configFile}: expected numbers r (at least 1) and lora_alpha, got ${shown(r)} and ${shown(alpha)}. Use PEFT's file.`,
+      { file: configFile },
+    )
   }
   const weights = new Map<string, Tensor>()
   const changes: Merged['changes'] = []
@@ -139,11 +151,16 @@ async function withoutAdapters(file: string, inside: Map<string, Tensor>): Promi
     const other = inside.get(`${path}.lora_${part === 'A' ? 'B' : 'A'}.weight`)
     if (path === undefined) continue
     if (other === undefined)
-      throw new CheckpointError(`${file} has one half of the adapter of ${path}`, { file, tensor: name })
+      throw new CheckpointError(`${file}: ${path}: expected lora_A and lora_B, got only lora_${part}. Save it again.`, {
+        ...{ file, tensor: name },
+      })
     if (part === 'B') continue
     const fits = value.ndim === 2 && other.ndim === 2 && value.shape[0] === r && other.shape[1] === r
     if (!fits) {
-      throw new CheckpointError(`${file} has an adapter [${value.shape}], [${other.shape}] of ${path}, and r is ${r}`, { file, tensor: name }) // biome-ignore format: one line
+      throw new CheckpointError(
+        `${file}: ${path}: expected lora_A [${r}, in] and lora_B [out, ${r}], got [${value.shape}] and [${other.shape}]. Check r in ${configFile}.`,
+        { file, tensor: name },
+      )
     }
     changes.push([
       `${path}.weight`,
@@ -172,12 +189,18 @@ function intoNetwork(
   const target = (name: string) => {
     const found = own.get(name.slice('model.'.length))
     if (found !== undefined) return found
-    throw new CheckpointError(`${file} has ${name}, which the towers' checkpoints do not have`, { file, tensor: name })
+    throw new CheckpointError(
+      `${file}: ${name}: expected a tensor of LanguageBind's encoders, got an unknown name. Check the base checkpoints.`,
+      { file, tensor: name },
+    )
   }
   const missing = isAdapter ? [] : [...own.keys()].filter((name) => !weights.has(`model.${name}`))
   if (missing.length > 0) {
-    const shown = missing.slice(0, 3).map((name) => `model.${name}`)
-    throw new CheckpointError(`${file} lacks ${missing.length} tensors, such as ${shown.join(', ')}`, { file, missing })
+    const examples = missing.slice(0, 3).map((name) => `model.${name}`)
+    throw new CheckpointError(
+      `${file}: expected all tensors of the encoders, got a file without ${missing.length} of them, such as ${examples.join(', ')}. Save it again.`,
+      { file, missing },
+    )
   }
   for (const [name, value] of weights) put(file, name, target(name), value)
   noGrad(() => {
@@ -196,8 +219,8 @@ function put(file: string, name: string, target: Tensor, value: Tensor): void {
 
 function checkShape(file: string, name: string, target: Tensor, value: Tensor): void {
   if (target.shape.join() === value.shape.join()) return
-  throw new CheckpointError(`${file} has ${name} [${value.shape}], and it should be [${target.shape}]`, {
-    file,
-    tensor: name,
-  })
+  throw new CheckpointError(
+    `${file}: ${name}: expected shape [${target.shape}], got [${value.shape}]. Check the base checkpoint.`,
+    { file, tensor: name },
+  )
 }

@@ -14,24 +14,24 @@ import { arange, cat, ops, scope, type Tensor } from '../../../tensor/index.js'
 import { FrameFusion } from '../network/frames.js'
 
 export interface FrameHeadOptions {
-  /** [1024] */
+  /** Size of a frame's vector. Default 1024. */
   videoSize?: number
-  /** [768] */
+  /** Size of a token's vector. Default 768. */
   textSize?: number
-  /** [7] */
+  /** Number of classes. Default 7. */
   labels?: number
-  /** Of attention [4]. */
+  /** Number of attention heads. Default 4. */
   heads?: number
   /**
-   * 'published': as the code of experiments 7 and 8 computes. What the frames gave is overwritten by the text, and attention
-   * runs across the utterances of the batch, so that an answer depends on what else is in it.
+   * 'published': as the code of experiments 7 and 8. Only the text is used, and attention runs across the utterances of the
+   * batch, so that an output depends on the other utterances.
    */
   compat?: 'published'
 }
 
 /**
- * The head of experiments 7 and 8, over the class tokens of a clip's frames and the states of its text: a projection of the
- * frames, attention over all of them, the mean, a linear layer.
+ * Head of experiments 7 and 8, on the class tokens of video frames and the states of text tokens: a projection of the frames,
+ * self-attention over all of them, the mean, and a linear layer.
  */
 export class FrameHead extends FrameFusion {
   linear: Linear
@@ -47,7 +47,7 @@ export class FrameHead extends FrameFusion {
   /**
    * @param video [clips, frames, videoSize]
    * @param text [clips, tokens, textSize]
-   * @param textMask bool [clips, tokens], true for tokens; default all. Not looked at by 'published'
+   * @param textMask bool [clips, tokens], true for tokens; default all. Ignored with 'published'
    * @returns [clips, labels]
    */
   override forward(video: Tensor, text: Tensor, textMask: Tensor | null = null): Tensor {
@@ -56,50 +56,51 @@ export class FrameHead extends FrameFusion {
 }
 
 /**
- * The heads of experiments 9 and 10, over two utterances: what is felt in the first, and whether the second is its cause. Both
- * read [first video, first text, second video, second text] and have biases.
+ * Heads of experiments 9 and 10, on two utterances: the emotion of the first, and whether the second is its cause. Both are linear
+ * layers with bias on [first video, first text, second video, second text].
  */
 export class PairHead extends Module {
   emotion: Linear
   cause: Linear
 
-  /** @param size of all four vectors together [3072] */
+  /** @param size of the four vectors together, default 3072 */
   constructor({ size = 3072, labels = 7, ...factory }: { size?: number; labels?: number } & FactoryOptions = {}) {
     super()
     this.emotion = new Linear(size, labels, factory)
     this.cause = new Linear(size, 2, factory)
   }
 
-  /** [pairs, size] → [pairs, labels], [pairs, 2] */
+  /** Compute logits: [pairs, size] → [pairs, labels], [pairs, 2]. */
   override forward(vectors: Tensor): { emotion: Tensor; cause: Tensor } {
     return { emotion: this.emotion.forward(vectors), cause: this.cause.forward(vectors) }
   }
 }
 
-/** The sum of both cross-entropies, as experiments 9 and 10 train. */
+/** Return the sum of both cross-entropies, as in experiments 9 and 10. */
 export const pairLoss = (logits: { emotion: Tensor; cause: Tensor }, emotion: Tensor, cause: Tensor): Tensor =>
   scope(() => functional.crossEntropy(logits.emotion, emotion).add(functional.crossEntropy(logits.cause, cause)))
 
 export interface PointerHeadOptions {
-  /** [768] */
+  /** Size of the vectors. Default 768. */
   size?: number
-  /** [2] */
+  /** Number of layers. Default 2. */
   layers?: number
-  /** [12] */
+  /** Number of attention heads. Default 12. */
   heads?: number
-  /** The most utterances of a dialog [33]. */
+  /** Maximum number of utterances in a dialog. Default 33. */
   maxUtterances?: number
-  /** [0.1] */
+  /** Default 0.1. */
   dropout?: number
 }
 
-/** The rows that separate: in front of all, between parts, and behind all. */
+/** Rows of the special embeddings: before all parts, between parts, and after all parts. */
 const [CLS, SEP, BOS] = [0, 1, 2]
 
 /**
- * The pointer of experiment 11 over frozen vectors: [CLS], video and text of each utterance, [SEP], the target's, [SEP], the
- * candidate's, [BOS], through a small BERT, and a number for each place. The highest says where the cause is: 2 (i + 1), the
- * place of utterance i's text, or 0, the candidate is no cause. It was reported as failed, and is here to be compared with.
+ * Pointer network of experiment 11, on frozen vectors. The sequence is [CLS], video and text of each utterance, [SEP], those of the
+ * target, [SEP], those of the candidate, [BOS]. A small BERT computes a logit for each position. The highest one is the answer:
+ * 2 (i + 1), the position of utterance i's text, is the cause; 0 means that the candidate is not a cause. The authors report that
+ * it failed; it is here for comparison.
  */
 export class PointerHead extends Module {
   special: Embedding
@@ -118,7 +119,10 @@ export class PointerHead extends Module {
       requireWhole(where, name, value, 1)
     requireNumber(where, 'dropout', dropout, { least: 0, below: 1 })
     if (size % heads !== 0)
-      throw new ConfigError(`${where}: size ${size} is not a multiple of ${heads} heads`, { size, heads })
+      throw new ConfigError(
+        `${where}: size: expected a multiple of heads (${heads}), got ${size}. Change one of them.`,
+        { size, heads },
+      )
     this.config = { size, layers, heads, maxUtterances, dropout }
     this.special = new Embedding(3, size, factory)
     this.position = new Embedding(2 * maxUtterances + 8, size, factory)
@@ -133,11 +137,11 @@ export class PointerHead extends Module {
   }
 
   /**
-   * One dialog, of which several pairs are asked.
+   * Compute the logits of one dialog for several pairs.
    * @param video [utterances, size]
    * @param text [utterances, size]
-   * @param pairs places of target and candidate
-   * @returns [pairs, 1 + 2 utterances + 7]: a number for each place of the sequence
+   * @param pairs indices of target and candidate utterance
+   * @returns [pairs, 1 + 2 utterances + 7]: a logit for each position of the sequence
    */
   override forward(
     video: Tensor,
@@ -147,7 +151,10 @@ export class PointerHead extends Module {
     const count = video.size(0)
     const { maxUtterances } = this.config
     if (count > maxUtterances) {
-      throw new ShapeError(`PointerHead: ${count} utterances, and it knows ${maxUtterances}`, { count })
+      throw new ShapeError(
+        `PointerHead: expected at most ${maxUtterances} utterances (maxUtterances), got ${count}. Split the dialog.`,
+        { count },
+      )
     }
     return scope(() => {
       const row = (id: number) => this.special.weight.narrow(0, id, 1)
@@ -164,5 +171,5 @@ export class PointerHead extends Module {
   }
 }
 
-/** What the pointer is to say of a pair: the place of the cause's text, or 0. */
+/** Return the target position for a pair: that of the cause's text, or 0. */
 export const pointerLabel = (candidate: number, isCause: boolean): number => (isCause ? 2 * (candidate + 1) : 0)

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { requireOptions } from '../../../base/check.js'
+import { requireOptions, shown } from '../../../base/check.js'
 import { CheckpointError } from '../../../base/errors.js'
 import { toCamel, toSnake } from '../../../base/words.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
@@ -15,19 +15,19 @@ import { checkMask, towerNetworks, utteranceVectors } from '../network/vectors.j
 import { PairHead } from './heads.js'
 
 export interface EmotionPairConfig {
-  /** What the first utterance shows, in the order of the logits [EMOTIONS]. */
+  /** Class names of the first utterance's emotion, in the order of the logits. Default EMOTIONS. */
   labels?: readonly string[]
-  /** The modalities that there are, each with the size of its vectors. */
+  /** Size of the vectors of each modality that the model uses. */
   sizes: Readonly<Partial<Record<EmotionModality, number>>>
 }
 
 /**
- * Experiments 9 and 10: towers, and of two utterances' vectors what is felt in the first and whether the second is its cause.
- * A batch has each pair as a dialog of two utterances.
+ * Model of experiments 9 and 10: encoders, and from the vectors of two utterances the emotion of the first and whether the second
+ * is its cause. In a batch, each pair is a dialog of two utterances.
  */
 export class EmotionPairClassifier extends Module {
   readonly config: Required<EmotionPairConfig>
-  /** The networks of towers that are part of this one. */
+  /** The networks of the encoders that are part of the model. */
   towers: ModuleDict
   head: PairHead
   readonly #towers: Readonly<Partial<Record<EmotionModality, EmotionTower>>>
@@ -45,16 +45,19 @@ export class EmotionPairClassifier extends Module {
     this.head = withSeed(seed, () => new PairHead({ size: 2 * this.size, labels: labels.length, ...factory }))
   }
 
-  /** @throws CheckpointError for a folder that is none of its own */
+  /** Load a model that `save` wrote. @throws CheckpointError for a folder of another kind */
   static async fromPretrained(folder: string, options: LoadEmotionOptions = {}): Promise<EmotionPairClassifier> {
     requireOptions('EmotionPairClassifier.fromPretrained', options, ['device', 'dtype', 'towers'])
-    const { towers: given = [], ...factory } = options
+    const { towers: overrides = [], ...factory } = options
     const file = join(folder, 'config.json')
     const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
     if (modelType !== 'emotion-pairs') {
-      throw new CheckpointError(`${folder} is no EmotionPairClassifier: its model_type is ${modelType}`, { file })
+      throw new CheckpointError(
+        `${file}: model_type: expected 'emotion-pairs', got ${shown(modelType)}. Load the folder with the class that saved it.`,
+        { file },
+      )
     }
-    const towers = await loadTowers(folder, given, factory)
+    const towers = await loadTowers(folder, overrides, factory)
     const model = new EmotionPairClassifier(config as unknown as EmotionPairConfig, { towers, ...factory })
     await scope(async () => {
       const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
@@ -63,22 +66,22 @@ export class EmotionPairClassifier extends Module {
     return model.eval()
   }
 
-  /** Which modalities it knows, in the order in which the head reads them. */
+  /** The modalities in use, in the order in which the head reads them. */
   get modalities(): EmotionModality[] {
     return MODALITIES.filter((name) => this.config.sizes[name] !== undefined)
   }
 
-  /** Of an utterance's vectors together. */
+  /** Size of an utterance's concatenated vectors. */
   get size(): number {
     return this.modalities.reduce((sum, name) => sum + (this.config.sizes[name] as number), 0)
   }
 
-  /** The towers that are part of it. */
+  /** The encoders that are part of the model. */
   get ownTowers(): Readonly<Partial<Record<EmotionModality, EmotionTower>>> {
     return this.#towers
   }
 
-  /** The vectors of utterances side by side, 0 where one lacks a modality: [dialogs, utterances, size]. */
+  /** Return the concatenated vectors of utterances, 0 for missing modalities: [dialogs, utterances, size]. */
   async encode(inputs: EmotionInputs): Promise<Tensor> {
     const where = 'EmotionPairClassifier'
     requireOptions(where, inputs, ['mask', 'speakers', 'present', 'vectors', 'inputs'])
@@ -94,7 +97,7 @@ export class EmotionPairClassifier extends Module {
     })
   }
 
-  /** Pairs as dialogs of two utterances → [pairs, labels], [pairs, 2]. */
+  /** Compute logits of pairs, given as dialogs of two utterances: [pairs, labels], [pairs, 2]. */
   override async forward(inputs: EmotionInputs): Promise<{ emotion: Tensor; cause: Tensor }> {
     return scope(async () => {
       const rows = await this.encode(inputs)
@@ -102,7 +105,7 @@ export class EmotionPairClassifier extends Module {
     })
   }
 
-  /** Writes config.json, model.safetensors, and a folder for each tower; `frozen` as `EmotionClassifier.save`. */
+  /** Write config.json, model.safetensors, and a folder for each encoder; `frozen` as in `EmotionClassifier.save`. */
   async save(folder: string, frozen: readonly EmotionTower[] = []): Promise<void> {
     await saveTowers('EmotionPairClassifier.save', folder, Object.values(this.#towers), frozen)
     await scope(() => saveSafetensors(join(folder, 'model.safetensors'), this.head.stateDict(), { format: 'pt' }))

@@ -2,20 +2,20 @@ import { requireOptions, requireWhole } from '../../../base/check.js'
 import { Random } from '../../../data/random.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 
-/** Two utterances of a dialog: what is felt in the first, and whether the second is its cause. */
+/** Two utterances of a dialog: the emotion of the first, and whether the second is its cause. */
 export interface EmotionPair {
   dialog: EmotionDialog
-  /** Their places. */
+  /** Index of the first utterance, and of the second. */
   initial: number
   causal: number
-  /** Of the first, for pairs that are none too; undefined where it has none. */
+  /** Emotion of the first utterance; undefined if it is unknown. */
   emotion: string | undefined
   cause: 0 | 1
 }
 
 /**
- * The pairs that experiments 9 and 10 train on: of each dialog all true ones, and as many different ones that are not true,
- * drawn from all ordered pairs, those of an utterance with itself included. Where there are not so many, all of them.
+ * Return the training pairs of experiments 9 and 10: all true pairs of each dialog, and as many false ones, drawn without
+ * replacement from all ordered pairs, including an utterance with itself. If there are fewer false ones, return all of them.
  */
 export function publishedPairs(dialogs: readonly EmotionDialog[], options: { seed?: number } = {}): EmotionPair[] {
   requireOptions('publishedPairs', options, ['seed'])
@@ -31,7 +31,7 @@ export function publishedPairs(dialogs: readonly EmotionDialog[], options: { see
     const pair = (initial: number, causal: number, cause: 0 | 1): EmotionPair => ({
       ...{ dialog, initial, causal, emotion: utterances[initial]?.emotion, cause },
     })
-    // A pair with two spans is one that is true twice.
+    // A pair with two spans appears twice.
     return [...causes.map(({ effect, cause }) => pair(effect, cause, 1)), ...drawn.map(([a, b]) => pair(a, b, 0))]
   })
 }

@@ -27,16 +27,16 @@ import { pairLoss } from './heads.js'
 import { EmotionPairClassifier } from './pair-network.js'
 import { publishedPairs } from './pairs.js'
 
-/** How experiments 9 and 10 train; batches are of pairs. */
+/** Hyperparameters of experiments 9 and 10; batches contain pairs. */
 export interface PairRecipe
   extends Pick<EmotionRecipe, 'epochs' | 'batchSize' | 'accumulation' | 'headLearningRate' | 'towerLearningRate'>,
     Pick<EmotionRecipe, 'weightDecay' | 'warmup' | 'maxGradNorm' | 'patience' | 'seed' | 'bf16'> {
-  /** By which the best epoch is chosen: 'causeF1', 'emotionF1' or 'loss'. */
+  /** Metric that selects the best epoch: 'causeF1', 'emotionF1' or 'loss'. */
   keyMetric: string
 }
 
 const { classWeights: _, focalGamma: __, labelSmoothing: ___, ...PUBLISHED } = PUBLISHED_EMOTION_RECIPE
-/** The published one: 4 × 4 pairs, and the epoch with the best F1 of causes. */
+/** The published hyperparameters: 4 × 4 pairs, and the epoch with the best F1 of causes. */
 export const PAIR_RECIPE: PairRecipe = { ...PUBLISHED, accumulation: 4, keyMetric: 'causeF1' }
 
 export interface TrainPairsOptions
@@ -53,30 +53,29 @@ export interface PairResults extends RecipeResults<Record<string, number>> {
   keyMetric: string
   trainable: number
   parameters: number
-  /** Pairs of each part. */
+  /** Number of pairs in each part. */
   pairs: Record<'train' | 'valid' | 'test', number>
-  /** What the official scorer says of all pairs of the test dialogs that it finds; null where there are none. */
+  /** Official metrics of the pairs predicted on the test dialogs, from all ordered pairs; null without causes in them. */
   official: EcfPairScores | null
-  /** With `onBadRecord: 'skip'`: clips that could not be read, by reason. */
+  /** Number of clips that could not be read, by reason; with `onBadRecord: 'skip'`. */
   badClips: Readonly<Record<string, number>>
   notes: string[]
 }
 
-/** A pair as a dialog of two utterances, and what is true of it. */
+/** A pair as a dialog of two utterances, with its label. */
 interface PairSample extends EmotionSample {
   cause: 0 | 1
 }
 
 interface PairBatch extends EmotionBatch {
-  /** int64 [pairs, 2]: emotion and cause. */
+  /** int64 [pairs, 2]: class of the emotion, and 1 for a cause. */
   labels: Tensor
 }
 
 /**
- * Trains on pairs as experiments 9 and 10 do: of each dialog with causes its true pairs and as many others (`publishedPairs`), the
- * sum of both cross-entropies. Everything else is as `trainEmotion` has it: the cache of frozen towers, the best epoch, going on
- * after a kill.
- * @throws DataError where no dialog of the training data has causes; else as `trainEmotion`
+ * Train on pairs as in experiments 9 and 10: the true pairs of each dialog and as many false ones (`publishedPairs`), with the sum of
+ * both cross-entropies. Feature cache, best epoch and resuming work as in `trainEmotion`.
+ * @throws DataError if no dialog of the training data has causes; otherwise as `trainEmotion`
  */
 export async function trainPairs(options: TrainPairsOptions): Promise<{
   results: PairResults
@@ -109,11 +108,14 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
   const recipe = pairRecipe(`${where}: recipe`, options.recipe)
   const { live, frozen } = splitTowers(where, towers, tune !== 'head')
   for (const { modality, recipe: reading } of Object.values(live)) {
-    // A pair is a dialog of two utterances, of which the first would be what was said before the second.
+    // In a pair, the first utterance would be read as history of the second.
     if (!reading.history) continue
-    throw new ConfigError(`${where}: the tower of ${modality} reads what was said before, which a pair does not have`, {
-      ...{ argument: 'towers', modality },
-    })
+    throw new ConfigError(
+      `${where}: expected a ${modality} encoder without history, got history ${reading.history}. Set its \`history\` to 0.`,
+      {
+        ...{ argument: 'towers', modality },
+      },
+    )
   }
   const samples = await samplesOf(data, frozen, options)
   const { seed } = recipe
@@ -122,10 +124,14 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
     valid: pairSamples(samples.valid, seed),
     test: pairSamples(samples.test, seed),
   }
-  if (pairs.train.length === 0) throw new DataError(`${where}: no dialog of the training data has causes`, {})
+  if (pairs.train.length === 0)
+    throw new DataError(
+      `${where}: expected a dialog with causes in the training data, got none in ${samples.train.length} dialogs. Use data with causes.`,
+      {},
+    )
   const known = samples.test.filter(({ dialog }) => dialog.causes !== undefined)
   const truth = known.map(({ dialog }) => dialog)
-  // What cannot be scored is refused before a training, not behind it.
+  // Score the truth against itself, so that data which the scorer refuses fail before the training and not after it.
   scoreCauses(truth, truth, data.labels)
   const sizes = Object.fromEntries(towers.map(({ modality, size }) => [modality, size]))
   manualSeed(seed)
@@ -220,19 +226,21 @@ export function pairRecipe(where: string, changes: Partial<PairRecipe> = {}): Pa
   return recipe
 }
 
-/** The pairs of dialogs whose causes are known; those whose first utterance has no emotion are none. */
+/** Make the pairs of dialogs whose causes are known, except those whose first utterance has no emotion. */
 function pairSamples(samples: readonly EmotionSample[], seed: number): PairSample[] {
   const known = samples.filter(({ dialog }) => dialog.causes !== undefined)
   const byDialog = new Map(known.map((sample) => [sample.dialog, sample]))
   const found = publishedPairs([...byDialog.keys()], { seed })
   return found.flatMap(({ dialog, initial, causal, cause }): PairSample[] => {
     const { labels, vectors } = byDialog.get(dialog) as EmotionSample
-    const [felt, other] = [labels[initial] as number, labels[causal] as number]
-    if (felt < 0) return []
+    const [emotionClass, other] = [labels[initial] as number, labels[causal] as number]
+    if (emotionClass < 0) return []
     const both = [initial, causal]
     const utterances = both.map((place) => dialog.utterances[place] as EmotionDialog['utterances'][number])
     const own = Object.entries(vectors).map(([name, rows]) => [name, both.map((place) => rows?.[place])])
-    return [{ dialog: { ...dialog, utterances }, labels: [felt, other], vectors: Object.fromEntries(own), cause }]
+    return [
+      { dialog: { ...dialog, utterances }, labels: [emotionClass, other], vectors: Object.fromEntries(own), cause },
+    ]
   })
 }
 
@@ -241,13 +249,16 @@ function pairCollate(model: EmotionPairClassifier) {
   return async (samples: readonly PairSample[]): Promise<PairBatch> => {
     const batch = await collate(samples)
     batch.labels.dispose()
-    const labels = samples.flatMap(({ labels: [felt], cause }) => [BigInt(felt as number), BigInt(cause)])
+    const labels = samples.flatMap(({ labels: [emotionClass], cause }) => [
+      BigInt(emotionClass as number),
+      BigInt(cause),
+    ])
     const values = BigInt64Array.from(labels)
     return { ...batch, labels: tensor(values, { shape: [samples.length, 2], device: 'cpu' }) }
   }
 }
 
-/** The original's: the mean F1 of the emotions, and of cause and no cause. */
+/** Compute the original's metrics: mean F1 over the emotions, and mean F1 of cause and not-cause. */
 function pairMetrics(logits: Tensor, labels: Tensor, classes: number): Record<string, number> {
   const best = (from: number, count: number) =>
     scope(() => logits.narrow(1, from, count).argmax(-1).toArray()) as number[]
@@ -257,8 +268,8 @@ function pairMetrics(logits: Tensor, labels: Tensor, classes: number): Record<st
 }
 
 /**
- * All ordered pairs of each dialog, as the original's prediction script asks about them: those whose first utterance is not
- * neutral and whose second is a cause, with the emotion that is said of the first beside the second.
+ * Predict on all ordered pairs of each dialog, as the original's prediction script. A pair is a cause if its second utterance is
+ * classified as one and the emotion of its first utterance, predicted for this pair, is not neutral.
  */
 export async function findPairs(
   model: EmotionPairClassifier,
@@ -276,13 +287,13 @@ export async function findPairs(
     const shape = [count, count, rows.size(1)]
     const both = cat([rows.unsqueeze(1).expand(shape), rows.unsqueeze(0).expand(shape)], 2)
     const logits = model.head.forward(both.reshape([count * count, -1]))
-    const [felt, is] = [logits.emotion.argmax(-1).toArray(), logits.cause.argmax(-1).toArray()] as number[][]
+    const [emotionClass, is] = [logits.emotion.argmax(-1).toArray(), logits.cause.argmax(-1).toArray()] as number[][]
     const { dialog } = some[0] as EmotionSample
     const causes = Array.from({ length: count * count }, (_, pair) => pair).flatMap((pair): EmotionCause[] => {
-      if (felt?.[pair] === neutral || is?.[pair] !== 1) return []
+      if (emotionClass?.[pair] === neutral || is?.[pair] !== 1) return []
       const [effect, cause] = [Math.floor(pair / count), pair % count]
       const span = wholeSpan(dialog.utterances[cause]?.text ?? '')
-      return [{ effect, cause, emotion: labels[felt?.[pair] as number] as string, span }]
+      return [{ effect, cause, emotion: labels[emotionClass?.[pair] as number] as string, span }]
     })
     return { ...dialog, causes }
   })

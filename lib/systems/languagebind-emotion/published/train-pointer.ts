@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { defined, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { defined, requireObject, requireOneOf, requireOptions, requireString, shown } from '../../../base/check.js'
 import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
@@ -24,23 +24,23 @@ export interface TrainPointerOptions
     TrainPairsOptions,
     'data' | 'towers' | 'outputDir' | 'cache' | 'args' | 'onBadRecord' | 'callbacks' | 'device'
   > {
-  /** Of the pointer; its size is that of the vectors. */
+  /** Configuration of the pointer; its size is that of the vectors. */
   config?: Omit<PointerHeadOptions, 'size'>
-  /** Of this `keyMetric` is 'causeF1', 'accuracy' or 'loss', and no tower trains. */
+  /** Hyperparameters. `keyMetric` is 'causeF1', 'accuracy' or 'loss'. Encoders do not train. */
   recipe?: Partial<Omit<PairRecipe, 'towerLearningRate'>>
 }
 
 export interface PointerResults extends RecipeResults<Record<string, number>> {
   keyMetric: string
   parameters: number
-  /** Pairs of each part. */
+  /** Number of pairs in each part. */
   pairs: Record<'train' | 'valid' | 'test', number>
-  /** With `onBadRecord: 'skip'`: clips that could not be read, by reason. */
+  /** Number of clips that could not be read, by reason; with `onBadRecord: 'skip'`. */
   badClips: Readonly<Record<string, number>>
   notes: string[]
 }
 
-/** A pair of a dialog: what is asked, and what is to be said. */
+/** A pair of utterances in its dialog, with its label. */
 interface PointerSample {
   /** [utterances · size] */
   video: Float32Array
@@ -51,17 +51,17 @@ interface PointerSample {
 
 interface PointerBatch {
   dialogs: { video: Tensor; text: Tensor; pair: readonly [number, number] }[]
-  /** int64 [pairs, 2]: the place to point at, and that of the candidate. */
+  /** int64 [pairs, 2]: the target position, and the position of the candidate. */
   labels: Tensor
 }
 
-/** What is at places that a shorter dialog does not have. */
+/** Logit of positions that a shorter dialog does not have. */
 const NOWHERE = -1e9
 
 /**
- * Trains the pointer of experiment 11 on the pairs of experiments 9 and 10: over frozen vectors of video and text of a whole
- * dialog, cross-entropy over the places of the sequence. It was reported as failed, and is here to be compared with.
- * @throws ConfigError where the towers are not one of video and one of text with vectors of one size; else as `trainPairs`
+ * Train the pointer of experiment 11 on the pairs of experiments 9 and 10, on frozen vectors of video and text of the whole
+ * dialog, with cross-entropy over the positions of the sequence. The authors report that it failed; it is here for comparison.
+ * @throws ConfigError unless there is one video and one text encoder with vectors of one size; otherwise as `trainPairs`
  */
 export async function trainPointer(
   options: TrainPointerOptions,
@@ -92,9 +92,13 @@ export async function trainPointer(
   const sizes = Object.fromEntries(frozen.map(({ modality, size }) => [modality, size]))
   const { video: size, text } = sizes
   if (frozen.length !== 2 || size === undefined || size !== text) {
-    throw new ConfigError(`${where}: the pointer reads video and text with vectors of one size: towers of both`, {
-      sizes,
-    })
+    const got = Object.entries(sizes).map(([name, length]) => `${name} (${length})`)
+    throw new ConfigError(
+      `${where}: expected one video and one text encoder with vectors of one size, got ${got.join(', ')}. Change the list of encoders.`,
+      {
+        sizes,
+      },
+    )
   }
   const samples = await samplesOf(data, frozen, options)
   const { seed } = recipe
@@ -103,7 +107,11 @@ export async function trainPointer(
     valid: pointerSamples(samples.valid, size, seed),
     test: pointerSamples(samples.test, size, seed),
   }
-  if (pairs.train.length === 0) throw new DataError(`${where}: no dialog of the training data has causes`, {})
+  if (pairs.train.length === 0)
+    throw new DataError(
+      `${where}: expected a dialog with causes in the training data, got none in ${samples.train.length} dialogs. Use data with causes.`,
+      {},
+    )
   manualSeed(seed)
   const model = new PointerHead(
     { size, ...config },
@@ -165,7 +173,7 @@ export async function trainPointer(
   return { results, model: model.eval() }
 }
 
-/** The pairs of dialogs whose causes are known, each with the vectors of its dialog, 0 where an utterance lacks one. */
+/** Make the pairs of dialogs whose causes are known, with the vectors of the whole dialog, 0 for missing modalities. */
 function pointerSamples(samples: readonly EmotionSample[], size: number, seed: number): PointerSample[] {
   const known = samples.filter(({ dialog }) => dialog.causes !== undefined)
   const rows = new Map(
@@ -198,15 +206,15 @@ function pointerCollate(samples: readonly PointerSample[], size: number): Pointe
   })
 }
 
-/** How often it points at the right place, and the mean F1 of cause and no cause: the candidate is one where it points at it. */
+/** Compute the accuracy of the position, and the mean F1 of cause and not-cause; the candidate is a cause if it is the position. */
 function pointerMetrics(logits: Tensor, labels: Tensor): Record<string, number> {
-  const said = scope(() => logits.argmax(-1).toArray()) as number[]
+  const predicted = scope(() => logits.argmax(-1).toArray()) as number[]
   const truth = labels.toArray() as [number, number][]
-  const right = truth.filter(([place], i) => said[i] === place).length
+  const right = truth.filter(([place], i) => predicted[i] === place).length
   const isCause = truth.map(([place]) => Number(place !== 0))
   return {
     accuracy: right / truth.length,
-    causeF1: f1Score(isCause, truth.map(([, candidate], i) => Number(said[i] === candidate))), // biome-ignore format: one line
+    causeF1: f1Score(isCause, truth.map(([, candidate], i) => Number(predicted[i] === candidate))), // biome-ignore format: one line
   }
 }
 
@@ -216,12 +224,20 @@ async function savePointer(model: PointerHead, folder: string): Promise<void> {
   await writeJson(join(folder, 'config.json'), { modelType: 'emotion-pointer', ...model.config })
 }
 
-/** A pointer that `trainPointer` saved. @throws CheckpointError for a folder that is none */
+/** Load a pointer that `trainPointer` saved. @throws CheckpointError for a folder of another kind */
 export async function loadPointer(folder: string): Promise<PointerHead> {
   const file = join(folder, 'config.json')
-  if (!existsSync(file)) throw new CheckpointError(`${folder} has no config.json`, { file })
+  if (!existsSync(file))
+    throw new CheckpointError(
+      `${file}: expected a file, got a path that does not exist. Name a folder that \`trainPointer\` saved.`,
+      { file },
+    )
   const { modelType, ...config } = await readCheckpointJson(file)
-  if (modelType !== 'emotion-pointer') throw new CheckpointError(`${folder} is no pointer`, { file })
+  if (modelType !== 'emotion-pointer')
+    throw new CheckpointError(
+      `${file}: modelType: expected 'emotion-pointer', got ${shown(modelType)}. Load a folder that \`trainPointer\` saved.`,
+      { file },
+    )
   const model = new PointerHead(config as PointerHeadOptions)
   await scope(async () => model.loadStateDict((await loadSafetensors(join(folder, 'model.safetensors'))).tensors))
   return model.eval()

@@ -4,14 +4,14 @@ import { scope, type Tensor, tensor } from '../../../tensor/index.js'
 export interface EmotionLossOptions {
   /** float32 [classes]; see {@link inverseFrequencies}. */
   classWeights?: Tensor | null
-  /** Of the focal loss (Lin et al. 2017, https://arxiv.org/abs/1708.02002): (1 - p)^γ weighs each utterance. 0: none [0]. */
+  /** γ of the focal loss (Lin et al. 2017, https://arxiv.org/abs/1708.02002): each utterance is weighted by (1 - p)^γ. Default 0: off. */
   focalGamma?: number
-  /** Share of each target that is spread over all classes [0]. */
+  /** Fraction of each target that is spread over all classes. Default 0. */
   labelSmoothing?: number
 }
 
 /**
- * The mean loss of utterances. With class weights it is divided by the weights of the targets, as PyTorch's is.
+ * Compute the mean loss over utterances. With class weights, divide by the sum of the targets' weights, as PyTorch does.
  * @param logits [utterances, classes]
  * @param labels int64 [utterances]
  */
@@ -30,8 +30,8 @@ export function emotionLoss(logits: Tensor, labels: Tensor, options: EmotionLoss
 }
 
 /**
- * N / (classes · count) of each class, as scikit-learn's 'balanced', to a power: 1 for all of it, 0.5 for its root. A class that
- * does not occur has 1.
+ * Return (N / (classes · count)) ** power for each class: scikit-learn's 'balanced' weights with power 1, their square root with
+ * 0.5. A class that does not occur has weight 1.
  */
 export function inverseFrequencies(labels: Iterable<number>, classes: number, power = 1): number[] {
   const counts = new Array<number>(classes).fill(0)

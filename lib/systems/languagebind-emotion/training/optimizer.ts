@@ -3,7 +3,7 @@ import type { Module } from '../../../nn/index.js'
 import { AdamW } from '../../../train/adam.js'
 import type { EmotionRecipe } from './recipe.js'
 
-/** What is new learns at a rate of its own; biases, norms and scales do not decay. */
+/** Create AdamW with one learning rate for the encoders and one for all other weights; biases, norms and scales do not decay. */
 export function emotionOptimizer(
   model: Module,
   {
@@ -22,6 +22,10 @@ export function emotionOptimizer(
       return params.length === 0 ? [] : [{ params, lr, weightDecay: decays ? weightDecay : 0 }]
     }),
   )
-  if (groups.length === 0) throw new ConfigError('trainEmotion: nothing trains: is the whole model frozen?', {})
+  if (groups.length === 0)
+    throw new ConfigError(
+      'trainEmotion: expected at least one trainable parameter, got a frozen model. Set `requiresGrad` on the layers to train.',
+      {},
+    )
   return new AdamW(groups, { lr: headLearningRate })
 }

@@ -1,33 +1,33 @@
 import { defined, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 
-/** How an emotion classifier is trained. */
+/** Hyperparameters of the training of an emotion classifier. */
 export interface EmotionRecipe {
-  /** Passes over the dialogs. */
+  /** Passes over the training data. */
   epochs: number
-  /** Dialogs of a batch; with `splitBy: 'utterance'` utterances. */
+  /** Dialogs per batch, or utterances with `splitBy: 'utterance'`. */
   batchSize: number
-  /** Batches of a step. */
+  /** Batches per optimizer step. */
   accumulation: number
-  /** Of what is new: fusion, context and head. */
+  /** Learning rate of fusion, context and head. */
   headLearningRate: number
-  /** Of towers that train, or of their adapters. */
+  /** Learning rate of encoders that train, or of their adapters. */
   towerLearningRate: number
   weightDecay: number
   warmup: number
   maxGradNorm: number
-  /** Epochs without progress after which training stops; 0: never. */
+  /** Epochs without improvement after which training stops. 0: never. */
   patience: number
   seed: number
   bf16: boolean
-  /** Weights of the classes: none, as rare as they are, or the root of that. */
+  /** Class weights: none, inverse to the class frequency, or the square root of that. */
   classWeights: 'none' | 'inverse' | 'root'
   focalGamma: number
   labelSmoothing: number
-  /** By which the best epoch is chosen: 'macroF1', 'weightedF1', 'accuracy' or 'loss'. */
+  /** Metric that selects the best epoch: 'macroF1', 'weightedF1', 'accuracy' or 'loss'. */
   keyMetric: string
 }
 
-/** Ours. */
+/** The default hyperparameters. */
 export const EMOTION_RECIPE: EmotionRecipe = {
   epochs: 10,
   batchSize: 8,
@@ -46,14 +46,14 @@ export const EMOTION_RECIPE: EmotionRecipe = {
   keyMetric: 'macroF1',
 }
 
-/** The published one, of experiments 1 to 6: 4 × 16 utterances, no class weights, one rate, the newest epoch. */
+/** Hyperparameters of the published experiments 1 to 6: 4 × 16 utterances, no class weights, one learning rate, the last epoch. */
 export const PUBLISHED_EMOTION_RECIPE: EmotionRecipe = {
   ...EMOTION_RECIPE,
   ...{ batchSize: 4, accumulation: 16, headLearningRate: 5e-5, towerLearningRate: 5e-5, weightDecay: 0, warmup: 0 },
   ...{ patience: 0, bf16: true, classWeights: 'none' as const },
 }
 
-/** A recipe with changes. @throws ConfigError for one that is unknown or cannot be */
+/** Merge changes into a recipe and check it. @throws ConfigError for an unknown key or a value out of range */
 export function emotionRecipe(
   changes: Partial<EmotionRecipe> = {},
   base: EmotionRecipe = EMOTION_RECIPE,

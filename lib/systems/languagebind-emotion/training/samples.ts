@@ -13,8 +13,8 @@ import type { EmotionTower } from '../network/towers.js'
 type Towers = Partial<Record<EmotionModality, EmotionTower>>
 
 /**
- * Towers that train with a classifier, and those that do not.
- * @throws ConfigError for two of one modality, and where none can train, or one could not be saved
+ * Separate the encoders that train with a classifier from the frozen ones.
+ * @throws ConfigError for two encoders of one modality, and with `train` if none has a network or one cannot be saved
  */
 export function splitTowers(
   where: string,
@@ -24,35 +24,44 @@ export function splitTowers(
   const found: Towers = {}
   for (const tower of towers) {
     if (found[tower.modality])
-      throw new ConfigError(`${where}: two towers of ${tower.modality}`, { argument: 'towers' })
+      throw new ConfigError(
+        `${where}: expected at most one encoder per modality, got two of ${tower.modality}. Remove one of them.`,
+        { argument: 'towers' },
+      )
     found[tower.modality] = tower
   }
   const live: Towers = train ? Object.fromEntries(Object.entries(found).filter(([, tower]) => tower.network)) : {}
   if (train && Object.keys(live).length === 0) {
-    throw new ConfigError(`${where}: no tower has a network that could train`, { argument: 'tune' })
+    throw new ConfigError(
+      `${where}: tune: expected an encoder with a network to train, got none. Use tune 'head', or add an encoder with a network.`,
+      { argument: 'tune' },
+    )
   }
   for (const tower of Object.values(live)) {
     if (tower.save) continue
-    throw new ConfigError(`${where}: the tower of ${tower.modality} trains, and cannot be saved`, {
-      argument: 'towers',
-    })
+    throw new ConfigError(
+      `${where}: expected a ${tower.modality} encoder with a \`save\` method, because it trains, got one without. Use tune 'head'.`,
+      {
+        argument: 'towers',
+      },
+    )
   }
   return { live, frozen: towers.filter(({ modality }) => !Object.hasOwn(live, modality)) }
 }
 
-/** Towers that read what can be read, and count the rest. */
+/** Wrap encoders so that they skip and count clips that cannot be read, as `bad` is configured. */
 export function readingTowers(where: string, towers: readonly EmotionTower[], bad: BadClips): EmotionTower[] {
   if (!Array.isArray(towers) || towers.length === 0) {
-    throw misuse(where, 'towers', 'a list of at least one tower', towers)
+    throw misuse(where, 'towers', 'a list of at least one encoder', towers)
   }
   return towers.map((tower) => bad.reading(tower))
 }
 
 /**
- * Where the rest of a network belongs: beside its towers that train, or else where the frozen ones are, whose vectors a device
- * that is there reads faster. Undefined where no tower has weights.
- * @param wanted where the caller wants it, whatever the frozen ones do
- * @throws ConfigError for towers that train on several devices, or on another than `wanted`
+ * Return the device for the layers that are not part of an encoder: the device of the encoders that train; else the one on which
+ * the frozen encoders leave their vectors; undefined if no encoder has weights.
+ * @param wanted the device that the caller asked for; it takes precedence over frozen encoders
+ * @throws ConfigError for encoders that train on several devices, or on another device than `wanted`
  */
 export function towersDevice(
   where: string,
@@ -65,20 +74,26 @@ export function towersDevice(
   ]
   const training = found(Object.values(live))
   if (training.length > 1) {
-    throw new ConfigError(`${where}: towers that train lie on ${training.join(' and ')}: put them on one device`, {
-      ...{ argument: 'towers', devices: training },
-    })
+    throw new ConfigError(
+      `${where}: expected encoders that train on one device, got ${training.join(' and ')}. Move them to one device.`,
+      {
+        ...{ argument: 'towers', devices: training },
+      },
+    )
   }
   const [trained] = training
   if (wanted !== undefined) {
-    // Without a number it is any of that kind.
+    // A device without an index, such as 'cuda', matches any index.
     if (trained === undefined || trained === wanted || trained.startsWith(`${wanted}:`)) return trained ?? wanted
-    throw new ConfigError(`${where}: towers that train lie on ${trained}, not on ${wanted}`, { argument: 'device' })
+    throw new ConfigError(
+      `${where}: device: expected ${trained}, where the encoders that train are, got ${wanted}. Move them to ${wanted}, or change \`device\`.`,
+      { argument: 'device' },
+    )
   }
   return trained ?? found(frozen).find((device) => device !== 'cpu') ?? found(frozen)[0]
 }
 
-/** Dialogs with their classes and the vectors of towers that do not train, from the cache or computed now. */
+/** Return the samples of dialogs, with vectors of the frozen encoders from the cache or computed now. */
 export async function samplesOf(
   data: EmotionParts,
   frozen: readonly EmotionTower[],

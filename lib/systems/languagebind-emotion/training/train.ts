@@ -24,38 +24,38 @@ import { emotionOptimizer } from './optimizer.js'
 import { type EmotionRecipe, emotionRecipe, PUBLISHED_EMOTION_RECIPE } from './recipe.js'
 import { readingTowers, samplesOf, splitTowers, towersDevice } from './samples.js'
 
-/** Adapters for the towers; what is not said is peft's default. */
+/** LoRA configuration of the encoders' adapters. Defaults are PEFT's, except r 16 and loraAlpha 16. */
 export interface EmotionLora extends Partial<Omit<LoraConfig, 'modulesToSave'>> {
-  /** Default: query, key, value and their like in every tower. */
+  /** Names of the adapted layers, or a pattern. Default: the attention projections (query, key, value, output) of each encoder. */
   targetModules?: string[] | string
 }
 
 export interface TrainEmotionOptions {
   data: EmotionParts
-  /** What makes vectors of utterances; one for each modality at most. */
+  /** Encoders of utterances, at most one per modality. */
   towers: readonly EmotionTower[]
-  /** Checkpoints, the best classifier (`best/`) and `results.json` go here. */
+  /** Folder for checkpoints, the best classifier (`best/`) and `results.json`. */
   outputDir: string
   /** Changes to the classifier's configuration. */
   config?: Omit<EmotionClassifierConfig, 'labels' | 'sizes' | 'steps'>
   recipe?: Partial<EmotionRecipe>
-  /** What trains beside fusion, context and head: nothing ('head', the default), the towers, or adapters in them. */
+  /** Training of the encoders: frozen ('head', default), all weights ('full'), or LoRA adapters. Fusion, context and head always train. */
   tune?: 'head' | 'full' | EmotionLora
   /**
-   * What a clip does that cannot be read: the film without sound, the file that is damaged or not there. 'stop' (default)
-   * throws; 'skip' takes the modality for missing, and counts by reason.
+   * Action for a clip that cannot be read: a missing or damaged file, or a video without audio. 'stop' (default) throws; 'skip'
+   * treats the modality as missing and counts such clips by reason.
    */
   onBadRecord?: OnBadRecord
-  /** Where what trains beside the towers lies. Default: where they lie; without networks among them the default device. */
+  /** Device of fusion, context and head. Default: the encoders' device, or the default device if they have no network. */
   device?: Device
-  /** Where vectors of frozen towers are kept. Default: `features` in the output folder. */
+  /** Folder for vectors of frozen encoders. Default: `features` in the output folder. */
   cache?: string
   /**
-   * 'published': the recipe of the original, and with adapters its head that never trains, all biases that do. By default
-   * the head trains with them.
+   * 'published': the recipe of the original. With adapters, the head then stays frozen and all biases train. By default the head
+   * trains together with the adapters.
    */
   compat?: 'published'
-  /** For the Trainer, over what is said above. */
+  /** TrainingArguments, which take precedence over `recipe`. */
   args?: Partial<TrainingArguments>
   callbacks?: readonly TrainerCallback[]
   loggers?: readonly Logger[]
@@ -68,16 +68,16 @@ export interface EmotionResults extends RecipeResults<Record<string, number>> {
   temperature: number
   trainable: number
   parameters: number
-  /** With `onBadRecord: 'skip'`: clips that could not be read, by reason. */
+  /** Number of clips that could not be read, by reason; with `onBadRecord: 'skip'`. */
   badClips: Readonly<Record<string, number>>
   notes: string[]
 }
 
 export interface TrainedEmotion {
   results: EmotionResults
-  /** The best one, in evaluation mode, with the towers that trained with it. */
+  /** The best classifier, in evaluation mode, with the encoders that trained with it. */
   model: EmotionClassifier
-  /** Samples with their vectors, for those who go on with them. */
+  /** Samples with their vectors, for further use, such as `trainCauses`. */
   samples: Record<'train' | 'valid' | 'test', EmotionSample[]>
 }
 
@@ -101,16 +101,16 @@ const OPTIONS: readonly (keyof TrainEmotionOptions)[] = [
 ]
 
 /**
- * Trains an emotion classifier: frozen towers run once for each utterance (see `FeatureCache`), each epoch is evaluated, the
- * best by `keyMetric` is kept, its temperature is found on the validation data, and only then is it measured on the test
- * data. The same call on the same folder goes on where a killed run was, bit for bit on the CPU.
+ * Train an emotion classifier. Frozen encoders run once per utterance (see `FeatureCache`). Each epoch is evaluated, and the best
+ * one by `keyMetric` is kept. Its temperature is fitted on the validation data, then it is measured on the test data. The same
+ * call on the same folder resumes an interrupted run, bit for bit on the CPU.
  *
  * ```ts
  * const towers = [await TextTower.fromPretrained('minilm')]
  * const data = await openEmotionData('meld')
  * const { results } = await trainEmotion({ data, towers, outputDir: 'run', config: { context: {} } })
  * ```
- * @throws DataError where no utterance has an emotion; else as the Trainer
+ * @throws DataError if no utterance of the training data has an emotion; otherwise as the Trainer
  */
 export async function trainEmotion(options: TrainEmotionOptions): Promise<TrainedEmotion> {
   const where = 'trainEmotion'
@@ -156,14 +156,18 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
   const optimizer = args.zero ? undefined : emotionOptimizer(model, recipe)
   const known = (part: readonly EmotionSample[]) => part.filter(({ labels }) => labels.some((label) => label >= 0))
   const train = known(samples.train)
-  if (train.length === 0) throw new DataError(`${where}: no utterance of the training data has an emotion`, {})
+  if (train.length === 0)
+    throw new DataError(
+      `${where}: expected an utterance with an emotion in the training data, got none. Check the emotions of ${samples.train.length} dialogs.`,
+      {},
+    )
   const classWeights = weightsOf(train, data.labels.length, recipe)
   const trainer = new Trainer<EmotionClassifier, EmotionSample, EmotionBatch>({
     model: peft ?? model,
     trainDataset: train,
     evalDataset: known(samples.valid),
     collate,
-    // Towers that train read their clips for each batch.
+    // Encoders that train read their clips for each batch.
     collateAhead: Object.keys(live).length > 0,
     computeLoss: async (network, { labels, known: places, ...inputs }) => {
       const { logits } = await network.forward(inputs)
@@ -212,23 +216,23 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
       classWeights?.dispose()
     },
   })
-  // Where the run had ended before, its checkpoint has the weights, but not what was found behind them.
+  // A run that ended before has the weights in its checkpoint, but not the temperature that was fitted after training.
   merge()
   model.config.temperature = results.temperature
   return { results, model: model.eval(), samples }
 }
 
-/** Every projection of attention, by the names of BERT, RoBERTa, WavLM, Whisper and CLIP. */
+/** Attention projections, as BERT, RoBERTa, WavLM, Whisper and CLIP name them. */
 const ATTENTION = ['query', 'key', 'value', 'q_proj', 'k_proj', 'v_proj', 'out_proj']
 
-/** Adapters in the `towers` of a network with a `head`. As published the head then never trains, and all biases do. */
+/** Add LoRA adapters to the `towers` of a network with a `head`. With 'published' the head is frozen and all biases train. */
 export function withAdapters<M extends Module>(
   model: M,
   lora: EmotionLora,
   compat: 'published' | undefined,
 ): PeftModel<M> {
   const { targetModules, ...rest } = lora
-  // By their whole path, so that no projection of the head is one.
+  // The pattern covers the whole path, so that no projection of the head matches.
   const endings = Array.isArray(targetModules) ? targetModules : targetModules === undefined ? ATTENTION : undefined
   const pattern =
     endings === undefined

@@ -1,5 +1,11 @@
 import { ConfigError, DataError } from '../../../base/errors.js'
-import { type InternVLTemplate, internVLPrompt } from '../../../models/internvl/prompt.js'
+import {
+  type InternVLConversation,
+  type InternVLPromptOptions,
+  type InternVLTemplate,
+  internVLPrompt,
+  internVLPromptAsync,
+} from '../../../models/internvl/prompt.js'
 import type { Tokenizer } from '../../../text/index.js'
 import type { EmoVerseTask } from '../published/wording.js'
 import type { EmoVerseQuestion } from './entry.js'
@@ -41,15 +47,32 @@ export interface EncodeRecordOptions {
  */
 export function encodeRecord(
   tokenizer: Tokenizer,
+  record: EmoVerseQuestion,
+  options: EncodeRecordOptions,
+): EncodedText {
+  const { inputIds, labels } = internVLPrompt(tokenizer, ...promptOf(record, options))
+  return { inputIds, labels }
+}
+
+/** The same, while other work of the process runs. */
+export async function encodeRecordAsync(
+  tokenizer: Tokenizer,
+  record: EmoVerseQuestion,
+  options: EncodeRecordOptions,
+  signal?: AbortSignal,
+): Promise<EncodedText> {
+  const { inputIds, labels } = await internVLPromptAsync(tokenizer, ...promptOf(record, options), signal)
+  return { inputIds, labels }
+}
+
+function promptOf(
   { query, response = null, history = [], ...record }: EmoVerseQuestion,
   { system, answer, images = [], videos = [], audios = [], ...options }: EncodeRecordOptions,
-): EncodedText {
+): [InternVLConversation, InternVLPromptOptions] {
   if (answer && response === null) throw new DataError('it has no response', { reason: 'response' })
   const said = record.system ?? system
   const turns = [...history, [query, answer ? response : null] as const]
-  const conversation = { turns, system: said === '' ? null : said, images, videos, audios }
-  const { inputIds, labels } = internVLPrompt(tokenizer, conversation, options)
-  return { inputIds, labels }
+  return [{ turns, system: said === '' ? null : said, images, videos, audios }, options]
 }
 
 const IDENTIFIERS: readonly [RegExp, EmoVerseTask][] = [

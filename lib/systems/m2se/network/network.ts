@@ -18,7 +18,7 @@ import type { EmoVerseBatch, EmoVerseSampleTokens } from '../data/collate.js'
 import type { SwiftLength } from '../data/dataset.js'
 import { type EmoVerseQuestion, insertMarkers, MEDIA_KEYS, MEDIA_MARKERS } from '../data/entry.js'
 import type { EmoVerseLook, MediaPlace } from '../data/media.js'
-import { encodeRecord, taskOf, templateOf } from '../data/prompt.js'
+import { encodeRecord, encodeRecordAsync, taskOf, templateOf } from '../data/prompt.js'
 import { EMOVERSE_SYSTEM } from '../published/wording.js'
 import {
   type EmoVerseAnswer,
@@ -197,7 +197,7 @@ export class EmoVerse {
     const count = (marked.images?.length ?? 0) + (marked.videos?.length ?? 0)
     if (vision === null || count === 0) {
       return {
-        ...encodeRecord(tokenizer, marked, { ...settings, audios }),
+        ...(await encodeRecordAsync(tokenizer, marked, { ...settings, audios }, signal)),
         task,
         pictures: [],
         picturePlaces: [],
@@ -206,11 +206,12 @@ export class EmoVerse {
     }
     const pictures = await vision.read(marked, place)
     const tilesOf = (kind: string) => pictures.flatMap((picture) => (picture.kind === kind ? [picture.tiles] : []))
-    const encoded = encodeRecord(tokenizer, marked, {
+    const media = {
       ...{ ...settings, audios, images: tilesOf('image'), videos: tilesOf('video') },
       tileTokens: vision.tileTokens,
       imgContextTokenId: vision.contextTokenId,
-    })
+    }
+    const encoded = await encodeRecordAsync(tokenizer, marked, media, signal)
     const picturePlaces = encoded.inputIds.flatMap((id, place) => (id === vision.contextTokenId ? [place] : []))
     return { ...encoded, task, pictures, picturePlaces, sounds }
   }

@@ -167,7 +167,7 @@ async function prepare(
     )
     return { inputs, done: async () => {} }
   }
-  const segments = model.segments(prompt)
+  const segments = await model.segments(prompt)
   const manner = encoding.compat ?? encoding.overlap
   const read: Read[] = [...model.begin(segments)]
   const inputs = await scope(() =>

@@ -298,7 +298,8 @@ export class Salmonn extends Module {
     prompts: readonly SalmonnQuestion[],
     encoding: AudioEncoding,
   ): Promise<{ rows: number[][]; audio: Tensor | null }> {
-    const segments = prompts.map((prompt) => this.segments(prompt))
+    const segments: number[][][] = []
+    for (const prompt of prompts) segments.push(await this.segments(prompt))
     const clips: Tensor[] = []
     for (const [i, prompt] of prompts.entries()) clips.push(...(await this.sounds(prompt, `prompts[${i}].`)))
     const embeddings = await this.embeddingsOf(clips, encoding)
@@ -314,7 +315,7 @@ export class Salmonn extends Module {
   }
 
   /** The text of a prompt between its clips. @internal */
-  segments(prompt: SalmonnQuestion): number[][] {
+  async segments(prompt: SalmonnQuestion): Promise<number[][]> {
     requireObject('Salmonn', 'a prompt', prompt)
     requireString('Salmonn', "a prompt's text", prompt.text)
     if (!Array.isArray(prompt.clips)) throw misuse('Salmonn', "a prompt's clips", 'a list of clips', prompt.clips)

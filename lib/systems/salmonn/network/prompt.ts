@@ -12,7 +12,7 @@ export const AUDIO = -1
  * The text between clips as token ids, each part by itself, as published: n clips stand between n + 1 parts.
  * @throws ConfigError where there are not as many markers as clips
  */
-export function promptSegments(tokenizer: Tokenizer, text: string, clips: number): number[][] {
+export async function promptSegments(tokenizer: Tokenizer, text: string, clips: number): Promise<number[][]> {
   const parts = text.split(SPEECH_MARKER)
   if (parts.length - 1 !== clips) {
     throw new ConfigError(
@@ -20,7 +20,12 @@ export function promptSegments(tokenizer: Tokenizer, text: string, clips: number
       { argument: 'prompts' },
     )
   }
-  return parts.map((part) => idsOf(tokenizer, part))
+  const segments: number[][] = []
+  for (const part of parts) {
+    const { inputIds } = await tokenizer.encodeAsync(part, { addSpecialTokens: false })
+    segments.push([...inputIds])
+  }
+  return segments
 }
 
 export const idsOf = (tokenizer: Tokenizer, text: string): number[] =>

@@ -105,7 +105,8 @@ export class UsdmChat implements ChatModel {
   async *stream(messages: readonly ChatTurn[], options: ChatAnswerOptions): AsyncGenerator<ChatDelta, void, void> {
     this.#requireClips(messages)
     const { llm, tokenizer } = this.model
-    await requireRoom(this.name, tokenizer.tokenizer, llm.config.maxPositionEmbeddings, messages, options.signal)
+    const room = Math.min(tokenizer.modelMaxLength, llm.config.maxPositionEmbeddings ?? Number.POSITIVE_INFINITY)
+    await requireRoom(this.name, tokenizer.tokenizer, room, messages, options.signal)
     const { maxNewTokens, temperature, topP, topK, numBeams = 1, seed, speech, signal } = options
     if (numBeams > 1) {
       throw new ConfigError(

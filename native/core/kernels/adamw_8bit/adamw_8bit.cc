@@ -182,7 +182,7 @@ std::vector<AdamState> adam_states(at::TensorList params, at::TensorList grads, 
     states.push_back({params[i], grads[i], state1[i], state2[i], absmax1[i], absmax2[i], steps[i]});
     check(states.back());
   }
-  // Kernels write past autograd: what is kept of a parameter's values (derived.h) must be told that they change.
+  // Kernels write past autograd: what is kept of a parameter's values (derived.h) must learn that they change.
   for (const Tensor& param : params) {
     if (!param.is_inference()) param.unsafeGetTensorImpl()->bump_version();
   }
@@ -209,7 +209,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "Tensor(d!)[] absmax1, Tensor(e!)[] absmax2, Tensor[] steps, *, float lr, float beta1, float beta2, float eps, "
       "float weight_decay, bool maximize=False) -> ()");
 }
-// An optimiser's step: no part of a graph.
+// An optimizer's step: no part of a graph.
 TORCH_LIBRARY_IMPL(voxtorch, CompositeExplicitAutograd, m) { m.impl("adamw_8bit_step_", adamw_8bit_step); }
 TORCH_LIBRARY_IMPL(voxtorch, Autograd, m) { m.impl("adamw_8bit_step_", torch::CppFunction::makeFallthrough()); }
 

@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kWarp* kWarps)
     if (known != at) {
       known = at;
       const double step = static_cast<double>(*tensor.step);
-      // Two lanes do what costs most, and the others are told.
+      // Two lanes compute the expensive part and broadcast it.
       if (lane == 0) root = static_cast<float>(sqrt(1 - pow(args.beta2, step)));
       if (lane == 1) rate = static_cast<float>(args.lr / (1 - pow(args.beta1, step)));
       root = __shfl_sync(kAll, root, 0);
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kWarp* kWarps)
 template <typename T>
 void launch(const AdamLaunch& args, int multiprocessors, cudaStream_t stream) {
   const uint64_t blocks = args.begins[args.tensors];
-  // Some blocks of threads a multiprocessor, each warp a run of neighbours.
+  // Some blocks of threads a multiprocessor, each warp a run of neighbors.
   const uint64_t warps = static_cast<uint64_t>(multiprocessors) * 8 * kWarps;
   uint64_t each = (blocks + warps - 1) / warps;
   each = each < kBlocksOfWarp ? kBlocksOfWarp : each;

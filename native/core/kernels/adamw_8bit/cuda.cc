@@ -100,7 +100,7 @@ void adamw_8bit_step_cuda(at::TensorList params, at::TensorList grads, at::Tenso
   const AdamRule rule{lr, beta1, beta2, eps, weight_decay, maximize};
   std::map<std::pair<int, at::ScalarType>, std::vector<AdamState>> kinds;
   for (AdamState& state : adam_states(params, grads, state1, state2, absmax1, absmax2, steps, rule)) {
-    // Whose step counts elsewhere, or which is no GPU's, goes alone.
+    // A parameter whose step count differs, or that is not on a GPU, is updated alone.
     const bool together = state.param.is_cuda() && state.step.device() == state.param.device();
     if (together)
       kinds[{state.param.device().index(), state.param.scalar_type()}].push_back(std::move(state));

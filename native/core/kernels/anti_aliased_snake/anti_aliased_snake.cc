@@ -7,7 +7,7 @@
 //   output[i] = sum over k of down_filter[k] * snake(up)[2 i + k - 5]
 //
 // for filters of 12 taps; places beyond the ends repeat the first and the last number, of the input and of the doubled
-// signal. input [batch, channels, time]; frequency and magnitude [channels], of its dtype or float32 beside half
+// signal. input [batch, channels, time]; frequency and magnitude [channels], of its dtype or float32 with half
 // precision; filters of any floating dtype. Nothing of twice the length is ever held. Filters of another even length,
 // and those that ask for a gradient, go through the same formula in plain operators. Gradients of any order: the first
 // is fused, higher ones are plain operators.

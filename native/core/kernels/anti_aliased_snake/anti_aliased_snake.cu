@@ -50,7 +50,7 @@ struct Tile {
     }
   }
 
-  // From 6 neighbours of `seen`, of which place k of the phases is at k + kBefore.
+  // From 6 neighbors of `seen`, of which place k of the phases is at k + kBefore.
   __device__ static Acc even_of(const Acc* seen, const Acc (&taps)[kSnakeTaps], int k) {
     Acc sum = 0;
 #pragma unroll

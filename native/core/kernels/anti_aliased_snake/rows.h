@@ -2,7 +2,7 @@
 // fill).
 //
 // The signal at twice the rate is kept in its two phases, "even" and "odd", each as long as the row: then both filters
-// are sums of neighbouring blocks. What phase e is at place j of, the input is at places j - 3 + e to j + 2 + e.
+// are sums of neighboring blocks. What phase e is at place j of, the input is at places j - 3 + e to j + 2 + e.
 #include "core/kernels/anti_aliased_snake/args.h"
 #include "core/kernels/row_blocks.h"
 
@@ -44,7 +44,7 @@ void load_around(float* to, const T* row, int64_t time, int64_t first, int64_t c
   for (int64_t k = end; k < count; ++k) to[k] = high;
 }
 
-// even[k] and odd[k] from the places k to k + 6 of `from`, for k below `count`, a whole number of blocks.
+// even[k] and odd[k] from the places k to k + 6 of `from`, for k below `count`, an integral number of blocks.
 VOXTORCH_INLINE void split(const float* from, const Filter& filter, int64_t count, float* even, float* odd) {
   for (int64_t k = 0; k < count; k += kBlock) {
     Block seen = load_block(from + k);
@@ -81,7 +81,7 @@ VOXTORCH_INLINE float at_join(const float* even, const float* odd, const Filter&
 
 // x - n pi for the nearest whole n; sin(x)^2 and sin(2 x) have that period.
 VOXTORCH_INLINE Floats reduced(Floats x) {
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest whole number
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer
   const Floats n = (x * 0.318309886183790672f + kRound) - kRound;
   return ((x - n * 3.140625f) - n * 9.67502593994140625e-4f) - n * 1.5099579909783765e-7f;
 }

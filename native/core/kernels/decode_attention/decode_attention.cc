@@ -80,7 +80,7 @@ Tensor decode_attention_in_parts(const Tensor& query, const Tensor& all_keys, co
   const int64_t rows = query.size(0), heads = query.size(1), dim = query.size(2), kv_heads = all_keys.size(1);
   int64_t first = 0, end = all_keys.size(2);
   if (position.is_cpu()) {
-    // There the number is known, and what nobody sees is left out.
+    // There the number is known, and masked keys are left out.
     const int64_t own = position.item<int64_t>();
     TORCH_CHECK(own >= 0 && own < end, kOp, ": the cache has ", end, " places, none for position ", own);
     TORCH_CHECK(!given(mask) || mask->size(1) > own, kOp, ": mask must have a column for each of the ", own + 1,
@@ -106,7 +106,7 @@ Tensor decode_attention_in_parts(const Tensor& query, const Tensor& all_keys, co
     keys = keys.masked_fill(lost, 0);
     values = values.masked_fill(lost, 0);
   }
-  // The queries of a group stand beside each other in time: no key is copied.
+  // The queries of a group are adjacent in time: no key is copied.
   const Tensor grouped = query.reshape({rows, kv_heads, heads / kv_heads, dim});
   const Tensor output = at::scaled_dot_product_attention(grouped, keys, values, sees, 0, false, scale);
   return output.reshape({rows, heads * dim});

@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(kThreads, 3) decode_kernel(DecodeAttention arg
   }
   __syncthreads();
 
-  // Sums of values. Threads beside each other have dimensions beside each other; where a key is shorter than a block,
+  // Sums of values. Threads next to each other have dimensions next to each other; where a key is shorter than a block,
   // `parts` of the block take keys in turn and add up what they have in the place of the queries.
   int width = kWarp;
   while (width < dim) width *= 2;

@@ -51,7 +51,7 @@ struct StepRounding {
   int8_t* codes;
   float* scale;   // value = code * scale
   float* error;   // at least the length of what the codes leave out
-  float* length;  // at least that of the row; a row with a number that is none, or infinite, has no finite ones
+  float* length;  // at least that of the row; a row with NaN or infinity has no finite ones
 };
 
 // Of products, between products - radius and products + radius, where radius = errors * error + lengths * length.

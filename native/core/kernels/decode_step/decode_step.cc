@@ -31,7 +31,7 @@ class DecodeStep::Job final : public TeamJob {
 
   void set(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask, const Tensor& shift,
            float* logits);
-  // Whether the next token's head is screened, which only its likeliest words ask for.
+  // Whether the next token's head is screened, which only its most likely words ask for.
   bool screens(bool likeliest);
   // Of each row, after a run whose head was.
   std::vector<int64_t> words();
@@ -83,7 +83,7 @@ class DecodeStep::Job final : public TeamJob {
   const StepRows& build_;
   const FewRowsOutputs outputs_;
   std::vector<Worker> mine_;
-  // Of the token. Who comes too late may read the next one's.
+  // Of the token. A late worker may read that of the next one.
   std::atomic<int64_t> place_{0};
   std::atomic<bool> masked_{false};
   std::vector<int64_t> positions_;
@@ -92,7 +92,7 @@ class DecodeStep::Job final : public TeamJob {
   std::atomic<bool> screens_{false};
   std::unique_ptr<HeadScreen> screen_;
   StepPhase rough_head_;  // cut as the head itself is: who comes too late has a chunk of either
-  int64_t asked_ = 0;     // tokens of which the likeliest words were asked for
+  int64_t asked_ = 0;     // tokens of which the most likely words were asked for
   int64_t screened_ = 0;  // those of them whose head was screened
   int64_t read_ = 0;      // words that were multiplied as they are, over all of those
 };
@@ -240,7 +240,7 @@ void DecodeStep::Job::begin(int worker, int phase) {
     }
   } else if (what.input == StepPhase::Input::attended) {
     in = p.heads * p.head_dim;
-    // The phase before is that of attention, or one of adapters behind it.
+    // The phase before is that of attention, or one of adapters after it.
     const StepPhase* attention = &what;
     while (!attention->products.empty()) --attention;
     const int64_t count = pieces(*attention, place_.load(std::memory_order_relaxed)).second;

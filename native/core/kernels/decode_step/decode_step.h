@@ -38,7 +38,7 @@ struct StepPlan;
 
 class DecodeStep {
  public:
-  // Null where a weight, a layout or a number of rows is none that the kernels take. Weights and caches are kept alive,
+  // Null if the kernels do not support a weight, a layout or a number of rows. Weights and caches are kept alive,
   // and read where they are; biases, scales and adapters are copied.
   static std::unique_ptr<DecodeStep> make(const StepNetwork& network, int workers);
 
@@ -47,7 +47,7 @@ class DecodeStep {
   // float32 [rows, vocabulary].
   void run(const at::Tensor& ids, const at::Tensor& embedded, int64_t place, const at::Tensor& mask,
            const at::Tensor& shift, float* logits);
-  // The same where the likeliest word of each row is all that is asked for -> those [rows], with nothing of use in
+  // The same where the most likely word of each row is all that is asked for -> those [rows], with nothing of use in
   // `logits`. From the fifth time on the head is not read as a whole where HeadScreen takes it; before that, and where
   // it does not, nothing is returned and `logits` are what run() gives.
   std::vector<int64_t> likeliest(const at::Tensor& ids, const at::Tensor& embedded, int64_t place,

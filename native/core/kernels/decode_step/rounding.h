@@ -37,7 +37,7 @@ void round(const StepRounding& args) {
   std::memcpy(&largest, &bits, sizeof(largest));
   const bool finite = bits < 0x7f800000u;
   if (!finite || largest < 1e-30f) {
-    // Nothing is known of it, or its codes would not be told from zero: the length of so many of the largest.
+    // Nothing is known of it, or its codes could not be distinguished from zero: the length of so many of the largest.
     std::memset(args.codes, 0, args.in);
     *args.scale = 0;
     *args.error = *args.length = finite ? largest * static_cast<float>(args.in) : kInfinite;

@@ -1,4 +1,4 @@
-// The likeliest word behind a row without reading all of a head. The head's weights stand once more in int8, a quarter
+// The most likely word after a row without reading all of a head. The head's weights stand once more in int8, a quarter
 // of float32's bytes. What a product in int8 leaves out is bounded: an error of the weight meets the input, and the
 // weight an error of the input, and no product of two rows is longer than both lengths (Cauchy and Schwarz). So each
 // word's logit lies between two bounds, and only words whose upper one reaches the best lower one are multiplied as
@@ -24,7 +24,7 @@ class HeadScreen {
 
   // The product in int8, but for input, output and the number of rows.
   FewRows product() const;
-  // Adds the words that may be the likeliest behind `input` float [in], which `prepared` is in integers; `products`
+  // Adds the words that may be the most likely after `input` float [in], which `prepared` is in integers; `products`
   // float [out]: what product() gives of it.
   void candidates(const float* input, const void* prepared, const float* products, std::vector<int64_t>& words) const;
 

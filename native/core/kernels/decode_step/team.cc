@@ -14,11 +14,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A chunk takes some microseconds. Who waits longer for one computes it again.
+// A chunk takes some microseconds. A worker that waits longer for one computes it again.
 constexpr auto kPatience = std::chrono::microseconds(25);
 // The next token comes some hundred microseconds after the last; waking a thread costs its waker some.
 constexpr auto kSpin = std::chrono::microseconds(100);
-// A share of what is left is this part of what each worker would have.
+// Workers take this fraction of an equal part of the remaining chunks.
 constexpr int kShares = 2;
 constexpr int kChunkBits = 14;
 constexpr uint64_t kChunkMask = TeamJob::kMostChunks;
@@ -104,7 +104,8 @@ void TeamJob::help(int worker, uint64_t word) {
     while (!moved() && Clock::now() < until) {
       for (int i = 0; i < 8 && !moved(); ++i) pause_briefly();
     }
-    // Backwards, because who has taken them goes forwards. Those who help share them out; at last nobody is waited for.
+    // In reverse order, because the worker that took them goes forward. Helpers divide them, so no worker is waited
+    // for.
     for (int64_t chunk = place.chunks - 1; chunk >= 0 && !moved(); --chunk) {
       const auto index = static_cast<size_t>(chunk);
       if (committed_[index].load(std::memory_order_acquire) > place.phase) continue;

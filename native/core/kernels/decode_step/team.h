@@ -1,10 +1,10 @@
 // Workers that run the phases of a job together, without a region of its own for each: a decoding step has sixty of
 // them and more, each of some tens of microseconds.
 //
-// A phase is cut into small chunks. Whoever is free takes a share of those that are left, one behind the other, because
-// memory is quicker in order. A chunk is computed into the worker's own memory and then committed, once: so whoever
-// finds none left, and waits, computes those again whose worker the system has taken off its processor, and what that
-// one brings later is dropped. Only its own chunk is lost, not its slice of time.
+// A phase is cut into small chunks. A free worker takes a part of the remaining ones, in order, because memory
+// is faster in order. A chunk is computed into the worker's own memory and then committed, once. A worker without
+// chunks computes again those whose worker the system has preempted; the late result is dropped. So only one chunk is
+// lost, not a time slice.
 #pragma once
 
 #include <atomic>
@@ -64,13 +64,13 @@ class TeamJob {
   std::vector<Begun> begun_;  // of each worker
 };
 
-// One for the process. Threads are made when there is work for them, spin briefly behind it and then sleep; a forked
+// One for the process. Threads are made when there is work for them, spin briefly after it and then sleep; a forked
 // child has none and makes its own.
 class Team {
  public:
   static Team& instance();
 
-  // All phases; the calling thread is worker 0, and goes on alone with what nobody else is there for. Several threads
+  // All phases; the calling thread is worker 0, and continues alone where other workers are missing. Several threads
   // may run a job each.
   void run(const std::shared_ptr<TeamJob>& job);
   // Ends threads beyond this number of workers.

@@ -30,7 +30,7 @@ constexpr bool is_blocks(FewRows::Weight type) { return type >= FewRows::Weight:
 // Kinds whose inputs become integers too, in blocks of 32.
 constexpr bool has_integer_inputs(FewRows::Weight type) { return type == FewRows::Weight::int8 || is_blocks(type); }
 
-// Weights of a block, of which a row has a whole number, and its bytes.
+// Weights of a block, which divide a row evenly, and its bytes.
 struct BlockSize {
   int64_t weights, bytes;
 };

@@ -82,7 +82,7 @@ Tensor floats(const Tensor& tensor) { return tensor.to(at::kFloat).contiguous();
 
 const float* pointer(const Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr; }
 
-// `weights` has all but what follows from the other arguments.
+// `weights` has everything that does not follow from the other arguments.
 Tensor product(const Tensor& input, const OptionalTensor& bias, FewRows weights) {
   const Tensor rows = floats(input);
   const Tensor offset = bias.has_value() && bias->defined() ? floats(*bias) : Tensor();

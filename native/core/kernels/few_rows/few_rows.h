@@ -1,7 +1,7 @@
 // x Wᵀ + b for the few rows of a decoding step on the CPU. There the weights are read once for hardly any arithmetic,
 // so the time is that of reading them: bfloat16 takes half of float32's, int8 a quarter. Weights in int8 and in GGUF's
 // blocks are multiplied as integers, with the input in integers too: 32 inputs share a scale, their largest magnitude
-// over 127, so that each is off by at most 0.4 % of the largest beside it.
+// over 127, so that each is off by at most 0.4 % of the largest next to it.
 #pragma once
 
 #include <ATen/core/Tensor.h>

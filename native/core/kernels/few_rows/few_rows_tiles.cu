@@ -1,6 +1,6 @@
-// few_rows_joined on CUDA for more rows than eight, of int8 and NF4: a block dequantises a tile of weights into shared
+// few_rows_joined on CUDA for more rows than eight, of int8 and NF4: a block dequantizes a tile of weights into shared
 // memory once and multiplies 64 rows with it, so that no weight is ever in memory as values. Sums are float32, on
-// CUDA's cores: of some hundred rows a dequantised weight and a product on tensor cores take less time.
+// CUDA's cores: of some hundred rows a dequantized weight and a product on tensor cores take less time.
 #include "core/kernels/few_rows/joined.cuh"
 
 namespace voxtorch::kernels {
@@ -15,7 +15,7 @@ constexpr int kPiece = 8;  // inputs of a row that a thread brings to shared mem
 
 static_assert(kTile / kEach * (kTile / kEach) == kThreads && kTile * kDepth == kThreads * kPiece && kEach == kGroup);
 
-// Inputs [begin, begin + kPiece) of a row, 0 behind its end.
+// Inputs [begin, begin + kPiece) of a row, 0 after its end.
 template <typename T, bool Vectors>
 __device__ void read_inputs(const T* row, int64_t begin, int64_t in, float (&to)[kPiece]) {
   if constexpr (Vectors && sizeof(T) == 2) {

@@ -204,7 +204,7 @@ VOXTORCH_INLINE Four floats_of_bytes(uint32_t word) {
 }
 
 // Each kind gives the codes of the blocks 2 * pair and 2 * pair + 1 of a row, their scales, and where it has some what
-// is added to all weights of a block. An odd last block stands for the one behind it too, whose inputs are zero.
+// is added to all weights of a block. An odd last block stands for the one after it too, whose inputs are zero.
 struct Pair {
   Codes codes;
   Four scales, least;
@@ -448,8 +448,8 @@ VOXTORCH_INLINE void integer_outputs(const FewRows& args, int64_t begin, int64_t
   }
 }
 
-// 32 inputs share a scale, the largest magnitude over 127; halves go away from zero. A number that is none, or
-// infinite, makes all of them none.
+// 32 inputs share a scale, the largest magnitude over 127; halves go away from zero. NaN or infinity makes all
+// of them NaN.
 VOXTORCH_INLINE void prepare_block(const float* from, int8_t* codes, int32_t* negative, float* scale, float* sum) {
   uint32_t words[kInputBlock], most = 0;
   std::memcpy(words, from, sizeof(words));

@@ -27,7 +27,7 @@ __device__ int64_t group_count(const Joined& args, int projection) {
   return (args.projections[projection].out + held - 1) / held;
 }
 
-// Of a group behind the last one too: none of its outputs is real.
+// Of a group after the last one too: none of its outputs is real.
 __device__ Slot slot_of(const Joined& args, int64_t group, int i) {
   int projection = 0;
   int64_t row;

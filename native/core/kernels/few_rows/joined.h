@@ -34,7 +34,7 @@ struct Projection {
 constexpr int64_t kMostJoinedRows = 8;
 
 // input [..., in] -> [..., sum of out]: the operator of this name. `activation` is a name that nn::activation knows, of
-// one projection; with "_mul" behind it, of two: activation(first) * second, [..., out]; or "none".
+// one projection; with "_mul" after it, of two: activation(first) * second, [..., out]; or "none".
 at::Tensor few_rows_joined(const at::Tensor& input, at::ArrayRef<Projection> projections,
                            std::string_view activation = "none");
 

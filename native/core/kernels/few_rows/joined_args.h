@@ -20,7 +20,7 @@ struct JoinedProjection {
   const float* lora_in;  // [rows, lora_pitch], the first `rank` of a row: scaling * input Aᵀ
   int64_t out;
   int64_t block;  // of NF4
-  int shift;      // its logarithm, -1 where that is no whole number
+  int shift;      // its logarithm, or -1 if that is not an integer
   int64_t rank, lora_pitch;
   float factor;  // of all that is not bias
 };

@@ -1,5 +1,5 @@
 // Which probabilities gated_position_attention drops, one element at a time. That of query i and key j in row `head` of
-// batch * heads is kept where one word of Philox is at least the threshold. Sixteen neighbouring keys are sixteen
+// batch * heads is kept where one word of Philox is at least the threshold. Sixteen neighboring keys are sixteen
 // counters, and each counter's four words serve the keys j, j + 16, j + 32 and j + 48 of a group of 64, so that neither
 // vector code nor a tile of threads has to move words between lanes.
 #pragma once

@@ -6,7 +6,7 @@
 //   output[b, h, i]    = sum over j of dropout(softmax over j (scores))[b, h, i, j] * value[b, h, j]
 //
 // query, key, value: [batch, heads, time, dim], any strides. gate: [batch, heads, time]; relative: [heads,
-// 2 * time - 1], one number for each distance from -(time - 1) to time - 1; both of query's dtype, or float32 beside
+// 2 * time - 1], one number for each distance from -(time - 1) to time - 1; both of query's dtype, or float32 next to
 // half precision. key_mask: bool [batch, time], true where a key is attended to; a row without any such key gives
 // zeros. scale: 1 / sqrt(dim) where none is given. With gates of 1 and relative = -slope * |distance| it is ALiBi
 // (Press et al. 2021, https://arxiv.org/abs/2108.12409), where a token before the frames that all see alike is a free

@@ -2,7 +2,7 @@
 // holds what of it. Internal to the file that includes it.
 //
 // A tile of as many queries as keys lies over 16 x 16 threads: thread (y, x) holds the queries y + 16 r and the keys
-// x + 16 c. So the threads of one query are 16 neighbouring lanes, which reduce by shuffles, and the keys of one thread
+// x + 16 c. So the threads of one query are 16 neighboring lanes, which reduce by shuffles, and the keys of one thread
 // are those that one call of Philox serves (gated_position_attention_dropout.h).
 #pragma once
 

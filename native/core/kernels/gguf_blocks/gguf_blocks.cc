@@ -74,8 +74,8 @@ Tensor gguf_dequantize(const Tensor& blocks, int64_t type, at::IntArrayRef size,
                       "a tensor of sizes ", size, " is impossible");
     count *= length;
   }
-  TORCH_CHECK_VALUE(!size.empty() && size.back() % format.weights == 0, "rows of ", size, " are no whole blocks of ",
-                    format.weights);
+  TORCH_CHECK_VALUE(!size.empty() && size.back() % format.weights == 0, "rows of ", size,
+                    " are not a multiple of a block of ", format.weights);
   const int64_t number = count / format.weights;
   TORCH_CHECK_VALUE(blocks.numel() % format.bytes == 0 && blocks.numel() / format.bytes == number, "sizes ", size,
                     " take ", number, " blocks of ", format.bytes, " bytes, got ", blocks.numel(), " bytes");
@@ -133,7 +133,7 @@ void encode_four(const float* from, uint8_t* block) {
 Tensor gguf_quantize(const Tensor& values, int64_t type) {
   TORCH_CHECK_VALUE(type == Q8_0 || type == Q4_0, "blocks of type ", type, " cannot be written");
   TORCH_CHECK_VALUE(values.dim() > 0 && values.size(-1) % 32 == 0, "rows of ", values.sizes(),
-                    " are no whole blocks of 32");
+                    " are not a multiple of a block of 32");
   const Tensor whole = values.detach().to(at::kCPU, at::kFloat).contiguous();
   const int64_t bytes = type == Q8_0 ? EightBits::kBytes : FourBits::kBytes;
   const int64_t blocks = whole.numel() / 32;

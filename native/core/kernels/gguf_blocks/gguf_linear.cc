@@ -30,7 +30,7 @@ struct Product {
   }
 };
 
-// Outputs of a panel: as many as stay in the cache, and no more than leave each thread its share.
+// Outputs of a panel: as many as stay in the cache, and few enough that each thread gets some.
 int64_t outputs_of_panel(const Product& product, int64_t bytes) {
   const auto up = [](int64_t count) { return (count + kTileSide - 1) / kTileSide * kTileSide; };
   const int64_t threads = at::get_num_threads();

@@ -1,4 +1,4 @@
-// Layer normalisation (Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450) as ATen's layer_norm, with a
+// Layer normalization (Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450) as ATen's layer_norm, with a
 // float32 forward on the CPU that takes about half the time of ATen's on one thread, and a bfloat16 one where no
 // gradient is needed. All else is ATen's: other dtypes and devices, and the backward, to which this forward hands the
 // mean and the reciprocal deviation of each row.

@@ -1,4 +1,4 @@
-// What the kernels of a decoding step are given that are no products: raw pointers only, as in few_rows/args.h.
+// Arguments of a decoding step's kernels other than products: raw pointers only, as in few_rows/args.h.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What a decoding step computes beside its products; the including file also defines VOXTORCH_ROWS (what to define).
+// The parts of a decoding step other than products; the including file also defines VOXTORCH_ROWS (what to define).
 #include "core/kernels/query_attention/args.h"
 #include "core/kernels/row_blocks.h"
 

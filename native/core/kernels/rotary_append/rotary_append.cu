@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kThreads) rotary_append_kernel(RotaryAppend ar
   if (at >= args.rows * blocks * half) return;
   const int64_t d = at % half, block = at / half % blocks, row = at / half / blocks;
   const T* const from = static_cast<const T*>(args.qkv) + (row * blocks + block) * args.dim;
-  // The pairs behind those that rotate lie behind them in both halves of what is left.
+  // The pairs after those that rotate lie after them in both halves of what is left.
   const int64_t a = d < turns ? d : d + turns, b = d < turns ? d + turns : d + half;
   T first = from[a], second = from[b];
   if (block < args.heads + args.kv_heads && d < turns) {

@@ -6,7 +6,7 @@ namespace voxtorch::kernels {
 namespace {
 
 // gelu(x) = x Φ(x) with Φ by formula 7.1.26 of Abramowitz and Stegun, whose error is below 1.5e-7.
-// Beyond it the tail is no normal number, which costs a hundred times as much; and infinity times it would be NaN.
+// Beyond it the tail is a subnormal number, which costs a hundred times as much; and infinity times it would be NaN.
 constexpr float kFar = 12.5f;
 constexpr float kSlope = 0.23164190f;  // 0.3275911 / √2
 constexpr float kTail[] = {0.127414796f, -0.142248368f, 0.7107068705f, -0.7265760135f, 0.5307027145f};

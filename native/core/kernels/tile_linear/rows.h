@@ -147,7 +147,7 @@ VOXTORCH_INLINE void quantize_row(const T* input, int8_t* codes, float* scale, i
         const Block x = load(input + at, count) * factor;
         int8_t bytes[kBlock];
         VOXTORCH_EACH_PART {
-          // The nearest whole number in the low bits, ties to even.
+          // The nearest integer in the low bits, ties to even.
           const Ints whole = reinterpret_cast<Ints>(x.part[k] + 12582912.0f);
           const Bytes narrow = __builtin_convertvector(whole, Bytes);
           std::memcpy(bytes + k * kLanes, &narrow, sizeof(narrow));

@@ -1,5 +1,5 @@
 // y = x Wᵀ + b of many rows with a weight that was put in order once (see args.h): of bfloat16 by AMX, which is two to
-// four times as fast as oneDNN's product where that splits badly; and of int8 codes with inputs quantised row by row as
+// four times as fast as oneDNN's product where that splits badly; and of int8 codes with inputs quantized row by row as
 // they come, on every processor.
 #pragma once
 
@@ -12,11 +12,11 @@
 
 namespace voxtorch::kernels {
 
-// Whether this processor multiplies tiles (AMX) and nobody has held it back (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA).
+// Whether this processor multiplies tiles (AMX) and ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA allow it.
 bool has_tiles();
 
 // weight [out, in], bfloat16 or int8, in the kernels' order, [out / 32, in / step, 32, step] with 32 or 64 inputs a
-// step; undefined where its sizes are no multiples of these, and for bfloat16 on a processor without tiles.
+// step; undefined if its sizes are not multiples of these, and for bfloat16 on a processor without tiles.
 at::Tensor tiled_weight(const at::Tensor& weight);
 
 // As tiled_weight gives it: a weight otherwise has two dimensions.

@@ -101,7 +101,7 @@ async function look() {
       said: words.map((word) => word.textContent),
       rings: all('.ring', strip).length,
       causes: all('.cause', strip).length,
-      sounds: all('[data-sound]', strip).length,
+      sounds: all('[data-audio]', strip).length,
       meet: meet.length,
       wide: wide.length,
       pictures: pictures.map((picture) => picture.getAttribute('href')),
@@ -189,11 +189,11 @@ describe.skipIf(!chromium)('the report, in Chromium', () => {
         })
         document.marks = marks
       })
-      await page.click('figure.dialog [data-sound] .felt')
+      await page.click('figure.dialog [data-audio] .felt')
       await page.until(() => document.marks.length === 1 && document.querySelector('.playing') === null)
       expect(await page.evaluate(() => [audio.duration, audio.currentTime, audio.error])).toEqual([0.5, 0.5, null])
       // The same with the keyboard.
-      await page.evaluate(() => document.querySelectorAll('[data-sound]')[1].focus())
+      await page.evaluate(() => document.querySelectorAll('[data-audio]')[1].focus())
       await page.press('Enter')
       await page.until(() => document.marks.length === 2)
       expect(await page.evaluate(() => document.marks)).toEqual([
@@ -227,7 +227,7 @@ describe.skipIf(!chromium)('the report, in Chromium', () => {
     }))
     const file = await writeEmotionReport(join(folder, 'broken.html'), [{ ...dialog, dialog: { ...dialog.dialog, utterances } }], 'Broken') // biome-ignore format: one line
     const reason = nodeAv ? /it is no video that is known here/ : /node-av, which is not installed: npm install node-av/
-    expect(readFileSync(file, 'utf8')).toMatch(/<p class="note">There are no pictures of a film: .*broken\.mp4/)
+    expect(readFileSync(file, 'utf8')).toMatch(/<p class="note">Thumbnails of 1 video are missing: .*broken\.mp4/)
     expect(readFileSync(file, 'utf8')).toMatch(reason)
   })
 })

@@ -44,8 +44,8 @@ describe('emotionStrip', () => {
     expect([count(drawn, 'class="felt"'), count(drawn, 'class="ring'), count(drawn, 'class="cause"')]).toEqual([
       3, 1, 2,
     ])
-    expect(drawn).toContain('in truth surprise')
-    expect(drawn).toContain('data-sound="data:audio/wav;base64,AA"')
+    expect(drawn).toContain('true: surprise')
+    expect(drawn).toContain('data-audio="data:audio/wav;base64,AA"')
     expect(drawn).toContain('data-start="1" data-end="2.5"')
     expect(count(drawn, '<image ')).toBe(1)
     expect(drawn).toContain('&lt;b&gt;')
@@ -107,6 +107,6 @@ describe('turnsOf', () => {
     expect(utterances[0]?.clip).not.toHaveProperty('video')
     const film = (await turnsOf(said, 'a.mp4')).utterances[0]?.clip
     expect(film).toEqual({ ...utterances[0]?.clip, audio: 'a.mp4', video: 'a.mp4' })
-    await expect(turnsOf(whisper(), 'a.wav')).rejects.toThrow(/nobody says anything/)
+    await expect(turnsOf(whisper(), 'a.wav')).rejects.toThrow(/a\.wav: expected a recording with speech/)
   })
 })

@@ -265,7 +265,7 @@ describe('FeatureCache', () => {
     const cache = FeatureCache.open(where)
     expect(() => FeatureCache.open(where)).toThrow(BusyError)
     const broken = new TinyTower('text', 8, () => hot(8, 0, 0).map((v, i) => (i === 2 ? Number.NaN : v)))
-    await expect(cache.vectors(broken, data)).rejects.toThrow(/its text gives NaN/)
+    await expect(cache.vectors(broken, data)).rejects.toThrow(/text: expected a finite vector .* got NaN/)
     await cache.close()
     await FeatureCache.open(where).close()
   })

@@ -74,9 +74,13 @@ describe('speakerNormalized', () => {
   it('refuses who cannot be compared with themselves', async () => {
     await using(folder(), async (cache) => {
       const alone = [{ ...dialogs[1]!, utterances: dialogs[1]!.utterances.slice(0, 2) }]
-      await expect(speakerNormalized(tower(), alone, { cache })).rejects.toThrow(/usual for Ben is not known/)
+      await expect(speakerNormalized(tower(), alone, { cache })).rejects.toThrow(
+        /expected at least 2 utterances of speaker "Ben", got 1/,
+      )
       const nobody = [{ ...dialogs[0]!, utterances: [{ id: 1, text: '', speaker: '' }] }]
-      await expect(speakerNormalized(tower(), nobody, { cache })).rejects.toThrow(/one, utterance 1: nobody/)
+      await expect(speakerNormalized(tower(), nobody, { cache })).rejects.toThrow(
+        /one, utterance 1: speaker: expected a name/,
+      )
       const made = await speakerNormalized(tower(), dialogs, { cache })
       const other = { ...dialogs[0]!, utterances: [{ id: 9, text: '', speaker: 'Eve' }] }
       await expect(made.read(other, 0)).rejects.toThrow(DataError)

@@ -286,14 +286,14 @@ describe('EmotionClassifier', () => {
     const model = make()
     const given = inputs(8)
     await expect(model.forward({ ...given, vectors: {} })).rejects.toThrow(
-      /no vectors, and there is no tower for video/,
+      /expected vectors\.video, because there is no video encoder/,
     )
     await expect(model.forward({ ...given, present: {} })).rejects.toThrow(ShapeError)
-    await expect(model.forward({ ...given, mask: tensor([1]) })).rejects.toThrow(/mask must be a tensor/)
+    await expect(model.forward({ ...given, mask: tensor([1]) })).rejects.toThrow(/mask: expected a tensor/)
     await expect(model.forward({ ...given, vectors: { ...given.vectors, video: randn([2, 3, 7]) } })).rejects.toThrow(
-      /vectors.video is \[2,3,7\]/,
+      /vectors\.video: expected \[2,3,8\], got \[2,3,7\]/,
     )
-    expect(() => emotionConfig({ sizes: {} })).toThrow(/names no modality/)
+    expect(() => emotionConfig({ sizes: {} })).toThrow(/sizes: expected the vector size of at least one modality/)
     expect(() => emotionConfig({ sizes: { text: 4, smell: 2 } as never })).toThrow(ConfigError)
     expect(() => emotionConfig({ sizes: { text: 4 }, hiddenSize: 10, context: { heads: 4 } })).toThrow(
       /multiple of 4 heads/,
@@ -301,7 +301,7 @@ describe('EmotionClassifier', () => {
     expect(() => emotionConfig({ sizes: { text: 4 }, fusion: 'sum' as never })).toThrow(ConfigError)
     expect(
       () => new EmotionClassifier({ sizes: { text: 4 } }, { towers: { text: new TinyTower('text', 6, () => []) } }),
-    ).toThrow(/vectors of 6/)
+    ).toThrow(/expected 6, the size of the \w+ encoder's vectors/)
   })
 })
 
@@ -350,6 +350,6 @@ describe('emotionCollate', () => {
       [4, 4, 4, 1],
       [0, 1, 2, 4],
     ])
-    expect(() => emotionSamples([long], ['fear', 'anger'])).toThrow(/the emotion joy is none of fear, anger/)
+    expect(() => emotionSamples([long], ['fear', 'anger'])).toThrow(/emotion: expected one of fear, anger, got "joy"/)
   })
 })

@@ -198,7 +198,7 @@ describe('audio longer than the encoder hears at once', () => {
     expect(numbers((await model.encodeAudio(long))[0] as Tensor)).toEqual(numbers(plain as Tensor))
     model.overlap = undefined
     expect(numbers((await model.encodeAudio(long))[0] as Tensor)).toEqual(numbers(usual as Tensor))
-    await expect(model.encodeAudio(long, { overlap: 1.1 })).rejects.toThrow(/overlap must be at most 1 s, half of/)
+    await expect(model.encodeAudio(long, { overlap: 1.1 })).rejects.toThrow(/overlap: expected at most 1 s, half of/)
     await expect(model.generate([{ text: '<SpeechHere>', clips: long }], { overlap: -1 })).rejects.toThrow(ConfigError)
   })
 })

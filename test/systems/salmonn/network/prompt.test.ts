@@ -13,17 +13,17 @@ describe("a prompt with LLaMA's tokenizer", () => {
     const vicuna = { 'tokenizer_config.json': { ...special, tokenizer_class: 'LlamaTokenizer' } }
     const tokenizer = await Tokenizer.fromPretrained(directory('llama', vicuna))
     const text = 'USER: <Speech><SpeechHere></Speech> What do you hear?\nASSISTANT:'
-    const [before, after] = promptSegments(tokenizer, text, 1)
+    const [before, after] = await promptSegments(tokenizer, text, 1)
     expect(before).toEqual([3148, 1001, 29901, 529, 10649, 5309, 29958])
     expect(after).toEqual(question)
     // With the beginning and the 88 tokens of 30 s as published.
     expect(1 + (before as number[]).length + 88 + (after as number[]).length).toBe(110)
-    expect(promptSegments(tokenizer, 'USER: <SpeechHere>\nASSISTANT:', 1)).toEqual([
+    expect(await promptSegments(tokenizer, 'USER: <SpeechHere>\nASSISTANT:', 1)).toEqual([
       [3148, 1001, 29901, 29871],
       [29871, 13, 22933, 9047, 13566, 29901],
     ])
-    expect(promptSegments(tokenizer, '\nASSISTANT: ', 0)).toEqual([[29871, 13, 22933, 9047, 13566, 29901, 29871]])
-    expect(promptSegments(tokenizer, 'two dogs bark</s>', 0)).toEqual([[1023, 26361, 289, 935, 2]])
+    expect(await promptSegments(tokenizer, '\nASSISTANT: ', 0)).toEqual([[29871, 13, 22933, 9047, 13566, 29901, 29871]])
+    expect(await promptSegments(tokenizer, 'two dogs bark</s>', 0)).toEqual([[1023, 26361, 289, 935, 2]])
   })
 })
 

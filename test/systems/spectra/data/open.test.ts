@@ -130,11 +130,11 @@ describe('JSONL and WAV', () => {
         expect(samples[0]!.label).toBe(label)
       }
       await expect(read(lines({ text: 'a', label: 6 }), { task: vt.publishedSpectraTask('iemocap') })).rejects.toThrow(
-        /line 1: its label is 6, and iemocap has class numbers from 0 to 5/,
+        /line 1: label: expected an index of iemocap from 0 to 5, got 6/,
       )
       const wait = vt.spectraTask({ name: 'wait', kind: 'regression' })
       await expect(read(lines({ text: 'a', label: 'long' }), { task: wait })).rejects.toThrow(
-        /line 1: its label is "long", where wait needs a number/,
+        /line 1: label: expected a number for wait, got "long"/,
       )
     }))
 
@@ -184,7 +184,7 @@ describe('JSONL and WAV', () => {
     vt.scope(async () => {
       const file = lines({ ...good, audio: 'stereo.wav' }, { ...good, label: 'y' })
       await expect(read(file, { otherAudio: 'refuse' })).rejects.toThrow(
-        /line 1: its audio stereo.wav has 2 channels of 8000 Hz/,
+        /line 1: its audio stereo.wav: expected 1 channel of 16000 Hz, got 2 channels of 8000 Hz/,
       )
       const late = await read(lines({ ...good, audio: 'none.wav' }, { ...good, label: 'y' }), { audio: 'file' })
       const clips = late.samples.map(({ audio }) => audio as { read(): Promise<vt.Tensor> })
@@ -204,7 +204,7 @@ describe('openSpectraData', () => {
     const both = await open(lines(...records), { speakers: { test: ['s0'], valid: ['s1'] } })
     expect([both.train.length, both.valid.length, both.test.length]).toEqual([12, 4, 4])
     await expect(open(lines(...records), { speakers: { test: ['s9'] } })).rejects.toThrow(
-      /Nobody called 's9' speaks in .*jsonl/,
+      /expected speakers of .*jsonl, got "s9"/,
     )
     await expect(vt.openSpectraData(lines(...records), { task: mine })).rejects.toThrow(
       /expected a tokenizer for your own texts/,

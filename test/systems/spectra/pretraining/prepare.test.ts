@@ -144,7 +144,9 @@ describe('prepareSpectraPretraining', () => {
       await expect(prepared([turns[i]!], { onBadRecord: 'stop' })).rejects.toThrow(message)
     }
     await expect(prepared([turns[0]!], { onProblem: 'error' })).rejects.toThrow(/expected words, got none/)
-    await expect(prepared([turns[0]!], { onProblem: 'error', onBadRecord: 'stop' })).rejects.toThrow(/give one/)
+    await expect(prepared([turns[0]!], { onProblem: 'error', onBadRecord: 'stop' })).rejects.toThrow(
+      /expected one of onBadRecord and onProblem/,
+    )
   })
 
   it('refuses lines of another form, by line, and writes nothing', async () => {

@@ -267,9 +267,9 @@ describe('the command line', () => {
   })
 
   it('says what is wrong', () => {
-    expect(() => parseDstArguments(['--acum', '4'])).toThrow(/did you mean --accum/)
+    expect(() => parseDstArguments(['--acum', '4'])).toThrow(/Did you mean --accum/)
     expect(() => parseDstArguments(['--lr', 'fast'])).toThrow(/expected a number of at least 0/)
-    expect(() => parseDstArguments(['--lr', '1', '--learning-rate', '2'])).toThrow(/said before/)
+    expect(() => parseDstArguments(['--lr', '1', '--learning-rate', '2'])).toThrow(/expected the option once/)
     expect(() => parseDstArguments(['--model_type', 'bert'])).toThrow(/--model_type: expected 'roberta'.* got 'bert'/)
     expect(() => parseDstArguments(['--evaluate=3'])).toThrow(ConfigError)
   })

@@ -1,0 +1,78 @@
+import { requireString, shown } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
+import { CLIP_STATISTICS } from '../../vision/index.js'
+import type { PreprocessImageOptions } from '../../vision/preprocess.js'
+import type { ConfigKeys } from '../config-keys.js'
+import { readFeatureExtractor } from '../feature-extractor.js'
+
+const DEFAULT_SIZE = 224
+
+/** Of transformers' CLIPImageProcessor: what `preprocessImage` computes with `processor: 'clip'`. */
+export const imageProcessorKeys: ConfigKeys = {
+  defaults: {
+    size: { shortest_edge: DEFAULT_SIZE },
+    cropSize: { height: DEFAULT_SIZE, width: DEFAULT_SIZE },
+    doNormalize: true,
+    imageMean: CLIP_STATISTICS.mean,
+    imageStd: CLIP_STATISTICS.std,
+    rescaleFactor: 1 / 255,
+  },
+  only: {
+    doResize: [true],
+    doCenterCrop: [true],
+    doRescale: [true],
+    doConvertRgb: [true],
+    doPad: [false],
+    defaultToSquare: [false],
+    useSquareSize: [false],
+    // Pillow's number of bicubic resampling.
+    resample: [3],
+    dataFormat: ['channels_first'],
+  },
+  // Where pictures are computed, in which batches, what they are given as and who reads them; padSize is read with doPad alone.
+  unused: [
+    ...['device', 'disableGrouping', 'returnTensors', 'inputDataFormat', 'imageSeqLength', 'padSize'],
+    ...['imageProcessorType', 'featureExtractorType', 'processorClass'],
+  ],
+}
+
+/**
+ * Read how a folder's network takes pictures, as options of `preprocessImage`: preprocessor_config.json of transformers'
+ * `CLIPImageProcessor`. Keys that are not read are reported once by name.
+ *
+ * ```ts
+ * const pixelValues = await preprocessImage('a.jpg', await clipImageOptions('./clip-vit-base-patch32'))
+ * ```
+ * @throws ConfigError naming file and key, for pictures that this library does not make
+ */
+export async function clipImageOptions(directory: string): Promise<PreprocessImageOptions> {
+  const where = 'clipImageOptions'
+  requireString(where, 'directory', directory)
+  const found = await readFeatureExtractor(directory, imageProcessorKeys)
+  const file = `${directory}: the preprocessor`
+  const fail = (key: string, expected: string, value: unknown) =>
+    new ConfigError(`${file}: expected ${key} ${expected}, got ${shown(value)}; no other value can be computed`, {
+      key,
+      value,
+    })
+  const sides = (key: 'size' | 'cropSize'): number => {
+    const value = found[key] as unknown
+    const parts = (typeof value === 'object' && value !== null ? value : { all: value }) as Record<string, unknown>
+    const values = Object.values(parts)
+    const names = key === 'size' ? ['all', 'shortest_edge'] : ['all', 'height', 'width']
+    const isKnown = Object.keys(parts).every((name) => names.includes(name))
+    const [side] = values
+    const isSide = typeof side === 'number' && Number.isInteger(side) && side > 0 && values.every((one) => one === side)
+    if (!isKnown || !isSide) throw fail(key, key === 'size' ? 'a shortest edge' : 'a square', value)
+    return side
+  }
+  const [size, crop] = [sides('size'), sides('cropSize')]
+  if (crop !== size) throw fail('cropSize', `${size} as size`, crop)
+  const { rescaleFactor, doNormalize, imageMean, imageStd } = found
+  if (typeof rescaleFactor !== 'number' || Math.abs(rescaleFactor * 255 - 1) > 1e-6) {
+    throw fail('rescaleFactor', '1 / 255', rescaleFactor)
+  }
+  if (typeof doNormalize !== 'boolean') throw fail('doNormalize', 'true or false', doNormalize)
+  const statistics = doNormalize ? { mean: imageMean, std: imageStd } : { mean: [0, 0, 0], std: [1, 1, 1] }
+  return { processor: 'clip', size, ...(statistics as Pick<PreprocessImageOptions, 'mean' | 'std'>) }
+}
