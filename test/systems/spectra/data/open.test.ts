@@ -224,6 +224,6 @@ describe('openSpectraData', () => {
     expect([train.length, valid.length, test.length, task.numLabels]).toEqual([2, 1, 0, 2])
     expect(valid[0]!.turnIds).toEqual([1, 1, 1]) // as training has them
     put('test', [{ text: 'a', label: 'z' }])
-    await expect(open(home)).rejects.toThrow(/test.jsonl, line 1: its label is "z", and the classes are x, y/)
+    await expect(open(home)).rejects.toThrow(/test.jsonl, line 1: label: expected one of x, y, got "z"/)
   })
 })
