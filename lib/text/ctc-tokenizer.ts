@@ -325,7 +325,7 @@ function idsOf(what: string, given: unknown): Map<string, number> {
   const ids = new Map<string, number>()
   for (const [token, id] of Object.entries(given as object)) {
     if (!Number.isSafeInteger(id) || id < 0) {
-      throw misuse('CtcTokenizer', `${what}[${JSON.stringify(token)}]`, 'a whole number of at least 0', id)
+      throw misuse('CtcTokenizer', `${what}[${JSON.stringify(token)}]`, 'an integer of at least 0', id)
     }
     ids.set(token, id)
   }

@@ -32,7 +32,7 @@ export class DecodeStream {
    */
   push(id: number | bigint): string {
     const number = Number(id)
-    if (!Number.isSafeInteger(number) || number < 0) throw misuse('DecodeStream.push', 'id', 'a whole number', id)
+    if (!Number.isSafeInteger(number) || number < 0) throw misuse('DecodeStream.push', 'id', 'an integer', id)
     if (this.#skips(number)) return ''
     this.#ids.push(number)
     const text = this.#decode(this.#ids)

@@ -468,7 +468,7 @@ function idsOf(where: string, ids: Iterable<number | bigint>): number[] {
   }
   return Array.from(ids, (id) => {
     const number = Number(id)
-    if (!Number.isSafeInteger(number) || number < 0) throw misuse(where, 'ids', 'whole numbers of at least 0', id)
+    if (!Number.isSafeInteger(number) || number < 0) throw misuse(where, 'ids', 'integers of at least 0', id)
     return number
   })
 }

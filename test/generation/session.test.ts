@@ -118,7 +118,7 @@ describe('an abort', () => {
   it.each([7, 'stop', {}, { aborted: false }, new AbortController()])('is a signal, not %s', async (signal) => {
     const options = { signal: signal as never }
     await expect(model.generate({ inputIds }, endless, options)).rejects.toThrow(ConfigError)
-    await expect(model.stream({ inputIds }, endless, options).next()).rejects.toThrow(/signal must be an AbortSignal/)
+    await expect(model.stream({ inputIds }, endless, options).next()).rejects.toThrow(/signal to be an AbortSignal/)
   })
 
   it('reaches the loop of a stream, also before it begins', async () => {

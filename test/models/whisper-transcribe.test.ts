@@ -450,7 +450,7 @@ describe('transcribe', () => {
       await expect(model.transcribe(wave(), options)).rejects.toThrow(message)
       await expect(model.transcribe(wave(), options)).rejects.toThrow(ConfigError)
     }
-    await refused({ lanugage: 'en' }, /no option 'lanugage'; did you mean 'language'/)
+    await refused({ lanugage: 'en' }, /expected a known option, got 'lanugage'; did you mean 'language'/)
     await refused({ language: 'frensh' }, /no language 'frensh'; did you mean 'french'/)
     await refused({ task: 'sing' }, /task/)
     await refused({ temperature: -1 }, /temperature/)

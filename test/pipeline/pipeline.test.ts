@@ -171,7 +171,7 @@ describe("pipeline('emotion-recognition')", () => {
     for (const { label, score } of found) {
       expect(score).toBeCloseTo(scores[['calm', 'glad', 'sad'].indexOf(label)]!, 6)
     }
-    await expect(reads(turn)).rejects.toThrow(/input must be a text: the network reads/)
+    await expect(reads(turn)).rejects.toThrow(/input to be a text: the network reads/)
   })
 
   it('refuses a SPECTRA that tells a quantity', async () => {
@@ -317,8 +317,8 @@ describe('pipeline', () => {
     ['text-generation', { eval() {} }, {}, /not Object/],
     ['text-generation', null, {}, /not what was given/],
     ['text-generation', at('llama'), { dtyp: 'float32' }, /did you mean 'dtype'/],
-    ['text-generation', at('llama'), { tokenizer: {} }, /tokenizer must be a Tokenizer/],
-    ['audio-classification', at('emotions'), { normalizeAudio: 1 }, /normalizeAudio must be true or false/],
+    ['text-generation', at('llama'), { tokenizer: {} }, /tokenizer to be a Tokenizer/],
+    ['audio-classification', at('emotions'), { normalizeAudio: 1 }, /normalizeAudio to be true or false/],
   ])('%j of %j with %j is refused', async (task, model, options, message) => {
     const call = vt.pipeline(task as 'text-generation', model as string, options as object)
     await expect(call).rejects.toThrow(message)
@@ -328,18 +328,18 @@ describe('pipeline', () => {
   it.each([
     ['text-generation', 'llama', 'a', { max_new_token: 3 }, /did you mean/],
     ['text-generation', 'llama', 'a', { maxNewTokens: 3, max_new_tokens: 3 }, /given twice/],
-    ['text-generation', 'llama', 7, {}, /must be a text or a list of messages/],
-    ['text-generation', 'llama', 'a', null, /options must be an object/],
-    ['text-generation', 'llama', 'a', { returnFullText: 1 }, /returnFullText must be true or false/],
+    ['text-generation', 'llama', 7, {}, /to be a text or a list of messages/],
+    ['text-generation', 'llama', 'a', null, /options to be an object/],
+    ['text-generation', 'llama', 'a', { returnFullText: 1 }, /returnFullText to be true or false/],
     ['automatic-speech-recognition', 'ctc', 'nowhere.wav', {}, /nowhere\.wav/],
     ['automatic-speech-recognition', 'ctc', 'audio', { timestamps: 'word' }, /called returnTimestamps/],
-    ['automatic-speech-recognition', 'ctc', {}, {}, /audio must be/],
+    ['automatic-speech-recognition', 'ctc', {}, {}, /audio to be/],
     ['audio-classification', 'emotions', 'audio', { topk: 2 }, /did you mean 'topK'/],
-    ['audio-classification', 'emotions', 'audio', { topK: 0 }, /topK must be a whole number of at least 1/],
-    ['feature-extraction', 'roberta', 'a', { pooling: 'max' }, /pooling must be/],
-    ['feature-extraction', 'roberta', 'a', { normalize: true }, /normalize must be left out without pooling/],
+    ['audio-classification', 'emotions', 'audio', { topK: 0 }, /topK to be an integer of at least 1/],
+    ['feature-extraction', 'roberta', 'a', { pooling: 'max' }, /pooling to be/],
+    ['feature-extraction', 'roberta', 'a', { normalize: true }, /normalize to be left out without pooling/],
     ['feature-extraction', 'roberta', [], {}, /at least one/],
-    ['feature-extraction', 'roberta', 7, {}, /must be a text/],
+    ['feature-extraction', 'roberta', 7, {}, /to be a text/],
   ])('%s of %s refuses %j with %j', async (task, name, input, options, message) => {
     const run = (await vt.pipeline(task as 'text-generation', at(name))) as unknown as ((
       ...values: unknown[]

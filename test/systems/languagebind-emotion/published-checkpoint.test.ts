@@ -153,7 +153,10 @@ describe('loadPublishedEmotion', () => {
         { ...state, 'model.modality_encoder.video.more': randn([5]) },
         /video\.more: expected a tensor of LanguageBind's encoders/,
       ],
-      [{ ...state, 'linear_cause.weight': randn([2, 6]) }, /expected tensors of experiments 1 to 6 .*got also linear_cause\.weight/],
+      [
+        { ...state, 'linear_cause.weight': randn([2, 6]) },
+        /expected tensors of experiments 1 to 6 .*got also linear_cause\.weight/,
+      ],
       [{ 'linear.weight': head }, /expected tensors .*model\.modality_encoder.*got no tensor/],
       [{ ...state, 'model.modality_encoder.audio.x': randn([1]) }, /expected the base checkpoint of its audio encoder/],
     ] as [Record<string, Tensor>, RegExp][]) {

@@ -45,20 +45,20 @@ describe('what is no batch', () => {
     // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
     const wrong = (value: unknown) => value as any
     for (const [samples, message] of [
-      [undefined, /samples must be a list/],
-      [[null], /samples\[0\] must be an object/],
-      [[{ ...sample, labels: 'x' }], /samples\[0\].labels must be a list/],
-      [[sample, { ...sample, inputIds: [1, 'x'] }], /samples\[1\].inputIds\[1\] must be a number/],
+      [undefined, /samples to be a list/],
+      [[null], /samples\[0\] to be an object/],
+      [[{ ...sample, labels: 'x' }], /samples\[0\].labels to be a list/],
+      [[sample, { ...sample, inputIds: [1, 'x'] }], /samples\[1\].inputIds\[1\] to be a number/],
     ] as const) {
       expect(() => emoverseCollate(wrong(samples))).toThrow(expect.objectContaining({ code: 'ERR_CONFIG' }))
       expect(() => emoverseCollate(wrong(samples))).toThrow(message)
     }
     for (const [one, two, tally, message] of [
-      [undefined, batch, undefined, /model must be an object/],
-      [model, undefined, undefined, /batch must be an object/],
-      [model, { ...batch, inputIds: [1] }, undefined, /batch.inputIds must be a Tensor, not an array/],
-      [model, { ...batch, targets: {} }, undefined, /batch.targets.places must be a list/],
-      [model, batch, {}, /tally.add must be a function/],
+      [undefined, batch, undefined, /model to be an object/],
+      [model, undefined, undefined, /batch to be an object/],
+      [model, { ...batch, inputIds: [1] }, undefined, /batch.inputIds to be a Tensor, got an array/],
+      [model, { ...batch, targets: {} }, undefined, /batch.targets.places to be a list/],
+      [model, batch, {}, /tally.add to be a function/],
     ] as const) {
       const refused = emoverseLoss(wrong(one), wrong(two), wrong(tally))
       await expect(refused).rejects.toMatchObject({ code: 'ERR_CONFIG', message: expect.stringMatching(message) })

@@ -316,9 +316,7 @@ describe('the report', () => {
     )
     expect(JSON.parse(JSON.stringify(trajectory))).toEqual(trajectory)
     expect(() => vt.trajectorySvg({ turns: [] })).toThrow(/at least one turn/)
-    expect(() => vt.trajectorySvg({ turns: [{ speaker: 'x' } as never] })).toThrow(
-      /turns\[0\]\.emotion must be a string/,
-    )
+    expect(() => vt.trajectorySvg({ turns: [{ speaker: 'x' } as never] })).toThrow(/turns\[0\]\.emotion to be a string/)
     expect(vt.trajectorySvg({ turns: [{ speaker: 'x', emotion: 'calm', start: 2 }] })).toContain('2.0 s')
   })
 

@@ -64,7 +64,7 @@ describe('SalmonnPrompts', () => {
     [{ asr: [] }, /'asr' has no prompt/],
     [{ asr: ['x'] }, /prompt 1 of the task 'asr' has no <SpeechHere>/],
     [{ asr: [3] }, /is no text/],
-    [[], /must be an object/],
+    [[], /to be an object/],
     [{}, /no task/],
   ])('refuses %j', (table, message) => {
     const make = () => new vt.SalmonnPrompts(table as never)
@@ -111,7 +111,7 @@ describe('salmonnChatPrompt', () => {
     expect(chat({ role: 'user', content: [] })).toThrow(/empty/)
     expect(chat({ role: 'assistant', content: [clip(1)] })).toThrow(vt.ConfigError)
     const path = { type: 'audio', samples: 'a.wav' } as never
-    expect(chat({ role: 'user', content: [path] })).toThrow(/messages\[0\]'s audio must be samples, or what readAudio/)
+    expect(chat({ role: 'user', content: [path] })).toThrow(/messages\[0\]'s audio to be samples, or what readAudio/)
     expect(chat()).toThrow(vt.ConfigError)
   })
 })

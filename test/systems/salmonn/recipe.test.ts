@@ -161,10 +161,10 @@ describe('the adapter file', () => {
     const { ignored, unexpected } = vt.checkSalmonnAdapter(found, big)
     expect([ignored.length, unexpected]).toEqual([4, ['surprise']])
     for (const [one, two, message] of [
-      [undefined, big, /found must be a Map/],
-      [big, {}, /needed must be a Map/],
-      [new Map([['a', 'x']]), big, /found.get\('a'\) must be a list/],
-      [new Map([[1, [2]]]), big, /a name of found must be a string/],
+      [undefined, big, /found to be a Map/],
+      [big, {}, /needed to be a Map/],
+      [new Map([['a', 'x']]), big, /found.get\('a'\) to be a list/],
+      [new Map([[1, [2]]]), big, /a name of found to be a string/],
     ] as const) {
       // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
       expect(() => vt.checkSalmonnAdapter(one as any, two as any)).toThrow(message)

@@ -148,7 +148,7 @@ describe('trainSalmonn', () => {
       expect(plan({ epochs: 1, [name]: 3000 })).toMatchObject({ maxSteps: 3000, evalSteps: 3000, saveSteps: 3000 })
     }
     expect(() => plan({ itersPerEpoch: 3000, iterationsPerEpoch: 20 })).toThrow(/mean the same thing/)
-    expect(() => plan({ itersPerEpoch: 0 })).toThrow(/iterationsPerEpoch must be a whole number of at least 1/)
+    expect(() => plan({ itersPerEpoch: 0 })).toThrow(/iterationsPerEpoch to be an integer of at least 1/)
     const { trainer, dispose } = vt.salmonnTrainer(model(), { ...data(), outputDir: folder, stage: 1, args, recipe: { accumulation: 2, itersPerEpoch: 3000 } }) // biome-ignore format: one line
     expect(trainer.args).toMatchObject({ maxSteps: 45_000, evalSteps: 1500, saveSteps: 1500, learningRate: 3e-5, maxGradNorm: 1, metricForBestModel: 'accuracy', fp16: false }) // biome-ignore format: one line
     dispose()

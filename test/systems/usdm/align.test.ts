@@ -130,7 +130,7 @@ describe('alignUstm', () => {
     expect(badRecordErrors[0]).toMatchObject({ file: join(clips, 'b/d.wav') })
     rmSync(join(clips, 'b/d.txt'))
     await expect(alignUstm({ whisper, data: home, output, transcrips: 'x' } as never)).rejects.toThrow(/transcripts/)
-    await expect(alignUstm({ whisper: {} as never, data: clips })).rejects.toThrow(/whisper must be a Whisper/)
+    await expect(alignUstm({ whisper: {} as never, data: clips })).rejects.toThrow(/whisper to be a Whisper/)
     await expect(alignUstm({ whisper, data: join(home, 'ustm') })).rejects.toThrow(/expected audio files in/)
     await expect(alignUstm({ whisper, data: clips, output: join(home, 'x'), signal: AbortSignal.abort() })).rejects.toThrow(/abort/) // biome-ignore format: one line
     expect(existsSync(join(home, 'x'))).toBe(false)

@@ -299,19 +299,19 @@ describe('what is given wrongly', () => {
   const [nowhere, output] = [join(folder, 'no-textgrid'), join(folder, 'never')]
 
   it.each([
-    [{ tokenizer: undefined }, /prepareUstm: tokenizer must be a UsdmTokenizer/],
-    [{ tokenizer: undefined, onBadRecord: 'skip' }, /tokenizer must be a UsdmTokenizer/],
-    [{ textGrids: 5 }, /textGrids must be a string/],
-    [{ textGrids: undefined }, /textGrids must be a string/],
-    [{ units: 5 }, /units must be a string/],
-    [{ output: null }, /output must be a string/],
+    [{ tokenizer: undefined }, /prepareUstm: expected tokenizer to be a UsdmTokenizer/],
+    [{ tokenizer: undefined, onBadRecord: 'skip' }, /tokenizer to be a UsdmTokenizer/],
+    [{ textGrids: 5 }, /textGrids to be a string/],
+    [{ textGrids: undefined }, /textGrids to be a string/],
+    [{ units: 5 }, /units to be a string/],
+    [{ output: null }, /output to be a string/],
     [{ epocs: 2 }, /epocs.*epochs/],
-    [{ epochs: 0 }, /epochs must be a whole number/],
-    [{ seed: 0.5 }, /seed must be a whole number/],
-    [{ maxLength: 0 }, /maxLength must be a whole number/],
-    [{ segmentUnits: 0 }, /segmentUnits must be a whole number/],
-    [{ compat: 'ours' }, /compat must be 'published'/],
-    [{ onBadRecord: 'ask' }, /onBadRecord must be 'stop', 'skip'/],
+    [{ epochs: 0 }, /epochs to be an integer/],
+    [{ seed: 0.5 }, /seed to be an integer/],
+    [{ maxLength: 0 }, /maxLength to be an integer/],
+    [{ segmentUnits: 0 }, /segmentUnits to be an integer/],
+    [{ compat: 'ours' }, /compat to be 'published'/],
+    [{ onBadRecord: 'ask' }, /onBadRecord to be 'stop', 'skip'/],
   ])('prepareUstm refuses %j', async (change, message) => {
     const asked = prepareUstm({ tokenizer, textGrids: nowhere, output, ...change } as never)
     await expect(asked).rejects.toThrow(message)
@@ -319,12 +319,12 @@ describe('what is given wrongly', () => {
   })
 
   it.each([
-    [[undefined, output], /packUstm: files must be a list of files/],
-    [['data_epoch0.txt', output], /files must be a list of files/],
-    [[[5], output], /files\[0\] must be a string/],
-    [[['none.txt'], undefined], /output must be a string/],
-    [[['none.txt'], output, { seed: -1 }], /seed must be a whole number/],
-    [[['none.txt'], output, { capacity: 0 }], /capacity must be a whole number/],
+    [[undefined, output], /packUstm: expected files to be a list of files/],
+    [['data_epoch0.txt', output], /files to be a list of files/],
+    [[[5], output], /files\[0\] to be a string/],
+    [[['none.txt'], undefined], /output to be a string/],
+    [[['none.txt'], output, { seed: -1 }], /seed to be an integer/],
+    [[['none.txt'], output, { capacity: 0 }], /capacity to be an integer/],
   ])('packUstm refuses %j', async (args, message) => {
     const asked = packUstm(...(args as never as Parameters<typeof packUstm>))
     await expect(asked).rejects.toThrow(message)

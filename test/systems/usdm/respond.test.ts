@@ -647,16 +647,16 @@ describe('bad input', () => {
     const { usdm } = speaking()
     const wrong: [object, RegExp][] = [
       [{ maxunits: 4 }, /maxunits.*maxUnits/],
-      [{ maxUnits: 0 }, /maxUnits must be a whole number of at least 1/],
+      [{ maxUnits: 0 }, /maxUnits to be an integer of at least 1/],
       [{ maxTextTokens: 1.5 }, /maxTextTokens/],
       [{ steps: -1 }, /steps/],
       [{ sampling: { temperature: -1 } }, /sampling\.temperature/],
       [{ sampling: { topP: 2 } }, /sampling\.topP/],
       [{ sampling: { topk: 2 } }, /topk/],
-      [{ strict: 'yes' }, /strict must be true or false/],
+      [{ strict: 'yes' }, /strict to be true or false/],
       [{ solver: 'midpoint' }, /solver/],
       [{ guidance: Number.NaN }, /guidance/],
-      [{ cache: {} }, /cache must be a UsdmCache/],
+      [{ cache: {} }, /cache to be a UsdmCache/],
       [{ signal: {} }, /signal/],
       [{ history: 'none' }, /history/],
       [
@@ -665,7 +665,7 @@ describe('bad input', () => {
       ],
       [
         { history: [{ user: { text: 7, units: [1] }, agent: { text: 'b', units: [1] } }] },
-        /turns\[0\]\.user\.text must be a string/,
+        /turns\[0\]\.user\.text to be a string/,
       ],
     ]
     for (const [options, error] of wrong) await expect(usdm.respond(QUESTION, options)).rejects.toThrow(error)

@@ -139,7 +139,7 @@ describe('predictUsdm', () => {
     const mute = { respond: async () => Promise.reject(new DataError('no units', { transcript: 'hi', text: 'yes' })) }
     const [first2] = await predictUsdm(mute, dialogs, { output: join(home, 'mute.jsonl'), limit: 1 })
     expect(first2).toEqual({ id: 'd:0', user: 'hi', agent: 'hello', transcript: 'hi', reply: 'yes' })
-    await expect(predictUsdm({} as never, dialogs, { output })).rejects.toThrow(/model\.respond must be a function/)
+    await expect(predictUsdm({} as never, dialogs, { output })).rejects.toThrow(/model\.respond to be a function/)
   })
 })
 
@@ -169,7 +169,7 @@ describe('whose predictions they are', () => {
     rmSync(output)
     await predict(output, 'two')
     expect(await predict(output, 'two')).toEqual(made)
-    await expect(predict(output, 5 as never)).rejects.toThrow(/fingerprint must be a string/)
+    await expect(predict(output, 5 as never)).rejects.toThrow(/fingerprint to be a string/)
   })
 
   it('a Usdm is told by its networks, centroids and tokens', async () => {
@@ -210,7 +210,7 @@ describe('scoreUsdm', () => {
     await expect(scoreUsdm(given, { judge: deaf })).rejects.toThrow(
       /prediction a: expected an audio file that can be transcribed, got a\.wav: too loud/,
     )
-    await expect(scoreUsdm(given, { judge: {} } as never)).rejects.toThrow(/judge must be a Whisper/)
+    await expect(scoreUsdm(given, { judge: {} } as never)).rejects.toThrow(/judge to be a Whisper/)
     await expect(scoreUsdm(given, { jugde: deaf } as never)).rejects.toThrow(/jugde/)
   })
 

@@ -280,13 +280,13 @@ describe('finetuneUsdm', () => {
     }
     const refused = (changes: object, message: RegExp) =>
       expect(finetuneUsdm({ ...options, ...changes } as FinetuneUsdmOptions)).rejects.toThrow(message)
-    await refused({ model: {} }, /model must be a DecoderLM/)
-    await refused({ tokenizer: tokenizer.tokenizer }, /tokenizer must be a UsdmTokenizer/)
-    await refused({ train: [] }, /train must be a file/)
+    await refused({ model: {} }, /model to be a DecoderLM/)
+    await refused({ tokenizer: tokenizer.tokenizer }, /tokenizer to be a UsdmTokenizer/)
+    await refused({ train: [] }, /train to be a file/)
     await refused({ train: join(home, 'nowhere.txt') }, /nowhere\.txt cannot be opened/)
-    await refused({ compat: 'sane' }, /compat must be 'published'/)
+    await refused({ compat: 'sane' }, /compat to be 'published'/)
     await refused({ recipe: { lerningRate: 1 } }, /did you mean 'learningRate'/)
-    await refused({ recipe: { batchSize: 0 } }, /batchSize must be a whole number of at least 1/)
+    await refused({ recipe: { batchSize: 0 } }, /batchSize to be an integer of at least 1/)
     await refused({ trian: 1 }, /trian/)
     const write = (text: string) => {
       const file = join(home, 'bad.txt')

@@ -180,7 +180,7 @@ describe('questions and answers', () => {
     const many = Array.from({ length: 200_000 }, (_, i) => ({ id: `v/${i + 1}`, text: 'Since.' }))
     expect((await reasons(many)).report.unmatched.reasonsWithoutClip).toHaveLength(199_998)
     await expect(make({ ...inputs, reasons: { 'v/1': 5 } as never }, { stage: 1 })).rejects.toThrow(
-      /reasons\['v\/1'\] must be a string/,
+      /reasons\['v\/1'\] to be a string/,
     )
     const number = await make(inputs, { all: true, stage: 1, sentiment: 'number', weights: { MER: 0, FER: 0 } })
     expect(number.records.map(({ response }) => response)).toEqual(['-0.42', '0'])
@@ -309,7 +309,7 @@ describe("MMSA's MOSEI and OpenFace", () => {
     expect(report.tasks.MSA?.classes).toEqual({ 'Negative.': 4, 'Positive.': 4 })
     expect(report.unmatched.emotionsWithoutClip).toEqual(['z/1'])
     await expect(readMosei(pickle, { emotions: file('bad.csv', 'id,happy\na/1,1\n') })).rejects.toThrow(
-      /no column "sad"/,
+      /expected a column of the file, got "sad"/,
     )
   })
 

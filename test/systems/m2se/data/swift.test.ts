@@ -117,11 +117,11 @@ describe('readSwiftDataset', () => {
 
   it('refuses what is no array to its end, whatever is done with bad records', async () => {
     const ends: [string, RegExp][] = [
-      ['[{"query": "a", "response": "b"}', /cut off/],
-      ['[{"query": "a", "respo', /cut off/],
-      ['[{"query": "a", "response": "b"}] []', /behind the end/],
-      ['[,{"query": "a", "response": "b"}]', /value is missing/],
-      ['[{"query": "a", "response": "b"},]', /value is missing/],
+      ['[{"query": "a", "response": "b"}', /expected the end of the array/],
+      ['[{"query": "a", "respo', /expected the end of the array/],
+      ['[{"query": "a", "response": "b"}] []', /expected the end of the file after the array/],
+      ['[,{"query": "a", "response": "b"}]', /expected a value in the array/],
+      ['[{"query": "a", "response": "b"},]', /expected a value in the array/],
     ]
     for (const [text, message] of ends) {
       await expect(readSwiftDataset(file('cut.json', text))).rejects.toThrow(message)
