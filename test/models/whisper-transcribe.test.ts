@@ -334,7 +334,7 @@ describe('transcribe', () => {
     }
     await expect(
       model.transcribe(wave(), { ...once, maxNewTokens: 4, generation: { maxNewTokens: 5 } }),
-    ).rejects.toThrow(/set one of them/)
+    ).rejects.toThrow(/Set only one of them/)
     await expect(model.transcribe(wave(), { ...once, generation: { topKay: 2 } as object })).rejects.toThrow(/topK/)
   })
 

@@ -76,12 +76,12 @@ describe('predictions in a file', () => {
   })
 
   it.each([
-    ['{"id":"a"}\n{"id":"a"}', /line 2: line 1 has the same id/],
-    ['{"user":"a"}', /line 1: the field 'id' is missing/],
-    ['{"id":"a","replay":"b"}', /line 1: unknown field 'replay'; did you mean 'reply'/],
-    ['{"id":"a","reply":3}', /line 1: 'reply' must be a text/],
-    ['[]', /line 1: the record is no object/],
-    ['{"id":"a","wav":"none.wav"}', /line 1: the sound file .*none\.wav is missing/],
+    ['{"id":"a"}\n{"id":"a"}', /line 2: expected unique ids, got a of line 1 again/],
+    ['{"user":"a"}', /line 1: expected the field 'id', got none/],
+    ['{"id":"a","replay":"b"}', /line 1: expected the fields .*, got 'replay'; did you mean 'reply'/],
+    ['{"id":"a","reply":3}', /line 1: reply: expected a string, got 3/],
+    ['[]', /line 1: expected a JSON object, got an array/],
+    ['{"id":"a","wav":"none.wav"}', /line 1: wav: expected an audio file, got .*none\.wav, which does not exist/],
   ])('%s is refused', async (text, message) => {
     const file = join(home, 'bad.jsonl')
     writeFileSync(file, text)
@@ -157,12 +157,14 @@ describe('whose predictions they are', () => {
     expect(JSON.parse(readFileSync(join(home, 'mine.made-by.json'), 'utf8'))).toEqual({ fingerprint: 'one' })
     expect(await predict(output, 'one')).toEqual(made)
     await expect(predict(output, 'two')).rejects.toThrow(
-      /mine\.jsonl was answered by another model, or by one with other/,
+      /mine\.jsonl: expected predictions of this model, got one of another model/,
     )
-    await expect(predict(output)).rejects.toThrow(/say `fingerprint`/)
+    await expect(predict(output)).rejects.toThrow(/Set `fingerprint`/)
     await predict(unnamed)
     await predict(unnamed)
-    await expect(predict(unnamed, 'one')).rejects.toThrow(/unnamed\.jsonl was answered by a model of which nothing is/)
+    await expect(predict(unnamed, 'one')).rejects.toThrow(
+      /unnamed\.jsonl: expected predictions of this model, got one without a recorded model/,
+    )
     // Where the answers are gone, others may stand there.
     rmSync(output)
     await predict(output, 'two')
@@ -205,7 +207,9 @@ describe('scoreUsdm', () => {
     const deaf = async () => {
       throw new Error('too loud')
     }
-    await expect(scoreUsdm(given, { judge: deaf })).rejects.toThrow(/a: a\.wav cannot be heard: too loud/)
+    await expect(scoreUsdm(given, { judge: deaf })).rejects.toThrow(
+      /prediction a: expected an audio file that can be transcribed, got a\.wav: too loud/,
+    )
     await expect(scoreUsdm(given, { judge: {} } as never)).rejects.toThrow(/judge to be a Whisper/)
     await expect(scoreUsdm(given, { jugde: deaf } as never)).rejects.toThrow(/jugde/)
   })
