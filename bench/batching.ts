@@ -4,11 +4,11 @@ import { startVoxtorch } from './peer.js'
 import type { Report, Row } from './report.js'
 import { compare, summarise } from './statistics.js'
 
-/** LLaMA of 110M parameters with random weights; each client has 32 tokens behind a prompt of 32, greedily. */
+/** LLaMA of 110M parameters with random weights; each client decodes 32 greedy tokens after a prompt of 32. */
 const throughput = ['float32', 'bfloat16'].flatMap((dtype) =>
   [1, 4, 8].map((clients) => ({ dtype, clients, tokens: 32 })),
 )
-/** The first token behind a prompt of 400, of which 360 were read for another. */
+/** The first token after a prompt of 400, of which 360 are in the prefix cache. */
 const beginning = { dtype: 'float32', clients: 1, tokens: 1, prompt: 400, shared: 360 }
 
 /** Voxtorch alone: answers in the same passes, against each by itself as before. */

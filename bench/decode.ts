@@ -5,14 +5,14 @@ import { BenchError, peerModules, type Versions } from './peer.js'
 import type { Report, Row } from './report.js'
 import { removeScratch, scratchFolder } from './scratch.js'
 
-/** As a pass of USDM's is held to units or to text. */
+/** Token restriction as in USDM's passes, to units or to text. */
 export const BANNED: Case = {
   name: 'banned',
   label: 'LLaMA 110M, 1 row, 10,000 tokens suppressed, float32',
   target: 0.65,
 }
 
-/** LLaMA of 110M parameters with random weights: 32 tokens behind a prompt of 32, greedily; time per 32 tokens. */
+/** LLaMA of 110M parameters with random weights: 32 greedy tokens after a prompt of 32; time per 32 tokens. */
 const cases: Case[] = [
   { name: 'single', label: 'LLaMA 110M, 1 row, float32', target: 0.65 },
   { name: 'half', label: 'LLaMA 110M, 1 row, bfloat16', target: 0.65 },
@@ -57,7 +57,7 @@ export async function run({
   return { question: 'decode', rounds, rows, rates: ratesOf(rows), versions }
 }
 
-/** Cases of {@link run}, beside transformers' `generate`. */
+/** Cases of {@link run}, compared with transformers' `generate`. */
 export async function againstTransformers(chosen: Case[], rounds: number, milliseconds: number) {
   const pair = await startPair('decode')
   try {

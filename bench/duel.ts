@@ -1,18 +1,18 @@
-import { type Beside, beside } from './beside.js'
+import { type BusyProcesses, busyProcesses } from './loaded.js'
 import { findPython, type Peer, startTorch, startVoxtorch } from './peer.js'
 import type { Rates, Row } from './report.js'
 import { compare, median, summarise } from './statistics.js'
 
-/** What is read off one block: a case has one, its time, unless it says otherwise. */
+/** A measurement of one block. By default a case has one, its time. */
 export type Figure = {
-  /** Of the reply. */
+  /** Field of the reply. */
   key: string
   label: string
   target?: number
   unit?: 'µs' | 'ms'
-  /** What must be read from memory for it: the row says how much longer it took than that. */
+  /** Bytes that must be read from memory: the row gives the time as a multiple of that. */
   bytes?: number
-  /** How much longer it may take. */
+  /** Largest multiple allowed. */
   floorTarget?: number
 }
 
@@ -22,11 +22,11 @@ export type Case = {
   label: string
   target?: number
   work?: { amount: number; unit: 'GFLOP/s' | 'GB/s' }
-  /** What the other side calls it. */
+  /** The peer's name for it. */
   theirs?: string
   /** Measured of voxtorch only. */
   alone?: boolean
-  /** What else a block is told. */
+  /** Further arguments of a block. */
   request?: Record<string, unknown>
   theirRequest?: Record<string, unknown>
   figures?: Figure[]
@@ -58,10 +58,10 @@ const figuresOf = ({ label, target, figures }: Case): Figure[] => figures ?? [{ 
 
 /**
  * Blocks of A and B alternate, and the order turns over every round, so heat, frequency and other work on the machine fall on both sides alike.
- * All cases take part in every round for the same reason. With `--loaded` each round is made twice: quiet, and beside the busy processes.
+ * All cases take part in every round for the same reason. With `--loaded` each round runs twice: quiet, and with the busy processes.
  */
 export async function duel(pair: Pair, cases: Case[], rounds: number, milliseconds: number): Promise<Row[]> {
-  const busy = beside()
+  const busy = busyProcesses()
   const empty = () => cases.map((one) => figuresOf(one).map((): Samples => ({ voxtorch: [], torch: [] })))
   const [quiet, loaded] = [empty(), empty()]
   const pass = async (round: number, into: Samples[][]) => {
@@ -114,9 +114,9 @@ function toRow(one: Case, figure: Figure, times: Samples, against: string | unde
   return { ...row, torch: summarise(times.torch.map(convert)), ...ratios, target, met }
 }
 
-/** The same beside the busy processes, and how many times the median of the quiet blocks each of them took. */
-function loadedRows(row: Row, one: Case, quiet: Samples, loaded: Samples, { count, nice }: Beside): Row[] {
-  const label = `${row.label}, ${count} busy beside${nice === 0 ? '' : ` at nice ${nice}`}`
+/** The same with the busy processes, and each as a multiple of the median of the quiet blocks. */
+function loadedRows(row: Row, one: Case, quiet: Samples, loaded: Samples, { count, nice }: BusyProcesses): Row[] {
+  const label = `${row.label}, ${count} busy${nice === 0 ? '' : ` at nice ${nice}`}`
   const figure: Figure = { key: '', label, unit: row.unit === 'ms' ? 'ms' : 'µs' }
   const again = toRow(one, figure, loaded, row.against, Number.NaN)
   const slowdown = (side: Side) => loaded[side].map((value) => value / median(quiet[side]))
@@ -166,7 +166,7 @@ function bandwidthOf(cases: Case[], samples: Samples[][]): number {
   return (bandwidthCase.work?.amount ?? Number.NaN) / median(samples[i][0].voxtorch)
 }
 
-/** How fast this machine was while this run was made: without it two runs cannot be compared. */
+/** Speed of the machine during this run, needed to compare two runs. */
 export function ratesOf(rows: Row[]): Rates {
   const rate = (label: string, side: Side) =>
     rows.find((row) => row.label.startsWith(label))?.[side]?.median ?? Number.NaN

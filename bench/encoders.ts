@@ -61,7 +61,7 @@ export async function run({ rounds = 9, milliseconds = 1, only = '', against = '
   }
 }
 
-/** Nothing is timed that does not compute the same. */
+/** Check that both sides compute the same before timing. */
 function agree(side: string, { differences }: Record<string, unknown>) {
   for (const [name, difference] of Object.entries(differences as Record<string, number>)) {
     console.log(`${name}: differs from ${side} by ${difference.toExponential(1)}`)

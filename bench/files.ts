@@ -8,8 +8,8 @@ import type { Report } from './report.js'
 import { removeScratch, scratchFolder } from './scratch.js'
 
 /**
- * A case has a line here and a function of its name in peers/files.mjs and peers/files.py. Files that it reads are written
- * by `prepare` into the folder that both sides are told by VOXTORCH_BENCH_FILES.
+ * A case has a line here and a function of its name in peers/files.mjs and peers/files.py. `prepare` writes its files into the
+ * folder in VOXTORCH_BENCH_FILES.
  */
 interface FileCase extends Case {
   prepare?: (folder: string) => Promise<void>

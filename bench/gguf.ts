@@ -10,16 +10,16 @@ import type { Row } from './report.js'
 import { median } from './statistics.js'
 
 /**
- * Language models in llama.cpp's files, which both sides read: LLaMA of 110M random weights, and SmolLM2-135M-Instruct where
- * it has been fetched. A prompt of 32 tokens and 128 tokens behind it (`--tokens`), greedily. llama.cpp by node-llama-cpp's own interface,
- * with as many threads.
+ * Language models in GGUF files, which both sides read: LLaMA with 110M random weights, and SmolLM2-135M-Instruct if it is
+ * downloaded. A prompt of 32 tokens and 128 greedy tokens (`--tokens`). llama.cpp runs through node-llama-cpp with the same number
+ * of threads.
  */
 interface Form {
-  /** How both files are written. */
+  /** Types of both files. */
   type: 'F32' | 'BF16' | 'Q8_0' | 'Q4_0' | 'Q4_K_M'
-  /** How it is loaded here; blocks stay as they are in the file. */
+  /** Loading options; quantized blocks stay as they are in the file. */
   options: Record<string, unknown>
-  /** Of a token. */
+  /** Target for a token. */
   target?: number
 }
 
@@ -31,7 +31,7 @@ const FORMS: Form[] = [
   { type: 'Q4_K_M', options: { dtype: 'float32' }, target: 0.9 },
 ]
 
-/** How much longer than reading the weights once a token may take. */
+/** Target for a token's time, as a multiple of reading the weights once. */
 const FLOOR_TARGET = 1.4
 
 /** Rows of Q4_K are multiples of 256 long, which those of SmolLM2 are not: llama.cpp would write other types instead. */
@@ -107,7 +107,7 @@ function isThere(network: string): boolean {
   return false
 }
 
-/** What the cases need. Files of Q4_K are llama.cpp's own. */
+/** Create the files of the cases. llama.cpp writes those in Q4_K. */
 async function write({ voxtorch }: Pair, cases: Asked[], modules: string, folder: string): Promise<void> {
   for (const { name } of NETWORKS) {
     const own = cases.filter(({ network }) => network === name)

@@ -29,7 +29,7 @@ const LEVELS: Record<string, Level> = {
   amx: { env: {}, flags: ['amx_tile', 'amx_bf16', 'amx_int8'] },
 }
 
-/** Where llama.cpp's peer reads the level: it has a library for each processor, and no variable. */
+/** Variable in which llama.cpp's peer finds the level: llama.cpp has one library per processor level. */
 export const ISA_VARIABLE = 'VOXTORCH_BENCH_ISA'
 
 /** Holds every process that is started from here on, of both sides, to that level. */
@@ -43,7 +43,7 @@ export function holdTo(name: string): void {
   Object.assign(process.env, level.env, { [ISA_VARIABLE]: name })
 }
 
-/** What the report says of it. */
+/** Text for the report. */
 export function isaOf(): string {
   const name = process.env[ISA_VARIABLE]
   const set = Object.keys(LEVELS.avx2.env).filter((variable) => process.env[variable] !== undefined)

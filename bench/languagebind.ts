@@ -8,11 +8,11 @@ import type { Report, Row } from './report.js'
 import { removeScratch, scratchFolder } from './scratch.js'
 
 /**
- * LanguageBind's towers in their published sizes with random weights, the same on both sides: texts of 77 tokens, a sound of 112 bands,
- * a clip of 8 frames in float32 and bfloat16, and a step that trains adapters of the attention over time, AdamW included; against
- * transformers' text tower and PyTorch's own operators. Then what comes before them: photographs against Pillow (VOXTORCH_SKIMAGE is the
- * folder skimage/data of scikit-image's wheel); clips from files of H.264 to what a tower reads against PyAV in two processes of torch's
- * DataLoader; and how long a step of the video tower waits for its clips.
+ * LanguageBind's encoders in their published sizes with the same random weights on both sides: texts of 77 tokens, audio of 112
+ * bands, a video of 8 frames in float32 and bfloat16, and a training step for adapters of the attention over time with AdamW; against
+ * transformers' text encoder and PyTorch's operators. Then preprocessing: images against Pillow (VOXTORCH_SKIMAGE is the folder
+ * skimage/data of scikit-image's wheel), H.264 files against PyAV in two processes of torch's DataLoader, and the time for which a step
+ * of the video encoder waits for its videos.
  */
 const cases: Case[] = [
   { name: 'resize', label: '100 photographs of scikit-image to 224, bicubic', target: 1 },
@@ -23,21 +23,21 @@ const cases: Case[] = [
     alone: true,
     isWarm: true,
     figures: [
-      { key: 'nanoseconds', label: '2 clips through the video tower, the next ones read meanwhile', unit: 'ms' },
+      { key: 'nanoseconds', label: '2 clips through the video encoder, with prefetching', unit: 'ms' },
       { key: 'waited', label: 'of which the step waited for clips', unit: 'ms' },
     ],
   },
-  { name: 'text', label: 'text tower, 8 texts of 77 tokens', target: 1 },
-  { name: 'audio', label: 'audio tower, 112 × 1,036', target: 0.95 },
-  { name: 'video', label: 'video tower, 8 frames', target: 0.95 },
-  { name: 'videoHalf', label: 'video tower, 8 frames, bfloat16', target: 0.9 },
-  { name: 'lora', label: 'LoRA step of the video tower with AdamW, 8 frames', target: 0.95, request: { warm: true } },
+  { name: 'text', label: 'text encoder, 8 texts of 77 tokens', target: 1 },
+  { name: 'audio', label: 'audio encoder, 112 × 1,036', target: 0.95 },
+  { name: 'video', label: 'video encoder, 8 frames', target: 0.95 },
+  { name: 'videoHalf', label: 'video encoder, 8 frames, bfloat16', target: 0.9 },
+  { name: 'lora', label: 'LoRA step of the video encoder with AdamW, 8 frames', target: 0.95, request: { warm: true } },
 ]
 
-// Of bfloat16, in which neighbouring numbers are 0.8 % apart; of pixels that are one level of 255 apart; and of bytes.
+// Of bfloat16, in which neighboring numbers are 0.8 % apart; of pixels that are one level of 255 apart; and of bytes.
 const MOST_DIFFERENCE: Record<string, number> = { videoHalf: 0.05, clips: 0.01, resize: 0 }
 
-/** Of a step's time. */
+/** Fraction of a step's time. */
 const MOST_WAITED = 0.01
 
 export async function run({ rounds = 3, milliseconds = 1, only = '' }: Options): Promise<Report> {
@@ -74,7 +74,7 @@ export async function run({ rounds = 3, milliseconds = 1, only = '' }: Options):
   }
 }
 
-/** A case in processes of its own, as who uses one of these networks has no other beside it. */
+/** A case in its own processes, because a user of one network has no other in memory. */
 async function alone(folder: string, one: Case, more: Case[], rounds: number, milliseconds: number) {
   const { name } = one
   const pair = await startPair('languagebind')
@@ -90,7 +90,7 @@ async function alone(folder: string, one: Case, more: Case[], rounds: number, mi
     return { rows, versions: { ...pair.voxtorch.versions, ...pair.torch.versions } }
   } finally {
     closePair(pair)
-    // Networks of gigabytes; films are there for two cases.
+    // Networks of gigabytes; two cases use videos.
     if (name !== 'clips') rmSync(join(folder, name), { recursive: true, force: true })
   }
 }

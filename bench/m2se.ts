@@ -11,8 +11,8 @@ import { summarise } from './statistics.js'
  * the vision part's features kept, ours needs no vision part. Seven labels are scored there by seven passes. Tokens are steps from a
  * cache that has read the prompt. The photographs are scikit-image's (`pip install scikit-image==0.26.0`, for this case alone), decoded
  * beforehand on both sides and cut in the order of Pillow 13, which both have. Below the times stands the most memory that each case
- * takes above what was there before it. A prompt ends with the token behind it: of ours the last layer then makes but keys and values of
- * the tokens before, a fifth of a prompt's work where there are 4 layers, and a thirtieth where there are 24. VOXTORCH_BENCH_SIZE=tiny shows that it runs.
+ * takes above what was there before it. A prompt ends with the next token: our last layer computes only keys and values
+ * of the tokens before, which saves a fifth of a prompt's work with 4 layers, and a thirtieth with 24. VOXTORCH_BENCH_SIZE=tiny shows that it runs.
  */
 const cases: Case[] = [
   { name: 'vision', label: 'InternViT, 4 of 24 layers, 4 tiles' },
@@ -20,7 +20,7 @@ const cases: Case[] = [
   { name: 'decode', label: '32 steps from a cache of 288 tokens, 4 of 24 layers', target: 0.65 },
   { name: 'step', label: 'LoRA step, 8 frames', target: 0.9 },
   { name: 'stepKept', theirs: 'step', label: 'LoRA step, 8 frames, features kept', target: 0.6 },
-  { name: 'labels', label: '7 labels behind 2,048 visual tokens', target: 0.3 },
+  { name: 'labels', label: '7 labels after 2,048 visual tokens', target: 0.3 },
   { name: 'tiles', label: 'tiles of 100 photographs, decoded', target: 1 },
 ]
 

@@ -1,7 +1,7 @@
 // npm run bench -- <question> [options]; usage is below
 import { parseArgs } from 'node:util'
-import { endBeside, startBeside } from './beside.js'
 import { holdTo } from './isa.js'
+import { endBeside, startBeside } from './loaded.js'
 import type { Options } from './options.js'
 import { BenchError } from './peer.js'
 import { isMet, type Report, table, writeCsv } from './report.js'
@@ -33,7 +33,7 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: 'What does a training step take, in time and memory: full, and with LoRA?',
       load: () => import('./train.js'),
     },
-    languagebind: { asks: 'How fast are the towers of LanguageBind?', load: () => import('./languagebind.js') },
+    languagebind: { asks: 'How fast are the encoders of LanguageBind?', load: () => import('./languagebind.js') },
     spectra: {
       asks: 'What do fine-tuning and inference of SPECTRA take, and what does computing no padding save?',
       load: () => import('./spectra.js'),
@@ -53,7 +53,7 @@ ${Object.entries(questions)
   .map(([name, { asks }]) => `  ${name.padEnd(11)}${asks}`)
   .join('\n')}
 
---isa holds both sides to an instruction set, as far as they can be. --loaded measures each round twice: quiet, and beside n busy
+--isa limits both sides to an instruction set, as far as possible. --loaded measures each round twice: quiet, and with n busy
 processes (--nice: their niceness). --tokens: how many a block of decode writes against llama.cpp, else 128. --check ends with code 1 when a target is missed. Results are appended to
 bench/results/<question>.csv.
 Python with torch is taken from VOXTORCH_BENCH_PYTHON, else python3; node-llama-cpp and onnxruntime-node from the node_modules that
@@ -63,7 +63,7 @@ function positive(text: string | undefined, name: string): number | undefined {
   if (text === undefined) return undefined
   const value = Number(text)
   if (Number.isInteger(value) && value > 0) return value
-  throw new BenchError(`--${name} takes a positive whole number, not "${text}".`)
+  throw new BenchError(`--${name} takes a positive integer, not "${text}".`)
 }
 
 async function main() {

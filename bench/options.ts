@@ -1,4 +1,4 @@
-/** What the command line says to a question. `--isa` and `--loaded` hold for all of them: see isa.ts and beside.ts. */
+/** Options of a benchmark. `--isa` and `--loaded` work for all: see isa.ts and loaded.ts. */
 export type Options = { rounds?: number; milliseconds?: number; only?: string; against?: string; tokens?: number }
 
 /** Whether `--only` means the case: one of its parts, between commas, stands in the case's name or label. */

@@ -10,7 +10,7 @@ const distEntry = fileURLToPath(new URL('../dist/index.js', import.meta.url))
 
 export type Versions = Record<string, string>
 
-/** What was asked of a peer and could not be done; main.ts prints the sentence without a stack. */
+/** A failed request to a peer; main.ts prints the message without a stack. */
 export class BenchError extends Error {}
 
 type Waiting = { resolve: (reply: Record<string, unknown>) => void; reject: (error: Error) => void }
@@ -83,8 +83,8 @@ export function findPython(): string {
 }
 
 /**
- * The node_modules that hold a peer from npm, which are no dependencies of this project: VOXTORCH_BENCH_MODULES; null where
- * it is not set, and then it is said what is not compared.
+ * Return the folder of npm peers, which are not dependencies of this project, from VOXTORCH_BENCH_MODULES; null if it is not set.
+ * The report then lists what is not compared.
  */
 export function peerModules(name: string): string | null {
   const folder = process.env.VOXTORCH_BENCH_MODULES || process.env.VOXTORCH_BENCH_ONNXRUNTIME

@@ -1,8 +1,8 @@
 import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { beside } from './beside.js'
 import { capability, isaOf } from './isa.js'
+import { busyProcesses } from './loaded.js'
 import type { Versions } from './peer.js'
 import type { Summary } from './statistics.js'
 
@@ -20,7 +20,7 @@ export type Row = {
   pairRatio?: number
   target?: number
   met?: boolean
-  /** What reading the weights once takes at the speed that was measured, and each side's time as a multiple of it. */
+  /** Time to read the weights once at the measured speed, and each side's time as a multiple of it. */
   floor?: { value: number; voxtorch?: number; torch?: number; target?: number }
 }
 
@@ -75,7 +75,7 @@ export function table({ question, rounds, rows, rates, versions }: Report): stri
     ]),
   ]
   const widths = lines[0].map((_, column) => Math.max(...lines.slice(1).map((line) => line[column].length)))
-  // What no row has is no column.
+  // Columns without values are left out.
   const columns = widths.flatMap((width, i) => (width > 0 ? [i] : []))
   const body = lines.map((line) =>
     columns
@@ -139,7 +139,7 @@ export function writeCsv({ question, rounds, rows, rates, versions }: Report): s
           cores,
           memory,
           isa: isaOf(),
-          beside: beside()?.count ?? 0,
+          busy: busyProcesses()?.count ?? 0,
           system: `${process.platform}-${process.arch} ${release()}`,
           versions: Object.entries(versions)
             .map(([name, version]) => `${name} ${version}`)

@@ -6,8 +6,8 @@ const PREFIX = 'voxtorch-bench-'
 const made = new Set<string>()
 
 /**
- * A new folder for a benchmark's files, some of which are gigabytes. It goes with `removeScratch`, when the process ends or
- * is told to, and after a kill when the next benchmark begins.
+ * Create a folder for a benchmark's files, some of gigabytes. It is removed by `removeScratch`, at the end of the process, and after a
+ * kill at the start of the next benchmark.
  */
 export function scratchFolder(): string {
   removeStale()

@@ -9,7 +9,7 @@ type Case = {
   name: string
   label: string
   target: number
-  /** What the peers build, and which of the built networks stand against each other: a Python peer has one. */
+  /** Networks that the peers build, and pairs to compare: a Python peer has one. */
   build: 'even' | 'mix'
   work: Work
   networks: readonly [string, string]

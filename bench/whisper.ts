@@ -99,7 +99,7 @@ interface First {
   tokens: number[]
 }
 
-/** Nothing where the weights or Python's ctranslate2 and faster-whisper are not here, which is told. */
+/** Return nothing, with a message, if the weights or Python's ctranslate2 and faster-whisper are missing. */
 async function againstCTranslate2(sound: string, chosen: Case[], rounds: number, milliseconds: number) {
   if (chosen.length === 0) return { rows: [], versions: {} }
   const weights = publishedWeights().find(({ name }) => name === 'whisper-base')

@@ -13,7 +13,7 @@ import { pathToFileURL } from 'node:url'
  * @param {string} file
  * @param {() => unknown} look runs in the page
  * @param {(seen: any) => T} compare
- * @param {string} [screenshot] where to put a picture of the page
+ * @param {string} [screenshot] path for a screenshot
  * @returns {Promise<T>}
  */
 export async function checkPage(file, look, compare, screenshot) {
@@ -106,7 +106,7 @@ async function pageOf(browser, url) {
       await new Promise((next) => setTimeout(next, milliseconds))
       await send('Input.dispatchMouseEvent', { type: 'mouseReleased', ...place })
     },
-    /** Gives files to an input, as somebody who chooses them. @param {string} selector @param {string[]} files */
+    /** Set the files of an input, as a user's choice. @param {string} selector @param {string[]} files */
     async choose(selector, files) {
       const { root } = await send('DOM.getDocument')
       const { nodeId } = await send('DOM.querySelector', { nodeId: root.nodeId, selector })

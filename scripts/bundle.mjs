@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 
 const dist = fileURLToPath(new URL('../dist/', import.meta.url))
 
-/** What is loaded by its path: by users, as a program, as a thread, by scripts and benchmarks. All share their code. */
+/** Entry points: modules that users, programs, threads, scripts and benchmarks load by path. All share their code. */
 const ENTRIES = [
   'index',
   // The subpaths of package.json's exports.

@@ -1,5 +1,5 @@
 // Opens the demo's report in headless Chromium and compares everything on it with demo.json: each number, the points of the
-// curves read back through the axes, sentences, classes and sounds. `node scripts/check-report.mjs [DIR] [SCREENSHOT.png]`.
+// curves read back through the axes, sentences, classes and audio clips. `node scripts/check-report.mjs [DIR] [SCREENSHOT.png]`.
 // Needs Chromium (its path in CHROMIUM, or on the PATH) and nothing else: it is driven over its debugging pipe.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -127,7 +127,7 @@ function compare(seen) {
   assert.ok(!seen.wide, 'the page or a table is wider than its place')
   assert.ok(seen.heights.every((/** @type {number} */ height) => height > 0))
   const drawn = points.reduce((/** @type {number} */ sum, /** @type {number} */ count) => sum + count, 0)
-  return `${seen.numbers.length} numbers, ${drawn} points of ${points.length} curves, ${seen.seconds.length} sounds`
+  return `${seen.numbers.length} numbers, ${drawn} points of ${points.length} curves, ${seen.seconds.length} audio clips`
 }
 
 /**

@@ -1,4 +1,4 @@
-// Writes index.d.cts beside each declaration of package.json's exports, the declarations that `require` and .cts files get. A declaration file for CommonJS may not load
+// Write index.d.cts next to each declaration of package.json's exports, the declarations for `require` and .cts files. A declaration file for CommonJS may not load
 // one of an ES module, but for its types: each export is named here once more, with the same identity.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, relative } from 'node:path'

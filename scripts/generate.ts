@@ -144,7 +144,7 @@ const ownMethods = new Set([
   'size',
 ])
 
-/** What lib/tensor/python-forms.ts adds, without `self`. */
+/** Signatures that lib/tensor/python-forms.ts adds, without `self`. */
 const pythonForms: Record<string, readonly string[]> = {
   nonzero: ['options: { asTuple: true }): Result<Q, Tensor[]>', 'options: { asTuple?: false }): Result<Q, Tensor>'],
   norm: [
@@ -236,7 +236,7 @@ ${methodNames.join('\n')}
 
 const biome = fileURLToPath(import.meta.resolve('@biomejs/biome/bin/biome'))
 
-/** As `npm run format` leaves it. */
+/** Format a source as `npm run format` does. */
 const formatted = (path: string, text: string): string =>
   execFileSync(process.execPath, [biome, 'format', `--stdin-file-path=${path}`], {
     cwd: root,

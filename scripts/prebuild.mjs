@@ -10,7 +10,7 @@ import { installPackages } from './bootstrap.mjs'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const require = createRequire(import.meta.url)
 
-/** What the package needs of a build; the first is the addon. */
+/** Files of a build that the package needs; the first is the addon. */
 export const PARTS = ['voxtorch.node', 'voxtorch_loader.node', 'libvoxtorch_core.so', 'voxtorch-build.json']
 
 /**
@@ -18,7 +18,7 @@ export const PARTS = ['voxtorch.node', 'voxtorch_loader.node', 'libvoxtorch_core
  * @returns {string} the folder of the variant, prebuilds/torch<minor>-<cpu|cu130>
  */
 export function prebuild({ build, cuda = false, prebuilds = join(root, 'prebuilds') } = {}) {
-  // Beside the result, which is renamed: it is whole or not at all.
+  // Next to the result, then renamed: it is complete or missing.
   const scratch = mkdtempSync(join(dirname(prebuilds), 'build-prebuild-'))
   try {
     copyFileSync(join(root, 'binding.gyp'), join(scratch, 'binding.gyp'))
@@ -37,7 +37,7 @@ export function prebuild({ build, cuda = false, prebuilds = join(root, 'prebuild
         ...['--node-gyp', join(root, 'node_modules/.bin/node-gyp')],
       ],
       {
-        // What node-gyp and make say is no result.
+        // Output of node-gyp and make is not a result.
         stdio: ['ignore', process.stderr, process.stderr],
         env: {
           ...process.env,
@@ -67,7 +67,7 @@ export function prebuild({ build, cuda = false, prebuilds = join(root, 'prebuild
   }
 }
 
-/** Where node-gyp looks for headers, which it would fetch otherwise: those of Node-API, and no settings of a compiler. */
+/** Folder with Node-API's headers for node-gyp, which would download them otherwise. */
 function nodeDirectory(/** @type {string} */ directory) {
   const include = join(directory, 'include/node')
   cpSync(require('node-api-headers').include_dir, include, { recursive: true })

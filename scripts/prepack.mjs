@@ -10,7 +10,7 @@ import { PARTS } from './prebuild.mjs'
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 /**
- * What is wrong with packing now, or undefined.
+ * Return the reason against packing now, or undefined.
  * @param {string} prebuilds @param {NodeJS.ProcessEnv} environment npm hands its options over here, `--no-` as nothing
  */
 export function prebuildProblem(prebuilds = join(root, 'prebuilds'), environment = process.env) {

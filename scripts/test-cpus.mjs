@@ -146,7 +146,7 @@ function beyond({ env = {} }) {
 }
 
 /**
- * What libtorch says that it uses: DEFAULT, AVX2 or AVX512.
+ * Return the CPU capability that libtorch reports: DEFAULT, AVX2 or AVX512.
  * @param {Record<string, string>} env
  */
 function capability(env) {

@@ -8,7 +8,7 @@ const networkOf = (dtype) => {
   return networks.get(dtype)
 }
 
-/** Seconds that so many clients take for `tokens` tokens each, behind prompts of `prompt` tokens of which `shared` are equal. */
+/** Return the seconds of a number of clients for `tokens` tokens each, after prompts of `prompt` tokens of which `shared` are equal. */
 await serve(async ({ dtype, clients, batched, tokens, prompt = 32, shared = 0 }) => {
   const network = networkOf(dtype)
   const batching = batched ? new ContinuousBatching(network, { prefixCacheBytes: shared > 0 ? 1e9 : 0 }) : undefined

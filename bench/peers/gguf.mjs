@@ -49,7 +49,7 @@ async function written({ folder, name, types }) {
   return files
 }
 
-/** What a token reads of a file: all of it, but for embeddings that are no head, of which it is one row. */
+/** Return the bytes of a file that a token reads: all, except one row of embeddings that are not also the head. */
 async function bytesOf(path) {
   const { tensors } = await readGguf(path)
   const head = tensors['output.weight'] === undefined ? null : 'token_embd.weight'

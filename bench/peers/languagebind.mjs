@@ -72,7 +72,7 @@ async function readPhotographs() {
 }
 const resized = (picture) => resizeImage(picture, 224, { pillow: 13 })
 
-/** What is read before a network sees it. */
+/** Preprocessing of a network's input. */
 const media = {
   async resize(n) {
     for (let i = 0; i < 100 * n; i++) (await resized(photographs[i % photographs.length])).dispose()
@@ -89,7 +89,7 @@ const media = {
 
 let tower
 
-/** Batches of two clips through the video tower: nanoseconds of each and those waited, without the first, which nothing comes before. */
+/** Batches of two clips through the video encoder: nanoseconds of each and of waiting, without the first, which is not prefetched. */
 async function step() {
   tower ??= new ClipVisionModel({ ...large, addTimeAttn: true, numFrames: 8 }).eval()
   const paths = Array.from({ length: 8 }, (_, i) => filmOf(i))
@@ -107,7 +107,7 @@ async function step() {
   return { nanoseconds: Number(asked - began) / (count + 1), waited: Number(waited) / count }
 }
 
-/** Of the adapters. */
+/** Parameters of the adapters. */
 let optimizer
 const runs = (name) => async (n) => {
   for (let i = 0; i < n; i++) {

@@ -10,7 +10,7 @@ const [modules, threadsText, folder] = process.argv.slice(2)
 const threads = Number(threadsText)
 const isa = process.env.VOXTORCH_BENCH_ISA
 
-/** Of its libraries for one processor each, the last that has no more than the level; it takes the best that runs. */
+/** Select the last of its per-processor libraries that does not exceed the level; by default it takes the best that runs. */
 const LIBRARIES = { avx2: 'haswell', avx512: 'zen4', amx: 'sapphirerapids' }
 
 /** Its addon loads the best library of a folder: it is given a folder with one. */

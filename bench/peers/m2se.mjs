@@ -82,7 +82,7 @@ const COUNT = isTiny ? 1 : 100
 const STEPS = 32
 /** Goes on whatever comes. */
 const ANY = { eosTokenId: null, padTokenId: 0 }
-/** What has read the prompt, and the token behind it. */
+/** The cache after the prompt, and the next token. */
 const begun = await noGrad(async () => {
   const cache = new KvCache()
   const { logits } = await network.forward({ inputIds: short, pixelValues: one, cache, logitsToKeep: 1 })

@@ -19,13 +19,13 @@ export async function serve(answer) {
     try {
       reply = await answer(JSON.parse(line))
     } catch (error) {
-      reply = { error: error.stack ?? String(error) } // the other side must hear of it, whatever it is
+      reply = { error: error.stack ?? String(error) } // any error goes to the other side
     }
     console.log(JSON.stringify(reply))
   }
 }
 
-/** What takes longer than this once is warm after its first run, and by itself ever after. */
+/** A case whose run takes longer than this is warm after one run, and runs alone. */
 const LONG = 1e9
 
 /** cases: name -> function (n) that runs the case n times, perhaps asynchronously. The first block of a case finds n. */

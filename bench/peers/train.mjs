@@ -8,7 +8,7 @@ const kibibytes = (field) =>
 
 const none = { hiddenDropout: 0, attentionDropout: 0, activationDropout: 0, featProjDropout: 0, layerdrop: 0 }
 
-/** Words and a sound to one layer over both, and a classifier on the first position. */
+/** Text and audio in one layer over both, and a classifier on the first position. */
 class SpectraShaped extends vt.Module {
   text = new vt.Roberta({
     vocabSize: 8000,

@@ -33,7 +33,7 @@ const CLIPS = 1000
 const smaller = { ...xlsr, hiddenSize: 1024, numHiddenLayers: 24, intermediateSize: 4096 }
 /** Tokens of the question's transcript, and of the reply's text. */
 const TEXT_TOKENS = 8
-/** Of a reply, 50 a second. */
+/** Units of a reply, 50 per second. */
 const REPLY_UNITS = 300
 const LLM = 'smollm2-135m-instruct'
 /** The published configurations in full, as the other side has no values of its own. */
@@ -127,8 +127,8 @@ async function write(folder, names) {
 }
 
 /**
- * A question of 3 seconds and a reply of 6, through all three passes: all of its sound, and until its sound begins. Nobody taught
- * these weights where a text or a reply ends, so all have so many tokens.
+ * A question of 3 seconds and a reply of 6, through all three passes: complete audio, and time to first audio. These weights are not
+ * trained to end, so all passes have a fixed number of tokens.
  */
 async function replies() {
   const encoder = new Wav2Vec2(smaller).eval().freeze()
@@ -166,7 +166,7 @@ async function replies() {
       for await (const event of usdm.stream(question, options)) {
         if (event.type === 'speech' && event.samples) return
       }
-      throw new Error('a reply without sound')
+      throw new Error('a reply without audio')
     },
   }
 }

@@ -22,7 +22,7 @@ function sound() {
   })
 }
 
-/** As many tokens as Whisper has, none of which means anything. */
+/** A vocabulary of Whisper's size with arbitrary tokens. */
 function tokenizerJson() {
   const vocab = Object.fromEntries(Array.from({ length: 50257 }, (_, i) => [`w${i.toString(36)}`, i]))
   const decoder = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true }

@@ -20,12 +20,12 @@ import type { VoxtorchError } from './errors.js'
 
 type Failure = new (message: string, fields: Record<string, unknown>) => VoxtorchError
 
-/** Writes all of the bytes, and is done when they can be changed again. */
+/** Write all of the bytes; resolves when the buffer may be reused. */
 export type Write = (bytes: Uint8Array) => Promise<void>
 
 /**
- * Makes a directory and those above it. Node's own recursion never ends where the system refuses, as in /proc.
- * @throws `Failure` naming the directory
+ * Create a directory and its parents. Node's `recursive` option loops forever where the system refuses, as in /proc.
+ * @throws `Failure` that names the directory
  */
 export function makeDirectory(path: string, Failure: Failure): void {
   try {
@@ -35,21 +35,20 @@ export function makeDirectory(path: string, Failure: Failure): void {
     mkdirSync(path)
   } catch (cause) {
     if (cause instanceof Failure) throw cause
-    // Another process may have been faster.
+    // Another process may have created it meanwhile.
     if ((cause as NodeJS.ErrnoException).code === 'EEXIST' && statSync(path).isDirectory()) return
-    throw new Failure(`${path} cannot be made: ${(cause as Error).message}`, { file: path, cause })
+    throw new Failure(`${path} cannot be created: ${(cause as Error).message}`, { file: path, cause })
   }
 }
 
 /**
- * Makes a file that appears whole or not at all: `fill` writes it under another name in the same folder, then it is
- * synced and renamed. When anything fails, what stood at `path` still stands there and nothing is left behind.
+ * Write a file atomically: `fill` writes under a temporary name in the same folder, then the file is synced and renamed. If
+ * anything fails, the old file stays in place and the temporary file is removed.
  *
- * A symbolic link stays one: the file that it names is replaced. A file that is there keeps its mode and, where that is
- * allowed, its owner. What is no regular file (a device, a pipe) is written to as it is. native/core/io/file.cc does the
- * same for tensors.
+ * A symbolic link stays a link: the file that it names is replaced. An existing file keeps its mode and, if permitted, its
+ * owner. Devices and pipes are written to directly. native/core/io/file.cc does the same for tensors.
  *
- * @throws what `fill` throws, as it is; `Failure` naming the file when the file system refuses
+ * @throws the errors of `fill` unchanged; `Failure` that names the file if the file system refuses
  */
 export async function writeAtomically(
   path: string,
@@ -89,22 +88,26 @@ export async function writeAtomically(
 }
 
 /**
- * Renames a file, link or folder that was made under another name to where it belongs. A folder that stands there gives way.
- * @param aside where that goes until it is removed; beside it by default
+ * Rename a finished file, link or folder to its final path. An existing folder at that path is replaced.
+ * @param aside temporary path of the replaced folder; in the same folder by default
  */
-export async function moveIntoPlace(made: string, path: string, aside = `${path}.${process.pid}.old`): Promise<void> {
+export async function moveIntoPlace(
+  finished: string,
+  path: string,
+  aside = `${path}.${process.pid}.old`,
+): Promise<void> {
   try {
-    await rename(made, path)
+    await rename(finished, path)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code !== 'ENOTEMPTY' && code !== 'EEXIST' && code !== 'ENOTDIR' && code !== 'EISDIR') throw error
     await rename(path, aside)
-    await rename(made, path)
+    await rename(finished, path)
     await rm(aside, { recursive: true, force: true })
   }
 }
 
-/** {@link writeAtomically} for a small file and a caller that cannot wait. */
+/** Write a small file atomically and synchronously, like {@link writeAtomically}. */
 export function writeAtomicallySync(path: string, Failure: Failure, content: string | Uint8Array): void {
   const bytes = typeof content === 'string' ? Buffer.from(content) : content
   let file: number | undefined
@@ -127,18 +130,18 @@ export function writeAtomicallySync(path: string, Failure: Failure, content: str
   }
 }
 
-/** Not created, and no terminal of this process's. */
+/** Flags for devices and pipes: do not create, and do not become the controlling terminal. */
 const DIRECT = constants.O_WRONLY | constants.O_NOCTTY
 
 const refused = (path: string, Failure: Failure, cause: unknown): VoxtorchError =>
   new Failure(`${path} cannot be written: ${(cause as Error).message}`, { file: path, cause })
 
 interface Place {
-  /** What is renamed to, or written to as it is. */
+  /** Path that the file is renamed to, or that is written directly. */
   target: string
-  /** Under what name the file is written first; undefined for what is no regular file. */
+  /** Temporary path; undefined for a device or a pipe. */
   temporary?: string
-  /** The file that is replaced. */
+  /** Status of the file that is replaced. */
   old?: Stats
 }
 
@@ -149,20 +152,20 @@ function placeOf(path: string): Place {
   return { target, temporary: temporaryBeside(target), ...(old?.isFile() && { old }) }
 }
 
-/** What another process has written of a file: see `temporaryBeside`, and native/core/io/file.cc, which names them alike. */
+/** Return whether a name is a temporary file of another process: see `temporaryBeside` and native/core/io/file.cc. */
 export const isTemporaryOfOthers = (name: string): boolean =>
   /^\.voxtorch-\d+-[\w-]+\.tmp$/.test(name) && !name.startsWith(`.voxtorch-${process.pid}-`)
 
-/** A new name in a file's folder. */
+/** Return a new temporary path in a file's folder. */
 export function temporaryBeside(path: string): string {
-  // Short, whatever the path: names end at 255 bytes.
+  // Independent of the path's own name: names have at most 255 bytes.
   return join(dirname(path), `.voxtorch-${process.pid}-${Math.random().toString(36).slice(2)}.tmp`)
 }
 
-/** The path, or where the symbolic link that it is leads in the end; that file need not be there. */
+/** Return the final target of a symbolic link, which need not exist, or the path itself. */
 function targetOf(path: string): string {
   let target = path
-  // As many as Linux follows itself.
+  // Linux follows at most 40 links.
   for (let followed = 0; followed < 40; followed++) {
     try {
       target = resolve(dirname(target), readlinkSync(target))
@@ -173,7 +176,7 @@ function targetOf(path: string): string {
   return target
 }
 
-/** The owner first: to change it takes bits of the mode away. */
+/** Copy owner and mode. The owner comes first, since changing it clears bits of the mode. */
 function takeOver(file: number, { uid, gid, mode }: Stats): void {
   const owned = [uid, -1].some((user) => {
     try {
@@ -183,7 +186,7 @@ function takeOver(file: number, { uid, gid, mode }: Stats): void {
       return false
     }
   })
-  // Of a group that is not the file's, nobody gets what the group may.
+  // If the group could not be kept, drop the group's permissions.
   fchmodSync(file, mode & (owned ? 0o7777 : 0o7707))
 }
 
@@ -194,7 +197,7 @@ async function writeFully(file: FileHandle, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** Without it a crash of the machine could take the rename back. */
+/** Sync a directory: without this, a system crash could undo the rename. */
 async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r')
   try {

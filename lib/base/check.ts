@@ -4,14 +4,14 @@ import { LONGEST_LIST, listMayGrow, tooMuch } from './heap.js'
 
 export { shown }
 
-/** One sentence shape everywhere: where, which argument, what was expected, what came. */
+/** Return the error for a wrong argument: `<where>: expected <argument> to be <expected>, got <value>`. */
 export function misuse(where: string, argument: string, expected: string, value: unknown): ConfigError {
-  return new ConfigError(`${where}: ${argument} must be ${expected}, not ${shown(value)}`, { argument, value })
+  return new ConfigError(`${where}: expected ${argument} to be ${expected}, got ${shown(value)}`, { argument, value })
 }
 
 export interface Range {
   least?: number
-  /** The value must be lower. */
+  /** Exclusive upper bound. */
   below?: number
 }
 
@@ -30,7 +30,7 @@ export function requireNumber(where: string, argument: string, value: unknown, {
 
 export function requireWhole(where: string, argument: string, value: unknown, least = 0): void {
   if (!Number.isSafeInteger(value) || (value as number) < least) {
-    throw misuse(where, argument, `a whole number of at least ${least}`, value)
+    throw misuse(where, argument, `an integer of at least ${least}`, value)
   }
 }
 
@@ -47,23 +47,23 @@ export function requireObject(where: string, argument: string, value: unknown): 
 }
 
 /**
- * Options are an object, and none is one that nobody reads. An instance of a class may have more, as the module in
- * `functional.dropout(x, 0.1, this)` does.
+ * Check that options are an object without unknown fields. An instance of a class may have more fields, such as the module in
+ * `functional.dropout(x, 0.1, this)`.
  */
 export function requireOptions(where: string, options: unknown, known: readonly string[]): void {
   requireObject(where, 'options', options)
   requireKnown(where, options as object, known)
 }
 
-/** Checks one of a few words. */
+/** Check that a value is one of the allowed strings. */
 export function requireOneOf(where: string, argument: string, value: unknown, words: readonly string[]): void {
   if (!words.includes(value as string))
     throw misuse(where, argument, words.map((word) => `'${word}'`).join(', '), value)
 }
 
 /**
- * Whether something has elements 0 to length - 1: an array, a typed array, or an object that holds as many as its `length`
- * claims. Of arrays only the ends are looked at; {@link elementsOf} finds any hole.
+ * Return whether a value has elements 0 to length - 1: an array, a typed array, or an object with at least `length` keys. Only
+ * the first and last elements of an array are checked; {@link elementsOf} finds holes.
  */
 export function isArrayLike(value: unknown): value is ArrayLike<unknown> {
   if (typeof value !== 'object' || value === null) return false
@@ -74,20 +74,20 @@ export function isArrayLike(value: unknown): value is ArrayLike<unknown> {
     if (Array.isArray(value)) return length === 0 || (0 in value && length - 1 in value)
     return Object.keys(value).length >= length
   } catch {
-    // A proxy may refuse every question.
+    // The traps of a proxy may throw.
     return false
   }
 }
 
-/** Whether something is an array with its ends; false, too, of a proxy that refuses to say. */
+/** Return whether a value is an array with its first and last elements. False for a proxy whose traps throw. */
 export function isList(value: unknown): value is unknown[] {
   return isArrayLike(value) && Array.isArray(value)
 }
 
 /**
- * Copy the elements of an array-like through `read`, which throws on an element it does not take, `undefined` included: so
- * a `length` is believed only as far as there are elements, and takes no memory beyond them.
- * @throws ConfigError for more than a list may hold, and where reading an element fails
+ * Copy the elements of an array-like through `read`, which throws on an invalid element, `undefined` included. A false
+ * `length` therefore allocates no memory beyond the elements that exist.
+ * @throws ConfigError if there are more elements than a list may hold, or if reading one fails
  */
 export function elementsOf<T>(
   where: string,
@@ -98,7 +98,8 @@ export function elementsOf<T>(
   const elements: T[] = []
   try {
     for (let i = 0; i < list.length; i++) {
-      if (!listMayGrow(i)) throw new ConfigError(`${where}: ${argument} is too long; ${tooMuch()}`, { argument })
+      if (!listMayGrow(i))
+        throw new ConfigError(`${where}: expected ${argument} to be shorter; ${tooMuch()}`, { argument })
       elements.push(read(list[i], i))
     }
   } catch (cause) {
@@ -107,15 +108,15 @@ export function elementsOf<T>(
   return elements
 }
 
-/** `read` of {@link elementsOf} for elements of any kind. */
+/** Return a `read` function for {@link elementsOf} that takes any element but `undefined`. */
 export const present =
   (where: string, argument: string) =>
   <T>(value: T, index: number): T => {
     if (value !== undefined) return value
-    throw misuse(where, `${argument}[${index}]`, 'there: the list has a hole', value)
+    throw misuse(where, `${argument}[${index}]`, 'defined, since a list has no holes', value)
   }
 
-/** A field of anything, undefined where there is none or reading it fails, as of a revoked proxy. */
+/** Return a field of any value; undefined if it is missing or reading it throws, as with a revoked proxy. */
 export function fieldOf(value: unknown, name: PropertyKey): unknown {
   try {
     return (value as Record<PropertyKey, unknown> | null | undefined)?.[name]
@@ -124,7 +125,7 @@ export function fieldOf(value: unknown, name: PropertyKey): unknown {
   }
 }
 
-/** Bytes that a caller handed over. @throws ConfigError where their memory went to another thread */
+/** Return bytes as a Uint8Array. @throws ConfigError if their memory was transferred to another thread */
 export function bytesOf(where: string, argument: string, value: Uint8Array | ArrayBuffer): Uint8Array {
   if (value instanceof Uint8Array) return value
   try {
@@ -134,12 +135,12 @@ export function bytesOf(where: string, argument: string, value: Uint8Array | Arr
   }
 }
 
-/** The items of something iterable. */
+/** Return the items of an iterable as an array. @throws ConfigError for a list with holes, or more items than a list may hold */
 export function listOf<T>(where: string, argument: string, value: Iterable<T>, what: string): T[] {
   if (typeof value === 'string' || typeof fieldOf(value, Symbol.iterator) !== 'function') {
     throw misuse(where, argument, `an iterable of ${what}`, value)
   }
-  // Of a typed array whose memory went to another thread nothing is left, and to go through it throws.
+  // Iterating a typed array whose memory was transferred to another thread throws; its length is 0.
   if (ArrayBuffer.isView(value) && value.byteLength === 0) return []
   if (Array.isArray(value)) {
     return elementsOf(where, argument, value, (item, i) => {
@@ -157,7 +158,7 @@ export function listOf<T>(where: string, argument: string, value: Iterable<T>, w
   return items
 }
 
-/** Checks what may abort something; nothing is right too. A polyfill's signals are no AbortSignal, and work. */
+/** Check an abort signal, which may be left out. Signals of a polyfill are accepted: only their methods are checked. */
 export function requireSignal(where: string, signal: unknown): void {
   if (signal === undefined || signal === null) return
   const { throwIfAborted, addEventListener } = signal as Partial<AbortSignal>
@@ -165,7 +166,7 @@ export function requireSignal(where: string, signal: unknown): void {
   throw misuse(where, 'signal', 'an AbortSignal', signal)
 }
 
-/** Rejects as soon as the signal says so; what runs meanwhile is nobody's business any more. */
+/** Return a promise that rejects when the signal aborts. The job itself keeps running, and its result is ignored. */
 export function abortable<T>(signal: AbortSignal | undefined, job: Promise<T>): Promise<T> {
   if (!signal) return job
   return new Promise((resolve, reject) => {
@@ -180,6 +181,6 @@ type Defined<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] }
   [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>
 }
 
-/** Without what is undefined, so that a receiver's defaults hold. */
+/** Return an object without its undefined fields, so that a callee's defaults apply. */
 export const defined = <T extends object>(values: T): Defined<T> =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never

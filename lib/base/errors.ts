@@ -1,11 +1,11 @@
 import { shortened } from './words.js'
 
-/** Characters of a message: what it quotes of a file or a request may be as long as that. */
+/** Maximum length of a message in characters, since a message may quote text of a file or a request. */
 const LONGEST_MESSAGE = 10_000
 
 /**
- * The errors that voxtorch throws. Each has a `code`, a sentence that says what was wrong, where, and what to do, and the
- * facts as fields.
+ * Base class of the errors that voxtorch throws. Each has a `code`, a message that says where, what was expected, what was
+ * found and what to do, and the same facts as fields.
  */
 export class VoxtorchError extends Error {
   /** A stable name for programs to branch on, such as `ERR_SHAPE`. */
@@ -13,7 +13,7 @@ export class VoxtorchError extends Error {
 
   constructor(message: string, fields: Record<string, unknown> = {}, code = 'ERR_VOXTORCH') {
     const { cause, ...rest } = copied(fields)
-    // Turning anything else into text may overflow the stack, or run code of a proxy.
+    // Converting any other value to a string may overflow the stack, or run code of a proxy.
     super(
       typeof message === 'string' ? shortened(message, LONGEST_MESSAGE) : `(no message: a ${typeof message})`,
       cause === undefined ? undefined : { cause },
@@ -24,7 +24,7 @@ export class VoxtorchError extends Error {
   }
 }
 
-/** The fields of an error; of an object that refuses to be read there are none. */
+/** Copy the fields of an error; returns {} if reading them throws. */
 function copied(fields: Record<string, unknown>): Record<string, unknown> {
   try {
     return { ...fields }
@@ -33,28 +33,28 @@ function copied(fields: Record<string, unknown>): Record<string, unknown> {
   }
 }
 
-/** Sizes that do not fit each other. */
+/** Shapes that do not match. */
 export class ShapeError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_SHAPE')
   }
 }
 
-/** A dtype that the operation does not take. */
+/** A dtype that the operation does not support. */
 export class DTypeError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_DTYPE')
   }
 }
 
-/** A device that is not there, or tensors on different ones. */
+/** A device that does not exist, or tensors on different devices. */
 export class DeviceError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_DEVICE')
   }
 }
 
-/** An index outside the tensor, or of a kind that cannot index. */
+/** An index outside the tensor, or of a type that cannot be an index. */
 export class IndexError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_INDEX')
@@ -82,83 +82,83 @@ export class CheckpointError extends VoxtorchError {
   }
 }
 
-/** A tensor used after it was freed, or on another thread than its own. */
+/** A tensor used after it was freed, or on a thread other than the one that created it. */
 export class DisposedError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_DISPOSED')
   }
 }
 
-/** Memory that a queued job still uses. */
+/** Memory that cannot be changed because a queued job still uses it. */
 export class BusyError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_BUSY')
   }
 }
 
-/** A scope used in a way that cannot be right. */
+/** A wrong use of a scope. */
 export class ScopeError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_SCOPE')
   }
 }
 
-/** No memory for what was asked. */
+/** An allocation that failed. */
 export class OutOfMemoryError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_OUT_OF_MEMORY')
   }
 }
 
-/** What was asked would not fit; found out before allocating. */
+/** A request that needs more memory than there is, found before allocating. */
 export class InsufficientMemoryError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_INSUFFICIENT_MEMORY')
   }
 }
 
-/** Something that libtorch does not do for these arguments. */
+/** An operation that libtorch does not implement for these arguments. */
 export class NotImplementedError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_NOT_IMPLEMENTED')
   }
 }
 
-/** An operator refused its arguments for another reason. */
+/** Arguments that an operator rejected for another reason. */
 export class OperatorError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_OPERATOR')
   }
 }
 
-/** A backward pass that cannot be done. */
+/** A backward pass that cannot be computed. */
 export class GradientError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_GRADIENT')
   }
 }
 
-/** Numbers that are NaN or infinite where only finite ones can be used. */
+/** NaN or infinite numbers where only finite ones are allowed. */
 export class NonFiniteError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_NON_FINITE')
   }
 }
 
-/** Work that was given up because its thread or caller ended. */
+/** Work that was aborted because its thread or caller ended. */
 export class CancelledError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_CANCELLED')
   }
 }
 
-/** Why a repository cannot be had. */
+/** Reason why a repository is not available. */
 export type HubReason = 'not-found' | 'access' | 'offline' | 'network' | 'integrity' | 'storage'
 
 /**
- * A repository of the Hugging Face Hub that cannot be had. `reason` says why: it does not exist, needs a token or an
- * agreement, is not in the cache while offline, the connection fails, what came is not what was promised, or the cache
- * folder refuses.
+ * A repository of the Hugging Face Hub that is not available. `reason` says why: it does not exist, needs a token or an
+ * accepted license, is not in the cache while offline, the connection fails, a checksum does not match, or the cache folder
+ * cannot be written.
  */
 export class HubError extends VoxtorchError {
   declare readonly reason: HubReason
@@ -168,14 +168,14 @@ export class HubError extends VoxtorchError {
   }
 }
 
-/** Processes that cannot train together: one is gone or late, they cannot meet, or they call different things. */
+/** Processes that cannot train together: one ended or timed out, they cannot connect, or they call different collectives. */
 export class DistributedError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_DISTRIBUTED')
   }
 }
 
-/** libtorch or the addon cannot be found, or do not fit each other. */
+/** libtorch or the addon cannot be found, or their versions do not match. */
 export class LibtorchError extends VoxtorchError {
   constructor(message: string, fields: Record<string, unknown> = {}) {
     super(message, fields, 'ERR_LIBTORCH')
@@ -184,7 +184,7 @@ export class LibtorchError extends VoxtorchError {
 
 type ErrorClass = new (message: string, fields?: Record<string, unknown>) => VoxtorchError
 
-// Numbers shared with binding/errors.h; where the kind does not tell, libtorch's sentence does.
+// Numbers shared with binding/errors.h. Other kinds are classified by libtorch's message.
 const byKind: Record<number, ErrorClass> = {
   1: IndexError,
   4: NotImplementedError,
@@ -197,7 +197,7 @@ const byKind: Record<number, ErrorClass> = {
   13: DistributedError,
 }
 
-// The first that matches counts: sentences about a tensor's size often name its dtype too.
+// The first match wins: messages about a tensor's size often name its dtype too.
 const bySentence: [RegExp, ErrorClass][] = [
   [
     /^the data has \d+ bytes|^a gradient must have its tensor's shape|^shape mismatch|number of sizes provided|must match the existing size|cannot be broadcast|expected shape compatible/,
@@ -225,7 +225,7 @@ const bySentence: [RegExp, ErrorClass][] = [
   ],
 ]
 
-/** libtorch's sentence without what is meant for its own developers. */
+/** Return libtorch's message without the parts for its own developers. */
 function plain(message: string): string {
   return message
     .split('\nException raised from')[0]!
@@ -233,14 +233,14 @@ function plain(message: string): string {
     .trim()
 }
 
-/** The error for a native failure, in the caller's words where libtorch's own sentence is for C++ readers. */
+/** Return the typed error for a native failure, with libtorch's message in plain words. */
 export function nativeError(failure: { kind: number; message: string; op: string }): VoxtorchError {
   const name = failure.op.replace(/^\w+::/, '')
   const message = plain(failure.message)
   let Class = byKind[failure.kind]
   if (/^Could not run .* backend/.test(failure.message)) Class = DeviceError
   if (Class === undefined) Class = bySentence.find(([pattern]) => pattern.test(message))?.[1] ?? OperatorError
-  // What is wrong with a file begins with its name, and with a process group with the public function's.
+  // Messages about a file already begin with its name, and those of a process group with the public function.
   const text =
     name === '' || failure.kind === 12 || failure.kind === 13 || message.startsWith(name)
       ? message

@@ -5,8 +5,8 @@ import type { ConfigError } from './errors.js'
 type Class = abstract new (...args: any[]) => unknown
 
 /**
- * What a value from outside has to be: the name of a type; a class; `[form]`, a list of such; or an object with these
- * fields, of which those whose name ends in `?` may be left out or null. Other fields are not looked at.
+ * Expected type of an external value: the name of a type; a class; `[form]`, a list of that form; or an object with these
+ * fields. A field whose name ends in `?` may be left out or null. Other fields are ignored.
  */
 export type Form =
   | 'string'
@@ -20,7 +20,7 @@ export type Form =
   | readonly [Form]
   | { readonly [field: string]: Form }
 
-/** Throws a ConfigError that names the place, such as `dialog.turns[2].text`, where a value is of another form. */
+/** Check the form of a value. @throws ConfigError that names the field, such as `dialog.turns[2].text` */
 export function requireForm(where: string, argument: string, value: unknown, form: Form): void {
   const wrong = mismatch(where, argument, value, form)
   if (wrong) throw wrong
@@ -33,7 +33,7 @@ function mismatch(where: string, place: string, value: unknown, form: Form): Con
   if (form === 'list') return unless(Array.isArray(value), 'a list')
   if (form === 'iterable') {
     const iterable = isObject(value) && typeof Reflect.get(value, Symbol.iterator) === 'function'
-    return unless(iterable, 'something to go through')
+    return unless(iterable, 'iterable')
   }
   if (typeof form === 'string') return unless(typeof value === form, `a ${form}`)
   if (Array.isArray(form)) {

@@ -11,37 +11,37 @@ import {
 } from 'node:fs'
 import { hostname } from 'node:os'
 
-/** A holder touches its lock more often than this, so an older one was left behind. In milliseconds. */
+/** Milliseconds after which a lock is stale; a live holder touches its lock more often. */
 const STALE = 60_000
 const BEAT = 10_000
 
-/** Who has a lock. */
+/** Process that holds a lock. */
 export interface Holder {
   host: string
   pid: number
-  /** What the holder says it does. */
+  /** Name of the holder's task. */
   name: string
 }
 
 interface Written extends Holder {
-  /** Of its processes: the same number means another process in another container. */
+  /** PID namespace: the same `pid` is another process in another container. */
   namespace: string
-  /** When the process began, as the system counts: its number may be another's by now. */
+  /** Start time of the process in the system's ticks, since a PID may be reused. */
   began: string
   id: string
 }
 
 export interface LockOptions {
   name: string
-  /** Whether a process of this machine that lives, but has not touched the lock for a minute, loses it. Default false. */
+  /** Whether to take a stale lock from a live process of this machine. Default false. */
   fromTheLiving?: boolean
 }
 
 /**
- * Takes a lock for this process, or tells who has it. The lock is a file with the holder's name: Node has no flock. One
- * whose process is gone, by SIGKILL too, is taken over at once, and one of another machine that shares the folder a minute
- * after its last sign of life.
- * @throws what the file system throws, as it is
+ * Take a lock for this process, or return its holder. The lock is a file that names the holder, since Node has no flock. A
+ * lock whose process has ended, by SIGKILL too, is taken over at once. A lock of another machine on the same network folder
+ * is taken over a minute after it was last touched.
+ * @throws the file system's errors unchanged
  */
 export function takeLock(path: string, { name, fromTheLiving = false }: LockOptions): Lock | Holder {
   const [host, pid, id] = [hostname(), process.pid, Math.random().toString(36).slice(2)]
@@ -69,18 +69,18 @@ export class Lock {
       try {
         utimesSync(path, new Date(), new Date())
       } catch {
-        // It is not there any more, and then there is nothing to keep.
+        // The lock file is gone, so there is nothing to touch.
       }
     }, BEAT).unref()
   }
 
-  /** Does nothing a second time, or where somebody else has taken it over. */
+  /** Remove the lock. Does nothing if it was already released or another process has taken it over. */
   release(): void {
     clearInterval(this.#beat)
     try {
       if (contents(this.#path) === this.#text) rmSync(this.#path, { force: true })
     } catch {
-      // A lock that cannot be removed is one that a process which has ended leaves behind.
+      // A lock that cannot be removed becomes stale when this process ends.
     }
   }
 }
@@ -115,14 +115,14 @@ function isDead({ pid, began }: Written): boolean {
   try {
     process.kill(pid, 0)
   } catch (error) {
-    // Another user's process is alive too.
+    // EPERM: the process of another user, which is alive.
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return true
   }
   const now = statOf(pid)
   return now !== undefined && (now.state === 'Z' || (began !== '' && now.began !== began))
 }
 
-/** Removes a lock, of which only one of several who conclude the same can be the one. */
+/** Remove a stale lock. Of several processes that try at once, only one succeeds. */
 function remove(path: string, found: string): void {
   const aside = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}`
   try {
@@ -130,7 +130,7 @@ function remove(path: string, found: string): void {
   } catch {
     return
   }
-  // Somebody was quicker, and this is already the next holder's: give it back.
+  // Another process was faster, and this is already the next holder's lock: restore it.
   if (contents(aside) !== found) renameSync(aside, path)
   rmSync(aside, { force: true })
 }
@@ -146,10 +146,10 @@ function parsed(text: string): Written | undefined {
   }
 }
 
-/** State and start of a process, where the system tells; proc(5). */
+/** Return the state and start time of a process from /proc, see proc(5); undefined elsewhere. */
 function statOf(pid: number): { state: string; began: string } | undefined {
   try {
-    // A command's name may have blanks and brackets in it.
+    // The command name may contain spaces and parentheses.
     const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
     return { state: fields[0] ?? '', began: fields[19] ?? '' }
@@ -166,7 +166,7 @@ function namespace(): string {
   }
 }
 
-/** Undefined where there is none. */
+/** Read a file; undefined if it does not exist. */
 function contents(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8')

@@ -1,12 +1,11 @@
-/** Letters of a word that anybody can have mistyped: longer ones come from programs, and are not compared. */
+/** Maximum length of a word that is compared; longer ones come from programs, not from typing. */
 const LONGEST_WORD = 100
-/** Pairs of letters that one search compares. A list of options takes a hundredth of it. */
+/** Maximum number of letter pairs that one search compares; a list of options needs a hundredth of it. */
 const MOST_COMPARED = 2_000_000
 
 /**
- * Return the word of a list that takes the fewest changed letters to reach, or undefined where none is near; case is no
- * change. The work is bounded whatever the word and the list: a word of more than 100 letters has no neighbor, and of a very
- * long list the beginning is searched.
+ * Return the word of a list with the smallest edit distance, ignoring case, or undefined if none is within `most`. The work
+ * is bounded: a word of more than 100 letters returns undefined, and only the beginning of a very long list is searched.
  */
 export function nearest(
   word: string,
@@ -21,11 +20,11 @@ export function nearest(
   for (const candidate of words) {
     if (compared > MOST_COMPARED) break
     compared += 1
-    // So many letters at least are put in or left out.
+    // The distance is at least the difference of the lengths.
     if (Math.abs(candidate.length - word.length) > least) continue
     compared += wanted.length * candidate.length
     const changes = distance(wanted, candidate.toLowerCase())
-    // Of two words as near, the one of the same letters: swapping two is commoner than forgetting one.
+    // Break ties by the same set of letters: swapping two is more common than leaving one out.
     const closer = changes === least && lettersOf(candidate) === lettersOf(word)
     if (changes < least || closer) {
       least = changes
@@ -35,18 +34,18 @@ export function nearest(
   return best
 }
 
-/** Return a text as an error message shows it: its beginning where it has more than `most` characters. */
+/** Return a text for an error message, cut after `most` characters. */
 export const shortened = (text: string, most = 200): string => (text.length > most ? `${text.slice(0, most)}…` : text)
 
 const lettersOf = (word: string): string => [...word.toLowerCase()].sort().join('')
 
-/** The end of a sentence about a word that is none of `words`: what was probably meant; '' where nothing is near. */
+/** Return `; did you mean '…'?` with the nearest of `words`, or '' if none is near. */
 export function didYouMean(word: string, words: Iterable<string>): string {
   const near = nearest(word, words)
   return near === undefined ? '' : `; did you mean '${near}'?`
 }
 
-/** Letters put in, left out, changed or swapped with their neighbour (optimal string alignment), one row at a time. */
+/** Return the edit distance with insertions, deletions, substitutions and swaps (optimal string alignment). */
 function distance(a: string, b: string): number {
   let before: number[] = []
   let row = Array.from({ length: b.length + 1 }, (_, i) => i)
@@ -64,8 +63,8 @@ function distance(a: string, b: string): number {
 }
 
 /**
- * Return a text without the characters at its end that match a pattern of one character. A pattern such as `/[.!]+$/` would
- * read each run in the middle of the text once for each of its characters.
+ * Return a text without the trailing characters that match a one-character pattern. A pattern such as `/[.!]+$/` would
+ * take quadratic time on a long run of them in the middle of the text.
  */
 export function withoutEnd(text: string, dropped: RegExp): string {
   let end = text.length
@@ -73,7 +72,7 @@ export function withoutEnd(text: string, dropped: RegExp): string {
   return text.slice(0, end)
 }
 
-/** camelCase keys as a published config.json has them, and the reverse; only the outermost keys. */
+/** Convert the outermost keys from camelCase to the snake_case of a published config.json, or back. */
 export const toSnake = (config: object): Record<string, unknown> => renamed(config, snakeCase)
 export const toCamel = (config: object): Record<string, unknown> => renamed(config, camelCase)
 
@@ -83,14 +82,14 @@ function renamed(config: object, name: (key: string) => string): Record<string, 
   return { ...result }
 }
 
-/** `hiddenSize` as `hidden_size`. */
+/** Convert `hiddenSize` to `hidden_size`. */
 export const snakeCase = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 export const camelCase = (key: string): string =>
   key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
 
-/** A text as it stands in a regular expression. */
+/** Escape a text for a regular expression. */
 export const patternOf = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
 
-/** A text as it stands in HTML and SVG, in an attribute too. */
+/** Escape a text for HTML and SVG, attributes included. */
 export const escaped = (text: string): string =>
   text.replace(/[&<>"]/g, (letter) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[letter] as string)

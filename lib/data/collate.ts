@@ -13,19 +13,19 @@ import {
 import { ConfigError, DataError } from '../base/errors.js'
 import { type DType, type Tensor, tensor } from '../tensor/index.js'
 
-/** How `padCollate` makes one field of a batch. */
+/** Options of one field in `padCollate`. */
 export interface CollateField {
-  /** Pads every sample's list to the longest of the batch with this value. Without it, lists must be equally long. */
+  /** Value that pads every sample's list to the longest of the batch. Without it, lists must have equal lengths. */
   pad?: number
-  /** Default: that of the sample's typed array; int64 for plain numbers and bigints, bool for booleans. */
+  /** Dtype of the tensor. Default: that of the sample's typed array; int64 for plain numbers and bigints, bool for booleans. */
   dtype?: DType
-  /** The side that is padded. Default 'right'; 'left' for generation. */
+  /** Side to pad. Default 'right'; use 'left' for generation. */
   side?: 'right' | 'left'
-  /** Rounds the padded length up to a multiple of this. Default 1. */
+  /** Round the padded length up to a multiple of this. Default 1. */
   multipleOf?: number
-  /** The shape of one list element, for features given flat: `[80]` reads a typed array as [length, 80]. Default []. */
+  /** Shape of one list element, for flattened features: `[80]` reads a typed array as [length, 80]. Default []. */
   elementShape?: readonly number[]
-  /** Name of a mask to add to the batch: [batch, length] int64, 1 for data and 0 for padding. */
+  /** Name of an attention mask to add to the batch: [batch, length] int64, 1 for data and 0 for padding. */
   mask?: string
 }
 
@@ -36,21 +36,21 @@ type Masks<F extends Record<string, CollateField>> =
       ? 'attentionMask'
       : Extract<F[keyof F], { mask: string }>['mask']
 
-/** Every field, and the masks: those that fields name, else `attentionMask` of the first padded field. */
+/** Collated batch: every field, and the masks: those that fields name, else `attentionMask` of the first padded field. */
 export type PaddedBatch<F extends Record<string, CollateField>> = Record<(keyof F & string) | Masks<F>, Tensor>
 
 type Numeric = number | bigint | boolean
 type NumericArray = ArrayLike<Numeric> & { constructor: unknown }
-/** What a sample may hold: one number, which gives [batch], or a list, which gives [batch, length, ...elementShape]. */
+/** Value of a field: one number, which gives [batch], or a list, which gives [batch, length, ...elementShape]. */
 export type CollateValue = Numeric | ArrayLike<Numeric>
 
 /**
- * A collate function that pads: `padCollate({ inputIds: { pad: 1 }, labels: {} })` turns samples
- * `{ inputIds: [0, 31414, 2], labels: 1 }` into `{ inputIds: [batch, longest], labels: [batch], attentionMask }`.
- * Fields that are not named are left out.
+ * Return a collate function that pads: `padCollate({ inputIds: { pad: 1 }, labels: {} })` turns samples `{ inputIds: [0, 31414,
+ * 2], labels: 1 }` into `{ inputIds: [batch, longest], labels: [batch], attentionMask }`. Fields that are not named are left
+ * out.
  *
- * Errors: `DataError` naming field and sample when a value is missing, no number, a fraction in an integer field, or
- * of another length than the batch's where there is no `pad`.
+ * @throws DataError from the returned function, with field and sample, if a value is missing, not a number, a fraction in an
+ *   integer field, or of another length than the batch's without `pad`
  */
 export function padCollate<const F extends Record<string, CollateField>>(
   fields: F,
@@ -62,7 +62,7 @@ export function padCollate<const F extends Record<string, CollateField>>(
   const first = named ? undefined : entries.find(([, field]) => field.pad !== undefined)?.[0]
   return (samples) => {
     if (!isList(samples) || samples.length === 0) {
-      throw new DataError(`padCollate was given ${shown(samples)} as a batch, expected an array of samples`)
+      throw new DataError(`padCollate: expected an array of samples as batch, got ${shown(samples)}`)
     }
     const batch: Record<string, Tensor> = {}
     for (const [name, field] of entries) {
@@ -77,7 +77,7 @@ export function padCollate<const F extends Record<string, CollateField>>(
 }
 
 function check(name: string, field: CollateField): void {
-  const where = `padCollate's field ${name}`
+  const where = `padCollate.${name}`
   requireObject('padCollate', name, field)
   requireOptions(where, field, ['pad', 'side', 'multipleOf', 'elementShape', 'mask', 'dtype'])
   const { pad, side = 'right', multipleOf = 1, elementShape = [], mask } = field
@@ -88,7 +88,7 @@ function check(name: string, field: CollateField): void {
   for (const size of elementShape) requireWhole(where, 'elementShape', size, 1)
   if (mask === undefined) return
   if (typeof mask !== 'string') throw misuse(where, 'mask', 'a name', mask)
-  if (pad === undefined) throw new ConfigError(`${where} has a mask but is not padded: give it a pad value`, {})
+  if (pad === undefined) throw new ConfigError(`${where}: expected a pad value with the mask, got none`, {})
 }
 
 function fieldOf(sample: unknown, field: string, place: number): CollateValue {
@@ -97,14 +97,17 @@ function fieldOf(sample: unknown, field: string, place: number): CollateValue {
   if (isArrayLike(value)) {
     return elementsOf('padCollate', `field ${field} of sample ${place}`, value, (one) => {
       if (isNumeric(one)) return one
-      throw new DataError(`Field ${field} of sample ${place} of the batch holds ${shown(one)}, expected numbers`, {
-        field,
-        sample: place,
-      })
+      throw new DataError(
+        `padCollate: expected numbers in field ${field} of sample ${place} of the batch, got ${shown(one)}`,
+        {
+          field,
+          sample: place,
+        },
+      )
     })
   }
   throw new DataError(
-    `Field ${field} of sample ${place} of the batch is ${shown(value)}, expected a number or a list of them`,
+    `padCollate: expected a number or a list of numbers as field ${field} of sample ${place} of the batch, got ${shown(value)}`,
     {
       field,
       sample: place,
@@ -115,7 +118,7 @@ function fieldOf(sample: unknown, field: string, place: number): CollateValue {
 const isNumeric = (value: unknown): value is Numeric =>
   typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean'
 
-/** One field of a batch. */
+/** Values of one field of a batch. */
 class Column {
   readonly #name: string
   readonly #field: CollateField
@@ -136,17 +139,26 @@ class Column {
     const longest = lengths.reduce((most, length) => Math.max(most, length), 0)
     this.#length = field.pad === undefined ? (lengths[0] as number) : Math.ceil(longest / multiple) * multiple
     values.forEach((value, i) => {
-      if (isNumeric(value) !== this.#scalar) throw this.#error(i, 'is a list in one sample and a number in another')
+      if (isNumeric(value) !== this.#scalar)
+        throw this.#error(
+          i,
+          'a number in every sample, or a list in every sample',
+          this.#scalar ? 'a list' : 'a number',
+        )
       if (!Number.isInteger(lengths[i])) {
-        throw this.#error(i, `has ${this.#rows[i]?.length} numbers, not a multiple of elementShape's ${this.#element}`)
+        throw this.#error(i, `a multiple of elementShape's ${this.#element} numbers`, `${this.#rows[i]?.length}`)
       }
       if (field.pad === undefined && lengths[i] !== this.#length) {
-        throw this.#error(i, `has length ${lengths[i]} where the batch has ${this.#length}: give the field a pad value`)
+        throw this.#error(
+          i,
+          `of length ${this.#length}, as in sample 0`,
+          `${lengths[i]}. Set a pad value for the field`,
+        )
       }
     })
   }
 
-  /** [batch] or [batch, length, ...elementShape] */
+  /** Return the field as [batch] or [batch, length, ...elementShape]. */
   tensor(): Tensor {
     const dtype = this.#field.dtype ?? inferred(this.#rows[0] as NumericArray)
     const width = this.#length * this.#element
@@ -155,7 +167,7 @@ class Column {
     const integer = big || !/^(b?float|complex)/.test(dtype)
     const { pad } = this.#field
     if (pad !== undefined && integer && !Number.isInteger(pad)) {
-      throw misuse(`padCollate's field ${this.#name}`, 'pad', `a whole number, as the field is ${dtype}`, pad)
+      throw misuse(`padCollate.${this.#name}`, 'pad', `an integer, as the field is ${dtype}`, pad)
     }
     if (pad) data.fill((big ? BigInt(pad) : pad) as never)
     this.#rows.forEach((row, i) => {
@@ -167,7 +179,7 @@ class Column {
       for (let j = 0; j < row.length; j++) {
         const value = row[j] as Numeric
         if (!isNumeric(value) || (integer && typeof value === 'number' && !Number.isInteger(value))) {
-          throw this.#error(i, `holds ${shown(value)}, which is not ${dtype}: give the field another dtype`)
+          throw this.#error(i, `${dtype} numbers`, `${shown(value)}. Set another dtype for the field`)
         }
         data[start + j] = (big ? BigInt(value) : Number(value)) as never
       }
@@ -179,7 +191,7 @@ class Column {
     })
   }
 
-  /** [batch, length] int64 */
+  /** Return the mask, [batch, length] int64. */
   mask(): Tensor {
     const data = new BigInt64Array(this.#rows.length * this.#length)
     this.#rows.forEach((row, i) => {
@@ -194,7 +206,7 @@ class Column {
       return new (storage(dtype))(this.#rows.length * width)
     } catch (cause) {
       throw new DataError(
-        `Field ${this.#name} of a batch of ${this.#rows.length} would have rows of ${width} numbers`,
+        `padCollate: expected rows of field ${this.#name} that fit in memory, got ${this.#rows.length} rows of ${width} numbers`,
         {
           field: this.#name,
           cause,
@@ -203,16 +215,14 @@ class Column {
     }
   }
 
-  /** Where a row's numbers begin. */
+  /** Return the index where a row's numbers begin. */
   #offset(row: ArrayLike<Numeric>): number {
     return this.#field.side === 'left' ? this.#length * this.#element - row.length : 0
   }
 
-  #error(sample: number, problem: string): DataError {
-    return new DataError(`Field ${this.#name} of sample ${sample} of the batch ${problem}`, {
-      field: this.#name,
-      sample,
-    })
+  #error(sample: number, expected: string, got: string): DataError {
+    const where = `field ${this.#name} of sample ${sample} of the batch`
+    return new DataError(`padCollate: expected ${where} to be ${expected}, got ${got}`, { field: this.#name, sample })
   }
 }
 
@@ -240,7 +250,7 @@ const STORAGES = {
   bool: Uint8Array,
 }
 
-/** The typed array to fill for a dtype; half precision is rounded from float32 by the tensor. */
+/** Return the typed array class to fill for a dtype; the tensor rounds half precision from float32. */
 function storage(dtype: DType) {
   return STORAGES[dtype as keyof typeof STORAGES] ?? Float32Array
 }

@@ -1,31 +1,31 @@
 /**
- * Samples by index. `get` may be asynchronous, may be called for several samples at once, and should depend on nothing
- * but its arguments: what is random in it takes the epoch and the index as its seed (see `Random`).
+ * Samples by index. `get` may be asynchronous and may be called for several samples at once. It should depend only on its
+ * arguments: seed random augmentation with the epoch and the index (see `Random`).
  */
 export interface Dataset<T> {
   /** Number of samples. */
   readonly length: number
-  /** The sample at `index`, 0 … length - 1. `epoch` is the loader's, for augmentation that changes each time. */
+  /** Return the sample at `index`, 0 … length - 1. `epoch` is the loader's, for augmentation that changes each time. */
   get(index: number, epoch: number): T | Promise<T>
 }
 
-/** What a stream is asked for. */
+/** Context of an iteration over a stream. */
 export interface StreamContext {
   epoch: number
-  /** This reader's number, 0 … shards - 1, and how many read the same stream together: one for each worker. */
+  /** Number of this reader, 0 … shards - 1, and number of readers of the same stream: one for each worker. */
   shard: number
   shards: number
-  /** The reader takes `BadRecord` in place of a sample. */
+  /** Whether the reader accepts `BadRecord` in place of a sample. */
   takesBadRecords?: boolean
 }
 
 /**
- * Samples that come one after the other: a file larger than memory, a queue, a database. `iterate` begins anew each time,
- * and gives the same samples in the same order for the same epoch, so that a loader can go on where another stopped.
+ * Samples as a stream: from a file larger than memory, a queue, a database. `iterate` starts over each time, and yields the
+ * same samples in the same order for the same epoch, so that a loader can resume.
  *
- * Several workers each iterate the whole stream and keep their share, every `shards`-th sample from number `shard`, so what
- * the loader gives does not depend on the number of workers. With `sharded: true` the dataset does that itself, without
- * making the samples of others.
+ * Each of several workers iterates the whole stream and keeps every `shards`-th sample from number `shard`, so the loader's
+ * output does not depend on the number of workers. With `sharded: true` the dataset does that itself, without producing the
+ * other workers' samples.
  */
 export interface IterableDataset<T> {
   iterate(context: StreamContext): AsyncIterable<T> | Iterable<T>
@@ -35,12 +35,12 @@ export interface IterableDataset<T> {
 export { BadRecord } from './source.js'
 
 /**
- * What a module loaded by URL exports, as `dataset` or as its default: samples, or a function that makes them. The
- * function gets the loader's `workerData`, and may be asynchronous.
+ * Exports of a dataset module that is loaded by URL, as `dataset` or as its default: samples, or a function that returns them.
+ * The function receives the loader's `workerData`, and may be asynchronous.
  */
 export type DatasetModule<T> = { dataset: DatasetExport<T> } | { default: DatasetExport<T> }
 
-/** What a loader reads: by index, or one after the other. */
+/** Dataset of a loader: by index, or a stream. */
 export type AnyDataset<T> = Dataset<T> | readonly T[] | IterableDataset<T> | AsyncIterable<T>
 
 export type DatasetExport<T> = AnyDataset<T> | ((workerData: unknown) => AnyDataset<T> | Promise<AnyDataset<T>>)

@@ -34,10 +34,10 @@ function samplesOf<T>(where: string, argument: string, value: Samples<T>): Datas
 
 function requireIndex(where: string, index: number, length: number): void {
   if (Number.isInteger(index) && index >= 0 && index < length) return
-  throw new DataError(`${where} has ${length} samples, and none has the index ${shown(index)}`, { index, length })
+  throw new DataError(`${where}: expected an index from 0 to ${length - 1}, got ${shown(index)}`, { index, length })
 }
 
-/** Datasets one after the other. */
+/** Concatenation of datasets. */
 export class ConcatDataset<T> implements Dataset<T> {
   readonly length: number
   readonly #parts: { dataset: Dataset<T>; start: number }[]
@@ -55,13 +55,13 @@ export class ConcatDataset<T> implements Dataset<T> {
   }
 
   get(index: number, epoch = 0): T | Promise<T> {
-    requireIndex('The ConcatDataset', index, this.length)
+    requireIndex('ConcatDataset.get', index, this.length)
     const { dataset, start } = this.#parts.find((part) => index < part.start + part.dataset.length)!
     return dataset.get(index - start, epoch)
   }
 }
 
-/** The samples of a dataset that `indices` name, in that order. */
+/** Subset of a dataset: the samples at `indices`, in that order. */
 export class Subset<T> implements Dataset<T> {
   readonly #dataset: Dataset<T>
   readonly indices: Uint32Array
@@ -70,7 +70,7 @@ export class Subset<T> implements Dataset<T> {
     this.#dataset = samplesOf<T>('Subset', 'dataset', dataset)
     if (!isArrayLike(indices)) throw misuse('Subset', 'indices', 'a list of indices', indices)
     const list = elementsOf('Subset', 'indices', indices, (index) => {
-      requireIndex("Subset's dataset", index as number, this.#dataset.length)
+      requireIndex('Subset.indices', index as number, this.#dataset.length)
       return index as number
     })
     this.indices = Uint32Array.from(list)
@@ -81,16 +81,16 @@ export class Subset<T> implements Dataset<T> {
   }
 
   get(index: number, epoch = 0): T | Promise<T> {
-    requireIndex('The Subset', index, this.length)
+    requireIndex('Subset.get', index, this.length)
     return this.#dataset.get(this.indices[index] as number, epoch)
   }
 }
 
 /**
- * Parts of a dataset at random, without a sample in two.
+ * Split a dataset randomly into disjoint parts.
  *
- * @param sizes how many samples each part has, which add up to all; or shares that add up to 1, rounded down, what is left
- * going one each to the first parts
+ * @param sizes number of samples of each part, which add up to all; or fractions that add up to 1: counts are rounded down, and
+ *   the remaining samples go one each to the first parts
  */
 export function randomSplit<T>(
   dataset: Samples<T>,
@@ -117,19 +117,22 @@ function countsOf(sizes: readonly number[], length: number): number[] {
   const sum = sizes.reduce((total, size) => total + size, 0)
   if (sum === length && sizes.every(Number.isInteger)) return [...sizes]
   if (Math.abs(sum - 1) > 1e-9 || sizes.some((size) => size > 1)) {
-    throw new ConfigError(`randomSplit: the sizes add up to ${sum}, expected the ${length} samples, or 1 for shares`, {
-      sum,
-      length,
-    })
+    throw new ConfigError(
+      `randomSplit: expected sizes that add up to the ${length} samples, or fractions that add up to 1, got a sum of ${sum}`,
+      {
+        sum,
+        length,
+      },
+    )
   }
-  // 0.7 × 10 is a rounding error below 7 in some forms.
-  const counts = sizes.map((share) => Math.floor(share * length + 1e-9))
+  // The tolerance covers rounding errors: 0.7 × 10 may be slightly below 7.
+  const counts = sizes.map((fraction) => Math.floor(fraction * length + 1e-9))
   let rest = length - counts.reduce((total, count) => total + count, 0)
   for (let i = 0; rest > 0; i = (i + 1) % counts.length, rest--) counts[i]!++
   return counts
 }
 
-/** A dataset whose samples are `fn` of another's, made when they are asked for. `fn` may be asynchronous. */
+/** Return a dataset that applies `fn` to the samples of another one on access. `fn` may be asynchronous. */
 export function mapDataset<T, U>(
   dataset: Samples<T>,
   fn: (sample: T, index: number, epoch: number) => U | Promise<U>,
@@ -145,22 +148,23 @@ export function mapDataset<T, U>(
 }
 
 export interface MixtureOptions {
-  /** Default 0. */
+  /** Seed of the order. Default 0. */
   seed?: number
   /**
-   * 'firstExhausted' (default) ends with the last sample of the dataset that is through first. 'allExhausted' begins a
-   * dataset anew when it is through, until each was through once. As in `interleave_datasets` of Hugging Face's datasets.
+   * When the mixture ends. 'firstExhausted' (default): with the last sample of the dataset that is exhausted first.
+   * 'allExhausted': an exhausted dataset starts over, until each was exhausted once. As in `interleave_datasets` of Hugging
+   * Face's datasets.
    */
   stoppingStrategy?: 'firstExhausted' | 'allExhausted'
 }
 
 export interface MixturePart<D> {
   dataset: D
-  /** How often it is drawn, in proportion to the others. Default 1. */
+  /** Sampling weight relative to the others. Default 1. */
   weight?: number
 }
 
-/** Draws which part comes next, and knows when to stop. */
+/** Draws the next part, and decides when the mixture ends. */
 class Draw {
   readonly #sums: number[]
   readonly #random: Random
@@ -180,7 +184,7 @@ class Draw {
     return this.#sums.findIndex((sum) => sum > value)
   }
 
-  /** Notes that a part has given its last sample; tells whether the mixture ends. */
+  /** Record that a part is exhausted; returns whether the mixture ends. */
   exhausted(part: number): boolean {
     this.#through[part] = true
     return !this.#all || this.#through.every(Boolean)
@@ -207,7 +211,7 @@ function weightsOf(where: string, parts: readonly MixturePart<unknown>[], option
   return weights
 }
 
-/** Samples of several datasets in random turns by weight. The order is fixed by the seed; a loader may shuffle it. */
+/** Samples of several datasets, interleaved randomly by weight. The seed fixes the order; a loader may shuffle it. */
 export class MixtureDataset<T> implements Dataset<T> {
   readonly length: number
   readonly #datasets: Dataset<T>[]
@@ -220,7 +224,9 @@ export class MixtureDataset<T> implements Dataset<T> {
     this.#datasets = parts.map(({ dataset }, i) => {
       const samples = samplesOf<T>(where, `parts[${i}].dataset`, dataset)
       if (samples.length > 0) return samples
-      throw new ConfigError(`${where}: parts[${i}].dataset is empty: leave it out`, { argument: `parts[${i}]` })
+      throw new ConfigError(`${where}: expected samples in parts[${i}].dataset, got an empty dataset. Leave it out`, {
+        argument: `parts[${i}]`,
+      })
     })
     this.#requireHeld(weights, options)
     const draw = new Draw(weights, options)
@@ -241,7 +247,7 @@ export class MixtureDataset<T> implements Dataset<T> {
     this.#indices = Uint32Array.from(indices)
   }
 
-  /** The order is held as a list: refuse before drawing what will not fit. Part i is through after length / probability draws. */
+  /** Check that the order fits in memory before drawing it. Part i is exhausted after length / probability draws. */
   #requireHeld(weights: readonly number[], { stoppingStrategy }: MixtureOptions): void {
     const sum = weights.reduce((total, weight) => total + weight, 0)
     const draws = this.#datasets.map(({ length }, i) => (length * sum) / (weights[i] as number))
@@ -252,14 +258,14 @@ export class MixtureDataset<T> implements Dataset<T> {
   #tooLong(draws: number): ConfigError {
     return new ConfigError(
       `MixtureDataset: expected a mixture of at most ${LONGEST_LIST} samples, whose order fits into memory, got about ` +
-        `${Math.round(draws)}. Use mixtureStream, smaller datasets, or weights nearer to each other.`,
+        `${Math.round(draws)}. Use mixtureStream, smaller datasets, or more similar weights.`,
       { draws },
     )
   }
 
-  /** Which of the parts the sample at `index` is from. */
+  /** Return the index of the part that the sample at `index` comes from. */
   partOf(index: number): number {
-    requireIndex('The MixtureDataset', index, this.length)
+    requireIndex('MixtureDataset.partOf', index, this.length)
     return this.#parts[index] as number
   }
 
@@ -270,8 +276,8 @@ export class MixtureDataset<T> implements Dataset<T> {
 }
 
 /**
- * The same of streams: in random turns by weight, another order each epoch. A stream is through when it is asked for a
- * sample and has none; with 'allExhausted' it begins anew then, and it must not be empty.
+ * Interleave streams randomly by weight, in another order each epoch. A stream is exhausted when it has no further sample; with
+ * 'allExhausted' it then starts over, and must not be empty.
  */
 export function mixtureStream<T>(
   parts: readonly MixturePart<IterableDataset<T>>[],
@@ -291,7 +297,7 @@ async function* mixed<T>(
   options: MixtureOptions,
   context: StreamContext,
 ): AsyncGenerator<T, void, void> {
-  // The mixture is drawn over whole streams; the loader takes each worker's share of the result.
+  // Draw the mixture over whole streams; the loader takes each worker's part of the result.
   const whole = { ...context, shard: 0, shards: 1 }
   const draw = new Draw(weights, options, context.epoch)
   const begin = (part: number) => iterated((parts[part] as MixturePart<IterableDataset<T>>).dataset.iterate(whole))
@@ -304,7 +310,10 @@ async function* mixed<T>(
         if (draw.exhausted(part)) return
         open[part] = begin(part)
         step = await open[part].next()
-        if (step.done) throw new DataError(`parts[${part}] of a mixture of streams is empty: leave it out`, { part })
+        if (step.done)
+          throw new DataError(`mixtureStream: expected samples in parts[${part}], got an empty stream. Leave it out`, {
+            part,
+          })
       }
       yield step.value
     }

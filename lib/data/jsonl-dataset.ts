@@ -9,44 +9,43 @@ import { BadRecord, type Dataset, type IterableDataset, type StreamContext } fro
 
 export interface JsonlDatasetOptions {
   /**
-   * What a line that is no JSON does: 'stop' (default) throws when it is read; 'skip' leaves it out and counts it. To know
-   * its length, a dataset with random access then reads every line once when it is opened.
+   * Action for a line that is not valid JSON: 'stop' (default) throws when it is read; 'skip' leaves it out and counts it. To
+   * know its length, a dataset with random access then reads every line once when it is opened.
    */
   onBadRecord?: 'stop' | 'skip'
-  /** Longest line in bytes. Default 64 MiB; JavaScript holds no text of more than 511. */
+  /** Maximum line length in bytes. Default 64 MiB; the maximum is 511 MiB, JavaScript's longest string. */
   maxLineBytes?: number
 }
 
-/** Where the records of a file begin and how long they are. Shared memory: a worker gets it without a copy. */
+/** Offsets and lengths of the records of a file. In shared memory, so that workers need no copy. */
 export interface JsonlIndex {
-  /** Size and time of change of the file when it was indexed. */
+  /** Size and modification time of the file when it was indexed. */
   readonly size: number
   readonly changed: number
   readonly badRecords: number
-  /** For each record its first byte, its length in bytes and its line. */
+  /** For each record the offset of its first byte, its length in bytes, and its line number. */
   readonly starts: Float64Array
   readonly lengths: Uint32Array
   readonly lines: Uint32Array
 }
 
-/** One JSON value per line, by index, from a file that may be larger than memory. Made by `jsonlDataset`. */
+/** Records of a JSON Lines file by index; the file may be larger than memory. Created by `jsonlDataset`. */
 export interface JsonlDataset<T> extends Dataset<T> {
   readonly file: string
-  /** For other datasets over the same file, as in a loader's `workerData`. */
+  /** Index for other datasets over the same file, for instance in a loader's `workerData`. */
   readonly index: JsonlIndex
-  /** Lines left out by `onBadRecord: 'skip'`, and the errors of the first hundred. */
+  /** Number of lines left out by `onBadRecord: 'skip'`, and the errors of the first hundred. */
   readonly badRecords: number
   readonly badRecordErrors: readonly DataError[]
   get(index: number, epoch?: number): Promise<T>
 }
 
 /**
- * Opens a file of one JSON value per line for reading in any order. The file is gone through once to find its lines,
- * unless `index` holds them; 16 bytes of memory for each are kept. Blank lines do not count. The file is open only while
- * samples are read.
+ * Open a JSON Lines file for random access. The file is scanned once for its lines, unless `index` has them, and 16 bytes of
+ * memory per line are kept. Blank lines are ignored. The file is open only while samples are read.
  *
- * @throws DataError when the file cannot be read, a line is too long, or `index` is of another state of the file. `get`
- * throws it, with `file` and `line`, for a line that is no JSON, and when the file has changed
+ * @throws DataError if the file cannot be read, a line is too long, or `index` belongs to another version of the file. `get`
+ *   throws it, with `file` and `line`, for a line that is not valid JSON, and if the file has changed
  */
 export async function jsonlDataset<T = unknown>(
   file: string,
@@ -74,8 +73,8 @@ export async function jsonlDataset<T = unknown>(
 }
 
 /**
- * The same for lines that are no JSON: `parse` makes a sample of the text of one. Blank lines do not count.
- * @throws DataError as `jsonlDataset`, and what `parse` throws when a line is read. @internal
+ * Open a text file whose lines are parsed by `parse`, which returns a sample. Blank lines are ignored.
+ * @throws DataError as `jsonlDataset`, and the errors of `parse` when a line is read. @internal
  */
 export const lineDataset = <T>(
   file: string,
@@ -83,20 +82,23 @@ export const lineDataset = <T>(
 ): Promise<Dataset<T>> =>
   recordDataset(file, { parse: (bytes, path, line) => parse(utf8(bytes, path, line), path, line) })
 
-/** How records of a file are read. @internal */
+/** Options for reading the records of a file. @internal */
 export interface RecordOptions<T> {
-  /** The file is one JSON array, whose values are the records. Default: each line that is not blank is one. */
+  /** The file is one JSON array, whose elements are the records. Default: each line that is not blank is a record. */
   isArray?: boolean
   parse(bytes: Buffer, file: string, line: number): T
-  /** Hears of each record that `parse` throws a DataError for, which is left out; each is parsed for that when the file is opened. */
+  /**
+   * Called for each record whose `parse` throws a DataError; the record is left out. Parses every record when the file is
+   * opened.
+   */
   onBad?: (error: DataError) => void
-  /** Of a record. Default: as many as JavaScript holds in a text. */
+  /** Maximum size of a record in bytes. Default: JavaScript's longest string. */
   maxBytes?: number
 }
 
 /**
- * Records of a file by index, from a file that may be larger than memory; see {@link jsonlDataset}.
- * @throws DataError as `jsonlDataset`, for a file that is no array where `isArray` says so, and what `parse` throws. @internal
+ * Open the records of a file by index; the file may be larger than memory. See {@link jsonlDataset}.
+ * @throws DataError as `jsonlDataset`, for a file that is not an array despite `isArray`, and the errors of `parse`. @internal
  */
 export async function recordDataset<T>(file: string, options: RecordOptions<T>): Promise<Dataset<T>> {
   const { isArray = false, parse, onBad, maxBytes = LONGEST_LINE } = options
@@ -110,7 +112,7 @@ export async function recordDataset<T>(file: string, options: RecordOptions<T>):
   return { length: index.starts.length, get: (i) => reader.get(i) as Promise<T> }
 }
 
-/** The value of a record in JSON. @internal */
+/** Parse a record as JSON. @internal */
 export function jsonRecord(bytes: Buffer, file: string, line: number): unknown {
   const text = utf8(bytes, file, line)
   const scan = new JsonScan()
@@ -120,9 +122,9 @@ export function jsonRecord(bytes: Buffer, file: string, line: number): unknown {
 }
 
 /**
- * The values of a JSON Lines file one after the other, for a `DataLoader` or `for await (… of stream.iterate())`. Of
- * several workers each parses its own lines only. With `onBadRecord: 'skip'` bad lines are passed over: the loader counts
- * them in its `badRecords`, and the stream itself in its own of what it read in this thread.
+ * Stream of the values of a JSON Lines file, for a `DataLoader` or `for await (… of stream.iterate())`. Each of several workers
+ * parses only its own lines. With `onBadRecord: 'skip'` bad lines are skipped: the loader counts them in its `badRecords`, and
+ * the stream itself counts those that it read in this thread.
  */
 export interface JsonlStream<T> extends IterableDataset<T> {
   readonly file: string
@@ -130,7 +132,7 @@ export interface JsonlStream<T> extends IterableDataset<T> {
   iterate(context?: StreamContext): AsyncGenerator<T, void, void>
 }
 
-/** Memory holds a few hundred kilobytes and the longest line. Blank lines do not count. */
+/** Stream a JSON Lines file. Uses a few hundred kilobytes of memory and the longest line. Blank lines are ignored. */
 export function jsonlStream<T = unknown>(file: string, options: JsonlDatasetOptions = {}): JsonlStream<T> {
   requireString('jsonlStream', 'file', file)
   const { skip, maxLineBytes } = settingsOf('jsonlStream', options)
@@ -146,7 +148,7 @@ export function jsonlStream<T = unknown>(file: string, options: JsonlDatasetOpti
       } catch (error) {
         if (!skip || !(error instanceof DataError)) throw error
         badRecords++
-        // In its place, so that the shares of several readers still fit together.
+        // Yield the bad record in its place, so that the parts of several readers still match.
         if (!takesBadRecords) continue
         value = new BadRecord(error)
       }
@@ -176,14 +178,15 @@ function settingsOf(
   return { skip: onBadRecord === 'skip', maxLineBytes: Math.min(maxLineBytes, LONGEST_LINE) }
 }
 
-/** Lines that are not blank. */
+/** Yield the lines that are not blank. */
 async function* linesOf(file: string, longest: number): AsyncGenerator<FileRecord, void, void> {
   let open: Buffer[] = []
   let held = 0
   let start = 0
   let line = 1
   let first = true
-  const tooLong = () => faultIn(file, `the line has more than ${longest} bytes; maxLineBytes sets the limit`, { line })
+  const tooLong = () =>
+    faultIn(file, `expected a line of at most ${longest} bytes, got a longer one. Raise maxLineBytes`, { line })
   for await (const chunk of chunksOf(file)) {
     let from = first ? chunk.length - withoutMark(chunk).length : 0
     start += from
@@ -209,7 +212,7 @@ async function* linesOf(file: string, longest: number): AsyncGenerator<FileRecor
 
 const blank = (bytes: Buffer): boolean => bytes.every((byte) => byte === 32 || (byte >= 9 && byte <= 13))
 
-/** Where records are; with `check` those that it can parse. */
+/** Index the records of a file; with `check` only those that it can parse. */
 async function indexOf(
   file: string,
   records: AsyncIterable<FileRecord>,
@@ -255,7 +258,7 @@ interface NumbersKind<A> {
   BYTES_PER_ELEMENT: number
 }
 
-/** Numbers of which it is not known how many there will be. */
+/** Growing array of numbers. */
 class Column<A extends Float64Array | Uint32Array> {
   readonly #kind: NumbersKind<A>
   readonly #blocks: A[] = []
@@ -303,7 +306,7 @@ class RecordReader {
   async get(i: number): Promise<unknown> {
     const { starts, lengths, lines } = this.index
     if (!Number.isInteger(i) || i < 0 || i >= starts.length) {
-      throw new DataError(`${this.file}: there are ${starts.length} records, and none has the index ${String(i)}`, {
+      throw new DataError(`${this.file}: expected an index from 0 to ${starts.length - 1}, got ${String(i)}`, {
         file: this.file,
         index: i,
       })
@@ -321,7 +324,7 @@ class RecordReader {
     return this.parse(bytes, this.file, line)
   }
 
-  /** Reads that are under way together share one handle, which the last one closes. */
+  /** Open the file for a read. Concurrent reads use one handle, which the last one closes. */
   async #opened(read: (handle: FileHandle) => Promise<void>): Promise<void> {
     this.#readers++
     this.#handle ??= this.#open()
@@ -330,7 +333,10 @@ class RecordReader {
       await read(await opening)
     } catch (cause) {
       if (cause instanceof DataError) throw cause
-      throw new DataError(`${this.file} cannot be read: ${(cause as Error).message}`, { file: this.file, cause })
+      throw new DataError(`${this.file} cannot be read: ${(cause as Error).message}`, {
+        file: this.file,
+        cause,
+      })
     } finally {
       if (--this.#readers === 0) {
         this.#handle = undefined
@@ -356,7 +362,7 @@ const unopened = (file: string) => (cause: Error) => {
 }
 
 const changed = (file: string): DataError =>
-  new DataError(`${file} has changed since its lines were indexed: open the dataset again`, { file })
+  new DataError(`${file}: expected the file that was indexed, got a changed one. Open the dataset again`, { file })
 
 async function requireUnchanged(
   file: string,
@@ -376,6 +382,6 @@ function checkedIndex(index: JsonlIndex): JsonlIndex {
     starts.length === lengths.length &&
     starts.length === lines.length &&
     starts.every((start, i) => start >= 0 && start + (lengths[i] as number) <= index.size)
-  if (!whole) throw new ConfigError('jsonlDataset: index is not what another JsonlDataset has as its index', {})
+  if (!whole) throw new ConfigError('jsonlDataset: expected index to be the index of another JsonlDataset', {})
   return index
 }

@@ -2,20 +2,20 @@ import { requireObject, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { PlanOptions } from './plan.js'
 
-/** Where a `DataLoader` is: plain data for a checkpoint. */
+/** Position of a `DataLoader`: plain data for a checkpoint. */
 export interface DataLoaderState {
-  /** The epoch of the next batch, and how many of its batches were given. */
+  /** Epoch of the next batch, and number of its batches that were returned. */
   epoch: number
   position: number
-  /** Samples left out so far. */
+  /** Number of samples left out so far. */
   badRecords: number
-  /** The options that the order hangs on: a loader with others refuses the state. */
+  /** Options that determine the order: a loader with other options rejects the state. */
   order: Record<string, number | boolean | string>
-  /** What the sampler gave as its state when the epoch began. */
+  /** State of the sampler when the epoch began. */
   sampler?: unknown
 }
 
-/** The options that decide which samples come in which batch. The number of workers is not among them. */
+/** Return the options that determine which samples come in which batch. The number of workers is not among them. */
 export function orderOf(
   options: PlanOptions & { shuffleBuffer?: number },
   length: number | null | undefined,
@@ -37,12 +37,12 @@ export function orderOf(
 export function refuseOtherOrder(saved: DataLoaderState['order'], mine: DataLoaderState['order']): void {
   requireObject('DataLoader.loadState', 'state.order', saved)
   for (const [key, value] of Object.entries(mine)) {
-    // A dataset given as a URL has no number of samples before it is loaded.
+    // A dataset given as a URL has an unknown number of samples before it is loaded.
     if (key === 'samples' && saved[key] === undefined) continue
     if (saved[key] === value) continue
     throw new ConfigError(
-      `DataLoader.loadState: the state is of a loader with ${key} ${shown(saved[key])}, this one has ${shown(value)}: ` +
-        'its batches would be others',
+      `DataLoader.loadState: expected a state with ${key} ${shown(value)}, as in this loader, got ${shown(saved[key])}: ` +
+        'its batches would differ',
       { argument: key },
     )
   }

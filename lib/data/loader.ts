@@ -13,33 +13,34 @@ import { Random } from './random.js'
 import { shuffled, streamSamples } from './stream-batches.js'
 
 export interface DataLoaderOptions<T, B> extends PlanOptions {
-  /** Makes a batch of samples, with tensors in it; see `padCollate`. Default: the array of samples as it is. */
+  /** Combine samples into a batch of tensors; see `padCollate`. Default: the array of samples. */
   collate?: (samples: T[]) => B | Promise<B>
-  /** Threads that read samples; needs a dataset given as a URL. Default 0: the calling thread reads. */
+  /** Number of threads that read samples; needs a dataset given as a URL. Default 0: the calling thread reads. */
   workers?: number
-  /** Given to the dataset module's function, in each worker; copied by structured clone. */
+  /** Argument of the dataset module's function in each worker; copied by structured clone. */
   workerData?: unknown
-  /** Batches read ahead, for each worker. Default 2; without workers 0, or ahead by what asynchronous reads allow. */
+  /** Number of batches that each worker prefetches. Default 2; without workers 0, or as asynchronous reads allow. */
   prefetch?: number
   /**
-   * Makes the next batch while the loop is busy with this one: for a `collate` that waits for files. One batch is ahead, no
-   * more. What `collate` draws from the default generator comes before the loop's draws then. Default false.
+   * Build the next batch while the loop is busy with the current one, for a `collate` that waits for files. Only one batch is
+   * built ahead. Random numbers that `collate` draws from the default generator then come before the loop's draws. Default
+   * false.
    */
   collateAhead?: boolean
-  /** Free a batch's tensors when the next is asked for and when the loop is left. Default true. */
+  /** Free a batch's tensors when the next one is requested and when the loop is left. Default true. */
   freeBatches?: boolean
-  /** Keep workers alive from one epoch to the next, until `close()`. Default false: they end with the loop. */
+  /** Keep workers alive between epochs, until `close()`. Default false: they end with the loop. */
   persistentWorkers?: boolean
   /**
-   * What happens when a sample cannot be read: 'stop' (default) throws, 'skip' leaves it out of its batch and counts it in
-   * `badRecords`; a batch of which nothing is left is not given.
+   * Action for a sample that cannot be read: 'stop' (default) throws, 'skip' leaves it out of its batch and counts it in
+   * `badRecords`; an empty batch is skipped.
    */
   onBadRecord?: 'stop' | 'skip'
-  /** Shuffles a stream approximately: each sample waits among this many others. Default 0: the stream's order. */
+  /** Shuffle a stream approximately with a buffer of this many samples. Default 0: the stream's order. */
   shuffleBuffer?: number
   /**
-   * Copies the tensors that `collate` made into page-locked memory, from which copies to a GPU need not wait. Where there
-   * is no CUDA device this only warns, as in PyTorch.
+   * Copy the tensors of `collate` into page-locked memory, which makes asynchronous copies to a GPU possible. Without a CUDA
+   * device this only warns, as in PyTorch.
    */
   pinMemory?: boolean
 }
@@ -65,7 +66,7 @@ const OPTIONS: readonly (keyof DataLoaderOptions<unknown, unknown>)[] = [
   'pinMemory',
 ]
 
-/** A revoked proxy is none, and may not be asked. */
+/** Return whether a value is a URL. False for a revoked proxy, where `instanceof` throws. */
 function isUrl(value: unknown): value is URL {
   try {
     return value instanceof URL
@@ -75,37 +76,38 @@ function isUrl(value: unknown): value is URL {
 }
 
 /**
- * Batches of a dataset, one epoch for each `for await` loop:
+ * Iterates over batches of a dataset, one epoch per `for await` loop:
  *
  * ```ts
  * const loader = new DataLoader(samples, { batchSize: 32, shuffle: true, seed: 1, collate: padCollate({ … }) })
  * for await (const { inputIds, attentionMask } of loader) { … }
  * ```
  *
- * The dataset is an array, a `Dataset`, a stream (`IterableDataset`, or anything with an asynchronous iterator), or the URL of a module that exports one (see `DatasetModule`), which worker
- * threads load: `new DataLoader(new URL('./dataset.js', import.meta.url), { workers: 2 })`. Typed arrays in a sample
- * come back from a worker as views on shared memory; other values by structured clone; class instances cannot.
+ * The dataset is an array, a `Dataset`, a stream (`IterableDataset`, or anything with an asynchronous iterator), or the URL of
+ * a module that exports one (see `DatasetModule`), which worker threads load: `new DataLoader(new URL('./dataset.js',
+ * import.meta.url), { workers: 2 })`. Typed arrays in a sample return from a worker as views on shared memory; other values by
+ * structured clone; class instances are not supported.
  *
- * - **Order** depends on (seed, epoch, options) alone, never on timing. Each loop is the next epoch; `setEpoch` sets it.
- * - **A loader frees the batch**: with `freeBatches` the tensors of a batch belong to the loader, whatever scope the
- *   loop runs in, and are disposed when the next batch is asked for or the loop is left. Clone what has to live on.
- *   Tensors are best made in `collate`: those that a dataset's `get` returns stay the dataset's.
- * - **Leaving the loop**, by break, return or error, ends the workers. The loop gives up a macrotask before each batch,
- *   so that timers, input and garbage collection get their turn.
+ * - **Order** depends on (seed, epoch, options) alone, never on timing. Each loop runs the next epoch; `setEpoch` sets it.
+ * - **Freeing batches**: with `freeBatches` the tensors of a batch belong to the loader, in whatever scope the loop runs. They
+ *   are disposed when the next batch is requested or the loop is left. Clone tensors to keep them. Create tensors in `collate`:
+ *   those that a dataset's `get` returns belong to the dataset.
+ * - **Leaving the loop**, by break, return or error, ends the workers. The loop yields to the event loop before each batch, so
+ *   that timers, input and garbage collection can run.
  *
- * - **Going on where another loader stopped**: `state()` inside the loop, `loadState()` on a loader with the same options.
- *   The first loop then gives exactly the batches that were not given yet. Samples before them are not read again, but of a
- *   stream they are read and dropped.
+ * - **Resuming**: call `state()` inside the loop, and `loadState()` on a loader with the same options. The first loop then
+ *   returns exactly the batches that were not returned yet. The samples before them are not read again, except in a stream, where
+ *   they are read and dropped.
  *
- * Errors: `DataError` with `index` and `cause` when a sample cannot be read; `ConfigError` on bad options.
+ * @throws DataError with `index` and `cause` if a sample cannot be read; ConfigError for invalid options
  */
 export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   readonly #dataset: AnyDataset<T> | URL
   readonly #options: DataLoaderOptions<T, B>
   #epoch = 0
-  /** Batches of the next loop that were given before. */
+  /** Number of batches that the next loop skips. */
   #skip = 0
-  /** The last loop, until it is through: what is to be gone on with. */
+  /** Position in the last loop, until it is finished. */
   #running: { epoch: number; position: number; badBefore: number; badRecords: number; sampler: unknown } | undefined
   #badRecords = 0
   /** undefined: not known yet; null: a stream. */
@@ -127,7 +129,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     if (collate !== undefined) requireFunction('DataLoader', 'collate', collate)
     if (workers > 0 && !isUrl(dataset)) {
       throw new ConfigError(
-        'DataLoader can only use workers on a dataset that they can load: give the URL of a module that exports it',
+        'DataLoader.workers: expected a dataset that workers can load. Pass the URL of a module that exports it',
         {},
       )
     }
@@ -136,18 +138,18 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     if (!isUrl(dataset)) this.#setLength(new LocalSource(dataset).length)
   }
 
-  /** The epoch that the next loop runs: 0 at first. */
+  /** Epoch of the next loop, from 0. */
   get epoch(): number {
     return this.#epoch
   }
 
-  /** Whether several processes may share the data: the options have a `shard`, or an order of the caller's own. */
+  /** Whether several processes may use the data: the options have a `shard`, or an order that the caller defines. */
   get sharded(): boolean {
     const { shard, sampler, batchSampler } = this.#options
     return Boolean(shard || sampler || batchSampler)
   }
 
-  /** Sets the epoch of the next loop, and the batch at which it begins: those before it are not read. */
+  /** Set the epoch of the next loop, and the batch at which it begins: those before it are not read. */
   setEpoch(epoch: number, firstBatch = 0): void {
     requireWhole('DataLoader', 'epoch', epoch)
     requireWhole('DataLoader', 'firstBatch', firstBatch)
@@ -156,14 +158,14 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     this.#running = undefined
   }
 
-  /** Samples left out so far, with `onBadRecord: 'skip'` or by a stream that passes over them itself. */
+  /** Number of samples left out so far, with `onBadRecord: 'skip'` or by a stream itself. */
   get badRecords(): number {
     return this.#badRecords
   }
 
   /**
-   * Where the loader is, as plain data. Inside a loop the batch that was given last counts as done; after a loop that was
-   * left early, what it did not give is still to come; after a whole one the next epoch.
+   * Return the position as plain data. Inside a loop the last returned batch counts as done. After a loop that was left early,
+   * the state continues it; after a finished one, it starts the next epoch.
    */
   state(): DataLoaderState {
     const order = orderOf(this.#options, this.#length)
@@ -174,7 +176,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
       badRecords: this.#badRecords,
       sampler: this.#sampler()?.state?.(),
     }
-    // A stream's bad records are met again when it is gone through again.
+    // A stream's bad records are counted again when it is read again.
     return {
       epoch,
       position,
@@ -185,8 +187,9 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   }
 
   /**
-   * The next loop goes on from there; those after it are the epochs that follow.
-   * @throws ConfigError when it is no state, or one of a loader with another order: another seed, batch size, …
+   * Continue at a saved position in the next loop; later loops run the epochs that follow.
+   * @throws ConfigError for a value that is not a state, or the state of a loader with another order: another seed, batch size,
+   *   …
    */
   loadState(state: DataLoaderState): void {
     requireObject('DataLoader.loadState', 'state', state)
@@ -201,22 +204,23 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     this.#running = undefined
   }
 
-  /** Batches in an epoch. For a dataset given as a URL it is known after `ready()`, for a sampler function never. */
+  /** Number of batches in an epoch. Known after `ready()` for a dataset given as a URL, and never for a sampler function. */
   get length(): number {
     const count = typeof this.#length === 'number' ? countBatches(this.#length, this.#options) : undefined
     if (count === undefined) {
-      if (this.#length === null) throw new ConfigError('The length of a DataLoader over a stream is unknown', {})
+      if (this.#length === null)
+        throw new ConfigError('DataLoader.length: expected a dataset with a length, got a stream', {})
       throw new ConfigError(
         this.#length === undefined
-          ? 'The length of a DataLoader over a module is unknown until it is loaded: await loader.ready() first'
-          : 'The length of a DataLoader is unknown when its sampler is a function or has no length',
+          ? 'DataLoader.length: expected a loaded dataset module. Await loader.ready() first'
+          : 'DataLoader.length: expected a sampler with a length, got one without',
         {},
       )
     }
     return count
   }
 
-  /** Loads the dataset module, so that `length` is known; the first loop uses what was loaded. */
+  /** Load the dataset module, so that `length` is known; the first loop uses it. */
   async ready(): Promise<this> {
     if (this.#length === undefined) this.#idle = await this.#open()
     return this
@@ -263,7 +267,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
         else if (collateAhead) for (const tensor of tensors) intoScope(tensor)
         Object.assign(running, { position, badRecords })
         if (collateAhead) {
-          // A scope of the loop's body may be over before the batch is made.
+          // The scope of the loop's body may end before the batch is built.
           next = withContext({ scope: null }, take)
           next.catch(() => {})
         }
@@ -281,7 +285,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     }
   }
 
-  /** A batch, and the tensors in it that the samples did not hold already. */
+  /** Build a batch; also returns its tensors that the samples did not contain already. */
   async #make(collate: NonNullable<DataLoaderOptions<T, B>['collate']>, samples: T[], pin: boolean) {
     const batch = pin ? pinned(await collate(samples)) : await collate(samples)
     const tensors = tensorsIn(batch)
@@ -289,7 +293,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     return { batch, tensors }
   }
 
-  /** The samples of one batch after the other, read by index, and how many batches the epoch has then had. */
+  /** Yield the samples of each batch, read by index, with the number of batches so far in the epoch. */
   async *#planned(source: Source, length: number, running: { epoch: number; position: number }, ahead: number) {
     const { epoch } = running
     let { position } = running
@@ -312,7 +316,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     }
   }
 
-  /** The same of a stream. */
+  /** Yield the samples of each batch of a stream, with the number of batches so far in the epoch. */
   async *#streamed(source: Source, running: { epoch: number; position: number }, ahead: number) {
     const { batchSize = 1, dropLast = false, seed = 0, shuffleBuffer = 0 } = this.#options
     const { epoch } = running
@@ -340,16 +344,16 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     for await (const sample of samples) if (this.#readable(sample)) yield sample
   }
 
-  /** Whether something is a sample; one that could not be read is counted or thrown. */
+  /** Return whether a value is a sample. One that could not be read is counted or thrown. */
   #readable(sample: unknown): boolean {
     if (!(sample instanceof Unread)) return true
-    // A stream cannot go on after an error of its own.
+    // A stream cannot continue after an error of its own.
     if (!sample.passed && (this.#length === null || this.#options.onBadRecord !== 'skip')) throw sample.error
     this.#badRecords++
     return false
   }
 
-  /** Ends workers that are waiting for a loop: those of `persistentWorkers`, or of a `ready()` that none followed. */
+  /** End workers that wait for a loop: those of `persistentWorkers`, or of a `ready()` without a loop after it. */
   async close(): Promise<void> {
     const idle = this.#idle
     this.#idle = undefined
@@ -378,13 +382,13 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   #setLength(length: number | null): void {
     const { shuffleBuffer, shuffle, sampler, batchSampler, lengthBuckets } = this.#options
     if (length !== null && shuffleBuffer) {
-      throw new ConfigError('shuffleBuffer of a DataLoader is for streams; this dataset has a length: use shuffle', {})
+      throw new ConfigError('DataLoader.shuffleBuffer: expected a stream, got a dataset with a length. Use shuffle', {})
     }
     const orders = { shuffle, sampler, batchSampler, lengthBuckets }
     const order = length === null && Object.entries(orders).find(([, value]) => value)
     if (order) {
       throw new ConfigError(
-        `A DataLoader over a stream cannot have ${order[0]}, as it reads what comes; shuffleBuffer mixes it`,
+        `DataLoader.${order[0]}: expected a dataset with random access, got a stream. Use shuffleBuffer`,
         { argument: order[0] },
       )
     }

@@ -7,39 +7,39 @@ import { checkedLengths } from './sampler.js'
 
 export interface PackOptions {
   /**
-   * Fields whose first number in each sequence becomes -100: labels of a causal language model, which moves them by one, so
-   * that the end of one sequence is not asked for the beginning of the next. Default ['labels'], where that is a field.
+   * Fields whose first number in each sequence becomes -100: labels of a causal language model, which are shifted by one, so
+   * that the end of one sequence does not predict the beginning of the next. Default ['labels'], if that is a field.
    */
   causalLabels?: readonly string[]
-  /** The position of a sequence's first token. Default 0; RoBERTa counts from its padding token's number + 1. */
+  /** Position of a sequence's first token. Default 0; RoBERTa counts from its padding token's id + 1. */
   positionOffset?: number
-  /** More tokens in a row are an error. Default: any number. */
+  /** Maximum number of tokens in a row. Default: unlimited. */
   maxLength?: number
 }
 
-/** Every field as [1, total] int64, and where the sequences are. */
+/** Packed batch: every field as [1, total] int64, and the boundaries of the sequences. */
 export type PackedBatch<F extends string> = Record<F, Tensor> & {
-  /** [1, total] int64: counted anew in each sequence. */
+  /** Positions within each sequence, [1, total] int64. */
   positionIds: Tensor
-  /** [1, total] int64: 0 for tokens of the first sequence, 1 for those of the second, … */
+  /** Index of each token's sequence, [1, total] int64. */
   sequenceIds: Tensor
-  /** [sequences + 1] int32: where each sequence begins, and the end; what variable-length attention kernels take. */
+  /** Cumulative sequence lengths, [sequences + 1] int32, as variable-length attention kernels take them. */
   cuSeqlens: Tensor
-  /** The longest sequence. */
+  /** Length of the longest sequence. */
   maxSeqlen: number
-  /** How many tokens each sequence has: what `DecoderLM.forward` takes. */
+  /** Number of tokens in each sequence: the argument of `DecoderLM.forward`. */
   sequenceLengths: number[]
 }
 
 /**
- * A collate function without padding: all sequences of a batch one after the other in one row. `packSequences(['inputIds',
+ * Return a collate function without padding: all sequences of a batch are concatenated in one row. `packSequences(['inputIds',
  * 'labels'])` turns samples `{ inputIds: [5, 6], labels: [5, 6] }` into `{ inputIds: [1, total], labels, positionIds,
- * sequenceIds, cuSeqlens, maxSeqlen, sequenceLengths }`. A network needs `positionIds` and an attention mask that keeps sequences
- * apart: `blockDiagonalMask(sequenceIds)`. A `DecoderLM` needs no mask, only `sequenceLengths`. `PackedBatchSampler` chooses
- * what fits into a row.
+ * sequenceIds, cuSeqlens, maxSeqlen, sequenceLengths }`. A network needs `positionIds` and an attention mask that separates the
+ * sequences: `blockDiagonalMask(sequenceIds)`. A `DecoderLM` needs no mask, only `sequenceLengths`. `PackedBatchSampler`
+ * chooses which samples form a row.
  *
- * @param fields lists of whole numbers, in each sample of one length
- * Errors: `DataError` naming field and sample; also when the row would be longer than `maxLength`.
+ * @param fields names of fields that are lists of integers, of equal length within a sample
+ * @throws DataError from the returned function, with field and sample, and if the row would be longer than `maxLength`
  */
 export function packSequences<const F extends string>(
   fields: readonly F[],
@@ -50,10 +50,11 @@ export function packSequences<const F extends string>(
   elementsOf(where, 'fields', fields, (field) => {
     if (typeof field !== 'string') throw misuse(where, 'fields', 'an array of names', fields)
   })
-  const made = fields.find((field) =>
+  const generated = fields.find((field) =>
     ['positionIds', 'sequenceIds', 'cuSeqlens', 'maxSeqlen', 'sequenceLengths'].includes(field),
   )
-  if (made !== undefined) throw new ConfigError(`${where} makes ${made} itself: leave it out of the fields`, {})
+  if (generated !== undefined)
+    throw new ConfigError(`${where}: expected fields without ${generated}, which packSequences adds`, {})
   requireOptions(where, options, ['causalLabels', 'positionOffset', 'maxLength'])
   const { causalLabels = fields.filter((field) => (field as string) === 'labels'), positionOffset = 0 } = options
   const { maxLength = Number.MAX_SAFE_INTEGER } = options
@@ -65,7 +66,7 @@ export function packSequences<const F extends string>(
   requireWhole(where, 'maxLength', maxLength, 1)
   return (samples) => {
     if (!isList(samples) || samples.length === 0) {
-      throw new DataError(`${where} was given ${shown(samples)} as a batch, expected an array of samples`)
+      throw new DataError(`${where}: expected an array of samples as batch, got ${shown(samples)}`)
     }
     const rows = elementsOf(where, 'the batch', samples, present(where, 'the batch'))
     const lists = fields.map((field) => rows.map((sample, i) => listOf(sample, field, i)))
@@ -74,13 +75,13 @@ export function packSequences<const F extends string>(
       const i = (lists[f] as bigint[][]).findIndex((list, j) => list.length !== lengths[j])
       if (i < 0) return
       throw new DataError(
-        `Field ${field} of sample ${i} of the batch has length ${lists[f]?.[i]?.length}, its ${fields[0]} ${lengths[i]}`,
+        `${where}: expected field ${field} of sample ${i} of the batch to have the length of ${fields[0]}, ${lengths[i]}, got ${lists[f]?.[i]?.length}`,
         { field, sample: i },
       )
     })
     const total = lengths.reduce((sum, length) => sum + length, 0)
     if (total > maxLength) {
-      throw new DataError(`A packed row would have ${total} tokens, more than maxLength ${maxLength}`, {
+      throw new DataError(`${where}: expected at most ${maxLength} tokens in a row (maxLength), got ${total}`, {
         total,
         maxLength,
       })
@@ -118,38 +119,41 @@ function listOf(sample: unknown, field: string, place: number): bigint[] {
   const value = (sample as Record<string, unknown> | null | undefined)?.[field]
   const where = `field ${field} of sample ${place}`
   if (isArrayLike(value)) return elementsOf('packSequences', where, value, (one) => whole(one, field, place))
-  throw new DataError(`Field ${field} of sample ${place} of the batch is ${shown(value)}, expected a list of numbers`, {
-    field,
-    sample: place,
-  })
+  throw new DataError(
+    `packSequences: expected field ${field} of sample ${place} of the batch to be a list of numbers, got ${shown(value)}`,
+    {
+      field,
+      sample: place,
+    },
+  )
 }
 
 function whole(value: unknown, field: string, sample: number): bigint {
   if (typeof value === 'bigint' && BigInt.asIntN(64, value) === value) return value
   if (Number.isSafeInteger(value)) return BigInt(value as number)
-  throw new DataError(`Field ${field} of sample ${sample} of the batch holds ${shown(value)}, expected whole numbers`, {
-    field,
-    sample,
-  })
+  throw new DataError(
+    `packSequences: expected integers in field ${field} of sample ${sample} of the batch, got ${shown(value)}`,
+    {
+      field,
+      sample,
+    },
+  )
 }
 
 /**
- * Which token may look at which: those of its own sequence, with `causal` only itself and those before it. For packed rows
- * these are blocks on the diagonal.
+ * Return a mask in which each token attends only to its own sequence, with `causal` only to itself and the tokens before it.
+ * For packed rows these are blocks on the diagonal.
  *
- * @param sequenceIds [batch, time] whole numbers, as `packSequences` makes them
- * @returns [batch, 1, time, time] bool, true where a query (third) may look at a key (fourth): a mask for
- * `functional.scaledDotProductAttention`
+ * @param sequenceIds [batch, time] integers, as `packSequences` returns them
+ * @returns [batch, 1, time, time] bool, true where a query (third dimension) attends to a key (fourth dimension): a mask for
+ *   `functional.scaledDotProductAttention`
  */
 export function blockDiagonalMask(sequenceIds: Tensor, { causal = false }: { causal?: boolean } = {}): Tensor {
   if (!(sequenceIds instanceof Tensor)) throw misuse('blockDiagonalMask', 'sequenceIds', 'a tensor', sequenceIds)
   if (sequenceIds.ndim !== 2) {
-    throw new ShapeError(
-      `blockDiagonalMask was given sequenceIds of shape [${sequenceIds.shape}], expected [batch, time]`,
-      {
-        shape: sequenceIds.shape,
-      },
-    )
+    throw new ShapeError(`blockDiagonalMask: expected sequenceIds of shape [batch, time], got [${sequenceIds.shape}]`, {
+      shape: sequenceIds.shape,
+    })
   }
   return scope(() => {
     const same = sequenceIds.unsqueeze(2).eq(sequenceIds.unsqueeze(1)).unsqueeze(1)
@@ -158,9 +162,9 @@ export function blockDiagonalMask(sequenceIds: Tensor, { causal = false }: { cau
 }
 
 /**
- * Puts each length into the first bin that has room for it (first-fit): lists of places in `lengths`, each with a sum of at
- * most `maxLength`. In O(n log n).
- * @throws ConfigError when a length alone is more than `maxLength`
+ * Pack lengths into bins of capacity `maxLength` by first fit. Returns for each bin a list of indices into `lengths`. In O(n
+ * log n).
+ * @throws ConfigError if a single length exceeds `maxLength`
  */
 export function packBins(lengths: ArrayLike<number>, maxLength: number): number[][] {
   requireWhole('packBins', 'maxLength', maxLength, 1)
@@ -175,37 +179,38 @@ export function packBins(lengths: ArrayLike<number>, maxLength: number): number[
 function firstFit(lengths: readonly number[], order: ArrayLike<number>, maxLength: number): number[][] {
   const bins: number[][] = []
   const leaves = 2 ** Math.ceil(Math.log2(Math.max(order.length, 1)))
-  // A tree of the most room in a range of bins: node n has the children 2n and 2n + 1, bin b is node leaves + b.
-  const room = new Float64Array(2 * leaves).fill(maxLength)
+  // Segment tree of the largest free capacity in a range of bins: node n has the children 2n and 2n + 1, bin b is node leaves +
+  // b.
+  const capacity = new Float64Array(2 * leaves).fill(maxLength)
   for (let i = 0; i < order.length; i++) {
     const place = order[i] as number
     const length = lengths[place] as number
     let node = 1
-    while (node < leaves) node = room[2 * node]! >= length ? 2 * node : 2 * node + 1
+    while (node < leaves) node = capacity[2 * node]! >= length ? 2 * node : 2 * node + 1
     const bin = node - leaves
     if (bin === bins.length) bins.push([])
     bins[bin]!.push(place)
-    room[node]! -= length
-    for (node >>= 1; node > 0; node >>= 1) room[node] = Math.max(room[2 * node]!, room[2 * node + 1]!)
+    capacity[node]! -= length
+    for (node >>= 1; node > 0; node >>= 1) capacity[node] = Math.max(capacity[2 * node]!, capacity[2 * node + 1]!)
   }
   return bins
 }
 
 export interface PackedBatchOptions {
-  /** The length of every sample, in tokens. */
+  /** Length of every sample, in tokens. */
   lengths: ArrayLike<number>
-  /** Most tokens in a row. */
+  /** Maximum number of tokens in a row. */
   maxLength: number
-  /** Another order of the rows each epoch, and of samples of one length in them. Default false. */
+  /** Shuffle the rows each epoch, and the samples of equal length among them. Default false. */
   shuffle?: boolean
-  /** Default 0. */
+  /** Seed of the order. Default 0. */
   seed?: number
 }
 
 /**
- * Batches that `packSequences` makes rows of: the longest samples first, each into the first row that has room (first-fit
+ * Sampler of batches for `packSequences`: the longest samples first, each in the first row with enough free capacity (first-fit
  * decreasing), which wastes little. The number of batches is the same each epoch.
- * @throws ConfigError when a sample alone is longer than `maxLength`
+ * @throws ConfigError if a single sample is longer than `maxLength`
  */
 export class PackedBatchSampler implements EpochBatchSampler {
   readonly length: number

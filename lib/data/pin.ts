@@ -6,12 +6,12 @@ let warned = false
 export function warnWithoutCuda(): void {
   if (warned || cuda.isAvailable()) return
   warned = true
-  process.emitWarning('pinMemory of a DataLoader does nothing: there is no CUDA device', {
+  process.emitWarning('DataLoader.pinMemory: expected a CUDA device, got none, so memory is not pinned', {
     code: 'VOXTORCH_PIN_MEMORY',
   })
 }
 
-/** The same arrays, maps and plain objects with page-locked copies of the tensors; as it is where there is no CUDA. */
+/** Copy the tensors in arrays, maps and plain objects to page-locked memory. Without CUDA, returns the batch unchanged. */
 export function pinned<B>(batch: B): B {
   return (cuda.isAvailable() ? replaced(batch) : batch) as B
 }
@@ -26,7 +26,7 @@ function replaced(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, replaced(item)]))
 }
 
-/** The tensors in arrays, maps and an object's own fields. */
+/** Return the tensors in arrays, maps and an object's own fields. */
 export function tensorsIn(value: unknown, found = new Set<Tensor>()): Set<Tensor> {
   if (value instanceof Tensor) return found.add(value)
   if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return found

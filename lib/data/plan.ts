@@ -11,26 +11,26 @@ import {
 import { ConfigError, DataError } from '../base/errors.js'
 import { indicesBelow, Random } from './random.js'
 
-/** An order that depends on the epoch. */
+/** Sampler whose order depends on the epoch. */
 export interface EpochSampler {
-  /** How many indices an epoch has, if that is known. */
+  /** Number of indices in an epoch, if known. */
   readonly length?: number | undefined
   indices(epoch: number): Iterable<number>
-  /** What a sampler has to remember beside the epoch, as plain data; asked for before `indices`. */
+  /** Return the sampler's state besides the epoch as plain data; called before `indices`. */
   state?(): unknown
   loadState?(state: never): void
 }
 
 /**
- * Indices in the order in which to read them, a function that gives those of one epoch, or an object that does. An
- * iterable with `setEpoch`, as PyTorch's samplers have it, is told the epoch first.
+ * Order of the indices: a list, a function that returns the indices of one epoch, or an object that does. On an iterable with
+ * `setEpoch`, like PyTorch's samplers, `setEpoch` is called first.
  */
 export type Sampler =
   | (Iterable<number> & { setEpoch?(epoch: number): void })
   | ((epoch: number) => Iterable<number>)
   | EpochSampler
 
-/** The batches of an epoch, as lists of indices. */
+/** Sampler of batches of one epoch, as lists of indices. */
 export interface EpochBatchSampler {
   readonly length?: number | undefined
   batches(epoch: number): Iterable<readonly number[]>
@@ -38,37 +38,39 @@ export interface EpochBatchSampler {
   loadState?(state: never): void
 }
 
-/** Puts samples of like length into one batch, so that little is spent on padding. */
+/** Groups samples of similar length into batches, to reduce padding. */
 export interface LengthBuckets {
-  /** The length of a sample in any unit, by index: an array, or a function that must not be expensive. */
+  /** Length of a sample in any unit, by index: an array, or a cheap function. */
   lengthOf: ArrayLike<number> | ((index: number) => number)
-  /** Samples sorted together; a multiple of `batchSize`. Larger pads less, smaller mixes better. Default 50 batches. */
+  /**
+   * Number of samples sorted together; a multiple of `batchSize`. Larger values pad less, smaller ones mix better. Default 50
+   * batches.
+   */
   bucketSize?: number
 }
 
 export interface PlanOptions {
-  /** Samples in a batch. Default 1. */
+  /** Number of samples in a batch. Default 1. */
   batchSize?: number
-  /** A new random order each epoch. Default false. */
+  /** Shuffle in a new order each epoch. Default false. */
   shuffle?: boolean
-  /** Fixes the order of every epoch. Default 0. */
+  /** Seed of the order of every epoch. Default 0. */
   seed?: number
-  /** Leaves out a last batch that is not full. Default false. */
+  /** Drop a last batch that is not full. Default false. */
   dropLast?: boolean
   lengthBuckets?: LengthBuckets
-  /** The order to read in, instead of `shuffle`; indices may repeat or be left out. */
+  /** Order of the samples, instead of `shuffle`; indices may repeat or be left out. */
   sampler?: Sampler
-  /** Whole batches, in place of `batchSize`, `shuffle`, `sampler`, `dropLast` and `lengthBuckets`. */
+  /** Sampler of batches, instead of `batchSize`, `shuffle`, `sampler`, `dropLast` and `lengthBuckets`. */
   batchSampler?: EpochBatchSampler
-  /** Give only one rank's share of each batch. Default: all of it. */
+  /** Return only one rank's part of each batch. Default: all of it. */
   shard?: Shard
 }
 
 /**
- * One of several processes that divide each batch between them: sample `rank`, `rank + worldSize`, … of it. The batches
- * themselves, which `batchSize` counts, are those of one process, so nothing is given twice and nothing is left out.
- * Where a batch has fewer samples than there are ranks, some are given an empty array in its place, whatever `collate`
- * makes of others: so all ranks have equally many batches.
+ * Rank of one of several processes that divide each batch: it gets the samples `rank`, `rank + worldSize`, … of it. Batches,
+ * and `batchSize`, are those of a single process, so no sample is repeated or left out. If a batch has fewer samples than
+ * ranks, some ranks get an empty array instead of the result of `collate`, so that all ranks have equally many batches.
  */
 export interface Shard {
   rank: number
@@ -86,11 +88,11 @@ export function checkPlan(options: PlanOptions): void {
     const other = (['batchSize', 'shuffle', 'sampler', 'dropLast', 'lengthBuckets'] as const).find(
       (key) => options[key],
     )
-    if (other) throw new ConfigError(`DataLoader takes a batchSampler or ${other}, not both`, { argument: other })
+    if (other) throw new ConfigError(`DataLoader: expected batchSampler or ${other}, got both`, { argument: other })
   }
   if (options.shard !== undefined) checkShard(options.shard, batchSampler ? undefined : batchSize)
   if (sampler && shuffle) {
-    throw new ConfigError('DataLoader takes a sampler or shuffle, not both: shuffle inside the sampler', {})
+    throw new ConfigError('DataLoader: expected sampler or shuffle, got both. Shuffle inside the sampler', {})
   }
   if (lengthBuckets === undefined) return
   requireObject(WHERE, 'lengthBuckets', lengthBuckets)
@@ -116,24 +118,24 @@ function checkShard(shard: Shard, batchSize: number | undefined): void {
     throw misuse(
       WHERE,
       'batchSize',
-      `a multiple of shard.worldSize ${worldSize}: it counts all ranks' samples`,
+      `a multiple of shard.worldSize ${worldSize}, since it counts the samples of all ranks`,
       batchSize,
     )
   }
 }
 
-/** What a shard has of a batch. */
+/** Return a shard's part of a batch. */
 export const shareOf = <T>(batch: T[], { rank, worldSize }: Shard = { rank: 0, worldSize: 1 }): T[] =>
   worldSize === 1 ? batch : batch.filter((_, i) => i % worldSize === rank)
 
 const WHERE = 'DataLoader'
 
-/** Indices in one batch. A longer list than V8 holds would end the process. */
+/** Maximum number of indices in one batch. A longer list would make V8 end the process. */
 const MOST_AT_ONCE = 2 ** 26
 
 const isIterable = (value: unknown): value is Iterable<number> => typeof fieldOf(value, Symbol.iterator) === 'function'
 
-/** How many batches an epoch has, or undefined when only running the sampler tells. */
+/** Return the number of batches in an epoch, or undefined if it is unknown before running the sampler. */
 export function countBatches(length: number, options: PlanOptions): number | undefined {
   const { batchSize = 1, dropLast = false, sampler, batchSampler } = options
   if (batchSampler) return typeof batchSampler.length === 'number' ? batchSampler.length : undefined
@@ -143,7 +145,7 @@ export function countBatches(length: number, options: PlanOptions): number | und
   return dropLast ? Math.floor(samples / batchSize) : Math.ceil(samples / batchSize)
 }
 
-/** The batches of one epoch as lists of indices: a function of (length, options, epoch) and nothing else. */
+/** Yield the batches of one epoch as lists of indices. They depend only on (length, options, epoch). */
 export function* planBatches(length: number, options: PlanOptions, epoch: number): Generator<number[]> {
   for (const batch of wholeBatches(length, options, epoch)) yield shareOf(batch, options.shard)
 }
@@ -158,7 +160,7 @@ function* wholeBatches(length: number, options: PlanOptions, epoch: number): Gen
   }
   if (Math.min(batchSize, length) > MOST_AT_ONCE) throw misuse(WHERE, 'batchSize', `at most ${MOST_AT_ONCE}`, batchSize)
   if (!sampler && !shuffle && !lengthBuckets) {
-    // In turn, without a list of all: a dataset may be computed, and have any length.
+    // Do not build a list of all indices: a computed dataset may have any length.
     for (let at = 0; at < length; at += batchSize) {
       const size = Math.min(batchSize, length - at)
       if (size < batchSize && dropLast) return
@@ -172,7 +174,7 @@ function* wholeBatches(length: number, options: PlanOptions, epoch: number): Gen
   if (lengthBuckets) order = bucketed(order, lengthBuckets, batchSize)
   const count = dropLast ? Math.floor(order.length / batchSize) : Math.ceil(order.length / batchSize)
   const batches = Uint32Array.from({ length: count }, (_, i) => i)
-  // Buckets come out with their short batches first, so the batches are shuffled once more.
+  // Each bucket ends with its short batches, so shuffle the batches again.
   if (shuffle && lengthBuckets) random.shuffle(batches)
   for (const batch of batches) yield [...order.subarray(batch * batchSize, (batch + 1) * batchSize)]
 }
@@ -186,7 +188,7 @@ export function requireSampler(where: string, sampler: Sampler): void {
   if (typeof sampler === 'string' || !known) requireFunction(where, 'sampler', sampler)
 }
 
-/** What a sampler gives for an epoch. */
+/** Return a sampler's indices for an epoch. */
 export function indicesOf(where: string, sampler: Sampler, epoch: number): number[] {
   if (typeof sampler !== 'function' && 'setEpoch' in sampler) sampler.setEpoch?.(epoch)
   const given = typeof sampler === 'function' ? sampler(epoch) : isIterable(sampler) ? sampler : sampler.indices(epoch)
@@ -196,10 +198,13 @@ export function indicesOf(where: string, sampler: Sampler, epoch: number): numbe
 function checked(indices: number[], length: number): number[] {
   for (const index of indices) {
     if (!Number.isInteger(index) || index < 0 || index >= length) {
-      throw new DataError(`The sampler gave index ${shown(index)} for a dataset of ${length} samples`, {
-        index,
-        length,
-      })
+      throw new DataError(
+        `DataLoader: expected indices from 0 to ${length - 1} from the sampler, got ${shown(index)}`,
+        {
+          index,
+          length,
+        },
+      )
     }
   }
   return indices
@@ -213,7 +218,7 @@ function bucketed(order: Uint32Array, { lengthOf, bucketSize }: LengthBuckets, b
       index,
       length: lengthAt(lengthOf, index),
     }))
-    // The sort is stable: samples of one length keep their shuffled order.
+    // The sort is stable: samples of equal length keep their shuffled order.
     bucket.sort((a, b) => a.length - b.length)
     result.set(
       bucket.map(({ index }) => index),
@@ -226,9 +231,12 @@ function bucketed(order: Uint32Array, { lengthOf, bucketSize }: LengthBuckets, b
 function lengthAt(lengthOf: LengthBuckets['lengthOf'], index: number): number {
   const length = typeof lengthOf === 'function' ? lengthOf(index) : lengthOf[index]
   if (typeof length !== 'number' || Number.isNaN(length)) {
-    throw new DataError(`lengthBuckets.lengthOf gave ${shown(length)} for sample ${index}, expected a number`, {
-      index,
-    })
+    throw new DataError(
+      `DataLoader.lengthBuckets.lengthOf: expected a number for sample ${index}, got ${shown(length)}`,
+      {
+        index,
+      },
+    )
   }
   return length
 }

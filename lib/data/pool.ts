@@ -5,28 +5,28 @@ import { DataError } from '../base/errors.js'
 import { packageDirectory } from '../native/load.js'
 import { asDataset, isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
 
-/** What stands in the place of a sample that could not be read. */
+/** Placeholder of a sample that could not be read. */
 export class Unread {
   constructor(
     readonly error: DataError,
-    /** The stream passed over it by itself. */
+    /** Whether the stream skipped it by itself. */
     readonly passed: boolean,
   ) {}
 }
 
 export interface Taken {
-  /** Samples, and `Unread` in the place of those that could not be read. */
+  /** Samples, with `Unread` in the place of those that could not be read. */
   samples: unknown[]
-  /** The stream has no more for this lane. */
+  /** Whether the stream has no more samples for this lane. */
   done: boolean
 }
 
 /**
- * Where a loader's samples come from: `request` starts to read a batch, given by its indices or, of a stream, by the number
- * of samples; `take` waits for it. Batch n is always lane n % lanes'.
+ * Source of a loader's samples. `request` starts to read a batch, given by its indices or, for a stream, by the number of
+ * samples; `take` waits for it. Batch n is always read by lane n % lanes.
  */
 export interface Source {
-  /** null for a stream */
+  /** Number of samples; null for a stream. */
   readonly length: number | null
   readonly lanes: number
   request(batch: number, wanted: number[] | number, epoch: number): void
@@ -64,7 +64,7 @@ export class LocalSource implements Source {
   }
 
   request(batch: number, wanted: number[] | number, epoch: number): void {
-    // A stream is read by one at a time.
+    // Only one reader at a time can read a stream.
     const read = () => this.#reader.read(wanted, epoch, batch === 0)
     const reading = typeof wanted === 'number' ? this.#last.then(read) : read()
     this.#last = reading
@@ -84,7 +84,7 @@ export class LocalSource implements Source {
   async close(): Promise<void> {
     this.#batches.clear()
     if (this.length !== null) return
-    // A stream that is being read is left when that is done. Its own errors while it is left are nobody's.
+    // Wait for the current read before leaving the stream. Its errors no longer matter.
     await this.#last.catch(() => {})
     await this.#reader.close().catch(() => {})
   }
@@ -96,7 +96,7 @@ export class LocalSource implements Source {
   }
 }
 
-/** Reads in worker threads: batch n is always worker n % count's, so what arrives does not depend on timing. */
+/** Reads in worker threads. Batch n is always read by worker n % count, so the order does not depend on timing. */
 export class WorkerPool implements Source {
   readonly #lanes: Lane[]
   readonly length: number | null
@@ -116,9 +116,12 @@ export class WorkerPool implements Source {
       const lengths = await Promise.all(lanes.map((lane) => lane.ready()))
       const length = lengths[0] as number | null
       if (lengths.some((other) => other !== length)) {
-        throw new DataError(`Workers disagree on the length of ${url.href}: ${lengths.join(', ')} samples`, {
-          lengths,
-        })
+        throw new DataError(
+          `DataLoader: expected the same length of ${url.href} in each worker, got ${lengths.join(', ')} samples`,
+          {
+            lengths,
+          },
+        )
       }
       return new WorkerPool(lanes, length)
     } catch (error) {
@@ -162,15 +165,15 @@ interface Reply {
   error?: Described
 }
 
-// Before Node 22 the hooks of a loader stay behind in the main thread: a worker has to take them up itself.
+// Before Node 22 a worker does not inherit module hooks from the main thread, and must register them itself.
 const TSX =
   Number.parseInt(process.versions.node, 10) < 22 &&
   process.execArgv.some((argument) => /[/\\]tsx[/\\]dist[/\\]|^(--import=)?tsx$/.test(argument))
 
-/** The length of the dataset is waited for under this key, batches under their numbers. */
+/** Key under which a lane waits for the dataset's length; batches use their numbers. */
 const READY = -1
 
-/** One worker thread and what is waited for from it. */
+/** One worker thread and the replies that it owes. */
 class Lane {
   readonly #url: URL
   readonly #worker: Worker
@@ -183,14 +186,17 @@ class Lane {
     try {
       this.#worker = new Worker(join(packageDirectory, 'dist/data/worker.js'), {
         workerData: { href: url.href, data, shard, shards, tsx: TSX },
-        // Workers inherit the process's options, and this one of them stops every worker that is a file.
+        // Workers inherit the process's options; --input-type would stop every worker that is a file.
         execArgv: process.execArgv.some((argument) => argument.startsWith('--input-type')) ? [] : undefined,
         name: 'voxtorch DataLoader',
       })
     } catch (cause) {
-      throw new DataError(`No worker could be started for ${url.href}: ${messageOf(cause)}`, { file: url.href, cause })
+      throw new DataError(`DataLoader: expected to start a worker for ${url.href}, got ${messageOf(cause)}`, {
+        file: url.href,
+        cause,
+      })
     }
-    // Only a batch that someone waits for keeps the process alive: an abandoned iterator must not.
+    // Only a batch that is awaited keeps the process alive: an abandoned iterator must not.
     this.#worker.unref()
     this.#worker.on('message', (reply: unknown) => this.#onMessage(reply))
     this.#worker.on('messageerror', (error) => this.#fail(died(url, error)))
@@ -213,7 +219,7 @@ class Lane {
   }
 
   async end(): Promise<void> {
-    this.#failure ??= new DataError(`The worker for ${this.#url.href} was ended while a batch was read`)
+    this.#failure ??= new DataError(`DataLoader: the worker for ${this.#url.href} was closed while a batch was read`)
     await this.#worker.terminate()
   }
 
@@ -234,13 +240,13 @@ class Lane {
     }
   }
 
-  /** A dataset's module has the same port as its reader, and may use it by mistake. */
+  /** A dataset's module has the same port as its reader, and may post to it by mistake. */
   #onMessage(reply: unknown): void {
     if (isReply(reply)) return this.#receive(reply)
     const { href } = this.#url
     this.#fail(
       new DataError(
-        `${href} posted ${shown(reply)} to the DataLoader from its worker: what is not a sample needs a channel of its own`,
+        `DataLoader: expected no other messages on the worker's port, got ${shown(reply)} from ${href}. Use a MessageChannel of your own`,
         { file: href },
       ),
     )
@@ -264,7 +270,7 @@ class Lane {
   }
 }
 
-/** Whether something has the form of what worker.js sends. */
+/** Return whether a value has the form of worker.js's messages. */
 function isReply(value: unknown): value is Reply {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
   const { length, batch, samples, failures, error } = value as Record<string, unknown>
@@ -285,26 +291,26 @@ function isReply(value: unknown): value is Reply {
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 function unopened(url: URL, cause: unknown): DataError {
-  return new DataError(`The dataset module ${url.href} could not be loaded: ${messageOf(cause)}`, {
+  return new DataError(`DataLoader: expected to load the dataset module ${url.href}, got ${messageOf(cause)}`, {
     file: url.href,
     cause,
   })
 }
 
 function died(url: URL, cause: unknown): DataError {
-  return new DataError(`A worker thread for ${url.href} failed outside of get(): ${messageOf(cause)}`, {
+  return new DataError(`DataLoader: a worker thread for ${url.href} failed outside of get(): ${messageOf(cause)}`, {
     file: url.href,
     cause,
   })
 }
 
-/** `index` is negative for a record that a stream passed over. */
+/** Return the error for a sample that cannot be read; `index` is negative for a record that a stream skipped. */
 function unread(where: string, index: number, cause: unknown): DataError {
   const { file, line } = (cause instanceof Error ? cause : {}) as { file?: unknown; line?: unknown }
   const place = defined({ file, line })
-  const what = index < 0 ? 'A record' : `Sample ${index}`
+  const what = index < 0 ? 'a record' : `sample ${index}`
   const fields = { ...(index >= 0 && { index }), ...place, cause }
-  return new DataError(`${what} of ${where} could not be read: ${messageOf(cause)}`, fields)
+  return new DataError(`DataLoader: expected to read ${what} of ${where}, got ${messageOf(cause)}`, fields)
 }
 
 function revived({ name, message, stack, ...place }: Described): Error {
@@ -320,7 +326,7 @@ interface PromiseWithResolvers<T> {
   reject: (reason: unknown) => void
 }
 
-// Promise.withResolvers came with Node 22.
+// Promise.withResolvers needs Node 22.
 function withResolvers<T>(): PromiseWithResolvers<T> {
   let resolve!: (value: T) => void
   let reject!: (reason: unknown) => void

@@ -1,7 +1,8 @@
-// Ours, not cli-progress 3.12.0: its timer keeps a process alive whose bar nobody closed, and a bar without a total or with a line above it it has not.
+// Not cli-progress 3.12.0: its timer keeps a process alive if a bar was not closed, and it lacks bars without a total and lines
+// printed above a bar.
 import { misuse, requireNumber, requireObject, requireOptions, requireString } from '../base/check.js'
 
-/** What a bar writes to: `process.stderr`, or anything like it. */
+/** Output stream of a bar: `process.stderr`, or an object like it. */
 export interface ProgressStream {
   write(text: string): unknown
   readonly isTTY?: boolean
@@ -9,26 +10,26 @@ export interface ProgressStream {
 }
 
 export interface ProgressBarOptions {
-  /** Ticks expected in all; without it there is a count and a rate, and no bar. */
+  /** Expected number of ticks; without it the bar shows only a count and a rate. */
   total?: number
-  /** Stands in front. */
+  /** Text before the bar. */
   label?: string
-  /** Default `process.stderr`. */
+  /** Output stream. Default `process.stderr`. */
   stream?: ProgressStream
-  /** Least milliseconds between two writes. Default 100 on a terminal, 10,000 elsewhere. */
+  /** Minimum milliseconds between two writes. Default 100 on a terminal, 10,000 elsewhere. */
   interval?: number
-  /** What is counted, for the rate. Default 'it'. */
+  /** Unit of the ticks, for the rate. Default 'it'. */
   unit?: string
 }
 
-/** What stands after the bar; numbers are shown with four digits. */
+/** Fields shown after the bar; numbers are shown with four digits. */
 export type ProgressFields = Record<string, number | string>
 
 /**
- * One line about work under way: bar, count, elapsed and remaining time, rate, and the caller's fields.
+ * Shows the progress of work in one line: bar, count, elapsed and remaining time, rate, and the caller's fields.
  *
- * On a terminal the line is redrawn in place and cut to its width; elsewhere whole lines come at intervals, and one at
- * the end. It never hides the cursor, so that a program killed half way leaves the terminal as it was.
+ * On a terminal the line is redrawn in place and cut to its width; elsewhere whole lines are written at intervals, and one at
+ * the end. It never hides the cursor, so that a killed program leaves the terminal unchanged.
  *
  * ```ts
  * using bar = new ProgressBar({ total: loader.length, label: 'epoch 1' })
@@ -58,7 +59,7 @@ export class ProgressBar {
     this.#stream = stream
     this.#terminal = stream.isTTY === true
     this.#interval = interval ?? (this.#terminal ? 100 : 10_000)
-    // A terminal shows the empty bar at once; a log waits for something to say.
+    // A terminal shows the empty bar at once; a log only shows progress.
     this.#written = this.#terminal ? Number.NEGATIVE_INFINITY : this.#start
     this.#draw(false)
   }
@@ -67,7 +68,7 @@ export class ProgressBar {
     return this.#count
   }
 
-  /** Counts on and takes over fields; those of earlier calls stay until they are given anew. */
+  /** Add to the count and update fields; fields of earlier calls stay until they are replaced. */
   tick(count = 1, fields: ProgressFields = {}): void {
     requireNumber('ProgressBar.tick', 'count', count, { least: 0 })
     requireObject('ProgressBar.tick', 'fields', fields)
@@ -81,14 +82,14 @@ export class ProgressBar {
     this.#draw(false)
   }
 
-  /** Writes a line of text above the bar. */
+  /** Print a line of text above the bar. */
   print(text: string): void {
     requireString('ProgressBar.print', 'text', text)
     this.#stream.write(this.#terminal && !this.#closed ? `\r\u001b[K${text}\n` : `${text}\n`)
     if (this.#terminal && !this.#closed) this.#draw(true)
   }
 
-  /** Draws the last state and ends the line. */
+  /** Draw the last state and end the line. */
   close(): void {
     if (this.#closed) return
     this.#draw(true)
@@ -105,7 +106,7 @@ export class ProgressBar {
     if (this.#closed || (!always && now - this.#written < this.#interval)) return
     this.#written = now
     const columns = Number.isSafeInteger(this.#stream.columns) ? this.#stream.columns : 0
-    // A pseudo-terminal without a size says 0.
+    // A pseudo-terminal without a size reports 0 columns.
     const width = this.#terminal ? (columns || 80) - 1 : Number.POSITIVE_INFINITY
     const line = this.#line((now - this.#start) / 1000, width)
     this.#stream.write(this.#terminal ? `\r${line}\u001b[K` : `${line}\n`)
@@ -146,7 +147,7 @@ function clock(seconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${two(minutes)}:${two(whole % 60)}`
 }
 
-/** Four digits: 12345, 3.142, 0.0002 as 2.000e-4. */
+/** Format with four significant digits: 12345, 3.142, 0.0002 as 2.000e-4. */
 function digits(value: number): string {
   const size = Math.abs(value)
   if (value === 0 || !Number.isFinite(value)) return String(value)

@@ -2,14 +2,14 @@ import { misuse, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 
 /**
- * Seeded random numbers for orders and splits: xoshiro128** (Blackman and Vigna 2018, https://prng.di.unimi.it), seeded
- * through SplitMix32 from a seed and a stream number. It is independent of libtorch's generators, needs no addon, and
- * gives the same numbers on every platform and in every release.
+ * Seeded random numbers for orders and splits: xoshiro128** (Blackman and Vigna 2018, https://prng.di.unimi.it), seeded through
+ * SplitMix32 from a seed and a stream number. It is independent of libtorch's generators, needs no addon, and returns the same
+ * numbers on every platform and in every release.
  */
 export class Random {
   readonly #state = new Uint32Array(4)
 
-  /** @param seed a whole number, 0 … 2^53 - 1; @param stream another one: each gives an unrelated sequence. */
+  /** @param seed an integer, 0 … 2^53 - 1; @param stream another integer; each stream is an unrelated sequence */
   constructor(seed: number, stream = 0) {
     requireWhole('Random', 'seed', seed)
     requireWhole('Random', 'stream', stream)
@@ -25,20 +25,21 @@ export class Random {
     if (this.#state.every((word) => word === 0)) this.#state[0] = 1
   }
 
-  /** Where the sequence stands, four words fit for JSON; `setState` goes on from there. */
+  /** Return the state, four integers that JSON can store; `setState` restores it. */
   getState(): number[] {
     return [...this.#state]
   }
 
-  /** @throws ConfigError for what `getState` did not return */
+  /** Restore a state. @throws ConfigError for a value that `getState` did not return */
   setState(state: readonly number[]): this {
     const good = Array.isArray(state) && state.length === 4 && state.every((word) => word === word >>> 0)
-    if (!good || state.every((word) => word === 0)) throw misuse('Random', 'state', 'what getState() returned', state)
+    if (!good || state.every((word) => word === 0))
+      throw misuse('Random', 'state', 'a state that getState() returned', state)
     this.#state.set(state)
     return this
   }
 
-  /** 32 random bits as a whole number, 0 … 2^32 - 1. */
+  /** Return 32 random bits as an integer, 0 … 2^32 - 1. */
   uint32(): number {
     const s = this.#state as Uint32Array & [number, number, number, number]
     const result = Math.imul(rotate(Math.imul(s[1], 5), 7), 9) >>> 0
@@ -52,12 +53,12 @@ export class Random {
     return result
   }
 
-  /** Uniform in [0, 1), 32 bits fine. */
+  /** Return a uniform number in [0, 1) with 32 random bits. */
   float(): number {
     return this.uint32() / 2 ** 32
   }
 
-  /** Uniform whole number in 0 … n - 1, for n up to 2^32, without bias. */
+  /** Return a uniform integer in 0 … n - 1, for n up to 2^32, without bias. */
   below(n: number): number {
     requireWhole('Random.below', 'n', n, 1)
     if (n > 2 ** 32) throw misuse('Random.below', 'n', 'at most 2^32', n)
@@ -68,7 +69,7 @@ export class Random {
     }
   }
 
-  /** Shuffles in place (Fisher and Yates) and returns its argument. */
+  /** Shuffle an array in place (Fisher and Yates) and return it. */
   shuffle<A extends Uint32Array | unknown[]>(array: A): A {
     if (!Array.isArray(array) && !(array instanceof Uint32Array)) {
       throw misuse('Random.shuffle', 'array', 'an array', array)
@@ -85,7 +86,7 @@ export class Random {
 
 const rotate = (x: number, by: number): number => (x << by) | (x >>> (32 - by))
 
-/** The finaliser of SplitMix32 (MurmurHash3's). */
+/** Apply the finalizer of SplitMix32 (MurmurHash3's). */
 function scramble(x: number): number {
   let z = x | 0
   z = Math.imul(z ^ (z >>> 16), 0x85ebca6b)
@@ -94,19 +95,19 @@ function scramble(x: number): number {
 }
 
 /**
- * 0 … length - 1.
- * @throws ConfigError for more than there is memory for
+ * Return the integers 0 … length - 1.
+ * @throws ConfigError if they do not fit in memory
  */
 export function indicesBelow(where: string, length: number): Uint32Array {
   try {
-    if (length > 2 ** 32) throw new RangeError('they do not fit 32 bits')
+    if (length > 2 ** 32) throw new RangeError('indices of more than 32 bits')
     const indices = new Uint32Array(length)
     for (let i = 0; i < length; i++) indices[i] = i
     return indices
   } catch (cause) {
     throw new ConfigError(
-      `${where}: an order of ${length} samples cannot be held: ${(cause as Error).message}; read them one after the ` +
-        'other, from a stream or without shuffling',
+      `${where}: expected an order that fits in memory, got ${length} samples: ${(cause as Error).message}. Read them in ` +
+        'sequence, from a stream or without shuffling',
       { length, cause },
     )
   }

@@ -3,7 +3,7 @@ import { ConfigError } from '../base/errors.js'
 import { type EpochBatchSampler, type EpochSampler, indicesOf, requireSampler, type Sampler } from './plan.js'
 import { indicesBelow, Random } from './random.js'
 
-/** A number of samples, or something that has it. */
+/** Number of samples, or an object with a length. */
 export type Sized = number | { readonly length: number }
 
 function sizeOf(where: string, sized: Sized): number {
@@ -12,7 +12,7 @@ function sizeOf(where: string, sized: Sized): number {
   return length as number
 }
 
-/** 0, 1, 2, … */
+/** Sampler of 0, 1, 2, … */
 export class SequentialSampler implements EpochSampler {
   readonly length: number
 
@@ -26,18 +26,18 @@ export class SequentialSampler implements EpochSampler {
 }
 
 export interface RandomSamplerOptions {
-  /** Draws each index anew, so that some come twice. Default false: a new order each epoch. */
+  /** Draw with replacement. Default false: a new permutation each epoch. */
   replacement?: boolean
-  /** Indices in an epoch. Default: as many as there are samples; without replacement the orders follow each other. */
+  /** Number of indices in an epoch. Default: the number of samples; without replacement, permutations follow each other. */
   numSamples?: number
-  /** Default 0. */
+  /** Seed of the order. Default 0. */
   seed?: number
 }
 
-/** An order is held as a whole, in 32 bits each. */
+/** Maximum length of a permutation, which is stored with 32 bits per index. */
 const MAX_SHUFFLED = 2 ** 32 - 1
 
-/** Random indices, the same for the same seed and epoch. */
+/** Sampler of random indices; the same seed and epoch give the same order. */
 export class RandomSampler implements EpochSampler {
   readonly length: number
   readonly #size: number
@@ -52,7 +52,7 @@ export class RandomSampler implements EpochSampler {
     requireWhole('RandomSampler', 'numSamples', numSamples)
     requireWhole('RandomSampler', 'seed', seed)
     if (this.#size === 0 && numSamples > 0) {
-      throw misuse('RandomSampler', 'numSamples', '0 where there are no samples', numSamples)
+      throw misuse('RandomSampler', 'numSamples', '0 without samples', numSamples)
     }
     if (!replacement && this.#size > MAX_SHUFFLED) {
       throw misuse('RandomSampler', 'the number of samples', `at most ${MAX_SHUFFLED} without replacement`, this.#size)
@@ -76,16 +76,16 @@ export class RandomSampler implements EpochSampler {
 }
 
 export interface WeightedRandomSamplerOptions {
-  /** Draws each index anew. Default true; without it no index comes twice. */
+  /** Draw with replacement. Default true; without it no index repeats. */
   replacement?: boolean
-  /** Default 0. */
+  /** Seed of the order. Default 0. */
   seed?: number
 }
 
 /**
- * Indices with probabilities in proportion to `weights`: rare classes come as often as frequent ones with weights
- * 1 / (samples of the class). Without replacement each draw is in proportion to the weights that are left (Efraimidis
- * and Spirakis 2006), and an index of weight 0 never comes.
+ * Sampler of indices with probabilities proportional to `weights`: with weights 1 / (samples of the class), rare classes come
+ * as often as frequent ones. Without replacement each draw is proportional to the remaining weights (Efraimidis and Spirakis
+ * 2006), and an index of weight 0 never comes.
  */
 export class WeightedRandomSampler implements EpochSampler {
   readonly length: number
@@ -109,7 +109,7 @@ export class WeightedRandomSampler implements EpochSampler {
     const possible = this.#weights.reduce((count, weight) => count + Number(weight > 0), 0)
     const sum = this.#weights.reduce((total, weight) => total + weight, 0)
     if (numSamples > 0 && (possible === 0 || sum === Number.POSITIVE_INFINITY)) {
-      throw new ConfigError(`${where}: the sum of the weights is ${sum}, expected a finite number above 0`, { sum })
+      throw new ConfigError(`${where}: expected a finite sum of the weights above 0, got ${sum}`, { sum })
     }
     if (!replacement && numSamples > possible) {
       throw misuse(where, 'numSamples', `at most the ${possible} weights above 0, without replacement`, numSamples)
@@ -123,7 +123,7 @@ export class WeightedRandomSampler implements EpochSampler {
     const random = new Random(this.#seed, epoch)
     const weights = this.#weights
     if (!this.#replacement) {
-      // Each index waits for an exponentially distributed time with its weight as the rate; the first ones are taken.
+      // Each index gets an exponentially distributed time with its weight as the rate; the earliest ones are drawn.
       const times = weights.map((weight) => (weight > 0 ? -Math.log(1 - fine(random)) / weight : Infinity))
       const order = Uint32Array.from(weights, (_, i) => i).sort((a, b) => (times[a]! < times[b]! ? -1 : 1))
       yield* order.subarray(0, this.length)
@@ -141,10 +141,10 @@ export class WeightedRandomSampler implements EpochSampler {
   }
 }
 
-/** Uniform in [0, 1), 53 bits fine. */
+/** Return a uniform number in [0, 1) with 53 random bits. */
 const fine = (random: Random): number => ((random.uint32() >>> 5) * 2 ** 26 + (random.uint32() >>> 6)) / 2 ** 53
 
-/** The first place whose value is above `value`, in an array that never falls. */
+/** Return the first index whose value is above `value`, in an ascending array. */
 function firstAbove(values: Float64Array, value: number): number {
   let low = 0
   let high = values.length
@@ -156,7 +156,7 @@ function firstAbove(values: Float64Array, value: number): number {
   return low
 }
 
-/** Batches of `batchSize` of what a sampler gives: for a loader's `batchSampler`, or as a part of one. */
+/** Groups a sampler's indices into batches of `batchSize`: for a loader's `batchSampler`, or as a part of one. */
 export class BatchSampler implements EpochBatchSampler {
   readonly #sampler: Sampler
   readonly #batchSize: number
@@ -193,22 +193,24 @@ export class BatchSampler implements EpochBatchSampler {
 }
 
 export interface TokenBatchOptions {
-  /** The length of every sample, in tokens or frames. */
+  /** Length of every sample, in tokens or frames. */
   lengths: ArrayLike<number>
-  /** A batch's longest sample times its number of samples, which is what padding makes of it, is at most this. */
+  /** Maximum padded size of a batch: its longest sample times its number of samples. */
   maxTokens: number
-  /** Most samples in a batch. Default: any number. */
+  /** Maximum number of samples in a batch. Default: unlimited. */
   maxSamples?: number
-  /** New ties and a new order of the batches each epoch. Default false: from the shortest to the longest. */
+  /**
+   * Shuffle samples of equal length, and the order of the batches, each epoch. Default false: from the shortest to the longest.
+   */
   shuffle?: boolean
-  /** Default 0. */
+  /** Seed of the order. Default 0. */
   seed?: number
 }
 
 /**
- * Batches of samples of like length, as many as fit into `maxTokens` with their padding. The number of batches is the
- * same each epoch.
- * @throws ConfigError when a sample alone is longer than `maxTokens`
+ * Sampler of batches of similar length, as many samples as fit into `maxTokens` with padding. The number of batches is the same
+ * each epoch.
+ * @throws ConfigError if a single sample is longer than `maxTokens`
  */
 export class TokenBatchSampler implements EpochBatchSampler {
   readonly #lengths: readonly number[]
@@ -238,14 +240,14 @@ export class TokenBatchSampler implements EpochBatchSampler {
     for (const place of places) yield [...order.subarray(place === 0 ? 0 : cuts[place - 1], cuts[place])]
   }
 
-  /** From the shortest to the longest; samples of one length in a random order if asked for. */
+  /** Return the order from the shortest to the longest sample; with `shuffle`, samples of equal length in random order. */
   #order(epoch: number): Uint32Array {
     const order = Uint32Array.from(this.#lengths, (_, i) => i)
     if (this.#options.shuffle) new Random(this.#options.seed, epoch).shuffle(order)
     return order.sort((a, b) => this.#lengths[a]! - this.#lengths[b]!)
   }
 
-  /** Where batches end. */
+  /** Return the ends of the batches. */
   #cuts(order: Uint32Array): number[] {
     const { maxTokens, maxSamples } = this.#options
     const cuts: number[] = []
@@ -261,7 +263,7 @@ export class TokenBatchSampler implements EpochBatchSampler {
   }
 }
 
-/** Whole numbers of at least 1 and at most `most`. */
+/** Check lengths: integers of at least 1 and at most `most`. */
 export function checkedLengths(where: string, lengths: ArrayLike<number>, most: number, name: string): number[] {
   if (!isArrayLike(lengths)) throw misuse(where, 'lengths', 'a list of numbers', lengths)
   const list = elementsOf(where, 'lengths', lengths, (length, i) => {
@@ -271,7 +273,7 @@ export function checkedLengths(where: string, lengths: ArrayLike<number>, most: 
   const long = list.findIndex((length) => length > most)
   if (long >= 0) {
     throw new ConfigError(
-      `${where}: sample ${long} has length ${list[long]}, more than ${name} ${most}: leave it out or cut it`,
+      `${where}: expected lengths of at most ${most} (${name}), got ${list[long]} for sample ${long}. Leave it out or truncate it`,
       { index: long, length: list[long] },
     )
   }

@@ -1,11 +1,11 @@
 // @ts-check
-// This file and worker.js are plain JavaScript: a worker thread loads them as they are, from the sources as from the
-// build, whatever compiles the rest on the fly in the main thread.
+// This file and worker.js are plain JavaScript: a worker thread loads them unchanged, from the sources as from the build,
+// whatever compiler the main thread uses.
 
 /** @typedef {import('./dataset.js').Dataset<unknown>} Dataset */
 /** @typedef {import('./dataset.js').IterableDataset<unknown>} IterableDataset */
 
-/** Why a sample could not be read, and which. */
+/** Error of a sample that could not be read, with its index. */
 export class ReadFailure {
   /**
    * @param {number} index
@@ -18,7 +18,7 @@ export class ReadFailure {
 }
 
 /**
- * What a stream gives in place of a record that it passes over: a loader counts it. Only for readers that take it, see
+ * Placeholder that a stream yields for a record that it skips, so that a loader counts it. Only for readers that accept it, see
  * `StreamContext`.
  */
 export class BadRecord {
@@ -31,7 +31,7 @@ export class BadRecord {
   }
 }
 
-// A worker has this file and, bundled in the package that its dataset imports, a copy of it: two classes, one symbol.
+// A worker has this file and a bundled copy of it from the package that its dataset imports: two classes, one symbol.
 const BAD = Symbol.for('voxtorch.BadRecord')
 
 /**
@@ -47,7 +47,7 @@ export const isBadRecord = (value) =>
  * @returns {Dataset | IterableDataset}
  */
 export function asDataset(value, where) {
-  // A list with holes claims samples that it has not; V8 holds none of that length without them.
+  // The length of a sparse array is larger than its number of samples; V8 holds dense arrays only below 2^27.
   const isSparse = Array.isArray(value) && value.length > 0 && !(value.length - 1 in value && value.length < 2 ** 27)
   if (Array.isArray(value) && !isSparse) return { length: value.length, get: (index) => value[index] }
   if (typeof (/** @type {Partial<IterableDataset> | null | undefined} */ (value)?.iterate) === 'function') {
@@ -63,12 +63,12 @@ export function asDataset(value, where) {
     return { iterate: () => /** @type {AsyncIterable<unknown>} */ (stream) }
   }
   throw new TypeError(
-    `${where} is no dataset: expected an array, an object with length and get(index), or one with iterate() for a stream.`,
+    `${where}: expected a dataset: an array, an object with length and get(index), or one with iterate() for a stream.`,
   )
 }
 
 /**
- * Loads the module at `href` and makes its dataset.
+ * Load the module at `href` and return its dataset.
  * @param {string} href
  * @param {unknown} workerData
  */
@@ -80,11 +80,11 @@ export async function openDataset(href, workerData) {
 }
 
 /**
- * What was read: samples, failures in their places, and of a stream whether it has ended.
+ * Result of a read: samples, failures in their places, and whether a stream has ended.
  * @typedef {{ samples: (unknown | ReadFailure)[], done: boolean }} Reading
  */
 
-/** Reads a dataset of either kind for one shard of a loader. */
+/** Reads a dataset or a stream for one shard of a loader. */
 export class Reader {
   /** @type {AsyncIterator<unknown> | Iterator<unknown> | undefined} */
   #iterator
@@ -101,16 +101,16 @@ export class Reader {
     this.shards = shards
   }
 
-  /** The number of samples; null for a stream. */
+  /** Number of samples; null for a stream. */
   get length() {
     return 'iterate' in this.dataset ? null : this.dataset.length
   }
 
   /**
-   * Reads one batch, or the next `wanted` samples of a stream. All asynchronous reads of a batch are under way together.
+   * Read one batch, or the next `wanted` samples of a stream. The asynchronous reads of a batch run concurrently.
    * @param {number[] | number} wanted
    * @param {number} epoch
-   * @param {boolean} begin whether a stream begins anew
+   * @param {boolean} begin whether to start the stream over
    * @returns {Promise<Reading>}
    */
   async read(wanted, epoch, begin) {
@@ -171,11 +171,11 @@ export class Reader {
     })
     const either = /** @type {Partial<AsyncIterable<unknown> & Iterable<unknown>> | null} */ (stream)
     const begin = either?.[Symbol.asyncIterator] ?? either?.[Symbol.iterator]
-    if (typeof begin !== 'function') throw new TypeError('iterate() of the dataset gave nothing that can be iterated')
+    if (typeof begin !== 'function') throw new TypeError('iterate() of the dataset: expected an iterator or iterable')
     this.#iterator = /** @type {() => AsyncIterator<unknown>} */ (begin).call(stream)
   }
 
-  /** Leaves a stream that has not ended, so that it frees what it holds. */
+  /** Close a stream that has not ended, so that it frees its resources. */
   async close() {
     const iterator = this.#iterator
     this.#iterator = undefined

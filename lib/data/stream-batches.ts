@@ -2,11 +2,10 @@ import type { Source, Unread } from './pool.js'
 import type { Random } from './random.js'
 
 /**
- * The samples of a stream in its own order, however many lanes read it: lane l has the samples l, l + lanes, …, so one of
- * each lane in turn restores the order. A lane that has ended is passed over.
- *
- * @param size samples that a lane is asked for at once
- * @param ahead such requests that are under way at least
+ * Yield the samples of a stream in its own order for any number of lanes: lane l has the samples l, l + lanes, …, so taking one
+ * of each lane in turn restores the order. A lane that has ended is skipped.
+ * @param size number of samples in a request to a lane
+ * @param ahead minimum number of requests in progress
  */
 export async function* streamSamples(
   source: Source,
@@ -32,7 +31,7 @@ export async function* streamSamples(
     if (!all && rounds > 1) request()
     for (let i = 0; i < size; i++) for (const part of parts) if (i < part.length) yield part[i]
     if (all) {
-      // What was asked for beyond the end is empty; the next loop counts from 0 again.
+      // Requests beyond the end return nothing; take them, since the next loop counts from 0 again.
       for (let rest = (round + 1) * source.lanes; rest < requested; rest++) await source.take(rest)
       return
     }
@@ -40,7 +39,7 @@ export async function* streamSamples(
   }
 }
 
-/** Each sample waits in a buffer and leaves it at a random time: an approximate shuffle of what is too much to hold. */
+/** Shuffle a stream approximately: each sample enters a buffer and leaves it at a random time. */
 export async function* shuffled(
   samples: AsyncIterable<unknown>,
   size: number,

@@ -4,15 +4,15 @@ import { pathToFileURL } from 'node:url'
 import { parentPort, workerData } from 'node:worker_threads'
 import { isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
 
-// The entry of a DataLoader's worker thread. In: { batch, wanted, epoch }. Out: { length } once (null for a stream), then
-// for each batch { batch, samples, failures, done } or { batch, index, error }. Typed arrays in samples are moved into
-// one SharedArrayBuffer for each batch; the views on it arrive on the main thread with their bytes shared, not copied.
+// Entry point of a DataLoader's worker thread. Input: { batch, wanted, epoch }. Output: { length } once (null for a stream),
+// then for each batch { batch, samples, failures, done } or { batch, index, error }. Typed arrays in samples are copied into
+// one SharedArrayBuffer per batch; the main thread receives views on it without copying.
 
 const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
 if (workerData.tsx) await useTsx(workerData.href)
 const dataset = await openDataset(workerData.href, workerData.data)
 const reader = new Reader(dataset, workerData.shard, workerData.shards)
-// One batch at a time: a worker that reads ahead of its turn delays the batch that is waited for.
+// Handle one batch at a time: reading ahead would delay the batch that is awaited.
 let turn = Promise.resolve()
 port.on('message', ({ batch, wanted, epoch }) => {
   turn = turn.then(() => answer(batch, wanted, epoch))
@@ -20,18 +20,18 @@ port.on('message', ({ batch, wanted, epoch }) => {
 port.postMessage({ length: reader.length })
 
 /**
- * TypeScript loads here too, by the tsx that the dataset's package has, or this one.
+ * Enable TypeScript with the tsx of the dataset's package, or of this one.
  * @param {string} href
  */
 async function useTsx(href) {
   for (const from of [href, import.meta.url]) {
     try {
-      // Its package names this module for `import` only, which resolves from here and not from the dataset.
+      // tsx exports this module only under the condition `import`, which resolves from here and not from the dataset.
       const tsx = pathToFileURL(createRequire(from).resolve('tsx/package.json'))
       const { register } = await import(new URL('dist/esm/api/index.mjs', tsx).href)
       return register()
     } catch {
-      // The import of the dataset says what is missing.
+      // The import of the dataset reports what is missing.
     }
   }
 }
@@ -45,7 +45,7 @@ async function answer(batch, wanted, epoch) {
   const indices = Array.isArray(wanted) ? wanted : []
   try {
     const { samples, done } = await reader.read(wanted, epoch, batch < workerData.shards)
-    // An error's own fields and prototype do not pass between threads; it travels beside the samples.
+    // Structured clone drops an error's own fields and prototype, so errors are sent next to the samples.
     const failures = samples.flatMap((sample, place) => {
       if (!(sample instanceof ReadFailure || isBadRecord(sample))) return []
       const index = sample instanceof ReadFailure ? sample.index : -1
@@ -60,7 +60,7 @@ async function answer(batch, wanted, epoch) {
 }
 
 /**
- * What of an error passes between threads: name, message, stack, and where in which file.
+ * Return the parts of an error that structured clone keeps: name, message, stack, and the position in its file.
  * @param {unknown} error
  */
 function describe(error) {
@@ -106,7 +106,7 @@ function share(samples, indices) {
 const aligned = (/** @type {number} */ bytes) => Math.ceil(bytes / 8) * 8
 
 /**
- * A copy of a sample's containers in which `visit` has replaced the typed arrays.
+ * Copy a sample's containers, with typed arrays replaced by `visit`.
  * @param {unknown} value
  * @param {(view: ArrayBufferView) => ArrayBufferView} visit
  * @param {string} path
@@ -119,7 +119,7 @@ function rebuilt(value, visit, path) {
     return value instanceof DataView || value.buffer instanceof SharedArrayBuffer ? value : visit(value)
   }
   if (Array.isArray(value)) {
-    // Long lists of numbers are common and hold nothing to replace.
+    // Lists of numbers are common, long, and contain nothing to replace.
     if (value.every((item) => typeof item === 'number')) return value
     return value.map((item, i) => rebuilt(item, visit, `${path}[${i}]`))
   }
@@ -134,7 +134,7 @@ function rebuilt(value, visit, path) {
  */
 function unfit(path, what) {
   return new TypeError(
-    `the sample${path} is ${what}, which cannot leave a worker thread: return plain objects, arrays, numbers, strings ` +
-      'and typed arrays, and make tensors in collate.',
+    `expected a sample that structured clone can copy, got ${what} at sample${path}. Return plain objects, arrays, numbers, strings ` +
+      'and typed arrays, and create tensors in collate.',
   )
 }

@@ -4,7 +4,7 @@ import { opAsync } from '../native/call.js'
 import { scope, Tensor, tensor } from '../tensor/index.js'
 import { groupId, isInitialized, requireRank, worldSize } from './process-group.js'
 
-/** How values of several ranks become one; 'mean' is for floating-point tensors. */
+/** Reduction of the values of several ranks; 'mean' is for floating-point tensors. */
 export type ReduceOp = 'sum' | 'mean' | 'product' | 'min' | 'max'
 
 const OPS = ['sum', 'mean', 'product', 'min', 'max'] as const
@@ -15,9 +15,9 @@ const gather = opAsync('voxtorch::distributed_all_gather')
 const wait = opAsync('voxtorch::distributed_barrier')
 
 /**
- * Replaces each tensor, in place, by the sum (or mean, ...) over all ranks. Every rank calls it with tensors of the same
- * shapes and dtypes, as every collective here: one that calls something else makes all throw.
- * @throws DistributedError where a rank is gone, late (`timeout` of `initProcessGroup`) or called something else
+ * Replace each tensor, in place, by the sum (or mean, ...) over all ranks. Every rank must call it with tensors of the same
+ * shapes and dtypes, as for every collective here: if one rank calls something else, all throw.
+ * @throws DistributedError if a rank has ended, times out (`timeout` of `initProcessGroup`) or called something else
  */
 export async function allReduce(tensors: Tensor | Iterable<Tensor>, options: { op?: ReduceOp } = {}): Promise<void> {
   requireObject('allReduce', 'its options', options)
@@ -26,24 +26,24 @@ export async function allReduce(tensors: Tensor | Iterable<Tensor>, options: { o
   await reduce(groupId('allReduce'), tensorsOf('allReduce', tensors), op)
 }
 
-/** Replaces each tensor, in place, by that of the rank `source`, of whatever dtype. Default source: 0. */
+/** Replace each tensor, in place, by that of the rank `source`, for any dtype. Default source: 0. */
 export async function broadcast(tensors: Tensor | Iterable<Tensor>, source = 0): Promise<void> {
   requireRank('broadcast', 'source', source)
   await send(groupId('broadcast'), tensorsOf('broadcast', tensors), source)
 }
 
-/** The tensors of all ranks, in their order; they have one shape and dtype. */
+/** Return the tensors of all ranks, in rank order; all must have one shape and dtype. */
 export async function allGather(value: Tensor): Promise<Tensor[]> {
   if (!(value instanceof Tensor)) throw misuse('allGather', 'its argument', 'a Tensor', value)
   return (await gather(groupId('allGather'), value)) as Tensor[]
 }
 
-/** Resolves when every rank has called it. */
+/** Wait until every rank has called it. */
 export async function barrier(): Promise<void> {
   await wait(groupId('barrier'))
 }
 
-/** The values of all ranks, in their order: anything that JSON can hold. They may differ in size. */
+/** Return the values of all ranks, in rank order: anything that JSON can store. They may differ in size. */
 export async function allGatherObject<T>(value: T): Promise<T[]> {
   groupId('allGatherObject')
   const text = JSON.stringify(value)
@@ -62,10 +62,9 @@ export async function allGatherObject<T>(value: T): Promise<T[]> {
 }
 
 /**
- * The mean of each number over all ranks, the same on every rank to the last bit. `weight` is how much this rank's
- * numbers count, such as its number of samples or target tokens; the default is one per rank. Without a process group it
- * returns what it was given.
- * @throws DistributedError where the ranks give other names or no weight at all
+ * Return the mean of each number over all ranks, bit-identical on every rank. `weight` is the weight of this rank's numbers,
+ * such as its number of samples or target tokens; the default is one per rank. Without a process group it returns its argument.
+ * @throws DistributedError if the ranks have different names, or a total weight of 0
  */
 export async function reduceMetrics<K extends string>(
   metrics: Record<K, number>,
@@ -79,21 +78,21 @@ export async function reduceMetrics<K extends string>(
   }
   if (!isInitialized() && worldSize() === 1) return { ...metrics }
   const names = Object.keys(metrics).sort() as K[]
-  // JSON has no NaN and no infinity.
-  const mine = { weight, values: names.map((name) => [name, String(metrics[name])] as const) }
-  const ranks = await allGatherObject(mine)
+  // JSON cannot store NaN and infinity.
+  const localValues = { weight, values: names.map((name) => [name, String(metrics[name])] as const) }
+  const ranks = await allGatherObject(localValues)
   const other = ranks.findIndex(({ values }) => values.map(([name]) => name).join() !== names.join())
   if (other >= 0) {
     throw new DistributedError(
-      `reduceMetrics: this rank has the metrics ${names.join(', ')}, rank ${other} has ` +
-        `${ranks[other]?.values.map(([name]) => name).join(', ')}: give the same names on every rank`,
+      `reduceMetrics: expected the same metrics on every rank, got ${names.join(', ')} on this rank, and on rank ${other} ` +
+        `${ranks[other]?.values.map(([name]) => name).join(', ')}`,
       { rank: other },
     )
   }
   const total = ranks.reduce((sum, { weight }) => sum + weight, 0)
-  if (total === 0) throw new DistributedError('reduceMetrics: the weights of all ranks are 0', {})
+  if (total === 0) throw new DistributedError('reduceMetrics: expected a weight above 0 on some rank, got 0 on all', {})
   const mean = (i: number) =>
-    // A rank without samples may well have NaN.
+    // A rank without samples may have NaN.
     ranks.reduce((sum, { weight, values }) => (weight === 0 ? sum : sum + weight * Number(values[i]?.[1])), 0) / total
   return Object.fromEntries(names.map((name, i) => [name, mean(i)])) as Record<K, number>
 }
@@ -102,6 +101,6 @@ function tensorsOf(where: string, tensors: Tensor | Iterable<Tensor>): Tensor[] 
   if (tensors instanceof Tensor) return [tensors]
   const list = listOf<Tensor>(where, 'tensors', tensors, 'tensors')
   for (const item of list) if (!(item instanceof Tensor)) throw misuse(where, 'a tensor', 'a Tensor', item)
-  if (list.length === 0) throw new ConfigError(`${where} was given no tensors`, {})
+  if (list.length === 0) throw new ConfigError(`${where}: expected at least one tensor, got none`, {})
   return list
 }

@@ -6,11 +6,11 @@ import { isGradEnabled, Tensor } from '../tensor/index.js'
 import { groupId } from './process-group.js'
 
 export interface DataParallelOptions {
-  /** Look through each output's graph for parameters that take no part. Default false: all must get a gradient. */
+  /** Search each output's graph for unused parameters. Default false: all parameters must get a gradient. */
   findUnusedParameters?: boolean
-  /** Gradients travel in buckets of this many MiB. Default 25. */
+  /** Size of the gradient buckets in MiB. Default 25. */
   bucketCapMb?: number
-  /** Before each forward pass, give every rank the buffers (running statistics) of rank 0. Default true. */
+  /** Broadcast the buffers (running statistics) of rank 0 before each forward pass. Default true. */
   broadcastBuffers?: boolean
 }
 
@@ -24,13 +24,13 @@ const destroyReducer = opAsync('voxtorch::distributed_reducer_destroy')
 type Arguments<M extends Module> = M['forward'] extends (...args: infer A) => unknown ? A : never
 type Result<M extends Module> = Awaited<ReturnType<M['forward']>>
 
-// The native reducer hangs on the parameters and would live as long as they do.
+// The parameters keep the native reducer alive.
 const forgotten = new FinalizationRegistry<Promise<number>>((reducer) => release(reducer))
 
 /**
- * Trains one model in several processes, each on its own part of every batch: after `backward()` every parameter's `grad`
- * is the mean over the ranks. It is c10d's `Reducer`, PyTorch's own: gradients travel in buckets while backward still
- * computes the next ones.
+ * Trains one model in several processes, each on its own part of every batch: after `backward()` every parameter's `grad` is
+ * the mean over the ranks. It uses c10d's `Reducer`, PyTorch's own: gradients are sent in buckets while backward still computes
+ * the next ones.
  *
  * ```ts
  * await initProcessGroup()
@@ -40,12 +40,12 @@ const forgotten = new FinalizationRegistry<Promise<number>>((reducer) => release
  * await optimizer.step()
  * ```
  *
- * The first forward pass (or `ready()`) copies rank 0's parameters and buffers to all. The loss of each rank must be a
- * mean over equally many samples for the gradients to be those of the whole batch; otherwise scale it. Every rank runs as
- * many forward and backward passes as the others. To evaluate on one rank alone, call `ddp.module`. Do not move or freeze
+ * The first forward pass (or `ready()`) copies rank 0's parameters and buffers to all ranks. For the gradients to be those of
+ * the whole batch, the loss of each rank must be a mean over equally many samples; otherwise scale it. Every rank must run the
+ * same number of forward and backward passes. To evaluate on one rank alone, call `ddp.module`. Do not move or freeze
  * parameters afterwards.
  *
- * Its state dictionary has the model's names below `module.`, as PyTorch's; save `ddp.module`. `dispose()` frees the
+ * Its state dictionary has the model's names with the prefix `module.`, as in PyTorch; save `ddp.module`. `dispose()` frees the
  * model too.
  */
 export class DistributedDataParallel<M extends Module = Module> extends Module {
@@ -59,34 +59,38 @@ export class DistributedDataParallel<M extends Module = Module> extends Module {
 
   constructor(module: M, options: DataParallelOptions = {}) {
     super()
-    if (!(module instanceof Module)) throw new ConfigError(`${WHERE} wraps a Module`, {})
+    if (!(module instanceof Module)) throw new ConfigError(`${WHERE}: expected a Module`, {})
     requireObject(WHERE, 'its options', options)
     for (const key of Object.keys(options)) requireOneOf(WHERE, 'an option', key, KEYS)
     const { findUnusedParameters = false, bucketCapMb = 25, broadcastBuffers = true } = options
     requireNumber(WHERE, 'bucketCapMb', bucketCapMb)
     if (bucketCapMb <= 0 || bucketCapMb > 4096) {
-      throw new ConfigError(`${WHERE}: bucketCapMb is ${bucketCapMb}, expected above 0 and at most 4096`, {})
+      throw new ConfigError(`${WHERE}: expected bucketCapMb above 0 and at most 4096, got ${bucketCapMb}`, {})
     }
     this.module = module
     this.#findUnused = findUnusedParameters
     this.#broadcastBuffers = broadcastBuffers
     this.#bucketCapMb = bucketCapMb
     const named = module.namedParameters().filter(([, parameter]) => parameter.requiresGrad)
-    if (named.length === 0) throw new ConfigError(`${WHERE}: no parameter of the model requires a gradient`, {})
+    if (named.length === 0)
+      throw new ConfigError(
+        `${WHERE}: expected a model with trainable parameters, got none that requires a gradient`,
+        {},
+      )
     this.#names = named.map(([name]) => name)
     groupId(WHERE)
   }
 
   /**
-   * Gives all ranks the parameters and buffers of rank 0; the first `forward` waits for it. All ranks call it at the same
-   * place. What copies the weights before the first forward pass (an EMA) must wait for it too.
-   * @throws DistributedError where the ranks have other models
+   * Broadcast the parameters and buffers of rank 0; the first `forward` waits for it. All ranks call it at the same point.
+   * Await it before copying weights (an EMA) ahead of the first forward pass.
+   * @throws DistributedError if the ranks have different models
    */
   async ready(): Promise<void> {
     await this.#start()
   }
 
-  /** The model's forward pass, always as a promise: it may have to talk to the other ranks. */
+  /** Run the model's forward pass. Always returns a promise, since it may communicate with the other ranks. */
   override async forward(...args: Arguments<M>): Promise<Result<M>> {
     const reducer = await this.#start()
     const synchronize = this.#synchronize
@@ -99,11 +103,11 @@ export class DistributedDataParallel<M extends Module = Module> extends Module {
   }
 
   /**
-   * Inside `fn` gradients only add up on this rank; the first backward after it sends the sum. For gradient accumulation:
-   * the forward pass has to be inside too.
+   * Run `fn` with gradients accumulated on this rank only; the first backward after it sends the sum. For gradient
+   * accumulation: the forward pass must be inside too.
    */
   noSync<T>(fn: () => T): T {
-    if (typeof fn !== 'function') throw new ConfigError(`noSync() needs a function, not a ${typeof fn}`, {})
+    if (typeof fn !== 'function') throw new ConfigError(`noSync: expected a function, got a ${typeof fn}`, {})
     const before = this.#synchronize
     const restore = () => {
       this.#synchronize = before
@@ -121,7 +125,7 @@ export class DistributedDataParallel<M extends Module = Module> extends Module {
     return result
   }
 
-  /** Lets go of the model, which stays, and of what sends its gradients. A later forward pass begins anew. */
+  /** Release the model, which stays, and the reducer. A later forward pass starts anew. */
   release(): void {
     forgotten.unregister(this)
     if (this.#reducer) release(this.#reducer)
@@ -132,13 +136,13 @@ export class DistributedDataParallel<M extends Module = Module> extends Module {
     this.release()
   }
 
-  // Not in the constructor: until this job is done, nobody could look at the parameters.
+  // Not in the constructor: until this job is done, the parameters could not be read.
   #start(): Promise<number> {
     if (this.#reducer) return this.#reducer
     const trained = new Set(this.#names)
     const named = this.module.namedParameters()
     const parameters = named.filter(([name]) => trained.has(name)).map(([, parameter]) => parameter)
-    // Frozen parameters travel with the buffers: they too have to be equal everywhere.
+    // Frozen parameters are sent with the buffers: they must be equal everywhere too.
     const frozen = named.filter(([name]) => !trained.has(name)).map(([, parameter]) => parameter)
     const others = [...frozen, ...this.#buffers()]
     this.#reducer = makeReducer(groupId(WHERE), parameters, others, this.#names, this.#bucketCapMb, this.#findUnused)
@@ -150,7 +154,7 @@ export class DistributedDataParallel<M extends Module = Module> extends Module {
     return this.module.namedBuffers().map(([, buffer]) => buffer)
   }
 
-  /** What c10d says of a backward pass that did not reach all parameters, in our terms. */
+  /** Replace c10d's error about a backward pass that did not reach all parameters by a clearer one. */
   async #explained(job: Promise<unknown>): Promise<void> {
     try {
       await job
@@ -159,8 +163,8 @@ export class DistributedDataParallel<M extends Module = Module> extends Module {
       const indices = /for rank \d+:([\d ]+)/.exec(error.message)?.[1]?.trim().split(/ +/) ?? []
       const parameters = indices.map((index) => this.#names[Number(index)] ?? index)
       throw new GradientError(
-        `${WHERE}: the last forward pass had no backward, or these parameters took no part in its loss: ` +
-          `${parameters.join(', ') || '(none)'}. Pass findUnusedParameters: true where parameters may be unused, and use ` +
+        `${WHERE}: expected a backward pass that reaches all parameters, got none, or one without ` +
+          `${parameters.join(', ') || '(none)'}. Pass findUnusedParameters: true if parameters may be unused, and use ` +
           'noSync or noGrad for passes without a backward',
         { parameters, cause: error },
       )
@@ -174,15 +178,15 @@ function release(reducer: Promise<number>): void {
   reducer.then((id) => destroyReducer(id)).catch(() => undefined)
 }
 
-/** The tensors with a graph in a result: itself, or in arrays, maps and objects. */
+/** Return the tensors with a graph in a result: the result itself, or in arrays, maps and objects. */
 function tensorsIn(value: unknown): Tensor[] {
   const found: Tensor[] = []
-  const seen = new Set<unknown>()
+  const visited = new Set<unknown>()
   const open: unknown[] = [value]
   while (open.length > 0) {
     const item = open.pop()
-    if (typeof item !== 'object' || item === null || seen.has(item)) continue
-    seen.add(item)
+    if (typeof item !== 'object' || item === null || visited.has(item)) continue
+    visited.add(item)
     if (item instanceof Tensor) {
       if (item.requiresGrad) found.push(item)
     } else if (item instanceof Map) open.push(...item.values())

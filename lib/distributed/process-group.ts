@@ -4,17 +4,17 @@ import { op, opAsync } from '../native/call.js'
 import { type Launch, launchedAs, readLaunch } from './environment.js'
 
 export interface ProcessGroupOptions {
-  /** 'gloo' carries CPU tensors; 'nccl' CUDA tensors, and CPU tensors over Gloo. Default 'gloo'. */
+  /** 'gloo' communicates CPU tensors; 'nccl' CUDA tensors, and CPU tensors over Gloo. Default 'gloo'. */
   backend?: 'gloo' | 'nccl'
-  /** Milliseconds that a process waits for another, to meet and in every collective. Default 600,000: ten minutes. */
+  /** Milliseconds that a process waits for another, at the rendezvous and in every collective. Default 600,000: ten minutes. */
   timeout?: number
-  /** This process's number, 0 … worldSize - 1. Default: the environment variable `RANK`. */
+  /** Rank of this process, 0 … worldSize - 1. Default: the environment variable `RANK`. */
   rank?: number
-  /** How many processes there are. Default: `WORLD_SIZE`. */
+  /** Number of processes. Default: `WORLD_SIZE`. */
   worldSize?: number
   /** Host of rank 0. Default: `MASTER_ADDR`. */
   masterAddr?: string
-  /** Port on which rank 0 serves the store where all meet. Default: `MASTER_PORT`. */
+  /** Port on which rank 0 serves the rendezvous store. Default: `MASTER_PORT`. */
   masterPort?: number
 }
 
@@ -32,15 +32,15 @@ let open: OpenGroup | null = null
 let opening = false
 
 /**
- * Joins the processes that train together, over libtorch's own c10d. Every process calls it once, with the environment
- * that `npx voxtorch launch`, torchrun or a cluster gives it; it resolves when all are there.
+ * Join the processes that train together, with libtorch's own c10d. Every process calls it once, in the environment that `npx
+ * voxtorch launch`, torchrun or a cluster sets up; it resolves when all have joined.
  *
- * **Waiting**: collectives are jobs of the one executor. The event loop stays free, but jobs queued behind a collective
- * wait until the other processes have answered, at most `timeout`. One group per process; workers share it with the
- * main thread's executor, and only one thread may use it.
+ * **Waiting**: collectives are jobs of the only executor. The event loop stays free, but jobs queued after a collective wait
+ * until the other processes have answered, at most `timeout`. There is one group per process; workers use the main thread's
+ * executor, and only one thread may use the group.
  *
- * @throws DistributedError where the others do not come in time or cannot be reached
- * @throws ConfigError for options and variables that are missing or wrong, and where a group is open
+ * @throws DistributedError if the others do not join in time or cannot be reached
+ * @throws ConfigError for options and variables that are missing or invalid, and if a group is open
  */
 export async function initProcessGroup(options: ProcessGroupOptions = {}): Promise<void> {
   requireObject(WHERE, 'its options', options)
@@ -51,13 +51,13 @@ export async function initProcessGroup(options: ProcessGroupOptions = {}): Promi
   if (given.masterAddr !== undefined) requireString(WHERE, 'masterAddr', given.masterAddr)
   if (given.masterPort !== undefined) requireWhole(WHERE, 'masterPort', given.masterPort)
   if (open || opening) {
-    throw new ConfigError('There is a process group already: call destroyProcessGroup() before another one', {})
+    throw new ConfigError('initProcessGroup: expected no open process group. Call destroyProcessGroup() first', {})
   }
   const launch = readLaunch(given)
   const { masterAddr, masterPort, rank, worldSize, listenFd } = launch
   opening = true
   try {
-    // The socket can be used once.
+    // The socket can be used only once.
     if (listenFd >= 0) delete process.env.VOXTORCH_STORE_FD
     const serve = rank === 0 && !launch.launcherServes
     const id = await init(backend, masterAddr, masterPort, rank, worldSize, Math.ceil(timeout), serve, listenFd)
@@ -70,10 +70,10 @@ export async function initProcessGroup(options: ProcessGroupOptions = {}): Promi
 
 const WHERE = 'initProcessGroup'
 
-// A collective that nobody answers must not hold up the end of the process.
+// A collective without an answer must not delay the exit of the process.
 const exiting = (code: number): void => leave(code & 255)
 
-/** Closes the connections to the other processes, on the executor; what DistributedDataParallel used of them too. */
+/** Close the connections to the other processes, on the executor, including those of DistributedDataParallel. */
 export async function destroyProcessGroup(): Promise<void> {
   if (!open) return
   const { id } = open
@@ -82,28 +82,28 @@ export async function destroyProcessGroup(): Promise<void> {
   await destroy(id)
 }
 
-/** Whether `initProcessGroup` was called and `destroyProcessGroup` not. */
+/** Return whether a process group is open. */
 export const isInitialized = (): boolean => open !== null
 
-/** This process's number; before `initProcessGroup` what the launcher said, and 0 where there is no launcher. */
+/** Return the rank of this process; before `initProcessGroup` the launcher's value, and 0 without a launcher. */
 export const rank = (): number => (open ?? launchedAs()).rank
 
-/** How many processes train together; before `initProcessGroup` what the launcher said, and 1 without one. */
+/** Return the number of processes; before `initProcessGroup` the launcher's value, and 1 without one. */
 export const worldSize = (): number => (open ?? launchedAs()).worldSize
 
-/** This process's number on its machine: which GPU it should use. */
+/** Return the rank of this process on its machine: the index of the GPU to use. */
 export const localRank = (): number => open?.localRank ?? Number(process.env.LOCAL_RANK ?? 0)
 
-/** True in the one process that logs, evaluates and saves: rank 0. */
+/** Return whether this is rank 0, the process that logs, evaluates and saves. */
 export const isMainProcess = (): boolean => rank() === 0
 
-/** The open group's number in native code. */
+/** Return the open group's id in native code. */
 export function groupId(where: string): number {
   if (open) return open.id
-  throw new ConfigError(`${where} needs a process group: await initProcessGroup() first`, {})
+  throw new ConfigError(`${where}: expected an open process group. Await initProcessGroup() first`, {})
 }
 
-/** A rank that exists. */
+/** Check that a rank exists. */
 export function requireRank(where: string, argument: string, value: number): void {
   requireWhole(where, argument, value)
   if (value >= worldSize()) throw misuse(where, argument, `a rank below ${worldSize()}`, value)

@@ -4,33 +4,33 @@ import { indicesBelow, Random } from '../data/random.js'
 import { rank as ownRank, worldSize as ownWorld } from './process-group.js'
 
 export interface DistributedSamplerOptions {
-  /** A new order each epoch, the same on all ranks. Default true. */
+  /** Shuffle in a new order each epoch, the same on all ranks. Default true. */
   shuffle?: boolean
-  /** Fixes the order of every epoch; equal on all ranks. Default 0. */
+  /** Seed of the order; must be equal on all ranks. Default 0. */
   seed?: number
-  /** Leave out the last samples, so that every rank has as many; else the first ones come again. Default false. */
+  /** Drop the last samples, so that every rank has equally many; otherwise the first ones repeat. Default false. */
   dropLast?: boolean
-  /** Whose part. Default: this process's rank. */
+  /** Rank whose part to return. Default: this process's rank. */
   rank?: number
-  /** Among how many. Default: the number of processes. */
+  /** Number of ranks. Default: the number of processes. */
   worldSize?: number
 }
 
 const KEYS = ['shuffle', 'seed', 'dropLast', 'rank', 'worldSize'] as const
 
 /**
- * This rank's part of a dataset: every `worldSize`-th index of the epoch's order, divided as PyTorch's
- * `DistributedSampler` does (equally many for all, padded from the front or cut). The order within an epoch is our own
- * generator's. A DataLoader sets the epoch itself; in a loop of your own call `setEpoch`.
+ * This rank's part of a dataset: every `worldSize`-th index of the epoch's order, divided like PyTorch's `DistributedSampler`
+ * (equally many for all, padded from the front or truncated). The order within an epoch comes from voxtorch's generator. A
+ * DataLoader sets the epoch itself; in your own loop call `setEpoch`.
  */
 export class DistributedSampler implements Iterable<number> {
-  /** How many indices an epoch has for this rank. */
+  /** Number of indices in an epoch for this rank. */
   readonly length: number
   readonly #size: number
   readonly #options: Required<DistributedSamplerOptions>
   #epoch = 0
 
-  /** @param size how many samples the dataset has */
+  /** @param size number of samples in the dataset */
   constructor(size: number, options: DistributedSamplerOptions = {}) {
     requireWhole(WHERE, 'size', size)
     requireNumber(WHERE, 'size', size, { below: 2 ** 32 })
@@ -40,7 +40,8 @@ export class DistributedSampler implements Iterable<number> {
     requireWhole(WHERE, 'seed', seed)
     requireWhole(WHERE, 'worldSize', worldSize, 1)
     requireWhole(WHERE, 'rank', rank)
-    if (rank >= worldSize) throw new ConfigError(`${WHERE}: there is no rank ${rank} among ${worldSize} processes`, {})
+    if (rank >= worldSize)
+      throw new ConfigError(`${WHERE}: expected a rank below ${worldSize}, the number of processes, got ${rank}`, {})
     this.#size = size
     this.#options = { shuffle, seed, dropLast, rank, worldSize }
     this.length = dropLast ? Math.floor(size / worldSize) : Math.ceil(size / worldSize)
@@ -55,7 +56,7 @@ export class DistributedSampler implements Iterable<number> {
     const { shuffle, seed, rank, worldSize } = this.#options
     const order = indicesBelow('DistributedSampler', this.#size)
     if (shuffle) new Random(seed, this.#epoch).shuffle(order)
-    // Past the end it begins again, as often as it takes.
+    // Past the end, start over as often as necessary.
     for (let i = 0; i < this.length; i++) yield order[(rank + i * worldSize) % this.#size] as number
   }
 }

@@ -6,39 +6,39 @@ import type { GroupOptions, Optimizer, OptimizerState, ParamGroup } from '../tra
 import { allGatherObject, broadcast } from './collectives.js'
 import { groupId, rank, requireRank, worldSize } from './process-group.js'
 
-/** Parameters, or groups of them with options of their own, as an optimiser takes them. */
+/** Parameters, or groups of them with their own options, as for an optimizer. */
 type Params<O extends GroupOptions> = Iterable<Tensor> | Iterable<{ params: Iterable<Tensor> } & Partial<O>>
 
 /**
- * Any optimiser with its state divided over the ranks (ZeRO stage 1, Rajbhandari et al. 2020,
- * https://arxiv.org/abs/1910.02054; PyTorch's `ZeroRedundancyOptimizer`): each rank keeps state for its share of the
- * parameters, updates those, and sends them to the others. The weights are those of the optimiser alone, bit for bit.
+ * Shards the state of any optimizer over the ranks (ZeRO stage 1, Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054;
+ * PyTorch's `ZeroRedundancyOptimizer`): each rank keeps state for its part of the parameters, updates those, and sends them to
+ * the others. The weights are bit-identical to those of the optimizer alone.
  *
  * ```ts
  * const optimizer = new ZeroRedundancyOptimizer(model.parameters(), (params) => new AdamW(params, { lr: 1e-4 }))
  * ```
  *
- * Gradients have to be equal on all ranks, as DistributedDataParallel makes them.
+ * Gradients must be equal on all ranks, as with DistributedDataParallel.
  */
 export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
-  /** On all parameters, for their groups and checks; it never steps, so it has no state. */
+  /** Optimizer of all parameters, for their groups and checks; it never steps, so it has no state. */
   readonly #whole: Optimizer<O>
   readonly #own: Optimizer<O>
-  /** Which rank updates each parameter, in the order of the groups. */
+  /** Rank that updates each parameter, in the order of the groups. */
   readonly #owners: number[]
 
-  /** @param make makes the optimiser, for all parameters and for this rank's share */
+  /** @param make creates the optimizer, for all parameters and for this rank's part */
   constructor(params: Params<O>, make: (params: Params<O>) => Optimizer<O>) {
     groupId(WHERE)
     requireFunction(WHERE, 'make', make)
     this.#whole = make(listOf<Tensor>(WHERE, 'params', params as Iterable<Tensor>, 'parameters or groups'))
     this.#owners = shares(this.#params().map((param) => param.shape.reduce((product, size) => product * size, 1)))
     let index = 0
-    const mine = this.#whole.groups.map((group) => ({
+    const ownGroups = this.#whole.groups.map((group) => ({
       ...group,
       params: group.params.filter(() => this.#owners[index++] === rank()),
     }))
-    this.#own = make(mine as Iterable<{ params: Iterable<Tensor> } & Partial<O>>)
+    this.#own = make(ownGroups as Iterable<{ params: Iterable<Tensor> } & Partial<O>>)
   }
 
   /** All groups, with all parameters. Set options at any time, as a schedule does: the next step uses them. */
@@ -46,17 +46,17 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     return this.#whole.groups
   }
 
-  /** What a group has that names nothing else. */
+  /** Default options of the groups. */
   get defaults(): Readonly<O> {
     return this.#whole.defaults
   }
 
-  /** Which rank keeps the state of each parameter, in the order of the groups. */
+  /** Rank that keeps the state of each parameter, in the order of the groups. */
   get owners(): readonly number[] {
     return this.#owners
   }
 
-  /** Updates this rank's share and gets the others'. All ranks call it. */
+  /** Update this rank's part and receive the others'. All ranks call it. */
   async step(): Promise<void> {
     this.#passOptions()
     await this.#own.step()
@@ -67,15 +67,15 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     }
   }
 
-  /** Sets every gradient to null. */
+  /** Set every gradient to null. */
   zeroGrad(): void {
     this.#whole.zeroGrad()
   }
 
   /**
-   * The state of all ranks as one dictionary, that of the optimiser alone: it loads into either, on any number of ranks.
-   * All ranks call it. The tensors are copies that no scope owns; dispose them when they are saved.
-   * @param options.to the only rank that needs it; others get null. Default: all get it
+   * Return the state of all ranks as one dictionary, as of the unsharded optimizer: it loads into either, on any number of
+   * ranks. All ranks call it. The tensors are copies that no scope owns; dispose them after saving.
+   * @param options.to the only rank that needs it; others get null. Default: all ranks
    */
   async consolidateStateDict(options: { to: number }): Promise<OptimizerState | null>
   async consolidateStateDict(options?: { to?: undefined }): Promise<OptimizerState>
@@ -84,19 +84,19 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     if (to !== undefined) requireRank(`${WHERE}.consolidateStateDict`, 'to', to)
     const wanted = to === undefined || to === rank()
     this.#passOptions()
-    const own = this.#ownState()
+    const ownState = this.#ownState()
     const params = this.#params()
     const described = await allGatherObject(
-      Object.entries(own).map(([number, state]) => [number, describe(state)] as const),
+      Object.entries(ownState).map(([number, state]) => [number, describe(state)] as const),
     )
     const state: OptimizerState['state'] = {}
     for (const [owner, entries] of described.entries()) {
       for (const [number, kinds] of entries) {
         const tensors = await scope(async () => {
-          const held = own[number] ?? {}
+          const held = ownState[number] ?? {}
           const copies = kinds.map(([key, shape, dtype, onCpu]) => {
             const source = held[key]
-            // Each rank has a GPU of its own.
+            // Each rank has its own GPU.
             const device: Device = onCpu ? 'cpu' : (params[Number(number)] as Tensor).device
             return noGrad(() => (source ? source.clone() : empty(shape, { dtype, device })))
           })
@@ -110,10 +110,10 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     return wanted ? { ...this.#whole.stateDict(), state: inOrder(state) } : null
   }
 
-  /** Takes this rank's share of a whole state, from `consolidateStateDict` or the optimiser alone. */
+  /** Load this rank's part of a full state, from `consolidateStateDict` or the unsharded optimizer. */
   loadStateDict(dict: OptimizerState): void {
     const whole = this.#whole.readState(dict)
-    // Checks the groups and takes their options; the state is for the shares.
+    // Check the groups and load their options; the state goes to the shards.
     this.#whole.loadStateDict({ ...whole, state: {} })
     const numbers = this.#ownNumbers()
     const state = Object.fromEntries(
@@ -129,7 +129,7 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     })
   }
 
-  /** Frees this rank's state tensors; the next step starts afresh. */
+  /** Free this rank's state tensors; the next step starts afresh. */
   dispose(): void {
     this.#own.dispose()
   }
@@ -142,7 +142,7 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     return this.#whole.groups.flatMap(({ params }) => params)
   }
 
-  /** The numbers, among all parameters, of this rank's. */
+  /** Return the indices, among all parameters, of this rank's. */
   #ownNumbers(): number[] {
     return this.#owners.flatMap((owner, number) => (owner === rank() ? [number] : []))
   }
@@ -155,7 +155,10 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
 
   #passOptions(): void {
     if (this.#whole.groups.length !== this.#own.groups.length || this.#params().length !== this.#owners.length) {
-      throw new ConfigError(`${WHERE}: groups cannot change after construction; make a new one`, {})
+      throw new ConfigError(
+        `${WHERE}: expected the groups of the constructor, got changed ones. Create a new optimizer`,
+        {},
+      )
     }
     this.#whole.groups.forEach((group, g) => {
       const { params: _, ...options } = group
@@ -166,7 +169,7 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
 
 const WHERE = 'ZeroRedundancyOptimizer'
 
-/** The largest first, each to the rank with the least so far: the same answer on every rank. */
+/** Assign the largest parameters first, each to the rank with the least so far: the result is the same on every rank. */
 function shares(sizes: number[]): number[] {
   const loads: number[] = new Array(worldSize()).fill(0)
   const owners: number[] = new Array(sizes.length).fill(0)

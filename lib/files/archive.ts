@@ -6,15 +6,15 @@ import { type ArchiveEntry, archiveEntry, readTar, requireInside, requireName } 
 import { ZipArchive } from './zip/zip.js'
 
 /**
- * The files in a `.tar`, `.tgz` (`.tar.gz`) or `.zip` archive, in its order. Nothing is written to the disk; links are
- * not followed.
+ * Iterate over the files in a `.tar`, `.tgz` (`.tar.gz`) or `.zip` archive, in its order. Nothing is written to the disk; links
+ * are not followed.
  *
  * ```ts
  * for await (const entry of readArchive('mosi.tgz')) console.log(entry.name, entry.size)
  * ```
  *
- * @throws DataError naming the file and the entry: for a broken archive, a name that leads out of it such as `../x`, an
- * entry whose size is not what was said or that is read a second time, a bomb
+ * @throws DataError that names the file and the entry: for a broken archive, a name that leads out of it such as `../x`, an
+ *   entry whose size differs from the stated one or that is read a second time, a decompression bomb
  */
 export async function* readArchive(path: string): AsyncGenerator<ArchiveEntry> {
   requireString('readArchive', 'path', path)
@@ -32,7 +32,7 @@ export async function isZip(source: ByteSource): Promise<boolean> {
   return head.toString('latin1') === 'PK\x03\x04'
 }
 
-/** The source's bytes, unpacked where they are packed by gzip. @internal */
+/** Return the source's bytes, decompressed if they are gzip. @internal */
 export async function unpackedStream(source: ByteSource): Promise<AsyncGenerator<Buffer>> {
   const [first, second] = await source.bytes(0, Math.min(source.size, 2))
   if (first !== 0x1f || second !== 0x8b) return source.stream()

@@ -2,28 +2,28 @@ import { readSync } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { type CheckpointError, DataError, VoxtorchError } from '../base/errors.js'
 
-// A small read takes a few microseconds, a trip to another thread and back a hundred.
+// A small read takes a few microseconds, a round trip to another thread a hundred.
 const SMALL_READ = 1 << 16
 
-/** What a reader throws: DataError for data, CheckpointError for weights. */
+/** Error class of a reader: DataError for data, CheckpointError for weights. */
 export type FileErrorClass = typeof CheckpointError | typeof DataError
 
-/** Text from a file as a message may show it: quoted, short, without control characters. */
+/** Return text from a file for a message: quoted, shortened, without control characters. */
 export function quoted(text: string): string {
   return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
 }
 
-/** Where bytes lie, for errors. */
+/** Location of bytes, for errors. */
 export class Place {
   constructor(
-    /** The path as the caller wrote it. */
+    /** Path as the caller wrote it. */
     readonly file: string,
     readonly ErrorClass: FileErrorClass = DataError,
-    /** The name inside an archive. */
+    /** Name inside an archive. */
     readonly entry?: string,
   ) {}
 
-  /** The error for something wrong here; `fields` such as `byte` and `global` become fields of it. */
+  /** Return the error for a fault at this place; `fields` such as `byte` and `global` become its fields. */
   error(what: string, fields: Record<string, unknown> = {}): VoxtorchError {
     const inside = this.entry === undefined ? '' : `, entry ${quoted(this.entry)}`
     const facts = this.entry === undefined ? { file: this.file } : { file: this.file, entry: this.entry }
@@ -32,8 +32,8 @@ export class Place {
 }
 
 /**
- * Bytes with addresses from 0 to `size`: a file, memory, or a part of either. Nothing is read before it is asked for, and
- * what is asked for is checked against `size` before memory is taken.
+ * Bytes with addresses from 0 to `size`: a file, memory, or a part of either. Nothing is read in advance, and each request is
+ * checked against `size` before memory is allocated.
  */
 export abstract class ByteSource {
   constructor(
@@ -42,12 +42,12 @@ export abstract class ByteSource {
   ) {}
 
   /**
-   * Where byte 0 lies on the disk, for readers that go to the file themselves. While a file is open, its path here leads to
-   * that very file, whatever has been renamed to its name since.
+   * Location of byte 0 on the disk, for readers that read the file themselves. While a file is open, this path leads to that
+   * same file, even if another one was renamed to its name since.
    */
   abstract readonly disk: { readonly path: string; readonly offset: number } | undefined
 
-  /** Fills `into` with the bytes from `offset`, which are known to be there. */
+  /** Fill `into` with the bytes from `offset`, which are within the source. */
   protected abstract fill(into: Uint8Array, offset: number): Promise<void>
 
   async read(into: Uint8Array, offset: number): Promise<void> {
@@ -63,7 +63,7 @@ export abstract class ByteSource {
     return bytes
   }
 
-  /** The bytes in chunks of at most `chunk`. A chunk is the caller's to keep. @internal */
+  /** Yield the bytes in chunks of at most `chunk`. The caller may keep a chunk. @internal */
   async *stream(offset = 0, length = this.size - offset, chunk = 1 << 18): AsyncGenerator<Buffer> {
     this.check(offset, length)
     for (let done = 0; done < length; done += chunk) {
@@ -71,18 +71,18 @@ export abstract class ByteSource {
     }
   }
 
-  /** A part as a source of its own. */
+  /** Return a part as a source. */
   slice(offset: number, length: number, entry = this.place.entry): ByteSource {
     this.check(offset, length)
     return new Slice(this, offset, length, new Place(this.place.file, this.place.ErrorClass, entry))
   }
 
-  /** Keeps what the bytes come from open while `use` runs. */
+  /** Keep the underlying file open while `use` runs. */
   opened<T>(use: () => Promise<T>): Promise<T> {
     return use()
   }
 
-  /** The whole that this is a part of, and where `offset` is in it. */
+  /** Return the whole source that this is a part of, and the position of `offset` in it. */
   root(offset = 0): { source: ByteSource; offset: number } {
     return { source: this, offset }
   }
@@ -93,7 +93,7 @@ export abstract class ByteSource {
 
   private check(offset: number, length: number): void {
     if (offset >= 0 && length >= 0 && Number.isSafeInteger(offset) && offset <= this.size - length) return
-    throw this.error(`it ends at byte ${this.size}, before the ${length} bytes that should start at byte ${offset}`, {
+    throw this.error(`expected ${length} bytes from byte ${offset} on, but it ends at byte ${this.size}`, {
       byte: offset,
     })
   }
@@ -127,19 +127,19 @@ class Slice extends ByteSource {
   }
 
   override slice(offset: number, length: number, entry = this.place.entry): ByteSource {
-    // Checks here; the result does not grow a chain.
+    // Check the range here; the result does not chain to this one.
     super.slice(offset, length, entry)
     return new Slice(this.whole, this.start + offset, length, new Place(this.place.file, this.place.ErrorClass, entry))
   }
 }
 
-/** Memory whose pages can be given back before it is collected. */
+/** Memory whose pages can be released before it is collected. */
 interface ResizableBuffer {
   readonly resizable?: boolean
   resize?(length: number): void
 }
 
-/** Bytes that are in memory already. */
+/** Bytes in memory. */
 export class MemorySource extends ByteSource {
   readonly disk = undefined
 
@@ -150,7 +150,7 @@ export class MemorySource extends ByteSource {
     super(place, memory.length)
   }
 
-  /** The parts one after the other, in memory that `release` can give back. */
+  /** Join parts in memory that `release` can free. */
   static joined(parts: readonly Uint8Array[], length: number, place: Place): MemorySource {
     const Resizable = ArrayBuffer as unknown as new (length: number, options: object) => ArrayBuffer
     const memory = new Uint8Array(new Resizable(length, { maxByteLength: length }))
@@ -163,25 +163,23 @@ export class MemorySource extends ByteSource {
     return new MemorySource(memory, place)
   }
 
-  /** Gives the memory back at once where it came from `joined`; nobody may read it any more. */
+  /** Free the memory at once if it came from `joined`; it must not be read afterwards. */
   release(): void {
     const buffer = this.memory.buffer as ResizableBuffer
     if (buffer.resizable === true) buffer.resize?.(0)
   }
 
   protected async fill(into: Uint8Array, offset: number): Promise<void> {
-    if (this.memory.length < this.size) throw this.error('it is read again after its bytes were given back')
+    if (this.memory.length < this.size) throw this.error('expected a source that was not released, got one that was')
     into.set(this.memory.subarray(offset, offset + into.length))
   }
 }
 
-/**
- * A regular file. After `close` it opens again by itself for each read, and refuses when the file is not the one it was.
- */
+/** A regular file. After `close` it reopens for each read, and throws if the file is no longer the same. */
 export class FileSource extends ByteSource {
   #handle: FileHandle | undefined
   #opening: Promise<FileHandle> | undefined
-  /** Who needs it open: the one who opened it, until `close`, and whoever reads. */
+  /** Number of users that need the file open: the opener, until `close`, and current reads. */
   #users = 0
   #closed = false
 
@@ -197,13 +195,13 @@ export class FileSource extends ByteSource {
     return { path: this.#handle === undefined ? this.place.file : `/proc/self/fd/${this.#handle.fd}`, offset: 0 }
   }
 
-  /** Opens a file. Throws the place's error when there is none, or it is a folder, a pipe or a device. */
+  /** Open a file. Throws the place's error if it does not exist, or is a folder, a pipe or a device. */
   static async open(path: string, ErrorClass: FileErrorClass = DataError): Promise<FileSource> {
     const place = new Place(path, ErrorClass)
     try {
-      // A pipe would wait for a writer when it is opened, so ask first.
+      // Check first: opening a pipe would wait for a writer.
       const facts = await stat(path)
-      if (!facts.isFile()) throw place.error('it is not a regular file')
+      if (!facts.isFile()) throw place.error('expected a regular file')
       const source = new FileSource(place, facts.size, facts.mtimeMs)
       source.#handle = await open(path, 'r')
       source.#opening = Promise.resolve(source.#handle)
@@ -253,7 +251,7 @@ export class FileSource extends ByteSource {
             into.length <= SMALL_READ
               ? readSync(handle.fd, into, done, wanted, offset + done)
               : (await handle.read(into, done, wanted, offset + done)).bytesRead
-          if (bytesRead === 0) throw this.error(`it was cut at byte ${offset + done} while it was read`)
+          if (bytesRead === 0) throw this.error(`it was truncated at byte ${offset + done} while it was read`)
           done += bytesRead
         }
       } catch (cause) {
@@ -274,7 +272,7 @@ export class FileSource extends ByteSource {
   }
 }
 
-/** Opens a file, hands it to `use` and closes it. */
+/** Open a file, pass it to `use` and close it. */
 export async function withFile<T>(
   path: string,
   ErrorClass: FileErrorClass,

@@ -2,20 +2,20 @@ import { Readable } from 'node:stream'
 import { createGunzip, createInflateRaw } from 'node:zlib'
 import { VoxtorchError } from '../base/errors.js'
 
-// Deflate reaches 1 : 1032. Real data stays far below 1 : 100 once it is large; a bomb does not.
+// Deflate compresses up to 1 : 1032. Large real data stays far below 1 : 100; a decompression bomb does not.
 const SUSPECT_SIZE = 2 ** 27
 const SUSPECT_RATIO = 100
-// zlib's own 16 KiB cost more in hand-overs than in unpacking.
+// zlib's default of 16 KiB costs more in hand-overs than in decompression.
 const CHUNK = 2 ** 18
 
-/** Whether something unpacks to so much that it was made to fill memory or time. */
+/** Return whether data decompresses to so much that it is a decompression bomb. */
 export function isBomb(packed: number, unpacked: number): boolean {
   return unpacked > SUSPECT_SIZE && unpacked > SUSPECT_RATIO * packed
 }
 
 /**
- * Unpacks a deflate (`raw`) or gzip stream on zlib's threads. Stops with `fail`'s error at bad data, an early end or a
- * bomb.
+ * Decompress a deflate (`raw`) or gzip stream on zlib's threads. Throws `fail`'s error for invalid data, an early end or a
+ * decompression bomb.
  */
 export async function* inflated(
   packed: AsyncIterable<Uint8Array>,
@@ -23,7 +23,7 @@ export async function* inflated(
   fail: (what: string, fields?: Record<string, unknown>) => VoxtorchError,
 ): AsyncGenerator<Buffer> {
   let taken = 0
-  let made = 0
+  let unpackedBytes = 0
   async function* counted() {
     for await (const chunk of packed) {
       taken += chunk.length
@@ -35,8 +35,9 @@ export async function* inflated(
   source.on('error', (cause) => inflate.destroy(cause))
   try {
     for await (const chunk of source.pipe(inflate)) {
-      made += (chunk as Buffer).length
-      if (isBomb(taken, made)) throw fail(`${taken} packed bytes unpack to more than ${made}: it looks like a bomb`)
+      unpackedBytes += (chunk as Buffer).length
+      if (isBomb(taken, unpackedBytes))
+        throw fail(`${taken} packed bytes unpack to more than ${unpackedBytes}: it looks like a decompression bomb`)
       yield chunk as Buffer
     }
   } catch (cause) {

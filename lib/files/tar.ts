@@ -1,21 +1,25 @@
-// Our own reader: tar-stream takes time for all attributes at each header, reads sparse files as if they were whole, and bounds nothing.
+// Not tar-stream: it takes time for all attributes at each header, reads sparse files as if they were complete, and has no
+// limits.
 import { Place, quoted } from './byte-source.js'
 
-/** A file in an archive. Its bytes can be read once, before the next entry is asked for. */
+/** A file in an archive. Its bytes can be read once, before the next entry is requested. */
 export interface ArchiveEntry {
-  /** The path inside the archive. */
+  /** Path inside the archive. */
   readonly name: string
-  /** In bytes. */
+  /** Size in bytes. */
   readonly size: number
-  /** All bytes. `most` (default 1 GiB) guards against more than is expected. */
+  /** Return all bytes. `most` (default 1 GiB) limits the size. */
   bytes(most?: number): Promise<Uint8Array>
-  /** The bytes in chunks, without holding them all. */
+  /** Yield the bytes in chunks, without holding them all. */
   stream(): AsyncGenerator<Uint8Array>
 }
 
 export const TAR_BLOCK = 512
 const MOST = 2 ** 30
-/** A long name or a list of attributes; those with the access rights of thousands of users have some hundred kilobytes. */
+/**
+ * Maximum size of a long name or a list of attributes; those with the access rights of thousands of users have some hundred
+ * kilobytes.
+ */
 const LONGEST_RECORD = 2 ** 22
 
 /** @internal */
@@ -24,8 +28,8 @@ export function isTar(head: Buffer): boolean {
 }
 
 /**
- * The files of a tar stream (POSIX ustar and pax, and GNU's long names), one after the other. Folders, links and devices
- * are passed over: a link is never followed. A name that leads out of the archive is an error.
+ * Iterate over the files of a tar stream (POSIX ustar and pax, and GNU's long names). Folders, links and devices are skipped: a
+ * link is never followed. A name that leads out of the archive is an error.
  * @internal
  */
 export async function* readTar(stream: AsyncIterable<Buffer>, place: Place): AsyncGenerator<ArchiveEntry> {
@@ -35,7 +39,7 @@ export async function* readTar(stream: AsyncIterable<Buffer>, place: Place): Asy
   try {
     for (let head = await feed.block(); head !== undefined; head = await feed.block()) {
       const fail = feed.fail.bind(feed)
-      // Zeros are the end, behind which another archive may follow.
+      // Zeros mark the end, after which another archive may follow.
       if (head.every((byte) => byte === 0)) continue
       const { name: short, size: claimed, type } = readHead(head, fail)
       if (type === 'x') next = { ...next, ...attributesOf(await feed.record(claimed), fail) }
@@ -49,11 +53,14 @@ export async function* readTar(stream: AsyncIterable<Buffer>, place: Place): Asy
       const isFile = '0\x007'.includes(type) && !name.endsWith('/')
       if (isFile) requireName(name, place)
       if (type === 'S' || type === 'M' || sparse === true) {
-        throw place.error(`its entry ${quoted(name)} is stored with holes or in parts; pack it again without`, {
-          entry: name,
-        })
+        throw place.error(
+          `its entry ${quoted(name)} is stored sparse or in parts. Create the archive again without that`,
+          {
+            entry: name,
+          },
+        )
       }
-      // Links and folders have no bytes, whatever their size says.
+      // Links and folders have no bytes, whatever their size field says.
       const isLink = !isFile && '0\x00123456'.includes(type)
       const part = feed.part(isLink ? 0 : size)
       if (isFile) yield archiveEntry(name, size, part, new Place(place.file, place.ErrorClass, name))
@@ -67,18 +74,18 @@ export async function* readTar(stream: AsyncIterable<Buffer>, place: Place): Asy
 type Fail = (what: string) => never
 
 function readHead(head: Buffer, fail: Fail): { name: string; size: number; type: string } {
-  // The sum is that of the head with blanks in the sum's own place.
+  // The checksum is computed with blanks in its own field.
   const sum = head.reduce((total, byte, i) => total + (i >= 148 && i < 156 ? 0x20 : byte), 0)
   if (sum !== numberAt(head, 148, 8)) fail('the checksum of a head is wrong')
   if (!isTar(head)) fail('it is older than the format of POSIX')
-  const size = numberAt(head, 124, 12) ?? fail('a size is no number')
+  const size = numberAt(head, 124, 12) ?? fail('expected a number as size')
   const name = untilZero(head.subarray(0, 100))
-  // GNU has other things in the place of the prefix.
+  // GNU uses the prefix field for other purposes.
   const prefix = head[262] === 0 ? untilZero(head.subarray(345, 500)) : ''
   return { name: prefix === '' ? name : `${prefix}/${name}`, size, type: String.fromCharCode(head[156]!) }
 }
 
-/** Octal digits, or GNU's big-endian number behind a set bit. Undefined for anything else and for what passes 2^53. */
+/** Parse octal digits, or GNU's big-endian number after a set bit. Undefined for anything else and for values above 2^53. */
 function numberAt(head: Buffer, at: number, width: number): number | undefined {
   const field = head.subarray(at, at + width)
   if (field[0] === 0x80) {
@@ -94,14 +101,14 @@ function untilZero(bytes: Buffer): string {
   return bytes.toString('utf8', 0, end < 0 ? bytes.length : end)
 }
 
-/** What a pax record says about the file behind it, as far as it matters here. */
+/** Attributes of a pax record about the next file, as far as they are used. */
 interface Attributes {
   name?: string | undefined
   size?: number | undefined
   sparse?: boolean
 }
 
-/** Records such as `22 path=folder/file.wav`, each of the length that it begins with. */
+/** Parse records such as `22 path=folder/file.wav`, each of the length that it begins with. */
 function attributesOf(bytes: Buffer, fail: Fail): Attributes {
   const found: Attributes = {}
   for (let at = 0; at < bytes.length; ) {
@@ -115,11 +122,11 @@ function attributesOf(bytes: Buffer, fail: Fail): Attributes {
     if (bytes[begin] !== 0x20 || end > bytes.length || equals < 0 || equals >= end || bytes[end - 1] !== 0x0a) {
       return fail('a record of attributes is broken')
     }
-    // Nobody needs the texts of the others, of which there may be a million.
+    // Skip the texts of other records, of which there may be a million.
     if (equals - begin < 40) {
       const key = bytes.toString('latin1', begin + 1, equals)
       const value = () => bytes.toString('utf8', equals + 1, end - 1)
-      // An empty value takes back what was said for all files.
+      // An empty value resets the one for all files.
       if (key === 'path') found.name = value() || undefined
       else if (key === 'size') found.size = value() === '' ? undefined : sizeOf(value(), fail)
       else if (key.startsWith('GNU.sparse.')) found.sparse = true
@@ -134,16 +141,16 @@ function sizeOf(text: string, fail: Fail): number {
   return Number.isSafeInteger(size) ? size : fail(`a record says the size ${quoted(text)}`)
 }
 
-/** The bytes of a stream, asked for by number. */
+/** Buffered reader of a stream. */
 class Feed {
   readonly #chunks: AsyncIterator<Buffer>
   #rest: Buffer = Buffer.alloc(0)
   #position = 0
-  /** Of the entry whose turn it is: the bytes that are still to come, and the zeros behind them. */
+  /** Remaining bytes of the current entry, and the zeros after them. */
   #left = 0
   #padding = 0
   #turn = 0
-  /** A reader that nobody waits for must have got its chunk before anyone takes the next. */
+  /** A read without a waiting caller must finish before the next one starts. */
   #reading: Promise<unknown> = Promise.resolve()
 
   constructor(
@@ -154,17 +161,17 @@ class Feed {
   }
 
   fail(what: string): never {
-    throw this.place.error(`it is no sound tar archive: ${what} (byte ${this.#position})`, { byte: this.#position })
+    throw this.place.error(`it is not a valid tar archive: ${what} (byte ${this.#position})`, { byte: this.#position })
   }
 
-  /** The next 512 bytes; undefined at the end. */
+  /** Return the next 512 bytes; undefined at the end. */
   async block(): Promise<Buffer | undefined> {
     const first = await this.#some(TAR_BLOCK)
     if (first === undefined || first.length === TAR_BLOCK) return first
     return this.#whole(TAR_BLOCK, first)
   }
 
-  /** What belongs to the next entry's head. */
+  /** Read the data of a record that belongs to the next entry's header. */
   async record(size: number): Promise<Buffer> {
     if (size > LONGEST_RECORD) this.fail(`a head of ${size} bytes`)
     const bytes = await this.#whole(size)
@@ -172,7 +179,7 @@ class Feed {
     return bytes
   }
 
-  /** The bytes of an entry, for as long as it is its turn. */
+  /** Yield the bytes of an entry while it is the current one. */
   part(size: number): AsyncGenerator<Buffer> {
     this.#left = size
     this.#padding = paddingOf(size)
@@ -181,7 +188,7 @@ class Feed {
 
   async *#part(turn: number): AsyncGenerator<Buffer> {
     const requireTurn = () => {
-      if (turn !== this.#turn) throw this.place.error('an entry is read after the next one was asked for')
+      if (turn !== this.#turn) throw this.place.error('expected an entry to be read before the next one is requested')
     }
     for (requireTurn(); this.#left > 0; requireTurn()) {
       const chunk = await this.#next()
@@ -190,7 +197,7 @@ class Feed {
     }
   }
 
-  /** Passes what nobody read of the entry. */
+  /** Skip the unread bytes of the current entry. */
   async pass(): Promise<void> {
     this.#turn += 1
     await this.#reading.catch(() => {})
@@ -220,7 +227,7 @@ class Feed {
     return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
   }
 
-  /** At most so many bytes, at least one; undefined at the end. */
+  /** Return up to `most` bytes, at least one; undefined at the end. */
   async #some(most: number): Promise<Buffer | undefined> {
     while (this.#rest.length === 0) {
       const { done, value } = await this.#chunks.next()
@@ -259,13 +266,13 @@ export function archiveEntry(name: string, size: number, chunks: AsyncIterable<B
   }
 }
 
-/** @throws the place's error for a name that leads out of the archive */
+/** Check a name. @throws the place's error for a name that leads out of the archive */
 export function requireInside(name: string, place: Place): void {
   if (!/^([/\\]|[a-zA-Z]:)/.test(name) && !name.split(/[/\\]/).includes('..')) return
   throw place.error(`its entry ${quoted(name)} leads out of the archive`, { entry: name })
 }
 
-/** @throws the place's error for a name that no file can have */
+/** Check a name. @throws the place's error for a name that no file can have */
 export function requireName(name: string, place: Place): void {
   if (!name.includes('\0') && name.split(/[/\\]/).some((part) => part !== '' && part !== '.')) return
   throw place.error(`its entry ${quoted(name)} has a name that no file can have`, { entry: name })

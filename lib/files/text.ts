@@ -4,7 +4,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { DataError } from '../base/errors.js'
 import { LONGEST_STRING } from '../base/heap.js'
 
-/** Bytes in pieces: a file's, or some that are in memory. */
+/** Bytes in pieces, from a file or from memory. */
 export type Chunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
 
 export interface Place {
@@ -14,7 +14,7 @@ export interface Place {
   cause?: unknown
 }
 
-/** One sentence shape for every text file: which file, which line, what is wrong. */
+/** Return the error for a fault in a text file: file, line, and what is wrong. */
 export function faultIn(file: string, what: string, place: Place = {}): DataError {
   const { line, column } = place
   const where = line === undefined ? '' : ` line ${line}${column === undefined ? '' : `, column ${column}`}:`
@@ -22,18 +22,18 @@ export function faultIn(file: string, what: string, place: Place = {}): DataErro
 }
 
 const CHUNK = 1 << 18
-/** A line of a file that is read as text, with the chunk behind it. @internal */
+/** Maximum length of a line of a file that is read as text, with the chunk after it. @internal */
 export const LONGEST_LINE = LONGEST_STRING - CHUNK
 
 /**
- * A regular file's bytes in pieces, at most `limit` of them.
- * @throws DataError when it cannot be read, is no regular file, or is longer than `limit`
+ * Yield a regular file's bytes in pieces, at most `limit` of them.
+ * @throws DataError if the file cannot be read, is not a regular file, or is longer than `limit`
  * @internal
  */
 export async function* chunksOf(path: string, limit = Number.POSITIVE_INFINITY): AsyncGenerator<Buffer, void, void> {
   let file: FileHandle
   try {
-    // A pipe without a writer would block a thread for ever.
+    // Opening a pipe without a writer would block a thread forever.
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (cause) {
     throw new DataError(`${path} cannot be opened: ${(cause as Error).message}`, { file: path, cause })
@@ -41,12 +41,15 @@ export async function* chunksOf(path: string, limit = Number.POSITIVE_INFINITY):
   try {
     const facts = await file.stat()
     if (!facts.isFile()) {
-      throw faultIn(path, `this is ${facts.isDirectory() ? 'a folder' : 'no regular file'}; give the path of a file`)
+      throw faultIn(
+        path,
+        `expected a regular file, got ${facts.isDirectory() ? 'a folder' : 'a device or a pipe'}. Pass the path of a file`,
+      )
     }
     let total = 0
     const refuseAbove = (size: number) => {
       if (size > limit) {
-        throw faultIn(path, `the file has ${size} bytes, more than the ${limit} that are read at once`, { byte: limit })
+        throw faultIn(path, `expected a file of at most ${limit} bytes, got ${size}`, { byte: limit })
       }
     }
     refuseAbove(facts.size)
@@ -67,13 +70,17 @@ export async function* chunksOf(path: string, limit = Number.POSITIVE_INFINITY):
 }
 
 /**
- * UTF-8 as text. What is not UTF-8 is refused, and so are NUL bytes, which no text holds but every torn or sparse file.
+ * Decode UTF-8. Throws for invalid UTF-8 and for NUL, which occurs in truncated or sparse files only.
  * @param line number of the first line of `bytes` in the file
  * @param offset number of the first byte of `bytes` in the file
  */
 export function utf8(bytes: Uint8Array, file: string, line = 1, offset = 0): string {
   if (bytes.length > LONGEST_STRING) {
-    throw faultIn(file, `${bytes.length} bytes in one piece; JavaScript holds texts of ${LONGEST_STRING}`, { line })
+    throw faultIn(
+      file,
+      `expected at most ${LONGEST_STRING} bytes in one piece, JavaScript's longest string, got ${bytes.length}`,
+      { line },
+    )
   }
   refuseNul(bytes, file, line, offset)
   if (isUtf8(bytes)) return asBuffer(bytes).toString('utf8')
@@ -81,7 +88,9 @@ export function utf8(bytes: Uint8Array, file: string, line = 1, offset = 0): str
   const wide = offset === 0 && bad === 0 && isUtf16(bytes)
   throw faultIn(
     file,
-    wide ? 'this is UTF-16; save the file as UTF-8' : `byte ${offset + bad} is not UTF-8; save the file as UTF-8`,
+    wide
+      ? 'expected UTF-8, got UTF-16. Save the file as UTF-8'
+      : `byte ${offset + bad} is not UTF-8. Save the file as UTF-8`,
     { line: line + countLines(bytes.subarray(0, bad)), byte: offset + bad },
   )
 }
@@ -92,8 +101,8 @@ export function refuseNul(bytes: Uint8Array, file: string, line = 1, offset = 0)
   throw faultIn(
     file,
     isUtf16(bytes) && offset === 0
-      ? 'this is UTF-16; save the file as UTF-8'
-      : `byte ${offset + nul} is NUL; the file is damaged or not text`,
+      ? 'expected UTF-8, got UTF-16. Save the file as UTF-8'
+      : `byte ${offset + nul} is NUL: the file is damaged or not text`,
     { line: line + countLines(bytes.subarray(0, nul)), byte: offset + nul },
   )
 }
@@ -114,8 +123,8 @@ export function countLines(bytes: Uint8Array): number {
 export const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 /**
- * Where the first byte stands that is no part of a whole UTF-8 character (RFC 3629), or the length. With `open` a
- * character that is cut off by the end counts from its first byte too, so the two can be told apart by the length left.
+ * Return the offset of the first byte that is not part of a complete UTF-8 character (RFC 3629), or the length. A character
+ * that is truncated at the end counts from its first byte too; the remaining length distinguishes the two.
  */
 export function firstNotUtf8(bytes: Uint8Array, from = 0): number {
   let at = from
@@ -127,7 +136,7 @@ export function firstNotUtf8(bytes: Uint8Array, from = 0): number {
   return at
 }
 
-/** Bytes of the character that begins here; 0 when it is none, -1 when the end cuts it off. */
+/** Return the number of bytes of the character that begins here; 0 if it is invalid, -1 if it is truncated at the end. */
 export function characterAt(bytes: Uint8Array, at: number): number {
   const lead = bytes[at]!
   if (lead < 0x80) return 1
@@ -135,7 +144,7 @@ export function characterAt(bytes: Uint8Array, at: number): number {
     lead >= 0xc2 && lead <= 0xdf ? 2 : lead >= 0xe0 && lead <= 0xef ? 3 : lead >= 0xf0 && lead <= 0xf4 ? 4 : 0
   for (let i = 1; i < size; i++) {
     if (at + i >= bytes.length) return -1
-    // Overlong forms, surrogates and what lies above U+10FFFF show in the second byte.
+    // The second byte reveals overlong forms, surrogates and values above U+10FFFF.
     const least = i > 1 ? 0x80 : lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80
     const most = i > 1 ? 0xbf : lead === 0xed ? 0x9f : lead === 0xf4 ? 0x8f : 0xbf
     const byte = bytes[at + i]!

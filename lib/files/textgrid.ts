@@ -4,15 +4,15 @@ import { DataError } from '../base/errors.js'
 import { LONGEST_STRING } from '../base/heap.js'
 import { asBuffer, chunksOf, countLines, faultIn, isUtf16, utf8, withoutMark } from './text.js'
 
-/** A stretch of a tier, in seconds. */
+/** An interval of a tier, in seconds. */
 export interface TextGridInterval {
   minTime: number
   maxTime: number
-  /** Empty for a pause. */
+  /** Text; empty for a pause. */
   text: string
 }
 
-/** A moment of a tier, in seconds. */
+/** A point of a tier, in seconds. */
 export interface TextGridPoint {
   time: number
   text: string
@@ -22,31 +22,31 @@ export type TextGridTier =
   | { kind: 'interval'; name: string; minTime: number; maxTime: number; intervals: TextGridInterval[] }
   | { kind: 'point'; name: string; minTime: number; maxTime: number; points: TextGridPoint[] }
 
-/** What was said when, as Praat and forced aligners write it. */
+/** Time-aligned transcript of Praat and forced aligners. */
 export interface TextGrid {
   minTime: number
   maxTime: number
-  /** In the order of the file; names may be alike. */
+  /** Tiers in the order of the file; names may repeat. */
   tiers: TextGridTier[]
 }
 
 export interface ReadTextGridOptions {
   /**
-   * What time between two intervals that no interval has does: 'refuse' (default) throws, 'keep' leaves it, 'fill' puts an
-   * empty interval there. The same goes for the beginning and the end of a tier.
+   * Handling of gaps between intervals: 'refuse' (default) throws, 'keep' leaves them, 'fill' inserts an empty interval. Also
+   * applies at the beginning and the end of a tier.
    */
   gaps?: 'refuse' | 'keep' | 'fill'
 }
 
 /**
- * Reads a TextGrid of Praat (https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html), as the Montreal Forced
- * Aligner writes them: the long and the short text form, in UTF-8 or in UTF-16 with a byte order mark.
+ * Read a TextGrid of Praat (https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html), as the Montreal Forced Aligner
+ * writes it: the long and the short text form, in UTF-8 or in UTF-16 with a byte order mark.
  *
  * ```ts
  * const words = (await readTextGrid('84_121123_000007.TextGrid')).tiers.find(({ name }) => name === 'words')
  * ```
- * @throws DataError with `file` and `line` for what is no whole TextGrid, for intervals that overlap, have no length or leave
- * their tier, and for gaps between them unless `gaps` allows them
+ * @throws DataError with `file` and `line` for a file that is not a complete TextGrid, for intervals that overlap, have no
+ *   length or leave their tier, and for gaps between them unless `gaps` allows them
  */
 export async function readTextGrid(path: string, options: ReadTextGridOptions = {}): Promise<TextGrid> {
   requireString('readTextGrid', 'path', path)
@@ -55,7 +55,7 @@ export async function readTextGrid(path: string, options: ReadTextGridOptions = 
   return parseTextGrid(Buffer.concat(parts), path, options)
 }
 
-/** A TextGrid from the bytes of its file; `file` is what errors call it. @internal */
+/** Parse a TextGrid from the bytes of its file; errors name `file`. @internal */
 export function parseTextGrid(bytes: Uint8Array, file: string, options: ReadTextGridOptions = {}): TextGrid {
   requireOptions('readTextGrid', options, ['gaps'])
   const { gaps = 'refuse' } = options
@@ -64,8 +64,8 @@ export function parseTextGrid(bytes: Uint8Array, file: string, options: ReadText
 }
 
 /**
- * Writes a TextGrid in the long text form and UTF-8, which Praat, the Montreal Forced Aligner and `readTextGrid` read.
- * @throws DataError for times that are no numbers or go back, and where the file cannot be written
+ * Write a TextGrid in the long text form and UTF-8, which Praat, the Montreal Forced Aligner and `readTextGrid` read.
+ * @throws DataError for times that are not numbers or not ascending, and if the file cannot be written
  */
 export async function writeTextGrid(path: string, grid: TextGrid): Promise<void> {
   const where = 'writeTextGrid'
@@ -81,7 +81,11 @@ function textGridText({ minTime, maxTime, tiers }: TextGrid, file: string): stri
     if (Number.isFinite(from) && Number.isFinite(to) && from <= to) {
       return `${indent}xmin = ${from} \n${indent}xmax = ${to} \n`
     }
-    throw new DataError(`${file}: ${what} cannot last from ${from} to ${to} s`, { file, minTime: from, maxTime: to })
+    throw new DataError(`${file}: expected ascending times of ${what}, got ${from} to ${to} s`, {
+      file,
+      minTime: from,
+      maxTime: to,
+    })
   }
   const head = `File type = "ooTextFile"\nObject class = "TextGrid"\n\n${span(minTime, maxTime, '', 'the whole')}`
   if (tiers.length === 0) return `${head}tiers? <absent> \n`
@@ -95,7 +99,7 @@ function textGridText({ minTime, maxTime, tiers }: TextGrid, file: string): stri
             const before = tier.intervals[k - 1]?.maxTime ?? tier.minTime
             if (from < before || !(to > from) || to > tier.maxTime) {
               const what = `interval ${k + 1} of tier ${i + 1}`
-              throw new DataError(`${file}: ${what} cannot last from ${from} to ${to} s`, {
+              throw new DataError(`${file}: expected ascending times of ${what}, got ${from} to ${to} s`, {
                 file,
                 minTime: from,
                 maxTime: to,
@@ -115,20 +119,20 @@ function textGridText({ minTime, maxTime, tiers }: TextGrid, file: string): stri
 
 function requireText(text: unknown, file: string): string {
   if (typeof text === 'string' && !/\p{Surrogate}/u.test(text)) return text
-  throw new DataError(`${file}: ${JSON.stringify(text)} is no text`, { file })
+  throw new DataError(`${file}: expected a text, got ${JSON.stringify(text)}`, { file })
 }
 
-// A tier of a day's phones is some 50 MB.
+// A tier of a day's phones has about 50 MB.
 const MOST_BYTES = Math.min(1 << 28, LONGEST_STRING)
-/** Times of one boundary that differ by less are the same: aligners write five digits. */
+/** Boundaries that differ by less are equal: aligners write five digits. */
 const SAME = 1e-5
 
 function textOf(bytes: Uint8Array, file: string): string {
   if (!isUtf16(bytes)) return utf8(withoutMark(bytes), file)
-  if (bytes.length % 2 === 1) throw faultIn(file, 'half a character stands at the end of this UTF-16', {})
-  const own = asBuffer(bytes).subarray(2)
-  const text = (bytes[0] === 0xff ? own : Buffer.from(own).swap16()).toString('utf16le')
-  if (text.includes('\0') || /\p{Surrogate}/u.test(text)) throw faultIn(file, 'this UTF-16 holds what is no text', {})
+  if (bytes.length % 2 === 1) throw faultIn(file, 'expected complete UTF-16, got half a character at the end', {})
+  const content = asBuffer(bytes).subarray(2)
+  const text = (bytes[0] === 0xff ? content : Buffer.from(content).swap16()).toString('utf16le')
+  if (text.includes('\0') || /\p{Surrogate}/u.test(text)) throw faultIn(file, 'expected valid UTF-16 text', {})
   return text
 }
 
@@ -136,12 +140,12 @@ type Kind = 'text' | 'number' | 'flag'
 const NAMES: Record<Kind, string> = { text: 'a text in quotes', number: 'a number', flag: '<exists> or <absent>' }
 
 /**
- * What Praat reads of a text file: texts in quotes, numbers and flags that stand free. All else (`xmin =`, `intervals [3]:`) is
- * for people, so that the long and the short form are one.
+ * Tokens that Praat reads from a text file: quoted texts, numbers and flags. Everything else (`xmin =`, `intervals [3]:`) is
+ * ignored, so that the long and the short form are equivalent.
  */
 class Words {
   #at = 0
-  /** Where the last word began. */
+  /** Start of the last token. */
   start = 0
 
   constructor(
@@ -149,7 +153,7 @@ class Words {
     readonly file: string,
   ) {}
 
-  /** What is left of the file, in characters. */
+  /** Number of characters left in the file. */
   get left(): number {
     return this.text.length - this.#at
   }
@@ -158,14 +162,14 @@ class Words {
     return faultIn(this.file, what, { line: 1 + countLines(Buffer.from(this.text.slice(0, at))) })
   }
 
-  /** The next word, which must be of a kind. `what` is what it says. */
+  /** Return the next token, which must be of a kind. `what` is its meaning. */
   take(kind: 'text' | 'flag', what: string): string
   take(kind: 'number', what: string): number
   take(kind: Kind, what: string): string | number {
     const found = this.#next()
     if (found === undefined) throw this.fault(`the file ends before ${what}`, this.text.length)
     if (found.kind === kind) return found.value
-    throw this.fault(`${what} must be ${NAMES[kind]}, not ${JSON.stringify(String(found.value).slice(0, 40))}`)
+    throw this.fault(`expected ${what} to be ${NAMES[kind]}, got ${JSON.stringify(String(found.value).slice(0, 40))}`)
   }
 
   #next(): { kind: Kind; value: string | number } | undefined {
@@ -190,12 +194,12 @@ class Words {
     }
   }
 
-  /** A text in quotes, in which a quote stands twice. */
+  /** Read a quoted text, in which a quote is doubled. */
   #quoted(): string {
     const { text } = this
     for (let at = this.#at + 1; ; at += 2) {
       at = text.indexOf('"', at)
-      if (at < 0) throw this.fault('a text in quotes does not end')
+      if (at < 0) throw this.fault('expected the end of a quoted text')
       if (text[at + 1] === '"') continue
       const found = text.slice(this.#at + 1, at).replaceAll('""', '"')
       this.#at = at + 1
@@ -219,9 +223,10 @@ class TextGridReader {
   read(): TextGrid {
     const words = this.#words
     const form = words.take('text', 'the type of the file')
-    if (!/^ooTextFile( short)?$/.test(form)) throw words.fault(`the file is ${JSON.stringify(form)}, not "ooTextFile"`)
+    if (!/^ooTextFile( short)?$/.test(form))
+      throw words.fault(`expected "ooTextFile" as type of the file, got ${JSON.stringify(form)}`)
     const content = words.take('text', 'the class of what it holds')
-    if (content !== 'TextGrid') throw words.fault(`the file holds a ${JSON.stringify(content)}, not a "TextGrid"`)
+    if (content !== 'TextGrid') throw words.fault(`expected a "TextGrid" in the file, got a ${JSON.stringify(content)}`)
     const { minTime, maxTime } = this.#span('the file')
     if (words.take('flag', 'whether there are tiers') === '<absent>') return { minTime, maxTime, tiers: [] }
     const count = this.#count('tiers')
@@ -232,7 +237,7 @@ class TextGridReader {
     const words = this.#words
     const kind = words.take('text', `the class of ${which}`)
     if (kind !== 'IntervalTier' && kind !== 'TextTier') {
-      throw words.fault(`${which} is a ${JSON.stringify(kind)}, not an "IntervalTier" or "TextTier"`)
+      throw words.fault(`expected ${which} to be an "IntervalTier" or "TextTier", got ${JSON.stringify(kind)}`)
     }
     const name = words.take('text', `the name of ${which}`)
     const span = this.#span(which)
@@ -252,17 +257,20 @@ class TextGridReader {
     const gap = (to: number, what: string) => {
       if (to - before <= SAME || this.#gaps === 'keep') return
       if (this.#gaps === 'fill') return void found.push({ minTime: before, maxTime: to, text: '' })
-      throw words.fault(`${what}: nothing stands from ${before} to ${to} s; gaps: 'fill' puts a pause there`)
+      throw words.fault(
+        `${what}: expected an interval from ${before} to ${to} s, got none. Set gaps: 'fill' to insert a pause`,
+      )
     }
     for (let i = 1; i <= count; i++) {
       const place = `interval ${i} of ${which}`
       const minTime = words.take('number', `the beginning of ${place}`)
-      if (minTime < before - SAME) throw words.fault(`${place} begins at ${minTime}, before ${before}, where it could`)
+      if (minTime < before - SAME) throw words.fault(`expected ${place} to begin at ${before} or later, got ${minTime}`)
       gap(minTime, place)
       const maxTime = words.take('number', `the end of ${place}`)
-      if (!(maxTime > minTime)) throw words.fault(`${place} ends at ${maxTime}, and begins at ${minTime}`)
+      if (!(maxTime > minTime))
+        throw words.fault(`expected ${place} to end after it begins at ${minTime}, got ${maxTime}`)
       if (maxTime > last + SAME)
-        throw words.fault(`${place} ends at ${maxTime}, behind the tier, which ends at ${last}`)
+        throw words.fault(`expected ${place} to end within its tier, which ends at ${last}, got ${maxTime}`)
       found.push({ minTime, maxTime, text: words.take('text', `the text of ${place}`) })
       before = maxTime
     }
@@ -274,20 +282,20 @@ class TextGridReader {
     const minTime = this.#words.take('number', `the beginning of ${which}`)
     const maxTime = this.#words.take('number', `the end of ${which}`)
     if (maxTime >= minTime) return { minTime, maxTime }
-    throw this.#words.fault(`${which} ends at ${maxTime}, before it begins at ${minTime}`)
+    throw this.#words.fault(`expected ${which} to end after it begins at ${minTime}, got ${maxTime}`)
   }
 
   #time(place: string, { minTime, maxTime }: Span): number {
     const time = this.#words.take('number', `the time of ${place}`)
     if (time >= minTime - SAME && time <= maxTime + SAME) return time
-    throw this.#words.fault(`${place} is at ${time}, outside its tier (${minTime} to ${maxTime})`)
+    throw this.#words.fault(`expected ${place} within its tier (${minTime} to ${maxTime}), got ${time}`)
   }
 
   #count(what: string): number {
     const count = this.#words.take('number', `the number of ${what}`)
     // Each has at least a text.
     if (Number.isInteger(count) && count >= 0 && count * 2 <= this.#words.left) return count
-    throw this.#words.fault(`there cannot be ${count} ${what} in what is left of the file`)
+    throw this.#words.fault(`expected a number of ${what} that fits in the rest of the file, got ${count}`)
   }
 }
 

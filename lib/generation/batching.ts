@@ -18,104 +18,102 @@ const errorOf = opAsync('voxtorch::generation_batch_error')
 const factsOf = op('voxtorch::generation_batch_facts')
 const tokenBytes = op('voxtorch::generation_token_bytes')
 
-/** Bytes that a token takes in the cache of a language model; 0 for other networks. */
+/** Return the bytes of a token in the cache of a language model; 0 for other networks. */
 export const bytesPerToken = (network: NativeModule): number => tokenBytes(handleOfNetwork(network)) as number
 
 export interface ContinuousBatchingOptions {
-  /** Texts that are written at once; others wait, and enter in the order in which they came. Default 8. */
+  /** Maximum number of sequences that are generated together; others wait in a queue. Default 8. */
   maxNumSeqs?: number
   /**
-   * Tokens that a pass reads at most: one of each text that is being written, the rest of prompts, of which each new text has
-   * an equal share. Smaller: texts that are being written wait less for long prompts. Default 128.
+   * Maximum number of tokens per pass: one of each running sequence, and prompt tokens, split evenly between new sequences. A smaller value
+   * delays running sequences less when a long prompt arrives. Default 128.
    */
   maxNumBatchedTokens?: number
   /**
-   * Bytes of keys and values that the texts may take together, prompts and the most new tokens counted in full; a text waits
-   * until there is room. Default: no limit.
+   * Maximum bytes of keys and values of all running sequences, each counted with its prompt and maximum number of new tokens. A sequence
+   * waits until enough is free. Default: no limit.
    */
   maxCacheBytes?: number
   /**
-   * Bytes of keys and values that are kept of texts that were read, so that a prompt with the same beginning (by its
-   * token ids, as long as weights and adapters are the same) reads only the rest. What was not used for longest goes first.
-   * Texts that are being written at the same time share their beginnings too. Where RoPE angles depend on the length of the
-   * text, only texts with the same angles share. Default 0: nothing is kept or shared.
+   * Bytes of keys and values of finished sequences that stay cached, so that a prompt with the same prefix of token ids (and the same
+   * weights and adapters) computes only the rest. The least recently used go first. Concurrent sequences share prefixes as well. If RoPE
+   * angles depend on the length of the text, only texts with the same angles share. Default 0: no caching or sharing.
    */
   prefixCacheBytes?: number
 }
 
 export interface ContinuousBatchingStats {
-  /** Texts that are being read or written. */
+  /** Number of running sequences. */
   running: number
-  /** Texts that wait for a place. */
+  /** Number of waiting sequences. */
   waiting: number
   prefixCache: {
-    /** Texts that are kept, and their bytes. */
+    /** Number of cached sequences, and their `bytes`. */
     texts: number
     bytes: number
-    /** Tokens of all prompts so far that were looked up, and those of them that had been read before. */
+    /** Number of prompt tokens so far, and of those that came from the cache (`cachedTokens`). */
     promptTokens: number
     cachedTokens: number
   }
 }
 
-/** Tokens that a text is ahead of whoever takes them, at most. */
+/** Maximum number of tokens that a sequence generates ahead of its consumer. */
 const AHEAD = 16
 
-/** What a text brings. */
-export interface Joining {
+/** A sequence that joins a batch. */
+export interface SequenceRequest {
   session: GenerationSession
   inputs: Record<string, unknown>
-  /** Tokens that it will have in the end, at most. */
+  /** Maximum final length in tokens. */
   tokens: number
-  /** The tokens that may come next. */
+  /** Return the tokens that are allowed next. */
   allowed: (() => number[][]) | undefined
 }
 
-/** A token of a text, and how many tokens of its prompt had been read before. */
-export interface Seated extends Added {
+/** A token of a sequence, with the number of prompt tokens that came from the cache. */
+export interface BatchedToken extends Added {
   cachedTokens: number
 }
 
-/** For generate(): the network of a batching, a place in it, and whether the caller's adapters are the batching's. */
+/** Internals for generate(): network of a batching, a place in it, and whether the caller has the batching's adapters. */
 export let networkOf: (batching: ContinuousBatching) => NativeModule
-export let seatIn: (batching: ContinuousBatching, joining: Joining) => Seat
+export let enqueueIn: (batching: ContinuousBatching, request: SequenceRequest) => BatchedSequence
 export let hasAdaptersOf: (batching: ContinuousBatching) => boolean
 
 /**
- * Writes several texts in the same passes of a network (Yu et al. 2022, Orca): each joins between two tokens of the others
- * and leaves when it ends, so that weights are read once for all. Long prompts are read in pieces, between which the others
- * go on. Options have vLLM's names.
+ * Continuous batching (Yu et al. 2022, Orca): generates several sequences in the same passes of a network. Each joins between two tokens of
+ * the others and leaves when it ends, so that weights are read once for all. Long prompts are processed in chunks between the tokens of the
+ * others. Options have vLLM's names.
  *
  * ```ts
  * using batching = new ContinuousBatching(model, { maxNumSeqs: 4, prefixCacheBytes: 256e6 })
  * const answers = await Promise.all(prompts.map((inputIds) => model.generate({ inputIds }, config, { batching })))
  * ```
  *
- * In float32 and float64 greedy text is the text of a call without `batching`, unless the best two logits differ only in the
- * last digits. In bfloat16 and float16 it may go on with the other token where the best two are within a few roundings of
- * each other. The same holds for beginnings that were read for another text. One that fails, or is given up, leaves the others as they are. What has
- * several rows, beams, several answers, guidance or guesses, and what runs with other adapters than those where the batching
- * was made, is written by itself between the passes, and counts for none of the limits.
+ * In float32 and float64 greedy output equals that of a call without `batching`, unless the top two logits differ only in the last digits. In
+ * bfloat16 and float16 it may continue with the other token if the top two logits are within a few roundings. The same holds for cached
+ * prefixes. A sequence that fails or is aborted does not affect the others. Calls with several rows, beams, several answers, guidance or
+ * speculation, and calls with other adapters than at construction, run by themselves between the passes, and do not count for the limits.
  *
- * Its caches live as long as it does: `dispose()` it, or declare it with `using`.
- * @throws ConfigError for an unknown option, and a network that is no language model
+ * Call `dispose()`, or declare it with `using`, to free its caches.
+ * @throws ConfigError for an unknown option, and for a network that is not a language model
  */
 export class ContinuousBatching {
   readonly #network: NativeModule
   readonly #handle: ModuleHandle
   readonly #context: Context
   readonly #limits: { seqs: number; bytes: number; tokenBytes: number }
-  readonly #waiting = new Set<Seat>()
-  readonly #running = new Map<number, Seat>()
+  readonly #waiting = new Set<BatchedSequence>()
+  readonly #running = new Map<number, BatchedSequence>()
   #members = 0
   #driving = false
   #disposed = false
-  /** Called when a text that was far ahead goes on. */
+  /** Called when a sequence that was far ahead can continue. */
   #wake = () => {}
 
   static {
     networkOf = (batching) => batching.#network
-    seatIn = (batching, joining) => batching.#seat(joining)
+    enqueueIn = (batching, request) => batching.#enqueue(request)
     hasAdaptersOf = (batching) => sameAdapters(batching.#context, currentContext())
   }
 
@@ -138,7 +136,7 @@ export class ContinuousBatching {
     ) as ModuleHandle
   }
 
-  /** What goes on now. @throws ConfigError once disposed */
+  /** Return counts of the current work. @throws ConfigError after disposal */
   stats(): ContinuousBatchingStats {
     this.#requireLive()
     const { texts, bytes, asked, reused } = factsOf(this.#handle) as Record<string, number>
@@ -151,11 +149,11 @@ export class ContinuousBatching {
     return { running: this.#running.size, waiting: this.#waiting.size, prefixCache }
   }
 
-  /** Ends all texts, whose callers get a ConfigError, and frees what is kept. */
+  /** Stop all sequences, whose callers get a ConfigError, and free the caches. */
   dispose(): void {
     if (this.#disposed) return
     this.#disposed = true
-    for (const seat of [...this.#waiting, ...this.#running.values()]) seat.fail(disposed())
+    for (const sequence of [...this.#waiting, ...this.#running.values()]) sequence.fail(disposed())
     this.#waiting.clear()
     this.#running.clear()
     this.#wake()
@@ -170,47 +168,47 @@ export class ContinuousBatching {
     if (this.#disposed) throw disposed()
   }
 
-  #seat(joining: Joining): Seat {
+  #enqueue(request: SequenceRequest): BatchedSequence {
     this.#requireLive()
-    const bytes = joining.tokens * this.#limits.tokenBytes
+    const bytes = request.tokens * this.#limits.tokenBytes
     if (bytes > this.#limits.bytes) {
       throw new ConfigError(
-        `generate: a text of ${joining.tokens} tokens, prompt and new ones, may take ${bytes} bytes of keys and values, more than the batching's maxCacheBytes, ${this.#limits.bytes}`,
-        { tokens: joining.tokens, maxCacheBytes: this.#limits.bytes },
+        `generate: expected at most ${this.#limits.bytes} bytes of keys and values (maxCacheBytes of the batching), got up to ${bytes} for ${request.tokens} tokens, prompt and new ones. Lower maxNewTokens, or shorten the prompt.`,
+        { tokens: request.tokens, maxCacheBytes: this.#limits.bytes },
       )
     }
-    const seat = new Seat(joining, bytes, {
+    const sequence = new BatchedSequence(request, bytes, {
       wake: () => this.#wake(),
-      left: () => this.#left(seat),
+      left: () => this.#left(sequence),
     })
-    this.#waiting.add(seat)
+    this.#waiting.add(sequence)
     if (!this.#driving) this.#drive()
-    return seat
+    return sequence
   }
 
-  /** Who waits longest enters as long as there is room; nobody overtakes. */
+  /** Admit waiting sequences in order while the limits allow. A smaller one does not overtake. */
   #admit(): void {
     let bytes = 0
-    for (const seat of this.#running.values()) bytes += seat.bytes
-    for (const seat of this.#waiting) {
-      if (this.#running.size >= this.#limits.seqs || bytes + seat.bytes > this.#limits.bytes) return
-      this.#waiting.delete(seat)
+    for (const sequence of this.#running.values()) bytes += sequence.bytes
+    for (const sequence of this.#waiting) {
+      if (this.#running.size >= this.#limits.seqs || bytes + sequence.bytes > this.#limits.bytes) return
+      this.#waiting.delete(sequence)
       const member = this.#members++
-      this.#running.set(member, seat)
-      seat.member = member
-      bytes += seat.bytes
-      const { session, inputs } = seat.joining
+      this.#running.set(member, sequence)
+      sequence.member = member
+      bytes += sequence.bytes
+      const { session, inputs } = sequence.request
       join(this.#handle, member, session.handle, withActiveAdapters(this.#network), inputs).catch((error: unknown) => {
         this.#running.delete(member)
-        seat.fail(error)
+        sequence.fail(error)
       })
     }
   }
 
-  #left(seat: Seat): void {
-    this.#waiting.delete(seat)
-    if (seat.member === undefined || !this.#running.delete(seat.member) || this.#disposed) return
-    runInContext(this.#context, () => leave(this.#handle, seat.member as number)).catch(() => {})
+  #left(sequence: BatchedSequence): void {
+    this.#waiting.delete(sequence)
+    if (sequence.member === undefined || !this.#running.delete(sequence.member) || this.#disposed) return
+    runInContext(this.#context, () => leave(this.#handle, sequence.member as number)).catch(() => {})
     this.#wake()
   }
 
@@ -218,7 +216,7 @@ export class ContinuousBatching {
     this.#driving = true
     runInContext(this.#context, () => noGrad(() => this.#passes()))
       .catch((error: unknown) => {
-        for (const seat of [...this.#waiting, ...this.#running.values()]) seat.fail(error)
+        for (const sequence of [...this.#waiting, ...this.#running.values()]) sequence.fail(error)
         this.#waiting.clear()
         this.#running.clear()
       })
@@ -229,12 +227,12 @@ export class ContinuousBatching {
   }
 
   async #passes(): Promise<void> {
-    // Texts that come in one turn of the event loop begin together.
+    // Start sequences that arrive in one turn of the event loop together.
     await new Promise((resolve) => setImmediate(resolve))
     const turns = new Turns()
     while (!this.#disposed && this.#waiting.size + this.#running.size > 0) {
       this.#admit()
-      const paused = [...this.#running].filter(([, seat]) => seat.isAhead).map(([member]) => member)
+      const paused = [...this.#running].filter(([, sequence]) => sequence.isAhead).map(([member]) => member)
       if (paused.length > 0 && paused.length === this.#running.size) {
         await new Promise<void>((resolve) => {
           this.#wake = resolve
@@ -242,23 +240,23 @@ export class ContinuousBatching {
         continue
       }
       const allowed = this.#allowed()
-      const told = (await pass(this.#handle, withActiveAdapters(this.#network), paused, allowed)) as Told
+      const result = (await pass(this.#handle, withActiveAdapters(this.#network), paused, allowed)) as PassResult
       if (this.#disposed) return
-      await this.#tell(told)
+      await this.#deliver(result)
       await turns.pass()
     }
   }
 
-  /** Of those whose next token is constrained. */
+  /** Return the allowed tokens of sequences with a constraint. */
   #allowed(): object {
     const sets: [number, number[]][] = []
-    for (const [member, seat] of this.#running) {
+    for (const [member, sequence] of this.#running) {
       try {
-        const ids = seat.allowed()
+        const ids = sequence.allowed()
         if (ids) sets.push([member, ids])
       } catch (error) {
-        seat.fail(error)
-        this.#left(seat)
+        sequence.fail(error)
+        this.#left(sequence)
       }
     }
     if (sets.length === 0) return {}
@@ -269,12 +267,12 @@ export class ContinuousBatching {
     }
   }
 
-  async #tell({ members, tokens, ends, logprobs, cached, failed }: Told): Promise<void> {
+  async #deliver({ members, tokens, ends, logprobs, cached, failed }: PassResult): Promise<void> {
     for (const [i, member] of members.entries()) {
-      const seat = this.#running.get(member)
+      const sequence = this.#running.get(member)
       const end = ends[i] as number
       if (end !== 0) this.#running.delete(member)
-      seat?.push({
+      sequence?.push({
         tokens: [tokens[i] as number],
         ends: [end],
         logprobs: [logprobs[i] as number],
@@ -283,14 +281,14 @@ export class ContinuousBatching {
       })
     }
     for (const member of failed) {
-      const seat = this.#running.get(member)
+      const sequence = this.#running.get(member)
       this.#running.delete(member)
-      await (errorOf(this.#handle, member) as Promise<void>).catch((error: unknown) => seat?.fail(error))
+      await (errorOf(this.#handle, member) as Promise<void>).catch((error: unknown) => sequence?.fail(error))
     }
   }
 }
 
-interface Told {
+interface PassResult {
   members: number[]
   tokens: number[]
   ends: number[]
@@ -299,38 +297,38 @@ interface Told {
   failed: number[]
 }
 
-/** A text in a batching: its tokens, in order, as somebody takes them. */
-export class Seat {
-  /** Its number among those that run. */
+/** A sequence in a batching, as a queue of its tokens. */
+export class BatchedSequence {
+  /** Its index among the running sequences. */
   member: number | undefined
-  readonly #tokens: Seated[] = []
+  readonly #tokens: BatchedToken[] = []
   readonly #owner: { wake: () => void; left: () => void }
-  #taker: { resolve: (token: Seated) => void; reject: (error: unknown) => void } | undefined
+  #taker: { resolve: (token: BatchedToken) => void; reject: (error: unknown) => void } | undefined
   #error: { error: unknown } | undefined
   #allowed: number[] | undefined
   #over = false
 
   constructor(
-    readonly joining: Joining,
+    readonly request: SequenceRequest,
     readonly bytes: number,
     owner: { wake: () => void; left: () => void },
   ) {
     this.#owner = owner
   }
 
-  /** Whether nobody has taken the latest tokens: it writes no more until somebody does. */
+  /** Whether the queue is full. The sequence pauses until the consumer takes tokens. */
   get isAhead(): boolean {
     return this.#tokens.length >= AHEAD
   }
 
-  /** Asked once for each token. */
+  /** Return the allowed next tokens, evaluated once per token. */
   allowed(): number[] | undefined {
-    if (!this.joining.allowed) return undefined
-    this.#allowed ??= this.joining.allowed()[0]
+    if (!this.request.allowed) return undefined
+    this.#allowed ??= this.request.allowed()[0]
     return this.#allowed
   }
 
-  push(token: Seated): void {
+  push(token: BatchedToken): void {
     this.#allowed = undefined
     this.#over = token.done
     if (!this.#taker) this.#tokens.push(token)
@@ -345,7 +343,7 @@ export class Seat {
     this.#taker = undefined
   }
 
-  next(): Promise<Seated> {
+  next(): Promise<BatchedToken> {
     const wasAhead = this.isAhead
     const token = this.#tokens.shift()
     if (wasAhead) this.#owner.wake()
@@ -356,7 +354,7 @@ export class Seat {
     })
   }
 
-  /** Gives its place to others. */
+  /** Leave the batching. */
   leave(): void {
     if (this.#over && this.member === undefined) return
     this.#over = true
@@ -364,7 +362,8 @@ export class Seat {
   }
 }
 
-const disposed = () => new ConfigError('the batching was disposed', {})
+const disposed = () =>
+  new ConfigError('ContinuousBatching: expected a live batching, got one that was disposed. Create a new one.', {})
 
 function sameAdapters(a: Context, b: Context): boolean {
   return sameEntries(a.adapters, b.adapters) && sameEntries(a.adapterScales, b.adapterScales)

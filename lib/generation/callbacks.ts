@@ -1,4 +1,4 @@
-import { misuse } from '../base/check.js'
+import { misuse, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { registerCallback } from '../native/callbacks.js'
@@ -8,15 +8,15 @@ import { Tensor, tensor } from '../tensor/index.js'
 import { inCallback } from '../tensor/tensor.js'
 
 /**
- * Changes the scores of the next token: gets the texts so far, int64 [rows, time], and their scores, float32
- * [rows, vocabSize] on the CPU, and returns the new ones. Rows are prompts, answers or beams, in their order; shorter ones
- * are padded on the left, and behind where they have ended. With beams scores are log probabilities. It must not be async.
+ * Change the scores of the next token. Receives the sequences so far, int64 [rows, time], and their scores, float32 [rows, vocabSize] on the
+ * CPU, and returns new scores. Rows are prompts, answers or beams, in order; shorter ones are padded on the left, and after their end. With
+ * beams scores are log probabilities. The function must not be async.
  */
 export type LogitsProcessor = (inputIds: Tensor, scores: Tensor) => Tensor
 
 /**
- * Ends texts: gets them, int64 [rows, time], with the token that was just chosen, and tells for all rows or for each whether
- * it is the last; as a tensor, bool [rows]. With beams it is asked about one candidate at a time. It must not be async.
+ * Stop sequences. Receives them, int64 [rows, time], with the newest token, and returns for all rows, or for each as a list or bool tensor
+ * [rows], whether that token is the last. With beams it is called for one candidate at a time. The function must not be async.
  */
 export type StoppingCriteria = (inputIds: Tensor) => boolean | readonly boolean[] | Tensor
 
@@ -27,7 +27,7 @@ export interface Callbacks {
 
 const childOf = op('voxtorch::module_child')
 
-/** Has a session call the user's functions. */
+/** Register the user's functions in a session. */
 export function attachCallbacks(session: ModuleHandle, callbacks: Callbacks): void {
   const processors = listOf('logitsProcessor', callbacks.logitsProcessor)
   const criteria = listOf('stoppingCriteria', callbacks.stoppingCriteria)
@@ -36,7 +36,7 @@ export function attachCallbacks(session: ModuleHandle, callbacks: Callbacks): vo
       processors.reduce((changed, processor) => {
         const result: unknown = processor(inputIds, changed)
         if (result instanceof Tensor) return result
-        throw refused('a logitsProcessor', 'return the scores, a tensor', result)
+        throw refused('logitsProcessor', 'a tensor of scores', result)
       }, scores),
     )
   }
@@ -65,12 +65,13 @@ function decided(given: unknown, rows: number): Tensor {
   if (given instanceof Tensor) return given.to('bool').expand([rows])
   const list = typeof given === 'boolean' ? Array<boolean>(rows).fill(given) : given
   if (!Array.isArray(list) || list.length !== rows || list.some((one) => typeof one !== 'boolean')) {
-    throw refused('a stoppingCriteria', `return true or false, or a list of ${rows} of them`, given)
+    throw refused('stoppingCriteria', `true or false, or a list of ${rows} of them`, given)
   }
   return tensor(list as boolean[], { dtype: 'bool' })
 }
 
-function refused(what: string, must: string, given: unknown): ConfigError {
-  const isPromise = typeof (given as { then?: unknown } | null)?.then === 'function'
-  return new ConfigError(`${what} must ${must}${isPromise ? ', and not a promise: native code waits for it' : ''}`, {})
+function refused(where: string, expected: string, value: unknown): ConfigError {
+  const isPromise = typeof (value as { then?: unknown } | null)?.then === 'function'
+  const advice = isPromise ? ' Make the function synchronous.' : ''
+  return new ConfigError(`${where}: expected a function that returns ${expected}, got ${shown(value)}.${advice}`, {})
 }

@@ -4,129 +4,127 @@ import { didYouMean, shortened } from '../base/words.js'
 import { checkKey, type Kind, kinds } from './keys.js'
 
 /**
- * How tokens are chosen, with the names and meanings of transformers' `GenerationConfig`. Lengths count the columns of the
- * batch: the prompt with its padding, then what was generated.
+ * Settings of token generation, with the names and meanings of transformers' `GenerationConfig`. Lengths count the columns of the batch:
+ * the prompt with its padding, then the generated tokens.
  */
 export interface GenerationConfig {
-  /** Draws each token by its probability; else the likeliest is taken. Default false. */
+  /** Whether to sample tokens by probability, instead of taking the most likely one. Default false. */
   doSample?: boolean
-  /** With more than 1, the texts with the best total score are looked for. At most 16384 (256 from a file). Default 1. */
+  /** Number of beams; more than 1 selects beam search. At most 16384 (256 from a file). Default 1. */
   numBeams?: number
   /**
-   * Answers for each prompt; with beams at most `numBeams`, else only while sampling, at most 16384 (256 from a file).
-   * Default 1.
+   * Number of answers per prompt: with beams at most `numBeams`, otherwise only with sampling. At most 16384 (256 from a file). Default 1.
    */
   numReturnSequences?: number
 
-  /** Most tokens of an answer. Default 20, where `maxLength` is not given either. */
+  /** Maximum number of new tokens. Default 20, if `maxLength` is not set either. */
   maxNewTokens?: number | null
-  /** Most columns of prompt and answer; `maxNewTokens` goes before it. */
+  /** Maximum number of columns of prompt and answer; `maxNewTokens` has precedence. */
   maxLength?: number | null
-  /** `eosTokenId` is forbidden below so many columns. */
+  /** Minimum number of columns before `eosTokenId` is allowed. */
   minLength?: number | null
-  /** `eosTokenId` is forbidden below so many new tokens. */
+  /** Minimum number of new tokens before `eosTokenId` is allowed. */
   minNewTokens?: number | null
-  /** What ends an answer. */
+  /** Token or tokens that end an answer. */
   eosTokenId?: number | number[] | null
-  /** What stands behind the end of the shorter answers; default the first of `eosTokenId`, else 0. */
+  /** Padding token after shorter answers. Default: the first of `eosTokenId`, otherwise 0. */
   padTokenId?: number | null
-  /** Where no prompt is given, nothing is begun with it: it only tells processors. */
+  /** Begin-of-sequence token. It does not start generation without a prompt; only processors use it. */
   bosTokenId?: number | null
-  /** Sequences of new tokens that end an answer; they stay in it. */
+  /** Token sequences that end an answer and stay part of it. */
   stopSequences?: number[][] | null
 
-  /** While sampling: scores are divided by it. */
+  /** Sampling: temperature, by which scores are divided. */
   temperature?: number | null
-  /** While sampling: only so many of the likeliest tokens; 0 for all. Default 50, as transformers has it. */
+  /** Sampling: keep only the k most likely tokens; 0 for all. Default 50, as in transformers. */
   topK?: number | null
-  /** While sampling: the fewest tokens that hold so much probability. */
+  /** Sampling: keep the fewest top tokens whose probabilities sum to at least this value. */
   topP?: number | null
-  /** While sampling: only tokens that are at least so many times as likely as the likeliest. */
+  /** Sampling: keep tokens with at least this fraction of the top probability. */
   minP?: number | null
-  /** While sampling: among the hundred likeliest tokens, those within this share of their entropy. */
+  /** Sampling: keep those of the top 100 tokens that lie within this fraction of their entropy. */
   topH?: number | null
-  /** While sampling: the tokens nearest to the expected information that hold so much probability. */
+  /** Sampling: keep the tokens closest to the expected information whose probabilities sum to this value. */
   typicalP?: number | null
-  /** While sampling: only tokens at least so likely. */
+  /** Sampling: keep tokens of at least this probability. */
   epsilonCutoff?: number | null
-  /** While sampling: the same, less strict where the entropy is high. */
+  /** Sampling: `epsilonCutoff` that is relaxed at high entropy. */
   etaCutoff?: number | null
-  /** The processed scores are made log probabilities again. */
+  /** Whether to renormalize the processed scores to log probabilities. */
   renormalizeLogits?: boolean
 
-  /** Above 1: what stands in prompt or answer becomes less likely. */
+  /** Penalty of tokens that occur in prompt or answer, if above 1. */
   repetitionPenalty?: number | null
-  /** No sequence of so many tokens comes twice, in prompt and answer. */
+  /** Length of n-grams that must not repeat, in prompt and answer. */
   noRepeatNgramSize?: number | null
-  /** Sequences that never come. */
+  /** Token sequences that are never generated. */
   badWordsIds?: number[][] | null
-  /** What is added to the score of the last token of a sequence, where the others stand before it. */
+  /** Bias of the score of a sequence's last token, if its other tokens precede it. */
   sequenceBias?: [ids: number[], bias: number][] | null
-  /** Tokens that never come. */
+  /** Tokens that are never generated. */
   suppressTokens?: number[] | null
-  /** Tokens that do not come first. */
+  /** Tokens that are not generated first. */
   beginSuppressTokens?: number[] | null
   /**
-   * Whisper's rules of timestamps, which are the tokens above `noTimestampsTokenId`: the first token is one, then they come
-   * in pairs, never go back, and one comes where all of them together are likelier than any other token.
+   * Whether to apply Whisper's timestamp rules. Timestamps are the tokens above `noTimestampsTokenId`: the first token is one, they come in
+   * pairs, never decrease, and are forced if their total probability exceeds that of any other token.
    */
   returnTimestamps?: boolean
   noTimestampsTokenId?: number | null
-  /** How far above the first timestamp the first token may be, such as 50 for one second. */
+  /** Maximum index of the first timestamp, such as 50 for one second. */
   maxInitialTimestampIndex?: number | null
-  /** The second token of a text, where the prompt is one token. */
+  /** Forced second token of a text whose prompt is one token. */
   forcedBosTokenId?: number | null
-  /** The last token where the limit is reached. */
+  /** Forced last token at the length limit. */
   forcedEosTokenId?: number | number[] | null
-  /** From so many new tokens on, `eosTokenId` becomes likelier by this factor at each. */
+  /** From `start` new tokens on, the score of `eosTokenId` grows by `factor` at each step. */
   exponentialDecayLengthPenalty?: [start: number, factor: number] | null
-  /** A score that is not a number becomes 0, an infinite one the largest. */
+  /** Whether to replace NaN scores by 0, and infinite ones by the largest value. */
   removeInvalidValues?: boolean
 
-  /** The only tokens that come. */
+  /** Only these tokens are generated. */
   allowedTokens?: number[] | null
-  /** The answer is one of these, followed by `eosTokenId`. */
+  /** Allowed answers; each is followed by `eosTokenId`. */
   allowedSequences?: number[][] | null
   /**
-   * Called before each step for each row, with the number of the prompt and the text so far (without padding on the left):
-   * the tokens that may follow. transformers' `prefix_allowed_tokens_fn`. What it throws reaches the caller; it must not be
-   * async.
+   * Function that returns the allowed next tokens. It is called before each step for each row, with the index of the prompt and the tokens
+   * so far (without padding on the left). transformers' `prefix_allowed_tokens_fn`. Its errors reach the caller; it must not be async.
    */
   prefixAllowedTokensFn?: ((batchId: number, inputIds: number[]) => Iterable<number>) | null
 
-  /** With beams: scores are divided by length to this power. Above 0 prefers long answers. Default 1. */
+  /** Beam search: exponent of the length by which scores are divided. Above 0 prefers long answers. Default 1. */
   lengthPenalty?: number | null
-  /** With beams: true ends with as many answers as beams; false when none better is likely; 'never' when none can be. */
+  /** Beam search: true stops at as many answers as beams; false if no better one is likely; 'never' if no better one is possible. */
   earlyStopping?: boolean | 'never' | null
 
   /**
-   * Classifier-free guidance (https://arxiv.org/abs/2306.17806): the log probabilities are led away, by this factor, from
-   * those behind `negativePromptIds`. 1 and null: none. For language models.
+   * Scale of classifier-free guidance (https://arxiv.org/abs/2306.17806) for language models: moves the log probabilities away from those
+   * after `negativePromptIds`. 1 or null: no guidance.
    */
   guidanceScale?: number | null
 
-  /** With an `assistantModel`: tokens that it guesses at once. Default 20. */
+  /** With an `assistantModel`: number of tokens that it drafts at once. Default 20. */
   numAssistantTokens?: number | null
-  /** With an `assistantModel`: its guess ends with a token less likely than that. Default 0.4. */
+  /** With an `assistantModel`: its draft stops at a token below this probability. Default 0.4. */
   assistantConfidenceThreshold?: number | null
   /**
-   * Without an assistant: so many tokens are guessed from the text itself, behind where its last tokens stood before. For
-   * answers that repeat the prompt; one row, without beams. What holds of greedy text with an `assistantModel` holds here.
+   * Prompt lookup decoding without an assistant: number of tokens to draft from the text itself, after an earlier occurrence of its last
+   * tokens. For answers that repeat the prompt; one row, without beams. Greedy output has the same guarantee as with an `assistantModel`.
    */
   promptLookupNumTokens?: number | null
-  /** How many last tokens are looked for, at most. Default 2. */
+  /** Maximum number of last tokens to search for. Default 2. */
   maxMatchingNgramSize?: number | null
 
-  /** Keeps the processed scores of every step. */
+  /** Whether to return the processed scores of every step. */
   outputScores?: boolean
-  /** Keeps the network's own scores of every step. */
+  /** Whether to return the network's raw logits of every step. */
   outputLogits?: boolean
-  /** Keeps the log probability of each chosen token under the processed scores. */
+  /** Whether to return each token's log probability under the processed scores. */
   outputLogprobs?: boolean
 }
 
 /**
- * Checks a configuration and fills it up: what it leaves out is `base`'s.
+ * Check a configuration, and fill in missing values from `base`.
  * @throws ConfigError for an unknown key, naming the nearest, and for a value of the wrong kind or range
  */
 export function generationConfig(config: GenerationConfig = {}, base: GenerationConfig = {}): GenerationConfig {
@@ -139,16 +137,19 @@ export function generationConfig(config: GenerationConfig = {}, base: Generation
     if (value !== null) checkKey('generation.', key, value, kind)
     whole[key] = value
   }
-  // Whoever limits the answer otherwise than the model's file does not mean its limit too.
+  // A maxLength of the caller replaces the maxNewTokens of the model's file.
   if (given.maxLength != null && given.maxNewTokens == null) delete whole.maxNewTokens
   checkTogether(whole as GenerationConfig)
   return whole as GenerationConfig
 }
 
 const unknownKey = (key: string): ConfigError =>
-  new ConfigError(`a generation configuration has no '${shortened(key)}'${didYouMean(key, Object.keys(kinds))}`, {
-    key,
-  })
+  new ConfigError(
+    `generation: expected a key of GenerationConfig, got '${shortened(key)}'${didYouMean(key, Object.keys(kinds))}`,
+    {
+      key,
+    },
+  )
 
 function checkTogether(config: GenerationConfig): void {
   const { numBeams = 1, numReturnSequences = 1, doSample = false } = config
@@ -156,21 +157,28 @@ function checkTogether(config: GenerationConfig): void {
     throw new ConfigError(`generation: ${problem}`, { ...config })
   }
   if (numBeams > 1 && numReturnSequences > numBeams) {
-    bad(`numReturnSequences is ${numReturnSequences}, more than the ${numBeams} beams`)
+    bad(`expected numReturnSequences of at most numBeams, ${numBeams}, got ${numReturnSequences}.`)
   }
   if (numBeams === 1 && numReturnSequences > 1 && !doSample) {
-    bad(`numReturnSequences ${numReturnSequences} needs doSample or beams: the likeliest text is one`)
+    bad(
+      `expected doSample or beams with numReturnSequences ${numReturnSequences}, got greedy decoding, which has one answer.`,
+    )
   }
   const ends = config.eosTokenId ?? []
   const none = Array.isArray(ends) && ends.length === 0
   if (config.returnTimestamps && (none || config.noTimestampsTokenId == null)) {
-    bad('returnTimestamps needs a noTimestampsTokenId and an eosTokenId')
+    bad('expected noTimestampsTokenId and eosTokenId with returnTimestamps, got at most one of them.')
   }
-  if (config.allowedSequences && none) bad('allowedSequences needs an eosTokenId, which ends the answer')
-  if (config.exponentialDecayLengthPenalty && none) bad('exponentialDecayLengthPenalty needs an eosTokenId')
+  if (config.allowedSequences && none)
+    bad('expected an eosTokenId with allowedSequences, which ends the answer, got none.')
+  if (config.exponentialDecayLengthPenalty && none)
+    bad('expected an eosTokenId with exponentialDecayLengthPenalty, got none.')
   for (const key of ['badWordsIds', 'stopSequences', 'allowedSequences'] as const) {
-    if (config[key]?.some((ids) => ids.length === 0)) bad(`${key} has a sequence without tokens`)
+    if (config[key]?.some((ids) => ids.length === 0))
+      bad(`${key}: expected sequences of at least one token, got an empty one.`)
   }
-  if (config.sequenceBias?.some(([ids]) => ids.length === 0)) bad('sequenceBias has a sequence without tokens')
-  if (config.allowedTokens?.length === 0) bad(`allowedTokens is empty, got ${shown(config.allowedTokens)}`)
+  if (config.sequenceBias?.some(([ids]) => ids.length === 0))
+    bad('sequenceBias: expected sequences of at least one token, got an empty one.')
+  if (config.allowedTokens?.length === 0)
+    bad(`allowedTokens: expected at least one token, got ${shown(config.allowedTokens)}.`)
 }

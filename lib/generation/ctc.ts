@@ -3,23 +3,23 @@ import { opAsync } from '../native/call.js'
 import { Tensor } from '../tensor/index.js'
 
 export interface CtcBeamOptions {
-  /** The token that is no token. Default 0. */
+  /** Id of the blank token. Default 0. */
   blank?: number
-  /** Texts that are kept after each frame. Default 100. */
+  /** Number of hypotheses that are kept after each frame. Default 100. */
   beamWidth?: number
-  /** Texts that are returned. Default 1. */
+  /** Number of hypotheses that are returned. Default 1. */
   nBest?: number
 }
 
-/** A text, and the log of the sum of the probabilities of all its ways through the frames. */
+/** A token sequence, and the log of the summed probabilities of all its paths through the frames. */
 export interface CtcHypothesis {
   tokens: number[]
   score: number
 }
 
-/** The likeliest way of a text through the frames, and its log probability. */
+/** Most likely path of a token sequence through the frames, and its log probability. */
 export interface CtcAlignment {
-  /** For each frame a token of the text, or blank. */
+  /** Token of the text, or blank, for each frame. */
   path: number[]
   score: number
 }
@@ -28,9 +28,9 @@ const search = opAsync('voxtorch::ctc_beam_search')
 const align = opAsync('voxtorch::ctc_align')
 
 /**
- * The likeliest texts of a CTC network's frames, by prefix beam search (Hannun et al. 2014,
- * https://arxiv.org/abs/1408.2873), the best first. With a beam as wide as there are texts its scores are exact; a text
- * that was left out and came back has less than its due.
+ * Decode the frames of a CTC network by prefix beam search (Hannun et al. 2014, https://arxiv.org/abs/1408.2873). Returns the best
+ * hypotheses first. Scores are exact if the beam is as wide as the number of hypotheses; one that was dropped and came back has a lower
+ * score.
  * @param logProbs floating point [frames, vocabSize], log probabilities
  */
 export async function ctcBeamSearch(logProbs: Tensor, options: CtcBeamOptions = {}): Promise<CtcHypothesis[]> {
@@ -53,9 +53,9 @@ export async function ctcBeamSearch(logProbs: Tensor, options: CtcBeamOptions = 
 }
 
 /**
- * Where the tokens of a text stand in a CTC network's frames.
+ * Align the tokens of a text with the frames of a CTC network.
  * @param logProbs floating point [frames, vocabSize], log probabilities
- * @throws ConfigError where there are too few frames for the text
+ * @throws ConfigError if there are too few frames for the text
  */
 export async function ctcAlign(
   logProbs: Tensor,

@@ -11,7 +11,7 @@ import { checkKey, fileKinds, kinds } from './keys.js'
 
 const FILE = 'generation_config.json'
 
-/** Keys of transformers' `GenerationConfig` that ask for what this library does not do, with the values that do not ask. */
+/** Unsupported keys of transformers' `GenerationConfig`, with the values that have no effect. */
 const unsupported: Readonly<Record<string, readonly unknown[]>> = {
   assistantEarlyExit: [],
   assistantEnsembleWeight: [],
@@ -31,7 +31,7 @@ const unsupported: Readonly<Record<string, readonly unknown[]>> = {
   watermarkingConfig: [],
 }
 
-/** Those that do not change which tokens are generated here: memory, compilation, what `generate` returns, versions. */
+/** Keys that do not affect the generated tokens: memory, compilation, return values of `generate`, versions. */
 const irrelevant: ReadonlySet<string> = new Set([
   'FromModelConfig',
   'assistantLookbehind',
@@ -54,7 +54,7 @@ const irrelevant: ReadonlySet<string> = new Set([
   'useCache',
 ])
 
-/** Keys of other programs' and networks' files, which those read: Whisper's are read by lib/models/whisper. */
+/** Keys that a network's own code reads, such as lib/models/whisper. */
 const ofNetworks: Readonly<Record<string, readonly string[]>> = {
   whisper: [
     'alignmentHeads',
@@ -72,20 +72,20 @@ const ofNetworks: Readonly<Record<string, readonly string[]>> = {
   ],
 }
 
-/** Keys of {@link GenerationConfig} that transformers does not have, and so ignores in a saved file. */
+/** Keys of {@link GenerationConfig} that transformers lacks, and so ignores in a saved file. */
 const ours = ['stopSequences', 'allowedTokens', 'allowedSequences', 'outputLogprobs'] as const
 
-/** Most unknown keys that a warning names. */
+/** Maximum number of unknown keys in a warning. */
 const NAMED = 8
 
 /**
- * Read how a checkpoint's folder says its network generates: `generation_config.json`, and the special tokens of
- * `config.json` where that file leaves them out. Without the file, all generation keys of `config.json` count, as in
- * transformers. A process warning names the keys of the file that nothing reads.
+ * Read the generation settings of a checkpoint's folder: `generation_config.json`, and the special tokens of `config.json` if that file lacks
+ * them. Without the file, all generation keys of `config.json` count, as in transformers. A process warning names unknown keys of the
+ * file.
  *
  * @param network the configuration in `config.json`, with keys in camelCase
- * @throws CheckpointError where the file is no JSON object
- * @throws ConfigError naming file and key, for a value out of range and for what this library does not do
+ * @throws CheckpointError if the file is not a JSON object
+ * @throws ConfigError naming file and key, for a value out of range and for an unsupported setting
  */
 export async function readGenerationConfig(
   directory: string,
@@ -96,7 +96,7 @@ export async function readGenerationConfig(
   const base: Record<string, unknown> = {}
   for (const key of ['bosTokenId', 'eosTokenId', 'padTokenId'] as const) {
     const value = network[key]
-    // Some published files have -1 for none.
+    // Some published files use -1 for none.
     if (value !== null && value !== undefined && kinds[key].test(value)) base[key] = value
   }
   const read = await readJson(file)
@@ -120,11 +120,11 @@ export async function readGenerationConfig(
   return generationConfig(known as GenerationConfig, base as GenerationConfig)
 }
 
-/** The generation keys in a network's own configuration, as files before transformers 4.26 have them. */
+/** Read generation keys from a network's configuration, as in files before transformers 4.26. */
 function fromNetwork(file: string, network: Record<string, unknown>): GenerationConfig {
   const known: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(network)) {
-    // Old files spell out this default of transformers, whose own meaning is 20 new tokens.
+    // Old files contain this default of transformers, which means 20 new tokens.
     if (key === 'maxLength' && value === 20) continue
     if (Object.hasOwn(kinds, key) && asks(key, value)) known[key] = checked(file, key, value)
     else if (Object.hasOwn(unsupported, key)) requireNeutral(file, key, value)
@@ -146,7 +146,7 @@ function requireNeutral(file: string, key: string, value: unknown): void {
   if (value === null || value === undefined || neutral.includes(value)) return
   const expected = neutral.length > 0 ? `null or ${String(neutral[0])}` : 'null'
   throw new ConfigError(
-    `${file}: ${snakeCase(key)}: expected ${expected}, got ${shown(value)}. This library does not do what it asks for; remove the key.`,
+    `${file}: ${snakeCase(key)}: expected ${expected}, got ${shown(value)}. voxtorch does not support it; remove the key.`,
     { file, [key]: value },
   )
 }
@@ -157,14 +157,14 @@ function report(file: string, keys: readonly string[]): void {
     .slice(0, NAMED)
     .map((key) => (key.length > 60 ? quoted(key) : `${quoted(key)}${didYouMean(key, candidates)}`))
   const more = keys.length > NAMED ? ` and ${keys.length - NAMED} more` : ''
-  process.emitWarning(`${file}: ignored keys that are no generation settings: ${named.join(', ')}${more}`, {
+  process.emitWarning(`${file}: ignored unknown keys: ${named.join(', ')}${more}`, {
     type: 'GenerationWarning',
   })
 }
 
 /**
- * Write `generation_config.json`, which transformers reads; nothing where there is nothing to say. A process warning names
- * the settings that transformers does not have.
+ * Write `generation_config.json`, which transformers reads. Without any settings no file is written. A process warning names settings that
+ * transformers lacks.
  */
 export async function writeGenerationConfig(directory: string, config: GenerationConfig): Promise<void> {
   const { prefixAllowedTokensFn, ...plain } = config
@@ -172,7 +172,7 @@ export async function writeGenerationConfig(directory: string, config: Generatio
   const names = [...lost, ...(prefixAllowedTokensFn ? ['prefixAllowedTokensFn'] : [])]
   const file = join(directory, FILE)
   if (names.length > 0) {
-    process.emitWarning(`${file}: transformers has no ${names.join(', ')}, and generates without`, {
+    process.emitWarning(`${file}: transformers does not support ${names.join(', ')}, and ignores these settings`, {
       type: 'GenerationWarning',
     })
   }
@@ -180,7 +180,7 @@ export async function writeGenerationConfig(directory: string, config: Generatio
   await writeJson(file, toSnake(withFloats(plain)), { indent: 2 })
 }
 
-/** Settings that transformers takes as floats alone: it refuses a `repetition_penalty` of 2. */
+/** Settings that must be floats in transformers' files: it rejects a `repetition_penalty` of 2. */
 const FLOATS: ReadonlySet<string> = new Set([
   ...['temperature', 'topP', 'minP', 'topH', 'typicalP', 'epsilonCutoff', 'etaCutoff', 'repetitionPenalty'],
   ...['lengthPenalty', 'guidanceScale', 'assistantConfidenceThreshold'],

@@ -6,127 +6,125 @@ import { didYouMean, shortened } from '../base/words.js'
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, Tensor } from '../tensor/index.js'
 import {
+  type BatchedSequence,
+  type BatchedToken,
   bytesPerToken,
   ContinuousBatching,
+  enqueueIn,
   hasAdaptersOf,
   networkOf,
-  type Seat,
-  type Seated,
-  seatIn,
 } from './batching.js'
 import type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
 import { type GenerationConfig, generationConfig } from './config.js'
 import { type KvCache, nativeCacheOf } from './kv-cache.js'
 import { type Added, allowedBy, FINISH_REASONS, type FinishReason, GenerationSession } from './session.js'
 
-/** What a network goes on from. */
+/** Inputs of generation. */
 export interface GenerateInputs {
   /** Token ids [batch, time], int64. Shorter rows are padded on the left. */
   inputIds?: Tensor | null
   /** [batch, time], with a cache [batch, cache.length + time]: 1 for real tokens and 0 for padding. */
   attentionMask?: Tensor | null
-  /** [batch, time, hiddenSize], read in place of `inputIds`; those, if given too, are what penalties look at. */
+  /** [batch, time, hiddenSize], used in place of `inputIds`. If both are set, penalties use the ids. */
   inputsEmbeds?: Tensor | null
   /**
-   * What was read before, such as a long prompt or an audio clip: the inputs are what comes behind it. All that is read and
-   * written but the last token is added to it, so the next turn begins with that token. With several answers for a prompt
-   * it stays as it is.
+   * Cache of a prefix, such as a long prompt or an audio clip; the inputs follow it. All processed tokens except the last generated one are
+   * added to it, so the next turn begins with that token. With several answers per prompt the cache does not change.
    */
   cache?: KvCache | null
-  /** int64 [batch, any]: ids that penalties take for the beginning of the text, such as those behind the cache. */
+  /** int64 [batch, any]: ids of the prefix for penalties, such as those of the cache. */
   contextIds?: Tensor | null
-  /** [batch, frames, dim], for networks with cross-attention. */
+  /** Encoder output [batch, frames, dim], for networks with cross-attention. */
   encoderHiddenStates?: Tensor | null
-  /** [batch, frames] */
+  /** Mask of the encoder output, [batch, frames]. */
   encoderAttentionMask?: Tensor | null
   /**
-   * Keys and values of the encoder's states, in place of those states, or an empty cache that is filled with them: for
-   * several texts about the same audio. It is left as it is.
+   * Keys and values of the encoder's states in place of those states, or an empty cache to fill with them, for several texts about the same
+   * audio.
    */
   encoderCache?: KvCache | null
-  /** With `guidanceScale`: what the answer is led away from, int64 [batch, any]; default the last token of each prompt. */
+  /** With `guidanceScale`: negative prompt, int64 [batch, any]. Default: the last token of each prompt. */
   negativePromptIds?: Tensor | null
-  /** [batch, any], 1 for real tokens and 0 for padding on the left. */
+  /** [batch, any]: 1 for real tokens and 0 for padding on the left. */
   negativePromptAttentionMask?: Tensor | null
-  /** With an `assistantModel` that has cross-attention and an encoder of its own: its states [1, frames, dim]. */
+  /** With an `assistantModel` with its own encoder: the states of that encoder, [1, frames, dim]. */
   assistantEncoderHiddenStates?: Tensor | null
 }
 
 export interface GenerateOptions {
-  /** Gives the generation up within one token; what was awaited throws the signal's reason. */
+  /** Signal that stops generation within one token; pending promises reject with its reason. */
   signal?: AbortSignal
-  /** Where draws come from, on the CPU; default the CPU's default generator, which `manualSeed` seeds. */
+  /** Random generator on the CPU. Default: the CPU's default generator, which `manualSeed` seeds. */
   generator?: Generator
   /**
-   * The draws themselves, from 0 to below 1: [steps, rows], with beams [steps, prompts, (1 + ends, at least 2) * numBeams].
-   * Each picks the first token, in the order of ids, up to which the probabilities add up to more.
+   * Random numbers in place of a generator, in [0, 1): [steps, rows], with beams [steps, prompts, (1 + ends, at least 2) * numBeams]. Each
+   * selects the first token, in order of ids, whose cumulative probability exceeds it.
    */
   uniforms?: Tensor
-  /** Most new tokens of each prompt, in addition to the limits of the configuration; not with beams. */
+  /** Maximum number of new tokens of each prompt, in addition to the configuration's limits; not with beams. */
   maxNewTokensPerRow?: number[]
-  /** Own functions that change scores, one after the other, behind all of the configuration but what narrows sampling. */
+  /** Functions that change scores, in order, after the configuration's processors and before top-k and similar filters. */
   logitsProcessor?: LogitsProcessor | readonly LogitsProcessor[]
-  /** Own functions that end rows, with the reason 'stop'. */
+  /** Functions that end rows, with the reason 'stop'. */
   stoppingCriteria?: StoppingCriteria | readonly StoppingCriteria[]
   /**
-   * A smaller network with the same vocabulary that guesses at the next tokens, which this one then reads in one pass
-   * (Leviathan et al. 2022, https://arxiv.org/abs/2211.17192). Greedy text in float32 and float64 is the text without it;
-   * sampled text has the same distribution. In bfloat16 and float16 a pass over several tokens rounds otherwise than a pass
-   * over one: where the best two logits are within a few roundings of each other, greedy text may differ. One row, without
-   * beams.
+   * Smaller network with the same vocabulary for speculative decoding: it drafts tokens, which this one verifies in one pass (Leviathan et
+   * al. 2022, https://arxiv.org/abs/2211.17192). Greedy output in float32 and float64 is that without it; sampled output has the same
+   * distribution. In bfloat16 and float16 a pass over several tokens rounds differently: greedy output may differ if the top two logits
+   * are within a few roundings. One row, without beams.
    */
   assistantModel?: GenerativeModule
-  /** Writes the text in passes that it shares with others of the same network; see {@link ContinuousBatching}. */
+  /** Batch that generates this sequence together with others of the same network; see {@link ContinuousBatching}. */
   batching?: ContinuousBatching
-  /** A token of the inputs, from 0: the logits behind it come as `promptLogits`. */
+  /** Index of an input token, from 0, whose next-token logits are returned as `promptLogits`. */
   promptLogitsAt?: number
 }
 
-/** One token of each row. */
+/** One generated token of each row. */
 export interface GenerateStep {
-  /** From 0. */
+  /** Step, from 0. */
   step: number
   /** The new token of each row; null for rows that have ended. */
   tokens: (number | null)[]
-  /** Why each row has ended, with this token or before. */
+  /** Reason why each row has ended, at this token or before; null for running rows. */
   finishReasons: FinishReason[]
   /** With `outputLogprobs`: the log probability of each token. */
   logprobs?: number[]
-  /** With a `batching` that the text is part of: tokens of the prompt that had been read before, for another one. */
+  /** With a `batching`: number of prompt tokens that came from its prefix cache. */
   cachedTokens?: number
 }
 
 export interface GenerateOutput {
-  /** int64 [answers, prompt + longest answer], on the CPU; without `inputIds` only the answers. Padding behind the shorter ones. */
+  /** int64 [answers, prompt + longest answer], on the CPU, padded on the right; without `inputIds` only the answers. */
   sequences: Tensor
-  /** The answers alone, without padding; prompt by prompt, the best first. */
+  /** Token ids of the answers, without prompt and padding; in the order of the prompts, best first. */
   tokens: number[][]
   finishReasons: FinishReason[]
-  /** With beams: the score of each answer, [answers]. */
+  /** With beams: score of each answer, [answers]. */
   sequencesScores: Tensor | null
-  /** With `outputLogprobs`: [answers, longest answer], 0 behind the end. */
+  /** With `outputLogprobs`: [answers, longest answer], 0 after the end. */
   logprobs: Tensor | null
   /** With `outputScores`: [steps, rows, vocabSize], a row for each prompt, answer or beam. */
   scores: Tensor | null
-  /** With `outputLogits`: the same before processing. */
+  /** With `outputLogits`: raw logits of the same shape. */
   logits: Tensor | null
-  /** With a cache: [batch, cache.length], what in it is real, for the next turn's `attentionMask`. */
+  /** With a cache: its mask [batch, cache.length], for the next turn's `attentionMask`. */
   attentionMask: Tensor | null
-  /** With `promptLogitsAt`: float32 [batch, vocabSize], before processing. */
+  /** With `promptLogitsAt`: raw logits, float32 [batch, vocabSize]. */
   promptLogits: Tensor | null
-  /** With an `assistantModel` or `promptLookupNumTokens`: tokens that were guessed, and those of them that were taken. */
+  /** With an `assistantModel` or `promptLookupNumTokens`: numbers of drafted and of accepted tokens. */
   guesses?: { drafted: number; accepted: number }
-  /** With a `batching` that the text was part of: tokens of the prompt that had been read before, for another one. */
+  /** With a `batching`: number of prompt tokens that came from its prefix cache. */
   cachedTokens?: number
 }
 
-/** A network that generates; `generationConfig` is what it was published with. */
+/** A network that generates; `generationConfig` has its published settings. */
 export type GenerativeModule = NativeModule & { generationConfig: GenerationConfig }
 
 /**
- * Goes on from the inputs until every row has ended. Other work on the executor comes in between its tokens. Dropout is
- * active in a network that is in training mode, as in transformers.
- * @throws ConfigError for a configuration that is wrong or contradicts itself
+ * Generate from the inputs until every row has ended. Other work on the executor runs between tokens. Dropout is active in a network in
+ * training mode, as in transformers.
+ * @throws ConfigError for an invalid or contradictory configuration
  */
 export async function generate(
   model: GenerativeModule,
@@ -144,8 +142,8 @@ export async function generate(
 }
 
 /**
- * The same token by token. Leaving the loop gives the generation up and frees its memory.
- * @throws ConfigError with beams, whose texts are not known before the end
+ * Generate token by token. Leaving the loop stops the generation and frees its memory.
+ * @throws ConfigError with beams, whose output is known only at the end
  */
 export async function* stream(
   model: GenerativeModule,
@@ -156,7 +154,10 @@ export async function* stream(
   const run = new Run(model, inputs, config, options)
   try {
     if ((run.config.numBeams ?? 1) > 1) {
-      throw new ConfigError('stream: with beams no token is certain before the end; use generate', { ...run.config })
+      throw new ConfigError(
+        `stream: expected numBeams 1, since beams have no output before the end, got ${run.config.numBeams}. Use generate.`,
+        { ...run.config },
+      )
     }
     let before: number[] = []
     for (let step = 0; ; step++) {
@@ -177,7 +178,7 @@ export async function* stream(
   }
 }
 
-/** One generation, from its arguments to its end. */
+/** A generation from start to end. */
 class Run {
   readonly config: GenerationConfig
   readonly #model: GenerativeModule
@@ -186,8 +187,8 @@ class Run {
   readonly #session: GenerationSession
   readonly #turns = new Turns()
   #begun = false
-  #seat: Seat | undefined
-  /** Tokens of the prompt that had been read for another text; undefined outside of a batching. */
+  #sequence: BatchedSequence | undefined
+  /** Number of prompt tokens from the prefix cache; undefined without a batching. */
   cachedTokens: number | undefined
 
   constructor(model: GenerativeModule, inputs: GenerateInputs, config: GenerationConfig, options: GenerateOptions) {
@@ -214,9 +215,9 @@ class Run {
     await this.#turns.pass()
     signal?.throwIfAborted()
     if (!this.#begun) requireMemory(this.#model, this.#inputs, this.config)
-    if (!this.#begun && batching && this.#goesWithOthers(batching)) this.#take(batching)
-    if (this.#seat) {
-      const token = await abortable<Seated>(signal, this.#seat.next())
+    if (!this.#begun && batching && this.#canShareBatch(batching)) this.#joinBatch(batching)
+    if (this.#sequence) {
+      const token = await abortable<BatchedToken>(signal, this.#sequence.next())
       this.cachedTokens = token.cachedTokens
       return token
     }
@@ -226,22 +227,22 @@ class Run {
     )
   }
 
-  /** Whether it is one text that is written token by token, as others of the batching are. */
-  #goesWithOthers(batching: ContinuousBatching): boolean {
+  /** Return whether the call is a single sequence that can run in the batching. */
+  #canShareBatch(batching: ContinuousBatching): boolean {
     const { inputIds, inputsEmbeds, encoderHiddenStates, encoderCache } = this.#inputs
     const { numBeams = 1, numReturnSequences = 1, guidanceScale, promptLookupNumTokens } = this.config
     const { assistantModel, promptLogitsAt } = this.#options
-    const alone =
+    const needsOwnPasses =
       (inputsEmbeds ?? inputIds)?.shape[0] !== 1 ||
       numBeams > 1 ||
       numReturnSequences > 1 ||
       (guidanceScale ?? 1) !== 1 ||
       promptLookupNumTokens != null ||
       [assistantModel, promptLogitsAt, encoderHiddenStates, encoderCache].some((given) => given != null)
-    return !alone && hasAdaptersOf(batching)
+    return !needsOwnPasses && hasAdaptersOf(batching)
   }
 
-  #take(batching: ContinuousBatching): void {
+  #joinBatch(batching: ContinuousBatching): void {
     this.#begun = true
     const { inputIds, attentionMask, inputsEmbeds, cache, contextIds } = this.#inputs
     const { generator, uniforms, maxNewTokensPerRow: limits } = this.#options
@@ -250,7 +251,7 @@ class Run {
     const prompt = (inputsEmbeds ?? inputIds)?.shape[1] ?? 0
     const most = Math.min(maxNewTokens ?? (maxLength == null ? 20 : maxLength - prompt), limits?.[0] ?? Infinity)
     let first: number[][] | undefined = fn ? this.#prompts() : undefined
-    this.#seat = seatIn(batching, {
+    this.#sequence = enqueueIn(batching, {
       session: this.#session,
       inputs: present({ inputIds, attentionMask, inputsEmbeds, contextIds, generator, uniforms, limits, cache: kv }),
       tokens: (cache?.length ?? 0) + prompt + Math.max(0, most),
@@ -303,7 +304,7 @@ class Run {
     return (this.config.numBeams ?? 1) > 1 ? (this.config.numBeams as number) : (this.config.numReturnSequences ?? 1)
   }
 
-  /** The text of each row before the first step. */
+  /** Return the token ids of each row before the first step. */
   #prompts(): number[][] {
     const { inputIds, inputsEmbeds, contextIds, attentionMask } = this.#inputs
     const batch = (inputIds ?? inputsEmbeds)?.shape[0] ?? 0
@@ -334,22 +335,22 @@ class Run {
   }
 
   dispose(): void {
-    this.#seat?.leave()
+    this.#sequence?.leave()
     this.#session.dispose()
   }
 }
 
-/** Tokens that a cache allocates memory for before they come. */
+/** Maximum number of tokens that a cache allocates in advance. */
 const MOST_AHEAD = 1024
 
-/** @throws InsufficientMemoryError where the rows' keys, values and scores are more than there is memory for */
+/** @throws InsufficientMemoryError if keys, values and scores of the rows exceed the available memory */
 function requireMemory(
   model: GenerativeModule,
   { inputIds, inputsEmbeds, cache }: GenerateInputs,
   config: GenerationConfig,
 ) {
   const read: unknown = inputsEmbeds ?? inputIds
-  // Whoever reads it says what is wrong with what is no tensor.
+  // Native code reports values that are not tensors.
   if (!(read instanceof Tensor)) return
   const [batch = 1, time = 1] = read.shape
   const rows = batch * Math.max(config.numBeams ?? 1, config.numReturnSequences ?? 1)
@@ -397,13 +398,14 @@ function checkBatching(model: GenerativeModule, batching: ContinuousBatching | u
   if (!(batching instanceof ContinuousBatching)) {
     throw misuse('generate', 'batching', 'a ContinuousBatching', batching)
   }
-  if (networkOf(batching) !== model) throw misuse('generate', 'batching', 'one of this network', batching)
+  if (networkOf(batching) !== model)
+    throw misuse('generate', 'batching', 'one that was created for this network', batching)
 }
 
 function checkKeys(what: string, given: object, known: string[]): void {
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
-    throw new ConfigError(`generate: the ${what} have no '${shortened(key)}'${didYouMean(key, known)}`, { key })
+    throw new ConfigError(`generate: expected known ${what}, got '${shortened(key)}'${didYouMean(key, known)}`, { key })
   }
 }
 

@@ -2,7 +2,7 @@ import { shown } from '../base/arguments.js'
 import { ConfigError } from '../base/errors.js'
 import type { GenerationConfig } from './config.js'
 
-/** What a value of a generation configuration must be: the test, and the words for it. */
+/** Type of a value in a generation configuration: its check, and its description. */
 export interface Kind {
   test(value: unknown): boolean
   words: string
@@ -15,7 +15,7 @@ const areIds = (value: unknown) => Array.isArray(value) && value.every((id) => i
 const boolean: Kind = { test: (value) => typeof value === 'boolean', words: 'true or false' }
 const whole = (least: number, most?: number): Kind => ({
   test: (value) => isWhole(value, least) && (most === undefined || (value as number) <= most),
-  words: most === undefined ? `a whole number from ${least}` : `a whole number from ${least} to ${most}`,
+  words: most === undefined ? `an integer of at least ${least}` : `an integer from ${least} to ${most}`,
 })
 const between = (low: number, high: number, open = false): Kind => ({
   test: (value) => isNumber(value) && (open ? value > low : value >= low) && value <= high,
@@ -34,9 +34,9 @@ const lists: Kind = {
 const pair = (first: (value: unknown) => boolean) => (value: unknown) =>
   Array.isArray(value) && value.length === 2 && first(value[0]) && isNumber(value[1])
 
-/** Rows of a prompt. Each is a text of its own in memory, so that more are a mistake. */
+/** Maximum number of rows per prompt. Each has its own keys and values, so more are a mistake. */
 const MOST_ROWS = 16_384
-/** Tokens that are guessed, or compared with the text, between two looks at the clock. */
+/** Maximum number of tokens that are drafted, or compared with the text, without a check for cancellation. */
 const MOST_GUESSES = 1024
 
 export const kinds: Record<keyof GenerationConfig, Kind> = {
@@ -91,13 +91,13 @@ export const kinds: Record<keyof GenerationConfig, Kind> = {
   outputLogprobs: boolean,
 }
 
-/** What a file may say, where a caller may say more: a stranger's folder takes no memory out of proportion. */
+/** Stricter limits for values from files, so that a downloaded folder cannot use excessive memory. */
 export const fileKinds: Readonly<Record<string, Kind>> = {
   numBeams: whole(1, 256),
   numReturnSequences: whole(1, 256),
 }
 
-/** @throws ConfigError that begins with `where` and the key */
+/** @throws ConfigError whose message begins with `where` and the key */
 export function checkKey(where: string, key: string, value: unknown, kind: Kind): void {
   if (kind.test(value)) return
   throw new ConfigError(`${where}${key}: expected ${kind.words}, got ${shown(value)}.`, { [key]: value })

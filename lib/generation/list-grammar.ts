@@ -6,26 +6,26 @@ import type { GenerationConfig } from './config.js'
 export interface ListGrammarOptions {
   /** Texts that an answer may list, such as `'3_joy,1'`. */
   items: readonly string[]
-  /** Between two of them. Default `';'`. */
+  /** Separator between two items. Default `';'`. */
   separator?: string
-  /** What ends an answer: a special token. Default the tokenizer's end of sequence. */
+  /** Special token that ends an answer. Default: the tokenizer's end-of-sequence token. */
   end?: string
-  /** Most items of an answer. Default all of them. */
+  /** Maximum number of items in an answer. Default: all. */
   most?: number
-  /** Whether an answer may be none at all. Default false. */
+  /** Whether an answer may be empty. Default false. */
   empty?: boolean
 }
 
 /**
- * A rule for `prefixAllowedTokensFn` of one call of `generate`: answers list some of the items, none twice, in any order. Tokens
- * are those that the tokenizer gives for the whole answer, as a network has learnt it.
+ * Return a `prefixAllowedTokensFn` for one call of `generate`: answers list some of the items, without repetition, in any order. Tokens are
+ * those that the tokenizer produces for the whole answer, as in training.
  *
  * ```ts
  * const items = causes.map((cause) => `5_surprise,${cause}`)
  * await model.generate(inputs, { prefixAllowedTokensFn: listGrammar(tokenizer, { items }), maxNewTokens: 64 })
  * ```
- * For one item alone the configuration has `allowedSequences`, which is quicker.
- * @throws ConfigError for items that are empty, double, or contain the separator, and for an end that is no single token
+ * For exactly one item, `allowedSequences` of the configuration is faster.
+ * @throws ConfigError for items that are empty, duplicate, or contain the separator, and for an end that is not a single token
  */
 export function listGrammar(
   tokenizer: Tokenizer,
@@ -38,22 +38,25 @@ export function listGrammar(
   requireString(where, 'separator', separator)
   const isList =
     Array.isArray(items) && items.length > 0 && items.every((item) => typeof item === 'string' && item !== '')
-  if (!isList || separator === '') throw misuse(where, 'items', 'a list of texts with a separator', items)
+  if (!isList || separator === '') throw misuse(where, 'items', 'a non-empty list of strings with a separator', items)
   if (new Set(items).size < items.length || items.some((item) => item.includes(separator))) {
-    throw new ConfigError(`${where}: an item comes twice or contains the separator ${JSON.stringify(separator)}`, {
-      items,
-    })
+    throw new ConfigError(
+      `${where}.items: expected unique items without the separator ${JSON.stringify(separator)}, got a duplicate or one with it.`,
+      {
+        items,
+      },
+    )
   }
-  if (!Number.isSafeInteger(most) || most < 1) throw misuse(where, 'most', 'a whole number above 0', most)
+  if (!Number.isSafeInteger(most) || most < 1) throw misuse(where, 'most', 'an integer of at least 1', most)
   const endId = end === null || end === undefined ? undefined : tokenizer.tokenToId(end)
   if (endId === undefined)
-    throw new ConfigError(`${where}: ${JSON.stringify(end)} is no token of the tokenizer`, { end })
+    throw new ConfigError(`${where}.end: expected a token of the tokenizer, got ${JSON.stringify(end)}.`, { end })
   const idsOf = (text: string): number[] => [...tokenizer.encode(text, { addSpecialTokens: false }).inputIds]
   const rules = { items, separator, most, empty }
   const begins = new Map<number, number>()
   const known = new Map<string, number[]>()
   return (prompt, ids) => {
-    // The text before the answer is that of the first call for a prompt.
+    // The first call for a prompt has only the text before the answer.
     const begin = begins.get(prompt) ?? ids.length
     begins.set(prompt, begin)
     const written = ids.slice(begin)
@@ -67,7 +70,7 @@ export function listGrammar(
 
 type Rules = Required<Pick<ListGrammarOptions, 'items' | 'separator' | 'most' | 'empty'>>
 
-/** What may follow: the next token of every answer that begins with `text` and whose tokens begin with `written`. */
+/** Return the next tokens of all answers that begin with `text` and whose tokens begin with `written`. */
 function nextTokens(
   written: readonly number[],
   text: string,
@@ -83,11 +86,11 @@ function nextTokens(
     if (next !== undefined) allowed.add(next)
     else if (ends) allowed.add(endId)
   }
-  // What was written has another form than the tokenizer's: nothing but an end is certain to be right.
+  // The tokens so far differ from the tokenizer's own segmentation: only an end is safe.
   return allowed.size > 0 ? [...allowed] : [endId]
 }
 
-/** Whole answers that go on from `text` by an item at most, and those that begin a further one. */
+/** Return answers that complete `text` by at most one item, and those that begin another one. */
 function answersOf(text: string, { items, separator, most, empty }: Rules): { answer: string; ends: boolean }[] {
   const parts = text.split(separator)
   const begun = parts.pop() as string
@@ -99,7 +102,7 @@ function answersOf(text: string, { items, separator, most, empty }: Rules): { an
     const answer = before + item
     answers.push({ answer, ends: true })
     if (parts.length + 1 >= most) continue
-    // Tokens may reach over the separator: one further item for each letter that can stand behind it.
+    // A token can span the separator: add one more item for each letter that can follow it.
     const letters = new Map(left.filter((other) => other !== item).map((other) => [other[0], other]))
     for (const other of letters.values()) answers.push({ answer: `${answer}${separator}${other}`, ends: false })
   }

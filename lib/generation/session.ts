@@ -1,3 +1,4 @@
+import { shown } from '../base/arguments.js'
 import { ConfigError } from '../base/errors.js'
 import { snakeCase } from '../base/words.js'
 import { native } from '../native/addon.js'
@@ -15,17 +16,17 @@ const cancel = op('voxtorch::generation_cancel')
 const writtenOf = op('voxtorch::generation_written')
 const resultOf = opAsync('voxtorch::generation_result')
 
-/** What a step has added to each row. */
+/** Output of a step for each row. */
 export interface Added {
   tokens: number[]
-  /** Why each row has ended: a place in {@link FINISH_REASONS}. */
+  /** Reason why each row has ended: an index into {@link FINISH_REASONS}. */
   ends: number[]
   logprobs: number[]
   done: boolean
 }
 
 export const FINISH_REASONS = [null, 'eos', 'stop', 'length'] as const
-/** Why an answer ended: a token of `eosTokenId`, one of `stopSequences`, the limit; null while it goes on. */
+/** Reason why an answer ended: `eosTokenId`, `stopSequences` or the length limit; null while it is running. */
 export type FinishReason = (typeof FINISH_REASONS)[number]
 
 export interface Result {
@@ -42,10 +43,10 @@ export interface Result {
   accepted: number
 }
 
-/** The tokens that may follow, for each row. */
+/** Allowed next tokens of each row. */
 export type Allowed = number[][]
 
-/** The native object that generates; one call is one job on the executor. Its memory lives until `dispose`. */
+/** Native generation session. Each call is one job on the executor. `dispose` frees its memory. */
 export class GenerationSession {
   readonly #handle: ModuleHandle
 
@@ -58,21 +59,21 @@ export class GenerationSession {
     attachCallbacks(this.#handle, callbacks)
   }
 
-  /** For the batching that takes its steps. */
+  /** Native object, for a batching. */
   get handle(): ModuleHandle {
     return this.#handle
   }
 
   begin(network: ModuleHandle, inputs: Record<string, unknown>, allowed?: Allowed): Promise<Added> {
-    return begin(this.#handle, network, { ...inputs, ...inOneList(allowed) })
+    return begin(this.#handle, network, { ...inputs, ...flattened(allowed) })
   }
 
   step(network: ModuleHandle, allowed?: Allowed, assistant?: ModuleHandle): Promise<Added> {
     if (!allowed && !assistant) return next(this.#handle, network)
-    return next(this.#handle, network, { ...inOneList(allowed), assistant })
+    return next(this.#handle, network, { ...flattened(allowed), assistant })
   }
 
-  /** The text of each row so far, prompt and answer; with beams of each beam. */
+  /** Return the token ids of each row so far, prompt and answer; with beams of each beam. */
   written(): number[][] {
     const { tokens, counts } = writtenOf(this.#handle) as { tokens: number[]; counts: number[] }
     let at = 0
@@ -86,7 +87,7 @@ export class GenerationSession {
     return resultOf(this.#handle)
   }
 
-  /** What is queued gives up; what runs ends within a token. */
+  /** Cancel the session: queued jobs are dropped, and a running one stops within a token. */
   dispose(): void {
     if (!native.isLive(handleOf(this.#handle))) return
     cancel(this.#handle)
@@ -94,12 +95,12 @@ export class GenerationSession {
   }
 }
 
-function inOneList(allowed: Allowed | undefined): { allowedTokens?: number[]; allowedCounts?: number[] } {
+function flattened(allowed: Allowed | undefined): { allowedTokens?: number[]; allowedCounts?: number[] } {
   if (!allowed) return {}
   return { allowedTokens: allowed.flat(), allowedCounts: allowed.map((ids) => ids.length) }
 }
 
-/** As native code reads it: names with underscores, lists of lists as one list and its lengths. */
+/** Convert a configuration for native code: names in snake case, lists of lists as one list and its lengths. */
 function flat(config: Record<string, unknown>): Record<string, unknown> {
   const result: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(config)) {
@@ -126,7 +127,7 @@ function flat(config: Record<string, unknown>): Record<string, unknown> {
 
 const LISTS = new Set(['stopSequences', 'badWordsIds', 'allowedSequences', 'sequenceBias'])
 
-/** Runs the user's function for each row; what it gives must be there now. */
+/** Call the user's function for each row. It must be synchronous. */
 export function allowedBy(
   fn: NonNullable<GenerationConfig['prefixAllowedTokensFn']>,
   rows: number[][],
@@ -135,7 +136,10 @@ export function allowedBy(
   return rows.map((ids, row) => {
     const allowed = fn(Math.floor(row / rowsPerPrompt), ids) as Iterable<number> | null | undefined
     if (typeof allowed !== 'object' || allowed === null || typeof allowed[Symbol.iterator] !== 'function') {
-      throw new ConfigError('prefixAllowedTokensFn must return a list of token ids, and not a promise of one', {})
+      throw new ConfigError(
+        `prefixAllowedTokensFn: expected a function that returns a list of token ids, got ${shown(allowed)}. Make the function synchronous.`,
+        {},
+      )
     }
     return [...allowed]
   })

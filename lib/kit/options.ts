@@ -81,6 +81,12 @@ export interface ReadOptions<T extends OptionTable> {
 /** Return the flag of an option name: `--max-steps` for `maxSteps`. */
 export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
+/** Return the error for a missing option, such as "--data: expected a folder, got nothing. Add --data DIR." */
+export const missingOption = (name: string, expected: string, value: string): ConfigError =>
+  new ConfigError(`${flagOf(name)}: expected ${expected}, got nothing. Add ${flagOf(name)} ${value}.`, {
+    argument: name,
+  })
+
 /** Convert a table to commander's options, for parsing and for `--help`. */
 export function commanderOptions(table: OptionTable): Option[] {
   return Object.entries(table).flatMap(([name, rule]) => {

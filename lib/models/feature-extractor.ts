@@ -47,7 +47,11 @@ export async function readFeatureExtractor(directory: string, keys: ConfigKeys):
   return completedConfig(file, keys, partedConfig(file, keys, toCamel(settings)).known)
 }
 
-async function settingsIn(directory: string): Promise<{ file: string; settings: object } | undefined> {
+/** Return what transformers wrote of a preprocessor, and where; `part` is its name in processor_config.json. */
+export async function settingsIn(
+  directory: string,
+  part: 'feature_extractor' | 'image_processor' = 'feature_extractor',
+): Promise<{ file: string; settings: object } | undefined> {
   const own = join(directory, 'preprocessor_config.json')
   if (existsSync(own)) {
     const settings = await readJson(own)
@@ -58,8 +62,8 @@ async function settingsIn(directory: string): Promise<{ file: string; settings: 
   if (!existsSync(file)) return undefined
   const processor = await readJson(file)
   requireObject(file, 'the processor', processor)
-  const settings = (processor as Record<string, unknown>).feature_extractor
+  const settings = (processor as Record<string, unknown>)[part]
   if (settings === undefined || settings === null) return undefined
-  requireObject(file, 'feature_extractor', settings)
+  requireObject(file, part, settings)
   return { file, settings: settings as object }
 }

@@ -1,6 +1,6 @@
 import { loadNative } from './load.js'
 
-/** The native module, function by function. Only lib/native and lib/tensor call it. */
+/** Functions of the native module. Only lib/native and lib/tensor call it. */
 export interface NativeAddon {
   // binding/call.cc
   call(): void

@@ -3,8 +3,8 @@ import { type Context, scopeNumber } from './context.js'
 import { failure } from './failure.js'
 
 /**
- * The buffer through which calls go: a header and tagged cells that both sides see and that native code checks against
- * the operator's schema. native/binding/values.h is the other half of this file.
+ * The buffer for calls: a header and tagged cells that both sides read and that native code checks against the operator's
+ * schema. native/binding/values.h is the counterpart of this file.
  */
 
 // Tags and header slots: numbers shared with binding/values.h and binding/environment.h.
@@ -43,8 +43,8 @@ let buffer = native.callBuffer()
 export let cells = new Float64Array(buffer)
 export let integers = new BigInt64Array(buffer)
 /**
- * Where the next cell goes. Calls nest (a getter in an options object may call an operator), so each starts where the
- * enclosing one has got to.
+ * Index of the next free cell. Calls nest (a getter in an options object may call an operator), so each starts where the
+ * enclosing one ended.
  */
 export let top = HEADER
 
@@ -52,7 +52,7 @@ export function moveTop(to: number): void {
   top = to
 }
 
-/** Makes room for as many numbers at the top. */
+/** Reserve space for a count of numbers at the top. */
 export function room(doubles: number): void {
   if (top + doubles <= cells.length) return
   let size = cells.length * 2
@@ -71,7 +71,7 @@ export function putCell(tag: number, value: number): void {
   top += 2
 }
 
-/** Tells native code where a call's cells are and what context it runs in; returns the number of the scope. */
+/** Tell native code where a call's cells are and in which context it runs; returns the id of the scope. */
 export function enter(base: number, context: Context): number {
   const scope = scopeNumber(context)
   cells[BEGIN] = base
@@ -82,7 +82,7 @@ export function enter(base: number, context: Context): number {
   return scope
 }
 
-/** After a native call: throws its error, or makes room for a result that did not fit. */
+/** After a native call: throw its error, or enlarge the buffer for a result that did not fit. */
 export function checkStatus(): void {
   if (cells[STATUS] === 2) {
     const base = cells[BEGIN]!

@@ -29,7 +29,7 @@ import { type Handle, handleOf, isHandle } from './handle.js'
 import { queue, settle } from './jobs.js'
 import { tensorClass, wrapTensor } from './objects.js'
 
-// Calling operators and the addon's own functions. Arguments go through the buffer and are checked natively.
+// Calls of operators and of the addon's own functions. Arguments go through the buffer and are checked natively.
 
 native.setDispatchers(settle, dispatch, unregisterCallback)
 
@@ -52,11 +52,11 @@ export class Operator {
     }
   }
 
-  /** Runs on this thread, now. */
+  /** Call the operator synchronously on this thread. */
   call(self: Handle | undefined, args: ArrayLike<unknown>): unknown {
     const base = top
     let scope: number
-    // One or two tensors: encoding cannot run user code here, so nothing has to be guarded.
+    // One or two tensors: encoding them cannot run user code, so no guard is needed.
     const second = args[0]
     if (
       self !== undefined &&
@@ -105,7 +105,7 @@ export class Operator {
     return tag === LIST ? this.#named(result as unknown[], cells[OVERLOAD]!) : result
   }
 
-  /** Runs on the executor, in the order of queueing. */
+  /** Run the operator on the executor, in queue order. */
   callQueued(self: Handle | undefined, args: ArrayLike<unknown>): Promise<unknown> {
     return queue(
       () => {
@@ -123,14 +123,14 @@ export class Operator {
     )
   }
 
-  /** Results with names become an object, as PyTorch's named tuples. */
+  /** Convert named results to an object, like PyTorch's named tuples. */
   #named(values: unknown[], overload: number): unknown {
     let names = this.#names[overload]
     if (names === undefined) {
       names = native.returnNames(this.#id, overload).map(camelCase)
       this.#names[overload] = names
     }
-    // One name is that of a list, however many it holds.
+    // A single name belongs to a list, however many elements it has.
     if (names.length !== values.length || names.length < 2) return values
     const result: Record<string, unknown> = {}
     for (let i = 0; i < names.length; i += 1) result[names[i]!] = values[i]
@@ -149,21 +149,21 @@ export function operator(name: string): Operator {
   return found
 }
 
-/** Any operator by its full name, such as `aten::_fused_adamw_`, as a function that runs now. */
+/** Return any operator by its full name, such as `aten::_fused_adamw_`, as a synchronous function. */
 // biome-ignore lint/suspicious/noExplicitAny: the schema is checked natively; public operators are typed by lib/native/generated.
 export function op(name: string): (...args: any[]) => any {
   let found: Operator | undefined
   return (...args) => (found ??= operator(name)).call(undefined, args)
 }
 
-/** The same as a job on the executor. */
+/** Return any operator by its full name as a job on the executor. */
 // biome-ignore lint/suspicious/noExplicitAny: as above.
 export function opAsync(name: string): (...args: any[]) => Promise<any> {
   let found: Operator | undefined
   return (...args) => (found ??= operator(name)).callQueued(undefined, args)
 }
 
-/** Calls one of the addon's own functions: cells in, the decoded result out (undefined where it writes none). */
+/** Call one of the addon's own functions with values in cells; returns the decoded result (undefined without one). */
 export function callNative(run: () => void, write: () => void, read: boolean): unknown {
   const base = top
   let scope: number
@@ -189,7 +189,7 @@ export function callNative(run: () => void, write: () => void, read: boolean): u
   return decode(base, scope)
 }
 
-/** Reads numbers that a native function left in the buffer. */
+/** Read numbers that a native function left in the buffer. */
 export function readNumbers(run: () => void, write: () => void): Float64Array {
   const base = top
   try {

@@ -23,15 +23,16 @@ export function unregisterCallback(id: number): void {
 
 const argumentCounts = [0, 2, 1, 2] // forward, backward, hook of a gradient, hook of a block's forward
 
-/** Runs a callback on the arguments at `start`, writes its results there and returns where they end. */
+/** Run a callback on the arguments at `start`, write its results there and return their end. */
 export function dispatch(id: number, kind: number, start: number, flags: number): number {
   const before = top
   const scope = cells[SCOPE]!
   try {
     const callback = callbacks.get(id)
-    if (callback === undefined) throw new CancelledError('a callback was used after it was removed')
+    if (callback === undefined)
+      throw new CancelledError('callback: expected a registered callback, got one that was removed')
     const values = decodeSeveral(start, argumentCounts[kind]!, scope)
-    // What the callback itself calls must not land on cells that native code still reads below `start`.
+    // Calls inside the callback must not overwrite cells below `start` that native code still reads.
     moveTop(start)
     const results = callback(kind, values, flags, scope)
     moveTop(start)

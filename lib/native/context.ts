@@ -1,28 +1,28 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { requireFunction } from '../base/arguments.js'
 
-/** One `scope()` that may still be open. */
+/** A `scope()` that may still be open. */
 export interface ScopeState {
-  /** Its number in the native slab. */
+  /** Id in the native slab. */
   readonly id: number
   readonly parent: ScopeState | null
   open: boolean
 }
 
 /**
- * What follows the async context: every operator and job runs under the context of the code that called it, however many
- * tasks are interleaved.
+ * State that follows the async context: every operator and job runs in the context of the code that called it, however tasks
+ * are interleaved.
  */
 export interface Context {
   readonly scope: ScopeState | null
   /** Grad mode (bit 0), inference mode (bit 1), autocast dtypes (bits 8-15 CPU, 16-23 CUDA): the native flag word. */
   readonly flags: number
-  /** The default device as the native device word; 0 is none. */
+  /** Default device in the native encoding; 0 without one. */
   readonly device: number
   readonly deviceName: string | null
-  /** Which adapters of a PeftModel are active here, where that is not what the model itself says. */
+  /** Active adapters of PeftModels in this context, where they differ from the model's own setting. */
   readonly adapters?: ReadonlyMap<object, readonly string[]>
-  /** What the outputs of a PeftModel's adapters are multiplied by here, where that is not 1. */
+  /** Factors on the adapters' outputs of PeftModels in this context, other than 1. */
   readonly adapterScales?: ReadonlyMap<object, number>
 }
 
@@ -41,12 +41,12 @@ export function runInContext<T>(context: Context, fn: () => T): T {
   return storage.run(context, requireFunction(fn))
 }
 
-/** Runs `fn` under the current context with some parts changed. */
+/** Run `fn` in the current context with some parts changed. */
 export function withContext<T>(changes: Partial<Context>, fn: () => T): T {
   return storage.run({ ...currentContext(), ...changes }, requireFunction(fn))
 }
 
-/** The number of the innermost scope that is still open, 0 for none: a task may outlive the scope it was started in. */
+/** Return the id of the innermost scope that is still open, 0 without one: a task may outlive the scope in which it started. */
 export function scopeNumber(context: Context): number {
   let scope = context.scope
   while (scope !== null && !scope.open) scope = scope.parent

@@ -23,15 +23,15 @@ import { freeWhenForgotten, ModuleHandle, wrapTensor } from './objects.js'
 let at = 0
 
 /**
- * The value whose cells are at `place`. Tensors in it belong to the scope; where an operator returned one of its
- * arguments, this gives back that very object.
+ * Decode the value at `place`. Its tensors belong to the scope; if an operator returned one of its arguments, this returns that
+ * same object.
  */
 export function decode(place: number, scope: number, args: ArrayLike<unknown> = [], self?: Handle): unknown {
   at = place
   return take(scope, args, self)
 }
 
-/** The first values from `place` on. */
+/** Decode the first values starting at `place`. */
 export function decodeSeveral(place: number, count: number, scope: number): unknown[] {
   at = place
   const values: unknown[] = []
@@ -39,7 +39,7 @@ export function decodeSeveral(place: number, count: number, scope: number): unkn
   return values
 }
 
-/** Decodes the cell at `at` and moves past it. */
+/** Decode the cell at `at` and advance. */
 function take(scope: number, args: ArrayLike<unknown>, self: Handle | undefined): unknown {
   const tag = cells[at]!
   const value = cells[at + 1]!
@@ -55,7 +55,7 @@ function take(scope: number, args: ArrayLike<unknown>, self: Handle | undefined)
       return undefined
     case NUMBER:
     case DOUBLE:
-    case OBJECT: // a generator, of which lib/tensor makes an object
+    case OBJECT: // a generator, which lib/tensor wraps
       return value
     case BOOL:
       return value !== 0
@@ -83,7 +83,7 @@ function take(scope: number, args: ArrayLike<unknown>, self: Handle | undefined)
       return list
     }
     default:
-      throw new ConfigError(`native code returned an unknown value (tag ${tag})`)
+      throw new ConfigError(`decode: expected a known tag from native code, got ${tag}`)
   }
 }
 

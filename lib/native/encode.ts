@@ -33,7 +33,7 @@ export interface Complex {
   readonly im: number
 }
 
-/** A range of indices for `Tensor.at`, as Python's `start:stop:step`. */
+/** A range of indices for `Tensor.at`, like Python's `start:stop:step`. */
 export class Slice {
   constructor(
     readonly start: number | null = null,
@@ -42,12 +42,12 @@ export class Slice {
   ) {}
 }
 
-/** Marks a number that must stay a floating point one: `double(2)` is 2.0, not the integer 2. */
+/** Marks a number as floating point: `double(2)` is 2.0, not the integer 2. */
 export class Double {
   constructor(readonly value: number) {}
 }
 
-/** An operator's arguments; those of a last plain object by their names. */
+/** Encode an operator's arguments; those of a last plain object by name. */
 export function putArguments(args: ArrayLike<unknown>): void {
   const count = args.length
   if (count === 0) return
@@ -58,13 +58,13 @@ export function putArguments(args: ArrayLike<unknown>): void {
     const value = last[name]
     if (value === undefined) continue
     const id = internString(snakeName(name))
-    if (id === undefined) throw new ConfigError(`'${name}' is not an option of any operator`)
+    if (id === undefined) throw new ConfigError(`expected an option of an operator, got '${name}'`)
     putCell(KEYWORD, id)
     put(value)
   }
 }
 
-/** One argument. */
+/** Encode one argument. */
 export function put(value: unknown): void {
   switch (typeof value) {
     case 'number':
@@ -82,11 +82,11 @@ export function put(value: unknown): void {
     case 'bigint':
       return putBigInt(value)
     default:
-      throw new ConfigError(`a ${typeof value} cannot be an argument of an operator`)
+      throw new ConfigError(`expected an argument that an operator takes, got a ${typeof value}`)
   }
 }
 
-/** Several arguments. */
+/** Encode several arguments. */
 export function putAll(...values: unknown[]): void {
   for (const value of values) put(value)
 }
@@ -97,18 +97,22 @@ function putObject(value: object): void {
     putCell(LIST, list.length)
     for (let i = 0; i < list.length; i += 1) {
       const item = list[i]
-      // A list of a billion holes would fill the memory.
+      // A sparse list with a length of a billion would fill the memory.
       if (item === undefined && !(i in list))
-        throw new ConfigError(`an argument is a list of ${list.length} with a hole at ${i}`)
+        throw new ConfigError(
+          `expected a list without holes as argument, got one of length ${list.length} with a hole at ${i}`,
+        )
       if (Array.isArray(item))
-        throw new ConfigError('no argument of an operator is a list of lists; tensor() makes a tensor of it')
+        throw new ConfigError(
+          'expected a flat list or a tensor as argument, got a list of lists. Convert it with tensor()',
+        )
       put(item)
     }
   } else if (value instanceof Slice) {
     putCell(SLICE, 0)
     for (const bound of [value.start, value.stop, value.step]) {
       if (typeof bound === 'object' && bound !== null)
-        throw new ConfigError('the bounds of a slice are numbers or null')
+        throw new ConfigError('slice: expected bounds that are numbers or null')
       put(bound)
     }
   } else if (value instanceof Double) {
@@ -118,13 +122,13 @@ function putObject(value: object): void {
     putCell(NUMBER, value.im)
   } else {
     throw new ConfigError(
-      `an object with the keys ${Object.keys(value).join(', ') || '(none)'} cannot be an argument here; options go last`,
+      `expected options as the last argument, got an object with the keys ${Object.keys(value).join(', ') || '(none)'} before it`,
     )
   }
 }
 
 function putString(text: string): void {
-  // Texts may be as many as there are files; names of options must still find room.
+  // There may be as many texts as files; reserve half of the table for option names.
   const id = internString(text, MAX_STRINGS / 2)
   if (id !== undefined) return putCell(STRING, id)
   room(4 + text.length)
@@ -134,7 +138,7 @@ function putString(text: string): void {
 }
 
 function putBigInt(value: bigint): void {
-  if (BigInt.asIntN(64, value) !== value) throw new ConfigError(`${value} does not fit in 64 bits`)
+  if (BigInt.asIntN(64, value) !== value) throw new ConfigError(`expected an integer of at most 64 bits, got ${value}`)
   putCell(BIGINT, 0)
   integers[top - 1] = value
 }

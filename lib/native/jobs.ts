@@ -16,15 +16,15 @@ interface Pending {
   context: Context
   args: ArrayLike<unknown>
   self: Handle | undefined
-  /** Holds the stack of the code that queued the job: a failure should point there. */
+  /** Stack of the code that queued the job, which a failure reports. */
   site: Error
 }
 
 const pending = new Map<number, Pending>()
-/** Its reactions run after the code that is running now, like those of any other job. */
+/** Settled promise: its reactions run after the current code, like those of any other job. */
 const queued = Promise.resolve()
 
-/** Queues a job: `encode` writes its cells, `submit` hands it over and tells what to make of the decoded result. */
+/** Queue a job: `encode` writes its cells, `submit` submits it and returns how to convert the decoded result. */
 export function queue(
   encode: () => void,
   submit: () => (result: unknown) => unknown,
@@ -50,7 +50,7 @@ export function queue(
   }
   const job = cells[JOB]!
   if (cells[DONE] === 1) queued.then(() => settle(job))
-  // Every job pays for its stack, so it is short: the queueing function, the one that called it and some of its callers.
+  // Every job captures its stack, so keep it short: the queueing function, its caller and some of its callers.
   const limit = Error.stackTraceLimit
   Error.stackTraceLimit = Math.min(limit, 6)
   const site = new Error()
@@ -60,7 +60,7 @@ export function queue(
   })
 }
 
-/** Queues one of the addon's own jobs: cells in, a promise of the decoded result out. */
+/** Queue one of the addon's own jobs; returns a promise of the decoded result. */
 export function queueNative(submit: () => void, ...values: unknown[]): Promise<unknown> {
   return queue(
     () => {
@@ -75,7 +75,7 @@ export function queueNative(submit: () => void, ...values: unknown[]): Promise<u
   )
 }
 
-/** Ends a job that native code says is over, which it may say twice. Throws nothing: nobody is there to catch it. */
+/** Settle a job that native code reports as finished, possibly twice. Throws nothing, since no caller could catch it. */
 export function settle(job: number): void {
   if (!pending.has(job)) return
   try {
@@ -86,7 +86,7 @@ export function settle(job: number): void {
   }
 }
 
-/** The job failed, or Node-API refused something on the way: whatever it was, the promise must not hang. */
+/** Reject a job that failed or that Node-API could not complete, so that its promise does not hang. */
 function abandon(job: number, error: unknown): void {
   const entry = pending.get(job)
   pending.delete(job)
@@ -117,8 +117,8 @@ function finish(job: number): void {
 }
 
 /**
- * Memory that nobody needs any more is often only waiting for the garbage collector: collect, let finalisations run, and
- * try once more before giving up.
+ * Run a job again after freeing memory: unused memory often only waits for the garbage collector, so collect, let finalizers
+ * run, and try once more.
  */
 function retryWithMemory(job: number): void {
   collectGarbage()

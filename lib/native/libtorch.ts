@@ -4,27 +4,27 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { writeAtomicallySync } from '../base/atomic.js'
 import { LibtorchError } from '../base/errors.js'
 
-// Where libtorch is. The same order serves the import of the package, `voxtorch install` and `voxtorch doctor`.
-// An import starts no process, but for one: python3 is asked once and its answer is kept in the user cache.
+// Search for libtorch. The same order applies to the import of the package, `voxtorch install` and `voxtorch doctor`. An import
+// starts no process, with one exception: python3 runs once, and its answer is kept in the user cache.
 
-/** The release that voxtorch is built for and provisions. The ABI holds within a minor version. */
+/** Release that voxtorch is built for and provisions. The ABI is stable within a minor version. */
 export const SUPPORTED = { version: '2.13.0', minor: '2.13' } as const
 
 export type LibtorchSource = 'LIBTORCH' | 'provisioned' | 'python3'
 
 export interface Libtorch {
-  /** The folder that holds `include/` and `lib/`. */
+  /** Folder that contains `include/` and `lib/`. */
   home: string
-  /** `2.13.0+cpu` */
+  /** Full version, such as `2.13.0+cpu`. */
   version: string
-  /** `2.13` */
+  /** Minor version, such as `2.13`. */
   minor: string
-  /** The CUDA version that it was built with (`13.0`, or `unknown`); null for a CPU build. */
+  /** CUDA version that it was built with (`13.0`, or `unknown`); null for a CPU build. */
   cuda: string | null
   source: LibtorchSource
 }
 
-/** One place that was looked at, in order, and what was there. */
+/** One place that was searched, in order, and the result. */
 export interface Attempt {
   source: LibtorchSource
   place: string
@@ -41,16 +41,16 @@ export type Environment = Record<string, string | undefined>
 
 export interface SearchOptions {
   environment?: Environment
-  /** The minor version that is looked for; LIBTORCH may name another one, which the caller refuses. */
+  /** Minor version to search for; LIBTORCH may name another one, which the caller rejects. */
   minor?: string
-  /** Asks python3 even if its last answer still holds. */
+  /** Run python3 even if its last answer is still valid. */
   fresh?: boolean
-  /** Never starts python3. */
+  /** Never start python3. */
   recordedOnly?: boolean
 }
 
 export function cacheDirectory(environment: Environment = process.env): string {
-  // The XDG rule: a relative path is invalid and is ignored.
+  // XDG base directory rule: a relative path is invalid and is ignored.
   const base = environment.XDG_CACHE_HOME
   const home = environment.HOME || homedir()
   return join(base?.startsWith('/') ? base : join(home, '.cache'), 'voxtorch')
@@ -66,7 +66,7 @@ export function findLibtorch(options: SearchOptions = {}): Search {
   const note = (source: LibtorchSource, place: string, found: boolean, reason: string) =>
     attempts.push({ source, place, found, reason })
 
-  // A variable that is set is an order: what it names is used or refused, never skipped.
+  // A variable that is set is binding: the folder that it names is used or rejected, never skipped.
   const named = environment.LIBTORCH
   if (named) {
     const read = readLibtorch(named)
@@ -83,7 +83,7 @@ export function findLibtorch(options: SearchOptions = {}): Search {
     const { place, reason } = source === 'provisioned' ? provisioned(environment) : pythonTorch(environment, options)
     const read = place === '' ? reason : readLibtorch(place)
     if (typeof read === 'string') note(source, place, false, read)
-    else if (read.minor !== minor) note(source, read.home, false, `it is version ${read.version}, not ${minor}`)
+    else if (read.minor !== minor) note(source, read.home, false, `expected version ${minor}, got ${read.version}`)
     else {
       note(source, read.home, true, `${reason}, version ${read.version}`)
       return { libtorch: { ...read, source }, attempts }
@@ -92,7 +92,10 @@ export function findLibtorch(options: SearchOptions = {}): Search {
   return { libtorch: null, attempts }
 }
 
-/** What is in `directory`, a libtorch or a torch package or the folder of either; else why it is none. */
+/**
+ * Read the libtorch in `directory`, a libtorch or a torch package or the parent folder of either; returns the reason if that
+ * fails.
+ */
 export function readLibtorch(directory: string): Omit<Libtorch, 'source'> | string {
   const given = resolve(directory)
   if (!existsSync(given)) return `there is no ${given}`
@@ -174,12 +177,12 @@ function pythonTorch(environment: Environment, options: SearchOptions): { place:
     mkdirSync(dirname(record), { recursive: true })
     writeAtomicallySync(record, LibtorchError, `${JSON.stringify({ place, python })}\n`)
   } catch {
-    // A cache that cannot be written costs a question at the next start, nothing else.
+    // A cache that cannot be written only means that python3 runs again at the next start.
   }
   return { place, reason: `imported by ${python}` }
 }
 
-/** Every place that was looked at and why it would not do, one a line, for an error or for `doctor`. */
+/** Return every searched place and why it was rejected, one per line, for an error or for `doctor`. */
 export function explain(attempts: Attempt[]): string {
   return attempts
     .map(({ source, place, found, reason }) => `  ${source}: ${place && found ? `${place}: ` : ''}${reason}`)

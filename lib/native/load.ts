@@ -6,15 +6,15 @@ import { LibtorchError } from '../base/errors.js'
 import type { NativeAddon } from './addon.js'
 import { explain, findLibtorch, type Libtorch, type Search, SUPPORTED } from './libtorch.js'
 
-// Loads libtorch by its full path, then the addon, whose needed libraries resolve by SONAME to what is mapped already.
-// This runs at every import: synchronous, and nothing that is slow to load.
+// Load libtorch by its full path, then the addon, whose needed libraries resolve by SONAME to the mapped ones. This runs at
+// every import: synchronously, and without slow imports.
 
 /** A build of the addon: the folder of voxtorch.node, voxtorch_loader.node and libvoxtorch_core.so. */
 export interface Addon {
   directory: string
-  /** The minor version of libtorch that it was built for: `2.13`. */
+  /** Minor version of libtorch that it was built for: `2.13`. */
   libtorch: string
-  /** The CUDA version that it links, null for the CPU variant. */
+  /** CUDA version that it links against; null for the CPU variant. */
   cuda: string | null
   kind: 'VOXTORCH_ADDON' | 'built here' | 'prebuilt'
 }
@@ -22,16 +22,16 @@ export interface Addon {
 export interface NativeInfo {
   search: Search
   addon: Addon | null
-  /** Why the addon cannot load, null if nothing speaks against it or it is loaded. */
+  /** Reason why the addon cannot load; null if there is none or it is loaded. */
   problem: string | null
   loaded: boolean
 }
 
-// Bundlers that write CommonJS leave no URL.
+// Bundlers that emit CommonJS leave no URL.
 const here = import.meta.url as string | undefined
 if (here === undefined) throw new LibtorchError(bundled('a program in CommonJS'))
 
-/** This package, wherever in its dist/ the compiled file is that holds this code. */
+/** Folder of this package, wherever the compiled file with this code is in dist/. */
 export const packageDirectory = ((): string => {
   let directory = dirname(fileURLToPath(here))
   while (!existsSync(join(directory, 'package.json'))) {
@@ -46,7 +46,7 @@ export const packageVersion = (): string =>
 const require = createRequire(here)
 let native: NativeAddon | null = null
 
-/** The native addon, loaded at the first call. Throws {@link LibtorchError} with the way out. */
+/** Return the native addon, loaded at the first call. @throws LibtorchError that says what to do */
 export function loadNative(): NativeAddon {
   native ??= load()
   return native
@@ -70,9 +70,10 @@ function load(): NativeAddon {
 }
 
 /**
- * libgomp reads how long its idle threads turn in a loop when it is mapped. Its own 300,000 rounds take the cores from those
- * that the threads wait for, wherever others use the machine: there a token takes six times as long. Elsewhere a tenth of
- * them is as fast. What the environment says holds, and child processes see nothing of this.
+ * Set how long libgomp's idle threads spin, which it reads when it is mapped. Its default of 300,000 rounds takes cores from
+ * the threads that it waits for whenever other processes use the machine: a token then takes six times as long. On an idle
+ * machine a tenth of the rounds is as fast. A value in the environment takes precedence, and child processes do not inherit
+ * this one.
  */
 function waitingBriefly(open: () => void): void {
   const { env } = process
@@ -85,7 +86,7 @@ function waitingBriefly(open: () => void): void {
   }
 }
 
-/** Maps libtorch into the process. */
+/** Map libtorch into the process. */
 export function openLibtorch(addon: Addon, libtorch: Libtorch): void {
   const lib = (name: string) => join(libtorch.home, 'lib', name)
   let path = join(addon.directory, 'voxtorch_loader.node')
@@ -108,7 +109,7 @@ export function openLibtorch(addon: Addon, libtorch: Libtorch): void {
   }
 }
 
-/** What would be loaded, or is, and why; throws nothing. */
+/** Return what would be loaded, or is, and why. Never throws. */
 export function nativeInfo(): NativeInfo {
   const loaded = native !== null
   try {
@@ -151,7 +152,7 @@ function choose(): { addon: Addon; search: Search } {
   })
 }
 
-/** Built for one minor version of libtorch, another one was found. */
+/** Return the message for an addon that was built for another minor version of libtorch. */
 function refusal(addons: Addon[], { version, minor, home, source }: Libtorch): string {
   const wanted = [...new Set(addons.map((addon) => addon.libtorch))].join(' or ')
   return (
@@ -166,7 +167,10 @@ function refusal(addons: Addon[], { version, minor, home, source }: Libtorch): s
 
 const packageName = (): unknown => JSON.parse(readFileSync(join(packageDirectory, 'package.json'), 'utf8')).name
 
-/** Outside its package this code finds neither the addon nor the files of its threads, and no install brings them. */
+/**
+ * Return the message for bundled code, which finds neither the addon nor the files of its threads, and which no install can
+ * fix.
+ */
 function bundled(into: string): string {
   return (
     `voxtorch was bundled into ${into}, away from its native addon and its other files. Leave it out of the bundle and ` +
@@ -182,7 +186,7 @@ function noAddon(): string {
 
 function choosePrebuild(addons: Addon[], libtorch: Libtorch): Addon | null {
   const matching = addons.filter((addon) => addon.libtorch === libtorch.minor)
-  // A CPU addon works with a CUDA libtorch; asking it for CUDA says that it is the CPU variant. Not the reverse.
+  // A CPU addon works with a CUDA libtorch, without CUDA. The reverse does not work.
   const major = libtorch.cuda?.split('.')[0]
   const cuda = matching.find((addon) => addon.cuda !== null && addon.cuda.split('.')[0] === major)
   return cuda ?? matching.find((addon) => addon.cuda === null) ?? null
@@ -198,7 +202,7 @@ function prebuilds(): Addon[] {
     try {
       return addonIn(dirname(resolve(join(directory, variant))), 'prebuilt') ?? []
     } catch {
-      return [] // none for this platform
+      return [] // no prebuilds for this platform
     }
   })
 }
@@ -209,6 +213,6 @@ function addonIn(directory: string, kind: Addon['kind']): Addon | null {
     const { libtorch, cuda } = JSON.parse(readFileSync(join(directory, 'voxtorch-build.json'), 'utf8'))
     return { directory, libtorch, cuda, kind }
   } catch {
-    return null // a build that was cut off before its end
+    return null // an incomplete build
   }
 }

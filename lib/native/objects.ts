@@ -1,17 +1,17 @@
 import { native } from './addon.js'
 import { Handle, handleOf } from './handle.js'
 
-// Tensors are made here and defined in lib/tensor, which registers its class to avoid an import cycle.
+// Tensors are created here and defined in lib/tensor, which registers its class to avoid an import cycle.
 export let tensorClass: new (handle: number) => Handle = class extends Handle {}
 
 export function registerTensorClass(tensor: new (handle: number) => Handle): void {
   tensorClass = tensor
 }
 
-// Tensors that belong to no scope are freed when JavaScript forgets them.
+// Free tensors that belong to no scope when JavaScript collects them.
 const forgotten = new FinalizationRegistry<number>((handle) => native.release(handle))
 
-/** Leaves a handle's lifetime to garbage collection (and `dispose()`). */
+/** Leave a handle's lifetime to garbage collection (and `dispose()`). */
 export function freeWhenForgotten(tensor: Handle): void {
   forgotten.register(tensor, handleOf(tensor))
 }
@@ -26,7 +26,7 @@ export function wrapTensor(handle: number, scope: number): Handle {
   return tensor
 }
 
-// Tensors made outside any scope: a loop that forgot its scope is slow and fills the memory, and looks right.
+// Number of tensors created outside any scope: a loop without a scope is slow and fills the memory, without an error.
 let outside = 0
 let warned = false
 const LOOK_EVERY = 1024
@@ -38,12 +38,12 @@ function lookAtOutside(): void {
   if (liveTensors < MANY) return
   warned = true
   process.emitWarning(
-    `${liveTensors} tensors are alive, and ${outside} were made outside any scope, where only garbage collection frees ` +
-      'them, which a loop may not let run: put the body of the loop into scope(() => ...), or dispose() what is done with. ' +
-      'If they are wanted, nothing is wrong.',
+    `${liveTensors} tensors are alive, ${outside} of them created outside any scope, where only garbage collection frees ` +
+      'them, which may not run during a loop. Put the body of the loop into scope(() => ...), or dispose() unused tensors. ' +
+      'If you need all of them, ignore this warning.',
     { type: 'VoxtorchWarning', code: 'VOXTORCH_NO_SCOPE' },
   )
 }
 
-/** A native network; lib/nn has the class that people see. */
+/** A native network; the public class is in lib/nn. */
 export class ModuleHandle extends Handle {}

@@ -1,14 +1,14 @@
 import { op } from './call.js'
 import { registerCudaReason } from './failure.js'
 
-// The process and the machine as native code sees them: operators of native/core/runtime.cc.
+// The process and the machine as native code reports them: operators of native/core/runtime.cc.
 
 export interface Versions {
-  /** The libtorch that the addon was built for. */
+  /** Version of libtorch that the addon was built for. */
   built: string
-  /** The instruction set that ATen computes with. */
+  /** Instruction set that ATen uses. */
   cpu: string
-  /** How libtorch was built. */
+  /** Build configuration of libtorch. */
   config: string
   variant: 'cpu' | 'cuda'
 }
@@ -18,7 +18,7 @@ export const cudaDeviceCount = op('voxtorch::cuda_device_count') as () => number
 export const getNumThreads = op('voxtorch::get_num_threads') as () => number
 const hasCuda = op('voxtorch::has_cuda') as () => boolean
 
-/** Which of driver, libtorch build or addon variant stands between us and CUDA; null when it is there. */
+/** Return why CUDA is not available (driver, libtorch build or addon variant); null if it is. */
 export function noCudaReason(): string | null {
   if (cudaDeviceCount() > 0) return null
   if (versions().variant !== 'cuda') {

@@ -213,7 +213,7 @@ export class Hardshrink extends Module {
   }
 }
 
-/** x moved by lambd towards 0, and 0 within it */
+/** x shrunk by lambd toward 0: x - lambd above lambd, x + lambd below -lambd, else 0 */
 export class Softshrink extends Module {
   readonly lambd: number
 
@@ -229,9 +229,9 @@ export class Softshrink extends Module {
 }
 
 export interface HardtanhOptions {
-  /** Default -1. */
+  /** Lower bound. Default -1. */
   minVal?: number
-  /** Default 1. */
+  /** Upper bound. Default 1. */
   maxVal?: number
 }
 
@@ -245,7 +245,7 @@ export class Hardtanh extends Module {
     requireOptions('Hardtanh', options, ['minVal', 'maxVal'])
     const { minVal = -1, maxVal = 1 } = options
     requireSettings('Hardtanh', { minVal, maxVal })
-    if (!(minVal < maxVal)) throw new ConfigError(`Hardtanh: minVal ${minVal} must be below maxVal ${maxVal}`, {})
+    if (!(minVal < maxVal)) throw new ConfigError(`Hardtanh: expected minVal below maxVal ${maxVal}, got ${minVal}`, {})
     this.minVal = minVal
     this.maxVal = maxVal
   }
@@ -256,9 +256,9 @@ export class Hardtanh extends Module {
 }
 
 export interface SoftplusOptions {
-  /** Default 1. */
+  /** Factor on x. Default 1. */
   beta?: number
-  /** Default 20. */
+  /** Value of beta x above which the function is the identity. Default 20. */
   threshold?: number
 }
 
@@ -299,13 +299,13 @@ export class Threshold extends Module {
 }
 
 export interface RReLUOptions {
-  /** Default 1 / 8. */
+  /** Lower bound of the slope. Default 1 / 8. */
   lower?: number
-  /** Default 1 / 3. */
+  /** Upper bound of the slope. Default 1 / 3. */
   upper?: number
 }
 
-/** x where it is positive, else x times a slope: drawn from [lower, upper] in training, their mean otherwise */
+/** x where it is positive, else x times a slope: in training drawn from [lower, upper], otherwise their mean */
 export class RReLU extends Module {
   readonly lower: number
   readonly upper: number
@@ -325,13 +325,13 @@ export class RReLU extends Module {
 }
 
 export interface PReLUOptions extends FactoryOptions {
-  /** Slopes: 1 (default) for all channels, or as many as there are channels in dimension 1. */
+  /** Number of slopes: 1 (default) for all channels, or the number of channels (dimension 1). */
   numParameters?: number
-  /** Where they start. Default: 0.25. */
+  /** Initial value of the slopes. Default: 0.25. */
   init?: number
 }
 
-/** x where it is positive, else x times a slope that is learnt (He et al. 2015, https://arxiv.org/abs/1502.01852). */
+/** x where it is positive, else x times a slope that is learned (He et al. 2015, https://arxiv.org/abs/1502.01852). */
 export class PReLU extends Module {
   readonly numParameters: number
   readonly init: number

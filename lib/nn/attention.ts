@@ -10,17 +10,17 @@ import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 import { sameShape } from './text.js'
 
 export interface MultiheadAttentionOptions extends FactoryOptions {
-  /** Of the attention weights, while training. Default: 0. */
+  /** Dropout probability of the attention weights in training. Default: 0. */
   dropout?: number
-  /** Default: true. */
+  /** Whether the projections have a bias. Default: true. */
   bias?: boolean
-  /** Features of the keys. Default: embedDim. */
+  /** Number of features of the keys. Default: embedDim. */
   kdim?: number
-  /** Features of the values. Default: embedDim. */
+  /** Number of features of the values. Default: embedDim. */
   vdim?: number
-  /** One more key and value for all, learnt: `bias_k` and `bias_v`. Default: false. */
+  /** Append a learned key and value: `bias_k` and `bias_v`. Default: false. */
   addBiasKv?: boolean
-  /** One more key and value of zeros, so that attention may go nowhere. Default: false. */
+  /** Append a key and value of zeros, so that attention can be on nothing. Default: false. */
   addZeroAttn?: boolean
   /** Tensors are [batch, time, ...] instead of [time, batch, ...]. Default: false. */
   batchFirst?: boolean
@@ -31,18 +31,21 @@ export interface MultiheadAttentionCallOptions {
   keyPaddingMask?: Tensor | null
   /** [target, source] or [batch · heads, target, source]: true where attention is forbidden, or added numbers. */
   attnMask?: Tensor | null
-  /** A target sees sources up to its own position. Unlike PyTorch's hint, this alone is enough. Default: false. */
+  /**
+   * Each target position attends only to sources up to its own position. Unlike PyTorch's hint, this alone is enough. Default:
+   * false.
+   */
   isCausal?: boolean
   /** Return the attention weights; without them the fused kernel runs. Default: true, as in PyTorch. */
   needWeights?: boolean
-  /** The mean of the heads' weights rather than each head's. Default: true. */
+  /** Return the mean of the heads' weights instead of each head's. Default: true. */
   averageAttnWeights?: boolean
 }
 
 export interface MultiheadAttentionResult {
   /** [target, batch, embedDim] (or batch first) */
   output: Tensor
-  /** [batch, target, source], or with `averageAttnWeights: false` [batch, heads, target, source]; null if not asked for. */
+  /** [batch, target, source], or with `averageAttnWeights: false` [batch, heads, target, source]; null without `needWeights`. */
   weights: Tensor | null
 }
 
@@ -55,11 +58,11 @@ export class MultiheadAttention extends Module {
   readonly dropout: number
   readonly batchFirst: boolean
   readonly addZeroAttn: boolean
-  /** Instead of in_proj_weight where kdim or vdim is not embedDim. */
+  /** Replaces in_proj_weight if kdim or vdim differs from embedDim. */
   q_proj_weight: Parameter | null = null
   k_proj_weight: Parameter | null = null
   v_proj_weight: Parameter | null = null
-  /** Query, key and value projections one below the other, [3 · embedDim, embedDim]. */
+  /** Query, key and value projections stacked, [3 · embedDim, embedDim]. */
   in_proj_weight: Parameter | null = null
   in_proj_bias: Parameter | null
   bias_k: Parameter | null = null
@@ -91,10 +94,13 @@ export class MultiheadAttention extends Module {
     requireSizes('MultiheadAttention', { embedDim, numHeads, kdim, vdim })
     requireProbability('MultiheadAttention', dropout)
     if (embedDim % numHeads !== 0) {
-      throw new ConfigError(`MultiheadAttention: embedDim ${embedDim} is not a multiple of numHeads ${numHeads}`, {
-        embedDim,
-        numHeads,
-      })
+      throw new ConfigError(
+        `MultiheadAttention: expected embedDim to be a multiple of numHeads ${numHeads}, got ${embedDim}`,
+        {
+          embedDim,
+          numHeads,
+        },
+      )
     }
     this.embedDim = embedDim
     this.numHeads = numHeads
@@ -129,7 +135,7 @@ export class MultiheadAttention extends Module {
 
   /**
    * @param query [target, batch, embedDim]; with `batchFirst` [batch, target, embedDim]; or [target, embedDim]
-   * @param key [source, batch, kdim], likewise. For self-attention pass the same tensor three times: it is projected once.
+   * @param key [source, batch, kdim], with the same layouts. For self-attention pass the same tensor three times: it is projected once.
    * @param value [source, batch, vdim]
    */
   override forward(
@@ -182,7 +188,10 @@ export class MultiheadAttention extends Module {
     return { output: output.squeeze(1), weights: weights?.squeeze(0) ?? null }
   }
 
-  /** Inputs batch first, output time first: so it lies in memory in PyTorch, and later dropout draws in that order. */
+  /**
+   * Attend with batch-first inputs and a time-first output: PyTorch's memory layout, and the order in which later dropout
+   * draws.
+   */
   #attend(query: Tensor, key: Tensor, value: Tensor, options: MultiheadAttentionCallOptions): MultiheadAttentionResult {
     const { needWeights = true, averageAttnWeights = true, isCausal = false } = options
     const [batch, target] = query.shape as [number, number, number]
@@ -209,7 +218,7 @@ export class MultiheadAttention extends Module {
     return { output: this.out_proj.forward(heads.permute([2, 0, 1, 3]).flatten(2)), weights }
   }
 
-  /** Keys and values with those that are added at the end, which every position may see. */
+  /** Return keys and values with the appended ones, to which every position may attend. */
   #extended([q, k, v]: [Tensor, Tensor, Tensor]): Tensor[] {
     const { bias_k, bias_v } = this
     const at = (end: Tensor, x: Tensor) => cat([x, end.expand([x.size(0), 1, -1])], 1)
@@ -228,7 +237,7 @@ export class MultiheadAttention extends Module {
     return [query, key, value].map((input, i) => linear(input, weights[i]!, biases[i] ?? null))
   }
 
-  /** All masks added up, floating point, broadcastable to [batch, heads, target, source]; null when there is none. */
+  /** Return the sum of all masks in floating point, broadcastable to [batch, heads, target, source]; null without masks. */
   #mask(
     query: Tensor,
     batch: number,
@@ -259,13 +268,13 @@ export class MultiheadAttention extends Module {
   }
 }
 
-/** A mask that also allows `more` keys at the end. */
+/** Extend a mask to allow `more` keys at the end. */
 const widened = (mask: Tensor | null, more: number): Tensor | null =>
   mask && more > 0 ? ops.pad(mask, [0, more]) : mask
 
 function requireShape(name: string, actual: number[], expected: number[]): void {
   if (!sameShape(actual, expected)) {
-    throw new ShapeError(`MultiheadAttention: ${name} must be [${expected}], not [${actual}]`, {
+    throw new ShapeError(`MultiheadAttention: expected ${name} to be [${expected}], got [${actual}]`, {
       shape: actual,
       expected,
     })

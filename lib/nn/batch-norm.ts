@@ -13,7 +13,7 @@ export interface BatchNormOptions extends ChannelNormOptions {
   trackRunningStats?: boolean
 }
 
-/** Parameters and running statistics of norms over batch or instance; `ranks` and `layout` are of the inputs. */
+/** Parameters and running statistics of batch and instance normalization. `ranks` and `layout` describe the inputs. */
 abstract class RunningNorm extends Module {
   readonly numFeatures: number
   readonly eps: number
@@ -52,7 +52,7 @@ abstract class RunningNorm extends Module {
     if (this.bias) zeros_(this.bias)
   }
 
-  /** Runs the norm; its own errors are explained. */
+  /** Run the normalization, and explain its errors. */
   protected normed(input: Tensor, channels: number, run: () => Tensor): Tensor {
     try {
       return run()
@@ -80,8 +80,8 @@ abstract class BatchNorm extends RunningNorm {
     const perChannel = input.shape.reduce((product, size, dim) => (dim === 1 ? product : product * size), 1)
     if (useBatch && perChannel < 2) {
       throw new ShapeError(
-        `${layer}: statistics of a batch need more than one value per channel, but the input is [${input.shape}]; ` +
-          'use a larger batch or eval()',
+        `${layer}: expected more than one value per channel for batch statistics, got an input of shape [${input.shape}]. ` +
+          'Use a larger batch or eval()',
         { shape: input.shape },
       )
     }
@@ -102,25 +102,25 @@ abstract class BatchNorm extends RunningNorm {
   }
 }
 
-/** Zero mean and unit variance of each channel over the batch (Ioffe and Szegedy 2015). */
+/** Normalizes each channel over the batch (Ioffe and Szegedy 2015). */
 export class BatchNorm1d extends BatchNorm {
-  /** [batch, channels] or [batch, channels, length], the same out. In training, updates the running statistics. */
+  /** Normalize [batch, channels] or [batch, channels, length]; the shape is kept. In training, updates the running statistics. */
   override forward(input: Tensor): Tensor {
     return this.normalize(input, [2, 3], '[batch, channels] or [batch, channels, length]')
   }
 }
 
-/** Zero mean and unit variance of each channel over batch and plane (Ioffe and Szegedy 2015). */
+/** Normalizes each channel over batch and plane (Ioffe and Szegedy 2015). */
 export class BatchNorm2d extends BatchNorm {
-  /** [batch, channels, height, width], the same out. In training, updates the running statistics. */
+  /** Normalize [batch, channels, height, width]; the shape is kept. In training, updates the running statistics. */
   override forward(input: Tensor): Tensor {
     return this.normalize(input, [4], '[batch, channels, height, width]')
   }
 }
 
-/** Zero mean and unit variance of each channel over batch and volume (Ioffe and Szegedy 2015). */
+/** Normalizes each channel over batch and volume (Ioffe and Szegedy 2015). */
 export class BatchNorm3d extends BatchNorm {
-  /** [batch, channels, depth, height, width], the same out. In training, updates the running statistics. */
+  /** Normalize [batch, channels, depth, height, width]; the shape is kept. In training, updates the running statistics. */
   override forward(input: Tensor): Tensor {
     return this.normalize(input, [5], '[batch, channels, depth, height, width]')
   }
@@ -131,7 +131,7 @@ export interface InstanceNormOptions extends FactoryOptions {
   eps?: number
   /** Weight of the newest batch in the running statistics; null means 0. Default: 0.1. */
   momentum?: number | null
-  /** Whether weight (ones) and bias (zeros) of each channel are learnt. Default: false. */
+  /** Whether weight (ones) and bias (zeros) of each channel are learned. Default: false. */
   affine?: boolean
   /** Whether running statistics are kept, and used in `eval()`. Default: false. */
   trackRunningStats?: boolean
@@ -150,7 +150,7 @@ abstract class InstanceNorm extends RunningNorm {
     const useInput = this.training || !this.running_mean
     if (useInput && input.shape.slice(-dims).every((size) => size === 1)) {
       throw new ShapeError(
-        `${layer}: an instance needs more than one value per channel, but the input is [${input.shape}]`,
+        `${layer}: expected more than one value per channel, got an input of shape [${input.shape}]`,
         {
           shape: input.shape,
         },
@@ -168,25 +168,25 @@ abstract class InstanceNorm extends RunningNorm {
   }
 }
 
-/** Zero mean and unit variance of each channel of each item (Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022). */
+/** Normalizes each channel of each item (Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022). */
 export class InstanceNorm1d extends InstanceNorm {
-  /** [batch, channels, length] or [channels, length], the same out */
+  /** Normalize [batch, channels, length] or [channels, length]; the shape is kept. */
   override forward(input: Tensor): Tensor {
     return this.normalize(input, 1, 'length')
   }
 }
 
-/** Zero mean and unit variance of each channel of each item (Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022). */
+/** Normalizes each channel of each item (Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022). */
 export class InstanceNorm2d extends InstanceNorm {
-  /** [batch, channels, height, width] or [channels, height, width], the same out */
+  /** Normalize [batch, channels, height, width] or [channels, height, width]; the shape is kept. */
   override forward(input: Tensor): Tensor {
     return this.normalize(input, 2, 'height, width')
   }
 }
 
-/** Zero mean and unit variance of each channel of each item (Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022). */
+/** Normalizes each channel of each item (Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022). */
 export class InstanceNorm3d extends InstanceNorm {
-  /** [batch, channels, depth, height, width] or [channels, depth, height, width], the same out */
+  /** Normalize [batch, channels, depth, height, width] or [channels, depth, height, width]; the shape is kept. */
   override forward(input: Tensor): Tensor {
     return this.normalize(input, 3, 'depth, height, width')
   }

@@ -5,8 +5,8 @@ import { type DType, Tensor } from '../tensor/index.js'
 import { sameShape } from './text.js'
 
 /**
- * Sentences for the usual mistakes, where libtorch's own would not help. They are looked for only after the operator
- * has refused, so a call that works pays nothing; and where looking fails too, the operator's error stands.
+ * Return a clearer error for a common mistake, or the operator's own error. The reasons are checked only after the operator has
+ * thrown, so a valid call costs nothing; if a check throws, the operator's error is returned.
  */
 export function explain(error: unknown, reasons: () => (Error | false)[]): unknown {
   try {
@@ -19,23 +19,23 @@ export function explain(error: unknown, reasons: () => (Error | false)[]): unkno
   }
 }
 
-/** For code that looks at its arguments before it hands them to an operator, which would check them. */
+/** Check for tensors in code that reads its arguments before an operator checks them. */
 export function requireTensors(where: string, ...values: unknown[]): void {
   for (const value of values) {
     if (value instanceof Tensor) continue
-    throw new ConfigError(`${where} needs a tensor, not ${shown(value)}`, {})
+    throw new ConfigError(`${where}: expected a tensor, got ${shown(value)}`, {})
   }
 }
 
-/** Whether gradients can flow through a dtype. */
+/** Return whether gradients can flow through a dtype. */
 export const isFloating = (dtype: DType): boolean => typeof dtype === 'string' && /^(b?float|complex)/.test(dtype)
 
-/** Whole JS numbers make int64 tensors, which no layer takes. */
+/** Return an error for an integer input: JavaScript integers make int64 tensors, which no layer takes. */
 export function notFloating(where: string, input: Tensor): DTypeError | false {
   return (
     !isFloating(input.dtype) &&
     new DTypeError(
-      `${where} needs a floating-point input, not ${input.dtype}; tensor() makes int64 of whole numbers, ` +
+      `${where}: expected a floating-point input, got ${input.dtype}. tensor() makes int64 of integers, ` +
         "so pass { dtype: 'float32' } there or convert with .to({ dtype: 'float32' })",
       { dtype: input.dtype },
     )
@@ -46,7 +46,7 @@ export function otherType(where: string, input: Tensor, weight: Tensor): DTypeEr
   return (
     input.dtype !== weight.dtype &&
     new DTypeError(
-      `${where}: the input is ${input.dtype} and the weight ${weight.dtype}; convert one of them with .to({ dtype })`,
+      `${where}: expected input and weight of one dtype, got ${input.dtype} and ${weight.dtype}. Convert one with .to({ dtype })`,
       { dtype: input.dtype, expected: weight.dtype },
     )
   )
@@ -58,7 +58,7 @@ export function otherSize(where: string, input: Tensor, dim: number, expected: n
   return (
     actual !== expected &&
     new ShapeError(
-      `${where}: dimension ${axis} of the input must have size ${expected}, but the input is [${input.shape}]`,
+      `${where}: expected dimension ${axis} of the input to have size ${expected}, got shape [${input.shape}]`,
       {
         shape: input.shape,
         expected,
@@ -71,30 +71,33 @@ export function otherRank(where: string, input: Tensor, ranks: number[], layout:
   requireTensors(where, input)
   return (
     !ranks.includes(input.ndim) &&
-    new ShapeError(`${where} needs ${layout}, but the input is [${input.shape}]`, {
+    new ShapeError(`${where}: expected an input ${layout}, got shape [${input.shape}]`, {
       shape: input.shape,
       expected: ranks,
     })
   )
 }
 
-/** Losses that would silently broadcast, for instance [batch, 1] against [batch]. */
+/** Check that shapes are equal, since losses silently broadcast, for instance [batch, 1] against [batch]. */
 export function requireSameShape(where: string, input: Tensor, target: Tensor): void {
   requireTensors(where, input, target)
   const [a, b] = [input.shape, target.shape]
   if (!sameShape(a, b)) {
-    throw new ShapeError(`${where}: input [${a}] and target [${b}] must have the same shape; reshape or expand one`, {
-      shape: a,
-      expected: b,
-    })
+    throw new ShapeError(
+      `${where}: expected input and target of the same shape, got [${a}] and [${b}]. Reshape or expand one`,
+      {
+        shape: a,
+        expected: b,
+      },
+    )
   }
 }
 
-/** Class or token numbers that are not integers, or out of range. */
+/** Return an error for class or token indices that are not integers, or out of range. */
 export function badIndices(where: string, indices: Tensor, count: number, ignored?: number): Error | false {
   if (!/^u?int/.test(indices.dtype)) {
     return new DTypeError(
-      `${where} needs integer indices (int64), not ${indices.dtype}; convert with .to({ dtype: 'int64' })`,
+      `${where}: expected integer indices (int64), got ${indices.dtype}. Convert with .to({ dtype: 'int64' })`,
       {
         dtype: indices.dtype,
       },
@@ -103,7 +106,7 @@ export function badIndices(where: string, indices: Tensor, count: number, ignore
   for (const index of indices.dataSync()) {
     const value = Number(index)
     if (value !== ignored && (value < 0 || value >= count)) {
-      return new IndexError(`${where}: index ${value} is out of range, there are ${count}`, {
+      return new IndexError(`${where}: expected indices from 0 to ${count - 1}, got ${value}`, {
         index: value,
         size: count,
       })
@@ -112,17 +115,17 @@ export function badIndices(where: string, indices: Tensor, count: number, ignore
   return false
 }
 
-/** A layer's options: its own, and where and in which dtype its parameters are made. */
+/** Check a layer's options: its own, and device and dtype of its parameters. */
 export function layerOptions<O extends object>(layer: string, options: O, ...own: (keyof O & string)[]): O {
   requireOptions(layer, options, [...own, 'device', 'dtype'])
   return options
 }
 
-/** Sizes given to a constructor: whole and positive. */
+/** Check sizes given to a constructor: positive integers. */
 export function requireSizes(layer: string, sizes: Record<string, number>): void {
   for (const [name, value] of Object.entries(sizes)) {
     if (!Number.isSafeInteger(value) || value < 1) {
-      throw new ConfigError(`${layer}: ${name} must be a positive whole number, not ${shown(value)}`, {
+      throw new ConfigError(`${layer}: expected ${name} to be a positive integer, got ${shown(value)}`, {
         argument: name,
         value,
       })
@@ -130,7 +133,7 @@ export function requireSizes(layer: string, sizes: Record<string, number>): void
   }
 }
 
-/** One whole number for each spatial dimension, from one for all or a list. */
+/** Return one integer for each spatial dimension, from one for all or a list. */
 export function sizeList(
   layer: string,
   name: string,
@@ -141,32 +144,34 @@ export function sizeList(
   const sizes = typeof value === 'number' ? Array<number>(dims).fill(value) : value
   const good = Array.isArray(sizes) && sizes.length === dims
   if (good && sizes.every((size) => Number.isSafeInteger(size) && size >= least)) return [...sizes]
-  throw new ConfigError(`${layer}: ${name} needs ${dims} whole numbers of at least ${least}, not ${shown(value)}`, {
+  throw new ConfigError(`${layer}: expected ${name} to be ${dims} integers of at least ${least}, got ${shown(value)}`, {
     argument: name,
     value,
   })
 }
 
-/** Settings that a constructor keeps for an operator: numbers, not NaN. */
+/** Check settings that a constructor keeps for an operator: numbers, not NaN. */
 export function requireSettings(layer: string, settings: Record<string, unknown>): void {
   for (const [name, value] of Object.entries(settings)) requireNumber(layer, name, value)
 }
 
-/** Layers that are all made at once: a slip must not fill the memory with them. */
+/** Check the number of layers that are created at once, so that a typing error cannot fill the memory. */
 export function requireLayers(layer: string, numLayers: number): void {
   requireSizes(layer, { numLayers })
-  if (numLayers > 10_000) throw new ConfigError(`${layer}: numLayers ${numLayers} is more than 10000`, { numLayers })
+  if (numLayers > 10_000)
+    throw new ConfigError(`${layer}: expected numLayers of at most 10000, got ${numLayers}`, { numLayers })
 }
 
 export function requireProbability(layer: string, p: number): void {
   if (typeof p !== 'number' || !(p >= 0 && p <= 1)) {
-    throw new ConfigError(`${layer}: the probability p must be in [0, 1], not ${shown(p)}`, { p })
+    throw new ConfigError(`${layer}: expected the probability p in [0, 1], got ${shown(p)}`, { p })
   }
 }
 
-/** Numbers that are computed with before an operator would check them. */
+/** Check numbers that are used in computations before an operator would check them. */
 export function requireNumbers(where: string, values: Record<string, number>): void {
   for (const [name, value] of Object.entries(values)) {
-    if (typeof value !== 'number') throw new ConfigError(`${where}: ${name} must be a number, not ${shown(value)}`, {})
+    if (typeof value !== 'number')
+      throw new ConfigError(`${where}: expected ${name} to be a number, got ${shown(value)}`, {})
   }
 }

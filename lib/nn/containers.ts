@@ -2,17 +2,17 @@ import { ConfigError } from '../base/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { Module } from './module.js'
 
-/** A module that makes one tensor of one tensor. */
+/** Module that maps one tensor to one tensor. */
 export type Layer = Module & { forward(input: Tensor): Tensor }
 
-/** Modules by number, of which training and saving know. It has no forward. */
+/** List of modules, which are registered as children. It has no forward. */
 export class ModuleList<M extends Module = Module> extends Module implements Iterable<M> {
   #modules: M[]
 
   constructor(modules: Iterable<M> = []) {
     super()
     if (typeof modules !== 'object' || modules === null || !(Symbol.iterator in modules)) {
-      throw new ConfigError(`a ${this.constructor.name} is made of a list of modules`, {})
+      throw new ConfigError(`${this.constructor.name}: expected a list of modules`, {})
     }
     this.#modules = [...modules]
     for (const module of this.#modules) requireModule(this, module)
@@ -30,10 +30,13 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
     return true
   }
 
-  /** Negative numbers count from the end. */
+  /** Return a module by index; negative indices count from the end. */
   at(index: number): M {
     const module = this.#modules.at(index)
-    if (!module) throw new ConfigError(`no module ${index} in a list of ${this.length}`, { index })
+    if (!module)
+      throw new ConfigError(`${this.constructor.name}.at: expected an index below ${this.length}, got ${index}`, {
+        index,
+      })
     return module
   }
 
@@ -48,7 +51,7 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
   }
 }
 
-/** Runs modules one after the other, each on the result of the one before; in the state dictionary by number. */
+/** Runs modules in sequence, each on the previous one's result; in the state dictionary they are numbered. */
 export class Sequential extends ModuleList<Layer> {
   constructor(...modules: Layer[]) {
     super(modules)
@@ -68,14 +71,14 @@ export class Sequential extends ModuleList<Layer> {
   }
 }
 
-/** Modules by name, of which training and saving know. It has no forward. */
+/** Modules by name, which are registered as children. It has no forward. */
 export class ModuleDict<M extends Module = Module> extends Module implements Iterable<[string, M]> {
   #modules = new Map<string, M>()
 
   constructor(modules: Record<string, M> = {}) {
     super()
     if (typeof modules !== 'object' || modules === null) {
-      throw new ConfigError('a ModuleDict is made of an object of modules', {})
+      throw new ConfigError('ModuleDict: expected an object of modules', {})
     }
     for (const [name, module] of Object.entries(modules)) this.set(name, module)
   }
@@ -87,7 +90,9 @@ export class ModuleDict<M extends Module = Module> extends Module implements Ite
   at(name: string): M {
     const module = this.#modules.get(name)
     if (!module)
-      throw new ConfigError(`no module '${name}', there are ${[...this.#modules.keys()].join(', ')}`, { name })
+      throw new ConfigError(`ModuleDict.get: expected one of ${[...this.#modules.keys()].join(', ')}, got '${name}'`, {
+        name,
+      })
     return module
   }
 
@@ -97,7 +102,10 @@ export class ModuleDict<M extends Module = Module> extends Module implements Ite
 
   set(name: string, module: M): this {
     if (typeof name !== 'string' || name === '' || name.includes('.')) {
-      throw new ConfigError(`a module's name must not be empty or contain a dot: '${String(name)}'`, { name })
+      throw new ConfigError(
+        `ModuleDict: expected a module name without dots that is not empty, got '${String(name)}'`,
+        { name },
+      )
     }
     requireModule(this, module)
     this.#modules.set(name, module)
@@ -116,7 +124,7 @@ export class ModuleDict<M extends Module = Module> extends Module implements Ite
 function requireModule(container: Module, value: unknown): void {
   if (value instanceof Module) return
   throw new ConfigError(
-    `a ${container.constructor.name} holds modules, not ${value === null ? 'null' : typeof value}`,
+    `${container.constructor.name}: expected a Module, got ${value === null ? 'null' : typeof value}`,
     {},
   )
 }

@@ -7,21 +7,21 @@ import { Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
 export interface ConvTransposeOptions extends FactoryOptions {
-  /** Default: 1. */
+  /** Stride. Default: 1. */
   stride?: number | number[]
-  /** What a convolution from the output to the input would have. Default: 0. */
+  /** Padding of the corresponding convolution from the output to the input. Default: 0. */
   padding?: number | number[]
-  /** Added to one side of the output, below stride or dilation. Default: 0. */
+  /** Size added to one side of the output, below stride or dilation. Default: 0. */
   outputPadding?: number | number[]
-  /** Default: 1. */
+  /** Number of groups of channels. Default: 1. */
   groups?: number
-  /** Default: true. */
+  /** Whether the layer has a bias. Default: true. */
   bias?: boolean
-  /** Default: 1. */
+  /** Dilation of the kernel. Default: 1. */
   dilation?: number | number[]
 }
 
-/** The gradient of a convolution as a layer. Weight and bias start uniform in ±1/√(out / groups · kernel). */
+/** Base class of the transposed convolutions. Weight and bias are initialized uniformly in ±1/√(out / groups · kernel). */
 class TransposedConvolution extends Module {
   readonly inChannels: number
   readonly outChannels: number
@@ -55,7 +55,7 @@ class TransposedConvolution extends Module {
     requireSizes(layer, { inChannels, outChannels, groups })
     if (inChannels % groups !== 0 || outChannels % groups !== 0) {
       throw new ConfigError(
-        `${layer}: ${inChannels} and ${outChannels} channels are not multiples of groups ${groups}`,
+        `${layer}: expected multiples of groups ${groups} as channels, got ${inChannels} and ${outChannels}`,
         {
           groups,
         },
@@ -81,9 +81,9 @@ class TransposedConvolution extends Module {
   }
 
   /**
-   * [batch, in, ...] (or [in, ...]) → [batch, out, ...]
-   * @param options.outputSize spatial sizes of what comes out, in place of `outputPadding`: with a stride above 1 several
-   * are possible
+   * Map [batch, in, ...] (or [in, ...]) to [batch, out, ...].
+   * @param options.outputSize spatial sizes of the output, instead of `outputPadding`: with a stride above 1 several are
+   *   possible
    */
   override forward(input: Tensor, options: { outputSize?: number[] } = {}): Tensor {
     const layer = this.constructor.name
@@ -114,7 +114,7 @@ class TransposedConvolution extends Module {
         (length - 1) * this.stride[i]! - 2 * this.padding[i]! + this.dilation[i]! * (this.kernelSize[i]! - 1) + 1
       const most = least + this.stride[i]! - 1
       if (size >= least && size <= most) return size - least
-      throw new ShapeError(`${layer}: dimension ${i} of outputSize must be from ${least} to ${most}, not ${size}`, {
+      throw new ShapeError(`${layer}: expected dimension ${i} of outputSize from ${least} to ${most}, got ${size}`, {
         outputSize,
       })
     })

@@ -7,13 +7,13 @@ import { adaptersOf, Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
 export interface ConvLayerOptions extends FactoryOptions, Omit<ConvOptions, 'bias'> {
-  /** Default: true. */
+  /** Whether the layer has a bias. Default: true. */
   bias?: boolean
-  /** What is added at the ends. Default: 'zeros'. */
+  /** Values added at the ends. Default: 'zeros'. */
   paddingMode?: 'zeros' | Exclude<PaddingMode, 'constant'>
 }
 
-/** What Conv1d and Conv2d share. Weight and bias start uniform in ±1/√(in / groups · kernel). */
+/** Base class of the convolutions. Weight and bias are initialized uniformly in ±1/√(in / groups · kernel). */
 class Convolution extends Module {
   readonly inChannels: number
   readonly outChannels: number
@@ -48,7 +48,7 @@ class Convolution extends Module {
     requireSizes(layer, { inChannels, outChannels, groups })
     if (inChannels % groups !== 0 || outChannels % groups !== 0) {
       throw new ConfigError(
-        `${layer}: ${inChannels} and ${outChannels} channels are not multiples of groups ${groups}`,
+        `${layer}: expected multiples of groups ${groups} as channels, got ${inChannels} and ${outChannels}`,
         {
           groups,
         },
@@ -63,7 +63,7 @@ class Convolution extends Module {
     this.groups = groups
     this.paddingMode = paddingMode
     if (padding === 'same' && this.stride.some((step) => step !== 1)) {
-      throw new ConfigError(`${layer}: padding 'same' needs stride 1, not [${this.stride}]`, {})
+      throw new ConfigError(`${layer}: expected stride 1 with padding 'same', got [${this.stride}]`, {})
     }
     this.weight = parameter([outChannels, inChannels / groups, ...this.kernelSize], factory)
     this.bias = bias ? parameter([outChannels], factory) : null
@@ -87,7 +87,7 @@ class Convolution extends Module {
     return { bias: this.bias, stride: this.stride, dilation: this.dilation, groups: this.groups }
   }
 
-  /** Elements before and after each dimension, last dimension first. */
+  /** Return the padding before and after each dimension, last dimension first. */
   #sides(): number[] {
     const { padding } = this
     const sides = this.kernelSize.map((kernel, i) => {
@@ -106,7 +106,7 @@ export class Conv1d extends Convolution {
     super(1, inChannels, outChannels, kernelSize, options)
   }
 
-  /** [batch, in, length] (or [in, length]) → [batch, out, length'] */
+  /** Map [batch, in, length] (or [in, length]) to [batch, out, length']. */
   override forward(input: Tensor): Tensor {
     return adaptersOf(this)?.forward(input) ?? this.convolve(conv1d, input)
   }
@@ -118,7 +118,7 @@ export class Conv2d extends Convolution {
     super(2, inChannels, outChannels, kernelSize, options)
   }
 
-  /** [batch, in, height, width] (or [in, height, width]) → [batch, out, height', width'] */
+  /** Map [batch, in, height, width] (or [in, height, width]) to [batch, out, height', width']. */
   override forward(input: Tensor): Tensor {
     return this.convolve(conv2d, input)
   }
@@ -130,7 +130,7 @@ export class Conv3d extends Convolution {
     super(3, inChannels, outChannels, kernelSize, options)
   }
 
-  /** [batch, in, depth, height, width] (or [in, depth, height, width]) → [batch, out, depth', height', width'] */
+  /** Map [batch, in, depth, height, width] (or [in, depth, height, width]) to [batch, out, depth', height', width']. */
   override forward(input: Tensor): Tensor {
     return this.convolve(conv3d, input)
   }
@@ -138,6 +138,6 @@ export class Conv3d extends Convolution {
 
 const conv3d: typeof conv1d = (input, weight, options = {}) => {
   const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = options
-  // A string chooses the overload with named padding; the generated types want one overload at a time.
+  // A string selects the overload with named padding; the generated types allow one overload at a time.
   return ops.conv3d(input, weight, bias, stride, padding as number, dilation, groups)
 }

@@ -4,12 +4,12 @@ import { requireSettings } from './check.js'
 import { cosineSimilarity } from './functional.js'
 import { Module } from './module.js'
 
-/** cos of the angle between two inputs along `dim`. */
+/** Cosine of the angle between two inputs along `dim`. */
 export class CosineSimilarity extends Module {
   readonly dim: number
   readonly eps: number
 
-  /** @param options `dim` (default 1), and `eps` (default 1e-8), the least product of the norms */
+  /** @param options `dim` (default 1), and `eps` (default 1e-8), the minimum product of the norms */
   constructor(options: { dim?: number; eps?: number } = {}) {
     super()
     requireOptions('CosineSimilarity', options, ['dim', 'eps'])
@@ -29,7 +29,7 @@ export interface PairwiseDistanceOptions {
   p?: number
   /** Added to the difference. Default: 1e-6. */
   eps?: number
-  /** Keep the last dimension, as 1. Default: false. */
+  /** Keep the last dimension with size 1. Default: false. */
   keepdim?: boolean
 }
 

@@ -9,17 +9,17 @@ import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 import { quantizationOf, quantizedEmbedding } from './quantized-weight.js'
 
 export interface EmbeddingOptions extends FactoryOptions {
-  /** Row that starts as zeros and gets no gradient; negative counts from the end. */
+  /** Row that is initialized with zeros and gets no gradient; negative counts from the end. */
   paddingIdx?: number | null
-  /** Rows that are looked up and longer than this are shortened to it, in place, as they are looked up. Default: null. */
+  /** Maximum norm: rows that are looked up and longer are scaled down to it in place. Default: null. */
   maxNorm?: number | null
   /** Order of that norm. Default: 2. */
   normType?: number
-  /** Divides each row's gradient by how often the row was looked up. Default: false. */
+  /** Divide each row's gradient by the number of its lookups. Default: false. */
   scaleGradByFreq?: boolean
 }
 
-/** A table of `numEmbeddings` vectors, looked up by number; starts normal with deviation 1. */
+/** Table of `numEmbeddings` vectors, looked up by index; initialized from a normal distribution with deviation 1. */
 export class Embedding extends Module {
   readonly numEmbeddings: number
   readonly embeddingDim: number
@@ -31,14 +31,17 @@ export class Embedding extends Module {
 
   constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingOptions = {}) {
     super()
-    const own = ['paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
-    const { paddingIdx = null, ...rest } = layerOptions('Embedding', options, ...own)
+    const optionNames = ['paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
+    const { paddingIdx = null, ...rest } = layerOptions('Embedding', options, ...optionNames)
     const { maxNorm = null, normType = 2, scaleGradByFreq = false, ...factory } = rest
     requireSizes('Embedding', { numEmbeddings, embeddingDim })
     if (paddingIdx !== null && !(paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)) {
-      throw new ConfigError(`Embedding: paddingIdx ${paddingIdx} is not one of the ${numEmbeddings} rows`, {
-        paddingIdx,
-      })
+      throw new ConfigError(
+        `Embedding: expected paddingIdx to be one of the ${numEmbeddings} rows, got ${paddingIdx}`,
+        {
+          paddingIdx,
+        },
+      )
     }
     this.numEmbeddings = numEmbeddings
     this.embeddingDim = embeddingDim
@@ -57,7 +60,7 @@ export class Embedding extends Module {
     if (paddingIdx !== null) scope(() => noGrad(() => void weight.select(0, paddingIdx).zero_()))
   }
 
-  /** Integer indices [...] → [..., embeddingDim] */
+  /** Map integer indices [...] to [..., embeddingDim]. */
   override forward(indices: Tensor): Tensor {
     const { weight, paddingIdx } = this
     const packed = quantizationOf(this)
@@ -70,7 +73,7 @@ export class Embedding extends Module {
   }
 }
 
-/** Shortens the rows that are about to be looked up. */
+/** Scale down the rows that are about to be looked up. */
 function shorten(layer: { weight: Tensor; maxNorm: number | null; normType: number }, indices: Tensor): void {
   const { weight, maxNorm, normType } = layer
   if (maxNorm === null) return
@@ -81,20 +84,20 @@ function shorten(layer: { weight: Tensor; maxNorm: number | null; normType: numb
 const MODES = { sum: 0, mean: 1, max: 2 } as const
 
 export interface EmbeddingBagOptions extends EmbeddingOptions {
-  /** What becomes of a bag's rows. Default: 'mean'. */
+  /** Reduction of a bag's rows. Default: 'mean'. */
   mode?: keyof typeof MODES
-  /** The offsets end with the number of indices. Default: false. */
+  /** Whether the offsets end with the number of indices. Default: false. */
   includeLastOffset?: boolean
 }
 
 export interface EmbeddingBagCall {
-  /** Where each bag begins, [bags] int64; for indices of one dimension. */
+  /** First index of each bag, [bags] int64; for one-dimensional indices. */
   offsets?: Tensor | null
-  /** Factor of each row, of the indices' shape; for mode 'sum'. */
+  /** Factor of each row, in the indices' shape; for mode 'sum'. */
   perSampleWeights?: Tensor | null
 }
 
-/** Sums, means or largest values of bags of rows of a table, of which the rows themselves are never made. */
+/** Computes sums, means or maxima of bags of rows of a table, without materializing the rows. */
 export class EmbeddingBag extends Module {
   readonly numEmbeddings: number
   readonly embeddingDim: number
@@ -108,8 +111,8 @@ export class EmbeddingBag extends Module {
 
   constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingBagOptions = {}) {
     super()
-    const own = ['mode', 'includeLastOffset', 'paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
-    const { mode = 'mean', includeLastOffset = false, ...table } = layerOptions('EmbeddingBag', options, ...own)
+    const optionNames = ['mode', 'includeLastOffset', 'paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
+    const { mode = 'mean', includeLastOffset = false, ...table } = layerOptions('EmbeddingBag', options, ...optionNames)
     requireOneOf('EmbeddingBag', 'mode', mode, Object.keys(MODES))
     const rows = new Embedding(numEmbeddings, embeddingDim, table)
     this.numEmbeddings = numEmbeddings
@@ -123,7 +126,7 @@ export class EmbeddingBag extends Module {
     this.weight = rows.weight
   }
 
-  /** Integer indices [bags, length], or [count] with `offsets` → [bags, embeddingDim] */
+  /** Map integer indices [bags, length], or [count] with `offsets`, to [bags, embeddingDim]. */
   override forward(indices: Tensor, options: EmbeddingBagCall = {}): Tensor {
     requireTensors('EmbeddingBag', indices)
     requireOptions('EmbeddingBag.forward', options, ['offsets', 'perSampleWeights'])
@@ -131,13 +134,13 @@ export class EmbeddingBag extends Module {
     requireTensors('EmbeddingBag', ...[offsets, perSampleWeights].filter((one) => one !== null))
     if ((indices.ndim === 1) !== (offsets !== null) || indices.ndim > 2) {
       throw new ConfigError(
-        `EmbeddingBag needs indices [bags, length], or [count] and offsets, not [${indices.shape}] ` +
+        `EmbeddingBag: expected indices [bags, length], or [count] and offsets, got [${indices.shape}] ` +
           `${offsets ? 'with' : 'without'} offsets`,
         { shape: indices.shape },
       )
     }
     if (perSampleWeights && this.mode !== 'sum') {
-      throw new ConfigError(`EmbeddingBag: perSampleWeights are for mode 'sum', not '${this.mode}'`, {})
+      throw new ConfigError(`EmbeddingBag: expected mode 'sum' with perSampleWeights, got '${this.mode}'`, {})
     }
     shorten(this, indices)
     return scope(() => {

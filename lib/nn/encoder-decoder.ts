@@ -9,13 +9,13 @@ import { LAYER_OPTIONS, TransformerEncoder, TransformerEncoderLayer } from './tr
 import { type DecoderMasks, TransformerDecoder, TransformerDecoderLayer } from './transformer-decoder.js'
 
 export interface TransformerOptions extends TransformerEncoderLayerOptions {
-  /** Default: 512. */
+  /** Number of features. Default: 512. */
   dModel?: number
-  /** Default: 8. */
+  /** Number of attention heads. Default: 8. */
   nhead?: number
-  /** Default: 6. */
+  /** Number of encoder layers. Default: 6. */
   numEncoderLayers?: number
-  /** Default: 6. */
+  /** Number of decoder layers. Default: 6. */
   numDecoderLayers?: number
 }
 
@@ -24,7 +24,7 @@ export interface TransformerMasks extends DecoderMasks {
   sourceMask?: Tensor | null
   /** [batch, source]: true where the source is padding. */
   sourceKeyPaddingMask?: Tensor | null
-  /** Each source position sees only positions up to its own. Default: false. */
+  /** Each source position attends only to positions up to its own. Default: false. */
   sourceIsCausal?: boolean
 }
 
@@ -40,21 +40,21 @@ const MASKS = [
   'memoryIsCausal',
 ] as const satisfies (keyof TransformerMasks)[]
 
-/** Encoder and decoder with a final norm each (Vaswani et al. 2017); weights start as {@link xavierUniform_} says. */
+/** Encoder and decoder with a final norm each (Vaswani et al. 2017); weights are initialized by {@link xavierUniform_}. */
 export class Transformer extends Module {
   encoder: TransformerEncoder
   decoder: TransformerDecoder
 
   constructor(options: TransformerOptions = {}) {
     super()
-    const own = ['dModel', 'nhead', 'numEncoderLayers', 'numDecoderLayers'] as const
+    const optionNames = ['dModel', 'nhead', 'numEncoderLayers', 'numDecoderLayers'] as const
     const {
       dModel = 512,
       nhead = 8,
       numEncoderLayers = 6,
       numDecoderLayers = 6,
       ...layer
-    } = layerOptions('Transformer', options, ...own, ...LAYER_OPTIONS)
+    } = layerOptions('Transformer', options, ...optionNames, ...LAYER_OPTIONS)
     requireSizes('Transformer', { dModel, nhead, numEncoderLayers, numDecoderLayers })
     const { layerNormEps = 1e-5, bias = true, device, dtype } = layer
     const norm = () => new LayerNorm(dModel, { eps: layerNormEps, bias, device, dtype })
@@ -73,7 +73,7 @@ export class Transformer extends Module {
 
   /**
    * @param source [source, batch, dModel], with `batchFirst` [batch, source, dModel], or [source, dModel]
-   * @param target [target, batch, dModel], likewise; the same out
+   * @param target [target, batch, dModel], with the same layouts; the output has its shape
    */
   override forward(source: Tensor, target: Tensor, masks: TransformerMasks = {}): Tensor {
     requireOptions('Transformer.forward', masks, MASKS)
@@ -88,7 +88,7 @@ export class Transformer extends Module {
     })
   }
 
-  /** -Infinity above the diagonal and 0 elsewhere, [size, size]: what each position must not see. */
+  /** Return a causal mask [size, size]: -Infinity above the diagonal and 0 elsewhere. */
   static generateSquareSubsequentMask(size: number, options: { device?: Device; dtype?: DType } = {}): Tensor {
     requireSizes('generateSquareSubsequentMask', { size })
     return scope(() => noGrad(() => full([size, size], Number.NEGATIVE_INFINITY, options).triu(1)))

@@ -1,17 +1,17 @@
 import { misuse, requireFunction } from '../base/check.js'
 import { Module } from './module.js'
 
-/** Of each module that something evaluates now: how many do, and the mode that the last of them puts back. */
+/** For each module in evaluation, the number of users and the mode that the last one restores. */
 const evaluated = new WeakMap<Module, { users: number; training: boolean }>()
 
 /**
- * Runs something with a network in evaluation mode, and puts back the mode that each of its modules had. Where several do so
- * with one network at a time, the last puts back what was before the first. It does not turn gradients off; `noGrad` does.
+ * Run a function with a network in evaluation mode, and restore the mode of each module afterwards. If several calls overlap on
+ * one network, the last one restores the mode. Gradients stay enabled; use `noGrad` to disable them.
  *
  * ```ts
  * const logits = await evaluating(model, () => noGrad(() => model.forward(batch)))
  * ```
- * @returns what `work` gives
+ * @returns the result of `work`
  */
 export async function evaluating<T>(model: Module, work: () => Promise<T> | T): Promise<T> {
   if (!(model instanceof Module)) throw misuse('evaluating', 'model', 'a Module', model)

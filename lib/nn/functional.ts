@@ -46,7 +46,7 @@ export const softmax = (input: Tensor, dim: number): Tensor => ops.softmax(input
 
 export const logSoftmax = (input: Tensor, dim: number): Tensor => ops.logSoftmax(input, dim)
 
-/** softmax(-x) */
+/** Apply softmax to -x. */
 export function softmin(input: Tensor, dim: number): Tensor {
   requireTensors('softmin', input)
   return scope(() => ops.softmax(input.neg(), dim))
@@ -64,14 +64,14 @@ export function tanhshrink(input: Tensor): Tensor {
   return scope(() => input.sub(input.tanh()))
 }
 
-/** Halves `dim` into a and b: a sigmoid(b). */
+/** Split `dim` into halves a and b: a sigmoid(b). */
 export const glu = (input: Tensor, dim = -1): Tensor => ops.glu(input, dim)
 
 // ---- linear, convolution, embedding
 
 const fastLinear = op('voxtorch::linear')
 
-/** input [..., in] times weight [out, in] transposed, plus bias [out]. */
+/** Multiply input [..., in] by weight [out, in] transposed, and add bias [out]. */
 export function linear(input: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
   try {
     return fastLinear(input, weight, bias) as Tensor
@@ -93,11 +93,11 @@ export interface ConvOptions {
   groups?: number
 }
 
-/** input [batch, in, length] (or [in, length]), weight [out, in / groups, kernel]. */
+/** Convolve input [batch, in, length] (or [in, length]) with weight [out, in / groups, kernel]. */
 export const conv1d = (input: Tensor, weight: Tensor, options: ConvOptions = {}): Tensor =>
   convolution(ops.conv1d, 1, input, weight, options)
 
-/** input [batch, in, height, width] (or [in, height, width]), weight [out, in / groups, kernel, kernel]. */
+/** Convolve input [batch, in, height, width] (or [in, height, width]) with weight [out, in / groups, kernel, kernel]. */
 export const conv2d = (input: Tensor, weight: Tensor, options: ConvOptions = {}): Tensor =>
   convolution(ops.conv2d, 2, input, weight, options)
 
@@ -112,7 +112,7 @@ function convolution(
   const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = options
   const list = (value: number | number[]) => (typeof value === 'number' ? Array<number>(dims).fill(value) : value)
   try {
-    // A string chooses the overload with named padding; the generated types want one overload at a time.
+    // A string selects the overload with named padding; the generated types allow one overload at a time.
     const pad = typeof padding === 'string' ? (padding as unknown as number[]) : list(padding)
     return run(input, weight, bias, list(stride), pad, list(dilation), groups)
   } catch (error) {
@@ -127,15 +127,15 @@ function convolution(
 }
 
 /**
- * Rows of weight [count, dim] by integer indices [...]: [..., dim]. Row `paddingIdx`, negative from the end, gets no
- * gradient.
+ * Look up rows of weight [count, dim] by integer indices [...]: [..., dim]. Row `paddingIdx` (negative counts from the end)
+ * gets no gradient.
  */
 export function embedding(indices: Tensor, weight: Tensor, options: { paddingIdx?: number | null } = {}): Tensor {
   requireOptions('embedding', options, ['paddingIdx'])
   const { paddingIdx = null } = options
   requireTensors('embedding', indices, weight)
   if (paddingIdx !== null) requireNumbers('embedding', { paddingIdx })
-  // ATen's -1 means none.
+  // In ATen -1 means no padding index.
   const padding = paddingIdx === null ? -1 : paddingIdx < 0 ? paddingIdx + weight.size(0) : paddingIdx
   try {
     return ops.embedding(weight, indices, padding)
@@ -145,23 +145,23 @@ export function embedding(indices: Tensor, weight: Tensor, options: { paddingIdx
 }
 
 export interface EmbeddingBagOptions {
-  /** Where each bag begins among indices of one dimension [bags]; none for indices [bags, length]. */
+  /** First index of each bag among one-dimensional indices, [bags]; none for indices [bags, length]. */
   offsets?: Tensor | null
-  /** Default: 'mean'. */
+  /** Reduction of a bag's rows. Default: 'mean'. */
   mode?: 'sum' | 'mean' | 'max'
-  /** Of each index, of its shape; for 'sum' only. */
+  /** Factor of each row, in the indices' shape; for 'sum' only. */
   perSampleWeights?: Tensor | null
-  /** `offsets` ends with the number of indices. Default: false. */
+  /** Whether `offsets` ends with the number of indices. Default: false. */
   includeLastOffset?: boolean
-  /** A row that counts nothing and gets no gradient, negative from the end. */
+  /** Row that is ignored and gets no gradient; negative counts from the end. */
   paddingIdx?: number | null
-  /** Gradients are divided by how often an index comes; not for 'max'. Default: false. */
+  /** Divide gradients by the number of an index's lookups; not for 'max'. Default: false. */
   scaleGradByFreq?: boolean
-  /** The gradient of the weight is a sparse tensor; not for 'max'. Default: false. */
+  /** Make the gradient of the weight a sparse tensor; not for 'max'. Default: false. */
   sparse?: boolean
-  /** Rows in use whose norm is larger are scaled to it, in place and for good. */
+  /** Maximum norm: rows that are looked up and longer are scaled down to it in place. */
   maxNorm?: number | null
-  /** The order of that norm. Default: 2. */
+  /** Order of that norm. Default: 2. */
   normType?: number
 }
 
@@ -177,7 +177,7 @@ const BAG = [
   'normType',
 ]
 
-/** Sums, means or maxima over bags of rows of weight [count, dim] by integer indices: [bags, dim]. */
+/** Return sums, means or maxima over bags of rows of weight [count, dim] by integer indices: [bags, dim]. */
 export function embeddingBag(indices: Tensor, weight: Tensor, options: EmbeddingBagOptions = {}): Tensor {
   const where = 'embeddingBag'
   requireOptions(where, options, BAG)
@@ -187,10 +187,13 @@ export function embeddingBag(indices: Tensor, weight: Tensor, options: Embedding
   requireOneOf(where, 'mode', mode, ['sum', 'mean', 'max'])
   const flat = indices.ndim === 1
   if (flat === (offsets === null)) {
-    throw new ConfigError(`${where}: indices of one dimension need offsets, those of two have none`, {})
+    throw new ConfigError(
+      `${where}: expected offsets with one-dimensional indices, and none with two-dimensional ones`,
+      {},
+    )
   }
   if (perSampleWeights !== null && mode !== 'sum') {
-    throw new ConfigError(`${where}: perSampleWeights are for mode 'sum', not '${mode}'`, { mode })
+    throw new ConfigError(`${where}: expected mode 'sum' with perSampleWeights, got '${mode}'`, { mode })
   }
   return scope(() => {
     if (maxNorm !== null) noGrad(() => weight.embeddingRenorm_(indices.contiguous().flatten(), maxNorm, normType))
@@ -207,21 +210,21 @@ export function embeddingBag(indices: Tensor, weight: Tensor, options: Embedding
   })
 }
 
-/** Integer classes [...] as int64 zeros and ones [..., numClasses]; -1 (default) takes the greatest class + 1. */
+/** Encode integer classes [...] as int64 zeros and ones [..., numClasses]; -1 (default) uses the greatest class + 1. */
 export const oneHot = (classes: Tensor, numClasses = -1): Tensor => ops.oneHot(classes, numClasses)
 
-// ---- normalisation
+// ---- normalization
 
 export interface LayerNormOptions {
   weight?: Tensor | null
   bias?: Tensor | null
-  /** Default: 1e-5. */
+  /** Added to the variance. Default: 1e-5. */
   eps?: number
 }
 
 const fastLayerNorm = op('voxtorch::layer_norm')
 
-/** Over the trailing dimensions, which must be `normalizedShape`. */
+/** Normalize over the trailing dimensions, which must equal `normalizedShape`. */
 export function layerNorm(input: Tensor, normalizedShape: number[], options: LayerNormOptions = {}): Tensor {
   requireOptions('layerNorm', options, ['weight', 'bias', 'eps'])
   const { weight = null, bias = null, eps = 1e-5 } = options
@@ -235,7 +238,7 @@ export function layerNorm(input: Tensor, normalizedShape: number[], options: Lay
   }
 }
 
-/** x / sqrt(mean(x²) + eps), over the trailing dimensions; `eps` null means the dtype's machine epsilon. */
+/** Return x / sqrt(mean(x²) + eps) over the trailing dimensions; `eps` null uses the dtype's machine epsilon. */
 export function rmsNorm(
   input: Tensor,
   normalizedShape: number[],
@@ -254,7 +257,7 @@ export function rmsNorm(
 }
 
 /**
- * x / (k + alpha mean(x²))^beta, the mean over `size` neighbouring channels of input [batch, channels, ...]
+ * Return x / (k + alpha mean(x²))^beta, with the mean over `size` neighboring channels of input [batch, channels, ...]
  * (Krizhevsky et al. 2012).
  */
 export function localResponseNorm(
@@ -277,7 +280,7 @@ export function localResponseNorm(
   })
 }
 
-/** x / max(|x|, eps), the norm of order `p` along `dim`. */
+/** Return x / max(|x|, eps), with the norm of order `p` along `dim`. */
 export function normalize(input: Tensor, options: { p?: number; dim?: number; eps?: number } = {}): Tensor {
   requireOptions('normalize', options, ['p', 'dim', 'eps'])
   const { p = 2, dim = 1, eps = 1e-12 } = options
@@ -285,7 +288,7 @@ export function normalize(input: Tensor, options: { p?: number; dim?: number; ep
   return scope(() => input.div(ops.linalgVectorNorm(input, p, [dim], true).clampMin(eps)))
 }
 
-/** cos of the angle between x1 and x2 along `dim` (default 1). */
+/** Return the cosine of the angle between x1 and x2 along `dim` (default 1). */
 export const cosineSimilarity = (x1: Tensor, x2: Tensor, options: { dim?: number; eps?: number } = {}): Tensor => {
   requireOptions('cosineSimilarity', options, ['dim', 'eps'])
   const { dim = 1, eps = 1e-8 } = options
@@ -298,17 +301,17 @@ export interface AttentionOptions {
   /** Boolean, true where attention is allowed; or floating point, added to the scores. Broadcast to [..., L, S]. */
   attnMask?: Tensor | null
   dropoutP?: number
-  /** Position i sees positions up to i. */
+  /** Position i attends only to positions up to i. */
   isCausal?: boolean
-  /** Default: 1 / sqrt(dim). */
+  /** Factor of the scores. Default: 1 / sqrt(dim). */
   scale?: number | null
-  /** Key and value may have fewer heads, each used by several query heads. */
+  /** Key and value may have fewer heads, each shared by several query heads. */
   enableGqa?: boolean
 }
 
 const ATTENTION = ['attnMask', 'dropoutP', 'isCausal', 'scale', 'enableGqa']
 
-/** softmax(query keyᵀ scale + mask) value; query [..., L, dim], key [..., S, dim], value [..., S, dimV]. */
+/** Return softmax(query keyᵀ scale + mask) value; query [..., L, dim], key [..., S, dim], value [..., S, dimV]. */
 export const scaledDotProductAttention = (
   query: Tensor,
   key: Tensor,
@@ -325,8 +328,8 @@ export const scaledDotProductAttention = (
 export type PaddingMode = 'constant' | 'reflect' | 'replicate' | 'circular'
 
 /**
- * Adds elements at both ends: `padding` is [before, after] of the last dimension, then of the last but one ...;
- * negative numbers cut.
+ * Pad a tensor at both ends: `padding` is [before, after] of the last dimension, then of the second to last, …; negative
+ * numbers crop.
  */
 export const pad = (
   input: Tensor,

@@ -3,14 +3,14 @@ import type { ForwardHook, Module } from './module.js'
 
 type Forward = (...args: unknown[]) => unknown
 
-/** The forward hooks of one module. Its forward is watched only while there are any. */
+/** Forward hooks of one module. Its forward is wrapped only while it has hooks. */
 export class ForwardHooks {
   readonly #module: Module
   readonly #watch: (hooks: ForwardHooks) => () => void
   readonly #hooks = new Set<{ hook: ForwardHook }>()
   #stop: (() => void) | undefined
 
-  /** @param watch has each forward pass go through `run` or `runAsync`, and returns what ends that */
+  /** @param watch makes each forward pass call `run` or `runAsync`, and returns a function that stops that */
   constructor(module: Module, watch: (hooks: ForwardHooks) => () => void) {
     this.#module = module
     this.#watch = watch
@@ -27,14 +27,14 @@ export class ForwardHooks {
     }
   }
 
-  /** The output after all hooks. */
+  /** Return the output after all hooks. */
   run(args: unknown[], output: unknown): unknown {
     let current = output
     for (const { hook } of [...this.#hooks]) {
       const result = hook(this.#module, args, current)
       if (result instanceof Promise) {
         throw new ConfigError(
-          `a forward hook of ${this.#module.constructor.name} returned a promise, but its forward is synchronous`,
+          `${this.#module.constructor.name}: expected a synchronous forward hook, since its forward is synchronous, got one that returned a promise`,
           {},
         )
       }
@@ -53,17 +53,17 @@ export class ForwardHooks {
   }
 }
 
-/** Puts an own `forward` before that of the module's class, which runs the hooks; returns what takes it away. */
+/** Shadow the class's `forward` with one that runs the hooks; returns a function that removes it. */
 export function wrapForward(module: Module, hooks: ForwardHooks): () => void {
   const forward = module.forward as Forward
-  const own = Object.getOwnPropertyDescriptor(module, 'forward')
+  const descriptor = Object.getOwnPropertyDescriptor(module, 'forward')
   const value = (...args: unknown[]): unknown => {
     const output = Reflect.apply(forward, module, args)
     return output instanceof Promise ? output.then((result) => hooks.runAsync(args, result)) : hooks.run(args, output)
   }
   Object.defineProperty(module, 'forward', { value, configurable: true, writable: true, enumerable: false })
   return () => {
-    if (own) Object.defineProperty(module, 'forward', own)
+    if (descriptor) Object.defineProperty(module, 'forward', descriptor)
     else Reflect.deleteProperty(module, 'forward')
   }
 }

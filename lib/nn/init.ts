@@ -1,6 +1,6 @@
 /**
- * Initialisation laws, in place and without gradient; each returns its tensor. They draw what PyTorch's draw, in its
- * order, so the same seed gives the same weights.
+ * Weight initializations, in place and without gradient; each returns its tensor. They draw the same random numbers as
+ * PyTorch's in the same order, so the same seed gives the same weights.
  */
 
 import { requireFunction, shown } from '../base/arguments.js'
@@ -13,16 +13,16 @@ export type Nonlinearity = 'linear' | 'conv1d' | 'conv2d' | 'sigmoid' | 'tanh' |
 export type FanMode = 'fanIn' | 'fanOut'
 
 export interface InitOptions {
-  /** Default: the device's default generator, which `manualSeed` seeds. */
+  /** Random number generator. Default: the device's default generator, which `manualSeed` seeds. */
   generator?: Generator
 }
 
 export interface KaimingOptions extends InitOptions {
   /** Negative slope of the leaky ReLU that follows. Default: 0. */
   a?: number
-  /** Which side's variance is kept: forward (default) or backward. */
+  /** Pass whose variance is preserved: forward (default) or backward. */
   mode?: FanMode
-  /** Default: 'leakyRelu'. */
+  /** Nonlinearity that follows. Default: 'leakyRelu'. */
   nonlinearity?: Nonlinearity
 }
 
@@ -34,8 +34,8 @@ function initOptions(options: InitOptions): InitOptions {
 let skipping = false
 
 /**
- * Runs `build` with initialisation switched off, so the parameters that it makes hold arbitrary memory and no random
- * number is drawn: for modules whose weights are copied in straight away. `build` must be synchronous.
+ * Run `build` with initialization disabled: its parameters are uninitialized memory and no random number is drawn. For modules
+ * whose weights are loaded right away. `build` must be synchronous.
  */
 export function skipInit<T>(build: () => T): T {
   const before = skipping
@@ -53,7 +53,7 @@ function fill(tensor: Tensor, change: (tensor: Tensor) => void): Tensor {
   return tensor
 }
 
-/** The factor by which a nonlinearity's input should be scaled; `param` is leaky ReLU's slope (0.01). */
+/** Return the recommended gain of a nonlinearity; `param` is leaky ReLU's slope (0.01). */
 export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number {
   requireNumbers('calculateGain', { param })
   switch (nonlinearity) {
@@ -71,16 +71,18 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
     case 'selu':
       return 3 / 4
     default:
-      throw new ConfigError(`unknown nonlinearity ${shown(nonlinearity)}`, { nonlinearity })
+      throw new ConfigError(`calculateGain: expected a known nonlinearity, got ${shown(nonlinearity)}`, {
+        nonlinearity,
+      })
   }
 }
 
-/** Numbers of inputs and outputs of a weight [out, in, ...kernel]. */
+/** Return the numbers of inputs and outputs of a weight [out, in, ...kernel]. */
 export function calculateFans(tensor: Tensor): { fanIn: number; fanOut: number } {
   requireTensors('init', tensor)
   const [outputs, inputs, ...kernel] = tensor.shape
   if (outputs === undefined || inputs === undefined) {
-    throw new ShapeError(`fan-in and fan-out need a tensor of two dimensions or more, not [${tensor.shape}]`, {
+    throw new ShapeError(`calculateFans: expected a tensor of at least two dimensions, got [${tensor.shape}]`, {
       shape: tensor.shape,
     })
   }
@@ -110,34 +112,34 @@ export function ones_(tensor: Tensor): Tensor {
   return constant_(tensor, 1)
 }
 
-/** Glorot and Bengio 2010: uniform with variance 2 gain² / (fanIn + fanOut). */
+/** Fill uniformly with variance 2 gain² / (fanIn + fanOut) (Glorot and Bengio 2010). */
 export function xavierUniform_(tensor: Tensor, gain = 1, options: InitOptions = {}): Tensor {
   const bound = Math.sqrt(3) * xavierStd(tensor, gain)
   return uniform_(tensor, -bound, bound, options)
 }
 
-/** Glorot and Bengio 2010: normal with variance 2 gain² / (fanIn + fanOut). */
+/** Fill normally with variance 2 gain² / (fanIn + fanOut) (Glorot and Bengio 2010). */
 export function xavierNormal_(tensor: Tensor, gain = 1, options: InitOptions = {}): Tensor {
   return normal_(tensor, 0, xavierStd(tensor, gain), options)
 }
 
-/** He et al. 2015: uniform with variance gain² / fan. */
+/** Fill uniformly with variance gain² / fan (He et al. 2015). */
 export function kaimingUniform_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
   const bound = Math.sqrt(3) * kaimingStd(tensor, options)
   return uniform_(tensor, -bound, bound, drawing(options))
 }
 
-/** He et al. 2015: normal with variance gain² / fan. */
+/** Fill normally with variance gain² / fan (He et al. 2015). */
 export function kaimingNormal_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
   return normal_(tensor, 0, kaimingStd(tensor, options), drawing(options))
 }
 
-/** Normal, with everything outside [low, high] drawn again. */
+/** Fill normally; values outside [low, high] are redrawn. */
 export function truncNormal_(tensor: Tensor, mean = 0, std = 1, low = -2, high = 2, options: InitOptions = {}): Tensor {
   const { generator } = initOptions(options)
   requireNumbers('truncNormal_', { mean, std, low, high })
   if (!(std > 0 && low < high)) {
-    throw new ConfigError(`truncNormal_ needs std > 0 and low < high, not std ${std}, low ${low}, high ${high}`, {
+    throw new ConfigError(`truncNormal_: expected std > 0 and low < high, got std ${std}, low ${low}, high ${high}`, {
       std,
       low,
       high,
@@ -151,12 +153,14 @@ export function truncNormal_(tensor: Tensor, mean = 0, std = 1, low = -2, high =
   })
 }
 
-/** A (semi-)orthogonal matrix, the trailing dimensions taken as one (Saxe et al. 2013). */
+/** Fill with a (semi-)orthogonal matrix; the trailing dimensions are flattened (Saxe et al. 2013). */
 export function orthogonal_(tensor: Tensor, gain = 1, options: InitOptions = {}): Tensor {
   const { generator } = initOptions(options)
   requireTensors('orthogonal_', tensor)
   if (tensor.ndim < 2) {
-    throw new ShapeError(`orthogonal_ needs two dimensions or more, not [${tensor.shape}]`, { shape: tensor.shape })
+    throw new ShapeError(`orthogonal_: expected a tensor of at least two dimensions, got [${tensor.shape}]`, {
+      shape: tensor.shape,
+    })
   }
   return fill(tensor, (t) => {
     if (t.device === 'meta' || t.numel() === 0) return
@@ -181,7 +185,7 @@ function kaimingStd(tensor: Tensor, options: KaimingOptions): number {
   requireOptions('init.kaiming', options, ['a', 'mode', 'nonlinearity', 'generator'])
   const { a = 0, mode = 'fanIn', nonlinearity = 'leakyRelu' } = options
   if (mode !== 'fanIn' && mode !== 'fanOut')
-    throw new ConfigError(`mode must be 'fanIn' or 'fanOut', not ${shown(mode)}`)
+    throw new ConfigError(`kaiming: expected mode to be 'fanIn' or 'fanOut', got ${shown(mode)}`)
   return calculateGain(nonlinearity, a) / Math.sqrt(calculateFans(tensor)[mode])
 }
 
@@ -201,7 +205,7 @@ function normalCdf(x: number): number {
 type Bounds = [low: number, high: number]
 
 function redrawNormal(t: Tensor, mean: number, std: number, bounds: Bounds, generator: Generator | undefined): void {
-  // Rounded to the tensor's type, or a value could be out of bounds for ever.
+  // Round the bounds to the tensor's dtype, or a rounded value could always be out of bounds.
   const [low, high] = makeTensor(bounds, { dtype: t.dtype }).toArray() as Bounds
   let result = t.normal_(mean, std, { generator })
   for (;;) {
@@ -212,10 +216,10 @@ function redrawNormal(t: Tensor, mean: number, std: number, bounds: Bounds, gene
   t.copy_(result)
 }
 
-/** For bounds far from the mean: uniform proposals, accepted in proportion to the density. */
+/** Sample for bounds far from the mean: uniform proposals, accepted in proportion to the density. */
 function rejectUniform(t: Tensor, mean: number, std: number, bounds: Bounds, generator: Generator | undefined): void {
   const peak = Math.max(bounds[0], Math.min(mean, bounds[1]))
-  // Farther out nothing is ever accepted: the density has fallen below e^-40 of its peak.
+  // Farther out no proposal is accepted: the density is below e^-40 of its peak.
   const reach = Math.min(9 * std, (40 * std ** 2) / Math.abs(peak - mean))
   const [low, high] = [Math.max(bounds[0], peak - reach), Math.min(bounds[1], peak + reach)]
   const logPeak = -0.5 * ((peak - mean) / std) ** 2

@@ -7,11 +7,11 @@ import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 import { quantizationOf, quantizedLinear } from './quantized-weight.js'
 
 export interface LinearOptions extends FactoryOptions {
-  /** Default: true. */
+  /** Whether the layer has a bias. Default: true. */
   bias?: boolean
 }
 
-/** y = x Wᵀ + b. Weight [out, in] and bias [out] start uniform in ±1/√in. */
+/** y = x Wᵀ + b. Weight [out, in] and bias [out] are initialized uniformly in ±1/√in. */
 export class Linear extends Module {
   readonly inFeatures: number
   readonly outFeatures: number
@@ -35,7 +35,7 @@ export class Linear extends Module {
     if (this.bias) uniform_(this.bias, -bound, bound)
   }
 
-  /** [..., in] → [..., out] */
+  /** Map [..., in] to [..., out]. */
   override forward(input: Tensor): Tensor {
     const adapted = adaptersOf(this)?.forward(input)
     if (adapted) return adapted
@@ -44,7 +44,7 @@ export class Linear extends Module {
   }
 }
 
-/** y = x1 A x2 + b. Weight [out, in1, in2] and bias [out] start uniform in ±1/√in1. */
+/** y = x1 A x2 + b. Weight [out, in1, in2] and bias [out] are initialized uniformly in ±1/√in1. */
 export class Bilinear extends Module {
   readonly in1Features: number
   readonly in2Features: number
@@ -70,21 +70,21 @@ export class Bilinear extends Module {
     if (this.bias) uniform_(this.bias, -bound, bound)
   }
 
-  /** [..., in1] and [..., in2] → [..., out] */
+  /** Map [..., in1] and [..., in2] to [..., out]. */
   override forward(x1: Tensor, x2: Tensor): Tensor {
     return ops.bilinear(x1, x2, this.weight, this.bias)
   }
 }
 
-/** Gives back its input, as a tensor of its own on the same memory. */
+/** Returns its input as a new tensor on the same memory. */
 export class Identity extends Module {
   override forward(input: Tensor): Tensor {
-    // The one operator that returns its input as it is, whatever the dtype, and adds nothing to the graph.
+    // Dropout outside training is the only operator that returns its input for any dtype without adding to the graph.
     return ops.dropout(input, 0, false)
   }
 }
 
-/** Joins the dimensions from `startDim` (default 1) to `endDim` (default -1). */
+/** Flattens the dimensions from `startDim` (default 1) to `endDim` (default -1). */
 export class Flatten extends Module {
   readonly startDim: number
   readonly endDim: number

@@ -23,13 +23,13 @@ import { Module } from './module.js'
 
 const REDUCTIONS: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 }
 
-/** ATen's number of a reduction. */
+/** Return ATen's code of a reduction. */
 function reductionCode(reduction: Reduction): number {
   requireOneOf('a loss', 'reduction', reduction, Object.keys(REDUCTIONS))
   return REDUCTIONS[reduction]
 }
 
-/** What the layers have in common: how the losses of a batch become one. */
+/** Base class of the losses with a reduction. */
 abstract class Loss extends Module {
   readonly reduction: Reduction
 
@@ -39,20 +39,20 @@ abstract class Loss extends Module {
     this.reduction = reduction
   }
 
-  /** The losses of a batch as one, as `reduction` says. */
+  /** Reduce the losses of a batch according to `reduction`. */
   protected reduced(losses: Tensor): Tensor {
     if (this.reduction === 'none') return losses
     return this.reduction === 'sum' ? losses.sum() : losses.mean()
   }
 }
 
-/** Options of a loss: those of `own` and the reduction. */
+/** Check the options of a loss: those of `own` and the reduction. */
 function lossOptions<O extends object>(layer: string, options: O, ...own: (keyof O & string)[]): O {
   requireOptions(layer, options, ['reduction', ...own])
   return options
 }
 
-/** Losses of an input and a target of one shape that take nothing but the reduction. */
+/** Base class of losses of an input and a target of one shape whose only option is the reduction. */
 abstract class PairLoss extends Loss {
   constructor(options: LossOptions = {}) {
     super(lossOptions(new.target.name, options))
@@ -82,8 +82,8 @@ export class SoftMarginLoss extends PairLoss {
 }
 
 /**
- * Mean of max(0, 1 - (input[label] - input[other])) over the labels of an item, which are the numbers in `target` before
- * its first -1; both [batch, classes] or [classes].
+ * Mean of max(0, 1 - (input[label] - input[other])) over the labels of an item: the class indices in `target` before its first
+ * -1. Input and target are [batch, classes] or [classes].
  */
 export class MultiLabelMarginLoss extends PairLoss {
   override forward(input: Tensor, target: Tensor): Tensor {
@@ -124,7 +124,7 @@ export class HuberLoss extends Loss {
   }
 }
 
-/** Losses with a weight, which is a buffer: it moves with `to()` and is in the state dictionary. */
+/** Base class of losses with a weight, which is a buffer: it moves with `to()` and is in the state dictionary. */
 abstract class WeightedLoss extends Loss {
   declare weight: Tensor | null
 
@@ -134,7 +134,10 @@ abstract class WeightedLoss extends Loss {
   }
 }
 
-/** Softmax cross-entropy of logits [batch, classes, ...]; as `functional.crossEntropy`. The weight becomes the layer's. */
+/**
+ * Softmax cross-entropy of logits [batch, classes, ...]; see `functional.crossEntropy`. The layer takes ownership of the
+ * weight.
+ */
 export class CrossEntropyLoss extends WeightedLoss {
   readonly ignoreIndex: number
   readonly labelSmoothing: number
@@ -153,7 +156,7 @@ export class CrossEntropyLoss extends WeightedLoss {
   }
 }
 
-/** Negative log likelihood of log-probabilities [batch, classes, ...]. The weight becomes the layer's. */
+/** Negative log likelihood of log-probabilities [batch, classes, ...]. The layer takes ownership of the weight. */
 export class NLLLoss extends WeightedLoss {
   readonly ignoreIndex: number
 
@@ -170,7 +173,7 @@ export class NLLLoss extends WeightedLoss {
   }
 }
 
-/** Binary cross-entropy of probabilities; of logits, use BCEWithLogitsLoss. The weight becomes the layer's. */
+/** Binary cross-entropy of probabilities; for logits, use BCEWithLogitsLoss. The layer takes ownership of the weight. */
 export class BCELoss extends WeightedLoss {
   constructor(options: LossOptions & { weight?: Tensor | null } = {}) {
     super(lossOptions('BCELoss', options, 'weight'))
@@ -182,7 +185,10 @@ export class BCELoss extends WeightedLoss {
   }
 }
 
-/** Binary cross-entropy of logits; `posWeight` is of the positive side of each class. The weights become the layer's. */
+/**
+ * Binary cross-entropy of logits; `posWeight` weights the positive targets of each class. The layer takes ownership of the
+ * weights.
+ */
 export class BCEWithLogitsLoss extends WeightedLoss {
   declare pos_weight: Tensor | null
 
@@ -197,7 +203,10 @@ export class BCEWithLogitsLoss extends WeightedLoss {
   }
 }
 
-/** Binary cross-entropy of logits [batch, classes], meant over the classes. The weight [classes] becomes the layer's. */
+/**
+ * Binary cross-entropy of logits [batch, classes], averaged over the classes. The layer takes ownership of the weight
+ * [classes].
+ */
 export class MultiLabelSoftMarginLoss extends WeightedLoss {
   constructor(options: LossOptions & { weight?: Tensor | null } = {}) {
     super(lossOptions('MultiLabelSoftMarginLoss', options, 'weight'))
@@ -215,11 +224,11 @@ export class MultiLabelSoftMarginLoss extends WeightedLoss {
 }
 
 export interface MultiMarginLossOptions extends LossOptions {
-  /** Power of each term, 1 (default) or 2. */
+  /** Exponent of each term, 1 (default) or 2. */
   p?: number
-  /** Default: 1. */
+  /** Margin. Default: 1. */
   margin?: number
-  /** Weight of each class, [classes]; becomes the layer's. */
+  /** Weight of each class, [classes]; the layer takes ownership of it. */
   weight?: Tensor | null
 }
 
@@ -232,7 +241,7 @@ export class MultiMarginLoss extends WeightedLoss {
     super(lossOptions('MultiMarginLoss', options, 'p', 'margin', 'weight'))
     const { p = 1, margin = 1 } = options
     requireSettings('MultiMarginLoss', { p, margin })
-    if (p !== 1 && p !== 2) throw new ConfigError(`MultiMarginLoss: p must be 1 or 2, not ${p}`, { p })
+    if (p !== 1 && p !== 2) throw new ConfigError(`MultiMarginLoss: expected p to be 1 or 2, got ${p}`, { p })
     this.p = p
     this.margin = margin
   }
@@ -242,7 +251,7 @@ export class MultiMarginLoss extends WeightedLoss {
   }
 }
 
-/** Kullback-Leibler divergence; as `functional.klDiv`. */
+/** Kullback-Leibler divergence; see `functional.klDiv`. */
 export class KLDivLoss extends Module {
   readonly reduction: Reduction | 'batchmean'
   readonly logTarget: boolean
@@ -276,7 +285,7 @@ export class CosineEmbeddingLoss extends Loss {
   }
 }
 
-/** max(0, -target (x1 - x2) + margin), target 1 where x1 should be larger and -1 where x2 should. */
+/** max(0, -target (x1 - x2) + margin), target 1 if x1 should be larger and -1 if x2 should. */
 export class MarginRankingLoss extends Loss {
   readonly margin: number
 
@@ -312,13 +321,13 @@ export class HingeEmbeddingLoss extends Loss {
 }
 
 export interface TripletMarginLossOptions extends LossOptions {
-  /** Default: 1. */
+  /** Margin. Default: 1. */
   margin?: number
   /** Order of the norm. Default: 2. */
   p?: number
-  /** Default: 1e-6. */
+  /** Added to the distances. Default: 1e-6. */
   eps?: number
-  /** Takes the negative that is nearer to anchor or positive. Default: false. */
+  /** Use the harder negative: the one nearer to anchor or positive. Default: false. */
   swap?: boolean
 }
 
@@ -346,9 +355,9 @@ export class TripletMarginLoss extends Loss {
 }
 
 export interface PoissonNLLLossOptions extends LossOptions {
-  /** The input is the logarithm of the rate. Default: true. */
+  /** Whether the input is the logarithm of the rate. Default: true. */
   logInput?: boolean
-  /** Adds Stirling's approximation of log(target!). Default: false. */
+  /** Add Stirling's approximation of log(target!). Default: false. */
   full?: boolean
   /** Added to a rate that is not a logarithm. Default: 1e-8. */
   eps?: number
@@ -376,13 +385,13 @@ export class PoissonNLLLoss extends Loss {
 }
 
 export interface GaussianNLLLossOptions extends LossOptions {
-  /** Adds log(2π) / 2. Default: false. */
+  /** Add log(2π) / 2. Default: false. */
   full?: boolean
-  /** Least variance. Default: 1e-6. */
+  /** Minimum variance. Default: 1e-6. */
   eps?: number
 }
 
-/** Negative log likelihood of targets under normal distributions with the input as mean and `variance`, of one shape. */
+/** Negative log likelihood of targets under normal distributions with the input as mean, and `variance`. */
 export class GaussianNLLLoss extends Loss {
   readonly full: boolean
   readonly eps: number
@@ -395,14 +404,15 @@ export class GaussianNLLLoss extends Loss {
     this.eps = eps
   }
 
-  /** @param variance of the input's shape, or with a last dimension of 1, or without it; at least 0 */
+  /** @param variance in the input's shape, or with a last dimension of 1, or without it; at least 0 */
   override forward(input: Tensor, target: Tensor, variance: Tensor): Tensor {
     requireTensors('GaussianNLLLoss', input, target, variance)
     return scope(() => {
-      if (variance.lt(0).any().item()) throw new ConfigError('GaussianNLLLoss: a variance is below 0', {})
+      if (variance.lt(0).any().item())
+        throw new ConfigError('GaussianNLLLoss: expected variances of at least 0, got a negative one', {})
       const without = variance.ndim === input.ndim - 1 && variance.shape.join() === input.shape.slice(0, -1).join()
       const spread = without ? variance.unsqueeze(-1) : variance
-      // The floor has no gradient of its own: the variance keeps its.
+      // Clamp without affecting the gradient of the variance.
       const floored = spread.add(spread.detach().clampMin(this.eps).sub(spread.detach()))
       const losses = floored.log().add(input.sub(target).square().div(floored)).mul(0.5)
       return this.reduced(this.full ? losses.add(0.5 * Math.log(2 * Math.PI)) : losses)
@@ -411,13 +421,13 @@ export class GaussianNLLLoss extends Loss {
 }
 
 export interface CTCLossOptions extends LossOptions {
-  /** Default: 0. */
+  /** Class index of the blank. Default: 0. */
   blank?: number
-  /** Losses that are infinite, as of targets too long, count as 0. Default: false. */
+  /** Replace infinite losses, as of targets that are too long, by 0. Default: false. */
   zeroInfinity?: boolean
 }
 
-/** Connectionist temporal classification; as `functional.ctcLoss`. */
+/** Connectionist temporal classification; see `functional.ctcLoss`. */
 export class CTCLoss extends Loss {
   readonly blank: number
   readonly zeroInfinity: boolean

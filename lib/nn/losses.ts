@@ -5,7 +5,7 @@ import { op, opAsync } from '../native/call.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { badIndices, explain, isFloating, notFloating, otherSize, requireSameShape, requireTensors } from './check.js'
 
-/** How the losses of a batch become one: their mean (default), their sum, or not at all. */
+/** Reduction of the losses of a batch: their mean (default), their sum, or none. */
 export type Reduction = 'none' | 'mean' | 'sum'
 
 export interface LossOptions {
@@ -15,9 +15,9 @@ export interface LossOptions {
 export interface CrossEntropyOptions extends LossOptions {
   /** Weight of each class, [classes]. */
   weight?: Tensor | null
-  /** Targets with this number count nothing. Default: -100. */
+  /** Targets with this value do not contribute to the loss. Default: -100. */
   ignoreIndex?: number
-  /** Share of the target that is spread over all classes, in [0, 1]. Default: 0. */
+  /** Label smoothing: fraction of the target that is spread over all classes, in [0, 1]. Default: 0. */
   labelSmoothing?: number
 }
 
@@ -25,14 +25,14 @@ const REDUCTIONS: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 }
 
 function code(reduction: Reduction = 'mean'): number {
   if (typeof reduction !== 'string' || !Object.hasOwn(REDUCTIONS, reduction)) {
-    throw new ConfigError(`reduction must be 'none', 'mean' or 'sum', not ${shown(reduction)}`, { reduction })
+    throw new ConfigError(`expected reduction to be 'none', 'mean' or 'sum', got ${shown(reduction)}`, { reduction })
   }
   return REDUCTIONS[reduction]
 }
 
 /**
- * Softmax cross-entropy of logits [batch, classes, ...] (or [classes]).
- * @param target class numbers, int64 [batch, ...]; or probabilities of the logits' shape and dtype
+ * Return the softmax cross-entropy of logits [batch, classes, ...] (or [classes]).
+ * @param target class indices, int64 [batch, ...]; or probabilities in the logits' shape and dtype
  */
 export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
   requireOptions('crossEntropy', options, ['weight', 'ignoreIndex', 'labelSmoothing', 'reduction'])
@@ -47,13 +47,16 @@ export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntro
 export interface LinearCrossEntropyOptions extends LossOptions {
   /** [classes] */
   bias?: Tensor | null
-  /** Labels with this number count nothing, and no logits are computed for them. Default: -100. */
+  /** Labels with this value do not contribute to the loss, and no logits are computed for them. Default: -100. */
   ignoreIndex?: number
-  /** Share of the target that is spread over all classes, in [0, 1]. Default: 0. */
+  /** Label smoothing: fraction of the target that is spread over all classes, in [0, 1]. Default: 0. */
   labelSmoothing?: number
-  /** Factor of log(Σ exp(logits))², which keeps logits small (https://arxiv.org/abs/2204.02311). Default: 0. */
+  /** Factor of log(Σ exp(logits))², a penalty that keeps logits small (https://arxiv.org/abs/2204.02311). Default: 0. */
   zLoss?: number
-  /** Tokens whose logits exist at a time. Default: by the number of classes, for some 32 MiB on the CPU, 128 on CUDA. */
+  /**
+   * Number of tokens whose logits exist at a time. Default: depends on the number of classes, for about 32 MiB on the CPU, 128
+   * on CUDA.
+   */
   chunkSize?: number
 }
 
@@ -61,15 +64,15 @@ const fusedLinear = op('voxtorch::linear_cross_entropy')
 const fusedLinearQueued = opAsync('voxtorch::linear_cross_entropy')
 
 /**
- * `crossEntropy(linear(hidden, weight, bias), labels)` a block of tokens at a time: the logits [tokens, classes] never
- * exist as a whole. Loss and gradients are exact. Reduced losses compute the gradients with the loss, so backward only
- * scales them; there is no second derivative.
+ * Return `crossEntropy(linear(hidden, weight, bias), labels)`, computed in blocks of tokens: the logits [tokens, classes] never
+ * exist as a whole. Loss and gradients are exact. With a reduction, the gradients are computed together with the loss, so
+ * backward only scales them; second derivatives are not supported.
  *
  * @param hidden [..., dim], float32, float64, bfloat16 or float16
- * @param weight [classes, dim], of the same dtype; products are in it, or in autocast's, and all else in float32
- * @param labels class numbers, int64 [...]
- * @returns the loss, float32 for half types; with reduction 'none' of the labels' shape, 0 where ignored
- * @throws ShapeError, DTypeError on arguments that do not fit, IndexError on a label outside the classes
+ * @param weight [classes, dim], in the same dtype; products are computed in it, or in autocast's, and the rest in float32
+ * @param labels class indices, int64 [...]
+ * @returns the loss, float32 for half types; with reduction 'none' in the labels' shape, 0 where ignored
+ * @throws ShapeError or DTypeError if the arguments do not match; IndexError for a label outside the classes
  */
 export function linearCrossEntropy(
   hidden: Tensor,
@@ -80,7 +83,7 @@ export function linearCrossEntropy(
   return fusedLinear(...linearArguments(hidden, weight, labels, options))
 }
 
-/** {@link linearCrossEntropy} on the executor: it may take seconds, and the event loop keeps turning. */
+/** Run {@link linearCrossEntropy} on the executor: it may take seconds, and does not block the event loop. */
 export function linearCrossEntropyAsync(
   hidden: Tensor,
   weight: Tensor,
@@ -104,7 +107,7 @@ function linearArguments(hidden: Tensor, weight: Tensor, labels: Tensor, options
   code(reduction)
   requireTensors('linearCrossEntropy', hidden, weight, labels)
   if (!Number.isSafeInteger(chunkSize) || chunkSize < 0) {
-    throw new ConfigError(`linearCrossEntropy: chunkSize must be a number of tokens, not ${shown(chunkSize)}`, {
+    throw new ConfigError(`linearCrossEntropy: expected chunkSize to be a number of tokens, got ${shown(chunkSize)}`, {
       chunkSize,
     })
   }
@@ -112,8 +115,8 @@ function linearArguments(hidden: Tensor, weight: Tensor, labels: Tensor, options
 }
 
 /**
- * Negative log likelihood of log-probabilities [batch, classes, ...] (or [classes]).
- * @param target class numbers, int64 [batch, ...]
+ * Return the negative log likelihood of log-probabilities [batch, classes, ...] (or [classes]).
+ * @param target class indices, int64 [batch, ...]
  */
 export function nllLoss(
   logProbs: Tensor,
@@ -135,8 +138,8 @@ function explainClasses(where: string, error: unknown, logits: Tensor, target: T
       logits.ndim > 1 &&
       !isFloating(target.dtype) &&
       new DTypeError(
-        `${where}: a target of the logits' shape holds probabilities and must be ${logits.dtype}, not ${target.dtype}; ` +
-          'for class numbers leave out the class dimension',
+        `${where}: expected ${logits.dtype} probabilities as target in the logits' shape, got ${target.dtype}. ` +
+          'For class indices leave out the class dimension',
         { dtype: target.dtype, expected: logits.dtype },
       ),
     notFloating(where, logits),
@@ -145,7 +148,7 @@ function explainClasses(where: string, error: unknown, logits: Tensor, target: T
   ])
 }
 
-/** (input - target)², which must have one shape. */
+/** Return (input - target)²; both must have the same shape. */
 export function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   requireOptions('mseLoss', options, ['reduction'])
   const { reduction } = options
@@ -153,7 +156,7 @@ export function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}
   return ops.mseLoss(input, target, code(reduction))
 }
 
-/** |input - target|, which must have one shape. */
+/** Return |input - target|; both must have the same shape. */
 export function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   requireOptions('l1Loss', options, ['reduction'])
   const { reduction } = options
@@ -178,7 +181,10 @@ export function huberLoss(input: Tensor, target: Tensor, options: LossOptions & 
   return ops.huberLoss(input, target, code(reduction), delta)
 }
 
-/** Of probabilities in [0, 1]; of logits, use binaryCrossEntropyWithLogits. Both arguments floating point, one shape. */
+/**
+ * Return the binary cross-entropy of probabilities in [0, 1]; for logits, use binaryCrossEntropyWithLogits. Both arguments are
+ * floating point and have the same shape.
+ */
 export function binaryCrossEntropy(
   probabilities: Tensor,
   target: Tensor,
@@ -197,7 +203,7 @@ export function binaryCrossEntropy(
   }
 }
 
-/** @param options.posWeight weight of the positive side of each class, broadcast against the logits */
+/** @param options.posWeight weight of the positive targets of each class, broadcast against the logits */
 export function binaryCrossEntropyWithLogits(
   logits: Tensor,
   target: Tensor,
@@ -214,7 +220,7 @@ export function binaryCrossEntropyWithLogits(
   }
 }
 
-/** Binary cross-entropy of logits [batch, classes] against 0 and 1, its mean over the classes; `weight` [classes]. */
+/** Return the binary cross-entropy of logits [batch, classes] against 0 and 1, averaged over the classes; `weight` [classes]. */
 export function multilabelSoftMarginLoss(
   logits: Tensor,
   target: Tensor,
@@ -235,9 +241,9 @@ export function multilabelSoftMarginLoss(
 }
 
 /**
- * Kullback-Leibler divergence of `target` (probabilities, or with `logTarget` their logarithms) from the
- * log-probabilities `input`. 'batchmean' sums and divides by the batch, which is the definition; 'mean' (default, as
- * in PyTorch) divides by the number of elements.
+ * Return the Kullback-Leibler divergence of `target` (probabilities, or with `logTarget` their logarithms) from the
+ * log-probabilities `input`. 'batchmean' sums and divides by the batch size, which is the definition; 'mean' (default, as in
+ * PyTorch) divides by the number of elements.
  */
 export function klDiv(
   input: Tensor,
@@ -263,7 +269,9 @@ export function cosineEmbeddingLoss(
   return ops.cosineEmbeddingLoss(x1, x2, target, margin, code(reduction))
 }
 
-/** max(0, |anchor - positive| - |anchor - negative| + margin), norms of order `p`; with `swap` the harder negative. */
+/**
+ * Return max(0, |anchor - positive| - |anchor - negative| + margin), with norms of order `p`; with `swap` the harder negative.
+ */
 export function tripletMarginLoss(
   anchor: Tensor,
   positive: Tensor,
@@ -281,7 +289,7 @@ export function tripletMarginLoss(
 }
 
 /**
- * Connectionist temporal classification (Graves et al. 2006).
+ * Return the connectionist temporal classification loss (Graves et al. 2006).
  * @param logProbs log-softmax outputs [time, batch, classes] or [time, classes]
  * @param targets int64 [batch, longest], or all targets joined [sum of lengths]; never the blank
  * @param inputLengths frames of each item, numbers or an int64 tensor [batch]
@@ -297,9 +305,9 @@ export function ctcLoss(
   requireOptions('ctcLoss', options, ['blank', 'zeroInfinity', 'reduction'])
   const { blank = 0, zeroInfinity = false, reduction } = options
   if (Array.isArray(inputLengths) !== Array.isArray(targetLengths)) {
-    throw new ConfigError('ctcLoss: inputLengths and targetLengths must both be arrays or both be tensors', {})
+    throw new ConfigError('ctcLoss: expected inputLengths and targetLengths to be both arrays or both tensors', {})
   }
-  // One cast: the two overloads take both lists or both tensors, which was just checked.
+  // The check above ensures that both are lists or both are tensors, one of the two overloads.
   return ops.ctcLoss(
     logProbs,
     targets,

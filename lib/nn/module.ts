@@ -9,28 +9,28 @@ import { Parameter } from './parameter.js'
 import { layerRepr, reprText } from './repr.js'
 import { type Differences, joined, matcher, misfit, sameShape, summaryTable } from './text.js'
 
-/** Sees each call of `forward`; what it returns, if not undefined, replaces the output. */
+/** Hook called after each `forward`; a result other than undefined replaces the output. */
 export type ForwardHook<M extends Module = Module> = (module: M, args: unknown[], output: unknown) => unknown
 
-/** What lib/peft hangs on a layer: parameters that train with it but stay out of its state dictionary. */
+/** Adapters that lib/peft attaches to a layer: parameters that train with it but are not in its state dictionary. */
 export interface LayerAdapters {
   namedParameters(): [string, Parameter][]
-  /** The layer's output; undefined when no adapter is active. */
+  /** Return the layer's output; undefined if no adapter is active. */
   forward(input: Tensor): Tensor | undefined
 }
 
-/** Tensors whose dtype is their meaning, as of packed weights: `to({ dtype })` leaves it, and no other is loaded. */
+/** Tensors with a fixed dtype, such as quantized weights: `to({ dtype })` does not convert them, and no other dtype loads. */
 const fixed = new WeakSet<Tensor>()
 export const keepDType = (tensor: Tensor, keep = true): void => void (keep ? fixed.add(tensor) : fixed.delete(tensor))
 
-/** What a layer has in place of its own buffers once a state dictionary is loaded; null: none. */
+/** Buffers that a layer gets from a state dictionary in place of its own; null: none. */
 export interface StateForm {
   buffers: Record<string, Tensor | null>
-  /** Called when they hold the values. */
+  /** Called after the buffers hold the values. */
   take(): void
 }
 
-/** Asks a layer which form a dictionary has, whose entry for one of the layer's names `entry` gives. */
+/** Choose the form of a layer's state in a dictionary; `entry` returns the dictionary's entry for one of the layer's names. */
 export type ChooseForm = (entry: (name: string) => unknown) => StateForm | undefined
 
 /** Layers that can hold their state in more than one form. */
@@ -42,14 +42,14 @@ export let adaptersOf: (layer: Module) => LayerAdapters | undefined
 export let setAdapters: (layer: Module, adapters: LayerAdapters | undefined) => void
 
 export interface LoadResult {
-  /** Names that the module has and the dictionary lacks. */
+  /** Names that the dictionary lacks. */
   missing: string[]
-  /** Names that the dictionary has and the module lacks. */
+  /** Names that the module lacks. */
   unexpected: string[]
 }
 
 /**
- * A network, or a piece of one, written in TypeScript.
+ * A network, or a part of one, written in TypeScript.
  *
  * ```ts
  * class Head extends Module {
@@ -61,18 +61,18 @@ export interface LoadResult {
  * }
  * ```
  *
- * **What belongs to it** is found in its own fields, in the order of their definition: a {@link Parameter} is a
- * parameter, a Module is a child, and what `registerBuffer` named is a buffer. A field's name is its name in the state
- * dictionary, letter for letter; so the layers here call their fields what PyTorch's checkpoints call them
- * (`in_proj_weight`, `weight_ih_l0`), and a network that shall load a published checkpoint does the same. `#private`
- * fields are not looked at. Modules in a plain array are an error; use ModuleList.
+ * **Registration**: a module's fields are its members, in the order of their definition. A {@link Parameter} is a parameter, a
+ * Module is a child, and `registerBuffer` names a buffer. A field's name is its name in the state dictionary, letter for
+ * letter. The layers here therefore use the names of PyTorch's checkpoints (`in_proj_weight`, `weight_ih_l0`); do the same in a
+ * network that loads a published checkpoint. `#private` fields are ignored. Modules in a plain array are an error; use
+ * ModuleList.
  *
- * **Calling it** is calling `forward`; forward hooks see that call too.
+ * **Calling**: call `forward`; forward hooks run on that call too.
  *
  * **Memory**: no scope owns parameters and buffers. They live until `dispose()` (or `using`) or garbage collection.
  */
 export class Module {
-  /** True after construction and `train()`, false after `eval()`. Dropout and BatchNorm look at it. */
+  /** True after construction and `train()`, false after `eval()`. Dropout and BatchNorm depend on it. */
   training = true
   #buffers: Map<string, { persistent: boolean }> | undefined
   #hooks: ForwardHooks | undefined
@@ -85,12 +85,15 @@ export class Module {
     }
   }
 
-  /** The computation; subclasses define it with their own arguments and result. */
+  /** Compute the output; subclasses define it with their own arguments and result. */
   forward(..._args: never[]): unknown {
-    throw new ConfigError(`${this.constructor.name} has no forward(); define one or call its children`, {})
+    throw new ConfigError(
+      `${this.constructor.name}: expected a forward() method, got none. Define one, or call its children`,
+      {},
+    )
   }
 
-  /** Name and value of everything that could be a parameter, buffer or child. Containers override it. */
+  /** Return name and value of each possible parameter, buffer or child. Containers override it. */
   protected members(): Iterable<[string, unknown]> {
     return Object.entries(this)
   }
@@ -100,7 +103,8 @@ export class Module {
   registerBuffer<T extends Tensor | null>(name: string, tensor: T, options: { persistent?: boolean } = {}): T {
     requireOptions('registerBuffer', options, ['persistent'])
     const { persistent = true } = options
-    if (typeof name !== 'string') throw new ConfigError(`a buffer's name is a string, not ${shown(name)}`)
+    if (typeof name !== 'string')
+      throw new ConfigError(`registerBuffer: expected name to be a string, got ${shown(name)}`)
     if (tensor !== null) requireTensors('registerBuffer', tensor)
     this.#buffers ??= new Map()
     this.#buffers.set(name, { persistent })
@@ -111,12 +115,12 @@ export class Module {
 
   // ---- what is inside
 
-  /** All parameters, own ones first, then the children's; one that is used twice (tied weights) is listed once. */
+  /** Return all parameters, the module's first, then the children's; one that is used twice (tied weights) is listed once. */
   parameters(): Parameter[] {
     return this.namedParameters().map(([, parameter]) => parameter)
   }
 
-  /** As `parameters()`, with names; a tied one has the name that comes first. */
+  /** Return `parameters()` with names; a tied parameter has the first of its names. */
   namedParameters(): [string, Parameter][] {
     const own = (module: Module) => [...module.#ownParameters(), ...(module.#adapters?.namedParameters() ?? [])]
     return once(
@@ -126,30 +130,31 @@ export class Module {
     )
   }
 
-  /** All buffers with names, persistent or not, each once. */
+  /** Return all buffers with names, persistent or not, each once. */
   namedBuffers(): [string, Tensor][] {
     const modules = Module.#checked(this).#walkModules()
     return once(modules.flatMap(([path, module]) => join(path, module.#ownBuffers())))
   }
 
-  /** This module under the name '' and everything below it, parents before children, each once. */
+  /** Return this module under the name '' and all modules below it, parents before children, each once. */
   namedModules(): [string, Module][] {
     return once(Module.#checked(this).#walkModules())
   }
 
-  /** This module and everything below it. */
+  /** Return this module and all modules below it. */
   modules(): Module[] {
     return this.namedModules().map(([, module]) => module)
   }
 
-  /** The direct children with their names, each once. */
+  /** Return the direct children with their names, each once. */
   namedChildren(): [string, Module][] {
     return once(Module.#checked(this).#ownChildren())
   }
 
-  /** The module at a path such as `encoder.layers.3`. Throws ConfigError that lists what is there. */
+  /** Return the module at a path such as `encoder.layers.3`. @throws ConfigError that lists the existing children */
   get<M extends Module = Module>(path: string): M {
-    if (typeof path !== 'string') throw new ConfigError(`a module's path is a string, not a ${typeof path}`)
+    if (typeof path !== 'string')
+      throw new ConfigError(`Module.get: expected path to be a string, got a ${typeof path}`)
     let found: Module = this
     for (const name of path === '' ? [] : path.split('.')) {
       const children = found.namedChildren()
@@ -157,7 +162,7 @@ export class Module {
       if (!child) {
         const names = children.map(([candidate]) => candidate).join(', ') || 'no children'
         throw new ConfigError(
-          `no module '${path}': ${found.constructor.name} has no child '${name}', it has ${names}`,
+          `Module.get('${path}'): expected a child of ${found.constructor.name} (${names}), got '${name}'`,
           {
             path,
           },
@@ -171,8 +176,8 @@ export class Module {
   // ---- state
 
   /**
-   * Parameters and persistent buffers by name, in PyTorch's order. The values are the module's own tensors, not
-   * copies: do not dispose them, and `clone()` what shall be a snapshot. A tied parameter stands under all its names.
+   * Return parameters and persistent buffers by name, in PyTorch's order. The values are the module's own tensors, not copies:
+   * do not dispose them, and `clone()` them for a snapshot. A tied parameter has an entry under each of its names.
    */
   stateDict(): Record<string, Tensor> {
     const state = Module.#checked(this)
@@ -182,18 +187,20 @@ export class Module {
   }
 
   /**
-   * Copies the values in, converting dtype and device; tensors keep their identity, so an optimiser made before still
-   * works. All names and shapes are checked before the first copy. Packed weights (see `quantize`) are not converted: a
-   * layer in NF4 takes on the form of the scales that the dictionary has, and any other dtype counts as a wrong shape.
+   * Copy values into the parameters and buffers, converting dtype and device. Tensors keep their identity, so an existing
+   * optimizer still works. All names and shapes are checked before the first copy. Quantized weights (see `quantize`) are not
+   * converted: an NF4 layer adopts the form of the dictionary's scales, and any other dtype counts as a wrong shape.
    *
-   * @throws CheckpointError with `missing`, `unexpected` and `mismatched` ({ name, expected, actual } shapes). With
-   * `strict: false` missing and unexpected names are returned instead; a wrong shape always throws.
+   * @throws CheckpointError with `missing`, `unexpected` and `mismatched` ({ name, expected, actual } shapes). With `strict:
+   *   false` missing and unexpected names are returned instead; a wrong shape always throws
    */
   loadStateDict(state: Record<string, Tensor>, options: { strict?: boolean } = {}): LoadResult {
     requireOptions('loadStateDict', options, ['strict'])
     const { strict = true } = options
     if (typeof state !== 'object' || state === null) {
-      throw new ConfigError(`a state dictionary is an object of tensors, not ${state === null ? 'null' : typeof state}`)
+      throw new ConfigError(
+        `loadStateDict: expected an object of tensors, got ${state === null ? 'null' : typeof state}`,
+      )
     }
     return scope(() => noGrad(() => Module.#checked(this).#load(state, strict)))
   }
@@ -215,13 +222,13 @@ export class Module {
       else mismatched.push({ name, expected: target.shape, actual: source.shape })
     }
     if (mismatched.length > 0 || (strict && missing.length + unexpected.length > 0)) {
-      const sentence = `the state dictionary does not fit ${this.constructor.name}, which was not changed`
+      const sentence = `${this.constructor.name}.loadStateDict: expected a matching state dictionary; nothing was changed`
       throw misfit(sentence, { missing, unexpected, mismatched })
     }
     const empty = pairs.find(([target]) => target.device === 'meta')
     if (empty) {
       throw new DeviceError(
-        `${this.constructor.name} is on the meta device, which has no memory to load into; build it on 'cpu' or 'cuda'`,
+        `${this.constructor.name}: expected a module on 'cpu' or 'cuda' to load into, got one on the meta device`,
         { device: 'meta' },
       )
     }
@@ -230,7 +237,7 @@ export class Module {
     return { missing, unexpected }
   }
 
-  /** The state dictionary that this module would have in the form of another one. */
+  /** Return this module's state dictionary in the form of another one. */
   #stateLike(state: Record<string, Tensor>) {
     const chosen = new Map<Module, StateForm>()
     const named = this.#walkModules().flatMap(([path, module]) => {
@@ -247,30 +254,33 @@ export class Module {
     return { own: Object.fromEntries(named), chosen }
   }
 
-  /** Training mode on or off, for everything below too. */
+  /** Set training mode on or off, for all modules below too. */
   train(mode = true): this {
     for (const module of this.modules()) module.training = mode
     return this
   }
 
-  /** The same as `train(false)`: no dropout, running statistics. It does not turn gradients off; `noGrad` does. */
+  /**
+   * Set evaluation mode, like `train(false)`: no dropout, running statistics. Gradients stay enabled; use `noGrad` to disable
+   * them.
+   */
   eval(): this {
     return this.train(false)
   }
 
   /**
-   * Moves parameters, their gradients and buffers. `dtype` must be floating point or complex and leaves integer
-   * buffers as they are. Tensors keep their identity.
+   * Move parameters, their gradients and buffers. `dtype` must be floating point or complex and does not affect integer
+   * buffers. Tensors keep their identity.
    */
   to(options: { device?: Device; dtype?: DType } = {}): this {
     requireOptions('Module.to', options, ['device', 'dtype'])
     const { device, dtype } = options
     if (dtype && !isFloating(dtype)) {
-      throw new DTypeError(`a module can be converted to floating-point and complex types, not to ${shown(dtype)}`, {
+      throw new DTypeError(`Module.to: expected a floating-point or complex dtype, got ${shown(dtype)}`, {
         dtype,
       })
     }
-    // One after the other, so that the network is never there twice.
+    // Move one tensor at a time, so that the network never exists twice.
     const move = (tensor: Tensor) =>
       scope(() => {
         const type = dtype && isFloating(tensor.dtype) && !fixed.has(tensor) ? dtype : tensor.dtype
@@ -289,22 +299,22 @@ export class Module {
   }
 
   /**
-   * Stops gradients of the parameters that `pattern` names, or of all. A pattern is a RegExp, or a string that is a
-   * full name, a module's path (`encoder` means all below it), or a glob: `*` stands for any characters, dots included.
-   * @throws ConfigError when it matches nothing
+   * Disable gradients of the parameters that `pattern` matches, or of all. A pattern is a RegExp, or a string: a full name, a
+   * module's path (`encoder` matches everything below it), or a glob, where `*` matches any characters, dots included.
+   * @throws ConfigError if nothing matches
    */
   freeze(pattern?: string | RegExp): this {
     for (const parameter of Module.#checked(this).#matching(pattern)) parameter.requiresGrad = false
     return this
   }
 
-  /** The reverse of `freeze`. */
+  /** Enable gradients again: the reverse of `freeze`. */
   unfreeze(pattern?: string | RegExp): this {
     for (const parameter of Module.#checked(this).#matching(pattern)) parameter.requiresGrad = true
     return this
   }
 
-  /** Drops every gradient, as PyTorch's `zero_grad(set_to_none=True)`. */
+  /** Set every gradient to null, like PyTorch's `zero_grad(set_to_none=True)`. */
   zeroGrad(): this {
     for (const parameter of this.parameters()) parameter.grad = null
     return this
@@ -312,69 +322,70 @@ export class Module {
 
   // ---- the rest
 
-  /** Calls `fn` with every module, children before parents. */
+  /** Call `fn` with every module, children before parents. */
   apply(fn: (module: Module) => void): this {
-    if (typeof fn !== 'function') throw new ConfigError(`apply() needs a function, not a ${typeof fn}`)
-    // Refuses what cannot be gone through.
+    if (typeof fn !== 'function') throw new ConfigError(`Module.apply: expected a function, got a ${typeof fn}`)
+    // Throw for modules that cannot be traversed.
     Module.#checked(this).#walkModules()
     this.#applied(fn)
     return this
   }
 
   /**
-   * Calls `hook(module, args, output)` after each `forward`; what it returns, if not undefined, is the new output.
-   * While a module has hooks, its `forward` is an own property that wraps the class's; without hooks nothing is in
-   * the way. When `forward` returns a promise, hooks run on its result and may be async.
+   * Call `hook(module, args, output)` after each `forward`; a result other than undefined replaces the output. While a module
+   * has hooks, its `forward` is an own property that wraps the class's. If `forward` returns a promise, hooks run on its result
+   * and may be async.
    *
-   * A part of a native network (`model.get('encoder.layers.3')`) is called by native code, which waits for the hook: it
-   * must be synchronous. It gets the block's input, `args[0]`, and its output, both tensors, as PyTorch's hooks do; where
-   * a network computes nothing for padding, they have no padding either. A layer with a hook is not fused with others.
-   * With gradient checkpointing it runs again in backward. A tensor that the hook wants
-   * to hold on to needs `keepForever`, for the layer's scope ends.
-   * @returns removes the hook
+   * A part of a native network (`model.get('encoder.layers.3')`) is called by native code, which waits for the hook, so the
+   * hook must be synchronous. It gets the block's input, `args[0]`, and its output as tensors, like PyTorch's hooks; where a
+   * network skips padding, they contain no padding either. A layer with a hook is not fused with others. With gradient
+   * checkpointing the hook runs again in backward. To keep a tensor beyond the call, use `keepForever`, since the layer's scope
+   * ends.
+   * @returns a function that removes the hook
    */
   registerForwardHook(hook: ForwardHook<this>): () => void {
-    if (typeof hook !== 'function') throw new ConfigError(`a forward hook is a function, not ${typeof hook}`)
+    if (typeof hook !== 'function')
+      throw new ConfigError(`registerForwardHook: expected a function, got ${typeof hook}`)
     Module.#checked(this)
     this.#hooks ??= new ForwardHooks(this, (hooks) => this.watchForward(hooks))
     return this.#hooks.add(hook as ForwardHook)
   }
 
-  /** Has each forward pass run the hooks; returns what ends that. */
+  /** Run the hooks on each forward pass; returns a function that stops that. */
   protected watchForward(hooks: ForwardHooks): () => void {
     return wrapForward(this, hooks)
   }
 
   /**
-   * Return what the module's text shows between its brackets: settings, as in `Linear(in_features=4, out_features=8, bias=True)`.
-   * A class of your own may override it; several lines are shown one below the other. As PyTorch's `extra_repr`.
+   * Return the settings in the module's text, between the parentheses, as in `Linear(in_features=4, out_features=8,
+   * bias=True)`. Override it in your own class; several lines are shown one below the other. Like PyTorch's `extra_repr`.
    */
   extraRepr(): string {
     return layerRepr(this)
   }
 
-  /** The name of the class in the module's text. */
+  /** Name of the class in the module's text. */
   protected get reprName(): string {
     return this.constructor.name
   }
 
-  /** Whether children that read the same are shown once. */
+  /** Whether consecutive children with equal text are shown once. */
   protected get joinsAlike(): boolean {
     return false
   }
 
-  /** Return the tree of the module and everything below it, as PyTorch's `repr` has it. */
+  /** Return the module tree as text, like PyTorch's `repr`. */
   toString(): string {
     return Module.#text(Module.#checked(this), [])
   }
 
-  /** What `console.log` and `util.inspect` print: the same as {@link toString}. */
+  /** Return the text for `console.log` and `util.inspect`: {@link toString}. */
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     return #hooks in this ? this.toString() : `[${shown(this)}]`
   }
 
   static #text(module: Module, above: Module[]): string {
-    // Unlike what walks a tree, a text shows what is wrong with it.
+    // Unlike a traversal, the text shows modules that contain themselves.
     if (above.includes(module) || above.length > DEEPEST) return `${module.constructor.name}(...)`
     const within = [...above, module]
     const found = [...module.members()].filter((member): member is [string, Module] => member[1] instanceof Module)
@@ -382,18 +393,18 @@ export class Module {
     return reprText({ name: module.reprName, extra: module.extraRepr(), children, joinsAlike: module.joinsAlike })
   }
 
-  /** A table of parameter names, shapes, types and counts, with totals. Nothing is printed. */
+  /** Return a table of parameter names, shapes, dtypes and counts, with totals. Prints nothing. */
   summary(): string {
     return summaryTable(this.constructor.name, this.namedParameters(), this.namedBuffers())
   }
 
-  /** Frees all parameters and buffers, the children's too. Harmless when repeated; any other use of them throws DisposedError. */
+  /** Free all parameters and buffers, the children's too. May be called twice; any other use of them throws DisposedError. */
   dispose(): void {
     for (const [, tensor] of [...this.namedParameters(), ...this.namedBuffers()]) tensor.dispose()
     for (const module of this.modules()) module.freeNative()
   }
 
-  /** Frees what this module alone holds beside its tensors. */
+  /** Free this module's native resources other than its tensors. */
   protected freeNative(): void {}
 
   [Symbol.dispose](): void {
@@ -424,8 +435,8 @@ export class Module {
       if (value instanceof Module) children.push([name, value])
       else if (Array.isArray(value) && value.some((item) => item instanceof Module || item instanceof Parameter)) {
         throw new ConfigError(
-          `${this.constructor.name}.${name} is a plain array of modules or parameters, which training and saving ` +
-            'would not see; make it a ModuleList, or a #private field if that is what you want',
+          `${this.constructor.name}.${name}: expected a ModuleList, got a plain array of modules or parameters, which training and saving ` +
+            'would miss. Use a ModuleList, or a #private field to exclude them on purpose',
           { field: name },
         )
       }
@@ -433,20 +444,23 @@ export class Module {
     return children
   }
 
-  /** Depth first with repeats: a module that hangs in two places comes twice, as the state dictionary needs. */
+  /** Return all modules depth first, with repeats: a module in two places comes twice, as the state dictionary needs. */
   #walkModules(path = '', ancestors: Module[] = []): [string, Module][] {
     if (ancestors.includes(this)) {
       throw new ConfigError(
-        `'${path}' refers back to a module that contains it; keep such a link in a #private field`,
+        `Module: expected a tree of modules, got a reference at '${path}' to a module that contains it. Keep such a reference in a #private field`,
         {
           path,
         },
       )
     }
     if (ancestors.length > DEEPEST) {
-      throw new ConfigError(`modules are nested deeper than ${DEEPEST} levels, as '${path.slice(0, 50)}…'`, {
-        depth: ancestors.length,
-      })
+      throw new ConfigError(
+        `Module: expected at most ${DEEPEST} levels of modules, got more at '${path.slice(0, 50)}…'`,
+        {
+          depth: ancestors.length,
+        },
+      )
     }
     ancestors.push(this)
     const below = this.#ownChildren().flatMap(([name, child]) =>
@@ -456,11 +470,11 @@ export class Module {
     return [[path, this], ...below]
   }
 
-  /** A proxy passes for what is behind it, but for what is #private. */
+  /** Reject a proxy, which behaves like its module except for #private fields. */
   static #checked(module: Module): Module {
     if (#hooks in module) return module
     throw new ConfigError(
-      `${shown(module)} was given that is a Proxy around a module, or was not made by its constructor: use the module itself`,
+      `expected a module, got ${shown(module)} that is a Proxy around one, or was not created by its constructor. Use the module itself`,
       {},
     )
   }
@@ -473,7 +487,7 @@ export class Module {
     if (found.length === 0) {
       const some = named.slice(0, 5).map(([name]) => name)
       throw new ConfigError(
-        `no parameter of ${this.constructor.name} matches ${pattern}; names look like ${some.join(', ')}`,
+        `${this.constructor.name}: expected a pattern that matches parameters (${some.join(', ')}, …), got ${pattern}`,
         {
           pattern: String(pattern),
         },
@@ -483,7 +497,7 @@ export class Module {
   }
 }
 
-/** Of modules in modules: more than any network has, and less than the call stack. */
+/** Maximum nesting of modules: more than any network has, and less than the call stack allows. */
 const DEEPEST = 1000
 
 function join<T>(path: string, members: [string, T][]): [string, T][] {
@@ -491,6 +505,6 @@ function join<T>(path: string, members: [string, T][]): [string, T][] {
 }
 
 function once<T>(named: [string, T][]): [string, T][] {
-  const seen = new Set<T>()
-  return named.filter(([, value]) => !seen.has(value) && seen.add(value))
+  const visited = new Set<T>()
+  return named.filter(([, value]) => !visited.has(value) && visited.add(value))
 }

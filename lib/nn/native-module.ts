@@ -31,24 +31,24 @@ const kindOf = op('voxtorch::module_kind')
 const isBlock = op('voxtorch::module_is_block')
 
 /**
- * The native object behind a module, for the operator that is called with it next: the adapters that are active where this
- * is called are activated in it first.
+ * Return the native object of a module for an operator call; the adapters that are active in the current context are first
+ * activated in it.
  */
 export let withActiveAdapters: (module: NativeModule) => ModuleHandle
-/** The native object as it is, for an operator that does not run the network. */
+/** Return the native object unchanged, for an operator that does not run the network. */
 export let handleOfNetwork: (module: NativeModule) => ModuleHandle
-/** The class of the native object: 'Linear', 'WavLM'. */
+/** Return the class of the native object: 'Linear', 'WavLM'. */
 export let nativeKind: (module: NativeModule) => string
-/** What to do before the network's next operator is called, where its adapters may be others than at the last. */
+/** Register a function to call before the network's next operator, if its active adapters may have changed since the last one. */
 export let beforeCalls: (module: NativeModule, prepare: (handle: ModuleHandle) => void) => void
 
 /**
- * Builds a native network from the JSON of its configuration.
- * @throws ConfigError naming the key that is wrong; InsufficientMemoryError where the network is larger than memory
+ * Build a native network from its configuration.
+ * @throws ConfigError that names the wrong key; InsufficientMemoryError if the network is larger than memory
  */
 export function makeNative(kind: string, config: object, options: MakeOptions = {}): ModuleHandle {
   if (!isConfiguration(config)) {
-    throw new ConfigError(`${kind}: a configuration is an object, not ${shown(config)}`, { network: kind, config })
+    throw new ConfigError(`${kind}: expected a configuration object, got ${shown(config)}`, { network: kind, config })
   }
   const {
     device = currentContext().deviceName ?? 'cpu',
@@ -58,12 +58,12 @@ export function makeNative(kind: string, config: object, options: MakeOptions = 
   } = optionsOf(options, kind, ['device', 'dtype', 'initialize', 'seed'])
   const json = configurationText(kind, config)
   try {
-    // Linux grants more memory than there is, and ends the process when it is used.
+    // Linux overcommits memory, and kills the process when it is used.
     if (typeof device === 'string' && device.startsWith('cpu'))
       requireMemory(kind, bytesOf(kind, json, { dtype }) as number)
     return withSeed(seed, () => make(kind, json, { device, dtype, initialize }) as ModuleHandle, device as Device)
   } catch (error) {
-    // What the sentence speaks of is a key of the configuration, whatever its words sound like.
+    // The message is about a key of the configuration, whatever error class its wording suggests.
     const named = error instanceof ConfigError && /^module(_bytes)?: /.test(error.message)
     if (!(named || error instanceof ShapeError || error instanceof OperatorError || error instanceof IndexError))
       throw error
@@ -71,28 +71,31 @@ export function makeNative(kind: string, config: object, options: MakeOptions = 
   }
 }
 
-/** A Map or a Date has no field that a configuration would: its defaults would be those of a network of 7 billion. */
+/** A Map or a Date has none of the configuration's fields, so all defaults would apply: a network of 7 billion parameters. */
 export const isConfiguration = (config: unknown): config is object =>
   typeof config === 'object' &&
   config !== null &&
   !Array.isArray(config) &&
   (Object.keys(config).length > 0 || [Object.prototype, null].includes(Object.getPrototypeOf(config)))
 
-/** The configuration as native code reads it, which says which key is wrong. */
+/** Return the configuration as JSON for native code, whose errors name the wrong key. */
 function configurationText(network: string, config: object): string {
   const wrong = (key: string, value: unknown) =>
-    new ConfigError(`${network}: '${key}' of the configuration cannot be ${shown(value)}`, { network, key })
+    new ConfigError(
+      `${network}: expected a value that JSON can store as '${key}' of the configuration, got ${shown(value)}`,
+      { network, key },
+    )
   try {
     return JSON.stringify(toSnake(config), (key, value: unknown) => {
       if (typeof value === 'symbol' || typeof value === 'function') throw wrong(key, value)
-      // In JSON these would be null, which stands for the default. As texts they are refused where a number is read.
+      // JSON would turn these into null, which means the default. As strings they are rejected where a number is expected.
       if (typeof value === 'number' && !Number.isFinite(value)) return String(value)
       if (typeof value !== 'bigint') return value
       return Number.isFinite(Number(value)) ? Number(value) : String(value)
     })
   } catch (cause) {
     if (cause instanceof ConfigError) throw cause
-    throw new ConfigError(`${network}: the configuration has no form in JSON: ${(cause as Error).message}`, {
+    throw new ConfigError(`${network}: expected a configuration that JSON can store: ${(cause as Error).message}`, {
       network,
       cause,
     })
@@ -103,14 +106,14 @@ function requireMemory(network: string, bytes: number): void {
   const available = process.availableMemory()
   if (bytes <= available) return
   throw new InsufficientMemoryError(
-    `${network}: a network of this configuration needs ${bytes} bytes of memory, ${available} are available`,
+    `${network}: expected a network that fits in ${available} bytes of available memory, got one that needs ${bytes}`,
     { network, bytes, available },
   )
 }
 
 /**
  * A network, or a part of one, that runs in native code. It is a {@link Module} like those written in TypeScript: its
- * parameters, buffers and children are its fields, under the names that the published checkpoint has.
+ * parameters, buffers and children are its fields, under the names of the published checkpoint.
  */
 export class NativeModule extends Module {
   readonly #handle: ModuleHandle
@@ -119,7 +122,7 @@ export class NativeModule extends Module {
   constructor(handle: ModuleHandle) {
     super()
     this.#handle = handle
-    // Not among the fields that are looked through for parameters: reading it needs the network, which may be disposed.
+    // Not enumerable: the traversal for parameters would read it, which needs the network, and that may be disposed.
     Object.defineProperty(this, 'training', {
       get: () => isTraining(handle),
       set: (mode: boolean) => train(handle, mode),
@@ -127,9 +130,9 @@ export class NativeModule extends Module {
     })
     const fields = this as unknown as Record<string, unknown>
     scope(() => {
-      const own = parametersOf(handle) as { names: string[]; tensors: Tensor[] }
-      own.names.forEach((name, i) => {
-        fields[name] = adopt(own.tensors[i] as Tensor)
+      const nativeParameters = parametersOf(handle) as { names: string[]; tensors: Tensor[] }
+      nativeParameters.names.forEach((name, i) => {
+        fields[name] = adopt(nativeParameters.tensors[i] as Tensor)
       })
       const buffers = buffersOf(handle) as { names: string[]; tensors: Tensor[]; persistent: boolean[] }
       buffers.names.forEach((name, i) => {
@@ -143,7 +146,10 @@ export class NativeModule extends Module {
   static {
     withActiveAdapters = (module) => {
       if (!(#handle in module)) {
-        throw new ConfigError(`${shown(module)} was given that is a Proxy around a network: use the network itself`, {})
+        throw new ConfigError(
+          `expected a network, got ${shown(module)} that is a Proxy around one. Use the network itself`,
+          {},
+        )
       }
       module.#prepare?.(module.#handle)
       return module.#handle
@@ -155,25 +161,30 @@ export class NativeModule extends Module {
     }
   }
 
-  /** Fills the parameters and buffers with these names with fresh initial values, from the default generator. */
+  /** Fill the parameters and buffers with these names with initial values from the default generator. */
   initialize(names: string[]): this {
     initialize(this.#handle, names)
     return this
   }
 
   /**
-   * With true, each layer of the network's transformer keeps only its inputs for backward and runs once more then, with
-   * the same random numbers: the same gradients, in much less memory and a third more time. Like transformers'
-   * `gradient_checkpointing_enable`.
+   * Enable or disable gradient checkpointing: each layer of the network's transformer stores only its inputs and runs again in
+   * backward with the same random numbers. The gradients are the same, with much less memory and a third more time. Like
+   * transformers' `gradient_checkpointing_enable`.
    *
-   * @throws ConfigError where the network, or this part of it, has no such layers
+   * @throws ConfigError if the network, or this part of it, has no such layers
    */
   gradientCheckpointing(enabled: boolean): this {
     if (typeof enabled !== 'boolean') {
-      throw new ConfigError(`gradientCheckpointing: enabled must be true or false, not ${String(enabled)}`, { enabled })
+      throw new ConfigError(`gradientCheckpointing: expected enabled to be true or false, got ${String(enabled)}`, {
+        enabled,
+      })
     }
     if (setCheckpointing(this.#handle, enabled) === 0) {
-      throw new ConfigError(`gradientCheckpointing: ${this.constructor.name} has no stack of transformer layers`, {})
+      throw new ConfigError(
+        `gradientCheckpointing: expected a module with transformer layers, got ${this.constructor.name}`,
+        {},
+      )
     }
     return this
   }
@@ -185,7 +196,7 @@ export class NativeModule extends Module {
     if (!isBlock(handle)) {
       const parts = this.namedChildren().map(([name]) => name)
       throw new ConfigError(
-        `a ${kindOf(handle)} has no output of its own to hook; hook its parts: ${parts.join(', ')}`,
+        `registerForwardHook: expected a block with an output of its own, got a ${kindOf(handle)}. Hook its parts: ${parts.join(', ')}`,
         {},
       )
     }
@@ -196,19 +207,19 @@ export class NativeModule extends Module {
   }
 
   protected override get reprName(): string {
-    // The parts of a network are all of this class; their native ones tell them apart.
+    // All parts of a network have this class; their native kinds distinguish them.
     if (this.constructor !== NativeModule) return super.reprName
     return native.isLive(handleOf(this.#handle)) ? (kindOf(this.#handle) as string) : 'NativeModule'
   }
 
-  /** Return the sizes of a linear layer, an embedding or a norm; of other parts what a class of yours says, or nothing. */
+  /** Return the sizes of a linear layer, an embedding or a norm; for other parts the class's own text, or ''. */
   override extraRepr(): string {
     const { weight, bias } = this as unknown as { weight?: unknown; bias?: unknown }
     const known = weight instanceof Tensor && !weight.disposed && isFloating(weight.dtype)
     return known ? nativeRepr(this.reprName, weight.shape, bias instanceof Tensor) : super.extraRepr()
   }
 
-  /** Layers of a stack are shown once where they read the same. */
+  /** Whether layers of a stack with equal text are shown once. */
   protected override get joinsAlike(): boolean {
     return this.reprName === 'ModuleList'
   }
@@ -218,7 +229,7 @@ export class NativeModule extends Module {
   }
 }
 
-/** Has a block call a registered callback with its input and output, or with null no longer. */
+/** Make a block call a registered callback with its input and output; null removes it. */
 export function setBlockHook(handle: ModuleHandle, callback: number | null): void {
   const write = () => {
     put(handle)
@@ -228,8 +239,8 @@ export function setBlockHook(handle: ModuleHandle, callback: number | null): voi
 }
 
 /**
- * Native code holds the callback as long as the block lives. With the hooks in it, or with the handle in the scope that it
- * is made in, neither would ever be collected.
+ * Native code holds the callback as long as the block lives. A strong reference to the hooks, or the handle in the current
+ * scope, would prevent both from ever being collected.
  */
 function callbackOf(hooks: WeakRef<ForwardHooks>): number {
   return registerCallback(inCallback(([input, output]) => [checked(hooks.deref()?.run([input], output) ?? output)]))
@@ -237,5 +248,8 @@ function callbackOf(hooks: WeakRef<ForwardHooks>): number {
 
 function checked(output: unknown): Tensor {
   if (output instanceof Tensor) return output
-  throw new ConfigError(`a forward hook of a native block must return a Tensor or nothing, not ${shown(output)}`, {})
+  throw new ConfigError(
+    `registerForwardHook: expected the hook of a native block to return a Tensor or undefined, got ${shown(output)}`,
+    {},
+  )
 }

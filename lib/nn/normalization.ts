@@ -18,34 +18,35 @@ import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 export interface LayerNormOptions extends FactoryOptions {
   /** Added to the variance. Default: 1e-5. */
   eps?: number
-  /** Whether weight (ones) and bias (zeros) are learnt. Default: true. */
+  /** Whether weight (ones) and bias (zeros) are learned. Default: true. */
   elementwiseAffine?: boolean
-  /** Default: true. */
+  /** Whether the layer has a bias. Default: true. */
   bias?: boolean
 }
 
 export interface RMSNormOptions extends FactoryOptions {
   /** Added to the mean square; null, the default, means the input dtype's machine epsilon. */
   eps?: number | null
-  /** Whether the weight (ones) is learnt. Default: true. */
+  /** Whether the weight (ones) is learned. Default: true. */
   elementwiseAffine?: boolean
 }
 
 export interface ChannelNormOptions extends FactoryOptions {
   /** Added to the variance. Default: 1e-5. */
   eps?: number
-  /** Whether weight (ones) and bias (zeros) of each channel are learnt. Default: true. */
+  /** Whether weight (ones) and bias (zeros) of each channel are learned. Default: true. */
   affine?: boolean
 }
 
 const shapeOf = (layer: string, shape: number | number[]): number[] => {
   const sizes = Array.isArray(shape) ? [...shape] : [shape]
   requireSizes(layer, Object.fromEntries(sizes.map((size, i) => [`normalizedShape[${i}]`, size])))
-  if (sizes.length === 0) throw new ConfigError(`${layer}: normalizedShape must not be empty`, {})
+  if (sizes.length === 0)
+    throw new ConfigError(`${layer}: expected a normalizedShape of at least one dimension, got none`, {})
   return sizes
 }
 
-/** Zero mean and unit variance over the trailing dimensions (Ba et al. 2016). */
+/** Normalizes over the trailing dimensions to zero mean and unit variance (Ba et al. 2016). */
 export class LayerNorm extends Module {
   readonly normalizedShape: number[]
   readonly eps: number
@@ -72,14 +73,14 @@ export class LayerNorm extends Module {
     if (this.bias) zeros_(this.bias)
   }
 
-  /** [..., ...normalizedShape], the same out */
+  /** Normalize [..., ...normalizedShape]; the shape is kept. */
   override forward(input: Tensor): Tensor {
     const { weight, bias, eps } = this
     return layerNorm(input, this.normalizedShape, { weight, bias, eps })
   }
 }
 
-/** x / sqrt(mean(x²) + eps), over the trailing dimensions (Zhang and Sennrich 2019). */
+/** Returns x / sqrt(mean(x²) + eps), over the trailing dimensions (Zhang and Sennrich 2019). */
 export class RMSNorm extends Module {
   readonly normalizedShape: number[]
   readonly eps: number | null
@@ -102,14 +103,14 @@ export class RMSNorm extends Module {
     if (this.weight) ones_(this.weight)
   }
 
-  /** [..., ...normalizedShape], the same out */
+  /** Normalize [..., ...normalizedShape]; the shape is kept. */
   override forward(input: Tensor): Tensor {
     const { weight, eps } = this
     return rmsNorm(input, this.normalizedShape, { weight, eps })
   }
 }
 
-/** Zero mean and unit variance of each of `numGroups` groups of channels (Wu and He 2018). */
+/** Normalizes each of `numGroups` groups of channels to zero mean and unit variance (Wu and He 2018). */
 export class GroupNorm extends Module {
   readonly numGroups: number
   readonly numChannels: number
@@ -122,10 +123,13 @@ export class GroupNorm extends Module {
     const { eps = 1e-5, affine = true, ...factory } = layerOptions('GroupNorm', options, 'eps', 'affine')
     requireSizes('GroupNorm', { numGroups, numChannels })
     if (numChannels % numGroups !== 0) {
-      throw new ConfigError(`GroupNorm: numChannels ${numChannels} is not a multiple of numGroups ${numGroups}`, {
-        numGroups,
-        numChannels,
-      })
+      throw new ConfigError(
+        `GroupNorm: expected numChannels to be a multiple of numGroups ${numGroups}, got ${numChannels}`,
+        {
+          numGroups,
+          numChannels,
+        },
+      )
     }
     this.numGroups = numGroups
     this.numChannels = numChannels
@@ -140,7 +144,7 @@ export class GroupNorm extends Module {
     if (this.bias) zeros_(this.bias)
   }
 
-  /** [batch, channels, ...], the same out */
+  /** Normalize [batch, channels, ...]; the shape is kept. */
   override forward(input: Tensor): Tensor {
     try {
       return ops.groupNorm(input, this.numGroups, this.weight, this.bias, this.eps)
@@ -151,15 +155,15 @@ export class GroupNorm extends Module {
 }
 
 export interface LocalResponseNormOptions {
-  /** Default: 1e-4. */
+  /** Factor of the mean. Default: 1e-4. */
   alpha?: number
-  /** Default: 0.75. */
+  /** Exponent. Default: 0.75. */
   beta?: number
-  /** Default: 1. */
+  /** Added to the scaled mean. Default: 1. */
   k?: number
 }
 
-/** x / (k + alpha · mean of x² over `size` neighbouring channels)^beta (Krizhevsky et al. 2012). */
+/** Returns x / (k + alpha · mean of x² over `size` neighboring channels)^beta (Krizhevsky et al. 2012). */
 export class LocalResponseNorm extends Module {
   readonly size: number
   readonly alpha: number
@@ -178,17 +182,17 @@ export class LocalResponseNorm extends Module {
     this.k = k
   }
 
-  /** [batch, channels, ...], the same out */
+  /** Normalize [batch, channels, ...]; the shape is kept. */
   override forward(input: Tensor): Tensor {
     requireTensors('LocalResponseNorm', input)
     if (input.ndim < 3) {
-      throw new ShapeError(`LocalResponseNorm needs [batch, channels, ...], but the input is [${input.shape}]`, {
+      throw new ShapeError(`LocalResponseNorm: expected an input [batch, channels, ...], got shape [${input.shape}]`, {
         shape: input.shape,
       })
     }
     const { size, alpha, beta, k } = this
     return scope(() => {
-      // Channels become the length of a one-dimensional mean.
+      // Treat the channels as the length of a one-dimensional mean.
       const squares = input.square().flatten(2).transpose(1, 2) // [batch, positions, channels]
       const padded = ops.pad(squares, [Math.floor(size / 2), Math.floor((size - 1) / 2)])
       const means = ops.avgPool1d(padded, [size], [1]).transpose(1, 2).reshape(input.shape)

@@ -7,15 +7,15 @@ const find = op('voxtorch::module_output_layer')
 const untie = op('voxtorch::module_untie_head')
 const tie = opAsync('voxtorch::module_tie_head')
 
-/** Where a language model's words come in and go out, as paths from the network. */
+/** Paths of a language model's embedding and output layers, from the network. */
 export interface OutputLayer {
   head: string
   embeddings: string
-  /** Whether both have one weight; there is no module at `head` then. */
+  /** Whether both use one weight; there is no module at `head` then. */
   tied: boolean
 }
 
-/** Of a native language model; undefined for all other modules. */
+/** Return the output layer of a native language model; undefined for all other modules. */
 export function outputLayerOf(module: Module): OutputLayer | undefined {
   if (!(module instanceof NativeModule)) return undefined
   const found = find(handleOfNetwork(module)) as OutputLayer
@@ -24,24 +24,24 @@ export function outputLayerOf(module: Module): OutputLayer | undefined {
 
 const untied = new WeakMap<NativeModule, NativeModule>()
 
-/** Whether the network's output layer was tied once, and has a weight of its own now. */
+/** Return whether the network's output layer was tied originally, and has its own weight now. */
 export const isUntied = (network: Module): boolean => network instanceof NativeModule && untied.has(network)
 
-/** Gives the tied output layer a frozen weight of its own, with the embeddings' values; it is a module of the network now. */
+/** Give the tied output layer a frozen weight of its own with the embeddings' values, as a module of the network. */
 export function untieHead(network: NativeModule): void {
   const { parent, field } = placeOf(network)
   const head = new NativeModule(untie(handleOfNetwork(network)) as never)
   head.training = network.training
   const fields = head as unknown as { weight: Parameter; bias?: Parameter }
   fields.weight.requiresGrad = false
-  // Its bias may belong to the module around it, and is listed under both names.
+  // Its bias may belong to the parent module, and is listed under both names.
   const bias: unknown = Reflect.get(parent, 'bias')
   if (parent !== network && bias instanceof Parameter) fields.bias = bias
   Reflect.set(parent, field, head)
   untied.set(network, head)
 }
 
-/** The reverse. Calls that were made before still see the layer. */
+/** Tie the output layer again. Calls that were already prepared still use the layer. */
 export function tieHead(network: NativeModule): void {
   const head = untied.get(network)
   if (!head) return

@@ -3,7 +3,7 @@ import { otherRank, requireSettings, sizeList } from './check.js'
 import { type PaddingMode, pad } from './functional.js'
 import { Module } from './module.js'
 
-/** Elements before and after each dimension, the last dimension first; one number for all. Negative numbers cut. */
+/** Elements before and after each dimension, the last dimension first; one number for all. Negative numbers crop. */
 export type Padding = number | number[]
 
 class Pad extends Module {
@@ -19,7 +19,7 @@ class Pad extends Module {
   protected padded(input: Tensor, mode: PaddingMode, value: number | null = null): Tensor {
     const dims = this.#dims
     const layout = `[batch, channels, ...] with ${dims} more dimensions, or without the batch`
-    // Constants may be added to anything.
+    // Constant padding accepts any number of dimensions.
     const wrong = mode !== 'constant' && otherRank(this.constructor.name, input, [dims + 1, dims + 2], layout)
     if (wrong) throw wrong
     return pad(input, this.padding, { mode, value })
@@ -58,105 +58,105 @@ class CircularPad extends Pad {
   }
 }
 
-/** Adds `value` to the last dimension. */
+/** Pads the last dimension with `value`. */
 export class ConstantPad1d extends ConstantPad {
   constructor(padding: Padding, value: number) {
     super(1, padding, value)
   }
 }
 
-/** Adds `value` to the last 2 dimensions. */
+/** Pads the last 2 dimensions with `value`. */
 export class ConstantPad2d extends ConstantPad {
   constructor(padding: Padding, value: number) {
     super(2, padding, value)
   }
 }
 
-/** Adds `value` to the last 3 dimensions. */
+/** Pads the last 3 dimensions with `value`. */
 export class ConstantPad3d extends ConstantPad {
   constructor(padding: Padding, value: number) {
     super(3, padding, value)
   }
 }
 
-/** Adds zeros to the last dimension. */
+/** Pads the last dimension with zeros. */
 export class ZeroPad1d extends ConstantPad {
   constructor(padding: Padding) {
     super(1, padding, 0)
   }
 }
 
-/** Adds zeros to the last 2 dimensions. */
+/** Pads the last 2 dimensions with zeros. */
 export class ZeroPad2d extends ConstantPad {
   constructor(padding: Padding) {
     super(2, padding, 0)
   }
 }
 
-/** Adds zeros to the last 3 dimensions. */
+/** Pads the last 3 dimensions with zeros. */
 export class ZeroPad3d extends ConstantPad {
   constructor(padding: Padding) {
     super(3, padding, 0)
   }
 }
 
-/** Adds the input mirrored at its ends, which are not repeated, to the last dimension. */
+/** Pads the last dimension with the input mirrored at its ends, which are not repeated. */
 export class ReflectionPad1d extends ReflectionPad {
   constructor(padding: Padding) {
     super(1, padding)
   }
 }
 
-/** Adds the input mirrored at its ends, which are not repeated, to the last 2 dimensions. */
+/** Pads the last 2 dimensions with the input mirrored at its ends, which are not repeated. */
 export class ReflectionPad2d extends ReflectionPad {
   constructor(padding: Padding) {
     super(2, padding)
   }
 }
 
-/** Adds the input mirrored at its ends, which are not repeated, to the last 3 dimensions. */
+/** Pads the last 3 dimensions with the input mirrored at its ends, which are not repeated. */
 export class ReflectionPad3d extends ReflectionPad {
   constructor(padding: Padding) {
     super(3, padding)
   }
 }
 
-/** Adds the elements at the ends to the last dimension. */
+/** Pads the last dimension with the elements at the ends. */
 export class ReplicationPad1d extends ReplicationPad {
   constructor(padding: Padding) {
     super(1, padding)
   }
 }
 
-/** Adds the elements at the ends to the last 2 dimensions. */
+/** Pads the last 2 dimensions with the elements at the ends. */
 export class ReplicationPad2d extends ReplicationPad {
   constructor(padding: Padding) {
     super(2, padding)
   }
 }
 
-/** Adds the elements at the ends to the last 3 dimensions. */
+/** Pads the last 3 dimensions with the elements at the ends. */
 export class ReplicationPad3d extends ReplicationPad {
   constructor(padding: Padding) {
     super(3, padding)
   }
 }
 
-/** Adds the elements at the other end to the last dimension. */
+/** Pads the last dimension circularly, with the elements of the other end. */
 export class CircularPad1d extends CircularPad {
   constructor(padding: Padding) {
     super(1, padding)
   }
 }
 
-/** Adds the elements at the other end to the last 2 dimensions. */
+/** Pads the last 2 dimensions circularly, with the elements of the other end. */
 export class CircularPad2d extends CircularPad {
   constructor(padding: Padding) {
     super(2, padding)
   }
 }
 
-/** Adds the elements at the other end to the last 3 dimensions. */
+/** Pads the last 3 dimensions circularly, with the elements of the other end. */
 export class CircularPad3d extends CircularPad {
   constructor(padding: Padding) {
     super(3, padding)

@@ -7,38 +7,38 @@ import { type Device, type DType, empty, scope, Tensor } from '../tensor/index.j
 import { isFloating, requireTensors } from './check.js'
 
 export interface FactoryOptions {
-  /** Where parameters are made; 'meta' makes shapes only. Default: the default device. */
+  /** Device of the parameters; 'meta' creates shapes only. Default: the default device. */
   device?: Device | undefined
-  /** Type of parameters. Default: 'float32'. */
+  /** Dtype of the parameters. Default: 'float32'. */
   dtype?: DType | undefined
 }
 
-/** Of a network that is made with random weights. */
+/** Options of a network with random weights. */
 export interface NetworkOptions extends FactoryOptions {
-  /** Of its first weights; what is drawn afterwards is as if they had not been. Default: the default generator goes on. */
+  /** Seed of the initial weights; later random numbers are as if none had been drawn. Default: continue the default generator. */
   seed?: number | bigint | undefined
 }
 
-/** Of a constructor of networks. */
+/** Options of a network's constructor. */
 export interface MakeOptions extends NetworkOptions {
-  /** False leaves the weights without values, for whoever fills them next. Default true. */
+  /** False leaves the weights uninitialized, for a caller that fills them next. Default true. */
   initialize?: boolean
 }
 
 export interface ParameterOptions {
-  /** Default: true. */
+  /** Whether the parameter requires a gradient. Default: true. */
   requiresGrad?: boolean
 }
 
 const adopted: ParameterOptions = {}
 
-/** The parameter that a native network's tensor already is: the same leaf. `tensor` must be owned by a scope. */
+/** Return the parameter that a native network's tensor already is: the same leaf. A scope must own `tensor`. */
 export const adopt = (tensor: Tensor): Parameter => new Parameter(tensor, adopted)
 
 /**
- * A tensor that a {@link Module} learns: a leaf that requires a gradient, on the memory of the tensor it is made from.
+ * A tensor that a {@link Module} trains: a leaf that requires a gradient, on the memory of the tensor that it is created from.
  *
- * No scope owns it: it may be made inside `scope()` and lives until its module's `dispose()`, its own, or garbage
+ * No scope owns it: it may be created inside `scope()` and lives until its module's `dispose()`, its own, or garbage
  * collection.
  */
 export class Parameter extends Tensor {
@@ -55,8 +55,8 @@ export class Parameter extends Tensor {
     requireTensors('Parameter', data)
     if (requiresGrad && !isFloating(data.dtype)) {
       throw new DTypeError(
-        `a parameter that requires a gradient must be floating point or complex, not ${data.dtype}; ` +
-          'pass { requiresGrad: false } or convert the tensor',
+        `Parameter: expected a floating-point or complex tensor, since it requires a gradient, got ${data.dtype}. ` +
+          'Pass { requiresGrad: false } or convert the tensor',
         { dtype: data.dtype },
       )
     }
@@ -66,7 +66,7 @@ export class Parameter extends Tensor {
   }
 }
 
-/** The slab number of a new leaf on `data`'s memory, of which no scope and no other object knows. */
+/** Return the slab index of a new leaf on `data`'s memory, which no scope and no other object owns. */
 function unownedHandle(data: Tensor): number {
   return scope(() => {
     const handle = handleOf(data.detach())
@@ -77,11 +77,11 @@ function unownedHandle(data: Tensor): number {
 
 const optimized = new WeakSet<Tensor>()
 
-/** Notes that an optimiser keeps state for a tensor. */
+/** Record that an optimizer keeps state for a tensor. */
 export const setOptimized = (tensor: Tensor): void => void optimized.add(tensor)
-/** Whether an optimiser was made for a tensor. */
+/** Return whether an optimizer was created for a tensor. */
 export const isOptimized = (tensor: Tensor): boolean => optimized.has(tensor)
 
-/** An uninitialised parameter, which the layer's `resetParameters()` then fills. */
+/** Return an uninitialized parameter, which the layer's `resetParameters()` then fills. */
 export const parameter = (shape: number[], { device, dtype }: FactoryOptions): Parameter =>
   scope(() => new Parameter(empty(shape, { device, dtype })))

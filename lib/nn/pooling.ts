@@ -5,22 +5,22 @@ import { Module } from './module.js'
 
 type Sizes = number | number[]
 
-/** Largest values, and where in each channel's plane they were, int64: what {@link MaxUnpool2d} takes. */
+/** Maxima, and their indices in each channel's plane, int64: the input of {@link MaxUnpool2d}. */
 export interface PoolResult {
   output: Tensor
   indices: Tensor
 }
 
 export interface MaxPoolOptions {
-  /** Default: the kernel's size. */
+  /** Stride. Default: the kernel's size. */
   stride?: Sizes
   /** Elements of -Infinity added at both ends. Default: 0. */
   padding?: Sizes
-  /** Default: 1. */
+  /** Dilation of the window. Default: 1. */
   dilation?: Sizes
-  /** Give `{ output, indices }`. Default: false. */
+  /** Return `{ output, indices }`. Default: false. */
   returnIndices?: boolean
-  /** Also take windows that hang over the end. Default: false. */
+  /** Include windows that extend beyond the end. Default: false. */
   ceilMode?: boolean
 }
 
@@ -50,7 +50,7 @@ class MaxPool extends Module {
     this.ceilMode = ceilMode
   }
 
-  /** With a batch or without; with `returnIndices` a {@link PoolResult}. */
+  /** Pool an input with or without a batch; with `returnIndices` returns a {@link PoolResult}. */
   override forward(input: Tensor): Tensor
   override forward(input: Tensor): Tensor | PoolResult {
     const { kernelSize, stride, padding, dilation, ceilMode } = this
@@ -61,21 +61,21 @@ class MaxPool extends Module {
   }
 }
 
-/** Largest value in each window of [batch, channels, length]. */
+/** Maximum of each window of [batch, channels, length]. */
 export class MaxPool1d extends MaxPool {
   constructor(kernelSize: Sizes, options: MaxPoolOptions = {}) {
     super(1, kernelSize, options)
   }
 }
 
-/** Largest value in each window of [batch, channels, height, width]. */
+/** Maximum of each window of [batch, channels, height, width]. */
 export class MaxPool2d extends MaxPool {
   constructor(kernelSize: Sizes, options: MaxPoolOptions = {}) {
     super(2, kernelSize, options)
   }
 }
 
-/** Largest value in each window of [batch, channels, depth, height, width]. */
+/** Maximum of each window of [batch, channels, depth, height, width]. */
 export class MaxPool3d extends MaxPool {
   constructor(kernelSize: Sizes, options: MaxPoolOptions = {}) {
     super(3, kernelSize, options)
@@ -83,15 +83,15 @@ export class MaxPool3d extends MaxPool {
 }
 
 export interface AvgPoolOptions {
-  /** Default: the kernel's size. */
+  /** Stride. Default: the kernel's size. */
   stride?: Sizes
   /** Zeros added at both ends. Default: 0. */
   padding?: Sizes
-  /** Also take windows that hang over the end. Default: false. */
+  /** Include windows that extend beyond the end. Default: false. */
   ceilMode?: boolean
   /** Whether the added zeros count. Default: true. */
   countIncludePad?: boolean
-  /** Divides by this rather than by the window's size; of two and three dimensions. Default: null. */
+  /** Divisor instead of the window's size, in two and three dimensions. Default: null. */
   divisorOverride?: number | null
 }
 
@@ -107,8 +107,8 @@ class AvgPool extends Module {
   constructor(dims: number, kernelSize: Sizes, options: AvgPoolOptions) {
     super()
     const layer = new.target.name
-    const own = ['stride', 'padding', 'ceilMode', 'countIncludePad']
-    requireOptions(layer, options, dims === 1 ? own : [...own, 'divisorOverride'])
+    const optionNames = ['stride', 'padding', 'ceilMode', 'countIncludePad']
+    requireOptions(layer, options, dims === 1 ? optionNames : [...optionNames, 'divisorOverride'])
     const { stride = kernelSize, padding = 0, ceilMode = false, countIncludePad = true } = options
     this.#dims = dims
     this.kernelSize = sizeList(layer, 'kernelSize', kernelSize, dims, 1)
@@ -119,7 +119,7 @@ class AvgPool extends Module {
     this.divisorOverride = options.divisorOverride ?? null
   }
 
-  /** With a batch or without. */
+  /** Pool an input with or without a batch. */
   override forward(input: Tensor): Tensor {
     const { kernelSize, stride, padding, ceilMode, countIncludePad } = this
     if (this.#dims === 1) return ops.avgPool1d(input, kernelSize, stride, padding, ceilMode, countIncludePad)
@@ -149,7 +149,7 @@ export class AvgPool3d extends AvgPool {
   }
 }
 
-/** Sizes of what comes out; null keeps the input's. */
+/** Sizes of the output; null keeps the input's. */
 export type OutputSize = number | null | (number | null)[]
 
 class AdaptivePool extends Module {
@@ -171,28 +171,28 @@ class AdaptivePool extends Module {
 }
 
 class AdaptiveAvgPool extends AdaptivePool {
-  /** With a batch or without. */
+  /** Pool an input with or without a batch. */
   override forward(input: Tensor): Tensor {
     const run = [ops.adaptiveAvgPool1d, ops.adaptiveAvgPool2d, ops.adaptiveAvgPool3d] as const
     return run[(this.outputSize.length - 1) as 0](input, this.sizeFor(input))
   }
 }
 
-/** Means of as many windows of [batch, channels, length] as `outputSize` says. */
+/** Means of windows of [batch, channels, length], as many as `outputSize`. */
 export class AdaptiveAvgPool1d extends AdaptiveAvgPool {
   constructor(outputSize: OutputSize) {
     super(1, outputSize)
   }
 }
 
-/** Means of as many windows of [batch, channels, height, width] as `outputSize` says. */
+/** Means of windows of [batch, channels, height, width], as many as `outputSize`. */
 export class AdaptiveAvgPool2d extends AdaptiveAvgPool {
   constructor(outputSize: OutputSize) {
     super(2, outputSize)
   }
 }
 
-/** Means of as many windows of [batch, channels, depth, height, width] as `outputSize` says. */
+/** Means of windows of [batch, channels, depth, height, width], as many as `outputSize`. */
 export class AdaptiveAvgPool3d extends AdaptiveAvgPool {
   constructor(outputSize: OutputSize) {
     super(3, outputSize)
@@ -208,7 +208,7 @@ class AdaptiveMaxPool extends AdaptivePool {
     this.returnIndices = options.returnIndices ?? false
   }
 
-  /** With a batch or without; with `returnIndices` a {@link PoolResult}. */
+  /** Pool an input with or without a batch; with `returnIndices` returns a {@link PoolResult}. */
   override forward(input: Tensor): Tensor
   override forward(input: Tensor): Tensor | PoolResult {
     const run = [ops.adaptiveMaxPool1d, ops.adaptiveMaxPool2d, ops.adaptiveMaxPool3d] as const
@@ -219,21 +219,21 @@ class AdaptiveMaxPool extends AdaptivePool {
   }
 }
 
-/** Largest values of as many windows of [batch, channels, length] as `outputSize` says. */
+/** Maxima of windows of [batch, channels, length], as many as `outputSize`. */
 export class AdaptiveMaxPool1d extends AdaptiveMaxPool {
   constructor(outputSize: OutputSize, options: { returnIndices?: boolean } = {}) {
     super(1, outputSize, options)
   }
 }
 
-/** Largest values of as many windows of [batch, channels, height, width] as `outputSize` says. */
+/** Maxima of windows of [batch, channels, height, width], as many as `outputSize`. */
 export class AdaptiveMaxPool2d extends AdaptiveMaxPool {
   constructor(outputSize: OutputSize, options: { returnIndices?: boolean } = {}) {
     super(2, outputSize, options)
   }
 }
 
-/** Largest values of as many windows of [batch, channels, depth, height, width] as `outputSize` says. */
+/** Maxima of windows of [batch, channels, depth, height, width], as many as `outputSize`. */
 export class AdaptiveMaxPool3d extends AdaptiveMaxPool {
   constructor(outputSize: OutputSize, options: { returnIndices?: boolean } = {}) {
     super(3, outputSize, options)
@@ -241,9 +241,9 @@ export class AdaptiveMaxPool3d extends AdaptiveMaxPool {
 }
 
 export interface LPPoolOptions {
-  /** Default: the kernel's size. */
+  /** Stride. Default: the kernel's size. */
   stride?: Sizes
-  /** Also take windows that hang over the end. Default: false. */
+  /** Include windows that extend beyond the end. Default: false. */
   ceilMode?: boolean
 }
 
@@ -264,7 +264,7 @@ class LPPool extends Module {
     this.ceilMode = options.ceilMode ?? false
   }
 
-  /** With a batch or without. */
+  /** Pool an input with or without a batch. */
   override forward(input: Tensor): Tensor {
     const { kernelSize, stride, normType, ceilMode } = this
     const run = [ops.avgPool1d, ops.avgPool2d, ops.avgPool3d] as const

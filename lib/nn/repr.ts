@@ -1,9 +1,9 @@
 import type { Module } from './module.js'
 
-/** A layer, looked at by the names of its fields. */
+/** Fields of a layer by name. */
 type Fields = Readonly<Record<string, unknown>>
 
-/** A number as Python writes a float: `1e-05`, `1.0`. */
+/** Format a number as Python writes a float: `1e-05`, `1.0`. */
 export function pythonFloat(value: unknown): string {
   if (typeof value !== 'number') return pythonValue(value)
   if (!Number.isFinite(value)) return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf'
@@ -16,7 +16,7 @@ export function pythonFloat(value: unknown): string {
   return Number.isInteger(value) ? `${value}.0` : String(value)
 }
 
-/** A value as Python writes it; a list as a tuple. */
+/** Format a value as Python writes it; a list as a tuple. */
 function pythonValue(value: unknown): string {
   if (value === null || value === undefined) return 'None'
   if (typeof value === 'boolean') return value ? 'True' : 'False'
@@ -25,11 +25,11 @@ function pythonValue(value: unknown): string {
   return value.length === 1 ? `(${pythonValue(value[0])},)` : `(${value.map(pythonValue).join(', ')})`
 }
 
-/** Sizes as they were most likely given: one number where all are the same. */
+/** Format sizes as they were most likely given: one number if all are equal. */
 const sizes = (value: unknown): string =>
   Array.isArray(value) && value.every((one) => one === value[0]) ? String(value[0]) : pythonValue(value)
 
-/** `name=value` for each name whose value is not the default. */
+/** Return `name=value` for each name whose value is not the default. */
 const others = (entries: readonly (readonly [name: string, value: unknown, usual: unknown])[]): string =>
   entries
     .filter(([, value, usual]) => JSON.stringify(value) !== JSON.stringify(usual))
@@ -44,7 +44,7 @@ const convolution = (layer: Fields): string => {
   const all = (value: number) => Array<number>(dims).fill(value)
   return [
     `${layer.inChannels}, ${layer.outChannels}, kernel_size=${pythonValue(kernelSize)}, stride=${pythonValue(stride)}`,
-    // PyTorch writes these two words without quotes.
+    // PyTorch writes these two strings without quotes.
     typeof padding === 'string' ? `, padding=${padding}` : others([['padding', padding, all(0)]]),
     others([
       ['dilation', dilation, all(1)],
@@ -94,7 +94,7 @@ const upsample = ({ options }: Fields): string => {
 
 const withoutBrackets = (layer: Fields): string => pythonValue(layer.padding)
 
-/** What stands between the brackets, by the class that PyTorch writes it for; those that extend it have it too. */
+/** Settings in the text of each layer, by the name of PyTorch's class; subclasses inherit them. */
 const EXTRA: Readonly<Record<string, (layer: Fields) => string>> = {
   Linear: (layer) => `in_features=${layer.inFeatures}, out_features=${layer.outFeatures}, bias=${isThere(layer.bias)}`,
   Bilinear: (layer) =>
@@ -154,7 +154,7 @@ const EXTRA: Readonly<Record<string, (layer: Fields) => string>> = {
   Cell: cell,
 }
 
-/** Return what PyTorch writes between the brackets of a layer of this library; '' for other modules. */
+/** Return the text that PyTorch writes in the parentheses of a layer of this library; '' for other modules. */
 export function layerRepr(layer: Module): string {
   for (let kind = Object.getPrototypeOf(layer); kind !== null; kind = Object.getPrototypeOf(kind)) {
     const { name } = kind.constructor
@@ -163,7 +163,7 @@ export function layerRepr(layer: Module): string {
   return ''
 }
 
-/** Return what the shape of a native layer's weight tells of it; '' for layers of other kinds. */
+/** Return the settings that a native layer's weight shape shows; '' for layers of other kinds. */
 export function nativeRepr(kind: string, shape: readonly number[], bias: boolean): string {
   const [first, second, third] = shape
   if (kind === 'Linear') return `in_features=${second}, out_features=${first}, bias=${pythonValue(bias)}`
@@ -175,14 +175,14 @@ export function nativeRepr(kind: string, shape: readonly number[], bias: boolean
 
 export interface ReprParts {
   name: string
-  /** What stands before the children, a line each. */
+  /** Settings, before the children, one per line. */
   extra: string
   children: readonly (readonly [name: string, text: string])[]
-  /** Whether neighbors that read the same are one line, as in a ModuleList. */
+  /** Whether consecutive children with equal text are one line, as in a ModuleList. */
   joinsAlike: boolean
 }
 
-/** Return the text of a module, with those of its children indented. */
+/** Return the text of a module, with its children indented. */
 export function reprText({ name, extra, children, joinsAlike }: ReprParts): string {
   const before = extra === '' ? [] : extra.split('\n')
   if (children.length === 0 && before.length < 2) return `${name}(${extra})`
@@ -190,7 +190,7 @@ export function reprText({ name, extra, children, joinsAlike }: ReprParts): stri
   return `${name}(\n  ${lines.map((line) => line.replaceAll('\n', '\n  ')).join('\n  ')}\n)`
 }
 
-/** Runs of neighbors with one text as `(0-11): 12 x …`. */
+/** Join consecutive children with equal text as `(0-11): 12 x …`. */
 function joined(children: ReprParts['children']): string[] {
   const lines: string[] = []
   for (let from = 0; from < children.length; ) {

@@ -6,7 +6,7 @@ import { type InterpolateOptions, interpolate } from './functional.js'
 import { Module } from './module.js'
 import { INTERPOLATE_OPTIONS } from './resize.js'
 
-/** The inverse of `Flatten`: dimension `dim` becomes several, of which one may be -1. */
+/** Splits dimension `dim` into several, one of which may be -1: the inverse of `Flatten`. */
 export class Unflatten extends Module {
   readonly dim: number
   readonly unflattenedSize: number[]
@@ -14,7 +14,7 @@ export class Unflatten extends Module {
   constructor(dim: number, unflattenedSize: number[]) {
     super()
     if (!Number.isSafeInteger(dim))
-      throw new ConfigError(`Unflatten: dim must be a whole number, not ${String(dim)}`, {})
+      throw new ConfigError(`Unflatten: expected dim to be an integer, got ${String(dim)}`, {})
     this.dim = dim
     this.unflattenedSize = sizeList('Unflatten', 'unflattenedSize', unflattenedSize, unflattenedSize?.length ?? 1, -1)
   }
@@ -24,7 +24,7 @@ export class Unflatten extends Module {
   }
 }
 
-/** Resizes the spatial dimensions of [batch, channels, ...]; options as `functional.interpolate` has them. */
+/** Resizes the spatial dimensions of [batch, channels, ...]; the options are those of `functional.interpolate`. */
 export class Upsample extends Module {
   readonly options: Readonly<InterpolateOptions>
 
@@ -32,7 +32,7 @@ export class Upsample extends Module {
     super()
     requireOptions('Upsample', options, INTERPOLATE_OPTIONS)
     if ((options.size === undefined) === (options.scaleFactor === undefined)) {
-      throw new ConfigError('Upsample needs either size or scaleFactor', { ...options })
+      throw new ConfigError('Upsample: expected either size or scaleFactor', { ...options })
     }
     this.options = { ...options }
   }
@@ -42,7 +42,7 @@ export class Upsample extends Module {
   }
 }
 
-/** {@link Upsample} of [batch, channels, height, width] by the nearest element. */
+/** {@link Upsample} of [batch, channels, height, width] by nearest neighbor. */
 export class UpsamplingNearest2d extends Upsample {
   constructor(options: Pick<InterpolateOptions, 'size' | 'scaleFactor'>) {
     requireOptions('UpsamplingNearest2d', options, ['size', 'scaleFactor'])
@@ -50,7 +50,7 @@ export class UpsamplingNearest2d extends Upsample {
   }
 }
 
-/** {@link Upsample} of [batch, channels, height, width] in straight lines, corner elements in place. */
+/** {@link Upsample} of [batch, channels, height, width] by bilinear interpolation with aligned corners. */
 export class UpsamplingBilinear2d extends Upsample {
   constructor(options: Pick<InterpolateOptions, 'size' | 'scaleFactor'>) {
     requireOptions('UpsamplingBilinear2d', options, ['size', 'scaleFactor'])
@@ -88,7 +88,7 @@ export class PixelUnshuffle extends Module {
   }
 }
 
-/** Deals out the channels of [batch, channels, ...] in `groups` (https://arxiv.org/abs/1707.01083). */
+/** Shuffles the channels of [batch, channels, ...] across `groups` (https://arxiv.org/abs/1707.01083). */
 export class ChannelShuffle extends Module {
   readonly groups: number
 
@@ -104,11 +104,11 @@ export class ChannelShuffle extends Module {
 }
 
 export interface FoldOptions {
-  /** Default: 1. */
+  /** Stride. Default: 1. */
   stride?: number | number[]
-  /** Default: 0. */
+  /** Padding at both ends. Default: 0. */
   padding?: number | number[]
-  /** Default: 1. */
+  /** Dilation of the kernel. Default: 1. */
   dilation?: number | number[]
 }
 
@@ -129,7 +129,7 @@ class Blocks extends Module {
   }
 }
 
-/** Windows as columns: [batch, channels, height, width] → [batch, channels · kernel, windows] */
+/** Extracts windows as columns: [batch, channels, height, width] → [batch, channels · kernel, windows] */
 export class Unfold extends Blocks {
   constructor(kernelSize: number | number[], options: FoldOptions = {}) {
     super(kernelSize, options)

@@ -15,20 +15,23 @@ export type InterpolateMode =
   | 'lanczos'
 
 export interface InterpolateOptions {
-  /** Size of each spatial dimension after it; or give `scaleFactor`. */
+  /** Output size of each spatial dimension; alternative to `scaleFactor`. */
   size?: number | number[]
   scaleFactor?: number | number[]
   /**
-   * Default: 'nearest'. 'nearest', 'nearest-exact' (as Pillow and scikit-image find the nearest) and 'area' are for three
-   * to five dimensions, 'linear' for three, 'bilinear', 'bicubic' and 'lanczos' (with `antialias` only) for four,
-   * 'trilinear' for five.
+   * Interpolation mode. Default: 'nearest'. 'nearest', 'nearest-exact' (the rounding of Pillow and scikit-image) and 'area'
+   * support three to five dimensions, 'linear' three, 'bilinear', 'bicubic' and 'lanczos' (with `antialias` only) four,
+   * 'trilinear' five.
    */
   mode?: InterpolateMode
-  /** Corner elements, rather than corner edges, coincide. Not for 'nearest', 'nearest-exact' and 'area'. Default: false. */
+  /**
+   * Align the centers of the corner elements instead of their outer edges. Not for 'nearest', 'nearest-exact' and 'area'.
+   * Default: false.
+   */
   alignCorners?: boolean
-  /** The scale is that of the sizes, which are whole numbers, and not `scaleFactor` itself. Default: false. */
+  /** Compute the scale from the (integer) sizes instead of `scaleFactor`. Default: false. */
   recomputeScaleFactor?: boolean
-  /** A smaller picture averages over all that it leaves out, as Pillow's. For 'bilinear', 'bicubic', 'lanczos'. */
+  /** When downsampling, average over all input pixels, like Pillow. For 'bilinear', 'bicubic', 'lanczos'. */
   antialias?: boolean
 }
 
@@ -46,7 +49,7 @@ const RANKS: Record<InterpolateMode, number[]> = {
   lanczos: [4],
 }
 export const INTERPOLATE_OPTIONS = ['size', 'scaleFactor', 'mode', 'alignCorners', 'recomputeScaleFactor', 'antialias']
-// By the number of spatial dimensions, from one.
+// By number of spatial dimensions, from one.
 const nearest: Resize[] = [ops.upsampleNearest1d, ops.upsampleNearest2d, ops.upsampleNearest3d] as Resize[]
 const exact = [1, 2, 3].map((dims) => op(`aten::_upsample_nearest_exact${dims}d`)) as Resize[]
 const area: Resize[] = [ops.adaptiveAvgPool1d, ops.adaptiveAvgPool2d, ops.adaptiveAvgPool3d] as Resize[]
@@ -62,17 +65,17 @@ const smooth: Partial<Record<InterpolateMode, Resize>> = {
   lanczos: op('aten::_upsample_lanczos2d_aa'),
 }
 
-/** Resizes the spatial dimensions of input [batch, channels, ...spatial] (one to three of them). */
+/** Resize the one to three spatial dimensions of input [batch, channels, ...spatial]. */
 export function interpolate(input: Tensor, options: InterpolateOptions = {}): Tensor {
   requireOptions('interpolate', options, INTERPOLATE_OPTIONS)
   const { size, scaleFactor, mode = 'nearest', alignCorners, antialias = false } = options
   if ((size === undefined) === (scaleFactor === undefined)) {
-    throw new ConfigError('interpolate needs either size or scaleFactor', { size, scaleFactor })
+    throw new ConfigError('interpolate: expected either size or scaleFactor', { size, scaleFactor })
   }
   requireOneOf('interpolate', 'mode', mode, Object.keys(RANKS))
   const plain = mode === 'nearest' || mode === 'nearest-exact' || mode === 'area'
   if (plain && alignCorners !== undefined) {
-    throw new ConfigError(`interpolate: alignCorners has no meaning in mode '${mode}'`, { mode })
+    throw new ConfigError(`interpolate: expected a linear or cubic mode with alignCorners, got '${mode}'`, { mode })
   }
   const ranks = RANKS[mode]
   const wrong = otherRank(`interpolate in mode '${mode}'`, input, ranks, `${ranks.join(' or ')} dimensions`)
@@ -80,15 +83,15 @@ export function interpolate(input: Tensor, options: InterpolateOptions = {}): Te
   if (antialias !== (antialias && smooth[mode] !== undefined) || (mode === 'lanczos' && !antialias)) {
     throw new ConfigError(
       mode === 'lanczos'
-        ? "interpolate: mode 'lanczos' needs antialias: true"
-        : `interpolate: antialias is for the modes bilinear, bicubic and lanczos, not '${mode}'`,
+        ? "interpolate: expected antialias: true with mode 'lanczos'"
+        : `interpolate: expected mode bilinear, bicubic or lanczos with antialias, got '${mode}'`,
       { mode },
     )
   }
   const spatial = input.ndim - 2
   let [sizes, factors] = [perDimension('size', size, spatial), perDimension('scaleFactor', scaleFactor, spatial)]
   if (options.recomputeScaleFactor === true && factors === null) {
-    throw new ConfigError('interpolate: recomputeScaleFactor has no meaning with a size', {})
+    throw new ConfigError('interpolate: expected scaleFactor with recomputeScaleFactor, got a size', {})
   }
   if (factors !== null && (options.recomputeScaleFactor === true || mode === 'area')) {
     const { shape } = input
@@ -104,17 +107,20 @@ function perDimension(name: string, value: number | number[] | undefined, dims: 
   if (value === undefined) return null
   const list = typeof value === 'number' ? Array<number>(dims).fill(value) : value
   if (Array.isArray(list) && list.length === dims && list.every((item) => typeof item === 'number')) return list
-  throw new ConfigError(`interpolate: ${name} must be a number, or one for each of the ${dims} spatial dimensions`, {
-    [name]: value,
-  })
+  throw new ConfigError(
+    `interpolate: expected ${name} to be a number, or one for each of the ${dims} spatial dimensions`,
+    {
+      [name]: value,
+    },
+  )
 }
 
 export interface GridSampleOptions {
-  /** Default: 'bilinear', which of a volume is trilinear. 'bicubic' is for pictures only. */
+  /** Interpolation mode. Default: 'bilinear', which is trilinear for a volume. 'bicubic' is for images only. */
   mode?: 'bilinear' | 'nearest' | 'bicubic'
-  /** What lies outside: zeros (default), the border, or the input mirrored there. */
+  /** Values outside the input: zeros (default), the border, or the mirrored input. */
   paddingMode?: 'zeros' | 'border' | 'reflection'
-  /** -1 and 1 are the centres, rather than the outer edges, of the elements in the corners. Default: false. */
+  /** -1 and 1 are the centers of the corner elements instead of their outer edges. Default: false. */
   alignCorners?: boolean
 }
 
@@ -122,8 +128,8 @@ const GRID_MODES = ['bilinear', 'nearest', 'bicubic']
 const GRID_PADDINGS = ['zeros', 'border', 'reflection']
 
 /**
- * Reads input [batch, channels, height, width] at the places of grid [batch, outHeight, outWidth, 2], which are (x, y) in
- * [-1, 1] across the input: [batch, channels, outHeight, outWidth]. With a depth and 3 coordinates the same for volumes
+ * Sample input [batch, channels, height, width] at the positions of grid [batch, outHeight, outWidth, 2], which are (x, y) in
+ * [-1, 1] across the input: [batch, channels, outHeight, outWidth]. For volumes with a depth and 3 coordinates accordingly
  * (Jaderberg et al. 2015, https://arxiv.org/abs/1506.02025).
  */
 export function gridSample(input: Tensor, grid: Tensor, options: GridSampleOptions = {}): Tensor {
@@ -136,8 +142,8 @@ export function gridSample(input: Tensor, grid: Tensor, options: GridSampleOptio
 }
 
 /**
- * The grid for {@link gridSample} of affine maps theta [batch, 2, 3] (or [batch, 3, 4]) for outputs of `size`
- * [batch, channels, height, width] (or with a depth): [batch, height, width, 2] (or 3).
+ * Return the grid for {@link gridSample} of affine maps theta [batch, 2, 3] (or [batch, 3, 4]) for outputs of `size` [batch,
+ * channels, height, width] (or with a depth): [batch, height, width, 2] (or 3).
  */
 export function affineGrid(theta: Tensor, size: number[], options: { alignCorners?: boolean } = {}): Tensor {
   requireOptions('affineGrid', options, ['alignCorners'])

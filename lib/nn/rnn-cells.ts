@@ -7,18 +7,18 @@ import { Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
 export interface CellOptions extends FactoryOptions {
-  /** Default: true. */
+  /** Whether the cell has biases. Default: true. */
   bias?: boolean
 }
 
 export interface RNNCellOptions extends CellOptions {
-  /** Default: 'tanh'. */
+  /** Activation function. Default: 'tanh'. */
   nonlinearity?: 'tanh' | 'relu'
 }
 
 type Weights = [input: Tensor, hidden: Tensor, inputBias: Tensor | null, hiddenBias: Tensor | null]
 
-/** One step of a recurrent layer; parameters start uniform in ±1/√hidden. */
+/** Base class of recurrent cells, one step of a recurrent layer; parameters are initialized uniformly in ±1/√hidden. */
 abstract class Cell extends Module {
   readonly inputSize: number
   readonly hiddenSize: number
@@ -46,7 +46,7 @@ abstract class Cell extends Module {
     for (const weight of this.parameters()) uniform_(weight, -bound, bound)
   }
 
-  /** Runs a step; without a batch, on a batch of one. Missing states are zeros. */
+  /** Run a step; an input without a batch runs as a batch of one. Missing states are zeros. */
   protected step(
     input: Tensor,
     states: (Tensor | null)[],
@@ -61,7 +61,7 @@ abstract class Cell extends Module {
     const expected = single ? [this.hiddenSize] : [input.size(0), this.hiddenSize]
     for (const { shape } of given) {
       if (shape.join() === expected.join()) continue
-      throw new ShapeError(`${layer}: a state must be [${expected}], not [${shape}]`, { shape, expected })
+      throw new ShapeError(`${layer}: expected a state [${expected}], got [${shape}]`, { shape, expected })
     }
     const x = single ? input.unsqueeze(0) : input
     const zero = () => zeros([x.size(0), this.hiddenSize], { dtype: x.dtype, device: x.device })
@@ -71,7 +71,7 @@ abstract class Cell extends Module {
   }
 }
 
-/** tanh or relu of two projections, of the input and of the state before. */
+/** tanh or relu of two projections, of the input and of the previous state. */
 export class RNNCell extends Cell {
   readonly nonlinearity: 'tanh' | 'relu'
 
@@ -83,7 +83,7 @@ export class RNNCell extends Cell {
     this.nonlinearity = nonlinearity
   }
 
-  /** [batch, inputSize] (or [inputSize]) and the state before, [batch, hiddenSize] → the state */
+  /** Map [batch, inputSize] (or [inputSize]) and the previous state [batch, hiddenSize] to the new state. */
   override forward(input: Tensor, hidden: Tensor | null = null): Tensor {
     const run = this.nonlinearity === 'tanh' ? ops.rnnTanhCell : ops.rnnReluCell
     return scope(() => this.step(input, [hidden], (x, [h], weights) => [run(x, h!, ...weights)])[0]!)
@@ -96,7 +96,7 @@ export class GRUCell extends Cell {
     super(3, inputSize, hiddenSize, options)
   }
 
-  /** [batch, inputSize] (or [inputSize]) and the state before, [batch, hiddenSize] → the state */
+  /** Map [batch, inputSize] (or [inputSize]) and the previous state [batch, hiddenSize] to the new state. */
   override forward(input: Tensor, hidden: Tensor | null = null): Tensor {
     return scope(() => this.step(input, [hidden], (x, [h], weights) => [ops.gruCell(x, h!, ...weights)])[0]!)
   }
@@ -108,7 +108,7 @@ export class LSTMCell extends Cell {
     super(4, inputSize, hiddenSize, options)
   }
 
-  /** [batch, inputSize] (or [inputSize]) and the states before, each [batch, hiddenSize] → the states */
+  /** Map [batch, inputSize] (or [inputSize]) and the previous states, each [batch, hiddenSize], to the new states. */
   override forward(
     input: Tensor,
     state: { hidden: Tensor; cell: Tensor } | null = null,

@@ -21,25 +21,27 @@ import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 import { sameShape } from './text.js'
 
 export interface RecurrentOptions extends FactoryOptions {
-  /** Default: 1. */
+  /** Number of layers. Default: 1. */
   numLayers?: number
-  /** Default: true. */
+  /** Whether the layers have biases. Default: true. */
   bias?: boolean
   /** Input and output are [batch, time, ...] instead of [time, batch, ...]. Default: false. */
   batchFirst?: boolean
-  /** Between layers, while training. Default: 0. */
+  /** Dropout probability between layers in training. Default: 0. */
   dropout?: number
-  /** A second run from the end; its output is joined to the first's. Default: false. */
+  /** Also run from the end; both outputs are concatenated. Default: false. */
   bidirectional?: boolean
 }
 
 export interface RNNOptions extends RecurrentOptions {
-  /** Default: 'tanh'. */
+  /** Activation function. Default: 'tanh'. */
   nonlinearity?: 'tanh' | 'relu'
 }
 
 export interface LSTMOptions extends RecurrentOptions {
-  /** The hidden state is projected to so many features, below hiddenSize (https://arxiv.org/abs/1402.1128). Default: 0, not. */
+  /**
+   * Size that the hidden state is projected to, below hiddenSize (https://arxiv.org/abs/1402.1128). Default: 0, no projection.
+   */
   projSize?: number
 }
 
@@ -47,30 +49,29 @@ type Kind = 'gru' | 'lstm' | 'rnnTanh' | 'rnnRelu'
 
 export interface SequenceOptions {
   /**
-   * Real length of each item, in any order. Steps beyond it are not run: the output is zero there, and the hidden
-   * state is that of the item's last real step. The output keeps the input's time.
+   * Length of each item without padding, in any order. Later steps are not run: the output is zero there, and the hidden state
+   * is that of the item's last step. The output keeps the input's time.
    */
   lengths?: number[] | Tensor | null
 }
 
-/** What the network runs on: one padded tensor, or the steps of all items packed. */
+/** Input of the network: one padded tensor, or the packed steps of all items. */
 interface Steps {
   data: Tensor
   batchSizes: Tensor | null
-  /** The batch in the order of falling length, and back; null when it is in that order already. */
+  /** Permutation of the batch by decreasing length, and its inverse; null if it is sorted already. */
   order: Tensor | null
   inverse: Tensor | null
 }
 
 /**
- * What GRU and LSTM share. The parameters of layer k are `weight_ih_l<k>` [gates · hidden, input],
- * `weight_hh_l<k>` [gates · hidden, hidden], `bias_ih_l<k>`, `bias_hh_l<k>`, and the same with `_reverse`; all start
- * uniform in ±1/√hidden.
+ * Base class of GRU and LSTM. The parameters of layer k are `weight_ih_l<k>` [gates · hidden, input], `weight_hh_l<k>` [gates ·
+ * hidden, hidden], `bias_ih_l<k>`, `bias_hh_l<k>`, and the same with `_reverse`; all are initialized uniformly in ±1/√hidden.
  */
 class Recurrent extends Module {
   readonly inputSize: number
   readonly hiddenSize: number
-  /** Features of the hidden state where it is projected, else 0. */
+  /** Size of the projected hidden state, or 0 without projection. */
   readonly projSize: number
   readonly numLayers: number
   readonly batchFirst: boolean
@@ -83,7 +84,7 @@ class Recurrent extends Module {
     super()
     if (!Number.isSafeInteger(projSize) || projSize < 0 || (projSize > 0 && projSize >= hiddenSize)) {
       throw new ConfigError(
-        `LSTM: projSize must be a whole number below hiddenSize ${hiddenSize}, not ${shown(projSize)}`,
+        `LSTM: expected projSize to be an integer below hiddenSize ${hiddenSize}, got ${shown(projSize)}`,
         {},
       )
     }
@@ -136,7 +137,7 @@ class Recurrent extends Module {
     for (const weight of this.#weights()) uniform_(weight, -bound, bound)
   }
 
-  /** Runs the operator; `states` are [layers · directions, batch, hidden], and so are those returned. */
+  /** Run the operator; `states` and the returned states are [layers · directions, batch, hidden]. */
   protected run(
     kind: Kind,
     input: Tensor,
@@ -190,7 +191,8 @@ class Recurrent extends Module {
     states: Tensor[] | null,
     lengths: number[] | Tensor | null,
   ): [Tensor, ...Tensor[]] {
-    if (lengths) throw new ConfigError(`${this.constructor.name}: lengths need an input with a batch dimension`, {})
+    if (lengths)
+      throw new ConfigError(`${this.constructor.name}: expected an input with a batch dimension with lengths`, {})
     const dim = this.batchFirst ? 0 : 1
     const batched = states?.map((state) => state.unsqueeze(1)) ?? null
     const [output, ...last] = this.run(kind, input.unsqueeze(dim), batched, null)
@@ -211,7 +213,7 @@ class Recurrent extends Module {
       forth ? input.indexSelect(batchDim, forth) : input,
       tensor(
         order.map((item) => counts[item]!),
-        // PyTorch wants them on the CPU, wherever the input is.
+        // PyTorch requires the lengths on the CPU, whatever the input's device.
         { dtype: 'int64', device: 'cpu' },
       ),
       this.batchFirst,
@@ -233,21 +235,21 @@ class Recurrent extends Module {
     if (counts.length !== batch || bad >= 0) {
       throw new DataError(
         bad >= 0
-          ? `${this.constructor.name}: lengths[${bad}] is ${shown(counts[bad])}, but must be whole and from 1 to ${time}, the input's time`
-          : `${this.constructor.name}: ${counts.length} lengths for a batch of ${batch}`,
+          ? `${this.constructor.name}: expected lengths[${bad}] to be an integer from 1 to ${time}, the input's time, got ${shown(counts[bad])}`
+          : `${this.constructor.name}: expected ${batch} lengths, one for each item, got ${counts.length}`,
         { lengths: counts },
       )
     }
     return counts
   }
 
-  /** The operator itself would broadcast some wrong shapes. */
+  /** Check the shapes of the states: the operator would broadcast some wrong ones. */
   #checkStates(states: Tensor[], batch: number): void {
     states.forEach(({ shape }, i) => {
       // The cell state is never projected.
       const expected = [this.numLayers * this.directions, batch, i === 0 ? this.#outputSize : this.hiddenSize]
       if (sameShape(shape, expected)) return
-      throw new ShapeError(`${this.constructor.name}: a first state must be [${expected}], not [${shape}]`, {
+      throw new ShapeError(`${this.constructor.name}: expected an initial state [${expected}], got [${shape}]`, {
         shape,
         expected,
       })
@@ -270,13 +272,13 @@ class Recurrent extends Module {
 }
 
 export interface GRUResult {
-  /** The last layer's state at each step, [time, batch, directions · hidden] (or batch first). */
+  /** Last layer's state at each step, [time, batch, directions · hidden] (or batch first). */
   output: Tensor
-  /** Each layer's last state, [layers · directions, batch, hidden]. */
+  /** Last state of each layer, [layers · directions, batch, hidden]. */
   hidden: Tensor
 }
 
-/** Elman network: tanh or relu of two projections, of the input and of the state before. */
+/** Elman network: tanh or relu of two projections, of the input and of the previous state. */
 export class RNN extends Recurrent {
   readonly nonlinearity: 'tanh' | 'relu'
 
@@ -288,7 +290,7 @@ export class RNN extends Recurrent {
     this.nonlinearity = nonlinearity
   }
 
-  /** As {@link GRU.forward}. */
+  /** Run the network; see {@link GRU.forward}. */
   override forward(input: Tensor, hidden: Tensor | null = null, options: SequenceOptions = {}): GRUResult {
     requireOptions('RNN.forward', options, ['lengths'])
     const { lengths = null } = options
@@ -308,7 +310,7 @@ export class GRU extends Recurrent {
 
   /**
    * @param input [time, batch, inputSize], with `batchFirst` [batch, time, inputSize], or without a batch [time, inputSize]
-   * @param hidden first state [layers · directions, batch, hidden]; default zeros
+   * @param hidden initial state [layers · directions, batch, hidden]; default zeros
    */
   override forward(input: Tensor, hidden: Tensor | null = null, options: SequenceOptions = {}): GRUResult {
     requireOptions('GRU.forward', options, ['lengths'])
@@ -321,7 +323,7 @@ export class GRU extends Recurrent {
 }
 
 export interface LSTMResult extends GRUResult {
-  /** Each layer's last cell state, [layers · directions, batch, hidden]. */
+  /** Last cell state of each layer, [layers · directions, batch, hidden]. */
   cell: Tensor
 }
 
@@ -335,7 +337,7 @@ export class LSTM extends Recurrent {
 
   /**
    * @param input [time, batch, inputSize], with `batchFirst` [batch, time, inputSize], or without a batch [time, inputSize]
-   * @param state first states, each [layers · directions, batch, hidden]; default zeros
+   * @param state initial states, each [layers · directions, batch, hidden]; default zeros
    */
   override forward(
     input: Tensor,

@@ -4,22 +4,22 @@ import type { Tensor } from '../tensor/index.js'
 export const sameShape = (a: number[], b: number[]): boolean =>
   a.length === b.length && a.every((size, dim) => size === b[dim])
 
-/** The path of what a module at `path` calls `name`. */
+/** Return the path of the member `name` of a module at `path`. */
 export const joined = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`)
 
-/** Names in a sentence: the first ones, and how many more there are. */
+/** Return names for a message: the first ones, and how many more there are. */
 export const listed = (names: readonly string[], most = 10): string =>
   names.length > most ? `${names.slice(0, most).join(', ')} and ${names.length - most} more` : names.join(', ')
 
-/** How the tensors of a file differ from those that a network has by the same names. */
+/** Differences between the tensors of a file and those of a network, by name. */
 export interface Differences {
   missing: string[]
   unexpected: string[]
-  /** `actual` is the file's shape, or what the file has in place of a tensor. */
+  /** `actual` is the file's shape, or a description of the file's entry if that is not a tensor. */
   mismatched: { name: string; expected: number[]; actual: number[] | string }[]
 }
 
-/** The tensors of `given` beside those that it should have. */
+/** Compare the tensors of `given` with the expected ones. */
 export function differences(
   own: Record<string, Tensor>,
   given: { has(name: string): boolean; get(name: string): Tensor | undefined; keys(): Iterable<string> },
@@ -38,7 +38,7 @@ export function differences(
 export const areAlike = ({ missing, unexpected, mismatched }: Differences): boolean =>
   missing.length + unexpected.length + mismatched.length === 0
 
-/** Of a file, or of a state dictionary, that does not fit: `sentence`, and then what differs. */
+/** Return the error for a file or state dictionary that does not match: `sentence`, followed by the differences. */
 export function misfit(
   sentence: string,
   { missing, unexpected, mismatched }: Differences,
@@ -54,10 +54,11 @@ export function misfit(
   return new CheckpointError(sentence + parts.join(''), { ...fields, missing, unexpected, mismatched })
 }
 
-/** A test for parameter names: RegExp, full name, module path, or glob in which `*` and `?` also match dots. */
+/** Return a predicate for parameter names: RegExp, full name, module path, or glob in which `*` and `?` also match dots. */
 export function matcher(pattern: string | RegExp): (name: string) => boolean {
   if (pattern instanceof RegExp) return (name) => name.search(pattern) >= 0
-  if (typeof pattern !== 'string') throw new ConfigError(`a pattern is a string or RegExp, not ${typeof pattern}`)
+  if (typeof pattern !== 'string')
+    throw new ConfigError(`expected a pattern that is a string or RegExp, got ${typeof pattern}`)
   if (!/[*?]/.test(pattern)) return (name) => name === pattern || name.startsWith(`${pattern}.`)
   const source = pattern
     .replace(/[.+^${}()|[\]\\]/g, '\\$&')
@@ -67,7 +68,7 @@ export function matcher(pattern: string | RegExp): (name: string) => boolean {
   return (name) => glob.test(name)
 }
 
-/** Columns padded to their widest cell, numbers to the right. */
+/** Format columns padded to their widest cell, with numbers aligned to the right. */
 export function summaryTable(title: string, parameters: [string, Tensor][], buffers: [string, Tensor][]): string {
   const size = (named: [string, Tensor][]) => named.reduce((sum, [, tensor]) => sum + tensor.numel(), 0)
   const trainable = parameters.filter(([, tensor]) => tensor.requiresGrad)

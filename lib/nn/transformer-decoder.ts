@@ -16,15 +16,15 @@ export type TransformerDecoderLayerOptions = TransformerEncoderLayerOptions
 export interface DecoderMasks {
   /** [target, target] or [batch · heads, target, target]: true where attention is forbidden, or added numbers. */
   targetMask?: Tensor | null
-  /** [target, source], or as above with heads. */
+  /** [target, source], or with heads as above. */
   memoryMask?: Tensor | null
   /** [batch, target]: true where the target is padding. */
   targetKeyPaddingMask?: Tensor | null
   /** [batch, source]: true where the memory is padding. */
   memoryKeyPaddingMask?: Tensor | null
-  /** Each target position sees only positions up to its own. Default: false. */
+  /** Each target position attends only to positions up to its own. Default: false. */
   targetIsCausal?: boolean
-  /** Position i of the target sees the memory up to i. Default: false. */
+  /** Position i of the target attends only to the memory up to i. Default: false. */
   memoryIsCausal?: boolean
 }
 
@@ -75,7 +75,7 @@ export class TransformerDecoderLayer extends Module {
     this.dropout3 = new Dropout(dropout)
   }
 
-  /** A layer of its own with the same settings and values. No random number is drawn. */
+  /** Return a new layer with the same settings and values. No random number is drawn. */
   clone(): TransformerDecoderLayer {
     const [dModel, nhead, options] = this.#arguments
     const { device, dtype } = this.linear1.weight
@@ -85,20 +85,20 @@ export class TransformerDecoderLayer extends Module {
   }
 
   /**
-   * @param target [time, batch, dModel], with `batchFirst` [batch, time, dModel], or [time, dModel]; the same out
-   * @param memory the encoder's output, [source, batch, dModel], likewise
+   * @param target [time, batch, dModel], with `batchFirst` [batch, time, dModel], or [time, dModel]; the output has its shape
+   * @param memory the encoder's output, [source, batch, dModel], with the same layouts
    */
   override forward(target: Tensor, memory: Tensor, masks: DecoderMasks = {}): Tensor {
     requireTensors('TransformerDecoderLayer', target, memory)
     requireOptions('TransformerDecoderLayer.forward', masks, MASKS)
     return scope(() => {
       if (this.#arguments[2].normFirst) {
-        const own = target.add(this.#selfAttention(this.norm1.forward(target), masks))
-        const attended = own.add(this.#attention(this.norm2.forward(own), memory, masks))
+        const selfAttended = target.add(this.#selfAttention(this.norm1.forward(target), masks))
+        const attended = selfAttended.add(this.#attention(this.norm2.forward(selfAttended), memory, masks))
         return attended.add(this.#feedForward(this.norm3.forward(attended)))
       }
-      const own = this.norm1.forward(target.add(this.#selfAttention(target, masks)))
-      const attended = this.norm2.forward(own.add(this.#attention(own, memory, masks)))
+      const selfAttended = this.norm1.forward(target.add(this.#selfAttention(target, masks)))
+      const attended = this.norm2.forward(selfAttended.add(this.#attention(selfAttended, memory, masks)))
       return this.norm3.forward(attended.add(this.#feedForward(attended)))
     })
   }
@@ -130,7 +130,7 @@ export class TransformerDecoderLayer extends Module {
   }
 }
 
-/** A stack of `numLayers` copies of `layer`, which stays the caller's; as in PyTorch they all start with its values. */
+/** Stack of `numLayers` copies of `layer`, which the caller keeps; as in PyTorch all have its initial values. */
 export class TransformerDecoder extends Module {
   layers: ModuleList<TransformerDecoderLayer>
   norm: Layer | null
@@ -140,13 +140,13 @@ export class TransformerDecoder extends Module {
     requireOptions('TransformerDecoder', options, ['norm'])
     requireLayers('TransformerDecoder', numLayers)
     if (!(layer instanceof TransformerDecoderLayer)) {
-      throw new ConfigError('TransformerDecoder: the first argument is a TransformerDecoderLayer', {})
+      throw new ConfigError('TransformerDecoder: expected a TransformerDecoderLayer as first argument', {})
     }
     this.layers = new ModuleList(Array.from({ length: numLayers }, () => layer.clone()))
     this.norm = options.norm ?? null
   }
 
-  /** As {@link TransformerDecoderLayer.forward}. */
+  /** Run the layers; see {@link TransformerDecoderLayer.forward}. */
   override forward(target: Tensor, memory: Tensor, masks: DecoderMasks = {}): Tensor {
     return scope(() => {
       let output = target

@@ -16,19 +16,19 @@ import type { FactoryOptions } from './parameter.js'
 export type Activation = 'relu' | 'gelu' | ((input: Tensor) => Tensor)
 
 export interface TransformerEncoderLayerOptions extends FactoryOptions {
-  /** Default: 2048. */
+  /** Number of features of the feed-forward layer. Default: 2048. */
   dimFeedforward?: number
-  /** Default: 0.1. */
+  /** Dropout probability. Default: 0.1. */
   dropout?: number
-  /** Default: 'relu'. */
+  /** Activation of the feed-forward layer. Default: 'relu'. */
   activation?: Activation
-  /** Default: 1e-5. */
+  /** Epsilon of the layer norms. Default: 1e-5. */
   layerNormEps?: number
   /** Input is [batch, time, dModel] instead of [time, batch, dModel]. Default: false. */
   batchFirst?: boolean
-  /** Normalise before attention and feed-forward instead of after. Default: false. */
+  /** Normalize before attention and feed-forward instead of after. Default: false. */
   normFirst?: boolean
-  /** Default: true. */
+  /** Whether linear layers and norms have biases. Default: true. */
   bias?: boolean
 }
 
@@ -37,7 +37,7 @@ export interface EncoderMasks {
   mask?: Tensor | null
   /** [batch, time]: true where the input is padding. */
   keyPaddingMask?: Tensor | null
-  /** Each position sees only positions up to its own. Default: false. */
+  /** Each position attends only to positions up to its own. Default: false. */
   isCausal?: boolean
 }
 
@@ -51,12 +51,12 @@ export const LAYER_OPTIONS = [
   'bias',
 ] as const satisfies (keyof TransformerEncoderLayerOptions)[]
 
-/** The function of an activation; default relu. */
+/** Return the function of an activation; default relu. */
 export function activationOf(layer: string, activation: Activation = 'relu'): (input: Tensor) => Tensor {
   if (activation === 'relu') return relu
   if (activation === 'gelu') return (input) => gelu(input)
   if (typeof activation === 'function') return activation
-  throw new ConfigError(`${layer}: activation must be 'relu', 'gelu' or a function, not ${shown(activation)}`, {
+  throw new ConfigError(`${layer}: expected activation to be 'relu', 'gelu' or a function, got ${shown(activation)}`, {
     activation,
   })
 }
@@ -96,7 +96,7 @@ export class TransformerEncoderLayer extends Module {
     this.dropout2 = new Dropout(dropout)
   }
 
-  /** A layer of its own with the same settings and values. No random number is drawn. */
+  /** Return a new layer with the same settings and values. No random number is drawn. */
   clone(): TransformerEncoderLayer {
     const [dModel, nhead, options] = this.#arguments
     const { device, dtype } = this.linear1.weight
@@ -105,7 +105,7 @@ export class TransformerEncoderLayer extends Module {
     return copy.train(this.training)
   }
 
-  /** [time, batch, dModel], with `batchFirst` [batch, time, dModel], or [time, dModel]; the same out */
+  /** Encode [time, batch, dModel], with `batchFirst` [batch, time, dModel], or [time, dModel]; the shape is kept. */
   override forward(input: Tensor, masks: EncoderMasks = {}): Tensor {
     requireTensors('TransformerEncoderLayer', input)
     requireOptions('TransformerEncoderLayer.forward', masks, ['mask', 'keyPaddingMask', 'isCausal'])
@@ -130,8 +130,8 @@ export class TransformerEncoderLayer extends Module {
 }
 
 /**
- * A stack of `numLayers` copies of `layer`, which stays the caller's; as in PyTorch they all start with its values.
- * Unlike PyTorch in evaluation, outputs at padded positions are whatever attention gives there, never cut to zero.
+ * Stack of `numLayers` copies of `layer`, which the caller keeps; as in PyTorch all have its initial values. Unlike PyTorch in
+ * evaluation, outputs at padded positions are not set to zero.
  */
 export class TransformerEncoder extends Module {
   layers: ModuleList<TransformerEncoderLayer>
@@ -143,13 +143,13 @@ export class TransformerEncoder extends Module {
     const { norm = null } = options
     requireLayers('TransformerEncoder', numLayers)
     if (!(layer instanceof TransformerEncoderLayer)) {
-      throw new ConfigError('TransformerEncoder: the first argument is a TransformerEncoderLayer', {})
+      throw new ConfigError('TransformerEncoder: expected a TransformerEncoderLayer as first argument', {})
     }
     this.layers = new ModuleList(Array.from({ length: numLayers }, () => layer.clone()))
     this.norm = norm
   }
 
-  /** [time, batch, dModel], with the layer's `batchFirst` [batch, time, dModel]; the same out */
+  /** Encode [time, batch, dModel], with the layer's `batchFirst` [batch, time, dModel]; the shape is kept. */
   override forward(input: Tensor, masks: EncoderMasks = {}): Tensor {
     return scope(() => {
       let output = input

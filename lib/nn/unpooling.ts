@@ -8,9 +8,9 @@ import type { PoolResult } from './pooling.js'
 type Sizes = number | number[]
 
 export interface MaxUnpoolOptions {
-  /** As the pooling layer had it. Default: the kernel's size. */
+  /** Stride of the pooling layer. Default: the kernel's size. */
   stride?: Sizes
-  /** As the pooling layer had it. Default: 0. */
+  /** Padding of the pooling layer. Default: 0. */
   padding?: Sizes
 }
 
@@ -29,8 +29,8 @@ class MaxUnpool extends Module {
   }
 
   /**
-   * @param indices what the pooling layer gave beside its output
-   * @param options.outputSize spatial sizes of what was pooled, where they cannot be told from the input
+   * @param indices indices that the pooling layer returned with its output
+   * @param options.outputSize spatial sizes of the pooling layer's input, if the unpooled size is ambiguous
    */
   override forward(input: Tensor, indices: Tensor, options: { outputSize?: number[] } = {}): Tensor {
     const { kernelSize, stride, padding } = this
@@ -50,21 +50,21 @@ class MaxUnpool extends Module {
   }
 }
 
-/** Puts pooled values of [batch, channels, length] back where they were, among zeros. */
+/** Puts pooled values of [batch, channels, length] back at their indices, among zeros. */
 export class MaxUnpool1d extends MaxUnpool {
   constructor(kernelSize: Sizes, options: MaxUnpoolOptions = {}) {
     super(1, kernelSize, options)
   }
 }
 
-/** Puts pooled values of [batch, channels, height, width] back where they were, among zeros. */
+/** Puts pooled values of [batch, channels, height, width] back at their indices, among zeros. */
 export class MaxUnpool2d extends MaxUnpool {
   constructor(kernelSize: Sizes, options: MaxUnpoolOptions = {}) {
     super(2, kernelSize, options)
   }
 }
 
-/** Puts pooled values of [batch, channels, depth, height, width] back where they were, among zeros. */
+/** Puts pooled values of [batch, channels, depth, height, width] back at their indices, among zeros. */
 export class MaxUnpool3d extends MaxUnpool {
   constructor(kernelSize: Sizes, options: MaxUnpoolOptions = {}) {
     super(3, kernelSize, options)
@@ -72,11 +72,11 @@ export class MaxUnpool3d extends MaxUnpool {
 }
 
 export interface FractionalMaxPoolOptions {
-  /** Sizes of what comes out; or give `outputRatio`. */
+  /** Sizes of the output; alternative to `outputRatio`. */
   outputSize?: Sizes
-  /** Share of the input's sizes that is left, above 0 and below 1. */
+  /** Ratio of the output's sizes to the input's, above 0 and below 1. */
   outputRatio?: number | number[]
-  /** Give `{ output, indices }`. Default: false. */
+  /** Return `{ output, indices }`. Default: false. */
   returnIndices?: boolean
 }
 
@@ -92,19 +92,19 @@ class FractionalMaxPool extends Module {
     requireOptions(layer, options, ['outputSize', 'outputRatio', 'returnIndices'])
     const { outputSize, outputRatio, returnIndices = false } = options
     if ((outputSize === undefined) === (outputRatio === undefined)) {
-      throw new ConfigError(`${layer} needs either outputSize or outputRatio`, { outputSize, outputRatio })
+      throw new ConfigError(`${layer}: expected either outputSize or outputRatio`, { outputSize, outputRatio })
     }
     this.kernelSize = sizeList(layer, 'kernelSize', kernelSize, dims, 1)
     this.outputSize = outputSize === undefined ? null : sizeList(layer, 'outputSize', outputSize, dims, 1)
     const ratios = typeof outputRatio === 'number' ? Array<number>(dims).fill(outputRatio) : (outputRatio ?? null)
     if (ratios && !(Array.isArray(ratios) && ratios.length === dims && ratios.every((one) => one > 0 && one < 1))) {
-      throw new ConfigError(`${layer}: outputRatio must be ${dims} numbers above 0 and below 1`, { outputRatio })
+      throw new ConfigError(`${layer}: expected outputRatio to be ${dims} numbers above 0 and below 1`, { outputRatio })
     }
     this.outputRatio = ratios
     this.returnIndices = returnIndices
   }
 
-  /** @param randomSamples uniform in [0, 1), [batch, channels, dimensions]; default: drawn anew */
+  /** @param randomSamples uniform in [0, 1), [batch, channels, dimensions]; default: drawn at random */
   override forward(input: Tensor, randomSamples?: Tensor | null): Tensor
   override forward(input: Tensor, randomSamples: Tensor | null = null): Tensor | PoolResult {
     const { kernelSize, outputRatio } = this
@@ -124,14 +124,14 @@ class FractionalMaxPool extends Module {
   }
 }
 
-/** Largest values of windows of random sizes, [batch, channels, height, width] (Graham 2014, https://arxiv.org/abs/1412.6071). */
+/** Maxima of windows of random sizes, [batch, channels, height, width] (Graham 2014, https://arxiv.org/abs/1412.6071). */
 export class FractionalMaxPool2d extends FractionalMaxPool {
   constructor(kernelSize: Sizes, options: FractionalMaxPoolOptions) {
     super(2, kernelSize, options)
   }
 }
 
-/** The same of [batch, channels, depth, height, width]. */
+/** Maxima of windows of random sizes, [batch, channels, depth, height, width]. */
 export class FractionalMaxPool3d extends FractionalMaxPool {
   constructor(kernelSize: Sizes, options: FractionalMaxPoolOptions) {
     super(3, kernelSize, options)

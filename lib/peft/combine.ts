@@ -19,28 +19,28 @@ const types = [
 ] as const
 
 /**
- * How adapters become one:
- * - 'cat': side by side, exactly their weighted sum; the rank is the sum of theirs.
- * - 'linear': A and B are summed each for itself with the roots of the weights; all ranks are one.
- * - 'svd': the weighted sum of the products BA, cut to a rank by singular values.
- * - 'ties' (https://arxiv.org/abs/2306.01708): only the largest values, and of those the ones of the majority's sign.
- * - 'dare_linear', 'dare_ties' (https://arxiv.org/abs/2311.03099): of random values, scaled up for those that are left out.
+ * Methods of combining adapters:
+ * - 'cat': concatenation, exactly their weighted sum; the rank is the sum of theirs.
+ * - 'linear': A and B are summed separately with the square roots of the weights; all ranks must be equal.
+ * - 'svd': the weighted sum of the products BA, truncated to a rank by singular values.
+ * - 'ties' (https://arxiv.org/abs/2306.01708): only the largest values, and of those the ones with the majority sign.
+ * - 'dare_linear', 'dare_ties' (https://arxiv.org/abs/2311.03099): random values, rescaled for those that are dropped.
  * - 'magnitude_prune': 'linear' of the largest values.
  *
- * With `_svd` it is done to the products BA, which are cut to a rank afterwards.
+ * With `_svd` the method is applied to the products BA, which are then truncated to a rank.
  */
 export type CombinationType = (typeof types)[number]
 
 export interface WeightedAdapterOptions {
-  /** ['svd'] */
+  /** Method. Default 'svd'. */
   combinationType?: CombinationType
-  /** Rank of the new adapter, with 'svd' and `…_svd`. Default: the largest of the given ones. */
+  /** Rank of the new adapter, for 'svd' and `…_svd`. Default: the largest of the given ranks. */
   svdRank?: number | null
-  /** A quantile from 0 to 1 of all values of A and B, to which those are clamped, with 'svd' and `…_svd`. Default: none. */
+  /** Quantile from 0 to 1 of all values of A and B to clamp them to, for 'svd' and `…_svd`. Default: none. */
   svdClamp?: number | null
-  /** What part of the values stays, above 0 and up to 1: for 'ties', 'dare_…' and 'magnitude_prune…'. */
+  /** Fraction of the values to keep, above 0 and up to 1: for 'ties', 'dare_…' and 'magnitude_prune…'. */
   density?: number | null
-  /** What is the sign of the majority, for 'ties' and 'dare_ties': of the sum of values, or of most of them ['total']. */
+  /** Majority sign, for 'ties' and 'dare_ties': the sign of the sum of values ('total', the default), or of most values. */
   majoritySignMethod?: 'total' | 'frequency'
 }
 
@@ -50,7 +50,7 @@ export interface Combination extends Required<WeightedAdapterOptions> {
   rank: number
 }
 
-/** Checks what `addWeightedAdapter` was given, and finds the new adapter's rank. */
+/** Check the arguments of `addWeightedAdapter`, and determine the new adapter's rank. */
 export function checkedCombination(
   adapters: readonly string[],
   weights: readonly number[],
@@ -68,7 +68,8 @@ export function checkedCombination(
   } = options
   const known = ['combinationType', 'svdRank', 'svdClamp', 'density', 'majoritySignMethod']
   const other = Object.keys(options).find((key) => !known.includes(key))
-  if (other !== undefined) throw new ConfigError(`${where} has no option '${other}'; it has ${known.join(', ')}`, {})
+  if (other !== undefined)
+    throw new ConfigError(`${where}: expected one of the options ${known.join(', ')}, got '${other}'`, {})
   if (adapters.length === 0) throw misuse(where, 'adapters', 'names of adapters', adapters)
   if (!Array.isArray(weights) || weights.length !== adapters.length) {
     throw misuse(where, 'weights', `a list of ${adapters.length} numbers, one for each adapter`, weights)
@@ -85,28 +86,31 @@ export function checkedCombination(
   }
   const dora = configs.findIndex(({ useDora }) => useDora)
   if (dora >= 0)
-    throw new ConfigError(`${where}: '${adapters[dora]}' has DoRA, whose magnitudes cannot be combined`, {})
+    throw new ConfigError(
+      `${where}: expected adapters without DoRA, whose magnitudes cannot be combined, got '${adapters[dora]}'`,
+      {},
+    )
   const tokens = configs.findIndex(({ trainableTokenIndices }) => trainableTokenIndices !== null)
   if (tokens >= 0) {
     throw new ConfigError(
-      `${where}: '${adapters[tokens]}' has trainableTokenIndices, whose rows cannot be combined`,
+      `${where}: expected adapters without trainableTokenIndices, whose rows cannot be combined, got '${adapters[tokens]}'`,
       {},
     )
   }
   const ranks = configs.map(({ r, rankPattern }) => Math.max(r, ...Object.values(rankPattern)))
-  const own = { combinationType, svdRank, svdClamp, density, majoritySignMethod }
-  if (combinationType === 'cat') return { ...own, adapters, weights, rank: ranks.reduce((sum, r) => sum + r, 0) }
-  if (/svd/.test(combinationType)) return { ...own, adapters, weights, rank: svdRank ?? Math.max(...ranks) }
+  const settings = { combinationType, svdRank, svdClamp, density, majoritySignMethod }
+  if (combinationType === 'cat') return { ...settings, adapters, weights, rank: ranks.reduce((sum, r) => sum + r, 0) }
+  if (/svd/.test(combinationType)) return { ...settings, adapters, weights, rank: svdRank ?? Math.max(...ranks) }
   if (ranks.some((r) => r !== ranks[0])) {
     throw new ConfigError(
-      `${where}: '${combinationType}' needs adapters of one rank, got ${ranks.join(', ')}; use 'cat' or 'svd'`,
+      `${where}: expected adapters of equal rank for '${combinationType}', got ${ranks.join(', ')}. Use 'cat' or 'svd'`,
       { ranks },
     )
   }
-  return { ...own, adapters, weights, rank: ranks[0] as number }
+  return { ...settings, adapters, weights, rank: ranks[0] as number }
 }
 
-/** What is not of the combination is the first adapter's. */
+/** Return the configuration of the combination; other settings are those of the first adapter. */
 export function configOfCombination(
   configs: readonly ResolvedLoraConfig[],
   { rank }: Combination,
@@ -128,7 +132,7 @@ export function configOfCombination(
   }
 }
 
-/** Fills the new adapter of a layer, whose scaling is 1, with what those of the combination make. */
+/** Fill the new adapter of a layer, whose scaling is 1, with the combination of the given ones. */
 export function combine(layer: LoraLayer, name: string, combination: Combination): void {
   const target = layer.adapters.get(name) as Lora
   const given = combination.adapters.flatMap((adapter, i) => {
@@ -139,7 +143,7 @@ export function combine(layer: LoraLayer, name: string, combination: Combination
     scope(() => {
       target.A.zero_()
       target.B.zero_()
-      // A path may be the end of another one, whose layer none of them has.
+      // One path may be the end of another, whose layer has none of these adapters.
       if (given.length === 0) return
       const { A, B } = made(given, combination)
       place(target.A, A)
@@ -153,7 +157,7 @@ interface Pair {
   B: Tensor
 }
 
-/** Along the rank, which is the first dimension; what is left over stays zero. */
+/** Copy values along the rank, the first dimension; the remaining rows stay zero. */
 function place(target: Tensor, values: Tensor): void {
   target.narrow(0, 0, values.shape[0] as number).copy_(values)
 }
@@ -182,7 +186,7 @@ function made(given: { lora: Lora; weight: number }[], combination: Combination)
     )
     return cut(sum, first, combination)
   }
-  // A weight's sign goes to one side only, or it would be lost.
+  // Apply the sign of a weight to one factor only, or the product would lose it.
   const roots = given.map(({ lora, weight }) => Math.sqrt(Math.abs(weight * lora.scaling)))
   const signed = roots.map(
     (root, i) => root * (Math.sign((given[i]?.weight ?? 0) * (given[i]?.lora.scaling ?? 0)) || 1),
@@ -217,7 +221,7 @@ function cut(sum: Tensor, like: Lora, { rank, svdClamp }: Combination): Pair {
   }
 }
 
-/** The weighted sum of what the method leaves of each. */
+/** Return the weighted sum of the values that the method keeps of each adapter. */
 function merged(tensors: Tensor[], weights: number[], combination: Combination): Tensor {
   const { combinationType: type, density, majoritySignMethod } = combination
   const left = tensors.map((tensor) => {

@@ -5,62 +5,64 @@ import { isStart, type LoraStart } from './start.js'
 import { requireTokenIndices } from './tokens.js'
 
 /**
- * A low-rank adapter (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685): which layers get one, and what it is. The
- * names and defaults are those of Python's peft. A plain object with these keys does as well; `new LoraConfig(object)` checks
- * it at once, and has the defaults.
+ * Configuration of a low-rank adapter (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685): its layers and its settings.
+ * Names and defaults are those of Python's peft. A plain object with these keys works too; `new LoraConfig(object)` checks it
+ * at once, and fills in the defaults.
  */
 export class LoraConfig {
-  /** Rank of the adapter [8]. */
+  /** Rank of the adapter. Default 8. */
   declare r?: number
-  /** The adapter's output is scaled by `loraAlpha / r` [8]. */
+  /** Scale of the adapter: its output is multiplied by `loraAlpha / r`. Default 8. */
   declare loraAlpha?: number
-  /** Dropout of the adapter's input [0]. An embedding's adapter has none. */
+  /** Dropout probability of the adapter's input. Default 0. Adapters of embeddings have none. */
   declare loraDropout?: number
   /**
-   * Which layers: a list of names, each the full path or its end (`'query'`), a regular expression (as a string, in the
-   * syntax that JavaScript and Python share) that matches the whole path, or `'all-linear'`.
+   * Layers with an adapter: a list of names, each the full path or its end (`'query'`), a regular expression (as a string, in
+   * the common syntax of JavaScript and Python) that matches the full path, or `'all-linear'`.
    */
   declare targetModules: string[] | string
-  /** Layers that get none although `targetModules` names them. */
+  /** Layers to exclude although `targetModules` matches them. */
   declare excludeModules?: string[] | string | null
-  /** Which biases of the network train too ['none']. With others than 'none' a network has one adapter only. */
+  /** Biases of the network that train too. Default 'none'. With another value a network can have only one adapter. */
   declare bias?: 'none' | 'all' | 'lora_only'
-  /** Scale by `loraAlpha / √r` (rsLoRA, https://arxiv.org/abs/2312.03732) [false]. */
+  /** Scale by `loraAlpha / √r` (rsLoRA, https://arxiv.org/abs/2312.03732). Default false. */
   declare useRslora?: boolean
-  /** Train the magnitude of the weight apart from its direction (DoRA, https://arxiv.org/abs/2402.09353) [false]. */
+  /** Train the magnitude of the weight separately from its direction (DoRA, https://arxiv.org/abs/2402.09353). Default false. */
   declare useDora?: boolean
-  /** Modules, by the end of their path, that train as a whole and are saved with the adapter. */
+  /** Modules, by the end of their path, that train in full and are saved with the adapter. */
   declare modulesToSave?: string[] | null
   /**
-   * Ids of tokens whose embeddings train, each row for itself, as new tokens need it: of the input embeddings, or lists
-   * by the end of an embedding's (or linear layer's) path. The values take the rows' place, and only they are saved. An
-   * output layer that is tied to the embeddings follows; it has a copy of their weight until the adapters are removed.
+   * Ids of tokens whose embeddings train individually, as new tokens require: of the input embeddings, or lists by the end of
+   * the path of an embedding (or linear layer). Trained rows replace the original ones, and only they are saved. An output
+   * layer that is tied to the embeddings uses them too; it gets a copy of their weight until the adapters are removed.
    */
   declare trainableTokenIndices?: number[] | Record<string, number[]> | null
   /**
-   * true: A uniform as a linear layer's weight, B zeros; 'gaussian': A normal with deviation 1/r; false: both random [true].
+   * Initialization. true (default): A uniform like a linear layer's weight, B zeros; 'gaussian': A normal with deviation 1/r;
+   * false: both random.
    *
-   * With 'pissa' (https://arxiv.org/abs/2404.02948), 'pissa_niter_16' (the same, approximately, by so many iterations) and
-   * 'olora' (https://arxiv.org/abs/2406.01775) A and B begin as the principal part of a linear layer's weight, which
-   * loses it: the network computes the same at first, and something else while the adapter is disabled. As in peft the
-   * weight loses it again wherever the adapter is loaded; removing the adapter gives it back, within rounding.
+   * With 'pissa' (https://arxiv.org/abs/2404.02948), 'pissa_niter_16' (approximate PiSSA with 16 iterations) and 'olora'
+   * (https://arxiv.org/abs/2406.01775), A and B are initialized with the principal part of a linear layer's weight, which is
+   * subtracted from the weight: the network initially computes the same, and something else while the adapter is disabled. As
+   * in peft the principal part is subtracted again wherever the adapter is loaded; removing the adapter restores the weight,
+   * within rounding.
    */
   declare initLoraWeights?: LoraStart
-  /** Only layers with these numbers, where `targetModules` is a list of ends of paths. */
+  /** Indices of the layers to adapt, if `targetModules` is a list of ends of paths. */
   declare layersToTransform?: number | number[] | null
-  /** The name before the layer's number in a path; by default the first number counts. */
+  /** Name before the layer's index in a path; by default the first number is the index. */
   declare layersPattern?: string | string[] | null
-  /** Ranks of single layers, by the end of their path or a regular expression. */
+  /** Ranks of individual layers, by the end of their path or a regular expression. */
   declare rankPattern?: Record<string, number>
-  /** `loraAlpha` of single layers, as `rankPattern`. */
+  /** `loraAlpha` of individual layers, like `rankPattern`. */
   declare alphaPattern?: Record<string, number>
-  /** Made for use, not for training [false]. */
+  /** Whether the adapter is for inference only. Default false. */
   declare inferenceMode?: boolean
   declare taskType?: string | null
   declare baseModelNameOrPath?: string | null
   declare revision?: string | null
 
-  /** @throws ConfigError for an unknown key or a value that makes no adapter */
+  /** @throws ConfigError for an unknown key or an invalid value */
   constructor(config: LoraConfig) {
     Object.assign(this, resolveConfig(config))
   }
@@ -91,13 +93,13 @@ const defaults: Omit<ResolvedLoraConfig, 'targetModules'> = {
 
 const keys = ['targetModules', ...Object.keys(defaults)]
 
-/** The configuration with its defaults. @throws ConfigError for an unknown key or a value that makes no adapter */
+/** Return the configuration with defaults filled in. @throws ConfigError for an unknown key or an invalid value */
 export function resolveConfig(given: LoraConfig): ResolvedLoraConfig {
   const where = 'LoraConfig'
   requireObject(where, 'the configuration', given)
   for (const key of Object.keys(given)) {
     if (keys.includes(key)) continue
-    throw new ConfigError(`${where} has no '${shortened(key)}'${didYouMean(key, keys)}`, { key })
+    throw new ConfigError(`${where}: expected a known key, got '${shortened(key)}'${didYouMean(key, keys)}`, { key })
   }
   const config = { ...defaults, ...defined(given) } as ResolvedLoraConfig
   requireWhole(where, 'r', config.r, 1)
@@ -136,12 +138,12 @@ function requireNames(where: string, key: string, value: unknown, optional: bool
   throw misuse(where, key, 'a list of names or a regular expression as a string', value)
 }
 
-/** What adapter_config.json holds, for peft to read. */
+/** Return the contents of adapter_config.json, which peft can read. */
 export function toFile(config: ResolvedLoraConfig): Record<string, unknown> {
   return { peft_type: 'LORA', auto_mapping: null, fan_in_fan_out: false, ...toSnake(config), inference_mode: true }
 }
 
-// Keys of peft that do not change what a LoRA adapter computes once its weights are there.
+// Keys of peft that do not affect what a LoRA adapter with weights computes.
 const ignored = new Set([
   'peft_type',
   'peft_version',
@@ -152,13 +154,16 @@ const ignored = new Set([
 ])
 const alsoIgnored = new Set(['qalora_group_size', 'runtime_config'])
 
-/** Reads the object of an adapter_config.json. @throws CheckpointError naming file and key, for what voxtorch lacks */
+/**
+ * Read the object of an adapter_config.json. @throws CheckpointError with file and key, for settings that voxtorch does not
+ * support
+ */
 export function fromFile(object: unknown, file: string): ResolvedLoraConfig {
   const fail = (what: string, fields: object = {}) => new CheckpointError(`${file}: ${what}`, { file, ...fields })
-  if (typeof object !== 'object' || object === null || Array.isArray(object)) throw fail('it is not an object')
+  if (typeof object !== 'object' || object === null || Array.isArray(object)) throw fail('expected an object')
   const given = object as Record<string, unknown>
   if (given.peft_type !== 'LORA') {
-    throw fail(`peft_type is ${JSON.stringify(given.peft_type)}; only 'LORA' adapters can be loaded`)
+    throw fail(`expected peft_type 'LORA', got ${JSON.stringify(given.peft_type)}`)
   }
   const known = new Map(keys.map((key) => [snakeCase(key), key]))
   const config: Record<string, unknown> = {}
@@ -166,7 +171,7 @@ export function fromFile(object: unknown, file: string): ResolvedLoraConfig {
     const name = known.get(key)
     if (name !== undefined) config[name] = value
     else if (!ignored.has(key) && !alsoIgnored.has(key) && !isNothing(value)) {
-      throw fail(`'${key}' is ${JSON.stringify(value)}, which voxtorch does not have`, { key })
+      throw fail(`expected a supported value of '${key}', got ${JSON.stringify(value)}`, { key })
     }
   }
   try {

@@ -10,7 +10,7 @@ import { fromFile, type ResolvedLoraConfig, toFile } from './config.js'
 const CONFIG = 'adapter_config.json'
 const WEIGHTS = 'adapter_model.safetensors'
 
-/** Writes an adapter as peft does. The weights come first, so a directory with a configuration is whole. */
+/** Write an adapter as peft does. Weights are written first, so a directory with a configuration is complete. */
 export async function writeAdapter(
   directory: string,
   config: ResolvedLoraConfig,
@@ -25,11 +25,11 @@ export async function writeAdapter(
 export interface AdapterFile {
   file: string
   config: ResolvedLoraConfig
-  /** By their names in the file; whoever reads them disposes them. */
+  /** Tensors by their names in the file; the caller disposes them. */
   tensors: Record<string, Tensor>
 }
 
-/** Reads a directory that peft or `writeAdapter` wrote. @throws CheckpointError naming the file */
+/** Read a directory that peft or `writeAdapter` wrote. @throws CheckpointError that names the file */
 export async function readAdapter(directory: string): Promise<AdapterFile> {
   const config = fromFile(await readCheckpointJson(join(directory, CONFIG)), join(directory, CONFIG))
   const file = join(directory, WEIGHTS)
@@ -38,8 +38,8 @@ export async function readAdapter(directory: string): Promise<AdapterFile> {
 }
 
 /**
- * Copies a file's tensors into an adapter's. Every name and shape is checked before the first copy.
- * @param optional what the file may have beside them
+ * Copy a file's tensors into an adapter's. Every name and shape is checked before the first copy.
+ * @param optional names that the file may have in addition
  */
 export function fill(
   targets: Record<string, Tensor>,
@@ -47,13 +47,13 @@ export function fill(
   optional: Record<string, Tensor> = {},
 ): void {
   const given = new Map(Object.entries(tensors).map(([name, tensor]) => [plain(name), tensor]))
-  const own = new Map(Object.entries(targets).map(([name, tensor]) => [plain(name), tensor]))
-  for (const [name, tensor] of Object.entries(optional)) if (given.has(name)) own.set(name, tensor)
-  const found = differences(Object.fromEntries(own), given)
+  const expectedTensors = new Map(Object.entries(targets).map(([name, tensor]) => [plain(name), tensor]))
+  for (const [name, tensor] of Object.entries(optional)) if (given.has(name)) expectedTensors.set(name, tensor)
+  const found = differences(Object.fromEntries(expectedTensors), given)
   const unexpected = found.unexpected.filter((name) => !isRepeated(name))
   if (!areAlike({ ...found, unexpected })) {
     throw misfit(
-      `${file} is not an adapter of this network`,
+      `${file}: expected an adapter of this network`,
       { ...found, unexpected },
       { file },
       (name, actual, expected) => `${name} ${actual} for ${expected}`,
@@ -61,14 +61,14 @@ export function fill(
   }
   scope(() =>
     noGrad(() => {
-      for (const [name, tensor] of own) tensor.copy_(given.get(name) as Tensor)
+      for (const [name, tensor] of expectedTensors) tensor.copy_(given.get(name) as Tensor)
     }),
   )
 }
 
-// The bias of a layer with an adapter has two names, of newer and older versions of peft.
+// The bias of a layer with an adapter has different names in newer and older versions of peft.
 const plain = (name: string): string => name.replace(/\.base_layer\.bias$/, '.bias')
 
-// With `bias: 'all'` peft writes the bias of a module to save two times more, under the names of its wrapper.
+// With `bias: 'all'` peft also writes the bias of a module in modulesToSave twice, under the names of its wrapper.
 const isRepeated = (name: string): boolean =>
   name.endsWith('.bias') && /\.(?:original_module|modules_to_save)\./.test(name)

@@ -9,7 +9,7 @@ import { packingArguments, type QuantizedWeight, quantizationOf } from '../nn/qu
 import { type DType, empty, keepForever, noGrad, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
 import { valuesOf } from './packed-layer.js'
-import { addProduct, initialise, principal, takesFromWeight } from './start.js'
+import { addProduct, initialize, principal, takesFromWeight } from './start.js'
 import type { LayerKind, Target } from './targets.js'
 import type { TokenRows } from './tokens.js'
 
@@ -19,42 +19,42 @@ const adaptedConv1d = op('voxtorch::adapted_conv1d')
 const adaptedEmbedding = op('voxtorch::adapted_embedding')
 const attach = op('voxtorch::module_attach_adapter')
 
-/** The adapter of one layer. Shapes by kind of layer: */
+/** Adapter of one layer. Shapes by kind of layer: */
 export interface Lora {
-  /** linear [r, in], conv1d [r, in, kernel], embedding [r, count] */
+  /** Linear [r, in], conv1d [r, in, kernel], embedding [r, count]. */
   A: Parameter
-  /** linear [out, r], conv1d [out, r, 1], embedding [dim, r] */
+  /** Linear [out, r], conv1d [out, r, 1], embedding [dim, r]. */
   B: Parameter
-  /** DoRA's: linear [out], conv1d [1, out, 1], embedding [dim] */
+  /** Magnitude of DoRA: linear [out], conv1d [1, out, 1], embedding [dim]. */
   magnitude: Parameter | null
   scaling: number
   dropout: number
-  /** What the layer's weight lost when the adapter was made. */
+  /** Principal part that was subtracted from the layer's weight when the adapter was created. */
   taken?: { A: Tensor; B: Tensor }
 }
 
-/** What the operators take: for rows of the weight their numbers and values, as A and B. */
+/** Adapter in the form of the operators: for trained rows of the weight, their indices and values as A and B. */
 type Added = Omit<Lora, 'A' | 'taken'> & { A: Tensor }
 
-/** What the patterns of a configuration say of one layer. */
+/** Rank and alpha of one layer, after applying the patterns of a configuration. */
 export interface Size {
   r: number
   alpha: number
 }
 
-/** A layer with its adapters by name. A layer written in TypeScript computes through it, a native one through its slot. */
+/** A layer with its adapters by name. A TypeScript layer computes through it, a native layer through its slot. */
 export class LoraLayer implements LayerAdapters {
   readonly path: string
   readonly module: Module
   readonly kind: LayerKind
   readonly adapters = new Map<string, Lora>()
-  /** By the names of adapters that have no low-rank part here. */
+  /** Trained rows, by the names of adapters without a low-rank part here. */
   readonly tokens = new Map<string, TokenRows>()
-  /** The names that are active where the call is made. */
+  /** Return the names that are active in the current context. */
   readonly #active: () => readonly string[]
   readonly #scale: () => number
 
-  /** @param scale what the adapters' outputs are multiplied by where the call is made */
+  /** @param scale returns the factor on the adapters' outputs in the current context */
   constructor(target: Target, active: () => readonly string[], scale: () => number) {
     this.path = target.path
     this.module = target.module
@@ -68,7 +68,7 @@ export class LoraLayer implements LayerAdapters {
     return Reflect.get(this.module, 'weight') as Parameter
   }
 
-  /** Where the weight is packed. */
+  /** Quantized weight, if the layer has one. */
   get quantized(): QuantizedWeight | undefined {
     return quantizationOf(this.module)
   }
@@ -77,14 +77,14 @@ export class LoraLayer implements LayerAdapters {
     return (Reflect.get(this.module, 'bias') as Parameter | null | undefined) ?? null
   }
 
-  /**
-   * Makes an adapter of rank `r`. Without `fresh` its values are whatever memory held: for weights that are about to
-   * be loaded.
-   */
+  /** Add an adapter of rank `r`. Without `fresh` its values are uninitialized memory, for weights that will be loaded. */
   add(name: string, config: ResolvedLoraConfig, { r, alpha }: Size, nativeName: string, fresh: boolean): void {
     const { kind, weight, path } = this
     if (kind === 'embedding' && this.quantized) {
-      throw new ConfigError(`'${path}' is packed, and packed embeddings take no adapter; leave it out`, { path })
+      throw new ConfigError(
+        `LoraConfig.targetModules: expected layers that can have an adapter, got the quantized embeddings '${path}'. Leave them out`,
+        { path },
+      )
     }
     const { shape, dtype } = this.quantized ?? weight
     const [rows, columns, ...kernel] = shape as [number, number, ...number[]]
@@ -108,14 +108,14 @@ export class LoraLayer implements LayerAdapters {
       dropout: config.loraDropout,
     }
     if (takesFromWeight(config.initLoraWeights, kind)) this.#take(lora, r, config.initLoraWeights)
-    else if (fresh) initialise(lora, kind, r, config.initLoraWeights)
+    else if (fresh) initialize(lora, kind, r, config.initLoraWeights)
     if (config.useDora) lora.magnitude = scope(() => new Parameter(this.#norm(lora)))
     this.adapters.set(name, lora)
     if (!(this.module instanceof NativeModule)) return
     attach(withActiveAdapters(this.module), nativeName, lora.A, lora.B, lora.magnitude, lora.scaling, lora.dropout)
   }
 
-  /** Makes rows that train, with the weight's values, or those of another layer to follow. */
+  /** Add trained rows, with the weight's values, or sharing those of another layer. */
   addTokens(name: string, ids: readonly number[], nativeName: string, source?: Parameter): void {
     const { weight, module } = this
     const indices = keepForever(scope(() => tensor([...ids], { dtype: 'int64', device: weight.device })))
@@ -135,7 +135,7 @@ export class LoraLayer implements LayerAdapters {
     return this.adapters.has(name) || this.tokens.has(name)
   }
 
-  /** Frees an adapter, and gives the weight back what it took. */
+  /** Free an adapter, and restore the part of the weight that it took. */
   remove(name: string): void {
     this.giveBack(name)
     for (const [, parameter] of this.parametersOf(name, (part) => part)) parameter.dispose()
@@ -144,12 +144,15 @@ export class LoraLayer implements LayerAdapters {
     this.adapters.delete(name)
   }
 
-  /** Moves the principal part of the weight into an adapter. */
+  /** Move the principal part of the weight into an adapter. */
   #take(lora: Lora, r: number, start: ResolvedLoraConfig['initLoraWeights']): void {
     const { weight, path } = this
     if (this.kind !== 'linear' || this.quantized) {
-      const what = this.quantized ? 'packed layer; attach the adapter before quantize()' : 'Conv1d'
-      throw new ConfigError(`initLoraWeights '${start}' is for Linear, and '${path}' is a ${what}`, { path })
+      const what = this.quantized ? 'quantized layer. Attach the adapter before quantize()' : 'Conv1d'
+      throw new ConfigError(
+        `LoraConfig.initLoraWeights: expected a Linear for '${start}', but '${path}' is a ${what}`,
+        { path },
+      )
     }
     noGrad(() =>
       scope(() => {
@@ -162,7 +165,7 @@ export class LoraLayer implements LayerAdapters {
     )
   }
 
-  /** Gives the weight back what an adapter took of it; with `keep` false only forgets what that was. */
+  /** Add back the part of the weight that an adapter took; with `keep` false only forget it. */
   giveBack(name: string, keep = true): void {
     const lora = this.adapters.get(name)
     if (!lora?.taken) return
@@ -173,7 +176,7 @@ export class LoraLayer implements LayerAdapters {
     delete lora.taken
   }
 
-  /** The same adapter under another native name, with its output multiplied: for calls of a native layer. */
+  /** Attach the adapter under another native name with a factor on its output, for calls of a native layer. */
   attachScaled(name: string, nativeName: string, factor: number): void {
     if (!(this.module instanceof NativeModule)) return
     const rows = this.tokens.get(name)
@@ -191,14 +194,17 @@ export class LoraLayer implements LayerAdapters {
       )
   }
 
-  /** Of every adapter, as peft names them. */
+  /** Return the parameters of every adapter, with peft's names. */
   namedParameters(): [string, Parameter][] {
     return [...this.adapters.keys(), ...this.tokens.keys()].flatMap((name) =>
       this.parametersOf(name, (part, end) => `${part}.${name}${end}`),
     )
   }
 
-  /** Of one adapter, under the names that `title` makes of a part and what peft puts after the adapter's name. */
+  /**
+   * Return the parameters of one adapter. `title` builds a name from a part and the suffix that peft puts after the adapter's
+   * name.
+   */
   parametersOf(name: string, title: (part: string, end: string) => string): [string, Parameter][] {
     const rows = this.tokens.get(name)
     if (rows && !rows.follows) return [[title('token_adapter.trainable_tokens_delta', ''), rows.delta]]
@@ -213,7 +219,7 @@ export class LoraLayer implements LayerAdapters {
     return named
   }
 
-  /** The output of a layer that is written in TypeScript. */
+  /** Compute the output of a TypeScript layer. */
   forward(input: Tensor): Tensor | undefined {
     const active = this.#active().flatMap((name): Added[] => {
       const rows = this.tokens.get(name)
@@ -248,7 +254,7 @@ export class LoraLayer implements LayerAdapters {
     return adaptedQuantized(input, codes, absmax ?? null, shape, bias, A, B, scaling, how)
   }
 
-  /** The weight with adapters in it, a fresh tensor in the weight's dtype. */
+  /** Return the weight with merged adapters, a new tensor in the weight's dtype. */
   merged(names: readonly string[]): Tensor {
     return scope(() =>
       noGrad(() => {
@@ -276,19 +282,19 @@ export class LoraLayer implements LayerAdapters {
     )
   }
 
-  /** The weight as numbers: a fresh tensor where it is packed. */
+  /** Return the weight in floating point: a new tensor if it is quantized. */
   #values(): Tensor {
     const { quantized } = this
     return quantized ? valuesOf(quantized, quantized.dtype) : this.weight
   }
 
-  /** scaling · B A in the shape of the weight. */
+  /** Return scaling · B A in the shape of the weight. */
   #delta({ A, B, scaling }: Lora, shape: number[]): Tensor {
     const product = ops.mm(B.flatten(1), A.flatten(1)).mul(scaling)
     return this.kind === 'embedding' ? product.t() : product.reshape(shape)
   }
 
-  /** The norm of each output's weights with the adapter in, in the shape of DoRA's magnitude. */
+  /** Return the norm of each output's merged weights, in the shape of DoRA's magnitude. */
   #norm(lora: Lora): Tensor {
     const { kind } = this
     return scope(() =>
@@ -302,18 +308,22 @@ export class LoraLayer implements LayerAdapters {
   }
 }
 
-/** Adapters of a network in half precision train in float32, as peft's do. */
+/** Return the dtype of an adapter: float32 for a network in half precision, as in peft. */
 const trained = (dtype: DType): DType => (dtype === 'bfloat16' || dtype === 'float16' ? 'float32' : dtype)
 
 function requireSimple({ module, path }: Target): void {
   if (!(module instanceof Conv1d)) return
-  const fail = (what: string) => new ConfigError(`'${path}' cannot have an adapter: ${what}; take it out`, { path })
-  if (module.groups !== 1) throw fail(`it has ${module.groups} groups`)
-  if (module.paddingMode !== 'zeros') throw fail(`its paddingMode is '${module.paddingMode}'`)
-  if (!Number.isInteger(padding(module))) throw fail("padding 'same' is uneven with its kernel")
+  const fail = (what: string) =>
+    new ConfigError(
+      `LoraConfig.targetModules: expected layers that can have an adapter, but '${path}' ${what}. Leave it out`,
+      { path },
+    )
+  if (module.groups !== 1) throw fail(`has ${module.groups} groups`)
+  if (module.paddingMode !== 'zeros') throw fail(`has paddingMode '${module.paddingMode}'`)
+  if (!Number.isInteger(padding(module))) throw fail("has asymmetric padding 'same'")
 }
 
-/** Zeros on each side. */
+/** Return the padding on each side. */
 function padding({ padding, kernelSize, dilation }: Conv1d): number {
   if (padding === 'valid') return 0
   return padding === 'same' ? ((kernelSize[0]! - 1) * dilation[0]!) / 2 : padding[0]!

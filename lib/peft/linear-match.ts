@@ -1,13 +1,13 @@
 /**
  * Patterns in Python's syntax, matched in linear time: all ways through a pattern are followed at once (Thompson, "Regular
- * Expression Search Algorithm", CACM 1968), so that none is tried again. Look-behind, back references, conditions, atomic
+ * Expression Search Algorithm", CACM 1968), so that none is tried again. Lookbehind, back references, conditions, atomic
  * groups and possessive repetitions have no such form.
  */
 
-/** What has no form that is matched in linear time. */
+/** Error for a pattern that has no equivalent that is matched in linear time. */
 export class NotLinear extends Error {}
 
-/** What is no pattern. */
+/** Error for an invalid pattern. */
 export class BadPattern extends Error {}
 
 type Test = (character: string) => boolean
@@ -19,7 +19,7 @@ type Step =
   | { type: 'look'; program: Step[]; negative: boolean }
   | { type: 'end' }
 
-/** Of a program, repetitions written out: published patterns have some hundred. */
+/** Maximum number of steps of a program with repetitions expanded: published patterns have some hundred. */
 const MOST_STEPS = 20_000
 const DEEPEST = 100
 
@@ -33,6 +33,7 @@ const not =
 const CLASSES: Record<string, Test> = {
   ...{ w: isWord, W: not(isWord), d: isDigit, D: not(isDigit), s: isSpace, S: not(isSpace) },
 }
+const CODES: Record<string, number> = { x: 2, u: 4, U: 8 }
 const CONTROLS: Record<string, string> = { n: '\n', r: '\r', t: '\t', f: '\f', v: '\v', a: '\x07', '0': '\0' }
 
 const isWordAt = (text: readonly string[], at: number) => at >= 0 && at < text.length && isWord(text[at] as string)
@@ -162,7 +163,7 @@ class Reader {
   /** The character that an escape stands for. */
   #literal(unit: string): string {
     if (Object.hasOwn(CONTROLS, unit)) return CONTROLS[unit] as string
-    const digits = { x: 2, u: 4, U: 8 }[unit]
+    const digits = Object.hasOwn(CODES, unit) ? CODES[unit] : undefined
     if (digits === undefined) {
       if (/[a-zA-Z0-9]/.test(unit)) throw new BadPattern(`bad escape \\${unit}`)
       return unit
@@ -202,11 +203,11 @@ class Reader {
     if (unit !== '\\') return unit
     const escaped = this.#units[this.#at++]
     if (escaped === undefined) throw new BadPattern('unterminated character set')
-    return CLASSES[escaped] ?? (escaped === 'b' ? '\b' : this.#literal(escaped))
+    return (Object.hasOwn(CLASSES, escaped) && CLASSES[escaped]) || (escaped === 'b' ? '\b' : this.#literal(escaped))
   }
 }
 
-/** Put a fragment behind another. */
+/** Append a fragment to another. */
 function append(program: Fragment, more: Fragment): Fragment {
   if (program.length + more.length > MOST_STEPS) throw new NotLinear(`more than ${MOST_STEPS} steps`)
   for (const step of moved(more, program.length)) program.push(step)
@@ -231,7 +232,7 @@ const loop = (item: Fragment): Fragment => [
   jump(0),
 ]
 
-/** How many steps may still be taken, of all patterns that share one. */
+/** Number of steps that may still be taken by all patterns with the same budget. */
 export interface Work {
   left: number
 }
@@ -249,7 +250,7 @@ export class LinearPattern {
   }
 
   /**
-   * Return whether the pattern matches the whole text, or all that stands behind one of its dots.
+   * Return whether the pattern matches the whole text, or all of it after one of its dots.
    * @throws NotLinear where `work` is used up
    */
   matchesEnd(text: string, work: Work): boolean {
@@ -267,7 +268,7 @@ function endsLike(text: string, name: string): boolean {
 }
 
 class Run {
-  /** What look-ahead has found at a place. */
+  /** Results of lookaheads by position. */
   readonly #looks = new Map<Step, Map<number, boolean>>()
 
   constructor(

@@ -2,7 +2,7 @@ import { noGrad, type Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import type { LoraLayer } from './layer.js'
 
-/** The weights of layers whose adapters are merged, as they were before: W + BA - BA is not W. */
+/** Original weights of layers with merged adapters, since W + BA - BA is not exactly W. */
 export class MergedWeights {
   readonly #originals = new Map<LoraLayer, Tensor>()
 
@@ -10,7 +10,7 @@ export class MergedWeights {
     return this.#originals.size > 0
   }
 
-  /** All layers or none. */
+  /** Merge adapters into all layers, or into none if one fails. */
   merge(layers: LoraLayer[], names: readonly string[]): void {
     try {
       for (const layer of layers) {
@@ -31,7 +31,7 @@ export class MergedWeights {
   }
 
   restore(): void {
-    // Backwards: two layers may have one weight.
+    // Restore in reverse order: two layers may share one weight.
     for (const [layer, original] of [...this.#originals].reverse()) {
       noGrad(() => layer.weight.copy_(original))
       original.dispose()
@@ -39,7 +39,7 @@ export class MergedWeights {
     }
   }
 
-  /** The merged weights stay. */
+  /** Keep the merged weights for good. */
   forget(): void {
     for (const original of this.#originals.values()) original.dispose()
     this.#originals.clear()

@@ -21,31 +21,31 @@ import { findModulesToSave, findTargets, namesEmbeddings, type Target } from './
 import { findTokenTargets } from './tokens.js'
 
 export interface AdapterOptions {
-  /** ['default'] */
+  /** Name of the adapter. Default 'default'. */
   adapterName?: string
 }
 
 export interface LoadAdapterOptions extends AdapterOptions {
-  /** Whether the adapter is to be trained further [false]. */
+  /** Whether the adapter will be trained further. Default false. */
   isTrainable?: boolean
 }
 
 export interface MergeOptions {
-  /** Makes weights that are packed numbers again, for good [false]. */
+  /** Convert quantized weights back to floating point, permanently. Default false. */
   dequantize?: boolean
 }
 
 interface Adapter {
   config: ResolvedLoraConfig
   nativeName: string
-  /** Under what other native names it is, by what its output is multiplied with. */
+  /** Native names under which the adapter is attached with a factor, by factor. */
   scaled: Map<number, string>
 }
 
 /**
- * Puts a low-rank adapter into the layers of a network that `config` names, and freezes everything else. The network
- * stays the same object with the same state dictionary; the adapter's parameters are among its `parameters()`, so an
- * optimiser made now trains them.
+ * Add a low-rank adapter to the layers of a network that `config` selects, and freeze everything else. The network stays the
+ * same object with the same state dictionary. The adapter's parameters are among its `parameters()`, so an optimizer created
+ * afterwards trains them.
  *
  * ```ts
  * const peft = getPeftModel(model, { r: 16, loraAlpha: 32, targetModules: ['query', 'value'] })
@@ -53,9 +53,9 @@ interface Adapter {
  * await peft.savePretrained('adapter')
  * ```
  *
- * Works on Linear, Conv1d and Embedding, in native networks and in those written in TypeScript. In a network in half
- * precision the adapter is float32; a linear layer computes it in the layer's dtype.
- * @throws ConfigError for a configuration that fits no layer, and for a network that has adapters already
+ * Works on Linear, Conv1d and Embedding, in native networks and in those written in TypeScript. In a network in half precision
+ * the adapter is float32; a linear layer computes it in the layer's dtype.
+ * @throws ConfigError if the configuration matches no layer, or the network already has adapters
  */
 export function getPeftModel<M extends Module>(
   model: M,
@@ -69,10 +69,10 @@ export function getPeftModel<M extends Module>(
 
 const owners = new WeakMap<Module, PeftModel>()
 
-/** The adapters of a network that has any. */
+/** Return the PeftModel of a network; undefined without adapters. */
 export const peftModelOf = (model: Module): PeftModel | undefined => owners.get(model)
 
-/** The adapters of a network: made by {@link getPeftModel}, {@link PeftModel.fromPretrained}. */
+/** Adapters of a network, created by {@link getPeftModel} or {@link PeftModel.fromPretrained}. */
 export class PeftModel<M extends Module = Module> {
   readonly model: M
   readonly #adapters = new Map<string, Adapter>()
@@ -87,7 +87,10 @@ export class PeftModel<M extends Module = Module> {
   constructor(model: M) {
     if (!(model instanceof Module)) throw misuse('getPeftModel', 'the model', 'a Module', model)
     if (model.modules().some((module) => adaptersOf(module) !== undefined)) {
-      throw new ConfigError('the network has adapters already; add another with addAdapter() of its PeftModel', {})
+      throw new ConfigError(
+        'getPeftModel: expected a network without adapters. Add another one with addAdapter() of its PeftModel',
+        {},
+      )
     }
     this.model = model
     this.#heads = new UntiedHeads(model)
@@ -100,7 +103,7 @@ export class PeftModel<M extends Module = Module> {
     )
   }
 
-  /** A network with an adapter that `savePretrained`, or Python's peft, wrote. @throws CheckpointError */
+  /** Load an adapter that `savePretrained` or Python's peft wrote into a network. @throws CheckpointError */
   static async fromPretrained<M extends Module>(
     model: M,
     directory: string,
@@ -111,34 +114,34 @@ export class PeftModel<M extends Module = Module> {
     return peft
   }
 
-  /** The names of the adapters that are active, in the order in which they were given. */
+  /** Names of the active adapters, in the order in which they were set. */
   get activeAdapters(): readonly string[] {
     return this.#active
   }
 
-  /** The names of all adapters. */
+  /** Names of all adapters. */
   get adapterNames(): readonly string[] {
     return [...this.#adapters.keys()]
   }
 
-  /** The configurations by adapter name, with defaults filled in. */
+  /** Configurations by adapter name, with defaults filled in. */
   get peftConfig(): Record<string, Required<LoraConfig>> {
     return Object.fromEntries([...this.#adapters].map(([name, { config }]) => [name, { ...config }]))
   }
 
-  /** Runs the network. */
+  /** Run the network. */
   forward(...args: Parameters<M['forward']>): ReturnType<M['forward']> {
     return this.model.forward(...(args as never[])) as ReturnType<M['forward']>
   }
 
-  /** Another adapter. The first becomes active; later ones wait for `setAdapter`. */
+  /** Add another adapter. The first one becomes active; activate later ones with `setAdapter`. */
   addAdapter(adapterName: string, config: LoraConfig): void {
     this.#add(adapterName, resolveConfig(config), true)
   }
 
   /**
-   * Makes one adapter active, or several, whose outputs add up; the others no longer train. Calls of native networks that
-   * were made before see what was active then.
+   * Activate one adapter, or several, whose outputs are summed; the others no longer train. Pending calls of native networks
+   * use the adapters that were active when they were made.
    * @throws BusyError while a queued call still uses adapters that train, or `modulesToSave`; await it first
    */
   setAdapter(adapterName: string | readonly string[]): void {
@@ -146,8 +149,8 @@ export class PeftModel<M extends Module = Module> {
   }
 
   /**
-   * Calls `fn` with other adapters than the active ones; several such calls may run at the same time. `fn` may be async.
-   * Only `modulesToSave` of the adapters are everybody's while `fn` runs.
+   * Call `fn` with other active adapters; several such calls may run at the same time. `fn` may be async. The `modulesToSave`
+   * of the adapters, however, are switched for all callers while `fn` runs.
    */
   withAdapter<T>(adapterName: string | readonly string[], fn: () => T): T {
     requireFunction('withAdapter', 'fn', fn)
@@ -161,14 +164,14 @@ export class PeftModel<M extends Module = Module> {
     return finally_(run, () => this.#placeSaved(before))
   }
 
-  /** Calls `fn` with the network as it was without adapters. */
+  /** Call `fn` with all adapters disabled. */
   disableAdapter<T>(fn: () => T): T {
     return this.withAdapter([], fn)
   }
 
   /**
-   * Calls `fn` with what the active adapters add multiplied by `factor`: 0.5 for half of it, as SALMONN's authors do to get
-   * back what fine-tuning has covered. Several such calls may run at the same time. `fn` may be async.
+   * Call `fn` with the active adapters' outputs multiplied by `factor`. For example 0.5, as SALMONN's authors do to recover
+   * abilities that fine-tuning has suppressed. Several such calls may run at the same time. `fn` may be async.
    */
   scaleAdapter<T>(factor: number, fn: () => T): T {
     requireNumber('scaleAdapter', 'factor', factor)
@@ -185,13 +188,13 @@ export class PeftModel<M extends Module = Module> {
   }
 
   /**
-   * Makes one adapter of several, like `add_weighted_adapter` of peft: by default their weighted sum, cut to a rank. It is
-   * not active, and has a scaling of 1. A module that trains as a whole with one of them is copied.
+   * Combine several adapters into a new one, like peft's `add_weighted_adapter`: by default their weighted sum, truncated to a
+   * rank. The new adapter is not active, and has a scaling of 1. A module that trains in full with one of them is copied.
    *
    * ```ts
    * peft.addWeightedAdapter(['angry', 'calm'], [0.7, 0.3], 'both', { combinationType: 'cat' })
    * ```
-   * @throws ConfigError for adapters with DoRA, of different ranks where one is needed, or with the same module to save
+   * @throws ConfigError for adapters with DoRA, of different ranks if equal ones are required, or with the same module to save
    */
   addWeightedAdapter(
     adapters: readonly string[],
@@ -210,7 +213,7 @@ export class PeftModel<M extends Module = Module> {
     if (shared) {
       const [{ path }, having] = shared
       throw new ConfigError(
-        `${where}: ${having.join(' and ')} both train '${path}' as a whole; no sum of them is made`,
+        `${where}: expected at most one adapter that trains '${path}' in full, got ${having.join(' and ')}`,
         {},
       )
     }
@@ -222,7 +225,7 @@ export class PeftModel<M extends Module = Module> {
     for (const [saved, having] of whole) if (having[0] !== undefined) saved.copy(having[0], adapterName)
   }
 
-  /** Removes an adapter and frees it. Where it was the only active one, the first of the others becomes active. */
+  /** Remove an adapter and free it. If it was the only active one, the first remaining adapter becomes active. */
   deleteAdapter(adapterName: string): void {
     this.#known('deleteAdapter', adapterName)
     this.#requireUnmerged('deleteAdapter')
@@ -233,12 +236,12 @@ export class PeftModel<M extends Module = Module> {
   }
 
   /**
-   * Adds the active adapters, or those named, to the weights themselves: the network then computes the same without
-   * extra work. The original weights are kept for `unmergeAdapter`.
+   * Merge the active or the named adapters into the weights: the network computes the same without extra work. The original
+   * weights are kept for `unmergeAdapter`.
    *
-   * A packed weight (see `quantize`) cannot take an adapter in: with `dequantize` such a layer's weight becomes numbers
-   * again, for good, and `unmergeAdapter` gives back those that the codes stood for.
-   * @throws ConfigError where a layer is packed and `dequantize` is not true
+   * A quantized weight (see `quantize`) cannot take a merged adapter: with `dequantize` the layer's weight is permanently
+   * converted to floating point, and `unmergeAdapter` restores the dequantized values.
+   * @throws ConfigError if a layer is quantized and `dequantize` is not true
    * @throws BusyError while a queued call still reads the weights; await it first
    */
   mergeAdapter(adapterName: string | readonly string[] = this.#active, options: MergeOptions = {}): void {
@@ -252,8 +255,8 @@ export class PeftModel<M extends Module = Module> {
       if (options.dequantize !== true) {
         const { path, quantized } = packed[0] as LoraLayer
         throw new ConfigError(
-          `mergeAdapter: the weight of '${path}' is packed as ${quantized?.scheme}, which cannot hold the sum; pass ` +
-            '{ dequantize: true } to make it numbers again',
+          `mergeAdapter: expected a floating-point weight, but '${path}' is quantized as ${quantized?.scheme}. Pass ` +
+            '{ dequantize: true } to convert it to floating point',
           { path },
         )
       }
@@ -263,12 +266,12 @@ export class PeftModel<M extends Module = Module> {
     this.#merged.merge(layers, names)
   }
 
-  /** Puts the original weights back, bit for bit. */
+  /** Restore the original weights, bit for bit. */
   unmergeAdapter(): void {
     this.#merged.restore()
   }
 
-  /** Adds the active adapters to the weights for good and removes all adapters. Gives back the network. */
+  /** Merge the active adapters into the weights permanently, and remove all adapters. Returns the network. */
   mergeAndUnload(options: MergeOptions = {}): M {
     if (!this.#merged.any) this.mergeAdapter(this.#active, options)
     this.#merged.forget()
@@ -279,7 +282,7 @@ export class PeftModel<M extends Module = Module> {
     return this.model
   }
 
-  /** Removes all adapters. Gives back the network as it was, still frozen. */
+  /** Remove all adapters. Returns the original network, still frozen. */
   unload(): M {
     this.#merged.restore()
     this.#placeSaved([])
@@ -290,8 +293,8 @@ export class PeftModel<M extends Module = Module> {
   }
 
   /**
-   * Writes `adapter_config.json` and `adapter_model.safetensors`, which Python's peft reads. As there, the adapter
-   * 'default' goes into the directory itself and others into a directory of their name below it.
+   * Write `adapter_config.json` and `adapter_model.safetensors`, which Python's peft reads. As in peft, the adapter 'default'
+   * is written to the directory itself and others to a subdirectory with their name.
    */
   async savePretrained(directory: string, options: { selectedAdapters?: readonly string[] } = {}): Promise<void> {
     requireString('savePretrained', 'directory', directory)
@@ -309,8 +312,8 @@ export class PeftModel<M extends Module = Module> {
   }
 
   /**
-   * Reads an adapter that `savePretrained`, or Python's peft, wrote. The first becomes active.
-   * @throws CheckpointError with `missing`, `unexpected` and `mismatched` names where it is not one of this network
+   * Load an adapter that `savePretrained` or Python's peft wrote. The first one becomes active.
+   * @throws CheckpointError with `missing`, `unexpected` and `mismatched` names if it does not match this network
    */
   async loadAdapter(directory: string, options: LoadAdapterOptions = {}): Promise<void> {
     requireString('loadAdapter', 'directory', directory)
@@ -332,7 +335,7 @@ export class PeftModel<M extends Module = Module> {
   }
 
   /**
-   * Puts the values that `savePretrained` wrote back into all adapters that are there, as a training does that goes on.
+   * Load saved values into all existing adapters, to resume a training.
    * @throws CheckpointError as `loadAdapter` does
    */
   async restore(directory: string): Promise<void> {
@@ -347,14 +350,14 @@ export class PeftModel<M extends Module = Module> {
     }
   }
 
-  /** What `savePretrained` writes of all adapters. */
+  /** Return the tensors that `savePretrained` writes, of all adapters. */
   adapterTensors(): Tensor[] {
     return [...this.#adapters.keys()].flatMap((name) => Object.values(this.#entries(name)))
   }
 
   /**
-   * The matrices of an adapter that is nothing but them, for files of other programs.
-   * @throws ConfigError where it has more: biases, tokens, modules that are trained as a whole
+   * Return the matrices of an adapter that consists of them alone, for file formats of other programs.
+   * @throws ConfigError if it has more: biases, tokens, modules that train in full
    * @internal
    */
   loraParts(
@@ -365,23 +368,29 @@ export class PeftModel<M extends Module = Module> {
     const { bias } = (this.#adapters.get(name) as Adapter).config
     if (saved !== undefined || bias !== 'none') {
       const what = saved === undefined ? `biases ('${bias}')` : `all of '${saved.path}'`
-      throw new ConfigError(`the adapter '${name}' trains ${what} beside its matrices, which have no place there`, {
-        name,
-      })
+      throw new ConfigError(
+        `loraParts: expected an adapter of low-rank matrices alone, but '${name}' also trains ${what}`,
+        {
+          name,
+        },
+      )
     }
     return this.#layersOf(name).map((layer) => {
       const lora = layer.adapters.get(name)
       if (lora === undefined) {
-        throw new ConfigError(`the adapter '${name}' trains tokens of '${layer.path}', which have no place there`, {
-          name,
-        })
+        throw new ConfigError(
+          `loraParts: expected an adapter of low-rank matrices alone, but '${name}' also trains tokens of '${layer.path}'`,
+          {
+            name,
+          },
+        )
       }
       const { A, B, magnitude, scaling } = lora
       return { path: layer.path, A, B, magnitude, scaling }
     })
   }
 
-  /** How many numbers train, and how many there are. */
+  /** Return the number of trainable parameters, and of all. */
   getNbTrainableParameters(): { trainable: number; total: number } {
     const count = (parameters: Parameter[]) => parameters.reduce((sum, parameter) => sum + parameter.numel(), 0)
     const all = this.model.parameters()
@@ -390,16 +399,19 @@ export class PeftModel<M extends Module = Module> {
 
   // ---- one adapter
 
-  #add(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
+  #add(name: string, config: ResolvedLoraConfig, initialize: boolean): void {
     this.#requireNew(name)
     this.#requireUnmerged('addAdapter')
     const others = [...this.#adapters.values()].map((adapter) => adapter.config)
     if (others.length > 0 && [config, ...others].some(({ bias }) => bias !== 'none')) {
-      throw new ConfigError("biases that train belong to one adapter; set bias: 'none' to have several", { name })
+      throw new ConfigError(
+        "LoraConfig.bias: expected 'none' with several adapters, since only one adapter can train biases",
+        { name },
+      )
     }
     const tieAgain = this.#heads.untieFor(config)
     try {
-      this.#place(name, config, initialise)
+      this.#place(name, config, initialize)
     } catch (error) {
       if (this.#adapters.has(name)) this.#forget(name)
       tieAgain()
@@ -407,10 +419,10 @@ export class PeftModel<M extends Module = Module> {
     }
   }
 
-  #place(name: string, config: ResolvedLoraConfig, initialise: boolean): void {
+  #place(name: string, config: ResolvedLoraConfig, initialize: boolean): void {
     const { targets, whole, tokens, ranks, alphas } = withinOneLimit(() => {
       const targets = findTargets(this.model, config)
-      const whole = findModulesToSave(this.model, config, targets, !initialise)
+      const whole = findModulesToSave(this.model, config, targets, !initialize)
       const tokens = findTokenTargets(this.model, config, targets, whole)
       const paths = targets.map(({ path }) => path)
       const ranks = patternValues('LoraConfig.rankPattern', config.rankPattern, paths)
@@ -423,7 +435,7 @@ export class PeftModel<M extends Module = Module> {
     this.#adapters.set(name, adapter)
     for (const layer of layers) {
       const size = { r: ranks.get(layer.path) ?? config.r, alpha: alphas.get(layer.path) ?? config.loraAlpha }
-      layer.add(name, config, size, adapter.nativeName, initialise)
+      layer.add(name, config, size, adapter.nativeName, initialize)
       this.#keep(layer)
     }
     for (const target of tokens) {
@@ -466,7 +478,7 @@ export class PeftModel<M extends Module = Module> {
     for (const saved of this.#saved.values()) saved.remove(name)
   }
 
-  /** What a file holds of an adapter, as peft names it. */
+  /** Return the tensors of an adapter's file, with peft's names. */
   #entries(name: string): Record<string, Tensor> {
     const { config } = this.#adapters.get(name) as Adapter
     const entries: [string, Tensor][] = []
@@ -490,23 +502,23 @@ export class PeftModel<M extends Module = Module> {
     return [...this.#layers.values()].filter((layer) => layer.has(name))
   }
 
-  /** Without those of which only rows train. */
+  /** Return the layers with an adapter, without those of which only rows train. */
   #lorasOf(name: string): LoraLayer[] {
     return this.#layersOf(name).filter((layer) => layer.adapters.has(name))
   }
 
-  /** The biases that a configuration trains, by the path of their module. */
+  /** Return the biases that a configuration trains, by the path of their module. */
   #biases({ bias }: ResolvedLoraConfig): [string, Parameter][] {
     if (bias === 'lora_only') {
       const layers = [...this.#layers.values()].filter(({ adapters }) => adapters.size > 0)
       return layers.flatMap(({ path, bias }) => (bias ? [[path, bias] as [string, Parameter]] : []))
     }
     if (bias === 'none') return []
-    const own = this.model
+    const ownBiases = this.model
       .namedParameters()
       .filter(([name]) => name === 'bias' || name.endsWith('.bias'))
       .map(([name, parameter]): [string, Parameter] => [name.replace(/\.?bias$/, ''), parameter])
-    return [...own, ...sharedBiases(this.model)]
+    return [...ownBiases, ...sharedBiases(this.model)]
   }
 
   // ---- which are active
@@ -522,7 +534,7 @@ export class PeftModel<M extends Module = Module> {
   #activate(names: readonly string[]): void {
     this.#requireUnmerged('setAdapter')
     this.#requireCompatible(names)
-    // What a queued call still uses refuses to change, and then nothing has changed.
+    // Parameters that a queued call still uses cannot be changed; nothing has changed at this point.
     for (const [parameter, train] of this.#training(names)) {
       if (parameter.requiresGrad !== train) parameter.requiresGrad = train
     }
@@ -530,7 +542,7 @@ export class PeftModel<M extends Module = Module> {
     this.#active = names
   }
 
-  /** Which parameters train while these adapters are active. */
+  /** Return which parameters train while these adapters are active. */
   #training(names: readonly string[]): Map<Parameter, boolean> {
     const trained = (name: string) => names.includes(name) && !this.#adapters.get(name)?.config.inferenceMode
     const result = new Map<Parameter, boolean>()
@@ -568,7 +580,9 @@ export class PeftModel<M extends Module = Module> {
     for (const name of list) {
       if (this.#adapters.has(name)) continue
       const all = [...this.#adapters.keys()].join(', ') || 'none'
-      throw new ConfigError(`${where}: there is no adapter '${String(name)}'; there are ${all}`, { adapterName: name })
+      throw new ConfigError(`${where}: expected one of the adapters ${all}, got '${String(name)}'`, {
+        adapterName: name,
+      })
     }
     return [...new Set(list)]
   }
@@ -576,31 +590,43 @@ export class PeftModel<M extends Module = Module> {
   #requireNew(name: string): void {
     requireString('addAdapter', 'adapterName', name)
     if (name === '' || name.includes('.') || name.includes('/')) {
-      throw new ConfigError(`an adapter's name must not be empty or contain a dot or slash: '${name}'`, { name })
+      throw new ConfigError(
+        `addAdapter: expected an adapter name without dots and slashes that is not empty, got '${name}'`,
+        { name },
+      )
     }
-    if (this.#adapters.has(name)) throw new ConfigError(`there is an adapter '${name}' already`, { adapterName: name })
+    if (this.#adapters.has(name))
+      throw new ConfigError(`addAdapter: expected a new adapter name, got '${name}', which exists already`, {
+        adapterName: name,
+      })
   }
 
   #requireUnmerged(where: string): void {
-    if (this.#merged.any) throw new ConfigError(`${where}: adapters are merged into the weights; unmerge them first`)
+    if (this.#merged.any) throw new ConfigError(`${where}: expected unmerged adapters. Call unmergeAdapter() first`)
   }
 
-  /** Several adapters of one layer are computed as one. */
+  /** Check that adapters can be active together, since several adapters of one layer are computed as one. */
   #requireCompatible(names: readonly string[]): void {
     for (const layer of this.#layers.values()) {
       if (names.some((name) => layer.tokens.has(name)) && names.filter((name) => layer.has(name)).length > 1) {
         throw new ConfigError(
-          `an adapter with trainableTokenIndices cannot be active together with another of the layer ('${layer.path}')`,
+          `setAdapter: expected an adapter with trainableTokenIndices to be the only active one of its layer, got several of '${layer.path}'`,
           { path: layer.path },
         )
       }
       const present = names.flatMap((name) => layer.adapters.get(name) ?? [])
       if (present.length < 2) continue
       if (present.some(({ magnitude }) => magnitude !== null)) {
-        throw new ConfigError(`an adapter with DoRA cannot be active together with another ('${layer.path}')`, {})
+        throw new ConfigError(
+          `setAdapter: expected an adapter with DoRA to be the only active one of its layer, got several of '${layer.path}'`,
+          {},
+        )
       }
       if (present.some(({ dropout }) => dropout !== present[0]?.dropout)) {
-        throw new ConfigError(`adapters with different loraDropout cannot be active together ('${layer.path}')`, {})
+        throw new ConfigError(
+          `setAdapter: expected active adapters with equal loraDropout, got different ones of '${layer.path}'`,
+          {},
+        )
       }
     }
   }

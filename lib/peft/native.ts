@@ -8,12 +8,12 @@ const remove = opAsync('voxtorch::module_remove_adapter')
 
 let count = 0
 
-/** A name for the native slots. It is never used again, so a removal that still waits cannot meet a newer adapter. */
+/** Return a unique name for the native slots, so that a pending removal cannot affect a newer adapter of the same name. */
 export const nativeName = (name: string): string => `${name}/${++count}`
 
-/** Which adapters are active in a network's slots, and which are to be. */
+/** Active adapters in a network's slots, and the requested ones. */
 interface Slots {
-  /** The names of those that were activated last. */
+  /** Names of the adapters that were activated last. */
   current: string
   active: () => readonly string[]
   removed: string[]
@@ -37,13 +37,13 @@ function slotsOf(network: NativeModule): Slots {
 }
 
 /**
- * The native networks inside a model. Their forward passes are queued, so adapters are activated by a job of their
- * own, just before a pass is queued and only where it changed: each pass sees what was active when it was called.
+ * Native networks inside a model. Their forward passes are queued, so a job just before a pass activates adapters if they
+ * changed: each pass uses the adapters that were active when it was called.
  */
 export class NativeNetworks {
   readonly #slots: Slots[]
 
-  /** `active` is asked before each call. */
+  /** `active` is called before each pass. */
   constructor(model: Module, active: () => readonly string[]) {
     this.#slots = tops(model).map(slotsOf)
     for (const slots of this.#slots) slots.active = active
@@ -58,7 +58,7 @@ export class NativeNetworks {
   }
 }
 
-/** Jobs that fail only when the process ends before they run; the pass after them then fails too, and says so. */
+/** Queue a job that fails only if the process ends before it runs; the pass after it then fails too, and reports that. */
 function queue(job: Promise<unknown>): void {
   job.catch(() => {})
 }
@@ -72,7 +72,7 @@ function tops(model: Module): NativeModule[] {
   for (const [path, module] of found) {
     if (module.constructor !== NativeModule) continue
     throw new ConfigError(
-      `${path === '' ? 'the model' : `'${path}'`} is a part of a native network; attach adapters to the whole network`,
+      `${path === '' ? 'the model' : `'${path}'`}: expected a whole native network, got a part of one. Attach adapters to the network`,
       { path },
     )
   }

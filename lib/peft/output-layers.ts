@@ -9,7 +9,7 @@ import type { LoraLayer } from './layer.js'
 import { headsToUntie } from './targets.js'
 import { headsOfTokens } from './tokens.js'
 
-/** The language models below a model whose output layer was tied to their embeddings until adapters told them apart. */
+/** Language models below a model whose output layer was tied to the embeddings until an adapter required separate weights. */
 export class UntiedHeads {
   readonly #model: Module
   readonly #networks = new Set<NativeModule>()
@@ -18,7 +18,7 @@ export class UntiedHeads {
     this.#model = model
   }
 
-  /** Those that an adapter needs untied; returns what takes that back. */
+  /** Untie the output layers that an adapter requires untied; returns a function that reverts that. */
   untieFor(config: ResolvedLoraConfig): () => void {
     const networks = new Set([...headsToUntie(this.#model, config), ...headsOfTokens(this.#model, config)])
     for (const network of networks) this.#untie(network)
@@ -30,7 +30,7 @@ export class UntiedHeads {
     }
   }
 
-  /** Before adapters of embeddings are merged: what is added to those is none of the output layer's. */
+  /** Untie before adapters of embeddings are merged, since the merged values must not affect the output layer. */
   untieMerged(layers: readonly LoraLayer[]): void {
     for (const [path, network] of this.#model.namedModules()) {
       const output = outputLayerOf(network)
@@ -45,7 +45,7 @@ export class UntiedHeads {
     this.#networks.clear()
   }
 
-  /** Those whose output layer still has the values of the embeddings, as after both took the same rows. */
+  /** Tie again the output layers that still equal the embeddings, as after both got the same rows. */
   tieEqual(): void {
     for (const network of this.#networks) {
       const { head, embeddings } = outputLayerOf(network) as OutputLayer
@@ -62,14 +62,14 @@ export class UntiedHeads {
   }
 }
 
-/** The weights of an adapter's embeddings and output layers, which peft writes into some files, by their names there. */
+/** Return the weights of an adapter's embeddings and output layers, which peft writes into some files, by their names there. */
 export function embeddingWeights(model: Module, layers: readonly LoraLayer[]): Record<string, Tensor> {
   const heads = outputs(model).map(([path, , head]) => joined(path, head))
   const known = layers.filter(({ path, kind }) => kind === 'embedding' || heads.includes(path))
   return Object.fromEntries(known.map(({ path, weight }) => [`base_model.model.${path}.base_layer.weight`, weight]))
 }
 
-/** The biases that an output layer has from the module around it, and peft writes under both names. */
+/** Return the biases that an output layer shares with its parent module; peft writes them under both names. */
 export function sharedBiases(model: Module): [string, Parameter][] {
   return outputs(model).flatMap(([path, network, head]): [string, Parameter][] => {
     const around = head.split('.').slice(0, -1).join('.')

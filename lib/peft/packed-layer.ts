@@ -20,7 +20,7 @@ const dequantizeInt8 = op('voxtorch::dequantize_int8')
 const dequantizeScales = op('voxtorch::dequantize_scales')
 const dequantizeBlocks = op('voxtorch::gguf_dequantize')
 
-/** bitsandbytes' words for the scales of scales. */
+/** bitsandbytes' names for the scales of scales. */
 const NESTED = { absmax: 'weight_nested_absmax', offset: 'weight_nested_offset' } as const
 const SCALE_BLOCK = 256
 
@@ -28,7 +28,7 @@ type Scales = Pick<QuantizedWeight, 'absmax' | 'nested'>
 
 export const weightOf = (layer: Module) => Reflect.get(layer, 'weight') as Parameter
 
-/** Makes a layer compute with a packed weight. Its own `weight` is the codes already. */
+/** Make a layer compute with a quantized weight. Its own `weight` already contains the codes. */
 export function pack(layer: Module, weight: QuantizedWeight): void {
   for (const [name, buffer] of Object.entries(buffersOf(weight))) {
     keepDType(buffer)
@@ -42,7 +42,7 @@ export function pack(layer: Module, weight: QuantizedWeight): void {
   setPackedWeight(withActiveAdapters(layer), codes, absmax, shape, packingArguments(weight))
 }
 
-/** The reverse of `quantize` for one layer: its weight is the values that the codes stand for, in the dtype it had. */
+/** Reverse `quantize` for one layer: replace its weight by the dequantized values in the original dtype. */
 export function dequantizeLayer(layer: Module): void {
   const packed = quantizationOf(layer)
   if (!packed) return
@@ -58,7 +58,7 @@ export function dequantizeLayer(layer: Module): void {
   )
 }
 
-/** What the codes stand for, a fresh tensor [out, in]. */
+/** Return the dequantized values, a new tensor [out, in]. */
 export function valuesOf({ scheme, codes, absmax, nested, shape, blockSize }: QuantizedWeight, dtype: DType): Tensor {
   if (isBlocks(scheme)) {
     return scope(() => {
@@ -74,7 +74,7 @@ export function valuesOf({ scheme, codes, absmax, nested, shape, blockSize }: Qu
   })
 }
 
-/** A layer's buffers by their names in the state dictionary. */
+/** Return a layer's buffers by their names in the state dictionary. */
 export const buffersOf = ({ absmax, nested }: Scales): Record<string, Tensor> => ({
   ...(absmax && { weight_absmax: absmax }),
   ...(nested && { [NESTED.absmax]: nested.absmax, [NESTED.offset]: nested.offset }),
@@ -87,7 +87,10 @@ function drop(layer: Module, scales: Scales): void {
   }
 }
 
-/** Where a dictionary has scales in float32 and the layer packs them, or the reverse, the layer does as the dictionary. */
+/**
+ * Adapt a layer to a dictionary: if it has float32 scales and the layer quantized ones, or the reverse, use the dictionary's
+ * form.
+ */
 function formLike(layer: Module, entry: (name: string) => unknown): StateForm | undefined {
   const packed = quantizationOf(layer)
   const given = entry('weight_absmax')
@@ -101,7 +104,7 @@ function formLike(layer: Module, entry: (name: string) => unknown): StateForm | 
   return {
     buffers: { ...gone, ...buffersOf(scales) },
     take() {
-      // Refused while a queued call reads it.
+      // Throws while a queued call reads it.
       packed.codes.setData(packed.codes.detach())
       drop(layer, packed)
       pack(layer, { ...packed, nested: undefined, ...scales })
@@ -109,7 +112,7 @@ function formLike(layer: Module, entry: (name: string) => unknown): StateForm | 
   }
 }
 
-/** Buffers for as many scales, without values. */
+/** Return uninitialized buffers for the scales. */
 function scalesOf({ absmax }: QuantizedWeight, isNested: boolean): Scales {
   const { shape, device } = absmax as Tensor
   const make = (shape: number[], dtype: DType) => {

@@ -7,11 +7,11 @@ import { adaptersOf, type Module } from '../nn/module.js'
 import { listed } from '../nn/text.js'
 import { PeftModel, peftModelOf } from './model.js'
 
-/** Beside a module's own file: which of its parts have adapters, by path, and what they are called. */
+/** File next to a module's own file that lists the parts with adapters, by path, and the adapters' names. */
 export const PARTS_INDEX = 'adapters.json'
 const FOLDER = 'adapters'
 
-/** @throws ConfigError naming the layers of `module` that have adapters which belong to a module around it */
+/** @throws ConfigError that names the layers of `module` whose adapters belong to a parent module */
 function partsOf(where: string, module: Module): [string, PeftModel][] {
   const modules = module.namedModules()
   const parts = modules.flatMap(([path, part]): [string, PeftModel][] => {
@@ -22,24 +22,24 @@ function partsOf(where: string, module: Module): [string, PeftModel][] {
   const lost = modules.filter(([, layer]) => adaptersOf(layer) && !owned.has(layer)).map(([path]) => path)
   if (lost.length === 0) return parts
   throw new ConfigError(
-    `${where}: the adapters of ${listed(lost, 4)} belong to a network around this ${module.constructor.name} and would not ` +
-      'be saved; save that one, or its PeftModel',
+    `${where}: expected a module with its own adapters, but those of ${listed(lost, 4)} belong to a network that contains this ${module.constructor.name} and would not ` +
+      'be saved. Save that network, or its PeftModel',
     { paths: lost },
   )
 }
 
-/** Says which adapters a network has that are not in the files which are written of it. */
+/** Warn about adapters of a network that the written files do not contain. */
 export function warnOfAdapters(module: Module, directory: string): void {
   const paths = module.namedModules().flatMap(([path, layer]) => (adaptersOf(layer) ? [path] : []))
   if (paths.length === 0) return
   process.emitWarning(
-    `${directory} has the weights of ${module.constructor.name} without its adapters (${listed(paths, 4)}); write those with ` +
+    `${directory}: contains the weights of ${module.constructor.name} without its adapters (${listed(paths, 4)}). Write those with ` +
       'savePretrained() of its PeftModel, or mergeAndUnload() them first',
     'AdapterWarning',
   )
 }
 
-/** Writes all adapters of a module and its parts in peft's layout, and an index of them. */
+/** Write all adapters of a module and its parts in peft's layout, and an index of them. */
 export async function saveParts(where: string, directory: string, module: Module): Promise<void> {
   const parts = partsOf(where, module)
   for (const [path, peft] of parts) await peft.savePretrained(folderOf(directory, path))
@@ -50,7 +50,7 @@ export async function saveParts(where: string, directory: string, module: Module
   })
 }
 
-/** Gives a module and its parts the adapters that `saveParts` wrote: those that are there their values, others anew. */
+/** Load the files of `saveParts`: existing adapters get their values, missing ones are created. */
 export async function loadParts(directory: string, module: Module): Promise<void> {
   const file = join(directory, PARTS_INDEX)
   for (const [path, names] of Object.entries(await readIndex(file))) {
@@ -62,7 +62,7 @@ export async function loadParts(directory: string, module: Module): Promise<void
     }
     if (peft.adapterNames.every((name) => names.includes(name))) await peft.restore(folder)
     else
-      throw new CheckpointError(`${file} lacks an adapter that '${path}' has: ${peft.adapterNames.join(', ')}`, {
+      throw new CheckpointError(`${file}: expected the adapters of '${path}' in it: ${peft.adapterNames.join(', ')}`, {
         file,
       })
   }
@@ -77,7 +77,7 @@ async function readIndex(file: string): Promise<Record<string, string[]>> {
   const isEntry = ([path, names]: [string, unknown]) =>
     (path === '' || isName(path)) && Array.isArray(names) && names.every(isName)
   if (typeof index !== 'object' || index === null || !Object.entries(index).every(isEntry)) {
-    throw new CheckpointError(`${file} is no index of adapters: lists of names by the path of a part`, { file })
+    throw new CheckpointError(`${file}: expected an index of adapters: lists of names by the path of a part`, { file })
   }
   return index as Record<string, string[]>
 }

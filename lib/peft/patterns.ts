@@ -4,20 +4,23 @@ import { withDeadline, withinTime } from '../text/time-limit.js'
 import { BadPattern, LinearPattern, NotLinear } from './linear-match.js'
 
 /**
- * How long the patterns of one configuration, all of them together, may take with all of a network's paths: adapters' files come from
- * strangers. Hundreds of times what they need, so that a machine with other work to do refuses none.
+ * Time limit in ms for all patterns of one configuration on all paths of a network, since adapter files are untrusted. It is
+ * hundreds of times what valid patterns need, so that a busy machine rejects none.
  */
 const LIMIT_MS = 1000
 
-/** Runs work whose patterns share one limit, however many they are. */
+/** Run work whose patterns share one time limit. */
 export const withinOneLimit = <T>(work: () => T): T => withDeadline(LIMIT_MS, work)
 
-/** Those of the paths that a regular expression matches as a whole. @throws ConfigError for none, and one that takes too long */
+/**
+ * Return the paths that a regular expression matches in full. @throws ConfigError for an invalid expression, and one that takes
+ * too long
+ */
 export function matches(source: string, paths: readonly string[]): Set<string> {
   return bounded(source, (pattern) => new Set(paths.filter((path) => pattern.test(path))))
 }
 
-/** What a named group holds, by the path that the expression matches as a whole. */
+/** Return the contents of a named group, by the path that the expression matches in full. */
 export function groups(source: string, group: string, paths: readonly string[]): Map<string, string> {
   return bounded(source, (pattern) => {
     const found = paths.map((path) => [path, pattern.exec(path)?.groups?.[group]] as const)
@@ -29,10 +32,10 @@ export function groups(source: string, group: string, paths: readonly string[]):
 const MOST_WORK = 200_000_000
 
 /**
- * Return the value of the first key that matches a path or its end behind a dot, for those that one matches, as peft's
- * `get_pattern_key` does by `re.match(rf"(.*\.)?({key})$", path)`. The keys come from strangers: matching takes linear time.
+ * Return the value of the first key that matches a path or its end after a dot, for each path that one matches, as peft's
+ * `get_pattern_key` does by `re.match(rf"(.*\.)?({key})$", path)`. The keys are untrusted, so matching takes linear time.
  * @param where the option that has the keys
- * @throws ConfigError for a key that is no regular expression, or has no form that is matched in linear time
+ * @throws ConfigError for a key that is not a regular expression, or cannot be matched in linear time
  */
 export function patternValues(
   where: string,
@@ -46,11 +49,11 @@ export function patternValues(
       const pattern = new LinearPattern(key)
       for (const path of paths) if (!values.has(path) && pattern.matchesEnd(path, work)) values.set(path, value)
     } catch (cause) {
+      if (!(cause instanceof BadPattern || cause instanceof NotLinear)) throw cause
       const isBad = cause instanceof BadPattern
-      if (!isBad && !(cause instanceof NotLinear)) throw cause
       throw new ConfigError(
         `${where}: expected regular expressions ${isBad ? '' : 'that are matched in linear time '}as keys, got '${shortened(key)}' ` +
-          `(${cause.message}). ${isBad ? 'Correct the key.' : 'Write it without look-behind and back references, or name the modules.'}`,
+          `(${cause.message}). ${isBad ? 'Correct the key.' : 'Write it without lookbehind and back references, or name the modules.'}`,
         { argument: where, key, cause },
       )
     }
@@ -64,26 +67,29 @@ function bounded<T>(source: string, use: (pattern: RegExp) => T): T {
     return withinTime(LIMIT_MS, () => use(pattern))
   } catch (cause) {
     throw new ConfigError(
-      `the pattern '${shortened(source)}' takes too long to match a module's path, with those before it ` +
-        `(${(cause as Error).message}); write it without repetitions inside repetitions`,
+      `LoraConfig: expected patterns that match quickly, got '${shortened(source)}', which with those before it takes too long on the modules' paths ` +
+        `(${(cause as Error).message}). Write it without nested repetitions`,
       { source, cause },
     )
   }
 }
 
-/** Python's syntax where JavaScript has another. */
+/** Compile a pattern, converting Python's syntax where JavaScript's differs. */
 function compile(source: string): RegExp {
-  const own = source
+  const converted = source
     .replace(/\\.|\(\?P</gs, (found) => (found === '(?P<' ? '(?<' : found))
     .replace(/\\.|\(\?P=(\w+)\)/gs, (found, name) => (name === undefined ? found : `\\k<${name}>`))
     .replace(/\\./gs, (found) => (found === '\\A' ? '^' : found === '\\Z' ? '$' : found))
-  const [, flags = '', body = ''] = /^(?:\(\?([ims]+)\))?(.*)$/s.exec(own) ?? []
+  const [, flags = '', body = ''] = /^(?:\(\?([ims]+)\))?(.*)$/s.exec(converted) ?? []
   try {
     return new RegExp(`^(?:${body})$`, flags)
   } catch (cause) {
-    throw new ConfigError(`'${shortened(source)}' is no regular expression: ${(cause as Error).message}`, {
-      source,
-      cause,
-    })
+    throw new ConfigError(
+      `LoraConfig: expected a regular expression, got '${shortened(source)}': ${(cause as Error).message}`,
+      {
+        source,
+        cause,
+      },
+    )
   }
 }

@@ -9,22 +9,22 @@ import { type QuantizeOptions, quantize } from './quantize.js'
 const quantizeInputs = op('voxtorch::module_quantize_inputs')
 
 /**
- * Dynamic quantisation of an encoder for inference on the CPU, as PyTorch's `quantize_dynamic`: the weights of its Linear
- * layers are packed as `quantize(model, { scheme: 'int8' })` does, and where no gradient is needed each row of a layer's
- * input (float32 or bfloat16 [..., in]) is rounded to int8 by the largest of its absolute values, so that the product is
- * one of int8 with int8: by AMX, VNNI, AVX-512, AVX2 or SSE. Sums are exact; scales, bias, activation and residual are
- * float32. A layer whose `in` is no multiple of 64, or whose `out` is none of 32, and every pass that needs a gradient,
- * computes with the values that the codes stand for. Layers of a network with rare large inputs, as language models have,
- * lose more accuracy than an encoder's: leave them out with `modules`, or use `quantize`.
+ * Quantize an encoder dynamically for inference on the CPU, like PyTorch's `quantize_dynamic`. The weights of its Linear layers
+ * are quantized as by `quantize(model, { scheme: 'int8' })`. If no gradient is needed, each row of a layer's input (float32 or
+ * bfloat16 [..., in]) is rounded to int8 by its largest absolute value, so that the product is one of int8 with int8: by AMX,
+ * VNNI, AVX-512, AVX2 or SSE. Sums are exact; scales, bias, activation and residual are float32. A layer whose `in` is not a
+ * multiple of 64 or whose `out` is not a multiple of 32, and every pass that needs a gradient, computes with the dequantized
+ * values. Layers of a network with rare large inputs, as in language models, lose more accuracy than an encoder's: exclude them
+ * with `modules`, or use `quantize`.
  *
  * ```ts
  * const encoder = await Roberta.fromPretrained('roberta-base')
  * quantizeDynamic(encoder.eval())
  * ```
  *
- * @returns the paths of the layers that were packed
- * @throws ConfigError where `modules` names no Linear, one that is packed already or has adapters, one written in
- *   TypeScript, or one that is not on the CPU
+ * @returns the paths of the layers that were quantized
+ * @throws ConfigError if `modules` matches no Linear, one that is quantized already or has adapters, one written in TypeScript,
+ *   or one that is not on the CPU
  * @throws BusyError while a queued call still reads the weights; await it first
  */
 export function quantizeDynamic(model: Module, options: Pick<QuantizeOptions, 'modules'> = {}): string[] {
@@ -32,16 +32,19 @@ export function quantizeDynamic(model: Module, options: Pick<QuantizeOptions, 'm
   requireObject('quantizeDynamic', 'options', options)
   const unknown = Object.keys(options).find((name) => name !== 'modules')
   if (unknown !== undefined) {
-    throw new ConfigError(`quantizeDynamic has no option '${unknown}'; it has modules`, { option: unknown })
+    throw new ConfigError(`quantizeDynamic: expected the option modules, got '${unknown}'`, { option: unknown })
   }
-  const foreign = model
+  const unsupported = model
     .namedModules()
     .find(([, module]) => module instanceof Linear || module.parameters().some((each) => each.device !== 'cpu'))
-  if (foreign) {
-    const what = foreign[1] instanceof Linear ? 'is a Linear written in TypeScript' : 'is not on the CPU'
-    throw new ConfigError(`quantizeDynamic: '${foreign[0]}' ${what}; native networks on the CPU have int8 products`, {
-      path: foreign[0],
-    })
+  if (unsupported) {
+    const what = unsupported[1] instanceof Linear ? 'a Linear written in TypeScript' : 'one on another device'
+    throw new ConfigError(
+      `quantizeDynamic: expected Linear layers of native networks on the CPU, but '${unsupported[0]}' is ${what}`,
+      {
+        path: unsupported[0],
+      },
+    )
   }
   const paths = quantize(model, { scheme: 'int8', ...options })
   const layers = new Map(model.namedModules())

@@ -17,36 +17,39 @@ import { matcher } from '../nn/text.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
 import { pack, weightOf } from './packed-layer.js'
 
-/** How a weight is packed. */
+/** Quantization scheme of a weight and its settings. */
 export interface PackingOptions {
   /**
-   * - 'nf4': 4 bits, blocks of 64 in row-major order with one scale each. 4.13 bits a weight.
-   * - 'int8': 8 bits, one float32 scale for each row: value = code · absmax / 127. Rows are not searched for outliers, so
-   *   this is LLM.int8's storage, not its mixed product.
-   * - 'q8_0', 'q4_0': GGUF's blocks of 32 with a float16 scale, to the bit what llama.cpp's quantisation gives; 8.5 and 4.5
-   *   bits a weight. Rows must be a multiple of 32 long. They are computed with on the CPU only.
+   * - 'nf4': 4 bits, blocks of 64 in row-major order with one scale each. 4.13 bits per weight.
+   * - 'int8': 8 bits, one float32 scale for each row: value = code · absmax / 127. Outliers are not separated, so this is the
+   *   storage of LLM.int8, not its mixed-precision product.
+   * - 'q8_0', 'q4_0': GGUF's blocks of 32 with a float16 scale, bit-identical to llama.cpp's quantization; 8.5 and 4.5 bits per
+   *   weight. The length of rows must be a multiple of 32. Supported on the CPU only.
    *
-   * Without gradients and on the CPU, 'int8' (up to 8 rows at once) and blocks multiply as integers: the input becomes 8 bits
-   * as well, 32 neighbours with one scale, as in llama.cpp. Of inputs that are normally distributed that changes a result by
-   * less than 1 % of its usual size.
+   * Without gradients and on the CPU, 'int8' (up to 8 rows at once) and blocks multiply in integers: the input is quantized to
+   * 8 bits too, 32 neighbors with one scale, as in llama.cpp. For normally distributed inputs that changes a result by less
+   * than 1 % of its usual magnitude.
    */
   scheme: QuantizationScheme
   /**
-   * QLoRA's double quantisation of the scales of 'nf4' to 8 bits, bitsandbytes' `bnb_4bit_use_double_quant`. Default true;
-   * with false, bitsandbytes' own default, they stay float32: 4.5 bits a weight.
+   * QLoRA's double quantization of the scales of 'nf4' to 8 bits, bitsandbytes' `bnb_4bit_use_double_quant`. Default true; with
+   * false, bitsandbytes' own default, they stay float32: 4.5 bits per weight.
    */
   doubleQuant?: boolean
-  /** Elements that share a scale in 'nf4'; even. Default 64. */
+  /** Elements per scale in 'nf4'; even. Default 64. */
   blockSize?: number
 }
 
 export interface QuantizeOptions extends PackingOptions {
-  /** Which layers: a RegExp, a path, all below it, or a glob, as `freeze` takes; or a list of them. Default: every Linear. */
+  /**
+   * Layers to quantize: a RegExp, a path with everything below it, or a glob, as in `freeze`; or a list of them. Default: every
+   * Linear.
+   */
   modules?: string | RegExp | readonly (string | RegExp)[]
   /**
-   * Whether embeddings and a language model's output layer are packed too, in Q8_0 whatever the scheme; a layer that is tied
-   * to the embeddings is packed with them. Default: true for 'q8_0' and 'q4_0' without `modules`, as in llama.cpp's files,
-   * else false.
+   * Whether to quantize embeddings and a language model's output layer too, in Q8_0 for any scheme; a layer that is tied to the
+   * embeddings is quantized with them. Default: true for 'q8_0' and 'q4_0' without `modules`, as in llama.cpp's files, else
+   * false.
    */
   embeddings?: boolean
 }
@@ -68,24 +71,25 @@ const operators = {
 }
 
 /**
- * Packs the weights of Linear layers, and of embeddings where `embeddings` says so, into 4 or 8 bits and freezes them, as QLoRA does (Dettmers et al. 2023,
- * https://arxiv.org/abs/2305.14314): `getPeftModel` then trains adapters on top. Works in native networks and in those
- * written in TypeScript. A forward or backward pass makes one layer's values at a time, in the dtype of its input.
+ * Quantize the weights of Linear layers, and of embeddings with `embeddings`, to 4 or 8 bits and freeze them, as QLoRA does
+ * (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314): `getPeftModel` then trains adapters on top. Works in native
+ * networks and in those written in TypeScript. A forward or backward pass dequantizes one layer at a time, in the dtype of its
+ * input.
  *
- * A packed layer's `weight` holds the codes, which stay as they are under `to({ dtype })`; of 'q8_0' and 'q4_0' that is all:
- * uint8 [out, bytes of a row], as a GGUF file has them. Else its new buffer `weight_absmax` has the scales. With double quantisation those are uint8 codes too, and `weight_nested_absmax` (float32 [⌈blocks / 256⌉])
- * and `weight_nested_offset` (float32 [1], the scales' mean) say what they stand for. All are in the state dictionary, and
- * load into a network that was packed by the same scheme, with double quantisation or without. NF4's codes have
- * bitsandbytes' order: uint8 [⌈out · in / 2⌉, 1], the earlier of two elements in the upper four bits; and the scales its
- * dynamic 8-bit values.
+ * The `weight` of a quantized layer contains the codes, which `to({ dtype })` does not convert. For 'q8_0' and 'q4_0' that is
+ * all: uint8 [out, bytes per row], as in a GGUF file. Otherwise a new buffer `weight_absmax` contains the scales. With double
+ * quantization those are uint8 codes too, which `weight_nested_absmax` (float32 [⌈blocks / 256⌉]) and `weight_nested_offset`
+ * (float32 [1], the scales' mean) decode. All are in the state dictionary, and load into a network that was quantized by the
+ * same scheme, with or without double quantization. NF4 codes have bitsandbytes' order: uint8 [⌈out · in / 2⌉, 1], the earlier
+ * of two elements in the upper four bits; and the scales use its dynamic 8-bit values.
  *
  * ```ts
  * quantize(model, { scheme: 'nf4', modules: 'model.layers' })
  * const peft = getPeftModel(model, { r: 16, targetModules: 'all-linear' })
  * ```
  *
- * @returns the paths of the layers that were packed
- * @throws ConfigError where `modules` names no Linear, or one that is packed already or has adapters
+ * @returns the paths of the layers that were quantized
+ * @throws ConfigError if `modules` matches no Linear, or one that is quantized already or has adapters
  * @throws BusyError while a queued call still reads the weights; await it first
  */
 export function quantize(model: Module, options: QuantizeOptions): string[] {
@@ -98,12 +102,12 @@ export function quantize(model: Module, options: QuantizeOptions): string[] {
         if (isBlocks(scheme)) {
           return install(layer, packing, inRows(layer, makeBlocks(weightOf(layer), blockFacts(scheme).code) as Tensor))
         }
-        const made = make[scheme](...inputsOf(layer, packing)) as Codes
+        const quantizedCodes = make[scheme](...inputsOf(layer, packing)) as Codes
         install(
           layer,
           packing,
-          made,
-          packing.doubleQuant ? (make.scales(made.absmax as Tensor) as PackedScales) : undefined,
+          quantizedCodes,
+          packing.doubleQuant ? (make.scales(quantizedCodes.absmax as Tensor) as PackedScales) : undefined,
         )
       }),
     )
@@ -111,7 +115,7 @@ export function quantize(model: Module, options: QuantizeOptions): string[] {
   return layers.map(({ path }) => path)
 }
 
-/** The same with the work on the executor, one layer after the other. */
+/** Quantize as {@link quantize} does, with the work on the executor, one layer at a time. */
 export async function packLayers(model: Module, options: QuantizeOptions): Promise<string[]> {
   const layers = checked(model, options)
   const make = operators.queued
@@ -123,27 +127,32 @@ export async function packLayers(model: Module, options: QuantizeOptions): Promi
           const blocks = (await makeBlocksAsync(weightOf(layer), blockFacts(scheme).code)) as Tensor
           return install(layer, packing, inRows(layer, blocks))
         }
-        const made = (await make[scheme](...inputsOf(layer, packing))) as Codes
-        const scales = packing.doubleQuant ? ((await make.scales(made.absmax as Tensor)) as PackedScales) : undefined
-        install(layer, packing, made, scales)
+        const quantizedCodes = (await make[scheme](...inputsOf(layer, packing))) as Codes
+        const scales = packing.doubleQuant
+          ? ((await make.scales(quantizedCodes.absmax as Tensor)) as PackedScales)
+          : undefined
+        install(layer, packing, quantizedCodes, scales)
       }),
     )
   }
   return layers.map(({ path }) => path)
 }
 
-/** Checks how a weight shall be packed, and completes it. */
+/** Check the quantization options of a weight, and fill in defaults. */
 export function packingOf(where: string, options: PackingOptions): Required<PackingOptions> {
   requireObject(where, 'options', options)
   const { scheme, doubleQuant = scheme === 'nf4', blockSize = 64, ...unknown } = options
   requireOneOf(where, 'scheme', scheme, QUANTIZATION_SCHEMES)
   if (isBlocks(scheme) && options.blockSize !== undefined) {
-    throw new ConfigError(`${where}: blockSize is of 'nf4'; the blocks of ${scheme} have 32`, { scheme })
+    throw new ConfigError(
+      `${where}: expected scheme 'nf4' with blockSize, got '${scheme}', whose blocks have 32 elements`,
+      { scheme },
+    )
   }
   if (typeof doubleQuant !== 'boolean') throw misuse(where, 'doubleQuant', 'true or false', doubleQuant)
   if (doubleQuant && scheme !== 'nf4') {
     throw new ConfigError(
-      `${where}: doubleQuant is of 'nf4'; ${scheme} has ${isBlocks(scheme) ? 'float16 scales in its blocks' : 'one float32 scale for each row'}`,
+      `${where}: expected scheme 'nf4' with doubleQuant, got '${scheme}', which has ${isBlocks(scheme) ? 'float16 scales in its blocks' : 'one float32 scale for each row'}`,
       { scheme },
     )
   }
@@ -153,8 +162,8 @@ export function packingOf(where: string, options: PackingOptions): Required<Pack
   }
   const other = Object.keys(unknown)[0]
   if (other !== undefined) {
-    const own = `scheme, doubleQuant, blockSize${where === 'quantize' ? ', modules and embeddings' : ''}`
-    throw new ConfigError(`${where} has no option '${other}'; it has ${own}`, { option: other })
+    const optionNames = `scheme, doubleQuant, blockSize${where === 'quantize' ? ', modules and embeddings' : ''}`
+    throw new ConfigError(`${where}: expected one of the options ${optionNames}, got '${other}'`, { option: other })
   }
   return { scheme, doubleQuant, blockSize }
 }
@@ -174,9 +183,12 @@ function checked(model: Module, options: QuantizeOptions): Packed[] {
     throw misuse('quantize', 'embeddings', 'true or false', embeddings)
   }
   const words =
-    (embeddings ?? (isBlocks(packing.scheme) && modules === undefined)) ? wordLayers(model) : new Map<Module, string>()
+    (embeddings ?? (isBlocks(packing.scheme) && modules === undefined)) ? tokenLayers(model) : new Map<Module, string>()
   if (embeddings === true && words.size === 0) {
-    throw new ConfigError(`quantize: ${model.constructor.name} has no embeddings to pack, and no output layer`, {})
+    throw new ConfigError(
+      `quantize: expected embeddings or an output layer, but ${model.constructor.name} has neither`,
+      {},
+    )
   }
   const inBlocks = packingOf('quantize', { scheme: 'q8_0' })
   const layers = [
@@ -189,8 +201,8 @@ function checked(model: Module, options: QuantizeOptions): Packed[] {
   return layers
 }
 
-/** Embeddings that can be packed, and the output layers of language models. */
-function wordLayers(model: Module): Map<Module, string> {
+/** Return the embeddings that can be quantized, and the output layers of language models. */
+function tokenLayers(model: Module): Map<Module, string> {
   const found = new Map<Module, string>()
   for (const [path, module] of model.namedModules()) {
     if (module instanceof Embedding) found.set(module, path)
@@ -213,7 +225,7 @@ function linears(model: Module, modules: QuantizeOptions['modules'], mayLack: bo
   if ((found.length > 0 || (mayLack && !tests)) && !empty) return found
   const some = all.slice(0, 5).map(([path]) => path || '(the model itself)')
   throw new ConfigError(
-    `quantize: ${empty ? `no Linear of ${model.constructor.name} matches ${String(empty[0])}` : `${model.constructor.name} has none to pack`}; ` +
+    `quantize: expected Linear layers to quantize, ${empty ? `but none of ${model.constructor.name} matches ${String(empty[0])}` : `but ${model.constructor.name} has none`}; ` +
       `it has ${some.join(', ') || 'no Linear'}`,
     {},
   )
@@ -225,28 +237,31 @@ const isLinear = (module: Module) =>
 function requireFresh({ path, layer, packing: { scheme } }: Packed, model: Module): void {
   const weight = weightOf(layer)
   const fail = (what: string) => new ConfigError(`quantize: '${path}' ${what}`, { path })
-  if (quantizationOf(layer)) throw fail('is packed already')
+  if (quantizationOf(layer)) throw fail('is quantized already')
   if (!/^(float32|bfloat16|float16)$/.test(weight.dtype)) {
     throw fail(`has a ${weight.dtype} weight, expected float32, bfloat16 or float16`)
   }
-  if (weight.device === 'meta') throw fail('is on the meta device, which has no values to pack; load the weights first')
+  if (weight.device === 'meta')
+    throw fail('is on the meta device, which has no values to quantize. Load the weights first')
   if (isBlocks(scheme)) {
     const { block } = blockFacts(scheme)
     const width = weight.shape[1] as number
     if (width % block !== 0) {
-      throw fail(`has rows of ${width}, and ${scheme} needs a multiple of ${block}; leave it out with \`modules\``)
+      throw fail(
+        `has rows of ${width}, which is not a multiple of ${block} as ${scheme} requires. Leave it out with \`modules\``,
+      )
     }
     if (!weight.device.startsWith('cpu'))
-      throw fail(`is on ${weight.device}, and ${scheme} is computed with on the CPU`)
+      throw fail(`is on ${weight.device}, but ${scheme} is supported on the CPU only`)
   }
   if (layer instanceof Embedding && (layer.maxNorm !== null || layer.scaleGradByFreq)) {
-    throw fail('has maxNorm or scaleGradByFreq, which change rows or their gradients')
+    throw fail('has maxNorm or scaleGradByFreq, which quantized embeddings do not support')
   }
   if (layer.namedParameters().some(([name]) => name.startsWith('lora_'))) {
-    throw fail('has an adapter; quantize the network first and attach adapters then')
+    throw fail('has an adapter. Quantize the network before attaching adapters')
   }
   const owners = model.modules().filter((module) => Reflect.get(module, 'weight') === weight)
-  if (owners.length > 1) throw fail('shares its weight with another layer; leave it out with `modules`')
+  if (owners.length > 1) throw fail('shares its weight with another layer. Leave it out with `modules`')
 }
 
 interface Codes {
@@ -254,7 +269,7 @@ interface Codes {
   absmax?: Tensor
 }
 
-/** Of the blocks of a weight, one after the other. */
+/** Return the blocks of a weight, concatenated in rows. */
 function inRows(layer: Module, blocks: Tensor): Codes {
   const rows = weightOf(layer).shape[0] as number
   return { codes: blocks.view([rows, blocks.numel() / rows]) }
@@ -269,7 +284,7 @@ interface PackedScales {
 const inputsOf = (layer: Module, { scheme, blockSize }: Required<PackingOptions>): [Tensor, object?] =>
   scheme === 'nf4' ? [weightOf(layer), { blockSize }] : [weightOf(layer)]
 
-/** Puts codes in the place of a layer's weight. */
+/** Replace a layer's weight by codes. */
 function install(
   layer: Module,
   { scheme, blockSize }: Required<PackingOptions>,
@@ -288,6 +303,8 @@ function install(
     throw error
   }
   weight.grad = null
-  const made = scales ? { absmax: scales.codes, nested: { absmax: scales.absmax, offset: scales.offset } } : { absmax }
-  pack(layer, { scheme, codes: weight, shape, dtype, blockSize, ...made })
+  const buffers = scales
+    ? { absmax: scales.codes, nested: { absmax: scales.absmax, offset: scales.offset } }
+    : { absmax }
+  pack(layer, { scheme, codes: weight, shape, dtype, blockSize, ...buffers })
 }

@@ -7,21 +7,21 @@ import { keepForever } from '../tensor/scope.js'
 type State = Record<string, Tensor>
 
 /**
- * A module that trains as a whole beside an adapter (`modulesToSave`). Each adapter has values of its own for its
- * parameters and persistent buffers, and so has the network without any; the module's tensors stay the same objects and
- * take the memory of whoever is active.
+ * A module that trains in full with an adapter (`modulesToSave`). Each adapter has its own values of the module's parameters
+ * and persistent buffers, and so has the network without an adapter. The module's tensors stay the same objects and switch to
+ * the memory of the active adapter.
  */
 export class SavedModule {
   readonly path: string
   readonly module: Module
-  /** Who the values belong to; null stands for the network without an adapter. */
+  /** Adapter whose values are active; null is the network without an adapter. */
   #owner: string | null = null
-  /** The values of those that are not active. */
+  /** Values of the adapters that are not active. */
   readonly #aside = new Map<string | null, State>()
-  /** Where parameters stood that other modules of the network have too. */
+  /** Fields of other modules that used the same parameters. */
   readonly #tied: { module: Module; field: string; shared: Parameter }[] = []
 
-  /** @param network from whose other modules this one is untied: its values are its own from now on */
+  /** @param network untie the module from the other modules of this network, so that it has its own values */
   constructor(path: string, module: Module, network: Module) {
     this.path = path
     this.module = module
@@ -41,7 +41,7 @@ export class SavedModule {
     }
   }
 
-  /** Gives the module back what it shared with others; no adapter may be active. */
+  /** Restore the sharing of parameters with other modules; no adapter may be active. */
   retie(): void {
     for (const { module, field, shared } of this.#tied.splice(0)) {
       const copy = Reflect.get(module, field) as Parameter
@@ -50,12 +50,12 @@ export class SavedModule {
     }
   }
 
-  /** Gives an adapter a copy of the network's own values. */
+  /** Give an adapter a copy of the network's own values. */
   add(name: string): void {
-    const own = this.#owner === null ? this.#state() : (this.#aside.get(null) as State)
+    const networkValues = this.#owner === null ? this.#state() : (this.#aside.get(null) as State)
     this.#aside.set(
       name,
-      mapped(own, (tensor) => tensor.detach().clone()),
+      mapped(networkValues, (tensor) => tensor.detach().clone()),
     )
   }
 
@@ -63,12 +63,12 @@ export class SavedModule {
     return this.#owner === name || this.#aside.has(name)
   }
 
-  /** An adapter's values: the module's own tensors while it is active. */
+  /** Return an adapter's values: the module's own tensors while it is active. */
   valuesOf(name: string): State {
     return this.#owner === name ? this.#state() : (this.#aside.get(name) ?? {})
   }
 
-  /** Gives an adapter the values of another. */
+  /** Copy the values of one adapter to another. */
   copy(from: string, to: string): void {
     const [values, targets] = [this.valuesOf(from), this.valuesOf(to)]
     noGrad(() => {
@@ -76,7 +76,7 @@ export class SavedModule {
     })
   }
 
-  /** Puts an adapter's values in place, or those of the network without one. Gradients of others are dropped. */
+  /** Activate an adapter's values, or those of the network without one. Gradients of others are dropped. */
   activate(name: string | null): void {
     if (name === this.#owner || !this.#aside.has(name)) return
     const state = this.#state()
@@ -88,7 +88,7 @@ export class SavedModule {
     scope(() =>
       noGrad(() => {
         for (const [key, tensor] of Object.entries(state)) {
-          // The network may have moved since these were put aside.
+          // The network may have moved to another device since these values were active.
           const value = next[key] as Tensor
           tensor.setData(value.to({ device: tensor.device, dtype: tensor.dtype }))
           value.dispose()
@@ -100,13 +100,13 @@ export class SavedModule {
     this.#owner = name
   }
 
-  /** Forgets an adapter's values; it must not be active. */
+  /** Drop an adapter's values; it must not be active. */
   remove(name: string | null): void {
     for (const tensor of Object.values(this.#aside.get(name) ?? {})) tensor.dispose()
     this.#aside.delete(name)
   }
 
-  /** The present values become the network's own. */
+  /** Make the current values the network's own. */
   settle(): void {
     if (this.#owner === null) return
     this.remove(null)

@@ -4,17 +4,17 @@ import { blockFacts, isBlocks, type PackedScheme, quantizationOf } from '../nn/q
 import { type DType, scope, type Tensor } from '../tensor/index.js'
 import { pack, weightOf } from './packed-layer.js'
 
-/** A layer whose weight in a file is packed. */
+/** Layer whose weight in a file is quantized. */
 export interface PackedLayer {
   path: string
   scheme: PackedScheme
-  /** Of 'nf4'. */
+  /** Block size of 'nf4'. */
   blockSize?: number
 }
 
 /**
- * Packs layers of a network as a file has them, before its values come: with the file's own tensors, or copies of them.
- * @throws CheckpointError where their bytes are not those of the layer's shape
+ * Quantize layers of a network like a file's, before its values are loaded: with the file's own tensors, or copies of them.
+ * @throws CheckpointError if their size does not match the layer's shape
  * @throws ConfigError for blocks on another device than the CPU
  */
 export function packAsSaved(
@@ -26,7 +26,7 @@ export function packAsSaved(
   for (const { path, scheme, blockSize = 64 } of layers) {
     const layer = modules.get(path)
     const codes = state.get(`${path}.weight`)
-    // Names that do not fit are told with all others.
+    // Names that do not match are reported together with all others.
     if (!layer || !codes) continue
     const weight = weightOf(layer)
     const shape = weight.shape as [number, number]
@@ -37,31 +37,35 @@ export function packAsSaved(
     if (codes.dtype !== dtype || codes.shape.join() !== wanted.join()) {
       const found = `${codes.dtype} [${codes.shape.join(', ')}]`
       throw new CheckpointError(
-        `${file}: '${path}.weight' in ${scheme} is ${found}, and the configuration needs ${dtype} [${wanted.join(', ')}]`,
+        `${file}: expected '${path}.weight' in ${scheme} to be ${dtype} [${wanted.join(', ')}], got ${found}`,
         { file, tensor: `${path}.weight` },
       )
     }
     const part = (name: string) => state.get(`${path}.weight_${name}`)
     const [absmax, nestedAbsmax, offset] = [part('absmax'), part('nested_absmax'), part('nested_offset')]
     if (!isBlocks(scheme) && !absmax) {
-      throw new CheckpointError(`${file}: '${path}.weight' in ${scheme} has no '${path}.weight_absmax'`, {
-        file,
-        tensor: `${path}.weight_absmax`,
-      })
+      throw new CheckpointError(
+        `${file}: expected '${path}.weight_absmax' with '${path}.weight' in ${scheme}, got none`,
+        {
+          file,
+          tensor: `${path}.weight_absmax`,
+        },
+      )
     }
     const { dtype: before, device } = weight
     if (isBlocks(scheme) && !device.startsWith('cpu')) {
       throw new ConfigError(
-        `'${path}' is in ${scheme}, which is computed with on the CPU; load with { quantize: false }`,
+        `expected '${path}' on the CPU, since ${scheme} is supported there only. Load with { quantize: false }`,
         {
           path,
           device,
         },
       )
     }
-    const own = (tensor: Tensor) => scope(() => (tensor.device === device ? tensor.clone() : tensor.to({ device })))
+    const toDevice = (tensor: Tensor) =>
+      scope(() => (tensor.device === device ? tensor.clone() : tensor.to({ device })))
     weight.requiresGrad = false
-    if (copies || codes.device !== device) scope(() => weight.setData(own(codes)))
+    if (copies || codes.device !== device) scope(() => weight.setData(toDevice(codes)))
     else weight.setData(codes)
     pack(layer, {
       scheme,
@@ -69,13 +73,13 @@ export function packAsSaved(
       shape,
       dtype: before,
       blockSize,
-      absmax: absmax && own(absmax),
-      nested: nestedAbsmax && offset ? { absmax: own(nestedAbsmax), offset: own(offset) } : undefined,
+      absmax: absmax && toDevice(absmax),
+      nested: nestedAbsmax && offset ? { absmax: toDevice(nestedAbsmax), offset: toDevice(offset) } : undefined,
     })
   }
 }
 
-/** What `packAsSaved` needs to know of a network's packed layers. */
+/** Return the quantized layers of a network, for `packAsSaved`. */
 export const packedLayers = (network: Module): PackedLayer[] =>
   network.namedModules().flatMap(([path, layer]) => {
     const packed = quantizationOf(layer)

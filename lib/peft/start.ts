@@ -4,7 +4,7 @@ import { noGrad, ops, randn, scope, type Tensor } from '../tensor/index.js'
 import type { Lora } from './layer.js'
 import type { LayerKind } from './targets.js'
 
-/** Names of starts that take a part of the weight into the adapter. */
+/** Names of initializations that move a part of the weight into the adapter. */
 const ITERATIONS = /^pissa_niter_(\d{1,4})$/
 
 export type LoraStart = boolean | 'gaussian' | 'pissa' | 'olora' | `pissa_niter_${number}`
@@ -13,11 +13,11 @@ export const isStart = (value: unknown): value is LoraStart =>
   typeof value === 'boolean' ||
   (typeof value === 'string' && (['gaussian', 'pissa', 'olora'].includes(value) || ITERATIONS.test(value)))
 
-/** Whether the layer's weight loses what the adapter begins with. */
+/** Return whether the initial adapter is subtracted from the layer's weight. */
 export const takesFromWeight = (start: LoraStart, kind: LayerKind): boolean =>
   kind !== 'embedding' && typeof start === 'string' && start !== 'gaussian'
 
-export function initialise({ A, B }: Lora, kind: LayerKind, r: number, start: LoraStart): void {
+export function initialize({ A, B }: Lora, kind: LayerKind, r: number, start: LoraStart): void {
   if (kind === 'embedding') {
     if (start === false) normal_(A)
     else zeros_(A)
@@ -31,10 +31,10 @@ export function initialise({ A, B }: Lora, kind: LayerKind, r: number, start: Lo
 }
 
 /**
- * A and B that together are the principal part of a weight [out, in] over `scaling`: by its singular values (PiSSA,
- * https://arxiv.org/abs/2404.02948), exactly or by so many iterations from a random basis, or by its QR decomposition (OLoRA,
- * https://arxiv.org/abs/2406.01775), where only the product is scaled.
- * @throws ConfigError where the rank is above the weight's
+ * Return A and B that together are the principal part of a weight [out, in] over `scaling`: by its singular values (PiSSA,
+ * https://arxiv.org/abs/2404.02948), exact or with a number of iterations from a random basis, or by its QR decomposition
+ * (OLoRA, https://arxiv.org/abs/2406.01775), where only the product is scaled.
+ * @throws ConfigError if the rank is above the weight's
  */
 export function principal(
   weight: Tensor,
@@ -45,9 +45,12 @@ export function principal(
 ): [Tensor, Tensor] {
   const most = Math.min(...weight.shape)
   if (r > most) {
-    throw new ConfigError(`'${path}' has rank ${most} at most, less than r: ${r}, so it cannot start by '${start}'`, {
-      path,
-    })
+    throw new ConfigError(
+      `LoraConfig.r: expected at most ${most}, the rank of '${path}', with initLoraWeights '${start}', got ${r}`,
+      {
+        path,
+      },
+    )
   }
   const exact = weight.dtype === 'float64' ? weight : weight.to({ dtype: 'float32' })
   if (start === 'olora') {
@@ -65,7 +68,7 @@ function svd(weight: Tensor, r: number): [Tensor, Tensor, Tensor] {
   return [U.narrow(1, 0, r), S.narrow(0, 0, r), Vh.narrow(0, 0, r)]
 }
 
-/** As torch.svd_lowrank (Halko et al. 2009, https://arxiv.org/abs/0909.4061, algorithm 5.1). */
+/** Compute an approximate SVD like torch.svd_lowrank (Halko et al. 2009, https://arxiv.org/abs/0909.4061, algorithm 5.1). */
 function approximateSvd(weight: Tensor, r: number, iterations: number): [Tensor, Tensor, Tensor] {
   const [rows, columns] = weight.shape as [number, number]
   if (rows < columns) {
@@ -79,7 +82,7 @@ function approximateSvd(weight: Tensor, r: number, iterations: number): [Tensor,
   return [Q.matmul(U), S, Vh]
 }
 
-/** Adds `factor` of an adapter's product to a weight. */
+/** Add `factor` times an adapter's product to a weight. */
 export function addProduct(weight: Tensor, A: Tensor, B: Tensor, factor: number): void {
   noGrad(() =>
     scope(() => {

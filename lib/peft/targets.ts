@@ -13,7 +13,7 @@ export type LayerKind = 'linear' | 'conv1d' | 'embedding'
 
 const kinds: Record<string, LayerKind> = { Linear: 'linear', Conv1d: 'conv1d', Embedding: 'embedding' }
 
-/** What a layer is to an adapter; null for all that cannot have one. */
+/** Return the kind of a layer for adapters; null for modules that cannot have one. */
 export function layerKind(module: Module): LayerKind | null {
   if (module instanceof NativeModule) return kinds[nativeKind(module)] ?? null
   if (module instanceof Linear) return 'linear'
@@ -28,8 +28,8 @@ export interface Target {
 }
 
 /**
- * The layers that a configuration names, in the order of the network.
- * @throws ConfigError where it names none, or one that cannot have an adapter
+ * Return the layers that a configuration selects, in the order of the network.
+ * @throws ConfigError if it selects none, or one that cannot have an adapter
  */
 export function findTargets(model: Module, config: ResolvedLoraConfig): Target[] {
   const found: Target[] = []
@@ -42,10 +42,10 @@ export function findTargets(model: Module, config: ResolvedLoraConfig): Target[]
     const kind = layerKind(module)
     if (left ? kind !== 'linear' || left.has(path) : !named?.has(path)) continue
     if (kind === null) {
-      // A regular expression may well match the modules around a layer.
+      // A regular expression may also match the parents of a layer.
       if (typeof config.targetModules === 'string') continue
       throw new ConfigError(
-        `targetModules names '${path}', a ${typeName(module)}; adapters are for Linear, Conv1d and Embedding`,
+        `LoraConfig.targetModules: expected Linear, Conv1d or Embedding layers, but '${path}' is a ${typeName(module)}`,
         { path },
       )
     }
@@ -54,7 +54,7 @@ export function findTargets(model: Module, config: ResolvedLoraConfig): Target[]
   if (found.length === 0) {
     const some = modules.filter(([, module]) => layerKind(module) !== null).slice(0, 8)
     throw new ConfigError(
-      `targetModules ${JSON.stringify(config.targetModules)} matches no layer of ${model.constructor.name}; it has ` +
+      `LoraConfig.targetModules: expected names of layers of ${model.constructor.name}, got ${JSON.stringify(config.targetModules)}; its layers are ` +
         (some.map(([path]) => path).join(', ') || 'none that takes an adapter'),
       { targetModules: config.targetModules },
     )
@@ -63,9 +63,9 @@ export function findTargets(model: Module, config: ResolvedLoraConfig): Target[]
 }
 
 /**
- * The modules that train as a whole; of one inside another only the outer. As in peft, a name is the end of a path,
- * whether or not a part of the path begins there.
- * @param fromFile whether a name may match nothing: peft writes down all names that a classifier's head may have
+ * Return the modules that train in full; of nested ones only the outer. As in peft, a name is the end of a path, even within a
+ * path component.
+ * @param fromFile whether a name may match nothing: peft writes all names that a classifier's head may have
  */
 export function findModulesToSave(
   model: Module,
@@ -77,14 +77,16 @@ export function findModulesToSave(
   const modules = model.namedModules()
   for (const name of fromFile ? [] : names) {
     if (!modules.some(([path]) => path !== '' && path.endsWith(name))) {
-      throw new ConfigError(`modulesToSave names '${name}', which ${model.constructor.name} does not have`, { name })
+      throw new ConfigError(`LoraConfig.modulesToSave: expected modules of ${model.constructor.name}, got '${name}'`, {
+        name,
+      })
     }
   }
   const outer = new Set(savedPaths(names, pathsOf(modules)))
   const both = targets.find(({ path }) => holder(outer, path) !== undefined)
   if (both) {
     throw new ConfigError(
-      `'${both.path}' is among the targetModules, and trains as a whole by modulesToSave (${names.join(', ')}); take it ` +
+      `LoraConfig: expected '${both.path}' in targetModules or modulesToSave (${names.join(', ')}), got both. Take it ` +
         'out of one of them',
       { path: both.path },
     )
@@ -93,8 +95,9 @@ export function findModulesToSave(
 }
 
 /**
- * The language models below `model` whose output layer is tied to their embeddings and that this adapter trains apart: a
- * copy of either in `modulesToSave` is no longer the other, and an adapter of the output layer is none of the embeddings.
+ * Return the language models below `model` whose output layer is tied to the embeddings, but which this adapter trains
+ * separately: a copy of either in `modulesToSave` is no longer shared, and an adapter of the output layer must not affect the
+ * embeddings.
  */
 export function headsToUntie(model: Module, config: ResolvedLoraConfig): NativeModule[] {
   const modules = model.namedModules()
@@ -108,7 +111,7 @@ export function headsToUntie(model: Module, config: ResolvedLoraConfig): NativeM
   })
 }
 
-/** Whether peft saves the weights of embeddings beside their adapters: where it knows their names. */
+/** Return whether peft saves the weights of embeddings with their adapters: it does for the names that it knows. */
 export function namesEmbeddings({ targetModules }: ResolvedLoraConfig, model: Module): boolean {
   const known = ['embed_tokens', 'lm_head']
   if (typeof targetModules !== 'string') return known.some((name) => targetModules.includes(name))
@@ -127,11 +130,11 @@ function savedPaths(names: readonly string[], paths: readonly string[]): string[
   return found.filter((path) => !found.some((outer) => path.startsWith(`${outer}.`)))
 }
 
-/** Which of the paths has this one in it. */
+/** Return the path of which this one is a part. */
 const holder = (paths: ReadonlySet<string>, path: string): string | undefined =>
   [...paths].find((outer) => path === outer || path.startsWith(`${outer}.`))
 
-/** What 'all-linear' leaves out: the layer that answers. */
+/** Return the paths that 'all-linear' excludes: the output layers. */
 function outputs(model: Module, { taskType }: ResolvedLoraConfig): string[] {
   const layer = outputLayerOf(model)
   if (layer) return [layer.head]
@@ -140,7 +143,7 @@ function outputs(model: Module, { taskType }: ResolvedLoraConfig): string[] {
   return head === undefined ? [] : [head]
 }
 
-/** Those of the paths that the configuration names and does not exclude. */
+/** Return the paths that the configuration selects and does not exclude. */
 function targeted(config: ResolvedLoraConfig, paths: readonly string[]): Set<string> {
   const { targetModules, layersToTransform, layersPattern } = config
   const out = excluded(config, paths)
@@ -162,7 +165,7 @@ function excluded({ excludeModules, modulesToSave }: ResolvedLoraConfig, paths: 
   return new Set([...saved, ...paths.filter((path) => excludeModules?.some((name) => endsWith(path, name)))])
 }
 
-/** Those whose first number in the path, after a name that a pattern gives, is one of these. */
+/** Return the paths whose layer index, the first number after a name that the pattern defines, is in the list. */
 function ofLayers(paths: string[], layers: number[], given: string | string[] | null): string[] {
   const patterns = given === null || given.length === 0 ? [] : [given].flat()
   const sources = patterns.length === 0 ? ['.*?\\.[^.]*'] : patterns.map((pattern) => `(?:.*?\\.)?${pattern}`)

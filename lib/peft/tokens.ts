@@ -10,45 +10,46 @@ import type { Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
 import { layerKind, type Target } from './targets.js'
 
-/** Rows that train in place of those of a layer's weight [count, dim]. */
+/** Trained rows that replace those of a layer's weight [count, dim]. */
 export interface TokenRows {
-  /** int64 [rows] */
+  /** Row indices, int64 [rows]. */
   indices: Tensor
-  /** [rows, dim] */
+  /** Values, [rows, dim]. */
   delta: Parameter
-  /** Whether `delta` belongs to the embeddings whose weight this layer has. */
+  /** Whether `delta` belongs to the embeddings with this layer's weight. */
   follows: boolean
 }
 
 export interface TokenTarget extends Target {
   indices: readonly number[]
-  /** The embeddings whose rows this layer takes, where their weight is its own too. */
+  /** Embeddings whose rows this layer uses, if they share one weight. */
   follows?: Module
 }
 
 const KEY = 'trainableTokenIndices'
 
-/** @throws ConfigError for what are no lists of token ids */
+/** Check token indices. @throws ConfigError unless they are lists of token ids */
 export function requireTokenIndices(where: string, given: unknown): void {
   if (given === null) return
   const requireIds = (what: string, ids: unknown) => {
     if (!Array.isArray(ids) || ids.length === 0) throw misuse(where, what, 'a list of token ids', ids)
     for (const id of ids) requireWhole(where, what, id)
     const twice = ids.find((id, i) => ids.indexOf(id) !== i)
-    if (twice !== undefined) throw new ConfigError(`${where}: ${what} has ${twice} twice`, { id: twice })
+    if (twice !== undefined)
+      throw new ConfigError(`${where}: expected each id once in ${what}, got ${twice} twice`, { id: twice })
   }
   if (Array.isArray(given)) return requireIds(KEY, given)
   requireObject(where, KEY, given)
   const entries = Object.entries(given as object)
-  if (entries.length === 0) throw misuse(where, KEY, 'a list of token ids, or such lists by name of a layer', given)
+  if (entries.length === 0) throw misuse(where, KEY, 'a list of token ids, or lists by layer name', given)
   for (const [name, ids] of entries) requireIds(`${KEY} of '${name}'`, ids)
 }
 
 /**
- * The layers of which a configuration trains rows, those that follow others last.
- * @param targets what has low-rank adapters, which the rows of a weight cannot have beside them
- * @param whole what trains as a whole
- * @throws ConfigError naming the layer
+ * Return the layers of which a configuration trains rows, layers with shared rows last.
+ * @param targets layers with low-rank adapters, which cannot train rows as well
+ * @param whole modules that train in full
+ * @throws ConfigError that names the layer
  */
 export function findTokenTargets(
   model: Module,
@@ -69,32 +70,33 @@ export function findTokenTargets(
     const kind = layerKind(module)
     if (!indices) continue
     if (kind === null || kind === 'conv1d') {
-      throw new ConfigError(`${KEY} names '${path}', which is neither an Embedding nor a Linear`, { path })
+      throw new ConfigError(`LoraConfig.${KEY}: expected an Embedding or a Linear, got '${path}'`, { path })
     }
     found.set(module, { path, module, kind, indices })
   }
   for (const [embeddings, path, head] of sharers(modules)) {
     const source = found.get(embeddings)
-    const own = found.get(head)?.indices
-    if (!source || (own && own.join() !== source.indices.join())) continue
+    const headIndices = found.get(head)?.indices
+    if (!source || (headIndices && headIndices.join() !== source.indices.join())) continue
     found.delete(head)
     found.set(head, { path, module: head, kind: 'linear', indices: source.indices, follows: embeddings })
   }
   const inside = new Set(whole.flatMap(([, module]) => module.modules()))
   for (const { path, module, indices, follows } of found.values()) {
     const title = follows ? `'${path}', whose weight is that of the embeddings,` : `'${path}'`
-    const fail = (what: string) => new ConfigError(`${KEY} trains rows of ${title} which ${what}`, { path })
+    const fail = (what: string) =>
+      new ConfigError(`LoraConfig.${KEY}: expected a layer whose rows can train, but ${title} ${what}`, { path })
     if (targets.some((target) => target.module === module)) throw fail('is among the targetModules')
-    if (inside.has(module)) throw fail('trains as a whole by modulesToSave')
-    if (quantizationOf(module)) throw fail('is packed')
+    if (inside.has(module)) throw fail('is among the modulesToSave')
+    if (quantizationOf(module)) throw fail('is quantized')
     const count = (Reflect.get(module, 'weight') as Parameter).shape[0] as number
     const beyond = indices.find((id) => id >= count)
-    if (beyond !== undefined) throw fail(`has ${count} rows and none of number ${beyond}`)
+    if (beyond !== undefined) throw fail(`has ${count} rows, so no row ${beyond}`)
   }
   return [...found.values()]
 }
 
-/** The language models below `model` whose tied output layer, or the embeddings that it is tied to, train rows. */
+/** Return the language models below `model` that train rows of the tied output layer or of the embeddings. */
 export function headsOfTokens(model: Module, config: ResolvedLoraConfig): NativeModule[] {
   if (config.trainableTokenIndices === null) return []
   return model.namedModules().flatMap(([path, network]) => {
@@ -105,7 +107,7 @@ export function headsOfTokens(model: Module, config: ResolvedLoraConfig): Native
   })
 }
 
-/** The token ids by those of the paths that are named: as in peft by their end, or as the input embeddings. */
+/** Return the token ids by selected path: as in peft by the end of the path, or as the input embeddings. */
 function namedLayers(model: Module, config: ResolvedLoraConfig, paths: string[]): Map<string, readonly number[]> {
   const given = config.trainableTokenIndices ?? {}
   const lists: [string, readonly number[]][] = Array.isArray(given)
@@ -118,17 +120,18 @@ function namedLayers(model: Module, config: ResolvedLoraConfig, paths: string[])
     if (!all.some(matches) && !paths.some(matches)) {
       const heads = model.namedModules().map(([path, network]) => joined(path, outputLayerOf(network)?.head ?? ''))
       if (heads.some(matches)) continue
-      throw new ConfigError(`${KEY} names '${name}', which ${model.constructor.name} does not have`, { name })
+      throw new ConfigError(`LoraConfig.${KEY}: expected layers of ${model.constructor.name}, got '${name}'`, { name })
     }
     for (const path of paths.filter(matches)) {
-      if (found.has(path)) throw new ConfigError(`${KEY} names '${path}' twice`, { path })
+      if (found.has(path))
+        throw new ConfigError(`LoraConfig.${KEY}: expected each layer once, got '${path}' twice`, { path })
       found.set(path, indices)
     }
   }
   return found
 }
 
-/** Where a network's words come in. */
+/** Return the path of a network's input embeddings. */
 function inputEmbeddings(model: Module): string {
   const modules = model.namedModules()
   const known = modules.flatMap(([path, network]) => {
@@ -141,13 +144,13 @@ function inputEmbeddings(model: Module): string {
   const found = known.length > 0 ? known : titled
   if (found.length === 1) return found[0] as string
   throw new ConfigError(
-    `${KEY} is a list, and ${model.constructor.name} has ${found.length > 1 ? found.join(', ') : 'no embed_tokens'}; ` +
-      "give lists by name of the layer: { 'name of the embedding': [...] }",
+    `LoraConfig.${KEY}: expected lists by layer name, since ${model.constructor.name} has ${found.length > 1 ? found.join(', ') : 'no embed_tokens'}, got one list. ` +
+      "Pass { 'name of the embedding': [...] }",
     {},
   )
 }
 
-/** Embeddings, and path and module of the output layers that have their weight. */
+/** Return embeddings, with path and module of the output layers with the same weight. */
 function sharers(modules: [string, Module][]): [Module, string, Module][] {
   const byPath = new Map(modules)
   const found: [Module, string, Module][] = []

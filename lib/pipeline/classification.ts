@@ -12,7 +12,7 @@ import { inputIdsOf, inputValuesOf } from './inputs.js'
 import type { Loaded, NetworkOf } from './load.js'
 
 export interface ClassificationOptions {
-  /** How many classes, the most probable first; null for all. Default 5, of emotions all. */
+  /** Number of top classes to return; null for all. Default 5, for emotions all. */
   topK?: number | null
 }
 
@@ -23,8 +23,8 @@ export interface ClassificationOutput {
 }
 
 /**
- * What `emotion-recognition` is asked about: audio for a network that hears, a text for one that reads, a turn with `text`
- * and `audio` (and what was said before) for SPECTRA.
+ * Input of `emotion-recognition`: audio for an audio network, text for a text network, and for SPECTRA a turn with `text` and `audio`, and
+ * optionally earlier turns.
  */
 export type EmotionInput = AudioClip | SpectraTurn
 
@@ -67,7 +67,8 @@ export async function recognizeEmotion(
         if (!(model instanceof RobertaForSequenceClassification)) {
           return logitsOf(where, model, input as AudioClip, normalizesAudio)
         }
-        if (typeof input !== 'string') throw misuse(where, 'input', 'a text: the network reads', input)
+        if (typeof input !== 'string')
+          throw misuse(where, 'input', 'a text, since the network is a text encoder', input)
         const inputIds = await inputIdsOf(tokenizer!, longestOfRoberta(model.config), input)
         const { logits } = await model.forward({ inputIds: inputIds.to({ device: deviceOf(model) }) })
         return scored(model.config, logits)
@@ -77,9 +78,11 @@ export async function recognizeEmotion(
   )
 }
 
-/** A fine-tuned SPECTRA that tells a quantity, such as a sentiment, has no emotions. */
+/** Return an error about a fine-tuned SPECTRA that predicts a quantity, such as sentiment, not emotions. */
 export const quantity = (where: string): ConfigError =>
-  new ConfigError(`${where}: this SPECTRA tells a quantity, not classes; ask it with SpectraClassifier`)
+  new ConfigError(
+    `${where}: expected a SPECTRA that predicts classes, got one that predicts a quantity. Use SpectraClassifier.`,
+  )
 
 type AudioClassifier = Exclude<NetworkOf<'audio-classification'>, Beats>
 
@@ -91,7 +94,7 @@ async function logitsOf(where: string, model: AudioClassifier, audio: AudioClip,
 
 const deviceOf = (model: { parameters(): Tensor[] }) => model.parameters()[0]?.device ?? 'cpu'
 
-/** Logits [1, classes] by what the classes are to each other. */
+/** Convert logits [1, classes] to scores by the problem type. */
 async function scored(config: LabelConfig, logits: Tensor): Promise<ClassificationOutput[]> {
   const values = logits.select(0, 0).to({ device: 'cpu', dtype: 'float32' })
   const { problemType, id2label } = config

@@ -12,16 +12,16 @@ import { inputIdsOf, inputValuesOf } from './inputs.js'
 import type { Loaded, NetworkOf } from './load.js'
 
 export interface FeatureExtractionOptions {
-  /** `'mean'` over tokens or frames, `'cls'` the first of them, `'none'` all. Default `'none'`. */
+  /** Pooling over tokens or frames: `'mean'`, `'cls'` for the first, `'none'` for all. Default `'none'`. */
   pooling?: 'none' | 'mean' | 'cls'
-  /** With pooling: vectors of length 1. Default false. */
+  /** With pooling: whether to normalize vectors to length 1. Default false. */
   normalize?: boolean
 }
 
-/** Texts for BERT and RoBERTa, audio for the others. */
+/** Input: text for BERT and RoBERTa, audio for the others. */
 export type FeatureExtractionInput = AudioClip
 
-/** [inputs, positions, hiddenSize], zeros behind what is shorter; with pooling [inputs, hiddenSize]. */
+/** Return features [inputs, positions, hiddenSize], padded with zeros; with pooling [inputs, hiddenSize]. */
 export function extractFeatures(
   where: string,
   loaded: Loaded<NetworkOf<'feature-extraction'>>,
@@ -49,7 +49,7 @@ export function extractFeatures(
   )
 }
 
-/** [positions, hiddenSize] of one input, which is computed without padding. */
+/** Compute the states [positions, hiddenSize] of one input, without padding. */
 async function statesOf(
   where: string,
   { model, tokenizer, normalizesAudio }: Loaded<NetworkOf<'feature-extraction'>>,
@@ -57,14 +57,14 @@ async function statesOf(
 ): Promise<Tensor> {
   const device = model.parameters()[0]?.device ?? 'cpu'
   if (model instanceof Roberta || model instanceof Bert) {
-    if (typeof input !== 'string') throw misuse(where, 'input', 'a text: the network reads', input)
+    if (typeof input !== 'string') throw misuse(where, 'input', 'a text, since the network is a text encoder', input)
     const inputIds = await inputIdsOf(tokenizer!, longestText(model), input)
     return (await model.forward({ inputIds: inputIds.to({ device }) })).lastHiddenState.select(0, 0)
   }
   if (model instanceof WhisperEncoder) {
     const samples = await inputValuesOf(where, input, false)
     const window = windowOf(model.config) * 160
-    // Longer audio than a window is refused by the network, not cut here.
+    // The network rejects audio longer than a window.
     const length = samples.size(1) <= window ? window : null
     const options = { nMels: melBinsOf(model.config), length }
     const inputFeatures = await logMelSpectrogram(samples.to({ device }), options)

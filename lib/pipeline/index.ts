@@ -45,13 +45,13 @@ export type {
   TextGenerationOutput,
 }
 
-/** What every pipeline has beside its call. */
+/** Properties of every pipeline. */
 export interface PipelineParts<T extends PipelineTask> {
   readonly task: T
   readonly model: NetworkOf<T>
-  /** Of networks that read or write text; null where the network needs none, or brings it. */
+  /** Tokenizer of networks for text; null if the network needs none, or has its own. */
   readonly tokenizer: Tokenizer | null
-  /** Frees the network, unless it was given to `pipeline`: then it stays yours. */
+  /** Free the network, unless the caller passed it to `pipeline`. */
   dispose(): void
   [Symbol.dispose](): void
 }
@@ -98,8 +98,8 @@ export interface Pipelines {
 }
 
 /**
- * A network with all that stands before and behind it, as one function; its names, options and answers are those of
- * transformers.js (https://huggingface.co/docs/transformers.js). Options may be spelled `maxNewTokens` or `max_new_tokens`.
+ * Create a function that runs a network with all its pre- and postprocessing. Names, options and outputs are those of transformers.js
+ * (https://huggingface.co/docs/transformers.js). Options can be spelled `maxNewTokens` or `max_new_tokens`.
  *
  * ```ts
  * using transcriber = await pipeline('automatic-speech-recognition', 'openai/whisper-base')
@@ -115,9 +115,9 @@ export interface Pipelines {
  * | `feature-extraction` | BERT, RoBERTa; wav2vec 2.0, WavLM, Whisper's encoder, BEATs | text; audio | a tensor |
  *
  * A list of inputs gives a list of answers. The network is in evaluation mode and records no gradients.
- * @param model a folder, a repository of the hub, or a network that is loaded; that one is put in evaluation mode
- * @throws ConfigError for a task that there is not, naming the nearest; a network of another task, naming its architecture;
- *   and wrong options. CheckpointError, DataError, HubError as `fromPretrained`
+ * @param model a folder, a repository of the Hugging Face hub, or a loaded network, which is set to evaluation mode
+ * @throws ConfigError for an unknown task, naming the nearest; for a network of another task, naming its architecture;
+ *   and for invalid options. CheckpointError, DataError, HubError as `fromPretrained`
  */
 export async function pipeline<T extends PipelineTask>(
   task: T,
@@ -128,7 +128,7 @@ export async function pipeline<T extends PipelineTask>(
     const near = nearest(String(typeof task === 'string' ? task : ''), TASKS)
     const list = TASKS.map((one) => `'${one}'`).join(', ')
     const hint = near === undefined ? '' : `; did you mean '${near}'?`
-    throw new ConfigError(`pipeline: there is no task ${shown(task)}, only ${list}${hint}`, { task })
+    throw new ConfigError(`pipeline: expected one of the tasks ${list}, got ${shown(task)}${hint}`, { task })
   }
   const where = `pipeline('${task}')`
   const parts = await loaded(where, task, model, options)

@@ -23,31 +23,31 @@ import { Whisper, WhisperEncoder } from '../models/whisper/whisper.js'
 import { SpectraClassifier } from '../systems/spectra/answer/classifier.js'
 import { Tokenizer } from '../text/tokenizer.js'
 
-/** How a pipeline comes to its network; for a repository of the hub, the hub's options too. */
+/** Options to load a pipeline's network, with those of the Hugging Face hub for a repository. */
 export interface PipelineOptions extends Omit<LoadNetworkOptions, 'allowMissing'> {
-  /** Of networks that read or write text. Default: that of the model's folder. */
+  /** Tokenizer of networks for text. Default: that of the model's folder. */
   tokenizer?: Tokenizer
-  /** Of wav2vec 2.0 and WavLM: whether clips get mean 0 and variance 1. Default: as preprocessor_config.json says, else true. */
+  /** For wav2vec 2.0 and WavLM: whether to normalize clips to mean 0 and variance 1. Default: by preprocessor_config.json, otherwise true. */
   normalizeAudio?: boolean
 }
 
 export interface Loaded<M> {
   model: M
-  /** Null where the network needs none, or brings it. */
+  /** Null if the network needs none, or has its own. */
   tokenizer: Tokenizer | null
   normalizesAudio: boolean
-  /** Whether the pipeline loaded the network, and so frees it. */
+  /** Whether the pipeline loaded the network, and so disposes it. */
   owned: boolean
 }
 
 interface NetworkClass<M> {
   readonly name: string
-  // biome-ignore lint/suspicious/noExplicitAny: each has constructor arguments of its own.
+  // biome-ignore lint/suspicious/noExplicitAny: constructors have different arguments.
   new (...args: any[]): M
   fromPretrained(from: string, options?: LoadNetworkOptions): Promise<M>
 }
 
-/** By `model_type` of config.json: what loads it, and how the name of its architecture ends where the head matters. */
+/** Class by `model_type` of config.json, with the suffix of the architecture's name if the head matters. */
 type Takes = Readonly<Record<string, { Network: NetworkClass<unknown>; head?: string }>>
 
 const CLASSIFIERS = {
@@ -83,7 +83,7 @@ const TAKES = {
   },
 } satisfies Record<keyof TaskNetworks, Takes>
 
-/** What networks each task takes. */
+/** Networks of each task. */
 export interface TaskNetworks {
   'automatic-speech-recognition': Whisper | Wav2Vec2ForCTC | WavLMForCTC
   'audio-classification': Wav2Vec2ForSequenceClassification | WavLMForSequenceClassification | Beats
@@ -100,7 +100,7 @@ export type NetworkOf<T extends PipelineTask> = TaskNetworks[T]
 export const TASKS = Object.keys(TAKES) as PipelineTask[]
 
 const OPTIONS = [...LOAD_OPTIONS.filter((name) => name !== 'allowMissing'), 'tokenizer', 'normalizeAudio']
-/** Those with a head for CTC read their folder's settings themselves. */
+/** Networks whose waveform settings the pipeline reads. Those with a CTC head do it themselves. */
 const READS_WAVEFORMS: readonly unknown[] = [
   Wav2Vec2,
   WavLM,
@@ -108,7 +108,7 @@ const READS_WAVEFORMS: readonly unknown[] = [
 ]
 const READS_TEXT: readonly unknown[] = [DecoderLM, Bert, Roberta, RobertaForSequenceClassification]
 
-/** The network of a folder, of a repository of the hub or as it is given, in evaluation mode. */
+/** Load the network of a folder or repository, or take a loaded one, and set it to evaluation mode. */
 export async function loaded<T extends PipelineTask>(
   where: string,
   task: T,
@@ -126,7 +126,11 @@ export async function loaded<T extends PipelineTask>(
     const Network = Object.values(takes).find((one) => (from as unknown) instanceof one.Network)?.Network
     if (Network === undefined) throw wrongModel(where, task, (from as object | null)?.constructor?.name, undefined)
     const [option] = Object.keys(defined(load))
-    if (option) throw new ConfigError(`${where}: ${option} is for loading, and the network is loaded`, { option })
+    if (option)
+      throw new ConfigError(
+        `${where}.${option}: expected no loading options for a loaded network, got ${option}. Leave it out.`,
+        { option },
+      )
     const tokenizer = needed(where, Network, given)
     if (Network !== SpectraClassifier) (from as unknown as { eval(): unknown }).eval()
     else (from as SpectraClassifier).model.eval()
@@ -147,13 +151,17 @@ export async function loaded<T extends PipelineTask>(
 function needed(where: string, Network: NetworkClass<unknown>, tokenizer: Tokenizer | undefined): Tokenizer | null {
   const reads = READS_TEXT.includes(Network)
   if (reads && tokenizer === undefined) {
-    throw new ConfigError(`${where}: a ${Network.name} that is loaded wants its tokenizer: { tokenizer }`)
+    throw new ConfigError(
+      `${where}.tokenizer: expected the tokenizer of the loaded ${Network.name}, got none. Pass { tokenizer }.`,
+    )
   }
   if (reads || tokenizer === undefined) return tokenizer ?? null
-  throw new ConfigError(`${where}: ${Network.name} takes no tokenizer here`, { argument: 'tokenizer' })
+  throw new ConfigError(`${where}.tokenizer: expected none for ${Network.name}, got one. Leave it out.`, {
+    argument: 'tokenizer',
+  })
 }
 
-/** The class that the folder's config.json names, where the task takes it. */
+/** Return the class that a folder's config.json names, if the task supports it. */
 async function networkOf(where: string, task: PipelineTask, directory: string): Promise<NetworkClass<unknown>> {
   const { modelType, architectures } = await described(directory)
   const architecture = Array.isArray(architectures) ? architectures[0] : undefined
@@ -162,7 +170,7 @@ async function networkOf(where: string, task: PipelineTask, directory: string): 
   return kind
 }
 
-/** What config.json says; of files of other programs, what they can only be. */
+/** Read config.json. The files of other programs have a fixed model type. */
 async function described(directory: string): Promise<NetworkConfig> {
   if (isCTranslate2(directory)) return { modelType: 'whisper' }
   return ggufPath(directory) === null ? readConfig(directory) : { modelType: 'llama' }
@@ -174,7 +182,7 @@ function fitting(takes: Takes, modelType: unknown, architecture: unknown): Netwo
   return fits ? found?.Network : undefined
 }
 
-/** voxtorch's own files of language models name the class as it is. */
+/** Return whether an architecture's name matches. voxtorch's own files of language models have the name of the class. */
 const isNamed = ({ Network, head = '' }: Takes[string], architecture: string): boolean =>
   architecture.endsWith(head) || architecture === Network.name
 
@@ -185,14 +193,14 @@ function wrongModel(where: string, task: PipelineTask, name: string | undefined,
   const others = TASKS.filter(
     (one) => one !== task && (classes(one).includes(name ?? '') || fitting(TAKES[one], modelType, name)),
   )
-  const hint = others.length > 0 ? `; it is for ${others.map((one) => `'${one}'`).join(' and ')}` : ''
-  return new ConfigError(`${where} takes ${classes(task).join(', ')}, not ${name ?? 'what was given'}${hint}`, {
+  const hint = others.length > 0 ? ` It is for ${others.map((one) => `'${one}'`).join(' and ')}.` : ''
+  return new ConfigError(`${where}: expected ${classes(task).join(', ')}, got ${name ?? 'another value'}.${hint}`, {
     task,
     architecture: name,
   })
 }
 
-/** Whether clips get mean 0 and variance 1: of networks that read waveforms as wav2vec 2.0 does. */
+/** Return whether clips are normalized to mean 0 and variance 1, for networks with waveform input such as wav2vec 2.0. */
 async function normalizes(directory: string, Network: NetworkClass<unknown>): Promise<boolean> {
   if (!READS_WAVEFORMS.includes(Network)) return true
   return (await readFeatureExtractor(directory, WAVEFORM_KEYS)).doNormalize !== false

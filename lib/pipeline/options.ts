@@ -9,14 +9,17 @@ type SnakeCase<Text extends string> = Text extends `${infer First}${infer Rest}`
 /** Options in voxtorch's spelling (`maxNewTokens`) or that of transformers.js (`max_new_tokens`). */
 export type EitherCase<Options> = Options & { [Name in keyof Options as SnakeCase<Name & string>]?: Options[Name] }
 
-/** @throws ConfigError for what is no object, and for an option in both spellings */
+/** Convert option names to camel case. @throws ConfigError for a value that is not an object, and for an option in both spellings */
 export function camelOptions<Options extends object>(where: string, options: EitherCase<Options>): Options {
   requireObject(where, 'options', options)
   const result: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(options)) {
     const name = camelCase(key)
     if (Object.hasOwn(result, name)) {
-      throw new ConfigError(`${where}: ${name} is given twice, as ${shown(name)} and ${shown(key)}`, { key })
+      throw new ConfigError(
+        `${where}.${name}: expected one spelling, got ${shown(name)} and ${shown(key)}. Leave one out.`,
+        { key },
+      )
     }
     result[name] = value
   }

@@ -1,4 +1,5 @@
 import type { AudioClip } from '../audio/clip.js'
+import { shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { CtcTranscribeOptions } from '../models/encoders/ctc-transcribe.js'
 import type { TranscribeOptions } from '../models/whisper/options.js'
@@ -6,24 +7,24 @@ import { Whisper } from '../models/whisper/whisper.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkOf } from './load.js'
 
-/** Those of `Whisper.transcribe` and of `transcribe` of the CTC networks, each for its own, and: */
+/** Options of `Whisper.transcribe`, or of `transcribe` of a CTC network, with these in addition: */
 export interface SpeechRecognitionOptions
   extends Omit<TranscribeOptions, 'timestamps'>,
     Omit<CtcTranscribeOptions, 'timestamps' | 'chunkSeconds' | 'strideSeconds'> {
   /**
-   * Adds `chunks`: true those of sentences (Whisper), `'word'` those of words, `'char'` those of characters (CTC).
+   * Whether to return `chunks`: true for sentences (Whisper), `'word'` for words, `'char'` for characters (CTC).
    * Default false.
    */
   returnTimestamps?: boolean | 'word' | 'char'
-  /** Of the CTC networks: hears pieces of so many seconds. Default 0: the whole recording. Whisper always goes by windows. */
+  /** Length of chunks in seconds, for CTC networks. Default 0: the whole recording. Whisper always uses its own windows. */
   chunkLengthS?: number
-  /** How much of its neighbours a piece hears on each side, in seconds. Default a sixth of `chunkLengthS`. */
+  /** Overlap of chunks on each side, in seconds. Default: a sixth of `chunkLengthS`. */
   strideLengthS?: number
 }
 
 export interface SpeechRecognitionOutput {
   text: string
-  /** With `returnTimestamps`; seconds from the beginning of the recording. */
+  /** Chunks with `returnTimestamps`; times in seconds from the start of the recording. */
   chunks?: { text: string; timestamp: [start: number, end: number] }[]
 }
 
@@ -47,14 +48,14 @@ export function recognize(
     if (other in rest)
       throw wrong(
         other,
-        `${other} is called ${other === 'timestamps' ? 'returnTimestamps' : `${other.slice(0, 5)}LengthS`} here`,
+        `expected ${other === 'timestamps' ? 'returnTimestamps' : `${other.slice(0, 5)}LengthS`}, its name in a pipeline, got ${other}.`,
       )
   }
   const known: unknown[] = model instanceof Whisper ? [false, true, 'word'] : [false, 'word', 'char']
   if (!known.includes(returnTimestamps)) {
     throw wrong(
       'returnTimestamps',
-      `of ${model.constructor.name} returnTimestamps is ${known.map((one) => JSON.stringify(one)).join(', ')}`,
+      `returnTimestamps: expected ${known.map((one) => JSON.stringify(one)).join(', ')} for ${model.constructor.name}, got ${shown(returnTimestamps)}.`,
     )
   }
   return scope(async () => {
@@ -62,7 +63,7 @@ export function recognize(
       if (chunkLengthS !== undefined || strideLengthS !== undefined) {
         throw wrong(
           'chunkLengthS',
-          'Whisper hears recordings of any length window by window; leave chunkLengthS and strideLengthS out',
+          'expected no chunkLengthS and strideLengthS for Whisper, which uses its own windows, got one of them. Leave them out.',
         )
       }
       const timestamps = returnTimestamps === 'word' ? 'word' : true

@@ -7,11 +7,11 @@ import { scope, tensor } from '../tensor/index.js'
 import type { ChatMessage } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 
-/** Those of `generate`, and: */
+/** Options of `generate`, with these in addition: */
 export interface TextGenerationOptions extends GenerationConfig, Pick<GenerateOptions, 'signal' | 'generator'> {
-  /** Whether the text begins with the prompt. Default true; of a conversation, what is given back always has it. */
+  /** Whether the output includes the prompt. Default true; a conversation is always returned in full. */
   returnFullText?: boolean
-  /** Whether the tokenizer puts its special tokens around a prompt. Default true. */
+  /** Whether to add the tokenizer's special tokens to a prompt. Default true. */
   addSpecialTokens?: boolean
 }
 
@@ -27,7 +27,7 @@ export interface ChatGenerationOutput {
   generated_text: ChatMessage[]
 }
 
-/** The answers to each prompt, as many as `numReturnSequences`. */
+/** Generate `numReturnSequences` answers to each prompt. */
 export async function generateTexts(
   where: string,
   model: DecoderLM,
@@ -51,7 +51,8 @@ export async function generateTexts(
     ids.push(inputIds)
   }
   const empty = ids.findIndex((row) => row.length === 0)
-  if (empty >= 0) throw new ConfigError(`${where}: prompt ${empty} has no tokens to go on from`, { prompt: empty })
+  if (empty >= 0)
+    throw new ConfigError(`${where}: prompts[${empty}]: expected at least one token, got none.`, { prompt: empty })
   const longest = Math.max(...ids.map((row) => row.length))
   const pad = (row: readonly number[], value: number, of: (id: number) => number) =>
     [...Array<number>(longest - row.length).fill(value), ...row.map(of)].map(BigInt)
@@ -72,7 +73,7 @@ export async function generateTexts(
   const each = tokens.length / prompts.length
   return prompts.map((prompt, i) =>
     tokens.slice(i * each, (i + 1) * each).map((answer) => {
-      // Decoded together, since a piece such as SentencePiece's may lose its blank at the beginning of a text.
+      // Decode prompt and answer together, since SentencePiece drops a space at the beginning of a text.
       const read = (row: readonly number[]) => tokenizer.decode(row, { skipSpecialTokens: true })
       const row = ids[i] as number[]
       const text = read([...row, ...answer]).slice(read(row).length)

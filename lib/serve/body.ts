@@ -8,9 +8,13 @@ import type { ServeLimits } from './options.js'
 /** Most JSON values in a body: many times as many as the largest allowed number of messages and parts has. */
 const MOST_VALUES = 2 ** 19
 
-/** A client that sends less than `STALL_BYTES` in `STALL_SECONDS` is refused. */
+/**
+ * A body that brings fewer than `STALL_BYTES` in `STALL_SECONDS` is refused. A second does not count if its check is more than a
+ * second late, because then the machine is busy and the client may not be slow.
+ */
 const STALL_SECONDS = 5
 const STALL_BYTES = 5_000
+const SECOND = 1000
 
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf])
 
@@ -132,9 +136,10 @@ function readParts(
     const parts: Buffer[] = []
     // Scanned as it arrives, so that a large body does not block the event loop.
     const scan = new JsonScan({ values: MOST_VALUES })
-    let size = 0
-    let before = 0
+    let [size, before, quiet, looked] = [0, 0, 0, performance.now()]
+    let isSettled = false
     const settle = (finish: () => void) => {
+      isSettled = true
       reading.stop()
       waiting.stop()
       clearInterval(watch)
@@ -148,7 +153,13 @@ function readParts(
         reject(error)
         room.leave(sizeOf(parts))
       })
-    const late = (expected: string) => refuse(new ApiError(408, `body: expected ${expected}.`, { code: 'timeout' }))
+    // Bytes that arrived while the server was busy are read first, because they may complete the body.
+    const late = (expected: string, isLate = () => true) =>
+      setImmediate(() =>
+        setImmediate(() => {
+          if (!isSettled && isLate()) refuse(new ApiError(408, `body: expected ${expected}.`, { code: 'timeout' }))
+        }),
+      )
     const reading = new StopWatch(bodyTimeout, () => late(`all bytes within ${bodyTimeout} s`))
     const waiting = new StopWatch(queueTimeout, () => {
       const facts = { code: 'queue_timeout', retryAfter: Math.ceil(queueTimeout) }
@@ -169,19 +180,23 @@ function readParts(
     }
     const end = () => settle(() => resolve(parts))
     const abort = () => refuse(badRequest('body: the connection closed before the last byte.', undefined, 'aborted'))
+    const isQuiet = () => reading.isRunning && size - before < STALL_BYTES
     const watch = setInterval(() => {
-      if (reading.isRunning && size - before < STALL_BYTES) {
-        late(`at least ${STALL_BYTES} bytes in each ${STALL_SECONDS} s, got ${size - before}`)
-      }
-      before = reading.isRunning ? size : Number.NEGATIVE_INFINITY
-    }, STALL_SECONDS * 1000)
+      const now = performance.now()
+      const isLate = now - looked > 2 * SECOND
+      looked = now
+      if (!isQuiet()) [before, quiet] = [size, 0]
+      else if (!isLate) quiet += 1
+      if (quiet < STALL_SECONDS) return
+      late(`at least ${STALL_BYTES} bytes in each ${STALL_SECONDS} s`, isQuiet)
+    }, SECOND)
     const reader: Reader = {
       flow(isOpen) {
         if (isOpen === reading.isRunning) return
         if (isOpen) {
           waiting.stop()
           reading.start()
-          before = Number.NEGATIVE_INFINITY
+          ;[before, quiet] = [size, 0]
           request.resume()
         } else {
           reading.stop()

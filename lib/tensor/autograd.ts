@@ -10,19 +10,19 @@ import { keepForever } from './scope.js'
 import { inCallback, synchronous, Tensor } from './tensor.js'
 
 export interface GradOptions {
-  /** One gradient per output; may be left out for outputs of one element. */
+  /** One gradient per output; may be left out for outputs with one element. */
   gradOutputs?: readonly (Tensor | null)[]
   /** Keep the graph for another pass. Default: `createGraph`. */
   retainGraph?: boolean
   /** Record the pass, so that its results can be differentiated again. */
   createGraph?: boolean
-  /** Give null, instead of an error, for inputs that the outputs do not depend on. */
+  /** Return null, instead of throwing, for inputs that the outputs do not depend on. */
   allowUnused?: boolean
 }
 
 /**
- * The gradients of `outputs` with respect to `inputs`, without touching any `grad`. Runs on the executor.
- * @throws GradientError where an input takes no part and `allowUnused` is not set
+ * Return the gradients of `outputs` with respect to `inputs`, without changing any `grad`. Runs on the executor.
+ * @throws GradientError if an input is not used and `allowUnused` is not set
  */
 export function grad(
   outputs: Tensor | readonly Tensor[],
@@ -47,7 +47,7 @@ export function grad(
   ) as Promise<(Tensor | null)[]>
 }
 
-/** Computes and accumulates the gradients of several tensors at once; see {@link Tensor.backward}. */
+/** Compute and accumulate the gradients of several tensors at once; see {@link Tensor.backward}. */
 export async function backward(
   tensors: Tensor | readonly Tensor[],
   options: {
@@ -78,13 +78,15 @@ type Declarations = [
 ]
 let declarations: (context: FunctionContext) => Declarations
 
-/** What an {@link AutogradFunction} shares between its forward and its backward. Put anything that is no tensor on it. */
+/**
+ * Context that an {@link AutogradFunction} shares between forward and backward. Store values other than tensors as its fields.
+ */
 export class FunctionContext {
-  /** The tensors given to {@link saveForBackward}; fresh handles at each backward pass. */
+  /** Tensors passed to {@link saveForBackward}; new handles at each backward pass. */
   savedTensors: (Tensor | null)[] = []
-  /** Which inputs of `forward` were tensors that need a gradient. */
+  /** For each input of `forward`, whether it was a tensor that requires a gradient. */
   needsInputGrad: boolean[] = [];
-  // biome-ignore lint/suspicious/noExplicitAny: users put what they like on it.
+  // biome-ignore lint/suspicious/noExplicitAny: users store any values on it.
   [name: string]: any
 
   #saved: readonly (Tensor | null)[] = []
@@ -92,22 +94,22 @@ export class FunctionContext {
   #fixed: readonly Tensor[] = []
   #materialize = true
 
-  /** Keeps inputs or outputs for backward, guarded against later in-place changes. Call at most once. */
+  /** Save inputs or outputs for backward, guarded against later in-place changes. Call at most once. */
   saveForBackward(...tensors: (Tensor | null)[]): void {
     this.#saved = tensors
   }
 
-  /** Declares inputs that `forward` changed in place. */
+  /** Declare inputs that `forward` changed in place. */
   markDirty(...tensors: Tensor[]): void {
     this.#dirty = tensors
   }
 
-  /** Declares outputs that have no gradient. */
+  /** Declare outputs without a gradient. */
   markNonDifferentiable(...tensors: Tensor[]): void {
     this.#fixed = tensors
   }
 
-  /** Whether missing output gradients come to `backward` as zeros (default) or as null. */
+  /** Set whether `backward` receives missing output gradients as zeros (default) or as null. */
   setMaterializeGrads(value: boolean): void {
     this.#materialize = value
   }
@@ -119,11 +121,11 @@ export class FunctionContext {
 
 /** One tensor or several. */
 export type FunctionResult = Tensor | readonly Tensor[]
-/** One gradient per argument of `forward`; null for none and for what is not a tensor. */
+/** One gradient per argument of `forward`; null for none and for arguments that are not tensors. */
 export type FunctionGradients = Tensor | null | undefined | readonly (Tensor | null | undefined)[]
 
 /**
- * An operation with a gradient written by hand.
+ * An operation with a custom gradient.
  *
  * ```ts
  * class Square extends AutogradFunction {
@@ -139,27 +141,27 @@ export type FunctionGradients = Tensor | null | undefined | readonly (Tensor | n
  * const y = Square.apply(x)
  * ```
  *
- * Both must be synchronous: `backward` is called from the executor, which waits for it. What it throws rejects the
- * promise of the backward pass, with its own stack.
+ * Both methods must be synchronous: the executor calls `backward` and waits for it. An error that it throws rejects the promise
+ * of the backward pass, with its own stack.
  */
 // biome-ignore lint/complexity/noStaticOnlyClass: users extend it.
 export abstract class AutogradFunction {
   // biome-ignore lint/suspicious/noExplicitAny: subclasses narrow the arguments.
   static forward(_ctx: FunctionContext, ..._args: any[]): FunctionResult {
-    throw new ConfigError('an AutogradFunction needs a static forward(ctx, ...args)')
+    throw new ConfigError('AutogradFunction: expected a static forward(ctx, ...args), got none')
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: subclasses narrow the arguments.
   static backward(_ctx: FunctionContext, ..._gradients: any[]): FunctionGradients {
-    throw new ConfigError('an AutogradFunction needs a static backward(ctx, ...gradients)')
+    throw new ConfigError('AutogradFunction: expected a static backward(ctx, ...gradients), got none')
   }
 
-  /** Runs `forward` and records `backward`. */
+  /** Run `forward` and record `backward`. */
   static apply<F extends FunctionClass>(this: F, ...args: Tail<Parameters<F['forward']>>): ReturnType<F['forward']> {
     if (depth >= MAX_DEPTH) {
       throw new GradientError(
         // biome-ignore lint/complexity/noThisInStatic: the subclass.
-        `${this.name}.apply: ${MAX_DEPTH} functions are being applied inside each other already; apply them one after the other`,
+        `${this.name}.apply: expected at most ${MAX_DEPTH} nested functions, got one more. Apply them one after the other`,
       )
     }
     const places: number[] = []
@@ -192,7 +194,7 @@ export abstract class AutogradFunction {
   }
 }
 
-// Each level crosses native code and takes much of the stack; V8 cannot always recover where it ends there.
+// Each level crosses native code and uses much of the stack, whose overflow V8 cannot always recover from there.
 const MAX_DEPTH = 100
 let depth = 0
 
@@ -203,7 +205,7 @@ interface Run {
   single: boolean
 }
 
-/** What native code calls. It lives as long as the graph, so it must not hold on to forward's arguments. */
+/** Return the function that native code calls. It lives as long as the graph, so it must not reference forward's arguments. */
 function callbackOf(
   Class: FunctionClass,
   context: FunctionContext,
@@ -216,9 +218,9 @@ function callbackOf(
     run.single = result instanceof Tensor
     const outputs = run.single ? [result] : result
     if (!Array.isArray(outputs) || !outputs.every((output) => output instanceof Tensor)) {
-      throw new ConfigError(`${Class.name}.forward must return a Tensor or an array of Tensors`)
+      throw new ConfigError(`${Class.name}.forward: expected a Tensor or an array of Tensors as result`)
     }
-    // What forward keeps on the context by hand must outlive forward's scope.
+    // Tensors that forward stores on the context must outlive forward's scope.
     for (const value of Object.values(context)) if (value instanceof Tensor) keepForever(value)
     const [saved, dirty, fixed, materialize] = declarations(context)
     return [outputs, saved, dirty, fixed, materialize]
@@ -231,7 +233,7 @@ function callbackOf(
       const list = Array.isArray(result) ? result : [result]
       if (list.length !== count && list.length !== places.length) {
         throw new ConfigError(
-          `${Class.name}.backward must return one gradient (or null) per argument of forward: expected ${count}, got ${list.length}`,
+          `${Class.name}.backward: expected ${count} gradients (or null), one per argument of forward, got ${list.length}`,
         )
       }
       const picked = list.length === count ? places.map((place) => list[place]) : list
@@ -265,8 +267,8 @@ const setDetectAnomaly = op('voxtorch::set_detect_anomaly')
 let anomalyDepth = 0
 
 /**
- * Makes backward passes of what runs inside `fn` fail at the first NaN, naming the function that made it. For the whole
- * process, and slow: for debugging.
+ * Make backward passes of operations inside `fn` fail at the first NaN, with the name of the function that produced it. For the
+ * whole process, and slow: for debugging.
  */
 export async function detectAnomaly<T>(fn: () => T | Promise<T>): Promise<T> {
   if (anomalyDepth === 0) setDetectAnomaly(true)

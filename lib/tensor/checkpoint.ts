@@ -16,19 +16,19 @@ const setRandomStates = op('voxtorch::set_random_states') as (states: Tensor[]) 
 type Outputs = Tensor | readonly Tensor[]
 
 /**
- * `fn(...inputs)` that keeps no activations: backward runs `fn` once more, with the same random numbers, so that dropout
- * is the same, and the same autocast. Results are the same bits, and so are gradients, but where an input has other uses too: its
- * gradient is then summed in another order. Memory falls to that of the inputs and
- * outputs, for one more forward pass (Chen et al. 2016, https://arxiv.org/abs/1604.06174).
+ * Run `fn(...inputs)` without storing activations: backward runs `fn` again with the same random numbers, so that dropout is
+ * the same, and the same autocast. Results are bit-identical, and so are gradients, except where an input has other uses too:
+ * its gradient is then summed in another order. Memory drops to that of the inputs and outputs, for one more forward pass (Chen
+ * et al. 2016, https://arxiv.org/abs/1604.06174).
  *
  * ```ts
  * const hidden = checkpoint((x: Tensor) => layer.forward(x), input)
  * ```
  *
- * Tensors that `fn` uses without being given them must be leaves, as parameters are. It must be synchronous, do the same
- * each time and return new tensors, all of which may be differentiated once.
+ * Other tensors that `fn` uses must be leaves, like parameters. `fn` must be synchronous, do the same each time and return new
+ * tensors, each of which may be differentiated once.
  *
- * @throws ConfigError where `fn` returns something else than tensors, or a promise
+ * @throws ConfigError if `fn` returns anything but tensors, or a promise
  */
 export function checkpoint<A extends unknown[], R extends Outputs>(fn: (...inputs: A) => R, ...inputs: A): R {
   requireFunction(fn)
@@ -51,7 +51,7 @@ export function checkpoint<A extends unknown[], R extends Outputs>(fn: (...input
     )
     const list: readonly Tensor[] = outputs instanceof Tensor ? [outputs] : outputs
     if (!Array.isArray(list) || !list.every((output) => output instanceof Tensor)) {
-      throw new ConfigError('checkpoint: the function must return a Tensor or an array of Tensors')
+      throw new ConfigError('checkpoint: expected a function that returns a Tensor or an array of Tensors')
     }
     return { outputs, list, cut }
   }
@@ -59,7 +59,7 @@ export function checkpoint<A extends unknown[], R extends Outputs>(fn: (...input
   return scope(() => {
     const random = randomStates()
     const first = run(tensors)
-    // The first run's graph is only there to find the parameters in it.
+    // The graph of the first run is only needed to find its parameters.
     const captured = leavesOf(first.list, first.cut)
     const outputs = first.list.map((output) => output.detach())
     const count = tensors.length
@@ -77,7 +77,7 @@ export function checkpoint<A extends unknown[], R extends Outputs>(fn: (...input
           return [again.list, wanted]
         } finally {
           setRandomStates(now)
-          // Casted weights would be found by what runs after the next step.
+          // Otherwise operations after the next step would find outdated casted weights.
           clearAutocastCache()
         }
       }),
@@ -88,7 +88,7 @@ export function checkpoint<A extends unknown[], R extends Outputs>(fn: (...input
   })
 }
 
-/** The leaves that tensors are computed from and that need a gradient, without those given. */
+/** Return the leaves that tensors are computed from and that require a gradient, without the given ones. */
 function leavesOf(outputs: readonly Tensor[], without: readonly Tensor[]): Tensor[] {
   return callNative(native.graphLeaves, () => putAll(outputs, without), true) as Tensor[]
 }

@@ -8,11 +8,11 @@ import type { Generator } from './random.js'
 import { fromTypedArray, isTensor, type Scalar, type Tensor } from './tensor.js'
 
 export interface TensorOptions {
-  /** Default: float32 for functions that fill; see {@link tensor} for data. */
+  /** Dtype. Default: float32 for functions that fill; see {@link tensor} for data. */
   dtype?: DType
-  /** Default: that of `withDevice`, else the CPU. Throws DeviceError where there is no such device. */
+  /** Device. Default: that of `withDevice`, else the CPU. Throws DeviceError if it does not exist. */
   device?: Device
-  /** Record operations on it for autograd. */
+  /** Record operations on the tensor for autograd. */
   requiresGrad?: boolean
 }
 
@@ -22,21 +22,21 @@ export interface RandomOptions extends TensorOptions {
 
 const TENSOR = ['dtype', 'device', 'requiresGrad', 'shape']
 
-/** Numbers nested to any depth, rectangular. */
+/** Rectangular nested arrays of numbers, of any depth. */
 export type TensorData = Scalar | TypedArray | readonly TensorData[]
 
 const toOp = op('aten::to')
 const requiresGradOp = op('aten::requires_grad_')
 
 /**
- * Makes a tensor from numbers, nested arrays, a typed array or a Buffer; the data is copied.
+ * Create a tensor from numbers, nested arrays, a typed array or a Buffer; the data is copied.
  *
- * Without a `dtype`: whole numbers and bigints give int64 and any fraction gives float32, as in PyTorch; booleans give
- * bool; `{ re, im }` gives complex64; a typed array gives its own type. With `requiresGrad` whole numbers give float32.
- * A Buffer holds the raw bytes of `dtype` (uint8 when none is given).
+ * Without a `dtype`: integers and bigints give int64 and any fraction gives float32, as in PyTorch; booleans give bool; `{ re,
+ * im }` gives complex64; a typed array gives its own type. With `requiresGrad` integers give float32. A Buffer contains the raw
+ * bytes of `dtype` (default uint8).
  *
- * @param options.shape the shape of a flat typed array or Buffer; default one dimension
- * @throws DataError for ragged arrays, DTypeError for values that the dtype cannot hold
+ * @param options.shape shape of a flat typed array or Buffer; default one dimension
+ * @throws DataError for ragged arrays; DTypeError for values that the dtype cannot represent
  */
 export function tensor(data: TensorData, options: TensorOptions & { shape?: readonly number[] } = {}): Tensor {
   try {
@@ -47,14 +47,14 @@ export function tensor(data: TensorData, options: TensorOptions & { shape?: read
 }
 
 function fromData(data: TensorData, options: TensorOptions & { shape?: readonly number[] }): Tensor {
-  if (isTensor(data)) throw new ConfigError('tensor() copies JavaScript data; use clone() or to() for a Tensor')
+  if (isTensor(data)) throw new ConfigError('tensor: expected JavaScript data, got a Tensor. Use clone() or to()')
   const { requiresGrad = false, shape } = optionsOf(options, 'tensor', TENSOR)
   if (options.dtype !== undefined) dtypeFacts(options.dtype)
   const device = options.device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
-  const made = ArrayBuffer.isView(data)
+  const result = ArrayBuffer.isView(data)
     ? fromView(data as TypedArray, options.dtype, shape, device)
     : fromNested(data, options.dtype, requiresGrad, device, shape)
-  return requiresGrad ? requiringGrad(made) : made
+  return requiresGrad ? requiringGrad(result) : result
 }
 
 function requiringGrad(made: Tensor): Tensor {
@@ -76,26 +76,28 @@ function fromView(
     const dtype = wanted ?? 'uint8'
     const { bytes } = dtypeFacts(dtype)
     if (shape === undefined && data.byteLength % bytes !== 0) {
-      throw new DataError(`a Buffer of ${data.byteLength} bytes does not hold whole ${dtype} values of ${bytes} bytes`)
+      throw new DataError(
+        `tensor: expected a multiple of ${bytes} bytes for ${dtype}, got a Buffer of ${data.byteLength} bytes`,
+      )
     }
     return fromTypedArray(data, shape ?? [data.byteLength / bytes], dtype, device)
   }
-  const own = viewDType(data)
-  if (wanted !== undefined && !holds(wanted, own)) {
+  const dataDType = viewDType(data)
+  if (wanted !== undefined && !holds(wanted, dataDType)) {
     const [low, high] = limits(wanted)
     for (const value of data) {
       const whole = typeof value === 'bigint' ? value : Math.trunc(value)
       if (!(whole >= low && whole <= high)) throw unfit(value, wanted)
     }
   }
-  const made = fromTypedArray(data, shape ?? [data.length], own, device)
-  return wanted === undefined || wanted === own ? made : replaced(made, wanted)
+  const result = fromTypedArray(data, shape ?? [data.length], dataDType, device)
+  return wanted === undefined || wanted === dataDType ? result : replaced(result, wanted)
 }
 
 function viewDType(data: ArrayBufferView): DType {
   const name = Object.prototype.toString.call(data).slice(8, -1)
   const found = viewNames[name]
-  if (found === undefined) throw new DTypeError(`tensor() cannot read a ${name}; use a typed array or a Buffer`)
+  if (found === undefined) throw new DTypeError(`tensor: expected a typed array or a Buffer, got a ${name}`)
   return found
 }
 
@@ -133,7 +135,7 @@ function fromNested(
   for (let level: unknown = data; Array.isArray(level); level = level[0]) {
     shape.push(level.length)
     if (shape.length > 64)
-      throw new DataError('tensor() was given arrays nested deeper than the 64 dimensions of a tensor')
+      throw new DataError('tensor: expected at most 64 nested arrays, the dimensions of a tensor, got more')
   }
   const flat: Scalar[] = []
   flatten(data, shape, 0, [], flat)
@@ -147,8 +149,8 @@ function fromNested(
       parts[2 * i] = re
       parts[2 * i + 1] = im
     })
-    const made = fromTypedArray(parts, size, dtype === 'complex128' ? dtype : 'complex64', device)
-    return dtype === 'complex32' ? replaced(made, dtype) : made
+    const result = fromTypedArray(parts, size, dtype === 'complex128' ? dtype : 'complex64', device)
+    return dtype === 'complex32' ? replaced(result, dtype) : result
   }
   if (View === null) return replaced(fromTypedArray(Float32Array.from(flat, toNumber), size, 'float32', device), dtype)
   const values = new View(new ArrayBuffer(flat.length * dtypeFacts(dtype).bytes)) as Float64Array | BigInt64Array
@@ -161,7 +163,7 @@ function fromNested(
     else {
       const number = typeof value === 'bigint' ? value : toNumber(value)
       if (typeof number === 'number' && !Number.isInteger(number)) {
-        throw new DTypeError(`${number} is not a whole number and cannot be ${dtype}`, { value, dtype })
+        throw new DTypeError(`tensor: expected an integer for ${dtype}, got ${number}`, { value, dtype })
       }
       if (number < low || number > high) throw unfit(number, dtype)
       values[i] = wide ? BigInt(number) : Number(number)
@@ -170,13 +172,13 @@ function fromNested(
   return fromTypedArray(values, size, dtype, device)
 }
 
-/** The least and the greatest number of an integer dtype. */
+/** Return the minimum and maximum of an integer dtype. */
 function limits(dtype: DType): [bigint, bigint] {
   const bits = BigInt(8 * dtypeFacts(dtype).bytes)
   return dtype.startsWith('u') ? [0n, 2n ** bits - 1n] : [-(2n ** (bits - 1n)), 2n ** (bits - 1n) - 1n]
 }
 
-/** Whether every value of `own` is within the limits of `wanted`. */
+/** Return whether every value of `own` is within the limits of `wanted`. */
 function holds(wanted: DType, own: DType): boolean {
   if (wanted === own || dtypeFacts(wanted).kind !== 'integer') return true
   if (dtypeFacts(own).kind !== 'integer') return false
@@ -186,11 +188,11 @@ function holds(wanted: DType, own: DType): boolean {
 }
 
 function unfit(value: number | bigint, dtype: DType): DTypeError {
-  return new DTypeError(`${value} does not fit in ${dtype}`, { value, dtype })
+  return new DTypeError(`tensor: expected a value in the range of ${dtype}, got ${value}`, { value, dtype })
 }
 
 function toNumber(value: Scalar): number {
-  if (typeof value === 'object') throw new DTypeError('a complex number needs a complex dtype')
+  if (typeof value === 'object') throw new DTypeError('tensor: expected a complex dtype for a complex number')
   return Number(value)
 }
 
@@ -220,14 +222,14 @@ function flatten(data: unknown, shape: readonly number[], depth: number, path: n
     }
     const got = Array.isArray(data) ? `an array of ${data.length}` : data === null ? 'null' : `a ${type}`
     throw new DataError(
-      `tensor() expected a number${where(path)}, got ${got}; nested arrays must all have the same depth`,
+      `tensor: expected a number${where(path)}, got ${got}. Nested arrays must all have the same depth`,
       { path },
     )
   }
   if (!Array.isArray(data) || data.length !== shape[depth]) {
     const got = Array.isArray(data) ? `${data.length}` : `a ${typeof data}`
     throw new DataError(
-      `tensor() expected an array of ${shape[depth]}${where(path)}, got ${got}; nested arrays must be rectangular`,
+      `tensor: expected an array of ${shape[depth]}${where(path)}, got ${got}. Nested arrays must be rectangular`,
       { path },
     )
   }
@@ -242,7 +244,7 @@ function where(path: readonly number[]): string {
   return path.length === 0 ? '' : ` at [${path.join('][')}]`
 }
 
-/** Wraps a factory operator: options by name, `requiresGrad` afterwards. */
+/** Wrap a factory operator: options by name, `requiresGrad` afterwards. */
 function factory(name: string): (...args: unknown[]) => Tensor {
   const make = op(`aten::${name}`)
   return (...args) => {
@@ -256,8 +258,8 @@ function factory(name: string): (...args: unknown[]) => Tensor {
       throw asTyped(name, error)
     }
     const { requiresGrad, ...rest } = taken
-    const made = make(...args.slice(0, -1), rest) as Tensor
-    return requiresGrad === true ? requiringGrad(made) : made
+    const result = make(...args.slice(0, -1), rest) as Tensor
+    return requiresGrad === true ? requiringGrad(result) : result
   }
 }
 
@@ -281,33 +283,36 @@ const make = {
   randnLike: factory('randn_like'),
 }
 
-/** A tensor of zeros: `zeros([2, 3])`. float32 unless told. */
+/** Return a tensor of zeros: `zeros([2, 3])`. Default dtype float32. */
 export const zeros = (shape: readonly number[], options: TensorOptions = {}): Tensor => make.zeros(shape, options)
-/** A tensor of ones. float32 unless told. */
+/** Return a tensor of ones. Default dtype float32. */
 export const ones = (shape: readonly number[], options: TensorOptions = {}): Tensor => make.ones(shape, options)
-/** A tensor whose values are whatever was in memory. */
+/** Return an uninitialized tensor. */
 export const empty = (shape: readonly number[], options: TensorOptions = {}): Tensor => make.empty(shape, options)
-/** A tensor filled with one value; its dtype follows the value (see {@link tensor}). */
+/** Return a tensor filled with one value; its dtype follows the value (see {@link tensor}). */
 export const full = (shape: readonly number[], value: Scalar, options: TensorOptions = {}): Tensor =>
   make.full(shape, value, options)
-/** Uniform random numbers in [0, 1). */
+/** Return uniform random numbers in [0, 1). */
 export const rand = (shape: readonly number[], options: RandomOptions = {}): Tensor => make.rand(shape, options)
-/** Standard normal random numbers. */
+/** Return standard normal random numbers. */
 export const randn = (shape: readonly number[], options: RandomOptions = {}): Tensor => make.randn(shape, options)
-/** Random whole numbers in [low, high), int64. */
+/** Return random integers in [low, high), int64. */
 export const randint = (low: number, high: number, shape: readonly number[], options: RandomOptions = {}): Tensor =>
   make.randint(low, high, shape, options)
-/** The numbers 0 to n - 1 in random order, int64. */
+/** Return a random permutation of 0 to n - 1, int64. */
 export const randperm = (n: number, options: RandomOptions = {}): Tensor => make.randperm(n, options)
-/** `steps` numbers evenly from `start` to `end`, both included. */
+/** Return `steps` evenly spaced numbers from `start` to `end`, both included. */
 export const linspace = (start: number, end: number, steps: number, options: TensorOptions = {}): Tensor =>
   make.linspace(start, end, steps, options)
-/** The n × n identity (n × m when m is given). */
+/** Return the n × n identity matrix (n × m if m is given). */
 export function eye(n: number, m?: number | TensorOptions, options: TensorOptions = {}): Tensor {
   return typeof m === 'number' ? make.eye(n, m, options) : make.eye(n, m ?? options)
 }
 
-/** Evenly spaced numbers: `arange(end)`, `arange(start, end)` or `arange(start, end, step)`; int64 when all are whole. */
+/**
+ * Return evenly spaced numbers: `arange(end)`, `arange(start, end)` or `arange(start, end, step)`; int64 if all arguments are
+ * integers.
+ */
 export function arange(end: number, options?: TensorOptions): Tensor
 export function arange(start: number, end: number, options?: TensorOptions): Tensor
 export function arange(start: number, end: number, step: number, options?: TensorOptions): Tensor
@@ -315,7 +320,7 @@ export function arange(...args: (number | TensorOptions | undefined)[]): Tensor 
   return make.arange(...args.filter((argument) => argument !== undefined))
 }
 
-/** Zeros of another tensor's shape, dtype and device. */
+/** Return zeros with another tensor's shape, dtype and device. */
 export const zerosLike = (like: Tensor, options: TensorOptions = {}): Tensor => make.zerosLike(like, options)
 export const onesLike = (like: Tensor, options: TensorOptions = {}): Tensor => make.onesLike(like, options)
 export const emptyLike = (like: Tensor, options: TensorOptions = {}): Tensor => make.emptyLike(like, options)
@@ -329,23 +334,25 @@ const uniqueOp = op('aten::_unique2')
 const uniqueDimOp = op('aten::unique_dim')
 const stackOp = op('aten::stack')
 
-/** Joins tensors along an existing dimension. */
+/** Concatenate tensors along an existing dimension. */
 export const cat = (tensors: readonly Tensor[], dim = 0): Tensor => catOp(tensors, dim) as Tensor
-/** Joins tensors along a new dimension. */
+/** Stack tensors along a new dimension. */
 export const stack = (tensors: readonly Tensor[], dim = 0): Tensor => stackOp(tensors, dim) as Tensor
 
 export interface UniqueOptions {
-  /** Ascending values. Default true; CUDA sorts always. */
+  /** Sort the values in ascending order. Default true; CUDA always sorts. */
   sorted?: boolean
-  /** Also where in the values each element is. Default false: empty. */
+  /** Also return the index of each element in the values. Default false: empty. */
   returnInverse?: boolean
-  /** Also how often each value comes. Default false: empty. */
+  /** Also return how often each value occurs. Default false: empty. */
   returnCounts?: boolean
   /** Compare slices along this dimension. Default: elements. */
   dim?: number | null
 }
 
-/** The distinct elements (or slices) of a tensor, as `torch.unique`: `[values, inverse, counts]`, the latter two int64. */
+/**
+ * Return the distinct elements (or slices) of a tensor, like `torch.unique`: `[values, inverse, counts]`, the latter two int64.
+ */
 export function unique(input: Tensor, options: UniqueOptions = {}): [Tensor, Tensor, Tensor] {
   const {
     sorted = true,
@@ -357,7 +364,7 @@ export function unique(input: Tensor, options: UniqueOptions = {}): [Tensor, Ten
   return uniqueOp(input, sorted, returnInverse, returnCounts) as [Tensor, Tensor, Tensor]
 }
 
-/** A number that stays a floating point one where JavaScript cannot tell: `x.mul(double(2))` promotes an int64 `x`. */
+/** Mark a number as floating point where JavaScript cannot tell: `x.mul(double(2))` promotes an int64 `x`. */
 export function double(value: number): number {
   return new Double(value) as unknown as number
 }

@@ -22,7 +22,7 @@ export type DType =
   | 'float8_e4m3fn'
   | 'float8_e5m2'
 
-/** `'cpu'`, `'cuda'` (the first), `'cuda:1'`, or `'meta'` (shapes without memory). */
+/** `'cpu'`, `'cuda'` (the first device), `'cuda:1'`, or `'meta'` (shapes without memory). */
 export type Device = 'cpu' | 'cuda' | 'meta' | `cuda:${number}`
 
 export type TypedArray =
@@ -41,17 +41,17 @@ export type TypedArray =
 type View = new (buffer: ArrayBuffer) => TypedArray
 
 interface DTypeFacts {
-  /** The number of c10::ScalarType. */
+  /** Code in c10::ScalarType. */
   readonly code: number
   readonly bytes: number
   readonly kind: 'float' | 'integer' | 'bool' | 'complex'
-  /** How JavaScript sees its bytes; null where it must be converted to float32 first. */
+  /** JavaScript's typed array for its bytes; null if it must be converted to float32 first. */
   readonly view: View | null
-  /** What numpy calls it: kind and bytes; undefined where numpy has none. */
+  /** NumPy's name: kind and bytes; undefined if NumPy has none. */
   readonly numpy?: string
-  /** What safetensors calls it. */
+  /** Name in safetensors. */
   readonly safetensors?: string
-  /** torch's class of its storages; newer dtypes have none of their own. */
+  /** Torch's storage class; newer dtypes have none. */
   readonly storage?: string
 }
 
@@ -150,10 +150,10 @@ const facts: Record<DType, DTypeFacts> = {
 const names: (DType | undefined)[] = []
 for (const name of Object.keys(facts) as DType[]) names[facts[name].code] = name
 
-/** All there are. */
+/** All dtypes. */
 export const dtypes = Object.keys(facts) as readonly DType[]
 
-/** The dtypes by what another format calls them. */
+/** Return the dtypes by their names in another format. */
 export const dtypesBy = (format: 'numpy' | 'safetensors' | 'storage'): Map<string, DType> =>
   new Map(
     dtypes.flatMap((dtype) => {
@@ -165,12 +165,12 @@ export const dtypesBy = (format: 'numpy' | 'safetensors' | 'storage'): Map<strin
 export function dtypeFacts(dtype: DType): DTypeFacts {
   const found = typeof dtype === 'string' ? facts[dtype] : undefined
   if (found === undefined || !Object.hasOwn(facts, dtype)) {
-    throw new ConfigError(`${shown(dtype)} is not a dtype; use one of ${Object.keys(facts).join(', ')}`, { dtype })
+    throw new ConfigError(`expected a dtype (one of ${Object.keys(facts).join(', ')}), got ${shown(dtype)}`, { dtype })
   }
   return found
 }
 
-/** The name for a c10::ScalarType number. */
+/** Return the name of a c10::ScalarType code. */
 export function dtypeName(code: number): DType {
   return names[code] ?? (`dtype#${code}` as DType)
 }
@@ -181,16 +181,16 @@ export function deviceName(type: number, index: number): Device {
   return type === 14 ? 'meta' : (`device#${type}` as Device)
 }
 
-/** The native device word: 0 for none, else 1 + type * 256 + index (255 where none was named). */
+/** Encode a device for native code: 0 for none, else 1 + type * 256 + index (255 without an index). */
 export function deviceWord(device: Device | null): number {
   if (device === null) return 0
   const match = typeof device === 'string' ? /^(cpu|meta|cuda)(?::(\d{1,2}))?$/.exec(device) : null
   if (match === null) {
-    throw new ConfigError(`${shown(device)} is not a device; use 'cpu', 'cuda', 'cuda:0' or 'meta'`, { device })
+    throw new ConfigError(`expected a device ('cpu', 'cuda', 'cuda:0' or 'meta'), got ${shown(device)}`, { device })
   }
   const type = match[1] === 'cpu' ? 0 : match[1] === 'cuda' ? 1 : 14
   return 1 + type * 256 + (match[2] === undefined ? 255 : Number(match[2]))
 }
 
-/** Whether a dtype is bfloat16 or float16. */
+/** Return whether a dtype is bfloat16 or float16. */
 export const isHalf = (dtype: DType): boolean => dtype === 'bfloat16' || dtype === 'float16'

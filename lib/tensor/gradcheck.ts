@@ -16,10 +16,10 @@ export interface GradcheckOptions {
 }
 
 /**
- * Compares the gradients of `fn` with central finite differences, element by element, for every input that requires a
- * gradient. Those inputs must be float64: in float32 the differences drown in rounding.
+ * Compare the gradients of `fn` with central finite differences, element by element, for every input that requires a gradient.
+ * Those inputs must be float64: in float32, rounding errors dominate the differences.
  *
- * @throws GradientError naming the input and the elements that differ; resolves to true otherwise
+ * @throws GradientError that names the input and the elements that differ; otherwise resolves to true
  */
 export async function gradcheck(
   fn: (...inputs: Tensor[]) => Tensor | readonly Tensor[],
@@ -30,16 +30,16 @@ export async function gradcheck(
   requireFunction(fn)
   for (const limit of [eps, atol, rtol]) {
     if (typeof limit !== 'number')
-      throw new ConfigError(`gradcheck's eps, atol and rtol are numbers, not ${shown(limit)}`)
+      throw new ConfigError(`gradcheck: expected eps, atol and rtol to be numbers, got ${shown(limit)}`)
   }
   if (!Array.isArray(inputs) || !inputs.every((input) => input instanceof Tensor)) {
-    throw new ConfigError(`gradcheck takes an array of tensors, not ${shown(inputs)}`)
+    throw new ConfigError(`gradcheck: expected an array of tensors, got ${shown(inputs)}`)
   }
   const checked = inputs.map((input, index) => ({ input, index })).filter(({ input }) => input.requiresGrad)
-  if (checked.length === 0) throw new ConfigError('gradcheck needs at least one input with requiresGrad')
+  if (checked.length === 0) throw new ConfigError('gradcheck: expected at least one input with requiresGrad, got none')
   for (const { input, index } of checked) {
     if (input.dtype !== 'float64') {
-      throw new ConfigError(`gradcheck needs float64 inputs, input ${index} is ${input.dtype}`, { index })
+      throw new ConfigError(`gradcheck: expected float64 inputs, got ${input.dtype} for input ${index}`, { index })
     }
   }
   return scope(async () => {
@@ -62,10 +62,10 @@ export async function gradcheck(
 function listOf(result: Tensor | readonly Tensor[]): readonly Tensor[] {
   const list = result instanceof Tensor ? [result] : result
   if (Array.isArray(list) && list.every((output) => output instanceof Tensor)) return list
-  throw new ConfigError(`gradcheck: fn must return a tensor or an array of tensors, not ${shown(result)}`)
+  throw new ConfigError(`gradcheck: expected fn to return a tensor or an array of tensors, got ${shown(result)}`)
 }
 
-/** Per input: for each output element (row) the gradient of each input element. */
+/** Return for each input and output element (row) the gradient of each input element. */
 async function jacobian(output: Tensor, inputs: readonly Tensor[]): Promise<number[][][]> {
   const rows: number[][][] = inputs.map(() => [])
   const count = output.numel()
@@ -118,7 +118,7 @@ function compare(
       const actual = analytic[r]![c]!
       if (Math.abs(actual - expected) <= atol + rtol * Math.abs(expected)) return
       throw new GradientError(
-        `gradcheck: the gradient of output ${output}[${r}] with respect to input ${index}[${c}] is ${actual}, finite differences give ${expected}`,
+        `gradcheck: expected ${expected}, from finite differences, as gradient of output ${output}[${r}] with respect to input ${index}[${c}], got ${actual}`,
         { input: index, output, element: c, actual, expected },
       )
     })

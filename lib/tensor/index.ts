@@ -32,5 +32,5 @@ export {
 } from './scope.js'
 export { type BackwardOptions, type Index, isTensor, type NestedArray, type Scalar, slice, Tensor } from './tensor.js'
 
-/** Gradients without the `grad` fields: `autograd.grad`, `autograd.backward`. */
+/** Functions that return gradients without using the `grad` fields: `autograd.grad`, `autograd.backward`. */
 export const autograd = { grad: gradients.grad, backward: gradients.backward }

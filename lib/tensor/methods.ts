@@ -8,14 +8,14 @@ import { type Form, pythonForms } from './python-forms.js'
 import { Tensor } from './tensor.js'
 
 /**
- * Every public ATen operator, under its camelCase name, as a function that runs now on the calling thread, and in
- * `ops.async` as a job on the executor for what is worth its round trip.
+ * Every public ATen operator under its camelCase name, as a function that runs synchronously on the calling thread, and in
+ * `ops.async` as a job on the executor, for operators that are worth the round trip.
  */
 export const ops = {} as TensorFunctions & { readonly async: QueuedOperators }
 
 const queued: Record<string, unknown> = {}
 
-/** What a form of Python's makes of the arguments; null where they are ATen's own. */
+/** Convert arguments in the form of Python's function; returns null if they are already ATen's. */
 function formed(name: string, form: Form, args: readonly unknown[]): ReturnType<Form> {
   try {
     return form(args)
@@ -24,7 +24,7 @@ function formed(name: string, form: Form, args: readonly unknown[]): ReturnType<
   }
 }
 
-// Operators are looked up at their first use: two thousand look-ups would be most of the import.
+// Look up operators at their first use: two thousand look-ups would take most of the import time.
 for (const [name, full] of functionNames) {
   let found: Operator | undefined
   const form = pythonForms[name]
@@ -38,7 +38,7 @@ for (const [name, full] of functionNames) {
     const [other, values] = formed(name, form, args) ?? [full, args]
     return operator(other).call(undefined, values)
   }
-  // Not an async function: what is wrong with the arguments is thrown here as it is everywhere.
+  // Not an async function: argument errors are thrown synchronously, as everywhere.
   queued[name] = (...args: unknown[]) => {
     const [other, values] = formed(name, form, args) ?? [full, args]
     return operator(other).callQueued(undefined, values)
@@ -48,13 +48,13 @@ Object.defineProperty(ops, 'async', { value: queued })
 
 const prototype = Tensor.prototype as unknown as Record<string, unknown>
 for (const [name, full] of methodNames) {
-  // What the class defines itself stays: `item`, `data`, `backward`, ...
+  // Keep the methods that the class defines itself: `item`, `data`, `backward`, ...
   if (Object.hasOwn(prototype, name)) continue
   let found: Operator | undefined
   const form = pythonForms[name]
   Object.defineProperty(prototype, name, {
     value(this: Tensor, ...args: unknown[]) {
-      if (!isHandle(this)) throw new ConfigError(`${name} was called on something that is not a Tensor`)
+      if (!isHandle(this)) throw new ConfigError(`Tensor.${name}: expected a Tensor as this`)
       const other = form && formed(name, form, [this, ...args])
       if (other) return operator(other[0]).call(undefined, other[1])
       return (found ??= operator(full)).call(this, args)

@@ -6,7 +6,7 @@ import { type DType, dtypeFacts } from './dtype.js'
 import { noGrad, scope } from './scope.js'
 import { type Index, type NestedArray, registerPrinter, type Scalar, type Tensor } from './tensor.js'
 
-/** Printing as PyTorch does: same numbers, same columns, same suffixes. */
+/** Print tensors as PyTorch does: same numbers, same columns, same suffixes. */
 
 const PRECISION = 4
 const THRESHOLD = 1000
@@ -20,7 +20,7 @@ interface Formatter {
   readonly format: Format
 }
 
-/** Fixed-point digits with ties to even, as C's printf: JavaScript's toFixed rounds ties up. */
+/** Format with fixed-point digits and ties to even, like C's printf: JavaScript's toFixed rounds ties up. */
 function fixed(value: number, digits: number): string {
   const scale = 10 ** digits
   const scaled = Math.abs(value) * scale
@@ -39,10 +39,10 @@ function nonFinite(value: number): string {
 
 function exponential(value: number): string {
   let text = value.toExponential(PRECISION)
-  // Ties to even, here too: the digits before an exact 5 stay when the last of them is even.
+  // Round ties to even here too: the digits before an exact 5 stay if the last of them is even.
   const tie = /^(-?\d\.\d*[02468])50*(e.*)$/.exec(value.toExponential(100))
   if (tie !== null && tie[1]!.length === text.indexOf('e')) text = tie[1]! + tie[2]!
-  // JavaScript leaves out the sign of -0, which is there in fixed-point numbers.
+  // JavaScript drops the sign of -0 in fixed-point numbers.
   if (Object.is(value, -0)) text = `-${text}`
   return text.replace(/e([+-])(\d)$/, 'e$10$2')
 }
@@ -92,7 +92,7 @@ function formatterFor(values: readonly Scalar[], dtype: DType): Formatter {
   return kind === 'float' ? floatFormatter(values as number[]) : plainFormatter(values)
 }
 
-/** The corners that a summary shows: at most three from each end of each dimension. */
+/** Return the corners that a summary shows: at most three from each end of each dimension. */
 function corners(tensor: Tensor): Tensor {
   let result = tensor
   tensor.shape.forEach((size, dim) => {
@@ -132,7 +132,7 @@ function suffixes(tensor: Tensor, dtype: DType, showShape: boolean, showDType: b
   const { device, shape } = tensor
   if (device !== 'cpu') list.push(`device='${device}'`)
   if (showShape) list.push(`size=(${shape.length === 1 ? `${shape[0]},` : shape.join(', ')})`)
-  // Where no element is shown, none tells int64 and bool from float32.
+  // Without elements to show, the text must state int64 and bool explicitly.
   const usual = dtype === 'float32' || (!showDType && ['int64', 'bool', 'complex64'].includes(dtype))
   if (!usual) list.push(`dtype=torch.${dtype}`)
   const { gradFn } = tensor
@@ -143,7 +143,7 @@ function suffixes(tensor: Tensor, dtype: DType, showShape: boolean, showDType: b
 
 const nonzeros = op('aten::_nnz')
 
-/** How many elements a sparse tensor stores. */
+/** Return the number of elements that a sparse tensor stores. */
 function stored(tensor: Tensor): string[] {
   try {
     return [`nnz=${nonzeros(tensor)}`]
@@ -152,7 +152,7 @@ function stored(tensor: Tensor): string[] {
   }
 }
 
-/** The text of a tensor. */
+/** Format a tensor as text. */
 export function format(tensor: Tensor): string {
   return noGrad(() =>
     scope(() => {
@@ -172,13 +172,13 @@ export function format(tensor: Tensor): string {
           text = body(values, shape, 0, prefix.length, summary, formatterFor(flat, dtype))
           hidden = false
         } catch (error) {
-          // Looking at what has no values to read, such as a sparse tensor, must not fail.
+          // Printing a tensor without readable values, such as a sparse one, must not fail.
           if (!(error instanceof VoxtorchError) || error instanceof BusyError) throw error
           extra = stored(tensor)
         }
       }
       const showShape = hidden && (text === '...' || shape.length !== 1)
-      // A suffix that would pass the line's end goes on the next one.
+      // A suffix that would exceed the line width moves to the next line.
       let result = prefix + text
       let length = result.length - (result.lastIndexOf('\n') + 1)
       for (const suffix of [...extra, ...suffixes(tensor, dtype, showShape, hidden)]) {

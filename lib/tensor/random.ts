@@ -18,24 +18,24 @@ const setStateOf = op('voxtorch::generator_set_state')
 const defaultState = op('voxtorch::default_generator_state')
 const setDefaultState = op('voxtorch::default_generator_set_state')
 
-/** Seeds the default generator of every device: initialisation, dropout and sampling follow it. */
+/** Seed the default generator of every device, which initialization, dropout and sampling use. */
 export function manualSeed(seed: number | bigint): void {
   checkSeed(seed)
   seedAll(seed)
 }
 
 /**
- * What `work` draws comes from `seed`; what others draw afterwards is as if it had not run. Without a seed it draws as it
- * is. `work` is synchronous. @internal
+ * Run synchronous `work` with random numbers from `seed`, and restore the generators afterwards. Without a seed it uses the
+ * current state. @internal
  */
 export function withSeed<T>(seed: number | bigint | undefined, work: () => T, device?: Device): T {
   if (seed === undefined) return work()
   checkSeed(seed)
-  const own = device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
-  const devices: Device[] = own.startsWith('cuda') ? ['cpu', own] : ['cpu']
+  const generatorDevice = device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
+  const devices: Device[] = generatorDevice.startsWith('cuda') ? ['cpu', generatorDevice] : ['cpu']
   const before = devices.map((one) => getRngState(one))
   try {
-    // Not manualSeed, which seeds what other devices draw too.
+    // Not manualSeed, which would also seed the other devices.
     for (const one of devices) seedOne(one, seed)
     return work()
   } finally {
@@ -54,22 +54,22 @@ function seedOne(device: Device, seed: number | bigint): void {
   fresh.dispose()
 }
 
-/** The state of a device's default generator, a uint8 tensor on the CPU; `setRngState` restores it. */
+/** Return the state of a device's default generator, a uint8 tensor on the CPU; `setRngState` restores it. */
 export function getRngState(device: Device = 'cpu'): Tensor {
   checkDevice(device)
   return defaultState(device)
 }
 
-/** The reverse of `getRngState`. */
+/** Restore a state of `getRngState`. */
 export function setRngState(state: Tensor, device: Device = 'cpu'): void {
   checkState(state)
   checkDevice(device)
   setDefaultState(device, state)
 }
 
-/** A source of random numbers of its own, for functions that take `{ generator }`. */
+/** Independent random number generator, for functions that take `{ generator }`. */
 export class Generator extends Handle {
-  /** @param options the seed, or the seed and the device */
+  /** @param options seed, or seed and device */
   constructor(options: { seed?: number | bigint; device?: Device } | number | bigint = {}) {
     const given = typeof options === 'object' ? optionsOf(options, 'Generator', ['seed', 'device']) : { seed: options }
     const { seed = 67280421310721, device = 'cpu' } = given as { seed?: number | bigint; device?: Device }
@@ -78,7 +78,7 @@ export class Generator extends Handle {
     freeWhenForgotten(this)
   }
 
-  /** The seed that it started from. */
+  /** Initial seed. */
   get seed(): number | bigint {
     return seedOf(this)
   }
@@ -89,7 +89,7 @@ export class Generator extends Handle {
     return this
   }
 
-  /** Its whole state, a uint8 tensor. */
+  /** Return the full state, a uint8 tensor. */
   getState(): Tensor {
     return stateOf(this)
   }
@@ -111,7 +111,7 @@ export class Generator extends Handle {
 
 function checkState(state: unknown): void {
   if (typeof state === 'object' && state !== null && isHandle(state)) return
-  throw new ConfigError(`the state of a generator is a uint8 tensor, not ${shown(state)}`)
+  throw new ConfigError(`setRngState: expected a uint8 tensor as state, got ${shown(state)}`)
 }
 
 function checkDevice(device: unknown): void {
@@ -120,10 +120,10 @@ function checkDevice(device: unknown): void {
     if (reason !== null) throw new DeviceError(reason)
     return
   }
-  throw new ConfigError(`a default generator belongs to 'cpu' or 'cuda:<index>', not to ${shown(device)}`)
+  throw new ConfigError(`expected device 'cpu' or 'cuda:<index>' for a default generator, got ${shown(device)}`)
 }
 
 function checkSeed(seed: unknown): void {
   if (typeof seed === 'bigint' || Number.isSafeInteger(seed)) return
-  throw new ConfigError(`a seed must be a whole number or a bigint, got ${shown(seed)}`, { seed })
+  throw new ConfigError(`expected a seed that is an integer or a bigint, got ${shown(seed)}`, { seed })
 }

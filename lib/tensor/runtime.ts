@@ -13,54 +13,54 @@ const startProfile = op('voxtorch::profile_start')
 const stopProfile = op('voxtorch::profile_stop')
 
 export interface MemoryStats {
-  /** Tensors (and generators) that this thread's JavaScript holds. */
+  /** Number of tensors (and generators) that this thread's JavaScript holds. */
   liveTensors: number
-  /** CPU bytes that this thread's calls made and that are still held from JavaScript, each storage once. */
+  /** CPU bytes allocated by this thread's calls that JavaScript still holds, each storage once. */
   liveBytes: number
-  /** CPU bytes that no tensor uses and that the process keeps for the next ones, of all threads. */
+  /** CPU bytes that no tensor uses and that the process keeps for later tensors, of all threads. */
   cachedBytes: number
   /** Bytes of all key-value caches of decoders, of all threads. */
   kvCacheBytes: number
-  /** Scopes that have not ended. */
+  /** Number of scopes that have not ended. */
   liveScopes: number
-  /** Jobs on the executor, of all threads. */
+  /** Number of jobs on the executor, of all threads. */
   queuedJobs: number
 }
 
-/** What this thread holds in native memory: counts that tests can assert. */
+/** Return what this thread holds in native memory: counts that tests can assert. */
 export function memoryStats(): MemoryStats {
   return { ...native.memory(), ...memoryUse(), kvCacheBytes: kvCacheBytes() }
 }
 
 /**
- * Gives the memory of freed tensors back to the system, of the CPU and of CUDA devices, and that of frozen weights in the
- * layout in which the CPU multiplies fastest (512 MiB at most). By itself the CPU's goes back when
- * nothing has used it for ten seconds; the environment variable `VOXTORCH_NO_CPU_CACHE=1` turns its cache off.
+ * Release the memory of freed tensors, on the CPU and on CUDA devices, and that of frozen weights in the CPU's fastest layout
+ * for products (512 MiB at most). The CPU's is released automatically when it was not used for ten seconds; the environment
+ * variable `VOXTORCH_NO_CPU_CACHE=1` disables its cache.
  */
 export function emptyCache(): void {
   freeCaches()
 }
 
 /**
- * Threads that queued jobs use inside an operator; operators called directly use one. Default: what libtorch makes of
- * `OMP_NUM_THREADS` or `MKL_NUM_THREADS` where the process was started with one of them, as launchers do so that
- * processes do not fight for cores, else one per core.
+ * Set the number of threads that queued jobs use inside an operator; operators called directly use one. Default: libtorch's
+ * choice if `OMP_NUM_THREADS` or `MKL_NUM_THREADS` is set, as launchers do to avoid contention between processes; otherwise one
+ * per core.
  */
 export function setNumThreads(threads: number): void {
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
-    throw new ConfigError(`setNumThreads needs a whole number from 1 to 1024, got ${shown(threads)}`, { threads })
+    throw new ConfigError(`setNumThreads: expected an integer from 1 to 1024, got ${shown(threads)}`, { threads })
   }
   setThreads(threads)
 }
 
-/** See {@link setNumThreads}. */
+/** Return the number of threads; see {@link setNumThreads}. */
 export function getNumThreads(): number {
   return machine.getNumThreads()
 }
 
 /** NVIDIA devices. */
 export const cuda = {
-  /** Whether a tensor could be made on `'cuda'`. */
+  /** Return whether tensors can be created on `'cuda'`. */
   isAvailable(): boolean {
     return machine.cudaDeviceCount() > 0
   },
@@ -69,10 +69,10 @@ export const cuda = {
     return machine.cudaDeviceCount()
   },
 
-  /** Why CUDA is not available, null when it is. */
+  /** Return why CUDA is not available; null if it is. */
   unavailableReason: machine.noCudaReason,
 
-  /** Waits until a device has done all its work. Blocks this thread. */
+  /** Wait until a device has finished all its work. Blocks this thread. */
   synchronize(index = 0): void {
     const reason = machine.noCudaReason()
     if (reason !== null) throw new DeviceError(reason)
@@ -81,20 +81,20 @@ export const cuda = {
 }
 
 export interface ProfileRow {
-  /** The operator, such as `aten::addmm`, or a backward function. */
+  /** Name of the operator, such as `aten::addmm`, or of a backward function. */
   name: string
   calls: number
-  /** Microseconds, calls inside included. */
+  /** Microseconds, including nested calls. */
   totalMicroseconds: number
-  /** Microseconds, calls inside left out. */
+  /** Microseconds, excluding nested calls. */
   selfMicroseconds: number
 }
 
-/** The rows of a profile as native code gives them. */
+/** Rows of a profile in native code's format. */
 type ProfileColumns = { names: string[] } & Record<'calls' | 'total' | 'self', number[]>
 
 /**
- * Measures every operator that runs, on any thread, while `fn` does. Rows come sorted by their own time.
+ * Profile every operator that runs, on any thread, during `fn`. Rows are sorted by their own time.
  *
  * ```ts
  * const { result, rows } = await profile(() => model.forward(x))

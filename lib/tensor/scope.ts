@@ -16,14 +16,14 @@ import { type Handle, handleOf, isHandle } from '../native/handle.js'
 import { freeWhenForgotten } from '../native/objects.js'
 import { type Device, deviceWord, dtypeFacts } from './dtype.js'
 
-/** Forgets the casted weights that autocast remembers on this thread. @internal */
+/** Clear autocast's cache of casted weights on this thread. @internal */
 export const clearAutocastCache = op('voxtorch::clear_autocast_cache') as () => void
 
 /**
- * Runs `fn` and frees every tensor made inside, except those it returns: tensors, and tensors in arrays, plain objects,
- * maps, sets and class instances. With an async function the scope ends when its promise settles, and covers exactly what
- * that function and what it calls make, whatever else runs in between. Anything else with a `then` is waited for in the
- * same way, and comes back as a promise.
+ * Run `fn` and free every tensor created inside, except those it returns: tensors, and tensors in arrays, plain objects, maps,
+ * sets and class instances. With an async function the scope ends when its promise settles, and covers exactly the tensors that
+ * this function and its callees create, whatever else runs in between. Any other thenable is awaited in the same way, and
+ * returned as a promise.
  */
 export function scope<T>(fn: () => T): T {
   requireFunction(fn)
@@ -64,17 +64,17 @@ function leave(result: unknown, state: ScopeState): void {
   }
 }
 
-/** Moves tensors out of the current scope into the one around it (or to garbage collection when there is none). */
+/** Move tensors out of the current scope into the enclosing one (or to garbage collection if there is none). */
 export function keep<T>(value: T): T {
   const { scope: state } = currentContext()
   if (state !== null) keepAll(value, state)
   return value
 }
 
-/** Takes a tensor out of every scope: it lives until it is disposed or forgotten. */
+/** Remove a tensor from every scope: it lives until it is disposed or garbage collected. */
 export function keepForever<T extends Handle>(tensor: T): T {
   if (typeof tensor !== 'object' || tensor === null || !isHandle(tensor)) {
-    throw new ConfigError(`keepForever() takes a tensor, not ${shown(tensor)}`)
+    throw new ConfigError(`keepForever: expected a tensor, got ${shown(tensor)}`)
   }
   const handle = handleOf(tensor)
   if (native.scopeOf(handle) !== 0) {
@@ -84,7 +84,7 @@ export function keepForever<T extends Handle>(tensor: T): T {
   return tensor
 }
 
-/** Gives a tensor that belongs to no scope to the current one, if there is one. @internal */
+/** Move a tensor that belongs to no scope into the current one, if there is one. @internal */
 export function intoScope(tensor: Handle): void {
   const number = scopeNumber(currentContext())
   if (number !== 0) native.moveHandle(handleOf(tensor), number)
@@ -98,11 +98,11 @@ function close(state: ScopeState): void {
 function keepAll(value: unknown, from: ScopeState): void {
   let target = from.parent
   while (target !== null && !target.open) target = target.parent
-  const seen = new Set<object>()
-  // A stack of our own: a result may be a list linked longer than the call stack is deep.
+  const visited = new Set<object>()
+  // Use an explicit stack: a result may be a linked list longer than the call stack is deep.
   const open: object[] = []
   const visit = (item: unknown): void => {
-    if (typeof item !== 'object' || item === null || seen.has(item)) return
+    if (typeof item !== 'object' || item === null || visited.has(item)) return
     if (isHandle(item)) {
       const handle = handleOf(item)
       if (native.scopeOf(handle) !== from.id) return
@@ -111,24 +111,24 @@ function keepAll(value: unknown, from: ScopeState): void {
       return
     }
     if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) return
-    if (!mapMayGrow(seen.size) || !listMayGrow(open.length)) {
+    if (!mapMayGrow(visited.size) || !listMayGrow(open.length)) {
       throw new ScopeError(
-        'a scope returns more objects than can be looked through for tensors; return the tensors by themselves, or keep() them',
+        'scope: expected a result that can be searched for tensors, got too many objects. Return the tensors alone, or keep() them',
       )
     }
-    seen.add(item)
+    visited.add(item)
     open.push(item)
   }
   visit(value)
   for (let item = open.pop(); item !== undefined; item = open.pop()) {
-    // One by one: copied to a list, the numbers of a large result would fill memory.
+    // Iterate without copying: a copied list of a large result would fill the memory.
     if (item instanceof Map) {
       for (const [key, entry] of item) {
         visit(key)
         visit(entry)
       }
     } else {
-      // A list of more elements than V8 holds is nearly all holes.
+      // A longer list than V8 holds densely is almost entirely holes.
       const dense = item instanceof Set || (Array.isArray(item) && item.length < 2 ** 27)
       const entries = dense ? (item as Iterable<unknown>) : Object.values(item)
       for (const entry of entries) visit(entry)
@@ -137,8 +137,8 @@ function keepAll(value: unknown, from: ScopeState): void {
 }
 
 /**
- * The promise that a value is or stands for, as `await` sees it. A `then` of somebody's own is called here: it may begin its
- * work only then, and what it returns is no promise by any rule.
+ * Return the promise that a value is or stands for, as `await` sees it. The `then` of another thenable is called here: it may
+ * start its work only then, and its return value need not be a promise.
  */
 function promiseOf(value: unknown): Promise<unknown> | undefined {
   if (value instanceof Promise) return value
@@ -148,17 +148,17 @@ function promiseOf(value: unknown): Promise<unknown> | undefined {
   return new Promise((resolve, reject) => then.call(value, resolve, reject))
 }
 
-/** Records nothing for autograd inside `fn`. */
+/** Run `fn` without recording for autograd. */
 export function noGrad<T>(fn: () => T): T {
   return withFlags(fn, (flags) => flags & ~GRAD)
 }
 
-/** Records again inside {@link noGrad}. */
+/** Record again inside {@link noGrad}. */
 export function enableGrad<T>(fn: () => T): T {
   return withFlags(fn, (flags) => flags | GRAD)
 }
 
-/** As {@link noGrad}, and what is made inside can never take part in autograd: the cheapest way to run a model. */
+/** Run `fn` like {@link noGrad}; tensors created inside can never take part in autograd. The cheapest way to run a model. */
 export function inferenceMode<T>(fn: () => T): T {
   return withFlags(fn, (flags) => (flags & ~GRAD) | INFERENCE)
 }
@@ -172,17 +172,17 @@ function withFlags<T>(fn: () => T, change: (flags: number) => number): T {
 }
 
 export interface AutocastOptions {
-  /** Whose operators are cast. Default `'cpu'`. */
+  /** Device whose operators are cast. Default `'cpu'`. */
   device?: 'cpu' | 'cuda'
-  /** What they compute in. Default `'bfloat16'`. */
+  /** Dtype of the computations. Default `'bfloat16'`. */
   dtype?: 'bfloat16' | 'float16' | 'float32'
-  /** `false` switches an outer autocast off. Default true. */
+  /** Whether autocast is on; `false` disables an outer autocast. Default true. */
   enabled?: boolean
 }
 
 /**
- * Mixed precision: inside `fn`, matrix products and convolutions compute in a lower precision and what needs float32
- * stays in float32, by PyTorch's lists. Backward runs outside.
+ * Run `fn` in mixed precision: matrix products and convolutions compute in lower precision, and operators that need float32
+ * stay in float32, by PyTorch's lists. Run backward outside.
  */
 export function autocast<T>(options: AutocastOptions, fn: () => T): T {
   const {
@@ -191,9 +191,9 @@ export function autocast<T>(options: AutocastOptions, fn: () => T): T {
     enabled = true,
   } = optionsOf(options, 'autocast', ['device', 'dtype', 'enabled'])
   if (device !== 'cpu' && device !== 'cuda')
-    throw new ConfigError(`autocast works for 'cpu' and 'cuda', got ${shown(device)}`)
+    throw new ConfigError(`autocast: expected device 'cpu' or 'cuda', got ${shown(device)}`)
   if (!['bfloat16', 'float16', 'float32'].includes(dtype)) {
-    throw new ConfigError(`autocast computes in 'bfloat16', 'float16' or 'float32', got ${shown(dtype)}`, { dtype })
+    throw new ConfigError(`autocast: expected dtype 'bfloat16', 'float16' or 'float32', got ${shown(dtype)}`, { dtype })
   }
   const shift = device === 'cpu' ? 8 : 16
   const code = enabled ? dtypeFacts(dtype).code + 1 : 0
@@ -205,13 +205,13 @@ export function autocast<T>(options: AutocastOptions, fn: () => T): T {
     },
     (flags) => (flags & ~(255 << shift)) | (code << shift),
   )
-  // Casted weights are remembered within a region only: the next may find them changed.
+  // Casted weights are cached within one region only, since they may have changed before the next.
   if (promise !== undefined) return promise.finally(() => clearAutocastCache()) as T
   clearAutocastCache()
   return result
 }
 
-/** Makes new tensors on a device unless they name another. */
+/** Create new tensors inside `fn` on a device unless they name another. */
 export function withDevice<T>(device: Device, fn: () => T): T {
   return withContext({ device: deviceWord(device), deviceName: device }, fn)
 }

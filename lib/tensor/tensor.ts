@@ -12,17 +12,17 @@ import { queueNative } from '../native/jobs.js'
 import { registerTensorClass } from '../native/objects.js'
 import { type Device, type DType, deviceName, dtypeFacts, dtypeName, type TypedArray } from './dtype.js'
 
-/** One element as JavaScript holds it. */
+/** One element as a JavaScript value. */
 export type Scalar = number | bigint | boolean | Complex
 /** Elements nested as deep as the tensor has dimensions. */
 export type NestedArray = Scalar | NestedArray[]
-/** What `at` and `setAt` take per dimension. */
+/** Index for one dimension in `at` and `setAt`. */
 export type Index = number | bigint | boolean | Slice | Tensor | readonly number[] | null | '...'
 
 const BACKWARD: readonly (keyof BackwardOptions)[] = ['gradient', 'retainGraph', 'createGraph', 'inputs']
 
 export interface BackwardOptions {
-  /** The gradient of the tensor itself; may be left out for a tensor of one element. */
+  /** Gradient of the tensor itself; may be left out for a tensor with one element. */
   gradient?: Tensor
   /** Keep the graph for another backward pass. Default: `createGraph`. */
   retainGraph?: boolean
@@ -53,17 +53,17 @@ const flags = (tensor: Tensor, index: number): number => readNumbers(native.fact
 export interface Tensor extends TensorOperators {}
 
 /**
- * An n-dimensional array in native memory, as PyTorch's. Operators carry ATen's names in camelCase and run at once on the
- * calling thread; what runs on the executor returns a promise.
+ * An n-dimensional array in native memory, like PyTorch's. Operators have ATen's names in camelCase and run synchronously on
+ * the calling thread; those that run on the executor return a promise.
  *
- * Tensors made inside a {@link scope} are freed at its end, others when they are disposed or forgotten.
+ * Tensors created inside a {@link scope} are freed at its end, others when they are disposed or garbage collected.
  */
 // biome-ignore lint/suspicious/noUnsafeDeclarationMerging: see above.
 export class Tensor extends Handle {
-  /** No proxy is a tensor. A revoked one must not even be asked for its prototype, which it answers with a TypeError. */
+  /** False for any proxy. Reading the prototype of a revoked one would throw a TypeError. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     const isObject = typeof value === 'object' && value !== null
-    // biome-ignore lint/complexity/noThisInStatic: a subclass is asked about itself.
+    // biome-ignore lint/complexity/noThisInStatic: the subclass.
     return isObject && isHandle(value) && Function.prototype[Symbol.hasInstance].call(this, value)
   }
 
@@ -76,7 +76,7 @@ export class Tensor extends Handle {
     return shape
   }
 
-  /** How many elements to step over per dimension. */
+  /** Number of elements between neighbors in each dimension. */
   get strides(): number[] {
     const facts = readNumbers(native.facts, () => put(this))
     const dims = facts[6]!
@@ -96,12 +96,12 @@ export class Tensor extends Handle {
     return deviceName(facts[1]!, facts[2]!)
   }
 
-  /** The number of dimensions, as `ndim`. */
+  /** Return the number of dimensions, like `ndim`. */
   dim(): number {
     return this.ndim
   }
 
-  /** The shape, or the size of one dimension; negative dimensions count from the end. */
+  /** Return the shape, or the size of one dimension; negative dimensions count from the end. */
   size(): number[]
   size(dim: number): number
   size(dim?: number): number | number[] {
@@ -109,12 +109,14 @@ export class Tensor extends Handle {
     if (dim === undefined) return shape
     const size = Number.isInteger(dim) ? shape.at(dim) : undefined
     if (size === undefined || dim < -shape.length) {
-      throw new IndexError(`size: dimension ${String(dim)} is not in a tensor of ${shape.length} dimensions`, { dim })
+      throw new IndexError(`size: expected a dimension of a tensor of ${shape.length} dimensions, got ${String(dim)}`, {
+        dim,
+      })
     }
     return size
   }
 
-  /** How many elements there are. */
+  /** Return the number of elements. */
   numel(): number {
     const facts = readNumbers(native.facts, () => put(this))
     const dims = facts[6]!
@@ -123,7 +125,7 @@ export class Tensor extends Handle {
     return count
   }
 
-  /** Whether the elements lie in row-major order without gaps. */
+  /** Return whether the elements lie in row-major order without gaps. */
   isContiguous(): boolean {
     return flags(this, 5) !== 0
   }
@@ -137,12 +139,12 @@ export class Tensor extends Handle {
     this.requiresGrad_(value)
   }
 
-  /** Whether no recorded operator made this tensor: only leaves get a `grad` by themselves. */
+  /** Whether no recorded operator created this tensor: only leaves get a `grad` automatically. */
   get isLeaf(): boolean {
     return flags(this, 4) !== 0
   }
 
-  /** The accumulated gradient. Each read gives a fresh handle on the same memory. Throws BusyError during backward. */
+  /** Accumulated gradient. Each read returns a new handle on the same memory. Throws BusyError during backward. */
   get grad(): Tensor | null {
     return callNative(native.gradient, () => put(this), true) as Tensor | null
   }
@@ -158,17 +160,17 @@ export class Tensor extends Handle {
     )
   }
 
-  /** The name of the recorded function that made this tensor, such as `'AddBackward0'`. */
+  /** Name of the recorded function that created this tensor, such as `'AddBackward0'`. */
   get gradFn(): string | null {
     return callNative(native.gradFnName, () => put(this), true) as string | null
   }
 
-  /** Whether this object was freed. */
+  /** Whether this object was disposed. */
   get disposed(): boolean {
     return !native.isLive(handleOf(this))
   }
 
-  /** Frees this object's hold on the memory. Harmless when repeated; any other use afterwards throws DisposedError. */
+  /** Free this object's hold on the memory. May be called twice; any other use afterwards throws DisposedError. */
   dispose(): void {
     native.release(handleOf(this))
   }
@@ -178,29 +180,32 @@ export class Tensor extends Handle {
   }
 
   /**
-   * The only element of a tensor that has one. On CUDA it waits for the device. It is typed as the number that it is
-   * mostly; where it is not, say so: `item<boolean>()` of a bool tensor, `item<Complex>()`, and `item<number | bigint>()`
-   * where an int64 may be beyond 2^53, which comes as bigint.
+   * Return the only element of a tensor with one element. On CUDA it waits for the device. The type is number by default; pass
+   * it otherwise: `item<boolean>()` for a bool tensor, `item<Complex>()`, and `item<number | bigint>()` if an int64 may exceed
+   * 2^53, which is returned as bigint.
    */
   item<T extends Scalar = number>(): T {
     if (this.dtype === 'uint64' && this.numel() === 1) return elements(this.dataSync(), 'uint64')[0] as T
     return item(this) as T
   }
 
-  /** All elements as nested arrays: int64 as numbers (bigint beyond 2^53), complex as `{ re, im }`. */
+  /** Return all elements as nested arrays: int64 as numbers (bigint beyond 2^53), complex as `{ re, im }`. */
   toArray(): NestedArray {
     const { shape, dtype } = this
     let count = 1
     for (const size of shape) {
-      // Also on the way: [2^40, 0] has no elements, and 2^40 empty arrays.
+      // Check the intermediate products too: [2^40, 0] has no elements, but 2^40 empty arrays.
       count *= size
       if (count > MOST_ELEMENTS)
-        throw new ConfigError(`toArray() cannot hold [${shape}]; use data() for a typed array`, { shape })
+        throw new ConfigError(
+          `toArray: expected a tensor that fits in nested arrays, got shape [${shape}]. Use data() for a typed array`,
+          { shape },
+        )
     }
     return nest(elements(this.dataSync(), dtype), shape)
   }
 
-  /** All elements in row-major order, read on the executor: does not block the event loop. */
+  /** Return all elements in row-major order, read on the executor: does not block the event loop. */
   async data(): Promise<TypedArray> {
     const source = readableOf(this)
     try {
@@ -215,7 +220,7 @@ export class Tensor extends Handle {
     }
   }
 
-  /** All elements in row-major order, now. On CUDA it waits for the device. */
+  /** Return all elements in row-major order, synchronously. On CUDA it waits for the device. */
   dataSync(): TypedArray {
     const source = readableOf(this)
     try {
@@ -226,48 +231,48 @@ export class Tensor extends Handle {
   }
 
   /**
-   * A view or copy by index, one index a dimension: a number, a {@link slice}, `null` for a new axis, `'...'` for all
-   * dimensions between, a boolean mask, or an index tensor or array. Plain numbers and slices give views.
+   * Return a view or copy by index, one index per dimension: a number, a {@link slice}, `null` for a new axis, `'...'` for all
+   * dimensions between, a boolean mask, or an index tensor or array. Plain numbers and slices return views.
    *
    * `x.at(0, slice(1, 5), null, mask)` is Python's `x[0, 1:5, None, mask]`, and `x.at()` its `x[()]`: a view of all.
    */
   at(...indices: Index[]): Tensor {
-    const made: Tensor[] = []
+    const temporaries: Tensor[] = []
     try {
       return callNative(
         native.getItem,
         () => {
           put(this)
-          putIndices(indices.length === 0 ? ['...'] : indices, made)
+          putIndices(indices.length === 0 ? ['...'] : indices, temporaries)
         },
         true,
       ) as Tensor
     } finally {
-      for (const tensor of made) tensor.dispose()
+      for (const tensor of temporaries) tensor.dispose()
     }
   }
 
-  /** Changes the elements that `at` would give: `x.setAt([0, slice(1, 5)], 7)` is Python's `x[0, 1:5] = 7`. */
+  /** Set the elements that `at` would return: `x.setAt([0, slice(1, 5)], 7)` is Python's `x[0, 1:5] = 7`. */
   setAt(indices: readonly Index[], value: Tensor | Scalar): this {
-    if (!isArray(indices)) throw new ConfigError(`setAt() takes an array of indices and a value, not ${shown(indices)}`)
-    const made: Tensor[] = []
+    if (!isArray(indices)) throw new ConfigError(`setAt: expected an array of indices, got ${shown(indices)}`)
+    const temporaries: Tensor[] = []
     try {
       callNative(
         native.setItem,
         () => {
           put(this)
           put(value)
-          putIndices(indices.length === 0 ? ['...'] : indices, made)
+          putIndices(indices.length === 0 ? ['...'] : indices, temporaries)
         },
         false,
       )
     } finally {
-      for (const tensor of made) tensor.dispose()
+      for (const tensor of temporaries) tensor.dispose()
     }
     return this
   }
 
-  /** Takes another tensor's memory, dtype and device while staying the same object for optimisers and graphs. */
+  /** Use another tensor's memory, dtype and device; optimizers and graphs keep this object. */
   setData(source: Tensor): this {
     callNative(
       native.setData,
@@ -281,8 +286,8 @@ export class Tensor extends Handle {
   }
 
   /**
-   * Computes the gradients of all leaves that this tensor depends on and adds them to their `grad`. Runs on the executor.
-   * @throws GradientError when nothing was recorded, or the graph was freed by an earlier pass.
+   * Compute the gradients of all leaves that this tensor depends on and add them to their `grad`. Runs on the executor.
+   * @throws GradientError if nothing was recorded, or an earlier pass freed the graph
    */
   async backward(options: BackwardOptions = {}): Promise<void> {
     const {
@@ -293,24 +298,24 @@ export class Tensor extends Handle {
     } = optionsOf(options, 'backward', BACKWARD)
     for (const [name, value] of Object.entries({ retainGraph: retainGraph ?? false, createGraph })) {
       if (typeof value !== 'boolean')
-        throw new ConfigError(`backward: ${name} must be true or false, got ${shown(value)}`)
+        throw new ConfigError(`backward: expected ${name} to be true or false, got ${shown(value)}`)
     }
     await queueNative(native.backwardQueued, [this], [gradient], inputs, retainGraph, createGraph, true, false)
   }
 
-  /** Keeps the gradient of a tensor that is not a leaf. */
+  /** Keep the gradient of a tensor that is not a leaf. */
   retainGrad(): this {
     retainGrad(this)
     return this
   }
 
   /**
-   * Calls `hook` with each gradient of this tensor during backward; what it returns, if anything, replaces the gradient.
-   * The hook must be synchronous. Returns a function that removes it.
+   * Call `hook` with each gradient of this tensor during backward; a result other than undefined replaces the gradient. The
+   * hook must be synchronous. Returns a function that removes it.
    */
   // biome-ignore lint/suspicious/noConfusingVoidType: most hooks return nothing
   registerHook(hook: (gradient: Tensor) => Tensor | undefined | void): () => void {
-    if (typeof hook !== 'function') throw new ConfigError(`registerHook needs a function, got ${typeof hook}`)
+    if (typeof hook !== 'function') throw new ConfigError(`registerHook: expected a function, got ${typeof hook}`)
     const state = { active: true }
     const id = registerCallback(hookCallback(hook, state))
     const position = callNative(
@@ -336,10 +341,9 @@ export class Tensor extends Handle {
   }
 
   /**
-   * This tensor as another dtype, on another device, or both: `x.to('float16')`, `x.to('cuda')`,
-   * `x.to({ device: 'cuda', dtype: 'bfloat16' })`, `x.to(other)`. Gives the same memory where nothing changes, unless
-   * `copy` is set.
-   * @throws DeviceError where there is no such device
+   * Return this tensor in another dtype, on another device, or both: `x.to('float16')`, `x.to('cuda')`, `x.to({ device: 'cuda',
+   * dtype: 'bfloat16' })`, `x.to(other)`. Shares the memory if nothing changes, unless `copy` is set.
+   * @throws DeviceError if the device does not exist
    */
   to(target: DType | Device | Tensor | ToOptions, options: { copy?: boolean; nonBlocking?: boolean } = {}): Tensor {
     if (isTensor(target)) return moved(this, target, options) as Tensor
@@ -354,32 +358,32 @@ export class Tensor extends Handle {
     return moved(this, all) as Tensor
   }
 
-  /** This tensor where `condition` holds, `other` elsewhere. */
+  /** Return this tensor where `condition` holds, and `other` elsewhere. */
   where(condition: Tensor, other: Tensor | Scalar): Tensor {
     return whereOp(condition, this, other) as Tensor
   }
 
-  /** The transpose of a matrix (all dimensions reversed). */
+  /** Transpose of a matrix (all dimensions reversed). */
   get T(): Tensor {
     return reversed(this) as Tensor
   }
 
-  /** The last two dimensions swapped. */
+  /** Tensor with the last two dimensions swapped. */
   get mT(): Tensor {
     return swapped(this) as Tensor
   }
 
-  /** As float32. */
+  /** Convert to float32. */
   float(): Tensor {
     return convert(this, 'float32') as Tensor
   }
 
-  /** As float64. */
+  /** Convert to float64. */
   double(): Tensor {
     return convert(this, 'float64') as Tensor
   }
 
-  /** As float16. */
+  /** Convert to float16. */
   half(): Tensor {
     return convert(this, 'float16') as Tensor
   }
@@ -388,12 +392,12 @@ export class Tensor extends Handle {
     return convert(this, 'bfloat16') as Tensor
   }
 
-  /** As int64. */
+  /** Convert to int64. */
   long(): Tensor {
     return convert(this, 'int64') as Tensor
   }
 
-  /** As int32. */
+  /** Convert to int32. */
   int(): Tensor {
     return convert(this, 'int32') as Tensor
   }
@@ -406,9 +410,9 @@ export class Tensor extends Handle {
     return moved(this, { device: 'cpu' }) as Tensor
   }
 
-  /** On an NVIDIA device. Throws DeviceError where there is none. */
+  /** Move to an NVIDIA device. Throws DeviceError if it does not exist. */
   cuda(index = 0): Tensor {
-    if (!Number.isInteger(index)) throw new ConfigError(`cuda() takes the number of a device, not ${shown(index)}`)
+    if (!Number.isInteger(index)) throw new ConfigError(`cuda: expected the index of a device, got ${shown(index)}`)
     return moved(this, { device: `cuda:${index}` }) as Tensor
   }
 
@@ -420,14 +424,14 @@ export class Tensor extends Handle {
     return this.disposed ? 'Tensor(disposed)' : this.toString()
   }
 
-  /** What JSON.stringify writes: the elements as {@link toArray} gives them, so a loss in a log is a number. */
+  /** Return the elements like {@link toArray} for JSON.stringify, so a loss in a log is a number. */
   toJSON(): NestedArray {
     return this.toArray()
   }
 
   /**
-   * Names dtype, shape and the elements' digest. Deep comparisons, of `node:assert`, vitest and jest, see no private
-   * fields and would find all tensors equal; they do compare this, so it must tell what differs.
+   * Text with dtype, shape and a digest of the elements. Deep comparisons of `node:assert`, vitest and jest ignore private
+   * fields, so all tensors would be equal; they compare this text, so it must show differences.
    */
   get [Symbol.toStringTag](): string {
     return `Tensor ${contents(this)}`
@@ -436,13 +440,13 @@ export class Tensor extends Handle {
 
 registerTensorClass(Tensor)
 
-// Outside the method: native code holds this closure, and must not hold the tensor through it.
+// Outside the method: native code holds this closure, which must not reference the tensor.
 function hookCallback(hook: (gradient: Tensor) => unknown, state: { active: boolean }): Callback {
   return inCallback((values) => {
     if (!state.active) return [null]
     const result = synchronous(hook(values[0] as Tensor), 'a gradient hook') ?? null
     if (result !== null && !(result instanceof Tensor)) {
-      throw new ConfigError(`a gradient hook must return a Tensor or nothing, got ${typeof result}`)
+      throw new ConfigError(`registerHook: expected the hook to return a Tensor or undefined, got ${typeof result}`)
     }
     return [result]
   })
@@ -450,13 +454,13 @@ function hookCallback(hook: (gradient: Tensor) => unknown, state: { active: bool
 
 const retainGrad = op('aten::retain_grad')
 
-// print.ts needs the class; it puts itself here.
+// print.ts needs the class, and registers itself here.
 let printer: (tensor: Tensor) => string = () => 'tensor(...)'
 export function registerPrinter(print: (tensor: Tensor) => string): void {
   printer = print
 }
 
-/** `Array.isArray`, which is false of a revoked proxy in place of a TypeError. */
+/** `Array.isArray`, but false for a revoked proxy instead of a TypeError. */
 function isArray(value: unknown): value is unknown[] {
   try {
     return Array.isArray(value)
@@ -465,12 +469,12 @@ function isArray(value: unknown): value is unknown[] {
   }
 }
 
-/** Whether a value is a tensor. */
+/** Return whether a value is a tensor. */
 export function isTensor(value: unknown): value is Tensor {
   return value instanceof Tensor
 }
 
-/** A range of indices, as Python's `start:stop:step`; null or nothing leaves an end open. */
+/** Return a range of indices like Python's `start:stop:step`; null leaves an end open. */
 export function slice(start: number | null = null, stop: number | null = null, step: number | null = null): Slice {
   for (const [name, value] of [
     ['start', start],
@@ -478,7 +482,7 @@ export function slice(start: number | null = null, stop: number | null = null, s
     ['step', step],
   ] as const) {
     if (value !== null && !Number.isSafeInteger(value)) {
-      throw new ConfigError(`slice() needs whole numbers or null, ${name} is ${shown(value)}`, { [name]: value })
+      throw new ConfigError(`slice: expected ${name} to be an integer or null, got ${shown(value)}`, { [name]: value })
     }
   }
   return new Slice(start, stop, step)
@@ -490,7 +494,7 @@ function putIndices(indices: readonly Index[], made: Tensor[]): void {
     else if (Array.isArray(index)) {
       for (const value of index) {
         if (!Number.isSafeInteger(value))
-          throw new ConfigError(`an index array holds ${shown(value)}, which is not a whole number`)
+          throw new ConfigError(`Tensor.at: expected integers in an index array, got ${shown(value)}`)
       }
       const list = fromTypedArray(BigInt64Array.from(index as number[], BigInt), [index.length], 'int64', 'cpu')
       made.push(list)
@@ -503,19 +507,19 @@ function putIndices(indices: readonly Index[], made: Tensor[]): void {
     ) {
       if (typeof index === 'object' && index !== null && !(index instanceof Slice) && !(index instanceof Tensor)) {
         throw new ConfigError(
-          'an index must be a whole number, slice(), null, "...", a boolean, a Tensor or an array of whole numbers',
+          'Tensor.at: expected an integer, slice(), null, "...", a boolean, a Tensor or an array of integers as index',
         )
       }
       put(index)
     } else {
       throw new ConfigError(
-        `an index must be a whole number, slice(), null, '...', a boolean, a Tensor or an array of whole numbers; got ${typeof index}`,
+        `Tensor.at: expected an integer, slice(), null, '...', a boolean, a Tensor or an array of integers as index, got ${typeof index}`,
       )
     }
   }
 }
 
-/** Equal for tensors of equal dtype, shape and elements; for one that cannot be read, equal to nothing. */
+/** Return a text that is equal for tensors of equal dtype, shape and elements, and unique for one that cannot be read. */
 function contents(tensor: Tensor): string {
   try {
     const { dtype, shape } = tensor
@@ -535,10 +539,10 @@ function contents(tensor: Tensor): string {
 
 let unreadable = 0
 
-// As many as V8 holds in arrays without running out of heap.
+// Maximum number of elements that V8 holds in arrays without running out of heap.
 const MOST_ELEMENTS = 2 ** 26
 
-/** Copies a typed array's bytes into a new tensor. */
+/** Copy a typed array's bytes into a new tensor. */
 export function fromTypedArray(view: ArrayBufferView, shape: readonly number[], dtype: DType, device: string): Tensor {
   return callNative(
     () => native.fromBytes(view),
@@ -563,7 +567,7 @@ function bytesOf(tensor: Tensor): ArrayBuffer {
   return bytes as ArrayBuffer
 }
 
-/** The tensor, or a float32 copy where JavaScript has no array for its dtype. */
+/** Return the tensor, or a float32 copy if JavaScript has no array for its dtype. */
 function readableOf(tensor: Tensor): Tensor {
   const { dtype } = tensor
   const { view: array, kind } = dtypeFacts(dtype)
@@ -573,7 +577,7 @@ function readableOf(tensor: Tensor): Tensor {
 
 function view(bytes: ArrayBuffer, dtype: DType): TypedArray {
   const { view: View } = dtypeFacts(dtype)
-  if (View === null) throw new ConfigError(`${dtype} has no typed array`)
+  if (View === null) throw new ConfigError(`expected a dtype with a typed array, got ${dtype}`)
   return new View(bytes)
 }
 
@@ -608,15 +612,15 @@ function nest(values: Scalar[], shape: readonly number[]): NestedArray {
   return level(0)
 }
 
-/** Refuses a promise from code that native code waits for. */
+/** Reject a promise from code that native code waits for. */
 export function synchronous<T>(value: T, what: string): T {
   if (typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function') {
-    throw new ConfigError(`${what} must be synchronous, it returned a promise`)
+    throw new ConfigError(`expected ${what} to be synchronous, got a promise`)
   }
   return value
 }
 
-/** Runs a callback of native code under the grad mode and the scope that native code set up for it. */
+/** Run a callback of native code with the grad mode and the scope that native code set up for it. */
 export function inCallback(run: (values: unknown[], kind: number) => unknown[]): Callback {
   return (kind, values, flagWord, scope) =>
     runInContext(

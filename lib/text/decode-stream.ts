@@ -33,8 +33,7 @@ export class DecodeStream {
   push(id: number | bigint): string {
     const number = Number(id)
     if (!Number.isSafeInteger(number) || number < 0)
-      if (!Number.isSafeInteger(number) || number < 0)
-        throw misuse('DecodeStream.push', 'id', 'an integer of at least 0', id)
+      throw misuse('DecodeStream.push', 'id', 'an integer of at least 0', id)
     if (this.#skips(number)) return ''
     this.#ids.push(number)
     const text = this.#decode(this.#ids)

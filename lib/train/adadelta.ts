@@ -16,7 +16,7 @@ export interface AdadeltaOptions extends GroupOptions {
 
 const DEFAULTS: AdadeltaOptions = { lr: 1, rho: 0.9, eps: 1e-6, weightDecay: 0, maximize: false }
 
-/** Adadelta (Zeiler 2012, https://arxiv.org/abs/1212.5701), with `torch.optim.Adadelta`'s defaults, numbers and state. */
+/** Adadelta (Zeiler 2012, https://arxiv.org/abs/1212.5701), with the defaults, numbers and state of `torch.optim.Adadelta`. */
 export class Adadelta extends Optimizer<AdadeltaOptions> {
   constructor(params: ParamsOrGroups<AdadeltaOptions>, options: Partial<AdadeltaOptions> = {}) {
     super(params, DEFAULTS, options)

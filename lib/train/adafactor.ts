@@ -7,13 +7,13 @@ import { type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } fr
 import { NUMBER, type StateSlot } from './optimizer-state.js'
 
 export interface AdafactorOptions extends GroupOptions {
-  /** Power of the step in the decay of the squared gradient. Default -0.8. */
+  /** Exponent of the step number in the decay of the squared-gradient average. Default -0.8. */
   beta2Decay: number
-  /** Least size of the squared gradient (null: the dtype's machine epsilon), and of the weights' scale. Default [null, 1e-3]. */
+  /** Minimum of the squared gradient (null: the dtype's machine epsilon) and of the weights' scale. Default [null, 1e-3]. */
   eps: [number | null, number]
-  /** Steps larger than this, as root mean square, are scaled down to it. Default 1. */
+  /** Maximum root mean square of an update; larger updates are scaled down to it. Default 1. */
   d: number
-  /** Taken off the weights by itself. Default 0. */
+  /** Decoupled weight decay. Default 0. */
   weightDecay: number
 }
 
@@ -34,10 +34,10 @@ const EPSILON: Partial<Record<DType, number>> = {
 }
 
 /**
- * Adafactor (Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235): of a matrix's squared gradients only the means of
- * rows and columns are kept. The arithmetic, defaults and state of `torch.optim.Adafactor`: steps are in proportion to the
- * weights' size, decay is by `lr` alone, there is no momentum. That of transformers' class of the same name, which T5 was
- * tuned with, is {@link TransformersAdafactor}.
+ * Adafactor (Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235): stores only the row and column means of a matrix's
+ * squared gradients. Arithmetic, defaults and state are those of `torch.optim.Adafactor`: updates are proportional to the
+ * weights' scale, decay is by `lr` alone, and there is no momentum. transformers' class of the same name, which T5 was tuned
+ * with, is {@link TransformersAdafactor}.
  */
 export class Adafactor extends Optimizer<AdafactorOptions> {
   constructor(params: ParamsOrGroups<AdafactorOptions>, options: Partial<AdafactorOptions> = {}) {
@@ -99,13 +99,13 @@ function updateOne(
   jobs: Job[],
 ): void {
   const queue = queuedOps(jobs)
-  // PyTorch keeps these numbers in float64 on the host; in half precision they would be rounded before they scale a step.
+  // PyTorch keeps these numbers in float64 on the host; half precision would round them before they scale an update.
   const dtype = isHalf(param.dtype) ? 'float32' : param.dtype
   const number = () => param.newZeros([], { dtype })
   const share = step ** beta2Decay
   const least = eps[0] ?? (EPSILON[param.dtype] as number)
   const size = 1 / Math.sqrt(param.numel())
-  const rate = number() // max(eps, root mean square of the weights) times the relative rate
+  const rate = number() // max(eps, root mean square of the weights) times the relative learning rate
   queue('linalg_vector_norm', param, 2, null, false, { dtype, out: rate })
   queue('mul_', rate, size)
   queue('clamp_min_', rate, eps[1])

@@ -5,11 +5,11 @@ import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type Para
 import { NUMBER, type StateSlot } from './optimizer-state.js'
 
 export interface AdagradOptions extends GroupOptions {
-  /** The rate of step t is lr / (1 + (t - 1) lrDecay). Default 0. */
+  /** Decay of the learning rate: step t uses lr / (1 + (t - 1) lrDecay). Default 0. */
   lrDecay: number
   /** L2 penalty, added to the gradient. Default 0. */
   weightDecay: number
-  /** What the sum of squares begins with. Default 0. */
+  /** Initial value of the sum of squares. Default 0. */
   initialAccumulatorValue: number
   /** Added to the denominator. Default 1e-10. */
   eps: number
@@ -25,8 +25,8 @@ const DEFAULTS: AdagradOptions = {
 }
 
 /**
- * Adagrad (Duchi, Hazan and Singer 2011), with `torch.optim.Adagrad`'s defaults, numbers and state; the update is
- * made of ATen's multi-tensor kernels, which every device has.
+ * Adagrad (Duchi, Hazan and Singer 2011), with the defaults, numbers and state of `torch.optim.Adagrad`. The update uses ATen's
+ * multi-tensor kernels, which every device has.
  */
 export class Adagrad extends Optimizer<AdagradOptions> {
   constructor(params: ParamsOrGroups<AdagradOptions>, options: Partial<AdagradOptions> = {}) {
@@ -39,7 +39,7 @@ export class Adagrad extends Optimizer<AdagradOptions> {
     }
   }
 
-  /** As in PyTorch, state is there before the first gradient. */
+  /** Add a group; like PyTorch, create its state before the first gradient. */
   override addGroup(added: { params: Iterable<Tensor> } & Partial<AdagradOptions>): void {
     super.addGroup(added)
     const group = this.groups.at(-1) as ParamGroup<AdagradOptions>

@@ -8,9 +8,9 @@ export interface AdamOptions extends GroupOptions {
   betas: [number, number]
   /** Added to the denominator. Default 1e-8. */
   eps: number
-  /** Adam: added to the gradient as L2 penalty, default 0. AdamW: taken off the weights by itself, default 0.01. */
+  /** Weight decay. Adam: an L2 penalty added to the gradient, default 0. AdamW: decoupled from the gradient, default 0.01. */
   weightDecay: number
-  /** Divides by the largest average so far (AMSGrad). Default false. */
+  /** Divide by the maximum of the squared-gradient average so far (AMSGrad). Default false. */
   amsgrad: boolean
 }
 
@@ -75,8 +75,8 @@ const DEFAULTS = {
 } satisfies Partial<AdamOptions>
 
 /**
- * Adam with decoupled weight decay (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101), with
- * `torch.optim.AdamW`'s defaults, numbers and state; the update is ATen's fused kernel.
+ * Adam with decoupled weight decay (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101), with the defaults, numbers
+ * and state of `torch.optim.AdamW`. The update is ATen's fused kernel.
  */
 export class AdamW extends AdamFamily {
   protected override readonly operator = 'aten::_fused_adamw_'
@@ -87,7 +87,7 @@ export class AdamW extends AdamFamily {
   }
 }
 
-/** Adam (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980), with `torch.optim.Adam`'s defaults, numbers and state. */
+/** Adam (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980), with the defaults, numbers and state of `torch.optim.Adam`. */
 export class Adam extends AdamFamily {
   protected override readonly operator = 'aten::_fused_adam_'
   protected override readonly decoupled = false

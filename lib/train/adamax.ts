@@ -5,9 +5,9 @@ import { type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } fr
 import { NUMBER, type StateSlot } from './optimizer-state.js'
 
 export interface AdamaxOptions extends GroupOptions {
-  /** Decay of the running averages of the gradient and of its largest size. Default [0.9, 0.999]. */
+  /** Decay of the running averages of the gradient and of its infinity norm. Default [0.9, 0.999]. */
   betas: [number, number]
-  /** Added to the size of the gradient. Default 1e-8. */
+  /** Added to the gradient's absolute value. Default 1e-8. */
   eps: number
   /** L2 penalty, added to the gradient. Default 0. */
   weightDecay: number

@@ -9,7 +9,7 @@ export interface AdamW8bitOptions extends GroupOptions {
   betas: [number, number]
   /** Added to the denominator. Default 1e-8. */
   eps: number
-  /** Taken off the weights by itself. Default 0.01. */
+  /** Decoupled weight decay. Default 0.01. */
   weightDecay: number
   /** Parameters with fewer elements keep their state in float32. Default 4096. */
   min8bitSize: number
@@ -30,12 +30,12 @@ const DEFAULTS: AdamW8bitOptions = {
 }
 
 /**
- * AdamW whose state takes 2 bytes a parameter instead of 8 (Dettmers et al. 2022, https://arxiv.org/abs/2110.02861): both
- * moments in the dynamic 8-bit type, signed and unsigned, in blocks of 256 elements with one float32 scale each. Code
- * books, names of the state and defaults are those of bitsandbytes' `AdamW8bit`, whose saved state loads; a number goes to
- * the nearest code, as on bitsandbytes' GPUs (its CPU library takes one close by). There is no AMSGrad.
+ * AdamW with 2 instead of 8 bytes of state per parameter (Dettmers et al. 2022, https://arxiv.org/abs/2110.02861). Both moments
+ * are in the dynamic 8-bit type, signed and unsigned, in blocks of 256 elements with one float32 scale each. Code books, state
+ * names and defaults are those of bitsandbytes' `AdamW8bit`, whose saved state loads. A number is rounded to the nearest code,
+ * as in bitsandbytes' CUDA kernels (its CPU library may choose an adjacent code). There is no AMSGrad.
  *
- * Parameters are float32, bfloat16 or float16; with `masterWeights` the latter two step in float32.
+ * Parameters are float32, bfloat16 or float16; with `masterWeights` the latter two are updated in float32.
  */
 export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
   constructor(params: ParamsOrGroups<AdamW8bitOptions>, options: Partial<AdamW8bitOptions> = {}) {
@@ -48,7 +48,7 @@ export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
     if (!wide) return
     this.groups.pop()
     throw new ConfigError(
-      `AdamW8bit was given a float64 parameter of shape [${wide.shape}], expected float32, bfloat16 or float16`,
+      `AdamW8bit: expected float32, bfloat16 or float16 parameters, got float64 of shape [${wide.shape}]`,
       {},
     )
   }
@@ -72,7 +72,7 @@ export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
         pairs.map(({ grad }) => grad),
         column('state1'),
         column('state2'),
-        // Not looked at where the moments are float32, which have none.
+        // Ignored for float32 moments, which have no scales.
         column('absmax1', 'step'),
         column('absmax2', 'step'),
         steps,

@@ -5,11 +5,11 @@ import { type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } fr
 import { NUMBER, type StateSlot } from './optimizer-state.js'
 
 export interface ASGDOptions extends GroupOptions {
-  /** Decay of the weights, times the rate of the step. Default 1e-4. */
+  /** Decay of the weights, multiplied by the step's learning rate. Default 1e-4. */
   lambd: number
-  /** Power by which the rate falls. Default 0.75. */
+  /** Exponent of the decay of the learning rate. Default 0.75. */
   alpha: number
-  /** The step from which on weights are averaged. Default 1e6. */
+  /** First step at which weights are averaged. Default 1e6. */
   t0: number
   /** L2 penalty, added to the gradient. Default 0. */
   weightDecay: number
@@ -52,10 +52,10 @@ export class ASGD extends Optimizer<ASGDOptions> {
         rates.map((rate) => 1 - lambd * rate),
       )
       run.sub(params, scaled)
-      const towards = copies(params, run)
-      run.sub(towards, averages)
-      run.mul(towards, shares)
-      run.add(averages, towards)
+      const toward = copies(params, run)
+      run.sub(toward, averages)
+      run.mul(toward, shares)
+      run.add(averages, toward)
       const all = <T>(value: T) => params.map(() => value)
       this.setNumbers(column('eta'), all(lr / (1 + lambd * lr * step) ** alpha), jobs)
       this.setNumbers(column('mu'), all(1 / Math.max(1, step - t0)), jobs)

@@ -6,16 +6,15 @@ import { dense } from './gradients.js'
 import { readNumbers } from './pending.js'
 
 export interface ClipOptions {
-  /** The p of the norm, or Infinity. Default 2. */
+  /** Order p of the norm, or Infinity. Default 2. */
   normType?: number
-  /** Throw, and scale nothing, if the norm is NaN or infinite. Default false: NaN spreads to all gradients. */
+  /** Throw, without scaling, if the norm is NaN or infinite. Default false: NaN spreads to all gradients. */
   errorIfNonfinite?: boolean
 }
 
 /**
- * Scales all gradients by min(1, maxNorm / (norm + 1e-6)), where norm is that of all of them as one vector, and returns
- * the norm as it was before: `torch.nn.utils.clip_grad_norm_`. The work runs on the executor.
- *
+ * Scale all gradients by min(1, maxNorm / (norm + 1e-6)), where norm is that of all gradients as one vector, and return the
+ * norm before clipping: `torch.nn.utils.clip_grad_norm_`. Runs on the executor.
  * @throws GradientError if the norm is not finite and `errorIfNonfinite` is set
  */
 export async function clipGradNorm(
@@ -41,7 +40,7 @@ export async function clipGradNorm(
       const [norm, scale] = await readNumbers(both)
       if (errorIfNonfinite && !Number.isFinite(norm)) {
         throw new GradientError(
-          `The gradients' norm of order ${normType} is ${norm}, so they cannot be clipped: find the first bad step with ` +
+          `clipGradNorm: expected gradients with a finite norm of order ${normType}, got ${norm}. Find the first non-finite step with ` +
             'detectAnomaly, lower the learning rate, or set errorIfNonfinite to false',
           { norm },
         )
@@ -57,7 +56,7 @@ export async function clipGradNorm(
   )
 }
 
-/** Clamps every gradient to [-value, value], on the executor: `torch.nn.utils.clip_grad_value_`. */
+/** Clamp every gradient to [-value, value], on the executor: `torch.nn.utils.clip_grad_value_`. */
 export async function clipGradValue(params: Iterable<Tensor>, value: number): Promise<void> {
   requireNumber('clipGradValue', 'value', value, { least: 0 })
   const jobs: Promise<unknown>[] = []

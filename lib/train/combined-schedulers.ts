@@ -3,37 +3,38 @@ import { CheckpointError, ConfigError } from '../base/errors.js'
 import type { Scheduled } from './schedules.js'
 import { badState, type SchedulerState, SteppedLR, stateEntries } from './stepped-lr.js'
 
-/** Schedulers of one optimiser. */
+/** Base class of schedulers that combine several schedulers of one optimizer. */
 abstract class CombinedLR {
   protected readonly schedulers: readonly SteppedLR[]
 
   protected constructor(where: string, schedulers: Iterable<SteppedLR>) {
     this.schedulers = listOf(where, 'schedulers', schedulers, 'schedulers')
     for (const one of this.schedulers) {
-      if (!(one instanceof SteppedLR)) throw misuse(where, 'a scheduler', 'one that steps without a metric', one)
+      if (!(one instanceof SteppedLR))
+        throw misuse(where, 'a scheduler', 'a SteppedLR, which steps without a metric', one)
     }
-    if (this.schedulers.length === 0) throw new ConfigError(`${where} was given no schedulers`, {})
+    if (this.schedulers.length === 0) throw new ConfigError(`${where}: expected at least one scheduler, got none`, {})
     if (this.schedulers.some(({ optimizer }) => optimizer !== this.optimizer)) {
-      throw new ConfigError(`${where}: its schedulers belong to different optimisers`, {})
+      throw new ConfigError(`${where}: expected schedulers of one optimizer, got several optimizers`, {})
     }
   }
 
-  /** Whose rates they set. */
+  /** Optimizer whose learning rates are set. */
   get optimizer(): Scheduled {
     return (this.schedulers[0] as SteppedLR).optimizer
   }
 
-  /** The learning rate of each group, as it is. */
+  /** Current learning rate of each group. */
   get lastLr(): number[] {
     return this.optimizer.groups.map(({ lr }) => lr)
   }
 
-  /** Plain data under PyTorch's keys. */
+  /** Return the state as plain data under PyTorch's keys. */
   stateDict(): SchedulerState {
     return { _last_lr: this.lastLr, _schedulers: this.schedulers.map((one) => one.stateDict()) }
   }
 
-  /** @throws CheckpointError naming what does not fit */
+  /** Load a state. @throws CheckpointError that names the entry that does not match */
   loadStateDict(state: SchedulerState): void {
     const where = this.constructor.name
     const { _schedulers: states } = stateEntries(where, state)
@@ -50,24 +51,24 @@ abstract class CombinedLR {
   }
 }
 
-/** Several schedulers, each on what the one before made of the rate: `torch.optim.lr_scheduler.ChainedScheduler`. */
+/** Applies several schedulers, each to the rate that the previous one set: `torch.optim.lr_scheduler.ChainedScheduler`. */
 export class ChainedScheduler extends CombinedLR {
   constructor(schedulers: Iterable<SteppedLR>) {
     super('ChainedScheduler', schedulers)
   }
 
-  /** Steps all of them, in their order. */
+  /** Step all schedulers, in their order. */
   step(): void {
     for (const one of this.schedulers) one.step()
   }
 }
 
 export interface SequentialLROptions {
-  /** The step with which each scheduler but the first begins, in rising order. */
+  /** First step of each scheduler after the first, in ascending order. */
   milestones: Iterable<number>
 }
 
-/** Several schedulers, one after the other: `torch.optim.lr_scheduler.SequentialLR`. */
+/** Runs several schedulers one after the other: `torch.optim.lr_scheduler.SequentialLR`. */
 export class SequentialLR extends CombinedLR {
   #milestones: number[]
   #lastEpoch = 0
@@ -75,7 +76,7 @@ export class SequentialLR extends CombinedLR {
   constructor(optimizer: Scheduled, schedulers: Iterable<SteppedLR>, options: SequentialLROptions) {
     super('SequentialLR', schedulers)
     if (optimizer !== this.optimizer) {
-      throw new ConfigError('SequentialLR: its schedulers belong to another optimiser', {})
+      throw new ConfigError('SequentialLR: expected schedulers of the given optimizer, got those of another', {})
     }
     const milestones = listOf('SequentialLR', 'milestones', options?.milestones, 'steps')
     milestones.forEach((step, i) => {
@@ -83,8 +84,8 @@ export class SequentialLR extends CombinedLR {
     })
     if (milestones.length !== this.schedulers.length - 1) {
       throw new ConfigError(
-        `SequentialLR: ${this.schedulers.length} schedulers need ${this.schedulers.length - 1} milestones, ` +
-          `not ${milestones.length}`,
+        `SequentialLR: expected ${this.schedulers.length - 1} milestones for ${this.schedulers.length} schedulers, ` +
+          `got ${milestones.length}`,
         { option: 'milestones' },
       )
     }
@@ -94,7 +95,7 @@ export class SequentialLR extends CombinedLR {
     ;(this.schedulers[0] as SteppedLR).rewind(true)
   }
 
-  /** Steps the one whose turn it is. */
+  /** Step the active scheduler. */
   step(): void {
     this.#lastEpoch++
     const turn = this.#milestones.filter((step) => step <= this.#lastEpoch).length
@@ -110,10 +111,12 @@ export class SequentialLR extends CombinedLR {
   override loadStateDict(state: SchedulerState): void {
     const { _milestones: milestones, last_epoch: last } = stateEntries('SequentialLR', state)
     if (!Array.isArray(milestones) || milestones.length !== this.#milestones.length) {
-      throw new CheckpointError(`The state of a SequentialLR needs ${this.#milestones.length} _milestones`, {})
+      throw new CheckpointError(
+        `SequentialLR.loadStateDict: expected ${this.#milestones.length} _milestones in the state`,
+        {},
+      )
     }
-    if (![...milestones, last].every(Number.isSafeInteger))
-      throw badState('SequentialLR', 'last_epoch', 'whole numbers')
+    if (![...milestones, last].every(Number.isSafeInteger)) throw badState('SequentialLR', 'last_epoch', 'integers')
     super.loadStateDict(state)
     this.#milestones = [...milestones]
     this.#lastEpoch = last as number

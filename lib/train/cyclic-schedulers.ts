@@ -6,14 +6,14 @@ import { perGroup, requireGroups, type ScheduledGroup, SteppedLR, schedulerOptio
 export interface CosineAnnealingWarmRestartsOptions {
   /** Steps until the first restart. */
   t0: number
-  /** How much longer each stretch is than the one before. Default 1. */
+  /** Factor between the lengths of successive cycles. Default 1. */
   tMult?: number
-  /** The lowest rate. Default 0. */
+  /** Minimum learning rate. Default 0. */
   etaMin?: number
 }
 
 /**
- * Down along a cosine, again and again (https://arxiv.org/abs/1608.03983):
+ * Cosine annealing with warm restarts (https://arxiv.org/abs/1608.03983):
  * `torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`.
  */
 export class CosineAnnealingWarmRestarts extends SteppedLR {
@@ -29,7 +29,7 @@ export class CosineAnnealingWarmRestarts extends SteppedLR {
     this.begin()
   }
 
-  /** Sets the rates of the next step; or those of `epoch`, which may be a fraction, as after part of an epoch. */
+  /** Set the rates of the next step, or those of `epoch`, which may be a fraction within an epoch. */
   override step(epoch?: number): void {
     const { own } = this
     if (epoch !== undefined) requireNumber('CosineAnnealingWarmRestarts.step', 'epoch', epoch, { least: 0 })
@@ -63,12 +63,12 @@ export class CosineAnnealingWarmRestarts extends SteppedLR {
 
   protected override nextLrs(): number[] {
     const { T_cur, T_i, eta_min: least } = this.own
-    const share = (1 + Math.cos((Math.PI * T_cur) / T_i)) / 2
-    return this.baseLrs.map((lr) => least + (lr - least) * share)
+    const fraction = (1 + Math.cos((Math.PI * T_cur) / T_i)) / 2
+    return this.baseLrs.map((lr) => least + (lr - least) * fraction)
   }
 }
 
-/** Sets a group's momentum: Adam's is the first of its betas. */
+/** Set a group's momentum; for Adam that is the first of its betas. */
 function setMomentum(group: ScheduledGroup, momentum: number): void {
   if (group.betas) group.betas = [momentum, group.betas[1]]
   else group.momentum = momentum
@@ -76,37 +76,43 @@ function setMomentum(group: ScheduledGroup, momentum: number): void {
 
 function requireMomentum(where: string, groups: readonly ScheduledGroup[]): void {
   if (groups.every((group) => group.betas || group.momentum !== undefined)) return
-  throw new ConfigError(`${where}: the optimiser has neither momentum nor betas: set cycleMomentum to false`, {
-    option: 'cycleMomentum',
-  })
+  throw new ConfigError(
+    `${where}: expected an optimizer with momentum or betas, got neither. Set cycleMomentum to false`,
+    {
+      option: 'cycleMomentum',
+    },
+  )
 }
 
 export interface CyclicLROptions {
-  /** The lowest rate, for all groups or each. */
+  /** Minimum learning rate, for all groups or each. */
   baseLr: number | number[]
-  /** The highest, before `mode` scales it. */
+  /** Maximum learning rate before `mode` scales it, for all groups or each. */
   maxLr: number | number[]
-  /** Steps from the lowest to the highest. Default 2000. */
+  /** Steps from the minimum to the maximum. Default 2000. */
   stepSizeUp?: number
-  /** Steps back. Default: as many. */
+  /** Steps back to the minimum. Default: `stepSizeUp`. */
   stepSizeDown?: number
-  /** 'triangular' (default): always as high; 'triangular2': half as high each cycle; 'exp_range': by `gamma` each step. */
+  /**
+   * 'triangular' (default): constant amplitude; 'triangular2': halved in each cycle; 'exp_range': scaled by `gamma` in each
+   * step.
+   */
   mode?: 'triangular' | 'triangular2' | 'exp_range'
-  /** Default 1. */
+  /** Factor per step of 'exp_range'. Default 1. */
   gamma?: number
-  /** The height by the number of the cycle, from 1, or of the step, in place of `mode`; not in the state. */
+  /** Amplitude as a function of the cycle's number, from 1, or of the step; replaces `mode`. Not saved in the state. */
   scaleFn?: (x: number) => number
-  /** What `scaleFn` is given. Default 'cycle'. */
+  /** Argument of `scaleFn`. Default 'cycle'. */
   scaleMode?: 'cycle' | 'iterations'
-  /** Moves momentum the other way, from `maxMomentum` to `baseMomentum`. Default true. */
+  /** Cycle momentum inversely, from `maxMomentum` to `baseMomentum`. Default true. */
   cycleMomentum?: boolean
-  /** Default 0.8. */
+  /** Momentum at the maximum rate. Default 0.8. */
   baseMomentum?: number | number[]
-  /** Default 0.9. */
+  /** Momentum at the minimum rate. Default 0.9. */
   maxMomentum?: number | number[]
 }
 
-/** Up and down between two rates (Smith 2017, https://arxiv.org/abs/1506.01186): `torch.optim.lr_scheduler.CyclicLR`. */
+/** Cycles between two rates (Smith 2017, https://arxiv.org/abs/1506.01186): `torch.optim.lr_scheduler.CyclicLR`. */
 export class CyclicLR extends SteppedLR {
   declare protected readonly own: {
     max_lrs: number[]
@@ -204,31 +210,34 @@ export class CyclicLR extends SteppedLR {
 }
 
 export interface OneCycleLROptions {
-  /** The highest rate, for all groups or each. */
+  /** Maximum learning rate, for all groups or each. */
   maxLr: number | number[]
-  /** Steps of the whole training; or give the two below. */
+  /** Steps of the whole training; alternative to the two options below. */
   totalSteps?: number
   epochs?: number
   stepsPerEpoch?: number
-  /** Share of the steps on the way up. Default 0.3. */
+  /** Fraction of the steps in which the rate increases. Default 0.3. */
   pctStart?: number
-  /** Default 'cos'. */
+  /** Shape of the phases. Default 'cos'. */
   annealStrategy?: 'cos' | 'linear'
-  /** Moves momentum the other way, from `maxMomentum` to `baseMomentum` and back. Default true. */
+  /** Change momentum inversely, from `maxMomentum` to `baseMomentum` and back. Default true. */
   cycleMomentum?: boolean
-  /** Default 0.85. */
+  /** Momentum at the maximum rate. Default 0.85. */
   baseMomentum?: number | number[]
-  /** Default 0.95. */
+  /** Momentum at the minimum rate. Default 0.95. */
   maxMomentum?: number | number[]
-  /** The first rate is `maxLr` through this. Default 25. */
+  /** Ratio of `maxLr` to the initial rate. Default 25. */
   divFactor?: number
-  /** The last is the first through this. Default 1e4. */
+  /** Ratio of the initial rate to the final rate. Default 1e4. */
   finalDivFactor?: number
-  /** Down to the first rate on the same way, then on to the last. Default false: straight to the last. */
+  /**
+   * Decrease to the initial rate in as many steps as the increase, then to the final rate. Default false: decrease to the final
+   * rate directly.
+   */
   threePhase?: boolean
 }
 
-/** A phase's end, and what it leads from and to; `Lr` and `Momentum` name values of a group. */
+/** Phase of the schedule: its end, and the values it interpolates between; `Lr` and `Momentum` name values of a group. */
 interface Phase {
   end_step: number
   start_lr: string
@@ -237,7 +246,7 @@ interface Phase {
   end_momentum: string
 }
 
-/** Up to the highest rate and down again, once (Smith 2018, https://arxiv.org/abs/1708.07120): `torch.optim.lr_scheduler.OneCycleLR`. */
+/** One-cycle policy (Smith 2018, https://arxiv.org/abs/1708.07120): `torch.optim.lr_scheduler.OneCycleLR`. */
 export class OneCycleLR extends SteppedLR {
   declare protected readonly own: {
     total_steps: number
@@ -246,7 +255,7 @@ export class OneCycleLR extends SteppedLR {
     cycle_momentum: boolean
     use_beta1?: boolean
   }
-  /** Of each group, by the names that phases have. */
+  /** Values of each group, by the names that phases use. */
   readonly #values: Record<string, number>[]
 
   constructor(optimizer: Scheduled, options: OneCycleLROptions) {
@@ -275,12 +284,12 @@ export class OneCycleLR extends SteppedLR {
     )
     const { baseMomentum = 0.85, maxMomentum = 0.95, divFactor = 25, finalDivFactor = 1e4, threePhase = false } = rest
     if (rest.totalSteps === undefined && (rest.epochs === undefined || rest.stepsPerEpoch === undefined)) {
-      throw misuse(where, 'totalSteps, or epochs and stepsPerEpoch', 'a whole number', undefined)
+      throw misuse(where, 'totalSteps, or epochs and stepsPerEpoch', 'an integer', undefined)
     }
     const totalSteps = rest.totalSteps ?? (rest.epochs as number) * (rest.stepsPerEpoch as number)
     requireWhole(where, rest.totalSteps === undefined ? 'epochs · stepsPerEpoch' : 'totalSteps', totalSteps, 1)
     requireNumber(where, 'pctStart', pctStart, { least: 0 })
-    if (pctStart > 1) throw misuse(where, 'pctStart', 'a share from 0 to 1', pctStart)
+    if (pctStart > 1) throw misuse(where, 'pctStart', 'a fraction from 0 to 1', pctStart)
     requireOneOf(where, 'annealStrategy', annealStrategy, ['cos', 'linear'])
     for (const [name, value] of Object.entries({ divFactor, finalDivFactor })) {
       requireNumber(where, name, value, { least: Number.MIN_VALUE })
@@ -313,7 +322,7 @@ export class OneCycleLR extends SteppedLR {
     const { total_steps: total, _schedule_phases: all, cycle_momentum: momentum } = this.own
     const step = this.lastEpoch
     if (step > total) {
-      throw new ConfigError(`OneCycleLR was made for ${total} steps, this would be step ${step}`, { totalSteps: total })
+      throw new ConfigError(`OneCycleLR.step: expected at most ${total} steps, got step ${step}`, { totalSteps: total })
     }
     const at = Math.max(
       0,
@@ -321,9 +330,9 @@ export class OneCycleLR extends SteppedLR {
     )
     const phase = all[at] as Phase
     const start = at === 0 ? 0 : (all[at - 1] as Phase).end_step
-    const share = (step - start) / (phase.end_step - start)
+    const fraction = (step - start) / (phase.end_step - start)
     return this.#values.map((values, i) => {
-      const between = (from: string, to: string) => this.#anneal(values[from] as number, values[to] as number, share)
+      const between = (from: string, to: string) => this.#anneal(values[from] as number, values[to] as number, fraction)
       if (momentum) {
         setMomentum(this.groups[i] as ScheduledGroup, between(phase.start_momentum, phase.end_momentum))
       }
@@ -331,9 +340,9 @@ export class OneCycleLR extends SteppedLR {
     })
   }
 
-  #anneal(start: number, end: number, share: number): number {
-    if (this.own._anneal_func_type === 'linear') return (end - start) * share + start
-    return end + ((start - end) / 2) * (Math.cos(Math.PI * share) + 1)
+  #anneal(start: number, end: number, fraction: number): number {
+    if (this.own._anneal_func_type === 'linear') return (end - start) * fraction + start
+    return end + ((start - end) / 2) * (Math.cos(Math.PI * fraction) + 1)
   }
 }
 

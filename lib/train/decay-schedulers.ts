@@ -7,14 +7,17 @@ function schedulesOf(where: string, lrLambda: Schedule | Schedule[], count: numb
   const list = Array.isArray(lrLambda) ? [...lrLambda] : Array<Schedule>(count).fill(lrLambda)
   for (const one of list) requireFunction(where, 'lrLambda', one)
   if (list.length === count) return list
-  throw new ConfigError(`${where} was given ${list.length} functions for ${count} parameter groups`, {})
+  throw new ConfigError(`${where}: expected one function for each of ${count} parameter groups, got ${list.length}`, {})
 }
 
-/** The initial rate times a function of the step: `torch.optim.lr_scheduler.LambdaLR`. The function is not in the state. */
+/**
+ * Multiplies the initial rate by a function of the step: `torch.optim.lr_scheduler.LambdaLR`. The function is not saved in the
+ * state.
+ */
 export class LambdaLR extends SteppedLR {
   readonly #schedules: Schedule[]
 
-  /** @param lrLambda for all groups, or one for each */
+  /** @param lrLambda one function for all groups, or one for each */
   constructor(optimizer: Scheduled, lrLambda: Schedule | Schedule[]) {
     super(optimizer, {})
     this.#schedules = schedulesOf('LambdaLR', lrLambda, this.groups.length)
@@ -26,11 +29,11 @@ export class LambdaLR extends SteppedLR {
   }
 }
 
-/** The rate before times a function of the step: `torch.optim.lr_scheduler.MultiplicativeLR`. */
+/** Multiplies the previous rate by a function of the step: `torch.optim.lr_scheduler.MultiplicativeLR`. */
 export class MultiplicativeLR extends SteppedLR {
   readonly #schedules: Schedule[]
 
-  /** @param lrLambda for all groups, or one for each */
+  /** @param lrLambda one function for all groups, or one for each */
   constructor(optimizer: Scheduled, lrLambda: Schedule | Schedule[]) {
     super(optimizer, {})
     this.#schedules = schedulesOf('MultiplicativeLR', lrLambda, this.groups.length)
@@ -43,12 +46,12 @@ export class MultiplicativeLR extends SteppedLR {
   }
 }
 
-/** Schedulers that multiply the rate with one factor for all groups. */
+/** Base class of schedulers that multiply the rate by one factor for all groups. */
 abstract class FactorLR extends SteppedLR {
-  /** What the rate of the step before is multiplied with. */
+  /** Return the factor on the previous step's rate. */
   protected abstract factor(): number
-  /** What the initial rate is multiplied with. */
-  protected abstract share(): number
+  /** Return the factor on the initial rate. */
+  protected abstract totalFactor(): number
 
   protected override nextLrs(): number[] {
     const factor = this.factor()
@@ -56,19 +59,19 @@ abstract class FactorLR extends SteppedLR {
   }
 
   protected override closedForm(): number[] {
-    const share = this.share()
+    const share = this.totalFactor()
     return this.baseLrs.map((lr) => lr * share)
   }
 }
 
 export interface StepLROptions {
-  /** Steps after which the rate falls, each time. */
+  /** Steps between decays. */
   stepSize: number
-  /** What it is multiplied with. Default 0.1. */
+  /** Factor of each decay. Default 0.1. */
   gamma?: number
 }
 
-/** Falls by `gamma` every `stepSize` steps: `torch.optim.lr_scheduler.StepLR`. */
+/** Decays the rate by `gamma` every `stepSize` steps: `torch.optim.lr_scheduler.StepLR`. */
 export class StepLR extends FactorLR {
   declare protected readonly own: { step_size: number; gamma: number }
 
@@ -84,21 +87,21 @@ export class StepLR extends FactorLR {
     return this.lastEpoch === 0 || this.lastEpoch % this.own.step_size !== 0 ? 1 : this.own.gamma
   }
 
-  protected override share(): number {
+  protected override totalFactor(): number {
     return this.own.gamma ** Math.floor(this.lastEpoch / this.own.step_size)
   }
 }
 
 export interface MultiStepLROptions {
-  /** Steps at which the rate falls. */
+  /** Steps at which the rate decays. */
   milestones: Iterable<number>
-  /** What it is multiplied with. Default 0.1. */
+  /** Factor of each decay. Default 0.1. */
   gamma?: number
 }
 
-/** Falls by `gamma` at each milestone: `torch.optim.lr_scheduler.MultiStepLR`. */
+/** Decays the rate by `gamma` at each milestone: `torch.optim.lr_scheduler.MultiStepLR`. */
 export class MultiStepLR extends FactorLR {
-  /** How often each step is among the milestones. */
+  /** Number of times that each step occurs in the milestones. */
   declare protected readonly own: { milestones: Record<string, number>; gamma: number }
 
   constructor(optimizer: Scheduled, options: MultiStepLROptions) {
@@ -118,26 +121,26 @@ export class MultiStepLR extends FactorLR {
     return count === undefined ? 1 : this.own.gamma ** count
   }
 
-  protected override share(): number {
+  protected override totalFactor(): number {
     const past = Object.entries(this.own.milestones).filter(([step]) => Number(step) <= this.lastEpoch)
     return this.own.gamma ** past.reduce((sum, [, count]) => sum + count, 0)
   }
 }
 
 export interface ConstantLROptions {
-  /** Share of the rate, from 0 to 1, until the end. Default 1/3. */
+  /** Factor on the rate until `totalIters`, from 0 to 1. Default 1/3. */
   factor?: number
-  /** Steps until the rate is whole. Default 5. */
+  /** Steps with the reduced rate. Default 5. */
   totalIters?: number
 }
 
-/** A share of the rate for a while, then all of it: `torch.optim.lr_scheduler.ConstantLR`. */
+/** Multiplies the rate by a constant for some steps: `torch.optim.lr_scheduler.ConstantLR`. */
 export class ConstantLR extends FactorLR {
   declare protected readonly own: { factor: number; total_iters: number }
 
   constructor(optimizer: Scheduled, options: ConstantLROptions = {}) {
     const { factor = 1 / 3, totalIters = 5 } = schedulerOptions('ConstantLR', options, 'factor', 'totalIters')
-    share('ConstantLR', 'factor', factor, true)
+    totalFactor('ConstantLR', 'factor', factor, true)
     requireWhole('ConstantLR', 'totalIters', totalIters)
     super(optimizer, { factor, total_iters: totalIters })
     this.begin()
@@ -148,21 +151,21 @@ export class ConstantLR extends FactorLR {
     return this.lastEpoch === this.own.total_iters ? 1 / this.own.factor : 1
   }
 
-  protected override share(): number {
+  protected override totalFactor(): number {
     return this.lastEpoch >= this.own.total_iters ? 1 : this.own.factor
   }
 }
 
 export interface LinearLROptions {
-  /** Share of the rate at first, above 0 and at most 1. Default 1/3. */
+  /** Factor on the rate at first, above 0 and at most 1. Default 1/3. */
   startFactor?: number
-  /** Share at the end, from 0 to 1. Default 1. */
+  /** Factor on the rate at the end, from 0 to 1. Default 1. */
   endFactor?: number
-  /** Steps from one to the other. Default 5. */
+  /** Steps from the first factor to the last. Default 5. */
   totalIters?: number
 }
 
-/** From one share of the rate to another in a straight line: `torch.optim.lr_scheduler.LinearLR`. */
+/** Changes a factor on the rate linearly: `torch.optim.lr_scheduler.LinearLR`. */
 export class LinearLR extends FactorLR {
   declare protected readonly own: { start_factor: number; end_factor: number; total_iters: number }
 
@@ -173,8 +176,8 @@ export class LinearLR extends FactorLR {
       endFactor = 1,
       totalIters = 5,
     } = schedulerOptions(where, options, 'startFactor', 'endFactor', 'totalIters')
-    share(where, 'startFactor', startFactor)
-    share(where, 'endFactor', endFactor, true)
+    totalFactor(where, 'startFactor', startFactor)
+    totalFactor(where, 'endFactor', endFactor, true)
     requireWhole(where, 'totalIters', totalIters, 1)
     super(optimizer, { start_factor: startFactor, end_factor: endFactor, total_iters: totalIters })
     this.begin()
@@ -187,18 +190,18 @@ export class LinearLR extends FactorLR {
     return 1 + (end - start) / (total * start + (this.lastEpoch - 1) * (end - start))
   }
 
-  protected override share(): number {
+  protected override totalFactor(): number {
     const { start_factor: start, end_factor: end, total_iters: total } = this.own
     return start + ((end - start) * Math.min(total, this.lastEpoch)) / total
   }
 }
 
 export interface ExponentialLROptions {
-  /** What the rate is multiplied with in each step. */
+  /** Factor of each step. */
   gamma: number
 }
 
-/** Falls by `gamma` every step: `torch.optim.lr_scheduler.ExponentialLR`. */
+/** Decays the rate by `gamma` every step: `torch.optim.lr_scheduler.ExponentialLR`. */
 export class ExponentialLR extends FactorLR {
   declare protected readonly own: { gamma: number }
 
@@ -213,7 +216,7 @@ export class ExponentialLR extends FactorLR {
     return this.isInitial ? 1 : this.own.gamma
   }
 
-  protected override share(): number {
+  protected override totalFactor(): number {
     return this.own.gamma ** this.lastEpoch
   }
 }
@@ -221,11 +224,11 @@ export class ExponentialLR extends FactorLR {
 export interface PolynomialLROptions {
   /** Steps until the rate is 0. Default 5. */
   totalIters?: number
-  /** Default 1: a straight line. */
+  /** Power of the polynomial. Default 1: linear. */
   power?: number
 }
 
-/** Down to 0 as a power of the share of steps that are left: `torch.optim.lr_scheduler.PolynomialLR`. */
+/** Decays the rate to 0 as a power of the fraction of remaining steps: `torch.optim.lr_scheduler.PolynomialLR`. */
 export class PolynomialLR extends FactorLR {
   declare protected readonly own: { total_iters: number; power: number }
 
@@ -243,20 +246,20 @@ export class PolynomialLR extends FactorLR {
     return ((1 - this.lastEpoch / total) / (1 - (this.lastEpoch - 1) / total)) ** power
   }
 
-  protected override share(): number {
+  protected override totalFactor(): number {
     const { total_iters: total, power } = this.own
     return (1 - Math.min(total, this.lastEpoch) / total) ** power
   }
 }
 
 export interface CosineAnnealingLROptions {
-  /** Steps from the highest rate to the lowest. */
+  /** Steps from the maximum rate to the minimum. */
   tMax: number
-  /** The lowest rate. Default 0. */
+  /** Minimum learning rate. Default 0. */
   etaMin?: number
 }
 
-/** Down to `etaMin` along a cosine, and up again: `torch.optim.lr_scheduler.CosineAnnealingLR`. */
+/** Decays the rate to `etaMin` along a cosine, and back: `torch.optim.lr_scheduler.CosineAnnealingLR`. */
 export class CosineAnnealingLR extends SteppedLR {
   declare protected readonly own: { T_max: number; eta_min: number }
 
@@ -272,7 +275,7 @@ export class CosineAnnealingLR extends SteppedLR {
     const { T_max: half, eta_min: least } = this.own
     if (this.isInitial) return this.groups.map(({ lr }) => lr)
     if (this.stepCount === 1 && this.lastEpoch > 0) return this.closedForm()
-    // The lowest point has no factor that leads away from it.
+    // At the minimum the recursive formula divides by 0.
     if ((this.lastEpoch - 1 - half) % (2 * half) === 0) {
       const climb = (1 - Math.cos(Math.PI / half)) / 2
       return this.groups.map(({ lr }, i) => lr + ((this.baseLrs[i] as number) - least) * climb)
@@ -289,7 +292,7 @@ export class CosineAnnealingLR extends SteppedLR {
   }
 }
 
-function share(where: string, name: string, value: number, zero = false): void {
+function totalFactor(where: string, name: string, value: number, zero = false): void {
   requireNumber(where, name, value, { least: 0 })
-  if (value > 1 || (value === 0 && !zero)) throw misuse(where, name, 'a share of at most 1, above 0', value)
+  if (value > 1 || (value === 0 && !zero)) throw misuse(where, name, 'a factor above 0 and at most 1', value)
 }

@@ -5,11 +5,11 @@ import { noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 
 export interface EmaOptions {
-  /** Share of the average that stays at each update. Default 0.999, `get_ema_multi_avg_fn`'s. */
+  /** Fraction of the average that each update keeps. Default 0.999, as in `get_ema_multi_avg_fn`. */
   decay?: number
 }
 
-/** The averages in the order of the parameters, and the number of updates. */
+/** Averages in the order of the parameters, and the number of updates. */
 export interface EmaState {
   n_averaged: number
   decay: number
@@ -17,9 +17,9 @@ export interface EmaState {
 }
 
 /**
- * A second set of weights, the exponential moving average of a model's: average ← decay · average + (1 − decay) · weight
- * after each step, the weight itself at the first. The arithmetic of `torch.optim.swa_utils.AveragedModel` with
- * `get_ema_multi_avg_fn`. It owns the averages; `dispose()` or `using` frees them.
+ * Exponential moving average of a model's weights: average ← decay · average + (1 − decay) · weight after each step; the first
+ * update copies the weights. The arithmetic is that of `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn`. It
+ * owns the averages; `dispose()` or `using` frees them.
  *
  * ```ts
  * await optimizer.step()
@@ -41,7 +41,8 @@ export class ExponentialMovingAverage {
     if (decay > 1) throw misuse('ExponentialMovingAverage', 'decay', 'a number from 0 to 1', decay)
     this.#decay = decay
     this.#params = listOf('ExponentialMovingAverage', 'params', params, 'tensors')
-    if (this.#params.length === 0) throw new ConfigError('ExponentialMovingAverage was given no parameters', {})
+    if (this.#params.length === 0)
+      throw new ConfigError('ExponentialMovingAverage: expected at least one parameter, got none', {})
     for (const param of this.#params) {
       if (!(param instanceof Tensor)) {
         throw misuse('ExponentialMovingAverage', 'a parameter', 'a Tensor', param)
@@ -53,14 +54,18 @@ export class ExponentialMovingAverage {
     this.#averages = noGrad(() => this.#params.map((param) => keepForever(param.clone())))
   }
 
-  /** How often {@link update} was called. */
+  /** Number of calls of {@link update}. */
   get count(): number {
     return this.#count
   }
 
-  /** Takes the weights as they are now into the averages, on the executor. */
+  /** Update the averages with the current weights, on the executor. */
   async update(): Promise<void> {
-    if (this.#swapped) throw new ConfigError('ExponentialMovingAverage.update: the averages are swapped in', {})
+    if (this.#swapped)
+      throw new ConfigError(
+        'ExponentialMovingAverage.update: expected the weights in the model, got the averages. Call swap() first',
+        {},
+      )
     const jobs: Promise<unknown>[] = []
     noGrad(() =>
       scope(() => {
@@ -74,7 +79,7 @@ export class ExponentialMovingAverage {
     this.#count += 1
   }
 
-  /** Exchanges the weights and the averages; again, and they are back, bit for bit. */
+  /** Swap the weights and the averages; a second call restores them bit for bit. */
   async swap(): Promise<void> {
     await scope(() =>
       noGrad(async () => {
@@ -89,10 +94,14 @@ export class ExponentialMovingAverage {
     this.#swapped = !this.#swapped
   }
 
-  /** Runs `fn` with the averages in the weights' place, and puts the weights back, also when it throws. */
+  /** Run `fn` with the averages in the model, and restore the weights, also if it throws. */
   async with<T>(fn: () => T | Promise<T>): Promise<T> {
     if (typeof fn !== 'function') throw misuse('ExponentialMovingAverage.with', 'fn', 'a function', fn)
-    if (this.#swapped) throw new ConfigError('ExponentialMovingAverage.with: the averages are swapped in already', {})
+    if (this.#swapped)
+      throw new ConfigError(
+        'ExponentialMovingAverage.with: expected the weights in the model, got the averages. Call swap() first',
+        {},
+      )
     await this.swap()
     try {
       return await fn()
@@ -101,13 +110,17 @@ export class ExponentialMovingAverage {
     }
   }
 
-  /** The tensors are the object's own, not copies: save or clone them before the next update. */
+  /** Return the state. Its tensors are not copies: save or clone them before the next update. */
   stateDict(): EmaState {
-    if (this.#swapped) throw new ConfigError('ExponentialMovingAverage.stateDict: swap the averages back first', {})
+    if (this.#swapped)
+      throw new ConfigError(
+        'ExponentialMovingAverage.stateDict: expected the weights in the model, got the averages. Call swap() first',
+        {},
+      )
     return { n_averaged: this.#count, decay: this.#decay, averages: [...this.#averages] }
   }
 
-  /** Takes copies. Throws `CheckpointError` if the state is not of these parameters. */
+  /** Load copies of a state. @throws CheckpointError if the state does not match the parameters */
   loadStateDict(state: EmaState): void {
     const shapes = (tensors: readonly Tensor[]) => tensors.map(({ shape }) => `[${shape}]`).join(' ')
     const list = state?.averages
@@ -116,11 +129,14 @@ export class ExponentialMovingAverage {
       !list.every((one) => one instanceof Tensor) ||
       !Number.isSafeInteger(state.n_averaged)
     ) {
-      throw new CheckpointError('The state of a moving average needs n_averaged and a list of averages', {})
+      throw new CheckpointError(
+        'ExponentialMovingAverage.loadStateDict: expected n_averaged and a list of averages in the state',
+        {},
+      )
     }
     if (shapes(list) !== shapes(this.#averages)) {
       throw new CheckpointError(
-        `The state of a moving average has shapes ${shapes(list)}, the parameters ${shapes(this.#averages)}`,
+        `ExponentialMovingAverage.loadStateDict: expected averages of shapes ${shapes(this.#averages)}, got ${shapes(list)}`,
         {},
       )
     }

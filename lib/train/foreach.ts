@@ -24,18 +24,19 @@ const NAMES = [
 
 const kernels = Object.fromEntries(NAMES.map((name) => [name, opAsync(`aten::_foreach_${name}_`)]))
 
-/** A kernel that is to be queued: all of a step are, together, once everything that they need is there. */
+/** Deferred queueing of a kernel. The jobs of a step are queued together, once all their inputs exist. */
 export type Job = () => Promise<unknown>
 
-/** Queues jobs in their order. While they run nothing else may look at what they change. */
+/** Queue jobs in order. While they run, nothing else may access the tensors that they change. */
 export const started = (jobs: readonly Job[]): Promise<unknown>[] => jobs.map((job) => job())
 
-/** ATen's multi-tensor kernels, which every device has: each is a job that changes the tensors of its first list. */
+/** ATen's multi-tensor kernels, which every device has. Each is a job that changes the tensors of its first list. */
 export type Foreach = Record<(typeof NAMES)[number], (self: readonly Tensor[], ...rest: unknown[]) => void>
 
 /**
- * ATen's in-place product of a half-precision tensor and a number rounds the number to half precision first on the CPU, so that
- * a momentum of 0.9 is 0.8984 in bfloat16; its quotient does not. Returns what to divide by, undefined to multiply.
+ * Return the divisor to use instead of a factor, or undefined to multiply. On the CPU, ATen's in-place product of a
+ * half-precision tensor and a number first rounds the number to half precision (a momentum of 0.9 becomes 0.8984 in bfloat16);
+ * its quotient does not.
  */
 function divisorOf(self: Tensor | undefined, factor: unknown): number | number[] | undefined {
   if (self === undefined || !isHalf(self.dtype)) return undefined
@@ -43,7 +44,7 @@ function divisorOf(self: Tensor | undefined, factor: unknown): number | number[]
   return Array.isArray(factor) && typeof factor[0] === 'number' ? factor.map((one) => 1 / one) : undefined
 }
 
-/** The kernels, adding their jobs to a list. */
+/** Return the kernels; each call adds a job to the list. */
 export function foreach(jobs: Job[]): Foreach {
   const run = Object.fromEntries(
     Object.entries(kernels).map(([name, run]) => [name, (...args: unknown[]) => void jobs.push(() => run(...args))]),
@@ -57,7 +58,7 @@ export function foreach(jobs: Job[]): Foreach {
   return run
 }
 
-/** Fresh tensors with the values of a list; gradients that a job is still to fill are laid out as their parameters. */
+/** Copy a list of tensors. Gradients that a queued job has yet to fill are laid out like their parameters. */
 export function copies(list: readonly Tensor[], run: Foreach, like = list): Tensor[] {
   const fresh = like.map((one) => one.emptyLike())
   run.copy(fresh, list)
@@ -66,7 +67,7 @@ export function copies(list: readonly Tensor[], run: Foreach, like = list): Tens
 
 const single = new Map<string, ReturnType<typeof opAsync>>()
 
-/** The same for ATen's operators of single tensors, by name: those that work in place or fill `out`. */
+/** Return ATen's single-tensor operators by name as jobs: those that work in place or fill `out`. */
 export function queuedOps(jobs: Job[]): (name: string, ...args: unknown[]) => void {
   return (given, ...operands) => {
     const divisor = given === 'mul_' ? divisorOf(operands[0] as Tensor, operands[1]) : undefined

@@ -6,32 +6,32 @@ import { dense } from './gradients.js'
 import { PendingNumber } from './pending.js'
 
 export interface GradScalerOptions {
-  /** The first scale. Default 65536. */
+  /** Initial scale. Default 65536. */
   initScale?: number
-  /** What the scale is multiplied with after `growthInterval` good steps in a row. Default 2. */
+  /** Factor on the scale after `growthInterval` consecutive finite steps. Default 2. */
   growthFactor?: number
-  /** What it is multiplied with after a step with an infinite or NaN gradient. Default 0.5. */
+  /** Factor on the scale after a step with an infinite or NaN gradient. Default 0.5. */
   backoffFactor?: number
-  /** Default 2000. */
+  /** Consecutive finite steps before the scale grows. Default 2000. */
   growthInterval?: number
-  /** `false` makes every method do nothing beside its work on the optimiser. Default true. */
+  /** With `false`, no method scales anything; `step` only steps the optimizer. Default true. */
   enabled?: boolean
 }
 
-/** What a scaler needs of an optimiser. */
+/** Interface that a scaler needs of an optimizer. */
 export interface ScaledOptimizer {
   groups: { params: Tensor[] }[]
   step(): Promise<void>
 }
 
-/** `torch.amp.GradScaler.state_dict()`, key for key; empty when it is not enabled. */
+/** State under the keys of `torch.amp.GradScaler.state_dict()`; empty if the scaler is disabled. */
 export type GradScalerState =
   | { scale: number; growth_factor: number; backoff_factor: number; growth_interval: number; _growth_tracker: number }
   | Record<string, never>
 
 interface Progress {
   stage: 'ready' | 'unscaled' | 'stepped'
-  /** Above 0 where a gradient is infinite or NaN; null where none was looked at, or when it has been read. */
+  /** Above 0 if a gradient is infinite or NaN; null if none was checked, or after it was read. */
   found: PendingNumber | null
   foundInf: boolean
 }
@@ -39,9 +39,10 @@ interface Progress {
 const DEFAULTS = { initScale: 65536, growthFactor: 2, backoffFactor: 0.5, growthInterval: 2000, enabled: true }
 
 /**
- * Keeps small float16 gradients above zero: the loss is multiplied by a scale before backward, the gradients divided by
- * it before the step, and a step with an infinite or NaN gradient is left out. The scale falls then, and grows after many
- * good steps (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740). `torch.amp.GradScaler`, number for number.
+ * Gradient scaler for float16 training. The loss is multiplied by a scale before backward, so that small gradients do not
+ * underflow, and the gradients are divided by it before the step. A step with an infinite or NaN gradient is skipped and lowers
+ * the scale; many finite steps raise it (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740). The numbers are those of
+ * `torch.amp.GradScaler`.
  *
  * ```ts
  * const loss = autocast({ dtype: 'float16' }, () => lossOf(batch))
@@ -52,7 +53,7 @@ const DEFAULTS = { initScale: 65536, growthFactor: 2, backoffFactor: 0.5, growth
  * scaler.update()
  * ```
  *
- * The parameters are float32: float16 gradients cannot be unscaled.
+ * Parameters must be float32: float16 gradients cannot be unscaled.
  */
 export class GradScaler {
   readonly enabled: boolean
@@ -78,51 +79,58 @@ export class GradScaler {
     this.#growthInterval = growthInterval
   }
 
-  /** The scale as it is now; 1 when it is not enabled. */
+  /** Return the current scale; 1 if the scaler is disabled. */
   getScale(): number {
     return this.enabled ? this.#scale : 1
   }
 
-  /** The loss, or losses, times the scale. */
+  /** Multiply the loss, or losses, by the scale. */
   scale(loss: Tensor): Tensor
   scale(losses: readonly Tensor[]): Tensor[]
   scale(loss: Tensor | readonly Tensor[]): Tensor | Tensor[] {
     if (Array.isArray(loss)) return loss.map((one) => this.scale(one as Tensor))
     if (!(loss instanceof Tensor)) throw misuse('GradScaler.scale', 'loss', 'a Tensor', loss)
-    // A float32 factor of no dimensions would not widen a float16 loss; a number neither does.
+    // A zero-dimensional float32 tensor would not promote a float16 loss; neither does a number.
     return this.enabled ? loss.mul(this.#scale) : loss
   }
 
   /**
-   * Divides the gradients of an optimiser's parameters by the scale, once per step: before they are clipped or looked at.
-   * @throws ConfigError when called twice in a step, or for float16 gradients
+   * Divide the gradients of an optimizer's parameters by the scale, once per step, before they are clipped or inspected.
+   * @throws ConfigError if called twice in a step, or for float16 gradients
    */
   async unscale(optimizer: ScaledOptimizer): Promise<void> {
     if (!this.enabled) return
     const progress = this.#progressOf(optimizer, 'unscale')
     if (progress.stage === 'unscaled') {
-      throw new ConfigError('GradScaler.unscale was already called for this optimiser since the last update()', {})
+      throw new ConfigError(
+        'GradScaler.unscale: expected one call for this optimizer since the last update(), got a second',
+        {},
+      )
     }
-    if (progress.stage === 'stepped') throw new ConfigError('GradScaler.unscale was called after step()', {})
-    // Read by step(), or before it with the norm of clipGradNorm.
+    if (progress.stage === 'stepped')
+      throw new ConfigError('GradScaler.unscale: expected a call before step(), got one after it', {})
+    // Read by step(), or earlier together with the norm of clipGradNorm.
     progress.found = await this.#unscaled(optimizer)
     progress.stage = 'unscaled'
   }
 
   /**
-   * `optimizer.step()`, unless a gradient is infinite or NaN; unscales first where that was not done.
+   * Call `optimizer.step()`, unless a gradient is infinite or NaN. Unscales first if that was not done.
    * @returns whether the step was taken
    */
   async step(optimizer: ScaledOptimizer): Promise<boolean> {
     requireObject('GradScaler.step', 'optimizer', optimizer)
-    requireFunction('GradScaler.step', 'the step of the optimiser', optimizer.step)
+    requireFunction('GradScaler.step', 'the step of the optimizer', optimizer.step)
     if (!this.enabled) {
       await optimizer.step()
       return true
     }
     const progress = this.#progressOf(optimizer, 'step')
     if (progress.stage === 'stepped') {
-      throw new ConfigError('GradScaler.step was already called for this optimiser since the last update()', {})
+      throw new ConfigError(
+        'GradScaler.step: expected one call for this optimizer since the last update(), got a second',
+        {},
+      )
     }
     if (progress.stage === 'ready') await this.unscale(optimizer)
     if (progress.found) progress.foundInf = (await progress.found.value()) !== 0
@@ -133,8 +141,8 @@ export class GradScaler {
   }
 
   /**
-   * Sets the scale for the next iteration, after all optimisers' steps; to `newScale` where given.
-   * @throws ConfigError where nothing was unscaled since the last update
+   * Set the scale for the next iteration, after all optimizers' steps, or set it to `newScale`.
+   * @throws ConfigError if nothing was unscaled since the last update
    */
   update(newScale?: number): void {
     if (!this.enabled) return
@@ -142,15 +150,16 @@ export class GradScaler {
       requireNumber('GradScaler.update', 'newScale', newScale, { least: 0 })
       this.#scale = Math.fround(newScale)
     } else {
-      const seen = [...this.#optimizers.values()].filter(({ stage }) => stage !== 'ready')
-      if (seen.length === 0) throw new ConfigError('GradScaler.update needs a step() or unscale() before it', {})
-      this.#adapt(seen.some(({ found, foundInf }) => (found ? found.now() !== 0 : foundInf)))
+      const unscaled = [...this.#optimizers.values()].filter(({ stage }) => stage !== 'ready')
+      if (unscaled.length === 0)
+        throw new ConfigError('GradScaler.update: expected a step() or unscale() before it, got neither', {})
+      this.#adapt(unscaled.some(({ found, foundInf }) => (found ? found.now() !== 0 : foundInf)))
     }
     for (const { found } of this.#optimizers.values()) found?.forget()
     this.#optimizers.clear()
   }
 
-  /** PyTorch's keys; plain numbers, fit for JSON. */
+  /** Return the state under PyTorch's keys: plain numbers that JSON can store. */
   stateDict(): GradScalerState {
     if (!this.enabled) return {}
     return {
@@ -162,14 +171,14 @@ export class GradScaler {
     }
   }
 
-  /** Throws `CheckpointError` if it is no enabled scaler's state. */
+  /** Load a state. @throws CheckpointError if it is not the state of an enabled scaler */
   loadStateDict(state: GradScalerState): void {
     if (!this.enabled) return
     const keys = ['scale', 'growth_factor', 'backoff_factor', 'growth_interval', '_growth_tracker'] as const
     const bad = keys.find((key) => typeof (state as Record<string, unknown> | null)?.[key] !== 'number')
     if (bad) {
       throw new CheckpointError(
-        `The state of a GradScaler needs the number ${bad}; a scaler that was not enabled saved none`,
+        `GradScaler.loadStateDict: expected the number ${bad} in the state; a disabled scaler saves none`,
         {},
       )
     }
@@ -181,7 +190,7 @@ export class GradScaler {
     this.#goodSteps = _growth_tracker as number
   }
 
-  /** aten::_amp_update_scale_, whose arithmetic is in float32 and which does not grow beyond it. */
+  /** Update the scale as aten::_amp_update_scale_ does: in float32, without growing beyond its range. */
   #adapt(foundInf: boolean): void {
     if (foundInf) {
       this.#scale = Math.fround(this.#scale * this.#backoffFactor)
@@ -197,7 +206,7 @@ export class GradScaler {
 
   #progressOf(optimizer: ScaledOptimizer, method: string): Progress {
     if (!Array.isArray(optimizer?.groups)) {
-      throw misuse(`GradScaler.${method}`, 'optimizer', 'an optimiser', optimizer)
+      throw misuse(`GradScaler.${method}`, 'optimizer', 'an optimizer', optimizer)
     }
     const known = this.#optimizers.get(optimizer) ?? { stage: 'ready', found: null, foundInf: false }
     this.#optimizers.set(optimizer, known)
@@ -207,7 +216,7 @@ export class GradScaler {
   async #unscaled(optimizer: ScaledOptimizer): Promise<PendingNumber | null> {
     return scope(() =>
       noGrad(async () => {
-        // As in PyTorch the reciprocal is rounded from double precision.
+        // PyTorch rounds the reciprocal from double precision.
         const inverse = Math.fround(1 / this.#scale)
         const kinds = new Map<string, Tensor[]>()
         for (const { params } of optimizer.groups) {
@@ -216,7 +225,7 @@ export class GradScaler {
             const grad = dense(param.grad)
             if (grad.dtype === 'float16') {
               throw new ConfigError(
-                'GradScaler cannot unscale float16 gradients: keep the parameters in float32 and compute in autocast',
+                'GradScaler.unscale: expected float32 gradients, got float16. Keep the parameters in float32 and compute in autocast',
                 { dtype: grad.dtype },
               )
             }
@@ -228,7 +237,7 @@ export class GradScaler {
         const jobs: Promise<unknown>[] = []
         for (const grads of kinds.values()) {
           const { device } = grads[0] as Tensor
-          // Filled there: a copy would wait for the backward pass.
+          // Create the tensor on the device: a copy would wait for the backward pass.
           const inf = zeros([1], { dtype: 'float32', device })
           found.push(inf)
           jobs.push(unscaleAll(grads, inf, full([1], inverse, { dtype: 'float32', device })))

@@ -3,15 +3,15 @@ import { op } from '../native/call.js'
 import type { Tensor } from '../tensor/index.js'
 import type { Foreach } from './foreach.js'
 
-/** A parameter and its gradient, laid out alike in memory. */
+/** Parameter and its gradient, with the same memory layout. */
 export interface Gradient {
   param: Tensor
   grad: Tensor
-  /** The gradient is a copy for this step alone, still to be filled by a queued job: only queued jobs may read or change it. */
+  /** The gradient is a copy for this step alone, which a queued job has yet to fill: only queued jobs may read or change it. */
   owned?: boolean
 }
 
-/** The parameters that have a gradient, with it. */
+/** Return the parameters that have a gradient, with the gradient. */
 export function withGradients(params: Tensor[]): Gradient[] {
   const pairs: Gradient[] = []
   for (const param of params) {
@@ -23,7 +23,7 @@ export function withGradients(params: Tensor[]): Gradient[] {
 
 const nonzeros = op('aten::_nnz')
 
-/** Only a sparse tensor says how many elements it stores; there is no operator that asks for the layout. */
+/** Return whether a tensor is sparse. No operator returns the layout, but only a sparse tensor has `_nnz`. */
 function isSparse(grad: Tensor): boolean {
   try {
     return nonzeros(grad) !== undefined
@@ -33,37 +33,40 @@ function isSparse(grad: Tensor): boolean {
   }
 }
 
-/** A gradient, of whose every element there is a value. @throws GradientError for a sparse one, which no fused kernel takes */
+/** Return a gradient after checking that it is dense. @throws GradientError for a sparse one, which no fused kernel supports */
 export function dense(grad: Tensor): Tensor {
-  // What is contiguous is dense, and asking costs an operator's time for each parameter.
+  // A contiguous tensor is dense; the check avoids an operator call for each parameter.
   if (grad.isContiguous() || !isSparse(grad)) return grad
   throw new GradientError(
-    `The gradient of a parameter of shape [${grad.shape}] is sparse (sparse: true), which the fused optimisers and clipping ` +
-      'cannot read: leave sparse out, or set param.grad = param.grad.toDense() first',
+    `Optimizer: expected a dense gradient for the parameter of shape [${grad.shape}], got a sparse one (sparse: true), which the fused optimizers and clipping ` +
+      'cannot read. Leave sparse out, or set param.grad = param.grad.toDense() first',
     { shape: grad.shape },
   )
 }
 
-/** The fused kernels walk all tensors of a parameter as plain memory: other strides would be mixed up in silence. */
+/**
+ * Return a gradient with the parameter's strides. The fused kernels read both as plain memory and would silently mix up other
+ * strides.
+ */
 function sameLayout(grad: Tensor, param: Tensor): Tensor {
   if (grad.isContiguous() && param.isContiguous()) return grad
   const copy = param.emptyLike().copy_(grad)
   if (copy.strides.join() === param.strides.join()) return copy
   throw new ConfigError(
-    `A parameter of shape [${param.shape}] is a view with gaps or overlaps in memory, which the fused optimisers cannot ` +
-      'update: make the parameter from its clone',
+    `Optimizer: expected a dense parameter of shape [${param.shape}], got a view with gaps or overlaps in memory, which the fused optimizers cannot ` +
+      'update. Create the parameter from its clone',
     { shape: param.shape },
   )
 }
 
-/** Options that change the gradient before anything else. */
+/** Options that change the gradient before the update. */
 export interface GradientOptions {
   maximize: boolean
-  /** L2 penalty: times the parameter, added to the gradient. */
+  /** L2 penalty: weightDecay times the parameter is added to the gradient. */
   weightDecay?: number
 }
 
-/** The gradients that a step goes against: turned round to maximise, with the penalty; copies where they change. */
+/** Return the gradients to descend: negated to maximize, with the L2 penalty added. Changed gradients are copies. */
 export function gradientsOf(
   pairs: readonly Gradient[],
   run: Foreach,

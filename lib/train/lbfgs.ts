@@ -16,19 +16,19 @@ import { type LinePoint, strongWolfe } from './line-search.js'
 import { readState } from './optimizer-state.js'
 
 export interface LBFGSOptions {
-  /** Default: 1. */
+  /** Learning rate, or step length without a line search. Default: 1. */
   lr?: number
-  /** Directions in one step. Default: 20. */
+  /** Maximum number of iterations per step. Default: 20. */
   maxIter?: number
-  /** Calls of the closure in one step. Default: 1.25 times `maxIter`. */
+  /** Maximum number of closure calls per step. Default: 1.25 times `maxIter`. */
   maxEval?: number | null
-  /** A step ends where no element of the gradient is larger. Default: 1e-7. */
+  /** A step ends if no element of the gradient is larger. Default: 1e-7. */
   toleranceGrad?: number
-  /** A step ends where no weight moves by more, or the loss changes by less. Default: 1e-9. */
+  /** A step ends if no weight changes by more, or the loss changes by less. Default: 1e-9. */
   toleranceChange?: number
-  /** Directions that are remembered: twice as many vectors of the size of all weights. Default: 100. */
+  /** Number of stored updates; memory is twice as many vectors of the size of all weights. Default: 100. */
   historySize?: number
-  /** 'strong_wolfe' looks for the length of each step; null, the default, takes `lr`. */
+  /** 'strong_wolfe' searches for the length of each step; null, the default, uses `lr`. */
   lineSearchFn?: 'strong_wolfe' | null
 }
 
@@ -37,7 +37,7 @@ export interface LBFGSState {
   param_groups: (Record<string, unknown> & { params: number[] })[]
 }
 
-/** Gradients are computed by this: zero them, compute the loss, `await` its backward, and give it. */
+/** Closure that computes the loss and its gradients: zero them, compute the loss, `await` its backward, and return the loss. */
 export type Closure = () => Tensor | number | Promise<Tensor | number>
 
 const DEFAULTS = {
@@ -52,7 +52,7 @@ const DEFAULTS = {
 
 type Group = Required<LBFGSOptions> & { params: Tensor[]; maxEval: number; initialLr?: number }
 
-/** What is remembered from one direction to the next; vectors are of all weights, one after the other. */
+/** State kept between iterations; vectors concatenate all weights. */
 interface Memory {
   funcEvals: number
   iterations: number
@@ -80,8 +80,8 @@ const fresh = (): Memory => ({
 })
 
 /**
- * L-BFGS (Liu and Nocedal 1989) as `torch.optim.LBFGS` has it: for smooth losses of whole data sets. One group of
- * parameters of one dtype on one device; a step calls the closure several times.
+ * L-BFGS (Liu and Nocedal 1989) as in `torch.optim.LBFGS`, for smooth losses of whole data sets. Takes one group of parameters
+ * of one dtype on one device; a step calls the closure several times.
  *
  * ```ts
  * await optimizer.step(async () => {
@@ -102,30 +102,31 @@ export class LBFGS {
     for (const param of list) {
       if (!(param instanceof Tensor)) throw misuse('LBFGS', 'a parameter', 'a Tensor: there is one group', param)
       if (!param.isLeaf || !/^b?float/.test(param.dtype)) {
-        throw new ConfigError(`LBFGS needs floating-point leaves, not ${param.dtype} [${param.shape}]`, {})
+        throw new ConfigError(`LBFGS: expected floating-point leaf tensors, got ${param.dtype} [${param.shape}]`, {})
       }
     }
-    if (list.length === 0) throw new ConfigError('LBFGS was given no parameters', {})
+    if (list.length === 0) throw new ConfigError('LBFGS: expected at least one parameter, got none', {})
     const kinds = new Set(list.map(({ device, dtype }) => `${device} ${dtype}`))
-    if (kinds.size > 1) throw new ConfigError(`LBFGS needs parameters of one device and dtype, not ${[...kinds]}`, {})
+    if (kinds.size > 1)
+      throw new ConfigError(`LBFGS: expected parameters of one device and dtype, got ${[...kinds].join(', ')}`, {})
     const group = { ...DEFAULTS, ...options, params: list }
     this.groups = [{ ...group, maxEval: group.maxEval ?? Math.floor((group.maxIter * 5) / 4) }]
     this.#check()
   }
 
-  /** What the group has that names nothing else. */
+  /** Default options of the group. */
   get defaults(): Readonly<{ lr: number }> {
     return this.groups[0]
   }
 
-  /** Sets every gradient to null. */
+  /** Set every gradient to null. */
   zeroGrad(): void {
     for (const param of this.groups[0].params) param.grad = null
   }
 
   /**
-   * Up to `maxIter` directions, each with a step along it.
-   * @returns the loss that the closure gave first, before any step
+   * Run up to `maxIter` iterations, each along one direction.
+   * @returns the loss of the first closure call, before any step
    */
   async step(closure: Closure): Promise<number> {
     requireFunction('LBFGS.step', 'closure', closure)
@@ -167,7 +168,7 @@ export class LBFGS {
         this.#move(memory.length, direction)
       } else {
         this.#move(memory.length, direction)
-        // A loss after the last direction would be looked at by nobody.
+        // The loss after the last iteration is not used.
         if (i < maxIter) {
           gradient.dispose()
           ;({ loss, gradient } = await this.#evaluate(closure))
@@ -183,7 +184,7 @@ export class LBFGS {
     return done()
   }
 
-  /** PyTorch's `state_dict()`, key for key. The tensors are the optimiser's own, not copies. */
+  /** Return PyTorch's `state_dict()`, key for key. The tensors are not copies. */
   stateDict(): LBFGSState {
     const { params, ...options } = this.groups[0]
     const memory = this.#memory
@@ -209,32 +210,35 @@ export class LBFGS {
   }
 
   /**
-   * Takes what `stateDict()` or a file of PyTorch's gave, the tensors as copies.
-   * @throws CheckpointError naming what does not fit; then nothing has changed
+   * Load the state of `stateDict()` or of a file of PyTorch's; tensors are copied.
+   * @throws CheckpointError that names the entry that does not match; then nothing has changed
    */
   loadStateDict(dict: LBFGSState): void {
     const { state, param_groups: saved } = readState(dict)
     const [group] = this.groups
     const [options] = saved
     if (saved.length !== 1 || options?.params.length !== group.params.length) {
-      throw new CheckpointError(`The state is not of an LBFGS with one group of ${group.params.length} parameters`, {})
+      throw new CheckpointError(
+        `LBFGS.loadStateDict: expected the state of one group of ${group.params.length} parameters`,
+        {},
+      )
     }
-    const own = state.get(options.params[0] as number)
-    if (state.size > (own ? 1 : 0))
-      throw new CheckpointError('The state of an LBFGS is that of its first parameter', {})
+    const savedState = state.get(options.params[0] as number)
+    if (state.size > (savedState ? 1 : 0))
+      throw new CheckpointError('LBFGS.loadStateDict: expected the state under the first parameter, 0', {})
     const settings = Object.keys(DEFAULTS).flatMap((key) => {
       const value = options[snakeCase(key)]
       return value === undefined ? [] : [[key, value instanceof Tensor ? value.item() : value]]
     })
     const candidate = { ...group, ...Object.fromEntries(settings) } as Group
     this.#check(candidate)
-    const memory = own ? this.#read(own) : fresh()
+    const memory = savedState ? this.#read(savedState) : fresh()
     this.dispose()
     this.#memory = memory
     this.groups[0] = Object.assign(group, candidate)
   }
 
-  /** Frees what is remembered; the next step starts afresh. */
+  /** Free the stored updates; the next step starts afresh. */
   dispose(): void {
     const { direction, gradient, changes, steps } = this.#memory
     for (const tensor of [direction, gradient, ...changes, ...steps]) tensor?.dispose()
@@ -255,11 +259,11 @@ export class LBFGS {
     if (group.lineSearchFn !== null) requireOneOf('LBFGS', 'lineSearchFn', group.lineSearchFn, ['strong_wolfe'])
   }
 
-  /** Loss and gradient where the weights are; the gradient is the caller's to free. */
+  /** Compute loss and gradient at the current weights. The caller frees the gradient. */
   async #evaluate(closure: Closure): Promise<{ loss: number; gradient: Tensor }> {
     const given = await enableGrad(() => closure())
     const loss = given instanceof Tensor ? Number(given.item()) : given
-    if (typeof loss !== 'number') throw misuse('LBFGS.step', 'what the closure gives', 'a loss', given)
+    if (typeof loss !== 'number') throw misuse('LBFGS.step', "the closure's result", 'a loss', given)
     const gradient = scope(() => {
       const parts = this.groups[0].params.map((param) =>
         param.grad ? dense(param.grad).reshape([-1]) : param.newZeros([param.numel()]),
@@ -297,7 +301,7 @@ export class LBFGS {
     }
   }
 
-  /** The next direction, from the gradients and steps that are remembered. */
+  /** Compute the next direction from the stored gradients and steps. */
   #direct(gradient: Tensor): void {
     const memory = this.#memory
     const { direction: last, gradient: before } = memory
@@ -340,7 +344,7 @@ export class LBFGS {
     const param = this.groups[0].params[0] as Tensor
     const size = this.groups[0].params.reduce((sum, one) => sum + one.numel(), 0)
     const wrong = (key: string, expected: string) =>
-      new CheckpointError(`State ${key} of an LBFGS must be ${expected}`, { tensor: `state.0.${key}` })
+      new CheckpointError(`LBFGS.loadStateDict: expected state ${key} to be ${expected}`, { tensor: `state.0.${key}` })
     const number = (key: string, value: unknown = own[key]) => {
       const plain = value instanceof Tensor && value.numel() === 1 ? Number(value.item()) : value
       if (typeof plain !== 'number') throw wrong(key, 'a number')

@@ -1,6 +1,6 @@
 import type { Tensor } from '../tensor/index.js'
 
-/** A place on the line: how far along, the loss there, its gradient and its slope along the line. */
+/** Point on the line: step length, loss, gradient, and slope along the line. */
 export interface LinePoint {
   t: number
   loss: number
@@ -9,7 +9,7 @@ export interface LinePoint {
 }
 
 export interface LineSearch {
-  /** The place that was chosen; gradients of all others but the start are freed. */
+  /** Chosen point; the gradients of all others except the start are freed. */
   point: LinePoint
   evaluations: number
 }
@@ -17,10 +17,9 @@ export interface LineSearch {
 const [SUFFICIENT, CURVATURE] = [1e-4, 0.9]
 
 /**
- * A step length that fulfils the strong Wolfe conditions (Nocedal and Wright, Numerical Optimization, algorithms 3.5 and
- * 3.6), with the safeguards of minFunc, as in `torch.optim.LBFGS`: first a bracket, then a smaller and smaller one.
- *
- * @param size largest element of the direction: a bracket that moves no weight by `toleranceChange` is small enough
+ * Return a step length that fulfills the strong Wolfe conditions (Nocedal and Wright, Numerical Optimization, algorithms 3.5
+ * and 3.6), with the safeguards of minFunc, as in `torch.optim.LBFGS`: first find a bracket, then shrink it.
+ * @param size largest element of the direction: the search ends when the bracket moves no weight by `toleranceChange`
  */
 export async function strongWolfe(
   evaluate: (t: number) => Promise<LinePoint>,
@@ -30,10 +29,10 @@ export async function strongWolfe(
   toleranceChange: number,
   mostEvaluations: number,
 ): Promise<LineSearch> {
-  const seen: LinePoint[] = []
+  const evaluated: LinePoint[] = []
   const look = async (t: number) => {
     const point = await evaluate(t)
-    seen.push(point)
+    evaluated.push(point)
     return point
   }
   const tooHigh = (point: LinePoint) => point.loss > start.loss + SUFFICIENT * point.t * start.slope
@@ -58,8 +57,8 @@ export async function strongWolfe(
     point = await look(t)
   }
   const result = (best: LinePoint): LineSearch => {
-    for (const one of seen) if (one !== best) one.gradient.dispose()
-    return { point: best, evaluations: seen.length }
+    for (const one of evaluated) if (one !== best) one.gradient.dispose()
+    return { point: best, evaluations: evaluated.length }
   }
   if (chosen) return result(chosen)
   if (!bracket) return result(start.loss <= point.loss ? start : point)
@@ -72,7 +71,7 @@ export async function strongWolfe(
     const [least, most] = [Math.min(ends[0].t, ends[1].t), Math.max(ends[0].t, ends[1].t)]
     let t = cubicMinimum(ends[0], ends[1], least, most)
     const margin = 0.1 * (most - least)
-    // Near an end twice in a row, or at it: a tenth of the bracket away from it.
+    // If twice in a row near an end of the bracket, or at it, move a tenth of the bracket away from the end.
     if (Math.min(most - t, t - least) >= margin) stuck = false
     else if (stuck || t >= most || t <= least) {
       t = Math.abs(t - most) < Math.abs(t - least) ? most - margin : least + margin
@@ -94,7 +93,7 @@ export async function strongWolfe(
   return result(ends[low])
 }
 
-/** Where the cubic through two points with their slopes is lowest, within bounds. */
+/** Return the minimum within bounds of the cubic through two points with their slopes. */
 function cubicMinimum(a: LinePoint, b: LinePoint, least: number, most: number): number {
   const [p, q] = a.t <= b.t ? [a, b] : [b, a]
   const d1 = a.slope + b.slope - (3 * (a.loss - b.loss)) / (a.t - b.t)

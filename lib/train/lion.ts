@@ -5,17 +5,17 @@ import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type Para
 import type { StateSlot } from './optimizer-state.js'
 
 export interface LionOptions extends GroupOptions {
-  /** Weights of the momentum in the step, and in its own update. Default [0.9, 0.99]. */
+  /** Coefficients of the momentum in the update, and in its own running average. Default [0.9, 0.99]. */
   betas: [number, number]
-  /** Taken off the weights by itself. Default 0. */
+  /** Decoupled weight decay. Default 0. */
   weightDecay: number
 }
 
 const DEFAULTS: LionOptions = { lr: 1e-4, betas: [0.9, 0.99], weightDecay: 0, maximize: false }
 
 /**
- * Lion (Chen et al. 2023, https://arxiv.org/abs/2302.06675): the sign of the momentum, with one state tensor for each
- * parameter. Its learning rate is 3 to 10 times below AdamW's and its decay as much above.
+ * Lion (Chen et al. 2023, https://arxiv.org/abs/2302.06675): updates by the sign of the momentum, with one state tensor per
+ * parameter. Use a learning rate 3 to 10 times lower than AdamW's, and a weight decay as many times higher.
  */
 export class Lion extends Optimizer<LionOptions> {
   constructor(params: ParamsOrGroups<LionOptions>, options: Partial<LionOptions> = {}) {

@@ -9,11 +9,11 @@ export interface NAdamOptions extends GroupOptions {
   betas: [number, number]
   /** Added to the denominator. Default 1e-8. */
   eps: number
-  /** L2 penalty, added to the gradient; or see decoupledWeightDecay. Default 0. */
+  /** L2 penalty, added to the gradient unless `decoupledWeightDecay` is set. Default 0. */
   weightDecay: number
-  /** Takes the decay off the weights by itself, as AdamW does. Default false. */
+  /** Apply the weight decay decoupled from the gradient, as AdamW does. Default false. */
   decoupledWeightDecay: boolean
-  /** How fast the momentum grows to its full value. Default 4e-3. */
+  /** Decay of the momentum warm-up. Default 4e-3. */
   momentumDecay: number
 }
 
@@ -27,7 +27,7 @@ const DEFAULTS: NAdamOptions = {
   maximize: false,
 }
 
-/** Adam with Nesterov momentum (Dozat 2016), with `torch.optim.NAdam`'s defaults, numbers and state. */
+/** Adam with Nesterov momentum (Dozat 2016), with the defaults, numbers and state of `torch.optim.NAdam`. */
 export class NAdam extends Optimizer<NAdamOptions> {
   constructor(params: ParamsOrGroups<NAdamOptions>, options: Partial<NAdamOptions> = {}) {
     super(params, DEFAULTS, options)

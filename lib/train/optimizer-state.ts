@@ -3,47 +3,47 @@ import { CheckpointError } from '../base/errors.js'
 import { type DType, scope, Tensor, zeros } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 
-/** PyTorch's `torch.optim.Optimizer.state_dict()`, key for key: parameters are numbered through all groups. */
+/** State as in PyTorch's `torch.optim.Optimizer.state_dict()`, key for key: parameters are numbered through all groups. */
 export interface OptimizerState {
   state: Record<string, Record<string, Tensor>>
   param_groups: (Record<string, unknown> & { params: number[] })[]
 }
 
-/** One parameter's state: names and meaning are PyTorch's. */
+/** State of one parameter, with PyTorch's names. */
 export type ParamState = Record<string, Tensor>
 
-/** What an entry of a parameter's state is. */
+/** Expected form of an entry of a parameter's state. */
 export interface StateSlot {
   shape: readonly number[]
-  /** Default: that of the tensor that steps are taken on. */
+  /** Default: the dtype of the tensor that is updated. */
   dtype?: DType
-  /** It may be left out. */
+  /** Whether it may be left out. */
   optional?: boolean
-  /** A saved tensor of another dtype is refused, not converted. */
+  /** Reject a saved tensor of another dtype instead of converting it. */
   exact?: boolean
-  /** It is always this, looked at and not kept. */
+  /** Fixed value that the entry must have; checked and not kept. */
   constant?: { name: string; make(): Tensor }
 }
 
-/** A count, or another number of its own: float32 whatever the parameter is. Older files have plain numbers. */
+/** Count or other scalar: float32 for any parameter dtype. Older files store plain numbers. */
 export const NUMBER: StateSlot = { shape: [], dtype: 'float32' }
 
-/** A saved state whose dictionaries are objects, with lists for tuples. */
+/** Saved state, with dictionaries as objects and tuples as lists. */
 export interface ReadState {
   state: Map<number, Record<string, unknown>>
   param_groups: OptimizerState['param_groups']
 }
 
-/** A dictionary of a file: one with keys that are no strings comes as a Map. */
+/** Return the entries of a dictionary of a file; one with non-string keys is a Map. */
 function entriesOf(value: unknown): [unknown, unknown][] | undefined {
   if (typeof value !== 'object' || value === null || value instanceof Tensor || Array.isArray(value)) return undefined
   return value instanceof Map ? [...value] : Object.entries(value)
 }
 
-/** Throws `CheckpointError` unless it looks like a state, and all of it is for parameters that are there. */
+/** Read a state. @throws CheckpointError unless it has the form of a state whose entries all belong to a parameter group */
 export function readState(dict: unknown): ReadState {
   const malformed = () =>
-    new CheckpointError('An optimiser state needs state and param_groups, as stateDict() returns them', {})
+    new CheckpointError('Optimizer.loadStateDict: expected state and param_groups, as stateDict() returns them', {})
   const whole = new Map(entriesOf(dict) ?? [])
   const states = entriesOf(whole.get('state'))
   const groups = whole.get('param_groups')
@@ -61,26 +61,26 @@ export function readState(dict: unknown): ReadState {
     if (!entries) throw malformed()
     if (!numbers.has(number)) {
       throw new CheckpointError(
-        `The optimiser state has an entry for parameter ${shown(key)}, which is in none of its param_groups`,
+        `Optimizer.loadStateDict: expected each state entry to belong to its param_groups, got one for parameter ${shown(key)}`,
         { tensor: `state.${String(key)}` },
       )
     }
-    // What was never made, such as the buffer of an SGD without momentum, is None in PyTorch.
+    // PyTorch stores None for state that was never created, such as the buffer of an SGD without momentum.
     state.set(number, Object.fromEntries(entries.filter(([, value]) => value !== null && value !== undefined)))
   }
   return { state, param_groups }
 }
 
-/** Of a state that has a master where this optimiser keeps none. */
+/** Return the error for a state with master weights where this optimizer keeps none. */
 export function noMaster(number: number, optimizer: string): CheckpointError {
   return new CheckpointError(
-    `The state of parameter ${number} has a float32 master of the weight: give ${optimizer} masterWeights: true and ` +
-      'parameters in bfloat16 or float16, as it was saved with',
+    `Optimizer.loadStateDict: expected no master weights, got a float32 master of parameter ${number}. Pass masterWeights: true to ${optimizer}, and ` +
+      'parameters in bfloat16 or float16, as when it was saved',
     { tensor: `state.${number}.master_param` },
   )
 }
 
-/** Copies of a parameter's saved state, on its device and in `dtype` where the slot names none; no scope owns them. */
+/** Copy a parameter's saved state to its device, in `dtype` where the slot names none. No scope owns the copies. */
 export function copyState(
   saved: Record<string, unknown>,
   param: Tensor,
@@ -89,32 +89,35 @@ export function copyState(
   slots: Record<string, StateSlot>,
 ): ParamState {
   const wrong = (key: string, found: string, expected: string) =>
-    new CheckpointError(`State ${key} of parameter ${number} ${found}, ${expected}`, {
-      tensor: `state.${number}.${key}`,
-    })
-  // A master may be there before the first step is.
+    new CheckpointError(
+      `Optimizer.loadStateDict: expected ${expected}, but state ${key} of parameter ${number} ${found}`,
+      {
+        tensor: `state.${number}.${key}`,
+      },
+    )
+  // A master may exist before the first step.
   const begun = Object.keys(saved).join() !== 'master_param'
   const lacking = Object.keys(slots).find((key) => begun && !slots[key]?.optional && !Object.hasOwn(saved, key))
-  if (lacking) throw wrong(lacking, 'is missing', `there is only ${Object.keys(saved).join(', ') || 'nothing'}`)
+  if (lacking) throw wrong(lacking, 'is missing', `it next to ${Object.keys(saved).join(', ') || 'nothing'}`)
   const copies = Object.entries(saved).flatMap(([key, value]) => {
     const slot = Object.hasOwn(slots, key) ? slots[key] : undefined
-    if (!slot) throw wrong(key, 'belongs to another optimiser', `expected ${Object.keys(slots).join(', ')}`)
+    if (!slot) throw wrong(key, 'belongs to another optimizer', Object.keys(slots).join(', '))
     const source = value instanceof Tensor || (slot === NUMBER && typeof value === 'number') ? value : undefined
     const whole = typeof source === 'number' ? [] : source?.shape
     if (source === undefined || whole?.join() !== slot.shape.join()) {
-      throw wrong(key, `has ${whole ? `shape [${whole}]` : shown(value)}`, `expected shape [${slot.shape}]`)
+      throw wrong(key, `has ${whole ? `shape [${whole}]` : shown(value)}`, `shape [${slot.shape}]`)
     }
     if (slot.exact && source instanceof Tensor && source.dtype !== slot.dtype) {
-      throw wrong(key, `is ${source.dtype}`, `expected ${slot.dtype}`)
+      throw wrong(key, `is ${source.dtype}`, slot.dtype)
     }
     if (slot.constant) {
       const { name, make } = slot.constant
-      // Its last bits depend on the processor that made it.
+      // The last bits of the code book depend on the processor that computed it.
       const same = scope(() => (source as Tensor).to({ device: 'cpu', dtype: 'float32' }).allclose(make(), 1e-6, 0))
       if (same) return []
-      throw wrong(key, `is not ${name}`, 'which it has to be')
+      throw wrong(key, `has other values`, name)
     }
-    // Memory laid out as the parameter's, which the fused kernels walk along with it.
+    // Use the parameter's strides, since the fused kernels read both as plain memory.
     const type = slot.dtype ?? dtype
     const alike = slot !== NUMBER && slot.shape.join() === param.shape.join()
     const target = alike

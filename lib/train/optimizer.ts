@@ -26,80 +26,78 @@ const copyAll = opAsync('aten::_foreach_copy_')
 const addTo = opAsync('aten::_foreach_add_')
 const fill = opAsync('aten::fill_')
 
-/** What every optimiser's groups have. Set `lr` at any time: the next step uses it. */
+/** Options that the groups of every optimizer have. Set `lr` at any time: the next step uses it. */
 export interface GroupOptions {
   /** Learning rate. */
   lr: number
-  /** Maximise instead of minimise. */
+  /** Maximize instead of minimize. */
   maximize: boolean
   /**
-   * For parameters in bfloat16 or float16: the optimiser keeps a float32 copy of each, its master, and steps on that;
-   * the parameter is the master, rounded. Gradients are read in the parameters' dtype, the other state is float32. Costs
-   * 4 bytes a parameter, as many again during a step, and has no effect on parameters of other dtypes. Masters begin as
-   * the parameters are at the first step: after loading other weights into the parameters call `dispose()`, or load a
-   * state too. Default: false.
+   * For parameters in bfloat16 or float16: the optimizer keeps a float32 copy of each, its master, and updates that; the
+   * parameter is the rounded master. Gradients are read in the parameters' dtype, other state is float32. Costs 4 bytes per
+   * parameter, and the same again during a step; no effect on other dtypes. Masters are copied from the parameters at the first
+   * step: after loading other weights into the parameters call `dispose()`, or load a state too. Default: false.
    */
   masterWeights?: boolean
 }
 
-/** Parameters that share options; `initialLr` is there once a schedule is bound to the optimiser. */
+/** Parameters with the same options. `initialLr` is set once a schedule is bound to the optimizer. */
 export type ParamGroup<O extends GroupOptions> = O & { params: Tensor[]; initialLr?: number }
 
-/** Parameters, or groups of them with options that differ from the optimiser's. */
+/** Parameters, or groups of them with options that differ from the optimizer's. */
 export type ParamsOrGroups<O extends GroupOptions> =
   | Iterable<Tensor>
   | Iterable<{ params: Iterable<Tensor> } & Partial<O>>
 
-/** What the optimisers have in common. The optimiser owns its state tensors; `dispose()` or `using` frees them. */
+/** Base class of the optimizers. The optimizer owns its state tensors; `dispose()` or `using` frees them. */
 export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   readonly groups: ParamGroup<O>[] = []
   readonly #defaults: O
-  /** By the tensor that steps are taken on: the parameter's master, or the parameter. */
+  /** State by updated tensor: the parameter's master, or the parameter. */
   readonly #states = new Map<Tensor, ParamState>()
   readonly #masters = new Map<Tensor, Tensor>()
-  /** What `numberOf` knows; a step that failed may have left others. */
+  /** Cache of `numberOf`; a step that failed may have left other values on the device. */
   #numbers = new WeakMap<Tensor, number>()
-  /** Device and dtype of parameters, asked once: asking takes a noticeable part of a small model's step. */
+  /** Device and dtype of each parameter, cached: reading them takes a noticeable part of a small model's step. */
   readonly #kinds = new Map<Tensor, string>()
 
   /**
    * @param defaults every option that groups may have; subclasses check the values
-   * @param options what the caller has in place of some; an unknown one is refused
+   * @param options options that replace the defaults; an unknown one is rejected
    */
   constructor(params: ParamsOrGroups<O>, defaults: O, options: Partial<O> = {}) {
     requireOptions(this.constructor.name, options, [...Object.keys(defaults), 'masterWeights'])
-    this.#defaults = { ...defaults, ...given(options) }
+    this.#defaults = { ...defaults, ...withoutUndefined(options) }
     type Group = { params: Iterable<Tensor> } & Partial<O>
     const list = listOf<Tensor | Group>(this.constructor.name, 'params', params, 'parameters or groups')
-    if (list.length === 0) throw this.#config('was given no parameters')
+    if (list.length === 0) throw this.#config('expected at least one parameter, got none')
     const grouped = list.every(
       (item) => !(item instanceof Tensor) && typeof item === 'object' && item && 'params' in item,
     )
     for (const group of (grouped ? list : [{ params: list }]) as Group[]) this.addGroup(group)
   }
 
-  /** What a group has that names nothing else. */
+  /** Default options of the groups. */
   get defaults(): Readonly<O> {
     return this.#defaults
   }
 
-  /** Adds a group, as when layers are unfrozen during training. */
+  /** Add a group, for instance when layers are unfrozen during training. */
   addGroup(added: { params: Iterable<Tensor> } & Partial<O>): void {
     requireObject(this.constructor.name, 'a group', added)
     const { params, ...options } = added
     requireOptions(this.constructor.name, options, [...Object.keys(this.#defaults), 'masterWeights', 'initialLr'])
     const list = listOf(this.constructor.name, 'params', params, 'parameters')
-    const group = { ...this.#defaults, ...given(options), params: list } as ParamGroup<O>
+    const group = { ...this.#defaults, ...withoutUndefined(options), params: list } as ParamGroup<O>
     this.#check(group)
     const known = new Set(this.groups.flatMap((other) => other.params))
     for (const param of group.params) {
       if (!(param instanceof Tensor)) throw misuse(this.constructor.name, 'a parameter', 'a Tensor', param)
-      if (known.has(param)) throw this.#config(`was given one parameter of shape [${param.shape}] twice`)
+      if (known.has(param)) throw this.#config(`expected each parameter once, got one of shape [${param.shape}] twice`)
       if (!param.isLeaf) {
-        throw this.#config(`was given a tensor of shape [${param.shape}] that is computed from others, expected a leaf`)
+        throw this.#config(`expected leaf tensors, got one of shape [${param.shape}] that is computed from others`)
       }
-      if (!/^b?float/.test(param.dtype))
-        throw this.#config(`was given a ${param.dtype} parameter, expected floating point`)
+      if (!/^b?float/.test(param.dtype)) throw this.#config(`expected floating-point parameters, got ${param.dtype}`)
       known.add(param)
     }
     for (const param of group.params) setOptimized(param)
@@ -107,15 +105,17 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   }
 
   /**
-   * One update from the gradients as they are now, on the executor. Parameters without a gradient are left alone. The
+   * Update the parameters once from the current gradients, on the executor. Parameters without a gradient are unchanged. The
    * gradients stay: call `zeroGrad()` before the next backward.
    */
   async step(...unread: never[]): Promise<void> {
     if (unread.length > 0) {
-      throw this.#config('takes no closure in step(): call backward() before it. That of LBFGS takes one')
+      throw this.#config(
+        'expected step() without arguments, got a closure. Call backward() first; only LBFGS takes a closure',
+      )
     }
     const jobs: Promise<unknown>[] = []
-    // The queued jobs hold what they use, so the gradients' handles can go as soon as the jobs are queued.
+    // Queued jobs hold their tensors, so the gradients' handles can be freed once the jobs are queued.
     try {
       noGrad(() =>
         scope(() => {
@@ -134,20 +134,20 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
       await Promise.all(jobs)
     } catch (error) {
       await Promise.allSettled(jobs)
-      // The model may have been moved: look again.
+      // The model may have been moved to another device.
       this.#kinds.clear()
       this.#numbers = new WeakMap()
       throw error
     }
   }
 
-  /** Sets every gradient to null. */
+  /** Set every gradient to null. */
   zeroGrad(): void {
     for (const { params } of this.groups) for (const param of params) param.grad = null
   }
 
   /**
-   * As PyTorch's `state_dict()`, so either can load the other's. The tensors are the optimiser's own, not copies: save
+   * Return the state in the form of PyTorch's `state_dict()`, so either can load the other's. The tensors are not copies: save
    * or clone them before the next step.
    */
   stateDict(): OptimizerState {
@@ -158,8 +158,8 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
       ...this.fixedOptions(),
       params: params.map((param) => {
         const master = this.#masters.get(param)
-        const own = this.#states.get(master ?? param)
-        if (own || master) state[index] = defined({ ...own, master_param: master })
+        const paramState = this.#states.get(master ?? param)
+        if (paramState || master) state[index] = defined({ ...paramState, master_param: master })
         return index++
       }),
     }))
@@ -167,12 +167,12 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   }
 
   /**
-   * Takes copies of the tensors, on each parameter's device and in its dtype, or its master's. The state may come from
-   * `stateDict()` or from a file of PyTorch's (`loadTorch`), whose numbered entries are a Map. Whether there are masters
-   * stays as it is: a state without them begins new ones at the next step.
+   * Load copies of the tensors, on each parameter's device and in its dtype, or its master's. The state may come from
+   * `stateDict()` or from a file of PyTorch's (`loadTorch`), whose numbered entries are a Map. `masterWeights` keeps its value:
+   * without masters in the state, the next step creates them.
    *
-   * @throws CheckpointError if the state is not for these groups and this kind of optimiser, entry by entry, or has masters
-   * that a group is not to keep; then nothing has changed
+   * @throws CheckpointError if the state does not match these groups and this optimizer, with the entry's name, or has masters
+   *   without `masterWeights`; then nothing has changed
    */
   loadStateDict(dict: OptimizerState): void {
     const { state, param_groups: saved } = this.#forGroups(dict)
@@ -183,8 +183,8 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
         this.#check(group)
         return group.params.flatMap((param, i) => {
           const number = saved[g]?.params[i] as number
-          const own = state.get(number)
-          return own ? [[param, this.#loadedState(group, param, number, own)] as const] : []
+          const savedState = state.get(number)
+          return savedState ? [[param, this.#loadedState(group, param, number, savedState)] as const] : []
         })
       }),
     )
@@ -196,7 +196,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     this.groups.forEach((group, g) => void Object.assign(group, options[g]))
   }
 
-  /** A state from anywhere as `stateDict()` gives it: objects for the Maps of a file. Throws as `loadStateDict` does. */
+  /** Convert a state to the form of `stateDict()`: objects for the Maps of a file. Throws as `loadStateDict` does. */
   readState(dict: OptimizerState): OptimizerState {
     const { state, param_groups } = this.#forGroups(dict)
     return { state: Object.fromEntries(state) as OptimizerState['state'], param_groups }
@@ -207,20 +207,20 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     const sizes = (groups: { params: unknown[] }[]) => groups.map(({ params }) => params.length).join(', ')
     if (sizes(read.param_groups) === sizes(this.groups)) return read
     throw new CheckpointError(
-      `The optimiser state has groups of [${sizes(read.param_groups)}] parameters, this ${this.constructor.name} of ` +
-        `[${sizes(this.groups)}]: make the optimiser with the groups that it was saved with`,
+      `${this.constructor.name}.loadStateDict: expected groups of [${sizes(this.groups)}] parameters, got ` +
+        `[${sizes(read.param_groups)}]. Create the optimizer with the groups that it was saved with`,
       {},
     )
   }
 
-  /** What a saved group says of our options. */
+  /** Return the options of a saved group that this optimizer has. */
   #savedOptions(saved: ReadState['param_groups'][number]): Partial<ParamGroup<O>> {
     const known = [...Object.keys(this.#defaults), 'initialLr'].filter((key) => key !== 'masterWeights')
     const pairs = known.flatMap((key) => {
       const value = saved[snakeCase(key)]
-      // What is worked out in each step is None in other implementations.
+      // Other implementations store None for values that are computed in each step.
       if (value === undefined || (value === null && typeof Reflect.get(this.#defaults, key) === 'number')) return []
-      // A rate may be a tensor in PyTorch.
+      // PyTorch may store a learning rate as a tensor.
       return [[key, value instanceof Tensor ? value.item() : value]]
     })
     return Object.fromEntries(pairs)
@@ -234,7 +234,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     return copyState(own, param, number, wide ? 'float32' : param.dtype, { ...slots, master_param: master })
   }
 
-  /** Frees the state tensors; the next step starts afresh. */
+  /** Free the state tensors; the next step starts afresh. */
   dispose(): void {
     for (const state of this.#states.values()) for (const value of Object.values(state)) value.dispose()
     for (const master of this.#masters.values()) master.dispose()
@@ -247,18 +247,18 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     this.dispose()
   }
 
-  /** Throws on options out of range. */
+  /** Check the options. @throws ConfigError if one is out of range */
   protected abstract checkOptions(group: ParamGroup<O>): void
 
-  /** Queues one update of parameters that share device and dtype; called without grad mode, in a scope. */
+  /** Queue one update of parameters with the same device and dtype; called in a scope without grad mode. */
   protected abstract queueUpdate(group: ParamGroup<O>, pairs: Gradient[]): Promise<unknown>[]
 
-  /** What PyTorch's state has in each group beside our options. */
+  /** Return the entries of PyTorch's groups that are not options here. */
   protected abstract fixedOptions(): Record<string, unknown>
 
   /**
-   * What the state of one parameter holds, for a state that is loaded; `group` has the options that were saved with it.
-   * As it stands, whatever is there has the parameter's shape, and `step` is a number.
+   * Return the expected state of one parameter, for loading; `group` has the options that were saved with it. By default every
+   * entry has the parameter's shape, except the number `step`.
    */
   protected stateSlots(
     _group: ParamGroup<O>,
@@ -268,7 +268,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     return Object.fromEntries(Object.keys(saved).map((key) => [key, key === 'step' ? NUMBER : { shape: param.shape }]))
   }
 
-  /** What steps are taken on, and state belongs to: the parameter's master where it has one, made on first use. */
+  /** Return the tensor that is updated and has the state: the parameter's master, created on first use, or the parameter. */
   protected steppedOn(group: ParamGroup<O>, param: Tensor): Tensor {
     if (!group.masterWeights || !this.#keepsMaster(group, param)) return param
     let master = this.#masters.get(param)
@@ -279,7 +279,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     return master
   }
 
-  /** The state of a parameter, made on first use from what `make` returns. */
+  /** Return the state of a parameter, created on first use by `make`. */
   protected stateOf(param: Tensor, make: () => ParamState): ParamState {
     let state = this.#states.get(param)
     if (!state) {
@@ -291,8 +291,8 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   }
 
   /**
-   * Pairs by the number of steps that they have taken, this one included: what depends on it is one number for all of
-   * them. `make` makes the state beside `step`, which is raised by a queued job.
+   * Group pairs by their number of steps, this one included, so that values that depend on it are the same for a group. `make`
+   * creates the state except `step`, which a queued job increments.
    */
   protected counted(
     pairs: Gradient[],
@@ -319,14 +319,14 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     })
   }
 
-  /** A number of the state, asked of the device once. */
+  /** Return a number of the state, read from the device once. */
   protected numberOf(tensor: Tensor): number {
     const known = this.#numbers.get(tensor) ?? Number(tensor.item())
     this.#numbers.set(tensor, known)
     return known
   }
 
-  /** Sets numbers of the state by a queued job. */
+  /** Set numbers of the state in a queued job. */
   protected setNumbers(tensors: Tensor[], values: number[], jobs: Job[]): void {
     tensors.forEach((tensor, i) => {
       const value = Math.fround(values[i] as number)
@@ -339,19 +339,19 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     return this.#states.has(param)
   }
 
-  /** Throws unless it is two numbers in [least, below). */
+  /** Check that an option is two numbers in [least, below). */
   protected pair(group: ParamGroup<O>, option: string, value: unknown, least = 0, below?: number): void {
     if (!Array.isArray(value) || value.length !== 2) throw misuse(this.constructor.name, option, 'two numbers', value)
     for (const one of value) this.range(group, option, one, least, below)
   }
 
-  /** Throws unless least <= value < below. */
+  /** Check that least <= value < below. */
   protected range(group: ParamGroup<O>, option: string, value: number, least = 0, below?: number): void {
     const index = this.groups.indexOf(group)
     requireNumber(this.constructor.name, index < 0 ? option : `${option} of group ${index}`, value, { least, below })
   }
 
-  /** The pairs to step on; the gradients' float32 copies are filled on the executor, by a job that is added to `jobs`. */
+  /** Return the pairs to update; a job added to `jobs` fills the gradients' float32 copies on the executor. */
   #onMasters(group: ParamGroup<O>, given: Gradient[], jobs: Promise<unknown>[]): Gradient[] {
     const [wide, narrow]: [Tensor[], Tensor[]] = [[], []]
     const stepped = given.map((pair) => {
@@ -378,7 +378,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     this.checkOptions(group)
   }
 
-  /** The fused kernels take parameters of one device and dtype at a time. */
+  /** Group pairs by device and dtype, which the fused kernels require. */
   #byKind(pairs: Gradient[]): Gradient[][] {
     const kinds = new Map<string, Gradient[]>()
     for (const pair of pairs) {
@@ -396,10 +396,10 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   }
 
   #config(problem: string): ConfigError {
-    return new ConfigError(`${this.constructor.name} ${problem}`, {})
+    return new ConfigError(`${this.constructor.name}: ${problem}`, {})
   }
 }
 
-/** Without what is undefined. */
-const given = <O extends object>(options: O): Partial<O> =>
+/** Return options without the undefined ones. */
+const withoutUndefined = <O extends object>(options: O): Partial<O> =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<O>

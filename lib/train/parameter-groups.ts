@@ -4,12 +4,12 @@ import { LayerNorm } from '../nn/normalization.js'
 import type { Tensor } from '../tensor/index.js'
 
 export interface ParameterGroupOptions {
-  /** Of every parameter but those below. */
+  /** Weight decay of every parameter that `noDecay` does not match. */
   weightDecay: number
   /**
-   * Parameters without decay: regular expressions that are looked for in the lower-case name. Default: transformers'
-   * {@link NO_DECAY}; and whatever the patterns, weights inside a `LayerNorm` have none. Or a function that alone decides,
-   * by a parameter's name and the parameter.
+   * Parameters without decay: regular expressions searched in the lower-case name. Default: transformers' {@link NO_DECAY}.
+   * Weights inside a `LayerNorm` never have decay with patterns. Or a function of a parameter's name and the parameter, which
+   * alone decides.
    */
   noDecay?: readonly (RegExp | string)[] | ((name: string, parameter: Tensor) => boolean)
 }
@@ -19,12 +19,12 @@ export interface DecayGroup {
   weightDecay: number
 }
 
-/** transformers' patterns of names without weight decay: biases and the weights of norms. */
+/** transformers' patterns of names without weight decay: biases and normalization weights. */
 export const NO_DECAY: readonly RegExp[] = [/bias/, /layernorm/, /rmsnorm/, /(?:^|\.)norm(?:$|\.)/, /_norm(?:$|\.)/]
 
 /**
- * Two groups for an optimiser, with weight decay and without, as transformers' `Trainer` makes them. Frozen parameters
- * are in neither, a group without parameters is left out, and a parameter with several names is in the first's group.
+ * Return two groups for an optimizer, with weight decay and without, as transformers' `Trainer` does. Frozen parameters are
+ * left out, and so is a group without parameters. A parameter with several names is in the first name's group.
  *
  * ```ts
  * new AdamW(parameterGroups(model, { weightDecay: 0.01 }), { lr: 1e-4 })
@@ -51,7 +51,7 @@ function sparedByName(model: Module, noDecay: readonly (RegExp | string)[]): (na
     if (typeof pattern !== 'string' && !(pattern instanceof RegExp)) {
       throw misuse('parameterGroups', 'a pattern of noDecay', 'a string or RegExp', pattern)
     }
-    // Without g and y, whose matches depend on the ones before.
+    // Drop the flags g and y, which make a match depend on the previous ones.
     return new RegExp(pattern, pattern instanceof RegExp ? pattern.flags.replace(/[gy]/g, '') : '')
   })
   const norms = [...model.namedModules()].filter(([, module]) => module instanceof LayerNorm).map(([name]) => name)

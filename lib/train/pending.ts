@@ -1,12 +1,12 @@
 import { cat, type Tensor } from '../tensor/index.js'
 import { keepForever, scope } from '../tensor/scope.js'
 
-/** What will be asked for, by device. */
+/** Numbers that will be read, by device. */
 const waiting = new Map<string, Set<PendingNumber>>()
 
 /**
- * A number on a device, which is read when it is asked for, or together with whatever is read there before: each reading
- * waits for the device, however little it reads.
+ * Number on a device, read on demand together with all other pending numbers of that device: each read waits for the device,
+ * however small it is.
  */
 export class PendingNumber {
   readonly #device: string
@@ -14,7 +14,7 @@ export class PendingNumber {
   #value: Promise<number> | null = null
   #known: number | null = null
 
-  /** @param tensor of one element, which belongs to this from now on; what fills it is done, or queued on the device */
+  /** @param tensor one element, owned by this object from now on; it is filled, or a queued kernel will fill it */
   constructor(tensor: Tensor) {
     this.#device = tensor.device
     this.#tensor = keepForever(tensor)
@@ -29,12 +29,12 @@ export class PendingNumber {
     return this.#value as unknown as Promise<number>
   }
 
-  /** The same at once: where it was not read yet, the event loop waits. */
+  /** Read the number synchronously; if it was not read yet, the event loop waits. */
   now(): number {
     return this.#known ?? Number(this.#tensor?.item())
   }
 
-  /** Nobody will ask any more. */
+  /** Discard the number unread. */
   forget(): void {
     waiting.get(this.#device)?.delete(this)
     this.#tensor?.dispose()
@@ -46,24 +46,24 @@ export class PendingNumber {
     const others = [...(waiting.get(numbers.device) ?? [])]
     const all =
       others.length > 0 ? cat([numbers, ...others.map((one) => (one.#tensor as Tensor).reshape([-1]))]) : numbers
-    // Reading on the executor is a trip there, which only a wait for a device is worth.
+    // On the CPU nothing has to wait for the device, so skip the trip to the executor.
     const read = Promise.resolve(all.device === 'cpu' ? all.dataSync() : all.data()).then((data) =>
       Array.from(data, Number),
     )
-    const own = numbers.numel()
+    const ownLength = numbers.numel()
     others.forEach((one, i) => {
       waiting.get(numbers.device)?.delete(one)
       one.#value = read.then((found) => {
-        one.#known = found[own + i] as number
+        one.#known = found[ownLength + i] as number
         one.forget()
         return one.#known
       })
-      // Whoever asks will hear of it.
+      // The error reaches the code that awaits the value.
       one.#value.catch(() => {})
     })
-    return (await read).slice(0, own)
+    return (await read).slice(0, ownLength)
   }
 }
 
-/** The elements of a tensor [n], in one reading with all that is pending on its device. */
+/** Read the elements of a tensor [n], together with all pending numbers of its device. */
 export const readNumbers = (numbers: Tensor): Promise<number[]> => PendingNumber.readWith(numbers)

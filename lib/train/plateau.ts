@@ -6,25 +6,25 @@ import { perGroup, requireGroups, type SchedulerState, stateEntries, takeOwn } f
 export interface ReduceLROnPlateauOptions {
   /** Whether a lower metric is better (default) or a higher one. */
   mode?: 'min' | 'max'
-  /** What the rate is multiplied with, below 1. Default 0.1. */
+  /** Factor on the rate at each reduction, below 1. Default 0.1. */
   factor?: number
-  /** Steps without improvement that are let pass. Default 10. */
+  /** Steps without improvement before the rate is reduced. Default 10. */
   patience?: number
-  /** What counts as improvement. Default 1e-4. */
+  /** Minimum change that counts as improvement. Default 1e-4. */
   threshold?: number
-  /** Whether `threshold` is a share of the best metric (default) or an amount. */
+  /** Whether `threshold` is relative to the best metric (default) or absolute. */
   thresholdMode?: 'rel' | 'abs'
-  /** Steps after a fall in which none are counted. Default 0. */
+  /** Steps after a reduction that are not counted. Default 0. */
   cooldown?: number
-  /** The lowest rate, for all groups or each. Default 0. */
+  /** Minimum learning rate, for all groups or each. Default 0. */
   minLr?: number | number[]
-  /** The rate stays where it would change by no more. Default 1e-8. */
+  /** Changes of the rate up to this size are skipped. Default 1e-8. */
   eps?: number
 }
 
-/** Lowers the rate when a metric no longer gets better: `torch.optim.lr_scheduler.ReduceLROnPlateau`. */
+/** Reduces the rate when a metric stops improving: `torch.optim.lr_scheduler.ReduceLROnPlateau`. */
 export class ReduceLROnPlateau {
-  /** Whose rates it sets. */
+  /** Optimizer whose learning rates are set. */
   readonly optimizer: Scheduled
   readonly #own: {
     factor: number
@@ -78,43 +78,43 @@ export class ReduceLROnPlateau {
     }
   }
 
-  /** The learning rate of each group, as it was after the last step. */
+  /** Learning rate of each group after the last step. */
   get lastLr(): number[] {
     return [...this.#own._last_lr]
   }
 
-  /** Looks at the metric of a step, or epoch; a loss is a Tensor of one element. */
+  /** Record the metric of a step or epoch; a loss is a Tensor with one element. */
   step(metric: number | Tensor): void {
     const value = metric instanceof Tensor ? Number(metric.item()) : metric
     if (typeof value !== 'number') throw misuse('ReduceLROnPlateau.step', 'metric', 'a number', metric)
-    const own = this.#own
-    own.last_epoch++
+    const state = this.#own
+    state.last_epoch++
     if (this.#isBetter(value)) {
-      own.best = value
-      own.num_bad_epochs = 0
-    } else own.num_bad_epochs++
-    if (own.cooldown_counter > 0) {
-      own.cooldown_counter--
-      own.num_bad_epochs = 0
+      state.best = value
+      state.num_bad_epochs = 0
+    } else state.num_bad_epochs++
+    if (state.cooldown_counter > 0) {
+      state.cooldown_counter--
+      state.num_bad_epochs = 0
     }
-    if (own.num_bad_epochs > own.patience) {
+    if (state.num_bad_epochs > state.patience) {
       this.#reduce()
-      own.cooldown_counter = own.cooldown
-      own.num_bad_epochs = 0
+      state.cooldown_counter = state.cooldown
+      state.num_bad_epochs = 0
     }
-    own._last_lr = this.optimizer.groups.map(({ lr }) => lr)
+    state._last_lr = this.optimizer.groups.map(({ lr }) => lr)
   }
 
-  /** Plain data under PyTorch's keys. */
+  /** Return the state as plain data under PyTorch's keys. */
   stateDict(): SchedulerState {
     return structuredClone(this.#own)
   }
 
-  /** @throws CheckpointError naming the key that is missing, of another kind, or not of this scheduler */
+  /** Load a state. @throws CheckpointError that names a key that is missing, unknown or of another type */
   loadStateDict(state: SchedulerState): void {
     const { best, mode_worse, ...given } = stateEntries('ReduceLROnPlateau', state)
     const worst = given.mode === 'max' ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY
-    // JSON has no infinities.
+    // JSON cannot store infinities.
     Object.assign(
       this.#own,
       takeOwn('ReduceLROnPlateau', { ...given, best: best ?? worst, mode_worse: worst }, this.#own),

@@ -9,9 +9,9 @@ export interface RAdamOptions extends GroupOptions {
   betas: [number, number]
   /** Added to the denominator. Default 1e-8. */
   eps: number
-  /** L2 penalty, added to the gradient; or see below. Default 0. */
+  /** L2 penalty, added to the gradient unless `decoupledWeightDecay` is set. Default 0. */
   weightDecay: number
-  /** Takes the decay off the weights by itself, as AdamW does. Default false. */
+  /** Apply the weight decay decoupled from the gradient, as AdamW does. Default false. */
   decoupledWeightDecay: boolean
 }
 
@@ -24,7 +24,7 @@ const DEFAULTS: RAdamOptions = {
   maximize: false,
 }
 
-/** The factor that takes the variance of the adaptive rate away; undefined where there are too few steps to know it. */
+/** Return the factor that rectifies the variance of the adaptive rate; undefined in the first steps, where it is not defined. */
 function rectification(beta2: number, step: number): number | undefined {
   const longest = 2 / (1 - beta2) - 1
   const length = longest - (2 * step * beta2 ** step) / (1 - beta2 ** step)

@@ -11,9 +11,9 @@ export interface RMSpropOptions extends GroupOptions {
   eps: number
   /** L2 penalty, added to the gradient. Default 0. */
   weightDecay: number
-  /** Default 0: no momentum. */
+  /** Momentum factor. Default 0. */
   momentum: number
-  /** Divides by an estimate of the gradient's variance, rather than of its square. Default false. */
+  /** Divide by an estimate of the gradient's variance instead of its square. Default false. */
   centered: boolean
 }
 
@@ -27,7 +27,7 @@ const DEFAULTS: RMSpropOptions = {
   maximize: false,
 }
 
-/** RMSprop (Tieleman and Hinton 2012), centred as in https://arxiv.org/abs/1308.0850 if asked to, with `torch.optim.RMSprop`'s
+/** RMSprop (Tieleman and Hinton 2012), centered as in https://arxiv.org/abs/1308.0850 if asked to, with `torch.optim.RMSprop`'s
  * defaults, numbers and state. */
 export class RMSprop extends Optimizer<RMSpropOptions> {
   constructor(params: ParamsOrGroups<RMSpropOptions>, options: Partial<RMSpropOptions> = {}) {

@@ -6,9 +6,9 @@ import { type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } fr
 import { NUMBER, type StateSlot } from './optimizer-state.js'
 
 export interface RpropOptions extends GroupOptions {
-  /** What the size of a step is multiplied with when the sign has changed, and when not. Default [0.5, 1.2]. */
+  /** Factors on the step size when the gradient's sign has changed and when it has not. Default [0.5, 1.2]. */
   etas: [number, number]
-  /** The smallest and the largest step. Default [1e-6, 50]. */
+  /** Minimum and maximum step size. Default [1e-6, 50]. */
   stepSizes: [number, number]
 }
 
@@ -27,7 +27,7 @@ export class Rprop extends Optimizer<RpropOptions> {
     this.pair(group, 'stepSizes', group.stepSizes)
     const [minus, plus] = group.etas
     if (!(minus > 0 && minus < 1 && plus > 1)) {
-      throw new ConfigError(`Rprop: etas must be a number in (0, 1) and one above 1, not [${group.etas}]`, {
+      throw new ConfigError(`Rprop: expected etas to be a number in (0, 1) and one above 1, got [${group.etas}]`, {
         option: 'etas',
       })
     }
@@ -44,7 +44,7 @@ export class Rprop extends Optimizer<RpropOptions> {
       const kept = copies(grads, run, params)
       run.mul(kept, before)
       run.sign(kept)
-      // 1 where the sign is the same, -1 where it has changed; each factor is one number and zeros, so it is exact.
+      // 1 if the sign is the same, -1 if it has changed. Each factor is a number plus zeros, so it is exact.
       const turned = copies(kept, run)
       run.clamp_max(turned, 0)
       run.clamp_min(kept, 0)
@@ -56,7 +56,7 @@ export class Rprop extends Optimizer<RpropOptions> {
       run.mul(sizes, factors)
       run.clamp_min(sizes, stepSizes[0])
       run.clamp_max(sizes, stepSizes[1])
-      // No step, and no memory of one, where the sign has changed.
+      // If the sign has changed, skip the step and store a gradient of 0.
       run.add(turned, 1)
       run.mul(grads, turned)
       run.copy(before, grads)

@@ -3,56 +3,56 @@ import { ConfigError } from '../base/errors.js'
 import type { CosineOptions, DecayOptions, Schedule, WarmupOptions } from './schedules.js'
 
 export interface RestartOptions extends DecayOptions {
-  /** How often the cosine falls from 1 to 0. Default 1. */
+  /** Number of times that the cosine falls from 1 to 0. Default 1. */
   numCycles?: number
 }
 
 export interface PolynomialOptions extends DecayOptions {
-  /** The optimiser's learning rate, of which the schedule is a factor. */
+  /** Learning rate of the optimizer; the schedule is a factor on it. */
   lrInit: number
-  /** The learning rate after the last step, below `lrInit`. Default 1e-7. */
+  /** Learning rate after the last step, below `lrInit`. Default 1e-7. */
   lrEnd?: number
-  /** Default 1: a straight line. */
+  /** Power of the polynomial. Default 1: linear. */
   power?: number
 }
 
 export interface InverseSqrtOptions extends WarmupOptions {
-  /** Steps after which an unshifted curve is at 1. Default: `numWarmupSteps`, or 10,000 where that is 0. */
+  /** Time scale of the decay in steps. Default: `numWarmupSteps`, or 10,000 if that is 0. */
   timescale?: number
 }
 
 export interface MinimumOptions extends CosineOptions {
-  /** The lowest factor. */
+  /** Minimum factor. */
   minLrRate: number
 }
 
 export interface WarmupMinimumOptions extends MinimumOptions {
-  /** The factor of the first step. Default: 1 / `numWarmupSteps`. */
+  /** Factor of the first step. Default: 1 / `numWarmupSteps`. */
   warmupLrRate?: number
 }
 
-/** The way from one level to another. */
+/** Shape of the change from one level to another. */
 export type Ramp = 'linear' | 'cosine' | '1-sqrt'
 
 export interface StableOptions extends WarmupOptions {
-  /** Steps of the decay at the end. */
+  /** Number of steps of the final decay. */
   numDecaySteps: number
-  /** Steps at the full rate; or give `numTrainingSteps`. */
+  /** Number of steps at the full rate; alternative to `numTrainingSteps`. */
   numStableSteps?: number
   numTrainingSteps?: number
-  /** Default 'linear'. */
+  /** Shape of the warm-up. Default 'linear'. */
   warmupType?: Ramp
-  /** Default 'cosine'. */
+  /** Shape of the decay. Default 'cosine'. */
   decayType?: Ramp
-  /** The factor at both ends. Default 0. */
+  /** Factor at both ends. Default 0. */
   minLrRatio?: number
-  /** Waves of a cosine decay. Default 0.5. */
+  /** Number of waves of a cosine decay. Default 0.5. */
   numCycles?: number
 }
 
 const RAMPS: readonly Ramp[] = ['linear', 'cosine', '1-sqrt']
 
-/** Up from 0, then down to 0 along a cosine, several times: warm restarts (https://arxiv.org/abs/1608.03983). */
+/** Return a schedule with linear warm-up, then cosine decay to 0 with hard restarts (https://arxiv.org/abs/1608.03983). */
 export function cosineWithHardRestartsScheduleWithWarmup(options: RestartOptions): Schedule {
   const where = 'cosineWithHardRestartsScheduleWithWarmup'
   const {
@@ -68,7 +68,7 @@ export function cosineWithHardRestartsScheduleWithWarmup(options: RestartOptions
   }
 }
 
-/** Up from 0, then down to `lrEnd` as a power of the share of steps that are left. */
+/** Return a schedule with linear warm-up, then polynomial decay to `lrEnd`. */
 export function polynomialDecayScheduleWithWarmup(options: PolynomialOptions): Schedule {
   const where = 'polynomialDecayScheduleWithWarmup'
   const { numWarmupSteps, numTrainingSteps, lrInit, ...rest } = counted(
@@ -83,7 +83,7 @@ export function polynomialDecayScheduleWithWarmup(options: PolynomialOptions): S
   requireNumber(where, 'power', power, { least: 0 })
   if (numTrainingSteps <= numWarmupSteps) {
     throw new ConfigError(
-      `${where}: numTrainingSteps ${numTrainingSteps} must be above numWarmupSteps ${numWarmupSteps}`,
+      `${where}: expected numTrainingSteps to be above numWarmupSteps (${numWarmupSteps}), got ${numTrainingSteps}`,
       { option: 'numTrainingSteps' },
     )
   }
@@ -95,7 +95,7 @@ export function polynomialDecayScheduleWithWarmup(options: PolynomialOptions): S
   }
 }
 
-/** Up from 0, then as 1 / √step (https://arxiv.org/abs/1706.03762, section 5.3). */
+/** Return a schedule with linear warm-up, then decay as 1 / √step (https://arxiv.org/abs/1706.03762, section 5.3). */
 export function inverseSqrtSchedule(options: InverseSqrtOptions): Schedule {
   const { numWarmupSteps, timescale = options.numWarmupSteps || 10_000 } = counted(
     'inverseSqrtSchedule',
@@ -108,7 +108,7 @@ export function inverseSqrtSchedule(options: InverseSqrtOptions): Schedule {
     step < numWarmupSteps ? climb(step, numWarmupSteps) : 1 / Math.sqrt((step + timescale - numWarmupSteps) / timescale)
 }
 
-/** Up from 0, then down to `minLrRate` along a cosine. */
+/** Return a schedule with linear warm-up, then cosine decay to `minLrRate`. */
 export function cosineWithMinLrScheduleWithWarmup(options: MinimumOptions): Schedule {
   const where = 'cosineWithMinLrScheduleWithWarmup'
   const {
@@ -126,7 +126,7 @@ export function cosineWithMinLrScheduleWithWarmup(options: MinimumOptions): Sche
   }
 }
 
-/** As {@link cosineWithMinLrScheduleWithWarmup}, but the first step's factor is `warmupLrRate` and not 0. */
+/** Return {@link cosineWithMinLrScheduleWithWarmup} with `warmupLrRate` instead of 0 as the factor of the first step. */
 export function cosineWarmupWithMinLrSchedule(options: WarmupMinimumOptions): Schedule {
   const where = 'cosineWarmupWithMinLrSchedule'
   const {
@@ -149,7 +149,7 @@ export function cosineWarmupWithMinLrSchedule(options: WarmupMinimumOptions): Sc
   }
 }
 
-/** Up to 1, a long time there, then down: warm-up, stable, decay (https://arxiv.org/abs/2404.06395). */
+/** Return a warm-up, stable, decay schedule (https://arxiv.org/abs/2404.06395). */
 export function warmupStableDecaySchedule(options: StableOptions): Schedule {
   const where = 'warmupStableDecaySchedule'
   const { numWarmupSteps, numDecaySteps, ...rest } = counted(
@@ -184,7 +184,7 @@ export function warmupStableDecaySchedule(options: StableOptions): Schedule {
   }
 }
 
-/** A schedule whose steps are epochs, for `step()` after every iteration: constant within an epoch. */
+/** Return a schedule that counts epochs, for `step()` after every iteration: constant within an epoch. */
 export function perEpoch(schedule: Schedule, stepsPerEpoch: number): Schedule {
   if (typeof schedule !== 'function') throw misuse('perEpoch', 'schedule', 'a function', schedule)
   requireNumber('perEpoch', 'stepsPerEpoch', stepsPerEpoch, { least: 1 })

@@ -20,7 +20,7 @@ import {
   type Scheduled,
 } from './schedules.js'
 
-/** transformers' names of schedules (`SchedulerType`). */
+/** Names of schedules in transformers (`SchedulerType`). */
 export const SCHEDULER_TYPES = [
   'linear',
   'cosine',
@@ -36,29 +36,29 @@ export const SCHEDULER_TYPES = [
 export type SchedulerType = (typeof SCHEDULER_TYPES)[number]
 
 export interface SchedulerOptions {
-  /** Steps of warm-up; every schedule but 'constant' needs it. */
+  /** Warm-up steps; required by every schedule except 'constant'. */
   numWarmupSteps?: number
-  /** Steps of the whole training; needed by what decays to its end. */
+  /** Steps of the whole training; required by schedules that decay to the end. */
   numTrainingSteps?: number
-  /** Where given, the two counts above and those below are epochs of so many steps, and the rate changes once in each. */
+  /** If set, the two counts above and those below are epochs of this many steps, and the rate changes once per epoch. */
   stepsPerEpoch?: number
-  /** What the named schedule takes beside these: transformers' `lr_scheduler_kwargs`. */
+  /** Options of the named schedule: transformers' `lr_scheduler_kwargs`. */
   schedulerSpecificOptions?: SchedulerSpecificOptions
 }
 
 export interface SchedulerSpecificOptions {
-  /** Cosines and 'warmup_stable_decay'. */
+  /** For the cosine schedules and 'warmup_stable_decay'. */
   numCycles?: number
-  /** 'polynomial'. */
+  /** For 'polynomial'. */
   lrEnd?: number
   power?: number
-  /** 'inverse_sqrt'. */
+  /** For 'inverse_sqrt'. */
   timescale?: number
-  /** 'cosine_with_min_lr' and 'cosine_warmup_with_min_lr': one of the two. */
+  /** For 'cosine_with_min_lr' and 'cosine_warmup_with_min_lr': set one of the two. */
   minLr?: number
   minLrRate?: number
   warmupLrRate?: number
-  /** 'warmup_stable_decay'. */
+  /** For 'warmup_stable_decay'. */
   numDecaySteps?: number
   numStableSteps?: number
   warmupType?: Ramp
@@ -82,10 +82,9 @@ const SPECIFIC: Record<SchedulerType, readonly (keyof SchedulerSpecificOptions)[
 }
 
 /**
- * A schedule by its name, bound to an optimiser: `transformers.get_scheduler`. Call `step()` on it after each
- * `optimizer.step()`; with `stepsPerEpoch` too.
- *
- * @throws ConfigError on an unknown name or option, or where an option is missing
+ * Create a schedule by name and bind it to an optimizer: `transformers.get_scheduler`. Call `step()` on it after each
+ * `optimizer.step()`, with `stepsPerEpoch` too.
+ * @throws ConfigError for an unknown name or option, or if an option is missing
  */
 export function getScheduler(name: SchedulerType, optimizer: Scheduled, options: SchedulerOptions = {}): LRScheduler {
   requireOneOf('getScheduler', 'name', name, SCHEDULER_TYPES)
@@ -101,7 +100,7 @@ function scheduleOf(name: SchedulerType, optimizer: Scheduled, options: Schedule
   for (const key of Object.keys(specific)) {
     if (SPECIFIC[name].includes(key as keyof SchedulerSpecificOptions)) continue
     const known = SPECIFIC[name].join(', ') || 'none'
-    throw new ConfigError(`getScheduler: the schedule '${name}' has no option '${key}'; its options are: ${known}`, {
+    throw new ConfigError(`getScheduler: expected an option of the schedule '${name}' (${known}), got '${key}'`, {
       option: key,
     })
   }
@@ -135,17 +134,17 @@ function scheduleOf(name: SchedulerType, optimizer: Scheduled, options: Schedule
   }
 }
 
-/** Absolute rates are shares of the rate that the optimiser was made with, whatever its groups have. */
+/** Return the optimizer's default rate. Absolute rates are relative to it, independent of the groups' rates. */
 function defaultLr(optimizer: Scheduled): number {
-  const groups = listOf('getScheduler', "the optimiser's groups", optimizer?.groups ?? [], 'groups')
+  const groups = listOf('getScheduler', "the optimizer's groups", optimizer?.groups ?? [], 'groups')
   const lr = optimizer.defaults?.lr ?? groups[0]?.initialLr ?? groups[0]?.lr
-  requireNumber('getScheduler', "the optimiser's lr", lr)
+  requireNumber('getScheduler', "the optimizer's lr", lr)
   return lr as number
 }
 
 function lowest({ minLr, minLrRate }: SchedulerSpecificOptions, optimizer: Scheduled): number {
   if ((minLr === undefined) === (minLrRate === undefined)) {
-    throw misuse('getScheduler', 'one of minLr and minLrRate', 'set, and the other not', { minLr, minLrRate })
+    throw misuse('getScheduler', 'one of minLr and minLrRate', 'set and the other left out', { minLr, minLrRate })
   }
   if (minLrRate !== undefined) return minLrRate
   requireNumber('getScheduler', 'minLr', minLr)

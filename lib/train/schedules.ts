@@ -1,11 +1,11 @@
 import { misuse, requireFunction, requireNumber, requireOptions } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 
-/** The factor on the initial learning rate at a step, 0 for the first. */
+/** Return the factor on the initial learning rate for a step, counted from 0. */
 export type Schedule = (step: number) => number
 
 export interface WarmupOptions {
-  /** Steps over which the rate climbs from 0 to the initial one. */
+  /** Steps over which the rate increases from 0 to the initial one. */
   numWarmupSteps: number
 }
 
@@ -15,20 +15,20 @@ export interface DecayOptions extends WarmupOptions {
 }
 
 export interface CosineOptions extends DecayOptions {
-  /** Waves of the cosine. Default 0.5: from the highest to 0 once. */
+  /** Number of waves of the cosine. Default 0.5: from the maximum to 0 once. */
   numCycles?: number
 }
 
-/** Always 1. */
+/** Constant schedule: always 1. */
 export const constantSchedule: Schedule = () => 1
 
-/** Up from 0, then 1. */
+/** Return a schedule with linear warm-up from 0, then constant 1. */
 export function constantScheduleWithWarmup(options: WarmupOptions): Schedule {
   const { numWarmupSteps } = checked('constantScheduleWithWarmup', options, ['numWarmupSteps'], [])
   return (step) => (step < numWarmupSteps ? step / Math.max(1, numWarmupSteps) : 1)
 }
 
-/** Up from 0, then in a straight line down to 0 at the last step. */
+/** Return a schedule with linear warm-up from 0, then linear decay to 0 at the last step. */
 export function linearScheduleWithWarmup(options: DecayOptions): Schedule {
   const { numWarmupSteps, numTrainingSteps } = checked('linearScheduleWithWarmup', options, COUNTS, [])
   return (step) =>
@@ -37,7 +37,7 @@ export function linearScheduleWithWarmup(options: DecayOptions): Schedule {
       : Math.max(0, (numTrainingSteps - step) / Math.max(1, numTrainingSteps - numWarmupSteps))
 }
 
-/** Up from 0, then down to 0 along a cosine. */
+/** Return a schedule with linear warm-up from 0, then cosine decay to 0. */
 export function cosineScheduleWithWarmup(options: CosineOptions): Schedule {
   const {
     numWarmupSteps,
@@ -65,14 +65,14 @@ function checked<O extends object>(
   return options
 }
 
-/** What a schedule needs of an optimiser. */
+/** Interface that a schedule needs of an optimizer. */
 export interface Scheduled {
   groups: { lr: number; initialLr?: number }[]
-  /** What groups have that name nothing else. */
+  /** Default options of the groups. */
   defaults?: { readonly lr: number }
 }
 
-/** PyTorch's `LambdaLR.state_dict()`. */
+/** State as in PyTorch's `LambdaLR.state_dict()`. */
 export interface LRSchedulerState {
   base_lrs: number[]
   last_epoch: number
@@ -81,8 +81,8 @@ export interface LRSchedulerState {
 }
 
 /**
- * Sets the learning rate of each of an optimiser's groups to its initial one times the schedule: PyTorch's `LambdaLR`.
- * Making it sets the rate of the first step; call `step()` after each `optimizer.step()`.
+ * Sets the learning rate of each parameter group to its initial one times the schedule: PyTorch's `LambdaLR`. The constructor
+ * sets the rate of the first step; call `step()` after each `optimizer.step()`.
  */
 export class LRScheduler {
   readonly #optimizer: Scheduled
@@ -90,16 +90,16 @@ export class LRScheduler {
   #baseLrs: number[]
   #lastEpoch = 0
 
-  /** @param schedule for all groups, or one for each. */
+  /** @param schedule one for all groups, or one for each */
   constructor(optimizer: Scheduled, schedule: Schedule | Schedule[]) {
-    if (!Array.isArray(optimizer?.groups)) throw misuse('LRScheduler', 'optimizer', 'an optimiser', optimizer)
-    for (const group of optimizer.groups) requireNumber('LRScheduler', "the optimiser's lr", group?.lr)
+    if (!Array.isArray(optimizer?.groups)) throw misuse('LRScheduler', 'optimizer', 'an optimizer', optimizer)
+    for (const group of optimizer.groups) requireNumber('LRScheduler', "the optimizer's lr", group?.lr)
     this.#optimizer = optimizer
     this.#schedules = Array.isArray(schedule) ? schedule : optimizer.groups.map(() => schedule)
     for (const one of this.#schedules) requireFunction('LRScheduler', 'schedule', one)
     if (this.#schedules.length !== optimizer.groups.length) {
       throw new ConfigError(
-        `LRScheduler was given ${this.#schedules.length} schedules for ${optimizer.groups.length} parameter groups`,
+        `LRScheduler: expected one schedule for each of ${optimizer.groups.length} parameter groups, got ${this.#schedules.length}`,
         {},
       )
     }
@@ -108,7 +108,7 @@ export class LRScheduler {
     this.#apply()
   }
 
-  /** The learning rate of each group. */
+  /** Learning rate of each group. */
   get lastLr(): number[] {
     return this.#baseLrs.map((lr, i) => lr * (this.#schedules[i] as Schedule)(this.#lastEpoch))
   }
@@ -118,7 +118,7 @@ export class LRScheduler {
     this.#apply()
   }
 
-  /** Plain numbers, fit for JSON, under PyTorch's keys. */
+  /** Return the state as plain numbers that JSON can store, under PyTorch's keys. */
   stateDict(): LRSchedulerState {
     const { lastLr } = this
     return {
@@ -133,7 +133,7 @@ export class LRScheduler {
     const count = this.#optimizer.groups.length
     if (!Array.isArray(state?.base_lrs) || state.base_lrs.length !== count || !Number.isSafeInteger(state.last_epoch)) {
       throw new CheckpointError(
-        `A schedule's state needs last_epoch and base_lrs for the optimiser's ${count} groups`,
+        `LRScheduler.loadStateDict: expected last_epoch and base_lrs for the optimizer's ${count} groups`,
         {},
       )
     }
@@ -152,17 +152,17 @@ export class LRScheduler {
   }
 }
 
-/** `transformers.get_constant_schedule`. */
+/** Alias of transformers' `get_constant_schedule`. */
 export const getConstantSchedule = (optimizer: Scheduled): LRScheduler => new LRScheduler(optimizer, constantSchedule)
 
-/** `transformers.get_constant_schedule_with_warmup`. */
+/** Alias of transformers' `get_constant_schedule_with_warmup`. */
 export const getConstantScheduleWithWarmup = (optimizer: Scheduled, options: WarmupOptions): LRScheduler =>
   new LRScheduler(optimizer, constantScheduleWithWarmup(options))
 
-/** `transformers.get_linear_schedule_with_warmup`. */
+/** Alias of transformers' `get_linear_schedule_with_warmup`. */
 export const getLinearScheduleWithWarmup = (optimizer: Scheduled, options: DecayOptions): LRScheduler =>
   new LRScheduler(optimizer, linearScheduleWithWarmup(options))
 
-/** `transformers.get_cosine_schedule_with_warmup`. */
+/** Alias of transformers' `get_cosine_schedule_with_warmup`. */
 export const getCosineScheduleWithWarmup = (optimizer: Scheduled, options: CosineOptions): LRScheduler =>
   new LRScheduler(optimizer, cosineScheduleWithWarmup(options))

@@ -8,9 +8,9 @@ import { type Gradient, type GroupOptions, Optimizer, type ParamGroup, type Para
 import type { StateSlot } from './optimizer-state.js'
 
 export interface SGDOptions extends GroupOptions {
-  /** Default 0: no momentum. */
+  /** Momentum factor. Default 0. */
   momentum: number
-  /** Share of the gradient that does not enter the momentum buffer. Default 0. */
+  /** Fraction of the gradient that does not enter the momentum buffer. Default 0. */
   dampening: number
   /** L2 penalty, added to the gradient. Default 0. */
   weightDecay: number
@@ -32,14 +32,14 @@ export class SGD extends Optimizer<SGDOptions> {
     this.range(group, 'weightDecay', group.weightDecay)
     this.range(group, 'dampening', group.dampening, Number.NEGATIVE_INFINITY)
     if (group.nesterov && (group.momentum === 0 || group.dampening !== 0)) {
-      throw new ConfigError('SGD with nesterov needs a momentum above 0 and dampening 0', { option: 'nesterov' })
+      throw new ConfigError('SGD.nesterov: expected a momentum above 0 and dampening 0 with it', { option: 'nesterov' })
     }
   }
 
   protected override queueUpdate(group: ParamGroup<SGDOptions>, pairs: Gradient[]): Promise<unknown>[] {
     const update = isHalf((pairs[0] as Gradient).param.dtype) ? composed : fused
     if (group.momentum === 0) return update(group, pairs, [], false)
-    // The first step of a parameter fills its buffer with the gradient; others may have had theirs earlier.
+    // The first step of a parameter fills its buffer with the gradient; other parameters may already have buffers.
     const fresh = pairs.filter(({ param }) => !this.hasState(param))
     const going = pairs.filter(({ param }) => this.hasState(param))
     return [fresh, going]
@@ -56,14 +56,14 @@ export class SGD extends Optimizer<SGDOptions> {
   }
 
   protected override fixedOptions(): Record<string, unknown> {
-    // Not true: PyTorch would go on with its fused kernel from this state.
+    // `fused` stays null: with true, PyTorch would continue from this state with its fused kernel.
     return { foreach: null, differentiable: false, fused: null }
   }
 }
 
 const fusedStep = opAsync('aten::_fused_sgd_')
 
-/** One kernel for the whole update, for float32 and float64. */
+/** Queue the update as one fused kernel, for float32 and float64. */
 function fused(group: SGDOptions, pairs: Gradient[], buffers: Tensor[], isFirstStep: boolean): Promise<unknown>[] {
   const { lr, momentum, dampening, weightDecay, nesterov, maximize } = group
   const options = { weightDecay, momentum, lr, dampening, nesterov, maximize, isFirstStep }
@@ -78,10 +78,10 @@ function fused(group: SGDOptions, pairs: Gradient[], buffers: Tensor[], isFirstS
 }
 
 /**
- * The update as `torch.optim.SGD` takes it by default, for bfloat16 and float16: in PyTorch 2.13 the CPU's `_fused_sgd_` is
- * wrong in both wherever a tensor fills a vector register. 50 steps with momentum end 15 % of the largest weight away from
- * float64, against 0.4 % this way. (Of ATen's other fused optimizers, `_fused_adam_` and `_fused_adamw_` are as near to
- * float64 as the default path in every dtype, and do not overflow in float16 where eps is 0 there.)
+ * Queue the update as `torch.optim.SGD` computes it by default, for bfloat16 and float16. In PyTorch 2.13 the CPU's
+ * `_fused_sgd_` is wrong in both wherever a tensor fills a vector register: 50 steps with momentum end 15 % of the largest
+ * weight away from float64, against 0.4 % this way. ATen's other fused optimizers, `_fused_adam_` and `_fused_adamw_`, are as
+ * close to float64 as the default path in every dtype, and do not overflow in float16 if eps is 0 there.
  * test/train/precision-reference.test.ts compares them all.
  */
 function composed(group: SGDOptions, pairs: Gradient[], buffers: Tensor[], isFirstStep: boolean): Promise<unknown>[] {

@@ -2,13 +2,13 @@ import { misuse, requireNumber, requireOptions } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import type { Scheduled } from './schedules.js'
 
-/** A scheduler's attributes under PyTorch's names: `state_dict()`, key for key, but for what only its own code looks at. */
+/** State under the attribute names of PyTorch's `state_dict()`, without entries that only PyTorch's own code uses. */
 export type SchedulerState = Record<string, unknown>
 
-/** What a scheduler remembers of its own; loaded values must be of the same kind. */
+/** Attributes of one scheduler; loaded values must have the same types. */
 export type Own = Record<string, unknown>
 
-/** A group as a scheduler sees it: those that cycle momentum change it too. */
+/** Parameter group as a scheduler uses it; those that cycle momentum change it too. */
 export interface ScheduledGroup {
   lr: number
   initialLr?: number
@@ -16,22 +16,22 @@ export interface ScheduledGroup {
   betas?: [number, number]
 }
 
-/** What PyTorch's schedulers note of their calls. */
+/** Entries with which PyTorch's schedulers track their calls. */
 const BOOKKEEPING = ['_is_initial', '_get_lr_called_within_step', 'verbose', 'lr_lambdas']
 
 /**
- * What PyTorch's schedulers have in common: each changes the rate as it finds it, so that several may work on one optimiser
- * (`ChainedScheduler`, `SequentialLR`). Making one sets the rate of the first step; call `step()` after each
+ * Base class of PyTorch's schedulers: each computes the next rate from the current one, so that several may work on one
+ * optimizer (`ChainedScheduler`, `SequentialLR`). The constructor sets the rate of the first step; call `step()` after each
  * `optimizer.step()`, or each epoch.
  *
- * To go on later, save `stateDict()` and the optimiser's: as in PyTorch the rates themselves are in the latter.
+ * To resume later, save `stateDict()` and the optimizer's: as in PyTorch the rates themselves are in the latter.
  */
 export abstract class SteppedLR {
-  /** Whose rates it sets. */
+  /** Optimizer whose learning rates are set. */
   readonly optimizer: Scheduled
   protected baseLrs: number[]
   protected lastEpoch = -1
-  /** While the rate of the first step is set. */
+  /** True while the rate of the first step is set. */
   protected isInitial = false
   protected readonly own: Own
   #stepCount = 0
@@ -50,20 +50,20 @@ export abstract class SteppedLR {
     return this.optimizer.groups as ScheduledGroup[]
   }
 
-  /** The rates of `lastEpoch`, from those that the groups have. */
+  /** Return the rates of `lastEpoch`, computed from the groups' current rates. */
   protected abstract nextLrs(): number[]
 
-  /** The rates of `lastEpoch` whatever the groups have, where that is known. */
+  /** Return the rates of `lastEpoch` independent of the groups' current rates, if there is a closed form. */
   protected closedForm(): number[] {
     return this.nextLrs()
   }
 
-  /** The learning rate of each group, as it was set last. */
+  /** Learning rate of each group as it was last set. */
   get lastLr(): number[] {
     return [...this.#lastLr]
   }
 
-  /** Sets the rates of the next step. */
+  /** Set the rates of the next step. */
   step(): void {
     this.#stepCount++
     this.lastEpoch++
@@ -77,7 +77,7 @@ export abstract class SteppedLR {
     this.#lastLr = this.groups.map(({ lr }) => lr)
   }
 
-  /** Sets the rates of the first step; constructors end with it. */
+  /** Set the rates of the first step; constructors call it last. */
   protected begin(): void {
     this.#stepCount = 0
     this.isInitial = true
@@ -85,19 +85,19 @@ export abstract class SteppedLR {
     this.isInitial = false
   }
 
-  /** For `SequentialLR`: takes the first step back, and makes it anew where this is the scheduler to begin with. */
+  /** For `SequentialLR`: undo the first step, and redo it if this is the first scheduler. */
   rewind(begin: boolean): void {
     this.lastEpoch--
     if (begin) this.begin()
   }
 
-  /** For `SequentialLR`: sets the rates of the first step, now that it is this scheduler's turn. */
+  /** For `SequentialLR`: set the rates of the first step when this scheduler becomes active. */
   restart(): void {
     this.lastEpoch = 0
     this.setLrs(this.closedForm())
   }
 
-  /** Plain data under PyTorch's keys. */
+  /** Return the state as plain data under PyTorch's keys. */
   stateDict(): SchedulerState {
     const { base_lrs, ...rest } = {
       ...structuredClone(this.own),
@@ -110,8 +110,8 @@ export abstract class SteppedLR {
   }
 
   /**
-   * Takes what `stateDict()` or PyTorch's `state_dict()` gave; its settings replace those of the constructor.
-   * @throws CheckpointError naming the key that is missing, of another kind, or not of this scheduler
+   * Load the state of `stateDict()` or of PyTorch's `state_dict()`; its settings replace those of the constructor.
+   * @throws CheckpointError that names a key that is missing, unknown or of another type
    */
   loadStateDict(state: SchedulerState): void {
     const given = stateEntries(this.constructor.name, state)
@@ -137,33 +137,36 @@ export abstract class SteppedLR {
   }
 }
 
-/** The groups of an optimiser, each with a rate. */
+/** Return the groups of an optimizer after checking that each has a rate. */
 export function requireGroups(where: string, optimizer: Scheduled): ScheduledGroup[] {
-  if (!Array.isArray(optimizer?.groups)) throw misuse(where, 'optimizer', 'an optimiser', optimizer)
-  for (const group of optimizer.groups) requireNumber(where, "the optimiser's lr", group?.lr)
+  if (!Array.isArray(optimizer?.groups)) throw misuse(where, 'optimizer', 'an optimizer', optimizer)
+  for (const group of optimizer.groups) requireNumber(where, "the optimizer's lr", group?.lr)
   return optimizer.groups
 }
 
 export function badState(where: string, key: string, expected: string): CheckpointError {
-  return new CheckpointError(`The state of a ${where} needs ${key}: ${expected}`, { key })
+  return new CheckpointError(`${where}.loadStateDict: expected ${key} to be ${expected}`, { key })
 }
 
-/** A state as an object: a file may have a Map. */
+/** Return a state as an object; a file may store a Map. */
 export function stateEntries(where: string, state: unknown): Record<string, unknown> {
   if (typeof state !== 'object' || state === null || Array.isArray(state)) {
-    throw new CheckpointError(`The state of a ${where} must be what stateDict() gives`, {})
+    throw new CheckpointError(`${where}.loadStateDict: expected a state as stateDict() returns it`, {})
   }
   const entries = state instanceof Map ? [...state] : Object.entries(state)
   return Object.fromEntries(entries.filter(([key]) => !BOOKKEEPING.includes(key)))
 }
 
-/** The values of `own`'s keys; each of the kind that is there. */
+/** Return the values of `own`'s keys after checking that their types match. */
 export function takeOwn(where: string, given: Record<string, unknown>, own: Own): Own {
   const unknown = Object.keys(given).find((key) => !Object.hasOwn(own, key))
-  if (unknown) throw new CheckpointError(`A ${where} has no ${unknown} in its state: it is another's`, { key: unknown })
+  if (unknown)
+    throw new CheckpointError(`${where}.loadStateDict: expected the state of a ${where}, got one with ${unknown}`, {
+      key: unknown,
+    })
   const pairs = Object.entries(own).map(([key, now]) => {
     const value = given[key] instanceof Map ? Object.fromEntries(given[key]) : given[key]
-    if (value === undefined) throw badState(where, key, 'it is missing')
+    if (value === undefined) throw badState(where, key, 'present')
     const good = kindOf(value) === kindOf(now) || value === null || now === null
     if (!good || (isNumbers(now) && !(isNumbers(value) && value.length === now.length))) {
       throw badState(where, key, isNumbers(now) ? `${now.length} numbers` : `a ${kindOf(now)}`)
@@ -177,16 +180,19 @@ const kindOf = (value: unknown) => (Array.isArray(value) ? 'list' : typeof value
 const isNumbers = (value: unknown): value is number[] =>
   Array.isArray(value) && value.every((one) => typeof one === 'number' && !Number.isNaN(one))
 
-/** Options of a scheduler: known ones, with what they are when left out. */
+/** Return the options of a scheduler with defaults filled in. @throws ConfigError for an unknown option */
 export function schedulerOptions<O extends object>(where: string, options: O, ...known: (keyof O & string)[]): O {
   requireOptions(where, options, known)
   return options
 }
 
-/** One number for each group, from one for all or a list. */
+/** Return one number per group, from one for all or a list. */
 export function perGroup(where: string, name: string, value: number | number[], count: number): number[] {
   const list = Array.isArray(value) ? [...value] : Array<number>(count).fill(value)
   for (const one of list) requireNumber(where, name, one)
   if (list.length === count) return list
-  throw new ConfigError(`${where}: ${name} has ${list.length} values for ${count} parameter groups`, { option: name })
+  throw new ConfigError(
+    `${where}: expected ${name} to be one number or ${count}, one for each group, got ${list.length}`,
+    { option: name },
+  )
 }

@@ -9,14 +9,14 @@ import { Tensor } from '../tensor/index.js'
 let writers = 0
 
 /**
- * Writes a TensorBoard events file, `events.out.tfevents.<seconds>.<host>.<pid>.<n>`, into a directory that is made if
- * need be. Each record goes to the system as it is added, so that a killed process loses none; where the disk is full,
- * that is a DataError that names the file.
+ * Writes a TensorBoard events file, `events.out.tfevents.<seconds>.<host>.<pid>.<n>`, into a directory, which is created if it
+ * does not exist. Each record is written as it is added, so that a killed process loses none; a full disk is a DataError that
+ * names the file.
  *
  * The file is TFRecord framing around `tensorflow.Event` messages (tensorflow/core/util/event.proto).
  */
 export class SummaryWriter {
-  /** The file that is written. */
+  /** Path of the file. */
   readonly path: string
   #file: number | undefined
 
@@ -28,18 +28,21 @@ export class SummaryWriter {
     try {
       this.#file = openSync(this.path, 'ax')
     } catch (cause) {
-      throw new DataError(`${this.path} cannot be written: ${(cause as Error).message}`, { file: this.path, cause })
+      throw new DataError(`${this.path} cannot be written: ${(cause as Error).message}`, {
+        file: this.path,
+        cause,
+      })
     }
     this.#write(string(FILE_VERSION, 'brain.Event:2'))
   }
 
-  /** A number at a step, as a point of the curve called `tag`; 'train/loss' stands in the group 'train'. */
+  /** Add a number at a step, as a point of the curve `tag`; 'train/loss' is in the group 'train'. */
   addScalar(tag: string, value: number, step: number): void {
     if (typeof value !== 'number') throw misuse('SummaryWriter.addScalar', 'value', 'a number', value)
     this.#add(tag, step, [float(SIMPLE_VALUE, value)])
   }
 
-  /** Text, which TensorBoard shows as Markdown. */
+  /** Add text, which TensorBoard shows as Markdown. */
   addText(tag: string, text: string, step: number): void {
     requireString('SummaryWriter.addText', 'text', text)
     const plugin = message(METADATA, message(PLUGIN_DATA, string(PLUGIN_NAME, 'text')))
@@ -48,7 +51,7 @@ export class SummaryWriter {
     this.#add(tag, step, [plugin, value])
   }
 
-  /** How values are spread: those of a tensor of any shape (waits for it on CUDA) or of a list. NaN does not count. */
+  /** Add a histogram of the values of a tensor of any shape (waits for it on CUDA) or of a list. NaN is left out. */
   addHistogram(tag: string, values: Tensor | ArrayLike<number>, step: number): void {
     if (!(values instanceof Tensor) && !isArrayLike(values)) {
       throw misuse('SummaryWriter.addHistogram', 'values', 'a tensor or a list', values)
@@ -61,8 +64,8 @@ export class SummaryWriter {
   }
 
   /**
-   * Waits until the file is on the disk.
-   * @throws DataError naming the file, when it cannot be written
+   * Wait until the file is on the disk.
+   * @throws DataError that names the file if it cannot be written
    */
   flush(): void {
     this.#guarded(fsyncSync)
@@ -95,12 +98,16 @@ export class SummaryWriter {
     try {
       work(file)
     } catch (cause) {
-      throw new DataError(`${this.path} cannot be written: ${(cause as Error).message}`, { file: this.path, cause })
+      throw new DataError(`${this.path} cannot be written: ${(cause as Error).message}`, {
+        file: this.path,
+        cause,
+      })
     }
   }
 
   #open(): number {
-    if (this.#file === undefined) throw new ConfigError('SummaryWriter is closed', { path: this.path })
+    if (this.#file === undefined)
+      throw new ConfigError('SummaryWriter: expected an open writer, got a closed one', { path: this.path })
     return this.#file
   }
 }
@@ -153,7 +160,7 @@ function message(field: number, ...parts: Uint8Array[]): Uint8Array {
 const toNumber = (value: unknown) =>
   typeof value === 'number' || typeof value === 'bigint' ? Number(value) : Number.NaN
 
-/** Buckets that widen by a tenth each, as TensorBoard's own writers have them. */
+/** Return a histogram whose buckets widen by a tenth each, as in TensorBoard's own writers. */
 function histogram(given: number[]): Uint8Array[] {
   const values = given.filter((value) => !Number.isNaN(value)).sort((a, b) => a - b)
   const limits: number[] = []
@@ -162,7 +169,7 @@ function histogram(given: number[]): Uint8Array[] {
     const limit = bucketLimit(value)
     if (limits.at(-1) === limit) counts[counts.length - 1] = (counts.at(-1) as number) + 1
     else {
-      // TensorBoard takes the limit before for a bucket's lower end: an empty bucket keeps a gap from being bridged.
+      // TensorBoard takes the previous limit as a bucket's lower end; an empty bucket preserves gaps.
       const lower = bucketLimit(value, 1)
       if (limits.length > 0 && lower > (limits.at(-1) as number)) {
         limits.push(lower)
@@ -187,7 +194,7 @@ function histogram(given: number[]): Uint8Array[] {
 
 const SMALLEST = 1e-12
 
-/** The upper end of the bucket a value is in, or of the one `below` it. */
+/** Return the upper end of the bucket that contains a value, or of the bucket `below` it. */
 function bucketLimit(value: number, below = 0): number {
   const size = Math.abs(value)
   if (size < SMALLEST) return below ? -SMALLEST : SMALLEST
@@ -197,7 +204,7 @@ function bucketLimit(value: number, below = 0): number {
     : -SMALLEST * 1.1 ** (Math.ceil(steps) - 1 + below)
 }
 
-/** TFRecord: length, its checksum, data, its checksum; little endian. */
+/** Return a TFRecord: length, its checksum, data, its checksum; little endian. */
 function record(data: Uint8Array): Buffer {
   const header = Buffer.alloc(12)
   header.writeBigUInt64LE(BigInt(data.length))
@@ -213,14 +220,17 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return crc
 })
 
-/** CRC-32C (Castagnoli), RFC 3720 B.4. */
+/** Compute CRC-32C (Castagnoli), RFC 3720 B.4. */
 export function crc32c(data: Uint8Array): number {
   let crc = 0xffffffff
   for (const byte of data) crc = (CRC_TABLE[(crc ^ byte) & 255] as number) ^ (crc >>> 8)
   return (crc ^ 0xffffffff) >>> 0
 }
 
-/** TFRecord stores checksums rotated and shifted, so that a checksum over data with checksums in it stays good. */
+/**
+ * Compute the masked checksum of TFRecord: rotated and shifted, so that checksums of data with embedded checksums stay
+ * reliable.
+ */
 export function maskedCrc32c(data: Uint8Array): number {
   const crc = crc32c(data)
   return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0

@@ -7,23 +7,23 @@ import { type GroupOptions, Optimizer, type ParamGroup, type ParamsOrGroups } fr
 import { NUMBER, type StateSlot } from './optimizer-state.js'
 
 export interface TransformersAdafactorOptions extends GroupOptions {
-  /** Learning rate where `relativeStep` is false, which it is when a rate is given. */
+  /** Learning rate if `relativeStep` is false, which it is by default when `lr` is set. */
   lr: number
-  /** Added to the squared gradient, and least scale of the weights. Default [1e-30, 1e-3]. */
+  /** Minimum added to the squared gradient, and minimum scale of the weights. Default [1e-30, 1e-3]. */
   eps: [number, number]
-  /** Steps larger than this, as root mean square, are scaled down to it. Default 1. */
+  /** Maximum root mean square of an update; larger updates are scaled down to it. Default 1. */
   clipThreshold: number
-  /** Power of the step in the decay of the squared gradient. Default -0.8. */
+  /** Exponent of the step number in the decay of the squared-gradient average. Default -0.8. */
   decayRate: number
-  /** Decay of the running average of the steps; null, the default, means none is kept. */
+  /** Decay of the running average of the updates; null, the default, disables it. */
   beta1: number | null
-  /** Taken off the weights by itself, times the rate. Default 0. */
+  /** Decoupled weight decay, multiplied by the learning rate. Default 0. */
   weightDecay: number
-  /** Multiplies the rate with the root mean square of the weights. Default true. */
+  /** Multiply the learning rate by the root mean square of the weights. Default true. */
   scaleParameter: boolean
-  /** The rate is min(1e-2, 1 / √step) in place of `lr`. Default true, unless `lr` is given. */
+  /** Use the learning rate min(1e-2, 1 / √step) instead of `lr`. Default true, unless `lr` is set. */
   relativeStep: boolean
-  /** The rate climbs by 1e-6 a step at first; with `relativeStep`. Default false. */
+  /** Increase the learning rate by 1e-6 per step at first; requires `relativeStep`. Default false. */
   warmupInit: boolean
 }
 
@@ -42,9 +42,9 @@ const DEFAULTS: TransformersAdafactorOptions = {
 
 /**
  * Adafactor (Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235) with the arithmetic, defaults and state of
- * `transformers.optimization.Adafactor`, which is fairseq's; what the Trainer's `optim: 'adafactor'` makes, with
- * `scaleParameter` and `relativeStep` false. PyTorch's is {@link Adafactor}. Parameters in bfloat16 or float16 step in
- * float32 with `masterWeights`, as they do in transformers.
+ * `transformers.optimization.Adafactor`, which is fairseq's. The Trainer's `optim: 'adafactor'` uses it with `scaleParameter`
+ * and `relativeStep` false. PyTorch's is {@link Adafactor}. With `masterWeights`, bfloat16 and float16 parameters are updated
+ * in float32, as in transformers.
  */
 export class TransformersAdafactor extends Optimizer<TransformersAdafactorOptions> {
   constructor(
@@ -64,7 +64,9 @@ export class TransformersAdafactor extends Optimizer<TransformersAdafactorOption
       if (typeof group[option] !== 'boolean') throw misuse('TransformersAdafactor', option, 'a boolean', group[option])
     }
     if (group.warmupInit && !group.relativeStep) {
-      throw new ConfigError('TransformersAdafactor: warmupInit needs relativeStep', { option: 'warmupInit' })
+      throw new ConfigError('TransformersAdafactor.warmupInit: expected relativeStep: true with it, got false', {
+        option: 'warmupInit',
+      })
     }
   }
 

@@ -5,7 +5,7 @@ import { commanderOptions } from '../../lib/kit/options.js'
 const INTRODUCTION = `# Commands
 
 \`npx voxtorch COMMAND\`. Each command lists the same with \`--help\`. In options, hyphen and underscore are alike, \`--name value\` and
-\`--name=value\` too; a flag is denied by \`--no-…\`; a wrong spelling is told the nearest. This page is made from the tables that
+\`--name=value\` too; a flag is denied by \`--no-…\`; a wrong spelling is answered with the nearest option. This page is made from the tables that
 read the command line.
 `
 const FENCE = '```'

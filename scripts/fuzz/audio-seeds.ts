@@ -19,7 +19,7 @@ export function audioFiles(fixture: string, names: RegExp): Uint8Array[] {
     )
 }
 
-/** Runs a decoder as its thread does, where every Error is told as one of the data. Others are findings. */
+/** Run a decoder as its thread does, where every Error is reported as a data error. Others are findings. */
 export async function asDecoded(run: () => Promise<void>): Promise<void> {
   try {
     await run()

@@ -1,10 +1,10 @@
-/** Which code of the library ran, as V8 counts it. */
+/** Code of the library that ran, by V8's counters. */
 import type { Profiler } from 'node:inspector'
 import { Session } from 'node:inspector/promises'
 
 export class Coverage {
   readonly #session = new Session()
-  // V8 merges neighbouring blocks with the same count, so its blocks differ from one question to the next; the characters
+  // V8 merges neighboring blocks with the same count, so its blocks differ from one question to the next; the characters
   // of a function do not.
   readonly #seen = new Map<string, Uint8Array>()
   #characters = 0
@@ -15,7 +15,7 @@ export class Coverage {
     await this.#session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true })
   }
 
-  /** How much of the library has run, in characters of its source. */
+  /** Covered characters of the library's source. */
   get characters(): number {
     return this.#characters
   }

@@ -1,4 +1,4 @@
-/** How functions that lib/ writes by hand are described: by right calls, which the fuzz then spoils. */
+/** Describe hand-written functions of lib/ by correct calls, which the fuzzer then breaks. */
 import * as voxtorch from '../../lib/index.js'
 import type { Call } from './operators.js'
 import { spoil } from './operators.js'

@@ -3,7 +3,7 @@ import { rmSync, writeFileSync } from 'node:fs'
 import { add, type Loose, lib, of, options } from './define.js'
 import { list } from './values.js'
 
-// ---- readers: each finds a sound file that it is told to write first
+// ---- readers: each first writes a valid file and then reads it
 
 function reader(name: string, extension: string, text: string, settings: Record<string, unknown>): void {
   const path = `sound.${extension}`

@@ -1,4 +1,4 @@
-/** Right calls of what makes texts and pictures ready for InternVL, and of what is asked of it. */
+/** Correct calls of InternVL and of its text and image preprocessing. */
 import { add, exported, lib, many, of, options } from './define.js'
 import { dense, indices, list, made } from './values.js'
 

@@ -1,6 +1,6 @@
 /**
  * Bad calls: `node --import tsx scripts/fuzz/main.ts --calls 1000 [--only REGEX] [--seed N] [--out FILE]` makes generated
- * calls of every public function in child processes and lists what is no typed error.
+ * calls of every public function in child processes and lists errors that are not typed.
  */
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'

@@ -146,7 +146,7 @@ const strings = [
   '',
 ]
 
-/** What the arguments of one plausible call have in common. */
+/** Properties that the arguments of one plausible call share. */
 interface World {
   shape: number[]
   dtype: DType

@@ -7,7 +7,7 @@ const tsx = import.meta.resolve('tsx')
 // Private writable memory, in KiB: what would need more must fail as an allocation.
 const DATA_LIMIT = 2_000_000
 
-/** Runs a script beside this one, in a folder of its own, with a job as its argument. */
+/** Run a script of this folder in a child process and its own working folder, with a job as its argument. */
 export function startChild(
   script: string,
   job: unknown,

@@ -24,7 +24,7 @@ export class Random {
     return (sum >>> 0) / 4294967296
   }
 
-  /** A whole number in [0, count). */
+  /** Return an integer in [0, count). */
   below(count: number): number {
     return Math.floor(this.next() * count)
   }

@@ -12,13 +12,13 @@ export interface ReaderOptions {
   inputs: number
   /** Names of targets; default all. */
   targets?: readonly string[]
-  /** Where inputs that found something are kept; default nowhere. */
+  /** Folder for inputs with findings; default none. */
   findings?: string
   /** Files that are run first, for each target in a folder of its name: what was found before. */
   known?: string
-  /** Where the targets are; default targets/ here. */
+  /** Folder of the targets; default targets/ next to this file. */
   folder?: string
-  /** How long one input may take before its process is ended, in ms. Default 20,000. */
+  /** Time limit of one input in ms, after which its process is killed. Default 20,000. */
   patience?: number
 }
 
@@ -30,7 +30,7 @@ export interface ReaderFinding {
   input: string
 }
 
-/** What a child is told, as JSON. */
+/** Arguments of a child process, as JSON. */
 export interface ReaderJob extends ReaderOptions {
   target: string
   progress: string
@@ -43,7 +43,7 @@ export interface ReaderResult {
   /** Inputs that were read without an error. */
   accepted: number
   errors: Record<string, number>
-  /** How much of the library ran, in characters of its source. */
+  /** Covered characters of the library's source. */
   covered: number
   /** Seeds, and inputs that reached what none before them did. */
   corpus: number
@@ -130,7 +130,7 @@ function add(total: ReaderResult, part: ReaderResult): void {
   for (const [name, count] of Object.entries(part.errors)) total.errors[name] = (total.errors[name] ?? 0) + count
 }
 
-/** What the child wrote before its last input: how many it had done, the length, the bytes. */
+/** Read what the child wrote before its last input: inputs done, length, bytes. */
 function readProgress(path: string): { done: number; input: Buffer } {
   const bytes = readFileSync(path)
   return { done: bytes.readUInt32LE(0), input: bytes.subarray(8, 8 + bytes.readUInt32LE(4)) }

@@ -105,7 +105,7 @@ exported(
 )
 exported('salmonnCollate', of(many(options({ prompt: options({}), target: 'x' }))))
 exported('salmonnConfiguration', of(options({ outputDir: 'out' }), texts('seed=3')), of(options({})))
-exported('salmonnQuestion', of('what is said?'))
+exported('salmonnQuestion', of('Which word is spoken?'))
 exported('sharedDialogs', of(many(entry), many(entry)))
 exported(
   'splitSalmonn',
@@ -200,7 +200,7 @@ exported('dstScores', of(many(result), config))
 exported('trippyScores', of(many(result), config))
 exported('dstPredictionRecords', of(many(result), config))
 exported('dstValueMatches', of(config, 'budget', 'cheap'), of(config, '15:00', '15 : 00'))
-exported('dstWords', of("a room at 5pm, isn't it"))
+exported('dstWords', of("a table at 5pm, isn't it"))
 exported('normalizeDstText', of('At 5pm'))
 exported('normalizeDstTime', of('at 5pm'))
 exported(

@@ -1,4 +1,4 @@
-/** What is fuzzed, and the words that parent and child share. */
+/** Fuzz targets, and the messages between parent and child. */
 import { ops, Tensor } from '../../lib/index.js'
 import { targets as publicTargets } from './define.js'
 import { type Call, operatorTargets } from './operators.js'
@@ -20,9 +20,9 @@ export interface Job {
   seed: number
   /** Calls for each target. */
   calls: number
-  /** How many calls to try for a right one. */
+  /** Number of attempts at a correct call. */
   attempts: number
-  /** How many different right calls to keep. */
+  /** Number of different correct calls to keep. */
   samples: number
   /** Indices into the list of targets. */
   targets: number[]
@@ -49,7 +49,7 @@ export interface Result {
   succeeded: number
   validCalls: number
   samples: number
-  /** How many calls threw, by class. */
+  /** Number of calls that threw, by class. */
   errors: Record<string, number>
   findings: Finding[]
   milliseconds: number
@@ -58,12 +58,12 @@ export interface Result {
 
 export interface Target {
   name: string
-  /** Whether an object behind other arguments is options: a key more is refused. */
+  /** Whether an object after other arguments is an options object, in which an additional key is refused. */
   optionsLast?: boolean
   plausible(random: Random, attempt: number): Call
   hostile(random: Random, valid: Call | null): Call
   invoke(form: Call['form'], args: unknown[]): unknown
-  /** What `invoke` makes beside its result, and keeps. */
+  /** Values that `invoke` creates in addition to its result, and keeps. */
   kept?: number
 }
 

@@ -6,7 +6,7 @@ import { type Args, add, exported, type Loose, learnt, lib, many, of, options } 
 import { fixtureFiles } from './targets/target.js'
 import { dense as f, indices, list, made, type Spec } from './values.js'
 
-// ---- optimisers: made, one step, freed
+// ---- optimizers: constructed, one step, disposed
 
 const rates: Record<string, Spec> = {
   AdamW: options({ lr: 0.1, betas: list([0.9, 0.99]), eps: 1e-8, weightDecay: 0.1, amsgrad: true, maximize: false }),

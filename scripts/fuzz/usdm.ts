@@ -7,7 +7,7 @@ import * as system from '../../lib/systems/usdm/index.js'
 import { type Args, add, DATA, type Loose, lib, many, of, options } from './define.js'
 import { dense, indices, list, made, type Spec } from './values.js'
 
-// A text may be the name of a repository, and nobody is asked here.
+// A text may be the name of a repository; the fuzzer makes no requests.
 process.env.HF_HUB_OFFLINE = '1'
 
 const usdm = system as unknown as Record<string, Loose>

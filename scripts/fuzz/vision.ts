@@ -32,6 +32,15 @@ exported(
   of(pictures, options({ size: 4 })),
   of(pictures, options({ size: 4, antialias: true, flip: true })),
 )
+add(
+  'clipImageOptions',
+  // Whatever is there, there is no such folder.
+  async (...args) =>
+    lib.clipImageOptions!(...args).catch((error: Error) => {
+      if (error.name !== 'ConfigError' || args[0] !== 'nowhere') throw error
+    }),
+  of('nowhere'),
+)
 exported('sampleFrames', of(20), of(3, options({ count: 5, method: 'segments' })))
 add(
   'openVideo',

@@ -40,7 +40,7 @@ function report(passed, line) {
   if (!passed) failed = true
 }
 
-/** Words, so many tiles, words; the last eight are learnt. */
+/** Text, a number of tiles, text; the last eight tokens are labels. */
 function textOf({ imgContextTokenId, visionConfig }, tiles, words = 32) {
   const { imageSize, patchSize = 14 } = visionConfig
   const seen = tiles * (imageSize / patchSize / 2) ** 2
@@ -120,7 +120,7 @@ async function speed() {
   const cases = {
     'vision part, 4 tiles': async () => wait(await vt.noGrad(() => model.encodeImages(four))),
     'prefill, 8 frames': async () => wait((await prefill()).logits),
-    '7 labels behind 8 frames': () => vt.scoreLabels(model, { inputIds, imageEmbeds }, LABELS),
+    '7 labels after 8 frames': () => vt.scoreLabels(model, { inputIds, imageEmbeds }, LABELS),
   }
   for (const [name, run] of Object.entries(cases)) await timed(vt, name, run)
   await write(8)
@@ -130,7 +130,7 @@ async function speed() {
     await write(count)
     seconds.push((performance.now() - began) / 1000)
   }
-  console.log(`a token behind 8 frames: ${(10 * (seconds[1] - seconds[0])).toFixed(3)} ms`)
+  console.log(`a token after 8 frames: ${(10 * (seconds[1] - seconds[0])).toFixed(3)} ms`)
   vt.getPeftModel(model, { r: 8, loraAlpha: 32, loraDropout: 0.05, targetModules: TARGETS })
   model.train()
   await timed(vt, 'LoRA step, 8 frames', step({ pixelValues: eight }))

@@ -1,5 +1,5 @@
 // LanguageBind on the device; scripts/gpu-check.sh sets VOXTORCH_ADDON and LIBTORCH.
-//   languagebind.mjs same     embeddings of texts, sounds and clips, and a LoRA step of the video tower, are those of the CPU
+//   languagebind.mjs same     embeddings of text, audio and video, and a LoRA step of the video encoder, equal the CPU's
 //   languagebind.mjs speed    the networks' cases of `npm run bench -- languagebind`, in the published sizes
 import { timed } from './timed.mjs'
 
@@ -28,7 +28,7 @@ function report(passed, line) {
   if (!passed) failed = true
 }
 
-/** Texts that end with the largest id, which is where their tower reads them; and pairs of them with pictures. */
+/** Texts that end with the largest id, whose state their encoder returns; and their pairs with images. */
 function inputsOf(config, items, where) {
   const { textConfig = {}, visionConfig } = config.video
   const { vocabSize = 49_408, maxPositionEmbeddings: length = 77 } = textConfig
@@ -101,9 +101,9 @@ async function speed() {
     const found = await vt.noGrad(() => model.forward({ [name]: input }))
     await found[name].flatten().narrow(0, 0, 1).float().data()
   }
-  await timed(vt, 'text tower, 8 texts', embed('text', text))
-  await timed(vt, 'audio tower', embed('audio', clip.audio))
-  await timed(vt, 'video tower, 8 frames', embed('video', clip.video))
+  await timed(vt, 'text encoder, 8 texts', embed('text', text))
+  await timed(vt, 'audio encoder', embed('audio', clip.audio))
+  await timed(vt, 'video encoder, 8 frames', embed('video', clip.video))
   const training = new vt.ContrastiveModel(model, { modality: 'video' })
   const optimizer = new vt.AdamW(
     training.parameters().filter(({ requiresGrad }) => requiresGrad),
@@ -119,7 +119,7 @@ async function speed() {
   })
   training.eval()
   model.to({ dtype: 'bfloat16' })
-  await timed(vt, 'video tower, 8 frames, bfloat16, with adapters', embed('video', clip.video.to('bfloat16')))
+  await timed(vt, 'video encoder, 8 frames, bfloat16, with adapters', embed('video', clip.video.to('bfloat16')))
 }
 
 await (mode === 'speed' ? speed() : same())

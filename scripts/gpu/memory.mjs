@@ -72,7 +72,7 @@ function ask(program, ...values) {
 const smi = (query) =>
   ask('nvidia-smi', `--query-${query}`, '--format=csv,noheader,nounits').map((line) => line.split(', '))
 
-/** Each GPU's used MiB, and the contexts on it: [pid, MiB]. A container may be told of neither. */
+/** Each GPU's used MiB, and the contexts on it: [pid, MiB]. A container may not see them. */
 function used() {
   const gpus = smi('gpu=index,uuid,memory.used').filter(([, uuid]) => uuid)
   const contexts = smi('compute-apps=gpu_uuid,pid,used_memory').filter(([, pid]) => pid)

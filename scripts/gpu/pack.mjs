@@ -40,7 +40,7 @@ function copy(from, filter = () => true, to = from) {
   cpSync(join(root, from), join(pack, to), { recursive: true, filter })
 }
 
-/** Compressed once, kept beside the pack. */
+/** Compress once, and keep the result next to the pack. */
 function compressedNode() {
   const kept = join(out, `node-${NODE}.xz`)
   if (existsSync(kept)) return kept

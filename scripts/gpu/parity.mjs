@@ -181,7 +181,7 @@ const MISTRAL = {
   ...{ numAttentionHeads: 4, numKeyValueHeads: 2, slidingWindow: 6, windowInclusive: true },
 }
 
-/** One step through each of USDM's networks: what is heard, a packed row of two sequences, the Voicebox's loss and samples, sound. */
+/** One step through each of USDM's networks: the encoder, a packed row of two sequences, the Voicebox's loss and samples, the vocoder. */
 async function usdm(where, states) {
   const of = (Network, config, name) => {
     const network = Network.fromConfig(config, { device: where })

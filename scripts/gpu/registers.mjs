@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 
 const native = fileURLToPath(new URL('../../native/', import.meta.url))
 
-/** What CMakeLists.txt compiles for. */
+/** GPU architectures that CMakeLists.txt compiles for. */
 const ARCHITECTURES = ['80', '90']
 
 /**
@@ -109,7 +109,7 @@ async function compile(nvcc, path, out) {
   return parse(execFileSync('c++filt', { input: said, encoding: 'utf8', maxBuffer: 2 ** 28 }), basename(path, '.cu'))
 }
 
-/** Of every .cu file whose name has `word` in it. @param {string} nvcc @returns {Promise<Row[]>} */
+/** Return the rows of every .cu file whose name contains `word`. @param {string} nvcc @returns {Promise<Row[]>} */
 export async function measure(nvcc, word = '') {
   const folder = join(native, 'core/kernels')
   const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
@@ -125,7 +125,7 @@ export async function measure(nvcc, word = '') {
   }
 }
 
-/** What is beyond its bound, and exceptions that nobody needs, in sentences. @param {Row[]} rows @returns {string[]} */
+/** Return kernels beyond their bounds, and unnecessary exceptions, in sentences. @param {Row[]} rows @returns {string[]} */
 export function complaints(rows) {
   const said = []
   const needed = new Set()

@@ -1,7 +1,7 @@
 // How long each part takes, for the phases that time networks.
 
 /**
- * Prints the median of five runs behind two that warm up. The run waits for its results itself.
+ * Print the median of five runs after two for warm-up. The run waits for its results itself.
  * @param {typeof import('../../lib/index.js')} vt
  * @param {string} name
  * @param {() => unknown} run in a scope of its own

@@ -50,7 +50,7 @@ function report(passed, line) {
 const build = (sizes, name, options) => CLASSES[name].fromConfig(sizes[name], options).eval()
 const numbers = async (tensor) => [...(await tensor.detach().to('cpu').double().data())]
 
-/** What the networks are given, drawn on the CPU so that it is the same wherever they are. */
+/** Inputs of the networks, drawn on the CPU so that they are the same on every device. */
 function inputsOf({ samples, frames, voicebox, llm }, where) {
   vt.manualSeed(5)
   const drawn = {

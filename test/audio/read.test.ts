@@ -175,7 +175,7 @@ describe('options', () => {
     }
     await expect(readAudio(7 as never)).rejects.toMatchObject({ code: 'ERR_CONFIG' })
     await expect(readAudio(join(folder, 'none.wav'))).rejects.toMatchObject({ code: 'ERR_DATA' })
-    await expect(readAudio(folder)).rejects.toThrow(/not a regular file/)
+    await expect(readAudio(folder)).rejects.toThrow(/expected a regular file/)
     await expect(gathered(stereo, { chunkSeconds: 0 })).rejects.toMatchObject({ code: 'ERR_CONFIG' })
   })
 })

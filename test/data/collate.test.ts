@@ -103,7 +103,7 @@ describe('padCollate', () => {
 
   it('names field and sample in its errors', () => {
     const collate = (value: unknown, field = {}) => padCollate({ x: field })([{ x: [1, 2] }, { x: value as number[] }])
-    expect(() => collate(undefined)).toThrow(/Field x of sample 1/)
+    expect(() => collate(undefined)).toThrow(/field x of sample 1/)
     expect(() => collate('text')).toThrow(DataError)
     expect(() => collate(3)).toThrow(DataError)
     expect(() => collate([1])).toThrow(/pad/)

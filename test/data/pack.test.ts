@@ -174,10 +174,12 @@ describe('packSequences', () => {
   it('refuses bad input', () => {
     const pack = packSequences(['inputIds', 'labels'])
     expect(() => pack([])).toThrow(DataError)
-    expect(() => pack([{ inputIds: [1], labels: [] }])).toThrow(/Field labels of sample 0 .* length 0, its inputIds 1/)
-    expect(() => pack([{ inputIds: [1.5], labels: [1] }])).toThrow(/holds 1.5/)
-    expect(() => pack([{ inputIds: [1] } as never])).toThrow(/Field labels/)
-    expect(() => packSequences(['inputIds'], { maxLength: 3 })(samples)).toThrow(/9 tokens/)
+    expect(() => pack([{ inputIds: [1], labels: [] }])).toThrow(
+      /field labels of sample 0 .* length of inputIds, 1, got 0/,
+    )
+    expect(() => pack([{ inputIds: [1.5], labels: [1] }])).toThrow(/got 1\.5/)
+    expect(() => pack([{ inputIds: [1] } as never])).toThrow(/field labels/)
+    expect(() => packSequences(['inputIds'], { maxLength: 3 })(samples)).toThrow(/\(maxLength\), got 9/)
     expect(() => packSequences([])).toThrow(ConfigError)
     expect(() => packSequences(['positionIds'])).toThrow(ConfigError)
     expect(() => packSequences(['a'], { causalLabels: ['labels'] })).toThrow(ConfigError)

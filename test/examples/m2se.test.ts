@@ -55,7 +55,7 @@ it('m2se trains stages, or the later ones alone, and scores what it answers', as
   expect([existsSync(join(late, 'first')), existsSync(join(late, 'second/results.json'))]).toEqual([false, true])
   const scores = JSON.parse(stdout.slice(stdout.indexOf('\n{\n') + 1))
   expect(scores).toMatchObject({ records: 2, tasks: { sentiment: { records: 1 }, emotion: { records: 1 } } })
-  await expect(run('--output', late, '--media', 'look')).rejects.toThrow(/media must be 'read', 'ignore'/)
+  await expect(run('--output', late, '--media', 'look')).rejects.toThrow(/media to be 'read', 'ignore'/)
 }) // biome-ignore format: long lines
 
 it('m2se-reasons lets a chat model that is served say why, and asks for what is missing alone', async () => {

@@ -46,16 +46,20 @@ describe('voxtorch salmonn convert', () => {
   it('names a broken line, or counts it, and says where sound is not', async () => {
     const input = write('broken.jsonl', `${JSON.stringify(dialogs[2])}\n\n{"turns": []}\n`)
     const stopped = await voxtorch('salmonn', 'convert', input, at('none.json'))
-    expect(stopped).toMatchObject({ code: 1, out: '', err: `voxtorch: ${input}, line 3: it has no turns\n` })
+    expect(stopped).toMatchObject({
+      code: 1,
+      out: '',
+      err: `voxtorch: ${input}, line 3: expected a non-empty list of turns, got an array of length 0.\n`,
+    })
     expect(existsSync(at('none.json'))).toBe(false)
     mkdirSync(at('elsewhere'))
     const skipped = await voxtorch('salmonn', 'convert', input, at('elsewhere/some.json'), '--skip-bad')
     expect(skipped.out).toBe(
-      `${at('elsewhere/some.json')}: 1 dialog\n1 left out; the first: ${input}, line 3: it has no turns\n2 sound files are not there, seen from the new file, such as ${at('elsewhere/wav/2_0.wav')}: say data.audioRoot, the folder that they are relative to\n`,
+      `${at('elsewhere/some.json')}: 1 dialog\n1 left out; the first: ${input}, line 3: expected a non-empty list of turns, got an array of length 0.\n2 audio files do not exist relative to the new file, such as ${at('elsewhere/wav/2_0.wav')}: set data.audioRoot to their base folder\n`,
     )
     const wrong: [string[], RegExp][] = [
-      [['in.jsonl'], /say IN\.jsonl and OUT\.json/],
-      [['a.json', 'a.json'], /cannot be input and output/],
+      [['in.jsonl'], /expected IN\.jsonl and OUT\.json/],
+      [['a.json', 'a.json'], /expected an output file that is not an input, got a\.json/],
       [['in.jsonl', 'out.json', '--valid', '1'], /--valid: expected a fraction in \[0, 1\), got "1"/],
       [['in.jsonl', 'out.json', '--style', 'x'], /--style is labelled or plain/],
     ]
@@ -261,7 +265,7 @@ describe('salmonn-chat.ts', () => {
     expect(said.map(({ audio, prompt, error }) => error ?? [audio.length, prompt])).toEqual([
       [1, 'What is it?'],
       [0, 'And how?'],
-      `There is no sound file ${at('wav/gone.wav')}`,
+      `parseChatLine: expected an existing audio file, got ${at('wav/gone.wav')}.`,
       expect.stringContaining('broken.wav'),
       [2, 'Both?'],
       [1, 'What is it?'],
@@ -285,10 +289,12 @@ describe('salmonn-chat.ts', () => {
     model.dispose()
 
     const shown = await node(chat, `${at('wav/both.wav')} What is it?\n${at('wav/gone.wav')}\n`)
-    expect(shown.out).toBe(`> ${said[0].answer}\n> There is no sound file ${at('wav/gone.wav')}\n> `)
+    expect(shown.out).toBe(
+      `> ${said[0].answer}\n> parseChatLine: expected an existing audio file, got ${at('wav/gone.wav')}.\n> `,
+    )
   })
 
   it('says what is missing', async () => {
-    expect((await node(salmonn('chat'))).err).toContain('Say which model: --model DIR or --config FILE')
+    expect((await node(salmonn('chat'))).err).toContain('--model: expected a model, got none')
   })
 })

@@ -52,7 +52,7 @@ it('brings recordings into form, learns a high from a low voice of speakers it n
     ...['--epochs', '20', '--patience', '20', '--batch-size', '8', '--lr', '3e-3', '--save_interval', '9'],
   )
   expect(stderr).toContain('--save-epochs has no effect: each epoch is saved')
-  expect(report).toMatch(/29 samples to learn from, 3 to choose by, 16 to test on/)
+  expect(report).toMatch(/29 training, 3 validation and 16 test samples/)
   expect(Number(/uar +\S+ +(\S+)/.exec(report)?.[1])).toBeGreaterThan(0.9)
 
   const { stdout: answers } = await spectra('predict', turns, '--model', join(output, 'best'))
@@ -75,7 +75,7 @@ it('does the same by the library', async () => {
     join(home, 'tokenizer'),
     join(home, 'mood'),
   )
-  expect(stdout).toMatch(/mood: 29 samples to learn from, 3 to choose by, 16 to test on/)
+  expect(stdout).toMatch(/mood: 29 training, 3 validation and 16 test samples/)
   expect(stdout).toMatch(/^a b c \(.*x0\.wav\): \{.*"label":"(low|high)"/m)
 })
 

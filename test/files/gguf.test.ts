@@ -145,7 +145,7 @@ describe('files that lie', () => {
   const key = (name: string) => contents.indexOf(name) + name.length
   it.each([
     ['another kind of file', 0, Buffer.from('GGML'), /'GGUF'/],
-    ['version 1', 4, [1, 0, 0, 0], /version 1/],
+    ['version 1', 4, [1, 0, 0, 0], /expected version 2 or 3, got 1/],
     ['big-endian', 4, [0, 0, 0, 3], /big-endian/],
     ['tensors without end', 8, u64(2n ** 40n), /tensors/],
     ['keys without end', 16, u64(2n ** 62n), /keys/],
@@ -323,7 +323,7 @@ describe('saveGguf refuses', () => {
     ['rows that are no blocks', { w: ones([2, 33]) }, { type: 'Q8_0' }, /'?w'?.*33/],
     ['weights that are not finite', { w: tensor([Array(32).fill(Number.NaN)]) }, { type: 'Q4_0' }, /w.*nan/i],
     ['integers', { w: tensor([[1, 2]], { dtype: 'int64' }) }, {}, /int64/],
-    ['five dimensions', { w: zeros([1, 1, 1, 1, 1]) }, {}, /5 dimensions/],
+    ['five dimensions', { w: zeros([1, 1, 1, 1, 1]) }, {}, /at most 4 dimensions .*, got 5/],
     ['values that are none', {}, { metadata: { a: Symbol('x') } }, /"a"/],
     ['a number beyond its type', {}, { metadata: { a: 300 }, metadataTypes: { a: 'uint8' } }, /"a".*uint8/],
     ['an unknown option', {}, { tpye: 'F16' }, /type/],

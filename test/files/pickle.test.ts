@@ -137,7 +137,7 @@ describe('errors', () => {
     await expect(wrong({ entry: 5 })).rejects.toThrow('entry')
     await expect(wrong(null)).rejects.toThrow('options')
     await expect(readPickle(5 as never)).rejects.toThrow('path')
-    await expect(readPickle(folder)).rejects.toThrow(/not a regular file/)
+    await expect(readPickle(folder)).rejects.toThrow(/expected a regular file/)
     await expect(readPickle(join(folder, 'none'))).rejects.toThrow(DataError)
   })
 })

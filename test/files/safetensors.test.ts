@@ -304,7 +304,7 @@ describe('sizes', () => {
     expect(tensors['model.layers.499999.weight']).toMatchObject({ dtype: 'float32', shape: [1], bytes: 4 })
     header.last = { dtype: 'F32', shape: ['x'], data_offsets: [0, 0] }
     writeFileSync(file('many'), forge(header, 1_000_000))
-    await expect(readSafetensorsHeader(file('many'))).rejects.toThrow(/the shape of "last" has/)
+    await expect(readSafetensorsHeader(file('many'))).rejects.toThrow(/an integer below 2\^53 in the shape of "last"/)
   })
 
   test.each([
@@ -326,7 +326,7 @@ describe('sizes', () => {
     head.writeBigUInt64LE(BigInt(json.length))
     writeFileSync(file('number'), Buffer.concat([head, Buffer.from(json)]))
     const read = readSafetensorsHeader(file('number'))
-    if (value === null) await expect(read).rejects.toThrow(/where a whole number below 2\^53 belongs|is missing/)
+    if (value === null) await expect(read).rejects.toThrow(/expected an integer below 2\^53|expected a /)
     else if (value > 2 ** 47) await expect(read).rejects.toThrow(/impossible shape/)
     else expect((await read).tensors.a!.shape).toEqual([0, value])
   })

@@ -162,6 +162,6 @@ describe.runIf(process.platform === 'linux')('a folder that the system refuses',
         }).train(),
     ],
   ])('%s', async (_, make) => {
-    await expect((async () => make())()).rejects.toThrow(/proc\/none(\/runs)? cannot be made/)
+    await expect((async () => make())()).rejects.toThrow(/proc\/none(\/runs)? cannot be created/)
   })
 })

@@ -191,7 +191,7 @@ describe('a batching', () => {
     expect(most).toBe(2)
     expect(ends).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8])
     const large = within(batching, model, idsOf(1, 5), { maxNewTokens: 40 })
-    await expect(large).rejects.toThrow(/45 tokens, prompt and new ones, .* maxCacheBytes/)
+    await expect(large).rejects.toThrow(/maxCacheBytes of the batching.* for 45 tokens, prompt and new ones/)
     await expect(large).rejects.toBeInstanceOf(ConfigError)
   })
 
@@ -286,7 +286,9 @@ describe('a batching', () => {
     expect(() => new ContinuousBatching({} as DecoderLM)).toThrow(/language model/)
     const batching = batchingOf(model)
     const inputIds = tensor([[3]])
-    await expect(network('qwen2').generate({ inputIds }, plain, { batching })).rejects.toThrow(/of this network/)
+    await expect(network('qwen2').generate({ inputIds }, plain, { batching })).rejects.toThrow(
+      /created for this network/,
+    )
     await expect(model.generate({ inputIds }, plain, { batching: {} as ContinuousBatching })).rejects.toThrow(
       /ContinuousBatching/,
     )

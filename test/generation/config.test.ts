@@ -27,21 +27,21 @@ describe('generationConfig', () => {
   })
 
   it.each([
-    [{ topk: 3 }, /no 'topk'; did you mean 'topK'/],
+    [{ topk: 3 }, /got 'topk'; did you mean 'topK'/],
     [{ numBeam: 3 }, /did you mean 'numBeams'/],
     [{ temperature: 0 }, /generation\.temperature: expected a number above 0, got 0\./],
     [{ topP: 1.5 }, /topP: expected a number from 0 to 1/],
-    [{ numBeams: 0 }, /numBeams: expected a whole number from 1 to 16384, got 0/],
+    [{ numBeams: 0 }, /numBeams: expected an integer from 1 to 16384, got 0/],
     [{ eosTokenId: -1 }, /eosTokenId: expected a token id/],
     [{ badWordsIds: [3] }, /badWordsIds: expected a list of lists/],
-    [{ badWordsIds: [[]] }, /without tokens/],
+    [{ badWordsIds: [[]] }, /badWordsIds: expected sequences of at least one token/],
     [{ sequenceBias: [[[3], 'much']] }, /sequenceBias/],
     [{ earlyStopping: 'always' }, /earlyStopping/],
     [{ prefixAllowedTokensFn: [1] }, /expected a function/],
-    [{ numReturnSequences: 2 }, /needs doSample or beams/],
-    [{ numBeams: 2, numReturnSequences: 3 }, /more than the 2 beams/],
-    [{ allowedSequences: [[1]] }, /needs an eosTokenId/],
-    [{ allowedTokens: [] }, /allowedTokens is empty/],
+    [{ numReturnSequences: 2 }, /expected doSample or beams with numReturnSequences 2/],
+    [{ numBeams: 2, numReturnSequences: 3 }, /expected numReturnSequences of at most numBeams, 2, got 3/],
+    [{ allowedSequences: [[1]] }, /expected an eosTokenId with allowedSequences/],
+    [{ allowedTokens: [] }, /allowedTokens: expected at least one token, got an array of length 0/],
   ])('refuses %j', (config, message) => {
     expect(() => generationConfig(config as never)).toThrow(ConfigError)
     expect(() => generationConfig(config as never)).toThrow(message)
@@ -109,6 +109,6 @@ describe('streamText', () => {
     for await (const text of streamText(tokenizer, steps(ids.slice(0, 2).map((id) => [id])))) cut.push(text)
     expect(cut.join('')).toMatch(/^\ufffd+$/)
     const none = streamText(tokenizer, steps([[1]]), { row: 3 })
-    await expect(none.next()).rejects.toThrow(/no row 3, only 1/)
+    await expect(none.next()).rejects.toThrow(/row: expected an index below 1, got 3/)
   })
 })

@@ -131,12 +131,14 @@ describe('own functions', () => {
     }
     await run({ logitsProcessor: fails }).toThrow('not today')
     await run({ stoppingCriteria: fails }).toThrow('not today')
-    await run({ logitsProcessor: async (_: Tensor, scores: Tensor) => scores }).toThrow(/not a promise/)
-    await run({ stoppingCriteria: async () => true }).toThrow(/not a promise/)
+    await run({ logitsProcessor: async (_: Tensor, scores: Tensor) => scores }).toThrow(
+      /got a Promise\. Make the function synchronous/,
+    )
+    await run({ stoppingCriteria: async () => true }).toThrow(/got a Promise\. Make the function synchronous/)
     await run({ logitsProcessor: (_: Tensor, scores: Tensor) => scores.narrow(1, 0, 3) }).toThrow(
       /must return scores \[1, 40\]/,
     )
-    await run({ logitsProcessor: () => 3 }).toThrow(/return the scores, a tensor/)
+    await run({ logitsProcessor: () => 3 }).toThrow(/returns a tensor of scores, got 3/)
     await run({ stoppingCriteria: () => [true, false] }).toThrow(/a list of 1/)
     await run({ logitsProcessor: 'no' }).toThrow(/a function or a list of them/)
     await run({ logitsProcesor: () => 1 }).toThrow(/did you mean 'logitsProcessor'/)

@@ -112,8 +112,8 @@ describe('CTC', () => {
 
   it('refuses what cannot be, by name', async () => {
     const logProbs = draw(1, 3, 4)
-    await expect(ctcBeamSearch(logProbs, { beamWidth: 0 })).rejects.toThrow(/beamWidth must be a whole number/)
-    await expect(ctcBeamSearch(logProbs, { beam: 1 } as never)).rejects.toThrow(/no option 'beam'/)
+    await expect(ctcBeamSearch(logProbs, { beamWidth: 0 })).rejects.toThrow(/beamWidth to be an integer/)
+    await expect(ctcBeamSearch(logProbs, { beam: 1 } as never)).rejects.toThrow(/expected a known option, got 'beam'/)
     await expect(ctcBeamSearch(logProbs, { blank: 4 })).rejects.toThrow(/blank must be one of 4/)
     await expect(ctcBeamSearch(logProbs.mul(Number.NaN))).rejects.toThrow(/not numbers/)
     await expect(ctcBeamSearch(logProbs.unsqueeze(0))).rejects.toThrow(/\[frames, vocabulary\]/)

@@ -92,7 +92,7 @@ describe("every key of transformers' GenerationConfig", () => {
     model.generationConfig = { eosTokenId: 5, stopSequences: [[3, 4]], outputLogprobs: true }
     const warnings = await warningsOf(() => model.save(join(directory, 'ours')))
     model.generationConfig = {}
-    expect(warnings).toEqual([expect.stringContaining('transformers has no stopSequences, outputLogprobs')])
+    expect(warnings).toEqual([expect.stringContaining('transformers does not support stopSequences, outputLogprobs')])
     expect(toCamel(JSON.parse(readFileSync(join(directory, 'ours/generation_config.json'), 'utf8')))).toEqual({
       eosTokenId: 5,
       stopSequences: [[3, 4]],
@@ -128,13 +128,13 @@ describe('bounds', () => {
     write(folder, { [key]: value })
     await expect(readGenerationConfig(folder)).rejects.toThrow(ConfigError)
     await expect(readGenerationConfig(folder)).rejects.toThrow(
-      new RegExp(`generation_config\\.json: ${key}: expected a whole number from 1 to \\d+, got ${value}`),
+      new RegExp(`generation_config\\.json: ${key}: expected an integer from 1 to \\d+, got ${value}`),
     )
   })
 
   it.each(['numBeams', 'numReturnSequences'])('%s of a caller', (key) => {
     expect(() => generationConfig({ doSample: true, numBeams: 16384, [key]: 1e6 })).toThrow(
-      new RegExp(`generation\\.${key}: expected a whole number from 1 to 16384, got 1000000`),
+      new RegExp(`generation\\.${key}: expected an integer from 1 to 16384, got 1000000`),
     )
   })
 

@@ -84,10 +84,10 @@ it('refuses lists that are none', () => {
   }
   refused({ items: [] }, /items/)
   refused({ items: ['a', ''] }, /items/)
-  refused({ items: ['a', 'a'] }, /twice/)
+  refused({ items: ['a', 'a'] }, /got a duplicate/)
   refused({ items: ['a;b'] }, /separator/)
   refused({ items: ['a'], separator: '' }, /separator/)
-  refused({ items: ['a'], end: '<|nothing|>' }, /no token/)
+  refused({ items: ['a'], end: '<|nothing|>' }, /end: expected a token of the tokenizer/)
   refused({ items: ['a'], most: 0 }, /most/)
   refused({ items: ['a'], item: 3 }, /item/)
 })

@@ -118,7 +118,7 @@ describe('an abort', () => {
   it.each([7, 'stop', {}, { aborted: false }, new AbortController()])('is a signal, not %s', async (signal) => {
     const options = { signal: signal as never }
     await expect(model.generate({ inputIds }, endless, options)).rejects.toThrow(ConfigError)
-    await expect(model.stream({ inputIds }, endless, options).next()).rejects.toThrow(/signal must be an AbortSignal/)
+    await expect(model.stream({ inputIds }, endless, options).next()).rejects.toThrow(/signal to be an AbortSignal/)
   })
 
   it('reaches the loop of a stream, also before it begins', async () => {
@@ -159,7 +159,7 @@ describe('a constraint', () => {
   it('must be synchronous, and allow something that there is', async () => {
     const refused = (prefixAllowedTokensFn: unknown, message: RegExp) =>
       expect(model.generate({ inputIds }, { prefixAllowedTokensFn } as GenerationConfig)).rejects.toThrow(message)
-    await refused(async () => [1], /not a promise/)
+    await refused(async () => [1], /got a Promise\. Make the function synchronous/)
     await refused(() => undefined, /list of token ids/)
     await refused(() => [], /allow no token at step 1/)
     await refused(() => [40], /token 40, but there are 40/)
@@ -366,7 +366,7 @@ describe('generate', () => {
     await refused({ inputIds }, {}, { maxNewTokensPerRow: [1, 2] }, /each of 1 rows/)
     await refused({ inputIds, encoderHiddenStates: inputIds }, {}, {}, /cross-attention/)
     await refused({ inputId: inputIds }, {}, {}, /did you mean 'inputIds'/)
-    await refused({ inputIds }, {}, { seed: 3 }, /no 'seed'/)
+    await refused({ inputIds }, {}, { seed: 3 }, /expected known options, got 'seed'/)
     using cache = new KvCache()
     await model.forward({ inputIds: inputIds.repeat([2, 1]), cache })
     await refused({ inputIds, cache }, {}, {}, /2 rows/)

@@ -116,11 +116,13 @@ describe('quantizeDynamic on the CPU', () => {
   })
 
   it('names what it cannot do', () => {
-    expect(() => quantizeDynamic(make(), { scheme: 'nf4' } as object)).toThrow("no option 'scheme'")
+    expect(() => quantizeDynamic(make(), { scheme: 'nf4' } as object)).toThrow(
+      "expected the option modules, got 'scheme'",
+    )
     expect(() => quantizeDynamic(new Linear(64, 64))).toThrow('written in TypeScript')
     expect(() => quantizeDynamic(null as never)).toThrow('the model')
     const twice = make()
     quantizeDynamic(twice)
-    expect(() => quantizeDynamic(twice)).toThrow('packed already')
+    expect(() => quantizeDynamic(twice)).toThrow('quantized already')
   })
 })

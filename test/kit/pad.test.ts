@@ -46,6 +46,6 @@ it('padTokens: int64 rows, padded on either side', () => {
     expect(padTokens([]).shape).toEqual([0, 0])
     expect(() => padTokens(rows, { length: 2 })).toThrow(/expected rows of at most 2 tokens \(length\), got one of 3/)
     expect(() => padTokens([[0.5]])).toThrow(ConfigError)
-    expect(() => padTokens([[undefined as never]])).toThrow(/rows\[0\]\[0\] must be an integer/)
+    expect(() => padTokens([[undefined as never]])).toThrow(/rows\[0\]\[0\] to be an integer/)
   })
 })

@@ -265,19 +265,25 @@ describe('files', () => {
   it('says what is wrong with a file', async () => {
     const load = (from: string) => Beats.fromPretrained(from)
     await expect(load(join(directory, 'BEATs_nowhere.pt'))).rejects.toThrow(CheckpointError)
-    await expect(load(join(directory, 'BEATs_nowhere.pt'))).rejects.toThrow(/there is no file/)
-    await expect(load(fixturePath('models/roberta-bin/pytorch_model.bin'))).rejects.toThrow(/no dictionary 'cfg'/)
+    await expect(load(join(directory, 'BEATs_nowhere.pt'))).rejects.toThrow(
+      /expected a BEATs checkpoint, which does not exist/,
+    )
+    await expect(load(fixturePath('models/roberta-bin/pytorch_model.bin'))).rejects.toThrow(
+      /expected a BEATs checkpoint with the dictionary 'cfg'/,
+    )
     writeFileSync(join(directory, 'broken.pt'), 'not a checkpoint')
     await expect(load(join(directory, 'broken.pt'))).rejects.toThrow(CheckpointError)
-    await expect(load(join(directory, 'broken.pt'))).rejects.toThrow(/with 16 bytes it may be a web page.*363,145,291/)
+    await expect(load(join(directory, 'broken.pt'))).rejects.toThrow(/has 16 bytes; it may be a web page.*363,145,291/)
     const whole = readFileSync(fixturePath('models/beats-zip.pt'))
     writeFileSync(join(directory, 'half.pt'), whole.subarray(0, whole.length / 2))
-    await expect(load(join(directory, 'half.pt'))).rejects.toThrow(/half\.pt: .*half a download.*363,145,291 bytes/)
+    await expect(load(join(directory, 'half.pt'))).rejects.toThrow(
+      /half\.pt: .*an incomplete download.*363,145,291 bytes/,
+    )
     const sha256 = createHash('sha256').update(whole).digest('hex')
     const of = (from: string) => Beats.fromPretrained(from, { sha256 })
     ;(await of(fixturePath('models/beats-zip.pt'))).dispose()
-    await expect(of(fixturePath('models/beats-legacy.pt'))).rejects.toThrow(/its SHA-256 is [0-9a-f]{64}, not /)
-    await expect(of(directory)).rejects.toThrow(/is a directory/)
+    await expect(of(fixturePath('models/beats-legacy.pt'))).rejects.toThrow(/expected the SHA-256 .*, got [0-9a-f]{64}/)
+    await expect(of(directory)).rejects.toThrow(/expected a file with sha256, got a directory/)
 
     await (await load(fixturePath('models/beats-zip.pt'))).save(join(directory, 'untied'))
     const weights = join(directory, 'untied/model.safetensors')
@@ -287,7 +293,7 @@ describe('files', () => {
     await saveSafetensors(weights, rest)
     await expect(load(join(directory, 'untied'))).rejects.toMatchObject({ missing: ['layer_norm.weight'] })
     await saveSafetensors(weights, { ...tensors, [alias]: (bias as Tensor).add(1) })
-    await expect(load(join(directory, 'untied'))).rejects.toThrow(/layers share it/)
+    await expect(load(join(directory, 'untied'))).rejects.toThrow(/which BEATs. layers share, got others/)
   })
 })
 
@@ -352,19 +358,21 @@ describe('tags', () => {
     )
     await new Promise((resolve) => setImmediate(resolve))
     process.off('warning', listen)
-    expect(warned.join()).toMatch(/2.5 s of audio, more than 1 s/)
+    expect(warned.join()).toMatch(/expected at most 1 s of audio, got 2.5 s/)
     await expect(beats.tag(clip, { maxSeconds: 1, longAudio: 'error' })).rejects.toThrow(DataError)
   })
 
   it('refuse what they cannot hear', async () => {
     const beats = await model()
-    await expect(beats.tag([zeros([16000]), zeros([2799])])).rejects.toThrow(/clip 1 has 2799 samples/)
+    await expect(beats.tag([zeros([16000]), zeros([2799])])).rejects.toThrow(
+      /clip 1: expected at least 2800 samples .*, got 2799/,
+    )
     expect((await beats.tag(zeros([2800]))).length).toBe(4)
     await expect(beats.tag(zeros([2, 16000]))).rejects.toThrow(ConfigError)
     await expect(beats.tag(zeros([16000]), { topK: 0 })).rejects.toThrow(ConfigError)
     await expect(beats.tag(zeros([16000]), { longAudio: 'skip' as 'error' })).rejects.toThrow(ConfigError)
     const plain = new Beats(configOf('padded'))
-    await expect(plain.tag(zeros([16000]))).rejects.toThrow(/no predictor/)
+    await expect(plain.tag(zeros([16000]))).rejects.toThrow(/expected a network with a predictor/)
   })
 })
 
@@ -409,7 +417,9 @@ describe('the module', () => {
     const inputValues = zeros([2, 16000])
     await expect(model.forward({})).rejects.toThrow(ConfigError)
     await expect(model.forward({ inputValues, fbank: inputValues })).rejects.toThrow(ConfigError)
-    await expect(model.forward({ inputValues: zeros([1, 2799]) })).rejects.toThrow(/2799 samples/)
+    await expect(model.forward({ inputValues: zeros([1, 2799]) })).rejects.toThrow(
+      /expected at least 2800 samples, .*, got 2799/,
+    )
     await expect(model.forward({ inputValues: zeros([1, 2799]) })).rejects.toThrow(ShapeError)
     await expect(model.forward({ inputValues: zeros([16000]) })).rejects.toThrow(ShapeError)
     await expect(model.forward({ inputValues, lengths: [16000] })).rejects.toThrow(ShapeError)

@@ -125,7 +125,7 @@ describe('transcribe of a CTC network', () => {
   it('refuses what it does not know, by name', async () => {
     const model = make()
     const bad = (options: object) => expect(model.transcribe(clip(), options)).rejects
-    await bad({ beams: 4 }).toThrow(/no option 'beams'/)
+    await bad({ beams: 4 }).toThrow(/expected a known option, got 'beams'/)
     await bad({ nBest: 2 }).toThrow(/nBest: expected at most beamWidth \(1\)/)
     await bad({ timestamps: 'phrase' }).toThrow(/timestamps: expected/)
     await bad({ strideSeconds: 1 }).toThrow(/chunkSeconds/)

@@ -147,7 +147,7 @@ describe('arguments', () => {
       expect(() => new DecoderLM({ ...tiny, ...config })).toThrow(ConfigError)
       expect(() => new DecoderLM({ ...tiny, ...config })).toThrow(message)
     }
-    refused({ modelType: 'gpt2' }, /'gpt2'; it has llama, mistral, qwen2/)
+    refused({ modelType: 'gpt2' }, /expected llama, mistral, qwen2.*, got 'gpt2'/)
     refused({ numKeyValueHeads: 3 }, /num_key_value_heads 3/)
     refused({ numAttentionHeads: 3 }, /num_attention_heads 3/)
     refused({ headDim: 3 }, /even/)

@@ -330,7 +330,7 @@ describe('Whisper of CTranslate2, as transformers computes with the same weights
     const name = 'decoder/embeddings/weight'
     const at = bytes.indexOf(`${name}\0`) + name.length + 1
     for (const [change, says] of [
-      [() => spoiled(0, [5]), /version 5/],
+      [() => spoiled(0, [5]), /expected binary version 6, got 5/],
       [() => spoiled(at, [9]), /decoder\/embeddings\/weight" has 9 dimensions/],
       [() => spoiled(at + 1, [255, 255, 255, 255]), /decoder\/embeddings\/weight/],
       [() => spoiled(at + 9, [77]), /type 77/],

@@ -110,7 +110,9 @@ describe.each(['llama', 'qwen2', 'internlm2', 'phi3'])('of a network, %s', (arch
     expect(await scaling({ 'scaling.type': 'linear', scale_linear: 4 })).toEqual(linear)
     expect(await scaling({ 'scaling.type': 'none', 'scaling.factor': 4 })).toBeUndefined()
     expect(await scaling({ scale_linear: 0 })).toBeUndefined()
-    expect(await scaling({ 'scaling.type': 'strange' })).toMatch(/rope\.scaling\.type is strange/)
+    expect(await scaling({ 'scaling.type': 'strange' })).toMatch(
+      /rope\.scaling\.type: expected linear or yarn, got "strange"/,
+    )
   })
 
   it('ends an answer at each token that llama.cpp ends it at', async () => {

@@ -129,7 +129,9 @@ describe('a head', () => {
       ],
       { dtype: 'int64' },
     )
-    await expect(endless.forward({ inputIds })).rejects.toThrow(/padTokenId to tell where 2 texts end/)
+    await expect(endless.forward({ inputIds })).rejects.toThrow(
+      /expected a padTokenId in the configuration, to find the ends of 2 texts/,
+    )
   })
 
   it('takes adapters: LoRA on the trunk and the head together', async () => {

@@ -176,7 +176,7 @@ describe('a hook on a part of a network', () => {
     expect(await failing(async () => undefined)).toBeInstanceOf(ConfigError)
     const wrong = await failing(() => 7)
     expect(wrong).toBeInstanceOf(ConfigError)
-    expect((wrong as Error).message).toMatch(/forward hook .*must return a Tensor or nothing, not 7/)
+    expect((wrong as Error).message).toMatch(/expected the hook .*to return a Tensor or undefined, got 7/)
     expect(await failing(() => tensor([1, 2, 3]))).toBeInstanceOf(Error)
     expectClose(await run(model), tensorsOf(file, 'roberta', 'result').plain as Tensor)
     model.dispose()

@@ -148,9 +148,12 @@ describe('pictures', () => {
       expect(make).toThrow(kind)
       expect(make).toThrow(message)
     }
-    refused({ images: [1, 1] }, /<image> 1 times, and there are 2/)
-    refused({ turns: [['<image><image>', null]], images: [1] }, /<image> 2 times, and there are 1/)
-    refused({ videos: [8], turns: [['a', null]] }, /<video> 0 times, and there are 1/)
+    refused({ images: [1, 1] }, /expected 1 for 1 markers <image> in the questions, got 2/)
+    refused(
+      { turns: [['<image><image>', null]], images: [1] },
+      /expected 2 for 2 markers <image> in the questions, got 1/,
+    )
+    refused({ videos: [8], turns: [['a', null]] }, /expected 0 for 0 markers <video> in the questions, got 1/)
     refused({ images: [1], turns: [['<image><IMG_CONTEXT>', null]] }, /<IMG_CONTEXT>/)
     refused(
       {
@@ -159,9 +162,9 @@ describe('pictures', () => {
           ['b', 'c'],
         ],
       },
-      /turn 1 has no answer/,
+      /turn 1: expected an answer/,
     )
-    refused({ images: [2 ** 22] }, /more than/)
+    refused({ images: [2 ** 22] }, /expected at most \d+ tokens of images and audio/)
     refused({ images: [0] }, /images/, ConfigError)
     refused({ turns: [] }, /turns/, ConfigError)
     refused({ turns: [['a']] }, /turns/, ConfigError)

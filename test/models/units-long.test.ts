@@ -110,14 +110,14 @@ describe('clips that are longer than a window', () => {
   })
 
   it('refuses windows that are none, and those of Whisper', async () => {
-    await expect(open({ overlapSeconds: 1 })).rejects.toThrow(/overlapSeconds is for windowSeconds/)
+    await expect(open({ overlapSeconds: 1 })).rejects.toThrow(/overlapSeconds: expected windowSeconds with it/)
     await expect(open({ windowSeconds: 2, overlapSeconds: 1.1 })).rejects.toThrow(/at most half of windowSeconds/)
     await expect(open({ windowSeconds: 0 })).rejects.toThrow(ConfigError)
     await expect(open({ windowSeconds: Number.NaN })).rejects.toThrow(ConfigError)
     const size = { dModel: 16, encoderLayers: 2, encoderAttentionHeads: 2, encoderFfnDim: 24, maxSourcePositions: 25 }
     const whisper = new WhisperEncoder(size).eval()
     const asked = UnitExtractor.fromPretrained({ encoder: whisper, kmeans, layer: 2, windowSeconds: 5 })
-    await expect(asked).rejects.toThrow(/not for Whisper/)
+    await expect(asked).rejects.toThrow(/expected an encoder other than Whisper/)
     await expect((await open()).extract(clip, { batchSeconds: 3 } as never)).rejects.toThrow(/batchSeconds/)
   })
 
@@ -193,6 +193,6 @@ it('fitUnits takes the device and type of an encoder that it loads, and only of 
   using half = await fitUnits({ ...source, encoder: directory, dtype: 'bfloat16' })
   expect(half.centroids.equal(given.centroids)).toBe(false)
   expect(half.centroids.dtype).toBe('float32')
-  await expect(fitUnits({ ...source, encoder: network, dtype: 'bfloat16' })).rejects.toThrow(/dtype is for an encoder that is loaded/) // biome-ignore format: one line
+  await expect(fitUnits({ ...source, encoder: network, dtype: 'bfloat16' })).rejects.toThrow(/dtype: expected it only with an encoder that is loaded/) // biome-ignore format: one line
   await expect(fitUnits({ ...source, encoder: directory, device: 'cuda' })).rejects.toThrow(/[Cc][Uu][Dd][Aa]/)
 })

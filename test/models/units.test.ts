@@ -212,7 +212,9 @@ describe('UnitExtractor', () => {
 
   it('refuses what gives no unit, by a typed error', async () => {
     using extractor = await open()
-    await expect(extractor.extract(zeros([398]))).rejects.toThrow(/398 samples at 16 kHz, too few for a unit: 399/)
+    await expect(extractor.extract(zeros([398]))).rejects.toThrow(
+      /expected at least 399 samples at 16 kHz, one unit, got 398/,
+    )
     await expect(extractor.extract(zeros([0]))).rejects.toThrow(DataError)
     const broken = zeros([800])
     broken.select(0, 700).fill_(Number.NaN)
@@ -225,14 +227,14 @@ describe('UnitExtractor', () => {
   })
 
   it('refuses a layer that is not there, and centroids of another width', async () => {
-    await expect(open(4)).rejects.toThrow(/layer 4 was asked for, and the encoder has 3/)
+    await expect(open(4)).rejects.toThrow(/layer: expected 1 to 3, .*, got 4/)
     await expect(
       UnitExtractor.fromPretrained({ encoder: sources.fairseq, kmeans: centroids, layer: 4 }),
     ).rejects.toThrow(/has 3/)
     const kmeans = join(folder, 'transposed.npy')
     await saveNpy(kmeans, centroids.t().contiguous())
     await expect(UnitExtractor.fromPretrained({ encoder: directory, kmeans, layer: 1 })).rejects.toThrow(
-      /transposed\.npy has centroids of 40 values, and the encoder's states have 16: they are transposed/,
+      /transposed\.npy: expected centroids \[clusters, 16\], .*, got \[16,40\]\. Transpose them/,
     )
     await expect(UnitExtractor.fromPretrained({ encoder: directory, kmeans: 7 as never, layer: 1 })).rejects.toThrow(
       ConfigError,
@@ -377,7 +379,7 @@ describe('other encoders', () => {
     const loaded = await loadUnitEncoder(path, { layer: 2 })
     expect(loaded.network.namedParameters().filter(([name]) => /layers\.2\./.test(name))).toEqual([])
     expectClose((await loaded.states([long]))[0] as Tensor, all)
-    await expect(encoder.states([zeros([319])])).rejects.toThrow(/too short for a unit, which takes 320/)
+    await expect(encoder.states([zeros([319])])).rejects.toThrow(/expected a clip of at least 320 samples/)
   })
 })
 
@@ -427,10 +429,10 @@ describe('KMeans', () => {
     await kmeans.save(path)
     expect(((await readNpy(path)) as Tensor).equal(centroids)).toBe(true)
     for (const [name, value, message] of [
-      ['flat', zeros([16]), /float32 \[16\], not centroids/],
+      ['flat', zeros([16]), /expected centroids, .*, got float32 \[16\]/],
       ['whole', zeros([4, 4], { dtype: 'int64' }), /int64 \[4, 4\]/],
       ['none', zeros([0, 4]), /none\.npy: /],
-      ['nan', tensor([[Number.NaN, 1]]), /nan\.npy: the centroids hold NaN/],
+      ['nan', tensor([[Number.NaN, 1]]), /nan\.npy: .*expected finite values, got NaN/],
     ] as const) {
       const bad = join(folder, `${name}.npy`)
       await saveNpy(bad, value)
@@ -450,7 +452,7 @@ describe('KMeans', () => {
     expectClose(kmeans.centroids.indexSelect(0, tensor([...found].map(BigInt), { dtype: 'int64' })), middles, 0.01)
     using again = await fitKMeans(points, { clusters: 8, batchFrames: 100, epochs: 5, seed: 3 })
     expect(again.centroids.equal(kmeans.centroids)).toBe(true)
-    await expect(fitKMeans(points, { clusters: 481 })).rejects.toThrow(/480 frames are too few for 481/)
+    await expect(fitKMeans(points, { clusters: 481 })).rejects.toThrow(/expected at least 481.*, got 480/)
     // Frames that are all alike leave no cluster without a place.
     using same = await fitKMeans(zeros([20, 3]), { clusters: 4, epochs: 2 })
     expect(same.clusters).toBe(4)
@@ -550,20 +552,22 @@ describe('a folder of units', () => {
     mkdirSync(bad, { recursive: true })
     await writeWav(join(bad, 'good.wav'), clip(720), { sampleRate: 16_000 })
     await writeWav(join(bad, 'short.wav'), zeros([100]), { sampleRate: 16_000 })
-    await expect(extractUnits(extractor, { input: bad, output })).rejects.toThrow(/short\.wav.*100 samples/)
+    await expect(extractUnits(extractor, { input: bad, output })).rejects.toThrow(/short\.wav: .*got 100$/)
     writeFileSync(join(bad, 'good.flac'), '')
-    await expect(extractUnits(extractor, { input: bad, output })).rejects.toThrow(/good twice/)
-    await expect(extractUnits(extractor, { input: join(folder, 'nowhere'), output })).rejects.toThrow(/no folder/)
+    await expect(extractUnits(extractor, { input: bad, output })).rejects.toThrow(/good with two extensions/)
+    await expect(extractUnits(extractor, { input: join(folder, 'nowhere'), output })).rejects.toThrow(
+      /expected a folder of audio files/,
+    )
     const opened = await UnitFolder.open(output, extractor)
     for (const name of ['', '../x', '/x', 'a/../../x']) expect(() => opened.pathOf(name)).toThrow(ConfigError)
     expect(existsSync(join(output, 'units.json'))).toBe(true)
   })
 
   it.each([
-    ['', /holds no units/],
-    ['1 2 x', /number 3 is "x"/],
-    ['1 -2', /number 2 is "-2"/],
-    ['1 40', /number 2 is "40", which is no unit of 40/],
+    ['', /expected units, got none/],
+    ['1 2 x', /number 3: .*got "x"/],
+    ['1 -2', /number 2: .*got "-2"/],
+    ['1 40', /number 2: expected a unit from 0 to 39, got "40"/],
     ['1.5', /number 1/],
     ['\u0000', /number 1/],
   ])('refuses a file of %j', (text, message) => {

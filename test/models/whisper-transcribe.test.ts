@@ -334,7 +334,7 @@ describe('transcribe', () => {
     }
     await expect(
       model.transcribe(wave(), { ...once, maxNewTokens: 4, generation: { maxNewTokens: 5 } }),
-    ).rejects.toThrow(/set one of them/)
+    ).rejects.toThrow(/Set only one of them/)
     await expect(model.transcribe(wave(), { ...once, generation: { topKay: 2 } as object })).rejects.toThrow(/topK/)
   })
 
@@ -450,7 +450,7 @@ describe('transcribe', () => {
       await expect(model.transcribe(wave(), options)).rejects.toThrow(message)
       await expect(model.transcribe(wave(), options)).rejects.toThrow(ConfigError)
     }
-    await refused({ lanugage: 'en' }, /no option 'lanugage'; did you mean 'language'/)
+    await refused({ lanugage: 'en' }, /expected a known option, got 'lanugage'; did you mean 'language'/)
     await refused({ language: 'frensh' }, /no language 'frensh'; did you mean 'french'/)
     await refused({ task: 'sing' }, /task/)
     await refused({ temperature: -1 }, /temperature/)
@@ -458,7 +458,7 @@ describe('transcribe', () => {
     await expect(model.transcribe(randn([2, 100]))).rejects.toThrow(/must be \[samples\], one channel/)
     await expect(Whisper.fromConfig({ ...model.config }).transcribe(wave())).rejects.toThrow(/tokenizer/)
     await expect(model.generate({}, { returnTimestamps: true, eosTokenId: [] })).rejects.toThrow(
-      /returnTimestamps needs/,
+      /expected noTimestampsTokenId and eosTokenId with returnTimestamps/,
     )
   })
 

@@ -128,19 +128,20 @@ describe('tokenTimestamps against transformers', () => {
       await expect(model.tokenTimestamps(inputs as WhisperAlignmentInputs)).rejects.toThrow(message)
     }
     for (const tokens of [[], [[]], [[-1]], [[99999]], [[0.5]], ['a'], 'a', undefined]) {
-      await refused({ inputFeatures, tokens }, /tokens must be/)
+      await refused({ inputFeatures, tokens }, /tokens: expected a non-empty list/)
     }
-    for (const prompt of [[], [1e9], 'a', null]) await refused({ inputFeatures, tokens: [[1]], prompt }, /prompt must/)
+    for (const prompt of [[], [1e9], 'a', null])
+      await refused({ inputFeatures, tokens: [[1]], prompt }, /prompt: expected a non-empty list/)
     for (const frames of [[3, 3], [-1], [21], 3, null])
       await refused({ inputFeatures, tokens: [[1]], frames }, /frames/)
     await refused({ inputFeatures, tokens: [[1], [2]] }, /row of audio/)
     await refused({ inputFeatures, tokens: [Array(48).fill(1)] }, /max_target_positions/)
     await refused({ tokens: [[1]] }, /nothing to hear/)
-    await refused(null, /options must be/)
+    await refused(null, /options to be/)
     const heads = model.alignmentHeads
     for (const wrong of [[[7, 0]], [[1, 2]], [], null]) {
       model.alignmentHeads = wrong as WhisperHead[]
-      await refused({ inputFeatures, tokens: [[1, 2]] }, /alignmentHeads must be/)
+      await refused({ inputFeatures, tokens: [[1, 2]] }, /alignmentHeads: expected pairs/)
     }
     model.alignmentHeads = heads
     await model.tokenTimestamps({ inputFeatures, tokens: [[1, 2, 3]] })

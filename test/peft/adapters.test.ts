@@ -333,7 +333,7 @@ describe('which layers', () => {
       query(0),
     ])
     expect(() => layers(model, { targetModules: ['query'], layersToTransform: 0, layersPattern: 'h' })).toThrow(
-      /matches no/,
+      /expected names of layers/,
     )
     expect(layers(model, { targetModules: String.raw`.*\.(?P<which>query|value)` })).toHaveLength(4)
     expect(layers(model, { targetModules: ['query', 'value'], excludeModules: ['0.attention.self.value'] })).toEqual([

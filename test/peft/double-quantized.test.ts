@@ -145,7 +145,9 @@ describe('double quantisation', () => {
 
   it('refuses what is no such packing', () => {
     const layer = new Linear(64, 32)
-    expect(() => quantize(layer, { scheme: 'int8', doubleQuant: true })).toThrow(/doubleQuant is of 'nf4'/)
+    expect(() => quantize(layer, { scheme: 'int8', doubleQuant: true })).toThrow(
+      /expected scheme 'nf4' with doubleQuant/,
+    )
     expect(() => quantize(layer, { scheme: 'nf4', doubleQuant: 1 as never })).toThrow(ConfigError)
     expect(layer.weight.dtype).toBe('float32')
     const bytes = (count: number) => zeros([count], { dtype: 'uint8' })

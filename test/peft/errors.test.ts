@@ -35,31 +35,34 @@ describe('a configuration', () => {
     const [plain, made] = [{ targetModules, r: 2 }, config].map((given) => getPeftModel(network('small'), given))
     expect(made?.peftConfig).toEqual(plain?.peftConfig)
     expect(made?.getNbTrainableParameters()).toEqual(plain?.getNbTrainableParameters())
-    refuses(() => new LoraConfig({ targetModules, r: 0 }), /r must be a whole number of at least 1/)
+    refuses(() => new LoraConfig({ targetModules, r: 0 }), /r to be an integer of at least 1/)
   })
 
   it.each([
     [{ targetModules, lora_alpha: 2 }, /'lora_alpha'; did you mean 'loraAlpha'/],
     [{ targetModule: ['x'] }, /did you mean 'targetModules'/],
-    [{}, /targetModules must be/],
-    [{ targetModules: ['nothing'] }, /matches no layer of Small; it has embed, conv, hidden, head/],
-    [{ targetModules: '(' }, /is no regular expression/],
-    [{ targetModules, r: 0 }, /r must be a whole number of at least 1, not 0/],
-    [{ targetModules, r: 2.5 }, /r must be/],
-    [{ targetModules, loraAlpha: '8' }, /loraAlpha must be a number/],
-    [{ targetModules, loraDropout: 1 }, /loraDropout must be a number/],
-    [{ targetModules, bias: 'some' }, /bias must be 'none', 'all', 'lora_only'/],
-    [{ targetModules, initLoraWeights: 'eva' }, /initLoraWeights must be/],
+    [{}, /targetModules to be/],
+    [
+      { targetModules: ['nothing'] },
+      /names of layers of Small, got \["nothing"\]; its layers are embed, conv, hidden, head/,
+    ],
+    [{ targetModules: '(' }, /expected a regular expression, got '\('/],
+    [{ targetModules, r: 0 }, /r to be an integer of at least 1, got 0/],
+    [{ targetModules, r: 2.5 }, /r to be/],
+    [{ targetModules, loraAlpha: '8' }, /loraAlpha to be a number/],
+    [{ targetModules, loraDropout: 1 }, /loraDropout to be a number/],
+    [{ targetModules, bias: 'some' }, /bias to be 'none', 'all', 'lora_only'/],
+    [{ targetModules, initLoraWeights: 'eva' }, /initLoraWeights to be/],
     [{ targetModules, rankPattern: { hidden: 0 } }, /rankPattern of 'hidden'/],
-    [{ targetModules, modulesToSave: ['tail'] }, /modulesToSave names 'tail'/],
-    [{ targetModules, useDora: 1 }, /useDora must be true or false/],
-    [{ targetModules, layersToTransform: [0.5] }, /layersToTransform must be/],
-    [null, /must be an object/],
+    [{ targetModules, modulesToSave: ['tail'] }, /modulesToSave: expected modules of Small, got 'tail'/],
+    [{ targetModules, useDora: 1 }, /useDora to be true or false/],
+    [{ targetModules, layersToTransform: [0.5] }, /layersToTransform to be/],
+    [null, /to be an object/],
   ])('%j', (config, message) => refuses(small(config as object), message))
 
   it('leaves the network alone when it is refused', () => {
     const model = network('small')
-    refuses(() => getPeftModel(model, { targetModules: ['nothing'] }), /matches no layer/)
+    refuses(() => getPeftModel(model, { targetModules: ['nothing'] }), /expected names of layers/)
     expect(model.parameters().every((parameter) => parameter.requiresGrad)).toBe(true)
     getPeftModel(model, { targetModules })
   })
@@ -71,31 +74,37 @@ describe('a configuration', () => {
       circular = new Conv1d(4, 4, 3, { padding: 1, paddingMode: 'circular' })
       uneven = new Conv1d(4, 4, 2, { padding: 'same' })
     }
-    refuses(() => getPeftModel(new Deep(), { targetModules: ['inner'] }), /'inner', a Small; adapters are for Linear/)
-    refuses(() => getPeftModel(new Deep(), { targetModules: ['grouped'] }), /'grouped' .* it has 2 groups/)
-    refuses(() => getPeftModel(new Deep(), { targetModules: ['circular'] }), /paddingMode is 'circular'/)
-    refuses(() => getPeftModel(new Deep(), { targetModules: ['uneven'] }), /'same' is uneven/)
+    refuses(
+      () => getPeftModel(new Deep(), { targetModules: ['inner'] }),
+      /expected Linear, .* layers, but 'inner' is a Small/,
+    )
+    refuses(() => getPeftModel(new Deep(), { targetModules: ['grouped'] }), /'grouped' has 2 groups/)
+    refuses(() => getPeftModel(new Deep(), { targetModules: ['circular'] }), /has paddingMode 'circular'/)
+    refuses(() => getPeftModel(new Deep(), { targetModules: ['uneven'] }), /has asymmetric padding 'same'/)
   })
 })
 
 describe('adapters', () => {
   it('belong to a whole network, and one PeftModel', () => {
     const model = network('roberta') as Roberta
-    refuses(() => getPeftModel(model.get('encoder'), { targetModules: ['query'] }), /part of a native network/)
+    refuses(
+      () => getPeftModel(model.get('encoder'), { targetModules: ['query'] }),
+      /expected a whole native network, got a part of one/,
+    )
     getPeftModel(model, { targetModules: ['query'] })
-    refuses(() => getPeftModel(model, { targetModules: ['value'] }), /has adapters already/)
-    refuses(() => getPeftModel({} as Module, { targetModules }), /must be a Module/)
+    refuses(() => getPeftModel(model, { targetModules: ['value'] }), /expected a network without adapters/)
+    refuses(() => getPeftModel({} as Module, { targetModules }), /to be a Module/)
   })
 
   it('have names that are there, once', () => {
     const peft = getPeftModel(network('small'), { targetModules })
-    refuses(() => peft.setAdapter('other'), /no adapter 'other'; there are default/)
-    refuses(() => peft.addAdapter('default', { targetModules }), /an adapter 'default' already/)
-    refuses(() => peft.addAdapter('a.b', { targetModules }), /must not be empty or contain a dot/)
-    refuses(() => peft.deleteAdapter('other'), /no adapter/)
+    refuses(() => peft.setAdapter('other'), /expected one of the adapters default, got 'other'/)
+    refuses(() => peft.addAdapter('default', { targetModules }), /a new adapter name, got 'default'/)
+    refuses(() => peft.addAdapter('a.b', { targetModules }), /adapter name without dots and slashes/)
+    refuses(() => peft.deleteAdapter('other'), /expected one of the adapters/)
     refuses(() => peft.setAdapter(7 as unknown as string), /a name or a list of names/)
-    refuses(() => getPeftModel(network('small'), { targetModules }, null as never), /options must be an object/)
-    refuses(() => peft.withAdapter('default', 3 as never), /must be a function/)
+    refuses(() => getPeftModel(network('small'), { targetModules }, null as never), /options to be an object/)
+    refuses(() => peft.withAdapter('default', 3 as never), /to be a function/)
   })
 
   it('are not changed while they are merged', () => {
@@ -108,7 +117,7 @@ describe('adapters', () => {
       () => peft.mergeAdapter(),
       () => peft.disableAdapter(() => 1),
     ]) {
-      refuses(call, /unmerge them first/)
+      refuses(call, /expected unmerged adapters/)
     }
     peft.unmergeAdapter()
     peft.setAdapter('default')
@@ -119,10 +128,13 @@ describe('adapters', () => {
     peft.addAdapter('dora', { targetModules, useDora: true })
     peft.addAdapter('dropped', { targetModules, loraDropout: 0.1 })
     peft.addAdapter('elsewhere', { targetModules: ['head'], useDora: true })
-    refuses(() => peft.setAdapter(['default', 'dora']), /DoRA cannot be active together/)
-    refuses(() => peft.setAdapter(['default', 'dropped']), /different loraDropout/)
+    refuses(() => peft.setAdapter(['default', 'dora']), /DoRA to be the only active one/)
+    refuses(() => peft.setAdapter(['default', 'dropped']), /adapters with equal loraDropout/)
     peft.setAdapter(['default', 'elsewhere'])
-    refuses(() => peft.addAdapter('biased', { targetModules, bias: 'all' }), /belong to one adapter/)
+    refuses(
+      () => peft.addAdapter('biased', { targetModules, bias: 'all' }),
+      /LoraConfig.bias: expected 'none' with several adapters/,
+    )
   })
 })
 
@@ -156,18 +168,18 @@ describe('a directory', () => {
 
   it('must be there and be an adapter of this network', async () => {
     await refuses(join(directory, 'nothing'), /adapter_config\.json cannot be read/)
-    await refuses(await changed({ peft_type: 'IA3' }), /peft_type is "IA3"; only 'LORA'/)
-    await refuses(await changed({ use_qalora: true }), /'use_qalora' is true, which voxtorch does not have/)
-    await refuses(await changed({ r: -1 }), /adapter_config\.json: LoraConfig: r must be/)
+    await refuses(await changed({ peft_type: 'IA3' }), /expected peft_type 'LORA', got "IA3"/)
+    await refuses(await changed({ use_qalora: true }), /expected a supported value of 'use_qalora', got true/)
+    await refuses(await changed({ r: -1 }), /adapter_config\.json: LoraConfig: expected r to be/)
     await refuses(await changed({ init_lora_weights: 'eva' }), /initLoraWeights/)
     await refuses(
       await changed({ ensure_weight_tying: true }),
-      /'ensure_weight_tying' is true, which voxtorch does not have/,
+      /expected a supported value of 'ensure_weight_tying', got true/,
     )
     const first = 'base_model.model.hidden.lora_A.weight'
     await refuses(
       await changed({}, (tensors) => void delete tensors[first]),
-      /adapter_model\.safetensors is not an adapter of this network; missing: base_model\.model\.hidden\.lora_A/,
+      /adapter_model\.safetensors: expected an adapter of this network; missing: base_model\.model\.hidden\.lora_A/,
     )
     await refuses(await changed({}, (tensors) => void (tensors.more = zeros([1]))), /unexpected: more/)
     await refuses(
@@ -182,7 +194,7 @@ describe('a directory', () => {
   it('of another network says which layers it wants', async () => {
     const wrong = await PeftModel.fromPretrained(network('small'), fixturePath('peft/roberta')).catch((error) => error)
     expect(wrong).toBeInstanceOf(ConfigError)
-    expect(wrong.message).toMatch(/matches no layer of Small/)
+    expect(wrong.message).toMatch(/expected names of layers of Small/)
   })
 })
 

@@ -44,7 +44,7 @@ describe('patterns', () => {
     const model = decoder(false)
     const before = model.namedParameters().map(([name]) => name)
     expect(() => getPeftModel(model, config)).toThrow(ConfigError)
-    expect(() => getPeftModel(model, config)).toThrow(/takes too long to match a module's path/)
+    expect(() => getPeftModel(model, config)).toThrow(/takes too long on the modules' paths/)
     expect(model.namedParameters().map(([name]) => name)).toEqual(before)
   })
 
@@ -58,9 +58,7 @@ describe('patterns', () => {
       getPeftModel(decoder(false), config)
       // Each of them takes a tenth of the limit.
       step = 100
-      expect(() => getPeftModel(decoder(false), config)).toThrow(
-        /takes too long to match a module's path, with those before/,
-      )
+      expect(() => getPeftModel(decoder(false), config)).toThrow(/with those before it takes too long/)
     } finally {
       clock.mockRestore()
     }
@@ -135,7 +133,7 @@ describe('patterns', () => {
     ],
   ])('%s is read as Python does', (targetModules, expected) => {
     const model = decoder(false)
-    if (expected.length === 0) expect(() => getPeftModel(model, { targetModules })).toThrow(/matches no layer/)
+    if (expected.length === 0) expect(() => getPeftModel(model, { targetModules })).toThrow(/expected names of layers/)
     else {
       getPeftModel(model, { targetModules })
       expect(adapted(model)).toEqual(expected)
@@ -235,7 +233,7 @@ describe('weights that two modules share', () => {
 describe('modulesToSave', () => {
   it('refuses a layer that has an adapter as well', () => {
     expect(() => getPeftModel(decoder(false), { targetModules: ['lm_head'], modulesToSave: ['head'] })).toThrow(
-      /'lm_head' is among the targetModules, and trains as a whole/,
+      /expected 'lm_head' in targetModules or modulesToSave/,
     )
   })
 

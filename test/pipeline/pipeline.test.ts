@@ -91,7 +91,7 @@ describe("pipeline('automatic-speech-recognition')", () => {
     const pieces = await model.transcribe(samplesOf(audio), { chunkSeconds: 0.02, strideSeconds: 0.002 })
     expect(await transcriber(audio, { chunk_length_s: 0.02, stride_length_s: 0.002 })).toEqual({ text: pieces.text })
     await expect(transcriber(audio, { returnTimestamps: true })).rejects.toThrow(
-      /WavLMForCTC returnTimestamps is .*"word"/,
+      /returnTimestamps: expected .*"word".* for WavLMForCTC, got true/,
     )
   })
 })
@@ -171,14 +171,14 @@ describe("pipeline('emotion-recognition')", () => {
     for (const { label, score } of found) {
       expect(score).toBeCloseTo(scores[['calm', 'glad', 'sad'].indexOf(label)]!, 6)
     }
-    await expect(reads(turn)).rejects.toThrow(/input must be a text: the network reads/)
+    await expect(reads(turn)).rejects.toThrow(/input to be a text, since the network is a text encoder/)
   })
 
   it('refuses a SPECTRA that tells a quantity', async () => {
     const network = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 1 }))
     const task = vt.spectraTask({ name: 'sentiment', kind: 'regression' })
     using spectra = new vt.SpectraClassifier(network, { tokenizer, task })
-    await expect(vt.pipeline('emotion-recognition', spectra)).rejects.toThrow(/tells a quantity/)
+    await expect(vt.pipeline('emotion-recognition', spectra)).rejects.toThrow(/got one that predicts a quantity/)
   })
 })
 
@@ -296,29 +296,36 @@ describe('pipeline', () => {
     expect([generator.task, generator.tokenizer, model.training]).toEqual(['text-generation', tokenizer, false])
     generator.dispose()
     expect((await generator('a'))[0]?.generated_text).toMatch(/^a/)
-    await expect(vt.pipeline('text-generation', model)).rejects.toThrow(/wants its tokenizer/)
+    await expect(vt.pipeline('text-generation', model)).rejects.toThrow(
+      /tokenizer: expected the tokenizer of the loaded DecoderLM, got none/,
+    )
     await expect(vt.pipeline('text-generation', model, { tokenizer, dtype: 'float32' })).rejects.toThrow(
-      /dtype is for loading/,
+      /dtype: expected no loading options for a loaded network/,
     )
   })
 
   it.each([
-    ['text-generaton', 'x', {}, /no task "text-generaton", only 'automatic.*; did you mean 'text-generation'\?/],
-    [7, 'x', {}, /no task 7, only/],
+    [
+      'text-generaton',
+      'x',
+      {},
+      /expected one of the tasks 'automatic.*, got "text-generaton"; did you mean 'text-generation'\?/,
+    ],
+    [7, 'x', {}, /expected one of the tasks .*, got 7/],
     ['text-generation', at('nowhere'), {}, /nowhere/],
-    ['text-generation', whisper, {}, /takes DecoderLM, not Whisper.*; it is for 'automatic-speech-recognition'/],
+    ['text-generation', whisper, {}, /expected DecoderLM, got Whisper.* It is for 'automatic-speech-recognition'/],
     [
       'audio-classification',
       at('ctc'),
       {},
-      /not WavLMForCTC; it is for 'automatic-speech-recognition' and 'feature-extraction'/,
+      /got WavLMForCTC\. It is for 'automatic-speech-recognition' and 'feature-extraction'/,
     ],
-    ['automatic-speech-recognition', at('wavlm'), {}, /takes Whisper, Wav2Vec2ForCTC, WavLMForCTC, not WavLM/],
-    ['text-generation', { eval() {} }, {}, /not Object/],
-    ['text-generation', null, {}, /not what was given/],
+    ['automatic-speech-recognition', at('wavlm'), {}, /expected Whisper, Wav2Vec2ForCTC, WavLMForCTC, got WavLM/],
+    ['text-generation', { eval() {} }, {}, /got Object/],
+    ['text-generation', null, {}, /got another value/],
     ['text-generation', at('llama'), { dtyp: 'float32' }, /did you mean 'dtype'/],
-    ['text-generation', at('llama'), { tokenizer: {} }, /tokenizer must be a Tokenizer/],
-    ['audio-classification', at('emotions'), { normalizeAudio: 1 }, /normalizeAudio must be true or false/],
+    ['text-generation', at('llama'), { tokenizer: {} }, /tokenizer to be a Tokenizer/],
+    ['audio-classification', at('emotions'), { normalizeAudio: 1 }, /normalizeAudio to be true or false/],
   ])('%j of %j with %j is refused', async (task, model, options, message) => {
     const call = vt.pipeline(task as 'text-generation', model as string, options as object)
     await expect(call).rejects.toThrow(message)
@@ -327,19 +334,31 @@ describe('pipeline', () => {
 
   it.each([
     ['text-generation', 'llama', 'a', { max_new_token: 3 }, /did you mean/],
-    ['text-generation', 'llama', 'a', { maxNewTokens: 3, max_new_tokens: 3 }, /given twice/],
-    ['text-generation', 'llama', 7, {}, /must be a text or a list of messages/],
-    ['text-generation', 'llama', 'a', null, /options must be an object/],
-    ['text-generation', 'llama', 'a', { returnFullText: 1 }, /returnFullText must be true or false/],
+    [
+      'text-generation',
+      'llama',
+      'a',
+      { maxNewTokens: 3, max_new_tokens: 3 },
+      /expected one spelling, got "maxNewTokens" and "max_new_tokens"/,
+    ],
+    ['text-generation', 'llama', 7, {}, /to be a text or a list of messages/],
+    ['text-generation', 'llama', 'a', null, /options to be an object/],
+    ['text-generation', 'llama', 'a', { returnFullText: 1 }, /returnFullText to be true or false/],
     ['automatic-speech-recognition', 'ctc', 'nowhere.wav', {}, /nowhere\.wav/],
-    ['automatic-speech-recognition', 'ctc', 'audio', { timestamps: 'word' }, /called returnTimestamps/],
-    ['automatic-speech-recognition', 'ctc', {}, {}, /audio must be/],
+    [
+      'automatic-speech-recognition',
+      'ctc',
+      'audio',
+      { timestamps: 'word' },
+      /expected returnTimestamps, its name in a pipeline, got timestamps/,
+    ],
+    ['automatic-speech-recognition', 'ctc', {}, {}, /audio to be/],
     ['audio-classification', 'emotions', 'audio', { topk: 2 }, /did you mean 'topK'/],
-    ['audio-classification', 'emotions', 'audio', { topK: 0 }, /topK must be a whole number of at least 1/],
-    ['feature-extraction', 'roberta', 'a', { pooling: 'max' }, /pooling must be/],
-    ['feature-extraction', 'roberta', 'a', { normalize: true }, /normalize must be left out without pooling/],
+    ['audio-classification', 'emotions', 'audio', { topK: 0 }, /topK to be an integer of at least 1/],
+    ['feature-extraction', 'roberta', 'a', { pooling: 'max' }, /pooling to be/],
+    ['feature-extraction', 'roberta', 'a', { normalize: true }, /normalize to be left out without pooling/],
     ['feature-extraction', 'roberta', [], {}, /at least one/],
-    ['feature-extraction', 'roberta', 7, {}, /must be a text/],
+    ['feature-extraction', 'roberta', 7, {}, /to be a text/],
   ])('%s of %s refuses %j with %j', async (task, name, input, options, message) => {
     const run = (await vt.pipeline(task as 'text-generation', at(name))) as unknown as ((
       ...values: unknown[]

@@ -130,40 +130,42 @@ def features():
     return gzip.compress(json.dumps(whole).encode(), 9, mtime=0)
 
 
-# The license of each model, written from memory and not yet checked against its card. The files are those of llama.cpp (MIT), which PyPI's source archive of
-# llama-cpp-python holds in vendor/llama.cpp/models/templates: VOXTORCH_CHAT_TEMPLATES names that folder.
+# The files are those of llama.cpp (MIT), which PyPI's source archive of llama-cpp-python holds in vendor/llama.cpp/models/templates:
+# VOXTORCH_CHAT_TEMPLATES names that folder. Only templates under a license that permits redistribution stand here: the license, where it is
+# stated, and how it was read in November 2026. 'card': the model's page or a copy of its README or LICENSE (of another model of the series
+# where the address says so), 'maker': an announcement of who made the model, 'others': pages of others that name the license of that card.
+# Bielik-11B-v3.0-Instruct is left out: no page that states its license was found.
 PUBLISHED = {
-    'Apertus-8B-Instruct': 'Apache-2.0',
-    'Apriel-1.6-15b-Thinker-fixed': 'MIT',
-    'Bielik-11B-v3.0-Instruct': 'Apache-2.0',
-    'ByteDance-Seed-OSS': 'Apache-2.0',
-    'GLM-4.6': 'MIT',
-    'GLM-4.7-Flash': 'MIT',
-    'GigaChat3-10B-A1.8B': 'MIT',
-    'GigaChat3.1-10B-A1.8B': 'MIT',
-    'HuggingFaceTB-SmolLM3-3B': 'Apache-2.0',
-    'MiMo-VL': 'MIT',
-    'MiniMax-M1': 'Apache-2.0',
-    'Mistral-Small-3.2-24B-Instruct-2506': 'Apache-2.0',
-    'Qwen-QwQ-32B': 'Apache-2.0',
-    'Qwen-Qwen2.5-7B-Instruct': 'Apache-2.0',
-    'Qwen-Qwen3-0.6B': 'Apache-2.0',
-    'Qwen3-Coder': 'Apache-2.0',
-    'Qwen3.5-4B': 'Apache-2.0',
-    'StepFun3.5-Flash': 'Apache-2.0',
-    'deepseek-ai-DeepSeek-R1-Distill-Qwen-32B': 'MIT',
-    'deepseek-ai-DeepSeek-V3.1': 'MIT',
-    'deepseek-ai-DeepSeek-V3.2': 'MIT',
-    'ibm-granite-granite-3.3-2B-Instruct': 'Apache-2.0',
-    'ibm-granite-granite-4.0': 'Apache-2.0',
-    'ibm-granite-granite-4.1': 'Apache-2.0',
-    'llama-cpp-rwkv-world': 'MIT',
-    'microsoft-Phi-3.5-mini-instruct': 'MIT',
-    'mistralai-Ministral-3-14B-Reasoning-2512': 'Apache-2.0',
-    'mistralai-Mistral-Nemo-Instruct-2407': 'Apache-2.0',
-    'openai-gpt-oss-120b': 'Apache-2.0',
-    'openbmb-MiniCPM5-1B': 'Apache-2.0',
-    'unsloth-mistral-Devstral-Small-2507': 'Apache-2.0',
+    'Apertus-8B-Instruct': ('Apache-2.0', 'https://huggingface.co/swiss-ai/Apertus-8B-Instruct-2509', 'card'),
+    'Apriel-1.6-15b-Thinker-fixed': ('MIT', 'https://huggingface.co/ServiceNow-AI/Apriel-1.6-15b-Thinker', 'card'),
+    'ByteDance-Seed-OSS': ('Apache-2.0', 'https://huggingface.co/ByteDance-Seed/Seed-OSS-36B-Instruct', 'card'),
+    'GLM-4.6': ('MIT', 'https://huggingface.co/zai-org/GLM-4.6', 'others'),
+    'GLM-4.7-Flash': ('MIT', 'https://huggingface.co/zai-org/GLM-4.7-Flash', 'card'),
+    'GigaChat3-10B-A1.8B': ('MIT', 'https://github.com/salute-developers/gigachat3', 'maker'),
+    'GigaChat3.1-10B-A1.8B': ('MIT', 'https://huggingface.co/ai-sage/GigaChat3.1-10B-A1.8B-GGUF', 'card'),
+    'HuggingFaceTB-SmolLM3-3B': ('Apache-2.0', 'https://huggingface.co/HuggingFaceTB/SmolLM3-3B', 'card'),
+    'MiMo-VL': ('MIT', 'https://huggingface.co/XiaomiMiMo/MiMo-VL-7B-RL', 'card'),
+    'MiniMax-M1': ('Apache-2.0', 'https://huggingface.co/MiniMaxAI/MiniMax-M1-80k', 'card'),
+    'Mistral-Small-3.2-24B-Instruct-2506': ('Apache-2.0', 'https://huggingface.co/mistralai/Mistral-Small-3.2-24B-Instruct-2506', 'others'),
+    'Qwen-QwQ-32B': ('Apache-2.0', 'https://qwenlm.github.io/blog/qwq-32b', 'maker'),
+    'Qwen-Qwen2.5-7B-Instruct': ('Apache-2.0', 'https://huggingface.co/Qwen/Qwen2.5-7B-Instruct', 'others'),
+    'Qwen-Qwen3-0.6B': ('Apache-2.0', 'https://huggingface.co/Qwen/Qwen3-0.6B', 'card'),
+    'Qwen3-Coder': ('Apache-2.0', 'https://huggingface.co/Qwen/Qwen3-Coder-30B-A3B-Instruct', 'card'),
+    'Qwen3.5-4B': ('Apache-2.0', 'https://huggingface.co/Qwen/Qwen3.5-4B', 'others'),
+    'StepFun3.5-Flash': ('Apache-2.0', 'https://huggingface.co/stepfun-ai/Step-3.5-Flash-Int4', 'card'),
+    'deepseek-ai-DeepSeek-R1-Distill-Qwen-32B': ('MIT', 'https://huggingface.co/deepseek-ai/DeepSeek-R1-Distill-Qwen-32B', 'card'),
+    'deepseek-ai-DeepSeek-V3.1': ('MIT', 'https://huggingface.co/deepseek-ai/DeepSeek-V3.1', 'others'),
+    'deepseek-ai-DeepSeek-V3.2': ('MIT', 'https://huggingface.co/deepseek-ai/DeepSeek-V3.2-Speciale', 'card'),
+    'ibm-granite-granite-3.3-2B-Instruct': ('Apache-2.0', 'https://huggingface.co/ibm-granite/granite-3.3-2b-instruct', 'others'),
+    'ibm-granite-granite-4.0': ('Apache-2.0', 'https://huggingface.co/ibm-granite/granite-4.0-h-350m-base', 'card'),
+    'ibm-granite-granite-4.1': ('Apache-2.0', 'https://huggingface.co/ibm-granite', 'maker'),
+    'llama-cpp-rwkv-world': ('MIT', 'https://github.com/ggml-org/llama.cpp/blob/master/LICENSE', 'card'),
+    'microsoft-Phi-3.5-mini-instruct': ('MIT', 'https://huggingface.co/microsoft/Phi-3.5-mini-instruct', 'card'),
+    'mistralai-Ministral-3-14B-Reasoning-2512': ('Apache-2.0', 'https://huggingface.co/mistralai/Ministral-3-14B-Reasoning-2512', 'card'),
+    'mistralai-Mistral-Nemo-Instruct-2407': ('Apache-2.0', 'https://mistral.ai/news/mistral-nemo', 'maker'),
+    'openai-gpt-oss-120b': ('Apache-2.0', 'https://huggingface.co/openai/gpt-oss-120b', 'card'),
+    'openbmb-MiniCPM5-1B': ('Apache-2.0', 'https://huggingface.co/openbmb/MiniCPM5-1B', 'card'),
+    'unsloth-mistral-Devstral-Small-2507': ('Apache-2.0', 'https://huggingface.co/mistralai/Devstral-Small-2507', 'card'),
 }
 
 TOOLS = [
@@ -218,7 +220,7 @@ def published():
         for _, messages, options in CHATS:
             given = {PYTHON.get(key, key): value for key, value in options.items() if key != 'variables'}
             cases.append(rendered(source, messages, **given, **options.get('variables', {})))
-        templates[name] = {'license': PUBLISHED.get(name), 'template': source, 'cases': cases}
+        templates[name] = {'license': PUBLISHED.get(name, [None])[0], 'template': source, 'cases': cases}
         print(f'{name}: {sum("text" in case for case in cases)} texts, {sum("error" in case for case in cases)} errors')
     chats = [{'name': name, 'messages': messages, 'options': options} for name, messages, options in CHATS]
     whole = {'now': NOW, 'chats': chats, 'templates': templates}

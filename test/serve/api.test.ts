@@ -614,9 +614,9 @@ describe('the rest of the server', () => {
         message: expect.stringMatching(message),
       })
     const model = new Parrot()
-    await wrong(null, {}, /model must be an object/)
-    await wrong({ name: 'x' }, {}, /model.stream must be a function/)
-    await wrong(model, null, /options must be an object/)
+    await wrong(null, {}, /model to be an object/)
+    await wrong({ name: 'x' }, {}, /model.stream to be a function/)
+    await wrong(model, null, /options to be an object/)
     await wrong(model, { maxConcurent: 1 }, /did you mean 'maxConcurrent'/)
     await wrong(model, { port: 70_000 }, /port/)
     await wrong(model, { maxConcurrent: 0 }, /maxConcurrent/)

@@ -70,7 +70,7 @@ export function begin(url: string, body: unknown): { first: Promise<string>; abo
       },
     )
     request.on('error', reject)
-    request.end(JSON.stringify(body))
+    request.end(typeof body === 'string' ? body : JSON.stringify(body))
     abort = () => request.destroy()
   })
   first.catch(() => {})

@@ -138,7 +138,7 @@ describe('a language model that is served', () => {
       /expected at most 4096 tokens .* leaves \d+ for the answer, and maxNewTokens is 24/,
     )
     // As long as a request may be: nothing of it is encoded, for no token has more bytes than the longest.
-    const run = vi.spyOn(Pipeline.prototype, 'run')
+    const run = vi.spyOn(Pipeline.prototype, 'runUnhurried')
     const huge = await ask(served.url, asking('word '.repeat(190_000)))
     expect(huge.json.error.message).toMatch(/has more than 4096, which leaves 0 for the answer|at most 4096 tokens/)
     expect(run).not.toHaveBeenCalled()

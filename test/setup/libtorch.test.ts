@@ -57,7 +57,7 @@ describe('the order', () => {
     fakeLibtorch(torch, '2.11.0+cpu')
     const { libtorch, attempts } = findLibtorch({ environment })
     expect(libtorch).toBeNull()
-    expect(attempts.at(-1)?.reason).toBe('it is version 2.11.0+cpu, not 2.13')
+    expect(attempts.at(-1)?.reason).toBe('expected version 2.13, got 2.11.0+cpu')
     expect(findLibtorch({ environment, minor: '2.11' }).libtorch).toMatchObject({ minor: '2.11' })
   })
 })

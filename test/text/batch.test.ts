@@ -68,31 +68,31 @@ describe('tensors', () => {
 
 describe('wrong arguments', () => {
   test.each<[string, (tokenizer: Awaited<ReturnType<typeof fromSpec>>) => unknown, RegExp]>([
-    ['text', (t) => t.encode(7 as never), /text must be a string or a pair of strings, not 7/],
-    ['texts', (t) => t.encodeBatch('abc' as never), /texts must be an array/],
-    ['textPairs', (t) => t.encodeBatch(['a'], { textPairs: [] }), /textPairs must be an array of 1/],
-    ['padding', (t) => t.encodeBatch(['a'], { padding: 'always' as never }), /padding must be/],
-    ['paddingSide', (t) => t.encodeBatch(['a'], { padding: true, paddingSide: 'up' as never }), /paddingSide must be/],
+    ['text', (t) => t.encode(7 as never), /text to be a string or a pair of strings, got 7/],
+    ['texts', (t) => t.encodeBatch('abc' as never), /texts to be an array/],
+    ['textPairs', (t) => t.encodeBatch(['a'], { textPairs: [] }), /textPairs to be an array of 1/],
+    ['padding', (t) => t.encodeBatch(['a'], { padding: 'always' as never }), /padding to be/],
+    ['paddingSide', (t) => t.encodeBatch(['a'], { padding: true, paddingSide: 'up' as never }), /paddingSide to be/],
     [
       'no length',
       (t) => t.encodeBatch(['a'], { padding: 'maxLength' }),
       /maxLength: expected a number for padding 'maxLength', got none/,
     ],
-    ['truncation', (t) => t.encode('a', { truncation: 'yes' as never }), /truncation must be/],
+    ['truncation', (t) => t.encode('a', { truncation: 'yes' as never }), /truncation to be/],
     ['no limit', (t) => t.encode('a', { truncation: true }), /maxLength: expected a number for truncation, got none/],
     [
       'too small',
       (t) => t.encode('a', { truncation: true, maxLength: 1 }),
       /maxLength: expected at least 2, the special tokens, got 1/,
     ],
-    ['maxLength', (t) => t.encode('a', { truncation: true, maxLength: -1 }), /maxLength must be a whole number/],
-    ['ids', (t) => t.decode([1, -1]), /ids must be integers of at least 0, not -1/],
-    ['ids text', (t) => t.decode('12' as never), /ids must be a list/],
-    ['stream', (t) => t.decodeStream().push(1.5), /id must be an integer/],
-    ['tokens', (t) => t.addTokens('abc' as never), /tokens must be a list/],
-    ['token', (t) => t.addTokens([{ content: 'a', lstrip: 1 as never }]), /lstrip must be true or false/],
+    ['maxLength', (t) => t.encode('a', { truncation: true, maxLength: -1 }), /maxLength to be an integer/],
+    ['ids', (t) => t.decode([1, -1]), /ids to be integers of at least 0, got -1/],
+    ['ids text', (t) => t.decode('12' as never), /ids to be a list/],
+    ['stream', (t) => t.decodeStream().push(1.5), /id to be an integer/],
+    ['tokens', (t) => t.addTokens('abc' as never), /tokens to be a list/],
+    ['token', (t) => t.addTokens([{ content: 'a', lstrip: 1 as never }]), /lstrip to be true or false/],
     ['padToken', (t) => (t.padToken = 'no such'), /padToken: expected a token of the vocabulary, got "no such"/],
-    ['messages', (t) => t.applyChatTemplate('hi' as never), /messages must be an array/],
+    ['messages', (t) => t.applyChatTemplate('hi' as never), /messages to be an array/],
   ])('%s', async (_name, call, message) => {
     const tokenizer = await fromSpec(specOf('bert'))
     expect(() => call(tokenizer)).toThrow(ConfigError)

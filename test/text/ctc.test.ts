@@ -69,7 +69,7 @@ describe('the CTC tokenizer', () => {
 
   test('refuses what it cannot read, by name', async () => {
     expect(() => new CtcTokenizer({ vocab: {} })).toThrow(ConfigError)
-    expect(() => new CtcTokenizer({ vocab: { a: -1 } })).toThrow(/vocab\["a"\] must be an integer/)
+    expect(() => new CtcTokenizer({ vocab: { a: -1 } })).toThrow(/vocab\["a"\] to be an integer/)
     expect(() => new CtcTokenizer({ vocab: { a: 0 }, padTokens: 'x' } as never)).toThrow(/did you mean 'padToken'/)
     expect(() => new CtcTokenizer({ vocab: { a: 0 } }).encode('b')).toThrow(DataError)
     expect(() => new CtcTokenizer({ vocab: { a: 0 } }).decode('a' as never)).toThrow(ConfigError)

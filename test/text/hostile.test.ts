@@ -27,14 +27,14 @@ async function refusal(content: string | Buffer | object): Promise<Error> {
 
 describe('a tokenizer.json that is refused', () => {
   test.each<[string, () => string | Buffer | object, RegExp]>([
-    ['empty', () => '', /no JSON value/],
+    ['empty', () => '', /expected a JSON value/],
     ['not JSON', () => '{"model": ', /line 1, column 11: expected a value/],
     ['not UTF-8', () => Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x7d]), /expected UTF-8 text/],
     ['a list', () => '[]', /expected an object, got an array of 0/],
     ['no model', () => ({}), /model: expected an object, got undefined/],
     ['a depth bomb', () => '['.repeat(10_000_000), /line 1: nested deeper than 100 levels/],
     ['a depth bomb of objects', () => '{"a":'.repeat(5_000_000), /nested deeper/],
-    ['too many values', () => `[${'0,'.repeat(10_000_000)}0]`, /more than 6000000 values/],
+    ['too many values', () => `[${'0,'.repeat(10_000_000)}0]`, /at most 6000000 values/],
     ['an unknown model', () => ({ model: { type: 'GPT' } }), /model: expected BPE.* got "GPT"/],
     [
       'an unknown normaliser',

@@ -157,7 +157,9 @@ describe('AdamW8bit', () => {
     expect(Object.keys(own[0] as object).sort()).toEqual(['absmax1', 'absmax2', 'state1', 'state2', 'step'])
     expect(own[0]?.state1?.toArray()).toEqual(state['0.state1']?.toArray())
     expect(own[0]?.step?.item()).toBe(50)
-    expect(() => optimizer.loadStateDict(foreign({ qmap1: books.unsigned }))).toThrow(/qmap1 .* code book/)
+    expect(() => optimizer.loadStateDict(foreign({ qmap1: books.unsigned }))).toThrow(
+      /code book .* state qmap1 .* other values/,
+    )
     expect(() => optimizer.loadStateDict(foreign({ absmax1: zeros([3]) }))).toThrow(CheckpointError)
     expect(() => optimizer.loadStateDict(foreign({ state2: zeros([41, 100]) }))).toThrow(/state2 .* expected uint8/)
   })

@@ -77,7 +77,7 @@ describe('metrics', () => {
 
   it('refuse bad input', () => {
     expect(() => accuracy([], [])).toThrow(DataError)
-    expect(() => accuracy([1], [1, 2])).toThrow(/1 targets and 2 predictions/)
+    expect(() => accuracy([1], [1, 2])).toThrow(/as many predictions as targets, got 2 and 1/)
     expect(() => accuracy([1, Number.NaN], [1, 2])).toThrow(/targets\[1\]/)
     expect(() => accuracy(['a', 1], ['a', 'b'])).toThrow(DataError)
     expect(() => accuracy([1], ['1'])).toThrow(DataError)

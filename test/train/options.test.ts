@@ -80,14 +80,14 @@ const CALLS: Record<string, [meant: string, call: (wrong: object) => unknown, wr
 
 describe('an option that nobody reads is refused', () => {
   it.each(Object.entries(CALLS))('%s', async (_, [meant, call, wrong]) => {
-    const message = new RegExp(`no option '${wrong}'; did you mean '${meant}'\\?`)
+    const message = new RegExp(`expected a known option, got '${wrong}'; did you mean '${meant}'\\?`)
     const made = async () => call({ [wrong]: 1 })
     await expect(made()).rejects.toThrow(message)
     await expect(made()).rejects.toThrow(vt.ConfigError)
   })
 
   it('and a closure where step takes none', async () => {
-    await expect(new lib.SGD(param()).step(() => 1)).rejects.toThrow(/no closure in step/)
+    await expect(new lib.SGD(param()).step(() => 1)).rejects.toThrow(/step\(\) without arguments, got a closure/)
     await expect(new lib.SGD(param()).step()).resolves.toBeUndefined()
   })
 

@@ -133,10 +133,10 @@ describe('schedulers against torch.optim.lr_scheduler', async () => {
     const step = new StepLR(bound, { stepSize: 3 })
     const before = step.stateDict()
     const cases: [object, RegExp][] = [
-      [{ ...before, milestones: {} }, /no milestones/],
+      [{ ...before, milestones: {} }, /the state of a StepLR, got one with milestones/],
       [new ExponentialLR(optimizerOf('sgd'), { gamma: 0.5 }).stateDict(), /step_size/],
-      [{ ...before, gamma: 'x' }, /gamma: a number/],
-      [{ ...before, base_lrs: [1] }, /base_lrs: 2 numbers/],
+      [{ ...before, gamma: 'x' }, /gamma to be a number/],
+      [{ ...before, base_lrs: [1] }, /base_lrs to be 2 numbers/],
       [{ ...before, last_epoch: null }, /last_epoch/],
       [[], /stateDict/],
     ]
@@ -177,6 +177,6 @@ describe('schedulers against torch.optim.lr_scheduler', async () => {
     for (const call of wrong) expect(call).toThrow(ConfigError)
     const once = new OneCycleLR(bound, { maxLr: 1, totalSteps: 1, cycleMomentum: false })
     once.step()
-    expect(() => once.step()).toThrow(/made for 1 steps/)
+    expect(() => once.step()).toThrow(/at most 1 steps, got step/)
   })
 })

@@ -103,15 +103,15 @@ describe('state of torch.save', async () => {
     const own = (state: Map<unknown, unknown>) => state.get(0) as Record<string, unknown>
     type Own = { constructor: unknown }
     const cases: [OptimizerState, RegExp][] = [
-      [changed((state) => state.set(7, own(state))), /entry for parameter 7, which is in none/],
-      [changed((state) => state.set('weight', own(state))), /entry for parameter "weight"/],
-      [changed((state) => delete own(state).exp_avg_sq), /State exp_avg_sq of parameter 0 is missing/],
+      [changed((state) => state.set(7, own(state))), /belong to its param_groups, got one for parameter 7/],
+      [changed((state) => state.set('weight', own(state))), /got one for parameter "weight"/],
+      [changed((state) => delete own(state).exp_avg_sq), /state exp_avg_sq of parameter 0 is missing/],
       [changed((state) => (own(state).exp_avg = ones([2, 3]))), /exp_avg of parameter 0 has shape \[2,3\]/],
       [changed((state) => (own(state).exp_avg = 'x')), /exp_avg of parameter 0 has "x"/],
-      [changed((state) => (own(state).momentum_buffer = ones([3, 2]))), /momentum_buffer .*another optimiser/],
-      [changed((state) => ((own(state) as Own).constructor = ones([3, 2]))), /constructor .*another optimiser/],
-      [changed((state) => state.set(0, 3)), /needs state and param_groups/],
-      [{ ...run.optimizer, state: [] as never }, /needs state and param_groups/],
+      [changed((state) => (own(state).momentum_buffer = ones([3, 2]))), /momentum_buffer .*another optimizer/],
+      [changed((state) => ((own(state) as Own).constructor = ones([3, 2]))), /constructor .*another optimizer/],
+      [changed((state) => state.set(0, 3)), /expected state and param_groups/],
+      [{ ...run.optimizer, state: [] as never }, /expected state and param_groups/],
     ]
     for (const [state, message] of cases) {
       expect(() => optimizer.loadStateDict(state)).toThrow(message)
@@ -120,7 +120,7 @@ describe('state of torch.save', async () => {
     expect(optimizer.groups.map(({ params: _, ...options }) => options)).toEqual(before)
     expect(optimizer.stateDict().state).toEqual({})
     const other = new SGD([{ params: [zeros([3, 2]), zeros([5])] }, { params: [zeros([4])] }])
-    expect(() => other.loadStateDict(run.optimizer)).toThrow(/step of parameter 0 belongs to another optimiser/)
+    expect(() => other.loadStateDict(run.optimizer)).toThrow(/step of parameter 0 belongs to another optimizer/)
   })
 
   it('takes the state of a schedule and of a scaler', () => {

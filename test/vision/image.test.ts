@@ -178,14 +178,14 @@ test('raw pixels and tensors', async () => {
   expect(grey.select(-1, 2).toArray()).toEqual(tensor(data, { shape: [2, 12] }).toArray())
   const own = zeros([2, 3, 1], { dtype: 'uint8' })
   expect((await readImage(own)).shape).toEqual([2, 3, 3])
-  await expect(readImage({ data, width: 4, height: 3 })).rejects.toThrow(/data must be 4 × 3 × 3 bytes/)
+  await expect(readImage({ data, width: 4, height: 3 })).rejects.toThrow(/data to be 4 × 3 × 3 bytes/)
   await expect(readImage({ data, width: 4, height: 2, channels: 2 as never })).rejects.toThrow(
-    /channels must be 1, 3 or 4/,
+    /channels to be 1, 3 or 4/,
   )
   await expect(readImage(zeros([2, 2, 2, 3], { dtype: 'uint8' }))).rejects.toThrow(/one image/)
-  await expect(readImage(7 as never)).rejects.toThrow(/image must be a path, the bytes/)
+  await expect(readImage(7 as never)).rejects.toThrow(/image to be a path, the bytes/)
   await expect(readImage(own, { mode: 'bgr' as never })).rejects.toThrow(/'rgb', 'depth'/)
-  await expect(readImage(own, { rotate: true } as never)).rejects.toThrow(/no option 'rotate'/)
+  await expect(readImage(own, { rotate: true } as never)).rejects.toThrow(/expected a known option, got 'rotate'/)
 })
 
 describe('what cannot be read', async () => {
@@ -212,7 +212,7 @@ describe('what cannot be read', async () => {
       /expected JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM or PGM, got an unknown format/,
     )
     await expect(readImage(join(folder, 'nowhere.png'))).rejects.toThrow(/nowhere\.png: it cannot be opened/)
-    await expect(readImage(folder)).rejects.toThrow(/not a regular file/)
+    await expect(readImage(folder)).rejects.toThrow(/expected a regular file/)
     await expect(readImage(new Uint8Array(0))).rejects.toThrow(/the image in memory: expected JPEG.* got an empty file/)
     await expect(readImage(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>'))).rejects.toThrow(
       /got an unknown format/,

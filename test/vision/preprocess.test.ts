@@ -148,22 +148,24 @@ describe('sampleFrames', async () => {
   })
 
   test('wrong arguments', () => {
-    expect(() => sampleFrames(0)).toThrow(/frames must be a whole number of at least 1/)
+    expect(() => sampleFrames(0)).toThrow(/frames to be an integer of at least 1/)
     expect(() => sampleFrames(8, { count: 0 })).toThrow(/count/)
-    expect(() => sampleFrames(8, { count: 2 ** 31 - 1 })).toThrow(/count must be at most 1048576/)
+    expect(() => sampleFrames(8, { count: 2 ** 31 - 1 })).toThrow(/count to be at most 1048576/)
     expect(() => sampleFrames(8, { method: 'random' as never })).toThrow(/'linspace' or 'segments'/)
-    expect(() => sampleFrames(8, { fps: 1 } as never)).toThrow(/no option 'fps'/)
+    expect(() => sampleFrames(8, { fps: 1 } as never)).toThrow(/expected a known option, got 'fps'/)
   })
 })
 
 test('wrong arguments', async () => {
   const frames = zeros([2, 4, 4, 3], { dtype: 'uint8' })
   await expect(preprocessVideo(frames.select(0, 0))).rejects.toThrow(/uint8 \[count, height, width, 3\]/)
-  await expect(preprocessVideo(frames, { flip: 1 as never })).rejects.toThrow(/flip must be a boolean/)
-  await expect(preprocessVideo(frames, { mean: [1, 2] })).rejects.toThrow(/mean must be 3 finite numbers/)
-  await expect(preprocessVideo(frames, { size: 0 })).rejects.toThrow(/size must be a whole number/)
-  await expect(preprocessImage([])).rejects.toThrow(/images must be an image, or several/)
-  await expect(preprocessImage(frames.select(0, 0), { flip: true } as never)).rejects.toThrow(/no option 'flip'/)
+  await expect(preprocessVideo(frames, { flip: 1 as never })).rejects.toThrow(/flip to be a boolean/)
+  await expect(preprocessVideo(frames, { mean: [1, 2] })).rejects.toThrow(/mean to be 3 finite numbers/)
+  await expect(preprocessVideo(frames, { size: 0 })).rejects.toThrow(/size to be an integer/)
+  await expect(preprocessImage([])).rejects.toThrow(/images to be an image, or several/)
+  await expect(preprocessImage(frames.select(0, 0), { flip: true } as never)).rejects.toThrow(
+    /expected a known option, got 'flip'/,
+  )
   await expect(preprocessDepth(frames)).rejects.toThrow(/\[height, width\]/)
   await expect(preprocessDepth(zeros([2, 2]), { scale: 0 })).rejects.toThrow(/scale/)
   await expect(preprocessImage('nowhere.png')).rejects.toThrow(/nowhere\.png/)

@@ -9,37 +9,37 @@ import { type CsvEncoding, csvText, encodings } from './text.js'
 
 export interface ReadCsvOptions {
   /**
-   * `'utf-8'` (default) refuses any other byte. `'windows-1252'` is what old Excel and web pages wrote. `'mixed'` is
-   * UTF-8 in which every byte that cannot be is read as windows-1252, for files pasted together from both. A byte order
-   * mark of UTF-8 or UTF-16 is obeyed and removed whatever stands here.
+   * `'utf-8'` (default) rejects invalid bytes. `'windows-1252'` is the encoding of old Excel and web pages. `'mixed'` is UTF-8
+   * in which every invalid byte is read as windows-1252, for files pasted together from both. A byte order mark of UTF-8 or
+   * UTF-16 takes precedence and is removed.
    */
   encoding?: CsvEncoding
-  /** One character. Default `','`; tables with tabs take `'\t'`. */
+  /** Delimiter, one character. Default `','`; use `'\t'` for tab-separated tables. */
   delimiter?: string
-  /** Names of the columns, for a file whose first row is data already. */
+  /** Names of the columns, for a file without a header row. */
   columns?: readonly string[]
   /**
-   * Reads quotation marks out of place as Python's csv does: in a field that does not begin with one they are
-   * characters (`5" disk`), and what follows a quoted part belongs to the field. Default false: they are errors.
+   * Read misplaced quotation marks like Python's csv: in a field that does not begin with one they are characters (`5" disk`),
+   * and text after a quoted part belongs to the field. Default false: they are errors.
    */
   relaxQuotes?: boolean
-  /** Longest row in UTF-16 units. Default 2^20: a quotation mark that is never closed is found out soon. */
+  /** Maximum row length in UTF-16 units. Default 2^20, so that an unclosed quotation mark is detected early. */
   maxRowLength?: number
 }
 
 /**
- * One row: the field of each column, always a string. To ask for a column that is not there throws a DataError with the
- * nearest name; `'start' in row` says whether it is.
+ * One row: the field of each column, always a string. Reading an unknown column throws a DataError with the nearest name;
+ * `'start' in row` tests for a column.
  */
 export type CsvRow = Record<string, string>
 
 /**
- * Reads a whole CSV file (RFC 4180) into rows named by its header. Fields may hold delimiters, quotation marks and line
- * breaks when they are quoted; lines may end in any of the three ways; blank lines are passed over. Nothing is trimmed
- * and nothing is converted: `''` is an empty field.
+ * Read a whole CSV file (RFC 4180) into rows named by its header. Quoted fields may contain delimiters, quotation marks and
+ * line breaks; lines may end in any of the three ways; blank lines are skipped. Nothing is trimmed or converted: `''` is an
+ * empty field.
  *
- * @throws DataError with `file` and the `line` on which the row begins: a row with more or fewer fields than there are
- * columns, a quotation mark out of place or not closed, bytes that are not of the encoding, NUL, two columns of one name
+ * @throws DataError with `file` and the `line` on which the row begins: for a row with more or fewer fields than columns, a
+ *   misplaced or unclosed quotation mark, bytes that are invalid in the encoding, NUL, or duplicate column names
  */
 export async function readCsv(path: string, options: ReadCsvOptions = {}): Promise<CsvRow[]> {
   requireString('readCsv', 'path', path)
@@ -55,16 +55,16 @@ export async function readCsv(path: string, options: ReadCsvOptions = {}): Promi
 }
 
 /**
- * The rows of `readCsv` one by one, for files of any size: memory holds a few megabytes and the longest row. Leaving the
+ * Iterate over the rows of `readCsv`, for files of any size: uses a few megabytes of memory and the longest row. Leaving the
  * loop closes the file.
- * @throws DataError as `readCsv` does, when the loop gets there
+ * @throws DataError as `readCsv`, when the loop reaches the fault
  */
 export function readCsvStream(path: string, options: ReadCsvOptions = {}): AsyncIterableIterator<CsvRow> {
   requireString('readCsv', 'path', path)
   return parseCsv(chunksOf(path), path, options)
 }
 
-/** The rows of CSV that comes in pieces. `file` is what errors call it. */
+/** Parse the rows of CSV that arrives in pieces. Errors name `file`. */
 export function parseCsv(chunks: Chunks, file: string, options: ReadCsvOptions = {}): AsyncIterableIterator<CsvRow> {
   const settings = checked(options)
   return (async function* () {
@@ -92,7 +92,7 @@ function checked(options: ReadCsvOptions): Settings {
   return { encoding, delimiter, columns, relaxQuotes, maxRowLength }
 }
 
-/** The rows that each piece of the file completes. */
+/** Yield the rows that each piece of the file completes. */
 async function* batches(chunks: Chunks, file: string, settings: Settings): AsyncGenerator<CsvRow[], void, void> {
   const reader = new CsvRows({ file, ...settings })
   let named = settings.columns === undefined ? undefined : naming(settings.columns, file)
@@ -105,12 +105,13 @@ async function* batches(chunks: Chunks, file: string, settings: Settings): Async
   }
   for await (const text of csvText(chunks, file, settings.encoding)) yield take(reader.push(text))
   yield take(reader.push('', true))
-  if (named === undefined) throw faultIn(file, 'the file is empty; not even a header is there', { line: 1 })
+  if (named === undefined) throw faultIn(file, 'expected a header, got an empty file', { line: 1 })
 }
 
 function columnsOf({ fields, line }: CsvFields, file: string): string[] {
   const name = twice(fields)
-  if (name !== undefined) throw faultIn(file, `two columns are called ${quoted(name)}; rename one`, { line })
+  if (name !== undefined)
+    throw faultIn(file, `expected different column names, got ${quoted(name)} twice. Rename one`, { line })
   return fields
 }
 
@@ -119,27 +120,27 @@ function twice(names: readonly string[]): string | undefined {
   return names.find((name) => seen.size === seen.add(name).size)
 }
 
-/** Makes a row of its fields. */
+/** Return a function that builds a row from its fields. */
 function naming(columns: readonly string[], file: string): (fields: CsvFields) => CsvRow {
   // A plain assignment of __proto__ would be lost.
   const special = columns.includes('__proto__')
   const strict = refusing(columns, file)
   return ({ fields, line }) => {
     if (fields.length !== columns.length) {
-      throw faultIn(file, `the row has ${fields.length} fields, the header ${columns.length}`, { line })
+      throw faultIn(file, `expected ${columns.length} fields, as in the header, got ${fields.length}`, { line })
     }
     if (special) return Object.setPrototypeOf(Object.fromEntries(columns.map((name, i) => [name, fields[i]!])), strict)
     const row: CsvRow = {}
     for (let i = 0; i < columns.length; i++) row[columns[i]!] = fields[i]!
-    // Last: what stands on a proxy is slow to write to, and as quick to read as any.
+    // Set the prototype last: writing to an object with a proxy as prototype is slow, and reading is as fast as otherwise.
     return Object.setPrototypeOf(row, strict)
   }
 }
 
-/** What `await`, JSON.stringify and the tools that print and compare values ask any object for. */
+/** Properties that `await`, JSON.stringify and tools that print and compare values read from any object. */
 const ASKED = /^(?:then|toJSON|nodeType|tagName|asymmetricMatch|_isMockFunction|\$\$.*|@@.*)$/
 
-/** The prototype of rows: whoever asks a row for a column gets that far only where there is none. */
+/** Return the prototype of rows, which is reached only for a missing column, and throws. */
 function refusing(columns: readonly string[], file: string): object {
   return new Proxy(
     {},
@@ -152,7 +153,7 @@ function refusing(columns: readonly string[], file: string): object {
           .map((column) => column.slice(0, 100))
           .join(', ')
         throw new DataError(
-          `${file} has no column ${quoted(name)}; ${meant === undefined ? `it has ${shown}` : `did you mean ${quoted(meant)}?`}`,
+          `${file}: expected a column of the file, got ${quoted(name)}; ${meant === undefined ? `its columns are ${shown}` : `did you mean ${quoted(meant)}?`}`,
           { file, column: name },
         )
       },

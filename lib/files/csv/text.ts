@@ -14,8 +14,8 @@ export type CsvEncoding = 'utf-8' | 'windows-1252' | 'mixed'
 export const encodings: readonly CsvEncoding[] = ['utf-8', 'windows-1252', 'mixed']
 
 /**
- * The text of a table, in pieces.
- * @throws DataError with `line` and `byte`, for NUL and for bytes that are not of the encoding
+ * Decode the text of a table, in pieces.
+ * @throws DataError with `line` and `byte`, for NUL and for bytes that are invalid in the encoding
  */
 export async function* csvText(
   chunks: Chunks,
@@ -51,16 +51,16 @@ export async function* csvText(
 }
 
 interface Decoder {
-  /** NUL is half of a character. */
+  /** Whether NUL may be half of a character. */
   wide?: boolean
   next(bytes: Uint8Array, fail: (at: number, what: string) => never): string
   end(fail: (what: string) => never): string
 }
 
-/** What windows-1252 has at 0x80 … 0x9f; the five that it leaves open are control characters, as on the web. */
+/** Characters of windows-1252 at 0x80 … 0x9f; the five undefined ones are control characters, as on the web. */
 const HIGH = '€\x81‚ƒ„…†‡ˆ‰Š‹Œ\x8dŽ\x8f\x90‘’“”•–—˜™š›œ\x9džŸ'
 
-/** TextDecoder takes windows-1252 for ISO 8859-1 in some releases of Node 20 and 22. */
+/** TextDecoder treats windows-1252 as ISO 8859-1 in some releases of Node 20 and 22. */
 function cp1252(bytes: Uint8Array): string {
   return asBuffer(bytes)
     .toString('latin1')
@@ -75,7 +75,7 @@ function utf16(little: boolean): Decoder {
     try {
       return decoder.decode(bytes, { stream: bytes !== undefined })
     } catch {
-      return fail('this is no sound UTF-16')
+      return fail('expected valid UTF-16')
     }
   }
   return {
@@ -86,7 +86,7 @@ function utf16(little: boolean): Decoder {
 }
 
 function utf8Pieces(mixed: boolean): Decoder {
-  /** The beginning of a character that the next piece finishes. */
+  /** The beginning of a character that the next piece completes. */
   let open: Uint8Array = new Uint8Array()
   const hint = "; read with encoding: 'windows-1252' or 'mixed'"
   return {

@@ -6,42 +6,42 @@ import { ByteSource, quoted, withFile } from '../byte-source.js'
 import { placeBytes, readPlaces, requireNames, requirePath } from '../file-tensors.js'
 import { chosenNames } from '../safetensors/file.js'
 
-/** What the head of a variable says. */
+/** Header of a variable. */
 export interface CTranslate2Variable {
   readonly dtype: DType
   readonly shape: readonly number[]
-  /** Where in the file its bytes begin, and how many they are. */
+  /** Offset in the file of its first byte, and number of bytes. */
   readonly offset: number
   readonly bytes: number
 }
 
 export interface LoadCTranslate2Options {
-  /** Only these variables, by name or by a function of the name. Default: all. */
+  /** Load only these variables, by name or by a function of the name. Default: all. */
   names?: readonly string[] | ((name: string) => boolean)
-  /** Views of a mapping of the file instead of copies; see `loadSafetensors`. Default false. */
+  /** Return views of a mapping of the file instead of copies; see `loadSafetensors`. Default false. */
   mmap?: boolean
 }
 
-/** In the order of the format's numbers. */
+/** By the format's codes. */
 const DTYPES: readonly DType[] = ['float32', 'int8', 'int16', 'int32', 'float16', 'bfloat16']
 const VERSION = 6
 const MAX_VARIABLES = 1 << 20
 const MAX_RANK = 8
-// libtorch computes strides from sizes without looking, also where one of them is 0.
+// libtorch computes strides from sizes without checking for overflow, also if one of them is 0.
 const MAX_SPAN = 2 ** 47
 
-/** A `model.bin` of CTranslate2, whose list of variables was read. They themselves are read when they are asked for. */
+/** A `model.bin` of CTranslate2 whose list of variables was read. The variables are read by `load`. */
 export class CTranslate2File {
-  /** What kind of model it is, such as `WhisperSpec`. */
+  /** Kind of the model, such as `WhisperSpec`. */
   readonly spec: string
   readonly revision: number
-  /** By name. No prototype, so that any name is safe. */
+  /** Variables by name. Without prototype, so that any name is safe. */
   readonly variables: Readonly<Record<string, CTranslate2Variable>>
-  /** Names that stand for a variable of another name. */
+  /** Aliases: names that refer to a variable of another name. */
   readonly aliases: Readonly<Record<string, string>>
   readonly #source: ByteSource
 
-  /** @internal Take one from `readCTranslate2`. */
+  /** @internal Use `readCTranslate2`. */
   constructor(source: ByteSource, head: Pick<CTranslate2File, 'spec' | 'revision' | 'variables' | 'aliases'>) {
     if (!(source instanceof ByteSource)) {
       const what = `CTranslate2File: expected the source of readCTranslate2, got ${shown(source)}.`
@@ -59,8 +59,9 @@ export class CTranslate2File {
   }
 
   /**
-   * The variables as they are in the file: `int8` weights have their scales in another, whose name ends in `_scale`.
-   * @throws CheckpointError for a name that is not there, and a file that has changed
+   * Load the variables as they are in the file: the scales of `int8` weights are in another variable, whose name ends in
+   * `_scale`.
+   * @throws CheckpointError for an unknown name, and a file that has changed
    */
   async load(options: LoadCTranslate2Options = {}): Promise<Record<string, Tensor>> {
     const where = 'CTranslate2File.load'
@@ -82,9 +83,9 @@ export class CTranslate2File {
 }
 
 /**
- * Reads the list of variables of CTranslate2's `model.bin`, binary version 6 (https://github.com/OpenNMT/CTranslate2,
- * `python/ctranslate2/specs/model_spec.py`). All that it says is checked against the file's size.
- * @throws CheckpointError naming file, byte and variable, for anything that is not a whole, sound file
+ * Read the list of variables of CTranslate2's `model.bin`, binary version 6 (https://github.com/OpenNMT/CTranslate2,
+ * `python/ctranslate2/specs/model_spec.py`). Its contents are checked against the file's size.
+ * @throws CheckpointError that names file, byte and variable, for any file that is incomplete or invalid
  */
 export async function readCTranslate2(path: string): Promise<CTranslate2File> {
   requirePath('readCTranslate2', 'path', path)
@@ -98,7 +99,7 @@ async function readHead(source: ByteSource) {
   const cursor = new Cursor(source)
   const version = await cursor.number(4)
   if (version !== VERSION) {
-    cursor.unsound(`it is of binary version ${version}, and ${VERSION} can be read; convert the model again`, {
+    cursor.unsound(`expected binary version ${VERSION}, got ${version}. Convert the model again`, {
       byte: 0,
     })
   }
@@ -117,9 +118,9 @@ async function readHead(source: ByteSource) {
   if (others > MAX_VARIABLES) cursor.unsound(`it claims ${others} aliases`)
   for (let i = 0; i < others; i++) {
     const alias = await cursor.text(`alias ${i + 1} of ${others}`)
-    const name = await cursor.text(`what ${quoted(alias)} stands for`)
+    const name = await cursor.text(`the target of alias ${quoted(alias)}`)
     if (!(name in variables))
-      cursor.unsound(`${quoted(alias)} stands for ${quoted(name)}, which is not there`, { tensor: name })
+      cursor.unsound(`alias ${quoted(alias)} refers to ${quoted(name)}, which does not exist`, { tensor: name })
     if (alias in variables || alias in aliases)
       cursor.unsound(`the name ${quoted(alias)} is there twice`, { tensor: alias })
     aliases[alias] = name
@@ -149,7 +150,7 @@ async function readVariable(cursor: Cursor, name: string): Promise<CTranslate2Va
   return { dtype, shape, offset, bytes }
 }
 
-/** Names and sizes stand between the values, so that small pieces are read across the file. */
+/** Reader of the list. Names and sizes are stored between the values, so small pieces are read across the file. */
 class Cursor {
   at = 0
   #from = 0
@@ -158,20 +159,20 @@ class Cursor {
   constructor(readonly source: ByteSource) {}
 
   unsound(what: string, fields: Record<string, unknown> = {}): never {
-    throw this.source.error(`it is not a sound model.bin of CTranslate2: ${what}`, { byte: this.at, ...fields })
+    throw this.source.error(`it is not a valid model.bin of CTranslate2: ${what}`, { byte: this.at, ...fields })
   }
 
   async number(bytes: 1 | 2 | 4): Promise<number> {
     return (await this.#take(bytes)).readUIntLE(0, bytes)
   }
 
-  /** With the 0 at its end, which its length counts. */
+  /** Read a text with its terminating 0, which its length includes. */
   async text(what: string): Promise<string> {
     const length = await this.number(2)
     const bytes = await this.#take(length)
     if (length === 0 || bytes[length - 1] !== 0) this.unsound(`${what} does not end`)
     const text = bytes.toString('utf8', 0, length - 1)
-    if (text === '' || text.includes('\0') || text.includes('\ufffd')) this.unsound(`${what} is no text`)
+    if (text === '' || text.includes('\0') || text.includes('\ufffd')) this.unsound(`${what} is not a valid text`)
     return text
   }
 

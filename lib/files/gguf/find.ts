@@ -2,16 +2,16 @@ import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { CheckpointError } from '../../base/errors.js'
 
-/** Whether a path names a GGUF file that is there. */
+/** Return whether a path is an existing GGUF file. */
 export function isGguf(path: string): boolean {
   return /\.gguf$/i.test(path) && (statSync(path, { throwIfNoEntry: false })?.isFile() ?? false)
 }
 
-/** A file of a model that was split: `NAME-00001-of-00003.gguf`, by llama.cpp's and Python's gguf's naming. */
+/** A file of a split model: `NAME-00001-of-00003.gguf`, as llama.cpp and Python's gguf name it. */
 export interface GgufShard {
-  /** What the names of all its files begin with, folder included. */
+  /** Common beginning of the names of all its files, folder included. */
   readonly prefix: string
-  /** From 1. */
+  /** Number of the file, from 1. */
   readonly number: number
   readonly count: number
 }
@@ -19,22 +19,22 @@ export interface GgufShard {
 const SHARD = /^-(\d{5})-of-(\d{5})\.gguf$/i
 const SHARD_LENGTH = '-00001-of-00003.gguf'.length
 
-/** What a path says of its place in a split model; undefined where it is named otherwise. */
+/** Return the place of a path in a split model; undefined if it is not named like one. */
 export function shardOf(path: string): GgufShard | undefined {
   const [, number, count] = SHARD.exec(path.slice(-SHARD_LENGTH)) ?? []
   if (number === undefined || count === undefined) return undefined
   return { prefix: path.slice(0, -SHARD_LENGTH), number: Number(number), count: Number(count) }
 }
 
-/** The path of a file of a split model. */
+/** Return the path of a file of a split model. */
 export function shardPath({ prefix, count }: Pick<GgufShard, 'prefix' | 'count'>, number: number): string {
   const digits = (value: number): string => String(value).padStart(5, '0')
   return `${prefix}-${digits(number)}-of-${digits(count)}.gguf`
 }
 
 /**
- * The one GGUF file in a folder, of a split model the first; null where there is none.
- * @throws CheckpointError where there are several models: it is not guessed which is meant
+ * Return the only GGUF file in a folder, or the first file of a split model; null without one.
+ * @throws CheckpointError if there are several models
  */
 export function ggufIn(folder: string): string | null {
   const facts = statSync(folder, { throwIfNoEntry: false })

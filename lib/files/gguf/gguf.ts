@@ -12,13 +12,16 @@ import { readShards } from './shards.js'
 import { type GgufTensor, type GgufValue, type GgufValueType, READ_TYPES, TYPES } from './types.js'
 
 export interface LoadGgufOptions {
-  /** Only these tensors, by name or by a function of the name. Default: all. */
+  /** Load only these tensors, by name or by a function of the name. Default: all. */
   names?: readonly string[] | ((name: string) => boolean)
-  /** What quantised tensors become; the others keep their own. Default float32. */
+  /** Dtype of dequantized tensors; the others keep theirs. Default float32. */
   dtype?: 'float32' | 'bfloat16' | 'float16'
-  /** Views of a mapping of the file instead of copies, for tensors that are not quantised; see `loadSafetensors`. Default false. */
+  /**
+   * Return views of a mapping of the file instead of copies, for tensors that are not quantized; see `loadSafetensors`. Default
+   * false.
+   */
   mmap?: boolean
-  /** Default: that of `withDevice`, else the CPU. Not with `mmap`. */
+  /** Device. Default: that of `withDevice`, else the CPU. Not with `mmap`. */
   device?: Device
 }
 
@@ -30,22 +33,22 @@ const dequantize = opAsync('voxtorch::gguf_dequantize') as (
 ) => Promise<Tensor>
 
 /**
- * A GGUF file, of which the head was read: what llama.cpp and those that build on it publish. Its tensors are read when
- * they are asked for, and refused where the file has changed since.
+ * A GGUF file whose header was read, the format of llama.cpp and programs based on it. Its tensors are read by `load`, which
+ * throws if the file has changed since.
  */
 export class GgufFile {
   readonly version: number
-  /** By key. No prototype, so that any key is safe. */
+  /** Metadata by key. Without prototype, so that any key is safe. */
   readonly metadata: Readonly<Record<string, GgufValue>>
-  /** Of what type each value of the metadata is, as `saveGguf` takes it. */
+  /** Type of each metadata value, as `saveGguf` takes it. */
   readonly metadataTypes: Readonly<Record<string, GgufValueType>>
-  /** By name, in the order of the file's list. */
+  /** Tensors by name, in the order of the file's list. */
   readonly tensors: Readonly<Record<string, GgufTensor>>
-  /** The files of the model in order: one, unless it is split. */
+  /** Files of the model in order: one, unless it is split. */
   readonly paths: readonly string[]
   readonly #sources: readonly ByteSource[]
 
-  /** @internal Take one from `readGguf`. */
+  /** @internal Use `readGguf`. */
   constructor(sources: readonly ByteSource[], header: GgufHeader) {
     const isSound = Array.isArray(sources) && sources.length > 0 && sources.every((one) => one instanceof ByteSource)
     if (!isSound || typeof header !== 'object' || header === null) {
@@ -60,38 +63,38 @@ export class GgufFile {
     this.tensors = tensors
   }
 
-  /** Of the first file, where the model is split. */
+  /** Path of the first file, if the model is split. */
   get path(): string {
     return this.paths[0] as string
   }
 
-  /** `general.architecture`, such as `'llama'`; null where the file does not say. */
+  /** Value of `general.architecture`, such as `'llama'`; null if the file lacks it. */
   get architecture(): string | null {
     const value = this.metadata['general.architecture']
     return typeof value === 'string' ? value : null
   }
 
-  /** The Jinja template of conversations; null where there is none. */
+  /** Jinja chat template; null if the file lacks it. */
   get chatTemplate(): string | null {
     const value = this.metadata['tokenizer.chat_template']
     return typeof value === 'string' ? value : null
   }
 
-  /** What the file says of its tokenizer, without `tokenizer.ggml.`; `Tokenizer.fromFile` makes one of it. */
+  /** Tokenizer metadata, without the prefix `tokenizer.ggml.`; `Tokenizer.fromFile` reads it. */
   get tokenizer(): Readonly<Record<string, GgufValue>> {
     const prefix = 'tokenizer.ggml.'
-    const own = Object.entries(this.metadata).filter(([key]) => key.startsWith(prefix))
+    const entries = Object.entries(this.metadata).filter(([key]) => key.startsWith(prefix))
     return Object.assign(
       Object.create(null),
-      Object.fromEntries(own.map(([key, value]) => [key.slice(prefix.length), value])),
+      Object.fromEntries(entries.map(([key, value]) => [key.slice(prefix.length), value])),
     )
   }
 
   /**
-   * The tensors by name. Quantised ones are turned into `dtype` on all threads of the executor.
-   * @throws CheckpointError for a name that is not there, and a file that has changed
-   * @throws DTypeError naming the tensor whose type cannot be read
-   * @throws InsufficientMemoryError where they need more memory than there is
+   * Load tensors by name. Quantized ones are dequantized to `dtype` on all threads of the executor.
+   * @throws CheckpointError for an unknown name, and a file that has changed
+   * @throws DTypeError that names a tensor whose type is not supported
+   * @throws InsufficientMemoryError if the tensors need more memory than there is
    */
   async load(options: LoadGgufOptions = {}): Promise<Record<string, Tensor>> {
     const where = 'GgufFile.load'
@@ -114,13 +117,13 @@ export class GgufFile {
     return scope(async () => {
       const found = new Map<string, Tensor>()
       for (const [shard, source] of this.#sources.entries()) {
-        const own = plain.filter((name) => this.#entry(name).shard === shard)
-        const places = own.map((name) => {
+        const shardNames = plain.filter((name) => this.#entry(name).shard === shard)
+        const places = shardNames.map((name) => {
           const { type, shape, offset } = this.#entry(name)
           return { dtype: TYPES[type].dtype!, shape, offset }
         })
         const read = await readPlaces(source, places, device === undefined ? { mmap } : { mmap, device })
-        for (const [i, name] of own.entries()) found.set(name, read[i]!)
+        for (const [i, name] of shardNames.entries()) found.set(name, read[i]!)
       }
       for (const name of packed) found.set(name, await this.#dequantized(name, dtype, device))
       const tensors: Record<string, Tensor> = Object.create(null)
@@ -130,17 +133,20 @@ export class GgufFile {
   }
 
   /**
-   * The blocks of a quantised tensor as they lie in the file, uint8 [rows, bytes of a row], in a mapping of it: for those
-   * who compute with them. A tensor without rows is one.
-   * @throws CheckpointError for a name that is not there, or that is not quantised
+   * Return the blocks of a quantized tensor as stored in the file, uint8 [rows, bytes per row], in a mapping of it: for code
+   * that computes with blocks. A tensor without rows is one row.
+   * @throws CheckpointError for an unknown name, or a tensor that is not quantized
    */
   async blocks(name: string): Promise<Tensor> {
     const { type, shape, shard, offset, bytes } = this.#entry(name)
     if (TYPES[type].dtype !== undefined) {
-      throw new CheckpointError(`${this.path}: ${quoted(name)} is ${type}, which has no blocks; load() reads it`, {
-        file: this.path,
-        tensor: name,
-      })
+      throw new CheckpointError(
+        `${this.path}: expected a quantized tensor, but ${quoted(name)} is ${type}. Use load()`,
+        {
+          file: this.path,
+          tensor: name,
+        },
+      )
     }
     const row = ((shape.at(-1) ?? 1) / TYPES[type].block) * TYPES[type].bytes
     const place = { dtype: 'uint8' as const, shape: [row === 0 ? 0 : bytes / row, row], offset }
@@ -159,24 +165,27 @@ export class GgufFile {
     requireString('GgufFile', 'name', name)
     const entry = this.tensors[name]
     if (entry !== undefined) return entry
-    throw new CheckpointError(`${this.path} has no tensor ${quoted(name)}`, { file: this.path, tensor: name })
+    throw new CheckpointError(`${this.path}: expected a tensor ${quoted(name)}, got none`, {
+      file: this.path,
+      tensor: name,
+    })
   }
 
   #requireReadable(name: string): void {
     const { type } = this.#entry(name)
     if (READ_TYPES.includes(type)) return
     throw new DTypeError(
-      `${this.path}: ${quoted(name)} is ${type}, which cannot be read; ${READ_TYPES.join(', ')} can, and \`names\` leaves it out`,
+      `${this.path}: expected a tensor type of ${READ_TYPES.join(', ')}, but ${quoted(name)} is ${type}. Leave it out with \`names\``,
       { file: this.path, tensor: name, dtype: type },
     )
   }
 }
 
 /**
- * Read the head of a GGUF file of version 2 or 3: metadata, tokenizer, chat template, and where its tensors are. All that
- * it says is checked against the file's size; no tensor is read before `load` asks for it.
+ * Read the header of a GGUF file of version 2 or 3: metadata, tokenizer, chat template, and the locations of its tensors. The
+ * header is checked against the file's size; tensors are read by `load` only.
  *
- * A split model (`NAME-00001-of-00003.gguf`, …) is read as one: name its first file, or the folder of its files. Its metadata
+ * A split model (`NAME-00001-of-00003.gguf`, …) is read as one: pass its first file, or the folder of its files. Its metadata
  * are those of the first file, without `split.no`, `split.count` and `split.tensors.count`.
  *
  * ```ts
@@ -185,8 +194,8 @@ export class GgufFile {
  * const { 'token_embd.weight': embeddings } = await file.load({ names: ['token_embd.weight'], dtype: 'bfloat16' })
  * ```
  * @param path a file, or a folder with the files of one model
- * @throws CheckpointError naming file, byte, and key or tensor, for anything that is not a whole, sound file: a missing shard,
- *   big-endian numbers, metadata with more than 4,194,304 texts and booleans in arrays
+ * @throws CheckpointError that names file, byte, and key or tensor, for any file that is incomplete or invalid: a missing
+ *   shard, big-endian numbers, metadata with more than 4,194,304 texts and booleans in arrays
  */
 export async function readGguf(path: string): Promise<GgufFile> {
   requirePath('readGguf', 'path', path)
@@ -194,7 +203,7 @@ export async function readGguf(path: string): Promise<GgufFile> {
   return withFile(first, CheckpointError, openGguf)
 }
 
-/** Read the head of a model whose first or only file is `source`. */
+/** Read the header of a model whose first or only file is `source`. */
 export async function openGguf(source: ByteSource): Promise<GgufFile> {
   const { sources, whole } = await readShards(source, await readHeader(source))
   return new GgufFile(sources, whole)

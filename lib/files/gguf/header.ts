@@ -11,8 +11,8 @@ import {
 } from './types.js'
 
 /**
- * The head of a GGUF file, versions 2 and 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): metadata, then
- * what each tensor is and where. Everything it says is checked here, so that nothing later reads outside the file.
+ * Header of a GGUF file, versions 2 and 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): metadata, then type and
+ * location of each tensor. All of it is checked here, so that no later read is outside the file.
  */
 export interface GgufHeader {
   version: number
@@ -23,31 +23,31 @@ export interface GgufHeader {
 
 const MAGIC = 0x46554747
 const FIRST_READ = 1 << 20
-/** The largest published vocabularies make heads of 20 MB. */
+/** Maximum header size. The largest published vocabularies have headers of 20 MB. */
 const MAX_HEADER = 1 << 27
 const MAX_KEYS = 1 << 16
 const MAX_TENSORS = 1 << 20
 const MAX_KEY = 65_535
 const MAX_DIMS = 4
 const MAX_NESTING = 4
-/** Texts and booleans of all arrays. The largest published vocabularies, with their merges, have 800,000. */
+/** Maximum number of texts and booleans in all arrays. The largest published vocabularies, with their merges, have 800,000. */
 const MAX_ITEMS = 1 << 22
-/** Arrays within arrays: an empty one has 12 bytes in the file and 300 here. */
+/** Maximum number of nested arrays: an empty one has 12 bytes in the file and 300 in memory. */
 const MAX_INNER_ARRAYS = 1 << 16
-// libtorch computes strides from sizes without looking, also where one of them is 0.
+// libtorch computes strides from sizes without checking for overflow, also if one of them is 0.
 const MAX_SPAN = 2 ** 47
 
 type Unsound = (what: string, fields?: Record<string, unknown>) => never
 
-/** @throws CheckpointError naming the file, and the byte, key or tensor, for anything that is not a whole, sound file */
+/** @throws CheckpointError that names the file, and the byte, key or tensor, for any file that is incomplete or invalid */
 export async function readHeader(source: ByteSource): Promise<GgufHeader> {
   const unsound: Unsound = (what, fields = {}) => {
-    throw source.error(`it is not a sound GGUF file: ${what}`, fields)
+    throw source.error(`it is not a valid GGUF file: ${what}`, fields)
   }
   const fail: Unsound = (what, fields = {}) => {
     throw source.error(what, fields)
   }
-  // The head's length stands nowhere.
+  // The file does not store the header's length.
   for (let length = Math.min(FIRST_READ, source.size); ; length = Math.min(2 * length, source.size)) {
     const cursor = new Cursor(await source.bytes(0, length), source.size, unsound, fail)
     try {
@@ -58,12 +58,12 @@ export async function readHeader(source: ByteSource): Promise<GgufHeader> {
   }
 }
 
-/** Thrown where the bytes read so far end; no error that anyone sees. */
+/** Thrown internally at the end of the bytes read so far. */
 const MORE = Symbol('more')
 
 class Cursor {
   at = 0
-  /** What the arrays that were read so far hold as JavaScript values. */
+  /** Number of JavaScript values in the arrays read so far. */
   items = 0
   innerArrays = 0
 
@@ -71,16 +71,16 @@ class Cursor {
     readonly bytes: Buffer,
     readonly size: number,
     readonly unsound: Unsound,
-    /** The same without the claim that the file is damaged. */
+    /** Throw an error that does not claim that the file is damaged. */
     readonly fail: Unsound,
   ) {}
 
-  /** The place of the next `count` bytes, which are there. */
+  /** Return the position of the next `count` bytes after checking that they exist. */
   take(count: number): number {
     const { at } = this
     const end = at + count
     if (end > this.size)
-      this.unsound(`it ends at byte ${this.size}, where ${count} bytes from ${at} on should be`, { byte: at })
+      this.unsound(`expected ${count} bytes from byte ${at} on, but it ends at byte ${this.size}`, { byte: at })
     if (end > MAX_HEADER) this.unsound(`its head has more than ${MAX_HEADER} bytes`, { byte: at })
     if (end > this.bytes.length) throw MORE
     this.at = end
@@ -91,7 +91,7 @@ class Cursor {
     return this.bytes.readUInt32LE(this.take(4))
   }
 
-  /** A 64-bit length or place. What no number holds exactly is larger than any file. */
+  /** Read a 64-bit length or offset. A value that a number cannot represent exactly exceeds any file. */
   whole(what: string): number {
     const at = this.take(8)
     const value = this.bytes.readBigUInt64LE(at)
@@ -106,7 +106,7 @@ class Cursor {
     const at = this.take(length)
     const text = this.bytes.toString('utf8', at, at + length)
     if (strict && (text.includes('\ufffd') || text.includes('\0'))) {
-      this.unsound(`${what} is no text: ${quoted(text)}`, { byte: from })
+      this.unsound(`${what} is not a valid text: ${quoted(text)}`, { byte: from })
     }
     return text
   }
@@ -123,7 +123,7 @@ function readAll(cursor: Cursor, size: number, unsound: Unsound): GgufHeader {
       { byte: 4 },
     )
   }
-  if (version !== 2 && version !== 3) unsound(`it is of version ${version}; 2 and 3 can be read`, { byte: 4 })
+  if (version !== 2 && version !== 3) unsound(`expected version 2 or 3, got ${version}`, { byte: 4 })
   const tensorCount = cursor.whole('the number of tensors')
   const keyCount = cursor.whole('the number of keys')
   if (tensorCount > MAX_TENSORS) unsound(`it claims ${tensorCount} tensors`, { byte: 8 })
@@ -199,7 +199,7 @@ function readArray(cursor: Cursor, key: string, depth: number, unsound: Unsound)
   const type = typeAt(cursor, key, unsound)
   const count = cursor.whole(`the length of ${quoted(key)}`)
   const numbers = type === 'array' ? undefined : ARRAYS[type]
-  // Checked before memory is taken: each element has at least as many bytes.
+  // Check before allocating memory: each element has at least this many bytes.
   const least = numbers?.bytes ?? (type === 'bool' ? 1 : type === 'string' ? 8 : 12)
   if (count > (cursor.size - cursor.at) / least) {
     unsound(`${quoted(key)} claims ${count} elements, more than the file has bytes for`, { byte, field: key })
@@ -207,8 +207,8 @@ function readArray(cursor: Cursor, key: string, depth: number, unsound: Unsound)
   if (numbers !== undefined) {
     const at = cursor.take(count * numbers.bytes)
     const from = cursor.bytes.byteOffset + at
-    const own = cursor.bytes.buffer.slice(from, from + count * numbers.bytes) as ArrayBuffer
-    return [`${type as GgufElementType}[]`, numbers.make(own)]
+    const bytes = cursor.bytes.buffer.slice(from, from + count * numbers.bytes) as ArrayBuffer
+    return [`${type as GgufElementType}[]`, numbers.make(bytes)]
   }
   if (type === 'array') {
     if (depth === MAX_NESTING) unsound(`${quoted(key)} is nested more than ${MAX_NESTING} deep`, { byte, field: key })
@@ -237,7 +237,7 @@ function alignmentOf(metadata: Record<string, GgufValue>, unsound: Unsound): num
   const field = 'general.alignment'
   const given = metadata[field] ?? ALIGNMENT
   const isSound = typeof given === 'number' && given >= 1 && given <= 1 << 20 && Number.isInteger(Math.log2(given))
-  return isSound ? given : unsound(`${field} is ${String(given)}, no power of 2`, { field })
+  return isSound ? given : unsound(`${field} is ${String(given)}, not a power of 2`, { field })
 }
 
 function readTensors(cursor: Cursor, count: number, alignment: number, unsound: Unsound): Record<string, GgufTensor> {
@@ -273,7 +273,7 @@ function readTensors(cursor: Cursor, count: number, alignment: number, unsound: 
   return tensors
 }
 
-/** With an offset from the beginning of the data. */
+/** Read the header of a tensor, with an offset from the beginning of the data. */
 function readTensor(cursor: Cursor, name: string, alignment: number, unsound: Unsound): GgufTensor {
   const byte = cursor.at
   const fail = (what: string): never => unsound(`the tensor ${quoted(name)} ${what}`, { tensor: name, byte })
@@ -293,7 +293,7 @@ function readTensor(cursor: Cursor, name: string, alignment: number, unsound: Un
   const row = shape.at(-1) ?? 1
   if (row % block !== 0) fail(`is ${type}, whose rows are blocks of ${block}, and has rows of ${row}`)
   const offset = cursor.whole(`the offset of the tensor ${quoted(name)}`)
-  if (offset % alignment !== 0) fail(`is at ${offset}, no multiple of the alignment ${alignment}`)
+  if (offset % alignment !== 0) fail(`is at ${offset}, not a multiple of the alignment ${alignment}`)
   const count = shape.reduce((product, length) => product * length, 1)
   return { type, shape, shard: 0, offset, bytes: (count / block) * bytes }
 }

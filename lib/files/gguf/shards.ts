@@ -5,8 +5,8 @@ import { type GgufHeader, readHeader } from './header.js'
 import type { GgufTensor } from './types.js'
 
 /**
- * A model in several files, as llama.cpp's gguf-split and Python's gguf write it: the first has the metadata, each its part of
- * the tensors, and `split.no` (from 0), `split.count` and `split.tensors.count` say how they belong together
+ * A model in several files, as llama.cpp's gguf-split and Python's gguf write it. The first file has the metadata, and each a
+ * part of the tensors; `split.no` (from 0), `split.count` and `split.tensors.count` describe the split
  * (https://github.com/ggml-org/llama.cpp/blob/master/src/llama-model-loader.cpp).
  */
 
@@ -15,9 +15,10 @@ const COUNT = 'split.count'
 const TENSORS = 'split.tensors.count'
 
 /**
- * The head of a whole model, of which `source` is the first or the only file. The files behind it are closed again; each opens by
- * itself when its tensors are read.
- * @throws CheckpointError for a file that is not the first, a shard that is missing or of another model, and a tensor in two of them
+ * Read the header of a whole model, whose first or only file is `source`. The other files are closed again; each reopens when
+ * its tensors are read.
+ * @throws CheckpointError for a file that is not the first, a shard that is missing or belongs to another model, and a tensor
+ *   in two shards
  */
 export async function readShards(
   source: ByteSource,
@@ -30,7 +31,7 @@ export async function readShards(
   if (named?.count !== count || named.number !== number + 1) {
     throw source.error(
       `${COUNT}: it is file ${number + 1} of a model in ${count}, whose name must end in ${shardPath({ prefix: '', count }, number + 1)}. ` +
-        'Give the files back the names that they were published with',
+        'Restore the published names of the files',
       { field: COUNT },
     )
   }
@@ -90,5 +91,5 @@ function numberAt(source: ByteSource, { metadata }: GgufHeader, field: string): 
   const value = metadata[field]
   if (value === undefined) return undefined
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value
-  throw source.error(`${field} is no number of files or tensors`, { field })
+  throw source.error(`expected a number of files or tensors as ${field}`, { field })
 }

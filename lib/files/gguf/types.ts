@@ -1,6 +1,6 @@
 import type { DType } from '../../tensor/dtype.js'
 
-/** What a tensor's values are, by the format's own names. */
+/** Type of a tensor's values, by the format's names. */
 export type GgufType =
   | 'F32'
   | 'F16'
@@ -35,19 +35,19 @@ export type GgufType =
   | 'TQ2_0'
   | 'MXFP4'
 
-/** What `saveGguf` writes. */
+/** Types that `saveGguf` writes. */
 export type GgufSaveType = 'F32' | 'F16' | 'BF16' | 'Q8_0' | 'Q4_0'
 
 interface TypeFacts {
-  /** The number that files have. */
+  /** Code in files. */
   readonly code: number
-  /** Values of a block, which a row has a whole number of. */
+  /** Number of values in a block; the length of a row is a multiple of it. */
   readonly block: number
-  /** Bytes of a block. */
+  /** Number of bytes of a block. */
   readonly bytes: number
-  /** Where each value stands for itself. */
+  /** Dtype of types without blocks. */
   readonly dtype?: DType
-  /** Whether native code turns its blocks into values. */
+  /** Whether native code can dequantize its blocks. */
   readonly isRead?: true
 }
 
@@ -91,12 +91,12 @@ export const typesByCode: ReadonlyMap<number, GgufType> = new Map(
   Object.entries(TYPES).map(([name, { code }]) => [code, name as GgufType]),
 )
 
-/** The types whose values can be had. */
+/** Types whose values can be loaded. */
 export const READ_TYPES: readonly string[] = Object.entries(TYPES)
   .filter(([, { dtype, isRead }]) => dtype !== undefined || isRead)
   .map(([name]) => name)
 
-/** What a value of the metadata is; `…[]` for arrays. Arrays of arrays are `array[]`. */
+/** Type of a metadata value; `…[]` for arrays. Arrays of arrays are `array[]`. */
 export type GgufValueType = GgufElementType | `${GgufElementType}[]` | 'array[]'
 
 export type GgufElementType =
@@ -113,7 +113,7 @@ export type GgufElementType =
   | 'int64'
   | 'float64'
 
-/** 64-bit numbers are numbers where those are exact, else bigints. */
+/** Value of metadata. 64-bit integers are numbers if exact, else bigints. */
 export type GgufValue =
   | string
   | number
@@ -134,16 +134,16 @@ export type GgufValue =
   | BigInt64Array
   | readonly GgufValue[]
 
-/** What the head of a file says of one tensor. */
+/** Header of one tensor. */
 export interface GgufTensor {
   readonly type: GgufType
-  /** Row-major, as everywhere here: the last one is the length of a row. In the file they stand the other way round. */
+  /** Shape in row-major order: the last size is the length of a row. The file stores the sizes in reverse. */
   readonly shape: readonly number[]
-  /** Which of the file's `paths` holds it: 0, unless the model is split. */
+  /** Index in `paths` of the file that contains it: 0, unless the model is split. */
   readonly shard: number
-  /** Where in that file its bytes begin. */
+  /** Offset in that file of its first byte. */
   readonly offset: number
-  /** How many bytes it has. */
+  /** Number of bytes. */
   readonly bytes: number
 }
 
@@ -154,7 +154,7 @@ type NumberArrays = Partial<
   >
 >
 
-/** Numbers of values' types, in the order of the format. */
+/** Types of values by their codes in the format. */
 export const VALUE_TYPES: readonly (GgufElementType | 'array')[] = [
   'uint8',
   'int8',

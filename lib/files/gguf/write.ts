@@ -16,21 +16,21 @@ import {
 } from './types.js'
 
 export interface SaveGgufOptions {
-  /** `general.architecture` and what else llama.cpp is to know. */
+  /** Metadata: `general.architecture` and other keys for llama.cpp. */
   metadata?: Readonly<Record<string, GgufValue>>
   /**
-   * Of what type the values are. Default: of whole numbers uint32 (int32 below 0), of others float32; typed arrays say it
-   * themselves. What `readGguf` gave can be handed on.
+   * Types of the values. Default: uint32 for integers (int32 below 0), float32 for other numbers; typed arrays have their own.
+   * The types of `readGguf` can be passed on.
    */
   metadataTypes?: Readonly<Record<string, GgufValueType>>
   /**
-   * What the tensors become: one type for all that have rows (the others are F32, as llama.cpp wants it), or a function of
-   * name and tensor. Rows of Q8_0 and Q4_0 are a multiple of 32 long. Default F16.
+   * Types of the tensors in the file: one type for all that have rows (the others are F32, as llama.cpp requires), or a
+   * function of name and tensor. Rows of Q8_0 and Q4_0 must be a multiple of 32 long. Default F16.
    */
   type?: GgufSaveType | ((name: string, tensor: Tensor) => GgufSaveType)
 }
 
-/** A tensor that is in blocks already: uint8, as many bytes as its shape takes, in one or more dimensions. */
+/** A tensor that is already quantized to blocks: uint8, with the number of bytes of its shape, in one or more dimensions. */
 export interface GgufBlocks {
   type: GgufType
   shape: readonly number[]
@@ -43,9 +43,9 @@ const ALIGNMENT = 32
 const quantize = opAsync('voxtorch::gguf_quantize') as (values: Tensor, type: number) => Promise<Tensor>
 
 /**
- * Writes a GGUF file of version 3, which llama.cpp reads. It appears whole or not at all: it is written under another name,
- * synced and renamed. Q8_0 and Q4_0 round as llama.cpp does; what is in blocks already is written as it is.
- * @throws CheckpointError naming key or tensor for what has no place in the format, and where the file cannot be written
+ * Write a GGUF file of version 3, which llama.cpp reads. The file is written atomically: under a temporary name, then synced
+ * and renamed. Q8_0 and Q4_0 round like llama.cpp; blocks are written unchanged.
+ * @throws CheckpointError that names key or tensor for values that the format cannot store, and if the file cannot be written
  */
 export async function saveGguf(
   path: string,
@@ -66,19 +66,24 @@ export async function saveGguf(
   const entries = Object.entries(tensors).map(([name, value]): Entry => {
     if (isBlocks(value)) return blocksEntry(name, value, fail)
     if (!(value instanceof Tensor)) fail(`${quoted(name)} is not a tensor`, { tensor: name })
-    if (value.ndim > 4) fail(`${quoted(name)} has ${value.ndim} dimensions, the format allows 4`, { tensor: name })
-    if (!/^b?float/.test(value.dtype)) fail(`${quoted(name)} is ${value.dtype}, not of real numbers`, { tensor: name })
+    if (value.ndim > 4) fail(`expected at most 4 dimensions of ${quoted(name)}, got ${value.ndim}`, { tensor: name })
+    if (!/^b?float/.test(value.dtype))
+      fail(`expected a floating-point tensor ${quoted(name)}, got ${value.dtype}`, { tensor: name })
     if (value.device === 'meta') fail(`${quoted(name)} is on the meta device and has no values`, { tensor: name })
-    const made = typeof type === 'function' ? type(name, value) : value.ndim < 2 ? 'F32' : type
-    if (!SAVED.includes(made)) throw misuse(where, 'type', `a function that gives ${SAVED.join(', ')}`, made)
-    const { block } = TYPES[made]
+    const savedType = typeof type === 'function' ? type(name, value) : value.ndim < 2 ? 'F32' : type
+    if (!SAVED.includes(savedType))
+      throw misuse(where, 'type', `a function that returns ${SAVED.join(', ')}`, savedType)
+    const { block } = TYPES[savedType]
     const row = value.shape.at(-1) ?? 1
     if (row % block !== 0) {
-      fail(`${quoted(name)} has rows of ${row}, and ${made} needs a multiple of ${block}; give it another type`, {
-        tensor: name,
-      })
+      fail(
+        `expected rows of a multiple of ${block} in ${quoted(name)} for ${savedType}, got ${row}. Choose another type`,
+        {
+          tensor: name,
+        },
+      )
     }
-    return { name, value, type: made, shape: value.shape, bytes: (value.numel() / block) * TYPES[made].bytes }
+    return { name, value, type: savedType, shape: value.shape, bytes: (value.numel() / block) * TYPES[savedType].bytes }
   })
   const head = new Writer()
   head.uint32(0x46554747)
@@ -114,7 +119,7 @@ const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNM
 
 interface Entry {
   name: string
-  /** uint8 where it is in blocks. */
+  /** uint8 for a tensor in blocks. */
   value: Tensor
   type: GgufType
   shape: readonly number[]
@@ -129,15 +134,18 @@ function blocksEntry(name: string, { type, shape, blocks }: GgufBlocks, fail: Fa
   const lengths = Array.isArray(shape) ? (shape as readonly unknown[]) : []
   const isShape = lengths.length > 0 && lengths.length <= 4 && lengths.every((length) => Number.isSafeInteger(length))
   if (facts === undefined || facts.dtype !== undefined || !isShape || shape.some((length) => length < 0)) {
-    return fail(`${quoted(name)} is no tensor in blocks: { type, shape, blocks }`, { tensor: name })
+    return fail(`expected ${quoted(name)} to be a Tensor or { type, shape, blocks }`, { tensor: name })
   }
   const count = shape.reduce((product, length) => product * length, 1)
   const bytes = (count / facts.block) * facts.bytes
   const fits = (shape.at(-1) as number) % facts.block === 0 && blocks instanceof Tensor && blocks.dtype === 'uint8'
   if (!fits || blocks.device !== 'cpu' || blocks.numel() !== bytes) {
-    return fail(`${quoted(name)} of shape [${shape.join(', ')}] in ${type} is uint8 of ${bytes} bytes on the CPU`, {
-      tensor: name,
-    })
+    return fail(
+      `expected blocks of ${quoted(name)} with shape [${shape.join(', ')}] in ${type} to be uint8 of ${bytes} bytes on the CPU`,
+      {
+        tensor: name,
+      },
+    )
   }
   return { name, value: blocks, type, shape, bytes }
 }
@@ -146,7 +154,7 @@ async function encoded(value: Tensor, type: GgufSaveType, tensor: string, fail: 
   const { dtype, code } = TYPES[type]
   if (dtype === 'float16' && value.dtype !== dtype && value.numel() > 0) {
     const most = Number(value.abs().max().item())
-    if (!(most < 65_520)) fail(`${quoted(tensor)} has a weight of ${most}, which float16 cannot hold`, { tensor })
+    if (!(most < 65_520)) fail(`expected weights of ${quoted(tensor)} in the range of float16, got ${most}`, { tensor })
   }
   if (dtype !== undefined) return value.to({ dtype })
   try {
@@ -162,14 +170,14 @@ function writeMetadata(
   types: Readonly<Record<string, GgufValueType>>,
   fail: Fail,
 ): void {
-  // Every file has it at this default; another one's would not be true here.
+  // Every file has the default value; that of another file would be wrong here.
   delete metadata['general.alignment']
   const keys = Object.entries(metadata).filter(([, value]) => value !== undefined)
   head.uint64(keys.length)
   for (const [key, value] of keys) {
     const wrong = (what: string): never => fail(`the metadata ${quoted(key)} ${what}`, { field: key })
     head.text(key)
-    const type = types[key] ?? typeOf(value) ?? wrong(`is ${shown(value)}, which has no place in the format`)
+    const type = types[key] ?? typeOf(value) ?? wrong(`is ${shown(value)}, which the format cannot store`)
     if (type.endsWith('[]')) {
       head.uint32(VALUE_TYPES.indexOf('array'))
       head.array(type.slice(0, -2) as GgufElementType, value, wrong)
@@ -214,7 +222,7 @@ const RANGES: Partial<Record<GgufElementType, readonly [least: bigint, most: big
   int64: [-(2n ** 63n), 2n ** 63n - 1n],
 }
 
-/** Bytes that grow. */
+/** Growing buffer of bytes. */
 class Writer {
   #buffer = Buffer.alloc(1 << 16)
   #used = 0
@@ -224,23 +232,23 @@ class Writer {
   }
 
   pad(): void {
-    this.#room(aligned(this.#used) - this.#used)
+    this.#reserve(aligned(this.#used) - this.#used)
   }
 
   uint32(value: number): void {
-    const at = this.#room(4)
+    const at = this.#reserve(4)
     this.#buffer.writeUInt32LE(value, at)
   }
 
   uint64(value: number | bigint): void {
-    const at = this.#room(8)
+    const at = this.#reserve(8)
     this.#buffer.writeBigUInt64LE(BigInt(value), at)
   }
 
   text(text: string): void {
     const bytes = Buffer.from(text)
     this.uint64(bytes.length)
-    const at = this.#room(bytes.length)
+    const at = this.#reserve(bytes.length)
     bytes.copy(this.#buffer, at)
   }
 
@@ -263,13 +271,13 @@ class Writer {
     }
     if (type === 'bool') {
       if (typeof value !== 'boolean') return bad()
-      const at = this.#room(1)
+      const at = this.#reserve(1)
       this.#buffer[at] = Number(value)
       return
     }
     if (type === 'float32' || type === 'float64') {
       if (typeof value !== 'number') return bad()
-      const at = this.#room(type === 'float32' ? 4 : 8)
+      const at = this.#reserve(type === 'float32' ? 4 : 8)
       if (type === 'float32') this.#buffer.writeFloatLE(value, at)
       else this.#buffer.writeDoubleLE(value, at)
       return
@@ -280,15 +288,15 @@ class Writer {
     const exact = BigInt(value as number | bigint)
     if (exact < range[0] || exact > range[1]) return bad()
     const bytes = ARRAYS[type]!.bytes
-    const at = this.#room(bytes)
+    const at = this.#reserve(bytes)
     // Two's complement: the lower bytes are the same for every width.
     const wide = Buffer.alloc(8)
     wide.writeBigUInt64LE(BigInt.asUintN(64, exact))
     wide.copy(this.#buffer, at, 0, bytes)
   }
 
-  /** The place of that many new bytes, which are 0. The buffer is another one after it. */
-  #room(count: number): number {
+  /** Return the position of a number of new zero bytes. The buffer may be replaced. */
+  #reserve(count: number): number {
     const at = this.#used
     this.#used += count
     if (this.#used > this.#buffer.length) {

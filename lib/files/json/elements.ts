@@ -1,6 +1,6 @@
 import { asBuffer, type Chunks, faultIn, withoutMark } from '../text.js'
 
-/** A record of a file: its bytes, the first of them in the file, and its line. */
+/** A record of a file: its bytes, its offset in the file, and its line. */
 export interface FileRecord {
   bytes: Buffer
   start: number
@@ -19,17 +19,17 @@ const LINE = 0x0a
 const isBlank = (byte: number): boolean => byte === 0x20 || byte === LINE || byte === 0x0d || byte === 0x09
 
 /**
- * The values of one JSON array as their bytes, without those around them. Memory holds a piece of the file and the longest
- * value. What a value holds is not looked at: whoever parses it finds what is wrong with it.
- * @throws DataError where the file is no array, or does not end
+ * Yield the bytes of each element of one JSON array. Uses memory for a piece of the file and the longest element. The elements
+ * are not validated; parsing them finds faults.
+ * @throws DataError if the file is not an array, or is truncated
  */
 export async function* elementsOf(
   chunks: Chunks,
   file: string,
   longest: number,
 ): AsyncGenerator<FileRecord, void, void> {
-  // Before the array, at the beginning of a value or inside one, behind the array.
-  let place: 'before' | 'value' | 'inside' | 'behind' = 'before'
+  // Position: before the array, at the beginning of an element, inside one, or after the array.
+  let place: 'before' | 'value' | 'inside' | 'after' = 'before'
   let depth = 0
   let inString = false
   let escaped = false
@@ -65,17 +65,17 @@ export async function* elementsOf(
           yield { bytes: whole, start, line: startLine }
           open = []
           held = 0
-          place = byte === COMMA ? 'value' : 'behind'
+          place = byte === COMMA ? 'value' : 'after'
         }
         continue
       }
       if (isBlank(byte)) continue
       if (place === 'before') {
-        if (byte !== OPEN) throw faultIn(file, 'this is no JSON array: it does not begin with [', { line })
+        if (byte !== OPEN) throw faultIn(file, 'expected a JSON array, got a file that does not begin with [', { line })
         place = 'value'
-      } else if (place === 'behind') throw faultIn(file, 'something stands behind the end of the array', { line })
-      else if (byte === CLOSE && count === 0) place = 'behind'
-      else if (byte === CLOSE || byte === COMMA) throw faultIn(file, 'a value is missing in the array', { line })
+      } else if (place === 'after') throw faultIn(file, 'expected the end of the file after the array', { line })
+      else if (byte === CLOSE && count === 0) place = 'after'
+      else if (byte === CLOSE || byte === COMMA) throw faultIn(file, 'expected a value in the array', { line })
       else {
         place = 'inside'
         depth = 0
@@ -84,7 +84,7 @@ export async function* elementsOf(
         from = i
         start = offset + i
         startLine = line
-        // It is looked at again as the first of the value.
+        // Process this byte again as the first of the element.
         i--
       }
     }
@@ -95,12 +95,12 @@ export async function* elementsOf(
     held += rest.length
     if (held > longest) throw tooLong(file, longest, startLine)
   }
-  if (place === 'before') throw faultIn(file, 'there is no JSON array, only blanks', { line })
-  if (place !== 'behind') throw faultIn(file, 'the array does not end: the file is cut off', { line })
+  if (place === 'before') throw faultIn(file, 'expected a JSON array, got only blanks', { line })
+  if (place !== 'after') throw faultIn(file, 'expected the end of the array, got the end of the file', { line })
 }
 
 const tooLong = (file: string, longest: number, line: number) =>
-  faultIn(file, `the value has more than ${longest} bytes`, { line })
+  faultIn(file, `expected a value of at most ${longest} bytes, got a longer one`, { line })
 
 function trimmed(bytes: Buffer): Buffer {
   let end = bytes.length
@@ -108,7 +108,7 @@ function trimmed(bytes: Buffer): Buffer {
   return bytes.subarray(0, end)
 }
 
-/** Whether a file's first character that is no blank is that of an array. */
+/** Return whether a file's first non-blank character begins an array. */
 export async function beginsArray(chunks: Chunks): Promise<boolean> {
   let first = true
   for await (const chunk of chunks) {

@@ -8,19 +8,19 @@ import { type JsonLimits, JsonScan, MAX_DEPTH } from './scan.js'
 import { stringifyJson } from './write.js'
 
 /**
- * Reads a JSON file (RFC 8259, UTF-8 with or without a byte order mark), with what Python's `json` adds and writes:
- * `NaN`, `Infinity` and `-Infinity`. Whole numbers beyond 2^53 come as bigint, all others as number. Of a name that
- * stands twice in an object the last counts; `__proto__` is a name like any other.
+ * Read a JSON file (RFC 8259, UTF-8 with or without a byte order mark), with the extensions of Python's `json`: `NaN`,
+ * `Infinity` and `-Infinity`. Integers beyond 2^53 are returned as bigint, all others as number. Of duplicate names in an
+ * object the last counts; `__proto__` is an ordinary name.
  *
- * @throws DataError with `file`, `line`, `column` or `byte`, for anything that is not a whole JSON file, nests deeper
- * than 1000 levels or has more than 512 MB (that is work for `readJsonl`)
+ * @throws DataError with `file`, `line`, `column` or `byte`, for any file that is not complete JSON, is nested deeper than 1000
+ *   levels or larger than 512 MB (use `readJsonl`)
  */
 export async function readJson(path: string): Promise<unknown> {
   requireString('readJson', 'path', path)
   return parseJson(chunksOf(path, LONGEST_STRING), path)
 }
 
-/** The value of JSON that comes in pieces. `file` is what errors call it. */
+/** Parse JSON that arrives in pieces. Errors name `file`. */
 export async function parseJson(chunks: Chunks, file: string, limits: JsonLimits = {}): Promise<unknown> {
   const scan = new JsonScan(limits)
   const parts: Uint8Array[] = []
@@ -44,14 +44,14 @@ export async function parseJson(chunks: Chunks, file: string, limits: JsonLimits
   return jsonValue(text, scan.wide, file)
 }
 
-/** Of a checkpoint's configurations. */
+/** Maximum size of a checkpoint's configuration. */
 const LONGEST_CONFIG = 2 ** 24
 
-/** The object in a small file that belongs to a checkpoint. @throws CheckpointError naming the file */
+/** Read the object in a small file of a checkpoint. @throws CheckpointError that names the file */
 export async function readCheckpointJson(path: string): Promise<Record<string, unknown>> {
   try {
     const value = await parseJson(chunksOf(path, LONGEST_CONFIG), path)
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('it is not an object')
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('expected an object')
     return value as Record<string, unknown>
   } catch (cause) {
     const { message } = cause as Error
@@ -59,15 +59,15 @@ export async function readCheckpointJson(path: string): Promise<Record<string, u
   }
 }
 
-/** Throws for JSON that would fill V8's heap, which ends the process. */
+/** Throw for JSON that would fill V8's heap, which ends the process. */
 export function refuseTooMuch(scan: JsonScan, file: string, line?: number): void {
   const fault = scan.tooMuch()
   if (fault !== undefined) throw faultIn(file, fault, line === undefined ? {} : { line })
 }
 
 /**
- * The value of one JSON text that nests no deeper than allowed.
- * @param wide whether it may hold whole numbers beyond 2^53
+ * Parse one JSON text that is not nested deeper than allowed.
+ * @param wide whether it may contain integers beyond 2^53
  * @param line number of the text's first line in the file
  */
 export function jsonValue(text: string, wide: boolean, file: string, line = 1): unknown {
@@ -75,14 +75,14 @@ export function jsonValue(text: string, wide: boolean, file: string, line = 1): 
     try {
       return JSON.parse(text)
     } catch {
-      // Python's NaN, or an error whose place is still to be found.
+      // Python's NaN, or an error whose position has to be found.
     }
   }
   try {
     return parseCarefully(text)
   } catch (fault) {
     if (!(fault instanceof JsonFault)) throw fault
-    if (text.trim() === '') throw faultIn(file, 'there is no JSON value, only blanks', { line })
+    if (text.trim() === '') throw faultIn(file, 'expected a JSON value, got only blanks', { line })
     const last = fault.offset === 0 ? -1 : text.lastIndexOf('\n', fault.offset - 1)
     let lines = 0
     for (let at = text.indexOf('\n'); at >= 0 && at <= last; at = text.indexOf('\n', at + 1)) lines++
@@ -96,11 +96,11 @@ export interface WriteJsonOptions {
 }
 
 /**
- * Writes a value as a JSON file that ends in a line break. The file appears whole or not at all. Properties that are
- * undefined are left out and `toJSON` is called, as by `JSON.stringify`; a bigint is written as a whole number.
+ * Write a value as a JSON file that ends in a line break. The file is written atomically. Undefined properties are left out and
+ * `toJSON` is called, as by `JSON.stringify`; a bigint is written as an integer.
  *
- * @throws DataError for NaN, infinities, typed arrays, cycles and whatever else has no form in JSON (naming its
- * `path`), or when the file cannot be written
+ * @throws DataError for NaN, infinities, typed arrays, cycles and other values that JSON cannot store (with their `path`), or
+ *   if the file cannot be written
  */
 export async function writeJson(path: string, value: unknown, options: WriteJsonOptions = {}): Promise<void> {
   requireString('writeJson', 'path', path)
@@ -112,7 +112,7 @@ export async function writeJson(path: string, value: unknown, options: WriteJson
   await writeAtomically(path, DataError, (write) => write(bytes))
 }
 
-/** The text of a value that is meant for a file. */
+/** Return the JSON text of a value for a file. */
 export function jsonFor(path: string, value: unknown, indent: number, line?: number): string {
   try {
     return stringifyJson(value, indent)
@@ -125,9 +125,9 @@ export function jsonFor(path: string, value: unknown, indent: number, line?: num
         ...defined({ line }),
       })
     }
-    // A string of more than 512 MB.
+    // The error for a string of more than 512 MB.
     if (error instanceof RangeError) {
-      throw new DataError(`${path} cannot be written: its text is too long; use writeJsonl`, {
+      throw new DataError(`${path} cannot be written: its text is too long. Use writeJsonl`, {
         file: path,
         cause: error,
       })

@@ -6,20 +6,20 @@ import { jsonFor, jsonValue, refuseTooMuch } from './json.js'
 import { JsonScan } from './scan.js'
 
 export interface ReadJsonlOptions {
-  /** Passes over lines that are empty or hold only blanks, instead of throwing. Default false. */
+  /** Skip lines that are empty or contain only blanks, instead of throwing. Default false. */
   skipBlank?: boolean
-  /** Longest line in bytes. Default 64 MiB; JavaScript holds no text of more than 511. */
+  /** Maximum line length in bytes. Default 64 MiB; the maximum is 511 MiB, JavaScript's longest string. */
   maxLineBytes?: number
 }
 
 /**
- * Reads a file of one JSON value per line, each as `readJson` reads a file. Memory holds a few hundred kilobytes and the
- * longest line, whatever the size of the file; leaving the loop closes it.
+ * Read a JSON Lines file, each line as `readJson` reads a file. Uses a few hundred kilobytes of memory and the longest line,
+ * for files of any size; leaving the loop closes the file.
  *
  * ```ts
  * for await (const row of readJsonl('train.jsonl')) …
  * ```
- * @throws DataError with `file` and `line` (and `column`), when the loop gets there
+ * @throws DataError with `file` and `line` (and `column`), when the loop reaches the fault
  */
 export function readJsonl(path: string, options: ReadJsonlOptions = {}): AsyncIterableIterator<unknown> {
   requireString('readJsonl', 'path', path)
@@ -30,7 +30,7 @@ export function readJsonl(path: string, options: ReadJsonlOptions = {}): AsyncIt
   return parseJsonl(chunksOf(path), path, { skipBlank, maxLineBytes: Math.min(maxLineBytes, LONGEST_LINE) })
 }
 
-/** The values of JSON lines that come in pieces. `file` is what errors call them. */
+/** Parse JSON Lines that arrive in pieces. Errors name `file`. */
 export async function* parseJsonl(
   chunks: Chunks,
   file: string,
@@ -43,11 +43,12 @@ export async function* parseJsonl(
     const deep = scan.push(bytes) >= 0
     refuseTooMuch(scan, file, line)
     for (const item of (text.endsWith('\n') ? text.slice(0, -1) : text).split('\n')) {
-      // A character has at most three bytes per UTF-16 unit.
+      // A UTF-16 unit has at most three bytes in UTF-8.
       if (item.length * 3 > maxLineBytes && Buffer.byteLength(item) > maxLineBytes)
         throw tooLong(file, maxLineBytes, line)
       if (item.trim() !== '') yield jsonValue(item, deep || (scan.wide && WIDE.test(item)), file, line)
-      else if (!skipBlank) throw faultIn(file, 'the line is blank; skipBlank: true passes over such lines', { line })
+      else if (!skipBlank)
+        throw faultIn(file, 'expected a JSON value, got a blank line. Set skipBlank: true to skip such lines', { line })
       line++
     }
   }
@@ -56,9 +57,9 @@ export async function* parseJsonl(
 const WIDE = /[0-9]{16}/
 
 const tooLong = (file: string, longest: number, line: number): DataError =>
-  faultIn(file, `the line has more than ${longest} bytes; maxLineBytes sets the limit`, { line })
+  faultIn(file, `expected a line of at most ${longest} bytes, got a longer one. Raise maxLineBytes`, { line })
 
-/** Pieces that end where a line ends. */
+/** Yield pieces that end at line ends. */
 async function* wholeLines(chunks: Chunks, file: string, longest: number): AsyncGenerator<Uint8Array, void, void> {
   let open: Uint8Array[] = []
   let size = 0
@@ -82,15 +83,15 @@ async function* wholeLines(chunks: Chunks, file: string, longest: number): Async
   if (size > 0) yield Buffer.concat(open)
 }
 
-/** Bytes gathered before they are written. */
+/** Number of bytes gathered before they are written. */
 const BATCH = 1 << 20
 
 /**
- * Writes one JSON value per line, each as `writeJson` writes it. The file appears whole or not at all: when `rows`
- * throws half way, nothing is written. Memory holds about a megabyte of lines.
+ * Write one JSON value per line, each as `writeJson` writes it. The file is written atomically: if `rows` throws, nothing is
+ * written. Uses about a megabyte of memory for lines.
  *
- * @throws DataError when a row has no form in JSON (naming its `line` and `path`) or the file cannot be written; what
- * `rows` throws, as it is
+ * @throws DataError if JSON cannot store a row (with its `line` and `path`) or the file cannot be written; the errors of `rows`
+ *   unchanged
  */
 export async function writeJsonl(path: string, rows: Iterable<unknown> | AsyncIterable<unknown>): Promise<void> {
   requireString('writeJsonl', 'path', path)

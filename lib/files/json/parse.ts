@@ -1,6 +1,6 @@
 import { MAX_DEPTH } from './scan.js'
 
-/** Where and why a text is not JSON; `offset` counts UTF-16 units from its beginning. */
+/** Position and reason of a fault in JSON text; `offset` counts UTF-16 units from its beginning. */
 export class JsonFault extends Error {
   constructor(
     readonly offset: number,
@@ -24,8 +24,8 @@ const WORDS: [string, unknown][] = [
 ]
 
 /**
- * Reads what `JSON.parse` refuses or rounds: NaN and the infinities as Python writes them, whole numbers beyond 2^53 as
- * bigint, and the exact place of an error. Several times slower.
+ * Parse what `JSON.parse` rejects or rounds: NaN and the infinities as Python writes them, integers beyond 2^53 as bigint, and
+ * report the exact position of an error. Several times slower.
  */
 export function parseCarefully(text: string): unknown {
   let at = 0
@@ -87,7 +87,7 @@ export function parseCarefully(text: string): unknown {
       skipBlank()
       if (text[at] !== ':') fail(`expected ':' after a name, ${shownHere()}`)
       at++
-      // A plain assignment of __proto__ would change what the object inherits.
+      // A plain assignment of __proto__ would change the object's prototype.
       Object.defineProperty(result, name, { value: value(), writable: true, enumerable: true, configurable: true })
     } while (another('}'))
     return result
@@ -111,11 +111,11 @@ export function parseCarefully(text: string): unknown {
     const start = at++
     for (;;) {
       const code = text.charCodeAt(at)
-      if (Number.isNaN(code)) fail('a string without an end', start)
+      if (Number.isNaN(code)) fail('expected the end of a string', start)
       if (code === 0x22) break
-      if (code < 0x20) fail('a control character in a string; write it as \\n, \\t or \\u00…')
+      if (code < 0x20) fail('expected no control character in a string. Write it as \\n, \\t or \\u00…')
       if (code === 0x5c) {
-        const escaped = match(ESCAPE) ?? fail('an escape that JSON does not have')
+        const escaped = match(ESCAPE) ?? fail('expected an escape of JSON')
         at += escaped[0].length
       } else at++
     }
@@ -128,9 +128,9 @@ export function parseCarefully(text: string): unknown {
     at += found[0].length
     const near = Number(found[0])
     const whole = found[1] === undefined && found[2] === undefined
-    // Making a bigint takes more than linear time. Python draws the line at the same place.
+    // Creating a bigint takes more than linear time. Python has the same limit.
     if (whole && found[0].length > MAX_DIGITS)
-      fail(`a whole number of more than ${MAX_DIGITS} digits`, at - found[0].length)
+      fail(`expected an integer of at most ${MAX_DIGITS} digits`, at - found[0].length)
     return whole && !Number.isSafeInteger(near) ? BigInt(found[0]) : near
   }
 

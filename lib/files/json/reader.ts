@@ -2,18 +2,18 @@ import { LARGEST_MAP } from '../../base/heap.js'
 import { quoted } from '../byte-source.js'
 
 /**
- * JSON from strangers, read for what is expected of it: a caller names each value's kind, so that no more is built than
- * is wanted. Stricter than JSON.parse (no key twice, whole numbers only) and bounded in depth. The grammar is RFC 8259.
+ * Reader of untrusted JSON by expectation: the caller names each value's kind, so that nothing unexpected is built. Stricter
+ * than JSON.parse (no duplicate keys, integers only) and bounded in depth. The grammar is RFC 8259.
  */
 
-/** Says what is wrong, and at which byte of the text. Never returns. */
+/** Throw an error that says what is wrong, and at which byte of the text. */
 export type JsonFailure = (what: string, byte: number) => never
 
-/** What a value is called in an error; a function where making the text for each of a million values would take long. */
+/** Name of a value in an error; a function where building the text for each of a million values would take long. */
 export type What = string | (() => string)
 
 const called = (what: What): string => (typeof what === 'string' ? what : what())
-/** Keys that are compared one by one; a Set takes more time for so few. */
+/** Number of keys that are compared one by one; a Set is slower for so few. */
 const FEW_KEYS = 16
 
 const QUOTE = 0x22
@@ -36,7 +36,7 @@ export class JsonReader {
     readonly fail: JsonFailure,
   ) {}
 
-  /** Calls `each` for every key, at its value, which it must read. */
+  /** Call `each` for every key, at its value, which it must read. */
   object(what: What, each: (key: string) => void): void {
     if (!this.#accept(OPEN_BRACE)) this.fail(`${called(what)} is not an object`, this.#at)
     if (this.#accept(CLOSE_BRACE)) return
@@ -51,13 +51,13 @@ export class JsonReader {
         if (keys.size === LARGEST_MAP) this.fail(`${called(what)} has more than ${LARGEST_MAP} keys`, begin)
         keys.add(key)
       } else if (few.push(key) === FEW_KEYS) keys = new Set(few)
-      if (!this.#accept(COLON)) this.fail(`a : is missing in ${called(what)}`, this.#at)
+      if (!this.#accept(COLON)) this.fail(`expected a : in ${called(what)}`, this.#at)
       each(key)
     } while (this.#accept(COMMA))
-    if (!this.#accept(CLOSE_BRACE)) this.fail(`a , or } is missing in ${called(what)}`, this.#at)
+    if (!this.#accept(CLOSE_BRACE)) this.fail(`expected a , or } in ${called(what)}`, this.#at)
   }
 
-  /** A list of at most `most` whole numbers from 0 to 2^53 - 1. */
+  /** Read a list of at most `most` integers from 0 to 2^53 - 1. */
   wholes(what: What, most: number): number[] {
     if (!this.#accept(OPEN_BRACKET)) this.fail(`${called(what)} is not a list`, this.#at)
     const values: number[] = []
@@ -66,7 +66,7 @@ export class JsonReader {
       if (values.length === most) this.fail(`${called(what)} has more than ${most} numbers`, this.#at)
       values.push(this.#whole(what))
     } while (this.#accept(COMMA))
-    if (!this.#accept(CLOSE_BRACKET)) this.fail(`a , or ] is missing in ${called(what)}`, this.#at)
+    if (!this.#accept(CLOSE_BRACKET)) this.fail(`expected a , or ] in ${called(what)}`, this.#at)
     return values
   }
 
@@ -85,7 +85,7 @@ export class JsonReader {
     return this.fail(`${called(what)} is not a text in UTF-8 with JSON's escapes`, begin)
   }
 
-  /** Pass a null if one comes next, and return whether it did. */
+  /** Skip a null if one comes next, and return whether it did. */
   isNull(): boolean {
     this.#blanks()
     const begin = this.#at
@@ -94,7 +94,7 @@ export class JsonReader {
     return false
   }
 
-  /** Passes a value that nobody asked for. */
+  /** Skip an unused value. */
   skip(depth = 0): void {
     this.#blanks()
     const begin = this.#at
@@ -110,16 +110,16 @@ export class JsonReader {
         if (this.#accept(CLOSE_BRACKET)) return
         do this.skip(depth + 1)
         while (this.#accept(COMMA))
-        if (!this.#accept(CLOSE_BRACKET)) this.fail('a , or ] is missing in a list', this.#at)
+        if (!this.#accept(CLOSE_BRACKET)) this.fail('expected a , or ] in a list', this.#at)
         return
     }
     const word = this.#word()
     if (!/^(?:true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)$/.test(word)) {
-      this.fail(`${JSON.stringify(word)} is no JSON value`, begin)
+      this.fail(`expected a JSON value, got ${JSON.stringify(word)}`, begin)
     }
   }
 
-  /** Where a text that begins at `begin` ends; -1 for nowhere. */
+  /** Return the end of a text that begins at `begin`; -1 without one. */
   #closingQuote(begin: number): number {
     const { bytes } = this
     for (let at = bytes.indexOf(QUOTE, begin); at >= 0; at = bytes.indexOf(QUOTE, at + 1)) {
@@ -130,16 +130,16 @@ export class JsonReader {
     return -1
   }
 
-  /** Nothing but blanks may follow. */
+  /** Check that only blanks follow. */
   end(): void {
     this.#blanks()
-    if (this.#at < this.bytes.length) this.fail('something follows its end', this.#at)
+    if (this.#at < this.bytes.length) this.fail('expected the end of the file', this.#at)
   }
 
   #whole(what: What): number {
     this.#blanks()
     const begin = this.#at
-    // Short ones, which nearly all are.
+    // Fast path for short texts, which are the majority.
     let at = begin
     let small = 0
     for (let byte = this.bytes[at]; byte !== undefined && byte >= 0x30 && byte <= 0x39; byte = this.bytes[++at]) {
@@ -154,14 +154,14 @@ export class JsonReader {
     const value = Number(word)
     if (!/^(?:0|[1-9]\d*)$/.test(word) || !Number.isSafeInteger(value)) {
       this.fail(
-        `${called(what)} has ${word === '' ? 'something' : word} where a whole number below 2^53 belongs`,
+        `expected an integer below 2^53 in ${called(what)}, got ${word === '' ? 'something else' : word}`,
         begin,
       )
     }
     return value
   }
 
-  /** The letters, digits and signs from here on; numbers and words are no longer than 40 of them. */
+  /** Return the letters, digits and signs from here on, at most 40 of them, the longest number or keyword. */
   #word(): string {
     const begin = this.#at
     let at = begin

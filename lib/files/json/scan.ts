@@ -1,37 +1,37 @@
 import { heapHolds, LARGEST_MAP, LONGEST_LIST, tooMuch } from '../../base/heap.js'
 
-/** Nesting beyond this is refused: code that walks values recursively would overflow its stack. */
+/** Maximum nesting: code that traverses values recursively would overflow its stack. */
 export const MAX_DEPTH = 1000
 
-// Bytes on V8's heap, measured: an empty list or object with its place in another, a key that no other object has, a
-// list's element, and what a text takes beside its characters (short ones are often shared).
+// Bytes on V8's heap, measured: an empty list or object with its place in another, a key that no other object has, a list's
+// element, and the overhead of a text beyond its characters (short ones are often shared).
 const COLLECTION = 64
 const OWN_KEY = 80
 const ELEMENT = 8
 const TEXT = 24
-/** A text as short as this is mostly one that is there already. */
+/** Maximum length of a text that is mostly shared with an existing one. */
 const SHORT = 10
-/** From so many keys on an object is a table. */
+/** Number of keys above which an object is a hash table. */
 const MANY_KEYS = 1000
-/** A key that no object had before makes V8 describe a new kind of object. */
+/** Bytes of the new object shape that V8 creates for a key that no object had before. */
 const NEW_KIND = 300
 const KIND_BITS = 25
-/** Kinds are counted in texts longer than this, where they may matter. */
+/** Shapes are counted in texts longer than this, where they may matter. */
 const LONG = 2 ** 20
 
-/** What a file of one kind may hold; less than others. */
+/** Limits of a kind of file, below the general ones. */
 export interface JsonLimits {
   depth?: number
-  /** Values in lists and objects, and these. */
+  /** Maximum number of values in lists and objects, including these. */
   values?: number
 }
 
 /**
- * A quick look over JSON's bytes before anything is built from them: how deep they nest, how much memory they will take,
- * and whether a number has so many digits that it may not fit a double. Says nothing about the grammar.
+ * Scan JSON's bytes before anything is built from them: nesting depth, memory use, and whether a number has so many digits that
+ * it may not fit a double. Does not check the grammar.
  */
 export class JsonScan {
-  /** Some whole number has 16 digits or more. */
+  /** Whether some integer has 16 digits or more. */
   wide = false
   #depth = 0
   #values = 0
@@ -41,20 +41,20 @@ export class JsonScan {
   #digits = 0
   #text = 0
   #cost = 0
-  /** Commas so far in the collections that are open, by their depth. */
+  /** Number of commas so far in the open collections, by depth. */
   readonly #commas = [0]
   readonly #isList = [false]
   #crowded = false
   #hash = 0
   #length = 0
-  /** One bit for each key seen, by its hash. */
+  /** One bit per hash of a key that occurred. */
   #kinds: Uint32Array | undefined
 
   constructor(limits: JsonLimits = {}) {
     this.#limits = limits
   }
 
-  /** Looks at the next bytes; returns the index of the one that nests too deep, or -1. */
+  /** Scan the next bytes; returns the index of the one that nests too deep, or -1. */
   push(bytes: Uint8Array): number {
     let inString = this.#inString
     let escaped = this.#escaped
@@ -85,7 +85,7 @@ export class JsonScan {
         if (++digits === 16) this.wide = true
         continue
       }
-      // What follows the point of 0.1234567890123456 is not a whole number.
+      // Digits after the decimal point of 0.1234567890123456 are not an integer.
       digits = byte === 0x2e ? Number.NEGATIVE_INFINITY : 0
       if (byte === 0x22) {
         inString = true
@@ -123,10 +123,10 @@ export class JsonScan {
     return -1
   }
 
-  /** Why what was looked at must not be built, if it must not: it would end the process. */
+  /** Return why the scanned JSON must not be built, since it would end the process; undefined if it may. */
   tooMuch(): string | undefined {
     const { values = Number.POSITIVE_INFINITY } = this.#limits
-    if (this.#values > values) return `it holds more than ${values} values`
+    if (this.#values > values) return `expected at most ${values} values, got more`
     return this.#crowded || (this.#cost > 2 ** 20 && !heapHolds(this.#cost)) ? tooMuch() : undefined
   }
 }

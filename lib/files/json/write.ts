@@ -1,16 +1,16 @@
 import { DataError } from '../../base/errors.js'
 import { MAX_DEPTH } from './scan.js'
 
-/** A number that is written with a decimal point, for programs that tell `4.0` from `4`, as Python's do. */
+/** A number that is written with a decimal point, for programs that distinguish `4.0` from `4`, like Python's. */
 export class JsonFloat {
   constructor(readonly value: number) {}
 }
 
 /**
- * JSON text of a value. Where `JSON.stringify` would lose something in silence, or fail, this says what and where: NaN
- * and the infinities, typed arrays, cycles. A bigint is written as a whole number.
- * @param indent spaces per level; 0 puts everything on one line
- * @throws DataError for a value that JSON has no form for
+ * Return the JSON text of a value. Where `JSON.stringify` would silently lose data, or fail, this throws an error with the
+ * path: NaN and the infinities, typed arrays, cycles. A bigint is written as an integer.
+ * @param indent spaces per level; 0 writes everything on one line
+ * @throws DataError for a value that JSON cannot store
  */
 export function stringifyJson(value: unknown, indent = 0): string {
   const [colon, space] = indent > 0 ? [': ', ' '.repeat(indent)] : [':', '']

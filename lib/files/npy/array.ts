@@ -8,13 +8,13 @@ import { ZipArchive } from '../zip/zip.js'
 import { type NpyElements, type NpyHeader, readNpyHeader } from './header.js'
 import type { NpyTexts, NpyValue } from './npy.js'
 
-// Texts become JavaScript strings, which take more memory than the file.
+// Texts become JavaScript strings, which use more memory than the file.
 const MAX_TEXTS = 2 ** 24
 const MAX_TEXT_BYTES = 2 ** 28
 
 const flip = opAsync('aten::flip')
 
-/** The arrays of an archive. Call inside a scope. */
+/** Read the arrays of an archive. Call inside a scope. */
 export async function readArchive(source: ByteSource, options: PlaceOptions = {}): Promise<Record<string, NpyValue>> {
   const archive = await ZipArchive.open(source)
   const values: Record<string, NpyValue> = Object.create(null)
@@ -26,10 +26,10 @@ export async function readArchive(source: ByteSource, options: PlaceOptions = {}
   return values
 }
 
-/** Empty texts cost a file nothing: how many it may hold, with the lists around them. */
+/** Return the maximum number of texts, including the lists around them: empty texts take no bytes in a file. */
 const fewTexts = (source: ByteSource): number => Math.max(1_000_000, source.size)
 
-/** The array of a .npy source. Call inside a scope. */
+/** Read the array of a .npy source. Call inside a scope. */
 export async function readArray(
   source: ByteSource,
   options: PlaceOptions = {},
@@ -40,15 +40,18 @@ export async function readArray(
   const count = shape.reduce((product, size) => product * size, 1)
   const end = offset + count * elements.bytes
   if (end > source.size) {
-    throw source.error(`it ends at byte ${source.size}; the array of shape [${shape}] needs ${end}`, {
+    throw source.error(`expected ${end} bytes for an array of shape [${shape}], but it ends at byte ${source.size}`, {
       byte: source.size,
     })
   }
   if (end < source.size) {
-    throw source.error(`its array ends at byte ${end}, and ${source.size - end} more bytes follow`, { byte: end })
+    throw source.error(
+      `expected the end of the file after the array, at byte ${end}, but ${source.size - end} more bytes follow`,
+      { byte: end },
+    )
   }
   if (elements.kind === 'text') return readTexts(source, header, elements, count, budget)
-  // The dimension that varies fastest goes last; permuting back leaves the bytes where they are.
+  // Reverse the dimensions so that the fastest one is last; permuting them back does not move the bytes.
   const stored = header.fortran ? [...shape].reverse() : shape
   const { dtype, swapped } = elements
   const value =
@@ -58,7 +61,7 @@ export async function readArray(
   return header.fortran && shape.length > 1 ? value.permute(shape.map((_, i) => shape.length - 1 - i)) : value
 }
 
-/** Numbers whose most significant byte comes first. */
+/** Read big-endian numbers. */
 async function readSwapped(
   source: ByteSource,
   dtype: DType,
@@ -81,7 +84,7 @@ async function readTexts(
   count: number,
   budget: { texts: number },
 ): Promise<NpyTexts> {
-  // Arrays inside arrays take memory even where they hold nothing.
+  // Nested arrays use memory even if they are empty.
   const span = shape.reduce((product, size) => product * Math.max(size, 1), 1)
   budget.texts -= span
   if (budget.texts < 0) {
@@ -91,7 +94,7 @@ async function readTexts(
     const limits = `${MAX_TEXTS} texts of ${MAX_TEXT_BYTES} bytes in all`
     throw source.error(`it holds ${count} texts of ${elements.bytes} bytes, the most are ${limits}`, { byte: offset })
   }
-  // A list's element, and the text that it points to.
+  // Memory for a list's element, and the text that it points to.
   if (!heapHolds(span * 32 + count * elements.bytes)) throw source.error(tooMuch(), { byte: offset })
   const bytes = await source.bytes(offset, count * elements.bytes)
   const steps = stepsOf(shape, fortran)
@@ -103,7 +106,7 @@ async function readTexts(
   return build(0, 0)
 }
 
-/** How many elements lie between neighbours along each dimension. */
+/** Return the strides in elements of each dimension. */
 function stepsOf(shape: readonly number[], fortran: boolean): number[] {
   const steps = new Array<number>(shape.length)
   let step = 1
@@ -115,7 +118,7 @@ function stepsOf(shape: readonly number[], fortran: boolean): number[] {
   return steps
 }
 
-/** The text of fixed width at `begin`, without the zeros that fill it. */
+/** Decode the fixed-width text at `begin`, without the trailing zeros. */
 function decode(
   source: ByteSource,
   bytes: Buffer,
@@ -130,7 +133,7 @@ function decode(
   for (let at = begin; at < end; at += 4) {
     const point = swapped ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at)
     if (point > 0x10ffff) {
-      throw source.error(`${point} at byte ${offset + at} is no character`, { byte: offset + at })
+      throw source.error(`expected a Unicode character at byte ${offset + at}, got ${point}`, { byte: offset + at })
     }
     text += String.fromCodePoint(point)
   }

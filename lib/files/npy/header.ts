@@ -2,36 +2,35 @@ import { type DType, dtypeFacts, dtypesBy } from '../../tensor/dtype.js'
 import { type ByteSource, quoted } from '../byte-source.js'
 
 /**
- * The head of a .npy file (NEP 1 and numpy.lib.format): a magic word, a version, and a Python dictionary literal with
- * the keys descr, fortran_order and shape. Versions 1.0, 2.0 and 3.0. The literal is read by a grammar of its own;
- * nothing is evaluated.
+ * Header of a .npy file (NEP 1 and numpy.lib.format): a magic string, a version, and a Python dictionary literal with the keys
+ * descr, fortran_order and shape. Versions 1.0, 2.0 and 3.0. A grammar of its own parses the literal; nothing is evaluated.
  */
 
-/** What the elements are: numbers of a dtype, or texts of a fixed width. */
+/** Elements of the array: numbers of a dtype, or texts of a fixed width. */
 export type NpyElements =
   | { kind: 'number'; dtype: DType; bytes: number; swapped: boolean }
   | { kind: 'text'; encoding: 'latin1' | 'utf32'; bytes: number; swapped: boolean }
 
 export interface NpyHeader {
   elements: NpyElements
-  /** Whether the first dimension is the one that varies fastest. */
+  /** Whether the first dimension varies fastest. */
   fortran: boolean
   shape: number[]
-  /** Where the data begin. */
+  /** Offset of the data. */
   offset: number
 }
 
 const MAX_HEADER = 1 << 20
 const MAX_DIMS = 64
-// libtorch computes strides from sizes without looking, also where one of them is 0.
+// libtorch computes strides from sizes without checking for overflow, also if one of them is 0.
 const MAX_SPAN = 2 ** 47
 
 const dtypes = dtypesBy('numpy')
 
-/** @throws the source's error for anything that is not a head that numpy writes, or elements that have no dtype here */
+/** @throws the source's error for a header that NumPy does not write, or elements without a dtype here */
 export async function readNpyHeader(source: ByteSource): Promise<NpyHeader> {
   const unsound = (what: string, byte: number): never => {
-    throw source.error(`it is not a sound .npy file: ${what} (byte ${byte})`, { byte })
+    throw source.error(`it is not a valid .npy file: ${what} (byte ${byte})`, { byte })
   }
   const start = await source.bytes(0, Math.min(source.size, 12))
   if (start.length < 10 || start.toString('latin1', 0, 6) !== '\x93NUMPY')
@@ -54,7 +53,7 @@ interface Literal {
   shape: number[]
 }
 
-/** Reads `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`. */
+/** Parse `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`. */
 function readLiteral(text: string, fail: (what: string, at: number) => never): Literal {
   let at = 0
   const take = (pattern: RegExp): RegExpExecArray | null => {
@@ -88,7 +87,7 @@ function readLiteral(text: string, fail: (what: string, at: number) => never): L
     const sizes: number[] = []
     punctuation(/\s*\(/y, '(')
     while (take(/\s*\)/y) === null) {
-      // Python 2 wrote an L behind long numbers.
+      // Python 2 wrote an L after long numbers.
       const found = take(/\s*(\d{1,16})L?\s*(,|(?=\)))/y)
       const size = Number(found?.[1])
       if (found === null || !Number.isSafeInteger(size)) fail('its shape is not a tuple of sizes', at)
@@ -140,18 +139,18 @@ function elementsOf(source: ByteSource, descr: string): NpyElements {
   throw source.error(`its dtype ${quoted(descr)} means ${what}`, { dtype: descr })
 }
 
-/** Whether numpy has a dtype for it. */
+/** Return whether NumPy has a dtype for it. */
 export function isNpyDType(dtype: DType): boolean {
   return dtypeFacts(dtype).numpy !== undefined
 }
 
-/** The head that numpy itself writes, byte for byte; null for a dtype that numpy does not have. */
+/** Return the header that NumPy writes, byte for byte; null for a dtype that NumPy does not have. */
 export function buildNpyHeader(dtype: DType, shape: readonly number[]): Uint8Array {
   const code = dtypeFacts(dtype).numpy!
   const order = code.endsWith('1') && !code.startsWith('c') ? '|' : '<'
   const sizes = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(', ')})`
   let text = `{'descr': '${order}${code}', 'fortran_order': False, 'shape': ${sizes}, }`
-  // numpy leaves room for the first size to grow.
+  // NumPy reserves space for the first size to grow.
   if (shape.length > 0) text += ' '.repeat(Math.max(0, 21 - String(shape[0]).length))
   const version = text.length + 1 + 10 + 63 > 65535 ? 2 : 1
   const begin = version === 1 ? 10 : 12

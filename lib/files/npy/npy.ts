@@ -9,26 +9,26 @@ import { zipDirectory, zipHead } from '../zip/writer.js'
 import { readArchive, readArray } from './array.js'
 import { buildNpyHeader, isNpyDType } from './header.js'
 
-/** Texts in arrays as deep as the numpy array had dimensions. */
+/** Texts in nested arrays, as deep as the NumPy array has dimensions. */
 export type NpyTexts = string | NpyTexts[]
-/** Numbers are a tensor; numpy's `U` and `S` arrays are texts, with bytes as the characters 0 to 255. */
+/** Numbers are a tensor; NumPy's `U` and `S` arrays are texts, with bytes as the characters 0 to 255. */
 export type NpyValue = Tensor | NpyTexts
 
 export interface ReadNpyOptions {
-  /** A view of a private mapping of the file instead of a copy; see `loadSafetensors`. Default false. */
+  /** Return a view of a private mapping of the file instead of a copy; see `loadSafetensors`. Default false. */
   mmap?: boolean
-  /** Where the tensor goes. Default: that of `withDevice`, else the CPU. Not with `mmap`. */
+  /** Device of the tensor. Default: that of `withDevice`, else the CPU. Not with `mmap`. */
   device?: Device
 }
 
 const crc32 = opAsync('voxtorch::crc32')
 
 /**
- * Reads a .npy file: every numeric dtype of either byte order, bool, and texts. A Fortran-order array gives a tensor
- * with Fortran strides.
- * @throws DataError naming file and byte, for anything that is not a whole, sound file, and for arrays of objects,
- * records, dates or long doubles, which have no dtype here
- * @throws InsufficientMemoryError where the array needs more memory than there is
+ * Read a .npy file: every numeric dtype of either byte order, bool, and texts. A Fortran-order array becomes a tensor with
+ * Fortran strides.
+ * @throws DataError that names file and byte, for any file that is incomplete or invalid, and for arrays of objects, records,
+ *   dates or long doubles, which have no dtype here
+ * @throws InsufficientMemoryError if the array needs more memory than there is
  */
 export async function readNpy(path: string, options: ReadNpyOptions = {}): Promise<NpyValue> {
   requirePath('readNpy', 'path', path)
@@ -37,9 +37,9 @@ export async function readNpy(path: string, options: ReadNpyOptions = {}): Promi
 }
 
 /**
- * Reads the arrays of a .npz archive, as `numpy.savez` or `numpy.savez_compressed` writes it. Entries that are no .npy
- * files are left out.
- * @throws DataError as {@link readNpy} does, with the entry
+ * Read the arrays of a .npz archive, as `numpy.savez` or `numpy.savez_compressed` writes it. Entries that are not .npy files
+ * are left out.
+ * @throws DataError as {@link readNpy}, with the entry
  */
 export async function readNpz(
   path: string,
@@ -51,8 +51,8 @@ export async function readNpz(
 }
 
 /**
- * Writes a tensor as a .npy file, byte for byte as numpy would, on the executor. The file appears whole or not at all.
- * @throws DTypeError for dtypes that numpy does not have (bfloat16, float8), DataError when the file cannot be written
+ * Write a tensor as a .npy file, byte for byte like NumPy, on the executor. The file is written atomically.
+ * @throws DTypeError for dtypes that NumPy does not have (bfloat16, float8); DataError if the file cannot be written
  */
 export async function saveNpy(path: string, value: Tensor): Promise<void> {
   requirePath('saveNpy', 'path', path)
@@ -61,8 +61,8 @@ export async function saveNpy(path: string, value: Tensor): Promise<void> {
 }
 
 /**
- * Writes tensors as an uncompressed .npz archive, which `numpy.load` opens. They must not change until it is written: the
- * archive holds their checksums.
+ * Write tensors as an uncompressed .npz archive, which `numpy.load` opens. They must not change until it is written, since the
+ * archive contains their checksums.
  * @throws as {@link saveNpy}
  */
 export async function saveNpz(path: string, values: Readonly<Record<string, Tensor>>): Promise<void> {
@@ -96,7 +96,10 @@ export async function saveNpz(path: string, values: Readonly<Record<string, Tens
 function requireTensor(where: string, argument: string, value: unknown): void {
   if (!(value instanceof Tensor)) throw misuse(where, argument, 'a tensor', value)
   if (isNpyDType(value.dtype)) return
-  throw new DTypeError(`${where}: numpy has no dtype for ${argument}, which is ${value.dtype}; convert it first`, {
-    dtype: value.dtype,
-  })
+  throw new DTypeError(
+    `${where}: expected a dtype that NumPy has for ${argument}, got ${value.dtype}. Convert it first`,
+    {
+      dtype: value.dtype,
+    },
+  )
 }

@@ -2,7 +2,7 @@ import { mapMayGrow, tooMuch } from '../../base/heap.js'
 import { Buildable, Callable, Marker, PyDict, PyRecord, type Site } from './objects.js'
 import { Resolved } from './resolvers.js'
 
-/** Calls a name of the allow-list, or notes a call to code of the caller's; `construct` makes an instance of a class. */
+/** Call a name of the allow-list, or record a call of the caller's code; `construct` creates an instance of a class. */
 export function call(target: unknown, args: unknown, site: Site, construct: boolean): unknown {
   if (target instanceof Resolved) return target.by.call(target, args, construct, site)
   if (!(target instanceof Callable)) throw site.error(`it calls ${nameOf(target)}`, globalOf(target))
@@ -10,12 +10,12 @@ export function call(target: unknown, args: unknown, site: Site, construct: bool
   return target.call(args, site)
 }
 
-/** Gives an object its state. Only objects of this reader have one, and none of them runs anything. */
+/** Give an object its state. Only objects of this reader have one, and none of them runs code. */
 export function build(target: unknown, state: unknown, site: Site): void {
   if (target instanceof Resolved) target.by.build(target, state, site)
   else if (target instanceof Buildable) target.build(state, site)
   else if (target instanceof PyRecord) fillRecord(target, state, site)
-  // An OrderedDict may carry attributes, as the `_metadata` of a state dict. They are no items.
+  // An OrderedDict may have attributes, like the `_metadata` of a state dict. They are not items.
   else if (!(target instanceof PyDict)) throw site.error(`it gives a state to ${nameOf(target)}`, globalOf(target))
 }
 
@@ -24,10 +24,10 @@ function fillRecord(record: PyRecord, state: unknown, site: Site): void {
   const parts = Array.isArray(state) && state.length === 2 ? state : [state]
   for (const part of parts) {
     if (part === null) continue
-    if (!(part instanceof PyDict)) throw site.error(`it gives ${record.className} a state that is no dict`)
+    if (!(part instanceof PyDict)) throw site.error(`expected a dict as state of ${record.className}`)
     site.charge(part.size)
     for (const [key, value] of part) {
-      if (typeof key !== 'string') throw site.error(`it gives ${record.className} a field without a name`)
+      if (typeof key !== 'string') throw site.error(`expected a name for each field of ${record.className}`)
       if (!mapMayGrow(record.size)) throw site.error(tooMuch())
       record.set(key, value)
     }

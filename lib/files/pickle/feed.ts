@@ -4,7 +4,7 @@ const WIDEST = 1 << 18
 const NARROWEST = 1 << 12
 const EMPTY = Buffer.alloc(0)
 
-/** Bytes of a long text or bytes object, left where they are until somebody needs them. */
+/** Bytes of a long text or bytes object, left in the file until they are needed. */
 export class Payload {
   constructor(
     readonly source: ByteSource,
@@ -19,34 +19,34 @@ export class Payload {
   }
 }
 
-/** What a pickle is read from: a window of bytes in memory that moves forward. */
+/** Input of a pickle: a window of bytes in memory that moves forward. */
 export abstract class Feed {
-  /** The window is `buffer` from `at` to `end`. @internal */
+  /** Window in `buffer` from `at` to `end`. @internal */
   buffer: Buffer = EMPTY
   at = 0
   end = 0
-  /** Whether nothing comes behind the window. */
+  /** Whether the window ends at the end of the input. */
   finished = false
-  /** The place of the window's start in the whole. */
+  /** Position of the window's start in the input. */
   protected base = 0
 
   constructor(readonly place: Place) {}
 
-  /** Where reading has got to. */
+  /** Current position in the input. */
   get position(): number {
     return this.base + this.at
   }
 
-  /** Makes the window at least `count` bytes wide, or as wide as what is left. */
+  /** Make the window at least `count` bytes wide, or as wide as the rest of the input. */
   abstract fill(count: number): Promise<void>
 
-  /** Steps over the next bytes and hands them out. */
+  /** Skip the next bytes and return them. */
   abstract payload(length: number): Promise<Payload>
 }
 
-/** A pickle in a file or in memory: long payloads stay where they are. */
+/** A pickle in a file or in memory: long payloads are left in place. */
 export class SourceFeed extends Feed {
-  // Between long payloads lie a few bytes: a wide window would read most of the file twice.
+  // Only a few bytes lie between long payloads: a wide window would read most of the file twice.
   private width = NARROWEST
 
   constructor(
@@ -80,7 +80,7 @@ export class SourceFeed extends Feed {
   }
 }
 
-/** A pickle that comes by once, such as one in a packed archive: payloads are kept in memory. */
+/** A pickle that can be read only once, such as one in a compressed archive: payloads are kept in memory. */
 export class StreamFeed extends Feed {
   private readonly chunks: AsyncIterator<Buffer>
 
@@ -111,7 +111,7 @@ export class StreamFeed extends Feed {
     const start = this.position
     const parts = [this.buffer.subarray(this.at, this.end)]
     let width = this.end - this.at
-    // Memory is taken as bytes arrive, not as they are promised.
+    // Allocate memory as bytes arrive, not as much as the pickle claims.
     while (width < length && !this.finished) {
       const { value, done } = await this.chunks.next()
       if (done === true) this.finished = true
@@ -122,7 +122,7 @@ export class StreamFeed extends Feed {
     }
     if (width < length) throw truncated(this.place, start, length, width)
     const last = parts[parts.length - 1]!
-    // A copy of its own size: a part of the window would keep the whole window.
+    // Copy the part, which would otherwise keep the whole window alive.
     const source = MemorySource.joined(parts, length, this.place)
     this.base = start + length
     this.buffer = last.subarray(last.length - (width - length))

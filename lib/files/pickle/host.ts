@@ -13,9 +13,9 @@ export interface HostOptions {
   encoding: PickleEncoding
   /** Classes whose instances are read as their fields: `'Class'` of any module, or `'module.Class'`. */
   records?: readonly string[] | undefined
-  /** Code of the caller's, asked for names before the allow-list. */
+  /** Resolvers of the caller, which take precedence over the allow-list. */
   resolving?: Resolving | undefined
-  /** What to do about a name that is not allowed. */
+  /** Advice for a name that is not allowed. */
   advice: string
 }
 
@@ -23,7 +23,7 @@ const namespaces: Globals = new Map(
   ['argparse:Namespace', 'types:SimpleNamespace'].map((key) => [key, recordClass(key.replace(':', '.'))]),
 )
 
-/** All that a file of data may name. */
+/** Return the names that a data file may use. */
 export function fileHost({ encoding, records = [], resolving, advice }: HostOptions): Host {
   const wanted = new Set(records)
   const classes = new Map<string, Callable>()
@@ -50,13 +50,13 @@ export function fileHost({ encoding, records = [], resolving, advice }: HostOpti
   return { global, ...(persistent && { persistent }), resolving, encoding, advice }
 }
 
-/** `_load_from_bytes(bytes)`: a storage in a plain pickle, as a whole file of torch.save. */
+/** Apply `_load_from_bytes(bytes)`: a storage in a plain pickle, as a complete file of torch.save. */
 async function loadBytes(args: readonly unknown[], site: Site, host: Host): Promise<unknown> {
   const bytes = bytesOf(args[0], site)
   site.charge(bytes.length)
   const storage = await readTorchStream(await sourceOf(bytes, site), host)
   if (storage instanceof TorchStorage) return storage
-  throw site.error('it has something else where a storage should be', { global: 'torch.storage._load_from_bytes' })
+  throw site.error('expected a storage', { global: 'torch.storage._load_from_bytes' })
 }
 
 async function sourceOf(bytes: Uint8Array | Payload, site: Site) {
@@ -64,6 +64,6 @@ async function sourceOf(bytes: Uint8Array | Payload, site: Site) {
   const { source, offset, length, form } = bytes
   if (form === 'bytes') return source.slice(offset, length)
   const decoded = encodeLatin1((await source.bytes(offset, length)).toString('utf8'))
-  if (decoded === undefined) throw site.error('it has bytes written as a text with other characters')
+  if (decoded === undefined) throw site.error('expected bytes written as latin1 text, got other characters')
   return new MemorySource(decoded, site.place)
 }

@@ -16,18 +16,18 @@ import {
   parseInteger,
 } from './text.js'
 
-/** How a `str` of Python 2 is read: as text in an encoding, or as bytes. */
+/** Encoding of a `str` of Python 2: a text encoding, or bytes. */
 export type PickleEncoding = 'ascii' | 'latin1' | 'utf-8' | 'bytes'
 
 export interface Host {
-  /** What a global name stands for; undefined when it is not allowed. */
+  /** Return the meaning of a global name; undefined if it is not allowed. */
   global(module: string, name: string): Callable | Marker | Resolved | undefined
-  /** What a persistent id stands for. Without it such ids are refused. */
+  /** Return the object for a persistent id. Without this method such ids are rejected. */
   persistent?(id: unknown, site: Site): unknown
-  /** Code of the caller's. */
+  /** Resolvers of the caller. */
   readonly resolving?: Resolving | undefined
   readonly encoding: PickleEncoding
-  /** What to do about a name that is not allowed. */
+  /** Advice for a name that is not allowed. */
   readonly advice?: string
 }
 
@@ -35,22 +35,22 @@ export interface Host {
 const LONG_PAYLOAD = 1 << 16
 const LONGEST_TEXT = 2 ** 29 - 24
 const LONGEST_INTEGER = 1 << 20
-// The thread is given back to others this often.
+// Number of operations after which the thread yields.
 const SLICE_OPERATIONS = 20_000
 const SLICE_MILLISECONDS = 10
 
 const STOPPED = Symbol('stopped')
 const PAUSE = Symbol('pause')
-/** What the synchronous part waits for: the end, other work, a wider window, or something of its own. */
+/** Requests of the synchronous part: the end, a pause, a wider window, or an asynchronous step. */
 type Request = typeof STOPPED | typeof PAUSE | number | (() => Promise<void>)
 
 /**
- * A machine for pickles of protocols 0 to 5 (https://github.com/python/cpython/blob/3.13/Lib/pickletools.py), which makes
- * what CPython makes, from plain data and an allow-list of names.
+ * A machine for pickles of protocols 0 to 5 (https://github.com/python/cpython/blob/3.13/Lib/pickletools.py). It builds what
+ * CPython builds, from plain data and an allow-list of names.
  *
- * It stands in for the npm package pickleparser, whose resolvers it takes: version 0.2.1 reads ints without their sign,
- * makes of DICT what a Map does not hold, leaves the escapes of protocol 0, lets a key `__proto__` replace an object's
- * prototype, and takes a whole file as one Buffer. test/files/pickleparser.test.ts shows each of its faults.
+ * It replaces the npm package pickleparser, whose resolver interfaces it uses. Version 0.2.1 of that package reads ints without
+ * their sign, builds from DICT what a Map cannot hold, keeps the escapes of protocol 0, lets a key `__proto__` replace an
+ * object's prototype, and reads a whole file into one Buffer. test/files/pickleparser.test.ts demonstrates each fault.
  */
 export class Machine implements Site {
   private readonly stack: Stack
@@ -64,14 +64,14 @@ export class Machine implements Site {
     this.stack = new Stack(this)
   }
 
-  /** Reads one pickle and leaves the feed behind it. */
+  /** Read one pickle and leave the feed after it. */
   async run(): Promise<unknown> {
     let until = performance.now() + SLICE_MILLISECONDS
     for (;;) {
       if (!heapHolds()) throw this.error(tooMuch())
       const request = this.step(until)
       if (request === STOPPED) return this.stack.pop()
-      // At once: what it waits for may fail while nobody looks.
+      // Await at once: the request may fail before a later handler is attached.
       if (typeof request === 'function') await request()
       else if (typeof request === 'number') await this.feed.fill(request)
       if (performance.now() > until) {
@@ -89,7 +89,7 @@ export class Machine implements Site {
   charge(amount: number): void {
     this.charged += amount
     if (this.charged > 4 * this.feed.position + (1 << 20)) {
-      throw this.error('it asks for the same data again and again, to fill memory')
+      throw this.error('it refers to the same data too often, which would fill the memory')
     }
   }
 
@@ -101,7 +101,7 @@ export class Machine implements Site {
     return this.feed.position
   }
 
-  /** Runs until the stream stops or something must be waited for. */
+  /** Run until the pickle stops or must wait. */
   private step(until: number): Request {
     const { feed } = this
     let left = SLICE_OPERATIONS
@@ -238,7 +238,7 @@ export class Machine implements Site {
     }
   }
 
-  /** The operations that take from the stack and have no argument. */
+  /** Execute the operations without argument that use the stack. */
   private structure(code: number): Request | undefined {
     switch (code) {
       case 0x5d: // EMPTY_LIST
@@ -303,7 +303,7 @@ export class Machine implements Site {
         const items = this.stack.popMark()
         if (this.extended('add', items)) return this.skip(0)
         const set = this.stack.top()
-        if (!(set instanceof Set)) throw this.error('it adds items to something that is no set')
+        if (!(set instanceof Set)) throw this.error('expected a set to add items to')
         this.addItems(set, items)
         return this.skip(0)
       }
@@ -317,7 +317,8 @@ export class Machine implements Site {
         // STACK_GLOBAL
         const name = this.stack.pop()
         const module = this.stack.pop()
-        if (typeof name !== 'string' || typeof module !== 'string') throw this.error('it names a global without text')
+        if (typeof name !== 'string' || typeof module !== 'string')
+          throw this.error('expected a text as name of a global')
         this.stack.push(this.global(module, name))
         return this.skip(0)
       }
@@ -358,13 +359,13 @@ export class Machine implements Site {
         return this.extension(4, this.feed.buffer.readInt32LE(this.feed.at + 1))
       case 0x97: // NEXT_BUFFER
       case 0x98: // READONLY_BUFFER
-        throw this.error('it keeps its data in buffers outside of the file; pickle without a buffer_callback')
+        throw this.error('it keeps its data in buffers outside the file. Pickle without a buffer_callback')
       default:
         throw this.error(`${shownCode(code)} is not an instruction: the file is damaged or not a pickle`)
     }
   }
 
-  /** Whether the window, which cannot grow, has the opcode's argument. */
+  /** Check that the window, which cannot grow, contains the opcode's argument. */
   private need(count: number): void {
     const { at, end, place, position } = this.feed
     if (at + 1 + count > end) throw truncated(place, position, 1 + count, end - at)
@@ -381,11 +382,11 @@ export class Machine implements Site {
 
   private listOnTop(): unknown[] {
     const list = this.stack.top()
-    if (!Array.isArray(list)) throw this.error('it appends to something that is no list')
+    if (!Array.isArray(list)) throw this.error('expected a list to append to')
     return list
   }
 
-  /** The result is checked for its depth as a whole; a chain of lists is stopped before it has taken memory. */
+  /** The depth of the result is checked as a whole; this stops a chain of lists before it has filled the memory. */
   private deepen(list: object, item: object): void {
     const depth = (this.depths.get(item) ?? 0) + 1
     if (depth > DEEPEST) throw this.error(`it is nested deeper than ${DEEPEST} levels`)
@@ -394,9 +395,9 @@ export class Machine implements Site {
 
   private setItems(items: unknown[]): undefined {
     const dict = this.stack.top()
-    if (items.length % 2 !== 0) throw this.error('it sets a key without a value')
+    if (items.length % 2 !== 0) throw this.error('expected a value for each key')
     if (this.extended('set', items)) return this.skip(0)
-    if (!(dict instanceof PyDict)) throw this.error('it sets items of something that is no dict')
+    if (!(dict instanceof PyDict)) throw this.error('expected a dict to set items of')
     for (let i = 0; i < items.length; i += 2) {
       if (!mapMayGrow(dict.size)) throw this.error(tooMuch())
       dict.set(this.key(items[i]), items[i + 1])
@@ -411,7 +412,7 @@ export class Machine implements Site {
     }
   }
 
-  /** Whether the items are for an object of the caller's. */
+  /** Return whether the items are for an object of the caller. */
   private extended(how: 'push' | 'set' | 'add', items: unknown[]): boolean {
     const target = this.stack.top()
     if (!(target instanceof Resolved)) return false
@@ -421,12 +422,12 @@ export class Machine implements Site {
 
   private key(value: unknown): unknown {
     if (value instanceof PyDict || value instanceof Buildable || value instanceof Payload) {
-      throw this.error('it uses as key what cannot be one, or a text too long for it')
+      throw this.error('expected a hashable key that is not too long')
     }
     return value
   }
 
-  /** An int of the next bytes. */
+  /** Read an int from the next bytes. */
   private long(width: number, length: number): Request | undefined {
     if (length < 0 || length > LONGEST_INTEGER) throw this.error(`it has an int of ${length} bytes`)
     const { feed } = this
@@ -435,14 +436,14 @@ export class Machine implements Site {
     return this.made(width + length, littleEndianInteger(feed.buffer, start, start + length))
   }
 
-  /** Asks for a wider window, or says that there is no more. */
+  /** Request a wider window, or throw at the end of the input. */
   private more(count: number): number {
     const { feed } = this
     if (feed.finished) throw truncated(feed.place, feed.position, count, feed.end - feed.at)
     return count
   }
 
-  /** A text or bytes whose length stands before it. */
+  /** Read a text or bytes with a length before it. */
   private sized(kind: 'text' | 'bytes' | 'old', width: number, length: number): Request | undefined {
     const { feed } = this
     if (length >= LONG_PAYLOAD) {
@@ -461,10 +462,10 @@ export class Machine implements Site {
     if (end > feed.end) return this.more(1 + width + length)
     if (kind === 'text') {
       const text = decodeUtf8(feed.buffer, start, end)
-      if (text === undefined) throw this.error('it has a text that is not UTF-8')
+      if (text === undefined) throw this.error('expected a text in UTF-8')
       return this.made(width + length, text)
     }
-    // A copy of its own: the window is used again.
+    // Copy, since the window is reused.
     const bytes = new Uint8Array(feed.buffer.subarray(start, end))
     return this.made(width + length, kind === 'bytes' ? bytes : this.oldString(bytes))
   }
@@ -478,7 +479,7 @@ export class Machine implements Site {
     return text ?? new OldString(bytes, this.feed.position)
   }
 
-  /** The end of the line that starts at `from`, or undefined when the window must grow. */
+  /** Return the end of the line that starts at `from`; undefined if the window must grow. */
   private lineEnd(from: number): number | undefined {
     const { feed } = this
     const found = feed.buffer.indexOf(10, from)
@@ -510,14 +511,14 @@ export class Machine implements Site {
   }
 
   private lineValue(code: number, bytes: Buffer): unknown {
-    // No number is written in so many characters; a text may be.
+    // No number has this many characters, but a text may.
     const short = bytes.length > 8192 ? '' : bytes.toString('latin1')
     switch (code) {
       case 0x49: // INT
         if (short === '00' || short === '01') return short === '01'
-        return parseInteger(short) ?? this.broken(bytes, 'a whole number')
+        return parseInteger(short) ?? this.broken(bytes, 'an integer')
       case 0x4c: // LONG
-        return parseInteger(short) ?? this.broken(bytes, 'a whole number')
+        return parseInteger(short) ?? this.broken(bytes, 'an integer')
       case 0x46: // FLOAT
         return parseFloatText(short) ?? this.broken(bytes, 'a number')
       case 0x53: // STRING
@@ -559,7 +560,7 @@ export class Machine implements Site {
     if (found !== undefined) return found
     const global = `${module}.${name}`
     const advice = this.host.advice === undefined ? '' : `; ${this.host.advice}`
-    throw this.error(`it asks for ${quoted(global)}, which is no data${advice}`, { global })
+    throw this.error(`it refers to ${quoted(global)}, which is not data${advice}`, { global })
   }
 
   private called(target: unknown, args: unknown, argument = 0, construct = false): Request | undefined {
@@ -578,13 +579,13 @@ export class Machine implements Site {
   private extension(width: number, code: number): undefined {
     const { resolving } = this.host
     if (resolving !== undefined) return this.made(width, resolving.extension(code, this))
-    throw this.error('it uses the extension registry of the Python that wrote it; give an extensionResolver')
+    throw this.error('it uses the extension registry of the Python that wrote it. Pass an extensionResolver')
   }
 
   private persistent(id: unknown, argument: number): undefined {
     if (this.host.persistent === undefined) {
       throw this.error(
-        'it refers to an object outside of itself; a file of torch.save is read by loadTorch, others with a persistentResolver',
+        'it refers to an object outside itself. Read a file of torch.save with loadTorch, others with a persistentResolver',
       )
     }
     return this.made(argument, this.host.persistent(id, this))
@@ -595,7 +596,7 @@ function shownCode(code: number): string {
   return code > 32 && code < 127 ? `'${String.fromCharCode(code)}'` : `0x${code.toString(16).padStart(2, '0')}`
 }
 
-/** Reads one pickle from a feed, which stops behind it. */
+/** Read one pickle from a feed, which stops after it. */
 export function unpickle(feed: Feed, host: Host): Promise<unknown> {
   return new Machine(feed, host).run()
 }

@@ -5,11 +5,11 @@ import { Payload } from './feed.js'
 import { Buildable, Callable, Marker, type Site } from './objects.js'
 import { narrowed } from './text.js'
 
-/** numpy's arrays, scalars and dtypes in pickles: the forms of numpy 1 and 2, and `_frombuffer` of protocol 5. */
+/** NumPy's arrays, scalars and dtypes in pickles: the forms of NumPy 1 and 2, and `_frombuffer` of protocol 5. */
 
 const numeric = dtypesBy('numpy')
 
-/** A numpy dtype: a number type, `U` and `S` texts of a fixed width, or `O` for Python objects. */
+/** A NumPy dtype: a number type, `U` and `S` texts of a fixed width, or `O` for Python objects. */
 export class NumpyDType extends Buildable {
   bigEndian = false
   readonly kind: 'number' | 'U' | 'S' | 'O'
@@ -27,7 +27,7 @@ export class NumpyDType extends Buildable {
     this.itemSize = this.kind === 'U' ? 4 * Number(digits) : Number(digits)
   }
 
-  /** (version, byte order, subdtype, names, fields, width, alignment, flags) */
+  /** State: (version, byte order, subdtype, names, fields, width, alignment, flags). */
   build(state: unknown, site: Site): void {
     const [, order, subdtype, names, , width] = tupleOf(state, 'the state of a dtype', site)
     if ((subdtype ?? null) !== null || (names ?? null) !== null) throw unreadable('a structured dtype', site)
@@ -45,16 +45,16 @@ function unreadable(code: string, site: Site): Error {
   })
 }
 
-/** An array: its bytes, and how they lie; or its items where they are Python objects. */
+/** An array: its bytes and their layout, or its items if they are Python objects. */
 export class NumpyArray extends Buildable {
   shape: readonly number[] = [0]
-  /** Elements to step over per dimension. */
+  /** Strides in elements per dimension. */
   strides: readonly number[] = [1]
   descr: NumpyDType | undefined
   data: Uint8Array | Payload | readonly unknown[] = new Uint8Array(0)
   result: unknown
 
-  /** (version, shape, dtype, whether columns come first, bytes or list) */
+  /** State: (version, shape, dtype, whether columns come first, bytes or list). */
   build(state: unknown, site: Site): void {
     const parts = tupleOf(state, 'the state of an array', site)
     const [shape, descr, fortran, data] = parts.length === 5 ? parts.slice(1) : parts
@@ -69,7 +69,7 @@ export class NumpyArray extends Buildable {
     this.strides = contiguous(sizes, order)
     this.descr = descr
     if (descr.kind !== 'number') {
-      // These become nested arrays: [10^9, 0] has no item but 10^9 lists.
+      // The result is nested arrays: [10^9, 0] has no item but 10^9 lists.
       let lists = 1
       for (const size of sizes) site.charge((lists *= size))
     }
@@ -77,20 +77,20 @@ export class NumpyArray extends Buildable {
       if (!Array.isArray(data)) throw site.error('it has an array of objects without its list')
       if (BigInt(data.length) !== count) throw mismatch(sizes, count, data.length, 'items', site)
       site.charge(data.length)
-      // numpy lists objects row by row, however they lay in memory.
+      // NumPy lists objects row by row, for any memory order.
       this.strides = contiguous(sizes, 'C')
       this.data = data
       return
     }
     const bytes = bytesOf(data, site)
     const wanted = count * BigInt(descr.itemSize)
-    // Only once it is decoded does latin1 show how many bytes it is.
+    // The number of bytes of latin1 text is known only after decoding.
     const known = !(bytes instanceof Payload && bytes.form === 'latin1')
     if (known ? wanted !== BigInt(bytes.length) : wanted > BigInt(bytes.length)) {
       throw mismatch(sizes, wanted, bytes.length, 'bytes', site)
     }
     site.charge(bytes.length)
-    // A text of no width has a place for each item but no byte.
+    // A text of width 0 has an item but no byte.
     if (wanted === 0n) site.charge(Number(count))
     this.data = bytes
   }
@@ -122,10 +122,10 @@ export function contiguous(shape: readonly number[], order: 'C' | 'F'): number[]
 
 function tupleOf(value: unknown, what: string, site: Site): readonly unknown[] {
   if (Array.isArray(value)) return value
-  throw site.error(`it has something else where ${what} should be`)
+  throw site.error(`expected a tuple as ${what}`)
 }
 
-/** A short text, or the bytes that it was in Python 2. */
+/** Return a short text, or the bytes that it was in Python 2. */
 function textOf(value: unknown): string | undefined {
   if (value instanceof Uint8Array && value.length < 100) return Buffer.from(value).toString('latin1')
   return typeof value === 'string' ? value : undefined
@@ -133,21 +133,21 @@ function textOf(value: unknown): string | undefined {
 
 const arrayTypes = [marker('numpy', 'ndarray'), marker('numpy', 'memmap'), marker('numpy.core.memmap', 'memmap')]
 
-/** `_reconstruct(ndarray, (0,), b'b')`: an array that BUILD is going to fill. */
+/** Apply `_reconstruct(ndarray, (0,), b'b')`: an array that BUILD will fill. */
 function reconstruct(args: readonly unknown[], site: Site): NumpyArray {
   if (arrayTypes.some(([, type]) => type === args[0])) return new NumpyArray()
-  const name = args[0] instanceof Marker || args[0] instanceof Callable ? args[0].name : 'another thing'
+  const name = args[0] instanceof Marker || args[0] instanceof Callable ? args[0].name : 'another object'
   throw site.error(`it rebuilds ${name} as an array`, { global: 'numpy.core.multiarray._reconstruct' })
 }
 
-/** `dtype('f4', align, copy)` */
+/** Apply `dtype('f4', align, copy)`. */
 function makeDType(args: readonly unknown[], site: Site): NumpyDType {
   const code = textOf(args[0])
   if (code === undefined) throw unreadable('of another form', site)
   return new NumpyDType(code, site)
 }
 
-/** `_frombuffer(bytes, dtype, shape, order, axes)` */
+/** Apply `_frombuffer(bytes, dtype, shape, order, axes)`. */
 function fromBuffer(args: readonly unknown[], site: Site): NumpyArray {
   const [data, descr, shape, order = 'C', axes = null] = args
   const array = new NumpyArray()
@@ -156,13 +156,13 @@ function fromBuffer(args: readonly unknown[], site: Site): NumpyArray {
   const { shape: sizes, strides } = array
   const seen = new Set(tupleOf(axes, 'the order of the axes', site))
   if (seen.size !== sizes.length || !sizes.every((_, i) => seen.has(i)))
-    throw site.error('it orders axes that are not there')
+    throw site.error('expected an order of the axes of the array')
   array.shape = [...seen].map((axis) => sizes[axis as number]!)
   array.strides = [...seen].map((axis) => strides[axis as number]!)
   return array
 }
 
-/** `scalar(dtype, bytes)`: one number or text. */
+/** Apply `scalar(dtype, bytes)`: one number or text. */
 function makeScalar(args: readonly unknown[], site: Site): unknown {
   const [descr, data] = args
   if (!(descr instanceof NumpyDType)) throw site.error('it has a scalar without a dtype')
@@ -174,7 +174,7 @@ function makeScalar(args: readonly unknown[], site: Site): unknown {
   return itemsOf(descr, bytes, 1, site)[0]
 }
 
-/** Elements as JavaScript values, in the order of their bytes. */
+/** Return elements as JavaScript values, in the order of their bytes. */
 export function itemsOf(descr: NumpyDType, bytes: Uint8Array, count: number, site: Pick<Site, 'error'>): unknown[] {
   const { itemSize } = descr
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
@@ -185,7 +185,7 @@ export function itemsOf(descr: NumpyDType, bytes: Uint8Array, count: number, sit
   return items
 }
 
-/** Bytes of JavaScript's memory for an element: what it takes in the list, and as an object of its own. */
+/** Return the bytes of JavaScript memory for an element: in the list, and as an object of its own. */
 function itemCost({ kind, itemSize }: NumpyDType): number {
   if (kind === 'number') return 24
   return kind === 'U' ? 40 + itemSize / 2 : 230 + itemSize
@@ -218,20 +218,20 @@ function halfToNumber(bits: number): number {
   return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25))
 }
 
-/** UTF-32, filled up with zeros. */
+/** Read UTF-32, padded with zeros. */
 const readText: Read = (view, at, little, size, site) => {
   let end = size - (size % 4)
   while (end > 0 && view.getUint32(at + end - 4, little) === 0) end -= 4
   let text = ''
   for (let i = 0; i < end; i += 4) {
     const code = view.getUint32(at + i, little)
-    if (code > 0x10ffff) throw site.error(`it has a text with the character number ${code}, which there is not`)
+    if (code > 0x10ffff) throw site.error(`expected a Unicode character in a text, got the number ${code}`)
     text += String.fromCodePoint(code)
   }
   return text
 }
 
-/** Bytes, filled up with zeros. */
+/** Read bytes, padded with zeros. */
 const readBytes: Read = (view, at, _little, size) => {
   let end = size
   while (end > 0 && view.getUint8(at + end - 1) === 0) end -= 1

@@ -3,27 +3,27 @@ import type { Place } from '../byte-source.js'
 import type { Payload } from './feed.js'
 
 /**
- * What stands on the machine's stack beside plain JavaScript values. None of it leaves the reader: result.ts turns it
- * into what the caller gets.
+ * Objects on the machine's stack in addition to plain JavaScript values. None of them leaves the reader: result.ts converts
+ * them to the caller's result.
  */
 
-/** How deep lists may be nested. CPython writes no more than about 500: its own stack ends there. */
+/** Maximum nesting of lists. CPython writes at most about 500, the limit of its own stack. */
 export const DEEPEST = 10_000
 
-/** What a rebuilding function may ask of the machine that calls it. */
+/** Services of the machine for a rebuilding function that it calls. */
 export interface Site {
   readonly place: Place
-  /** The byte that reading has got to. */
+  /** Current byte of the input. */
   readonly position: number
   error(what: string, fields?: Record<string, unknown>): VoxtorchError
   /**
-   * Counts items or bytes that are copied. A file may refer to the same long list again and again; copies of it may not
-   * grow beyond a small multiple of what was read.
+   * Count copied items or bytes. A file may refer to the same long list many times; copies of it may not exceed a small
+   * multiple of what was read.
    */
   charge(amount: number): void
 }
 
-/** A global name of the allow-list that may be called. What it makes is data. */
+/** A global name of the allow-list that may be called. Its result is data. */
 export class Callable {
   constructor(
     readonly name: string,
@@ -31,11 +31,11 @@ export class Callable {
   ) {}
 }
 
-/** A global name of the allow-list that only stands as an argument, such as a type. */
+/** A global name of the allow-list that may only be an argument, such as a type. */
 export class Marker {
   constructor(
     readonly name: string,
-    /** What it is when it stands as a value of its own; undefined where it cannot. */
+    /** Its value when it occurs alone; undefined if it cannot. */
     readonly value?: string,
   ) {}
 }
@@ -52,7 +52,7 @@ export class PyRecord extends PyDict {
   }
 }
 
-/** A `str` of Python 2 that is not ASCII: text or bytes, the file does not say. */
+/** A `str` of Python 2 that is not ASCII: the file does not say whether it is text or bytes. */
 export class OldString {
   constructor(
     readonly bytes: Uint8Array | Payload,
@@ -60,7 +60,7 @@ export class OldString {
   ) {}
 }
 
-/** Something whose state comes later, with BUILD. */
+/** An object whose state comes later, with BUILD. */
 export abstract class Buildable {
   abstract build(state: unknown, site: Site): void
 }

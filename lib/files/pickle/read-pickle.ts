@@ -20,44 +20,44 @@ import { finish, type PickleValue } from './result.js'
 
 export interface ReadPickleOptions {
   /**
-   * `'tensor'` (default) reads arrays into tensors; `'lazy'` leaves their numbers in the file and gives a
+   * Form of arrays. `'tensor'` (default) reads them into tensors; `'lazy'` leaves their numbers in the file and returns a
    * {@link LazyTensor} for each, for files larger than memory.
    */
   arrays?: 'tensor' | 'lazy'
-  /** The pickle's name in a `.tar`, `.tgz` or `.zip` archive, which is read without unpacking it to the disk. */
+  /** The pickle's name in a `.tar`, `.tgz` or `.zip` archive, which is read without extracting it to the disk. */
   entry?: string
   /**
-   * What a `str` of Python 2 is. Default `'ascii'` as in Python, with an error for other characters; data sets of that
-   * time mostly want `'latin1'`. The bytes of arrays need no setting.
+   * Encoding of a `str` of Python 2. Default `'ascii'` as in Python, with an error for other characters; data sets of that time
+   * mostly need `'latin1'`. The bytes of arrays need no setting.
    */
   encoding?: PickleEncoding
   /**
-   * Classes whose instances are read as plain objects of their fields, by name (`'DSTExample'`) or by module and name.
-   * None of their code is needed or run.
+   * Classes whose instances are read as plain objects of their fields, by name (`'DSTExample'`) or by module and name. Their
+   * code is neither needed nor run.
    */
   records?: readonly string[]
   /**
-   * Code of yours for names that are no data, such as a `NameRegistry` of npm's pickleparser. It is asked before the reader
-   * reads a name as data, and undefined leaves a name to the reader. A function is called with the arguments in the file,
-   * a class is made with them (then `__setnewargs_ex__(keywords)` is called where there are any); a state goes to the
-   * object's `__setstate__`, or becomes its fields. All of it happens in the file's order when the file has been read.
+   * Resolver of names that are not data, such as a `NameRegistry` of npm's pickleparser. It is called before the reader reads a
+   * name as data; undefined leaves a name to the reader. A function is called with the arguments in the file, a class is
+   * constructed with them (then `__setnewargs_ex__(keywords)` is called if there are any). A state is passed to the object's
+   * `__setstate__`, or becomes its fields. The calls run in the file's order after the file has been read.
    */
   nameResolver?: PickleNameResolver
-  /** Gives the objects outside of the file that Python's `persistent_id` named. Without it they are an error. */
+  /** Returns the objects outside the file that Python's `persistent_id` named. Without it they are an error. */
   persistentResolver?: PicklePersistentResolver
-  /** Gives the classes or functions of Python's `copyreg.add_extension`. Without it they are an error. */
+  /** Returns the classes or functions of Python's `copyreg.add_extension`. Without it they are an error. */
   extensionResolver?: PickleExtensionResolver
 }
 
 /**
- * Reads a Python pickle of protocol 0 to 5: plain data, numpy arrays and torch tensors, as {@link PickleValue} lists.
- * The file may be packed by gzip, or lie in an archive.
+ * Read a Python pickle of protocol 0 to 5: plain data, NumPy arrays and torch tensors, as {@link PickleValue} lists. The file
+ * may be compressed with gzip, or be in an archive.
  *
- * Only data is read. Whatever else a pickle names is an error, unless a resolver of yours gives something for it; nothing
- * in a file ever runs. Tensors belong to the current scope. The type parameter is a promise of the caller, not checked.
+ * Only data is read. Any other name in a pickle is an error, unless one of your resolvers handles it; no code in a file ever
+ * runs. Tensors belong to the current scope. The type parameter is not checked.
  *
- * @throws DataError naming the file, the byte and, for something that is no data, the `global`; what a resolver throws, or
- * what it gave, is thrown as it is
+ * @throws DataError that names the file, the byte and, for a name that is not data, the `global`; errors of a resolver and of
+ *   its functions unchanged
  */
 export async function readPickle<T = PickleValue>(path: string, options: ReadPickleOptions = {}): Promise<T> {
   requireString('readPickle', 'path', path)
@@ -82,15 +82,15 @@ export async function readPickle<T = PickleValue>(path: string, options: ReadPic
   await withFile(path, DataError, (source) =>
     scope(async () => {
       const pickles = entry === undefined ? wholeFile(source) : archived(source, entry)
-      // Leaving the loop closes the archive, so the pickle is read first.
+      // Leaving the loop closes the archive, so read the pickle first.
       for await (const feed of pickles) {
         found = await parsePickle(feed, { encoding, records, resolving, lazy: arrays === 'lazy' })
         return found.tensors
       }
-      throw source.error('it has no pickle')
+      throw source.error('expected a pickle')
     }),
   )
-  // Tensors that the caller's code makes are the caller's, so its scope is left first.
+  // Tensors of the caller's code belong to the caller, so leave the reader's scope first.
   try {
     await resolving.run()
   } catch (cause) {
@@ -102,7 +102,7 @@ export async function readPickle<T = PickleValue>(path: string, options: ReadPic
 
 const RESOLVERS = ['nameResolver', 'persistentResolver', 'extensionResolver'] as const
 
-/** Reads one pickle from a feed. */
+/** Read one pickle from a feed. */
 export async function parsePickle(
   feed: Feed,
   options: { encoding: PickleEncoding; records?: readonly string[] | undefined; resolving?: Resolving; lazy: boolean },
@@ -116,9 +116,9 @@ export async function parsePickle(
 async function* wholeFile(source: ByteSource): AsyncGenerator<Feed> {
   const head = await source.bytes(0, Math.min(source.size, TAR_BLOCK))
   const advice = "name the pickle in it with { entry: '…' }"
-  if (isTar(head)) throw source.error(`it is a tar archive; ${advice}`)
+  if (isTar(head)) throw source.error(`expected a pickle, got a tar archive; ${advice}`)
   if (await isZip(source)) {
-    throw source.error(`it is a zip archive; ${advice}, or read a file of torch.save with loadTorch`)
+    throw source.error(`expected a pickle, got a zip archive; ${advice}, or read a file of torch.save with loadTorch`)
   }
   if (head[0] !== 0x1f || head[1] !== 0x8b) {
     yield new SourceFeed(source)
@@ -126,7 +126,7 @@ async function* wholeFile(source: ByteSource): AsyncGenerator<Feed> {
   }
   const feed = new StreamFeed(await unpackedStream(source), source.place)
   await feed.fill(TAR_BLOCK)
-  if (isTar(feed.buffer)) throw source.error(`it is a packed tar archive; ${advice}`)
+  if (isTar(feed.buffer)) throw source.error(`expected a pickle, got a compressed tar archive; ${advice}`)
   yield feed
 }
 
@@ -145,5 +145,5 @@ async function* archived(source: ByteSource, name: string): AsyncGenerator<Feed>
     yield new StreamFeed(entry.stream() as AsyncGenerator<Buffer>, place)
     return
   }
-  throw source.error(`it has no file ${quoted(name)}`, { entry: name })
+  throw source.error(`expected a file ${quoted(name)} in it, got none`, { entry: name })
 }

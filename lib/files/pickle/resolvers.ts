@@ -3,25 +3,25 @@ import { listMayGrow, tooMuch } from '../../base/heap.js'
 import { PyDict, type Site } from './objects.js'
 
 /**
- * Code of the caller's for names that are no data. Its interfaces are those of npm's pickleparser, so that what was written
- * for one reader works with the other.
+ * Resolvers of the caller for names that are not data. Their interfaces are those of npm's pickleparser, so that code for one
+ * reader works with the other.
  */
 
 type Resolvable = (new (...args: never[]) => unknown) | ((...args: never[]) => unknown)
 
-/** Gives the class or function that a name in a pickle stands for. */
+/** Returns the class or function for a name in a pickle. */
 export interface PickleNameResolver {
-  /** Undefined leaves the name to the reader: data is read as ever, anything else is an error. */
+  /** Resolve a name. Undefined leaves it to the reader: data is read as usual, anything else is an error. */
   resolve(module: string, name: string): Resolvable | undefined
 }
 
-/** Gives the object outside of the pickle that an id of Python's `persistent_id` stands for. */
+/** Returns the object outside the pickle for an id of Python's `persistent_id`. */
 export interface PicklePersistentResolver {
-  /** @param pid what `persistent_id` gave, as a {@link PickleValue}; of protocol 0 always a string */
+  /** @param pid value of `persistent_id`, as a {@link PickleValue}; a string in protocol 0 */
   resolve(pid: unknown): unknown
 }
 
-/** Gives the class or function behind a number of Python's `copyreg.add_extension`. */
+/** Returns the class or function for a code of Python's `copyreg.add_extension`. */
 export interface PickleExtensionResolver {
   resolve(extCode: number): unknown
 }
@@ -34,18 +34,18 @@ export interface PickleResolvers {
 
 const MOST_ARGUMENTS = 2 ** 16 - 1
 
-/** What code of the caller's gives: at once where a name or a number is looked up, else when the file has been read. */
+/** Value from the caller's code: known at once for a name or a code, otherwise after the file has been read. */
 export class Resolved {
-  /** Whether the value is there. */
+  /** Whether the value is known. */
   known = false
   value: unknown
   private readonly puts: ((value: unknown) => void)[] = []
 
   constructor(
-    /** What errors call it. */
+    /** Its name in errors. */
     readonly name: string,
     readonly by: Resolving,
-    /** Whether the file made it, and so may change it. */
+    /** Whether the file created it, and so may change it. */
     readonly isMade: boolean,
   ) {}
 
@@ -55,7 +55,7 @@ export class Resolved {
     for (const put of this.puts.splice(0)) put(value)
   }
 
-  /** The value, or null until `put` is called with it. */
+  /** Return the value, or null until `put` is called with it. */
   settle(put: (value: unknown) => void): unknown {
     if (this.known) return this.value
     this.puts.push(put)
@@ -64,11 +64,11 @@ export class Resolved {
 }
 
 /**
- * The calls that a pickle asks for, in its order. They run after all of it has been read, when the arguments are what the
- * caller gets: while the machine runs, arrays are still in the file and dicts are not finished.
+ * Calls that a pickle requests, in its order. They run after all of it has been read, when the arguments are in the caller's
+ * form: while the machine runs, arrays are still in the file and dicts are incomplete.
  */
 export class Resolving {
-  /** Lists of what calls take; {@link finish} puts the caller's values into them. */
+  /** Argument lists of calls; {@link finish} replaces their items by the caller's values. */
   readonly held: unknown[][] = []
   private readonly steps: (() => void)[] = []
 
@@ -86,45 +86,46 @@ export class Resolving {
   extension(code: number, site: Site): Resolved {
     const { extensionResolver } = this.resolvers
     if (extensionResolver === undefined) {
-      throw site.error('it uses the extension registry of the Python that wrote it; give an extensionResolver')
+      throw site.error('it uses the extension registry of the Python that wrote it. Pass an extensionResolver')
     }
     if (code <= 0) throw site.error(`it uses the extension code ${code}; they begin at 1`)
     const value = extensionResolver.resolve(code)
-    if (value === undefined) throw site.error(`the extensionResolver knows no extension code ${code}`)
+    if (value === undefined)
+      throw site.error(`expected the extensionResolver to return a value for extension code ${code}, got undefined`)
     return this.fixed(`extension ${code}`, value)
   }
 
   persistent(id: unknown, site: Site): Resolved {
-    const made = new Resolved('an object outside of the pickle', this, false)
+    const resolved = new Resolved('an object outside the pickle', this, false)
     const held = this.hold([id], site)
-    this.step(site, () => made.give(this.resolvers.persistentResolver!.resolve(held[0])))
-    return made
+    this.step(site, () => resolved.give(this.resolvers.persistentResolver!.resolve(held[0])))
+    return resolved
   }
 
-  /** Calls a function, or with `construct` a class. */
+  /** Call a function, or with `construct` a class. */
   call(target: Resolved, args: unknown, construct: boolean, site: Site, keywords?: PyDict): Resolved {
     const { name } = target
     if (!Array.isArray(args) || args.length > MOST_ARGUMENTS) {
       throw site.error(`it calls ${name} without a list of arguments, or with one of more than ${MOST_ARGUMENTS}`)
     }
-    const made = new Resolved(`what ${name} made`, this, true)
+    const resolved = new Resolved(`the result of ${name}`, this, true)
     this.hold(args, site)
     const held = this.hold([keywords ?? null], site)
     this.step(site, (fail) => {
       const { value } = target
-      if (typeof value !== 'function') throw fail(`it calls ${name}, which is no function`)
+      if (typeof value !== 'function') throw fail(`expected ${name} to be a function`)
       if ((construct || isClass(value)) && !isConstructor(value)) {
-        throw fail(`it makes an instance of ${name}, which is no class`)
+        throw fail(`expected ${name} to be a class`)
       }
       const result =
         construct || isClass(value) ? Reflect.construct(value, args) : Reflect.apply(value, undefined, args)
       if (keywords !== undefined && keywords.size > 0) giveKeywords(result, held[0], () => fail(needs(name, KEYWORDS)))
-      made.give(result)
+      resolved.give(result)
     })
-    return made
+    return resolved
   }
 
-  /** Gives an object its state: by its `__setstate__`, or as fields. */
+  /** Give an object its state: with its `__setstate__`, or as fields. */
   build(target: Resolved, state: unknown, site: Site): void {
     for (const part of [state].flat()) if (part instanceof PyDict) site.charge(part.size)
     const held = this.hold([state], site)
@@ -137,14 +138,13 @@ export class Resolving {
     const fill = (object: Fields, part: unknown, fail: Fail): void => {
       if (part === null) return
       const isFields = part instanceof Map || (typeof part === 'object' && Object.getPrototypeOf(part) === null)
-      if (!isFields)
-        throw fail(`it gives ${target.name} a state that is no dict; ${needs('its class', '__setstate__')}`)
+      if (!isFields) throw fail(`expected a dict as state of ${target.name}; ${needs('its class', '__setstate__')}`)
       for (const [key, value] of part instanceof Map ? part : Object.entries(part as object))
         setField(object, key, value, fail)
     }
   }
 
-  /** APPENDS, SETITEMS and ADDITEMS on an object of a class of the caller's, such as one that extends Array or Map. */
+  /** Apply APPENDS, SETITEMS and ADDITEMS to an object of a caller's class, such as one that extends Array or Map. */
   extend(target: Resolved, how: 'push' | 'set' | 'add', items: unknown[], site: Site): void {
     this.hold(items, site)
     this.change(target, site, (object, fail) => {
@@ -153,11 +153,11 @@ export class Resolving {
         const width = how === 'set' ? 2 : 1
         for (let i = 0; i < items.length; i += width) object[method](...items.slice(i, i + width))
       } else if (how === 'set') for (let i = 0; i < items.length; i += 2) setField(object, items[i], items[i + 1], fail)
-      else throw fail(`it adds items to ${target.name}, which has no method ${method}`)
+      else throw fail(`expected a method ${method} of ${target.name}, which the pickle adds items to`)
     })
   }
 
-  /** Makes the calls. */
+  /** Run the calls. */
   async run(): Promise<void> {
     let until = performance.now() + 10
     for (const [i, step] of this.steps.entries()) {
@@ -184,11 +184,11 @@ export class Resolving {
 
   private change(target: Resolved, site: Site, work: (object: Fields, fail: Fail) => void): void {
     const { name, isMade } = target
-    if (!isMade) throw site.error(`it changes ${name}, which it did not make`)
+    if (!isMade) throw site.error(`it changes ${name}, which it did not create`)
     this.step(site, (fail) => {
       const { value } = target
       if ((typeof value !== 'object' && typeof value !== 'function') || value === null) {
-        throw fail(`it changes ${name}, which is no object`)
+        throw fail(`expected ${name}, which the pickle changes, to be an object`)
       }
       work(value as Fields, fail)
     })
@@ -204,22 +204,22 @@ export class Resolving {
 }
 
 type Fail = (what: string, fields?: Record<string, unknown>) => Error
-// biome-ignore lint/suspicious/noExplicitAny: an object of the caller's, which may be anything.
+// biome-ignore lint/suspicious/noExplicitAny: any object of the caller.
 type Fields = Record<string, any>
 
 const KEYWORDS = '__setnewargs_ex__'
 const needs = (name: string, method: string): string => `${name} needs a method ${method} for it`
 
-/** Names after `new` as pickleparser has it: the arguments first, then a call with the dict of keywords. */
+/** Pass the keywords of `new` as pickleparser does: the arguments first, then a call with the dict of keywords. */
 function giveKeywords(object: unknown, keywords: unknown, fail: () => Error): void {
   const method: unknown = (object as Fields | null)?.[KEYWORDS]
   if (typeof method !== 'function') throw fail()
   method.call(object, keywords)
 }
 
-/** Sets a field as an assignment does, but for the name that would set the prototype. */
+/** Set a field like an assignment, except for the name that would set the prototype. */
 function setField(object: Fields, key: unknown, value: unknown, fail: Fail): void {
-  if (typeof key !== 'string' && typeof key !== 'number') throw fail('it sets a field without a name')
+  if (typeof key !== 'string' && typeof key !== 'number') throw fail('expected a name for each field')
   try {
     if (key !== '__proto__') object[key] = value
     else Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
@@ -228,7 +228,7 @@ function setField(object: Fields, key: unknown, value: unknown, fail: Fail): voi
   }
 }
 
-/** Whether it can only be made with `new`. */
+/** Return whether a value is a class, which can only be called with `new`. */
 const isClass = (value: object): boolean => /^class\b/.test(Function.prototype.toString.call(value))
 
 function isConstructor(value: unknown): value is new (...args: unknown[]) => unknown {

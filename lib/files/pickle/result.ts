@@ -14,7 +14,7 @@ import { decodeUtf8, encodeLatin1 } from './text.js'
 import { TorchStorage, TorchTensor } from './torch.js'
 
 /**
- * What a pickle holds, in JavaScript:
+ * Contents of a pickle in JavaScript:
  *
  * | Python                          | here                                                             |
  * | ------------------------------- | ---------------------------------------------------------------- |
@@ -30,8 +30,8 @@ import { TorchStorage, TorchTensor } from './torch.js'
  * | numpy scalar                    | as the Python value                                              |
  * | torch.Size, torch.device, torch.dtype | array, string, string                                      |
  *
- * What is one object in Python is one object here, also where it holds itself. As everywhere in JavaScript, an object
- * lists keys such as '7' before all others.
+ * One object in Python is one object here, also if it contains itself. As everywhere in JavaScript, an object lists keys such
+ * as '7' before all others.
  */
 export type PickleValue =
   | null
@@ -52,13 +52,13 @@ export interface ResultOptions {
   readonly encoding: PickleEncoding
   /** Leave the numbers of tensors in the file. */
   readonly lazy?: boolean
-  /** Which tensors are wanted, by their keys from the root joined with dots. Others are left out. */
+  /** Return whether to load a tensor, by its keys from the root joined with dots. Others are left out. */
   readonly select?: ((name: string) => boolean) | undefined
   readonly device?: Device | undefined
-  /** For floating point tensors. */
+  /** Dtype of floating-point tensors. */
   readonly dtype?: DType | undefined
   readonly mmap?: boolean | undefined
-  /** Calls to code of the caller's: what they take is settled here, what they give when they run. */
+  /** Calls of the caller's code: their arguments are converted here, their results when they run. */
   readonly resolving?: Resolving | undefined
 }
 
@@ -75,8 +75,8 @@ interface Work {
 }
 
 /**
- * Turns what the machine made into what the caller gets. Tensors belong to the current scope; they are listed, so that
- * the scope need not search for them in what may be millions of lists.
+ * Convert the machine's result to the caller's. Tensors belong to the current scope; they are listed, so that the scope need
+ * not search for them in millions of lists.
  */
 export async function finish(
   root: unknown,
@@ -87,7 +87,7 @@ export async function finish(
   await result.walk(root)
   await result.load()
   return {
-    // Once the caller's code has run there may be another.
+    // The caller's code may replace the value when it runs.
     get value() {
       return result.root as PickleValue
     },
@@ -100,7 +100,7 @@ class Result {
   readonly tensors: Tensor[] = []
   private readonly work: Work[] = []
   private readonly visited = new Set<object>()
-  /** What must be read from the file, and where it goes. */
+  /** Values that must be read from the file, and their destinations. */
   private readonly waiting = new Map<Payload | OldString | NumpyArray | TorchTensor, Put[]>()
   private readonly storages = new Map<TorchStorage, TorchTensor>()
 
@@ -109,7 +109,7 @@ class Result {
     private readonly options: ResultOptions,
   ) {}
 
-  /** Goes through all that can be reached, without recursion: a file may be nested deeper than the call stack. */
+  /** Visit all reachable values without recursion: a file may be nested deeper than the call stack. */
   async walk(root: unknown): Promise<void> {
     const settled = this.settle(root, 0, '', (late) => {
       this.root = late
@@ -168,7 +168,7 @@ class Result {
     })
   }
 
-  /** A dict with keys that code of the caller's makes: filled when the last of them is there, in its order. */
+  /** Fill a dict whose keys come from the caller's code: in its order, once the last key is known. */
   private fillResolved(dict: PyDict, result: Map<unknown, unknown>, depth: number): void {
     const keys = [...dict.keys()]
     const values = [...dict.values()]
@@ -191,7 +191,7 @@ class Result {
     return path === '' ? String(key) : `${path}.${String(key)}`
   }
 
-  /** A dict's key or a set's item. */
+  /** Convert a dict's key or a set's item. */
   private key(value: unknown, depth: number): unknown {
     if (Array.isArray(value) || value instanceof Set) this.later(value, depth, '')
     else if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array) && !('re' in value)) {
@@ -208,7 +208,7 @@ class Result {
     this.work.push({ container, depth, path })
   }
 
-  /** What a value becomes. What must be read first is put in its place afterwards. */
+  /** Convert a value. Values that must be read first are put in their place afterwards. */
   private settle(value: unknown, depth: number, path: string, put: Put): unknown {
     if (typeof value !== 'object' || value === null) return value
     if (value instanceof Resolved) return value.settle(put)
@@ -248,9 +248,9 @@ class Result {
   private settleNumpy(array: NumpyArray, depth: number, path: string, put: Put): unknown {
     if (array.result !== undefined) return array.result
     const { descr, data, shape, strides } = array
-    if (descr === undefined) throw this.place.error('it has an array that was never filled')
+    if (descr === undefined) throw this.place.error('expected the contents of an array')
     if (descr.kind === 'O') {
-      if (shape.length === 0) throw this.place.error('it has an array of objects without a dimension')
+      if (shape.length === 0) throw this.place.error('expected an array of objects with at least one dimension')
       array.result = nested(data as unknown[], shape, strides)
       this.later(array.result as unknown[], depth, path)
       return array.result
@@ -290,10 +290,10 @@ class Result {
 
   private unusable(value: object, where = ''): Error {
     const name = value instanceof Marker || value instanceof Callable ? quoted(value.name) : 'an object'
-    return this.place.error(`it has ${name}${where}, which is no data`, { global: name })
+    return this.place.error(`it has ${name}${where}, which is not data`, { global: name })
   }
 
-  /** Reads what was waited for, in the order of the file. */
+  /** Read the pending values, in the order of the file. */
   async load(): Promise<void> {
     const settle = (key: Payload | OldString | NumpyArray | TorchTensor, value: unknown): void => {
       for (const put of this.waiting.get(key)!) put(value)
@@ -316,7 +316,7 @@ class Result {
     }
   }
 
-  /** An array of texts or bytes. */
+  /** Read an array of texts or bytes. */
   private async loadTexts({ descr, data, shape, strides }: NumpyArray): Promise<unknown> {
     const bytes = data instanceof Payload ? await this.bytesOf(data) : (data as Uint8Array)
     const count = shape.reduce((product, size) => product * size, 1)
@@ -336,7 +336,7 @@ class Result {
     if (encoding === 'utf-8') return this.text(bytes)
     throw this.place.error(
       `byte ${item.byte} of the pickle: it has a Python 2 string that is not ASCII; ` +
-        "say what such strings are with { encoding: 'latin1' }, 'utf-8' or 'bytes'",
+        "set { encoding: 'latin1' }, 'utf-8' or 'bytes' for such strings",
       { byte: item.byte },
     )
   }
@@ -355,7 +355,7 @@ class Result {
     const bytes = await payload.source.bytes(payload.offset, payload.length)
     if (payload.form !== 'latin1') return bytes
     const decoded = encodeLatin1(this.text(bytes))
-    if (decoded === undefined) throw this.place.error('it has bytes written as a text with other characters')
+    if (decoded === undefined) throw this.place.error('expected bytes written as latin1 text, got other characters')
     return decoded
   }
 }
@@ -367,7 +367,7 @@ function onlyTexts(keys: Iterable<unknown>): boolean {
 
 const isResolved = (value: unknown): value is Resolved => value instanceof Resolved
 
-/** Puts what the caller's code makes into a list, and says when the last is there. */
+/** Put the results of the caller's code into a list, and call `done` after the last. */
 function whenResolved(list: unknown[], done: () => void): void {
   let open = 1
   const close = (): void => {
@@ -389,7 +389,7 @@ function whenResolved(list: unknown[], done: () => void): void {
 
 const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null
 
-/** Items as nested lists. */
+/** Return items as nested lists. */
 function nested(items: readonly unknown[], shape: readonly number[], strides: readonly number[]): unknown {
   const at = (dim: number, offset: number): unknown =>
     dim === shape.length

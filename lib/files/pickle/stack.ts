@@ -5,7 +5,7 @@ import type { Site } from './objects.js'
 export class Stack {
   private readonly items: unknown[] = []
   private readonly marks: number[] = []
-  /** The height at the last mark: nothing below may be popped. */
+  /** Height at the last mark: nothing below may be popped. */
   private fence = 0
   private readonly memo: unknown[] = []
   private readonly sparseMemo = new Map<number, unknown>()
@@ -22,12 +22,12 @@ export class Stack {
   }
 
   pop(): unknown {
-    if (this.items.length <= this.fence) throw this.site.error('it takes more from the stack than is there')
+    if (this.items.length <= this.fence) throw this.site.error('it pops more from the stack than there is')
     return this.items.pop()
   }
 
   top(): unknown {
-    if (this.items.length <= this.fence) throw this.site.error('it looks at an empty stack')
+    if (this.items.length <= this.fence) throw this.site.error('it reads an empty stack')
     return this.items[this.items.length - 1]
   }
 
@@ -37,10 +37,10 @@ export class Stack {
     this.marks.push(this.fence)
   }
 
-  /** Takes what lies above the last mark, and the mark. */
+  /** Pop the items above the last mark, and the mark. */
   popMark(): unknown[] {
     const start = this.marks.pop()
-    if (start === undefined) throw this.site.error('it goes back to a mark that was never set')
+    if (start === undefined) throw this.site.error('it refers to a mark that was never set')
     this.fence = this.marks[this.marks.length - 1] ?? 0
     const count = this.items.length - start
     if (count > 2 ** 16 && !heapHolds(8 * count)) throw this.full()
@@ -49,7 +49,7 @@ export class Stack {
     return items
   }
 
-  /** POP: takes a mark where one is on top, as CPython does. */
+  /** Pop an item, or a mark if one is on top, like CPython's POP. */
   popItemOrMark(): void {
     if (this.marks.length > 0 && this.items.length === this.fence) this.popMark()
     else this.pop()
@@ -67,7 +67,7 @@ export class Stack {
     }
   }
 
-  /** Remembers the top under the number of memos so far. */
+  /** Store the top under the number of memos so far. */
   memoize(): void {
     this.remember(this.memo.length + this.sparseMemo.size)
   }

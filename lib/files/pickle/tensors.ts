@@ -10,9 +10,9 @@ import type { TorchData, TorchTensor } from './torch.js'
 
 export interface TensorPlacement {
   readonly device?: Device | undefined
-  /** For floating point tensors. */
+  /** Dtype of floating-point tensors. */
   readonly dtype?: DType | undefined
-  /** Look at the file's bytes in place instead of copying them. */
+  /** Map the file's bytes instead of copying them. */
   readonly mmap?: boolean | undefined
 }
 
@@ -28,15 +28,15 @@ export class LazyTensor {
     this.#load = load
   }
 
-  /** Reads the numbers into a new tensor. Throws the reader's error when the file has gone or has changed. */
+  /** Read the numbers into a new tensor. Throws the reader's error if the file no longer exists or has changed. */
   read(): Promise<Tensor> {
     return this.#load()
   }
 }
 
 /**
- * The tensors of numpy arrays of numbers, with numpy's strides. Those in one file are read in one job. `release` gives
- * the bytes of an array that are in memory back once its tensor is made, so that not all are there twice.
+ * Load the tensors of NumPy arrays of numbers, with NumPy's strides. Those in one file are read in one job. `release` frees the
+ * bytes of an array in memory once its tensor is created, so that not all exist twice.
  */
 export async function loadNumpy(
   arrays: readonly NumpyArray[],
@@ -95,12 +95,12 @@ async function loadFromMemory(array: NumpyArray, place: Place): Promise<Tensor> 
   return tensor(bytes, { dtype, shape, device: 'cpu' })
 }
 
-/** Whether rows follow each other, in which case no strides need be set. */
+/** Return whether the array is contiguous, so that no strides need be set. */
 function isPlain({ shape, strides }: NumpyArray): boolean {
   return contiguous(shape, 'C').every((step, i) => step === strides[i] || shape[i] === 1)
 }
 
-/** A flat tensor, of the array's dtype or of its bytes, in the array's shape. */
+/** Return a flat tensor, of the array's dtype or of its bytes, in the array's shape. */
 function arranged(flat: Tensor, array: NumpyArray): Tensor {
   const { descr, shape, strides } = array
   return noGrad(() =>
@@ -111,10 +111,10 @@ function arranged(flat: Tensor, array: NumpyArray): Tensor {
   )
 }
 
-/** A flat uint8 tensor seen as another dtype, on the same memory where that is possible. */
+/** Reinterpret a flat uint8 tensor as another dtype, on the same memory if possible. */
 function reinterpreted(bytes: Tensor, dtype: DType, bigEndian = false): Tensor {
   const { bytes: width, kind } = dtypeFacts(dtype)
-  // A bool is 0 or 1 to libtorch; in a file it may be any byte.
+  // libtorch requires a bool to be 0 or 1; in a file it may be any byte.
   if (kind === 'bool') return bytes.ne(0)
   if (!bigEndian || width === 1) return bytes.view(dtype)
   const unit = kind === 'complex' ? width / 2 : width
@@ -126,7 +126,7 @@ function reinterpreted(bytes: Tensor, dtype: DType, bigEndian = false): Tensor {
     .view(dtype)
 }
 
-/** Bytes that were written as one UTF-8 character each, decoded piece by piece. */
+/** Decode bytes that were written as one UTF-8 character each, in pieces. */
 async function decodedBytes(payload: Payload, array: NumpyArray, place: Place): Promise<Tensor> {
   const length = array.shape.reduce((product, size) => product * size, array.descr!.itemSize)
   const whole = empty([length], { dtype: 'uint8', device: 'cpu' })
@@ -134,22 +134,25 @@ async function decodedBytes(payload: Payload, array: NumpyArray, place: Place): 
   let held: Buffer = Buffer.alloc(0)
   for await (const piece of payload.source.stream(payload.offset, payload.length, 1 << 22)) {
     const chunk = held.length === 0 ? piece : Buffer.concat([held, piece])
-    // A character of two bytes may lie across the border.
+    // A character of two bytes may cross the border of chunks.
     const border = chunk[chunk.length - 1]! >= 0xc0 ? chunk.length - 1 : chunk.length
     held = chunk.subarray(border)
     const bytes = encodeLatin1(chunk.toString('utf8', 0, border))
-    if (bytes === undefined) throw place.error('it has bytes written as a text with other characters')
-    if (done + bytes.length > length) throw place.error(`it has an array with more than its ${length} bytes`)
+    if (bytes === undefined) throw place.error('expected bytes written as latin1 text, got other characters')
+    if (done + bytes.length > length) throw place.error(`expected ${length} bytes in an array, got more`)
     noGrad(() =>
       scope(() => whole.narrow(0, done, bytes.length).copy_(tensor(bytes, { dtype: 'uint8', device: 'cpu' }))),
     )
     done += bytes.length
   }
-  if (done !== length || held.length > 0) throw place.error(`it has an array with ${done} of its ${length} bytes`)
+  if (done !== length || held.length > 0) throw place.error(`expected ${length} bytes in an array, got ${done}`)
   return whole
 }
 
-/** Reads tensors, each block of bytes once and no more of it than is needed. What shares memory there shares it here. */
+/**
+ * Load tensors; each block of bytes is read once, and only the part that is needed. Views of one
+ * block of memory stay views of one block.
+ */
 export async function loadTorchTensors(
   tensors: Iterable<TorchTensor>,
   placement: TensorPlacement,
@@ -177,14 +180,14 @@ export async function loadTorchTensors(
   })
 }
 
-/** The part of a block that its tensors look at. */
+/** The part of a block that its tensors use. */
 interface Block {
   source: ByteSource
   offset: number
-  /** Where the part begins in the block. */
+  /** Offset of the part in the block. */
   begin: number
   dtype: DType
-  /** The size of its largest element. */
+  /** Size of its largest element. */
   alignment: number
   count: number
   views: readonly TorchTensor[]
@@ -194,13 +197,13 @@ async function blockOf(data: TorchData, views: readonly TorchTensor[]): Promise<
   const { source, offset } = await data.find()
   const root = source.root(offset)
   const [{ dtype: first }] = views as [TorchTensor]
-  // Looked at as several dtypes, which is rare, it is read as bytes.
+  // A block with views of several dtypes, which is rare, is read as bytes.
   const dtype = views.every((view) => view.dtype === first) ? first : 'uint8'
   const alignment = views.reduce((most, view) => Math.max(most, dtypeFacts(view.dtype).bytes), 1)
   const used = views.filter((view) => view.extent > 0)
   if (used.length === 0) return { ...root, begin: 0, dtype, alignment, count: 0, views }
   const least = used.reduce((low, view) => Math.min(low, view.start), Number.MAX_SAFE_INTEGER)
-  // The widest element has 16 bytes: from a multiple of them every dtype can be seen.
+  // The widest element has 16 bytes: from a multiple of them any dtype can be viewed.
   const begin = dtype === 'uint8' ? least - (least % 16) : least
   const end = used.reduce((high, view) => Math.max(high, view.start + view.extent), 0)
   return {
@@ -214,10 +217,10 @@ async function blockOf(data: TorchData, views: readonly TorchTensor[]): Promise<
   }
 }
 
-// Tensors that are converted are in memory twice, so not all of them at once.
+// Converted tensors exist twice in memory, so limit the bytes that are converted at once.
 const CONVERTED_AT_ONCE = 2 ** 28
 
-/** Blocks of one file, to be read in one job. */
+/** Split the blocks of one file into batches, each read in one job. */
 function batches(blocks: readonly Block[], converted: boolean): Block[][] {
   const found: Block[][] = []
   const open = new Map<ByteSource, { batch: Block[]; bytes: number }>()
@@ -234,7 +237,7 @@ function batches(blocks: readonly Block[], converted: boolean): Block[][] {
   return found
 }
 
-/** Makes the tensors of a block from its flat memory. */
+/** Create the tensors of a block from its flat memory. */
 function lookAt(
   flat: Tensor,
   { begin, views }: Block,
@@ -263,11 +266,11 @@ function lookAt(
   )
 }
 
-// As in torch, views on the memory of the file's tensor, which others may share.
+// As in torch, these are views on the memory of the file's tensor, which others may share.
 const conjugate = op('aten::_conj') as (tensor: Tensor) => Tensor
 const opposite = op('aten::_neg_view') as (tensor: Tensor) => Tensor
 
-/** As many whole elements as the bytes have. */
+/** Return the whole elements that the bytes contain. */
 function whole(bytes: Tensor, dtype: DType): Tensor {
   const count = bytes.numel()
   return reinterpreted(bytes.narrow(0, 0, count - (count % dtypeFacts(dtype).bytes)), dtype)

@@ -1,14 +1,13 @@
 import { isUtf8 } from 'node:buffer'
 
 /**
- * The spellings of texts and numbers in pickles, as CPython reads them. Each returns undefined for what is not in the
- * spelling.
+ * Texts and numbers in pickles, parsed like CPython. Each function returns undefined for invalid input.
  */
 
-/** UTF-8 in which, other than in the standard, single surrogates may stand: Python's 'surrogatepass'. */
+/** Decode UTF-8 with lone surrogates: Python's 'surrogatepass'. */
 export function decodeUtf8(bytes: Buffer, start = 0, end = bytes.length): string | undefined {
   const text = bytes.toString('utf8', start, end)
-  // Node puts U+FFFD where it finds no character. So does a text that has this character itself.
+  // Node inserts U+FFFD for invalid bytes, but a text may contain that character itself.
   if (!text.includes('\ufffd')) return text
   return isUtf8(bytes.subarray(start, end)) ? text : decodeWithSurrogates(bytes, start, end)
 }
@@ -31,18 +30,18 @@ function decodeWithSurrogates(bytes: Buffer, start: number, end: number): string
   return parts.join('')
 }
 
-/** The bytes of a text that has one character for each; undefined when it has others. */
+/** Return the latin1 bytes of a text; undefined if it has other characters. */
 export function encodeLatin1(text: string): Buffer | undefined {
   const bytes = Buffer.from(text, 'latin1')
   return bytes.toString('latin1') === text ? bytes : undefined
 }
 
-/** Protocol 0's text: latin1 with \uXXXX and \UXXXXXXXX. */
+/** Decode the text of protocol 0: latin1 with \uXXXX and \UXXXXXXXX. */
 export function decodeRawUnicodeEscape(bytes: Buffer): string | undefined {
   const text = bytes.toString('latin1')
   if (!text.includes('\\')) return text
   let broken = false
-  // A backslash takes the next character with it, so that the second of two starts nothing.
+  // A backslash consumes the next character, so that the second of two does not start an escape.
   const decoded = text.replace(/\\(?:u([\s\S]{0,4})|U([\s\S]{0,8})|[^uU])/g, (whole, short?: string, long?: string) => {
     const digits = short ?? long
     if (digits === undefined) return whole
@@ -58,7 +57,7 @@ export function decodeRawUnicodeEscape(bytes: Buffer): string | undefined {
 
 const escapes: Record<string, number> = { a: 7, b: 8, f: 12, n: 10, r: 13, t: 9, v: 11, '\\': 92, "'": 39, '"': 34 }
 
-/** The bytes of a Python 2 string as its `repr` wrote it, quotes included. */
+/** Return the bytes of a Python 2 string from its `repr`, quotes included. */
 export function decodeStringEscape(line: Buffer): Buffer | undefined {
   const first = line[0]
   if (line.length < 2 || (first !== 39 && first !== 34) || line[line.length - 1] !== first) return undefined
@@ -75,12 +74,12 @@ export function decodeStringEscape(line: Buffer): Buffer | undefined {
   return broken ? undefined : Buffer.from(decoded, 'latin1')
 }
 
-/** An int as JavaScript holds it: a number where it is exact, else a bigint. */
+/** Convert an int to a number if that is exact, else to a bigint. */
 export function narrowed(value: bigint): number | bigint {
   return value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value
 }
 
-/** A decimal int in text. As CPython, not one of more than 4,300 digits. */
+/** Parse a decimal int. Like CPython, at most 4,300 digits. */
 export function parseInteger(text: string): number | bigint | undefined {
   const match = /^[ \t\v\f\r]*([+-]?)(\d+)L?[ \t\v\f\r]*$/.exec(text)
   if (match === null || match[2]!.length > 4300) return undefined
@@ -96,7 +95,7 @@ export function parseFloatText(text: string): number | undefined {
   return match[1] === '-' ? -size : size
 }
 
-/** Two's complement, least byte first, as many bytes as there are. */
+/** Parse two's complement of any width, least significant byte first. */
 export function littleEndianInteger(bytes: Buffer, start: number, end: number): number | bigint {
   const length = end - start
   if (length === 0) return 0

@@ -3,14 +3,14 @@ import { callable, type Globals, marker } from './builtins.js'
 import type { Payload } from './feed.js'
 import { Callable, Marker, PyDict, type Site } from './objects.js'
 
-/** torch's tensors in pickles: what `torch.save` writes, and tensors in plain pickles. */
+/** Torch tensors in pickles: in files of `torch.save`, and in plain pickles. */
 
-/** A block of bytes that tensors look at. */
+/** A block of bytes that tensors use. */
 export class TorchData {
   constructor(
-    /** How many bytes there are. */
+    /** Number of bytes. */
     readonly length: number,
-    /** Where they lie. */
+    /** Return their location. */
     readonly find: () => Promise<Payload>,
   ) {}
 }
@@ -19,14 +19,14 @@ export class TorchData {
 export class TorchStorage {
   constructor(
     readonly data: TorchData,
-    /** Where it begins in the block. */
+    /** Offset in the block. */
     readonly start: number,
     /** Its size in bytes. */
     readonly length: number,
     readonly dtype: DType,
   ) {}
 
-  /** All of it as a tensor of one dimension: what a storage is when it stands alone. */
+  /** Return all of it as a one-dimensional tensor: the value of a storage that occurs alone. */
   asTensor(): TorchTensor {
     const count = Math.floor(this.length / dtypeFacts(this.dtype).bytes)
     return new TorchTensor(this.data, this.start, this.dtype, [count], [1], false)
@@ -39,17 +39,17 @@ export class TorchTensor {
 
   constructor(
     readonly data: TorchData,
-    /** Where its first element lies in the block, in bytes. */
+    /** Offset in bytes of its first element in the block. */
     readonly start: number,
     readonly dtype: DType,
     readonly shape: readonly number[],
     readonly strides: readonly number[],
     readonly requiresGrad: boolean,
-    /** Whether the numbers in the file stand for their conjugates or opposites: torch saves such views as they are. */
+    /** Whether the numbers in the file are conjugated or negated: torch saves such views without resolving them. */
     readonly bits: { readonly conj: boolean; readonly neg: boolean } = { conj: false, neg: false },
   ) {}
 
-  /** How many bytes of the block lie between its first and its last element, both included. */
+  /** Number of bytes in the block from its first to its last element, inclusive. */
   get extent(): number {
     if (this.shape.includes(0)) return 0
     const last = this.shape.reduce((sum, size, i) => sum + (size - 1) * this.strides[i]!, 0)
@@ -57,7 +57,7 @@ export class TorchTensor {
   }
 }
 
-/** What a storage type or dtype stands for. */
+/** Dtypes by storage type or dtype object. */
 const meaning = new Map<unknown, DType>()
 const known: [string, Callable | Marker][] = []
 
@@ -79,15 +79,15 @@ function meaningful(module: string, name: string, dtype: DType): [string, Marker
   return entry
 }
 
-const quantised = ['QInt8', 'QUInt8', 'QInt32', 'QUInt4x2', 'QUInt2x4'].map((name) => marker('torch', `${name}Storage`))
+const quantized = ['QInt8', 'QUInt8', 'QInt32', 'QUInt4x2', 'QUInt2x4'].map((name) => marker('torch', `${name}Storage`))
 
-/** The dtype of a storage class of torch. */
+/** Return the dtype of a storage class of torch. */
 export function storageDType(type: unknown, site: Site): DType {
   const dtype = meaning.get(type)
   if (dtype !== undefined) return dtype
   const name = type instanceof Marker || type instanceof Callable ? type.name : 'something else'
-  const advice = quantised.some(([, known]) => known === type)
-    ? ', which is quantised; call dequantize() before it is saved'
+  const advice = quantized.some(([, known]) => known === type)
+    ? ', which is quantized. Call dequantize() before saving it'
     : ''
   throw site.error(`it has a storage of the type ${name}${advice}`, { global: name })
 }
@@ -103,7 +103,7 @@ const BITS = ['conj', 'neg']
 
 function bitsOf(metadata: unknown, site: Site): { conj: boolean; neg: boolean } {
   if (metadata === undefined || metadata === null) return { conj: false, neg: false }
-  if (!(metadata instanceof PyDict)) throw site.error('it has a tensor whose metadata is no dict')
+  if (!(metadata instanceof PyDict)) throw site.error('expected a dict as metadata of a tensor')
   for (const [key, value] of metadata) {
     if (!BITS.includes(key as string) || typeof value !== 'boolean') {
       throw site.error(`it has a tensor with unknown metadata ${String(key)}`)
@@ -156,7 +156,7 @@ function rebuildParameter(args: readonly unknown[], site: Site): TorchTensor {
   return new TorchTensor(data, start, dtype, shape, strides, requiresGrad === true, bits)
 }
 
-/** A tensor that carries attributes, or of a class of its own: the tensor without them. */
+/** Rebuild a tensor with attributes, or of a class of its own: returns the plain tensor. */
 function rebuildFromType(args: readonly unknown[], site: Site): unknown {
   const [rebuilder, type, inner] = args
   if (!(rebuilder instanceof Callable) || !rebuilders.has(rebuilder) || !Array.isArray(inner)) {
@@ -188,31 +188,31 @@ const rebuilds = [
 ]
 const rebuilders = new Set(rebuilds.map(([, rebuilder]) => rebuilder))
 
-/** torch.Size: a list of numbers. */
+/** Build a torch.Size: a list of numbers. */
 function makeSize(args: readonly unknown[], site: Site): readonly unknown[] {
   return sizesOf(args[0] ?? [], 'size', site)
 }
 
-/** torch.device: its name, such as `'cuda:0'`. */
+/** Return the name of a torch.device, such as `'cuda:0'`. */
 function makeDevice(args: readonly unknown[], site: Site): string {
   const [type, index] = args
   if (typeof type !== 'string' || (index !== undefined && !isSize(index)))
-    throw site.error('it has a device of no name')
+    throw site.error('expected the name of a device')
   return index === undefined ? type : `${type}:${index}`
 }
 
 export const torchGlobals: Globals = new Map<string, Callable | Marker>([
   ...known,
-  ...quantised,
+  ...quantized,
   ...tensorTypes,
   ...rebuilds,
   callable('torch', 'Size', makeSize),
   callable('torch', 'device', makeDevice),
   callable('torch._tensor', '_rebuild_from_type_v2', rebuildFromType),
   callable('torch.serialization', '_get_layout', (args) => String(args[0])),
-  refused('_rebuild_qtensor', 'a quantised tensor; call dequantize() before it is saved'),
-  refused('_rebuild_sparse_tensor', 'a sparse tensor; call to_dense() before it is saved'),
-  refused('_rebuild_sparse_csr_tensor', 'a sparse tensor; call to_dense() before it is saved'),
-  refused('_rebuild_nested_tensor', 'a nested tensor; save its parts as a list'),
+  refused('_rebuild_qtensor', 'a quantized tensor. Call dequantize() before saving it'),
+  refused('_rebuild_sparse_tensor', 'a sparse tensor. Call to_dense() before saving it'),
+  refused('_rebuild_sparse_csr_tensor', 'a sparse tensor. Call to_dense() before saving it'),
+  refused('_rebuild_nested_tensor', 'a nested tensor. Save its parts as a list'),
   refused('_rebuild_meta_tensor_no_storage', 'a meta tensor, which has no numbers'),
 ])

@@ -7,7 +7,7 @@ import { bytePart, readPlaces, type TensorPlace, writeFileParts } from '../file-
 import { buildHeader, type HeaderEntry, isSafetensorsDType, readHeader } from './header.js'
 import type { LoadSafetensorsOptions, SafetensorsFile } from './types.js'
 
-/** The tensors of a sound source. Call inside a scope. */
+/** Load the tensors of a valid source. Call inside a scope. */
 export async function loadFrom(source: ByteSource, options: LoadSafetensorsOptions = {}): Promise<SafetensorsFile> {
   const { tensors: entries, metadata } = await readHeader(source)
   const names = chosenNames(Object.keys(entries), options.names, source.place.file)
@@ -16,7 +16,7 @@ export async function loadFrom(source: ByteSource, options: LoadSafetensorsOptio
     if (dtype !== null) return { dtype, offset, shape }
     const { file } = source.place
     throw new DTypeError(
-      `${file}: ${quoted(name)} is ${format}, for which voxtorch has no dtype; leave it out with \`names\``,
+      `${file}: expected a supported dtype, but ${quoted(name)} is ${format}. Leave it out with \`names\``,
       { file, tensor: name, dtype: format },
     )
   })
@@ -28,7 +28,7 @@ export async function loadFrom(source: ByteSource, options: LoadSafetensorsOptio
   return { tensors, metadata }
 }
 
-/** The names that a caller asked for, in the order of `all`. */
+/** Return the names that a caller selected, in the order of `all`. */
 export function chosenNames(
   all: readonly string[],
   wanted: LoadSafetensorsOptions['names'],
@@ -40,17 +40,20 @@ export function chosenNames(
   const chosen = all.filter((name) => left.delete(name))
   if (left.size === 0) return chosen
   const missing = [...left].slice(0, 10).join(', ')
-  throw new CheckpointError(`${file} has no tensor ${missing}${left.size > 10 ? ` and ${left.size - 10} more` : ''}`, {
-    file,
-    tensor: [...left][0],
-  })
+  throw new CheckpointError(
+    `${file}: expected the tensor ${missing}${left.size > 10 ? ` and ${left.size - 10} more` : ''}`,
+    {
+      file,
+      tensor: [...left][0],
+    },
+  )
 }
 
 export interface SavedEntry extends HeaderEntry {
   value: Tensor
 }
 
-/** Checks what is to be saved, in the given order. */
+/** Check the tensors to be saved, in the given order. */
 export function savedEntries(
   where: string,
   path: string,
@@ -63,21 +66,23 @@ export function savedEntries(
     throw new CheckpointError(`${path}: ${what}`, { file: path, ...fields })
   }
   for (const [key, value] of Object.entries(metadata)) {
-    if (typeof value !== 'string') fail(`the metadata '${key}' must be a text, got ${typeof value}`)
-    if (!isWellFormed(key) || !isWellFormed(value)) fail(`the metadata '${key}' has half a character`)
+    if (typeof value !== 'string') fail(`expected the metadata '${key}' to be a string, got ${typeof value}`)
+    if (!isWellFormed(key) || !isWellFormed(value))
+      fail(`expected well-formed text in the metadata '${key}', got a lone surrogate`)
   }
   return Object.entries(tensors).map(([name, value]) => {
     if (!(value instanceof Tensor)) fail(`'${name}' is not a tensor`, { tensor: name })
     const { dtype, shape } = value
-    if (!isSafetensorsDType(dtype)) fail(`safetensors cannot hold '${name}', which is ${dtype}`, { tensor: name })
+    if (!isSafetensorsDType(dtype))
+      fail(`expected a dtype that safetensors can store, but '${name}' is ${dtype}`, { tensor: name })
     if (value.device === 'meta') fail(`'${name}' is on the meta device and has no values`, { tensor: name })
     if (name === '__metadata__') fail('a tensor cannot be named __metadata__', { tensor: name })
-    if (!isWellFormed(name)) fail(`the name '${name}' has half a character`, { tensor: name })
+    if (!isWellFormed(name)) fail(`expected a well-formed name, but '${name}' has a lone surrogate`, { tensor: name })
     return { name, value, dtype, shape }
   })
 }
 
-/** A surrogate without its other half has no place in UTF-8. */
+/** Return whether a text has no lone surrogates, which UTF-8 cannot encode. */
 function isWellFormed(text: string): boolean {
   return !/\p{Surrogate}/u.test(text)
 }
@@ -87,7 +92,7 @@ export async function writeEntries(
   entries: readonly SavedEntry[],
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
-  // Wider elements first keeps every tensor aligned for readers that map the file.
+  // Writing wider elements first keeps every tensor aligned for readers that map the file.
   const order = [...entries].sort((a, b) => dtypeFacts(b.dtype).bytes - dtypeFacts(a.dtype).bytes)
   const header = buildHeader(path, order, metadata)
   await scope(() => writeFileParts(path, [bytePart(header), ...order.map(({ value }) => value)], CheckpointError))

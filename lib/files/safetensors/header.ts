@@ -6,11 +6,11 @@ import { JsonReader } from '../json/reader.js'
 import type { SafetensorsEntry, SafetensorsHeader } from './types.js'
 
 /**
- * The head of a safetensors file (https://github.com/huggingface/safetensors, "Format"): 8 bytes of length, little
- * endian, and a JSON object that gives each tensor's dtype, shape and bytes. Everything it says is checked here.
+ * Header of a safetensors file (https://github.com/huggingface/safetensors, "Format"): 8 bytes of length, little endian, and a
+ * JSON object with each tensor's dtype, shape and bytes. All of it is checked here.
  */
 
-/** Every dtype of the format, with its size in bits: ours, and those that libtorch has no counterpart of. */
+/** Every dtype of the format, with its size in bits and voxtorch's dtype, if there is one. */
 const formats = new Map<string, { bits: number; dtype: DType | null }>([
   ...[...dtypesBy('safetensors')].map(
     ([format, dtype]) => [format, { bits: 8 * dtypeFacts(dtype).bytes, dtype }] as const,
@@ -24,14 +24,14 @@ const formats = new Map<string, { bits: number; dtype: DType | null }>([
 ])
 
 const MAX_HEADER = 100_000_000
-// libtorch computes strides from sizes without looking, also where one of them is 0.
+// libtorch computes strides from sizes without checking for overflow, also if one of them is 0.
 const MAX_SPAN = 2 ** 47
 const MAX_DIMS = 256
 
-/** @throws CheckpointError naming the file, the byte and the tensor, for anything that is not a whole, sound file */
+/** @throws CheckpointError that names the file, the byte and the tensor, for any file that is incomplete or invalid */
 export async function readHeader(source: ByteSource): Promise<SafetensorsHeader> {
   const unsound = (what: string, fields: Record<string, unknown> = {}): never => {
-    throw source.error(`it is not a sound safetensors file: ${what}`, fields)
+    throw source.error(`it is not a valid safetensors file: ${what}`, fields)
   }
   const { size } = source
   if (size < 8) unsound(`it has ${size} bytes, fewer than the 8 of the header's length`, { byte: size })
@@ -53,7 +53,7 @@ export async function readHeader(source: ByteSource): Promise<SafetensorsHeader>
 type Unsound = (what: string, fields?: Record<string, unknown>) => never
 type Entries = [name: string, entry: SafetensorsEntry][]
 
-/** The entries come in the order of their bytes. */
+/** Return the entries in the order of their bytes. */
 function parseHeader(bytes: Buffer, unsound: Unsound): { entries: Entries; metadata: Record<string, string> } {
   const json = new JsonReader(bytes, (what, at) => unsound(`${what} (byte ${8 + at})`, { byte: 8 + at }))
   const metadata: Record<string, string> = Object.create(null)
@@ -63,7 +63,7 @@ function parseHeader(bytes: Buffer, unsound: Unsound): { entries: Entries; metad
       entries.push([name, readEntry(json, name, 8 + bytes.length, unsound)])
       return
     }
-    // The safetensors package has an optional map here, so that null stands for none.
+    // The safetensors package treats this map as optional, so null means none.
     if (json.isNull()) return
     json.object('the metadata', (key) => {
       metadata[key] = json.string(() => `the metadata ${quoted(key)}`)
@@ -74,7 +74,7 @@ function parseHeader(bytes: Buffer, unsound: Unsound): { entries: Entries; metad
   return { entries, metadata }
 }
 
-/** Each tensor begins where the one before it ends: no gap hides anything, no byte has two meanings. */
+/** Check that each tensor begins where the previous one ends: there are no gaps and no overlaps. */
 function checkCoverage(entries: Entries, start: number, unsound: Unsound): number {
   let position = start
   for (const [tensor, { offset, bytes }] of entries) {
@@ -122,7 +122,7 @@ export interface HeaderEntry {
   shape: readonly number[]
 }
 
-/** The head of a file whose data are these tensors, in this order. */
+/** Return the header of a file with these tensors, in this order. */
 export function buildHeader(
   path: string,
   entries: readonly HeaderEntry[],
@@ -140,7 +140,7 @@ export function buildHeader(
   // Data that begin at a multiple of 8 are aligned for readers that map the file.
   const length = Math.ceil(json.length / 8) * 8
   if (length > MAX_HEADER) {
-    throw new CheckpointError(`${path}: the header would have ${length} bytes; the format allows ${MAX_HEADER}`, {
+    throw new CheckpointError(`${path}: expected a header of at most ${MAX_HEADER} bytes, got ${length}`, {
       file: path,
     })
   }
@@ -150,7 +150,7 @@ export function buildHeader(
   return bytes
 }
 
-/** Whether the format has a name for a dtype. */
+/** Return whether the format has a name for a dtype. */
 export function isSafetensorsDType(dtype: DType): boolean {
   return dtypeFacts(dtype).safetensors !== undefined
 }

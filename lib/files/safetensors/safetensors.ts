@@ -9,10 +9,10 @@ import { loadShards, readShardHeaders } from './shards.js'
 import type { LoadSafetensorsOptions, SafetensorsFile, SafetensorsHeader } from './types.js'
 
 /**
- * Reads a safetensors file, or all shards of a `*.safetensors.index.json` as Hugging Face writes it, on the executor.
- * @throws CheckpointError naming file, byte and tensor, for anything that is not a whole, sound file, or lacks a name
- * @throws DTypeError for a tensor whose dtype voxtorch does not have (such as F4); leave it out by `names`
- * @throws InsufficientMemoryError where the tensors need more memory than there is
+ * Load a safetensors file, or all shards of a `*.safetensors.index.json` as Hugging Face writes it, on the executor.
+ * @throws CheckpointError that names file, byte and tensor, for any file that is incomplete or invalid, or lacks a name
+ * @throws DTypeError for a tensor whose dtype voxtorch does not have (such as F4); leave it out with `names`
+ * @throws InsufficientMemoryError if the tensors need more memory than there is
  */
 export async function loadSafetensors(path: string, options: LoadSafetensorsOptions = {}): Promise<SafetensorsFile> {
   requirePath('loadSafetensors', 'path', path)
@@ -25,8 +25,8 @@ export async function loadSafetensors(path: string, options: LoadSafetensorsOpti
 }
 
 /**
- * Reads the head of a safetensors file, or of all shards of an index: names, dtypes, shapes, metadata. Loads no tensor.
- * @throws CheckpointError as {@link loadSafetensors} does
+ * Read the header of a safetensors file, or of all shards of an index: names, dtypes, shapes, metadata. Loads no tensor.
+ * @throws CheckpointError as {@link loadSafetensors}
  */
 export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
   requirePath('readSafetensorsHeader', 'path', path)
@@ -41,10 +41,10 @@ function requireLoadOptions(options: LoadSafetensorsOptions): void {
 }
 
 /**
- * Writes tensors to a safetensors file, as a job of the executor: after those queued before it, and before those queued
- * after it. The file appears whole or not at all: it is written under another name, synced and renamed. Tensors on the
- * same memory are written once each.
- * @throws CheckpointError when the file cannot be written, or something has no place in the format
+ * Write tensors to a safetensors file, as a job of the executor: after jobs queued before it, and before those queued after it.
+ * The file is written atomically: under a temporary name, then synced and renamed. Views of the same
+ * memory are written separately.
+ * @throws CheckpointError if the file cannot be written, or the format cannot store a value
  */
 export async function saveSafetensors(
   path: string,

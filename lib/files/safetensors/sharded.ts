@@ -8,20 +8,20 @@ import { type SavedEntry, savedEntries, writeEntries } from './file.js'
 import { isPlainName } from './shards.js'
 
 export interface SaveShardedOptions {
-  /** The most bytes of tensors in one file; a larger tensor has a file of its own. Default 5e9. */
+  /** Maximum number of bytes of tensors in one file; a larger tensor has a file of its own. Default 5e9. */
   maxShardBytes?: number
-  /** Written into each file. Default `{ format: 'pt' }`, which Hugging Face's loaders ask for. */
+  /** Metadata of each file. Default `{ format: 'pt' }`, which Hugging Face's loaders require. */
   metadata?: Readonly<Record<string, string>>
-  /** What the files' names begin with. Default `'model'`. */
+  /** Prefix of the files' names. Default `'model'`. */
   name?: string
 }
 
 /**
- * Writes tensors into a folder in files of limited size: `model-00001-of-00002.safetensors`, …, and then
- * `model.safetensors.index.json`; or only `model.safetensors` when one file is enough. Shards and index of an earlier
- * save in that folder which are not part of this one are removed afterwards. Each file appears whole or not at all.
+ * Write tensors into a folder in files of limited size: `model-00001-of-00002.safetensors`, …, and then
+ * `model.safetensors.index.json`; or only `model.safetensors` if one file is enough. Stale shards and index of an earlier save
+ * in that folder are removed afterwards. Each file is written atomically.
  * @returns the path to load: the index, or the one file
- * @throws CheckpointError when something cannot be written, or has no place in the format
+ * @throws CheckpointError if something cannot be written, or the format cannot store a value
  */
 export async function saveSafetensorsSharded(
   folder: string,
@@ -33,7 +33,7 @@ export async function saveSafetensorsSharded(
   requireOptions(where, options, ['maxShardBytes', 'metadata', 'name'])
   const { maxShardBytes = 5e9, metadata = { format: 'pt' }, name = 'model' } = options
   if (!Number.isSafeInteger(maxShardBytes) || maxShardBytes < 1) {
-    throw misuse(where, 'maxShardBytes', 'a whole number of at least 1', maxShardBytes)
+    throw misuse(where, 'maxShardBytes', 'an integer of at least 1', maxShardBytes)
   }
   requirePath(where, 'name', name)
   if (!isPlainName(name)) throw misuse(where, 'name', 'a name without a folder', name)
@@ -47,12 +47,12 @@ export async function saveSafetensorsSharded(
       : shards.map((_, i) => `${name}-${number(i + 1)}-of-${number(shards.length)}.safetensors`)
   for (const [i, shard] of shards.entries()) await writeEntries(join(folder, files[i]!), shard, metadata)
   if (files.length > 1) {
-    // Last, so that it never names a file that is not there.
+    // Write the index last, so that it never names a missing file.
     const bytes = Buffer.from(indexText(shards, files))
     await scope(() => writeFileParts(join(folder, index), [bytePart(bytes)], CheckpointError))
   }
   await removeStale(folder, name, new Set(files.length > 1 ? [...files, index] : files)).catch((cause: Error) => {
-    throw new CheckpointError(`${folder}: what is left of an earlier save cannot be removed: ${cause.message}`, {
+    throw new CheckpointError(`${folder}: files of an earlier save cannot be removed: ${cause.message}`, {
       file: folder,
       cause,
     })
@@ -60,7 +60,7 @@ export async function saveSafetensorsSharded(
   return join(folder, files.length > 1 ? index : single)
 }
 
-/** In the given order, as Hugging Face splits: a file is full when the next tensor would pass the limit. */
+/** Split in the given order like Hugging Face: a file is full when the next tensor would exceed the limit. */
 function split(entries: readonly SavedEntry[], limit: number): SavedEntry[][] {
   const shards: SavedEntry[][] = []
   let current: SavedEntry[] = []
@@ -83,7 +83,7 @@ function split(entries: readonly SavedEntry[], limit: number): SavedEntry[][] {
   return shards
 }
 
-/** Byte for byte what Python's `json.dumps(index, indent=2, sort_keys=True)` and a line break give. */
+/** Return the text of Python's `json.dumps(index, indent=2, sort_keys=True)` with a line break, byte for byte. */
 function indexText(shards: readonly SavedEntry[][], files: readonly string[]): string {
   const total = shards.flat().reduce((sum, entry) => sum + placeBytes(entry), 0)
   const map = shards
@@ -93,7 +93,7 @@ function indexText(shards: readonly SavedEntry[][], files: readonly string[]): s
   return `{\n  "metadata": {\n    "total_size": ${total}\n  },\n  "weight_map": {\n${map.join(',\n')}\n  }\n}\n`
 }
 
-/** Python's order of texts. */
+/** Compare texts in Python's order, by code points. */
 function byCodePoints(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b))
 }
@@ -105,7 +105,7 @@ function asciiJson(text: string): string {
   )
 }
 
-/** What is left of another split would be loaded together with this one, or in its place. */
+/** Remove the files of an earlier split, which would be loaded with this one, or in its place. */
 async function removeStale(folder: string, name: string, written: ReadonlySet<string>): Promise<void> {
   const others = [`${name}.safetensors`, `${name}.safetensors.index.json`]
   for (const file of await readdir(join(folder, '.'))) {

@@ -7,16 +7,16 @@ import { readHeader } from './header.js'
 import type { LoadSafetensorsOptions, SafetensorsFile, SafetensorsHeader } from './types.js'
 
 /**
- * A checkpoint in several files, as Hugging Face's transformers lays it out: `model-00001-of-00002.safetensors` and so on,
- * and `model.safetensors.index.json`, whose `weight_map` says which file has which tensor.
+ * A checkpoint in several files, in the layout of Hugging Face's transformers: `model-00001-of-00002.safetensors` and so on,
+ * and `model.safetensors.index.json`, whose `weight_map` maps each tensor to its file.
  */
 
 const MAX_INDEX = 100_000_000
 
-/** Tensor names by the file that holds them, which lies beside the index. */
+/** Return the tensor names by file; the files are in the index's folder. */
 export async function readIndex(source: ByteSource): Promise<Map<string, string[]>> {
   const unsound = (what: string, fields: Record<string, unknown> = {}): never => {
-    throw source.error(`it is not a sound safetensors index: ${what}`, fields)
+    throw source.error(`it is not a valid safetensors index: ${what}`, fields)
   }
   if (source.size > MAX_INDEX) unsound(`it has ${source.size} bytes, more than ${MAX_INDEX}`)
   const bytes = await source.bytes()
@@ -29,7 +29,9 @@ export async function readIndex(source: ByteSource): Promise<Map<string, string[
     json.object('its weight_map', (tensor) => {
       const name = json.string(() => `the file of ${quoted(tensor)}`)
       if (!isPlainName(name)) {
-        unsound(`${quoted(tensor)} is in ${quoted(name)}, which is not the name of a file beside the index`, { tensor })
+        unsound(`${quoted(tensor)} is in ${quoted(name)}, which is not the name of a file in the index's folder`, {
+          tensor,
+        })
       }
       const names = shards.get(name)
       if (names === undefined) shards.set(name, [tensor])
@@ -37,16 +39,16 @@ export async function readIndex(source: ByteSource): Promise<Map<string, string[
     })
   })
   json.end()
-  if (!found) unsound('it has no weight_map')
+  if (!found) unsound('expected a weight_map')
   return new Map([...shards].sort(([a], [b]) => (a < b ? -1 : 1)))
 }
 
-/** A name that cannot lead out of its folder. */
+/** Return whether a name cannot lead out of its folder. */
 export function isPlainName(name: string): boolean {
   return name !== '' && name.length <= 255 && name !== '.' && name !== '..' && !/[/\\\0]/.test(name)
 }
 
-/** Loads what the index lists; what else a shard holds stays there. Call inside a scope. */
+/** Load the tensors that the index lists; others in a shard are ignored. Call inside a scope. */
 export async function loadShards(path: string, options: LoadSafetensorsOptions): Promise<SafetensorsFile> {
   const index = await withFile(path, CheckpointError, readIndex)
   const wanted = new Set(chosenNames([...index.values()].flat(), options.names, path))

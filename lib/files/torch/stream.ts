@@ -6,8 +6,8 @@ import { PyDict, type Site } from '../pickle/objects.js'
 import { storageDType, TorchData, TorchStorage } from '../pickle/torch.js'
 
 /**
- * The format that torch.save wrote before 1.6, and that a tensor in a plain pickle still has: pickles of a magic number,
- * a version, facts about the system, the object and the keys of its storages; then each storage's length and bytes.
+ * Format of torch.save before 1.6, and of a tensor in a plain pickle: pickles of a magic number, a version, facts about the
+ * system, the object and the keys of its storages; then each storage's length and bytes.
  */
 
 const MAGIC = 0x1950a86a20f9469cfc6cn
@@ -22,7 +22,7 @@ interface Block {
   payload?: Payload
 }
 
-/** Reads such a stream up to its storages, which stay where they are. */
+/** Read such a stream up to its storages, which stay in place. */
 export async function readTorchStream(source: ByteSource, host: Host): Promise<unknown> {
   const feed = new SourceFeed(source)
   const [magic, version, system] = [
@@ -30,10 +30,12 @@ export async function readTorchStream(source: ByteSource, host: Host): Promise<u
     await unpickle(feed, nothing),
     await unpickle(feed, nothing),
   ]
-  if (magic !== MAGIC) throw source.error('it is no file of torch.save: the magic number is missing')
+  if (magic !== MAGIC) throw source.error('it is not a file of torch.save: the magic number is missing')
   if (version !== VERSION) throw source.error(`it is of the unknown version ${String(version)}`)
   if (!(system instanceof PyDict) || system.get('little_endian') !== true) {
-    throw source.error('it was written on a big-endian machine, which cannot be read; save it again on another')
+    throw source.error(
+      'expected little-endian data, got a file from a big-endian machine. Save it again on another machine',
+    )
   }
   const blocks = new Map<string, Block>()
   const root = await unpickle(feed, {
@@ -41,12 +43,12 @@ export async function readTorchStream(source: ByteSource, host: Host): Promise<u
     persistent: (id, site) => storageOf(id, blocks, source, site),
   })
   const keys = await unpickle(feed, nothing)
-  if (!Array.isArray(keys)) throw source.error('the list of its storages is missing', { byte: feed.position })
+  if (!Array.isArray(keys)) throw source.error('expected a list of storages', { byte: feed.position })
   await placeBlocks(source, feed.position, keys, blocks)
   return root
 }
 
-/** Finds where each storage's bytes are. */
+/** Find the location of each storage's bytes. */
 async function placeBlocks(
   source: ByteSource,
   start: number,
@@ -64,7 +66,7 @@ async function placeBlocks(
       throw source.error(`the storage ${key} has ${count} elements, expected ${block.count}`, { byte: position })
     }
     position += 8
-    // Takes no memory, and checks that the bytes are there.
+    // Check that the bytes exist, without allocating memory.
     source.slice(position, block.data.length)
     block.payload = new Payload(source, position, block.data.length)
     position += block.data.length
@@ -74,13 +76,14 @@ async function placeBlocks(
   }
 }
 
-/** ('storage', type, key, location, number of elements, (key of a view, offset, size)) */
+/** Read a storage: ('storage', type, key, location, number of elements, (key of a view, offset, size)). */
 function storageOf(id: unknown, blocks: Map<string, Block>, source: ByteSource, site: Site): TorchStorage {
   const [kind, type, key, , count, view = null] = Array.isArray(id) ? id : []
   if (kind === 'module') {
-    throw site.error('it holds a whole nn.Module, which is code; in Python, save model.state_dict() instead')
+    throw site.error('it contains a whole nn.Module, which is code. In Python, save model.state_dict() instead')
   }
-  if (kind !== 'storage' || typeof key !== 'string' || !isCount(count)) throw site.error('it refers to no storage')
+  if (kind !== 'storage' || typeof key !== 'string' || !isCount(count))
+    throw site.error('expected a reference to a storage')
   const dtype = storageDType(type, site)
   const width = dtypeFacts(dtype).bytes
   let block = blocks.get(key)

@@ -10,35 +10,35 @@ import { readTorchStream } from './stream.js'
 import { readTorchZip } from './zip.js'
 
 export interface LoadTorchOptions {
-  /** Where tensors are put, whatever device they were saved from. Default `'cpu'`. */
+  /** Device of the tensors, whatever device they were saved from. Default `'cpu'`. */
   device?: Device
-  /** Converts floating point tensors; whole numbers and booleans stay as they are. */
+  /** Convert floating-point tensors to this dtype; integers and booleans keep theirs. */
   dtype?: DType
   /**
-   * Which tensors are wanted: names, or a function of a name. A name is the keys from the root joined with dots, such as
-   * `'encoder.weight'` in a state dict and `'model.encoder.weight'` in a checkpoint that has one under `model`. The
-   * others are neither read nor returned (null in lists).
+   * Tensors to load: names, or a function of a name. A name is the keys from the root joined with dots, such as
+   * `'encoder.weight'` in a state dict and `'model.encoder.weight'` in a checkpoint that has one under `model`. The others are
+   * neither read nor returned (null in lists).
    */
   names?: readonly string[] | ((name: string) => boolean)
   /**
-   * Maps the file instead of reading it: pages come when they are touched, and changes stay in this process. For weights
-   * that are not trained. CPU only; booleans and what `dtype` converts are copied all the same.
+   * Map the file instead of reading it: pages are loaded when they are used, and changes stay in this process. For frozen
+   * weights. CPU only; booleans and tensors that `dtype` converts are copied anyway.
    */
   mmap?: boolean
 }
 
 /**
- * Reads a file of `torch.save` (`.pt`, `.pth`, `.bin`), of today's zip format or of that before torch 1.6. Only data is
- * read; nothing in the file runs.
+ * Read a file of `torch.save` (`.pt`, `.pth`, `.bin`), in the current zip format or that of before torch 1.6. Only data is
+ * read; no code in the file runs.
  *
- * A state dict gives an object of tensors by name; a checkpoint gives nested objects as {@link PickleValue} says, with
+ * A state dict becomes an object of tensors by name; a checkpoint becomes nested objects as {@link PickleValue} describes, with
  * `argparse.Namespace` as an object. Tensors that share a storage share it here, with their strides and offsets. Of each
- * storage only what is looked at is read, into native memory. The checksums of storages are not looked at, as in torch.
+ * storage only the used part is read, into native memory. As in torch, the checksums of storages are not verified.
  *
- * The type parameter is a promise of the caller, not checked.
+ * The type parameter is not checked.
  *
- * @throws CheckpointError naming the file and the byte or entry, for a file that is broken or holds more than data: a
- * whole nn.Module, TorchScript, quantised or sparse tensors
+ * @throws CheckpointError that names the file and the byte or entry, for a file that is invalid or contains more than data: a
+ *   whole nn.Module, TorchScript, quantized or sparse tensors
  */
 export async function loadTorch<T = PickleValue>(path: string, options: LoadTorchOptions = {}): Promise<T> {
   requireString('loadTorch', 'path', path)
@@ -56,7 +56,7 @@ export async function loadTorch<T = PickleValue>(path: string, options: LoadTorc
       const found = await finish(root, source.place, { encoding: 'utf-8', device, dtype, mmap, select: wanted?.select })
       const missing = wanted?.missing() ?? []
       if (missing.length > 0) {
-        throw source.error(`it has no tensor named ${missing.slice(0, 10).map(quoted).join(', ')}`, { missing })
+        throw source.error(`expected tensors named ${missing.slice(0, 10).map(quoted).join(', ')}`, { missing })
       }
       value = found.value
       return found.tensors
@@ -82,19 +82,21 @@ function wantedNames(names: LoadTorchOptions['names']) {
   }
 }
 
-/** The object of a torch file, its tensors unread. */
+/** Return the object of a torch file, with its tensors unread. */
 export async function readTorch(source: ByteSource): Promise<unknown> {
   const head = await source.bytes(0, Math.min(source.size, 512))
   if (head.toString('latin1', 0, 4) === 'PK\x03\x04') return readTorchZip(source, checkpointHost)
   if (head.toString('latin1', 257, 262) === 'ustar') {
-    throw source.error('it is of the tar format before torch 0.1.10; load and save it with a torch of today')
+    throw source.error(
+      'expected a file of torch 0.1.10 or later, got the older tar format. Load and save it with a current torch',
+    )
   }
-  // A pickle of the magic number begins with PROTO and LONG1, in every protocol that torch wrote.
-  if (head[0] !== 0x80) throw source.error('it is no file of torch.save')
+  // A pickle of the magic number begins with PROTO and LONG1 in every protocol that torch used.
+  if (head[0] !== 0x80) throw source.error('it is not a file of torch.save')
   return readTorchStream(source, checkpointHost)
 }
 
 const checkpointHost = fileHost({
   encoding: 'utf-8',
-  advice: 'in Python, save model.state_dict(), and plain values beside it',
+  advice: 'in Python, save model.state_dict() and plain values',
 })

@@ -6,26 +6,29 @@ import type { Site } from '../pickle/objects.js'
 import { storageDType, TorchData, TorchStorage } from '../pickle/torch.js'
 import { ZipArchive } from '../zip/zip.js'
 
-// A pickle without its tensors' bytes.
+// Maximum size of a pickle without its tensors' bytes.
 const LARGEST_PICKLE = 2 ** 30
 
-/** The format of torch.save since 1.6: a zip archive of one pickle and a file for each storage. */
+/** Read the format of torch.save since 1.6: a zip archive of one pickle and a file for each storage. */
 export async function readTorchZip(source: ByteSource, host: Host): Promise<unknown> {
   const archive = await ZipArchive.open(source)
   const [first = ''] = archive.entries.keys()
   const prefix = first.slice(0, first.indexOf('/') + 1)
   const pickle = archive.entries.get(`${prefix}data.pkl`)
   if (pickle === undefined || prefix === '') {
-    throw source.error(`it is a zip archive, but none of torch.save: it has no 'data.pkl'`)
+    throw source.error(`expected a 'data.pkl', got a zip archive that is not of torch.save`)
   }
   if (archive.entries.has(`${prefix}constants.pkl`)) {
-    throw source.error('it is a TorchScript archive, which is code; in Python, save model.state_dict() instead')
+    throw source.error('it is a TorchScript archive, which is code. In Python, save model.state_dict() instead')
   }
   const order = archive.entries.get(`${prefix}byteorder`)
   if (order !== undefined && (await archive.bytes(order, 16)).toString('latin1').trim() !== 'little') {
-    throw source.error('it was written on a big-endian machine, which cannot be read; save it again on another', {
-      entry: order.name,
-    })
+    throw source.error(
+      'expected little-endian data, got a file from a big-endian machine. Save it again on another machine',
+      {
+        entry: order.name,
+      },
+    )
   }
   if (pickle.size > LARGEST_PICKLE) throw source.error(`its pickle claims ${pickle.size} bytes`, { entry: pickle.name })
   const blocks = new Map<string, TorchData>()
@@ -35,7 +38,7 @@ export async function readTorchZip(source: ByteSource, host: Host): Promise<unkn
   })
 }
 
-/** ('storage', type, key, location, number of elements) */
+/** Read a storage: ('storage', type, key, location, number of elements). */
 function storageOf(
   id: unknown,
   blocks: Map<string, TorchData>,
@@ -45,14 +48,14 @@ function storageOf(
 ): TorchStorage {
   const [kind, type, key, , count] = Array.isArray(id) ? id : []
   if (kind !== 'storage' || typeof key !== 'string' || !Number.isSafeInteger(count) || count < 0) {
-    throw site.error('it refers to no storage')
+    throw site.error('expected a reference to a storage')
   }
   const dtype = storageDType(type, site)
   const length = count * dtypeFacts(dtype).bytes
   const entry = archive.entries.get(`${prefix}data/${key}`)
-  if (entry === undefined) throw site.error(`it refers to the storage ${quoted(key)}, which is not in the archive`)
+  if (entry === undefined) throw site.error(`expected the storage ${quoted(key)} in the archive, got none`)
   if (entry.size < length) {
-    throw site.error(`the storage ${quoted(key)} has ${entry.size} bytes, ${length} are needed`)
+    throw site.error(`expected ${length} bytes in the storage ${quoted(key)}, got ${entry.size}`)
   }
   let data = blocks.get(key)
   if (data === undefined) {

@@ -1,4 +1,5 @@
-// The package's lexer, parser and composer, not its parseDocument and toJS (2.9.1): '['.repeat(1e6) ends the process there, an alias is no copy, and keys lose their spelling.
+// The package's lexer, parser and composer, not its parseDocument and toJS (2.9.1): there '['.repeat(1e6) ends the process, an
+// alias is not a copy, and keys lose their spelling.
 import {
   Composer,
   type Document,
@@ -16,10 +17,10 @@ import { quoted } from '../byte-source.js'
 import { type Chunks, faultIn, utf8, withoutMark } from '../text.js'
 import { plainScalar, scalarTags } from './scalar.js'
 
-/** The parser recurses. Deeper than a few thousand levels V8 does not throw but ends the process. */
+/** The parser recurses. Beyond a few thousand levels V8 ends the process instead of throwing. */
 const MAX_DEPTH = 100
 
-/** The value of YAML that comes in pieces. `file` is what errors call it. */
+/** Parse YAML that arrives in pieces. Errors name `file`. */
 export async function parseYaml(chunks: Chunks, file: string, maxTokens = 100_000): Promise<unknown> {
   const parts: Uint8Array[] = []
   for await (const chunk of chunks) parts.push(chunk)
@@ -35,7 +36,7 @@ export async function parseYaml(chunks: Chunks, file: string, maxTokens = 100_00
 
 type Fail = (what: string, offset: number) => never
 
-/** The package's lexer, parser and composer, stopped as soon as a document grows beyond the limits. */
+/** Run the package's lexer, parser and composer, stopped as soon as a document exceeds the limits. */
 function compose(text: string, lines: LineCounter, maxTokens: number, fail: Fail): Document | undefined {
   lines.addNewLine(0)
   // biome-ignore lint/suspicious/noControlCharactersInRegex: those that YAML forbids
@@ -45,7 +46,7 @@ function compose(text: string, lines: LineCounter, maxTokens: number, fail: Fail
     fail('a control character, which YAML does not allow', control)
   }
   const parser = new Parser(lines.addNewLine)
-  // Keys are compared by us, because the package compares each with each.
+  // Keys are compared here, because the package compares each key with each other one.
   const composer = new Composer({
     schema: 'failsafe',
     customTags: scalarTags,
@@ -82,7 +83,7 @@ interface Faults {
   onError(source: unknown, code: string, message: string, warning?: boolean): void
 }
 
-/** The package gathers every error, of which a text of 4 MB may have two million. */
+/** Keep the first errors only: the package collects all, which may be two million for a text of 4 MB. */
 function keepFirstFaults(composer: Faults): void {
   const report = composer.onError
   composer.onError = (source, code, message, warning) => {
@@ -99,11 +100,11 @@ function reworded(message: string): string {
 
 const TAGS = new Set(['str', 'int', 'float', 'bool', 'null', 'seq', 'map'].map((name) => `tag:yaml.org,2002:${name}`))
 
-/** Builds the value from the document's nodes; an alias is built anew from the node it names, within the budget. */
+/** Build the value from the document's nodes; an alias is built again from the node that it names, within the budget. */
 function yamlValue(document: Document, budget: number, fail: Fail): unknown {
   const anchors = new Map<string, unknown>()
   const open = new Set<unknown>()
-  /** A text of megabytes may be named by thousands of aliases: what it means is found out once. */
+  /** A text of megabytes may be named by thousands of aliases: parse it once. */
   const scalars = new Map<Scalar, unknown>()
   let depth = 0
 
@@ -138,34 +139,34 @@ function yamlValue(document: Document, budget: number, fail: Fail): unknown {
     if (node.type !== 'PLAIN' || node.tag !== undefined) return node.value
     if (scalars.has(node)) return scalars.get(node)
     const value = plainScalar(node.source ?? '')
-    if (value === undefined) fail('a whole number of more than 4300 digits', here)
+    if (value === undefined) fail('an integer of more than 4300 digits', here)
     if (node.anchor !== undefined) scalars.set(node, value)
     return value
   }
 
   function mapping(node: YAMLMap, here: number): Record<string, unknown> {
-    const own = new Map<string, unknown>()
+    const entries = new Map<string, unknown>()
     const merged = new Map<string, unknown>()
     for (const { key, value } of node.items) {
       const place = startOf(key, here)
       const named = keyOf(key, place)
       if (named === '<<' && isScalar(key) && key.type === 'PLAIN') {
-        // Of several the first counts, but the last comes first.
+        // The first of several merged mappings takes precedence, so apply them in reverse order.
         for (const source of mergeable(build(value, place), place).reverse()) {
           for (const [name, item] of Object.entries(source)) merged.set(name, item)
         }
         continue
       }
-      if (own.has(named)) fail(`the key ${quoted(named)} stands twice`, place)
-      own.set(named, build(value, place))
+      if (entries.has(named)) fail(`expected different keys, got ${quoted(named)} twice`, place)
+      entries.set(named, build(value, place))
     }
-    return Object.fromEntries(new Map([...merged, ...own]))
+    return Object.fromEntries(new Map([...merged, ...entries]))
   }
 
   function keyOf(key: unknown, place: number): string {
     const node = isAlias(key) ? anchors.get(key.source) : key
     if (node === null || node === undefined) return ''
-    if (!isScalar(node)) return fail('a key must be a text or a number, not a collection', place)
+    if (!isScalar(node)) return fail('expected a text or a number as key, got a collection', place)
     build(key, place)
     return node.type === 'PLAIN' ? (node.source ?? '') : String(node.value)
   }
@@ -173,7 +174,9 @@ function yamlValue(document: Document, budget: number, fail: Fail): unknown {
   function mergeable(value: unknown, place: number): Record<string, unknown>[] {
     const list = Array.isArray(value) ? value : [value]
     const good = list.every((item) => typeof item === 'object' && item !== null && !Array.isArray(item))
-    return good ? (list as Record<string, unknown>[]) : fail('<< merges mappings, and this is none', place)
+    return good
+      ? (list as Record<string, unknown>[])
+      : fail('expected a mapping or a list of mappings to merge with <<', place)
   }
 
   return build(document.contents, 0)

@@ -1,8 +1,8 @@
 import type { ScalarTag } from 'yaml'
 
 /**
- * What a plain scalar means: the resolver of YAML 1.1 as PyYAML has it, with OmegaConf's two changes (an exponent makes
- * a number also without a point, dates stay texts), and the few numbers that only YAML 1.2 knows (`0o17`, `-.5`, `.5e3`).
+ * Meaning of plain scalars: the resolver of YAML 1.1 as in PyYAML, with OmegaConf's two changes (a number may have an exponent
+ * without a decimal point, dates stay texts), and the few numbers that only YAML 1.2 has (`0o17`, `-.5`, `.5e3`).
  */
 
 const NULL = /^(?:~|null|Null|NULL|)$/
@@ -14,12 +14,12 @@ const POINT =
 const INFINITE = /^([-+]?)\.(?:inf|Inf|INF)$/
 const NAN = /^\.(?:nan|NaN|NAN)$/
 
-/** Making a bigint takes more than linear time; Python draws the line at the same place. */
+/** Creating a bigint takes more than linear time; Python has the same limit. */
 const MAX_DIGITS = 4300
 
 type Value = string | number | bigint | boolean | null
 
-/** What may be said before a scalar, such as `!!int "7"`. */
+/** Tags of scalars, such as `!!int "7"`. */
 export const scalarTags: ScalarTag[] = (
   [
     ['int', (value) => (typeof value === 'bigint' || Number.isInteger(value) ? value : undefined)],
@@ -31,11 +31,11 @@ export const scalarTags: ScalarTag[] = (
   tag: `tag:yaml.org,2002:${name}`,
   resolve: (source, onError) => {
     const value = read(plainScalar(source))
-    return value === undefined ? onError(`this is not of the type !!${name}`) : value
+    return value === undefined ? onError(`expected a value of type !!${name}`) : value
   },
 }))
 
-/** The value; undefined for a whole number that is too long to be read. */
+/** Return the value; undefined for an integer that is too long. */
 export function plainScalar(source: string): Value | undefined {
   if (NULL.test(source)) return null
   if (TRUE.test(source)) return true

@@ -5,15 +5,18 @@ import { readJson } from '../json/json.js'
 import { chunksOf } from '../text.js'
 
 export interface ReadYamlOptions {
-  /** Most lexical tokens (a `key: value` line has about five), and most values with aliases expanded. Default 100,000. */
+  /**
+   * Maximum number of lexical tokens (a `key: value` line has about five), and of values with aliases expanded. Default
+   * 100,000.
+   */
   maxTokens?: number
 }
 
 const MAX_BYTES = 1 << 22
 
 /**
- * Reads a YAML file of one document. The grammar is YAML 1.2's. Plain values mean what OmegaConf and, but for numbers
- * such as `1e-4`, PyYAML make of them, because that is what configurations were written for:
+ * Read a YAML file of one document. The grammar is that of YAML 1.2. Plain values have their meaning in OmegaConf and (except
+ * numbers such as `1e-4`) PyYAML, for which configurations are written:
  *
  * | written | read as |
  * | --- | --- |
@@ -26,9 +29,9 @@ const MAX_BYTES = 1 << 22
  * Aliases become copies, and `<<` merges mappings. Keys become strings: a key that is not a text keeps its spelling.
  * An empty file is null.
  *
- * @throws DataError with `file`, `line` and `column`, for anything that is not sound YAML and for what configurations do
- * not need: a key that stands twice, tags other than YAML's own (`!!python/…`), keys that are collections, several
- * documents, nesting beyond 100 levels, more than 4 MiB or `maxTokens`
+ * @throws DataError with `file`, `line` and `column`, for invalid YAML and for features that configurations do not need: a
+ *   duplicate key, tags other than YAML's own (`!!python/…`), keys that are collections, several documents, nesting beyond 100
+ *   levels, more than 4 MiB or `maxTokens`
  */
 export async function readYaml(path: string, options: ReadYamlOptions = {}): Promise<unknown> {
   requireString('readYaml', 'path', path)
@@ -36,13 +39,13 @@ export async function readYaml(path: string, options: ReadYamlOptions = {}): Pro
   const { maxTokens = 100_000 } = options
   requireWhole('readYaml', 'maxTokens', maxTokens, 1)
   if (maxTokens > 10_000_000) throw misuse('readYaml', 'maxTokens', 'at most 10 million', maxTokens)
-  // Loaded with the package `yaml` on first use: it takes a tenth of the time that this library takes to load.
+  // Import the package `yaml` on first use: it takes a tenth of this library's load time.
   const { parseYaml } = await import('./parse.js')
   return parseYaml(chunksOf(path, MAX_BYTES), path, maxTokens)
 }
 
 /**
- * Reads a configuration by its extension: `.json` with `readJson`, `.yaml` and `.yml` with `readYaml`.
+ * Read a configuration by its extension: `.json` with `readJson`, `.yaml` and `.yml` with `readYaml`.
  * @throws ConfigError for another extension; DataError as the readers do
  */
 export async function readConfig(path: string): Promise<unknown> {
@@ -50,5 +53,5 @@ export async function readConfig(path: string): Promise<unknown> {
   const extension = extname(path).toLowerCase()
   if (extension === '.json') return readJson(path)
   if (extension === '.yaml' || extension === '.yml') return readYaml(path)
-  throw new ConfigError(`${path}: a configuration ends in .json, .yaml or .yml, not in '${extension}'`, { file: path })
+  throw new ConfigError(`${path}: expected the extension .json, .yaml or .yml, got '${extension}'`, { file: path })
 }

@@ -2,19 +2,19 @@ import { isUtf8 } from 'node:buffer'
 import { type ByteSource, quoted } from '../byte-source.js'
 import { isBomb } from '../inflate.js'
 
-/** One file in a zip archive, as its directory describes it. */
+/** One file in a zip archive, as in its directory. */
 export interface ZipEntry {
   readonly name: string
   readonly rawName: Buffer
   readonly method: 'stored' | 'deflated'
-  /** Bytes when unpacked. */
+  /** Uncompressed size in bytes. */
   readonly size: number
-  /** Bytes in the archive. */
+  /** Compressed size in bytes. */
   readonly packedSize: number
   readonly crc: number
-  /** Where its own header starts. */
+  /** Offset of its own header. */
   readonly offset: number
-  /** Where the next entry or the directory starts: no byte of this one can lie there. */
+  /** Offset of the next entry or the directory, the limit for this entry's bytes. */
   readonly end: number
 }
 
@@ -23,7 +23,7 @@ const END64 = 0x06064b50
 const LOCATOR64 = 0x07064b50
 const ENTRY = 0x02014b50
 
-// More is no archive of tensors; it would fill memory with names.
+// Maximum number of entries of an archive of tensors; more would fill the memory with names.
 const MOST_ENTRIES = 200_000
 const LONGEST_DIRECTORY = 2 ** 26
 
@@ -33,7 +33,7 @@ interface Extent {
   offset: number
 }
 
-/** Reads and checks the directory at the end of a zip archive. */
+/** Read and check the directory at the end of a zip archive. */
 export async function readDirectory(source: ByteSource): Promise<Map<string, ZipEntry>> {
   const { count, size, offset } = await findDirectory(source)
   const bytes = await source.bytes(offset, size)
@@ -48,7 +48,7 @@ export async function readDirectory(source: ByteSource): Promise<Map<string, Zip
     const next = at + 46 + nameLength + extraLength + bytes.readUInt16LE(at + 32)
     if (next > size) throw fail('is cut')
     const rawName = bytes.subarray(at + 46, at + 46 + nameLength)
-    // Names of old archives may be in any code page; latin1 keeps them apart.
+    // Names of old archives may be in any code page; latin1 keeps them distinct.
     const name = rawName.toString(isUtf8(rawName) ? 'utf8' : 'latin1')
     if (bytes.readUInt16LE(at + 8) & 0x41) throw fail(`(${quoted(name)}) is encrypted, which cannot be read`)
     const method = bytes.readUInt16LE(at + 10)
@@ -91,12 +91,12 @@ export async function readDirectory(source: ByteSource): Promise<Map<string, Zip
   }
   const unpacked = found.reduce((sum, entry) => sum + entry.size, 0)
   if (isBomb(source.size, unpacked)) {
-    throw source.error(`its ${source.size} bytes claim to unpack to ${unpacked}: it looks like a bomb`)
+    throw source.error(`its ${source.size} bytes claim to unpack to ${unpacked}: it looks like a decompression bomb`)
   }
   return entries
 }
 
-/** The three sizes of a record, taken from the zip64 field where the record has no room for them. */
+/** Return the three sizes of a record, from the zip64 field if they exceed 32 bits. */
 function wideFields(extra: Buffer, fields: number[], fail: (what: string) => Error): number[] {
   if (!fields.includes(0xffffffff)) return fields
   for (let at = 0; at + 4 <= extra.length; ) {
@@ -118,7 +118,7 @@ function wideFields(extra: Buffer, fields: number[], fail: (what: string) => Err
   throw fail('lacks its zip64 sizes')
 }
 
-/** The end record lies in front of a comment of up to 65,535 bytes. */
+/** Find the end record, which precedes a comment of up to 65,535 bytes. */
 async function findDirectory(source: ByteSource): Promise<Extent> {
   const tailSize = Math.min(source.size, 22 + 0xffff)
   const tailOffset = source.size - tailSize
@@ -140,7 +140,7 @@ async function findDirectory(source: ByteSource): Promise<Extent> {
   if (extent.count > MOST_ENTRIES || extent.size > LONGEST_DIRECTORY) {
     throw fail(`claims ${extent.count} entries in ${extent.size} bytes, more than can be read`)
   }
-  // Also refuses an archive with something in front of it: its offsets are wrong.
+  // This also rejects an archive with data in front of it, whose offsets are wrong.
   if (extent.offset + extent.size !== end) {
     throw fail(`says that the directory is at bytes ${extent.offset} to ${extent.offset + extent.size}, not ${end}`)
   }
@@ -148,7 +148,7 @@ async function findDirectory(source: ByteSource): Promise<Extent> {
   return extent
 }
 
-/** The zip64 end record, where there is one. */
+/** Apply the zip64 end record, if there is one. */
 async function widened(
   source: ByteSource,
   narrow: Extent,

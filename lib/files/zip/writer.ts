@@ -1,25 +1,25 @@
 /**
- * The parts of a zip archive around its data (PKWARE's APPNOTE 6.3): stored entries, zip64 where a number needs it. The
- * same entries give the same bytes: no dates.
+ * Headers and directory of a zip archive (PKWARE's APPNOTE 6.3): stored entries, zip64 where a number requires it. The same
+ * entries give the same bytes, since there are no dates.
  */
 
 export interface WrittenEntry {
   name: string
   size: number
   crc: number
-  /** Where its head begins. */
+  /** Offset of its header. */
   offset: number
 }
 
 const WIDE = 0xffffffff
 const UTF8_NAME = 0x0800
-// 1 January 1980, the first day that the format knows.
+// 1 January 1980, the format's first day.
 const DATE = 0x0021
 
 const isWide = (value: number): boolean => value >= WIDE
 const narrow = (value: number): number => (isWide(value) ? WIDE : value)
 
-/** A record of numbers, each with its width in bytes. */
+/** Encode numbers, each with its width in bytes. */
 function record(...fields: [value: number, width: 2 | 4 | 8][]): Buffer {
   const bytes = Buffer.alloc(fields.reduce((sum, [, width]) => sum + width, 0))
   let at = 0
@@ -31,14 +31,14 @@ function record(...fields: [value: number, width: 2 | 4 | 8][]): Buffer {
   return bytes
 }
 
-/** The zip64 field for the numbers that do not fit in 32 bits. */
+/** Return the zip64 field for numbers that exceed 32 bits. */
 function wideField(...values: number[]): Buffer {
   return values.length === 0
     ? Buffer.alloc(0)
     : record([1, 2], [8 * values.length, 2], ...values.map((value): [number, 8] => [value, 8]))
 }
 
-/** What stands before an entry's data. */
+/** Return the header before an entry's data. */
 export function zipHead({ name, size, crc }: WrittenEntry): Uint8Array {
   const bytes = Buffer.from(name)
   const extra = isWide(size) ? wideField(size, size) : wideField()
@@ -58,7 +58,7 @@ export function zipHead({ name, size, crc }: WrittenEntry): Uint8Array {
   return Buffer.concat([head, bytes, extra])
 }
 
-/** What stands after the last entry's data, which ends at `start`. */
+/** Return the directory after the last entry's data, which ends at `start`. */
 export function zipDirectory(entries: readonly WrittenEntry[], start: number): Uint8Array {
   const directory = Buffer.concat(entries.map(directoryRecord))
   const count = entries.length

@@ -6,18 +6,17 @@ import { readDirectory, type ZipEntry } from './directory.js'
 export type { ZipEntry } from './directory.js'
 
 /**
- * Reads a zip archive (PKWARE's APPNOTE 6.3), with zip64, stored and deflated entries. The directory is checked as a
- * whole when the archive is opened: names are unique and no two entries share a byte. An entry is read when it is asked
- * for.
+ * Reads a zip archive (PKWARE's APPNOTE 6.3), with zip64, stored and deflated entries. The directory is checked as a whole when
+ * the archive is opened: names are unique and no two entries overlap. Entries are read on demand.
  */
 export class ZipArchive {
   private constructor(
     private readonly source: ByteSource,
-    /** The entries by name, in the order of their bytes. */
+    /** Entries by name, in the order of their bytes. */
     readonly entries: ReadonlyMap<string, ZipEntry>,
   ) {}
 
-  /** @throws the source's error for a directory that is broken or lies */
+  /** Open an archive. @throws the source's error for an invalid directory */
   static async open(source: ByteSource): Promise<ZipArchive> {
     return new ZipArchive(source, await readDirectory(source))
   }
@@ -28,13 +27,13 @@ export class ZipArchive {
     return entry
   }
 
-  /** The bytes as they lie in the archive: packed ones for a deflated entry. */
+  /** Return the bytes as stored in the archive: compressed ones for a deflated entry. */
   async raw(entry: ZipEntry): Promise<ByteSource> {
     return this.source.slice(await this.dataOffset(entry), entry.packedSize, entry.name)
   }
 
   /**
-   * An entry as a source. A stored one stays where it is, and its checksum is not looked at; a deflated one is unpacked
+   * Return an entry as a source. A stored one stays in place, and its checksum is not verified; a deflated one is decompressed
    * into memory.
    */
   async open(entry: ZipEntry): Promise<ByteSource> {
@@ -43,7 +42,7 @@ export class ZipArchive {
     return new MemorySource(await this.bytes(entry), new Place(file, ErrorClass, entry.name))
   }
 
-  /** All bytes of an entry, with its checksum checked. At most `most` bytes, else the source's error. */
+  /** Return all bytes of an entry, at most `most`, with its checksum verified. @throws the source's error */
   async bytes(entry: ZipEntry, most = 2 ** 32 - 1): Promise<Buffer> {
     if (entry.size > most) {
       throw this.source.slice(0, 0, entry.name).error(`it has ${entry.size} bytes, at most ${most} are expected`)
@@ -53,12 +52,12 @@ export class ZipArchive {
     return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
   }
 
-  /** An entry's bytes in chunks; the checksum is checked before the end. */
+  /** Yield an entry's bytes in chunks; the checksum is verified before the end. */
   async *stream(entry: ZipEntry): AsyncGenerator<Buffer> {
     const raw = await this.raw(entry)
     const fail = (what: string, fields: Record<string, unknown> = {}) => raw.error(what, fields)
     if (entry.method === 'deflated' && isBomb(entry.packedSize, entry.size)) {
-      throw fail(`${entry.packedSize} packed bytes claim to be ${entry.size}: it looks like a bomb`)
+      throw fail(`${entry.packedSize} packed bytes claim to be ${entry.size}: it looks like a decompression bomb`)
     }
     const chunks = entry.method === 'stored' ? raw.stream() : inflated(raw.stream(), 'raw', fail)
     let sum = 0
@@ -73,7 +72,7 @@ export class ZipArchive {
     if (sum !== entry.crc) throw fail('its checksum is wrong: the file is damaged')
   }
 
-  /** Reads the header before the data, which must say what the directory says. */
+  /** Read the header before the data, which must agree with the directory. */
   private async dataOffset(entry: ZipEntry): Promise<number> {
     const { source } = this
     const at = { byte: entry.offset, entry: entry.name }
@@ -87,7 +86,7 @@ export class ZipArchive {
     const name = await source.bytes(entry.offset + 30, nameLength)
     if (!name.equals(entry.rawName)) throw fail('has another name in its own header')
     if (head.readUInt16LE(8) !== (entry.method === 'stored' ? 0 : 8)) throw fail('has another method in its own header')
-    // Written before the size was known, or too large for the field: then they stand elsewhere.
+    // Sizes that were unknown while writing, or exceed the field, are stored elsewhere.
     const later = (head.readUInt16LE(6) & 8) !== 0
     const agrees = (position: number, size: number) =>
       [size, 0xffffffff].includes(head.readUInt32LE(position)) || (later && head.readUInt32LE(position) === 0)

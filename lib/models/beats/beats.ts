@@ -1,5 +1,5 @@
 import type { AudioClip } from '../../audio/clip.js'
-import { misuse, requireObject, requireOneOf } from '../../base/check.js'
+import { misuse, requireObject, requireOneOf, shown } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { type NativeModule, withActiveAdapters } from '../../nn/native-module.js'
@@ -14,13 +14,13 @@ import { type SoundTag, type TagOptions, tagClips } from './tags.js'
 export interface BeatsInputs {
   /** Waveforms [batch, samples], floating point, 16 kHz, full scale 1. Either these or `fbank`. */
   inputValues?: Tensor
-  /** What the front end makes of them, [batch, frames, 128]; see {@link Beats.fbank}. */
+  /** Output of the front end, [batch, frames, 128]; see {@link Beats.fbank}. */
   fbank?: Tensor
-  /** How much of each row is audio, the rest being padding: in samples with `inputValues`, in frames with `fbank`. */
+  /** Valid length of each row, without padding: in samples with `inputValues`, in frames with `fbank`. */
   lengths?: readonly number[]
   /**
-   * `'published'` treats padding as the published code does: a few patches of it remain, and what they hold depends on
-   * the batch. Default: none remains, and a row's output is that of the clip alone, followed by zeros.
+   * `'published'` treats padding like the published code: a few patches of it remain, with values that depend on the batch. Default: no
+   * padding remains, and the output of a row is that of the clip alone, followed by zeros.
    */
   compat?: 'published'
   outputHiddenStates?: boolean
@@ -28,13 +28,13 @@ export interface BeatsInputs {
 }
 
 export interface BeatsOutput {
-  /** [batch, patches, encoderEmbedDim]; eight bands of a block of 160 ms beside each other, block after block. */
+  /** [batch, patches, encoderEmbedDim]; the eight bands of each block of 160 ms, block after block. */
   lastHiddenState: Tensor
-  /** Bool [batch, patches], true for padding; null where there is none. */
+  /** Bool [batch, patches], true for padding; null without padding. */
   paddingMask: Tensor | null
-  /** The first layer's input and the output of each layer, each [batch, patches, encoderEmbedDim]; empty unless asked for. */
+  /** Input of the first layer and output of each layer, [batch, patches, encoderEmbedDim]; empty without `outputHiddenStates`. */
   hiddenStates: Tensor[]
-  /** Per layer [batch, heads, patches, patches]; empty unless asked for. A layer that training skipped has none. */
+  /** Per layer [batch, heads, patches, patches]; empty without `outputAttentions`. Layers skipped in training have none. */
   attentions: Tensor[]
 }
 
@@ -42,10 +42,10 @@ const forward = opAsync(beatsLayout.forward)
 const classify = opAsync('voxtorch::beats_classify')
 
 /**
- * BEATs (Chen et al. 2022, https://arxiv.org/abs/2212.09058), an encoder of sound; runs in native code. Names and
- * numbers are those of the published checkpoints (https://github.com/microsoft/unilm/tree/master/beats).
+ * BEATs (Chen et al. 2022, https://arxiv.org/abs/2212.09058), an audio encoder; runs in native code. Parameters have the names of the
+ * published checkpoints (https://github.com/microsoft/unilm/tree/master/beats).
  *
- * All layers share one table of relative positions, which stands under each one's name in the state dictionary.
+ * All layers share one table of relative positions. The state dict contains it under the name of each layer.
  *
  * Published sizes: `'base'` (pre-trained) and `'as2m'` (with the predictor of AudioSet's 527 classes).
  */
@@ -56,14 +56,14 @@ export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOu
   }
 
   /**
-   * A published `.pt` file, whose configuration and labels are in it, or a directory that `save` wrote.
-   * @throws CheckpointError for a file that is not one or has another hash, and with missing, unexpected and mis-shaped names
+   * Load a published `.pt` file, which contains configuration and labels, or a directory that `save` wrote.
+   * @throws CheckpointError for another file or another hash, and for missing, unexpected and mis-shaped names
    */
   static override fromPretrained(from: string, options: LoadBeatsOptions = {}): Promise<Beats> {
     return loadBeats(from, options, (config, factory) => new this(config, factory))
   }
 
-  /** Names of the predictor's classes, in their order; null where the checkpoint has none. */
+  /** Names of the predictor's classes, in order; null if the checkpoint has none. */
   get labels(): string[] | null {
     const { id2label, predictorClass = 527 } = this.config
     if (!id2label) return null
@@ -71,17 +71,17 @@ export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOu
   }
 
   /**
-   * The front end: waveforms [batch, samples] of full scale 1 at 16 kHz become [batch, 1 + (samples - 400) / 160, 128],
-   * Kaldi's filter bank at its full scale of 32768, less 15.41663, over 2 · 6.55582.
+   * Run the front end: waveforms [batch, samples] with full scale 1 at 16 kHz become [batch, 1 + (samples - 400) / 160, 128], Kaldi's
+   * filter bank at full scale 32768, minus 15.41663, divided by 2 · 6.55582.
    */
   fbank(inputValues: Tensor): Promise<Tensor> {
     return beatsFbank(inputValues)
   }
 
   /**
-   * Runs on the executor. In training, layers are skipped and values dropped only where a parameter of this network
-   * requires a gradient: a frozen one computes as in evaluation, whatever mode the network around it is in.
-   * @throws ShapeError for fewer than 2800 samples (16 frames), and for lengths that do not fit
+   * Encode audio. Runs on the executor. Layer skipping and dropout are active in training mode only if a parameter of this network requires
+   * a gradient: a frozen encoder computes as in evaluation mode.
+   * @throws ShapeError for fewer than 2800 samples (16 frames), and for invalid lengths
    * @throws ConfigError for neither or both of `inputValues` and `fbank`
    */
   override forward(inputs: BeatsInputs): Promise<BeatsOutput> {
@@ -95,9 +95,9 @@ export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOu
   }
 
   /**
-   * The predictor's logits and probabilities, both [batch, predictorClass]: the mean of its outputs over the patches that
-   * are audio, and the sigmoid of that.
-   * @throws ConfigError where the network has no predictor
+   * Return the predictor's logits and probabilities, both [batch, predictorClass]: the mean of its outputs over the patches with audio,
+   * and its sigmoid.
+   * @throws ConfigError if the network has no predictor
    */
   classify(inputs: BeatsInputs): Promise<{ logits: Tensor; probabilities: Tensor }> {
     requireObject('Beats.classify', 'inputs', inputs)
@@ -112,13 +112,13 @@ export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOu
   }
 
   /**
-   * What sounds in a clip: classes by probability, of each clip where a list is given.
+   * Tag a clip, or each clip of a list: return the most probable classes.
    *
    * ```ts
    * const [first] = await beats.tag('dog.wav', { topK: 3 })
    * ```
-   * @throws DataError for a clip of fewer than 2800 samples, or longer than `maxSeconds` where that is to be an error
-   * @throws ConfigError where the network has no predictor
+   * @throws DataError for a clip of fewer than 2800 samples, or longer than `maxSeconds` with `longAudio: 'error'`
+   * @throws ConfigError if the network has no predictor
    */
   tag(audio: AudioClip, options?: TagOptions): Promise<SoundTag[]>
   tag(audio: readonly AudioClip[], options?: TagOptions): Promise<SoundTag[][]>
@@ -136,45 +136,46 @@ export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOu
   #requirePredictor(where: string): void {
     if (this.config.finetunedModel === true) return
     throw new ConfigError(
-      `${where}: the network has no predictor; load a checkpoint that was fine-tuned on AudioSet`,
-      {},
+      `${where}: expected a network with a predictor, got one without. Load a checkpoint that was fine-tuned on AudioSet.`,
     )
   }
 
   async #prepared({ inputValues, fbank, lengths, compat }: BeatsInputs) {
     if ((inputValues === undefined) === (fbank === undefined)) {
-      throw new ConfigError('Beats: give either inputValues or fbank', {})
+      throw new ConfigError(
+        `Beats: expected either inputValues or fbank, got ${fbank === undefined ? 'neither' : 'both'}.`,
+      )
     }
     if (compat !== undefined) requireOneOf('Beats', 'compat', compat, ['published'])
-    const given = (inputValues ?? fbank) as Tensor
+    const audioInput = (inputValues ?? fbank) as Tensor
     const least = inputValues ? this.#leastSamples : (this.config.inputPatchSize ?? 16)
     const unit = inputValues ? 'samples' : 'frames'
     const name = inputValues ? 'inputValues' : 'fbank'
     const sizes = inputValues ? 2 : 3
-    if (!(given instanceof Tensor)) throw misuse('Beats', name, 'a tensor', given)
-    if (given.ndim !== sizes || given.size(0) === 0) {
+    if (!(audioInput instanceof Tensor)) throw misuse('Beats', name, 'a tensor', audioInput)
+    if (audioInput.ndim !== sizes || audioInput.size(0) === 0) {
       throw new ShapeError(
-        `Beats: ${name} must be [batch, ${inputValues ? 'samples' : 'frames, bands'}], not [${given.shape}]`,
+        `Beats: ${name}: expected [batch, ${inputValues ? 'samples' : 'frames, bands'}], got [${audioInput.shape}]`,
       )
     }
-    const longest = given.size(1)
+    const longest = audioInput.size(1)
     if (longest < least) {
       throw new ShapeError(
-        `Beats: ${name} has ${longest} ${unit}, but a patch needs ${least}; pad the audio with zeros`,
+        `Beats: ${name}: expected at least ${least} ${unit}, one patch, got ${longest}. Pad the audio with zeros.`,
       )
     }
-    checkLengths(lengths, given.size(0), least, longest, unit)
-    const input = inputValues ? await beatsFbank(inputValues) : given
+    checkLengths(lengths, audioInput.size(0), least, longest, unit)
+    const input = inputValues ? await beatsFbank(inputValues) : audioInput
     if (!lengths) return { fbank: input, lengths: null, paddingMask: null }
     if (compat === 'published') {
-      const ends = tensor([...lengths], { dtype: 'int64', device: given.device }).unsqueeze(1)
-      return { fbank: input, lengths: null, paddingMask: arange(longest, { device: given.device }).ge(ends) }
+      const ends = tensor([...lengths], { dtype: 'int64', device: audioInput.device }).unsqueeze(1)
+      return { fbank: input, lengths: null, paddingMask: arange(longest, { device: audioInput.device }).ge(ends) }
     }
     return { fbank: input, lengths: inputValues ? lengths.map(framesOf) : [...lengths], paddingMask: null }
   }
 }
 
-/** The layers after the first have no table of their own; in their state dictionaries they have the first one's. */
+/** Share the first layer's table with the other layers, so that their state dicts contain it too. */
 function shareBias(model: Beats): void {
   const { encoderLayers = 12, relativePositionEmbedding = false } = model.config
   if (!relativePositionEmbedding || encoderLayers === 0) return
@@ -186,13 +187,14 @@ function shareBias(model: Beats): void {
 function checkLengths(lengths: unknown, batch: number, least: number, longest: number, unit: string): void {
   if (lengths === undefined) return
   if (!Array.isArray(lengths) || lengths.length !== batch) {
-    throw new ShapeError(`Beats: lengths must be a list with a number for each of the ${batch} rows`, { lengths })
+    throw new ShapeError(`Beats: lengths: expected a list of ${batch} numbers, one per row, got ${shown(lengths)}`, {
+      lengths,
+    })
   }
   const row = lengths.findIndex((length) => !Number.isInteger(length) || length < least || length > longest)
   if (row < 0) return
   throw new ShapeError(
-    `Beats: lengths[${row}] must be a whole number of ${unit} from ${least}, which make a patch, to ${longest}, not ` +
-      String(lengths[row]),
+    `Beats: lengths[${row}]: expected an integer from ${least} (one patch) to ${longest} ${unit}, got ${shown(lengths[row])}`,
     { lengths },
   )
 }

@@ -2,59 +2,59 @@ import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
 /**
- * The `cfg` of a published BEATs checkpoint in camelCase; what is left out has the value that the published code gives
- * it, in brackets, which is not always that of the published checkpoints.
+ * The `cfg` of a published BEATs checkpoint in camelCase. Defaults are those of the published code, which are not always those of the
+ * published checkpoints.
  */
 export interface BeatsConfig extends NetworkConfig {
-  /** Frames and bands of a patch [16]. */
+  /** Frames and bands of a patch. Default 16. */
   inputPatchSize?: number
-  /** Size of a patch's embedding [512]. */
+  /** Size of a patch's embedding. Default 512. */
   embedDim?: number
-  /** Whether the patches' convolution has a bias [false]. */
+  /** Whether the patches' convolution has a bias. Default false. */
   convBias?: boolean
-  /** [12] */
+  /** Default 12. */
   encoderLayers?: number
-  /** [768] */
+  /** Default 768. */
   encoderEmbedDim?: number
-  /** [3072] */
+  /** Default 3072. */
   encoderFfnEmbedDim?: number
-  /** [12] */
+  /** Default 12. */
   encoderAttentionHeads?: number
-  /** ['gelu'] */
+  /** Default 'gelu'. */
   activationFn?: string
-  /** Whether a layer normalises its input instead of its output [false]. */
+  /** Whether a layer normalizes its input instead of its output. Default false. */
   layerNormFirst?: boolean
   /** Deep norm: residuals are scaled by (2 · layers)^¼ [false]. */
   deepNorm?: boolean
-  /** [0.1] */
+  /** Default 0.1. */
   dropout?: number
-  /** [0.1] */
+  /** Default 0.1. */
   attentionDropout?: number
-  /** [0] */
+  /** Default 0. */
   activationDropout?: number
-  /** [0] */
+  /** Default 0. */
   dropoutInput?: number
-  /** Probability that training skips a layer [0]. */
+  /** Probability that training skips a layer. Default 0. */
   encoderLayerdrop?: number
-  /** What part of its gradient each layer passes to the one before [1]. */
+  /** Factor on the gradient that each layer passes to the previous one. Default 1. */
   layerWiseGradientDecayRatio?: number
-  /** Kernel of the convolution that positions come from [128]. */
+  /** Kernel size of the convolution for positions. Default 128. */
   convPos?: number
-  /** [16] */
+  /** Default 16. */
   convPosGroups?: number
-  /** Whether attention has a bias of relative positions [false]. */
+  /** Whether attention has a bias of relative positions. Default false. */
   relativePositionEmbedding?: boolean
-  /** Buckets that the distances between patches fall into [320]. */
+  /** Number of buckets for the distances between patches. Default 320. */
   numBuckets?: number
-  /** Distance in patches from which on all are in the last bucket [1280]. */
+  /** Distance in patches from which all are in the last bucket. Default 1280. */
   maxDistance?: number
-  /** Whether each query scales that bias [false]. */
+  /** Whether each query scales the bias of relative positions. Default false. */
   gruRelPos?: boolean
-  /** Whether the network has a predictor of classes [false]. */
+  /** Whether the network has a predictor of classes. Default false. */
   finetunedModel?: boolean
-  /** [0.1] */
+  /** Default 0.1. */
   predictorDropout?: number
-  /** [527] */
+  /** Default 527. */
   predictorClass?: number
   /** Names of the classes by number. */
   id2label?: Record<string, string>

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { createReadStream, statSync } from 'node:fs'
-import { requireString } from '../../base/check.js'
+import { requireString, shown } from '../../base/check.js'
 import { CheckpointError, VoxtorchError } from '../../base/errors.js'
 import { toCamel } from '../../base/words.js'
 import { loadTorch } from '../../files/torch/torch.js'
@@ -27,14 +27,14 @@ export const beatsLayout = {
 }
 
 export interface LoadBeatsOptions extends LoadNetworkOptions {
-  /** What the published file must hash to, in hexadecimal: its links have died more than once, and copies go around. */
+  /** Expected SHA-256 of the published file, in hexadecimal. Published links are unstable, so use it to check copies. */
   sha256?: string
 }
 
-/** The file that SALMONN is published with. */
+/** The file that SALMONN uses. */
 const CPT2 = 'BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt, of 363,145,291 bytes'
 
-/** Builds a network from such a file or directory, or from a repository of the hub that holds one. */
+/** Load a network from a published file, a directory, or a Hub repository with one. */
 export async function loadBeats<M extends Fillable>(
   from: string,
   options: LoadBeatsOptions,
@@ -64,7 +64,7 @@ function isTorchFile(from: string): boolean {
   if (found) return found.isFile()
   if (/\.(pt|pth|bin)$/.test(from)) {
     throw new CheckpointError(
-      `there is no file ${from}; BEATs' checkpoints are linked from its page in microsoft/unilm, and any copy of them will do (SALMONN's is ${CPT2})`,
+      `${from}: expected a BEATs checkpoint, which does not exist. The checkpoints are linked in microsoft/unilm (SALMONN uses ${CPT2}).`,
       { file: from },
     )
   }
@@ -79,14 +79,14 @@ async function readDirectory(directory: string, options: FillOptions) {
 
 async function requireHash(file: string, sha256: string): Promise<void> {
   requireString('Beats.fromPretrained', 'sha256', sha256)
-  if (!isTorchFile(file)) throw new CheckpointError(`${file} is a directory, and sha256 is that of a file`, { file })
+  if (!isTorchFile(file)) {
+    throw new CheckpointError(`${file}: expected a file with sha256, got a directory. Leave out sha256.`, { file })
+  }
   const hash = createHash('sha256')
   for await (const part of createReadStream(file)) hash.update(part as Buffer)
   const found = hash.digest('hex')
   if (found === sha256.toLowerCase()) return
-  throw new CheckpointError(`${file} is not the file that was asked for: its SHA-256 is ${found}, not ${sha256}`, {
-    file,
-  })
+  throw new CheckpointError(`${file}: expected the SHA-256 ${sha256}, got ${found}. Download the file again.`, { file })
 }
 
 async function readPublished(file: string) {
@@ -94,7 +94,7 @@ async function readPublished(file: string) {
     if (!(cause instanceof VoxtorchError)) throw cause
     const bytes = statSync(file).size.toLocaleString('en')
     throw new CheckpointError(
-      `${cause.message}; with ${bytes} bytes it may be a web page or half a download (SALMONN's is ${CPT2})`,
+      `${cause.message}. The file has ${bytes} bytes; it may be a web page or an incomplete download (SALMONN's is ${CPT2}).`,
       { file, cause },
     )
   })
@@ -102,7 +102,10 @@ async function readPublished(file: string) {
   const model = entry(root, 'model')
   if (!isRecord(cfg) || !isRecord(model)) {
     const lacking = isRecord(cfg) ? 'model' : 'cfg'
-    throw new CheckpointError(`${file} is no BEATs checkpoint: it has no dictionary '${lacking}'`, { file })
+    throw new CheckpointError(
+      `${file}: expected a BEATs checkpoint with the dictionary '${lacking}', got one without`,
+      { file },
+    )
   }
   const config: BeatsConfig = toCamel(cfg)
   const labels = labelsOf(entry(root, 'label_dict'), file)
@@ -121,27 +124,25 @@ function labelsOf(found: unknown, file: string): Record<string, string> | undefi
   const pairs = found instanceof Map ? [...found] : isRecord(found) ? Object.entries(found) : undefined
   const bad = pairs?.find(([key, label]) => !/^\d+$/.test(String(key)) || typeof label !== 'string')
   if (!pairs || bad) {
-    const where = bad ? `entry ${JSON.stringify(String(bad[0]))}` : 'it'
-    throw new CheckpointError(`${file}: label_dict must hold a name for each number of a class; ${where} is not that`, {
-      file,
-    })
+    const where = bad ? `entry ${JSON.stringify(String(bad[0]))}` : shown(found)
+    throw new CheckpointError(`${file}: label_dict: expected a name for each class index, got ${where}`, { file })
   }
   return Object.fromEntries(pairs.map(([key, label]) => [String(key), label as string]))
 }
 
 const SHARED = /^encoder\.layers\.\d+\.self_attn\.relative_attention_bias\.weight$/
 
-/** Files hold the shared bias under the name of each layer, or of the first alone. */
-function tieBiases(state: Map<string, Tensor>, own: string[], file: string): void {
+/** Tie the shared table, which files have under the name of each layer, or only of the first. */
+function tieBiases(state: Map<string, Tensor>, parameterNames: string[], file: string): void {
   const [first, ...others] = [...state].filter(([name]) => SHARED.test(name))
   if (!first) return
   const [name, bias] = first
   for (const [other, tensor] of others) {
     if (tensor.shape.join() === bias.shape.join() && tensor.equal(bias)) continue
-    throw new CheckpointError(`${file}: ${other} differs from ${name}, but BEATs' layers share it`, {
-      file,
-      tensor: other,
-    })
+    throw new CheckpointError(
+      `${file}: ${other}: expected the values of ${name}, which BEATs' layers share, got others`,
+      { file, tensor: other },
+    )
   }
-  for (const other of own) if (SHARED.test(other)) state.set(other, bias)
+  for (const other of parameterNames) if (SHARED.test(other)) state.set(other, bias)
 }

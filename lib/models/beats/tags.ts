@@ -2,32 +2,32 @@ import { type AudioClip, LONG_AUDIO, type LongAudio, openClip, SPEECH_RATE } fro
 import { requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
-import { padded, type Stretch, stretchesOf } from './audio.js'
+import { type ClipPart, padded, partsOf } from './audio.js'
 import type { Beats } from './beats.js'
 
 export interface TagOptions {
-  /** How many classes, the most probable first. Default 5. */
+  /** Number of classes, the most probable first. Default 5. */
   topK?: number
-  /** The most audio that the network encodes at once, in seconds. Default 30. */
+  /** Maximum seconds of audio that the network encodes at once. Default 30. */
   maxSeconds?: number
   /**
-   * What becomes of a longer clip. `'windows'` (default): equal parts, whose probabilities are averaged by their length;
-   * `'cut'`: its beginning, with a warning; `'error'`: DataError.
+   * Handling of a longer clip. `'windows'` (default): equal parts, whose probabilities are averaged, weighted by length; `'cut'`: its
+   * beginning, with a warning; `'error'`: DataError.
    */
   longAudio?: LongAudio
-  /** Clips, or parts of clips, that run together. Default 8; what comes out does not depend on it. */
+  /** Clips, or parts of clips, per batch. Default 8; it does not change the result. */
   batchSize?: number
 }
 
 export interface SoundTag {
-  /** The class's name in the checkpoint, for AudioSet an id such as '/m/09x0r'; 'class 7' where it has none. */
+  /** Name of the class in the checkpoint, for AudioSet an id such as '/m/09x0r'; 'class 7' without one. */
   label: string
   index: number
-  /** From 0 to 1; classes do not exclude each other. */
+  /** From 0 to 1; several classes can be present at once. */
   probability: number
 }
 
-/** The most probable classes of each clip. */
+/** Return the most probable classes of each clip. */
 export function tagClips(
   model: Beats,
   least: number,
@@ -47,8 +47,8 @@ export function tagClips(
       for (const clip of audio) clips.push((await openClip({ where }, clip, { allowEmpty: true })).samples)
       checkSizes(where, clips, least)
       const most = Math.max(2 * least, Math.round(maxSeconds * SPEECH_RATE))
-      const stretches = clips.flatMap((clip, i) => stretchesOf(i, clip.size(0), most, longAudio))
-      const probabilities = await probabilitiesOf(model, clips, stretches, batchSize)
+      const clipParts = clips.flatMap((clip, i) => partsOf(i, clip.size(0), most, longAudio))
+      const probabilities = await probabilitiesOf(model, clips, clipParts, batchSize)
       return probabilities.map((values) => best(values, model.labels, topK))
     }),
   )
@@ -58,25 +58,25 @@ function checkSizes(where: string, clips: Tensor[], least: number): void {
   for (const [clip, tensor] of clips.entries()) {
     const samples = tensor.size(0)
     if (samples >= least) continue
-    const found = `${where}: clip ${clip} has ${samples} samples at 16 kHz, but needs ${least}`
-    throw new DataError(`${found}; pad it with zeros`, { clip, samples })
+    const found = `${where}: clip ${clip}: expected at least ${least} samples at 16 kHz, got ${samples}`
+    throw new DataError(`${found}. Pad it with zeros.`, { clip, samples })
   }
 }
 
-const lengthOf = ({ from, to }: Stretch): number => to - from
+const lengthOf = ({ from, to }: ClipPart): number => to - from
 
-/** Of each clip: the mean over its stretches, by their length. Stretches of like length run together. */
+/** Return the probabilities of each clip: the mean over its parts, weighted by length. Parts of similar length share a batch. */
 async function probabilitiesOf(
   model: Beats,
   clips: Tensor[],
-  stretches: Stretch[],
+  clipParts: ClipPart[],
   batchSize: number,
 ): Promise<Float64Array[]> {
   const device = model.parameters()[0]?.device ?? 'cpu'
   const lengths = clips.map(() => 0)
-  for (const stretch of stretches) lengths[stretch.clip] = (lengths[stretch.clip] as number) + lengthOf(stretch)
+  for (const clipPart of clipParts) lengths[clipPart.clip] = (lengths[clipPart.clip] as number) + lengthOf(clipPart)
   const sums = clips.map(() => new Float64Array(model.config.predictorClass ?? 527))
-  const sorted = [...stretches].sort((a, b) => lengthOf(b) - lengthOf(a))
+  const sorted = [...clipParts].sort((a, b) => lengthOf(b) - lengthOf(a))
   for (let begin = 0; begin < sorted.length; begin += batchSize) {
     const part = sorted.slice(begin, begin + batchSize)
     const values = await scope(async () => {
@@ -84,9 +84,9 @@ async function probabilitiesOf(
       const { probabilities } = await model.classify({ inputValues, lengths: part.map(lengthOf) })
       return (await probabilities.float().data()) as Float32Array
     })
-    for (const [row, stretch] of part.entries()) {
-      const sum = sums[stretch.clip] as Float64Array
-      const weight = lengthOf(stretch) / (lengths[stretch.clip] as number)
+    for (const [row, clipPart] of part.entries()) {
+      const sum = sums[clipPart.clip] as Float64Array
+      const weight = lengthOf(clipPart) / (lengths[clipPart.clip] as number)
       for (let i = 0; i < sum.length; i += 1) {
         sum[i] = (sum[i] as number) + weight * (values[row * sum.length + i] as number)
       }

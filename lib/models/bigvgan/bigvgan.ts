@@ -10,8 +10,8 @@ import { renderInChunks, type VocoderStreamOptions } from './stream.js'
 
 export interface BigVGANInputs {
   /**
-   * Log-mel spectrogram [batch, numMels, frames], natural logarithms: for the one of 22 kHz and 80 bands what `melSpectrogram`
-   * gives with {@link BIGVGAN_MEL}.
+   * Log-mel spectrogram [batch, numMels, frames], natural logarithm. For 22 kHz and 80 bands, use `melSpectrogram` with
+   * {@link BIGVGAN_MEL}.
    */
   mel: Tensor
 }
@@ -24,8 +24,8 @@ export interface BigVGANOutput {
 const forward = opAsync(bigVGANLayout.forward)
 
 /**
- * BigVGAN (Lee et al. 2022, https://arxiv.org/abs/2206.04658; https://github.com/NVIDIA/BigVGAN), a vocoder: mel spectrograms
- * → samples. Runs in native code. Versions 1 and 2 are one network with different configurations.
+ * BigVGAN (Lee et al. 2022, https://arxiv.org/abs/2206.04658; https://github.com/NVIDIA/BigVGAN), a vocoder from mel spectrograms to
+ * samples. Runs in native code. Versions 1 and 2 are one network with different configurations.
  *
  * ```ts
  * const vocoder = await BigVGAN.fromPretrained('nvidia/bigvgan_22khz_80band', { weightNorm: false })
@@ -36,30 +36,31 @@ const forward = opAsync(bigVGANLayout.forward)
  */
 export class BigVGAN extends networkClass<BigVGAN, BigVGANConfig, BigVGANInputs, BigVGANOutput>(bigVGANLayout) {
   /**
-   * NVIDIA's folder, repository or generator file (with its config.json beside it), or what `save` wrote; in evaluation mode.
-   * @throws CheckpointError for a file that is none, and with missing, unexpected and mis-shaped names
+   * Load NVIDIA's folder, repository or generator file (with its config.json in the same folder), or a folder that `save` wrote; in
+   * evaluation mode.
+   * @throws CheckpointError for another file, and for missing, unexpected and mis-shaped names
    */
   static override fromPretrained(from: string, options: LoadBigVGANOptions = {}): Promise<BigVGAN> {
     return loadBigVGAN(from, options, (config, factory) => new this(config, factory))
   }
 
-  /** Samples that one frame becomes: 256 at 22 kHz. */
+  /** Samples per frame: 256 at 22 kHz. */
   get samplesPerFrame(): number {
     return samplesPerFrame(this.config)
   }
 
-  /** How many frames before and behind it a frame's samples depend on. */
+  /** Number of frames before and after a frame that its samples depend on. */
   get receptiveFrames(): number {
     return receptiveFrames(this.config)
   }
 
-  /** In Hz. */
+  /** Sample rate in Hz. */
   get sampleRate(): number {
     return this.config.samplingRate ?? 22050
   }
 
   /**
-   * Runs on the executor.
+   * Generate samples. Runs on the executor.
    * @throws ShapeError for another number of bands, or no frames
    */
   override async forward(inputs: BigVGANInputs): Promise<BigVGANOutput> {
@@ -70,30 +71,32 @@ export class BigVGAN extends networkClass<BigVGAN, BigVGANConfig, BigVGANInputs,
   }
 
   /**
-   * The same network with weight norm folded into the weights, which is quicker and cannot be trained on as before: NVIDIA's
-   * `remove_weight_norm`, as a new network. Parameters are copies.
-   * @throws ConfigError where it has no weight norm
+   * Return a copy of the network with weight norm folded into the weights, like NVIDIA's `remove_weight_norm`. It is faster, and cannot be
+   * trained with weight norm.
+   * @throws ConfigError if it has no weight norm
    */
   folded(): BigVGAN {
-    if (this.config.weightNorm === false) throw new ConfigError('BigVGAN.folded: weight norm is folded already', {})
+    if (this.config.weightNorm === false) {
+      throw new ConfigError('BigVGAN.folded: expected a network with weight norm, got one without.')
+    }
     const some = this.parameters()[0] as Tensor
     const { device, dtype } = some
-    const made = new BigVGAN({ ...this.config, weightNorm: false }, { device, dtype, initialize: false })
+    const folded = new BigVGAN({ ...this.config, weightNorm: false }, { device, dtype, initialize: false })
     scope(() =>
       noGrad(() => {
         const state = new Map(Object.entries(this.stateDict()))
         convert(state, false)
-        made.loadStateDict(Object.fromEntries(state))
+        folded.loadStateDict(Object.fromEntries(state))
       }),
     )
-    return made.train(this.training)
+    return folded.train(this.training)
   }
 
   /**
-   * Samples [n] of one clip as they come, from its whole mel spectrogram [numMels, frames] or from pieces of it in order. Each
-   * chunk is rendered with `receptiveFrames` frames around it, so that together they are what `forward` gives for the whole;
-   * a chunk is there once so many frames behind it are, or the last has come. The tensors are the caller's.
-   * @throws ShapeError for another number of bands; the reason of `signal` where it is aborted
+   * Stream the samples [n] of one clip, from its mel spectrogram [numMels, frames] or from pieces of it in order. Each chunk is computed
+   * with `receptiveFrames` frames of context, so all chunks together equal `forward` on the whole. A chunk is available once the frames
+   * after it are. The caller disposes the tensors.
+   * @throws ShapeError for another number of bands; the reason of `signal` if it is aborted
    */
   stream(
     mel: Tensor | Iterable<Tensor> | AsyncIterable<Tensor>,

@@ -1,37 +1,38 @@
+import { shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
 /**
- * A published config.json in camelCase; what is left out has the value in brackets, that of `bigvgan_22khz_80band`. What a
- * file says besides (`samplingRate`, `hopSize`, `fmax`, ...) is kept.
+ * A published config.json in camelCase. Defaults are those of `bigvgan_22khz_80band`. Further keys of a file (`samplingRate`, `hopSize`,
+ * `fmax`, ...) are kept.
  */
 export interface BigVGANConfig extends NetworkConfig {
-  /** Bands of the mel spectrogram [80]. */
+  /** Bands of the mel spectrogram. Default 80. */
   numMels?: number
-  /** How many samples each stage makes of one; their product is a frame's samples [4, 4, 2, 2, 2, 2]. */
+  /** Upsampling factor of each stage; their product is the samples per frame. Default [4, 4, 2, 2, 2, 2]. */
   upsampleRates?: number[]
-  /** [8, 8, 4, 4, 4, 4] */
+  /** Default [8, 8, 4, 4, 4, 4]. */
   upsampleKernelSizes?: number[]
-  /** Channels before the first stage; each stage halves them [1536]. */
+  /** Channels before the first stage; each stage halves them. Default 1536. */
   upsampleInitialChannel?: number
-  /** Kind of the blocks: two convolutions for each dilation, or one ['1']. */
+  /** Kind of the blocks: two convolutions for each dilation, or one. Default '1'. */
   resblock?: '1' | '2'
-  /** [3, 7, 11] */
+  /** Default [3, 7, 11]. */
   resblockKernelSizes?: number[]
-  /** For each kernel size its dilations [[1, 3, 5], [1, 3, 5], [1, 3, 5]]. */
+  /** Dilations for each kernel size. Default [[1, 3, 5], [1, 3, 5], [1, 3, 5]]. */
   resblockDilationSizes?: number[][]
-  /** Whether frequency and magnitude of the activations are one parameter or two ['snakebeta']. */
+  /** Activation with one parameter for frequency and magnitude ('snake'), or two. Default 'snakebeta'. */
   activation?: 'snake' | 'snakebeta'
-  /** Whether those parameters are logarithms [true]. */
+  /** Whether those parameters are logarithms. Default true. */
   snakeLogscale?: boolean
-  /** Whether samples are bounded by tanh, else they are cut at -1 and 1 [true; version 2: false]. */
+  /** Whether tanh bounds the samples; otherwise they are clamped to -1 … 1. Default true; version 2: false. */
   useTanhAtFinal?: boolean
-  /** [true; version 2: false] */
+  /** Default true; version 2: false. */
   useBiasAtFinal?: boolean
-  /** Whether weights are a magnitude and a direction, as in training, or folded into one [true]. */
+  /** Whether weights are stored as magnitude and direction, as in training, or folded. Default true. */
   weightNorm?: boolean
-  /** In Hz [22050]. */
+  /** In Hz. Default 22050. */
   samplingRate?: number
 }
 
@@ -53,8 +54,7 @@ const first: BigVGANConfig = {
 }
 
 /**
- * The spectrograms that vocoders of 22.05 kHz and 80 bands read, and that Voiceboxes are trained on: what `melSpectrogram` is given
- * beside samples and rate. With n · 256 samples they have n frames.
+ * Options of `melSpectrogram` for the spectrograms of vocoders and Voiceboxes at 22.05 kHz with 80 bands. n · 256 samples give n frames.
  */
 export const BIGVGAN_MEL = {
   sampleRate: 22_050,
@@ -68,7 +68,7 @@ export const BIGVGAN_MEL = {
   floor: 1e-5,
 } as const
 
-/** By the names of NVIDIA's repositories. */
+/** Published sizes, by the names of NVIDIA's repositories. */
 export const bigVGANSizes: Record<string, BigVGANConfig> = {
   bigvgan_22khz_80band: first,
   bigvgan_v2_22khz_80band_256x: { ...first, useTanhAtFinal: false, useBiasAtFinal: false },
@@ -76,7 +76,7 @@ export const bigVGANSizes: Record<string, BigVGANConfig> = {
 
 export const bigVGANKeys: ConfigKeys = {
   defaults: { ...first, useTanhAtFinal: true, useBiasAtFinal: true, weightNorm: true },
-  // Of the spectrogram that it reads, and of its training.
+  // Settings of the spectrogram, and of training.
   unused: [
     ...['numFreq', 'nFft', 'hopSize', 'winSize', 'fmin', 'fmax', 'fmaxForLoss', 'normalizeVolume', 'segmentSize'],
     ...['numGpus', 'numWorkers', 'batchSize', 'learningRate', 'adamB1', 'adamB2', 'lrDecay', 'seed', 'distConfig'],
@@ -87,7 +87,7 @@ export const bigVGANKeys: ConfigKeys = {
   ],
 }
 
-/** With what its shape follows from filled in. */
+/** Derived sizes of a network. */
 export interface Shape {
   rates: number[]
   rateKernels: number[]
@@ -109,17 +109,17 @@ export function shapeOf(config: BigVGANConfig): Shape {
   } = config
   const { resblock = '1' } = config as NetworkConfig // some files have a number
   const fail = (key: string, what: string): never => {
-    throw new ConfigError(`BigVGAN: ${key} must be ${what}`, { key })
+    throw new ConfigError(`BigVGAN.${key}: expected ${what}, got ${shown(config[key])}`, { key })
   }
   for (const [key, list] of Object.entries({ upsampleRates: rates, upsampleKernelSizes: rateKernels })) {
-    if (!isList(list)) fail(key, 'a list of positive whole numbers')
+    if (!isList(list)) fail(key, 'a list of positive integers')
   }
   if (resblock !== '1' && resblock !== '2' && resblock !== 1 && resblock !== 2) fail('resblock', "'1' or '2'")
-  if (!isList(kernels) || kernels.length === 0) fail('resblockKernelSizes', 'a list of positive whole numbers')
+  if (!isList(kernels) || kernels.length === 0) fail('resblockKernelSizes', 'a list of positive integers')
   const lists = dilations as number[][]
   const fits = Array.isArray(lists) && lists.length === (kernels as number[]).length && lists.every(isList)
   if (!fits || lists.some((list) => list.length !== lists[0]?.length || list.length === 0)) {
-    fail('resblockDilationSizes', 'a list of dilations for each of resblockKernelSizes, all of one length')
+    fail('resblockDilationSizes', 'a list of dilations for each of resblockKernelSizes, all of the same length')
   }
   return {
     rates: rates as number[],
@@ -130,21 +130,21 @@ export function shapeOf(config: BigVGANConfig): Shape {
   }
 }
 
-/** What native code reads: lists of numbers, not of lists. */
+/** Return the configuration for native code, with flat lists of numbers. */
 export function nativeConfig(config: BigVGANConfig): NetworkConfig {
   const { dilations } = shapeOf(config)
   const { resblock = '1', resblockDilationSizes: _, ...rest } = config
   return { ...rest, resblock: String(resblock), resblockDilations: dilations.flat() }
 }
 
-/** Samples that one frame of the mel spectrogram becomes. */
+/** Return the samples per frame of the mel spectrogram. */
 export const samplesPerFrame = (config: BigVGANConfig): number =>
   shapeOf(config).rates.reduce((product, rate) => product * rate, 1)
 
-const EDGE = 3 // of the first and the last convolution, whose kernels are 7
-const ACTIVATION = 5 // of the filters of an activation
+const EDGE = 3 // half-width of the first and the last convolution, with kernel size 7
+const ACTIVATION = 5 // half-width of the filters of an activation
 
-/** How many frames before and behind it a frame's samples depend on. */
+/** Return the number of frames before and after a frame that its samples depend on. */
 export function receptiveFrames(config: BigVGANConfig): number {
   const { rates, rateKernels, kernels, dilations, pairs } = shapeOf(config)
   const reach = kernels.map((kernel, i) => {

@@ -1,6 +1,6 @@
 /**
  * Files of BigVGAN: NVIDIA's repositories (config.json and `bigvgan_generator.pt`, whose `generator` is the state
- * dictionary; {@link https://huggingface.co/nvidia/bigvgan_22khz_80band}), what its training writes (`g_05000000` beside a
+ * dictionary; {@link https://huggingface.co/nvidia/bigvgan_22khz_80band}), files of its training (`g_05000000` in a folder with
  * config.json), and folders with safetensors.
  */
 import { existsSync, statSync } from 'node:fs'
@@ -17,8 +17,8 @@ import { type BigVGANConfig, bigVGANKeys, bigVGANSizes, nativeConfig } from './c
 
 export interface LoadBigVGANOptions extends LoadNetworkOptions {
   /**
-   * Whether the network has its weights as magnitude and direction, to be trained (true), or folded into one, which is
-   * quicker (false), whichever the file has. Default: as the file has them.
+   * Whether weights are stored as magnitude and direction, for training (true), or folded, which is faster (false). Files of either kind are
+   * converted. Default: as in the file.
    */
   weightNorm?: boolean
 }
@@ -30,12 +30,12 @@ export const bigVGANLayout = {
   architecture: 'BigVGAN',
   prefix: '',
   ignored: [],
-  // The filters follow from nothing: a file that lacks them gets them.
+  // The filters are constants, so a file may omit them.
   optional: [/\.filter$/],
   sizes: bigVGANSizes,
   keys: bigVGANKeys,
   native: nativeConfig,
-  // As newer versions of PyTorch call the parts of a weight norm.
+  // Newer versions of PyTorch use these names for the parts of a weight norm.
   rename: (name: string) =>
     name
       .replace(/\.parametrizations\.weight\.original0$/, '.weight_g')
@@ -44,7 +44,7 @@ export const bigVGANLayout = {
 
 const GENERATOR = 'bigvgan_generator.pt'
 
-/** Builds a network from such a file or folder, or from a repository of the hub that holds one. */
+/** Load a network from a file or folder, or from a Hub repository. */
 export async function loadBigVGAN<M extends Fillable>(
   from: string,
   options: LoadBigVGANOptions,
@@ -53,7 +53,7 @@ export async function loadBigVGAN<M extends Fillable>(
   const { weightNorm, ...load } = options
   const { hub, ...fill } = parted(load)
   const isFile = typeof from === 'string' && statSync(from, { throwIfNoEntry: false })?.isFile() === true
-  // A repository has the discriminators too, which are larger.
+  // Discriminator files, which are larger, are not downloaded.
   const files = ['config.json', GENERATOR, '*.safetensors', '*.safetensors.index.json']
   const directory = isFile ? dirname(from) : await resolveModel(from, { ...hub, files })
   return scope(async () => {
@@ -63,12 +63,12 @@ export async function loadBigVGAN<M extends Fillable>(
     const source = existsSync(generator) ? await readGenerator(generator) : await readWeights(directory, fill)
     const { tensors, ...rest } = source
     const state = renamed(bigVGANLayout, tensors)
-    const found = [...state.keys()].some((name) => name.endsWith('.weight_v'))
-    const wanted = weightNorm ?? found
-    if (wanted !== found) convert(state, wanted)
+    const isSplit = [...state.keys()].some((name) => name.endsWith('.weight_v'))
+    const splitWeights = weightNorm ?? isSplit
+    if (splitWeights !== isSplit) convert(state, splitWeights)
     const { known, others } = partedConfig(from, bigVGANKeys, config)
     const { network } = await filled(bigVGANLayout, { ...rest, state }, fill, (factory) =>
-      build({ ...known, weightNorm: wanted }, factory),
+      build({ ...known, weightNorm: splitWeights }, factory),
     )
     keepOthers(network, others)
     return network
@@ -78,18 +78,21 @@ export async function loadBigVGAN<M extends Fillable>(
 async function readGenerator(file: string) {
   const root: unknown = await loadTorch(file, { mmap: true })
   const isRecord = (value: unknown): value is object => typeof value === 'object' && value !== null
-  const found = isRecord(root) ? Reflect.get(root, 'generator') : undefined
+  const generator = isRecord(root) ? Reflect.get(root, 'generator') : undefined
   const bare = isRecord(root) && Object.values(root).some((value) => value instanceof Tensor)
-  if (!isRecord(found) && !bare) {
-    throw new CheckpointError(`${file} is no BigVGAN checkpoint: it has no dictionary 'generator'`, { file })
+  if (!isRecord(generator) && !bare) {
+    throw new CheckpointError(
+      `${file}: expected a BigVGAN checkpoint with the dictionary 'generator', got one without`,
+      { file },
+    )
   }
-  return { tensors: onlyTensors(isRecord(found) ? found : (root as object)), file, mapped: true }
+  return { tensors: onlyTensors(isRecord(generator) ? generator : (root as object)), file, mapped: true }
 }
 
 const weightNorm = op('aten::_weight_norm')
 const magnitudes = op('aten::linalg_vector_norm')
 
-/** Magnitude and direction into the weight, or the weight into both. Inside a scope. */
+/** Convert magnitude and direction to the weight, or the weight to both. Call it inside a scope. */
 export function convert(state: Map<string, Tensor>, split: boolean): void {
   for (const [name, value] of [...state]) {
     const part = split ? '.weight' : '.weight_v'
@@ -102,7 +105,11 @@ export function convert(state: Map<string, Tensor>, split: boolean): void {
       continue
     }
     const magnitude = state.get(`${layer}.weight_g`)
-    if (!magnitude) throw new CheckpointError(`the file has ${name} and no ${layer}.weight_g`, { tensor: name })
+    if (!magnitude) {
+      throw new CheckpointError(`BigVGAN: expected ${layer}.weight_g for ${name}, got a file without it`, {
+        tensor: name,
+      })
+    }
     state.delete(`${layer}.weight_g`)
     state.set(`${layer}.weight`, weightNorm(value, magnitude, 0) as Tensor)
   }

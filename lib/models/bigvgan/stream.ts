@@ -3,13 +3,13 @@ import { ShapeError } from '../../base/errors.js'
 import { noGrad, ops, scope, Tensor } from '../../tensor/index.js'
 
 export interface VocoderStreamOptions {
-  /** Frames that are rendered at once; a last piece may be shorter. Default 32. */
+  /** Frames per chunk; the last one may be shorter. Default 32. */
   chunkFrames?: number
-  /** Ends the stream before its next chunk, which throws the signal's reason. */
+  /** Stops the stream before its next chunk, which throws the signal's reason. */
   signal?: AbortSignal
 }
 
-/** What makes samples of a mel spectrogram, and how much of it each sample depends on. */
+/** A function from mel spectrogram to samples, and the context that it needs. */
 export interface Renderer {
   where: string
   bands: number
@@ -19,8 +19,8 @@ export interface Renderer {
 }
 
 /**
- * Pieces of samples, each rendered with `margin` frames before and behind it: what is at the ends of a piece has seen all
- * that it depends on, so all pieces together are the samples of the whole.
+ * Yield chunks of samples, each computed with `margin` frames of context on both sides, so that all chunks together equal the samples of
+ * the whole.
  */
 export async function* renderInChunks(
   renderer: Renderer,
@@ -37,7 +37,7 @@ export async function* renderInChunks(
     throw misuse(where, 'mel', 'a tensor or tensors in order', mel)
   }
 
-  // Frames [begin, begin + held.size(1)), of which those before `done` are only seen from those behind.
+  // Frames [begin, begin + held.size(1)). Those before `done` are only context.
   let held: Tensor | undefined
   let begin = 0
   let done = 0
@@ -70,16 +70,16 @@ export async function* renderInChunks(
   }
 }
 
-/** What was held without its first frames, and the next piece behind it. */
+/** Drop the first frames of the held ones, and append the next piece. */
 function joined({ where, bands }: Renderer, held: Tensor | undefined, piece: unknown, drop: number): Tensor {
   if (!(piece instanceof Tensor)) throw misuse(where, 'mel', 'a tensor or tensors in order', piece)
   const row = piece.ndim === 3 && piece.size(0) === 1 ? piece.select(0, 0) : piece
   if (row.ndim !== 2 || row.size(0) !== bands) {
-    throw new ShapeError(`${where}: mel must be [${bands}, frames] of one clip, not [${piece.shape}]`, {})
+    throw new ShapeError(`${where}: mel: expected [${bands}, frames] of one clip, got [${piece.shape}]`)
   }
   return scope(() => {
-    const made = held ? ops.cat([held.narrow(1, drop, held.size(1) - drop), row], 1) : row.clone()
+    const all = held ? ops.cat([held.narrow(1, drop, held.size(1) - drop), row], 1) : row.clone()
     held?.dispose()
-    return made
+    return all
   })
 }

@@ -1,13 +1,14 @@
 import { requireString, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
+import { toCamel } from '../../base/words.js'
 import { CLIP_STATISTICS } from '../../vision/index.js'
 import type { PreprocessImageOptions } from '../../vision/preprocess.js'
-import type { ConfigKeys } from '../config-keys.js'
-import { readFeatureExtractor } from '../feature-extractor.js'
+import { type ConfigKeys, completedConfig, partedConfig } from '../config-keys.js'
+import { settingsIn } from '../feature-extractor.js'
 
 const DEFAULT_SIZE = 224
 
-/** Of transformers' CLIPImageProcessor: what `preprocessImage` computes with `processor: 'clip'`. */
+/** Keys of transformers' CLIPImageProcessor, with the values that `preprocessImage` supports with `processor: 'clip'`. */
 export const imageProcessorKeys: ConfigKeys = {
   defaults: {
     size: { shortest_edge: DEFAULT_SIZE },
@@ -25,11 +26,11 @@ export const imageProcessorKeys: ConfigKeys = {
     doPad: [false],
     defaultToSquare: [false],
     useSquareSize: [false],
-    // Pillow's number of bicubic resampling.
+    // Pillow's code of bicubic resampling.
     resample: [3],
     dataFormat: ['channels_first'],
   },
-  // Where pictures are computed, in which batches, what they are given as and who reads them; padSize is read with doPad alone.
+  // Device, batching, format of inputs and outputs, and class names. padSize has an effect only with doPad.
   unused: [
     ...['device', 'disableGrouping', 'returnTensors', 'inputDataFormat', 'imageSeqLength', 'padSize'],
     ...['imageProcessorType', 'featureExtractorType', 'processorClass'],
@@ -37,21 +38,33 @@ export const imageProcessorKeys: ConfigKeys = {
 }
 
 /**
- * Read how a folder's network takes pictures, as options of `preprocessImage`: preprocessor_config.json of transformers'
- * `CLIPImageProcessor`. Keys that are not read are reported once by name.
+ * Return a folder's image preprocessing as options of `preprocessImage`, from preprocessor_config.json of transformers'
+ * `CLIPImageProcessor`, or its part of processor_config.json. Unknown keys are reported once by name.
  *
  * ```ts
  * const pixelValues = await preprocessImage('a.jpg', await clipImageOptions('./clip-vit-base-patch32'))
  * ```
- * @throws ConfigError naming file and key, for pictures that this library does not make
+ * @throws ConfigError with file and key for preprocessing that this library does not support, and for a folder without
+ * either file; DataError for a file that is not JSON
  */
 export async function clipImageOptions(directory: string): Promise<PreprocessImageOptions> {
   const where = 'clipImageOptions'
   requireString(where, 'directory', directory)
-  const found = await readFeatureExtractor(directory, imageProcessorKeys)
-  const file = `${directory}: the preprocessor`
+  const written = await settingsIn(directory, 'image_processor')
+  if (written === undefined) {
+    throw new ConfigError(
+      `${where}: expected a folder with preprocessor_config.json, got '${directory}'. Take the folder that transformers saved.`,
+      { argument: 'directory', directory },
+    )
+  }
+  const { file, settings } = written
+  const found = completedConfig(
+    file,
+    imageProcessorKeys,
+    partedConfig(file, imageProcessorKeys, toCamel(settings)).known,
+  )
   const fail = (key: string, expected: string, value: unknown) =>
-    new ConfigError(`${file}: expected ${key} ${expected}, got ${shown(value)}; no other value can be computed`, {
+    new ConfigError(`${file}: expected ${key} ${expected}, got ${shown(value)}. Other values are not supported.`, {
       key,
       value,
     })

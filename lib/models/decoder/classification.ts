@@ -33,7 +33,7 @@ const forward = opAsync(decoderLayout.forward)
 const WHERE = 'DecoderLMForSequenceClassification'
 
 /**
- * One class, several or a quantity for a text, read from its last token by a decoder of the LLaMA family: transformers'
+ * A text classifier on a decoder of the LLaMA family: classes, multiple labels or a regression from the last token. It matches transformers'
  * LlamaForSequenceClassification, MistralForSequenceClassification and Qwen2ForSequenceClassification.
  */
 export class DecoderLMForSequenceClassification extends networkClass<
@@ -44,7 +44,7 @@ export class DecoderLMForSequenceClassification extends networkClass<
 >({
   ...decoderLayout,
   ignored: [...decoderLayout.ignored, /^lm_head\./],
-  // A head that is tied to the embeddings has no weights of its own.
+  // A tied output layer has no weights of its own, and the classifier does not use it.
   native: (config) => ({ ...published(config), tieWordEmbeddings: true }),
   saved: (config) => withLabelNames(WHERE, published(config)),
   savedAs: (config) => ({
@@ -68,16 +68,17 @@ export class DecoderLMForSequenceClassification extends networkClass<
   }
 
   override initialize(names: string[]): this {
-    const own = names.filter((name) => name !== 'score.weight')
-    if (own.length > 0) super.initialize(own)
-    if (own.length < names.length) noGrad(() => this.score.weight.normal_(0, this.config.initializerRange as number))
+    const decoderNames = names.filter((name) => name !== 'score.weight')
+    if (decoderNames.length > 0) super.initialize(decoderNames)
+    if (decoderNames.length < names.length)
+      noGrad(() => this.score.weight.normal_(0, this.config.initializerRange as number))
     return this
   }
 
   /**
-   * The decoder runs on the executor. A text is read from its last token that is not `padTokenId`, padded on either side;
-   * embeddings from the last one.
-   * @throws ConfigError for several texts where the configuration has no `padTokenId`
+   * Classify texts. The decoder runs on the executor. The prediction is made from the last token that is not `padTokenId`, with padding on
+   * either side; with embeddings, from the last position.
+   * @throws ConfigError for several texts without `padTokenId` in the configuration
    */
   override forward(inputs: DecoderLMClassifierInputs): Promise<DecoderLMClassifierOutput> {
     return scope(async () => {
@@ -89,14 +90,15 @@ export class DecoderLMForSequenceClassification extends networkClass<
     })
   }
 
-  /** [batch, time, hiddenSize] -> [batch, hiddenSize] */
+  /** Return the states of the last tokens: [batch, time, hiddenSize] -> [batch, hiddenSize]. */
   #last(states: Tensor, inputIds: Tensor | null): Tensor {
     const [batch, time] = states.shape as [number, number]
     const { padTokenId } = this.config
     if (padTokenId == null && batch !== 1) {
-      throw new ConfigError(`${WHERE}: the configuration needs a padTokenId to tell where ${batch} texts end`, {
-        batch,
-      })
+      throw new ConfigError(
+        `${WHERE}: expected a padTokenId in the configuration, to find the ends of ${batch} texts, got none.`,
+        { batch },
+      )
     }
     if (padTokenId == null || inputIds === null) return states.select(1, time - 1)
     const { device } = states

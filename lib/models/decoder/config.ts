@@ -5,7 +5,7 @@ import { isConfiguration } from '../../nn/native-module.js'
 import { type ConfigKeys, completedConfig } from '../config-keys.js'
 import { configOf, type NetworkConfig } from '../network.js'
 
-/** What rotary positions are scaled with; `ropeType` decides which of the others are read. */
+/** Parameters of RoPE scaling; `ropeType` decides which of the others apply. */
 export interface RopeParameters {
   ropeType?: 'default' | 'linear' | 'dynamic' | 'llama3' | 'yarn' | 'longrope'
   ropeTheta?: number
@@ -14,10 +14,10 @@ export interface RopeParameters {
   /** llama3 */
   lowFreqFactor?: number
   highFreqFactor?: number
-  /** longrope: what divides the frequency of each pair of a head, in texts up to `originalMaxPositionEmbeddings` and in longer ones. */
+  /** longrope: divisors of the frequency of each pair of dimensions, for texts up to `originalMaxPositionEmbeddings` and for longer ones. */
   shortFactor?: number[]
   longFactor?: number[]
-  /** yarn and longrope: of cos and sin. Default: what the lengths give. */
+  /** yarn and longrope: factor on cos and sin. Default: computed from the lengths. */
   attentionFactor?: number
   /** Phi-3: see `partialRotaryFactor` of the configuration. */
   partialRotaryFactor?: number
@@ -31,7 +31,7 @@ export interface RopeParameters {
 
 type ModelType = 'llama' | 'mistral' | 'qwen2' | 'phi3' | 'internlm2'
 
-/** The keys of a published config.json in camelCase; what is left out has the value of transformers' configuration class. */
+/** The keys of a published config.json in camelCase. Defaults are those of transformers' configuration class. */
 export interface DecoderLMConfig extends NetworkConfig {
   /** Default `'llama'`. */
   modelType?: ModelType
@@ -40,31 +40,31 @@ export interface DecoderLMConfig extends NetworkConfig {
   intermediateSize?: number
   numHiddenLayers?: number
   numAttentionHeads?: number
-  /** Groups of heads that share keys and values; default as many as heads (8 for Mistral). */
+  /** Number of key and value heads. Default: the number of heads (8 for Mistral). */
   numKeyValueHeads?: number
   headDim?: number
   maxPositionEmbeddings?: number
-  /** Phi-3: longest text of pre-training, beyond which a longrope scaling has its other factors, see `ropeScaling`. */
+  /** Phi-3: maximum length in pre-training; longer texts use `longFactor`, see `ropeScaling`. */
   originalMaxPositionEmbeddings?: number
   rmsNormEps?: number
   initializerRange?: number
   hiddenAct?: string
   attentionDropout?: number
-  /** Biases of all four projections of the attention; LLaMA only. Qwen2 has those of q, k and v always. */
+  /** Biases of all four projections of the attention; LLaMA only. Qwen2 always has those of q, k and v. */
   attentionBias?: boolean
   /** LLaMA only. */
   mlpBias?: boolean
-  /** InternLM2: biases of both projections of the attention. Default true; published checkpoints have none. */
+  /** InternLM2: biases of both projections of the attention. Default true; published checkpoints set false. */
   bias?: boolean
   tieWordEmbeddings?: boolean
-  /** The row of the embeddings that gets no gradient; none by default. */
+  /** Row of the embeddings that gets no gradient. Default: none. */
   padTokenId?: number | null
-  /** How many tokens a token sees, itself included; null: all before it. Mistral, Phi-3, and Qwen2 with `useSlidingWindow`. */
+  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Phi-3, and Qwen2 with `useSlidingWindow`. */
   slidingWindow?: number | null
   /**
-   * With a window, a token sees `slidingWindow` tokens before it and itself, one more: flash attention in transformers below
-   * 4.56 (https://github.com/huggingface/transformers/pull/40163), with which USDM was trained. Default false; true for files that
-   * name USDM's class.
+   * With a window, a token attends to itself and `slidingWindow` tokens before it, one more. This is flash attention in transformers before
+   * 4.56 (https://github.com/huggingface/transformers/pull/40163), with which USDM was trained. Default false; true for files with USDM's
+   * class.
    */
   windowInclusive?: boolean
   useSlidingWindow?: boolean
@@ -74,21 +74,21 @@ export interface DecoderLMConfig extends NetworkConfig {
   /** Phi-3 (Phi-4-mini: 0.75): the fraction of each head's dimensions, from the first, that RoPE rotates. Default 1. */
   partialRotaryFactor?: number
   /**
-   * What older files have beside `ropeTheta`. Angles of types 'longrope' ('su') and 'dynamic' depend on the length of the text;
-   * see `DecoderLM` for what that means for a text that grows.
+   * RoPE scaling in older files, in addition to `ropeTheta`. The angles of 'longrope' ('su') and 'dynamic' depend on the length of the text;
+   * see `DecoderLM` for the consequences in generation.
    */
   ropeScaling?: (RopeParameters & { type?: string }) | null
   ropeParameters?: RopeParameters | null
 }
 
-/** What a scaling of rotary positions may say. */
+/** Known keys of a RoPE scaling. */
 const ropeKeys: ConfigKeys = {
   defaults: {},
   unused: [
     ...['ropeType', 'type', 'ropeTheta', 'factor', 'originalMaxPositionEmbeddings', 'lowFreqFactor', 'highFreqFactor'],
     ...['shortFactor', 'longFactor', 'attentionFactor', 'betaFast', 'betaSlow', 'mscale', 'mscaleAllDim', 'truncate'],
     'partialRotaryFactor',
-    // Of the files of LLaMA's descendants, to say that the network was trained with the scaling.
+    // Some LLaMA derivatives use it to state that the network was trained with the scaling.
     'finetuned',
   ],
 }
@@ -106,15 +106,15 @@ const SHARED: DecoderLMConfig = {
   attentionDropout: 0,
   tieWordEmbeddings: false,
   padTokenId: null,
-  // Named, so that transformers does not take its own class's for them.
+  // Explicit nulls: otherwise transformers uses the defaults of its class.
   bosTokenId: null,
   eosTokenId: null,
   ropeScaling: null,
   ropeParameters: null,
 }
 
-/** What a model type has besides, or otherwise. */
-const OWN: Record<ModelType, DecoderLMConfig> = {
+/** Keys and defaults of each model type that differ from the shared ones. */
+const TYPE_DEFAULTS: Record<ModelType, DecoderLMConfig> = {
   llama: { attentionBias: false, mlpBias: false },
   mistral: {
     intermediateSize: 14336,
@@ -142,8 +142,8 @@ const OWN: Record<ModelType, DecoderLMConfig> = {
   internlm2: { vocabSize: 103168, bias: true },
 }
 
-/** Keys that files have and whose other values are another network. */
-const ONLY: Record<ModelType, Record<string, readonly unknown[]>> = {
+/** Keys in files whose other values would be a different network. */
+const REQUIRED_VALUES: Record<ModelType, Record<string, readonly unknown[]>> = {
   llama: { useSlidingWindow: [false] },
   mistral: { attentionBias: [false], mlpBias: [false] },
   qwen2: { attentionBias: [true], mlpBias: [false], useMrope: [false] },
@@ -151,35 +151,35 @@ const ONLY: Record<ModelType, Record<string, readonly unknown[]>> = {
   internlm2: { useSlidingWindow: [false] },
 }
 
-/** What the configuration of a decoder of its model type may say. */
+/** Return the known keys of a decoder's configuration, by its model type. */
 export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
   const modelType = typeOf(given)
   return {
     defaults: (given) => {
       const config = given as DecoderLMConfig
-      const own = { ...SHARED, ...OWN[modelType] }
-      const { hiddenSize = own.hiddenSize, numAttentionHeads: heads = own.numAttentionHeads } = config
+      const defaults = { ...SHARED, ...TYPE_DEFAULTS[modelType] }
+      const { hiddenSize = defaults.hiddenSize, numAttentionHeads: heads = defaults.numAttentionHeads } = config
       const scaling: unknown = config.ropeParameters ?? config.ropeScaling
       const { ropeTheta = 10000 } = isConfiguration(scaling) ? (toCamel(scaling) as RopeParameters) : {}
       return {
-        ...own,
+        ...defaults,
         modelType,
-        numKeyValueHeads: own.numKeyValueHeads ?? heads,
-        // Sizes that do not fit each other are refused by who builds the network.
+        numKeyValueHeads: defaults.numKeyValueHeads ?? heads,
+        // Sizes that do not match are refused when the network is built.
         headDim:
           typeof hiddenSize === 'number' && typeof heads === 'number' && hiddenSize % heads === 0
             ? hiddenSize / heads
             : null,
         ropeTheta,
-        ...('slidingWindow' in own && { windowInclusive: isUsdm(config) }),
+        ...('slidingWindow' in defaults && { windowInclusive: isUsdm(config) }),
       }
     },
     nullable: ['slidingWindow'],
-    only: ONLY[modelType],
+    only: REQUIRED_VALUES[modelType],
     parts: { ropeScaling: ropeKeys, ropeParameters: ropeKeys },
     unused: [
       ...['numLabels', 'layerTypes', 'originalMaxPositionEmbeddings', 'partialRotaryFactor', 'pretrainingTp'],
-      // transformers' classes without a window ignore them too.
+      // transformers' classes without a window also ignore these.
       ...['useFlashAttn', 'slidingWindow', 'maxWindowLayers'],
     ],
   }
@@ -193,22 +193,22 @@ const architectures: Record<ModelType, string> = {
   internlm2: 'InternLM2ForCausalLM',
 }
 
-/** USDM's class, which is Mistral with that window. */
+/** USDM's class: Mistral with an inclusive window. */
 const USDM_CLASS = 'CustomMistralForCausalLM'
 
 const isUsdm = ({ architectures }: NetworkConfig): boolean =>
   Array.isArray(architectures) && architectures.includes(USDM_CLASS)
 
-/** Whether a token does not see all before it, in some layer. */
+/** Return whether attention is limited to a window in some layer. */
 export function hasWindow({ modelType, slidingWindow, useSlidingWindow }: DecoderLMConfig): boolean {
   if (typeof slidingWindow !== 'number') return false
   return modelType === 'mistral' || modelType === 'phi3' || (modelType === 'qwen2' && useSlidingWindow === true)
 }
 
-/** transformers' class for a model type. */
+/** Return transformers' class name of a model type. */
 export const architectureOf = (config: DecoderLMConfig): string => architectures[typeOf(config)]
 
-/** The configuration with the defaults of its model type, and the keys of its RoPE scaling in camelCase. */
+/** Return the configuration with the defaults of its model type, and the keys of its RoPE scaling in camelCase. */
 export function completed(config: DecoderLMConfig): DecoderLMConfig {
   if (!isConfiguration(config)) {
     throw misuse('DecoderLM', 'config', 'an object (a size by its name goes to DecoderLM.fromConfig)', config)
@@ -216,10 +216,10 @@ export function completed(config: DecoderLMConfig): DecoderLMConfig {
   return checkedLayers(completedConfig('DecoderLM', decoderKeys(config), config))
 }
 
-/** The same with the RoPE scaling's keys as files have them. */
+/** Return the configuration with the keys of its RoPE scaling as in files. */
 export function published(config: DecoderLMConfig): NetworkConfig {
   const { windowInclusive, ...result }: NetworkConfig = config
-  // No key of transformers'.
+  // Not a key of transformers, so it is only written if it is set.
   if (windowInclusive === true) result.windowInclusive = true
   for (const key of ROPE) {
     const value = config[key]
@@ -228,7 +228,7 @@ export function published(config: DecoderLMConfig): NetworkConfig {
   return result
 }
 
-/** What native code is given: its lists of numbers are objects by place. */
+/** Return the configuration for native code, in which lists of numbers are objects by index. */
 export function native(config: DecoderLMConfig): NetworkConfig {
   const result = published(config)
   for (const key of ROPE) {
@@ -249,12 +249,12 @@ function typeOf(config: DecoderLMConfig): ModelType {
   const { modelType = 'llama' } = configOf('DecoderLM', config, {})
   if (typeof modelType === 'string' && Object.hasOwn(architectures, modelType)) return modelType
   throw new ConfigError(
-    `DecoderLM has no networks of model type '${String(modelType)}'; it has ${Object.keys(architectures).join(', ')}`,
+    `DecoderLM: modelType: expected ${Object.keys(architectures).join(', ')}, got '${String(modelType)}'`,
     { modelType },
   )
 }
 
-/** Newer files list each layer's kind of attention. It follows from the other keys, or the file is not one of these. */
+/** Check `layerTypes` of newer files: the attention of each layer must match the other keys. */
 export function checkedLayers(config: DecoderLMConfig): DecoderLMConfig {
   const { modelType, layerTypes, slidingWindow, useSlidingWindow, maxWindowLayers = 28 } = config
   if (!Array.isArray(layerTypes)) return config
@@ -265,7 +265,7 @@ export function checkedLayers(config: DecoderLMConfig): DecoderLMConfig {
     const expected = has && layer >= first ? 'sliding_attention' : 'full_attention'
     if (type === expected) return
     throw new ConfigError(
-      `layerTypes says that layer ${layer} has '${String(type)}', but slidingWindow, useSlidingWindow and maxWindowLayers say '${expected}'`,
+      `DecoderLM: layerTypes[${layer}]: expected '${expected}', which follows from slidingWindow, useSlidingWindow and maxWindowLayers, got '${String(type)}'`,
       { layerTypes },
     )
   })

@@ -22,28 +22,27 @@ import { type SaveDecoderGgufOptions, saveDecoderGguf } from './save-gguf.js'
 export interface DecoderLMInputs {
   /** Token ids [batch, time], int64. */
   inputIds?: Tensor
-  /** [batch, time], with a cache [batch, cache.length + time]: 1 for real tokens and 0 for padding, on either side. */
+  /** [batch, time], with a cache [batch, cache.length + time]: 1 for tokens and 0 for padding, on either side. */
   attentionMask?: Tensor | null
-  /** [batch, time] or [1, time], int64; counted over the real tokens by default, those in the cache included. */
+  /** [batch, time] or [1, time], int64. Default: counted over the tokens without padding, including those in the cache. */
   positionIds?: Tensor | null
   /**
-   * Packed rows: how many tokens each sequence has, in the order in which they stand in the rows, as `packSequences` gives
-   * them. Positions and attention begin anew in each, and the sliding window is of each; nothing of size [time, time] is made.
-   * In place of `attentionMask`; not with a cache.
+   * Packed rows: the number of tokens of each sequence, in the order of the rows, as `packSequences` returns them. Positions, attention and
+   * the sliding window restart in each sequence; no [time, time] mask is created. Use it instead of `attentionMask`; not with a cache.
    */
   sequenceLengths?: readonly number[] | null
   /** [batch, time, hiddenSize], in place of `inputIds`. */
   inputsEmbeds?: Tensor | null
   /**
-   * int64 [batch, time]; -100 for what is not to be learned. Each is predicted from the tokens before it; as in transformers
-   * that may be padding, so with padding on the left the first real token of a row wants -100.
+   * int64 [batch, time]; -100 for tokens that do not contribute to the loss. Each label is predicted from the tokens before it. As in
+   * transformers these may be padding, so with padding on the left the first token of a row should have -100.
    */
   labels?: Tensor | null
-  /** Share of each target that the loss spreads over the whole vocabulary, 0 … 1. Default 0. */
+  /** Label smoothing: the fraction of each target that is spread over the whole vocabulary, 0 … 1. Default 0. */
   labelSmoothing?: number
-  /** What was read before; this pass adds its tokens to it. Nothing is recorded for backward then. */
+  /** KV cache; this pass appends its tokens. With a cache, no gradient is recorded. */
   cache?: KvCache | null
-  /** Logits of how many tokens, from the last; 0 for all. Default all without labels, and none with labels. */
+  /** Number of last tokens to compute logits for; 0 for all. Default: all without labels, none with labels. */
   logitsToKeep?: number | null
   outputHiddenStates?: boolean
   outputAttentions?: boolean
@@ -52,19 +51,19 @@ export interface DecoderLMInputs {
 export interface DecoderLMOutput {
   /** Mean cross-entropy over the labels, float32 (float64 for float64); null without labels. */
   loss: Tensor | null
-  /** [batch, kept, vocabSize]; null where none were asked for. */
+  /** [batch, kept, vocabSize]; null without logits. */
   logits: Tensor | null
   /** [batch, time, hiddenSize], after the last norm. */
   lastHiddenState: Tensor
-  /** The embeddings and the output of each layer, the last one after the norm; empty unless asked for. */
+  /** The embeddings and the output of each layer, the last one after the norm; empty without `outputHiddenStates`. */
   hiddenStates: Tensor[]
-  /** Per layer [batch, heads, time, cache.length + time]; empty unless asked for. */
+  /** Per layer [batch, heads, time, cache.length + time]; empty without `outputAttentions`. */
   attentions: Tensor[]
 }
 
 const embed = op('voxtorch::decoder_lm_embed')
 
-/** A trunk that was saved without its head has no `model.` before its names. */
+/** A decoder saved without its head has no `model.` prefix in its names. */
 export const decoderLayout = {
   kind: 'decoder_lm',
   forward: 'voxtorch::decoder_lm_forward',
@@ -82,40 +81,39 @@ export const decoderLayout = {
   native,
   saved: published,
   savedAs: (config) => ({ modelType: config.modelType as string, architecture: architectureOf(config) }),
-  // Some files hold the tied head a second time, which only their configuration tells.
+  // Some files contain the tied head a second time; only the configuration tells that it is tied.
   tied: ({ tieWordEmbeddings }) => (tieWordEmbeddings === true ? [/^(lm_head|output)\.weight$/] : []),
 } satisfies NetworkLayout<DecoderLMConfig> & { forward: string }
 
 /**
- * The decoder language model of the LLaMA family, by configuration: LLaMA 1 (Touvron et al. 2023,
- * https://arxiv.org/abs/2302.13971), 2 (https://arxiv.org/abs/2307.09288), 3 (https://arxiv.org/abs/2407.21783) and
- * Vicuna; Mistral (Jiang et al. 2023, https://arxiv.org/abs/2310.06825), with its sliding window; Qwen2 (Yang et al. 2024,
- * https://arxiv.org/abs/2407.10671); Phi-3 (Abdin et al. 2024, https://arxiv.org/abs/2404.14219); InternLM2 (Cai et al. 2024,
- * https://arxiv.org/abs/2403.17297). As transformers' LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and
- * Phi3ForCausalLM, and as InternLM's own InternLM2ForCausalLM; the projections that Phi-3 and InternLM2 have in one stay so.
- * Runs in native code.
+ * The decoder language model of the LLaMA family: LLaMA 1 (Touvron et al. 2023, https://arxiv.org/abs/2302.13971), 2
+ * (https://arxiv.org/abs/2307.09288), 3 (https://arxiv.org/abs/2407.21783) and Vicuna; Mistral (Jiang et al. 2023,
+ * https://arxiv.org/abs/2310.06825), with its sliding window; Qwen2 (Yang et al. 2024, https://arxiv.org/abs/2407.10671); Phi-3 (Abdin et
+ * al. 2024, https://arxiv.org/abs/2404.14219); InternLM2 (Cai et al. 2024, https://arxiv.org/abs/2403.17297). It matches transformers'
+ * LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and Phi3ForCausalLM, and InternLM's own InternLM2ForCausalLM. The fused
+ * projections of Phi-3 and InternLM2 stay fused. Runs in native code.
  *
- * The answer for a real token does not depend on the padding, whichever side it is on. What stands at padding means
- * nothing. With RoPE scalings 'dynamic' and 'longrope' it does depend on the longest row of the batch: beyond
- * `maxPositionEmbeddings`, and beyond `originalMaxPositionEmbeddings`, all tokens of a call have other angles.
+ * Outputs of tokens do not depend on padding, on either side. Outputs at padding are undefined. With RoPE scalings 'dynamic' and 'longrope'
+ * the outputs depend on the longest row of the batch: beyond `maxPositionEmbeddings` ('dynamic') or `originalMaxPositionEmbeddings`
+ * ('longrope'), all tokens of a call get other angles.
  *
- * With a cache, a 'longrope' text that grows beyond that length is computed again with the other angles, so that `forward`,
- * `generate` and `stream` answer as without a cache; transformers does so in `generate`. With 'dynamic', `generate` gives a
- * prompt the angles of its whole length, computing again what a cache has of it, and each generated token the angles of
- * the text that ends with it; in `forward` each token has the angles of the call that read it.
+ * With a cache, a 'longrope' text that grows beyond that length is computed again with the other angles, so that `forward`, `generate` and
+ * `stream` return the same as without a cache; transformers does so in `generate`. With 'dynamic', `generate` uses the angles of the whole
+ * length for a prompt, and computes its cached part again; each generated token gets the angles of the text that ends with it. In
+ * `forward`, each token has the angles of the call that computed it.
  *
  * Published sizes: `'llama-7b'`, `'llama2-13b'`, `'llama3.1-8b'`, `'vicuna-13b-v1.1'`, `'mistral-7b-v0.1'`, `'qwen2-7b'`,
- * `'phi-3-mini-4k'`, `'internlm2-1.8b'` and so on. Files are safetensors or `.bin`, in one or in shards; a config.json of another family is a ConfigError. A GGUF file of
- * llama.cpp, or a folder that has nothing but one, works as well: on the CPU its tensors in Q8_0, Q4_0, Q4_1, Q4_K and Q6_K
- * stay as they are and are computed with, frozen (adapters train on top); other quantised ones become values of `dtype`, and
- * with `quantize: false` all.
+ * `'phi-3-mini-4k'`, `'internlm2-1.8b'` and so on. Files are safetensors or `.bin`, single or sharded; a config.json of another family is a
+ * ConfigError. A GGUF file of llama.cpp, or a folder with only a GGUF file, works as well. On the CPU, tensors in Q8_0, Q4_0, Q4_1, Q4_K
+ * and Q6_K stay quantized and frozen (adapters can be trained). Tensors in other quantizations are converted to `dtype`; with
+ * `quantize: false`, all are.
  */
 export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderLMInputs, DecoderLMOutput>(
   decoderLayout,
 ) {
-  /** What `generate` and `stream` take for what their own configuration leaves out. */
+  /** Defaults of `generate` and `stream`, for options missing in their own configuration. */
   generationConfig: GenerationConfig = {}
-  /** For the Trainer: the first label of a row is not learnt, and `forward` takes `labelSmoothing`. */
+  /** For the Trainer: labels are shifted by one token, so the first label of a row does not count; `forward` takes `labelSmoothing`. */
   get shiftsLabels(): true {
     return true
   }
@@ -123,33 +121,32 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
     return true
   }
 
-  /** Takes how the directory's network generates. @internal */
+  /** Load the generation configuration of a directory. @internal */
   async loaded(directory: string): Promise<void> {
-    // A GGUF file has its special tokens and settings in the configuration.
+    // A GGUF file has its special tokens and sampling settings in the configuration.
     const sampling = Reflect.get(this.config, SAMPLING) as GenerationConfig | undefined
     this.generationConfig = await readGenerationConfig(directory, { ...this.config, ...sampling })
   }
 
-  /** The embeddings of token ids [...] as [..., hiddenSize], to stand in `inputsEmbeds` beside those of another network. */
+  /** Return the embeddings of token ids [...] as [..., hiddenSize], for `inputsEmbeds` together with those of another network. */
   embed(inputIds: Tensor): Tensor {
     return embed(withActiveAdapters(this), inputIds) as Tensor
   }
 
   /**
-   * Gives the embeddings, and the output layer with them, a row for each of `count` tokens, as after tokens were added to the
-   * tokenizer. The rows that there were keep their bits; new ones are drawn from N(0, std). With fewer tokens than before
-   * the last rows go. `config.vocabSize` follows.
+   * Resize the embeddings and the output layer to `count` tokens, for example after tokens were added to the tokenizer. Existing rows are
+   * kept exactly; new rows are drawn from N(0, std). With fewer tokens than before, the last rows are dropped. `config.vocabSize` follows.
    *
-   * The parameters stay the same objects, but an optimiser's state has the old size: a warning says so where one was made
-   * before. Gradients of both tables are dropped.
+   * The parameters stay the same objects, but the state of an existing optimizer has the old size, so there is a warning. Gradients of both
+   * layers are dropped.
    *
    * ```ts
    * tokenizer.addSpecialTokens(['<|unit0|>', '<|unit1|>'])
    * model.resizeTokenEmbeddings(tokenizer.vocabSize)
    * ```
-   * @throws ConfigError where a table is packed in 4 or 8 bits or in a GGUF file's blocks, for a model with adapters, and
-   * where the row of `padTokenId` would go
-   * @throws BusyError while a queued call still reads the tables; await it first
+   * @throws ConfigError for a layer quantized to 4 or 8 bits or to GGUF blocks, for a model with adapters, and if the row of `padTokenId`
+   * would be dropped
+   * @throws BusyError while a queued call still reads the layers; await it first
    */
   resizeTokenEmbeddings(count: number, options: ResizeTokenEmbeddingsOptions = {}): this {
     resizeTokenEmbeddings(this, count, options)
@@ -157,19 +154,19 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
   }
 
   /**
-   * Goes on from a text, or from embeddings, until every row has ended: greedily, by sampling or by beam search.
+   * Generate tokens after a text, or after embeddings, until every row has ended: greedily, by sampling or by beam search.
    *
    * ```ts
    * const { tokens } = await model.generate({ inputIds, attentionMask }, { maxNewTokens: 64, doSample: true, topP: 0.9 })
    * ```
-   * @throws ConfigError for a configuration that is wrong or contradicts itself
+   * @throws ConfigError for an invalid or contradictory configuration
    */
   generate(inputs: GenerateInputs, config?: GenerationConfig, options?: GenerateOptions): Promise<GenerateOutput> {
     return generate(this, inputs, config, options)
   }
 
   /**
-   * The same token by token; leaving the loop, or the signal in `options`, gives it up and frees its memory.
+   * Generate token by token. Leaving the loop, or aborting the signal in `options`, stops generation and frees its memory.
    *
    * ```ts
    * for await (const text of streamText(tokenizer, model.stream({ inputIds }))) process.stdout.write(text)
@@ -184,21 +181,21 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
   }
 
   /**
-   * Writes a GGUF file, which llama.cpp and what builds on it run: with the tokenizer's vocabulary and chat template, in half
-   * precision or quantised. Merge adapters first, or write them beside it with `saveGgufAdapter`. Of Mistral's sliding
-   * window the file tells, but llama.cpp looks at all tokens.
+   * Save a GGUF file for llama.cpp and tools based on it, with the tokenizer's vocabulary and chat template, in half precision or quantized.
+   * Merge adapters first, or save them separately with `saveGgufAdapter`. The file contains Mistral's sliding window, but llama.cpp attends
+   * to all tokens.
    *
    * ```ts
    * await model.saveGguf('mine.gguf', { tokenizer, type: 'Q8_0' })
    * ```
-   * Layers that are packed in GGUF's blocks are written as they are, whatever `type` says.
-   * @throws ConfigError for layers in NF4 or int8, and a tokenizer or RoPE scaling that llama.cpp has no name for
+   * Layers in GGUF blocks are written unchanged, whatever `type` is.
+   * @throws ConfigError for layers in NF4 or int8, and for a tokenizer or RoPE scaling that llama.cpp does not support
    */
   saveGguf(path: string, options: SaveDecoderGgufOptions = {}): Promise<void> {
     return saveDecoderGguf(this, path, options)
   }
 
-  /** Writes config.json, generation_config.json and model.safetensors, which transformers reads. */
+  /** Save config.json, generation_config.json and model.safetensors, in transformers' format. */
   override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
     await super.save(directory, options)
     await writeGenerationConfig(directory, this.generationConfig)

@@ -7,12 +7,12 @@ import type { GenerationConfig } from '../../generation/config.js'
 import type { DecoderLMConfig } from './config.js'
 
 /**
- * The keys of a GGUF header beside those that become a configuration, as llama.cpp reads them
- * (https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py): each changes no number, or has a value
- * that changes none, or is refused. Keys that are not known are named in a process warning.
+ * The keys of a GGUF header that do not become a configuration, as in llama.cpp
+ * (https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py). Each of them has no effect on the numbers, or has a value
+ * without effect, or is an error. A process warning names unknown keys.
  */
 
-/** Of an architecture, without its name: read by `configOf`, or of no effect on the numbers. */
+/** Keys of an architecture, without its name, that `configOf` reads, or that have no effect on the numbers. */
 const READ: ReadonlySet<string> = new Set([
   'attention.head_count',
   'attention.head_count_kv',
@@ -40,7 +40,7 @@ const READ: ReadonlySet<string> = new Set([
 
 type Neutral = readonly GgufValue[] | ((config: DecoderLMConfig) => readonly GgufValue[])
 
-/** The values with which a key changes nothing in these networks. */
+/** Values with which a key has no effect on these networks. */
 const NEUTRAL: Readonly<Record<string, Neutral>> = {
   'attention.causal': [true],
   'attention.key_length_swa': ({ headDim }) => [0, headDim as number],
@@ -60,8 +60,8 @@ const NEUTRAL: Readonly<Record<string, Neutral>> = {
   tensor_data_layout: ['reference', 'Meta AI original pth'],
 }
 
-/** Those that stand for another network, other layers or other sums unless they are 0 or false. */
-const FOREIGN: ReadonlySet<string> = new Set(
+/** Keys that mean another network, other layers or other operations unless they are 0 or false. */
+const OTHER_NETWORKS: ReadonlySet<string> = new Set(
   `activation_sparsity_scale altup.active_idx altup.num_inputs attention.clamp_kqv attention.decay_lora_rank
   attention.gate_lora_rank attention.group_norm_epsilon attention.group_norm_groups attention.iclr_lora_rank
   attention.indexer.head_count attention.indexer.key_length attention.indexer.top_k attention.key_length_mla
@@ -80,13 +80,13 @@ const FOREIGN: ReadonlySet<string> = new Set(
   time_decay_extra_dim time_mix_extra_dim token_shift_count use_parallel_residual wkv.head_size`.split(/\s+/),
 )
 
-/** Of no effect on a network: who made the file and how, and what other readers check. */
-const ASIDE = ['general.', 'imatrix.', 'quantize.', 'split.', 'tokenizer.', 'training.']
+/** Prefixes of keys without effect on a network: origin of the file, and keys for other readers. */
+const NO_EFFECT = ['general.', 'imatrix.', 'quantize.', 'split.', 'tokenizer.', 'training.']
 const SAMPLING = 'general.sampling.'
-/** Most unknown keys that a warning names. */
-const NAMED = 8
+/** Maximum number of unknown keys in a warning. */
+const MAX_NAMED = 8
 
-/** @throws ConfigError naming the key that asks for what these networks do not do */
+/** @throws ConfigError naming a key for an operation that these networks do not have */
 export function checkKeys({ path, metadata, architecture }: GgufFile, config: DecoderLMConfig): void {
   const fail = (key: string, expected: string, value: GgufValue, advice: string): never => {
     throw new ConfigError(`${path}: ${key}: expected ${expected}, got ${shown(value)}. ${advice}`, {
@@ -100,71 +100,71 @@ export function checkKeys({ path, metadata, architecture }: GgufFile, config: De
       fail(key, "'model'", value, 'Load the file of the network that it belongs to.')
     }
     if (key === 'general.quantization_version' && value !== 2) {
-      fail(key, '2', value, 'Quantize the network again: the blocks of other versions are laid out otherwise.')
+      fail(key, '2', value, 'Quantize the network again: other versions have another block layout.')
     }
     if (key.startsWith(SAMPLING)) {
       if (!isSampling(key.slice(SAMPLING.length), metadata)) unknown.push(key)
     } else if (key.startsWith(`${architecture}.`)) {
       const name = key.slice((architecture as string).length + 1)
-      // llama.cpp's Qwen2 has no window: which layers would have it is not said.
+      // llama.cpp's Qwen2 has no window, and the file does not say which layers would have it.
       if (name === 'attention.sliding_window' && config.modelType === 'qwen2' && value !== 0) unknown.push(key)
       if (READ.has(name)) continue
-      const neutral = Object.hasOwn(NEUTRAL, name) ? NEUTRAL[name] : FOREIGN.has(name) ? [0, false] : undefined
+      const neutral = Object.hasOwn(NEUTRAL, name) ? NEUTRAL[name] : OTHER_NETWORKS.has(name) ? [0, false] : undefined
       if (neutral === undefined) {
         unknown.push(key)
         continue
       }
       const values = typeof neutral === 'function' ? neutral(config) : neutral
       if (isOneOf(value, values)) continue
-      fail(key, values.map(shown).join(' or '), value, 'DecoderLM computes nothing else for it.')
-    } else if (!ASIDE.some((prefix) => key.startsWith(prefix))) {
+      fail(key, values.map(shown).join(' or '), value, 'DecoderLM does not support other values.')
+    } else if (!NO_EFFECT.some((prefix) => key.startsWith(prefix))) {
       unknown.push(key)
     }
   }
   if (unknown.length === 0) return
-  const more = unknown.length > NAMED ? ` and ${unknown.length - NAMED} more` : ''
-  process.emitWarning(`${path}: ignored keys: ${unknown.slice(0, NAMED).map(quoted).join(', ')}${more}`, {
+  const more = unknown.length > MAX_NAMED ? ` and ${unknown.length - MAX_NAMED} more` : ''
+  process.emitWarning(`${path}: ignored keys: ${unknown.slice(0, MAX_NAMED).map(quoted).join(', ')}${more}`, {
     type: 'GgufWarning',
   })
 }
 
-/** Lists count by their elements: an architecture may have one number for each layer. */
+/** Return whether a value, or each element of a list (one number per layer), is one of the values. */
 function isOneOf(value: GgufValue, values: readonly GgufValue[]): boolean {
   if (typeof value !== 'object') return values.includes(value)
   return Array.from(value as ArrayLike<GgufValue>).every((one) => values.includes(one))
 }
 
 /**
- * What the header recommends for sampling, by the names of a generation configuration. It holds where somebody samples:
- * whether to is not said there.
+ * Return the sampling settings that the header recommends, under the names of a generation configuration. They apply when sampling is on;
+ * the header does not turn it on.
  */
 export function samplingOf({ metadata }: GgufFile): GenerationConfig {
   const result: Record<string, number> = {}
-  for (const [theirs, [ours]] of Object.entries(TO_OURS)) {
+  for (const [theirs, [ours]] of Object.entries(SAMPLING_KEYS)) {
     const value = metadata[SAMPLING + theirs]
     if (isSampling(theirs, metadata) && value !== undefined) result[ours] = value as number
   }
   return result as GenerationConfig
 }
 
-const isShare = (value: number): boolean => value >= 0 && value <= 1
-const TO_OURS: Readonly<Record<string, [key: keyof GenerationConfig, test: (value: number) => boolean]>> = {
+const isProbability = (value: number): boolean => value >= 0 && value <= 1
+const SAMPLING_KEYS: Readonly<Record<string, [key: keyof GenerationConfig, test: (value: number) => boolean]>> = {
   temp: ['temperature', (value) => value > 0],
   top_k: ['topK', (value) => Number.isSafeInteger(value) && value >= 0],
-  top_p: ['topP', isShare],
-  min_p: ['minP', isShare],
+  top_p: ['topP', isProbability],
+  min_p: ['minP', isProbability],
   penalty_repeat: ['repetitionPenalty', (value) => value > 0],
 }
-/** The values of the others that ask for nothing. */
+/** Values of other sampling keys that have no effect. */
 const NO_SAMPLING: Readonly<Record<string, readonly GgufValue[]>> = { xtc_probability: [0], mirostat: [0] }
 
-/** Whether a key of sampling is followed. */
+/** Return whether a sampling key has a supported value. */
 function isSampling(name: string, metadata: Readonly<Record<string, GgufValue>>): boolean {
   const value = metadata[SAMPLING + name] as GgufValue
   if (Object.hasOwn(NO_SAMPLING, name)) return (NO_SAMPLING[name] as readonly GgufValue[]).includes(value)
-  // Here the whole text counts, and not its last so many tokens.
+  // The repetition penalty always applies to the whole text, not to its last tokens.
   if (name === 'penalty_last_n') return value === -1
   if (name === 'penalty_repeat' && (metadata[`${SAMPLING}penalty_last_n`] ?? -1) !== -1) return value === 1
-  const [, test] = Object.hasOwn(TO_OURS, name) ? (TO_OURS[name] as (typeof TO_OURS)[string]) : []
+  const [, test] = Object.hasOwn(SAMPLING_KEYS, name) ? (SAMPLING_KEYS[name] as (typeof SAMPLING_KEYS)[string]) : []
   return typeof value === 'number' && test?.(value) === true
 }

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { shown } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { ggufIn, isGguf } from '../../files/gguf/find.js'
 import { type GgufFile, readGguf } from '../../files/gguf/gguf.js'
@@ -14,13 +15,13 @@ import { checkKeys, samplingOf } from './gguf-keys.js'
 import { llama3Scaling } from './rope-factors.js'
 
 /**
- * Decoders of the LLaMA family as llama.cpp's GGUF files hold them: its names of keys and tensors, and for `llama` the rows
- * of q and k in the order in which it turns them (https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py).
+ * Decoders of the LLaMA family in llama.cpp's GGUF files: its names of keys and tensors, and for `llama` its row order of q and k
+ * (https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py).
  */
 
 /**
- * Its architectures, and what ours they are. Mistral's files say `llama`, with the same tensors. InternLM2's fused projection is
- * taken apart in them, and what is left is a LLaMA. Phi-3's stay fused.
+ * llama.cpp's architectures, and the model types for them. Mistral's files have `llama`, with the same tensors. InternLM2's fused projection
+ * is split in them, which makes it a LLaMA. Phi-3's stays fused.
  */
 const MODEL_TYPES: Readonly<Record<string, 'llama' | 'mistral' | 'qwen2' | 'phi3'>> = {
   llama: 'llama',
@@ -29,10 +30,10 @@ const MODEL_TYPES: Readonly<Record<string, 'llama' | 'mistral' | 'qwen2' | 'phi3
   internlm2: 'llama',
   phi3: 'phi3',
 }
-/** Those whose rows of q and k stand as in transformers. */
-const AS_THERE: readonly (string | null)[] = ['qwen2', 'phi3']
+/** Architectures with the rows of q and k in transformers' order. */
+const TRANSFORMERS_ORDER: readonly (string | null)[] = ['qwen2', 'phi3']
 
-/** The GGUF file that a place is or has; undefined for a folder with a configuration of its own. */
+/** Return the GGUF checkpoint at a path or in a folder; undefined for a folder with a config.json. */
 export async function ggufCheckpoint(place: string): Promise<ForeignCheckpoint | undefined> {
   const path = ggufPath(place)
   if (path === null) return undefined
@@ -44,7 +45,7 @@ export async function ggufCheckpoint(place: string): Promise<ForeignCheckpoint |
   return { config, weights: (options) => weightsOf(file, config, options) }
 }
 
-/** Where a configuration has the settings that its GGUF file recommends for sampling; no file that is saved has them. */
+/** Key of a configuration for the sampling settings that its GGUF file recommends. They are not saved to config.json. */
 export const SAMPLING = Symbol('sampling')
 
 function factorScaling(file: GgufFile, { ropeTheta = 10_000, headDim = 0 }: DecoderLMConfig): Promise<RopeParameters> {
@@ -52,20 +53,23 @@ function factorScaling(file: GgufFile, { ropeTheta = 10_000, headDim = 0 }: Deco
     const { [FACTORS]: factors } = await file.load({ names: [FACTORS] })
     const found = llama3Scaling((await factors!.to('float32').data()) as Float32Array, ropeTheta, headDim)
     if (found !== null) return found
-    throw new ConfigError(`${file.path}: ${FACTORS} is no scaling of LLaMA 3.1's kind`, {
+    throw new ConfigError(`${file.path}: ${FACTORS}: expected factors of LLaMA 3.1's RoPE scaling, got others`, {
       file: file.path,
       tensor: FACTORS,
     })
   })
 }
 
-/** Phi-3's factors of both lengths, which are tensors. */
+/** Return Phi-3's RoPE scaling, whose factors are tensors. */
 function longropeOf(file: GgufFile, { maxPositionEmbeddings, originalMaxPositionEmbeddings }: DecoderLMConfig) {
   return scope(async (): Promise<Pick<DecoderLMConfig, 'ropeScaling'>> => {
     const missing = LONGROPE.filter((name) => file.tensors[name] === undefined)
     if (missing.length === LONGROPE.length) return {}
     if (missing.length > 0) {
-      throw new ConfigError(`${file.path}: ${missing[0]} is missing`, { file: file.path, tensor: missing[0] })
+      throw new ConfigError(`${file.path}: expected the tensor ${missing[0]}, got a file without it`, {
+        file: file.path,
+        tensor: missing[0],
+      })
     }
     const found = await file.load({ names: [...LONGROPE] })
     const lists = LONGROPE.map((name) => (found[name] as Tensor).to('float32'))
@@ -73,14 +77,14 @@ function longropeOf(file: GgufFile, { maxPositionEmbeddings, originalMaxPosition
       lists.map(async (one) => Array.from((await one.data()) as Float32Array, shortest)),
     )
     const written = file.metadata['phi3.rope.scaling.attn_factor']
-    // What the lengths give, in float32, is not repeated.
+    // The factor that follows from the lengths, in float32, is not stored.
     const scale = (maxPositionEmbeddings as number) / (originalMaxPositionEmbeddings as number)
     const usual = scale > 1 ? Math.sqrt(1 + Math.log(scale) / Math.log(originalMaxPositionEmbeddings as number)) : 1
-    const own =
+    const scaleOption =
       typeof written === 'number' && Math.abs(written - usual) > 1e-6 * usual
         ? { attentionFactor: shortest(written) }
         : {}
-    return { ropeScaling: { ropeType: 'longrope', shortFactor, longFactor, ...own } as RopeParameters }
+    return { ropeScaling: { ropeType: 'longrope', shortFactor, longFactor, ...scaleOption } as RopeParameters }
   })
 }
 
@@ -89,16 +93,16 @@ export function ggufPath(place: string): string | null {
   return existsSync(join(place, 'config.json')) ? null : ggufIn(place)
 }
 
-/** @throws ConfigError naming the key, for a network that is none of these */
+/** Return the configuration of a GGUF file. @throws ConfigError naming the key, for another kind of network */
 export function configOf(file: GgufFile): DecoderLMConfig {
   const { metadata, tensors, architecture, path } = file
   const fail = (field: string, what: string): never => {
-    throw new ConfigError(`${path}: ${field} ${what}`, { file: path, field })
+    throw new ConfigError(`${path}: ${field}: ${what}`, { file: path, field })
   }
   const modelType = MODEL_TYPES[architecture ?? '']
   if (modelType === undefined) {
     const known = Object.keys(MODEL_TYPES).join(', ')
-    return fail('general.architecture', `is ${architecture ?? 'missing'}, and DecoderLM reads ${known}`)
+    return fail('general.architecture', `expected ${known}, got ${architecture ?? 'none'}`)
   }
   const get = (key: string): GgufValue | undefined => metadata[`${architecture}.${key}`]
   function number(key: string, usual: number): number
@@ -108,12 +112,12 @@ export function configOf(file: GgufFile): DecoderLMConfig {
     if (value === undefined) return usual
     return typeof value === 'number' && value >= 0 && Number.isFinite(value)
       ? shortest(value)
-      : fail(`${architecture}.${key}`, 'is no number')
+      : fail(`${architecture}.${key}`, `expected a number of at least 0, got ${shown(value)}`)
   }
-  const needed = (key: string): number => number(key) ?? fail(`${architecture}.${key}`, 'is missing')
+  const needed = (key: string): number => number(key) ?? fail(`${architecture}.${key}`, 'expected a number, got none')
   const embeddings = tensors['token_embd.weight']
   const vocabSize = embeddings?.shape[0] ?? number('vocab_size')
-  if (vocabSize === undefined) fail(`${architecture}.vocab_size`, 'is missing')
+  if (vocabSize === undefined) fail(`${architecture}.vocab_size`, 'expected a number, got none')
   const hiddenSize = needed('embedding_length')
   const heads = needed('attention.head_count')
   const isPhi3 = modelType === 'phi3'
@@ -122,24 +126,26 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   if (!Number.isSafeInteger(headDim)) {
     fail(
       `${architecture}.attention.head_count`,
-      `is ${heads}, which does not divide ${architecture}.embedding_length, ${hiddenSize}`,
+      `expected a divisor of ${architecture}.embedding_length, ${hiddenSize}, got ${heads}`,
     )
   }
   if (number('attention.value_length', headDim) !== headDim) {
-    fail(`${architecture}.attention.value_length`, `is not the ${headDim} of the keys`)
+    fail(`${architecture}.attention.value_length`, `expected the key length, ${headDim}, got another`)
   }
   const rotated = number('rope.dimension_count', headDim)
   if (isPhi3 ? !(rotated > 0 && rotated <= headDim && rotated % 2 === 0) : rotated !== headDim) {
     fail(
       `${architecture}.rope.dimension_count`,
-      isPhi3 ? `is no even number up to the ${headDim} of a head` : `is not the ${headDim} of a head`,
+      isPhi3
+        ? `expected an even number up to the head size, ${headDim}, got ${rotated}`
+        : `expected the head size, ${headDim}, got ${rotated}`,
     )
   }
   if (number('expert_count', 0) > 0)
-    fail(`${architecture}.expert_count`, 'says that it has experts, which are not read')
+    fail(`${architecture}.expert_count`, 'expected 0, got a mixture of experts, which is not supported')
   const { tokenizer } = file
   const token = (key: string): number | null => (typeof tokenizer[key] === 'number' ? tokenizer[key] : null)
-  // llama.cpp ends an answer at any of them.
+  // llama.cpp ends generation at any of these tokens.
   const ends = (): number | number[] | null => {
     const ids = ['eos_token_id', 'eot_token_id', 'eom_token_id'].map(token).filter((id) => id !== null)
     const different = [...new Set(ids)]
@@ -169,9 +175,9 @@ export function configOf(file: GgufFile): DecoderLMConfig {
     if (rotated !== headDim) config.partialRotaryFactor = partOf(rotated, headDim)
     config.originalMaxPositionEmbeddings = number('rope.scaling.original_context_length', needed('context_length'))
     config.slidingWindow = window === undefined || window === 0 ? null : window
-    // In one file with both; llama.cpp calls it by its second half.
+    // Fused with the gate; llama.cpp uses the name of the second half.
     if (tensors['blk.0.ffn_gate.weight'] !== undefined)
-      fail('blk.0.ffn_gate.weight', 'is there, and Phi-3 has it within ffn_up')
+      fail('blk.0.ffn_gate.weight', 'expected it fused into ffn_up for Phi-3, got a separate tensor')
   }
   if (config.modelType === 'mistral') config.slidingWindow = window ?? null
   if (config.modelType === 'llama') config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
@@ -194,34 +200,34 @@ function scalingOf(
   fail: (field: string, what: string) => never,
 ): RopeParameters | undefined {
   const key = 'rope.scaling.type'
-  // As llama.cpp has it: the old key where the new one is missing, linear where no type is said, and 0 for none.
+  // As in llama.cpp: the old key if the new one is missing, linear if there is no type, and 0 for no scaling.
   const type = metadata[`${architecture}.${key}`] ?? 'linear'
   const factor = (number('rope.scaling.factor') ?? number('rope.scale_linear') ?? 0) || 1
   const magnitude = ['rope.scaling.attn_factor', 'rope.scaling.yarn_attn_factor']
   if (type !== 'yarn') {
     for (const name of magnitude) {
       const value = number(name) ?? 1
-      // Phi-3's goes with its lists of factors.
+      // Phi-3's belongs to its lists of factors.
       if (value === 1 || (architecture === 'phi3' && name === magnitude[0])) continue
-      return fail(name, `is ${value}, which scales attention; without a scaling of type yarn, 1 can be read`)
+      return fail(name, `expected 1 for a scaling that is not yarn, got ${value}`)
     }
   }
   if (type === 'none' || (type === 'longrope' && architecture === 'phi3')) return undefined
   if (type === 'linear') return factor === 1 ? undefined : { ropeType: 'linear', factor }
-  if (type !== 'yarn') return fail(key, `is ${String(type)}; linear and yarn can be read`)
+  if (type !== 'yarn') return fail(key, `expected linear or yarn, got ${shown(type)}`)
   const optional: [keyof RopeParameters, string][] = [
     ['originalMaxPositionEmbeddings', 'rope.scaling.original_context_length'],
     ['betaFast', 'rope.scaling.yarn_beta_fast'],
     ['betaSlow', 'rope.scaling.yarn_beta_slow'],
   ]
   const found = optional.map(([name, from]) => [name, number(from)]).filter(([, value]) => value !== undefined)
-  // llama.cpp multiplies what the factor gives.
+  // llama.cpp multiplies it with the value that follows from the factor.
   const scale = magnitude.reduce((product, name) => product * (number(name) ?? 1), 1)
   const attention = scale === 1 ? {} : { attentionFactor: scale * (factor <= 1 ? 1 : 0.1 * Math.log(factor) + 1) }
   return { ropeType: 'yarn', factor, ...attention, ...Object.fromEntries(found) }
 }
 
-/** The shortest number that is the same float32: 1e-5, where the file has 9.999999747378752e-6. */
+/** Return the shortest decimal number with the same float32 value: 1e-5 for 9.999999747378752e-6. */
 function shortest(value: number): number {
   if (Math.fround(value) !== value) return value
   for (let digits = 1; digits < 10; digits++) {
@@ -247,12 +253,12 @@ const LAYER: Readonly<Record<string, string>> = {
   ffn_up: 'mlp.up_proj',
   ffn_down: 'mlp.down_proj',
 }
-/** Phi-3's, in place of theirs. */
+/** Names of Phi-3's fused layers. */
 const FUSED: Readonly<Record<string, string>> = { ...LAYER, attn_qkv: 'self_attn.qkv_proj', ffn_up: 'mlp.gate_up_proj' }
 const BACK = Object.fromEntries(Object.entries(LAYER).map(([theirs, ours]) => [ours, theirs]))
 const TOP_BACK = Object.fromEntries(Object.entries(TOP).map(([theirs, ours]) => [ours, theirs]))
 
-/** Transformers' name for one of llama.cpp's; one that is not known stays, so that it is reported. */
+/** Return transformers' name for one of llama.cpp's. An unknown name is returned unchanged, so that it is reported. */
 export function ourName(name: string, architecture: string | null = 'llama'): string {
   const parts = architecture === 'phi3' ? FUSED : LAYER
   const [, layer, part, kind] = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name) ?? []
@@ -260,18 +266,18 @@ export function ourName(name: string, architecture: string | null = 'llama'): st
   return TOP[name] ?? name
 }
 
-/** The other way round; null where llama.cpp has no place for it. */
+/** Return llama.cpp's name for one of transformers'; null if it has none. */
 export function theirName(name: string): string | null {
   const [, layer, part, kind] = /^model\.layers\.(\d+)\.([\w.]+)\.(weight|bias)$/.exec(name) ?? []
   if (part !== undefined) return Object.hasOwn(BACK, part) ? `blk.${layer}.${BACK[part]}.${kind}` : null
   return TOP_BACK[name] ?? null
 }
 
-/** What is no Linear's weight and no embedding's. */
+/** Tensors that are not weights of a linear layer or an embedding. */
 const VALUES = /(?:\.bias|_norm\.weight)$/
-/** Factors by which each frequency is divided: LLaMA 3.1's scaling, which has no keys in the metadata. */
+/** Divisors of each frequency: LLaMA 3.1's scaling, which has no keys in the metadata. */
 const FACTORS = 'rope_freqs.weight'
-/** Phi-3's, for short texts and for long ones. */
+/** Phi-3's divisors, for short texts and for long ones. */
 const LONGROPE = ['rope_factors_short.weight', 'rope_factors_long.weight'] as const
 
 async function weightsOf(
@@ -283,15 +289,15 @@ async function weightsOf(
   const names = Object.keys(file.tensors).filter(
     (name) => name !== FACTORS && !(LONGROPE as readonly string[]).includes(name),
   )
-  // Kernels compute with these as they are, on the CPU.
+  // Kernels for the CPU compute with these block types directly.
   const stays = quantize === undefined && device.startsWith('cpu')
   const packed = names.flatMap((name) => {
     const scheme = stays && !VALUES.test(name) ? blockSchemeOf((file.tensors[name] as GgufTensor).type) : undefined
     return scheme === undefined ? [] : [{ name, path: ourName(name, architecture).replace(/\.weight$/, ''), scheme }]
   })
   const blocks = new Set(packed.map(({ name }) => name))
-  const made = dtype === 'bfloat16' || dtype === 'float16' ? dtype : 'float32'
-  const loaded = await file.load({ names: names.filter((name) => !blocks.has(name)), dtype: made, mmap })
+  const loadDtype = dtype === 'bfloat16' || dtype === 'float16' ? dtype : 'float32'
+  const loaded = await file.load({ names: names.filter((name) => !blocks.has(name)), dtype: loadDtype, mmap })
   for (const name of blocks) {
     const found = await file.blocks(name)
     loaded[name] = mmap ? found : found.clone()
@@ -301,22 +307,22 @@ async function weightsOf(
   const tensors: Record<string, Tensor> = {}
   for (const [name, value] of Object.entries(loaded)) {
     const part = /\.attn_([qk])\.(?:weight|bias)$/.exec(name)?.[1] as 'q' | 'k' | undefined
-    const turns = part !== undefined && !AS_THERE.includes(architecture)
-    tensors[ourName(name, architecture)] = turns ? halvesApart(file, name, value, heads[part]) : value
+    const turns = part !== undefined && !TRANSFORMERS_ORDER.includes(architecture)
+    tensors[ourName(name, architecture)] = turns ? toHalves(file, name, value, heads[part]) : value
     if (turns) value.dispose()
   }
-  // What is shared or converted is copied by whoever takes it; what is whole is theirs.
+  // The caller copies shared or converted tensors; others it owns.
   return { tensors, file: path, mapped: mmap, packed }
 }
 
-/** llama.cpp turns neighbouring rows of a head together, transformers the first half with the second. */
-function halvesApart({ path }: GgufFile, tensor: string, rows: Tensor, heads: number): Tensor {
+/** Reorder rows from llama.cpp's RoPE order (neighboring rows of a head are a pair) to transformers' (first half with second half). */
+function toHalves({ path }: GgufFile, tensor: string, rows: Tensor, heads: number): Tensor {
   const [count, ...rest] = rows.shape as [number, ...number[]]
   if (!(heads > 0) || count % (2 * heads) !== 0) {
-    throw new CheckpointError(`${path}: ${tensor} has ${count} rows, which are no ${heads} heads`, {
-      file: path,
-      tensor,
-    })
+    throw new CheckpointError(
+      `${path}: ${tensor}: expected a multiple of ${2 * heads} rows, for ${heads} heads, got ${count}`,
+      { file: path, tensor },
+    )
   }
   return rows
     .reshape([heads, count / heads / 2, 2, ...rest])
@@ -324,8 +330,8 @@ function halvesApart({ path }: GgufFile, tensor: string, rows: Tensor, heads: nu
     .reshape([count, ...rest])
 }
 
-/** The other way round. [heads * dim, ...] */
-export function neighboursTogether(rows: Tensor, heads: number): Tensor {
+/** Reorder rows [heads * dim, ...] from transformers' RoPE order to llama.cpp's. */
+export function toNeighbors(rows: Tensor, heads: number): Tensor {
   const [count, ...rest] = rows.shape as [number, ...number[]]
   return rows
     .reshape([heads, 2, count / heads / 2, ...rest])

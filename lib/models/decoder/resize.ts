@@ -10,9 +10,9 @@ import { withSeed } from '../../tensor/random.js'
 import type { DecoderLM } from './decoder-lm.js'
 
 export interface ResizeTokenEmbeddingsOptions {
-  /** Standard deviation of the new rows. Default: the configuration's `initializerRange`, which is 0.02 where it has none. */
+  /** Standard deviation of the new rows. Default: the configuration's `initializerRange`, or 0.02 without one. */
   std?: number
-  /** Of the new rows; what is drawn afterwards is as if they had not been. Default: the default generator goes on. */
+  /** Random seed of the new rows; later draws are not affected. Default: draws from the default generator. */
   seed?: number | bigint
 }
 
@@ -26,7 +26,7 @@ export function resizeTokenEmbeddings(model: DecoderLM, count: number, options: 
   requireNumber(WHERE, 'std', std, { least: 0, below: Number.POSITIVE_INFINITY })
   const { padTokenId } = model.config
   if (typeof padTokenId === 'number' && padTokenId >= count) {
-    throw new ConfigError(`${WHERE}: padTokenId is ${padTokenId}, and there would be no row of it among ${count}`, {
+    throw new ConfigError(`${WHERE}: count: expected more than padTokenId, ${padTokenId}, got ${count}`, {
       padTokenId,
       count,
     })
@@ -34,13 +34,14 @@ export function resizeTokenEmbeddings(model: DecoderLM, count: number, options: 
   const peft = peftModelOf(model)
   if (peft && peft.adapterNames.length > 0) {
     const names = peft.adapterNames.join(', ')
-    throw new ConfigError(`${WHERE}: the model has adapters (${names}): resize it first, and attach them then`, {
-      names,
-    })
+    throw new ConfigError(
+      `${WHERE}: expected a model without adapters, got ${names}. Resize it first, then attach adapters.`,
+      { names },
+    )
   }
   const tables = tablesOf(model)
   for (const { path, layer } of tables) requireValues(path, layer)
-  // All are made before any is put in its place, so that a failure leaves the model as it was.
+  // All are created before any is replaced, so that a failure leaves the model unchanged.
   scope(() => {
     const grown = noGrad(() =>
       withSeed(seed, () => tables.map(({ weight }) => resized(weight, count, std)), tables[0]?.weight.device ?? 'cpu'),
@@ -63,7 +64,7 @@ interface Table {
 
 function tablesOf(model: DecoderLM): Table[] {
   const output = outputLayerOf(model)
-  if (!output) throw new ConfigError(`${WHERE}: the model has no embeddings`, {})
+  if (!output) throw new ConfigError(`${WHERE}: expected a model with embeddings, got one without`)
   return (output.tied ? [output.embeddings] : [output.embeddings, output.head]).map((path) => {
     const layer = model.get<Module>(path)
     return { path, layer, weight: Reflect.get(layer, 'weight') as Tensor }
@@ -74,13 +75,12 @@ function requireValues(path: string, layer: Module): void {
   const packing = quantizationOf(layer)
   if (!packing) return
   throw new ConfigError(
-    `${WHERE}: '${path}' is packed (${packing.scheme}) and takes no new rows; load the model with quantize: false, or ` +
-      'dequantizeLayer() it first',
+    `${WHERE}: '${path}': expected weights without quantization, got ${packing.scheme}. Load the model with quantize: false, or call dequantizeLayer() first.`,
     { path, scheme: packing.scheme },
   )
 }
 
-/** [rows, dim] -> [count, dim]: the same bits, and fresh rows below them. */
+/** Resize [rows, dim] to [count, dim]: existing rows are copied, new ones are drawn. */
 function resized(weight: Tensor, count: number, std: number): Tensor {
   const [rows, dim] = weight.shape as [number, number]
   const result = empty([count, dim], { dtype: weight.dtype, device: weight.device })
@@ -92,7 +92,7 @@ function resized(weight: Tensor, count: number, std: number): Tensor {
 
 function warn(paths: string[]): void {
   process.emitWarning(
-    `${WHERE}: an optimiser was made for ${paths.join(' and ')} before; its state has the old size: make it anew`,
+    `${WHERE}: the state of an existing optimizer for ${paths.join(' and ')} has the old size. Create a new optimizer.`,
     'OptimizerWarning',
   )
 }

@@ -9,36 +9,34 @@ import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import type { DecoderLMConfig, RopeParameters } from './config.js'
 import type { DecoderLM } from './decoder-lm.js'
-import { neighboursTogether, theirName } from './gguf.js'
+import { theirName, toNeighbors } from './gguf.js'
 import { llama3Factors } from './rope-factors.js'
 
 export interface SaveDecoderGgufOptions {
-  /** Its vocabulary goes into the file: llama.cpp reads texts with it. Without it the file takes token ids only. */
+  /** Tokenizer whose vocabulary is added, so that llama.cpp can read texts. Without it the file only takes token ids. */
   tokenizer?: Tokenizer
-  /** Of the weights; norms and biases are F32, and with Q4_0 embeddings and head are Q8_0. Default F16. */
+  /** Type of the weights; norms and biases are F32, and with Q4_0, embeddings and head are Q8_0. Default F16. */
   type?: GgufSaveType
-  /** Shown to users. */
+  /** Name that tools show to users. */
   name?: string
-  /** Whether adapters are left out on purpose: {@link saveGgufAdapter} writes them. Default false: a warning says so. */
+  /** Omit adapters without a warning: {@link saveGgufAdapter} writes them. Default false. */
   withoutAdapters?: boolean
 }
 
 export interface SaveGgufAdapterOptions {
-  /** Default: the one that is active. */
+  /** Default: the active adapter. */
   adapterName?: string
   /** F32 or F16. Default F32. */
   type?: 'F32' | 'F16'
 }
 
-/** llama.cpp's numbers of files' types. */
+/** llama.cpp's file type numbers. */
 const FILE_TYPES: Readonly<Record<GgufSaveType, number>> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 }
 const architectureOf = ({ modelType = 'llama' }: DecoderLMConfig): 'llama' | 'qwen2' => {
   if (modelType === 'phi3' || modelType === 'internlm2') {
     throw new ConfigError(
-      `GGUF files of ${modelType} are not written: llama.cpp has other layouts for its projections`,
-      {
-        modelType,
-      },
+      `DecoderLM.saveGguf: expected a model of type llama, mistral or qwen2, got ${modelType}, whose fused projections are not supported`,
+      { modelType },
     )
   }
   return modelType === 'qwen2' ? 'qwen2' : 'llama'
@@ -66,14 +64,12 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
         const { scheme, shape } = packed.get(own) ?? {}
         if (theirs === null || (scheme !== undefined && !isBlocks(scheme))) {
           throw new ConfigError(
-            `${where}: llama.cpp has no place for ${own}; packed layers go back with dequantize()`,
-            {
-              path: own,
-            },
+            `${where}: ${own}: expected a tensor that GGUF supports, got one without a name in llama.cpp, or quantized. Call dequantize() first.`,
+            { path: own },
           )
         }
         const heads = headsOf(theirs, config)
-        const rows = heads === null || architecture === 'qwen2' ? value : neighboursTogether(value, heads)
+        const rows = heads === null || architecture === 'qwen2' ? value : toNeighbors(value, heads)
         tensors[theirs] = shape ? { type: blockFacts(scheme as BlockScheme).type, shape, blocks: rows } : rows
       }
       const sizes = sizesOf(config, tensors)
@@ -112,7 +108,7 @@ function idsOf(config: DecoderLMConfig): Record<string, number> {
   )
 }
 
-/** How many heads' rows are in llama.cpp's order. */
+/** Return the number of heads whose rows need llama.cpp's order; null for other tensors. */
 function headsOf(theirs: string, config: DecoderLMConfig): number | null {
   const part = /\.attn_([qk])\./.exec(theirs)?.[1]
   if (part === undefined) return null
@@ -149,7 +145,9 @@ function sizesOf(
   const kind = kindOf(scaling)
   if (kind === 'default' || kind === 'llama3') return result
   if (kind !== 'linear' && kind !== 'yarn') {
-    throw new ConfigError(`DecoderLM.saveGguf: llama.cpp has no RoPE scaling '${kind}'`, { ropeType: kind })
+    throw new ConfigError(`DecoderLM.saveGguf: ropeType: expected default, llama3, linear or yarn, got '${kind}'`, {
+      ropeType: kind,
+    })
   }
   const { factor = 1, originalMaxPositionEmbeddings, betaFast, betaSlow } = scaling as RopeParameters
   result['rope.scaling.type'] = kind
@@ -174,15 +172,15 @@ function factorsOf(config: DecoderLMConfig): number[] | null {
 const prefixed = (prefix: string, values: Record<string, GgufValue>): Record<string, GgufValue> =>
   Object.fromEntries(Object.entries(values).map(([key, value]) => [`${prefix}.${key}`, value]))
 
-/** Whole numbers that are real ones by what they mean. */
+/** Return the types of keys that are floats in llama.cpp, even with an integer value. */
 function typesOf(metadata: Record<string, GgufValue>): Record<string, GgufValueType> {
   const real = /\.(?:freq_base|layer_norm_rms_epsilon|factor|yarn_beta_\w+|alpha)$/
   return Object.fromEntries(Object.keys(metadata).flatMap((key) => (real.test(key) ? [[key, 'float32']] : [])))
 }
 
 /**
- * Writes a LoRA adapter of a {@link DecoderLM} as a GGUF file of its own, which llama.cpp adds to the network's file (`--lora`).
- * @throws ConfigError for an adapter that llama.cpp has no place for: DoRA, biases, modules that are trained as a whole
+ * Save a LoRA adapter of a {@link DecoderLM} as a GGUF file, for llama.cpp's option `--lora`.
+ * @throws ConfigError for an adapter that llama.cpp does not support: DoRA, biases, fully trained modules
  */
 export async function saveGgufAdapter(
   path: string,
@@ -194,7 +192,9 @@ export async function saveGgufAdapter(
   requireOptions(where, options, ['adapterName', 'type'])
   const { adapterName = peft.activeAdapters[0], type = 'F32' } = options
   requireOneOf(where, 'type', type, ['F32', 'F16'])
-  if (adapterName === undefined) throw new ConfigError(`${where}: no adapter is active; name one: { adapterName }`)
+  if (adapterName === undefined) {
+    throw new ConfigError(`${where}: adapterName: expected an active adapter or a name, got neither`)
+  }
   const { config } = peft.model
   const architecture = architectureOf(config)
   const alpha = peft.peftConfig[adapterName]?.loraAlpha ?? 1
@@ -205,20 +205,17 @@ export async function saveGgufAdapter(
         const theirs = theirName(`${layer}.weight`)
         if (theirs === null || magnitude !== null) {
           throw new ConfigError(
-            `${where}: llama.cpp has no place for ${magnitude ? 'DoRA' : 'an adapter'} at ${layer}`,
-            {
-              path: layer,
-            },
+            `${where}: ${layer}: expected LoRA on a layer that llama.cpp has, got ${magnitude ? 'DoRA' : 'another layer'}`,
+            { path: layer },
           )
         }
-        // llama.cpp multiplies with alpha over the rank, whatever the adapter's own rule.
+        // llama.cpp multiplies with alpha / rank, whatever the scaling of the adapter.
         const rank = A.shape[0] as number
-        const share = (scaling * rank) / alpha
+        const ratio = (scaling * rank) / alpha
         const heads = headsOf(theirs, config)
-        const rows = share === 1 ? B : B.mul(share)
+        const rows = ratio === 1 ? B : B.mul(ratio)
         tensors[`${theirs}.lora_a`] = A
-        tensors[`${theirs}.lora_b`] =
-          heads === null || architecture === 'qwen2' ? rows : neighboursTogether(rows, heads)
+        tensors[`${theirs}.lora_b`] = heads === null || architecture === 'qwen2' ? rows : toNeighbors(rows, heads)
       }
       const metadata: Record<string, GgufValue> = {
         'general.architecture': architecture,

@@ -5,38 +5,38 @@ import { type ConfigKeys, completedConfig } from '../config-keys.js'
 import { checkedLayers, type DecoderLMConfig, decoderKeys, sizes as languageSizes } from '../decoder/config.js'
 import type { NetworkConfig } from '../network.js'
 
-/** The keys of a published `vision_config`; what is left out has the value of the 6B network, as there. */
+/** Keys of a published `vision_config`. Defaults are those of the 6B network, as in the published code. */
 export interface InternViTConfig extends NetworkConfig {
-  /** Default 3200. */
+  /** Width of the hidden states. Default 3200. */
   hiddenSize?: number
-  /** Default 48. */
+  /** Number of layers. Default 48. */
   numHiddenLayers?: number
-  /** Default 25. */
+  /** Number of attention heads. Default 25. */
   numAttentionHeads?: number
-  /** Default 12800. */
+  /** Width of the MLP. Default 12800. */
   intermediateSize?: number
-  /** Default 3. */
+  /** Number of image channels. Default 3. */
   numChannels?: number
-  /** Side of a patch in pixels. Default 14. */
+  /** Side length of a patch in pixels. Default 14. */
   patchSize?: number
-  /** Side of the pictures that the table of positions is for, in pixels. Default 224. */
+  /** Side length of the images of the position table, in pixels. Default 224. */
   imageSize?: number
-  /** Default false. */
+  /** Whether the projections of queries, keys and values have a bias. Default false. */
   qkvBias?: boolean
-  /** RMS norms of queries and keys. Default true. */
+  /** Whether queries and keys have RMS norms. Default true. */
   qkNormalization?: boolean
-  /** Default `'rms_norm'`. */
+  /** Kind of layer norms. Default `'rms_norm'`. */
   normType?: 'rms_norm' | 'layer_norm'
-  /** Default 1e-6. */
+  /** Epsilon of the norms. Default 1e-6. */
   layerNormEps?: number
-  /** Default `'gelu'`. */
+  /** Activation of the MLP. Default `'gelu'`. */
   hiddenAct?: string
   initializerRange?: number
-  /** Of the layer scales. Default 0.1. */
+  /** Initial value of the layer scales. Default 0.1. */
   initializerFactor?: number
   dropout?: number
   attentionDropout?: number
-  /** Of the last layer, while training; those before it have less. Default 0. */
+  /** Stochastic depth rate of the last layer in training; earlier layers have less. Default 0. */
   dropPathRate?: number
 }
 
@@ -63,35 +63,35 @@ export const internViTKeys: ConfigKeys = {
   unused: ['useFlashAttn'],
 }
 
-/** The keys of a published config.json in camelCase. */
+/** Keys of a published config.json in camelCase. */
 export interface InternVLConfig extends NetworkConfig {
   visionConfig?: InternViTConfig
-  /** A LLaMA, Mistral, Qwen2, InternLM2 or Phi-3; `architectures` says which where `modelType` does not. */
+  /** LLaMA, Mistral, Qwen2, InternLM2 or Phi-3, by `modelType` or otherwise `architectures`. */
   llmConfig?: DecoderLMConfig
-  /** Tokens of a picture beside its patches, along each side. Default 0.5. */
+  /** Ratio of tokens to patches along each side. Default 0.5. */
   downsampleRatio?: number
-  /** `'v1'` has the tokens of a picture column by column, as the first release. Default `'v2'`. */
+  /** Token order: `'v1'` is column by column, as in the first release. Default `'v2'`. */
   psVersion?: 'v1' | 'v2'
-  /** Which state of the vision part is read: -1 the last layer's, -2 the one before, as in Python. Default -1. */
+  /** Index of the vision encoder's hidden state to use: -1 is the last layer's, -2 the one before, as in Python. Default -1. */
   selectLayer?: number
-  /** Id of `<IMG_CONTEXT>`, at whose places pictures stand. Files have it in their tokenizer, or as `imageTokenId`. */
+  /** Id of `<IMG_CONTEXT>`, the placeholder of image tokens. Files have it in their tokenizer, or as `imageTokenId`. */
   imgContextTokenId?: number | null
   /** Name of the chat template: `'Hermes-2'`, `'internlm2-chat'`, `'phi3-chat'`. */
   template?: string | null
-  /** Side of a tile in pixels. Default 448. */
+  /** Side length of a tile in pixels. Default 448. */
   forceImageSize?: number
   minDynamicPatch?: number
   maxDynamicPatch?: number
   useThumbnail?: boolean
 }
 
-/** The same with what follows from it. */
+/** Configuration with all defaults filled in. */
 export interface CompleteInternVLConfig extends InternVLConfig {
   visionConfig: InternViTConfig
   llmConfig: DecoderLMConfig
 }
 
-/** transformers' names of language models -> model types. */
+/** Model types by transformers' names of language models. */
 const ARCHITECTURES: Readonly<Record<string, NonNullable<DecoderLMConfig['modelType']>>> = {
   LlamaForCausalLM: 'llama',
   MistralForCausalLM: 'mistral',
@@ -116,9 +116,9 @@ export const internVLKeys: ConfigKeys = {
     maxDynamicPatch: 12,
     useThumbnail: true,
   },
-  // Adapters that were trained beside the weights would stand in the file.
+  // Other values mean that the file contains adapters.
   only: { useBackboneLora: [0], useLlmLora: [0], pad2square: [false] },
-  // Of the data that it was trained on, and of its parts' own configurations.
+  // Settings of the training data, or duplicates of the parts' configurations.
   unused: ['dynamicImageSize', 'hiddenSize', 'systemMessage'],
   parts: {
     visionConfig: internViTKeys,
@@ -126,7 +126,7 @@ export const internVLKeys: ConfigKeys = {
   },
 }
 
-/** The configuration with those of its parts. @throws ConfigError where it contradicts itself */
+/** Return the configuration with those of its parts filled in. @throws ConfigError for a contradiction */
 export function completedInternVL(given: InternVLConfig): CompleteInternVLConfig {
   const where = 'InternVL'
   for (const [key, kind] of Object.entries(KINDS)) {
@@ -137,22 +137,28 @@ export function completedInternVL(given: InternVLConfig): CompleteInternVLConfig
   const { visionConfig, downsampleRatio, psVersion, selectLayer, imgContextTokenId } = config
   const factor = shuffleFactor(downsampleRatio as number)
   if (psVersion !== 'v1' && psVersion !== 'v2') throw misuse(where, 'psVersion', "'v1' or 'v2'", psVersion)
-  if (!Number.isSafeInteger(selectLayer)) throw misuse(where, 'selectLayer', 'a whole number', selectLayer)
+  if (!Number.isSafeInteger(selectLayer)) throw misuse(where, 'selectLayer', 'an integer', selectLayer)
   if (imgContextTokenId !== null) requireWhole(where, 'imgContextTokenId', imgContextTokenId, 0)
   const { imageSize, patchSize, numHiddenLayers: layers } = visionConfig
   const side = Math.floor(Number(imageSize) / Number(patchSize))
   if (side % factor !== 0) {
-    throw new ConfigError(`InternVL: ${side} x ${side} patches have no squares of ${factor} (downsampleRatio)`, {
-      imageSize,
-      patchSize,
-      downsampleRatio,
-    })
+    throw new ConfigError(
+      `InternVL.downsampleRatio: expected ${side} x ${side} patches to divide into squares of 1 / downsampleRatio, got squares of ${factor}.`,
+      {
+        imageSize,
+        patchSize,
+        downsampleRatio,
+      },
+    )
   }
   const layer = selectLayer as number
   if (layer > Number(layers) || layer < -Number(layers) - 1) {
-    throw new ConfigError(`InternVL: selectLayer is ${selectLayer}, and the vision part has ${layers} layers`, {
-      selectLayer,
-    })
+    throw new ConfigError(
+      `InternVL.selectLayer: expected a layer of the ${layers} of the vision encoder, got ${selectLayer}.`,
+      {
+        selectLayer,
+      },
+    )
   }
   return { ...config, llmConfig: checkedLayers(config.llmConfig) }
 }
@@ -163,17 +169,21 @@ function typeOf({ modelType, architectures }: DecoderLMConfig): NonNullable<Deco
   const found = Object.hasOwn(ARCHITECTURES, name) ? ARCHITECTURES[name] : undefined
   if (found === undefined) {
     const known = Object.keys(ARCHITECTURES).join(', ')
-    throw new ConfigError(`InternVL has no language model '${name}'; it has ${known}`, { architectures })
+    throw new ConfigError(`InternVL: llmConfig.architectures: expected one of ${known}, got '${name}'.`, {
+      architectures,
+    })
   }
   if (modelType === undefined || modelType === found) return found
-  throw new ConfigError(`InternVL: llmConfig is a ${name}, but its modelType is '${modelType}'`, { modelType })
+  throw new ConfigError(`InternVL: llmConfig.modelType: expected '${found}' for ${name}, got '${modelType}'.`, {
+    modelType,
+  })
 }
 
-/** Patches along a side of the square that becomes one token. */
+/** Return the number of patches along a side of the square that becomes one token. */
 export function shuffleFactor(ratio: number): number {
   const factor = typeof ratio === 'number' ? Math.round(1 / ratio) : Number.NaN
   if (factor >= 1 && factor <= 64 && Math.abs(factor * ratio - 1) < 1e-9) return factor
-  throw misuse('InternVL', 'downsampleRatio', 'one over a whole number, such as 0.5', ratio)
+  throw misuse('InternVL', 'downsampleRatio', 'one divided by an integer, such as 0.5', ratio)
 }
 
 const vit300m: InternViTConfig = {
@@ -188,7 +198,7 @@ const vit300m: InternViTConfig = {
   initializerFactor: 1,
 }
 
-/** Published sizes by name. */
+/** Published sizes of InternViT by name. */
 export const internViTSizes: Record<string, InternViTConfig> = {
   'internvit-300m-448px': vit300m,
   'internvit-6b-448px': { imageSize: 448 },
@@ -209,7 +219,7 @@ const internVL = (llmConfig: DecoderLMConfig, imgContextTokenId: number, templat
 })
 const sized = (name: string, more: DecoderLMConfig): DecoderLMConfig => ({ ...languageSizes[name], ...more })
 
-/** Published sizes by name. The 4B network's lists of RoPE factors are those of its checkpoint; by name it has none. */
+/** Published sizes of InternVL by name. The RoPE factors of the 4B network are only in its checkpoint. */
 export const internVLSizes: Record<string, InternVLConfig> = {
   'internvl2-1b': internVL(sized('qwen2-0.5b', { vocabSize: 151655, tieWordEmbeddings: false }), 151648, 'Hermes-2'),
   'internvl2-2b': internVL(sized('internlm2-1.8b', { vocabSize: 92553 }), 92546, 'internlm2-chat'),

@@ -28,7 +28,7 @@ import type { InternVL } from './internvl.js'
 import { portCheckpoint, portConfig, portState } from './port.js'
 
 export interface SaveInternVLOptions extends SaveNetworkOptions {
-  /** Names and configuration: those of the published checkpoints (default), or of transformers' port of them. */
+  /** Names and configuration: those of the published checkpoints (default), or of transformers' port. */
   layout?: 'published' | 'transformers'
 }
 
@@ -54,10 +54,10 @@ export async function loadInternVL(
   const optional: RegExp[] = []
   const { network, directory } = await loadNetwork({ ...layout, optional }, from, others, (config, factory) => {
     const { known, others } = partedConfig(from, internVLKeys, config)
-    const made = build(changed(known, changes), factory)
-    keepOthers(made, others)
-    if (made.config.llmConfig.tieWordEmbeddings) optional.push(/^language_model\.(lm_head|output)\.weight$/)
-    return made
+    const network = build(changed(known, changes), factory)
+    keepOthers(network, others)
+    if (network.config.llmConfig.tieWordEmbeddings) optional.push(/^language_model\.(lm_head|output)\.weight$/)
+    return network
   })
   try {
     network.config.imgContextTokenId ??= await addedTokenId(directory, IMAGE_TOKEN)
@@ -69,7 +69,7 @@ export async function loadInternVL(
   return network
 }
 
-/** A part's configuration is changed key by key, as the whole one is. */
+/** Apply changes key by key, also within the configurations of parts. */
 function changed(config: InternVLConfig, changes: Partial<InternVLConfig>): InternVLConfig {
   const part = (key: 'visionConfig' | 'llmConfig') => {
     const given = changes[key]
@@ -93,7 +93,7 @@ function publishedConfig({ config }: InternVL): InternVLConfig {
   const { visionConfig, llmConfig, imgContextTokenId, ...rest } = config
   const llm = { ...toSnake(published(llmConfig)), architectures: [architectureOf(llmConfig)] }
   const vision = { ...toSnake(visionConfig), model_type: 'intern_vit_6b', architectures: ['InternVisionModel'] }
-  // The published files leave it to the tokenizer.
+  // The published files have it in the tokenizer.
   const token = imgContextTokenId == null ? {} : { imgContextTokenId }
   return { ...rest, ...token, visionConfig: vision, llmConfig: llm } as InternVLConfig
 }
@@ -102,9 +102,12 @@ async function savePort(model: InternVL, directory: string, options: SaveNetwork
   const { maxShardBytes, withoutAdapters = false } = options
   const packed = model.namedModules().find(([, module]) => quantizationOf(module))
   if (packed) {
-    throw new ConfigError(`InternVL.save: '${packed[0]}' is packed, which transformers' layout has no place for`, {
-      path: packed[0],
-    })
+    throw new ConfigError(
+      `InternVL.save: expected weights without quantization for the layout 'transformers', got '${packed[0]}' quantized. Use the layout 'published'.`,
+      {
+        path: packed[0],
+      },
+    )
   }
   const config = portConfig(model.config)
   if (!withoutAdapters) warnOfAdapters(model, directory)

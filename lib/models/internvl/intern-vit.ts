@@ -3,18 +3,18 @@ import { networkClass } from '../network.js'
 import { type InternViTConfig, internViTKeys, internViTSizes } from './config.js'
 
 export interface InternViTInputs {
-  /** Pictures [pictures, channels, height, width], floating-point; both sides a multiple of `patchSize`. */
+  /** Images [images, channels, height, width], floating-point; both sides a multiple of `patchSize`. */
   pixelValues: Tensor
   outputHiddenStates?: boolean
   outputAttentions?: boolean
 }
 
 export interface InternViTOutput {
-  /** [pictures, 1 + patches, hiddenSize], of the last layer: no norm follows it. The first state is that of no patch. */
+  /** Last layer's output [images, 1 + patches, hiddenSize], without a final norm. The first state is the class token's. */
   lastHiddenState: Tensor
-  /** The embeddings and the output of each layer; empty unless asked for. */
+  /** Embeddings and output of each layer; empty without `outputHiddenStates`. */
   hiddenStates: Tensor[]
-  /** Per layer [pictures, heads, 1 + patches, 1 + patches]; empty unless asked for. */
+  /** Per layer [images, heads, 1 + patches, 1 + patches]; empty without `outputAttentions`. */
   attentions: Tensor[]
 }
 
@@ -30,9 +30,9 @@ const layout = {
 }
 
 /**
- * InternViT (Chen et al. 2023, https://arxiv.org/abs/2312.14238), InternVL's picture encoder: a vision transformer with layer
- * scale. By configuration the 300M network with layer norms (https://huggingface.co/OpenGVLab/InternViT-300M-448px) or the 6B
- * one with RMS norms, of queries and keys too. Pictures of another size than `imageSize` have its table of positions resized
- * (bicubic). Published sizes: `'internvit-300m-448px'`, `'internvit-6b-448px'`. Runs in native code.
+ * InternViT (Chen et al. 2023, https://arxiv.org/abs/2312.14238), InternVL's image encoder: a vision transformer with layer scale. The
+ * configuration selects the 300M network with layer norms (https://huggingface.co/OpenGVLab/InternViT-300M-448px) or the 6B network with RMS
+ * norms, also of queries and keys. For images of another size than `imageSize` the position table is resized (bicubic). Published sizes:
+ * `'internvit-300m-448px'`, `'internvit-6b-448px'`. Runs in native code.
  */
 export class InternViT extends networkClass<InternViT, InternViTConfig, InternViTInputs, InternViTOutput>(layout) {}

@@ -29,13 +29,13 @@ import { loadInternVL, type SaveInternVLOptions, saveInternVL } from './files.js
 import { InternViT } from './intern-vit.js'
 import { InternVLProjector, pixelShuffle } from './projector.js'
 
-/** What pictures are given as: tiles, or what the network made of them before. One of the three, or none. */
+/** Images as tiles, features or embeddings: at most one of the three. */
 export interface InternVLPictures {
-  /** Tiles of all pictures [tiles, channels, height, width], in the order of their places in the text. */
+  /** Tiles of all images [tiles, channels, height, width], in the order of their positions in the text. */
   pixelValues?: Tensor | null
-  /** What `encodeImages` gave of them, [tiles, tokens, width]: the vision part is not run again. */
+  /** Output of `encodeImages`, [tiles, tokens, width]; the vision encoder does not run again. */
   imageFeatures?: Tensor | null
-  /** What `projectImages` gave of that, [tiles, tokens, hiddenSize]. */
+  /** Output of `projectImages`, [tiles, tokens, hiddenSize]. */
   imageEmbeds?: Tensor | null
 }
 
@@ -45,25 +45,25 @@ export interface InternVLInputs extends InternVLPictures, Omit<DecoderLMInputs, 
 }
 
 export interface InternVLOutput extends DecoderLMOutput {
-  /** [tiles, tokens, hiddenSize], what stood in the text; null without pictures. */
+  /** Image embeddings in the text, [tiles, tokens, hiddenSize]; null without images. */
   imageEmbeds: Tensor | null
 }
 
 export interface InternVLGenerateInputs extends InternVLPictures {
-  /** [batch, time], int64, with the id of `<IMG_CONTEXT>` at pictures. Shorter rows are padded on the left. */
+  /** [batch, time], int64, with the id of `<IMG_CONTEXT>` at image tokens. Shorter rows are padded on the left. */
   inputIds: Tensor
   /** [batch, time], with a cache [batch, cache.length + time]: 1 for real tokens and 0 for padding. */
   attentionMask?: Tensor | null
-  /** What was read before, pictures included; `inputIds` is what comes behind it. */
+  /** Cache of a prefix, images included; `inputIds` follow it. */
   cache?: KvCache | null
 }
 
 const PICTURES: readonly (keyof InternVLPictures)[] = ['pixelValues', 'imageFeatures', 'imageEmbeds']
 
 /**
- * InternVL 2 (Chen et al. 2024, https://arxiv.org/abs/2404.16821): a language model that sees. InternViT looks at tiles of a
- * picture, pixel shuffle joins four neighbouring patches, a projection (mlp1) makes tokens of them, and these stand in the
- * language model's text at the places of `<IMG_CONTEXT>`. Any {@link DecoderLM} can be the language model.
+ * InternVL 2 (Chen et al. 2024, https://arxiv.org/abs/2404.16821): a vision-language model. InternViT encodes tiles of an image, pixel
+ * shuffle joins four neighboring patches, and a projector (mlp1) converts them to embeddings, which replace `<IMG_CONTEXT>` tokens in the
+ * language model's text. Any {@link DecoderLM} can be the language model.
  *
  * ```ts
  * const model = await InternVL.fromPretrained('./InternVL2-2B')
@@ -79,7 +79,7 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
   readonly language_model: DecoderLM
   readonly mlp1: InternVLProjector
 
-  /** @throws ConfigError where the configuration contradicts itself */
+  /** @throws ConfigError for a contradictory configuration */
   constructor(config: InternVLConfig, options: MakeOptions = {}) {
     super()
     requireObject('InternVL', 'config', config)
@@ -92,7 +92,7 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     this.mlp1 = new InternVLProjector(inputSize, hiddenSize, options)
   }
 
-  /** Random weights; `config` is a configuration or the name of a published size. With device `'meta'` it is shapes only. */
+  /** Create a model with random weights from a configuration or the name of a published size. Device `'meta'` allocates no memory. */
   static fromConfig(config: InternVLConfig | string, options: NetworkOptions = {}): InternVL {
     requireOptions('InternVL.fromConfig', options, ['device', 'dtype', 'seed'])
     const { seed, ...factory } = options
@@ -101,8 +101,8 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
   }
 
   /**
-   * A folder or repository of the hub as published (`internvl_chat`), or as transformers' port of it has it (`internvl`): in one
-   * file or in shards, in evaluation mode.
+   * Load a folder or repository of the Hugging Face hub, as published (`internvl_chat`) or in transformers' port (`internvl`), in one file or
+   * in shards. The model is in evaluation mode.
    * @throws CheckpointError that lists missing, unexpected and mis-shaped names
    */
   static fromPretrained(
@@ -112,7 +112,7 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     return loadInternVL(from, options, (config, factory) => new InternVL(config, factory))
   }
 
-  /** What `generate` and `stream` take for what their own configuration leaves out. */
+  /** Default generation settings of `generate` and `stream`. */
   get generationConfig(): GenerationConfig {
     return this.language_model.generationConfig
   }
@@ -120,7 +120,7 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     this.language_model.generationConfig = config
   }
 
-  /** For the Trainer: the first label of a row is not learnt, and `forward` takes `labelSmoothing`. */
+  /** Tells the Trainer that the first label of a row is ignored, and that `forward` takes `labelSmoothing`. */
   get shiftsLabels(): true {
     return true
   }
@@ -129,8 +129,8 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
   }
 
   /**
-   * Tokens of a tile of `height` x `width` pixels; by default of the size that the network is for.
-   * @throws ConfigError where the sides are no multiples of what one token sees
+   * Return the number of tokens of a tile of `height` x `width` pixels; by default of the network's tile size.
+   * @throws ConfigError if the sides are not multiples of the side of one token
    */
   tileTokens(height = this.config.visionConfig.imageSize ?? 224, width = height): number {
     const where = 'InternVL.tileTokens'
@@ -139,10 +139,13 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     const { patchSize = 14 } = this.config.visionConfig
     const side = shuffleFactor(this.config.downsampleRatio ?? 0.5) * patchSize
     if (height % side === 0 && width % side === 0) return (height / side) * (width / side)
-    throw new ConfigError(`${where}: ${height} x ${width} pixels are no squares of ${side}`, { height, width })
+    throw new ConfigError(`${where}: expected sides that are multiples of ${side}, got ${height} x ${width} pixels.`, {
+      height,
+      width,
+    })
   }
 
-  /** Gives the parameters with these names fresh values, from the default generator. */
+  /** Reinitialize the parameters with these names from the default generator. */
   initialize(names: string[]): this {
     for (const [field, part] of this.namedChildren()) {
       const inside = names.filter((name) => name.startsWith(`${field}.`)).map((name) => name.slice(field.length + 1))
@@ -151,7 +154,7 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     return this
   }
 
-  /** What is frozen stays in evaluation mode: nothing is dropped in the vision part unless it is trained. */
+  /** Set training mode. A frozen vision encoder stays in evaluation mode, without dropout. */
   override train(mode = true): this {
     super.train(mode)
     if (this.vision_model.parameters().every(({ requiresGrad }) => !requiresGrad)) this.vision_model.eval()
@@ -159,8 +162,8 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
   }
 
   /**
-   * Tiles [tiles, channels, height, width] as what the projection reads, [tiles, tokens, width]: without anything that is trained
-   * beside a frozen vision part, so it may be kept for the next time.
+   * Encode tiles [tiles, channels, height, width] as input of the projector, [tiles, tokens, width]. With a frozen vision encoder the result
+   * does not depend on trained weights, so it can be cached.
    */
   async encodeImages(pixelValues: Tensor): Promise<Tensor> {
     const { visionConfig, downsampleRatio = 0.5, psVersion = 'v2', selectLayer = -1 } = this.config
@@ -168,8 +171,8 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
       const factor = shuffleFactor(downsampleRatio)
       const { device, dtype } = this.vision_model.parameters()[0] as Tensor
       const outputHiddenStates = selectLayer !== -1
-      const pictures = requirePictures('encodeImages', 'pixelValues', pixelValues, 4).to({ device, dtype })
-      const output = await this.vision_model.forward({ pixelValues: pictures, outputHiddenStates })
+      const tiles = requireImages('encodeImages', 'pixelValues', pixelValues, 4).to({ device, dtype })
+      const output = await this.vision_model.forward({ pixelValues: tiles, outputHiddenStates })
       const states = outputHiddenStates ? (output.hiddenStates.at(selectLayer) as Tensor) : output.lastHiddenState
       const { patchSize = 14 } = visionConfig
       const grid = [pixelValues.size(2) / patchSize, pixelValues.size(3) / patchSize] as const
@@ -177,26 +180,26 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     })
   }
 
-  /** What `encodeImages` gave, as embeddings of the language model: [tiles, tokens, hiddenSize]. */
+  /** Project the output of `encodeImages` to embeddings of the language model, [tiles, tokens, hiddenSize]. */
   projectImages(imageFeatures: Tensor): Promise<Tensor> {
     return scope(async () => {
       const { device, dtype } = this.mlp1.parameters()[0] as Tensor
-      const features = requirePictures('projectImages', 'imageFeatures', imageFeatures, 3).to({ device, dtype })
+      const features = requireImages('projectImages', 'imageFeatures', imageFeatures, 3).to({ device, dtype })
       return this.mlp1.forward(features)
     })
   }
 
   /**
-   * The embeddings of token ids [batch, time], with those of pictures where `<IMG_CONTEXT>` stands, in order: [batch, time,
-   * hiddenSize]. Gradients go back into both.
-   * @throws ShapeError with both numbers where there are not as many places as embeddings
+   * Return the embeddings of token ids [batch, time], with those of images in place of `<IMG_CONTEXT>`, in order: [batch, time, hiddenSize].
+   * Gradients flow into both.
+   * @throws ShapeError with both numbers if positions and embeddings differ in number
    */
   async embed(inputIds: Tensor, pictures: InternVLPictures = {}): Promise<Tensor> {
     return (await this.#read('InternVL.embed', inputIds, pictures)).inputsEmbeds
   }
 
   /**
-   * @throws ShapeError with both numbers where the text has not as many places as the pictures have tokens
+   * @throws ShapeError with both numbers if the text has more or fewer positions than the images have tokens
    */
   override async forward(inputs: InternVLInputs): Promise<InternVLOutput> {
     requireObject('InternVL.forward', 'inputs', inputs)
@@ -209,8 +212,8 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
   }
 
   /**
-   * Goes on from texts with pictures until every row has ended; greedily where nothing else is asked for.
-   * @throws ConfigError for a configuration that is wrong or contradicts itself
+   * Generate from texts with images until every row has ended; greedily unless the configuration says otherwise.
+   * @throws ConfigError for an invalid or contradictory configuration
    */
   generate(
     inputs: InternVLGenerateInputs,
@@ -220,7 +223,7 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     return scope(async () => generate(this.language_model, await this.#prompt(inputs), config, options))
   }
 
-  /** The same token by token; leaving the loop, or the signal in `options`, gives it up and frees its memory. */
+  /** Generate token by token. Leaving the loop, or aborting the signal in `options`, stops it and frees its memory. */
   async *stream(
     inputs: InternVLGenerateInputs,
     config: GenerationConfig = {},
@@ -234,12 +237,12 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     }
   }
 
-  /** Writes config.json and safetensors, as published or as transformers' port has them. */
+  /** Write config.json and safetensors, in the published layout or that of transformers' port. */
   save(directory: string, options: SaveInternVLOptions = {}): Promise<void> {
     return saveInternVL(this, directory, options)
   }
 
-  /** What the language model goes on from. @internal */
+  /** Return the inputs of the language model. @internal */
   async #prompt(inputs: InternVLGenerateInputs) {
     requireObject('InternVL.generate', 'inputs', inputs)
     requireOptions('InternVL.generate', inputs, ['inputIds', 'attentionMask', 'cache', ...PICTURES])
@@ -257,52 +260,58 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     requireOptions(where, pictures, PICTURES)
     const given = PICTURES.filter((key) => pictures[key] != null)
     if (given.length > 1) {
-      throw new ConfigError(`${where}: give one of ${given.join(' and ')}, which are the same pictures`, {})
+      throw new ConfigError(
+        `${where}: expected one of pixelValues, imageFeatures and imageEmbeds, got ${given.join(' and ')}. Pass one of them.`,
+        {},
+      )
     }
     return scope(async () => {
-      const words = this.language_model.embed(here(inputIds, this))
+      const textEmbeds = this.language_model.embed(here(inputIds, this))
       const tokens = await this.#tokensOf(pictures)
       const id = this.config.imgContextTokenId ?? null
       if (id === null) {
-        if (tokens === null) return { inputsEmbeds: words, imageEmbeds: null }
-        throw new ConfigError(`${where}: the configuration has no imgContextTokenId, the id of <IMG_CONTEXT>`, {})
+        if (tokens === null) return { inputsEmbeds: textEmbeds, imageEmbeds: null }
+        throw new ConfigError(
+          `${where}: expected imgContextTokenId, the id of <IMG_CONTEXT>, in the configuration, got none. Set it.`,
+          {},
+        )
       }
-      // Ids that are still on the CPU are counted there: nobody waits for a device.
+      // Count ids that are on the CPU there, without device synchronization.
       const places = inputIds.eq(id)
       const count = Number((await places.sum().data())[0])
       const found = tokens ? tokens.size(0) * tokens.size(1) : 0
       if (count !== found) {
-        const message = `${where}: the text has ${count} places of <IMG_CONTEXT> (${id}), and the pictures ${found} tokens`
+        const message = `${where}: expected ${found} times <IMG_CONTEXT> (${id}) for the image tokens, got ${count} in inputIds.`
         throw new ShapeError(message, { places: count, tokens: found })
       }
-      if (tokens === null) return { inputsEmbeds: words, imageEmbeds: null }
-      const rows = tokens.to({ dtype: words.dtype, device: words.device })
+      if (tokens === null) return { inputsEmbeds: textEmbeds, imageEmbeds: null }
+      const rows = tokens.to({ dtype: textEmbeds.dtype, device: textEmbeds.device })
       return {
-        inputsEmbeds: words.maskedScatter(places.to({ device: words.device }).unsqueeze(-1), rows),
+        inputsEmbeds: textEmbeds.maskedScatter(places.to({ device: textEmbeds.device }).unsqueeze(-1), rows),
         imageEmbeds: tokens,
       }
     })
   }
 
   async #tokensOf({ pixelValues, imageFeatures, imageEmbeds }: InternVLPictures): Promise<Tensor | null> {
-    if (imageEmbeds) return requirePictures('InternVL', 'imageEmbeds', imageEmbeds, 3)
+    if (imageEmbeds) return requireImages('InternVL', 'imageEmbeds', imageEmbeds, 3)
     if (imageFeatures) return this.projectImages(imageFeatures)
     return pixelValues ? this.projectImages(await this.encodeImages(pixelValues)) : null
   }
 }
 
-/** Token ids on a network's device, where they are on the CPU. */
+/** Move token ids from the CPU to a network's device. */
 function here(inputIds: Tensor, { mlp1 }: InternVL): Tensor {
   const { device } = mlp1.parameters()[0] as Tensor
   return inputIds?.device === 'cpu' && device !== 'cpu' ? inputIds.to({ device }) : inputIds
 }
 
-function requirePictures(where: string, name: string, value: Tensor, dimensions: number): Tensor {
+function requireImages(where: string, name: string, value: Tensor, dimensions: number): Tensor {
   if (typeof value !== 'object' || value === null || !('ndim' in value)) throw misuse(where, name, 'a tensor', value)
   if (value.ndim === dimensions && value.isFloatingPoint()) return value
   const form = dimensions === 4 ? '[tiles, channels, height, width]' : '[tiles, tokens, width]'
   throw new ShapeError(
-    `${where}: ${name} must be floating-point ${form}, got ${value.dtype} [${value.shape.join(', ')}]`,
+    `${where}: ${name}: expected floating-point ${form}, got ${value.dtype} [${value.shape.join(', ')}].`,
     {
       shape: value.shape,
     },

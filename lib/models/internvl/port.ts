@@ -9,12 +9,10 @@ import { type ForeignCheckpoint, readConfig } from '../pretrained.js'
 import { readWeights } from '../weights.js'
 import type { CompleteInternVLConfig, InternViTConfig, InternVLConfig } from './config.js'
 
-/**
- * transformers' port of InternVL (https://huggingface.co/docs/transformers/model_doc/internvl): other names, in the vision part
- * three projections for one, and an InternLM2 as the LLaMA that it is with its projections taken apart.
- */
+// transformers' port of InternVL (https://huggingface.co/docs/transformers/model_doc/internvl) has other names, splits the vision encoder's
+// qkv projection into three, and stores InternLM2 as LLaMA with split projections.
 
-/** Keys of the vision part: theirs and ours. */
+/** Keys of the vision encoder: the port's and voxtorch's. */
 const VISION: Readonly<Record<string, keyof InternViTConfig>> = {
   hiddenSize: 'hiddenSize',
   numHiddenLayers: 'numHiddenLayers',
@@ -31,7 +29,7 @@ const VISION: Readonly<Record<string, keyof InternViTConfig>> = {
   projectionDropout: 'dropout',
   attentionDropout: 'attentionDropout',
 }
-/** What a port's file may not say otherwise: theirs of the vision part, and of the whole. */
+/** Fixed values in a port's file, of the vision encoder and of the whole model. */
 const FIXED_VISION = {
   useMeanPooling: true,
   useMaskToken: false,
@@ -50,7 +48,7 @@ const VISION_DEFAULTS: InternViTConfig = {
   normType: 'layer_norm',
 }
 
-/** The port's names -> ours, in order; each once in a name. */
+/** Replacements from the port's names to voxtorch's, in order; each occurs once in a name. */
 const VISION_NAMES: readonly (readonly [string, string])[] = [
   ['vision_tower.', 'vision_model.'],
   ['.encoder.layer.', '.encoder.layers.'],
@@ -75,7 +73,7 @@ const LLAMA_NAMES: readonly (readonly [string, string])[] = [
   ['.feed_forward.w3.', '.mlp.up_proj.'],
 ]
 
-/** A folder whose config.json is of the port; undefined for others. */
+/** Return the checkpoint of a folder in the port's layout, or undefined. */
 export async function portCheckpoint(directory: string): Promise<ForeignCheckpoint | undefined> {
   if (!existsSync(join(directory, 'config.json'))) return undefined
   const config = await readConfig(directory)
@@ -99,7 +97,7 @@ function ownConfig(config: NetworkConfig, file: string): InternVLConfig {
     for (const [key, value] of Object.entries(fixed)) {
       if (given[key] === undefined || given[key] === value) continue
       throw new ConfigError(
-        `${file}: ${key} is ${JSON.stringify(given[key])}, and InternVL reads ${JSON.stringify(value)} alone`,
+        `${file}: ${key}: expected ${JSON.stringify(value)}, got ${JSON.stringify(given[key])}. voxtorch supports no other value.`,
         {
           file,
           key,
@@ -110,7 +108,7 @@ function ownConfig(config: NetworkConfig, file: string): InternVLConfig {
   check(vision, FIXED_VISION)
   check(config, FIXED)
   const ofVision = new Set([...Object.keys(VISION), ...Object.keys(FIXED_VISION), ...NAMES, 'imageSize', 'patchSize'])
-  // What the port has no such key for is reported as any file's.
+  // Unknown keys of the vision encoder are reported like those of any file.
   const visionConfig: InternViTConfig = { ...VISION_DEFAULTS, ...without(vision, ofVision) }
   for (const [theirs, ours] of Object.entries(VISION))
     if (vision[theirs] !== undefined) visionConfig[ours] = vision[theirs]
@@ -118,7 +116,7 @@ function ownConfig(config: NetworkConfig, file: string): InternVLConfig {
     const given = vision[key]
     const [height, width] = Array.isArray(given) ? given : [given, given]
     if (height !== width)
-      throw new ConfigError(`${file}: ${key} is not square: ${JSON.stringify(given)}`, { file, key })
+      throw new ConfigError(`${file}: ${key}: expected a square, got ${JSON.stringify(given)}.`, { file, key })
     if (height !== undefined) visionConfig[key] = height as number
   }
   const {
@@ -136,7 +134,7 @@ function ownConfig(config: NetworkConfig, file: string): InternVLConfig {
     'tieWordEmbeddings',
   ])
   return {
-    // It follows from the other sizes.
+    // imageSeqLength follows from the other sizes.
     ...without(config, read.add('imageSeqLength')),
     visionConfig,
     llmConfig: { ...text, ...(tieWordEmbeddings !== undefined && { tieWordEmbeddings }) } as DecoderLMConfig,
@@ -146,7 +144,7 @@ function ownConfig(config: NetworkConfig, file: string): InternVLConfig {
   }
 }
 
-/** They say that the file is the port's. */
+/** Keys that identify the port. */
 const NAMES = ['modelType', 'architectures']
 const PARTS = ['visionConfig', 'textConfig']
 
@@ -156,7 +154,7 @@ const without = (config: NetworkConfig, keys: ReadonlySet<string>): NetworkConfi
 const replaced = (name: string, pairs: readonly (readonly [string, string])[], back = false): string =>
   pairs.reduce((made, [theirs, ours]) => (back ? made.replace(ours, theirs) : made.replace(theirs, ours)), name)
 
-/** The port's tensors under our names. Called in a scope. */
+/** Rename the port's tensors to voxtorch's names. Call it in a scope. */
 function ownState(tensors: Record<string, Tensor>): Record<string, Tensor> {
   const state: Record<string, Tensor> = {}
   const apart = new Map<string, Tensor[]>()
@@ -184,13 +182,13 @@ function ownState(tensors: Record<string, Tensor>): Record<string, Tensor> {
     }
   }
   for (const [name, rows] of apart) {
-    // One that lacks a part is missed under its name.
+    // A tensor with a missing part is reported as missing.
     if (rows[0] && rows[1] && rows[2]) state[name] = cat(rows, 0)
   }
   return state
 }
 
-/** config.json as the port has it. @throws ConfigError for what it cannot say */
+/** Return config.json in the port's format. @throws ConfigError for a value that the port does not support */
 export function portConfig(config: CompleteInternVLConfig): Record<string, unknown> {
   const {
     visionConfig,
@@ -201,7 +199,9 @@ export function portConfig(config: CompleteInternVLConfig): Record<string, unkno
     imgContextTokenId,
   } = config
   if (psVersion !== 'v2')
-    throw new ConfigError("InternVL.save: transformers' layout has no psVersion 'v1'", { psVersion })
+    throw new ConfigError("InternVL.save: psVersion: expected 'v2' for the layout 'transformers', got 'v1'.", {
+      psVersion,
+    })
   const complete: InternViTConfig = {
     hiddenSize: 3200,
     numHiddenLayers: 48,
@@ -216,7 +216,7 @@ export function portConfig(config: CompleteInternVLConfig): Record<string, unkno
   }
   const vision: NetworkConfig = { modelType: 'internvl_vision', ...FIXED_VISION }
   for (const [theirs, ours] of Object.entries(VISION)) if (complete[ours] !== undefined) vision[theirs] = complete[ours]
-  // transformers refuses a whole number there, and JSON has no other form of one; it matters to fresh weights alone.
+  // transformers rejects an integer here, and JSON cannot write 1.0. The key only affects new weights.
   if (Number.isInteger(vision.layerScaleInitValue)) Reflect.deleteProperty(vision, 'layerScaleInitValue')
   const { imageSize = 224, patchSize = 14 } = visionConfig
   Object.assign(vision, { imageSize: [imageSize, imageSize], patchSize: [patchSize, patchSize] })
@@ -235,13 +235,13 @@ export function portConfig(config: CompleteInternVLConfig): Record<string, unkno
   }
 }
 
-/** An InternLM2 is a LLaMA there. */
+/** Convert an InternLM2 configuration to LLaMA, as in the port. */
 function textConfig({ architectures: _, autoMap: __, bias, ...llm }: DecoderLMConfig): DecoderLMConfig {
   if (llm.modelType !== 'internlm2') return { ...llm, ...(bias !== undefined && { bias }) }
   return { ...llm, modelType: 'llama', attentionBias: bias ?? true }
 }
 
-/** Our tensors under the port's names. Called in a scope. */
+/** Rename tensors to the port's names. Call it in a scope. */
 export function portState(config: CompleteInternVLConfig, own: Record<string, Tensor>): Record<string, Tensor> {
   const state: Record<string, Tensor> = {}
   for (const [name, tensor] of Object.entries(own)) {
@@ -270,7 +270,7 @@ export function portState(config: CompleteInternVLConfig, own: Record<string, Te
   return state
 }
 
-/** Rows of InternLM2's projection by group, as those of all queries, all keys and all values. */
+/** Split InternLM2's projection, grouped by key-value head, into the rows of queries, keys and values. */
 function takenApart({ numAttentionHeads: heads = 32, numKeyValueHeads: groups = heads }: DecoderLMConfig, all: Tensor) {
   const each = heads / groups
   const dim = all.size(0) / (heads + 2 * groups)

@@ -6,7 +6,7 @@ import type { Tensor } from '../../tensor/index.js'
 const project = opAsync('voxtorch::internvl_project')
 const shuffle = opAsync('voxtorch::internvl_pixel_shuffle')
 
-/** Layer norm, projection, gelu and projection (mlp1): [tiles, tokens, inputSize] -> [tiles, tokens, hiddenSize]. */
+/** Projector (mlp1): layer norm, linear, GELU and linear, [tiles, tokens, inputSize] -> [tiles, tokens, hiddenSize]. */
 export class InternVLProjector extends NativeModule {
   constructor(inputSize: number, hiddenSize: number, options: MakeOptions) {
     super(makeNative('internvl_projector', { inputSize, hiddenSize }, options))
@@ -18,8 +18,8 @@ export class InternVLProjector extends NativeModule {
 }
 
 /**
- * States of a grid of patches behind one of none, [tiles, 1 + down * across, dim], as tokens of `factor` x `factor` patches
- * each: [tiles, tokens, factor² * dim]; `swapped`: column by column.
+ * Join `factor` x `factor` neighboring patches to tokens: states [tiles, 1 + down * across, dim], whose first is the class token, become
+ * [tiles, tokens, factor² * dim]. `swapped`: column by column.
  */
 export function pixelShuffle(
   states: Tensor,

@@ -3,13 +3,13 @@ import { misuse, requireObject, requireOneOf, requireOptions, requireString, req
 import { ConfigError, DataError } from '../../base/errors.js'
 import type { Tokenizer } from '../../text/index.js'
 
-/** How turns are written: by the published name of a template. */
+/** Chat template, by its published name. */
 export type InternVLTemplate = 'hermes2' | 'internlm2' | 'phi3'
 
 interface Template {
-  system: readonly [before: string, behind: string]
-  user: readonly [before: string, behind: string]
-  /** Ends an answer, and the text that stops one. */
+  system: readonly [before: string, after: string]
+  user: readonly [before: string, after: string]
+  /** End of an answer, which stops generation. */
   end: string
 }
 
@@ -18,7 +18,7 @@ const CHATML: Template = {
   user: ['<|im_start|>user\n', '<|im_end|><|im_start|>assistant\n'],
   end: '<|im_end|>',
 }
-/** No line break stands behind an end: that came with InternVL 2.5. */
+/** Chat templates. Without a line break after an end, which came with InternVL 2.5. */
 export const INTERNVL_TEMPLATES: Readonly<Record<InternVLTemplate, Template>> = {
   hermes2: CHATML,
   internlm2: CHATML,
@@ -28,76 +28,76 @@ export const INTERNVL_TEMPLATES: Readonly<Record<InternVLTemplate, Template>> = 
     end: '<|end|>',
   },
 }
-/** What `template` of a published config.json calls them. */
+/** Templates by the value of `template` in a published config.json. */
 const NAMES: Readonly<Record<string, InternVLTemplate>> = {
   'Hermes-2': 'hermes2',
   'internlm2-chat': 'internlm2',
   'phi3-chat': 'phi3',
 }
 
-/** What InternVL2 is told of itself where nobody says anything else. */
+/** Default system prompt of InternVL2. */
 export const INTERNVL_SYSTEM =
   '你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。'
 
 const [IMAGE, VIDEO, AUDIO, CONTEXT] = ['<image>', '<video>', '<audio>', '<IMG_CONTEXT>']
 
-/** Stands where the embedding of a sound does; no token has this id. */
+/** Placeholder of an audio embedding; no token has this id. */
 export const AUDIO_PLACE = -1
 
-/** The template that a configuration names. @throws ConfigError for one that is not known */
+/** Return the template that a configuration names. @throws ConfigError for an unknown one */
 export function internVLTemplate(name: unknown): InternVLTemplate {
   if (typeof name === 'string' && Object.hasOwn(NAMES, name)) return NAMES[name] as InternVLTemplate
   if (typeof name === 'string' && Object.hasOwn(INTERNVL_TEMPLATES, name)) return name as InternVLTemplate
-  throw new ConfigError(`InternVL has no template ${shown(name)}; it has ${Object.keys(NAMES).join(', ')}`, {
+  throw new ConfigError(`InternVL: template: expected one of ${Object.keys(NAMES).join(', ')}, got ${shown(name)}.`, {
     template: name,
   })
 }
 
-/** A conversation with pictures at its markers. */
+/** A conversation with media markers. */
 export interface InternVLConversation {
-  /** Questions and answers, in order; null where an answer is to be written, in the last turn alone. */
+  /** Questions and answers, in order; null for an answer to generate, only in the last turn. */
   turns: readonly (readonly [query: string, response: string | null])[]
-  /** Default: what InternVL2 is told of itself; null for none. */
+  /** System prompt. Default {@link INTERNVL_SYSTEM}; null for none. */
   system?: string | null
-  /** For each `<image>` of the questions, in order: its tiles, the thumbnail counted. */
+  /** Number of tiles of each `<image>` of the questions, in order, thumbnail included. */
   images?: readonly number[]
-  /** For each `<video>`: its frames, of one tile each. */
+  /** Number of frames of each `<video>`, of one tile each. */
   videos?: readonly number[]
-  /** For each `<audio>`: tokens of its embeddings, where the language model is given ears. */
+  /** Number of tokens of each `<audio>`, for a model with an added audio encoder. */
   audios?: readonly number[]
 }
 
 export interface InternVLPromptOptions {
   template: InternVLTemplate
-  /** Tokens of a tile. Default 256. */
+  /** Number of tokens of a tile. Default 256. */
   tileTokens?: number
-  /** Default: the tokenizer's `<IMG_CONTEXT>`. */
+  /** Id of `<IMG_CONTEXT>`. Default: the tokenizer's. */
   imgContextTokenId?: number
 }
 
 export interface InternVLPrompt {
-  /** Token ids; -1 at places of sounds, where no token is. */
+  /** Token ids; -1 at the positions of audio embeddings. */
   inputIds: number[]
-  /** What is learnt: each answer with what ends it; -100 for all else. */
+  /** Labels: each answer with its end token; -100 for all other tokens. */
   labels: number[]
-  /** How many tiles stand in the text, in the order of their places: an image by its marker, frames by theirs. */
+  /** Total number of tiles in the text, video frames included. */
   tiles: number
 }
 
-/** Tokens of all pictures: a hundred times what the networks know positions for. */
+/** Maximum number of media tokens: far above the number of positions of these networks. */
 const MOST = 1 << 22
 
-type Piece = { text: string | number[]; learnt: boolean }
+type Piece = { text: string | number[]; isTarget: boolean }
 
 /**
- * A conversation as token ids, as ms-swift 2.6 writes it for InternVL2: pieces of text that are learnt alike are made tokens
- * together, and pictures part them. The token that begins a text stands in front where the tokenizer puts one there.
+ * Encode a conversation as token ids, as ms-swift 2.6 does for InternVL2: neighboring texts with the same role in the loss are tokenized
+ * together, and images separate them. The begin-of-sequence token is added if the tokenizer adds one.
  *
  * ```ts
  * const { inputIds } = internVLPrompt(tokenizer, { turns: [['<image>\nWhat is it?', null]], images: [7] }, { template: 'hermes2' })
  * ```
- * @throws DataError where there are not as many markers as pictures, naming both numbers, where a text holds `<IMG_CONTEXT>`, and
- * for a turn without an answer before the last; ConfigError for a tokenizer that lacks the template's tokens
+ * @throws DataError if the numbers of markers and media differ, naming both, for a text with `<IMG_CONTEXT>`, and for a turn without an
+ * answer before the last; ConfigError for a tokenizer without the template's tokens
  */
 export function internVLPrompt(
   tokenizer: Tokenizer,
@@ -107,7 +107,7 @@ export function internVLPrompt(
   return encoded(tokenizer, piecesOf(tokenizer, conversation, options))
 }
 
-/** The same, while other work of the process runs. @internal */
+/** Do the same as {@link internVLPrompt} without blocking the event loop. @internal */
 export async function internVLPromptAsync(
   tokenizer: Tokenizer,
   conversation: InternVLConversation,
@@ -126,7 +126,7 @@ export async function internVLPromptAsync(
 
 interface PromptPieces {
   pieces: readonly Piece[]
-  /** What ends an answer. */
+  /** End of an answer. */
   end: string
   tiles: number
 }
@@ -150,7 +150,10 @@ function piecesOf(
   const template = INTERNVL_TEMPLATES[options.template]
   for (const text of [system ?? '', ...turns.flat()]) {
     if (text?.includes(CONTEXT))
-      throw new DataError(`${where}: a text holds ${CONTEXT}, whose places are those of pictures`, {})
+      throw new DataError(
+        `${where}: expected texts without ${CONTEXT}, which marks image tokens, got one with it. Remove it.`,
+        {},
+      )
   }
   for (const [name, list] of Object.entries({ images, videos, audios })) {
     if (!Array.isArray(list)) throw misuse(where, name, 'a list of numbers', list)
@@ -159,19 +162,22 @@ function piecesOf(
   const sum = (counts: readonly number[]) => counts.reduce((all, count) => all + count, 0)
   const places = sum([...images, ...videos]) * tileTokens + sum(audios)
   if (places > MOST)
-    throw new DataError(`${where}: pictures and sounds have ${places} tokens, more than ${MOST}`, { places })
+    throw new DataError(`${where}: expected at most ${MOST} tokens of images and audio, got ${places}.`, { places })
   const media = new Media(where, { images, videos, audios }, (tiles) => {
     if (imgContextTokenId !== undefined) return new Array<number>(tiles * tileTokens).fill(imgContextTokenId)
-    throw new ConfigError(`${where}: the tokenizer has no ${CONTEXT}; say its imgContextTokenId`, {})
+    throw new ConfigError(
+      `${where}.imgContextTokenId: expected an id, since the tokenizer lacks ${CONTEXT}, got none. Set it.`,
+      {},
+    )
   })
   const pieces: Piece[] = []
-  const say = (text: string) => pieces.push(...media.split(text))
-  if (system !== null) say(`${template.system[0]}${system}${template.system[1]}`)
+  const addText = (text: string) => pieces.push(...media.split(text))
+  if (system !== null) addText(`${template.system[0]}${system}${template.system[1]}`)
   for (const [i, [query, response]] of turns.entries()) {
-    say(`${template.user[0]}${query}${template.user[1]}`)
+    addText(`${template.user[0]}${query}${template.user[1]}`)
     if (response === null) break
-    pieces.push({ text: response, learnt: true })
-    pieces.push({ text: template.end, learnt: i === turns.length - 1 })
+    pieces.push({ text: response, isTarget: true })
+    pieces.push({ text: template.end, isTarget: i === turns.length - 1 })
   }
   media.finish()
   return { pieces, end: template.end, tiles: media.tiles }
@@ -183,12 +189,14 @@ function requireTurns(where: string, turns: unknown): asserts turns is InternVLC
   for (const [i, turn] of turns.entries()) {
     if (!Array.isArray(turn) || turn.length !== 2 || typeof turn[0] !== 'string') throw wrong()
     if (turn[1] === null && i < turns.length - 1)
-      throw new DataError(`${where}: turn ${i + 1} has no answer`, { turn: i })
+      throw new DataError(`${where}: turn ${i + 1}: expected an answer in every turn except the last, got null.`, {
+        turn: i,
+      })
     if (turn[1] !== null && typeof turn[1] !== 'string') throw wrong()
   }
 }
 
-/** Pictures, frames and sounds at their markers. */
+/** Inserter of media tokens at their markers. */
 class Media {
   tiles = 0
   #images = 0
@@ -201,42 +209,42 @@ class Media {
     private readonly places: (tiles: number) => number[],
   ) {}
 
-  /** Without any pictures, or sounds, their markers are words like others. */
+  /** Split a text at its media markers. Without images and videos, or audio, their markers are plain text. */
   split(text: string): Piece[] {
     const { images, videos, audios } = this.given
-    const seen = images.length + videos.length > 0 ? [IMAGE, VIDEO] : []
-    const markers = audios.length > 0 ? [...seen, AUDIO] : seen
-    if (markers.length === 0) return [{ text, learnt: false }]
+    const visualMarkers = images.length + videos.length > 0 ? [IMAGE, VIDEO] : []
+    const markers = audios.length > 0 ? [...visualMarkers, AUDIO] : visualMarkers
+    if (markers.length === 0) return [{ text, isTarget: false }]
     return text.split(new RegExp(`(${markers.join('|')})`)).flatMap((part): Piece[] => {
-      if (part === IMAGE && seen.length > 0) return this.#picture(images[this.#images++] ?? 0)
-      if (part === VIDEO && seen.length > 0) return this.#frames(videos[this.#videos++] ?? 0)
-      if (part === AUDIO && audios.length > 0) return this.#sound(audios[this.#audios++] ?? 0)
-      return part === '' ? [] : [{ text: part, learnt: false }]
+      if (part === IMAGE && visualMarkers.length > 0) return this.#image(images[this.#images++] ?? 0)
+      if (part === VIDEO && visualMarkers.length > 0) return this.#frames(videos[this.#videos++] ?? 0)
+      if (part === AUDIO && audios.length > 0) return this.#audio(audios[this.#audios++] ?? 0)
+      return part === '' ? [] : [{ text: part, isTarget: false }]
     })
   }
 
-  /** As SALMONN marks it. */
-  #sound(tokens: number): Piece[] {
+  /** Return the tokens of an audio clip, marked as in SALMONN. */
+  #audio(tokens: number): Piece[] {
     return [
-      { text: '<Speech>', learnt: false },
-      { text: new Array<number>(tokens).fill(AUDIO_PLACE), learnt: false },
-      { text: '</Speech>\n', learnt: false },
+      { text: '<Speech>', isTarget: false },
+      { text: new Array<number>(tokens).fill(AUDIO_PLACE), isTarget: false },
+      { text: '</Speech>\n', isTarget: false },
     ]
   }
 
-  #picture(tiles: number): Piece[] {
+  #image(tiles: number): Piece[] {
     this.tiles += tiles
     return [
-      { text: '<img>', learnt: false },
-      { text: this.places(tiles), learnt: false },
-      { text: '</img>\n', learnt: false },
+      { text: '<img>', isTarget: false },
+      { text: this.places(tiles), isTarget: false },
+      { text: '</img>\n', isTarget: false },
     ]
   }
 
   #frames(count: number): Piece[] {
     return Array.from({ length: count }, (_, i) => [
-      { text: `Frame${i + 1}: `, learnt: false },
-      ...this.#picture(1),
+      { text: `Frame${i + 1}: `, isTarget: false },
+      ...this.#image(1),
     ]).flat()
   }
 
@@ -247,16 +255,19 @@ class Media {
       [AUDIO, this.#audios, this.given.audios.length],
     ] as const) {
       if (found === given) continue
-      throw new DataError(`${this.where}: the questions have ${marker} ${found} times, and there are ${given}`, {
-        marker,
-        markers: found,
-        given,
-      })
+      throw new DataError(
+        `${this.where}: expected ${found} for ${found} markers ${marker} in the questions, got ${given}.`,
+        {
+          marker,
+          markers: found,
+          given,
+        },
+      )
     }
   }
 }
 
-const NOT_LEARNT = -100
+const IGNORED = -100
 
 function encoded(
   tokenizer: Tokenizer,
@@ -267,23 +278,28 @@ function encoded(
   const begin = tokenizer.bosTokenId
   const begins = begin !== null && tokenizer.encode('').inputIds.includes(begin)
   const inputIds = begins ? [begin as number] : []
-  const labels = inputIds.map(() => NOT_LEARNT)
-  for (const { text, learnt } of joined(pieces)) {
+  const labels = inputIds.map(() => IGNORED)
+  for (const { text, isTarget } of joined(pieces)) {
     const ids = typeof text === 'string' ? idsOf(text) : text
     for (const id of ids) {
       inputIds.push(id)
-      labels.push(learnt ? id : NOT_LEARNT)
+      labels.push(isTarget ? id : IGNORED)
     }
   }
   return { inputIds, labels: withEnds(labels, idsOf(end)), tiles }
 }
 
-/** Texts that stand beside each other and are learnt alike, in one. */
+/** Join neighboring texts with the same role in the loss. */
 function joined(pieces: readonly Piece[]): Piece[] {
   const result: Piece[] = []
   for (const piece of pieces) {
     const before = result.at(-1)
-    if (before && typeof before.text === 'string' && typeof piece.text === 'string' && before.learnt === piece.learnt) {
+    if (
+      before &&
+      typeof before.text === 'string' &&
+      typeof piece.text === 'string' &&
+      before.isTarget === piece.isTarget
+    ) {
       result[result.length - 1] = { ...before, text: before.text + piece.text }
     } else {
       result.push(piece)
@@ -292,13 +308,13 @@ function joined(pieces: readonly Piece[]): Piece[] {
   return result
 }
 
-/** What ends an answer of an earlier turn is made tokens with the question behind it, and learnt all the same. */
+/** Label the end of each earlier answer, which is tokenized together with the next question. */
 function withEnds(labels: number[], end: readonly number[]): number[] {
   let start = 0
   for (let i = 1; i < labels.length; i++) {
     const [before, here] = [labels[i - 1] as number, labels[i] as number]
-    if (before >= 0 && here === NOT_LEARNT) start = i
-    if (start > 0 && before === NOT_LEARNT && here >= 0 && i - start >= end.length) {
+    if (before >= 0 && here === IGNORED) start = i
+    if (start > 0 && before === IGNORED && here >= 0 && i - start >= end.length) {
       for (const [k, id] of end.entries()) labels[start + k] = id
     }
   }

@@ -167,7 +167,7 @@ export class ContrastiveModel extends Module {
       throw new ConfigError(`${where}: expected only text and ${modality}, got '${other[0]}'. Leave it out.`, {})
     if (!text || !own)
       throw new ConfigError(
-        `${where}: expected text and ${modality}, got only ${text ? 'text' : own ? modality : 'neither'}. Pass both.`,
+        `${where}: expected text and ${modality}, got ${text ? 'only text' : own ? `only ${modality}` : 'neither'}. Pass both.`,
         {},
       )
     return scope(async () => {

@@ -1,39 +1,39 @@
 import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
-/** The published config.json in camelCase; what is left out has the value in brackets, the published model's. */
+/** The published config.json in camelCase. Defaults are those of the published model. */
 export interface UnitVoiceboxConfig extends NetworkConfig {
-  /** Bands of the mel spectrogram [80]. */
+  /** Bands of the mel spectrogram. Default 80. */
   nFeats?: number
-  /** Units; one more row of the embedding stands for none [10000]. */
+  /** Number of units; the embedding has one more row, the null unit. Default 10000. */
   nTokens?: number
-  /** Size of a unit's embedding [1280]. */
+  /** Size of a unit's embedding. Default 1280. */
   embeddingDim?: number
-  /** [1024] */
+  /** Default 1024. */
   hiddenSize?: number
-  /** [4096] */
+  /** Default 4096. */
   intermediateSize?: number
-  /** [16] */
+  /** Default 16. */
   numAttentionHeads?: number
-  /** An even number [24]. */
+  /** An even number. Default 24. */
   numHiddenLayers?: number
-  /** Kernel of the convolutions that positions come from [31]. */
+  /** Kernel size of the convolutions for positions. Default 31. */
   convposWidth?: number
-  /** [16] */
+  /** Default 16. */
   convposGroups?: number
-  /** How many of them there are, one after another [2]. */
+  /** Number of these convolutions in sequence. Default 2. */
   convposDepth?: number
-  /** [0] */
+  /** Default 0. */
   attentionDropout?: number
-  /** [0.1] */
+  /** Default 0.1. */
   activationDropout?: number
-  /** [0] */
+  /** Default 0. */
   hiddenDropout?: number
-  /** How much noise is left at the end of a path [1e-4]. */
+  /** Remaining noise at the end of a path. Default 1e-4. */
   sigmaMin?: number
 }
 
-/** Of the log-mel spectrograms that the published model was trained on, by which they are normalised. @internal */
+/** Mean and standard deviation of the log-mel spectrograms in the training of the published model, for normalization. @internal */
 export const MEL = { mean: -5.5419, std: 2.1575 }
 
 const published: UnitVoiceboxConfig = {
@@ -56,5 +56,5 @@ const published: UnitVoiceboxConfig = {
 /** The size of `naver-ai/xlsr-token-Voicebox`. */
 export const unitVoiceboxSizes: Record<string, UnitVoiceboxConfig> = { 'xlsr-token-voicebox': published }
 
-/** The original keeps `solver` and never reads it: which of the two solves the equation is an option of `generate`, here as there. */
+/** The original keeps `solver` but never reads it. As there, the solver is an option of `generate`. */
 export const unitVoiceboxKeys: ConfigKeys = { defaults: published, only: { solver: ['euler', 'heun'] } }

@@ -14,35 +14,35 @@ import { arange, Generator, linspace, noGrad, ops, randn, scope, Tensor, tensor 
 import type { UnitVoicebox } from './unit-voicebox.js'
 
 export interface UnitVoiceboxGenerateInputs {
-  /** Units for each frame of the mel spectrogram, int64 [batch, frames]: those of the prompt, then those to be said. */
+  /** Unit of each frame of the mel spectrogram, int64 [batch, frames]: those of the prompt, then those to generate. */
   units: Tensor
-  /** How many frames each row has, the rest being padding. Default: all. */
+  /** Number of frames of each row, without padding. Default: all. */
   lengths?: readonly number[]
   /**
-   * A voice to go on in, as its normalised mel spectrogram in each row's first frames: [batch, nFeats, frames], or as many
-   * frames as the longest prompt.
+   * A voice to continue: its normalized mel spectrogram for the first frames of each row, [batch, nFeats, frames], or as many frames as the
+   * longest prompt.
    */
   prompt?: Tensor
-  /** How many frames of `prompt` each row has. Default: all of its frames. */
+  /** Number of frames of `prompt` in each row. Default: all of its frames. */
   promptLengths?: readonly number[]
-  /** Evaluations of the network; twice that with guidance, but in the same pass. Heun's method takes half as many steps. Default 50. */
+  /** Evaluations of the network; with guidance, each has twice the batch. Heun's method takes half as many steps. Default 50. */
   steps?: number
-  /** Default `'heun'`, the published one; its last step is one of Euler. */
+  /** Default `'heun'`, the published one; its last step is an Euler step. */
   solver?: 'euler' | 'heun'
-  /** How far past the velocity it goes, away from that without units and prompt (classifier-free guidance). Default 1; 0: none. */
+  /** Scale of classifier-free guidance, away from the velocity without units and prompt. Default 1; 0: none. */
   guidance?: number
   /**
-   * The noise under the frames of the prompt: drawn again at every evaluation (`'redrawn'`, as published), or that of the
-   * beginning, which follows one path (`'fixed'`). Default `'redrawn'`.
+   * Noise in the frames of the prompt: drawn again at every evaluation (`'redrawn'`, as published), or the initial noise, which follows one
+   * path (`'fixed'`). Default `'redrawn'`.
    */
   promptNoise?: 'redrawn' | 'fixed'
-  /** Where the flow begins, [batch, nFeats, frames]. Default: drawn. */
+  /** Initial noise, [batch, nFeats, frames]. Default: drawn. */
   noise?: Tensor
-  /** Of what is drawn, the same on every device. Default: the default generator goes on. */
+  /** Random seed, with the same draws on every device. Default: draws from the default generator. */
   seed?: number | bigint
-  /** Called with how much is done, from 0 to 1, after every step. */
+  /** Called after every step with the finished fraction, from 0 to 1. */
   onProgress?: (done: number) => void
-  /** Gives up before the next evaluation of the network; what was awaited throws the signal's reason. */
+  /** Stops before the next evaluation of the network; the call throws the signal's reason. */
   signal?: AbortSignal
 }
 
@@ -62,21 +62,21 @@ const INPUTS: readonly (keyof UnitVoiceboxGenerateInputs)[] = [
 ]
 const WHERE = 'UnitVoicebox.generate'
 
-/** Where a flow is, and at which time; times are sums in float32, as published. */
+/** The functions of a flow; times are sums in float32, as published. */
 interface Flow {
   velocity(z: Tensor, t: number): Promise<Tensor>
-  /** With the prompt's frames put where they are at time `t`. */
+  /** Replace the prompt's frames by their values at time `t`. */
   held(z: Tensor, t: number): Tensor
   progress(done: number): void
 }
 
-/** From noise to a mel spectrogram, [batch, nFeats, frames]. */
+/** Generate a mel spectrogram from noise, [batch, nFeats, frames]. */
 export async function generate(model: UnitVoicebox, inputs: UnitVoiceboxGenerateInputs): Promise<Tensor> {
   requireOptions(WHERE, inputs, INPUTS)
   const { units, steps = 50, solver = 'heun', guidance = 1, promptNoise = 'redrawn', onProgress, signal } = inputs
   if (!(units instanceof Tensor)) throw misuse(WHERE, 'units', 'a tensor', units)
   if (units.ndim !== 2 || units.numel() === 0) {
-    throw new ShapeError(`${WHERE}: units must be [batch, frames] with at least one frame, not [${units.shape}]`, {})
+    throw new ShapeError(`${WHERE}: units: expected [batch, frames] with at least one frame, got [${units.shape}]`)
   }
   requireWhole(WHERE, 'steps', steps, 1)
   requireNumber(WHERE, 'steps', steps, { least: 1, below: 100_001 })
@@ -86,7 +86,7 @@ export async function generate(model: UnitVoicebox, inputs: UnitVoiceboxGenerate
   requireSignal(WHERE, signal)
   if (onProgress !== undefined) requireFunction(WHERE, 'onProgress', onProgress)
   for (const name of ['lengths', 'promptLengths'] as const) {
-    if (inputs[name] !== undefined) listOf(WHERE, name, inputs[name], 'whole numbers')
+    if (inputs[name] !== undefined) listOf(WHERE, name, inputs[name], 'integers')
   }
   return scope(() =>
     evaluating(model, () =>
@@ -94,14 +94,14 @@ export async function generate(model: UnitVoicebox, inputs: UnitVoiceboxGenerate
         const some = model.parameters()[0] as Tensor
         const place = { device: some.device, dtype: some.dtype }
         const shape = [units.size(0), model.config.nFeats ?? 80, units.size(1)] as const
-        // On the CPU and in float32 wherever the network is: a seed says the same on every device.
+        // On the CPU and in float32 on every device, so that a seed gives the same noise.
         const generator = inputs.seed === undefined ? undefined : new Generator({ seed: inputs.seed, device: 'cpu' })
         const draw = () =>
           generator
             ? randn([...shape], { device: 'cpu', dtype: 'float32', generator }).to(place)
             : randn([...shape], place)
         try {
-          const noise = inputs.noise ? given('noise', inputs.noise, [...shape], place) : draw()
+          const noise = inputs.noise ? checked('noise', inputs.noise, [...shape], place) : draw()
           const { condition, inside } = promptOf(inputs, [...shape], place)
           const rate = 1 - (model.config.sigmaMin ?? 1e-4)
           const flow: Flow = {
@@ -162,7 +162,7 @@ async function velocity(
     const alone = await model.forward({ units, noisy, condition, time: at(batch), ...(lengths && { lengths }) })
     return alone.velocity
   }
-  // Without units and prompt, and with them, in one pass.
+  // Without and with units and prompt, in one pass.
   const both = await model.forward({
     units: ops.cat([ops.fullLike(units, model.config.nTokens ?? 10000), units]),
     noisy: ops.cat([noisy, noisy]),
@@ -177,15 +177,15 @@ async function velocity(
 
 type Place = Pick<Tensor, 'device' | 'dtype'>
 
-function given(name: string, value: unknown, shape: number[], place: Place): Tensor {
+function checked(name: string, value: unknown, shape: number[], place: Place): Tensor {
   if (!(value instanceof Tensor)) throw misuse(WHERE, name, 'a tensor', value)
   if (value.shape.join() !== shape.join()) {
-    throw new ShapeError(`${WHERE}: ${name} must be [${shape}], not [${value.shape}]`, {})
+    throw new ShapeError(`${WHERE}: ${name}: expected [${shape}], got [${value.shape}]`)
   }
   return value.to(place)
 }
 
-/** What is known, zeros elsewhere, and where it is, bool [batch, 1, frames]; undefined: nowhere. */
+/** Return the prompt, zeros elsewhere, and its mask, bool [batch, 1, frames]; undefined without a prompt. */
 function promptOf(
   { prompt, promptLengths, lengths }: UnitVoiceboxGenerateInputs,
   [batch, bands, frames]: number[],
@@ -194,15 +194,16 @@ function promptOf(
   const shape = [batch as number, bands as number, frames as number]
   const empty = ops.zeros(shape, place)
   if (prompt === undefined) {
-    if (promptLengths !== undefined) throw new ConfigError(`${WHERE}: promptLengths needs a prompt`, {})
+    if (promptLengths !== undefined) {
+      throw new ConfigError(`${WHERE}: promptLengths: expected a prompt with it, got none`)
+    }
     return { condition: empty, inside: undefined }
   }
   if (!(prompt instanceof Tensor)) throw misuse(WHERE, 'prompt', 'a tensor', prompt)
   const width = prompt.ndim === 3 ? prompt.size(2) : 0
   if (prompt.ndim !== 3 || prompt.size(0) !== batch || prompt.size(1) !== bands || width > (frames as number)) {
     throw new ShapeError(
-      `${WHERE}: prompt must be [${batch}, ${bands}, frames] with at most the ${frames} frames of units, not [${prompt.shape}]`,
-      {},
+      `${WHERE}: prompt: expected [${batch}, ${bands}, frames] with at most ${frames} frames, those of units, got [${prompt.shape}]`,
     )
   }
   const ends = promptLengths ? [...promptLengths] : new Array<number>(batch as number).fill(width)
@@ -211,7 +212,7 @@ function promptOf(
   )
   if (ends.length !== batch || bad >= 0) {
     throw new ShapeError(
-      `${WHERE}: promptLengths must be ${batch} whole numbers from 0 to the ${width} frames of prompt, and no row's more than its length, not [${[...ends]}]`,
+      `${WHERE}: promptLengths: expected ${batch} integers from 0 to ${width}, the frames of prompt, each at most the row's length, got [${[...ends]}]`,
       { promptLengths: [...ends] },
     )
   }

@@ -11,30 +11,30 @@ import { WavLM } from '../encoders/wavlm.js'
 import { melBinsOf, windowOf } from '../whisper/config.js'
 import { Whisper, WhisperEncoder } from '../whisper/whisper.js'
 
-/** A network whose states become units. */
+/** A network whose hidden states are quantized to units. */
 export type UnitNetwork = Wav2Vec2 | WavLM | Whisper | WhisperEncoder
 
-/** How clips of another rate come to 16 kHz: librosa's default, soxr's HQ recipe. Other resamplers make other units. @internal */
+/** Resampling of clips to 16 kHz: librosa's default, soxr's HQ recipe. Units depend on the resampler. @internal */
 export const UNIT_RESAMPLING = 'high'
 
-/** torch's layer_norm over the clip, as fairseq2 has it; transformers adds 1e-7. */
+/** Epsilon of torch's layer_norm over the clip, as in fairseq2; transformers uses 1e-7. */
 const EPSILON = 1e-5
-/** Samples from one frame of Whisper's encoder to the next. */
+/** Samples per frame of Whisper's encoder. */
 const WHISPER_STEP = 320
 const MEL_STEP = 160
 
-/** Windows of Whisper's that it hears in one pass. */
+/** Whisper windows per batch. */
 const WINDOWS_AT_ONCE = 8
 
-/** A clip as an encoder reads it; of XLS-R's recipe with the sample that makes it even. @internal */
+/** A clip after preprocessing. In XLS-R's recipe, a clip of odd length has one more sample. @internal */
 export interface PreparedClip {
   /** float32 [n] */
   wave: Tensor
-  /** Its samples without that one. */
+  /** Number of its samples without the added one. */
   length: number
 }
 
-/** What a layer of an encoder makes of clips, to be assigned to units. */
+/** Computes the states of an encoder layer for clips, to be quantized to units. */
 export class UnitEncoder {
   readonly network: UnitNetwork
   readonly layer: number
@@ -42,14 +42,19 @@ export class UnitEncoder {
   #passes: Promise<void> = Promise.resolve()
 
   /**
-   * @param layer whose states are taken: 1 is the first layer's output. It is the sum that the next layer reads, before any
-   * norm behind the last
-   * @throws ConfigError for a layer that the network has not
+   * @param layer number of the layer whose output is used, from 1. It is the residual sum that the next layer reads, before any norm after
+   * the last layer
+   * @throws ConfigError for a layer that the network does not have
    */
   constructor(network: UnitNetwork, layer: number) {
     requireWhole('UnitEncoder', 'layer', layer, 1)
     if (![Wav2Vec2, WavLM, Whisper, WhisperEncoder].some((Network) => network instanceof Network)) {
-      throw misuse('UnitEncoder', 'encoder', 'a folder, a file, a name, or a Wav2Vec2, WavLM, Whisper or WhisperEncoder', network) // biome-ignore format: one line
+      throw misuse(
+        'UnitEncoder',
+        'encoder',
+        'a folder, a file, a name, or a Wav2Vec2, WavLM, Whisper or WhisperEncoder',
+        network,
+      )
     }
     this.network = network
     this.layer = layer
@@ -57,7 +62,7 @@ export class UnitEncoder {
     const layers = network.get<NativeModule>(path).namedChildren()
     const found = layers[layer - 1]?.[1]
     if (!found) {
-      throw new ConfigError(`UnitEncoder: layer ${layer} of ${layers.length} of the encoder`, {
+      throw new ConfigError(`UnitEncoder: layer: expected 1 to ${layers.length}, the number of layers, got ${layer}`, {
         layer,
         layers: layers.length,
       })
@@ -65,31 +70,31 @@ export class UnitEncoder {
     this.#block = found as NativeModule
   }
 
-  /** Values of a frame. */
+  /** Size of a state. */
   get dim(): number {
     const { config } = this.network
     return Number(isWhisper(this.network) ? (config.dModel ?? 384) : (config.hiddenSize ?? 768))
   }
 
-  /** Whether clips of unlike length can stand in one batch and give what each gives alone. */
+  /** Whether clips of different lengths can share a batch without changing the results. */
   get takesPadding(): boolean {
     return isWhisper(this.network) || this.#speech.featExtractNorm === 'layer'
   }
 
-  /** The fewest samples that give a unit. */
+  /** Minimum number of samples for one unit. */
   get leastSamples(): number {
     let low = 1
     while (this.unitsOf(low) === 0) low += 1
     return low
   }
 
-  /** How many units so many samples at 16 kHz become. */
+  /** Return the number of units of a number of samples at 16 kHz. */
   unitsOf(samples: number): number {
     if (isWhisper(this.network)) return Math.floor(samples / WHISPER_STEP)
-    return framesOf(this.#speech, samples + (this.#evens ? samples % 2 : 0))
+    return framesOf(this.#speech, samples + (this.#padsToEven ? samples % 2 : 0))
   }
 
-  /** Samples from one unit to the next, and how many one is made of. @internal */
+  /** Samples between neighboring units, and samples that one unit depends on. @internal */
   get step(): { hop: number; width: number } {
     if (isWhisper(this.network)) return { hop: WHISPER_STEP, width: WHISPER_STEP }
     const convolutions = convolutionsOf(this.#speech)
@@ -101,7 +106,7 @@ export class UnitEncoder {
     return { hop, width }
   }
 
-  /** Whether it hears windows of its own in any case. */
+  /** Whether the network always processes windows. */
   get hasWindows(): boolean {
     return isWhisper(this.network)
   }
@@ -110,39 +115,36 @@ export class UnitEncoder {
     return this.network.config as SpeechEncoderConfig
   }
 
-  /** fairseq2 fills odd clips up to an even length, for XLS-R's recipe. */
-  get #evens(): boolean {
+  /** Whether odd clips are padded to an even length, as fairseq2 does in XLS-R's recipe. */
+  get #padsToEven(): boolean {
     return this.network instanceof Wav2Vec2 && this.#speech.featExtractNorm === 'layer'
   }
 
   /**
-   * The states of clips, each float32 [n] of 16 kHz, as one batch: each float [units, dim] on the network's device, in a
-   * scope of the caller's.
+   * Return the states of a batch of clips, each float32 [n] at 16 kHz: each floating point [units, dim] on the network's device, in the
+   * caller's scope.
    * @throws DataError for a clip too short for a unit
    */
   async states(clips: readonly Tensor[]): Promise<Tensor[]> {
     for (const clip of clips) {
       if (this.unitsOf(clip.size(0)) > 0) continue
-      throw new DataError(
-        `a clip of ${clip.size(0)} samples is too short for a unit, which takes ${this.leastSamples}`,
-        {
-          samples: clip.size(0),
-        },
-      )
+      throw new DataError(`expected a clip of at least ${this.leastSamples} samples, one unit, got ${clip.size(0)}`, {
+        samples: clip.size(0),
+      })
     }
     return noGrad(() => scope(async () => this.statesOf(await Promise.all(clips.map((clip) => this.prepared(clip))))))
   }
 
-  /** A clip as it is read: of XLS-R even, and with mean 0 and variance 1 as a whole. In a scope of the caller's. @internal */
+  /** Preprocess a clip: for XLS-R, pad it to an even length, and normalize it to mean 0 and variance 1. Uses the caller's scope. @internal */
   async prepared(clip: Tensor): Promise<PreparedClip> {
     const length = clip.size(0)
     if (isWhisper(this.network)) return { wave: clip, length }
-    const even = this.#evens && length % 2 === 1 ? ops.cat([clip, ones([1], { device: clip.device })]) : clip
+    const even = this.#padsToEven && length % 2 === 1 ? ops.cat([clip, ones([1], { device: clip.device })]) : clip
     const wide = this.#speech.featExtractNorm === 'layer'
     return { wave: wide ? await normalizeWav2Vec2(even, { epsilon: EPSILON }) : even, length }
   }
 
-  /** The states of clips that are prepared, or of windows that were cut out of such. @internal */
+  /** Return the states of preprocessed clips, or of windows of them. @internal */
   async statesOf(clips: readonly PreparedClip[]): Promise<Tensor[]> {
     const { network } = this
     return noGrad(() =>
@@ -161,7 +163,9 @@ export class UnitEncoder {
     const device = (network.parameters()[0] as Tensor).device
     const width = Math.max(...clips.map(({ wave }) => wave.size(0)))
     if (!this.takesPadding && clips.some(({ wave }) => wave.size(0) !== width)) {
-      throw new ConfigError('UnitEncoder.states: this encoder takes clips of one length together', {})
+      throw new ConfigError(
+        'UnitEncoder.states: expected clips of the same length for this encoder, got different lengths',
+      )
     }
     const inputValues = zeros([clips.length, width], { dtype: 'float32', device: 'cpu' })
     const lengths = clips.map(({ length }) => length)
@@ -181,7 +185,7 @@ export class UnitEncoder {
     return lengths.map((length, i) => states.select(0, i).narrow(0, 0, this.unitsOf(length)).clone())
   }
 
-  /** In windows of 30 seconds, each with silence behind it where it is shorter, as Whisper hears. */
+  /** Return Whisper's states, in windows of 30 seconds padded with silence. */
   async #whisperStates(network: Whisper | WhisperEncoder, clips: readonly Tensor[]): Promise<Tensor[]> {
     const window = windowOf(network.config) * MEL_STEP
     const device = (network.parameters()[0] as Tensor).device
@@ -213,16 +217,16 @@ export class UnitEncoder {
     return clips.map((clip, i) => {
       const left = this.unitsOf(clip.size(0))
       const per = window / WHISPER_STEP
-      const own = (windows[i] as Tensor[]).map((_, part) =>
+      const clipStates = (windows[i] as Tensor[]).map((_, part) =>
         states.select(0, row++).narrow(0, 0, Math.min(per, left - part * per)),
       )
-      return ops.cat(own)
+      return ops.cat(clipStates)
     })
   }
 
-  /** What the layer makes in a pass, float32 [batch, frames, dim]. Passes wait for each other: the hook is of one. */
+  /** Return the layer's output in a pass, float32 [batch, frames, dim]. Passes run one after another, as they share the hook. */
   #run(pass: () => Promise<unknown>): Promise<Tensor> {
-    const run = this.#passes.then(() => this.#watched(pass))
+    const run = this.#passes.then(() => this.#captured(pass))
     this.#passes = run.then(
       () => {},
       () => {},
@@ -230,18 +234,18 @@ export class UnitEncoder {
     return run
   }
 
-  async #watched(pass: () => Promise<unknown>): Promise<Tensor> {
-    let seen: Tensor | undefined
+  async #captured(pass: () => Promise<unknown>): Promise<Tensor> {
+    let captured: Tensor | undefined
     const remove = this.#block.registerForwardHook((_, __, output) => {
-      seen = keepForever((output as Tensor).detach())
+      captured = keepForever((output as Tensor).detach())
     })
     try {
       await pass()
     } finally {
       remove()
     }
-    const states = (seen as unknown as Tensor).to({ dtype: 'float32' }).clone()
-    ;(seen as unknown as Tensor).dispose()
+    const states = (captured as unknown as Tensor).to({ dtype: 'float32' }).clone()
+    ;(captured as unknown as Tensor).dispose()
     return states
   }
 

@@ -1,6 +1,6 @@
 /**
- * Encoders for units, from files: no layer behind the one that is wanted is built or read. Of XLS-R the three layouts of
- * published checkpoints: transformers' folders, fairseq's `.pt` and fairseq2's, such as `xlsr2_1b_v2.pt` of SeamlessM4T.
+ * Loads encoders for units from files, only up to the requested layer. XLS-R exists in three layouts: transformers' folders, fairseq's
+ * `.pt`, and fairseq2's, such as `xlsr2_1b_v2.pt` of SeamlessM4T.
  */
 import { existsSync, statSync } from 'node:fs'
 import { misuse, requireWhole } from '../../base/check.js'
@@ -21,30 +21,33 @@ import { WhisperEncoder } from '../whisper/whisper.js'
 import { UnitEncoder, type UnitNetwork } from './encoder.js'
 
 export interface LoadUnitEncoderOptions extends LoadNetworkOptions {
-  /** Whose output is wanted, from 1; later layers are neither built nor read. */
+  /** Layer whose output is used, from 1; later layers are neither built nor read. */
   layer: number
-  /** Of a fairseq or fairseq2 file, what its weights do not tell: `numAttentionHeads`, `convStride`. */
+  /** For a fairseq or fairseq2 file: settings that its weights do not contain, `numAttentionHeads` and `convStride`. */
   config?: Wav2Vec2Config
 }
 
-/** Heads of the published sizes by their width. */
+/** Number of attention heads of the published sizes, by hidden size. */
 const HEADS: Record<number, number> = { 768: 12, 1024: 16, 1280: 16, 1920: 16 }
 
 /**
- * Loads Wav2Vec2 (XLS-R), WavLM or Whisper's encoder as far as a layer: from a folder, a repository of the hub, the name of
- * published weights, or a `.pt` of fairseq or fairseq2.
- * @throws ConfigError for a layer that the network has not; CheckpointError for files that hold no such network
+ * Load Wav2Vec2 (XLS-R), WavLM or Whisper's encoder up to a layer: from a folder, a Hub repository, the name of published weights, or a `.pt`
+ * of fairseq or fairseq2.
+ * @throws ConfigError for a layer that the network does not have; CheckpointError for files of another network
  */
 export async function loadUnitEncoder(from: string, options: LoadUnitEncoderOptions): Promise<UnitEncoder> {
   const { layer, config, ...load } = options
   requireWhole('UnitEncoder', 'layer', layer, 1)
   if (typeof from !== 'string') throw misuse('UnitEncoder', 'encoder', 'a folder, a file or a name', from)
-  // A name that cannot be one of a file is an error of statSync.
+  // existsSync comes first: statSync throws for a name that cannot be a path.
   if (existsSync(from) && statSync(from).isFile()) {
     return new UnitEncoder(await readFairseq(from, layer, config, load), layer)
   }
   if (config !== undefined) {
-    throw new ConfigError('UnitEncoder: config is for a .pt file; a folder has a config.json', { argument: 'config' })
+    throw new ConfigError(
+      'UnitEncoder: config: expected it only with a .pt file, got it with a folder, which has a config.json. Leave it out.',
+      { argument: 'config' },
+    )
   }
   const { hub } = parted(load)
   const directory = await resolveModel(from, hub)
@@ -66,7 +69,7 @@ async function readFolder(
       prefix: 'model.encoder.',
       ignored: [laterLayers(layer)],
       rename: (name: string) => name.replace(/^encoder\./, ''),
-      // Behind the last layer, which is not asked.
+      // The final norm comes after the requested layer.
       optional: [/^decoder\./, /^layer_norm\./, /^proj_out\./],
       foreign: ctranslate2Checkpoint,
     }
@@ -79,7 +82,7 @@ async function readFolder(
   }
   if (modelType !== 'wav2vec2' && modelType !== 'wavlm') {
     throw new CheckpointError(
-      `${directory} is of model type ${JSON.stringify(modelType)}; units are made of wav2vec2 (XLS-R), wavlm or whisper`,
+      `${directory}: model_type: expected wav2vec2 (XLS-R), wavlm or whisper, got ${JSON.stringify(modelType)}`,
       { file: directory, modelType },
     )
   }
@@ -105,7 +108,7 @@ const speechKind = (modelType: 'wav2vec2' | 'wavlm', layer: number) => ({
   optional: [/^masked_spec_embed$/],
 })
 
-/** Nothing masks, and nothing stands behind the transformer. @internal */
+/** Return the configuration without masking, without later layers, and without an adapter. @internal */
 export const cut = <C extends SpeechEncoderConfig>(config: C, layer: number): C => ({
   ...config,
   numHiddenLayers: layer,
@@ -114,22 +117,25 @@ export const cut = <C extends SpeechEncoderConfig>(config: C, layer: number): C 
   addAdapter: false,
 })
 
-/** Names of layers from the one behind the wanted on; fairseq2's convolutions are layers too. */
+/** Return a pattern for the names of later layers. fairseq2's convolutions are called layers too. */
 function laterLayers(layer: number): RegExp {
-  const numbers = Array.from({ length: Math.max(0, MOST_LAYERS - layer) }, (_, i) => layer + i)
+  const numbers = Array.from({ length: Math.max(0, MAX_LAYERS - layer) }, (_, i) => layer + i)
   return numbers.length === 0 ? /^$/ : new RegExp(`(^|(?<!feature_extractor)\\.)layers\\.(${numbers.join('|')})\\.`)
 }
-const MOST_LAYERS = 256
+const MAX_LAYERS = 256
 
 function requireLayer(file: string, layer: number, layers: number): void {
   if (layer <= layers) return
-  throw new ConfigError(`${file}: layer ${layer} was asked for, and the encoder has ${layers}`, { layer, layers })
+  throw new ConfigError(`${file}: layer: expected 1 to ${layers}, the encoder's number of layers, got ${layer}`, {
+    layer,
+    layers,
+  })
 }
 
 async function readFairseq(
   file: string,
   layer: number,
-  given: Wav2Vec2Config | undefined,
+  overrides: Wav2Vec2Config | undefined,
   load: LoadNetworkOptions,
 ): Promise<Wav2Vec2> {
   const { hub: _, ...fill } = parted(load)
@@ -139,7 +145,7 @@ async function readFairseq(
     const tensors = tensorsOf(loaded)
     const kind = speechKind('wav2vec2', layer)
     const state = renamed(kind, tensors)
-    const config = { ...sizesOf(file, state), ...told(loaded), ...given }
+    const config = { ...sizesOf(file, state), ...configIn(loaded), ...overrides }
     requireLayer(file, layer, layersOf(state))
     if (config.doStableLayerNorm) kind.optional.push(/^encoder\.layer_norm\./)
     const { network } = await filled(kind, { file, mapped: true, state }, fill, (factory) => {
@@ -149,8 +155,8 @@ async function readFairseq(
   })
 }
 
-/** What the file's own `cfg` says of what weights do not tell; fairseq2's files have none. */
-function told(loaded: unknown): Wav2Vec2Config {
+/** Return the settings in the file's `cfg` that weights do not contain; fairseq2's files have none. */
+function configIn(loaded: unknown): Wav2Vec2Config {
   const { cfg } = (loaded ?? {}) as { cfg?: unknown }
   if (typeof cfg !== 'object' || cfg === null) return {}
   const { numAttentionHeads, convStride, hiddenAct } = fairseqConfig(cfg as Record<string, unknown>) as Wav2Vec2Config
@@ -167,12 +173,15 @@ const layersOf = (state: ReadonlyMap<string, Tensor>): number => {
   return count
 }
 
-/** A network's sizes by the shapes of its weights. */
+/** Return the sizes of a network from the shapes of its weights. */
 function sizesOf(file: string, state: ReadonlyMap<string, Tensor>): Wav2Vec2Config {
   const shape = (name: string): number[] => {
     const found = state.get(name)
     if (found) return found.shape
-    throw new CheckpointError(`${file} holds no wav2vec 2.0 network: there is no ${name}`, { file, tensor: name })
+    throw new CheckpointError(`${file}: expected a wav2vec 2.0 network with the tensor ${name}, got one without`, {
+      file,
+      tensor: name,
+    })
   }
   const convolutions: number[][] = []
   for (let i = 0; state.has(`feature_extractor.conv_layers.${i}.conv.weight`); i++) {

@@ -8,30 +8,30 @@ import { loadUnitEncoder } from './files.js'
 import { type FitKMeansOptions, fitKMeans, type KMeans } from './kmeans.js'
 
 export interface FitUnitsOptions extends FitKMeansOptions {
-  /** As `UnitExtractor.fromPretrained` has it. */
+  /** Encoder, as in `UnitExtractor.fromPretrained`. */
   encoder: string | UnitNetwork
-  /** Whose output becomes units, from 1. */
+  /** Layer whose output is clustered, from 1. */
   layer: number
-  /** Where an encoder that is loaded works, and in which type. Default: 'cpu', and that of its files. */
+  /** Device and dtype of an encoder that is loaded here. Default: 'cpu', and the dtype of its files. */
   device?: Device
   dtype?: DType
-  /** What is heard: paths, or clips of any form. */
+  /** Clips to cluster: paths, or clips of any kind. */
   clips: Iterable<AudioClip>
-  /** How many frames are kept; of more, a sample that is drawn evenly. Default 200,000. */
+  /** Maximum number of frames; of more, a uniform random sample is used. Default 200,000. */
   maxFrames?: number
-  /** Told after each clip. */
+  /** Called after each clip. */
   onClip?: (heard: { clips: number; frames: number }) => void
 }
 
 /**
- * Centroids for units of any encoder and layer: hears clips once, keeps a sample of the frames, and clusters them by
+ * Fit the centroids of units for any encoder and layer: encode the clips once, keep a sample of the frames, and cluster it with
  * {@link fitKMeans}.
  *
  * ```ts
  * const kmeans = await fitUnits({ encoder: 'whisper-base', layer: 4, clips: paths, clusters: 500 })
  * await kmeans.save('kmeans_500.npy')
  * ```
- * @throws ConfigError where the clips have fewer frames than clusters are wanted; what `UnitExtractor` throws for clips
+ * @throws ConfigError for clips with fewer frames than clusters; the errors of `UnitExtractor` for clips
  */
 export async function fitUnits(options: FitUnitsOptions): Promise<KMeans> {
   const where = 'fitUnits'
@@ -48,9 +48,10 @@ export async function fitUnits(options: FitUnitsOptions): Promise<KMeans> {
   const place = defined({ device, dtype })
   const unread = Object.keys(place)[0]
   if (typeof encoder !== 'string' && unread !== undefined) {
-    throw new ConfigError(`${where}: ${unread} is for an encoder that is loaded, and a network was given`, {
-      option: unread,
-    })
+    throw new ConfigError(
+      `${where}: ${unread}: expected it only with an encoder that is loaded here, got a network. Leave it out.`,
+      { option: unread },
+    )
   }
   const source =
     typeof encoder === 'string' ? await loadUnitEncoder(encoder, { layer, ...place }) : new UnitEncoder(encoder, layer)
@@ -68,10 +69,10 @@ export async function fitUnits(options: FitUnitsOptions): Promise<KMeans> {
           onClip?.({ clips: i + 1, frames: kept.heard })
         }
         if (kept.count < fit.clusters) {
-          throw new ConfigError(`${where}: ${kept.count} frames are too few for ${fit.clusters} clusters`, {
-            frames: kept.count,
-            clusters: fit.clusters,
-          })
+          throw new ConfigError(
+            `${where}: clips: expected at least ${fit.clusters} frames, one per cluster, got ${kept.count}`,
+            { frames: kept.count, clusters: fit.clusters },
+          )
         }
         return fitKMeans(kept.frames.narrow(0, 0, kept.count), fit)
       }),
@@ -81,7 +82,7 @@ export async function fitUnits(options: FitUnitsOptions): Promise<KMeans> {
   }
 }
 
-/** An even sample of rows that come one after the other (Vitter 1985, algorithm R). */
+/** A uniform random sample of a stream of rows (Vitter 1985, algorithm R). */
 class Reservoir {
   readonly frames: Tensor
   heard = 0
@@ -98,7 +99,7 @@ class Reservoir {
     return Math.min(this.heard, this.#room)
   }
 
-  /** [n, dim] */
+  /** Add rows [n, dim]. */
   add(rows: Tensor): void {
     const places = new Map<number, number>()
     for (let row = 0; row < rows.size(0); row++) {

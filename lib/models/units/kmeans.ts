@@ -7,27 +7,26 @@ import { type Device, noGrad, scope, Tensor, tensor, zeros } from '../../tensor/
 import { keepForever } from '../../tensor/scope.js'
 
 export interface FitKMeansOptions {
-  /** How many centroids. */
+  /** Number of centroids. */
   clusters: number
-  /** Frames that centroids move by at once. Default 10,000. */
+  /** Frames per mini-batch. Default 10,000. */
   batchFrames?: number
   /** Passes over the frames. Default 10. */
   epochs?: number
-  /** Of the first centroids and the order of frames. Default 0. */
+  /** Random seed of the initial centroids and of the order of frames. Default 0. */
   seed?: number
-  /** Gives up between two batches. */
+  /** Stops between two batches. */
   signal?: AbortSignal
 }
 
-/** Elements of distances that are there at once: 32 MB. */
+/** Maximum number of distances in memory: 32 MB. */
 const BLOCK = 1 << 23
 
 const addmm = opAsync('aten::addmm')
 const argmin = opAsync('aten::argmin')
 
 /**
- * Centroids that frames of speech are assigned to: what makes units of an encoder's states. Owns its tensor until
- * `dispose()`.
+ * Centroids that quantize the states of an encoder to units. Owns its tensors until `dispose()`.
  */
 export class KMeans {
   /** float32 [clusters, dim] */
@@ -46,20 +45,22 @@ export class KMeans {
       const found = `${centroids.dtype} [${centroids.shape.join(', ')}]`
       throw misuse('KMeans', 'centroids', 'floating point [clusters, dim]', found)
     }
-    const made = noGrad(() =>
+    const tensors = noGrad(() =>
       scope(() => {
         const own = centroids.detach().to({ dtype: 'float32' }).clone().contiguous()
-        if (!own.isfinite().all().item<boolean>()) throw new DataError('the centroids hold NaN or infinities', {})
+        if (!own.isfinite().all().item<boolean>()) {
+          throw new DataError('KMeans: centroids: expected finite values, got NaN or infinities')
+        }
         return [keepForever(own), keepForever(own.mul(own).sum([1]))] as const
       }),
     )
-    this.centroids = made[0]
-    this.#squares = made[1]
+    this.centroids = tensors[0]
+    this.#squares = tensors[1]
   }
 
   /**
-   * Reads centroids [clusters, dim] from a `.npy` file of float32 or float64, such as `kmeans_10k.npy` of SeamlessM4T.
-   * @throws DataError naming the file, for one that is none or has another form
+   * Load centroids [clusters, dim] from a `.npy` file of float32 or float64, such as `kmeans_10k.npy` of SeamlessM4T.
+   * @throws DataError naming the file, for one that is malformed or has another shape or dtype
    */
   static async fromFile(path: string, options: { device?: Device } = {}): Promise<KMeans> {
     requireString('KMeans.fromFile', 'path', path)
@@ -67,8 +68,8 @@ export class KMeans {
     return scope(async () => {
       const value = await readNpy(path, options)
       if (!(value instanceof Tensor) || value.ndim !== 2 || !/^float(16|32|64)$/.test(value.dtype)) {
-        const found = value instanceof Tensor ? `${value.dtype} [${value.shape.join(', ')}]` : 'texts'
-        throw new DataError(`${path} holds ${found}, not centroids: floating point [clusters, dim]`, { file: path })
+        const found = value instanceof Tensor ? `${value.dtype} [${value.shape.join(', ')}]` : 'strings'
+        throw new DataError(`${path}: expected centroids, floating point [clusters, dim], got ${found}`, { file: path })
       }
       try {
         return new KMeans(value)
@@ -82,15 +83,14 @@ export class KMeans {
     return this.centroids.size(0)
   }
 
-  /** Values of a frame. */
+  /** Size of a frame. */
   get dim(): number {
     return this.centroids.size(1)
   }
 
   /**
-   * The nearest centroid of each frame, by its number; of several as near the lowest. Memory does not grow with the number of
-   * frames, which are compared in blocks on the executor. Where two centroids are as near but for rounding, another
-   * processor may choose the other.
+   * Return the index of the nearest centroid of each frame; of equal distances, the lowest. Frames are compared in blocks on the executor, so
+   * memory use does not grow with their number. If two distances differ only by rounding, another processor may return the other index.
    * @param frames floating point [n, dim]
    * @throws ConfigError for another shape
    */
@@ -98,11 +98,11 @@ export class KMeans {
     return Int32Array.from((await this.#assigned(frames, false)).units)
   }
 
-  /** The same, with the sum of the squared distances. */
+  /** Return the indices, and the sum of the squared distances. */
   async #assigned(frames: Tensor, measures: boolean): Promise<{ units: number[]; distance: number }> {
     if (!(frames instanceof Tensor) || frames.ndim !== 2 || frames.size(1) !== this.dim) {
       const found = frames instanceof Tensor ? `${frames.dtype} [${frames.shape.join(', ')}]` : frames
-      throw misuse('KMeans.assign', 'frames', `floating point [n, ${this.dim}], as the centroids are`, found)
+      throw misuse('KMeans.assign', 'frames', `floating point [n, ${this.dim}], like the centroids`, found)
     }
     const rows = Math.max(1, Math.floor(BLOCK / this.clusters))
     const units: number[] = []
@@ -125,13 +125,13 @@ export class KMeans {
     return { units, distance }
   }
 
-  /** The mean squared distance of frames [n, dim] from their centroids. */
+  /** Return the mean squared distance of frames [n, dim] from their centroids. */
   async distortion(frames: Tensor): Promise<number> {
     const { distance } = await this.#assigned(frames, true)
     return distance / Math.max(1, frames.size(0))
   }
 
-  /** Writes the centroids as float32 `.npy`, which `fromFile` and numpy read. @throws DataError when it cannot */
+  /** Save the centroids as a float32 `.npy` file, for `fromFile` and numpy. @throws DataError if the file cannot be written */
   async save(path: string): Promise<void> {
     await saveNpy(path, this.centroids)
   }
@@ -147,12 +147,12 @@ export class KMeans {
 }
 
 /**
- * Centroids of frames by mini-batch k-means (Sculley 2010, https://doi.org/10.1145/1772690.1772862): each batch moves the
- * centroids towards the means of their frames, by less the more frames they have had. The first are drawn by k-means++ (Arthur
- * and Vassilvitskii 2007). A centroid that a pass leaves without frames begins anew at one of them. The same seed gives the same
- * centroids with the same number of threads.
+ * Cluster frames by mini-batch k-means (Sculley 2010, https://doi.org/10.1145/1772690.1772862): each batch moves the centroids toward the
+ * means of their frames, with a step that decreases with the number of frames so far. Centroids are initialized by k-means++ (Arthur and
+ * Vassilvitskii 2007). A centroid without frames in an epoch restarts at a random frame. The result is deterministic for a seed and a number
+ * of threads.
  * @param frames floating point [n, dim]
- * @throws ConfigError where there are fewer frames than clusters
+ * @throws ConfigError for fewer frames than clusters
  */
 export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Promise<KMeans> {
   const where = 'fitKMeans'
@@ -162,14 +162,17 @@ export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Prom
   if (!(frames instanceof Tensor) || frames.ndim !== 2) throw misuse(where, 'frames', 'a tensor [n, dim]', frames)
   const count = frames.size(0)
   if (count < clusters) {
-    throw new ConfigError(`${where}: ${count} frames are too few for ${clusters} clusters`, { frames: count, clusters })
+    throw new ConfigError(`${where}: frames: expected at least ${clusters}, one per cluster, got ${count}`, {
+      frames: count,
+      clusters,
+    })
   }
   const random = new Random(seed)
   return noGrad(() =>
     scope(async () => {
       const data = frames.to({ dtype: 'float32' })
       let centroids = await firstCentroids(data, clusters, random, signal)
-      const seen = new Float64Array(clusters)
+      const totalCounts = new Float64Array(clusters)
       for (let epoch = 0; epoch < epochs; epoch++) {
         const order = random.shuffle(Array.from({ length: count }, (_, i) => i))
         const own = new Float64Array(clusters)
@@ -177,7 +180,7 @@ export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Prom
           signal?.throwIfAborted()
           const next = await scope(async () => {
             const batch = data.indexSelect(0, indices(order.slice(from, from + batchFrames), data))
-            return moved(batch, centroids, seen, own)
+            return updatedCentroids(batch, centroids, totalCounts, own)
           })
           centroids.dispose()
           centroids = next
@@ -185,7 +188,7 @@ export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Prom
         for (const [cluster, frames] of own.entries()) {
           if (frames > 0 || epoch === epochs - 1) continue
           centroids.select(0, cluster).copy_(data.select(0, random.below(count)))
-          seen[cluster] = 0
+          totalCounts[cluster] = 0
         }
       }
       return new KMeans(centroids)
@@ -196,28 +199,33 @@ export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Prom
 const indices = (list: readonly number[], { device }: Tensor): Tensor =>
   tensor(BigInt64Array.from(list, BigInt), { dtype: 'int64', device })
 
-/** The centroids after a batch; `seen` counts all their frames, `own` those of this pass. */
-async function moved(batch: Tensor, centroids: Tensor, seen: Float64Array, own: Float64Array): Promise<Tensor> {
+/** Return the centroids after a batch. `totalCounts` counts all their frames, `own` those of this epoch. */
+async function updatedCentroids(
+  batch: Tensor,
+  centroids: Tensor,
+  totalCounts: Float64Array,
+  own: Float64Array,
+): Promise<Tensor> {
   using model = new KMeans(centroids)
   const units = await model.assign(batch)
-  const counts = new Float64Array(seen.length)
+  const counts = new Float64Array(totalCounts.length)
   for (const unit of units) counts[unit] = (counts[unit] as number) + 1
   const sums = zeros(centroids.shape, { device: centroids.device }).indexAdd(0, indices([...units], batch), batch)
   // c + (mean − c) · n / (all so far) = c + (sum − n c) / all
-  const rates = new Float32Array(seen.length)
+  const rates = new Float32Array(totalCounts.length)
   for (const [cluster, frames] of counts.entries()) {
-    seen[cluster] = (seen[cluster] as number) + frames
+    totalCounts[cluster] = (totalCounts[cluster] as number) + frames
     own[cluster] = (own[cluster] as number) + frames
-    rates[cluster] = frames === 0 ? 0 : 1 / (seen[cluster] as number)
+    rates[cluster] = frames === 0 ? 0 : 1 / (totalCounts[cluster] as number)
   }
   const column = (values: Float32Array) => tensor(values, { device: centroids.device }).unsqueeze(1)
   const number = column(Float32Array.from(counts))
   return centroids.add(sums.sub(centroids.mul(number)).mul(column(rates)))
 }
 
-/** As many frames, far from each other: each is drawn with a probability that grows with its squared distance from those before. */
+/** Draw initial centroids: each with a probability proportional to its squared distance from those before. */
 async function firstCentroids(data: Tensor, clusters: number, random: Random, signal?: AbortSignal): Promise<Tensor> {
-  // Of more frames than these, a sample is looked at.
+  // With more frames than these, a random sample is used.
   const some = Math.min(data.size(0), Math.max(4096, 4 * clusters))
   const places = random.shuffle(Array.from({ length: data.size(0) }, (_, i) => i)).slice(0, some)
   return scope(async () => {
@@ -257,7 +265,7 @@ function drawn(weights: Float64Array, sum: number, random: Random, chosen: reado
     left -= weight
     if (weight > 0 && left <= 0) return i
   }
-  // All frames are like one that was chosen: any other will do.
+  // All frames equal a chosen one: draw any other.
   const taken = new Set(chosen)
   const others = Array.from(weights.keys()).filter((i) => !taken.has(i))
   return others[random.below(others.length)] as number

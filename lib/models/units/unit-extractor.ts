@@ -19,76 +19,76 @@ import { KMeans } from './kmeans.js'
 
 export interface UnitExtractorSource extends LoadNetworkOptions {
   /**
-   * A folder, a repository of the hub or the name of published weights of Wav2Vec2 (XLS-R), WavLM or Whisper; a `.pt` of fairseq
-   * or fairseq2; or a network.
+   * A folder, a Hub repository or the name of published weights of Wav2Vec2 (XLS-R), WavLM or Whisper; a `.pt` of fairseq or fairseq2; or a
+   * network.
    */
   encoder: string | UnitNetwork
-  /** A `.npy` file of centroids [clusters, dim], a tensor of that form, or a {@link KMeans}. */
+  /** A `.npy` file of centroids [clusters, dim], a tensor of this shape, or a {@link KMeans}. */
   kmeans: string | Tensor | KMeans
-  /** Whose output becomes units, from 1. USDM's is 35, of XLS-R's 48. */
+  /** Layer whose output is quantized, from 1. USDM uses layer 35 of XLS-R's 48. */
   layer: number
-  /** Of a `.pt` file, what its weights do not tell: `numAttentionHeads`, `convStride`. */
+  /** For a `.pt` file: settings that its weights do not contain, `numAttentionHeads` and `convStride`. */
   config?: Wav2Vec2Config
   /**
-   * Longer clips are heard in windows of so many seconds, which changes some of their units: attention sees a window, and not the
-   * clip. Memory grows with the length of a clip either way, not with its square; the time grows with the square without windows.
-   * Default: a clip is heard as a whole, and its units are exact. Not for Whisper, which hears windows of 30 seconds anyway.
+   * Split longer clips into windows of this many seconds. This changes some units, since attention is limited to the window. Memory use is
+   * linear in the length of a clip with and without windows; without them, the time is quadratic. Default: clips are encoded in one piece, and
+   * units are exact. Not for Whisper, which always uses windows of 30 seconds.
    */
   windowSeconds?: number
-  /** How far a window reaches into the next; of that each gives half. Default 2. */
+  /** Overlap of neighboring windows in seconds; each window provides half of it. Default 2. */
   overlapSeconds?: number
 }
 
-/** What hearing a clip in windows did to it. */
+/** Report of a clip that was encoded in windows. */
 export interface HeardInWindows {
-  /** Which of the clips, from 0. */
+  /** Index of the clip. */
   clip: number
   windows: number
   units: number
-  /** Units that two windows gave, and of how many of them they gave another: what cutting the clip changes. */
+  /** Number of units in overlaps, and how many of them differ between the two windows: the effect of splitting the clip. */
   compared: number
   different: number
 }
 
 export interface ExtractOptions {
-  /** The most seconds of audio in a batch, padding included. Default 16. */
+  /** Maximum seconds of audio per batch, padding included. Default 16. */
   batchSeconds?: number
-  /** Clips that would give more are refused before they are heard. Default: none is. */
+  /** Clips with more units are an error, before they are encoded. Default: no limit. */
   maxUnits?: number
-  /** Told of each clip that was longer than a window. */
+  /** Called for each clip that was longer than a window. */
   onWindows?: (heard: HeardInWindows) => void
-  /** Given each clip's units with its batch, so that what is done is not lost with the rest. `clip`: which, from 0. */
+  /** Called with the units of each clip after its batch, so that finished work can be saved. `clip` is its index. */
   onUnits?: (units: Int32Array, clip: number) => void
-  /** Gives up between two batches. */
+  /** Stops between two batches. */
   signal?: AbortSignal
 }
 
-/** More is no quicker: a batch's activations no longer fit caches. @internal */
+/** Larger batches are not faster, since their activations exceed the caches. @internal */
 export const BATCH_SECONDS = 16
 const OVERLAP_SECONDS = 2
 
 /**
- * Makes units of speech: what the frames of an encoder's layer are nearest to among centroids. One for each frame (50 a second),
- * without joining those that repeat.
+ * Encodes speech as discrete units: the index of the nearest centroid for each frame of an encoder layer (50 per second). Repeated units are
+ * not merged.
  *
  * ```ts
  * const extractor = await UnitExtractor.fromPretrained({ encoder: 'xlsr2_1b_v2.pt', kmeans: 'kmeans_10k.npy', layer: 35 })
  * const units = await extractor.extract('turn.wav') // Int32Array(149) for three seconds
  * ```
  *
- * For XLS-R this is USDM's and SeamlessM4T's recipe: the whole clip has mean 0 and variance 1 (1e-5 added to the variance), after
- * one sample of value 1 was put behind a clip of odd length, which attention does not see. Whisper hears windows of 30 seconds,
- * each filled up with silence. Layers behind the one that is asked for are not computed, nor loaded by `fromPretrained`.
+ * For XLS-R this is the recipe of USDM and SeamlessM4T: the whole clip is normalized to mean 0 and variance 1 (with 1e-5 added to the
+ * variance), after one sample of value 1 was appended to a clip of odd length, which attention masks. Whisper processes windows of 30 seconds,
+ * padded with silence. Layers after the requested one are not computed, and `fromPretrained` does not load them.
  *
- * Clips of another rate come to 16 kHz by soxr's HQ recipe, which is librosa's: units tell resamplers apart.
+ * Clips at other rates are resampled to 16 kHz by soxr's HQ recipe, librosa's default: units depend on the resampler.
  *
- * What stands beside a clip in a batch does not change its units but where two centroids are as near up to rounding. Encoders
- * whose first norm is over time (`featExtractNorm: 'group'`) get clips of one length together only.
+ * Units do not depend on the batch, except where two centroids are equally near up to rounding. For encoders whose first norm is over time
+ * (`featExtractNorm: 'group'`), a batch only has clips of one length.
  */
 export class UnitExtractor {
   readonly encoder: UnitEncoder
   readonly kmeans: KMeans
-  /** What is freed with the extractor. */
+  /** Parts that are disposed with the extractor. */
   readonly #own: { dispose(): void }[]
   readonly #windows: Windows | null
   #fingerprint: Promise<string> | undefined
@@ -101,7 +101,8 @@ export class UnitExtractor {
   }
 
   /**
-   * @throws ConfigError for a layer that the encoder has not, and for centroids of another width than its states; DataError,
+   * Load an extractor.
+   * @throws ConfigError for a layer that the encoder does not have, and for centroids of another size than its states; DataError,
    * CheckpointError for files that cannot be read
    */
   static async fromPretrained(source: UnitExtractorSource): Promise<UnitExtractor> {
@@ -111,9 +112,10 @@ export class UnitExtractor {
     requireWhole(where, 'layer', layer, 1)
     const unread = Object.keys({ ...load, ...(config && { config }) })[0]
     if (typeof encoder !== 'string' && unread !== undefined) {
-      throw new ConfigError(`${where}: ${unread} is for an encoder that is loaded, and a network was given`, {
-        option: unread,
-      })
+      throw new ConfigError(
+        `${where}: ${unread}: expected it only with an encoder that is loaded here, got a network. Leave it out.`,
+        { option: unread },
+      )
     }
     const own: { dispose(): void }[] = []
     try {
@@ -127,7 +129,7 @@ export class UnitExtractor {
       if (centroids.dim !== network.dim) {
         const file = typeof kmeans === 'string' ? kmeans : 'kmeans'
         throw new ConfigError(
-          `${where}: ${file} has centroids of ${centroids.dim} values, and the encoder's states have ${network.dim}${centroids.clusters === network.dim ? ': they are transposed' : ''}`,
+          `${where}: ${file}: expected centroids [clusters, ${network.dim}], like the encoder's states, got [${centroids.centroids.shape}]${centroids.clusters === network.dim ? '. Transpose them.' : ''}`,
           { shape: centroids.centroids.shape, dim: network.dim },
         )
       }
@@ -139,26 +141,26 @@ export class UnitExtractor {
     }
   }
 
-  /** How many units there are. */
+  /** Number of units. */
   get units(): number {
     return this.kmeans.clusters
   }
 
-  /** Whose output becomes units. */
+  /** Number of the layer whose output is quantized. */
   get layer(): number {
     return this.encoder.layer
   }
 
-  /** How many units so many samples at 16 kHz become. */
+  /** Return the number of units of a number of samples at 16 kHz. */
   unitCount(samples: number): number {
     requireWhole('UnitExtractor.unitCount', 'samples', samples)
     return this.encoder.unitsOf(samples)
   }
 
   /**
-   * The units of a clip.
-   * @throws DataError for a clip that is too short for a unit (XLS-R: below 400 samples at 16 kHz) or gives more than `maxUnits`,
-   * cannot be read, or holds NaN or infinities
+   * Return the units of a clip.
+   * @throws DataError for a clip that is too short for a unit (XLS-R: below 400 samples at 16 kHz), has more than `maxUnits`, cannot be read,
+   * or contains NaN or infinities
    */
   async extract(audio: AudioClip, options: Omit<ExtractOptions, 'batchSeconds' | 'onUnits'> = {}): Promise<Int32Array> {
     requireOptions('UnitExtractor.extract', options, ['maxUnits', 'onWindows', 'signal'])
@@ -166,7 +168,7 @@ export class UnitExtractor {
     return units as Int32Array
   }
 
-  /** The units of clips, each as `extract` gives it, in batches of clips of like length. @throws as that */
+  /** Return the units of each clip, as `extract` does, in batches of clips of similar length. @throws as `extract` */
   async extractBatch(clips: readonly AudioClip[], options: ExtractOptions = {}): Promise<Int32Array[]> {
     const where = 'UnitExtractor.extractBatch'
     if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of clips', clips)
@@ -176,7 +178,7 @@ export class UnitExtractor {
     if (onWindows !== undefined) requireFunction(where, 'onWindows', onWindows)
     if (onUnits !== undefined) requireFunction(where, 'onUnits', onUnits)
     if (typeof batchSeconds !== 'number' || !(batchSeconds > 0))
-      throw misuse(where, 'batchSeconds', 'above 0', batchSeconds)
+      throw misuse(where, 'batchSeconds', 'a number above 0', batchSeconds)
     requireSignal(where, signal)
     const result = new Array<Int32Array>(clips.length)
     return noGrad(() =>
@@ -193,13 +195,13 @@ export class UnitExtractor {
           const name = typeof clips[i] === 'string' ? clips[i] : clips.length > 1 ? `clip ${i + 1}` : 'the clip'
           if (units > 0) {
             const seconds = (samples.size(0) / SPEECH_RATE).toFixed(1)
-            throw new DataError(`${name} lasts ${seconds} s, which are ${units} units; there is room for ${maxUnits}`, {
-              units,
-              most: maxUnits,
-            })
+            throw new DataError(
+              `${name}: expected at most ${maxUnits} units, got ${units}, from ${seconds} s of audio. Shorten the clip.`,
+              { units, most: maxUnits },
+            )
           }
           throw new DataError(
-            `${name} has ${samples.size(0)} samples at 16 kHz, too few for a unit: ${this.encoder.leastSamples}`,
+            `${name}: expected at least ${this.encoder.leastSamples} samples at 16 kHz, one unit, got ${samples.size(0)}`,
             { samples: samples.size(0), least: this.encoder.leastSamples },
           )
         }
@@ -226,7 +228,7 @@ export class UnitExtractor {
     )
   }
 
-  /** The units of a clip that is longer than a window, and how often two windows differ where both have heard. */
+  /** Return the units of a clip longer than a window, and the number of differing units in overlaps. */
   async #inWindows(
     samples: Tensor,
     { units: size, overlap }: Windows,
@@ -246,7 +248,7 @@ export class UnitExtractor {
         signal?.throwIfAborted()
         await scope(async () => {
           const numbers = Array.from({ length: Math.min(atOnce, count - first) }, (_, k) => first + k)
-          // The last reaches to the end, wherever that is; it may be as short as its overlap and a unit.
+          // The last window reaches to the end of the clip; it may be as short as the overlap plus one unit.
           const windows = numbers.map((number): PreparedClip => {
             const from = number * (size - overlap) * hop
             const most = number === count - 1 ? Number.POSITIVE_INFINITY : (size - 1) * hop + width
@@ -263,7 +265,7 @@ export class UnitExtractor {
             const shared = number === 0 ? 0 : Math.min(overlap, own.length)
             for (let i = 0; i < shared; i++) different += own[i] === units[from + i] ? 0 : 1
             compared += shared
-            // Each gives the half of what both have heard that lies deeper in it.
+            // Each window provides the half of the overlap that is farther from its edge.
             const begin = Math.ceil(shared / 2)
             units.set(own.subarray(begin), from + begin)
           }
@@ -291,8 +293,7 @@ export class UnitExtractor {
   }
 
   /**
-   * A text that is the same for the same encoder, layer, centroids and resampler: two extractors that share it make the same units. Reads all
-   * weights once.
+   * Return a hash of encoder, layer, centroids and resampler: extractors with the same hash give the same units. Reads all weights.
    */
   fingerprint(): Promise<string> {
     this.#fingerprint ??= (async () => {
@@ -300,7 +301,7 @@ export class UnitExtractor {
       const { network, layer } = this.encoder
       const later = /(^|\.)layers\.(\d+)\./
       for (const [name, parameter] of network.namedParameters()) {
-        // What is not computed makes no difference.
+        // Weights that are not used are ignored.
         if (/(^|\.)(decoder|adapter)\.|masked_spec_embed|encoder\.layer_norm|^layer_norm\./.test(name)) continue
         if (Number(later.exec(name)?.[2] ?? -1) >= layer) continue
         hash.update(`${name.replace(/^model\.encoder\./, '')} ${parameter.dtype} ${parameter.shape.join()}\n`)
@@ -314,7 +315,7 @@ export class UnitExtractor {
     return this.#fingerprint
   }
 
-  /** Frees what `fromPretrained` loaded; a network or centroids that were given to it stay. */
+  /** Free what `fromPretrained` loaded. A network or centroids that the caller passed are kept. */
   dispose(): void {
     for (const one of this.#own) one.dispose()
   }
@@ -324,7 +325,7 @@ export class UnitExtractor {
   }
 }
 
-/** In units. */
+/** Sizes of windows in units. */
 interface Windows {
   units: number
   overlap: number
@@ -333,20 +334,23 @@ interface Windows {
 function windowsOf(where: string, encoder: UnitEncoder, seconds?: number, overlapSeconds?: number): Windows | null {
   if (seconds === undefined) {
     if (overlapSeconds === undefined) return null
-    throw new ConfigError(`${where}: overlapSeconds is for windowSeconds`, { option: 'overlapSeconds' })
+    throw new ConfigError(`${where}: overlapSeconds: expected windowSeconds with it, got none`, {
+      option: 'overlapSeconds',
+    })
   }
   requireNumber(where, 'windowSeconds', seconds, { least: 0 })
   if (encoder.hasWindows) {
-    throw new ConfigError(`${where}: windowSeconds is not for Whisper, which hears windows of its own`, {
-      option: 'windowSeconds',
-    })
+    throw new ConfigError(
+      `${where}: windowSeconds: expected an encoder other than Whisper, which always uses windows of 30 seconds. Leave it out.`,
+      { option: 'windowSeconds' },
+    )
   }
   const over = overlapSeconds ?? Math.min(OVERLAP_SECONDS, seconds / 4)
   requireNumber(where, 'overlapSeconds', over, { least: 0 })
   const { hop } = encoder.step
   const [units, overlap] = [seconds, over].map((value) => Math.round((value * SPEECH_RATE) / hop)) as [number, number]
   if (units >= 1 && overlap <= units / 2) return { units, overlap }
-  throw misuse(where, 'overlapSeconds', `at most half of windowSeconds, which is ${seconds}`, over)
+  throw misuse(where, 'overlapSeconds', `a number of at most half of windowSeconds, ${seconds}`, over)
 }
 
 async function bytesOf(value: Tensor): Promise<Uint8Array> {

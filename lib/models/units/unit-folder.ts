@@ -12,46 +12,47 @@ import {
   requireOptions,
   requireSignal,
   requireString,
+  shown,
 } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { ProgressBar, type ProgressStream } from '../../data/progress.js'
 import { readJson } from '../../files/json/json.js'
 import { BATCH_SECONDS, type HeardInWindows, UnitExtractor } from './unit-extractor.js'
 
-/** A clip and what its units are called in a folder. */
+/** A clip and its name in a folder of units. */
 export interface NamedClip {
-  /** A relative path without an ending, such as `84/121123/84_121123_000007`. */
+  /** A relative path without extension, such as `84/121123/84_121123_000007`. */
   name: string
   audio: AudioClip
-  /** How it is called in messages. Default: the audio's path, or the name. */
+  /** Name in messages. Default: the path of the audio, or `name`. */
   place?: string
 }
 
 export interface ExtractUnitsOptions {
-  /** A bar on stderr, or on the stream given. Default false. */
+  /** Show a progress bar on stderr, or on a stream. Default false. */
   progress?: boolean | ProgressStream
-  /** The most seconds of audio in a batch, padding included. Default 16. */
+  /** Maximum seconds of audio per batch, padding included. Default 16. */
   batchSeconds?: number
-  /** Told of each clip that was longer than the extractor's window, by its name. */
+  /** Called with the name of each clip that was longer than the extractor's window. */
   onWindows?: (heard: Omit<HeardInWindows, 'clip'> & { name: string }) => void
-  /** Gives up between two batches; all before stay written, and the next call goes on from them. */
+  /** Stops between two batches. Finished batches are written, and the next call continues. */
   signal?: AbortSignal
 }
 
 export interface ExtractedUnits {
-  /** How many clips have units now. */
+  /** Number of clips with units. */
   clips: number
-  /** How many of them were extracted by this call; the others were there. */
+  /** Number of clips that this call extracted; the others existed. */
   extracted: number
 }
 
-/** What says by what a folder's units were made. */
+/** File that identifies the extractor of a folder's units. */
 const INDEX = 'units.json'
 const ENDING = '_unit.txt'
 
 /**
- * Units of many clips, in a folder: `<name>_unit.txt` each, one line of whole numbers with blanks between them, as USDM's
- * first stage writes them. A file appears whole or not at all, so a run that was ended goes on where it was.
+ * A folder with the units of many clips: `<name>_unit.txt` each, one line of integers separated by spaces, like USDM's first stage. Files are
+ * written atomically, so an interrupted run can continue.
  */
 export class UnitFolder {
   readonly folder: string
@@ -63,35 +64,35 @@ export class UnitFolder {
   }
 
   /**
-   * Opens a folder for the units of an extractor, and makes it where it is not there.
+   * Open a folder for the units of an extractor. A missing folder is created.
    * @throws ConfigError for a folder with the units of another encoder, layer, centroids or resampler
    */
   static async open(folder: string, extractor: UnitExtractor): Promise<UnitFolder> {
     requireString('UnitFolder.open', 'folder', folder)
     if (!(extractor instanceof UnitExtractor))
       throw misuse('UnitFolder.open', 'extractor', 'a UnitExtractor', extractor)
-    const made = { fingerprint: await extractor.fingerprint(), layer: extractor.layer, units: extractor.units }
+    const identity = { fingerprint: await extractor.fingerprint(), layer: extractor.layer, units: extractor.units }
     const file = join(folder, INDEX)
     if (existsSync(file)) {
       const found = await indexOf(file)
-      if (found.fingerprint !== made.fingerprint) {
+      if (found.fingerprint !== identity.fingerprint) {
         throw new ConfigError(
-          `${folder} has units of another encoder, layer, centroids or resampler (layer ${String(found.layer)}, ${String(found.units)} units); take another folder`,
+          `${folder}: expected units of this extractor, got units of another encoder, layer, centroids or resampler (layer ${String(found.layer)}, ${String(found.units)} units). Use another folder.`,
           { file },
         )
       }
     } else {
       makeDirectory(folder, DataError)
-      writeAtomicallySync(file, DataError, `${JSON.stringify(made, null, 2)}\n`)
+      writeAtomicallySync(file, DataError, `${JSON.stringify(identity, null, 2)}\n`)
     }
     return new UnitFolder(folder, extractor.units)
   }
 
-  /** The file of a clip's units. @throws ConfigError for a name that leads out of the folder */
+  /** Return the path of a clip's units. @throws ConfigError for a name that is outside of the folder */
   pathOf(name: string): string {
     requireString('UnitFolder', 'name', name)
     if (name === '' || /(^|[/\\])\.\.?([/\\]|$)|^[/\\]|\0/.test(name))
-      throw misuse('UnitFolder', 'name', 'a path below the folder', name)
+      throw misuse('UnitFolder', 'name', 'a path inside of the folder', name)
     return join(this.folder, `${name}${ENDING}`)
   }
 
@@ -99,7 +100,7 @@ export class UnitFolder {
     return existsSync(this.pathOf(name))
   }
 
-  /** @throws DataError naming the file, where it is not there or holds what is no unit */
+  /** Read the units of a clip. @throws DataError naming the file, if it is missing or contains other values */
   async read(name: string): Promise<Int32Array> {
     return readUnits(this.pathOf(name), { units: this.units })
   }
@@ -111,7 +112,7 @@ export class UnitFolder {
   }
 
   /**
-   * Extracts the units of the clips that have none yet, in batches of clips of like length, and writes each batch when it is done.
+   * Extract the units of the clips without a file, in batches of clips of similar length, and write each batch after it is finished.
    * @throws DataError naming the clip that cannot be used; the batches before it are written
    */
   async fill(
@@ -139,7 +140,7 @@ export class UnitFolder {
       : undefined
     for (let from = 0; from < timed.length; ) {
       signal?.throwIfAborted()
-      // As many as fill a few batches: a clip's samples are in memory only so long.
+      // A group fills a few batches, as the samples of all its clips are in memory.
       let to = from + 1
       for (let sum = timed[from]?.seconds ?? 0; to < timed.length; to++) {
         sum += timed[to]?.seconds ?? 0
@@ -152,7 +153,7 @@ export class UnitFolder {
     return { clips: clips.length, extracted: missing.size }
   }
 
-  /** The error says whose clip it is. */
+  /** Extract a group of clips. An error names its clip. */
   async #fillSome(
     extractor: UnitExtractor,
     clips: readonly NamedClip[],
@@ -182,13 +183,13 @@ export class UnitFolder {
           ? cause
           : new DataError(`${called}: ${cause.message}`, { clip: name, cause })
       }
-      // One by one, which names it.
+      // The clips are extracted one by one, so that the error names the bad one.
       for (const clip of clips) if (!this.has(clip.name)) await this.#fillSome(extractor, [clip], options, bar)
     }
   }
 }
 
-/** Of a file by its header, else 0: it only decides about batches. */
+/** Return the length of an audio file from its header, or 0 if it is unknown: it only affects the order of batches. */
 async function lengthOf(audio: AudioClip): Promise<number> {
   const path = typeof audio === 'object' && audio !== null && 'path' in audio ? audio.path : audio
   if (typeof path !== 'string' || /\.npy$/i.test(path)) return 0
@@ -198,30 +199,32 @@ async function lengthOf(audio: AudioClip): Promise<number> {
 async function indexOf(file: string): Promise<{ fingerprint?: unknown; layer?: unknown; units?: unknown }> {
   const value = await readJson(file)
   if (typeof value === 'object' && value !== null) return value
-  throw new DataError(`${file} does not say what units these are`, { file })
+  throw new DataError(`${file}: expected an object with the fingerprint of the units, got ${shown(value)}`, { file })
 }
 
-/** The sound files below a folder, sorted, as paths from there. @internal */
+/** Return the audio files in a folder and its subfolders, sorted, as relative paths. @internal */
 export async function soundFiles(where: string, folder: string): Promise<string[]> {
   requireString(where, 'input', folder)
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
-    throw new ConfigError(`${where}: there is no folder ${folder}`, { argument: 'input' })
+    throw new ConfigError(`${where}: expected a folder of audio files, got ${folder}, which does not exist`, {
+      argument: 'input',
+    })
   }
-  const files = (await readdir(folder, { recursive: true })).filter((path) => SOUND.test(path)).sort()
+  const files = (await readdir(folder, { recursive: true })).filter((path) => AUDIO_FILE.test(path)).sort()
   if (files.length > 0) return files
-  throw new ConfigError(`${where}: ${folder} holds no sound file`, { argument: 'input' })
+  throw new ConfigError(`${where}: expected audio files in ${folder}, got none`, { argument: 'input' })
 }
 
-const SOUND = /\.(wav|flac|mp3|ogg|opus|aiff?|npy)$/i
+const AUDIO_FILE = /\.(wav|flac|mp3|ogg|opus|aiff?|npy)$/i
 
 /**
- * Extracts the units of all sound files below a folder into another, with the same names (see {@link UnitFolder}). What is there
- * already stays, so that a run that was ended goes on where it was.
+ * Extract the units of all audio files in a folder and its subfolders into another folder, with the same names (see {@link UnitFolder}).
+ * Existing files are kept, so an interrupted run continues.
  *
  * ```ts
  * await extractUnits(extractor, { input: 'LibriTTS/dev-clean', output: 'units', progress: true })
  * ```
- * @throws ConfigError where there is no sound file, where two differ in their endings only, and for a folder with other units;
+ * @throws ConfigError if there are no audio files, if two differ only in their extension, and for an output folder with other units;
  * DataError naming the clip that cannot be used
  */
 export async function extractUnits(
@@ -237,7 +240,10 @@ export async function extractUnits(
   for (const path of files) {
     const name = path.slice(0, path.length - extname(path).length).replaceAll('\\', '/')
     if (clips.has(name))
-      throw new ConfigError(`extractUnits: ${input} holds ${name} twice, with other endings`, { name })
+      throw new ConfigError(
+        `extractUnits: expected audio files with different names, got ${join(input, name)} with two extensions. Rename one.`,
+        { name },
+      )
     clips.set(name, { name, audio: join(input, path) })
   }
   const folder = await UnitFolder.open(output, extractor)
@@ -245,47 +251,47 @@ export async function extractUnits(
 }
 
 export interface ReadUnitsOptions {
-  /** How many units there are; larger numbers are refused. Default: any. */
+  /** Number of units; larger values are an error. Default: no limit. */
   units?: number
 }
 
 /**
- * Reads a file of units: whole numbers with white space between them.
- * @throws DataError naming the file, for one that is not there, is empty, or holds what is no unit
+ * Read a file of units: integers separated by white space.
+ * @throws DataError naming the file, if it is missing, empty, or contains other values
  */
 export async function readUnits(path: string, options: ReadUnitsOptions = {}): Promise<Int32Array> {
   requireString('readUnits', 'path', path)
   requireOptions('readUnits', options, ['units'])
   let bytes: Uint8Array
   try {
-    if (statSync(path).size > MOST_BYTES) throw new Error('it is too large for units of one clip')
+    if (statSync(path).size > MAX_BYTES) throw new Error(`it has more than ${MAX_BYTES} bytes`)
     bytes = await readFile(path)
   } catch (cause) {
-    throw new DataError(`${path} cannot be read: ${(cause as Error).message}`, { file: path, cause })
+    throw new DataError(`${path}: expected a readable file of units: ${(cause as Error).message}`, {
+      file: path,
+      cause,
+    })
   }
   return parseUnits(bytes, path, options.units)
 }
 
-// 50 hours.
-const MOST_BYTES = 1 << 26
+// 50 hours of speech.
+const MAX_BYTES = 1 << 26
 
-/** The units in the bytes of a file. @internal */
+/** Parse the bytes of a file of units. @internal */
 export function parseUnits(bytes: Uint8Array, file: string, units = 2 ** 31): Int32Array {
   const words = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     .toString('latin1')
     .split(/[ \t\r\n]+/)
     .filter((word) => word !== '')
-  if (words.length === 0) throw new DataError(`${file} holds no units`, { file })
+  if (words.length === 0) throw new DataError(`${file}: expected units, got none`, { file })
   return Int32Array.from(words, (word, i) => {
     const unit = /^\d{1,10}$/.test(word) ? Number(word) : Number.NaN
     if (unit < units) return unit
     const what = JSON.stringify(word.slice(0, 40))
     throw new DataError(
-      `${file}: number ${i + 1} is ${what}, which is no unit${units < 2 ** 31 ? ` of ${units}` : ''}`,
-      {
-        file,
-        place: i + 1,
-      },
+      `${file}: number ${i + 1}: expected a unit${units < 2 ** 31 ? ` from 0 to ${units - 1}` : ''}, got ${what}`,
+      { file, place: i + 1 },
     )
   })
 }

@@ -10,9 +10,9 @@ import type { Whisper } from './whisper.js'
 import { type WhisperWord, wordsOf } from './words.js'
 
 export interface AlignTextOptions {
-  /** A code or an English name. Default 'en', where the network knows others. */
+  /** A code or an English name. Default 'en' for a multilingual model. */
   language?: string
-  /** Gives up before the pass. */
+  /** Stops before the forward pass. */
   signal?: AbortSignal
 }
 
@@ -29,11 +29,13 @@ export async function alignText(
   const { language, signal } = options
   requireSignal(where, signal)
   const { tokenizer, tokens, config } = model
-  if (tokenizer === null) throw new ConfigError(`${where}: there is no tokenizer; set model.tokenizer`, {})
+  if (tokenizer === null) {
+    throw new ConfigError(`${where}: expected a model with a tokenizer, got one without. Set model.tokenizer.`)
+  }
   const knowsOthers = Object.keys(tokens.languages).length > 0
   const code = language === undefined ? (knowsOthers ? 'en' : null) : languageCode(tokens, language)
   const said = text.trim()
-  if (said === '') throw new DataError(`${where}: there is no text to align`, { text })
+  if (said === '') throw new DataError(`${where}: text: expected words, got none`, { text })
   const ids = tokenizer.encode(` ${said}`, { addSpecialTokens: false }).inputIds
   const start = [tokens.startOfTranscript]
   if (code !== null) start.push(tokens.languages[code] as number, tokens.transcribe)
@@ -41,9 +43,8 @@ export async function alignText(
   const room = positionsOf(config) - prompt.length - 1
   const { isText } = tokenKinds(tokens, tokenizer)
   if (!ids.every(isText) || ids.length > room) {
-    const what =
-      ids.length > room ? `has ${ids.length} tokens, of which ${room} can be` : 'spells special tokens, which cannot be'
-    throw new DataError(`${where}: the text ${what} aligned`, { tokens: ids.length, most: room })
+    const what = ids.length > room ? `at most ${room} tokens, got ${ids.length}` : 'no special tokens, got some'
+    throw new DataError(`${where}: text: expected ${what}`, { tokens: ids.length, most: room })
   }
   signal?.throwIfAborted()
   return noGrad(() =>
@@ -53,14 +54,14 @@ export async function alignText(
       if (steps > window) {
         const seconds = (count: number) => count * SECONDS_PER_STEP
         throw new DataError(
-          `${where}: the clip lasts ${seconds(steps).toFixed(1)} s, and a text is aligned with at most ${seconds(window)}`,
+          `${where}: audio: expected a clip of at most ${seconds(window)} s, got ${seconds(steps).toFixed(2)} s. Split it.`,
           { seconds: seconds(steps) },
         )
       }
       const [times = []] = await model.tokenTimestamps({
         inputFeatures: mel.narrow(1, 0, window).unsqueeze(0),
         prompt,
-        // What is heard at the end of the text has a place of its own.
+        // The end-of-text token takes the attention of the end of the text.
         tokens: [[...ids, tokens.endOfText]],
         frames: [Math.floor(steps / 2)],
       })

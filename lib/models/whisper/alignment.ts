@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { optionsOf } from '../../base/arguments.js'
+import { shown } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { type KvCache, nativeCacheOf } from '../../generation/kv-cache.js'
 import { opAsync } from '../../native/call.js'
@@ -18,28 +19,28 @@ const align = opAsync('voxtorch::whisper_align')
 export type WhisperHead = [layer: number, head: number]
 
 export interface WhisperAlignmentInputs {
-  /** The log-mel spectrogram [batch, numMelBins, steps], or in its place what `encode` gave. */
+  /** The log-mel spectrogram [batch, numMelBins, steps]; or pass `encoderHiddenStates`. */
   inputFeatures?: Tensor | null
-  /** [batch, frames, dModel]. */
+  /** The result of `encode`, [batch, frames, dModel]. */
   encoderHiddenStates?: Tensor | null
-  /** The keys and values of the audio: an empty one is filled, a filled one stands in place of the audio. */
+  /** Keys and values of the audio: an empty cache is filled, a filled one replaces the audio. */
   encoderCache?: KvCache | null
-  /** What the decoder read before it wrote the tokens, the same in every row; by default the start of a transcript. */
+  /** Tokens before the generated ones, the same in every row. Default: the start of a transcript. */
   prompt?: number[]
-  /** What it wrote about each clip, with timestamps and the end of the text where they are. */
+  /** Generated tokens of each clip, with timestamps and the end-of-text token, if there are any. */
   tokens: number[][]
-  /** Frames of 20 ms that are audio, of each clip; what comes behind is not looked at. Default: all. */
+  /** Number of frames (20 ms) of audio in each clip; later frames are ignored. Default: all. */
   frames?: number[]
 }
 
 export interface TokenTimestamp {
-  /** In seconds from the beginning of the clip: about when the token ends. The last token has that of the one before it. */
+  /** Approximate end of the token, in seconds from the start of the clip. The last token has the time of the one before it. */
   time: number
-  /** As the network sees it among all text tokens; 0 for timestamps and other special tokens. */
+  /** Probability among all text tokens; 0 for timestamps and other special tokens. */
   probability: number
 }
 
-/** OpenAI's choice where a file names no heads: all of the upper half of the layers. */
+/** Return OpenAI's default heads for files without alignment heads: all of the upper half of the layers. */
 export function usualHeads(config: WhisperConfig): WhisperHead[] {
   const { decoderLayers = 4, decoderAttentionHeads = 6 } = config
   const heads: WhisperHead[] = []
@@ -49,7 +50,7 @@ export function usualHeads(config: WhisperConfig): WhisperHead[] {
   return heads
 }
 
-/** The alignment_heads of a folder's generation_config.json (of CTranslate2's, config.json), or the usual ones. */
+/** Return the alignment_heads of a folder's generation_config.json (CTranslate2: config.json), or the default heads. */
 export async function readHeads(directory: string, config: WhisperConfig): Promise<WhisperHead[]> {
   const name = isCTranslate2(directory) ? 'config.json' : 'generation_config.json'
   if (!existsSync(join(directory, name))) return usualHeads(config)
@@ -57,7 +58,7 @@ export async function readHeads(directory: string, config: WhisperConfig): Promi
   if (heads === undefined || heads === null) return usualHeads(config)
   if (areHeads(heads, config)) return heads
   const file = join(directory, name)
-  throw new CheckpointError(`${file}: alignment_heads must be ${expected(config)}`, { file })
+  throw new CheckpointError(`${file}: alignment_heads: expected ${expected(config)}, got ${shown(heads)}`, { file })
 }
 
 function areHeads(
@@ -113,20 +114,22 @@ function checked(
   inputs: WhisperAlignmentInputs,
 ): WhisperAlignmentInputs & { prompt: number[]; frames: number[] } {
   const bad = (problem: string): never => {
-    throw new ConfigError(`Whisper.tokenTimestamps: ${problem}`, {})
+    throw new ConfigError(`Whisper.tokenTimestamps: ${problem}`)
   }
   const { config } = model
   const { tokens, prompt = [model.tokens.startOfTranscript], frames } = optionsOf(inputs)
   const areIds = (ids: unknown) =>
     Array.isArray(ids) && ids.length > 0 && ids.every((id) => isBelow(id, config.vocabSize ?? 51865))
-  if (!areIds(prompt)) bad('prompt must be a list of ids, not empty')
+  if (!areIds(prompt)) bad(`prompt: expected a non-empty list of token ids, got ${shown(prompt)}`)
   if (!Array.isArray(tokens) || tokens.length === 0 || !tokens.every(areIds)) {
-    bad('tokens must be lists of ids, one for each clip, none of them empty')
+    bad(`tokens: expected a non-empty list of token ids for each clip, got ${shown(tokens)}`)
   }
   const limit = config.maxSourcePositions ?? 1500
   const areFrames =
     Array.isArray(frames) && frames.length === tokens.length && frames.every((one) => isBelow(one, limit + 1))
-  if (frames !== undefined && !areFrames) bad(`frames must be a number from 0 to ${limit} for each row of tokens`)
-  if (!areHeads(model.alignmentHeads, config)) bad(`model.alignmentHeads must be ${expected(config)}`)
+  if (frames !== undefined && !areFrames)
+    bad(`frames: expected a number from 0 to ${limit} for each row of tokens, got ${shown(frames)}`)
+  if (!areHeads(model.alignmentHeads, config))
+    bad(`model.alignmentHeads: expected ${expected(config)}, got ${shown(model.alignmentHeads)}`)
   return { ...inputs, prompt, frames: frames ?? tokens.map(() => limit) }
 }

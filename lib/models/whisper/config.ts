@@ -1,10 +1,10 @@
 import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
-/** The keys of a published config.json in camelCase; what is left out has the value of transformers' WhisperConfig. */
+/** The keys of a published config.json in camelCase. Defaults are those of transformers' WhisperConfig. */
 export interface WhisperConfig extends NetworkConfig {
   vocabSize?: number
-  /** 80, or 128 for large-v3 and what was made of it. */
+  /** 80, or 128 for large-v3 and its derivatives. */
   numMelBins?: number
   dModel?: number
   encoderLayers?: number
@@ -13,9 +13,9 @@ export interface WhisperConfig extends NetworkConfig {
   decoderLayers?: number
   decoderAttentionHeads?: number
   decoderFfnDim?: number
-  /** Frames of the encoder, each of 20 ms: 1500 for 30 seconds. */
+  /** Maximum number of encoder frames of 20 ms: 1500 for 30 seconds. */
   maxSourcePositions?: number
-  /** Tokens of the decoder, prompt included. */
+  /** Maximum number of decoder tokens, prompt included. */
   maxTargetPositions?: number
   activationFunction?: string
   dropout?: number
@@ -24,15 +24,15 @@ export interface WhisperConfig extends NetworkConfig {
   encoderLayerdrop?: number
   decoderLayerdrop?: number
   initStd?: number
-  /** The row of the token embeddings that gets no gradient through them. */
+  /** Row of the token embeddings that gets no gradient. */
   padTokenId?: number | null
   bosTokenId?: number | null
   eosTokenId?: number | null
   decoderStartTokenId?: number
   tieWordEmbeddings?: boolean
-  /** Frames over which `tokenTimestamps` smooths; odd. Default 7. */
+  /** Width of the median filter of `tokenTimestamps` in frames; odd. Default 7. */
   medianFilterWidth?: number
-  /** SpecAugment on the spectrogram, while training. */
+  /** Apply SpecAugment to the spectrogram in training. */
   applySpecAugment?: boolean
   maskTimeProb?: number
   maskTimeLength?: number
@@ -78,7 +78,7 @@ export const whisperKeys: ConfigKeys = {
   },
   nullable: ['padTokenId', 'bosTokenId', 'eosTokenId'],
   only: { isEncoderDecoder: [true] },
-  // Of audio classification; transformers scales no embedding of Whisper, whatever the file says.
+  // Keys of audio classification; transformers ignores `scale_embedding` in Whisper.
   unused: ['useWeightedLayerSum', 'classifierProjSize', 'numHiddenLayers', 'scaleEmbedding', 'forcedDecoderIds'],
 }
 
@@ -104,7 +104,7 @@ const english: WhisperConfig = {
   eosTokenId: 50256,
   decoderStartTokenId: 50257,
 }
-/** One language more, Cantonese, and finer spectrograms. */
+/** One more language, Cantonese, and spectrograms with 128 bins. */
 const third: WhisperConfig = { vocabSize: 51866, numMelBins: 128, padTokenId: 50256 }
 
 const tiny = ofSize(384, 4, 6)
@@ -113,7 +113,7 @@ const small = ofSize(768, 12, 12)
 const medium = ofSize(1024, 24, 16)
 const large = ofSize(1280, 32, 20)
 
-/** As native code reads it: no row of the embeddings is padding's where `padTokenId` is null. */
+/** Return the configuration for native code, in which -1 stands for a `padTokenId` of null. */
 export const nativeWhisper = (config: WhisperConfig): NetworkConfig =>
   config.padTokenId === null ? { ...config, padTokenId: -1 } : config
 
@@ -135,6 +135,6 @@ export const sizes: Record<string, WhisperConfig> = {
 }
 
 export const melBinsOf = (config: WhisperConfig): number => config.numMelBins ?? 80
-/** Steps of the spectrogram in one window. */
+/** Return the number of spectrogram steps in one window. */
 export const windowOf = (config: WhisperConfig): number => 2 * (config.maxSourcePositions ?? 1500)
 export const positionsOf = (config: WhisperConfig): number => config.maxTargetPositions ?? 448

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { shown } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { snakeCase } from '../../base/words.js'
 import { type CTranslate2File, readCTranslate2 } from '../../files/ctranslate2/ctranslate2.js'
@@ -10,8 +11,8 @@ import type { Weights } from '../weights.js'
 import type { WhisperConfig } from './config.js'
 
 /**
- * Whisper as CTranslate2 holds it (https://github.com/OpenNMT/CTranslate2; faster-whisper's folders): a `model.bin` in which
- * the projections of queries, keys and values are one, beside a config.json that has nothing of the network's sizes.
+ * Whisper in CTranslate2's format (https://github.com/OpenNMT/CTranslate2; folders of faster-whisper): a `model.bin` with fused projections of
+ * queries, keys and values, and a config.json without the network's sizes.
  */
 
 const FILE = 'model.bin'
@@ -27,7 +28,7 @@ export async function ctranslate2Checkpoint(directory: string): Promise<ForeignC
   if (!isCTranslate2(directory)) return undefined
   const file = await readCTranslate2(join(directory, FILE))
   if (file.spec !== SPEC) {
-    throw new CheckpointError(`${file.path} holds a ${file.spec}, and Whisper needs a ${SPEC}`, {
+    throw new CheckpointError(`${file.path}: expected a ${SPEC}, got a ${file.spec}`, {
       file: file.path,
       field: 'spec',
     })
@@ -38,10 +39,13 @@ export async function ctranslate2Checkpoint(directory: string): Promise<ForeignC
 function shapeOf(file: CTranslate2File, name: string): readonly number[] {
   const found = file.variables[file.aliases[name] ?? name]
   if (found !== undefined) return found.shape
-  throw new CheckpointError(`${file.path} lacks the variable ${name}`, { file: file.path, tensor: name })
+  throw new CheckpointError(`${file.path}: expected the variable ${name}, got a file without it`, {
+    file: file.path,
+    tensor: name,
+  })
 }
 
-/** The vocabularies of those that know English only end one token earlier. */
+/** Minimum vocabulary size of multilingual models. English-only vocabularies have one token less. */
 const MULTILINGUAL = 51_865
 
 async function configOf(file: CTranslate2File): Promise<WhisperConfig> {
@@ -56,7 +60,7 @@ async function configOf(file: CTranslate2File): Promise<WhisperConfig> {
   const vocabSize = size('decoder/embeddings/weight', 0)
   const isMultilingual = vocabSize >= MULTILINGUAL
   const last = isMultilingual ? 50_257 : 50_256
-  // Smaller vocabularies are nobody's that was published; where their special tokens are stands nowhere.
+  // Smaller vocabularies are not published, and their special tokens are unknown.
   const special = vocabSize > last + 1 && {
     padTokenId: vocabSize > MULTILINGUAL ? 50_256 : last,
     bosTokenId: last,
@@ -84,7 +88,10 @@ async function configOf(file: CTranslate2File): Promise<WhisperConfig> {
 async function numbersOf(file: CTranslate2File, names: string[]): Promise<number[]> {
   for (const name of names) {
     if (shapeOf(file, name).length === 0) continue
-    throw new CheckpointError(`${file.path}: ${name} is no single number`, { file: file.path, tensor: name })
+    throw new CheckpointError(`${file.path}: ${name}: expected a single number, got [${shapeOf(file, name)}]`, {
+      file: file.path,
+      tensor: name,
+    })
   }
   return scope(async () => {
     const read = await file.load({ names })
@@ -92,7 +99,7 @@ async function numbersOf(file: CTranslate2File, names: string[]): Promise<number
   })
 }
 
-/** What stands in a layer, and transformers' names of it; several for what is joined. */
+/** Variables of a layer with transformers' names; several names for a fused variable. */
 const PARTS: Readonly<Record<'encoder' | 'decoder', Readonly<Record<string, readonly string[]>>>> = {
   encoder: {
     'self_attention/layer_norm': ['self_attn_layer_norm'],
@@ -125,7 +132,7 @@ const TOP: Readonly<Record<string, string>> = {
 
 const KINDS: Readonly<Record<string, string>> = { weight: 'weight', bias: 'bias', gamma: 'weight', beta: 'bias' }
 
-/** The names of a variable's parts in transformers; one that is not known stays, so that it is reported. */
+/** Return transformers' names of a variable's parts. An unknown name is returned unchanged, so that it is reported. */
 function namesOf(variable: string): readonly string[] {
   if (Object.hasOwn(TOP, variable)) return [TOP[variable] as string]
   const [, side, place, kind] = /^(encoder|decoder)\/(.+)\/(weight|bias|gamma|beta)$/.exec(variable) ?? []
@@ -141,7 +148,7 @@ function namesOf(variable: string): readonly string[] {
 }
 
 async function weightsOf(file: CTranslate2File): Promise<Weights> {
-  // Settings of the decoder are single numbers; of what is joined and packed, new tensors are made.
+  // Single numbers are settings of the decoder. Fused and quantized variables are converted to new tensors.
   const names = Object.entries(file.variables).flatMap(([name, { shape }]) => (shape.length === 0 ? [] : [name]))
   const loaded = await file.load({ names, mmap: true })
   const tensors: Record<string, Tensor> = {}
@@ -151,14 +158,14 @@ async function weightsOf(file: CTranslate2File): Promise<Weights> {
     const parts = namesOf(name)
     const rows = (value.shape[0] ?? 0) / parts.length
     if (!Number.isInteger(rows)) {
-      throw new CheckpointError(`${file.path}: ${name} has ${value.shape[0]} rows, not ${parts.length} times as many`, {
-        file: file.path,
-        tensor: name,
-      })
+      throw new CheckpointError(
+        `${file.path}: ${name}: expected a multiple of ${parts.length} rows, got ${value.shape[0]}`,
+        { file: file.path, tensor: name },
+      )
     }
     for (const [i, part] of parts.entries()) {
       const own = parts.length === 1 ? value : value.narrow(0, i * rows, rows).clone()
-      // The network's keys have no bias; joined with the others they have zeros.
+      // Whisper's keys have no bias; in the fused variable it is zero.
       if (/\.k_proj\.bias$/.test(part)) await requireZeros(file, name, own)
       else tensors[part] = own
     }
@@ -167,7 +174,7 @@ async function weightsOf(file: CTranslate2File): Promise<Weights> {
   return { tensors, file: file.path, mapped: true }
 }
 
-/** int8 weights as numbers: CTranslate2 divides by what it multiplied each row with. */
+/** Dequantize int8 weights: CTranslate2 multiplied each row with a scale. */
 async function plain(file: CTranslate2File, name: string, loaded: Record<string, Tensor>): Promise<Tensor> {
   const value = loaded[name] as Tensor
   if (/^b?float/.test(value.dtype)) return value
@@ -175,10 +182,10 @@ async function plain(file: CTranslate2File, name: string, loaded: Record<string,
   const [rows = 0, ...rest] = value.shape
   const fits = scale !== undefined && (scale.numel() === 1 || (scale.ndim === 1 && scale.shape[0] === rows))
   if (!fits || (value.dtype !== 'int8' && value.dtype !== 'int16')) {
-    throw new CheckpointError(`${file.path}: ${name} is ${value.dtype} without a scale for each of its ${rows} rows`, {
-      file: file.path,
-      tensor: name,
-    })
+    throw new CheckpointError(
+      `${file.path}: ${name}: expected a scale for each of its ${rows} rows of ${value.dtype}, got none`,
+      { file: file.path, tensor: name },
+    )
   }
   return scope(() =>
     value.to('float32').div(scale.to('float32').reshape(scale.numel() === 1 ? [] : [rows, ...rest.map(() => 1)])),
@@ -187,19 +194,19 @@ async function plain(file: CTranslate2File, name: string, loaded: Record<string,
 
 async function requireZeros(file: CTranslate2File, name: string, bias: Tensor): Promise<void> {
   if (Number(bias.abs().max().item()) === 0) return
-  throw new CheckpointError(`${file.path}: ${name} has a bias for keys, which Whisper has not`, {
+  throw new CheckpointError(`${file.path}: ${name}: expected a bias of zeros for the keys, got other values`, {
     file: file.path,
     tensor: name,
   })
 }
 
-/** Keys of its config.json that are read here, by `readHeads` and by `readTokens`. */
+/** Keys of config.json that are used here, by `readHeads` and by `readTokens`. */
 const READ = ['suppressIds', 'suppressIdsBegin', 'alignmentHeads', 'langIds']
-/** What CTranslate2 limits the first timestamp to, unless a call says otherwise: one second. */
+/** CTranslate2's default limit of the first timestamp: one second. */
 const FIRST_SECOND = 50
 
 /**
- * Return what a folder's config.json says about generation; nothing for a folder of another kind. Other keys are reported by
+ * Return the generation settings of a folder's config.json; an empty object for other folders. Unused keys are reported by
  * `process.emitWarning`.
  */
 export async function ctranslate2Generation(directory: string): Promise<GenerationConfig> {
@@ -211,13 +218,16 @@ export async function ctranslate2Generation(directory: string): Promise<Generati
   const ids = (key: string, value: unknown): number[] | undefined => {
     if (value === undefined || value === null) return undefined
     if (Array.isArray(value) && value.every((id) => Number.isInteger(id))) return value.filter((id) => id >= 0)
-    throw new ConfigError(`${file}: ${key} must be a list of token ids`, { file, field: key })
+    throw new ConfigError(`${file}: ${key}: expected a list of token ids, got ${shown(value)}`, { file, field: key })
   }
   const suppressTokens = ids('suppress_ids', said.suppressIds)
   const beginSuppressTokens = ids('suppress_ids_begin', said.suppressIdsBegin)
   const unread = Object.keys(said).filter((key) => !READ.includes(key) && !DESCRIPTIONS.has(key))
   if (unread.length > 0) {
-    process.emitWarning(`${file}: Whisper does not use ${unread.map(snakeCase).join(', ')}`, 'WhisperWarning')
+    process.emitWarning(
+      `${file}: these keys are not used by Whisper: ${unread.map(snakeCase).join(', ')}`,
+      'WhisperWarning',
+    )
   }
   return {
     ...generation,
@@ -226,5 +236,5 @@ export async function ctranslate2Generation(directory: string): Promise<Generati
   }
 }
 
-/** What converters write for other networks, which says nothing about Whisper. */
+/** Keys that converters write for other networks, without effect on Whisper. */
 const DESCRIPTIONS: ReadonlySet<string> = new Set(['bosToken', 'eosToken', 'unkToken', 'addSourceBos', 'addSourceEos'])

@@ -12,9 +12,9 @@ import { ctranslate2Generation, isCTranslate2 } from './ctranslate2.js'
 import { languageCode, type WhisperTokens } from './tokens.js'
 import type { Whisper } from './whisper.js'
 
-/** What a folder says about transcribing, for the options that a call of `transcribe` leaves out. */
+/** A folder's defaults for options of `transcribe`. */
 export interface TranscribeDefaults {
-  /** A code. */
+  /** A language code. */
   language?: string
   task?: 'transcribe' | 'translate'
   logprobThreshold?: number
@@ -24,29 +24,28 @@ export interface TranscribeDefaults {
 
 const FILE = 'generation_config.json'
 
-/** Keys that no generation configuration of this library has, and that `Whisper` reads by itself. */
+/** Keys that are not part of GenerationConfig, and that `Whisper` uses. */
 const READ = new Set([
   ...['alignmentHeads', 'decoderStartTokenId', 'forcedDecoderIds', 'isMultilingual', 'langToId', 'language'],
   ...['conditionOnPrevTokens', 'logprobThreshold', 'noSpeechThreshold', 'prevSotTokenId', 'task', 'taskToId'],
 ])
 
-/** Keys that change how transformers computes or returns a text, and not the text. */
+/** Keys that change how transformers computes or returns a text, but not the text. */
 const WITHOUT_EFFECT = new Set([
   ...['transformersVersion', 'FromModelConfig', 'CommitHash', 'OriginalObjectHash', 'returnDictInGenerate'],
   ...['outputAttentions', 'outputHiddenStates', 'useCache', 'cacheImplementation', 'maxCacheLen', 'returnLegacyCache'],
   ...['compileConfig', 'disableCompile', 'isAssistant', 'numAssistantTokensSchedule', 'lowMemory', 'prefillChunkSize'],
-  // transformers' Whisper takes these from the arguments of `generate` alone.
+  // transformers' Whisper takes these only from the arguments of `generate`.
   ...['promptConditionType', 'doSample', 'temperature', 'returnTokenTimestamps', 'numReturnSequences'],
 ])
 
-/** Values that ask for nothing. */
+/** Return whether a value has no effect. */
 const isOff = (value: unknown): boolean => value === null || value === undefined || value === false
 
 /**
- * Return how the network of a folder generates, and what it transcribes by default: by generation_config.json, or where that
- * is absent by the same keys of config.json, as transformers reads them. Keys that change a text and have no counterpart here
- * are reported by `process.emitWarning`.
- * @throws CheckpointError naming the file for a value that is none of its key
+ * Return the generation settings and transcription defaults of a folder: from generation_config.json, or if it is missing from the same keys
+ * of config.json, as in transformers. Unsupported keys that would change the text are reported by `process.emitWarning`.
+ * @throws CheckpointError naming the file and the key of an invalid value
  */
 export async function readWhisperGeneration(
   directory: string,
@@ -66,11 +65,11 @@ export async function readWhisperGeneration(
   }
   if (isCTranslate2(directory)) return { generation: await readBoth(), defaults: {} }
   const network = await readConfig(directory)
-  // Some published files have -1 for no token.
+  // Some published files use -1 for a missing token.
   const isSaid = (key: string, value: unknown) => !isOff(value) && !(key.endsWith('TokenId') && value === -1)
   const said = Object.entries(network).filter(([key, value]) => Object.hasOwn(kinds, key) && isSaid(key, value))
   const generation = generationConfig(Object.fromEntries(said), await readGenerationConfig(directory, config))
-  // WhisperConfig's own default, where the key is absent.
+  // WhisperConfig's default for a missing key.
   if (network.beginSuppressTokens === undefined) {
     const { vocabSize = 51_865 } = config
     generation.beginSuppressTokens = [220, 50_256].filter((id) => id < vocabSize)
@@ -81,15 +80,15 @@ export async function readWhisperGeneration(
 
 function report(file: string, said: Record<string, unknown>): void {
   const unread = Object.entries(said).flatMap(([key, value]) => {
-    // readGenerationConfig reads or refuses what it knows.
+    // readGenerationConfig uses or refuses the keys that it supports.
     const isKnown = Object.hasOwn(kinds, key) || READ.has(key) || WITHOUT_EFFECT.has(key)
     return isKnown || isOff(value) || NEUTRAL[key] === value ? [] : [snakeCase(key)]
   })
   if (unread.length === 0) return
-  process.emitWarning(`${file}: Whisper does not use ${unread.join(', ')}`, 'WhisperWarning')
+  process.emitWarning(`${file}: these keys are not used by Whisper: ${unread.join(', ')}`, 'WhisperWarning')
 }
 
-/** Values of other ways to generate that ask for none of them. */
+/** Values of unsupported options that have no effect. */
 const NEUTRAL: Readonly<Record<string, unknown>> = {
   numBeamGroups: 1,
   diversityPenalty: 0,
@@ -129,7 +128,7 @@ function defaultsOf(
     defaults.conditionOnPrevious = conditionOnPrevTokens as boolean
   }
   const forced = said.forcedDecoderIds ?? forcedByNetwork
-  // transformers: forced tokens are an older way to say language and task, which those two replace.
+  // In transformers, forced tokens are an older form of language and task, which have priority.
   if (isOff(forced) || defaults.language !== undefined || defaults.task !== undefined) return defaults
   return { ...defaults, ...forcedOf(file, forced, tokens) }
 }
@@ -142,17 +141,14 @@ const languageOf = (file: string, name: string, tokens: WhisperTokens): string =
   }
 }
 
-/** Language and task of pairs [position, token]; a language of null is to be detected. */
+/** Return language and task from pairs [position, token]; a language of null is detected. */
 function forcedOf(file: string, forced: unknown, tokens: WhisperTokens): TranscribeDefaults {
   const isPair = (one: unknown): one is [number, number | null] =>
     Array.isArray(one) && one.length === 2 && Number.isInteger(one[0]) && (one[1] === null || Number.isInteger(one[1]))
   if (!Array.isArray(forced) || !forced.every(isPair)) {
     throw new CheckpointError(
       `${file}: forced_decoder_ids: expected pairs [position, token id], got ${shown(forced)}`,
-      {
-        file,
-        field: 'forced_decoder_ids',
-      },
+      { file, field: 'forced_decoder_ids' },
     )
   }
   const defaults: TranscribeDefaults = {}
@@ -167,24 +163,24 @@ function forcedOf(file: string, forced: unknown, tokens: WhisperTokens): Transcr
   }
   if (unread.length > 0) {
     process.emitWarning(
-      `${file}: Whisper reads language and task from forced_decoder_ids, and does not use the tokens ${unread.join(', ')}`,
+      `${file}: forced_decoder_ids: expected tokens of language and task, got the ids ${unread.join(', ')}, which are ignored`,
       'WhisperWarning',
     )
   }
   return defaults
 }
 
-/** Return what generation_config.json says of a network, so that transformers generates as `transcribe` does. */
+/** Return the contents of generation_config.json for a network, so that transformers generates like `transcribe`. */
 export function whisperGeneration(model: Whisper): Record<string, unknown> {
   const { prefixAllowedTokensFn: _, ...plain } = generationConfig(model.generationConfig)
   const { languages, transcribe, translate, startOfTranscript, startOfPrevious, noTimestamps } = model.tokens
   const { language, task, logprobThreshold, noSpeechThreshold, conditionOnPrevious } = model.transcribeDefaults
   const multilingual = Object.keys(languages).length > 0
-  // Without a limit transformers stops after 20 tokens.
+  // Without a limit, transformers stops after 20 tokens.
   const limit = plain.maxLength == null && plain.maxNewTokens == null && { max_length: positionsOf(model.config) }
   const said = {
     language,
-    // Without a task transformers leaves its token out where it detects the language.
+    // Without a task, transformers omits its token if it detects the language.
     task: task ?? (multilingual && transcribe > 0 ? 'transcribe' : undefined),
     ...{ logprobThreshold, noSpeechThreshold, conditionOnPrevTokens: conditionOnPrevious },
   }

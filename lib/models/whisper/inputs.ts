@@ -6,8 +6,8 @@ export interface WhisperEncoderInputs {
   /** The log-mel spectrogram [batch, numMelBins, steps] of `logMelSpectrogram`, at most 2 · maxSourcePositions steps. */
   inputFeatures: Tensor
   /**
-   * [batch, steps]: 1 for audio, 0 for padding behind it. A clip's answer is then that of its own steps, whatever else is
-   * in the batch; without a mask all frames are encoded, as in transformers, which takes none.
+   * [batch, steps]: 1 for audio, 0 for padding after it. The result of a clip then depends only on its own steps. Without a mask, all frames
+   * are encoded, as in transformers, which does not take a mask.
    */
   attentionMask?: Tensor | null
   outputHiddenStates?: boolean
@@ -15,13 +15,13 @@ export interface WhisperEncoderInputs {
 }
 
 export interface WhisperEncoderOutput {
-  /** [batch, frames, dModel], a frame for two steps; what stands at padding means nothing. */
+  /** [batch, frames, dModel], one frame per two steps; undefined at padding. */
   lastHiddenState: Tensor
-  /** bool [batch, frames]: what is audio; null where all is. */
+  /** bool [batch, frames], true for audio; null without padding. */
   attentionMask: Tensor | null
-  /** What the first layer reads and the output of each, the last one after the norm; empty unless asked for. */
+  /** Input of the first layer and output of each layer, the last one after the norm; empty without `outputHiddenStates`. */
   hiddenStates: Tensor[]
-  /** Per layer [batch, heads, frames, frames]; empty unless asked for. */
+  /** Per layer [batch, heads, frames, frames]; empty without `outputAttentions`. */
   attentions: Tensor[]
 }
 
@@ -29,22 +29,22 @@ export interface WhisperInputs {
   /** See {@link WhisperEncoderInputs}. */
   inputFeatures?: Tensor | null
   attentionMask?: Tensor | null
-  /** What `encode` gave, in place of `inputFeatures`: [batch, frames, dModel] and bool [batch, frames]. */
+  /** The result of `encode`, instead of `inputFeatures`: [batch, frames, dModel] and bool [batch, frames]. */
   encoderHiddenStates?: Tensor | null
   encoderAttentionMask?: Tensor | null
-  /** int64 [batch, time]; with `labels` made from them where they are left out. */
+  /** int64 [batch, time]. Default: derived from `labels`. */
   decoderInputIds?: Tensor | null
-  /** [batch, time], with a cache [batch, cache.length + time]: 1 for real tokens, 0 for padding, on either side. */
+  /** [batch, time], with a cache [batch, cache.length + time]: 1 for tokens, 0 for padding, on either side. */
   decoderAttentionMask?: Tensor | null
-  /** [batch, time] or [1, time], int64; counted over the real tokens by default. */
+  /** [batch, time] or [1, time], int64. Default: counted over the tokens without padding. */
   decoderPositionIds?: Tensor | null
-  /** int64 [batch, time]: what is to be written at each place, -100 for what is not to be learned. */
+  /** int64 [batch, time]: the target token at each position, -100 for positions that do not contribute to the loss. */
   labels?: Tensor | null
-  /** The tokens that were read before; this pass adds its own. Nothing is recorded for backward then. */
+  /** KV cache; this pass appends its tokens. With a cache, no gradient is recorded. */
   cache?: KvCache | null
-  /** The keys and values of the audio: an empty one is filled, a filled one stands in place of the audio. */
+  /** Keys and values of the audio: an empty cache is filled, a filled one replaces the audio. */
   encoderCache?: KvCache | null
-  /** Logits of how many tokens, from the last; 0 for all. Default all without labels, and none with labels. */
+  /** Number of last tokens to compute logits for; 0 for all. Default: all without labels, none with labels. */
   logitsToKeep?: number | null
   outputHiddenStates?: boolean
   outputAttentions?: boolean
@@ -53,7 +53,7 @@ export interface WhisperInputs {
 export interface WhisperOutput {
   /** Mean cross-entropy over the labels, float32 (float64 for float64); null without labels. */
   loss: Tensor | null
-  /** [batch, kept, vocabSize]; null where none were asked for. */
+  /** [batch, kept, vocabSize]; null without logits. */
   logits: Tensor | null
   /** [batch, time, dModel], after the last norm. */
   lastHiddenState: Tensor
@@ -68,8 +68,8 @@ export interface WhisperOutput {
 }
 
 export interface WhisperGenerateInputs extends GenerateInputs {
-  /** See {@link WhisperEncoderInputs}; in place of `encoderHiddenStates`. */
+  /** See {@link WhisperEncoderInputs}; instead of `encoderHiddenStates`. */
   inputFeatures?: Tensor | null
-  /** [batch, steps], of `inputFeatures`; `attentionMask` is that of `inputIds`. */
+  /** [batch, steps], the mask of `inputFeatures`; `attentionMask` is that of `inputIds`. */
   featuresMask?: Tensor | null
 }

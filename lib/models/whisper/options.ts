@@ -22,86 +22,85 @@ import { languageCode, tokenKinds } from './tokens.js'
 import type { Whisper } from './whisper.js'
 import type { WhisperWord } from './words.js'
 
-/** A path, also of a film, whose sound npm's `node-av` reads; the bytes of a sound file, what `readAudio` gave, or samples [n] at 16 kHz. */
+/** The path of an audio or video file (the audio of videos is read by npm's `node-av`), its bytes, a result of `readAudio`, or samples [n] at 16 kHz. */
 export type WhisperAudio = AudioClip
 
 export interface TranscribeOptions {
-  /** A code or an English name. Default: that of the model's folder; null, or where the folder has none, detects it. */
+  /** A code or an English name; null: detected. Default: that of the model's folder, else detected. */
   language?: string | null
-  /** Windows in which the language is looked for, as faster-whisper's `language_detection_segments`. Default 1: the first. */
+  /** Number of windows for language detection, like faster-whisper's `language_detection_segments`. Default 1: only the first. */
   languageDetectionSegments?: number
-  /** The first window whose language is more probable decides; else the language of most windows. Default 0.5. */
+  /** The first window with a language above this probability decides; else the most frequent language. Default 0.5. */
   languageDetectionThreshold?: number
-  /** `'translate'` writes English. Default: that of the model's folder, else `'transcribe'`. */
+  /** `'translate'` translates to English. Default: that of the model's folder, else `'transcribe'`. */
   task?: 'transcribe' | 'translate'
   /**
-   * How audio at another rate becomes 16 kHz; see {@link ResampleQuality}. Default `'auto'`: speech at a lower rate, such as a
-   * telephone's 8 kHz, is read without a mirror image above its band.
+   * Resampling of audio to 16 kHz; see {@link ResampleQuality}. Default `'auto'`: speech at a lower rate, such as 8 kHz of a telephone, is
+   * resampled without mirror images above its band.
    */
   resampling?: ResampleQuality
-  /** Without them each window is one segment; with `'word'` segments have words with their times too. Default true. */
+  /** false: each window is one segment; `'word'`: segments also have words with times. Default true. */
   timestamps?: boolean | 'word'
   /**
-   * With `timestamps: 'word'`: takes pauses out of words, as openai/whisper does, which shortens long words beside the ends
-   * of sentences and segments. Segments then begin and end with their words, and punctuation has no time of its own. The
-   * tokens stay the same. Default false: as transformers.
+   * With `timestamps: 'word'`: remove pauses from words, as openai/whisper does, which shortens long words at the ends of sentences and
+   * segments. Segments then start and end with their words, and punctuation has no duration. Tokens are unchanged. Default false, as in
+   * transformers.
    */
   trimPauses?: boolean
-  /** At temperature 0. Default: that of `generationConfig`, else 1. */
+  /** Number of beams at temperature 0. Default: that of `generationConfig`, else 1. */
   beams?: number
-  /** With beams. Default: that of `generationConfig`, else 1. */
+  /** Length penalty of beam search. Default: that of `generationConfig`, else 1. */
   lengthPenalty?: number
-  /** What is tried one after the other: 0 takes the likeliest, above 0 draws. Default 0, 0.2, 0.4, 0.6, 0.8, 1. */
+  /** Temperatures to try in sequence: 0 is greedy or beam search, above 0 is sampling. Default 0, 0.2, 0.4, 0.6, 0.8, 1. */
   temperature?: number | number[]
-  /** The next temperature is tried where the text's bytes over its compressed bytes are above. Default 2.4; null: never. */
+  /** Try the next temperature if the text's bytes divided by its compressed bytes exceed this. Default 2.4; null: never. */
   compressionRatioThreshold?: number | null
-  /** The next temperature is tried where the tokens' mean log probability is below. Default -1; null: never. */
+  /** Try the next temperature if the mean log probability of the tokens is below this. Default -1; null: never. */
   logprobThreshold?: number | null
-  /** A window is silence where this is exceeded and `logprobThreshold` is not reached. Default 0.6; null: never. */
+  /** A window is silent if its no-speech probability exceeds this and `logprobThreshold` is not reached. Default 0.6; null: never. */
   noSpeechThreshold?: number | null
-  /** The text so far is the beginning of what each window goes on from. Default true. */
+  /** Use the text so far as the prompt of each window. Default true. */
   conditionOnPrevious?: boolean
   /**
-   * A text that stands before the first: names and words to expect, or a style. With `batchSize`, before each piece. It may
-   * not spell special tokens.
+   * A text before the first window: names and words to expect, or a style. With `batchSize`, before each piece. It must not contain special
+   * tokens.
    */
   initialPrompt?: string
-  /** Puts `initialPrompt` before every window, as openai/whisper's `carry_initial_prompt`. Default false: before the first. */
+  /** Put `initialPrompt` before every window, like openai/whisper's `carry_initial_prompt`. Default false: only before the first. */
   carryInitialPrompt?: boolean
   /**
-   * Cuts the recording where nobody speaks into pieces of a window at most, and transcribes so many of them at once, as
-   * faster-whisper's batched mode does: quicker for long recordings. Where a window of a piece ends with a pair of timestamps,
-   * the rest of the piece is another window, as in transformers; so is what follows the last timestamp of a window where `vad`
-   * finds a second of speech or more. Silence between pieces is left out and reported as `skipped`. No
-   * piece goes on from the text of another, so `conditionOnPrevious` has no effect. Up to 8 rows share one pass over the weights.
-   * Default: windows one after the other.
+   * Split the recording at silence into pieces of at most one window, and transcribe this many of them at once, like faster-whisper's batched
+   * mode. This is faster for long recordings. If a window of a piece ends with a pair of timestamps, the rest of the piece is another window,
+   * as in transformers; so is the part after the last timestamp of a window if `vad` finds a second of speech or more in it. Silence between
+   * pieces is left out and reported as `skipped`. Pieces do not use the text of others, so `conditionOnPrevious` has no effect. Up to 8 rows
+   * share one pass over the weights. Default: windows in sequence.
    */
   batchSize?: number
   /**
-   * With `batchSize`: what finds speech, such as {@link SileroVad}'s `segments`, or `energyVad`. Default: SileroVad where
+   * With `batchSize`: the speech detector, such as {@link SileroVad}'s `segments`, or `energyVad`. Default: SileroVad if
    * `fetchWeights('silero-vad')` has stored its weights, else `energyVad`.
    */
   vad?: VoiceActivity
-  /** Most tokens of a window. Default: `maxNewTokens` or `maxLength` of `generationConfig`, or as there is room for. */
+  /** Maximum tokens of a window. Default: `maxNewTokens` or `maxLength` of `generationConfig`, else the rest of the context. */
   maxNewTokens?: number
-  /** Anything else that `generate` knows, such as `suppressTokens`. Options that have a name here are refused there. */
+  /** Further options of `generate`, such as `suppressTokens`. Options that `TranscribeOptions` has are an error here. */
   generation?: GenerationConfig
-  /** Draws of temperatures above 0. */
+  /** Random generator for temperatures above 0. */
   generator?: Generator
-  /** Gives up within one token. */
+  /** Stops within one token. */
   signal?: AbortSignal
 }
 
 export interface WhisperSegment {
-  /** In seconds from the beginning of the recording. */
+  /** In seconds from the start of the recording. */
   start: number
   end: number
   text: string
-  /** With their timestamps. */
+  /** Including timestamp tokens. */
   tokens: number[]
   /** With `timestamps: 'word'`. */
   words?: WhisperWord[]
-  /** These four are of the window that the segment is from. */
+  /** Statistics of the window that contains the segment. */
   avgLogprob: number
   compressionRatio: number
   noSpeechProb: number
@@ -113,21 +112,21 @@ export interface WhisperSkipped {
   start: number
   end: number
   /**
-   * `'vad'`: with `batchSize`, no speech was found there and it was not transcribed; `'noSpeech'`: the network took the window
-   * for silence by `noSpeechThreshold` and `logprobThreshold`; `'noText'`: with `batchSize`, a second of speech or more was
-   * found there, and the network wrote nothing about it.
+   * `'vad'`: with `batchSize`, no speech was detected and it was not transcribed; `'noSpeech'`: the window counts as silence by
+   * `noSpeechThreshold` and `logprobThreshold`; `'noText'`: with `batchSize`, a second of speech or more was detected, but the network
+   * generated no text for it.
    */
   reason: 'vad' | 'noSpeech' | 'noText'
 }
 
 export interface WhisperTranscription {
   text: string
-  /** A code; null where the network knows English only. */
+  /** A code; null for an English-only model. */
   language: string | null
-  /** Among all languages, where the language was detected; else null. */
+  /** Probability among all languages, if the language was detected; else null. */
   languageProbability: number | null
   segments: WhisperSegment[]
-  /** What was left out, in order. */
+  /** Parts without a transcript, in order. */
   skipped: WhisperSkipped[]
 }
 
@@ -151,7 +150,7 @@ type Defaulted = Pick<
   | 'languageDetectionThreshold'
   | 'carryInitialPrompt'
 >
-/** `prompt`: the tokens of `initialPrompt`. */
+/** `prompt` has the tokens of `initialPrompt`. */
 export type Settings = TranscribeOptions & Required<Defaulted> & { prompt: number[] }
 
 const defaults: Required<Defaulted> = {
@@ -176,7 +175,7 @@ const KEYS = [
   ...['language', 'initialPrompt', 'batchSize', 'vad', 'maxNewTokens', 'generation', 'generator', 'signal'],
 ]
 
-/** Keys of `generation` that `transcribe` sets by itself, with the option in whose place they stand. */
+/** Keys of `generation` that `transcribe` sets, with the option to use instead. */
 const OWN: Partial<Record<keyof GenerationConfig, string>> = {
   doSample: 'set temperature of transcribe',
   temperature: 'set temperature of transcribe',
@@ -192,7 +191,7 @@ const OWN: Partial<Record<keyof GenerationConfig, string>> = {
   outputLogprobs: 'transcribe returns none; see avgLogprob',
 }
 
-/** What the network's folder sets for options that a call leaves out. */
+/** Return the defaults of the network's folder for options of `transcribe`. */
 function folderDefaults({ transcribeDefaults, generationConfig }: Whisper): Partial<TranscribeOptions> {
   const { numBeams, lengthPenalty, maxNewTokens, maxLength } = generationConfig
   const most = maxNewTokens ?? maxLength
@@ -204,7 +203,7 @@ function folderDefaults({ transcribeDefaults, generationConfig }: Whisper): Part
   }
 }
 
-/** Checked, and with what was left out. */
+/** Validate the options, and fill in defaults. */
 export function settingsOf(model: Whisper, options: TranscribeOptions): Settings {
   const bad = (problem: string): never => {
     throw new ConfigError(`Whisper.transcribe: ${problem}`, { ...options })
@@ -213,18 +212,20 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   const settings = { ...defaults, ...folderDefaults(model), ...defined(options), prompt: [] as number[] } as Settings
   const { task, temperature } = settings
   requireSignal('Whisper.transcribe', settings.signal)
-  if (task !== 'transcribe' && task !== 'translate') bad(`task must be 'transcribe' or 'translate', not ${shown(task)}`)
+  if (task !== 'transcribe' && task !== 'translate')
+    bad(`task: expected 'transcribe' or 'translate', got ${shown(task)}`)
   const temperatures = [temperature].flat()
   if (temperatures.length === 0 || !temperatures.every((one) => typeof one === 'number' && one >= 0)) {
-    bad(`temperature must be a number from 0 or a list of them, not ${shown(temperature)}`)
+    bad(`temperature: expected a number of at least 0 or a list of them, got ${shown(temperature)}`)
   }
   if (typeof settings.timestamps !== 'boolean' && settings.timestamps !== 'word') {
-    bad(`timestamps must be true, false or 'word', not ${shown(settings.timestamps)}`)
+    bad(`timestamps: expected true, false or 'word', got ${shown(settings.timestamps)}`)
   }
   if (typeof settings.trimPauses !== 'boolean') {
-    bad(`trimPauses must be true or false, not ${shown(settings.trimPauses)}`)
+    bad(`trimPauses: expected true or false, got ${shown(settings.trimPauses)}`)
   }
-  if (settings.trimPauses && settings.timestamps !== 'word') bad("trimPauses is for timestamps: 'word'")
+  if (settings.trimPauses && settings.timestamps !== 'word')
+    bad(`trimPauses: expected timestamps 'word' with it, got ${shown(settings.timestamps)}`)
   requireOneOf('Whisper.transcribe', 'resampling', settings.resampling, RESAMPLE_QUALITIES)
   requireWhole('Whisper.transcribe', 'languageDetectionSegments', settings.languageDetectionSegments, 1)
   requireNumber('Whisper.transcribe', 'languageDetectionThreshold', settings.languageDetectionThreshold, { least: 0 })
@@ -232,7 +233,7 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
     bad(`carryInitialPrompt: expected true or false, got ${shown(settings.carryInitialPrompt)}`)
   }
   if (settings.carryInitialPrompt && !settings.initialPrompt)
-    bad('carryInitialPrompt: expected an initialPrompt to carry')
+    bad('carryInitialPrompt: expected an initialPrompt with it, got none')
   const own = optionsOf(settings.generation ?? {}) as GenerationConfig
   for (const [key, advice] of Object.entries(OWN) as [keyof GenerationConfig, string][]) {
     if (own[key] !== undefined) bad(`generation.${key}: expected no such key, got ${shown(own[key])}; ${advice}`)
@@ -241,7 +242,7 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   if (generation.maxNewTokens != null) {
     if (options.maxNewTokens !== undefined && options.maxNewTokens !== generation.maxNewTokens) {
       bad(
-        `maxNewTokens is ${options.maxNewTokens} and generation.maxNewTokens ${generation.maxNewTokens}; set one of them`,
+        `maxNewTokens: expected the value of generation.maxNewTokens, ${generation.maxNewTokens}, got ${options.maxNewTokens}. Set only one of them.`,
       )
     }
     settings.maxNewTokens = generation.maxNewTokens
@@ -250,24 +251,27 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   const { batchSize, vad } = settings
   if (batchSize !== undefined) {
     requireWhole('Whisper.transcribe', 'batchSize', batchSize, 1)
-    if (options.conditionOnPrevious) bad('conditionOnPrevious is without batchSize: pieces are written at once')
+    if (options.conditionOnPrevious)
+      bad('conditionOnPrevious: expected false with batchSize, got true. Pieces are transcribed in parallel.')
   }
   if (vad !== undefined) {
     requireFunction('Whisper.transcribe', 'vad', vad)
-    if (batchSize === undefined) bad('vad is for batchSize')
+    if (batchSize === undefined) bad('vad: expected batchSize with it, got none')
   }
   if (model.tokenizer === null) {
-    bad('there is no tokenizer; set model.tokenizer = await Tokenizer.fromPretrained(directory)')
+    bad(
+      'expected a model with a tokenizer, got one without. Set model.tokenizer = await Tokenizer.fromPretrained(directory).',
+    )
   }
   settings.prompt = promptOf(model, settings.initialPrompt)
   if (settings.language != null) languageCode(model.tokens, settings.language)
   if (task === 'translate' && Object.keys(model.tokens.languages).length === 0) {
-    bad('this Whisper knows English only and does not translate')
+    bad("task: expected 'transcribe' for an English-only model, got 'translate'")
   }
   return settings
 }
 
-/** The tokens of a prompt, none of which may be special, as transformers' `get_prompt_ids` has it. */
+/** Return the tokens of a prompt. Special tokens are an error, as in transformers' `get_prompt_ids`. */
 function promptOf({ tokenizer, tokens }: Whisper, initialPrompt: string | undefined): number[] {
   if (initialPrompt === undefined) return []
   requireString('Whisper.transcribe', 'initialPrompt', initialPrompt)
@@ -283,7 +287,7 @@ function promptOf({ tokenizer, tokens }: Whisper, initialPrompt: string | undefi
   )
 }
 
-/** [n] at 16 kHz, where the network is. */
+/** Return the samples [n] at 16 kHz on the network's device. */
 export async function samplesOf(
   model: Whisper,
   audio: WhisperAudio,
@@ -296,7 +300,7 @@ export async function samplesOf(
   return samples.to({ device: (model.parameters()[0] as Tensor).device })
 }
 
-/** [numMelBins, steps of at least a window] and how many steps are audio. What is short is followed by silence. */
+/** Return the spectrogram [numMelBins, steps], padded with silence to at least a window, and its number of steps with audio. */
 export async function spectrogramOf(model: Whisper, samples: Tensor): Promise<{ mel: Tensor; steps: number }> {
   const length = windowOf(model.config) * HOP
   const count = samples.shape[0] as number

@@ -7,7 +7,7 @@ export interface TimedPiece extends Piece {
   probability: number
 }
 
-/** A segment of a window, with its text in pieces whose punctuation stands alone. */
+/** A segment of a window. Its text is in pieces, with separate punctuation. */
 export interface AlignedSegment {
   start: number
   end: number
@@ -20,19 +20,19 @@ export interface SpokenSegment {
   words: WhisperWord[]
 }
 
-/** The usual word is the median of a window, but no longer than this, in seconds. */
+/** Maximum of the median word length in a window, in seconds. */
 const MOST_USUAL = 0.7
-/** A segment's own time is believed rather than its word's where the word reaches beyond it by more seconds. */
+/** If a word extends beyond its segment by more than this, in seconds, the segment's time is used. */
 const TOLERANCE = 0.5
 const SENTENCE_ENDS = '.。!！?？'
 
 /**
- * The words of a window without the pauses that the alignment gave them, as openai/whisper does by default: none beside the
- * end of a sentence, and neither of the first two of a segment behind a pause, is longer than twice the median; the first
- * and last word of a segment keep near its own times, or else the segment begins and ends with them. Punctuation takes no
- * time, and stays in its segment. Where the next window begins does not change, which in openai/whisper it does.
+ * Remove pauses from the words of a window, as openai/whisper does by default. A word next to the end of a sentence, and the first two words
+ * of a segment after a pause, last at most twice the median. The first and last word of a segment stay close to its times, or else the
+ * segment starts and ends with them. Punctuation has no duration, and stays in its segment. Unlike in openai/whisper, the start of the next
+ * window does not change.
  *
- * @param spokenUntil where the last word before this window ended
+ * @param spokenUntil end of the last word before this window
  */
 export function withoutPauses(segments: AlignedSegment[], spokenUntil: number): SpokenSegment[] {
   const pieces = segments.flatMap((segment) => segment.pieces)
@@ -51,16 +51,16 @@ export function withoutPauses(segments: AlignedSegment[], spokenUntil: number): 
   })
 }
 
-/** Where the last word ends, for the next window. */
+/** Return the end of the last word, for the next window. */
 export const endOfSpeech = (segments: SpokenSegment[]): number | undefined =>
   segments.flatMap(({ words }) => words).at(-1)?.end ?? segments.at(-1)?.end
 
-/** Without the noise of a difference, since equal lengths are to be equal. */
+/** Return a length rounded to hundredths, so that equal lengths compare as equal. */
 const lengthOf = ({ start, end }: { start: number; end: number }): number =>
   hundredths(hundredths(end) - hundredths(start))
 
 function limitedAtSentences(pieces: TimedPiece[], most: number): TimedPiece[] {
-  // As nothing has a length there is nothing to shorten.
+  // All lengths are 0, so there is nothing to shorten.
   if (most === 0) return pieces
   return pieces.map((piece, i) => {
     const before = pieces[i - 1]

@@ -1,4 +1,4 @@
-/** A part of a window's tokens, with its times: of `segmentsOf` in steps of 20 ms from the window's beginning. */
+/** A part of a window's tokens with its times, for `segmentsOf` in steps of 20 ms from the start of the window. */
 export interface TimedTokens {
   start: number
   end: number
@@ -6,14 +6,13 @@ export interface TimedTokens {
 }
 
 /**
- * Cut what was written about a window into segments at each pair of timestamps, and return how many steps of the spectrogram
- * (10 ms) are done: up to the last pair, because what comes behind it was cut off; or the whole window, where the text ends
- * with one timestamp or has no pair. The next window, also of a piece of batched mode, begins where this one is done, as in
- * openai/whisper and transformers.
+ * Split the text of a window into segments at each pair of timestamps, and return the number of finished spectrogram steps (10 ms): up to the
+ * last pair, as the text after it was cut off; or the whole window, if the text ends with a single timestamp or has no pair. The next window,
+ * also of a piece in batched mode, starts there, as in openai/whisper and transformers.
  *
- * @param tokens without the end of the text
+ * @param tokens without the end-of-text token
  * @param first the id of the timestamp 0.00
- * @param steps of the spectrogram in this window that are audio
+ * @param steps number of spectrogram steps with audio in this window
  */
 export function segmentsOf(
   tokens: number[],
@@ -34,7 +33,7 @@ export function segmentsOf(
     return { parts: [{ start: 0, end, tokens }], done: steps }
   }
   if (endsWithOne) ends.push(tokens.length)
-  // The second of the last pair stays with the last segment: it says that the pair was whole.
+  // The second timestamp of the last pair stays with the last segment, to mark the pair as complete.
   else ends[ends.length - 1] = (ends.at(-1) as number) + 1
   let from = 0
   const parts = ends.map((to, i) => {

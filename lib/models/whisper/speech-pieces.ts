@@ -5,13 +5,12 @@ import type { Tensor } from '../../tensor/index.js'
 import { SileroVad } from '../silero-vad.js'
 
 const SILERO = 'silero-vad'
-/** Seconds that are kept around what the default detectors find: the first and last sounds of a word are soft. */
+/** Seconds of padding around the speech of the default detectors, since the first and last phones of a word are soft. */
 const PADDING = 0.3
 
 /**
- * Return the pieces of samples [n] at 16 kHz that batched mode transcribes, each of at most `maxSeconds`, and where somebody
- * speaks in them, both in seconds.
- * @param vad what finds speech; default SileroVad where its published weights are stored, else `energyVad`
+ * Return the pieces of samples [n] at 16 kHz for batched mode, each of at most `maxSeconds`, and the speech in them, both in seconds.
+ * @param vad speech detector; default SileroVad if its published weights are stored, else `energyVad`
  */
 export async function speechPieces(
   samples: Tensor,

@@ -7,7 +7,7 @@ import { readConfig } from '../pretrained.js'
 import type { WhisperConfig } from './config.js'
 import { isCTranslate2 } from './ctranslate2.js'
 
-/** The codes of Whisper's languages with their English names, in the order of their tokens; the last came with large-v3. */
+/** The codes of Whisper's languages with their English names, in the order of their tokens; the last one was added in large-v3. */
 export const WHISPER_LANGUAGES: Readonly<Record<string, string>> = Object.fromEntries(
   `en:english zh:chinese de:german es:spanish ru:russian ko:korean fr:french ja:japanese pt:portuguese tr:turkish pl:polish
   ca:catalan nl:dutch ar:arabic sv:swedish it:italian id:indonesian hi:hindi fi:finnish vi:vietnamese he:hebrew
@@ -39,8 +39,8 @@ const OTHER_NAMES: Record<string, string> = {
 }
 
 /**
- * The ids of Whisper's special tokens. Text is below `endOfText`; timestamps are above `noTimestamps`, 20 ms apart. Tokens that
- * fine-tuning added stand above the timestamps and are text, unless the tokenizer says that they are special.
+ * The ids of Whisper's special tokens. Text tokens are below `endOfText`; timestamps are above `noTimestamps`, 20 ms apart. Tokens added by
+ * fine-tuning are above the timestamps, and are text unless the tokenizer marks them as special.
  */
 export interface WhisperTokens {
   endOfText: number
@@ -50,32 +50,32 @@ export interface WhisperTokens {
   startOfPrevious: number
   noSpeech: number
   noTimestamps: number
-  /** By code; empty in a network that knows English only. */
+  /** By code; empty for an English-only model. */
   languages: Record<string, number>
 }
 
 const TIMESTAMPS = 1501
 
-/** Rows of the published vocabularies that end with the timestamps: English, the first two versions, the third. */
+/** Sizes of the published vocabularies, which end with the timestamps: English, versions 1 and 2, version 3. */
 const ENGLISH = 51_864
-/** The end of the text in the English vocabulary alone. */
+/** Id of the end-of-text token in the English-only vocabulary. */
 const ENGLISH_END = 50_256
 const MULTILINGUAL = 51_865
 const THIRD = 51_866
 
-/** Tokens of the published vocabulary that a larger one was made from, where it is larger. */
+/** Return the size of the published vocabulary that a larger one extends. */
 function publishedSize({ vocabSize = MULTILINGUAL, eosTokenId, numMelBins }: WhisperConfig): number {
   if (endOf(eosTokenId) === ENGLISH_END) return Math.min(vocabSize, ENGLISH)
   return Math.min(vocabSize, numMelBins === 128 ? THIRD : MULTILINGUAL)
 }
 
-/** transformers allows several ends; the first is Whisper's. */
+/** Return Whisper's end-of-text token: transformers allows a list, and it is the first. */
 const endOf = (eosTokenId: unknown): number => {
   const [first] = [eosTokenId].flat()
   return typeof first === 'number' ? first : ENGLISH_END
 }
 
-/** As all published vocabularies are laid out: text, end, start, languages, six more, timestamps. */
+/** Return the ids in the layout of all published vocabularies: text, end, start, languages, six more, timestamps. */
 export function tokensOf(config: WhisperConfig): WhisperTokens {
   const { eosTokenId, decoderStartTokenId = 50257 } = config
   const endOfText = endOf(eosTokenId)
@@ -95,7 +95,7 @@ export function tokensOf(config: WhisperConfig): WhisperTokens {
   }
 }
 
-/** The same where a folder's generation_config.json or tokenizer says it otherwise. */
+/** Return the ids with the overrides of a folder's generation_config.json or tokenizer. */
 export async function readTokens(
   directory: string,
   config: WhisperConfig,
@@ -128,7 +128,7 @@ export async function readTokens(
   }
 }
 
-/** By the tokenizer's tokens such as `<|en|>`; a network that knows English only has them too, and no use for them. */
+/** Return the languages from the tokenizer's tokens, such as `<|en|>`. English-only models have them too, but do not use them. */
 function languagesOf({ endOfText, languages }: WhisperTokens, tokenizer: Tokenizer | null): Record<string, number> {
   if (endOfText === ENGLISH_END || tokenizer === null) return languages
   const found = Object.keys(WHISPER_LANGUAGES).flatMap((code): [string, number][] => {
@@ -138,7 +138,7 @@ function languagesOf({ endOfText, languages }: WhisperTokens, tokenizer: Tokeniz
   return found.length > 0 ? Object.fromEntries(found) : languages
 }
 
-/** Of the languages, those that `lang_ids` of CTranslate2's config.json lists, where it lists any that there are. */
+/** Return the languages in `lang_ids` of CTranslate2's config.json, or all if it lists none of them. */
 async function listedLanguages(directory: string, all: Record<string, number>): Promise<Record<string, number>> {
   if (!existsSync(join(directory, 'config.json'))) return all
   const { langIds } = await readConfig(directory)
@@ -148,16 +148,16 @@ async function listedLanguages(directory: string, all: Record<string, number>): 
   return found.length > 0 ? Object.fromEntries(found) : all
 }
 
-/** Whether a token is a part of the text, and whether it is a timestamp; special tokens are neither. */
+/** Tells text tokens and timestamps apart; special tokens are neither. */
 export interface TokenKinds {
   isText(id: number): boolean
   isTime(id: number): boolean
 }
 
-/** How tokenizers spell timestamps, such as `<|1.24|>`. */
+/** Form of timestamp tokens in tokenizers, such as `<|1.24|>`. */
 const TIMESTAMP = /^<\|\d{1,4}\.\d\d\|>$/
 
-/** Return the kinds of ids by the places of the special tokens, and above those by what the tokenizer knows. */
+/** Return the kinds of ids from the special tokens, and for later ids from the tokenizer. */
 export function tokenKinds({ endOfText, noTimestamps }: WhisperTokens, tokenizer: Tokenizer | null): TokenKinds {
   // Older tokenizers have no tokens for timestamps.
   const isAdded = (id: number): boolean => {
@@ -170,7 +170,7 @@ export function tokenKinds({ endOfText, noTimestamps }: WhisperTokens, tokenizer
   }
 }
 
-/** The code of a language that was given by code or English name. */
+/** Return the code of a language, given by code or English name. */
 export function languageCode(tokens: WhisperTokens, language: string): string {
   const wanted = language.toLowerCase()
   const named = Object.entries(WHISPER_LANGUAGES).find(([, name]) => name === wanted)?.[0]
@@ -178,8 +178,10 @@ export function languageCode(tokens: WhisperTokens, language: string): string {
   if (code !== undefined && Object.hasOwn(tokens.languages, code)) return code
   const codes = Object.keys(tokens.languages)
   if (codes.length === 0) {
-    throw new ConfigError(`this Whisper knows English only: leave out language '${language}'`, { language })
+    throw new ConfigError(`language: expected none for an English-only Whisper, got '${language}'. Leave it out.`, {
+      language,
+    })
   }
   const hint = didYouMean(wanted, [...codes.map((one) => WHISPER_LANGUAGES[one] ?? one), ...codes])
-  throw new ConfigError(`this Whisper has no language '${language}'${hint}`, { language })
+  throw new ConfigError(`language: expected a language of this Whisper, got '${language}'${hint}`, { language })
 }

@@ -25,11 +25,11 @@ import { languageCode, type TokenKinds, tokenKinds } from './tokens.js'
 import type { Whisper } from './whisper.js'
 import { type Piece, piecesOf, wordsOf } from './words.js'
 
-/** What a window's text is, and how sure it is. */
+/** Text and statistics of a window. */
 interface Window {
-  /** Without the end of the text. */
+  /** Without the end-of-text token. */
   tokens: number[]
-  /** Of each token, where words are asked for. */
+  /** Time of each token, with `timestamps: 'word'`. */
   times: TokenTimestamp[]
   avgLogprob: number
   compressionRatio: number
@@ -37,19 +37,19 @@ interface Window {
   temperature: number
 }
 
-/** A window's text before its words are known; `written` ends with the end of the text, where it came. */
+/** A window's text before its words are timed; `written` includes the end-of-text token, if it was generated. */
 type Written = Omit<Window, 'times'> & { written: number[] }
 
-/** A window that was transcribed, cut into segments. */
+/** A transcribed window, split into segments. */
 interface Heard {
   window: Window
   parts: TimedTokens[]
-  /** Where the window begins and where what it may hear ends, in seconds. */
+  /** Start of the window, and the end of its audio, in seconds. */
   offset: number
   until: number
 }
 
-/** A part of the recording in batched mode, in samples, and how many steps of its spectrogram are done. */
+/** A part of the recording in batched mode, in samples, and its number of finished spectrogram steps. */
 interface Stretch {
   from: number
   to: number
@@ -58,12 +58,12 @@ interface Stretch {
   isDone: boolean
 }
 
-/** The least speech, in seconds, for which the rest of a stretch is transcribed: less is the end of a word. */
+/** Minimum seconds of speech for which the rest of a stretch is transcribed: less is the end of a word. */
 const LEAST_REST = 0.1
-/** The least speech, in seconds, that is transcribed again or reported where the network wrote nothing about it. */
+/** Minimum seconds of speech without text that are transcribed again or reported. */
 const LEAST_UNWRITTEN = 1
 
-/** Seconds of speech within a part of the recording. */
+/** Return the seconds of speech within a part of the recording. */
 const secondsOf = (speech: readonly Segment[], start: number, end: number): number =>
   speech.reduce((sum, [begin, stop]) => sum + Math.max(0, Math.min(stop, end) - Math.max(begin, start)), 0)
 
@@ -93,20 +93,20 @@ export async function* transcribeSegments(
   return { text: text.trim(), language, languageProbability, segments, skipped }
 }
 
-/** One transcription under way. */
+/** A transcription in progress. */
 class Run {
   language: string | null = null
   languageProbability: number | null = null
   readonly #model: Whisper
   readonly #settings: Settings
   readonly #kinds: TokenKinds
-  /** Of the recording, in seconds. */
+  /** Length of the recording, in seconds. */
   readonly #duration: number
   /** The tokens of `initialPrompt`. */
   readonly #prompt: number[] = []
-  /** The tokens that the next window goes on from. */
+  /** The tokens that condition the next window. */
   #history: number[] = []
-  /** In seconds: where the last word so far ends, with `trimPauses`. */
+  /** With `trimPauses`: the end of the last word so far, in seconds. */
   #spokenUntil = 0
   readonly #skipped: WhisperSkipped[] = []
 
@@ -121,7 +121,7 @@ class Run {
     if (!carryInitialPrompt) this.#history = [...prompt]
   }
 
-  /** What was left out, in order; neighbors with the same reason are one. */
+  /** Parts without a transcript, in order; neighbors with the same reason are merged. */
   get skipped(): WhisperSkipped[] {
     const merged: WhisperSkipped[] = []
     for (const one of [...this.#skipped].sort((a, b) => a.start - b.start)) {
@@ -142,7 +142,7 @@ class Run {
     return this.#model.tokenizer as NonNullable<Whisper['tokenizer']>
   }
 
-  /** The segments of one window after the other, each beginning where the last whole segment ended. */
+  /** Yield the segments of each window. A window starts at the end of the last complete segment. */
   async *windows(samples: Tensor): AsyncGenerator<WhisperSegment[]> {
     const { mel, steps } = await noGrad(() => scope(() => spectrogramOf(this.#model, samples)))
     const size = windowOf(this.#model.config)
@@ -166,7 +166,7 @@ class Run {
     }
   }
 
-  /** The segments of one stretch of speech after the other, of which `batchSize` windows are transcribed at a time. */
+  /** Yield the segments of each stretch of speech. `batchSize` windows are transcribed at a time. */
   async *pieces(samples: Tensor): AsyncGenerator<WhisperSegment[]> {
     const { batchSize = 1, vad, signal } = this.#settings
     const { pieces, speech } = await noGrad(() =>
@@ -198,7 +198,7 @@ class Run {
         stretch.seek += done
         if (done < steps) stretch.isDone = !this.#hasRest(stretch, speech)
         else {
-          // A text that ends with one timestamp is taken for the whole window, unless somebody goes on speaking.
+          // A text that ends with a single timestamp covers the whole window, unless speech continues after it.
           const last = this.#settings.timestamps ? 2 * (heard?.parts.at(-1)?.end ?? 0) : 0
           const goesOn =
             last > 0 && last < steps && secondsOf(speech, offset + last * SECONDS_PER_STEP, stretch.to / SPEECH_RATE)
@@ -206,7 +206,7 @@ class Run {
           if (!stretch.isDone) stretch.seek = seek + last
         }
       }
-      // In order, also where a later stretch was done before.
+      // Results are in order, even if a later stretch finishes first.
       for (; stretches[next]?.isDone; next += 1) {
         const stretch = stretches[next] as Stretch
         const made = stretch.heard.flatMap((heard) => this.#made(heard))
@@ -225,7 +225,7 @@ class Run {
     this.#skip(done, this.#duration, 'vad')
   }
 
-  /** Report speech about which the network wrote nothing: its timestamps may leap. */
+  /** Report speech without text, as timestamps may skip it. */
   #skipUnwritten({ from, to }: Stretch, made: readonly WhisperSegment[], speech: readonly Segment[]): void {
     let done = from / SPEECH_RATE
     const end = to / SPEECH_RATE
@@ -237,7 +237,7 @@ class Run {
     }
   }
 
-  /** Whether somebody speaks in what is left of a stretch; where nobody does, it is left out. */
+  /** Return whether the rest of a stretch has speech; otherwise report it as skipped. */
   #hasRest({ from, to, seek }: Stretch, speech: readonly Segment[]): boolean {
     const [start, end] = [from / SPEECH_RATE + seek * SECONDS_PER_STEP, to / SPEECH_RATE]
     if (secondsOf(speech, start, end) >= LEAST_REST) return true
@@ -245,7 +245,7 @@ class Run {
     return false
   }
 
-  /** The window of a stretch that is to be transcribed next, [numMelBins, steps], and how many of its steps are audio. */
+  /** Return the next window of a stretch, [numMelBins, steps], and its number of steps with audio. */
   async #melOf(samples: Tensor, { from, to, seek }: Stretch): Promise<{ window: Tensor; steps: number }> {
     const { mel, steps } = await spectrogramOf(this.#model, samples.narrow(0, from, to - from))
     return { window: this.#windowOf(mel, seek), steps: steps - seek }
@@ -259,7 +259,7 @@ class Run {
     return windows.map((window, i) => ({ window, steps: steps[i] as number }))
   }
 
-  /** The segments of a window, unless it is silent, and how many steps of the spectrogram are done with it. */
+  /** Split a window into segments, unless it is silent, and return the number of finished spectrogram steps. */
   #cut(window: Window, steps: number, offset: number, until: number): { heard: Heard | undefined; done: number } {
     if (this.#isSilent(window)) {
       this.#skip(offset, offset + steps * SECONDS_PER_STEP, 'noSpeech')
@@ -270,13 +270,13 @@ class Run {
     const { parts, done } = this.#settings.timestamps
       ? segmentsOf(tokens, first, steps, this.#kinds.isTime)
       : { parts: [{ start: 0, end: Math.floor(steps / 2), tokens }], done: steps }
-    // A pair of timestamps at the window's very beginning would be read again for ever.
+    // A pair of timestamps at the very start of the window would cause an infinite loop.
     return { heard: { window, parts, offset, until }, done: done > 0 ? Math.min(done, steps) : steps }
   }
 
   /** Keep a window's text for the next one. */
   #remember({ window, parts }: Heard): void {
-    // What was drawn may be nonsense, which the next window had better not go on from.
+    // Sampled text may be wrong, so the next window is not conditioned on it.
     if (!this.#settings.conditionOnPrevious || window.temperature >= 0.5) {
       this.#history = []
       return
@@ -295,7 +295,7 @@ class Run {
 
   #made({ window, parts, offset, until }: Heard): WhisperSegment[] {
     const { tokens: _, times, ...statistics } = window
-    // The network may write timestamps as far as its window reaches, which is filled up with silence.
+    // Timestamps may reach into the silence that pads the window.
     const segments = parts.map(({ start, end, tokens }) => ({
       start: Math.min(until, offset + start * 2 * SECONDS_PER_STEP),
       end: Math.min(until, offset + end * 2 * SECONDS_PER_STEP),
@@ -306,7 +306,7 @@ class Run {
     return made.filter(({ text }) => text.trim() !== '')
   }
 
-  /** With the words of each segment; `times` are those of the window's tokens, which begins at `offset` seconds. */
+  /** Add the words of each segment; `times` are those of the window's tokens, and the window starts at `offset` seconds. */
   #withWords(segments: TimedTokens[], times: TokenTimestamp[], offset: number): (TimedTokens & SpokenSegment)[] {
     const { trimPauses } = this.#settings
     let next = 0
@@ -334,7 +334,7 @@ class Run {
     return this.#tokenizer.decode(tokens.filter((id) => this.#kinds.isText(id)))
   }
 
-  /** A window of a spectrogram from a step on, [numMelBins, steps of a window]; behind its end are zeros. */
+  /** Return a window of a spectrogram from a step on, [numMelBins, steps of a window], padded with zeros. */
   #windowOf(mel: Tensor, seek: number): Tensor {
     const size = windowOf(this.#model.config)
     const there = Math.min(size, (mel.shape[1] as number) - seek)
@@ -342,7 +342,7 @@ class Run {
     return there < size ? ops.constantPadNd(window, [0, size - there]) : window
   }
 
-  /** Of each of the spectrograms [batch, numMelBins, steps of a window], of which `steps` are audio. */
+  /** Transcribe spectrograms [batch, numMelBins, steps of a window], with `steps` steps of audio each. */
   async #decode(inputFeatures: Tensor, steps: number[]): Promise<Window[]> {
     const model = this.#model
     const { lastHiddenState: encoderHiddenStates } = await model.encode({ inputFeatures })
@@ -367,7 +367,7 @@ class Run {
     }
   }
 
-  /** What came before, then what kind of text is to come. */
+  /** Return the prompt: the previous text, then language, task and timestamp tokens. */
   #beginning(): number[] {
     const { tokens, config } = this.#model
     const { task, timestamps, carryInitialPrompt } = this.#settings
@@ -391,8 +391,8 @@ class Run {
   }
 
   /**
-   * Detect the language in several windows, as faster-whisper does: the first that is sure enough decides, else the language
-   * that most windows have. One window is decided where it is transcribed, which spares its second encoding.
+   * Detect the language in several windows, as faster-whisper does: the first that is certain enough decides, else the most frequent
+   * language. With one window, the language is detected when it is transcribed, which saves an encoder pass.
    */
   async #detectLanguage<T>(places: readonly T[], windowAt: (place: T) => Promise<Tensor>): Promise<void> {
     const { languageDetectionSegments, languageDetectionThreshold, signal } = this.#settings
@@ -414,7 +414,7 @@ class Run {
     this.#setLanguage([code, Math.max(...all)])
   }
 
-  /** Of the first clip: its code, and its probability among all languages. */
+  /** Return the language of the first clip, and its probability among all languages. */
   async #languageOf(encoderHiddenStates: Tensor, encoderCache?: KvCache): Promise<[string, number]> {
     const { languages, startOfTranscript } = this.#model.tokens
     const decoderInputIds = this.#rows([startOfTranscript], encoderHiddenStates.size(0))
@@ -479,7 +479,7 @@ class Run {
     const room = positionsOf(config) - (inputs.inputIds.shape[1] as number)
     const draws = temperature > 0
     const numBeams = draws ? 1 : beams
-    // The first is the end of the text, below which text is.
+    // The first id is the end-of-text token, which bounds the text tokens.
     const ends = [...new Set([special.endOfText, ...[generationConfig.eosTokenId ?? []].flat()])]
     const topK = generation?.topK ?? generationConfig.topK ?? 0
     const choice: GenerationConfig = draws
@@ -513,7 +513,7 @@ class Run {
   }
 }
 
-/** `places`: where the tokens that a piece counts stand in the window. */
+/** Return the times of a piece. `places` are the positions of the window's tokens that the piece counts. */
 export function timed(piece: Piece, places: number[], times: TokenTimestamp[], offset: number): TimedPiece {
   const own = piece.places.map((i) => places[i] as number)
   const endOf = (place: number): number => offset + (times[place]?.time ?? 0)
@@ -522,11 +522,11 @@ export function timed(piece: Piece, places: number[], times: TokenTimestamp[], o
   return { ...piece, start, end, probability: sum / own.length }
 }
 
-/** Of a token, by logits [1, vocabSize]; 0 where the vocabulary has no such token. */
+/** Return the probability of a token from logits [1, vocabSize]; 0 for a token outside of the vocabulary. */
 const probabilityOf = (id: number, logits: Tensor): number =>
   id >= 0 && id < logits.size(1) ? (logits.softmax(-1).select(1, id).item() as number) : 0
 
-/** Of all tokens of a row, the end of the text too, as they are at temperature 1; with beams it is their score. */
+/** Return the mean log probability of a row's tokens, end of text included, at temperature 1; with beams, their score. */
 function meanLogprob(output: Awaited<ReturnType<Whisper['generate']>>, temperature: number, row: number): number {
   const { sequencesScores, logprobs, scores } = output
   const written = output.tokens[row] as number[]

@@ -47,7 +47,7 @@ import type { WhisperWord } from './words.js'
 const ENCODER = 'voxtorch::whisper_encoder_forward'
 const encoderForward = opAsync(ENCODER)
 
-/** Whisper's encoder alone, for those who want features of speech, without the decoder's memory. */
+/** Whisper's encoder without the decoder, for speech features with less memory. */
 export class WhisperEncoder extends networkClass<
   WhisperEncoder,
   WhisperConfig,
@@ -63,7 +63,7 @@ export class WhisperEncoder extends networkClass<
   native: nativeWhisper,
   prefix: 'model.encoder.',
   ignored: [],
-  // As transformers' WhisperModel saves it.
+  // The names in transformers' WhisperModel.
   rename: (name) => name.replace(/^encoder\./, ''),
   foreign: ctranslate2Checkpoint,
   optional: [/^decoder\./],
@@ -75,17 +75,16 @@ export class WhisperEncoder extends networkClass<
 }
 
 /**
- * Whisper (Radford et al. 2022, https://arxiv.org/abs/2212.04356), as transformers' WhisperForConditionalGeneration: all
- * published sizes and those made of them. Runs in native code.
+ * Whisper (Radford et al. 2022, https://arxiv.org/abs/2212.04356), like transformers' WhisperForConditionalGeneration: all published sizes and
+ * their derivatives. Runs in native code.
  *
  * ```ts
  * const whisper = await Whisper.fromPretrained('openai/whisper-small')
  * const { text, language, segments } = await whisper.transcribe('talk.mp3')
  * ```
  *
- * Published sizes: `'tiny.en'` to `'large-v3'`. Folders of CTranslate2 (faster-whisper) work as well as transformers'; their
- * int8 weights become numbers. `fromPretrained` also takes how the directory's network generates and its
- * tokenizer, where they are there.
+ * Published sizes: `'tiny.en'` to `'large-v3'`. Folders of CTranslate2 (faster-whisper) work as well as transformers'; their int8 weights are
+ * dequantized. `fromPretrained` also loads the directory's generation configuration and tokenizer, if they exist.
  */
 export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs, WhisperOutput>({
   kind: 'whisper',
@@ -97,23 +96,23 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   native: nativeWhisper,
   prefix: '',
   ignored: [],
-  // Older files hold the tied head a second time, and some were saved without `model.`.
+  // Older files contain the tied head a second time, and some were saved without `model.`.
   tied: ({ tieWordEmbeddings }) => (tieWordEmbeddings === false ? [] : [/^proj_out\.weight$/]),
   rename: (name) => (/^(encoder|decoder)\./.test(name) ? `model.${name}` : name),
   foreign: ctranslate2Checkpoint,
 }) {
-  /** What `generate` and `transcribe` take for what their own configuration leaves out. */
+  /** Defaults of `generate` and `transcribe`, for options missing in their own configuration. */
   generationConfig: GenerationConfig
-  /** What `transcribe` takes for options that it is called without: what the folder's generation_config.json says. */
+  /** Defaults of `transcribe` from the folder's generation_config.json. */
   transcribeDefaults: TranscribeDefaults = {}
   /** The ids of special tokens. */
   tokens: WhisperTokens
-  /** Turns tokens into text for `transcribe`; null where the directory had none. */
+  /** Decodes tokens for `transcribe`; null if the directory has none. */
   tokenizer: Tokenizer | null = null
-  /** The heads of the cross-attention that follow the speech. Default: all in the upper half of the layers. */
+  /** Cross-attention heads for alignment. Default: all in the upper half of the layers. */
   alignmentHeads: WhisperHead[]
 
-  /** @throws ConfigError where the configuration contradicts itself */
+  /** @throws ConfigError for a contradictory configuration */
   constructor(config: WhisperConfig, options: MakeOptions = {}) {
     super(config, options)
     freezePositions((this as unknown as { model: { encoder: NativeModule } }).model.encoder)
@@ -122,7 +121,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     this.generationConfig = { eosTokenId: this.tokens.endOfText, padTokenId: this.config.padTokenId ?? 50256 }
   }
 
-  /** Takes the tokenizer, and what the directory says of tokens, heads and generation. @internal */
+  /** Load the directory's tokenizer, and its settings of tokens, heads and generation. @internal */
   async loaded(directory: string): Promise<void> {
     const files = ['tokenizer.json', 'vocab.json']
     if (files.some((name) => existsSync(join(directory, name))))
@@ -135,15 +134,16 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     this.transcribeDefaults = defaults
   }
 
-  /** The encoder alone, once for all that is asked about the same audio. Runs on the executor. */
+  /** Run the encoder alone, to reuse its result for several calls. Runs on the executor. */
   encode(inputs: WhisperEncoderInputs): Promise<WhisperEncoderOutput> {
     return encoderForward(withActiveAdapters(this), inputs) as Promise<WhisperEncoderOutput>
   }
 
   /**
-   * What the decoder writes behind `inputIds` (default: the start of a transcript, with the language and task that the model's
-   * folder names) about the audio: greedily, by sampling or by beam search. This is one window without the rules of `transcribe`; `returnTimestamps` brings those of timestamps.
-   * @throws ConfigError for a configuration that is wrong or contradicts itself
+   * Generate tokens for audio after `inputIds` (default: the start of a transcript, with the language and task of the model's folder):
+   * greedily, by sampling or by beam search. It generates one window without the rules of `transcribe`; `returnTimestamps` enables those of
+   * timestamps.
+   * @throws ConfigError for an invalid or contradictory configuration
    */
   async generate(
     inputs: WhisperGenerateInputs,
@@ -155,7 +155,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     )
   }
 
-  /** The same token by token; leaving the loop, or the signal in `options`, gives it up and frees its memory. */
+  /** Generate token by token. Leaving the loop, or aborting the signal in `options`, stops generation and frees its memory. */
   async *stream(
     inputs: WhisperGenerateInputs,
     config: GenerationConfig = {},
@@ -184,7 +184,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     const made: GenerateInputs = { ...rest }
     if (inputFeatures) {
       if (rest.encoderHiddenStates) {
-        throw new ConfigError('Whisper.generate: give either inputFeatures or encoderHiddenStates', {})
+        throw new ConfigError('Whisper.generate: expected either inputFeatures or encoderHiddenStates, got both')
       }
       const { lastHiddenState, attentionMask } = await noGrad(() =>
         this.encode({ inputFeatures, attentionMask: featuresMask }),
@@ -197,7 +197,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
         made.assistantEncoderHiddenStates = assistant.lastHiddenState
       }
     } else if (featuresMask) {
-      throw new ConfigError('Whisper.generate: featuresMask comes with inputFeatures', {})
+      throw new ConfigError('Whisper.generate: featuresMask: expected inputFeatures with it, got none')
     }
     if (!rest.inputIds && !rest.inputsEmbeds) {
       const rows = made.encoderHiddenStates?.shape[0] ?? 1
@@ -207,7 +207,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     return made
   }
 
-  /** The prompt of a text about which nothing was given. */
+  /** Return the default prompt. */
   #start(config: GenerationConfig): number[] {
     const { startOfTranscript, languages, noTimestamps } = this.tokens
     const { language, task = 'transcribe' } = this.transcribeDefaults
@@ -217,7 +217,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     return [startOfTranscript, id, this.tokens[task], ...(returnTimestamps ? [] : [noTimestamps])]
   }
 
-  /** Without any limit the text may be as long as there are positions. */
+  /** Fill in the defaults: without a limit, the text may use all positions. */
   #whole(inputs: WhisperGenerateInputs, config: GenerationConfig): GenerationConfig {
     const { noTimestamps } = this.tokens
     const whole = { ...config }
@@ -225,7 +225,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     if (config.maxNewTokens == null && config.maxLength == null) {
       const past = (inputs.cache?.length ?? 0) + (inputs.inputIds?.shape[1] ?? this.#start(config).length)
       const room = Math.max(1, positionsOf(this.config) - past)
-      // As transformers' Whisper has it, a folder's max_length counts new tokens.
+      // As in transformers' Whisper, a folder's max_length counts new tokens.
       const { maxNewTokens, maxLength } = this.generationConfig
       whole.maxNewTokens = maxNewTokens ?? Math.min(maxLength ?? room, room)
     }
@@ -233,20 +233,19 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   }
 
   /**
-   * When each token is said, by dynamic time warping through the attention of `alignmentHeads`, and how sure the network
-   * is of it. Works for any text, written by this network or not. As transformers' `return_token_timestamps`.
-   * @returns for each row and token
-   * @throws ConfigError for tokens that are no lists of ids
+   * Return the time and the probability of each token, by dynamic time warping of the attention of `alignmentHeads`. Works for any text,
+   * generated by this network or not. It matches transformers' `return_token_timestamps`.
+   * @returns a list per row, with one entry per token
+   * @throws ConfigError for tokens that are not lists of ids
    */
   tokenTimestamps(inputs: WhisperAlignmentInputs): Promise<TokenTimestamp[][]> {
     return alignTokens(this, inputs)
   }
 
   /**
-   * When each word of a text is said, where the text is known: forced alignment by the heads of the cross-attention that
-   * follow the speech.
+   * Align a known text to audio: return the start and end of each word, by forced alignment with the cross-attention.
    *
-   * @param audio a file, its bytes, what `readAudio` gave, or samples [n] at 16 kHz; of one window (30 seconds) at most
+   * @param audio a file, its bytes, a result of `readAudio`, or samples [n] at 16 kHz; at most one window (30 seconds)
    * @throws DataError for a longer clip, and for a text that is empty or too long; ConfigError for an unknown language, or a
    * network without a tokenizer
    */
@@ -255,11 +254,10 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   }
 
   /**
-   * What is said in a recording of any length, with the times of its segments, by the authors' method: windows of 30
-   * seconds, each beginning where the last whole segment ended; a window whose text repeats itself or is unlikely is tried
-   * again by sampling at rising temperatures.
+   * Transcribe a recording of any length, with the times of its segments, by the authors' method: windows of 30 seconds, each starting at the
+   * end of the last complete segment. A window with a repetitive or unlikely text is tried again by sampling at rising temperatures.
    *
-   * @param audio a file, its bytes, what `readAudio` gave, or samples [n] at 16 kHz
+   * @param audio a file, its bytes, a result of `readAudio`, or samples [n] at 16 kHz
    * @throws ConfigError for wrong options, an unknown language, or a network without a tokenizer
    */
   async transcribe(audio: WhisperAudio, options: TranscribeOptions = {}): Promise<WhisperTranscription> {
@@ -270,7 +268,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   }
 
   /**
-   * The same segment by segment, as each window is done; what it returns at its end is the whole.
+   * Transcribe segment by segment, as windows are finished; the return value is the whole transcription.
    *
    * ```ts
    * for await (const { start, end, text } of whisper.transcribeStream('talk.mp3')) console.log(start, end, text)
@@ -283,7 +281,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     return transcribeSegments(this, audio, options)
   }
 
-  /** Writes config.json, generation_config.json, preprocessor_config.json, model.safetensors and the tokenizer. */
+  /** Save config.json, generation_config.json, preprocessor_config.json, model.safetensors and the tokenizer. */
   override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
     await super.save(directory, options)
     await writeJson(join(directory, 'generation_config.json'), whisperGeneration(this), { indent: 2 })
@@ -306,7 +304,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   }
 }
 
-/** The encoder's sinusoids are no weights to learn. */
+/** The encoder's sinusoidal positions are not trained. */
 function freezePositions(encoder: NativeModule): void {
   const { embed_positions } = encoder as unknown as { embed_positions: { weight: Tensor } }
   embed_positions.weight.requiresGrad = false

@@ -61,7 +61,7 @@ export {
   type EmoVerseParts,
   type EncodeEmoVerseOptions,
 } from './network/network.js'
-export type { EmoVerseScoreOptions } from './network/shares.js'
+export type { EmoVerseScoreOptions } from './network/probabilities.js'
 export { type EmoVerseSound, type NewSpeechBranch, SpeechBranch } from './network/speech.js'
 export type { EmoVersePicture, EmoVerseVisionOptions } from './network/vision.js'
 export {

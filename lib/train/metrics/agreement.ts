@@ -2,20 +2,20 @@ import { requireOneOf, requireOptions } from '../../base/check.js'
 import { type Cell, cellsOf, classes, type Label, type Labels } from './labels.js'
 
 export interface KappaOptions {
-  /** How much a wrong class counts by its distance in the list of labels. Default 'none': all errors alike. */
+  /** Weight of an error by the distance of the two classes in the list of labels. Default 'none': all errors weigh the same. */
   weights?: 'none' | 'linear' | 'quadratic'
-  /** The classes, in order. Default: all that occur, sorted. */
+  /** Classes in order. Default: all that occur, sorted. */
   labels?: readonly Label[]
 }
 
 /**
- * Agreement beyond chance (Cohen 1960): scikit-learn's `cohen_kappa_score`. NaN when chance alone agrees always, as when
- * both lists hold one and the same class.
+ * Return Cohen's kappa, the agreement beyond chance (Cohen 1960): scikit-learn's `cohen_kappa_score`. NaN if chance agreement
+ * is 1, as when both lists hold a single, equal class.
  */
 export function cohenKappa(targets: Labels, predictions: Labels, options: KappaOptions = {}): number {
   requireOptions('cohenKappa', options, ['weights', 'labels'])
   const { weights = 'none', labels } = options
-  requireOneOf('A metric', 'weights', weights, ['none', 'linear', 'quadratic'])
+  requireOneOf('Metric', 'weights', weights, ['none', 'linear', 'quadratic'])
   return kappaOf(cellsOf(targets, predictions), weights, labels)
 }
 
@@ -27,7 +27,7 @@ export function kappaOf(cells: readonly Cell[], weights: 'none' | 'linear' | 'qu
     const distance = Math.abs(row - column)
     observed += count * (weights === 'none' ? Math.min(distance, 1) : weights === 'linear' ? distance : distance ** 2)
   }
-  // The sum over all pairs of classes, from running sums: there may be too many classes for a matrix.
+  // Compute the sum over all pairs of classes from running sums: there may be too many classes for a matrix.
   let expected = 0
   const before = { count: 0, first: 0, second: 0 }
   const add = (i: number, row: number, column: number) => {
@@ -51,8 +51,8 @@ export function kappaOf(cells: readonly Cell[], weights: 'none' | 'linear' | 'qu
 }
 
 /**
- * Correlation of truth and prediction over all classes (Gorodkin 2004): scikit-learn's `matthews_corrcoef`. 0 when either
- * holds a single class.
+ * Return the Matthews correlation coefficient over all classes (Gorodkin 2004): scikit-learn's `matthews_corrcoef`. 0 if either
+ * list holds a single class.
  */
 export function matthewsCorrcoef(targets: Labels, predictions: Labels): number {
   return matthewsOf(cellsOf(targets, predictions))
@@ -69,7 +69,7 @@ export function matthewsOf(cells: readonly Cell[]): number {
   return truth * guess === 0 ? 0 : covariance / Math.sqrt(truth * guess)
 }
 
-/** The cells of a confusion matrix by the places of their classes, and its sums, without the matrix. */
+/** Return the non-zero cells of a confusion matrix by class index, and its sums, without building the matrix. */
 function sums(cells: readonly Cell[], given?: readonly Label[]) {
   const labels = classes(cells, given)
   const places = new Map(labels.map((label, i) => [label, i]))

@@ -1,6 +1,6 @@
 import { DataError } from '../../base/errors.js'
 
-/** A stretch of the reference and the stretch of the hypothesis that stands for it; ends are exclusive. */
+/** Aligned spans of the reference and the hypothesis; ends are exclusive. */
 export interface AlignmentChunk {
   type: 'equal' | 'substitute' | 'insert' | 'delete'
   refStart: number
@@ -10,12 +10,12 @@ export interface AlignmentChunk {
 }
 
 /**
- * A shortest sequence of edits (Levenshtein distance) from reference to hypothesis, as runs. Of several shortest ones it
- * is the one that rapidfuzz, and so jiwer, takes (for very long lists rapidfuzz may take another with as many edits).
+ * Return a shortest sequence of edits (Levenshtein distance) from reference to hypothesis, as runs. Of several shortest ones it
+ * is the one of rapidfuzz, and so of jiwer (for very long lists rapidfuzz may choose another with as many edits).
  *
- * Bit-parallel (Hyyrö 2003, "A bit-vector algorithm for computing Levenshtein and Damerau edit distances"): a quarter
- * byte for each pair of elements.
- * @throws DataError when both lists are so long that this would be more than a gigabyte
+ * The algorithm is bit-parallel (Hyyrö 2003, "A bit-vector algorithm for computing Levenshtein and Damerau edit distances") and
+ * uses a quarter byte for each pair of elements.
+ * @throws DataError if the lists are so long that this would take more than a gigabyte
  */
 export function align(reference: readonly unknown[], hypothesis: readonly unknown[]): AlignmentChunk[] {
   let start = 0
@@ -55,7 +55,7 @@ function editsBetween(reference: readonly unknown[], hypothesis: readonly unknow
   const edits: AlignmentChunk['type'][] = []
   let column = reference.length
   let row = hypothesis.length
-  // From the last corner back. A deletion is tried first, then an insertion, as rapidfuzz does.
+  // Trace back from the last corner. A deletion is tried first, then an insertion, as in rapidfuzz.
   while (row > 0 && column > 0) {
     if (deltas.rises(row, column)) {
       edits.push('delete')
@@ -72,8 +72,8 @@ function editsBetween(reference: readonly unknown[], hypothesis: readonly unknow
 }
 
 /**
- * The table of distances D[row][column] between the first `row` elements of the hypothesis and the first `column` of the
- * reference, as the signs of D[row][column] - D[row][column - 1], one bit each.
+ * Table of distances D[row][column] between the first `row` elements of the hypothesis and the first `column` of the reference,
+ * stored as the signs of D[row][column] - D[row][column - 1], one bit each.
  */
 class Deltas {
   readonly #words: number
@@ -85,7 +85,7 @@ class Deltas {
     const bytes = words * hypothesis.length * 8
     if (bytes > 2 ** 30) {
       throw new DataError(
-        `Texts of ${reference.length} and ${hypothesis.length} elements are too long to be aligned: cut them into utterances`,
+        `align: expected shorter texts, got ${reference.length} and ${hypothesis.length} elements. Split them into utterances`,
         { reference: reference.length, hypothesis: hypothesis.length },
       )
     }
@@ -103,14 +103,14 @@ class Deltas {
     const falling = new Int32Array(words)
     hypothesis.forEach((element, row) => {
       const mask = places.get(element) ?? nowhere
-      // D rises by one from row to row at column 0.
+      // At column 0, D increases by one from row to row.
       let carryUp = 1
       let carryDown = 0
       for (let word = 0; word < words; word++) {
         const up = rising[word] as number
         const down = falling[word] as number
         const equal = (mask[word] as number) | carryDown
-        // The sum carries within 32 bits only: between words the differences at the border carry.
+        // The sum carries within 32 bits only; the carry between words is computed from the differences at their border.
         const zero = (((equal & up) + up) ^ up) | equal | down
         let horizontalUp = down | ~(zero | up)
         let horizontalDown = zero & up

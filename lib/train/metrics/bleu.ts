@@ -4,36 +4,36 @@ import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './me
 import { splitWords, stripEnd } from './values.js'
 
 export interface BleuOptions {
-  /** How texts are cut into words: WMT's mteval-v13a, its international form, code points, or at white space. Default '13a'. */
+  /** Tokenizer: WMT's mteval-v13a, its international form, code points, or none (split at white space). Default '13a'. */
   tokenize?: '13a' | 'intl' | 'char' | 'none'
   lowercase?: boolean
   /**
-   * What stands in for a precision of 0 (Chen and Cherry 2014): half, quarter, … of a match ('exp', the default),
-   * `smoothValue` matches ('floor'), `smoothValue` added to all counts above 1-grams ('add-k'), or 0 ('none').
+   * Replacement of a precision of 0 (Chen and Cherry 2014): half, quarter, … of a match ('exp', the default), `smoothValue`
+   * matches ('floor'), `smoothValue` added to all counts above 1-grams ('add-k'), or 0 ('none').
    */
   smoothMethod?: 'exp' | 'floor' | 'add-k' | 'none'
-  /** Default 0.1 for 'floor' and 1 for 'add-k'. */
+  /** Smoothing value. Default 0.1 for 'floor' and 1 for 'add-k'. */
   smoothValue?: number
-  /** Longest n-grams that count. Default 4. */
+  /** Maximum n-gram order. Default 4. */
   maxNgramOrder?: number
-  /** Leaves out orders for which the texts are too short. Default false; `sentenceBleu` has true. */
+  /** Leave out orders for which the texts are too short. Default false; in `sentenceBleu` true. */
   effectiveOrder?: boolean
 }
 
 export interface Bleu {
-  /** 0 … 100 */
+  /** Score from 0 to 100. */
   score: number
-  /** For each order, in percent. */
+  /** Precision of each order, in percent. */
   precisions: number[]
   brevityPenalty: number
   hypothesisLength: number
   referenceLength: number
-  /** For each order the n-grams that are in a reference, and all. */
+  /** Number of matching n-grams of each order, and of all. */
   counts: number[]
   totals: number[]
   /**
-   * The settings as sacrebleu 2.6.0 writes them, without its version: references for a sample, case, effective order,
-   * tokenizer, smoothing. `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp`. Quote it beside the score.
+   * Settings in the form of sacrebleu 2.6.0, without its version: references per sample, case, effective order, tokenizer,
+   * smoothing. `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp`. Report it with the score.
    */
   signature: string
 }
@@ -44,7 +44,7 @@ interface BleuStatistics {
   referenceLength: number
   counts: number[]
   totals: number[]
-  /** Samples by their number of references, as a sum of 1 / n and of n, from which one and the same n is told. */
+  /** Sums over the samples of 1 / n and of n references, which show whether n is the same for all. */
   references: number
   inverseReferences: number
 }
@@ -52,18 +52,17 @@ interface BleuStatistics {
 type References = readonly (string | readonly string[])[]
 
 /**
- * BLEU of a corpus (Papineni et al. 2002, https://aclanthology.org/P02-1040), equal to sacrebleu's `corpus_bleu`.
+ * Compute corpus BLEU (Papineni et al. 2002, https://aclanthology.org/P02-1040), equal to sacrebleu's `corpus_bleu`.
  *
- * @param references for each hypothesis one text or several (sacrebleu's function takes them the other way round, one
- * list for each set of references)
- * @throws DataError when there is no hypothesis, or not one set of references for each
+ * @param references for each hypothesis one text or several (sacrebleu's function takes one list per set of references instead)
+ * @throws DataError without a hypothesis, or if the numbers of hypotheses and references differ
  */
 export function corpusBleu(hypotheses: readonly string[], references: References, options: BleuOptions = {}): Bleu {
   const settings = settingsOf('corpusBleu', options)
   return scoreOf(measure('corpusBleu', hypotheses, references, settings), settings)
 }
 
-/** BLEU of one sentence, equal to sacrebleu's `sentence_bleu`: `effectiveOrder` is true unless it is set. */
+/** Compute BLEU of one sentence, equal to sacrebleu's `sentence_bleu`: `effectiveOrder` is true by default. */
 export function sentenceBleu(
   hypothesis: string,
   references: string | readonly string[],
@@ -73,7 +72,7 @@ export function sentenceBleu(
   return scoreOf(measure('sentenceBleu', [hypothesis], [references], settings), settings)
 }
 
-/** `corpusBleu` batch by batch. */
+/** `corpusBleu`, accumulated batch by batch. */
 export class BleuScore extends Metric<readonly string[], References, BleuStatistics, Bleu> {
   constructor(options: BleuOptions = {}) {
     const settings = settingsOf('BleuScore', options)
@@ -157,7 +156,7 @@ function measure(
   return sum
 }
 
-/** How often each run of n words occurs. Words hold no space, so one between them keeps runs apart. */
+/** Count each run of n words. Words contain no spaces, so joining with a space is unambiguous. */
 export function ngrams(words: readonly string[], n: number): Map<string, number> {
   const counts = new Map<string, number>()
   for (let i = 0; i + n <= words.length; i++) {
@@ -167,7 +166,7 @@ export function ngrams(words: readonly string[], n: number): Map<string, number>
   return counts
 }
 
-/** The length nearest to that of the hypothesis, the shorter of two. */
+/** Return the reference length nearest to the hypothesis length; on a tie the shorter. */
 function closest(length: number, lengths: number[]): number {
   return lengths.reduce((best, other) => {
     const gain = Math.abs(best - length) - Math.abs(other - length)
@@ -178,7 +177,7 @@ function closest(length: number, lengths: number[]): number {
 function scoreOf(statistics: BleuStatistics, settings: Settings): Bleu {
   const { samples, hypothesisLength, referenceLength } = statistics
   const { smoothMethod, smoothValue, maxNgramOrder, effectiveOrder } = settings
-  if (samples === 0) throw new DataError('BLEU was asked for before there was a sample')
+  if (samples === 0) throw new DataError('BleuScore: expected at least one sample, got none')
   const counts = [...statistics.counts]
   const totals = [...statistics.totals]
   const precisions = counts.map(() => 0)
@@ -209,7 +208,7 @@ function scoreOf(statistics: BleuStatistics, settings: Settings): Bleu {
     else if (smoothMethod === 'exp') precisions[n] = 100 / ((halving *= 2) * total)
     else if (smoothMethod === 'floor') precisions[n] = (100 * smoothValue) / total
   }
-  // The logarithm of 0 is a number here, so that an order without a match gives 0 and not NaN.
+  // Use a finite logarithm of 0, so that an order without a match gives 0 and not NaN.
   const logs = precisions.slice(0, order).map((value) => (value === 0 ? -9999999999 : Math.log(value)))
   const score = brevityPenalty * Math.exp(logs.reduce((sum, value) => sum + value, 0) / order)
   return { score, precisions, ...facts, counts, totals }
@@ -227,7 +226,7 @@ function signature(references: string, { lowercase, effectiveOrder, tokenize, sm
 }
 
 const TOKENIZERS = {
-  // The rules of WMT's mteval-v13a.pl: ASCII punctuation stands alone, points and commas unless digits surround them.
+  // Rules of WMT's mteval-v13a.pl: ASCII punctuation becomes a token of its own, except periods and commas between digits.
   '13a': (text: string): string => {
     const joined = text.replaceAll('<skipped>', '').replaceAll('-\n', '').replaceAll('\n', ' ')
     const plain = joined

@@ -5,20 +5,20 @@ import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './me
 import { splitWords } from './values.js'
 
 export interface ChrfOptions {
-  /** Longest character n-grams. Default 6. */
+  /** Maximum order of character n-grams. Default 6. */
   charOrder?: number
-  /** Longest word n-grams: 0 for chrF (default), 2 for chrF++. */
+  /** Maximum order of word n-grams: 0 for chrF (default), 2 for chrF++. */
   wordOrder?: number
-  /** How many times more recall weighs than precision. Default 2. */
+  /** Weight of recall relative to precision. Default 2. */
   beta?: number
   lowercase?: boolean
-  /** Whether white space is part of character n-grams. Default false. */
+  /** Whether to include white space in character n-grams. Default false. */
   whitespace?: boolean
 }
 
 interface ChrfStatistics {
   samples: number
-  /** For each order: n-grams of hypotheses, of references, and in both. */
+  /** For each order: n-grams of hypotheses, of references, and of both. */
   hypothesis: number[]
   reference: number[]
   matched: number[]
@@ -27,17 +27,17 @@ interface ChrfStatistics {
 type References = readonly (string | readonly string[])[]
 
 /**
- * chrF and chrF++ of a corpus (Popović 2015, https://aclanthology.org/W15-3049), 0 … 100, equal to sacrebleu's
- * `corpus_chrf`. Of several references each hypothesis is compared with the one that gives it the best score.
+ * Compute chrF or chrF++ of a corpus (Popović 2015, https://aclanthology.org/W15-3049), 0 … 100, equal to sacrebleu's
+ * `corpus_chrf`. With several references, the one that gives the best score counts.
  *
- * @throws DataError when there is no hypothesis, or not one set of references for each
+ * @throws DataError without a hypothesis, or if the numbers of hypotheses and references differ
  */
 export function corpusChrf(hypotheses: readonly string[], references: References, options: ChrfOptions = {}): number {
   const settings = settingsOf('corpusChrf', options)
   return scoreOf(measure('corpusChrf', hypotheses, references, settings), settings)
 }
 
-/** `corpusChrf` batch by batch. */
+/** `corpusChrf`, accumulated batch by batch. */
 export class ChrfScore extends Metric<readonly string[], References, ChrfStatistics, number> {
   constructor(options: ChrfOptions = {}) {
     const settings = settingsOf('ChrfScore', options)
@@ -78,11 +78,11 @@ function measure(where: string, hypotheses: readonly string[], references: Refer
   requireSameCount(where, guess.length, truth.length)
   const sum = noMatches(settings)
   guess.forEach((text, i) => {
-    const mine = allNgrams(text, settings)
+    const hypothesisNgrams = allNgrams(text, settings)
     let best: ChrfStatistics | undefined
     let bestScore = -1
     for (const reference of truth[i] as string[]) {
-      const found = compared(mine, allNgrams(reference, settings), settings)
+      const found = compared(hypothesisNgrams, allNgrams(reference, settings), settings)
       const score = scoreOf(found, settings)
       if (score > bestScore) [best, bestScore] = [found, score]
     }
@@ -105,7 +105,7 @@ function compared(mine: Map<string, number>[], theirs: Map<string, number>[], se
   return result
 }
 
-/** Characters from 1 to `charOrder`, then words from 1 to `wordOrder`. */
+/** Return character n-grams of orders 1 to `charOrder`, then word n-grams of orders 1 to `wordOrder`. */
 function allNgrams(text: string, { charOrder, wordOrder, lowercase, whitespace }: Settings): Map<string, number>[] {
   const line = lowercase ? text.toLowerCase() : text
   const characters = [...(whitespace ? line : splitWords(line).join(''))]
@@ -118,7 +118,7 @@ function allNgrams(text: string, { charOrder, wordOrder, lowercase, whitespace }
 
 const PUNCTUATION = /[!-/:-@[-`{-~]/u
 
-/** A word and the punctuation mark at its end, else at its beginning. */
+/** Split off the punctuation mark at the end of a word, or else at its beginning. */
 function withoutPunctuation(word: string): string[] {
   const characters = [...word]
   if (characters.length === 1) return [word]
@@ -129,7 +129,7 @@ function withoutPunctuation(word: string): string[] {
 }
 
 function scoreOf({ samples, hypothesis, reference, matched }: ChrfStatistics, { beta }: Settings): number {
-  if (samples === 0) throw new DataError('chrF was asked for before there was a sample')
+  if (samples === 0) throw new DataError('ChrfScore: expected at least one sample, got none')
   let precision = 0
   let recall = 0
   let orders = 0

@@ -12,7 +12,7 @@ import {
 import { type Cell, cellsOf, type Label, type Labels } from './labels.js'
 import { Metric } from './metric.js'
 
-/** What there is to say of predicted classes, each as the function of that name gives it. */
+/** All scores of predicted classes, each computed as by the function of that name. */
 export interface Classification extends Scores<'macro' | 'micro' | 'weighted'> {
   accuracy: number
   /** Unweighted average recall. */
@@ -28,8 +28,8 @@ interface ClassificationStatistics {
 }
 
 /**
- * `accuracy`, `precisionRecallF1` and the rest batch by batch: `update(predictions, targets)` with classes, not logits.
- * Memory holds the confusion matrix.
+ * `accuracy`, `precisionRecallF1` and the others, accumulated batch by batch: `update(predictions, targets)` with classes, not
+ * logits. Memory use is that of the confusion matrix.
  */
 export class ClassificationMetric extends Metric<Labels, Labels, ClassificationStatistics, Classification> {
   constructor(options: ScoreOptions<'macro' | 'micro' | 'weighted'> = {}) {
@@ -42,7 +42,7 @@ export class ClassificationMetric extends Metric<Labels, Labels, ClassificationS
       }),
       merge,
       compute: ({ cells: rows }) => {
-        if (rows.length === 0) throw new DataError('A metric was asked for before there was a sample')
+        if (rows.length === 0) throw new DataError('ClassificationMetric: expected at least one sample, got none')
         const cells = rows.map(([truth, guess, count]): Cell => ({ truth, guess, count }))
         return {
           accuracy: accuracyOf(cells),
@@ -58,17 +58,18 @@ export class ClassificationMetric extends Metric<Labels, Labels, ClassificationS
 }
 
 function merge(into: ClassificationStatistics, from: ClassificationStatistics): void {
-  // JSON keeps 1 and '1' apart, and so does this key.
+  // JSON distinguishes 1 and '1', so this key does too.
   const key = (truth: Label, guess: Label) => JSON.stringify([truth, guess])
   const places = new Map(into.cells.map((cell) => [key(cell[0], cell[1]), cell]))
   const kind = typeof (into.cells[0] ?? from.cells[0])?.[0]
   for (const cell of from.cells) {
-    if (!Array.isArray(cell)) throw new DataError('A cell is no list')
+    if (!Array.isArray(cell)) throw new DataError('expected each cell to be a list')
     const [truth, guess, count] = cell
     if ((kind !== 'number' && kind !== 'string') || typeof truth !== kind || typeof guess !== kind) {
-      throw new DataError('A metric was given numbers and texts as labels, or what is neither')
+      throw new DataError('expected labels to be all numbers or all strings')
     }
-    if (!Number.isSafeInteger(count) || count < 1) throw new DataError('A count is no whole number of at least 1')
+    if (!Number.isSafeInteger(count) || count < 1)
+      throw new DataError('expected each count to be an integer of at least 1')
     const place = places.get(key(truth, guess))
     if (place) place[2] += count
     else into.cells.push([truth, guess, count])

@@ -3,15 +3,15 @@ import { DataError } from '../../base/errors.js'
 import { heapHolds, LONGEST_LIST } from '../../base/heap.js'
 import { type Cell, cellsOf, classes, type Label, type Labels } from './labels.js'
 
-/** How classes are put together: over all samples, as a plain mean, weighted by how often each is true, or not at all. */
+/** Average over classes: over all samples, unweighted mean, mean weighted by the number of true samples, or none. */
 export type Average = 'micro' | 'macro' | 'weighted' | 'none'
 
 export interface ScoreOptions<A extends Average = Average> {
-  /** Default 'macro'. */
+  /** Average over classes. Default 'macro'. */
   average?: A
-  /** The classes that count, in order. Default: all that occur in either list, sorted. */
+  /** Classes to include, in order. Default: all that occur in either list, sorted. */
   labels?: readonly Label[]
-  /** What 0 / 0 gives; classes where it gives NaN are left out of means. Default 0. */
+  /** Value of 0 / 0; classes where it is NaN are left out of means. Default 0. */
   zeroDivision?: number
 }
 
@@ -22,12 +22,12 @@ export interface Scores<A extends Average> {
   precision: Score<A>
   recall: Score<A>
   f1: Score<A>
-  /** The classes, and how often each is true. */
+  /** Classes, and the number of true samples of each. */
   labels: Label[]
   support: number[]
 }
 
-/** The share of samples whose prediction is right: scikit-learn's `accuracy_score`. */
+/** Return the fraction of correct predictions: scikit-learn's `accuracy_score`. */
 export function accuracy(targets: Labels, predictions: Labels): number {
   return accuracyOf(cellsOf(targets, predictions))
 }
@@ -39,11 +39,11 @@ export function accuracyOf(cells: readonly Cell[]): number {
 }
 
 /**
- * Precision, recall and F1: scikit-learn's `precision_recall_fscore_support`. A class that is never predicted has
- * precision 0 / 0, one that never occurs in the truth recall 0 / 0; see `zeroDivision`.
+ * Return precision, recall and F1: scikit-learn's `precision_recall_fscore_support`. The precision of a class that is never
+ * predicted and the recall of a class that is never true are 0 / 0; see `zeroDivision`.
  *
- * Errors, here and in all metrics: `DataError` on lists that are empty, of different lengths, or that hold NaN or mix
- * numbers and strings; `ShapeError` on a tensor that is not [samples].
+ * Errors, here and in all metrics: `DataError` for lists that are empty, of different lengths, contain NaN or mix numbers and
+ * strings; `ShapeError` for a tensor that is not [samples].
  */
 export function precisionRecallF1<A extends Average = 'macro'>(
   targets: Labels,
@@ -56,10 +56,10 @@ export function precisionRecallF1<A extends Average = 'macro'>(
 
 /** @internal */
 export function checkScoreOptions(options: ScoreOptions): void {
-  requireOptions('A metric', options, ['average', 'labels', 'zeroDivision'])
+  requireOptions('Metric', options, ['average', 'labels', 'zeroDivision'])
   const { average = 'macro', zeroDivision = 0 } = options
-  requireOneOf('A metric', 'average', average, ['micro', 'macro', 'weighted', 'none'])
-  if (typeof zeroDivision !== 'number') throw misuse('A metric', 'zeroDivision', 'a number', zeroDivision)
+  requireOneOf('Metric', 'average', average, ['micro', 'macro', 'weighted', 'none'])
+  if (typeof zeroDivision !== 'number') throw misuse('Metric', 'zeroDivision', 'a number', zeroDivision)
 }
 
 /** @internal */
@@ -91,7 +91,7 @@ export function scoresOf<A extends Average>(cells: readonly Cell[], options: Sco
   }
 }
 
-/** scikit-learn's `precision_score`. */
+/** Return the precision: scikit-learn's `precision_score`. */
 export function precision<A extends Average = 'macro'>(
   targets: Labels,
   predictions: Labels,
@@ -100,7 +100,7 @@ export function precision<A extends Average = 'macro'>(
   return precisionRecallF1(targets, predictions, options).precision
 }
 
-/** scikit-learn's `recall_score`. */
+/** Return the recall: scikit-learn's `recall_score`. */
 export function recall<A extends Average = 'macro'>(
   targets: Labels,
   predictions: Labels,
@@ -109,7 +109,7 @@ export function recall<A extends Average = 'macro'>(
   return precisionRecallF1(targets, predictions, options).recall
 }
 
-/** scikit-learn's `f1_score`. */
+/** Return the F1 score: scikit-learn's `f1_score`. */
 export function f1Score<A extends Average = 'macro'>(
   targets: Labels,
   predictions: Labels,
@@ -118,20 +118,20 @@ export function f1Score<A extends Average = 'macro'>(
   return precisionRecallF1(targets, predictions, options).f1
 }
 
-/** The mean recall of the classes that occur in the truth (UAR): scikit-learn's `balanced_accuracy_score`. */
+/** Return the mean recall of the classes that occur in the targets (UAR): scikit-learn's `balanced_accuracy_score`. */
 export function unweightedAverageRecall(targets: Labels, predictions: Labels): number {
   return recall(targets, predictions, { zeroDivision: Number.NaN })
 }
 
 export interface ConfusionMatrix {
   labels: Label[]
-  /** matrix[i][j]: samples of class labels[i] that were taken for labels[j]. */
+  /** matrix[i][j]: number of samples of class labels[i] predicted as labels[j]. */
   matrix: number[][]
 }
 
 /**
- * scikit-learn's `confusion_matrix`. `normalize` divides by the sum of the row ('true'), of the column ('pred') or of
- * all; 0 / 0 gives 0. Samples whose class or prediction is not in `labels` are left out.
+ * Return the confusion matrix: scikit-learn's `confusion_matrix`. `normalize` divides by the sum of the row ('true'), of the
+ * column ('pred') or of all; 0 / 0 gives 0. Samples whose class or prediction is not in `labels` are left out.
  */
 export function confusionMatrix(
   targets: Labels,
@@ -140,7 +140,7 @@ export function confusionMatrix(
 ): ConfusionMatrix {
   requireOptions('confusionMatrix', options, ['labels', 'normalize'])
   const { normalize = 'none' } = options
-  requireOneOf('A metric', 'normalize', normalize, ['true', 'pred', 'all', 'none'])
+  requireOneOf('Metric', 'normalize', normalize, ['true', 'pred', 'all', 'none'])
   return confusionOf(cellsOf(targets, predictions), options.labels, normalize)
 }
 
@@ -154,8 +154,8 @@ export function confusionOf(
   const numbers = labels.length ** 2
   if (numbers > LONGEST_LIST || !heapHolds(8 * numbers)) {
     throw new DataError(
-      `confusionMatrix: expected at most ${Math.sqrt(LONGEST_LIST)} classes, as many as memory holds a matrix of, got ` +
-        `${labels.length}. Name those that count in 'labels', or pass classes and not measurements.`,
+      `confusionMatrix: expected at most ${Math.sqrt(LONGEST_LIST)} classes, whose matrix fits in memory, got ` +
+        `${labels.length}. Select classes with 'labels', or pass classes instead of measurements.`,
       { classes: labels.length },
     )
   }
@@ -177,7 +177,7 @@ export function confusionOf(
   return { labels, matrix: matrix.map((row) => row.map((value, j) => (value === 0 ? 0 : value / divisor(row, j)))) }
 }
 
-/** NaN values do not count; with all weights 0 the plain mean, as scikit-learn has it. */
+/** Return the mean without NaN values; if all weights are 0, the unweighted mean, as in scikit-learn. */
 function mean(values: number[], weights?: number[]): number {
   const kept = values
     .map((value, i) => ({ value, weight: weights?.[i] ?? 1 }))

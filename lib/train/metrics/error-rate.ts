@@ -2,7 +2,7 @@ import { type AlignmentChunk, align } from './alignment.js'
 import { addCounts, Metric, requireSameCount, textsOf } from './metric.js'
 import { squeeze, strip } from './values.js'
 
-/** What an error rate is made of: equal elements, and the edits that make the hypotheses of the references. */
+/** Counts of an error rate: equal elements, and the edits that turn the references into the hypotheses. */
 export interface EditCounts {
   hits: number
   substitutions: number
@@ -12,8 +12,8 @@ export interface EditCounts {
 
 export interface ErrorRate extends EditCounts {
   /**
-   * (substitutions + deletions + insertions) / elements of the references. It may be above 1. When the references are all
-   * empty it is the number of insertions, as jiwer has it.
+   * Error rate: (substitutions + deletions + insertions) / elements of the references. It may be above 1. If all references are
+   * empty it is the number of insertions, as in jiwer.
    */
   rate: number
   /** Match error rate: errors / (elements of the references + insertions). */
@@ -25,7 +25,7 @@ export interface ErrorRate extends EditCounts {
 
 export interface WordErrors extends ErrorRate {
   wer: number
-  /** For each sample, how hypothesis and reference stand side by side. */
+  /** Alignment of hypothesis and reference of each sample. */
   alignments: AlignmentChunk[][]
 }
 
@@ -37,11 +37,11 @@ export interface CharacterErrors extends ErrorRate {
 type Texts = string | readonly string[]
 
 /**
- * Word errors of a corpus: jiwer's `process_words`. Words are what spaces separate; case and punctuation count, so
- * normalise texts first if they should not.
+ * Count the word errors of a corpus: jiwer's `process_words`. Words are separated by spaces; case and punctuation count, so
+ * normalize texts first to ignore them.
  *
  * @param references one text for each sample, or a single one; may be empty
- * @throws DataError when there are not as many hypotheses as references, or an item is no text
+ * @throws DataError if the numbers of hypotheses and references differ, or an item is not a string
  */
 export function wordErrors(references: Texts, hypotheses: Texts): WordErrors {
   const { alignments, counts } = errorsOf('wordErrors', references, hypotheses, words)
@@ -49,17 +49,17 @@ export function wordErrors(references: Texts, hypotheses: Texts): WordErrors {
   return { wer: rates.rate, ...rates, alignments }
 }
 
-/** Character errors of a corpus: jiwer's `process_characters`. A character is a Unicode code point; spaces count. */
+/** Count the character errors of a corpus: jiwer's `process_characters`. A character is a Unicode code point; spaces count. */
 export function characterErrors(references: Texts, hypotheses: Texts): CharacterErrors {
   const { alignments, counts } = errorsOf('characterErrors', references, hypotheses, characters)
   const rates = ratesOf(counts)
   return { cer: rates.rate, ...rates, alignments }
 }
 
-/** Word error rate of a corpus: jiwer's `wer`. Throws as `wordErrors`. */
+/** Return the word error rate of a corpus: jiwer's `wer`. Throws as `wordErrors`. */
 export const wer = (references: Texts, hypotheses: Texts): number => wordErrors(references, hypotheses).wer
 
-/** Character error rate of a corpus: jiwer's `cer`. Throws as `wordErrors`. */
+/** Return the character error rate of a corpus: jiwer's `cer`. Throws as `wordErrors`. */
 export const cer = (references: Texts, hypotheses: Texts): number => characterErrors(references, hypotheses).cer
 
 const words = (text: string): string[] =>
@@ -99,7 +99,7 @@ function ratesOf(counts: EditCounts): ErrorRate {
   return { rate: errors / inReference, mer: errors / (inReference + insertions), wip, wil: 1 - wip, ...counts }
 }
 
-/** `wordErrors` batch by batch, without the alignments. */
+/** `wordErrors` without the alignments, accumulated batch by batch. */
 export class WordErrorRate extends Metric<Texts, Texts, EditCounts, Omit<WordErrors, 'alignments'>> {
   constructor() {
     super({
@@ -115,7 +115,7 @@ export class WordErrorRate extends Metric<Texts, Texts, EditCounts, Omit<WordErr
   }
 }
 
-/** `characterErrors` batch by batch, without the alignments. */
+/** `characterErrors` without the alignments, accumulated batch by batch. */
 export class CharacterErrorRate extends Metric<Texts, Texts, EditCounts, Omit<CharacterErrors, 'alignments'>> {
   constructor() {
     super({

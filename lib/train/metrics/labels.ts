@@ -2,32 +2,34 @@ import { elementsOf, isArrayLike, isList, shown } from '../../base/check.js'
 import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 
-/** A class: numbers sort by value, strings by code unit; true and false count as 1 and 0. */
+/** Class label: numbers sort by value, strings by code unit; true and false count as 1 and 0. */
 export type Label = number | string
 
 /** One label for each sample: an array, a typed array, or a tensor of shape [samples]. */
 export type Labels = ArrayLike<Label | boolean | bigint> | Tensor
 
-/** How many samples of class `truth` were taken for `guess`. */
+/** Number of samples of class `truth` that were predicted as `guess`. */
 export interface Cell {
   truth: Label
   guess: Label
   count: number
 }
 
-/** The cells of the confusion matrix that are not 0. */
+/** Return the non-zero cells of the confusion matrix. */
 export function cellsOf(targets: Labels, predictions: Labels): Cell[] {
   const truth = labelsOf(targets, 'targets')
   const guess = labelsOf(predictions, 'predictions')
   if (truth.length !== guess.length) {
-    throw new DataError(`A metric was given ${truth.length} targets and ${guess.length} predictions`, {
+    throw new DataError(`Metric: expected as many predictions as targets, got ${guess.length} and ${truth.length}`, {
       targets: truth.length,
       predictions: guess.length,
     })
   }
-  if (truth.length === 0) throw new DataError('A metric was given no samples')
+  if (truth.length === 0) throw new DataError('Metric: expected at least one sample, got none')
   if (typeof truth[0] !== typeof guess[0]) {
-    throw new DataError(`A metric was given ${typeof truth[0]}s as targets and ${typeof guess[0]}s as predictions`)
+    throw new DataError(
+      `Metric: expected targets and predictions of the same type, got ${typeof truth[0]}s and ${typeof guess[0]}s`,
+    )
   }
   const rows = new Map<Label, Map<Label, number>>()
   truth.forEach((label, i) => {
@@ -41,21 +43,24 @@ export function cellsOf(targets: Labels, predictions: Labels): Cell[] {
 export function labelsOf(values: Labels, role: string): Label[] {
   if (values instanceof Tensor && values.ndim !== 1) {
     throw new ShapeError(
-      `A metric was given ${role} of shape [${values.shape}], expected [samples]: take the argmax of logits first`,
+      `Metric: expected ${role} of shape [samples], got [${values.shape}]. Take the argmax of logits first`,
       { shape: values.shape },
     )
   }
   const raw: unknown = values instanceof Tensor ? values.toArray() : values
   if (!isArrayLike(raw)) {
-    throw new DataError(`A metric was given ${shown(raw)} as ${role}, expected a list of labels`, { role })
+    throw new DataError(`Metric: expected ${role} to be a list of labels, got ${shown(raw)}`, { role })
   }
-  return elementsOf('A metric', role, raw, (value, i) => {
+  return elementsOf('Metric', role, raw, (value, i) => {
     const label = typeof value === 'string' ? value : labelNumber(value)
     if (Number.isNaN(label) || typeof label !== (typeof raw[0] === 'string' ? 'string' : 'number')) {
-      throw new DataError(`${role}[${i}] of a metric is ${shown(value)}, expected a label like the others`, {
-        role,
-        index: i,
-      })
+      throw new DataError(
+        `Metric: expected ${role}[${i}] to be a label of the same type as the others, got ${shown(value)}`,
+        {
+          role,
+          index: i,
+        },
+      )
     }
     return label
   })
@@ -67,12 +72,12 @@ function labelNumber(value: unknown): number {
     : Number.NaN
 }
 
-/** The classes that count: the given ones, or all that occur, sorted. */
+/** Return the classes to include: the given ones, or all that occur, sorted. */
 export function classes(cells: readonly Cell[], given: readonly Label[] | undefined): Label[] {
   if (!given) return [...new Set(cells.flatMap(({ truth, guess }) => [truth, guess]))].sort((a, b) => (a < b ? -1 : 1))
-  const wrong = () => new DataError('A metric needs its labels to be at least one, each given once')
+  const wrong = () => new DataError('Metric: expected labels to be a list of at least one label without repetitions')
   if (!isList(given)) throw wrong()
-  const labels = elementsOf('A metric', 'labels', given, (label) => {
+  const labels = elementsOf('Metric', 'labels', given, (label) => {
     if (typeof label !== 'number' && typeof label !== 'string') throw wrong()
     return label
   })

@@ -4,22 +4,22 @@ import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './me
 import { porterStem } from './porter.js'
 
 export interface MeteorOptions {
-  /** How much recall weighs against precision, from 0 to 1. Default 0.9. */
+  /** Weight of recall against precision, from 0 to 1. Default 0.9. */
   alpha?: number
-  /** The exponent of the penalty. Default 3. */
+  /** Exponent of the fragmentation penalty. Default 3. */
   beta?: number
-  /** The penalty where no two matches stand together. Default 0.5. */
+  /** Maximum fragmentation penalty, when no two matches are adjacent. Default 0.5. */
   gamma?: number
 }
 
 export interface Meteor {
-  /** The mean over the samples, 0 … 1. */
+  /** Mean over the samples, 0 … 1. */
   meteor: number
-  /** How words are matched; figures of other variants do not compare. */
+  /** Matching of words; scores of other variants are not comparable. */
   variant: typeof METEOR_VARIANT
 }
 
-/** Equal words, then equal stems (Porter's, as NLTK has it); no synonyms. */
+/** Variant of the matching: equal words, then equal stems (Porter's, as in NLTK); no synonyms. */
 export const METEOR_VARIANT = 'exact and stem, without WordNet'
 
 type References = readonly (string | readonly string[])[]
@@ -30,17 +30,17 @@ interface MeteorStatistics {
 }
 
 /**
- * METEOR (Banerjee and Lavie 2005, https://aclanthology.org/W05-0909) in the variant {@link METEOR_VARIANT}: what NLTK's
- * `meteor_score` gives with no synonyms. Words are runs of letters and digits, with apostrophes inside, in lower case. Of
- * several references the best counts.
+ * Compute METEOR (Banerjee and Lavie 2005, https://aclanthology.org/W05-0909) in the variant {@link METEOR_VARIANT}, equal to
+ * NLTK's `meteor_score` without synonyms. Words are runs of letters and digits, with apostrophes inside, in lower case. With
+ * several references the best one counts.
  *
- * @throws DataError when there is no prediction, or not one set of references for each
+ * @throws DataError without a prediction, or if the numbers of predictions and references differ
  */
 export function meteor(predictions: readonly string[], references: References, options: MeteorOptions = {}): Meteor {
   return scoreOf(measure('meteor', predictions, references, settingsOf('meteor', options)))
 }
 
-/** `meteor` batch by batch. */
+/** `meteor`, accumulated batch by batch. */
 export class MeteorMetric extends Metric<readonly string[], References, MeteorStatistics, Meteor> {
   constructor(options: MeteorOptions = {}) {
     const settings = settingsOf('MeteorMetric', options)
@@ -102,13 +102,13 @@ function scored(words: string[], reference: string[], { alpha, beta, gamma }: Re
   return (1 - gamma * (chunks / matches.length) ** beta) * mean
 }
 
-/** From the last word back, each that has no partner takes the last equal one of the reference that is free. */
+/** Match words from last to first: each unmatched word takes the last equal word of the reference that is free. */
 function match(words: string[], reference: string[], partners: (number | undefined)[], taken: boolean[]): void {
   const places = new Map<string, number[]>()
   for (const [place, word] of reference.entries()) {
     if (taken[place]) continue
-    const own = places.get(word)
-    if (own) own.push(place)
+    const wordPlaces = places.get(word)
+    if (wordPlaces) wordPlaces.push(place)
     else places.set(word, [place])
   }
   for (let i = words.length - 1; i >= 0; i -= 1) {
@@ -121,6 +121,6 @@ function match(words: string[], reference: string[], partners: (number | undefin
 }
 
 function scoreOf({ samples, sum }: MeteorStatistics): Meteor {
-  if (samples === 0) throw new DataError('METEOR was asked for before there was a sample')
+  if (samples === 0) throw new DataError('MeteorMetric: expected at least one sample, got none')
   return { meteor: sum / samples, variant: METEOR_VARIANT }
 }

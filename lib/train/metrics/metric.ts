@@ -1,20 +1,20 @@
 import { elementsOf, isList, misuse, requireFunction, requireObject, requireString } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 
-/** What a metric is made of. `S` is what it remembers of the samples: an object of numbers, strings and lists of them. */
+/** Definition of a metric. `S` are its statistics: an object of numbers, strings and lists of them. */
 export interface MetricDefinition<P, R, S extends object, V> {
-  /** Says what is measured, with the settings that matter: only states of the same name are put together. */
+  /** Name of the metric with the settings that matter: only states with the same name can be merged. */
   name: string
-  /** The statistics of no sample. */
+  /** Return the statistics of no samples. */
   empty(): S
-  /** The statistics of some samples. */
+  /** Return the statistics of some samples. */
   measure(predictions: P, references: R): S
-  /** Adds `from` to `into`, which it changes; `from` stays as it is. */
+  /** Add `from` to `into` in place; `from` stays unchanged. */
   merge(into: S, from: S): void
   compute(statistics: S): V
 }
 
-/** What a metric has seen, as plain data: `JSON.stringify` keeps it, and so does a message to another thread or rank. */
+/** Statistics of a metric as plain data that JSON or a message to another thread or rank can carry. */
 export interface MetricState<S extends object = object> {
   metric: string
   statistics: S
@@ -29,9 +29,9 @@ export interface MetricState<S extends object = object> {
  * metric.compute().wer
  * ```
  *
- * Here the predictions come first, as in most training loops; the functions beside the classes take their arguments in
- * the order of the library that they equal. Several ranks send each other `state()` and `merge` what they get: the
- * result is that of all samples together. A metric of your own is `new Metric({ … })`.
+ * Predictions come first, as in most training loops; the functions next to the classes take their arguments in the order of the
+ * library that they reproduce. In several processes, exchange `state()` and `merge` the received states: the result is that of
+ * all samples together. To define a metric, use `new Metric({ … })`.
  */
 export class Metric<P, R, S extends object, V> {
   readonly #definition: MetricDefinition<P, R, S, V>
@@ -52,7 +52,7 @@ export class Metric<P, R, S extends object, V> {
   }
 
   /**
-   * Adds samples. When they are refused, nothing of the batch is added.
+   * Add samples. If they are invalid, nothing of the batch is added.
    * @throws DataError as the metric's function
    */
   update(predictions: P, references: R): this {
@@ -60,7 +60,7 @@ export class Metric<P, R, S extends object, V> {
     return this
   }
 
-  /** The metric of all samples since the beginning or `reset()`; it can be asked for at any time. */
+  /** Return the metric of all samples since the beginning or `reset()`. */
   compute(): V {
     return this.#definition.compute(this.#statistics)
   }
@@ -69,20 +69,20 @@ export class Metric<P, R, S extends object, V> {
     this.#statistics = this.#definition.empty()
   }
 
-  /** A copy of what the metric has seen. */
+  /** Return a copy of the statistics so far. */
   state(): MetricState<S> {
     return { metric: this.name, statistics: structuredClone(this.#statistics) }
   }
 
   /**
-   * Goes on from a state, in place of what the metric has seen.
-   * @throws ConfigError when it is another metric's; DataError when it is damaged
+   * Replace the statistics with a saved state.
+   * @throws ConfigError for another metric's state; DataError for a damaged one
    */
   loadState(state: MetricState<S>): void {
     this.#statistics = this.#checked(state)
   }
 
-  /** Adds what another metric has seen, such as the same metric on another rank. Throws as `loadState`. */
+  /** Add the statistics of another metric, such as the same metric on another rank. Throws as `loadState`. */
   merge(other: MetricState<S> | Metric<P, R, S, V>): this {
     const state = other instanceof Metric ? other.state() : other
     this.#definition.merge(this.#statistics, this.#checked(state))
@@ -92,7 +92,7 @@ export class Metric<P, R, S extends object, V> {
   #checked(state: MetricState<S>): S {
     requireObject(this.name, 'state', state)
     if (state.metric !== this.name) {
-      throw new ConfigError(`A state of the metric '${state.metric}' was given to '${this.name}'`, {
+      throw new ConfigError(`Metric: expected a state of '${this.name}', got one of '${state.metric}'`, {
         metric: state.metric,
       })
     }
@@ -104,30 +104,34 @@ export class Metric<P, R, S extends object, V> {
     } catch (cause) {
       if (cause instanceof ConfigError) throw cause
       const why = cause instanceof Error ? cause.message : String(cause)
-      throw new DataError(`The state of the metric '${this.name}' is damaged: ${why}`, { metric: this.name, cause })
+      throw new DataError(`Metric: expected a valid state of '${this.name}', got a damaged one: ${why}`, {
+        metric: this.name,
+        cause,
+      })
     }
     return statistics
   }
 }
 
-/** Checks data against the shape of empty statistics. JSON writes NaN and infinities as null, which are read as NaN. */
+/** Check data against the form of empty statistics. JSON writes NaN and infinities as null, which is read as NaN. */
 function restored(shape: unknown, value: unknown, path: string): unknown {
   if (typeof shape === 'number') {
     if (value === null) return Number.NaN
     if (typeof value === 'number') return value
-    throw new DataError(`${path} is no number`)
+    throw new DataError(`expected ${path} to be a number`)
   }
   if (Array.isArray(shape)) {
-    if (!Array.isArray(value)) throw new DataError(`${path} is no list`)
+    if (!Array.isArray(value)) throw new DataError(`expected ${path} to be a list`)
     if (shape.length === 0) return value
-    if (value.length !== shape.length) throw new DataError(`${path} has ${value.length} items, not ${shape.length}`)
+    if (value.length !== shape.length)
+      throw new DataError(`expected ${path} to have ${shape.length} items, got ${value.length}`)
     return shape.map((item, i) => restored(item, value[i], `${path}[${i}]`))
   }
   if (typeof shape !== 'object' || shape === null) {
     if (typeof value === typeof shape) return value
-    throw new DataError(`${path} is no ${typeof shape}`)
+    throw new DataError(`expected ${path} to be a ${typeof shape}`)
   }
-  if (typeof value !== 'object' || value === null) throw new DataError(`${path} is no object`)
+  if (typeof value !== 'object' || value === null) throw new DataError(`expected ${path} to be an object`)
   return Object.fromEntries(
     Object.entries(shape).map(([key, item]) => [
       key,
@@ -136,7 +140,7 @@ function restored(shape: unknown, value: unknown, path: string): unknown {
   )
 }
 
-/** Adds numbers and lists of numbers key by key: `merge` of a metric that only counts. */
+/** Add numbers and lists of numbers key by key: the `merge` of a metric that only counts. */
 export function addCounts<S extends object>(into: S, from: S): void {
   const target = into as Record<string, number | number[]>
   for (const [key, value] of Object.entries(from) as [string, number | number[]][]) {
@@ -146,24 +150,24 @@ export function addCounts<S extends object>(into: S, from: S): void {
   }
 }
 
-/** Texts, one for each sample. */
+/** Return texts, one for each sample, after checking them. */
 export function textsOf(where: string, role: string, values: readonly string[] | string): readonly string[] {
   const list = typeof values === 'string' ? [values] : values
   if (!isList(list)) throw misuse(where, role, 'a text or an array of texts', values)
   return elementsOf(where, role, list, (text, i) => {
     if (typeof text === 'string') return text
-    throw new DataError(`${role}[${i}] of ${where} is no text`, { role, index: i })
+    throw new DataError(`${where}: expected ${role}[${i}] to be a string`, { role, index: i })
   })
 }
 
-/** For each sample one or more reference texts. */
+/** Return one or more reference texts for each sample. */
 export function referencesOf(where: string, values: readonly (string | readonly string[])[]): readonly string[][] {
   if (!isList(values)) {
     throw misuse(where, 'references', 'an array with a text or an array of texts for each sample', values)
   }
   return elementsOf(where, 'references', values, (value, i) => {
     const wrong = () =>
-      new DataError(`references[${i}] of ${where} is neither a text nor a list of at least one text`, { index: i })
+      new DataError(`${where}: expected references[${i}] to be a string or a list of at least one string`, { index: i })
     if (typeof value === 'string') return [value]
     if (!isList(value) || value.length === 0) throw wrong()
     return elementsOf(where, `references[${i}]`, value, (text) => {
@@ -175,7 +179,7 @@ export function referencesOf(where: string, values: readonly (string | readonly 
 
 export function requireSameCount(where: string, predictions: number, references: number): void {
   if (predictions === references) return
-  throw new DataError(`${where} was given ${predictions} predictions and ${references} references`, {
+  throw new DataError(`${where}: expected as many references as predictions, got ${references} and ${predictions}`, {
     predictions,
     references,
   })

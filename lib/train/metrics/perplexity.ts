@@ -7,17 +7,17 @@ interface Likelihood {
 }
 
 /**
- * exp(negative log-likelihood / tokens): the perplexity of a language model on a text.
+ * Return the perplexity of a language model on a text: exp(negative log-likelihood / tokens).
  *
  * @param negativeLogLikelihood in nats, summed over the tokens (a mean loss times its tokens)
- * @param tokens how many were predicted: those whose label is not -100
+ * @param tokens number of predicted tokens: those whose label is not -100
  * @returns NaN without tokens
  */
 export function perplexity(negativeLogLikelihood: number, tokens: number): number {
   return value(likelihood('perplexity', negativeLogLikelihood, tokens))
 }
 
-/** `perplexity` batch by batch: `update(summed negative log-likelihood, tokens)`. */
+/** `perplexity`, accumulated batch by batch: `update(summed negative log-likelihood, tokens)`. */
 export class Perplexity extends Metric<number, number, Likelihood, number> {
   constructor() {
     super({
@@ -31,7 +31,7 @@ export class Perplexity extends Metric<number, number, Likelihood, number> {
 }
 
 function likelihood(where: string, negativeLogLikelihood: number, tokens: number): Likelihood {
-  // NaN and infinity are what a model that has diverged gives; they are passed on.
+  // A diverged model gives NaN and infinity; they are passed on.
   if (typeof negativeLogLikelihood !== 'number') {
     throw misuse(where, 'negativeLogLikelihood', 'a number', negativeLogLikelihood)
   }

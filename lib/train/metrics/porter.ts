@@ -1,7 +1,7 @@
 /**
- * The stem of an English word in lower case (Porter 1980, "An algorithm for suffix stripping"), with the changes that NLTK's
- * stemmer makes by default: a few irregular words, -ies and -ied of short words, y behind consonants, -alli before -bli, -fulli
- * and -logi.
+ * Return the stem of an English word in lower case (Porter 1980, "An algorithm for suffix stripping"), with the default changes
+ * of NLTK's stemmer: a few irregular words, -ies and -ied of short words, y after consonants, -alli before -bli, -fulli and
+ * -logi.
  */
 export function porterStem(word: string): string {
   const irregular = IRREGULAR.get(word)
@@ -36,7 +36,7 @@ const IRREGULAR = new Map(
   }),
 )
 
-/** Of each letter whether it is a consonant; y is one where none stands before it. */
+/** Return for each letter whether it is a consonant; y is one unless a consonant precedes it. */
 function consonants(word: string): boolean[] {
   const flags: boolean[] = []
   for (const letter of word) {
@@ -45,7 +45,7 @@ function consonants(word: string): boolean[] {
   return flags
 }
 
-/** How often consonants follow vowels. */
+/** Count the vowel-consonant sequences of a stem, m in the paper. */
 function measure(stem: string): number {
   const flags = consonants(stem)
   return flags.filter((consonant, i) => consonant && i > 0 && !flags[i - 1]).length
@@ -53,7 +53,7 @@ function measure(stem: string): number {
 
 const above = (least: number) => (stem: string) => measure(stem) > least
 
-/** Ends with consonant, vowel and consonant (not w, x, y), or is a vowel and a consonant. */
+/** Return whether a word ends with consonant, vowel and consonant (not w, x, y), or is a vowel and a consonant. */
 function isShort(stem: string): boolean {
   const flags = consonants(stem)
   const [a, b, c] = flags.slice(-3)
@@ -66,7 +66,7 @@ const endsDouble = (stem: string): boolean =>
 
 type Rule = readonly [suffix: string, replacement: string, when?: (stem: string) => boolean]
 
-/** The first rule whose suffix the word has is the only one that is tried. */
+/** Apply a list of rules: only the first rule whose suffix the word has is tried. */
 function byRule(rules: readonly Rule[], usual: (stem: string) => boolean) {
   return (word: string): string => {
     const rule = rules.find(([suffix]) => word.endsWith(suffix))
@@ -107,7 +107,7 @@ function doubleSuffix(word: string): string {
   return byRule(STEP_2, above(0))(word)
 }
 
-/** `from:to`; what has no `to` goes. */
+/** Parse rules `from:to`; a rule without `to` removes the suffix. */
 const rulesOf = (text: string): Rule[] =>
   text
     .split(/\s+/)

@@ -5,7 +5,7 @@ import { type Values, valuePairs } from './values.js'
 export interface Regression {
   /** Mean absolute error. */
   mae: number
-  /** Mean squared error, and its root. */
+  /** Mean squared error, and its square root. */
   mse: number
   rmse: number
   /** Coefficient of determination. */
@@ -16,7 +16,7 @@ export interface Regression {
   concordance: number
 }
 
-/** Sums of absolute and squared errors; means, and sums of squares and products of the distances from them. */
+/** Sums of absolute and squared errors; means, and sums of squares and products of the deviations from them. */
 interface Moments {
   samples: number
   absolute: number
@@ -29,34 +29,34 @@ interface Moments {
 }
 
 /**
- * Mean absolute error: scikit-learn's `mean_absolute_error`.
+ * Return the mean absolute error: scikit-learn's `mean_absolute_error`.
  *
- * Errors, here and below: `DataError` on lists that are empty, of different lengths, or hold anything but finite numbers;
- * `ShapeError` on a tensor that is not [samples].
+ * Errors, here and below: `DataError` for lists that are empty, of different lengths, or contain anything but finite numbers;
+ * `ShapeError` for a tensor that is not [samples].
  */
 export const meanAbsoluteError = (targets: Values, predictions: Values): number => of(targets, predictions).mae
 
-/** scikit-learn's `mean_squared_error`. */
+/** Return the mean squared error: scikit-learn's `mean_squared_error`. */
 export const meanSquaredError = (targets: Values, predictions: Values): number => of(targets, predictions).mse
 
-/** scikit-learn's `root_mean_squared_error`. */
+/** Return the root mean squared error: scikit-learn's `root_mean_squared_error`. */
 export const rootMeanSquaredError = (targets: Values, predictions: Values): number => of(targets, predictions).rmse
 
-/** scikit-learn's `r2_score`: 1 for a perfect prediction of constant targets, 0 for another; NaN for one sample. */
+/** Return R²: scikit-learn's `r2_score`. For constant targets 1 if the prediction is perfect, else 0; NaN for one sample. */
 export const r2Score = (targets: Values, predictions: Values): number => of(targets, predictions).r2
 
-/** Pearson's correlation: scipy's `pearsonr`. NaN when either list is constant, or for one sample. */
+/** Return Pearson's correlation: scipy's `pearsonr`. NaN if either list is constant, or for one sample. */
 export const pearson = (targets: Values, predictions: Values): number => of(targets, predictions).pearson
 
-/** Spearman's correlation: scipy's `spearmanr`. Ties share their mean rank. NaN when either list is constant. */
+/** Return Spearman's correlation: scipy's `spearmanr`. Ties get their mean rank. NaN if either list is constant. */
 export function spearman(targets: Values, predictions: Values): number {
   const { truth, guess } = valuePairs(targets, predictions)
   return regressionOf(moments(ranks(truth), ranks(guess))).pearson
 }
 
 /**
- * Concordance correlation (Lin 1989, https://doi.org/10.2307/2532051), the measure of valence and arousal: 2 cov / (var + var +
- * (difference of means)²), with variances over n. NaN when both lists hold one and the same number.
+ * Return the concordance correlation (Lin 1989, https://doi.org/10.2307/2532051), used for valence and arousal: 2 cov / (var +
+ * var + (difference of means)²), with variances over n. NaN if both lists hold a single, equal number.
  */
 export const concordance = (targets: Values, predictions: Values): number => of(targets, predictions).concordance
 
@@ -65,7 +65,10 @@ function of(targets: Values, predictions: Values): Regression {
   return regressionOf(moments(truth, guess))
 }
 
-/** All of these but Spearman's correlation, batch by batch: `update(predictions, targets)`. Memory holds eight numbers. */
+/**
+ * All of these scores except Spearman's correlation, accumulated batch by batch: `update(predictions, targets)`. Stores eight
+ * numbers.
+ */
 export class RegressionMetric extends Metric<Values, Values, Moments, Regression> {
   constructor() {
     super({
@@ -81,7 +84,10 @@ export class RegressionMetric extends Metric<Values, Values, Moments, Regression
   }
 }
 
-/** Spearman's correlation batch by batch: `update(predictions, targets)`. Memory holds every sample, as ranks need all. */
+/**
+ * Spearman's correlation, accumulated batch by batch: `update(predictions, targets)`. Stores every sample, since ranks depend
+ * on all.
+ */
 export class SpearmanMetric extends Metric<Values, Values, { truth: number[]; guess: number[] }, number> {
   constructor() {
     super({
@@ -89,7 +95,7 @@ export class SpearmanMetric extends Metric<Values, Values, { truth: number[]; gu
       empty: () => ({ truth: [], guess: [] }),
       measure: (predictions, targets) => valuePairs(targets, predictions),
       merge: (into, from) => {
-        // Checked again: a state may come from a file.
+        // Check again, since a state may come from a file.
         if (from.truth.length === 0 && from.guess.length === 0) return
         const { truth, guess } = valuePairs(from.truth, from.guess)
         for (const value of truth) into.truth.push(value)
@@ -100,10 +106,10 @@ export class SpearmanMetric extends Metric<Values, Values, { truth: number[]; gu
   }
 }
 
-/** Two passes: differences from the mean lose fewer digits than differences of sums. */
+/** Compute the moments in two passes: deviations from the mean lose fewer digits than differences of sums. */
 function moments(truth: number[], guess: number[]): Moments {
   const samples = truth.length
-  // A constant list has its value as the mean, exactly, and so no spread.
+  // The mean of a constant list is exactly its value, so that its variance is exactly 0.
   const mean = (values: number[]) =>
     values.every((value) => value === values[0])
       ? (values[0] ?? 0)
@@ -121,7 +127,7 @@ function moments(truth: number[], guess: number[]): Moments {
   return { ...result, squaresTruth, squaresGuess, products }
 }
 
-/** Chan, Golub and LeVeque 1983: the moments of two sets of samples together. */
+/** Combine the moments of two sets of samples (Chan, Golub and LeVeque 1983). */
 function combine(into: Moments, from: Moments): void {
   if (from.samples === 0) return
   if (into.samples === 0) {
@@ -144,7 +150,7 @@ function combine(into: Moments, from: Moments): void {
 }
 
 function regressionOf(m: Moments): Regression {
-  if (m.samples === 0) throw new DataError('A metric was asked for before there was a sample')
+  if (m.samples === 0) throw new DataError('RegressionMetric: expected at least one sample, got none')
   const mse = m.squared / m.samples
   const spread = m.squaresTruth === 0 ? Number(m.squared === 0) : 1 - m.squared / m.squaresTruth
   const correlation =
@@ -161,7 +167,7 @@ function regressionOf(m: Moments): Regression {
   }
 }
 
-/** Places in sorted order from 1; equal values share the mean of theirs. */
+/** Return 1-based ranks; equal values get the mean of their ranks. */
 export function ranks(values: readonly number[]): number[] {
   const order = values.map((_, i) => i).sort((a, b) => (values[a] as number) - (values[b] as number))
   const result = Array<number>(values.length)

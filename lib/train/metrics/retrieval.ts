@@ -3,30 +3,31 @@ import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 
 export interface RetrievalOptions {
-  /** The right candidate of each query. Default: query i's is candidate i. */
+  /** Correct candidate of each query. Default: query i's is candidate i. */
   targets?: ArrayLike<number>
-  /** Within how many of the best the right one counts. Default 1, 5, 10. */
+  /** Values of k for recall at k. Default 1, 5, 10. */
   at?: readonly number[]
 }
 
 export interface RetrievalMetrics {
-  /** R@k: the share of queries whose right candidate is among the k best, by k. */
+  /** R@k: fraction of queries whose correct candidate is among the k best, by k. */
   recall: Record<number, number>
   medianRank: number
   meanRank: number
-  /** The mean of 1 / rank. */
+  /** Mean of 1 / rank. */
   meanReciprocalRank: number
 }
 
 /**
- * How well scores [queries, candidates] find what belongs to each query, the highest being the best; a rank counts from 1, and
- * candidates with the right one's score stand before it, so that a constant finds nothing.
+ * Return recall at k and the mean reciprocal rank for scores [queries, candidates], the highest being the best. Ranks count
+ * from 1, and ties rank before the correct candidate, so that constant scores find nothing.
  *
  * ```ts
  * const { recall } = retrievalMetrics(model.similarity(text, video))
  * recall[1] // R@1, text to video; of the transposed scores video to text
  * ```
- * @throws ShapeError for scores that are not [queries, candidates]; DataError for NaN, no query, or a target that is no candidate
+ * @throws ShapeError for scores that are not [queries, candidates]; DataError for NaN, no query, or a target that is not a
+ *   candidate
  */
 export function retrievalMetrics(
   scores: Tensor | readonly ArrayLike<number>[],
@@ -59,7 +60,9 @@ export function retrievalMetrics(
 
 function rowsOf(where: string, scores: unknown): number[][] {
   if (scores instanceof Tensor && scores.ndim !== 2) {
-    throw new ShapeError(`${where} takes scores [queries, candidates], not [${scores.shape}]`, { shape: scores.shape })
+    throw new ShapeError(`${where}: expected scores [queries, candidates], got [${scores.shape}]`, {
+      shape: scores.shape,
+    })
   }
   const given: unknown = scores instanceof Tensor ? scores.toArray() : scores
   if (!isList(given)) throw misuse(where, 'scores', 'a tensor or rows', scores)
@@ -67,21 +70,27 @@ function rowsOf(where: string, scores: unknown): number[][] {
     if (!isArrayLike(row)) throw misuse(where, `scores[${query}]`, 'a row of scores', row)
     return elementsOf(where, `scores[${query}]`, row, (score, i) => {
       if (typeof score === 'number' && !Number.isNaN(score)) return score
-      throw new DataError(`the score of query ${query} and candidate ${i} is ${shown(score)}`, { query })
+      throw new DataError(
+        `${where}: expected a number as score of query ${query} and candidate ${i}, got ${shown(score)}`,
+        { query },
+      )
     })
   })
   const width = rows[0]?.length ?? 0
-  if (width === 0) throw new DataError(`${where} was given no scores`, {})
+  if (width === 0) throw new DataError(`${where}: expected at least one score, got none`, {})
   if (rows.some((row) => row.length !== width)) {
-    throw new ShapeError(`${where} was given rows of unlike lengths`, { width })
+    throw new ShapeError(`${where}: expected rows of equal length`, { width })
   }
   return rows
 }
 
 function rankOf(row: number[], target: number, query: number): number {
-  const own = Number.isInteger(target) ? row[target] : undefined
-  if (own === undefined) {
-    throw new DataError(`the target ${target} of query ${query} is none of ${row.length} candidates`, { query, target })
+  const targetScore = Number.isInteger(target) ? row[target] : undefined
+  if (targetScore === undefined) {
+    throw new DataError(
+      `retrievalMetrics: expected the target of query ${query} to be one of ${row.length} candidates, got ${target}`,
+      { query, target },
+    )
   }
-  return row.filter((score) => score >= own).length
+  return row.filter((score) => score >= targetScore).length
 }

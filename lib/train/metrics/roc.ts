@@ -6,39 +6,43 @@ import { Metric, requireSameCount } from './metric.js'
 import { ranks } from './regression.js'
 import { type Values, valuesOf } from './values.js'
 
-/** For each sample one score for each class: nested arrays or a tensor [samples, classes]. */
+/** One score for each sample and class: nested arrays or a tensor [samples, classes]. */
 export type ClassScores = ArrayLike<ArrayLike<number>> | Tensor
 
 export interface RocAucOptions {
   /** Each class against the rest ('ovr', default), or each pair of classes ('ovo', Hand and Till 2001). */
   multiClass?: 'ovr' | 'ovo'
-  /** Default 'macro'; 'weighted' by how often each class is true. */
+  /** Average over classes; 'weighted' by the number of true samples. Default 'macro'. */
   average?: 'macro' | 'weighted'
 }
 
 /**
- * Area under the ROC curve of a yes-or-no question: scikit-learn's `roc_auc_score`. NaN when a class is absent.
+ * Return the area under the ROC curve of a binary classification: scikit-learn's `roc_auc_score`. NaN if a class is absent.
  *
- * @param targets two classes at most; the greater one is what high scores stand for
- * @param scores any numbers: only their order counts
- * @throws DataError when there are more than two classes, no samples, or not one finite score for each
+ * @param targets at most two classes; the greater one is the positive class
+ * @param scores any numbers: only their order matters
+ * @throws DataError for more than two classes, no samples, or unless there is one finite score for each sample
  */
 export function rocAuc(targets: Labels, scores: Values): number {
   const truth = labelsOf(targets, 'targets')
   const values = valuesOf('scores', scores)
   requireSameCount('rocAuc', values.length, truth.length)
-  if (truth.length === 0) throw new DataError('A metric was given no samples')
+  if (truth.length === 0) throw new DataError('rocAuc: expected at least one sample, got none')
   const labels = [...new Set(truth)].sort((a, b) => (a < b ? -1 : 1))
   if (labels.length > 2) {
-    throw new DataError(`rocAuc was given ${labels.length} classes: rocAucMultiClass takes a score for each class`, {
-      labels,
-    })
+    throw new DataError(
+      `rocAuc: expected at most two classes, got ${labels.length}. Use rocAucMultiClass with a score for each class`,
+      {
+        labels,
+      },
+    )
   }
   return labels.length < 2 ? Number.NaN : area(truth, values, labels[1] as Label)
 }
 
 /**
- * The same for several classes: scikit-learn's `roc_auc_score` with `multi_class`. (Unlike there, scores need not sum to one.)
+ * Return the area under the ROC curve for several classes: scikit-learn's `roc_auc_score` with `multi_class`. (Unlike there,
+ * scores need not sum to one.)
  *
  * @param targets class numbers, 0 … classes - 1
  * @param scores [samples, classes]
@@ -52,15 +56,18 @@ export function rocAucMultiClass(targets: Labels, scores: ClassScores, options: 
   const truth = labelsOf(targets, 'targets')
   const rows = rowsOf(scores)
   requireSameCount('rocAucMultiClass', rows.length, truth.length)
-  if (truth.length === 0) throw new DataError('A metric was given no samples')
+  if (truth.length === 0) throw new DataError('rocAucMultiClass: expected at least one sample, got none')
   const count = rows[0]?.length as number
   const outside = truth.findIndex(
     (label) => !Number.isInteger(label) || (label as number) < 0 || Number(label) >= count,
   )
   if (outside >= 0) {
-    throw new DataError(`targets[${outside}] is ${shown(truth[outside])} where there are scores of ${count} classes`, {
-      index: outside,
-    })
+    throw new DataError(
+      `rocAucMultiClass: expected targets[${outside}] to be one of ${count} classes, got ${shown(truth[outside])}`,
+      {
+        index: outside,
+      },
+    )
   }
   const support = Array.from({ length: count }, (_, label) => truth.filter((other) => other === label).length)
   const parts: { value: number; weight: number }[] = []
@@ -86,7 +93,7 @@ export function rocAucMultiClass(targets: Labels, scores: ClassScores, options: 
   return parts.reduce((sum, part) => sum + part.value * weight(part), 0) / total
 }
 
-/** `rocAuc` batch by batch: `update(scores, targets)`. Memory holds every sample, as the order of all counts. */
+/** `rocAuc`, accumulated batch by batch: `update(scores, targets)`. Stores every sample, since the order of all matters. */
 export class RocAucMetric extends Metric<Values, Labels, { truth: Label[]; scores: number[] }, number> {
   constructor() {
     super({
@@ -95,7 +102,7 @@ export class RocAucMetric extends Metric<Values, Labels, { truth: Label[]; score
       measure: (scores, targets) => pairs(labelsOf(targets, 'targets'), valuesOf('scores', scores)),
       merge: (into, from) => {
         if (from.truth.length === 0 && from.scores.length === 0) return
-        // Checked again: a state may come from a file.
+        // Check again, since a state may come from a file.
         const { truth, scores } = pairs(labelsOf(from.truth, 'targets'), valuesOf('scores', from.scores))
         for (const label of truth) into.truth.push(label)
         for (const score of scores) into.scores.push(score)
@@ -110,7 +117,7 @@ function pairs(truth: Label[], scores: number[]): { truth: Label[]; scores: numb
   return { truth, scores }
 }
 
-/** How often a sample of the class has a greater score than another; equal scores count half (Mann and Whitney). */
+/** Return how often a sample of the class has a greater score than another; ties count half (Mann and Whitney). */
 function area(truth: readonly Label[], scores: readonly number[], positive: Label): number {
   const places = ranks(scores)
   let sum = 0
@@ -127,17 +134,20 @@ function area(truth: readonly Label[], scores: readonly number[], positive: Labe
 function rowsOf(scores: ClassScores): number[][] {
   if (scores instanceof Tensor) {
     if (scores.ndim !== 2) {
-      throw new ShapeError(`A metric was given scores of shape [${scores.shape}], expected [samples, classes]`, {
+      throw new ShapeError(`rocAucMultiClass: expected scores [samples, classes], got [${scores.shape}]`, {
         shape: scores.shape,
       })
     }
     return rowsOf(scores.toArray() as number[][])
   }
-  if (!isArrayLike(scores)) throw new DataError(`A metric was given ${shown(scores)} as scores, expected rows`)
-  const rows = elementsOf('A metric', 'scores', scores, (row, i) => valuesOf(`scores[${i}]`, row as Values))
+  if (!isArrayLike(scores))
+    throw new DataError(`rocAucMultiClass: expected scores to be a list of rows, got ${shown(scores)}`)
+  const rows = elementsOf('rocAucMultiClass', 'scores', scores, (row, i) => valuesOf(`scores[${i}]`, row as Values))
   const odd = rows.findIndex((row) => row.length !== rows[0]?.length || row.length < 2)
   if (odd >= 0) {
-    throw new DataError(`scores[${odd}] of a metric has ${rows[odd]?.length} numbers, expected one for each class`)
+    throw new DataError(
+      `rocAucMultiClass: expected one score for each class in scores[${odd}], got ${rows[odd]?.length}`,
+    )
   }
   return rows
 }

@@ -24,17 +24,17 @@ interface RougeStatistics {
 type References = readonly (string | readonly string[])[]
 
 /**
- * ROUGE-1, -2 and -L (Lin 2004, https://aclanthology.org/W04-1013), means of what the Python package rouge_score gives for
- * each sample without its stemmer: common words, pairs of words, and longest common subsequence. Words are runs of
- * a to z and digits in lower case, so other scripts score 0. Of several references the one with the best F1 counts.
+ * Compute ROUGE-1, -2 and -L (Lin 2004, https://aclanthology.org/W04-1013), the means over samples of the scores of the Python
+ * package rouge_score without its stemmer: common words, pairs of words, and longest common subsequence. Words are runs of a to
+ * z and digits in lower case, so other scripts score 0. With several references the one with the best F1 counts.
  *
- * @throws DataError when there is no prediction, or not one set of references for each
+ * @throws DataError without a prediction, or if the numbers of predictions and references differ
  */
 export function rouge(predictions: readonly string[], references: References): Rouge {
   return scoresOf(measure('rouge', predictions, references))
 }
 
-/** `rouge` batch by batch. */
+/** `rouge`, accumulated batch by batch. */
 export class RougeMetric extends Metric<readonly string[], References, RougeStatistics, Rouge> {
   constructor() {
     super({
@@ -85,7 +85,7 @@ export function score(common: number, inPrediction: number, inReference: number)
   return { precision, recall, f1 }
 }
 
-/** Length of the longest common subsequence. @internal */
+/** Return the length of the longest common subsequence. @internal */
 export function commonSubsequence(a: string[], b: string[]): number {
   let above = new Uint32Array(b.length + 1)
   for (const word of a) {
@@ -99,7 +99,7 @@ export function commonSubsequence(a: string[], b: string[]): number {
 }
 
 function scoresOf({ samples, sums }: RougeStatistics): Rouge {
-  if (samples === 0) throw new DataError('ROUGE was asked for before there was a sample')
+  if (samples === 0) throw new DataError('RougeMetric: expected at least one sample, got none')
   const at = (i: number): RougeScore => ({
     precision: (sums[i] as number) / samples,
     recall: (sums[i + 1] as number) / samples,

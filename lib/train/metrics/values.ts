@@ -7,34 +7,34 @@ import { requireSameCount } from './metric.js'
 /** One number for each sample: an array, a typed array, or a tensor of shape [samples]. */
 export type Values = ArrayLike<number | boolean | bigint> | Tensor
 
-/** Finite numbers, one for each sample. */
+/** Return finite numbers, one for each sample, after checking them. */
 export function valuesOf(role: string, values: Values): number[] {
   if (values instanceof Tensor && values.ndim !== 1) {
-    throw new ShapeError(`A metric was given ${role} of shape [${values.shape}], expected [samples]`, {
+    throw new ShapeError(`Metric: expected ${role} of shape [samples], got [${values.shape}]`, {
       shape: values.shape,
     })
   }
   const raw: unknown = values instanceof Tensor ? values.toArray() : values
   if (!isArrayLike(raw)) {
-    throw new DataError(`A metric was given ${shown(raw)} as ${role}, expected a list of numbers`, { role })
+    throw new DataError(`Metric: expected ${role} to be a list of numbers, got ${shown(raw)}`, { role })
   }
-  return elementsOf('A metric', role, raw, (value, i) => {
+  return elementsOf('Metric', role, raw, (value, i) => {
     const number = ['number', 'boolean', 'bigint'].includes(typeof value) ? Number(value) : Number.NaN
     if (Number.isFinite(number)) return number
-    throw new DataError(`${role}[${i}] of a metric is ${shown(value)}, expected a finite number`, { role, index: i })
+    throw new DataError(`Metric: expected ${role}[${i}] to be a finite number, got ${shown(value)}`, { role, index: i })
   })
 }
 
-/** Two lists of as many finite numbers, at least one. */
+/** Return two lists of finite numbers of equal length, at least one. */
 export function valuePairs(targets: Values, predictions: Values): { truth: number[]; guess: number[] } {
   const truth = valuesOf('targets', targets)
   const guess = valuesOf('predictions', predictions)
-  requireSameCount('A metric', guess.length, truth.length)
-  if (truth.length === 0) throw new DataError('A metric was given no samples')
+  requireSameCount('Metric', guess.length, truth.length)
+  if (truth.length === 0) throw new DataError('Metric: expected at least one sample, got none')
   return { truth, guess }
 }
 
-// Python's idea of white space, which decides what sacrebleu and jiwer take for a word. JavaScript's \s has U+FEFF and
+// White space as Python defines it, which determines the words of sacrebleu and jiwer. JavaScript's \s includes U+FEFF and
 // lacks U+001C to U+001F and U+0085.
 const SPACE = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000'
 const SPACES = new RegExp(`[${SPACE}]+`, 'u')
@@ -42,14 +42,14 @@ const SEVERAL = new RegExp(`[${SPACE}]{2,}`, 'gu')
 const START = new RegExp(`^[${SPACE}]+`, 'u')
 const ONE = new RegExp(`[${SPACE}]`, 'u')
 
-/** Python's `text.split()`. */
+/** Split like Python's `text.split()`. */
 export const splitWords = (text: string): string[] => text.split(SPACES).filter((word) => word !== '')
 
-/** Python's `text.strip()`. */
+/** Strip like Python's `text.strip()`. */
 export const strip = (text: string): string => stripEnd(text.replace(START, ''))
 
-/** Python's `text.rstrip()`. */
+/** Strip like Python's `text.rstrip()`. */
 export const stripEnd = (text: string): string => withoutEnd(text, ONE)
 
-/** Runs of two or more white characters become one space. */
+/** Replace runs of two or more white-space characters with one space. */
 export const squeeze = (text: string): string => text.replace(SEVERAL, ' ')

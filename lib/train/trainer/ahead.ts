@@ -4,20 +4,21 @@ import { scope } from '../../tensor/index.js'
 import { isEmpty, type Sent, sendAhead } from './loss.js'
 import { encodeRng, rngState, type SeededGenerators } from './rng.js'
 
-/** The batches of a step, which live until they are released. */
+/** Batches of one step, alive until they are released. */
 export interface Taken<B> {
   own: B[]
-  /** The first of them, on its way to the device. */
+  /** First batch, on its way to the device. */
   first: Sent<B> | null
   release(): Promise<void>
 }
 
-/** Takes so often without random numbers, and batches are taken ahead. */
+/** Number of consecutive takes without random numbers after which batches are prefetched. */
 const QUIET = 2
 
 /**
- * Batches of an epoch, a step's at a time. On a GPU the next step's are taken, and the first of them sent, while this one
- * computes; not where batches draw random numbers, which a run that resumes would draw in another order.
+ * Prefetches the batches of an epoch, one step at a time. On a GPU the batches of the next step are taken, and the first one
+ * sent, while this step computes. Batches that draw random numbers are not prefetched, since a resumed run would draw in
+ * another order.
  */
 export class BatchesAhead<B> {
   readonly #device: string
@@ -32,7 +33,7 @@ export class BatchesAhead<B> {
   ) {
     this.#device = device
     this.#generators = generators
-    // In the scope of the epoch, whoever asks.
+    // Run in the scope of the epoch, independent of the caller's.
     this.#take = AsyncResource.bind(() => held(batches, count, device))
   }
 
@@ -47,15 +48,15 @@ export class BatchesAhead<B> {
     return taken
   }
 
-  /** Takes the next ones now, where that may be. */
+  /** Take the next batches now, if prefetching is allowed. */
   begin(): void {
     if (this.#quiet !== QUIET || this.#device === 'cpu' || this.#next) return
     this.#next = this.#take()
-    // next() throws it.
+    // `next()` throws the error.
     this.#next.catch(() => {})
   }
 
-  /** Releases what nobody will ask for. */
+  /** Release the batches that were not used. */
   async close(): Promise<void> {
     const begun = this.#next
     this.#next = null
@@ -67,7 +68,7 @@ export class BatchesAhead<B> {
   }
 }
 
-/** Up to `count` batches in a scope that is open until they are released. */
+/** Take up to `count` batches in a scope that stays open until they are released. */
 function held<B>(batches: AsyncIterator<B>, count: number, device: string): Promise<Taken<B>> {
   let letGo = () => {}
   const wanted = new Promise<void>((resolve) => {
@@ -75,11 +76,11 @@ function held<B>(batches: AsyncIterator<B>, count: number, device: string): Prom
   })
   return new Promise((resolve, reject) => {
     const closed: Promise<void> = scope(async () => {
-      const own = await take(batches, count)
-      const [first] = own
+      const takenBatches = await take(batches, count)
+      const [first] = takenBatches
       const sent = device === 'cpu' || first === undefined || isEmpty(first) ? null : await sendAhead(first, device)
       resolve({
-        own,
+        own: takenBatches,
         first: sent,
         release: () => {
           letGo()
@@ -92,13 +93,16 @@ function held<B>(batches: AsyncIterator<B>, count: number, device: string): Prom
   })
 }
 
-/** Up to `count` batches. */
+/** Take up to `count` batches. */
 async function take<B>(batches: AsyncIterator<B>, count: number): Promise<B[]> {
   const taken: B[] = []
   while (taken.length < count) {
     const next = await batches.next()
     if (next.done) break
-    if (next.value === undefined) throw new ConfigError('collate returned nothing for a batch', { argument: 'collate' })
+    if (next.value === undefined)
+      throw new ConfigError('Trainer.collate: expected a batch, got undefined. Return the batch from collate.', {
+        argument: 'collate',
+      })
     taken.push(next.value)
   }
   return taken

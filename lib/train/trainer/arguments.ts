@@ -1,146 +1,158 @@
 import type { SchedulerSpecificOptions, SchedulerType } from '../scheduler.js'
 
-/** When something is done: never, each so many steps, at the end of each epoch. */
+/** Interval at which something happens: never, every n steps, or at the end of each epoch. */
 export type IntervalStrategy = 'no' | 'steps' | 'epoch'
 
 /**
- * How a `Trainer` trains. Names and defaults are those of transformers' `TrainingArguments`, in camelCase; where a default
- * is another one, its line says so. Steps are optimiser steps. Where `0 < steps < 1`, it is a share of the whole training.
+ * Arguments of a `Trainer`. Names and defaults are those of transformers' `TrainingArguments`, in camelCase; a different
+ * default is marked. Steps are optimizer steps. A number of steps between 0 and 1 is a fraction of all steps.
  */
 export interface TrainingArguments {
-  /** The folder of checkpoints, logs and the report; made if need be. */
+  /** Folder of checkpoints, logs and the report. Created if it does not exist. */
   outputDir: string
-  /** What the run is called in logs and reports. Default: the last part of `outputDir`. */
+  /** Name of the run in logs and reports. Default: the last part of `outputDir`. */
   runName?: string
 
-  /** Samples in a batch of training, in each process. Default 8. */
+  /** Batch size of training in each process. Default 8. */
   perDeviceTrainBatchSize?: number
-  /** Samples in a batch of evaluation, in each process. Default 8. */
+  /** Batch size of evaluation in each process. Default 8. */
   perDeviceEvalBatchSize?: number
-  /** Batches whose gradients make one optimiser step. Default 1. */
+  /** Batches whose gradients are accumulated for one optimizer step. Default 1. */
   gradientAccumulationSteps?: number
-  /** Passes over the data; 2.5 ends in the middle of the third. Default 3. */
+  /** Number of epochs; 2.5 ends in the middle of the third. Default 3. */
   numTrainEpochs?: number
-  /** Optimiser steps in all, whatever `numTrainEpochs` says. Default -1: not used. */
+  /** Total number of optimizer steps; overrides `numTrainEpochs`. Default -1: not used. */
   maxSteps?: number
 
   /**
-   * The optimiser that the Trainer makes, by transformers' name: `'adamw_8bit'` keeps its state in 2 bytes a parameter,
-   * `'lion_32bit'` takes `adamBeta1` and `adamBeta2` too, `'sgd'` and `'rmsprop'` have no momentum, `'adafactor'` is
-   * transformers' with a rate of its own. Default 'adamw_torch'.
+   * Optimizer, by transformers' name: `'adamw_8bit'` keeps 2 bytes of state per parameter, `'lion_32bit'` uses `adamBeta1` and
+   * `adamBeta2` too, `'sgd'` and `'rmsprop'` have no momentum, `'adafactor'` is transformers' Adafactor without relative steps.
+   * Default 'adamw_torch'.
    */
   optim?: OptimizerName
-  /** Its highest rate. Default 5e-5. */
+  /** Peak learning rate. Default 5e-5. */
   learningRate?: number
-  /** Weights that are bfloat16 or float16 themselves step in float32 copies. Default true. Not in transformers. */
+  /** Update bfloat16 and float16 weights through float32 copies. Default true. Not in transformers. */
   masterWeights?: boolean
-  /** Decoupled decay of all weights but biases and those of norms. Default 0. */
+  /** Decoupled weight decay of all weights except biases and normalization weights. Default 0. */
   weightDecay?: number
-  /** Biases and the weights of norms decay too, as under DeepSpeed with one group. Default false. Not in transformers. */
+  /**
+   * Apply weight decay to biases and normalization weights too, as DeepSpeed does with one group. Default false. Not in
+   * transformers.
+   */
   decayAll?: boolean
   adamBeta1?: number
   adamBeta2?: number
   adamEpsilon?: number
-  /** Gradients are clipped to this norm; 0 leaves them as they are. Default 1. */
+  /** Maximum gradient norm for clipping; 0 disables it. Default 1. */
   maxGradNorm?: number
   /**
-   * What happens at a step whose loss or gradients are NaN or infinite, and before weights are saved that are: 'stop', the
-   * default, throws `NonFiniteError` with step and tensor before the step changes a weight or a file is written; 'warn'
-   * emits a `TrainerWarning` and goes on, as transformers does without one. Under `fp16` the scaler leaves out steps with
-   * overflown gradients as before; they count here once the scale has fallen to 1. Not in transformers.
+   * Action for a step whose loss or gradients are NaN or infinite, and before such weights are saved. 'stop', the default,
+   * throws `NonFiniteError` with step and tensor before the step changes a weight or a file is written. 'warn' emits a
+   * `TrainerWarning` and continues, as transformers does without a warning. Under `fp16` the scaler still skips steps with
+   * overflown gradients; they count here once the scale has fallen to 1. Not in transformers.
    */
   onNonFinite?: 'stop' | 'warn'
-  /** Default 'linear': down to 0 at the last step. */
+  /** Learning rate schedule. Default 'linear': decays to 0 at the last step. */
   lrSchedulerType?: SchedulerType
-  /** What the named schedule takes beside steps, such as `{ numCycles: 2 }`. */
+  /** Options of the named schedule, such as `{ numCycles: 2 }`. */
   lrSchedulerKwargs?: SchedulerSpecificOptions
-  /** Share of all steps over which the rate climbs. Default 0. */
+  /** Fraction of all steps used for warm-up. Default 0. */
   warmupRatio?: number
-  /** Steps over which the rate climbs; counts before `warmupRatio`. Default 0. */
+  /** Steps of warm-up; overrides `warmupRatio`. Default 0. */
   warmupSteps?: number
 
-  /** Default 'steps'. */
+  /** When to log. Default 'steps'. */
   loggingStrategy?: IntervalStrategy
-  /** Default 500. */
+  /** Steps between logs. Default 500. */
   loggingSteps?: number
-  /** Logs the first step too. Default false. */
+  /** Log the first step too. Default false. */
   loggingFirstStep?: boolean
-  /** Default 'no'. */
+  /** When to evaluate. Default 'no'. */
   evalStrategy?: IntervalStrategy
-  /** The same as `evalStrategy`. */
+  /** Alias of `evalStrategy`. */
   evaluationStrategy?: IntervalStrategy
-  /** Default: `loggingSteps`. */
+  /** Steps between evaluations. Default: `loggingSteps`. */
   evalSteps?: number
-  /** Default 'steps'; 'best' saves after each evaluation that is better than all before. The last step is saved unless 'no'. */
+  /**
+   * When to save; 'best' saves after each evaluation that is better than all before. The last step is saved unless 'no'.
+   * Default 'steps'.
+   */
   saveStrategy?: IntervalStrategy | 'best'
-  /** Default 500. */
+  /** Steps between checkpoints. Default 500. */
   saveSteps?: number
-  /** Checkpoints that stay: the newest, and the best beside them. Default: all. */
+  /** Maximum number of checkpoints to keep: the newest, and in addition the best. Default: all. */
   saveTotalLimit?: number | null
 
   /**
-   * Checkpoints hold only parameters that train, and running means: for a small part of a large frozen network, which whoever
-   * goes on makes again. Default false. Not in transformers.
+   * Save only trainable parameters and running statistics in checkpoints. For a small trainable part of a large frozen network,
+   * whose frozen weights must be loaded again to resume. Default false. Not in transformers.
    */
   saveOnlyTrained?: boolean
 
-  /** Puts the best checkpoint's weights back when training ends. Evaluates and saves at the same steps. Default false. */
+  /** Load the best checkpoint when training ends. Evaluation and saving must happen at the same steps. Default false. */
   loadBestModelAtEnd?: boolean
-  /** A metric of evaluation, with or without the `eval` in front. Default 'loss' where one is needed. */
+  /** Metric that selects the best model, with or without the `eval` prefix. Default 'loss' where one is needed. */
   metricForBestModel?: string | null
-  /** Default: true, unless the metric's name ends in `loss`. */
+  /** Whether a higher metric is better. Default: true, unless the metric's name ends in `loss`. */
   greaterIsBetter?: boolean | null
-  /** Stops after so many evaluations in a row that were not better. Default: never. */
+  /** Stop after this number of consecutive evaluations without improvement. Default: never. */
   earlyStoppingPatience?: number | null
-  /** By how much an evaluation has to be better. Default 0. */
+  /** Minimum improvement that counts for early stopping. Default 0. */
   earlyStoppingThreshold?: number
 
-  /** Runs the model under autocast to bfloat16. Default false. */
+  /** Run the model under autocast to bfloat16. Default false. */
   bf16?: boolean
-  /** Runs the model under autocast to float16, with a gradient scaler. Default false. */
+  /** Run the model under autocast to float16, with a gradient scaler. Default false. */
   fp16?: boolean
-  /** Layers forget what is between them and compute it again in backward: less memory, more time. Default false. */
+  /** Recompute the activations of layers in the backward pass: less memory, more time. Default false. */
   gradientCheckpointing?: boolean
   /**
-   * Share of each target that the default loss spreads over all classes. Of DecoderLM and Salmonn it is their own
-   * `labelSmoothing`; of others the loss is made from `logits`, which are shifted against the labels where the model says
-   * `shiftsLabels`. Default 0.
+   * Label smoothing of the default loss: the fraction of each target that is spread over all classes. For DecoderLM and Salmonn
+   * it is their own `labelSmoothing`. For other models the loss is computed from `logits`, shifted against the labels if the
+   * model's `shiftsLabels` is true. Default 0.
    */
   labelSmoothingFactor?: number
 
-  /** Seeds all default generators when training begins; null leaves them as they are. Default 42. */
+  /** Seed of all default generators when training begins; null leaves them unchanged. Default 42. */
   seed?: number | null
-  /** The order of the data. Default: `seed`. */
+  /** Seed of the order of the data. Default: `seed`. */
   dataSeed?: number | null
-  /** Default true, unlike transformers': goes on from the last whole checkpoint, if there is one. Or a checkpoint's folder. */
+  /**
+   * Resume from the last complete checkpoint if there is one, or from the folder of a given checkpoint. Default true, unlike
+   * transformers.
+   */
   resumeFromCheckpoint?: boolean | string
   /**
-   * Where the newest checkpoint cannot be read, goes on from the newest before it that can, with a warning. Default false: an
-   * error says which file it is. Not in transformers.
+   * If the newest checkpoint cannot be read, resume from the newest older one that can, with a warning. Default false: throw an
+   * error that names the damaged file. Not in transformers.
    */
   skipDamagedCheckpoints?: boolean
 
-  /** Files beside the checkpoints. Default all, unlike transformers': `metrics.jsonl`, TensorBoard events, `report.html`. */
+  /**
+   * Logs to write next to the checkpoints: `metrics.jsonl`, TensorBoard events, `report.html`. Default all, unlike
+   * transformers.
+   */
   reportTo?: readonly ReportTarget[] | 'all' | 'none'
-  /** A progress bar on the standard error. Default: where that is a terminal. */
+  /** Show a progress bar on standard error. Default: true if that is a terminal. */
   progress?: boolean
-  /** The reverse of `progress`. */
+  /** Inverse of `progress`. */
   disableTqdm?: boolean
 
-  /** Threads that read samples; needs a dataset given as a URL. Default 0. */
+  /** Number of threads that read samples; needs a dataset given as a URL. Default 0. */
   dataloaderNumWorkers?: number
-  /** Batches that each worker reads ahead. Default 2. */
+  /** Batches that each worker prefetches. Default 2. */
   dataloaderPrefetchFactor?: number
-  /** Leaves out a last batch of training that is not full. Default false. */
+  /** Drop the last training batch if it is not full. Default false. */
   dataloaderDropLast?: boolean
-  /** Puts samples of like length into one batch: see the Trainer's `lengthOf`. Default false. */
+  /** Group samples of similar length into batches: see the Trainer's `lengthOf`. Default false. */
   groupByLength?: boolean
 
-  /** In several processes, 1 divides the optimiser's state over them (ZeRO stage 1). Default 0. Not in transformers. */
+  /** With several processes, 1 shards the optimizer's state across them (ZeRO stage 1). Default 0. Not in transformers. */
   zero?: 0 | 1
-  /** Seconds that a process waits for the others, where the Trainer opens the process group. Default 1800. */
+  /** Seconds that a process waits for the others, if the Trainer opens the process group. Default 1800. */
   ddpTimeout?: number
-  /** In several processes, whether parameters may take no part in a loss. Default true, always; false is a little faster. */
+  /** With several processes, whether parameters may be unused by a loss. Default true, always; false is a little faster. */
   ddpFindUnusedParameters?: boolean
 }
 
@@ -157,7 +169,7 @@ export type OptimizerName =
 
 export type ReportTarget = 'jsonl' | 'tensorboard' | 'html'
 
-/** All arguments, with defaults filled in and both spellings of one thing made one. */
+/** All arguments with defaults filled in and aliases resolved. */
 export type ResolvedArguments = Required<Omit<TrainingArguments, 'evaluationStrategy' | 'disableTqdm' | 'reportTo'>> & {
   reportTo: readonly ReportTarget[]
 }

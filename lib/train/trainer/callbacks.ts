@@ -6,7 +6,7 @@ import type { ResolvedArguments } from './arguments.js'
 import type { TrainerOptimizer } from './optimizing.js'
 import type { LogEntry, TrainerState } from './state.js'
 
-/** What callbacks may set. The Trainer clears each wish when it is met. */
+/** Requests that callbacks may set. The Trainer clears each one after acting on it. */
 export interface TrainerControl {
   /** End training after this step. */
   shouldStop: boolean
@@ -17,21 +17,21 @@ export interface TrainerControl {
   shouldSave: boolean
 }
 
-/** What each event tells beside the {@link CallbackContext}. */
+/** Fields of each event in addition to the {@link CallbackContext}. */
 export interface TrainerEvents {
   onTrainBegin: object
   onTrainEnd: object
   onEpochBegin: object
   onEpochEnd: object
-  /** Before the first batch of an optimiser step. */
+  /** Before the first batch of an optimizer step. */
   onStepBegin: object
-  /** The gradients are there, unscaled and not yet clipped. */
+  /** The gradients are computed and unscaled, and not yet clipped. */
   onPreOptimizerStep: object
-  /** After the optimiser's step, before the gradients are dropped. */
+  /** After the optimizer's step, before the gradients are cleared. */
   onOptimizerStep: object
   onStepEnd: object
   onEvaluate: { metrics: Record<string, number> }
-  /** `checkpoint` is the folder, which is whole. */
+  /** `checkpoint` is the folder of the complete checkpoint. */
   onSave: { checkpoint: string }
   onLog: { logs: LogEntry }
 }
@@ -44,7 +44,7 @@ export interface CallbackContext {
   readonly optimizer: TrainerOptimizer
 }
 
-/** Functions that are called at events of a training, in the order of the callbacks; each is awaited. */
+/** Functions called at the events of a training, in the order of the callbacks. Each is awaited. */
 export type TrainerCallback = {
   [E in keyof TrainerEvents]?: (event: CallbackContext & TrainerEvents[E]) => void | Promise<void>
 }
@@ -63,14 +63,14 @@ const EVENTS: (keyof TrainerEvents)[] = [
   'onLog',
 ]
 
-/** @throws ConfigError for an `on…` that is no event or no function. */
+/** Check a callback. @throws ConfigError for an `on…` name that is not an event, or whose value is not a function */
 export function checkCallback(callback: TrainerCallback): void {
   requireObject('Trainer', 'a callback', callback)
   for (const [name, value] of Object.entries(callback)) {
     if (!/^on[A-Z]/.test(name)) continue
     if (!(EVENTS as string[]).includes(name)) {
       throw new ConfigError(
-        `Trainer has no event ${name}; did you mean ${nearest(name, EVENTS) ?? EVENTS.join(', ')}?`,
+        `Trainer.callbacks: expected a known event, got '${name}'; did you mean ${nearest(name, EVENTS) ?? EVENTS.join(', ')}?`,
         {
           argument: name,
         },

@@ -8,7 +8,10 @@ export interface Series {
 const COLORS = ['#0f6b66', '#b4632a', '#5b6b86', '#8a3b6e']
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [760, 260, 64, 120, 12, 36]
 
-/** Curves over steps as an SVG that needs no script. Axes carry `data-axis`, curves `data-series`, to be read back by a check. */
+/**
+ * Draw curves over steps as an SVG without scripts. Axes carry `data-axis` and curves `data-series`, so that a check can read
+ * them back.
+ */
 export function chart(title: string, series: readonly Series[]): string {
   const all = series.flatMap(({ points }) => points)
   const steps = ticks(
@@ -35,7 +38,7 @@ export function chart(title: string, series: readonly Series[]): string {
   const lines = series.map(({ name, points }, i) => {
     const color = COLORS[i % COLORS.length]
     const drawn = points.map(([step, value]) => [x(step).toFixed(2), y(value).toFixed(2)] as const)
-    // A dot for each point would hide a long curve.
+    // Dots would hide a curve of many points.
     const dots =
       points.length > 40 ? [] : drawn.map(([px, py]) => `<circle cx="${px}" cy="${py}" r="3" fill="${color}"/>`)
     return `<polyline data-series="${escaped(name)}" points="${drawn.map((point) => point.join()).join(' ')}" stroke="${color}"/>${dots.join('')}
@@ -46,7 +49,7 @@ export function chart(title: string, series: readonly Series[]): string {
 <text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 2}" text-anchor="middle">step</text></svg></figure>`
 }
 
-/** Round numbers that enclose the values, at most `most` + 2 of them. */
+/** Return round numbers that enclose the values, at most `most` + 2 of them. */
 function ticks(values: number[], most: number, whole: boolean): number[] {
   let low = Number.POSITIVE_INFINITY
   let high = Number.NEGATIVE_INFINITY
@@ -60,7 +63,7 @@ function ticks(values: number[], most: number, whole: boolean): number[] {
   const size = whole ? Math.max(1, step) : step
   const first = Math.floor(low / size)
   const last = Math.max(first + 1, Math.ceil(high / size))
-  // Multiplying keeps what adding would blur.
+  // Multiplying avoids the rounding errors of repeated addition.
   return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * size).toPrecision(12)))
 }
 
@@ -74,7 +77,7 @@ const plain = (value: number): string => {
   return value !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential() : String(value)
 }
 
-/** Labels at the ends of lines, moved down where they would lie on each other. */
+/** Move the labels at the ends of lines down where they would overlap. */
 function apart(places: number[]): number[] {
   const moved = [...places]
   const order = places.map((_, i) => i).sort((a, b) => (places[a] as number) - (places[b] as number))

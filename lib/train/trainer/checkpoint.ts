@@ -14,14 +14,14 @@ import type { TrainerState } from './state.js'
 import { loadTree, saveTree } from './state-tree.js'
 import { loadWeights, saveWeights } from './weights.js'
 
-/** Something else of a run that is saved and restored with it, such as an average of the weights. */
+/** Additional state that is saved and restored with a run, such as an average of the weights. */
 export interface Stateful {
   /** Plain values and tensors. */
   stateDict(): unknown
   loadStateDict(state: never): void
 }
 
-/** All that a run is made of. */
+/** Everything that a run consists of. */
 export interface Run {
   args: ResolvedArguments
   state: TrainerState
@@ -37,10 +37,10 @@ export interface Run {
 const VERSION = 1
 
 /**
- * Writes `checkpoint-<step>`: the weights (see `saveWeights`), `optimizer.*`, `training.*` (schedule, scaler, random
- * numbers of each rank, the rest), `trainer_state.json` and `training_args.json`. The folder appears whole or not at all;
- * then older ones go that `saveTotalLimit` does not allow. All ranks call it; rank 0 writes, the others wait.
- * @returns its path
+ * Write `checkpoint-<step>`: the weights (see `saveWeights`), `optimizer.*`, `training.*` (schedule, scaler, random number
+ * generators of each rank and more), `trainer_state.json` and `training_args.json`. The folder is written atomically; then
+ * checkpoints beyond `saveTotalLimit` are removed. All ranks call it; rank 0 writes, the others wait.
+ * @returns the folder's path
  */
 export async function saveCheckpoint(run: Run): Promise<string> {
   const { state, ranks, optimizer, generators } = run
@@ -78,29 +78,35 @@ async function write(run: Run, name: string, optimizerState: unknown, otherRngs:
   return path
 }
 
-/** A consolidated state belongs to nobody. */
+/** Free a consolidated state, which belongs to no scope. */
 function free(state: unknown): void {
   const { state: tensors = {} } = (state ?? {}) as { state?: Record<string, Record<string, Tensor>> }
   for (const one of Object.values(tensors)) for (const tensor of Object.values(one)) tensor.dispose()
 }
 
-/** Removes the oldest checkpoints over the limit, but neither the newest nor the best. */
+/** Remove the oldest checkpoints over the limit, except the newest and the best. */
 async function rotate({ outputDir, saveTotalLimit }: ResolvedArguments, state: TrainerState): Promise<void> {
   if (saveTotalLimit === null) return
   const all = await listCheckpoints(outputDir)
   const kept = new Set([checkpointName(state.globalStep), state.bestCheckpoint])
   const old = all.filter(({ name }) => !kept.has(name))
-  // The newest counts, and so does the best where the limit has room for it.
+  // The newest counts toward the limit, and so does the best if the limit is above 1.
   const room = Math.max(0, saveTotalLimit - (all.length - old.length))
   for (const { path } of old.slice(0, old.length - room)) await removeFolder(path)
 }
 
-/** The folders to go on from, the newest first: one that cannot be read is followed by those before it. None to begin afresh. */
+/**
+ * Return the checkpoint folders to resume from, newest first; the older ones are fallbacks for damaged ones. Empty: start from
+ * scratch.
+ */
 export async function findCheckpoints(args: ResolvedArguments): Promise<string[]> {
   const { outputDir, resumeFromCheckpoint: wanted } = args
   if (typeof wanted === 'string') {
     if (!existsSync(join(wanted, 'trainer_state.json'))) {
-      throw new CheckpointError(`resumeFromCheckpoint: ${wanted} is not the folder of a checkpoint`, { file: wanted })
+      throw new CheckpointError(
+        `TrainingArguments.resumeFromCheckpoint: expected the folder of a checkpoint, got ${wanted}`,
+        { file: wanted },
+      )
     }
     const beside = await listCheckpoints(dirname(resolve(wanted)))
     const place = beside.findIndex(({ name }) => name === basename(resolve(wanted)))
@@ -110,14 +116,14 @@ export async function findCheckpoints(args: ResolvedArguments): Promise<string[]
   const all = (await listCheckpoints(outputDir)).map(({ path }) => path).reverse()
   if (wanted || all.length === 0) return all
   throw new CheckpointError(
-    `${outputDir} has checkpoints of another training, and resumeFromCheckpoint is false: give another outputDir`,
+    `${outputDir}: expected a folder without checkpoints, since resumeFromCheckpoint is false. Set another outputDir`,
     { file: all[0] },
   )
 }
 
 /**
- * Puts a run into the state of the first of some checkpoints; with `skipDamagedCheckpoints` of the first that is whole, and
- * those before it in `outputDir` get another name then. All ranks call it, and go on from the same.
+ * Restore a run from the first of the checkpoints; with `skipDamagedCheckpoints` from the first complete one, and the damaged
+ * ones in `outputDir` are renamed. All ranks call it, and resume from the same checkpoint.
  */
 export async function resume(paths: readonly string[], run: Run): Promise<void> {
   const { args, ranks } = run
@@ -137,18 +143,21 @@ export async function resume(paths: readonly string[], run: Run): Promise<void> 
       if (ranks.isMain) warn(`${String((failure as Error)?.message ?? path)}: training goes on from ${next}`)
       continue
     }
-    if (failure === undefined) throw new DistributedError(`Another rank cannot go on from ${path}`, { file: path })
+    if (failure === undefined)
+      throw new DistributedError(`${path}: expected all ranks to resume from it, got an error on another rank`, {
+        file: path,
+      })
     throw worst === 1 && next !== undefined ? withWayOut(failure as VoxtorchError, next) : failure
   }
   await ranks.fromMain(async () => {
-    // Else they would be the newest the next time too.
+    // Otherwise they would be the newest at the next resume too.
     for (const path of damaged) {
       if (resolve(dirname(path)) === resolve(args.outputDir)) await moveIntoPlace(path, `${path}.damaged-${Date.now()}`)
     }
   })
 }
 
-/** Whether an error is of the files, and not of a model or an argument that they do not fit. */
+/** Return whether an error comes from damaged files, not from a model or an argument that does not match them. */
 function isDamage(error: unknown): boolean {
   if (!(error instanceof CheckpointError || error instanceof DataError)) return false
   const fields = error as unknown as Record<string, unknown>
@@ -157,13 +166,13 @@ function isDamage(error: unknown): boolean {
 
 function withWayOut(error: VoxtorchError, next: string): VoxtorchError {
   const message =
-    `${error.message}; to go on from ${next}, the one before, give skipDamagedCheckpoints: true, or ` +
+    `${error.message}; to resume from ${next}, the checkpoint before it, set skipDamagedCheckpoints: true, or ` +
     `resumeFromCheckpoint: '${next}' with another outputDir`
   const fields = { ...error, previous: next, cause: error }
   return error instanceof DataError ? new DataError(message, fields) : new CheckpointError(message, fields)
 }
 
-/** Puts a run into the state that `saveCheckpoint` wrote. */
+/** Restore a run from the files that `saveCheckpoint` wrote. */
 async function loadCheckpoint(path: string, run: Run): Promise<void> {
   await scope(async () => {
     const state = await readState(path)
@@ -171,7 +180,7 @@ async function loadCheckpoint(path: string, run: Run): Promise<void> {
     await loadWeights(path, run.model, run.args.saveOnlyTrained)
     const training = (await loadTree(path, 'training')) as Record<string, unknown>
     if (training?.version !== VERSION) {
-      throw new CheckpointError(`${path} has format ${training?.version}, this voxtorch reads ${VERSION}`, {
+      throw new CheckpointError(`${path}: expected format ${VERSION}, got ${training?.version}`, {
         file: path,
       })
     }
@@ -185,19 +194,19 @@ async function loadCheckpoint(path: string, run: Run): Promise<void> {
     if (typeof extra !== 'object' || Array.isArray(extra)) throw wrongField(path, 'training.json', 'extra', extra)
     for (const [name, stateful] of Object.entries(run.extra)) {
       if (!Object.hasOwn(extra, name)) {
-        throw new CheckpointError(`${path} lacks the state of ${name}`, { file: path, state: name })
+        throw new CheckpointError(`${path}: expected the state of ${name} in it, got none`, { file: path, state: name })
       }
       stateful.loadStateDict(extra[name] as never)
     }
     const { maxSteps, batchesPerEpoch } = run.state
     if (run.ranks.isMain && state.batchesPerEpoch !== batchesPerEpoch) {
       warn(
-        `${path} was written with ${state.batchesPerEpoch} batches in an epoch, there are ${batchesPerEpoch} now: ` +
-          'training goes on at the same batch of other data',
+        `${path}: expected ${state.batchesPerEpoch} batches in an epoch, got ${batchesPerEpoch}: ` +
+          'training resumes at the same batch index of different data',
       )
     }
     Object.assign(run.state, state, { maxSteps, batchesPerEpoch })
-    // Last: what came before may have drawn random numbers.
+    // Restore the generators last, since the steps above may draw random numbers.
     restoreRanks(training, run, path)
   })
 }
@@ -205,25 +214,28 @@ async function loadCheckpoint(path: string, run: Run): Promise<void> {
 const wrongField = (path: string, name: string, field: string, value: unknown): CheckpointError => {
   const file = join(path, name)
   const text = JSON.stringify(value) ?? String(value)
-  return new CheckpointError(`${file}: ${field} is ${text.length > 100 ? `${text.slice(0, 100)}…` : text}`, {
-    file,
-    field,
-  })
+  return new CheckpointError(
+    `${file}: expected a valid ${field}, got ${text.length > 100 ? `${text.slice(0, 100)}…` : text}`,
+    {
+      file,
+      field,
+    },
+  )
 }
 
-/** Values of another form than was written let whatever takes them fail in any way. */
+/** Run a step of restoring, and turn any error that malformed values cause into a CheckpointError. */
 function restoring(path: string, name: string, field: string, work: () => void): void {
   try {
     work()
   } catch (cause) {
     if (cause instanceof VoxtorchError && !(cause instanceof CheckpointError)) throw cause
     const file = join(path, name)
-    const message = `${file}: ${field || 'it'} cannot be restored: ${(cause as Error)?.message}`
+    const message = `${file}: expected ${field || 'a state'} that can be restored, got ${(cause as Error)?.message}`
     throw new CheckpointError(message, { ...(cause as object), file, field, cause })
   }
 }
 
-/** Each rank goes on with random numbers of its own. */
+/** Restore the random number generators of each rank. */
 function restoreRanks(
   { rng, otherRngs = [] }: Record<string, unknown>,
   { ranks, generators }: Run,
@@ -232,14 +244,16 @@ function restoreRanks(
   if (!Array.isArray(otherRngs)) throw wrongField(path, 'training.json', 'otherRngs', otherRngs)
   const all = [rng, ...otherRngs]
   if (all.length !== ranks.size && ranks.isMain) {
-    warn(`${path} was written by ${all.length} processes, there are ${ranks.size} now: random numbers will differ`)
+    warn(
+      `${path}: expected ${all.length} processes, as when it was written, got ${ranks.size}: random numbers will differ`,
+    )
   }
-  // A rank that is new keeps its seed.
+  // A rank that was not there before keeps its seed.
   if (ranks.rank >= all.length) return
-  const own = all[ranks.rank]
+  const rankRng = all[ranks.rank]
   const field = ranks.isMain ? 'rng' : `otherRngs[${ranks.rank - 1}]`
-  if (typeof own !== 'object' || own === null) throw wrongField(path, 'training.json', field, own)
-  restoreRng(decodeRng(own), generators, `${join(path, 'training.json')}: ${field}`)
+  if (typeof rankRng !== 'object' || rankRng === null) throw wrongField(path, 'training.json', field, rankRng)
+  restoreRng(decodeRng(rankRng), generators, `${join(path, 'training.json')}: ${field}`)
 }
 
 type Test = (value: unknown) => boolean
@@ -251,7 +265,7 @@ const orNull =
   (value) =>
     value === null || test(value)
 
-/** What each field of a state may be. Losses and norms may be no numbers, when training has failed. */
+/** Check of each field of a state. Losses and norms may be null, if training diverged. */
 const FIELDS: Record<keyof TrainerState, Test> = {
   globalStep: isCount,
   maxSteps: isCount,
@@ -286,11 +300,11 @@ async function readState(path: string): Promise<TrainerState> {
   for (const name of names) {
     if (!FIELDS[name](read?.[name])) throw wrongField(path, 'trainer_state.json', name, read?.[name])
   }
-  // Nothing else, whatever else stands there.
+  // Keep only the known fields.
   return Object.fromEntries(names.map((name) => [name, read?.[name]])) as unknown as TrainerState
 }
 
-/** What may differ without changing any number of the run. */
+/** Arguments that may differ without changing any number of the run. */
 const HARMLESS = new Set(
   'outputDir runName onNonFinite resumeFromCheckpoint skipDamagedCheckpoints reportTo progress saveStrategy saveSteps saveTotalLimit dataloaderNumWorkers dataloaderPrefetchFactor loadBestModelAtEnd zero ddpTimeout ddpFindUnusedParameters'.split(
     ' ',
@@ -300,13 +314,13 @@ const HARMLESS = new Set(
 async function compareArguments(path: string, args: ResolvedArguments): Promise<void> {
   const saved = (await readJson(join(path, 'training_args.json'))) as Record<string, unknown>
   const changed = Object.entries(args)
-    // What an older version did not know was as it is by default.
+    // An argument that an older version did not have counts as its default.
     .filter(([name, value]) => !HARMLESS.has(name) && !(value === false && saved?.[name] === undefined))
     .filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(saved?.[name]))
     .map(([name, value]) => `${name} (${JSON.stringify(saved?.[name])}, now ${JSON.stringify(value)})`)
   if (changed.length === 0) return
   warn(
-    `${path} was written with other arguments: ${changed.join(', ')}. Training goes on with the ` +
-      'new ones, but for the learning rates, betas and decays that the optimiser and its schedule hold',
+    `${path}: expected the arguments of the first run, got other ones: ${changed.join(', ')}. Training uses the ` +
+      'new ones, except the learning rates, betas and decays, which the optimizer and its schedule restored',
   )
 }

@@ -6,32 +6,32 @@ import type { ResolvedArguments } from './arguments.js'
 import { type Ranks, requireSharded } from './distributed.js'
 
 /**
- * Batches in an order of the caller's own: a `DataLoader`, or anything like one. `setEpoch` says which epoch the next loop
- * runs, and the batch at which it begins: the same epoch must give the same batches.
+ * Batches in an order that the caller defines: a `DataLoader` or an object like it. `setEpoch` sets the epoch of the next
+ * iteration and the batch at which it begins. The same epoch must yield the same batches.
  */
 export interface BatchSource<B> extends AsyncIterable<B> {
-  /** Batches in an epoch; absent, or throwing ConfigError, where only running tells. */
+  /** Batches in an epoch; absent, or throws ConfigError, if unknown before iterating. */
   readonly length?: number
   setEpoch(epoch: number, firstBatch?: number): void
 }
 
-/** Samples, which the Trainer puts into batches by its arguments, or batches. */
+/** Training data: samples, which the Trainer batches, or batches. */
 export type TrainerData<T, B> = readonly T[] | Dataset<T> | URL | BatchSource<B>
 
-/** A sample's length in any unit. Default: that of its `inputIds`. */
+/** Length of a sample in any unit. Default: the length of its `inputIds`. */
 export type LengthOf<T> = (sample: T) => number
 
-/** How samples become batches. */
+/** Options that turn samples into batches. */
 export type Collating<T, B> = Pick<DataLoaderOptions<T, B>, 'collate' | 'collateAhead'>
 
 export interface OpenedData<B> {
   source: BatchSource<B>
-  /** Undefined where only running tells. */
+  /** Undefined if unknown before iterating. */
   length: number | undefined
   close(): Promise<void>
 }
 
-/** Batches of training data, or this rank's share of each. They belong to the scope in which each is asked for. */
+/** Open the training data: its batches, or this rank's part of each. A batch belongs to the scope in which it is requested. */
 export function openTraining<T, B>(
   data: TrainerData<T, B>,
   args: ResolvedArguments,
@@ -51,7 +51,7 @@ export function openTraining<T, B>(
   })
 }
 
-/** Batches of evaluation data, in its order, or this rank's share of each. */
+/** Open the evaluation data: its batches in order, or this rank's part of each. */
 export function openEvaluation<T, B>(
   data: TrainerData<T, B>,
   args: ResolvedArguments,
@@ -62,7 +62,7 @@ export function openEvaluation<T, B>(
   return open(data, { ...shared(ranks, args.perDeviceEvalBatchSize), ...workers(args, collating) })
 }
 
-/** Batches are those of one process with as many samples; each rank reads its share. */
+/** Return batches as large as those of one process with `size` times the batch size; each rank reads its part. */
 const shared = ({ rank, size }: Ranks, batchSize: number) =>
   size === 1 ? { batchSize } : { batchSize: batchSize * size, shard: { rank, worldSize: size } }
 
@@ -92,12 +92,12 @@ function lengthIfKnown(source: BatchSource<unknown>): number | undefined {
 
 function lengths<T, B>(data: TrainerData<T, B>, lengthOf: LengthOf<T> = lengthOfIds): (index: number) => number {
   if (Array.isArray(data)) return (index) => lengthOf(data[index] as T)
-  const own = data as { lengthOf?: (index: number) => number }
-  if (typeof own?.lengthOf === 'function') return (index) => own.lengthOf?.(index) as number
+  const sized = data as { lengthOf?: (index: number) => number }
+  if (typeof sized?.lengthOf === 'function') return (index) => sized.lengthOf?.(index) as number
   throw misuse(
     'Trainer',
     'trainDataset',
-    'an array, a dataset with lengthOf(index), or a DataLoader with lengthBuckets, for groupByLength',
+    'an array, a dataset with lengthOf(index), or a DataLoader with lengthBuckets (groupByLength is set)',
     data,
   )
 }
@@ -105,7 +105,10 @@ function lengths<T, B>(data: TrainerData<T, B>, lengthOf: LengthOf<T> = lengthOf
 function lengthOfIds(sample: unknown): number {
   const ids = (sample as { inputIds?: ArrayLike<number> } | null)?.inputIds
   if (typeof ids?.length === 'number') return ids.length
-  throw new ConfigError('groupByLength needs samples with inputIds, or lengthOf, which gives the length of a sample', {
-    argument: 'lengthOf',
-  })
+  throw new ConfigError(
+    'TrainingArguments.groupByLength: expected samples with inputIds. Pass lengthOf, which returns the length of a sample',
+    {
+      argument: 'lengthOf',
+    },
+  )
 }

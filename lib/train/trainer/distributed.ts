@@ -12,19 +12,19 @@ import { Module } from '../../nn/index.js'
 import { noGrad, ops, scope, stack, type Tensor, tensor } from '../../tensor/index.js'
 import type { ResolvedArguments } from './arguments.js'
 
-/** The processes that train together, seen from one of them. One alone asks nobody. */
+/** Process group of a training as one rank sees it. A single process does not communicate. */
 export class Ranks {
   constructor(
     readonly rank = 0,
     readonly size = 1,
   ) {}
 
-  /** Whether this is the process that logs and saves. */
+  /** Whether this process logs and saves. */
   get isMain(): boolean {
     return this.rank === 0
   }
 
-  /** Sums over the ranks, the same on each. */
+  /** Sum values over the ranks; returns the same sums on each. */
   async sum(values: readonly number[]): Promise<number[]> {
     return columns(await this.gather(values), (column) => column.reduce((sum, value) => sum + value, 0))
   }
@@ -33,14 +33,14 @@ export class Ranks {
     return columns(await this.gather(values), (column) => Math.max(...column))
   }
 
-  /** The values of all ranks, on each: anything that JSON can hold. */
+  /** Gather the values of all ranks on each rank. Values must be serializable as JSON. */
   async all<T>(value: T): Promise<T[]> {
     return this.size === 1 ? [value] : allGatherObject(value)
   }
 
   /**
-   * What rank 0's work gives, on every rank; the others wait for it.
-   * @throws DistributedError on the others where the work failed
+   * Run work on rank 0 and return its result on every rank; the others wait for it.
+   * @throws DistributedError on the other ranks if the work failed
    */
   async fromMain<T>(work: () => Promise<T>): Promise<T> {
     if (this.size === 1) return work()
@@ -56,13 +56,14 @@ export class Ranks {
     }
     const [main] = await allGatherObject(result)
     if (failure !== undefined) throw failure
-    if (main?.error !== undefined) throw new DistributedError(`Rank 0 failed: ${main.error}`, { rank: 0 })
+    if (main?.error !== undefined)
+      throw new DistributedError(`Trainer: expected rank 0 to finish, got its error: ${main.error}`, { rank: 0 })
     return main?.value as T
   }
 
   /**
-   * The rows of all ranks, [rows, ...], with row i of rank r at place i · size + r, as shares of a batch are dealt; where
-   * the ranks' numbers of rows do not fit that, one rank's after the other. Shorter rows are filled with -100.
+   * Gather the rows of all ranks, [rows, ...]. Row i of rank r goes to index i · size + r, which undoes the sharding of a
+   * batch; if the numbers of rows do not match that, the ranks' rows are concatenated. Shorter rows are padded with -100.
    */
   async rows(own: Tensor | null): Promise<Tensor | null> {
     if (this.size === 1) return own
@@ -85,7 +86,7 @@ export class Ranks {
     return ops.cat(parts.map((part, r) => part.narrow(0, 0, counts[r] as number)))
   }
 
-  /** The numbers of each rank. */
+  /** Gather the numbers of each rank. */
   async gather(values: readonly number[]): Promise<number[][]> {
     if (this.size === 1) return [[...values]]
     return scope(() =>
@@ -99,16 +100,16 @@ export class Ranks {
 const columns = (rows: number[][], reduce: (column: number[]) => number): number[] =>
   (rows[0] as number[]).map((_, i) => reduce(rows.map((row) => row[i] as number)))
 
-/** A tensor that is larger at the ends of its first two dimensions. */
+/** Pad a tensor at the ends of its first two dimensions. */
 function filled(part: Tensor, shape: readonly number[]): Tensor {
-  // Pairs of sizes, from the last dimension.
+  // `pad` takes pairs of sizes, starting with the last dimension.
   const sizes = shape.flatMap((size, i) => [size - part.size(i), 0]).reverse()
   return sizes.every((size) => size === 0) ? part.contiguous() : ops.constantPadNd(part, sizes, -100)
 }
 
 /**
- * The ranks of the open process group; where there is none but a launcher's environment of several processes, a group is
- * opened. It stays open when training is done.
+ * Return the ranks of the open process group. Without one, but with a launcher's environment of several processes, open a
+ * group, which stays open when training is done.
  */
 export async function joinRanks(device: string, { ddpTimeout }: ResolvedArguments): Promise<Ranks> {
   if (!isInitialized()) {
@@ -122,8 +123,8 @@ export async function joinRanks(device: string, { ddpTimeout }: ResolvedArgument
 /** Runs the model on a batch, and `backward` on its loss. */
 export interface Gradients<B> {
   /**
-   * @param batch null for a loss that depends on nothing, where only the other ranks have a batch
-   * @param last whether the gradients so far go to the other ranks
+   * @param batch null on a rank without a batch while other ranks have one; its loss depends on nothing
+   * @param last whether to send the accumulated gradients to the other ranks
    */
   of(batch: B | null, last: boolean, backward: (loss: Tensor) => Promise<void>): Promise<void>
   release(): void
@@ -131,7 +132,7 @@ export interface Gradients<B> {
 
 export type LossOf<B> = (batch: B) => Promise<Tensor>
 
-/** The gradients of one process, or of all. All ranks call it. */
+/** Return the gradient computation for one process or for several. All ranks call it. */
 export async function makeGradients<B>(
   ranks: Ranks,
   model: Module,
@@ -155,11 +156,11 @@ export async function makeGradients<B>(
   }
 }
 
-/** A model with its loss: what DistributedDataParallel wraps, so that `computeLoss` may use the model as it likes. */
+/** Model together with its loss, as a module for DistributedDataParallel, so that `computeLoss` may use the model freely. */
 class Objective<B> extends Module {
   readonly #loss: LossOf<B>
   readonly #findUnused: boolean
-  /** A parameter that takes part in the loss. */
+  /** Any parameter that takes part in the loss. */
   #used: Tensor | undefined
 
   constructor(
@@ -172,7 +173,7 @@ class Objective<B> extends Module {
     this.#findUnused = findUnused
   }
 
-  /** Called when there are gradients. */
+  /** Look for a used parameter once there are gradients. */
   look(): void {
     this.#used ??= this.#trained().find((parameter) => parameter.grad)
   }
@@ -181,7 +182,7 @@ class Objective<B> extends Module {
     return batch === null ? this.#nothing() : this.#loss(batch)
   }
 
-  /** 0, with gradients of zeros: for all parameters, or for one where those without a gradient are looked for. */
+  /** Return a loss of 0 whose gradients are zeros: for all parameters, or for one if unused parameters are detected. */
   #nothing(): Tensor {
     const trained = this.#trained()
     const sums = (this.#findUnused ? [this.#used ?? (trained.at(-1) as Tensor)] : trained).map((parameter) =>
@@ -196,11 +197,11 @@ class Objective<B> extends Module {
   }
 }
 
-/** @throws ConfigError for batches that every rank would train on */
+/** Check that the ranks do not read the same batches. @throws ConfigError if they would */
 export function requireSharded(name: string, source: unknown): void {
   if ((source as { sharded?: unknown }).sharded !== false) return
   throw new ConfigError(
-    `Trainer: every rank would read all of ${name}: give its DataLoader ` +
+    `Trainer.${name}: expected a sharded DataLoader with several processes, got one that every rank reads in full. Pass ` +
       '`shard: { rank: rank(), worldSize: worldSize() }`, or a DistributedSampler',
     { argument: name },
   )

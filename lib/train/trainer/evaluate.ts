@@ -5,15 +5,15 @@ import { cat, keep, noGrad, ops, scope, Tensor } from '../../tensor/index.js'
 import type { Ranks } from './distributed.js'
 import { isEmpty, type LossOutput, labelsOf, onDevice } from './loss.js'
 
-/** What `computeMetrics` is given: all of the data, in its order, on the CPU. */
+/** Argument of `computeMetrics`: predictions on all of the data, in its order, on the CPU. */
 export interface EvalPrediction {
-  /** The model's `logits`, or what `preprocessLogits` made of them: [samples, ...]. */
+  /** The model's `logits`, or the result of `preprocessLogits`: [samples, ...]. */
   predictions: Tensor
-  /** The batches' `labels`, [samples, ...]; null where they have none. */
+  /** The batches' `labels`, [samples, ...]; null if they have none. */
   labels: Tensor | null
 }
 
-/** What a model gives for a batch without labels. */
+/** Output of a model for a batch without labels. */
 export interface UnlabelledOutput {
   loss: null
   logits?: Tensor
@@ -23,27 +23,27 @@ export interface EvalOptions<M extends Module, B> {
   model: M
   batches: AsyncIterable<B>
   device: string
-  /** Runs the model and gives its loss, or null where the data has no labels. */
+  /** Run the model and return its loss, or null if the data has no labels. */
   forward: (batch: B) => Promise<LossOutput | UnlabelledOutput>
   countItems: (batch: B) => number
   countRows: (batch: B) => number
   preprocessLogits?: ((logits: Tensor, labels: Tensor | null) => Tensor) | undefined
-  /** Whether predictions are wanted. */
+  /** Whether to collect predictions. */
   collect: boolean
-  /** Each evaluates batches of its own; the result is that of all. */
+  /** Each rank evaluates its own batches; the result covers all. */
   ranks: Ranks
 }
 
 export interface Evaluated {
-  /** The mean over all items, null without labels. */
+  /** Mean over all items; null without labels. */
   loss: number | null
   samples: number
-  /** Belong to the caller's scope. */
+  /** Tensors in the caller's scope. */
   predictions: Tensor | null
   labels: Tensor | null
 }
 
-/** Runs a model over data, without gradients and in evaluation mode; the mode is put back afterwards. */
+/** Run a model over data, without gradients and in evaluation mode; restores the mode afterwards. */
 export async function runEvaluation<M extends Module, B>(options: EvalOptions<M, B>): Promise<Evaluated> {
   const { model, batches, device, collect, ranks } = options
   return evaluating(model, () =>
@@ -65,10 +65,10 @@ export async function runEvaluation<M extends Module, B>(options: EvalOptions<M,
               items += count
             }
             if (!collect) return
-            const own = labelsOf(batch) ?? null
-            const logits = logitsOf(output, options.preprocessLogits, own)
+            const localLabels = labelsOf(batch) ?? null
+            const logits = logitsOf(output, options.preprocessLogits, localLabels)
             predictions.push(keep(logits.to({ device: 'cpu', copy: true })))
-            if (own) labels.push(keep(own.to({ device: 'cpu', copy: true })))
+            if (localLabels) labels.push(keep(localLabels.to({ device: 'cpu', copy: true })))
           })
         }
         const [losses, weights, rows] = (await ranks.sum([lossSum, items, samples])) as [number, number, number]
@@ -90,21 +90,24 @@ function logitsOf(
 ): Tensor {
   const { logits } = output
   if (!(logits instanceof Tensor)) {
-    throw new ConfigError('Predictions need logits: return { loss, logits } from computeLoss, or from the model', {
-      argument: 'computeMetrics',
-    })
+    throw new ConfigError(
+      'Trainer: expected logits for predictions, got none. Return { loss, logits } from computeLoss or from the model',
+      {
+        argument: 'computeMetrics',
+      },
+    )
   }
   return preprocess ? preprocess(logits.detach(), labels) : logits.detach()
 }
 
-/** All batches as one, those of shorter rows filled with -100 as transformers does. */
+/** Concatenate all batches; shorter rows are padded with -100, as in transformers. */
 function joined(parts: Tensor[]): Tensor {
   if ((parts[0] as Tensor).ndim < 2) return cat(parts, 0)
   const longest = Math.max(...parts.map((part) => part.size(1)))
   const filled = parts.map((part) => {
     const missing = longest - part.size(1)
     if (missing === 0) return part
-    // Pairs of sizes, from the last dimension: [samples, length, ...] grows at the end of its second.
+    // `pad` takes pairs of sizes, starting with the last dimension; [samples, length, ...] grows at the end of its second.
     const sizes = [...Array.from({ length: 2 * (part.ndim - 2) }, () => 0), 0, missing]
     return ops.constantPadNd(part, sizes, -100)
   })

@@ -9,7 +9,7 @@ import { warn } from './rng.js'
 const largest = opAsync('aten::_foreach_norm')
 const SHOWN = 3
 
-/** Return the floating-point tensors that hold NaN or an infinity, as names with the largest absolute value: NaN or Infinity. */
+/** Return the floating-point tensors with NaN or infinite elements, by name with the largest absolute value: NaN or Infinity. */
 export async function nonFinite(named: Iterable<readonly [string, Tensor]>): Promise<Map<string, number>> {
   const kinds = new Map<string, [string, Tensor][]>()
   for (const [name, tensor] of named) {
@@ -21,7 +21,7 @@ export async function nonFinite(named: Iterable<readonly [string, Tensor]>): Pro
     noGrad(async () => {
       const found = new Map<string, number>()
       for (const list of kinds.values()) {
-        // The norm of order infinity is the largest absolute value: it is not rounded and does not overflow.
+        // The infinity norm is the largest absolute value: it is exact and cannot overflow.
         const norms = (await largest(
           list.map(([, tensor]) => tensor),
           Number.POSITIVE_INFINITY,
@@ -36,7 +36,7 @@ export async function nonFinite(named: Iterable<readonly [string, Tensor]>): Pro
   )
 }
 
-/** Name the parameters of a model that train and hold NaN or an infinity. */
+/** Return the trainable parameters of a model with NaN or infinite elements, by name. */
 export const nonFiniteWeights = (model: Module): Promise<Map<string, number>> =>
   nonFinite([...model.namedParameters()].filter(([, param]) => param.requiresGrad))
 
@@ -45,21 +45,21 @@ const listed = (found: ReadonlyMap<string, number>): string => {
   return names.join(', ') + (found.size > SHOWN ? ` and in ${found.size - SHOWN} more` : '')
 }
 
-/** What was found, as the arguments want it: an error that ends training, or a warning. */
+/** Report non-finite numbers as `onNonFinite` says: throw an error that ends training, or warn. */
 export function reportNonFinite(
   { onNonFinite }: Pick<ResolvedArguments, 'onNonFinite'>,
   message: string,
   fields: { step: number; tensor: string | null },
 ): void {
   if (onNonFinite === 'warn') return warn(message)
-  throw new NonFiniteError(`${message} Set onNonFinite: 'warn' to go on all the same.`, fields)
+  throw new NonFiniteError(`${message} Set onNonFinite: 'warn' to continue anyway.`, fields)
 }
 
-/** Examines each step of a training for NaN and infinities, before the step changes a weight. */
+/** Checks each step of a training for NaN and infinities, before the step changes a weight. */
 export class FiniteGuard {
   readonly #args: ResolvedArguments
   readonly #model: Module
-  /** One warning for a series of bad steps. */
+  /** Whether a warning was already emitted for the current series of non-finite steps. */
   #isWarned = false
 
   constructor(args: ResolvedArguments, model: Module) {
@@ -67,14 +67,14 @@ export class FiniteGuard {
     this.#model = model
   }
 
-  /** The numbers of a step are finite. */
+  /** Record that the numbers of a step are finite. */
   passed(): void {
     this.#isWarned = false
   }
 
   /**
-   * Report a step whose loss or norm of the gradients is not finite; the gradients are as backward left them.
-   * @throws NonFiniteError naming step and tensors, unless `onNonFinite` is 'warn'
+   * Report a step whose loss or gradient norm is not finite, while the gradients are still there.
+   * @throws NonFiniteError that names step and tensors, unless `onNonFinite` is 'warn'
    */
   async failed(step: number, loss: number, norm: number): Promise<void> {
     if (this.#isWarned) return
@@ -88,7 +88,7 @@ export class FiniteGuard {
       ...(gradients.size > 0 ? [`gradients with ${listed(gradients)}`] : []),
       ...(weights.size > 0 ? [`weights with ${listed(weights)}`] : []),
     ]
-    // Squares of finite float16 gradients may overflow in their sum.
+    // The sum of squares of finite float16 gradients may overflow.
     if (parts.length === 0) parts.push(`gradients whose norm is ${norm}, though each is finite`)
     const [tensor = null] = [...weights.keys(), ...gradients.keys()]
     reportNonFinite(
@@ -101,7 +101,7 @@ export class FiniteGuard {
   }
 
   /**
-   * Report a sum of losses that is not finite, of several processes.
+   * Report a non-finite sum of losses over several processes.
    * @throws NonFiniteError as `failed`
    */
   lossSum(step: number, sum: number): void {
@@ -112,8 +112,8 @@ export class FiniteGuard {
   }
 
   /**
-   * Look at the weights before they are saved.
-   * @throws NonFiniteError naming step and tensors, unless `onNonFinite` is 'warn'
+   * Check the weights before they are saved.
+   * @throws NonFiniteError that names step and tensors, unless `onNonFinite` is 'warn'
    */
   async beforeSave(step: number, what: string): Promise<void> {
     const weights = await nonFiniteWeights(this.#model)

@@ -3,7 +3,7 @@ import type { ResolvedArguments } from './arguments.js'
 import type { TrainerControl } from './callbacks.js'
 import { type TrainerState, wholeSteps } from './state.js'
 
-/** What the strategies ask for after a step. */
+/** Set what the strategies require after a step: log, evaluate, save or stop. */
 export function afterStep(args: ResolvedArguments, state: TrainerState, control: TrainerControl): void {
   const { globalStep, maxSteps } = state
   const due = (strategy: string, interval: number) =>
@@ -17,14 +17,14 @@ export function afterStep(args: ResolvedArguments, state: TrainerState, control:
   if (args.saveStrategy === 'steps') control.shouldSave = true
 }
 
-/** What the strategies ask for after an epoch. */
+/** Set what the strategies require after an epoch. */
 export function afterEpoch(args: ResolvedArguments, control: TrainerControl): void {
   if (args.loggingStrategy === 'epoch') control.shouldLog = true
   if (args.evalStrategy === 'epoch') control.shouldEvaluate = true
   if (args.saveStrategy === 'epoch') control.shouldSave = true
 }
 
-/** Remembers whether an evaluation is the best so far, and stops when none was for too long. */
+/** Record whether an evaluation is the best so far, and request a stop when patience is exhausted. */
 export function judge(
   args: ResolvedArguments,
   state: TrainerState,
@@ -36,19 +36,19 @@ export function judge(
   const metric = metrics[name]
   if (metric === undefined) {
     throw new ConfigError(
-      `metricForBestModel is ${args.metricForBestModel}, and evaluation gave only ${Object.keys(metrics).join(', ')}`,
+      `TrainingArguments.metricForBestModel: expected one of ${Object.keys(metrics).join(', ')}, got '${args.metricForBestModel}'`,
       {
         argument: 'metricForBestModel',
       },
     )
   }
-  // Nothing would ever be better than a best of NaN.
+  // Every comparison with a best value of NaN would be false.
   const gain = Number.isNaN(metric)
     ? Number.NEGATIVE_INFINITY
     : state.bestMetric === null
       ? Number.POSITIVE_INFINITY
       : (metric - state.bestMetric) * (args.greaterIsBetter ? 1 : -1)
-  // Patience asks for a real step forward, the best model for any.
+  // Patience requires an improvement above the threshold, the best model any improvement.
   if (gain > args.earlyStoppingThreshold) state.evaluationsSinceBest = 0
   else state.evaluationsSinceBest++
   if (gain > 0) {
@@ -62,6 +62,6 @@ export function judge(
   }
 }
 
-/** `loss` and `evalLoss` are both `evalLoss`. */
+/** Normalize the name of an evaluation metric: `loss` and `evalLoss` both give `evalLoss`. */
 export const evalName = (name: string): string =>
   /^eval[A-Z]/.test(name) ? name : `eval${name.charAt(0).toUpperCase()}${name.slice(1)}`

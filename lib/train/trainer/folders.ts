@@ -4,14 +4,14 @@ import { basename, dirname, join } from 'node:path'
 import { isTemporaryOfOthers, makeDirectory, moveIntoPlace } from '../../base/atomic.js'
 import { CheckpointError, VoxtorchError } from '../../base/errors.js'
 
-// A checkpoint's folder stands under its name only while it is whole: it is filled and emptied under another name.
+// A checkpoint's folder has its final name only while it is complete: it is filled and removed under another name.
 
 const TEMPORARY = '.voxtorch-checkpoint-'
 const CHECKPOINT = /^checkpoint-(\d+)$/
 
 /**
- * Makes a folder that appears whole or not at all: `fill` writes its files under another name, all is synced, then it is
- * renamed. One that stands at `path` already is replaced.
+ * Write a folder atomically: `fill` writes its files under a temporary name, all is synced, then it is renamed. An existing
+ * folder at `path` is replaced.
  */
 export async function writeFolder(path: string, fill: (folder: string) => Promise<void>): Promise<void> {
   const parent = dirname(path)
@@ -32,7 +32,7 @@ export async function writeFolder(path: string, fill: (folder: string) => Promis
   })
 }
 
-/** Removes a folder so that a process killed half way leaves none of it under its name. */
+/** Remove a folder so that a process killed half way leaves no part of it under its name. */
 export async function removeFolder(path: string): Promise<void> {
   await guarded(path, async () => {
     const temporary = await newTemporary(dirname(path))
@@ -42,7 +42,7 @@ export async function removeFolder(path: string): Promise<void> {
   })
 }
 
-/** Removes what a killed process left half written or half removed. The folder's lock must be held: a living one's goes too. */
+/** Remove the leftovers of killed processes. Hold the folder's lock: leftovers of a live process are removed too. */
 export async function removeLeftovers(parent: string): Promise<void> {
   if (!existsSync(parent)) return
   await guarded(parent, async () => {
@@ -53,7 +53,7 @@ export async function removeLeftovers(parent: string): Promise<void> {
   })
 }
 
-/** The whole checkpoints below a folder, oldest first. */
+/** List the complete checkpoints in a folder, oldest first. */
 export async function listCheckpoints(parent: string): Promise<{ path: string; name: string; step: number }[]> {
   if (!existsSync(parent)) return []
   const names = await guarded(parent, () => readdir(parent))

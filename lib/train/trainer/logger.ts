@@ -14,21 +14,26 @@ export interface LoggedRun {
   state: Readonly<TrainerState>
 }
 
-/** Something that shows or keeps what a training logs. Each function is awaited, and may be left out. */
+/** Logger of a training. Each function is awaited, and may be left out. */
 export interface Logger {
-  /** Training begins, or goes on: then `state.logHistory` has what was logged before. */
+  /** Called when training begins or resumes; on a resume `state.logHistory` has the earlier entries. */
   begin?(run: LoggedRun): void | Promise<void>
-  /** An optimiser step is done. */
+  /** Called after each optimizer step. */
   step?(run: LoggedRun): void | Promise<void>
   log?(entry: LogEntry, speed: Speed | undefined): void | Promise<void>
-  /** Training has ended, by an error too. */
+  /** Called when training has ended, also after an error. */
   end?(run: LoggedRun, outcome: Outcome): void | Promise<void>
 }
 
-/** How a training ended: `interrupted` by a signal or an error, `stopped` before its last step by a callback or for want of progress. */
+/**
+ * Outcome of a training: `interrupted` by a signal or an error, `stopped` before its last step by a callback or early stopping.
+ */
 export type Outcome = 'finished' | 'stopped' | 'interrupted'
 
-/** One JSON object for each log entry, in `metrics.jsonl`, and what the run is in `run.json`. No line is there twice after a resume. */
+/**
+ * Writes one JSON object per log entry to `metrics.jsonl`, and a description of the run to `run.json`. A resume does not
+ * duplicate lines.
+ */
 export class JsonlLogger implements Logger {
   #path = ''
   #run: RunFile | undefined
@@ -43,7 +48,7 @@ export class JsonlLogger implements Logger {
     this.#path = join(args.outputDir, METRICS_FILE)
     const known = state.logHistory.length
     const old = existsSync(this.#path) ? readFileSync(this.#path, 'utf8').split('\n') : []
-    // What was logged after the checkpoint is trained, and logged, once more.
+    // Steps after the checkpoint are trained and logged again, so drop their lines.
     const lines =
       old.length > known
         ? old.slice(0, known).map((line) => `${line}\n`)
@@ -55,7 +60,10 @@ export class JsonlLogger implements Logger {
     try {
       appendFileSync(this.#path, metricsLine(entry, speed))
     } catch (cause) {
-      throw new DataError(`${this.#path} cannot be written: ${(cause as Error).message}`, { file: this.#path, cause })
+      throw new DataError(`${this.#path} cannot be written: ${(cause as Error).message}`, {
+        file: this.#path,
+        cause,
+      })
     }
   }
 
@@ -65,7 +73,7 @@ export class JsonlLogger implements Logger {
   }
 }
 
-/** Scalars for TensorBoard, below `train/` and `eval/`, in the folder `events`. */
+/** Writes scalars for TensorBoard, under `train/` and `eval/`, into the folder `events`. */
 export class TensorBoardLogger implements Logger {
   #writer: SummaryWriter | undefined
 
@@ -89,13 +97,13 @@ export class TensorBoardLogger implements Logger {
   }
 }
 
-/** What `wandb.init()` of the package `@wandb/sdk` gives, as far as it is used. */
+/** Part of the run that `wandb.init()` of the package `@wandb/sdk` returns. */
 export interface WandbRun {
   log(values: Record<string, number>): unknown
   finish?(): unknown
 }
 
-/** Logs to Weights & Biases, through a run that the caller has opened. The run stays the caller's: it is not finished here. */
+/** Logs to Weights & Biases through a run that the caller has opened. The caller finishes the run. */
 export class WandbLogger implements Logger {
   readonly #run: WandbRun
 
@@ -112,7 +120,7 @@ export class WandbLogger implements Logger {
   }
 }
 
-/** `evalLoss` as `eval/loss`, `loss` as `train/loss`. */
+/** Convert `evalLoss` to `eval/loss` and `loss` to `train/loss`. */
 export const groupedName = (name: string): string =>
   /^eval[A-Z]/.test(name) ? `eval/${name.charAt(4).toLowerCase()}${name.slice(5)}` : `train/${name}`
 

@@ -27,25 +27,25 @@ export interface LoopParts<B> {
   evaluate: () => Promise<Record<string, number>>
   callbacks: readonly TrainerCallback[]
   loggers: readonly Logger[]
-  /** Asks all ranks to end once one of them has received one. */
+  /** Requests that all ranks end once one of them has received a signal. */
   signals: Signals
 }
 
-/** What a step trains on, over all ranks. */
+/** Batches of one optimizer step, over all ranks. */
 interface Window<B> {
-  /** This rank's batches, and the targets of each. */
+  /** This rank's batches, and the number of targets of each. */
   own: B[]
   counts: number[]
-  /** The batches of the rank that has most. */
+  /** Largest number of batches on any rank. */
   batches: number
   items: number
 }
 
-/** Epochs of optimiser steps, from where the run's state stands to its end, a stop or an interruption. */
+/** Runs epochs of optimizer steps, from the run's state to the last step, a stop or an interruption. */
 export class TrainingLoop<B> {
   readonly control = newControl()
   readonly #parts: LoopParts<B>
-  /** The sum of losses since the last log, on the device: reading it each step would wait for the device. */
+  /** Sum of losses since the last log, on the device: reading it at each step would wait for the device. */
   readonly #lossSum: Tensor
   readonly #secondsBefore: number
   readonly #finite: FiniteGuard
@@ -58,7 +58,7 @@ export class TrainingLoop<B> {
     this.#parts = parts
     this.#finite = new FiniteGuard(args, model)
     this.#lossSum = keepForever(zeros([], { dtype: 'float64', device: parts.device as 'cpu' }))
-    // The sum so far is that of all ranks.
+    // The restored sum is that of all ranks.
     if (ranks.isMain) this.#lossSum.fill_(state.lossSum)
     this.#secondsBefore = state.seconds
     this.#since = { ...this.#since, samples: state.samplesSeen, tokens: state.tokensSeen }
@@ -76,7 +76,9 @@ export class TrainingLoop<B> {
         const complete = await this.#epoch()
         if (this.#interrupted) return
         if (state.batchInEpoch === 0) {
-          throw new DataError('The training data has no batches', { epoch: state.epochIndex })
+          throw new DataError('Trainer.trainDataset: expected at least one batch, got none', {
+            epoch: state.epochIndex,
+          })
         }
         this.control.shouldEpochStop = false
         if (complete) {
@@ -95,7 +97,7 @@ export class TrainingLoop<B> {
     }
   }
 
-  /** Sum of the losses of all steps. */
+  /** Return the sum of the losses of all steps. */
   readLoss(): number {
     return this.#parts.run.state.lossBefore + this.#parts.run.state.lossSum
   }
@@ -139,7 +141,7 @@ export class TrainingLoop<B> {
     return this.control.shouldEpochStop || state.batchInEpoch === state.batchesPerEpoch
   }
 
-  /** Counts what the ranks have taken for a step. */
+  /** Exchange the numbers of batches and targets of a step with the other ranks. */
   async #window(own: B[]): Promise<Window<B>> {
     const { run, countItems, countRows } = this.#parts
     const { state, ranks } = run
@@ -155,8 +157,8 @@ export class TrainingLoop<B> {
   }
 
   /**
-   * Gradients of a window of batches, each loss weighted by its share of all ranks' items, and one optimiser step. `begin`
-   * is called when the device has the most to do.
+   * Compute the gradients of a step's batches, each loss weighted by its fraction of all ranks' items, and take one optimizer
+   * step. `begin` is called while the device is busiest.
    */
   async #step({ own, counts, items }: Window<B>, first: Sent<B> | null, begin: () => void): Promise<void> {
     const { run, device, gradients } = this.#parts
@@ -166,12 +168,12 @@ export class TrainingLoop<B> {
     const stepLoss = zeros([], { dtype: 'float64', device: device as 'cpu' })
     for (const [i, given] of own.entries()) {
       const count = counts[i] as number
-      // A mean over no items is not a number.
+      // A mean over no items is NaN.
       if (count === 0) continue
       await scope(async () =>
         gradients.of(i === 0 && first ? first.arrived() : await onDevice(given, device), i === last, async (loss) => {
           const part = count === items ? loss : loss.mul(count / items)
-          // What the ranks send is averaged, and is to be added up.
+          // DistributedDataParallel averages the gradients, but they must be summed.
           const sent = ranks.size === 1 ? part : part.mul(ranks.size)
           const done = (scaler ? scaler.scale(sent) : sent).backward()
           if (i === last) begin()
@@ -198,13 +200,13 @@ export class TrainingLoop<B> {
     state.lossSteps++
   }
 
-  /** Clip the gradients, and report a step that is not finite. Returns their norm; the loss is read along with it. */
+  /** Clip the gradients, and report a step that is not finite. Returns the norm; the loss is read along with it. */
   async #clip(stepLoss: Tensor): Promise<number> {
     const { args, state, optimizer, scaler, ranks } = this.#parts.run
     const params = optimizer.groups.flatMap((group) => group.params)
-    // A limit of infinity changes no gradient.
+    // A limit of infinity leaves the gradients unchanged.
     const most = args.maxGradNorm > 0 ? args.maxGradNorm : Number.POSITIVE_INFINITY
-    // What overflows under a large scale is the scaler's to leave out.
+    // The scaler itself skips steps that overflow under a large scale.
     const isScaled = scaler !== undefined && (scaler.getScale?.() ?? 2) > 1
     const pending = new PendingNumber(stepLoss)
     let norm: number
@@ -220,20 +222,20 @@ export class TrainingLoop<B> {
       isOverflown = true
     }
     const ownLoss = await pending.value()
-    // All ranks have one norm, but each its own loss: those are looked at in `settle`, which sums them.
+    // All ranks have the same norm, but each its own loss: `settle` checks those, after summing them.
     const loss = ranks.size === 1 ? ownLoss : 0
     if (!isOverflown && Number.isFinite(loss)) this.#finite.passed()
     else await this.#finite.failed(state.globalStep + 1, loss, norm)
     return isOverflown ? clipGradNorm(params, most) : norm
   }
 
-  /** Makes the wishes of one rank, and a signal that one has received, those of all: only together can they act. */
+  /** Share the requests and the received signals of each rank with all ranks, which must act together. */
   async #agree(): Promise<void> {
     const { run, signals } = this.#parts
     const { control } = this
     const names = Object.keys(control) as (keyof typeof control)[]
-    const own = signals.received ? SIGNALS.indexOf(signals.received as (typeof SIGNALS)[number]) : -1
-    const [signal, ...wishes] = await run.ranks.max([own, ...names.map((name) => Number(control[name]))])
+    const signalIndex = signals.received ? SIGNALS.indexOf(signals.received as (typeof SIGNALS)[number]) : -1
+    const [signal, ...wishes] = await run.ranks.max([signalIndex, ...names.map((name) => Number(control[name]))])
     for (const [i, name] of names.entries()) control[name] = wishes[i] === 1
     const received = SIGNALS[signal as number]
     if (this.#interrupted || !received) return
@@ -242,7 +244,7 @@ export class TrainingLoop<B> {
     control.shouldSave = true
   }
 
-  /** Meets the wishes of strategies and callbacks. */
+  /** Act on the requests of strategies and callbacks. */
   async #act(): Promise<void> {
     const { run, evaluate } = this.#parts
     const { control } = this
@@ -259,7 +261,7 @@ export class TrainingLoop<B> {
       await this.#log(metrics, undefined)
       judge(args, state, control, metrics)
       await this.fire('onEvaluate', { metrics })
-      // Time spent on evaluation is none of training's.
+      // Do not count evaluation as training time.
       this.#since.time = performance.now()
       await this.#agree()
     }
@@ -280,7 +282,7 @@ export class TrainingLoop<B> {
     await this.fire('onSave', { checkpoint })
   }
 
-  /** Brings into the state what is kept elsewhere between logs. */
+  /** Copy into the state the values that are kept elsewhere between logs. */
   async settle(): Promise<void> {
     const { state, ranks } = this.#parts.run
     const [lossSum] = await ranks.sum([Number(this.#lossSum.item())])

@@ -3,34 +3,36 @@ import { op, opAsync } from '../../native/call.js'
 import { functional, type Module } from '../../nn/index.js'
 import { noGrad, scope, Tensor } from '../../tensor/index.js'
 
-/** A loss, the mean over the items of its batch, with what else the model gave. */
+/** Loss of a batch, the mean over its items, with other outputs of the model. */
 export interface LossOutput {
   loss: Tensor
-  /** What `computeMetrics` and `predict` see. */
+  /** Passed to `computeMetrics` and `predict`. */
   logits?: Tensor
   [name: string]: unknown
 }
 
-/** The loss of one batch: the mean over its items (see `countItems`). May be asynchronous. */
+/** Compute the loss of one batch: the mean over its items (see `countItems`). May be asynchronous. */
 export type ComputeLoss<M extends Module, B> = (
   model: M,
   batch: B,
 ) => Tensor | LossOutput | Promise<Tensor | LossOutput>
 
-/** What a model may say of itself, so that its labels are taken as it takes them. */
+/** Properties of a model that determine how the Trainer treats its labels. */
 interface LabelTraits {
   /**
-   * A causal language model: the labels [batch, time] are its tokens, each told by the logits before it, so that the first
-   * of a row is not learnt. `loss` follows that already.
+   * True for a causal language model: labels [batch, time] are its tokens, each predicted by the logits before it, so the first
+   * label of a row does not contribute to the loss. `loss` already accounts for that.
    */
   readonly shiftsLabels?: boolean
-  /** `forward` takes `labelSmoothing` in its batch, and gives the loss accordingly. */
+  /** Whether `forward` takes `labelSmoothing` in its batch and applies it to the loss. */
   readonly smoothsLabels?: boolean
 }
 
 const IGNORED = -100
 
-/** Calls `model.forward(batch)` and takes the `loss` of its result; with label smoothing, that of its `logits`. */
+/**
+ * Return a function that calls `model.forward(batch)` and uses the `loss` of its result, or with label smoothing its `logits`.
+ */
 export function defaultLoss<M extends Module, B>(labelSmoothing: number): ComputeLoss<M, B> {
   return async (model, batch) => {
     const { shiftsLabels, smoothsLabels } = model as LabelTraits
@@ -40,7 +42,7 @@ export function defaultLoss<M extends Module, B>(labelSmoothing: number): Comput
       const labels = labelsOf(batch)
       if (!(output?.logits instanceof Tensor) || !labels) {
         throw new ConfigError(
-          `labelSmoothingFactor needs logits from ${name}.forward() and labels in the batch; smooth in computeLoss instead`,
+          `TrainingArguments.labelSmoothingFactor: expected logits from ${name}.forward() and labels in the batch. Smooth in computeLoss instead`,
           { argument: 'labelSmoothingFactor' },
         )
       }
@@ -52,43 +54,49 @@ export function defaultLoss<M extends Module, B>(labelSmoothing: number): Comput
       return { ...output, logits, loss }
     }
     if (output?.loss instanceof Tensor) return output
-    throw new ConfigError(`${name}.forward() gave no loss for this batch: give the Trainer a computeLoss`, {
-      argument: 'computeLoss',
-    })
+    throw new ConfigError(
+      `${name}.forward: expected a loss for this batch, got none. Pass computeLoss to the Trainer`,
+      {
+        argument: 'computeLoss',
+      },
+    )
   }
 }
 
-/** Calls `model.forward(batch)`, which is given label smoothing where it smooths itself. */
+/** Call `model.forward(batch)`, with label smoothing if the model applies it itself. */
 export function ask<M extends Module, B>(model: M, batch: B, labelSmoothing: number): unknown {
   const smooths = labelSmoothing > 0 && (model as LabelTraits).smoothsLabels === true
   const forward = model.forward as unknown as (batch: B) => unknown
   return forward.call(model, smooths ? { ...batch, labelSmoothing } : batch)
 }
 
-/** @throws ConfigError when it is not one number that can be differentiated */
+/** Return the loss of a result. @throws ConfigError if it is not a differentiable scalar */
 export function lossOf(result: Tensor | LossOutput, training: boolean): LossOutput {
   const output = result instanceof Tensor ? { loss: result } : result
   const loss: unknown = output?.loss
   if (!(loss instanceof Tensor) || loss.numel() !== 1 || loss.ndim > 1) {
     const found = loss instanceof Tensor ? `a tensor of shape [${loss.shape}]` : `${loss}`
-    throw new ConfigError(`computeLoss must return the batch's loss, a tensor of one number, not ${found}`, {
+    throw new ConfigError(`Trainer.computeLoss: expected the batch's loss, a tensor with one element, got ${found}`, {
       argument: 'computeLoss',
     })
   }
   if (training && !loss.requiresGrad) {
-    throw new ConfigError('The loss does not depend on any parameter that is trained: is the whole model frozen?', {
-      argument: 'computeLoss',
-    })
+    throw new ConfigError(
+      'Trainer: expected a loss that depends on a trainable parameter. Check whether the whole model is frozen',
+      {
+        argument: 'computeLoss',
+      },
+    )
   }
   return output
 }
 
-/** What a DataLoader gives a rank that has no sample of a batch. */
+/** Return whether a batch is empty, as a DataLoader returns it for a rank without a sample. */
 export const isEmpty = (batch: unknown): boolean => Array.isArray(batch) && batch.length === 0
 
 /**
- * Targets that count: the labels that are not -100 if labels are whole numbers, without the first of each row for a causal
- * language model; else the rows of the batch.
+ * Count the targets of a batch: the labels that are not -100 if labels are integers, without the first of each row for a causal
+ * language model; otherwise the rows of the batch.
  */
 export function countItems(model: Module, batch: unknown): number {
   const labels = labelsOf(batch)
@@ -99,24 +107,27 @@ export function countItems(model: Module, batch: unknown): number {
   )
 }
 
-/** What a causal language model learns to tell. */
+/** Return the labels that a causal language model predicts. */
 const targetsOf = (labels: Tensor): Tensor => labels.slice(-1, 1)
 
-/** Samples of a list, sequences of packed rows, rows of the first tensor, or items of the first list where there is no tensor. */
+/**
+ * Count the rows of a batch: samples of a list, sequences of packed rows, rows of the first tensor, or items of the first list
+ * without tensors.
+ */
 export function countRows(batch: unknown): number {
   const { sequenceLengths } = (batch ?? {}) as { sequenceLengths?: unknown }
   if (Array.isArray(sequenceLengths)) return sequenceLengths.length
   const rows = Array.isArray(batch) ? batch.length : (firstTensor(batch)?.shape[0] ?? firstList(batch)?.length)
   if (rows !== undefined) return rows
   throw new ConfigError(
-    'The Trainer finds no tensor and no list in a batch, so it cannot count its rows: give it countItems',
+    'Trainer: expected a tensor or a list in the batch to count its rows, got neither. Pass countItems',
     {
       argument: 'countItems',
     },
   )
 }
 
-/** Tokens that are not padding, or what the first tensor has of places; rows where there is only one place. */
+/** Count the tokens that are not padding, or the elements of the first tensor's first two dimensions, or the rows. */
 export function countTokens(batch: unknown): number {
   const mask = fieldOf(batch, 'attentionMask')
   if (mask?.device === 'cpu') return Number(noGrad(() => scope(() => mask.sum().item())))
@@ -141,13 +152,16 @@ const firstList = (batch: unknown): unknown[] | undefined => Object.values(batch
 const copyAhead = opAsync('voxtorch::copy_ahead')
 const awaitCopies = op('voxtorch::await_copies')
 
-/** A batch whose tensors are on their way to a device. */
+/** Batch whose tensors are on their way to a device. */
 export interface Sent<T> {
-  /** It, once what computes on the device from now on waits for them there; the host does not. */
+  /** Return the batch after making the device's current stream wait for the copies; the host does not wait. */
   arrived(): T
 }
 
-/** Sends the tensors of a batch, in arrays and plain objects, to a device: through pinned memory, beside what it computes. */
+/**
+ * Send the tensors of a batch, in arrays and plain objects, to a device through pinned memory, concurrently with its
+ * computations.
+ */
 export async function sendAhead<T>(value: T, device: string): Promise<Sent<T>> {
   const found: Tensor[] = []
   replaced(value, (tensor) => {
@@ -165,7 +179,7 @@ export async function sendAhead<T>(value: T, device: string): Promise<Sent<T>> {
   }
 }
 
-/** The batch with its tensors on a device, in arrays and plain objects. The host does not wait for the copies. */
+/** Return the batch with its tensors on a device, in arrays and plain objects. The host does not wait for the copies. */
 export async function onDevice<T>(value: T, device: string): Promise<T> {
   return (await sendAhead(value, device)).arrived()
 }

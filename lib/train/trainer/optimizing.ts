@@ -15,45 +15,45 @@ import { TransformersAdafactor } from '../transformers-adafactor.js'
 import type { OptimizerName, ResolvedArguments } from './arguments.js'
 import type { Ranks } from './distributed.js'
 
-/** What the Trainer needs of an optimiser: those of this library have it. */
+/** Interface that the Trainer needs of an optimizer; those of this library implement it. */
 export interface TrainerOptimizer {
   readonly groups: { params: Tensor[]; lr: number; initialLr?: number }[]
   step(): Promise<void>
   zeroGrad(): void
   stateDict?(): object
-  /** In place of `stateDict` where each rank has a part of the state: all ranks call it, one gets the whole. */
+  /** Replaces `stateDict` if each rank has a part of the state: all ranks call it, and one gets the full state. */
   consolidateStateDict?(options: { to: number }): Promise<object | null>
   loadStateDict(state: never): void
   dispose(): void
 }
 
-/** What the Trainer needs of a schedule: `step()` after each optimiser step. */
+/** Interface that the Trainer needs of a schedule: `step()` after each optimizer step. */
 export interface TrainerScheduler {
   step(): void
   stateDict(): object
   loadStateDict(state: never): void
 }
 
-/** What the Trainer needs of a gradient scaler, for `fp16`. */
+/** Interface that the Trainer needs of a gradient scaler, for `fp16`. */
 export interface TrainerScaler {
-  /** The loss times the scale. */
+  /** Return the loss times the scale. */
   scale(loss: Tensor): Tensor
-  /** Divides the optimiser's gradients by the scale. */
+  /** Divide the optimizer's gradients by the scale. */
   unscale(optimizer: never): unknown
-  /** The optimiser's step, or none where a gradient is not finite: then it gives false. */
+  /** Take the optimizer's step and return true; if a gradient is not finite, skip it and return false. */
   step(optimizer: never): boolean | Promise<boolean>
-  /** Sets the scale for the next step. */
+  /** Set the scale for the next step. */
   update(): void
-  /** The scale as it is now. Where it is 1 or less, gradients that overflow are none of the scale's doing: see `onNonFinite`. */
+  /** Return the current scale. At a scale of 1 or less, overflowing gradients are not caused by the scale: see `onNonFinite`. */
   getScale?(): number
   stateDict(): object
   loadStateDict(state: never): void
 }
 
 export interface TrainerOptimizers {
-  /** Default: an AdamW made from the arguments. */
+  /** Default: the optimizer that the arguments name. */
   optimizer?: TrainerOptimizer
-  /** Default: what `lrSchedulerType` and the warm-up arguments say. */
+  /** Default: the schedule of `lrSchedulerType` and the warm-up arguments. */
   scheduler?: TrainerScheduler
   /** For `fp16`. Default: a GradScaler. */
   scaler?: TrainerScaler
@@ -64,7 +64,7 @@ type Groups = ReturnType<typeof parameterGroups>
 const adamw = (groups: Groups, args: ResolvedArguments) => new AdamW(groups, adamOptions(args))
 const adamw8bit = (groups: Groups, args: ResolvedArguments) => new AdamW8bit(groups, adamOptions(args))
 
-/** The optimisers that arguments can name. */
+/** Optimizers that `optim` can name. */
 export const OPTIMIZERS = {
   adamw_torch: adamw,
   adamw_torch_fused: adamw,
@@ -90,7 +90,10 @@ function adamOptions(args: ResolvedArguments) {
   return { ...plainOptions(args), betas, eps: args.adamEpsilon }
 }
 
-/** The optimiser of what is trained, divided over the ranks with `zero`; without `decayAll` biases and norms do not decay. */
+/**
+ * Create the optimizer for the trainable parameters, sharded over the ranks with `zero`. Without `decayAll` biases and norms do
+ * not decay.
+ */
 export function makeOptimizer(model: Module, args: ResolvedArguments, ranks: Ranks): TrainerOptimizer {
   const { weightDecay, decayAll } = args
   const groups = parameterGroups(model, { weightDecay, ...(decayAll && { noDecay: () => false }) })

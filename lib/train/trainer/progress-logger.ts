@@ -4,13 +4,13 @@ import type { LoggedRun, Logger } from './logger.js'
 import type { Speed } from './run-files.js'
 import type { LogEntry } from './state.js'
 
-/** A bar of optimiser steps with the last logged values; without a terminal, lines. */
+/** Shows a progress bar of optimizer steps with the last logged values; without a terminal, prints lines. */
 export class ProgressLogger implements Logger {
   readonly #stream: ProgressStream | undefined
   #bar: ProgressBar | undefined
   #done = 0
 
-  /** @param stream default the standard error */
+  /** @param stream default: standard error */
   constructor(stream?: ProgressStream) {
     this.#stream = stream
   }

@@ -7,7 +7,7 @@ import type { LoggedRun, Logger, Outcome } from './logger.js'
 import { groupedName } from './logger.js'
 import { type MetricsLine, metricsLine, REPORT_FILE } from './run-files.js'
 
-/** Writes `report.html` when training ends: one page, with nothing to fetch, that shows all that was logged. */
+/** Writes `report.html` when training ends: one self-contained page with all logged values. */
 export class HtmlReportLogger implements Logger {
   end({ args, state }: LoggedRun, outcome: Outcome): void {
     const lines = state.logHistory.map((entry) => JSON.parse(metricsLine(entry)) as MetricsLine)
@@ -40,7 +40,10 @@ export interface ReportFacts {
   bestStep: number | null
 }
 
-/** Each number stands in a `<data>` that says where it comes from: scripts/check-training-report.mjs compares them. */
+/**
+ * Return the report page. Each number is in a `<data>` element that names its source; scripts/check-training-report.mjs
+ * compares them.
+ */
 export function reportPage(
   name: string,
   lines: readonly MetricsLine[],
@@ -77,12 +80,12 @@ const SAID: Record<Outcome, string> = {
   interrupted: 'Interrupted',
 }
 
-/** The names in the order in which they were first logged, without the place. */
+/** Return the metric names in the order in which they were first logged, without step and epoch. */
 const namesOf = (lines: readonly MetricsLine[]): string[] => [
   ...new Set(lines.flatMap((line) => Object.keys(line).filter((name) => !['step', 'epoch', 'speed'].includes(name)))),
 ]
 
-/** Training's and evaluation's curve of one thing share a chart. */
+/** Draw charts; the training and evaluation curves of the same metric share one chart. */
 function charts(lines: readonly MetricsLine[]): string {
   const byTitle = new Map<string, Series[]>()
   for (const name of namesOf(lines)) {
@@ -116,7 +119,7 @@ function table(lines: readonly MetricsLine[]): string {
   return `<div class="wide"><table><thead><tr>${head}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`
 }
 
-/** Four digits, all of them of a whole number. */
+/** Format a number with four significant digits; integers in full. */
 function shown(value: number): string {
   if (Number.isInteger(value)) return String(value)
   const size = Math.abs(value)

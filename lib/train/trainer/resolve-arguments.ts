@@ -24,7 +24,7 @@ const number =
     if (value === Number.POSITIVE_INFINITY) throw misuse(WHERE, name, 'a finite number', value)
   }
 const text: Check = (name, value) => requireString(WHERE, name, value)
-/** A folder that a file system can have, so that training does not find out at its first checkpoint. */
+/** Check that a folder's path is valid for a file system, before training reaches its first checkpoint. */
 const folder: Check = (name, value) => {
   requirePath(WHERE, name, value)
   const names = (value as string).split('/')
@@ -44,14 +44,14 @@ const orNull =
   (name, value) => {
     if (value !== null) check(name, value)
   }
-/** Whole steps, or a share of all. */
+/** Check a number of steps: an integer, or a fraction of all steps. */
 const steps: Check = (name, value) => {
   if (!(typeof value === 'number' && value > 0 && (value < 1 || Number.isSafeInteger(value)))) {
-    throw misuse(WHERE, name, 'a whole number of at least 1, or a share below 1', value)
+    throw misuse(WHERE, name, 'an integer of at least 1, or a fraction below 1', value)
   }
 }
 
-/** What each argument may be, and what it is when nothing is said. A function sees the arguments above it. */
+/** Check and default of each argument. A function receives the arguments above it. */
 const OPTIONS: {
   [K in keyof ResolvedArguments]: [check: Check, value: unknown | ((args: ResolvedArguments) => unknown)]
 } = {
@@ -135,8 +135,8 @@ const needsMetric = ({ loadBestModelAtEnd, earlyStoppingPatience, saveStrategy }
   loadBestModelAtEnd || earlyStoppingPatience !== null || saveStrategy === 'best'
 
 /**
- * Checks arguments and fills in what was left out; `undefined` is left out.
- * @throws ConfigError naming the argument, and for an unknown one the nearest that there is
+ * Check arguments and fill in defaults; `undefined` counts as left out.
+ * @throws ConfigError that names the argument, and for an unknown one the nearest known name
  */
 export function resolveArguments(given: TrainingArguments): ResolvedArguments {
   requireObject(WHERE, 'the arguments', given)
@@ -144,13 +144,16 @@ export function resolveArguments(given: TrainingArguments): ResolvedArguments {
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
     const near = nearest(key, known)
-    throw new ConfigError(`${WHERE} has no ${key}${near ? `; did you mean ${near}?` : ''}`, { argument: key, near })
+    throw new ConfigError(
+      `${WHERE}: expected a known argument, got '${key}'${near ? `; did you mean '${near}'?` : ''}`,
+      { argument: key, near },
+    )
   }
   if (given.outputDir === undefined) throw misuse(WHERE, 'outputDir', 'the folder to write to', undefined)
   const values = unified(given)
   const result = {} as Record<string, unknown>
   for (const [name, [check, standard]] of Object.entries(OPTIONS)) {
-    // Null asks for the usual choice, as it does in transformers.
+    // null means the default, as in transformers.
     const value =
       values[name] === null && /^(metricForBestModel|greaterIsBetter)$/.test(name) ? undefined : values[name]
     if (value !== undefined) check(name, value)
@@ -163,11 +166,11 @@ export function resolveArguments(given: TrainingArguments): ResolvedArguments {
   return args
 }
 
-/** One name for each thing. */
+/** Resolve aliases. */
 function unified(given: TrainingArguments): Record<string, unknown> {
   const { evaluationStrategy, disableTqdm, ...values } = { ...given } as Record<string, unknown>
   const both = (one: string, other: string) =>
-    new ConfigError(`${WHERE}: ${one} and ${other} mean the same thing, give one`, { argument: one })
+    new ConfigError(`${WHERE}: expected one of ${one} and ${other}, which are aliases, got both`, { argument: one })
   if (evaluationStrategy !== undefined) {
     if (values.evalStrategy !== undefined) throw both('evaluationStrategy', 'evalStrategy')
     values.evalStrategy = evaluationStrategy
@@ -184,7 +187,7 @@ function checkTogether(args: ResolvedArguments): void {
   const refuse = (message: string) => new ConfigError(`${WHERE}: ${message}`, {})
   if (args.maxSteps === 0) throw misuse(WHERE, 'maxSteps', 'positive, or -1 for none', 0)
   if (args.maxSteps < 0 && args.numTrainEpochs === 0) throw misuse(WHERE, 'numTrainEpochs', 'positive', 0)
-  if (args.bf16 && args.fp16) throw refuse('bf16 and fp16 exclude each other')
+  if (args.bf16 && args.fp16) throw refuse('expected one of bf16 and fp16, got both')
   const wants = args.loadBestModelAtEnd
     ? 'loadBestModelAtEnd'
     : args.earlyStoppingPatience !== null
@@ -192,35 +195,39 @@ function checkTogether(args: ResolvedArguments): void {
       : args.saveStrategy === 'best'
         ? "saveStrategy 'best'"
         : undefined
-  if (wants && args.evalStrategy === 'no') throw refuse(`${wants} needs an evalStrategy`)
+  if (wants && args.evalStrategy === 'no')
+    throw refuse(`expected evalStrategy 'steps' or 'epoch' with ${wants}, got 'no'`)
   if (!args.loadBestModelAtEnd || args.saveStrategy === 'best') return
   if (args.saveStrategy !== args.evalStrategy) {
     throw refuse(
-      `loadBestModelAtEnd needs one strategy for evaluation and saving, not evalStrategy '${args.evalStrategy}' and ` +
+      `expected equal evalStrategy and saveStrategy with loadBestModelAtEnd, got evalStrategy '${args.evalStrategy}' and ` +
         `saveStrategy '${args.saveStrategy}'`,
     )
   }
   const { evalSteps, saveSteps } = args
-  // Shares are compared as written: what they come to depends on the data.
+  // Fractions are compared as written: the numbers of steps depend on the data.
   const fits = saveSteps < 1 || evalSteps < 1 ? saveSteps === evalSteps : saveSteps % evalSteps === 0
   if (args.evalStrategy === 'steps' && !fits) {
-    throw refuse(`loadBestModelAtEnd needs saveSteps to be a multiple of evalSteps, not ${saveSteps} of ${evalSteps}`)
+    throw refuse(
+      `expected saveSteps to be a multiple of evalSteps with loadBestModelAtEnd, got ${saveSteps} and ${evalSteps}`,
+    )
   }
 }
 
 /**
- * Reads arguments from a YAML or JSON file. Their names may be written as transformers does (`per_device_eval_batch_size`).
- * @throws ConfigError as the Trainer does, naming the file; DataError when it cannot be read
+ * Read arguments from a YAML or JSON file. Names may be in transformers' snake_case (`per_device_eval_batch_size`).
+ * @throws ConfigError as the Trainer does, with the file's name; DataError if the file cannot be read
  */
 export async function loadTrainingArguments(file: string): Promise<TrainingArguments> {
   const read = await readConfig(file)
   if (typeof read !== 'object' || read === null || Array.isArray(read)) {
-    throw new ConfigError(`${file} holds no training arguments: it is not a mapping of names to values`, { file })
+    throw new ConfigError(`${file}: expected training arguments, a mapping of names to values`, { file })
   }
   const args: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(read)) {
     const name = key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
-    if (Object.hasOwn(args, name)) throw new ConfigError(`${file}: ${name} stands twice`, { file, argument: name })
+    if (Object.hasOwn(args, name))
+      throw new ConfigError(`${file}: expected each argument once, got ${name} twice`, { file, argument: name })
     args[name] = value
   }
   try {

@@ -2,10 +2,10 @@ import { CheckpointError } from '../../base/errors.js'
 import { Random } from '../../data/random.js'
 import { cuda, Generator, getNumThreads, getRngState, setRngState, Tensor, tensor } from '../../tensor/index.js'
 
-/** Generators of the user's own that a run draws from, by a name of choice. */
+/** Generators of the caller that a run draws from, by name. */
 export type SeededGenerators = Readonly<Record<string, Random | Generator>>
 
-/** The state of every random number generator that libtorch, and the caller, has. */
+/** Return the state of every random number generator of libtorch and of the caller. */
 export function rngState(own: SeededGenerators): Record<string, unknown> {
   const devices = Array.from({ length: cuda.deviceCount() }, (_, i) => `cuda:${i}` as const)
   return {
@@ -16,18 +16,21 @@ export function rngState(own: SeededGenerators): Record<string, unknown> {
   }
 }
 
-/** Puts back what `rngState` gave. Warns where numbers may come out otherwise than they would have. */
+/** Restore the states of `rngState`. Warns if random numbers may differ from those of an uninterrupted run. */
 export function restoreRng(saved: unknown, own: SeededGenerators, file: string): void {
   const { cpu, cuda: devices, own: others, threads } = saved as Record<string, unknown>
   const states = others as Record<string, unknown> | null | undefined
   if (!(cpu instanceof Tensor) || !Array.isArray(devices) || typeof states !== 'object' || states === null) {
-    throw new CheckpointError(`${file} lacks the states of random number generators`, { file, field: 'rng' })
+    throw new CheckpointError(`${file}: expected the states of random number generators in it, got none`, {
+      file,
+      field: 'rng',
+    })
   }
   const put = (name: string, work: () => unknown) => {
     try {
       work()
     } catch (cause) {
-      const message = `${file}: the state of ${name} cannot be restored: ${(cause as Error)?.message}`
+      const message = `${file}: expected a state of ${name} that can be restored, got ${(cause as Error)?.message}`
       throw new CheckpointError(message, { file, field: name, cause })
     }
   }
@@ -38,7 +41,7 @@ export function restoreRng(saved: unknown, own: SeededGenerators, file: string):
   })
   if (devices.length !== count) {
     warn(
-      `${file} was written with ${devices.length} CUDA devices, there are ${count}: random numbers there will differ`,
+      `${file}: expected ${devices.length} CUDA devices, as when it was written, got ${count}: random numbers there will differ`,
     )
   }
   for (const [name, generator] of Object.entries(own)) {
@@ -46,17 +49,21 @@ export function restoreRng(saved: unknown, own: SeededGenerators, file: string):
     if (generator instanceof Random && Array.isArray(state)) put(`own.${name}`, () => generator.setState(state))
     else if (generator instanceof Generator && state instanceof Tensor)
       put(`own.${name}`, () => generator.setState(state))
-    else throw new CheckpointError(`${file} lacks the state of the generator ${name}`, { file, generator: name })
+    else
+      throw new CheckpointError(`${file}: expected the state of the generator ${name} in it, got none`, {
+        file,
+        generator: name,
+      })
   }
   if (threads !== getNumThreads()) {
     warn(
-      `${file} was written with ${threads} threads, there are ${getNumThreads()} now, so sums may be rounded otherwise: ` +
+      `${file}: expected ${threads} threads, as when it was written, got ${getNumThreads()}, so sums may be rounded differently: ` +
         `call setNumThreads(${threads}) for the same numbers`,
     )
   }
 }
 
-/** States of generators as plain values, to be sent to another process: tensors of bytes become text. */
+/** Convert the states of generators to plain values that can be sent to another process: byte tensors become base64. */
 export function encodeRng(state: unknown): unknown {
   if (state instanceof Tensor) return { $bytes: Buffer.from(state.dataSync() as Uint8Array).toString('base64') }
   if (Array.isArray(state)) return state.map(encodeRng)
@@ -64,13 +71,13 @@ export function encodeRng(state: unknown): unknown {
   return Object.fromEntries(Object.entries(state).map(([key, value]) => [key, encodeRng(value)]))
 }
 
-/** What `encodeRng` was given. */
+/** Reverse `encodeRng`. */
 export function decodeRng(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(decodeRng)
   if (typeof value !== 'object' || value === null || value instanceof Tensor) return value
   const { $bytes } = value as Record<string, unknown>
   if (typeof $bytes === 'string') {
-    // The state of a generator is on the CPU, a GPU's too.
+    // The state of a generator is on the CPU, also for a GPU.
     return tensor(new Uint8Array(Buffer.from($bytes, 'base64')), { dtype: 'uint8', device: 'cpu' })
   }
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, decodeRng(item)]))

@@ -7,31 +7,31 @@ import { type Holder, Lock, takeLock } from '../../base/lock.js'
 import { jsonValue } from '../../files/json/json.js'
 import type { LogEntry } from './state.js'
 
-// A run's folder as `voxtorch runs` and the report read it. Needs Node alone: no addon, no libtorch.
+// Files of a run's folder, as `voxtorch runs` and the report read them. Needs Node alone: no addon, no libtorch.
 
 export const RUN_FILE = 'run.json'
 export const LOCK_FILE = '.voxtorch-lock'
 export const METRICS_FILE = 'metrics.jsonl'
 export const REPORT_FILE = 'report.html'
 
-/** How fast a run was since the log before. */
+/** Speed of a run since the previous log. */
 export interface Speed {
   /** Seconds of training so far. */
   seconds: number
   samplesPerSecond: number
   tokensPerSecond: number
-  /** Memory of the process, bytes. */
+  /** Resident memory of the process, in bytes. */
   residentBytes: number
 }
 
-/** A line of `metrics.jsonl`. What is not finite is null there. */
+/** Line of `metrics.jsonl`. Non-finite numbers are null. */
 export interface MetricsLine extends Record<string, unknown> {
   step: number
   epoch: number
   speed?: Speed
 }
 
-/** `run.json`. */
+/** Contents of `run.json`. */
 export interface RunFile {
   name: string
   status: 'running' | 'finished' | 'stopped' | 'interrupted'
@@ -40,15 +40,15 @@ export interface RunFile {
   host: string
   pid: number
   maxSteps: number
-  /** Steps done and seconds of training when it ended. A run that is going on, or was killed, has neither. */
+  /** Steps done and seconds of training when it ended. Absent for a run that is running or was killed. */
   globalStep?: number
   seconds?: number
   arguments: Record<string, unknown>
 }
 
 /**
- * Keeps other trainings out of a folder until it is released; one that was killed keeps nobody out.
- * @throws ConfigError naming the run and the process that trains there; DataError for a folder that cannot be made
+ * Lock a folder against other trainings until it is released; the lock of a killed process does not count.
+ * @throws ConfigError that names the run and the process that trains there; DataError if the folder cannot be created
  */
 export function lockRun(folder: string, name: string): Lock {
   makeDirectory(folder, DataError)
@@ -56,14 +56,17 @@ export function lockRun(folder: string, name: string): Lock {
   try {
     lock = takeLock(join(folder, LOCK_FILE), { name })
   } catch (cause) {
-    throw new DataError(`${folder} cannot be written to: ${(cause as Error).message}`, { file: folder, cause })
+    throw new DataError(`${folder} cannot be written to: ${(cause as Error).message}`, {
+      file: folder,
+      cause,
+    })
   }
   if (lock instanceof Lock) return lock
   const { host, pid } = lock
   const who = pid === 0 ? 'another process' : `process ${pid}${host === hostname() ? '' : ` on ${host}`}`
   throw new ConfigError(
-    `outputDir: ${who} is training${lock.name === '' ? '' : ` '${lock.name}'`} in ${folder}: wait until it has ended, ` +
-      'or give another outputDir',
+    `TrainingArguments.outputDir: expected a folder that no other process trains in, got one where ${who} is training${lock.name === '' ? '' : ` '${lock.name}'`}: ${folder}. Wait until it has ended, ` +
+      'or set another outputDir',
     { argument: 'outputDir', folder, pid, host, runName: lock.name },
   )
 }
@@ -73,7 +76,7 @@ export function writeRun(folder: string, run: RunFile): void {
   writeAtomicallySync(join(folder, RUN_FILE), DataError, `${JSON.stringify(run, null, 2)}\n`)
 }
 
-/** @throws DataError naming the file, when it is no run's */
+/** Read `run.json` of a folder. @throws DataError that names the file if it does not describe a run */
 export function readRun(folder: string): RunFile {
   const file = join(folder, RUN_FILE)
   try {
@@ -85,7 +88,7 @@ export function readRun(folder: string): RunFile {
   }
 }
 
-/** The lines of a metrics file; a last one that a killed process cut short is left out. */
+/** Read the lines of a metrics file; a last line that a killed process left incomplete is ignored. */
 export function readMetrics(folder: string): MetricsLine[] {
   const file = join(folder, METRICS_FILE)
   if (!existsSync(file)) return []
@@ -94,11 +97,11 @@ export function readMetrics(folder: string): MetricsLine[] {
   return lines.map((line, i) => {
     const value = jsonValue(line, false, file, i + 1) as MetricsLine
     if (typeof value?.step === 'number' && typeof value.epoch === 'number') return value
-    throw new DataError(`${file} line ${i + 1}: it has no step or no epoch`, { file, line: i + 1 })
+    throw new DataError(`${file} line ${i + 1}: expected a step and an epoch in it`, { file, line: i + 1 })
   })
 }
 
-/** The run folders at and below a folder, by name; three levels deep, and none inside another. */
+/** Find the run folders in a folder and below, sorted by name; three levels deep, and not inside another run. */
 export function findRuns(root: string, levels = 3): string[] {
   if (existsSync(join(root, RUN_FILE))) return [root]
   if (levels === 0) return []
@@ -115,21 +118,21 @@ export function findRuns(root: string, levels = 3): string[] {
     .flatMap((name) => findRuns(join(root, name), levels - 1))
 }
 
-/** `running` only where its process is: on this machine, and alive. */
+/** Return the status of a run; `running` only if its process is on this machine and alive. */
 export function statusOf(run: RunFile): RunFile['status'] {
   if (run.status !== 'running' || run.host !== hostname()) return run.status
   try {
     process.kill(run.pid, 0)
     return 'running'
   } catch (error) {
-    // Another user's process is alive too.
+    // EPERM: the process of another user, which is alive.
     return (error as NodeJS.ErrnoException).code === 'EPERM' ? 'running' : 'interrupted'
   }
 }
 
-/** Steps done: as the end of the run noted, else as last logged, which may be long before. */
+/** Return the steps done: as recorded at the end of the run, or else as last logged, which may be much earlier. */
 export const stepOf = (run: RunFile, lines: readonly MetricsLine[]): number =>
   run.globalStep ?? (run.status === 'finished' ? run.maxSteps : (lines.at(-1)?.step ?? 0))
 
-/** A log entry as a line of the metrics file. */
+/** Format a log entry as a line of the metrics file. */
 export const metricsLine = (entry: LogEntry, speed?: Speed): string => `${JSON.stringify({ ...entry, speed })}\n`

@@ -1,8 +1,8 @@
 export const SIGNALS = ['SIGINT', 'SIGTERM'] as const
 
 /**
- * Catches SIGINT and SIGTERM while a training runs: the first is remembered, so that a checkpoint can be written; a second one
- * of the same kind ends the process as always.
+ * Catches SIGINT and SIGTERM while a training runs. The first one is recorded, so that a checkpoint can be written; a second
+ * one of the same kind ends the process.
  */
 export class Signals {
   #received: NodeJS.Signals | undefined
@@ -19,7 +19,7 @@ export class Signals {
     return this.#received
   }
 
-  /** Remembers a signal that another process has received. */
+  /** Record a signal that another process has received. */
   receive(signal: NodeJS.Signals): void {
     this.#received ??= signal
   }
@@ -29,9 +29,9 @@ export class Signals {
   }
 }
 
-/** Ends the process by a signal, as if none had caught it; where the caller has listeners of its own, they are called. */
+/** End the process by a signal, as if it had not been caught; the caller's own listeners are called. */
 export async function passOn(signal: NodeJS.Signals): Promise<void> {
   process.kill(process.pid, signal)
-  // The signal arrives through the event loop.
+  // The signal is delivered through the event loop.
   await new Promise((resolve) => setTimeout(resolve, 100))
 }

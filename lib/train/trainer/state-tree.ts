@@ -5,10 +5,10 @@ import { readJson, writeJson } from '../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../files/safetensors/safetensors.js'
 import { scope, Tensor } from '../../tensor/index.js'
 
-// A state as optimisers and the like give it is plain values with tensors in between. On disk it is two files: the
-// plain values as JSON, where a tensor is { "$tensor": name }, and the tensors as safetensors.
+// A state of an optimizer or the like is a tree of plain values and tensors. On disk it is two files: the plain values as JSON,
+// where a tensor is { "$tensor": name }, and the tensors as safetensors.
 
-/** Writes `<name>.json`, and `<name>.safetensors` if there are tensors, into a folder. */
+/** Write `<name>.json`, and `<name>.safetensors` if there are tensors, into a folder. */
 export async function saveTree(folder: string, name: string, tree: unknown): Promise<void> {
   const tensors: Record<string, Tensor> = {}
   await scope(async () => {
@@ -18,7 +18,7 @@ export async function saveTree(folder: string, name: string, tree: unknown): Pro
   })
 }
 
-/** What `saveTree` wrote. The tensors belong to the caller's scope. */
+/** Read the files of `saveTree`. The tensors belong to the caller's scope. */
 export async function loadTree(folder: string, name: string): Promise<unknown> {
   const file = join(folder, `${name}.json`)
   const weights = join(folder, `${name}.safetensors`)
@@ -49,10 +49,13 @@ function restore(value: unknown, tensors: Record<string, Tensor>, file: string):
   if (typeof $tensor === 'string') {
     const tensor = Object.hasOwn(tensors, $tensor) ? tensors[$tensor] : undefined
     if (tensor) return tensor
-    throw new CheckpointError(`${file} names the tensor ${$tensor}, which is not in the file beside it`, {
-      file,
-      tensor: $tensor,
-    })
+    throw new CheckpointError(
+      `${file}: expected the tensor ${$tensor} in the safetensors file of the same name, got none`,
+      {
+        file,
+        tensor: $tensor,
+      },
+    )
   }
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, restore(item, tensors, file)]))
 }

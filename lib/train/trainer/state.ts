@@ -1,44 +1,44 @@
 import type { ResolvedArguments } from './arguments.js'
 
-/** One line of the log: `step`, `epoch`, and what was measured then (`loss`, `gradNorm`, `learningRate`, `evalLoss`, …). */
+/** Log entry: `step`, `epoch` and the values measured (`loss`, `gradNorm`, `learningRate`, `evalLoss`, …). */
 export interface LogEntry {
   step: number
   epoch: number
   [name: string]: number
 }
 
-/** Where a training stands. Written to `trainer_state.json` of each checkpoint. */
+/** State of a training. Written to `trainer_state.json` of each checkpoint. */
 export interface TrainerState {
-  /** Optimiser steps done. */
+  /** Optimizer steps done. */
   globalStep: number
-  /** Optimiser steps in all. */
+  /** Optimizer steps of the whole training. */
   maxSteps: number
-  /** Passes over the data so far, with the fraction of the one under way. */
+  /** Epochs so far, with the fraction of the current one. */
   epoch: number
-  /** The pass under way, from 0, and the batches of it that are done: where the data goes on. */
+  /** Index of the current epoch, and its number of finished batches: the position in the data. */
   epochIndex: number
   batchInEpoch: number
-  /** Batches in a pass, null where only running tells. */
+  /** Batches in an epoch; null if unknown before iterating. */
   batchesPerEpoch: number | null
-  /** What was trained on so far. */
+  /** Number of samples trained on so far. */
   samplesSeen: number
   tokensSeen: number
-  /** Sum of the losses of the steps since the last log, their number, and the sum of all before. */
+  /** Sum of the losses of the steps since the last log, their number, and the sum before that. */
   lossSum: number
   lossSteps: number
   lossBefore: number
-  /** The gradients' norm before clipping and the learning rate, of the last step. */
+  /** Gradient norm before clipping and learning rate of the last step. */
   gradNorm: number | null
   learningRate: number
-  /** The best evaluation: its metric, its step, and the name of its checkpoint's folder. */
+  /** Best evaluation: its metric, its step, and the name of its checkpoint's folder. */
   bestMetric: number | null
   bestStep: number | null
   bestCheckpoint: string | null
   /** Evaluations since the best one. */
   evaluationsSinceBest: number
-  /** Training was ended before `maxSteps`, by early stopping or a callback. */
+  /** Whether training was ended before `maxSteps`, by early stopping or a callback. */
   stopped: boolean
-  /** Seconds of training, those before a resume included. */
+  /** Seconds of training, including those before a resume. */
   seconds: number
   logHistory: LogEntry[]
 }
@@ -66,13 +66,13 @@ export const newState = (): TrainerState => ({
   logHistory: [],
 })
 
-/** Optimiser steps of the whole training. */
+/** Return the optimizer steps of the whole training. */
 export function totalSteps(args: ResolvedArguments, batchesPerEpoch: number): number {
   if (args.maxSteps > 0) return args.maxSteps
   const stepsPerEpoch = Math.max(1, Math.ceil(batchesPerEpoch / args.gradientAccumulationSteps))
   return Math.ceil(args.numTrainEpochs * stepsPerEpoch)
 }
 
-/** Whole steps of an interval that may be a share of all. */
+/** Return the number of steps of an interval that may be a fraction of all steps. */
 export const wholeSteps = (interval: number, maxSteps: number): number =>
   interval < 1 ? Math.max(1, Math.ceil(interval * maxSteps)) : interval

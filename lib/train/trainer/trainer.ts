@@ -33,8 +33,8 @@ import { loadWeights } from './weights.js'
 
 export interface TrainerOptions<M extends Module, T, B> {
   /**
-   * Any module, written in TypeScript or native, or what `getPeftModel` made of it. It is trained where it is: move it to a
-   * device first.
+   * Model to train: any module, written in TypeScript or native, or the result of `getPeftModel`. It is trained on its current
+   * device, so move it first.
    */
   model: M | PeftModel<M>
   args: TrainingArguments
@@ -42,37 +42,37 @@ export interface TrainerOptions<M extends Module, T, B> {
    * with `freeBatches: false` where several batches make a step. */
   trainDataset?: TrainerData<T, B>
   evalDataset?: TrainerData<T, B>
-  /** Makes a batch of samples. Default: the batch is the array of samples. */
+  /** Combine samples into a batch. Default: the batch is the array of samples. */
   collate?: DataLoaderOptions<T, B>['collate']
-  /** Makes the next batch while a step runs, for a `collate` that reads files: see `DataLoader`. Default false. */
+  /** Build the next batch while a step runs, for a `collate` that reads files: see `DataLoader`. Default false. */
   collateAhead?: boolean
   /** Default: the `loss` of `model.forward(batch)`. */
   computeLoss?: ComputeLoss<M, B>
   /**
-   * How many targets a batch has: a step's loss is the mean over the targets of all its batches. Default: the labels that
-   * are not -100 where `batch.labels` are whole numbers, without the first of each row where the model is a causal
-   * language model (its `shiftsLabels` is true, as DecoderLM's), else the batch's rows.
+   * Number of targets in a batch: a step's loss is the mean over the targets of all its batches. Default: the labels that are
+   * not -100 if `batch.labels` are integers, without the first of each row for a causal language model (its `shiftsLabels` is
+   * true, as DecoderLM's); otherwise the batch's rows.
    */
   countItems?: (batch: B) => number
-  /** Metrics by name, from predictions on all of the evaluation data. Logged with `eval` in front. */
+  /** Compute metrics by name from the predictions on all of the evaluation data. Logged with the prefix `eval`. */
   computeMetrics?: (prediction: EvalPrediction) => Record<string, number> | Promise<Record<string, number>>
-  /** Makes logits smaller before they are gathered, `argmax` for instance. */
+  /** Reduce logits before they are gathered, with `argmax` for instance. */
   preprocessLogits?: (logits: Tensor, labels: Tensor | null) => Tensor
   optimizers?: TrainerOptimizers
   callbacks?: readonly TrainerCallback[]
-  /** Beside those of `reportTo` and `progress`. */
+  /** Loggers in addition to those of `reportTo` and `progress`. */
   loggers?: readonly Logger[]
-  /** For `groupByLength`. */
+  /** Length of a sample, for `groupByLength`. */
   lengthOf?: LengthOf<T>
-  /** Generators of your own that training draws from: checkpoints hold where they stand. */
+  /** Additional generators that training draws from; checkpoints save their states. */
   generators?: SeededGenerators
-  /** Anything else that checkpoints shall hold, by name. */
+  /** Additional objects that checkpoints save and restore, by name. */
   extraState?: Readonly<Record<string, Stateful>>
 }
 
 export interface TrainOutput {
   globalStep: number
-  /** The mean of all steps' losses. */
+  /** Mean of the losses of all steps. */
   trainingLoss: number
   state: TrainerState
 }
@@ -84,8 +84,8 @@ export interface PredictionOutput {
 }
 
 /**
- * Trains a model: optimiser, schedule, accumulation, clipping, mixed precision, evaluation, checkpoints, resume and logs, as
- * its arguments say.
+ * Trains a model: optimizer, schedule, accumulation, clipping, mixed precision, evaluation, checkpoints, resume and logs,
+ * according to its arguments.
  *
  * ```ts
  * const trainer = new Trainer({
@@ -95,24 +95,24 @@ export interface PredictionOutput {
  * await trainer.train()
  * ```
  *
- * **Killed and started again** with the same command, at any moment, a training goes on from its last whole checkpoint and
- * ends, on the CPU, with the same weights and logged losses, bit for bit. SIGINT and SIGTERM save a checkpoint first.
+ * **Resume**: a training that was killed at any moment and is started again with the same command resumes from its last
+ * complete checkpoint. On the CPU it ends with bit-identical weights and logged losses. SIGINT and SIGTERM save a checkpoint
+ * first.
  *
- * **In several processes**, started by `npx voxtorch launch` or another launcher, the same script trains on all of them:
- * each takes its share of every batch, and the weights come out as those of one process with batches `worldSize` times as
- * large. Rank 0 logs and writes; callbacks run everywhere. All ranks call `train`, `evaluate` and `predict`, and
- * `outputDir` is a folder that all of them see. The Trainer opens the process group unless `initProcessGroup` was called,
- * and leaves it open. Where a rank dies, the others throw DistributedError, and the same command goes on from the last
- * checkpoint. A `DataLoader` of your own needs its own `shard`.
+ * **Several processes**, started by `npx voxtorch launch` or another launcher, run the same script. Each takes its part of
+ * every batch, and the weights equal those of one process with batches `worldSize` times as large. Rank 0 logs and writes;
+ * callbacks run everywhere. All ranks call `train`, `evaluate` and `predict`, and must see the same `outputDir`. The Trainer
+ * opens the process group unless `initProcessGroup` was called, and leaves it open. If a rank dies, the others throw
+ * DistributedError, and the same command resumes from the last checkpoint. A `DataLoader` that you create needs `shard`.
  *
- * **Adapters**: checkpoints of a model with adapters (see `getPeftModel`) hold those alone, in PEFT's layout.
+ * **Adapters**: checkpoints of a model with adapters (see `getPeftModel`) contain only the adapters, in PEFT's layout.
  *
- * **Memory**: each step runs in a scope, and gives up a macrotask. `dispose()` frees the optimiser's state.
+ * **Memory**: each step runs in a scope, and yields to the event loop. `dispose()` frees the optimizer's state.
  */
 export class Trainer<M extends Module, T = unknown, B = T[]> {
   readonly args: Readonly<ResolvedArguments>
   readonly model: M
-  /** Where training stands; callbacks and loggers see the same object. */
+  /** State of the training; callbacks and loggers receive the same object. */
   state: TrainerState = newState()
   readonly #options: TrainerOptions<M, T, B>
   readonly #computeLoss: ComputeLoss<M, B>
@@ -150,20 +150,24 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   }
 
   /**
-   * Trains from the last checkpoint, or from the beginning, to the end.
-   * @throws CheckpointError when a checkpoint does not fit; ConfigError where another process trains in `outputDir`;
-   *   CancelledError after a signal that does not end the process; NonFiniteError naming step and tensor, see `onNonFinite`
+   * Train to the end, from the last checkpoint or from the beginning.
+   * @throws CheckpointError if a checkpoint does not match; ConfigError if another process trains in `outputDir`;
+   *   CancelledError after a signal that does not end the process; NonFiniteError that names step and tensor, see `onNonFinite`
    */
   async train(): Promise<TrainOutput> {
     const { args, model } = this
     const { trainDataset, collate, collateAhead = false, lengthOf } = this.#options
-    if (!trainDataset) throw misuse('Trainer', 'trainDataset', 'what to train on', trainDataset)
-    if (this.#training) throw new ConfigError('This Trainer is training already', {})
+    if (!trainDataset) throw misuse('Trainer', 'trainDataset', 'the training data', trainDataset)
+    if (this.#training)
+      throw new ConfigError(
+        'Trainer.train: expected no training in progress, got a second call. Await the first one',
+        {},
+      )
     this.#training = true
     const signals = new Signals()
     let data: OpenedData<B> | undefined
     let gradients: Gradients<B> | undefined
-    // Set in a function of its own, which the compiler does not see.
+    // Assigned in a closure, which the compiler does not track.
     let lock = undefined as Lock | undefined
     let outcome: Outcome = 'interrupted'
     try {
@@ -201,7 +205,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
         lock?.release()
         await passOn(signals.received)
         throw new CancelledError(
-          `Training was ended by ${signals.received} at step ${state.globalStep}, and can go on from there`,
+          `Trainer.train: ended by ${signals.received} at step ${state.globalStep}. Run the same command again to resume`,
           {
             signal: signals.received,
           },
@@ -221,7 +225,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     }
   }
 
-  /** The metrics of evaluation: `evalLoss`, and what `computeMetrics` gives with `eval` in front. */
+  /** Evaluate the model. Returns `evalLoss` and the results of `computeMetrics` with the prefix `eval`. */
   async evaluate(dataset: TrainerData<T, B> | undefined = this.#options.evalDataset): Promise<Record<string, number>> {
     return scope(async () => {
       const collect = this.#options.computeMetrics !== undefined
@@ -229,7 +233,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     })
   }
 
-  /** Predictions for data that may have no labels, as tensors of the caller's scope on the CPU. */
+  /** Return predictions for data, with or without labels, as CPU tensors in the caller's scope. */
   async predict(dataset: TrainerData<T, B>): Promise<PredictionOutput> {
     return scope(async () => {
       const evaluated = await this.#evaluated(dataset, 'dataset', true)
@@ -241,9 +245,9 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   }
 
   /**
-   * Writes the model as its own `save` does, else as `savePretrained` does; of a model with adapters, those alone in PEFT's
-   * layout. Default: into `outputDir`. In several processes rank 0 writes, and the others do not wait for it.
-   * @throws NonFiniteError where trained weights are NaN or infinite, unless `onNonFinite` is 'warn'
+   * Write the model with its own `save`, or else as `savePretrained` does; for a model with adapters, only the adapters in
+   * PEFT's layout. Default directory: `outputDir`. In several processes rank 0 writes, and the others do not wait for it.
+   * @throws NonFiniteError if trained weights are NaN or infinite, unless `onNonFinite` is 'warn'
    */
   async saveModel(directory: string = this.args.outputDir): Promise<void> {
     if (worldSize() > 1 && !isMainProcess()) return
@@ -257,7 +261,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     await savePretrained(directory, model, typeof config === 'object' && config !== null ? config : {})
   }
 
-  /** Frees the state of an optimiser that the Trainer made. The model stays. */
+  /** Free the state of an optimizer that the Trainer created. The model stays. */
   dispose(): void {
     if (!this.#options.optimizers?.optimizer) this.#run?.optimizer.dispose()
     this.#run = undefined
@@ -267,14 +271,17 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     this.dispose()
   }
 
-  /** Seeds, makes optimiser and schedule, and goes to the last checkpoint. */
+  /** Seed the generators, create optimizer and schedule, and restore the last checkpoint. */
   async #prepare(batchesPerEpoch: number | undefined, ranks: Ranks): Promise<Run> {
     const { args, model } = this
     const { optimizers = {}, generators = {}, extraState: extra = {} } = this.#options
     if (batchesPerEpoch === undefined && args.maxSteps < 0) {
-      throw new ConfigError('Only running tells how long the training data is: give maxSteps', { argument: 'maxSteps' })
+      throw new ConfigError(
+        'TrainingArguments.maxSteps: expected a number of steps, since the length of the training data is unknown, got -1',
+        { argument: 'maxSteps' },
+      )
     }
-    // Ranks that drop out the same places of their batches would learn less.
+    // Each rank needs another seed, or all would apply the same dropout mask to their parts of a batch.
     if (args.seed !== null) manualSeed(args.seed + ranks.rank)
     this.dispose()
     const state = newState()
@@ -315,7 +322,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       signals,
     })
     const { state, args } = run
-    // A run that has stopped for want of progress goes on only where it is given more patience.
+    // A run that early stopping ended continues only with a larger patience.
     const patient = args.earlyStoppingPatience !== null && state.evaluationsSinceBest < args.earlyStoppingPatience
     loop.control.shouldStop = state.stopped && !patient
     return loop
@@ -336,7 +343,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
 
   async #evaluated(dataset: TrainerData<T, B> | undefined, name: string, collect: boolean): Promise<Evaluated> {
     const { collate, collateAhead = false, preprocessLogits } = this.#options
-    if (!dataset) throw misuse('Trainer', name, 'what to evaluate on', dataset)
+    if (!dataset) throw misuse('Trainer', name, 'the evaluation data', dataset)
     const ranks = await joinRanks(this.#device(), this.args)
     const data = await openEvaluation(dataset, this.args, { collate, collateAhead }, ranks)
     try {
@@ -357,7 +364,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     }
   }
 
-  /** Data to predict on may have no labels, and then has no loss. */
+  /** Data for predictions may have no labels, and then no loss. */
   async #evaluationForward(batch: B): Promise<LossOutput | UnlabelledOutput> {
     if (this.#options.computeLoss || labelsOf(batch)) return lossOf(await this.#forward(batch), false)
     const output = (await ask(this.model, batch, this.args.labelSmoothingFactor)) as
@@ -371,13 +378,13 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     const metrics: Record<string, number> = loss === null ? {} : { evalLoss: loss }
     const { computeMetrics } = this.#options
     if (!computeMetrics || !predictions) return metrics
-    const own = Object.entries(await computeMetrics({ predictions, labels }))
-    for (const [name, value] of own) {
+    const customMetrics = Object.entries(await computeMetrics({ predictions, labels }))
+    for (const [name, value] of customMetrics) {
       if (typeof value !== 'number') throw misuse('Trainer', `computeMetrics' ${name}`, 'a number', value)
     }
-    // What hangs on metrics has to be decided alike. JSON has no NaN.
+    // All ranks must decide alike on the metrics. JSON has no NaN.
     const ranks = await joinRanks(this.#device(), this.args)
-    const [first] = await ranks.all(own.map(([name, value]) => [name, String(value)] as const))
+    const [first] = await ranks.all(customMetrics.map(([name, value]) => [name, String(value)] as const))
     for (const [name, value] of first ?? []) metrics[evalName(name)] = Number(value)
     return metrics
   }
@@ -420,27 +427,31 @@ function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, model: 
   for (const callback of callbacks) checkCallback(callback)
   for (const logger of loggers) requireObject('Trainer', 'a logger', logger)
   const refuse = (argument: string, message: string) => new ConfigError(`Trainer: ${message}`, { argument })
-  if (args.evalStrategy !== 'no' && !evalDataset) throw refuse('evalDataset', 'evalStrategy needs an evalDataset')
+  if (args.evalStrategy !== 'no' && !evalDataset)
+    throw refuse('evalDataset', 'expected an evalDataset with this evalStrategy, got none')
   if (args.labelSmoothingFactor > 0 && computeLoss) {
-    throw refuse('labelSmoothingFactor', 'labelSmoothingFactor changes the default loss only: smooth in computeLoss')
+    throw refuse(
+      'labelSmoothingFactor',
+      'expected labelSmoothingFactor without computeLoss, got both. Smooth in computeLoss',
+    )
   }
   if (optimizers?.scheduler && !optimizers.optimizer) {
-    throw refuse('optimizers', 'a scheduler belongs to an optimiser: give both')
+    throw refuse('optimizers', 'expected an optimizer with the scheduler, got none. Pass both')
   }
   if (args.zero > 0 && optimizers?.optimizer) {
-    throw refuse('zero', 'zero divides the optimiser that the Trainer makes: give a ZeroRedundancyOptimizer yourself')
+    throw refuse('zero', 'expected zero: 0 with your own optimizer, got 1. Pass a ZeroRedundancyOptimizer instead')
   }
   if (args.gradientCheckpointing && !enableCheckpointing(model)) {
-    const message = `${model.constructor.name} has no native network with layers, and no gradientCheckpointingEnable()`
+    const message = `expected a model with native layers or gradientCheckpointingEnable() for gradientCheckpointing, got ${model.constructor.name}`
     throw refuse('gradientCheckpointing', message)
   }
 }
 
-/** Switches every stack of layers in a model; a model that knows how does it itself. */
+/** Enable checkpointing in every layer stack of a model, or through the model's own method. */
 function enableCheckpointing(model: Module): boolean {
-  const own = (model as { gradientCheckpointingEnable?: unknown }).gradientCheckpointingEnable
-  if (typeof own === 'function') {
-    own.call(model)
+  const enable = (model as { gradientCheckpointingEnable?: unknown }).gradientCheckpointingEnable
+  if (typeof enable === 'function') {
+    enable.call(model)
     return true
   }
   let found = false
@@ -450,7 +461,7 @@ function enableCheckpointing(model: Module): boolean {
       module.gradientCheckpointing(true)
       found = true
     } catch (error) {
-      if (!(error instanceof ConfigError)) throw error // this part has no layers, another may
+      if (!(error instanceof ConfigError)) throw error // this module has no layers; others may
     }
   }
   return found

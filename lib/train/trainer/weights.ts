@@ -9,9 +9,9 @@ import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 const WEIGHTS = 'model.safetensors'
 
 /**
- * Writes what training changes of a model: `model.safetensors`; of a model from `getPeftModel` its adapters in PEFT's
- * layout, with `model.safetensors` only for what else trains or, like running means, moves. `onlyTrained` leaves out what is
- * frozen of any model.
+ * Write the weights that training changes to `model.safetensors`. A model from `getPeftModel` writes its adapters in PEFT's
+ * layout, and `model.safetensors` only for other trainable parameters and running statistics. `onlyTrained` leaves out the
+ * frozen weights of any model.
  */
 export async function saveWeights(folder: string, model: Module, onlyTrained = false): Promise<void> {
   const tensors = contents(model, peftModelOf(model), onlyTrained)
@@ -19,19 +19,19 @@ export async function saveWeights(folder: string, model: Module, onlyTrained = f
   if (Object.keys(tensors).length > 0) await saveSafetensors(join(folder, WEIGHTS), tensors, { format: 'pt' })
 }
 
-/** Puts back what `saveWeights` wrote. */
+/** Load the files of `saveWeights`. */
 export async function loadWeights(folder: string, model: Module, onlyTrained = false): Promise<void> {
   const peft = peftModelOf(model)
-  const own = contents(model, peft, onlyTrained)
+  const modelTensors = contents(model, peft, onlyTrained)
   const file = join(folder, WEIGHTS)
   await peft?.restore(folder)
-  if (peft && Object.keys(own).length === 0) return
+  if (peft && Object.keys(modelTensors).length === 0) return
   await scope(async () => {
     try {
       fill(
         model,
         onlyTrained || Boolean(peft),
-        own,
+        modelTensors,
         existsSync(file) || !peft ? (await loadSafetensors(file)).tensors : {},
       )
     } catch (error) {
@@ -47,9 +47,9 @@ function fill(model: Module, part: boolean, own: Record<string, Tensor>, given: 
   const beside = Object.entries(own).filter(([name]) => !Object.hasOwn(whole, name))
   for (const [name, tensor] of beside) {
     const value = given[name]
-    if (!value) throw new CheckpointError(`${name} is missing`, { missing: [name] })
+    if (!value) throw new CheckpointError(`expected the tensor ${name}, got none`, { missing: [name] })
     if (String(value.shape) !== String(tensor.shape)) {
-      throw new CheckpointError(`${name} has shape [${value.shape}], the model's [${tensor.shape}]`, { tensor: name })
+      throw new CheckpointError(`${name}: expected shape [${tensor.shape}], got [${value.shape}]`, { tensor: name })
     }
     noGrad(() => tensor.copy_(value))
   }
@@ -57,9 +57,9 @@ function fill(model: Module, part: boolean, own: Record<string, Tensor>, given: 
   if (!part) model.loadStateDict(Object.fromEntries(Object.entries(given).filter(([name]) => !names.has(name))))
 }
 
-/** The tensors that are not in an adapter's file. */
+/** Return the tensors that are not in an adapter's file. */
 function contents(model: Module, peft: PeftModel | undefined, onlyTrained: boolean): Record<string, Tensor> {
-  // Adapters of a part of the model are no part of its state dictionary.
+  // The state dictionary does not contain the adapters of a submodule.
   const named = Object.fromEntries(model.namedParameters())
   if (!peft && !onlyTrained) {
     const state = model.stateDict()

@@ -19,7 +19,7 @@ export async function fromFile(
   await read(path, { onBadRecord: (bytes.at(-1) ?? 0) % 2 === 0 ? 'skip' : 'stop' })
 }
 
-/** What may stand where a reader expects something else. */
+/** Values of wrong types. */
 export const odd = (random: Random): unknown =>
   random.pick([null, -1, 0, 2, 1.5, '1', 'U2', '', 'joy', 'love', [], [[]], {}, true, 1e300, '__proto__'])
 

@@ -3,7 +3,7 @@ import { readImage } from '../../../lib/vision/image.js'
 import type { Random } from '../random.js'
 import type { FuzzTarget } from './target.js'
 
-/** The files of a fixture of pictures or videos, whose tensors are called `<case>/file/bytes`. */
+/** Read the files of an image or video fixture, whose tensors are called `<case>/file/bytes`. */
 export function pictureFiles(name: string): Uint8Array[] {
   const bytes = readFileSync(new URL(`../../../test/fixtures/vision/${name}.safetensors`, import.meta.url))
   const begin = 8 + Number(bytes.readBigUInt64LE(0))
@@ -19,7 +19,7 @@ export function pictureFiles(name: string): Uint8Array[] {
   )
 }
 
-/** JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM and PGM, in both modes: what is inside a picture is never trusted before its size is checked. */
+/** JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM and PGM, in both modes: sizes are checked before content is used. */
 export const target: FuzzTarget = {
   name: 'image',
   words: ['IHDR', 'IDAT', 'PLTE', 'tRNS', '\xff\xc0', '\xff\xda', '\xff\xdb', 'VP8 ', 'VP8L', 'ANMF', 'P6 ', '65535'],
@@ -39,7 +39,7 @@ async function read(bytes: Uint8Array): Promise<void> {
   ;(await readImage(bytes, { mode, maxPixels: 1 << 20 })).dispose()
 }
 
-/** Of the same pictures those that begin like one format. */
+/** Select the images that begin like one format. */
 export const ofFormat = (name: string, begin: string, words: readonly string[]): FuzzTarget => ({
   ...{ name, words, run: read },
   seeds: () =>

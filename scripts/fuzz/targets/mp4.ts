@@ -1,7 +1,7 @@
 import type { FuzzTarget } from './target.js'
 import { target as video } from './video.js'
 
-/** Of video files those whose boxes are MP4's. */
+/** Select the video files with MP4 boxes. */
 export const target: FuzzTarget = {
   ...video,
   name: 'mp4',

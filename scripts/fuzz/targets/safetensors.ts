@@ -87,7 +87,7 @@ export const target: FuzzTarget = {
   async run(bytes) {
     await scope(async () => {
       const { tensors } = await loadFrom(new MemorySource(bytes, new Place('x.safetensors', CheckpointError)))
-      // What is sound in memory is read from the disk as well, in both ways, with the same result.
+      // Input that is valid in memory is read from disk as well, in both modes, with the same result.
       writeFileSync(path, bytes)
       for (const mmap of [false, true]) {
         const file = await loadSafetensors(path, { mmap })

@@ -51,7 +51,7 @@ function piece(random: Random, text: string, type: number): number[] {
   ])
 }
 
-/** Small models of every algorithm, most of them sound. */
+/** Small models of every algorithm, most of them valid. */
 function generate(random: Random): Uint8Array {
   const bytes = piece(random, '<unk>', 2)
   const pool = [...texts]

@@ -10,7 +10,7 @@ const vocab = { a: 0, b: 1, ab: 2, ' ': 3, '<unk>': 4, '\u2581': 5, Ġ: 6, '<0xE
 const regexes = ['\\s+', 'a|b', '\\p{L}+', '(a+)+$', '', '(?i:THE)', '[^\\S]', 'a{2,}', '(?=a)']
 const contents = ['', 'a', 'aa', '\u2581', 'a'.repeat(300), '\ufffd', '😀']
 
-/** Small tokenizer files of every part, most of them sound. */
+/** Small tokenizer files of every part, most of them valid. */
 function generate(random: Random): Uint8Array {
   const pattern = () => (random.chance(0.5) ? { String: random.pick(contents) } : { Regex: random.pick(regexes) })
   const replace = () => ({ type: 'Replace', pattern: pattern(), content: random.pick(contents) })

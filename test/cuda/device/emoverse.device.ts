@@ -84,7 +84,7 @@ describe('EmoVerse on the device', () => {
   it('answers and scores as the CPU does, and leaves nothing there', async () => {
     const options = { maxNewTokens: 5 }
     const wanted = await here.generate(records, options)
-    here.beginnings.dispose()
+    here.prefixCaches.dispose()
     const before = await settledTensors()
     expect(await there.generate(records, options)).toEqual(wanted)
     const question = records[0] as EmoVerseQuestion
@@ -92,7 +92,7 @@ describe('EmoVerse on the device', () => {
     for await (const { text } of there.stream(question, options)) streamed += text
     expect(streamed).toBe(wanted[0]?.text)
     const shares = await there.scoreLabels(question, ['Joy.', 'Fear.', 'No.'])
-    there.beginnings.dispose()
+    there.prefixCaches.dispose()
     expect(await settledTensors()).toBe(before)
     const other = Object.entries(await here.scoreLabels(question, ['Joy.', 'Fear.', 'No.']))
     for (const [label, share] of other) expect(shares[label]).toBeCloseTo(share, 5)

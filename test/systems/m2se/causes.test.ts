@@ -92,7 +92,7 @@ describe('findCauses', () => {
     expect(written).not.toHaveBeenCalled()
     await expect(findCauses(model, [dialog], { causeThreshold: 2 })).rejects.toThrow(/a probability/)
     for (const more of [{ constrained: true }, { maxNewTokens: 4 }, { batchSize: 2 }]) {
-      await expect(findCauses(model, [dialog], { causeThreshold: 0.5, ...more })).rejects.toThrow(`${Object.keys(more)} is of answers`)
+      await expect(findCauses(model, [dialog], { causeThreshold: 0.5, ...more })).rejects.toThrow(`${Object.keys(more)}: expected none with causeThreshold`)
     }
   })
 }) // biome-ignore format: long lines
@@ -138,7 +138,7 @@ describe('EmoVerse.scoreCauses', () => {
       for (const [k, pair] of pairs.entries()) expect(shares[pair]).toBeCloseTo(wanted[k] as number, 5)
     }
     await expect(model.scoreCauses({ query: 'Well?' })).rejects.toThrow(DataError)
-    await expect(model.scoreCauses({ query }, { maxLength: 3 })).rejects.toThrow(/more than 3/)
+    await expect(model.scoreCauses({ query }, { maxLength: 3 })).rejects.toThrow(/expected at most 3 tokens/)
     await expect(model.scoreCauses({ query }, { least: 1 } as never)).rejects.toThrow(/least/)
     await expect(model.scoreCauses({ query }, { signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough')
   })
@@ -181,9 +181,9 @@ describe('EmoVerse.scoreCauses', () => {
     expect(await recall({ causeThreshold: 1 })).toBe(0.5)
     const other = join(folder, 'free.jsonl')
     writeFileSync(other, '{"query": "<emotion>", "label": "Joy.", "response": "Joy.", "probabilities": {"Joy.": 1}}\n')
-    await expect(scoreEmoVerse(other, { causeThreshold: 0.5 })).rejects.toThrow(/no probabilities of causes, which causeThreshold needs/)
-    await expect(scoreEmoVerse(other, { causeThreshold: 0.5, mode: 'strict', task: 'causes' })).rejects.toThrow(/causeThreshold is for mode 'robust'/)
-    for (const [more, message] of [[{ causeThreshold: 2 }, /a probability/], [{ causeThreshold: 0.5, byLabels: false }, /causeThreshold is of byLabels/], [{ constrained: true }, /constrained is of answers/]] as const) {
+    await expect(scoreEmoVerse(other, { causeThreshold: 0.5 })).rejects.toThrow(/expected probabilities of causes for causeThreshold, got none/)
+    await expect(scoreEmoVerse(other, { causeThreshold: 0.5, mode: 'strict', task: 'causes' })).rejects.toThrow(/causeThreshold: expected mode 'robust', got 'strict'/)
+    for (const [more, message] of [[{ causeThreshold: 2 }, /a probability/], [{ causeThreshold: 0.5, byLabels: false }, /expected causeThreshold only together with byLabels/], [{ constrained: true }, /expected either byLabels or constrained/]] as const) {
       await expect(inferEmoVerse(model, { data, output: join(folder, 'bad.jsonl'), byLabels: true, ...more })).rejects.toThrow(message)
     }
   })

@@ -86,7 +86,7 @@ describe('EmoVerseChat', () => {
     const network = model.model as InternVL
     const face = await image(facePpm({ width: 120, height: 120, ground: [1, 99, 3] }))
     const look = vi.spyOn(network, 'encodeImages')
-    const take = vi.spyOn(model.beginnings, 'take')
+    const take = vi.spyOn(model.prefixCaches, 'take')
     const known = async () => Promise.all(take.mock.results.splice(0).map(async ({ value }) => (await value).known))
     try {
       const first = await answer([from('user', face)], { task: 'MER' })
@@ -167,9 +167,9 @@ describe('EmoVerseChat', () => {
     const wrong: [string, RegExp][] = [
       ['', /a line for each utterance/],
       ['Anna: Alone.', /a line for each utterance/],
-      ['Anna: One.\nand two', /Line 2 of the conversation has no speaker/],
-      ['Anna: One.\n: two', /Line 2 of the conversation has no speaker/],
-      ['Anna (glee): One.\nBen: Two.', /Line 1 of the conversation has the emotion “glee”, which is none of anger, sadness, /],
+      ['Anna: One.\nand two', /line 2: expected a speaker and a text/],
+      ['Anna: One.\n: two', /line 2: expected a speaker and a text/],
+      ['Anna (glee): One.\nBen: Two.', /line 1: expected one of the emotions anger, sadness, .*, got “glee”/],
     ]
     for (const [value, error] of wrong) await expect(answer([from('user', said(value))], { task: 'ECPE' })).rejects.toThrow(error)
   }) // biome-ignore format: long lines
@@ -193,7 +193,7 @@ describe('EmoVerseChat', () => {
     const [first, again, other] = [await draw(1), await draw(1), await draw(2)]
     expect(again.text).toBe(first.text)
     expect(other.text).not.toBe(first.text)
-    model.beginnings.dispose()
+    model.prefixCaches.dispose()
     const before = await settledTensors()
     const stop = new AbortController()
     const read = async () => {
@@ -203,7 +203,7 @@ describe('EmoVerseChat', () => {
     }
     await expect(read()).rejects.toThrow('gone')
     for await (const { tokens } of chat.stream(messages, settings())) if (tokens > 0) break
-    model.beginnings.dispose()
+    model.prefixCaches.dispose()
     expect(await settledTensors()).toBe(before)
   }) // biome-ignore format: long lines
 
@@ -215,15 +215,15 @@ describe('EmoVerseChat', () => {
       [[from('user', said('a')), from('user', said('b'))], /expected role 'assistant', got 'user'/],
       [[from('user', said('a')), from('assistant', face), from('user', said('b'))], /expected text in the reply of the assistant/],
       [[from('user', { type: 'audio', samples: new Float32Array(9), seconds: 1 })], /expected parts of type text or image or video, got "audio"/],
-      [[from('user', face, said('an <image> of'))], /messages\[0\] spells <image>/],
-      [[from('user', face, said('a <IMG_CONTEXT>'))], /holds <IMG_CONTEXT>/],
-      [[from('user', said('a'))], /no beams/, { numBeams: 2 }],
+      [[from('user', face, said('an <image> of'))], /messages\[0\]: expected text without media markers, got <image>/],
+      [[from('user', face, said('a <IMG_CONTEXT>'))], /expected texts without <IMG_CONTEXT>/],
+      [[from('user', said('a'))], /expected numBeams 1, got 2/, { numBeams: 2 }],
       ...(['MSA', 'MER', 'FER', 'ERI'] as const).map((task): [ChatTurn[], RegExp, Partial<ChatAnswerOptions>] => [
         [from('user', said(' \n'))],
-        /: the task (Sentiment|Emotion|Expression|Reason): expected words or a picture or a film that it is about, got an empty message/,
+        /: the task (Sentiment|Emotion|Expression|Reason): expected text or an image or a video, got an empty message/,
         { task },
       ]),
-      [[from('user', said('a'.repeat(4000)))], /which leaves \d+ of 4096 for the answer, not 200/, { maxNewTokens: 200 }],
+      [[from('user', said('a'.repeat(4000)))], /expected at most \d+ of 4096 tokens for the answer to a conversation of \d+, got maxNewTokens 200/, { maxNewTokens: 200 }],
     ]
     for (const [messages, error, more] of wrong) await expect(answer(messages, more)).rejects.toThrow(error)
     for (const given of [{ concurrent: 0 }, { names: 'friends' }, { nam: 'x' }]) {
@@ -341,9 +341,9 @@ describe('the API', () => {
       [{ messages: [user(...Array.from({ length: 5 }, () => picture(FACES.joy)))] }, 400, /more than 4 pictures/],
       [{ messages: [user(picture(Buffer.alloc(2_500_000)))] }, 413, /large/],
       [{ messages: [user(picture(FACES.joy), text('<IMG_CONTEXT>'))] }, 400, /IMG_CONTEXT/],
-      [{ messages: [user(picture(FACES.joy), text('<image>'))] }, 400, /spells <image>/],
+      [{ messages: [user(picture(FACES.joy), text('<image>'))] }, 400, /expected text without media markers, got <image>/],
       [{ messages: [user(text('x'.repeat(5000)))] }, 400, /which leaves 0 of 4096/],
-      [{ messages: [user(text('x'))], num_beams: 3 }, 400, /no beams/],
+      [{ messages: [user(text('x'))], num_beams: 3 }, 400, /expected numBeams 1, got 3/],
       ['{"messages":', 400, /JSON/],
     ]
     const round = async () => {
@@ -370,7 +370,7 @@ describe('the API', () => {
     const idle = async () => (await call(served.url, '/health')).json
     const rest = async () => {
       await expect.poll(idle).toMatchObject({ running: 0, queued: 0 })
-      model.beginnings.dispose()
+      model.prefixCaches.dispose()
       return settledTensors()
     }
     await round()

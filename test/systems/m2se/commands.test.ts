@@ -68,7 +68,9 @@ describe('emoverse sft', () => {
     const bad = [...asked(2), { query: 'a', response: null }] as SwiftRecord[]
     await writeSwiftDataset(at('bad.json'), bad)
     const more = [...words, '--dataset', at('bad.json'), '--output', at('stopped'), '--on-bad-record']
-    await expect(said(sft, ...model(), ...more, 'stop')).rejects.toThrow(/bad\.json line \d+: it has no response/)
+    await expect(said(sft, ...model(), ...more, 'stop')).rejects.toThrow(
+      /bad\.json line \d+: response: expected a string, got none/,
+    )
     await expect(said(sft, ...model(), ...more, 'stop', '--compat', 'published')).rejects.toThrow(ConfigError)
     expect(JSON.parse(await said(sft, ...model(), ...more, 'skip')).stages[0].samples.train).toBe(2)
   })
@@ -107,7 +109,7 @@ describe('emoverse causes', () => {
     const missing = await said(data, ...making, '--predicted', at('none.json')).catch((error: unknown) => error)
     expect(missing).toBeInstanceOf(DataError)
     expect(missing).toMatchObject({
-      message: expect.stringMatching(/none\.json has no emotion of utterance 1 of dialog 7/),
+      message: expect.stringMatching(/none\.json: expected an emotion of utterance 1 of dialog 7, got none/),
     })
   })
 })
@@ -151,8 +153,8 @@ describe('thresholds of labels', () => {
     using plain = await tinyEmoVerse()
     const options = { data: records, output: at('refused.jsonl'), byLabels: true }
     const bad: [object, RegExp][] = [
-      [{ thresholds: { 'Joy.': 0.5 } }, /thresholds needs fallback/],
-      [{ fallback: 'Neutral.' }, /fallback needs thresholds/],
+      [{ thresholds: { 'Joy.': 0.5 } }, /fallback: expected a value together with thresholds/],
+      [{ fallback: 'Neutral.' }, /thresholds: expected a value together with fallback/],
       [{ thresholds: { 'Jooy.': 0.5 }, fallback: 'Neutral.' }, /did you mean 'Joy\.'/],
       [{ thresholds: { 'Joy.': 1.5 }, fallback: 'Neutral.' }, /a probability/],
       [{ thresholds: { 'Joy.': 0.5 }, fallback: 'Neutral.', byLabels: false }, /byLabels/],
@@ -164,11 +166,15 @@ describe('thresholds of labels', () => {
     }
     writeFileSync(at('free.jsonl'), '{"query": "<emotion>", "label": "Joy.", "response": "Joy."}\n')
     const naming = { thresholds: { 'Joy.': 0.5 }, fallback: 'Neutral.' }
-    await expect(scoreEmoVerse(at('free.jsonl'), naming)).rejects.toThrow(/has no probabilities/)
+    await expect(scoreEmoVerse(at('free.jsonl'), naming)).rejects.toThrow(
+      /expected probabilities of labels for thresholds, got none/,
+    )
     await expect(scoreEmoVerse(at('free.jsonl'), { ...naming, mode: 'strict', task: 'emotion' })).rejects.toThrow(
       /robust/,
     )
     writeFileSync(at('odd.jsonl'), '{"label": "Joy.", "response": "Joy.", "probabilities": {"Joy.": "much"}}\n')
-    await expect(scoreEmoVerse(at('odd.jsonl'), naming)).rejects.toThrow(/record 1: its probabilities are no numbers/)
+    await expect(scoreEmoVerse(at('odd.jsonl'), naming)).rejects.toThrow(
+      /record 1: expected probabilities to be numbers/,
+    )
   })
 })

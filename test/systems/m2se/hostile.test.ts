@@ -45,20 +45,20 @@ describe('what is no batch', () => {
     // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
     const wrong = (value: unknown) => value as any
     for (const [samples, message] of [
-      [undefined, /samples must be a list/],
-      [[null], /samples\[0\] must be an object/],
-      [[{ ...sample, labels: 'x' }], /samples\[0\].labels must be a list/],
-      [[sample, { ...sample, inputIds: [1, 'x'] }], /samples\[1\].inputIds\[1\] must be a number/],
+      [undefined, /samples to be a list/],
+      [[null], /samples\[0\] to be an object/],
+      [[{ ...sample, labels: 'x' }], /samples\[0\].labels to be a list/],
+      [[sample, { ...sample, inputIds: [1, 'x'] }], /samples\[1\].inputIds\[1\] to be a number/],
     ] as const) {
       expect(() => emoverseCollate(wrong(samples))).toThrow(expect.objectContaining({ code: 'ERR_CONFIG' }))
       expect(() => emoverseCollate(wrong(samples))).toThrow(message)
     }
     for (const [one, two, tally, message] of [
-      [undefined, batch, undefined, /model must be an object/],
-      [model, undefined, undefined, /batch must be an object/],
-      [model, { ...batch, inputIds: [1] }, undefined, /batch.inputIds must be a Tensor, not an array/],
-      [model, { ...batch, targets: {} }, undefined, /batch.targets.places must be a list/],
-      [model, batch, {}, /tally.add must be a function/],
+      [undefined, batch, undefined, /model to be an object/],
+      [model, undefined, undefined, /batch to be an object/],
+      [model, { ...batch, inputIds: [1] }, undefined, /batch.inputIds to be a Tensor, got an array/],
+      [model, { ...batch, targets: {} }, undefined, /batch.targets.places to be a list/],
+      [model, batch, {}, /tally.add to be a function/],
     ] as const) {
       const refused = emoverseLoss(wrong(one), wrong(two), wrong(tally))
       await expect(refused).rejects.toMatchObject({ code: 'ERR_CONFIG', message: expect.stringMatching(message) })
@@ -84,11 +84,11 @@ describe('what strangers give a model', () => {
     const wav = Buffer.alloc(44)
     wav.write('RIFF').valueOf()
     const bad: [string, EmoVerseQuestion, RegExp][] = [
-      ['more markers', { ...good, query: '<image><image>' }, /2 <image> and 1 images/],
-      ['a marker in an answer', { ...good, history: [['<image>b', '<image>']] }, /3 <image> and 1 images/],
-      ['the place of a picture', { ...good, query: 'x <IMG_CONTEXT>' }, /holds <IMG_CONTEXT>/],
-      ['the same in an answer before', { ...good, history: [['b', '<IMG_CONTEXT>']] }, /holds <IMG_CONTEXT>/],
-      ['the same as system', { ...good, system: '<IMG_CONTEXT>' }, /holds <IMG_CONTEXT>/],
+      ['more markers', { ...good, query: '<image><image>' }, /images: expected 2 for 2 markers <image>, got 1/],
+      ['a marker in an answer', { ...good, history: [['<image>b', '<image>']] }, /images: expected 3 for 3 markers <image>, got 1/],
+      ['the place of a picture', { ...good, query: 'x <IMG_CONTEXT>' }, /expected texts without <IMG_CONTEXT>/],
+      ['the same in an answer before', { ...good, history: [['b', '<IMG_CONTEXT>']] }, /expected texts without <IMG_CONTEXT>/],
+      ['the same as system', { ...good, system: '<IMG_CONTEXT>' }, /expected texts without <IMG_CONTEXT>/],
       ['a picture of nothing', { query: 'a', images: [stored('zero.ppm', 'P6 0 0 255\n')] }, /got 0 × 0/],
       ['raw pixels of nothing', { query: 'a', images: [{ data: new Uint8Array(0), width: 0, height: 0, channels: 3 }] }, /0|width/],
       ['a picture of 40,000 x 40,000', { query: 'a', images: [stored('huge.ppm', 'P6 40000 40000 255\n')] }, /1600000000|pixels, got 40000 × 40000/],
@@ -96,11 +96,11 @@ describe('what strangers give a model', () => {
       ['no picture', { query: 'a', images: [Buffer.from('<html>')] }, /known|format|picture/],
       ['a film without frames', { query: 'a', videos: [empty] }, /empty/],
       ['a film with a broken frame', { query: 'a', videos: [frames] }, /5\.ppm|bytes are missing/],
-      ['a list without frames', { query: 'a', videos: [[]] }, /film/],
+      ['a list without frames', { query: 'a', videos: [[]] }, /videos to be/],
       ['a sound that is cut off', { query: 'a', audios: [stored('cut.wav', wav)] }, /cut\.wav/],
       ['a sound of nothing', { query: 'a', audios: [new Float32Array(0)] }, /no samples|empty|audio/i],
       ['a sound of NaN', { query: 'a', audios: [Float32Array.of(0, Number.NaN, 0)] }, /NaN/],
-      ['more sounds in the text', { query: '<audio><audio>', audios: [new Float32Array(4000)] }, /2 <audio> and 1 audios/],
+      ['more sounds in the text', { query: '<audio><audio>', audios: [new Float32Array(4000)] }, /audios: expected 2 for 2 markers <audio>, got 1/],
     ]
     const { tensors } = await fixture('vision/videos-decoded')
     const bytes = Buffer.from((tensors['h264/file/bytes'] as Tensor).dataSync() as Uint8Array)
@@ -128,15 +128,15 @@ describe('what strangers give a model', () => {
     // What it is to say counts in training alone.
     expect(model.lengthOf({ ...question, response: 'b' })).toBeGreaterThan(own)
     const limits = [
-      [{ maxLength: own }, { maxLength: own - 1 }, `Record 1 of 1 has ${own} tokens, more than ${own - 1}`],
-      [{ maxExpandedLength: length }, { maxExpandedLength: length - 1 }, `Record 1 of 1 has ${length} tokens with those of its media, more than ${length - 1}`],
+      [{ maxLength: own }, { maxLength: own - 1 }, `record 1 of 1: expected at most ${own - 1} tokens, got ${own}`],
+      [{ maxExpandedLength: length }, { maxExpandedLength: length - 1 }, `record 1 of 1: expected at most ${length - 1} tokens, media included, got ${length}`],
     ] as const
     for (const [fits, tooShort, message] of limits) {
       const records = [{ ...question, response: 'b' }]
       await expect(model.generate(records, tooShort)).rejects.toThrow(message)
       expect(await model.generate(records, { ...tooShort, compat: 'published' })).toEqual([{ text: '', tokens: 0 }])
-      await expect(model.stream(question, tooShort).next()).rejects.toThrow(message.replace('Record 1 of 1', 'The prompt'))
-      await expect(model.scoreLabels(question, ['Joy.', 'Fear.'], tooShort)).rejects.toThrow(message.replace('Record 1 of 1', 'The prompt'))
+      await expect(model.stream(question, tooShort).next()).rejects.toThrow(message.replace('record 1 of 1', 'prompt'))
+      await expect(model.scoreLabels(question, ['Joy.', 'Fear.'], tooShort)).rejects.toThrow(message.replace('record 1 of 1', 'prompt'))
       expect((await model.generate(records, { ...fits, maxNewTokens: 2 }))[0]?.tokens).toBeGreaterThan(0)
       expect((await model.stream(question, { ...fits, maxNewTokens: 2 }).next()).done).toBe(false)
       expect(Object.keys(await model.scoreLabels(question, ['Joy.', 'Fear.'], fits))).toEqual(['Joy.', 'Fear.'])
@@ -148,12 +148,12 @@ describe('what strangers give a model', () => {
     const line = (entry: object) => `${JSON.stringify(entry)}\n`
     const results = (name: string, ...lines: (string | Buffer)[]) => stored(name, Buffer.concat(lines.map((one) => Buffer.from(one))))
     const good = line({ query: 'q', label: 'Joy.', response: 'Joy.' })
-    await expect(scoreEmoVerse(results('a.jsonl', good, line({ query: 'q', response: 'Joy.' })))).rejects.toThrow(/a\.jsonl, record 2: its label is no text/)
-    await expect(scoreEmoVerse(results('b.jsonl', line({ query: 'q', label: 'Joy.' })))).rejects.toThrow(/record 1: its response is no text/)
-    await expect(scoreEmoVerse(results('c.jsonl', good, 'null\n'))).rejects.toThrow(/record 2: its label/)
+    await expect(scoreEmoVerse(results('a.jsonl', good, line({ query: 'q', response: 'Joy.' })))).rejects.toThrow(/a\.jsonl, record 2: expected label to be a string/)
+    await expect(scoreEmoVerse(results('b.jsonl', line({ query: 'q', label: 'Joy.' })))).rejects.toThrow(/record 1: expected response to be a string/)
+    await expect(scoreEmoVerse(results('c.jsonl', good, 'null\n'))).rejects.toThrow(/record 2: expected label/)
     await expect(scoreEmoVerse(results('d.jsonl', good, Buffer.from('{"query": "\xff"}\n', 'latin1')))).rejects.toThrow(DataError)
     await expect(scoreEmoVerse(results('e.jsonl', good, '{"query": \n'))).rejects.toThrow(DataError)
-    await expect(scoreEmoVerse(results('f.jsonl', ''))).rejects.toThrow(/holds no result/)
+    await expect(scoreEmoVerse(results('f.jsonl', ''))).rejects.toThrow(/expected at least one result, got an empty file/)
     // No answer is a wrong one.
     const asked = 'x <emotion> Please determine which emotion label in the video represents: anger, sadness, surprise, disgust, joy, neutral or fear.'
     const { tasks } = await scoreEmoVerse(results('g.jsonl', line({ query: asked, label: 'Joy.', response: 'Joy.' }), line({ query: asked, label: 'Joy.', response: null })))

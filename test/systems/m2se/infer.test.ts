@@ -98,7 +98,9 @@ describe('inferEmoVerse', () => {
     const other = { data: asked(50), output: cut, maxNewTokens: 4 }
     await expect(inferEmoVerse(model, other)).rejects.toThrow(/line 1: this result has another question/)
     appendFileSync(cut, `${ends[0]}\n`)
-    await expect(inferEmoVerse(model, { ...options, output: cut })).rejects.toThrow(/line 43: .*one more than the data/)
+    await expect(inferEmoVerse(model, { ...options, output: cut })).rejects.toThrow(
+      /line 43: .*got more results than records/,
+    )
   })
 
   it('draws the same of a seed, however many at a time and where it goes on', async () => {
@@ -121,7 +123,7 @@ describe('inferEmoVerse', () => {
     const alike = Array.from({ length: 12 }, () => question as { query: string })
     const answers = await model.generate(alike, { maxNewTokens: 6, doSample: true, seed: 3 })
     expect(new Set(answers.map(({ text }) => text)).size).toBeGreaterThan(1)
-    await expect(model.generate(alike, { seed: -1 })).rejects.toThrow(/seed must be/)
+    await expect(model.generate(alike, { seed: -1 })).rejects.toThrow(/seed to be/)
   })
 
   it('goes on with results of the same model and settings alone', async () => {
@@ -160,7 +162,7 @@ describe('inferEmoVerse', () => {
     expect(linesOf(join(results, name))).toHaveLength(8)
     // Nobody knows what made these.
     rmSync(join(folder, 'one.run.json'))
-    await expect(inferEmoVerse(model, { ...options, output })).rejects.toThrow(/there is no .*one\.run\.json/)
+    await expect(inferEmoVerse(model, { ...options, output })).rejects.toThrow(/got results without .*one\.run\.json/)
     // The same question about something else.
     const another = options.data.map((one, i) => (i === 3 ? { ...one, response: 'Else.' } : one))
     const kept = join(folder, 'kept.jsonl')
@@ -240,7 +242,7 @@ describe('inferEmoVerse', () => {
     })
     const missing = [{ query: 'a', response: 'b', audios: ['none.wav'] }, ...data.slice(3, 4)]
     const heard = await inferEmoVerse(hears, { ...options, data: missing, output: join(folder, 'ears.jsonl') })
-    expect(heard).toMatchObject({ records: 1, notes: [expect.stringMatching(/1 that name files that are not there/)] })
+    expect(heard).toMatchObject({ records: 1, notes: [expect.stringMatching(/1 that refer to missing files/)] })
   })
 
   it('answers by the likeliest label where that is wanted', async () => {
@@ -254,7 +256,7 @@ describe('inferEmoVerse', () => {
     const before = await settledTensors()
     await inferEmoVerse(model, { data, output, byLabels: true, maxNewTokens: 2 })
     // What was read last is kept for the next question.
-    model.beginnings.dispose()
+    model.prefixCaches.dispose()
     expect(await settledTensors()).toBe(before)
     const [first, second] = linesOf(output)
     const shares = Object.entries(first.probabilities as Record<string, number>)
@@ -391,8 +393,8 @@ describe('voxtorch emoverse', () => {
     const [file = ''] = readdirSync(join(folder, 'answers')).filter((name) => name.endsWith('.jsonl'))
     const said = run('emoverse', 'score', `answers/${file}`, '--html', 'scores.html', '--json', 'scores.json')
     expect(said).toMatch(/6 results[\s\S]*accuracy/)
-    expect(readFileSync(join(folder, 'scores.html'), 'utf8')).toMatch(/^<!doctype html>[\s\S]*Emotion[\s\S]*taken for/)
-    expect(fails('emoverse', 'score', `answers/${file}`, '--mode', 'strict')).toMatch(/needs a task/)
+    expect(readFileSync(join(folder, 'scores.html'), 'utf8')).toMatch(/^<!doctype html>[\s\S]*Emotion[\s\S]*true \/ predicted/)
+    expect(fails('emoverse', 'score', `answers/${file}`, '--mode', 'strict')).toMatch(/task: expected sentiment, emotion or causes in mode 'strict'/)
     const adapters = ['--adapters', 'run/stage-1/adapter']
     run('emoverse', 'infer', '--model', 'base', ...adapters, '--val_dataset', 'test.json', '--system', 'S', '--max-new-tokens', '6', '--output', 'merged.jsonl')
     expect(linesOf(join(folder, 'merged.jsonl'))).toEqual(linesOf(join(folder, 'answers', file)))
@@ -410,7 +412,7 @@ describe('voxtorch emoverse', () => {
     expect(fails('emoverse-sft', '--model', 'base', '--datasett', 'x')).toMatch(
       /known option, got --datasett. Did you mean --dataset\?/,
     )
-    expect(fails('emoverse', 'sft', '--dataset', 'x')).toMatch(/Say which model/)
+    expect(fails('emoverse', 'sft', '--dataset', 'x')).toMatch(/--model: expected a model, got none/)
     expect(fails('emoverse', 'sft', '--model', 'base', '--stages', 'a.yaml', '--epochs', '1')).toMatch(
       /epochs would be said again/,
     )
@@ -433,7 +435,7 @@ it('reads a stage from YAML, and names a key that it does not know', async () =>
   for (const [text, message] of [
     ['data: a.json\nrecipes: {}\n', /did you mean 'recipe'/],
     ['data: a.json\nrecipe: { epoch: 1 }\n', /did you mean 'epochs'/],
-    ['name: x\n', /data is no file/],
+    ['name: x\n', /expected data to be a file/],
   ] as const) {
     writeFileSync(file, text)
     await expect(readEmoVerseStage(file)).rejects.toThrow(message)

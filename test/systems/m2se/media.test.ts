@@ -107,16 +107,16 @@ describe('records with pictures and films', () => {
   it('that cannot be are refused by name', async () => {
     using model = await seeingEmoVerse()
     const refused = (question: EmoVerseQuestion) => expect(model.encode(question, { answer: false })).rejects
-    await refused({ query: '<image><image>', images: [square] }).toThrow(/2 <image> and 1 images/)
-    await refused({ query: 'a <image>', images: [square], history: [['q', '<image>']] }).toThrow(/2 <image> and 1 images/)
-    await refused({ query: 'x<IMG_CONTEXT>' }).toThrow(/holds <IMG_CONTEXT>/)
+    await refused({ query: '<image><image>', images: [square] }).toThrow(/images: expected 2 for 2 markers <image>, got 1/)
+    await refused({ query: 'a <image>', images: [square], history: [['q', '<image>']] }).toThrow(/images: expected 2 for 2 markers <image>, got 1/)
+    await refused({ query: 'x<IMG_CONTEXT>' }).toThrow(/expected texts without <IMG_CONTEXT>/)
     await refused({ query: 'x', images: [join(folder, 'none.ppm')] }).toThrow(/none\.ppm cannot be read/)
     writeFileSync(join(folder, 'broken.ppm'), 'P6\n9 9\n255\nx')
     await refused({ query: 'x', images: [join(folder, 'broken.ppm')] }).toThrow(DataError)
-    await refused({ query: 'x', audios: ['a.wav'] }).toThrow(/hears no sound, and the record has audios/)
+    await refused({ query: 'x', audios: ['a.wav'] }).toThrow(/audios: expected a model with an audio encoder, got one without/)
     using blind = await tinyEmoVerse({ media: 'read' })
     await expect(blind.encode({ query: 'x', images: [square] }, { answer: false })).rejects.toThrow(ConfigError)
-    await expect(blind.generate([{ query: 'x', videos: [film] }])).rejects.toThrow(/sees neither pictures nor films, and the record has videos/)
+    await expect(blind.generate([{ query: 'x', videos: [film] }])).rejects.toThrow(/videos: expected a model with a vision encoder, got one without/)
     await expect(blind.look({ images: [square] })).rejects.toThrow(ConfigError)
     expect((await blind.encode({ query: 'x' }, { answer: false })).pictures).toEqual([])
     using words = await seeingEmoVerse({ media: 'ignore' })
@@ -124,7 +124,7 @@ describe('records with pictures and films', () => {
     const { inputIds } = await words.encode({ query: '<image>x', images: ['nowhere'] }, { answer: false })
     expect(inputIds).toEqual((await blind.encode({ query: 'x' }, { answer: false })).inputIds)
     expect(() => new EmoVerse({ model: words.model, tokenizer: words.tokenizer, vision: { tiles: 1 } as never })).toThrow(/tiles/)
-    expect(() => new EmoVerse({ model: blind.model, tokenizer: blind.tokenizer, vision: { maxTiles: 1 } })).toThrow(/sees nothing/)
+    expect(() => new EmoVerse({ model: blind.model, tokenizer: blind.tokenizer, vision: { maxTiles: 1 } })).toThrow(/vision: expected no vision options for a text-only DecoderLM/)
   }) // biome-ignore format: long lines
 })
 
@@ -206,7 +206,7 @@ describe('an EmoVerse that sees', () => {
       const { tokens } = await network.generate(inputs, { ...options, eosTokenId: model.tokenizer.tokenToId('<|im_end|>') as number })
       expect(tokens.map((ids) => model.textOf(ids))).toEqual(together.map(({ text }) => text))
     })
-    await expect(model.generate(records, { maxExpandedLength: 60 })).rejects.toThrow(/Record 3 of 4 has \d+ tokens with those of its media, more than 60/)
+    await expect(model.generate(records, { maxExpandedLength: 60 })).rejects.toThrow(/record 3 of 4: expected at most 60 tokens, media included, got \d+/)
   }) // biome-ignore format: long lines
 
   it('writes piece by piece what it writes at once, and goes on with what it has read', async () => {
@@ -262,7 +262,7 @@ describe('an EmoVerse that sees', () => {
     const stop = new AbortController()
     stop.abort(new Error('enough'))
     await expect(model.stream(question, { signal: stop.signal }).next()).rejects.toThrow('enough')
-    model.beginnings.dispose()
+    model.prefixCaches.dispose()
     expect(await settledTensors()).toBe(before)
   }) // biome-ignore format: long lines
 

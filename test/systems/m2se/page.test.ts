@@ -186,7 +186,9 @@ describe.skipIf(!chromium)('the page of an EmoVerse, in Chromium', () => {
       await page.click('#prompt')
       await page.type('<image>')
       await page.press('Enter')
-      await page.until(() => /spells <image>/.test(document.getElementById('error').textContent))
+      await page.until(() =>
+        /text without media markers, got <image>/.test(document.getElementById('error').textContent),
+      )
       expect(await page.evaluate(look)).toMatchObject({ turns: [], clips: ['Photo 2'] })
       expect(page.problems).toEqual([expect.stringMatching(/status of 400/)])
     })

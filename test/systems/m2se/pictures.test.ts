@@ -127,7 +127,7 @@ describe('an EmoVerse in two stages', () => {
       const stage = { data: [...data, { ...data[0], images: ['broken.ppm'] } as never], recipe: { ...fast, epochs: 1, validationShare: 0 } }
       const { stages } = await trainEmoVerse(model, { args, outputDir: join(folder, `broken-${compat}-${groupByLength}`), mediaRoot: folder, stages: [stage], saveModel: false, onNote: (note) => void notes.push(note), ...(compat && { compat }) })
       expect(stages[0]?.samples.train).toBe(compat ? 17 : 16)
-      expect(notes[0]).toEqual(compat ? expect.stringMatching(/give way to others, the first: .*broken\.ppm/) : left)
+      expect(notes[0]).toEqual(compat ? expect.stringMatching(/are replaced by others, the first: .*broken\.ppm/) : left)
     }
   }) // biome-ignore format: long lines
 
@@ -169,7 +169,7 @@ describe('an EmoVerse in two stages', () => {
     expect(await train({ projector: 'whole' })).toBe(llm + 2 * 64 + 64 * 32 + 32 + 32 * 32 + 32)
     expect(await train({ projector: 'frozen' })).toBe(llm)
     expect(await train({ lora: { targetModules: 'all-linear', r: 4 } })).toBe((llm + 8 * (64 + 32 + 32 + 32)) / 2)
-    await expect(train({ lora: { targetModules: ['qkv'] } })).rejects.toThrow(/the vision part never trains/)
+    await expect(train({ lora: { targetModules: ['qkv'] } })).rejects.toThrow(/expected targetModules without the vision encoder, which never trains, got 'vision_model/)
     await expect(train({ projector: 'half' })).rejects.toThrow(/projector/)
   }) // biome-ignore format: long lines
 })

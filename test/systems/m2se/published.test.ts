@@ -71,7 +71,7 @@ it('a record gives way in 20 attempts, of 30 that cannot be used', async () => {
   writeFileSync(file, JSON.stringify(Array.from({ length: 30 }, (_, i) => ({ query: `${i}`, response: null }))))
   const data = await readSwiftDataset(file, { compat: 'published' })
   expect(data.length).toBe(30)
-  await expect(data.get(3)).rejects.toThrow(/^20 records that were drawn cannot be used/)
+  await expect(data.get(3)).rejects.toThrow(/^data: expected a usable record within 20 draws/)
   expect(data.dropped).toEqual({ response: 20 })
 })
 

@@ -89,7 +89,9 @@ describe('strict', () => {
       accuracy: 0.5,
     })
     await expect(scoreEmoVerse(path, { mode: 'strict', task: 'emotion' })).rejects.toMatchObject({ kind: 'ValueError' })
-    await expect(scoreEmoVerse(path, { mode: 'strict' })).rejects.toThrow(/needs a task/)
+    await expect(scoreEmoVerse(path, { mode: 'strict' })).rejects.toThrow(
+      /task: expected sentiment, emotion or causes in mode 'strict'/,
+    )
   })
 
   it('stands beside simple rules that are scored in the same way, with classes and who is taken for whom', async () => {
@@ -215,7 +217,7 @@ describe('robust', () => {
     const { tasks } = await scoreEmoVerse(file('numbers.jsonl', lines), { task: 'number' })
     expect(tasks.number?.scores as NumberScores).toMatchObject({ unread: 1, mae: (0 + 2 + 3) / 3 })
     expect(mosiMetrics([0, 0], [1, -1])).toMatchObject({ acc2NonZero: null, f1NonZero: null })
-    expect(() => mosiMetrics([], [])).toThrow(/0 true numbers/)
+    expect(() => mosiMetrics([], [])).toThrow(/got 0 true and 0 predicted numbers/)
   })
 
   it('divides a file by what its questions ask, and refuses lines that lack something', async () => {
@@ -232,8 +234,10 @@ describe('robust', () => {
     }
     await expect(
       scoreEmoVerse(file('label.jsonl', [{ label: 'Glee.', response: 'x' }]), { task: 'emotion' }),
-    ).rejects.toThrow(/none of Anger/)
-    await expect(scoreEmoVerse(path, { variant: 'other' })).rejects.toThrow(/is for mode 'strict'/)
+    ).rejects.toThrow(/expected one of Anger/)
+    await expect(scoreEmoVerse(path, { variant: 'other' })).rejects.toThrow(
+      /variant: expected mode 'strict', got 'robust'/,
+    )
     await expect(scoreEmoVerse(path, { modes: 1 } as never)).rejects.toThrow(/modes/)
   })
 })

@@ -35,10 +35,10 @@ const bad: Record<string, [SwiftRecord, RegExp]> = {
   'too long': [{ query: 'x'.repeat(400), response: 'y' }, /6 records, without 1 that are too long/],
   'a broken picture': [{ query: 'a', response: 'y', images: ['cut.ppm'] }, /^1 records were left out whose media cannot be read, the first: .*cut\.ppm/],
   'a broken sound': [{ query: 'a', response: 'y', audios: ['cut.wav'] }, /^1 records were left out whose media cannot be read, the first: .*cut\.wav/],
-  'no picture': [{ query: 'a', response: 'y', images: ['none.ppm'] }, /6 records, without 1 that name files that are not there/],
+  'no picture': [{ query: 'a', response: 'y', images: ['none.ppm'] }, /6 records, without 1 that refer to missing files/],
   'no response': [{ query: 'a', response: null }, /6 records, without 1 that have no response/],
-  'more markers than media': [{ query: '<image><image>', response: 'a', images: ['face.ppm'] }, /6 records, without 1 that have other markers than media/],
-  'too many tiles': [{ query: 'a', response: 'y', images: new Array(20).fill(wide) }, /^1 records were left out that are too long with all of their media, the first: .* has \d+ tokens with those of its media, more than 250/],
+  'more markers than media': [{ query: '<image><image>', response: 'a', images: ['face.ppm'] }, /6 records, without 1 that have different numbers of markers and media/],
+  'too many tiles': [{ query: 'a', response: 'y', images: new Array(20).fill(wide) }, /^1 records were left out that are too long with all of their media, the first: .*: expected at most 250 tokens, media included, got \d+/],
 } // biome-ignore format: one a line
 const forms: Record<string, (records: SwiftRecord[], name: string) => Promise<EmoVerseRecords>> = {
   array: async (records) => records,
@@ -87,7 +87,7 @@ describe.each(Object.keys(forms))('data as %s', (form) => {
     const lengths = await read()
     expect(Math.max(...lengths)).toBeLessThanOrEqual(250)
     expect(await read()).toEqual(lengths)
-    expect(heard[0]).toMatch(/give way to others, the first: /)
+    expect(heard[0]).toMatch(/are replaced by others, the first: /)
     // Nothing is looked at beforehand.
     expect(notes.filter((note) => /longest|media cannot/.test(note))).toEqual([])
   }) // biome-ignore format: long lines
@@ -113,12 +113,12 @@ describe('lengths', () => {
     expect(lengths.at(-1)?.text).toBeLessThan(text)
     const all = await opened(records, { maxLength: text, maxExpandedLength: expanded })
     expect(all.train.length).toBe(7)
-    expect(all.notes).toEqual([`the longest record has ${text} tokens, each of its media counted as one; the longest has ${expanded} with all of its media's`])
+    expect(all.notes).toEqual([`the longest record has ${text} tokens, each of its media counted as one; the longest has ${expanded} with all tokens of its media`])
     expect((await opened(records, { maxExpandedLength: expanded - 1 })).train.length).toBe(6)
     expect((await opened(records, { maxExpandedLength: null })).train.length).toBe(7)
     const short = await opened(records, { maxLength: text - 1, maxExpandedLength: null })
     expect(short.train.length).toBe(lengths.filter((one) => one.text < text).length)
-    await expect(opened(records, { maxLength: 3 })).rejects.toThrow(/no record to train on; the data: 0 records, without 7 that are too long/)
+    await expect(opened(records, { maxLength: 3 })).rejects.toThrow(/at least one record to train on, got none\. the data: 0 records, without 7 that are too long/)
     expect(() => emoverseRecipe({ maxExpandedLength: 0 })).toThrow(/maxExpandedLength/)
   }) // biome-ignore format: long lines
 

@@ -50,5 +50,5 @@ export async function tinyModel({ hears = false } = {}) {
 /** For `test/serve/process.mjs`. */
 export async function chat() {
   const model = await tinyModel()
-  return Object.assign(new EmoVerseChat(model), { forget: () => model.beginnings.dispose() })
+  return Object.assign(new EmoVerseChat(model), { forget: () => model.prefixCaches.dispose() })
 }

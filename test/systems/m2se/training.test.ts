@@ -155,7 +155,7 @@ describe('trainEmoVerse', () => {
       ],
     }) // biome-ignore format: one stage a line
     expect(notes[0]).toMatch(/^the longest record has \d+ tokens/)
-    expect(notes[1]).toBe('the model sees neither pictures nor films: it is trained on the words alone')
+    expect(notes[1]).toBe('the model has no vision or audio encoder: it is trained on the texts only')
     expect(stages.map(({ name }) => name)).toEqual(['stage-1', 'second'])
     expect(stages[0]?.samples).toEqual({ train: 19, valid: 1, test: 0 })
     expect(stages[1]?.valid?.accuracy).toBe(1)
@@ -235,7 +235,7 @@ describe('trainEmoVerse', () => {
     // A folder of its own for what is another training, the same one each time.
     for (let i = 0; i < 2; i++) {
       const { adapter, saved, notes } = await run(other, { versions: true })
-      expect([adapter, saved, notes[0]]).toEqual([join(home, 'v1/stage-1/adapter'), join(home, 'v1/model'), `${home} holds another training: this one goes to ${join(home, 'v1')}`])
+      expect([adapter, saved, notes[0]]).toEqual([join(home, 'v1/stage-1/adapter'), join(home, 'v1/model'), `${home} holds another training: this one is written to ${join(home, 'v1')}`])
     }
     expect((await run(one, { versions: true })).notes).toEqual([])
     expect((await run(one, { versions: true, args: { ...quiet.args, maxSteps: 1 } })).saved).toBe(join(home, 'v2/model'))

@@ -78,15 +78,15 @@ describe('readSalmonnAnnotations', () => {
     ]
     const file = write('bad.json', bad)
     await expect(vt.readSalmonnAnnotations(file)).rejects.toThrow(
-      `${file}, item 2: it needs either path or audio_files`,
+      `${file}, item 2: expected either path or audio_files, got neither.`,
     )
     const { entries, badItems, badItemErrors } = await vt.readSalmonnAnnotations(file, { onBadItem: 'skip' })
     expect([entries.length, badItems]).toEqual([1, 4])
     expect(badItemErrors.map(({ message }) => message.slice(file.length))).toEqual([
-      ', item 2: it needs either path or audio_files',
-      ', item 3: it is no object',
-      ', item 4: it has no answer to learn from',
-      ', item 5: it names no sound file',
+      ', item 2: expected either path or audio_files, got neither.',
+      ', item 3: expected a JSON object, got 7.',
+      ', item 4: expected an answer (text or target_text) for training, got none.',
+      ', item 5: expected at least one audio file, got none or an empty path.',
     ])
     const lenient = await vt.readSalmonnAnnotations(file, { onBadItem: 'skip', targets: 'optional' })
     expect(lenient.entries.length).toBe(2)
@@ -162,7 +162,7 @@ describe('SalmonnDataset', () => {
     await dataset.get(0)
     expect(dataset.cuts).toEqual({ count: 1, seconds: 1, ids: ['d1'] })
     expect(heard.length).toBe(1)
-    expect(heard[0]).toMatch(/item 1 \(d1\): the last 1\.0 s of its audio are not heard/)
+    expect(heard[0]).toMatch(/item 1 \(d1\): the last 1\.0 s of its audio are cut off/)
     const whole = await make([entry(long)], { drawPrompts: false }).get(0)
     expect(whole.prompt.clips.map(({ length }) => length)).toEqual([496_000])
     expect(whole.prompt.text).toContain('<Speech><SpeechHere></Speech>')
@@ -195,9 +195,9 @@ describe('SalmonnDataset', () => {
     const batch = vt.salmonnCollate([await dataset.get(0), await dataset.get(1)])
     expect(batch.prompts[1]?.text).toBe('USER: <Speech><SpeechHere></Speech> Who?\nASSISTANT:')
     expect(batch.targets).toEqual(['words', 'words'])
-    expect(() => make([entry({ task: 'ars' })])).toThrow(/item 1: .*no task 'ars'; did you mean 'asr'/)
+    expect(() => make([entry({ task: 'ars' })])).toThrow(/item 1: .*got 'ars'\. Did you mean 'asr'/)
     await expect(make([entry({ task: 'QA', audio: [wav('a.wav')] })]).get(0)).rejects.toThrow(
-      /item 1: .*none was given/,
+      /item 1: .*expected a question \(Q\) for \{\}/,
     )
   })
 
@@ -314,7 +314,7 @@ describe('dialogs that share sound files', () => {
       audio: [`${i}.wav`, ...(i < 6 ? ['noise.wav'] : []), ...(i > 4 ? ['door.wav'] : [])],
     }))
     expect(() => vt.splitSalmonn(noisy)).toThrow(
-      /after the split of 7 dialogs, got none\. Dialogs that share an? (sound|audio) file stay together, and noise\.wav is in 6\./,
+      /after the split of 7 dialogs, got none\. Dialogs that share a recording stay together, and noise\.wav is in 6\./,
     )
   })
 })
@@ -348,7 +348,7 @@ describe('openSalmonnData', () => {
     const [train, valid] = [write('own-train.json', dialogs(0, 10, (i) => `wav/${i}.wav`)), write('own-valid.json', dialogs(20, 22))] // biome-ignore format: one line
     const data = await vt.openSalmonnData({ train: [train], valid: [valid], testShare: 0.2, validShare: 0.5 })
     expect(sizes(data)).toEqual([8, 2, 2])
-    expect(data.notes[0]).toBe('data.validShare has no effect: that data has a file of its own')
+    expect(data.notes[0]).toBe('data.validShare has no effect: this data has its own file')
   })
 
   it('needs no training data to measure with', async () => {
@@ -362,7 +362,7 @@ describe('openSalmonnData', () => {
     expect(sizes(split)).toEqual([0, 3, 0])
     const trained = await vt.openSalmonnData({ train: [train], validShare: 0.3 })
     expect(split.valid.entries).toEqual(trained.valid.entries)
-    await expect(vt.openSalmonnData({}, only)).rejects.toThrow(/no data to measure with/)
+    await expect(vt.openSalmonnData({}, only)).rejects.toThrow(/expected data to evaluate on, got none/)
   })
 
   it('keeps validation apart from training, and reads files once', async () => {
@@ -370,7 +370,7 @@ describe('openSalmonnData', () => {
     const file = write('all.json', items)
     const data = await vt.openSalmonnData({ train: [file], valid: [file], validShare: 0.3 })
     expect([data.train.length, data.valid.length, data.test.length]).toEqual([7, 3, 0])
-    expect(data.notes[0]).toMatch(/training file: 3 items are taken/)
+    expect(data.notes[0]).toMatch(/training file: 3 items of whole dialogs are split off/)
     const published = await vt.openSalmonnData({ train: [file], valid: [file] }, { compat: 'published' })
     expect([published.train.length, published.valid.length]).toEqual([10, 10])
     expect(published.notes[0]).toMatch(/as published/)
@@ -395,7 +395,9 @@ describe('parseAudioInput', () => {
     expect(await vt.parseAudioInput(comma)).toEqual([comma])
     expect(await vt.parseAudioInput(' a.wav, b.wav ,')).toEqual(['a.wav', 'b.wav'])
     expect(await vt.parseAudioInput('a.wav')).toEqual(['a.wav'])
-    await expect(vt.parseAudioInput('[a.wav, b.wav]')).rejects.toThrow(/is no JSON list/)
+    await expect(vt.parseAudioInput('[a.wav, b.wav]')).rejects.toThrow(
+      /expected a JSON list of paths, got \[a\.wav, b\.wav\]/,
+    )
     await expect(vt.parseAudioInput('[1]')).rejects.toThrow(/double quotes/)
     await expect(vt.parseAudioInput(' ')).rejects.toThrow(vt.ConfigError)
     await expect(vt.parseAudioInput('@nowhere.txt')).rejects.toThrow(vt.DataError)
@@ -514,10 +516,10 @@ describe('the challenge', () => {
     const { dialogs, badItems, badItemErrors } = await vt.readHumDial(input, { onBadItem: 'skip' })
     expect([dialogs.length, badItems]).toEqual([1, 5])
     expect(badItemErrors.slice(1).map(({ message }) => message.slice(input.length))).toEqual([
-      ', line 3 (b), turn 1: it has neither response_txt nor response_text',
-      ', line 4: it has no turns',
-      ', line 5 (s), turn 1: it has no split_audio_file',
-      ', line 6: it is no object',
+      ', line 3 (b), turn 1: expected response_txt or response_text, got neither.',
+      ', line 4: expected a non-empty list of turns, got an array of length 0.',
+      ', line 5 (s), turn 1: expected split_audio_file to be a non-empty string, got undefined.',
+      ', line 6: expected a JSON object, got 3.',
     ])
   })
 })

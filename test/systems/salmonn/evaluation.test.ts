@@ -238,20 +238,26 @@ describe('readTrajectoryDialogs', () => {
     expect(one.dialogs[0]?.entry.question).toContain('Turn 1, ann says: Hello\nTurn 2: bob\n')
     const [many] = (await vt.readTrajectoryDialogs(write('many.json', { annotation: [item] }))).dialogs
     expect(many).toMatchObject({ id: 'c', turns: [{ speaker: 'cid', reference: 'sad' }, { speaker: 'cid', reference: 'happy' }] }) // biome-ignore format: one line
-    expect(() => vt.judgePrompts([many as vt.TrajectoryDialog], [{ id: 'c', prediction: 'x' }])).toThrow(/the challenge's own file/) // biome-ignore format: one line
+    expect(() => vt.judgePrompts([many as vt.TrajectoryDialog], [{ id: 'c', prediction: 'x' }])).toThrow(/expected dialogs with turns, got c without/) // biome-ignore format: one line
   })
 
   it('names the line of what is broken or comes twice, or counts it', async () => {
     const lines = [item, item, '{', people, { turns: [] }].map((line) => (line === '{' ? line : JSON.stringify(line)))
     const file = write('lines.jsonl', lines.join('\n'))
-    await expect(vt.readTrajectoryDialogs(file)).rejects.toThrow(`${file}, line 2: ${file}, line 1 has the same id, c`)
+    await expect(vt.readTrajectoryDialogs(file)).rejects.toThrow(
+      `${file}, line 2: expected a unique id, got c, which ${file}, line 1 has too`,
+    )
     const { dialogs, badItems, badItemErrors } = await vt.readTrajectoryDialogs(file, { onBadItem: 'skip' })
     expect([dialogs.map(({ id }) => id), badItems]).toEqual([['c', 'p'], 3])
-    expect(badItemErrors.map(({ message }) => message).join()).toMatch(/line 3.*line 2.*line 5: it has no turns/)
-    await expect(vt.readTrajectoryDialogs(write('x.txt', ''))).rejects.toThrow(/must end in \.json or \.jsonl/)
-    await expect(vt.readTrajectoryPredictions(write('noid.jsonl', '{"prediction": "x"}'))).rejects.toThrow(/line 1: it has no id/) // biome-ignore format: one line
-    await expect(vt.readTrajectoryPredictions(write('none.jsonl', '{"id": "x"}'))).rejects.toThrow(/neither a prediction nor turns/) // biome-ignore format: one line
-    await expect(vt.readJudgeReplies(write('replies.jsonl', '{"id": "x"}'))).rejects.toThrow(/line 1: it needs an id and a reply/) // biome-ignore format: one line
+    expect(badItemErrors.map(({ message }) => message).join()).toMatch(
+      /line 3.*line 2.*line 5: expected a non-empty list of turns/,
+    )
+    await expect(vt.readTrajectoryDialogs(write('x.txt', ''))).rejects.toThrow(
+      /x\.txt: expected a file name that ends in \.json or \.jsonl/,
+    )
+    await expect(vt.readTrajectoryPredictions(write('noid.jsonl', '{"prediction": "x"}'))).rejects.toThrow(/line 1: expected id to be a non-empty string/) // biome-ignore format: one line
+    await expect(vt.readTrajectoryPredictions(write('none.jsonl', '{"id": "x"}'))).rejects.toThrow(/x: expected prediction or turns, got neither/) // biome-ignore format: one line
+    await expect(vt.readJudgeReplies(write('replies.jsonl', '{"id": "x"}'))).rejects.toThrow(/line 1: expected id and reply to be strings/) // biome-ignore format: one line
   })
 })
 
@@ -312,13 +318,11 @@ function look() {
 describe('the report', () => {
   it('is text', () => {
     expect(vt.trajectoryText(trajectory)).toBe(
-      `dialog 7\n${hostile}: neutral (1) -> sad (3) -> happy (5)\nBob: happy (2, in truth neutral) -> surprise (4)\n\n${trajectory.summary}`,
+      `dialog 7\n${hostile}: neutral (1) -> sad (3) -> happy (5)\nBob: happy (2, reference neutral) -> surprise (4)\n\n${trajectory.summary}`,
     )
     expect(JSON.parse(JSON.stringify(trajectory))).toEqual(trajectory)
     expect(() => vt.trajectorySvg({ turns: [] })).toThrow(/at least one turn/)
-    expect(() => vt.trajectorySvg({ turns: [{ speaker: 'x' } as never] })).toThrow(
-      /turns\[0\]\.emotion must be a string/,
-    )
+    expect(() => vt.trajectorySvg({ turns: [{ speaker: 'x' } as never] })).toThrow(/turns\[0\]\.emotion to be a string/)
     expect(vt.trajectorySvg({ turns: [{ speaker: 'x', emotion: 'calm', start: 2 }] })).toContain('2.0 s')
   })
 
@@ -343,8 +347,8 @@ describe('the report', () => {
       forms: ['circle', 'circle', 'circle', 'path', 'path'],
       dashes: [null, '8 4'],
       axes: ['Emotion', 'Turn'],
-      about: `${hostile}: neutral (1) -> sad (3) -> happy (5). Bob: happy (2, in truth neutral) -> surprise (4)`,
-      names: [hostile, 'Bob', 'what it is in truth'],
+      about: `${hostile}: neutral (1) -> sad (3) -> happy (5). Bob: happy (2, reference neutral) -> surprise (4)`,
+      names: [hostile, 'Bob', 'reference'],
       rows: 5,
       wrong: 1,
       overlaps: 0,

@@ -33,16 +33,18 @@ describe('buildSalmonnPrompt', () => {
     expect(ask(`${block} x`, [1, 1, 1])).toBe(`${block}${block}${block} x`)
     expect(ask(`${block} x`, [2])).toBe('<Speech><SpeechHere><SpeechHere></Speech> x')
     expect(ask('a <SpeechHere> b <SpeechHere> c', [1, 2])).toBe('a <SpeechHere> b <SpeechHere><SpeechHere> c')
-    expect(() => ask('a <SpeechHere> b <SpeechHere> c', [1, 1, 1])).toThrow(/2 times <SpeechHere>, and there are 3/)
+    expect(() => ask('a <SpeechHere> b <SpeechHere> c', [1, 1, 1])).toThrow(
+      /expected 1 or 3 times <SpeechHere> for 3 clips, got 2/,
+    )
   })
 
   it('refuses what cannot be asked', () => {
     const ask = (options: vt.BuildSalmonnPromptOptions) => () => vt.buildSalmonnPrompt(options)
     expect(ask({ prompt: 'no place' })).toThrow(vt.ConfigError)
-    expect(ask({ prompt: 'no place' })).toThrow(/has no <SpeechHere>/)
-    expect(ask({ prompt: `${block} {}` })).toThrow(/none was given/)
-    expect(ask({ prompt: `${block} {}`, question: 'x <SpeechHere>' })).toThrow(/take it out/)
-    expect(ask({ prompt: block, template: 'USER' })).toThrow(/needs \{\} once/)
+    expect(ask({ prompt: 'no place' })).toThrow(/prompt: expected <SpeechHere>, got "no place"/)
+    expect(ask({ prompt: `${block} {}` })).toThrow(/question: expected a question \(Q\)/)
+    expect(ask({ prompt: `${block} {}`, question: 'x <SpeechHere>' })).toThrow(/expected text without <SpeechHere>/)
+    expect(ask({ prompt: block, template: 'USER' })).toThrow(/template: expected one \{\}/)
     expect(ask({ prompt: block, blocks: [0] })).toThrow(vt.ConfigError)
   })
 })
@@ -56,16 +58,16 @@ describe('SalmonnPrompts', () => {
     expect(prompts.pick('asr')).toBe(`${block} a`)
     const drawn = new Set(Array.from({ length: 40 }, (_, i) => prompts.pick('asr', new vt.Random(1, i))))
     expect([...drawn].sort()).toEqual([`${block} a`, `${block} b`, `${block} 写`])
-    expect(() => prompts.of('ars')).toThrow(/no task 'ars'; did you mean 'asr'/)
+    expect(() => prompts.of('ars')).toThrow(/got 'ars'\. Did you mean 'asr'/)
     expect(() => prompts.of('ars')).toThrow(vt.ConfigError)
   })
 
   it.each([
-    [{ asr: [] }, /'asr' has no prompt/],
-    [{ asr: ['x'] }, /prompt 1 of the task 'asr' has no <SpeechHere>/],
-    [{ asr: [3] }, /is no text/],
-    [[], /must be an object/],
-    [{}, /no task/],
+    [{ asr: [] }, /expected at least one prompt of the task 'asr'/],
+    [{ asr: ['x'] }, /expected <SpeechHere> in prompt 1 of the task 'asr'/],
+    [{ asr: [3] }, /expected prompt 1 of the task 'asr' to be a string, got 3/],
+    [[], /expected an object of tasks/],
+    [{}, /expected at least one task/],
   ])('refuses %j', (table, message) => {
     const make = () => new vt.SalmonnPrompts(table as never)
     expect(make).toThrow(vt.DataError)
@@ -107,11 +109,13 @@ describe('salmonnChatPrompt', () => {
     expect(chat(reply)).toThrow(/expected role 'user', got 'assistant'/)
     expect(chat(user, user)).toThrow(/expected role 'assistant', got 'user'/)
     expect(chat(user, reply)).toThrow(/expected the last message from the user/)
-    expect(chat({ role: 'user', content: [text('<SpeechHere>')] })).toThrow(/take it out/)
+    expect(chat({ role: 'user', content: [text('<SpeechHere>')] })).toThrow(/expected text without <SpeechHere>/)
     expect(chat({ role: 'user', content: [] })).toThrow(/empty/)
     expect(chat({ role: 'assistant', content: [clip(1)] })).toThrow(vt.ConfigError)
     const path = { type: 'audio', samples: 'a.wav' } as never
-    expect(chat({ role: 'user', content: [path] })).toThrow(/messages\[0\]'s audio must be samples, or what readAudio/)
+    expect(chat({ role: 'user', content: [path] })).toThrow(
+      /messages\[0\]'s audio to be samples, or a result of readAudio/,
+    )
     expect(chat()).toThrow(vt.ConfigError)
   })
 })

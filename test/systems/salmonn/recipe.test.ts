@@ -96,7 +96,7 @@ describe('stages', () => {
     expect(trained(model)).toEqual(new Set(['qformer', 'projection']))
     vt.trainSalmonnParts(model, vt.SALMONN_STAGES[2])
     expect(trained(model)).toEqual(new Set(['qformer', 'projection', 'lora']))
-    expect(() => vt.trainSalmonnParts(model, ['whisper'])).toThrow(/has no whisper/)
+    expect(() => vt.trainSalmonnParts(model, ['whisper'])).toThrow(/got whisper, which it does not have/)
     expect(() => vt.trainSalmonnParts(model, ['qfromer' as never])).toThrow(vt.ConfigError)
   })
 
@@ -161,20 +161,22 @@ describe('the adapter file', () => {
     const { ignored, unexpected } = vt.checkSalmonnAdapter(found, big)
     expect([ignored.length, unexpected]).toEqual([4, ['surprise']])
     for (const [one, two, message] of [
-      [undefined, big, /found must be a Map/],
-      [big, {}, /needed must be a Map/],
-      [new Map([['a', 'x']]), big, /found.get\('a'\) must be a list/],
-      [new Map([[1, [2]]]), big, /a name of found must be a string/],
+      [undefined, big, /found to be a Map/],
+      [big, {}, /needed to be a Map/],
+      [new Map([['a', 'x']]), big, /found.get\('a'\) to be a list/],
+      [new Map([[1, [2]]]), big, /a name of found to be a string/],
     ] as const) {
       // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
       expect(() => vt.checkSalmonnAdapter(one as any, two as any)).toThrow(message)
       // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
       expect(() => vt.checkSalmonnAdapter(one as any, two as any)).toThrow(vt.ConfigError)
     }
-    expect(() => vt.checkSalmonnAdapter(small, big, 'x.pth')).toThrow(/x\.pth lacks 32 of \d+ tensors: llama_model/)
+    expect(() => vt.checkSalmonnAdapter(small, big, 'x.pth')).toThrow(
+      /x\.pth: expected \d+ tensors, got all except 32: llama_model/,
+    )
     found.set('speech_llama_proj.bias', [4096])
     expect(() => vt.checkSalmonnAdapter(found, big)).toThrow(
-      /speech_llama_proj\.bias has shape \[4096\], the model's \[5120\]/,
+      /speech_llama_proj\.bias: expected the shape \[5120\], got \[4096\]/,
     )
     expect(() => vt.checkSalmonnAdapter(found, big)).toThrow(vt.CheckpointError)
   })

@@ -127,14 +127,16 @@ describe('trainSalmonn', () => {
     const { train, valid } = data()
     await run('grouped', { recipe: { ...recipe, epochs: 1 }, args: { ...args, groupByLength: true } })
     await expect(run('shared', { valid: train })).rejects.toThrow(
-      /12 dialogs of the validation data are in the training data too/,
+      /expected validation data without dialogs of the training data, got 12 of them/,
     )
     await expect(run('shared', { test: new vt.SalmonnDataset(train.entries) })).rejects.toThrow(vt.ConfigError)
     await expect(run('x', { recipe: { learnRate: 1 } as never })).rejects.toThrow(
-      /no 'learnRate'; did you mean 'learningRate'/,
+      /got 'learnRate'\. Did you mean 'learningRate'/,
     )
     await expect(run('x', { stage: 3 as never })).rejects.toThrow(vt.ConfigError)
-    await expect(vt.scoreSalmonn(new vt.Linear(1, 1), valid)).rejects.toThrow(/has no generate/)
+    await expect(vt.scoreSalmonn(new vt.Linear(1, 1), valid)).rejects.toThrow(
+      /expected a model with generate\(prompts, options\), got Linear without it/,
+    )
   })
 
   it('plans epochs of the data, and published epochs of a set number of batches where it is asked for them', () => {
@@ -147,8 +149,10 @@ describe('trainSalmonn', () => {
     for (const name of ['itersPerEpoch', 'iterationsPerEpoch']) {
       expect(plan({ epochs: 1, [name]: 3000 })).toMatchObject({ maxSteps: 3000, evalSteps: 3000, saveSteps: 3000 })
     }
-    expect(() => plan({ itersPerEpoch: 3000, iterationsPerEpoch: 20 })).toThrow(/mean the same thing/)
-    expect(() => plan({ itersPerEpoch: 0 })).toThrow(/iterationsPerEpoch must be a whole number of at least 1/)
+    expect(() => plan({ itersPerEpoch: 3000, iterationsPerEpoch: 20 })).toThrow(
+      /expected itersPerEpoch or its alias iterationsPerEpoch, got both/,
+    )
+    expect(() => plan({ itersPerEpoch: 0 })).toThrow(/iterationsPerEpoch to be an integer of at least 1/)
     const { trainer, dispose } = vt.salmonnTrainer(model(), { ...data(), outputDir: folder, stage: 1, args, recipe: { accumulation: 2, itersPerEpoch: 3000 } }) // biome-ignore format: one line
     expect(trainer.args).toMatchObject({ maxSteps: 45_000, evalSteps: 1500, saveSteps: 1500, learningRate: 3e-5, maxGradNorm: 1, metricForBestModel: 'accuracy', fp16: false }) // biome-ignore format: one line
     dispose()

@@ -122,7 +122,7 @@ describe('finetuneSpectra', () => {
     // Gradients stay until the next zeroGrad; the optimiser that the caller does not see is freed.
     expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before + network.parameters().length)
     const wrong = new StandIn({ numLabels: 3, vocabSize: 10 })
-    await expect(run('wrong', data, { model: wrong })).rejects.toThrow(/make it with numLabels 2/)
+    await expect(run('wrong', data, { model: wrong })).rejects.toThrow(/Create it with numLabels 2/)
   })
 })
 
@@ -241,6 +241,6 @@ describe("the original's early stopping", () => {
     const second = new vt.SpectraEarlyStopping(iemocap, 2)
     second.loadStateDict(JSON.parse(JSON.stringify(first.stateDict())) as never)
     expect([second.bestEpoch, second.observe(2, { accuracy: 0.1 })]).toEqual([0, true])
-    expect(() => second.observe(1, { other: 1 })).toThrow(/needs accuracy/)
+    expect(() => second.observe(1, { other: 1 })).toThrow(/expected the metric accuracy/)
   })
 })

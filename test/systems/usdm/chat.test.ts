@@ -119,7 +119,7 @@ describe('UsdmChat', () => {
     expect(prompts()).toHaveLength(3)
     expect(extract).toHaveBeenCalledTimes(2)
     const unknown: ChatTurn[] = [said(chirp(0.5)), { role: 'assistant', content: [], audioId: 'audio_x' }, messages[2]!]
-    await expect(gathered(chat.stream(unknown, settings()))).rejects.toThrow(/audio_x is not known any more/)
+    await expect(gathered(chat.stream(unknown, settings()))).rejects.toThrow(/got audio_x, which is no longer cached/)
   })
 
   it('who leaves while a clip is heard waits no longer, and who else waits for it gets it', async () => {
@@ -178,17 +178,20 @@ describe('UsdmChat', () => {
       [[], /list of messages/],
       [
         [{ role: 'user', content: [{ type: 'text', text: 'hello' }] }],
-        /hears what the user says: messages\[0\] has text/,
+        /expected only audio in messages\[0\], got text/,
       ],
       [[{ role: 'user', content: [] }], /got an empty message/],
-      [[{ role: 'system', content: [{ type: 'text', text: 'be kind' }] }, clip], /takes no system message/],
-      [[clip, { role: 'assistant', content: [] }, clip], /messages\[1\] must have the reply/],
+      [
+        [{ role: 'system', content: [{ type: 'text', text: 'be kind' }] }, clip],
+        /got a system message in messages\[0\]/,
+      ],
+      [[clip, { role: 'assistant', content: [] }, clip], /the id of its audio in messages\[1\], got neither/],
       [[clip, clip], /expected role 'assistant', got 'user'/],
-      [[said(new Float32Array(300))], /too few for a unit/],
+      [[said(new Float32Array(300))], /expected at least .* samples at 16 kHz, one unit/],
     ]
     for (const [messages, error] of wrong)
       await expect(gathered(chat.stream(messages, settings()))).rejects.toThrow(error)
-    await expect(gathered(chat.stream([clip], { ...settings(), numBeams: 2 }))).rejects.toThrow(/no beams/)
+    await expect(gathered(chat.stream([clip], { ...settings(), numBeams: 2 }))).rejects.toThrow(/expected 1 beam/)
     const mute = open({ '<|correspond|>': ['h', '\n'] })
     using reader = new UsdmChat(mute.usdm)
     expect(await gathered(reader.stream([clip], { ...settings(), speech: {} }))).toMatchObject({
@@ -452,13 +455,21 @@ describe('voxtorch usdm respond', () => {
     expect(served).toMatchObject({ name: 'usdm', outputModalities: ['text', 'audio'] })
     served.dispose()
     served.model.dispose()
-    await expect(run('--model', saved)).rejects.toThrow(/Say what was asked/)
-    await expect(run(wav, '--model', saved, '--text-only', '--output_path', 'x.wav')).rejects.toThrow(/--output is for/)
-    await expect(run(wav, '--model', saved, '--reference_path', wav)).rejects.toThrow(
-      /--reference is for an answer with/,
+    await expect(run('--model', saved)).rejects.toThrow(/expected an audio file of the question/)
+    await expect(run(wav, '--model', saved, '--text-only', '--output_path', 'x.wav')).rejects.toThrow(
+      /--output: expected with audio output, got --text-only/,
     )
-    await expect(run(wav, '--text-only', '--solver-steps', '3')).rejects.toThrow(/--solver-steps is for answers with/)
-    await expect(run(wav, '--model', saved, '--output_path', 'x.wav')).rejects.toThrow(/no Voicebox or no vocoder/)
-    await expect(run(wav, '--model', saved, '--layer', '3')).rejects.toThrow(/is a whole USDM, which has its own/)
+    await expect(run(wav, '--model', saved, '--reference_path', wav)).rejects.toThrow(
+      /--reference: expected with audio output, got no --output/,
+    )
+    await expect(run(wav, '--text-only', '--solver-steps', '3')).rejects.toThrow(
+      /--solver-steps: expected with audio output, got --text-only/,
+    )
+    await expect(run(wav, '--model', saved, '--output_path', 'x.wav')).rejects.toThrow(
+      /expected a model with a Voicebox and a vocoder/,
+    )
+    await expect(run(wav, '--model', saved, '--layer', '3')).rejects.toThrow(
+      /--layer: expected a --model without its own parts, got .*, a complete USDM/,
+    )
   }, 300_000)
 })

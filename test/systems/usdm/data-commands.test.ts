@@ -90,7 +90,7 @@ it(
     const clips = ['0_0', '1_1'].map((turn) => at(`dailytalk/data/3/${turn}_d3.wav`))
     await printed(preview, `${at('made/test.txt')} --model ${at('cache')} --html ${at('page.html')} --clips ${clips}`)
     expect(read('page.html').match(/<mark>|data:audio\/wav;base64,UklGR/g)).toHaveLength(2 + 2)
-    await expect(printed(preview, `${at('made/test.txt')} --model ${at('cache')} --example 2`)).rejects.toThrow(/has 1 examples/) // biome-ignore format: one line
+    await expect(printed(preview, `${at('made/test.txt')} --model ${at('cache')} --example 2`)).rejects.toThrow(/--example: expected 1 to 1, .*, got 2/) // biome-ignore format: one line
 
     const trained = (
       output: string,
@@ -116,7 +116,7 @@ it('units and preprocess say how many clips were heard in windows, and how often
     const told: HeardInWindows[] = []
     for (const path of paths) await extractor.extract(path, { onWindows: (heard) => told.push(heard) })
     const sum = (key: 'compared' | 'different') => told.reduce((all, heard) => all + heard[key], 0)
-    return `${told.length} clips were heard in windows, so that some of their units are others: ${sum('different')} of ${sum('compared')} units that two windows gave differ`
+    return `${told.length} clips were encoded in windows, which changes some units: ${sum('different')} of ${sum('compared')} units in the overlaps differ`
   }
   const clips = [...turns(1, 3), ...turns(2, 2), ...turns(3, 2)].map((line) => {
     const [id] = line.split('|') as [string]
@@ -128,7 +128,7 @@ it('units and preprocess say how many clips were heard in windows, and how often
     units,
     `--data ${at('dailytalk/data')} --output ${at('cut-units')} ${windows} --no-transcripts`,
   )
-  expect(made).toBe(`${at('cut-units')}: units of 7 clips, of which 7 were extracted now\n${line}`)
+  expect(made).toBe(`${at('cut-units')}: units of 7 clips, 7 extracted by this run\n${line}`)
   const original = `--pretrained_model_name_or_path ${at('base')} --train_metadata_path ${at('train_phone.txt')} --test_metadata_path ${at('test_phone.txt')}`
   const examples = await printed(
     preprocess,
@@ -164,14 +164,14 @@ it("stage1.py's, and voicebox/preprocess.py's", async () => {
   for (const path of clips) wanted.set(path, (await extractor.extract(at(`dailytalk/${path}`))).join(' '))
 
   expect(await printed(units, `--data_path ${at('dailytalk')} ${cache} --transcripts`)).toBe(
-    `${at('dailytalk')}: units of 7 clips, of which 7 were extracted now\n${at('dailytalk')}: 7 transcripts`,
+    `${at('dailytalk')}: units of 7 clips, 7 extracted by this run\n${at('dailytalk')}: 7 transcripts`,
   )
   for (const [path, own] of wanted) {
     expect(read(`dailytalk/${path.replace('.wav', '_unit.txt')}`)).toBe(own)
     expect(read(`dailytalk/${path.replace('.wav', '.txt')}`)).toMatch(/^turn \d$/)
   }
   // The original's line, word for word, with the model cache in the environment.
-  const again = `${at('dailytalk')}: units of 7 clips, of which 0 were extracted now`
+  const again = `${at('dailytalk')}: units of 7 clips, 0 extracted by this run`
   process.env.MODEL_CACHE_DIR = at('cache')
   const verbatim = await printed(units, `--data_path ${at('dailytalk')} --layer 2`)
   delete process.env.MODEL_CACHE_DIR
@@ -181,13 +181,15 @@ it("stage1.py's, and voicebox/preprocess.py's", async () => {
   const named = `--data_path ${at('dailytalk')} --no-transcripts`
   process.env.MODEL_CACHE_DIR = at('nowhere')
   try {
-    await expect(printed(units, `${named} --layer 2`)).rejects.toThrow(/nowhere.xlsr2_1b_v2\.pt: say --encoder/)
+    await expect(printed(units, `${named} --layer 2`)).rejects.toThrow(
+      /--encoder: expected a path or the file .*nowhere.xlsr2_1b_v2\.pt/,
+    )
     expect(await printed(units, `${named} ${cache}`)).toBe(again)
   } finally {
     delete process.env.MODEL_CACHE_DIR
   }
   const lost = runCommand('voxtorch usdm units', units, ['--data_path', at('dailytalk')])
-  await expect(lost).rejects.toThrow(/xlsr2_1b_v2\.pt in --model-cache-dir: say --encoder/)
+  await expect(lost).rejects.toThrow(/--encoder: expected a path or the file xlsr2_1b_v2\.pt in --model-cache-dir/)
 
   const lists = `--data_name small --data_path ${at('dailytalk')} --data_split train --output ${at('filelists')} ${cache}`
   expect(await printed(voiceboxPreprocess, lists)).toBe(`${at('filelists/small/train.txt')}: 7 clips`)
@@ -197,7 +199,7 @@ it("stage1.py's, and voicebox/preprocess.py's", async () => {
   const fit = `--data ${at('dailytalk')} --fit 3 --encoder ${at('cache/xlsr2_1b_v2.pt')} --layer 2 --kmeans ${at('3.npy')}`
   expect(await printed(units, fit)).toBe(`${at('3.npy')}: 3 centroids of 16 values`)
   expect(((await readNpy(at('3.npy'))) as Tensor).shape).toEqual([3, 16])
-  await expect(printed(units, `${fit} --transcripts`)).rejects.toThrow(/--transcripts is not for --fit/)
-  await expect(printed(units, `--data ${at('dailytalk')} ${cache} --max-frames 5`)).rejects.toThrow(/--max-frames is for --fit/) // biome-ignore format: one line
-  await expect(printed(units, `--data ${at('dailytalk')}`)).rejects.toThrow(/xlsr2_1b_v2\.pt in --model-cache-dir: say --encoder/) // biome-ignore format: one line
+  await expect(printed(units, `${fit} --transcripts`)).rejects.toThrow(/--transcripts: expected without --fit/)
+  await expect(printed(units, `--data ${at('dailytalk')} ${cache} --max-frames 5`)).rejects.toThrow(/--max-frames: expected with --fit/) // biome-ignore format: one line
+  await expect(printed(units, `--data ${at('dailytalk')}`)).rejects.toThrow(/--encoder: expected a path or the file xlsr2_1b_v2\.pt in --model-cache-dir/) // biome-ignore format: one line
 })

@@ -61,8 +61,10 @@ describe('files', () => {
       expect(await again.respond(chirp(0.6), limits)).toEqual(await usdm.respond(chirp(0.6), limits))
     }
     expect(await settledTensors()).toBe(before)
-    await expect(Usdm.fromPretrained(join(folder, 'text'))).rejects.toThrow(/model_type: expected .*, got "llama"/)
-    await expect(Usdm.fromPretrained(folder)).rejects.toThrow(/holds no USDM: neither the config\.json/)
+    await expect(Usdm.fromPretrained(join(folder, 'text'))).rejects.toThrow(
+      /expected model_type 'usdm' and a positive integer layer, got "llama"/,
+    )
+    await expect(Usdm.fromPretrained(folder)).rejects.toThrow(/expected the config\.json that Usdm\.save writes/)
     await expect(Usdm.fromPretrained(folder)).rejects.toBeInstanceOf(CheckpointError)
   })
 
@@ -87,14 +89,14 @@ describe('files', () => {
     const without = await peft.disableAdapter(() => new Usdm({ llm, tokenizer, units }).respond(QUESTION, limits))
     expect(without).not.toEqual(wanted)
     await expect(Usdm.fromPretrained({ llm, adapter, ...hearing })).rejects.toThrow(
-      /adapter is for a language model that is loaded/,
+      /expected the path of a language model with adapter, got a loaded DecoderLM/,
     )
     const bare = join(folder, 'bare')
     const other = await DecoderLM.fromPretrained(base)
     await getPeftModel(other, { r: 2, targetModules: ['q_proj'], taskType: 'CAUSAL_LM' }).savePretrained(bare)
     const before = await settledTensors()
     await expect(Usdm.fromPretrained({ llm: base, tokenizer, adapter: bare, ...hearing })).rejects.toThrow(
-      /neither .*text nor .*bare has embeddings for the tokens of speech/,
+      /expected embeddings of the speech tokens in .*text or .*bare, got none/,
     )
     await expect(Usdm.fromPretrained({ llm: base, tokenizer, adapter: base, ...hearing })).rejects.toThrow(/adapter/)
     expect(await settledTensors()).toBe(before)

@@ -128,21 +128,21 @@ describe('DailyTalk', () => {
       phones({ 1: '0101' })
         .filter((_, i) => i !== 1)
         .join('\n'),
-      /line 2: of dialog d1 turn 1 is missing/,
+      /line 2: dialog d1: expected turn 1, got turn \d+\./,
       2,
     ],
-    ['the last turns of the beginning', phones({ 1: '0101' }).slice(1).join('\n'), /turn 0 is missing/, 1],
+    ['the last turns of the beginning', phones({ 1: '0101' }).slice(1).join('\n'), /expected turn 0, got turn 1/, 1],
+    ['a turn that stands twice', [...phones({ 1: '01' }), ...phones({ 1: '01' })].join('\n'), /got turn 0 twice/, 3],
+    ['a field that is missing', '0_0_d1|0|{HH}|text', /line 1: expected 5 fields, .*, got 4/, 1],
+    ['an id that is none', '0_d1|0|{HH}|text|none', /line 1: expected an id .*, got "0_d1"/, 1],
+    ['two speakers', '0_0_d1|1|{HH}|text|none', /line 1: 0_0_d1: expected the speaker of the id, 0, got "1"/, 1],
+    ['no text', '0_0_d1|0|{HH}| |none', /line 1: 0_0_d1: expected a text/, 1],
     [
-      'a turn that stands twice',
-      [...phones({ 1: '01' }), ...phones({ 1: '01' })].join('\n'),
-      /turn 0 stands there twice/,
-      3,
+      'a clip that is missing',
+      phones({ 99: '01' }).join('\n'),
+      /line 1: expected the clip of dialog d99, turn 0: .*99\/0_0_d99\.wav does not exist/,
+      1,
     ],
-    ['a field that is missing', '0_0_d1|0|{HH}|text', /line 1: there are 4 fields, expected 5/, 1],
-    ['an id that is none', '0_d1|0|{HH}|text|none', /line 1: "0_d1" is no id/, 1],
-    ['two speakers', '0_0_d1|1|{HH}|text|none', /line 1: 0_0_d1 is of speaker 0, and its field says "1"/, 1],
-    ['no text', '0_0_d1|0|{HH}| |none', /line 1: 0_0_d1 has no text/, 1],
-    ['a clip that is missing', phones({ 99: '01' }).join('\n'), /line 1: there is no clip .*99\/0_0_d99\.wav/, 1],
   ]
   it.each(bad)('names file and line: %s', async (what, content, message, line) => {
     clipsOf('short', phones({ 1: '0101' }))
@@ -196,13 +196,13 @@ describe('examples', () => {
   })
 
   it.each([
-    ['1 2 3', /there are 1 lists/],
-    ['1|2|3', /there are 3 lists/],
-    ['1 2|1', /2 ids and 1 labels/],
-    ['1 x|1 2', /"x" is no id/],
-    ['1  2|1 2 3', /"" is no id/],
-    ['1 2|1 3', /label 2 is 3, and the id in its place 2/],
-    ['-100 2|-100 2', /-100 stands among the ids/],
+    ['1 2 3', /expected 2 lists, .*, got 1/],
+    ['1|2|3', /expected 2 lists, .*, got 3/],
+    ['1 2|1', /got 1 labels and 2 ids/],
+    ['1 x|1 2', /expected an id, got "x"/],
+    ['1  2|1 2 3', /expected an id, got ""/],
+    ['1 2|1 3', /expected label 2 to be -100 or its id, 2, got 3/],
+    ['-100 2|-100 2', /expected ids of at least 0, got -100/],
   ])('refuses %j', async (line, message) => {
     const path = write('wrong.txt', `1 2|-100 2\n${line}`)
     const error = await examplesOf(path).catch((error: unknown) => error)
@@ -329,7 +329,7 @@ describe('preprocessDailyTalk', () => {
     expect(readFileSync(join(unbroken.output, 'test.txt'))).toEqual(firstTest)
     expect(existsSync(join(options.modelCacheDir, 'tokenizer.json'))).toBe(true)
     await expect(preprocessDailyTalk({ ...options, tokenizer: await mistral(60) })).rejects.toThrow(
-      /tokenizer has 60 units, and the extractor 50/,
+      /as in the tokenizer, 60, got 50/,
     )
     extractor.dispose()
   })
@@ -359,18 +359,20 @@ describe('dialogs of JSONL', () => {
 
   it('refuses two clips whose units would have one name', async () => {
     const file = jsonl('two.jsonl', [turn('a', 0, 'x'), { ...turn('a', 1, 'y'), wav: 'a0.flac' }])
-    await expect(readUsdmJsonl(file)).rejects.toThrow(/line 2: .*a0\.flac and .*a0\.wav differ in their endings only/)
+    await expect(readUsdmJsonl(file)).rejects.toThrow(
+      /line 2: .*a0\.flac and .*a0\.wav, which differ only in the extension/,
+    )
   })
 
   it.each([
-    [{ turn: 0, speaker: 'x', text: 'a', wav: 'a.wav' }, /line 1: the field 'dialog' is missing/],
-    [{ ...turn('a', 0, 'x'), txt: 'a' }, /line 1: unknown field 'txt'; did you mean 'text'\?/],
-    [{ ...turn('a', 0, 'x'), turn: 1.5 }, /line 1: 'turn' must be a whole number/],
-    [{ ...turn('a', 0, 'x'), text: ' ' }, /line 1: 'text' must be a text that says something/],
-    [{ ...turn('a', 0, 'x'), wav: 7 }, /line 1: 'wav' must be the path/],
-    [{ ...turn('a', 0, 'x'), dialog: null }, /'dialog' must be a text or a whole number/],
-    [turn('a', 3, 'x'), /line 1: of dialog a turn 0 is missing/],
-    [[1], /line 1: the record is no object/],
+    [{ turn: 0, speaker: 'x', text: 'a', wav: 'a.wav' }, /line 1: expected the field 'dialog', got none/],
+    [{ ...turn('a', 0, 'x'), txt: 'a' }, /line 1: expected the fields .*, got 'txt'; did you mean 'text'\?/],
+    [{ ...turn('a', 0, 'x'), turn: 1.5 }, /line 1: turn: expected an integer of at least 0, got 1.5/],
+    [{ ...turn('a', 0, 'x'), text: ' ' }, /line 1: text: expected a non-blank string/],
+    [{ ...turn('a', 0, 'x'), wav: 7 }, /line 1: wav: expected the path of an audio file, got 7/],
+    [{ ...turn('a', 0, 'x'), dialog: null }, /dialog: expected a non-empty string or an integer, got null/],
+    [turn('a', 3, 'x'), /line 1: dialog a: expected turn 0, got turn 3/],
+    [[1], /line 1: expected a JSON object, got an array/],
   ])('names file and line of %j', async (record, message) => {
     const file = jsonl('wrong.jsonl', [record])
     const error = await readUsdmJsonl(file).catch((error: unknown) => error)

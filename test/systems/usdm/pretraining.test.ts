@@ -105,7 +105,7 @@ describe('words and their units', () => {
       { text: 'b', start: 2, end: 3 },
       { text: 'c', start: 3, end: 4 },
     ]
-    expect(() => unitWords(apart, 200)).toThrow(/"a" and "b" do not meet/)
+    expect(() => unitWords(apart, 200)).toThrow(/expected words without gaps, got one between "a" and "b"/)
   })
 
   it("comes from Whisper's word times as well, with pauses between them", () => {
@@ -175,7 +175,9 @@ describe('segments', () => {
     expect(ustmSegments(many.slice(0, 3), units, new Random(1))).toEqual([
       { text: 'w0 w1 w2', units: units.slice(0, 30) },
     ])
-    expect(() => ustmSegments(many, units.slice(0, 5), new Random(1))).toThrow(/reach to unit 1200, and there are 5/)
+    expect(() => ustmSegments(many, units.slice(0, 5), new Random(1))).toThrow(
+      /expected words within the 5 units, got words up to unit 1200/,
+    )
   })
 })
 
@@ -285,9 +287,9 @@ describe('rows', () => {
     expect((await packUstm(done.files, join(folder, 'out/small.txt'), { capacity: 4 })).tooLong).toBe(6)
     await expect(prepareUstm({ ...options, textGrids: join(folder, 'clips') })).rejects.toThrow(ConfigError)
     rmSync(join(folder, 'clips/84/b_unit.txt'))
-    await expect(prepareUstm(options)).rejects.toThrow(/b\.TextGrid: there are no units of it at .*b_unit\.txt/)
+    await expect(prepareUstm(options)).rejects.toThrow(/b\.TextGrid: expected its units in .*b_unit\.txt/)
     expect(() => wordsOfTextGrid({ minTime: 0, maxTime: 1, tiers: [] })).toThrow(
-      /no interval tier 'words'; it has none/,
+      /expected an interval tier 'words', got no tiers/,
     )
   })
 })
@@ -297,19 +299,19 @@ describe('what is given wrongly', () => {
   const [nowhere, output] = [join(folder, 'no-textgrid'), join(folder, 'never')]
 
   it.each([
-    [{ tokenizer: undefined }, /prepareUstm: tokenizer must be a UsdmTokenizer/],
-    [{ tokenizer: undefined, onBadRecord: 'skip' }, /tokenizer must be a UsdmTokenizer/],
-    [{ textGrids: 5 }, /textGrids must be a string/],
-    [{ textGrids: undefined }, /textGrids must be a string/],
-    [{ units: 5 }, /units must be a string/],
-    [{ output: null }, /output must be a string/],
+    [{ tokenizer: undefined }, /prepareUstm: expected tokenizer to be a UsdmTokenizer/],
+    [{ tokenizer: undefined, onBadRecord: 'skip' }, /tokenizer to be a UsdmTokenizer/],
+    [{ textGrids: 5 }, /textGrids to be a string/],
+    [{ textGrids: undefined }, /textGrids to be a string/],
+    [{ units: 5 }, /units to be a string/],
+    [{ output: null }, /output to be a string/],
     [{ epocs: 2 }, /epocs.*epochs/],
-    [{ epochs: 0 }, /epochs must be a whole number/],
-    [{ seed: 0.5 }, /seed must be a whole number/],
-    [{ maxLength: 0 }, /maxLength must be a whole number/],
-    [{ segmentUnits: 0 }, /segmentUnits must be a whole number/],
-    [{ compat: 'ours' }, /compat must be 'published'/],
-    [{ onBadRecord: 'ask' }, /onBadRecord must be 'stop', 'skip'/],
+    [{ epochs: 0 }, /epochs to be an integer/],
+    [{ seed: 0.5 }, /seed to be an integer/],
+    [{ maxLength: 0 }, /maxLength to be an integer/],
+    [{ segmentUnits: 0 }, /segmentUnits to be an integer/],
+    [{ compat: 'ours' }, /compat to be 'published'/],
+    [{ onBadRecord: 'ask' }, /onBadRecord to be 'stop', 'skip'/],
   ])('prepareUstm refuses %j', async (change, message) => {
     const asked = prepareUstm({ tokenizer, textGrids: nowhere, output, ...change } as never)
     await expect(asked).rejects.toThrow(message)
@@ -317,12 +319,12 @@ describe('what is given wrongly', () => {
   })
 
   it.each([
-    [[undefined, output], /packUstm: files must be a list of files/],
-    [['data_epoch0.txt', output], /files must be a list of files/],
-    [[[5], output], /files\[0\] must be a string/],
-    [[['none.txt'], undefined], /output must be a string/],
-    [[['none.txt'], output, { seed: -1 }], /seed must be a whole number/],
-    [[['none.txt'], output, { capacity: 0 }], /capacity must be a whole number/],
+    [[undefined, output], /packUstm: expected files to be a list of files/],
+    [['data_epoch0.txt', output], /files to be a list of files/],
+    [[[5], output], /files\[0\] to be a string/],
+    [[['none.txt'], undefined], /output to be a string/],
+    [[['none.txt'], output, { seed: -1 }], /seed to be an integer/],
+    [[['none.txt'], output, { capacity: 0 }], /capacity to be an integer/],
   ])('packUstm refuses %j', async (args, message) => {
     const asked = packUstm(...(args as never as Parameters<typeof packUstm>))
     await expect(asked).rejects.toThrow(message)
@@ -340,7 +342,7 @@ describe('writeUstmTranscripts', () => {
     const other = join(folder, 'corpus-texts')
     await writeUstmTranscripts(corpus, other)
     expect(readFileSync(join(other, '84/1/84_1_0.txt'), 'utf8')).toBe("but he wouldn't no said she")
-    await expect(writeUstmTranscripts(other)).rejects.toThrow(/holds no <name>\.normalized\.txt/)
+    await expect(writeUstmTranscripts(other)).rejects.toThrow(/expected files <name>\.normalized\.txt/)
     await expect(writeUstmTranscripts(join(folder, 'nowhere'))).rejects.toThrow(ConfigError)
     writeFileSync(join(corpus, 'b.normalized.txt'), Buffer.from([0xff, 0xfe, 0xfd]))
     await expect(writeUstmTranscripts(corpus)).rejects.toThrow(/b\.normalized\.txt/)

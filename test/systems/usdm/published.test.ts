@@ -177,9 +177,7 @@ it('answer the turns of dialogs for score, once each', async () => {
   try {
     expect(await run('--limit 1')).toBe(0)
     expect(await run('')).toBe(0)
-    expect(log.mock.calls.flat()).toEqual(
-      [1, 2].map((count) => `${output}: ${count} answers, of which ${count} can be heard`),
-    )
+    expect(log.mock.calls.flat()).toEqual([1, 2].map((count) => `${output}: ${count} replies, ${count} with audio`))
   } finally {
     log.mockRestore()
   }
@@ -192,10 +190,10 @@ it('answer the turns of dialogs for score, once each', async () => {
   for (const { wav } of predictions) expect((await readAudio(wav as string)).sampleRate).toBe(22_050)
   // Another way of asking is another model.
   await expect(run('--strict')).rejects.toThrow(
-    /predictions\.jsonl was answered by another model, or by one with other/,
+    /predictions\.jsonl: expected predictions of this model, got one of another model/,
   )
-  await expect(run('--test-metadata x')).rejects.toThrow(/--test-metadata is for DailyTalk/)
-  await expect(run('--text-only')).rejects.toThrow(/--solver-steps is for answers with sound/)
+  await expect(run('--test-metadata x')).rejects.toThrow(/--test-metadata: expected with DailyTalk data/)
+  await expect(run('--text-only')).rejects.toThrow(/--solver-steps: expected with audio output/)
 })
 
 it('are those of the cache where nothing is said, the language model in half precision', async () => {
@@ -206,11 +204,13 @@ it('are those of the cache where nothing is said, the language model in half pre
     'float32',
   ])
   // The folder alone is a whole USDM; this one's encoder is shorter than the published.
-  await expect(Usdm.fromPretrained(cache)).rejects.toThrow(
-    /xlsr2_1b_v2\.pt: layer 35 was asked for, and the encoder has 3/,
+  await expect(Usdm.fromPretrained(cache)).rejects.toThrow(/xlsr2_1b_v2\.pt: layer: expected 1 to 3, .*, got 35/)
+  await expect(usdmOfArguments({ modelCacheDir: home })).rejects.toThrow(
+    /--encoder: expected a path or the file .*xlsr2_1b_v2\.pt/,
   )
-  await expect(usdmOfArguments({ modelCacheDir: home })).rejects.toThrow(/There is no .*xlsr2_1b_v2\.pt: say --encoder/)
-  await expect(usdmOfArguments({})).rejects.toThrow(/There is no xlsr2_1b_v2\.pt in --model-cache-dir: say --encoder/)
+  await expect(usdmOfArguments({})).rejects.toThrow(
+    /--encoder: expected a path or the file xlsr2_1b_v2\.pt in --model-cache-dir/,
+  )
   await expect(usdmTokenizerOfArguments({ model: LLM })).rejects.toThrow(/USDM-DailyTalk/)
   // The original's variable stands for what is not said.
   vi.stubEnv('MODEL_CACHE_DIR', cache)
@@ -222,7 +222,9 @@ it('are those of the cache where nothing is said, the language model in half pre
   const trained = await usdmTrainedOfArguments({ dtype: 'float32' }, LLM)
   using network = trained.model
   expect([network.config.vocabSize, trained.tokenizer.units]).toEqual([301, 40])
-  await expect(usdmOfArguments({ modelCacheDir: home })).rejects.toThrow(/There is no .*xlsr2_1b_v2\.pt: say --encoder/)
+  await expect(usdmOfArguments({ modelCacheDir: home })).rejects.toThrow(
+    /--encoder: expected a path or the file .*xlsr2_1b_v2\.pt/,
+  )
   vi.stubEnv('MODEL_CACHE_DIR', '')
   rmSync(snapshot(VOCODER), { recursive: true })
   await expect(usdmOfArguments({ modelCacheDir: cache, layer: 2 })).rejects.toThrow(/bigvgan_22khz_80band/)

@@ -92,7 +92,9 @@ describe('frameUnits', () => {
     }
     expect(frameUnits([])).toHaveLength(0)
     expect(() => frameUnits('abc' as never)).toThrow(ConfigError)
-    expect(() => frameUnits([1], { samplesPerUnit: 100 })).toThrow(/longer than a unit/)
+    expect(() => frameUnits([1], { samplesPerUnit: 100 })).toThrow(
+      /expected hopLength of at most samplesPerUnit, 100, got 256/,
+    )
   })
 })
 
@@ -302,7 +304,7 @@ describe('the three passes', () => {
     const chatter = await scripted({ '!': 'h' }).respond(QUESTION, { maxTextTokens: 9 })
     expect(chatter).toMatchObject({ transcript: 'hi!hi!hi!', finish: { transcript: 'length' } })
     const full = scripted({}, {}, { maxPositionEmbeddings: 200 }).respond(QUESTION)
-    await expect(full).rejects.toThrow(/has \d+ tokens, and 200 is what there is room for/)
+    await expect(full).rejects.toThrow(/expected a conversation of fewer than 200 tokens, got \d+/)
     await expect(full).rejects.toBeInstanceOf(DataError)
   })
 
@@ -430,11 +432,13 @@ describe('speech', () => {
   it('is told from text alone: without its parts a reply has units, and asking for sound is refused', async () => {
     const silent = scripted()
     expect(silent.speaks).toBe(false)
-    await expect(silent.respond(QUESTION, { audio: true })).rejects.toThrow(/there is no Voicebox to make sound with/)
-    await expect(silent.respond(QUESTION, { steps: 5 })).rejects.toThrow(/steps is for a reply with sound/)
+    await expect(silent.respond(QUESTION, { audio: true })).rejects.toThrow(
+      /expected a Usdm with a Voicebox for audio: true/,
+    )
+    await expect(silent.respond(QUESTION, { steps: 5 })).rejects.toThrow(/expected steps only with audio/)
     await expect(silent.voice(chirp(0.5))).rejects.toThrow(ConfigError)
     const half = scripted({}, { voicebox: new TinyVoicebox() })
-    await expect(half.respond(QUESTION, { audio: true })).rejects.toThrow(/there is no vocoder/)
+    await expect(half.respond(QUESTION, { audio: true })).rejects.toThrow(/expected a Usdm with a vocoder/)
     const { usdm, voicebox } = speaking()
     expect((await usdm.respond(QUESTION, { audio: false })).wav).toBeNull()
     expect(voicebox.calls).toEqual([])
@@ -444,7 +448,7 @@ describe('speech', () => {
     const { usdm } = speaking({ '<|correspond|>': ['h', '\n'] })
     await expect(usdm.respond(QUESTION)).rejects.toMatchObject({
       name: 'DataError',
-      message: expect.stringMatching(/the reply "ok\." has no units/),
+      message: expect.stringMatching(/expected a reply with units, got none for "ok\."/),
       text: 'ok.',
       transcript: 'hi!',
     })
@@ -533,7 +537,7 @@ describe('a signal', () => {
     }
     const stream = usdm.stream(QUESTION, { ...limits, cache })
     await stream.next()
-    await expect(usdm.respond(QUESTION, { cache })).rejects.toThrow(/in use by another reply/)
+    await expect(usdm.respond(QUESTION, { cache })).rejects.toThrow(/got one that another reply is using/)
     await stream.return()
     expect(await usdm.respond(QUESTION, { ...limits, cache })).toEqual(whole)
   })
@@ -550,16 +554,16 @@ describe('bad input', () => {
       await expect(call).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_(DATA|CONFIG)$/) })
       expect(await settledTensors()).toBe(before)
     }
-    await fails(new Float32Array(398), /has 398 samples at 16 kHz, too few for a unit/)
+    await fails(new Float32Array(398), /expected at least 399 samples at 16 kHz, one unit, got 398/)
     await fails(new Float32Array(0), /has no samples/)
     await fails(chirp(0.5).fill(Number.NaN, 100, 101), /contains NaN or infinities, the first at sample 100/)
     await fails(join(folder, 'missing.wav'), /missing\.wav/)
     writeFileSync(join(folder, 'text.wav'), 'no sound at all, only words')
     await fails(join(folder, 'text.wav'), /text\.wav/)
     for (const wrong of [undefined, null, 7, {}, [chirp(1)], { units: null }]) await fails(wrong, /./)
-    await fails({ units: [] }, /the speech of the user has no units/)
-    await fails({ units: [UNITS] }, /40 is no unit: there are 40, from 0/)
-    await fails({ units: [1.5] }, /no unit/)
+    await fails({ units: [] }, /expected units of speech for the user, got none/)
+    await fails({ units: [UNITS] }, /expected a unit from 0 to 39, got 40/)
+    await fails({ units: [1.5] }, /expected a unit .*, got 1.5/)
     const good: unknown[] = [
       new Float32Array(400).fill(0.1),
       new Float32Array(8000),
@@ -597,18 +601,21 @@ describe('bad input', () => {
     try {
       const before = await settledTensors()
       const most = 2048 - (usdmPrompt(tokenizer, { units: [0] }).length - 1) - 1
-      const long = `hour\\.wav lasts 3600\\.0 s, which are 179999 units; there is room for ${most}`
+      const long = `hour\\.wav: expected at most ${most} units, got 179999, from 3600\\.0 s of audio`
       for (const ask of [() => usdm.respond(hour, { maxUnits: 4 }), () => usdm.hear(hour)]) {
         const refused = { name: 'DataError', message: expect.stringMatching(new RegExp(long)) }
         await expect(ask().then(() => 'heard')).rejects.toMatchObject(refused)
       }
       // Nor is an hour a voice, which every evaluation of the Voicebox would read.
       for (const ask of [() => usdm.respond({ units: [1] }, { reference: hour }), () => usdm.voice(hour)]) {
-        const refused = { name: 'DataError', message: expect.stringMatching(/voice is wanted lasts more than 60 s/) }
+        const refused = {
+          name: 'DataError',
+          message: expect.stringMatching(/expected a reference clip of at most 60 s/),
+        }
         await expect(ask().then(() => 'heard')).rejects.toMatchObject(refused)
       }
       const second = { samples: chirp(1.01), sampleRate: 16_000 }
-      await expect(usdm.voice(second, { maxSeconds: 1 })).rejects.toThrow(/more than 1 s.*set maxSeconds/)
+      await expect(usdm.voice(second, { maxSeconds: 1 })).rejects.toThrow(/at most 1 s.*set maxSeconds/)
       await expect(usdm.voice(second, { maxSeconds: -1 })).rejects.toThrow(/maxSeconds/)
       expect(passes).not.toHaveBeenCalled()
       const voice = await usdm.voice(second, { maxSeconds: 2 })
@@ -620,17 +627,17 @@ describe('bad input', () => {
       // A history takes of the room.
       const history = [{ user: { text: 'hi!', units: [1] }, agent: { text: 'ok.', units: new Int32Array(most - 300) } }]
       await expect(usdm.respond(chirp(8), { history })).rejects.toThrow(
-        /lasts 8\.0 s, which are 399 units; there is room for \d+$/,
+        /expected at most \d+ units, got 399, from 8\.0 s of audio/,
       )
       expect(passes).not.toHaveBeenCalled()
       // The last that there is room for has one token of an answer.
       const samples = new Float32Array(400 + 320 * (most - 1))
       const longer = new Float32Array(samples.length + 320)
-      await expect(usdm.hear(longer)).rejects.toThrow(`${most + 1} units; there is room for ${most}`)
+      await expect(usdm.hear(longer)).rejects.toThrow(`expected at most ${most} units, got ${most + 1}`)
       const heard = await usdm.hear(samples)
       expect(heard).toHaveLength(most)
       const limits = { maxTextTokens: 1, maxUnits: 1, audio: false }
-      await expect(usdm.respond({ units: heard }, limits)).rejects.toThrow(/2048 is what there is room for/)
+      await expect(usdm.respond({ units: heard }, limits)).rejects.toThrow(/fewer than 2048 tokens/)
     } finally {
       passes.mockRestore()
     }
@@ -640,22 +647,25 @@ describe('bad input', () => {
     const { usdm } = speaking()
     const wrong: [object, RegExp][] = [
       [{ maxunits: 4 }, /maxunits.*maxUnits/],
-      [{ maxUnits: 0 }, /maxUnits must be a whole number of at least 1/],
+      [{ maxUnits: 0 }, /maxUnits to be an integer of at least 1/],
       [{ maxTextTokens: 1.5 }, /maxTextTokens/],
       [{ steps: -1 }, /steps/],
       [{ sampling: { temperature: -1 } }, /sampling\.temperature/],
       [{ sampling: { topP: 2 } }, /sampling\.topP/],
       [{ sampling: { topk: 2 } }, /topk/],
-      [{ strict: 'yes' }, /strict must be true or false/],
+      [{ strict: 'yes' }, /strict to be true or false/],
       [{ solver: 'midpoint' }, /solver/],
       [{ guidance: Number.NaN }, /guidance/],
-      [{ cache: {} }, /cache must be a UsdmCache/],
+      [{ cache: {} }, /cache to be a UsdmCache/],
       [{ signal: {} }, /signal/],
       [{ history: 'none' }, /history/],
-      [{ history: [{ user: { text: 'a', units: [1] }, agent: { text: 'b', units: [] } }] }, /agent has no units/],
+      [
+        { history: [{ user: { text: 'a', units: [1] }, agent: { text: 'b', units: [] } }] },
+        /expected units of speech for the agent/,
+      ],
       [
         { history: [{ user: { text: 7, units: [1] }, agent: { text: 'b', units: [1] } }] },
-        /turns\[0\]\.user\.text must be a string/,
+        /turns\[0\]\.user\.text to be a string/,
       ],
     ]
     for (const [options, error] of wrong) await expect(usdm.respond(QUESTION, options)).rejects.toThrow(error)
@@ -672,24 +682,26 @@ describe('bad input', () => {
         kmeans: units.kmeans,
         layer: 2,
       }),
-    ).rejects.toThrow(/has no <\|correspond\|>: its language model was not trained to speak/)
+    ).rejects.toThrow(/expected a tokenizer with <\|correspond\|>/)
     expect(() => new Usdm({ llm: tinyLlm(100), tokenizer, units })).toThrow(
-      /has 100 rows, and the tokenizer 301 tokens/,
+      /at least 301 embeddings, one per token, got 100/,
     )
     const source = { llm, tokenizer, encoder: units.encoder.network, layer: 2 }
     await expect(Usdm.fromPretrained({ ...source, kmeans: randn([units.kmeans.dim, UNITS]) })).rejects.toThrow(
-      /centroids of 40 values.*transposed/,
+      /expected centroids \[clusters, .*Transpose them/,
     )
     await expect(Usdm.fromPretrained({ ...source, kmeans: randn([7, units.kmeans.dim]) })).rejects.toThrow(
-      /there are 7 centroids, and 40 units in the tokenizer/,
+      /units in the tokenizer, 40, got 7/,
     )
     const voicebox = Object.assign(new TinyVoicebox(), { config: { nTokens: 50 } })
-    expect(() => new Usdm({ llm, tokenizer, units, voicebox })).toThrow(/the Voicebox has 50 units/)
+    expect(() => new Usdm({ llm, tokenizer, units, voicebox })).toThrow(
+      /expected a Voicebox with 40 units, like the tokenizer, got 50/,
+    )
     const other = Object.assign(new GriffinLimVocoder(), { sampleRate: 24_000 })
-    expect(() => new Usdm({ llm, tokenizer, units, vocoder: other })).toThrow(/256 samples of a frame at 24000 Hz/)
+    expect(() => new Usdm({ llm, tokenizer, units, vocoder: other })).toThrow(/got 256 at 24000 Hz/)
     await expect(Usdm.fromPretrained({ ...source, kmean: 1 } as never)).rejects.toThrow(/kmean/)
     await expect(Usdm.fromPretrained({ ...source, kmeans: units.kmeans }, { offload: true })).rejects.toThrow(
-      /offload needs the device/,
+      /expected a device with offload/,
     )
     for (const wrong of [undefined, 7, {}]) {
       await expect(Usdm.fromPretrained(wrong as never)).rejects.toThrow(ConfigError)

@@ -76,12 +76,12 @@ describe('predictions in a file', () => {
   })
 
   it.each([
-    ['{"id":"a"}\n{"id":"a"}', /line 2: line 1 has the same id/],
-    ['{"user":"a"}', /line 1: the field 'id' is missing/],
-    ['{"id":"a","replay":"b"}', /line 1: unknown field 'replay'; did you mean 'reply'/],
-    ['{"id":"a","reply":3}', /line 1: 'reply' must be a text/],
-    ['[]', /line 1: the record is no object/],
-    ['{"id":"a","wav":"none.wav"}', /line 1: the sound file .*none\.wav is missing/],
+    ['{"id":"a"}\n{"id":"a"}', /line 2: expected unique ids, got a of line 1 again/],
+    ['{"user":"a"}', /line 1: expected the field 'id', got none/],
+    ['{"id":"a","replay":"b"}', /line 1: expected the fields .*, got 'replay'; did you mean 'reply'/],
+    ['{"id":"a","reply":3}', /line 1: reply: expected a string, got 3/],
+    ['[]', /line 1: expected a JSON object, got an array/],
+    ['{"id":"a","wav":"none.wav"}', /line 1: wav: expected an audio file, got .*none\.wav, which does not exist/],
   ])('%s is refused', async (text, message) => {
     const file = join(home, 'bad.jsonl')
     writeFileSync(file, text)
@@ -139,7 +139,7 @@ describe('predictUsdm', () => {
     const mute = { respond: async () => Promise.reject(new DataError('no units', { transcript: 'hi', text: 'yes' })) }
     const [first2] = await predictUsdm(mute, dialogs, { output: join(home, 'mute.jsonl'), limit: 1 })
     expect(first2).toEqual({ id: 'd:0', user: 'hi', agent: 'hello', transcript: 'hi', reply: 'yes' })
-    await expect(predictUsdm({} as never, dialogs, { output })).rejects.toThrow(/model\.respond must be a function/)
+    await expect(predictUsdm({} as never, dialogs, { output })).rejects.toThrow(/model\.respond to be a function/)
   })
 })
 
@@ -157,17 +157,19 @@ describe('whose predictions they are', () => {
     expect(JSON.parse(readFileSync(join(home, 'mine.made-by.json'), 'utf8'))).toEqual({ fingerprint: 'one' })
     expect(await predict(output, 'one')).toEqual(made)
     await expect(predict(output, 'two')).rejects.toThrow(
-      /mine\.jsonl was answered by another model, or by one with other/,
+      /mine\.jsonl: expected predictions of this model, got one of another model/,
     )
-    await expect(predict(output)).rejects.toThrow(/say `fingerprint`/)
+    await expect(predict(output)).rejects.toThrow(/Set `fingerprint`/)
     await predict(unnamed)
     await predict(unnamed)
-    await expect(predict(unnamed, 'one')).rejects.toThrow(/unnamed\.jsonl was answered by a model of which nothing is/)
+    await expect(predict(unnamed, 'one')).rejects.toThrow(
+      /unnamed\.jsonl: expected predictions of this model, got one without a recorded model/,
+    )
     // Where the answers are gone, others may stand there.
     rmSync(output)
     await predict(output, 'two')
     expect(await predict(output, 'two')).toEqual(made)
-    await expect(predict(output, 5 as never)).rejects.toThrow(/fingerprint must be a string/)
+    await expect(predict(output, 5 as never)).rejects.toThrow(/fingerprint to be a string/)
   })
 
   it('a Usdm is told by its networks, centroids and tokens', async () => {
@@ -205,8 +207,10 @@ describe('scoreUsdm', () => {
     const deaf = async () => {
       throw new Error('too loud')
     }
-    await expect(scoreUsdm(given, { judge: deaf })).rejects.toThrow(/a: a\.wav cannot be heard: too loud/)
-    await expect(scoreUsdm(given, { judge: {} } as never)).rejects.toThrow(/judge must be a Whisper/)
+    await expect(scoreUsdm(given, { judge: deaf })).rejects.toThrow(
+      /prediction a: expected an audio file that can be transcribed, got a\.wav: too loud/,
+    )
+    await expect(scoreUsdm(given, { judge: {} } as never)).rejects.toThrow(/judge to be a Whisper/)
     await expect(scoreUsdm(given, { jugde: deaf } as never)).rejects.toThrow(/jugde/)
   })
 

@@ -95,7 +95,7 @@ it('prepare packs, and pretrain trains on what it wrote', async () => {
     `--data_path ${grids} --output_path ${at('ustm')} --pretrained_model_name_or_path ${at('cache')} --model_cache_dir ${home}
     --epoch 2 --max_length 300 --seed 43`.split(/\s+/)
   const prepared = await said(() => runCommand('voxtorch usdm prepare', prepare, made))
-  expect(prepared.out).toMatch(/part0\.txt: \d rows of 3 sequences in each epoch/)
+  expect(prepared.out).toMatch(/part0\.txt: \d rows, 3 sequences per epoch/)
   const packs = (line: string) => said(() => runCommand('voxtorch usdm prepare', prepare, line.split(' ')))
   const rowsOf = (name: string) => readFileSync(at(`${name}/part0.txt`), 'utf8')
   // The original's stage 3, of the folder that its stage 2 wrote: the same rows as both stages at once.
@@ -111,9 +111,12 @@ it('prepare packs, and pretrain trains on what it wrote', async () => {
   expect((await packs(alone)).out).toMatch(/part0\.txt: \d rows of 1 file$/)
   expect(rowsOf('packed')).toBe(rowsOf('one'))
   const refused = (line: string, message: RegExp) => expect(packs(line)).rejects.toThrow(message)
-  await refused(`${both} --segment-units 100`, /--segment-units is for a folder of TextGrids: .*ustm is packed alone/)
-  await refused(both.replace('--epoch 2', '--epoch 3'), /--epochs 3: .*ustm has 2/)
-  await refused(`${alone} --epochs 1`, /files are packed as they are given/)
+  await refused(
+    `${both} --segment-units 100`,
+    /--segment-units: expected with a folder of TextGrids, got sequences in .*ustm/,
+  )
+  await refused(both.replace('--epoch 2', '--epoch 3'), /--epochs: expected at most 2, .*ustm, got 3/)
+  await refused(`${alone} --epochs 1`, /--epochs: expected no --epochs with files, got 1/)
   // Its stage 4 makes a data set of rows.
   const stage4 = `--train_dataset_path ${at('one/part0.txt')} ${at('both/part0.txt')} --validation_dataset_path a b --output_path x --cache_path y --seed 43`
   const fourth = await packs(stage4)
@@ -121,7 +124,9 @@ it('prepare packs, and pretrain trains on what it wrote', async () => {
   expect(fourth.err.split('\n').map((line) => line.split(' has no effect: ')[0])).toEqual([
     ...['--train_dataset_path', '--validation_dataset_path', '--cache_path'],
   ])
-  await expect(runCommand('voxtorch usdm prepare', prepare, [])).rejects.toThrow(/Say where the TextGrids are/)
+  await expect(runCommand('voxtorch usdm prepare', prepare, [])).rejects.toThrow(
+    /--data: expected the folder of TextGrids/,
+  )
 
   for (const [name, flags, inclusive] of [
     ['published', '--compat published', true],
@@ -144,7 +149,7 @@ it('prepare packs, and pretrain trains on what it wrote', async () => {
   }
   const both2 = `--data ${at('packed')} --output ${at('x')} --model ${at('base')} --tokenizer ${at('cache')} --compat published --no-window-inclusive`
   const neither = runCommand('voxtorch usdm pretrain', pretrain, both2.split(' '))
-  await expect(neither).rejects.toThrow(/compat 'published' is of a window that holds 8 tokens and one more/)
+  await expect(neither).rejects.toThrow(/compat 'published': expected a model with a sliding window of 8 \+ 1 tokens/)
 
   const words2 =
     `--data_path ${at('ustm')} --valid ${at('packed')} --output_dir ${at('pt')} --model_name_or_path ${at('base')}

@@ -280,22 +280,28 @@ describe('finetuneUsdm', () => {
     }
     const refused = (changes: object, message: RegExp) =>
       expect(finetuneUsdm({ ...options, ...changes } as FinetuneUsdmOptions)).rejects.toThrow(message)
-    await refused({ model: {} }, /model must be a DecoderLM/)
-    await refused({ tokenizer: tokenizer.tokenizer }, /tokenizer must be a UsdmTokenizer/)
-    await refused({ train: [] }, /train must be a file/)
+    await refused({ model: {} }, /model to be a DecoderLM/)
+    await refused({ tokenizer: tokenizer.tokenizer }, /tokenizer to be a UsdmTokenizer/)
+    await refused({ train: [] }, /train to be a file/)
     await refused({ train: join(home, 'nowhere.txt') }, /nowhere\.txt cannot be opened/)
-    await refused({ compat: 'sane' }, /compat must be 'published'/)
+    await refused({ compat: 'sane' }, /compat to be 'published'/)
     await refused({ recipe: { lerningRate: 1 } }, /did you mean 'learningRate'/)
-    await refused({ recipe: { batchSize: 0 } }, /batchSize must be a whole number of at least 1/)
+    await refused({ recipe: { batchSize: 0 } }, /batchSize to be an integer of at least 1/)
     await refused({ trian: 1 }, /trian/)
     const write = (text: string) => {
       const file = join(home, 'bad.txt')
       writeFileSync(file, text)
       return file
     }
-    await refused({ train: write('') }, /bad\.txt holds no line/)
-    await refused({ train: write('1 2 3|-100 2 3\n1 2|-100') }, /bad\.txt, line 2: there are 2 ids and 1 labels/)
-    await refused({ train: write('1 2 90000|-100 2 90000') }, /line 1: id 90000 \(number 3\) is beyond the 267/)
+    await refused({ train: write('') }, /bad\.txt: expected at least one line/)
+    await refused(
+      { train: write('1 2 3|-100 2 3\n1 2|-100') },
+      /bad\.txt, line 2: expected as many labels as ids, got 1 labels and 2 ids/,
+    )
+    await refused(
+      { train: write('1 2 90000|-100 2 90000') },
+      /line 1: expected ids below 267, .*, got 90000 \(number 3\)/,
+    )
   })
 })
 
@@ -406,11 +412,11 @@ describe('pretrainUsdm', () => {
       expect(pretrainUsdm({ ...options, outputDir: join(home, 'none'), train, ...given } as never)).rejects.toThrow(
         message,
       )
-    await refused({ train: join(home, 'tokenizer') }, /holds no part0\.txt/)
-    await refused({ train: join(home, 'nowhere') }, /nowhere cannot be read/)
+    await refused({ train: join(home, 'tokenizer') }, /expected part0\.txt in .*tokenizer, got none/)
+    await refused({ train: join(home, 'nowhere') }, /got .*nowhere: /)
     writeFileSync(join(home, 'bad-rows.txt'), '0 5 1\n0 x 1')
-    await refused({ train: join(home, 'bad-rows.txt') }, /bad-rows\.txt, line 2: "x" is no id/)
+    await refused({ train: join(home, 'bad-rows.txt') }, /bad-rows\.txt, line 2: expected an id, got "x"/)
     writeFileSync(join(home, 'bad-rows.txt'), '0 5 1\n0 5000 1')
-    await refused({ train: join(home, 'bad-rows.txt') }, /bad-rows\.txt, line 2: id 5000/)
+    await refused({ train: join(home, 'bad-rows.txt') }, /bad-rows\.txt, line 2: expected ids below \d+, .*, got 5000/)
   })
 })

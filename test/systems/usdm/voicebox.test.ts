@@ -93,13 +93,13 @@ describe('file lists', () => {
   })
 
   it.each([
-    ['a.wav|1 2', /no audio\|units\|durations/],
-    ['|1 2|1 1', /no path/],
-    ['a.wav|1 x|1 1', /number 2 of the units is "x"/],
-    ['a.wav|1 2|1 -1', /number 2 of the durations is "-1"/],
-    ['a.wav|1 2|1', /2 units have 1 durations/],
-    ['a.wav||', /no units/],
-    ['a.wav|1|999999999', /an hour/],
+    ['a.wav|1 2', /expected audio\|units\|durations/],
+    ['|1 2|1 1', /expected a path/],
+    ['a.wav|1 x|1 1', /expected integers in units, got "x" at position 2/],
+    ['a.wav|1 2|1 -1', /expected integers in durations, got "-1" at position 2/],
+    ['a.wav|1 2|1', /as many durations as units, 2, got 1/],
+    ['a.wav||', /expected units, got none/],
+    ['a.wav|1|999999999', /one hour, got 999999999/],
   ])('refuse %j', (line, message) => {
     expect(() => parseVoiceboxLine(line, 'list.txt', 9)).toThrow(DataError)
     expect(() => parseVoiceboxLine(line, 'list.txt', 9)).toThrow(message)
@@ -249,8 +249,12 @@ describe('samples', () => {
 
   it('refuse units that the Voicebox has not, clips that are not theirs, and clips that are none', async () => {
     const wrong = (record: Partial<VoiceboxRecord>) => dataset({}, { place: 'list.txt, line 4', ...record }).get(0)
-    await expect(wrong({ units: Int32Array.of(3, 10) })).rejects.toThrow(/line 4: .*train3\.wav has the unit 10/)
-    await expect(wrong({ units: new Int32Array(90) })).rejects.toThrow(/lasts 0\.4 s, and its units 1\.8/)
+    await expect(wrong({ units: Int32Array.of(3, 10) })).rejects.toThrow(
+      /line 4: .*train3\.wav: expected units from 0 to 9, .*, got 10/,
+    )
+    await expect(wrong({ units: new Int32Array(90) })).rejects.toThrow(
+      /expected a clip of about 1\.8 s, the length of its units, got 0\.4 s/,
+    )
     await expect(wrong({ audio: 'missing.wav' })).rejects.toThrow(/line 4: .*missing\.wav/)
     await expect(wrong({ units: new Int32Array(0) })).rejects.toThrow(DataError)
     expect(() => new VoiceboxDataset({ length: 1, get: () => ({ audio: '', units }) }, { draws: { mostMasked: 0 } })).toThrow(/mostMasked/) // biome-ignore format: one line
@@ -310,7 +314,7 @@ describe('training', () => {
     [{ train: join(folder, 'nothing.txt') }, /nothing\.txt/],
     [{ train: [] }, /train/],
     [{ model: null as never }, /UnitVoicebox/],
-    [{ recipe: { droppShare: 1 } as never }, /no 'droppShare'; did you mean 'dropShare'/],
+    [{ recipe: { droppShare: 1 } as never }, /got 'droppShare'; did you mean 'dropShare'/],
     [{ recipe: { precision: 'fp8' as never } }, /precision/],
     [{ audioroot: '.' } as never, /audioroot/],
   ])('refuses %o', async (changes, message) => {
@@ -388,11 +392,11 @@ describe("the original's configuration", () => {
   })
 
   it.each([
-    [{ train: { p_dropp: 1 } }, /train\.p_dropp is not known/],
-    [{ data: { hop_length: 300 } }, /data\.hop_length must be 256, not 300/],
-    [{ train: { seed: 'x' } }, /train\.seed is "x"/],
-    [{ extra: 1 }, /extra is no section/],
-    [{ model: 7 }, /model must be an object/],
+    [{ train: { p_dropp: 1 } }, /train\.p_dropp: expected a known key/],
+    [{ data: { hop_length: 300 } }, /data\.hop_length: expected 256, got 300/],
+    [{ train: { seed: 'x' } }, /train\.seed: expected a number, got "x"/],
+    [{ extra: 1 }, /extra: expected the sections/],
+    [{ model: 7 }, /model: expected an object, got 7/],
   ])('names what is wrong with %o', async (changes, message) => {
     const file = write({ ...published, ...(changes as object) })
     await expect(readVoiceboxConfig(file)).rejects.toThrow(ConfigError)
@@ -411,7 +415,7 @@ describe("the original's configuration", () => {
       for (const spy of spies) spy.mockRestore()
     }
     expect(said.slice(0, 2)).toEqual([expect.stringMatching(/^-mc has no effect/), expect.stringMatching(/^--data_cache_dir has no effect/)]) // biome-ignore format: one line
-    expect(said.at(-1)).toMatch(/^2 steps, mean loss .*, of validation \d/)
+    expect(said.at(-1)).toMatch(/^2 steps, mean loss .*, validation loss \d/)
     expect((await UnitVoicebox.fromPretrained(join(folder, 'command/model'))).config.nTokens).toBe(10)
     said.length = 0
     const others = [

@@ -26,7 +26,7 @@ describe('TrainingArguments', () => {
     ['a path that is too long', 'ab/'.repeat(1400)],
     ['nothing', ''],
   ])('refuse an outputDir with %s', (_, outputDir) => {
-    expect(refused({ outputDir })).toMatch(/^TrainingArguments: outputDir must be /)
+    expect(refused({ outputDir })).toMatch(/^TrainingArguments: expected outputDir to be /)
   })
 
   it('have the defaults of transformers', () => {
@@ -63,17 +63,19 @@ describe('TrainingArguments', () => {
   })
 
   it('name the nearest for one that is unknown', () => {
-    expect(refused({ learning_rate: 1 })).toBe('TrainingArguments has no learning_rate; did you mean learningRate?')
-    expect(refused({ perDeviceTrainBatchsize: 1 })).toMatch(/did you mean perDeviceTrainBatchSize\?/)
-    expect(refused({ evalStrategie: 'no' })).toMatch(/did you mean evalStrategy\?/)
-    expect(refused({ quux: 1 })).toBe('TrainingArguments has no quux')
+    expect(refused({ learning_rate: 1 })).toBe(
+      "TrainingArguments: expected a known argument, got 'learning_rate'; did you mean 'learningRate'?",
+    )
+    expect(refused({ perDeviceTrainBatchsize: 1 })).toMatch(/did you mean 'perDeviceTrainBatchSize'\?/)
+    expect(refused({ evalStrategie: 'no' })).toMatch(/did you mean 'evalStrategy'\?/)
+    expect(refused({ quux: 1 })).toBe("TrainingArguments: expected a known argument, got 'quux'")
   })
 
   it('take one of two spellings', () => {
     expect(args({ evaluationStrategy: 'epoch' }).evalStrategy).toBe('epoch')
     expect(args({ progress: undefined, disableTqdm: false }).progress).toBe(true)
-    expect(refused({ evaluationStrategy: 'no', evalStrategy: 'no' })).toMatch(/mean the same thing, give one/)
-    expect(refused({ disableTqdm: true, progress: true })).toMatch(/mean the same thing, give one/)
+    expect(refused({ evaluationStrategy: 'no', evalStrategy: 'no' })).toMatch(/which are aliases, got both/)
+    expect(refused({ disableTqdm: true, progress: true })).toMatch(/which are aliases, got both/)
     expect(args({ dataSeed: 7 }).dataSeed).toBe(7)
     expect(args({ seed: null }).seed).toBe(null)
     expect(args({ reportTo: 'none' }).reportTo).toEqual([])
@@ -88,29 +90,29 @@ describe('TrainingArguments', () => {
   })
 
   it.each([
-    [{ outputDir: undefined }, /outputDir must be the folder/],
-    [{ perDeviceTrainBatchSize: 0 }, /perDeviceTrainBatchSize must be a whole number of at least 1, not 0/],
-    [{ learningRate: Number.NaN }, /learningRate must be a number of at least 0/],
-    [{ learningRate: '2e-5' }, /learningRate must be a number of at least 0, not/],
-    [{ adamBeta1: 1 }, /adamBeta1 must be a number of at least 0 and below 1/],
-    [{ numTrainEpochs: 0 }, /numTrainEpochs must be positive/],
-    [{ numTrainEpochs: Number.POSITIVE_INFINITY }, /numTrainEpochs must be a finite number/],
-    [{ maxSteps: 0 }, /maxSteps must be positive, or -1 for none/],
-    [{ loggingSteps: 1.5 }, /loggingSteps must be a whole number of at least 1, or a share below 1/],
-    [{ lrSchedulerType: 'cosin' }, /lrSchedulerType must be 'linear', 'cosine'/],
-    [{ saveStrategy: 'never' }, /saveStrategy must be 'no', 'steps', 'epoch', 'best'/],
-    [{ saveTotalLimit: 0 }, /saveTotalLimit must be a whole number of at least 1/],
-    [{ reportTo: ['wandb'] }, /reportTo must be 'jsonl', 'tensorboard', 'html'/],
-    [{ bf16: true, fp16: true }, /bf16 and fp16 exclude each other/],
-    [{ earlyStoppingPatience: 2 }, /earlyStoppingPatience needs an evalStrategy/],
-    [{ loadBestModelAtEnd: true }, /loadBestModelAtEnd needs an evalStrategy/],
-    [{ loadBestModelAtEnd: true, evalStrategy: 'epoch' }, /needs one strategy for evaluation and saving/],
+    [{ outputDir: undefined }, /outputDir to be the folder/],
+    [{ perDeviceTrainBatchSize: 0 }, /perDeviceTrainBatchSize to be an integer of at least 1, got 0/],
+    [{ learningRate: Number.NaN }, /learningRate to be a number of at least 0/],
+    [{ learningRate: '2e-5' }, /learningRate to be a number of at least 0, got/],
+    [{ adamBeta1: 1 }, /adamBeta1 to be a number of at least 0 and below 1/],
+    [{ numTrainEpochs: 0 }, /numTrainEpochs to be positive/],
+    [{ numTrainEpochs: Number.POSITIVE_INFINITY }, /numTrainEpochs to be a finite number/],
+    [{ maxSteps: 0 }, /maxSteps to be positive, or -1 for none/],
+    [{ loggingSteps: 1.5 }, /loggingSteps to be an integer of at least 1, or a fraction below 1/],
+    [{ lrSchedulerType: 'cosin' }, /lrSchedulerType to be 'linear', 'cosine'/],
+    [{ saveStrategy: 'never' }, /saveStrategy to be 'no', 'steps', 'epoch', 'best'/],
+    [{ saveTotalLimit: 0 }, /saveTotalLimit to be an integer of at least 1/],
+    [{ reportTo: ['wandb'] }, /reportTo to be 'jsonl', 'tensorboard', 'html'/],
+    [{ bf16: true, fp16: true }, /one of bf16 and fp16, got both/],
+    [{ earlyStoppingPatience: 2 }, /evalStrategy 'steps' or 'epoch' with earlyStoppingPatience, got 'no'/],
+    [{ loadBestModelAtEnd: true }, /evalStrategy 'steps' or 'epoch' with loadBestModelAtEnd, got 'no'/],
+    [{ loadBestModelAtEnd: true, evalStrategy: 'epoch' }, /equal evalStrategy and saveStrategy/],
     [
       { loadBestModelAtEnd: true, evalStrategy: 'steps', evalSteps: 3, saveSteps: 5 },
-      /saveSteps to be a multiple of evalSteps, not 5 of 3/,
+      /saveSteps to be a multiple of evalSteps with loadBestModelAtEnd, got 5 and 3/,
     ],
-    [{ gradientCheckpointing: true }, /Classifier has no native network with layers/],
-    [{ resumeFromCheckpoint: 1 }, /resumeFromCheckpoint must be a boolean or the folder of a checkpoint/],
+    [{ gradientCheckpointing: true }, /a model with native layers or .*, got Classifier/],
+    [{ resumeFromCheckpoint: 1 }, /resumeFromCheckpoint to be a boolean or the folder of a checkpoint/],
   ])('refuse %j', (more, message) => {
     expect(refused(more)).toMatch(message)
   })
@@ -138,10 +140,12 @@ describe('loadTrainingArguments', () => {
   it('says which file and which key is wrong', async () => {
     const unknown = file('b.yaml', 'outputDir: out\nlearning_rat: 1\n')
     await expect(vt.loadTrainingArguments(unknown)).rejects.toThrow(
-      `${unknown}: TrainingArguments has no learningRat; did you mean learningRate?`,
+      `${unknown}: TrainingArguments: expected a known argument, got 'learningRat'; did you mean 'learningRate'?`,
     )
     const twice = file('c.yaml', 'outputDir: out\noutput_dir: out\n')
-    await expect(vt.loadTrainingArguments(twice)).rejects.toThrow(`${twice}: outputDir stands twice`)
+    await expect(vt.loadTrainingArguments(twice)).rejects.toThrow(
+      `${twice}: expected each argument once, got outputDir twice`,
+    )
     await expect(vt.loadTrainingArguments(file('d.json', '[1]'))).rejects.toThrow(vt.ConfigError)
     await expect(vt.loadTrainingArguments(folder('none.json'))).rejects.toThrow(vt.DataError)
     await expect(vt.loadTrainingArguments(3 as never)).rejects.toThrow(vt.ConfigError)
@@ -151,37 +155,37 @@ describe('loadTrainingArguments', () => {
 describe('Trainer', () => {
   const output = { outputDir: folder('misuse') }
   it.each([
-    [{ model: {} }, /model must be a Module/],
-    [{ computeLoss: 3 }, /computeLoss must be a function/],
-    [{ callbacks: [{ onStepend: () => 1 }] }, /no event onStepend; did you mean onStepEnd/],
-    [{ callbacks: [{ onStepEnd: 1 }] }, /onStepEnd must be a function/],
-    [{ callbacks: {} }, /callbacks must be an array/],
-    [{ loggers: 1 }, /loggers must be an array/],
-    [{ optimizers: { scheduler: {} } }, /a scheduler belongs to an optimiser/],
+    [{ model: {} }, /model to be a Module/],
+    [{ computeLoss: 3 }, /computeLoss to be a function/],
+    [{ callbacks: [{ onStepend: () => 1 }] }, /known event, got 'onStepend'; did you mean onStepEnd/],
+    [{ callbacks: [{ onStepEnd: 1 }] }, /onStepEnd to be a function/],
+    [{ callbacks: {} }, /callbacks to be an array/],
+    [{ loggers: 1 }, /loggers to be an array/],
+    [{ optimizers: { scheduler: {} } }, /expected an optimizer with the scheduler/],
   ])('refuses %j', (options, message) => {
     expect(() => newTrainer(output, options as never)).toThrow(message)
   })
 
   it('needs data to evaluate on, and to train on', async () => {
     expect(() => newTrainer({ ...output, evalStrategy: 'epoch' }, { evalDataset: undefined as never })).toThrow(
-      /evalStrategy needs an evalDataset/,
+      /expected an evalDataset with this evalStrategy/,
     )
     const none = newTrainer(output, { trainDataset: undefined as never, evalDataset: undefined as never })
-    await expect(none.train()).rejects.toThrow(/trainDataset must be what to train on/)
-    await expect(none.evaluate()).rejects.toThrow(/evalDataset must be what to evaluate on/)
+    await expect(none.train()).rejects.toThrow(/trainDataset to be the training data/)
+    await expect(none.evaluate()).rejects.toThrow(/evalDataset to be the evaluation data/)
     await expect(newTrainer(output, { trainDataset: [] }).train()).rejects.toThrow(vt.DataError)
     const labels = newTrainer(
       { ...output, labelSmoothingFactor: 0.1 },
       { collate: vt.padCollate({ x: { dtype: 'float32' } }) as never },
     )
-    await expect(labels.train()).rejects.toThrow(/labelSmoothingFactor needs logits .* and labels in the batch/)
+    await expect(labels.train()).rejects.toThrow(/labelSmoothingFactor: expected logits .* and labels in the batch/)
   })
 
   it('says what is wrong with a loss', async () => {
     const loss = (computeLoss: unknown) => newTrainer(output, { computeLoss: computeLoss as never }).train()
-    await expect(loss(() => 3)).rejects.toThrow(/computeLoss must return the batch's loss/)
-    await expect(loss(() => vt.zeros([2]))).rejects.toThrow(/not a tensor of shape \[2\]/)
-    await expect(loss(() => vt.zeros([]))).rejects.toThrow(/does not depend on any parameter that is trained/)
+    await expect(loss(() => 3)).rejects.toThrow(/computeLoss: expected the batch's loss/)
+    await expect(loss(() => vt.zeros([2]))).rejects.toThrow(/got a tensor of shape \[2\]/)
+    await expect(loss(() => vt.zeros([]))).rejects.toThrow(/depends on a trainable parameter/)
     await expect(newTrainer(output, { model: new vt.Linear(6, 2) as never }).train()).rejects.toThrow(vt.VoxtorchError)
     const before = await settledTensors()
     const trainer = newTrainer(output, { computeLoss: () => vt.zeros([2]) })

@@ -104,7 +104,7 @@ describe('a training that is killed and started again', () => {
     const child = start(ended, '1')
     expect(await child.exit, child.errors()).toEqual({ code: 0, signal: null })
     expect(child.lines).toEqual([done])
-    expect(child.errors()).toContain('was written with 2 threads, there are 1 now')
+    expect(child.errors()).toContain('expected 2 threads, as when it was written, got 1')
     expectSame(ended)
   })
 })

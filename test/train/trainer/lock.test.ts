@@ -27,7 +27,7 @@ describe('two trainings in one outputDir', () => {
     const second = start([script, outputDir])
     expect((await second.exit).code).toBe(1)
     expect(second.errors()).toContain(
-      `ConfigError: outputDir: process ${first.process.pid} is training 'two' in ${outputDir}: wait until it has ended`,
+      `ConfigError: TrainingArguments.outputDir: expected a folder that no other process trains in, got one where process ${first.process.pid} is training 'two': ${outputDir}. Wait until it has ended`,
     )
     // It has changed nothing.
     await first.line(/^step 4$/)

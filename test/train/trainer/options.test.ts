@@ -254,10 +254,10 @@ describe('logging, evaluating, saving', () => {
 
   it('names the metrics that there are', async () => {
     await expect(train({ ...best, saveStrategy: 'best' })).rejects.toThrow(
-      'metricForBestModel is score, and evaluation gave only evalLoss',
+      "metricForBestModel: expected one of evalLoss, got 'score'",
     )
     await expect(train(best, { computeMetrics: () => ({ score: '1' }) as never })).rejects.toThrow(
-      /score must be a number/,
+      /score to be a number/,
     )
   })
 })
@@ -326,7 +326,7 @@ describe('precision and loss', () => {
     const rates = column(state.logHistory, 'learningRate') as number[]
     expect(rates.at(-1)).toBeGreaterThanOrEqual(0.5 * rates[0]!)
     await expect(train({ lrSchedulerKwargs: { minLrRate: 0.5 }, maxSteps: 1 })).rejects.toThrow(
-      /'linear' has no option 'minLrRate'/,
+      /expected an option of the schedule 'linear' .*, got 'minLrRate'/,
     )
   })
 
@@ -425,7 +425,7 @@ describe('data', () => {
       for (let i = 0; i < 16; i++) yield i
     }
     const unknown = new vt.DataLoader(trainSamples, { batchSize: 8, collate, sampler })
-    await expect(train({}, { trainDataset: unknown })).rejects.toThrow(/give maxSteps/)
+    await expect(train({}, { trainDataset: unknown })).rejects.toThrow(/maxSteps: expected a number of steps/)
     expect((await train({ maxSteps: 5 }, { trainDataset: unknown })).state).toMatchObject({
       globalStep: 5,
       epochIndex: 2,

@@ -93,13 +93,13 @@ describe('resume', () => {
 
   it('warns of other data and of another number of threads', async () => {
     await train(until(3, 'data'), {}, { ...noisy(), trainDataset: trainSamples.slice(0, 24) })
-    expect((await warned()).join()).toMatch(/4 batches in an epoch, there are 3 now/)
+    expect((await warned()).join()).toMatch(/4 batches in an epoch, got 3/)
     warnings.length = 0
     const threads = vt.getNumThreads()
     vt.setNumThreads(threads + 1)
     await train(until(3, 'threads'))
     vt.setNumThreads(threads)
-    expect((await warned()).join()).toMatch(/so sums may be rounded otherwise: call setNumThreads/)
+    expect((await warned()).join()).toMatch(/so sums may be rounded differently: call setNumThreads/)
   })
 
   it('refuses what does not fit, and says which file', async () => {
@@ -108,8 +108,8 @@ describe('resume', () => {
       await expect(failed).rejects.toThrow(vt.CheckpointError)
       await expect(failed).rejects.toThrow(error)
     }
-    await refused(until(3, 'false'), /has checkpoints of another training/, { resumeFromCheckpoint: false })
-    await refused(first, /nowhere is not the folder of a checkpoint/, { resumeFromCheckpoint: 'nowhere' })
+    await refused(until(3, 'false'), /expected a folder without checkpoints/, { resumeFromCheckpoint: false })
+    await refused(first, /expected the folder of a checkpoint, got nowhere/, { resumeFromCheckpoint: 'nowhere' })
     const cut = until(3, 'cut')
     truncateSync(join(cut, 'checkpoint-3/model.safetensors'), 300)
     await refused(cut, /checkpoint-3\/model\.safetensors/)
@@ -122,20 +122,20 @@ describe('resume', () => {
     )
     await refused(
       other,
-      /lacks the state of average/,
+      /expected the state of average/,
       {},
       {
         ...noisy(),
         extraState: { average: { stateDict: () => ({}), loadStateDict: () => {} } },
       },
     )
-    await refused(other, /lacks the state of the generator third/, {}, { generators: { third: new vt.Random(1) } })
+    await refused(other, /expected the state of the generator third/, {}, { generators: { third: new vt.Random(1) } })
     writeFileSync(join(other, 'checkpoint-3/trainer_state.json'), '{"globalStep": "3"}')
-    await refused(other, /trainer_state\.json: globalStep is "3"/)
+    await refused(other, /trainer_state\.json: expected a valid globalStep, got "3"/)
     const training = until(3, 'version')
     const file = join(training, 'checkpoint-3/training.json')
     writeFileSync(file, readFileSync(file, 'utf8').replace('"version": 1', '"version": 2'))
-    await refused(training, /has format 2, this voxtorch reads 1/)
+    await refused(training, /expected format 1, got 2/)
   })
 })
 
@@ -152,7 +152,7 @@ describe('a damaged checkpoint', () => {
     expect(error).toBeInstanceOf(vt.CheckpointError)
     const before = join(path, 'checkpoint-6')
     expect(error).toMatchObject({ file: join(path, 'checkpoint-8/model.safetensors'), previous: before })
-    const text = `to go on from ${before}, the one before, give skipDamagedCheckpoints: true, or resumeFromCheckpoint: '${before}' with another outputDir`
+    const text = `to resume from ${before}, the checkpoint before it, set skipDamagedCheckpoints: true, or resumeFromCheckpoint: '${before}' with another outputDir`
     expect((error as Error).message).toContain(text)
     // What the message offers.
     const elsewhere = await train(folder('way-out-elsewhere'), { resumeFromCheckpoint: before })

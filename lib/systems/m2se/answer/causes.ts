@@ -4,37 +4,37 @@ import { requireForm } from '../../../base/form.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import { readCauses } from '../evaluation/robust.js'
-import { causesBy, labelBy, requireThresholds } from '../evaluation/thresholds.js'
+import { requireThresholds, selectCauses, selectLabel } from '../evaluation/thresholds.js'
 import { EmoVerse } from '../network/network.js'
 import {
+  allowedLabels,
   ECPE_WORDING,
   type EcpeLine,
   type EcpeWording,
   ecpeQuestion,
-  labelsAllowed,
   questionOf,
-  wordsSaid,
+  utterancePrompt,
 } from '../published/wording.js'
 
 export interface FindCausesOptions {
-  /** 'predicted' (default): the model says what is felt in each utterance. 'given': the data does, as in the published questions. */
+  /** 'predicted' (default): the model predicts each utterance's emotion. 'given': the labels of the data, as in the published questions. */
   emotions?: 'predicted' | 'given'
-  /** Utterances that can be causes: all of the dialog (default), or those before the target, as in the published questions. */
+  /** Candidate causes: all utterances of the dialog (default), or those before the target, as in the published questions. */
   candidates?: 'all' | 'before'
-  /** The texts around a conversation. Default: our own. */
+  /** Prompt texts around the conversation. Default: {@link ECPE_WORDING}. */
   wording?: Readonly<EcpeWording>
-  /** The film of an utterance, by its place from 0, for a model that sees. Default: the words alone. */
+  /** Path of an utterance's video, by its index from 0, for a model with a vision encoder. Default: text only. */
   film?: (dialog: EmotionDialog, place: number) => string | undefined
-  /** Holds answers to pairs of the target and utterances of the dialog: all of them can be read then. Default false. */
+  /** Constrain answers to pairs of the target and an utterance of the dialog, so that every answer parses. Default false. */
   constrained?: boolean
   /**
-   * Nothing is written: causes are those whose likelihood (`EmoVerse.scoreCauses`) is at least this, and of each utterance the
-   * likeliest in any case. Default: answers are written.
+   * Lowest probability of a cause (`EmoVerse.scoreCauses`). With it no answer is generated: each target gets its most likely cause and
+   * every other cause of at least this probability. Default: answers are generated.
    */
   causeThreshold?: number
-  /** Tokens of an answer. Default 64. */
+  /** Maximum number of tokens of an answer. Default 64. */
   maxNewTokens?: number
-  /** Questions that are answered at a time. Default 8. */
+  /** Questions per batch. Default 8. */
   batchSize?: number
   signal?: AbortSignal
 }
@@ -44,28 +44,29 @@ const OPTIONS = [
   ...(['batchSize', 'signal'] as const),
 ]
 
-/** Of answers that are written. */
+/** Options that need generated answers. */
 const WRITING = ['constrained', 'maxNewTokens', 'batchSize'] as const
 
-/** Dialogs with what a model found in them. */
+/** Dialogs with predicted emotions and causes. */
 export interface FoundCauses {
-  /** As they were given, with the emotions and the causes that were found. */
+  /** Input dialogs with the emotions and causes that were found. */
   dialogs: EmotionDialog[]
-  /** Parts of answers that were no pair, and pairs of another target or of an utterance that the dialog has not: none of them counts. */
+  /** Parts of answers that did not parse as a pair. They are ignored. */
   unread: number
+  /** Pairs with another target, or with an utterance that is not in the dialog. They are ignored. */
   outside: number
 }
 
 /**
- * Emotions and their causes from nothing but dialogs, which the published questions do not ask for, since they show the true
- * emotions: first what is felt in each utterance, by the likelihood of its labels, then the causes of each that is not neutral.
+ * Find emotions and their causes in dialogs without labels. The published questions need the true emotions; this function predicts them:
+ * first the emotion of each utterance from label probabilities, then the causes of each utterance that is not neutral.
  *
  * ```ts
  * const { dialogs } = await findCauses(model, (await readEcf('Subtask_2_test.json')).dialogs)
  * const predictions = ecfConversations(dialogs, { subtask: 2 })
  * console.log(await scoreEcf({ subtask: 2, gold: 'Subtask_2_test.json', predictions }))
  * ```
- * @throws ConfigError for options; else as `EmoVerse.generate`
+ * @throws ConfigError for invalid options; otherwise as `EmoVerse.generate`
  */
 export async function findCauses(
   model: EmoVerse,
@@ -85,9 +86,8 @@ export async function findCauses(
   requireThresholds(where, defined({ causeThreshold }))
   for (const argument of causeThreshold === undefined ? [] : WRITING) {
     if (options[argument] === undefined || options[argument] === false) continue
-    throw new ConfigError(`${where}: ${argument} is of answers that are written, which causeThreshold has none of`, {
-      argument,
-    })
+    const what = `expected none with causeThreshold, which generates no answers, got ${options[argument]}`
+    throw new ConfigError(`${where}.${argument}: ${what}. Leave one of them out.`, { argument })
   }
   requireWhole(where, 'maxNewTokens', maxNewTokens, 1)
   requireWhole(where, 'batchSize', batchSize, 1)
@@ -101,11 +101,11 @@ export async function findCauses(
     const lines: EcpeLine[] = []
     for (const [place, utterance] of dialog.utterances.entries()) {
       const { id: number, speaker, text } = utterance
-      const query = `${wordsSaid(text, 'meld')}${questionOf('MER', 'meld')}`
+      const query = `${utterancePrompt(text, 'meld')}${questionOf('MER', 'meld')}`
       const emotion =
         emotions === 'given'
           ? (utterance.emotion ?? 'neutral')
-          : await feltIn(model, { query, ...mediaOf(dialog, place) }, defined({ signal }))
+          : await predictEmotion(model, { query, ...mediaOf(dialog, place) }, defined({ signal }))
       lines.push({ number, emotion, speaker, text })
     }
     const targets = [...lines.entries()].filter(([, { emotion }]) => emotion !== 'neutral')
@@ -116,13 +116,13 @@ export async function findCauses(
     const answers =
       causeThreshold === undefined
         ? await model.generate(questions, { constrained, maxNewTokens, batchSize, ...defined({ signal }) })
-        : await likeliest(model, questions, causeThreshold, defined({ signal }))
+        : await mostLikelyCauses(model, questions, causeThreshold, defined({ signal }))
     const causes: EmotionCause[] = []
     for (const [i, [effect, { number, emotion }]] of targets.entries()) {
       const { pairs, unread } = readCauses(answers[i]?.text ?? '')
       found.unread += unread
       for (const pair of pairs) {
-        // The emotion is that of the question: an answer that names another one has read it wrong.
+        // The emotion comes from the question; an answer that names another one is wrong about it.
         const [, target, cause] = /^(\d+)_[a-z]+,(\d+)$/.exec(pair) ?? []
         const place = lines.findIndex((line) => line.number === Number(cause))
         if (Number(target) !== number || place < 0) found.outside += 1
@@ -137,8 +137,8 @@ export async function findCauses(
   return found
 }
 
-/** Causes that are likely enough, one question after another: what they begin with alike is read once. */
-async function likeliest(
+/** Return likely causes, one question after another, so that the prompt prefix that they have in common is encoded once. */
+async function mostLikelyCauses(
   model: EmoVerse,
   questions: readonly EmoVerseQuestion[],
   causeThreshold: number,
@@ -146,13 +146,17 @@ async function likeliest(
 ): Promise<{ text: string }[]> {
   const answers: { text: string }[] = []
   for (const question of questions) {
-    answers.push({ text: causesBy(await model.scoreCauses(question, options), { causeThreshold }) })
+    answers.push({ text: selectCauses(await model.scoreCauses(question, options), { causeThreshold }) })
   }
   return answers
 }
 
-/** The likeliest emotion, by the data's word. */
-async function feltIn(model: EmoVerse, question: EmoVerseQuestion, options: { signal?: AbortSignal }): Promise<string> {
-  const shares = await model.scoreLabels(question, labelsAllowed(question.query) as readonly string[], options)
-  return labelBy(shares).slice(0, -1).toLowerCase()
+/** Predict the emotion of an utterance, as the data spells it. */
+async function predictEmotion(
+  model: EmoVerse,
+  question: EmoVerseQuestion,
+  options: { signal?: AbortSignal },
+): Promise<string> {
+  const probabilities = await model.scoreLabels(question, allowedLabels(question.query) as readonly string[], options)
+  return selectLabel(probabilities).slice(0, -1).toLowerCase()
 }

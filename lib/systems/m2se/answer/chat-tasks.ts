@@ -12,53 +12,57 @@ import {
   emotionLabel,
   questionOf,
   SENTIMENT_LABELS,
-  wordsSaid,
+  utterancePrompt,
 } from '../published/wording.js'
 
-/** The five tasks, as a conversation offers them. */
+/** The five tasks, as the chat page lists them. */
 export const CHAT_TASKS: readonly (ChatTask & { id: EmoVerseTask })[] = [
-  { id: 'MSA', title: 'Sentiment', hint: 'Whether what is shown and said is positive or negative.' },
-  { id: 'MER', title: 'Emotion', hint: 'Which of seven emotions the person has.' },
-  { id: 'FER', title: 'Expression', hint: 'What the face does.' },
-  { id: 'ERI', title: 'Reason', hint: 'What the person feels, and why.' },
+  { id: 'MSA', title: 'Sentiment', hint: 'Whether the person is positive or negative.' },
+  { id: 'MER', title: 'Emotion', hint: 'Which of seven emotions the person shows.' },
+  { id: 'FER', title: 'Expression', hint: 'Description of the facial expression.' },
+  { id: 'ERI', title: 'Reason', hint: "The person's emotion, and the reason for it." },
   {
     id: 'ECPE',
     title: 'Cause',
-    hint: 'Which utterances cause the emotion of the last: a line for each, as in “Anna (anger): You lied!”. An emotion that is left out is guessed first.',
+    hint: 'Which utterances cause the emotion of the last one. Write a line for each, as in “Anna (anger): You lied!”. Emotions that you leave out are predicted first.',
   },
 ]
 
-export interface AskedTask {
-  /** What is asked, in the words that the network was taught. */
+export interface TaskQuestion {
+  /** Question, in the wording that the network was trained with. */
   text: string
-  /** The answers that are allowed, where there are some. */
+  /** Allowed answers, for a task that has a fixed set of labels. */
   labels?: readonly string[]
 }
 
-export interface AskTaskOptions {
+export interface TaskQuestionOptions {
   names: EmotionNames
-  /** Of a question about causes. */
+  /** Texts of a question about causes. */
   wording?: Readonly<EcpeWording>
-  /** The likeliest label of a question, for utterances whose emotion is not told. */
-  likeliest(query: string, labels: readonly string[]): Promise<string>
+  /** Return the most likely label of a question, for utterances without a stated emotion. */
+  mostLikelyLabel(query: string, labels: readonly string[]): Promise<string>
 }
 
 /**
- * A task about what was said, which may be nothing but for causes.
- * @throws DataError for a conversation that cannot be read, naming the line
+ * Return the question of a task about an utterance. The utterance may be empty, except in a question about causes.
+ * @throws DataError for a conversation that does not parse, naming the line
  */
-export async function askedTask(task: EmoVerseTask, said: string, options: AskTaskOptions): Promise<AskedTask> {
+export async function taskQuestion(
+  task: EmoVerseTask,
+  said: string,
+  options: TaskQuestionOptions,
+): Promise<TaskQuestion> {
   const { names } = options
   const words = said.trim()
   if (task === 'ECPE') return { text: await aboutCauses(words, options) }
-  const text = `${words === '' ? '' : wordsSaid(words, names)}${questionOf(task, names)}`
+  const text = `${words === '' ? '' : utterancePrompt(words, names)}${questionOf(task, names)}`
   if (task === 'MSA') return { text, labels: SENTIMENT_LABELS }
   return task === 'MER' ? { text, labels: EMOTION_LABELS[names] } : { text }
 }
 
-/** Lines of a conversation: the network reads each for its emotion where none is told. */
+/** Maximum number of lines. Each line without a stated emotion costs one prediction. */
 const MOST_LINES = 1000
-/** Letters of a speaker's name. */
+/** Maximum number of characters of a speaker's name. */
 const LONGEST_NAME = 80
 
 interface WrittenLine {
@@ -67,7 +71,7 @@ interface WrittenLine {
   text: string
 }
 
-/** Read `Anna: You lied to me!` or `Anna (anger): You lied to me!`; undefined where it is neither. */
+/** Read `Anna: You lied to me!` or `Anna (anger): You lied to me!`; return undefined for any other line. */
 function writtenLine(line: string): WrittenLine | undefined {
   const colon = line.indexOf(':')
   if (colon < 0) return undefined
@@ -81,26 +85,25 @@ function writtenLine(line: string): WrittenLine | undefined {
   return { speaker, emotion, text }
 }
 
-async function aboutCauses(said: string, { names, wording = ECPE_WORDING, likeliest }: AskTaskOptions) {
+async function aboutCauses(said: string, { names, wording = ECPE_WORDING, mostLikelyLabel }: TaskQuestionOptions) {
   const written = said.split('\n').filter((line) => line.trim() !== '')
   if (written.length < 2) {
     throw new DataError(
-      'A question about causes needs the conversation, a line for each utterance: “Anna: You lied!”',
-      {
-        lines: written.length,
-      },
+      `messages: expected a conversation of at least 2 lines, got ${written.length}. Write a line for each utterance, such as “Anna: You lied!”.`,
+      { lines: written.length },
     )
   }
   if (written.length > MOST_LINES) {
-    throw new DataError(`A conversation has at most ${MOST_LINES} lines, not ${written.length}: send its end alone`, {
-      lines: written.length,
-    })
+    throw new DataError(
+      `messages: expected a conversation of at most ${MOST_LINES} lines, got ${written.length}. Send only its end.`,
+      { lines: written.length },
+    )
   }
-  // All of them before the first is guessed, which takes a while.
+  // Parse every line before the first prediction, which is slow.
   const read = written.map((line, i) => lineOf(line.trim(), i + 1, names))
   const lines: EcpeLine[] = []
   for (const { emotion, ...line } of read) {
-    const known = emotion ?? wordOf(await likeliest(`${wordsSaid(line.text, names)}${questionOf('MER', names)}`, EMOTION_LABELS[names])) // biome-ignore format: one line
+    const known = emotion ?? wordOf(await mostLikelyLabel(`${utterancePrompt(line.text, names)}${questionOf('MER', names)}`, EMOTION_LABELS[names])) // biome-ignore format: one line
     lines.push({ ...line, emotion: known })
   }
   return ecpeQuestion(lines, lines.at(-1) as EcpeLine, lines.slice(0, -1), wording)
@@ -109,24 +112,22 @@ async function aboutCauses(said: string, { names, wording = ECPE_WORDING, likeli
 function lineOf(line: string, number: number, names: EmotionNames) {
   const written = writtenLine(line)
   if (written === undefined) {
-    throw new DataError(`Line ${number} of the conversation has no speaker: it should be like “Anna: You lied!”`, {
-      line: number,
-    })
+    throw new DataError(
+      `messages, line ${number}: expected a speaker and a text, got ${JSON.stringify(shortened(line, 80))}. Write it like “Anna: You lied!”.`,
+      { line: number },
+    )
   }
   const { speaker, emotion, text } = written
   const label = emotion === undefined ? undefined : emotionLabel(emotion.toLowerCase(), names)
   if (emotion !== undefined && label === undefined) {
     const known = EMOTION_LABELS[names].map(wordOf).join(', ')
     throw new DataError(
-      `Line ${number} of the conversation has the emotion “${shortened(emotion)}”, which is none of ${known}`,
-      {
-        line: number,
-        emotion,
-      },
+      `messages, line ${number}: expected one of the emotions ${known}, got “${shortened(emotion)}”. Use one of these, or leave it out.`,
+      { line: number, emotion },
     )
   }
   return { number, speaker, text, emotion: label && wordOf(label) }
 }
 
-/** `Joy.` as it stands in a conversation. */
+/** Convert the label `Joy.` to its form in a conversation, `joy`. */
 const wordOf = (label: string): string => label.toLowerCase().replace('.', '')

@@ -17,32 +17,32 @@ import { type EmoVerseQuestion, MEDIA_MARKERS } from '../data/entry.js'
 import type { EmoVerseAudio, EmoVerseVideo } from '../data/media.js'
 import { EmoVerse } from '../network/network.js'
 import type { EcpeWording, EmotionNames, EmoVerseTask } from '../published/wording.js'
-import { type AskedTask, askedTask, CHAT_TASKS } from './chat-tasks.js'
+import { CHAT_TASKS, type TaskQuestion, taskQuestion } from './chat-tasks.js'
 
 export interface EmoVerseChatSettings {
-  /** As in `/v1/models`. Default 'emoverse'. */
+  /** Model name in `/v1/models`. Default 'emoverse'. */
   name?: string
-  /** Which data set's words and labels its tasks have. Default 'meld'. */
+  /** Data set whose wording and labels the tasks use. Default 'meld'. */
   names?: EmotionNames
-  /** Of a question about causes. Default: our own. */
+  /** Texts of a question about causes. Default: {@link ECPE_WORDING}. */
   wording?: EcpeWording
-  /** Answers at once. Default 2. */
+  /** Number of answers that are generated concurrently. Default 2. */
   concurrent?: number
 }
 
 const SETTINGS: readonly (keyof EmoVerseChatSettings)[] = ['name', 'names', 'wording', 'concurrent']
 
 /**
- * EmoVerse in conversation, for `serve`: texts, pictures and films in, and sounds where it has ears, the answer as it is written; its
- * five tasks, how likely each of their labels is, and the tiles and frames that it looked at. Each call has the whole conversation; what was seen and read of it in
- * earlier turns is not seen and read again.
+ * EmoVerse as a chat model for `serve`. It takes texts, images and videos, and audio if it has an audio encoder, and streams the answer.
+ * It also offers its five tasks, the probabilities of their labels, and the image tiles and video frames that it used. Each call receives
+ * the whole conversation; keys, values and image features of earlier turns are reused.
  *
  * ```ts
  * using model = await EmoVerse.fromPretrained('runs/emoverse/model')
  * await serve(new EmoVerseChat(model), { port: 8080 })
  * ```
  *
- * What is kept of conversations is the EmoVerse's, which is not disposed with it.
+ * The conversation cache belongs to the EmoVerse. Disposing this object does not dispose the EmoVerse.
  * @throws ConfigError for an unknown setting
  */
 export class EmoVerseChat implements ChatModel {
@@ -51,9 +51,9 @@ export class EmoVerseChat implements ChatModel {
   readonly inputModalities: readonly ChatModality[]
   readonly tasks: readonly ChatTask[] = CHAT_TASKS
   readonly extras: readonly ('label_scores' | 'views')[]
-  /** Frames of a film that it looks at. */
+  /** Number of frames that are sampled from a video. */
   readonly videoFrames: number
-  /** Answers at once. */
+  /** Number of answers that are generated concurrently. */
   readonly concurrent: number
   readonly #names: EmotionNames
   readonly #wording: EcpeWording | undefined
@@ -81,18 +81,21 @@ export class EmoVerseChat implements ChatModel {
   }
 
   /**
-   * The answer to the last message. Leaving the loop, or the signal, ends it.
-   * @throws ConfigError for messages that are no conversation, for media that the model does not take, for one that leaves no room for an
-   * answer, and for beams; DataError for media and texts that cannot be used
+   * Stream the answer to the last message. Leaving the loop, or aborting the signal, ends the generation.
+   * @throws ConfigError for messages that do not form a conversation, for media that the model does not take, for a conversation that
+   * leaves too few positions for an answer, and for beams; DataError for media and texts that cannot be used
    */
   async *stream(messages: readonly ChatTurn[], options: ChatAnswerOptions): AsyncGenerator<ChatDelta, void, void> {
     const { maxNewTokens, temperature, topP, topK, numBeams = 1, seed, task, signal } = options
-    if (numBeams > 1) throw new ConfigError(`${this.name} takes no beams`, { argument: 'numBeams' })
+    if (numBeams > 1)
+      throw new ConfigError(`${this.name}: expected numBeams 1, got ${numBeams}. Streaming supports no beam search.`, {
+        argument: 'numBeams',
+      })
     this.#requireMessages(messages)
     await requireRoom(this.name, this.model.tokenizer, this.model.llm.config.maxPositionEmbeddings, messages, signal)
-    // What is asked about causes is a conversation, which is checked line by line.
+    // A question about causes contains a conversation, which aboutCauses checks line by line.
     if (task !== undefined && task !== 'ECPE') this.#requireSubject(task, messages)
-    const asked = task === undefined ? undefined : await this.#asked(task as EmoVerseTask, messages, signal)
+    const asked = task === undefined ? undefined : await this.#taskQuestion(task as EmoVerseTask, messages, signal)
     const question = questionOf(messages, asked?.text)
     const promptTokens = await this.#requireRoom(question, maxNewTokens, signal)
     yield { text: '', tokens: 0, promptTokens, ...(asked && { asked: asked.text }) }
@@ -120,51 +123,51 @@ export class EmoVerseChat implements ChatModel {
       for (const part of content) {
         const marker = part.type === 'text' && Object.values(MEDIA_MARKERS).find((one) => part.text.includes(one))
         if (marker) {
-          const what = `${name} spells ${marker}, which stands for a picture, a film or a sound: send it as a part`
+          const what = `${name}: expected text without media markers, got ${marker}. Send the image, video or audio as a part.`
           throw new ConfigError(`${this.name}: ${what}`, { argument: name, marker })
         }
       }
       const isText = content.every(({ type }) => type === 'text')
-      // A task has words of its own, and an empty message may be what it is about.
+      // A task adds its own question, so an empty message is valid.
       return { isEmpty: content.length === 0, isText }
     })
   }
 
-  /** @throws DataError for a task about a conversation in which the user has said and shown nothing */
+  /** @throws DataError for a task about a conversation in which the user sent neither text nor media */
   #requireSubject(task: string, messages: readonly ChatTurn[]): void {
     const isThere = (part: ChatPart) => part.type !== 'text' || part.text.trim() !== ''
     if (messages.some(({ role, content }) => role === 'user' && content.some(isThere))) return
     const title = CHAT_TASKS.find(({ id }) => id === task)?.title ?? task
     const media = this.inputModalities.map(
-      (one) => ({ text: 'words', audio: 'a sound', image: 'a picture', video: 'a film' })[one],
+      (one) => ({ text: 'text', audio: 'audio', image: 'an image', video: 'a video' })[one],
     )
     throw new DataError(
-      `${this.name}: the task ${title}: expected ${media.join(' or ')} that it is about, got an empty message. Write what the person says, or show it.`,
+      `${this.name}: the task ${title}: expected ${media.join(' or ')}, got an empty message. Write or attach the utterance that the task is about.`,
       { argument: 'messages', task },
     )
   }
 
-  #asked(task: EmoVerseTask, messages: readonly ChatTurn[], signal: AbortSignal): Promise<AskedTask> {
-    const likeliest = async (query: string, labels: readonly string[]) => {
-      const shares = await this.model.scoreLabels({ query }, labels, { signal })
-      return labels.reduce((best, label) => ((shares[label] ?? 0) > (shares[best] ?? 0) ? label : best))
+  #taskQuestion(task: EmoVerseTask, messages: readonly ChatTurn[], signal: AbortSignal): Promise<TaskQuestion> {
+    const mostLikelyLabel = async (query: string, labels: readonly string[]) => {
+      const probabilities = await this.model.scoreLabels({ query }, labels, { signal })
+      return labels.reduce((best, label) => ((probabilities[label] ?? 0) > (probabilities[best] ?? 0) ? label : best))
     }
-    const settings = { names: this.#names, likeliest, ...(this.#wording && { wording: this.#wording }) }
-    return askedTask(task, textOf(messages.at(-1) as ChatTurn), settings)
+    const settings = { names: this.#names, mostLikelyLabel, ...(this.#wording && { wording: this.#wording }) }
+    return taskQuestion(task, textOf(messages.at(-1) as ChatTurn), settings)
   }
 
-  /** How many tokens the question has, pictures counted. */
+  /** Return the number of tokens of the question, image tokens included. */
   async #requireRoom(question: EmoVerseQuestion, maxNewTokens: number, signal: AbortSignal): Promise<number> {
     const { length } = (await this.model.encode(question, { answer: false, signal })).inputIds
     const { maxPositionEmbeddings: room } = this.model.llm.config
     if (room === undefined || length + maxNewTokens <= room) return length
     throw new ConfigError(
-      `${this.name}: the conversation has ${length} tokens, which leaves ${Math.max(0, room - length)} of ${room} for the answer, not ${maxNewTokens}`,
+      `${this.name}: expected at most ${Math.max(0, room - length)} of ${room} tokens for the answer to a conversation of ${length}, got maxNewTokens ${maxNewTokens}. Lower it, or shorten the conversation.`,
       { tokens: length, maxNewTokens, maxPositionEmbeddings: room },
     )
   }
 
-  /** What is looked at of the last message's media, in their order. */
+  /** Return the tiles and frames of the last message's media, in their order. */
   async #views(
     messages: readonly ChatTurn[],
     question: EmoVerseQuestion,
@@ -172,7 +175,7 @@ export class EmoVerseChat implements ChatModel {
   ): Promise<readonly ChatView[]> {
     const { images, videos } = mediaOf(messages.slice(-1))
     if (images.length + videos.length === 0) return []
-    // A film anywhere in the conversation changes how pictures are cut.
+    // A video anywhere in the conversation changes how images are cut into tiles.
     const film = videos.length === 0 ? (question.videos ?? []).slice(0, 1) : []
     const looks = await this.model.look({ images, videos: [...videos, ...film] }, { signal })
     const seen = { image: looks.slice(0, images.length), video: looks.slice(images.length) }
@@ -182,7 +185,7 @@ export class EmoVerseChat implements ChatModel {
   }
 }
 
-/** The conversation as EmoVerse is asked it: media at the places of their parts. */
+/** Convert the conversation to an EmoVerse question, with media markers at the positions of the media parts. */
 function questionOf(messages: readonly ChatTurn[], asked: string | undefined): EmoVerseQuestion {
   const system = messages[0]?.role === 'system' ? textOf(messages[0]) : undefined
   const said = messages.filter(({ role }) => role !== 'system')
@@ -207,7 +210,7 @@ function mediaOf(messages: readonly ChatTurn[]) {
   return { images, videos, ...(audios.length > 0 && { audios }) }
 }
 
-/** A message with markers for its media; what is asked stands where its first text stood, in place of all of them. */
+/** Return a message's text with markers for its media. A task's question replaces all texts, at the position of the first. */
 function markedText({ content }: ChatTurn, asked: string | undefined): string {
   let rest = asked
   const texts = content.map((part) => {

@@ -8,71 +8,72 @@ import type { Dataset } from '../../../data/dataset.js'
 import { jsonFor, jsonValue, readJson, writeJson } from '../../../files/json/json.js'
 import { chunksOf, utf8 } from '../../../files/text.js'
 import { peftModelOf } from '../../../peft/model.js'
-import { placed } from '../data/dataset.js'
+import { withRecordIndex } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { type EmoVerseRecords, LeftOut, openRecords } from '../data/open.js'
-import { causesBy, type LabelThresholds, labelBy, requireThresholds } from '../evaluation/thresholds.js'
+import { type LabelThresholds, requireThresholds, selectCauses, selectLabel } from '../evaluation/thresholds.js'
 import { type EmoVerseGenerateOptions, generateAnswers } from '../network/answers.js'
 import { baseHash } from '../network/files.js'
 import { isTooLong } from '../network/limits.js'
 import { EmoVerse } from '../network/network.js'
-import type { EmoVerseScoreOptions } from '../network/shares.js'
+import type { EmoVerseScoreOptions } from '../network/probabilities.js'
 import { withVisionCache } from '../network/vision-cache.js'
-import { labelsAllowed, pairsAllowed } from '../published/wording.js'
+import { allowedLabels, allowedPairs } from '../published/wording.js'
 
 export interface InferEmoVerseOptions extends EmoVerseGenerateOptions, LabelThresholds {
-  /** Instruction data; its answers, where it has any, become the `label` of a result. */
+  /** Instruction data. Its answers, if it has any, become the `label` of a result. */
   data: EmoVerseRecords
   /**
-   * The result file, whose name ends in `.jsonl`; or a folder, in which a file that is not finished is gone on with, where it is
-   * of this model and these settings, and else one is begun that is called by the time. What it is of stands beside it, in `.run.json`.
+   * Result file, whose name ends in `.jsonl`, or a folder. In a folder the newest file is continued if it is unfinished and comes from
+   * this model with these settings; otherwise a new file is named by the time. Settings are stored next to it in `.run.json`.
    */
   output: string
   /**
-   * What a record that cannot be used, or whose media cannot be read, does: 'skip' (default) leaves it out and counts it by cause,
-   * 'stop' throws. With `compat` one whose media cannot be read is answered with ''.
+   * Policy for a record that cannot be used or whose media cannot be read. 'skip' (default) leaves it out and counts it by cause; 'stop'
+   * throws. With `compat` a record with unreadable media is answered with ''.
    */
   onBadRecord?: 'skip' | 'stop'
   /**
-   * Questions about sentiment and emotion are answered with the likeliest of the labels that they allow, with `thresholds` the
-   * likeliest that is likely enough; those about causes with the likeliest, and with `causeThreshold` all that are likely enough. A
-   * result has the `probabilities` of all. Default false: every answer is written freely.
+   * Answer by probability. Questions about sentiment and emotion get the most likely allowed label, or with `thresholds` the most likely
+   * one that reaches its threshold. Questions about causes get the most likely one, and with `causeThreshold` all that reach it. Results
+   * have the `probabilities` of all candidates. Default false: answers are generated freely.
    */
   byLabels?: boolean
-  /** A folder that keeps what the vision part makes of each picture and frame, so that it is computed once by whatever run. */
+  /** Folder that caches the vision encoder's output for each image and frame, across runs. */
   visionCache?: string
-  /** Hears how many results there are, of how many. */
+  /** Called with the number of records done, and of all. */
   onProgress?: (done: number, all: number) => void
 }
 
 export interface InferredEmoVerse {
   file: string
-  /** Results in it, and those of them that were there already. */
+  /** Results in the file. */
   records: number
+  /** Results that an earlier run had written to it. */
   continued: number
-  /** What was left out of the data and why, in sentences. */
+  /** Sentences about records that were left out, and why. */
   notes: string[]
 }
 
-/** Records that are answered between two writes, for each that is answered at a time. */
+/** Batches that are answered between two writes. */
 const WAVES = 4
 
 /**
- * Answers instruction data into a result file as ms-swift writes it: JSON lines in the order of the data, with `system`, `query`,
- * `response`, `label`, `history` and the media of each record; markers of media stand in front of the query, or of the history's
- * first, where they were missing. The same call goes on where a killed one stopped.
+ * Answer instruction data into a result file as ms-swift writes it: JSON lines in the order of the data, with `system`, `query`,
+ * `response`, `label`, `history` and the media of each record. Missing media markers are put in front of the query, or of the history's
+ * first query. Calling it again continues a killed run.
  *
  * ```ts
  * const { file } = await inferEmoVerse(model, { data: 'meld_test_data.json', output: 'infer_result', maxNewTokens: 8 })
  * console.log(await scoreEmoVerse(file))
  * ```
- * @throws DataError where the file has results of other data, and for a prompt that is too long; ConfigError where the file that is
- * named has results of another model or other settings; else as `EmoVerse.generate`
+ * @throws DataError if the file has results of other data, and for a prompt that is too long; ConfigError if the named file has results
+ * of another model or other settings; otherwise as `EmoVerse.generate`
  */
 export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptions): Promise<InferredEmoVerse> {
   const where = 'inferEmoVerse'
   if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
-  // What is left is the generation's, which refuses what it does not know.
+  // The remaining options go to generateAnswers, which rejects unknown ones.
   const { data, output, onBadRecord = 'skip', byLabels = false, visionCache, onProgress, ...others } = options ?? {}
   const { thresholds, fallback, causeThreshold, ...generation } = others
   const naming = defined({ thresholds, fallback, causeThreshold })
@@ -83,22 +84,22 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
   if (typeof byLabels !== 'boolean') throw misuse(where, 'byLabels', 'a boolean', byLabels)
   requireThresholds(where, naming)
   for (const argument of byLabels ? [] : Object.keys(naming)) {
-    throw new ConfigError(`${where}: ${argument} is of byLabels`, { argument })
+    throw new ConfigError(
+      `${where}: expected ${argument} only together with byLabels: true, got byLabels: false. Set byLabels, or leave ${argument} out.`,
+      { argument },
+    )
   }
   if (byLabels && generation.constrained) {
-    throw new ConfigError(
-      `${where}: constrained is of answers that are written, and byLabels writes none that it holds`,
-      {
-        argument: 'constrained',
-      },
-    )
+    throw new ConfigError(`${where}: expected either byLabels or constrained, got both. byLabels generates no text.`, {
+      argument: 'constrained',
+    })
   }
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw misuse(where, 'onProgress', 'a function', onProgress)
   }
   const opened = await openRecords(data, {
     ...{ onBadRecord, requireResponse: false },
-    // Files have to be there where somebody looks at them.
+    // Media files must exist only if the model reads them.
     ...((model.seesMedia || model.hearsMedia) && { mediaRoot }),
   })
   const { records, notes } = opened
@@ -120,7 +121,7 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
         const record = i + k
         const { message, reason } = error as DataError & { reason?: string }
         if (onBadRecord === 'stop' || isTooLong(error)) {
-          const named = placed(error, opened.name, record)
+          const named = withRecordIndex(error, opened.name, record)
           if (k === 0) throw named
           if (k < (stop?.at ?? part.length)) stop = { error: named, at: k }
           return
@@ -130,13 +131,13 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
         left.push({ record, why, message })
       }
       const answers = await answersTo(model, part, i, byLabels ? naming : undefined, generation, onBad)
-      // What was answered before the record that stops it all is kept: the next call goes on there.
+      // Keep the answers before the record that stops the run: the next call continues there.
       const kept = part.slice(0, stop?.at)
       if (generation.compat === 'published') {
         for (const { why, record, message } of left.splice(0)) empty.add(why, `record ${record + 1}: ${message}`)
       }
       skipped.push(...left.filter(({ record }) => record < i + kept.length).sort((a, b) => a.record - b.record))
-      // Before the results: what they are of, and who is missing among them, is known whenever the process ends.
+      // Save settings and skipped records before the results, so that a file can always be continued.
       if (i === next || left.length > 0) await saved()
       const lines = kept.flatMap((record, k) => {
         if (left.some((one) => one.record === i + k)) return []
@@ -165,9 +166,10 @@ interface Answer {
 }
 
 /**
- * @param first which of all data the first of the records is
- * @param naming of labels, where these are the answers
- * @param onBad hears of a record that cannot be made tokens, whose answer is '' then
+ * Answer a batch of records, by label probability or by generation.
+ * @param first index in the data of the first record
+ * @param naming thresholds if label probabilities decide the answers
+ * @param onBad called for a record that cannot be encoded, whose answer is then ''
  */
 async function answersTo(
   model: EmoVerse,
@@ -204,24 +206,24 @@ async function answersTo(
   return answers
 }
 
-/** How a question is answered of whose answers each is allowed by name: none where it allows all. */
+/** Return a function that answers a question with a fixed set of answers; undefined for an open question. */
 function scoredBy(
   model: EmoVerse,
   record: SwiftRecord,
   naming: LabelThresholds,
   options: EmoVerseScoreOptions,
 ): (() => Promise<Answer>) | undefined {
-  const labels = labelsAllowed(record.query)
+  const labels = allowedLabels(record.query)
   if (labels) {
     return async () => {
       const probabilities = await model.scoreLabels(record, labels, options)
-      return { response: labelBy(probabilities, naming), probabilities }
+      return { response: selectLabel(probabilities, naming), probabilities }
     }
   }
-  if (pairsAllowed(record.query).length === 0) return undefined
+  if (allowedPairs(record.query).length === 0) return undefined
   return async () => {
     const probabilities = await model.scoreCauses(record, options)
-    return { response: causesBy(probabilities, naming), probabilities }
+    return { response: selectCauses(probabilities, naming), probabilities }
   }
 }
 
@@ -231,7 +233,7 @@ function resultOf(model: EmoVerse, record: SwiftRecord, response: string): Recor
   return { system, query, response, label, history, ...Object.fromEntries(media) }
 }
 
-/** A wave stands in the file before the next one begins. */
+/** Append text to the file, and flush it to disk before the next batches start. */
 async function appended(file: string, text: string): Promise<void> {
   try {
     const handle = await open(file, 'a')
@@ -242,21 +244,21 @@ async function appended(file: string, text: string): Promise<void> {
       await handle.close()
     }
   } catch (cause) {
-    throw new DataError(`${file} cannot be written: ${(cause as Error).message}`, { file, cause })
+    throw new DataError(`${file}: expected a writable file, got ${(cause as Error).message}.`, { file, cause })
   }
 }
 
-/** What makes results others, as JSON tells it: results of one file are all of the same. */
+/** Settings that change results, as JSON. All results of one file have the same. */
 type Settings = Readonly<Record<string, unknown>>
 
-/** A record that has no result, by its place in the data from 0. */
+/** A record without a result, by its index in the data. */
 interface Skipped {
   record: number
   why: string
   message: string
 }
 
-/** What stands beside a result file, whose lines have the published keys alone. */
+/** Contents of `.run.json` next to a result file, whose own lines have only the published keys. */
 interface ResultRun {
   settings: Settings
   skipped: Skipped[]
@@ -265,7 +267,7 @@ interface ResultRun {
 const runFile = (file: string): string => file.replace(/jsonl$/, 'run.json')
 
 async function settingsOf(model: EmoVerse, generation: EmoVerseGenerateOptions, own: Settings): Promise<Settings> {
-  // How many are answered at a time, and where media lie, makes no answer another.
+  // Batch size and location of the media do not change answers.
   const { batchSize: _, mediaRoot: __, signal: ___, ...settings } = generation
   const adapters = peftModelOf(model.model)?.activeAdapters ?? []
   const text = JSON.stringify({ ...settings, ...own }, (_key, value) =>
@@ -275,13 +277,13 @@ async function settingsOf(model: EmoVerse, generation: EmoVerseGenerateOptions, 
 }
 
 interface Resumed {
-  /** The first record without a result. */
+  /** Index of the first record without a result. */
   next: number
   results: number
   skipped: Skipped[]
 }
 
-/** The file to write, and what it has already. @throws ConfigError for a named one that is of another run */
+/** Return the file to write and its existing results. @throws ConfigError if the named file belongs to another run */
 async function resultFile(
   output: string,
   model: EmoVerse,
@@ -294,11 +296,14 @@ async function resultFile(
     const { run, differs } = await runOf(output, settings)
     if (differs.length > 0) {
       const what = run
-        ? `are of another model or other settings (${differs.join(', ')})`
-        : `may be of any model: there is no ${runFile(output)}`
-      throw new ConfigError(`${output} has results that ${what}: give another file`, {
-        ...{ argument: 'output', before: run?.settings, now: settings },
-      })
+        ? `results of another model or other settings (${differs.join(', ')})`
+        : `results without ${runFile(output)}, which records their model`
+      throw new ConfigError(
+        `${output}: expected results of this model and these settings, got ${what}. Name another file.`,
+        {
+          ...{ argument: 'output', before: run?.settings, now: settings },
+        },
+      )
     }
     return { file: output, ...(await resumed(output, model, records, run?.skipped ?? [])) }
   }
@@ -316,7 +321,7 @@ async function resultFile(
   return { file: join(output, `${name}.jsonl`), ...none }
 }
 
-/** What is said beside a result file, and the settings that are others now; all of them where nothing is said. */
+/** Read the `.run.json` of a result file, and return it with the names of settings that differ; without a file, all of them. */
 async function runOf(file: string, settings: Settings): Promise<{ run: ResultRun | undefined; differs: string[] }> {
   const path = runFile(file)
   if (!existsSync(path)) return { run: undefined, differs: Object.keys(settings) }
@@ -327,7 +332,7 @@ async function runOf(file: string, settings: Settings): Promise<{ run: ResultRun
   return { run, differs: keys.filter((key) => JSON.stringify(run.settings[key]) !== JSON.stringify(settings[key])) }
 }
 
-/** The file that was written to last. */
+/** Return the result file that was modified last. */
 const lastResult = (folder: string): string | undefined =>
   readdirSync(folder)
     .filter((name) => name.endsWith('.jsonl'))
@@ -335,7 +340,7 @@ const lastResult = (folder: string): string | undefined =>
     .sort((a, b) => statSync(a).mtimeMs - statSync(b).mtimeMs)
     .at(-1)
 
-/** As ms-swift calls its files: `20261123-140509`. */
+/** Format a time as ms-swift names its files: `20261123-140509`. */
 function timestamp(now: Date): string {
   const two = (value: number) => String(value).padStart(2, '0')
   const day = `${now.getFullYear()}${two(now.getMonth() + 1)}${two(now.getDate())}`
@@ -343,8 +348,8 @@ function timestamp(now: Date): string {
 }
 
 /**
- * What a file has of the data, whose last line is cut off where it is no whole one.
- * @throws DataError for a result that is of another record
+ * Count the results that a file has already, and cut off an incomplete last line.
+ * @throws DataError for a result of another record
  */
 async function resumed(
   file: string,
@@ -353,12 +358,12 @@ async function resumed(
   skipped: readonly Skipped[],
 ): Promise<Resumed> {
   const left = new Set(skipped.map(({ record }) => record))
-  const behind = (place: number): number => {
+  const afterSkipped = (place: number): number => {
     let next = place
     while (left.has(next)) next += 1
     return next
   }
-  let [next, results, bytes] = [behind(0), 0, 0]
+  let [next, results, bytes] = [afterSkipped(0), 0, 0]
   let open: Uint8Array[] = []
   for await (const chunk of chunksOf(file)) {
     let from = 0
@@ -368,14 +373,20 @@ async function resumed(
       const line = results + 1
       const wrong = expected ? otherKey(resultIn(whole, file, line), resultOf(model, expected, '')) : undefined
       if (expected === undefined || wrong !== undefined) {
-        const what = expected ? `has another ${wrong} than the data` : 'is one more than the data has'
-        throw new DataError(`${file} line ${line}: this result ${what}: give another file`, { file, line })
+        const what = expected ? `another ${wrong}` : 'more results than records'
+        throw new DataError(
+          `${file} line ${line}: expected the results of this data, got ${what}. Name another file.`,
+          {
+            file,
+            line,
+          },
+        )
       }
       open = []
       from = end + 1
       bytes += whole.length + 1
       results += 1
-      next = behind(next + 1)
+      next = afterSkipped(next + 1)
     }
     open.push(chunk.subarray(from))
   }
@@ -383,7 +394,7 @@ async function resumed(
   return { next, results, skipped: skipped.filter(({ record }) => record < next) }
 }
 
-/** What a result has otherwise than the record that it is to be of. */
+/** Return the first key in which a result differs from its record, or undefined. */
 function otherKey(found: Record<string, unknown>, expected: Record<string, unknown>): string | undefined {
   const keys = ['query', 'system', 'label', 'history', ...MEDIA_KEYS]
   const key = keys.find((one) => JSON.stringify(found[one]) !== JSON.stringify(expected[one]))

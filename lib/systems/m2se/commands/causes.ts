@@ -4,51 +4,54 @@ import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import { EMOVERSE_MODEL_OPTIONS } from '../configuration/arguments.js'
 
-// Clips have a folder of their own here, and nothing of them is kept between runs.
+// This command has --clips in place of --media-root, and caches nothing between runs.
 const { mediaRoot: _, visionCache: __, ...MODEL } = EMOVERSE_MODEL_OPTIONS
 
 export const causes = commandRule({
   name: 'causes',
-  summary: 'Finds what is felt in dialogs, and why: pairs of emotion and cause from nothing but what is said.',
+  summary: 'Find emotions and their causes in dialogs: pairs of emotion and cause from utterances without labels.',
   details: `  voxtorch emoverse causes --model runs/emoverse/model --media ignore --data Subtask_2_test.json --output found.json
   voxtorch emoverse data --ecf Subtask_2_test.json --predicted found.json --part test --all --output questions.json
 
-Writes conversations as ECF's files have them, with the emotions and pairs that were found, and what the official scorer says where DATA
-has pairs of its own. --emotions given takes the data's emotions, as the published questions do.`,
+Writes conversations in ECF's format with the predicted emotions and pairs, and prints the official scorer's result if DATA has pairs.
+--emotions given uses the emotions of the data, as the published questions do.`,
   options: {
     ...MODEL,
     data: { kind: 'text', help: 'dialogs: a file of ECF 2.0, of either subtask', value: 'file', aliases: ['dataset'] },
-    output: { kind: 'text', help: 'the conversations that are written', value: 'file', preset: 'causes.json' },
+    output: { kind: 'text', help: 'file for the predicted conversations', value: 'file', preset: 'causes.json' },
     clips: {
       kind: 'text',
-      help: 'where the films of the utterances are, for a model that sees',
+      help: "folder with the utterances' videos, for a model with a vision encoder",
       value: 'dir',
-      preset: 'the words alone',
+      preset: 'text only',
     },
     emotions: {
       kind: ['predicted', 'given'],
-      help: 'who says what is felt: the model or the data',
+      help: 'source of the emotions: the model or the data',
       preset: 'predicted',
     },
-    candidates: { kind: ['all', 'before'], help: 'which utterances can be causes', preset: 'all' },
+    candidates: { kind: ['all', 'before'], help: 'utterances that can be causes', preset: 'all' },
     wording: {
       kind: 'text',
-      help: 'a published file whose texts about causes are taken',
+      help: 'published file to take the texts about causes from',
       value: 'file',
-      preset: 'ours',
+      preset: 'built in',
     },
-    constrained: { kind: 'flag', help: 'holds answers to pairs of the target and utterances that there are' },
+    constrained: { kind: 'flag', help: 'constrain answers to pairs of the target and an existing utterance' },
     causeThreshold: {
       kind: 'number',
-      help: 'causes that are at least so likely, and the likeliest in any case: no answer is written',
+      help: 'minimum probability of a cause; the most likely one always counts; generates no answer',
     },
-    maxNewTokens: { kind: 'whole', help: 'most tokens of an answer', preset: 64 },
-    batchSize: { kind: 'whole', help: 'questions that are answered at a time', preset: 8 },
+    maxNewTokens: { kind: 'whole', help: 'maximum number of tokens of an answer', preset: 64 },
+    batchSize: { kind: 'whole', help: 'questions per batch', preset: 8 },
   },
-  async run(given) {
-    const { data, output = 'causes.json', clips, emotions, candidates, wording, constrained } = given
-    const { causeThreshold, maxNewTokens, batchSize } = given
-    if (data === undefined) throw new ConfigError('Say whose causes to find: --data FILE', { argument: 'data' })
+  async run(values) {
+    const { data, output = 'causes.json', clips, emotions, candidates, wording, constrained } = values
+    const { causeThreshold, maxNewTokens, batchSize } = values
+    if (data === undefined)
+      throw new ConfigError('emoverse causes --data: expected a file of dialogs, got none. Pass --data FILE.', {
+        argument: 'data',
+      })
     const { readEcf, ecfConversations } = await import('../../../kit/emotion/ecf.js')
     const { scoreEcf, ecfScoreLines } = await import('../../../kit/emotion/ecf-score.js')
     const { writeJson } = await import('../../../files/json/json.js')
@@ -57,7 +60,7 @@ has pairs of its own. --emotions given takes the data's emotions, as the publish
     const { findCauses } = await import('../answer/causes.js')
     const { dialogs } = await readEcf(data)
     const texts = wording === undefined ? undefined : await wordingOf(wording)
-    using model = await emoverseOfArguments(given)
+    using model = await emoverseOfArguments(values)
     const found = await findCauses(model, dialogs, {
       ...defined({ emotions, candidates, wording: texts, constrained, causeThreshold, maxNewTokens, batchSize }),
       ...(clips !== undefined && {
@@ -65,17 +68,17 @@ has pairs of its own. --emotions given takes the data's emotions, as the publish
       }),
     })
     const predictions = ecfConversations(found.dialogs, { subtask: 2 })
-    // What is felt in utterances without a cause too, which pairs do not say.
-    const told = predictions.map((one, i) => ({
+    // Add the emotions of utterances without a cause, which are not part of any pair.
+    const conversations = predictions.map((one, i) => ({
       ...one,
       conversation: one.conversation.map((utterance, place) => ({
         ...utterance,
         emotion: found.dialogs[i]?.utterances[place]?.emotion as string,
       })),
     }))
-    await writeJson(output, told)
+    await writeJson(output, conversations)
     console.log(
-      `${output}: ${told.length} dialogs; ${found.unread} parts of answers are no pair, ${found.outside} are outside`,
+      `${output}: ${conversations.length} dialogs; ${found.unread} parts of answers did not parse as a pair, ${found.outside} pairs are outside the dialog`,
     )
     if (dialogs.every((dialog) => dialog.causes !== undefined)) {
       const gold = ecfConversations(dialogs, { subtask: 2 })

@@ -6,38 +6,44 @@ import type { EmoVerseScores } from '../evaluation/score.js'
 
 export const score = commandRule({
   name: 'score',
-  summary: 'Scores a result file of EmoVerse or of any model: as the published evaluation, or robustly.',
+  summary: 'Score a result file of EmoVerse or any model, robustly or as the published evaluation does.',
   details: `  voxtorch emoverse score results/20260101-120000.jsonl --html scores.html
   voxtorch emoverse score results.jsonl --mode strict --task causes
 
-robust reads what an answer means, counts what it could not read, and puts simple rules beside: always the commonest label, the target itself
-as its cause, itself and the utterance before. strict gives the numbers of the published compute_result.py, and ends where that ends.`,
+robust parses the meaning of answers, counts those that it cannot parse, and adds baselines: always the most frequent label, the target as
+its own cause, the target and the utterance before. strict gives the numbers of the published compute_result.py, and fails where it fails.`,
   files: 'FILE.jsonl',
   options: {
     task: {
       kind: ['sentiment', 'emotion', 'causes', 'number', 'MSA', 'MER', 'ECPE'],
-      help: 'what the file holds',
-      preset: 'what each question asks for',
+      help: 'task of the file',
+      preset: 'by each question',
     },
-    mode: { kind: ['robust', 'strict'], help: 'how answers are read', preset: 'robust' },
+    mode: { kind: ['robust', 'strict'], help: 'how answers are parsed', preset: 'robust' },
     variant: {
       kind: ['emoverse', 'other'],
-      help: 'of strict: the functions for other models look for words',
+      help: "for strict: 'other' uses the published functions for other models, which search for label words",
       preset: 'emoverse',
     },
-    labels: { kind: 'list', help: 'the labels that there are, or of --variant other the words', value: 'Joy.,Fear.,…' },
+    labels: {
+      kind: 'list',
+      help: 'the labels, or with --variant other the words to search for',
+      value: 'Joy.,Fear.,…',
+    },
     pictures: {
       kind: 'text',
-      help: 'of strict: an instruction file; only lines with one of its pictures count',
+      help: 'for strict: an instruction file; only lines with one of its images count',
       value: 'file',
     },
     ...EMOVERSE_LABEL_OPTIONS,
-    json: { kind: 'text', help: 'writes the scores as JSON', value: 'file' },
-    html: { kind: 'text', help: 'writes a page', value: 'file' },
+    json: { kind: 'text', help: 'file for the scores as JSON', value: 'file' },
+    html: { kind: 'text', help: 'file for the scores as an HTML page', value: 'file' },
   },
   async run({ task, mode, variant, labels, pictures, thresholds, fallback, causeThreshold, json, html }, [file, more]) {
     if (file === undefined || more !== undefined)
-      throw new ConfigError('Say which result file to score', { argument: 'files' })
+      throw new ConfigError('emoverse score: expected one result file, got none or several. Pass FILE.jsonl.', {
+        argument: 'files',
+      })
     const { scoreEmoVerse } = await import('../evaluation/score.js')
     const { readSwiftDataset } = await import('../data/dataset.js')
     const first: string[] = []
@@ -66,23 +72,23 @@ as its cause, itself and the utterance before. strict gives the numbers of the p
       const { emoverseScoresPage } = await import('../evaluation/page.js')
       await writeAtomically(html, DataError, (write) => write(Buffer.from(emoverseScoresPage(scores, file))))
     }
-    console.log(told(scores))
+    console.log(reportText(scores))
     return 0
   },
 })
 
-const shown = (value: number | null) =>
+const formatted = (value: number | null) =>
   value === null ? '–' : Number.isInteger(value) ? String(value) : value.toFixed(4)
 
-function told({ records, unscored, mode, tasks }: EmoVerseScores): string {
-  const how = mode === 'strict' ? ', as the published evaluation scores them' : ''
+function reportText({ records, unscored, mode, tasks }: EmoVerseScores): string {
+  const how = mode === 'strict' ? ', scored as in the published evaluation' : ''
   const lines = [`${records} results${unscored > 0 ? `, ${unscored} not scored` : ''}${how}`]
   for (const [task, { records: count, scores, baselines }] of Object.entries(tasks)) {
     lines.push(`${task}, ${count} results${' '.repeat(4)}${Object.keys(baselines).join(' | ')}`)
     for (const [name, value] of Object.entries(scores)) {
       if (typeof value !== 'number' && value !== null) continue
-      const rules = Object.values(baselines).map((own) => (own[name] === undefined ? '' : shown(own[name])))
-      lines.push(`  ${name.padEnd(14)}${shown(value).padEnd(10)}${rules.join(' | ')}`)
+      const rules = Object.values(baselines).map((own) => (own[name] === undefined ? '' : formatted(own[name])))
+      lines.push(`  ${name.padEnd(14)}${formatted(value).padEnd(10)}${rules.join(' | ')}`)
     }
   }
   return lines.join('\n')

@@ -5,18 +5,18 @@ import { SWIFT_FOREIGN } from '../published/swift.js'
 
 export const sft = commandRule({
   name: 'sft',
-  summary: 'Trains EmoVerse on instruction data, one stage or several, with the names of swift sft.',
+  summary: 'Train EmoVerse on instruction data in one or several stages, with the option names of swift sft.',
   details: `  voxtorch emoverse sft --model InternVL2-2B --stages first.yaml second.yaml --vision-cache features --output runs/emoverse
   voxtorch emoverse sft --model smollm2-135m-instruct --media ignore --stages first.yaml second.yaml --output runs/words
   voxtorch emoverse sft --model_id_or_path DIR --dataset emt_data_first.json --sft_type lora --num_train_epochs 2 --output_dir output
 
-Each stage trains a fresh adapter on what those before it made; OUTPUT/model is the whole model with all of them, which the next stage's
---model takes, and OUTPUT/stage-1/adapter is in PEFT's layout. The same command goes on where a killed run was;
-another one on the same OUTPUT, with another model, other data or other settings, goes to OUTPUT/v1, v2, … and says so. Loss, accuracy and time of
-each task stand in tasks.jsonl beside the checkpoints. A language model by itself reads the words alone.`,
+Each stage trains a new adapter on top of the stages before. OUTPUT/model is the whole model with all adapters merged in, which the next
+stage takes as --model; OUTPUT/stage-1/adapter has PEFT's layout. Running the same command again continues a killed run. With another model,
+data or settings the same OUTPUT gets a new folder v1, v2, …, which is reported. Loss, accuracy and time of each task are in tasks.jsonl next to
+the checkpoints. A text-only language model reads only the texts.`,
   options: { ...EMOVERSE_MODEL_OPTIONS, ...EMOVERSE_TRAINING_OPTIONS },
   foreign: SWIFT_FOREIGN,
-  async run(given) {
+  async run(values) {
     const {
       output = 'output',
       startAt,
@@ -27,11 +27,11 @@ each task stand in tasks.jsonl beside the checkpoints. A language model by itsel
       maxSteps,
       groupByLength,
       onBadRecord,
-    } = given
+    } = values
     const { emoverseOfArguments, stagesOfArguments } = await import('../configuration/apply.js')
     const { trainEmoVerse } = await import('../training/train.js')
-    const stages = await stagesOfArguments(given)
-    using model = await emoverseOfArguments(given)
+    const stages = await stagesOfArguments(values)
+    using model = await emoverseOfArguments(values)
     const results = await trainEmoVerse(model, {
       ...{ stages, outputDir: output, versions: true, onNote: (note: string) => console.error(note) },
       ...defined({ startAt, mediaRoot, visionCache, compat, onBadRecord }),

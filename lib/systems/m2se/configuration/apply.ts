@@ -1,4 +1,4 @@
-import { defined } from '../../../base/check.js'
+import { defined, shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { didYouMean, shortened } from '../../../base/words.js'
@@ -18,8 +18,8 @@ export type EmoVerseTrainingArguments = OptionsOf<typeof EMOVERSE_TRAINING_OPTIO
 
 const DTYPES: Readonly<Record<string, DType>> = { fp32: 'float32', bf16: 'bfloat16', fp16: 'float16' }
 
-/** The model that a command line names. @throws ConfigError where it names none */
-export async function emoverseOfArguments(given: EmoVerseModelArguments): Promise<EmoVerse> {
+/** Load the model that a command line names. @throws ConfigError if it names none */
+export async function emoverseOfArguments(values: EmoVerseModelArguments): Promise<EmoVerse> {
   const {
     modelType,
     adapters = [],
@@ -34,15 +34,15 @@ export async function emoverseOfArguments(given: EmoVerseModelArguments): Promis
     quantize,
     device,
     dtype,
-  } = given
+  } = values
   const known = modelType !== undefined && Object.hasOwn(SWIFT_MODELS, modelType) ? SWIFT_MODELS[modelType] : undefined
-  const base = given.model ?? known
+  const base = values.model ?? known
   if (base === undefined) {
-    const near =
+    const unknown =
       modelType === undefined
-        ? ''
-        : `; --model-type ${modelType} is unknown${didYouMean(modelType, Object.keys(SWIFT_MODELS))}`
-    throw new ConfigError(`Say which model: --model DIR${near}`, { argument: 'model' })
+        ? 'none'
+        : `--model-type ${shortened(modelType)}${didYouMean(modelType, Object.keys(SWIFT_MODELS))}`
+    throw new ConfigError(`--model: expected a model, got ${unknown}. Pass --model DIR.`, { argument: 'model' })
   }
   const plain = dtype === undefined || dtype === 'AUTO' ? undefined : (DTYPES[dtype] ?? (dtype as DType))
   return EmoVerse.fromPretrained(
@@ -56,10 +56,10 @@ export async function emoverseOfArguments(given: EmoVerseModelArguments): Promis
   )
 }
 
-/** The stages that a command line says. @throws ConfigError where it says none, or says one twice over */
-export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promise<EmoVerseStageOptions[]> {
-  const { stages, dataset, valDataset, projector } = given
-  const { epochs, batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, weightDecay } = given
+/** Return the stages of a command line. @throws ConfigError if it has none, or mixes --stages with options of one stage */
+export async function stagesOfArguments(values: EmoVerseTrainingArguments): Promise<EmoVerseStageOptions[]> {
+  const { stages, dataset, valDataset, projector } = values
+  const { epochs, batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, weightDecay } = values
   const {
     maxGradNorm,
     maxLength,
@@ -71,9 +71,9 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
     evalSteps,
     saveSteps,
     saveTotalLimit,
-  } = given
+  } = values
   const { adamBeta1, adamBeta2, adamEpsilon, gradientCheckpointing, loraR, loraAlpha, loraDropout, targetModules } =
-    given
+    values
   const betas: [number, number] | undefined =
     (adamBeta1 ?? adamBeta2) === undefined ? undefined : [adamBeta1 ?? 0.9, adamBeta2 ?? 0.95]
   const recipe = defined({
@@ -90,7 +90,7 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
       maxExpandedLength,
     },
     ...{ validationShare, loadBest, seed, logSteps, evalSteps, saveSteps, saveTotalLimit, betas, eps: adamEpsilon },
-    // The recipe checks it.
+    // emoverseRecipe checks the name.
     schedule: schedule as EmoVerseRecipe['schedule'] | undefined,
     gradientCheckpointing: gradientCheckpointing === undefined ? undefined : gradientCheckpointing === 'true',
   }) as Partial<EmoVerseRecipe>
@@ -105,13 +105,15 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
   }) as Partial<LoraConfig>
   if (stages === undefined) {
     if (dataset === undefined)
-      throw new ConfigError('Say what to train on: --dataset FILE, or --stages FILE', { argument: 'dataset' })
+      throw new ConfigError('--dataset: expected training data, got none. Pass --dataset FILE, or --stages FILE.', {
+        argument: 'dataset',
+      })
     return [
       {
         data: dataset,
         recipe,
-        ...(given.trainSpeech !== 'alone' && { lora }),
-        ...defined({ valid: valDataset, projector, speech: given.trainSpeech }),
+        ...(values.trainSpeech !== 'alone' && { lora }),
+        ...defined({ valid: valDataset, projector, speech: values.trainSpeech }),
       },
     ]
   }
@@ -121,12 +123,11 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
     ...(dataset ? ['dataset'] : []),
     ...(valDataset ? ['valDataset'] : []),
     ...(projector ? ['projector'] : []),
-    ...(given.trainSpeech ? ['trainSpeech'] : []),
+    ...(values.trainSpeech ? ['trainSpeech'] : []),
   ]
   if (extra.length > 0) {
-    throw new ConfigError(`--stages says all of each stage: ${extra.join(', ')} would be said again`, {
-      argument: extra[0],
-    })
+    const what = `got ${extra.join(', ')} as well. Move these into the stage files`
+    throw new ConfigError(`--stages: expected all settings in the stage files, ${what}.`, { argument: extra[0] })
   }
   return Promise.all(stages.map(readEmoVerseStage))
 }
@@ -134,8 +135,8 @@ export async function stagesOfArguments(given: EmoVerseTrainingArguments): Promi
 const STAGE_KEYS = ['name', 'data', 'valid', 'recipe', 'lora', 'projector', 'speech']
 
 /**
- * Reads a stage from a YAML or JSON file: `data` (a file or several), and `name`, `valid`, `recipe`, `lora`, `projector` and `speech` with the keys of
- * {@link EmoVerseStageOptions}.
+ * Read a stage from a YAML or JSON file. `data` is a file or a list of files; `name`, `valid`, `recipe`, `lora`, `projector` and `speech`
+ * have the keys of {@link EmoVerseStageOptions}.
  * @throws ConfigError for an unknown key, naming the nearest
  */
 export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOptions> {
@@ -145,13 +146,20 @@ export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOpti
   })
   for (const key of Object.keys(value)) {
     if (STAGE_KEYS.includes(key)) continue
-    throw new ConfigError(`${file}: a stage has no '${shortened(key)}'${didYouMean(key, STAGE_KEYS)}`, { file, key })
+    throw new ConfigError(
+      `${file}: expected the keys of a stage (${STAGE_KEYS.join(', ')}), got '${shortened(key)}'${didYouMean(key, STAGE_KEYS)}`,
+      { file, key },
+    )
   }
   const filesOf = (key: string) => {
-    const given = value[key]
-    const good = typeof given === 'string' || (Array.isArray(given) && given.every((one) => typeof one === 'string'))
-    if (!good) throw new ConfigError(`${file}: ${key} is no file and no list of files`, { file, key })
-    return given as string | string[]
+    const files = value[key]
+    const good = typeof files === 'string' || (Array.isArray(files) && files.every((one) => typeof one === 'string'))
+    if (!good)
+      throw new ConfigError(`${file}: expected ${key} to be a file or a list of files, got ${shown(files)}.`, {
+        file,
+        key,
+      })
+    return files as string | string[]
   }
   emoverseRecipe(value.recipe as object | undefined)
   return {
@@ -160,7 +168,7 @@ export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOpti
     ...(value.valid !== undefined && { valid: filesOf('valid') }),
     ...(value.recipe !== undefined && { recipe: value.recipe as Partial<EmoVerseRecipe> }),
     ...(value.lora !== undefined && { lora: value.lora as Partial<LoraConfig> }),
-    // The training checks it.
+    // trainEmoVerse checks the value.
     ...(value.projector !== undefined && { projector: value.projector as ProjectorTraining }),
     ...(value.speech !== undefined && { speech: value.speech as SpeechTraining }),
   }

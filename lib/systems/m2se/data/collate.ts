@@ -7,32 +7,32 @@ import type { EmoVersePicture } from '../network/vision.js'
 import type { EmoVerseTask } from '../published/wording.js'
 import type { EncodedText } from './prompt.js'
 
-/** A record as a network learns it. */
+/** A record as token ids, with media, for training. */
 export interface EmoVerseSampleTokens extends EncodedText {
   task: EmoVerseTask | 'other'
-  /** Its pictures and films, in the order of their places in the text. */
+  /** Images and videos, in the order of their positions in the text. */
   pictures: readonly EmoVersePicture[]
-  /** Where in the text their tokens stand. */
+  /** Positions of their tokens in `inputIds`. */
   picturePlaces: readonly number[]
-  /** Its sounds, likewise; at the places of their tokens `inputIds` has none. */
+  /** Audio clips in the same order; `inputIds` has placeholders at the positions of their tokens. */
   sounds: readonly EmoVerseSound[]
 }
 
-/** Records behind each other in one row, none of which sees another. */
+/** Records packed into one row, without attention between them. */
 export interface EmoVerseBatch {
   /** int64 [1, total] */
   inputIds: Tensor
-  /** int64 [1, total]; -100 for what is not learnt, and for the first token of each record. */
+  /** int64 [1, total]; -100 for tokens that do not contribute to the loss, and for the first token of each record. */
   labels: Tensor
   sequenceLengths: number[]
   /** The task of each record. */
   tasks: (EmoVerseTask | 'other')[]
-  /** Where the tokens that are learnt stand in the row, what they are, and which record each is of. */
+  /** Tokens that contribute to the loss: positions in the row, token ids, and index of the record of each. */
   targets: { places: number[]; ids: number[]; records: number[] }
-  /** Of all records, in the order of their places in the row, and where these are. */
+  /** Images and videos of all records, in the order of the row, with the positions of their tokens. */
   pictures: readonly EmoVersePicture[]
   picturePlaces: readonly number[]
-  /** Likewise, and where in the row their tokens stand; `inputIds` has 0 there. */
+  /** Audio clips of all records, with the positions of their tokens, where `inputIds` has 0. */
   sounds: readonly EmoVerseSound[]
   soundPlaces: readonly number[]
 }
@@ -49,8 +49,8 @@ const SAMPLE = {
 const pack = packSequences(['inputIds', 'labels'])
 
 /**
- * Put records behind each other in one row.
- * @throws ConfigError naming the sample and its field, for what `EmoVerse.encode` does not give
+ * Pack records into one row.
+ * @throws ConfigError naming the sample and its field, for samples that `EmoVerse.encode` did not return
  */
 export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVerseBatch {
   requireForm('emoverseCollate', 'samples', samples, [SAMPLE])
@@ -76,10 +76,10 @@ export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVe
   return { inputIds, labels, sequenceLengths, tasks, targets, pictures, picturePlaces, sounds, soundPlaces }
 }
 
-/** Where in a row the tokens of sounds stand. */
+/** Return the positions of audio tokens in a row. */
 export const soundPlacesOf = (ids: readonly number[]): number[] =>
   ids.flatMap((id, place) => (id === AUDIO_PLACE ? [place] : []))
 
-/** Ids that each are a token. */
+/** Return ids with 0 in place of audio placeholders, so that each is a valid token id. */
 export const withoutPlaces = (ids: number[]): number[] =>
   ids.includes(AUDIO_PLACE) ? ids.map((id) => (id === AUDIO_PLACE ? 0 : id)) : ids

@@ -11,33 +11,33 @@ import { chunksOf } from '../../../files/text.js'
 import { insertMarkers, MEDIA_KEYS, parseSwiftEntry, type SwiftCause, type SwiftRecord } from './entry.js'
 import { replacing } from './replace.js'
 
-/** How many tokens a record has: with each of its media as one, and with all that they become. */
+/** Number of tokens of a record: `text` counts each of its media as one token, `expanded` counts all their tokens. */
 export interface SwiftLength {
   text: number
   expanded: number
 }
 
 export interface ReadSwiftDatasetOptions {
-  /** What a record that cannot be used does: 'skip' (default) leaves it out and counts it by cause, 'stop' throws. */
+  /** Policy for a record that cannot be used: 'skip' (default) leaves it out and counts it by cause, 'stop' throws. */
   onBadRecord?: 'skip' | 'stop'
-  /** Whether a record without an answer cannot be used. Default true; false for what is only asked. */
+  /** Whether each record needs an answer. Default true; false for questions without answers. */
   requireResponse?: boolean
-  /** Whether markers are put in front where they are missing. Default true; that there are not too many is checked in any case. */
+  /** Whether to put missing media markers in front of the text. Default true. Too many markers are an error in any case. */
   markers?: boolean
-  /** What paths of media are relative to. With it their files have to be there. */
+  /** Base folder of media paths. If it is set, the files must exist. */
   mediaRoot?: string
-  /** Tokens of a record, for the limits. */
+  /** Function that counts a record's tokens, for the limits. */
   lengthOf?: (record: SwiftRecord) => number | SwiftLength
-  /** Longer records cannot be used; each of the media counts as one token, as in ms-swift. Default: no limit. */
+  /** Maximum length in tokens, where each of the media counts as one, as in ms-swift. Default: no limit. */
   maxLength?: number
-  /** The same with all tokens that media become. Default: no limit. */
+  /** Maximum length with all tokens of the media. Default: no limit. */
   maxExpandedLength?: number
   /**
-   * 'published': nothing is left out beforehand. A record that cannot be used gives way, when it is its turn, to another one
-   * drawn at random, in 20 attempts, so that an epoch keeps its length. As ms-swift 2.6 does for models with pictures.
+   * 'published': leave out no record in advance. A record that cannot be used is replaced, when it is read, by a random other one (up to
+   * 20 attempts), so that an epoch keeps its length, as in ms-swift 2.6 for models with a vision encoder.
    */
   compat?: 'published'
-  /** Of what is drawn with `compat`. Default 42. */
+  /** Random seed of the replacements with `compat`. Default 42. */
   seed?: number
 }
 
@@ -53,18 +53,18 @@ const OPTIONS = [
   'seed',
 ] as const
 
-/** Errors that are kept; all are counted. */
+/** Maximum number of stored errors; all errors are counted. */
 const KEPT = 100
 
-/** Records of instruction files by index, read when it is their turn. Made by {@link readSwiftDataset}. */
+/** Records of instruction files by index, read on access. Create it with {@link readSwiftDataset}. */
 export class SwiftDataset implements Dataset<SwiftRecord> {
-  /** How many records were left out, or with `compat` replaced so far, by cause. */
+  /** Number of records that were left out, or with `compat` replaced so far, by cause. */
   readonly dropped: Partial<Record<SwiftCause, number>> = {}
-  /** The errors of the first hundred. */
+  /** Errors of the first 100 of these records. */
   readonly errors: DataError[] = []
-  /** Keys of records that nobody reads, and how many records have each. */
+  /** Unknown keys of records, with the number of records that have each. */
   readonly unread: Record<string, number> = {}
-  /** The largest number of tokens of a record that is used; 0 without `lengthOf`. */
+  /** Largest number of tokens of a record in use; 0 without `lengthOf`. */
   readonly longest: SwiftLength = { text: 0, expanded: 0 }
   #records: Dataset<SwiftRecord> | undefined
 
@@ -90,7 +90,7 @@ export class SwiftDataset implements Dataset<SwiftRecord> {
     return (this.#records as Dataset<SwiftRecord>).get(index, epoch)
   }
 
-  /** All of them in order. */
+  /** Iterate over all records in order. */
   async *[Symbol.asyncIterator](): AsyncGenerator<SwiftRecord, void, void> {
     for (let i = 0; i < this.length; i++) yield await this.get(i)
   }
@@ -104,17 +104,16 @@ export class SwiftDataset implements Dataset<SwiftRecord> {
 }
 
 /**
- * Opens instruction files: one JSON array, or a JSON value per line, with records in any of the forms that ms-swift reads
- * (`query` and `response` with `history`, `messages`, `conversations`). A file is gone through once, for where its records
- * are and which of them can be used, and each is read when it is its turn: memory holds 20 bytes for each and the longest one.
- *
+ * Open instruction files: one JSON array, or a JSON value per line, with records in any format that ms-swift reads (`query` and `response`
+ * with `history`, `messages`, `conversations`). Each file is scanned once for record positions and validity, and records are read on
+ * access. Memory use is 20 bytes per record plus the longest record.
  * ```ts
  * const data = await readSwiftDataset('emt_data_second.json')
  * console.log(data.length, data.dropped)
  * for await (const { query, response } of data) …
  * ```
- * @throws DataError with `file` and `line` for a file that is cut off or no JSON at all, and with `onBadRecord: 'stop'` for each
- * record that cannot be used
+ * @throws DataError with `file` and `line` for a truncated file or one that is not JSON, and with `onBadRecord: 'stop'` for each record that
+ * cannot be used
  */
 export async function readSwiftDataset(
   path: string | readonly string[],
@@ -161,7 +160,7 @@ function checked(where: string, options: ReadSwiftDatasetOptions) {
   return { onBadRecord, requireResponse, markers, mediaRoot, lengthOf, maxLength, maxExpandedLength, compat, seed }
 }
 
-/** Makes a record of a file's bytes, or says why it cannot be used. */
+/** Return a function that parses a record from a file's bytes, and throws if the record cannot be used. */
 function recordParser(
   settings: ReturnType<typeof checked>,
   dataset: SwiftDataset,
@@ -172,11 +171,11 @@ function recordParser(
   }
 }
 
-/** A value as a record that can be used. @throws DataError with `reason` */
+/** Convert a JSON value to a valid record. @throws DataError with `reason` */
 function usable(value: unknown, settings: ReturnType<typeof checked>, dataset: SwiftDataset): SwiftRecord {
   const { requireResponse, markers, mediaRoot, lengthOf, maxLength, maxExpandedLength } = settings
   const { record, unread } = parseSwiftEntry(value, requireResponse)
-  // It is parsed again when it is its turn.
+  // Records are parsed again on access; count keys only while opening.
   if (!dataset.isOpen) for (const key of unread) dataset.unread[key] = (dataset.unread[key] ?? 0) + 1
   const marked = insertMarkers(record)
   if (mediaRoot !== undefined) requireMedia(record, mediaRoot)
@@ -191,7 +190,7 @@ function usable(value: unknown, settings: ReturnType<typeof checked>, dataset: S
   return markers ? marked : record
 }
 
-/** Says of an error in a record which one it is. */
+/** Run `work`, and add the place of the record to the message of a DataError. */
 export function named<T>(where: string, fields: object, work: () => T): T {
   try {
     return work()
@@ -206,12 +205,12 @@ function located(cause: DataError, where: string, fields: object): DataError {
   return new DataError(`${where}: ${message}`, { ...own, ...fields, cause })
 }
 
-/** An error in a record of data that is called so, by its place in it from 0. */
-export const placed = (error: DataError, name: string, place: number): DataError =>
+/** Add the data's name and the record's index (from 0) to an error. */
+export const withRecordIndex = (error: DataError, name: string, place: number): DataError =>
   located(error, `${name} record ${place + 1}`, { record: place + 1 })
 
 /**
- * Records that are there, or that another has opened, under the same checks as those of files.
+ * Check records in memory, or of a dataset that is already open, in the same way as records of files.
  * @internal
  */
 export async function checkedRecords(
@@ -244,22 +243,22 @@ function requireMedia(record: SwiftRecord, root: string): void {
   for (const key of MEDIA_KEYS) {
     for (const path of record[key] ?? []) {
       if (existsSync(resolve(root, path))) continue
-      throw new DataError(`its ${key} name ${path}, and there is no ${resolve(root, path)}`, { reason: 'media', path })
+      throw new DataError(`${key}: expected an existing file, got ${resolve(root, path)}.`, { reason: 'media', path })
     }
   }
 }
 
-const EXPANDED = 'tokens with those of its media'
+const EXPANDED = 'tokens, media included'
 
 function requireLength(length: number, most: number | undefined, what = 'tokens'): void {
   if (most === undefined || length <= most) return
-  throw new DataError(`it has ${length} ${what}, more than ${most}`, { reason: 'length', length, most })
+  throw new DataError(`expected at most ${most} ${what}, got ${length}.`, { reason: 'length', length, most })
 }
 
-/** @throws DataError for a record that has more tokens than it may, all of its media's counted */
+/** @throws DataError for a record with more tokens than `most`, media included */
 export const requireExpanded = (length: number, most: number | undefined): void => requireLength(length, most, EXPANDED)
 
-/** Why a record cannot be used: what is no JSON says so by its place. */
+/** Return the cause of an error. Errors of JSON and UTF-8 have no `reason`; those of UTF-8 have a byte offset. */
 function causeOf(error: DataError): SwiftCause {
   const { reason, byte } = error as DataError & { reason?: SwiftCause; byte?: unknown }
   return reason ?? (byte === undefined ? 'json' : 'encoding')

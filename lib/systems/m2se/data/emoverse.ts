@@ -7,6 +7,7 @@ import {
   requireOptions,
   requireString,
   requireWhole,
+  shown,
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { Random } from '../../../data/random.js'
@@ -39,7 +40,7 @@ import {
 export type EmoVerseStage = 1 | 2
 
 /**
- * How often each task is chosen where a clip has an answer for several. The order of the weights is that of the paper's figure; the
+ * Weights by which a task is drawn if a clip has answers for several. The order of the weights follows the paper's figure; the exact
  * numbers are not published.
  */
 export const EMOVERSE_WEIGHTS: Readonly<Record<EmoVerseStage, Readonly<Record<EmoVerseTask, number>>>> = {
@@ -47,69 +48,69 @@ export const EMOVERSE_WEIGHTS: Readonly<Record<EmoVerseStage, Readonly<Record<Em
   2: { MSA: 1, MER: 2, FER: 0, ERI: 2, ECPE: 2 },
 }
 
-/** Stage 1 is MOSEI's alone. */
+/** Sources of each stage: stage 1 uses only MOSEI. */
 const STAGE_SOURCES: Readonly<Record<EmoVerseStage, readonly EmoVerseSource[]>> = { 1: ['mosei'], 2: EMOVERSE_SOURCES }
 
-/** What instruction data is made of. */
+/** Inputs of the instruction data. */
 export interface EmoVerseInputs {
-  /** A table of MELD, its folder, or dialogs. */
+  /** Table of MELD, its folder, or dialogs. */
   meld?: string | readonly EmotionDialog[]
-  /** A file of ECF of either subtask, or dialogs. */
+  /** File of ECF, of either subtask, or dialogs. */
   ecf?: string | readonly EmotionDialog[]
-  /** A file of MMSA, or clips with their labels. */
+  /** File of MMSA, or clips with their labels. */
   mosei?: string | readonly MoseiSample[]
-  /** A table of MOSEI's emotions, see `readMosei`. */
+  /** Table of MOSEI's emotions, see `readMosei`. */
   moseiEmotions?: string
-  /** Tables of OpenFace for MOSEI's clips. */
+  /** OpenFace tables of MOSEI's clips. */
   faces?: FaceTables
-  /** Why somebody feels so, by the id of a clip: a JSON or JSONL file of `{ "id": …, "text": … }`, or the texts. */
+  /** Reasons for emotions, by clip id: a JSON or JSONL file of `{ "id": …, "text": … }`, or the texts. */
   reasons?: string | Readonly<Record<string, string>>
 }
 
 export interface EmoVerseDataOptions {
-  /** 1: MOSEI alone. 2 (default): all that is given. */
+  /** 1: only MOSEI. 2 (default): all inputs. */
   stage?: EmoVerseStage
-  /** Changes to {@link EMOVERSE_WEIGHTS} of the stage; 0 leaves a task out. */
+  /** Changes to the stage's {@link EMOVERSE_WEIGHTS}; 0 leaves a task out. */
   weights?: Partial<Record<EmoVerseTask, number>>
-  /** Which data is used. Default: MOSEI in stage 1, and all that is given in stage 2. */
+  /** Sources to use. Default: MOSEI in stage 1, and all inputs in stage 2. */
   sources?: readonly EmoVerseSource[]
-  /** Most records of a source (`meld: 1000`) or of a task (`ECPE: 500`), drawn at random. */
+  /** Maximum number of records of a source (`meld: 1000`) or task (`ECPE: 500`), drawn at random. */
   caps?: Partial<Record<EmoVerseSource | EmoVerseTask, number>>
-  /** Default 42. */
+  /** Random seed. Default 42. */
   seed?: number
-  /** Which part of the data is read, and named in paths. Default 'train'. */
+  /** Split of the data to read, which is also part of media paths. Default 'train'. */
   part?: Part
-  /** Every clip for each task that it has an answer for, in the order of the data, and no drawing: for tests. Default false. */
+  /** Whether to use every task of every clip, in the order of the data, without sampling; for test data. Default false. */
   all?: boolean
-  /** The texts around a conversation: ours, some of your own, or those of a published instruction file. */
+  /** Prompt texts around a conversation, or path of a published instruction file to take them from. Default: {@link ECPE_WORDING}. */
   wording?: string | EcpeWording
-  /** How many utterances of the dialog stand before MELD's words; the published questions have none. Default 0. */
+  /** Number of preceding utterances in MELD's questions; the published questions have none. Default 0. */
   context?: number
-  /** Which utterances are shown as candidates for causes: those before the target, as published, or all. Default 'before'. */
+  /** Utterances that are shown as candidate causes: those before the target, as published, or all. Default 'before'. */
   candidates?: 'before' | 'all'
-  /** MOSEI's sentiment as a word, as published, or as a number from -3 to 3. Default 'words'. */
+  /** Format of MOSEI's sentiment: a word, as published, or a number from -3 to 3. Default 'words'. */
   sentiment?: 'words' | 'number'
-  /** The emotions that questions about causes show and ask for, in place of the true ones. */
+  /** Emotions that questions about causes show in place of the true ones. */
   predicted?: (dialog: EmotionDialog, place: number) => string
 }
 
-/** How many records there are. */
+/** Counts of the records. */
 export interface EmoVerseReport {
   records: number
-  /** Of each task: in all, of each source, and of each answer where answers are labels or emotions. */
+  /** Counts by task: total, by source, and by answer where answers are labels or emotions. */
   tasks: Partial<
     Record<EmoVerseTask, { records: number; sources: Record<string, number>; classes: Record<string, number> }>
   >
-  /** Clips that no task with a weight has an answer for, by source. */
+  /** Number of clips without an answer for any weighted task, by source. */
   unused: Partial<Record<EmoVerseSource, number>>
-  /** Records that `caps` left out, by what was full. */
+  /** Number of records that `caps` left out, by the cap that was reached. */
   capped: Record<string, number>
-  /** Ids of one input that another lacks. */
+  /** Ids of one input that are missing in another. */
   unmatched: Record<string, string[]>
 }
 
 export interface EmoVerseData {
-  /** Made when they are asked for. */
+  /** Records, created on iteration. */
   records: Iterable<SwiftRecord> & { readonly length: number }
   report: EmoVerseReport
 }
@@ -131,15 +132,15 @@ const OPTIONS = [
 ] as const
 
 /**
- * Makes the instruction data of a stage out of labels: for each clip a task is drawn by its weight among those that the clip has
- * an answer for, then all are shuffled. What is drawn depends on the seed and the place of a clip alone.
+ * Make the instruction data of a stage from labels. For each clip one task is drawn by weight among those that the clip has an answer for,
+ * then the records are shuffled. The result depends only on the seed and the order of the clips.
  *
  * ```ts
  * const { records, report } = await emoverseData({ meld: 'MELD', ecf: 'Subtask_2_train.json' }, { stage: 2 })
  * await writeSwiftDataset('emt_data_second.json', records)
  * ```
- * @throws ConfigError where an option cannot be, or nothing is given that the stage uses; DataError naming file and place for
- * data that cannot be read
+ * @throws ConfigError for an invalid option, or if no input is for this stage; DataError naming file and position for data that cannot be
+ * read
  */
 export async function emoverseData(inputs: EmoVerseInputs, options: EmoVerseDataOptions = {}): Promise<EmoVerseData> {
   const where = 'emoverseData'
@@ -163,13 +164,16 @@ export async function emoverseData(inputs: EmoVerseInputs, options: EmoVerseData
   const made = await sampleOptions(where, inputs, options)
   const samples = await samplesOf(where, inputs, sources, made, unmatched)
   if (samples.length === 0) {
-    throw new ConfigError(`${where}: stage ${stage} is made of ${sources.join(', ')}, and none of it is given`, {
-      argument: 'inputs',
-    })
+    throw new ConfigError(
+      `${where}: expected ${sources.join(' or ')} for stage ${stage}, got no clip of any. Pass one of these inputs.`,
+      {
+        argument: 'inputs',
+      },
+    )
   }
   const used = new Set(samples.map(({ id }) => id))
   if (made.reasons.size > 0) unmatched.reasonsWithoutClip = [...made.reasons.keys()].filter((id) => !used.has(id))
-  return drawn(samples, { weights, caps, seed, all, unmatched })
+  return drawRecords(samples, { weights, caps, seed, all, unmatched })
 }
 
 function weightsOf(where: string, stage: EmoVerseStage, changes: EmoVerseDataOptions['weights'] = {}) {
@@ -192,7 +196,7 @@ async function sampleOptions(
   requireOneOf(where, 'candidates', candidates, ['before', 'all'])
   requireOneOf(where, 'sentiment', sentiment, ['words', 'number'])
   if (predicted !== undefined && typeof predicted !== 'function') {
-    throw misuse(where, 'predicted', 'a function of a dialog and the place of an utterance', predicted)
+    throw misuse(where, 'predicted', 'a function of a dialog and the index of an utterance', predicted)
   }
   return {
     ...{ context, candidates, sentiment, predicted, part },
@@ -201,13 +205,13 @@ async function sampleOptions(
   }
 }
 
-/** The texts around a conversation: those that are given, or of a file's first record; else ours. @internal */
+/** Return prompt texts around a conversation: the argument, those of a file's first record, or the default. @internal */
 export async function wordingOf(given: string | EcpeWording | undefined): Promise<Readonly<EcpeWording>> {
   if (typeof given !== 'string') return given ?? ECPE_WORDING
   for await (const record of await readSwiftDataset(given, { requireResponse: false, markers: false })) {
     return ecpeWordingOf(record)
   }
-  throw new DataError(`${given} holds no record to take the wording from`, { file: given })
+  throw new DataError(`${given}: expected a record to take the wording from, got an empty file.`, { file: given })
 }
 
 async function reasonsOf(given: EmoVerseInputs['reasons']): Promise<Map<string, string>> {
@@ -223,12 +227,16 @@ async function reasonsOf(given: EmoVerseInputs['reasons']): Promise<Map<string, 
   if (given.endsWith('.jsonl'))
     for await (const row of readJsonl(given, { skipBlank: true })) (rows as unknown[]).push(row)
   else rows = await readJson(given)
-  if (!Array.isArray(rows)) throw new DataError(`${given} is no list of { "id": …, "text": … }`, { file: given })
+  if (!Array.isArray(rows))
+    throw new DataError(`${given}: expected a list of { "id": …, "text": … }, got ${shown(rows)}.`, { file: given })
   return new Map(
     rows.map((row, i) => {
       const { id, text } = (row ?? {}) as { id?: unknown; text?: unknown }
       if (typeof id === 'string' && typeof text === 'string') return [id, text]
-      throw new DataError(`${given}: record ${i + 1} is no { "id": …, "text": … }`, { file: given, record: i + 1 })
+      throw new DataError(
+        `${given}, record ${i + 1}: expected { "id": …, "text": … } with strings, got ${shown(row)}.`,
+        { file: given, record: i + 1 },
+      )
     }),
   )
 }
@@ -267,7 +275,7 @@ async function samplesOf(
   return found
 }
 
-/** A file says itself which part it is. */
+/** Pass the split only for a folder; the name of a file already tells it. */
 const meldPart = (path: string, part: Part): { part?: Part } =>
   existsSync(path) && statSync(path).isDirectory() ? { part } : {}
 
@@ -282,7 +290,7 @@ async function withFaces(
   for (const sample of samples) {
     const table = faceTable(faces, sample.id)
     if (table === undefined) without.push(sample.id)
-    // Two ids may name one file.
+    // Two ids can refer to one file.
     else used.add(typeof faces === 'string' ? table : sample.id)
     const expressions = table === undefined ? undefined : (await readFaceExpressions(table)).phrases
     found.push(expressions === undefined || sample.expressions ? sample : { ...sample, expressions })
@@ -307,13 +315,16 @@ interface Chosen {
   task: EmoVerseTask
 }
 
-function drawn(samples: readonly EmoVerseSample[], { weights, caps, seed, all, unmatched }: Drawing): EmoVerseData {
+function drawRecords(
+  samples: readonly EmoVerseSample[],
+  { weights, caps, seed, all, unmatched }: Drawing,
+): EmoVerseData {
   const report: EmoVerseReport = { records: 0, tasks: {}, unused: {}, capped: {}, unmatched }
   const candidates = samples.flatMap((sample, place): Chosen[] => {
     const tasks = EMOVERSE_TASKS.filter((task) => sample.tasks[task] && weights[task] > 0)
     if (tasks.length === 0) report.unused[sample.source] = (report.unused[sample.source] ?? 0) + 1
     if (all || tasks.length === 0) return tasks.map((task) => ({ sample, task }))
-    return [{ sample, task: chosenTask(tasks, weights, new Random(seed, place + 1)) }]
+    return [{ sample, task: chooseTask(tasks, weights, new Random(seed, place + 1)) }]
   })
   const random = new Random(seed)
   const inOrder = all ? candidates : random.shuffle(candidates)
@@ -335,7 +346,7 @@ function drawn(samples: readonly EmoVerseSample[], { weights, caps, seed, all, u
   return { records, report }
 }
 
-function chosenTask(
+function chooseTask(
   tasks: readonly EmoVerseTask[],
   weights: Readonly<Record<EmoVerseTask, number>>,
   random: Random,

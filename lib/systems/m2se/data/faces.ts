@@ -5,8 +5,7 @@ import { DataError } from '../../../base/errors.js'
 import { readCsvStream } from '../../../files/csv/csv.js'
 
 /**
- * What the action units of faces are called (Ekman and Friesen's FACS), of those that OpenFace measures and that have to do with
- * emotions.
+ * Phrases for action units of the face (Ekman and Friesen's FACS): those that OpenFace measures and that are related to emotions.
  */
 export const ACTION_UNITS: Readonly<Record<string, string>> = {
   AU01: 'Inner brows raised',
@@ -28,25 +27,25 @@ export const ACTION_UNITS: Readonly<Record<string, string>> = {
 }
 
 export interface ReadFaceOptions {
-  /** Units below it, on OpenFace's scale from 0 to 5, are not named. Default 1. */
+  /** Lowest intensity of a named unit, on OpenFace's scale from 0 to 5. Default 1. */
   least?: number
-  /** Frames of which OpenFace is less sure are passed over. Default 0.7. */
+  /** Lowest OpenFace confidence of a frame. Default 0.7. */
   confidence?: number
-  /** The phrase of each unit. Default {@link ACTION_UNITS}. */
+  /** Phrase of each unit. Default {@link ACTION_UNITS}. */
   phrases?: Readonly<Record<string, string>>
 }
 
 export interface FaceExpressions {
-  /** Of the frame in which the units together are strongest, the first of several as strong; the strongest first. */
+  /** Phrases of the frame with the largest sum of intensities (the first, if several are equal), strongest unit first. */
   phrases: string[]
-  /** The number of that frame as the file counts; undefined where no frame has a face. */
+  /** Number of that frame in the file; undefined if no frame has a face. */
   frame: number | undefined
 }
 
 /**
- * What a face does, out of a table of OpenFace (https://github.com/TadasBaltrusaitis/OpenFace): a row for each frame, with columns
+ * Read a facial expression from a table of OpenFace (https://github.com/TadasBaltrusaitis/OpenFace): a row for each frame, with columns
  * such as `AU04_r` for the intensity of a unit.
- * @throws DataError for a table without such columns, or an intensity that is no number, naming the row
+ * @throws DataError for a table without such columns, or for an intensity that is not a number, naming the row
  */
 export async function readFaceExpressions(file: string, options: ReadFaceOptions = {}): Promise<FaceExpressions> {
   const where = 'readFaceExpressions'
@@ -59,16 +58,21 @@ export async function readFaceExpressions(file: string, options: ReadFaceOptions
   let number = 0
   for await (const raw of readCsvStream(file)) {
     number += 1
-    // OpenFace puts a blank behind each comma.
+    // OpenFace writes a space after each comma.
     const row = new Map(Object.entries(raw).map(([name, value]) => [name.trim(), value.trim()]))
     const units = Object.keys(phrases).flatMap((name): [string, number][] => {
       const value = row.get(`${name}_r`)
       return value === undefined ? [] : [[name, Number(value)]]
     })
-    if (units.length === 0) throw new DataError(`${file} has no column AUxx_r of a unit that has a phrase`, { file })
+    if (units.length === 0)
+      throw new DataError(
+        `${file}: expected a column such as AU01_r, got ${[...row.keys()].slice(0, 5).join(', ') || 'none'}. Use a table of OpenFace with action units.`,
+        { file },
+      )
     const wrong = units.find(([, strength]) => !(strength >= 0))
     if (wrong) {
-      throw new DataError(`${file}, row ${number}: ${wrong[0]}_r is ${row.get(`${wrong[0]}_r`)}, no intensity`, {
+      const value = row.get(`${wrong[0]}_r`)
+      throw new DataError(`${file}, row ${number}: expected ${wrong[0]}_r of at least 0, got ${value}.`, {
         file,
         row: number,
       })
@@ -83,24 +87,24 @@ export async function readFaceExpressions(file: string, options: ReadFaceOptions
   return { phrases: strong.map(([name]) => phrases[name] as string), frame: best?.frame }
 }
 
-/** Tables of faces: a folder with `VIDEO/CLIP.csv` or `VIDEO_CLIP.csv`, or files by the id of a clip. */
+/** OpenFace tables: a folder with `VIDEO/CLIP.csv` or `VIDEO_CLIP.csv`, or paths by clip id. */
 export type FaceTables = string | Readonly<Record<string, string>>
 
-/** The table of a clip, where there is one. */
+/** Return the path of a clip's table, or undefined. */
 export function faceTable(faces: FaceTables, id: string): string | undefined {
   if (typeof faces !== 'string') return Object.hasOwn(faces, id) ? faces[id] : undefined
   const names = [`${id}.csv`, `${id.replaceAll('/', '_')}.csv`]
   return names.map((name) => join(faces, name)).find((path) => existsSync(path))
 }
 
-/** All tables, by ids or by what their files are called: the path in the folder without its ending, with `/` between. */
+/** List all tables, with their ids: the keys, or the paths in the folder without extension, with `/` as separator. */
 export function facesIn(faces: FaceTables): { id: string; path: string }[] {
   if (typeof faces !== 'string') return Object.entries(faces).map(([id, path]) => ({ id, path }))
   let names: string[]
   try {
     names = readdirSync(faces, { recursive: true }) as string[]
   } catch (cause) {
-    throw new DataError(`${faces}: there is no folder of faces to read: ${(cause as Error).message}`, {
+    throw new DataError(`${faces}: expected a folder of OpenFace tables, got ${(cause as Error).message}.`, {
       file: faces,
       cause,
     })

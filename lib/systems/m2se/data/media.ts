@@ -17,53 +17,53 @@ import {
 import type { EmoVerseQuestion } from './entry.js'
 
 /**
- * A film: a file or a folder of frames, a video that is open (and stays so), uint8 [frames, height, width, 3], or pictures that are
- * its frames.
+ * A video: a file or a folder of frames, an open Video (which stays open), a uint8 tensor [frames, height, width, 3], or a list of images
+ * as its frames.
  */
 export type EmoVerseVideo = string | Video | Tensor | readonly ImageInput[]
 
-/** A sound: a file or a part of one in seconds, the bytes of a file, samples with their rate, or samples of 16 kHz. */
+/** An audio clip: a path or a part of a file in seconds, the bytes of a file, samples with their rate, or samples at 16 kHz. */
 export type EmoVerseAudio = AudioClip
 
-/** How pictures and films become tiles. */
+/** Settings that cut images and videos into tiles. */
 export interface TilingRecipe {
-  /** Side of a tile in pixels. */
+  /** Side length of a tile in pixels. */
   size: number
-  /** Most tiles of a picture, the thumbnail not counted; one where there is a film beside it, as in ms-swift. */
+  /** Maximum tiles of an image, without the thumbnail; one if the record also has a video, as in ms-swift. */
   maxTiles: number
-  /** Whether the whole picture comes behind several tiles. */
+  /** Whether a thumbnail of the whole image follows if it has several tiles. */
   thumbnail: boolean
-  /** Frames of a film, each of which is one tile. */
+  /** Frames per video, each of which is one tile. */
   frames: number
 }
 
-/** A picture or film as the network looks at it. */
+/** Tiles of an image or video, as the network receives them. */
 export interface EmoVerseLook {
   kind: 'image' | 'video'
   /** RGB, uint8 [tiles, side, side, 3]. */
   pixels: Uint8Array
   tiles: number
   side: number
-  /** Of a picture; behind the tiles of several stands the thumbnail. */
+  /** Tile grid of an image; with several tiles, a thumbnail follows them. Null for a video. */
   grid: TileGrid | null
-  /** Of a film: which of its frames these are, from 0. */
+  /** Indices of a video's sampled frames, from 0. Null for an image. */
   frames: readonly number[] | null
 }
 
-/** A picture or film that can be looked at. */
+/** An image or video whose tiles can be computed. */
 export interface Medium {
   kind: 'image' | 'video'
-  /** What its tiles depend on, without looking at them; undefined for what is in memory. */
+  /** Return a hash of everything that its tiles depend on, without computing them; undefined for data in memory. */
   source(): Promise<string | undefined>
   look(signal?: AbortSignal): Promise<EmoVerseLook>
 }
 
 export interface MediaPlace {
-  /** What paths are relative to. Default: the working directory. */
+  /** Base folder of relative paths. Default: the working directory. */
   mediaRoot?: string | undefined
 }
 
-/** The SHA-256 of texts and bytes, of which each is told from the next. */
+/** Return the SHA-256 of texts and bytes, with their lengths as delimiters. */
 export function keyOf(...parts: readonly (string | Uint8Array)[]): string {
   const hash = createHash('sha256')
   for (const part of parts) hash.update(`${part.length} `).update(part)
@@ -71,8 +71,8 @@ export function keyOf(...parts: readonly (string | Uint8Array)[]): string {
 }
 
 /**
- * The pictures and films of a record in the order of their markers in its questions.
- * @throws DataError where there are not as many markers as media, naming both numbers
+ * Return the images and videos of a record in the order of their markers in its questions.
+ * @throws DataError if the numbers of markers and media differ, naming both
  */
 export function mediaOf(record: EmoVerseQuestion, recipe: TilingRecipe, { mediaRoot }: MediaPlace = {}): Medium[] {
   const { images = [], videos = [] } = record
@@ -85,8 +85,8 @@ export function mediaOf(record: EmoVerseQuestion, recipe: TilingRecipe, { mediaR
     const found = markers.filter((one) => one === marker).length
     const given = list[marker].length
     if (found === given) continue
-    const what = marker === '<image>' ? 'pictures' : 'films'
-    throw new DataError(`its questions have ${marker} ${found} times, and there are ${given} ${what}`, {
+    const what = marker === '<image>' ? 'images' : 'videos'
+    throw new DataError(`${what}: expected ${found} for ${found} markers ${marker}, got ${given}.`, {
       reason: 'markers',
       marker,
       markers: found,
@@ -98,7 +98,7 @@ export function mediaOf(record: EmoVerseQuestion, recipe: TilingRecipe, { mediaR
 
 type Recipe = Pick<TilingRecipe, 'size' | 'maxTiles' | 'thumbnail'>
 
-/** Pictures are read and cut on the CPU, whatever device others are made on. */
+/** Run `look` on the CPU, whatever the default device is. */
 const looking = (look: () => Promise<EmoVerseLook>): Promise<EmoVerseLook> =>
   noGrad(() => withDevice('cpu', () => scope(look)))
 
@@ -143,13 +143,13 @@ function videoOf(video: EmoVerseVideo, { size, frames: count }: TilingRecipe, he
         await opened.close()
       }
     }
-    if (input instanceof Video) return fromVideo(input, 'the film')
+    if (input instanceof Video) return fromVideo(input, 'the video')
     if (input instanceof Tensor) {
       const places = placesOf(input.size(0))
       return cut(ops.stack(places.map((place) => input.select(0, place))), places)
     }
     if (!Array.isArray(input) || input.length === 0)
-      throw misuse('EmoVerse', 'a film', 'a path, a Video, frames', input)
+      throw misuse('EmoVerse', 'videos', 'a path, a Video or frames', input)
     const places = placesOf(input.length)
     const looks: EmoVerseLook[] = []
     for (const place of places) {
@@ -159,7 +159,8 @@ function videoOf(video: EmoVerseVideo, { size, frames: count }: TilingRecipe, he
     return { kind: 'video', pixels, tiles: places.length, side: size, grid: null, frames: places }
 
     async function fromVideo(opened: Video, name: string): Promise<EmoVerseLook> {
-      if (opened.frameCount === 0) throw new DataError(`${name}: it has no frames`, { file: name })
+      if (opened.frameCount === 0)
+        throw new DataError(`${name}: expected at least one frame, got none.`, { file: name })
       const places = placesOf(opened.frameCount)
       return cut(await opened.frames(places, options), places)
     }

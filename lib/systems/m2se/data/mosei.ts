@@ -1,4 +1,4 @@
-import { requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { requireOneOf, requireOptions, requireString, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { readCsvStream } from '../../../files/csv/csv.js'
 import { readPickle } from '../../../files/pickle/read-pickle.js'
@@ -8,17 +8,16 @@ import { Tensor } from '../../../tensor/index.js'
 import type { MoseiSample } from './samples.js'
 
 export interface ReadMoseiOptions {
-  /** Default 'train'. */
+  /** Split. Default 'train'. */
   part?: Part
   /**
-   * A table of emotions, since MMSA's files have none: `id` (`VIDEO/CLIP`, or MMSA's `VIDEO$_$CLIP`) and the intensities `happy`,
-   * `sad`, `anger`, `surprise`, `disgust` and `fear`. The strongest names the clip, the first of several as strong; where all
-   * are 0 it is neutral.
+   * Table of emotions, which MMSA's files lack: `id` (`VIDEO/CLIP`, or MMSA's `VIDEO$_$CLIP`) and the intensities `happy`, `sad`, `anger`,
+   * `surprise`, `disgust` and `fear`. The strongest is the clip's emotion (the first, if several are equal); if all are 0 it is neutral.
    */
   emotions?: string
 }
 
-/** Clips of a file, and what did not match. */
+/** Clips of a file, and ids without a match. */
 export interface MoseiData {
   samples: MoseiSample[]
   /** Clips without a row in the table of emotions, and rows without a clip. */
@@ -26,9 +25,8 @@ export interface MoseiData {
 }
 
 /**
- * Reads MOSEI's labels and words out of a file of MMSA (`unaligned_50.pkl`, `aligned_50.pkl`;
- * https://github.com/thuiar/MMSA): a pickle with `train`, `valid` and `test`, each with `id`, `raw_text` and `regression_labels`.
- * Its features stay in the file.
+ * Read MOSEI's labels and transcripts from a file of MMSA (`unaligned_50.pkl`, `aligned_50.pkl`; https://github.com/thuiar/MMSA): a pickle
+ * with `train`, `valid` and `test`, each with `id`, `raw_text` and `regression_labels`. Its features are not loaded.
  * @throws DataError naming the file and the field
  */
 export async function readMosei(file: string, options: ReadMoseiOptions = {}): Promise<MoseiData> {
@@ -41,19 +39,22 @@ export async function readMosei(file: string, options: ReadMoseiOptions = {}): P
   const root = await readPickle<Record<string, Record<string, unknown> | undefined>>(file, { arrays: 'lazy' })
   const split = root?.[part]
   const fail = (what: string): never => {
-    throw new DataError(`${file} is no file of MMSA: ${what}`, { file, part })
+    throw new DataError(`${file}: ${what}. Use a file of MMSA.`, { file, part })
   }
-  if (typeof split !== 'object' || split === null) return fail(`it has no ${part}`)
+  if (typeof split !== 'object' || split === null)
+    return fail(`expected the split ${part}, got ${Object.keys(root ?? {}).join(', ') || 'nothing'}`)
   const texts = (name: string): string[] => {
     const value = split[name]
     if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value as string[]
-    return fail(`${part}.${name} is no list of texts`)
+    return fail(`expected ${part}.${name} to be a list of strings, got ${shown(value)}`)
   }
   const [ids, words] = [texts('id').map(idOf), texts('raw_text')]
   const labels = await numbersOf(split.regression_labels)
-  if (!labels) return fail(`${part}.regression_labels are no numbers`)
+  if (!labels) return fail(`expected ${part}.regression_labels to be numbers, got ${shown(split.regression_labels)}`)
   if (ids.length !== words.length || ids.length !== labels.length) {
-    return fail(`${part} has ${ids.length} id, ${words.length} raw_text and ${labels.length} regression_labels`)
+    return fail(
+      `expected as many id as raw_text and regression_labels in ${part}, got ${ids.length}, ${words.length} and ${labels.length}`,
+    )
   }
   const table = emotions === undefined ? undefined : await emotionsOf(emotions)
   const samples = ids.map((id, i): MoseiSample => {
@@ -68,7 +69,7 @@ export async function readMosei(file: string, options: ReadMoseiOptions = {}): P
   }
 }
 
-/** `128258$_$9` as `128258/9`, as its picture is called. */
+/** Convert `128258$_$9` to `128258/9`, as in the name of its image. */
 const idOf = (id: string): string => id.replace('$_$', '/')
 
 async function numbersOf(value: unknown): Promise<number[] | undefined> {
@@ -88,7 +89,10 @@ async function emotionsOf(file: string): Promise<Map<string, string>> {
     number += 1
     const strengths = INTENSITIES.map((name) => Number(row[name]))
     if (strengths.some((value) => !(value >= 0))) {
-      throw new DataError(`${file}, row ${number}: an intensity is no number of at least 0`, { file, row: number })
+      throw new DataError(`${file}, row ${number}: expected intensities of at least 0, got ${strengths.join(', ')}.`, {
+        file,
+        row: number,
+      })
     }
     const most = Math.max(...strengths)
     const strongest = INTENSITIES[strengths.indexOf(most)] as string

@@ -1,4 +1,4 @@
-import { requireNumber } from '../../../base/check.js'
+import { requireNumber, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Subset } from '../../../data/datasets.js'
@@ -12,26 +12,26 @@ import {
 } from './dataset.js'
 import type { SwiftRecord } from './entry.js'
 
-/** Instruction data: files, or records that are there. */
+/** Instruction data: files, or records in memory. */
 export type EmoVerseRecords = string | readonly string[] | readonly SwiftRecord[] | SwiftDataset
 
 export interface OpenedRecords {
   records: Dataset<SwiftRecord>
-  /** What messages call the data. */
+  /** Name of the data in messages. */
   name: string
-  /** The largest numbers of tokens, where they were counted. */
+  /** Largest numbers of tokens of a record, if they were counted. */
   longest: Readonly<SwiftLength>
-  /** What was left out and why, in sentences. */
+  /** Sentences about records that were left out, and why. */
   notes: string[]
 }
 
 /**
- * Data in whatever form as records by index, those left out that cannot be used.
- * @throws DataError for what is no data, and with `onBadRecord: 'stop'` for a record that cannot be used
+ * Open data of any form as records by index, without those that cannot be used.
+ * @throws DataError for another type, and with `onBadRecord: 'stop'` for a record that cannot be used
  */
 export async function openRecords(given: EmoVerseRecords, options: ReadSwiftDatasetOptions): Promise<OpenedRecords> {
   const isFiles = typeof given === 'string' || (Array.isArray(given) && typeof given[0] === 'string')
-  if (!isFiles && !Array.isArray(given) && !(given instanceof SwiftDataset)) throw noRecords(given)
+  if (!isFiles && !Array.isArray(given) && !(given instanceof SwiftDataset)) throw invalidData(given)
   const records = isFiles
     ? await readSwiftDataset(given as string | string[], options)
     : await checkedRecords(given as readonly SwiftRecord[] | SwiftDataset, options)
@@ -40,21 +40,22 @@ export async function openRecords(given: EmoVerseRecords, options: ReadSwiftData
   return { records, name: nameOf(records), longest: records.longest, notes }
 }
 
-export const noRecords = (data: unknown) => new DataError('The data is neither a file nor a list of records', { data })
+export const invalidData = (data: unknown) =>
+  new DataError(`data: expected a file or a list of records, got ${shown(data)}.`, { data })
 
 const REASONS: Readonly<Record<string, string>> = {
-  json: 'are no JSON',
-  encoding: 'are no UTF-8',
-  form: 'have no form that is known',
+  json: 'are not JSON',
+  encoding: 'are not UTF-8',
+  form: 'have an unknown format',
   response: 'have no response',
-  markers: 'have other markers than media',
-  media: 'name files that are not there',
+  markers: 'have different numbers of markers and media',
+  media: 'refer to missing files',
   length: 'are too long',
 }
 
 const nameOf = ({ files }: SwiftDataset): string => (files.length > 0 ? files.join(', ') : 'the data')
 
-/** Records that turn out to be of no use when it is their turn: how many for each reason, and the first of them. */
+/** Records that turn out to be unusable when they are read: the count for each reason, and the first of them. */
 export class LeftOut {
   readonly #found = new Map<string, { count: number; first: string }>()
 
@@ -75,11 +76,11 @@ function notesOf(dataset: SwiftDataset): string[] {
   const name = nameOf(dataset)
   return [
     ...(notes.length > 0 ? [`${name}: ${length} records, without ${notes.join(', ')}`] : []),
-    ...(keys.length > 0 ? [`${name}: nobody reads the keys ${keys.join(', ')}`] : []),
+    ...(keys.length > 0 ? [`${name}: ignored unknown keys ${keys.join(', ')}`] : []),
   ]
 }
 
-/** Some of the data to validate with, drawn by the seed: a share, but one record at least; none of a share of 0. */
+/** Split off a random fraction of the data for validation, at least one record; none if `share` is 0. */
 export function splitRecords<T>(
   records: Dataset<T>,
   { share, seed }: { share: number; seed: number },

@@ -10,30 +10,34 @@ import type { Tokenizer } from '../../../text/index.js'
 import type { EmoVerseTask } from '../published/wording.js'
 import type { EmoVerseQuestion } from './entry.js'
 
-/** The template whose end of an answer a tokenizer has as one token. @throws ConfigError for one that has neither */
+/** Return the chat template whose end token the tokenizer has. @throws ConfigError if it has neither */
 export function templateOf(tokenizer: Tokenizer): InternVLTemplate {
   if (tokenizer.tokenToId('<|im_end|>') !== undefined) return 'hermes2'
   if (tokenizer.tokenToId('<|end|>') !== undefined) return 'phi3'
-  throw new ConfigError('The tokenizer has neither <|im_end|> nor <|end|>: say which template its model knows', {
-    argument: 'template',
-  })
+  throw new ConfigError(
+    'template: expected a tokenizer with <|im_end|> or <|end|>, got neither. Set the template that the model was trained with.',
+    {
+      argument: 'template',
+    },
+  )
 }
 
 export interface EncodedText {
   inputIds: number[]
-  /** What each token is to be predicted as; -100 for what is not learnt. */
+  /** Label of each token; -100 for tokens that do not contribute to the loss. */
   labels: number[]
 }
 
 export interface EncodeRecordOptions {
   template: InternVLTemplate
   system: string | null
-  /** Whether it ends with the answer. */
+  /** Whether the text ends with the answer. */
   answer: boolean
-  /** Tiles of each of its pictures, and frames of each of its films; without them markers are words like others. */
+  /** Number of tiles of each image. Without it markers are plain text. */
   images?: readonly number[]
+  /** Number of frames of each video. */
   videos?: readonly number[]
-  /** Tokens of each of its sounds. */
+  /** Number of tokens of each audio clip. */
   audios?: readonly number[]
   tileTokens?: number
   /** Default: the tokenizer's `<IMG_CONTEXT>`. */
@@ -41,9 +45,9 @@ export interface EncodeRecordOptions {
 }
 
 /**
- * A record as tokens, as ms-swift 2.6 writes it. All answers are learnt, those of the history too; without `answer` it ends where
- * the answer begins.
- * @throws DataError for a record without an answer where it is wanted, and where markers and media are not as many
+ * Encode a record as tokens, as ms-swift 2.6 does. All answers contribute to the loss, those of the history too. Without `answer` the text
+ * ends where the answer begins.
+ * @throws DataError for a record without a required answer, and for different numbers of markers and media
  */
 export function encodeRecord(
   tokenizer: Tokenizer,
@@ -54,7 +58,7 @@ export function encodeRecord(
   return { inputIds, labels }
 }
 
-/** The same, while other work of the process runs. */
+/** Do the same as {@link encodeRecord} without blocking the event loop. */
 export async function encodeRecordAsync(
   tokenizer: Tokenizer,
   record: EmoVerseQuestion,
@@ -69,10 +73,10 @@ function promptOf(
   { query, response = null, history = [], ...record }: EmoVerseQuestion,
   { system, answer, images = [], videos = [], audios = [], ...options }: EncodeRecordOptions,
 ): [InternVLConversation, InternVLPromptOptions] {
-  if (answer && response === null) throw new DataError('it has no response', { reason: 'response' })
-  const said = record.system ?? system
+  if (answer && response === null) throw new DataError('response: expected a string, got none.', { reason: 'response' })
+  const systemPrompt = record.system ?? system
   const turns = [...history, [query, answer ? response : null] as const]
-  return [{ turns, system: said === '' ? null : said, images, videos, audios }, options]
+  return [{ turns, system: systemPrompt === '' ? null : systemPrompt, images, videos, audios }, options]
 }
 
 const IDENTIFIERS: readonly [RegExp, EmoVerseTask][] = [
@@ -83,6 +87,6 @@ const IDENTIFIERS: readonly [RegExp, EmoVerseTask][] = [
   [/^Target utterance:/m, 'ECPE'],
 ]
 
-/** The task that a question names by its identifier; 'other' where it names none. */
+/** Return the task that a question's identifier names, or 'other'. */
 export const taskOf = ({ query }: Pick<EmoVerseQuestion, 'query'>): EmoVerseTask | 'other' =>
   IDENTIFIERS.find(([pattern]) => pattern.test(query))?.[1] ?? 'other'

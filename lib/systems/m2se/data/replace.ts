@@ -2,13 +2,13 @@ import { DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
 
-/** Attempts for a record, the record itself among them. */
+/** Attempts per record, including the record itself. */
 const ATTEMPTS = 20
 
 /**
- * Data of which what cannot be used gives way to another, drawn by seed, epoch and place: ms-swift 2.6 does so for models with
- * pictures.
- * @param onBad hears of each that cannot be used
+ * Wrap data so that an unusable record is replaced by a random one, drawn by seed, epoch and index, as in ms-swift 2.6 for models with a
+ * vision encoder.
+ * @param onBad called for each record that cannot be used
  */
 export const replacing = <T>(data: Dataset<T>, seed: number, onBad: (error: DataError) => void): Dataset<T> => ({
   length: data.length,
@@ -25,6 +25,9 @@ export const replacing = <T>(data: Dataset<T>, seed: number, onBad: (error: Data
         last = error
       }
     }
-    throw new DataError(`${most} records that were drawn cannot be used, the last: ${last?.message}`, { cause: last })
+    throw new DataError(
+      `data: expected a usable record within ${most} draws, got only unusable ones. The last: ${last?.message}`,
+      { cause: last },
+    )
   },
 })

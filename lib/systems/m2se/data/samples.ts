@@ -11,50 +11,50 @@ import {
   ecpeQuestion,
   emotionLabel,
   questionOf,
-  wordsSaid,
+  utterancePrompt,
 } from '../published/wording.js'
 import type { SwiftRecord } from './entry.js'
 
 export const EMOVERSE_SOURCES = ['mosei', 'meld', 'ecf'] as const
 export type EmoVerseSource = (typeof EMOVERSE_SOURCES)[number]
 
-/** What can be asked about one clip: a record for each task that it has an answer for, made when it is wanted. */
+/** A clip with a function for each task that it has an answer for, which returns the record. */
 export interface EmoVerseSample {
   source: EmoVerseSource
-  /** Names it in reports: `128258/9`, `dia0_utt0`, `dia1375utt5`. */
+  /** Id in reports: `128258/9`, `dia0_utt0`, `dia1375utt5`. */
   id: string
   tasks: Partial<Record<EmoVerseTask, () => SwiftRecord>>
 }
 
-/** A clip of MOSEI, or of other data with its labels. */
+/** A clip of MOSEI, or of other data with the same labels. */
 export interface MoseiSample {
-  /** The video and the clip in it: `128258/9`. */
+  /** Video and clip: `128258/9`. */
   id: string
   text: string
-  /** From -3 to 3; 0 is neutral. */
+  /** Sentiment from -3 to 3; 0 is neutral. */
   sentiment?: number
-  /** One of the seven, as `happy` or `joy`. */
+  /** One of the seven emotions, such as `happy` or `joy`. */
   emotion?: string
-  /** What its face does, a phrase each. */
+  /** Phrases of the facial expression. */
   expressions?: readonly string[]
-  /** Why the person feels so, in words. */
+  /** Reason for the emotion, as a text. */
   reason?: string
-  /** Paths of pictures of it. */
+  /** Paths of images of the clip. */
   images?: readonly string[]
 }
 
 export interface SampleOptions {
-  /** Of a question about causes. */
+  /** Texts of a question about causes. */
   wording: Readonly<EcpeWording>
-  /** How many utterances before stand in a question about an emotion. */
+  /** Number of preceding utterances in a question about an emotion. */
   context: number
-  /** Which utterances can be causes. */
+  /** Candidate causes. */
   candidates: 'before' | 'all'
-  /** Sentiment in words, or as a number from -3 to 3. */
+  /** Format of sentiment: a word, or a number from -3 to 3. */
   sentiment: 'words' | 'number'
-  /** The emotions that a question about causes shows, in place of the true ones. */
+  /** Emotions that a question about causes shows in place of the true ones. */
   predicted: ((dialog: EmotionDialog, place: number) => string) | undefined
-  /** Why somebody feels so, by the id of a sample. */
+  /** Reasons for emotions, by sample id. */
   reasons: ReadonlyMap<string, string>
   part: Part
 }
@@ -69,7 +69,7 @@ export const SAMPLE_OPTIONS: SampleOptions = {
   part: 'train',
 }
 
-/** Where the clips of a part are, as the data sets call it. */
+/** Folders of the clips of each split, as in the data sets. */
 const FOLDERS = {
   meld: {
     train: 'MELD/train_splits',
@@ -79,7 +79,7 @@ const FOLDERS = {
   ecf: { train: 'ECF2/subtask2_train', valid: 'ECF2/subtask2_train', test: 'ECF2/subtask2_test' },
 } as const
 
-/** MELD's utterances: emotion, and sentiment where it is not neutral. */
+/** Convert MELD's utterances to samples: emotion, and sentiment unless it is neutral. */
 export function meldSamples(dialogs: readonly EmotionDialog[], options: SampleOptions): EmoVerseSample[] {
   return dialogs.flatMap((dialog) =>
     dialog.utterances.map((utterance, place): EmoVerseSample => {
@@ -88,7 +88,7 @@ export function meldSamples(dialogs: readonly EmotionDialog[], options: SampleOp
       const { text, emotion, sentiment } = utterance
       const tasks: EmoVerseSample['tasks'] = {}
       const ask = (task: 'MSA' | 'MER' | 'ERI', response: string, before = '') =>
-        asked(`${before}${wordsSaid(text, 'meld')}${questionOf(task, 'meld')}`, response, { videos })
+        asked(`${before}${utterancePrompt(text, 'meld')}${questionOf(task, 'meld')}`, response, { videos })
       const label = labelOf(name, emotion, 'meld')
       if (label !== undefined) tasks.MER = () => ask('MER', label, contextOf(dialog, place, options.context))
       const polarity = polarityOf(name, sentiment)
@@ -104,25 +104,31 @@ function labelOf(id: string, emotion: string | undefined, names: EmotionNames): 
   if (emotion === undefined) return undefined
   const label = emotionLabel(emotion, names)
   if (label !== undefined) return label
-  throw new DataError(`${id} has the emotion ${JSON.stringify(emotion)}, which has no answer`, { id, emotion })
+  throw new DataError(`${id}: expected one of the seven emotions of ${names}, got ${JSON.stringify(emotion)}.`, {
+    id,
+    emotion,
+  })
 }
 
-/** Neutral is no answer. */
+/** Return the answer for a sentiment; undefined for neutral, which has none. */
 function polarityOf(id: string, sentiment: string | undefined): string | undefined {
   if (sentiment === undefined || sentiment === 'neutral') return undefined
   if (sentiment === 'positive') return 'Positive.'
   if (sentiment === 'negative') return 'Negative.'
-  throw new DataError(`${id} has the sentiment ${JSON.stringify(sentiment)}, which has no answer`, { id, sentiment })
+  throw new DataError(
+    `${id}: expected the sentiment positive, negative or neutral, got ${JSON.stringify(sentiment)}.`,
+    { id, sentiment },
+  )
 }
 
-/** What was said before, a line each. */
+/** Return the preceding utterances, one per line. */
 function contextOf({ utterances }: EmotionDialog, place: number, count: number): string {
   const before = utterances.slice(Math.max(0, place - count), place)
   if (before.length === 0 || count === 0) return ''
   return `Before it was said:\n${before.map(({ speaker, text }) => `${speaker}: ${text}`).join('\n')}\n`
 }
 
-/** ECF's utterances that are not neutral: what causes their emotion. */
+/** Convert ECF's utterances that are not neutral to samples of emotion causes. */
 export function ecfSamples(dialogs: readonly EmotionDialog[], options: SampleOptions): EmoVerseSample[] {
   return dialogs.flatMap((dialog) => {
     const { causes, utterances } = dialog
@@ -134,7 +140,7 @@ export function ecfSamples(dialogs: readonly EmotionDialog[], options: SampleOpt
       const name = utterances[place]?.clipName ?? `dia${dialog.id}utt${line.number}`
       const videos = [`${FOLDERS.ecf[dialog.part ?? options.part]}/${name}.mp4`]
       const own = (causes ?? []).filter(({ effect }) => effect === place)
-      // Of subtask 1 several words of one utterance can be a cause each.
+      // In subtask 1 several spans of one utterance can each be a cause.
       const numbers = [...new Set(own.map(({ cause }) => lines[cause]?.number as number))]
       const answer = ecpeAnswer({ number: line.number, emotion: utterances[place]?.emotion ?? line.emotion }, numbers)
       const candidates = options.candidates === 'all' ? lines : lines.slice(0, place)
@@ -148,15 +154,15 @@ export function ecfSamples(dialogs: readonly EmotionDialog[], options: SampleOpt
   })
 }
 
-/** MOSEI's clips, or others with their labels. */
+/** Convert clips of MOSEI, or others with the same labels, to samples. */
 export const moseiSamples = (samples: readonly MoseiSample[], options: SampleOptions): EmoVerseSample[] =>
   samples.map(({ id, text, sentiment, emotion, expressions, reason: own, images }): EmoVerseSample => {
     const media = { images: [...(images ?? [`${id}.png`])] }
     const tasks: EmoVerseSample['tasks'] = {}
     const ask = (task: 'MSA' | 'MER' | 'FER' | 'ERI', response: string) =>
-      asked(`${wordsSaid(text, 'mosei')}${questionOf(task, 'mosei')}`, response, media)
+      asked(`${utterancePrompt(text, 'mosei')}${questionOf(task, 'mosei')}`, response, media)
     if (sentiment !== undefined && options.sentiment === 'number') {
-      tasks.MSA = () => asked(`${wordsSaid(text, 'mosei')}${NUMBER}`, scoreText(sentiment), media)
+      tasks.MSA = () => asked(`${utterancePrompt(text, 'mosei')}${NUMBER}`, scoreText(sentiment), media)
     } else if (sentiment !== undefined && sentiment !== 0) {
       tasks.MSA = () => ask('MSA', sentiment > 0 ? 'Positive.' : 'Negative.')
     }

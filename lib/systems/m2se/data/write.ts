@@ -6,19 +6,19 @@ import { writeJsonl } from '../../../files/json/jsonl.js'
 import { parseSwiftEntry, type SwiftRecord } from './entry.js'
 
 export interface WriteSwiftDatasetOptions {
-  /** Of a JSON array: spaces per level, 0 … 10. Default 4, as the published files have. */
+  /** Indentation of a JSON array: spaces per level, 0 … 10. Default 4, as in the published files. */
   indent?: number
 }
 
-/** Bytes gathered before they are written. */
+/** Number of characters that are buffered before a write. */
 const BATCH = 1 << 20
 
 /**
- * Writes an instruction file: JSON Lines where the name ends in `.jsonl`, else one JSON array as Python's
- * `json.dump(…, indent=4, ensure_ascii=False)` has it, byte for byte. Keys keep their order. The file appears whole or not
- * at all, and memory holds about a megabyte of it.
- * @returns how many records there are
- * @throws DataError naming the record that is none
+ * Write an instruction file: JSON Lines if the name ends in `.jsonl`, otherwise one JSON array, byte for byte as Python's
+ * `json.dump(…, indent=4, ensure_ascii=False)` writes it. Keys keep their order. The file is written atomically, with about a megabyte
+ * buffered in memory.
+ * @returns the number of records
+ * @throws DataError naming the record that is invalid
  */
 export async function writeSwiftDataset(
   path: string,
@@ -43,7 +43,7 @@ export async function writeSwiftDataset(
         parseSwiftEntry(record, false)
       } catch (cause) {
         if (!(cause instanceof DataError)) throw cause
-        throw new DataError(`${path} cannot be written: of record ${count} ${cause.message}`, { file: path, cause })
+        throw new DataError(`${path}, record ${count}: ${cause.message}`, { file: path, cause })
       }
       yield record
     }
@@ -59,7 +59,7 @@ async function writeArray(path: string, records: AsyncIterable<SwiftRecord>, ind
     let text = '['
     let line = 1
     for await (const record of records) {
-      // A line break in a text is escaped: those that stand there are of the form.
+      // Line breaks in texts are escaped, so the remaining ones are JSON's indentation.
       const item = jsonFor(path, record, indent, line)
       text += `${line++ > 1 ? ',' : ''}${inner}${indent > 0 ? item.replaceAll('\n', inner) : item}`
       if (text.length < BATCH) continue

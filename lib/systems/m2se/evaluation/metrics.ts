@@ -2,23 +2,23 @@ import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { accuracy, f1Score, meanAbsoluteError, pearson } from '../../../train/metrics/index.js'
 
-/** Of sentiment as numbers, with the rules and names of MMSA (https://github.com/thuiar/MMSA), not rounded. */
+/** Metrics of sentiment as numbers, with the definitions and names of MMSA (https://github.com/thuiar/MMSA), not rounded. */
 export interface MosiMetrics {
-  /** At least 0 against below 0. */
+  /** Accuracy of two classes: at least 0, and below 0. */
   acc2HasZero: number
   f1HasZero: number
-  /** Above 0 against below, where the truth is not 0; null where it always is. */
+  /** Accuracy of above and below 0, where the true value is not 0; null if it always is. */
   acc2NonZero: number | null
   f1NonZero: number | null
-  /** Agreement of whole numbers from -3 to 3, and from -2 to 2; halves go to the even one. */
+  /** Accuracy of integers from -3 to 3 (`acc5`: from -2 to 2), rounded half to even. */
   acc7: number
   acc5: number
   mae: number
-  /** Pearson's; NaN where one side is constant. */
+  /** Pearson correlation; NaN if one side is constant. */
   corr: number
 }
 
-/** Rounds as NumPy does: a half to the even neighbour. */
+/** Round half to even, as NumPy does. */
 export function roundHalfEven(value: number): number {
   const below = Math.floor(value)
   if (value - below !== 0.5) return Math.round(value)
@@ -26,16 +26,19 @@ export function roundHalfEven(value: number): number {
 }
 
 /**
- * Measures predicted sentiment against the true one, both from -3 to 3.
- * @throws ConfigError where the lists are empty, or not equally long
+ * Compute metrics of predicted against true sentiment, both from -3 to 3.
+ * @throws ConfigError if the lists are empty or differ in length
  */
 export function mosiMetrics(truth: readonly number[], said: readonly number[]): MosiMetrics {
   requireForm('mosiMetrics', 'truth', truth, ['number'])
   requireForm('mosiMetrics', 'said', said, ['number'])
   if (truth.length !== said.length || truth.length === 0) {
-    throw new ConfigError(`mosiMetrics: ${truth.length} true numbers and ${said.length} predicted ones`, {
-      argument: 'said',
-    })
+    throw new ConfigError(
+      `mosiMetrics: expected two non-empty lists of equal length, got ${truth.length} true and ${said.length} predicted numbers.`,
+      {
+        argument: 'said',
+      },
+    )
   }
   const agreement = (most: number) => {
     const whole = (value: number) => roundHalfEven(Math.min(most, Math.max(-most, value)))

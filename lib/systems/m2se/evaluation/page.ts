@@ -8,7 +8,7 @@ const NAMES: Readonly<Record<ScoredTask, string>> = {
   number: 'Sentiment as a number',
 }
 
-const shown = (value: unknown): string =>
+const formatted = (value: unknown): string =>
   typeof value === 'number'
     ? Number.isInteger(value)
       ? String(value)
@@ -17,11 +17,11 @@ const shown = (value: unknown): string =>
       ? '–'
       : String(value)
 
-/** What a result file came to, as a page that needs no network: each task beside simple rules, by class, and who is taken for whom. */
+/** Render the scores of a result file as a self-contained HTML page: each task with its baselines, scores by class and a confusion matrix. */
 export function emoverseScoresPage(scores: EmoVerseScores, title = 'EmoVerse'): string {
   const { records, unscored, mode, tasks } = scores
   const parts = Object.entries(tasks).flatMap(([task, one]) => taskParts(NAMES[task as ScoredTask], one))
-  const rest = unscored > 0 ? `, ${unscored} of them of tasks that are not scored` : ''
+  const rest = unscored > 0 ? `, ${unscored} of them of tasks without scores` : ''
   return page({
     title,
     lead: `${counted(records, 'result')}${rest}; ${mode}`,
@@ -34,23 +34,27 @@ function taskParts(name: string, { records, scores, baselines }: RobustTaskScore
   const plain = Object.entries(scores).filter(([, value]) => typeof value === 'number' || value === null)
   const rules = Object.entries(baselines)
   const rows = plain.map(([metric, value]) => ({
-    cells: [metric, shown(value), ...rules.map(([, own]) => (own[metric] === undefined ? '' : shown(own[metric])))],
+    cells: [
+      metric,
+      formatted(value),
+      ...rules.map(([, own]) => (own[metric] === undefined ? '' : formatted(own[metric]))),
+    ],
   }))
   const parts = [
     `<h2>${name}</h2>`,
     table([counted(records, 'result'), 'the model', ...rules.map(([rule]) => rule)], rows),
   ]
   if ('classes' in scores) {
-    const head = ['', 'precision', 'recall', 'F1', 'true', 'said']
+    const head = ['', 'precision', 'recall', 'F1', 'true', 'predicted']
     const classes = scores.classes.map((one) => ({
-      cells: [one.name, ...[one.precision, one.recall, one.f1, one.support, one.said].map(shown)],
+      cells: [one.name, ...[one.precision, one.recall, one.f1, one.support, one.said].map(formatted)],
     }))
     parts.push(table(head, classes))
   }
   if ('confusion' in scores && scores.confusion) {
     const { columns, rows: counts } = scores.confusion
     const cells = counts.map((row, i) => ({ cells: [columns[i] as string, ...row.map(String)] }))
-    parts.push(table(['true, taken for', ...columns], cells))
+    parts.push(table(['true / predicted', ...columns], cells))
   }
   return parts
 }

@@ -1,24 +1,26 @@
+import { shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { LONGEST_STRING } from '../../../base/heap.js'
+import { shortened } from '../../../base/words.js'
 import { jsonValue } from '../../../files/json/json.js'
 import { readJsonl } from '../../../files/json/jsonl.js'
 import { chunksOf, utf8 } from '../../../files/text.js'
 import type { PythonFault, ResultLine } from './strict.js'
 
-/** A line of a result file with an answer and the truth. */
+/** A line of a result file, with an answer and the true label. */
 export interface EmoVerseResult {
   query: string
   label: string
   response: string
-  /** How likely each label is, where answers were labels. */
+  /** Probabilities of the labels, if answers were chosen by label. */
   probabilities?: Record<string, number>
-  /** Its number in the file, from 1. */
+  /** Line number, from 1. */
   line: number
 }
 
 /**
- * @throws DataError naming line and key, for a line that lacks label or response, or whose probabilities are no numbers; a response
- * that is null is ''
+ * Read a result file. A response of null becomes ''.
+ * @throws DataError naming record and key, for a record without label or response, or whose probabilities are not numbers
  */
 export async function readResults(file: string): Promise<EmoVerseResult[]> {
   const found: EmoVerseResult[] = []
@@ -26,15 +28,21 @@ export async function readResults(file: string): Promise<EmoVerseResult[]> {
   for await (const value of readJsonl(file, { skipBlank: true })) {
     line += 1
     const { query = '', label, response, probabilities } = (value ?? {}) as Record<string, unknown>
-    const wrong =
+    const key =
       typeof label !== 'string' ? 'label' : typeof response !== 'string' && response !== null ? 'response' : undefined
-    if (wrong !== undefined) {
-      throw new DataError(`${file}, record ${line}: its ${wrong} is no text`, { file, line, key: wrong })
+    if (key !== undefined) {
+      throw new DataError(
+        `${file}, record ${line}: expected ${key} to be a string, got ${shown(key === 'label' ? label : response)}.`,
+        { file, line, key },
+      )
     }
     if (probabilities !== undefined && !areNumbers(probabilities)) {
-      throw new DataError(`${file}, record ${line}: its probabilities are no numbers by label`, {
-        ...{ file, line, key: 'probabilities' },
-      })
+      throw new DataError(
+        `${file}, record ${line}: expected probabilities to be numbers by label, got ${shown(probabilities)}.`,
+        {
+          ...{ file, line, key: 'probabilities' },
+        },
+      )
     }
     found.push({
       query: String(query ?? ''),
@@ -44,7 +52,7 @@ export async function readResults(file: string): Promise<EmoVerseResult[]> {
       line,
     })
   }
-  if (found.length === 0) throw new DataError(`${file} holds no result`, { file })
+  if (found.length === 0) throw new DataError(`${file}: expected at least one result, got an empty file.`, { file })
   return found
 }
 
@@ -52,8 +60,8 @@ const areNumbers = (value: unknown): value is Record<string, number> =>
   typeof value === 'object' && value !== null && Object.values(value).every((one) => typeof one === 'number')
 
 /**
- * The lines as Python reads them, one after the other: each is JSON, blank ones too.
- * @throws DataError with `kind` 'JSONDecodeError', when that line is reached
+ * Split a file into lines as Python reads them. Each must be JSON, blank ones too.
+ * @throws DataError with `kind` 'JSONDecodeError', when iteration reaches an invalid line
  */
 export async function readStrictLines(file: string): Promise<{ count: number; lines: Iterable<ResultLine> }> {
   const parts: Uint8Array[] = []
@@ -68,14 +76,17 @@ export async function readStrictLines(file: string): Promise<{ count: number; li
 
 function strictLine(text: string, file: string, line: number): ResultLine {
   const fail = (kind: PythonFault, what: string): never => {
-    throw new DataError(`The published evaluation ends with ${kind}: line ${line} ${what}`, { kind, file, line })
+    throw new DataError(
+      `${file} line ${line}: expected a JSON object, got ${what}. The published evaluation ends here with ${kind}.`,
+      { kind, file, line },
+    )
   }
   let value: unknown
   try {
     value = jsonValue(text, /\d{16}/.test(text), file, line)
   } catch {
-    fail('JSONDecodeError', 'is no JSON')
+    fail('JSONDecodeError', shortened(text, 80))
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail('TypeError', 'is no object')
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail('TypeError', shown(value))
   return value as ResultLine
 }

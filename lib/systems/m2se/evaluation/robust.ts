@@ -2,54 +2,55 @@ import { patternOf, withoutEnd } from '../../../base/words.js'
 import { accuracy, confusionMatrix, f1Score } from '../../../train/metrics/index.js'
 import { CAUSE_EMOTIONS } from './strict.js'
 
-/** How often a class is right. */
+/** Scores of a class. */
 export interface ClassScores {
   name: string
   precision: number
   recall: number
   f1: number
-  /** How often it is true, and how often it was said. */
+  /** Number of records of this class. */
   support: number
+  /** Number of predictions of this class. */
   said: number
 }
 
 export interface LabelScores {
   accuracy: number
-  /** Weighted by how often each class is true. */
+  /** Mean F1, weighted by support. */
   weightedF1: number
   macroF1: number
   classes: ClassScores[]
-  /** Rows are true, columns are said; the last column is what could not be read. */
+  /** Rows are true labels, columns are predictions; the last column counts answers that did not parse. */
   confusion: { columns: string[]; rows: number[][] }
-  /** Answers of which no label could be read. */
+  /** Number of answers without a recognizable label. */
   unread: number
 }
 
-/** What nobody could read counts as a class of its own that is never true. */
+/** Class of answers that did not parse; it is never true. */
 const UNREAD = '(unread)'
 
 /**
- * The label that an answer means: one that it is, whatever its case and the blanks around it, else the only one whose word it
- * has; undefined where there is none, or several.
+ * Return the label that an answer means: the label that it equals, ignoring case and surrounding whitespace, otherwise the only label of
+ * which it contains a word; undefined if none or several match.
  */
 export function readLabel(answer: string, labels: readonly string[]): string | undefined {
-  const plain = (text: string) =>
+  const plain = (raw: string) =>
     withoutEnd(
-      text
+      raw
         .replace(/<\|[^|>]*\|>/g, ' ')
         .trim()
         .toLowerCase(),
       /[.!]/,
     )
-  const said = plain(answer)
-  const exact = labels.find((label) => plain(label) === said)
+  const text = plain(answer)
+  const exact = labels.find((label) => plain(label) === text)
   if (exact !== undefined) return exact
-  const has = (word: string) => new RegExp(`(?<!\\w)${patternOf(word)}(?!\\w)`).test(said)
+  const has = (word: string) => new RegExp(`(?<!\\w)${patternOf(word)}(?!\\w)`).test(text)
   const found = labels.filter((label) => wordsOf(plain(label)).some(has))
   return found.length === 1 ? found[0] : undefined
 }
 
-/** Words that say the same as a label. */
+/** Synonyms of labels. */
 const WORDS: Readonly<Record<string, readonly string[]>> = {
   sadness: ['sadness', 'sad'],
   anger: ['anger', 'angry'],
@@ -61,7 +62,7 @@ const WORDS: Readonly<Record<string, readonly string[]>> = {
 }
 const wordsOf = (label: string): readonly string[] => WORDS[label] ?? [label]
 
-/** Labels against answers, as scikit-learn scores them; what could not be read is wrong. */
+/** Score answers against true labels, as scikit-learn does. Answers that do not parse are wrong. */
 export function labelScores(
   truth: readonly string[],
   answers: readonly string[],
@@ -89,7 +90,7 @@ export function labelScores(
   }
 }
 
-/** Precision, recall and F1 of a class; divisions by zero are 0. */
+/** Compute precision, recall and F1 of a class. Divisions by zero give 0. */
 export function scoresOf(right: number, said: number, support: number) {
   const [precision, recall] = [ratio(right, said), ratio(right, support)]
   return { precision, recall, f1: ratio(2 * precision * recall, precision + recall), support, said }
@@ -103,12 +104,13 @@ export interface CauseScores {
   f1: number
   weightedF1: number
   classes: ClassScores[]
-  /** Parts of answers that are no pair, and pairs that were said twice: neither counts. */
+  /** Number of parts of answers that are not a pair. They are ignored. */
   unread: number
+  /** Number of duplicate pairs in answers. They are ignored. */
   repeated: number
 }
 
-/** Pairs of an answer in one spelling, without those that stand twice, and how many parts of it are none. */
+/** Parse the pairs of an answer in normalized spelling, without duplicates, and count duplicates and parts that do not parse. */
 export function readCauses(answer: string): { pairs: string[]; unread: number; repeated: number } {
   const parts = answer
     .replace(/<\|[^|>]*\|>/g, ' ')
@@ -123,7 +125,7 @@ export function readCauses(answer: string): { pairs: string[]; unread: number; r
   return { pairs: once, unread: parts.length - pairs.length, repeated: pairs.length - once.length }
 }
 
-/** Pairs of emotion and cause: all records count, those without a cause too. Divisions by zero are 0. */
+/** Score pairs of emotion and cause over all records, including those without a cause. Divisions by zero give 0. */
 export function causeScores(truth: readonly string[], answers: readonly string[]): CauseScores {
   const counts = new Map<string, { right: number; said: number; support: number }>()
   const at = (pair: string) => {
@@ -157,7 +159,7 @@ export function causeScores(truth: readonly string[], answers: readonly string[]
   return { precision, recall, f1, weightedF1, classes, unread: sum.unread, repeated: sum.repeated }
 }
 
-/** The first number of an answer, from -3 to 3; undefined where there is none. */
+/** Return the first number of an answer, clipped to -3 … 3; undefined if there is none. */
 export function readScore(answer: string): number | undefined {
   const match = /[-+−]?\d+(?:\.\d+)?|[-+−]?\.\d+/.exec(answer)
   return match ? Math.min(3, Math.max(-3, Number(match[0].replace('−', '-')))) : undefined

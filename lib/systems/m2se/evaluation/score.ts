@@ -25,31 +25,31 @@ import {
   strictCauseCounts,
   strictScores,
 } from './strict.js'
-import { causesBy, type LabelThresholds, labelBy, requireThresholds } from './thresholds.js'
+import { type LabelThresholds, requireThresholds, selectCauses, selectLabel } from './thresholds.js'
 
 export const SCORED_TASKS = ['sentiment', 'emotion', 'causes', 'number'] as const
 export type ScoredTask = (typeof SCORED_TASKS)[number]
 
-/** With thresholds, results that have probabilities are scored by the label, or the causes, that these name; of mode 'robust'. */
+/** Options of {@link scoreEmoVerse}. With thresholds (mode 'robust'), the probabilities of a result decide its labels or causes. */
 export interface ScoreEmoVerseOptions extends StrictOptions, LabelThresholds {
-  /** Default: what each line's question asks for. */
+  /** Task of all lines. Default: by each line's question. */
   task?: ScoredTask
   /**
-   * 'robust' (default) reads what an answer means, counts what it could not read, and divides nothing by zero. 'strict' gives the
-   * numbers of the published evaluation, and ends where that ends; it needs a `task`.
+   * 'robust' (default) parses the meaning of answers, counts those that it cannot parse, and handles empty classes. 'strict' gives the
+   * numbers of the published evaluation, and fails where it fails; it needs a `task`.
    */
   mode?: 'strict' | 'robust'
 }
 
-/** What simple rules reach on the same records, to be read beside what a model does. */
+/** Scores of simple baselines on the same records, by name and metric. */
 export type Baselines = Record<string, Record<string, number>>
 
 export interface NumberScores extends MosiMetrics {
-  /** Answers without a number, which count as 0. */
+  /** Number of answers without a number, which count as 0. */
   unread: number
 }
 
-/** What the published evaluation comes to, by class; who is taken for whom, but of causes. */
+/** Results of the published evaluation, with scores by class and, except for causes, a confusion matrix. */
 export interface StrictTable extends Omit<StrictScores, 'recalls'> {
   positiveRecall?: number
   negativeRecall?: number
@@ -66,20 +66,20 @@ export interface RobustTaskScores {
 export interface EmoVerseScores {
   mode: 'strict' | 'robust'
   records: number
-  /** Lines whose question names no task that is scored, such as those for reasons of emotions. */
+  /** Number of lines whose task has no scores, such as emotion reason inference. */
   unscored: number
   strict?: StrictScores
   tasks: Partial<Record<ScoredTask, RobustTaskScores>>
 }
 
 /**
- * Scores a result file, as `inferEmoVerse` and ms-swift write it: JSON lines with `label` and `response`.
+ * Score a result file, as `inferEmoVerse` and ms-swift write it: JSON lines with `label` and `response`.
  *
  * ```ts
  * const { tasks } = await scoreEmoVerse('infer_result/20260101-120000.jsonl')
  * ```
- * @throws DataError for a line without label or response; in mode 'strict' with `kind`, the name of Python's exception, where the
- * published evaluation ends
+ * @throws DataError for a line without label or response; in mode 'strict' with `kind`, the name of Python's exception, where the published
+ * evaluation fails
  */
 export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions = {}): Promise<EmoVerseScores> {
   const where = 'scoreEmoVerse'
@@ -94,57 +94,67 @@ export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions 
   if (variant !== undefined) requireOneOf(where, 'variant', variant, ['emoverse', 'other'])
   if (mode === 'robust') {
     for (const [name, value] of Object.entries({ variant, pictures })) {
-      if (value !== undefined) throw new ConfigError(`${where}: ${name} is for mode 'strict'`, { argument: name })
+      if (value !== undefined)
+        throw new ConfigError(
+          `${where}.${name}: expected mode 'strict', got 'robust'. Set mode, or leave ${name} out.`,
+          { argument: name },
+        )
     }
     const results = await readResults(file)
-    return robustScores(renamed(file, results, naming), task, labels)
+    return robustScores(withThresholds(file, results, naming), task, labels)
   }
   for (const argument of Object.keys(naming)) {
-    throw new ConfigError(`${where}: ${argument} is for mode 'robust'`, { argument })
+    throw new ConfigError(
+      `${where}.${argument}: expected mode 'robust', got 'strict'. Set mode, or leave ${argument} out.`,
+      { argument },
+    )
   }
   if (task === undefined || task === 'number') {
-    throw new ConfigError(`${where}: mode 'strict' needs a task: sentiment, emotion or causes`, { argument: 'task' })
+    throw new ConfigError(
+      `${where}.task: expected sentiment, emotion or causes in mode 'strict', got ${task ?? 'none'}.`,
+      { argument: 'task' },
+    )
   }
   const { count, lines } = await readStrictLines(file)
   const own: ResultLine[] = []
-  // Line by line: where the published evaluation ends before a broken one, it has not read that.
-  const strict = strictScores(task, keptIn(own, lines), options)
+  // Read lazily: the published evaluation can fail before it reaches a broken line.
+  const strict = strictScores(task, collectLines(own, lines), options)
   return { mode, records: count, unscored: 0, tasks: { [task]: strictTask(task, own, strict, options) }, strict }
 }
 
-/** Answers as thresholds name them. @throws DataError where no result has probabilities that they are of */
-function renamed(file: string, results: readonly EmoVerseResult[], naming: LabelThresholds): EmoVerseResult[] {
+/** Replace answers by those that thresholds select. @throws DataError if no result has the probabilities that these need */
+function withThresholds(file: string, results: readonly EmoVerseResult[], naming: LabelThresholds): EmoVerseResult[] {
   let all = [...results]
-  const named = (what: string, ofCauses: boolean, name: typeof labelBy) => {
+  const named = (what: string, ofCauses: boolean, name: typeof selectLabel) => {
     const isOne = ({ probabilities }: EmoVerseResult) =>
       probabilities !== undefined && areOfCauses(probabilities) === ofCauses
     if (!all.some(isOne)) {
       throw new DataError(
-        `${file} has no probabilities${ofCauses ? ' of causes' : ''}, which ${what} needs: answer with byLabels`,
+        `${file}: expected probabilities${ofCauses ? ' of causes' : ' of labels'} for ${what}, got none. Infer with byLabels.`,
         { file },
       )
     }
     all = all.map((one) => (isOne(one) ? { ...one, response: name(one.probabilities ?? {}, naming) } : one))
   }
-  if (naming.thresholds !== undefined) named('thresholds', false, labelBy)
-  if (naming.causeThreshold !== undefined) named('causeThreshold', true, causesBy)
+  if (naming.thresholds !== undefined) named('thresholds', false, selectLabel)
+  if (naming.causeThreshold !== undefined) named('causeThreshold', true, selectCauses)
   return all
 }
 
-/** Whether these are of pairs of target and cause, and not of labels. */
+/** Return whether the probabilities are of pairs of target and cause, not of labels. */
 const areOfCauses = (probabilities: Readonly<Record<string, number>>): boolean => {
   const names = Object.keys(probabilities)
   return names.length > 0 && names.every((name) => readCauses(name).pairs.length === 1)
 }
 
-function* keptIn(list: ResultLine[], lines: Iterable<ResultLine>): Generator<ResultLine> {
+function* collectLines(list: ResultLine[], lines: Iterable<ResultLine>): Generator<ResultLine> {
   for (const line of lines) {
     list.push(line)
     yield line
   }
 }
 
-/** Beside the numbers of the published evaluation what it makes of each class, and of simple rules in its own way. */
+/** Add scores by class, and baselines under the same rules, to the numbers of the published evaluation. */
 function strictTask(
   task: StrictTask,
   lines: readonly ResultLine[],
@@ -169,45 +179,45 @@ function strictTask(
     }
   }
   if (task === 'causes') {
-    const said = ({ query, label }: ResultLine, causesOf: (target: number) => number[]) => {
+    const answerOf = ({ query, label }: ResultLine, causesOf: (target: number) => number[]) => {
       const target = targetOf(String(query ?? ''), String(label))
       const causes = target ? causesOf(target.number) : []
       return variant === 'other'
         ? causes.join(' ')
         : causes.map((cause) => `${target?.number}_${target?.emotion},${cause}`).join(';')
     }
-    for (const [name, causesOf] of Object.entries(CAUSE_RULES)) rule(name, (line) => said(line, causesOf))
-    const classes = strictCauseCounts(lines, variant).map(({ name, right, said: count, support }) => ({
+    for (const [name, causesOf] of Object.entries(CAUSE_RULES)) rule(name, (line) => answerOf(line, causesOf))
+    const classes = strictCauseCounts(lines, variant).map(({ name, right, predicted: count, support }) => ({
       name,
       ...classScores(right, count, support),
     }))
     return { records: lines.length, scores: { ...numbersOf(strict), classes }, baselines }
   }
-  const { truth, said, labels } = strictAnswers(task, lines, options)
-  const majority = commonest(truth, labels)
+  const { truth, predicted, labels } = strictAnswers(task, lines, options)
+  const majority = mostFrequent(truth, labels)
   rule(`always ${majority}`, () => responseFor(majority, variant))
-  const { classes, confusion } = labelScores(truth, said, labels)
+  const { classes, confusion } = labelScores(truth, predicted, labels)
   return { records: truth.length, scores: { ...numbersOf(strict), classes, confusion }, baselines }
 }
 
-/** Numbers by name alone. */
+/** Flatten scores to numbers by name. */
 const numbersOf = ({ recalls, ...rest }: StrictScores): Record<string, number> =>
   defined({ ...rest, positiveRecall: recalls?.[0], negativeRecall: recalls?.[1] }) as Record<string, number>
 
-/** Which utterances a rule names as causes of what is felt in one. */
+/** Baselines that return the causes of a target utterance. */
 const CAUSE_RULES: Readonly<Record<string, (target: number) => number[]>> = {
   itself: (target) => [target],
   'itself and previous': (target) => (target > 1 ? [target - 1, target] : [target]),
 }
 
-function commonest(truth: readonly string[], names: readonly string[]): string {
+function mostFrequent(truth: readonly string[], names: readonly string[]): string {
   const counts = names.map((name) => truth.filter((label) => label === name).length)
   return names[counts.indexOf(Math.max(...counts))] as string
 }
 
 const TASKS: Readonly<Record<string, ScoredTask>> = { MSA: 'sentiment', MER: 'emotion', ECPE: 'causes' }
 
-/** What a line is scored as; a sentiment that is a number is one. */
+/** Return the task of a line. A sentiment label that is a number selects 'number'. */
 const scoredTask = ({ query, label }: EmoVerseResult): ScoredTask | undefined => {
   const task = TASKS[taskOf({ query })]
   return task === 'sentiment' && readScore(label) !== undefined ? 'number' : task
@@ -247,8 +257,8 @@ function scoresOf(
               .join(';')
           : ''
       })
-    const numbers = (said: readonly string[]) => {
-      const { precision, recall, f1, weightedF1 } = causeScores(truth, said)
+    const numbers = (predicted: readonly string[]) => {
+      const { precision, recall, f1, weightedF1 } = causeScores(truth, predicted)
       return { precision, recall, f1, weightedF1 }
     }
     const baselines = Object.fromEntries(
@@ -276,14 +286,10 @@ function scoresOf(
   const names = labels ?? labelsOf(task, truth)
   const unknown = truth.find((label) => !names.includes(label))
   if (unknown !== undefined) {
-    throw new ConfigError(
-      `The label ${JSON.stringify(unknown)} is none of ${names.join(', ')}: say which labels there are`,
-      {
-        argument: 'labels',
-      },
-    )
+    const what = `expected one of ${names.join(', ')}, got ${JSON.stringify(unknown)}. Pass all labels of the file`
+    throw new ConfigError(`scoreEmoVerse.labels: ${what}.`, { argument: 'labels' })
   }
-  const majority = commonest(truth, names)
+  const majority = mostFrequent(truth, names)
   const { accuracy, weightedF1, macroF1 } = labelScores(
     truth,
     truth.map(() => majority),
@@ -296,13 +302,13 @@ function scoresOf(
   }
 }
 
-/** Those of the data that the labels are of. */
+/** Return the label set of the data set that the true labels belong to. */
 function labelsOf(task: ScoredTask, truth: readonly string[]): readonly string[] {
   if (task === 'sentiment') return SENTIMENT_LABELS
   return truth.includes('Happy.') ? EMOTION_LABELS.mosei : EMOTION_LABELS.meld
 }
 
-/** The target of a question about causes, which a label names too. */
+/** Return the target of a question about causes, from the question or else from the label. */
 function targetOf(query: string, label: string): { number: number; emotion: string } | undefined {
   const match =
     /^Target utterance:(\d+)_([a-z]+)\./m.exec(query) ?? /^(\d+)_([a-z]+),/.exec(readCauses(label).pairs[0] ?? '')

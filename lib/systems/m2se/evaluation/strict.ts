@@ -1,11 +1,12 @@
+import { shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { f1Score } from '../../../train/metrics/index.js'
 import { EMOTION_LABELS, SENTIMENT_LABELS } from '../published/wording.js'
 
-/** A line of a result file as it stands there, unchecked. */
+/** A line of a result file, unchecked. */
 export type ResultLine = Readonly<Record<string, unknown>>
 
-/** What Python throws where the published evaluation ends. */
+/** Python's exception at which the published evaluation fails. */
 export type PythonFault =
   | 'KeyError'
   | 'ValueError'
@@ -15,51 +16,51 @@ export type PythonFault =
   | 'ZeroDivisionError'
   | 'JSONDecodeError'
 
-/** Numbers of https://github.com/liaolea/EmoVerse's compute_result.py, as it comes to them. */
+/** Results of compute_result.py of https://github.com/liaolea/EmoVerse. */
 export interface StrictScores {
   accuracy?: number
-  /** The share of the positive, and of the negative records, that are right. */
+  /** Recall of positive and of negative records. */
   recalls?: [positive: number, negative: number]
-  /** Of emotions weighted by how often each is true; of causes over all pairs. */
+  /** F1: for emotions weighted by support, for causes over all pairs. */
   f1?: number
-  /** Of causes: the mean over emotions, weighted by how often each is true. */
+  /** For causes: mean F1 over emotions, weighted by support. */
   weightedF1?: number
 }
 
-/** Which of its functions: for EmoVerse's own answers, or for those of other models, in which words are looked for. */
+/** Function of the script: for EmoVerse's own answers, or for those of other models, in which it searches for label words. */
 export type StrictVariant = 'emoverse' | 'other'
 export type StrictTask = 'sentiment' | 'emotion' | 'causes'
 
 export interface StrictOptions {
   variant?: StrictVariant
   /**
-   * Labels in the order of the script's list. Default MOSEI's, as it stands there; MELD's stands in a comment. For 'other': the
-   * words that are looked for, each of which is a label with a capital and a stop.
+   * Labels in the order of the script's list. Default: MOSEI's, as in the script (MELD's are in a comment there). For 'other': the words to
+   * search for; each label is the word with a capital and a period.
    */
   labels?: readonly string[]
-  /** Of sentiment: only lines whose first picture is one of these. With 'other' its counter of right ones begins at 83.87, as there. */
+  /** For sentiment: only lines whose first image is one of these count. With 'other' the counter of correct answers starts at 83.87, as in the script. */
   pictures?: readonly string[]
 }
 
 /**
- * The published evaluation with all its faults: exact and case-sensitive, records without a cause left out, divisions by zero and
- * answers that are no label an end of everything.
- * @throws DataError with `kind`, the name of Python's exception, where it ends
+ * Compute the published evaluation with all its faults: it compares exactly and case-sensitively, leaves out records without a cause, and
+ * fails on a division by zero and, in some tasks, on answers that are not a label.
+ * @throws DataError with `kind`, the name of Python's exception, where it fails
  */
 export function strictScores(task: StrictTask, lines: Iterable<ResultLine>, options: StrictOptions = {}): StrictScores {
   const { variant = 'emoverse' } = options
-  if (task === 'causes') return variant === 'emoverse' ? causes(lines, ownPairs) : causes(lines, numbersSaid)
+  if (task === 'causes') return variant === 'emoverse' ? causes(lines, parsePairs) : causes(lines, parseNumbers)
   if (task === 'emotion') return variant === 'emoverse' ? emotions(lines, options) : otherEmotions(lines, options)
   return variant === 'emoverse' ? sentiment(lines, options) : otherSentiment(lines, options)
 }
 
-/** What the published evaluation compares, line by line: the truth, and what it takes a response for; '' where for none. */
+/** Label pairs that the published evaluation compares, by line: the true label, and the parsed response ('' if it has none). */
 export interface StrictAnswers {
   truth: string[]
-  said: string[]
+  predicted: string[]
 }
 
-/** Of sentiment and emotion, once `strictScores` has come to its end. */
+/** Return the label pairs of sentiment or emotion, after `strictScores` succeeded. */
 export function strictAnswers(
   task: 'sentiment' | 'emotion',
   lines: Iterable<ResultLine>,
@@ -70,50 +71,51 @@ export function strictAnswers(
   const own = task === 'sentiment' ? SENTIMENT_LABELS : (labels ?? EMOTION_LABELS.mosei)
   const names = isOther ? words.map(labelled) : own
   const none = task === 'sentiment' ? names.length - 1 : words.indexOf('neutral')
-  const answers: StrictAnswers = { truth: [], said: [] }
-  for (const { label, response } of of(lines, task === 'sentiment' ? pictures : undefined)) {
+  const answers: StrictAnswers = { truth: [], predicted: [] }
+  for (const { label, response } of countedLines(lines, task === 'sentiment' ? pictures : undefined)) {
     if (!names.includes(label as string)) continue
     const found = isOther ? words.findIndex((word) => holds(response, word)) : names.indexOf(response as string)
     answers.truth.push(label as string)
-    answers.said.push(names[found < 0 && isOther ? none : found] ?? '')
+    answers.predicted.push(names[found < 0 && isOther ? none : found] ?? '')
   }
   return { ...answers, labels: names }
 }
 
-/** A response that stands for a label. */
+/** Return a response that the evaluation reads as a label. */
 export const responseFor = (label: string, variant: StrictVariant = 'emoverse'): string =>
   variant === 'other' ? label.toLowerCase().replace(/\.$/, '') : label
 
 /** @throws always */
 function fail(kind: PythonFault, what: string): never {
-  throw new DataError(`The published evaluation ends with ${kind}: ${what}`, { kind })
+  throw new DataError(`result file: ${what}. The published evaluation ends here with ${kind}.`, { kind })
 }
 
-/** A list of lines in whose place some may be left out. */
-function* of(lines: Iterable<ResultLine>, pictures: readonly string[] | undefined): Generator<ResultLine> {
+/** Yield the lines that count. */
+function* countedLines(lines: Iterable<ResultLine>, pictures: readonly string[] | undefined): Generator<ResultLine> {
   for (const line of lines) {
     if (pictures === undefined) yield line
     else {
       const images = entryOf(line, 'images')
-      if (!Array.isArray(images)) fail('TypeError', 'images is no list')
-      if (images.length === 0) fail('IndexError', 'images is empty')
+      if (!Array.isArray(images)) fail('TypeError', `expected images to be a list, got ${shown(images)}`)
+      if (images.length === 0) fail('IndexError', 'expected at least one of images, got an empty list')
       if (pictures.includes(images[0] as string)) yield line
     }
   }
 }
 
 function entryOf(line: ResultLine, key: string): unknown {
-  if (!Object.hasOwn(line, key)) fail('KeyError', `a line has no ${key}`)
+  if (!Object.hasOwn(line, key)) fail('KeyError', `expected a line with ${key}, got ${Object.keys(line).join(', ')}`)
   return line[key]
 }
 
-const divided = (a: number, b: number): number => (b === 0 ? fail('ZeroDivisionError', `${a} / 0`) : a / b)
+const divided = (a: number, b: number): number =>
+  b === 0 ? fail('ZeroDivisionError', `expected a divisor above 0, got ${a} / 0`) : a / b
 
 function sentiment(lines: Iterable<ResultLine>, { pictures }: StrictOptions): StrictScores {
   const [positive, negative] = SENTIMENT_LABELS
   const all = { [positive]: 0, [negative]: 0 }
   const right = { [positive]: 0, [negative]: 0 }
-  for (const line of of(lines, pictures)) {
+  for (const line of countedLines(lines, pictures)) {
     const label = entryOf(line, 'label')
     if (label === positive || label === negative) all[label] += 1
     const response = entryOf(line, 'response')
@@ -125,26 +127,28 @@ function sentiment(lines: Iterable<ResultLine>, { pictures }: StrictOptions): St
 
 function placeOf(labels: readonly string[], value: unknown): number {
   const place = labels.indexOf(value as string)
-  return place < 0 ? fail('ValueError', `${JSON.stringify(value)} is not in the list of labels`) : place
+  return place < 0
+    ? fail('ValueError', `expected one of the labels ${labels.join(', ')}, got ${JSON.stringify(value)}`)
+    : place
 }
 
-const f1Of = (truth: number[], said: number[]): number => f1Score(truth, said, { average: 'weighted' })
+const f1Of = (truth: number[], predicted: number[]): number => f1Score(truth, predicted, { average: 'weighted' })
 
 function emotions(lines: Iterable<ResultLine>, { labels = EMOTION_LABELS.mosei }: StrictOptions): StrictScores {
-  const [truth, said]: [number[], number[]] = [[], []]
+  const [truth, predicted]: [number[], number[]] = [[], []]
   for (const line of lines) {
-    said.push(placeOf(labels, entryOf(line, 'response')))
+    predicted.push(placeOf(labels, entryOf(line, 'response')))
     truth.push(placeOf(labels, entryOf(line, 'label')))
   }
-  const right = truth.filter((label, i) => label === said[i]).length
-  return { accuracy: divided(right, truth.length), f1: f1Of(truth, said) }
+  const right = truth.filter((label, i) => label === predicted[i]).length
+  return { accuracy: divided(right, truth.length), f1: f1Of(truth, predicted) }
 }
 
-/** Whether Python finds a word in a response; it looks for it in lists too. */
+/** Return whether Python's `in` finds a word in a response, which may be a list or dict. */
 function holds(response: unknown, word: string): boolean {
   if (typeof response === 'string' || Array.isArray(response)) return response.includes(word)
   if (typeof response === 'object' && response !== null) return Object.hasOwn(response, word)
-  return fail('TypeError', `a response is ${JSON.stringify(response)}, in which no word can be looked for`)
+  return fail('TypeError', `expected a response to search for words, got ${JSON.stringify(response)}`)
 }
 
 const labelled = (word: string): string => `${word.charAt(0).toUpperCase()}${word.slice(1)}.`
@@ -156,78 +160,78 @@ function otherSentiment(lines: Iterable<ResultLine>, { pictures }: StrictOptions
   const labels = SENTIMENT_WORDS.map(labelled)
   let count = 0
   let right = pictures === undefined ? 0 : 83.87
-  for (const line of of(lines, pictures)) {
+  for (const line of countedLines(lines, pictures)) {
     const response = entryOf(line, 'response')
-    // None found is the last: Python counts -1 from the end.
-    const said = labels.at(SENTIMENT_WORDS.findIndex((word) => holds(response, word)))
+    // Without a match the index is -1, which in Python selects the last label.
+    const predicted = labels.at(SENTIMENT_WORDS.findIndex((word) => holds(response, word)))
     placeOf(labels, entryOf(line, 'label'))
     count += 1
-    if (said === line.label) right += 1
+    if (predicted === line.label) right += 1
   }
   return { accuracy: divided(right, count) }
 }
 
 function otherEmotions(lines: Iterable<ResultLine>, { labels: words = EMOTION_WORDS }: StrictOptions): StrictScores {
   const labels = words.map(labelled)
-  const [truth, said]: [number[], number[]] = [[], []]
+  const [truth, predicted]: [number[], number[]] = [[], []]
   for (const line of lines) {
     const response = entryOf(line, 'response')
     const found = words.findIndex((word) => holds(response, word))
-    said.push(found < 0 ? placeOf(words, 'neutral') : found)
+    predicted.push(found < 0 ? placeOf(words, 'neutral') : found)
     truth.push(placeOf(labels, entryOf(line, 'label')))
   }
-  const right = truth.filter((label, i) => label === said[i]).length
-  return { accuracy: divided(right, truth.length), f1: f1Of(truth, said) }
+  const right = truth.filter((label, i) => label === predicted[i]).length
+  return { accuracy: divided(right, truth.length), f1: f1Of(truth, predicted) }
 }
 
-/** In the order of the script. */
+/** Emotions of causes, in the order of the script. */
 export const CAUSE_EMOTIONS = ['disgust', 'anger', 'joy', 'sadness', 'surprise', 'fear'] as const
 
-/** What a response says: how many causes, and of which emotion each is, and each that is right. */
-interface SaidCauses {
+/** Parsed response: number of causes, the emotion of each, and the emotions of correct causes. */
+interface PredictedCauses {
   count: number
-  said: string[]
+  predicted: string[]
   right: string[]
 }
 
-type ReadCauses = (response: unknown, labels: readonly string[]) => SaidCauses
+type ReadCauses = (response: unknown, labels: readonly string[]) => PredictedCauses
 
-/** How many pairs there are, were said and are right, of each emotion and in all. */
+/** Count true, predicted and correct pairs, by emotion and in total. */
 function countCauses(lines: Iterable<ResultLine>, read: ReadCauses) {
   const zeros = () => new Map<string, number>(CAUSE_EMOTIONS.map((name) => [name, 0]))
-  const [truth, said, right] = [zeros(), zeros(), zeros()]
+  const [truth, predicted, right] = [zeros(), zeros(), zeros()]
   const add = (counts: Map<string, number>, name: string) => {
     const before = counts.get(name)
     if (before !== undefined) counts.set(name, before + 1)
   }
-  let [pairs, spoken, found] = [0, 0, 0]
+  let [pairs, predictedCount, found] = [0, 0, 0]
   for (const line of lines) {
     const labels = splitText(entryOf(line, 'label'))
     if (labels[0] === '') continue
     pairs += labels.length
     for (const label of labels) add(truth, emotionOf(label))
     const own = read(entryOf(line, 'response'), labels)
-    spoken += own.count
+    predictedCount += own.count
     found += own.right.length
     for (const name of own.right) add(right, name)
-    for (const name of own.said) add(said, name)
+    for (const name of own.predicted) add(predicted, name)
   }
-  return { truth, said, right, pairs, spoken, found }
+  return { truth, predicted, right, pairs, predictedCount, found }
 }
 
-/** Of each emotion how many pairs there are, were said and are right, as the published evaluation counts. */
+/** Count true, predicted and correct pairs by emotion, as the published evaluation does. */
 export function strictCauseCounts(lines: Iterable<ResultLine>, variant: StrictVariant = 'emoverse') {
-  const { truth, said, right } = countCauses(lines, variant === 'emoverse' ? ownPairs : numbersSaid)
+  const { truth, predicted, right } = countCauses(lines, variant === 'emoverse' ? parsePairs : parseNumbers)
   return CAUSE_EMOTIONS.map((name) => {
     const of = (counts: Map<string, number>) => counts.get(name) as number
-    return { name, support: of(truth), said: of(said), right: of(right) }
+    return { name, support: of(truth), predicted: of(predicted), right: of(right) }
   })
 }
 
 function causes(lines: Iterable<ResultLine>, read: ReadCauses): StrictScores {
-  const { truth, said, right, pairs, spoken, found } = countCauses(lines, read)
+  const { truth, predicted, right, pairs, predictedCount, found } = countCauses(lines, read)
   const f1s = CAUSE_EMOTIONS.map((name) => {
-    const precision = divided(right.get(name) as number, said.get(name) as number)
+    const precision = divided(right.get(name) as number, predicted.get(name) as number)
     const recall = divided(right.get(name) as number, truth.get(name) as number)
     return precision + recall > 0 ? (2 * precision * recall) / (precision + recall) : 0
   })
@@ -236,50 +240,51 @@ function causes(lines: Iterable<ResultLine>, read: ReadCauses): StrictScores {
     (sum, name, i) => sum + divided((f1s[i] as number) * (truth.get(name) as number), total),
     0,
   )
-  const [p, r] = [divided(found, spoken), divided(found, pairs)]
+  const [p, r] = [divided(found, predictedCount), divided(found, pairs)]
   return { f1: divided(2 * p * r, p + r), weightedF1 }
 }
 
 function splitText(value: unknown): string[] {
-  if (typeof value !== 'string') fail('AttributeError', `${JSON.stringify(value)} has no split`)
+  if (typeof value !== 'string') fail('AttributeError', `expected a string to split, got ${JSON.stringify(value)}`)
   return (value as string).split(';')
 }
 
 function emotionOf(pair: string): string {
   const name = (pair.split(',')[0] as string).split('_')[1]
-  return name ?? fail('IndexError', `there is no emotion in ${JSON.stringify(pair)}`)
+  return name ?? fail('IndexError', `expected a pair such as 3_joy,2, got ${JSON.stringify(pair)}`)
 }
 
-function ownPairs(response: unknown, labels: readonly string[]): SaidCauses {
+function parsePairs(response: unknown, labels: readonly string[]): PredictedCauses {
   const pairs = splitText(response)
-  // As there, in turn: the first without an emotion ends it.
-  const said = pairs.map(emotionOf)
-  return { count: pairs.length, said, right: said.filter((_, i) => labels.includes(pairs[i] as string)) }
+  // In order, as in the script: the first part without an emotion fails.
+  const predicted = pairs.map(emotionOf)
+  return { count: pairs.length, predicted, right: predicted.filter((_, i) => labels.includes(pairs[i] as string)) }
 }
 
-/** Every number in a response is a cause; its emotion that of the first true pair, or of the pair that it is right about. */
-function numbersSaid(response: unknown, labels: readonly string[]): SaidCauses {
-  const numbers = labels.map((label) => wholeOf(label.split(',')[1]))
-  if (typeof response !== 'string') fail('TypeError', `${JSON.stringify(response)} is no text to look for numbers in`)
-  const found = [...(response as string).matchAll(/\p{Nd}+/gu)].map(([digits]) => digitsOf(digits))
+/** Take every number in a response as a cause. A correct one has the emotion of its true pair, any other that of the first. */
+function parseNumbers(response: unknown, labels: readonly string[]): PredictedCauses {
+  const numbers = labels.map((label) => parsePythonInt(label.split(',')[1]))
+  if (typeof response !== 'string')
+    fail('TypeError', `expected a string to search for numbers, got ${JSON.stringify(response)}`)
+  const found = [...(response as string).matchAll(/\p{Nd}+/gu)].map(([digits]) => parseDigits(digits))
   const known = found.filter((number) => numbers.includes(number))
   return {
     count: found.length,
-    said: found.map(() => emotionOf(labels[0] as string)),
+    predicted: found.map(() => emotionOf(labels[0] as string)),
     right: known.map((number) => emotionOf(labels[numbers.indexOf(number)] as string)),
   }
 }
 
-/** What Python's `int` makes of a text. */
-function wholeOf(text: string | undefined): number {
-  if (text === undefined) return fail('IndexError', 'a label has no cause')
+/** Parse an integer as Python's `int` does. */
+function parsePythonInt(text: string | undefined): number {
+  if (text === undefined) return fail('IndexError', 'expected a label such as 3_joy,2, got one without a cause')
   const match = /^\s*([+-]?)(\p{Nd}+(?:_\p{Nd}+)*)\s*$/u.exec(text)
-  if (!match) return fail('ValueError', `${JSON.stringify(text)} is no whole number`)
-  return Number(`${match[1]}1`) * digitsOf((match[2] as string).replaceAll('_', ''))
+  if (!match) return fail('ValueError', `expected an integer, got ${JSON.stringify(text)}`)
+  return Number(`${match[1]}1`) * parseDigits((match[2] as string).replaceAll('_', ''))
 }
 
-/** Digits of any script: each has its nine followers behind its zero. */
-function digitsOf(text: string): number {
+/** Parse digits of any script. Unicode has the ten digits of a script in a row. */
+function parseDigits(text: string): number {
   return Number(
     [...text]
       .map((digit) => {

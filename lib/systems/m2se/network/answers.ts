@@ -16,60 +16,60 @@ import { encodeWithin, isTooLong, type PromptLimits, requireLimits } from './lim
 import type { EmoVerse } from './network.js'
 
 export interface EmoVerseGenerateOptions extends Omit<GenerationConfig, keyof PromptLimits>, MediaPlace, PromptLimits {
-  /** 'published': a prompt that is too long is answered with '' instead of an error, as ms-swift 2.6 does. */
+  /** 'published': answer a prompt that is too long with '' instead of failing, as ms-swift 2.6 does. */
   compat?: 'published'
-  /** Prompts that are answered at a time. Default 8. */
+  /** Prompts per batch. Default 8. */
   batchSize?: number
-  /** Holds answers to what their questions allow: one of the labels, or pairs of the target and its causes. Default false. */
+  /** Constrain answers to what their question allows: a label, or pairs of the target and its causes. Default false. */
   constrained?: boolean
   /**
-   * Of what is drawn, for each record of its own: the same answers however many are written at a time, and where a run is gone on
-   * with. Default: the CPU's default generator draws.
+   * Random seed of sampling, combined with each record's index, so that answers depend neither on the batch size nor on where a run was
+   * continued. Default: the CPU's default generator.
    */
   seed?: number
   signal?: AbortSignal
 }
 
-/** An answer, and how it came about. */
+/** A generated answer. */
 export interface EmoVerseAnswer {
   text: string
-  /** Tokens that were written. */
+  /** Number of generated tokens. */
   tokens: number
 }
 
 export interface EmoVerseStreamOptions extends Omit<GenerationConfig, keyof PromptLimits>, MediaPlace, PromptLimits {
-  /** Holds the answer to what its question allows: one of the labels, or pairs of the target and its causes. Default false. */
+  /** Constrain the answer to what its question allows: a label, or pairs of the target and its causes. Default false. */
   constrained?: boolean
   signal?: AbortSignal
-  /** Where draws come from. Default: the CPU's default generator. */
+  /** Random generator of sampling. Default: the CPU's default generator. */
   generator?: Generator
 }
 
 /** A piece of an answer. */
 export interface EmoVersePiece {
   text: string
-  /** Tokens that it took. */
+  /** Number of tokens of the piece. */
   tokens: number
-  /** In the last piece: whether the answer ended, or reached the limit. */
+  /** In the last piece: 'stop' if the answer ended, 'length' if it reached the limit. Otherwise null. */
   finishReason: 'stop' | 'length' | null
 }
 
-/** Memory of what prompts begin with, which others that begin alike need not read again. */
+/** Size of the cache of common prompt prefixes. */
 const PREFIX_BYTES = 128e6
 
-interface Whole {
-  /** Hears of a record that cannot be made tokens, whose answer is '' then; else it ends all of them. */
+interface BatchHooks {
+  /** Called for a record that cannot be encoded, whose answer is then ''. Without it such a record fails the call. */
   onBad?: (error: DataError, index: number) => void
-  /** Which of all data a record is, where these are a part. */
+  /** Map an index in this batch to the index in the data. */
   placeOf?: (index: number) => number
 }
 
-/** Answers records. @see EmoVerse.generate */
+/** Answer records. @see EmoVerse.generate */
 export async function generateAnswers(
   model: EmoVerse,
   records: readonly EmoVerseQuestion[],
   options: EmoVerseGenerateOptions,
-  { onBad, placeOf = (i) => i }: Whole = {},
+  { onBad, placeOf = (i) => i }: BatchHooks = {},
 ): Promise<EmoVerseAnswer[]> {
   const where = 'EmoVerse.generate'
   if (!Array.isArray(records)) throw misuse(where, 'records', 'a list of records', records)
@@ -86,7 +86,7 @@ export async function generateAnswers(
   const { llm } = model
   const answers = new Array<EmoVerseAnswer>(records.length)
   const answer = async (i: number, batching: ContinuousBatching): Promise<EmoVerseAnswer> => {
-    const what = onBad ? undefined : `Record ${i + 1} of ${records.length}`
+    const what = onBad ? undefined : `record ${i + 1} of ${records.length}`
     const record = records[i] as EmoVerseQuestion
     let sample: EmoVerseSampleTokens
     try {
@@ -109,7 +109,7 @@ export async function generateAnswers(
   }
   return evaluating(model.whole, async () => {
     using batching = new ContinuousBatching(llm, { maxNumSeqs: batchSize, prefixCacheBytes: PREFIX_BYTES })
-    // As many at a time as are written together: pictures of those that wait would take memory.
+    // Encode only as many prompts as fit a batch: images of waiting prompts would use memory.
     let next = 0
     const turns = Array.from({ length: Math.min(batchSize, records.length) }, async () => {
       while (next < records.length) {
@@ -127,7 +127,7 @@ export async function generateAnswers(
   })
 }
 
-/** An answer as it is written. @see EmoVerse.stream */
+/** Stream an answer. @see EmoVerse.stream */
 export async function* streamAnswer(
   model: EmoVerse,
   record: EmoVerseQuestion,
@@ -142,7 +142,7 @@ export async function* streamAnswer(
   const whole = settingsOf(where, model, config)
   const sample = await encodeWithin(model, record, limits, { mediaRoot, signal })
   const marks = model.marksOf(sample)
-  const begun = await model.beginnings.take(marks)
+  const prefix = await model.prefixCaches.take(marks)
   const written: number[] = []
   let isWhole = false
   let reason: EmoVersePiece['finishReason'] = null
@@ -150,12 +150,12 @@ export async function* streamAnswer(
   const { end } = INTERNVL_TEMPLATES[model.template]
   const last = model.tokenizer.eosTokenId
   async function* pieces(): AsyncGenerator<{ text: string; tokens: number }, void, void> {
-    const prompt = await scope(() => promptOf(model, sample, begun.known))
+    const prompt = await scope(() => promptOf(model, sample, prefix.known))
     try {
       const own = constrained ? allowedBy(model, record.query, config) : {}
       const settings = { ...whole, ...own }
       const control = { ...(signal && { signal }), ...(generator && { generator }) }
-      const steps = stream(model.llm, { ...prompt, cache: begun.cache }, settings, control)
+      const steps = stream(model.llm, { ...prompt, cache: prefix.cache }, settings, control)
       for await (const { tokens, finishReasons } of steps) {
         const token = tokens[0] as number
         const finish = finishReasons[0] ?? null
@@ -170,7 +170,7 @@ export async function* streamAnswer(
       const rest = decoder.end()
       if (rest !== '') yield { text: rest, tokens: 0 }
     } finally {
-      for (const made of Object.values(prompt)) made.dispose()
+      for (const value of Object.values(prompt)) value.dispose()
     }
   }
   try {
@@ -179,11 +179,11 @@ export async function* streamAnswer(
     })
     yield { text: '', tokens: 0, finishReason: reason ?? 'stop' }
   } finally {
-    begun.leave(isWhole ? [...marks, ...written.slice(0, -1)] : undefined)
+    prefix.leave(isWhole ? [...marks, ...written.slice(0, -1)] : undefined)
   }
 }
 
-/** Steps of a generator with a network in evaluation mode, whose mode between them is its own. */
+/** Run each step of a generator with the network in evaluation mode, and restore its mode between steps. */
 async function* evaluatingEach<T>(
   model: EmoVerse,
   make: () => AsyncGenerator<T, void, void>,
@@ -200,7 +200,7 @@ async function* evaluatingEach<T>(
   }
 }
 
-/** A prompt from its `from`-th token on, as the language model reads it; in the caller's scope. */
+/** Return the language model's inputs for a prompt from token `from` on, in the caller's scope. */
 export async function promptOf(
   model: EmoVerse,
   sample: EmoVerseSampleTokens,
@@ -217,7 +217,7 @@ export async function promptOf(
 
 export const deviceOf = ({ llm }: EmoVerse) => llm.parameters()[0]?.device ?? 'cpu'
 
-/** Computed for nobody: an answer is one text. */
+/** Options without effect: an answer is only a text. */
 const OUTPUTS = [
   'outputScores',
   'outputLogits',
@@ -225,22 +225,23 @@ const OUTPUTS = [
 ] as const satisfies readonly (keyof GenerationConfig)[]
 
 /**
- * What is asked of the generation: a user's ends of an answer beside those of the template.
- * @throws ConfigError for what an answer has no place for
+ * Add the template's end tokens to those of the caller's generation configuration.
+ * @throws ConfigError for options that an answer cannot return
  */
 function settingsOf(where: string, model: EmoVerse, config: GenerationConfig): GenerationConfig {
   if ((config.numReturnSequences ?? 1) !== 1) {
-    throw new ConfigError(`${where}: numReturnSequences must be 1, each record has one answer`, {
-      argument: 'numReturnSequences',
-    })
+    throw new ConfigError(
+      `${where}.numReturnSequences: expected 1, got ${config.numReturnSequences}. Each record has one answer.`,
+      {
+        argument: 'numReturnSequences',
+      },
+    )
   }
   for (const name of OUTPUTS) {
     if (!config[name]) continue
     throw new ConfigError(
-      `${where}: ${name} is not for answers, which are texts: use scoreLabels, or the network's generate`,
-      {
-        argument: name,
-      },
+      `${where}.${name}: expected false, got true: answers are texts. Use scoreLabels, or generate of the network.`,
+      { argument: name },
     )
   }
   const { eosTokenId, stopSequences } = endOf(model)
@@ -255,12 +256,16 @@ function settingsOf(where: string, model: EmoVerse, config: GenerationConfig): G
   }
 }
 
-/** What ends an answer, as the generation knows it. */
+/** Return the end of an answer as generation options. */
 function endOf({ template, tokenizer }: EmoVerse): GenerationConfig {
   const { end } = INTERNVL_TEMPLATES[template]
   const id = tokenizer.tokenToId(end)
   const ends = [id, tokenizer.eosTokenId].filter((one): one is number => one !== undefined && one !== null)
-  if (ends.length === 0) throw new ConfigError(`The tokenizer has no token that ends an answer, as ${end} does`, {})
+  if (ends.length === 0)
+    throw new ConfigError(
+      `tokenizer: expected ${end} or an end-of-sequence token, got neither. Use the tokenizer of the model.`,
+      {},
+    )
   const spelled = id === undefined ? tokenizer.encode(end, { addSpecialTokens: false }).inputIds : undefined
   return { eosTokenId: [...new Set(ends)], ...(spelled && { stopSequences: [spelled] }) }
 }

@@ -21,29 +21,29 @@ import { keyOf } from '../data/media.js'
 import type { EmoVerse, EmoVerseParts } from './network.js'
 import { type NewSpeechBranch, SpeechBranch } from './speech.js'
 
-/** A network and the adapters of its stages, each of which was trained on what those before it made of the network. */
+/** A network and the adapters of its stages. Each stage was trained on the network with the adapters of the stages before. */
 export interface EmoVerseStages {
-  /** An InternVL or a language model: a folder, a GGUF file, a repository of the hub, or the name of published weights. */
+  /** InternVL or text-only language model: a folder, a GGUF file, a repository of the Hugging Face hub, or the name of published weights. */
   base: string
-  /** Folders of adapters in PEFT's layout, in the order of the stages. */
+  /** Folders of adapters in PEFT's layout, in stage order. */
   adapters: readonly string[]
 }
 
-/** What an EmoVerse is beside its networks and tokenizer. */
+/** Settings of an EmoVerse without its networks and tokenizer. */
 type Settings = Omit<EmoVerseParts, 'model' | 'tokenizer' | 'speech'>
 
 export interface LoadEmoVerseOptions extends Settings {
   device?: Device
-  /** Default float32. */
+  /** Dtype of the weights. Default float32. */
   dtype?: DType
   /**
-   * Packs the linear layers of the language model, such as 'nf4' or 'int8'; adapters then stand beside them, and are not added to
-   * them. Default false.
+   * Quantization of the language model's linear layers, such as 'nf4' or 'int8'. Adapters then stay separate instead of being merged.
+   * Default false.
    */
   quantize?: LoadNetworkOptions['quantize']
-  /** Where the tokenizer is. Default: with the network. */
+  /** Folder of the tokenizer. Default: that of the network. */
   tokenizer?: string
-  /** Gives ears to a model that has none; a stage can train them. */
+  /** Adds a new audio encoder to a model without one; a stage can train it. */
   speech?: NewSpeechBranch
 }
 
@@ -54,9 +54,9 @@ export interface NewEmoVerseOptions extends Omit<LoadEmoVerseOptions, 'tokenizer
 
 const SETTINGS = ['template', 'system', 'media', 'vision', 'sounds'] as const
 const SPEECH = 'speech'
-const PICTURES = ['internvl_chat', 'internvl']
+const INTERNVL_TYPES = ['internvl_chat', 'internvl']
 
-/** The parts of an EmoVerse that files hold. */
+/** Load the parts of an EmoVerse from files. */
 export async function loadEmoVerse(
   from: string | EmoVerseStages,
   options: LoadEmoVerseOptions = {},
@@ -65,16 +65,28 @@ export async function loadEmoVerse(
   requireOptions(where, options, [...SETTINGS, 'device', 'dtype', 'quantize', 'tokenizer', 'speech'])
   const { base, adapters } = typeof from === 'string' ? { base: from, adapters: [] } : (from ?? {})
   requireForm(where, 'from', { base, adapters }, { base: 'string', adapters: ['string'] })
-  const { device, dtype = 'float32', quantize = false, tokenizer: words = base, speech: ears, ...settings } = options
-  const tokenizer = await Tokenizer.fromPretrained(words)
+  const {
+    device,
+    dtype = 'float32',
+    quantize = false,
+    tokenizer: tokenizerFolder = base,
+    speech: newSpeech,
+    ...settings
+  } = options
+  const tokenizer = await Tokenizer.fromPretrained(tokenizerFolder)
   const loading = { dtype, quantize, ...(device && { device }) }
-  const model = (await seesPictures(base))
+  const model = (await isInternVL(base))
     ? await InternVL.fromPretrained(base, loading)
     : await DecoderLM.fromPretrained(base, loading)
   let speech: SpeechBranch | null = null
   try {
     const { hiddenSize = 4096 } = (model instanceof InternVL ? model.language_model : model).config
-    speech = await loadSpeech(base, ears && (await earsOf(ears, adapters)), hiddenSize, defined({ device }))
+    speech = await loadSpeech(
+      base,
+      newSpeech && (await speechSettings(newSpeech, adapters)),
+      hiddenSize,
+      defined({ device }),
+    )
     for (const folder of adapters) await addStage({ model, speech }, folder)
     return { model, tokenizer, ...settings, ...(speech && { speech }) }
   } catch (error) {
@@ -84,66 +96,66 @@ export async function loadEmoVerse(
   }
 }
 
-/** New ears of the Q-Former that the first stage with a trained speech branch was saved with. */
-async function earsOf(ears: NewSpeechBranch, stages: readonly string[]): Promise<NewSpeechBranch> {
+/** Return the settings of a new speech branch, with the Q-Former of the first stage that trained one. */
+async function speechSettings(speech: NewSpeechBranch, stages: readonly string[]): Promise<NewSpeechBranch> {
   const trained = stages.map((folder) => join(folder, SPEECH)).find((folder) => existsSync(join(folder, 'config.json')))
-  if (trained === undefined || ears.qformer !== undefined) return ears
+  if (trained === undefined || speech.qformer !== undefined) return speech
   const { qformer } = (await readCheckpointJson(join(trained, 'config.json'))) as {
     qformer?: NewSpeechBranch['qformer']
   }
-  return { ...ears, ...(qformer && { qformer }) }
+  return { ...speech, ...(qformer && { qformer }) }
 }
 
-/** The ears that a base has, or is given; float32 as in SALMONN. */
+/** Load the speech branch of the base, or create a new one; in float32, as in SALMONN. */
 async function loadSpeech(
   base: string,
-  ears: NewSpeechBranch | undefined,
+  newSpeech: NewSpeechBranch | undefined,
   hiddenSize: number,
   factory: { device?: Device },
 ): Promise<SpeechBranch | null> {
   const folder = join(base, SPEECH)
-  if (!existsSync(join(folder, 'config.json'))) return ears ? SpeechBranch.begin(ears, hiddenSize, factory) : null
-  if (ears === undefined) return SpeechBranch.fromPretrained(folder, factory)
-  throw new ConfigError(`EmoVerse.fromPretrained: ${base} has a speech branch already`, { argument: 'speech' })
+  if (!existsSync(join(folder, 'config.json')))
+    return newSpeech ? SpeechBranch.begin(newSpeech, hiddenSize, factory) : null
+  if (newSpeech === undefined) return SpeechBranch.fromPretrained(folder, factory)
+  throw new ConfigError(
+    `EmoVerse.fromPretrained.speech: expected a model without a speech branch, got ${base}, which has one. Leave the option out.`,
+    { argument: 'speech' },
+  )
 }
 
-/** Whether a folder or repository holds an InternVL; what has no config.json is a language model. */
-async function seesPictures(base: string): Promise<boolean> {
+/** Return whether a folder or repository holds an InternVL. Without config.json it is a language model. */
+async function isInternVL(base: string): Promise<boolean> {
   const directory = base.endsWith('.gguf') ? base : await resolveModel(base)
   if (!existsSync(join(directory, 'config.json'))) return false
-  return PICTURES.includes((await readConfig(directory)).modelType as string)
+  return INTERNVL_TYPES.includes((await readConfig(directory)).modelType as string)
 }
 
-/** Whether weights of a network are packed, which cannot take adapters in. */
+/** Return whether a network has quantized weights, into which adapters cannot be merged. */
 export const isPacked = (model: Module): boolean =>
   model.modules().some((module) => quantizationOf(module) !== undefined)
 
 /**
- * Adds what a stage trained: an adapter to the weights of a network, where these are packed beside them, frozen, with those before
- * it; and what it made of the ears.
- * @throws CheckpointError for one that does not fit
+ * Add the result of a stage: merge its adapter into the weights, or add it frozen to quantized weights with those before it; and load its
+ * speech branch.
+ * @throws CheckpointError for a result that does not fit the model
  */
 export async function addStage(
   { model, speech }: { model: EmoVerseParts['model']; speech: SpeechBranch | null },
   folder: string,
 ): Promise<void> {
-  const ears = join(folder, SPEECH)
-  if (existsSync(ears)) {
+  const speechFolder = join(folder, SPEECH)
+  if (existsSync(speechFolder)) {
     if (speech === null) {
-      throw new ConfigError(
-        `${folder} has trained a speech branch, and the model has none: give it one by \`speech\``,
-        {
-          argument: 'speech',
-        },
-      )
+      const what = `${folder} has a trained one and the model has none. Create one with \`speech\``
+      throw new ConfigError(`speech: expected a speech branch, but ${what}.`, { argument: 'speech' })
     }
-    await speech.restore(ears)
+    await speech.restore(speechFolder)
     if (!existsSync(join(folder, 'adapter_config.json'))) return
   }
   await addAdapter(model, folder)
 }
 
-/** Writes what a stage has made of the ears. */
+/** Save the trained parts of the speech branch of a stage. */
 export const saveSpeechStage = (speech: SpeechBranch, folder: string): Promise<void> =>
   speech.save(join(folder, SPEECH), { whole: false })
 
@@ -163,14 +175,14 @@ export async function addAdapter(model: Module, folder: string): Promise<void> {
   }
 }
 
-/** The fingerprint of a model: of its weights, of how they compute, and of what it makes of records. */
+/** Return the fingerprint of a model: its weights, configuration and prompt settings. */
 export async function baseHash(model: EmoVerse): Promise<string> {
   const { template, system, media, sounds, vision } = model
   const facts = JSON.stringify({ template, system, media, sounds, vision: vision?.recipe ?? null })
   return keyOf(facts, configurations(model.whole), await weightsHash(model.whole))
 }
 
-/** The parts of an EmoVerse with random weights. */
+/** Create the parts of an EmoVerse with random weights. */
 export function newEmoVerse(
   config: InternVLConfig | DecoderLMConfig | string,
   options: NewEmoVerseOptions,
@@ -179,17 +191,17 @@ export function newEmoVerse(
   requireOptions(where, options, [...SETTINGS, 'device', 'dtype', 'tokenizer', 'seed'])
   const { tokenizer, template, system, media, vision, sounds, ...rest } = options
   if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
-  const sees =
+  const isInternVLConfig =
     typeof config === 'string' ? Object.hasOwn(internVLSizes, config) : config !== null && 'llmConfig' in config
-  const model = sees
+  const model = isInternVLConfig
     ? InternVL.fromConfig(config as InternVLConfig, rest)
     : DecoderLM.fromConfig(config as DecoderLMConfig, rest)
   return { model, tokenizer, ...defined({ template, system, media, vision, sounds }) }
 }
 
 /**
- * Writes a folder that {@link loadEmoVerse} reads: the network with its tokenizer, which transformers reads too.
- * @param also writes into the folder before it appears under its name
+ * Write a folder that {@link loadEmoVerse} and transformers read: the network with its tokenizer.
+ * @param also writes more files before the folder gets its final name
  */
 export const saveEmoVerse = (
   folder: string,

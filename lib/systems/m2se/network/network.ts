@@ -28,7 +28,6 @@ import {
   generateAnswers,
   streamAnswer,
 } from './answers.js'
-import { Beginnings } from './beginnings.js'
 import {
   type EmoVerseStages,
   type LoadEmoVerseOptions,
@@ -38,25 +37,26 @@ import {
   saveEmoVerse,
 } from './files.js'
 import { PROMPT_LIMITS } from './limits.js'
-import { causeShares, type EmoVerseScoreOptions, labelShares } from './shares.js'
+import { PrefixCaches } from './prefix-caches.js'
+import { causeProbabilities, type EmoVerseScoreOptions, labelProbabilities } from './probabilities.js'
 import { SpeechBranch } from './speech.js'
 import { EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
 
-/** What an EmoVerse is made of. */
+/** Parts of an EmoVerse. */
 export interface EmoVerseParts {
-  /** An InternVL sees; a language model by itself reads. */
+  /** InternVL for images and videos, or a text-only language model. */
   model: DecoderLM | InternVL
   tokenizer: Tokenizer
-  /** How turns are written. Default: the one that an InternVL's configuration names, else by the tokenizer's tokens. */
+  /** Chat template. Default: that of an InternVL's configuration, otherwise by the tokenizer's special tokens. */
   template?: InternVLTemplate
-  /** Where a record has none. Default {@link EMOVERSE_SYSTEM}; null for none at all. */
+  /** System prompt of records without one. Default {@link EMOVERSE_SYSTEM}; null for none. */
   system?: string | null
-  /** 'ignore': markers and media of records are left out, and the words alone are read. Default 'read'. */
+  /** 'ignore': leave out media and their markers, and use only the text. Default 'read'. */
   media?: 'read' | 'ignore'
   vision?: EmoVerseVisionOptions
-  /** Ears, which belong to it then. Default: none. */
+  /** Audio encoder, which the EmoVerse then owns. Default: none. */
   speech?: SpeechBranch | null
-  /** 'ignore': sounds of records and their markers are left out, as by a model without ears. Default 'read'. */
+  /** 'ignore': leave out audio and its markers, as if the model had no audio encoder. Default 'read'. */
   sounds?: 'read' | 'ignore'
 }
 
@@ -64,24 +64,24 @@ const PARTS: readonly (keyof EmoVerseParts)[] = [
   ...(['model', 'tokenizer', 'template', 'system', 'media', 'vision', 'speech', 'sounds'] as const),
 ]
 
-/** Conversations that are gone on with. */
+/** Number of conversations whose keys and values stay cached. */
 const CONVERSATIONS = 4
 
 export interface EmoVerseLengthOptions extends MediaPlace {
-  /** Whether the store of features has all pictures and films afterwards. Default false. */
+  /** Whether to put the features of all images and videos into the store. Default false. */
   remember?: boolean
   signal?: AbortSignal
 }
 
 export interface EncodeEmoVerseOptions extends MediaPlace {
-  /** Whether it ends with the answer, and answers are labels; else where the answer begins. Default true. */
+  /** Whether to append the answer, with labels for training; otherwise the prompt ends where the answer begins. Default true. */
   answer?: boolean
   signal?: AbortSignal
 }
 
 /**
- * EmoVerse (Li et al. 2024, https://arxiv.org/abs/2412.08049): an InternVL that was taught tasks of sentiment and emotion by
- * instructions. A language model without eyes can be taught them too, by the words alone (`media: 'ignore'`).
+ * EmoVerse (Li et al. 2024, https://arxiv.org/abs/2412.08049): an InternVL, instruction-tuned for sentiment and emotion tasks. With
+ * `media: 'ignore'` a text-only language model can be tuned for them as well.
  *
  * ```ts
  * using model = await EmoVerse.fromPretrained('./InternVL2-2B')
@@ -96,17 +96,17 @@ export class EmoVerse {
   readonly template: InternVLTemplate
   readonly system: string | null
   readonly media: 'read' | 'ignore'
-  /** Null where it sees nothing. */
+  /** Vision encoder, or null. */
   readonly vision: EmoVerseVision | null
-  /** Null where it has no ears. */
+  /** Audio encoder, or null. */
   readonly speech: SpeechBranch | null
   readonly sounds: 'read' | 'ignore'
-  /** The network, with the ears where it has some. @internal */
+  /** Network, together with the audio encoder if there is one. @internal */
   readonly whole: Module
-  /** What was read last, for the next question about it. @internal */
-  readonly beginnings: Beginnings
+  /** Cached keys and values of recent prompts. @internal */
+  readonly prefixCaches: PrefixCaches
 
-  /** It owns the network: `dispose()` it. */
+  /** Create an EmoVerse, which owns its networks. Call `dispose()` to free them. */
   constructor(parts: EmoVerseParts) {
     const where = 'EmoVerse'
     requireOptions(where, parts ?? {}, PARTS)
@@ -122,7 +122,10 @@ export class EmoVerse {
     requireOneOf(where, 'sounds', sounds, ['read', 'ignore'])
     if (speech !== null && !(speech instanceof SpeechBranch)) throw misuse(where, 'speech', 'a SpeechBranch', speech)
     if (vision !== undefined && !(model instanceof InternVL)) {
-      throw new ConfigError(`${where}: vision is of an InternVL, and a DecoderLM sees nothing`, { argument: 'vision' })
+      throw new ConfigError(
+        `${where}.vision: expected no vision options for a text-only DecoderLM, got some. Leave them out, or use an InternVL.`,
+        { argument: 'vision' },
+      )
     }
     this.model = model
     this.tokenizer = tokenizer
@@ -132,32 +135,32 @@ export class EmoVerse {
     this.vision = model instanceof InternVL && media === 'read' ? new EmoVerseVision(model, tokenizer, vision) : null
     this.speech = speech
     this.sounds = sounds
-    this.whole = speech === null ? model : new Hearing(model, speech)
+    this.whole = speech === null ? model : new NetworkWithSpeech(model, speech)
     const { hiddenSize = 4096 } = this.llm.config
     if (speech !== null && speech.config.hiddenSize !== hiddenSize) {
       throw new ConfigError(
-        `${where}: the speech branch gives ${speech.config.hiddenSize} dimensions, and the language model has ${hiddenSize}`,
+        `${where}.speech: expected hiddenSize ${hiddenSize} of the language model, got ${speech.config.hiddenSize}. Use the speech branch of this model.`,
         { argument: 'speech' },
       )
     }
-    this.beginnings = new Beginnings(model, this.whole, CONVERSATIONS)
+    this.prefixCaches = new PrefixCaches(model, this.whole, CONVERSATIONS)
   }
 
   /**
-   * Reads a whole model, or a base with the adapters of its stages, which are added to its weights one after the other; where these
-   * are packed the adapters stand beside them. The base is an InternVL, or any language model. Blocks of a GGUF file become
-   * numbers unless `quantize` says otherwise.
+   * Load a whole model, or a base with the adapters of its stages. Adapters are merged into the weights one after the other; with quantized
+   * weights they stay separate. The base is an InternVL or any language model. Blocks of a GGUF file are dequantized unless `quantize`
+   * says otherwise.
    *
    * ```ts
    * using model = await EmoVerse.fromPretrained({ base: './InternVL2-2B', adapters: ['run/stage-1/adapter', 'run/stage-2/adapter'] })
    * ```
-   * @throws CheckpointError for an adapter that does not fit; else as `InternVL.fromPretrained` and `DecoderLM.fromPretrained`
+   * @throws CheckpointError for an adapter that does not fit; otherwise as `InternVL.fromPretrained` and `DecoderLM.fromPretrained`
    */
   static async fromPretrained(from: string | EmoVerseStages, options: LoadEmoVerseOptions = {}): Promise<EmoVerse> {
     return new EmoVerse(await loadEmoVerse(from, options))
   }
 
-  /** One with random weights: an InternVL where the configuration has an `llmConfig`, or is the name of one's size. */
+  /** Create one with random weights: an InternVL if the configuration has `llmConfig` or is the name of an InternVL size. */
   static fromConfig(config: InternVLConfig | DecoderLMConfig | string, options: NewEmoVerseOptions): EmoVerse {
     return new EmoVerse(newEmoVerse(config, options))
   }
@@ -167,20 +170,20 @@ export class EmoVerse {
     return this.model instanceof InternVL ? this.model.language_model : this.model
   }
 
-  /** Whether pictures and films reach the network; else only the words of a record do. */
+  /** Whether images and videos reach the network; otherwise only the text of a record does. */
   get seesMedia(): boolean {
     return this.vision !== null
   }
 
-  /** Whether sounds reach the network. */
+  /** Whether audio reaches the network. */
   get hearsMedia(): boolean {
     return this.speech !== null && this.media === 'read' && this.sounds === 'read'
   }
 
   /**
-   * A record as tokens, each piece made tokens by itself as ms-swift does, with its pictures and films as tiles.
-   * @throws DataError for a record without an answer where it is wanted, for media that cannot be read, and where there are more
-   * markers than media; ConfigError for media where there are no eyes, unless `media` is 'ignore'
+   * Encode a record as tokens, each piece separately as ms-swift does, with its images and videos as tiles.
+   * @throws DataError for a record without a required answer, for unreadable media, and for more markers than media; ConfigError for media
+   * that the model has no encoder for, unless `media` is 'ignore'
    */
   async encode(record: EmoVerseQuestion, options: EncodeEmoVerseOptions = {}): Promise<EmoVerseSampleTokens> {
     const where = 'EmoVerse.encode'
@@ -216,7 +219,7 @@ export class EmoVerse {
     return { ...encoded, task, pictures, picturePlaces, sounds }
   }
 
-  /** Tokens of a record, as limits of data count them: each of its media is one, as in ms-swift. */
+  /** Return the number of tokens of a record as data limits count them: each of its media is one, as in ms-swift. */
   lengthOf = (record: EmoVerseQuestion): number => {
     const media = MEDIA_KEYS.reduce((sum, key) => sum + (record[key]?.length ?? 0), 0)
     const { template, system, tokenizer } = this
@@ -226,9 +229,9 @@ export class EmoVerse {
   }
 
   /**
-   * Tokens of a record with each of its media as one, as {@link lengthOf} counts them, and with all that media become, whose files
-   * are looked at for it.
-   * @throws DataError for media that cannot be read; else as `encode`
+   * Return the number of tokens of a record with each of its media as one, as {@link lengthOf} does, and with all tokens of its media,
+   * whose files it opens.
+   * @throws DataError for unreadable media; otherwise as `encode`
    */
   async lengthsOf(record: EmoVerseQuestion, options: EmoVerseLengthOptions = {}): Promise<SwiftLength> {
     const where = 'EmoVerse.lengthsOf'
@@ -249,25 +252,25 @@ export class EmoVerse {
     return { text: this.lengthOf(record), expanded: inputIds.length }
   }
 
-  /** The record as it is read: with a marker for each medium, or without any. */
+  /** Return the record with a marker for each of its media, or without any. */
   #readable<R extends EmoVerseQuestion>(given: R): R {
     if (this.media === 'ignore') return withoutMarkers(given)
     const record = this.sounds === 'ignore' ? withoutSounds(given) : given
-    const blind = MEDIA_KEYS.find(
+    const unsupported = MEDIA_KEYS.find(
       (key) => record[key]?.length && !(key === 'audios' ? this.hearsMedia : this.seesMedia),
     )
-    if (blind !== undefined) {
-      const what = blind === 'audios' ? 'hears no sound' : 'sees neither pictures nor films'
-      throw new ConfigError(`The model ${what}, and the record has ${blind}: media 'ignore' reads the words alone`, {
-        argument: 'media',
-        key: blind,
-      })
+    if (unsupported !== undefined) {
+      const encoder = unsupported === 'audios' ? 'an audio' : 'a vision'
+      throw new ConfigError(
+        `${unsupported}: expected a model with ${encoder} encoder, got one without. Set media: 'ignore' to use only the text.`,
+        { argument: 'media', key: unsupported },
+      )
     }
     return insertMarkers(record)
   }
 
   /**
-   * Embeddings of token ids [1, time] with pictures and sounds at their places; undefined where there are none.
+   * Return embeddings of token ids [1, time] with those of images and audio at their positions; undefined without media.
    * @internal
    */
   async embed(
@@ -276,18 +279,18 @@ export class EmoVerse {
   ): Promise<Tensor | undefined> {
     if (pictures.length + sounds.length === 0) return undefined
     return scope(async () => {
-      let words = this.llm.embed(inputIds)
+      let embeddings = this.llm.embed(inputIds)
       if (pictures.length > 0) {
         const vision = this.vision as EmoVerseVision
-        const seen = await vision.network.projectImages(await vision.features(pictures))
-        words = put(words, picturePlaces, seen.flatten(0, 1), 'pictures')
+        const imageEmbeddings = await vision.network.projectImages(await vision.features(pictures))
+        embeddings = put(embeddings, picturePlaces, imageEmbeddings.flatten(0, 1), 'images')
       }
-      if (sounds.length === 0) return words
-      return put(words, soundPlaces, cat(await (this.speech as SpeechBranch).encode(sounds), 0), 'sounds')
+      if (sounds.length === 0) return embeddings
+      return put(embeddings, soundPlaces, cat(await (this.speech as SpeechBranch).encode(sounds), 0), 'audio')
     })
   }
 
-  /** What tells a prompt from others: its ids, and at pictures and sounds a number of each below 0. @internal */
+  /** Return what identifies a prompt: token ids, and at image and audio tokens a negative hash of the media. @internal */
   marksOf({ inputIds, pictures, sounds }: EmoVerseSampleTokens): readonly number[] {
     if (pictures.length + sounds.length === 0) return inputIds
     const tileTokens = this.vision?.tileTokens ?? 0
@@ -306,36 +309,37 @@ export class EmoVerse {
     })
   }
 
-  /** The pictures and sounds whose places are behind the first `from` tokens. @internal */
+  /** Return the images and audio clips with tokens after the first `from` tokens. @internal */
   mediaFrom({ inputIds, pictures, sounds }: EmoVerseSampleTokens, from: number) {
     const { contextTokenId, tileTokens = 0 } = this.vision ?? {}
     const count = (place: number | undefined) => inputIds.slice(0, from).filter((id) => id === place).length
     return {
-      pictures: pictures.length === 0 ? [] : behind(pictures, count(contextTokenId), ({ tiles }) => tiles * tileTokens),
-      sounds: sounds.length === 0 ? [] : behind(sounds, count(AUDIO_PLACE), ({ tokens }) => tokens),
+      pictures:
+        pictures.length === 0 ? [] : mediaAfter(pictures, count(contextTokenId), ({ tiles }) => tiles * tileTokens),
+      sounds: sounds.length === 0 ? [] : mediaAfter(sounds, count(AUDIO_PLACE), ({ tokens }) => tokens),
     }
   }
 
   /**
-   * Answers records: greedily, or as the options say. Texts that begin alike share what was read of it.
-   * @throws DataError naming the record for a prompt that is too long, unless `compat` is 'published'; else as `encode`
+   * Answer records, greedily unless options say otherwise. Prompts with a common prefix share its keys and values.
+   * @throws DataError naming the record for a prompt that is too long, unless `compat` is 'published'; otherwise as `encode`
    */
   generate(records: readonly EmoVerseQuestion[], options: EmoVerseGenerateOptions = {}): Promise<EmoVerseAnswer[]> {
     return generateAnswers(this, records, options)
   }
 
   /**
-   * An answer piece by piece, without what ends it; leaving the loop, or the signal, gives it up. The next turn of a conversation,
-   * and another question about the same pictures, read only what is new.
-   * @throws DataError for a prompt that is too long; ConfigError with beams; else as `encode`
+   * Stream an answer piece by piece, without its end token. Leaving the loop, or aborting the signal, ends the generation. The next turn of
+   * a conversation, or another question about the same images, computes only its new tokens.
+   * @throws DataError for a prompt that is too long; ConfigError for beams; otherwise as `encode`
    */
   stream(record: EmoVerseQuestion, options: EmoVerseStreamOptions = {}): AsyncGenerator<EmoVersePiece, void, void> {
     return streamAnswer(this, record, options)
   }
 
   /**
-   * How likely each of the answers is that are allowed, their end counted, as shares of all: no answer that cannot be read, and
-   * probabilities to set thresholds for. The question is read once.
+   * Return the probability of each allowed answer, its end token included, normalized over the allowed answers. Every result is a valid
+   * answer, and the probabilities allow thresholds. The prompt is encoded once.
    *
    * ```ts
    * const { 'Joy.': joy } = await model.scoreLabels(record, EMOTION_LABELS.meld)
@@ -347,38 +351,40 @@ export class EmoVerse {
     options: EmoVerseScoreOptions = {},
   ): Promise<Record<string, number>> {
     requireOptions('EmoVerse.scoreLabels', options, ['signal', 'mediaRoot', ...PROMPT_LIMITS])
-    return labelShares(this, record, labels, options)
+    return labelProbabilities(this, record, labels, options)
   }
 
   /**
-   * How likely an answer to a question about causes names each pair of the target and an utterance that there is, by pair: of all
-   * answers that the question allows, those that are likely are read. Together they are more than 1 where several causes are likely.
+   * Return the probability of each pair of the target and an utterance of the dialog, over the answers that the question allows. Unlikely
+   * answers are pruned. The sum exceeds 1 if several causes are likely.
    *
    * ```ts
    * const { '3_joy,2': before } = await model.scoreCauses(record)
    * ```
-   * @throws DataError for a question that asks for no causes
+   * @throws DataError for a question that is not about causes
    */
   async scoreCauses(record: EmoVerseQuestion, options: EmoVerseScoreOptions = {}): Promise<Record<string, number>> {
     requireOptions('EmoVerse.scoreCauses', options, ['signal', 'mediaRoot', ...PROMPT_LIMITS])
-    return causeShares(this, record, options)
+    return causeProbabilities(this, record, options)
   }
 
   /**
-   * What the network looks at of pictures and films, in this order: their tiles and frames.
-   * @throws ConfigError where it has no eyes; DataError for media that cannot be read
+   * Return the tiles and frames that the network receives for images, then videos.
+   * @throws ConfigError without a vision encoder; DataError for unreadable media
    */
   async look(
     { images = [], videos = [] }: Pick<EmoVerseQuestion, 'images' | 'videos'>,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<EmoVerseLook[]> {
     if (this.vision) return this.vision.look({ query: '', images, videos }, signal)
-    throw new ConfigError('EmoVerse.look: the model sees neither pictures nor films', { argument: 'model' })
+    throw new ConfigError(
+      'EmoVerse.look: expected a model with a vision encoder, got one without. Load an InternVL, with media: "read".',
+      { argument: 'model' },
+    )
   }
 
   /**
-   * The text of an answer's tokens: without one token that ends a text at its end, and without what ends an answer. Other special
-   * tokens stay, as in ms-swift.
+   * Decode an answer's tokens, without an end-of-sequence token and the template's end token. Other special tokens stay, as in ms-swift.
    */
   textOf(tokens: readonly number[]): string {
     const { end } = INTERNVL_TEMPLATES[this.template]
@@ -387,14 +393,14 @@ export class EmoVerse {
     return text.endsWith(end) ? text.slice(0, -end.length) : text
   }
 
-  /** Writes a folder that {@link EmoVerse.fromPretrained} reads, and transformers. */
+  /** Write a folder that {@link EmoVerse.fromPretrained} and transformers read. */
   save(folder: string): Promise<void> {
     return saveEmoVerse(folder, this)
   }
 
-  /** Frees the network. */
+  /** Free the networks and caches. */
   dispose(): void {
-    this.beginnings.dispose()
+    this.prefixCaches.dispose()
     this.speech?.dispose()
     this.model.dispose()
   }
@@ -409,8 +415,8 @@ function ownTemplate(model: DecoderLM | InternVL): InternVLTemplate | undefined 
   return model instanceof InternVL && template != null ? internVLTemplate(template) : undefined
 }
 
-/** The network with its ears: what is trained, and evaluated, as one. */
-class Hearing extends Module {
+/** Network and audio encoder as one module for training and evaluation. */
+class NetworkWithSpeech extends Module {
   constructor(
     readonly network: DecoderLM | InternVL,
     readonly speech: SpeechBranch,
@@ -419,32 +425,36 @@ class Hearing extends Module {
   }
 }
 
-/** Pictures and sounds, and where in a row of tokens they stand. */
+/** Images and audio clips, with the positions of their tokens in a row. */
 type MediaPlaces = Pick<EmoVerseBatch, 'pictures' | 'picturePlaces' | 'sounds' | 'soundPlaces'>
 
 /**
- * Embeddings [1, time, dim] with rows [places, dim] at their places, which the host knows: nobody waits for a device to count them.
- * @throws ShapeError with both numbers where there are not as many
+ * Return embeddings [1, time, dim] with rows [places, dim] at the given positions. The positions are known on the host, so no device
+ * synchronization is needed.
+ * @throws ShapeError with both numbers if they differ
  */
-function put(words: Tensor, places: readonly number[], rows: Tensor, what: string): Tensor {
+function put(embeddings: Tensor, places: readonly number[], rows: Tensor, what: string): Tensor {
   if (rows.size(0) !== places.length) {
-    throw new ShapeError(`the text has ${places.length} places of ${what}, which have ${rows.size(0)} tokens`, {
-      places: places.length,
-      tokens: rows.size(0),
-    })
+    throw new ShapeError(
+      `EmoVerse.embed: expected ${places.length} tokens of ${what}, as the text has positions, got ${rows.size(0)}.`,
+      {
+        places: places.length,
+        tokens: rows.size(0),
+      },
+    )
   }
-  const { device, dtype } = words
+  const { device, dtype } = embeddings
   const index = tensor([...places], { dtype: 'int64', device })
-  return ops.indexCopy(words.select(0, 0), 0, index, rows.to({ device, dtype })).unsqueeze(0)
+  return ops.indexCopy(embeddings.select(0, 0), 0, index, rows.to({ device, dtype })).unsqueeze(0)
 }
 
-/** A number below those of places. */
+/** Hash a media key to a number below that of audio placeholders. */
 function markOf(key: string): number {
   return -2 - Number.parseInt(createHash('sha256').update(key).digest('hex').slice(0, 12), 16)
 }
 
-/** Those of media that come behind so many of their tokens. */
-function behind<T>(media: readonly T[], before: number, tokensOf: (one: T) => number): T[] {
+/** Return the media that have tokens after the first `before` media tokens. */
+function mediaAfter<T>(media: readonly T[], before: number, tokensOf: (one: T) => number): T[] {
   let left = before
   return media.filter((one) => {
     left -= tokensOf(one)
@@ -452,7 +462,7 @@ function behind<T>(media: readonly T[], before: number, tokensOf: (one: T) => nu
   })
 }
 
-/** The texts of a record for a network that sees and hears nothing. */
+/** Remove all media markers from the texts of a record. */
 function withoutMarkers<R extends EmoVerseQuestion>(record: R): R {
   return withTexts(record, Object.values(MEDIA_MARKERS))
 }
@@ -468,6 +478,8 @@ function withTexts<R extends EmoVerseQuestion>(record: R, markers: readonly stri
     ...record,
     query: without(query),
     ...(typeof response === 'string' && { response: without(response) }),
-    ...(history && { history: history.map(([asked, said]) => [without(asked), without(said)] as [string, string]) }),
+    ...(history && {
+      history: history.map(([question, answer]) => [without(question), without(answer)] as [string, string]),
+    }),
   }
 }

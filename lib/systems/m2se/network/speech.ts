@@ -21,23 +21,23 @@ import { type Device, type DType, scope, type Tensor, tensor } from '../../../te
 import { withSeed } from '../../../tensor/random.js'
 import type { EmoVerseAudio, MediaPlace } from '../data/media.js'
 
-/** A new speech branch. */
+/** Settings of a new speech branch. */
 export interface NewSpeechBranch {
-  /** A folder, a repository of the hub or the name of published weights, of a Whisper; or a configuration, with random weights. */
+  /** Whisper model: a folder, a repository of the Hugging Face hub or the name of published weights; or a configuration, for random weights. */
   whisper: string | WhisperConfig
   /** Changes to SALMONN's Q-Former: windows of 17 of Whisper's frames, 2 layers, 1 query. `encoderWidth` follows from Whisper. */
   qformer?: QFormerConfig
-  /** Of the Q-Former and the projection. Default: the default generator goes on. */
+  /** Random seed of Q-Former and projection. Default: the default generator. */
   seed?: number
 }
 
-/** A sound of a record. */
+/** An audio clip of a record. */
 export interface EmoVerseSound {
-  /** The same for the same samples. */
+  /** Hash of the samples. */
   key: string
-  /** 16 kHz mono. */
+  /** Mono samples at 16 kHz. */
   samples: Float32Array
-  /** How many tokens it has in a text. */
+  /** Number of its tokens in the text. */
   tokens: number
 }
 
@@ -50,9 +50,8 @@ interface BranchConfig {
 const [ENCODER, CONFIG, WEIGHTS] = ['encoder', 'config.json', 'model.safetensors']
 
 /**
- * The ears of an EmoVerse, which the published model does not have: Whisper's encoder, frozen, and behind it the Q-Former that
- * SALMONN reads windows of a third of a second with (Tang et al. 2024, https://arxiv.org/abs/2310.13289), whose tokens stand beside
- * those of pictures in the language model's text.
+ * Audio encoder of an EmoVerse, an addition to the published model: Whisper's frozen encoder, followed by SALMONN's Q-Former over windows of
+ * a third of a second (Tang et al. 2024, https://arxiv.org/abs/2310.13289). Its tokens enter the language model's text like those of images.
  */
 export class SpeechBranch extends Module {
   readonly config: BranchConfig
@@ -60,11 +59,11 @@ export class SpeechBranch extends Module {
   readonly ln_speech: LayerNorm
   readonly qformer: QFormer
   readonly speech_proj: Linear
-  /** What the frozen encoder gave, so that a clip is heard once. */
+  /** Cached outputs of the frozen encoder. */
   readonly #frames = new SalmonnFrames()
   readonly #encoding: AudioEncoding
 
-  /** It owns the encoder. @throws ConfigError where the Q-Former does not fit it */
+  /** Create a branch, which owns the encoder. @throws ConfigError if the Q-Former does not fit the encoder */
   constructor(encoder: WhisperEncoder, qformer: QFormerConfig, hiddenSize: number, dtype?: DType) {
     super()
     const where = 'SpeechBranch'
@@ -72,7 +71,7 @@ export class SpeechBranch extends Module {
     const { dModel: encoderWidth = 384 } = encoder.config
     if (qformer.encoderWidth !== undefined && qformer.encoderWidth !== encoderWidth) {
       throw new ConfigError(
-        `${where}: qformer.encoderWidth is ${qformer.encoderWidth}, and the encoder gives ${encoderWidth}`,
+        `${where}: expected qformer.encoderWidth ${encoderWidth} of the encoder, got ${qformer.encoderWidth}. Leave it out.`,
         { qformer },
       )
     }
@@ -89,7 +88,7 @@ export class SpeechBranch extends Module {
     this.train()
   }
 
-  /** One that has learnt nothing yet, for a language model of so many dimensions. */
+  /** Create an untrained branch for a language model with `hiddenSize` dimensions. */
   static async begin(
     { whisper, qformer = {}, seed, ...rest }: NewSpeechBranch,
     hiddenSize: number,
@@ -104,7 +103,7 @@ export class SpeechBranch extends Module {
     return withSeed(seed, () => new SpeechBranch(encoder, qformer, hiddenSize, factory.dtype), factory.device)
   }
 
-  /** What `save` wrote. @throws CheckpointError for files that do not fit */
+  /** Load a branch that `save` wrote. @throws CheckpointError for files that do not fit */
   static async fromPretrained(folder: string, factory: { device?: Device; dtype?: DType } = {}): Promise<SpeechBranch> {
     const config = (await readCheckpointJson(join(folder, CONFIG))) as unknown as BranchConfig
     const encoder = await WhisperEncoder.fromPretrained(join(folder, ENCODER), defined(factory))
@@ -118,14 +117,14 @@ export class SpeechBranch extends Module {
     }
   }
 
-  /** The frozen encoder stays in evaluation mode. */
+  /** Set training mode; the frozen encoder stays in evaluation mode. */
   override train(mode = true): this {
     super.train(mode)
     this.speech_encoder.eval()
     return this
   }
 
-  /** Whether what is behind the encoder trains; ears that do not drop nothing out either. */
+  /** Turn training of everything except the encoder on or off, dropout included. */
   trains(wanted: boolean): void {
     this.train(wanted)
     for (const [name, parameter] of this.namedParameters()) {
@@ -133,25 +132,29 @@ export class SpeechBranch extends Module {
     }
   }
 
-  /** Writes what trains of it; with `whole` the encoder too. */
+  /** Save the trained parts; with `whole` the encoder too. */
   async save(folder: string, { whole = true }: { whole?: boolean } = {}): Promise<void> {
     makeDirectory(folder, CheckpointError)
     if (whole) await this.speech_encoder.save(join(folder, ENCODER))
-    await saveSafetensors(join(folder, WEIGHTS), this.#learnt(), { format: 'pt' })
+    await saveSafetensors(join(folder, WEIGHTS), this.#trainedState(), { format: 'pt' })
     await writeJson(join(folder, CONFIG), this.config)
   }
 
-  /** Takes in what `save` wrote of another one's training. @throws CheckpointError for what does not fit */
+  /** Load the trained parts from a folder that `save` wrote. @throws CheckpointError for tensors that do not fit */
   async restore(folder: string): Promise<void> {
     const file = join(folder, WEIGHTS)
     const { tensors } = await loadSafetensors(file)
     try {
-      const own = this.#learnt()
+      const own = this.#trainedState()
       const missing = Object.keys(own).filter((name) => String(tensors[name]?.shape) !== String(own[name]?.shape))
       const unexpected = Object.keys(tensors).filter((name) => own[name] === undefined)
       if (missing.length + unexpected.length > 0) {
         const names = [...missing, ...unexpected].slice(0, 4).join(', ')
-        throw new CheckpointError(`${file} is of another speech branch: ${names}`, { file, missing, unexpected })
+        throw new CheckpointError(`${file}: expected the tensors of this speech branch, got others: ${names}.`, {
+          file,
+          missing,
+          unexpected,
+        })
       }
       this.loadStateDict({ ...this.stateDict(), ...tensors })
     } finally {
@@ -159,11 +162,11 @@ export class SpeechBranch extends Module {
     }
   }
 
-  #learnt(): Record<string, Tensor> {
+  #trainedState(): Record<string, Tensor> {
     return Object.fromEntries(Object.entries(this.stateDict()).filter(([name]) => !name.startsWith('speech_encoder.')))
   }
 
-  /** Sounds of a record. @throws DataError for one that cannot be read, or is empty */
+  /** Read the audio clips of a record. @throws DataError for one that is unreadable or empty */
   async read(
     audios: readonly EmoVerseAudio[],
     { mediaRoot, signal }: MediaPlace & { signal?: AbortSignal } = {},
@@ -187,7 +190,7 @@ export class SpeechBranch extends Module {
     return sounds
   }
 
-  /** Embeddings of all tokens of sounds, one sound after the other: [tokens, hiddenSize]. */
+  /** Return the embeddings of each clip's tokens, [tokens, hiddenSize]. */
   async encode(sounds: readonly EmoVerseSound[]): Promise<Tensor[]> {
     if (sounds.length === 0) throw misuse('SpeechBranch.encode', 'sounds', 'at least one', sounds)
     return scope(async () => {

@@ -9,11 +9,10 @@ import type { EmoVerse } from './network.js'
 import type { EmoVerseVision, VisionStore } from './vision.js'
 
 /**
- * What the vision part made of pictures, on the disk, so that each is looked at once, by whatever run. Its key is the SHA-256 of
- * a file's bytes, of how it is cut into tiles and frames, and of the network's weights with their dtype: whatever of these changes,
- * it is computed anew. What a kill left half written is cut off, and the rest goes on.
+ * Disk cache of the vision encoder's outputs, shared by all runs. A key is the SHA-256 of a file's bytes, of the tiling settings, and of the
+ * network's weights and dtype, so any change leads to a new computation. A record that a killed process left incomplete is cut off.
  *
- * One process has a folder at a time; others get BusyError. Processes of one training have a folder each in it.
+ * One process uses a folder at a time; others get BusyError. The processes of one training use a subfolder each.
  */
 export class VisionCache implements VisionStore {
   private constructor(
@@ -21,7 +20,7 @@ export class VisionCache implements VisionStore {
     readonly lock: Lock,
   ) {}
 
-  /** @throws BusyError where another process has the folder; DataError where it cannot be made */
+  /** @throws BusyError if another process uses the folder; DataError if it cannot be created */
   static async open(folder: string, { network }: EmoVerseVision): Promise<VisionCache> {
     requireString('VisionCache', 'folder', folder)
     const own = rank() === 0 ? folder : join(folder, `rank-${rank()}`)
@@ -55,7 +54,7 @@ export class VisionCache implements VisionStore {
   }
 }
 
-/** Runs something while a model keeps what it sees in a folder; without one, or without eyes, as it is. */
+/** Run `work` with the model's vision features cached in a folder; without a folder or vision encoder, run it as it is. */
 export async function withVisionCache<T>(
   { vision }: EmoVerse,
   folder: string | undefined,

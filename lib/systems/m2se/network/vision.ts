@@ -10,57 +10,57 @@ import { IMAGENET_STATISTICS, normalizeImage } from '../../../vision/index.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import { type EmoVerseLook, keyOf, type MediaPlace, type Medium, mediaOf, type TilingRecipe } from '../data/media.js'
 
-/** How an EmoVerse looks at pictures and films; what is left out is as published. */
+/** Tiling of images and videos. Defaults are the published values. */
 export interface EmoVerseVisionOptions {
-  /** Most tiles of a picture, the thumbnail not counted. Default: the network's `maxDynamicPatch`, 12. */
+  /** Maximum tiles per image, without the thumbnail. Default: the network's `maxDynamicPatch`, or 12. */
   maxTiles?: number
-  /** Frames of a film. Default 8. */
+  /** Frames per video. Default 8. */
   frames?: number
 }
 
-/** A picture or film of a record: its tiles, or what the network made of them before. */
+/** An image or video of a record: its tiles, or their cached features. */
 export interface EmoVersePicture {
   kind: 'image' | 'video'
-  /** The same for the same tiles. */
+  /** Hash of the tiles or their source. */
   key: string
   tiles: number
-  /** RGB, uint8 [tiles, side, side, 3]; null where there are features. */
+  /** RGB, uint8 [tiles, side, side, 3]; null if `features` is set. */
   pixels: Uint8Array | null
-  /** What the vision part made of it, [tiles, tokens, width] in its dtype. */
+  /** Vision encoder's output, [tiles, tokens, width] in the encoder's dtype; null if it is not cached. */
   features: Uint8Array | null
 }
 
-/** Keeps what the vision part made of pictures, before the projection. */
+/** Store of the vision encoder's outputs, before the projection. */
 export interface VisionStore {
-  /** Bytes that a key has; undefined for one that is not there. */
+  /** Return the number of bytes of an entry, or undefined. */
   sizeOf(key: string): number | undefined
   get(key: string): Promise<Uint8Array | undefined>
   put(key: string, features: Uint8Array): Promise<void>
 }
 
-/** Of what was seen last, so many bytes stay in memory. */
+/** Size of the memory store. */
 const MEMORY_BYTES = 256e6
 
-/** Files whose number of tiles is kept. */
+/** Maximum number of cached tile counts. */
 const MOST_TILES = 200_000
 
 const CONTEXT = '<IMG_CONTEXT>'
 
 const versionOf = op('aten::_version') as (tensor: Tensor) => number
 
-/** The eyes of an EmoVerse: records with media to what stands in the language model's text. */
+/** Vision part of an EmoVerse: from the media of records to features for the language model. */
 export class EmoVerseVision {
   readonly recipe: TilingRecipe
-  /** Tokens of a tile. */
+  /** Number of tokens of a tile. */
   readonly tileTokens: number
-  /** Id of `<IMG_CONTEXT>`, at whose places they stand. */
+  /** Id of `<IMG_CONTEXT>`, the placeholder of image tokens. */
   readonly contextTokenId: number
-  /** Where features are looked for and put. Default: of the pictures seen last, in memory. */
+  /** Store of features. Default: recent images, in memory. */
   store: VisionStore
-  /** Of files that were looked at. */
+  /** Tile counts by source. */
   readonly #tiles = new Map<string, number>()
 
-  /** @throws ConfigError where network and tokenizer have no id of `<IMG_CONTEXT>`, or different ones */
+  /** @throws ConfigError if network and tokenizer have no id of `<IMG_CONTEXT>`, or different ones */
   constructor(
     readonly network: InternVL,
     tokenizer: Tokenizer,
@@ -78,19 +78,26 @@ export class EmoVerseVision {
     this.tileTokens = network.tileTokens(size)
     const [own, known] = [config.imgContextTokenId, tokenizer.tokenToId(CONTEXT)]
     const id = own ?? known
-    if (id === undefined) throw new ConfigError(`${where}: neither network nor tokenizer has ${CONTEXT}`, {})
+    if (id === undefined)
+      throw new ConfigError(
+        `${where}: expected ${CONTEXT} in the network's configuration or the tokenizer, got neither. Use the tokenizer of the model.`,
+        {},
+      )
     if (known !== undefined && known !== id) {
-      throw new ConfigError(`${where}: ${CONTEXT} is ${id} to the network, and ${known} to the tokenizer`, {
-        id,
-        known,
-      })
+      throw new ConfigError(
+        `${where}: expected the id ${id} of ${CONTEXT} as in the network's configuration, got ${known} from the tokenizer. Use the tokenizer of the model.`,
+        {
+          id,
+          known,
+        },
+      )
     }
     config.imgContextTokenId = id
     this.contextTokenId = id
     this.store = new VisionMemory(MEMORY_BYTES, () => this.#version)
   }
 
-  /** The pictures and films of a record in the order of their markers, each looked at unless its features are known. */
+  /** Read the images and videos of a record in the order of their markers. Files with cached features are not decoded. */
   async read(
     record: EmoVerseQuestion,
     options: MediaPlace & { signal?: AbortSignal } = {},
@@ -102,9 +109,9 @@ export class EmoVerseVision {
   }
 
   /**
-   * Tiles of the pictures and films of a record, in the order of their markers; each file is looked at once.
-   * @param remember puts what the store does not have yet into it
-   * @throws DataError for what cannot be read
+   * Count the tiles of the images and videos of a record, in the order of their markers. Each file is decoded only once.
+   * @param remember puts missing features into the store
+   * @throws DataError for unreadable media
    */
   async tilesOf(
     record: EmoVerseQuestion,
@@ -134,7 +141,7 @@ export class EmoVerseVision {
     this.#tiles.set(source, tiles)
   }
 
-  /** What it looks at: of the pictures, then of the films. */
+  /** Return the tiles of images, then of videos. */
   async look({ images = [], videos = [] }: EmoVerseQuestion, signal?: AbortSignal): Promise<EmoVerseLook[]> {
     const query = '<image>'.repeat(images.length) + '<video>'.repeat(videos.length)
     const looks: EmoVerseLook[] = []
@@ -158,7 +165,7 @@ export class EmoVerseVision {
     return features && { kind, key, tiles: features.byteLength / this.#tileBytes, pixels: null, features }
   }
 
-  /** Another one when weights were changed in place. */
+  /** Number that changes when weights are changed in place. */
   get #version(): number {
     return this.network.vision_model.parameters().reduce((sum, one) => sum + versionOf(one), 0)
   }
@@ -178,8 +185,8 @@ export class EmoVerseVision {
   }
 
   /**
-   * What the vision part makes of pictures, [tiles, tokens, width]: each by itself, so that its numbers do not depend on what
-   * stands beside it, and without a graph.
+   * Compute vision features, [tiles, tokens, width], without a graph. Each image runs separately, so that its numbers do not depend on the
+   * rest of the batch.
    */
   features(pictures: readonly EmoVersePicture[]): Promise<Tensor> {
     return noGrad(() =>
@@ -194,23 +201,24 @@ export class EmoVerseVision {
   async #featuresOf({ key, tiles, pixels, features }: EmoVersePicture): Promise<Tensor> {
     const { device, dtype } = this.#states
     const shape = [tiles, this.tileTokens, this.#width]
-    // Of two records of a batch with the same picture the second finds what the first left.
+    // Two records of a batch can have the same image; the second one finds the features of the first.
     const known = features ?? (await this.store.get(key))
     if (known)
       return tensor(Buffer.from(known.buffer, known.byteOffset, known.byteLength), { dtype, shape }).to({ device })
-    if (pixels === null) throw new ShapeError('a picture has neither pixels nor features', { key })
+    if (pixels === null)
+      throw new ShapeError('EmoVerse.vision: expected pixels or features of an image, got neither.', { key })
     const { size } = this.recipe
     const bytes = tensor(pixels, { shape: [tiles, size, size, 3] }).to({ device })
     const planes: Tensor = (await ops.async.div(bytes.permute([0, 3, 1, 2]), 255)).contiguous()
     const pixelValues = await normalizeImage(planes, IMAGENET_STATISTICS)
     const { vision_model } = this.network
-    const made = await evaluating(vision_model, () => this.network.encodeImages(pixelValues))
-    await this.store.put(key, await tensorBytes(made))
-    return made
+    const output = await evaluating(vision_model, () => this.network.encodeImages(pixelValues))
+    await this.store.put(key, await tensorBytes(output))
+    return output
   }
 }
 
-/** Features of the pictures that were seen last, as long as the weights are the same. */
+/** Memory store of the features of recent images, which is cleared when weights change. */
 class VisionMemory implements VisionStore {
   readonly #kept = new Map<string, Uint8Array>()
   #bytes = 0

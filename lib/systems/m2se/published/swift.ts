@@ -1,6 +1,6 @@
 import type { ForeignOptions } from '../../../kit/options.js'
 
-/** What `--model_type` stands for where no path is given. */
+/** Repositories of `--model_type`, for use without a path. */
 export const SWIFT_MODELS: Readonly<Record<string, string>> = {
   'internvl2-1b': 'OpenGVLab/InternVL2-1B',
   'internvl2-2b': 'OpenGVLab/InternVL2-2B',
@@ -10,38 +10,38 @@ export const SWIFT_MODELS: Readonly<Record<string, string>> = {
 
 const none = (reason: string) => ({ takesValue: true, reason })
 
-/** What `swift sft` and `swift infer` of ms-swift 2.6 and 3.x take besides, and why it has no effect here. */
+/** Further options of `swift sft` and `swift infer` of ms-swift 2.6 and 3.x, with the reason why each has no effect. */
 export const SWIFT_FOREIGN: ForeignOptions = {
-  model_revision: none('a repository is read as it is; name a folder for another state'),
-  tuner_backend: none('there is one'),
-  infer_backend: none('there is one'),
-  train_backend: none('there is one'),
-  use_flash_attn: none('attention is chosen by what the device has'),
-  attn_impl: none('attention is chosen by what the device has'),
+  model_revision: none("the repository's latest revision is used; name a folder for another one"),
+  tuner_backend: none('voxtorch has only one'),
+  infer_backend: none('voxtorch has only one'),
+  train_backend: none('voxtorch has only one'),
+  use_flash_attn: none('the attention kernel depends on the device'),
+  attn_impl: none('the attention kernel depends on the device'),
   ddp_backend: none('voxtorch launch chooses it'),
-  dataloader_num_workers: none('records are made tokens while the step before computes'),
-  dataset_num_proc: none('a file is gone through once'),
-  preprocess_num_proc: none('a file is gone through once'),
-  lazy_tokenize: none('records are always made tokens when it is their turn'),
-  check_model_is_latest: none('nobody is asked'),
+  dataloader_num_workers: none('the next batch is encoded while a step computes'),
+  dataset_num_proc: none('a file is scanned once, by one process'),
+  preprocess_num_proc: none('a file is scanned once, by one process'),
+  lazy_tokenize: none('records are always encoded on access'),
+  check_model_is_latest: none('no server is contacted'),
   check_dataset_strategy: none('records are always checked, see --on-bad-record'),
-  add_output_dir_suffix: none('the folder is the one that is named'),
-  add_version: none('another training in the same folder goes into v1, v2, … of it'),
-  logging_dir: none('logs stand beside the checkpoints'),
-  vit_use_gc: none('pictures are never part of the graph'),
-  freeze_vit: none('the network for pictures never trains'),
-  eval_human: none('answers are for data; voxtorch serve emoverse talks'),
+  add_output_dir_suffix: none('the output folder has exactly the given name'),
+  add_version: none('another training in the same folder goes to its subfolder v1, v2, …'),
+  logging_dir: none('logs are written next to the checkpoints'),
+  vit_use_gc: none('the vision encoder is never part of the graph'),
+  freeze_vit: none('the vision encoder never trains'),
+  eval_human: none('this command answers data; use voxtorch serve emoverse to chat'),
   show_dataset_sample: none('all of the data is answered'),
   load_args_from_ckpt_dir: none('options are read from the command line'),
   load_dataset_config: none('options are read from the command line'),
   load_args: none('options are read from the command line'),
   load_data_args: none('options are read from the command line'),
-  stream: none('results stand in a file'),
-  verbose: none('results stand in a file'),
-  save_result: none('results always stand in a file'),
-  acc_strategy: none('both are logged: of sentences and of tokens'),
+  stream: none('results are written to a file'),
+  verbose: none('results are written to a file'),
+  save_result: none('results are always written to a file'),
+  acc_strategy: none('accuracies of sentences and of tokens are both logged'),
   ignore_args_error: none('an unknown option is always an error'),
-  save_only_model: none('checkpoints always hold what it takes to go on'),
-  save_on_each_node: none('one process writes'),
-  disable_tqdm: none('say --no-progress'),
+  save_only_model: none('checkpoints always contain the full training state'),
+  save_on_each_node: none('only the main process writes'),
+  disable_tqdm: none('use --no-progress'),
 }

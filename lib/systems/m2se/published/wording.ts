@@ -1,17 +1,18 @@
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { shortened } from '../../../base/words.js'
 import type { SwiftRecord } from '../data/entry.js'
 
-// What https://github.com/liaolea/EmoVerse asks and answers, which models trained with it expect.
+// Prompts and answers of https://github.com/liaolea/EmoVerse, which models trained with it expect.
 
-/** The system text of its scripts, as it is spelled there. */
+/** System prompt of its scripts, with their spelling. */
 export const EMOVERSE_SYSTEM = 'You are an sentiment and emotion analysis expert.'
 
-/** Sentiment, emotion, facial expression, the reason of an emotion, and pairs of emotion and cause. */
+/** Tasks: sentiment analysis, emotion recognition, facial expression recognition, emotion reason inference, emotion-cause pair extraction. */
 export const EMOVERSE_TASKS = ['MSA', 'MER', 'FER', 'ERI', 'ECPE'] as const
 export type EmoVerseTask = (typeof EMOVERSE_TASKS)[number]
 
-/** Which of the two lists of emotions a label is of: they differ in one word. */
+/** Data set of a list of emotion labels; the lists differ in one word and in order. */
 export type EmotionNames = 'meld' | 'mosei'
 
 const QUESTIONS = {
@@ -25,30 +26,30 @@ const QUESTIONS = {
   ERI: '<reason> What is the emotional state of the person in the video? Please tell me the reason.',
 } as const
 
-/** The instruction of a task behind the words. */
+/** Return a task's instruction, which follows the utterance. */
 export const questionOf = (task: 'MSA' | 'MER' | 'FER' | 'ERI', names: EmotionNames): string =>
   task === 'MER' ? QUESTIONS.MER[names] : QUESTIONS[task]
 
-/** What is asked of words that somebody says; MELD's stand in single quotes, MOSEI's in double ones, and nothing in them is escaped. */
-export const wordsSaid = (text: string, names: EmotionNames): string =>
+/** Return the prompt of an utterance, in single quotes for MELD and double quotes for MOSEI, without escaping. */
+export const utterancePrompt = (text: string, names: EmotionNames): string =>
   `The person says: ${names === 'meld' ? `'${text}'` : `"${text}"`} `
 
-/** Answers of the tasks with labels, in the order of the published evaluation. */
+/** Labels of the classification tasks, in the order of the published evaluation. */
 export const SENTIMENT_LABELS = ['Positive.', 'Negative.'] as const
 export const EMOTION_LABELS: Readonly<Record<EmotionNames, readonly string[]>> = {
   meld: ['Anger.', 'Sadness.', 'Surprise.', 'Disgust.', 'Joy.', 'Neutral.', 'Fear.'],
   mosei: ['Happy.', 'Sadness.', 'Surprise.', 'Disgust.', 'Anger.', 'Fear.', 'Neutral.'],
 }
 
-/** The answers that a question about sentiment or emotion allows; undefined for other questions. */
-export function labelsAllowed(query: string): readonly string[] | undefined {
+/** Return the labels that a question about sentiment or emotion allows; undefined for other questions. */
+export function allowedLabels(query: string): readonly string[] | undefined {
   if (query.includes('<sentiment>')) return query.includes(QUESTIONS.MSA) ? SENTIMENT_LABELS : undefined
   if (!query.includes('<emotion>')) return undefined
   return /\bhappy\b/.test(query.slice(query.indexOf('<emotion>'))) ? EMOTION_LABELS.mosei : EMOTION_LABELS.meld
 }
 
-/** The answers that a question about causes may list: its target with each utterance of the conversation; none of other questions. */
-export function pairsAllowed(query: string): string[] {
+/** Return the pairs that a question about causes allows: its target with each utterance; [] for other questions. */
+export function allowedPairs(query: string): string[] {
   const [begin, end] = [query.indexOf(CONVERSATION), query.indexOf(`\n${CANDIDATES}`)]
   const [, target] = /^Target utterance:(\d+_[a-z]+)\. /m.exec(query) ?? []
   if (begin < 0 || end < begin || target === undefined) return []
@@ -56,7 +57,7 @@ export function pairsAllowed(query: string): string[] {
   return [...new Set(Array.from(lines, ([, number]) => `${target},${number}`))]
 }
 
-/** The answer that names an emotion of the data: `joy` is `Joy.` of MELD and `Happy.` of MOSEI, `sad` is `Sadness.` of both. */
+/** Return the label of an emotion in the data: `joy` is `Joy.` of MELD and `Happy.` of MOSEI, `sad` is `Sadness.` of both. */
 export function emotionLabel(emotion: string, names: EmotionNames): string | undefined {
   const happy = emotion === 'joy' || emotion === 'happy'
   const word = happy ? (names === 'meld' ? 'joy' : 'happy') : emotion === 'sad' ? 'sadness' : emotion
@@ -64,21 +65,21 @@ export function emotionLabel(emotion: string, names: EmotionNames): string | und
   return EMOTION_LABELS[names].includes(label) ? label : undefined
 }
 
-/** The texts around the conversation in a question about causes. */
+/** Texts around the conversation in a question about causes. */
 export interface EcpeWording {
-  /** What is to be done; ends with a line break. */
+  /** Task description; ends with a line break. */
   statement: string
-  /** How to answer, without a line break at its end. */
+  /** Answer format, without a line break at its end. */
   answer: string
-  /** The last line. */
+  /** Last line. */
   cue: string
 }
 
 const [CONVERSATION, CANDIDATES, TARGET] = ['Input conversation:', 'Candidate utterances:', 'Target utterance:']
 
 /**
- * Our own, in the published order of blocks. A model that was trained with the published texts wants those: take them from a
- * record by {@link ecpeWordingOf}.
+ * voxtorch's own texts, in the published order of blocks. A model that was trained with the published texts needs those: read them from a
+ * record with {@link ecpeWordingOf}.
  */
 export const ECPE_WORDING: Readonly<EcpeWording> = {
   statement:
@@ -90,7 +91,7 @@ export const ECPE_WORDING: Readonly<EcpeWording> = {
 
 /** One line of a conversation. */
 export interface EcpeLine {
-  /** From 1. */
+  /** Number of the utterance, from 1. */
   number: number
   emotion: string
   speaker: string
@@ -99,7 +100,7 @@ export interface EcpeLine {
 
 const lineOf = ({ number, emotion, speaker, text }: EcpeLine): string => `${number}_${emotion}. ${speaker}: ${text}`
 
-/** The question about the causes of what somebody feels in an utterance. */
+/** Return the question about the causes of the emotion in an utterance. */
 export function ecpeQuestion(
   conversation: readonly EcpeLine[],
   target: EcpeLine,
@@ -111,8 +112,8 @@ export function ecpeQuestion(
 }
 
 /**
- * The texts of a published question about causes; they are the same in all records of a file.
- * @throws DataError where it has not the blocks of one
+ * Extract the texts of a published question about causes. They are the same in all records of a file.
+ * @throws DataError for a question without its blocks
  */
 export function ecpeWordingOf(record: Pick<SwiftRecord, 'query'>): EcpeWording {
   requireForm('ecpeWordingOf', 'record', record, { query: 'string' })
@@ -121,11 +122,13 @@ export function ecpeWordingOf(record: Pick<SwiftRecord, 'query'>): EcpeWording {
   const rest = end < 0 ? [] : query.slice(end + 1).split('\n')
   const cue = rest.at(-1)
   if (begin < 0 || rest.length < 3 || cue === undefined) {
-    throw new DataError(`The record asks for no causes: it lacks "${CONVERSATION}" or "${TARGET}" with lines behind it`)
+    throw new DataError(
+      `ecpeWordingOf.query: expected a question about causes with "${CONVERSATION}" and "${TARGET}", got ${JSON.stringify(shortened(query, 80))}.`,
+    )
   }
   return { statement: query.slice(0, begin), answer: rest.slice(1, -1).join('\n'), cue }
 }
 
-/** The answer: the target with its emotion, and each cause by its number. */
+/** Return the answer: the target with its emotion, and the number of each cause. */
 export const ecpeAnswer = (target: Pick<EcpeLine, 'number' | 'emotion'>, causes: readonly number[]): string =>
   causes.map((cause) => `${target.number}_${target.emotion},${cause}`).join(';')

@@ -5,42 +5,45 @@ import { getPeftModel, type PeftModel, peftModelOf } from '../../../peft/model.j
 import { addAdapter, isPacked } from '../network/files.js'
 import type { EmoVerse } from '../network/network.js'
 
-/** How the projection between pictures and words trains: with an adapter as the language model, as a whole, or not at all. */
+/** Training of the projector between vision encoder and language model: with LoRA like the language model, whole, or frozen. */
 export const PROJECTOR_TRAINING = ['lora', 'whole', 'frozen'] as const
 export type ProjectorTraining = (typeof PROJECTOR_TRAINING)[number]
 
-/** What a stage does with the ears: nothing, trains them beside the adapter, or trains them and nothing else. */
+/** Training of the audio encoder in a stage: frozen, together with the adapter, or alone. */
 export const SPEECH_TRAINING = ['frozen', 'whole', 'alone'] as const
 export type SpeechTraining = (typeof SPEECH_TRAINING)[number]
 
-/** ms-swift's expression for this family: linear layers of both parts but the head, and nothing of the vision part. */
+/** Return ms-swift's expression for this family: linear layers of the given parts, without the head and the vision encoder. */
 const expressionOf = (parts: string) => `^(${parts})(?!.*(lm_head|output|emb|wte|shared)).*`
 
-/** The adapter of a stage: what the scripts say, and changes to it. */
+/** Return the adapter configuration of a stage: that of the published scripts, with changes. */
 export function stageAdapter(
   { model }: EmoVerse,
   lora: Partial<LoraConfig>,
   projector: ProjectorTraining | undefined,
 ): LoraConfig {
-  const sees = model instanceof InternVL
-  if (projector !== undefined && !sees) {
-    throw new ConfigError('trainEmoVerse: projector is of an InternVL, and the model has none', {
-      argument: 'projector',
-    })
+  const isInternVL = model instanceof InternVL
+  if (projector !== undefined && !isInternVL) {
+    throw new ConfigError(
+      'trainEmoVerse.projector: expected an InternVL, got a text-only language model. Leave projector out.',
+      {
+        argument: 'projector',
+      },
+    )
   }
   const parts = projector === undefined || projector === 'lora' ? 'language_model|mlp1' : 'language_model'
-  const usual = sees ? expressionOf(parts) : 'all-linear'
+  const usual = isInternVL ? expressionOf(parts) : 'all-linear'
   const { targetModules = usual, ...rest } = lora
   return {
     ...{ r: 8, loraAlpha: 32, loraDropout: 0.05, taskType: 'CAUSAL_LM' },
-    // All of an InternVL would be the vision part too, which never trains.
+    // In an InternVL 'all-linear' would include the vision encoder, which never trains.
     targetModules: targetModules === 'all-linear' ? usual : targetModules,
     ...(projector === 'whole' && { modulesToSave: ['mlp1'] }),
     ...rest,
   }
 }
 
-/** Puts the adapter that a stage trains into a network, beside those of the stages before where its weights are packed. */
+/** Add a stage's adapter to the network; with quantized weights, next to those of the stages before. */
 export function beginStage({ model }: EmoVerse, lora: LoraConfig): PeftModel {
   const before = peftModelOf(model)
   if (before === undefined) return checked(model, getPeftModel(model, lora) as unknown as PeftModel)
@@ -51,24 +54,27 @@ export function beginStage({ model }: EmoVerse, lora: LoraConfig): PeftModel {
 }
 
 function checked(model: EmoVerse['model'], peft: PeftModel): PeftModel {
-  const seen = model
+  const visionParameter = model
     .namedParameters()
     .find(([name, { requiresGrad }]) => requiresGrad && name.startsWith('vision_model.'))
-  if (seen === undefined) return peft
+  if (visionParameter === undefined) return peft
   peft.deleteAdapter(TRAINED)
-  throw new ConfigError(`trainEmoVerse: lora names '${seen[0]}', and the vision part never trains`, {
-    argument: 'lora',
-  })
+  throw new ConfigError(
+    `trainEmoVerse.lora: expected targetModules without the vision encoder, which never trains, got '${visionParameter[0]}'.`,
+    {
+      argument: 'lora',
+    },
+  )
 }
 
-/** Name of the adapter that trains, as PEFT calls the only one. */
+/** Name of the adapter that trains: PEFT's default name. */
 const TRAINED = 'default'
 
-/** Writes the adapter of a stage alone. */
+/** Save only the adapter of the stage. */
 export const saveStage = (peft: PeftModel, folder: string): Promise<void> =>
   peft.savePretrained(folder, { selectedAdapters: [TRAINED] })
 
-/** Makes what a stage has trained part of the network. */
+/** Merge the trained adapter into the network; with quantized weights, freeze it next to them. */
 export async function endStage({ model }: EmoVerse, peft: PeftModel, folder: string): Promise<void> {
   if (!isPacked(model)) {
     peft.mergeAndUnload()

@@ -4,7 +4,7 @@ import type { Dataset } from '../../../data/dataset.js'
 import { Subset } from '../../../data/datasets.js'
 import { evaluating } from '../../../nn/index.js'
 import type { EmoVerseSampleTokens } from '../data/collate.js'
-import { placed, requireExpanded, type SwiftLength } from '../data/dataset.js'
+import { requireExpanded, type SwiftLength, withRecordIndex } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
 import { LeftOut, openRecords, splitRecords } from '../data/open.js'
 import { replacing } from '../data/replace.js'
@@ -12,10 +12,10 @@ import type { EmoVerse } from '../network/network.js'
 import type { EmoVerseRecipe } from './recipe.js'
 import type { EmoVerseStageOptions } from './train.js'
 
-/** Records as tokens, each made when it is its turn. */
+/** Records as tokens, encoded on access. */
 export interface EncodedRecords extends Dataset<EmoVerseSampleTokens> {
   readonly records: Dataset<SwiftRecord>
-  /** All tokens of a sample; there where the trainer asks. */
+  /** Number of tokens of a sample, if the trainer needs it. */
   lengthOf?: (index: number) => number
 }
 
@@ -23,38 +23,38 @@ interface StageData {
   compat?: 'published'
   mediaRoot?: string
   onBadRecord?: 'skip' | 'stop'
-  /** Whether what the vision part makes of all pictures and films is kept beforehand. */
+  /** Whether to cache the features of all images and videos before training. */
   remembers?: boolean
-  /** Whether the trainer asks how long samples are: their media are read beforehand then. */
+  /** Whether the trainer needs the lengths of samples, which requires reading all media before training. */
   groupByLength?: boolean
   onNote?: (note: string) => void
 }
 
-/** The data of a stage as samples, and notes of what was left out. */
+/** Open the data of a stage as samples, with notes about records that were left out. */
 export async function openStage(
   model: EmoVerse,
   { data, valid }: EmoVerseStageOptions,
   { seed, validationShare, maxLength, maxExpandedLength }: EmoVerseRecipe,
   { compat, mediaRoot, onBadRecord, remembers = false, groupByLength = false, onNote }: StageData,
 ): Promise<{ train: EncodedRecords; valid: EncodedRecords | undefined; notes: string[] }> {
-  // Files have to be there where somebody looks at them.
+  // Media files must exist only if the model reads them.
   const root = model.seesMedia || model.hearsMedia ? (mediaRoot ?? '.') : undefined
   const most = maxExpandedLength ?? undefined
   const limits = {
     ...{ lengthOf: model.lengthOf, maxLength, seed },
-    // Without media both are one number.
+    // Without media both lengths are equal.
     ...defined({ compat, onBadRecord, mediaRoot: root, maxExpandedLength: root === undefined ? most : undefined }),
   }
   const notes: string[] = []
   const open = async (given: typeof data) => {
     const { records, name, notes: left, longest } = await openRecords(given, limits)
     notes.push(...left)
-    // Those give way to others when it is their turn.
+    // Unusable records are replaced on access.
     if (compat === 'published') return records
     const looked =
       root === undefined
         ? { records, notes: [], longest }
-        : await lookedAt(model, records, { name, mediaRoot, remembers, most, stops: onBadRecord === 'stop' })
+        : await withReadableMedia(model, records, { name, mediaRoot, remembers, most, stops: onBadRecord === 'stop' })
     notes.push(...looked.notes)
     all.text = Math.max(all.text, looked.longest.text)
     all.expanded = Math.max(all.expanded, looked.longest.expanded)
@@ -64,18 +64,21 @@ export async function openStage(
   const [own, other] = [await open(data), valid === undefined ? undefined : await open(valid)]
   const parts = other ? { train: own, valid: other } : splitRecords(own, { share: validationShare, seed })
   if (parts.train.length === 0) {
-    throw new ConfigError(['There is no record to train on', ...notes].join('; '), { argument: 'data', notes })
+    throw new ConfigError(
+      `trainEmoVerse.data: expected at least one record to train on, got none. ${notes.join('; ')}`,
+      { argument: 'data', notes },
+    )
   }
   if (all.text > 0) {
-    const media = all.expanded > all.text ? `; the longest has ${all.expanded} with all of its media's` : ''
-    notes.push(`the longest record has ${all.text} tokens, each of its media counted as one${media}`)
+    const media = all.expanded > all.text ? `; the longest has ${all.expanded} with all tokens of its media` : ''
+    notes.push(`the longest record has ${all.text} tokens, with each of its media counted as one${media}`)
   }
   if (!model.seesMedia && !model.hearsMedia && (await namesMedia(parts.train))) {
-    notes.push('the model sees neither pictures nor films: it is trained on the words alone')
+    notes.push('the model has no vision or audio encoder: it is trained on the texts only')
   }
   let isKnown = false
   const replaced = ({ message }: DataError) => {
-    if (!isKnown) onNote?.(`records whose media cannot be read give way to others, the first: ${message}`)
+    if (!isKnown) onNote?.(`records with unreadable media are replaced by others, the first: ${message}`)
     isKnown = true
   }
   const encoded = (records: Dataset<SwiftRecord>): EncodedRecords => {
@@ -97,7 +100,7 @@ export async function openStage(
       try {
         lengths.push((await model.lengthsOf(record, defined({ mediaRoot: root }))).expanded)
       } catch (error) {
-        // As published it gives way to another when it is its turn; how long that one is matters to no batch but its own.
+        // With compat it is replaced by another record, whose length matters only for its own batch.
         if (compat !== 'published' || !(error instanceof DataError)) throw error
         lengths.push(model.lengthOf(record))
       }
@@ -112,22 +115,22 @@ async function namesMedia(records: Dataset<SwiftRecord>): Promise<boolean> {
   return MEDIA_KEYS.some((key) => (record[key]?.length ?? 0) > 0)
 }
 
-interface LookingAhead {
-  /** What messages call the data. */
+interface MediaCheck {
+  /** Name of the data in messages. */
   name: string
-  /** Whether a record that cannot be used ends it. */
+  /** Whether an unusable record is an error. */
   stops: boolean
   mediaRoot: string | undefined
   remembers: boolean
-  /** Tokens of a record, all of its media's counted. */
+  /** Maximum length in tokens, media included. */
   most: number | undefined
 }
 
-/** Those records whose media can be read and are not too many; what is said of the others. */
-async function lookedAt(
+/** Read the media of all records in advance. Return records with readable media of acceptable length, and notes about the others. */
+async function withReadableMedia(
   model: EmoVerse,
   records: Dataset<SwiftRecord>,
-  { name, stops, mediaRoot, remembers, most }: LookingAhead,
+  { name, stops, mediaRoot, remembers, most }: MediaCheck,
 ) {
   const good: number[] = []
   const left = new LeftOut()
@@ -145,7 +148,7 @@ async function lookedAt(
         good.push(i)
       } catch (error) {
         if (!(error instanceof DataError)) throw error
-        if (stops) throw placed(error, name, i)
+        if (stops) throw withRecordIndex(error, name, i)
         const { reason } = error as DataError & { reason?: string }
         const why = reason === 'length' ? 'that are too long with all of their media' : 'whose media cannot be read'
         left.add(why, `record ${i + 1}: ${error.message}`)

@@ -17,15 +17,14 @@ const BATCH = {
   targets: { places: NUMBERS, ids: NUMBERS, records: NUMBERS },
 } as const
 
-/** What a batch came to, a row for each record: see {@link emoverseLoss}. */
+/** Columns of the loss table, which has a row for each record: see {@link emoverseLoss}. */
 export const LOSS_COLUMNS = ['loss', 'tokens', 'right'] as const
 
 /**
- * The mean loss over the tokens of a batch that are learnt. Logits are computed for those alone; the vision part is never in the
- * graph. `logits` is float64 [records, 3]: of each record the sum of its losses, how many tokens it has to learn, and how many of
- * them are right.
- * @param tally hears of each record, by its task
- * @throws ConfigError naming the argument, for a model or a batch that is none
+ * Compute the mean loss over the label tokens of a batch. Logits are computed only for those; the vision encoder is never part of the graph.
+ * `logits` is float64 [records, 3]: the sum of a record's losses, the number of its label tokens, and the number of correct ones.
+ * @param tally receives these numbers by task
+ * @throws ConfigError naming the argument, for an invalid model or batch
  */
 export async function emoverseLoss(model: EmoVerse, batch: EmoVerseBatch, tally?: TaskTally): Promise<LossOutput> {
   const where = 'emoverseLoss'
@@ -37,9 +36,9 @@ export async function emoverseLoss(model: EmoVerse, batch: EmoVerseBatch, tally?
   const { llm } = model
   const inputsEmbeds = await model.embed(inputIds, batch)
   const inputs = { ...(inputsEmbeds ? { inputsEmbeds } : { inputIds }), sequenceLengths }
-  const learnt = await learntLogits(llm, inputs, targets.places)
-  const { device } = learnt
-  const logits = learnt.to({ dtype: 'float32' })
+  const labelLogits = await logitsAt(llm, inputs, targets.places)
+  const { device } = labelLogits
+  const logits = labelLogits.to({ dtype: 'float32' })
   const wanted = tensor(targets.ids, { dtype: 'int64', device })
   const losses = functional.crossEntropy(logits, wanted, { reduction: 'none' })
   const facts = noGrad(() =>
@@ -57,10 +56,10 @@ export async function emoverseLoss(model: EmoVerse, batch: EmoVerseBatch, tally?
   return { loss: losses.mean(), logits: noGrad(() => tensor(table, { dtype: 'float64' })) }
 }
 
-/** Logits [learnt, vocabSize] of the tokens at some places of a row, by those before them. */
-async function learntLogits(llm: DecoderLM, inputs: Parameters<DecoderLM['forward']>[0], places: readonly number[]) {
+/** Return the logits [labels, vocabSize] that predict the tokens at `places` of a row. */
+async function logitsAt(llm: DecoderLM, inputs: Parameters<DecoderLM['forward']>[0], places: readonly number[]) {
   const weight = headOf(llm)
-  // A packed head gives the logits of all. Else those of the last token, which nobody looks at: none cannot be asked for.
+  // A quantized head computes all logits. Otherwise those of the last token are computed and ignored: logitsToKeep must be at least 1.
   const { lastHiddenState, logits } = await llm.forward({ ...inputs, ...(weight && { logitsToKeep: 1 }) })
   const { device } = lastHiddenState
   const before = tensor(
@@ -71,7 +70,7 @@ async function learntLogits(llm: DecoderLM, inputs: Parameters<DecoderLM['forwar
   return weight ? ops.async.linear(rows, weight) : rows
 }
 
-/** The weight [vocabSize, hiddenSize] of the output layer; undefined where it is packed, or is no plain matrix. */
+/** Return the weight [vocabSize, hiddenSize] of the output layer; undefined if it is quantized. */
 function headOf(model: DecoderLM): Tensor | undefined {
   const layer = outputLayerOf(model)
   if (!layer) return undefined

@@ -3,46 +3,46 @@ import { ConfigError } from '../../../base/errors.js'
 import { didYouMean, shortened } from '../../../base/words.js'
 import { SCHEDULER_TYPES, type SchedulerType } from '../../../train/scheduler.js'
 
-/** How a stage is trained. The defaults are those of EmoVerse's scripts, and where they say nothing ms-swift 2.6's. */
+/** Training settings of a stage. Defaults are those of EmoVerse's scripts, otherwise those of ms-swift 2.6. */
 export interface EmoVerseRecipe {
-  /** Default 1e-4. */
+  /** Peak learning rate. Default 1e-4. */
   learningRate: number
-  /** Default 'cosine', down to 0. */
+  /** Learning rate schedule. Default 'cosine', down to 0. */
   schedule: SchedulerType
-  /** Share of all steps over which the rate climbs from 0. Default 0.05. */
+  /** Fraction of all steps over which the rate rises from 0. Default 0.05. */
   warmupRatio: number
-  /** Default 2. */
+  /** Passes over the data. Default 2. */
   epochs: number
-  /** Default [0.9, 0.95]. */
+  /** AdamW's betas. Default [0.9, 0.95]. */
   betas: [number, number]
-  /** Default 1e-8. */
+  /** AdamW's epsilon. Default 1e-8. */
   eps: number
-  /** Default 0.1. */
+  /** Weight decay. Default 0.1. */
   weightDecay: number
-  /** Default 1; 0: gradients stay as they are. */
+  /** Maximum gradient norm; 0 turns clipping off. Default 1. */
   maxGradNorm: number
-  /** Records in a batch of each process. Default 1 and 1. */
+  /** Records per batch and process, in training and evaluation. Default 1. */
   batchSize: number
   evalBatchSize: number
-  /** Batches whose gradients make one step. Default 8. */
+  /** Batches per optimizer step (gradient accumulation). Default 8. */
   accumulation: number
-  /** Longer records are left out, each of their media counted as one token. Default 2048. */
+  /** Maximum length in tokens, where each of the media counts as one; longer records are left out. Default 2048. */
   maxLength: number
-  /** The same with all tokens that media become; null for no limit. Default null. */
+  /** Maximum length with all tokens of the media; null for no limit. Default null. */
   maxExpandedLength: number | null
-  /** Layers compute again in backward what is between them. Default true. */
+  /** Whether to recompute activations in the backward pass. Default true. */
   gradientCheckpointing: boolean
-  /** Share of the data that is kept to validate with, where none is given. Default 0.01. */
+  /** Fraction of the data that is split off for validation if there is no validation data. Default 0.01. */
   validationShare: number
-  /** Ends with the weights of the least loss of validation, which is then measured, and saved, each epoch. Default false. */
+  /** Whether to evaluate and save each epoch, and end with the weights of the lowest validation loss. Default false. */
   loadBest: boolean
-  /** Default 42. */
+  /** Random seed. Default 42. */
   seed: number
-  /** Steps between logs, evaluations and checkpoints. Default 10, 1000 and 500. */
+  /** Steps between logs (default 10), evaluations (default 1000) and checkpoints (default 500). */
   logSteps: number
   evalSteps: number
   saveSteps: number
-  /** Checkpoints that stay. Default 3. */
+  /** Number of checkpoints to keep. Default 3. */
   saveTotalLimit: number
 }
 
@@ -70,7 +70,7 @@ export const EMOVERSE_RECIPE: Readonly<EmoVerseRecipe> = {
   saveTotalLimit: 3,
 }
 
-/** The recipe with changes. @throws ConfigError for an unknown name or a value that cannot be */
+/** Return the recipe with changes. @throws ConfigError for an unknown name or an invalid value */
 export function emoverseRecipe(changes: Partial<EmoVerseRecipe> = {}): EmoVerseRecipe {
   const where = 'emoverseRecipe'
   requireObject(where, 'changes', changes)
@@ -78,7 +78,10 @@ export function emoverseRecipe(changes: Partial<EmoVerseRecipe> = {}): EmoVerseR
   const given = Object.entries(changes).filter(([, value]) => value !== undefined)
   for (const [name] of given) {
     if (names.includes(name)) continue
-    throw new ConfigError(`EmoVerse's recipe has no '${shortened(name)}'${didYouMean(name, names)}`, { argument: name })
+    throw new ConfigError(
+      `${where}: expected a setting of EMOVERSE_RECIPE, got '${shortened(name)}'${didYouMean(name, names)}`,
+      { argument: name },
+    )
   }
   const recipe: EmoVerseRecipe = { ...EMOVERSE_RECIPE, ...Object.fromEntries(given) }
   for (const name of ['learningRate', 'epochs', 'eps', 'weightDecay', 'maxGradNorm'] as const) {

@@ -6,23 +6,23 @@ import { readJson, writeJson } from '../../../files/json/json.js'
 import { contentHash } from '../../../kit/fingerprint.js'
 import { SwiftDataset } from '../data/dataset.js'
 import { keyOf } from '../data/media.js'
-import { type EmoVerseRecords, noRecords } from '../data/open.js'
+import { type EmoVerseRecords, invalidData } from '../data/open.js'
 
-/** What a stage is trained on and with, as far as it makes its weights others: by it a folder knows whose it is. */
+/** Data and settings that a stage's weights depend on. They identify the training of a folder. */
 export type StageSettings = Readonly<Record<string, unknown>>
 
-/** A stage that is to be trained, and its folder's name. */
+/** Settings of a stage, and the name of its folder. */
 export interface NamedSettings {
   name: string
   settings: StageSettings
 }
 
-const [SETTINGS, RESULTS, MADE_OF] = ['settings.json', 'results.json', 'stages.json']
+const [SETTINGS, RESULTS, STAGES] = ['settings.json', 'results.json', 'stages.json']
 
-/** The fingerprint of instruction data: of the bytes of its files, or of its records. Paths of media stand for these. */
+/** Return the hash of instruction data: of its files' bytes, or of its records. Media count only by their paths. */
 export async function dataHash(given: EmoVerseRecords): Promise<string> {
   if (given instanceof SwiftDataset) return keyOf('opened', `${given.length}`, await dataHash(given.files))
-  if (typeof given !== 'string' && !Array.isArray(given)) throw noRecords(given)
+  if (typeof given !== 'string' && !Array.isArray(given)) throw invalidData(given)
   const parts: string[] = []
   for (const one of typeof given === 'string' ? [given] : given) {
     parts.push(typeof one === 'string' ? await contentHash(one) : JSON.stringify(one))
@@ -31,9 +31,8 @@ export async function dataHash(given: EmoVerseRecords): Promise<string> {
 }
 
 /**
- * The folder of a training: the one that is named, or with `versions` the first of `v1`, `v2`, … in it, where that one holds
- * another training.
- * @throws ConfigError where it does, naming what differs
+ * Return the folder of a training: the given one, or with `versions` the first of `v1`, `v2`, … in it without another training.
+ * @throws ConfigError if the folder holds another training and `versions` is false, naming what differs
  */
 export async function runFolder(
   outputDir: string,
@@ -46,7 +45,7 @@ export async function runFolder(
     if (other === undefined) return folder
     if (!versions) {
       throw new ConfigError(
-        `${other.folder} holds a stage that was trained with other settings (${other.keys.join(', ')}): give another outputDir`,
+        `${other.folder}: expected a stage with the same settings, got another one (${other.keys.join(', ')} differ). Choose another outputDir.`,
         { argument: 'outputDir', before: other.before, now: other.now },
       )
     }
@@ -66,28 +65,28 @@ async function otherIn(outputDir: string, stages: readonly NamedSettings[]) {
   return undefined
 }
 
-/** What the stage in a folder was begun, or trained, with. */
+/** Read the settings of the stage in a folder. */
 async function settingsIn(folder: string): Promise<StageSettings | undefined> {
-  const [begun, ended] = [join(folder, SETTINGS), join(folder, RESULTS)]
-  if (existsSync(begun)) return (await readJson(begun)) as StageSettings
-  return existsSync(ended) ? (((await readJson(ended)) as { settings?: StageSettings }).settings ?? {}) : undefined
+  const [settings, results] = [join(folder, SETTINGS), join(folder, RESULTS)]
+  if (existsSync(settings)) return (await readJson(settings)) as StageSettings
+  return existsSync(results) ? (((await readJson(results)) as { settings?: StageSettings }).settings ?? {}) : undefined
 }
 
-/** As JSON tells them apart. */
+/** Compare two values as JSON. */
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
 
-/** Says in a folder which training it is of, before anything else is written there. */
+/** Write the settings into a stage's folder before anything else. */
 export async function claimFolder(folder: string, settings: StageSettings): Promise<void> {
   makeDirectory(folder, CheckpointError)
   await writeJson(join(folder, SETTINGS), settings)
 }
 
-/** Whether a folder holds the model that these stages have made. */
+/** Return whether a folder holds the model trained by these stages. */
 export async function isMadeOf(folder: string, stages: readonly NamedSettings[]): Promise<boolean> {
-  const file = join(folder, MADE_OF)
+  const file = join(folder, STAGES)
   return existsSync(file) && same(await readJson(file), stages)
 }
 
-/** Says in the folder of a model which stages have made it. */
-export const saysMadeOf = (folder: string, stages: readonly NamedSettings[]): Promise<void> =>
-  writeJson(join(folder, MADE_OF), stages)
+/** Write into a model's folder which stages trained it. */
+export const writeStages = (folder: string, stages: readonly NamedSettings[]): Promise<void> =>
+  writeJson(join(folder, STAGES), stages)

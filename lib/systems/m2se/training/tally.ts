@@ -1,16 +1,16 @@
 import type { EmoVerseTask } from '../published/wording.js'
 
-/** What was learnt of one task between two logs. */
+/** Training statistics of one task between two logs. */
 export interface TaskNumbers {
   records: number
   tokens: number
-  /** The mean over its tokens. */
+  /** Mean loss per label token. */
   loss: number
-  /** The share of records of which every token was right, as `acc_strategy sentence` of ms-swift. */
+  /** Fraction of records with every token correct, as in ms-swift's `acc_strategy sentence`. */
   accuracy: number
-  /** The share of tokens. */
+  /** Fraction of correct tokens. */
   tokenAccuracy: number
-  /** Of computing: a step's time is divided by the tokens of its records, prompts too. */
+  /** Compute time. A step's time is split by the number of tokens of its records, prompts included. */
   seconds: number
 }
 
@@ -33,17 +33,18 @@ interface TallyState {
   history: TaskLogEntry[]
 }
 
-/** Loss, accuracy and time by task, from log to log. A checkpoint holds where it stands. */
+/** Loss, accuracy and time by task between logs. Its state is part of checkpoints. */
 export class TaskTally {
   #open: Record<string, Sums> = {}
   #history: TaskLogEntry[] = []
-  /** Tokens since the clock was read. */
+  /** Tokens since the step began. */
   #since: Record<string, number> = {}
   #clock: number | undefined
 
   /**
-   * @param table for each record the sum of its losses, the tokens that are learnt of it, and those that are right
-   * @param lengths all tokens of each
+   * Add the records of a batch.
+   * @param table for each record the sum of its losses, the number of its label tokens, and the number of correct ones
+   * @param lengths number of all tokens of each record
    */
   add(
     tasks: readonly string[],
@@ -79,7 +80,7 @@ export class TaskTally {
     this.#clock = undefined
   }
 
-  /** Closes what is open into a line of the log. */
+  /** Close the current sums into a log entry, and return all entries. */
   log(step: number): readonly TaskLogEntry[] {
     const tasks = Object.entries(this.#open).map(([task, sums]) => [task, numbersOf(sums)])
     if (tasks.length > 0) this.#history.push({ step, tasks: Object.fromEntries(tasks) })
@@ -97,7 +98,7 @@ export class TaskTally {
   }
 }
 
-/** Sums as means. */
+/** Convert sums to means. */
 export const numbersOf = ({ records, whole, loss, tokens, right, seconds }: Sums): TaskNumbers => ({
   records,
   tokens,

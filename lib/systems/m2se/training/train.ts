@@ -45,99 +45,98 @@ import {
 import { type EncodedRecords, openStage } from './data.js'
 import { emoverseLoss } from './loss.js'
 import { type EmoVerseRecipe, emoverseRecipe } from './recipe.js'
-import { claimFolder, dataHash, isMadeOf, type NamedSettings, runFolder, saysMadeOf } from './run.js'
+import { claimFolder, dataHash, isMadeOf, type NamedSettings, runFolder, writeStages } from './run.js'
 import { numbersOf, type TaskNumbers, TaskTally } from './tally.js'
 
-/** One stage of a training: its data, and what differs from the defaults. */
+/** One stage of a training: its data, and changes to the defaults. */
 export interface EmoVerseStageOptions {
-  /** The folder of its results. Default `stage-1`, `stage-2`, … */
+  /** Folder name of its results. Default `stage-1`, `stage-2`, … */
   name?: string
   data: EmoVerseRecords
-  /** Default: a share of `data`, see the recipe's `validationShare`. */
+  /** Validation data. Default: a part of `data`, see the recipe's `validationShare`. */
   valid?: EmoVerseRecords
   /** Changes to {@link EMOVERSE_RECIPE}. */
   recipe?: Partial<EmoVerseRecipe>
-  /** Changes to the adapter: rank 8, alpha 32, dropout 0.05, all linear layers of language model and projection but the head. */
+  /** Changes to the adapter: rank 8, alpha 32, dropout 0.05, all linear layers of language model and projector without the head. */
   lora?: Partial<LoraConfig>
   /**
-   * How an InternVL's projection trains: with an adapter as the language model (default, as the scripts do), as a whole (as the
-   * paper's figure shows it), or not at all. The vision part never trains.
+   * Training of InternVL's projector: with LoRA like the language model (default, as in the scripts), whole (as in the paper's figure), or
+   * frozen. The vision encoder never trains.
    */
   projector?: ProjectorTraining
   /**
-   * Whether the speech branch trains, whose encoder never does: 'whole' beside the adapter, 'alone' without one. Default 'frozen'.
+   * Training of the speech branch, without its encoder: 'whole' with the adapter, 'alone' without one. Default 'frozen'.
    */
   speech?: SpeechTraining
 }
 
 export interface TrainEmoVerseOptions {
-  /** One after the other: each trains a fresh adapter on what those before it made of the network. */
+  /** Stages in order. Each trains a new adapter on the network with the adapters of the stages before. */
   stages: readonly EmoVerseStageOptions[]
-  /** Checkpoints, adapters, logs and `results.json` of each stage go into a folder of its own in it; the trained model into `model/`. */
+  /** Output folder. Each stage has a subfolder for checkpoints, adapter, logs and `results.json`; the trained model goes to `model/`. */
   outputDir: string
   /**
-   * Where `outputDir` holds another training, this one goes into the first of `v1`, `v2`, … in it that is free, or its own, and says
-   * so. Default false: an error.
+   * Whether to use a subfolder if `outputDir` holds another training: the first of `v1`, `v2`, … that is free or holds this training, which
+   * is reported. Default false: an error.
    */
   versions?: boolean
   /**
-   * The stage that is trained first, from 1; those before it are not looked at: the model is what they made already. Default 1.
+   * Number of the stage to start with, from 1. The model must be the result of the stages before. Default 1.
    */
   startAt?: number
   /**
-   * Writes the whole model at the end, with all stages in it, into `model/`. Default true; false where its weights are packed, which
-   * cannot take the stages in: it is then the base with their adapters.
+   * Whether to write the whole model, with all stages merged in, to `model/`. Default true; false with quantized weights, which cannot be
+   * merged: the trained model is then the base with its adapters.
    */
   saveModel?: boolean
-  /** What paths of media are relative to. Default: the working directory. */
+  /** Base folder of relative media paths. Default: the working directory. */
   mediaRoot?: string
   /**
-   * A folder that keeps what the vision part makes of each picture and frame, so that it is computed once: for all epochs, stages and
-   * runs. Before a stage begins it has all of them.
+   * Folder that caches the vision encoder's outputs across epochs, stages and runs. It is filled before a stage begins.
    */
   visionCache?: string
   /**
-   * What a record that cannot be used, or whose media cannot be read, does: 'skip' (default) leaves it out and counts it by cause,
-   * 'stop' throws before the stage begins.
+   * Policy for a record that cannot be used or whose media cannot be read: 'skip' (default) leaves it out and counts it by cause, 'stop'
+   * throws before the stage begins.
    */
   onBadRecord?: 'skip' | 'stop'
   /**
-   * 'published': as ms-swift 2.6 trains this family: a record that cannot be used gives way to another one drawn at random, and
-   * batches of a step count alike, whatever each has to learn. By default such records are left out and counted, and all tokens
-   * of a step count alike; all media are looked at before a stage begins.
+   * 'published': train as ms-swift 2.6 does: an unusable record is replaced by a random one, and the batches of a step have equal weight.
+   * By default unusable records are left out and counted, all label tokens of a step have equal weight, and all media are read before a
+   * stage begins.
    */
   compat?: 'published'
-  /** For the Trainer of each stage, over what is said above. */
+  /** Trainer arguments of each stage, which override the recipe. */
   args?: Partial<TrainingArguments>
   callbacks?: readonly TrainerCallback[]
   loggers?: readonly Logger[]
-  /** Hears of what was left out of the data. Default: nobody. */
+  /** Called with a sentence about data that was left out. Default: none. */
   onNote?: (note: string) => void
 }
 
-/** What a stage measured on its validation data. */
+/** Metrics of a stage on its validation data. */
 export interface EmoVerseMeasured {
   loss: number | null
-  /** The share of records of which every token is the likeliest, the true ones before it given. */
+  /** Fraction of records whose every label token is the most likely one, with the true tokens as context. */
   accuracy: number | null
   tasks: Record<string, Omit<TaskNumbers, 'seconds'>>
 }
 
-/** What a stage came to; `results.json` in its folder holds the same. */
+/** Results of a stage, as in `results.json` of its folder. */
 export interface EmoVerseStageResults extends RecipeResults<EmoVerseMeasured> {
   name: string
-  /** Where its adapter is. */
+  /** Folder of its adapter. */
   adapter: string
-  /** Parameters that were trained. */
+  /** Number of trained parameters. */
   trained: number
   seconds: number
-  /** What it was trained with, which a call that goes on has to say too. */
+  /** Settings of the training. A call that continues it must have the same. */
   settings: object
 }
 
 export interface EmoVerseResults {
   stages: EmoVerseStageResults[]
-  /** Where the trained model is; null where it was not to be written. */
+  /** Folder of the trained model; null if `saveModel` is false. */
   model: string | null
 }
 
@@ -159,11 +158,12 @@ const OPTIONS = [
 ] as const
 
 /**
- * Trains an EmoVerse in stages: each with a fresh low-rank adapter, which is then added to the weights; where these are packed it
- * stays beside them, frozen. The same call on the same
- * folder goes on where a killed run was, within a stage, between two or while the model is written, and on the CPU ends with the
- * same weights bit for bit; after the end it gives the results that it finds, and the model has all stages in it. What is the same is
- * told by the weights that it begins with, the data's bytes and the settings of each stage.
+ * Train an EmoVerse in stages, each with a new LoRA adapter that is then merged into the weights. With quantized weights the adapter stays
+ * separate, frozen.
+ *
+ * The same call on the same folder continues a killed run: within a stage, between stages or while the model is written. On the CPU the
+ * final weights are bit for bit the same. After the end it returns the stored results, and the model has all stages. Runs are compared by
+ * the initial weights, the bytes of the data and the settings of each stage.
  *
  * ```ts
  * using model = await EmoVerse.fromPretrained('smollm2-135m-instruct')
@@ -172,8 +172,8 @@ const OPTIONS = [
  *   outputDir: 'runs/emoverse',
  * })
  * ```
- * @throws ConfigError where a stage in the folder was trained on another model, on other data or with other settings; DataError with
- * `onBadRecord: 'stop'` for a record that cannot be used; else as the Trainer
+ * @throws ConfigError if a stage in the folder was trained from another model, on other data or with other settings; DataError with
+ * `onBadRecord: 'stop'` for a record that cannot be used; otherwise as the Trainer
  */
 export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptions): Promise<EmoVerseResults> {
   const where = 'trainEmoVerse'
@@ -190,33 +190,42 @@ export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptio
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   requireOneOf(where, 'onBadRecord', onBadRecord, ['skip', 'stop'])
   if (compat === 'published' && onBadRecord === 'stop') {
-    throw new ConfigError(`${where}: with compat 'published' a record that cannot be used gives way to another one`, {
-      argument: 'onBadRecord',
-    })
+    throw new ConfigError(
+      `${where}.onBadRecord: expected 'skip' with compat 'published', which replaces unusable records, got 'stop'.`,
+      {
+        argument: 'onBadRecord',
+      },
+    )
   }
   if (!Array.isArray(stages) || stages.length === 0) throw misuse(where, 'stages', 'a list of stages', stages)
   if (startAt > stages.length) throw misuse(where, 'startAt', `at most ${stages.length}, the number of stages`, startAt)
   const names = stages.map((stage, i) => checkStage(where, stage, i))
   if (new Set(names).size < names.length) throw misuse(where, 'stages', 'a different name for each', names)
   if (packed && saveModel) {
-    throw new ConfigError(`${where}: packed weights cannot take adapters in: the trained model is the base with them`, {
-      argument: 'saveModel',
-    })
+    throw new ConfigError(
+      `${where}.saveModel: expected false with quantized weights, got true: adapters cannot be merged into them.`,
+      {
+        argument: 'saveModel',
+      },
+    )
   }
   if (peftModelOf(model.model) && !packed) {
-    throw new ConfigError(`${where}: the model has adapters already: merge them first`, { argument: 'model' })
+    throw new ConfigError(
+      `${where}.model: expected a model without adapters, got one with adapters. Merge them first.`,
+      { argument: 'model' },
+    )
   }
   const planned = await plannedStages(model, options, names)
   const outputDir = await runFolder(given, planned, versions)
-  if (outputDir !== given) onNote?.(`${given} holds another training: this one goes to ${outputDir}`)
+  if (outputDir !== given) onNote?.(`${given} holds another training: this one is written to ${outputDir}`)
   const results: EmoVerseStageResults[] = []
   await withVisionCache(model, visionCache, async () => {
     for (const stage of planned) results.push(await trainStage(model, stage, { outputDir, options }))
   })
   const folder = join(outputDir, 'model')
-  const made = planned.map(({ name, settings }) => ({ name, settings }))
-  if (saveModel && isMainProcess() && !(await isMadeOf(folder, made))) {
-    await saveEmoVerse(folder, model, (temporary) => saysMadeOf(temporary, made))
+  const trained = planned.map(({ name, settings }) => ({ name, settings }))
+  if (saveModel && isMainProcess() && !(await isMadeOf(folder, trained))) {
+    await saveEmoVerse(folder, model, (temporary) => writeStages(temporary, trained))
   }
   return { stages: results, model: saveModel ? folder : null }
 }
@@ -225,11 +234,11 @@ interface PlannedStage extends NamedSettings {
   index: number
   stage: EmoVerseStageOptions
   recipe: EmoVerseRecipe
-  /** Null where the ears train alone. */
+  /** Null if only the audio encoder trains. */
   lora: LoraConfig | null
 }
 
-/** The stages that are to be trained, each with what tells it from another: the model that it begins with too. */
+/** Return the stages to train, each with the settings that identify it, its initial model included. */
 async function plannedStages(
   model: EmoVerse,
   { stages, startAt = 1, compat, args = {} }: TrainEmoVerseOptions,
@@ -237,16 +246,19 @@ async function plannedStages(
 ): Promise<PlannedStage[]> {
   const planned: PlannedStage[] = []
   let base = await baseHash(model)
-  // How it is shown changes nothing.
+  // The progress display does not change the result.
   const { progress: _, ...own } = args
   for (const [index, stage] of stages.entries()) {
     if (index + 1 < startAt) continue
     const name = names[index] as string
     const { speech = 'frozen', data, valid } = stage
     if (speech !== 'frozen' && !model.hearsMedia) {
-      throw new ConfigError(`trainEmoVerse: ${name} trains a speech branch, and the model hears nothing`, {
-        argument: 'speech',
-      })
+      throw new ConfigError(
+        `trainEmoVerse: ${name}.speech: expected a model with a speech branch, got one without. Load it with \`speech\`.`,
+        {
+          argument: 'speech',
+        },
+      )
     }
     const recipe = emoverseRecipe(stage.recipe)
     const lora = speech === 'alone' ? null : stageAdapter(model, stage.lora ?? {}, stage.projector)
@@ -267,9 +279,12 @@ function checkStage(where: string, stage: EmoVerseStageOptions, index: number): 
   const { name = `stage-${index + 1}`, lora = {}, projector, speech } = stage
   if (speech !== undefined) requireOneOf(where, `stages[${index}].speech`, speech, SPEECH_TRAINING)
   if (speech === 'alone' && (stage.lora ?? projector) !== undefined) {
-    throw new ConfigError(`${where}: stages[${index}] trains the speech branch alone: lora and projector do nothing`, {
-      argument: 'speech',
-    })
+    throw new ConfigError(
+      `${where}: stages[${index}]: expected no lora and projector with speech 'alone', got some. Leave them out.`,
+      {
+        argument: 'speech',
+      },
+    )
   }
   if (projector !== undefined) requireOneOf(where, `stages[${index}].projector`, projector, PROJECTOR_TRAINING)
   requireString(where, `stages[${index}].name`, name)
@@ -335,12 +350,15 @@ async function trainStage(
   return results
 }
 
-/** What a stage came to that has ended. @throws CheckpointError where its adapter is gone */
+/** Return the results of a finished stage, or undefined. @throws CheckpointError if its adapter is missing */
 async function finished(folder: string): Promise<EmoVerseStageResults | undefined> {
   const file = join(folder, 'results.json')
   if (!existsSync(file)) return undefined
   if (existsSync(join(folder, ADAPTER))) return (await readJson(file)) as EmoVerseStageResults
-  throw new CheckpointError(`${folder} has results and no ${ADAPTER}/: take the results away to train again`, { file })
+  throw new CheckpointError(
+    `${folder}: expected ${ADAPTER}/ next to results.json, got none. Delete results.json to train the stage again.`,
+    { file },
+  )
 }
 
 interface StageTraining {
@@ -350,7 +368,7 @@ interface StageTraining {
   folder: string
   tally: TaskTally
   options: TrainEmoVerseOptions
-  /** Whether the ears train too. */
+  /** Whether the audio encoder trains. */
   hears: boolean
 }
 
@@ -364,11 +382,11 @@ function stageTrainer(model: EmoVerse, { train, valid, recipe, folder, tally, op
     onStepBegin: () => tally.beginStep(),
     onStepEnd: () => tally.endStep(),
     onLog: ({ logs }) => (logs.loss === undefined ? undefined : logged(logs.step)),
-    // The steps behind the last log.
+    // Write the steps after the last log.
     onTrainEnd: ({ state }) => logged(state.globalStep),
   }
   return new Trainer<Module, EmoVerseSampleTokens, EmoVerseBatch>({
-    // Frozen ears are none of the training's business.
+    // A frozen audio encoder is not part of the trained module.
     model: hears ? model.whole : model.model,
     trainDataset: train,
     ...(valid && { evalDataset: valid }),
@@ -416,7 +434,7 @@ const trainingArguments = (recipe: EmoVerseRecipe, outputDir: string, evaluates:
   progress: true,
 })
 
-/** Loss and accuracy on validation data, in all and by task. */
+/** Measure loss and accuracy on validation data, in total and by task. */
 async function measured(
   trainer: Trainer<Module, EmoVerseSampleTokens, EmoVerseBatch>,
   data: EncodedRecords,

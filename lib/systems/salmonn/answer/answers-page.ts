@@ -2,18 +2,18 @@ import { requireForm } from '../../../base/form.js'
 import { escaped } from '../../../base/words.js'
 import { page, round, svg, table } from '../../../kit/picture.js'
 
-/** A question, and what was answered. */
+/** A question with its answer. */
 export interface SalmonnAnswerShown {
   id: string
   question: string
-  /** The right answer. */
+  /** Reference answer. */
   right: string
-  /** What was said. */
+  /** Model's answer. */
   said: string
-  /** What was said with the sound of another item. */
+  /** Model's answer with the audio of another item. */
   otherwise?: string
   isRight: boolean
-  /** A WAV file, to be played in the page. */
+  /** Bytes of a WAV file, for playback in the page. */
   wav?: Uint8Array
 }
 
@@ -22,7 +22,7 @@ export interface SalmonnAnswersReport {
   lead: string
   /** Paragraphs of plain text. */
   notes?: readonly string[]
-  /** Figures with names of rows and columns. */
+  /** Table of metrics, with names of rows and columns. */
   figures: { head: readonly string[]; rows: readonly (readonly string[])[] }
   /** Values by step, such as the losses of training and validation. */
   curves: readonly { name: string; points: readonly (readonly [step: number, value: number])[] }[]
@@ -30,8 +30,8 @@ export interface SalmonnAnswersReport {
 }
 
 /**
- * What a trained SALMONN answered, as an HTML page that needs no network: figures, curves of training, and clips to play, each
- * with its question, the right answer and what was said.
+ * Render the answers of a trained SALMONN as a self-contained HTML page: metrics, training curves, and audio clips with their questions,
+ * reference answers and the model's answers.
  */
 export function salmonnAnswersPage(report: SalmonnAnswersReport): string {
   requireForm('salmonnAnswersPage', 'report', report, {
@@ -63,17 +63,17 @@ function shown({ id, question, right, said, otherwise, isRight, wav }: SalmonnAn
   const line = (name: string, text: string, kind = '') =>
     `<dt>${name}</dt><dd${kind && ` class="${kind}"`}>${text === '' ? '<i>nothing</i>' : escaped(text)}</dd>`
   const lines = [
-    line('asked', question),
-    line('right', right),
-    line('said', said, isRight ? 'good' : 'bad'),
-    ...(otherwise === undefined ? [] : [line('with another sound', otherwise)]),
+    line('question', question),
+    line('reference', right),
+    line('answer', said, isRight ? 'good' : 'bad'),
+    ...(otherwise === undefined ? [] : [line('answer with other audio', otherwise)]),
   ]
   return `<article><h3>${escaped(id)}</h3>${sound ?? ''}<dl>${lines.join('')}</dl></article>`
 }
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [900, 300, 52, 150, 14, 40]
 
-/** Lines over steps, with a scale of round numbers. */
+/** Draw curves over steps, with axis ticks at round numbers. */
 function curvesSvg(curves: SalmonnAnswersReport['curves']): string {
   const all = curves.flatMap(({ points }) => points)
   const last = Math.max(1, ...all.map(([step]) => step))
@@ -90,7 +90,7 @@ function curvesSvg(curves: SalmonnAnswersReport['curves']): string {
   const steps = columns.map((step) => `<text x="${x(step)}" y="${HEIGHT - 18}" text-anchor="middle">${step}</text>`)
   const ends: number[] = []
   const lines = curves.map(({ name, points }, i) => {
-    // Names of lines that end at the same height stand below each other.
+    // Stack the names of curves that end at the same height.
     let end = y(points.at(-1)?.[1] ?? 0) + 5
     while (ends.some((other) => Math.abs(other - end) < 16)) end -= 16
     ends.push(end)

@@ -5,20 +5,20 @@ import { withoutEnd } from '../../../base/words.js'
 import { parseAudioInput } from '../data/audio-input.js'
 
 const SOUND = /\.(wav|wave|flac|mp3|ogg|oga|opus|m4a|mp4|aac|aiff?|au|webm)$/i
-/** A JSON list at the beginning, what stands in double quotes, or a word. */
+/** A JSON list at the beginning, text in double quotes, or a word. */
 const PIECES = /^\s*(\[[^\]]*\])|"([^"]*)"|(\S+)/g
 
-/** What a user writes on one line: sound files, and what is said about them. */
+/** Input line of a user: audio files and text. */
 export interface ChatLine {
   audio: string[]
   text: string
 }
 
 /**
- * Finds the sound files in a line: words that name one, or several with commas between; in double quotes where there are
- * blanks in the path; `@FILE`, a list with a path on each line; or `["a.wav", "b.wav"]` at its beginning. The rest is text.
+ * Parse the audio files and the text of a line. An audio file is a word that names one, several with commas between, a path in double
+ * quotes if it has spaces, `@FILE` for a list with a path on each line, or `["a.wav", "b.wav"]` at the beginning. The rest is text.
  *
- * @throws DataError for what is written like a sound file or a list and is not there
+ * @throws DataError for an audio file or a list that does not exist
  */
 export async function parseChatLine(line: string): Promise<ChatLine> {
   requireString('parseChatLine', 'line', line)
@@ -37,17 +37,18 @@ export async function parseChatLine(line: string): Promise<ChatLine> {
     else words.push(whole.trim())
   }
   const missing = audio.find((path) => !existsSync(path))
-  if (missing !== undefined) throw new DataError(`There is no sound file ${missing}`, { file: missing })
+  if (missing !== undefined)
+    throw new DataError(`parseChatLine: expected an existing audio file, got ${missing}.`, { file: missing })
   return { audio, text: words.join(' ') }
 }
 
-/** The longest file name extension that is looked for. */
+/** Maximum length of a file name extension. */
 const MAX_EXTENSION = 32
 
-/** The end of a word, which holds its extension: a word is as long as the line that a stranger sends. */
+/** Return the end of a word with its extension, so that matching is cheap even for a very long word. */
 const lastOf = (word: string): string => word.slice(-MAX_EXTENSION)
 
-/** A file's name without the punctuation of the sentence that ends with it. */
+/** Remove a sentence's punctuation from a file name at its end. */
 function withoutPunctuation(word: string): string {
   const bare = withoutEnd(word, /[,;:?!]/)
   return /\.\w+$/.test(lastOf(bare)) ? bare : word

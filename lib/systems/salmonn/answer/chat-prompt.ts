@@ -6,26 +6,25 @@ import type { SalmonnQuestion } from '../network/network.js'
 
 export type SalmonnChatPart =
   | { type: 'text'; text: string }
-  /** A sound, or what `encodeAudio` made of one. */
+  /** An audio clip, or the output of `encodeAudio`. */
   | { type: 'audio'; samples: SalmonnSound }
 
 export type SalmonnChatMessage = ChatMessage<SalmonnChatPart>
 
 export interface SalmonnChatOptions {
-  /** Default {@link SALMONN_TEMPLATE}. */
+  /** Prompt template. Default {@link SALMONN_TEMPLATE}. */
   template?: string
-  /** What stands behind each earlier reply: the end symbol that answers are trained with. Default '</s>'. */
+  /** Text after each earlier reply: the end symbol of training. Default '</s>'. */
   endOfTurn?: string
 }
 
 /**
- * A conversation as one prompt: earlier turns with their clips and replies as Vicuna has them, then the last turn of the
- * user, open for the answer. A system message stands before the first turn. A clip gets its block where it stands among a
- * message's parts; what is not beside a line break is separated by a blank.
+ * Build one prompt from a conversation: earlier turns with their clips and replies in Vicuna's format, then the user's last turn, open for
+ * the answer. A system message precedes the first turn. A clip's speech block has the position of its part, separated from text by a space.
  *
- * A conversation of one turn is the same text as {@link buildSalmonnPrompt} makes of a clip and a question.
+ * For a single turn the text equals that of {@link buildSalmonnPrompt} with a clip and a question.
  *
- * @throws ConfigError where turns do not alternate or the last is not the user's, and for text that holds a marker
+ * @throws ConfigError if turns do not alternate or the last is not the user's, and for text with a speech marker
  */
 export function salmonnChatPrompt(
   messages: readonly SalmonnChatMessage[],
@@ -52,7 +51,7 @@ function contentOf({ content }: SalmonnChatMessage, name: string): { text: strin
   const text = content.reduce((before, part) => {
     if (part?.type === 'audio') {
       if (typeof part.samples !== 'object' || part.samples === null) {
-        throw misuse('salmonnChatPrompt', `${name}'s audio`, 'samples, or what readAudio gives', part.samples)
+        throw misuse('salmonnChatPrompt', `${name}'s audio`, 'samples, or a result of readAudio', part.samples)
       }
       clips.push(part.samples)
       return joined(before, SPEECH_BLOCK)
@@ -63,7 +62,7 @@ function contentOf({ content }: SalmonnChatMessage, name: string): { text: strin
   return { text, clips }
 }
 
-/** Blocks of speech stand side by side. */
+/** Join two parts with a space, except between two speech blocks. */
 const joined = (before: string, next: string): string =>
   before === '' || next === '' || (before.endsWith(SPEECH_BLOCK) && next === SPEECH_BLOCK)
     ? before + next

@@ -9,38 +9,38 @@ import type { SalmonnStep } from '../network/generate.js'
 import type { Salmonn, SalmonnGenerateOptions } from '../network/network.js'
 import { type SalmonnChatMessage, type SalmonnChatOptions, salmonnChatPrompt } from './chat-prompt.js'
 
-/** How an answer is written; what is left out is the model's own. */
+/** Options of an answer. Defaults are those of the model. */
 export interface SalmonnAnswerOptions
   extends Pick<SalmonnGenerateOptions, 'maxNewTokens' | 'topP' | 'topK' | 'numBeams' | 'signal' | 'loraScale'> {
-  /** 0 takes the likeliest token each time, as does leaving it out. */
+  /** Sampling temperature. 0 or no value selects greedy decoding. */
   temperature?: number | null
   seed?: number
-  /** Texts that end the answer, and are not part of it. */
+  /** Stop strings, which end the answer and are not part of it. */
   stop?: readonly string[]
 }
 
 export interface SalmonnChatSettings extends SalmonnChatOptions {
-  /** Default 'salmonn'. */
+  /** Model name. Default 'salmonn'. */
   name?: string
-  /** Conversations whose audio and text are kept for their next turn. Default 2. */
+  /** Number of conversations whose keys and values stay cached for their next turn. Default 2. */
   conversations?: number
   /**
-   * Answers at once, which are written in the same passes; their limits, and how much of prompts a pass reads. Default 8.
-   * What is kept of a conversation is `conversations`' matter.
+   * Continuous batching of answers: at most `maxNumSeqs` (default 8) run concurrently in one batch. Prefix caching is set by
+   * `conversations`.
    */
   batching?: Omit<ContinuousBatchingOptions, 'prefixCacheBytes'>
 }
 
 /**
- * SALMONN in conversation: messages in, the answer out as it is written. Each call has the whole conversation, and what
- * was read of it in earlier turns, above all its audio, is not read again. Several conversations may go on at once.
+ * SALMONN as a chat model: it takes messages and streams the answer. Each call receives the whole conversation; keys and values of earlier
+ * turns, in particular of their audio, are reused. Several conversations can run concurrently.
  *
- * Its caches live as long as it does: `dispose()` it, or declare it with `using`. The model is not disposed with it.
+ * Call `dispose()`, or declare it with `using`, to free its caches. The model is not disposed.
  */
 export class SalmonnChat {
   readonly model: Salmonn
   readonly name: string
-  /** Answers at once. */
+  /** Number of answers that are generated concurrently. */
   readonly concurrent: number
   readonly #template: SalmonnChatOptions
   readonly #batching: ContinuousBatching
@@ -62,15 +62,15 @@ export class SalmonnChat {
   }
 
   /**
-   * The answer to the last message. Leaving the loop, or the signal, ends it.
-   * @throws ConfigError for messages that are no conversation of texts and sounds
+   * Stream the answer to the last message. Leaving the loop, or aborting the signal, ends the generation.
+   * @throws ConfigError for messages that do not form a conversation of text and audio
    */
   async *stream(
     messages: readonly SalmonnChatMessage[] | readonly ChatTurn[],
     options: SalmonnAnswerOptions = {},
   ): AsyncGenerator<{ text: string; tokens: number; promptTokens?: number }, void, void> {
     const { maxPositionEmbeddings: room } = this.model.llm.config
-    // Parts of other kinds are refused below.
+    // salmonnChatPrompt rejects other kinds of parts.
     const texts = messages as readonly ChatTurn[]
     await requireRoom(this.name, this.model.tokenizer, room, texts, options.signal)
     const prompt = salmonnChatPrompt(messages as readonly SalmonnChatMessage[], this.#template)
@@ -94,13 +94,13 @@ export class SalmonnChat {
     }
   }
 
-  /** For `/metrics`. */
+  /** Return the counters for `/metrics`. */
   metrics(): Record<string, number> {
     const { running, waiting } = this.#batching.stats()
     return { batch_running: running, batch_waiting: waiting }
   }
 
-  /** Ends what is being written, and frees what is kept of all conversations. */
+  /** Cancel running answers, and free the caches of all conversations. */
   dispose(): void {
     this.#batching.dispose()
     this.#conversations.dispose()

@@ -10,20 +10,20 @@ import { salmonnEntry } from '../published/annotations.js'
 import { convertHumDial } from '../published/convert.js'
 import { type HumDialDialog, humDialDialog } from '../published/humdial.js'
 
-/** A dialog whose emotions are to be told: what the model is asked, and who says what in each clip. */
+/** A dialog for emotion prediction: the model's input, and the speaker of each clip. */
 export interface TrajectoryDialog {
   id: string
   entry: SalmonnEntry
-  /** In the order of the clips. */
+  /** Turns, in the order of the clips. */
   turns: { speaker: string; text?: string; reference?: string }[]
-  /** As the challenge has it; a judge reads that. */
+  /** Dialog in the challenge's format, for a judge. */
   dialog?: HumDialDialog
 }
 
 export interface ReadTrajectoryDialogsOptions extends DialogTextOptions {
-  /** The folder that sound files are relative to. Default: that of the file. */
+  /** Base folder of relative audio paths. Default: the folder of the file. */
   audioRoot?: string
-  /** Default 'stop'. */
+  /** Policy for an invalid dialog. Default 'stop'. */
   onBadItem?: OnBadRecord
 }
 
@@ -34,10 +34,10 @@ export interface TrajectoryDialogs {
 }
 
 /**
- * Reads dialogs: the challenge's, or what the `convert` step made of them. JSON Lines has one on each line; JSON is one, a
- * list, or `{ "annotation": list }`. In a dialog between people each turn has a `speaker`.
+ * Read dialogs in the challenge's format or as written by the `convert` command. JSON Lines has one per line; JSON is one dialog, a list,
+ * or `{ "annotation": list }`. In a dialog between people each turn has a `speaker`.
  *
- * @throws DataError naming file and line, or item, of one that cannot be used, unless `onBadItem` is 'skip'
+ * @throws DataError naming file and line, or item, of an invalid dialog, unless `onBadItem` is 'skip'
  */
 export async function readTrajectoryDialogs(
   file: string,
@@ -56,7 +56,9 @@ export async function readTrajectoryDialogs(
       const dialog = dialogOf(value, { source, number, audioRoot, text })
       const before = known.get(dialog.id)
       if (before !== undefined) {
-        throw new DataError(`${source}: ${before} has the same id, ${dialog.id}`, { item: source })
+        throw new DataError(`${source}: expected a unique id, got ${dialog.id}, which ${before} has too.`, {
+          item: source,
+        })
       }
       known.set(dialog.id, source)
       dialogs.push(dialog)
@@ -67,14 +69,14 @@ export async function readTrajectoryDialogs(
   return { dialogs, badItems: bad.count, badItemErrors: bad.errors }
 }
 
-/** Clips and who speaks in each as a dialog; words are not known. @throws ConfigError for none */
+/** Create a dialog from clips and their speakers, without transcripts. @throws ConfigError for an empty list */
 export function dialogOfClips(
   clips: readonly { audio: string; speaker: string }[],
   options: DialogTextOptions & { id?: string } = {},
 ): TrajectoryDialog {
   const where = 'dialogOfClips'
   const list = listOf(where, 'clips', clips, 'clips')
-  if (list.length === 0) throw new ConfigError(`${where} was given no clips`, {})
+  if (list.length === 0) throw new ConfigError(`${where}.clips: expected at least one clip, got none.`, {})
   for (const [i, clip] of list.entries()) {
     requireString(where, `clips[${i}].audio`, clip?.audio)
     requireString(where, `clips[${i}].speaker`, clip.speaker)
@@ -90,13 +92,13 @@ export function dialogOfClips(
   return { id, entry: salmonnEntry(item, id, '.'), turns: turns.map(({ speaker }) => ({ speaker })) }
 }
 
-/** What a file holds, one after the other, and where each stands. */
+/** Iterate over the records of a file, with the place of each. */
 export async function* recordsOf(
   file: string,
   bad: BadRecords,
 ): AsyncGenerator<{ value: unknown; source: string; number: number }> {
   if (!/\.jsonl?$/i.test(file)) {
-    throw new DataError(`${file} must end in .json or .jsonl`, { file })
+    throw new DataError(`${file}: expected a file name that ends in .json or .jsonl.`, { file })
   }
   if (/\.json$/i.test(file)) {
     const whole = await readJson(file)

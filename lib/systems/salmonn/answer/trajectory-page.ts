@@ -4,7 +4,7 @@ import { counted, page, table } from '../../../kit/picture.js'
 import { drawTrajectory, isWrong } from './trajectory-picture.js'
 import { checkTrajectory, type EmotionalTrajectory, speakersOf } from './trajectory-report.js'
 
-/** The picture of {@link trajectorySvg} as a page that needs no network, with the summary and a table of the turns. */
+/** Render a self-contained HTML page with the figure of {@link trajectorySvg}, the summary and a table of the turns. */
 export function trajectoryPage(trajectory: EmotionalTrajectory, title = 'Emotional trajectory'): string {
   const { turns, summary } = checkTrajectory('trajectoryPage', trajectory)
   requireString('trajectoryPage', 'title', title)
@@ -12,8 +12,8 @@ export function trajectoryPage(trajectory: EmotionalTrajectory, title = 'Emotion
   const right = judged.filter((turn) => !isWrong(turn)).length
   const { svg, width } = drawTrajectory(trajectory, title)
   const speakers = speakersOf(turns).length
-  const verdict = `${right} of ${judged.length} emotions are right; a ring marks what would have been.`
-  const head = ['Turn', 'Speaker', 'Emotion', ...(judged.length > 0 ? ['In truth'] : []), 'Words']
+  const verdict = `${right} of ${judged.length} emotions are correct; a ring marks the reference of a wrong one.`
+  const head = ['Turn', 'Speaker', 'Emotion', ...(judged.length > 0 ? ['Reference'] : []), 'Text']
   const rows = turns.map((turn, i) => {
     const { speaker, emotion, reference = '', text = '' } = turn
     const cells = [String(i + 1), speaker, emotion, ...(judged.length > 0 ? [reference] : []), text]

@@ -10,18 +10,17 @@ import {
 } from './trajectory-report.js'
 
 const [LEFT, TOP, ROW, RIGHT, AXIS, LEGEND] = [100, 34, 36, 16, 52, 28]
-/** How wide a picture wants to be, and the least and most for a turn. */
+/** Preferred width of the figure, and minimum and maximum width of a turn, in pixels. */
 const [WIDTH, LEAST_STEP, MOST_STEP] = [400, 52, 110]
-/** The emotions of the challenge, pleasant ones above; others follow in the order in which they occur. */
+/** Vertical order of the challenge's emotions, positive ones on top; others follow in order of occurrence. */
 const ORDER = ['surprise', 'happy', 'neutral', 'sad', 'fear', 'disgust', 'anger']
 const COLOURS = ['#0f6b66', '#b3541e', '#5b4b9a', '#8a6d00', '#a02c5a', '#3567a8']
 const DARK = ['#4fc0b7', '#f0975f', '#a99bf0', '#d9b93f', '#ef83ab', '#86b4f2']
 const DASHES = ['', '8 4', '2 4', '10 4 2 4', '14 3', '5 2']
 
 /**
- * Each speaker's emotion over the turns, as one SVG that stands alone. Speakers differ by colour, by the form of their marks
- * and by their lines. A ring marks what would have been right where the model was wrong. Colours follow the reader's light
- * or dark setting.
+ * Draw each speaker's emotion over the turns as a self-contained SVG. Speakers differ in color, marker shape and line style. A ring marks
+ * the reference where the prediction is wrong. Colors follow the reader's light or dark mode.
  */
 export function trajectorySvg(trajectory: EmotionalTrajectory, title = 'Emotional trajectory'): string {
   checkTrajectory('trajectorySvg', trajectory)
@@ -55,7 +54,7 @@ export function drawTrajectory(trajectory: EmotionalTrajectory, title: string): 
     `<text class="axis label" x="${LEFT - 10}" y="18" text-anchor="end">Emotion</text>`,
     `<text class="axis label" x="${(LEFT + width - RIGHT) / 2}" y="${bottom + 38}" text-anchor="middle">${timed ? 'Turn begins at' : 'Turn'}</text>`,
   ]
-  // Else lines of speakers who feel the same would hide each other.
+  // Shift the lines of speakers, so that equal emotions do not hide each other.
   const apart = Math.min(6, (0.5 * ROW) / speakers.length)
   const paths = speakers.map((speaker, s) => {
     const own = turns.flatMap((turn, i) => (turn.speaker === speaker ? [{ ...turn, at: x(i) }] : []))
@@ -99,14 +98,14 @@ export const isWrong = ({ reference, emotion }: TrajectoryTurn): boolean =>
 function point(turn: TrajectoryTurn, at: number, y: (emotion: string) => number, speaker: number): string {
   const { emotion, reference = '', text } = turn
   const wrong = isWrong(turn)
-  const tip = `${turn.speaker}: ${emotion}${wrong ? `, in truth ${reference}` : ''}${text ? `. ${text}` : ''}`
+  const tip = `${turn.speaker}: ${emotion}${wrong ? `, reference ${reference}` : ''}${text ? `. ${text}` : ''}`
   const ring = wrong
     ? `<path class="miss" d="M${at} ${y(emotion)}V${y(reference)}"/><circle class="truth" cx="${at}" cy="${y(reference)}" r="8"/>`
     : ''
   return `<g class="turn" data-emotion="${escaped(emotion)}"><title>${escaped(tip)}</title>${ring}${mark(speaker, at, y(emotion))}</g>`
 }
 
-/** A form for each speaker, of about the same area. */
+/** Draw a speaker's marker; all shapes have about the same area. */
 function mark(speaker: number, x: number, y: number): string {
   const forms = [
     `<circle class="point" cx="${x}" cy="${y}" r="6.5"/>`,
@@ -119,7 +118,7 @@ function mark(speaker: number, x: number, y: number): string {
   return forms[speaker % forms.length] as string
 }
 
-/** Where forms begin anew, colours and lines come with other ones. */
+/** Shift colors and line styles when marker shapes repeat. */
 const shifted = (speaker: number) => (speaker + Math.floor(speaker / COLOURS.length)) % COLOURS.length
 
 const classOf = (speaker: number) => `speaker s${shifted(speaker)}`
@@ -129,12 +128,12 @@ function dash(speaker: number): string {
   return pattern ? ` stroke-dasharray="${pattern}"` : ''
 }
 
-/** Names side by side as far as there is room; null stands for what the ring means. */
+/** Lay out the legend in rows; null is the entry of the reference ring. */
 function legendRows(speakers: readonly (string | null)[], width: number) {
   const rows: { speaker: string | null; name: string; index: number; left: number }[][] = [[]]
   let left = 16
   for (const [index, speaker] of speakers.entries()) {
-    const name = speaker === null ? 'what it is in truth' : shortened(speaker, 24)
+    const name = speaker === null ? 'reference' : shortened(speaker, 24)
     const room = 62 + [...name].reduce((sum, character) => sum + (character > '\u2e7f' ? 15 : 8.5), 0)
     if (left + room > width && left > 16) {
       rows.push([])

@@ -1,28 +1,28 @@
 import { listOf, misuse, requireObject, requireString } from '../../../base/check.js'
 
-/** What was felt in a turn. */
+/** A turn and its emotion. */
 export interface TrajectoryTurn {
   speaker: string
   emotion: string
-  /** The right one, where it is known. */
+  /** Reference emotion, if it is known. */
   reference?: string
-  /** The words. */
+  /** Transcript. */
   text?: string
-  /** Where the turn begins, in seconds. */
+  /** Start of the turn in seconds. */
   start?: number
 }
 
-/** The emotions of a dialog over its turns. As JSON it is what it is. */
+/** Emotions of a dialog over its turns; serializes to JSON as it is. */
 export interface EmotionalTrajectory {
   id?: string
   turns: TrajectoryTurn[]
-  /** The model's answer in words. */
+  /** Model's answer without the line of emotions. */
   summary?: string
-  /** Whether the emotions are those of one answer about the whole dialog, or of a question about each turn. */
+  /** Source of the emotions: one answer about the whole dialog, or one question per turn. */
   emotionsFrom?: 'dialog' | 'turns'
 }
 
-/** A trajectory whose fields are what they should be. @throws ConfigError for anything else */
+/** Check the fields of a trajectory, and return it. @throws ConfigError for an invalid field */
 export function checkTrajectory(where: string, trajectory: EmotionalTrajectory): EmotionalTrajectory {
   requireObject(where, 'trajectory', trajectory)
   const turns = listOf(where, 'turns', trajectory.turns, 'turns')
@@ -40,13 +40,13 @@ export function checkTrajectory(where: string, trajectory: EmotionalTrajectory):
   return trajectory
 }
 
-/** A trajectory as lines: each speaker's emotions, and the summary. */
+/** Format a trajectory as text: a line of emotions for each speaker, and the summary. */
 export function trajectoryText(trajectory: EmotionalTrajectory): string {
   const { id, turns, summary } = checkTrajectory('trajectoryText', trajectory)
   const lines = speakersOf(turns).map((speaker) => {
     const own = turns.flatMap((turn, i) => (turn.speaker === speaker ? [{ ...turn, number: i + 1 }] : []))
     const steps = own.map(({ number, emotion, reference }) => {
-      const wrong = reference !== undefined && reference !== emotion ? `, in truth ${reference}` : ''
+      const wrong = reference !== undefined && reference !== emotion ? `, reference ${reference}` : ''
       return `${emotion} (${number}${wrong})`
     })
     return `${speaker}: ${steps.join(' -> ')}`

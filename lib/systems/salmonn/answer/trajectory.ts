@@ -20,27 +20,26 @@ import type { TrajectoryDialog } from './trajectory-dialogs.js'
 import type { EmotionalTrajectory } from './trajectory-report.js'
 
 export interface PredictTrajectoryOptions {
-  /** How the model was trained to hear dialogs: gaps, joined clips or separate ones, prompts. */
+  /** Dataset options as in training: gaps, joined or separate clips, prompts. */
   data?: SalmonnDatasetOptions
-  /** Over `SALMONN_GENERATION`. */
+  /** Changes to `SALMONN_GENERATION`. */
   generation?: GenerationConfig
   /**
-   * When each turn is asked about on its own: 'missing' (default), where the answer about the dialog has no line with an
-   * emotion for each turn, as that of a model which was not trained to write it; 'always'; or 'never'.
+   * When to predict each turn separately: 'missing' (default) if the answer about the dialog has no line with an emotion for each turn, as
+   * with a model that was not trained to write it; 'always'; or 'never'.
    */
   perTurn?: 'missing' | 'always' | 'never'
-  /** Emotions to look for in answers about single turns, before those of the challenge. */
+  /** Emotions to search for in answers about single turns, before those of the challenge. */
   labels?: readonly string[]
-  /** Called before the model is asked: about the whole dialog, or about this many turns, each by itself. */
+  /** Called before the model answers: about the whole dialog, or about this many single turns. */
   onQuestion?: (about: 'dialog' | 'turns', count: number) => void
 }
 
 /**
- * Has a model tell how the emotions of a dialog go: one question about all of it, whose answer ends with a line of emotions,
- * and where that is not so, one about each turn. `emotionsFrom` tells which. With `perTurn: 'never'` a turn that the
- * answer says nothing about is 'unknown'.
+ * Predict the emotions of a dialog. One question is about the whole dialog, whose answer should end with a line of emotions; otherwise the
+ * model answers one question per turn. `emotionsFrom` tells which. With `perTurn: 'never'` turns without an emotion are 'unknown'.
  *
- * @throws DataError naming a sound file that cannot be heard; ConfigError for a model without `generate`
+ * @throws DataError naming an audio file that cannot be read; ConfigError for a model without `generate`
  */
 export async function predictTrajectory(
   model: Module,

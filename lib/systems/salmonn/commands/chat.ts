@@ -16,34 +16,35 @@ const { config, options, model, device, dtype } = SALMONN_OPTIONS
 
 export const chat = commandRule({
   name: 'chat',
-  summary: 'Talks with SALMONN in the terminal, with the published parts or a saved model.',
+  summary: 'Chat with SALMONN in the terminal, with the published parts or a saved model.',
   details: `  voxtorch salmonn chat --model runs/salmonn/model
   voxtorch salmonn chat --cfg-path configs/decode_config.yaml
 
-A line is what you say; words that name sound files become clips: 'talk.wav What does she say?', then 'And in what mood?'.
-Several may stand in a line, with commas or not, in double quotes where there are blanks in the path; '@FILE' has a path on
-each line. '/new' begins anew, '/quit' ends. Ctrl-C ends an answer. Where lines come from a file or a pipe, the exit code is 1
-if one could not be answered.`,
+Each line is a message; words that name audio files become clips: 'talk.wav What does she say?', then 'And in what mood?'. A line may name
+several files, with or without commas; put paths with spaces in double quotes; '@FILE' reads a path from each line of FILE. '/new' starts a
+new conversation, '/quit' ends. Ctrl-C stops an answer. If lines come from a file or a pipe, the exit code is 1 if one could not be answered.`,
   options: {
     ...{ config, options, model, device, dtype },
-    json: { kind: 'flag', help: 'each answer is a line of JSON' },
-    maxNewTokens: { kind: 'whole', help: 'tokens of an answer at most', preset: 200 },
+    json: { kind: 'flag', help: 'print each answer as a line of JSON' },
+    maxNewTokens: { kind: 'whole', help: 'maximum number of tokens of an answer', preset: 200 },
   },
   async run({ json = false, maxNewTokens: most, ...rest }) {
-    const given = salmonnArguments(rest)
-    const configuration = given.config === undefined ? undefined : await configurationOfArguments(given)
-    if (configuration === undefined && given.model === undefined) {
-      throw new ConfigError('Say which model: --model DIR or --config FILE', { argument: 'model' })
+    const values = salmonnArguments(rest)
+    const configuration = values.config === undefined ? undefined : await configurationOfArguments(values)
+    if (configuration === undefined && values.model === undefined) {
+      throw new ConfigError('--model: expected a model, got none. Pass --model DIR or --config FILE.', {
+        argument: 'model',
+      })
     }
     const { Salmonn } = await import('../network/network.js')
     const { SalmonnChat } = await import('../answer/chat.js')
     const { salmonnOfConfiguration } = await import('../configuration/apply.js')
     const { parseChatLine } = await import('../answer/chat-line.js')
-    const dtype = (given.dtype ?? 'bfloat16') as DType
-    const place = given.device === undefined ? {} : { device: given.device as Device }
+    const dtype = (values.dtype ?? 'bfloat16') as DType
+    const place = values.device === undefined ? {} : { device: values.device as Device }
     using model = configuration
-      ? await salmonnOfConfiguration(configuration, { dtype, model: given.model })
-      : await Salmonn.fromPretrained(given.model as string, { dtype, ...place })
+      ? await salmonnOfConfiguration(configuration, { dtype, model: values.model })
+      : await Salmonn.fromPretrained(values.model as string, { dtype, ...place })
     if (configuration) printIgnored(configuration)
     using chat = new SalmonnChat(model)
     const {
@@ -62,25 +63,25 @@ if one could not be answered.`,
     terminal.on('SIGINT', () => stop.abort())
     const messages: SalmonnChatMessage[] = []
 
-    /** The conversation with one more turn; what was not answered was not said. */
+    /** Answer a message, and add both to the conversation. A message without an answer is not added. */
     async function answer(line: string): Promise<void> {
       stop = new AbortController()
       let text = ''
       try {
-        const said = await parseChatLine(line)
-        const asked = [...messages, await messageOf(said)]
+        const input = await parseChatLine(line)
+        const turns = [...messages, await messageOf(input)]
         try {
-          for await (const step of chat.stream(asked, { maxNewTokens, numBeams, ...drawn, signal: stop.signal })) {
+          for await (const step of chat.stream(turns, { maxNewTokens, numBeams, ...drawn, signal: stop.signal })) {
             text += step.text
             if (!json) process.stdout.write(step.text)
           }
         } finally {
           const reply = text.replaceAll('<SpeechHere>', '')
           if (text !== '') {
-            messages.push(...asked.slice(-1), { role: 'assistant', content: [{ type: 'text', text: reply }] })
+            messages.push(...turns.slice(-1), { role: 'assistant', content: [{ type: 'text', text: reply }] })
           }
         }
-        if (json) console.log(JSON.stringify({ audio: said.audio, prompt: said.text, answer: text }))
+        if (json) console.log(JSON.stringify({ audio: input.audio, prompt: input.text, answer: text }))
       } catch (error) {
         if (stop.signal.aborted) return
         if (json) console.log(JSON.stringify({ prompt: line, error: (error as Error).message }))

@@ -5,41 +5,44 @@ import type { TrajectoryScores } from '../evaluation/metrics.js'
 
 export const score = commandRule({
   name: 'score',
-  summary: 'Scores answers about emotional trajectories, of any model.',
+  summary: 'Score answers of any model about emotional trajectories.',
   details: `  voxtorch salmonn score --references test.json --predictions answers.jsonl
 
-References are a file of the challenge (JSON Lines) or what 'salmonn convert' made of it (JSON). A prediction has an 'id', and a
+References are a file of the challenge (JSON Lines) or the output of 'salmonn convert' (JSON). A prediction has an 'id' and a
 'prediction', the answer with its line of emotions, or 'turns' and 'summary' as 'salmonn trajectory' writes them. A dialog
-without a prediction counts as answered with nothing.
+without a prediction counts as an empty answer.
 
-The challenge has a language model judge the answers: --judge-prompts writes what it is to be asked, a line with 'id' and
-'prompt' for each answer; --judge-replies reads its 'id' and 'reply', and adds the marks.`,
+In the challenge a language model judges the answers: --judge-prompts writes its prompts, a line with 'id' and 'prompt' for each
+answer; --judge-replies reads its replies, with 'id' and 'reply', and adds the scores.`,
   options: {
-    references: { kind: 'text', help: 'the truth', value: 'file' },
-    predictions: { kind: 'text', help: 'the answers', value: 'file' },
-    json: { kind: 'text', help: 'writes the scores as JSON too', value: 'file' },
-    judgePrompts: { kind: 'text', help: 'writes what a judge is to be asked', value: 'file' },
-    judgeReplies: { kind: 'text', help: 'reads what a judge said', value: 'file' },
-    task: { kind: ['task1', 'task2'], help: 'whose criteria a judge has', preset: 'task1' },
+    references: { kind: 'text', help: 'reference dialogs', value: 'file' },
+    predictions: { kind: 'text', help: 'answers of the model', value: 'file' },
+    json: { kind: 'text', help: 'file for the scores as JSON', value: 'file' },
+    judgePrompts: { kind: 'text', help: 'file for the prompts of a judge', value: 'file' },
+    judgeReplies: { kind: 'text', help: 'file with the replies of a judge', value: 'file' },
+    task: { kind: ['task1', 'task2'], help: "task that defines the judge's criteria", preset: 'task1' },
     onBadRecord: {
       kind: ['stop', 'skip'],
-      help: 'what a line that cannot be used does; skip counts them',
+      help: 'stop at an invalid line, or skip and count it',
       preset: 'stop',
     },
-    skipBad: { kind: 'flag', help: 'as --on-bad-record skip', hidden: true },
+    skipBad: { kind: 'flag', help: 'same as --on-bad-record skip', hidden: true },
   },
   async run({
     references,
     predictions,
     json,
-    judgePrompts: asked,
+    judgePrompts: promptsFile,
     judgeReplies,
     task = 'task1',
     skipBad,
     onBadRecord,
   }) {
     if (references === undefined || predictions === undefined) {
-      throw new ConfigError('Say --references FILE and --predictions FILE', { argument: 'references' })
+      throw new ConfigError(
+        'salmonn score: expected --references and --predictions, got at most one of them. Pass both files.',
+        { argument: 'references' },
+      )
     }
     const { writeJson } = await import('../../../files/json/json.js')
     const { writeJsonl } = await import('../../../files/json/jsonl.js')
@@ -50,13 +53,13 @@ The challenge has a language model judge the answers: --judge-prompts writes wha
     const { pairTrajectories, readTrajectoryPredictions } = await import('../evaluation/predictions.js')
     const onBadItem = skipBad ? 'skip' : (onBadRecord ?? 'stop')
     const { dialogs, ...badDialogs } = await readTrajectoryDialogs(references, { onBadItem })
-    const { predictions: said, ...badAnswers } = await readTrajectoryPredictions(predictions, { onBadItem })
+    const { predictions: answers, ...badAnswers } = await readTrajectoryPredictions(predictions, { onBadItem })
     for (const { badItems, badItemErrors } of [badDialogs, badAnswers]) {
       if (badItems > 0) console.error(`${badItems} left out; the first: ${badItemErrors[0]?.message}`)
     }
-    const { pairs, unanswered } = pairTrajectories(said, dialogs)
+    const { pairs, unanswered } = pairTrajectories(answers, dialogs)
     const scores = trajectoryScores(pairs)
-    if (asked !== undefined) await writeJsonl(asked, judgePrompts(dialogs, pairs, { task }))
+    if (promptsFile !== undefined) await writeJsonl(promptsFile, judgePrompts(dialogs, pairs, { task }))
     const ids = pairs.map(({ id }) => id)
     const replies =
       judgeReplies === undefined ? undefined : (await readJudgeReplies(judgeReplies, ids)).map(({ reply }) => reply)
@@ -74,8 +77,8 @@ function table(scores: TrajectoryScores, unanswered: number): string {
   const rows: [string, string][] = [
     ['dialogs', `${scores.pairs}${unanswered > 0 ? ` (${unanswered} without an answer)` : ''}`],
     ['with emotions', shown(scores.parsed)],
-    ['whole sequence right', shown(scores.exactSequence)],
-    ['turns right', shown(scores.positionAccuracy)],
+    ['whole sequence correct', shown(scores.exactSequence)],
+    ['turns correct', shown(scores.positionAccuracy)],
     ...scores.accuracyAt.map((value, i): [string, string] => [`  turn ${i + 1}`, shown(value)]),
     ['unweighted average recall', shown(scores.uar)],
     ['F1 of emotions, plain', shown(scores.macroF1)],

@@ -12,19 +12,19 @@ import {
 export const train = commandRule({
   name: 'train',
   summary:
-    'Trains SALMONN on annotated clips, or on dialogs of several clips, by a configuration of ours or the published one.',
+    'Train SALMONN on annotated clips, or on dialogs of several clips, with a voxtorch or published configuration.',
   details: `  voxtorch salmonn train --config salmonn.yaml --options data.train=dialogs.json
   voxtorch salmonn train --cfg-path configs/config.yaml --stage 1 --output runs/stage-1
   voxtorch salmonn train --cfg-path configs/config.yaml --stage 2 --model runs/stage-1/model
 
-The best weights by token accuracy end up in OUTPUT/model, which holds what trains; the parts stay where they are. The same
-command goes on where a killed run was. With --options training.evaluateOnly=true (run.evaluate=true in the published
-configuration) it measures and does not train: on the test data, or without any on what a training keeps to validate with.
-The answers go into OUTPUT/answers.jsonl.`,
+OUTPUT/model has the best weights by token accuracy. It contains only the trained parts; the others are loaded from their own files.
+Running the same command again continues a killed run. With --options training.evaluateOnly=true (run.evaluate=true in a published
+configuration) it evaluates without training: on the test data, or without any on the validation data. Answers are written to
+OUTPUT/answers.jsonl.`,
   options: SALMONN_OPTIONS,
   async run(options) {
-    const given = salmonnArguments(options)
-    const configuration = await configurationOfArguments(given)
+    const values = salmonnArguments(options)
+    const configuration = await configurationOfArguments(values)
     const { data: settings, recipe, stage = 2, args, generation, outputDir = 'runs/salmonn', compat } = configuration
     const { evaluateOnly = false } = configuration
     const printed = printIgnored(configuration)
@@ -38,8 +38,8 @@ The answers go into OUTPUT/answers.jsonl.`,
     const data = await openSalmonnData(settings, { seed, evaluateOnly, ...(compat && { compat }) })
     for (const note of data.notes) console.log(note)
     manualSeed(seed)
-    const dtype = (given.dtype ?? 'bfloat16') as DType
-    using model = await salmonnOfConfiguration(configuration, { dtype, model: given.model })
+    const dtype = (values.dtype ?? 'bfloat16') as DType
+    using model = await salmonnOfConfiguration(configuration, { dtype, model: values.model })
     printIgnored(configuration, printed)
     if (evaluateOnly) {
       const { measureSalmonn } = await import('../evaluation/evaluate.js')
@@ -59,7 +59,7 @@ The answers go into OUTPUT/answers.jsonl.`,
       ...(compat && { compat }),
     })
     await model.save(join(outputDir, 'model'))
-    // How dialogs were heard: `salmonn trajectory` reads it, so that it asks as was trained.
+    // `salmonn trajectory` reads this file, so that it prepares dialogs as in training.
     const asked = { data: salmonnDatasetOptions(settings), training: { ...(compat && { compat }) } }
     await writeJson(join(outputDir, 'model', 'data.json'), asked)
     console.log(JSON.stringify(results, null, 2))

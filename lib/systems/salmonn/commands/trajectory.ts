@@ -12,65 +12,75 @@ import type { SalmonnDatasetOptions } from '../data/dataset.js'
 
 const { config, options, model, device, dtype } = SALMONN_OPTIONS
 
+const EXAMPLE =
+  '  voxtorch salmonn trajectory --model runs/salmonn/model ann=1.wav bob=2.wav ann=3.wav --picture keys.html' // language: option name
+
 export const trajectory = commandRule({
   name: 'trajectory',
-  summary: "Tells how each speaker's emotion goes through a dialog: as text, as JSON, and as a picture.",
-  details: `  voxtorch salmonn trajectory --model runs/salmonn/model ann=1.wav bob=2.wav ann=3.wav --picture keys.html
+  summary: "Predict each speaker's emotions over a dialog: as text, as JSON, and as a figure.",
+  details: `${EXAMPLE}
   voxtorch salmonn trajectory --model runs/salmonn/model task1_3.jsonl --dialog zh_0102_0001 --json one.json
   voxtorch salmonn trajectory --model runs/salmonn/model test.json --json answers.jsonl
 
-A dialog is a file of the challenge (JSON Lines), what 'salmonn convert' made of it (JSON), or clips, each with its speaker
-before it. Of a file with several dialogs all are told, or the one that --dialog names; --json then has a line for each, which
-'salmonn score' scores. Dialogs are read as 'salmonn train' wrote down beside the model; --config and --options say otherwise,
-such as data.gapSeconds=0.5. A model that was not trained to write a line of emotions is asked about each turn.`,
+A dialog is a file of the challenge (JSON Lines), the output of 'salmonn convert' (JSON), or a list of clips, each with its speaker. All
+dialogs of a file are predicted, or the one that --dialog names; --json then has a line for each, as input of 'salmonn score'. Dialogs are
+prepared with the settings that 'salmonn train' stored with the model; --config and --options change them, such as
+data.gapSeconds=0.5. A model that was not trained to write a line of emotions answers one question per turn.`,
   files: 'DIALOGS.json|SPEAKER=CLIP ...',
   options: {
     ...{ model, config, device, dtype },
-    options: { ...options, help: 'over the configuration, such as data.gapSeconds=0.5; one each', oneEach: true },
-    dialog: { kind: 'text', help: 'of a file with several', value: 'id' },
-    json: { kind: 'text', help: 'writes what was told as .json or .jsonl', value: 'file' },
-    picture: { kind: 'text', help: 'draws one dialog as .svg or .html', value: 'file' },
-    audioRoot: { kind: 'text', help: 'what paths of clips are relative to', value: 'dir' },
-    perTurn: { kind: ['missing', 'always', 'never'], help: 'when each turn is asked about', preset: 'missing' },
-    labels: { kind: 'list', help: 'emotions to choose from' },
-    maxNewTokens: { kind: 'whole', help: 'tokens of an answer at most', preset: 200 },
-    quiet: { kind: 'flag', help: 'no progress on stderr' },
+    options: {
+      ...options,
+      help: 'changes to the configuration, such as data.gapSeconds=0.5; repeat the option for each',
+      oneEach: true,
+    },
+    dialog: { kind: 'text', help: 'id of a dialog, in a file with several', value: 'id' },
+    json: { kind: 'text', help: 'file for the predictions, .json or .jsonl', value: 'file' },
+    picture: { kind: 'text', help: 'file for a figure of one dialog, .svg or .html', value: 'file' },
+    audioRoot: { kind: 'text', help: 'base folder of relative clip paths', value: 'dir' },
+    perTurn: { kind: ['missing', 'always', 'never'], help: 'when to predict each turn separately', preset: 'missing' },
+    labels: { kind: 'list', help: 'emotions to search for in answers' },
+    maxNewTokens: { kind: 'whole', help: 'maximum number of tokens of an answer', preset: 200 },
+    quiet: { kind: 'flag', help: 'print no progress' },
   },
-  async run(given, files) {
-    const { json, picture, model: from } = given
-    const dialogs = await dialogsOf(files, given)
+  async run(values, files) {
+    const { json, picture, model: from } = values
+    const dialogs = await dialogsOf(files, values)
     const missing = dialogs.flatMap(({ entry }) => entry.audio).find((path) => !existsSync(path))
-    if (missing !== undefined) throw new ConfigError(`There is no sound file ${missing}`, { file: missing })
+    if (missing !== undefined)
+      throw new ConfigError(`salmonn trajectory: expected an existing audio file, got ${missing}.`, { file: missing })
     if (picture !== undefined && !/\.(svg|html)$/i.test(picture)) {
-      throw new ConfigError('--picture takes a file .svg or .html', { argument: 'picture' })
+      throw new ConfigError(`--picture: expected a file .svg or .html, got ${picture}.`, { argument: 'picture' }) // language: option name
     }
     if (picture !== undefined && dialogs.length > 1) {
       throw new ConfigError(
-        `A picture is of one dialog, and there are ${dialogs.length}: say --dialog ${dialogs[0]?.id}, or another`,
+        `--picture: expected one dialog, got ${dialogs.length}. Select one, such as --dialog ${dialogs[0]?.id}.`, // language: option name
         { argument: 'picture' },
       )
     }
     const trained = join(from ?? '.', 'data.json')
-    const file = given.config ?? (from !== undefined && existsSync(trained) ? trained : undefined)
+    const file = values.config ?? (from !== undefined && existsSync(trained) ? trained : undefined)
     if (from === undefined && file === undefined) {
-      throw new ConfigError('Say which model: --model DIR or --config FILE', { argument: 'model' })
+      throw new ConfigError('--model: expected a model, got none. Pass --model DIR or --config FILE.', {
+        argument: 'model',
+      })
     }
     const { readSalmonnConfiguration, salmonnConfiguration } = await import('../configuration/read.js')
     const configuration =
       file === undefined
-        ? await salmonnConfiguration({}, given.options, '--options')
-        : await readSalmonnConfiguration(file, given.options)
+        ? await salmonnConfiguration({}, values.options, '--options')
+        : await readSalmonnConfiguration(file, values.options)
     const { salmonnOfConfiguration } = await import('../configuration/apply.js')
     const { salmonnDatasetOptions } = await import('../data/open.js')
     const { SalmonnPrompts } = await import('../data/prompt-table.js')
     const { predictTrajectory } = await import('../answer/trajectory.js')
     const { trajectoryText } = await import('../answer/trajectory-report.js')
     const { data: settings, compat } = configuration
-    const generation = { ...configuration.generation, ...defined({ maxNewTokens: given.maxNewTokens }) }
-    if (!given.quiet) console.error(`loading ${from ?? file} …`)
+    const generation = { ...configuration.generation, ...defined({ maxNewTokens: values.maxNewTokens }) }
+    if (!values.quiet) console.error(`loading ${from ?? file} …`)
     using model = await salmonnOfConfiguration(configuration, {
-      ...defined({ model: from, device: given.device as Device | undefined }),
-      dtype: (given.dtype ?? 'bfloat16') as DType,
+      ...defined({ model: from, device: values.device as Device | undefined }),
+      dtype: (values.dtype ?? 'bfloat16') as DType,
     })
     printIgnored(configuration)
     const prompts = settings.testPrompts ?? settings.prompts
@@ -79,10 +89,10 @@ such as data.gapSeconds=0.5. A model that was not trained to write a line of emo
       ...(prompts !== undefined && { prompts: await SalmonnPrompts.load(prompts) }),
       ...(compat && { compat }),
     }
-    const { perTurn = 'missing', labels = [] } = given
+    const { perTurn = 'missing', labels = [] } = values
     const trajectories: EmotionalTrajectory[] = []
     for (const [i, dialog] of dialogs.entries()) {
-      using progress = given.quiet ? undefined : new Waiting(`dialog ${i + 1} of ${dialogs.length}`)
+      using progress = values.quiet ? undefined : new Waiting(`dialog ${i + 1} of ${dialogs.length}`)
       const onQuestion = (about: 'dialog' | 'turns', count: number) =>
         progress?.begin(about === 'dialog' ? 'the whole dialog' : `its ${count} turns`)
       const one = await predictTrajectory(model, dialog, { data, generation, perTurn, labels, onQuestion })
@@ -90,7 +100,9 @@ such as data.gapSeconds=0.5. A model that was not trained to write a line of emo
       trajectories.push(one)
       console.log(`${trajectoryText(one)}\n`)
       if (one.emotionsFrom === 'turns' && perTurn !== 'always') {
-        console.error(`${dialog.id}: the answer had no emotion for each turn, so each turn was asked about`)
+        console.error(
+          `${dialog.id}: the answer did not have an emotion for each turn, so each turn was predicted separately`,
+        )
       }
     }
     if (json !== undefined) await write(json, trajectories)
@@ -99,7 +111,7 @@ such as data.gapSeconds=0.5. A model that was not trained to write a line of emo
   },
 })
 
-/** Prints on stderr what the model is asked, and every ten seconds for how long. */
+/** Prints the current question on stderr, and every ten seconds the elapsed time. */
 class Waiting {
   #timer: NodeJS.Timeout | undefined
   constructor(readonly label: string) {}
@@ -124,7 +136,10 @@ async function dialogsOf(
   const { dialogOfClips, readTrajectoryDialogs } = await import('../answer/trajectory-dialogs.js')
   const [file = ''] = files
   if (files.length === 0) {
-    throw new ConfigError('Say which dialog: a .json or .jsonl file, or clips such as ann=1.wav bob=2.wav', {})
+    throw new ConfigError(
+      'salmonn trajectory: expected a .json or .jsonl file, or clips such as ann=1.wav bob=2.wav, got no arguments.',
+      {},
+    )
   }
   if (files.length > 1 || !/\.jsonl?$/i.test(file)) {
     const clips = files.map((input) => /^(?:([^=]+)=)?(.+)$/s.exec(input) as RegExpExecArray)
@@ -133,7 +148,11 @@ async function dialogsOf(
   const { dialogs } = await readTrajectoryDialogs(file, defined({ audioRoot }))
   if (dialog === undefined) return dialogs
   const found = dialogs.filter(({ id }) => id === dialog)
-  if (found.length === 0) throw new ConfigError(`${file} has no dialog ${dialog}`, { file, argument: 'dialog' })
+  if (found.length === 0)
+    throw new ConfigError(`${file}: expected a dialog ${dialog}, got none. Check --dialog.`, {
+      file,
+      argument: 'dialog',
+    })
   return found
 }
 

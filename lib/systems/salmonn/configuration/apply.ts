@@ -9,11 +9,11 @@ import { Salmonn } from '../network/network.js'
 import type { SalmonnConfiguration } from './configuration.js'
 
 /**
- * Load the model of a configuration: its parts, or the directory `model` that `Salmonn.save` wrote. Further options go before
- * what the configuration says. A saved model keeps its LoRA rank, scale and targets and its Q-Former's queries and windows: a
- * value of the configuration that contradicts them is added to `configuration.ignored`.
+ * Load the model of a configuration: its parts, or the directory `model` that `Salmonn.save` wrote. `options` override the configuration.
+ * A saved model keeps its LoRA rank, scale and targets and its Q-Former's queries and windows: a contradicting value of the configuration
+ * is added to `configuration.ignored`.
  *
- * @throws ConfigError where a part is not said
+ * @throws ConfigError if a part is missing
  */
 export async function salmonnOfConfiguration(
   configuration: SalmonnConfiguration,
@@ -53,7 +53,7 @@ function changes({ model: given, data }: SalmonnConfiguration): Partial<SalmonnC
   const { maxTextLength, endSymbol } = given
   const adapter = defined({ r, loraAlpha, loraDropout })
   return defined({
-    // Left out where nothing is said: a model that was saved without LoRA stays without.
+    // Undefined without a setting: a model that was saved without LoRA stays without.
     lora: lora === false ? null : lora || Object.keys(adapter).length > 0 ? adapter : undefined,
     qformer: defined({
       queryLength: queries,
@@ -66,7 +66,7 @@ function changes({ model: given, data }: SalmonnConfiguration): Partial<SalmonnC
   })
 }
 
-/** How a configuration's file names a value of the network's configuration. */
+/** Return the key in a configuration file for a value of the network's configuration. */
 const keyOf = (key: string): string =>
   ({
     lora: 'lora',
@@ -90,7 +90,7 @@ function required(parts: { whisper: string | undefined; beats: string | null | u
   return parts as { whisper: string; beats: string | null; llm: string }
 }
 
-/** A projection alone, as `speech_llama_proj_model` of the published configuration names it. */
+/** Load only the projection, as `speech_llama_proj_model` of the published configuration does. */
 async function loadProjection(model: Salmonn, file: string): Promise<void> {
   await scope(async () => {
     const root = (await loadTorch(file)) as Record<string, unknown>
@@ -100,8 +100,11 @@ async function loadProjection(model: Salmonn, file: string): Promise<void> {
       const found = state[name]
       const own = model.speech_llama_proj[part] as Tensor
       if (!(found instanceof Tensor) || found.shape.join() !== own.shape.join()) {
-        const what = found instanceof Tensor ? `is [${found.shape}], expected [${own.shape}]` : 'is missing'
-        throw new CheckpointError(`${file}: ${name} ${what}`, { file, tensor: name })
+        const what = found instanceof Tensor ? `[${found.shape}]` : 'no such tensor'
+        throw new CheckpointError(`${file}: ${name}: expected the shape [${own.shape}], got ${what}.`, {
+          file,
+          tensor: name,
+        })
       }
       noGrad(() => own.copy_(found))
     }

@@ -7,16 +7,16 @@ import type { SalmonnPart } from '../network/adapter.js'
 import type { SalmonnStage } from '../training/parts.js'
 import type { SalmonnRecipe } from '../training/recipe.js'
 
-/** What a configuration says of the network. What is left out has the model's own defaults. */
+/** Settings of the network. Defaults are those of the model. */
 export interface SalmonnModelSettings {
-  /** Folders or files of the published parts. */
+  /** Folder or file of the language model. `whisper` and `beats` likewise. */
   llm?: string
   whisper?: string
-  /** null, in a file 'none': Whisper hears alone. */
+  /** null, in a file 'none': no BEATs, only Whisper. */
   beats?: string | null
-  /** What was trained: `salmonn_v1.pth`, or ours. */
+  /** Trained parts: `salmonn_v1.pth`, or a voxtorch checkpoint. */
   adapter?: string
-  /** A projection to begin with. */
+  /** Initial projection. */
   projection?: string
   lora?: boolean
   loraRank?: number
@@ -25,27 +25,27 @@ export interface SalmonnModelSettings {
   queries?: number
   secondsPerWindow?: number
   secondsPerStride?: number
-  /** Longest answer in tokens. */
+  /** Maximum answer length in tokens. */
   maxTextLength?: number
   endSymbol?: string
-  /** The language model in int8. */
+  /** Whether to quantize the language model to int8. */
   loadIn8bit?: boolean
 }
 
-/** What a configuration says of the data: what `openSalmonnData` takes. */
+/** Settings of the data, for `openSalmonnData`. */
 export interface SalmonnDataSettings {
   /** Annotation files. */
   train?: string[]
-  /** Where it is not given, or the training files again, dialogs are taken from training. */
+  /** Validation files. If unset or equal to the training files, dialogs are split off from training. */
   valid?: string[]
   test?: string[]
-  /** Share of the dialogs. */
+  /** Fraction of the dialogs for validation; `testShare` for testing. */
   validShare?: number
   testShare?: number
   validSpeakers?: string[]
   testSpeakers?: string[]
   audioRoot?: string
-  /** Prompt files; our own where none is given. */
+  /** Prompt file. Default: built-in prompts. */
   prompts?: string
   testPrompts?: string
   template?: string
@@ -61,16 +61,16 @@ export interface SalmonnConfiguration {
   model: SalmonnModelSettings
   data: SalmonnDataSettings
   recipe: Partial<SalmonnRecipe>
-  /** What trains; left out, the model's default. */
+  /** Trained parts. Default: that of the model. */
   stage?: SalmonnStage | readonly SalmonnPart[]
-  /** For the Trainer. */
+  /** Trainer arguments. */
   args: Partial<TrainingArguments>
   generation: GenerationConfig
   outputDir?: string
   device?: string
   compat?: 'published'
-  /** Measures and does not train. */
+  /** Whether to evaluate without training. */
   evaluateOnly?: boolean
-  /** What is said and has no effect, with the reason: tell the user. */
+  /** Settings without effect, with the reason, to show to the user. */
   ignored: { key: string; reason: string }[]
 }

@@ -3,13 +3,13 @@ import type { SalmonnConfiguration } from './configuration.js'
 import { generationKeys, into, type Rule, type Sections } from './rules.js'
 
 const recipe: Record<string, Rule> = Object.fromEntries(
-  // Values are checked by the recipe itself.
+  // salmonnRecipe checks the values.
   Object.keys(SALMONN_RECIPE).map((name) => [name, into('recipe', name as keyof typeof SALMONN_RECIPE, 'any')]),
 )
 recipe.iterationsPerEpoch = {
   kind: 'any',
   set: (to, value: unknown) => {
-    // Our files write the word, since an empty value is as none.
+    // 'data' stands for null, since an empty value in YAML means unset.
     to.recipe.iterationsPerEpoch = value === 'data' ? null : (value as number)
   },
 }
@@ -22,12 +22,12 @@ const set = (name: 'outputDir' | 'device' | 'compat' | 'evaluateOnly' | 'stage',
 })
 const kind = (value: unknown) => ({ kind: value }) as Rule & object
 
-/** The keys of our own configurations. */
+/** Keys of voxtorch configurations. */
 export const OWN_SECTIONS: Sections = {
   model: {
     llm: into('model', 'llm', 'text'),
     whisper: into('model', 'whisper', 'text'),
-    // Our files write the word, since an empty value is as none.
+    // 'none' stands for null, since an empty value in YAML means unset.
     beats: {
       kind: 'text',
       set: (to, value: string) => {
@@ -74,7 +74,7 @@ export const OWN_SECTIONS: Sections = {
     outputDir: set('outputDir', kind('text')),
     device: set('device', kind('text')),
     evaluateOnly: set('evaluateOnly', kind('flag')),
-    /** TrainingArguments, which the Trainer checks. */
+    /** TrainingArguments; the Trainer checks them. */
     arguments: {
       kind: 'any',
       set: (to, value: object) => {

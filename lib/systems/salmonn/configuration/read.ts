@@ -7,10 +7,10 @@ import type { SalmonnConfiguration } from './configuration.js'
 import { OWN_SECTIONS } from './own.js'
 
 /**
- * Reads a configuration: the published YAML (`model`, `datasets`, `run`, `generate`), or ours (`model`, `data`, `training`,
- * `generation`). `overrides` are `key=value`, with dots for parts: `run.optims.init_lr=1e-5`.
+ * Read a configuration: the published YAML (`model`, `datasets`, `run`, `generate`), or voxtorch's (`model`, `data`, `training`,
+ * `generation`). `overrides` are `key=value`, with dots in nested keys: `run.optims.init_lr=1e-5`.
  *
- * @throws ConfigError for an unknown key, naming the nearest, and for values that cannot be; DataError for a broken file
+ * @throws ConfigError for an unknown key, naming the nearest, and for invalid values; DataError for a broken file
  */
 export async function readSalmonnConfiguration(
   file: string,
@@ -19,7 +19,7 @@ export async function readSalmonnConfiguration(
   return salmonnConfiguration(await readConfig(file), overrides, file)
 }
 
-/** The same for what a file holds. */
+/** Convert a parsed configuration file, as {@link readSalmonnConfiguration} does. */
 export async function salmonnConfiguration(
   value: unknown,
   overrides: readonly string[] = [],
@@ -48,7 +48,7 @@ async function overridden(value: unknown, overrides: readonly string[], file: st
     const at = override.indexOf('=')
     const path = at > 0 ? override.slice(0, at).split('.') : []
     if (path.length === 0 || path.includes('')) {
-      throw new ConfigError(`--options takes key=value, such as run.seed=7, not ${JSON.stringify(override)}`, {
+      throw new ConfigError(`--options: expected key=value, such as run.seed=7, got ${JSON.stringify(override)}.`, {
         argument: override,
       })
     }
@@ -57,7 +57,7 @@ async function overridden(value: unknown, overrides: readonly string[], file: st
     for (const key of path) {
       const next = Object.hasOwn(place, key) ? (place[key] ?? {}) : {}
       if (typeof next !== 'object' || Array.isArray(next)) {
-        throw new ConfigError(`${file}: ${key} has a value, so ${override} cannot be put below it`, {
+        throw new ConfigError(`${file}: expected ${key} to be a section for ${override}, got a value.`, {
           argument: override,
         })
       }
@@ -69,13 +69,13 @@ async function overridden(value: unknown, overrides: readonly string[], file: st
   return whole
 }
 
-/** A JSON list or object, or a value as YAML has it. */
+/** Parse a JSON list, object or string, or otherwise a YAML scalar. */
 function overrideValue(text: string, scalar: (text: string) => unknown): unknown {
   if (/^[[{"]/.test(text)) {
     try {
       return JSON.parse(text)
     } catch {
-      // Then it is a text.
+      // Not JSON: a YAML scalar.
     }
   }
   return scalar(text)

@@ -2,12 +2,12 @@ import type { SalmonnConfiguration } from './configuration.js'
 
 export type Kind = 'text' | 'texts' | 'number' | 'whole' | 'flag' | 'any' | readonly (string | number | boolean)[]
 
-/** What a key takes and what it does; one without effect has a reason instead. */
+/** Type and effect of a key; a key without effect has a reason instead. */
 export type Rule = { kind: Kind; set: (to: SalmonnConfiguration, value: never) => void } | { ignored: string }
 
 export type Sections = Readonly<Record<string, Readonly<Record<string, Rule | Readonly<Record<string, Rule>>>> | Rule>>
 
-/** A rule that puts the value under a name of one of the configuration's parts. */
+/** Return a rule that stores the value under a name of a part of the configuration. */
 export const into = <P extends 'model' | 'data' | 'recipe' | 'generation' | 'args'>(
   part: P,
   name: string & keyof SalmonnConfiguration[P],
@@ -32,7 +32,7 @@ const GENERATION = [
   ['no_repeat_ngram_size', 'noRepeatNgramSize', 'whole'],
 ] as const
 
-/** Keys of a configuration's part on generation, in the original's spelling or in ours. */
+/** Return the keys of generation settings, in the original's spelling (snake case) or voxtorch's (camel case). */
 export const generationKeys = (spelling: 'snake' | 'camel'): Record<string, Rule> =>
   Object.fromEntries(
     GENERATION.map(([snake, camel, kind]) => [spelling === 'snake' ? snake : camel, into('generation', camel, kind)]),

@@ -5,14 +5,14 @@ import { nearest } from '../../../base/words.js'
 import type { SalmonnConfiguration } from './configuration.js'
 import type { Kind, Rule, Sections } from './rules.js'
 
-const WHOLE = 'be a whole number of at least 0'
+const WHOLE = 'an integer of at least 0'
 
 const schemas: Record<Kind & string, z.ZodType> = {
   any: z.unknown(),
-  text: z.string('be a text'),
-  texts: z.union([z.string().transform((one) => [one]), z.array(z.string())], 'be a text or a list of texts'),
-  flag: z.boolean('be true or false'),
-  number: z.number('be a number'),
+  text: z.string('a string'),
+  texts: z.union([z.string().transform((one) => [one]), z.array(z.string())], 'a string or a list of strings'),
+  flag: z.boolean('true or false'),
+  number: z.number('a number'),
   whole: z.int(WHOLE).min(0, WHOLE),
 }
 
@@ -24,7 +24,7 @@ const isIgnored = (rule: Rule | Nested): rule is { ignored: string } =>
   'ignored' in rule && typeof rule.ignored === 'string'
 const isRule = (rule: Rule | Nested): rule is Rule & { kind: Kind } => 'set' in rule && typeof rule.set === 'function'
 
-/** What a key takes; one without value is as one that is not there. */
+/** Return the schema of a key. An empty value counts as unset. */
 function schemaOf(rule: Rule | Nested): z.ZodType {
   if (isIgnored(rule)) return z.unknown().optional()
   if (!isRule(rule)) {
@@ -33,14 +33,14 @@ function schemaOf(rule: Rule | Nested): z.ZodType {
   }
   const { kind } = rule
   if (typeof kind === 'string') return schemas[kind].nullish()
-  return z.literal([...kind], `be ${kind.map((word) => JSON.stringify(word)).join(' or ')}`).nullish()
+  return z.literal([...kind], `${kind.map((word) => JSON.stringify(word)).join(' or ')}`).nullish()
 }
 
-const KEYS = 'hold keys and values'
+const KEYS = 'keys and values'
 
 /**
- * Fills a configuration by its rules.
- * @throws ConfigError for an unknown key, naming the nearest, and for a value of another kind
+ * Convert a parsed file to a configuration by its rules.
+ * @throws ConfigError for an unknown key, naming the nearest, and for a value of the wrong type
  */
 export function readSections(value: unknown, rules: Sections, file: string): SalmonnConfiguration {
   const { data, error } = schemaOf(rules as Nested).safeParse(value)
@@ -70,9 +70,12 @@ function faultOf(issue: z.core.$ZodIssue, value: unknown, rules: Nested, file: s
     const [name, near] = [key, nearest(key, Object.keys(inside<Rule | Nested>(rules)))].map(
       (word) => word && (path === '' ? word : `${path}.${word}`),
     )
-    const meant = near === undefined ? '' : `; did you mean ${near}?`
-    return new ConfigError(`${file}: there is no key ${name}${meant}`, { file, key: name })
+    const meant = near === undefined ? '' : ` Did you mean ${near}?`
+    return new ConfigError(`${file}: expected a known key, got ${name}.${meant}`, { file, key: name })
   }
-  const got = issue.message === KEYS ? '' : `, not ${shown(inside(value))}`
-  return new ConfigError(`${file}: ${path || 'a configuration'} must ${issue.message}${got}`, { file, key: path })
+  const got = issue.message === KEYS ? '' : `, got ${shown(inside(value))}`
+  return new ConfigError(`${file}: expected ${path || 'the configuration'} to be ${issue.message}${got}.`, {
+    file,
+    key: path,
+  })
 }

@@ -4,11 +4,10 @@ import { requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 
 /**
- * The sound files that a user names in one text, tried in this order: `@FILE` holds a path on each line; `["a.wav",
- * "b.wav"]` is a JSON list; a file of exactly this name; `a.wav,b.wav`; one path. JSON comes before commas, so that a list
- * of several is one.
+ * Parse the audio files that a user names in one text, tried in this order: `@FILE` with a path on each line; `["a.wav", "b.wav"]`, a JSON
+ * list; a file of exactly this name; `a.wav,b.wav`; one path. JSON is tried before commas, since a JSON list has commas.
  *
- * @throws ConfigError for a text that names none; DataError for a list that cannot be read
+ * @throws ConfigError for a text without a file; DataError for a list that cannot be read
  */
 export async function parseAudioInput(text: string): Promise<string[]> {
   requireString('parseAudioInput', 'text', text)
@@ -23,7 +22,10 @@ async function linesOf(file: string): Promise<string[]> {
   try {
     return (await readFile(file, 'utf8')).replace(/^\ufeff/, '').split(/\r?\n/)
   } catch (cause) {
-    throw new DataError(`${file || '@'} cannot be read: ${(cause as Error).message}`, { file, cause })
+    throw new DataError(`@${file}: expected a readable list of paths, got ${(cause as Error).message}.`, {
+      file,
+      cause,
+    })
   }
 }
 
@@ -32,16 +34,19 @@ function jsonList(text: string): string[] {
   try {
     value = JSON.parse(text)
   } catch (cause) {
-    // A file may be called [1].wav.
+    // A file can be named [1].wav.
     if (existsSync(text) || !text.endsWith(']')) return [text]
-    throw new ConfigError(`${text} is no JSON list of paths: ${(cause as Error).message}`, { argument: text, cause })
+    throw new ConfigError(`audio: expected a JSON list of paths, got ${text} (${(cause as Error).message}).`, {
+      argument: text,
+      cause,
+    })
   }
   if (Array.isArray(value) && value.every((path) => typeof path === 'string')) return value
-  throw new ConfigError(`${text} is no list of paths: each is a text in double quotes`, { argument: text })
+  throw new ConfigError(`audio: expected a list of paths in double quotes, got ${text}.`, { argument: text })
 }
 
 function pathsOf(list: readonly string[], given: string): string[] {
   const paths = list.map((path) => path.trim()).filter((path) => path !== '')
   if (paths.length > 0) return paths
-  throw new ConfigError(given === '' ? 'No sound file was named' : `${given} names no sound file`, { argument: given })
+  throw new ConfigError(`audio: expected at least one audio file, got ${JSON.stringify(given)}.`, { argument: given })
 }

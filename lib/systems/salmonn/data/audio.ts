@@ -10,29 +10,29 @@ import type { SalmonnClip } from './collate.js'
 import type { SalmonnEntry } from './entry.js'
 
 export interface SalmonnAudioOptions {
-  /** Several clips of an entry: 'joined' (default) to one, or 'separate', each with a speech block of its own. */
+  /** Handling of several clips in an entry: 'joined' into one (default), or 'separate', with a speech block for each. */
   clips?: 'joined' | 'separate'
-  /** Silence between joined clips. Default 0.1. */
+  /** Silence between joined clips in seconds. Default 0.1. */
   gapSeconds?: number
-  /** Of files with several: their mean (default), or one by its number. */
+  /** Channel of multichannel files: their mean (default), or an index from 0. */
   channels?: 'mean' | number
-  /** Of more than 30 s. 'windows' hears all of it (default), 'cut' the beginning (default of compat 'published'). */
+  /** Handling of more than 30 s: 'windows' uses all of it (default), 'cut' the beginning (default of compat 'published'). */
   longAudio?: LongAudio
-  /** 'published': channel 0, clips of at least 1 s, and what lies beyond 30 s is cut off. */
+  /** 'published': use channel 0, pad clips to at least 1 s, and cut them after 30 s. */
   compat?: 'published'
-  /** Hears of each entry that loses sound. Default: one warning of the process for the first. */
+  /** Called for each entry that loses audio. Default: one process warning, for the first. */
   onCut?: (message: string) => void
 }
 
-/** Entries that lost sound by `longAudio: 'cut'`. */
+/** Entries that lost audio by `longAudio: 'cut'`. */
 export interface SalmonnCuts {
   count: number
   seconds: number
-  /** The first hundred. */
+  /** Ids of the first 100. */
   ids: string[]
 }
 
-/** Reads the clips of entries: any format, any rate, as 16 kHz mono. */
+/** Reader of the clips of entries, in any format and sample rate, as 16 kHz mono. */
 export class SalmonnAudioReader {
   readonly cuts: SalmonnCuts = { count: 0, seconds: 0, ids: [] }
   readonly #options: Required<Omit<SalmonnAudioOptions, 'compat' | 'onCut'>> & { leastSamples: number }
@@ -61,7 +61,7 @@ export class SalmonnAudioReader {
   }
 
   /**
-   * The clip of each speech block of an entry.
+   * Return the samples of each speech block of an entry.
    * @throws DataError naming entry and file
    */
   read(entry: SalmonnEntry): Promise<SalmonnClip[]> {
@@ -69,12 +69,12 @@ export class SalmonnAudioReader {
       const clips: Tensor[] = []
       const owner = { record: `${entry.source} (${entry.id})`, fields: { item: entry.source } }
       for (const path of entry.audio) clips.push(await this.#reader.read({ path }, owner))
-      // Samples of a dataset are typed arrays, which a loader may hand on from thread to thread and nobody has to free.
+      // Samples are typed arrays, which can move between threads and need no disposal.
       return Promise.all(this.#blocks(clips, entry).map((clip) => clip.data() as Promise<SalmonnClip>))
     })
   }
 
-  /** The same for clips that are there already. */
+  /** Do the same as `read` with clips in memory. */
   fit(clips: readonly SalmonnClip[], entry: Pick<SalmonnEntry, 'id' | 'source' | 'trailingGap'>): SalmonnClip[] {
     return scope(() => {
       const samples = clips.map((clip) => tensor(clip, { device: 'cpu' }))
@@ -109,7 +109,7 @@ export class SalmonnAudioReader {
     this.cuts.seconds += seconds
     if (this.cuts.ids.length < 100) this.cuts.ids.push(id)
     this.#onCut(
-      `${source} (${id}): the last ${seconds.toFixed(1)} s of its audio are not heard; longAudio: 'windows' hears all, clips: 'separate' hears 30 s of each turn`,
+      `${source} (${id}): the last ${seconds.toFixed(1)} s of its audio are cut off. Use longAudio: 'windows' for all of it, or clips: 'separate' for 30 s of each turn`,
     )
   }
 }

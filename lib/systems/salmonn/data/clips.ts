@@ -8,13 +8,13 @@ import { SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
 import type { SalmonnClip } from './collate.js'
 
 export interface JoinClipsOptions {
-  /** Silence between clips. Default 0.1; the recipe that the published README praises has 0.5. */
+  /** Silence between clips in seconds. Default 0.1; the best recipe in the published README has 0.5. */
   gapSeconds?: number
-  /** Whether silence follows the last clip too, as in the published dialogs. Default true. */
+  /** Whether silence follows the last clip as well, as in the published dialogs. Default true. */
   trailingGap?: boolean
 }
 
-/** Clips one after the other as one, with silence in between. */
+/** Concatenate clips with silence in between. */
 export function joinClips(clips: readonly SalmonnClip[], options: JoinClipsOptions = {}): SalmonnClip {
   requireOptions('joinClips', options, ['gapSeconds', 'trailingGap'])
   const { gapSeconds = 0.1, trailingGap = true } = options
@@ -28,10 +28,10 @@ export function joinClips(clips: readonly SalmonnClip[], options: JoinClipsOptio
   })
 }
 
-/** 30 s: what the encoders hear at once. */
+/** Window of the encoders: 30 s, in samples. */
 export const SALMONN_WINDOW = 30 * SALMONN_RATE
 
-/** How clips are fitted where nothing else is said. */
+/** Default options of {@link fitClip}. */
 export const SALMONN_FIT = {
   leastSamples: SALMONN_LEAST_SAMPLES,
   mostSamples: SALMONN_WINDOW,
@@ -39,18 +39,18 @@ export const SALMONN_FIT = {
 } as const
 
 export interface FitClipOptions {
-  /** A shorter clip is filled up with silence. Default 2800; a second as published. */
+  /** Minimum number of samples; a shorter clip is padded with silence. Default 2800; 16000 as published. */
   leastSamples?: number
-  /** Default 480000. */
+  /** Maximum number of samples. Default 480000. */
   mostSamples?: number
-  /** Of more than `mostSamples`. 'windows' (default) leaves it whole: the model hears it in windows that overlap. */
+  /** Handling of a longer clip. 'windows' (default) keeps it whole: the model encodes it in overlapping windows. */
   longAudio?: LongAudio
 }
 
 /**
- * A clip as the model takes it.
- * @returns `lost`, the samples that were cut off
- * @throws DataError for one that is too long, with `longAudio: 'error'`
+ * Fit a clip to the lengths that the model takes.
+ * @returns `lost`, the number of samples that were cut off
+ * @throws DataError for a clip that is too long, with `longAudio: 'error'`
  */
 export function fitClip(clip: SalmonnClip, options: FitClipOptions = {}): { clip: SalmonnClip; lost: number } {
   requireForm('fitClip', 'clip', clip, Float32Array)

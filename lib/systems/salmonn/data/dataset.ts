@@ -15,22 +15,22 @@ import { buildSalmonnPrompt, checkTemplate, SALMONN_TEMPLATE } from './prompt.js
 import { SalmonnPrompts } from './prompt-table.js'
 
 export interface SalmonnDatasetOptions extends SalmonnAudioOptions {
-  /** Default: our own, {@link SALMONN_TRAIN_PROMPTS}. */
+  /** Prompts of tasks. Default {@link SALMONN_TRAIN_PROMPTS}. */
   prompts?: SalmonnPrompts
-  /** Whether each sample draws one of its task's prompts anew in each epoch (default), or takes the first. */
+  /** Whether each sample draws one of its task's prompts in each epoch, instead of taking the first. Default true. */
   drawPrompts?: boolean
-  /** Default {@link SALMONN_TEMPLATE}. */
+  /** Prompt template. Default {@link SALMONN_TEMPLATE}. */
   template?: string
   /**
-   * Whether answers of tasks that begin with `task1` end with the line of emotions, where these are known: in Chinese as
-   * published (default), in English, or not.
+   * Language of the line of emotions at the end of answers to `task1…` tasks with known emotions: Chinese as published (default), English,
+   * or false for no line.
    */
   emotionSuffix?: EmotionLanguage | false
-  /** Of what is drawn. Default 42. */
+  /** Random seed. Default 42. */
   seed?: number
 }
 
-/** An entry as the model gets it. */
+/** An entry as a sample of the model. */
 export interface SalmonnSample {
   prompt: SalmonnPrompt
   target: string
@@ -38,8 +38,8 @@ export interface SalmonnSample {
 }
 
 /**
- * Entries as samples: audio is read when a batch needs it. Whatever is drawn depends on seed, epoch and index alone, so a
- * training that goes on sees what it would have seen.
+ * Dataset of entries as samples. Audio is read on access. Random choices depend only on seed, epoch and index, so a continued training
+ * gets the same samples.
  */
 export class SalmonnDataset implements Dataset<SalmonnSample> {
   readonly entries: readonly SalmonnEntry[]
@@ -50,7 +50,7 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
   readonly #given: SalmonnDatasetOptions
   #seconds: readonly (number | undefined)[] = []
 
-  /** @throws ConfigError naming an entry whose task has no prompt */
+  /** @throws ConfigError naming an entry whose task lacks a prompt */
   constructor(entries: readonly SalmonnEntry[], options: SalmonnDatasetOptions = {}) {
     const where = 'SalmonnDataset'
     requireOptions(where, options, [
@@ -87,7 +87,7 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
     return this.entries.length
   }
 
-  /** What was cut so far. */
+  /** Statistics of audio that was cut off so far. */
   get cuts(): Readonly<SalmonnCuts> {
     return this.#audio.cuts
   }
@@ -109,7 +109,7 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
     return { prompt: { text, clips }, target: this.targetOf(entry), entry }
   }
 
-  /** The answer as it is learnt, perhaps with its line of emotions. */
+  /** Return the target text, with its line of emotions if there is one. */
   targetOf({ target, task, emotions = [] }: SalmonnEntry): string {
     const { emotionSuffix } = this.#options
     if (emotionSuffix === false || !task.startsWith('task1')) return target
@@ -117,8 +117,8 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
   }
 
   /**
-   * About how many tokens an entry takes: a 0.34 s window is one, a Latin word a little more than one, a Chinese character
-   * two. Files whose header does not tell their length count as 10 s.
+   * Estimate the number of tokens of an entry: one per 0.34 s of audio, a little more than one per Latin word, two per Chinese character.
+   * Files without a length in their header count as 10 s.
    */
   lengthOf(index: number): number {
     const { question, target, audio } = this.entries[index] as SalmonnEntry
@@ -129,8 +129,8 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
   }
 
   /**
-   * Opens every sound file once: a missing or foreign one is found before training begins, and lengths become known.
-   * @returns the entries whose files can be opened; with 'stop' (default) all of them, or the error
+   * Open every audio file once, to find missing or invalid files before training, and to learn their lengths.
+   * @returns the entries with readable files: all of them with 'stop' (default), which throws otherwise
    * @throws DataError naming item and file
    */
   async check(

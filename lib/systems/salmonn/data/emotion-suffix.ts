@@ -2,14 +2,14 @@ import { requireOneOf, requireString } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { withoutEnd } from '../../../base/words.js'
 
-/** What the line of emotions begins with. */
+/** Label at the beginning of the line of emotions, by language. */
 export const EMOTION_LABELS = { zh: '情绪序列', en: 'Emotion sequence' } as const
 export type EmotionLanguage = keyof typeof EMOTION_LABELS
 
 const LINE = /^[ \t]*(?:情绪序列|情感序列|emotion[ _]sequence)[ \t]*[:：](.*)$/gimu
 const ARROW = /->|→|⇒|=>|＞/u
 
-/** A text with one more line that tells the user's emotion in each turn, in lower case: the published suffix. */
+/** Append a line with the user's emotion in each turn, in lower case: the published suffix. */
 export function writeEmotionSuffix(
   text: string,
   emotions: readonly string[],
@@ -23,8 +23,7 @@ export function writeEmotionSuffix(
 }
 
 /**
- * Splits such a text again; of several lines the last counts. `emotions` is null where there is none, and a line with
- * nothing behind its colon gives none.
+ * Split off the line of emotions; the last line counts if there are several. `emotions` is null if there is none, or if it is empty.
  */
 export function parseEmotionSuffix(text: string): { text: string; emotions: string[] | null } {
   requireString('parseEmotionSuffix', 'text', text)
@@ -35,7 +34,7 @@ export function parseEmotionSuffix(text: string): { text: string; emotions: stri
   return { text: rest, emotions: emotions.length > 0 ? emotions : null }
 }
 
-/** `Neutral -> happy` as its labels. */
+/** Parse `Neutral -> happy` into its labels, in lower case. */
 export function splitEmotions(line: string): string[] {
   requireString('splitEmotions', 'line', line)
   return line

@@ -1,20 +1,20 @@
-/** One thing to learn or to ask, before its audio is read. */
+/** A training example or question, before its audio is read. */
 export interface SalmonnEntry {
   id: string
   task: string
-  /** Paths of its clips, in order. */
+  /** Paths of the clips, in order. */
   audio: readonly string[]
-  /** The answer; '' where there is none. */
+  /** Answer; '' if there is none. */
   target: string
-  /** Goes where the prompt has `{}`: `Q`, or the dialog so far (`input_text`). */
+  /** Text for `{}` in the prompt: `Q`, or the dialog so far (`input_text`). */
   question: string
-  /** The user's emotion in each turn, in lower case. */
+  /** User's emotion in each turn, in lower case. */
   emotions: readonly string[] | undefined
-  /** What must not be divided between training and validation. */
+  /** Dialog id. Entries of one dialog stay together in a split. */
   dialog: string
   speaker: string | undefined
-  /** Whether silence follows the last clip too: it does in the challenge's dialogs, not after `expand_wav`. */
+  /** Whether silence follows the last clip: true in the challenge's dialogs, false for `expand_wav`. */
   trailingGap: boolean
-  /** Where it stands, for messages. */
+  /** Place in the data, for messages. */
   source: string
 }

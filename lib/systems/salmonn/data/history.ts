@@ -5,15 +5,15 @@ import type { HumDialDialog } from '../published/humdial.js'
 export type SalmonnLanguage = 'zh' | 'en'
 
 export interface DialogTextOptions {
-  /** Default: Chinese where the dialog's text is. */
+  /** Language. Default: that of the dialog's text. */
   language?: SalmonnLanguage
-  /** 'labelled' (default) says whose words each line holds; 'plain' has the bare lines, as the published data file. */
+  /** 'labelled' (default) names the speaker of each line; 'plain' does not, as in the published data file. // language: option value */
   style?: 'labelled' | 'plain'
 }
 
 /**
- * The words of a dialog up to its last question, and the request to describe how the user's emotion went: the `input_text`
- * of a converted dialog. The request names the number of turns that there are. Of a turn without words it has the speaker.
+ * Build the `input_text` of a converted dialog: its turns up to the last question, and the request to describe the course of the user's
+ * emotions, with the number of turns. A turn without text has only its speaker.
  */
 export function trajectoryRequest(dialog: Pick<HumDialDialog, 'turns'>, options: DialogTextOptions = {}): string {
   const where = 'trajectoryRequest'
@@ -56,15 +56,15 @@ const WORDS = {
   },
 }
 
-/** Chinese where there are more Chinese characters than Latin words. */
+/** Return 'zh' if there are more Chinese characters than Latin words. */
 export function languageOf(text: string): SalmonnLanguage {
   const characters = text.match(/\p{Script=Han}/gu)?.length ?? 0
-  // Tags such as [laughter] are English in both.
+  // Tags such as [laughter] are English in both languages.
   const words = withoutTags(text).match(/[A-Za-z]+/g)?.length ?? 0
   return characters > words ? 'zh' : 'en'
 }
 
-/** A text with a blank for each `[…]` and `<…>`. One that is not closed stays, and no end is looked for again behind it. */
+/** Replace each `[…]` and `<…>` by a space. An unclosed bracket stays, and its end is searched only once. */
 function withoutTags(text: string): string {
   const ends: Record<string, string> = { '[': ']', '<': '>' }
   let rest = ''

@@ -14,7 +14,7 @@ export interface SalmonnData {
   train: SalmonnDataset
   valid: SalmonnDataset
   test: SalmonnDataset
-  /** What a user should know: where validation comes from, what was skipped, what is not read. */
+  /** Messages for the user: source of the validation data, skipped items, ignored fields. */
   notes: string[]
   badItems: number
   badItemErrors: DataError[]
@@ -22,18 +22,18 @@ export interface SalmonnData {
 
 export interface OpenSalmonnDataOptions {
   compat?: 'published'
-  /** Of what is drawn. Default 42. */
+  /** Random seed. Default 42. */
   seed?: number
-  /** Whether nothing is trained: then `train` is empty, and only what is measured has to be there. Default false. */
+  /** Whether to only evaluate: `train` is then empty, and only the evaluation data must exist. Default false. */
   evaluateOnly?: boolean
 }
 
 /**
- * Reads all data of a configuration and opens every sound file once. Validation or test data that is the training data is
- * not: then, and where there is no validation data, dialogs are taken from training, so that no two parts share a dialog or
- * a sound file. With compat 'published' the same file may stand for all.
+ * Read all data of a configuration, and open every audio file once. Validation or test files that equal the training files are not used:
+ * then, and without validation data, dialogs are split off from training, so that no two parts have a common dialog or audio file. With
+ * compat 'published' the same file can be used for all.
  *
- * @throws DataError naming file and item for what cannot be used, unless `onBadItem` is 'skip'
+ * @throws DataError naming file and item for invalid data, unless `onBadItem` is 'skip'
  */
 export async function openSalmonnData(
   settings: SalmonnDataSettings,
@@ -52,7 +52,7 @@ export async function openSalmonnData(
       ...defined({ audioRoot }),
     })
     bad.addAll(found.badItems, found.badItemErrors)
-    if (found.ignoredFields.length > 0) notes.push(`${from.join(', ')}: ${found.ignoredFields.join(', ')} are not read`)
+    if (found.ignoredFields.length > 0) notes.push(`${from.join(', ')}: ${found.ignoredFields.join(', ')} are ignored`)
     return found.entries
   }
   const parts = await partsOf(settings, read, { compat, seed, evaluateOnly, notes })
@@ -94,20 +94,23 @@ async function partsOf(
   const { validShare, testShare, validSpeakers, testSpeakers } = settings
   const known = new Set(files.map((file) => resolve(file)))
   const same = (list: readonly string[]) => list.some((file) => known.has(resolve(file)))
-  // A part of its own, or one that comes out of training.
+  // Whether a part has files of its own, or is split off from training.
   const own = (list: readonly string[]) => list.length > 0 && (compat === 'published' || !same(list))
   const [ownValid, ownTest] = [own(validFiles), own(testFiles)]
   if (compat === 'published' && (same(validFiles) || same(testFiles))) {
-    notes.push('Validation or test is on training data, as published: the figures say nothing about new dialogs')
+    notes.push('Validation or test data is training data, as published: the scores do not apply to new dialogs')
   }
   const valid = ownValid && !(evaluateOnly && ownTest) ? await read(validFiles, 'required') : []
   const test = ownTest ? await read(testFiles, 'optional') : []
   const wantsTest = !ownTest && (testFiles.length > 0 || testShare !== undefined || testSpeakers !== undefined)
   if (evaluateOnly && (ownTest || (ownValid && !wantsTest))) return { train: [], valid, test }
   if (files.length === 0) {
-    throw new ConfigError(`There is no data to ${evaluateOnly ? 'measure with' : 'train on'}: say data.train`, {
-      argument: 'train',
-    })
+    throw new ConfigError(
+      `data.train: expected data to ${evaluateOnly ? 'evaluate on' : 'train on'}, got none. Set data.train.`,
+      {
+        argument: 'train',
+      },
+    )
   }
   for (const [name, value, has] of [
     ['validShare', validShare, ownValid],
@@ -115,7 +118,7 @@ async function partsOf(
     ['testShare', testShare, ownTest],
     ['testSpeakers', testSpeakers, ownTest],
   ] as const) {
-    if (has && value !== undefined) notes.push(`data.${name} has no effect: that data has a file of its own`)
+    if (has && value !== undefined) notes.push(`data.${name} has no effect: this data has its own file`)
   }
   const share = testShare ?? (testFiles.length > 0 && !testSpeakers ? 0.1 : 0)
   const split = splitSalmonn(await read(files, 'required'), {
@@ -126,7 +129,7 @@ async function partsOf(
   })
   const noteSplit = (list: readonly string[], name: string, count: number) => {
     const why = list.length > 0 ? `The ${name} file is the training file` : `There is no ${name} file`
-    notes.push(`${why}: ${count} items are taken from training for it, whole dialogs each`)
+    notes.push(`${why}: ${count} items of whole dialogs are split off from training for it`)
   }
   if (!ownValid) noteSplit(validFiles, 'validation', split.valid.length)
   if (wantsTest) noteSplit(testFiles, 'test', split.test.length)
@@ -137,7 +140,7 @@ async function partsOf(
   }
 }
 
-/** How a configuration wants samples made: the same for training and for whoever asks what was trained. */
+/** Return the dataset options of a configuration, which training and inference must have in common. */
 export function salmonnDatasetOptions(settings: SalmonnDataSettings): SalmonnDatasetOptions {
   requireObject('salmonnDatasetOptions', 'settings', settings)
   const { template, clips, gapSeconds, channels, longAudio, emotionSuffix } = settings

@@ -4,33 +4,32 @@ import { requireForm } from '../../../base/form.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { SPEECH_MARKER } from '../network/prompt.js'
 
-/** How the published prompts hold it: the tags around it are plain text. */
+/** Speech block of the published prompts. The tags around the marker are plain text. */
 export const SPEECH_BLOCK = `<Speech>${SPEECH_MARKER}</Speech>`
-/** The published template, that of Vicuna. */
+/** Published template, in Vicuna's format. */
 export const SALMONN_TEMPLATE = 'USER: {}\nASSISTANT:'
 
 const SLOT = '{}'
 
 export interface BuildSalmonnPromptOptions {
-  /** The instruction, with `<SpeechHere>` where clips belong and perhaps `{}` for the question. */
+  /** Instruction, with `<SpeechHere>` at the position of clips, and optionally `{}` for the question. */
   prompt: string
-  /** Goes where the prompt has `{}`: the `Q` of the published data. */
+  /** Text for `{}` in the prompt: the `Q` of the published data. */
   question?: string
   /**
-   * Clips in each speech block. A prompt with one marker gets as many blocks as there are numbers, one after the other;
-   * else it needs a marker for each. Default [1].
+   * Number of clips in each speech block. A prompt with one marker gets as many blocks as there are numbers, in a row; otherwise it needs
+   * one marker per block. Default [1].
    */
   blocks?: readonly number[]
-  /** Holds the prompt at its `{}`. Default {@link SALMONN_TEMPLATE}. */
+  /** Template with `{}` for the prompt. Default {@link SALMONN_TEMPLATE}. */
   template?: string
 }
 
 /**
- * The one place in which a prompt is made: training, evaluation, the command line and the page all call it. Training data
- * and its answers thus meet the same text as a user's question.
+ * Build a prompt. Training, evaluation, the command line and the chat page all use this function, so that they have the same format.
  *
- * @throws ConfigError for a prompt without marker, a question that is missing or holds a marker, a number of blocks that
- * does not fit the markers, and a template without `{}`
+ * @throws ConfigError for a prompt without a marker, a question that is missing or has a marker, a number of blocks that does not match the
+ * markers, and a template without `{}`
  */
 export function buildSalmonnPrompt(options: BuildSalmonnPromptOptions): string {
   const where = 'buildSalmonnPrompt'
@@ -41,19 +40,19 @@ export function buildSalmonnPrompt(options: BuildSalmonnPromptOptions): string {
   if (!Array.isArray(blocks) || !blocks.every((count) => Number.isSafeInteger(count) && count > 0)) {
     throw misuse(where, 'blocks', 'a list of numbers of clips, each at least 1', blocks)
   }
-  return inTemplate(asked(withBlocks(prompt, blocks), question), template)
+  return inTemplate(insertQuestion(withBlocks(prompt, blocks), question), template)
 }
 
-/** The prompt of a user's own words about a number of clips: speech first, then the text, as in the published prompts. */
+/** Return the prompt of a user's free text about clips: speech first, then the text, as in the published prompts. */
 export function salmonnQuestion(text: string): string {
   requireString('salmonnQuestion', 'text', text)
   return `${SPEECH_BLOCK} ${text}`
 }
 
 /**
- * The template that a tokenizer's chat template makes of one turn of a user: `<|im_start|>user\n{}<|im_end|>…` for ChatML.
- * @param options `system`: a system message before it. Default: what the chat template says by itself
- * @throws ConfigError where the tokenizer has no chat template, or it has not one place for what the user says
+ * Derive a template from a tokenizer's chat template, with one user turn: `<|im_start|>user\n{}<|im_end|>…` for ChatML.
+ * @param options `system`: a system message before it. Default: that of the chat template
+ * @throws ConfigError for a tokenizer without a chat template, or one that does not contain the user's text exactly once
  */
 export function salmonnTemplate(tokenizer: Tokenizer, options: { system?: string } = {}): string {
   const where = 'salmonnTemplate'
@@ -66,21 +65,24 @@ export function salmonnTemplate(tokenizer: Tokenizer, options: { system?: string
   return checkTemplate(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, tokenize: false }))
 }
 
-/** How often a text has the marker. */
+/** Count the speech markers of a text. */
 export const countMarkers = (text: string): number => text.split(SPEECH_MARKER).length - 1
 
-/** @throws ConfigError for a text in which clips would be put though it is only words */
+/** @throws ConfigError for a plain text that contains a speech marker */
 export function refuseMarker(text: string, what: string): string {
   if (countMarkers(text) === 0) return text
-  throw new ConfigError(`${what} holds ${SPEECH_MARKER}, which marks the place of a clip: take it out`, { text })
+  throw new ConfigError(
+    `${what}: expected text without ${SPEECH_MARKER}, which marks the position of a clip. Remove it.`,
+    { text },
+  )
 }
 
-/** @throws ConfigError where there is not exactly one place for the prompt */
+/** @throws ConfigError unless the template has exactly one `{}` */
 export function checkTemplate(template: string): string {
   requireString('SALMONN', 'the prompt template', template)
   if (template.split(SLOT).length === 2 && countMarkers(template) === 0) return template
   throw new ConfigError(
-    `The prompt template ${JSON.stringify(template)} needs {} once, for the prompt, and no ${SPEECH_MARKER}`,
+    `template: expected one {} for the prompt and no ${SPEECH_MARKER}, got ${JSON.stringify(template)}.`,
     { argument: 'template' },
   )
 }
@@ -90,15 +92,18 @@ export function inTemplate(text: string, template: string): string {
   return before + text + after
 }
 
-function asked(prompt: string, question: string): string {
+function insertQuestion(prompt: string, question: string): string {
   const at = prompt.indexOf(SLOT)
   if (at < 0) return prompt
   if (question === '') {
-    throw new ConfigError(`The prompt ${JSON.stringify(prompt)} asks a question at {}, and none was given (Q)`, {
-      argument: 'question',
-    })
+    throw new ConfigError(
+      `question: expected a question (Q) for {} in the prompt ${JSON.stringify(prompt)}, got none.`,
+      {
+        argument: 'question',
+      },
+    )
   }
-  return prompt.slice(0, at) + refuseMarker(question, 'The question') + prompt.slice(at + SLOT.length)
+  return prompt.slice(0, at) + refuseMarker(question, 'question') + prompt.slice(at + SLOT.length)
 }
 
 function withBlocks(prompt: string, blocks: readonly number[]): string {
@@ -106,7 +111,7 @@ function withBlocks(prompt: string, blocks: readonly number[]): string {
   const markers = pieces.length - 1
   if (markers === 0) {
     throw new ConfigError(
-      `The prompt ${JSON.stringify(prompt)} has no ${SPEECH_MARKER}: put ${SPEECH_BLOCK} where the speech belongs`,
+      `prompt: expected ${SPEECH_MARKER}, got ${JSON.stringify(prompt)}. Put ${SPEECH_BLOCK} where the speech belongs.`,
       { argument: 'prompt' },
     )
   }
@@ -115,7 +120,7 @@ function withBlocks(prompt: string, blocks: readonly number[]): string {
   }
   if (markers > 1) {
     throw new ConfigError(
-      `The prompt ${JSON.stringify(prompt)} has ${markers} times ${SPEECH_MARKER}, and there are ${blocks.length} clips`,
+      `prompt: expected 1 or ${blocks.length} times ${SPEECH_MARKER} for ${blocks.length} clips, got ${markers} in ${JSON.stringify(prompt)}.`,
       { argument: 'prompt' },
     )
   }

@@ -4,14 +4,14 @@ import { nothingToTrainOn, sharedGroups, split } from '../../../kit/split.js'
 import type { SalmonnEntry } from './entry.js'
 
 export interface SplitSalmonnOptions {
-  /** Share of the dialogs to validate with. Default 0.1; 0 where speakers are held out. */
+  /** Fraction of the dialogs for validation. Default 0.1; 0 if speakers are held out. */
   valid?: number
-  /** Share of the dialogs to test with. Default 0. */
+  /** Fraction of the dialogs for testing. Default 0. */
   test?: number
-  /** Whoever of these speaks in a dialog, it is for validation, or for the test. */
+  /** Speakers whose dialogs are used for validation; `testSpeakers` for testing. */
   validSpeakers?: readonly string[]
   testSpeakers?: readonly string[]
-  /** Default 42. */
+  /** Random seed. Default 42. */
   seed?: number
 }
 
@@ -22,11 +22,11 @@ export interface SalmonnSplit {
 }
 
 /**
- * Divides entries so that all of one dialog are in one part, and all that share a sound file too, the same for the same seed
- * whatever the order of the entries. Each share that is not 0 gets a dialog at least; where many share sound files, a part may
- * be smaller than its share. Whoever is held out, all dialogs that share sound with theirs are too.
+ * Split entries into parts. All entries of one dialog stay together, as do those with a common audio file. The result depends on the seed,
+ * not on the order of entries. A part with a fraction above 0 gets at least one dialog; it can be smaller than its fraction if many dialogs
+ * have common audio files. Dialogs with audio in common with held-out ones are held out as well.
  *
- * @throws DataError where nothing is left to train on, or nobody of a name speaks
+ * @throws DataError if no training data is left, or a speaker does not occur
  */
 export function splitSalmonn(entries: readonly SalmonnEntry[], options: SplitSalmonnOptions = {}): SalmonnSplit {
   const where = 'splitSalmonn'
@@ -44,13 +44,13 @@ export function splitSalmonn(entries: readonly SalmonnEntry[], options: SplitSal
   })
   if (parts.train.length === 0) {
     throw nothingToTrainOn<SalmonnEntry>(entries, keysOf, {
-      ...{ groups: 'Dialogs', shared: 'sound file', nameOf: (key) => key.slice(1) },
+      ...{ groups: 'Dialogs', shared: 'recording', nameOf: (key) => key.slice(1) },
     })
   }
   return parts
 }
 
-/** Dialogs and sound files that two parts share; validation must have none of training's. */
+/** Return dialogs and audio files that two parts have in common. Training and validation must have none. */
 export function sharedDialogs(a: readonly SalmonnEntry[], b: readonly SalmonnEntry[]): string[] {
   for (const [name, part] of Object.entries({ a, b })) {
     requireForm('sharedDialogs', name, part, [{ dialog: 'string', audio: ['string'] }])
@@ -58,5 +58,5 @@ export function sharedDialogs(a: readonly SalmonnEntry[], b: readonly SalmonnEnt
   return sharedGroups(a, b, keysOf)
 }
 
-/** A dialog's name and its files; no name is like a file's. */
+/** Return the keys of an entry: its dialog, and its files with a prefix that no dialog name has. */
 const keysOf = ({ dialog, audio }: SalmonnEntry): string[] => [dialog, ...audio.map((path) => `\0${path}`)]

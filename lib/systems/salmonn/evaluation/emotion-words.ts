@@ -1,6 +1,6 @@
 import { isDenied } from './negation.js'
 
-/** The challenge's emotions, and words for them. */
+/** Emotions of the challenge, with their synonyms. */
 const WORDS: Readonly<Record<string, readonly string[]>> = {
   neutral: ['neutral', 'calm', 'unemotional', '中性', '平静', '中立'],
   happy: ['happy', 'happiness', 'happily', 'joy', 'joyful', 'glad', 'cheerful', 'excited', '高兴', '开心', '快乐', '喜悦'],
@@ -14,9 +14,8 @@ const WORDS: Readonly<Record<string, readonly string[]>> = {
 const ALL_WORDS = new Set(Object.values(WORDS).flat())
 
 /**
- * The first emotion that an answer in plain words names and does not deny: one of `labels`, else one of the challenge's
- * under its label there; else the answer itself where it is a word or two, and 'unknown' where it is none or more, or
- * where it only says what the emotion is not.
+ * Return the first emotion that an answer names and does not deny: one of `labels`, else an emotion of the challenge. Otherwise return the
+ * answer itself if it has one or two words, and 'unknown' if it has more or none, or only denies emotions.
  */
 export function emotionIn(answer: string, labels: readonly string[] = []): string {
   const text = answer.toLowerCase()
@@ -32,7 +31,7 @@ export function emotionIn(answer: string, labels: readonly string[] = []): strin
   return words.length === 1 || words.length === 2 ? words.join(' ') : 'unknown'
 }
 
-/** The emotion that is named first, and whether any was denied. */
+/** Return the emotion that occurs first, and whether any was denied. */
 function firstOf(
   text: string,
   emotions: readonly (readonly [string, readonly string[]])[],
@@ -47,7 +46,7 @@ function firstOf(
   return { found, denied }
 }
 
-/** Where a word stands as a whole; Chinese has no blanks between words. */
+/** Return the positions of a whole word. Chinese has no spaces between words. */
 function placesOf(text: string, word: string): number[] {
   const isWord = (character: string | undefined) => character !== undefined && /[a-z0-9]/.test(character)
   const places: number[] = []

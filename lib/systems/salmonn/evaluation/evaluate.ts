@@ -9,7 +9,7 @@ import type { SalmonnDataset, SalmonnSample } from '../data/dataset.js'
 import { salmonnLoss } from '../training/loss.js'
 import { type TrajectoryPair, type TrajectoryScores, trajectoryScores } from './metrics.js'
 
-/** How the published decode configuration generates. */
+/** Generation settings of the published decode configuration. */
 export const SALMONN_GENERATION: Readonly<GenerationConfig> = {
   maxNewTokens: 200,
   numBeams: 4,
@@ -22,23 +22,23 @@ export const SALMONN_GENERATION: Readonly<GenerationConfig> = {
 }
 
 export interface ScoreSalmonnOptions {
-  /** Over {@link SALMONN_GENERATION}. */
+  /** Changes to {@link SALMONN_GENERATION}. */
   generation?: GenerationConfig
-  /** Default 8. */
+  /** Questions per batch. Default 8. */
   batchSize?: number
 }
 
 export interface ScoredSalmonn {
   scores: TrajectoryScores
-  /** What was asked and answered, in the order of the data. */
+  /** Prompts and answers, in the order of the data. */
   answers: (TrajectoryPair & { task: string; prompt: string })[]
 }
 
-/** The same, and how well the model would have said the right answers word by word. */
+/** Scored answers, with loss and accuracy of the reference answers under teacher forcing. */
 export interface MeasuredSalmonn extends ScoredSalmonn {
-  /** The mean over entries that have an answer; null where none has. */
+  /** Mean loss over entries with an answer; null if there are none. */
   loss: number | null
-  /** Of the tokens of these answers, each after the right ones before it; null where none has. */
+  /** Token accuracy of these answers under teacher forcing; null if there are none. */
   accuracy: number | null
 }
 
@@ -47,8 +47,8 @@ interface Generating {
 }
 
 /**
- * Has a model answer all of a dataset, in evaluation mode, and scores the answers.
- * @throws ConfigError for a model without `generate(prompts, options)`, or one that does not answer each
+ * Generate and score the answers to a whole dataset, in evaluation mode.
+ * @throws ConfigError for a model without `generate(prompts, options)`, or with a different number of answers
  */
 export async function scoreSalmonn(
   model: Module,
@@ -62,30 +62,33 @@ export async function scoreSalmonn(
   requireWhole(where, 'batchSize', batchSize, 1)
   const generating = model as Module & Partial<Generating>
   if (typeof generating.generate !== 'function') {
-    throw new ConfigError(`${model.constructor.name} has no generate(), so its answers cannot be scored`, {
-      argument: 'model',
-    })
+    throw new ConfigError(
+      `${where}.model: expected a model with generate(prompts, options), got ${model.constructor.name} without it.`,
+      {
+        argument: 'model',
+      },
+    )
   }
   const settings = { ...SALMONN_GENERATION, ...generation }
-  const asked: Omit<ScoredSalmonn['answers'][number], 'prediction'>[] = []
+  const questions: Omit<ScoredSalmonn['answers'][number], 'prediction'>[] = []
   const { predictions } = await evaluate(model, batchesOf(dataset, batchSize), {
     async predict(samples: readonly SalmonnSample[]) {
       for (const { entry, prompt, target } of samples) {
         const { id, task, emotions } = entry
-        asked.push({ id, task, prompt: prompt.text, reference: target, ...(emotions && { emotions }) })
+        questions.push({ id, task, prompt: prompt.text, reference: target, ...(emotions && { emotions }) })
       }
       const prompts = samples.map(({ prompt }) => prompt)
       return (await (generating as Generating).generate(prompts, settings)).texts
     },
   })
-  const answers = asked.map(({ id, task, prompt, ...rest }, i) => {
+  const answers = questions.map(({ id, task, prompt, ...rest }, i) => {
     return { id, task, prompt, prediction: predictions[i] as string, ...rest }
   })
   return { scores: trajectoryScores(answers), answers }
 }
 
 /**
- * What a training measures, for a model that is there: loss and token accuracy under teacher forcing, and scored answers.
+ * Evaluate a model as in training: loss and token accuracy under teacher forcing, and scored answers.
  * @throws as {@link scoreSalmonn}
  */
 export async function measureSalmonn(

@@ -4,16 +4,16 @@ import { requireForm } from '../../../base/form.js'
 import { withoutEnd } from '../../../base/words.js'
 import type { HumDialDialog } from '../published/humdial.js'
 
-/** What the challenge's judge weighs, for its first task and its second. */
+/** Criteria of the challenge's judge, for its first and second task. The texts are part of the judge's prompt. */
 export const JUDGE_CRITERIA = {
   task1: {
     Accuracy_Completeness: 'all emotions of the user are named, neutral ones too, and none that is not there',
-    Depth_Granularity: 'how strong emotions are and how they change is told, without idle words',
+    Depth_Granularity: 'how strong emotions are and how they change is told, without idle words', // language: prompt
     Added_Value: 'emotions are tied to what happened',
   },
   task2: {
-    Information_Integration: 'what is said in different turns is brought together',
-    Insight_RootCause: 'the cause behind the emotions is found',
+    Information_Integration: 'what is said in different turns is brought together', // language: prompt
+    Insight_RootCause: 'the cause behind the emotions is found', // language: prompt
     Clarity_Logic: 'the reasoning is clear and in order',
   },
 } as const
@@ -22,18 +22,18 @@ export type JudgeTask = keyof typeof JUDGE_CRITERIA
 export type JudgeScore = 1 | 3 | 5
 
 export interface JudgeInput {
-  /** `user(happy): …` and `AI: …`, a line for each. */
+  /** Lines `user(happy): …` and `AI: …`. */
   history: string[]
   question: string
   answer: string
 }
 
-/** What the judge reads of a dialog and an answer; of an answer that repeats its prompt, what follows the last `assistant` line. */
+/** Return a judge's input for an answer. Of an answer that repeats its prompt, only the text after the last `assistant` line counts. */
 export function judgeInput(dialog: Pick<HumDialDialog, 'turns'>, answer: string): JudgeInput {
   requireForm('judgeInput', 'dialog', dialog, { turns: [{ text: 'string', emotion: 'string', reply: 'string' }] })
   requireString('judgeInput', 'answer', answer)
   const { turns } = dialog
-  if (turns.length === 0) throw new DataError('A dialog without turns cannot be judged')
+  if (turns.length === 0) throw new DataError('judgeInput.dialog: expected at least one turn, got none.')
   const history = turns.flatMap(({ text, emotion, reply }, i) => [
     `user(${emotion === '' ? 'unknown' : emotion}): ${text}`,
     ...(i < turns.length - 1 ? [`AI: ${reply}`] : []),
@@ -41,7 +41,7 @@ export function judgeInput(dialog: Pick<HumDialDialog, 'turns'>, answer: string)
   return { history, question: turns.at(-1)?.text ?? '', answer: afterAssistant(answer) }
 }
 
-/** The same as text for a judge, with the criteria and the form of its reply. */
+/** Build the judge's prompt, with the criteria and the format of its reply. */
 export function judgePrompt(input: JudgeInput, task: JudgeTask = 'task1'): string {
   requireForm('judgePrompt', 'input', input, { history: ['string'], question: 'string', answer: 'string' })
   const { history, question, answer } = input
@@ -62,8 +62,8 @@ export function judgePrompt(input: JudgeInput, task: JudgeTask = 'task1'): strin
 }
 
 /**
- * The scores in a judge's reply; null where it holds no JSON object, even one whose end was cut off. Up to 2 counts as 1, up
- * to 4 as 3, above as 5; what is no number as 1.
+ * Parse the scores in a judge's reply; null if it has no JSON object, complete or cut off. Values up to 2 count as 1, up to 4 as 3, above as
+ * 5; anything that is not a number counts as 1.
  */
 export function parseJudgeReply(reply: string, task: JudgeTask = 'task1'): Record<string, JudgeScore> | null {
   requireOneOf('parseJudgeReply', 'task', task, Object.keys(JUDGE_CRITERIA))
@@ -73,7 +73,7 @@ export function parseJudgeReply(reply: string, task: JudgeTask = 'task1'): Recor
   return Object.fromEntries(Object.keys(JUDGE_CRITERIA[task]).map((name) => [name, judgeScore(found[name])]))
 }
 
-/** 1, 3 or 5 for whatever a judge wrote. */
+/** Convert any value of a judge to 1, 3 or 5. */
 export function judgeScore(value: unknown): JudgeScore {
   const inside = typeof value === 'object' && value !== null ? (value as { score?: unknown }).score : value
   const number = typeof inside === 'string' ? Number.parseFloat(inside) : inside
@@ -83,11 +83,11 @@ export function judgeScore(value: unknown): JudgeScore {
 
 export interface JudgeSummary {
   judged: number
-  /** Replies that held no JSON. */
+  /** Number of replies without JSON. */
   excluded: number
-  /** Of each criterion. */
+  /** Mean score of each criterion. */
   means: Record<string, number>
-  /** The mean of these; null where nothing was judged. */
+  /** Mean of these means; null without scores. */
   overall: number | null
 }
 
@@ -112,7 +112,7 @@ function afterAssistant(answer: string): string {
   return (parts.at(-1) as string).trim()
 }
 
-/** The first JSON object in a text; braces and quotes that were not closed are closed. */
+/** Parse the first JSON object in a text, and close open braces and quotes. */
 function jsonIn(text: string): Record<string, unknown> | null {
   const begin = text.indexOf('{')
   if (begin < 0) return null

@@ -5,55 +5,55 @@ import { rougeL } from '../../../kit/rouge-l.js'
 import { f1Score, precisionRecallF1, recall } from '../../../train/metrics/classification.js'
 import { parseEmotionSuffix } from '../data/emotion-suffix.js'
 
-/** An answer, and what would have been right. */
+/** An answer with its reference. */
 export interface TrajectoryPair {
   id: string
-  /** The answer with its line of emotions; */
+  /** Answer with its line of emotions. */
   prediction: string
-  /** and the right one. Its line counts where `emotions` is not given. */
+  /** Reference answer. Its line of emotions counts if `emotions` is unset. */
   reference: string
   emotions?: readonly string[]
 }
 
-/** How well one emotion is told, turn by turn. */
+/** Scores of one emotion over all turns. */
 export interface EmotionScore {
   emotion: string
   precision: number
   recall: number
   f1: number
-  /** Turns that have it. */
+  /** Number of turns with this emotion. */
   support: number
 }
 
-/** Means over the pairs, 0 … 1. What needs emotions is null where no reference has any. */
+/** Means over the pairs, 0 … 1. Scores of emotions are null if no reference has emotions. */
 export interface TrajectoryScores {
   pairs: number
-  /** Pairs whose reference tells emotions. */
+  /** Number of pairs whose reference has emotions. */
   withEmotions: number
-  /** Of these: whether the answer has a line of emotions; */
+  /** Fraction of these whose answer has a line of emotions. */
   parsed: number | null
-  /** whether it is right as a whole; */
+  /** Fraction with the whole sequence correct. */
   exactSequence: number | null
-  /** the share of all turns whose emotion is right at its place; */
+  /** Fraction of all turns with the correct emotion. */
   positionAccuracy: number | null
-  /** the same for the first turn, the second, …; */
+  /** Fraction of correct first turns, second turns, and so on. */
   accuracyAt: number[]
-  /** the mean recall of the emotions that occur in references (unweighted average recall), over all turns; */
+  /** Unweighted average recall of the emotions in references, over all turns. */
   uar: number | null
-  /** the mean of their F1, plain and weighted by how often each occurs; */
+  /** Mean F1 of these emotions; `weightedF1` is weighted by support. */
   macroF1: number | null
   weightedF1: number | null
-  /** and each of them. */
+  /** Scores of each emotion. */
   emotions: EmotionScore[]
-  /** F1 of the emotions that occur, whatever their order and number, as the mean over pairs. */
+  /** Mean F1 of the sets of emotions, ignoring order and repetition. */
   labelSetF1: number | null
-  /** Of the texts without their line; null where no reference has words. */
+  /** ROUGE-L of the texts without their line of emotions; null if no reference has text. */
   rougeL: number | null
 }
 
 /**
- * Scores answers about emotional trajectories by what can be measured without a judge. An answer without a line of emotions
- * has every turn wrong; emotions beyond the last turn make the sequence wrong and weigh in the label set.
+ * Score answers about emotional trajectories by metrics that need no judge. In an answer without a line of emotions every turn is wrong;
+ * emotions after the last turn make the sequence wrong and count in the label set.
  *
  * @throws DataError for no pairs
  */
@@ -61,7 +61,7 @@ export function trajectoryScores(pairs: Iterable<TrajectoryPair>): TrajectorySco
   const given = listOf('trajectoryScores', 'pairs', pairs, 'pairs')
   requireForm('trajectoryScores', 'pairs', given, [{ 'emotions?': ['string'] }])
   const list = given.map(compared)
-  if (list.length === 0) throw new DataError('trajectoryScores was given no answers')
+  if (list.length === 0) throw new DataError('trajectoryScores.pairs: expected at least one answer, got none.')
   const labelled = list.filter(({ truth }) => truth.length > 0)
   const mean = (values: number[]): number | null =>
     values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length
@@ -95,7 +95,7 @@ function compared({ id, prediction, reference, emotions }: TrajectoryPair) {
   }
 }
 
-/** What is told beyond the last turn belongs to none, and an emotion that never occurs makes no class of its own. */
+/** Score turns by emotion. Predictions after the last turn are ignored, and only emotions in references are classes. */
 function turnScores(pairs: readonly { truth: readonly string[]; guess: readonly string[] }[]) {
   const truth = pairs.flatMap((pair) => pair.truth)
   if (truth.length === 0) return { uar: null, macroF1: null, weightedF1: null, emotions: [] }
@@ -117,7 +117,7 @@ function turnScores(pairs: readonly { truth: readonly string[]; guess: readonly 
   }
 }
 
-/** F1 of two sets; 1 where both are empty. */
+/** Compute the F1 of two sets; 1 if both are empty. */
 function setF1(guess: readonly string[], truth: readonly string[]): number {
   const [a, b] = [new Set(guess), new Set(truth)]
   if (a.size + b.size === 0) return 1

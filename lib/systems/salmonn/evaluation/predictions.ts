@@ -1,4 +1,4 @@
-import { listOf, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { listOf, requireOneOf, requireOptions, requireString, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
@@ -6,11 +6,11 @@ import { recordsOf, type TrajectoryDialog } from '../answer/trajectory-dialogs.j
 import { writeEmotionSuffix } from '../data/emotion-suffix.js'
 import type { TrajectoryPair } from './metrics.js'
 
-/** What was answered about a dialog, with its line of emotions. */
+/** Answer about a dialog, with its line of emotions. */
 export interface TrajectoryPrediction {
   id: string
   prediction: string
-  /** Where it stands, for messages. */
+  /** Place in the file, for messages. */
   source: string
 }
 
@@ -21,10 +21,10 @@ export interface TrajectoryPredictions {
 }
 
 /**
- * Reads answers, JSON Lines or JSON. Each has an `id` (or `dialogue_id`), and either its `prediction`, as the model wrote it,
- * or the `turns` with an `emotion` each and a `summary`, as {@link EmotionalTrajectory} has them.
+ * Read answers, JSON Lines or JSON. Each has an `id` (or `dialogue_id`), and either the model's `prediction`, or `turns` with an `emotion`
+ * each and a `summary`, as in {@link EmotionalTrajectory}.
  *
- * @throws DataError naming file and line, or item, of one that cannot be used, unless `onBadItem` is 'skip'
+ * @throws DataError naming file and line, or item, of an invalid answer, unless `onBadItem` is 'skip'
  */
 export async function readTrajectoryPredictions(
   file: string,
@@ -42,7 +42,8 @@ export async function readTrajectoryPredictions(
     try {
       const prediction = predictionOf(value, source)
       const before = known.get(prediction.id)
-      if (before !== undefined) throw fault(source, `${before} has the same id, ${prediction.id}`)
+      if (before !== undefined)
+        throw fault(source, `expected a unique id, got ${prediction.id}, which ${before} has too.`)
       known.set(prediction.id, source)
       predictions.push(prediction)
     } catch (error) {
@@ -53,44 +54,47 @@ export async function readTrajectoryPredictions(
 }
 
 /**
- * Answers beside what would have been right. A dialog without an answer counts as answered with nothing.
- * @returns `unanswered`, the ids of those
- * @throws DataError naming the line of an answer to no dialog
+ * Pair answers with their references. A dialog without an answer counts as an empty answer.
+ * @returns `unanswered`, the ids of these dialogs
+ * @throws DataError naming the line of an answer to an unknown dialog
  */
 export function pairTrajectories(
   predictions: readonly TrajectoryPrediction[],
   dialogs: readonly TrajectoryDialog[],
 ): { pairs: TrajectoryPair[]; unanswered: string[] } {
-  const said = listOf('pairTrajectories', 'predictions', predictions, 'predictions')
-  const asked = listOf('pairTrajectories', 'dialogs', dialogs, 'dialogs')
-  requireForm('pairTrajectories', 'predictions', said, [{ id: 'string', prediction: 'string' }])
-  requireForm('pairTrajectories', 'dialogs', asked, [{ id: 'string', entry: { target: 'string' } }])
-  const answers = new Map(said.map((one) => [one.id, one]))
-  const ids = new Set(asked.map(({ id }) => id))
-  const foreign = said.find(({ id }) => !ids.has(id))
-  if (foreign) throw fault(foreign.source, `no dialog of the references is called ${foreign.id}`)
-  const pairs = asked.map(({ id, entry: { target, emotions } }) => ({
+  const predictionList = listOf('pairTrajectories', 'predictions', predictions, 'predictions')
+  const dialogList = listOf('pairTrajectories', 'dialogs', dialogs, 'dialogs')
+  requireForm('pairTrajectories', 'predictions', predictionList, [{ id: 'string', prediction: 'string' }])
+  requireForm('pairTrajectories', 'dialogs', dialogList, [{ id: 'string', entry: { target: 'string' } }])
+  const answers = new Map(predictionList.map((one) => [one.id, one]))
+  const ids = new Set(dialogList.map(({ id }) => id))
+  const unknown = predictionList.find(({ id }) => !ids.has(id))
+  if (unknown) throw fault(unknown.source, `expected the id of a dialog of the references, got ${unknown.id}.`)
+  const pairs = dialogList.map(({ id, entry: { target, emotions } }) => ({
     id,
     prediction: answers.get(id)?.prediction ?? '',
     reference: target,
     ...(emotions && { emotions }),
   }))
-  return { pairs, unanswered: asked.map(({ id }) => id).filter((id) => !answers.has(id)) }
+  return { pairs, unanswered: dialogList.map(({ id }) => id).filter((id) => !answers.has(id)) }
 }
 
 function predictionOf(value: unknown, source: string): TrajectoryPrediction {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw fault(source, 'it is no object')
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw fault(source, `expected a JSON object, got ${shown(value)}.`)
   const record = value as Record<string, unknown>
   const id = record.id ?? record.dialogue_id
-  if (typeof id !== 'string' || id === '') throw fault(source, 'it has no id')
+  if (typeof id !== 'string' || id === '')
+    throw fault(source, `expected id to be a non-empty string, got ${shown(id)}.`)
   const { prediction, turns, summary = '' } = record
   if (typeof prediction === 'string') return { id, prediction, source }
-  if (prediction !== undefined) throw fault(source, `the prediction of ${id} is no text`)
-  if (!Array.isArray(turns)) throw fault(source, `${id} has neither a prediction nor turns`)
-  if (typeof summary !== 'string') throw fault(source, `the summary of ${id} is no text`)
+  if (prediction !== undefined)
+    throw fault(source, `${id}: expected prediction to be a string, got ${shown(prediction)}.`)
+  if (!Array.isArray(turns)) throw fault(source, `${id}: expected prediction or turns, got neither.`)
+  if (typeof summary !== 'string') throw fault(source, `${id}: expected summary to be a string, got ${shown(summary)}.`)
   const emotions = turns.map((turn: { emotion?: unknown } | null, i) => {
     if (typeof turn?.emotion === 'string' && turn.emotion.trim() !== '') return turn.emotion
-    throw fault(source, `turn ${i + 1} of ${id} has no emotion`)
+    throw fault(source, `${id}, turn ${i + 1}: expected an emotion, got none.`)
   })
   return { id, prediction: writeEmotionSuffix(summary, emotions), source }
 }

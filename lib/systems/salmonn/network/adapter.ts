@@ -3,7 +3,7 @@ import { CheckpointError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { shortened } from '../../../base/words.js'
 
-/** What SALMONN is made of, as far as training is concerned. */
+/** Parts of SALMONN that can be trained or frozen. */
 export type SalmonnPart = 'whisper' | 'beats' | 'qformer' | 'projection' | 'lora' | 'llm'
 
 const PARTS: readonly [RegExp, SalmonnPart][] = [
@@ -17,10 +17,10 @@ const PARTS: readonly [RegExp, SalmonnPart][] = [
 
 export const SALMONN_PARTS: readonly SalmonnPart[] = PARTS.map(([, part]) => part)
 
-/** The part that a parameter belongs to, by its published name; undefined for a name of no part. */
+/** Return the part that a parameter belongs to, by its published name, or undefined. */
 export const salmonnPart = (name: string): SalmonnPart | undefined => PARTS.find(([pattern]) => pattern.test(name))?.[1]
 
-/** Buffers, further names of BEATs' one table of positions, and what the first code wrote of a whole BERT. */
+/** Tensors without use: buffers, duplicate names of BEATs' position table, and unused layers of BERT in the first published files. */
 const IGNORED: readonly RegExp[] = [
   /^speech_Qformer\.bert\.embeddings\.(position_ids|word_embeddings\.|position_embeddings\.)/,
   /^speech_Qformer\.bert\.encoder\.layer\.\d+\.(intermediate|output)\./,
@@ -30,9 +30,9 @@ const IGNORED: readonly RegExp[] = [
 ]
 
 /**
- * Compares a file's tensors with those that are needed.
- * @returns the names that are not needed: `ignored`, which are known to occur, and `unexpected`
- * @throws CheckpointError naming tensors that are missing or have another shape; ConfigError for what are no maps of shapes
+ * Compare the tensors of a file with those that are needed.
+ * @returns names that are not needed: `ignored` are expected in published files, `unexpected` are not
+ * @throws CheckpointError naming missing tensors or one of another shape; ConfigError for arguments that are not maps of shapes
  */
 export function checkSalmonnAdapter(
   found: ReadonlyMap<string, readonly number[]>,
@@ -52,14 +52,17 @@ export function checkSalmonnAdapter(
   if (missing.length > 0) {
     const some = missing.slice(0, 5).join(', ')
     throw new CheckpointError(
-      `${file} lacks ${missing.length} of ${needed.size} tensors: ${some}${missing.length > 5 ? ', …' : ''}`,
+      `${file}: expected ${needed.size} tensors, got all except ${missing.length}: ${some}${missing.length > 5 ? ', …' : ''}.`,
       { file, missing },
     )
   }
   for (const [name, shape] of needed) {
     const other = found.get(name) as readonly number[]
     if (String(other) === String(shape)) continue
-    throw new CheckpointError(`${file}: ${name} has shape [${other}], the model's [${shape}]`, { file, tensor: name })
+    throw new CheckpointError(`${file}: ${name}: expected the shape [${shape}], got [${other}].`, {
+      file,
+      tensor: name,
+    })
   }
   const others = [...found.keys()].filter((name) => !needed.has(name))
   const known = (name: string) => IGNORED.some((pattern) => pattern.test(name))

@@ -2,7 +2,7 @@ import { CheckpointError } from '../../../base/errors.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 
-/** What a language model can be recognised by: its size, two settings, and sums of weights that are never packed. */
+/** Fingerprint of a language model: its size, two settings, and sums of weights that are never quantized. */
 export interface SalmonnBase {
   hiddenSize: number
   numHiddenLayers: number
@@ -11,7 +11,7 @@ export interface SalmonnBase {
   sums: Record<string, number>
 }
 
-/** bfloat16 and float16 round alike weights to sums that are nearer than this; other training does not. */
+/** Relative tolerance of sums: above the rounding of bfloat16 and float16, below the difference between models. */
 const NEAR = 2e-3
 const ROWS = 16
 
@@ -35,32 +35,29 @@ const sumOf = (weight: Tensor): number =>
   )
 
 /**
- * Compares the language model with the one that an adapter was trained with.
- * @throws CheckpointError where it is another one
+ * Compare the language model with the one that an adapter was trained with.
+ * @throws CheckpointError if they differ
  */
 export function checkBase(found: SalmonnBase, wanted: SalmonnBase, file: string): void {
   for (const key of ['hiddenSize', 'numHiddenLayers'] as const) {
-    if (found[key] !== wanted[key]) throw other(file, `${key} is ${found[key]}, it was trained with ${wanted[key]}`)
+    if (found[key] !== wanted[key]) throw other(file, `with ${key} ${wanted[key]}, got ${found[key]}`)
   }
   for (const [name, sum] of Object.entries(wanted.sums)) {
     const own = found.sums[name]
     if (own === undefined || Math.abs(own - sum) <= NEAR * Math.abs(sum)) continue
-    throw other(
-      file,
-      `the weights of ${name} are others (their sizes add up to ${own.toFixed(3)}, not ${sum.toFixed(3)})`,
-    )
+    throw other(file, `whose weights ${name} have the absolute sum ${sum.toFixed(3)}, got ${own.toFixed(3)}`)
   }
 }
 
-/** By the size of the language model: what the authors trained with, and what has the same shapes. */
+/** Language models that the authors trained with, by size, and other models of the same shape. */
 const published: Record<string, { needs: string; settings: [number, number]; other: string }> = {
   '4096x32': { needs: 'lmsys/vicuna-7b-v1.5', settings: [1e-5, 4096], other: 'v1.1 or LLaMA 1' },
   '5120x40': { needs: 'lmsys/vicuna-13b-v1.1', settings: [1e-6, 2048], other: 'v1.5 or LLaMA 2' },
 }
 
 /**
- * The same for a published adapter, which says nothing of its language model: the two versions of Vicuna differ in
- * `rms_norm_eps` and `max_position_embeddings`. Where both say otherwise, it is the wrong one; the answers would be empty.
+ * Check the language model of a published adapter, whose file does not identify it. The two versions of Vicuna differ in `rms_norm_eps` and
+ * `max_position_embeddings`. If both values differ, it is the wrong model, whose answers would be empty.
  * @throws CheckpointError naming the version that the adapter needs
  */
 export function checkVicuna(found: SalmonnBase, file: string): void {
@@ -69,13 +66,13 @@ export function checkVicuna(found: SalmonnBase, file: string): void {
   const { rmsNormEps, maxPositionEmbeddings } = found
   const [eps, positions] = rule.settings
   if (rmsNormEps === eps || maxPositionEmbeddings === positions) return
-  throw other(
-    file,
-    `it needs ${rule.needs}, and rms_norm_eps ${rmsNormEps} with ${maxPositionEmbeddings} positions is ${rule.other}`,
-  )
+  throw other(file, `${rule.needs}, got ${rule.other} (rms_norm_eps ${rmsNormEps}, ${maxPositionEmbeddings} positions)`)
 }
 
 const other = (file: string, what: string): CheckpointError =>
-  new CheckpointError(`${file} belongs to another language model: ${what}; allowOtherBase loads it all the same`, {
-    file,
-  })
+  new CheckpointError(
+    `${file}: expected the adapter's own language model ${what}. Set allowOtherBase to load it anyway.`,
+    {
+      file,
+    },
+  )

@@ -3,15 +3,15 @@ import { KvCache } from '../../../generation/kv-cache.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { keepForever } from '../../../tensor/scope.js'
 
-/** One place in what was read: a token's id, or an audio token by its clip. */
+/** A cached position: a token id, or the clip and index of an audio token. */
 export type Read = number | string
 
 /**
- * What `Salmonn` has read of a conversation: keys and values of the language model, and the embeddings of its clips. Give
- * the same cache to each turn: what stands at the beginning of the new prompt as before is not computed again, above all
- * audio. It is for one conversation at a time, of one model whose weights stay as they are.
+ * Cache of a conversation: keys and values of the language model, and the embeddings of clips. Pass the same cache to each turn: the prefix
+ * that a new prompt has in common with it, in particular its audio, is not computed again. A cache is for one conversation at a time, and
+ * for one model whose weights do not change.
  *
- * Its memory lives as long as it does: `dispose()` it, or declare it with `using`.
+ * Call `dispose()`, or declare it with `using`, to free its memory.
  */
 export class SalmonnCache {
   readonly #kv = new KvCache()
@@ -20,12 +20,12 @@ export class SalmonnCache {
   #settings = ''
   #busy = false
 
-  /** Tokens and audio tokens that need not be read again. */
+  /** Number of cached tokens, audio tokens included. */
   get length(): number {
     return this.#read.length
   }
 
-  /** Clips whose embeddings are kept. */
+  /** Number of clips with cached embeddings. */
   get clips(): number {
     return this.#clips.size
   }
@@ -35,7 +35,7 @@ export class SalmonnCache {
     return this.#kv
   }
 
-  /** The embeddings of a clip that was heard. @internal */
+  /** Return the embeddings of a clip, or undefined. @internal */
   clip(key: string): Tensor | undefined {
     return this.#clips.get(key)
   }
@@ -46,13 +46,17 @@ export class SalmonnCache {
   }
 
   /**
-   * Takes the cache for one answer.
-   * @param settings what keys and values depend on beside the text
-   * @param clips those of the new prompt; others are forgotten
+   * Reserve the cache for one answer.
+   * @param settings everything except the prompt that keys and values depend on
+   * @param clips those of the new prompt; others are removed
    * @internal
    */
   begin(settings: string, clips: readonly string[]): void {
-    if (this.#busy) throw new ConfigError('Salmonn: the cache is in use by another answer; await it first', {})
+    if (this.#busy)
+      throw new ConfigError(
+        'Salmonn: cache: expected one that is not in use, got that of a running answer. Await the answer first.',
+        {},
+      )
     this.#busy = true
     if (settings !== this.#settings) this.#read = []
     this.#settings = settings
@@ -63,7 +67,7 @@ export class SalmonnCache {
     }
   }
 
-  /** How much of the text is there already; the rest of what was read is forgotten. The last place is always read anew. @internal */
+  /** Return the length of the common prefix, and drop everything after it. The last position is always computed again. @internal */
   async matching(places: readonly Read[]): Promise<number> {
     let same = 0
     const most = Math.min(this.#read.length, places.length - 1, this.#kv.length)
@@ -73,12 +77,12 @@ export class SalmonnCache {
     return same
   }
 
-  /** Says what keys and values are there of; what comes behind is forgotten. @internal */
+  /** Record the contents of the cache, and drop everything after them. @internal */
   async end(read: readonly Read[]): Promise<void> {
     try {
-      const sure = Math.min(read.length, this.#kv.length)
-      await this.#kv.crop(sure)
-      this.#read = read.slice(0, sure)
+      const length = Math.min(read.length, this.#kv.length)
+      await this.#kv.crop(length)
+      this.#read = read.slice(0, length)
     } catch (error) {
       this.#read = []
       throw error
@@ -87,7 +91,7 @@ export class SalmonnCache {
     }
   }
 
-  /** Frees the memory; an answer that still uses the cache fails. */
+  /** Free the memory. An answer that still uses the cache fails. */
   dispose(): void {
     for (const embeddings of this.#clips.values()) embeddings.dispose()
     this.#clips.clear()

@@ -13,39 +13,39 @@ import { QUANTIZATION_SCHEMES, type QuantizationScheme } from '../../../nn/quant
 import { type PackingOptions, packingOf } from '../../../peft/quantize.js'
 import { checkTemplate, SALMONN_TEMPLATE } from '../data/prompt.js'
 
-/** The adapter of the language model; what is left out has the published value, in brackets. */
+/** LoRA adapter of the language model. Defaults are the published values. */
 export interface SalmonnLoraConfig {
-  /** [8] */
+  /** Rank. Default 8. */
   r?: number
-  /** [32] */
+  /** Scale times the rank. Default 32. */
   loraAlpha?: number
-  /** [0.1] */
+  /** Dropout of the adapter's input. Default 0.1. */
   loraDropout?: number
-  /** [q_proj and v_proj] */
+  /** Layers with an adapter. Default q_proj and v_proj. */
   targetModules?: string[]
 }
 
-/** The parts of a SALMONN; what is left out has the published value, in brackets. */
+/** Configuration of the parts of a SALMONN. Defaults are the published values. */
 export interface SalmonnConfig extends NetworkConfig {
-  /** A configuration, or a name that `Whisper.fromConfig` knows ['large-v2']. */
+  /** Configuration, or a name for `Whisper.fromConfig`. Default 'large-v2'. */
   whisper?: WhisperConfig | string
-  /** ['as2m'] null: Whisper hears alone. */
+  /** Configuration or name of BEATs; null for no BEATs. Default 'as2m'. */
   beats?: BeatsConfig | string | null
-  /** ['vicuna-13b-v1.1'] */
+  /** Configuration or name of the language model. Default 'vicuna-13b-v1.1'. */
   llm?: DecoderLMConfig | string
-  /** Its `encoderWidth` follows from the encoders. [windows of 17 frames, 2 layers, 1 query] */
+  /** Q-Former, whose `encoderWidth` follows from the encoders. Default: windows of 17 frames, 2 layers, 1 query. */
   qformer?: QFormerConfig
-  /** null: the language model has none. */
+  /** null: no LoRA. */
   lora?: SalmonnLoraConfig | null
-  /** Longest answer to learn from, in tokens, its end included [300]. */
+  /** Maximum length of a training target in tokens, end included. Default 300. */
   maxTextLength?: number
-  /** What stands behind an answer to learn from ['</s>', or the tokenizer's own end where it has no such token]. */
+  /** End of a training target. Default '</s>', or the tokenizer's end-of-sequence token if it has no such token. */
   endSymbol?: string
-  /** The text around what a user says, at its `{}`; `salmonnTemplate` makes one of a chat template ['USER: {}\nASSISTANT:']. */
+  /** Prompt template with `{}` for the user's text; see `salmonnTemplate`. Default 'USER: {}\nASSISTANT:'. */
   template?: string
 }
 
-/** The same with every part's own configuration. */
+/** Configuration with all defaults filled in. */
 export interface CompleteSalmonnConfig extends SalmonnConfig {
   whisper: WhisperConfig
   beats: BeatsConfig | null
@@ -57,7 +57,7 @@ export interface CompleteSalmonnConfig extends SalmonnConfig {
   template: string
 }
 
-/** The two published models. */
+/** Configurations of the two published models. */
 export const salmonnSizes: Record<string, SalmonnConfig> = {
   '7b': { llm: 'vicuna-7b-v1.5' },
   '13b': { llm: 'vicuna-13b-v1.1' },
@@ -72,7 +72,10 @@ export function salmonnConfig(given: SalmonnConfig | string): CompleteSalmonnCon
   for (const key of Object.keys(config)) {
     if (KEYS.includes(key)) continue
     const near = nearest(key, KEYS)
-    throw new ConfigError(`Salmonn's configuration has no '${key}'${near ? `; did you mean '${near}'?` : ''}`, { key })
+    throw new ConfigError(
+      `SalmonnConfig: expected one of ${KEYS.join(', ')}, got '${key}'.${near ? ` Did you mean '${near}'?` : ''}`,
+      { key },
+    )
   }
   const { lora = {}, maxTextLength = 300, endSymbol = '</s>', template = SALMONN_TEMPLATE } = config
   if (lora !== null) requireKnown('Salmonn: lora', lora, Object.keys(LORA))
@@ -86,7 +89,7 @@ export function salmonnConfig(given: SalmonnConfig | string): CompleteSalmonnCon
   const qformer: QFormerConfig = { window: 17, stride: 17, ...config.qformer, encoderWidth }
   if (config.qformer?.encoderWidth !== undefined && config.qformer.encoderWidth !== encoderWidth) {
     throw new ConfigError(
-      `Salmonn: qformer.encoderWidth is ${config.qformer.encoderWidth}, but the encoders give ${encoderWidth}`,
+      `Salmonn: expected qformer.encoderWidth ${encoderWidth} of the encoders, got ${config.qformer.encoderWidth}. Leave it out.`,
       { qformer: config.qformer },
     )
   }
@@ -102,10 +105,10 @@ export function salmonnConfig(given: SalmonnConfig | string): CompleteSalmonnCon
   }
 }
 
-/** Frames of a window of so many seconds, as the published configuration gives them: 0.333333 is 17. */
+/** Convert seconds of a window, as in the published configuration, to frames: 0.333333 is 17. */
 export const salmonnWindowFrames = (seconds: number): number => Math.max(1, Math.round((1500 * seconds) / 30))
 
-/** How the language model's layers are packed: a scheme alone, or with its options. Which layers is not to be chosen. */
+/** Return the quantization of the language model's layers, from a scheme or its options. */
 export function salmonnPacking(
   where: string,
   given: QuantizationScheme | PackingOptions | false | undefined,

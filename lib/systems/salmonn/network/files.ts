@@ -25,42 +25,42 @@ import { type SalmonnConfig, salmonnConfig, salmonnPacking } from './config.js'
 import type { Salmonn, SalmonnOptions, SalmonnParts } from './network.js'
 import { type SalmonnConflict, settledConfig } from './saved-config.js'
 
-/** Where the parts are: directories, files, or repositories of the hub. */
+/** Locations of the parts: directories, files, or repositories of the Hugging Face hub. */
 export interface SalmonnPartsFrom {
-  /** A whole Whisper or its encoder. */
+  /** A whole Whisper model or its encoder. */
   whisper: string
-  /** The published `.pt`, or a directory that `Beats.save` wrote; null: Whisper hears alone. */
+  /** The published `.pt`, or a directory that `Beats.save` wrote; null for no BEATs. */
   beats: string | null
-  /** Safetensors or `.bin`, in one file or in shards. */
+  /** Language model: safetensors or `.bin`, in one file or in shards. */
   llm: string
-  /** `salmonn_v1.pth`, or an `adapter.safetensors`, or the folder that has one. Without it the rest begins anew. */
+  /** `salmonn_v1.pth`, an `adapter.safetensors`, or a folder with one. Default: new weights. */
   adapter?: string
-  /** Default: that of `llm`. */
+  /** Tokenizer. Default: that of `llm`. */
   tokenizer?: string
 }
 
 export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adapter'>> {
   device?: Device
-  /** Of the language model. Default 'bfloat16', half of what float32 needs. */
+  /** Dtype of the language model. Default 'bfloat16', which needs half the memory of float32. */
   dtype?: DType
-  /** Of encoders, Q-Former and projection. Default 'float32'. */
+  /** Dtype of encoders, Q-Former and projection. Default 'float32'. */
   encoderDtype?: DType
-  /** Of what no file holds: an adapter that begins anew. Default: the default generator goes on. */
+  /** Random seed of new weights. Default: the default generator. */
   seed?: number | bigint
   /**
-   * Packs the language model's layers as they come from the mapped file; see {@link quantize}. false: those of a GGUF file
-   * become values too.
+   * Quantization of the language model's layers, layer by layer from the mapped file; see {@link quantize}. false: dequantize those of a
+   * GGUF file.
    */
   quantize?: QuantizationScheme | PackingOptions | false
-  /** What the files do not say: heads and windows of the Q-Former, the scale of LoRA. */
+  /** Values that are not in the files: heads and windows of the Q-Former, the scale of LoRA. */
   config?: Partial<SalmonnConfig>
-  /** What the published file of BEATs must hash to; see `Beats.fromPretrained`. */
+  /** Expected SHA-256 of the published file of BEATs; see `Beats.fromPretrained`. */
   beatsSha256?: string
-  /** Loads an adapter though the language model is not the one that it was trained with. Default false. */
+  /** Whether to load an adapter that was trained with another language model. Default false. */
   allowOtherBase?: boolean
   /**
-   * Called for each value of `config` that contradicts the saved model; the saved value holds. Without it a contradiction about
-   * shapes is a ConfigError, and other values of `config` hold.
+   * Called for each value of `config` that contradicts the saved model; the saved value is used. Without it a contradiction about shapes is
+   * a ConfigError, and other values of `config` are used.
    */
   onConflict?: (conflict: SalmonnConflict) => void
 }
@@ -73,18 +73,18 @@ const FOLDERS = { whisper: 'speech_encoder', beats: 'beats', llm: 'llm' } as con
 interface Adapter {
   tensors: Map<string, Tensor>
   file: string
-  /** Whether it is of `torch.save`, as the authors' files are. */
+  /** Whether it is a `torch.save` file, as the authors' files are. */
   isPublished: boolean
 }
 
 interface Plan {
   parts: SalmonnPartsFrom
-  /** What the folder of the adapter says. */
+  /** Configuration in the adapter's folder. */
   saved: Partial<SalmonnConfig>
   base?: SalmonnBase
-  /** Parts that were never trained when it was saved. */
+  /** Parts that were still untrained when the model was saved. */
   untrained?: ('qformer' | 'projection')[]
-  /** How it heard when it was saved. */
+  /** Audio options of the saved model. */
   encoding?: SalmonnOptions
 }
 
@@ -113,18 +113,18 @@ export async function loadSalmonn(
   salmonnPacking(where, options.quantize)
   const plan = typeof from === 'string' ? await ownPlan(from, options) : await publishedPlan(from)
   return scope(async () => {
-    const made: { dispose(): void }[] = []
+    const created: { dispose(): void }[] = []
     try {
       const adapter = plan.parts.adapter === undefined ? null : await readAdapter(plan.parts.adapter)
       const saved = adapter === null ? plan.saved : sizesIn(adapter, plan.saved)
       const config = settledConfig(adapter?.file, saved, options.config ?? {}, options.onConflict)
       const encoders = { ...(device && { device }), dtype: encoderDtype }
       const whisper = await WhisperEncoder.fromPretrained(plan.parts.whisper, encoders)
-      made.push(whisper)
+      created.push(whisper)
       const beats = plan.parts.beats === null ? null : await loadBeats(plan.parts.beats, encoders, options)
-      if (beats) made.push(beats)
+      if (beats) created.push(beats)
       const llm = await loadLlm(plan.parts.llm, dtype, options)
-      made.push(llm)
+      created.push(llm)
       const found = fingerprint(llm)
       if (!allowOtherBase && adapter) {
         if (plan.base) checkBase(found, plan.base, adapter.file)
@@ -132,28 +132,28 @@ export async function loadSalmonn(
       }
       const rest = { ...encoders, parts: { whisper, beats, llm }, initialize: adapter === null }
       const model = withSeed(options.seed, () => build(config, rest), device)
-      // It frees its parts.
-      made.splice(0, made.length, model)
+      // The model owns the parts now.
+      created.splice(0, created.length, model)
       const { parts } = plan
       model.origin = { whisper: parts.whisper, beats: parts.beats, llm: parts.llm }
       if (adapter) fill(model, adapter)
       if (adapter && plan.untrained) model.noteUntrained(plan.untrained)
       warnOfUntrained(model, typeof from === 'string' ? from : where)
       if (plan.encoding) {
-        // What a file says is checked as what a call says is.
+        // Check options of a file like those of a call.
         model.encoding(join(from as string, CONFIG), plan.encoding)
         model.compat = plan.encoding.compat
         model.overlap = plan.encoding.overlap
       }
       model.tokenizer = await Tokenizer.fromPretrained(plan.parts.tokenizer ?? (await tokenizerPlace(plan.parts.llm)))
-      // A symbol that is no token would be learnt letter by letter, and end nothing.
+      // An end symbol that is not a single token would not end generation.
       const { eosToken } = model.tokenizer
       if (config.endSymbol === undefined && model.tokenizer.tokenToId('</s>') === undefined && eosToken !== null) {
         model.config.endSymbol = eosToken
       }
       return model.eval() as Salmonn
     } catch (error) {
-      for (const one of made.reverse()) one.dispose()
+      for (const one of created.reverse()) one.dispose()
       throw error
     }
   })
@@ -167,7 +167,7 @@ async function publishedPlan(from: SalmonnPartsFrom): Promise<Plan> {
   for (const part of ['adapter', 'tokenizer'] as const) {
     if (from[part] !== undefined) requireString(where, part, from[part])
   }
-  // A folder that `save` wrote holds an adapter too, and says how it is built.
+  // A folder that `save` wrote contains an adapter and its configuration.
   const { adapter } = from
   const isSaved = adapter !== undefined && existsSync(join(adapter, ADAPTER)) && existsSync(join(adapter, CONFIG))
   if (!isSaved) return { parts: { ...from }, saved: {} }
@@ -188,16 +188,22 @@ async function ownPlan(directory: string, options: LoadSalmonnOptions): Promise<
     ...config
   } = await readConfig(directory)
   if (modelType !== 'salmonn') {
-    throw new CheckpointError(`${join(directory, CONFIG)} is of model type '${String(modelType)}', not 'salmonn'`, {
-      file: join(directory, CONFIG),
-    })
+    throw new CheckpointError(
+      `${join(directory, CONFIG)}: expected model_type 'salmonn', got '${String(modelType)}'.`,
+      {
+        file: join(directory, CONFIG),
+      },
+    )
   }
   const recorded = (parts ?? {}) as Partial<Record<keyof typeof FOLDERS, string | null>>
   const place = (part: keyof typeof FOLDERS): string => {
     const own = join(directory, FOLDERS[part])
     const found = options[part] ?? (existsSync(own) ? own : recorded[part])
     if (found != null) return found
-    throw new ConfigError(`${directory} holds no ${part}; say in the options where it is: { ${part}: … }`, { part })
+    throw new ConfigError(
+      `${directory}: expected the part ${part}, got none. Set its location in the options: { ${part}: … }.`,
+      { part },
+    )
   }
   const tokenizer = options.tokenizer ?? join(directory, TOKENIZER)
   const { whisper: _w, beats, llm: _l, ...rest } = config as SalmonnConfig
@@ -223,7 +229,7 @@ const NAMES = {
   projection: ['speech_llama_proj'],
 }
 
-/** As transformers warns of newly initialized weights. */
+/** Warn of newly initialized weights, as transformers does. */
 function warnOfUntrained(model: Salmonn, where: string): void {
   const names = model.untrainedParts().flatMap((part) => NAMES[part])
   if (names.length === 0) return
@@ -242,37 +248,37 @@ function loadBeats(
   return Beats.fromPretrained(from, { ...encoders, ...(sha256 !== undefined && { sha256 }) })
 }
 
-/** A GGUF file holds its tokenizer. */
+/** Return the location of the tokenizer, which a GGUF file contains. */
 const tokenizerPlace = async (llm: string): Promise<string> =>
   statSync(llm, { throwIfNoEntry: false })?.isFile() ? llm : resolveModel(llm, {})
 
-/** In the file's own dtype nothing is copied; packing takes layer by layer from there. */
+/** Load without copying if the dtype is that of the file. Quantization reads layer by layer. */
 function loadLlm(from: string, dtype: DType, { device, quantize }: LoadSalmonnOptions): Promise<DecoderLM> {
   return DecoderLM.fromPretrained(from, { ...defined({ device, quantize }), dtype, mmap: true })
 }
 
 async function readAdapter(from: string): Promise<Adapter> {
   const file = statSync(from, { throwIfNoEntry: false })?.isDirectory() ? join(from, ADAPTER) : from
-  if (!existsSync(file)) throw new CheckpointError(`there is no adapter file ${file}`, { file })
+  if (!existsSync(file)) throw new CheckpointError(`${file}: expected an existing adapter file.`, { file })
   if (file.endsWith('.safetensors')) {
     const { tensors } = await loadSafetensors(file)
     return { tensors: new Map(Object.entries(tensors)), file, isPublished: false }
   }
   const tensors = new Map(Object.entries(tensorsOf(await loadTorch(file, {}))))
   if (tensors.size > 0) return { tensors, file, isPublished: true }
-  throw new CheckpointError(`${file} is no adapter of SALMONN: it holds no tensors under 'model'`, { file })
+  throw new CheckpointError(`${file}: expected an adapter of SALMONN with tensors under 'model', got none.`, { file })
 }
 
-/** What a folder says, with the sizes that the file's tensors tell. */
-function sizesIn({ tensors, file }: Adapter, said: Partial<SalmonnConfig>): SalmonnConfig {
+/** Return the configuration of a folder, with sizes from the file's tensors. */
+function sizesIn({ tensors, file }: Adapter, config: Partial<SalmonnConfig>): SalmonnConfig {
   const speech = [...tensors].filter(([name]) => name.startsWith('speech_'))
   const { encoderWidth: _, ...qformer } = sizesOf(new Map(speech.map(([name, value]) => [name.slice(7), value])), file)
   const factors = [...tensors].filter(([name]) => name.includes('.lora_A.'))
   const rank = factors[0]?.[1].size(0)
   const targetModules = [...new Set(factors.map(([name]) => name.split('.lora_A.')[0]?.split('.').at(-1) as string))]
   const found = rank === undefined ? undefined : { r: rank, targetModules }
-  const lora = said.lora === null ? null : (said.lora ?? found) && { ...found, ...said.lora }
-  return { ...said, qformer: { ...qformer, ...said.qformer }, ...(lora !== undefined && { lora }) }
+  const lora = config.lora === null ? null : (config.lora ?? found) && { ...found, ...config.lora }
+  return { ...config, qformer: { ...qformer, ...config.qformer }, ...(lora !== undefined && { lora }) }
 }
 
 function fill(model: Salmonn, { tensors, file, isPublished }: Adapter): void {
@@ -280,22 +286,22 @@ function fill(model: Salmonn, { tensors, file, isPublished }: Adapter): void {
   const hasLora = [...tensors.keys()].some((name) => name.includes('.lora_'))
   const isNeeded = (name: string): boolean => {
     const part = salmonnPart(name)
-    // The first stage of training writes none.
+    // The first stage of training has no LoRA.
     return part === 'qformer' || part === 'projection' || (part === 'lora' && (hasLora || isPublished))
   }
   const shapes = (some: Iterable<[string, Tensor]>) => new Map([...some].map(([name, { shape }]) => [name, shape]))
   const needed = shapes([...own].filter(([name]) => isNeeded(name)))
   const { unexpected, ignored } = checkSalmonnAdapter(shapes(tensors), needed, file)
   checkTables(model, tensors, ignored, file)
-  // Encoders that were trained too stand in a file of ours.
+  // Files of voxtorch can contain trained encoders.
   const others = isPublished ? [] : unexpected.filter((name) => own.has(name))
   const strange = unexpected.filter((name) => !others.includes(name))
   const mismatched = others.filter((name) => tensors.get(name)?.shape.join() !== own.get(name)?.shape.join())
   if (strange.length > 0 || mismatched.length > 0) {
     const list = (names: string[]) => `${names.slice(0, 10).join(', ')}${names.length > 10 ? ', …' : ''}`
     const what = [
-      strange.length > 0 && `it holds what this SALMONN has not: ${list(strange)}`,
-      mismatched.length > 0 && `shapes differ: ${list(mismatched)}`,
+      strange.length > 0 && `expected only tensors of this SALMONN, got ${list(strange)}`,
+      mismatched.length > 0 && `expected the shapes of this SALMONN, got others for ${list(mismatched)}`,
     ].filter(Boolean)
     throw new CheckpointError(`${file}: ${what.join('; ')}`, { file, unexpected: strange, mismatched })
   }
@@ -306,7 +312,7 @@ function fill(model: Salmonn, { tensors, file, isPublished }: Adapter): void {
 
 const TABLE = /^beats\.encoder\.layers\.\d+\.self_attn\.relative_attention_bias\.weight$/
 
-/** The file holds BEATs' table of positions under further names: it must be that of the BEATs given. */
+/** Check that the file's copies of BEATs' position table match the loaded BEATs. */
 function checkTables(model: Salmonn, tensors: Map<string, Tensor>, ignored: string[], file: string): void {
   const own = model.beats?.stateDict()['encoder.layers.0.self_attn.relative_attention_bias.weight']
   if (!own) return
@@ -324,7 +330,7 @@ function checkTables(model: Salmonn, tensors: Map<string, Tensor>, ignored: stri
     )
     if (isSame) continue
     throw new CheckpointError(
-      `${file} belongs to another BEATs: its ${name} differs; SALMONN needs BEATs_iter3+ (AS2M), fine-tuned, cpt2`,
+      `${file}: ${name}: expected the table of the loaded BEATs, got another one. SALMONN needs BEATs_iter3+ (AS2M), fine-tuned, cpt2.`,
       { file, tensor: name },
     )
   }
@@ -339,10 +345,13 @@ export async function saveSalmonn(model: Salmonn, directory: string, options: { 
   if (whole) {
     if (typeof whole !== 'boolean') throw misuse(where, 'whole', 'true or false', whole)
     if (!speech_encoder || (model.config.beats && !beats))
-      throw new ConfigError(`${where}: the encoders were freed, so not all can be saved`, {})
+      throw new ConfigError(
+        `${where}.whole: expected a model with its encoders, got one whose encoders were freed. Save without { whole: true }.`,
+        {},
+      )
     if (llm.modules().some((module) => quantizationOf(module))) {
       throw new ConfigError(
-        `${where}: the language model is packed; save what trains alone, without { whole: true }`,
+        `${where}.whole: expected a language model without quantization, got a quantized one. Save without { whole: true }.`,
         {},
       )
     }

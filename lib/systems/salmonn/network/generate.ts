@@ -10,33 +10,33 @@ import { isEncoded } from './clips.js'
 import type { Salmonn, SalmonnOptions, SalmonnQuestion } from './network.js'
 import { AUDIO, requireRoom } from './prompt.js'
 
-/** How an answer is written: the configuration of generation, and what is SALMONN's. */
+/** Options of generation: the generation configuration, and SALMONN's own options. */
 export interface SalmonnGenerateOptions extends GenerationConfig, SalmonnOptions, GenerateOptions {
-  /** Leaves `</s>` and the like out of the text. Default true. */
+  /** Whether to leave special tokens such as `</s>` out of the text. Default true. */
   skipSpecialTokens?: boolean
-  /** What was read in earlier turns, for a single prompt; this answer adds to it. */
+  /** Cache of earlier turns, for a single prompt; this answer extends it. */
   cache?: SalmonnCache
 }
 
 export interface SalmonnAnswers {
-  /** Prompt by prompt; with `numReturnSequences` several for each. */
+  /** Answers in the order of the prompts; with `numReturnSequences` several for each. */
   texts: string[]
-  /** Their tokens, ends included. */
+  /** Token ids, end tokens included. */
   tokens: number[][]
-  /** How many tokens each prompt has, those of its audio included. */
+  /** Number of tokens of each prompt, audio included. */
   promptTokens: number[]
 }
 
-/** What became certain at a step: the text may be empty while a character is not whole. */
+/** Output of a step. The text is empty while a character is incomplete. */
 export interface SalmonnStep {
   text: string
   tokens: number[]
-  /** How many tokens the prompt has, those of its audio and of earlier turns included. */
+  /** Number of tokens of the prompt, audio and earlier turns included. */
   promptTokens: number
 }
 
-/** What {@link SalmonnGenerateOptions} says to whom. */
-function divided(model: Salmonn, options: SalmonnGenerateOptions) {
+/** Split {@link SalmonnGenerateOptions} by receiver. */
+function splitOptions(model: Salmonn, options: SalmonnGenerateOptions) {
   requireObject('Salmonn.generate', 'options', options)
   const { compat, overlap, loraScale, skipSpecialTokens = true, cache, ...rest } = options
   const { signal, generator, uniforms, maxNewTokensPerRow, batching, ...given } = rest
@@ -59,13 +59,13 @@ function divided(model: Salmonn, options: SalmonnGenerateOptions) {
   return { encoding, loraScale, skipSpecialTokens, cache, control, config }
 }
 
-/** The end of an answer is the tokenizer's: old configurations of Vicuna name other ids. */
+/** Return the end token of the tokenizer, since old configurations of Vicuna have wrong ids. */
 function ends(model: Salmonn): GenerationConfig {
   const { eosTokenId } = model.tokenizer
   return eosTokenId === null ? {} : { eosTokenId }
 }
 
-/** Rows of the head that stand for no text: a padding token that was added, and what the vocabulary was rounded up with. */
+/** Return ids without text: an added padding token, and the padding of the vocabulary. */
 function neverWritten(model: Salmonn): number[] {
   const { tokenizer, llm } = model
   const { vocabSize = 32000 } = llm.config
@@ -85,9 +85,9 @@ export async function generateSalmonn(
   if (!Array.isArray(prompts) || prompts.length === 0) {
     throw misuse('Salmonn.generate', 'prompts', 'a list of prompts', prompts)
   }
-  const { encoding, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
+  const { encoding, loraScale, skipSpecialTokens, cache, control, config } = splitOptions(model, options)
   if (cache && prompts.length > 1)
-    throw misuse('Salmonn.generate', 'cache', 'given with a single prompt', prompts.length)
+    throw misuse('Salmonn.generate', 'cache', 'used with a single prompt', prompts.length)
   control.signal?.throwIfAborted()
   const { tokens, promptTokens } = await scope(() =>
     noGrad(async () => {
@@ -106,7 +106,7 @@ export async function* streamSalmonn(
   prompt: SalmonnQuestion,
   options: SalmonnGenerateOptions,
 ): AsyncGenerator<SalmonnStep, void, void> {
-  const { encoding, loraScale, skipSpecialTokens, cache, control, config } = divided(model, options)
+  const { encoding, loraScale, skipSpecialTokens, cache, control, config } = splitOptions(model, options)
   if ((config.numBeams ?? 1) > 1) {
     const { texts, tokens, promptTokens } = await generateSalmonn(model, [prompt], options)
     yield { text: texts[0] as string, tokens: tokens[0] as number[], promptTokens: promptTokens[0] as number }
@@ -122,7 +122,7 @@ export async function* streamSalmonn(
     const steps = stream(model.llm, inputs, config, control)
     try {
       for (;;) {
-        // Which adapters are active is asked at each step, in the context of whoever takes it.
+        // Set the LoRA scale for each step, since other code may run between steps.
         const step = await model.scaled(loraScale, () => steps.next())
         if (step.done) break
         const token = step.value.tokens[0]
@@ -148,7 +148,7 @@ interface Settings {
   loraScale: number | undefined
 }
 
-/** What is read for one prompt beside what the cache has, and what to do when its answer is written. */
+/** Return the inputs of a prompt after its cached prefix, and a function to call after the answer. */
 async function prepare(
   model: Salmonn,
   prompt: SalmonnQuestion,
@@ -182,8 +182,8 @@ async function prepare(
           const key = keys[i] as string
           if (!isEncoded(clip) && !cache.clip(key)) fresh.set(key, clip)
         }
-        const made = await model.embeddingsOf([...fresh.values()], encoding)
-        for (const [i, key] of [...fresh.keys()].entries()) cache.keepClip(key, (made[i] as Tensor).clone())
+        const encoded = await model.embeddingsOf([...fresh.values()], encoding)
+        for (const [i, key] of [...fresh.keys()].entries()) cache.keepClip(key, (encoded[i] as Tensor).clone())
         const embeddings = clips.map((clip, i) => (isEncoded(clip) ? clip : (cache.clip(keys[i] as string) as Tensor)))
         const row = model.begin(segments)
         for (const [i, ids] of segments.entries()) {
@@ -200,7 +200,7 @@ async function prepare(
         const rest = row.slice(past)
         const used = rest.filter((id) => id === AUDIO).length
         const { inputsEmbeds } = embedded(rest, used === 0 ? null : lastRows(embeddings, used))
-        // What is read already is real too.
+        // Cached positions are not padding.
         const attentionMask = ones([1, row.length], { dtype: 'int64', device: inputsEmbeds.device })
         return { inputsEmbeds, attentionMask }
       } catch (error) {
@@ -209,11 +209,11 @@ async function prepare(
       }
     }),
   )
-  // The last token was written and not read.
+  // The last token is generated but not in the cache.
   return { inputs, done: (written) => cache.end([...read, ...written.slice(0, -1)]) }
 }
 
-/** With beams the cache stays as it was behind the prompt, of which the last token is left for them. */
+/** Generate with a cache. With beams the cache stays as it was after the prompt, whose last token is part of the search. */
 async function withCache(
   model: Salmonn,
   prompt: SalmonnQuestion,
@@ -243,7 +243,7 @@ async function withCache(
   }
 }
 
-/** The last rows of embeddings: those of what is not read yet. */
+/** Return the last rows of embeddings, which are not cached yet. */
 const lastRows = (embeddings: Tensor[], count: number): Tensor => {
   const all = embeddings.length === 1 ? (embeddings[0] as Tensor) : cat(embeddings, 0)
   return all.narrow(0, all.size(0) - count, count)
@@ -252,7 +252,7 @@ const lastRows = (embeddings: Tensor[], count: number): Tensor => {
 const names = new WeakMap<Tensor, string>()
 let named = 0
 
-/** A tensor is the same clip as long as it is the same object. */
+/** Return the key of a tensor clip, by object identity. */
 function tensorKey(clip: Tensor): string {
   const name = names.get(clip) ?? `tensor ${++named}`
   names.set(clip, name)

@@ -6,44 +6,44 @@ import { type SalmonnConfig, salmonnPacking } from './config.js'
 import { Salmonn } from './network.js'
 
 export interface SalmonnMemoryOptions {
-  /** Of the language model. Default 'bfloat16'. */
+  /** Dtype of the language model. Default 'bfloat16'. */
   dtype?: keyof typeof BYTES
-  /** Of encoders, Q-Former and projection. Default 'float32'. */
+  /** Dtype of encoders, Q-Former and projection. Default 'float32'. */
   encoderDtype?: keyof typeof BYTES
-  /** How the language model's layers are packed, as `Salmonn.fromPretrained` takes it. Default: not. */
+  /** Quantization of the language model's layers, as in `Salmonn.fromPretrained`. Default: none. */
   quantize?: QuantizationScheme | PackingOptions
-  /** Rows that are answered at once, a beam being one. Default 1. */
+  /** Rows in a batch, where each beam is a row. Default 1. */
   batch?: number
-  /** Tokens of a row, those of audio and of the answer included. Default 0. */
+  /** Tokens per row, audio and answer included. Default 0. */
   length?: number
   /** Whether the Q-Former, the projection and LoRA train, with AdamW. Default false. */
   training?: boolean
 }
 
-/** Bytes. */
+/** Memory in bytes, by part. */
 export interface SalmonnMemory {
   /** Whisper's encoder; its decoder is not loaded. */
   whisper: number
   beats: number
-  /** With its queries and both norms. */
+  /** Q-Former with its queries and both norms. */
   qformer: number
   projection: number
   lora: number
   llm: number
   /** Keys and values of `batch` rows of `length` tokens. */
   kvCache: number
-  /** Of what trains. */
+  /** Gradients of the trained parts. */
   gradients: number
   /** AdamW's two moments, float32. */
   optimizer: number
-  /** All of it. Intermediate values come on top: little for an answer, most of all in training. */
+  /** Sum of all parts, without activations, which are small in inference but large in training. */
   total: number
 }
 
 const BYTES = { float32: 4, bfloat16: 2, float16: 2 } as const
 const TRAINED = ['qformer', 'projection', 'lora'] as const
 
-/** The bytes of a weight as `quantize` packs it. */
+/** Return the size of a quantized weight in bytes. */
 function packedBytes(
   count: number,
   rows: number,
@@ -52,15 +52,15 @@ function packedBytes(
   if (isBlocks(scheme)) return (count / blockFacts(scheme).block) * blockFacts(scheme).bytes
   if (scheme === 'int8') return count + 4 * rows
   const blocks = Math.ceil(count / blockSize)
-  // Scales in float32; or in 8 bits, with a scale for each 256 of them and their mean.
+  // Scales are float32; with double quantization 8-bit, with one float32 scale per 256 and their mean.
   return Math.ceil(count / 2) + (doubleQuant ? blocks + 4 * Math.ceil(blocks / 256) + 4 : 4 * blocks)
 }
 
 /**
- * The memory that a SALMONN of this configuration takes, counted from its shapes: no weights are needed. `'13b'` in bfloat16
- * has 26 GB of language model, so a GPU of 24 GB needs `quantize`; `releaseEncoders()` frees what `whisper` and `beats` say.
+ * Compute the memory of a SALMONN from its shapes, without weights. The language model of `'13b'` has 26 GB in bfloat16, so a GPU with
+ * 24 GB needs `quantize`. `releaseEncoders()` frees the memory of `whisper` and `beats`.
  *
- * @throws ConfigError for options that do not exist or make no sense
+ * @throws ConfigError for unknown or invalid options
  */
 export function salmonnMemory(config: SalmonnConfig | string, options: SalmonnMemoryOptions = {}): SalmonnMemory {
   const where = 'salmonnMemory'
@@ -83,7 +83,7 @@ export function salmonnMemory(config: SalmonnConfig | string, options: SalmonnMe
       const isLayer = /\.model\.layers\./.test(name) && columns !== undefined
       counts[part] += parameter.numel()
       if (part === 'llm' && packing && isLayer) bytes.llm += packedBytes(rows * columns, rows, packing)
-      // LoRA's two factors are float32 whatever they are put on.
+      // LoRA's matrices are float32 whatever the dtype of the weight.
       else bytes[part] += parameter.numel() * (part === 'lora' ? 4 : BYTES[part === 'llm' ? dtype : encoderDtype])
     }
     const { llm } = model.config

@@ -29,83 +29,83 @@ import {
 } from './generate.js'
 import { AUDIO, idsOf, promptSegments, requireRoom } from './prompt.js'
 
-/** A text with `<SpeechHere>` once for each clip, in order. */
+/** A prompt: text with one `<SpeechHere>` for each clip, in order. */
 export interface SalmonnQuestion {
   text: string
-  /** Sounds; or what `encodeAudio` made of one, a tensor [tokens, hiddenSize]. */
+  /** Audio clips, or outputs of `encodeAudio`, [tokens, hiddenSize]. */
   clips: readonly SalmonnSound[]
 }
 
 export interface SalmonnInputs {
   prompts: readonly SalmonnQuestion[]
-  /** The answers to learn. */
+  /** Target answers for training. */
   targets?: readonly string[]
-  /** Share of each token of a target that the loss spreads over the whole vocabulary, 0 … 1. Default 0. */
+  /** Label smoothing: probability that the loss spreads over the vocabulary, 0 … 1. Default 0. */
   labelSmoothing?: number | undefined
 }
 
 export interface SalmonnOptions {
-  /** Audio as the published code hears it: each window of 30 s costs 88 tokens. Default: the model's `compat`. */
+  /** Encode audio as the published code does: 88 tokens for each window of 30 s. Default: the model's `compat`. */
   compat?: 'published' | undefined
   /**
-   * Seconds of sound that the windows share in which a clip beyond the encoder's 30 s is heard, at most half of them. Default:
-   * the model's `overlap`, and without one 2.56: BEATs' convolution of positions reaches 1.28 s to both sides.
+   * Overlap in seconds of the windows of a clip longer than the encoder's 30 s, at most half a window. Default: the model's `overlap`,
+   * otherwise 2.56: BEATs' position convolution reaches 1.28 s to both sides.
    */
   overlap?: number | undefined
-  /** What LoRA's product is multiplied by, 4 as published; about 2 brings back what it has covered. */
+  /** Scale of LoRA, 4 as published. About 2 restores abilities that LoRA training has suppressed. */
   loraScale?: number | undefined
 }
 
 export interface SalmonnOutput {
   /** Mean cross-entropy over the tokens of all targets; null without targets. */
   loss: Tensor | null
-  /** In evaluation mode with targets: how many of their tokens would have been chosen, and how many there are. */
+  /** In evaluation mode with targets: number of tokens with a correct top prediction, and of all tokens (`total`). */
   correct?: number
   total?: number
 }
 
-/** What the constructor is given: networks that exist, of `config`. */
+/** Existing networks for the constructor. */
 export interface SalmonnParts {
   whisper: WhisperEncoder
-  /** null: Whisper hears alone. */
+  /** null for no BEATs. */
   beats: Beats | null
   llm: DecoderLM
 }
 
-/** The language model under the names that its adapter gives it. */
+/** Module that adds PEFT's names around the language model. */
 class Wrapped extends Module {}
 
 /**
- * SALMONN (Tang et al. 2024, https://arxiv.org/abs/2310.13289): a language model that hears. Whisper's encoder and BEATs
- * listen, a Q-Former reads windows of both, a projection makes tokens of that, and the language model, with LoRA, answers.
+ * SALMONN (Tang et al. 2024, https://arxiv.org/abs/2310.13289): a language model with audio input. Whisper's encoder and BEATs encode the
+ * audio, a window-level Q-Former and a projection convert it to tokens, and the language model with LoRA answers.
  *
  * ```ts
  * const model = await Salmonn.fromPretrained({ whisper, beats, llm, adapter: 'salmonn_v1.pth' })
  * for await (const { text } of model.stream({ text: salmonnQuestion('What do you hear?'), clips: [samples] })) show(text)
  * ```
  *
- * Names in the state dictionary are those of the published code. Encoders and language model are frozen; what trains is
- * what the published adapter file holds. The networks given belong to it and are freed with it.
+ * Names in the state dictionary are those of the published code. Encoders and language model are frozen; the trainable parts are those of
+ * the published adapter file. The model owns the networks that it receives, and disposes them.
  */
 export class Salmonn extends Module {
   readonly config: CompleteSalmonnConfig
   speech_encoder: WhisperEncoder | null
   beats: Beats | null
   readonly ln_speech: LayerNorm
-  /** null without BEATs. */
+  /** Null without BEATs. */
   readonly ln_audio: LayerNorm | null
   readonly speech_Qformer: Module
   readonly speech_query_tokens: Parameter
   readonly speech_llama_proj: Linear
   readonly llama_model: Module
-  /** How audio is heard where a call does not say; see {@link SalmonnOptions}. */
+  /** Default audio options of calls; see {@link SalmonnOptions}. */
   compat: 'published' | undefined
   overlap: number | undefined
-  /** Keeps what the frozen encoders gave, so that a clip is heard once; freed with the model. Default null: nothing is kept. */
+  /** Cache of the frozen encoders' outputs, which is freed with the model. Default null: no cache. */
   frames: SalmonnFrames | null = null
-  /** Where its parts were loaded from; what `save` writes down for the next time. */
+  /** Locations of its parts, which `save` records. */
   origin: Pick<SalmonnPartsFrom, 'whisper' | 'beats' | 'llm'> | null = null
-  /** What `generate` and `stream` take for what they are not told. */
+  /** Default generation options of `generate` and `stream`. */
   generationConfig: GenerationConfig = { maxNewTokens: 200 }
   readonly #qformer: QFormer
   readonly #llm: DecoderLM
@@ -113,7 +113,7 @@ export class Salmonn extends Module {
   #tokenizer: Tokenizer | null = null
   #fresh: FreshValues | undefined
 
-  /** @throws ConfigError where the parts do not fit each other */
+  /** @throws ConfigError if the parts do not fit each other */
   constructor(
     given: SalmonnConfig | string,
     options: NetworkOptions & { parts?: SalmonnParts; initialize?: boolean } = {},
@@ -124,7 +124,7 @@ export class Salmonn extends Module {
     const { whisper, beats, llm, qformer, lora } = this.config
     this.speech_encoder = parts?.whisper ?? new WhisperEncoder(whisper, factory)
     this.beats = beats && (parts?.beats ?? new Beats(beats, factory))
-    // Its field names are those of the published file, so the object itself stays out of sight.
+    // The fields below have the names of the published file, so the Q-Former itself is private.
     this.#qformer = new QFormer(qformer, { ...factory, initialize })
     const fields = this.#qformer as unknown as { Qformer: Module; query_tokens: Parameter }
     const { device = fields.query_tokens.device, dtype } = factory
@@ -133,7 +133,7 @@ export class Salmonn extends Module {
     this.speech_Qformer = fields.Qformer
     this.speech_query_tokens = fields.query_tokens
     this.#llm = parts?.llm ?? new DecoderLM(llm, factory)
-    // What it was published with is for chatting without ears.
+    // The language model's own generation defaults are for text chat.
     this.#llm.generationConfig = {}
     const hidden = sizeOf(this.#llm.config.hiddenSize, 4096)
     this.speech_llama_proj = new Linear(sizeOf(qformer.hiddenSize, 768), hidden, { device, dtype })
@@ -144,7 +144,7 @@ export class Salmonn extends Module {
     this.train()
   }
 
-  /** Random weights; `config` is a configuration, `'7b'` or `'13b'`. With device `'meta'` it is shapes only. */
+  /** Create a model with random weights from a configuration, `'7b'` or `'13b'`. Device `'meta'` allocates no memory. */
   static fromConfig(config: SalmonnConfig | string, options: NetworkOptions = {}): Salmonn {
     requireOptions('Salmonn.fromConfig', options, ['device', 'dtype', 'seed'])
     const { seed, ...factory } = options
@@ -152,9 +152,9 @@ export class Salmonn extends Module {
   }
 
   /**
-   * The four published parts, or one directory that `save` wrote.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped tensors, or names the language model that the
-   * adapter was trained with where the one given can be told to be another
+   * Load the four published parts, or a directory that `save` wrote.
+   * @throws CheckpointError that lists missing, unexpected and mis-shaped tensors, or names the language model that the adapter was trained
+   * with, if another one is detected
    */
   static fromPretrained(from: SalmonnPartsFrom | string, options: LoadSalmonnOptions = {}): Promise<Salmonn> {
     return loadSalmonn(from, options, (config, build) => new Salmonn(config, build))
@@ -165,39 +165,42 @@ export class Salmonn extends Module {
     return this.#llm
   }
 
-  /** Its LoRA; null without. */
+  /** LoRA adapter of the language model, or null. */
   get peft(): PeftModel<DecoderLM> | null {
     return this.#peft
   }
 
   get tokenizer(): Tokenizer {
     if (this.#tokenizer) return this.#tokenizer
-    throw new ConfigError('Salmonn has no tokenizer; set `tokenizer` to that of its language model', {})
+    throw new ConfigError(
+      'Salmonn.tokenizer: expected a tokenizer, got none. Set it to that of the language model.',
+      {},
+    )
   }
   set tokenizer(tokenizer: Tokenizer) {
     this.#tokenizer = tokenizer
   }
 
-  /** For the Trainer: `forward` takes `labelSmoothing`. */
+  /** Tells the Trainer that `forward` takes `labelSmoothing`. */
   get smoothsLabels(): true {
     return true
   }
 
-  /** Whether there is a tokenizer. */
+  /** Whether the model has a tokenizer. */
   get hasTokenizer(): boolean {
     return this.#tokenizer !== null
   }
 
   /**
-   * Return the parts between encoders and language model that still hold their initial random weights: neither a file nor
-   * training has changed them, so answers do not depend on the audio in any useful way.
+   * Return the parts between encoders and language model that still have their initial random weights. Until they are loaded or trained,
+   * answers do not depend on the audio in any useful way.
    */
   untrainedParts(): ('qformer' | 'projection')[] {
     const left = this.#fresh?.left(this) ?? []
     return UNTRAINED_PARTS.filter((part) => left.includes(MARKS[part]))
   }
 
-  /** Takes the present weights of these parts for initial ones. @internal */
+  /** Mark the present weights of these parts as initial. @internal */
   noteUntrained(parts: readonly ('qformer' | 'projection')[]): void {
     this.#fresh = new FreshValues(
       this,
@@ -205,7 +208,7 @@ export class Salmonn extends Module {
     )
   }
 
-  /** What is frozen stays in evaluation mode: no layer of an encoder is skipped. */
+  /** Set training mode. Frozen encoders stay in evaluation mode, without layer drop. */
   override train(mode = true): this {
     super.train(mode)
     for (const part of [this.speech_encoder, this.beats]) {
@@ -214,7 +217,7 @@ export class Salmonn extends Module {
     return this
   }
 
-  /** Frees the encoders, when all audio is encoded: `encodeAudio` then fails, and prompts hold what it gave before. */
+  /** Free the encoders after all audio is encoded. `encodeAudio` then fails; use its earlier outputs in prompts. */
   releaseEncoders(): void {
     this.speech_encoder?.dispose()
     this.beats?.dispose()
@@ -223,28 +226,28 @@ export class Salmonn extends Module {
   }
 
   /**
-   * Clips as embeddings of the language model, [tokens, hiddenSize] each, of the projection's dtype. A token stands for the
-   * Q-Former's window, a third of a second. They may be given to any prompt in place of the sounds.
-   * @throws ConfigError where the encoders were freed, and for a clip that is no sound, by its number
+   * Encode clips as embeddings for the language model, [tokens, hiddenSize] each, in the projection's dtype. A token covers a window of the
+   * Q-Former, a third of a second. Prompts can contain the result in place of the clip.
+   * @throws ConfigError if the encoders were freed, and for an invalid clip, by its index
    */
   async encodeAudio(
     clips: readonly SalmonnSound[],
     options: Pick<SalmonnOptions, 'compat' | 'overlap'> = {},
   ): Promise<Tensor[]> {
     const where = 'Salmonn.encodeAudio'
-    if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of sounds', clips)
+    if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of audio clips', clips)
     requireOptions(where, options, ['compat', 'overlap'])
     const encoding = this.encoding(where, options)
     return scope(async () => {
-      const sounds: Tensor[] = []
-      for (const [i, clip] of clips.entries()) sounds.push(await salmonnSamples(clip, `clips[${i}]`))
-      return sounds.length === 0 ? [] : encodeClips(this.#encoders(), sounds, encoding)
+      const samples: Tensor[] = []
+      for (const [i, clip] of clips.entries()) samples.push(await salmonnSamples(clip, `clips[${i}]`))
+      return samples.length === 0 ? [] : encodeClips(this.#encoders(), samples, encoding)
     })
   }
 
   /**
-   * The loss of the targets behind their prompts, as published: nothing but an answer and its end is learnt. Rows are padded
-   * on the right, and positions count what is real.
+   * Compute the loss of targets after their prompts, as published: only the tokens of an answer and its end contribute. Rows are padded on
+   * the right, and positions skip the padding.
    * @throws ConfigError for prompts whose markers and clips do not match
    */
   override async forward(batch: SalmonnInputs, options: SalmonnOptions = {}): Promise<SalmonnOutput> {
@@ -254,7 +257,10 @@ export class Salmonn extends Module {
       throw misuse('Salmonn.forward', 'prompts', 'a list of prompts', prompts)
     }
     if (targets !== undefined && targets.length !== prompts.length) {
-      throw new ConfigError(`Salmonn.forward: there are ${prompts.length} prompts and ${targets.length} targets`, {})
+      throw new ConfigError(
+        `Salmonn.forward.targets: expected ${prompts.length}, one per prompt, got ${targets.length}.`,
+        {},
+      )
     }
     if (!targets) return { loss: null }
     return scope(async () => {
@@ -275,25 +281,25 @@ export class Salmonn extends Module {
     })
   }
 
-  /** Answers to a batch of prompts: greedily, by sampling or by beam search. Each row ends by itself. */
+  /** Generate answers to a batch of prompts: greedily, by sampling or by beam search. Each row ends independently. */
   generate(prompts: readonly SalmonnQuestion[], options: SalmonnGenerateOptions = {}): Promise<SalmonnAnswers> {
     return generateSalmonn(this, prompts, options)
   }
 
-  /** One answer as it is written; leaving the loop, or the signal, gives it up. With beams it comes as a whole. */
+  /** Stream one answer. Leaving the loop, or aborting the signal, ends it. With beams it comes in one piece. */
   stream(prompt: SalmonnQuestion, options: SalmonnGenerateOptions = {}): AsyncGenerator<SalmonnStep, void, void> {
     return streamSalmonn(this, prompt, options)
   }
 
   /**
-   * Writes a directory that `fromPretrained` reads: the configuration, how it hears, what trains, the tokenizer and how
-   * the language model can be recognised; with `whole` encoders and language model too.
+   * Write a directory that `fromPretrained` reads: configuration, audio options, trainable parts, tokenizer and fingerprint of the language
+   * model; with `whole` also encoders and language model.
    */
   save(directory: string, options: { whole?: boolean } = {}): Promise<void> {
     return saveSalmonn(this, directory, options)
   }
 
-  /** The rows of a batch of prompts, and the audio embeddings that their places speak of. @internal */
+  /** Return the rows of a batch of prompts, with placeholders, and the audio embeddings for these. @internal */
   async read(
     prompts: readonly SalmonnQuestion[],
     encoding: AudioEncoding,
@@ -314,7 +320,7 @@ export class Salmonn extends Module {
     return { rows, audio: embeddings.length === 0 ? null : cat(embeddings, 0) }
   }
 
-  /** The text of a prompt between its clips. @internal */
+  /** Return the token ids of a prompt's text between its clips. @internal */
   async segments(prompt: SalmonnQuestion): Promise<number[][]> {
     requireObject('Salmonn', 'a prompt', prompt)
     requireString('Salmonn', "a prompt's text", prompt.text)
@@ -322,18 +328,18 @@ export class Salmonn extends Module {
     return promptSegments(this.tokenizer, prompt.text, prompt.clips.length)
   }
 
-  /** What a row of these texts begins with: a chat template may have written its first token itself. @internal */
+  /** Return the begin-of-sequence token of a row, unless a chat template has written it already. @internal */
   begin([first]: readonly (readonly number[])[] = []): number[] {
     const { bosTokenId } = this.tokenizer
     return bosTokenId === null || first?.[0] === bosTokenId ? [] : [bosTokenId]
   }
 
-  /** What a call and the model say of hearing. @internal */
+  /** Return the audio options of a call, with the model's defaults. @internal */
   encoding(where: string, { compat = this.compat, overlap = this.overlap }: SalmonnOptions): AudioEncoding {
     return audioEncoding(where, this.config.whisper, { compat, overlap })
   }
 
-  /** A prompt's clips: samples [n], or embeddings [tokens, hiddenSize]. @internal */
+  /** Return a prompt's clips: samples [n], or embeddings [tokens, hiddenSize]. @internal */
   async sounds({ clips }: SalmonnQuestion, of = ''): Promise<Tensor[]> {
     const width = this.speech_llama_proj.outFeatures
     const sounds: Tensor[] = []
@@ -346,18 +352,21 @@ export class Salmonn extends Module {
     return sounds
   }
 
-  /** The embeddings of clips of which some may be encoded already. @internal */
+  /** Return the embeddings of clips, some of which can be encoded already. @internal */
   async embeddingsOf(clips: readonly Tensor[], encoding: AudioEncoding): Promise<Tensor[]> {
     const fresh = clips.filter((clip) => !isEncoded(clip))
-    const made = fresh.length === 0 ? [] : await encodeClips(this.#encoders(), fresh, encoding)
-    return clips.map((clip) => (isEncoded(clip) ? clip : (made.shift() as Tensor)))
+    const encoded = fresh.length === 0 ? [] : await encodeClips(this.#encoders(), fresh, encoding)
+    return clips.map((clip) => (isEncoded(clip) ? clip : (encoded.shift() as Tensor)))
   }
 
-  /** Calls `fn` with another scale of LoRA. @internal */
+  /** Call `fn` with another scale of LoRA. @internal */
   scaled<T>(loraScale: number | undefined, fn: () => T): T {
     if (loraScale === undefined) return fn()
     const { lora } = this.config
-    if (!this.#peft || !lora) throw new ConfigError('Salmonn: loraScale is for a model with LoRA', { loraScale })
+    if (!this.#peft || !lora)
+      throw new ConfigError('Salmonn.loraScale: expected a model with LoRA, got one without. Leave loraScale out.', {
+        loraScale,
+      })
     return this.#peft.scaleAdapter((loraScale * lora.r) / lora.loraAlpha, fn)
   }
 
@@ -371,12 +380,15 @@ export class Salmonn extends Module {
     const { maxTextLength, endSymbol } = this.config
     const ids = idsOf(this.tokenizer, target + endSymbol).slice(0, maxTextLength)
     if (ids.length > 0) return ids
-    throw new ConfigError('Salmonn.forward: a target without any token cannot be learnt', { target })
+    throw new ConfigError('Salmonn.forward.targets: expected at least one token in each target, got none.', { target })
   }
 
   #encoders(): HearingParts {
     if (!this.speech_encoder || (this.ln_audio && !this.beats)) {
-      throw new ConfigError('Salmonn: the encoders were freed; give what encodeAudio() made of the clips before', {})
+      throw new ConfigError(
+        'Salmonn: clips: expected outputs of encodeAudio(), since the encoders were freed, got audio.',
+        {},
+      )
     }
     this.#qformer.training = this.speech_Qformer.training
     return {
@@ -390,7 +402,7 @@ export class Salmonn extends Module {
   }
 }
 
-/** The weight of a part by which training is seen. */
+/** Weight of each part that tells whether the part was trained. */
 const MARKS = { qformer: 'speech_query_tokens', projection: 'speech_llama_proj.weight' } as const
 const UNTRAINED_PARTS = ['qformer', 'projection'] as const
 
@@ -405,7 +417,7 @@ const configsOf = ({ whisper, beats, llm }: SalmonnParts): SalmonnConfig => ({
   llm: llm.config,
 })
 
-/** As PEFT wraps a network: `base_model.model` stands before its names. */
+/** Wrap a network as PEFT does, with `base_model.model` in front of its names. */
 function adapterNames(llm: DecoderLM): Module {
   const outer = new Wrapped() as Wrapped & { base_model: Module }
   const inner = new Wrapped() as Wrapped & { model: Module }
@@ -414,7 +426,7 @@ function adapterNames(llm: DecoderLM): Module {
   return outer
 }
 
-/** Of logits [rows, n + 1, vocabulary] that come before labels [rows, n]. */
+/** Count correct and all labels [rows, n], from the logits [rows, n + 1, vocabulary] that predict them. */
 function counts(logits: Tensor, labels: Tensor): { correct: number; total: number } {
   return noGrad(() =>
     scope(() => {

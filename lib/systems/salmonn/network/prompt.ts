@@ -2,21 +2,21 @@ import { ConfigError } from '../../../base/errors.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import type { Tokenizer } from '../../../text/index.js'
 
-/** Where a clip's embeddings go in a text. */
+/** Marker of a clip's position in a text. */
 export const SPEECH_MARKER = '<SpeechHere>'
 
-/** Stands in a row for a token of audio; no token has this id. */
+/** Placeholder of an audio token in a row; no token has this id. */
 export const AUDIO = -1
 
 /**
- * The text between clips as token ids, each part by itself, as published: n clips stand between n + 1 parts.
- * @throws ConfigError where there are not as many markers as clips
+ * Encode the text between clips as token ids, each part separately, as published: n clips are between n + 1 parts.
+ * @throws ConfigError if the numbers of markers and clips differ
  */
 export async function promptSegments(tokenizer: Tokenizer, text: string, clips: number): Promise<number[][]> {
   const parts = text.split(SPEECH_MARKER)
   if (parts.length - 1 !== clips) {
     throw new ConfigError(
-      `The prompt ${JSON.stringify(text)} has ${SPEECH_MARKER} ${parts.length - 1} times, and there are ${clips} clips`,
+      `prompts: expected ${clips} times ${SPEECH_MARKER} for ${clips} clips, got ${parts.length - 1} in ${JSON.stringify(text)}.`,
       { argument: 'prompts' },
     )
   }
@@ -31,13 +31,13 @@ export async function promptSegments(tokenizer: Tokenizer, text: string, clips: 
 export const idsOf = (tokenizer: Tokenizer, text: string): number[] =>
   text === '' ? [] : [...tokenizer.encode(text, { addSpecialTokens: false }).inputIds]
 
-/** @throws ConfigError for a row beyond the positions that the language model knows: its answer would be noise */
+/** @throws ConfigError for a row with more positions than the language model supports */
 export function requireRoom(llm: DecoderLM, row: readonly number[], name: string): void {
   const { maxPositionEmbeddings: most = 2048 } = llm.config
   if (row.length <= most) return
   const audio = row.filter((id) => id === AUDIO).length
   throw new ConfigError(
-    `Salmonn: ${name} has ${row.length} tokens, of them ${audio} of audio, and the language model knows ${most} positions: shorten its clips or its text`,
+    `Salmonn: ${name}: expected at most ${most} tokens, the positions of the language model, got ${row.length}, ${audio} of them audio. Shorten its clips or its text.`,
     { argument: name, tokens: row.length, positions: most },
   )
 }

@@ -4,7 +4,7 @@ import type { SalmonnConfig } from './config.js'
 
 /** A value of a configuration that contradicts the saved model. */
 export interface SalmonnConflict {
-  /** Such as `lora.r` or `qformer.queryLength`. */
+  /** Key, such as `lora.r` or `qformer.queryLength`. */
   key: string
   given: unknown
   saved: unknown
@@ -12,7 +12,7 @@ export interface SalmonnConflict {
   file: string
 }
 
-/** The tensors of the file have these sizes, so no other value can hold. */
+/** Keys that determine the shapes of the file's tensors, so that they cannot change. */
 const SHAPES = [
   ...['lora', 'lora.r', 'lora.targetModules'],
   ...['hiddenSize', 'numHiddenLayers', 'intermediateSize', 'queryLength', 'crossAttentionFreq', 'encoderWidth'].map(
@@ -20,14 +20,14 @@ const SHAPES = [
   ),
 ]
 
-/** A training may choose these anew. */
+/** Keys that a training may change. */
 const FREE = ['lora.loraDropout', 'qformer.hiddenDropoutProb', 'qformer.attentionProbsDropoutProb']
 
 /**
- * Return the configuration of a saved model, with what `given` says beyond it or instead of it.
+ * Return the configuration of a saved model, completed or changed by `given`.
  *
- * @param file of the saved weights; undefined: there are none, and `given` holds
- * @param onConflict called for each value of `given` that the saved model contradicts; the saved value holds
+ * @param file of the saved weights; undefined if there are none, so that `given` is used
+ * @param onConflict called for each value of `given` that contradicts the saved model; the saved value is used
  * @throws ConfigError for a contradiction about shapes, without `onConflict`
  */
 export function settledConfig(
@@ -70,6 +70,6 @@ export function settledConfig(
   }
 }
 
-/** Order counts for no list here. */
+/** Compare values, ignoring the order of lists. */
 const same = (a: unknown, b: unknown): boolean => plain(a) === plain(b)
 const plain = (value: unknown): string => JSON.stringify(Array.isArray(value) ? [...value].sort() : value)

@@ -4,18 +4,18 @@ import { requireForm } from '../../../base/form.js'
 type Shape = readonly number[]
 
 export interface SalmonnAdapterSizes {
-  /** Hidden size and layers of the language model: 5120 and 40, or 4096 and 32. */
+  /** Hidden size of the language model: 5120 with 40 `layers`, or 4096 with 32. */
   hiddenSize: number
   layers: number
-  /** Default 8. */
+  /** Rank of LoRA. Default 8. */
   loraRank?: number
   qformer?: { hiddenSize?: number; intermediateSize?: number; layers?: number; queries?: number }
-  /** Default 1280 and 768. */
+  /** Widths of Whisper's encoder (default 1280) and of BEATs (`beatsSize`, default 768). */
   whisperSize?: number
   beatsSize?: number
 }
 
-/** Names and shapes of all that trains, as `salmonn_v1.pth` has them. */
+/** Return names and shapes of all trained tensors, as in `salmonn_v1.pth`. */
 export function salmonnAdapterTensors(sizes: SalmonnAdapterSizes): Map<string, Shape> {
   requireForm('salmonnAdapterTensors', 'sizes', sizes, { 'qformer?': 'object' })
   const { hiddenSize: wide, layers, loraRank: rank = 8, whisperSize = 1280, beatsSize = 768 } = sizes
@@ -65,8 +65,8 @@ export function salmonnAdapterTensors(sizes: SalmonnAdapterSizes): Map<string, S
 }
 
 /**
- * The names that the original writes: of all of a state dictionary those that are no frozen parameter. So buffers stay, and
- * so do the further names of a frozen tensor that has several, because only its first is known as a parameter.
+ * Return the names that the original writes: all names of a state dictionary except frozen parameters. Buffers stay, as do the duplicate names
+ * of a frozen tensor, because only its first name is that of a parameter.
  *
  * @param parameters whether each parameter trains, under its first name
  */
@@ -79,7 +79,7 @@ export function publishedCheckpointNames(
   return [...stateDict].filter((name) => parameters.get(name) !== false)
 }
 
-/** What we write: what trains, and nothing else. */
+/** Return the names that voxtorch writes: only trained parameters. */
 export function trainedNames(parameters: ReadonlyMap<string, boolean>): string[] {
   requireForm('trainedNames', 'parameters', parameters, Map)
   return [...parameters].flatMap(([name, trains]) => (trains ? [name] : []))

@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path'
-import { requireOneOf, requireOptions } from '../../../base/check.js'
+import { requireOneOf, requireOptions, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readJson } from '../../../files/json/json.js'
@@ -8,11 +8,11 @@ import { splitEmotions } from '../data/emotion-suffix.js'
 import type { SalmonnEntry } from '../data/entry.js'
 
 export interface ReadSalmonnAnnotationsOptions {
-  /** The folder that audio paths are relative to. Default: that of each annotation file. */
+  /** Base folder of relative audio paths. Default: the folder of each annotation file. */
   audioRoot?: string
-  /** Whether entries need an answer: to learn from they do (default). */
+  /** Whether entries need an answer. Default 'required', for training. */
   targets?: 'required' | 'optional'
-  /** Default 'stop'. */
+  /** Policy for an invalid item. Default 'stop'. */
   onBadItem?: OnBadRecord
 }
 
@@ -20,22 +20,22 @@ export interface SalmonnAnnotations {
   entries: SalmonnEntry[]
   badItems: number
   badItemErrors: DataError[]
-  /** Fields that occur and are not read. */
+  /** Fields that occur and are ignored. */
   ignoredFields: string[]
 }
 
-/** Published items: `path` with its text, or a dialog of several clips. */
+/** Fields of published items: `path` with its text, or a dialog of several clips. */
 const FIELDS = new Set([
   ...['path', 'text', 'task', 'Q', 'expand_wav', 'id', 'speaker'],
   ...['dialogue_id', 'input_text', 'target_text', 'audio_files', 'emotion_sequence'],
 ])
 
 /**
- * Reads annotation files, one after the other, each a list or `{ "annotation": list }`. An item is either the original's,
- * `{ path, text, task = 'asr', Q, expand_wav }`, or the challenge's after conversion, `{ dialogue_id, task, input_text,
- * target_text, audio_files, emotion_sequence }`. `speaker` may stand in both.
+ * Read annotation files in order, each a list or `{ "annotation": list }`. An item has either the original's format, `{ path, text, task =
+ * 'asr', Q, expand_wav }`, or that of the converted challenge, `{ dialogue_id, task, input_text, target_text, audio_files, emotion_sequence }`.
+ * Both can have `speaker`.
  *
- * @throws DataError naming file and item for one that cannot be used, unless `onBadItem` is 'skip'
+ * @throws DataError naming file and item for an invalid item, unless `onBadItem` is 'skip'
  */
 export async function readSalmonnAnnotations(
   files: string | readonly string[],
@@ -56,7 +56,8 @@ export async function readSalmonnAnnotations(
       const source = `${file}, item ${i + 1}`
       try {
         const entry = salmonnEntry(item, source, audioRoot ?? dirname(file))
-        if (entry.target === '' && targets === 'required') throw fault(source, 'it has no answer to learn from')
+        if (entry.target === '' && targets === 'required')
+          throw fault(source, 'expected an answer (text or target_text) for training, got none.')
         for (const field of Object.keys(item as object)) if (!FIELDS.has(field)) ignored.add(field)
         entries.push(entry)
       } catch (error) {
@@ -67,19 +68,22 @@ export async function readSalmonnAnnotations(
   return { entries, badItems: bad.count, badItemErrors: bad.errors, ignoredFields: [...ignored].sort() }
 }
 
-/** @throws DataError saying where the item stands and what is wrong with it */
+/** @throws DataError naming the place of an invalid item, and the error */
 export function salmonnEntry(item: unknown, source: string, folder: string): SalmonnEntry {
-  if (typeof item !== 'object' || item === null || Array.isArray(item)) throw fault(source, 'it is no object')
+  if (typeof item !== 'object' || item === null || Array.isArray(item))
+    throw fault(source, `expected a JSON object, got ${shown(item)}.`)
   const record = item as Record<string, unknown>
   const text = (field: string): string => {
     const value = record[field] ?? ''
     if (typeof value === 'string') return value
-    throw fault(source, `its ${field} is no text`)
+    throw fault(source, `expected ${field} to be a string, got ${shown(value)}.`)
   }
   const own = record.audio_files !== undefined
-  if (own === (record.path !== undefined)) throw fault(source, 'it needs either path or audio_files')
+  if (own === (record.path !== undefined))
+    throw fault(source, `expected either path or audio_files, got ${own ? 'both' : 'neither'}.`)
   const audio = own ? paths(record, 'audio_files', source) : [text('path'), ...paths(record, 'expand_wav', source)]
-  if (audio.length === 0 || audio.includes('')) throw fault(source, 'it names no sound file')
+  if (audio.length === 0 || audio.includes(''))
+    throw fault(source, 'expected at least one audio file, got none or an empty path.')
   const id = text(own ? 'dialogue_id' : 'id') || (own ? source : (audio[0] as string))
   return {
     id,
@@ -98,20 +102,20 @@ export function salmonnEntry(item: unknown, source: string, folder: string): Sal
 function itemsOf(value: unknown, file: string): unknown[] {
   const list = Array.isArray(value) ? value : (value as { annotation?: unknown } | null)?.annotation
   if (Array.isArray(list)) return list
-  throw new DataError(`${file} must hold a list of items, or { "annotation": list }`, { file })
+  throw new DataError(`${file}: expected a list of items, or { "annotation": list }, got ${shown(value)}.`, { file })
 }
 
 function paths(record: Record<string, unknown>, field: string, source: string): string[] {
   const value = record[field] ?? []
   if (Array.isArray(value) && value.every((path) => typeof path === 'string')) return value
-  throw fault(source, `its ${field} is no list of paths`)
+  throw fault(source, `expected ${field} to be a list of paths, got ${shown(value)}.`)
 }
 
 function emotionsOf(value: unknown, source: string): string[] | undefined {
   if (value === undefined || value === null) return undefined
   const list = typeof value === 'string' ? splitEmotions(value) : value
   if (!Array.isArray(list) || !list.every((label) => typeof label === 'string')) {
-    throw fault(source, 'its emotion_sequence is no list of labels')
+    throw fault(source, `expected emotion_sequence to be a list of labels, got ${shown(value)}.`)
   }
   return list.length > 0 ? list.map((label: string) => label.trim().toLowerCase()) : undefined
 }

@@ -4,18 +4,18 @@ import type { SalmonnPart } from '../network/adapter.js'
 import { SALMONN_STAGES } from '../training/parts.js'
 
 const ignored = (reason: string): Rule => ({ ignored: reason })
-/** What trains where the configuration does not say: Q-Former, projection and LoRA. */
+/** Default trained parts: Q-Former, projection and LoRA. */
 const DEFAULT_PARTS = SALMONN_STAGES[2]
 const LAUNCH = 'voxtorch launch tells each process its rank'
-const UNREAD = 'the original never reads it'
+const UNREAD = 'the original does not use it'
 
-/** Whether a part trains, by its `freeze_...` or, for LoRA, its own key. */
-const trains = (part: SalmonnPart, turned: boolean): Rule => ({
+/** Return the rule of a part's `freeze_…` key or, for LoRA, its own key. */
+const trains = (part: SalmonnPart, trainingValue: boolean): Rule => ({
   kind: 'flag',
   set: (to: SalmonnConfiguration, value: boolean) => {
     if (part === 'lora') to.model.lora = value
     const parts = new Set((to.stage as readonly SalmonnPart[] | undefined) ?? DEFAULT_PARTS)
-    if (value === turned) parts.add(part)
+    if (value === trainingValue) parts.add(part)
     else parts.delete(part)
     to.stage = [...parts]
   },
@@ -35,7 +35,7 @@ const filled = (name: 'llm' | 'whisper' | 'adapter' | 'projection'): Rule => ({
   },
 })
 
-/** BEATs, which an empty path leaves out, as in the original; 'none' as in our files. */
+/** Rule for BEATs. An empty path means no BEATs, as in the original, as does 'none'. */
 const beatsPath: Rule = {
   kind: 'text',
   set: (to: SalmonnConfiguration, value: string) => {
@@ -67,10 +67,10 @@ const optims: Record<string, Rule> = {
 const loading: Record<string, Rule> = {
   batch_size_train: into('recipe', 'batchSize', 'whole'),
   batch_size_eval: into('recipe', 'evalBatchSize', 'whole'),
-  num_workers: ignored('audio is read by threads of its own'),
+  num_workers: ignored('audio is read by native threads'),
 }
 
-/** The keys of the published `config.yaml`, `decode_config.yaml` and `finetune.yaml`. */
+/** Keys of the published `config.yaml`, `decode_config.yaml` and `finetune.yaml`. */
 export const PUBLISHED_SECTIONS: Sections = {
   model: {
     llama_path: filled('llm'),
@@ -91,20 +91,20 @@ export const PUBLISHED_SECTIONS: Sections = {
     lora_rank: into('model', 'loraRank', 'whole'),
     lora_alpha: into('model', 'loraAlpha', 'number'),
     lora_dropout: into('model', 'loraDropout', 'number'),
-    multi_prompt: ignored('each sample has a prompt of its own task'),
+    multi_prompt: ignored('each sample has a prompt of its task'),
     prompt_path: into('data', 'prompts', 'text'),
     test_prompt_path: into('data', 'testPrompts', 'text'),
     prompt_template: into('data', 'template', 'text'),
     max_txt_len: into('model', 'maxTextLength', 'whole'),
     end_sym: into('model', 'endSymbol', 'text'),
     low_resource: into('model', 'loadIn8bit', 'flag'),
-    device_8bit: ignored('the device is said by device'),
+    device_8bit: ignored('the key device sets it'),
   },
   datasets: {
     train_ann_path: into('data', 'train', 'texts'),
     valid_ann_path: into('data', 'valid', 'texts'),
     test_ann_path: into('data', 'test', 'texts'),
-    whisper_path: ignored("the features' numbers are built in"),
+    whisper_path: ignored('the feature settings are built in'),
     ...loading,
   },
   run: {
@@ -130,7 +130,7 @@ export const PUBLISHED_SECTIONS: Sections = {
     iters_per_epoch: {
       kind: 'whole',
       set: (to, value: number) => {
-        // Where epochs are those of the data, their length is too.
+        // With epochs of the data, the data sets their length.
         if (to.recipe.iterationsPerEpoch !== null) to.recipe.iterationsPerEpoch = value
       },
     },

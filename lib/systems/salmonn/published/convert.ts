@@ -18,37 +18,37 @@ export interface ConvertedDialog {
   input_text: string
   target_text: string
   audio_files: string[]
-  /** Left out where a turn's emotion is not told. */
+  /** Emotion of each turn; absent if one is unknown. */
   emotion_sequence?: string[]
   speaker?: string
 }
 
 export interface ConvertHumDialOptions extends DialogTextOptions {
-  /** Default 'task1_emotional_trajectory'. */
+  /** Task name of the items. Default 'task1_emotional_trajectory'. */
   task?: string
 }
 
 export interface ConvertHumDialFileOptions extends ConvertHumDialOptions, SplitSalmonnOptions {
-  /** Default 'stop'. */
+  /** Policy for an invalid dialog. Default 'stop'. */
   onBadItem?: OnBadRecord
-  /** Default 0, as `test`: nothing is divided. */
+  /** Fraction of dialogs for validation. Default 0, like `test`: no split. */
   valid?: number
 }
 
 export interface Conversion {
   dialogs: number
-  /** What was written, training first. */
+  /** Written files, training first. */
   files: { file: string; dialogs: number }[]
-  /** Dialogs whose last turn has no reply, so that they can be asked but not learnt from. */
+  /** Number of dialogs whose last turn lacks a reply, which cannot be used for training. */
   withoutTarget: number
   withoutEmotions: number
   badItems: number
   badItemErrors: DataError[]
-  /** Sound files that are not where their paths say, seen from the new file. */
+  /** Audio files that do not exist relative to the new file. */
   missingAudio: { count: number; first: string | null }
 }
 
-/** A dialog of the challenge as an item to fine-tune with: its words, its clips in order, the last reply as the answer. */
+/** Convert a dialog of the challenge to a fine-tuning item: its text, its clips in order, the last reply as the answer. */
 export function convertHumDial(dialog: HumDialDialog, options: ConvertHumDialOptions = {}): ConvertedDialog {
   requireForm('convertHumDial', 'dialog', dialog, { id: 'string', turns: [{ emotion: 'string', audio: 'string' }] })
   requireForm('convertHumDial', 'options', options, { 'task?': 'string' })
@@ -68,10 +68,9 @@ export function convertHumDial(dialog: HumDialDialog, options: ConvertHumDialOpt
 }
 
 /**
- * The `convert` step: the challenge's JSON Lines, one file or several, into a JSON list that `readSalmonnAnnotations` reads.
- * With a share or speakers to hold out, whole dialogs go into `OUT.valid.json` and `OUT.test.json` beside it, as
- * {@link splitSalmonn} divides them. Each file appears whole or not at all. Audio paths stay as they are: write the result
- * beside the input, or give the reader an `audioRoot`.
+ * Convert one or several JSON Lines files of the challenge to a JSON list for `readSalmonnAnnotations`. With a fraction or speakers to hold
+ * out, whole dialogs go to `OUT.valid.json` and `OUT.test.json` in the same folder, as split by {@link splitSalmonn}. Files are written
+ * atomically. Audio paths do not change: write the result into the folder of the input, or set `audioRoot` when reading it.
  *
  * @throws DataError naming the line, unless `onBadItem` is 'skip'
  */

@@ -1,21 +1,21 @@
 import { dirname } from 'node:path'
-import { requireOneOf, requireOptions } from '../../../base/check.js'
+import { requireOneOf, requireOptions, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import type { OnBadRecord } from '../../../kit/records.js'
 import { BadRecords } from '../../../kit/records.js'
 
-/** A turn: what the user says, and what the system replies. */
+/** A turn of the user, with the system's reply. */
 export interface HumDialTurn {
-  /** The transcript, with tags such as [laughter]. */
+  /** Transcript, with tags such as [laughter]. */
   text: string
-  /** In lower case; '' where it is not told. */
+  /** Emotion in lower case; '' if it is unknown. */
   emotion: string
-  /** The sound of the user's turn, as the file names it. */
+  /** Path of the user's audio, as in the file. */
   audio: string
-  /** '' where there is none. */
+  /** Reply of the system; '' if there is none. */
   reply: string
-  /** Where each turn has a speaker of its own. */
+  /** Speaker of the turn, in a dialog between people. */
   speaker?: string
 }
 
@@ -30,17 +30,16 @@ export interface HumDialData {
   dialogs: HumDialDialog[]
   badItems: number
   badItemErrors: DataError[]
-  /** The folder of the file, which its audio paths are relative to. */
+  /** Folder of the file, to which audio paths are relative. */
   folder: string
 }
 
 /**
- * Reads the challenge's JSON Lines: `{ dialogue_id, turns: [{ turn_id, text, emotion, split_audio_file, response_txt }] }`,
- * three to five turns or any other number. The reply is `response_txt`, as in the training files, or `response_text`, as in
- * the scoring scripts. Turns come in the order of `turn_id`. Blank lines do not count. In a dialog between people each turn
- * has a `speaker`, and needs neither words nor a reply.
+ * Read the challenge's JSON Lines: `{ dialogue_id, turns: [{ turn_id, text, emotion, split_audio_file, response_txt }] }`, with any number of
+ * turns. The reply is `response_txt`, as in the training files, or `response_text`, as in the scoring scripts. Turns are sorted by `turn_id`.
+ * Blank lines are skipped. In a dialog between people each turn has a `speaker`, and text and reply are optional.
  *
- * @throws DataError with file and line for a dialog that cannot be used, unless `onBadItem` is 'skip'
+ * @throws DataError with file and line for an invalid dialog, unless `onBadItem` is 'skip'
  */
 export async function readHumDial(file: string, options: { onBadItem?: OnBadRecord } = {}): Promise<HumDialData> {
   requireOptions('readHumDial', options, ['onBadItem'])
@@ -62,15 +61,17 @@ export async function readHumDial(file: string, options: { onBadItem?: OnBadReco
 }
 
 /**
- * A dialog of the challenge. @param number what it is called where it has no id
- * @throws DataError naming `source`, and the turn that cannot be used
+ * Parse a dialog of the challenge. @param number default id of a dialog without one
+ * @throws DataError naming `source`, and the invalid turn
  */
 export function humDialDialog(value: unknown, source: string, number: string): HumDialDialog {
   const record = (value ?? {}) as Record<string, unknown>
   const { dialogue_id: id = number, turns, speaker } = record
-  if (typeof value !== 'object' || Array.isArray(value)) throw fault(source, 'it is no object')
-  if (typeof id !== 'string') throw fault(source, 'its dialogue_id is no text')
-  if (!Array.isArray(turns) || turns.length === 0) throw fault(source, 'it has no turns')
+  if (typeof value !== 'object' || Array.isArray(value))
+    throw fault(source, `expected a JSON object, got ${shown(value)}.`)
+  if (typeof id !== 'string') throw fault(source, `expected dialogue_id to be a string, got ${shown(id)}.`)
+  if (!Array.isArray(turns) || turns.length === 0)
+    throw fault(source, `expected a non-empty list of turns, got ${shown(turns)}.`)
   const read = turns.map((turn, i) => turnOf(turn, `${source} (${id}), turn ${i + 1}`, i, turns.length))
   read.sort((a, b) => a.number - b.number)
   return {
@@ -82,24 +83,25 @@ export function humDialDialog(value: unknown, source: string, number: string): H
 }
 
 function turnOf(value: unknown, source: string, index: number, count: number): { turn: HumDialTurn; number: number } {
-  if (typeof value !== 'object' || value === null) throw fault(source, 'it is no object')
+  if (typeof value !== 'object' || value === null) throw fault(source, `expected a JSON object, got ${shown(value)}.`)
   const record = value as Record<string, unknown>
   const text = (field: string): string | undefined => {
     const found = record[field]
     if (found === undefined || found === null) return undefined
     if (typeof found === 'string') return found
-    throw fault(source, `its ${field} is no text`)
+    throw fault(source, `expected ${field} to be a string, got ${shown(found)}.`)
   }
   const needed = (field: string): string => {
     const found = text(field)
     if (found) return found
-    throw fault(source, `it has no ${field}`)
+    throw fault(source, `expected ${field} to be a non-empty string, got ${shown(found)}.`)
   }
   const reply = text('response_txt') ?? text('response_text')
   const speaker = text('speaker')
-  if (!reply && !speaker && index < count - 1) throw fault(source, 'it has neither response_txt nor response_text')
+  if (!reply && !speaker && index < count - 1)
+    throw fault(source, 'expected response_txt or response_text, got neither.')
   const number = record.turn_id ?? index + 1
-  if (typeof number !== 'number') throw fault(source, 'its turn_id is no number')
+  if (typeof number !== 'number') throw fault(source, `expected turn_id to be a number, got ${shown(number)}.`)
   const emotion = (text('emotion') ?? '').trim().toLowerCase()
   const words = speaker ? (text('text') ?? '') : needed('text')
   const turn = { text: words, emotion, audio: needed('split_audio_file'), reply: reply ?? '' }

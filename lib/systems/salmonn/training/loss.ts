@@ -1,3 +1,4 @@
+import { shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Module } from '../../../nn/index.js'
@@ -6,7 +7,7 @@ import type { EvalPrediction } from '../../../train/trainer/evaluate.js'
 import type { LossOutput } from '../../../train/trainer/loss.js'
 import type { SalmonnBatch } from '../data/collate.js'
 
-/** What a model says of a batch with targets: the mean loss over their tokens, and how many of these it would have said. */
+/** Output of a model for a batch with targets: mean loss over their tokens, and numbers of correct and all tokens. */
 export interface SalmonnForward {
   loss: Tensor | null
   correct?: number
@@ -14,16 +15,16 @@ export interface SalmonnForward {
 }
 
 export interface SalmonnLossOptions {
-  /** Factor on the gradients, but not on the loss. Default 1. */
+  /** Factor of the gradients, not of the loss. Default 1. */
   gradientFactor?: number
-  /** Hears of a loss that is NaN or infinite. */
+  /** Called with a loss that is NaN or infinite. */
   onNonFinite?: (loss: number) => void
 }
 
 /**
- * The loss of `model.forward(batch)` for the Trainer. While it trains, a loss that is not finite counts as 0 and makes the
- * gradients infinite: an optimiser or gradient scaler that leaves out such steps does so, in all processes alike, and the
- * logged mean stays a number. While it evaluates, `logits` is [1, 2]: right tokens, and all.
+ * Compute the loss of `model.forward(batch)` for the Trainer. In training a loss that is not finite becomes 0 with infinite gradients: an
+ * optimizer or gradient scaler that skips such steps does so in all processes, and the logged mean stays finite. In evaluation `logits` is
+ * [1, 2]: the numbers of correct and of all tokens.
  */
 export async function salmonnLoss<M extends Module>(
   model: M,
@@ -37,16 +38,19 @@ export async function salmonnLoss<M extends Module>(
   const output = (await forward.call(model, batch)) as SalmonnForward | null
   const loss = output?.loss
   if (!(loss instanceof Tensor)) {
-    throw new ConfigError(`${model.constructor.name}.forward() gave no loss for a batch with targets`, {
-      argument: 'model',
-    })
+    throw new ConfigError(
+      `${model.constructor.name}.forward: expected { loss } with a Tensor for a batch with targets, got ${shown(loss)}.`,
+      {
+        argument: 'model',
+      },
+    )
   }
   if (!model.training) {
     const counts = [[output?.correct ?? 0, output?.total ?? 0]]
     return { loss, logits: noGrad(() => tensor(counts, { dtype: 'float64' })) }
   }
   if (onNonFinite) {
-    // Not item(), for which the event loop would wait.
+    // item() would block the event loop.
     const read = await scope(() => noGrad(() => loss.detach().to({ dtype: 'float64' }).data()))
     if (!Number.isFinite(Number(read[0]))) onNonFinite(Number(read[0]))
   }
@@ -58,22 +62,26 @@ export async function salmonnLoss<M extends Module>(
   }
 }
 
-/** Token accuracy under teacher forcing, over all of the data. */
+/** Compute token accuracy under teacher forcing, over all of the data. */
 export function salmonnTokenAccuracy({ predictions }: EvalPrediction): Record<string, number> {
   const [correct, total] = scope(() => Array.from(predictions.sum([0]).dataSync() as Float64Array)) as [number, number]
   return total > 0 ? { accuracy: correct / total } : {}
 }
 
 /**
- * The loss where it is finite; else 0 with an infinite gradient, that of a root at 0. It is chosen where the loss is: nobody
- * waits for it.
+ * Return the loss if it is finite, otherwise 0 with an infinite gradient: that of a square root at 0. The selection runs on the device,
+ * without synchronization.
  */
 function zeroWhereNotFinite(loss: Tensor, model: Module): Tensor {
   const parameter = model.parameters().find(({ requiresGrad }) => requiresGrad)
-  if (!parameter) throw new ConfigError(`Nothing of ${model.constructor.name} trains`, { argument: 'model' })
+  if (!parameter)
+    throw new ConfigError(
+      `salmonnLoss.model: expected at least one trainable parameter, got none in ${model.constructor.name}.`,
+      { argument: 'model' },
+    )
   const finite = loss.isfinite()
   const zero = parameter.flatten().select(0, 0).to({ device: loss.device, dtype: 'float32' })
-  // Where it is not chosen it is the root of 1, whose gradient times 0 is 0.
+  // If the loss is finite this is the square root of 1, whose gradient times 0 is 0.
   const steep = zero
     .sub(zero.detach())
     .add(finite.to({ dtype: 'float32' }))
@@ -81,7 +89,7 @@ function zeroWhereNotFinite(loss: Tensor, model: Module): Tensor {
   return loss.where(finite, steep.to({ dtype: loss.dtype }).reshape(loss.shape))
 }
 
-/** The same value with another gradient. */
+/** Return the same value with a scaled gradient. */
 const scaledGradient = (loss: Tensor, factor: number): Tensor => {
   const scaled = loss.mul(factor)
   return scaled.add(loss.detach().sub(scaled.detach()))

@@ -6,8 +6,8 @@ import { type DecayGroup, parameterGroups } from '../../../train/parameter-group
 import { SALMONN_RECIPE } from './recipe.js'
 
 /**
- * What trains, with weight decay and without: without are parameters of fewer than two dimensions and those with `bias`,
- * `ln` or `bn` in their name, as published. The query tokens and LoRA's matrices decay.
+ * Group the trainable parameters by weight decay, as published: parameters of fewer than two dimensions, and those with `bias`, `ln` or `bn`
+ * in their name, have none. The query tokens and LoRA's matrices decay.
  */
 export function salmonnParameterGroups(model: Module, weightDecay = 0.05): DecayGroup[] {
   if (!(model instanceof Module)) throw misuse('salmonnParameterGroups', 'model', 'a Module', model)
@@ -15,12 +15,12 @@ export function salmonnParameterGroups(model: Module, weightDecay = 0.05): Decay
   return parameterGroups(model, { weightDecay, noDecay: (name, { ndim }) => !decays(name, ndim) })
 }
 
-/** Whether a parameter decays, by its name and number of dimensions. */
+/** Return whether a parameter has weight decay, by its name and number of dimensions. */
 export const decays = (name: string, ndim: number): boolean => ndim >= 2 && !/bias|ln|bn/.test(name)
 
-/** AdamW that leaves out a step whose gradients are not finite: weights and state stay as they are. */
+/** AdamW that skips a step with gradients that are not finite, without changes to weights and state. */
 export class FiniteAdamW extends AdamW {
-  /** Steps left out. */
+  /** Number of skipped steps. */
   skipped = 0
 
   override async step(): Promise<void> {
@@ -35,7 +35,7 @@ export function salmonnOptimizer(
   model: Module,
   options: { learningRate?: number; weightDecay?: number; betas?: [number, number]; eps?: number } = {},
 ): FiniteAdamW {
-  // A recipe may be given as it is.
+  // A whole recipe is valid as well.
   requireOptions('salmonnOptimizer', options, Object.keys(SALMONN_RECIPE))
   const { learningRate: lr = 3e-5, weightDecay = 0.05, betas = [0.9, 0.999], eps = 1e-8 } = options
   const settings: Partial<AdamOptions> = { lr, weightDecay, betas, eps, masterWeights: true }

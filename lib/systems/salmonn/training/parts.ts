@@ -3,7 +3,7 @@ import { ConfigError } from '../../../base/errors.js'
 import { Module } from '../../../nn/index.js'
 import { SALMONN_PARTS, type SalmonnPart, salmonnPart } from '../network/adapter.js'
 
-/** 1: Q-Former with its norms and queries, and the projection. 2: LoRA with them. */
+/** Training stage. 1: Q-Former with its norms and queries, and the projection. 2: also LoRA. */
 export type SalmonnStage = 1 | 2
 
 export const SALMONN_STAGES: Readonly<Record<SalmonnStage, readonly SalmonnPart[]>> = {
@@ -11,13 +11,13 @@ export const SALMONN_STAGES: Readonly<Record<SalmonnStage, readonly SalmonnPart[
   2: ['qformer', 'projection', 'lora'],
 }
 
-/** Whisper's sines and cosines, which never train. */
+/** Whisper's sinusoidal position embeddings, which never train. */
 const FIXED = /^speech_encoder\.embed_positions\./
 
 /**
- * Lets the named parts train and freezes all else. As published, encoders and language model are frozen; to train those too
- * is for networks that begin with random weights.
- * @throws ConfigError where nothing is left to train, or a part is not there
+ * Make the named parts trainable, and freeze everything else. As published, encoders and language model are frozen; train those only if they
+ * have random weights.
+ * @throws ConfigError if nothing is trainable, or a part does not exist
  */
 export function trainSalmonnParts(model: Module, parts: readonly SalmonnPart[]): void {
   if (!(model instanceof Module)) throw misuse('trainSalmonnParts', 'model', 'a Module', model)
@@ -31,10 +31,13 @@ export function trainSalmonnParts(model: Module, parts: readonly SalmonnPart[]):
   }
   if (missing.size === 0 && parts.length > 0) return
   const names = [...missing].join(', ')
-  throw new ConfigError(`${model.constructor.name} has nothing to train${names && `: it has no ${names}`}`, { parts })
+  throw new ConfigError(
+    `trainSalmonnParts.parts: expected parts of ${model.constructor.name} to train, got ${names ? `${names}, which it does not have` : 'none'}.`,
+    { parts },
+  )
 }
 
-/** Puts children in which nothing trains back into evaluation mode: no dropout, no skipped layers in frozen encoders. */
+/** Set frozen children to evaluation mode, so that they have no dropout and no layer drop. */
 export function keepFrozenInEval(model: Module): void {
   if (!(model instanceof Module)) throw misuse('keepFrozenInEval', 'model', 'a Module', model)
   for (const [, child] of model.namedChildren()) {

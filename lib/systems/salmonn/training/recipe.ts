@@ -3,41 +3,41 @@ import { ConfigError } from '../../../base/errors.js'
 import { nearest } from '../../../base/words.js'
 
 /**
- * How SALMONN is trained; the defaults are those of the published configuration, but for `maxGradNorm`, which the fine-tune
- * added, and for epochs, which are those of the data: the published run calls 3000 batches an epoch (`itersPerEpoch: 3000`).
+ * Training settings of SALMONN. Defaults are those of the published configuration, except `maxGradNorm`, which the fine-tuning code added, and
+ * epochs of the data: the published run calls 3000 batches an epoch (`itersPerEpoch: 3000`).
  */
 export interface SalmonnRecipe {
-  /** Default 3e-5. */
+  /** Peak learning rate. Default 3e-5. */
   learningRate: number
-  /** Default 1e-6. */
+  /** Learning rate at the start of warm-up. Default 1e-6. */
   warmupStartLearningRate: number
-  /** Default 1e-5. */
+  /** Final learning rate. Default 1e-5. */
   minLearningRate: number
-  /** In batches. Default null: 3000, as published, but at most a tenth of all. */
+  /** Warm-up in batches. Default null: 3000, as published, but at most a tenth of all. */
   warmupSteps: number | null
   /** Passes over the data, unless `iterationsPerEpoch` says otherwise. Default 30. */
   epochs: number
   /**
-   * Batches that are called an epoch, whatever the size of the data; null for as many as the data has. Default null.
-   * `itersPerEpoch` is the same, as the published configuration calls it (`iters_per_epoch`).
+   * Number of batches in an epoch; null for that of the data. Default null. `itersPerEpoch` is an alias, after the published configuration's
+   * `iters_per_epoch`.
    */
   iterationsPerEpoch: number | null
-  /** Default 0.05. */
+  /** Weight decay. Default 0.05. */
   weightDecay: number
-  /** Default [0.9, 0.999]. */
+  /** AdamW's betas. Default [0.9, 0.999]. */
   betas: [number, number]
-  /** Default 1e-8. */
+  /** AdamW's epsilon. Default 1e-8. */
   eps: number
-  /** Default 8 and 8. */
+  /** Examples per batch, in training and evaluation. Default 8. */
   batchSize: number
   evalBatchSize: number
-  /** Batches whose gradients make one step, as their mean; as their sum in compat 'published'. Default 1. */
+  /** Batches per optimizer step (gradient accumulation): mean of their gradients, or sum in compat 'published'. Default 1. */
   accumulation: number
-  /** Default 1. */
+  /** Maximum gradient norm. Default 1. */
   maxGradNorm: number
   /** Mixed precision in float16, on CUDA. Default true. */
   amp: boolean
-  /** Default 42. */
+  /** Random seed. Default 42. */
   seed: number
   /** Steps between logs. Default 5. */
   logSteps: number
@@ -62,18 +62,21 @@ export const SALMONN_RECIPE: Readonly<SalmonnRecipe> = {
   logSteps: 5,
 }
 
-/** What may be said of a recipe: its own names, and the published one of the length of an epoch. */
+/** Changes to a recipe, with `itersPerEpoch` as an alias of `iterationsPerEpoch`. */
 export type SalmonnRecipeChanges = Partial<SalmonnRecipe> & { itersPerEpoch?: number }
 
-/** The published recipe with changes. @throws ConfigError for an unknown name or a value that cannot be */
+/** Return the published recipe with changes. @throws ConfigError for an unknown name or an invalid value */
 export function salmonnRecipe(changes: SalmonnRecipeChanges = {}): SalmonnRecipe {
   const where = 'salmonnRecipe'
   requireObject(where, 'changes', changes)
   const { itersPerEpoch, ...rest } = changes
   if (itersPerEpoch !== undefined && rest.iterationsPerEpoch != null) {
-    throw new ConfigError(`${where}: itersPerEpoch and iterationsPerEpoch mean the same thing, give one`, {
-      argument: 'itersPerEpoch',
-    })
+    throw new ConfigError(
+      `${where}: expected itersPerEpoch or its alias iterationsPerEpoch, got both. Leave one out.`,
+      {
+        argument: 'itersPerEpoch',
+      },
+    )
   }
   const names = Object.keys(SALMONN_RECIPE)
   const own = { ...rest, ...(itersPerEpoch !== undefined && { iterationsPerEpoch: itersPerEpoch }) }
@@ -81,9 +84,12 @@ export function salmonnRecipe(changes: SalmonnRecipeChanges = {}): SalmonnRecipe
   for (const [name] of given) {
     if (names.includes(name)) continue
     const near = nearest(name, names)
-    throw new ConfigError(`SALMONN's recipe has no '${name}'${near ? `; did you mean '${near}'?` : ''}`, {
-      argument: name,
-    })
+    throw new ConfigError(
+      `${where}: expected a setting of SALMONN_RECIPE, got '${name}'.${near ? ` Did you mean '${near}'?` : ''}`,
+      {
+        argument: name,
+      },
+    )
   }
   const recipe: SalmonnRecipe = { ...SALMONN_RECIPE, ...Object.fromEntries(given) }
   for (const name of ['learningRate', 'warmupStartLearningRate', 'minLearningRate', 'epochs'] as const) {

@@ -3,31 +3,31 @@ import { LRScheduler, type Schedule, type Scheduled } from '../../../train/sched
 import { SALMONN_RECIPE } from './recipe.js'
 
 export interface SalmonnScheduleOptions {
-  /** The highest rate. Default 3e-5. */
+  /** Peak learning rate. Default 3e-5. */
   learningRate?: number
-  /** The first rate. Default 1e-6. */
+  /** Learning rate at the start. Default 1e-6. */
   warmupStartLearningRate?: number
-  /** The last rate. Default 1e-5. */
+  /** Final learning rate. Default 1e-5. */
   minLearningRate?: number
-  /** Iterations over which the rate climbs. Default 3000. */
+  /** Iterations with a rising rate. Default 3000. */
   warmupSteps?: number
-  /** Default 30. */
+  /** Number of epochs. Default 30. */
   epochs?: number
-  /** Default 3000. */
+  /** Iterations per epoch. Default 3000. */
   iterationsPerEpoch?: number
-  /** Default: warm-up happens once. 'published': it counts within the epoch, so one longer than an epoch begins anew in each. */
+  /** Default: one warm-up. 'published': warm-up counts within an epoch, so one that is longer than an epoch restarts in each. */
   compat?: 'published'
 }
 
 /**
- * The learning rate at an iteration of an epoch, both from 0: up in a straight line during warm-up, then down a cosine that
- * began at the first iteration, so that there is a small step where the two meet.
+ * Return the learning rate at an iteration of an epoch, both from 0: a linear warm-up, then a cosine that starts at the first iteration, so
+ * that there is a small step where the two meet.
  */
 export function salmonnLearningRate(
   options: SalmonnScheduleOptions = {},
 ): (epoch: number, iteration: number) => number {
   const where = 'salmonnLearningRate'
-  // A recipe may be given as it is.
+  // A whole recipe is valid as well.
   requireOptions(where, options, [...Object.keys(SALMONN_RECIPE), 'compat'])
   const { learningRate = 3e-5, warmupStartLearningRate = 1e-6, minLearningRate = 1e-5 } = options
   const { warmupSteps = 3000, epochs = 30, iterationsPerEpoch = 3000, compat } = options
@@ -53,8 +53,8 @@ export function salmonnLearningRate(
 }
 
 /**
- * The same as a schedule for the Trainer, whose steps are the optimiser's: each takes the rate of the last of its
- * `accumulation` iterations. Give the optimiser the highest rate.
+ * Create the same schedule for the Trainer. Each optimizer step uses the rate of the last of its `accumulation` iterations. Set the
+ * optimizer's learning rate to the peak.
  */
 export function salmonnScheduler(
   optimizer: Scheduled,

@@ -28,40 +28,40 @@ const DATA: readonly (keyof SalmonnData)[] = ['notes', 'badItems', 'badItemError
 
 export interface TrainSalmonnOptions {
   train: SalmonnDataset
-  /** Chooses the best step. It must share no dialog with `train`. */
+  /** Data that selects the best step. It must have no dialog in common with `train`. */
   valid: SalmonnDataset
-  /** Measured once, with the best weights. */
+  /** Data for one evaluation of the best weights. */
   test?: SalmonnDataset
-  /** Where checkpoints, logs, the best weights (`best/`) and `results.json` go. */
+  /** Folder for checkpoints, logs, the best weights (`best/`) and `results.json`. */
   outputDir: string
   /** Changes to the published recipe. */
   recipe?: SalmonnRecipeChanges
-  /** What trains: a stage, or parts by name. Default: what the model lets train. */
+  /** Trained parts: a stage, or parts by name. Default: trainable parameters of the model. */
   stage?: SalmonnStage | readonly SalmonnPart[]
   /**
-   * 'published': warm-up begins anew in each epoch, gradients of accumulated batches are added up, a batch that is not full
-   * is left out, and validation and test may share dialogs with training, as the published configuration has it.
+   * 'published': restart warm-up in each epoch, sum the gradients of accumulated batches, drop an incomplete batch, and allow validation and
+   * test data to share dialogs with training, as the published configuration does.
    */
   compat?: 'published'
-  /** Has the model answer validation and test data at the end, and scores that. Default: not. */
+  /** Options of scored answers to validation and test data at the end. Default: no answers. */
   score?: ScoreSalmonnOptions
   /**
-   * For the Trainer, over what is said above. `progress` is true: on the standard error there is a bar, or without a terminal
-   * a line now and then.
+   * Trainer arguments, which override the recipe. `progress` is true: a progress bar on standard error, or occasional lines without a
+   * terminal.
    */
   args?: Partial<TrainingArguments>
   callbacks?: readonly TrainerCallback[]
   loggers?: readonly Logger[]
 }
 
-/** What a training came to; `results.json` holds the same. */
+/** Results of a training, as in `results.json`. */
 export interface SalmonnResults extends RecipeResults<SalmonnMeasured> {
-  /** Steps left out because loss or gradients were not finite. */
+  /** Number of steps that were skipped because loss or gradients were not finite. */
   skippedSteps: number
-  /** Of the best weights: `loss` and token `accuracy`, and what their answers score. */
+  /** Metrics of the best weights: `loss`, token `accuracy`, and scores of their answers. */
   valid: SalmonnMeasured
   test: SalmonnMeasured | null
-  /** Entries that lost sound, and how much. */
+  /** Entries that lost audio, and the seconds lost. */
   cut: { count: number; seconds: number }
 }
 
@@ -74,11 +74,11 @@ export interface SalmonnMeasured {
 const WEIGHTS = 'adapter.safetensors'
 
 /**
- * Trains SALMONN, or any module whose `forward` takes a {@link SalmonnBatch} and gives its loss: evaluates after each
- * epoch, puts back the best weights by token accuracy, saves what trains in `best/adapter.safetensors`, and measures. The
- * same call on the same folder goes on where a killed run was. Checkpoints hold what trains and nothing else.
+ * Train SALMONN, or any module whose `forward` takes a {@link SalmonnBatch} and returns its loss. It evaluates after each epoch, restores the
+ * best weights by token accuracy, saves the trained parts in `best/adapter.safetensors`, and measures. The same call on the same folder
+ * continues a killed run. Checkpoints contain only the trained parts.
  *
- * @throws as the Trainer; ConfigError where validation and training share dialogs
+ * @throws as the Trainer; ConfigError if validation and training have common dialogs
  */
 export async function trainSalmonn<M extends Module>(model: M, options: TrainSalmonnOptions): Promise<SalmonnResults> {
   const { trainer, optimizer, dispose } = salmonnTrainer(model, options)
@@ -97,7 +97,7 @@ export async function trainSalmonn<M extends Module>(model: M, options: TrainSal
   })
 }
 
-/** The Trainer of `trainSalmonn`; `dispose` frees its optimiser's state. */
+/** Create the Trainer of `trainSalmonn`; `dispose` frees its optimizer's state. */
 export function salmonnTrainer<M extends Module>(
   model: M,
   options: TrainSalmonnOptions,
@@ -116,7 +116,7 @@ export function salmonnTrainer<M extends Module>(
     'args',
     'callbacks',
     'loggers',
-    // What openSalmonnData gives may be handed on as it is.
+    // The result of openSalmonnData is valid as it is.
     ...DATA,
   ])
   const { train, valid, test, outputDir, stage, compat, args = {}, callbacks = [], loggers = [] } = options
@@ -158,7 +158,7 @@ export function salmonnTrainer<M extends Module>(
   return { trainer, optimizer, dispose }
 }
 
-/** How long the training is, and when it evaluates. */
+/** Return the length of the training, and the steps of its evaluations. */
 function trainingPlan({ train, compat, args = {} }: TrainSalmonnOptions, recipe: SalmonnRecipe) {
   const { epochs, iterationsPerEpoch } = recipe
   const accumulation = args.gradientAccumulationSteps ?? recipe.accumulation
@@ -207,7 +207,7 @@ function trainingArguments(
     learningRate,
     weightDecay,
     maxGradNorm,
-    // FiniteAdamW leaves out a step with NaN, as the original does, and counts it.
+    // FiniteAdamW skips a step with NaN, as the original does, and counts it.
     onNonFinite: 'warn',
     seed,
     fp16: amp && model.parameters()[0]?.device.startsWith('cuda') === true,
@@ -223,12 +223,12 @@ function refuseShared(train: SalmonnDataset, other: SalmonnDataset, what: string
   const shared = sharedDialogs(train.entries, other.entries)
   if (shared.length === 0) return
   throw new ConfigError(
-    `${shared.length} dialogs of the ${what} data are in the training data too (${shared.slice(0, 3).join(', ')}): divide them with splitSalmonn`,
+    `trainSalmonn: expected ${what} data without dialogs of the training data, got ${shared.length} of them (${shared.slice(0, 3).join(', ')}). Split the data with splitSalmonn.`,
     { dialogs: shared },
   )
 }
 
-/** Writes what trains of a model, under its names. */
+/** Save the trainable parameters of a model, under its names. */
 async function saveTrained(folder: string, model: Module): Promise<void> {
   const parameters = model.namedParameters()
   const names = new Set(trainedNames(new Map(parameters.map(([name, { requiresGrad }]) => [name, requiresGrad]))))
@@ -248,6 +248,6 @@ function total(datasets: readonly SalmonnDataset[]): { count: number; seconds: n
   return { count: sum(({ cuts }) => cuts.count), seconds: sum(({ cuts }) => cuts.seconds) }
 }
 
-/** JSON has no NaN. */
+/** Return a finite number, or null, since JSON has no NaN. */
 const finite = (value: number | undefined): number | null =>
   value !== undefined && Number.isFinite(value) ? value : null

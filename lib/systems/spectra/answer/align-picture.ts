@@ -4,7 +4,7 @@ import { escaped } from '../../../base/words.js'
 import { counted, page, svg, table } from '../../../kit/picture.js'
 import type { WordAlignment } from './align.js'
 
-/** A clip and its words, as they are drawn. */
+/** A clip and its words, for a figure. */
 export interface AlignmentPicture {
   /** [samples] */
   audio: Float32Array
@@ -17,17 +17,17 @@ export interface AlignmentPicture {
 
 const [WIDTH, LEFT, WAVE, WORDS, AXIS] = [960, 16, 92, 62, 30]
 const HEIGHT = WAVE + WORDS + AXIS
-/** Longer clips go on in another line. */
+/** Seconds per line of the figure. */
 const SECONDS_IN_LINE = 6
-/** Room that a letter takes, about. */
+/** Approximate width of a letter, in pixels. */
 const LETTER = 7.4
 
 /**
- * A waveform with its words below it, as one SVG that stands alone. Words lie in two rows where they would touch; the less
- * confident a word is, the paler is its bar. Colours follow the reader's light or dark setting.
+ * Return a waveform with its words below it, as one self-contained SVG. Words that would overlap are put on two rows. The opacity of a
+ * word's bar is its confidence. Colors follow the reader's light or dark setting.
  */
 export function alignmentSvg(picture: AlignmentPicture): string {
-  const { audio, words, duration, rate, title } = checked('alignmentSvg', picture)
+  const { audio, words, duration, rate, title } = checkedFigure('alignmentSvg', picture)
   const lines = Math.max(1, Math.ceil(duration / SECONDS_IN_LINE - 1e-9))
   const seconds = lines === 1 ? duration : SECONDS_IN_LINE
   const highest = audio.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1
@@ -35,9 +35,9 @@ export function alignmentSvg(picture: AlignmentPicture): string {
     const from = line * seconds
     const x = (time: number) => LEFT + ((WIDTH - 2 * LEFT) * (time - from)) / seconds
     const to = Math.min(duration, from + seconds)
-    const own = words.filter(({ start, end }) => start < to && (end > from || (end === start && start >= from)))
+    const lineWords = words.filter(({ start, end }) => start < to && (end > from || (end === start && start >= from)))
     return `<g transform="translate(0 ${line * HEIGHT})">
-<path class="wave" d="${envelope(audio, rate, from, seconds, highest)}"/>${drawn(own, x, from, to)}
+<path class="wave" d="${envelope(audio, rate, from, seconds, highest)}"/>${drawnWords(lineWords, x, from, to)}
 ${axis(from, to, x)}</g>`
   })
   return svg({
@@ -49,28 +49,28 @@ ${axis(from, to, x)}</g>`
   })
 }
 
-/** The same as a page that needs no network, with a table of the words. */
+/** Return the figure as a self-contained HTML page, with a table of the words. */
 export function alignmentPage(picture: AlignmentPicture): string {
-  const { words, duration, title } = checked('alignmentPage', picture)
+  const { words, duration, title } = checkedFigure('alignmentPage', picture)
   const rows = words.map(({ word, start, end, confidence }) => ({
     cells: [word, start.toFixed(2), end.toFixed(2), confidence.toFixed(2)],
   }))
   return page({
     title,
-    lead: `${counted(words.length, 'word')} in ${duration.toFixed(2)} s. The paler a bar, the less the model agrees with itself.`,
+    lead: `${counted(words.length, 'word')} in ${duration.toFixed(2)} s. Paler bars have a lower confidence.`,
     parts: [`<figure>${alignmentSvg(picture)}</figure>`, table(['Word', 'Start (s)', 'End (s)', 'Confidence'], rows)],
     style: PAGE_STYLE,
   })
 }
 
-function checked(where: string, picture: AlignmentPicture) {
+function checkedFigure(where: string, picture: AlignmentPicture) {
   requireObject(where, 'picture', picture)
   const { audio, alignment, sampleRate = SPEECH_RATE, title = 'Word alignment' } = picture
   if (!(audio instanceof Float32Array)) throw misuse(where, 'audio', 'a Float32Array of samples', audio)
   requireNumber(where, 'sampleRate', sampleRate, { least: 1 })
   requireString(where, 'title', title)
   const words: unknown = (alignment as Partial<WordAlignment> | null | undefined)?.words
-  if (!Array.isArray(words)) throw misuse(where, 'alignment', 'what alignWords() gives', alignment)
+  if (!Array.isArray(words)) throw misuse(where, 'alignment', 'a result of alignWords()', alignment)
   for (const [i, word] of words.entries()) {
     requireString(where, `words[${i}].word`, word?.word)
     for (const key of ['start', 'end', 'confidence'])
@@ -80,7 +80,7 @@ function checked(where: string, picture: AlignmentPicture) {
   return { audio, words: list, duration: Math.max(audio.length / sampleRate, 0.01), rate: sampleRate, title }
 }
 
-/** The outline of a line's samples, as highest and lowest of each step of the picture. */
+/** Return the outline of a line's samples as an SVG path: maximum and minimum of each horizontal pixel. */
 function envelope(audio: Float32Array, rate: number, from: number, seconds: number, highest: number): string {
   const steps = WIDTH - 2 * LEFT
   const y = (value: number) => (WAVE / 2 - (value / highest) * (WAVE / 2 - 6)).toFixed(1)
@@ -100,8 +100,8 @@ function envelope(audio: Float32Array, rate: number, from: number, seconds: numb
   return upper.length === 0 ? '' : `M${upper.join('L')}L${lower.reverse().join('L')}Z`
 }
 
-/** Words of one line: a bar from start to end over the wave, and the word below in the first row where it has room. */
-function drawn(words: WordAlignment['words'], x: (time: number) => number, from: number, to: number): string {
+/** Return the words of one line: a bar from start to end over the waveform, and the word below, on the first row with space. */
+function drawnWords(words: WordAlignment['words'], x: (time: number) => number, from: number, to: number): string {
   const ends = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]
   return words
     .map(({ word, start, end, confidence }) => {
@@ -112,7 +112,7 @@ function drawn(words: WordAlignment['words'], x: (time: number) => number, from:
       const bars = `<title>${escaped(tip)}</title>
 <rect class="span" x="${left.toFixed(1)}" y="4" width="${width.toFixed(1)}" height="${WAVE - 8}" rx="2" fill-opacity="${(0.16 * confidence).toFixed(3)}"/>
 <rect class="bar" x="${left.toFixed(1)}" y="${WAVE}" width="${width.toFixed(1)}" height="5" rx="2" fill-opacity="${opacity}"/>`
-      // What goes on from the line before is named there.
+      // A word that continues from the line before is labeled there.
       if (start < from) return `<g class="word">${bars}</g>`
       const half = (word.length * LETTER) / 2
       const middle = Math.min(Math.max(left + width / 2, LEFT + half), WIDTH - LEFT - half)

@@ -1,4 +1,4 @@
-/** A word, when it is spoken in seconds, and how much the model agrees with itself (see `alignWords`), 0 to 1. */
+/** A word with its start and end in seconds, and its confidence (see `alignWords`), from 0 to 1. */
 export interface AlignedWord {
   word: string
   start: number
@@ -12,13 +12,13 @@ export interface TimedSpan {
   end: number
 }
 
-/** Seconds amiss at which confidence is a half; and the shortest word, the step of the training's times. */
+/** Error in seconds at which the confidence is 0.5; and the shortest word, the time step of the training labels. */
 const [HALF, SHORTEST] = [0.2, 0.1]
 
 /**
- * One time for each word from what one or several views of the same clip say: their mean, cut to the clip, in order.
- * Training lets a word end a tenth of a second into the next one, so that much of a move does not count as amiss.
- * @param views for each view the words' times
+ * Return one start and end per word from the predictions of one or several views of a clip: the mean, clipped to the clip, in order.
+ * In training a word may end 0.1 s into the next one, so moves of up to half of that do not lower the confidence.
+ * @param views the words' times in each view
  */
 export function repaired(views: readonly (readonly TimedSpan[])[], duration: number): Omit<AlignedWord, 'word'>[] {
   const count = views[0]?.length ?? 0
@@ -30,30 +30,30 @@ export function repaired(views: readonly (readonly TimedSpan[])[], duration: num
   const ordered = isotonic(means)
   return Array.from({ length: count }, (_, i) => {
     const [start, end] = [ordered[2 * i] as number, ordered[2 * i + 1] as number]
-    const said = views.map((view) => view[i] as TimedSpan)
-    const moved = Math.max(distance(said, 'start', start), distance(said, 'end', end)) - SHORTEST / 2
-    const apart = Math.max(spread(said, 'start'), spread(said, 'end'))
-    const short = SHORTEST - mean(said.map((span) => span.end - span.start))
-    const amiss = Math.max(0, moved, apart, short)
-    return { start, end, confidence: Number.isFinite(amiss) ? 2 ** (-amiss / HALF) : 0 }
+    const predicted = views.map((view) => view[i] as TimedSpan)
+    const shift = Math.max(distance(predicted, 'start', start), distance(predicted, 'end', end)) - SHORTEST / 2
+    const disagreement = Math.max(spread(predicted, 'start'), spread(predicted, 'end'))
+    const short = SHORTEST - mean(predicted.map((span) => span.end - span.start))
+    const error = Math.max(0, shift, disagreement, short)
+    return { start, end, confidence: Number.isFinite(error) ? 2 ** (-error / HALF) : 0 }
   })
 }
 
-/** NaN lies nowhere: at the begin, with no confidence. */
+/** Clip a time to 0 … most. NaN becomes 0; its confidence is 0. */
 const cut = (value: number, most: number): number => (value > 0 ? Math.min(value, most) : 0)
 
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
 
-/** How far what was said lies, on average, from what it became. */
-const distance = (said: readonly TimedSpan[], key: keyof TimedSpan, at: number): number =>
-  Math.abs(mean(said.map((span) => span[key])) - at)
+/** Return the distance between the mean prediction and the final time. */
+const distance = (predicted: readonly TimedSpan[], key: keyof TimedSpan, at: number): number =>
+  Math.abs(mean(predicted.map((span) => span[key])) - at)
 
-const spread = (said: readonly TimedSpan[], key: keyof TimedSpan): number => {
-  const values = said.map((span) => span[key])
+const spread = (predicted: readonly TimedSpan[], key: keyof TimedSpan): number => {
+  const values = predicted.map((span) => span[key])
   return Math.max(...values) - Math.min(...values)
 }
 
-/** The nearest sequence, by squares, that never falls (pool adjacent violators; Ayer et al. 1955). */
+/** Return the nearest non-decreasing sequence by least squares (pool adjacent violators; Ayer et al. 1955). */
 export function isotonic(values: readonly number[]): number[] {
   const blocks: { mean: number; size: number }[] = []
   for (const value of values) {

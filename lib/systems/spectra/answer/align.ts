@@ -21,8 +21,8 @@ import { type AlignedWord, repaired, type TimedSpan } from './align-repair.js'
 import { type SpectraTurnAudio, samplesOfTurn } from './turn-audio.js'
 
 /**
- * What the temporal heads are asked: each row a clip and its words, after a turn without words or sound, so that they
- * stand where the current turn stood in pre-training. V rows.
+ * Inputs of the temporal heads. Each of the V rows has a clip and its words after an empty turn, so that they are at the position of the
+ * current turn in pre-training.
  */
 export interface WordTimesInputs {
   /** int64 [V, L]; bool [V, L]; int64 [V, L] */
@@ -38,56 +38,55 @@ export interface WordTimesInputs {
 
 /** A network with SPECTRA's temporal heads: `SpectraForPreTraining`. */
 export interface WordTimesModel {
-  /** What the heads say of each token, in units of ten seconds: floating point [V, L]. */
+  /** Predict the start and end of each token, in units of ten seconds: floating point [V, L]. */
   predict(inputs: WordTimesInputs): Promise<{ starts: Tensor; ends: Tensor }>
   readonly tokenizer?: Tokenizer
 }
 
 export interface AlignWordsInput {
-  /** Of any length. */
+  /** Speech of any length. */
   audio: NonNullable<SpectraTurnAudio>
-  /** What is said, words between blanks. */
+  /** The words of the speech, separated by spaces. */
   text: string
   /** Default: the model's. */
   tokenizer?: Tokenizer | EncodeWord
 }
 
 export interface AlignWordsOptions {
-  /** How much later the clip is heard in the second view, in seconds. Default 0.5; 0 takes one view only. */
+  /** Delay of the clip in the second view, in seconds. Default 0.5; 0 for one view only. */
   delay?: number
-  /** Tokens in a row at most, `<s>` and `</s>` among them. Default 512. */
+  /** Maximum tokens per row, with `<s>` and `</s>`. Default 512. */
   maxLength?: number
 }
 
 export interface WordAlignment {
-  /** Every word of the text, in order, as it was written. */
+  /** Every word of the text, in order, with its original spelling. */
   words: AlignedWord[]
   /** Length of the audio in seconds. */
   duration: number
-  /** What was heard at once, in seconds, and which words were taken from there. */
+  /** Windows of the audio, in seconds, and the range of words taken from each. */
   windows: { start: number; end: number; firstWord: number; endWord: number }[]
 }
 
 /**
- * When each word of a known text is spoken, out of SPECTRA's temporal heads.
+ * Find the start and end of each word of a known text, with SPECTRA's temporal heads.
  *
- * The heads give a start and an end for each word. They are cut to the clip, and moved by the least squares until no word
- * starts before the last one ends. The network hears the clip twice, the second time after `delay` seconds of silence, and
- * should find each word later by just that; the mean of both is taken.
+ * The heads predict a start and an end for each word. Times are clipped to the clip, and moved by least squares until no word starts
+ * before the previous one ends. The network processes the clip twice, the second time after `delay` seconds of silence, which should
+ * shift the predictions by exactly that. The result is the mean of both.
  *
- * **`confidence`** says how much the model agrees with itself, and is no probability: 2^(-d / 0.2 s), where d is the
- * largest of: how far the two views are apart, how far start or end had to be moved (less 0.05 s, as training lets a word end
- * in the next), and how much the word is shorter than a tenth of a second, the step of the training's times. So it is 1 where
- * all agree, and a half where 0.2 s are amiss.
+ * **`confidence`** measures the consistency of the predictions; it is not a probability. It is 2^(-d / 0.2 s), where d is the largest of:
+ * the difference of the two views; the distance that start or end were moved (less 0.05 s, as words may overlap a little in training);
+ * and the amount by which the word is shorter than 0.1 s, the time step of the training labels. So it is 1 for consistent predictions,
+ * and 0.5 for an error of 0.2 s.
  *
- * Audio of more than ten seconds is heard in windows. Which words a window has is estimated from the letters that are left
- * for the time that is left; those that end in its first three quarters are taken, and the next window begins where the last
- * of them ends.
+ * Audio longer than ten seconds is processed in windows. The words of a window are estimated from the remaining letters and the remaining
+ * time. Words that end in the first three quarters of a window are kept, and the next window starts at the end of the last one.
  *
- * Words are read in lower case, each alone, as in pre-training. A word without a sub-word has confidence 0 and no length.
+ * Each word is encoded alone, in lower case, as in pre-training. A word without tokens has confidence 0 and no duration.
  *
- * @throws ConfigError for wrong arguments, and for a model whose temporal heads hold random numbers; DataError for empty
- * audio, NaN, or a word that alone is too long
+ * @throws ConfigError for wrong arguments, and for a model with untrained temporal heads; DataError for empty audio, NaN, or a word with
+ * too many tokens
  */
 export async function alignWords(
   model: WordTimesModel,
@@ -105,7 +104,9 @@ export async function alignWords(
   requireNumber(where, 'delay', delay, { least: 0, below: 5 })
   requireWhole(where, 'maxLength', maxLength, 3)
   const tokenizer = input.tokenizer ?? model.tokenizer
-  if (tokenizer === undefined) throw misuse(where, 'tokenizer', 'a Tokenizer, as the model has none', tokenizer)
+  if (tokenizer === undefined) {
+    throw misuse(where, 'tokenizer', 'a Tokenizer, since the model does not have one', tokenizer)
+  }
   const encode = encoderOf(where, tokenizer)
   return scope(async () => {
     const audio = await samplesOfTurn(where, input.audio)
@@ -122,8 +123,8 @@ interface EncodedWord {
   ids: readonly number[]
 }
 
-/** The share of a window that has enough sound after it, and how many more words than estimated it is asked for. */
-const [KEPT, MORE] = [0.75, 1.15]
+/** Fraction of a window whose words have enough audio after them, and the factor on the estimated number of words. */
+const [KEPT, MARGIN] = [0.75, 1.15]
 
 class Aligner {
   readonly #words: AlignedWord[] = []
@@ -150,14 +151,14 @@ class Aligner {
       const found = await this.#alignWindow(at, count, start, window.end)
       const begin = start / SPEECH_RATE
       const limit = begin + (KEPT * (window.end - start)) / SPEECH_RATE
-      // At least one word, so that it always goes on.
+      // At least one word, so that the loop advances.
       const whole = last && at + count === this.words.length
       const kept = whole ? count : Math.max(1, found.filter((word) => word.end <= limit).length)
       this.#words.push(...found.slice(0, kept))
       this.#windows.push({ start: begin, end: window.end / SPEECH_RATE, firstWord: at, endWord: at + kept })
       at += kept
       const end = Math.round((this.#words.at(-1) as AlignedWord).end * SPEECH_RATE)
-      // What is at the end stays heard whole: a window of a few samples would tell nothing.
+      // The last second is always in the window: a few samples alone would give no useful prediction.
       start = Math.max(start, Math.min(end, this.#samples - SPEECH_RATE))
     }
     return { words: this.#words, duration, windows: this.#windows }
@@ -169,30 +170,33 @@ class Aligner {
     return { end: left <= SPECTRA_SAMPLES ? this.#samples : start + room }
   }
 
-  /** Words that a window is asked for: by their letters and the time left, and as many as its row has room for. */
+  /** Return the number of words for a window: estimated from their letters and the remaining time, limited by the tokens of a row. */
   #countFor(at: number, start: number, end: number, last: boolean): number {
     const left = this.words.slice(at)
     const letters = left.reduce((sum, { word }) => sum + word.length + 1, 0)
-    const share = last ? Number.POSITIVE_INFINITY : (MORE * letters * (end - start)) / (this.#samples - start)
-    let [count, seen, tokens] = [0, 0, 2]
+    const letterLimit = last ? Number.POSITIVE_INFINITY : (MARGIN * letters * (end - start)) / (this.#samples - start)
+    let [count, letterCount, tokens] = [0, 0, 2]
     for (const { word, ids } of left) {
-      if (count > 0 && (seen >= share || tokens + ids.length > this.maxLength)) break
+      if (count > 0 && (letterCount >= letterLimit || tokens + ids.length > this.maxLength)) break
       if (tokens + ids.length > this.maxLength) {
-        throw new DataError(`alignWords: a word of ${ids.length} tokens is longer than a text may be`, { word })
+        throw new DataError(
+          `alignWords: expected words of at most ${this.maxLength - 2} tokens, got ${ids.length} for ${shown(word)}`,
+          { word },
+        )
       }
-      seen += word.length + 1
+      letterCount += word.length + 1
       tokens += ids.length
       count++
     }
     return count
   }
 
-  /** The words in a window, in seconds of the whole audio. */
+  /** Align the words of a window. Times are seconds of the whole audio. */
   async #alignWindow(at: number, count: number, start: number, end: number): Promise<AlignedWord[]> {
     const words = this.words.slice(at, at + count)
     const samples = end - start
     const delay = Math.min(Math.round(this.delay * SPEECH_RATE), SPECTRA_SAMPLES - samples)
-    // A shift that is lost in the labels' own steps would only look like agreement.
+    // A shift below the time step of the labels would only look like agreement.
     const delays = delay >= 0.1 * SPEECH_RATE ? [0, delay] : [0]
     const spoken = words.filter(({ ids }) => ids.length > 0)
     const views = spoken.length === 0 ? [] : await this.#views(spoken, start, samples, delays)
@@ -209,7 +213,7 @@ class Aligner {
     })
   }
 
-  /** What the heads say of each word in each view, in seconds of the clip: at its first sub-word and at its last. */
+  /** Return the predicted times of each word in each view, in seconds of the clip: the start of its first token, the end of its last. */
   async #views(
     words: readonly EncodedWord[],
     from: number,
@@ -243,7 +247,7 @@ async function timesOf(times: unknown, rows: number, length: number): Promise<Fl
     return (await times.to({ dtype: 'float32', device: 'cpu' }).data()) as Float32Array
   }
   const found = times instanceof Tensor ? `[${times.shape}]` : shown(times)
-  throw new ConfigError(`alignWords: model.predict() gave ${found} as times, expected [${rows}, ${length}]`, {
+  throw new ConfigError(`alignWords: expected times [${rows}, ${length}] from model.predict(), got ${found}`, {
     argument: 'model',
   })
 }

@@ -22,58 +22,58 @@ import {
   type TurnRow,
 } from './turns.js'
 
-/** What a fine-tuned network was taught, beside its weights. */
+/** Settings of a fine-tuned network, saved next to its weights. */
 export interface SpectraClassifierOptions extends SpectraDialogTextOptions {
   tokenizer: Tokenizer
   task: SpectraTask
-  /** Whether texts begin with the turns before. Default false. */
+  /** Whether texts start with the previous turns. Default false. */
   history?: boolean
-  /** Whether the speech of the turn before is heard. Default false. */
+  /** Whether the network takes the speech of the previous turn. Default false. */
   historyAudio?: boolean
-  /** Whether token types tell turns before from the current one. Default: as `history`. */
+  /** Whether token types distinguish previous turns from the current one. Default: the value of `history`. */
   turnIds?: boolean
-  /** In samples and tokens. Default: the network's. */
+  /** Maximum lengths in samples and tokens. Default: the network's. */
   maxAudioLength?: number
   maxTextLength?: number
 }
 
 export interface SpectraClassifyOptions extends SpectraTurnOptions {
-  /** Adds what the fused layers attend to. Default false. */
+  /** Return the attention maps of the fusion layers. Default false. */
   attentions?: boolean
 }
 
-/** What the network attends to in a window of a turn. */
+/** Attention maps for one window of a turn. */
 export interface SpectraAttention {
   window: SpectraWindow
-  /** Per fused layer, float32 [heads, positions, positions]: how much a position (row) takes from another (column). */
+  /** One map per fusion layer, float32 [heads, positions, positions]: weights from a query position (row) to a key position (column). */
   layers: Tensor[]
   /** The text's tokens, the first positions. */
   tokens: string[]
-  /** What is heard, with the vectors that separate clips: the positions after the tokens. */
+  /** Number of audio positions, which follow the tokens; separators between clips are included. */
   frames: number
 }
 
 interface Answer {
-  /** Of what was heard at once; one for a clip that is no longer than that, or cut. */
+  /** Windows of the clip; one if the clip fits or was cut. */
   windows: SpectraWindow[]
-  /** What was too long and lost something. */
+  /** Inputs that were truncated. */
   cut: ('text' | 'audio' | 'historyAudio')[]
-  /** One for each window; only on request. */
+  /** One entry per window, with `attentions: true`. */
   attentions?: SpectraAttention[]
 }
 
-/** A class of a turn. */
+/** A predicted class of a turn. */
 export interface SpectraClassAnswer extends Answer {
   kind: 'classification'
-  /** The most probable class: its name, or where classes have no names its number as text. */
+  /** Name of the most probable class; its number as text if classes have no names. */
   label: string
   /** Its probability. */
   probability: number
-  /** Of all classes, in the order of their numbers. */
+  /** Probabilities of all classes, in order of their numbers. */
   probabilities: { label: string; probability: number }[]
 }
 
-/** A quantity of a turn, such as its sentiment from -3 to 3. */
+/** A predicted value of a turn, such as a sentiment from -3 to 3. */
 export interface SpectraValueAnswer extends Answer {
   kind: 'regression'
   value: number
@@ -81,11 +81,11 @@ export interface SpectraValueAnswer extends Answer {
 
 export type SpectraAnswer = SpectraClassAnswer | SpectraValueAnswer
 
-/** The file beside weights and tokenizer that says what the network was taught. */
+/** File with the classifier's settings, next to weights and tokenizer. */
 const CARD = 'spectra_classifier.json'
 
 /**
- * A fine-tuned SPECTRA with all that it needs to be asked. `finetuneSpectra` leaves one in `best/`:
+ * A fine-tuned SPECTRA with its tokenizer and task. `finetuneSpectra` saves one in `best/`:
  *
  * ```ts
  * using classifier = await SpectraClassifier.fromPretrained('spectra-mood/best')
@@ -99,7 +99,7 @@ export class SpectraClassifier {
   readonly #card: Omit<SpectraClassifierOptions, 'tokenizer' | 'task'>
   readonly #reading: TurnReading
 
-  /** @throws ConfigError where network, task and tokenizer do not fit */
+  /** @throws ConfigError if network, task and tokenizer do not match */
   constructor(model: SpectraForSequenceClassification, options: SpectraClassifierOptions) {
     const where = 'SpectraClassifier'
     if (!(model instanceof SpectraForSequenceClassification)) {
@@ -120,7 +120,9 @@ export class SpectraClassifier {
     if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
     requireObject(where, 'task', task)
     const outputs = model.config.numLabels ?? 2
-    if (task.numLabels !== outputs) throw misuse(where, 'task.numLabels', `${outputs}, as the network`, task.numLabels)
+    if (task.numLabels !== outputs) {
+      throw misuse(where, 'task.numLabels', `${outputs}, the network's number of outputs`, task.numLabels)
+    }
     const { history = false, historyAudio = false, turnIds = history, lowercase, maxContext } = card
     for (const [name, value] of Object.entries({ history, historyAudio, turnIds })) {
       if (typeof value !== 'boolean') throw misuse(where, name, 'a boolean', value)
@@ -140,14 +142,17 @@ export class SpectraClassifier {
   }
 
   /**
-   * What `save` wrote.
-   * @throws DataError where the folder holds no classifier; CheckpointError, ConfigError as the network and the tokenizer
+   * Load a folder written by `save`.
+   * @throws DataError for a folder without a classifier; CheckpointError, ConfigError of the network and the tokenizer
    */
   static async fromPretrained(directory: string, options: LoadSpectraOptions = {}): Promise<SpectraClassifier> {
     requireSaved(directory, 'SpectraClassifier')
     const card = (await readJson(join(directory, CARD))) as Omit<SpectraClassifierOptions, 'tokenizer'>
     if (typeof card?.task?.kind !== 'string') {
-      throw new DataError(`${join(directory, CARD)} has no task: finetuneSpectra() writes it`, { file: CARD })
+      throw new DataError(
+        `${join(directory, CARD)}: expected a task, got none. Save the classifier with finetuneSpectra().`,
+        { file: CARD },
+      )
     }
     const tokenizer = await Tokenizer.fromPretrained(directory)
     return new SpectraClassifier(await SpectraForSequenceClassification.fromPretrained(directory, options), {
@@ -156,18 +161,18 @@ export class SpectraClassifier {
     })
   }
 
-  /** The names of the classes by their number; none for a quantity. */
+  /** Names of the classes, in order of their numbers; empty for a regression. */
   get labels(): string[] {
     return labelNames(this.task)
   }
 
-  /** Weights, configuration and tokenizer, and what the network was taught. */
+  /** Save weights, configuration, tokenizer and settings. */
   async save(directory: string): Promise<void> {
     await this.model.save(directory)
     await this.saveCard(directory)
   }
 
-  /** The same without the network. */
+  /** Save tokenizer and settings, without the network. */
   async saveCard(directory: string): Promise<void> {
     const { name, kind, numLabels, labels, keyMetric } = this.task
     this.tokenizer.saveTo(directory)
@@ -176,11 +181,10 @@ export class SpectraClassifier {
   }
 
   /**
-   * What the network says of each turn, in the order of the turns. An answer does not depend on the other turns. The
-   * network is in evaluation mode meanwhile. Attention maps are tensors of the current scope.
-   * @throws ConfigError for wrong arguments, a head that holds random numbers, or history where the network was trained
-   * without; DataError for audio that
-   * cannot be read, is empty, holds NaN, or is too long with `longAudio: 'error'`
+   * Classify turns. Results are in the order of the turns, and do not depend on the other turns. The network runs in evaluation mode.
+   * Attention maps are tensors of the current scope.
+   * @throws ConfigError for wrong arguments, an untrained head, or history if the network was trained without; DataError for audio that
+   * cannot be read, is empty, contains NaN, or is too long with `longAudio: 'error'`
    */
   async classify(turns: readonly SpectraTurn[], options: SpectraClassifyOptions = {}): Promise<SpectraAnswer[]> {
     const where = 'SpectraClassifier.classify'
@@ -211,7 +215,7 @@ export class SpectraClassifier {
     })
   }
 
-  /** See `embedTurns`: the state of each turn on which the head stands, [hiddenSize]. */
+  /** Return the hidden state under the classification head for each turn, [hiddenSize]. See `embedTurns`. */
   embed(turns: readonly SpectraTurn[], options: SpectraTurnOptions = {}): Promise<Float32Array[]> {
     const where = 'SpectraClassifier.embed'
     requireOptions(where, options, ['batchSize', 'longAudio'])
@@ -229,7 +233,7 @@ export class SpectraClassifier {
     ]
   }
 
-  /** The maps of one row, without padding. */
+  /** Return the attention maps of one row, without padding. */
   #attention(
     { attentions, attentionMask }: { attentions: Tensor[]; attentionMask: Tensor },
     width: number,
@@ -246,7 +250,7 @@ export class SpectraClassifier {
     return { window, layers, tokens, frames: shown.size(0) - text }
   }
 
-  /** Frees the network. */
+  /** Free the network. */
   dispose(): void {
     this.model.dispose()
   }

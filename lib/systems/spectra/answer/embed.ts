@@ -20,9 +20,9 @@ export interface EmbedTurnsOptions extends SpectraTurnOptions, SpectraDialogText
 }
 
 /**
- * What SPECTRA makes of each turn: its first state after fusion, of `<s>`, on which its heads stand, [hiddenSize]. Of a
- * clip in several windows, the mean. A turn with history, or with history audio, is read after it. The network is in
- * evaluation mode meanwhile; a turn's answer does not depend on the other turns.
+ * Return an embedding of each turn, [hiddenSize]: the state of `<s>` after fusion, which is the input of the heads. For a clip in several
+ * windows, it is the mean. A turn with history or history audio is encoded after them. The network runs in evaluation mode; an embedding
+ * does not depend on the other turns.
  * @throws ConfigError for wrong arguments; DataError for audio that cannot be read
  */
 export async function embedTurns(
@@ -38,7 +38,7 @@ export async function embedTurns(
   })
 }
 
-/** As a network that was only pre-trained reads turns. */
+/** Return the reading settings of a network that was only pre-trained. */
 export function readingOf(
   model: AnySpectra,
   { tokenizer, ...text }: SpectraDialogTextOptions & { tokenizer: Tokenizer },
@@ -71,14 +71,14 @@ const statesOf = (
 ): Promise<SpectraOutput | SpectraPrediction | SpectraClassificationOutput> =>
   model instanceof SpectraForPreTraining ? model.predict(inputs) : model.forward(inputs)
 
-/** The rows of [rows, values] as numbers. */
+/** Return the rows of [rows, values]. */
 export async function rowsOf(values: Tensor): Promise<Float32Array[]> {
   const width = values.size(1)
   const flat = (await values.to({ dtype: 'float32', device: 'cpu' }).data()) as Float32Array
   return Array.from({ length: values.size(0) }, (_, i) => flat.slice(i * width, (i + 1) * width))
 }
 
-/** The mean of lists of numbers; of one list, itself. */
+/** Return the mean of lists of numbers; a single list is returned as it is. */
 export function meanOf(lists: readonly Float32Array[]): Float32Array {
   const [first] = lists as [Float32Array]
   return lists.length === 1

@@ -7,9 +7,9 @@ import { readingOf, rowsOf } from './embed.js'
 import type { SpectraTurnAudio } from './turn-audio.js'
 import { readTurns, type SpectraTurn } from './turns.js'
 
-/** Turns that were said, and answers to the last one. */
+/** Previous turns, and candidate responses to the last one. */
 export interface RankResponsesInput {
-  /** The texts of all turns so far, oldest first, at least one. */
+  /** Texts of all previous turns, oldest first, at least one. */
   history: readonly SpectraTurnText[]
   /** The speech of the last of them. */
   historyAudio?: SpectraTurnAudio
@@ -20,27 +20,23 @@ export interface RankResponsesOptions extends SpectraDialogTextOptions {
   tokenizer: Tokenizer
   /** Default 8. */
   batchSize?: number
-  /** Audio of more than 10 s: its beginning is heard (default), as in pre-training, or it is an error. */
+  /** For audio longer than 10 s: use the first 10 s (default), as in pre-training, or throw an error. */
   longAudio?: 'cut' | 'error'
 }
 
 export interface RankedResponse {
-  /** Its place in `responses`. */
+  /** Index in `responses`. */
   index: number
-  /** That both its text and its speech belong to what was said. */
+  /** Probability that both its text and its speech match the history. */
   probability: number
-  /**
-   * Of the four cases of pre-training: text and speech belong to it; only the text; only the speech; neither. Their sum
-   * is 1.
-   */
+  /** Probabilities of the four classes of pre-training: text and speech match; only the text; only the speech; neither. The sum is 1. */
   probabilities: { both: number; onlyText: number; onlySpeech: number; neither: number }
 }
 
 /**
- * Orders answers by how well they go on from what was said, by the head of pre-training that selects responses, the best
- * first. An answer without speech is judged too, but pre-training has never seen one.
- * @throws ConfigError for wrong arguments, and for a model whose head holds random numbers; DataError for audio that cannot
- * be read
+ * Rank responses to a dialog with the response selection head of pre-training, the best first. Responses without speech are ranked too,
+ * but did not occur in pre-training.
+ * @throws ConfigError for wrong arguments, and for an untrained head; DataError for audio that cannot be read
  */
 export async function rankResponses(
   model: SpectraForPreTraining,
@@ -54,7 +50,7 @@ export async function rankResponses(
   requireOptions(where, options, ['tokenizer', 'batchSize', 'longAudio', 'lowercase', 'maxContext'])
   const { history, historyAudio = null, responses } = input
   if (!Array.isArray(history) || history.length === 0) throw misuse(where, 'history', 'a list of turns', history)
-  if (!Array.isArray(responses)) throw misuse(where, 'responses', 'a list of answers', responses)
+  if (!Array.isArray(responses)) throw misuse(where, 'responses', 'a list of responses', responses)
   const { longAudio = 'cut', batchSize = 8, ...text } = options
   requireOneOf(where, 'longAudio', longAudio, ['cut', 'error'])
   const turns = responses.map(({ text, audio = null }): SpectraTurn => ({ text, audio, history, historyAudio }))

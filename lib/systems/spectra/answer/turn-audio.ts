@@ -3,16 +3,16 @@ import { DataError } from '../../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 
 /**
- * Speech, as users have it: the path of a sound file; a part of one, in seconds; the bytes of one; samples with their rate,
- * such as `readAudio` gives; or samples [samples] at 16 kHz alone. null where nobody speaks.
+ * Speech of a turn: the path of an audio file; a part of one, in seconds; the bytes of one; samples with their rate, such as `readAudio`
+ * returns; or samples [samples] at 16 kHz alone. null for a turn without speech.
  */
 export type SpectraTurnAudio = AudioClip | null
 
 /**
- * The samples at 16 kHz, float32 [samples] on the CPU; null for no speech.
- * @param most what is longer is refused
- * @param what the clip is, for messages
- * @throws ConfigError for what is no audio; DataError for files that cannot be read, empty clips, NaN and infinities
+ * Return the samples at 16 kHz, float32 [samples] on the CPU; null for no speech.
+ * @param most maximum number of samples; longer clips are an error
+ * @param what description of the clip, for messages
+ * @throws ConfigError for a value that is not audio; DataError for files that cannot be read, empty clips, NaN and infinities
  */
 export async function samplesOfTurn(
   where: string,
@@ -25,7 +25,9 @@ export async function samplesOfTurn(
       const limit = most === undefined ? {} : ({ mostSamples: most, longAudio: 'error' } as const)
       const subject = typeof audio === 'string' ? `${where}: ${audio}` : `${where}: ${what}`
       const { samples } = await openClip({ where, subject }, audio, { allowEmpty: true, ...limit })
-      if (samples.size(0) === 0) throw new DataError(`${subject} is empty; give null where nobody speaks`)
+      if (samples.size(0) === 0) {
+        throw new DataError(`${subject}: expected at least one sample, got none. Use null for a turn without speech.`)
+      }
       return samples.detach().to({ device: 'cpu' })
     }),
   )

@@ -8,33 +8,33 @@ import type { SpectraSample } from '../data/sample.js'
 import type { SpectraDialogText, SpectraTurnText } from '../data/text.js'
 import { type SpectraTurnAudio, samplesOfTurn } from './turn-audio.js'
 
-/** A turn of a dialog: what was said, how it sounds, and what was said before. */
+/** A turn of a dialog: its text and speech, and the previous turns. */
 export interface SpectraTurn {
-  /** A text, whose words stand between blanks, or its words. */
+  /** A text with words separated by spaces, or a list of words. */
   text: SpectraTurnText
-  /** Left out or null where nobody is heard. */
+  /** Speech of the turn; left out or null without speech. */
   audio?: SpectraTurnAudio
-  /** The texts of the turns before, oldest first. */
+  /** Texts of the previous turns, oldest first. */
   history?: readonly SpectraTurnText[]
-  /** The speech of the turn before. */
+  /** Speech of the previous turn. */
   historyAudio?: SpectraTurnAudio
 }
 
 export interface SpectraTurnOptions {
-  /** Turns, or windows of long ones, that the network reads at once; they are batched by their length. Default 8. */
+  /** Turns, or windows of long ones, per batch; they are grouped by length. Default 8. */
   batchSize?: number
   /**
-   * Audio that is longer than the network hears at once (10 s): `'windows'` (default) reads windows, which overlap by half
-   * or more, each with the whole text, and averages what is said of them; `'cut'` hears the beginning, as training does;
-   * `'error'` refuses it. Of the turn before only the beginning is ever heard.
+   * For audio longer than 10 s, the network's limit: `'windows'` (default) processes windows, which overlap by at least half, each with
+   * the whole text, and averages the results; `'cut'` uses the beginning, as in training; `'error'` throws an error. Of the previous
+   * turn's audio, only the beginning is used.
    */
   longAudio?: LongAudio
 }
 
-/** How a network was taught to read turns. */
+/** Settings for reading turns, from the network's training. */
 export interface TurnReading {
   text: SpectraDialogText
-  /** Whether texts are written as dialogs with turns before; undefined: as each turn has them. */
+  /** Whether texts are encoded as dialogs with previous turns; undefined: depends on each turn. */
   history: boolean | undefined
   historyAudio: boolean | undefined
   turnIds: boolean
@@ -43,7 +43,7 @@ export interface TurnReading {
   compat: 'published' | undefined
 }
 
-/** What was heard at once, in seconds of the clip. */
+/** A window of a clip, in seconds. */
 export interface SpectraWindow {
   start: number
   end: number
@@ -53,9 +53,9 @@ export interface SpectraWindow {
 export interface TurnRow {
   turn: number
   window: SpectraWindow
-  /** Of the whole clip. */
+  /** Length of the whole clip. */
   seconds: number
-  /** Samples of the clip of the turn before. */
+  /** Samples of the previous turn's clip. */
   historySamples: number
   inputIds: readonly number[]
   turnIds: readonly number[] | undefined
@@ -66,7 +66,7 @@ interface ClipRow extends TurnRow {
   historyClip: Tensor | null | undefined
 }
 
-/** Reads turns and runs a network on them, in batches of like length. What it says of each row, turn by turn. */
+/** Encode turns and run a network on them, in batches of similar length. Returns the results of each row, grouped by turn. */
 export async function readTurns<T>(
   where: string,
   model: Module,
@@ -88,7 +88,7 @@ export async function readTurns<T>(
       predict: async (batch: readonly ClipRow[]) => run(await collated(model, batch, reading), batch),
     })
     const said = new Map(batches.flat().map((row, i) => [row, predictions[i] as T]))
-    // The clips end with the scope.
+    // The clips' tensors are freed with the scope.
     for (const withClips of rows) {
       const { clip: _, historyClip: __, ...row } = withClips
       results[row.turn]!.push({ row, said: said.get(withClips) as T })
@@ -110,10 +110,10 @@ async function rowsOf(
   if (history !== undefined && !Array.isArray(history))
     throw misuse(where, `turns[${index}].history`, 'a list', history)
   if (reading.history === false && history !== undefined && history.length > 0) {
-    throw misuse(where, `turns[${index}].history`, 'left out: the network was trained without turns before', history)
+    throw misuse(where, `turns[${index}].history`, 'left out, as the network was trained without history', history)
   }
   if (reading.historyAudio === false && historyAudio) {
-    throw misuse(where, `turns[${index}].historyAudio`, 'left out: the network was trained without it', '…')
+    throw misuse(where, `turns[${index}].historyAudio`, 'left out, as the network was trained without it', historyAudio)
   }
   const dialog = reading.history ?? (history !== undefined || historyAudio !== undefined)
   const hears = reading.historyAudio ?? dialog
@@ -138,7 +138,7 @@ async function rowsOf(
   }))
 }
 
-/** Rows with as many clips together, those of like length next to each other. */
+/** Group rows with the same number of clips into batches, sorted by length. */
 function* batchesOf(rows: readonly ClipRow[], size: number): Generator<ClipRow[]> {
   const kind = (row: ClipRow) => Number(row.historyClip !== undefined) + 2 * Number(row.turnIds !== undefined)
   const length = (row: ClipRow) => Math.max(row.clip?.size(0) ?? 0, row.historySamples)

@@ -6,22 +6,22 @@ import { commandRule } from '../../../kit/command.js'
 
 export const data = commandRule({
   name: 'data',
-  summary: 'Brings published recordings into the form that fine-tuning reads.',
+  summary: 'Converts published recordings to the format that fine-tuning reads.',
   details: `  voxtorch spectra data emodb --data EMODB --output turns.jsonl
   voxtorch spectra data meld --data MELD --output FOLDER
 
 emodb: recordings and a labels.csv with the columns file, actor, text and emotion, as Emo-DB (Burkhardt et al. 2005); writes
-one JSONL file. meld: MELD's {train,dev,test}_sent_emo.csv; nobody is heard, and the turns before, with who said them, are the
+one JSONL file. meld: MELD's {train,dev,test}_sent_emo.csv, as text without audio, with the previous turns and their speakers as
 history; writes train.jsonl, valid.jsonl and test.jsonl.`,
   files: 'emodb|meld',
   options: {
-    data: { kind: 'text', help: 'the folder of recordings and tables', value: 'dir' },
-    output: { kind: 'text', help: 'the file, or the folder, to write', value: 'path', aliases: ['out'] },
-    turns: { kind: 'whole', help: 'turns of history, at most', preset: 10 },
+    data: { kind: 'text', help: 'folder of recordings and tables', value: 'dir' },
+    output: { kind: 'text', help: 'file or folder to write', value: 'path', aliases: ['out'] },
+    turns: { kind: 'whole', help: 'maximum number of history turns', preset: 10 },
   },
   async run({ data: from, output, turns = 10 }, [form]) {
     if (from === undefined || output === undefined || (form !== 'emodb' && form !== 'meld')) {
-      throw new ConfigError('Say what and where: voxtorch spectra data emodb|meld --data DIR --output PATH', {})
+      throw new ConfigError('data: expected emodb or meld, --data DIR and --output PATH, got only some of them.')
     }
     const { readCsv } = await import('../../../files/csv/csv.js')
     const { writeJsonl } = await import('../../../files/json/jsonl.js')
@@ -57,12 +57,12 @@ function meldTurns(rows: readonly CsvRow[], most: number): object[] {
   const dialogs = new Map<string | undefined, CsvRow[]>()
   for (const row of rows) dialogs.set(row.Dialogue_ID, [...(dialogs.get(row.Dialogue_ID) ?? []), row])
   const place = (row: CsvRow) => Number(row.Utterance_ID)
-  const said = (row: CsvRow) => `${row.Speaker}: ${row.Utterance}`
+  const lineOf = (row: CsvRow) => `${row.Speaker}: ${row.Utterance}`
   return rows.map((row) => {
     const before = (dialogs.get(row.Dialogue_ID) ?? []).filter((other) => place(other) < place(row))
-    const history = before.sort((a, b) => place(a) - place(b)).map(said)
+    const history = before.sort((a, b) => place(a) - place(b)).map(lineOf)
     return {
-      text: said(row),
+      text: lineOf(row),
       history: most === 0 ? [] : history.slice(-most),
       label: row.Emotion,
       speaker: row.Speaker,

@@ -3,12 +3,12 @@ import { SPECTRA_FOREIGN, SPECTRA_OPTIONS } from '../configuration/arguments.js'
 
 export const finetune = commandRule({
   name: 'finetune',
-  summary: 'Fine-tunes on MOSI, MOSEI, IEMOCAP or MIntRec from the published files, or on recordings of your own.',
+  summary: 'Fine-tunes on MOSI, MOSEI, IEMOCAP or MIntRec from the published files, or on your own recordings.',
   details: `  voxtorch spectra finetune --task mosi --data DIR --model SPECTRA-base
   voxtorch spectra finetune --task mood --kind classification --data turns.jsonl --test-speakers ann,bob --config tiny --tokenizer DIR
 
-The best epoch by validation is saved in OUTPUT/best and measured once on the test data. The same command goes on where a
-killed run was. The original's options (--lr=2e-5 --batch_size=24 --multi_audio …) work too.`,
+Saves the best epoch on the validation data in OUTPUT/best, and evaluates it once on the test data. The same command resumes an
+interrupted run. The original's options (--lr=2e-5 --batch_size=24 --multi_audio …) work too.`,
   options: SPECTRA_OPTIONS,
   foreign: SPECTRA_FOREIGN,
   async run(options) {

@@ -7,19 +7,23 @@ import type { SpectraJsonlRecord } from '../data/record.js'
 
 export const predict = commandRule({
   name: 'predict',
-  summary: 'Answers for each turn of a file with a fine-tuned network: a line of JSON each.',
+  summary: 'Predicts for each turn of a file with a fine-tuned network: one line of JSON per turn.',
   details: `  voxtorch spectra predict turns.jsonl --model spectra-mood/best
 
-The file has the form of the training data; labels may be left out.`,
+The file has the format of the training data; labels are optional.`,
   files: 'TURNS.jsonl',
   options: {
-    model: { kind: 'text', help: 'what `spectra finetune` saved', value: 'dir' },
+    model: { kind: 'text', help: 'folder that `spectra finetune` saved', value: 'dir' },
     device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
   },
   async run({ model, device }, files) {
     const [file, ...more] = files
-    if (file === undefined || more.length > 0) throw new ConfigError('Say which turns: one FILE.jsonl', {})
-    if (model === undefined) throw new ConfigError('Say which network shall answer: --model OUTPUT/best', {})
+    if (file === undefined || more.length > 0) {
+      throw new ConfigError(`predict: expected one FILE.jsonl, got ${files.length}.`)
+    }
+    if (model === undefined) {
+      throw new ConfigError('--model: expected a fine-tuned network, got nothing. Add --model OUTPUT/best.')
+    }
     const { readJsonl } = await import('../../../files/json/jsonl.js')
     const { SpectraClassifier } = await import('../answer/classifier.js')
     const factory = device === undefined ? {} : { device: device as Device }

@@ -17,53 +17,59 @@ interface PretrainingResults extends RecipeResults {
 const ROBERTA_MASK = 50264
 
 const OPTIONS = {
-  data: { kind: 'text', help: 'dialogs, in one of the forms above', value: 'path', aliases: ['data_path'] },
-  tokenizer: { kind: 'text', help: "RoBERTa's", value: 'dir' },
+  data: { kind: 'text', help: 'dialogs, in one of the formats above', value: 'path', aliases: ['data_path'] },
+  tokenizer: { kind: 'text', help: 'folder of the RoBERTa tokenizer', value: 'dir' },
   output: {
     kind: 'text',
-    help: 'checkpoints, prepared data and the network go here',
+    help: 'folder for checkpoints, prepared data and the network',
     value: 'dir',
     preset: 'spectra-pretraining',
     aliases: ['out', 'model_save_path'],
   },
-  config: { kind: 'text', help: 'a new network: base, tiny, or a JSON file', value: 'size', preset: 'tiny' },
+  config: { kind: 'text', help: 'size of a new network: base, tiny, or a JSON file', value: 'size', preset: 'tiny' },
   model: {
     kind: 'text',
-    help: 'a network to go on from, in place of a new one',
+    help: 'network to continue training, instead of a new one',
     value: 'dir',
     aliases: ['model_path'],
   },
-  audioRoot: { kind: 'text', help: 'what paths of clips are relative to', value: 'dir', aliases: ['audio'] },
+  audioRoot: { kind: 'text', help: 'folder that clip paths are relative to', value: 'dir', aliases: ['audio'] },
   onBadRecord: {
     kind: ['stop', 'skip'],
-    help: 'what turns, words and slices do that cannot be used',
+    help: 'action for turns, words and slices that cannot be used',
     preset: 'skip',
   },
   spotify: { kind: 'flag', help: "the data are Spotify's transcripts" },
   epochs: { kind: 'number', help: 'passes over the data' },
-  maxSteps: { kind: 'whole', help: 'steps, in place of epochs', aliases: ['steps'] },
-  batchSize: { kind: 'whole', help: 'examples of a batch' },
-  accumulation: { kind: 'whole', help: 'batches of a step', aliases: ['accumulate', 'grad_acc'] },
-  learningRate: { kind: 'number', help: 'the highest', value: 'rate', aliases: ['lr'] },
-  bf16: { kind: 'flag', help: 'computes in bfloat16' },
+  maxSteps: { kind: 'whole', help: 'total optimizer steps, instead of epochs', aliases: ['steps'] },
+  batchSize: { kind: 'whole', help: 'examples per batch' },
+  accumulation: {
+    kind: 'whole',
+    help: 'gradient accumulation: batches per optimizer step',
+    aliases: ['accumulate', 'grad_acc'],
+  },
+  learningRate: { kind: 'number', help: 'peak learning rate', value: 'rate', aliases: ['lr'] },
+  bf16: { kind: 'flag', help: 'runs under bfloat16 autocast' },
   device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
-  seed: { kind: 'whole', help: 'of weights, order and masks', preset: 42 },
+  seed: { kind: 'whole', help: 'random seed', preset: 42 },
 } as const
 
 export const pretrain = commandRule({
   name: 'pretrain',
-  summary: 'Pre-trains SPECTRA (https://arxiv.org/abs/2305.11579) on dialogs whose words have times.',
+  summary: 'Pre-trains SPECTRA (https://arxiv.org/abs/2305.11579) on dialogs with word times.',
   details: `  voxtorch spectra pretrain --data turns.jsonl --tokenizer DIR --config tiny --max-steps 30
 
-The data are one of: a JSONL file, one turn a line: {"dialog","turn","speaker","wav","words":[{"word","start","end"}]}; a
-folder of clips with transcripts but no word times (LibriSpeech's *.trans.txt, or a labels.csv with file, text, speaker),
-whose times are then set uniformly; a folder of Spotify's transcripts (--spotify); the original's transForV4.pkl; a folder
-that was prepared before. Stopped and started again, it goes on. 'tiny' is a network to see that all losses fall.`,
+The data are one of: a JSONL file, one turn per line: {"dialog","turn","speaker","wav","words":[{"word","start","end"}]}; a
+folder of clips with transcripts but without word times (LibriSpeech's *.trans.txt, or a labels.csv with file, text, speaker),
+which get uniform word times; a folder of Spotify's transcripts (--spotify); the original's transForV4.pkl; or a prepared
+folder. An interrupted run resumes. 'tiny' is a small network for testing the set-up.`,
   options: OPTIONS,
   async run(options) {
     const { config: size = 'tiny', data, device = 'cpu', output = 'spectra-pretraining', seed = 42 } = options
     if (data === undefined || options.tokenizer === undefined) {
-      throw new ConfigError('Say where dialogs and tokenizer are: --data PATH --tokenizer DIR', { argument: 'data' })
+      throw new ConfigError('pretrain: expected --data PATH and --tokenizer DIR, got only one or neither.', {
+        argument: 'data',
+      })
     }
     const { manualSeed } = await import('../../../tensor/index.js')
     const { Tokenizer } = await import('../../../text/index.js')
@@ -121,49 +127,47 @@ that was prepared before. Stopped and started again, it goes on. 'tiny' is a net
   },
 })
 
-/** RoBERTa's, where the tokenizer does not say which of so many tokens it is. */
+/** Return the tokenizer's mask token, or RoBERTa's if the tokenizer does not name one. */
 function maskIdOf({ maskTokenId, vocabSize }: Tokenizer): number {
   if (maskTokenId !== null) return maskTokenId
   if (vocabSize > ROBERTA_MASK) return ROBERTA_MASK
   throw new ConfigError(
-    'The tokenizer has no mask token, which pre-training needs: say mask_token in its configuration',
-    {
-      argument: 'tokenizer',
-    },
+    'pretrain: expected a tokenizer with a mask token, got one without. Set mask_token in its configuration.',
+    { argument: 'tokenizer' },
   )
 }
 
-/** The folder of the training form, prepared when it is not there yet. */
+/** Return the folder with the prepared training data, after preparing it if needed. */
 async function prepared(
-  given: string,
+  source: string,
   out: string,
   tokenizer: Tokenizer,
   { audioRoot, onBadRecord, spotify = false }: OptionsOf<typeof OPTIONS>,
 ): Promise<string> {
   const done = (folder: string) => existsSync(join(folder, 'entries.jsonl'))
   const output = join(out, 'data')
-  if (done(given)) return given
+  if (done(source)) return source
   if (done(output)) return output
-  if (given.endsWith('.pkl')) {
+  if (source.endsWith('.pkl')) {
     const { importPublishedSpectraPretraining } = await import('../pretraining/published.js')
     const { entries, skipped } = await importPublishedSpectraPretraining(
-      ...([given, output, audioRoot ?? '.', defined({ onBadRecord })] as const),
+      ...([source, output, audioRoot ?? '.', defined({ onBadRecord })] as const),
     )
-    console.log(`${entries} published entries; left out: ${JSON.stringify(skipped)}`)
+    console.log(`${entries} published entries; dropped: ${JSON.stringify(skipped)}`)
     return output
   }
   const { clipTurns, spotifyTurns, UNIFORM_WORD_TIMES } = await import('../pretraining/dialog-sources.js')
   const { prepareSpectraPretraining } = await import('../pretraining/prepare.js')
-  const clips = !spotify && statSync(given, { throwIfNoEntry: false })?.isDirectory()
-  const summary = await prepareSpectraPretraining(spotify ? spotifyTurns(given) : clips ? clipTurns(given) : given, {
+  const clips = !spotify && statSync(source, { throwIfNoEntry: false })?.isDirectory()
+  const summary = await prepareSpectraPretraining(spotify ? spotifyTurns(source) : clips ? clipTurns(source) : source, {
     output,
     tokenizer,
-    ...(clips && { audioRoot: given, wordTimes: UNIFORM_WORD_TIMES }),
+    ...(clips && { audioRoot: source, wordTimes: UNIFORM_WORD_TIMES }),
     ...defined({ audioRoot, onBadRecord }),
   })
   console.log(`${summary.turns} turns of ${summary.dialogs} dialogs, ${(summary.hours * 60).toFixed(1)} minutes:`)
-  console.log(`  ${summary.entries} slices, of which ${summary.examples} have a turn before them and are examples`)
+  console.log(`  ${summary.entries} slices, of which ${summary.examples} have a previous turn and are examples`)
   console.log(`  word times: ${summary.wordTimes}`)
-  console.log(`  left out: ${JSON.stringify(summary.skipped)}`)
+  console.log(`  dropped: ${JSON.stringify(summary.skipped)}`)
   return output
 }

@@ -15,26 +15,25 @@ import type { DstTrackerTurn } from '../tracking/tracker.js'
 
 export const track = commandRule({
   name: 'track',
-  summary:
-    "Follows what a user wants through a spoken dialog: SPECTRA with TripPy's heads, on SpokenWOZ or dialogs of your own.",
+  summary: "Tracks dialog states in spoken dialogs: SPECTRA with TripPy's heads, on SpokenWOZ or your own dialogs.",
   details: `  voxtorch spectra track --data DIR --config DIR/config.json --model SPECTRA --output OUT             trains
   voxtorch spectra track --data DIR --config DIR/config.json --model SPECTRA --output OUT --evaluate  scores --split
   voxtorch spectra track --model SPECTRA --output OUT --track turns.jsonl                             prints states
 
-DIR has SpokenWOZ's data.json, its published pickles, or train.jsonl, val.jsonl and test.jsonl in the form that
-readDstDialogs describes. A training that is started again goes on. Turns to track are lines of
-{"user": {"text": …, "audio": {"path": …}}, "system": {"text": …}}, with an empty line for a new dialog. The flags of the
+DIR has SpokenWOZ's data.json, its published pickles, or train.jsonl, val.jsonl and test.jsonl in the format of
+readDstDialogs. An interrupted training resumes. Turns to track are lines of
+{"user": {"text": …, "audio": {"path": …}}, "system": {"text": …}}, with an empty line before a new dialog. The flags of the
 original's run_dst.py work too.`,
   options: DST_OPTIONS,
   foreign: DST_FOREIGN,
-  async run(given) {
-    const options = dstArguments(given)
+  async run(args) {
+    const options = dstArguments(args)
     const { readDstConfig, spokenWozConfig } = await import('../tracking/config.js')
     const { Tokenizer } = await import('../../../text/index.js')
     const config = options.config === undefined ? spokenWozConfig() : await readDstConfig(options.config)
     const tokenizer = await Tokenizer.fromPretrained(options.modelDir)
     const run = { options, config, tokenizer, model: await network(options, config) }
-    if (options.mode === 'track') await follow(run)
+    if (options.mode === 'track') await printStates(run)
     else console.log(figures(options.mode === 'evaluate' ? await score(run, options.split) : await train(run)))
     return 0
   },
@@ -47,7 +46,7 @@ interface Run {
   model: SpectraForDst
 }
 
-/** The trained tracker, a checkpoint of it, or a new one on a pre-trained SPECTRA. */
+/** Return the trained tracker, a checkpoint of it, or a new one on a pre-trained SPECTRA. */
 async function network(options: DstArguments, config: DstConfig): Promise<SpectraForDst> {
   const { manualSeed } = await import('../../../tensor/index.js')
   const { Spectra } = await import('../network/network.js')
@@ -64,7 +63,9 @@ async function network(options: DstArguments, config: DstConfig): Promise<Spectr
   const model = new SpectraForDst(encoder, heads)
   if (mode === 'train') return model
   if (checkpoint === undefined) {
-    throw new ConfigError(`${output} has no trained tracker: train one, or name a --checkpoint`, { argument: 'output' })
+    throw new ConfigError(`${output}: expected a trained tracker, got none. Train one, or name a --checkpoint.`, {
+      argument: 'output',
+    })
   }
   const { loadSafetensors } = await import('../../../files/safetensors/safetensors.js')
   const { tensors } = await loadSafetensors(join(output, checkpoint, 'model.safetensors'))
@@ -85,16 +86,16 @@ async function read({ options, config, tokenizer }: Run, split: string) {
   return { features, dataset: new DstDataset(features, { noAudio }) }
 }
 
-/** What a tracker reached on a split. */
-interface Reached {
+/** Scores of a tracker on a split. */
+interface TrackScores {
   jointGoalAccuracy: number
   jointGoalAccuracyWithoutProfile: number
   trippyJointGoalAccuracy: number
   slotAccuracy: number
 }
 
-/** Trains and gives what is reached on the validation data; `results.json` has the same. */
-async function train(run: Run): Promise<Reached> {
+/** Train, and return the scores on the validation data, as in `results.json`. */
+async function train(run: Run): Promise<TrackScores> {
   const { runRecipe } = await import('../../../kit/recipe.js')
   const { dstTrainer } = await import('../tracking/train.js')
   const { config, model, options, tokenizer } = run
@@ -106,7 +107,7 @@ async function train(run: Run): Promise<Reached> {
     ...(compat && { textLength: maxLength }),
     args: { evalStrategy: 'epoch', ...training },
   })
-  const { valid } = await runRecipe<Reached, RecipeResults<Reached>, DstDataset>({
+  const { valid } = await runRecipe<TrackScores, RecipeResults<TrackScores>, DstDataset>({
     ...{ trainer, outputDir: options.output, data: { train: trainDataset, valid: evalDataset.dataset } },
     best: 'model.safetensors',
     save: () => trainer.saveModel(),
@@ -114,17 +115,17 @@ async function train(run: Run): Promise<Reached> {
     more: () => ({}),
     dispose: () => trainer.dispose(),
   })
-  return valid as Reached
+  return valid as TrackScores
 }
 
-async function score(run: Run, split: string, given?: Awaited<ReturnType<typeof read>>): Promise<Reached> {
+async function score(run: Run, split: string, loaded?: Awaited<ReturnType<typeof read>>): Promise<TrackScores> {
   const { ProgressBar } = await import('../../../data/progress.js')
   const { writeJson } = await import('../../../files/json/json.js')
   const { dstPredictionRecords, dstScores } = await import('../tracking/metrics.js')
   const { trackDst } = await import('../tracking/evaluate.js')
   const { trippyScores } = await import('../tracking/published-metrics.js')
   const { config, model, options, tokenizer } = run
-  const { features, dataset } = given ?? (await read(run, split))
+  const { features, dataset } = loaded ?? (await read(run, split))
   using bar = new ProgressBar({ total: features.length, label: split, unit: 'turns' })
   let done = 0
   const results = await trackDst(model, dataset, {
@@ -137,18 +138,18 @@ async function score(run: Run, split: string, given?: Awaited<ReturnType<typeof 
   const { jointGoalAccuracy, jointGoalAccuracyWithoutProfile, slotAccuracy } = dstScores(results, config)
   const trippy = trippyScores(results, config)
   await writeJson(join(options.output, `${split}-predictions.json`), dstPredictionRecords(results, config))
-  if (dataset.emptyAudio.size > 0) console.log(`${dataset.emptyAudio.size} utterances had no speech where it should be`)
+  if (dataset.emptyAudio.size > 0) console.log(`${dataset.emptyAudio.size} utterances have an empty clip`)
   const { jointGoalAccuracy: trippyJointGoalAccuracy } = trippy
   return { jointGoalAccuracy, jointGoalAccuracyWithoutProfile, trippyJointGoalAccuracy, slotAccuracy }
 }
 
-const figures = (reached: Reached): string => `
+const figures = (reached: TrackScores): string => `
 joint goal accuracy        ${reached.jointGoalAccuracy.toFixed(4)}
   without profile slots    ${reached.jointGoalAccuracyWithoutProfile.toFixed(4)}
   as TripPy's script       ${reached.trippyJointGoalAccuracy.toFixed(4)}
 slot accuracy              ${reached.slotAccuracy.toFixed(4)}`
 
-async function follow({ options, config, tokenizer, model }: Run): Promise<void> {
+async function printStates({ options, config, tokenizer, model }: Run): Promise<void> {
   const { DstTracker } = await import('../tracking/tracker.js')
   const { compat, maxLength, track } = options
   const tracker = new DstTracker({ config, tokenizer, compat, model, maxLength })

@@ -1,7 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { flagOf } from '../../../kit/options.js'
+import { flagOf, missingOption } from '../../../kit/options.js'
 import { metricsTable } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { OpenSpectraDataOptions, SpectraData } from '../data/open.js'
@@ -12,15 +12,17 @@ import type { SpectraLayout } from '../published/layouts.js'
 import type { FinetuneSpectraOptions, SpectraResults } from '../training/train.js'
 import type { SpectraArguments } from './arguments.js'
 
-/** The task that a command line names. @throws ConfigError where it is none of the four and its kind is not said */
+/** Return the task of a command line. @throws ConfigError for a name that is not one of the four published tasks, without `kind` */
 export function spectraTaskOfArguments(options: SpectraArguments): SpectraTask {
   requireForm('spectraTaskOfArguments', 'options', options, { 'task?': 'string' })
   const { task, kind, labels, keyMetric } = options
   if (task === undefined)
-    throw new ConfigError('Say what to learn: --task mosi, mosei, iemocap, mintrec or a name', { argument: 'task' })
+    throw new ConfigError('--task: expected mosi, mosei, iemocap, mintrec or a name of your own, got nothing.', {
+      argument: 'task',
+    })
   if (isPublishedTask(task)) return publishedSpectraTask(task)
   const known = kind ?? (labels === undefined ? undefined : 'classification')
-  if (known === undefined) return publishedSpectraTask(task) // which names the nearest
+  if (known === undefined) return publishedSpectraTask(task) // throws, with the nearest name
   return spectraTask({
     name: task,
     kind: known,
@@ -29,7 +31,7 @@ export function spectraTaskOfArguments(options: SpectraArguments): SpectraTask {
   })
 }
 
-/** What `openSpectraData` is given by a command line: its path and its options. */
+/** Return the arguments of `openSpectraData` for a command line: path and options. */
 export function spectraDataOfArguments(options: SpectraArguments): [path: string, options: OpenSpectraDataOptions] {
   requireForm('spectraDataOfArguments', 'options', options, 'object')
   const {
@@ -42,7 +44,7 @@ export function spectraDataOfArguments(options: SpectraArguments): [path: string
     seed,
     maxAudioLength,
   } = options
-  if (data === undefined) throw new ConfigError('Say where the data is: --data DIR or FILE.jsonl', { argument: 'data' })
+  if (data === undefined) throw missingOption('data', 'the folder or JSONL file of the data', 'PATH')
   return [
     data,
     {
@@ -55,7 +57,7 @@ export function spectraDataOfArguments(options: SpectraArguments): [path: string
   ]
 }
 
-/** What `finetuneSpectra` is given by a command line, beside model and data. */
+/** Return the options of `finetuneSpectra` for a command line, without model and data. */
 export function spectraFinetuningOfArguments(
   options: SpectraArguments,
 ): Pick<
@@ -73,7 +75,7 @@ export function spectraFinetuningOfArguments(
     ...(compat && { compat }),
     ...defined({ maxAudioLength, maxTextLength }),
     args: defined({
-      // As the original: mixed precision is for CUDA.
+      // As in the original, mixed precision is for CUDA only.
       fp16: fp16 && device?.startsWith('cuda') ? true : undefined,
       bf16,
       gradientCheckpointing,
@@ -82,37 +84,36 @@ export function spectraFinetuningOfArguments(
   }
 }
 
-/** Options of the other commands, and of the original, that fine-tuning has no use for. */
+/** Options of other commands, and of the original, that have no effect on fine-tuning. */
 const NOT_HERE: Partial<Record<keyof SpectraArguments, string>> = {
   datasetConfig: 'slots are for voxtorch spectra track',
   transcripts: 'transcripts are for voxtorch spectra pretrain',
-  numTurns: 'a turn is read after as many as its data gives it, at most ten',
+  numTurns: 'each turn has the history of its data, at most ten turns',
   saveEpochs: 'each epoch is saved, and the best one kept',
-  lossScale: 'the scale is found while training',
+  lossScale: 'the loss scale is dynamic',
 }
 
 /**
- * What a command line says that has no effect on fine-tuning, with the reason: tell the user.
- * @throws ConfigError where it asks for something else than fine-tuning
+ * Return the options of a command line that have no effect on fine-tuning, with the reasons, for a warning.
+ * @throws ConfigError for a `mode` other than fine-tuning
  */
 export function unusedSpectraArguments(options: SpectraArguments): { flag: string; reason: string }[] {
   requireForm('unusedSpectraArguments', 'options', options, { 'device?': 'string' })
   const { mode = 'finetune', fp16, device } = options
   if (mode !== 'finetune') {
     const verb = { pretrain: 'pretrain', dst: 'track' }[mode]
-    throw new ConfigError(`--mode ${mode} is what voxtorch spectra ${verb} does`, { argument: 'mode' })
+    throw new ConfigError(`--mode: expected finetune, got ${mode}. Run voxtorch spectra ${verb}.`, { argument: 'mode' })
   }
   const found = Object.entries(NOT_HERE).filter(([name]) => Object.hasOwn(options, name))
   const unused = found.map(([name, reason]) => ({ flag: flagOf(name), reason }))
   return fp16 && !device?.startsWith('cuda')
-    ? [...unused, { flag: '--fp16', reason: 'it is for CUDA: say --device cuda' }]
+    ? [...unused, { flag: '--fp16', reason: 'it is for CUDA: add --device cuda' }]
     : unused
 }
 
 /**
- * The network that a command line names, with as many outputs as the task has: a pre-trained or fine-tuned one
- * (`--model DIR`), one that begins with a RoBERTa and a WavLM (`--text-model DIR --audio-model DIR`), or a new one
- * (`--config`).
+ * Load or create the network of a command line, with as many outputs as the task has: a pre-trained or fine-tuned one (`--model DIR`),
+ * one from a RoBERTa and a WavLM (`--text-model DIR --audio-model DIR`), or a new one (`--config`).
  * @throws CheckpointError, ConfigError as `SpectraForSequenceClassification`
  */
 export async function spectraOfArguments(
@@ -129,7 +130,10 @@ export async function spectraOfArguments(
     ...defined({ numFusedLayers }),
   }
   if ((textModel === undefined) !== (audioModel === undefined) || (model !== undefined && textModel !== undefined)) {
-    throw new ConfigError('Give --model, or --text-model together with --audio-model', { argument: 'model' })
+    throw new ConfigError(
+      '--model: expected either --model, or --text-model and --audio-model, got another combination.',
+      { argument: 'model' },
+    )
   }
   const from = model ?? (textModel !== undefined && { text: textModel, audio: audioModel as string })
   if (from) return SpectraForSequenceClassification.fromPretrained(from, { config, freshHeads: true, ...factory })
@@ -147,15 +151,15 @@ const RESULTS = {
   notes: ['string'],
 } as const
 
-/** Results as text. */
+/** Format results as text. */
 export function spectraReport(results: SpectraResults): string {
   requireForm('spectraReport', 'results', results, RESULTS)
   const { task, keyMetric, bestStep, samples, cut, notes } = results
   const { train, valid: validation, test: tests } = samples
-  const lost = `${cut.audio} clips, ${cut.historyAudio} clips of turns before and ${cut.text} texts were cut`
+  const lost = `truncated ${cut.audio} clips, ${cut.historyAudio} clips of previous turns and ${cut.text} texts`
   return [
     ...notes,
-    `${task}: ${train} samples to learn from, ${validation} to choose by, ${tests} to test on; best at step ${bestStep}; ${lost}`,
+    `${task}: ${train} training, ${validation} validation and ${tests} test samples; best at step ${bestStep}; ${lost}`,
     metricsTable(results, keyMetric),
   ].join('\n')
 }

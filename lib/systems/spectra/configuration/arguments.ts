@@ -9,14 +9,14 @@ import {
 } from '../../../kit/options.js'
 
 /**
- * What SPECTRA's fine-tuning may be told, with the spellings of the original's `main.py` and `run_dst.py`. Each task has
- * defaults of its own, so all may be missing.
+ * Options of SPECTRA's fine-tuning, with the spellings of the original's `main.py` and `run_dst.py` as aliases. All are optional, since
+ * each task has its own defaults.
  */
 export const SPECTRA_OPTIONS = {
-  task: { kind: 'text', help: 'mosi, mosei, iemocap, mintrec, or a name for a task of your own', value: 'name' },
-  kind: { kind: ['regression', 'classification'], help: 'of a task of your own' },
-  labels: { kind: 'list', help: 'class names in their order, of a task of your own' },
-  keyMetric: { kind: 'text', help: 'chooses the best epoch of a task of your own', value: 'metric' },
+  task: { kind: 'text', help: 'mosi, mosei, iemocap, mintrec, or a name for your own task', value: 'name' },
+  kind: { kind: ['regression', 'classification'], help: 'kind of your own task' },
+  labels: { kind: 'list', help: 'class names of your own task, in order' },
+  keyMetric: { kind: 'text', help: 'metric that chooses the best epoch of your own task', value: 'metric' },
   data: {
     kind: 'text',
     help: 'a folder or archive of the published data, a folder with {train,valid,test}.jsonl, or one JSONL file',
@@ -25,73 +25,104 @@ export const SPECTRA_OPTIONS = {
   },
   model: {
     kind: 'text',
-    help: 'a pre-trained or fine-tuned network',
+    help: 'pre-trained or fine-tuned network',
     value: 'dir',
     aliases: ['model_path', 'model_dir'],
     without: { spectra: 'there is no other network' },
   },
   config: {
     kind: 'text',
-    help: 'makes a network from scratch: base, tiny, or a JSON file with its configuration',
+    help: 'creates a network with random weights: base, tiny, or a JSON file with its configuration',
     value: 'size',
     preset: 'base',
   },
-  tokenizer: { kind: 'text', help: 'where it is not beside the model', value: 'dir' },
+  tokenizer: { kind: 'text', help: 'folder of the tokenizer', value: 'dir', preset: 'that of the model' },
   textModel: {
     kind: 'text',
-    help: 'a RoBERTa to begin with',
+    help: 'RoBERTa for the text encoder',
     value: 'dir',
     aliases: ['text_path', 'text_model_class'],
   },
   audioModel: {
     kind: 'text',
-    help: 'a WavLM to begin with',
+    help: 'WavLM for the audio encoder',
     value: 'dir',
     aliases: ['audio_path', 'audio_model_class'],
   },
   output: {
     kind: 'text',
-    help: 'checkpoints, the best network and results go here',
+    help: 'folder for checkpoints, the best network and results',
     value: 'dir',
     preset: 'spectra-TASK',
     aliases: ['model_save_path', 'output_dir'],
   },
-  layout: { kind: 'text', help: 'which of the published layouts the files have, where it cannot be told' },
-  onBadRecord: { kind: ['stop', 'skip'], help: 'what a record that cannot be used does', preset: 'stop' },
-  testSpeakers: { kind: 'list', help: 'whose turns are kept to test on' },
-  validSpeakers: { kind: 'list', help: 'whose turns are kept to choose the best epoch by' },
+  layout: { kind: 'text', help: 'layout of the published files', preset: 'detected' },
+  onBadRecord: { kind: ['stop', 'skip'], help: 'action for a record that cannot be used', preset: 'stop' },
+  testSpeakers: { kind: 'list', help: 'speakers whose turns are the test data' },
+  validSpeakers: { kind: 'list', help: 'speakers whose turns are the validation data' },
   device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
-  compat: { kind: ['published'], help: 'what the published code does where ours does better' },
+  compat: { kind: ['published'], help: 'reproduces the published code where the defaults differ' },
   epochs: { kind: 'number', help: 'passes over the data', preset: 5 },
   batchSize: {
     kind: 'whole',
-    help: 'samples of a batch',
+    help: 'samples per batch',
     preset: 24,
     aliases: ['batch_size', 'per_gpu_train_batch_size'],
   },
-  accumulation: { kind: 'whole', help: 'batches of a step', preset: 1, aliases: ['grad_acc', 'accum'] },
+  accumulation: {
+    kind: 'whole',
+    help: 'gradient accumulation: batches per optimizer step',
+    preset: 1,
+    aliases: ['grad_acc', 'accum'],
+  },
   learningRate: {
     kind: 'number',
-    help: 'the highest',
+    help: 'peak learning rate',
     value: 'rate',
     preset: '2e-5',
     aliases: ['lr', 'learning_rate'],
   },
-  warmup: { kind: 'number', help: 'share of all steps over which the rate climbs', preset: 0.01 },
-  weightDecay: { kind: 'number', help: 'of AdamW', preset: 0.01, aliases: ['weight_decay'] },
-  maxGradNorm: { kind: 'number', help: 'gradients are clipped to', preset: 1, aliases: ['grad_norm'] },
-  patience: { kind: 'whole', help: 'epochs without progress after which it stops', preset: 5 },
-  seed: { kind: 'whole', help: 'of weights, order and dropout', preset: 42 },
-  maxAudioLength: { kind: 'whole', help: 'samples of 16 kHz that a clip is cut to', preset: 160000 },
-  maxTextLength: { kind: 'whole', help: 'tokens that a text is cut to', preset: 512, aliases: ['text_length'] },
-  historyAudio: { kind: 'flag', help: 'the clip of the turn before is heard too', aliases: ['multi_audio'] },
-  turnIds: { kind: 'flag', help: 'the text tells earlier turns from the current one', aliases: ['use_turn_ids'] },
+  warmup: { kind: 'number', help: 'fraction of all steps for warmup', preset: 0.01 },
+  weightDecay: { kind: 'number', help: 'weight decay of AdamW', preset: 0.01, aliases: ['weight_decay'] },
+  maxGradNorm: { kind: 'number', help: 'gradient clipping norm', preset: 1, aliases: ['grad_norm'] },
+  patience: { kind: 'whole', help: 'early stopping: epochs without improvement', preset: 5 },
+  seed: { kind: 'whole', help: 'random seed', preset: 42 },
+  maxAudioLength: {
+    kind: 'whole',
+    help: 'maximum samples of a clip at 16 kHz; longer ones are truncated',
+    preset: 160000,
+  },
+  maxTextLength: {
+    kind: 'whole',
+    help: 'maximum tokens of a text; longer ones are truncated',
+    preset: 512,
+    aliases: ['text_length'],
+  },
+  historyAudio: { kind: 'flag', help: 'adds the clip of the previous turn', aliases: ['multi_audio'] },
+  turnIds: {
+    kind: 'flag',
+    help: 'marks previous turns and the current one with token types',
+    aliases: ['use_turn_ids'],
+  },
   fp16: { kind: 'flag', help: 'mixed precision on CUDA' },
-  bf16: { kind: 'flag', help: 'computes in bfloat16' },
-  gradientCheckpointing: { kind: 'flag', help: 'less memory, a third more time', aliases: ['grad_ckpt'] },
-  progress: { kind: 'flag', help: 'a bar, or lines without a terminal', aliases: ['show_inner_progress'] },
-  numFusedLayers: { kind: 'whole', help: 'layers over text and speech', preset: 1, aliases: ['num_fused_layers'] },
-  // Those of the other commands, which the original has in one.
+  bf16: { kind: 'flag', help: 'runs under bfloat16 autocast' },
+  gradientCheckpointing: {
+    kind: 'flag',
+    help: 'recomputes activations in backward: less memory, a third more time',
+    aliases: ['grad_ckpt'],
+  },
+  progress: {
+    kind: 'flag',
+    help: 'shows progress: a bar, or lines without a terminal',
+    aliases: ['show_inner_progress'],
+  },
+  numFusedLayers: {
+    kind: 'whole',
+    help: 'number of fusion layers over text and speech',
+    preset: 1,
+    aliases: ['num_fused_layers'],
+  },
+  // Options of the other commands; the original has one program for all.
   mode: { kind: ['pretrain', 'finetune', 'dst'], help: 'finetune; the others are commands of their own', hidden: true },
   datasetConfig: { kind: 'text', help: 'of `spectra track`', hidden: true, aliases: ['dataset_config'] },
   transcripts: { kind: 'text', help: 'of `spectra pretrain`', hidden: true },
@@ -102,42 +133,41 @@ export const SPECTRA_OPTIONS = {
     hidden: true,
     aliases: ['save_interval'],
   },
-  lossScale: { kind: 'number', help: 'found while training', hidden: true, aliases: ['loss_scale'] },
+  lossScale: { kind: 'number', help: 'the loss scale is dynamic', hidden: true, aliases: ['loss_scale'] },
 } as const
 
-const DEEPSPEED = 'the optimiser is divided over processes by the option zero of the Trainer'
+const DEEPSPEED = "the Trainer's option zero shards the optimizer's state over the processes"
 
-/** The original's options that are no other names. */
+/** Options of the original that are not aliases. */
 export const SPECTRA_FOREIGN: ForeignOptions = {
   audio_length: { read: (text, flag) => ['maxAudioLength', String(Math.round(positive(text, flag) * SPEECH_RATE))] },
   apex_level: { read: (text, flag) => (positive(text, flag) > 0 ? ['fp16', 'true'] : undefined) },
-  local_rank: { takesValue: true, reason: 'voxtorch launch tells each process its rank' },
+  local_rank: { takesValue: true, reason: 'voxtorch launch sets the rank of each process' },
   ds_config: { takesValue: true, reason: DEEPSPEED },
   ds_stage: { takesValue: true, reason: DEEPSPEED },
-  dont_use_ckpts: { takesValue: false, reason: 'gradient checkpointing is off unless it is asked for' },
+  dont_use_ckpts: { takesValue: false, reason: 'gradient checkpointing is off by default' },
   model_name: { takesValue: true, reason: 'the output folder names the model' },
-  model_type: { takesValue: true, reason: 'there is one kind of tokenizer, which is read from the model' },
+  model_type: { takesValue: true, reason: 'the tokenizer is always that of the model' },
 }
 
-/** The options of `voxtorch spectra finetune`, as they are read. */
+/** Options of `voxtorch spectra finetune`, after parsing. */
 export type SpectraArguments = OptionsOf<typeof SPECTRA_OPTIONS>
 
 export interface ParsedSpectraArguments {
   options: SpectraArguments
-  /** What was given and has no effect, with the reason: tell the user. */
+  /** Options without effect, with the reasons, for a warning. */
   ignored: IgnoredOption[]
 }
 
 /**
- * Reads a command line: our options (`--batch-size 24`), and those of the original's `main.py` (`--batch_size=24 --lr=2e-5
- * --apex_level=1 --multi_audio`) and `run_dst.py` (`--per_gpu_train_batch_size 2 --accum 4`) as other names for them. A
- * hyphen and an underscore are alike; a value follows after `=` or a blank; `--no-turn-ids` says no to a flag.
+ * Parse a command line: our options (`--batch-size 24`), and those of the original's `main.py` (`--batch_size=24 --lr=2e-5
+ * --apex_level=1 --multi_audio`) and `run_dst.py` (`--per_gpu_train_batch_size 2 --accum 4`) as aliases. Hyphens and underscores are
+ * equivalent; a value follows after `=` or a space; `--no-turn-ids` turns a flag off.
  *
- * Three of the original's mean something slightly else: `--audio_length` is in seconds, `--apex_level` above 0 is fp16,
- * and `--model spectra` names the network, not a folder.
+ * Three of the original's options differ: `--audio_length` is in seconds, `--apex_level` above 0 is fp16, and `--model spectra` names the
+ * network, not a folder.
  *
- * @throws ConfigError for an unknown option, naming the nearest; for a value that is missing or wrong; for an option given
- * twice
+ * @throws ConfigError for an unknown option, naming the nearest; for a missing or invalid value; for a duplicate option
  */
 export function parseSpectraArguments(argv: readonly string[]): ParsedSpectraArguments {
   const { options, files, ignored } = readOptions('SPECTRA', SPECTRA_OPTIONS, argv, SPECTRA_FOREIGN)
@@ -148,5 +178,5 @@ export function parseSpectraArguments(argv: readonly string[]): ParsedSpectraArg
 function positive(text: string, flag: string): number {
   const value = text.trim() === '' ? Number.NaN : Number(text)
   if (Number.isFinite(value) && value >= 0) return value
-  throw new ConfigError(`${flag} is a number of at least 0, not ${JSON.stringify(text)}`, { argument: flag })
+  throw new ConfigError(`${flag}: expected a number of at least 0, got ${JSON.stringify(text)}`, { argument: flag })
 }

@@ -8,46 +8,46 @@ import { noGrad, scope, Tensor } from '../../../tensor/index.js'
 import type { SpectraTask } from '../evaluation/task.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
 
-/** 10 s of 16 kHz: as much of a clip as SPECTRA hears. */
+/** Maximum samples of a clip: 10 s at 16 kHz. */
 export const SPECTRA_AUDIO_LENGTH = 10 * SPEECH_RATE
 export const SPECTRA_TEXT_LENGTH = 512
 
 export interface SpectraCollateOptions {
-  /** Default true: clips of the turn before are heard where samples have them. */
+  /** Use the clips of previous turns if samples have them. Default true. */
   historyAudio?: boolean
-  /** Default true: token types tell turns where samples have turn ids. */
+  /** Add token types from turn ids if samples have them. Default true. */
   turnIds?: boolean
-  /** Longest text in tokens; of a longer one the first token and the last ones stay. Default 512. */
+  /** Maximum tokens of a text; of a longer one, the first token and the last ones are kept. Default 512. */
   maxTextLength?: number
-  /** Longest clip in samples; of a longer one the beginning stays. Default 160000. */
+  /** Maximum samples of a clip; of a longer one, the beginning is kept. Default 160000. */
   maxAudioLength?: number
   /**
-   * 'published' pads every clip to `maxAudioLength` and rounds audio and numeric labels to float16, as the original does.
-   * Default: clips are padded to the longest of the batch.
+   * 'published': pad every clip to `maxAudioLength`, and round audio and numeric labels to float16, as the original does. Default: clips
+   * are padded to the longest of the batch.
    */
   compat?: 'published'
-  /** What a current turn without speech (audio null) does: an error (default), or a row of zeros of length 0. */
+  /** Action for a current turn without speech (audio null): 'refuse' (default) throws; 'allow' adds a row of zeros of length 0. */
   emptyAudio?: 'refuse' | 'allow'
 }
 
-/** A batch as the networks of SPECTRA read it. B samples; R = B rows of audio, or 2 B with clips of the turn before. */
+/** A batch for SPECTRA's networks. B samples; R = B rows of audio, or 2 B with clips of previous turns. */
 export interface SpectraBatch {
   /** int64 [B, L] */
   inputIds: Tensor
   /** bool [B, L] */
   attentionMask: Tensor
-  /** int64 [B, L], 0 for earlier turns and padding, 1 for the current one; left out where the task knows no turns. */
+  /** int64 [B, L], 0 for previous turns and padding, 1 for the current one; left out for a task without turns. */
   tokenTypeIds?: Tensor
-  /** float32 [R, S]; of each sample the clip of the turn before, then that of the current turn. */
+  /** float32 [R, S]; for each sample the clip of the previous turn, then that of the current turn. */
   inputValues: Tensor
-  /** int64 [R]: samples that are no padding; 0 where there is no speech. */
+  /** int64 [R]: number of samples without padding; 0 without speech. */
   audioLengths: Tensor
   audiosPerText: 1 | 2
   /** float32 [B] for a regression, int64 [B] for classes. */
   labels: Tensor
 }
 
-/** How many different samples lost something, by where they come from. */
+/** Number of distinct samples that were truncated, by source. */
 export interface SpectraCuts {
   readonly audio: number
   readonly historyAudio: number
@@ -56,18 +56,18 @@ export interface SpectraCuts {
 
 export interface SpectraCollator {
   (samples: readonly SpectraSample[]): Promise<SpectraBatch>
-  /** What was cut so far. */
+  /** Counts of truncated samples so far. */
   readonly cuts: SpectraCuts
 }
 
-// Below this, a stack of eight convolutions has no frame: what is shorter is padded.
-const LEAST_SAMPLES = 1680
+// The eight convolutions of the audio encoder need at least this many samples for one frame. Shorter clips are padded.
+const MIN_SAMPLES = 1680
 
 /**
- * Makes batches of SPECTRA's samples. Texts are padded with 0, which the mask hides.
+ * Return a function that collates samples of SPECTRA. Texts are padded with 0, and masked.
  *
- * The collator throws DataError naming the sample: for audio with NaN or infinities, of another shape or dtype; for empty
- * audio unless it is allowed; where only some samples of a batch have history audio or turn ids.
+ * The collator throws DataError naming the sample: for audio with NaN or infinities, or of another shape or dtype; for empty audio
+ * unless it is allowed; if only some samples of a batch have history audio or turn ids.
  */
 export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: SpectraCollateOptions = {}): SpectraCollator {
   const where = 'spectraCollate'
@@ -85,7 +85,7 @@ export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: Spectra
     if (typeof value !== 'boolean') throw misuse(where, name, 'a boolean', value)
   }
   requireWhole(where, 'maxTextLength', maxTextLength, 2)
-  requireWhole(where, 'maxAudioLength', maxAudioLength, LEAST_SAMPLES)
+  requireWhole(where, 'maxAudioLength', maxAudioLength, MIN_SAMPLES)
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   requireOneOf(where, 'emptyAudio', emptyAudio, ['refuse', 'allow'])
   const cut = { audio: new Set<string>(), historyAudio: new Set<string>(), text: new Set<string>() }
@@ -97,16 +97,16 @@ export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: Spectra
         throw misuse(where, 'samples', 'an array with at least one sample', samples)
       }
       requireForm(where, 'samples', samples, [{ inputIds: 'list', source: 'string' }])
-      const hearsHistory = historyAudio && inAllOrNone(samples, 'historyAudio')
-      const knowsTurns = turnIds && inAllOrNone(samples, 'turnIds')
+      const hasHistoryAudio = historyAudio && inAllOrNone(samples, 'historyAudio')
+      const hasTurnIds = turnIds && inAllOrNone(samples, 'turnIds')
       for (const { inputIds, source } of samples) if (inputIds.length > maxTextLength) cut.text.add(source)
       const audio = await noGrad(() =>
-        audioRows(samples, { hearsHistory, maxAudioLength, published, refuse: emptyAudio === 'refuse', cut }),
+        audioRows(samples, { hasHistoryAudio, maxAudioLength, published, refuse: emptyAudio === 'refuse', cut }),
       )
       return {
-        ...textRows(samples, maxTextLength, knowsTurns),
+        ...textRows(samples, maxTextLength, hasTurnIds),
         ...audio,
-        audiosPerText: hearsHistory ? 2 : 1,
+        audiosPerText: hasHistoryAudio ? 2 : 1,
         labels: labelsOf(samples, task, published),
       }
     })
@@ -129,23 +129,23 @@ function inAllOrNone(samples: readonly SpectraSample[], field: 'historyAudio' | 
   const odd = samples.find((sample) => (sample[field] !== undefined) !== has)
   if (odd === undefined) return has
   throw new DataError(
-    `${odd.source} ${has ? 'lacks' : 'has'} ${field}, unlike ${samples[0]!.source} in the same batch: give it to all or none`,
+    `${odd.source}: expected ${has ? '' : 'no '}${field}, like ${samples[0]!.source} in the same batch, got ${has ? 'none' : 'one'}. Add it to all samples or to none.`,
     { field },
   )
 }
 
-/** The first token and the last ones. */
+/** Truncate ids to the first token and the last ones. */
 export function cutText(ids: readonly number[], length: number): readonly number[] {
   return ids.length <= length ? ids : [ids[0]!, ...ids.slice(ids.length - (length - 1))]
 }
 
-function textRows(samples: readonly SpectraSample[], longest: number, knowsTurns: boolean) {
+function textRows(samples: readonly SpectraSample[], longest: number, hasTurnIds: boolean) {
   const rows = samples.map(({ inputIds }) => cutText(inputIds, longest))
   const lengths = rows.map((row) => row.length)
   return {
     inputIds: padTokens(rows),
     attentionMask: lengthMask(lengths, Math.max(...lengths)),
-    ...(knowsTurns && {
+    ...(hasTurnIds && {
       tokenTypeIds: padTokens(
         samples.map((sample) => cutText(sample.turnIds!, longest)),
         { length: Math.max(...lengths) },
@@ -155,7 +155,7 @@ function textRows(samples: readonly SpectraSample[], longest: number, knowsTurns
 }
 
 interface AudioSettings {
-  hearsHistory: boolean
+  hasHistoryAudio: boolean
   maxAudioLength: number
   published: boolean
   refuse: boolean
@@ -163,21 +163,23 @@ interface AudioSettings {
 }
 
 async function audioRows(samples: readonly SpectraSample[], settings: AudioSettings) {
-  const { hearsHistory, maxAudioLength, published, refuse, cut } = settings
+  const { hasHistoryAudio, maxAudioLength, published, refuse, cut } = settings
   const clips: { wave: Tensor | null; source: string; field: 'audio' | 'historyAudio' }[] = []
   for (const { audio, historyAudio, source } of samples) {
-    if (hearsHistory) {
+    if (hasHistoryAudio) {
       const wave = await waveOf(historyAudio!, source, 'history audio')
       clips.push({ wave, source, field: 'historyAudio' })
     }
     const wave = await waveOf(audio, source, 'audio')
     if (wave === null && refuse) {
-      throw new DataError(`${source}: its audio is empty; emptyAudio: 'allow' takes turns without speech`, { source })
+      throw new DataError(`${source}: expected audio, got none. Set emptyAudio: 'allow' for turns without speech.`, {
+        source,
+      })
     }
     clips.push({ wave, source, field: 'audio' })
   }
   const lengths = clips.map(({ wave }) => Math.min(wave?.size(0) ?? 0, maxAudioLength))
-  const width = published ? maxAudioLength : Math.max(LEAST_SAMPLES, ...lengths)
+  const width = published ? maxAudioLength : Math.max(MIN_SAMPLES, ...lengths)
   for (const [row, { wave, source, field }] of clips.entries()) {
     if (wave !== null && wave.size(0) > lengths[row]!) cut[field].add(source)
   }
@@ -188,9 +190,10 @@ async function audioRows(samples: readonly SpectraSample[], settings: AudioSetti
   if (!inputValues.isfinite().all().item()) {
     const row = clips.findIndex((_, i) => !inputValues.select(0, i).isfinite().all().item())
     const { source, field } = clips[row]!
-    throw new DataError(`${source}: its ${field === 'audio' ? 'audio' : 'history audio'} holds NaN or infinities`, {
-      source,
-    })
+    throw new DataError(
+      `${source}: expected finite samples in the ${field === 'audio' ? 'audio' : 'history audio'}, got NaN or infinities`,
+      { source },
+    )
   }
   if (published) inputValues = inputValues.to({ dtype: 'float16' }).to({ dtype: 'float32' })
   return { inputValues, audioLengths: lengthsTensor(lengths) }
@@ -200,7 +203,7 @@ async function waveOf(audio: SpectraAudio, source: string, what: string): Promis
   if (audio === null) return null
   const wave = audio instanceof Tensor ? audio : await audio.read()
   if (wave.ndim !== 1 || !/^b?float/.test(wave.dtype)) {
-    throw new DataError(`${source}: its ${what} is ${wave.dtype} [${wave.shape}], expected floats [samples]`, {
+    throw new DataError(`${source}: expected floating point [samples] as ${what}, got ${wave.dtype} [${wave.shape}]`, {
       source,
     })
   }

@@ -22,28 +22,28 @@ import { type CheckedRecord, type Clip, checkRecord } from './record.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
 import { SpectraDialogText, type SpectraDialogTextOptions } from './text.js'
 
-// More than is heard, so that cutting shows, and so that the resampler's edge lies behind it.
+// A little more than the network uses, to detect truncation, and to keep the resampler's edge out of the clip.
 const MARGIN_SECONDS = 0.1
 
 export interface ReadSpectraJsonlOptions extends SpectraDialogTextOptions {
   task: SpectraTask
   tokenizer: Tokenizer
-  /** What a bad record does: 'stop' (default) throws; 'skip' leaves it out and counts it. */
+  /** Action for a bad record: 'stop' (default) throws; 'skip' leaves it out and counts it. */
   onBadRecord?: OnBadRecord
-  /** 'memory' (default) holds all clips; 'file' reads each when a batch needs it, and finds only then that one is broken. */
+  /** 'memory' (default) keeps all clips in memory; 'file' reads each clip when a batch needs it, and detects broken clips only then. */
   audio?: 'memory' | 'file'
-  /** Longest clip in samples. Default 160000. */
+  /** Maximum samples of a clip. Default 160000. */
   maxAudioLength?: number
-  /** What another sampling rate or several channels do: they are converted (default), or make a bad record. */
+  /** Action for other sample rates or several channels: 'convert' (default), or 'refuse', which makes a bad record. */
   otherAudio?: 'convert' | 'refuse'
   /**
-   * Whether turns before the current one are read, their text and the clip of the last. Default: if any record has them;
-   * records without then have none.
+   * Whether to use previous turns: their texts, and the clip of the last one. Default: if any record has them; records without then have
+   * an empty history.
    */
   history?: boolean
 }
 
-/** A sample with what its record says of it. */
+/** A sample with speaker and split of its record. */
 export interface SpectraJsonlSample extends SpectraSample {
   readonly speaker: string | undefined
   readonly split: 'train' | 'valid' | 'test' | undefined
@@ -51,23 +51,23 @@ export interface SpectraJsonlSample extends SpectraSample {
 
 export interface SpectraJsonlData {
   samples: SpectraJsonlSample[]
-  /** The task, with its classes: those given, or those that occur, sorted. */
+  /** The task with its classes: the given ones, or the sorted labels of the data. */
   task: SpectraTask
   /** Whether samples have turn ids and history audio. */
   history: boolean
-  /** Records left out by `onBadRecord: 'skip'`, and the errors of the first hundred. */
+  /** Number of records left out by `onBadRecord: 'skip'`, and the first hundred errors. */
   badRecords: number
   badRecordErrors: DataError[]
 }
 
 /**
- * Reads data of one's own: a file of one JSON record per line (see {@link SpectraJsonlRecord}) with sound files in any format that
- * `readAudio` knows, for one of the four tasks or a task of one's own. All records are checked at once.
+ * Read your own data: a file with one JSON record per line (see {@link SpectraJsonlRecord}) and audio files in any format that `readAudio`
+ * supports, for one of the four tasks or your own task. All records are checked before it returns.
  *
- * Waveforms are tensors of the current scope, float32 [samples] of 16 kHz.
+ * Waveforms are tensors of the current scope, float32 [samples] at 16 kHz.
  *
- * @throws DataError with `file` and `line` for a bad record: no JSON, an unknown or missing field, a label that is none of
- * the task's, a sound file that is missing, broken, empty or holds NaN
+ * @throws DataError with `file` and `line` for a bad record: invalid JSON, an unknown or missing field, a label outside of the task's
+ * labels, or an audio file that is missing, broken, empty or contains NaN
  */
 export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOptions): Promise<SpectraJsonlData> {
   const where = 'readSpectraJsonl'
@@ -109,7 +109,7 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
       : { read: () => reader.read(clip, { record: source, field, fields: { source } }) }
   const samples: SpectraJsonlSample[] = []
   await scope(async () => {
-    // Several at once: readAudio waits for the disk and, for compressed files, for its threads.
+    // In parallel: readAudio waits for the disk and, for compressed files, for its threads.
     for (let i = 0; i < records.length; i += 16) {
       const some = records.slice(i, i + 16)
       const results = await Promise.allSettled(
@@ -122,7 +122,9 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
     }
     return samples.flatMap(({ audio, historyAudio }) => [audio, historyAudio])
   })
-  if (samples.length === 0) throw new DataError(`${file} holds no usable record`, { file, badRecords: bad.count })
+  if (samples.length === 0) {
+    throw new DataError(`${file}: expected at least one usable record, got none`, { file, badRecords: bad.count })
+  }
   return { samples, task: complete, history: context, badRecords: bad.count, badRecordErrors: bad.errors }
 }
 
@@ -145,13 +147,13 @@ async function recordsOf(file: string, lines: JsonlDataset<unknown>, bad: BadRec
   return records
 }
 
-/** The labels of the training records, or of all where none says that it is one. */
+/** Return the labels of the training records, or of all records if none has a split. */
 function trainingLabels(lines: readonly Line[]): (number | string)[] {
-  const given = lines.filter(({ record }) => record.split === undefined || record.split === 'train')
-  return (given.length > 0 ? given : lines).map(({ record }) => record.label)
+  const training = lines.filter(({ record }) => record.split === undefined || record.split === 'train')
+  return (training.length > 0 ? training : lines).map(({ record }) => record.label)
 }
 
-interface Making {
+interface SampleContext {
   file: string
   text: SpectraDialogText
   clips: (clip: Clip, field: string, source: string) => SpectraAudio | Promise<Tensor>
@@ -161,7 +163,7 @@ interface Making {
 
 async function sampleOf(
   { record, line }: Line,
-  { file, text, clips, context, task }: Making,
+  { file, text, clips, context, task }: SampleContext,
 ): Promise<SpectraJsonlSample> {
   const source = `${file}, line ${line}`
   const label = labelNumber(record.label, task)

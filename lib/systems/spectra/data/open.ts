@@ -15,19 +15,19 @@ import type { SpectraDialogTextOptions } from './text.js'
 
 export interface OpenSpectraDataOptions extends SpectraDialogTextOptions {
   task: SpectraTask | string
-  /** A tokenizer, or the folder of one. Your own data needs it; published data keeps it for those who ask the model later. */
+  /** A tokenizer, or its folder. Required for your own data; with published data, it is saved with the model for later use. */
   tokenizer?: Tokenizer | string
-  /** For the published data. */
+  /** For published data. */
   layout?: SpectraLayout | 'auto'
   arrays?: 'tensor' | 'lazy'
-  /** For one's own data. */
+  /** For your own data. */
   onBadRecord?: 'stop' | 'skip'
   maxAudioLength?: number
-  /** For records without a `split`: whose turns are held out. */
+  /** For records without a `split`: speakers of the test and validation data. */
   speakers?: SpectraHeldOutSpeakers
-  /** Where there is no data for validation: the share of the training data that is drawn for it. Default 0.1. */
+  /** Fraction of the training data drawn for validation, if there is no validation data. Default 0.1. */
   validShare?: number
-  /** For that draw. Default 42. */
+  /** Random seed of that draw. Default 42. */
   seed?: number
 }
 
@@ -35,24 +35,24 @@ export interface SpectraData {
   task: SpectraTask
   train: SpectraSample[]
   valid: SpectraSample[]
-  /** Empty where there is none. */
+  /** Empty if there is no test data. */
   test: SpectraSample[]
-  /** What was found and done, line by line, for a report. */
+  /** Lines for a report: files, counts, draws. */
   notes: string[]
-  /** What made tokens of the texts; left out for published data, which has tokens, unless one was given. */
+  /** Tokenizer of the texts; for published data, which has token ids, only if one was given. */
   tokenizer?: Tokenizer
-  /** How it did. */
+  /** Text options of the tokenizer. */
   text?: SpectraDialogTextOptions
 }
 
 /**
- * Opens data for fine-tuning, whatever its form:
+ * Open data for fine-tuning in one of these formats:
  *
- * - the published pickles: a folder or archive as `readSpectraPickles` takes it;
- * - a folder with `train.jsonl`, and perhaps `valid.jsonl` and `test.jsonl`, as `readSpectraJsonl` reads them;
- * - one JSONL file, whose records say their `split`, or are held out by `speakers`.
+ * - published pickles: a folder or archive for `readSpectraPickles`;
+ * - a folder with `train.jsonl`, and optionally `valid.jsonl` and `test.jsonl`, for `readSpectraJsonl`;
+ * - one JSONL file whose records have a `split`, or are split by `speakers`.
  *
- * @throws DataError as the readers do; ConfigError where the task is unknown or a tokenizer is missing
+ * @throws DataError of the readers; ConfigError for an unknown task or a missing tokenizer
  */
 export async function openSpectraData(path: string, options: OpenSpectraDataOptions): Promise<SpectraData> {
   const where = 'openSpectraData'
@@ -75,11 +75,13 @@ export async function openSpectraData(path: string, options: OpenSpectraDataOpti
   checkHeldOut(where, speakers)
   if (typeof options.task !== 'string') requireForm(where, 'task', options.task, { name: 'string', kind: 'string' })
   const task = typeof options.task === 'string' ? publishedSpectraTask(options.task) : options.task
-  if (!existsSync(path)) throw new DataError(`${path}: there is no such file or folder`, { file: path })
+  if (!existsSync(path)) {
+    throw new DataError(`${path}: expected a file or folder of data, which does not exist`, { file: path })
+  }
   const data = isPublishedData(path, task.name)
     ? await published(path, task, options)
-    : await own(path, task, options, speakers)
-  if (data.train.length === 0) throw new DataError(`${path} has no training data`, { file: path })
+    : await ownData(path, task, options, speakers)
+  if (data.train.length === 0) throw new DataError(`${path}: expected training data, got none`, { file: path })
   if (data.valid.length > 0) return data
   return withValidation(data, validShare, seed)
 }
@@ -91,7 +93,7 @@ async function published(path: string, task: SpectraTask, options: OpenSpectraDa
     ...defined({ layout, arrays }),
   })
   const notes = files.map(({ split, file, layout }) => `${file}: layout ${layout}, ${splits[split]!.length} samples`)
-  // A model's folder need not hold one, and the data has tokens.
+  // The data has token ids already, so the model's folder may lack a tokenizer.
   const tokenizer = await tokenizerOf(options.tokenizer).catch((error) => {
     if (error instanceof ConfigError) return undefined
     throw error
@@ -100,7 +102,7 @@ async function published(path: string, task: SpectraTask, options: OpenSpectraDa
   return tokenizer ? { ...data, tokenizer, text: textOptions(options) } : data
 }
 
-async function own(
+async function ownData(
   path: string,
   task: SpectraTask,
   options: OpenSpectraDataOptions,
@@ -115,23 +117,23 @@ async function own(
       ...defined({ history, onBadRecord, maxAudioLength, lowercase, maxContext }),
     })
   }
-  const made = { tokenizer, text: textOptions(options) }
-  if (!statSync(path).isDirectory()) return { ...oneFile(path, await read(path, task), speakers), ...made }
+  const textParts = { tokenizer, text: textOptions(options) }
+  if (!statSync(path).isDirectory()) return { ...oneFile(path, await read(path, task), speakers), ...textParts }
   const fileOf = (split: SpectraSplit) => join(path, `${split}.jsonl`)
   if (!existsSync(fileOf('train'))) {
     const pickled = isPublishedTask(task.name) ? `, ${task.name}/train.pkl or ${task.name}.tgz` : ''
-    throw new DataError(`${path} has neither train.jsonl${pickled}`, { file: path })
+    throw new DataError(`${path}: expected train.jsonl${pickled}, got a folder without`, { file: path })
   }
   const first = await read(fileOf('train'), task)
   const splits: Record<SpectraSplit, SpectraSample[]> = { train: first.samples, valid: [], test: [] }
-  const notes = noted(fileOf('train'), first)
+  const notes = notesOf(fileOf('train'), first)
   for (const split of SPECTRA_SPLITS.slice(1)) {
     if (!existsSync(fileOf(split))) continue
     const more = await read(fileOf(split), first.task, first.history)
     splits[split] = more.samples
-    notes.push(...noted(fileOf(split), more))
+    notes.push(...notesOf(fileOf(split), more))
   }
-  return { task: first.task, ...splits, notes, ...made }
+  return { task: first.task, ...splits, notes, ...textParts }
 }
 
 const textOptions = ({ lowercase, maxContext }: SpectraDialogTextOptions): SpectraDialogTextOptions => ({
@@ -142,9 +144,10 @@ async function tokenizerOf(tokenizer: Tokenizer | string | undefined): Promise<T
   if (tokenizer instanceof Tokenizer) return tokenizer
   if (typeof tokenizer === 'string') return Tokenizer.fromPretrained(tokenizer)
   if (tokenizer !== undefined) throw misuse('openSpectraData', 'tokenizer', 'a Tokenizer or a folder', tokenizer)
-  throw new ConfigError('Texts of your own need a tokenizer: give the folder of RoBERTa’s, or of the model', {
-    argument: 'tokenizer',
-  })
+  throw new ConfigError(
+    "openSpectraData: expected a tokenizer for your own texts, got none. Pass the folder of RoBERTa's or the model's.",
+    { argument: 'tokenizer' },
+  )
 }
 
 function oneFile(file: string, data: SpectraJsonlData, speakers: SpectraHeldOutSpeakers): SpectraData {
@@ -152,14 +155,14 @@ function oneFile(file: string, data: SpectraJsonlData, speakers: SpectraHeldOutS
   const parts = split(samples, {
     ...{ partOf: (sample) => sample.split, speakerOf: ({ speaker }) => speaker, speakers, source: file },
   })
-  return { task, ...parts, notes: noted(file, data) }
+  return { task, ...parts, notes: notesOf(file, data) }
 }
 
-function noted(file: string, { samples, badRecords, badRecordErrors, history, task }: SpectraJsonlData): string[] {
+function notesOf(file: string, { samples, badRecords, badRecordErrors, history, task }: SpectraJsonlData): string[] {
   const notes = [`${file}: ${samples.length} records${history ? ', with history' : ''}`]
   if (task.labels) notes.push(`${file}: classes ${task.labels.join(', ')}`)
   if (badRecords > 0)
-    notes.push(`${file}: ${badRecords} bad records left out, the first: ${badRecordErrors[0]?.message}`)
+    notes.push(`${file}: ${badRecords} bad records left out, first error: ${badRecordErrors[0]?.message}`)
   return notes
 }
 
@@ -167,11 +170,13 @@ function withValidation(data: SpectraData, share: number, seed: number): Spectra
   const { train, notes } = data
   const parts = share === 0 ? { train: [], valid: [] } : split(train, { valid: share, seed })
   if (parts.train.length === 0) {
-    throw new DataError('There is no data for validation, and too little to draw it from the training data', {})
+    throw new DataError(
+      'openSpectraData: expected validation data, or enough training data to draw it from, got neither',
+    )
   }
-  const drawn = `${parts.valid.length} of ${train.length} training samples were drawn for it (seed ${seed})`
+  const drawn = `${parts.valid.length} of ${train.length} training samples are used instead (seed ${seed})`
   return {
     ...data,
-    ...{ train: parts.train, valid: parts.valid, notes: [...notes, `no data for validation: ${drawn}`] },
+    ...{ train: parts.train, valid: parts.valid, notes: [...notes, `no validation data: ${drawn}`] },
   }
 }

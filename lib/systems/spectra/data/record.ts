@@ -1,10 +1,10 @@
-import { requireObject, requireOneOf } from '../../../base/check.js'
+import { requireObject, requireOneOf, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { nearest } from '../../../base/words.js'
 import type { SpectraTurnText } from './text.js'
 
 /**
- * One line of a JSONL file of one's own data: a turn of speech with its text.
+ * One line of a JSONL file of your own data: a turn of speech with its text.
  *
  * ```json
  * {"audio": "clips/7.wav", "text": "that's great", "label": "joy", "split": "train", "speaker": "Ann"}
@@ -12,33 +12,33 @@ import type { SpectraTurnText } from './text.js'
  * ```
  */
 export interface SpectraJsonlRecord {
-  /** A sound file, relative to the folder of the JSONL file; null or left out where nobody speaks. */
+  /** Audio file, relative to the folder of the JSONL file; null or left out without speech. */
   audio?: string | null
-  /** Seconds of the sound file at which the turn begins and ends. Default: the whole file. */
+  /** Start and end of the turn in the audio file, in seconds. Default: the whole file. */
   start?: number
   end?: number
-  /** The words, separated by blanks; */
+  /** The words, separated by spaces. Either `text` or `words`. */
   text?: string
-  /** or as a list. */
+  /** The words as a list. */
   words?: readonly string[]
-  /** A number for a regression; the name or the number of a class. */
+  /** A number for a regression; the name or number of a class. */
   label: number | string
-  /** Turns before this one, oldest first, each as a text or as its words. */
+  /** Previous turns, oldest first, each as a text or a list of words. */
   history?: readonly SpectraTurnText[]
-  /** The sound file of the turn before; null where there is none. */
+  /** Audio file of the previous turn; null without one. */
   historyAudio?: string | null
   historyStart?: number
   historyEnd?: number
   speaker?: string
   split?: 'train' | 'valid' | 'test'
-  /** Not read; for your own use. */
+  /** Ignored; for your own use. */
   id?: string | number
   dialog?: string | number
   turn?: string | number
   meta?: unknown
 }
 
-/** A record whose fields are what they should be. */
+/** A validated record. */
 export interface CheckedRecord {
   audio: Clip | null
   text: SpectraTurnText
@@ -74,34 +74,40 @@ const FIELDS: readonly (keyof SpectraJsonlRecord)[] = [
   'meta',
 ]
 
-/** @throws DataError saying what is wrong; the caller adds file and line */
+/** Validate a record. @throws DataError, to which the caller adds file and line */
 export function checkRecord(value: unknown): CheckedRecord {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw bad('it is no object')
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw bad(`expected a JSON object, got ${shown(value)}`)
+  }
   const unknown = Object.keys(value).find((key) => !(FIELDS as readonly string[]).includes(key))
   if (unknown !== undefined) {
     const near = nearest(unknown, FIELDS)
     throw bad(
-      `it has the unknown field ${JSON.stringify(unknown)}${near ? `; did you mean ${near}?` : ''} Put notes into meta`,
+      `expected known fields, got ${JSON.stringify(unknown)}${near ? `; did you mean ${near}?` : ''} Put notes into meta.`,
     )
   }
   const record = value as SpectraJsonlRecord
   const { audio, text, words, label, history, historyAudio, speaker, split } = record
-  if ((text === undefined) === (words === undefined)) throw bad('it needs either text or words')
-  if (text !== undefined && typeof text !== 'string') throw bad('its text is no text')
-  if (words !== undefined && !isWords(words)) throw bad('its words are no list of texts')
+  if ((text === undefined) === (words === undefined)) {
+    throw bad(`expected either text or words, got ${text === undefined ? 'neither' : 'both'}`)
+  }
+  if (text !== undefined && typeof text !== 'string') throw bad(`text: expected a string, got ${shown(text)}`)
+  if (words !== undefined && !isWords(words)) throw bad(`words: expected a list of strings, got ${shown(words)}`)
   if (typeof label !== 'string' && !(typeof label === 'number' && Number.isFinite(label))) {
-    throw bad(label === undefined ? 'it has no label' : 'its label is neither a number nor a name')
+    throw bad(`label: expected a number or a name, got ${shown(label)}`)
   }
   if (
     history !== undefined &&
     !(Array.isArray(history) && history.every((turn) => typeof turn === 'string' || isWords(turn)))
   ) {
-    throw bad('its history is no list of turns, each a text or a list of words')
+    throw bad(`history: expected a list of turns, each a string or a list of words, got ${shown(history)}`)
   }
-  if (speaker !== undefined && typeof speaker !== 'string') throw bad('its speaker is no text')
+  if (speaker !== undefined && typeof speaker !== 'string') {
+    throw bad(`speaker: expected a string, got ${shown(speaker)}`)
+  }
   if (split !== undefined) {
     if (split !== 'train' && split !== 'valid' && split !== 'test')
-      throw bad("its split is not 'train', 'valid' or 'test'")
+      throw bad(`split: expected 'train', 'valid' or 'test', got ${shown(split)}`)
   }
   return {
     audio: clipOf('audio', audio, record.start, record.end) ?? null,
@@ -116,14 +122,18 @@ export function checkRecord(value: unknown): CheckedRecord {
 
 function clipOf(name: string, path: unknown, start: unknown, end: unknown): Clip | null | undefined {
   if (path === undefined || path === null) {
-    if (start !== undefined || end !== undefined) throw bad(`it has times of ${name}, but no ${name}`)
+    if (start !== undefined || end !== undefined) {
+      throw bad(`${name}: expected an audio file for its start and end, got none`)
+    }
     return path as null | undefined
   }
-  if (typeof path !== 'string' || path === '') throw bad(`its ${name} is no path`)
+  if (typeof path !== 'string' || path === '') throw bad(`${name}: expected a path, got ${shown(path)}`)
   const time = (value: unknown) => typeof value === 'number' && Number.isFinite(value) && value >= 0
-  if (start !== undefined && !time(start)) throw bad(`the start of its ${name} is no number of seconds`)
+  if (start !== undefined && !time(start)) {
+    throw bad(`start of ${name}: expected seconds of at least 0, got ${shown(start)}`)
+  }
   if (end !== undefined && !(time(end) && (end as number) > ((start as number | undefined) ?? 0))) {
-    throw bad(`the end of its ${name} is no number of seconds behind the start`)
+    throw bad(`end of ${name}: expected seconds above the start, got ${shown(end)}`)
   }
   return { path, start: (start as number | undefined) ?? 0, end: end as number | undefined }
 }
@@ -133,7 +143,7 @@ const isWords = (value: unknown): value is readonly string[] =>
 
 const bad = (what: string): DataError => new DataError(what, {})
 
-/** Which records are for testing and validation where they do not say it themselves: those of some speakers. */
+/** Speakers of the test and validation data, for records without a split. */
 export interface SpectraHeldOutSpeakers {
   test?: readonly string[]
   valid?: readonly string[]

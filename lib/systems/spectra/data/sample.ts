@@ -1,22 +1,22 @@
 import type { Tensor } from '../../../tensor/index.js'
 
 /**
- * A clip: a waveform of 16 kHz, float [samples] with an amplitude of about 1; something that reads one when it is needed;
- * or null, where nobody speaks.
+ * A clip: a waveform at 16 kHz, float [samples] with an amplitude of about 1; an object that reads one on demand; or null, without
+ * speech.
  */
 export type SpectraAudio = Tensor | { read(): Promise<Tensor> } | null
 
-/** One turn to learn from, of any of SPECTRA's tasks. */
+/** A training example of any of SPECTRA's tasks: one turn. */
 export interface SpectraSample {
   readonly audio: SpectraAudio
-  /** RoBERTa's token numbers, from `<s>` to `</s>`, those of earlier turns in front. */
+  /** RoBERTa's token ids, from `<s>` to `</s>`, those of previous turns first. */
   readonly inputIds: readonly number[]
-  /** For each token 0 (earlier turn) or 1 (current turn); left out where the task knows no turns. */
+  /** For each token 0 (previous turn) or 1 (current turn); left out for a task without turns. */
   readonly turnIds?: readonly number[]
-  /** The clip of the turn before; null where there was none; left out where the task hears only the current turn. */
+  /** Clip of the previous turn; null without one; left out for a task that uses only the current turn. */
   readonly historyAudio?: SpectraAudio
-  /** A number, or a class number. */
+  /** A number, or a class index. */
   readonly label: number
-  /** Where it comes from, for messages: file and record. */
+  /** File and record, for messages. */
   readonly source: string
 }

@@ -4,30 +4,30 @@ import { requireForm } from '../../../base/form.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 
 export interface SpectraDialogTextOptions {
-  /** Writes text in lower case first, as that of pre-training is. Default true. */
+  /** Lowercase the text first, as in pre-training. Default true. */
   lowercase?: boolean
-  /** How many turns before the current one are kept. Default 10. */
+  /** Maximum number of previous turns. Default 10. */
   maxContext?: number
 }
 
-/** A turn as a text, whose words stand between blanks, or as its words. */
+/** A turn as a text with words separated by spaces, or as a list of words. */
 export type SpectraTurnText = string | readonly string[]
 
 export interface SpectraEncodedWords {
   inputIds: number[]
-  /** For each word its tokens, [start, end) in `inputIds`. A word of which nothing is left has none: start is end. */
+  /** Token range of each word, [start, end) in `inputIds`. It is empty for a word without tokens. */
   spans: [number, number][]
 }
 
 export interface SpectraEncodedDialog {
   inputIds: number[]
-  /** 0 for earlier turns, 1 for the current one. */
+  /** 0 for previous turns, 1 for the current one. */
   turnIds: number[]
 }
 
 /**
- * Texts as SPECTRA reads them: each word is encoded alone by RoBERTa's byte-level BPE, without the blank before it, so that
- * "it's" is 405 18 wherever it stands; `<s>` stands in front of all, `</s>` behind each turn.
+ * Encodes texts for SPECTRA: each word alone by RoBERTa's byte-level BPE, without a leading space, so that "it's" is always 405 18. `<s>`
+ * starts the text, and `</s>` ends each turn.
  */
 export class SpectraDialogText {
   readonly #tokenizer: Tokenizer
@@ -37,7 +37,7 @@ export class SpectraDialogText {
   readonly #eos: number
   readonly #known = new Map<string, readonly number[]>()
 
-  /** @throws ConfigError when the tokenizer has no `<s>` and `</s>`, or puts a blank before a text by itself */
+  /** @throws ConfigError for a tokenizer without `<s>` and `</s>`, or one that adds a space before a text */
   constructor(tokenizer: Tokenizer, options: SpectraDialogTextOptions = {}) {
     requireForm('SpectraDialogText', 'tokenizer', tokenizer, { tokenToId: 'function', encode: 'function' })
     requireOptions('SpectraDialogText', options, ['lowercase', 'maxContext'])
@@ -49,7 +49,7 @@ export class SpectraDialogText {
     this.#maxContext = maxContext
     const [bos, eos] = [tokenizer.tokenToId('<s>'), tokenizer.tokenToId('</s>')]
     if (bos === undefined || eos === undefined) {
-      throw new ConfigError('SPECTRA needs a tokenizer of RoBERTa: this one has no tokens <s> and </s>', {
+      throw new ConfigError('SpectraDialogText: expected a RoBERTa tokenizer with <s> and </s>, got one without.', {
         argument: 'tokenizer',
       })
     }
@@ -58,13 +58,13 @@ export class SpectraDialogText {
     const [first] = tokenizer.encode('a', { addSpecialTokens: false }).inputIds
     if (first !== undefined && first === tokenizer.tokenToId('Ġa')) {
       throw new ConfigError(
-        'SPECTRA encodes words without a blank before them, and this tokenizer adds one: load it with add_prefix_space false',
+        'SpectraDialogText: expected a tokenizer that does not add a leading space, got one that does. Load it with add_prefix_space false.',
         { argument: 'tokenizer' },
       )
     }
   }
 
-  /** Words without special tokens. */
+  /** Encode words without special tokens. */
   words(text: SpectraTurnText): SpectraEncodedWords {
     const inputIds: number[] = []
     const spans = wordsOf(text).map((word): [number, number] => {
@@ -75,7 +75,7 @@ export class SpectraDialogText {
     return { inputIds, spans }
   }
 
-  /** One turn alone: `<s>`, its words, `</s>`. Spans count `<s>`. */
+  /** Encode one turn alone: `<s>`, its words, `</s>`. Spans count `<s>`. */
   utterance(text: SpectraTurnText): SpectraEncodedWords {
     const { inputIds, spans } = this.words(text)
     return {
@@ -84,7 +84,7 @@ export class SpectraDialogText {
     }
   }
 
-  /** A turn after others, oldest first, as IEMOCAP's are written: `<s>`, then each turn's words and `</s>`. */
+  /** Encode a turn after previous ones, oldest first, as for IEMOCAP: `<s>`, then each turn's words and `</s>`. */
   dialog(context: readonly SpectraTurnText[], current: SpectraTurnText): SpectraEncodedDialog {
     const kept = this.#maxContext === 0 ? [] : context.slice(-this.#maxContext)
     const inputIds = [this.#bos]
@@ -112,5 +112,5 @@ export class SpectraDialogText {
 function wordsOf(text: SpectraTurnText): readonly string[] {
   if (typeof text === 'string') return text.split(/\s+/).filter((word) => word !== '')
   if (Array.isArray(text) && text.every((word) => typeof word === 'string')) return text
-  throw misuse('SpectraDialogText', 'a turn', 'a text or a list of words', text)
+  throw misuse('SpectraDialogText', 'each turn', 'a text or a list of words', text)
 }

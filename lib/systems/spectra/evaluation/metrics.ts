@@ -8,46 +8,46 @@ import { type Values, valuePairs } from '../../../train/metrics/values.js'
 import type { EvalPrediction } from '../../../train/trainer/evaluate.js'
 import type { SpectraTask } from './task.js'
 
-/** MOSI and MOSEI; published as mae, corr, acc_a7, acc_a2, acc_a2_non0, f1, f1_non0. */
+/** Metrics of MOSI and MOSEI; published as mae, corr, acc_a7, acc_a2, acc_a2_non0, f1, f1_non0. */
 export interface SpectraSentimentMetrics {
-  /** Mean absolute error, of what was predicted, unclipped. */
+  /** Mean absolute error of the unclipped predictions. */
   mae: number
-  /** Pearson's correlation; NaN where truth or prediction is constant. */
+  /** Pearson correlation; NaN if targets or predictions are constant. */
   corr: number
-  /** Accuracy in seven classes: clipped to [-3, 3] and rounded, halves to even. */
+  /** Accuracy in seven classes: values clipped to [-3, 3] and rounded, halves to even. */
   accA7: number
-  /** Accuracy of "at least 0". */
+  /** Accuracy of the classes "at least 0" and "below 0". */
   accA2: number
-  /** Without the items whose truth is 0, accuracy of "above 0"; NaN where all truths are 0. The key metric. */
+  /** Accuracy of the classes "above 0" and others, without samples whose target is 0; NaN if all targets are 0. The key metric. */
   accA2Non0: number
-  /** F1 of the two classes of `accA2`, weighted by how often each is true. A class that neither holds counts nothing. */
+  /** F1 of the two classes of `accA2`, weighted by their frequency in the targets. */
   f1: number
-  /** The same of `accA2Non0`; NaN where all truths are 0. */
+  /** F1 of the two classes of `accA2Non0`, weighted likewise; NaN if all targets are 0. */
   f1Non0: number
 }
 
-/** IEMOCAP. */
+/** Metrics of IEMOCAP. */
 export interface SpectraEmotionMetrics {
   /** The key metric. */
   accuracy: number
-  /** Weighted by how often each class is true. */
+  /** F1 weighted by the frequency of each class in the targets. */
   f1: number
 }
 
-/** MIntRec; published as acc_20, f1_20, acc_2, f1_2. */
+/** Metrics of MIntRec; published as acc_20, f1_20, acc_2, f1_2. */
 export interface SpectraIntentMetrics {
   /** The key metric. */
   acc20: number
-  /** Mean over the classes that occur in truth or prediction, which may be fewer than twenty. */
+  /** Macro F1 over the classes in targets or predictions, which may be fewer than twenty. */
   f1Of20: number
-  /** Emotions (0 to 10) against goals (11 to 19). */
+  /** Accuracy of two classes: emotions (0 to 10) and goals (11 to 19). */
   acc2: number
   f1Of2: number
 }
 
 /**
- * The metrics of MOSI and MOSEI.
- * @throws DataError on lists that are empty, of different lengths, or hold anything but finite numbers
+ * Return the metrics of MOSI and MOSEI.
+ * @throws DataError for lists that are empty, of different lengths, or contain values other than finite numbers
  */
 export function spectraSentimentMetrics(targets: Values, predictions: Values): SpectraSentimentMetrics {
   const { truth, guess } = valuePairs(targets, predictions)
@@ -69,7 +69,7 @@ export function spectraSentimentMetrics(targets: Values, predictions: Values): S
   }
 }
 
-/** One of the seven classes -3 … 3. */
+/** Return one of the seven classes -3 … 3. */
 function seventh(value: number): number {
   const clipped = Math.min(3, Math.max(-3, value))
   const below = Math.floor(clipped)
@@ -78,14 +78,14 @@ function seventh(value: number): number {
   return rounded + 0 // -0 is 0
 }
 
-/** The metrics of IEMOCAP. @throws DataError on lists that are empty or of different lengths */
+/** Return the metrics of IEMOCAP. @throws DataError for lists that are empty or of different lengths */
 export function spectraEmotionMetrics(targets: Labels, predictions: Labels): SpectraEmotionMetrics {
   return { accuracy: accuracy(targets, predictions), f1: f1Score(targets, predictions, { average: 'weighted' }) }
 }
 
 const LAST_EMOTION = 10
 
-/** The metrics of MIntRec, of class numbers. @throws DataError on lists that are empty or of different lengths */
+/** Return the metrics of MIntRec from class indices. @throws DataError for lists that are empty or of different lengths */
 export function spectraIntentMetrics(targets: Values, predictions: Values): SpectraIntentMetrics {
   const { truth, guess } = valuePairs(targets, predictions)
   const halves = [truth, guess].map((ids) => ids.map((id) => Number(id > LAST_EMOTION))) as [number[], number[]]
@@ -98,10 +98,10 @@ export function spectraIntentMetrics(targets: Values, predictions: Values): Spec
 }
 
 /**
- * A task's metrics: those that were published for the four tasks; for a task of one's own `mae` and `corr`, or `accuracy`,
- * weighted `f1`, `macroF1` and `uar` (unweighted average recall).
+ * Return the metrics of a task: the published ones for the four tasks; for your own task `mae` and `corr`, or `accuracy`, weighted `f1`,
+ * `macroF1` and `uar` (unweighted average recall).
  *
- * @param predictions numbers for a regression, class numbers for classes
+ * @param predictions numbers for a regression, class indices for a classification
  */
 export function spectraMetrics(
   task: Pick<SpectraTask, 'name' | 'kind'>,
@@ -116,7 +116,7 @@ export function spectraMetrics(
   return taskMetrics({ kind }, targets as readonly number[], predictions as readonly number[])
 }
 
-/** `computeMetrics` of a Trainer for a task: from logits [samples, classes], or [samples, 1] or [samples]. */
+/** Return `computeMetrics` of a Trainer for a task. Takes logits [samples, classes], or [samples, 1] or [samples]. */
 export function spectraMetricsOf(task: SpectraTask): (prediction: EvalPrediction) => Record<string, number> {
   requireForm('spectraMetricsOf', 'task', task, { name: 'string', kind: 'string' })
   const measure = computeMetricsOf(task, spectraMetrics)

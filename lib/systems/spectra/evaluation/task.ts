@@ -8,16 +8,16 @@ import { SPECTRA_RECIPE, type SpectraPreset } from '../training/recipe.js'
 /** The four tasks on which SPECTRA was fine-tuned and for which its authors publish data. */
 export type SpectraTaskName = 'mosi' | 'mosei' | 'iemocap' | 'mintrec'
 
-/** What a fine-tuned SPECTRA says about a turn: one number, or one of several classes. */
+/** A task of a fine-tuned SPECTRA: one number per turn, or one of several classes. */
 export interface SpectraTask extends Task<SpectraTaskKind> {
-  /** The accuracy that the published early stopping watches. */
+  /** The accuracy that the published early stopping monitors. */
   readonly accuracyMetric?: string
 }
 
 const KINDS = ['regression', 'classification'] as const
 type SpectraTaskKind = (typeof KINDS)[number]
 
-/** MOSI and MOSEI: sentiment in [-3, 3]. IEMOCAP: six emotions in dialogs. MIntRec: twenty intents, 0 to 10 of them emotions. */
+/** MOSI and MOSEI: sentiment in [-3, 3]. IEMOCAP: six emotions in dialogs. MIntRec: twenty intents, of which 0 to 10 are emotions. */
 export const SPECTRA_TASKS: Readonly<Record<SpectraTaskName, SpectraTask & { readonly preset: SpectraPreset }>> = {
   mosi: {
     name: 'mosi',
@@ -53,17 +53,16 @@ export const SPECTRA_TASKS: Readonly<Record<SpectraTaskName, SpectraTask & { rea
   },
 }
 
-/** A task of one's own. */
+/** Options of your own task. */
 export type SpectraTaskOptions = TaskOptions<SpectraTaskKind>
 
-/** A task of the four by its name. @throws ConfigError naming the nearest */
+/** Return one of the four published tasks by name. @throws ConfigError naming the nearest name */
 export function publishedSpectraTask(name: string): (typeof SPECTRA_TASKS)[SpectraTaskName] {
   requireString('publishedSpectraTask', 'name', name)
   if (isPublishedTask(name)) return SPECTRA_TASKS[name]
   const near = nearest(name, Object.keys(SPECTRA_TASKS))
   throw new ConfigError(
-    `SPECTRA has no published task ${JSON.stringify(name)}${near ? `; did you mean ${near}?` : ''} The four are ` +
-      `${Object.keys(SPECTRA_TASKS).join(', ')}; a task of your own says whether it is a regression or a classification`,
+    `SPECTRA: expected one of the published tasks ${Object.keys(SPECTRA_TASKS).join(', ')}, got ${JSON.stringify(name)}${near ? `; did you mean ${near}?` : '.'} For your own task, set kind to regression or classification.`,
     { argument: 'task', near },
   )
 }
@@ -71,13 +70,13 @@ export function publishedSpectraTask(name: string): (typeof SPECTRA_TASKS)[Spect
 export const isPublishedTask = (name: unknown): name is SpectraTaskName =>
   typeof name === 'string' && Object.hasOwn(SPECTRA_TASKS, name)
 
-/** Checks a task of one's own; classes may still be unknown (`numLabels` 0) until the data is read. */
+/** Validate your own task. Classes may be unknown (`numLabels` 0) until the data is read. */
 export function spectraTask(options: SpectraTaskOptions): SpectraTask {
   const task = taskOf('A task of SPECTRA', options, KINDS)
   return task.kind === 'regression' ? task : { ...task, accuracyMetric: 'accuracy' }
 }
 
-/** The hyper-parameters of a task; those of the four tasks serve one's own too. */
+/** Return the hyperparameters of a task. Your own tasks use those of the published tasks. */
 export function spectraPreset(task: Pick<SpectraTask, 'name'>): SpectraPreset {
   requireForm('spectraPreset', 'task', task, { name: 'string' })
   return isPublishedTask(task.name) ? SPECTRA_TASKS[task.name].preset : SPECTRA_RECIPE

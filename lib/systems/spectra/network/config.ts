@@ -9,64 +9,63 @@ import { framesOf } from '../../../models/encoders/speech-encoder.js'
 import { type WavLMConfig, wavlmKeys } from '../../../models/encoders/wavlm.js'
 import { configOf, type NetworkConfig } from '../../../models/network.js'
 
-/** What decides how SPECTRA's parts are joined. */
+/** Options of SPECTRA that the configurations of its encoders do not have. */
 export interface SpectraOptions {
-  /** RoBERTa layers over text and speech; their size is that of the text encoder [1]. */
+  /** Number of RoBERTa layers over text and speech, with the size of the text encoder. Default 1. */
   numFusedLayers?: number
-  /** Tokens that a text is cut to by those who make batches [512]. */
+  /** Maximum tokens of a text, for collators. Default 512. */
   maxTextLength?: number
-  /** Samples that a clip is cut to by those who make batches, and padded to with `compat: 'published'` [160000]. */
+  /** Maximum samples of a clip, for collators, and the padded length with `compat: 'published'`. Default 160000. */
   maxAudioLength?: number
-  /** Whether the learned vector that stands before two clips stands before a single one too [false]. */
+  /** Put the learned vector that precedes two clips before a single clip too. Default false. */
   hasAudioCls?: boolean
-  /** Whether speech gets the text's token types in `forward` [where there are two clips]; pre-training always does. */
+  /** Add the text's token types to speech in `forward`. Default: only for two clips. Pre-training always does. */
   multiTurn?: boolean
   /**
-   * Computes as the authors' code does: every clip is padded or cut to `maxAudioLength`, the first norm counts padding, and
-   * each clip has one frame more than it gives (an empty one has one). Without it padding never changes a result.
+   * Compute like the authors' code: every clip is padded or cut to `maxAudioLength`, the first norm includes padding, and each clip counts
+   * one frame more than it has (an empty one counts one). Otherwise, padding never changes a result.
    */
   compat?: 'published'
   /**
-   * Computes nothing for padding: each clip and text has its own length, whose results are the same, and states
-   * of padding are 0. Where attention maps are asked for, layers compute padding all the same [true, but with `compat` or
-   * `legacyFusionMask`, which read padding].
+   * Skip the computation of padding: each clip and text has its own length. Results are the same, and states of padding are 0. With
+   * attention maps, padding is computed anyway. Default true; false with `compat` or `legacyFusionMask`, which depend on padding.
    */
   paddingFree?: boolean
   /**
-   * Pre-training with the masks of other rows, as the authors' code has it: it repeats the masks where it expands the
-   * states [false].
+   * In pre-training, use the masks of other rows, like the authors' code, which repeats the masks where it expands the states. Default
+   * false.
    */
   legacyFusionMask?: boolean
   /**
-   * With `compat` and `hasAudioCls`: the last two rows of a batch of single clips lose their speech, as in the authors'
-   * code, where a mask became an index [false].
+   * With `compat` and `hasAudioCls`: the last two rows of a batch of single clips lose their speech, as in the authors' code, which uses a
+   * mask as an index. Default false.
    */
   legacyAudioClsRows?: boolean
-  /** Whether gradients flow through the frames that masked acoustic modelling shall predict [with `compat`]. */
+  /** Let gradients flow through the target frames of masked acoustic modeling. Default: only with `compat`. */
   mamTargetGradients?: boolean
-  /** Outputs of SpectraForSequenceClassification; 1 is a quantity with an L1 loss [2]. */
+  /** Outputs of SpectraForSequenceClassification; 1 is a regression with L1 loss. Default 2. */
   numLabels?: number
 }
 
-/** The two encoders in the keys of a published config.json, in camelCase, and how they are joined. */
+/** Configurations of the two encoders, with the keys of a published config.json in camelCase, and options of SPECTRA. */
 export interface SpectraConfig extends NetworkConfig, SpectraOptions {
   textConfig: RobertaConfig
   audioConfig: WavLMConfig
 }
 
 type Needed = 'numFusedLayers' | 'maxTextLength' | 'maxAudioLength' | 'hasAudioCls'
-/** With every choice made. */
+/** A configuration with all defaults filled in. */
 export type CompleteSpectraConfig = SpectraConfig & Required<Pick<SpectraOptions, Needed>>
 
 const TEXT = 512
 const AUDIO = 160_000
-/** transformers writes this `max_length` for models that have none. */
+/** The `max_length` that transformers writes for models without one. */
 const NO_LENGTH = 20
 
 const SMALL = { hiddenSize: 64, numHiddenLayers: 2, numAttentionHeads: 4, intermediateSize: 128 }
 const ROBERTA = { vocabSize: 50265, maxPositionEmbeddings: 514, typeVocabSize: 2, layerNormEps: 1e-5, padTokenId: 1 }
 
-/** The published size, and one that a laptop trains: WavLM's convolutions in width 32, two layers of width 64. */
+/** The published size, and one for a laptop: WavLM's convolutions of width 32, two layers of width 64. */
 const names: Record<string, SpectraConfig> = {
   base: {
     textConfig: ROBERTA,
@@ -83,7 +82,7 @@ const names: Record<string, SpectraConfig> = {
   },
 }
 
-/** Published files hold SPECTRA's own choices in the configurations of its encoders. */
+/** Options of SPECTRA that published files have in the configurations of the encoders. */
 const TEXT_OWN = ['maxLength', 'numFusedLayers', 'numFusionLayers']
 const AUDIO_OWN = ['maxLength', 'hasAudioCls', 'multiTurn']
 export const encoderKeys: Record<'textConfig' | 'audioConfig', ConfigKeys> = {
@@ -105,22 +104,27 @@ const optionKeys = [
   'numLabels',
 ]
 
-/** The configuration of a size by its name. @throws ConfigError for a size that there is not */
+/** Return the configuration of a named size. @throws ConfigError for an unknown name */
 export const namedSpectraConfig = (name: string): SpectraConfig => configOf('Spectra', name, names)
 
-/** A checked configuration. Choices that the encoders' published files hold are taken from there where none is made. */
-export function spectraConfig(given: SpectraConfig | string): CompleteSpectraConfig {
-  const config = configOf('Spectra', given, names)
+/** Validate a configuration. Missing options are taken from the encoders' configurations, as in published files. */
+export function spectraConfig(configOrName: SpectraConfig | string): CompleteSpectraConfig {
+  const config = configOf('Spectra', configOrName, names)
   const keys = [...optionKeys, 'textConfig', 'audioConfig']
   for (const key of Object.keys(config)) {
     if (keys.includes(key)) continue
     const near = nearest(key, keys)
-    throw new ConfigError(`Spectra has no option '${key}'${near ? `; did you mean '${near}'?` : ''}`, { key })
+    throw new ConfigError(
+      `SpectraConfig: expected known options, got '${key}'${near ? `; did you mean '${near}'?` : ''}`,
+      { key },
+    )
   }
   for (const key of ['textConfig', 'audioConfig'] as const) {
     const value: unknown = config[key]
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) continue
-    throw new ConfigError(`Spectra needs ${key}, an encoder's configuration, not ${shown(value)}`, { key })
+    throw new ConfigError(`SpectraConfig.${key}: expected the configuration of an encoder, got ${shown(value)}`, {
+      key,
+    })
   }
   const { textConfig: text, audioConfig: audio } = config
   return {
@@ -150,14 +154,14 @@ function lengthIn(config: NetworkConfig): number | undefined {
   return value === NO_LENGTH ? undefined : value
 }
 
-/** What the native network is built from. */
+/** Return the configuration for the native network. */
 export const nativeConfig = (config: SpectraConfig): object => ({
   ...config,
   textConfig: toSnake(config.textConfig),
   audioConfig: toSnake(config.audioConfig),
 })
 
-/** Frames that clips of these lengths count as: whole ones, or what the authors' code counts. */
+/** Return the number of frames of a clip; with `compat`, the number that the authors' code counts. */
 export function frameCount(config: CompleteSpectraConfig, samples: number): number {
   const whole = framesOf(config.audioConfig, samples)
   if (config.compat !== 'published') return whole
@@ -169,17 +173,17 @@ export function frameCount(config: CompleteSpectraConfig, samples: number): numb
   return Math.min(counted + 1, framesOf(config.audioConfig, config.maxAudioLength))
 }
 
-/** The options of a configuration, without the encoders. */
+/** Return the options of a configuration, without the encoders. */
 export function optionsIn(config: SpectraConfig): SpectraOptions {
   return Object.fromEntries(Object.entries(config).filter(([key]) => optionKeys.includes(key)))
 }
 
 /**
- * The configuration of a network that is made from scratch: `'base'`, the published size; `'tiny'`, one that a laptop
- * trains; or a JSON file that holds `textConfig`, `audioConfig` and the other fields of {@link SpectraConfig}. It has as
- * many tokens as the tokenizer, unless a file says another number.
- * @param tokenizer left out where texts come as RoBERTa's token numbers
- * @throws ConfigError for a size that there is not; DataError for a file that is no JSON
+ * Return the configuration for a network with random weights: `'base'`, the published size; `'tiny'`, for a laptop; or a JSON file with
+ * `textConfig`, `audioConfig` and the other fields of {@link SpectraConfig}. The vocabulary size is the tokenizer's, unless a file sets
+ * it.
+ * @param tokenizer left out if texts are token ids of RoBERTa
+ * @throws ConfigError for an unknown name; DataError for a file that is not valid JSON
  */
 export async function readSpectraConfig(
   nameOrFile: string,
@@ -190,11 +194,12 @@ export async function readSpectraConfig(
   const config = named ? namedSpectraConfig(nameOrFile) : ((await readJson(nameOrFile)) as SpectraConfig)
   const text: unknown = config?.textConfig
   if (typeof text !== 'object' || text === null) {
-    throw new ConfigError(`${nameOrFile} has no textConfig: it must hold an object with textConfig and audioConfig`, {
-      file: nameOrFile,
-    })
+    throw new ConfigError(
+      `${nameOrFile}: expected an object with textConfig and audioConfig, got one without textConfig`,
+      { file: nameOrFile },
+    )
   }
-  const own = named ? undefined : config.textConfig.vocabSize
-  const vocabSize = own ?? tokenizer?.vocabSize ?? config.textConfig.vocabSize
+  const fileVocabSize = named ? undefined : config.textConfig.vocabSize
+  const vocabSize = fileVocabSize ?? tokenizer?.vocabSize ?? config.textConfig.vocabSize
   return { ...config, textConfig: { ...config.textConfig, ...defined({ vocabSize }) } }
 }

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { misuse } from '../../../base/check.js'
+import { misuse, shown } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { toSnake } from '../../../base/words.js'
 import { writeJson } from '../../../files/json/json.js'
@@ -30,41 +30,41 @@ import {
   spectraConfig,
 } from './config.js'
 
-/** Two encoders to begin from: folders or hub repositories of a RoBERTa and a WavLM in transformers' layout. */
+/** Two pre-trained encoders: folders or Hub repositories of a RoBERTa and a WavLM in transformers' layout. */
 export interface SpectraEncoders {
   text: string
   audio: string
 }
 
 export interface LoadSpectraOptions extends LoadNetworkOptions {
-  /** Choices in place of those in the files. */
+  /** Options that override those in the files. */
   config?: SpectraOptions
-  /** Heads that the file lacks are meant to be trained: no warning of their fresh values. Default false. */
+  /** Suppress the warning about missing heads, which get random values, because they will be trained. Default false. */
   freshHeads?: boolean
 }
 
-/** What a loaded checkpoint was found to be. */
+/** Properties of a loaded checkpoint. */
 export interface SpectraLoadReport {
-  /** What stood before the names: `''`, `'model.'`, `'module.'` or `'module.model.'`. */
+  /** Prefix of the names: `''`, `'model.'`, `'module.'` or `'module.model.'`. */
   prefix: string
-  /** Convolutions of the audio encoder in the file. */
+  /** Number of convolutions of the audio encoder in the file. */
   convLayers: number
-  /** Rows of the token type table in the file; of one row two are made. */
+  /** Rows of the token type table in the file; a single row is duplicated. */
   typeRows: number
   fusedLayers: number
-  /** Whether fusion layers were numbered in the file. */
+  /** Whether fusion layers are numbered in the file. */
   fusedIndexed: boolean
   /** Heads in the file, whether or not this network has them. */
   heads: string[]
-  /** Tensors in the file. */
+  /** Number of tensors in the file. */
   tensors: number
-  /** Names that the file lacks, which have fresh values. */
+  /** Names missing in the file, which get random values. */
   fresh: string[]
-  /** Names in the file that this network has no use for. */
+  /** Names in the file that this network does not have. */
   ignored: string[]
 }
 
-/** A class of networks: what its heads are called. */
+/** A network class and the names of its heads. */
 export interface SpectraKind {
   kind: string
   architecture: string
@@ -74,12 +74,12 @@ export interface SpectraKind {
 type Build<M> = (config: CompleteSpectraConfig, factory: NetworkOptions & { initialize: boolean }) => M
 interface Source {
   config: SpectraConfig
-  /** Under the network's names, but for heads of other networks. */
+  /** Tensors under the network's names, without heads of other networks. */
   state: Map<string, Tensor>
   file: string
   mapped: boolean
   report: SpectraLoadReport
-  /** Names that it may lack. */
+  /** Names that may be missing. */
   fresh: RegExp[]
 }
 
@@ -95,7 +95,7 @@ export async function loadSpectra<M extends NativeModule>(
   options: LoadSpectraOptions,
   build: Build<M>,
 ): Promise<{ network: M; report: SpectraLoadReport }> {
-  const { config: choices = {}, freshHeads = false, ...load } = options
+  const { config: overrides = {}, freshHeads = false, ...load } = options
   if (typeof freshHeads !== 'boolean') throw misuse('fromPretrained', 'freshHeads', 'a boolean', freshHeads)
   const { hub, ...fill } = parted(load)
   const pair = encodersOf(from)
@@ -107,12 +107,12 @@ export async function loadSpectra<M extends NativeModule>(
     const { state, report } = source
     const heads = kind.heads.map((head) => `${head}.`)
     for (const name of [...state.keys()]) {
-      const isForeign = TRACKING.test(name) || (HEAD.test(name) && !heads.some((head) => name.startsWith(head)))
-      if (!isForeign) continue
+      const isOtherHead = TRACKING.test(name) || (HEAD.test(name) && !heads.some((head) => name.startsWith(head)))
+      if (!isOtherHead) continue
       state.delete(name)
       report.ignored.push(name)
     }
-    const config = spectraConfig({ ...source.config, ...labelsIn(kind, state), ...choices })
+    const config = spectraConfig({ ...source.config, ...labelsIn(kind, state), ...overrides })
     growTypes(state, config)
     for (const head of ['mlm_head', 'mam_head']) tieBias(state, head, source.file)
     const layout: NetworkKind = {
@@ -125,7 +125,7 @@ export async function loadSpectra<M extends NativeModule>(
     }
     const { network, fresh } = await filled(layout, source, fill, (factory) => build(config, factory))
     report.fresh = fresh
-    // Encoders to begin from never have heads.
+    // Plain encoders never have heads.
     if (!pair && !freshHeads) warnOfHeads(kind, source.file, fresh)
     return { network, report }
   })
@@ -135,8 +135,8 @@ function warnOfHeads({ architecture, heads }: SpectraKind, file: string, fresh: 
   const names = fresh.filter((name) => heads.some((head) => name.startsWith(`${head}.`)))
   if (names.length === 0) return
   process.emitWarning(
-    `${file} lacks ${names.length} tensors of the heads of ${architecture}, which hold random numbers until they are ` +
-      `trained (freshHeads: true says that they will be): ${names.join(', ')}`,
+    `${file}: ${names.length} tensors of the heads of ${architecture} are missing and have random values. Train them ` +
+      `(freshHeads: true suppresses this warning): ${names.join(', ')}`,
     'SpectraWarning',
   )
 }
@@ -144,13 +144,15 @@ function warnOfHeads({ architecture, heads }: SpectraKind, file: string, fresh: 
 function encodersOf(from: string | SpectraEncoders): SpectraEncoders | undefined {
   if (typeof from === 'string') return undefined
   if (typeof from?.text === 'string' && typeof from.audio === 'string') return from
-  throw new ConfigError('Spectra is loaded from a folder, a repository, or { text, audio } of two encoders', {})
+  throw new ConfigError(
+    `Spectra.fromPretrained: expected a folder, a repository, or { text, audio } of two encoders, got ${shown(from)}`,
+  )
 }
 
-/** text_config.json, audio_config.json and weights; config.json holds the choices of a network saved here. */
+/** Read text_config.json, audio_config.json and weights; config.json has the options of a network saved by `save`. */
 async function published(folder: string, options: FillOptions): Promise<Source> {
   const own = existsSync(join(folder, 'config.json')) ? await readConfig(folder) : {}
-  // First, so that the folder of another network is told by what it is.
+  // Checked first, so that the error for a folder of another network names that network.
   requireModelType(folder, own, { modelType: 'spectra', architecture: 'Spectra' })
   const [textConfig, audioConfig] = [
     await readConfig(folder, 'text_config.json'),
@@ -165,13 +167,14 @@ async function published(folder: string, options: FillOptions): Promise<Source> 
     const name = networkName(full.slice(prefix.length))
     if (!HEAD.test(name) && !TRACKING.test(name)) prefixes.add(prefix)
     if (UNUSED.test(name)) report.ignored.push(full)
-    else if (state.has(name)) throw new CheckpointError(`${file} has ${name} twice, once as ${full}`, { file, name })
+    else if (state.has(name))
+      throw new CheckpointError(`${file}: expected ${name} once, got it again as ${full}`, { file, name })
     else state.set(name, tensor)
     report.fusedIndexed ||= /^(module\.)?(model\.)?fused_encoder\.\d+\./.test(full)
   }
   if (prefixes.size > 1) {
     const list = [...prefixes].map((prefix) => `'${prefix}'`).join(' and ')
-    throw new CheckpointError(`${file} has parts of the network both under ${list}; it needs one prefix`, { file })
+    throw new CheckpointError(`${file}: expected one prefix of all names, got ${list}`, { file })
   }
   report.prefix = [...prefixes][0] ?? ''
   describe(report, state)
@@ -184,7 +187,7 @@ async function published(folder: string, options: FillOptions): Promise<Source> 
   return { config, state, file, mapped, report, fresh: [/\.conv_layers\.7\./, /^audio_encoder\.audio_(cls|sep)$/] }
 }
 
-/** The network's name for a published one: fusion layers are numbered, weight normalisation has today's names. */
+/** Return the network's name for a published one: fusion layers are numbered, and weight norm has its current names. */
 function networkName(name: string): string {
   if (name.startsWith('audio_encoder.')) return `audio_encoder.${speechEncoderName(name.slice(14))}`
   return name.replace(/^fused_encoder\.(?!\d)/, 'fused_encoder.0.')
@@ -253,7 +256,7 @@ function labelsIn(kind: SpectraKind, state: Map<string, Tensor>): SpectraOptions
   return rows === undefined ? {} : { numLabels: rows }
 }
 
-/** SPECTRA needs two types: of a single row both are made, and a table of more rows counts whatever the file says. */
+/** Grow the token type table to the two types of SPECTRA by repeating a single row. More rows in the file override the config. */
 function growTypes(state: Map<string, Tensor>, config: SpectraConfig): void {
   const table = state.get(TYPES)
   const rows = table?.shape[0] ?? 2
@@ -264,15 +267,15 @@ function growTypes(state: Map<string, Tensor>, config: SpectraConfig): void {
   if (table && rows === 1) state.set(TYPES, table.expand([config.textConfig.typeVocabSize as number, -1]).contiguous())
 }
 
-/** A head's bias and that of its decoder are one tensor, which files have under one name or both. */
+/** Tie a head's bias to that of its decoder; files contain one of the names or both. */
 function tieBias(state: Map<string, Tensor>, head: string, file: string): void {
   const [own, inner] = [`${head}.bias`, `${head}.decoder.bias`]
   const [a, b] = [state.get(own), state.get(inner)]
   if (a && b && !a.equal(b)) {
-    throw new CheckpointError(`${file} has two values for one tensor: ${own} and ${inner} differ`, {
-      file,
-      tensor: own,
-    })
+    throw new CheckpointError(
+      `${file}: expected equal values of the tied tensors ${own} and ${inner}, got different ones`,
+      { file, tensor: own },
+    )
   }
   const either = a ?? b
   if (!either) return
@@ -280,7 +283,7 @@ function tieBias(state: Map<string, Tensor>, head: string, file: string): void {
   state.set(inner, either)
 }
 
-/** Writes the published layout: text_config.json, audio_config.json, model.safetensors; and config.json with the choices. */
+/** Write the published layout: text_config.json, audio_config.json, model.safetensors; and config.json with the options. */
 export async function saveSpectra(
   kind: SpectraKind,
   directory: string,
@@ -300,7 +303,7 @@ export async function saveSpectra(
   }
   if (config.multiTurn !== undefined) audio.multiTurn = config.multiTurn
   await scope(async () => {
-    // A file of safetensors holds no tensor under two names.
+    // A safetensors file must not contain shared tensors.
     const state = Object.entries(module.stateDict()).map(([name, tensor]): [string, Tensor] => [
       name,
       /^(mlm|mam)_head\.bias$/.test(name) ? tensor.detach().clone() : tensor,

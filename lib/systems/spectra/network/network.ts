@@ -12,39 +12,39 @@ import {
   type SpectraLoadReport,
   saveSpectra,
 } from './files.js'
-import { ANSWERING } from './untrained.js'
+import { PREDICTION_HEADS } from './untrained.js'
 
 /**
- * Texts with one or two clips of speech each. A network on CUDA waits once for `attentionMask` and `audioLengths` that are
- * there, and for nothing where they are on the CPU.
+ * Texts with one or two clips of speech each. On CUDA, the network synchronizes once for `attentionMask` and `audioLengths` if they are on
+ * the device; on the CPU they need no synchronization.
  */
 export interface SpectraInputs {
   /** [batch, time], int64. */
   inputIds: Tensor
   /** bool [batch, time], true for real tokens, which come before padding. */
   attentionMask: Tensor
-  /** [batch, time], 0 for what was said before and 1 for what is said now; default all 0. */
+  /** [batch, time], 0 for previous turns and 1 for the current turn. Default all 0. */
   tokenTypeIds?: Tensor | null
   /** Waveforms at 16 kHz: [batch, samples], or with two clips to a text [2 batch, samples], previous before current. */
   inputValues: Tensor
-  /** int64 [rows of inputValues]: how many samples are valid. What comes after them is never looked at. */
+  /** int64 [rows of inputValues]: number of valid samples. Samples after them are ignored. */
   audioLengths: Tensor
   /** Default 1. */
   audiosPerText?: 1 | 2
-  /** Whether the outputs have attention maps. Default false. */
+  /** Return the attention maps. Default false. */
   outputAttentions?: boolean
 }
 
 export interface SpectraOutput {
   /** States of the text, then of the speech, after fusion: [batch, time + audio, hiddenSize]. */
   lastHiddenState: Tensor
-  /** bool [batch, time + audio], true where those states count. */
+  /** bool [batch, time + audio], true for valid states. */
   attentionMask: Tensor
-  /** Of the text encoder: [batch, time, hiddenSize]. */
+  /** States of the text encoder: [batch, time, hiddenSize]. */
   textHiddenState: Tensor
-  /** Of the audio encoder: [batch, audio, hiddenSize]. */
+  /** States of the audio encoder: [batch, audio, hiddenSize]. */
   audioHiddenState: Tensor
-  /** Per fusion layer [batch, heads, time + audio, time + audio]; empty unless asked for, as the next two. */
+  /** Per fusion layer [batch, heads, time + audio, time + audio]; empty without `outputAttentions`, like the next two. */
   attentions: Tensor[]
   /** Per layer of the text encoder [batch, heads, time, time]. */
   textAttentions: Tensor[]
@@ -52,46 +52,46 @@ export interface SpectraOutput {
   audioAttentions: Tensor[]
 }
 
-/** Examples of pre-training: a text with the true and one with a wrong response, and the clips of both. */
+/** Pre-training examples: a text with the true response and one with a wrong response, and the clips of both. */
 export interface SpectraPretrainingInputs {
-  /** [2 batch, time], int64: for each example the positive and the negative text. */
+  /** [2 batch, time], int64: the positive and the negative text of each example. */
   inputIds: Tensor
   /** bool [2 batch, time] */
   attentionMask: Tensor
   /** [2 batch, time] */
   tokenTypeIds?: Tensor | null
-  /** int64 [batch, time]: tokens to predict of the positive texts; -100 for none. */
+  /** int64 [batch, time]: target tokens of the positive texts; -100 for none. */
   mlmLabels: Tensor
-  /** [3 batch, samples]: for each example the previous, the current and the negative clip. */
+  /** [3 batch, samples]: the previous, the current and the negative clip of each example. */
   inputValues: Tensor
   /** int64 [3 batch] */
   audioLengths: Tensor
-  /** int8 [3 batch, frames]: 0 untouched, 1 zeroed, 2 replaced by frame `mamSource`, 3 kept; all but 0 are predicted. */
+  /** int8 [3 batch, frames]: 0 unmasked, 1 zeroed, 2 replaced by frame `mamSource`, 3 kept; 1 to 3 are targets. */
   mamMask: Tensor
   /** int64 [3 batch, frames] */
   mamSource: Tensor
-  /** bool [batch, time]: the first sub-word of each word of the positive texts. */
+  /** bool [batch, time]: the first token of each word of the positive texts. */
   startMask: Tensor
-  /** bool [batch, time]: the last one. */
+  /** bool [batch, time]: the last token of each word. */
   endMask: Tensor
-  /** [words], floating point: when each word begins, in units of 10 s, in row-major order of `startMask`. */
+  /** [words], floating point: start of each word, in units of 10 s, in row-major order of `startMask`. */
   starts: Tensor
-  /** [words]: when it ends. */
+  /** [words]: end of each word. */
   ends: Tensor
 }
 
 export interface SpectraPretrainingOutput {
-  /** The sum of the four. */
+  /** Sum of the four losses. */
   loss: Tensor
-  /** Cross-entropy over the masked tokens; 0 where nothing is masked. */
+  /** Cross-entropy over the masked tokens; 0 without masked tokens. */
   mlmLoss: Tensor
-  /** Mean absolute difference over the masked frames of the previous and current clips; 0 where nothing is masked. */
+  /** Mean absolute error over the masked frames of the previous and current clips; 0 without masked frames. */
   mamLoss: Tensor
   /** Cross-entropy over the four pairings of each example's texts and clips. */
   crsLoss: Tensor
   /** Mean squared error over all starts and ends; 0 without words. */
   tppLoss: Tensor
-  /** [4 batch, 4]: per example text and speech p p, p n, n p, n n; their classes are 0 to 3. */
+  /** [4 batch, 4]: per example, the pairs of text and speech: positive-positive, p-n, n-p, n-n, with classes 0 to 3. */
   crsLogits: Tensor
   /** [words] */
   startPredictions: Tensor
@@ -103,24 +103,24 @@ export interface SpectraPrediction {
   /** [batch, time + audio, hiddenSize] */
   lastHiddenState: Tensor
   attentionMask: Tensor
-  /** [batch, 4]; class 0: text and speech both belong to the context. */
+  /** [batch, 4]; class 0: text and speech both match the context. */
   crsLogits: Tensor
-  /** [batch, time]: when the word that a token begins starts, in units of 10 s from the start of its own clip. */
+  /** [batch, time]: start of the word whose first token this is, in units of 10 s from the start of its clip. */
   starts: Tensor
-  /** [batch, time]: when the word that a token closes ends. */
+  /** [batch, time]: end of the word whose last token this is. */
   ends: Tensor
   attentions: Tensor[]
 }
 
 export interface SpectraClassificationInputs extends SpectraInputs {
-  /** [batch]: int64 classes, or with one label quantities of any dtype. */
+  /** [batch]: int64 class indices, or with one label, values of any dtype. */
   labels?: Tensor | null
 }
 
 export interface SpectraClassificationOutput {
   /** [batch, numLabels] */
   logits: Tensor
-  /** Mean over the batch, L1 with one label and cross-entropy with more; null without labels. */
+  /** Mean over the batch: L1 with one label, cross-entropy with more; null without labels. */
   loss: Tensor | null
   /** [batch, time + audio, hiddenSize] */
   lastHiddenState: Tensor
@@ -147,10 +147,10 @@ const classificationKind: SpectraKind = {
 
 type Factory = NetworkOptions & { initialize?: boolean }
 
-/** What the three networks have in common. */
+/** Common base of the three networks. */
 abstract class SpectraNetwork extends NativeModule {
   readonly config: CompleteSpectraConfig
-  /** What the file was found to be; null for a network that was not loaded. */
+  /** Properties of the loaded file; null for a network that was not loaded. */
   loadReport: SpectraLoadReport | null = null
   readonly #kind: SpectraKind
   #fresh: FreshValues | undefined
@@ -162,33 +162,33 @@ abstract class SpectraNetwork extends NativeModule {
     this.#kind = which
   }
 
-  /** Notes what a file was found to be. @internal */
+  /** Store the properties of the loaded file. @internal */
   loaded(report: SpectraLoadReport): this {
     this.loadReport = report
-    const heads = report.fresh.filter((name) => ANSWERING.test(name))
+    const heads = report.fresh.filter((name) => PREDICTION_HEADS.test(name))
     this.#fresh = new FreshValues(this, heads)
     return this
   }
 
   /**
-   * Tensors of the heads that answer (`head`, `selection_head`, `start_prediction_head`, `end_prediction_head`) that the
-   * file lacked and that nothing has changed since: whatever stands on them answers at random, and refuses.
+   * Return the tensors of the heads (`head`, `selection_head`, `start_prediction_head`, `end_prediction_head`) that are missing in the file
+   * and unchanged since loading. Functions that use these heads throw an error.
    */
   untrainedHeads(): string[] {
     return this.#fresh?.left(this) ?? []
   }
 
   /**
-   * Frames that clips of these lengths, in samples, count as: whole ones, so 0 for one too short; or with
-   * `compat: 'published'` what the authors' code counts.
+   * Return the frames of clips of these lengths in samples: complete frames, so 0 for a clip that is too short; with
+   * `compat: 'published'` the number that the authors' code counts.
    */
   frameCounts(audioLengths: readonly number[]): number[] {
     return audioLengths.map((samples) => frameCount(this.config, samples))
   }
 
   /**
-   * Writes the published layout (text_config.json, audio_config.json, and the weights as model.safetensors) and a
-   * config.json with the choices that the published files have no place for. `fromPretrained` reads it.
+   * Save the published layout (text_config.json, audio_config.json, and the weights as model.safetensors), and a config.json with the
+   * options that published files lack. `fromPretrained` loads it.
    */
   save(directory: string): Promise<void> {
     return saveSpectra(this.#kind, directory, this, this.config)
@@ -206,23 +206,22 @@ const load = async <M extends SpectraNetwork>(
 }
 
 /**
- * SPECTRA (Yu et al. 2023, https://arxiv.org/abs/2305.11579) without heads: RoBERTa reads the text, WavLM hears the
- * speech, and a RoBERTa layer attends to both. Runs in native code; the parameters have the names of the published
- * checkpoint.
+ * SPECTRA (Yu et al. 2023, https://arxiv.org/abs/2305.11579) without heads: RoBERTa encodes the text, WavLM encodes the speech, and a
+ * RoBERTa layer attends to both. Runs in native code; the parameters have the names of the published checkpoint.
  *
- * What the authors' code leaves open or gets wrong is decided so:
- * - Padding never changes a result. A clip has as many frames as it has alone, norms over time count its own samples
- *   only, all masks are boolean. `compat: 'published'` computes as the authors' code does instead.
- * - Speech may be absent: length 0, or too few samples for one frame, is no speech at all, also as one of two clips.
- *   With `compat: 'published'` such a clip has a frame.
- * - The number of convolutions is the configuration's; it is not taken for seven.
- * - The vector before a single clip (`hasAudioCls`, false by default) is attended to; in the authors' code it is masked,
- *   and the last two rows of the batch are zeroed. `compat` has the mask, `legacyAudioClsRows` the zeroes too.
- * - How many clips a text has is said by `audiosPerText`, never guessed from numbers of rows.
- * - In pre-training the masks of text and speech are expanded as their states are; `legacyFusionMask` has the masks of
- *   other rows, as the authors' code. Frames to predict are cut off from the gradient unless `mamTargetGradients`.
- * - Token types: two rows. The table of a plain RoBERTa has one, which is copied.
- * - The pooler of RoBERTa is there, as in the checkpoint, and not used.
+ * Differences from the authors' code:
+ * - Padding never changes a result. A clip has as many frames as it has alone, norms over time use only its own samples, and all masks are
+ *   boolean. `compat: 'published'` computes like the authors' code instead.
+ * - Speech is optional: a clip of length 0, or with too few samples for one frame, has no frames, also as one of two clips. With
+ *   `compat: 'published'` such a clip has one frame.
+ * - The number of convolutions comes from the configuration; it is not fixed to seven.
+ * - The vector before a single clip (`hasAudioCls`, false by default) is attended to. The authors' code masks it, and zeroes the last two
+ *   rows of the batch. `compat` masks it; `legacyAudioClsRows` also zeroes the rows.
+ * - `audiosPerText` sets the number of clips per text; it is not inferred from the number of rows.
+ * - In pre-training, the masks of text and speech are expanded like their states. `legacyFusionMask` uses the masks of other rows, like the
+ *   authors' code. Target frames are detached from the gradient unless `mamTargetGradients` is set.
+ * - There are two token types. The table of a plain RoBERTa has one row, which is duplicated.
+ * - RoBERTa's pooler is part of the network, as in the checkpoint, but unused.
  */
 export class Spectra extends SpectraNetwork {
   constructor(config: SpectraConfig, options: Factory = {}) {
@@ -230,18 +229,18 @@ export class Spectra extends SpectraNetwork {
   }
 
   /**
-   * Random weights. `config` is a configuration or `'base'`, the published size with seven convolutions.
-   * @throws ConfigError for unknown options and sizes that do not fit
+   * Create a network with random weights. `config` is a configuration or `'base'`, the published size with seven convolutions.
+   * @throws ConfigError for unknown options and incompatible sizes
    */
   static fromConfig(config: SpectraConfig | string, options: NetworkOptions = {}): Spectra {
     return new Spectra(spectraConfig(config), options)
   }
 
   /**
-   * The published layout, from a folder or hub repository: text_config.json, audio_config.json and pytorch_model.bin (of
-   * either format of torch) or model.safetensors, the names with or without `model.` and `module.` before them; heads are
-   * left out. Or, for a fresh start, a RoBERTa and a WavLM: `{ text, audio }`. `loadReport` says what was found.
-   * An eighth convolution, `audio_cls` and `audio_sep` may be missing; they get fresh values.
+   * Load the published layout from a folder or Hub repository: text_config.json, audio_config.json and pytorch_model.bin (of either format
+   * of torch) or model.safetensors, with or without `model.` and `module.` before the names; heads are ignored. Or start from a RoBERTa and
+   * a WavLM: `{ text, audio }`. `loadReport` has the properties of the file. An eighth convolution, `audio_cls` and `audio_sep` may be
+   * missing; they get random values.
    * @throws CheckpointError that lists missing, unexpected and mis-shaped names
    */
   static fromPretrained(from: string | SpectraEncoders, options: LoadSpectraOptions = {}): Promise<Spectra> {
@@ -249,8 +248,8 @@ export class Spectra extends SpectraNetwork {
   }
 
   /**
-   * Runs on the executor.
-   * @throws ShapeError for inputs that do not fit each other
+   * Encode texts and speech. Runs on the executor.
+   * @throws ShapeError for inputs whose shapes do not match
    */
   override forward(inputs: SpectraInputs): Promise<SpectraOutput> {
     return forward(withActiveAdapters(this), inputsOf(inputs)) as Promise<SpectraOutput>
@@ -261,7 +260,7 @@ export class Spectra extends SpectraNetwork {
 export class SpectraForPreTraining extends SpectraNetwork {
   constructor(config: SpectraConfig, options: Factory = {}) {
     super(pretrainingKind, config, options)
-    // One tensor under two names, as in the checkpoint.
+    // Tied parameters, as in the checkpoint.
     for (const name of ['mlm_head', 'mam_head']) {
       const head = this.get(name) as NativeModule & { bias?: Tensor }
       head.bias = (head.get('decoder') as NativeModule & { bias: Tensor }).bias
@@ -272,7 +271,7 @@ export class SpectraForPreTraining extends SpectraNetwork {
     return new SpectraForPreTraining(spectraConfig(config), options)
   }
 
-  /** As {@link Spectra.fromPretrained}; heads that the file lacks get fresh values, with a warning that names them. */
+  /** Load a network as {@link Spectra.fromPretrained}. Missing heads get random values, with a warning that names them. */
   static fromPretrained(
     from: string | SpectraEncoders,
     options: LoadSpectraOptions = {},
@@ -281,9 +280,9 @@ export class SpectraForPreTraining extends SpectraNetwork {
   }
 
   /**
-   * The four losses. Runs on the executor.
-   * @throws ShapeError for inputs that do not fit each other; IndexError for masks beyond a clip's frames and for labels
-   * that are no token
+   * Compute the four losses. Runs on the executor.
+   * @throws ShapeError for inputs whose shapes do not match; IndexError for masks beyond a clip's frames and for labels outside of the
+   * vocabulary
    */
   override forward(inputs: SpectraPretrainingInputs): Promise<SpectraPretrainingOutput> {
     const { inputIds, attentionMask, tokenTypeIds, mlmLabels, inputValues, audioLengths } = inputs
@@ -293,13 +292,13 @@ export class SpectraForPreTraining extends SpectraNetwork {
     return forwardPretraining(withActiveAdapters(this), { ...texts, ...clips }) as Promise<SpectraPretrainingOutput>
   }
 
-  /** What the heads say of texts and their speech: where words lie in time, and whether both belong together. */
+  /** Predict the start and end of words, and whether text and speech match the context. */
   predict(inputs: SpectraInputs): Promise<SpectraPrediction> {
     return predict(withActiveAdapters(this), inputsOf(inputs)) as Promise<SpectraPrediction>
   }
 }
 
-/** SPECTRA with a head on the first fused state: linear, GELU, linear; see {@link Spectra}. */
+/** SPECTRA with a head on the first fused state: linear, GELU, linear. See {@link Spectra}. */
 export class SpectraForSequenceClassification extends SpectraNetwork {
   constructor(config: SpectraConfig, options: Factory = {}) {
     super(classificationKind, config, options)
@@ -310,8 +309,8 @@ export class SpectraForSequenceClassification extends SpectraNetwork {
   }
 
   /**
-   * As {@link Spectra.fromPretrained}; without a head in the file it gets fresh values and `config.numLabels` outputs,
-   * with a warning that `freshHeads: true` takes away.
+   * Load a network as {@link Spectra.fromPretrained}. A missing head gets random values and `config.numLabels` outputs, with a warning that
+   * `freshHeads: true` suppresses.
    */
   static fromPretrained(
     from: string | SpectraEncoders,
@@ -329,7 +328,7 @@ export class SpectraForSequenceClassification extends SpectraNetwork {
   }
 }
 
-/** What the operators know; a batch may hold more. */
+/** Return only the inputs of the operators; a batch may have more fields. */
 function inputsOf(inputs: SpectraInputs): SpectraInputs {
   const {
     inputIds,

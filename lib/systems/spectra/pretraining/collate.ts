@@ -7,23 +7,23 @@ import type { FramesOf, SpectraMaskedText, SpectraPretrainingSample } from './da
 import { type SpectraWord, timeLabel } from './entry.js'
 
 /**
- * A batch of B examples with texts of L tokens (history, previous and current turn; history, previous turn and false answer),
- * clips of S samples and F frames: what `SpectraForPreTraining` takes.
+ * Inputs of `SpectraForPreTraining`: B examples with texts of L tokens (history, previous and current turn; history, previous turn and
+ * wrong response), clips of S samples and F frames.
  */
 export interface SpectraPretrainingBatch extends SpectraPretrainingInputs {
-  /** int64 [2B, L]: 0 for history and previous turn, 1 for what comes after. */
+  /** int64 [2B, L]: 0 for history and previous turn, 1 for the response. */
   tokenTypeIds: Tensor
 }
 
 export interface SpectraPretrainingCollateOptions {
   frames: FramesOf
-  /** The most tokens; the oldest history goes first, with the words in it and their labels. Default 512. */
+  /** Maximum number of tokens; the oldest history is truncated first, with its words and their labels. Default 512. */
   maxLength?: number
-  /** Pads all audio to this length, as the original does (160000). Default: the longest clip of the batch. */
+  /** Pad all audio to this length, like the original (160000). Default: the longest clip of the batch. */
   padToSamples?: number
 }
 
-/** Makes batches of `SpectraPretrainingDataset`'s samples. */
+/** Return a function that collates samples of a `SpectraPretrainingDataset`. */
 export function spectraPretrainingCollate(
   options: SpectraPretrainingCollateOptions,
 ): (samples: readonly SpectraPretrainingSample[]) => SpectraPretrainingBatch {
@@ -35,7 +35,7 @@ export function spectraPretrainingCollate(
   if (padToSamples !== undefined) requireWhole(where, 'padToSamples', padToSamples, 1)
   return (samples) => {
     if (!Array.isArray(samples) || samples.length === 0) {
-      throw new DataError(`${where} was given ${shown(samples)} as a batch, expected an array of samples`)
+      throw new DataError(`${where}: expected an array of samples, got ${shown(samples)}`)
     }
     return { ...textsOf(samples, maxLength), ...clipsOf(samples, frames, padToSamples) }
   }
@@ -63,7 +63,7 @@ function textsOf(samples: readonly SpectraPretrainingSample[], maxLength: number
         attentionMask[row + at] = 1
         if (which === 0) mlmLabels[b * length + at] = BigInt(text.labels[i] as number)
       })
-      // Where the answer alone fills the row, only <s> is left of the context.
+      // If the response alone fills the row, only <s> is left of the context.
       tokenTypeIds.fill(1n, row + (place(text.currentOffset) ?? 0) + 1, row + length)
     })
     const [text] = pair
@@ -98,7 +98,7 @@ function textsOf(samples: readonly SpectraPretrainingSample[], maxLength: number
   }
 }
 
-/** History, previous turn and answer, each after the first without its `<s>`; token k of a turn stands at its offset + k. */
+/** Join history, previous turn and response, without the `<s>` of the latter two. Token k of a turn is at its offset + k. */
 function joined({ history, previous }: SpectraPretrainingSample, answer: SpectraMaskedText) {
   const join = (key: keyof SpectraMaskedText) => [...history[key], ...previous[key].slice(1), ...answer[key].slice(1)]
   const previousOffset = history.inputIds.length - 1
@@ -106,7 +106,7 @@ function joined({ history, previous }: SpectraPretrainingSample, answer: Spectra
   return { inputIds: join('inputIds'), labels: join('labels'), previousOffset, currentOffset }
 }
 
-/** Where a token stands after cutting to the first and the last ones; undefined where it was cut away. */
+/** Return a function from a token's index to its index after truncation to the first token and the last ones; undefined if it is cut. */
 function placesOf(tokens: number, length: number): (token: number) => number | undefined {
   const cut = Math.max(0, tokens - length)
   return (token) => (token === 0 ? 0 : token - cut >= 1 ? token - cut : undefined)
@@ -116,7 +116,10 @@ function clipsOf(samples: readonly SpectraPretrainingSample[], frames: FramesOf,
   const clips = samples.flatMap((sample) => sample.clips)
   const longest = Math.max(1, ...clips.map((clip) => clip.samples.length))
   if (padToSamples !== undefined && longest > padToSamples) {
-    throw new ConfigError(`padToSamples is ${padToSamples}, and a clip has ${longest} samples: raise it`, { longest })
+    throw new ConfigError(
+      `spectraPretrainingCollate: expected clips of at most padToSamples, ${padToSamples} samples, got ${longest}. Raise padToSamples.`,
+      { longest },
+    )
   }
   const size = padToSamples ?? longest
   const count = frames(size)

@@ -1,4 +1,4 @@
-import { requireFunction, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
+import { requireFunction, requireObject, requireOptions, requireWhole, shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
@@ -7,35 +7,35 @@ import { SPECTRA_SAMPLES, type SpectraEntry, type SpectraWord, withSoundWords } 
 import { type MaskFramesOptions, type MaskTokensOptions, maskFrames, maskTokens } from './masking.js'
 import { examplesOf, type SpectraPretrainingSource } from './open.js'
 
-/** Convolution frames of a clip of so many samples: `spectra.frameCounts` for one clip. */
+/** Return the convolution frames of a clip: `spectra.frameCounts` for one clip. */
 export type FramesOf = (samples: number) => number
 
 export interface SpectraPretrainingOptions {
   frames: FramesOf
   /** Default 0. */
   seed?: number
-  /** Turns of the text at most, previous and current among them. Default 8. */
+  /** Maximum number of turns in the text, including previous and current. Default 8. */
   numTurns?: number
-  /** Longer audio is cut at its end. Default 160000, ten seconds. */
+  /** Maximum samples of a clip; longer audio is truncated. Default 160000, ten seconds. */
   maxSamples?: number
   mlm?: MaskTokensOptions
   mam?: MaskFramesOptions
 }
 
-/** Ids after masking, and what they were where they are predicted, else -100. */
+/** Ids after masking, and labels: the original ids of target tokens, else -100. */
 export interface SpectraMaskedText {
   inputIds: number[]
   labels: number[]
 }
 
-/** A clip, and what becomes of each of its frames: see `maskFrames`. */
+/** A clip, and the masking of its frames: see `maskFrames`. */
 export interface SpectraMaskedClip {
   samples: Float32Array
   mask: Int8Array
   source: Int32Array
 }
 
-/** What one training example is made of. Each text begins with `<s>`; the history has nothing else where there is none. */
+/** One training example. Each text starts with `<s>`; an empty history is only `<s>`. */
 export interface SpectraPretrainingSample {
   history: SpectraMaskedText
   previous: SpectraMaskedText
@@ -43,21 +43,21 @@ export interface SpectraPretrainingSample {
   negative: SpectraMaskedText
   previousWords: readonly SpectraWord[]
   currentWords: readonly SpectraWord[]
-  /** Of the previous turn, the current one, and a third one. */
+  /** Clips of the previous turn, the current turn, and a negative. */
   clips: readonly [previous: SpectraMaskedClip, current: SpectraMaskedClip, negative: SpectraMaskedClip]
 }
 
 /**
- * Pre-training examples: each turn with one before it, the turns before that as far as links and `numTurns` go, and two
- * turns of anywhere as the false answers, one for the text and one for the audio. Everything random depends on seed, epoch
- * and index alone, so training goes on where it was left, and is the same with any number of workers.
+ * Pre-training examples: each turn that has a previous one, earlier turns as history (up to `numTurns`), and two random turns as
+ * negatives, one for the text and one for the audio. Random draws depend only on seed, epoch and index, so training can resume, and does
+ * not depend on the number of workers.
  *
- * Words that start after the audio's end lose their labels, and count in `skippedWords`.
+ * Words that start after the end of the audio lose their labels, and are counted in `skippedWords`.
  *
- * `get` throws DataError when the current turn or the false answer has no audio.
+ * `get` throws DataError if the current turn or the negative has no audio.
  */
 export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSample> {
-  /** Words whose audio turned out to be too short for them, of all samples given so far. */
+  /** Number of words beyond the end of their audio, in all samples so far. */
   get skippedWords(): number {
     return this.#bad.count
   }
@@ -66,7 +66,7 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
   readonly #examples: Uint32Array
   readonly #bad = new BadRecords('skip')
 
-  /** @throws ConfigError when no entry has a turn before it, or there are fewer than three entries */
+  /** @throws ConfigError if no entry has a previous turn, or there are fewer than three entries */
   constructor(source: SpectraPretrainingSource, options: SpectraPretrainingOptions) {
     const where = 'SpectraPretrainingDataset'
     requireObject(where, 'source', source)
@@ -77,7 +77,9 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
     requireWhole(where, 'numTurns', numTurns, 2)
     requireWhole(where, 'maxSamples', maxSamples, 1)
     if (!(source.previous instanceof Int32Array) || source.previous.length !== source.length) {
-      throw new ConfigError(`${where}: source must be what openSpectraPretraining() gives`, { argument: 'source' })
+      throw new ConfigError(`${where}: source: expected a result of openSpectraPretraining(), got ${shown(source)}`, {
+        argument: 'source',
+      })
     }
     this.#source = source
     this.#options = { frames, seed, numTurns, maxSamples, mlm, mam }
@@ -91,7 +93,9 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
   async get(index: number, epoch = 0): Promise<SpectraPretrainingSample> {
     const at = this.#examples[index]
     if (at === undefined) {
-      throw new DataError(`there are ${this.length} examples, and none has the index ${index}`, { index })
+      throw new DataError(`SpectraPretrainingDataset.get: expected an index below ${this.length}, got ${index}`, {
+        index,
+      })
     }
     const { seed, mlm } = this.#options
     const random = new Random(seed, epoch * this.length + index)
@@ -113,7 +117,7 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
       [third, falseAudio],
     ] as const) {
       if (samples.length > 0) continue
-      throw new DataError(`entry ${i} has no audio: leave it out of the data`, { entry: i })
+      throw new DataError(`entry ${i}: expected audio, got none. Remove it from the data.`, { entry: i })
     }
     const masked = (ids: readonly number[]) => maskTokens(ids, random, mlm)
     return {
@@ -127,7 +131,7 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
     }
   }
 
-  /** Any entry but the two turns. */
+  /** Draw any entry except the two turns. */
   #other(current: number, previous: number, random: Random): number {
     const drawn = random.below(this.#source.length - 2)
     const [low, high] = current < previous ? [current, previous] : [previous, current]
@@ -135,7 +139,7 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
     return past >= high ? past + 1 : past
   }
 
-  /** `<s>` and the turns before the previous one, the oldest first, each with its `</s>`. */
+  /** Return `<s>` and the turns before the previous one, the oldest first, each with its `</s>`. */
   async #history(previous: number): Promise<number[]> {
     const turns: number[] = []
     let at = this.#source.previous[previous] as number

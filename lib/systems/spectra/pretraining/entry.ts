@@ -1,12 +1,12 @@
 import { SPEECH_RATE } from '../../../audio/clip.js'
 import type { BadRecords } from '../../../kit/records.js'
 
-/** Ten seconds: the longest slice, and the unit of the temporal labels. */
+/** Ten seconds in samples: the maximum length of a slice, and the unit of the temporal labels. */
 export const SPECTRA_SAMPLES = 10 * SPEECH_RATE
 
 /**
- * A word of a slice: its text, its first sub-word token, the one after its last, its first sample and the one after its
- * last. Tokens count from the slice's own `<s>`, which is 0; samples are at 16 kHz and count from the slice's begin.
+ * A word of a slice: its text, its first token, the token after its last, its first sample and the sample after its last. Token 0 is the
+ * slice's own `<s>`; samples are at 16 kHz and count from the start of the slice.
  */
 export type SpectraWord = readonly [
   word: string,
@@ -16,17 +16,17 @@ export type SpectraWord = readonly [
   endSample: number,
 ]
 
-/** A slice of a dialog of at most ten seconds: the training form, and a line of `entries.jsonl`. */
+/** A slice of a dialog of at most ten seconds: a line of `entries.jsonl`. */
 export interface SpectraEntry {
   /** A .wav or .npy file, relative to the data's audio root. */
   audio: string
-  /** Length of the audio where it is known. */
+  /** Number of samples, if it is known. */
   samples?: number
-  /** `<s>`, the words' sub-words, `</s>`. */
+  /** `<s>`, the tokens of the words, `</s>`. */
   inputIds: readonly number[]
-  /** In order, none without a token. */
+  /** Words in order, each with at least one token. */
   words: readonly SpectraWord[]
-  /** The entry of the turn before, -1 where there is none. */
+  /** Index of the previous turn's entry, -1 without one. */
   previous: number
   dialog?: string
   turn?: number
@@ -34,8 +34,8 @@ export interface SpectraEntry {
 }
 
 /**
- * The entry without the words that cannot be trained on: those without a token or out of order (`wordTokens`), that end
- * before they start (`wordTimes`), or that start where the audio has ended (`wordPastEnd`). Ends are cut to the audio's.
+ * Return the entry without the words that training cannot use: words without tokens or out of order (`wordTokens`), words that end before
+ * they start (`wordTimes`), and words that start after the end of the audio (`wordPastEnd`). Ends are clipped to the audio.
  */
 export function withSoundWords(entry: SpectraEntry, samples: number, place: string, bad: BadRecords): SpectraEntry {
   const words: SpectraWord[] = []
@@ -46,13 +46,25 @@ export function withSoundWords(entry: SpectraEntry, samples: number, place: stri
     const fields = { entry: place, word: text }
     if (!(first >= next && end > first && end <= last)) {
       const range = `tokens ${first} to ${end} of ${entry.inputIds.length}`
-      bad.note('wordTokens', `${place}: the word ${JSON.stringify(text)} has ${range}: give it its own`, fields)
+      bad.note(
+        'wordTokens',
+        `${place}: word ${JSON.stringify(text)}: expected its own tokens, got ${range}. Correct them.`,
+        fields,
+      )
     } else if (!(start >= 0 && stop >= start)) {
       const range = `samples ${start} to ${stop}`
-      bad.note('wordTimes', `${place}: the word ${JSON.stringify(text)} has ${range}: correct its times`, fields)
+      bad.note(
+        'wordTimes',
+        `${place}: word ${JSON.stringify(text)}: expected an end after the start, got ${range}. Correct its times.`,
+        fields,
+      )
     } else if (start >= samples) {
       const lengths = `at sample ${start} of ${samples}`
-      bad.note('wordPastEnd', `${place}: the word ${JSON.stringify(text)} starts ${lengths}: cut the text`, fields)
+      bad.note(
+        'wordPastEnd',
+        `${place}: word ${JSON.stringify(text)}: expected a start within the audio, got ${lengths}. Shorten the text.`,
+        fields,
+      )
     } else {
       words.push(stop <= samples ? word : [text, first, end, start, samples])
       next = end
@@ -61,9 +73,9 @@ export function withSoundWords(entry: SpectraEntry, samples: number, place: stri
   return { ...entry, words }
 }
 
-/** A sample's place as the temporal heads learn it: in ten seconds, rounded to 3 decimals, halves to even as in Python. */
+/** Return the temporal label of a sample: in units of ten seconds, rounded to 3 decimals, halves to even as in Python. */
 export function timeLabel(sample: number): number {
-  // The only quotients that lie in the middle of two decimals exactly are odd sixteenths.
+  // The only quotients exactly between two decimals are odd sixteenths.
   if (sample % 20000 === 10000) {
     const below = Math.floor(sample / 160)
     return (below + (below % 2)) / 1000

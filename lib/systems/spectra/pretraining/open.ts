@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { misuse, requireFunction, requireOptions, requireString } from '../../../base/check.js'
+import { misuse, requireFunction, requireOptions, requireString, shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { readJson } from '../../../files/json/json.js'
@@ -8,21 +8,21 @@ import { readJsonl } from '../../../files/json/jsonl.js'
 import type { SpectraEntry } from './entry.js'
 import { readSlice } from './source-audio.js'
 
-/** Entries by number, and their audio. */
+/** Entries by index, and their audio. */
 export interface SpectraPretrainingSource {
   readonly length: number
-  /** For each entry the one of the turn before, -1 where there is none. */
+  /** Index of the previous turn's entry, -1 without one, per entry. */
   readonly previous: Int32Array
   get(index: number): SpectraEntry | Promise<SpectraEntry>
-  /** The samples of an entry, 16 kHz. */
+  /** Return the samples of an entry, at 16 kHz. */
   audio(entry: SpectraEntry): Promise<Float32Array>
 }
 
 /**
- * Opens a folder that `prepareSpectraPretraining` or `importPublishedSpectraPretraining` wrote. Entries and audio stay in
- * their files: memory holds 20 bytes for each entry. Every entry is checked once, here.
- * @param options.audioRoot what the audio's paths are relative to. Default: what `info.json` says, else the folder
- * @throws DataError with the line of an entry that is not sound
+ * Open a folder that `prepareSpectraPretraining` or `importPublishedSpectraPretraining` wrote. Entries and audio stay in their files:
+ * memory use is 20 bytes per entry. All entries are validated here.
+ * @param options.audioRoot folder that audio paths are relative to. Default: that of `info.json`, else the folder
+ * @throws DataError with the line of an invalid entry
  */
 export async function openSpectraPretraining(
   directory: string,
@@ -32,8 +32,8 @@ export async function openSpectraPretraining(
   requireString(where, 'directory', directory)
   requireOptions(where, options, ['audioRoot'])
   const info = join(directory, 'info.json')
-  const said = existsSync(info) ? ((await readJson(info)) as { audioRoot?: unknown } | null)?.audioRoot : undefined
-  const audioRoot = options.audioRoot ?? (typeof said === 'string' ? said : directory)
+  const savedRoot = existsSync(info) ? ((await readJson(info)) as { audioRoot?: unknown } | null)?.audioRoot : undefined
+  const audioRoot = options.audioRoot ?? (typeof savedRoot === 'string' ? savedRoot : directory)
   requireString(where, 'audioRoot', audioRoot)
   const file = join(directory, 'entries.jsonl')
   const lines = await jsonlDataset<SpectraEntry>(file)
@@ -52,8 +52,8 @@ export async function openSpectraPretraining(
 }
 
 /**
- * Entries that are in memory, with a function that gives their samples.
- * @throws DataError for an entry that is not sound
+ * Return a source of entries in memory, with a function that returns their samples.
+ * @throws DataError for an invalid entry
  */
 export function spectraPretrainingSource(
   entries: readonly SpectraEntry[],
@@ -71,44 +71,49 @@ export function spectraPretrainingSource(
   }
 }
 
-/** Entries that can be trained on: those with a turn before them. */
+/** Return the entries that are examples: those with a previous turn. */
 export function examplesOf({ length, previous }: SpectraPretrainingSource): Uint32Array {
   const examples = Uint32Array.from(previous.keys()).filter((i) => (previous[i] as number) >= 0)
   if (examples.length === 0) {
-    throw new ConfigError(`none of the ${length} entries has a turn before it: pre-training needs dialogs`, { length })
+    throw new ConfigError(
+      `SPECTRA pre-training: expected dialogs with at least two turns, got ${length} entries without a previous turn`,
+      { length },
+    )
   }
   if (length < 3) {
-    throw new ConfigError(`there are ${length} entries: negatives need one that is neither turn`, { length })
+    throw new ConfigError(`SPECTRA pre-training: expected at least 3 entries, to draw negatives from, got ${length}`, {
+      length,
+    })
   }
   return examples
 }
 
 function requireEntry(row: unknown, index: number, count: number, file: string): asserts row is SpectraEntry {
   const entry = row as Partial<SpectraEntry> | null
-  const whole = Number.isSafeInteger
+  const isInteger = Number.isSafeInteger
   const ids = entry?.inputIds
   const wrong =
     typeof entry?.audio !== 'string'
-      ? 'audio must be a path'
-      : !Array.isArray(ids) || ids.length < 2 || !ids.every((id) => whole(id) && id >= 0)
-        ? 'inputIds must be token ids, <s> and </s> among them'
-        : !whole(entry.previous) || (entry.previous as number) >= count || entry.previous === index
-          ? `previous must be another of the ${count} entries, or -1`
+      ? `audio: expected a path, got ${shown(entry?.audio)}`
+      : !Array.isArray(ids) || ids.length < 2 || !ids.every((id) => isInteger(id) && id >= 0)
+        ? `inputIds: expected token ids with <s> and </s>, got ${shown(ids)}`
+        : !isInteger(entry.previous) || (entry.previous as number) >= count || entry.previous === index
+          ? `previous: expected the index of another of the ${count} entries, or -1, got ${shown(entry.previous)}`
           : (entry.previous as number) < -1
-            ? 'previous must be -1 where there is none'
+            ? `previous: expected at least -1, got ${shown(entry.previous)}`
             : wrongWord(entry.words, ids.length)
   if (wrong) throw new DataError(`${file}, entry ${index}: ${wrong}`, { file, entry: index })
 }
 
 function wrongWord(words: unknown, tokens: number): string | undefined {
-  if (!Array.isArray(words)) return 'words must be a list'
+  if (!Array.isArray(words)) return `words: expected a list, got ${shown(words)}`
   let next = 1
   for (const [i, word] of words.entries()) {
     const [text, first, end, start, stop] = Array.isArray(word) ? word : []
-    const sound =
+    const isValid =
       typeof text === 'string' && first >= next && end > first && end < tokens && start >= 0 && stop >= start
-    if (!sound || ![first, end, start, stop].every(Number.isSafeInteger)) {
-      return `word ${i} must be [text, firstToken, endToken, startSample, endSample], in order and within the ids`
+    if (!isValid || ![first, end, start, stop].every(Number.isSafeInteger)) {
+      return `words[${i}]: expected [text, firstToken, endToken, startSample, endSample], in order and within the ids, got ${shown(word)}`
     }
     next = end
   }

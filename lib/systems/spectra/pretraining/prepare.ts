@@ -2,7 +2,15 @@ import { dirname, join, resolve } from 'node:path'
 import { SPEECH_RATE } from '../../../audio/clip.js'
 import { writeWav } from '../../../audio/index.js'
 import { makeDirectory } from '../../../base/atomic.js'
-import { defined, misuse, requireFunction, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import {
+  defined,
+  misuse,
+  requireFunction,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  shown,
+} from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { readJsonl, writeJsonl } from '../../../files/json/jsonl.js'
@@ -15,7 +23,7 @@ import { type SpectraSpokenWord, sliceWords, type UnitWord } from './slices.js'
 import { SourceAudio } from './source-audio.js'
 
 /**
- * A line of the public form: a turn of a dialog, and when its words are spoken.
+ * A line of a JSONL file of dialogs: one turn, with the times of its words.
  *
  * ```json
  * {"dialog":"d1","turn":0,"speaker":"A","wav":"d1.wav","words":[{"word":"Hello","start":0.31,"end":0.62}]}
@@ -23,33 +31,34 @@ import { SourceAudio } from './source-audio.js'
  */
 export interface SpectraDialogTurn {
   dialog: string
-  /** Its place in the dialog; grows from line to line. */
+  /** Position in the dialog; increases from line to line. */
   turn: number
   speaker?: string
   /** Any file that `readAudio` reads, with one turn or the whole dialog. */
+  /** Any file that `readAudio` supports, with one turn or the whole dialog. */
   wav: string
-  /** Where second 0 of `wav` lies in the dialog. Without it, turns with files of their own follow without a pause. */
+  /** Time of `wav`'s start in the dialog, in seconds. Default: turns with separate files follow each other without a pause. */
   offset?: number
   words: readonly SpectraSpokenWord[]
 }
 
-/** The ids of one word alone, without a space before it and without special tokens. */
+/** Encodes one word alone, without a leading space and without special tokens. */
 export type EncodeWord = (word: string) => readonly number[]
 
 export interface PrepareSpectraOptions {
-  /** Where `entries.jsonl`, `info.json` and `audio/` go. */
+  /** Folder for `entries.jsonl`, `info.json` and `audio/`. */
   output: string
-  /** RoBERTa's, or a function that encodes a word. */
+  /** RoBERTa's tokenizer, or a function that encodes a word. */
   tokenizer: Tokenizer | EncodeWord
-  /** What `wav` is relative to. Default: the folder of the JSONL file, or the current one. */
+  /** Folder that `wav` is relative to. Default: the folder of the JSONL file, or the working directory. */
   audioRoot?: string
-  /** What turns, words and slices do that cannot be used: they are left out and counted, by default, or stop it. */
+  /** Action for turns, words and slices that cannot be used: 'skip' (default) leaves them out and counts them; 'stop' throws. */
   onBadRecord?: OnBadRecord
-  /** The same under its older name, where 'stop' is 'error'. */
+  /** Older name of `onBadRecord`, with 'error' for 'stop'. */
   onProblem?: 'skip' | 'error'
-  /** Of the slices. Default 'pcm16'. */
+  /** Sample format of the slices. Default 'pcm16'. */
   format?: 'pcm16' | 'float32'
-  /** What `info.json` says of where the word times come from. */
+  /** Description of the word times' origin, for `info.json`. */
   wordTimes?: string
 }
 
@@ -57,27 +66,27 @@ export interface SpectraPreparation {
   dialogs: number
   turns: number
   entries: number
-  /** Entries with a turn before them: the training examples. */
+  /** Entries with a previous turn: the training examples. */
   examples: number
   hours: number
-  /** What was left out, by reason. */
+  /** Number of items left out, by reason. */
   skipped: Record<string, number>
-  /** What the first hundred of it were. */
+  /** The first hundred errors. */
   badRecordErrors: DataError[]
   wordTimes: string
 }
 
 /**
- * Cuts dialogs into SPECTRA's training form: slices of less than ten seconds with the sub-words of each word and its
- * samples, and a link to the slice before where at most five seconds lie between them. Writes one WAV file for each slice,
- * and `entries.jsonl` last, so that a folder that has it is whole. Memory holds one slice, and a compressed recording.
+ * Cut dialogs into SPECTRA's training data: slices of less than ten seconds with tokens and samples of each word, and a link to the
+ * previous slice if at most five seconds lie between them. Writes one WAV file per slice, and `entries.jsonl` last, so that a folder with it
+ * is complete. Memory use is one slice, and a compressed recording.
  *
- * Left out, counted by reason (or a DataError with `onBadRecord: 'stop'`): turns without words (`noWords`); words without a
- * sub-word (`wordTokens`), with times that are no times (`wordTimes`), or that start after the audio's end (`wordPastEnd`);
- * slices of which nothing is left (`emptySlice`).
+ * Left out and counted by reason (or a DataError with `onBadRecord: 'stop'`): turns without words (`noWords`); words without tokens
+ * (`wordTokens`), with invalid times (`wordTimes`), or that start after the end of the audio (`wordPastEnd`); slices without words
+ * (`emptySlice`).
  *
- * @param turns a JSONL file of {@link SpectraDialogTurn}, or the turns; turns of a dialog in their order
- * @throws DataError with `line` for a turn of another form, and for audio that cannot be read
+ * @param turns a JSONL file of {@link SpectraDialogTurn}, or the turns, in order within each dialog
+ * @throws DataError with `line` for a malformed turn, and for audio that cannot be read
  */
 export async function prepareSpectraPretraining(
   turns: string | Iterable<SpectraDialogTurn> | AsyncIterable<SpectraDialogTurn>,
@@ -113,7 +122,7 @@ export async function prepareSpectraPretraining(
   return { ...summary, badRecordErrors: bad.errors }
 }
 
-/** The function that encodes a word alone. */
+/** Return the function that encodes a word alone. */
 export function encoderOf(where: string, tokenizer: Tokenizer | EncodeWord): EncodeWord {
   if (tokenizer instanceof Tokenizer) {
     const text = new SpectraDialogText(tokenizer, { lowercase: false })
@@ -128,11 +137,11 @@ interface LastSlice {
   turn: number
   wav: string
   hasOffset: boolean
-  /** Tenths of a second after which it ends. */
+  /** Its end, in tenths of a second. */
   end: number
 }
 
-/** Slices with less between them follow each other, in tenths of a second. */
+/** Maximum gap between linked slices, in tenths of a second. */
 const LONGEST_GAP = 50
 
 class Preparation {
@@ -175,15 +184,12 @@ class Preparation {
       const before = this.#last.get(turn.dialog)
       if (before && turn.turn <= before.turn) {
         throw new DataError(
-          `${place}: turn ${turn.turn} of dialog ${turn.dialog} comes after ${before.turn}: sort them`,
-          {
-            dialog: turn.dialog,
-            line,
-          },
+          `${place}: expected turns of dialog ${turn.dialog} in order, got ${turn.turn} after ${before.turn}. Sort them.`,
+          { dialog: turn.dialog, line },
         )
       }
       if (turn.words.length === 0) {
-        this.bad.note('noWords', `${place}: the turn has no words: leave it out`, { line })
+        this.bad.note('noWords', `${place}: expected words, got none. Leave the turn out.`, { line })
         continue
       }
       for (const slice of sliceWords(turn.words, place, this.bad)) {
@@ -205,7 +211,11 @@ class Preparation {
     const count = samples.size(0)
     const entry = withSoundWords(whole, count, place, this.bad)
     if (entry.words.length === 0) {
-      this.bad.note('emptySlice', `${place}: nothing is left of the slice at ${begin / 10} s: leave it out`, {})
+      this.bad.note(
+        'emptySlice',
+        `${place}: expected words in the slice at ${begin / 10} s, got none. Leave it out.`,
+        {},
+      )
       return undefined
     }
     const dialog = this.#dialogs.get(turn.dialog) as number
@@ -219,7 +229,7 @@ class Preparation {
     return { ...entry, audio, samples: count, previous }
   }
 
-  /** `<s>`, the sub-words of each word, `</s>`. */
+  /** Return the entry of a slice: `<s>`, the tokens of each word, `</s>`. */
   #encoded(turn: SpectraDialogTurn, slice: UnitWord[], begin: number): SpectraEntry {
     const inputIds = [0]
     const words = slice.map(({ word, start, end }) => {
@@ -232,7 +242,7 @@ class Preparation {
     return { audio: '', inputIds, words, previous: -1, dialog, turn: number, ...defined({ speaker }) }
   }
 
-  /** The slice before, if it is near; and this one is the slice before the next. */
+  /** Return the index of the previous slice if it is near, else -1, and record this slice for the next one. */
   #link(turn: SpectraDialogTurn, begin: number, end: number): number {
     const before = this.#last.get(turn.dialog)
     const hasOffset = turn.offset !== undefined
@@ -249,19 +259,19 @@ function checkedTurn(row: unknown, place: string): SpectraDialogTurn {
   const isText = (value: unknown) => typeof value === 'string' && value !== ''
   const wrong =
     typeof turn !== 'object' || turn === null
-      ? 'it is no object'
+      ? `expected an object, got ${shown(turn)}`
       : !isText(turn.dialog)
-        ? 'dialog must be a text'
+        ? `dialog: expected a non-empty string, got ${shown(turn.dialog)}`
         : !Number.isSafeInteger(turn.turn)
-          ? 'turn must be a whole number'
+          ? `turn: expected an integer, got ${shown(turn.turn)}`
           : !isText(turn.wav)
-            ? 'wav must be the path of a recording'
+            ? `wav: expected the path of a recording, got ${shown(turn.wav)}`
             : turn.offset !== undefined && !Number.isFinite(turn.offset)
-              ? 'offset must be a number of seconds'
+              ? `offset: expected a number of seconds, got ${shown(turn.offset)}`
               : turn.speaker !== undefined && typeof turn.speaker !== 'string'
-                ? 'speaker must be a text'
+                ? `speaker: expected a string, got ${shown(turn.speaker)}`
                 : !Array.isArray(turn.words)
-                  ? 'words must be a list'
+                  ? `words: expected a list, got ${shown(turn.words)}`
                   : wrongWord(turn.words)
   if (wrong) throw new DataError(`${place}: ${wrong}`, { place })
   return turn as SpectraDialogTurn
@@ -272,5 +282,5 @@ function wrongWord(words: readonly unknown[]): string | undefined {
     const { word, start, end } = (value ?? {}) as Partial<SpectraSpokenWord>
     return typeof word !== 'string' || word === '' || !Number.isFinite(start) || !Number.isFinite(end)
   })
-  return at < 0 ? undefined : `word ${at} must be { word, start, end } with seconds`
+  return at < 0 ? undefined : `words[${at}]: expected { word, start, end } with seconds, got ${shown(words[at])}`
 }

@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { requireOptions, requireString } from '../../../base/check.js'
+import { requireOptions, requireString, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
@@ -10,28 +10,28 @@ import { BadRecords, type OnBadRecord, onBadRecordOf } from '../../../kit/record
 import { type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
 
 export interface PublishedSpectraOptions {
-  /** What words and entries do that cannot be used: they are left out and counted, by default, or stop it. */
+  /** Action for words and entries that cannot be used: 'skip' (default) leaves them out and counts them; 'stop' throws. */
   onBadRecord?: OnBadRecord
-  /** The same under its older name, where 'stop' is 'error'. */
+  /** Older name of `onBadRecord`, with 'error' for 'stop'. */
   onProblem?: 'skip' | 'error'
 }
 
 export interface PublishedSpectra {
   entries: SpectraEntry[]
-  /** What was left out, by reason. Entries stay where they are, as links are by number; without words they are no examples. */
+  /** Number of items left out, by reason. Such entries keep their index, as links are by index, but have no words or link. */
   skipped: Record<string, number>
-  /** What the first hundred of it were. */
+  /** The first hundred errors. */
   badRecordErrors: DataError[]
 }
 
 /**
- * Reads the original's pre-training pickles (`transForV4.pkl`): a list of
+ * Read the original's pre-training pickles (`transForV4.pkl`): a list of
  * `[npy_path, token_ids, word_0, …, word_n-1, prev_index]`, each word `[text, first_token, end_token, start_sample,
- * end_sample]`. A folder stands for all of its files, in the order of their names; links count within a file.
+ * end_sample]`. For a folder, all of its files are read, sorted by name; links are within a file.
  *
- * Words without a token or with times that are none are left out (`wordTokens`, `wordTimes`), and entries without a word or
- * with a link to nowhere lose their link (`noWords`, `badLink`); or each is a DataError, with `onBadRecord: 'stop'`.
- * @throws DataError naming file and entry for anything of another form
+ * Words without tokens or with invalid times are left out (`wordTokens`, `wordTimes`), and entries without words or with an invalid link
+ * lose their link (`noWords`, `badLink`). With `onBadRecord: 'stop'` each of these is a DataError.
+ * @throws DataError naming file and entry for any other structure
  */
 export async function readPublishedSpectraPretraining(
   path: string,
@@ -44,7 +44,7 @@ export async function readPublishedSpectraPretraining(
   const entries: SpectraEntry[] = []
   for (const file of await leaves(path)) {
     const rows = await readPickle<unknown>(file)
-    if (!Array.isArray(rows)) throw new DataError(`${file} holds no list of entries`, { file })
+    if (!Array.isArray(rows)) throw new DataError(`${file}: expected a list of entries, got ${shown(rows)}`, { file })
     const offset = entries.length
     for (const [i, row] of rows.entries()) entries.push(entryOf(row, i, rows.length, offset, file, bad))
   }
@@ -52,8 +52,8 @@ export async function readPublishedSpectraPretraining(
 }
 
 /**
- * Reads the original's pickles once, and writes them as a folder for `openSpectraPretraining`, which need not hold them.
- * @param audioRoot what the paths of the .npy files are relative to
+ * Convert the original's pickles to a folder for `openSpectraPretraining`, which does not load them into memory.
+ * @param audioRoot folder that the paths of the .npy files are relative to
  */
 export async function importPublishedSpectraPretraining(
   path: string,
@@ -72,7 +72,7 @@ export async function importPublishedSpectraPretraining(
 
 async function leaves(path: string): Promise<string[]> {
   const facts = await stat(path).catch((cause: Error) => {
-    throw new DataError(`${path} cannot be opened: ${cause.message}`, { file: path, cause })
+    throw new DataError(`${path}: expected a readable file or folder: ${cause.message}`, { file: path, cause })
   })
   if (!facts.isDirectory()) return [path]
   const found = await readdir(path, { recursive: true, withFileTypes: true })
@@ -96,21 +96,30 @@ function entryOf(
   const link: unknown = rest.pop()
   const isWhole = (value: unknown): value is number => Number.isSafeInteger(value)
   if (typeof audio !== 'string' || !Array.isArray(ids) || ids.length < 2 || !ids.every(isWhole) || !isWhole(link)) {
-    throw new DataError(`${place} is not [npy_path, token_ids, words..., prev_index]`, fields)
+    throw new DataError(`${place}: expected [npy_path, token_ids, words..., prev_index], got ${shown(row)}`, fields)
   }
   const words = rest.map((word: unknown, i) => {
     const good = Array.isArray(word) && word.length === 5 && typeof word[0] === 'string' && word.slice(1).every(isWhole)
-    if (!good) throw new DataError(`${place}: word ${i} is not [text, first, end, start, end]`, { ...fields, word: i })
+    if (!good) {
+      throw new DataError(`${place}: word ${i}: expected [text, first, end, start, end], got ${shown(word)}`, {
+        ...fields,
+        word: i,
+      })
+    }
     return word as unknown as SpectraWord
   })
   const whole = { audio, inputIds: ids, words, previous: link < 0 ? -1 : link + offset }
-  // The audio's length shows only when it is read.
+  // The length of the audio is unknown until it is read.
   const entry = withSoundWords(whole, Number.POSITIVE_INFINITY, place, bad)
   if (link >= count || link === index) {
-    bad.note('badLink', `${place}: its previous turn is ${link} of ${count}: correct the link`, fields)
+    bad.note(
+      'badLink',
+      `${place}: expected a link to another of ${count} entries, got ${link}. Correct the link.`,
+      fields,
+    )
     return { ...entry, previous: -1 }
   }
   if (entry.words.length > 0) return entry
-  bad.note('noWords', `${place} has no words: leave it out`, fields)
+  bad.note('noWords', `${place}: expected words, got none. Leave it out.`, fields)
   return { ...entry, previous: -1 }
 }

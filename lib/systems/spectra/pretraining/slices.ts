@@ -1,23 +1,23 @@
 import type { BadRecords } from '../../../kit/records.js'
 
-/** A word and when it is spoken, in seconds of its audio file. */
+/** A word with its start and end, in seconds of its audio file. */
 export interface SpectraSpokenWord {
   word: string
   start: number
   end: number
 }
 
-/** A word in tenths of a second, as slices count. */
+/** A word with times in tenths of a second. */
 export interface UnitWord {
   word: string
   start: number
   end: number
 }
 
-/** Longest word, and longest slice before its first word's start counts anew, in tenths of a second. */
+/** Maximum length of a word, and maximum end of a word after the start of its slice, in tenths of a second. */
 const [LONGEST_WORD, LONGEST_SLICE] = [30, 99]
 
-/** Tenths of a second, halves to even as Python rounds. */
+/** Convert seconds to tenths, rounding halves to even like Python. */
 function units(seconds: number): number {
   const exact = seconds * 10
   const below = Math.floor(exact)
@@ -26,10 +26,9 @@ function units(seconds: number): number {
 }
 
 /**
- * Cuts the words of a recording into slices of less than ten seconds: times in tenths, words of more than 3 s cut to 3 s
- * (to their end where they begin with a capital, to their start otherwise), ends a tenth later, text in lower case, and
- * greedily as many words in a slice as end within 9.9 s of its start. A word that ends before it starts, or starts before
- * the word before it, is noted and left out.
+ * Cut the words of a recording into slices of less than ten seconds. Times are in tenths of a second; words longer than 3 s are cut to 3 s
+ * (the last 3 s if they start with a capital letter, else the first); ends are moved by a tenth; text is lowercased. A slice takes as many
+ * words as end within 9.9 s of its start. A word that ends before it starts, or starts before the previous word, is noted and left out.
  */
 export function sliceWords(words: readonly SpectraSpokenWord[], place: string, bad: BadRecords): UnitWord[][] {
   const slices: UnitWord[][] = []
@@ -39,11 +38,15 @@ export function sliceWords(words: readonly SpectraSpokenWord[], place: string, b
     const { word, start, end } = spoken
     if (!(start >= latest && end >= start && start >= 0)) {
       const times = `from ${start} to ${end} s`
-      bad.note('wordTimes', `${place}: the word ${JSON.stringify(word)} is spoken ${times}: correct its times`, {
-        word,
-        start,
-        end,
-      })
+      bad.note(
+        'wordTimes',
+        `${place}: word ${JSON.stringify(word)}: expected times in order, got ${times}. Correct them.`,
+        {
+          word,
+          start,
+          end,
+        },
+      )
       continue
     }
     latest = start

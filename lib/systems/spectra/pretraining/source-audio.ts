@@ -2,11 +2,11 @@ import { openClip, SPEECH_RATE } from '../../../audio/clip.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
 import { keepForever } from '../../../tensor/scope.js'
 
-/** Pieces of recordings at 16 kHz. A compressed file is decoded once, and held until another one is asked for. */
+/** Reads pieces of recordings at 16 kHz. A compressed file is decoded once, and kept until another file is requested. */
 export class SourceAudio {
   #held: { file: string; samples: Tensor } | undefined
 
-  /** float32 [n], `seconds` from `start` on, or what there is of them; NaN and infinities are a DataError. */
+  /** Return float32 [n]: `seconds` from `start`, or less at the end of the file. @throws DataError for NaN and infinities */
   piece(file: string, start: number, seconds: number): Promise<Tensor> {
     return scope(async () => {
       if (this.#held?.file !== file) {
@@ -25,7 +25,7 @@ export class SourceAudio {
     this.dispose()
   }
 
-  /** Frees what is held. */
+  /** Free the kept recording. */
   dispose(): void {
     this.#held?.samples.dispose()
     this.#held = undefined
@@ -35,6 +35,6 @@ export class SourceAudio {
 const read = (clip: Parameters<typeof openClip>[1], maxSeconds?: number) =>
   openClip({ where: 'SPECTRA' }, clip, { allowEmpty: true, maxSeconds })
 
-/** A whole slice: a .npy file of [samples] at 16 kHz, or anything that `readAudio` reads. */
+/** Read a whole slice: a .npy file of [samples] at 16 kHz, or any file that `readAudio` supports. */
 export const readSlice = (file: string): Promise<Float32Array> =>
   scope(async () => (await (await read(file)).samples.data()) as Float32Array)

@@ -1,4 +1,12 @@
-import { defined, misuse, requireFunction, requireObject, requireOptions, requireString } from '../../../base/check.js'
+import {
+  defined,
+  misuse,
+  requireFunction,
+  requireObject,
+  requireOptions,
+  requireString,
+  shown,
+} from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { Module } from '../../../nn/index.js'
 import { noGrad, scope, stack, Tensor, zeros } from '../../../tensor/index.js'
@@ -11,12 +19,12 @@ import { openSpectraPretraining, type SpectraPretrainingSource } from './open.js
 
 /** A network with SPECTRA's four pre-training losses: `SpectraForPreTraining`. */
 export interface SpectraPretrainingModel extends Module {
-  /** Convolution frames of clips of so many samples. */
+  /** Return the convolution frames of clips of these lengths. */
   frameCounts(samples: readonly number[]): number[]
   readonly config?: { readonly maxTextLength?: number }
 }
 
-/** The four losses, whose sum is trained. */
+/** The four losses, whose sum is minimized. */
 export const SPECTRA_LOSSES = ['mlmLoss', 'mamLoss', 'crsLoss', 'tppLoss'] as const
 
 export type SpectraLosses = { step: number } & Partial<Record<(typeof SPECTRA_LOSSES)[number], number>>
@@ -25,30 +33,30 @@ type SpectraTrainerOptions = TrainerOptions<SpectraPretrainingModel, SpectraPret
 
 export interface PretrainSpectraOptions {
   model: SpectraPretrainingModel
-  /** A prepared folder, or what `openSpectraPretraining` gave. */
+  /** A prepared folder, or a result of `openSpectraPretraining`. */
   data: string | SpectraPretrainingSource
   evalData?: string | SpectraPretrainingSource
   /**
-   * Over `SPECTRA_PRETRAINING_ARGUMENTS`. The original runs them in 8 processes, which is 768 examples for each step: with
-   * fewer, raise `gradientAccumulationSteps`.
+   * Changes to `SPECTRA_PRETRAINING_ARGUMENTS`. The original uses 8 processes, so 768 examples per step: with fewer processes, raise
+   * `gradientAccumulationSteps`.
    */
   args: Partial<TrainingArguments> & { outputDir: string }
-  /** Turns of the text at most. Default 8. */
+  /** Maximum number of turns in the text. Default 8. */
   numTurns?: number
-  /** Tokens at most. Default: the network's `maxTextLength`, else 512. */
+  /** Maximum number of tokens. Default: the network's `maxTextLength`, else 512. */
   maxLength?: number
   /** Audio is padded to this length; see `spectraPretrainingCollate`. */
   padToSamples?: number
-  /** Give the network's vocabulary where it is not RoBERTa's. */
+  /** Set the network's vocabulary if it is not RoBERTa's. */
   mlm?: MaskTokensOptions
   mam?: MaskFramesOptions
-  /** Called at each log with the mean of each loss since the last one. What was before a resume is not in it. */
+  /** Called at each log with the mean of each loss since the last log. Steps before a resume are not included. */
   onLosses?: (losses: SpectraLosses) => void
   callbacks?: SpectraTrainerOptions['callbacks']
   loggers?: SpectraTrainerOptions['loggers']
 }
 
-/** The published recipe of pre-training. */
+/** Published hyperparameters of pre-training. */
 export const SPECTRA_PRETRAINING_ARGUMENTS = {
   perDeviceTrainBatchSize: 24,
   gradientAccumulationSteps: 4,
@@ -61,8 +69,8 @@ export const SPECTRA_PRETRAINING_ARGUMENTS = {
 } as const satisfies Partial<TrainingArguments>
 
 /**
- * Pre-trains SPECTRA on prepared dialogs with the `Trainer`: killed and started again, it goes on where it was.
- * @throws ConfigError, DataError for options and data; what the Trainer throws
+ * Pre-train SPECTRA on prepared dialogs with the `Trainer`. An interrupted run resumes.
+ * @throws ConfigError, DataError for options and data; errors of the Trainer
  */
 export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<TrainOutput> {
   const where = 'pretrainSpectra'
@@ -88,12 +96,12 @@ export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<
   requireString(where, 'args.outputDir', args.outputDir)
   if (onLosses !== undefined) requireFunction(where, 'onLosses', onLosses)
   const frames = (samples: number) => model.frameCounts([samples])[0] as number
-  const whole = { ...SPECTRA_PRETRAINING_ARGUMENTS, ...args }
+  const trainingArgs = { ...SPECTRA_PRETRAINING_ARGUMENTS, ...args }
   const dataset = async (data: string | SpectraPretrainingSource) => {
     const source = typeof data === 'string' ? await openSpectraPretraining(data) : data
     return new SpectraPretrainingDataset(source, {
       frames,
-      seed: whole.dataSeed ?? whole.seed ?? 0,
+      seed: trainingArgs.dataSeed ?? trainingArgs.seed ?? 0,
       ...defined({ numTurns }),
       ...(mlm && { mlm }),
       ...(mam && { mam }),
@@ -112,15 +120,16 @@ export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<
       const forward = network.forward as unknown as (batch: SpectraPretrainingBatch) => unknown
       const output = (await forward.call(network, batch)) as Record<string, unknown> | null
       if (!(output?.loss instanceof Tensor)) {
-        throw new ConfigError(`${network.constructor.name}.forward() gave no loss: give a SpectraForPreTraining`, {
-          argument: 'model',
-        })
+        throw new ConfigError(
+          `pretrainSpectra: expected a loss from ${network.constructor.name}.forward(), got ${shown(output?.loss)}. Use a SpectraForPreTraining.`,
+          { argument: 'model' },
+        )
       }
       if (network.training) losses?.add(output)
       return { loss: output.loss }
     },
     countItems: (batch) => batch.mlmLabels.shape[0] as number,
-    args: whole,
+    args: trainingArgs,
     callbacks: [...(losses ? [losses] : []), ...(options.callbacks ?? [])],
     ...(options.loggers && { loggers: options.loggers }),
   })
@@ -131,7 +140,7 @@ export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<
   }
 }
 
-/** Means of the losses between two logs. They are added up where they are, and read when they are told. */
+/** Means of the losses between two logs. They are summed on the device, and read at each log. */
 class LossParts {
   #sums: Tensor | null = null
   readonly #found = new Set<string>()

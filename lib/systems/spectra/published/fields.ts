@@ -1,29 +1,29 @@
 import { LazyTensor } from '../../../files/pickle/tensors.js'
 import { Tensor, tensor } from '../../../tensor/index.js'
 
-/** A waveform as a file holds it. */
+/** A waveform in a file. */
 export type Waveform = Tensor | LazyTensor
 
-/** What the fields of a sample that differ between layouts may be. */
+/** Possible contents of the fields that differ between layouts. */
 export interface Forms {
   third: FieldForm
   fourth: FieldForm
 }
 
 export interface FieldForm {
-  /** As many 0s and 1s as there are tokens. */
+  /** 0s and 1s, one per token. */
   turnIds: boolean
-  /** Token numbers; also an empty list. */
+  /** Token ids, or an empty list. */
   ids: boolean
-  /** Samples of audio, or none. */
+  /** Audio samples, or none. */
   waveform: boolean
-  /** One whole number. */
+  /** A single integer. */
   index: boolean
 }
 
 const NOTHING: FieldForm = { turnIds: false, ids: false, waveform: false, index: false }
 
-/** What the fourth and fifth fields of a sample may be. */
+/** Return the possible contents of the fourth and fifth field of a sample. */
 export function formsOf(sample: readonly unknown[], ids: readonly number[]): Forms {
   return { third: formOf(sample[3], ids), fourth: formOf(sample[4], ids) }
 }
@@ -31,8 +31,8 @@ export function formsOf(sample: readonly unknown[], ids: readonly number[]): For
 function formOf(value: unknown, ids: readonly number[]): FieldForm {
   if (value === null) return { ...NOTHING, ids: true, waveform: true }
   if (isArray(value)) {
-    if (value.shape.length === 0) return { ...NOTHING, index: isWhole(value) }
-    const whole = isWhole(value)
+    if (value.shape.length === 0) return { ...NOTHING, index: isIntegerArray(value) }
+    const whole = isIntegerArray(value)
     const [length = 0] = value.shape
     const binary = whole && value instanceof Tensor && length === ids.length && isBinary(numbersOf(value))
     return { ...NOTHING, turnIds: binary, ids: whole || length === 0, waveform: !whole }
@@ -41,30 +41,31 @@ function formOf(value: unknown, ids: readonly number[]): FieldForm {
   if (!Array.isArray(value) || !value.every((item) => typeof item === 'number')) return NOTHING
   const whole = value.every((item) => Number.isInteger(item) && item >= 0)
   const turnIds = value.length === ids.length && isBinary(value)
-  // Python's 0.0 and 0 are alike here: a list of zeros may be a waveform of silence.
+  // Python's 0.0 and 0 are equal here: a list of zeros may be silent audio.
   return { turnIds, ids: whole, waveform: !whole || value.every((item) => item === 0), index: false }
 }
 
 export const isArray = (value: unknown): value is Waveform => value instanceof Tensor || value instanceof LazyTensor
 
-const isWhole = (value: Waveform): boolean => /^(u?int|bool)/.test(value.dtype)
+const isIntegerArray = (value: Waveform): boolean => /^(u?int|bool)/.test(value.dtype)
 const isBinary = (values: readonly number[]): boolean => values.every((value) => value === 0 || value === 1)
 
-/** A list or array of whole numbers as plain numbers; undefined for anything else. */
-export async function wholeNumbers(value: unknown): Promise<readonly number[] | undefined> {
+/** Return a list or array of integers as numbers; undefined for other values. */
+export async function integersOf(value: unknown): Promise<readonly number[] | undefined> {
   if (value instanceof LazyTensor) {
     const read = await value.read()
     try {
-      return wholeList(numbersOf(read))
+      return integerList(numbersOf(read))
     } finally {
       read.dispose()
     }
   }
-  if (value instanceof Tensor) return value.ndim === 1 && isWhole(value) ? wholeList(numbersOf(value)) : undefined
-  return Array.isArray(value) ? wholeList(value) : undefined
+  if (value instanceof Tensor)
+    return value.ndim === 1 && isIntegerArray(value) ? integerList(numbersOf(value)) : undefined
+  return Array.isArray(value) ? integerList(value) : undefined
 }
 
-const wholeList = (values: readonly unknown[]): readonly number[] | undefined =>
+const integerList = (values: readonly unknown[]): readonly number[] | undefined =>
   values.every((value) => Number.isSafeInteger(value) && (value as number) >= 0)
     ? (values as readonly number[])
     : undefined
@@ -73,7 +74,7 @@ function numbersOf(value: Tensor): number[] {
   return (value.toArray() as (number | bigint | boolean)[]).map(Number)
 }
 
-/** One number, also where it is an array of one. */
+/** Return a single number, or the only element of an array. */
 export async function oneNumber(value: unknown): Promise<number | undefined> {
   if (typeof value === 'number') return value
   if (typeof value === 'bigint' || typeof value === 'boolean') return Number(value)
@@ -89,8 +90,8 @@ export async function oneNumber(value: unknown): Promise<number | undefined> {
 }
 
 /**
- * A waveform: an array as it is, or a view of it where it is [1, samples]; a list of numbers as float32; null for an empty
- * one or None. Undefined for anything else.
+ * Return a waveform: an array as it is, or its view for [1, samples]; a list of numbers as float32; null for an empty one or None;
+ * undefined for other values.
  */
 export function waveformOf(value: unknown): Waveform | null | undefined {
   if (value === null) return null

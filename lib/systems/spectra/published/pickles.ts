@@ -16,34 +16,33 @@ export const SPECTRA_SPLITS = ['train', 'valid', 'test'] as const
 export type SpectraSplit = (typeof SPECTRA_SPLITS)[number]
 
 export interface ReadSpectraPicklesOptions {
-  /** One of the four, or one's own with data in their form. */
+  /** One of the four tasks, or your own with data in their format. */
   task: SpectraTaskName | SpectraTask
-  /** Which splits to read. Default all three, each of which must then be there. */
+  /** Splits to read. All of them must exist. Default: all three. */
   splits?: readonly SpectraSplit[]
-  /** Default 'auto': decided for each file from all its samples, with an error where that leaves a doubt. */
+  /** Default 'auto': detected per file from all its samples, with an error if it is ambiguous. */
   layout?: SpectraLayout | 'auto'
   /**
-   * 'tensor' (default) holds all waveforms in memory; 'lazy' leaves those of an unpacked `.pkl` in the file and reads each
-   * when a batch needs it.
+   * 'tensor' (default) keeps all waveforms in memory; 'lazy' leaves those of an uncompressed `.pkl` in the file, and reads each one when a
+   * batch needs it.
    */
   arrays?: 'tensor' | 'lazy'
 }
 
 export interface SpectraPickles {
   splits: Partial<Record<SpectraSplit, SpectraSample[]>>
-  /** What was read, and the layout that each file has. */
+  /** Files read, with the layout of each. */
   files: { split: SpectraSplit; file: string; layout: SpectraLayout }[]
 }
 
 /**
- * Reads the published fine-tuning data: `<path>/<task>/{train,valid,test}.pkl`, the same files right in `<path>`, or
- * packed in `<path>/<task>.tgz`; `path` may also be the archive (.tgz, .tar.gz, .tar, .zip), which is gone through once
- * and not unpacked to the disk. See {@link SpectraLayout} for what the files hold. Nothing in them ever runs.
+ * Read the published fine-tuning data: `<path>/<task>/{train,valid,test}.pkl`, the same files in `<path>`, or in the archive
+ * `<path>/<task>.tgz`; `path` may also be an archive (.tgz, .tar.gz, .tar, .zip), which is read once and not extracted to the disk. See
+ * {@link SpectraLayout} for the format. No code in the pickles is run.
  *
- * Waveforms are tensors of the current scope in the dtype that the file has; no copy is made of them.
+ * Waveforms are tensors of the current scope in the dtype of the file, without a copy.
  *
- * @throws DataError naming the file and the sample: for a file that is missing or no pickle, a layout in doubt, a field
- * that is not what it should be
+ * @throws DataError naming the file and the sample: for a missing file, an invalid pickle, an ambiguous layout, or an invalid field
  */
 export async function readSpectraPickles(path: string, options: ReadSpectraPicklesOptions): Promise<SpectraPickles> {
   const where = 'readSpectraPickles'
@@ -71,7 +70,7 @@ export async function readSpectraPickles(path: string, options: ReadSpectraPickl
   return found
 }
 
-/** Whether a path looks like published data: a folder with such pickles, or an archive. */
+/** Return whether a path is published data: a folder with such pickles, or an archive. */
 export function isPublishedData(path: string, task: string): boolean {
   if (ARCHIVE.test(path)) return true
   const hasPickles = foldersOf(path, task).some((folder) => existsSync(join(folder, 'train.pkl')))
@@ -95,7 +94,7 @@ async function* pickles(
   splits: readonly SpectraSplit[],
   lazy: boolean,
 ): AsyncGenerator<Found> {
-  if (!existsSync(path)) throw fault(path, 'there is no such file or folder')
+  if (!existsSync(path)) throw fault(path, 'expected a file or folder, which does not exist')
   if (!statSync(path).isDirectory()) {
     yield* archived(path, task, splits)
     return
@@ -111,36 +110,40 @@ async function* pickles(
   const archive = archiveIn(path, task)
   if (archive === undefined) {
     const names = splits.map((split) => `${split}.pkl`).join(', ')
-    throw fault(path, `it has neither ${task}/ with ${names} nor ${task}.tgz`, { task })
+    throw fault(path, `expected ${task}/ with ${names}, or ${task}.tgz, got neither`, { task })
   }
   yield* archived(archive, task, splits)
 }
 
-/** The splits in an archive, in its order. */
+/** Read the splits of an archive, in its order. */
 async function* archived(path: string, task: string, splits: readonly SpectraSplit[]): AsyncGenerator<Found> {
-  const met = new Map<SpectraSplit, string>()
+  const entryNames = new Map<SpectraSplit, string>()
   for await (const entry of readArchive(path)) {
     const split = splitOf(entry.name, task)
     if (split === undefined || !splits.includes(split)) continue
-    const other = met.get(split)
+    const other = entryNames.get(split)
     if (other !== undefined) {
-      throw fault(path, `it has ${JSON.stringify(other)} and ${JSON.stringify(entry.name)}, of which one is too many`, {
-        entry: entry.name,
-      })
+      throw fault(
+        path,
+        `expected one entry per split, got ${JSON.stringify(other)} and ${JSON.stringify(entry.name)}`,
+        { entry: entry.name },
+      )
     }
-    met.set(split, entry.name)
+    entryNames.set(split, entry.name)
     const place = new Place(path, DataError, entry.name)
     const feed = new StreamFeed(entry.stream() as AsyncGenerator<Buffer>, place)
     const { value } = await parsePickle(feed, { encoding: 'ascii', lazy: false })
     yield { split, file: `${path}, entry ${entry.name}`, root: value }
   }
-  const missing = splits.filter((split) => !met.has(split))
+  const missing = splits.filter((split) => !entryNames.has(split))
   if (missing.length > 0) {
-    throw fault(path, `it lacks ${missing.map((split) => `${task}/${split}.pkl`).join(', ')}`, { missing })
+    throw fault(path, `expected ${missing.map((split) => `${task}/${split}.pkl`).join(', ')}, got an archive without`, {
+      missing,
+    })
   }
 }
 
-/** Which split an entry is, in the task's folder or in none. */
+/** Return the split of an archive entry in the task's folder, or in no folder. */
 function splitOf(name: string, task: string): SpectraSplit | undefined {
   const parts = name.split('/').filter((part) => part !== '' && part !== '.')
   const file = parts.pop()
@@ -149,7 +152,7 @@ function splitOf(name: string, task: string): SpectraSplit | undefined {
   return SPECTRA_SPLITS.find((split) => file === `${split}.pkl`)
 }
 
-/** Training and evaluation must feed the network alike. */
+/** Check that all splits have the same kinds of fields, so that training and evaluation match. */
 function checkTogether({ splits, files }: SpectraPickles, path: string): void {
   const kinds = files.map(({ split, file }) => {
     const sample = splits[split]![0]!
@@ -157,5 +160,8 @@ function checkTogether({ splits, files }: SpectraPickles, path: string): void {
   })
   const odd = kinds.find(({ kind }) => kind !== kinds[0]!.kind)
   if (odd)
-    throw fault(path, `${odd.file} and ${kinds[0]!.file} differ in whether samples have turn ids and history audio`)
+    throw fault(
+      path,
+      `expected turn ids and history audio in all files or in none, got a difference between ${odd.file} and ${kinds[0]!.file}`,
+    )
 }

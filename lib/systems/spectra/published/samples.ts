@@ -1,8 +1,9 @@
+import { shown } from '../../../base/check.js'
 import { labelNumber } from '../../../kit/task.js'
 import type { Tensor } from '../../../tensor/index.js'
 import type { SpectraSample } from '../data/sample.js'
 import type { SpectraTask } from '../evaluation/task.js'
-import { formsOf, oneNumber, type Waveform, waveformOf, wholeNumbers } from './fields.js'
+import { formsOf, integersOf, oneNumber, type Waveform, waveformOf } from './fields.js'
 import {
   fault,
   layoutOf,
@@ -13,15 +14,15 @@ import {
   withHistory,
 } from './layouts.js'
 
-/** A file's samples, and the layout that it was read by. */
+/** The samples of a file, and its layout. */
 export interface PublishedFile {
   layout: SpectraLayout
   samples: SpectraSample[]
 }
 
 /**
- * Turns what a pickle holds into samples. Waveforms stay the tensors that the pickle has; samples of layout B share those
- * of their clips.
+ * Convert the contents of a pickle to samples. Waveforms are the tensors of the pickle; samples of layout B share the tensors of their
+ * clips.
  *
  * @throws DataError naming the file and the sample
  */
@@ -56,14 +57,18 @@ class Reader {
   ) {
     this.#clips = clips.map((clip, i) => {
       const waveform = waveformOf(clip)
-      if (waveform === undefined) throw fault(file, `clip ${i} is no waveform of floats`, { clip: i })
+      if (waveform === undefined) {
+        throw fault(file, `clip ${i}: expected a floating point waveform, got ${shown(clip)}`, { clip: i })
+      }
       return waveform
     })
   }
 
   async read(fields: readonly unknown[], ids: readonly number[], where: string): Promise<PublishedSample> {
     const label = await oneNumber(fields[2])
-    if (label === undefined || !Number.isFinite(label)) throw fault(where, 'its label is no finite number')
+    if (label === undefined || !Number.isFinite(label)) {
+      throw fault(where, `label: expected a finite number, got ${shown(fields[2])}`)
+    }
     const [first, , , third, fourth] = fields
     switch (this.layout) {
       case 'A': {
@@ -106,48 +111,48 @@ class Reader {
 
   async #clip(value: unknown, where: string): Promise<Waveform> {
     const clip = this.#clips[await this.#index(value, where, 0)]!
-    if (clip === null) throw fault(where, 'its audio is empty')
+    if (clip === null) throw fault(where, 'expected audio, got an empty clip')
     return clip
   }
 
   async #index(value: unknown, where: string, least: number): Promise<number> {
     const index = await oneNumber(value)
     if (index !== undefined && Number.isInteger(index) && index >= least && index < this.#clips.length) return index
-    throw fault(where, `it refers to clip ${String(index)}, and there are ${this.#clips.length}`, { index })
+    throw fault(where, `expected a clip index below ${this.#clips.length}, got ${String(index)}`, { index })
   }
 
   #speech(value: unknown, where: string): Waveform {
     const waveform = waveformOf(value)
-    if (waveform === undefined) throw fault(where, `its audio is no waveform of floats [samples]${described(value)}`)
-    if (waveform === null) throw fault(where, 'its audio is empty')
+    if (waveform === undefined) throw fault(where, `audio: expected floating point [samples], got ${shapeOf(value)}`)
+    if (waveform === null) throw fault(where, 'audio: expected samples, got none')
     return waveform
   }
 
   #history(value: unknown, where: string): Waveform | null {
     const waveform = waveformOf(value)
     if (waveform === undefined) {
-      throw fault(where, `its history audio is no waveform of floats [samples]${described(value)}`)
+      throw fault(where, `history audio: expected floating point [samples], got ${shapeOf(value)}`)
     }
     return waveform
   }
 }
 
-const described = (value: unknown): string =>
+const shapeOf = (value: unknown): string =>
   typeof (value as Tensor | null)?.dtype === 'string'
-    ? `, but ${(value as Tensor).dtype} [${(value as Tensor).shape}]`
-    : ''
+    ? `${(value as Tensor).dtype} [${(value as Tensor).shape}]`
+    : shown(value)
 
 async function idsOf(value: unknown, where: string, what = 'token ids'): Promise<readonly number[]> {
-  const ids = await wholeNumbers(value)
-  if (ids === undefined) throw fault(where, `its ${what} are no list of whole numbers of at least 0`)
-  if (ids.length === 0 && what === 'token ids') throw fault(where, 'it has no token ids')
+  const ids = await integersOf(value)
+  if (ids === undefined) throw fault(where, `${what}: expected a list of integers of at least 0, got ${shown(value)}`)
+  if (ids.length === 0 && what === 'token ids') throw fault(where, 'token ids: expected at least one, got none')
   return ids
 }
 
 async function turnIds(value: unknown, ids: readonly number[], where: string): Promise<readonly number[]> {
-  const turns = await wholeNumbers(value)
+  const turns = await integersOf(value)
   if (turns?.length === ids.length && turns.every((turn) => turn <= 1)) return turns
-  throw fault(where, `its turn ids are not ${ids.length} times 0 or 1, as many as it has tokens`)
+  throw fault(where, `turn ids: expected ${ids.length} values 0 or 1, one per token, got ${shown(value)}`)
 }
 
 function checkLabel(label: number, task: SpectraTask, where: string): void {

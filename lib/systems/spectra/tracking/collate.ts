@@ -9,16 +9,16 @@ import type { DstEncoderInputs } from './network.js'
 export type DstBatch = DstEncoderInputs & DstLabels
 
 export interface DstCollateOptions {
-  /** Default 1. */
+  /** Id of the padding token. Default 1. */
   padId?: number
-  /** Pads every text to this length. Default: to the longest of the batch; the original pads to 512. */
+  /** Pad every text to this length. Default: the longest of the batch. The original pads to 512. */
   textLength?: number
 }
 
-/** Far above what any of its networks reads: a slip must not fill the memory with padding. */
-const MOST_TOKENS = 65_536
+/** Far above any text: a wrong length must not fill the memory with padding. */
+const MAX_TOKENS = 65_536
 
-/** A turn whose clips may be tensors, which are then copied into the batch and nowhere else. */
+/** A turn whose clips may be tensors, which are copied only into the batch. */
 export interface DstTurnSample {
   features: DstFeatures
   userSamples: Float32Array | Tensor | null
@@ -38,30 +38,32 @@ function requireSamples(sample: DstTurnSample, index: number): void {
   }
 }
 
-/** Makes batches of turns, padded at their ends. */
+/** Return a function that collates turns, padded at the end. */
 export function dstCollate(options: DstCollateOptions = {}): (samples: readonly DstTurnSample[]) => DstBatch {
   requireForm('dstCollate', 'options', options, { 'padId?': 'number', 'textLength?': 'number' })
   requireOptions('dstCollate', options, ['padId', 'textLength'])
   const { padId = 1, textLength } = options
   if (textLength !== undefined) requireWhole('dstCollate', 'textLength', textLength, 1)
-  if (textLength !== undefined && textLength > MOST_TOKENS) {
-    throw misuse('dstCollate', 'textLength', `at most ${MOST_TOKENS}`, textLength)
+  if (textLength !== undefined && textLength > MAX_TOKENS) {
+    throw misuse('dstCollate', 'textLength', `an integer of at most ${MAX_TOKENS}`, textLength)
   }
   return (samples) => {
     requireForm('dstCollate', 'samples', samples, [SAMPLE])
     for (const [i, sample] of samples.entries()) requireSamples(sample, i)
-    if (samples.length === 0) throw misuse('dstCollate', 'samples', 'at least one', samples)
+    if (samples.length === 0) throw misuse('dstCollate', 'samples', 'an array with at least one sample', samples)
     const turns = samples.map((sample) => sample.features)
     const longest = Math.max(...turns.map(({ inputIds }) => inputIds.length))
     const width = textLength ?? longest
-    if (longest > width) throw misuse('dstCollate', 'textLength', `at least ${longest}`, textLength)
+    if (longest > width) {
+      throw misuse('dstCollate', 'textLength', `at least ${longest}, the longest text of the batch`, textLength)
+    }
     const clips = samples.flatMap(({ userSamples, systemSamples }) => [userSamples, systemSamples])
     const perSlot = (name: 'classIds' | 'startPositions' | 'endPositions' | 'referIds') =>
       tensor(
         turns.map((turn) => turn[name]),
         { dtype: 'int64' },
       )
-    const { inputValues, lengths } = padClips(clips, { leastLength: LEAST })
+    const { inputValues, lengths } = padClips(clips, { leastLength: MIN_SAMPLES })
     return scope(() => ({
       inputIds: padTokens(
         turns.map(({ inputIds }) => inputIds),
@@ -88,5 +90,5 @@ export function dstCollate(options: DstCollateOptions = {}): (samples: readonly 
   }
 }
 
-/** One frame of the encoder: batches without any speech are as wide. */
-const LEAST = 400
+/** Samples of one frame of the encoder: the width of batches without speech. */
+const MIN_SAMPLES = 400

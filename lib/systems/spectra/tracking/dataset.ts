@@ -7,7 +7,7 @@ import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import type { DstAudio } from './dialog.js'
 import type { DstFeatures } from './features.js'
 
-/** A turn with its clips: normalised samples at 16 kHz, none where there is no speech. */
+/** A turn with its clips: normalized samples at 16 kHz, empty without speech. */
 export interface DstSample {
   features: DstFeatures
   userSamples: Float32Array
@@ -15,15 +15,15 @@ export interface DstSample {
 }
 
 /**
- * The samples of an utterance at 16 kHz, float32 with mean 0 and variance 1 over the clip, as SpokenWOZ's networks were
- * trained. Empty for `null`, and where the times lie outside the recording.
- * @throws DataError for a file that cannot be read, or has samples that are no finite numbers
+ * Read the samples of an utterance at 16 kHz, float32, normalized to mean 0 and variance 1 over the clip, as in the training of
+ * SpokenWOZ's networks. Empty for `null`, and for times outside of the recording.
+ * @throws DataError for a file that cannot be read, or contains samples that are not finite
  */
 export function readDstAudio(audio: DstAudio | null): Promise<Float32Array> {
   return scope(async () => ((await dstSamples(audio))?.data() ?? new Float32Array(0)) as Promise<Float32Array>)
 }
 
-/** The same as a tensor [samples]; null where there is nothing. */
+/** Read the samples as a tensor [samples]; null if there are none. */
 export async function dstSamples(audio: DstAudio | null): Promise<Tensor | null> {
   if (audio === null) return null
   requireForm('readDstAudio', 'audio', audio, { path: 'string', 'start?': 'number', 'end?': 'number' })
@@ -38,17 +38,17 @@ export async function dstSamples(audio: DstAudio | null): Promise<Tensor | null>
 }
 
 export interface DstDatasetOptions {
-  /** Reads an utterance's samples. Default {@link readDstAudio}. */
+  /** Return an utterance's samples. Default {@link readDstAudio}. */
   readAudio?: (audio: DstAudio | null) => Promise<Float32Array> | Float32Array
-  /** Longest clip in samples; what is longer loses its end. Default: as long as it is. */
+  /** Maximum samples of a clip; the end of longer ones is cut. Default: no limit. */
   maxAudioLength?: number
-  /** Leaves all speech out. Default false. */
+  /** Ignore all speech. Default false. */
   noAudio?: boolean
 }
 
-/** Turns with their clips, which are read when they are asked for. It counts the clips that had no samples. */
+/** Turns with their clips, which are read on access. Counts the clips without samples. */
 export class DstDataset implements Dataset<DstSample> {
-  /** Utterances with a place in a recording that has nothing there, of those read so far. */
+  /** Utterances read so far whose times in the recording have no samples. */
   readonly emptyAudio = new Set<string>()
   readonly #features: readonly DstFeatures[]
   readonly #options: DstDatasetOptions

@@ -1,23 +1,23 @@
 import { access } from 'node:fs/promises'
 import { dirname, isAbsolute, join } from 'node:path'
-import { defined, requireString } from '../../../base/check.js'
+import { defined, requireString, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { nearest } from '../../../base/words.js'
 import { readJsonl } from '../../../files/json/jsonl.js'
 import { checkDstConfig, type DstConfig } from './config.js'
 import { type DstLabelOptions, normalizeDstLabel } from './text.js'
 
-/** Values by slot; a slot that is not there has the value 'none'. */
+/** Values by slot; a missing slot has the value 'none'. */
 export type SlotValues = Record<string, string>
 
-/** A record whose names are slots: without what every object inherits. */
+/** Return a record of slots without a prototype, so that it has no inherited names. */
 export const slotValues = <T = string>(entries: Iterable<readonly [string, T]> = []): Record<string, T> => {
   const values: Record<string, T> = Object.create(null)
   for (const [slot, value] of entries) values[slot] = value
   return values
 }
 
-/** Where an utterance's speech is: a file, or a part of it in seconds. `.npy` files hold float samples at 16 kHz. */
+/** Speech of an utterance: a file, or a part of it in seconds. `.npy` files contain float samples at 16 kHz. */
 export interface DstAudio {
   path: string
   start?: number
@@ -26,17 +26,17 @@ export interface DstAudio {
 
 export interface DstUtterance {
   text: string
-  /** null where nothing was recorded. */
+  /** null without a recording. */
   audio: DstAudio | null
 }
 
-/** What the user says and what the system answers. */
+/** A user utterance and the system's response. */
 export interface DstTurn {
   user: DstUtterance
   system: DstUtterance
   /** New values of the slots whose label changed with this turn. */
   changes: SlotValues
-  /** Values that the system's answer told the user. They can be taken in this turn and in the next. */
+  /** Values that the system's response mentions. They can be copied in this turn and in the next. */
   informed: SlotValues
 }
 
@@ -50,7 +50,7 @@ export interface ReadDstDialogsOptions extends DstLabelOptions {
 }
 
 /**
- * Reads dialogs of your own, one JSON object a line:
+ * Read your own dialogs, one JSON object per line:
  *
  * ```json
  * {"dialog": "d1", "audio": "d1.wav", "turns": [
@@ -59,11 +59,11 @@ export interface ReadDstDialogsOptions extends DstLabelOptions {
  *    "informed": {"hotel-name": "ashley"}, "state": {"hotel-pricerange": "cheap"}}]}
  * ```
  *
- * - `audio` of a dialog or of an utterance is a path from the file's folder; `start` and `end` are seconds in it. Without
- *   audio there is no speech. `system` may be left out, as an empty answer.
- * - `state` is the whole state after the turn, left-out slots having no value. A value once given can be replaced, never
- *   taken back: the networks have no class for that. Without any `state` the dialog has no labels, to be tracked only.
- * - `informed` is what the system's answer told.
+ * - `audio` of a dialog or of an utterance is a path relative to the file's folder; `start` and `end` are seconds in it. Without audio
+ *   there is no speech. `system` is optional; default: an empty response.
+ * - `state` is the whole state after the turn; missing slots have no value. A value can be replaced but not removed, since the networks
+ *   have no class for that. A dialog without any `state` has no labels, and can only be tracked.
+ * - `informed` has the values that the system's response mentions.
  *
  * @throws DataError naming file, line and entry
  */
@@ -71,14 +71,14 @@ export async function readDstDialogs(path: string, options: ReadDstDialogsOption
   requireString('readDstDialogs', 'path', path)
   checkDstConfig(options.config)
   const dialogs: DstDialog[] = []
-  const seen = new Set<string>()
+  const ids = new Set<string>()
   let line = 0
   for await (const row of readJsonl(path)) {
     line += 1
     const entry = new Entry(path, line, options)
     const dialog = entry.dialog(row)
-    if (seen.has(dialog.id)) throw entry.error('dialog', `'${dialog.id}' stands twice`)
-    seen.add(dialog.id)
+    if (ids.has(dialog.id)) throw entry.error('dialog', `expected unique names, got '${dialog.id}' twice`)
+    ids.add(dialog.id)
     dialogs.push(dialog)
   }
   return dialogs
@@ -102,8 +102,8 @@ class Entry {
 
   dialog(row: unknown): DstDialog {
     const { dialog: id, audio, turns } = this.object('dialog', row, ['dialog', 'audio', 'turns'])
-    if (typeof id !== 'string' || id === '') throw this.error('dialog', 'it must be a name')
-    if (!Array.isArray(turns)) throw this.error('turns', 'it must be an array')
+    if (typeof id !== 'string' || id === '') throw this.error('dialog', `expected a non-empty string, got ${shown(id)}`)
+    if (!Array.isArray(turns)) throw this.error('turns', `expected an array, got ${shown(turns)}`)
     let state = slotValues()
     return {
       id,
@@ -130,18 +130,20 @@ class Entry {
 
   private utterance(where: string, value: unknown, whole: unknown): DstUtterance {
     const { text, audio = whole, start, end } = this.object(where, value, ['text', 'audio', 'start', 'end'])
-    if (typeof text !== 'string') throw this.error(`${where}.text`, 'it must be a string')
+    if (typeof text !== 'string') throw this.error(`${where}.text`, `expected a string, got ${shown(text)}`)
     for (const [name, time] of [['start', start] as const, ['end', end] as const]) {
       if (time !== undefined && !(typeof time === 'number' && time >= 0 && Number.isFinite(time)))
-        throw this.error(`${where}.${name}`, 'it must be seconds from the beginning of the audio')
+        throw this.error(`${where}.${name}`, `expected seconds of at least 0, got ${shown(time)}`)
     }
     if (audio === undefined || audio === null) return { text, audio: null }
-    if (typeof audio !== 'string') throw this.error(`${where}.audio`, "it must be a file's path")
-    // A whole dialog's recording without times says nothing about this utterance.
+    if (typeof audio !== 'string') {
+      throw this.error(`${where}.audio`, `expected the path of a file, got ${shown(audio)}`)
+    }
+    // The recording of the whole dialog needs times to locate this utterance.
     if (value !== undefined && audio === whole && (value as { audio?: unknown }).audio === undefined) {
       if (start === undefined || end === undefined) {
         if (text === '') return { text, audio: null }
-        throw this.error(where, "start and end must say where in the dialog's audio it is")
+        throw this.error(where, "expected start and end in the dialog's audio, got only one or neither")
       }
     }
     const path = isAbsolute(audio) ? audio : join(dirname(this.file), audio)
@@ -156,7 +158,7 @@ class Entry {
     const entries = Object.entries(this.object(where, value, slots))
     return slotValues(
       entries.flatMap(([slot, label]) => {
-        if (typeof label !== 'string') throw this.error(`${where}['${slot}']`, 'it must be a string')
+        if (typeof label !== 'string') throw this.error(`${where}['${slot}']`, `expected a string, got ${shown(label)}`)
         const normal = normalizeDstLabel(slot, label, { compat: this.options.compat })
         return normal === 'none' ? [] : [[slot, normal] as const]
       }),
@@ -165,11 +167,14 @@ class Entry {
 
   private object(where: string, value: unknown, names: readonly string[]): Record<string, unknown> {
     if (typeof value !== 'object' || value === null || Array.isArray(value))
-      throw this.error(where, 'it must be an object')
+      throw this.error(where, `expected an object, got ${shown(value)}`)
     for (const name of Object.keys(value)) {
       if (names.includes(name)) continue
       const near = nearest(name, names)
-      throw this.error(where, `unknown name '${name}'${near === undefined ? '' : `, did you mean '${near}'?`}`)
+      throw this.error(
+        where,
+        `expected known names, got '${name}'${near === undefined ? '' : `, did you mean '${near}'?`}`,
+      )
     }
     return value as Record<string, unknown>
   }

@@ -10,14 +10,14 @@ import type { DstLogits } from './heads.js'
 import type { SpectraForDst } from './network.js'
 import { type DstDecodeOptions, type DstPrediction, nextDstState } from './state.js'
 
-/** A turn, what the heads said of it, and the state after it. */
+/** A turn, its prediction, and the state after it. */
 export interface DstResult {
   features: DstFeatures
   prediction: DstPrediction
   state: SlotValues
 }
 
-/** The highest-scored number of each slot, int64 [batch, slots, 4]: class, start, end, reference. */
+/** Return the argmax of each slot's logits, int64 [batch, slots, 4]: class, start, end, reference. */
 export const dstChoices = ({ classLogits, startLogits, endLogits, referLogits }: DstLogits): Tensor =>
   scope(() =>
     stack(
@@ -26,7 +26,7 @@ export const dstChoices = ({ classLogits, startLogits, endLogits, referLogits }:
     ),
   )
 
-/** The rows of {@link dstChoices}. */
+/** Convert the rows of {@link dstChoices} to predictions. */
 export const dstPredictions = (choices: Tensor): DstPrediction[] =>
   (choices.toArray() as number[][][]).map((slots) => ({
     classIds: slots.map((slot) => slot[0]!),
@@ -36,8 +36,8 @@ export const dstPredictions = (choices: Tensor): DstPrediction[] =>
   }))
 
 /**
- * Carries the state through the turns of dialogs, which stand one after the other or mixed, each dialog's in order. The
- * state is empty at turn 0.
+ * Return the states after each turn of dialogs. Dialogs may be interleaved, with the turns of each in order. The state is empty before
+ * turn 0.
  */
 export function decodeDst(
   features: readonly DstFeatures[],
@@ -47,7 +47,7 @@ export function decodeDst(
   requireForm('decodeDst', 'features', features, [{ dialog: 'string', turn: 'number' }])
   requireForm('decodeDst', 'predictions', predictions, ['object'])
   if (predictions.length !== features.length) {
-    throw misuse('decodeDst', 'predictions', `as many as the ${features.length} features`, predictions)
+    throw misuse('decodeDst', 'predictions', `${features.length} predictions, one per turn`, predictions)
   }
   const states = new Map<string, SlotValues>()
   return features.map((turn, i) => {
@@ -60,12 +60,12 @@ export function decodeDst(
 }
 
 export interface TrackDstOptions extends DstDecodeOptions, DstCollateOptions {
-  /** Turns that the network sees at once, of any dialogs. Default 24. */
+  /** Turns per batch, of any dialogs. Default 24. */
   batchSize?: number
   onBatch?: (turnsDone: number) => void
 }
 
-/** Tracks whole dialogs. Turns do not depend on each other in the network, so those of many dialogs go through it together. */
+/** Track whole dialogs. The network processes turns independently, so turns of several dialogs share a batch. */
 export async function trackDst(
   model: SpectraForDst,
   dataset: DstDataset,
@@ -88,7 +88,7 @@ export async function trackDst(
   return decodeDst(features, predictions, decoding)
 }
 
-/** What a network says of one batch; it should be in evaluation mode. */
+/** Predict the turns of one batch. The network should be in evaluation mode. */
 export const predictDst = (model: SpectraForDst, makeBatch: () => DstBatch): Promise<DstPrediction[]> =>
   noGrad(() =>
     scope(async () => {

@@ -6,31 +6,31 @@ import { checkDstConfig, type DstConfig } from './config.js'
 import type { DstAudio, SlotValues } from './dialog.js'
 import type { DstExample } from './labels.js'
 
-/** What is needed of a tokenizer; a `Tokenizer` has it. */
+/** The part of a `Tokenizer` that tracking uses. */
 export type DstTokenizer = Pick<
   Tokenizer,
   'encode' | 'decode' | 'bosTokenId' | 'eosTokenId' | 'padTokenId' | 'clsTokenId' | 'sepTokenId'
 >
 
-/** One turn as numbers: stage 2 of the published preparation. Arrays have one number for each slot. */
+/** One turn as ids: stage 2 of the published preparation. Arrays have one number per slot. */
 export interface DstFeatures {
   dialog: string
   turn: number
   /** `<s>` user `</s></s>` system `</s></s>`, without padding. */
   inputIds: number[]
-  /** How many of them are the user's segment, separators included. */
+  /** Number of ids of the user's segment, including separators. */
   userLength: number
   userAudio: DstAudio | null
   systemAudio: DstAudio | null
   classIds: number[]
-  /** First and last token of the value in `inputIds`; 0 where the user does not say it. */
+  /** First and last token of the value in `inputIds`; 0 if it is not in the user's utterance. */
   startPositions: number[]
   endPositions: number[]
-  /** 0, or the number of the slot whose value is taken, from 1. */
+  /** 0, or the number of the referenced slot, from 1. */
   referIds: number[]
-  /** Class number of each slot's last change before this turn. */
+  /** Class id of each slot's last change before this turn. */
   stateIds: number[]
-  /** 1 where the system told the slot's value and it changed. */
+  /** 1 if the system mentioned the slot's value and it changed. */
   informed: number[]
   informs: SlotValues
   values: SlotValues
@@ -39,15 +39,15 @@ export interface DstFeatures {
 export interface DstFeatureOptions {
   config: DstConfig
   tokenizer: DstTokenizer
-  /** Tokens of a turn; the longer of the two segments loses its last ones. Default 512. */
+  /** Maximum tokens of a turn; the longer of the two segments is truncated. Default 512. */
   maxLength?: number
 }
 
-/** Makes features of examples; each word is encoded with a blank before it, as the published ones. */
+/** Converts examples to features. Each word is encoded with a leading space, as in the published features. */
 export class DstFeaturizer {
-  /** Turns that were longer than `maxLength`. */
+  /** Number of turns longer than `maxLength`. */
   truncated = 0
-  /** Labels whose span was cut away with the end of the user's words: their class became 'none'. */
+  /** Number of labels whose span was truncated; their class becomes 'none'. */
   lostSpans = 0
   readonly #options: Required<DstFeatureOptions>
   readonly #special: { bos: number; eos: number }
@@ -115,12 +115,17 @@ export class DstFeaturizer {
   }
 }
 
-/** `<s>`, and two `</s>` after each segment. */
+/** Number of special tokens: `<s>`, and two `</s>` after each segment. */
 const SPECIALS = 5
 
 function classId({ classTypes }: DstConfig, kind: (typeof classTypes)[number]): number {
   const id = classTypes.indexOf(kind)
-  if (id < 0) throw new ConfigError(`DstConfig: a turn's label is '${kind}', which class_types do not have`, { kind })
+  if (id < 0) {
+    throw new ConfigError(
+      `DstConfig.class_types: expected '${kind}', the label of a turn, got only ${classTypes.join(', ')}`,
+      { kind },
+    )
+  }
   return id
 }
 
@@ -131,10 +136,8 @@ export function dstSpecialIds(tokenizer: DstTokenizer): { bos: number; eos: numb
   const pad = tokenizer.padTokenId
   if (bos === null || eos === null || pad === null) {
     throw new ConfigError(
-      'state tracking needs a tokenizer with tokens for beginning, end and padding, as RoBERTa has',
-      {
-        ...{ bos, eos, pad },
-      },
+      'DstTokenizer: expected a tokenizer with BOS, EOS and padding tokens, such as RoBERTa, got one without.',
+      { ...{ bos, eos, pad } },
     )
   }
   return { bos, eos, pad }

@@ -6,7 +6,7 @@ import { quantizationOf } from '../../../nn/quantized-weight.js'
 import { cat, scope, stack, type Tensor } from '../../../tensor/index.js'
 import { checkDstConfig, type DstConfig } from './config.js'
 
-/** What each slot does in each turn, int64 [batch, slots]; see {@link DstFeatures}. */
+/** Labels of each slot in each turn, int64 [batch, slots]; see {@link DstFeatures}. */
 export interface DstLabels {
   classIds: Tensor
   startPositions: Tensor
@@ -17,34 +17,34 @@ export interface DstLabels {
 export interface DstLogits {
   /** [batch, slots, classes] */
   classLogits: Tensor
-  /** [batch, slots, positions]: where the value begins; -∞ at padding. */
+  /** [batch, slots, positions]: start of the value; -∞ for padding. */
   startLogits: Tensor
   /** [batch, slots, positions] */
   endLogits: Tensor
-  /** [batch, slots, slots + 1]: the slot whose value is taken, from 1; 0 for none. */
+  /** [batch, slots, slots + 1]: the referenced slot, from 1; 0 for none. */
   referLogits: Tensor
 }
 
 export interface DstHeadsOutput extends DstLogits {
-  /** Given labels: the sum over turns and slots. */
+  /** With labels: the sum over turns and slots. */
   loss?: Tensor
-  /** Given labels: [batch, slots]. */
+  /** With labels: [batch, slots]. */
   slotLosses?: Tensor
 }
 
 export interface DstHeadsOptions extends FactoryOptions {
   config: DstConfig
-  /** Features of the states that the heads read. Default 768. */
+  /** Features of the encoder's states. Default 768. */
   hiddenSize?: number
   /** Dropout of the states. Default 0.1. */
   dropout?: number
   /** Dropout of the logits. Default 0. */
   headsDropout?: number
-  /** The class's share of a slot's loss; the rest is the span's and the reference's, half each. Default 0.8. */
+  /** Weight of the class loss of a slot; the losses of span and reference get half of the rest each. Default 0.8. */
   classLossRatio?: number
   /**
-   * `'published'` lets padded positions take part in the softmax over positions, so that logits and loss depend on how
-   * far a batch is padded, as they do in the original.
+   * `'published'` includes padding in the softmax over positions, so that logits and loss depend on the amount of padding, as in the
+   * original.
    */
   compat?: 'published' | undefined
 }
@@ -61,9 +61,9 @@ const HEADS: readonly (keyof DstHeadsOptions)[] = [
 ]
 
 /**
- * TripPy's heads (https://arxiv.org/abs/2005.02877) on SPECTRA's fused states: for each slot a class and a reference, both
- * from the first position, and where the value begins and ends. Parameters are called `class_<slot>`, `token_<slot>` and
- * `refer_<slot>`, as published. All slots' heads of one kind are one matrix product.
+ * TripPy's heads (https://arxiv.org/abs/2005.02877) on SPECTRA's fused states: for each slot a class and a reference from the first
+ * position, and the start and end of the value. Parameters have the published names `class_<slot>`, `token_<slot>` and `refer_<slot>`. The
+ * heads of one kind for all slots are computed as one matrix product.
  */
 export class DstHeads extends Module {
   readonly hiddenSize: number
@@ -88,9 +88,9 @@ export class DstHeads extends Module {
   }
 
   /**
-   * @param states fused states [batch, positions, hidden], of text and speech
-   * @param mask bool [batch, positions]: false at padding
-   * @throws ShapeError where these, or the labels, do not fit
+   * @param states fused states of text and speech [batch, positions, hidden]
+   * @param mask bool [batch, positions], false for padding
+   * @throws ShapeError for states, mask or labels of other shapes
    */
   override forward(states: Tensor, mask: Tensor, labels?: DstLabels): DstHeadsOutput {
     this.#check(states, mask, labels)
@@ -100,14 +100,14 @@ export class DstHeads extends Module {
       const all = functional.dropout(states, dropout, this) // [batch, positions, hidden]
       const logits = (kind: HeadKind, input: Tensor) => functional.dropout(this.#apply(kind, input), headsDropout, this)
       const tokens = logits('token', all).permute([0, 2, 3, 1]) // [batch, slots, 2, positions]
-      const shown = (part: number) => {
+      const maskedPositions = (part: number) => {
         const positions = tokens.select(2, part)
         return masked ? positions.maskedFill(mask.unsqueeze(1).logicalNot(), Number.NEGATIVE_INFINITY) : positions
       }
       const output: DstLogits = {
         classLogits: logits('class', pooled),
-        startLogits: shown(0),
-        endLogits: shown(1),
+        startLogits: maskedPositions(0),
+        endLogits: maskedPositions(1),
         referLogits: logits('refer', pooled),
       }
       if (labels === undefined) return output
@@ -121,12 +121,14 @@ export class DstHeads extends Module {
     return { class: classTypes.length, token: 2, refer: slots.length + 1 }
   }
 
-  /** [..., hidden] to [..., slots, size], by all slots' heads of a kind. */
+  /** Apply all slots' heads of a kind: [..., hidden] to [..., slots, size]. */
   #apply(kind: HeadKind, input: Tensor): Tensor {
     const heads = this.#config.slots.map((slot) => Reflect.get(this, `${kind}_${slot}`) as Linear)
-    // A head with an adapter, a packed weight or a hook has to be called itself.
-    const own = heads.some((head) => adaptersOf(head) || quantizationOf(head) || Object.hasOwn(head, 'forward'))
-    if (own)
+    // A head with an adapter, quantized weights or a hook must be called itself.
+    const needsModules = heads.some(
+      (head) => adaptersOf(head) || quantizationOf(head) || Object.hasOwn(head, 'forward'),
+    )
+    if (needsModules)
       return stack(
         heads.map((head) => head.forward(input)),
         -2,
@@ -136,7 +138,7 @@ export class DstHeads extends Module {
     return functional.linear(input, weight, bias).unflatten(-1, [heads.length, this.#sizes()[kind]])
   }
 
-  /** [batch, slots] */
+  /** Return the losses [batch, slots]. */
   #losses({ classLogits, startLogits, endLogits, referLogits }: DstLogits, labels: DstLabels): Tensor {
     const { classLossRatio: ratio } = this.#options
     const { classTypes } = this.#config
@@ -162,26 +164,21 @@ export class DstHeads extends Module {
     const { slots } = this.#config
     const [batch, positions, hidden] = states.shape
     if (states.ndim !== 3 || hidden !== this.hiddenSize || positions === 0) {
-      throw new ShapeError(
-        `DstHeads: the states must be [batch, positions, ${this.hiddenSize}], not [${states.shape}]`,
-        {
-          shape: states.shape,
-        },
-      )
+      throw new ShapeError(`DstHeads: states: expected [batch, positions, ${this.hiddenSize}], got [${states.shape}]`, {
+        shape: states.shape,
+      })
     }
     if (mask.shape.join() !== [batch, positions].join() || mask.dtype !== 'bool') {
       throw new ShapeError(
-        `DstHeads: the mask must be bool [${batch}, ${positions}], not ${mask.dtype} [${mask.shape}]`,
-        {
-          shape: mask.shape,
-        },
+        `DstHeads: mask: expected bool [${batch}, ${positions}], got ${mask.dtype} [${mask.shape}]`,
+        { shape: mask.shape },
       )
     }
     for (const name of ['classIds', 'startPositions', 'endPositions', 'referIds'] as const) {
       const shape = labels?.[name]?.shape
       if (labels === undefined || shape?.join() === [batch, slots.length].join()) continue
-      if (shape === undefined) throw new ConfigError(`DstHeads: the labels lack ${name}`, { name })
-      throw new ShapeError(`DstHeads: ${name} must be [${batch}, ${slots.length}], not [${shape}]`, { name, shape })
+      if (shape === undefined) throw new ConfigError(`DstHeads: labels: expected ${name}, got none`, { name })
+      throw new ShapeError(`DstHeads: ${name}: expected [${batch}, ${slots.length}], got [${shape}]`, { name, shape })
     }
   }
 }

@@ -4,7 +4,7 @@ import { checkDstConfig, type DstClassType, type DstConfig, variantsOf } from '.
 import { type DstAudio, type DstDialog, type SlotValues, slotValues } from './dialog.js'
 import { type DstLabelOptions, dstWords, valueWords } from './text.js'
 
-/** One turn with its labels: stage 1 of the published preparation. Records leave out what is 'none'. */
+/** One turn with its labels: stage 1 of the published preparation. Records omit slots with 'none'. */
 export interface DstExample {
   dialog: string
   /** 0 for a dialog's first turn. */
@@ -13,27 +13,27 @@ export interface DstExample {
   systemWords: string[]
   userAudio: DstAudio | null
   systemAudio: DstAudio | null
-  /** What each slot does in this turn. */
+  /** Class of each slot in this turn. */
   classes: Record<string, DstClassType>
-  /** Where the value stands in the user's words: first word, and the one after the last. */
+  /** Position of the value in the user's words: first word, and the word after the last. */
   spans: Record<string, readonly [number, number]>
-  /** The slot whose value is taken, where the class is 'refer'. */
+  /** The referenced slot, for the class 'refer'. */
   refers: SlotValues
-  /** Slots that the system told and that changed: their class is 'inform'. */
+  /** Slots that the system mentioned and that changed: their class is 'inform'. */
   informed: string[]
-  /** Values that the system told in this turn or the one before. */
+  /** Values that the system mentioned in this turn or the previous one. */
   informs: SlotValues
   /** The last class of each slot before this turn. */
   stateBefore: Record<string, DstClassType>
-  /** The values after this turn: what joint goal accuracy compares with. */
+  /** Values after this turn: the targets of joint goal accuracy. */
   values: SlotValues
 }
 
 export interface DstExampleOptions extends DstLabelOptions {
   config: DstConfig
   /**
-   * `'published'` keeps told values only of slots that the labels say changed, as the original does also for its test
-   * set, where that gives part of the answer away; and its reading of times (see {@link DstLabelOptions}).
+   * `'published'` keeps mentioned values only of slots whose label changed, as the original does. It does this also on its test set,
+   * which reveals part of the labels. It also parses times like the original (see {@link DstLabelOptions}).
    */
   compat?: 'published' | undefined
 }
@@ -41,9 +41,9 @@ export interface DstExampleOptions extends DstLabelOptions {
 const TURN = { user: { text: 'string' }, system: { text: 'string' }, informed: 'object', changes: 'object' } as const
 
 /**
- * Labels the turns of a dialog with the rules of TripPy (https://arxiv.org/abs/2005.02877) as SpokenWOZ's trainer has
- * them. Of a value that the user says more than once the last place counts. A value that nobody said and no other slot
- * has cannot be pointed at: its class is 'none', though the state has it.
+ * Label the turns of a dialog with the rules of TripPy (https://arxiv.org/abs/2005.02877) as in SpokenWOZ's trainer. If the user mentions a
+ * value several times, the last position is the label. A value that was not mentioned and is not in another slot cannot be predicted:
+ * its class is 'none', although it is in the state.
  */
 export function dstExamples(dialog: DstDialog, options: DstExampleOptions): DstExample[] {
   requireForm('dstExamples', 'dialog', dialog, { id: 'string', turns: [TURN] })
@@ -70,7 +70,7 @@ export function dstExamples(dialog: DstDialog, options: DstExampleOptions): DstE
 
 type TurnLabels = Pick<DstExample, 'classes' | 'spans' | 'refers' | 'informed' | 'informs' | 'stateBefore' | 'values'>
 
-/** What is known of a dialog up to a turn. */
+/** The state of a dialog up to a turn. */
 class Labels {
   private readonly seen = new Map<string, DstClassType | 'unpointable'>()
   private readonly values = slotValues()
@@ -88,7 +88,7 @@ class Labels {
       ...{ informed: [], informs: slotValues(), stateBefore, values: slotValues() },
     }
     this.state = slotValues(Object.entries(stateBefore))
-    // In the order of the slots: one that was labelled just before can be referred to.
+    // In the order of the slots: a slot can refer to one before it in the same turn.
     for (const slot of this.config.slots) this.label(slot, words, changes[slot], informs[slot], turn)
     turn.values = slotValues(Object.entries(this.values))
     return turn
@@ -101,7 +101,7 @@ class Labels {
     informedValue: string | undefined,
     turn: TurnLabels,
   ): void {
-    const seen = this.seen.get(slot)
+    const lastKind = this.seen.get(slot)
     const value = change ?? this.values[slot] ?? 'none'
     const informed = informedValue !== undefined && change !== undefined
     if (informedValue !== undefined && (informed || this.options.compat === undefined))
@@ -109,12 +109,12 @@ class Labels {
     if (informed) turn.informed.push(slot)
 
     const { span, refer, kind: found } = this.classOf(slot, value, words)
-    // A value that several slots have is not pointed at again: it would be anybody's.
-    const shared = seen !== undefined && found === 'copy_value' && this.holders(value) > 1
+    // A value that several slots share gets no new span, as it would be ambiguous.
+    const shared = lastKind !== undefined && found === 'copy_value' && this.holders(value) > 1
     if (span !== undefined && !shared) turn.spans[slot] = span
     const kind = informed ? 'inform' : shared ? 'none' : found
 
-    const repeated = kind === seen && kind !== 'copy_value' && kind !== 'inform'
+    const repeated = kind === lastKind && kind !== 'copy_value' && kind !== 'inform'
     if (kind !== 'none' && kind !== 'unpointable' && !repeated) {
       turn.classes[slot] = kind
       if (kind === 'refer' && refer !== undefined) turn.refers[slot] = refer
@@ -144,7 +144,7 @@ class Labels {
     return this.config.slots.filter((slot) => (this.values[slot] ?? 'none') === value).length
   }
 
-  /** The first slot that has the value, or the last that has another spelling of it. */
+  /** Return the first slot with the value, or the last slot with another spelling of it. */
   private referred(slot: string, value: string): string | undefined {
     if (NEVER_REFER.has(slot) || this.values[slot] === value) return undefined
     const others = this.config.slots.filter(
@@ -157,10 +157,10 @@ class Labels {
   }
 }
 
-/** Their values mean something else in other slots. */
+/** Slots whose values have another meaning in other slots. */
 const NEVER_REFER = new Set(['hotel-stars', 'hotel-internet', 'hotel-parking'])
 
-/** Numbers of guests and of nights are no reference to each other, nor guests of the hotel to those of a restaurant. */
+/** Return whether two slots count different things: people and nights, or people in a hotel and in a restaurant. */
 const countsOther = (slot: string, other: string): boolean => {
   const people = /^(hotel|restaurant)-book people/
   if (people.test(other)) return slot === 'hotel-book stay' || people.test(slot)

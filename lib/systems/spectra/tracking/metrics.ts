@@ -5,25 +5,25 @@ import type { SlotValues } from './dialog.js'
 import type { DstResult } from './evaluate.js'
 
 export interface DstScores {
-  /** Share of turns in which every slot's value is right. */
+  /** Fraction of turns with correct values of all slots. */
   jointGoalAccuracy: number
-  /** The same without slots whose name has 'profile' in it. */
+  /** Joint goal accuracy without slots whose name contains 'profile'. */
   jointGoalAccuracyWithoutProfile: number
-  /** Share of slots, over all turns, whose value is right. */
+  /** Fraction of correct slot values over all turns. */
   slotAccuracy: number
   perSlot: Record<string, number>
   turns: number
 }
 
-/** What the measures read of a tracked turn. */
+/** The part of a tracked turn that the metrics use. */
 export interface DstJudged {
   state: SlotValues
   features: { values: SlotValues }
 }
 
 /**
- * Whether a predicted value counts as right: the same text; or, for a value of the label maps, one of its other spellings;
- * or the same time of day however it is written. 'none' stands for no value.
+ * Return whether a predicted value is correct: the same text; or another spelling of it in the label maps; or the same time of day in any
+ * format. 'none' stands for a missing value.
  */
 export function dstValueMatches(config: DstConfig, prediction: string, truth: string): boolean {
   knownDstConfig(config)
@@ -41,49 +41,49 @@ export function dstValueMatches(config: DstConfig, prediction: string, truth: st
   return predicted.length === wanted.length && predicted.every((number, i) => number === wanted[i])
 }
 
-/** Joint goal accuracy and slot accuracy. All are NaN without turns. */
+/** Return joint goal accuracy and slot accuracy. All are NaN without turns. */
 export function dstScores(results: readonly DstJudged[], config: DstConfig): DstScores {
   knownDstConfig(config)
   requireForm('dstScores', 'results', results, [{ state: 'object', features: { values: 'object' } }])
   const right = results.map(({ state, features }) =>
     config.slots.map((slot) => dstValueMatches(config, state[slot] ?? 'none', features.values[slot] ?? 'none')),
   )
-  const shareOf = (values: readonly boolean[]) => values.filter(Boolean).length / values.length
+  const fractionOf = (values: readonly boolean[]) => values.filter(Boolean).length / values.length
   const open = config.slots.map((slot) => !slot.includes('profile'))
   return {
-    jointGoalAccuracy: shareOf(right.map((turn) => turn.every(Boolean))),
-    jointGoalAccuracyWithoutProfile: shareOf(right.map((turn) => turn.every((good, i) => good || !open[i]))),
-    slotAccuracy: shareOf(right.flat()),
-    perSlot: Object.fromEntries(config.slots.map((slot, i) => [slot, shareOf(right.map((turn) => turn[i]!))])),
+    jointGoalAccuracy: fractionOf(right.map((turn) => turn.every(Boolean))),
+    jointGoalAccuracyWithoutProfile: fractionOf(right.map((turn) => turn.every((good, i) => good || !open[i]))),
+    slotAccuracy: fractionOf(right.flat()),
+    perSlot: Object.fromEntries(config.slots.map((slot, i) => [slot, fractionOf(right.map((turn) => turn[i]!))])),
     turns: results.length,
   }
 }
 
 const NUMBERS = { classIds: 'list', startPositions: 'list', endPositions: 'list', referIds: 'list' } as const
-/** What is read of a tracked turn beside its state. */
+/** Fields of a tracked turn that are validated. */
 const RESULT = {
   state: 'object',
   prediction: NUMBERS,
   features: { ...NUMBERS, dialog: 'string', turn: 'number', values: 'object' },
 } as const
 
-/** Tracked turns whose classes the configuration has, and whose values are texts. */
+/** Validate tracked turns: classes of the configuration, and string values. */
 export function checkResults(where: string, results: readonly DstResult[], config: DstConfig): void {
   requireForm(where, 'results', results, [RESULT])
   results.forEach(({ features, prediction, state }, i) => {
     for (const [name, { classIds }] of Object.entries({ features, prediction })) {
       const good = config.slots.every((_, slot) => config.classTypes[classIds[slot] as number] !== undefined)
       if (good) continue
-      throw misuse(where, `results[${i}].${name}.classIds`, 'a number of class_types for each slot', classIds)
+      throw misuse(where, `results[${i}].${name}.classIds`, 'an index of class_types for each slot', classIds)
     }
     for (const [name, values] of Object.entries({ state, values: features.values })) {
       const odd = Object.entries(values).find(([, value]) => typeof value !== 'string')
-      if (odd) throw misuse(where, `${name}['${odd[0]}'] of results[${i}]`, 'a text', odd[1])
+      if (odd) throw misuse(where, `${name}['${odd[0]}'] of results[${i}]`, 'a string', odd[1])
     }
   })
 }
 
-/** The prediction file of the original's trainer: one object a turn. */
+/** Return the records of the original trainer's prediction file: one object per turn. */
 export function dstPredictionRecords(results: readonly DstResult[], config: DstConfig): Record<string, unknown>[] {
   knownDstConfig(config)
   checkResults('dstPredictionRecords', results, config)

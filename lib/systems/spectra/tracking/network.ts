@@ -6,7 +6,7 @@ import { scope, type Tensor } from '../../../tensor/index.js'
 import type { DstConfig } from './config.js'
 import { DstHeads, type DstHeadsOptions, type DstHeadsOutput, type DstLabels } from './heads.js'
 
-/** What the encoder reads: one text and two clips for each turn, the user's and the system's. */
+/** Inputs of the encoder: one text and two clips per turn, the user's and the system's. */
 export interface DstEncoderInputs {
   /** int64 [batch, tokens] */
   inputIds: Tensor
@@ -14,16 +14,16 @@ export interface DstEncoderInputs {
   attentionMask: Tensor
   /** int64 [batch, tokens]: 0 for the user's segment, 1 after it. */
   tokenTypeIds: Tensor
-  /** float32 [2 batch, samples]: for each turn the user's clip and the system's. */
+  /** float32 [2 batch, samples]: the user's clip and the system's clip of each turn. */
   inputValues: Tensor
-  /** int64 [2 batch]: samples of each clip; 0 where there is no speech. */
+  /** int64 [2 batch]: samples of each clip; 0 without speech. */
   audioLengths: Tensor
   audiosPerText: 2
 }
 
 /** A network that fuses text and speech, such as `Spectra`. */
 export type DstEncoder = Module & {
-  /** States [batch, tokens + frames, hidden] and their mask, bool [batch, tokens + frames]; text stands first. */
+  /** Return states [batch, tokens + frames, hidden], text first, and their mask, bool [batch, tokens + frames]. */
   forward(inputs: DstEncoderInputs): DstFusedStates | Promise<DstFusedStates>
 }
 
@@ -35,8 +35,8 @@ export interface DstFusedStates {
 export type DstInputs = DstEncoderInputs & Partial<DstLabels>
 
 /**
- * SPECTRA with the heads of dialog state tracking: `model.<encoder>`, `class_<slot>`, `token_<slot>` and `refer_<slot>` in
- * the state dictionary, as the published trainer saves them.
+ * SPECTRA with the heads of dialog state tracking. The state dict has `model.<encoder>`, `class_<slot>`, `token_<slot>` and
+ * `refer_<slot>`, like that of the published trainer.
  */
 export class SpectraForDst<E extends DstEncoder = DstEncoder> extends Module {
   readonly model: E
@@ -52,7 +52,7 @@ export class SpectraForDst<E extends DstEncoder = DstEncoder> extends Module {
   }
 
   /**
-   * What `save` wrote, in evaluation mode. `build` makes the encoder of its configuration, such as `Spectra.fromConfig`.
+   * Load a folder written by `save`, in evaluation mode. `build` creates the encoder from its configuration, such as `Spectra.fromConfig`.
    * @throws CheckpointError, ConfigError
    */
   static load<E extends DstEncoder>(
@@ -70,14 +70,14 @@ export class SpectraForDst<E extends DstEncoder = DstEncoder> extends Module {
     return this.#options.config
   }
 
-  /** Writes config.json, with the encoder's configuration in it, and model.safetensors. */
+  /** Save config.json, which includes the encoder's configuration, and model.safetensors. */
   save(directory: string): Promise<void> {
     const { device: _device, dtype: _dtype, ...heads } = this.#options
     const { config: encoder = {} } = this.model as { config?: object }
     return savePretrained(directory, this, { encoder, heads } satisfies SavedConfig)
   }
 
-  /** With all four labels there is a `loss`, the sum over turns and slots. */
+  /** Run encoder and heads. With all four labels, the output has a `loss`, the sum over turns and slots. */
   override async forward(inputs: DstInputs): Promise<DstHeadsOutput> {
     const { classIds, startPositions, endPositions, referIds, ...encoderInputs } = inputs
     return scope(async () => {
@@ -91,7 +91,7 @@ export class SpectraForDst<E extends DstEncoder = DstEncoder> extends Module {
     })
   }
 
-  /** The heads stand beside the encoder, without a name of their own. */
+  /** Return the encoder and the heads as direct children, without a name for the group of heads. */
   protected override members(): Iterable<[string, unknown]> {
     return [['model', this.model], ...this.#heads.namedChildren()]
   }

@@ -11,7 +11,7 @@ import { readSpokenWoz, readSpokenWozList, type SpokenWozReport } from './publis
 export interface LoadDstSplitOptions {
   config: DstConfig
   tokenizer: DstTokenizer
-  /** The folder of SpokenWOZ's recordings, or that the pickles' paths are in. Default: `audio` in the folder for the first, the folder for the second. */
+  /** Folder of SpokenWOZ's recordings, default `audio` in the data folder; or base folder of the pickles' paths, default the data folder. */
   audio?: string
   maxLength?: number
   compat?: 'published' | undefined
@@ -19,28 +19,29 @@ export interface LoadDstSplitOptions {
 
 export interface DstSplit {
   features: DstFeatures[]
-  /** The file that it was read from. */
+  /** The file that was read. */
   source: string
-  /** Turns cut to `maxLength`, and labels lost by that. Both 0 where features were read as they are. */
+  /** Number of turns cut to `maxLength`, and of labels lost by it. Both 0 for published features. */
   truncated: number
   lostSpans: number
-  /** Of SpokenWOZ's own form. */
+  /** Report of SpokenWOZ's own format. */
   report?: SpokenWozReport
 }
 
 /**
- * Reads a split of a folder from the first of these files that is there: `<split>.jsonl` (see {@link readDstDialogs}), the
- * published `<split>_feature_roberta_nohistory.pkl` and `<split>_example.pkl`, and SpokenWOZ's own `data.json` or
- * `<split>.json` with `<split>ListFile.json`.
- * @throws DataError that lists them when none is there
+ * Load a split from the first of these files in a folder that exists: `<split>.jsonl` (see {@link readDstDialogs}), the published
+ * `<split>_feature_roberta_nohistory.pkl` and `<split>_example.pkl`, and SpokenWOZ's own `data.json` or `<split>.json` with
+ * `<split>ListFile.json`.
+ * @throws DataError that lists the files if none exists
  */
 export async function loadDstSplit(folder: string, split: string, options: LoadDstSplitOptions): Promise<DstSplit> {
   requireString('loadDstSplit', 'folder', folder)
   requireString('loadDstSplit', 'split', split)
   checkDstConfig(options.config)
   const { config, audio = folder, compat } = options
-  const own = join(folder, `${split}.jsonl`)
-  if (await exists(own)) return fromDialogs(own, await readDstDialogs(own, { config, compat }), options)
+  const jsonlFile = join(folder, `${split}.jsonl`)
+  if (await exists(jsonlFile))
+    return fromDialogs(jsonlFile, await readDstDialogs(jsonlFile, { config, compat }), options)
 
   const stage2 = join(folder, `${split}_feature_roberta_nohistory.pkl`)
   if (await exists(stage2)) {
@@ -51,19 +52,19 @@ export async function loadDstSplit(folder: string, split: string, options: LoadD
   if (await exists(stage1)) return fromExamples(stage1, await readDstExamples(stage1, { config, audio }), options)
 
   const list = join(folder, `${split}ListFile.json`)
-  const wholes = [join(folder, `${split}.json`), join(folder, 'data.json')]
-  for (const whole of wholes) {
-    if (!(await exists(whole))) continue
+  const wozFiles = [join(folder, `${split}.json`), join(folder, 'data.json')]
+  for (const wozFile of wozFiles) {
+    if (!(await exists(wozFile))) continue
     const recordings = options.audio ?? join(folder, 'audio')
-    const { dialogs, report } = await readSpokenWoz(whole, {
+    const { dialogs, report } = await readSpokenWoz(wozFile, {
       ...{ config, compat },
       ...((await exists(recordings)) && { audio: recordings }),
       ...((await exists(list)) && { dialogs: await readSpokenWozList(list) }),
     })
-    return { ...fromDialogs(whole, dialogs, options), report }
+    return { ...fromDialogs(wozFile, dialogs, options), report }
   }
   throw new DataError(
-    `${folder} has no dialogs of the split '${split}': looked for ${[own, stage2, stage1, ...wholes].join(', ')}`,
+    `${folder}: expected dialogs of the split '${split}' in one of ${[jsonlFile, stage2, stage1, ...wozFiles].join(', ')}, got none of them`,
     { folder, split },
   )
 }

@@ -4,13 +4,13 @@ import { checkResults } from './metrics.js'
 import { valueWords } from './text.js'
 
 export interface TrippySlotScores {
-  /** Share of turns after which the slot's value is right. */
+  /** Fraction of turns after which the slot's value is correct. */
   value: number
-  /** Share of turns whose class is right. */
+  /** Fraction of turns with the correct class. */
   class: number
-  /** Of turns with the class 'copy_value': share whose class and span are right; 1 where there are none. */
+  /** Fraction of turns of class 'copy_value' with correct class and span; 1 without such turns. */
   span: number
-  /** Of turns with the class 'refer': share whose class and reference are right; 1 where there are none. */
+  /** Fraction of turns of class 'refer' with correct class and reference; 1 without such turns. */
   refer: number
 }
 
@@ -19,20 +19,20 @@ export interface TrippyClassScores {
   recall: number
   f1: number
   accuracy: number
-  /** Labels of this class, over all slots. */
+  /** Number of labels of this class, over all slots. */
   support: number
 }
 
 export interface TrippyScores {
-  /** Share of turns for which the product of all slots' correctness is 1. */
+  /** Fraction of turns in which all slots are correct. */
   jointGoalAccuracy: number
   perSlot: Record<string, TrippySlotScores>
   perClass: Record<string, TrippyClassScores>
 }
 
 /**
- * The measures of TripPy's script: each slot's state is rebuilt of the predicted classes and compared word by word, and
- * the joint goal is the product over slots. A told value counts as right where it and the truth contain one another.
+ * Return the metrics of TripPy's script: each slot's state is rebuilt from the predicted classes and compared word by word, and the joint
+ * goal is the product over slots. A value that the system mentioned is correct if it contains the label or is contained in it.
  */
 export function trippyScores(results: readonly DstResult[], config: DstConfig): TrippyScores {
   knownDstConfig(config)
@@ -41,7 +41,7 @@ export function trippyScores(results: readonly DstResult[], config: DstConfig): 
     Object.entries(config.labelMaps).map(([value, variants]) => [spaced(value), variants.map(spaced)] as const),
   )
   const joint = results.map(() => true)
-  const counts = config.classTypes.map(() => ({ hits: 0, predicted: 0, labelled: 0 }))
+  const counts = config.classTypes.map(() => ({ hits: 0, predicted: 0, labelCount: 0 }))
   const perSlot = Object.fromEntries(
     config.slots.map((slot, i) => {
       const right = slotValuesRight(results, config, slot, i, maps)
@@ -50,37 +50,38 @@ export function trippyScores(results: readonly DstResult[], config: DstConfig): 
       })
       for (const { features, prediction } of results) {
         const [label, predicted] = [features.classIds[i]!, prediction.classIds[i]!]
-        counts[label]!.labelled += 1
+        counts[label]!.labelCount += 1
         counts[predicted]!.predicted += 1
         if (label === predicted) counts[label]!.hits += 1
       }
-      return [slot, { value: share(right), ...turnScores(results, config, i) }]
+      return [slot, { value: fraction(right), ...turnScores(results, config, i) }]
     }),
   )
   const decisions = results.length * config.slots.length
   const perClass = Object.fromEntries(
     config.classTypes.map((name, i) => {
-      const { hits, predicted, labelled } = counts[i]!
+      const { hits, predicted, labelCount } = counts[i]!
       const precision = predicted > 0 ? hits / predicted : 1
-      const recall = labelled > 0 ? hits / labelled : 1
+      const recall = labelCount > 0 ? hits / labelCount : 1
       const f1 = precision + recall > 0 ? (2 * precision * recall) / (precision + recall) : 1
-      const accuracy = decisions > 0 ? (decisions - predicted - labelled + 2 * hits) / decisions : 1
-      return [name, { precision, recall, f1, accuracy, support: labelled }]
+      const accuracy = decisions > 0 ? (decisions - predicted - labelCount + 2 * hits) / decisions : 1
+      return [name, { precision, recall, f1, accuracy, support: labelCount }]
     }),
   )
-  return { jointGoalAccuracy: share(joint), perSlot, perClass }
+  return { jointGoalAccuracy: fraction(joint), perSlot, perClass }
 }
 
 function turnScores(results: readonly DstResult[], config: DstConfig, i: number): Omit<TrippySlotScores, 'value'> {
   const same = (name: 'classIds' | 'startPositions' | 'endPositions' | 'referIds') => (result: DstResult) =>
     result.features[name][i] === result.prediction[name][i]
-  const labelled = (kind: string) => results.filter(({ features }) => config.classTypes[features.classIds[i]!] === kind)
+  const turnsLabeled = (kind: string) =>
+    results.filter(({ features }) => config.classTypes[features.classIds[i]!] === kind)
   const all = (turns: readonly DstResult[], ...tests: ((result: DstResult) => boolean)[]) =>
-    turns.length === 0 ? 1 : share(turns.map((turn) => tests.every((test) => test(turn))))
+    turns.length === 0 ? 1 : fraction(turns.map((turn) => tests.every((test) => test(turn))))
   return {
-    class: share(results.map(same('classIds'))),
-    span: all(labelled('copy_value'), same('classIds'), same('startPositions'), same('endPositions')),
-    refer: all(labelled('refer'), same('classIds'), same('referIds')),
+    class: fraction(results.map(same('classIds'))),
+    span: all(turnsLabeled('copy_value'), same('classIds'), same('startPositions'), same('endPositions')),
+    refer: all(turnsLabeled('refer'), same('classIds'), same('referIds')),
   }
 }
 
@@ -110,7 +111,7 @@ function slotValuesRight(
 
 const LITERAL = new Set(['none', 'dontcare', 'true', 'false'])
 
-/** The truth where what the system told is the same thing, said with more or fewer words. */
+/** Return the label if the mentioned value matches it with more or fewer words, else the mentioned value. */
 function informed(truth: string, informedValue: string, maps: ReadonlyMap<string, readonly string[]>): string {
   const same = (a: string, b: string) => contains(a, b) || contains(b, a)
   if (same(truth, informedValue)) return truth
@@ -126,7 +127,7 @@ function contains(text: string, part: string): boolean {
   return words.some((_, start) => wanted.every((word, i) => words[start + i] === word))
 }
 
-/** The words of a value with one blank between them. */
+/** Return the words of a value separated by single spaces. */
 const spaced = (value: string): string => valueWords(value).join(' ')
 
-const share = (values: readonly boolean[]): number => values.filter(Boolean).length / values.length
+const fraction = (values: readonly boolean[]): number => values.filter(Boolean).length / values.length

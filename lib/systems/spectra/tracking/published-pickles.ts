@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { defined } from '../../../base/check.js'
+import { defined, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readPickle } from '../../../files/pickle/read-pickle.js'
@@ -10,9 +10,9 @@ import type { DstExample } from './labels.js'
 
 export interface ReadDstPickleOptions {
   config: DstConfig
-  /** The folder that the pickle's audio paths are in. Without it there is no speech. */
+  /** Folder that the pickle's audio paths are relative to. Default: no speech. */
   audio?: string
-  /** Which file in a `.tar`, `.tgz` or `.zip` archive. */
+  /** Name of the file in a `.tar`, `.tgz` or `.zip` archive. */
   entry?: string
 }
 
@@ -22,7 +22,7 @@ function configOf(where: string, path: string, options: ReadDstPickleOptions): D
   return checkDstConfig(options.config)
 }
 
-/** Reads `{split}_example.pkl`: a list of `DSTExample`. No code of the file runs. */
+/** Read `{split}_example.pkl`: a list of `DSTExample`. No code in the file is run. */
 export async function readDstExamples(path: string, options: ReadDstPickleOptions): Promise<DstExample[]> {
   const config = configOf('readDstExamples', path, options)
   const records = await read(path, 'DSTExample', options)
@@ -42,7 +42,7 @@ export async function readDstExamples(path: string, options: ReadDstPickleOption
   }))
 }
 
-/** Reads `{split}_feature_roberta_nohistory.pkl`: a list of `InputFeatures`. No code of the file runs. */
+/** Read `{split}_feature_roberta_nohistory.pkl`: a list of `InputFeatures`. No code in the file is run. */
 export async function readDstFeatures(path: string, options: ReadDstPickleOptions): Promise<DstFeatures[]> {
   const { slots, classTypes } = configOf('readDstFeatures', path, options)
   const records = await read(path, 'InputFeatures', options)
@@ -56,7 +56,7 @@ export async function readDstFeatures(path: string, options: ReadDstPickleOption
       return slots.map((slot) => {
         const value = found[slot] ?? 0
         if (Number.isSafeInteger(value) && value >= least && value < below) return value
-        throw record.error(`${name}['${slot}']`, `${value} is not a whole number from ${least} to ${below - 1}`)
+        throw record.error(`${name}['${slot}']`, `expected an integer from ${least} to ${below - 1}, got ${value}`)
       })
     }
     return {
@@ -81,7 +81,9 @@ async function read(path: string, className: string, options: ReadDstPickleOptio
   checkDstConfig(options.config)
   const { entry } = options
   const list = await readPickle<unknown>(path, { records: [className], ...defined({ entry }) })
-  if (!Array.isArray(list)) throw new DataError(`${path}: it must be a list of ${className}`, { file: path })
+  if (!Array.isArray(list)) {
+    throw new DataError(`${path}: expected a list of ${className}, got ${shown(list)}`, { file: path })
+  }
   return list.map((value, i) => new PickledRecord(path, i, value, options))
 }
 
@@ -93,7 +95,7 @@ class PickledRecord {
     private readonly options: ReadDstPickleOptions,
   ) {
     if (typeof fields !== 'object' || fields === null || Array.isArray(fields))
-      throw this.error('it', 'must be an object with fields')
+      throw this.error('record', `expected an object with fields, got ${shown(fields)}`)
   }
 
   error(where: string, what: string): DataError {
@@ -103,15 +105,15 @@ class PickledRecord {
 
   value(name: string): unknown {
     const fields = this.fields as Record<string, unknown>
-    if (!Object.hasOwn(fields, name)) throw this.error(name, 'the field is missing')
+    if (!Object.hasOwn(fields, name)) throw this.error(name, 'expected this field, got none')
     return fields[name]
   }
 
-  /** 'train-SNG0601-3': whatever the split, it says 'train'. */
+  /** Return dialog and turn of a guid such as 'train-SNG0601-3', which starts with 'train' for all splits. */
   place(): { dialog: string; turn: number } {
     const guid = this.value('guid')
     const [, dialog, turn] = (typeof guid === 'string' && /^[^-]*-(.+)-(\d+)$/.exec(guid)) || []
-    if (dialog === undefined) throw this.error('guid', `'${String(guid)}' is not of the form split-dialog-turn`)
+    if (dialog === undefined) throw this.error('guid', `expected split-dialog-turn, got ${shown(guid)}`)
     return { dialog, turn: Number(turn) }
   }
 
@@ -120,29 +122,31 @@ class PickledRecord {
   list(name: string, test: (value: unknown) => boolean): unknown[] {
     const value = this.value(name)
     if (Array.isArray(value) && value.every(test)) return value
-    throw this.error(name, 'it must be a list')
+    throw this.error(name, `expected a list of valid items, got ${shown(value)}`)
   }
 
   audio(name: string, value: unknown): DstAudio | null {
-    if (typeof value !== 'string') throw this.error(name, 'it must be the path of an audio file')
+    if (typeof value !== 'string') throw this.error(name, `expected the path of an audio file, got ${shown(value)}`)
     return this.options.audio === undefined ? null : { path: join(this.options.audio, value) }
   }
 
-  /** A dict by slot; slots that the configuration does not have are left out, and those it has must be there. */
+  /** Return the values of a dict by slot. Other slots are ignored, and all slots of the configuration are required. */
   slots<T, R>(
     name: string,
     test: (value: unknown) => value is T,
     make: (value: T) => R | undefined,
   ): Record<string, R> {
     const value = this.value(name)
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw this.error(name, 'it must be a dict')
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw this.error(name, `expected a dict, got ${shown(value)}`)
+    }
     const entries: [string, R][] = []
     for (const slot of this.options.config.slots) {
       const item = (value as Record<string, unknown>)[slot]
-      if (item === undefined) throw this.error(name, `the slot '${slot}' is missing`)
-      if (!test(item)) throw this.error(`${name}['${slot}']`, 'it is of another kind')
-      const made = make(item)
-      if (made !== undefined) entries.push([slot, made])
+      if (item === undefined) throw this.error(name, `expected the slot '${slot}', got none`)
+      if (!test(item)) throw this.error(`${name}['${slot}']`, `expected another type, got ${shown(item)}`)
+      const converted = make(item)
+      if (converted !== undefined) entries.push([slot, converted])
     }
     return slotValues(entries)
   }
@@ -155,7 +159,7 @@ const isClass = (value: unknown): value is DstClassType => (DST_CLASS_TYPES as r
 const named = (value: string): string | undefined => (value === 'none' ? undefined : value)
 const positive = (value: number): number | undefined => (value > 0 ? value : undefined)
 
-/** One number a word, 1 where it belongs to the value. */
+/** Return the range of words of a value. `labels` has one number per word, 1 for words of the value. */
 function spanOf(labels: unknown[]): readonly [number, number] | undefined {
   const start = labels.indexOf(1)
   if (start < 0) return undefined

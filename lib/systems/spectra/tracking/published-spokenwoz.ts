@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { requireString } from '../../../base/check.js'
+import { requireString, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readJson } from '../../../files/json/json.js'
@@ -8,50 +8,53 @@ import { checkDstConfig, type DstConfig } from './config.js'
 import { type DstAudio, type DstDialog, type DstTurn, exists, type SlotValues, slotValues } from './dialog.js'
 import { type DstLabelOptions, normalizeDstLabel } from './text.js'
 
-/** Test dialogs whose published word times lie outside their recordings (issue 87 of the original's repository). */
+/** Test dialogs whose published word times are outside of their recordings (issue 87 of the original's repository). */
 export const SPOKENWOZ_MISLABELLED: readonly string[] = [
   ...['SNG0601', 'SNG0646', 'SNG0653', 'SNG0877', 'SNG0885', 'SNG0890', 'SNG0897', 'SNG0901', 'SNG0903'],
 ]
 
 export interface ReadSpokenWozOptions extends DstLabelOptions {
   config: DstConfig
-  /** The folder of recordings, `<dialog>/speech.wav` or `<dialog>.wav`. Without it there is no speech. */
+  /** Folder of recordings, `<dialog>/speech.wav` or `<dialog>.wav`. Default: no speech. */
   audio?: string
-  /** The dialogs to read, in this order, such as {@link readSpokenWozList} gives. Default: all of the file. */
+  /** Dialogs to read, in this order, such as a result of {@link readSpokenWozList}. Default: all of the file. */
   dialogs?: readonly string[]
 }
 
 export interface SpokenWozReport {
   dialogs: number
   turns: number
-  /** Utterances without words, or whose words take no time: they have no speech. */
+  /** Utterances without words, or whose words have no duration: they have no speech. */
   withoutAudio: number
-  /** Dialogs cut short where user and system did not speak in turn. */
+  /** Dialogs truncated where user and system do not alternate. */
   cutShort: string[]
-  /** Dialogs of {@link SPOKENWOZ_MISLABELLED}. They are read; what their times miss is no speech. */
-  mislabelled: string[]
-  /** Dialogs whose recording is not in the folder. */
+  /** Dialogs of {@link SPOKENWOZ_MISLABELLED}. Speech outside of the recording is missing. */
+  mislabelled: string[] // language: public field
+  /** Dialogs without a recording in the folder. */
   noRecording: string[]
 }
 
-/** Names of the dialogs of a split: `trainListFile.json` is a JSON array, the other lists have one name a line. */
+/** Read the names of the dialogs of a split: `trainListFile.json` is a JSON array, the other lists have one name per line. */
 export async function readSpokenWozList(path: string): Promise<string[]> {
   requireString('readSpokenWozList', 'path', path)
   let text: string
   try {
     text = await readFile(path, 'utf8')
   } catch (cause) {
-    throw new DataError(`${path} cannot be read: ${(cause as Error).message}`, { file: path, cause })
+    throw new DataError(`${path}: expected a readable list of dialogs: ${(cause as Error).message}`, {
+      file: path,
+      cause,
+    })
   }
   if (!text.trimStart().startsWith('[')) return text.split(/\s+/).filter((name) => name !== '')
   const names = await readJson(path)
   if (Array.isArray(names) && names.every((name) => typeof name === 'string')) return names
-  throw new DataError(`${path}: a list of dialogs is an array of names`, { file: path })
+  throw new DataError(`${path}: expected an array of names, got ${shown(names)}`, { file: path })
 }
 
 /**
- * Reads SpokenWOZ's `data.json`: dialogs with turns of user and system, the state in the system turns' metadata, word
- * times in milliseconds.
+ * Read SpokenWOZ's `data.json`: dialogs with turns of user and system, the state in the metadata of system turns, and word times in
+ * milliseconds.
  * @throws DataError naming the file, the dialog and the turn
  */
 export async function readSpokenWoz(
@@ -63,7 +66,7 @@ export async function readSpokenWoz(
   checkDstConfig(options.config)
   const data = (await readJson(path)) as Record<string, unknown> | null
   if (typeof data !== 'object' || data === null || Array.isArray(data))
-    throw new DataError(`${path}: it must be an object of dialogs`, { file: path })
+    throw new DataError(`${path}: expected an object of dialogs, got ${shown(data)}`, { file: path })
   const names = options.dialogs ?? Object.keys(data)
   const report: SpokenWozReport = {
     ...{ dialogs: 0, turns: 0, withoutAudio: 0 },
@@ -72,7 +75,7 @@ export async function readSpokenWoz(
   const dialogs: DstDialog[] = []
   for (const name of names) {
     if (!Object.hasOwn(data, name))
-      throw new DataError(`${path}: there is no dialog '${name}'`, { file: path, dialog: name })
+      throw new DataError(`${path}: expected the dialog '${name}', got a file without it`, { file: path, dialog: name })
     const reader = new DialogReader(path, name, options, report, await recording(name, options, report))
     dialogs.push(reader.read(data[name]))
   }
@@ -111,7 +114,7 @@ class DialogReader {
   read(value: unknown): DstDialog {
     const { report, id } = this
     const log = (value as { log?: unknown } | null)?.log
-    if (!Array.isArray(log)) throw this.error('log', 'it must be an array of turns')
+    if (!Array.isArray(log)) throw this.error('log', `expected an array of turns, got ${shown(log)}`)
     const utterances = log.map((entry, i) => this.utterance(entry, i))
     const turns: DstTurn[] = []
     let i = 0
@@ -125,7 +128,7 @@ class DialogReader {
         informed: this.informed(system),
       })
     }
-    // A last word of the user without an answer is no turn; anything else left over is out of order.
+    // A final user utterance without a response is not a turn; any other remaining utterance is out of order.
     if (i < utterances.length - 1 || (i < utterances.length && isSystem(utterances[i]!))) report.cutShort.push(id)
     report.dialogs += 1
     report.turns += turns.length
@@ -141,15 +144,15 @@ class DialogReader {
   private utterance(entry: unknown, i: number): Utterance {
     const where = `log[${i}]`
     const { text, words = [], metadata = {}, dialog_act: acts = {} } = this.object(where, entry)
-    if (typeof text !== 'string') throw this.error(`${where}.text`, 'it must be a string')
-    if (!Array.isArray(words)) throw this.error(`${where}.words`, 'it must be an array')
+    if (typeof text !== 'string') throw this.error(`${where}.text`, `expected a string, got ${shown(text)}`)
+    if (!Array.isArray(words)) throw this.error(`${where}.words`, `expected an array, got ${shown(words)}`)
     return {
       text,
       words: words.map((word, j) => {
         const at = `${where}.words[${j}]`
         const { BeginTime: begin, EndTime: end } = this.object(at, word)
         if (typeof begin !== 'number' || typeof end !== 'number')
-          throw this.error(at, 'BeginTime and EndTime must be milliseconds')
+          throw this.error(at, `expected milliseconds as BeginTime and EndTime, got ${shown(begin)} and ${shown(end)}`)
         return { begin, end }
       }),
       metadata: this.object(`${where}.metadata`, metadata) as Utterance['metadata'],
@@ -159,7 +162,7 @@ class DialogReader {
 
   private object(where: string, value: unknown): Record<string, unknown> {
     if (typeof value !== 'object' || value === null || Array.isArray(value))
-      throw this.error(where, 'it must be an object')
+      throw this.error(where, `expected an object, got ${shown(value)}`)
     return value as Record<string, unknown>
   }
 
@@ -171,7 +174,7 @@ class DialogReader {
     return { path: this.audio, start: first.begin / 1000, end: last.end / 1000 }
   }
 
-  /** Slots whose label in the metadata is not that of the turn before: bookings first, where a booked value counts. */
+  /** Return the slots whose label in the metadata changed since the last turn. Bookings are first, and a booked value has priority. */
   private changes({ metadata }: Utterance): SlotValues {
     const { config } = this.options
     const changes = slotValues()
@@ -202,7 +205,7 @@ class DialogReader {
     const values = slotValues()
     for (const [act, pairs] of Object.entries(acts)) {
       const [domain, kind] = act.toLowerCase().split('-')
-      if (kind === undefined || !TELLING.has(kind) || !Array.isArray(pairs)) continue
+      if (kind === undefined || !INFORMING_ACTS.has(kind) || !Array.isArray(pairs)) continue
       for (const pair of pairs) {
         if (!Array.isArray(pair) || typeof pair[0] !== 'string' || typeof pair[1] !== 'string') continue
         const [name, value] = [pair[0].toLowerCase(), pair[1].toLowerCase().trim()]
@@ -217,9 +220,9 @@ class DialogReader {
 
 const isSystem = ({ metadata }: Utterance): boolean => Object.keys(metadata).length > 0
 
-/** Acts that tell the user a value. */
-const TELLING = new Set(['inform', 'recommend', 'select', 'book'])
+/** Acts that mention a value to the user. */
+const INFORMING_ACTS = new Set(['inform', 'recommend', 'select', 'book'])
 
-/** Acts write 'hotel-bookday' for the slot 'hotel-book day'; a train's day is no matter of booking. */
+/** Convert an act's name to a slot: 'hotel-bookday' is 'hotel-book day'; 'train-bookday' is 'train-day'. */
 const slotOfAct = (name: string): string =>
   name === 'train-bookday' ? 'train-day' : name.replace(/-book(day|people|time|stay)$/, '-book $1')

@@ -1,6 +1,6 @@
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 
-/** The published training: 8 turns in a step, 12 passes, rate 2e-5 after a tenth of warm-up. */
+/** Published hyperparameters: 8 turns per step, 12 epochs, learning rate 2e-5 after 10 % warmup. */
 export const DST_TRAINING = {
   perDeviceTrainBatchSize: 2,
   perDeviceEvalBatchSize: 24,

@@ -1,11 +1,11 @@
-import { requireOptions } from '../../../base/check.js'
+import { requireOptions, shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { type DstConfig, knownDstConfig } from './config.js'
 import { type SlotValues, slotValues } from './dialog.js'
 import { type DstFeatures, type DstTokenizer, dstSpecialIds } from './features.js'
 
-/** What the heads say of one turn: the highest-scored number of each slot. */
+/** Prediction of one turn: the argmax of each slot. */
 export interface DstPrediction {
   classIds: readonly number[]
   startPositions: readonly number[]
@@ -17,15 +17,15 @@ export interface DstDecodeOptions {
   config: DstConfig
   tokenizer: DstTokenizer
   /**
-   * `'published'` decodes as the original: a reference to no slot takes the last slot's value, an impossible span gives an
-   * empty value, a told value that is not there gives 'none'. Default: none of them changes the state.
+   * `'published'` decodes like the original: a reference to no slot takes the value of the last slot, an invalid span gives an empty value,
+   * and a missing mentioned value gives 'none'. Default: none of these changes the state.
    */
   compat?: 'published' | undefined
 }
 
 const PREDICTION = { classIds: 'list', startPositions: 'list', endPositions: 'list', referIds: 'list' } as const
 
-/** The state after a turn, from the state before it and what the heads say. Slots without a value are left out. */
+/** Return the state after a turn, from the state before it and the prediction. Slots without a value are omitted. */
 export function nextDstState(
   state: SlotValues,
   prediction: DstPrediction,
@@ -44,7 +44,10 @@ export function nextDstState(
   const next = slotValues(Object.entries(state))
   const kinds = prediction.classIds.map((id) => config.classTypes[id])
   if (kinds.length !== config.slots.length || kinds.some((kind) => kind === undefined))
-    throw new ConfigError('a prediction has a class of class_types for each slot', { classIds: prediction.classIds })
+    throw new ConfigError(
+      `nextDstState: prediction.classIds: expected an index of class_types for each of ${config.slots.length} slots, got ${shown(prediction.classIds)}`,
+      { classIds: prediction.classIds },
+    )
 
   config.slots.forEach((slot, i) => {
     const kind = kinds[i]
@@ -57,7 +60,7 @@ export function nextDstState(
       if (value !== undefined) next[slot] = value
     }
   })
-  // References last: they take the values that this turn brought.
+  // References come last: they copy the values of this turn.
   config.slots.forEach((slot, i) => {
     if (kinds[i] !== 'refer') return
     const index = prediction.referIds[i]! - 1
@@ -70,7 +73,7 @@ export function nextDstState(
   return next
 }
 
-/** The words from one token to another, with one blank between them; '' where that is no piece of the turn's text. */
+/** Return the words from one token to another, separated by single spaces; '' for a span outside of the turn's text. */
 function spanText(
   { inputIds }: Pick<DstFeatures, 'inputIds'>,
   start: number,

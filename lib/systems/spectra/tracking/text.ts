@@ -1,6 +1,6 @@
 import { misuse, requireOptions, requireString } from '../../../base/check.js'
 
-/** TripPy's normalisation of utterances and of labels, as SpokenWOZ's labels are made with it. */
+/** TripPy's normalization of utterances and labels, which SpokenWOZ's labels depend on. */
 
 type Rule = readonly [pattern: RegExp, to: (...groups: string[]) => string]
 
@@ -28,7 +28,7 @@ const timeRules: readonly Rule[] = [
   [/(^| )24:(\d{2})/g, (before, minute) => `${before}00:${minute}`],
 ]
 
-/** Times of day in lower-case text as 24-hour HH:MM: 'at 5pm' -> 'at 17:00', 'by 1130' -> 'by 11:30'. */
+/** Normalize times of day in lowercase text to 24-hour HH:MM: 'at 5pm' -> 'at 17:00', 'by 1130' -> 'by 11:30'. */
 export function normalizeDstTime(text: string): string {
   requireString('normalizeDstTime', 'text', text)
   return apply(text, timeRules)
@@ -43,29 +43,29 @@ const textRules: readonly Rule[] = [
     ],
   ),
   [/archaelogy/g, () => 'archaeology'],
-  [/guesthouse/g, () => 'guest house'],
+  [/guesthouse/g, () => 'guest house'], // language: a value of SpokenWOZ
   [/(^| )b ?& ?b([.,? ]|$)/g, (before, after) => `${before}bed and breakfast${after}`],
   [/bed & breakfast/g, () => 'bed and breakfast'],
   [/[\t\n]/g, () => ' '],
 ]
 
-/** An utterance in lower case, with one form for times, stars of hotels and a few words. */
+/** Normalize an utterance: lower case, and one form of times, hotel stars and a few words. */
 export function normalizeDstText(text: string): string {
   requireString('normalizeDstText', 'text', text)
   return apply(normalizeDstTime(text.toLowerCase()), textRules)
 }
 
-// Python's \W: what is no letter, number or underscore of any script.
+// Python's \W: characters other than letters, numbers and underscores of any script.
 const boundaries = /([^\p{L}\p{N}_]+)/u
 
-/** The words of an utterance as TripPy cuts it: runs of word characters, and what stands between them without blanks. */
+/** Split an utterance into words like TripPy: runs of word characters, and the characters between them without spaces. */
 export const dstWords = (text: string): string[] =>
   normalizeDstText(text)
     .split(boundaries)
     .map((piece) => piece.replace(/\s/g, ''))
     .filter((piece) => piece !== '')
 
-/** The words of a value, which is normalised already. */
+/** Split a normalized value into words. */
 export const valueWords = (value: string): string[] =>
   value
     .split(boundaries)
@@ -74,22 +74,22 @@ export const valueWords = (value: string): string[] =>
 
 export interface DstLabelOptions {
   /**
-   * `'published'` leaves the times of `arriveby` and `leaveat` slots as they are: the original looks for `arriveBy` and
-   * `leaveAt`, which SpokenWOZ's names are not.
+   * `'published'` does not normalize the times of `arriveby` and `leaveat` slots: the original looks for `arriveBy` and `leaveAt`, which
+   * are not the names in SpokenWOZ.
    */
   compat?: 'published' | undefined
 }
 
-/** A label in its one spelling: 'not mentioned' -> 'none', parking 'yes' -> 'true'; of several values the first. */
+/** Normalize a label: 'not mentioned' -> 'none', parking 'yes' -> 'true'; the first of several values. */
 export function normalizeDstLabel(slot: string, label: unknown, options: DstLabelOptions = {}): string {
   requireString('normalizeDstLabel', 'slot', slot)
   requireOptions('normalizeDstLabel', options, ['compat'])
   const odd = (Array.isArray(label) ? label : [label]).find((one) => typeof one === 'object' && one !== null)
   if (odd !== undefined || typeof label === 'symbol') {
-    throw misuse('normalizeDstLabel', 'label', 'a text, or a list of texts', odd ?? label)
+    throw misuse('normalizeDstLabel', 'label', 'a string, or a list of strings', odd ?? label)
   }
   const first = Array.isArray(label) ? (label[0] ?? '') : label
-  // The original does not look at the case of what stands in a list.
+  // The original does not lowercase the items of a list.
   const value = Array.isArray(label) && options.compat ? String(first) : String(first).toLowerCase().trim()
   if (value === '' || value === 'not mentioned') return 'none'
   if (value === 'dont care' || (!options.compat && value === "don't care")) return 'dontcare'
@@ -97,10 +97,10 @@ export function normalizeDstLabel(slot: string, label: unknown, options: DstLabe
   if (slot === 'hotel-parking' || slot === 'hotel-internet')
     return value === 'yes' ? 'true' : value === 'no' ? 'false' : value
   const named = /type|name|destination|departure/.test(slot)
-    ? value.replace(/ ?'s/g, 's').replace(/guesthouse/g, 'guest house')
+    ? value.replace(/ ?'s/g, 's').replace(/guesthouse/g, 'guest house') // language: a value of SpokenWOZ
     : value
   if (slot === 'hotel-type' && named === 'hotel') return 'true'
-  if (slot === 'hotel-type' && named === 'guest house') return 'false'
+  if (slot === 'hotel-type' && named === 'guest house') return 'false' // language: a value of SpokenWOZ
   return named
 }
 

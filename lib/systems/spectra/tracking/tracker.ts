@@ -16,16 +16,16 @@ export interface DstTrackerOptions extends DstDecodeOptions {
   maxLength?: number
 }
 
-/** What was said in a turn: text, and speech as a file, as samples at 16 kHz with mean 0 and variance 1, or none. */
+/** A turn: text, and speech as a file, as samples at 16 kHz with mean 0 and variance 1, or none. */
 export interface DstTrackerTurn {
   user: { text: string; audio?: DstAudio | Float32Array | null }
   system?: { text: string; audio?: DstAudio | Float32Array | null }
-  /** What the system's answer told. */
+  /** Values that the system's response mentions. */
   informed?: Readonly<Record<string, string>>
 }
 
 /**
- * Follows one dialog, turn by turn.
+ * Tracks one dialog, turn by turn.
  *
  * ```ts
  * const tracker = new DstTracker({ model, config, tokenizer })
@@ -33,7 +33,7 @@ export interface DstTrackerTurn {
  * ```
  */
 export class DstTracker {
-  /** The values after the last turn; slots without one are left out. */
+  /** Values after the last turn; slots without a value are omitted. */
   state: SlotValues = slotValues()
   readonly #options: DstTrackerOptions
   readonly #featurizer: DstFeaturizer
@@ -47,14 +47,14 @@ export class DstTracker {
     this.#featurizer = new DstFeaturizer(options)
   }
 
-  /** Forgets the dialog. */
+  /** Reset the state for a new dialog. */
   reset(): void {
     this.state = slotValues()
     this.#previousInforms = slotValues()
     this.#turn = 0
   }
 
-  /** @returns the new state, the slots that changed, and what the heads said */
+  /** Track a turn. @returns the new state, the slots that changed, and the prediction */
   async next(turn: DstTrackerTurn): Promise<{ state: SlotValues; changed: string[]; prediction: DstPrediction }> {
     requireObject('DstTracker', 'turn', turn)
     requireObject('DstTracker', 'turn.user', turn.user)

@@ -17,18 +17,18 @@ export interface DstTrainerOptions
     Pick<TrainerOptions<SpectraForDst, DstSample, DstBatch>, 'callbacks' | 'loggers' | 'optimizers'> {
   model: SpectraForDst
   trainDataset?: DstDataset
-  /** Whole dialogs with their turns in order; their features. */
+  /** Whole dialogs with their turns in order, and their features. */
   evalDataset?: { dataset: DstDataset; features: readonly DstFeatures[] }
-  /** Over {@link DST_TRAINING}. */
+  /** Changes to {@link DST_TRAINING}. */
   args: TrainingArguments
-  /** Pads texts to this length, as the original does to 512. */
+  /** Pad texts to this length. The original pads to 512. */
   textLength?: number
 }
 
 /**
- * A Trainer of state tracking with the published settings. A step's loss is the mean over its batches of the sum over
- * turns and slots. Evaluation tracks the dialogs and gives `evalJointGoalAccuracy`,
- * `evalJointGoalAccuracyWithoutProfile` and `evalSlotAccuracy`.
+ * Return a Trainer of state tracking with the published settings. The loss of a step is the mean over its batches of the sum over turns and
+ * slots. Evaluation tracks the dialogs, and returns `evalJointGoalAccuracy`, `evalJointGoalAccuracyWithoutProfile` and
+ * `evalSlotAccuracy`.
  */
 export function dstTrainer(options: DstTrainerOptions): Trainer<SpectraForDst, DstSample, DstBatch> {
   requireForm('dstTrainer', 'options', options, { tokenizer: 'object', config: 'object' })
@@ -40,7 +40,7 @@ export function dstTrainer(options: DstTrainerOptions): Trainer<SpectraForDst, D
     ...(trainDataset && { trainDataset }),
     ...(evalDataset && { evalDataset: evalDataset.dataset }),
     collate: dstCollate({ padId, ...defined({ textLength }) }),
-    // Every batch counts the same, for its loss is a sum.
+    // The loss of a batch is a sum, so all batches have equal weight.
     countItems: () => 1,
     async computeLoss(network, batch) {
       const output = await network.forward(batch)

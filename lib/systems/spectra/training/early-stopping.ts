@@ -8,18 +8,17 @@ interface StoppingState {
   /** The best value of each criterion so far. */
   best: number[]
   bestEpoch: number
-  /** Epochs that were evaluated. */
+  /** Number of evaluated epochs. */
   epochs: number
 }
 
 /**
- * The original's early stopping: after each epoch's validation it looks at several criteria, and training stops when none
- * of them has come up to its best for `patience` epochs, or when the last is still at its beginning, 0, after the third
- * epoch. The criteria are the negative loss, the accuracy, for sentiment also `accA2Non0`, and five times the accuracy
- * less the loss.
+ * Early stopping of the original. After each epoch's validation it compares several criteria. Training stops if none of them has reached its
+ * best value for `patience` epochs, or if the last criterion is still 0 after the third epoch. The criteria are the negative loss, the
+ * accuracy, for sentiment also `accA2Non0`, and five times the accuracy minus the loss.
  *
- * Give it to a Trainer that evaluates once an epoch: `callback` under `callbacks`, itself under `extraState`, so that a
- * resumed training goes on counting.
+ * Use it with a Trainer that evaluates once per epoch: pass `callback` in `callbacks`, and the object itself in `extraState`, so that a
+ * resumed training continues to count.
  */
 export class SpectraEarlyStopping implements Stateful {
   readonly #task: SpectraTask
@@ -38,12 +37,12 @@ export class SpectraEarlyStopping implements Stateful {
     return this.#task.name === 'mosi' || this.#task.name === 'mosei'
   }
 
-  /** The epoch, from 0, at which some criterion last came up to its best. */
+  /** The epoch, from 0, in which a criterion last reached its best value. */
   get bestEpoch(): number {
     return this.#state.bestEpoch
   }
 
-  /** @param loss of validation. @returns whether training stops after this epoch */
+  /** Record an epoch. @param loss the validation loss. @returns whether training should stop after this epoch */
   observe(loss: number, metrics: Readonly<Record<string, number>>): boolean {
     const accuracy = this.#metric(metrics, this.#task.accuracyMetric ?? this.#task.keyMetric)
     const values = [
@@ -67,16 +66,14 @@ export class SpectraEarlyStopping implements Stateful {
     const value = metrics[name] ?? metrics[`eval${name.charAt(0).toUpperCase()}${name.slice(1)}`]
     if (value === undefined) {
       throw new DataError(
-        `Early stopping of ${this.#task.name} needs ${name}, evaluation gave ${Object.keys(metrics)}`,
-        {
-          metric: name,
-        },
+        `SpectraEarlyStopping: expected the metric ${name} for ${this.#task.name}, got ${Object.keys(metrics)}`,
+        { metric: name },
       )
     }
     return value
   }
 
-  /** For a Trainer's `callbacks`. */
+  /** A callback for a Trainer's `callbacks`. */
   readonly callback: TrainerCallback = {
     onEvaluate: ({ metrics, control }) => {
       if (this.observe(metrics.evalLoss as number, metrics)) control.shouldStop = true

@@ -7,21 +7,21 @@ import type { ParamsOrGroups } from '../../../train/optimizer.js'
 import { type DecayGroup, parameterGroups } from '../../../train/parameter-groups.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 
-/** 'sane': what the names should have meant; 'published': what the original does. */
+/** 'sane': weight decay by the kind of parameter; 'published': by name, as in the original. */
 export type SpectraOptimizerMode = 'sane' | 'published'
 
 const PUBLISHED_NO_DECAY = ['bias', 'LayerNorm.weight', 'LayerNorm.bias']
-// Scales that stand in tensors of several dimensions: of weight norm (both spellings), and of WavLM's gate.
+// Scales in tensors with several dimensions: those of weight norm (both spellings), and of WavLM's gate.
 const SCALES = /(^|\.)(weight_g|original0|gru_rel_pos_const)$/
 
 /**
- * Parameters with weight decay and without.
+ * Return parameter groups with and without weight decay.
  *
- * - 'published': without decay are those in whose name stands `bias`, `LayerNorm.weight` or `LayerNorm.bias`. WavLM's norms
- *   are called `layer_norm` and so decay, as do the scale of its weight norm and the vectors that separate clips.
- * - 'sane': without decay is what has one dimension (biases, norms, those vectors), and scales.
+ * - 'published': no decay for names that contain `bias`, `LayerNorm.weight` or `LayerNorm.bias`. WavLM's norms are called `layer_norm` and
+ *   so decay, like the scale of its weight norm and the vectors that separate clips.
+ * - 'sane': no decay for parameters with one dimension (biases, norms, those vectors), and for scales.
  *
- * Frozen parameters are in neither group, and a group without parameters is left out.
+ * Frozen parameters are in neither group, and an empty group is omitted.
  */
 export function spectraParameterGroups(
   model: Module,
@@ -40,18 +40,18 @@ export function spectraParameterGroups(
   return parameterGroups(model, { weightDecay, noDecay: spared })
 }
 
-// beta ** 10^6 is 0 for every beta below 0.9999: the corrections are 1. In float32 steps stay whole up to 2^24.
+// beta ** 10^6 is 0 for every beta below 0.9999, so the corrections are 1. float32 represents steps exactly up to 2^24.
 const LONG_AGO = 1e6
 
 /**
- * AdamW without the correction of its first steps, as apex's FusedAdam with `bias_correction=False`, with which the
- * original trains in mixed precision. Each parameter's count of steps, which serves the correction alone, begins at 10^6.
+ * AdamW without bias correction, like apex's FusedAdam with `bias_correction=False`, which the original uses in mixed precision. The step
+ * count of each parameter, which is only used for the correction, starts at 10^6.
  */
 export class SpectraAdamW extends AdamW {
   constructor(params: ParamsOrGroups<AdamOptions>, options: Partial<AdamOptions> = {}) {
     super(params, options)
     for (const beta of this.defaults.betas) {
-      if (beta ** LONG_AGO > 1e-12) throw misuse('SpectraAdamW', 'betas', 'below 0.99997', beta)
+      if (beta ** LONG_AGO > 1e-12) throw misuse('SpectraAdamW', 'betas', 'numbers below 0.99997', beta)
     }
   }
 
@@ -64,7 +64,7 @@ export class SpectraAdamW extends AdamW {
   }
 }
 
-/** The optimiser of a fine-tuning; 'published' with `correction` false is what the original uses with apex. */
+/** Return the optimizer of fine-tuning; 'published' with `correction` false is what the original uses with apex. */
 export function spectraOptimizer(
   model: Module,
   options: { learningRate: number; weightDecay: number; mode?: SpectraOptimizerMode; correction?: boolean },
@@ -78,7 +78,7 @@ export function spectraOptimizer(
   return correction ? new AdamW(groups, settings) : new SpectraAdamW(groups, settings)
 }
 
-/** Optimiser steps of a training: an epoch's last step may have fewer batches. */
+/** Return the number of optimizer steps of a training. The last step of an epoch may have fewer batches. */
 export function spectraSteps(
   samples: number,
   options: { epochs: number; batchSize: number; accumulation?: number; worldSize?: number },
@@ -93,8 +93,8 @@ export function spectraSteps(
 }
 
 /**
- * The Trainer's arguments for the learning rate: up in a straight line over `warmup` of the steps, then down to 0. In
- * 'published' mode the warm-up is rounded down, and where nothing is left of it, the way down is half a cosine instead.
+ * Return the Trainer's arguments for the learning rate: linear warmup over the fraction `warmup` of the steps, then linear decay to 0. In
+ * 'published' mode the warmup steps are rounded down, and with 0 warmup steps the decay is a half cosine.
  */
 export function spectraSchedule(
   steps: number,

@@ -1,24 +1,24 @@
-/** How a task is trained unless its user says otherwise. */
+/** Default hyperparameters of a task. */
 export interface SpectraPreset {
   readonly epochs: number
   readonly batchSize: number
-  /** Batches whose gradients make one step. */
+  /** Gradient accumulation: batches per optimizer step. */
   readonly accumulation: number
   readonly learningRate: number
-  /** Share of all steps over which the rate climbs. */
+  /** Fraction of all steps for warmup. */
   readonly warmup: number
   readonly weightDecay: number
   readonly maxGradNorm: number
-  /** Epochs without progress after which training stops. */
+  /** Early stopping: epochs without improvement. */
   readonly patience: number
   readonly seed: number
-  /** Whether the clip of the turn before is heard too. */
+  /** Whether the clip of the previous turn is used. */
   readonly historyAudio: boolean
-  /** Whether the text tells earlier turns (type 0) from the current one (type 1). */
+  /** Whether token types distinguish previous turns (0) from the current one (1). */
   readonly turnIds: boolean
 }
 
-/** The published one, of all four tasks but for history. */
+/** The published hyperparameters; the same for all four tasks except for history. */
 export const SPECTRA_RECIPE: SpectraPreset = {
   epochs: 5,
   batchSize: 24,

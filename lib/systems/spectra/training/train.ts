@@ -31,52 +31,52 @@ import type { SpectraPreset } from './recipe.js'
 
 export interface FinetuneSpectraOptions<M extends Module> {
   /**
-   * `SpectraForSequenceClassification`, or any module whose `forward` takes a {@link SpectraBatch} without its labels and
-   * gives `{ logits }`, [samples, task.numLabels].
+   * `SpectraForSequenceClassification`, or any module whose `forward` takes a {@link SpectraBatch} without labels and returns
+   * `{ logits }`, [samples, task.numLabels].
    */
   model: M
   data: SpectraData
-  /** Where checkpoints, logs, the best model (`best/`) and `results.json` go. */
+  /** Folder for checkpoints, logs, the best model (`best/`) and `results.json`. */
   outputDir: string
-  /** Changes to the task's hyper-parameters. */
+  /** Changes to the task's hyperparameters. */
   preset?: Partial<SpectraPreset>
-  /** 'published' pads clips to 10 s and takes the original's optimiser, schedule and early stopping. */
+  /** 'published' pads clips to 10 s and uses the original's optimizer, schedule and early stopping. */
   compat?: 'published'
-  /** Default: as `compat` says. */
+  /** Default: depends on `compat`. */
   optimizer?: SpectraOptimizerMode
   /**
-   * When to stop early: after `patience` epochs without a better key metric ('metric', the default), as the original does
-   * ('published'), or not at all.
+   * Early stopping: after `patience` epochs without a better key metric ('metric', the default), as the original does ('published'), or
+   * never ('none').
    */
   earlyStopping?: 'metric' | 'published' | 'none'
-  /** In samples and tokens. Default: the network's, else 160000 and 512. */
+  /** Maximum lengths in samples and tokens. Default: the network's, else 160000 and 512. */
   maxAudioLength?: number
   maxTextLength?: number
-  /** For the Trainer, over what is said above. */
+  /** Trainer arguments, which override the above. */
   args?: Partial<TrainingArguments>
   callbacks?: readonly TrainerCallback[]
   loggers?: readonly Logger[]
 }
 
-/** What a fine-tuning came to; `results.json` holds the same. */
+/** Results of a fine-tuning, as in `results.json`. */
 export interface SpectraResults extends RecipeResults<Record<string, number>> {
   task: string
   keyMetric: string
-  /** Of the best weights: `loss`, and the task's metrics. */
+  /** Validation `loss` and metrics of the best weights. */
   valid: Record<string, number>
-  /** Null where there is no test data. */
+  /** Test metrics; null without test data. */
   test: Record<string, number> | null
-  /** Clips and texts that were too long, over all data that was read. */
+  /** Number of truncated clips and texts, over all data that was read. */
   cut: SpectraCuts
   notes: string[]
 }
 
 /**
- * Fine-tunes SPECTRA: trains, evaluates on the validation data after each epoch, puts the best weights back, saves them in
- * `best/`, and only then measures them on the test data, once. The same call on the same folder goes on where a killed run
- * was, and after the end gives the results that it finds.
+ * Fine-tune SPECTRA: train, evaluate on the validation data after each epoch, restore the best weights, save them in `best/`, and then
+ * evaluate them once on the test data. The same call on the same folder resumes an interrupted run; after the end it returns the saved
+ * results.
  *
- * @throws as the Trainer; DataError for samples that cannot be used
+ * @throws the errors of the Trainer; DataError for samples that cannot be used
  */
 export async function finetuneSpectra<M extends Module>(options: FinetuneSpectraOptions<M>): Promise<SpectraResults> {
   const { trainer, collate, dispose } = spectraTrainer(options)
@@ -97,7 +97,7 @@ export async function finetuneSpectra<M extends Module>(options: FinetuneSpectra
   })
 }
 
-/** What answers with the trained network; undefined where it is no SPECTRA, or the data came without a tokenizer. */
+/** Return the classifier of the trained network; undefined for other modules, or data without a tokenizer. */
 function classifierOf<M extends Module>(options: FinetuneSpectraOptions<M>): SpectraClassifier | undefined {
   const { model, data } = options
   if (!(model instanceof SpectraForSequenceClassification) || peftModelOf(model) || !data.tokenizer) return undefined
@@ -117,7 +117,7 @@ const presetFor = <M extends Module>({ data, preset }: FinetuneSpectraOptions<M>
   ...defined(preset ?? {}),
 })
 
-/** The Trainer of `finetuneSpectra`, for those who want to do more with it; `dispose` frees its optimiser's state. */
+/** Return the Trainer of `finetuneSpectra`, for custom loops; `dispose` frees the optimizer's state. */
 export function spectraTrainer<M extends Module>(
   options: FinetuneSpectraOptions<M>,
 ): { trainer: Trainer<M, SpectraSample, SpectraBatch>; collate: SpectraCollator; dispose(): void } {
@@ -149,7 +149,7 @@ export function spectraTrainer<M extends Module>(
   requireOneOf(where, 'earlyStopping', stopping, ['metric', 'published', 'none'])
   const collate = spectraCollate(task, collateOptions(options, preset))
   const criteria = stopping === 'published' ? new SpectraEarlyStopping(task, preset.patience) : undefined
-  // With zero, the Trainer makes and divides its own.
+  // With zero, the Trainer creates and shards its own optimizer.
   const optimizer = args.zero ? undefined : optimizerOf(model, preset, mode, args)
   const trainer = new Trainer<M, SpectraSample, SpectraBatch>({
     model,
@@ -179,7 +179,7 @@ function optimizerOf(
   args: Partial<TrainingArguments>,
 ) {
   const { learningRate, weightDecay } = preset
-  // The original's optimiser leaves out the correction only where it trains in mixed precision.
+  // The original's optimizer omits the bias correction only in mixed precision.
   const correction = mode === 'sane' || !args.fp16
   return spectraOptimizer(model, {
     learningRate: args.learningRate ?? learningRate,
@@ -197,10 +197,10 @@ function collateOptions<M extends Module>(
     model instanceof SpectraForSequenceClassification ? { ...model.config, ...defined(options) } : options
   const ownHistory = data.task.name !== 'iemocap'
   return {
-    // Where the task's preset has no history and the data has, the data decides.
+    // If the task's defaults have no history and the data has, the data decides.
     historyAudio: historyAudio || ownHistory,
     turnIds: turnIds || ownHistory,
-    // Readers let a turn without speech through only where its record says so.
+    // Readers return a turn without speech only if its record says so.
     emptyAudio: 'allow',
     ...(compat && { compat }),
     ...defined({ maxAudioLength, maxTextLength }),
@@ -233,7 +233,7 @@ function trainingArguments<M extends Module>(
   }
 }
 
-/** L1 for a regression, cross-entropy for classes, of what the model says of a batch. */
+/** Return L1 loss for a regression, cross-entropy for a classification, and the logits of a batch. */
 export async function spectraLoss<M extends Module>(
   model: M,
   batch: SpectraBatch,
@@ -249,7 +249,7 @@ export async function spectraLoss<M extends Module>(
   if (!(logits instanceof Tensor) || logits.numel() !== labels.numel() * task.numLabels) {
     const found = logits instanceof Tensor ? `logits of shape [${logits.shape}]` : 'no logits'
     throw new ConfigError(
-      `${model.constructor.name}.forward() gave ${found}, expected [${labels.numel()}, ${task.numLabels}]: make it with numLabels ${task.numLabels}`,
+      `spectraLoss: expected logits [${labels.numel()}, ${task.numLabels}] from ${model.constructor.name}.forward(), got ${found}. Create it with numLabels ${task.numLabels}.`,
       { argument: 'model' },
     )
   }

@@ -20,16 +20,16 @@ import { PIECES } from '../network/options.js'
 import type { UsdmVoice } from '../network/speech.js'
 
 export interface UsdmChatSettings {
-  /** As in `/v1/models`. Default 'usdm'. */
+  /** Model name in `/v1/models`. Default 'usdm'. */
   name?: string
-  /** Conversations of which what was read is kept for their next turn. Default 2. */
+  /** Conversations whose KV cache is kept for their next turn. Default 2. */
   conversations?: number
-  /** Evaluations of the Voicebox for each piece of speech, where a request does not say. Default 15. */
+  /** Voicebox evaluations per piece of speech, when a request does not set `steps`. Default 15. */
   steps?: number
-  /** Units of the first piece of speech, and of each later one. Default 50 and 100. */
+  /** Units of the first piece of speech, and of each later piece. Default 50 and 100. */
   firstUnits?: number
   chunkUnits?: number
-  /** Replies that are written in the same passes. Default 4 at once. */
+  /** Continuous batching of the replies. Default: 4 replies at once. */
   batching?: Omit<ContinuousBatchingOptions, 'prefixCacheBytes'>
 }
 
@@ -42,22 +42,22 @@ const SETTINGS: readonly (keyof UsdmChatSettings)[] = [
   'batching',
 ]
 
-/** Most tokens of a transcript, or of a reply's text. */
+/** Maximum number of tokens of a transcript, and of a reply's text. */
 const TEXT_TOKENS = 512
-/** What is kept of earlier requests: clips' units, turns, voices. */
+/** Capacities of the caches: units of clips, turns, voices. */
 const KEPT = { clips: 256, turns: 2000, voices: 4 }
 
 /**
- * USDM in conversation, for `serve`: the user's speech in, the reply as text and as sound out, as they come. Each call has the whole
- * conversation; what was heard and said in it before is known by its sound and its words, and is not heard or said again. Replies
- * are `strict`.
+ * A USDM chat model for `serve`: takes the user's speech, and streams the reply as text and audio. Each request contains the whole
+ * conversation. Earlier clips and replies are looked up by the hash of their samples and text, so they are not encoded or generated
+ * again. Replies are generated with `strict`.
  *
  * ```ts
  * const chat = new UsdmChat(await Usdm.fromPretrained('./usdm'))
  * await serve(chat, { port: 8080 })
  * ```
  *
- * Its caches live as long as it does: `dispose()` it, or declare it with `using`. The Usdm is not disposed with it.
+ * Its caches are freed by `dispose()`, or declare it with `using`. The Usdm is not disposed with it.
  */
 export class UsdmChat implements ChatModel {
   readonly model: Usdm
@@ -66,15 +66,15 @@ export class UsdmChat implements ChatModel {
   readonly outputModalities: readonly ('text' | 'audio')[]
   readonly clipQuality = UNIT_RESAMPLING
   readonly audioRate: number
-  /** Replies at once. */
+  /** Number of replies generated at once. */
   readonly concurrent: number
   readonly #pieces: { firstUnits: number; chunkUnits: number }
   readonly #steps: number
   readonly #batching: ContinuousBatching
   readonly #conversations: Conversations<UsdmCache>
-  readonly #clips = new Kept<Promise<Int32Array>>(KEPT.clips)
-  readonly #turns = new Kept<UsdmTurn>(KEPT.turns)
-  readonly #voices = new Kept<Voice>(KEPT.voices, (voice) => voice.leave())
+  readonly #clips = new LatestCache<Promise<Int32Array>>(KEPT.clips)
+  readonly #turns = new LatestCache<UsdmTurn>(KEPT.turns)
+  readonly #voices = new LatestCache<Voice>(KEPT.voices, (voice) => voice.leave())
 
   constructor(model: Usdm, settings: UsdmChatSettings = {}) {
     if (!(model instanceof Usdm)) throw misuse('UsdmChat', 'model', 'a Usdm', model)
@@ -98,8 +98,8 @@ export class UsdmChat implements ChatModel {
   }
 
   /**
-   * The reply to the last message. Leaving the loop, or the signal, ends it.
-   * @throws ConfigError for messages that are no conversation of clips and replies, and for an answer that is not known any more;
+   * Stream the reply to the last message. Leaving the loop, or aborting the signal, stops generation.
+   * @throws ConfigError for messages other than alternating user clips and replies, and for an `audioId` that is no longer cached;
    * DataError for a clip that cannot be used
    */
   async *stream(messages: readonly ChatTurn[], options: ChatAnswerOptions): AsyncGenerator<ChatDelta, void, void> {
@@ -108,7 +108,12 @@ export class UsdmChat implements ChatModel {
     const room = Math.min(tokenizer.modelMaxLength, llm.config.maxPositionEmbeddings ?? Number.POSITIVE_INFINITY)
     await requireRoom(this.name, tokenizer.tokenizer, room, messages, options.signal)
     const { maxNewTokens, temperature, topP, topK, numBeams = 1, seed, speech, signal } = options
-    if (numBeams > 1) throw new ConfigError(`${this.name} takes no beams`, { argument: 'numBeams' })
+    if (numBeams > 1) {
+      throw new ConfigError(
+        `${this.name}: expected 1 beam (beam search is not supported), got ${numBeams}. Leave out numBeams.`,
+        { argument: 'numBeams' },
+      )
+    }
     const { history, units, id } = await this.#heard(messages, signal)
     const key = history.map((turn) => `${turn.user.units}|${turn.agent.text}|${turn.agent.units}|`).join('')
     const promptTokens = usdmPrompt(this.model.tokenizer, { units, history }).length
@@ -146,7 +151,7 @@ export class UsdmChat implements ChatModel {
         }
       }
     } catch (error) {
-      // A reply that is not to be heard is read.
+      // A reply without units cannot be spoken: the caller still gets its text.
       if (!(error instanceof DataError && Reflect.get(error, 'text') !== undefined)) throw error
     } finally {
       voice?.leave()
@@ -154,13 +159,13 @@ export class UsdmChat implements ChatModel {
     }
   }
 
-  /** For `/metrics`. */
+  /** Return the counters for `/metrics`. */
   metrics(): Record<string, number> {
     const { running, waiting } = this.#batching.stats()
     return { batch_running: running, batch_waiting: waiting }
   }
 
-  /** Ends what is being written, and frees what is kept of all conversations. */
+  /** Stop the replies in progress, and free the caches of all conversations. */
   dispose(): void {
     this.#batching.dispose()
     this.#conversations.dispose()
@@ -177,18 +182,28 @@ export class UsdmChat implements ChatModel {
       requireParts(this.name, message, name, ['audio', 'text'])
       const clips = content.filter(({ type }) => type === 'audio').length
       const words = content.map((part) => (part.type === 'text' ? part.text.trim() : '')).join('')
-      if (role === 'system') throw new ConfigError(`${this.name} takes no system message: it has its own`, {})
+      if (role === 'system') {
+        throw new ConfigError(
+          `${this.name}: expected user and assistant messages, got a system message in ${name}. USDM has a fixed instruction.`,
+        )
+      }
       if (role === 'user' && words !== '') {
-        throw new ConfigError(`${this.name} hears what the user says: ${name} has text`, { argument: name })
+        throw new ConfigError(
+          `${this.name}: expected only audio in ${name}, got text. Send the user's turn as a clip.`,
+          { argument: name },
+        )
       }
       if (role === 'assistant' && words === '' && audioId === undefined) {
-        throw new ConfigError(`${name} must have the reply, or the id of its audio`, { argument: name })
+        throw new ConfigError(
+          `${this.name}: expected the reply's text or the id of its audio in ${name}, got neither.`,
+          { argument: name },
+        )
       }
       return { isEmpty: role === 'user' && clips === 0, isText: clips === 0 }
     })
   }
 
-  /** The turns before the last message, and what that says. */
+  /** Return the turns before the last message, and the units of the last message. */
   async #heard(messages: readonly ChatTurn[], signal: AbortSignal) {
     const history: UsdmTurn[] = []
     let id = ''
@@ -204,7 +219,10 @@ export class UsdmChat implements ChatModel {
       id = message.audioId ?? idOf(id, units, text)
       let turn = this.#turns.get(id)
       if (!turn && message.audioId !== undefined) {
-        throw new ConfigError(`${this.name}: the answer ${id} is not known any more; send its text`, { audioId: id })
+        throw new ConfigError(
+          `${this.name}: expected the id of a cached reply, got ${id}, which is no longer cached. Send the reply's text.`,
+          { audioId: id },
+        )
       }
       turn ??= await this.#recalled(units, text, history, signal)
       this.#turns.put(id, turn)
@@ -221,11 +239,11 @@ export class UsdmChat implements ChatModel {
       this.#clips.put(name, units)
       units.catch(() => this.#clips.delete(name))
     }
-    // Another request may wait for the same, so that the signal ends the waiting and not the work.
+    // Another request may await the same units, so the signal ends the waiting and not the extraction.
     return abortable(signal, units)
   }
 
-  /** A turn that was not kept, or was interrupted: heard and said again, without sound. */
+  /** Regenerate a turn that is not cached, or was interrupted: its transcript and units, without audio. */
   async #recalled(units: number[], text: string, history: readonly UsdmTurn[], signal: AbortSignal): Promise<UsdmTurn> {
     const { turn } = await this.model.respond(
       { units },
@@ -235,10 +253,12 @@ export class UsdmChat implements ChatModel {
       },
     )
     if (turn.agent.units.length > 0) return turn
-    throw new DataError(`${this.name}: an earlier reply has no units, ${JSON.stringify(text.slice(0, 100))}`, {})
+    throw new DataError(
+      `${this.name}: expected units for an earlier reply, got none for ${JSON.stringify(text.slice(0, 100))}`,
+    )
   }
 
-  /** Leave it when it is not needed any more. */
+  /** Return the voice of a clip. The caller must call `leave()` on it. */
   async #voice(clip: { samples: Float32Array; sampleRate: number }, signal: AbortSignal): Promise<Voice> {
     const name = `${hashOf(clip.samples)} ${clip.sampleRate}`
     const voice = this.#voices.get(name) ?? new Voice(await this.model.voice(clip, { signal }))
@@ -247,7 +267,7 @@ export class UsdmChat implements ChatModel {
   }
 }
 
-/** A voice, freed when the last who has it leaves. */
+/** A voice with a reference count, freed by the last `leave()`. */
 class Voice {
   #users = 0
   constructor(readonly value: UsdmVoice) {}
@@ -260,8 +280,8 @@ class Voice {
   }
 }
 
-/** The latest of something, by name. */
-class Kept<T> {
+/** A cache of the `most` latest values, by name. */
+class LatestCache<T> {
   readonly #all = new Map<string, T>()
   constructor(
     readonly most: number,
@@ -303,13 +323,13 @@ const hashOf = (samples: Float32Array): string =>
     .update(new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength))
     .digest('hex')
 
-/** The name of a turn: by all that was said up to it. */
+/** Return the id of a turn: a hash of the conversation up to and including it. */
 const idOf = (before: string, units: ArrayLike<number>, text: string): string =>
   `audio_${createHash('sha256')
     .update(`${before}|${Array.from(units)}|${text}`)
     .digest('hex')
     .slice(0, 40)}`
 
-/** What is new of a text that grows; one that begins anew was never told. */
+/** Return the new end of a text that grows; empty if the text started anew. */
 const added = (before: string, now: string): string => (now.startsWith(before) ? now.slice(before.length) : '')
 const longer = (before: string, now: string): string => (now.startsWith(before) ? now : before)

@@ -8,13 +8,14 @@ import { page } from '../../../kit/picture.js'
 import { IGNORED, type UsdmExample } from '../data/prompt.js'
 import { UsdmTokenizer } from '../data/text.js'
 
-/** A stretch of an example: all of it is learnt, or nothing. */
+/** A run of tokens of an example that either all contribute to the loss, or none do. */
 export interface PreviewPart {
   text: string
-  learnt: boolean
+  /** Whether its tokens contribute to the loss. */
+  learnt: boolean // language: public field
 }
 
-/** An example as text, in stretches; units that repeat stand there once, as `<|unit7|>×3`. */
+/** Return an example as text, in runs of tokens. Repeated units are written once with their count, as `<|unit7|>×3`. */
 export function previewParts(tokenizer: UsdmTokenizer, example: UsdmExample): PreviewPart[] {
   if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('previewParts', 'tokenizer', 'a UsdmTokenizer', tokenizer)
   requireForm('previewParts', 'example', example, { inputIds: 'list', labels: 'list' })
@@ -53,9 +54,9 @@ function written(tokenizer: UsdmTokenizer, ids: readonly number[]): string {
   return runs.join('')
 }
 
-/** For a terminal: what is learnt in green, or without colours between ⟦ and ⟧. */
-export function previewText(tokenizer: UsdmTokenizer, example: UsdmExample, colours: boolean): string {
-  const [open, close] = colours ? ['\u001b[32m', '\u001b[0m'] : ['⟦', '⟧']
+/** Format an example for a terminal: target tokens in green, or without colors between ⟦ and ⟧. */
+export function previewText(tokenizer: UsdmTokenizer, example: UsdmExample, useColors: boolean): string {
+  const [open, close] = useColors ? ['\u001b[32m', '\u001b[0m'] : ['⟦', '⟧']
   return previewParts(tokenizer, example)
     .map(({ text, learnt }) => (learnt ? `${open}${text}${close}` : text))
     .join('')
@@ -68,7 +69,7 @@ const TYPES: Record<string, string> = {
   '.ogg': 'audio/ogg',
 }
 
-/** A page that stands alone, with the clips in it. @throws DataError for a clip that cannot be read */
+/** Return a self-contained HTML page of an example, with the clips embedded. @throws DataError for a clip that cannot be read */
 export async function previewPage(
   tokenizer: UsdmTokenizer,
   example: UsdmExample,
@@ -83,7 +84,7 @@ export async function previewPage(
   const players = await Promise.all(
     clips.map(async (path) => {
       const bytes = await readFile(path).catch((cause: Error) => {
-        throw new DataError(`${path} cannot be read: ${cause.message}`, { file: path, cause })
+        throw new DataError(`${path}: expected a readable audio file: ${cause.message}`, { file: path, cause })
       })
       const type = TYPES[extname(path).toLowerCase()] ?? 'audio/wav'
       const name = escaped(basename(path))
@@ -93,7 +94,7 @@ export async function previewPage(
   const learnt = example.labels.filter((label) => label !== IGNORED).length
   return page({
     title,
-    lead: `${example.inputIds.length} tokens, of which ${learnt} are learnt: they are marked.`,
+    lead: `${example.inputIds.length} tokens. The ${learnt} marked tokens contribute to the loss.`, // language: name of a public field
     parts: [...players, `<pre>${text.join('')}</pre>`],
     style:
       'pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--sheet);padding:16px}mark{background:#2e7d3233;color:inherit}audio{width:100%}',

@@ -1,6 +1,6 @@
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { missingOption } from '../../../kit/options.js'
 import type { Device } from '../../../tensor/index.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
 
@@ -8,32 +8,37 @@ const { device, progress } = USDM_OPTIONS
 
 export const align = commandRule({
   name: 'align',
-  summary: 'Finds when each word of clips is said, with Whisper in place of an aligner.',
+  summary: 'Finds the start and end time of each word in clips, with Whisper as the aligner.',
   details: `  voxtorch usdm align --data LibriTTS/dev-clean --whisper whisper-base
 
-Writes <name>.TextGrid of each sound file, with a tier 'words', which prepare reads. Of a clip with a transcript, <name>.txt, its words
-are found in it; of one without, those that Whisper hears. What is there stays, so a run that was ended goes on.`,
+Writes <name>.TextGrid for each audio file, with a tier 'words', which prepare reads. If a clip has a transcript, <name>.txt, its words
+are aligned to the clip; otherwise Whisper transcribes it. Existing files are kept, so an interrupted run continues.`,
   options: {
-    data: { kind: 'text', help: 'the folder of sound files', value: 'dir', aliases: ['data_path'] },
-    whisper: { kind: 'text', help: 'a Whisper with a tokenizer: a folder, or the name of published weights', value: 'dir', preset: 'whisper-base' }, // biome-ignore format: one line
-    transcripts: { kind: 'text', help: 'the folder of transcripts', value: 'dir', preset: 'that of --data' },
-    output: { kind: 'text', help: 'the folder to write', value: 'dir', preset: '--data with -textgrid behind it' },
-    language: { kind: 'text', help: 'that is spoken', value: 'code', preset: 'en' },
-    onBadRecord: { kind: ['stop', 'skip'], help: 'what a clip that cannot be aligned does', preset: 'stop' },
+    data: { kind: 'text', help: 'folder of audio files', value: 'dir', aliases: ['data_path'] },
+    whisper: {
+      kind: 'text',
+      help: 'Whisper with a tokenizer: a folder, or the name of published weights',
+      value: 'dir',
+      preset: 'whisper-base',
+    },
+    transcripts: { kind: 'text', help: 'folder of transcripts', value: 'dir', preset: 'that of --data' },
+    output: { kind: 'text', help: 'folder to write', value: 'dir', preset: '--data with -textgrid appended' },
+    language: { kind: 'text', help: 'language of the clips', value: 'code', preset: 'en' },
+    onBadRecord: { kind: ['stop', 'skip'], help: 'action for a clip that cannot be aligned', preset: 'stop' },
     ...{ device, progress },
   },
-  async run({ data, whisper: from = 'whisper-base', device: place, ...given }) {
-    if (data === undefined) throw new ConfigError('Say where the clips are: --data DIR', { argument: 'data' })
+  async run({ data, whisper: from = 'whisper-base', device: place, ...rest }) {
+    if (data === undefined) throw missingOption('data', 'the folder of audio files', 'DIR')
     const { Whisper } = await import('../../../models/whisper/whisper.js')
     const { alignUstm } = await import('../pretraining/align.js')
     using whisper = await Whisper.fromPretrained(from, defined({ device: place as Device | undefined }))
-    const { transcripts, output, language, onBadRecord, progress: bar } = given
+    const { transcripts, output, language, onBadRecord, progress: bar } = rest
     const { files, aligned, byTranscript, badRecords, badRecordErrors } = await alignUstm({
       ...{ whisper, data },
       ...defined({ transcripts, output, language, onBadRecord, progress: bar }),
     })
-    if (badRecords > 0) console.error(`${badRecords} left out; the first: ${badRecordErrors[0]?.message}`)
-    console.log(`${files} TextGrids, of which ${aligned} were made now, ${byTranscript} by their transcripts`)
+    if (badRecords > 0) console.error(`${badRecords} clips skipped; first error: ${badRecordErrors[0]?.message}`)
+    console.log(`${files} TextGrids, ${aligned} written by this run, ${byTranscript} of them from transcripts`)
     return 0
   },
 })

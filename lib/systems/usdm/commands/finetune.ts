@@ -1,43 +1,39 @@
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { missingOption } from '../../../kit/options.js'
 import { trainingOfArguments, USDM_TRAINING_FOREIGN, USDM_TRAINING_OPTIONS } from '../configuration/training.js'
 
 export const finetune = commandRule({
   name: 'finetune',
-  summary: 'Fine-tunes a language model on spoken dialogs: to transcribe, to answer, and to speak the answer.',
+  summary: 'Fine-tunes a language model on spoken dialogs: to transcribe, to reply, and to speak the reply.',
   details: `  voxtorch usdm finetune --data preprocessed/train.txt --valid preprocessed/test.txt --model-cache-dir CACHE --output runs/usdm
   voxtorch usdm finetune --data turns.txt --model smollm2-135m-instruct --tokenizer CACHE --lora --output runs/small
 
-The files are those of 'voxtorch usdm preprocess', or of the original. A model without the tokens of speech gets rows for them. The
-trained model ends up in OUTPUT/model with its tokenizer, with --lora its adapters. The same command goes on where a killed run was.
-The defaults are the original's: AdamW with betas 0.9 and 0.95, decay of all weights, no clipping of gradients.`,
+The files are those of 'voxtorch usdm preprocess', or of the original. If the model lacks the speech tokens, embedding rows are added.
+Writes the trained model (with --lora: the adapters) and the tokenizer to OUTPUT/model. The same command resumes an interrupted run.
+The defaults are the original's: AdamW with betas 0.9 and 0.95, weight decay on all weights, no gradient clipping.`,
   options: {
-    data: { kind: 'texts', help: 'files to train on', value: 'file', aliases: ['data_path_train'] },
-    valid: { kind: 'texts', help: 'files to evaluate on', value: 'file', aliases: ['data_path_test'] },
-    test: { kind: 'texts', help: 'files to measure with at the end', value: 'file' },
+    data: { kind: 'texts', help: 'training files', value: 'file', aliases: ['data_path_train'] },
+    valid: { kind: 'texts', help: 'validation files', value: 'file', aliases: ['data_path_test'] },
+    test: { kind: 'texts', help: 'test files, evaluated at the end', value: 'file' },
     model: {
       kind: 'text',
-      help: 'the language model: a folder, a GGUF file, or a repository of the hub',
+      help: 'language model: a folder, a GGUF file, or a Hub repository',
       value: 'dir',
       preset: 'naver-ai/USTM',
       aliases: ['model_name_or_path', 'pretrained_model_name_or_path'],
     },
     ...USDM_TRAINING_OPTIONS,
-    packed: { kind: 'flag', help: 'examples behind each other; --no-packed fills them up to one length', preset: 'on' },
+    packed: { kind: 'flag', help: 'packs examples into one row; --no-packed pads them to one length', preset: 'on' },
   },
   foreign: USDM_TRAINING_FOREIGN,
-  async run(given) {
-    const { data, valid, test, packed } = given
-    if (data === undefined) {
-      throw new ConfigError('Say what to train on: --data FILE, as voxtorch usdm preprocess writes it', {
-        argument: 'data',
-      })
-    }
-    const training = trainingOfArguments(given)
+  async run(options) {
+    const { data, valid, test, packed } = options
+    if (data === undefined) throw missingOption('data', 'training files', 'FILE, written by voxtorch usdm preprocess')
+    const training = trainingOfArguments(options)
     const { usdmTrainedOfArguments } = await import('../configuration/apply.js')
     const { finetuneUsdm } = await import('../training/train.js')
-    const { model, tokenizer } = await usdmTrainedOfArguments(given, 'naver-ai/USTM')
+    const { model, tokenizer } = await usdmTrainedOfArguments(options, 'naver-ai/USTM')
     using _ = model
     const files = { train: data, ...defined({ valid, test, packed }) }
     console.log(JSON.stringify(await finetuneUsdm({ ...training, ...files, model, tokenizer }), null, 2))

@@ -5,17 +5,17 @@ import { USDM_ANSWER_OPTIONS, USDM_OPTIONS } from '../configuration/arguments.js
 
 export const predict = commandRule({
   name: 'predict',
-  summary: 'Has a USDM answer each turn of spoken dialogs that has an answer, for score.',
+  summary: 'Generates replies to the turns of spoken dialogs, for score.',
   details: `  voxtorch usdm predict --data DAILYTALK/data --test-metadata val_phone.txt --model CACHE --output predictions.jsonl
   voxtorch usdm predict --data turns.jsonl --model runs/usdm --limit 100 --output predictions.jsonl
 
-Writes what was heard, answered and said beside what is right, and the sounds into a folder of the file's name. What is there is not
-asked again, so a run that was ended goes on; what another model answered, or the same with other options, is refused. FILE.made-by.json says
-which it was.`,
+Writes the transcript and reply of each turn with their references, and the audio into a folder of the file's name. Turns that are in the
+output already are skipped, so an interrupted run continues. An output that another model or other options wrote is an error;
+FILE.provenance-by.json holds the fingerprint of the model and options.`,
   options: {
     data: {
       kind: 'text',
-      help: "DailyTalk's folder of clips, or a JSONL file of turns as preprocess has it",
+      help: "DailyTalk's folder of clips, or a JSONL file of turns as preprocess reads it",
       value: 'path',
       aliases: ['data_dir'],
     },
@@ -26,29 +26,32 @@ which it was.`,
       preset: 'dataset/fine-tuning/dailytalk/raw/test.txt',
       aliases: ['test_metadata_path'],
     },
-    audioRoot: { kind: 'text', help: 'what paths of clips in a JSONL file are relative to', value: 'dir' },
-    output: { kind: 'text', help: 'the predictions to write', value: 'file.jsonl' },
-    limit: { kind: 'whole', help: 'no more turns than these', preset: 'all' },
+    audioRoot: { kind: 'text', help: 'folder that clip paths in a JSONL file are relative to', value: 'dir' },
+    output: { kind: 'text', help: 'file of predictions to write', value: 'file.jsonl' },
+    limit: { kind: 'whole', help: 'maximum number of turns', preset: 'all' },
     ...USDM_ANSWER_OPTIONS,
-    onBadRecord: { kind: ['stop', 'skip'], help: 'what a dialog that cannot be used does', preset: 'stop' },
+    onBadRecord: { kind: ['stop', 'skip'], help: 'action for a dialog that cannot be used', preset: 'stop' },
     progress: USDM_OPTIONS.progress,
   },
-  async run(given) {
-    const { data, testMetadata, audioRoot, output, limit, textOnly = false, onBadRecord, progress } = given
+  async run(args) {
+    const { data, testMetadata, audioRoot, output, limit, textOnly = false, onBadRecord, progress } = args
     if (data === undefined || output === undefined) {
-      throw new ConfigError('Say what to answer, and what to write: --data DIR --output FILE.jsonl', {
+      throw new ConfigError('predict: expected --data PATH and --output FILE.jsonl, got only one or neither.', {
         argument: data === undefined ? 'data' : 'output',
       })
     }
     const isJsonl = /\.jsonl$/i.test(data)
     const unread = isJsonl ? testMetadata : audioRoot
     if (unread !== undefined) {
-      throw new ConfigError(isJsonl ? '--test-metadata is for DailyTalk' : '--audio-root is for a JSONL file', {
-        argument: isJsonl ? 'testMetadata' : 'audioRoot',
-      })
+      throw new ConfigError(
+        isJsonl
+          ? '--test-metadata: expected with DailyTalk data, got a JSONL file. Leave it out.'
+          : '--audio-root: expected with a JSONL file, got a folder. Leave it out.',
+        { argument: isJsonl ? 'testMetadata' : 'audioRoot' },
+      )
     }
-    if (textOnly && given.solverSteps !== undefined) {
-      throw new ConfigError('--solver-steps is for answers with sound, and not for --text-only', {
+    if (textOnly && args.solverSteps !== undefined) {
+      throw new ConfigError('--solver-steps: expected with audio output, got --text-only. Leave out one of the two.', {
         argument: 'solverSteps',
       })
     }
@@ -63,24 +66,24 @@ which it was.`,
       ? await readUsdmJsonl(data, defined({ audioRoot, onBadRecord }))
       : await readDailyTalk(testMetadata ?? `${DAILYTALK}/raw/test.txt`, data, defined({ onBadRecord }))
     if (dialogs.badRecords > 0) {
-      console.error(`${dialogs.badRecords} left out; the first: ${dialogs.badRecordErrors[0]?.message}`)
+      console.error(`${dialogs.badRecords} records skipped; first error: ${dialogs.badRecordErrors[0]?.message}`)
     }
-    using usdm = await usdmOfArguments(given)
-    const { temperature, topP, topK, strict, maxUnits, solverSteps: steps, seed } = given
+    using usdm = await usdmOfArguments(args)
+    const { temperature, topP, topK, strict, maxUnits, solverSteps: steps, seed } = args
     const options = defined({ strict, maxUnits, steps, seed, sampling: defined({ temperature, topP, topK }) })
     const answering = { respond: (wav: string) => usdm.respond(wav, options) }
     const total = dialogs.dialogs.reduce((sum, { turns }) => sum + turns.length - 1, 0)
     using bar = progress
       ? new ProgressBar({ total: Math.min(total, limit ?? total), label: 'replies', unit: 'reply' })
       : undefined
-    const made = `${await usdm.fingerprint()} ${JSON.stringify(options)}`
+    const provenance = `${await usdm.fingerprint()} ${JSON.stringify(options)}`
     const predictions = await predictUsdm(answering, dialogs, {
       ...{ output, onReply: () => void bar?.tick(1) },
-      fingerprint: createHash('sha256').update(made).digest('hex'),
+      fingerprint: createHash('sha256').update(provenance).digest('hex'),
       ...defined({ limit }),
     })
     const spoken = predictions.filter(({ wav }) => wav !== undefined).length
-    console.log(`${output}: ${predictions.length} answers, of which ${spoken} can be heard`)
+    console.log(`${output}: ${predictions.length} replies, ${spoken} with audio`)
     return 0
   },
 })

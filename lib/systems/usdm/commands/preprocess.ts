@@ -1,18 +1,18 @@
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { missingOption } from '../../../kit/options.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
 import type { PreprocessedFile } from '../data/preprocess.js'
 
 export const preprocess = commandRule({
   name: 'preprocess',
-  summary: 'Makes of spoken dialogs what USDM is fine-tuned on: units, transcripts and replies as token ids.',
+  summary: 'Converts spoken dialogs to training examples for USDM: token ids of units, transcripts and replies.',
   details: `  voxtorch usdm preprocess --data DAILYTALK/data --model-cache-dir CACHE
   voxtorch usdm preprocess --data turns.jsonl --model smollm2-135m-instruct --encoder whisper-base --kmeans 500.npy --layer 4 --output turns.txt
 
-DailyTalk: the clips are <data>/<dialog>/<id>.wav, and the phone files of its repository say who says what; writes train.txt and
-test.txt. A JSONL file has a line for each turn, {"dialog": "a", "turn": 0, "speaker": "ann", "text": "Hello.", "wav": "0.wav"}; writes
-one file. Units are kept beside what is written, and a run that was ended goes on.`,
+For DailyTalk, the clips are <data>/<dialog>/<id>.wav, and the phone files of its repository contain speakers and text; writes train.txt
+and test.txt. A JSONL file has one turn per line, {"dialog": "a", "turn": 0, "speaker": "ann", "text": "Hello.", "wav": "0.wav"}; writes
+one file. Units are cached next to the output, so an interrupted run continues.`,
   options: {
     data: {
       kind: 'text',
@@ -37,60 +37,58 @@ one file. Units are kept beside what is written, and a run that was ended goes o
     },
     output: {
       kind: 'text',
-      help: 'the folder, or of a JSONL file the file, to write',
+      help: 'folder to write; for a JSONL file, the file to write',
       value: 'path',
       preset: 'dataset/fine-tuning/dailytalk/preprocessed',
       aliases: ['output_path'],
     },
-    unitFolder: { kind: 'text', help: 'where units are kept', value: 'dir', preset: 'units beside the output' },
-    template: { kind: ['single', 'multi'], help: 'each two turns, or whole dialogs', preset: 'single' },
-    maxLength: { kind: 'whole', help: 'longer examples are left out', preset: 8192 },
-    audioRoot: { kind: 'text', help: 'what paths of clips in a JSONL file are relative to', value: 'dir' },
-    onBadRecord: { kind: ['stop', 'skip'], help: 'what a dialog that cannot be used does', preset: 'stop' },
-    seed: { kind: 'whole', help: 'of the order', preset: 42 },
+    unitFolder: { kind: 'text', help: 'folder of cached units', value: 'dir', preset: 'units next to the output' },
+    template: { kind: ['single', 'multi'], help: 'one example per pair of turns, or per dialog', preset: 'single' },
+    maxLength: { kind: 'whole', help: 'maximum tokens of an example; longer ones are dropped', preset: 8192 },
+    audioRoot: { kind: 'text', help: 'folder that clip paths in a JSONL file are relative to', value: 'dir' },
+    onBadRecord: { kind: ['stop', 'skip'], help: 'action for a dialog that cannot be used', preset: 'stop' },
+    seed: { kind: 'whole', help: 'random seed of the shuffle', preset: 42 },
   },
-  async run(given) {
-    const { data, output, trainMetadata, testMetadata, audioRoot, onBadRecord } = given
-    const { unitFolder, template, maxLength, seed, batchSeconds, progress } = given
-    if (data === undefined) {
-      throw new ConfigError('Say where the dialogs are: --data DIR, or --data FILE.jsonl', { argument: 'data' })
-    }
+  async run(args) {
+    const { data, output, trainMetadata, testMetadata, audioRoot, onBadRecord } = args
+    const { unitFolder, template, maxLength, seed, batchSeconds, progress } = args
+    if (data === undefined)
+      throw missingOption('data', 'the folder of dialogs or a JSONL file', 'DIR or --data FILE.jsonl')
     const isJsonl = /\.jsonl$/i.test(data)
-    if (isJsonl && output === undefined)
-      throw new ConfigError('Say what to write: --output FILE', { argument: 'output' })
+    if (isJsonl && output === undefined) throw missingOption('output', 'the file to write', 'FILE')
     const { preprocessDailyTalk, preprocessUsdmJsonl } = await import('../data/preprocess.js')
     const { countedWindows, modelCacheOf, unitExtractorOfArguments, usdmTokenizerOfArguments } = await import(
       '../configuration/apply.js'
     )
-    using extractor = await unitExtractorOfArguments(given)
+    using extractor = await unitExtractorOfArguments(args)
     const windows = countedWindows()
-    const making = defined({
-      ...{ unitFolder, template, maxLength, seed, onBadRecord, modelCacheDir: modelCacheOf(given) },
-      tokenizer: await usdmTokenizerOfArguments(given, given.units ?? extractor.units),
+    const shared = defined({
+      ...{ unitFolder, template, maxLength, seed, onBadRecord, modelCacheDir: modelCacheOf(args) },
+      tokenizer: await usdmTokenizerOfArguments(args, args.units ?? extractor.units),
       units: extractor,
       extract: defined({ batchSeconds, progress, onWindows: windows.onWindows }),
     })
     if (isJsonl) {
-      tell(await preprocessUsdmJsonl({ ...making, data, output: output as string, ...defined({ audioRoot }) }))
+      report(await preprocessUsdmJsonl({ ...shared, data, output: output as string, ...defined({ audioRoot }) }))
     } else {
       const files = defined({ trainMetadata, testMetadata, output })
-      const { train, test } = await preprocessDailyTalk({ ...making, ...files, dataDir: data })
-      tell(train)
-      tell(test)
+      const { train, test } = await preprocessDailyTalk({ ...shared, ...files, dataDir: data })
+      report(train)
+      report(test)
     }
-    const told = windows.line()
-    if (told !== null) console.log(told)
+    const summary = windows.line()
+    if (summary !== null) console.log(summary)
     return 0
   },
 })
 
-function tell({ file, examples, dialogs, dropped, tooLong, badRecords, badRecordErrors }: PreprocessedFile): void {
+function report({ file, examples, dialogs, dropped, tooLong, badRecords, badRecordErrors }: PreprocessedFile): void {
   const left = [
-    dropped.length > 0 && `${dropped.length} dialogs in which someone speaks twice in a row (${dropped.join(', ')})`,
+    dropped.length > 0 && `${dropped.length} dialogs in which a speaker has two turns in a row (${dropped.join(', ')})`,
     tooLong > 0 && `${tooLong} examples that are too long`,
-    badRecords > 0 && `${badRecords} that cannot be used, the first: ${badRecordErrors[0]?.message}`,
+    badRecords > 0 && `${badRecords} that cannot be used, first error: ${badRecordErrors[0]?.message}`,
   ].filter(Boolean)
   console.log(
-    `${file}: ${examples} examples of ${dialogs} dialogs${left.length > 0 ? `; left out ${left.join('; ')}` : ''}`,
+    `${file}: ${examples} examples from ${dialogs} dialogs${left.length > 0 ? `; dropped ${left.join('; ')}` : ''}`,
   )
 }

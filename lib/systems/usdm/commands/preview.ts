@@ -7,23 +7,27 @@ const { model, modelCacheDir, units } = USDM_OPTIONS
 
 export const preview = commandRule({
   name: 'preview',
-  summary: 'Shows an example that USDM is fine-tuned on, with what is learnt of it in colour.',
+  summary: 'Shows a training example of USDM, with the tokens that contribute to the loss in color.',
   details: `  voxtorch usdm preview preprocessed/train.txt --model CACHE --example 3
   voxtorch usdm preview preprocessed/train.txt --model CACHE --html example.html --clips user.wav,agent.wav
 
-The tokenizer is the one that the examples were made with. Units that repeat are written once, with how often.`,
+Use the tokenizer that the examples were made with. Repeated units are written once, with their count.`,
   files: 'EXAMPLES.txt',
   options: {
     ...{ model, modelCacheDir, units },
-    example: { kind: 'whole', help: 'which one, from 1', preset: 1 },
-    html: { kind: 'text', help: 'writes a page instead', value: 'file' },
-    clips: { kind: 'list', help: 'sound files to listen to on the page' },
+    example: { kind: 'whole', help: 'number of the example, from 1', preset: 1 },
+    html: { kind: 'text', help: 'HTML page to write instead of printing', value: 'file' },
+    clips: { kind: 'list', help: 'audio files to embed in the page' },
   },
-  async run({ example = 1, html, clips, ...given }, [file, more]) {
+  async run({ example = 1, html, clips, ...rest }, [file, more]) {
     if (file === undefined || more !== undefined || example < 1) {
-      throw new ConfigError('Say which file of examples, and which example from 1: voxtorch usdm preview FILE', {})
+      throw new ConfigError(
+        'preview: expected one file of examples, and --example of at least 1: voxtorch usdm preview FILE.',
+      )
     }
-    if (clips !== undefined && html === undefined) throw new ConfigError('--clips is for --html', { argument: 'clips' })
+    if (clips !== undefined && html === undefined) {
+      throw new ConfigError('--clips: expected with --html, got it alone. Add --html FILE.', { argument: 'clips' })
+    }
     const { readUsdmExamples } = await import('../data/examples.js')
     const { usdmTokenizerOfArguments } = await import('../configuration/apply.js')
     const { previewPage, previewText } = await import('../answer/preview.js')
@@ -31,12 +35,14 @@ The tokenizer is the one that the examples were made with. Units that repeat are
     for await (const found of readUsdmExamples(file)) {
       place += 1
       if (place < example) continue
-      const tokenizer = await usdmTokenizerOfArguments(given, given.units)
+      const tokenizer = await usdmTokenizerOfArguments(rest, rest.units)
       const title = `${file}, example ${example}`
       if (html === undefined) console.log(previewText(tokenizer, found, process.stdout.isTTY === true))
       else writeAtomicallySync(html, DataError, await previewPage(tokenizer, found, { title, clips: clips ?? [] }))
       return 0
     }
-    throw new ConfigError(`${file} has ${place} examples, and no number ${example}`, { argument: 'example' })
+    throw new ConfigError(`--example: expected 1 to ${place}, the number of examples in ${file}, got ${example}.`, {
+      argument: 'example',
+    })
   },
 })

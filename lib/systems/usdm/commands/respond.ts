@@ -6,62 +6,61 @@ import { USDM_ANSWER_OPTIONS } from '../configuration/arguments.js'
 
 export const respond = commandRule({
   name: 'respond',
-  summary: 'Answers a spoken question: what was heard, the reply, and the reply as sound.',
+  summary: 'Replies to a spoken question: transcript, text and speech.',
   details: `  voxtorch usdm respond question.wav --model-cache-dir CACHE --reference voice.wav --output answer.wav
   voxtorch usdm respond question.wav --model runs/usdm --text-only
   voxtorch usdm respond question.wav --model runs/llm --encoder whisper-base --kmeans 500.npy --layer 4 --save runs/usdm
 
-Several questions are turns of one conversation; each is answered before the next is heard, and the last answer is written. --model is a folder
-that --save or Usdm.save wrote, or a fine-tuned language model whose other parts are named here or are in the model cache. As published, the
-likeliest token is taken each time; --strict keeps the model from what it should not say.`,
+Several questions are turns of one conversation, answered in order; the last reply is written. --model is a folder that --save or Usdm.save
+wrote, or a fine-tuned language model whose other parts are options or in the model cache. As published, decoding is greedy; --strict
+suppresses padding, <|continue|> and line breaks in the reply.`,
   files: 'QUESTION.wav ...',
   options: {
-    input: { kind: 'text', help: 'the question, as the original has it', value: 'file', aliases: ['input_path'] },
-    output: { kind: 'text', help: 'the WAV file to write', value: 'file', aliases: ['output_path'] },
+    input: { kind: 'text', help: "the question, under the original's name", value: 'file', aliases: ['input_path'] },
+    output: { kind: 'text', help: 'WAV file to write', value: 'file', aliases: ['output_path'] },
     reference: {
       kind: 'text',
-      help: 'a clip in whose voice it answers',
+      help: 'clip of the voice to reply in',
       value: 'file',
       aliases: ['reference_path'],
     },
     ...USDM_ANSWER_OPTIONS,
-    save: { kind: 'text', help: 'writes all parts into a folder, for voxtorch serve usdm', value: 'dir' },
-    json: { kind: 'flag', help: 'each answer is a line of JSON, units included' },
+    save: { kind: 'text', help: 'folder to save all parts to, for voxtorch serve usdm', value: 'dir' },
+    json: { kind: 'flag', help: 'prints each reply as a line of JSON, units included' },
   },
-  async run(given, files) {
-    const questions = given.input === undefined ? files : [given.input, ...files]
-    const {
-      output,
-      save,
-      json = false,
-      textOnly = false,
-      reference,
-      solverSteps: steps,
-      maxUnits,
-      seed,
-      strict,
-    } = given
+  async run(args, files) {
+    const questions = args.input === undefined ? files : [args.input, ...files]
+    const { output, save, json = false, textOnly = false, reference, solverSteps: steps, maxUnits, seed, strict } = args
     if (questions.length === 0 && save === undefined) {
-      throw new ConfigError('Say what was asked: voxtorch usdm respond QUESTION.wav', { argument: 'input' })
+      throw new ConfigError(
+        'respond: expected an audio file of the question, got none. Run voxtorch usdm respond QUESTION.wav.',
+        { argument: 'input' },
+      )
     }
-    const { voicebox, vocoder } = given
+    const { voicebox, vocoder } = args
     for (const [argument, value] of Object.entries({ output, reference, solverSteps: steps, voicebox, vocoder })) {
       if (value === undefined) continue
       if (textOnly) {
-        throw new ConfigError(`${flagOf(argument)} is for answers with sound, and not for --text-only`, { argument })
+        throw new ConfigError(
+          `${flagOf(argument)}: expected with audio output, got --text-only. Leave out one of the two.`,
+          { argument },
+        )
       }
       if (output === undefined && (argument === 'reference' || argument === 'solverSteps')) {
-        throw new ConfigError(`${flagOf(argument)} is for an answer with sound, which --output FILE asks for`, { argument }) // biome-ignore format: one line
+        throw new ConfigError(`${flagOf(argument)}: expected with audio output, got no --output. Add --output FILE.`, {
+          argument,
+        })
       }
     }
     const { usdmOfArguments } = await import('../configuration/apply.js')
-    using usdm = await usdmOfArguments(given)
+    using usdm = await usdmOfArguments(args)
     if (save !== undefined) await usdm.save(save)
     const audio = usdm.speaks && !textOnly
     if (output !== undefined && !audio) {
-      throw new ConfigError('There is no Voicebox or no vocoder to make sound with: --text-only', {
-        argument: 'output',
-      })
+      throw new ConfigError(
+        '--output: expected a model with a Voicebox and a vocoder, got one without. Leave out --output, or add --voicebox and --vocoder.',
+        { argument: 'output' },
+      )
     }
     const { UsdmCache } = await import('../network/cache.js')
     using cache = new UsdmCache()
@@ -71,7 +70,7 @@ likeliest token is taken each time; --strict keeps the model from what it should
       const isLast = i === questions.length - 1
       const reply = await usdm.respond(question, {
         ...{ history, cache, audio: audio && isLast && output !== undefined },
-        sampling: defined({ temperature: given.temperature, topP: given.topP, topK: given.topK }),
+        sampling: defined({ temperature: args.temperature, topP: args.topP, topK: args.topK }),
         ...(audio && isLast && output !== undefined && defined({ reference: voice, steps })),
         ...defined({ maxUnits, seed, strict }),
       })

@@ -1,28 +1,32 @@
 import { defined } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { missingOption } from '../../../kit/options.js'
 import type { UsdmScores } from '../evaluation/metrics.js'
 
 export const score = commandRule({
   name: 'score',
-  summary: 'Scores what USDM understood, answered and said.',
+  summary: 'Scores the transcripts, replies and spoken replies of USDM.',
   details: `  voxtorch usdm score --predictions predictions.jsonl --judge whisper-base --output heard.jsonl
 
 Predictions are a JSON record on each line: {"id": "0_1_d23", "user": "hi.", "agent": "hello.", "transcript": "hi.",
-"reply": "hello there.", "wav": "0_1_d23.wav"}: what is right, what the model heard and answered, and the sound of the answer. What is
-missing is not scored. The judge, a Whisper, hears the answers; --output has what it heard, and what is there is not heard again.`,
+"reply": "hello there.", "wav": "0_1_d23.wav"}: the references, the model's transcript and reply, and the audio of the reply. Missing
+fields are not scored. The judge, a Whisper, transcribes the spoken replies; --output keeps its transcripts, which are not computed again.`,
   options: {
-    predictions: { kind: 'text', help: 'the answers', value: 'file.jsonl' },
-    judge: { kind: 'text', help: 'a Whisper: a folder, or the name of published weights', value: 'dir' },
-    language: { kind: 'text', help: 'that it is told', value: 'code', preset: 'en' },
-    output: { kind: 'text', help: 'writes the predictions with what the judge heard', value: 'file.jsonl' },
-    json: { kind: 'text', help: 'writes the scores as JSON too', value: 'file' },
-    device: { kind: 'text', help: 'of the judge, such as cpu or cuda:0', preset: 'cpu' },
-    onBadRecord: { kind: ['stop', 'skip'], help: 'what a line that cannot be used does', preset: 'stop' },
-    progress: { kind: 'flag', help: 'a bar, or lines without a terminal' },
+    predictions: { kind: 'text', help: 'file of predictions', value: 'file.jsonl' },
+    judge: { kind: 'text', help: 'Whisper: a folder, or the name of published weights', value: 'dir' },
+    language: { kind: 'text', help: 'language for the judge', value: 'code', preset: 'en' },
+    output: {
+      kind: 'text',
+      help: 'file to write the predictions with the transcripts of the judge to',
+      value: 'file.jsonl',
+    },
+    json: { kind: 'text', help: 'JSON file to write the scores to', value: 'file' },
+    device: { kind: 'text', help: 'device of the judge, such as cpu or cuda:0', preset: 'cpu' },
+    onBadRecord: { kind: ['stop', 'skip'], help: 'action for a line that cannot be used', preset: 'stop' },
+    progress: { kind: 'flag', help: 'shows progress: a bar, or lines without a terminal' },
   },
   async run({ predictions: file, judge, language, output, json, device, onBadRecord, progress }) {
-    if (file === undefined) throw new ConfigError('Say --predictions FILE', { argument: 'predictions' })
+    if (file === undefined) throw missingOption('predictions', 'the file of predictions', 'FILE')
     const { ProgressBar } = await import('../../../data/progress.js')
     const { writeJson } = await import('../../../files/json/json.js')
     const { Whisper } = await import('../../../models/whisper/whisper.js')
@@ -30,7 +34,7 @@ missing is not scored. The judge, a Whisper, hears the answers; --output has wha
     const { readUsdmPredictions, writeUsdmPredictions } = await import('../evaluation/predictions.js')
     const read = await readUsdmPredictions(file, defined({ onBadRecord }))
     if (read.badRecords > 0) {
-      console.error(`${read.badRecords} left out; the first: ${read.badRecordErrors[0]?.message}`)
+      console.error(`${read.badRecords} lines skipped; first error: ${read.badRecordErrors[0]?.message}`)
     }
     using whisper =
       judge === undefined ? undefined : await Whisper.fromPretrained(judge, defined({ device: device as 'cpu' }))

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
-import { flagOf } from '../../../kit/options.js'
+import { flagOf, missingOption } from '../../../kit/options.js'
 import type { Device } from '../../../tensor/index.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
 
@@ -12,66 +12,75 @@ const { modelCacheDir, encoder, kmeans, layer, batchSeconds, windowSeconds, over
 
 export const units = commandRule({
   name: 'units',
-  summary: 'Makes units of speech of all sound files below a folder, or the centroids that units come from.',
+  summary: 'Encodes the speech of all audio files in a folder as discrete units, or fits the centroids of the units.',
   details: `  voxtorch usdm units --data LibriTTS/dev-clean --model-cache-dir CACHE --transcripts
   voxtorch usdm units --data clips --fit 500 --encoder whisper-base --layer 4 --kmeans 500.npy
 
-Writes <name>_unit.txt for each clip, whole numbers with blanks between them, 50 a second; a run that was ended goes on. With --fit
-it writes the file of --kmeans instead: that many centroids of the clips' frames.`,
+Writes <name>_unit.txt for each clip: integers separated by spaces, 50 per second. An interrupted run continues. With --fit it writes
+the file of --kmeans instead, with that many centroids of the clips' frames.`,
   options: {
-    data: { kind: 'text', help: 'the folder of sound files', value: 'dir', aliases: ['data_path'] },
-    output: { kind: 'text', help: 'the folder to write', value: 'dir', preset: 'that of --data' },
+    data: { kind: 'text', help: 'folder of audio files', value: 'dir', aliases: ['data_path'] },
+    output: { kind: 'text', help: 'folder to write', value: 'dir', preset: 'that of --data' },
     transcripts: {
       kind: 'flag',
-      help: 'writes <name>.txt of each <name>.normalized.txt too, for an aligner, as stage 1 of the original does',
-      preset: 'where there are such files',
+      help: 'also writes <name>.txt from each <name>.normalized.txt, for an aligner, as stage 1 of the original does',
+      preset: 'on if there are such files',
     },
     ...{ modelCacheDir, encoder, kmeans, layer, batchSeconds, windowSeconds, overlapSeconds, device, progress },
-    fit: { kind: 'whole', help: 'how many centroids to find', value: 'n' },
-    maxFrames: { kind: 'whole', help: 'with --fit: frames that are kept, drawn evenly', preset: 200000 },
-    seed: { kind: 'whole', help: 'with --fit: of what is drawn', preset: 0 },
+    fit: { kind: 'whole', help: 'number of centroids to fit', value: 'n' },
+    maxFrames: { kind: 'whole', help: 'with --fit: maximum number of sampled frames', preset: 200000 },
+    seed: { kind: 'whole', help: 'with --fit: random seed', preset: 0 },
   },
-  async run(given) {
-    const { data, fit, maxFrames, seed } = given
-    if (data === undefined) throw new ConfigError('Say where the clips are: --data DIR', { argument: 'data' })
-    const { output = data } = given
+  async run(args) {
+    const { data, fit, maxFrames, seed } = args
+    if (data === undefined) throw missingOption('data', 'the folder of audio files', 'DIR')
+    const { output = data } = args
     if (fit !== undefined) {
-      if (given.kmeans === undefined || given.encoder === undefined || given.layer === undefined) {
-        throw new ConfigError('--fit needs --encoder, --layer, and --kmeans: the file to write', { argument: 'fit' })
+      if (args.kmeans === undefined || args.encoder === undefined || args.layer === undefined) {
+        throw new ConfigError(
+          '--fit: expected --encoder, --layer and --kmeans (the file to write) with it, got it without.',
+          { argument: 'fit' },
+        )
       }
       for (const name of ['output', 'transcripts', 'windowSeconds', 'overlapSeconds'] as const) {
-        if (given[name] !== undefined) throw new ConfigError(`${flagOf(name)} is not for --fit`, { argument: name })
+        if (args[name] === undefined) continue
+        throw new ConfigError(`${flagOf(name)}: expected without --fit, got both. Leave out one of the two.`, {
+          argument: name,
+        })
       }
       const { soundFiles } = await import('../../../models/units/unit-folder.js')
       const { fitUnits } = await import('../../../models/units/fit.js')
       const { ProgressBar } = await import('../../../data/progress.js')
       const clips = (await soundFiles('usdm units', data)).map((path) => join(data, path))
-      using bar = given.progress ? new ProgressBar({ total: clips.length, label: 'frames', unit: 'clip' }) : undefined
+      using bar = args.progress ? new ProgressBar({ total: clips.length, label: 'frames', unit: 'clip' }) : undefined
       using found = await fitUnits({
-        ...{ encoder: given.encoder, layer: given.layer, clips, clusters: fit },
-        ...defined({ maxFrames, seed, device: given.device as Device | undefined }),
+        ...{ encoder: args.encoder, layer: args.layer, clips, clusters: fit },
+        ...defined({ maxFrames, seed, device: args.device as Device | undefined }),
         onClip: ({ frames }) => bar?.tick(1, { frames }),
       })
-      await found.save(given.kmeans)
-      console.log(`${given.kmeans}: ${found.clusters} centroids of ${found.dim} values`)
+      await found.save(args.kmeans)
+      console.log(`${args.kmeans}: ${found.clusters} centroids of ${found.dim} values`)
       return 0
     }
     for (const [name, value] of Object.entries({ maxFrames, seed })) {
-      if (value !== undefined) throw new ConfigError(`${flagOf(name)} is for --fit`, { argument: name })
+      if (value === undefined) continue
+      throw new ConfigError(`${flagOf(name)}: expected with --fit, got it without. Add --fit N, or leave it out.`, {
+        argument: name,
+      })
     }
     const { extractUnits } = await import('../../../models/units/unit-folder.js')
     const { countedWindows, unitExtractorOfArguments } = await import('../configuration/apply.js')
-    using extractor = await unitExtractorOfArguments(given)
+    using extractor = await unitExtractorOfArguments(args)
     const windows = countedWindows()
     const done = await extractUnits(
       extractor,
       { input: data, output },
-      { ...defined({ batchSeconds: given.batchSeconds, progress: given.progress }), onWindows: windows.onWindows },
+      { ...defined({ batchSeconds: args.batchSeconds, progress: args.progress }), onWindows: windows.onWindows },
     )
-    console.log(`${output}: units of ${done.clips} clips, of which ${done.extracted} were extracted now`)
-    const told = windows.line()
-    if (told !== null) console.log(told)
-    const { transcripts = hasTexts(data) } = given
+    console.log(`${output}: units of ${done.clips} clips, ${done.extracted} extracted by this run`)
+    const summary = windows.line()
+    if (summary !== null) console.log(summary)
+    const { transcripts = hasTexts(data) } = args
     if (transcripts) {
       const { writeUstmTranscripts } = await import('../pretraining/transcripts.js')
       console.log(`${output}: ${await writeUstmTranscripts(data, output)} transcripts`)

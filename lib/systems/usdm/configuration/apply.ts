@@ -17,11 +17,11 @@ import type { UsdmTrainingArguments } from './training.js'
 
 export type UsdmArguments = OptionsOf<typeof USDM_OPTIONS>
 
-/** Where models are kept: as a command line says, else MODEL_CACHE_DIR in the environment, as the original has it. */
+/** Return the model cache folder: `--model-cache-dir`, else MODEL_CACHE_DIR of the environment, as in the original. */
 export const modelCacheOf = ({ modelCacheDir }: Pick<UsdmArguments, 'modelCacheDir'>): string | undefined =>
   modelCacheDir ?? (process.env.MODEL_CACHE_DIR || undefined)
 
-/** The tokenizer that a command line names, with the tokens of speech. @throws what reading it throws */
+/** Load the tokenizer that a command line names, with the speech tokens. @throws the errors of `UsdmTokenizer.fromPretrained` */
 export async function usdmTokenizerOfArguments(options: UsdmArguments, units?: number): Promise<UsdmTokenizer> {
   const { model = 'naver-ai/USTM' } = options
   const directory = existsSync(model)
@@ -31,18 +31,18 @@ export async function usdmTokenizerOfArguments(options: UsdmArguments, units?: n
 }
 
 /**
- * The network and the tokenizer that a command line of a training names: the tokenizer is that of `--tokenizer`, else the model
- * cache's, where `preprocess` writes it, else the network's.
+ * Load the network and the tokenizer for a training command. The tokenizer is that of `--tokenizer`, else the model cache's,
+ * where `preprocess` writes it, else the network's.
  */
 export async function usdmTrainedOfArguments(
-  given: UsdmTrainingArguments & { model?: string },
-  preset: string,
+  args: UsdmTrainingArguments & { model?: string },
+  defaultModel: string,
 ): Promise<{ model: DecoderLM; tokenizer: UsdmTokenizer }> {
-  const { model = preset, units, compat, device, dtype = 'bfloat16' } = given
-  const modelCacheDir = modelCacheOf(given)
-  const windowInclusive = given.windowInclusive ?? (compat === 'published' ? true : undefined)
+  const { model = defaultModel, units, compat, device, dtype = 'bfloat16' } = args
+  const modelCacheDir = modelCacheOf(args)
+  const windowInclusive = args.windowInclusive ?? (compat === 'published' ? true : undefined)
   const inCache = modelCacheDir !== undefined && existsSync(join(modelCacheDir, 'tokenizer.json'))
-  const from = given.tokenizer ?? (inCache ? modelCacheDir : model)
+  const from = args.tokenizer ?? (inCache ? modelCacheDir : model)
   const tokenizer = await usdmTokenizerOfArguments({ model: from, ...defined({ modelCacheDir }) }, units)
   const network = await DecoderLM.fromPretrained(model, {
     dtype,
@@ -53,14 +53,16 @@ export async function usdmTrainedOfArguments(
   return { model: network, tokenizer }
 }
 
-/** Encoder and centroids that a command line names. @throws ConfigError where they are not there */
-function hearingOf(options: Pick<UsdmArguments, 'modelCacheDir' | 'encoder' | 'kmeans'>) {
+/** Return the paths of encoder and centroids. @throws ConfigError if they are not set and not in the model cache */
+function encoderPathsOf(options: Pick<UsdmArguments, 'modelCacheDir' | 'encoder' | 'kmeans'>) {
   const modelCacheDir = modelCacheOf(options)
   const inCache = (flag: string, name: string): string => {
     const found = modelCacheDir === undefined ? undefined : join(modelCacheDir, name)
     if (found !== undefined && existsSync(found)) return found
     const where = found ?? `${name} in --model-cache-dir`
-    throw new ConfigError(`There is no ${where}: say ${flag}`, { argument: flag })
+    throw new ConfigError(`${flag}: expected a path or the file ${where}, got neither. Add ${flag} PATH.`, {
+      argument: flag,
+    })
   }
   return {
     encoder: options.encoder ?? inCache('--encoder', 'xlsr2_1b_v2.pt'),
@@ -68,32 +70,32 @@ function hearingOf(options: Pick<UsdmArguments, 'modelCacheDir' | 'encoder' | 'k
   }
 }
 
-/** The extractor that a command line names. @throws ConfigError where encoder or centroids are not there */
+/** Load the extractor that a command line names. @throws ConfigError if encoder or centroids are missing */
 export async function unitExtractorOfArguments(options: UsdmArguments): Promise<UnitExtractor> {
   const { layer = 35, device, windowSeconds, overlapSeconds } = options
   return UnitExtractor.fromPretrained({
-    ...{ ...hearingOf(options), layer, ...defined({ windowSeconds, overlapSeconds }) },
+    ...{ ...encoderPathsOf(options), layer, ...defined({ windowSeconds, overlapSeconds }) },
     ...(device !== undefined && { device: device as Device }),
   })
 }
 
-/** What `onWindows` counts of clips that were heard in windows, and the line that says so: none where no clip was. */
+/** Return counters for `onWindows`, and a function for the summary line: null if no clip was split into windows. */
 export function countedWindows(): { onWindows: NonNullable<ExtractUnitsOptions['onWindows']>; line(): string | null } {
   let [clips, compared, different] = [0, 0, 0]
   return {
-    onWindows(heard) {
+    onWindows(report) {
       clips += 1
-      compared += heard.compared
-      different += heard.different
+      compared += report.compared
+      different += report.different
     },
     line: () =>
       clips === 0
         ? null
-        : `${clips} clips were heard in windows, so that some of their units are others: ${different} of ${compared} units that two windows gave differ`,
+        : `${clips} clips were encoded in windows, which changes some units: ${different} of ${compared} units in the overlaps differ`,
   }
 }
 
-/** The parts of a USDM, as a command line names them. */
+/** Command-line options for the parts of a USDM. */
 export interface UsdmModelArguments
   extends Pick<UsdmArguments, 'model' | 'modelCacheDir' | 'encoder' | 'kmeans' | 'layer'> {
   adapter?: string
@@ -105,7 +107,7 @@ export interface UsdmModelArguments
   offload?: boolean
 }
 
-/** The USDM that a command line names. @throws ConfigError where its parts are not there */
+/** Load the USDM that a command line names. @throws ConfigError if a part is missing */
 export async function usdmOfArguments(options: UsdmModelArguments): Promise<Usdm> {
   const { model, device, dtype, offload, layer, textOnly = false } = options
   const load = defined({
@@ -116,11 +118,14 @@ export async function usdmOfArguments(options: UsdmModelArguments): Promise<Usdm
   if (model !== undefined && isWholeUsdm(model)) {
     for (const name of ['adapter', 'encoder', 'kmeans', 'layer', 'voicebox', 'vocoder'] as const) {
       if (options[name] === undefined) continue
-      throw new ConfigError(`--${name} is for parts: ${model} is a whole USDM, which has its own`, { argument: name })
+      throw new ConfigError(
+        `--${name}: expected a --model without its own parts, got ${model}, a complete USDM. Leave out --${name}.`,
+        { argument: name },
+      )
     }
     return Usdm.fromPretrained(model, { ...load, textOnly })
   }
-  // Before the other parts are looked for, so that a misspelt name is told as such.
+  // Resolved before the other parts, so that the error for a misspelled name names the model.
   if (model !== undefined && !existsSync(model)) {
     await resolveModel(model, { files: TOKENIZER_FILES, ...defined({ cacheDir: modelCacheOf(options) }) })
   }
@@ -128,7 +133,11 @@ export async function usdmOfArguments(options: UsdmModelArguments): Promise<Usdm
   const isPublished = model === undefined || !existsSync(model)
   return Usdm.fromPretrained(
     {
-      ...{ llm: model ?? USDM_PUBLISHED.llm, ...hearingOf(options), ...defined({ layer, adapter: options.adapter }) },
+      ...{
+        llm: model ?? USDM_PUBLISHED.llm,
+        ...encoderPathsOf(options),
+        ...defined({ layer, adapter: options.adapter }),
+      },
       ...(!textOnly && { voicebox, vocoder }),
     },
     { ...(isPublished && { dtype: 'bfloat16' }), ...load },

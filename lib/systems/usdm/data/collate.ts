@@ -2,7 +2,7 @@ import { packSequences } from '../../../data/pack.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
 import { IGNORED, type UsdmExample } from './prompt.js'
 
-/** What `DecoderLM.forward` takes: packed rows with the lengths of their sequences, or padded ones with a mask. */
+/** Inputs of `DecoderLM.forward`: packed rows with the lengths of their sequences, or padded rows with a mask. */
 export interface UsdmBatch {
   /** int64 [1, total], or padded [batch, longest]. */
   inputIds: Tensor
@@ -11,13 +11,13 @@ export interface UsdmBatch {
   attentionMask?: Tensor
 }
 
-/** The examples of a batch behind each other in one row, where none sees another: nothing is computed for padding. */
+/** Pack the examples of a batch into one row, without padding. Examples do not attend to each other. */
 export function packedExamples(examples: readonly UsdmExample[]): UsdmBatch {
   const { inputIds, labels, sequenceLengths } = packSequences(['inputIds', 'labels'])(examples)
   return { inputIds, labels, sequenceLengths }
 }
 
-/** The examples of a batch as rows, filled up on the right as in the original. */
+/** Return the examples of a batch as rows, padded on the right as in the original. */
 export function paddedExamples(examples: readonly UsdmExample[], pad: number): UsdmBatch {
   const longest = Math.max(...examples.map(({ inputIds }) => inputIds.length))
   const rows = (pick: (example: UsdmExample) => number[], filler: number) =>

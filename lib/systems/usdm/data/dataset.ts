@@ -6,41 +6,43 @@ import { lineDataset } from '../../../data/jsonl-dataset.js'
 import { parseExample } from './examples.js'
 import type { UsdmExample } from './prompt.js'
 
-/** Examples to train on: the path of a file that `preprocessDailyTalk` or the original wrote, several of them, or examples. */
+/** Training examples: one or more paths of files that `preprocessDailyTalk` or the original wrote, or the examples. */
 export type UsdmExamples = string | readonly string[] | readonly UsdmExample[] | Dataset<UsdmExample>
 
 /**
- * Examples by index. Files are gone through once for where their lines are, and each line is read when it is its turn, so
- * that memory does not grow with them.
- * @param vocabSize ids have to be below it
- * @throws DataError for a file without a line, and when it is read with `file` and `line` for one that is no example
+ * Return examples by index. Each file is scanned once for the offsets of its lines, and each line is read on access, so memory does
+ * not grow with the files.
+ * @param vocabSize all ids must be below it
+ * @throws DataError for an empty file; on access, with `file` and `line`, for a malformed example
  */
 export async function usdmDataset(
   where: string,
   name: string,
-  given: UsdmExamples,
+  source: UsdmExamples,
   vocabSize: number,
 ): Promise<Dataset<UsdmExample>> {
-  return openRows(where, name, given, (text, file, line) => {
+  return openRows(where, name, source, (text, file, line) => {
     const example = parseExample(text, file, line)
     requireIds(example.inputIds, vocabSize, `${file}, line ${line}`, { file, line })
     return example
   })
 }
 
-/** Lines of files as samples, or samples that are there. */
+/** Return the lines of files as samples, or the samples themselves. */
 export async function openRows<T>(
   where: string,
   name: string,
-  given: string | readonly string[] | readonly T[] | Dataset<T>,
+  source: string | readonly string[] | readonly T[] | Dataset<T>,
   parse: (text: string, file: string, line: number) => T,
 ): Promise<Dataset<T>> {
-  const files = typeof given === 'string' ? [given] : given
+  const files = typeof source === 'string' ? [source] : source
   if (Array.isArray(files) && files.length > 0 && files.every((file) => typeof file === 'string')) {
     const parts: Dataset<T>[] = []
     for (const file of files as string[]) {
       const part = await lineDataset(file, parse)
-      if (part.length === 0) throw new DataError(`${file} holds no line to train on`, { file })
+      if (part.length === 0) {
+        throw new DataError(`${file}: expected at least one line of training data, got none.`, { file })
+      }
       parts.push(part)
     }
     return parts.length === 1 ? (parts[0] as Dataset<T>) : new ConcatDataset(parts)
@@ -51,20 +53,20 @@ export async function openRows<T>(
   }
   const { length, get } = (files ?? {}) as Partial<Dataset<T>>
   if (Number.isSafeInteger(length) && typeof get === 'function') return files as Dataset<T>
-  throw misuse(where, name, 'a file, a list of files or of samples, or a dataset', given)
+  throw misuse(where, name, 'a file, a list of files or of samples, or a dataset', source)
 }
 
-/** @throws DataError naming the place of an id that the model has no row for */
+/** @throws DataError with the location of an id that is outside of the vocabulary */
 export function requireIds(
   ids: readonly number[],
   vocabSize: number,
-  place: string,
+  location: string,
   fields: Readonly<Record<string, unknown>>,
 ): void {
-  const wrong = ids.findIndex((id) => id >= vocabSize)
-  if (wrong < 0) return
+  const outside = ids.findIndex((id) => id >= vocabSize)
+  if (outside < 0) return
   throw new DataError(
-    `${place}: id ${ids[wrong]} (number ${wrong + 1}) is beyond the ${vocabSize} of the tokenizer: was it made with another?`,
-    { ...fields, id: ids[wrong], vocabSize },
+    `${location}: expected ids below ${vocabSize}, the tokenizer's vocabulary size, got ${ids[outside]} (number ${outside + 1}). Use the tokenizer that the data was made with.`,
+    { ...fields, id: ids[outside], vocabSize },
   )
 }

@@ -2,7 +2,7 @@ import { DataError } from '../../../base/errors.js'
 import type { RecordClip } from '../../../kit/clip.js'
 import type { BadRecords } from '../../../kit/records.js'
 
-/** What one speaker says in a dialog, with the clip of it. */
+/** A turn of a dialog: speaker, text and clip. */
 export interface UsdmSpokenTurn {
   dialog: string
   /** From 0. */
@@ -10,32 +10,32 @@ export interface UsdmSpokenTurn {
   speaker: string
   text: string
   audio: RecordClip
-  /** What the clip is called in a folder of units. */
+  /** Name of the clip in a folder of units. */
   clip: string
-  /** Where it was read. */
+  /** File and line that the turn was read from. */
   file: string
   line: number
 }
 
 export interface UsdmDialog {
   dialog: string
-  /** In order, and by turns of two speakers at least. */
+  /** Turns in order. Two neighboring turns have different speakers. */
   turns: UsdmSpokenTurn[]
 }
 
-/** Dialogs, and those that were left out because someone speaks twice in a row. */
+/** Dialogs, and the names of those that were dropped because a speaker has two turns in a row. */
 export interface UsdmDialogs {
   /** In the order of their first lines. */
   dialogs: UsdmDialog[]
-  /** How many turns were read. */
+  /** Number of turns read. */
   turns: number
-  /** Their names. */
+  /** Names of the dropped dialogs. */
   dropped: string[]
 }
 
 /**
- * Turns as dialogs. A dialog in which two turns that follow each other have one speaker is left out whole, as in the original.
- * @throws DataError with `file` and `line` where a turn is missing or stands there twice, unless `bad` counts such dialogs
+ * Group turns into dialogs. A dialog in which two neighboring turns have the same speaker is dropped, as in the original.
+ * @throws DataError with `file` and `line` if a turn is missing or occurs twice, unless `bad` counts such dialogs
  */
 export function groupDialogs(turns: readonly UsdmSpokenTurn[], bad: BadRecords): UsdmDialogs {
   const groups = new Map<string, UsdmSpokenTurn[]>()
@@ -59,19 +59,19 @@ function faultOf(dialog: string, sorted: readonly UsdmSpokenTurn[]): DataError |
   for (const [i, { turn, file, line }] of sorted.entries()) {
     if (turn === i) continue
     const before = sorted[i - 1]
-    const what =
-      turn === before?.turn
-        ? `turn ${turn} stands there twice, first in line ${before.line}`
-        : `turn ${i} is missing: what follows is turn ${turn}`
-    return new DataError(`${file}, line ${line}: of dialog ${dialog} ${what}`, { file, line, dialog, turn })
+    const what = turn === before?.turn ? `got turn ${turn} twice, first in line ${before.line}.` : `got turn ${turn}.`
+    return new DataError(
+      `${file}, line ${line}: dialog ${dialog}: expected turn ${i}, ${what} Number turns from 0 without gaps.`,
+      { file, line, dialog, turn },
+    )
   }
   return undefined
 }
 
 /**
- * Which turns of a dialog are examples together. Of single turns those that follow each other, from the first on and then from
- * the second: (0, 1), (2, 3) …, (1, 2), (3, 4) …, so that both speakers are user and agent; of whole dialogs one list from each
- * of the two beginnings. A turn that is left over has no answer.
+ * Return the pairs of turns that form each example. With 'single', each example is one pair of neighboring turns, first those from
+ * turn 0 and then those from turn 1: (0, 1), (2, 3) …, (1, 2), (3, 4) …, so that each speaker is user and agent. With 'multi', there
+ * is one list of pairs from turn 0 and one from turn 1. A last turn without a reply is left out.
  */
 export function pairsOf(turns: number, template: 'single' | 'multi'): [user: number, agent: number][][] {
   const from = (start: number) =>

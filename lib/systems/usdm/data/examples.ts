@@ -5,38 +5,38 @@ import { requireForm } from '../../../base/form.js'
 import { chunksOf, utf8 } from '../../../files/text.js'
 import { IGNORED, type UsdmExample } from './prompt.js'
 
-/** A line of a file of examples: `id id id ...|label label label ...`. */
+/** Return the line of an example in a file: `id id id ...|label label label ...`. */
 export function formatExample({ inputIds, labels }: UsdmExample): string {
   return `${inputIds.join(' ')}|${labels.join(' ')}`
 }
 
 /**
- * Reads such a line.
- * @throws DataError with `file` and `line` for one that is none: other than two lists of one length, or a label that is neither
- * -100 nor the id in its place
+ * Parse a line of a file of examples.
+ * @throws DataError with `file` and `line` unless the line has two lists of the same length, and each label is -100 or the id at its
+ * position
  */
 export function parseExample(text: string, file: string, line: number): UsdmExample {
-  const fault = (what: string) => new DataError(`${file}, line ${line}: ${what}`, { file, line })
+  const fault = (expected: string) => new DataError(`${file}, line ${line}: expected ${expected}.`, { file, line })
   const halves = text.split('|')
-  if (halves.length !== 2) throw fault(`there are ${halves.length} lists, expected 2: ids|labels`)
+  if (halves.length !== 2) throw fault(`2 lists, ids|labels, got ${halves.length}`)
   const [inputIds = [], labels = []] = halves.map((half) =>
     half.split(' ').map((word) => {
-      if (!/^(-100|\d{1,10})$/.test(word)) throw fault(`${JSON.stringify(word.slice(0, 40))} is no id`)
+      if (!/^(-100|\d{1,10})$/.test(word)) throw fault(`an id, got ${JSON.stringify(word.slice(0, 40))}`)
       return Number(word)
     }),
   )
   if (inputIds.length !== labels.length) {
-    throw fault(`there are ${inputIds.length} ids and ${labels.length} labels, which must be as many`)
+    throw fault(`as many labels as ids, got ${labels.length} labels and ${inputIds.length} ids`)
   }
-  if (inputIds.includes(IGNORED)) throw fault(`${IGNORED} stands among the ids`)
+  if (inputIds.includes(IGNORED)) throw fault(`ids of at least 0, got ${IGNORED}`)
   const wrong = labels.findIndex((label, i) => label !== IGNORED && label !== inputIds[i])
-  if (wrong >= 0) throw fault(`label ${wrong + 1} is ${labels[wrong]}, and the id in its place ${inputIds[wrong]}`)
+  if (wrong >= 0) throw fault(`label ${wrong + 1} to be -100 or its id, ${inputIds[wrong]}, got ${labels[wrong]}`)
   return { inputIds, labels }
 }
 
 /**
- * Reads examples that `preprocessDailyTalk` or the original wrote, one after the other.
- * @throws DataError with `file` and `line`, when the loop gets there
+ * Read examples that `preprocessDailyTalk` or the original wrote, one at a time.
+ * @throws DataError with `file` and `line`, when the loop reaches a malformed line
  */
 export async function* readUsdmExamples(path: string): AsyncGenerator<UsdmExample, void, void> {
   requireString('readUsdmExamples', 'path', path)
@@ -46,7 +46,10 @@ export async function* readUsdmExamples(path: string): AsyncGenerator<UsdmExampl
     const lines = (rest + utf8(chunk, path, line + 1)).split('\n')
     rest = lines.pop() as string
     if (rest.length > LONGEST)
-      throw new DataError(`${path}, line ${line + 1}: it is too long`, { file: path, line: line + 1 })
+      throw new DataError(`${path}, line ${line + 1}: expected at most ${LONGEST} characters, got more.`, {
+        file: path,
+        line: line + 1,
+      })
     for (const text of lines) yield parseExample(text, path, ++line)
   }
   if (rest !== '') yield parseExample(rest, path, ++line)
@@ -54,7 +57,7 @@ export async function* readUsdmExamples(path: string): AsyncGenerator<UsdmExampl
 
 const LONGEST = 1 << 26
 
-/** Writes examples in the original's form: a line each, with no line break behind the last. @throws DataError */
+/** Write examples in the original's format: one per line, without a line break at the end. @throws DataError */
 export async function writeUsdmExamples(path: string, examples: Iterable<UsdmExample>): Promise<void> {
   requireString('writeUsdmExamples', 'path', path)
   requireForm('writeUsdmExamples', 'examples', examples, 'iterable')

@@ -2,13 +2,13 @@ import { isArrayLike, misuse, requireOptions, requireWhole } from '../../../base
 import { ConfigError } from '../../../base/errors.js'
 
 export interface FrameUnitsOptions {
-  /** Samples of the vocoder that a unit lasts. Default 441: a fiftieth of a second at 22.05 kHz. */
+  /** Vocoder samples per unit. Default 441: 1/50 s at 22.05 kHz. */
   samplesPerUnit?: number
-  /** Samples from one frame of the mel spectrogram to the next. Default 256. */
+  /** Samples between neighboring frames of the mel spectrogram. Default 256. */
   hopLength?: number
 }
 
-/** How many frames so many units become: 441 · units / 256, rounded down. */
+/** Return the number of frames of `units` units: 441 · units / 256, rounded down. */
 export function unitFrames(units: number, options: FrameUnitsOptions = {}): number {
   requireWhole('unitFrames', 'units', units)
   const { samplesPerUnit, hopLength } = steps('unitFrames', options)
@@ -24,28 +24,28 @@ function steps(where: string, options: FrameUnitsOptions): Required<FrameUnitsOp
 }
 
 /**
- * The unit of each frame of a mel spectrogram: each unit lasts 441 samples, and a frame of 256 gets the one that has most of it;
- * of two that have as much, the smaller. Of 50 units 86 frames.
- * @throws ConfigError for frames that are longer than a unit, and for what is no list of units
+ * Return the unit of each frame of a mel spectrogram. Each unit lasts 441 samples. A frame of 256 samples gets the unit that covers
+ * most of it, or the smaller one of two equal halves. For example, 50 units become 86 frames.
+ * @throws ConfigError for frames longer than a unit, and for `units` that are not a list of integers
  */
 export function frameUnits(units: ArrayLike<number>, options: FrameUnitsOptions = {}): Int32Array {
   if (!isArrayLike(units)) throw misuse('frameUnits', 'units', 'a list of units', units)
   for (let i = 0; i < units.length; i++) requireWhole('frameUnits', `units[${i}]`, units[i], Number.MIN_SAFE_INTEGER)
   const { samplesPerUnit, hopLength } = steps('frameUnits', options)
   if (hopLength > samplesPerUnit) {
-    throw new ConfigError(`frameUnits: a frame of ${hopLength} samples is longer than a unit of ${samplesPerUnit}`, {
-      samplesPerUnit,
-      hopLength,
-    })
+    throw new ConfigError(
+      `frameUnits: expected hopLength of at most samplesPerUnit, ${samplesPerUnit}, got ${hopLength}.`,
+      { samplesPerUnit, hopLength },
+    )
   }
   return Int32Array.from({ length: unitFrames(units.length, { samplesPerUnit, hopLength }) }, (_, frame) => {
     const from = frame * hopLength
     const at = Math.floor(from / samplesPerUnit)
     const [first, next] = [units[at] as number, units[at + 1] ?? -1]
-    // A frame meets two units at most.
-    const own = Math.min(hopLength, (at + 1) * samplesPerUnit - from)
-    if (own === hopLength || first === next) return first
-    if (2 * own === hopLength) return Math.min(first, next)
-    return 2 * own > hopLength ? first : next
+    // A frame overlaps at most two units.
+    const firstSamples = Math.min(hopLength, (at + 1) * samplesPerUnit - from)
+    if (firstSamples === hopLength || first === next) return first
+    if (2 * firstSamples === hopLength) return Math.min(first, next)
+    return 2 * firstSamples > hopLength ? first : next
   })
 }

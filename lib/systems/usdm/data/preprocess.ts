@@ -21,49 +21,49 @@ import { type UsdmExample, type UsdmTurn, type UsdmUtterance, usdmExample } from
 import { readUsdmJsonl, type UsdmJsonlDialogs } from './record.js'
 import { USDM_MAX_LENGTH, UsdmTokenizer } from './text.js'
 
-/** Gives the units of turns. */
+/** A source of the units of turns. */
 export interface UnitSource {
-  /** Makes those of all turns that follow, where that can be done together. */
+  /** Compute the units of all turns that will be read. Optional: for sources that work in batches. */
   prepare?(turns: readonly UsdmSpokenTurn[]): Promise<void>
   read(turn: UsdmSpokenTurn): Promise<ArrayLike<number>>
 }
 
 export interface UsdmExampleOptions {
   tokenizer: UsdmTokenizer
-  /** Where units come from: an extractor, whose units are kept in `unitFolder`, or something else that gives them. */
+  /** An extractor, whose units are cached in `unitFolder`, or another source of units. */
   units: UnitExtractor | UnitSource
-  /** Where an extractor's units are kept; what is there is not extracted again. */
+  /** Folder where an extractor's units are cached; existing units are not extracted again. */
   unitFolder?: string
-  /** 'single' (default): each two turns that follow each other are an example; 'multi': a whole dialog is one. */
+  /** 'single' (default): one example per pair of neighboring turns; 'multi': one per dialog. */
   template?: 'single' | 'multi'
-  /** Longer examples are left out. Default 8192. */
+  /** Maximum number of tokens; longer examples are dropped. Default 8192. */
   maxLength?: number
-  /** Of the order. Default 42. */
+  /** Random seed of the shuffle. Default 42. */
   seed?: number
-  /** For an extractor. */
+  /** Options for an extractor. */
   extract?: ExtractUnitsOptions
 }
 
-/** What became of the dialogs of a file. */
+/** Counts of the dialogs and examples of a file. */
 export interface UsdmExampleReport {
-  /** Turns that were read. */
+  /** Turns read. */
   turns: number
-  /** Dialogs, those included that were left out. */
+  /** Dialogs, dropped ones included. */
   dialogs: number
-  /** Dialogs left out because someone speaks twice in a row. */
+  /** Names of the dialogs dropped because a speaker has two turns in a row. */
   dropped: string[]
   /** Dialogs that were used. */
   kept: number
-  /** Examples before those that are too long were left out. */
+  /** Examples before long ones are dropped. */
   pairs: number
-  /** How many were too long. */
+  /** Examples dropped for their length. */
   tooLong: number
-  /** How many are left. */
+  /** Examples that remain. */
   examples: number
 }
 
 /**
- * Dialogs as examples for fine-tuning, shuffled by the seed: the same for the same dialogs, units and seed.
+ * Return dialogs as examples for fine-tuning, shuffled by the seed. The result is deterministic in dialogs, units and seed.
  * @throws DataError with `file` and `line` for a turn whose clip cannot be used
  */
 export async function usdmExamples(
@@ -102,9 +102,9 @@ export async function usdmExamples(
     const spoken = await Promise.all(
       dialog.turns.map(async (turn): Promise<UsdmUtterance> => ({ text: turn.text, units: await source.read(turn) })),
     )
-    const said = (turn: number) => spoken[turn] as UsdmUtterance
+    const utterance = (turn: number) => spoken[turn] as UsdmUtterance
     for (const pairs of pairsOf(spoken.length, template)) {
-      const turns = pairs.map(([user, agent]): UsdmTurn => ({ user: said(user), agent: said(agent) }))
+      const turns = pairs.map(([user, agent]): UsdmTurn => ({ user: utterance(user), agent: utterance(agent) }))
       const { file, line } = dialog.turns[pairs[0]?.[0] ?? 0] as UsdmSpokenTurn
       const example = named(() => usdmExample(tokenizer, turns), `dialog ${dialog.dialog}`, file, line)
       report.pairs += 1
@@ -132,14 +132,11 @@ async function extracting(
   folder: string | undefined,
   extract: ExtractUnitsOptions = {},
 ): Promise<UnitSource> {
-  if (folder === undefined) throw misuse(where, 'unitFolder', 'where the units are kept', folder)
+  if (folder === undefined) throw misuse(where, 'unitFolder', 'the folder of cached units', folder)
   if (extractor.units !== tokenizer.units) {
     throw new ConfigError(
-      `${where}: the tokenizer has ${tokenizer.units} units, and the extractor ${extractor.units}`,
-      {
-        tokenizer: tokenizer.units,
-        extractor: extractor.units,
-      },
+      `${where}: expected as many units in the extractor as in the tokenizer, ${tokenizer.units}, got ${extractor.units}.`,
+      { tokenizer: tokenizer.units, extractor: extractor.units },
     )
   }
   const kept = await UnitFolder.open(folder, extractor)
@@ -157,23 +154,23 @@ async function extracting(
 }
 
 export interface PreprocessDailyTalkOptions extends UsdmExampleOptions {
-  /** The folder `data` of the corpus, or the one that holds it. */
+  /** The corpus's folder `data`, or the folder that contains it. */
   dataDir: string
   /** DailyTalk's `train_phone.txt`. Default `dataset/fine-tuning/dailytalk/raw/train.txt`. */
   trainMetadata?: string
   /** DailyTalk's `val_phone.txt`. Default `dataset/fine-tuning/dailytalk/raw/test.txt`. */
   testMetadata?: string
-  /** Where `train.txt` and `test.txt` are written. Default `dataset/fine-tuning/dailytalk/preprocessed`. */
+  /** Folder for `train.txt` and `test.txt`. Default `dataset/fine-tuning/dailytalk/preprocessed`. */
   output?: string
-  /** The tokenizer with its tokens is written there, where the training looks for it. Default: nowhere. */
+  /** Folder to save the tokenizer with the speech tokens to, where training looks for it. Default: it is not saved. */
   modelCacheDir?: string
-  /** What a line or dialog that cannot be used does: 'stop' (default) throws; 'skip' leaves the dialog out and counts it. */
+  /** Action for a line or dialog that cannot be used: 'stop' (default) throws; 'skip' drops the dialog and counts it. */
   onBadRecord?: OnBadRecord
 }
 
 export interface PreprocessedFile extends UsdmExampleReport {
   file: string
-  /** Dialogs and lines left out by `onBadRecord: 'skip'`, and the errors of the first hundred. */
+  /** Number of dialogs and lines dropped by `onBadRecord: 'skip'`, and the first hundred errors. */
   badRecords: number
   badRecordErrors: DataError[]
 }
@@ -181,10 +178,10 @@ export interface PreprocessedFile extends UsdmExampleReport {
 export const DAILYTALK = 'dataset/fine-tuning/dailytalk'
 
 /**
- * Makes of DailyTalk what USDM is fine-tuned on: `train.txt` and `test.txt`, a line `ids|labels` for each two turns that follow
- * each other. Units are extracted once for each clip and kept in `unitFolder` (default `<output>/units`), so that a run that was
- * ended goes on; the same seed gives the same bytes.
- * @throws DataError with `file` and `line` for a line that is none, a turn or a clip that is missing
+ * Convert DailyTalk to training examples for USDM: writes `train.txt` and `test.txt`, a line `ids|labels` for each pair of
+ * neighboring turns. Units are extracted once per clip and cached in `unitFolder` (default `<output>/units`), so an interrupted run
+ * continues. The same seed gives the same bytes.
+ * @throws DataError with `file` and `line` for a malformed line, and for a missing turn or clip
  */
 export async function preprocessDailyTalk(
   options: PreprocessDailyTalkOptions,
@@ -198,42 +195,42 @@ export async function preprocessDailyTalk(
     output = `${DAILYTALK}/preprocessed`,
     onBadRecord = 'stop',
     modelCacheDir,
-    ...making
+    ...exampleOptions
   } = options
   requireString(where, 'dataDir', dataDir)
   requireString(where, 'output', output)
-  // Both are read before anything is extracted.
+  // Both are read before the extraction starts, so that faults in the metadata show early.
   const train = await readDailyTalk(trainMetadata, dataDir, { onBadRecord })
   const test = await readDailyTalk(testMetadata, dataDir, { onBadRecord })
-  const whole = { unitFolder: join(output, 'units'), ...making }
+  const settings = { unitFolder: join(output, 'units'), ...exampleOptions }
   const result = {
-    train: await written(join(output, 'train.txt'), train, whole),
-    test: await written(join(output, 'test.txt'), test, whole),
+    train: await written(join(output, 'train.txt'), train, settings),
+    test: await written(join(output, 'test.txt'), test, settings),
   }
   if (modelCacheDir !== undefined) options.tokenizer.saveTo(modelCacheDir)
   return result
 }
 
 export interface PreprocessUsdmJsonlOptions extends UsdmExampleOptions {
-  /** JSON Lines, a turn each: see {@link readUsdmJsonl}. */
+  /** JSON Lines, one turn per line: see {@link readUsdmJsonl}. */
   data: string
-  /** The file of examples. */
+  /** The file of examples to write. */
   output: string
-  /** What `wav` is relative to. Default: the folder of `data`. */
+  /** Folder that `wav` is relative to. Default: the folder of `data`. */
   audioRoot?: string
   modelCacheDir?: string
   onBadRecord?: OnBadRecord
 }
 
-/** The same of dialogs of one's own. Units are kept in `unitFolder`, by default a folder `units` beside `output`. */
+/** Convert a JSON Lines file of dialogs to training examples. Units are cached in `unitFolder`, by default `units` next to `output`. */
 export async function preprocessUsdmJsonl(options: PreprocessUsdmJsonlOptions): Promise<PreprocessedFile> {
   const where = 'preprocessUsdmJsonl'
   requireObject(where, 'options', options)
-  const { data, output, audioRoot, modelCacheDir, onBadRecord = 'stop', ...making } = options
+  const { data, output, audioRoot, modelCacheDir, onBadRecord = 'stop', ...exampleOptions } = options
   requireString(where, 'data', data)
   requireString(where, 'output', output)
   const dialogs = await readUsdmJsonl(data, { onBadRecord, ...(audioRoot !== undefined && { audioRoot }) })
-  const result = await written(output, dialogs, { unitFolder: join(dirname(output), 'units'), ...making })
+  const result = await written(output, dialogs, { unitFolder: join(dirname(output), 'units'), ...exampleOptions })
   if (modelCacheDir !== undefined) options.tokenizer.saveTo(modelCacheDir)
   return result
 }

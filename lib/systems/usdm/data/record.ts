@@ -1,27 +1,27 @@
 import { dirname, extname, isAbsolute, relative, resolve } from 'node:path'
-import { requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { requireOneOf, requireOptions, requireString, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { didYouMean, shortened } from '../../../base/words.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { groupDialogs, type UsdmDialogs, type UsdmSpokenTurn } from './dialogs.js'
 
-/** A line of data of one's own: one turn of a dialog. */
+/** A line of a JSON Lines file of dialogs: one turn. */
 export interface UsdmRecord {
-  /** What the dialog is called. */
+  /** Name of the dialog. */
   dialog: string | number
-  /** Its place in the dialog, from 0. */
+  /** Position in the dialog, from 0. */
   turn: number
   speaker: string | number
   text: string
-  /** A sound file in any format that `readAudio` knows, relative to the JSONL file or to `audioRoot`. */
+  /** Audio file in any format that `readAudio` supports, relative to the JSONL file or to `audioRoot`. */
   wav: string
 }
 
 export interface ReadUsdmJsonlOptions {
-  /** What `wav` is relative to. Default: the folder of the file. */
+  /** Folder that `wav` is relative to. Default: the folder of the file. */
   audioRoot?: string
-  /** What a line or dialog that cannot be used does: 'stop' (default) throws; 'skip' leaves the dialog out and counts it. */
+  /** Action for a line or dialog that cannot be used: 'stop' (default) throws; 'skip' drops the dialog and counts it. */
   onBadRecord?: OnBadRecord
 }
 
@@ -33,8 +33,8 @@ export interface UsdmJsonlDialogs extends UsdmDialogs {
 const FIELDS = ['dialog', 'turn', 'speaker', 'text', 'wav'] as const
 
 /**
- * Reads spoken dialogs of one's own: a JSON record for each turn (see {@link UsdmRecord}), in any order.
- * @throws DataError with `file` and `line` for a record that lacks a field or has an unknown one, and for a turn that is missing
+ * Read spoken dialogs from a JSON Lines file: one record per turn (see {@link UsdmRecord}), in any order.
+ * @throws DataError with `file` and `line` for a missing or unknown field, and for a missing turn
  */
 export async function readUsdmJsonl(file: string, options: ReadUsdmJsonlOptions = {}): Promise<UsdmJsonlDialogs> {
   const where = 'readUsdmJsonl'
@@ -54,9 +54,12 @@ export async function readUsdmJsonl(file: string, options: ReadUsdmJsonlOptions 
       const turn = turnOf(await lines.get(i), { file, line }, audioRoot)
       const { path } = turn.audio
       const other = clips.get(turn.clip) ?? path
-      // Their units would go by one name.
+      // Both clips would share one file of units.
       if (other !== path) {
-        throw new DataError(`${file}, line ${line}: ${path} and ${other} differ in their endings only`, { file, line })
+        throw new DataError(
+          `${file}, line ${line}: expected clips with different names, got ${path} and ${other}, which differ only in the extension. Rename one.`,
+          { file, line },
+        )
       }
       clips.set(turn.clip, path)
       turns.push(turn)
@@ -64,26 +67,34 @@ export async function readUsdmJsonl(file: string, options: ReadUsdmJsonlOptions 
       bad.add(error, { file, line })
     }
   }
-  if (turns.length === 0) throw new DataError(`${file} holds no usable record`, { file, badRecords: bad.count })
+  if (turns.length === 0) {
+    throw new DataError(`${file}: expected at least one usable record, got none.`, { file, badRecords: bad.count })
+  }
   return { ...groupDialogs(turns, bad), badRecords: bad.count, badRecordErrors: bad.errors }
 }
 
 function turnOf(value: unknown, place: { file: string; line: number }, audioRoot: string): UsdmSpokenTurn {
   const fault = (what: string) => new DataError(`${place.file}, line ${place.line}: ${what}`, { ...place })
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw fault('the record is no object')
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw fault(`expected a JSON object, got ${shown(value)}`)
+  }
   const record = value as Record<string, unknown>
   for (const name of Object.keys(record)) {
     if (!(FIELDS as readonly string[]).includes(name))
-      throw fault(`unknown field '${shortened(name)}'${didYouMean(name, FIELDS)}`)
+      throw fault(`expected the fields ${FIELDS.join(', ')}, got '${shortened(name)}'${didYouMean(name, FIELDS)}`)
   }
-  for (const name of FIELDS) if (record[name] === undefined) throw fault(`the field '${name}' is missing`)
+  for (const name of FIELDS) if (record[name] === undefined) throw fault(`expected the field '${name}', got none`)
   const { dialog, turn, speaker, text, wav } = record
   const isName = (name: unknown) => (typeof name === 'string' && name !== '') || Number.isSafeInteger(name)
-  if (!isName(dialog)) throw fault("'dialog' must be a text or a whole number")
-  if (!isName(speaker)) throw fault("'speaker' must be a text or a whole number")
-  if (!Number.isSafeInteger(turn) || (turn as number) < 0) throw fault("'turn' must be a whole number of at least 0")
-  if (typeof text !== 'string' || text.trim() === '') throw fault("'text' must be a text that says something")
-  if (typeof wav !== 'string' || wav === '') throw fault("'wav' must be the path of a sound file")
+  if (!isName(dialog)) throw fault(`dialog: expected a non-empty string or an integer, got ${shown(dialog)}`)
+  if (!isName(speaker)) throw fault(`speaker: expected a non-empty string or an integer, got ${shown(speaker)}`)
+  if (!Number.isSafeInteger(turn) || (turn as number) < 0) {
+    throw fault(`turn: expected an integer of at least 0, got ${shown(turn)}`)
+  }
+  if (typeof text !== 'string' || text.trim() === '') {
+    throw fault(`text: expected a non-blank string, got ${shown(text)}`)
+  }
+  if (typeof wav !== 'string' || wav === '') throw fault(`wav: expected the path of an audio file, got ${shown(wav)}`)
   const path = resolve(audioRoot, wav)
   return {
     dialog: String(dialog),
@@ -96,7 +107,7 @@ function turnOf(value: unknown, place: { file: string; line: number }, audioRoot
   }
 }
 
-/** Its path from the root without the ending; of what lies elsewhere, the whole path. */
+/** Return the clip's path from the root, without extension. For a file outside of the root, use the whole path. */
 export function clipName(path: string, root: string): string {
   const inside = relative(resolve(root), path)
   const name = inside.startsWith('..') || isAbsolute(inside) ? path.replace(/^[/\\]+/, '').replaceAll(':', '') : inside

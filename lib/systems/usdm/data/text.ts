@@ -3,25 +3,25 @@ import { ConfigError, DataError } from '../../../base/errors.js'
 import { harmlessText } from '../../../kit/harmless-text.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 
-/** The same content stream goes on in the other modality. */
+/** Token between different content in the two modalities. */
 export const CONTINUE = '<|continue|>'
-/** The same content again in the other modality. */
+/** Token between the same content in the two modalities. */
 export const CORRESPOND = '<|correspond|>'
 export const PAD = '<pad>'
-/** The token of a unit of speech. */
+/** Return the token of a unit of speech. */
 export const unitToken = (unit: number): string => `<|unit${unit}|>`
 
-/** USDM's units: clusters of XLS-R's frames. */
+/** Default number of units: clusters of XLS-R frames. */
 export const USDM_UNITS = 10_000
 
 export interface UsdmTokenizerOptions {
-  /** How many units of speech there are. Default 10,000; of a tokenizer that has them already: as many as it has. */
+  /** Number of units of speech. Default: the number that the tokenizer already has, else 10,000. */
   units?: number
 }
 
-/** The ids that training, prompts and generation are told in. */
+/** Ids of the tokens that prompts, labels and generation use. */
 export interface UsdmIds {
-  /** Put before every text; none where the tokenizer puts nothing. */
+  /** BOS, put before every text; null if the tokenizer has none. */
   readonly bos: number | null
   readonly eos: number
   readonly continue: number
@@ -29,24 +29,24 @@ export interface UsdmIds {
   /** Unit k is `firstUnit + k`. */
   readonly firstUnit: number
   readonly pad: number
-  /** A line break: what a transcript ends with. */
+  /** A line break, which ends a transcript. */
   readonly newline: number
-  /** What speech ends with, before the line break: the lone space of Mistral's tokenizer (28705); else the line break. */
+  /** The id that ends speech, before the line break: the lone space of Mistral's tokenizer (28705), else the line break. */
   readonly endOfSpeech: number
 }
 
-/** Text, or units of speech, or one of the tokens between the two. */
+/** Text, units of speech, or a special token between the two. */
 export type UsdmPiece = string | { units: ArrayLike<number> } | { token: 'continue' | 'correspond' | 'eos' }
 
 /**
  * A language model's tokenizer with tokens for speech: `<|continue|>`, `<|correspond|>`, `<|unit0|>` … `<|unitK-1|>` and
- * `<pad>`, in this order behind its own, K + 3 in all. With Mistral-7B-v0.1 and 10,000 units these are the ids of USDM: 32000,
- * 32001, 32002 … 42001, and 42002.
+ * `<pad>`, appended to the vocabulary in this order, K + 3 in all. With Mistral-7B-v0.1 and 10,000 units these are the ids of USDM:
+ * 32000, 32001, 32002 … 42001, and 42002.
  *
- * Text is cut at these tokens first, and each stretch between them is encoded for itself, as transformers' fast tokenizers do
- * (for Mistral: each begins with a space). Where a tokenizer may join a line break with its neighbours, as GPT-2's do, each
- * piece of {@link encode} is a stretch of its own instead, so that line breaks stand alone and prompts are prefixes of what was
- * trained. The cost of encoding grows with the text, not with the number of units.
+ * Text is split at these tokens first, and each part between them is encoded separately, as transformers' fast tokenizers do (with
+ * Mistral, each part starts with a space token). If a tokenizer may merge a line break with its neighbors, as GPT-2's do, each piece
+ * of {@link encode} is encoded separately, so that line breaks are single tokens and prompts are prefixes of the training examples.
+ * The cost of encoding grows with the text, not with the number of units.
  *
  * ```ts
  * const tokenizer = await UsdmTokenizer.fromPretrained('./mistral-7b-v0.1')
@@ -54,12 +54,12 @@ export type UsdmPiece = string | { units: ArrayLike<number> } | { token: 'contin
  * ```
  */
 export class UsdmTokenizer {
-  /** The tokenizer, with the tokens. */
+  /** The tokenizer, with the speech tokens. */
   readonly tokenizer: Tokenizer
-  /** K */
+  /** Number of units, K. */
   readonly units: number
   readonly ids: UsdmIds
-  /** Whether line breaks are tokens of their own whatever stands beside them, so that text is encoded as a whole. */
+  /** Whether line breaks are always single tokens, so that text can be encoded in one piece. */
   readonly joinsPieces: boolean
 
   private constructor(tokenizer: Tokenizer, units: number) {
@@ -69,22 +69,29 @@ export class UsdmTokenizer {
       const found = tokenizer.tokenToId(token)
       if (found !== undefined) return found
       throw new ConfigError(
-        `UsdmTokenizer: the tokenizer has no ${token}; UsdmTokenizer.extend(tokenizer) adds the tokens of speech`,
+        `UsdmTokenizer: expected a tokenizer with the token ${token}, got one without. Add the speech tokens with UsdmTokenizer.extend(tokenizer).`,
         { token },
       )
     }
     const firstUnit = id(unitToken(0))
     if (id(unitToken(units - 1)) !== firstUnit + units - 1 || id(unitToken(units >> 1)) !== firstUnit + (units >> 1)) {
-      throw new ConfigError('UsdmTokenizer: the ids of the units do not follow each other', { firstUnit, units })
+      throw new ConfigError(`UsdmTokenizer: expected consecutive ids of the unit tokens from ${firstUnit}, got gaps.`, {
+        firstUnit,
+        units,
+      })
     }
     const { eosTokenId: eos } = tokenizer
-    if (eos === null) throw new ConfigError('UsdmTokenizer: the tokenizer has no token that ends a text (eosToken)', {})
+    if (eos === null) {
+      throw new ConfigError('UsdmTokenizer: expected a tokenizer with an EOS token, got one without. Set its eosToken.')
+    }
     const lines = plain(tokenizer, '\n')
     const newline = lines.at(-1)
     if (newline === undefined || tokenizer.decode([newline]) !== '\n') {
-      throw new ConfigError('UsdmTokenizer: the tokenizer has no token for a line break', { ids: lines })
+      throw new ConfigError("UsdmTokenizer: expected a tokenizer with a token for '\\n', got one without.", {
+        ids: lines,
+      })
     }
-    this.joinsPieces = standsAlone(tokenizer, newline)
+    this.joinsPieces = isSingleToken(tokenizer, newline)
     this.ids = {
       bos: plain(tokenizer, '', true)[0] ?? null,
       eos,
@@ -98,8 +105,8 @@ export class UsdmTokenizer {
   }
 
   /**
-   * Reads a tokenizer as `Tokenizer.fromPretrained` does, and adds the tokens that it lacks.
-   * @throws ConfigError, DataError as that does
+   * Load a tokenizer as `Tokenizer.fromPretrained` does, and add the missing speech tokens.
+   * @throws ConfigError, DataError as `Tokenizer.fromPretrained`
    */
   static async fromPretrained(directory: string, options: UsdmTokenizerOptions = {}): Promise<UsdmTokenizer> {
     checkOptions('UsdmTokenizer.fromPretrained', options)
@@ -107,8 +114,8 @@ export class UsdmTokenizer {
   }
 
   /**
-   * Adds the tokens to a tokenizer that lacks them, and makes `<pad>` its padding; one that has them stays as it is.
-   * @throws ConfigError for one that has other units than those asked for, or no line break or end of text
+   * Add the speech tokens to a tokenizer that lacks them, and make `<pad>` its padding token. Existing tokens are kept.
+   * @throws ConfigError for a tokenizer with another number of units, without a line break token, or without EOS
    */
   static extend(tokenizer: Tokenizer, options: UsdmTokenizerOptions = {}): UsdmTokenizer {
     const where = 'UsdmTokenizer.extend'
@@ -117,7 +124,10 @@ export class UsdmTokenizer {
     const own = unitsOf(tokenizer)
     const units = options.units ?? (own > 0 ? own : USDM_UNITS)
     if (own > 0 && own !== units) {
-      throw new ConfigError(`${where}: the tokenizer has ${own} units already, not ${units}`, { units, own })
+      throw new ConfigError(
+        `${where}: expected a tokenizer with ${units} units or none, got one with ${own}. Leave out units.`,
+        { units, own },
+      )
     }
     const tokens = Array.from({ length: units }, (_, unit) => unitToken(unit))
     tokenizer.addSpecialTokens([CONTINUE, CORRESPOND, ...tokens, PAD])
@@ -125,27 +135,30 @@ export class UsdmTokenizer {
     return new UsdmTokenizer(tokenizer, units)
   }
 
-  /** Rows that a language model's embeddings must have: the highest id + 1. */
+  /** The number of rows that a language model's embeddings need: the highest id + 1. */
   get vocabSize(): number {
     return Math.max(this.tokenizer.vocabSize, this.ids.pad + 1, this.ids.firstUnit + this.units)
   }
 
-  /** The longest text of the model in tokens: what the tokenizer's files say, else 8192. */
+  /** Maximum length of a text in tokens: from the tokenizer's files, else 8192. */
   get modelMaxLength(): number {
     return this.tokenizer.modelMaxLength ?? USDM_MAX_LENGTH
   }
 
-  /** @throws DataError for what is no unit */
+  /** Return the id of a unit. @throws DataError unless it is an integer from 0 to below `units` */
   unitId(unit: number): number {
     if (Number.isInteger(unit) && unit >= 0 && unit < this.units) return this.ids.firstUnit + unit
-    throw new DataError(`${shown(unit)} is no unit: there are ${this.units}, from 0`, { unit, units: this.units })
+    throw new DataError(`UsdmTokenizer: expected a unit from 0 to ${this.units - 1}, got ${shown(unit)}`, {
+      unit,
+      units: this.units,
+    })
   }
 
   isUnit(id: number): boolean {
     return Number.isInteger(id) && id >= this.ids.firstUnit && id < this.ids.firstUnit + this.units
   }
 
-  /** The units among ids, in their order. */
+  /** Return the units among ids, in order. */
   unitsOf(ids: Iterable<number | bigint>): number[] {
     const { firstUnit } = this.ids
     const list = listOf<number | bigint>('UsdmTokenizer.unitsOf', 'ids', ids, 'ids')
@@ -156,10 +169,10 @@ export class UsdmTokenizer {
   }
 
   /**
-   * The ids of a text, in which special tokens may be spelt, or of pieces one after the other, whose texts are harmless:
-   * what a user wrote is never taken for a token of control.
-   * @returns the ids, with BOS before them where the tokenizer puts one (unless `addBos` is false)
-   * @throws DataError for a unit that is none
+   * Encode a text, in which special tokens are recognized, or a list of pieces. Special tokens in the texts of pieces are not
+   * recognized, so a user's text cannot insert control tokens.
+   * @returns the ids, after BOS if the tokenizer has one (unless `addBos` is false)
+   * @throws DataError for a unit outside of the tokenizer's units
    */
   encode(content: string | readonly UsdmPiece[], options: { addBos?: boolean } = {}): number[] {
     requireOptions('UsdmTokenizer.encode', options, ['addBos'])
@@ -169,21 +182,21 @@ export class UsdmTokenizer {
     const { bos } = this.ids
     const start = addBos && bos !== null ? [bos] : []
     if (!this.joinsPieces) return [...start, ...content.flatMap((piece) => this.#pieceIds(piece))]
-    // Units of a stretch stand together, so one token marks where they all go: their number costs nothing here.
-    const stretches: number[][] = []
+    // A run of units is encoded as one marker token and replaced afterwards, so the cost does not depend on the number of units.
+    const unitRuns: number[][] = []
     const marker = unitToken(0)
     const text = content.map((piece) => {
       if (typeof piece === 'string') return this.harmless(piece)
-      const stretch = this.#pieceIds(piece)
-      if (stretch.length === 0) return ''
-      stretches.push(stretch)
+      const unitRun = this.#pieceIds(piece)
+      if (unitRun.length === 0) return ''
+      unitRuns.push(unitRun)
       return marker
     })
     let next = 0
     return [
       ...start,
       ...plain(this.tokenizer, text.join('')).flatMap((id) =>
-        id === this.ids.firstUnit ? (stretches[next++] ?? []) : id,
+        id === this.ids.firstUnit ? (unitRuns[next++] ?? []) : id,
       ),
     ]
   }
@@ -197,7 +210,7 @@ export class UsdmTokenizer {
     if (!isArrayLike(units)) {
       throw misuse(
         'UsdmTokenizer.encode',
-        'a piece',
+        'each piece',
         `a text, { units } or { token: '${TOKENS.join("' | '")}' }`,
         piece,
       )
@@ -205,24 +218,24 @@ export class UsdmTokenizer {
     return Array.from(units as ArrayLike<number>, (unit) => this.unitId(unit))
   }
 
-  /** A text of which nothing is a special token: in each that it spells, a space follows the first character. */
+  /** Return a text without special tokens: a space is inserted after the first character of each that it spells. */
   harmless(text: string): string {
     requireString('UsdmTokenizer.harmless', 'text', text)
     return harmlessText(this.tokenizer, text)
   }
 
-  /** The text of ids, special tokens included; spaces stay where they are. @throws ConfigError for what is no id */
+  /** Decode ids, special tokens included, without cleaning up spaces. @throws ConfigError for values that are not ids */
   decode(ids: Iterable<number | bigint>): string {
     return this.tokenizer.decode(ids, { cleanUpSpaces: false })
   }
 
-  /** Writes the tokenizer with its tokens, so that `fromPretrained` and transformers read it. @throws DataError */
+  /** Save the tokenizer with its tokens, in files for `fromPretrained` and transformers. @throws DataError */
   saveTo(directory: string): void {
     this.tokenizer.saveTo(directory)
   }
 }
 
-/** What a prompt or an example may have of tokens, where the tokenizer's files do not say. */
+/** Maximum number of tokens of a prompt or example, if the tokenizer's files do not set one. */
 export const USDM_MAX_LENGTH = 8192
 const TOKENS = ['continue', 'correspond', 'eos'] as const
 
@@ -230,23 +243,23 @@ function checkOptions(where: string, options: UsdmTokenizerOptions): void {
   requireOptions(where, options, ['units'])
   if (options.units === undefined) return
   requireWhole(where, 'units', options.units, 1)
-  if (options.units > MOST_UNITS) throw misuse(where, 'units', `at most ${MOST_UNITS}`, options.units)
+  if (options.units > MAX_UNITS) throw misuse(where, 'units', `an integer of at most ${MAX_UNITS}`, options.units)
 }
 
-const MOST_UNITS = 1_000_000
+const MAX_UNITS = 1_000_000
 
 const plain = (tokenizer: Tokenizer, text: string, addSpecialTokens = false): number[] =>
   tokenizer.encode(text, { addSpecialTokens }).inputIds
 
-/** How many units a tokenizer has: 0 to the first that is missing. */
+/** Return the number of units of a tokenizer: the first index without a unit token. */
 function unitsOf(tokenizer: Tokenizer): number {
   let count = 0
   while (tokenizer.tokenToId(unitToken(count)) !== undefined) count += 1
   return count
 }
 
-/** Whether line breaks are single tokens whatever stands around them. */
-function standsAlone(tokenizer: Tokenizer, newline: number): boolean {
+/** Return whether line breaks are single tokens in any context. */
+function isSingleToken(tokenizer: Tokenizer, newline: number): boolean {
   const ids = plain(tokenizer, 'One.\n\n### User\nHello "there!"\n \n)\n')
   const others = ids.filter((id) => id !== newline)
   return ids.length - others.length === 6 && !tokenizer.decode(others).includes('\n')

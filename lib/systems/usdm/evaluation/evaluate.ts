@@ -8,26 +8,26 @@ import type { UsdmPrediction } from './predictions.js'
 
 export interface ScoreUsdmOptions {
   /**
-   * Hears the spoken replies: a Whisper with a tokenizer, or anything that gives the text of a sound file. Without one only
-   * what predictions bring as `heard` is scored.
+   * Transcribes the spoken replies: a Whisper with a tokenizer, or a function from an audio file to its text. Without a judge, only
+   * existing transcripts (`heard`) are scored.
    */
   judge?: Whisper | ((wav: string) => Promise<string>)
-  /** What Whisper is told of the language; null: it finds out. Default 'en', where it knows others. */
+  /** Language for Whisper; null: detected. Default 'en' for a multilingual model. */
   language?: string | null
-  /** Called with the number of replies heard so far. */
+  /** Called with the number of replies transcribed so far. */
   onHeard?: (done: number) => void
 }
 
 export interface ScoredUsdm {
   scores: UsdmScores
-  /** The predictions, with what the judge heard. */
+  /** The predictions, with the judge's transcripts in `heard`. */
   predictions: UsdmPrediction[]
 }
 
 /**
- * Scores what USDM understood, answered and said: word error rates of the transcripts and of the spoken replies, with Whisper
- * as the judge, METEOR and ROUGE-L of the replies. A reply that was heard before is not heard again.
- * @throws DataError naming the prediction whose sound file cannot be heard
+ * Score USDM's transcripts, replies and spoken replies: word error rate of the transcripts and of the spoken replies, with Whisper as
+ * the judge; METEOR and ROUGE-L of the replies. Predictions with a `heard` are not transcribed again.
+ * @throws DataError naming the prediction whose audio file cannot be transcribed
  */
 export async function scoreUsdm(
   predictions: readonly UsdmPrediction[],
@@ -38,30 +38,33 @@ export async function scoreUsdm(
   const { judge, onHeard } = options
   requireForm(where, 'predictions', predictions, [{ id: 'string', 'wav?': 'string' }])
   if (judge !== undefined && typeof judge !== 'function' && !(judge instanceof Whisper)) {
-    throw misuse(where, 'judge', 'a Whisper, or a function that gives the text of a sound file', judge)
+    throw misuse(where, 'judge', 'a Whisper, or a function that returns the text of an audio file', judge)
   }
   if (onHeard !== undefined) requireFunction(where, 'onHeard', onHeard)
-  const hear = judge instanceof Whisper ? hearing(judge, options.language) : judge
-  const heard: UsdmPrediction[] = []
+  const transcribe = judge instanceof Whisper ? transcriberOf(judge, options.language) : judge
+  const scored: UsdmPrediction[] = []
   let done = 0
   for (const prediction of predictions) {
     const { id, wav } = prediction
-    if (hear === undefined || wav === undefined || prediction.heard !== undefined) {
-      heard.push(prediction)
+    if (transcribe === undefined || wav === undefined || prediction.heard !== undefined) {
+      scored.push(prediction)
       continue
     }
-    const text = await scope(() => hear(wav)).catch((cause: Error) => {
-      throw new DataError(`${id}: ${wav} cannot be heard: ${cause.message}`, { id, file: wav, cause })
+    const text = await scope(() => transcribe(wav)).catch((cause: Error) => {
+      throw new DataError(
+        `prediction ${id}: expected an audio file that can be transcribed, got ${wav}: ${cause.message}`,
+        { id, file: wav, cause },
+      )
     })
-    if (typeof text !== 'string') throw misuse(where, `what the judge gives for ${id}`, 'a text', text)
-    heard.push({ ...prediction, heard: text.trim() })
+    if (typeof text !== 'string') throw misuse(where, `the judge's result for ${id}`, 'a string', text)
+    scored.push({ ...prediction, heard: text.trim() })
     onHeard?.((done += 1))
   }
-  return { scores: usdmScores(heard), predictions: heard }
+  return { scores: usdmScores(scored), predictions: scored }
 }
 
-function hearing(judge: Whisper, given: string | null | undefined): (wav: string) => Promise<string> {
-  const knowsOthers = Object.keys(judge.tokens.languages).length > 0
-  const language = given === undefined ? (knowsOthers ? 'en' : null) : given
+function transcriberOf(judge: Whisper, requested: string | null | undefined): (wav: string) => Promise<string> {
+  const isMultilingual = Object.keys(judge.tokens.languages).length > 0
+  const language = requested === undefined ? (isMultilingual ? 'en' : null) : requested
   return async (wav) => (await judge.transcribe(wav, { language })).text
 }

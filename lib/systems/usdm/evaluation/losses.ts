@@ -7,15 +7,15 @@ import { packedExamples } from '../data/collate.js'
 import { IGNORED, type UsdmExample } from '../data/prompt.js'
 import { UsdmTokenizer } from '../data/text.js'
 
-/** Mean losses over the tokens of each kind, and how many there are; null where there are none. */
+/** Mean loss of each part of the examples, and its number of tokens; null if there are none. */
 export interface UsdmLosses {
-  /** What the user says, given the units. */
+  /** Transcript of the user's speech, given its units. */
   transcript: number | null
   transcriptTokens: number
-  /** What the agent answers, given that. */
+  /** Text of the agent's reply, given the transcript. */
   reply: number | null
   replyTokens: number
-  /** The units of the answer, given its text. */
+  /** Units of the reply, given its text. */
   speech: number | null
   speechTokens: number
 }
@@ -24,9 +24,8 @@ const KINDS = ['transcript', 'reply', 'speech'] as const
 type Kind = (typeof KINDS)[number]
 
 /**
- * How well a model tells each part of examples from what stands before it: the transcript from the user's units, the reply
- * from the transcript, the units of the reply from its text. On examples with the units of other turns the difference says
- * whether it listens.
+ * Return the mean loss of each part of examples: the transcript given the user's units, the reply given the transcript, and the units of
+ * the reply given its text. Compare with the losses on examples with units of other turns, to see how much the model uses the audio.
  */
 export async function usdmLosses(
   model: DecoderLM,
@@ -52,14 +51,14 @@ export async function usdmLosses(
   await evaluateBatches(model, batches, async (some: readonly UsdmExample[]) => {
     const { inputIds, labels, sequenceLengths } = packedExamples(some)
     const kinds = some.flatMap((example) => kindsOf(example, tokenizer.ids.correspond))
-    const told = (labels.toArray() as bigint[][])[0] as bigint[]
+    const allLabels = (labels.toArray() as bigint[][])[0] as bigint[]
     for (const kind of KINDS) {
-      const own = told.map((label, i) => (kinds[i] === kind ? Number(label) : IGNORED))
-      const tokens = own.filter((label) => label !== IGNORED).length
+      const partLabels = allLabels.map((label, i) => (kinds[i] === kind ? Number(label) : IGNORED))
+      const tokens = partLabels.filter((label) => label !== IGNORED).length
       if (tokens === 0) continue
       const { loss } = await model.forward({
         inputIds: inputIds.to(device),
-        labels: tensor([own], { dtype: 'int64' }).to(device),
+        labels: tensor([partLabels], { dtype: 'int64' }).to(device),
         sequenceLengths: sequenceLengths as number[],
       })
       sums[kind].loss += Number((await (loss as Tensor).to('float64').data())[0]) * tokens
@@ -74,15 +73,15 @@ export async function usdmLosses(
   }
 }
 
-/** Of each id what of an example it is; undefined where nothing is learnt. */
+/** Return the part that each id belongs to; undefined for tokens that do not contribute to the loss. */
 function kindsOf({ inputIds, labels }: UsdmExample, correspond: number): (Kind | undefined)[] {
   let kind: Kind = 'speech'
   return inputIds.map((id, i) => {
     if (labels[i] === IGNORED) return undefined
-    // Transcripts and replies take turns; the last of a reply's text is what its units follow.
+    // Transcripts and replies alternate. The <|correspond|> token belongs to the reply's text, and its units follow.
     if (i === 0 || labels[i - 1] === IGNORED) kind = kind === 'speech' ? 'transcript' : 'reply'
-    const own = kind
+    const idKind = kind
     if (kind === 'reply' && id === correspond) kind = 'speech'
-    return own
+    return idKind
   })
 }

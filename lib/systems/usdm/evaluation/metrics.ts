@@ -5,31 +5,37 @@ import { wer } from '../../../train/metrics/error-rate.js'
 import { METEOR_VARIANT, meteor } from '../../../train/metrics/meteor.js'
 import type { UsdmPrediction } from './predictions.js'
 
-/** What predictions score; null where there is nothing of that kind, else with how many it is of. */
+/** Scores of predictions. A score is null if its number of samples is 0. */
 export interface UsdmScores {
   predictions: number
   /** Word error rate of the transcripts of the user's speech. */
   sttWer: number | null
   sttSamples: number
-  /** Word error rate of what a judge hears in the spoken reply, against the text that was to be spoken. */
+  /** Word error rate of the judge's transcripts of the normalizedWords replies, against the replies' texts. */
   ttsWer: number | null
   ttsSamples: number
-  /** Of the reply's text against the agent's in the data, means over the replies, 0 … 1. */
+  /** METEOR of the replies against the agent's texts in the data, mean over the replies, 0 … 1. */
   meteor: number | null
-  /** How METEOR matches words: figures of other variants do not compare. */
+  /** Word matching of METEOR. Scores of different variants are not comparable. */
   meteorVariant: typeof METEOR_VARIANT
-  /** F1. */
+  /** ROUGE-L F1 of the replies, mean over the replies, 0 … 1. */
   rougeL: number | null
   replySamples: number
 }
 
 /**
- * Word error rates, METEOR and ROUGE-L of predictions that are there. Words of error rates are runs of letters and digits, with
- * apostrophes inside, in small letters: punctuation does not count, and numbers are not spelt out.
+ * Return word error rates, METEOR and ROUGE-L of predictions. For the error rates, texts are lowercased, and words are runs of letters
+ * and digits with inner apostrophes: punctuation does not count, and numbers are not spelled out.
  */
 export function usdmScores(predictions: readonly UsdmPrediction[]): UsdmScores {
   const list = listOf<UsdmPrediction>('usdmScores', 'predictions', predictions, 'predictions')
-  const texts = { 'user?': 'string', 'agent?': 'string', 'transcript?': 'string', 'reply?': 'string', 'heard?': 'string' } as const // biome-ignore format: one line
+  const texts = {
+    'user?': 'string',
+    'agent?': 'string',
+    'transcript?': 'string',
+    'reply?': 'string',
+    'heard?': 'string',
+  } as const
   requireForm('usdmScores', 'predictions', list, [{ id: 'string', ...texts }])
   const pairs = (truth: keyof UsdmPrediction, guess: keyof UsdmPrediction) =>
     list.flatMap((one) => {
@@ -40,8 +46,8 @@ export function usdmScores(predictions: readonly UsdmPrediction[]): UsdmScores {
     found.length === 0
       ? null
       : wer(
-          found.map(([truth]) => spoken(truth)),
-          found.map(([, guess]) => spoken(guess)),
+          found.map(([truth]) => normalizedWords(truth)),
+          found.map(([, guess]) => normalizedWords(guess)),
         )
   const [stt, tts, replies] = [pairs('user', 'transcript'), pairs('reply', 'heard'), pairs('agent', 'reply')]
   const [truths, guesses] = [replies.map(([truth]) => truth), replies.map(([, guess]) => guess)]
@@ -56,7 +62,7 @@ export function usdmScores(predictions: readonly UsdmPrediction[]): UsdmScores {
   }
 }
 
-const spoken = (text: string): string =>
+const normalizedWords = (text: string): string =>
   (
     text
       .toLowerCase()

@@ -17,9 +17,9 @@ import { scope, tensor } from '../../../tensor/index.js'
 import { pairsOf, type UsdmDialogs, type UsdmSpokenTurn } from '../data/dialogs.js'
 import { readUsdmPredictions, type UsdmPrediction, writeUsdmPredictions } from './predictions.js'
 
-/** What answers: `Usdm`, or anything like it. */
+/** A model that replies to speech: `Usdm`, or any object with `respond`. */
 export interface AnswersSpeech {
-  /** @param question the path of a sound file */
+  /** @param question the path of an audio file */
   respond(question: string): Promise<{
     transcript: string
     text: string
@@ -28,22 +28,22 @@ export interface AnswersSpeech {
 }
 
 export interface PredictUsdmOptions {
-  /** The file of predictions to write; spoken replies stand beside it, in a folder of its name. What is there is not asked again. */
+  /** File of predictions to write; spoken replies go to a folder of the same name. Turns in an existing file are skipped. */
   output: string
   /**
-   * By which model and options answers are made, such as `usdm.fingerprint()` and what it is asked with. It is kept beside the
-   * output, and answers that were made by others are refused. Default: whatever is there counts as this model's.
+   * Identifies the model and its options, such as `usdm.fingerprint()`. It is saved next to the output, and an output with another
+   * fingerprint is an error. Default: an existing output is assumed to be of this model.
    */
   fingerprint?: string
-  /** No more turns than these. Default: all. */
+  /** Maximum number of turns. Default: all. */
   limit?: number
-  /** Called with how many are done, and how many there are. */
+  /** Called with the number of finished turns, and the total. */
   onReply?: (done: number, total: number) => void
 }
 
 /**
- * Has a model answer each turn of dialogs that has an answer, and writes what it heard, answered and said beside what is right,
- * for {@link scoreUsdm}. Of a reply that has no units the texts stay. A run that was ended, or broke off, goes on.
+ * Generate a reply to each turn of dialogs that has one, and write transcript, reply and audio with their references, for
+ * {@link scoreUsdm}. A reply without units is written without audio. An interrupted run continues.
  *
  * ```ts
  * const answering = { respond: (wav: string) => usdm.respond(wav, { strict: true, maxUnits: 500 }) }
@@ -52,8 +52,8 @@ export interface PredictUsdmOptions {
  *   fingerprint: await usdm.fingerprint(),
  * })
  * ```
- * @throws DataError naming the turn that cannot be answered, the answers before it are written; ConfigError for an output that
- * another model, or other options, answered
+ * @throws DataError naming the turn that failed, after writing the replies before it; ConfigError for an output of another model or
+ * with other options
  */
 export async function predictUsdm(
   model: AnswersSpeech,
@@ -77,29 +77,29 @@ export async function predictUsdm(
       return [all[user] as UsdmSpokenTurn, all[agent] as UsdmSpokenTurn] as const
     }),
   )
-  const wanted = turns.slice(0, limit)
+  const selected = turns.slice(0, limit)
   const before = existsSync(output) ? (await readUsdmPredictions(output)).predictions : []
   const known = new Map(before.map((one) => [one.id, one]))
   const folder = resolve(output.replace(/\.jsonl?$/i, ''))
   makeDirectory(dirname(resolve(output)), DataError)
-  await requireSame(output, `${folder}.made-by.json`, fingerprint)
+  await requireSameModel(output, `${folder}.made-by.json`, fingerprint)
   const predictions: UsdmPrediction[] = []
   let unwritten = 0
-  // All again, so that there is always a whole file.
+  // The whole file is rewritten each time, so that it is always complete.
   const save = async () => {
     const done = new Set(predictions.map(({ id }) => id))
     await writeUsdmPredictions(output, [...predictions, ...before.filter(({ id }) => !done.has(id))])
     unwritten = 0
   }
   try {
-    for (const [i, [user, agent]] of wanted.entries()) {
+    for (const [i, [user, agent]] of selected.entries()) {
       const id = `${user.dialog}:${user.turn}`
       const found = known.get(id)
-      predictions.push(found ?? (await answered(model, user, agent, id, folder)))
+      predictions.push(found ?? (await predictionOf(model, user, agent, id, folder)))
       if (found) continue
       unwritten += 1
       if (unwritten === 20) await save()
-      onReply?.(i + 1, wanted.length)
+      onReply?.(i + 1, selected.length)
     }
   } finally {
     if (unwritten > 0) await save()
@@ -108,20 +108,23 @@ export async function predictUsdm(
   return predictions
 }
 
-/** Answers of two models in one file would be scored as one's. */
-async function requireSame(output: string, file: string, fingerprint: string | undefined): Promise<void> {
+/** Refuse an output of another model: mixed predictions would be scored as one model's. */
+async function requireSameModel(output: string, file: string, fingerprint: string | undefined): Promise<void> {
   if (existsSync(output)) {
-    const made = existsSync(file) ? ((await readJson(file)) as { fingerprint?: unknown } | null) : null
-    if (made?.fingerprint === fingerprint) return
-    const before = made ? 'another model, or by one with other options' : 'a model of which nothing is known'
-    const how = fingerprint === undefined ? '; say `fingerprint`, or take another output' : '; take another output'
-    throw new ConfigError(`${output} was answered by ${before}${how}`, { argument: 'output', file: output })
+    const recorded = existsSync(file) ? ((await readJson(file)) as { fingerprint?: unknown } | null) : null
+    if (recorded?.fingerprint === fingerprint) return
+    const before = recorded ? 'one of another model, or with other options' : 'one without a recorded model'
+    const advice = fingerprint === undefined ? 'Set `fingerprint`, or use another output.' : 'Use another output.'
+    throw new ConfigError(`${output}: expected predictions of this model, got ${before}. ${advice}`, {
+      argument: 'output',
+      file: output,
+    })
   }
   if (fingerprint === undefined && !existsSync(file)) return
   writeAtomicallySync(file, DataError, `${JSON.stringify({ fingerprint }, null, 2)}\n`)
 }
 
-async function answered(
+async function predictionOf(
   model: AnswersSpeech,
   user: UsdmSpokenTurn,
   agent: UsdmSpokenTurn,
@@ -131,7 +134,7 @@ async function answered(
   const { path } = user.audio
   const reply = await model.respond(path).catch((cause: Error) => {
     const [transcript, text] = [Reflect.get(cause, 'transcript'), Reflect.get(cause, 'text')]
-    // A reply without units cannot be heard, and is scored by its texts.
+    // A reply without units has no audio, and is scored by its texts.
     if (typeof transcript === 'string' && typeof text === 'string') return { transcript, text, wav: null }
     throw new DataError(`${user.file}, line ${user.line}: ${path}: ${cause.message}`, {
       ...{ id, file: user.file, line: user.line, cause },
@@ -139,7 +142,7 @@ async function answered(
   })
   const { transcript, text, wav } = reply ?? {}
   if (typeof transcript !== 'string' || typeof text !== 'string') {
-    throw misuse('predictUsdm', `what model.respond gives for ${path}`, '{ transcript, text }', reply)
+    throw misuse('predictUsdm', `the result of model.respond for ${path}`, '{ transcript, text }', reply)
   }
   const prediction = { id, user: user.text, agent: agent.text, transcript, reply: text }
   if (!wav || wav.samples.length === 0) return prediction

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { requireOneOf, requireOptions, requireString, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { didYouMean, shortened } from '../../../base/words.js'
@@ -8,18 +8,18 @@ import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 
-/** What was understood, answered and said of one turn, beside what would have been right. */
+/** A prediction for one turn, with its references. */
 export interface UsdmPrediction {
   id: string
-  /** What the user said, and what the agent of the data answers; without it that part is not scored. */
+  /** References: the texts of the user's turn and of the agent's reply. A missing reference is not scored. */
   user?: string
   agent?: string
-  /** What the first pass heard, and the reply of the second. */
+  /** Transcript of the first pass, and reply of the second. */
   transcript?: string
   reply?: string
-  /** The sound file of the third. In a file, relative to it. */
+  /** Audio file of the third pass. In a file of predictions, relative to it. */
   wav?: string
-  /** What a judge heard in it. */
+  /** The judge's transcript of the audio. */
   heard?: string
 }
 
@@ -32,8 +32,8 @@ export interface UsdmPredictions {
 const FIELDS = ['id', 'user', 'agent', 'transcript', 'reply', 'wav', 'heard'] as const
 
 /**
- * Reads predictions, a JSON record on each line (see {@link UsdmPrediction}).
- * @throws DataError with `file` and `line` for a record that is none, an id that stands twice, and a sound file that is missing
+ * Read predictions, one JSON record per line (see {@link UsdmPrediction}).
+ * @throws DataError with `file` and `line` for a malformed record, a duplicate id, and a missing audio file
  */
 export async function readUsdmPredictions(
   file: string,
@@ -55,7 +55,10 @@ export async function readUsdmPredictions(
       const prediction = predictionOf(await lines.get(i), file, line)
       const before = known.get(prediction.id)
       if (before !== undefined) {
-        throw new DataError(`${file}, line ${line}: line ${before} has the same id, ${prediction.id}`, { file, line })
+        throw new DataError(
+          `${file}, line ${line}: expected unique ids, got ${prediction.id} of line ${before} again.`,
+          { file, line },
+        )
       }
       known.set(prediction.id, line)
       predictions.push(prediction)
@@ -66,7 +69,7 @@ export async function readUsdmPredictions(
   return { predictions, badRecords: bad.count, badRecordErrors: bad.errors }
 }
 
-/** Writes what {@link readUsdmPredictions} reads; paths of sound files become absolute. @throws DataError */
+/** Write predictions for {@link readUsdmPredictions}; paths of audio files become absolute. @throws DataError */
 export async function writeUsdmPredictions(file: string, predictions: readonly UsdmPrediction[]): Promise<void> {
   requireString('writeUsdmPredictions', 'file', file)
   requireForm('writeUsdmPredictions', 'predictions', predictions, [{ id: 'string', 'wav?': 'string' }])
@@ -78,17 +81,21 @@ export async function writeUsdmPredictions(file: string, predictions: readonly U
 
 function predictionOf(value: unknown, file: string, line: number): UsdmPrediction {
   const fault = (what: string) => new DataError(`${file}, line ${line}: ${what}`, { file, line })
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw fault('the record is no object')
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw fault(`expected a JSON object, got ${shown(value)}`)
+  }
   const record = value as Record<string, unknown>
   for (const [name, text] of Object.entries(record)) {
     if (!(FIELDS as readonly string[]).includes(name))
-      throw fault(`unknown field '${shortened(name)}'${didYouMean(name, FIELDS)}`)
-    if (typeof text !== 'string') throw fault(`'${name}' must be a text`)
+      throw fault(`expected the fields ${FIELDS.join(', ')}, got '${shortened(name)}'${didYouMean(name, FIELDS)}`)
+    if (typeof text !== 'string') throw fault(`${name}: expected a string, got ${shown(text)}`)
   }
   const { wav, ...texts } = record as unknown as UsdmPrediction
-  if (texts.id === undefined || texts.id === '') throw fault("the field 'id' is missing")
+  if (texts.id === undefined || texts.id === '') throw fault("expected the field 'id', got none")
   if (wav === undefined) return texts
   const path = resolve(dirname(file), wav)
-  if (texts.heard === undefined && !existsSync(path)) throw fault(`the sound file ${path} is missing`)
+  if (texts.heard === undefined && !existsSync(path)) {
+    throw fault(`wav: expected an audio file, got ${path}, which does not exist`)
+  }
   return { ...texts, wav: path }
 }

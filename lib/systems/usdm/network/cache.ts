@@ -2,17 +2,17 @@ import { ConfigError } from '../../../base/errors.js'
 import { KvCache } from '../../../generation/kv-cache.js'
 
 /**
- * What the language model has read of a conversation: keys and values of its tokens. Give the same one to each turn: only what is new is
- * read then. It is for one conversation at a time, of one model whose weights stay as they are.
+ * The KV cache of a conversation. Pass the same one to each turn, so that only new tokens are encoded. It serves one conversation at a
+ * time, of one model with fixed weights.
  *
- * Its memory lives as long as it does: `dispose()` it, or declare it with `using`.
+ * Free its memory with `dispose()`, or declare it with `using`.
  */
 export class UsdmCache {
   readonly #kv = new KvCache()
   #read: number[] = []
   #busy = false
 
-  /** Tokens that need not be read again. */
+  /** Number of cached tokens. */
   get length(): number {
     return this.#read.length
   }
@@ -22,9 +22,13 @@ export class UsdmCache {
     return this.#kv
   }
 
-  /** Takes it for one reply. @internal */
+  /** Reserve the cache for one reply. @internal */
   begin(): void {
-    if (this.#busy) throw new ConfigError('Usdm: the cache is in use by another reply; await it first', {})
+    if (this.#busy) {
+      throw new ConfigError(
+        'Usdm: expected an unused cache, got one that another reply is using. Await that reply first.',
+      )
+    }
     this.#busy = true
   }
 
@@ -33,7 +37,7 @@ export class UsdmCache {
     this.#busy = false
   }
 
-  /** How much of a prompt is there already; the rest of what was read is forgotten. The last token is always read anew. @internal */
+  /** Return how many tokens of a prompt are cached, and crop the cache to them. The last token is always encoded again. @internal */
   async matching(ids: readonly number[]): Promise<number> {
     let same = 0
     const most = Math.min(this.#read.length, ids.length - 1, this.#kv.length)
@@ -43,7 +47,7 @@ export class UsdmCache {
     return same
   }
 
-  /** Says what keys and values are there of; what comes behind is forgotten. @internal */
+  /** Record the tokens of the cached keys and values, and crop the rest. @internal */
   async keep(read: readonly number[]): Promise<void> {
     this.#read = []
     const sure = Math.min(read.length, this.#kv.length)
@@ -51,7 +55,7 @@ export class UsdmCache {
     this.#read = read.slice(0, sure)
   }
 
-  /** Frees the memory; a reply that still uses the cache fails. */
+  /** Free the memory. A reply that still uses the cache fails. */
   dispose(): void {
     this.#read = []
     this.#kv.dispose()

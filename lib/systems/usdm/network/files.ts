@@ -1,4 +1,4 @@
-/** Files of a whole USDM: the published parts, each in its own layout, and the folder that `Usdm.save` writes. */
+/** Files of a complete USDM: the published parts, each in its own layout, and the folder that `Usdm.save` writes. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
@@ -20,25 +20,25 @@ import { CORRESPOND, UsdmTokenizer } from '../data/text.js'
 import type { UsdmParts } from './options.js'
 import { GriffinLimVocoder, type UsdmVocoder, type UsdmVoicebox } from './speech.js'
 
-/** Where the parts are: folders, files, names of published weights, repositories of the hub; or the parts themselves. */
+/** The parts of a USDM: folders, files, names of published weights, Hub repositories, or loaded objects. */
 export interface UsdmSource {
   /** The language model after fine-tuning, such as `'naver-ai/USDM-DailyTalk'`. */
   llm: string | DecoderLM
   /**
-   * A folder of adapters, as fine-tuning with LoRA leaves it, for `llm` as it was before; they are merged into it. Default: none.
+   * Folder of LoRA adapters, trained on `llm`. They are merged into it. Default: none.
    */
   adapter?: string
   /** A folder or repository. Default: that of `adapter`, else of `llm`. */
   tokenizer?: string | UsdmTokenizer
-  /** XLS-R, such as `xlsr2_1b_v2.pt`, or another; as `UnitExtractor.fromPretrained` takes it. */
+  /** XLS-R, such as `xlsr2_1b_v2.pt`, or another encoder that `UnitExtractor.fromPretrained` takes. */
   encoder: UnitExtractorSource['encoder']
   /** Centroids, such as `kmeans_10k.npy`. */
   kmeans: string | Tensor | KMeans
-  /** Of the encoder, whose output becomes units. Default 35. */
+  /** Encoder layer whose output is quantized to units. Default 35. */
   layer?: number
-  /** Of a `.pt` encoder, what its weights do not tell. */
+  /** For a `.pt` encoder: settings that its weights do not contain. */
   encoderConfig?: UnitExtractorSource['config']
-  /** Such as `'naver-ai/xlsr-token-Voicebox'`. Default: none, so that replies are text and units. */
+  /** Such as `'naver-ai/xlsr-token-Voicebox'`. Default: none; replies are then text and units. */
   voicebox?: string | UsdmVoicebox | null
   /** Such as `'nvidia/bigvgan_22khz_80band'`, or `'griffin-lim'`, which needs no weights. Default: none. */
   vocoder?: string | UsdmVocoder | null
@@ -47,18 +47,18 @@ export interface UsdmSource {
 export interface LoadUsdmOptions extends Omit<ResolveModelOptions, 'files' | 'revision'> {
   /** Default 'cpu'. */
   device?: Device
-  /** Of the language model. Default: that of its files; of the original's model cache bfloat16, half of them. */
+  /** Dtype of the language model. Default: that of its files; bfloat16 for the original's model cache. */
   dtype?: DType
   /**
-   * Parts are on the CPU while they do not work: the device needs room for the largest alone. Each is moved for each reply. Default
-   * false.
+   * Keep parts on the CPU while they are idle, so that the device needs memory only for the largest part. Parts are moved for each
+   * reply. Default false.
    */
   offload?: boolean
-  /** Loads no Voicebox and no vocoder: replies are text and units. Default false. */
+  /** Do not load the Voicebox and the vocoder: replies are text and units. Default false. */
   textOnly?: boolean
 }
 
-/** The published parts: repositories, and files of the original's model cache. */
+/** Published parts: Hub repositories, and files of the original's model cache. */
 export const USDM_PUBLISHED = {
   llm: 'naver-ai/USDM-DailyTalk',
   voicebox: 'naver-ai/xlsr-token-Voicebox',
@@ -80,7 +80,7 @@ const SOURCES: readonly (keyof UsdmSource)[] = [
   'vocoder',
 ]
 
-/** The parts, and of them those that were loaded here. */
+/** Load the parts. `own` lists those that were loaded here, which the caller must dispose. */
 export async function loadUsdm(
   source: string | UsdmSource,
   options: LoadUsdmOptions,
@@ -92,7 +92,10 @@ export async function loadUsdm(
     if (typeof value !== 'boolean') throw misuse(WHERE, name, 'true or false', value)
   }
   if (offload && device === undefined) {
-    throw new ConfigError(`${WHERE}: offload needs the device that parts leave`, { argument: 'device' })
+    throw new ConfigError(
+      `${WHERE}: expected a device with offload, got none. Set device to the one that parts work on.`,
+      { argument: 'device' },
+    )
   }
   const { from, load } =
     typeof source === 'string' ? await folder(source, { dtype, ...hub }) : { from: source, load: { dtype, ...hub } }
@@ -109,39 +112,44 @@ export async function loadUsdm(
     vocoder = null,
   } = from
   if (adapter !== undefined && typeof llm !== 'string') {
-    throw new ConfigError(`${WHERE}: adapter is for a language model that is loaded, and one was given`, { adapter })
+    throw new ConfigError(
+      `${WHERE}: expected the path of a language model with adapter, got a loaded DecoderLM. Merge the adapter into it first.`,
+      { adapter },
+    )
   }
   const place = defined({ device: offload ? undefined : device })
-  const { dtype: llmType, ...wire } = load
+  const { dtype: llmType, ...hubOptions } = load
   const own: { dispose(): void }[] = []
-  const mine = <T extends { dispose(): void }>(part: T): T => {
+  const owned = <T extends { dispose(): void }>(part: T): T => {
     own.push(part)
     return part
   }
   const voiceboxOf = async (from: UsdmSource['voicebox']) =>
-    typeof from === 'string' ? mine(await UnitVoicebox.fromPretrained(from, { ...place, ...defined(wire) })) : from
+    typeof from === 'string'
+      ? owned(await UnitVoicebox.fromPretrained(from, { ...place, ...defined(hubOptions) }))
+      : from
   const vocoderOf = async (from: UsdmSource['vocoder']) => {
     if (from === GRIFFIN_LIM) return new GriffinLimVocoder()
     if (typeof from !== 'string') return from
-    // Folded it is quicker, and nobody trains it here.
-    return mine(await BigVGAN.fromPretrained(from, { ...place, ...defined(wire), weightNorm: false }))
+    // Weight norm is only needed for training; folding it is faster.
+    return owned(await BigVGAN.fromPretrained(from, { ...place, ...defined(hubOptions), weightNorm: false }))
   }
   try {
-    const words = await tokenizerOf(tokenizer, wire)
-    const centroids = typeof kmeans === 'string' ? mine(await KMeans.fromFile(kmeans, place)) : kmeans
-    const units = mine(
+    const textTokenizer = await tokenizerOf(tokenizer, hubOptions)
+    const centroids = typeof kmeans === 'string' ? owned(await KMeans.fromFile(kmeans, place)) : kmeans
+    const units = owned(
       await UnitExtractor.fromPretrained({
         ...{ encoder, kmeans: centroids, layer },
         ...(encoderConfig && { config: encoderConfig }),
-        ...(typeof encoder === 'string' && { ...place, ...(existsSync(encoder) ? {} : defined(wire)) }),
+        ...(typeof encoder === 'string' && { ...place, ...(existsSync(encoder) ? {} : defined(hubOptions)) }),
       }),
     )
     const parts: UsdmParts = {
       llm:
         typeof llm === 'string'
-          ? mine(await llmOf(llm, adapter, words, { ...place, ...defined({ dtype: llmType, ...wire }) }))
+          ? owned(await llmOf(llm, adapter, textTokenizer, { ...place, ...defined({ dtype: llmType, ...hubOptions }) }))
           : llm,
-      tokenizer: words,
+      tokenizer: textTokenizer,
       units,
       voicebox: textOnly ? null : await voiceboxOf(voicebox),
       vocoder: textOnly ? null : await vocoderOf(vocoder),
@@ -156,7 +164,7 @@ export async function loadUsdm(
 
 type Loading = Pick<LoadUsdmOptions, 'dtype'> & Omit<ResolveModelOptions, 'files' | 'revision'>
 
-/** The parts of a folder: what `save` wrote, or the original's model cache. */
+/** Return the parts in a folder: one that `save` wrote, or the original's model cache. */
 async function folder(directory: string, options: Loading): Promise<{ from: UsdmSource; load: Loading }> {
   requireSaved(directory, 'Usdm')
   const own = join(directory, 'config.json')
@@ -168,14 +176,14 @@ async function folder(directory: string, options: Loading): Promise<{ from: Usdm
       return { from, load: { cacheDir: directory, ...options, dtype: options.dtype ?? 'bfloat16' } }
     }
     throw new CheckpointError(
-      `${directory} holds no USDM: neither the config.json that Usdm.save writes, nor ${USDM_PUBLISHED.encoder} and ${USDM_PUBLISHED.kmeans}, as the original's model cache`,
+      `${directory}: expected the config.json that Usdm.save writes, or ${USDM_PUBLISHED.encoder} and ${USDM_PUBLISHED.kmeans} of the original's model cache, got neither.`,
       { file: directory },
     )
   }
   const { modelType, layer, voicebox, vocoder } = await readConfig(directory)
   if (modelType !== 'usdm' || !Number.isSafeInteger(layer) || (layer as number) < 1) {
     throw new CheckpointError(
-      `${own} is of model type ${JSON.stringify(modelType)}, layer ${JSON.stringify(layer)}; a whole USDM has 'usdm', and the layer of its encoder`,
+      `${own}: expected model_type 'usdm' and a positive integer layer, got ${JSON.stringify(modelType)} and ${JSON.stringify(layer)}.`,
       { file: own },
     )
   }
@@ -191,7 +199,7 @@ async function folder(directory: string, options: Loading): Promise<{ from: Usdm
   return { from, load: options }
 }
 
-/** Whether a folder is what `save` wrote, or the original's model cache. */
+/** Return whether a folder is one that `save` wrote, or the original's model cache. */
 export const isWholeUsdm = (directory: string): boolean =>
   [USDM_PUBLISHED.encoder, 'encoder'].some((name) => existsSync(join(directory, name)))
 
@@ -200,19 +208,21 @@ async function tokenizerOf(
   hub: Omit<ResolveModelOptions, 'files'>,
 ): Promise<UsdmTokenizer> {
   if (from instanceof UsdmTokenizer) return from
-  if (typeof from !== 'string') throw misuse(WHERE, 'tokenizer', 'given with a language model that is loaded', from)
+  if (typeof from !== 'string') {
+    throw misuse(WHERE, 'tokenizer', 'a path or a UsdmTokenizer, as llm is loaded already', from)
+  }
   const directory = existsSync(from) ? from : await resolveModel(from, { ...defined(hub), files: TOKENIZER_FILES })
   const tokenizer = await Tokenizer.fromPretrained(directory)
   if (tokenizer.tokenToId(CORRESPOND) === undefined) {
     throw new ConfigError(
-      `${WHERE}: the tokenizer of ${from} has no ${CORRESPOND}: its language model was not trained to speak`,
+      `${WHERE}: expected a tokenizer with ${CORRESPOND}, got ${from} without it. Use a language model that was trained on speech units.`,
       { file: from, token: CORRESPOND },
     )
   }
   return UsdmTokenizer.extend(tokenizer)
 }
 
-/** The language model, with what its adapters add. */
+/** Load the language model, with the adapters merged into it. */
 async function llmOf(
   from: string,
   adapter: string | undefined,
@@ -222,15 +232,15 @@ async function llmOf(
   const model = await DecoderLM.fromPretrained(from, options)
   if (adapter === undefined) return model
   try {
-    const grows = (model.config.vocabSize ?? 0) < tokenizer.vocabSize
-    if (grows) model.resizeTokenEmbeddings(tokenizer.vocabSize)
+    const needsRows = (model.config.vocabSize ?? 0) < tokenizer.vocabSize
+    if (needsRows) model.resizeTokenEmbeddings(tokenizer.vocabSize)
     const peft = await PeftModel.fromPretrained(model, adapter)
     const bringsRows = Object.values(peft.peftConfig).some(({ modulesToSave }) =>
       modulesToSave?.includes('embed_tokens'),
     )
-    if (grows && !bringsRows) {
+    if (needsRows && !bringsRows) {
       throw new ConfigError(
-        `${WHERE}: neither ${from} nor ${adapter} has embeddings for the tokens of speech; give the model that the adapters were trained on`,
+        `${WHERE}: expected embeddings of the speech tokens in ${from} or ${adapter}, got none. Use the model that the adapters were trained on.`,
         { adapter },
       )
     }
@@ -241,7 +251,7 @@ async function llmOf(
   }
 }
 
-/** Writes them all. @throws ConfigError for a part that has no `save`; DataError where the folder refuses */
+/** Save all parts. @throws ConfigError for a part without `save`; DataError if the folder is not writable */
 export async function saveUsdm(directory: string, usdm: Omit<Required<UsdmParts>, 'offload'>): Promise<void> {
   requireString('Usdm.save', 'directory', directory)
   const { llm, tokenizer, units, voicebox, vocoder } = usdm

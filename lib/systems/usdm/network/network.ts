@@ -40,8 +40,8 @@ import { mostUnits, pronounced, replied, transcribed, type UsdmFinish, type Writ
 import { Residence } from './residence.js'
 import {
   type Speaking,
-  spokenAsTheyCome,
-  spokenWhole,
+  speakAtOnce,
+  speakInPieces,
   type UsdmVocoder,
   UsdmVoice,
   type UsdmVoicebox,
@@ -49,14 +49,14 @@ import {
 } from './speech.js'
 
 /**
- * USDM (Kim et al. 2024, https://arxiv.org/abs/2402.05706): speech in, speech out. A question becomes units; a language model
- * writes what was said, what to reply, and the reply's units; a Voicebox and a vocoder make sound of them.
+ * USDM (Kim et al. 2024, https://arxiv.org/abs/2402.05706): speech in, speech out. A question is encoded as units. A language model
+ * generates its transcript, the reply's text and the reply's units. A Voicebox and a vocoder turn the units into audio.
  *
  * ```ts
  * using usdm = await Usdm.fromPretrained('./usdm')
  * const { transcript, text, wav } = await usdm.respond('question.wav', { reference: 'voice.wav', seed: 1 })
  * ```
- * Owns what `fromPretrained` loaded: `dispose()` it, or declare it with `using`.
+ * `dispose()` frees what `fromPretrained` loaded; or declare it with `using`.
  */
 export class Usdm {
   readonly llm: DecoderLM
@@ -64,10 +64,10 @@ export class Usdm {
   readonly units: UnitExtractor
   readonly voicebox: UsdmVoicebox | null
   readonly vocoder: UsdmVocoder | null
-  readonly #rooms: Record<'hearing' | 'writing' | 'speaking', Residence>
+  readonly #residences: Record<'encoding' | 'generation' | 'speech', Residence>
   #own: { dispose(): void }[] = []
 
-  /** @throws ConfigError for parts that do not fit each other */
+  /** @throws ConfigError for parts that do not match each other */
   constructor(parts: UsdmParts) {
     requireOptions('Usdm', parts, ['llm', 'tokenizer', 'units', 'voicebox', 'vocoder', 'offload'])
     const { llm, tokenizer, units, voicebox = null, vocoder = null, offload } = parts
@@ -82,17 +82,17 @@ export class Usdm {
     this.units = units
     this.voicebox = voicebox
     this.vocoder = vocoder
-    this.#rooms = {
-      hearing: new Residence([units.encoder.network], offload),
-      writing: new Residence([llm], offload),
-      speaking: new Residence([voicebox, vocoder], offload),
+    this.#residences = {
+      encoding: new Residence([units.encoder.network], offload),
+      generation: new Residence([llm], offload),
+      speech: new Residence([voicebox, vocoder], offload),
     }
   }
 
   /**
-   * The published parts, each in its own layout; or a folder that `save` wrote; or the original's model cache, a folder with
-   * `xlsr2_1b_v2.pt` and `kmeans_10k.npy` to which the repositories of the rest are fetched.
-   * @throws ConfigError for parts that do not fit each other; CheckpointError, DataError, HubError for files that cannot be had
+   * Load the published parts, each in its own layout; or a folder that `save` wrote; or the original's model cache, a folder with
+   * `xlsr2_1b_v2.pt` and `kmeans_10k.npy`, to which the other repositories are downloaded.
+   * @throws ConfigError for parts that do not match each other; CheckpointError, DataError, HubError for files that cannot be loaded
    */
   static async fromPretrained(source: string | UsdmSource, options: LoadUsdmOptions = {}): Promise<Usdm> {
     const { parts, own } = await loadUsdm(source, options)
@@ -106,49 +106,50 @@ export class Usdm {
     }
   }
 
-  /** Writes all parts into a folder, which `fromPretrained` reads: `llm`, `encoder`, `kmeans.npy`, `voicebox`, `vocoder`. */
+  /** Save all parts into a folder that `fromPretrained` reads: `llm`, `encoder`, `kmeans.npy`, `voicebox`, `vocoder`. */
   save(directory: string): Promise<void> {
     return saveUsdm(directory, this)
   }
 
-  /** A text that another network, other centroids or another tokenizer change. Reads all weights once. */
+  /** Return a hash of the networks, the centroids and the tokenizer. Reads all weights. */
   async fingerprint(): Promise<string> {
     const hash = createHash('sha256')
     hash.update(`${await this.units.fingerprint()} ${JSON.stringify(this.tokenizer.ids)} ${this.tokenizer.vocabSize}`)
     for (const [name, part] of Object.entries({ llm: this.llm, voicebox: this.voicebox, vocoder: this.vocoder })) {
-      const [config, weights] = part instanceof Module ? [configurations(part), await weightsHash(part)] : [part?.constructor.name, ''] // biome-ignore format: one line
+      const [config, weights] =
+        part instanceof Module ? [configurations(part), await weightsHash(part)] : [part?.constructor.name, '']
       hash.update(`\n${name} ${config} ${weights}`)
     }
     return hash.digest('hex')
   }
 
-  /** In Hz, of what it says. */
+  /** Sample rate of the spoken replies, in Hz. */
   get sampleRate(): number {
     return this.vocoder?.sampleRate ?? 22_050
   }
 
-  /** Whether it has what speech is made with. */
+  /** Whether there are a Voicebox and a vocoder. */
   get speaks(): boolean {
     return this.voicebox !== null && this.vocoder !== null
   }
 
   /**
-   * The answer to what was said: heard, written down, answered, spoken; the whole reply as one sound.
-   * @throws DataError for a clip that is too short, holds NaN or cannot be read, for a conversation that is too long, and for a
-   * reply without units where sound was asked for; ConfigError for wrong options; the reason of `signal`
+   * Reply to a spoken question: transcribe it, generate the reply's text, and speak it in one piece.
+   * @throws DataError for a clip that is too short, contains NaN or cannot be read, for a conversation that is too long, and for a
+   * reply without units if audio was requested; ConfigError for wrong options; the reason of `signal`
    */
   async respond(question: UsdmQuestion, options: UsdmRespondOptions = {}): Promise<UsdmReply> {
     requireOptions('Usdm.respond', options, RESPOND)
     for await (const event of this.#answer('Usdm.respond', question, options, null)) {
       if (event.type === 'reply') return event.reply
     }
-    throw new DataError('Usdm.respond: the reply did not end', {})
+    throw new DataError('Usdm.respond: expected a reply, got a stream that ended without one')
   }
 
   /**
-   * The same as it comes: texts as they are written, and sound in pieces while units are still written. Pieces are made one after
-   * the other, each going on from the one before, where `respond` makes all at once: the sound is another, and the text is not.
-   * A vocoder without `stream`, such as Griffin-Lim, gives one piece. Leaving the loop ends it.
+   * Stream a reply: texts as they are generated, and audio in pieces while units are still generated. Each piece is conditioned on the
+   * one before, where `respond` generates all audio at once, so the audio differs; the text is the same. A vocoder without `stream`,
+   * such as Griffin-Lim, gives one piece. Leaving the loop stops generation.
    * @throws as `respond`
    */
   async *stream(question: UsdmQuestion, options: UsdmStreamOptions = {}): AsyncGenerator<UsdmEvent, void, undefined> {
@@ -160,9 +161,9 @@ export class Usdm {
   }
 
   /**
-   * A voice for several replies, of a clip: what `reference` takes. A few seconds of one speaker; longer ones make each reply
+   * Return the voice of a clip, for `reference` of several replies. Use a few seconds of one speaker; longer clips make each reply
    * slower.
-   * @throws ConfigError without a Voicebox; DataError as `respond`, and for a clip of more than `maxSeconds`, before it is heard
+   * @throws ConfigError without a Voicebox; DataError as `respond`, and for a clip longer than `maxSeconds`, before it is encoded
    */
   async voice(clip: AudioClip, options: UsdmVoiceOptions = {}): Promise<UsdmVoice> {
     const where = 'Usdm.voice'
@@ -171,35 +172,37 @@ export class Usdm {
     requireNumber(where, 'maxSeconds', maxSeconds, { least: 0 })
     requireSignal(where, signal)
     const { voicebox } = this
-    if (!voicebox) throw new ConfigError(`${where}: there is no Voicebox`, { argument: 'voicebox' })
+    if (!voicebox) {
+      throw new ConfigError(`${where}: expected a Usdm with a Voicebox, got one without.`, { argument: 'voicebox' })
+    }
     return scope(async () => {
       const place = { where, argument: 'reference' }
-      // Samples alone are those of speech. A little more than allowed tells that there is more.
+      // Samples without a rate are taken as speech at the default rate. A little more than allowed is read, to detect longer clips.
       const limits = { sampleRate: null, maxSeconds: maxSeconds + 0.1, ...defined({ signal }) }
-      const { samples: given, sampleRate } = await openClip(place, clip, limits)
-      if (given.size(0) > maxSeconds * sampleRate) {
+      const { samples: original, sampleRate } = await openClip(place, clip, limits)
+      if (original.size(0) > maxSeconds * sampleRate) {
         throw new DataError(
-          `${where}: the clip whose voice is wanted lasts more than ${maxSeconds} s; take a part of it, or set maxSeconds of Usdm.voice`,
+          `${where}: expected a reference clip of at most ${maxSeconds} s, got a longer one. Shorten it, or set maxSeconds of Usdm.voice.`,
           { ...(typeof clip === 'string' && { file: clip }), maxSeconds },
         )
       }
-      const heard = { samples: given, sampleRate }
-      const units = await this.#heard(heard, signal)
-      const { samples } = await openClip(place, heard, { sampleRate: this.sampleRate })
-      using _room = this.#rooms.speaking.enter()
+      const reference = { samples: original, sampleRate }
+      const units = await this.#encode(reference, signal)
+      const { samples } = await openClip(place, reference, { sampleRate: this.sampleRate })
+      using _lease = this.#residences.speech.enter()
       return await voiceOf(voicebox, samples, units)
     })
   }
 
-  /** The units of what was said, with which several questions about it are asked. @throws DataError as `respond` */
+  /** Encode a clip as units, which several questions can share. @throws DataError as `respond` */
   async hear(clip: AudioClip, options: { signal?: AbortSignal } = {}): Promise<Int32Array> {
     requireOptions('Usdm.hear', options, ['signal'])
     requireSignal('Usdm.hear', options.signal)
-    return this.#heard(clip, options.signal, mostUnits(this.llm, this.tokenizer, []))
+    return this.#encode(clip, options.signal, mostUnits(this.llm, this.tokenizer, []))
   }
 
-  /** @param maxUnits longer clips are refused before the encoder, whose time grows with the square, hears them */
-  async #heard(question: UsdmQuestion, signal: AbortSignal | undefined, maxUnits?: number): Promise<Int32Array> {
+  /** @param maxUnits longer clips are refused before encoding, whose time grows with the square of the length */
+  async #encode(question: UsdmQuestion, signal: AbortSignal | undefined, maxUnits?: number): Promise<Int32Array> {
     signal?.throwIfAborted()
     if (typeof question === 'object' && question !== null && 'units' in question) {
       const { units } = question
@@ -207,9 +210,9 @@ export class Usdm {
       for (const unit of Array.from(units)) this.tokenizer.unitId(unit as number)
       return Int32Array.from(units as ArrayLike<number>)
     }
-    const room = this.#rooms.hearing.enter()
-    // A pass of the encoder is not interrupted, and needs its weights where they are.
-    const units = this.units.extract(question, defined({ maxUnits })).finally(() => room[Symbol.dispose]())
+    const lease = this.#residences.encoding.enter()
+    // A pass of the encoder is not interrupted, and needs its weights on the device until it ends.
+    const units = this.units.extract(question, defined({ maxUnits })).finally(() => lease[Symbol.dispose]())
     return abortable(signal, units)
   }
 
@@ -223,81 +226,81 @@ export class Usdm {
     const { history = [], sampling = {}, maxUnits, maxTextTokens, strict = false, seed, batching, signal } = options
     const { audio = this.speaks, cache = new UsdmCache() } = options
     const { llm, tokenizer, vocoder, sampleRate } = this
-    const made: { dispose(): void }[] = options.cache ? [] : [cache]
+    const disposables: { dispose(): void }[] = options.cache ? [] : [cache]
     cache.begin()
-    const rooms: Disposable[] = []
+    const leases: Disposable[] = []
     try {
-      const units = await this.#heard(question, signal, mostUnits(llm, tokenizer, history))
+      const units = await this.#encode(question, signal, mostUnits(llm, tokenizer, history))
       yield { type: 'question', units }
-      const speaking = audio ? await this.#speaking(options, made) : undefined
+      const speaking = audio ? await this.#speaking(options, disposables) : undefined
       const generator = seed === undefined ? undefined : new Generator({ seed })
-      if (generator) made.push(generator)
+      if (generator) disposables.push(generator)
       const writing: Writing = {
         ...{ llm, tokenizer, cache, sampling, strict, maxUnits, maxTextTokens },
         ...{ generator, batching, signal },
       }
-      const writes = this.#rooms.writing.enter()
-      rooms.push(writes)
+      const writes = this.#residences.generation.enter()
+      leases.push(writes)
       const known = (text: string | undefined) => text !== undefined && { text, finish: 'stop' as const }
       const transcript = known(options.transcript) || (yield* transcribed(writing, { units, history }))
-      // What the model wrote goes on as it is; what the caller wrote as the training data is written.
+      // The model's output is inserted unchanged; the caller's texts are formatted like the training data.
       const spelled = (who: 'user' | 'agent', own: string | undefined, text: string) =>
         own === undefined ? text : templateText(who, own)
       const input = { units, history, transcript: spelled('user', options.transcript, transcript.text) }
       const text = known(options.reply) || (yield* replied(writing, input))
       const pass = pronounced(writing, { ...input, reply: spelled('agent', options.reply, text.text) })
-      const said: number[] = []
-      const heard: Float32Array[] = []
+      const unitsSoFar: number[] = []
+      const audioPieces: Float32Array[] = []
       let end: UsdmFinish = 'stop'
       const source = (async function* () {
-        end = yield* watched(pass, said)
+        end = yield* recorded(pass, unitsSoFar)
       })()
-      let told = 0
+      let reported = 0
       const event = (samples: Float32Array | null): UsdmEvent => {
-        const units = said.slice(told)
-        told = said.length
-        if (samples) heard.push(samples)
+        const units = unitsSoFar.slice(reported)
+        reported = unitsSoFar.length
+        if (samples) audioPieces.push(samples)
         return { type: 'speech', units, samples }
       }
       if (speaking && pieces) {
-        rooms.push(this.#rooms.speaking.enter())
-        for await (const samples of spokenAsTheyCome(speaking, source, pieces)) yield event(samples)
+        leases.push(this.#residences.speech.enter())
+        for await (const samples of speakInPieces(speaking, source, pieces)) yield event(samples)
       } else {
         for await (const _ of source) yield event(null)
         writes[Symbol.dispose]()
-        if (speaking && said.length > 0) {
-          rooms.push(this.#rooms.speaking.enter())
-          yield event(await spokenWhole(speaking, said))
+        if (speaking && unitsSoFar.length > 0) {
+          leases.push(this.#residences.speech.enter())
+          yield event(await speakAtOnce(speaking, unitsSoFar))
         }
       }
-      if (speaking && said.length === 0) {
-        const message = `${where}: the reply ${JSON.stringify(text.text)} has no units, so there is nothing to be heard`
+      if (speaking && unitsSoFar.length === 0) {
+        const message = `${where}: expected a reply with units, got none for ${JSON.stringify(text.text)}, so there is no audio`
         throw new DataError(message, { transcript: transcript.text, text: text.text })
       }
       const user = { text: transcript.text, units }
       const reply: UsdmReply = {
         transcript: transcript.text,
         text: text.text,
-        units: said,
-        wav: speaking ? { samples: joined(heard), sampleRate: vocoder?.sampleRate ?? sampleRate } : null,
+        units: unitsSoFar,
+        wav: speaking ? { samples: joined(audioPieces), sampleRate: vocoder?.sampleRate ?? sampleRate } : null,
         finish: { transcript: transcript.finish, text: text.finish, units: end },
-        turn: { user, agent: { text: text.text, units: said } },
+        turn: { user, agent: { text: text.text, units: unitsSoFar } },
       }
       yield { type: 'reply', reply }
     } finally {
-      for (const room of rooms) room[Symbol.dispose]()
+      for (const lease of leases) lease[Symbol.dispose]()
       cache.end()
-      for (const one of made) one.dispose()
+      for (const one of disposables) one.dispose()
     }
   }
 
-  /** What a reply is spoken with; a voice that is made for it is put to what is freed with it. */
-  async #speaking(options: UsdmRespondOptions, made: { dispose(): void }[]): Promise<Speaking> {
+  /** Return the settings for speaking a reply. A voice that is disposables here is added to `disposables`, which the caller disposes. */
+  async #speaking(options: UsdmRespondOptions, disposables: { dispose(): void }[]): Promise<Speaking> {
     const { reference, steps, solver, guidance, seed, signal } = options
     let voice = reference instanceof UsdmVoice ? reference : undefined
     if (reference !== undefined && voice === undefined) {
       voice = await this.voice(reference as AudioClip, defined({ signal }))
-      made.push(voice)
+      disposables.push(voice)
     }
     return {
       ...{ voicebox: this.voicebox as UsdmVoicebox, vocoder: this.vocoder as UsdmVocoder },
@@ -305,7 +308,7 @@ export class Usdm {
     }
   }
 
-  /** Frees what `fromPretrained` loaded; parts that were given stay. */
+  /** Free the parts that `fromPretrained` loaded. Parts passed to the constructor are kept. */
   dispose(): void {
     for (const one of this.#own.splice(0)) one.dispose()
   }
@@ -318,8 +321,8 @@ export class Usdm {
 const VOICEBOX = { config: 'object', generate: 'function', normalize: 'function', denormalize: 'function' } as const
 const VOCODER = { sampleRate: 'number', samplesPerFrame: 'number', forward: 'function', 'stream?': 'function' } as const
 
-/** What a generator gives, written down beside. */
-async function* watched<T, R>(source: AsyncGenerator<T, R>, list: T[]): AsyncGenerator<T, R> {
+/** Yield the values of a generator, and append them to a list. */
+async function* recorded<T, R>(source: AsyncGenerator<T, R>, list: T[]): AsyncGenerator<T, R> {
   try {
     for (;;) {
       const { value, done } = await source.next()

@@ -8,27 +8,27 @@ import { type UsdmPromptInput, type UsdmTurn, usdmPrompt } from '../data/prompt.
 import { CORRESPOND, USDM_MAX_LENGTH, type UsdmTokenizer } from '../data/text.js'
 import type { UsdmCache } from './cache.js'
 
-/** How tokens are drawn, in all three passes. */
+/** Sampling of tokens, in all three passes. */
 export interface UsdmSampling {
-  /** 0 takes the likeliest token each time. Default 0. */
+  /** Sampling temperature; 0 for greedy decoding. Default 0. */
   temperature?: number
-  /** The fewest tokens that hold so much probability. Default 1: all. */
+  /** Top-p (nucleus) sampling. Default 1: all tokens. */
   topP?: number
-  /** Only so many of the likeliest tokens. Default 0: all. */
+  /** Top-k sampling. Default 0: all tokens. */
   topK?: number
 }
 
-/** Why a pass ended: with its own token, or at its limit. */
+/** Why a pass ended: at its end token, or at its limit. */
 export type UsdmFinish = 'stop' | 'length'
 
-/** What the passes of a reply have in common. */
+/** Settings that the passes of a reply share. */
 export interface Writing {
   llm: DecoderLM
   tokenizer: UsdmTokenizer
   cache: UsdmCache
   sampling: UsdmSampling
   strict: boolean
-  /** Most tokens of a text, and most units. */
+  /** Maximum tokens of a text, and maximum units. */
   maxTextTokens: number | undefined
   maxUnits: number | undefined
   generator?: Generator | undefined
@@ -36,7 +36,7 @@ export interface Writing {
   signal?: AbortSignal | undefined
 }
 
-interface Rule {
+interface TokenRule {
   stops: number[]
   banned?: number[]
   allowed?: number[]
@@ -45,7 +45,7 @@ interface Rule {
 
 interface Text<T extends 'transcript' | 'text'> {
   type: T
-  /** All of it so far. */
+  /** The whole text so far. */
   text: string
 }
 interface TextEnd {
@@ -53,7 +53,7 @@ interface TextEnd {
   finish: UsdmFinish
 }
 
-/** The first pass: what was said, as text. Neither units nor tokens of control come, and a line break ends it. */
+/** Run the first pass: transcribe the question. Units and control tokens are suppressed, and a line break ends it. */
 export async function* transcribed(
   writing: Writing,
   input: UsdmPromptInput,
@@ -62,33 +62,33 @@ export async function* transcribed(
   const { ids } = tokenizer
   const rule = {
     stops: [...lineBreaks(tokenizer), ...(strict ? [ids.eos] : [])],
-    banned: spoken(tokenizer, [ids.continue, ids.correspond, ids.pad]),
+    banned: unitIdsAnd(tokenizer, [ids.continue, ids.correspond, ids.pad]),
     most: maxTextTokens,
   }
-  const read = (found: readonly number[]) => transcriptOf(textBehind(writing, ids.correspond, found))
+  const read = (found: readonly number[]) => transcriptOf(textAfter(writing, ids.correspond, found))
   return yield* texts('transcript', written(writing, usdmPrompt(tokenizer, input), rule), read)
 }
 
-/** The second pass: the reply as text, which `<|correspond|>` ends. */
+/** Run the second pass: generate the reply's text, which `<|correspond|>` ends. */
 export async function* replied(writing: Writing, input: UsdmPromptInput): AsyncGenerator<Text<'text'>, TextEnd> {
   const { tokenizer, strict, maxTextTokens } = writing
   const { ids } = tokenizer
   const rule = {
     stops: [ids.correspond, ...(strict ? [ids.eos] : [])],
-    banned: spoken(tokenizer, [ids.pad, ...(strict ? [ids.continue, ...lineBreaks(tokenizer)] : [])]),
+    banned: unitIdsAnd(tokenizer, [ids.pad, ...(strict ? [ids.continue, ...lineBreaks(tokenizer)] : [])]),
     most: maxTextTokens,
   }
-  const read = (found: readonly number[]) => replyOf(textBehind(writing, ids.newline, found))
+  const read = (found: readonly number[]) => replyOf(textAfter(writing, ids.newline, found))
   return yield* texts('text', written(writing, usdmPrompt(tokenizer, input), rule), read)
 }
 
-/** The third pass: the reply's units, one after the other, to the end of speech. */
+/** Run the third pass: generate the reply's units, until the end of speech. */
 export async function* pronounced(writing: Writing, input: UsdmPromptInput): AsyncGenerator<number, UsdmFinish> {
   const { tokenizer, strict, maxUnits } = writing
   const { ids } = tokenizer
   const rule = {
     stops: [ids.endOfSpeech],
-    allowed: spoken(tokenizer, [ids.endOfSpeech, ...(strict ? [] : [ids.pad])]),
+    allowed: unitIdsAnd(tokenizer, [ids.endOfSpeech, ...(strict ? [] : [ids.pad])]),
     most: maxUnits,
   }
   const pass = written(writing, usdmPrompt(tokenizer, input), rule)
@@ -116,7 +116,7 @@ async function* texts<T extends 'transcript' | 'text'>(
       if (done) return { text, finish: value }
       found.push(value)
       text = read(found)
-      // The rest of a character may still come.
+      // The last character may be incomplete.
       yield { type, text: withoutEnd(text, /\ufffd/) }
     }
   } finally {
@@ -124,14 +124,14 @@ async function* texts<T extends 'transcript' | 'text'>(
   }
 }
 
-/** New tokens behind a prompt, the stop included; what of it the cache has is not read again. */
-async function* written(writing: Writing, prompt: number[], rule: Rule): AsyncGenerator<number, UsdmFinish> {
+/** Generate tokens after a prompt, the end token included. Cached tokens of the prompt are not encoded again. */
+async function* written(writing: Writing, prompt: number[], rule: TokenRule): AsyncGenerator<number, UsdmFinish> {
   const { llm, tokenizer, cache, sampling, signal, generator, batching } = writing
-  const room = Math.min(roomOf(llm, tokenizer) - prompt.length, rule.most ?? Number.POSITIVE_INFINITY)
+  const room = Math.min(contextLength(llm, tokenizer) - prompt.length, rule.most ?? Number.POSITIVE_INFINITY)
   if (room < 1) {
     throw new DataError(
-      `Usdm: the conversation has ${prompt.length} tokens, and ${roomOf(llm, tokenizer)} is what there is room for: nothing can be added`,
-      { tokens: prompt.length, most: roomOf(llm, tokenizer) },
+      `Usdm: expected a conversation of fewer than ${contextLength(llm, tokenizer)} tokens, got ${prompt.length}. Leave out early turns.`,
+      { tokens: prompt.length, most: contextLength(llm, tokenizer) },
     )
   }
   const { temperature = 0, topP = 1, topK = 0 } = sampling
@@ -159,30 +159,30 @@ async function* written(writing: Writing, prompt: number[], rule: Rule): AsyncGe
     return finish === 'length' ? 'length' : 'stop'
   } finally {
     inputIds.dispose()
-    // The last token is known, but was never read.
+    // The last token was generated, but not fed to the model.
     await cache.keep([...prompt, ...added.slice(0, -1)])
   }
 }
 
-/** How many units a question may have behind a history, so that there is room for an answer. @throws as usdmPrompt */
+/** Return the maximum number of units of a question after a history, so that one token of reply fits. @throws as usdmPrompt */
 export function mostUnits(llm: DecoderLM, tokenizer: UsdmTokenizer, history: readonly UsdmTurn[]): number {
   const around = usdmPrompt(tokenizer, { units: [0], history }).length - 1
-  return Math.max(0, roomOf(llm, tokenizer) - around - 1)
+  return Math.max(0, contextLength(llm, tokenizer) - around - 1)
 }
 
-/** Most tokens of a conversation. */
-const roomOf = ({ config }: DecoderLM, tokenizer: UsdmTokenizer): number =>
+/** Return the maximum number of tokens of a conversation. */
+const contextLength = ({ config }: DecoderLM, tokenizer: UsdmTokenizer): number =>
   Math.min(tokenizer.modelMaxLength, config.maxPositionEmbeddings ?? USDM_MAX_LENGTH)
 
-/** All units, and some tokens beside them. */
-const spoken = ({ ids, units }: UsdmTokenizer, others: number[]): number[] => [
+/** Return the ids of all units, and further ids. */
+const unitIdsAnd = ({ ids, units }: UsdmTokenizer, others: number[]): number[] => [
   ...others,
   ...Array.from({ length: units }, (_, unit) => ids.firstUnit + unit),
 ]
 
 const breaks = new WeakMap<UsdmTokenizer, number[]>()
 
-/** Tokens that break the line: one, but of a tokenizer that may join it with its neighbours all that hold one. */
+/** Return the tokens that contain a line break: one, unless the tokenizer may merge it with its neighbors. */
 function lineBreaks(tokenizer: UsdmTokenizer): number[] {
   const { ids, joinsPieces, vocabSize } = tokenizer
   if (joinsPieces) return [ids.newline]
@@ -196,25 +196,25 @@ function lineBreaks(tokenizer: UsdmTokenizer): number[] {
   return found
 }
 
-/** The text of ids as it stands behind another token: a leading space is not taken for the beginning of a text. */
-function textBehind({ tokenizer, strict }: Writing, before: number, ids: readonly number[]): string {
-  // There it ends the pass, and nobody reads it as published.
-  const said = strict ? ids.filter((id) => id !== tokenizer.ids.eos) : ids
-  return tokenizer.decode([before, ...said]).slice(tokenizer.decode([before]).length)
+/** Decode ids that follow another token, so that a leading space is kept. */
+function textAfter({ tokenizer, strict }: Writing, before: number, ids: readonly number[]): string {
+  // Strict: EOS ends the pass and is not part of the text. As published, it is decoded.
+  const textIds = strict ? ids.filter((id) => id !== tokenizer.ids.eos) : ids
+  return tokenizer.decode([before, ...textIds]).slice(tokenizer.decode([before]).length)
 }
 
-/** Takes one of something away from both ends. */
+/** Return a text without `what` at its start and at its end. */
 function stripped(text: string, what: string): string {
   const from = text.startsWith(what) ? text.slice(what.length) : text
   return from.endsWith(what) ? from.slice(0, -what.length) : from
 }
 
-/** What of the first pass's text is the transcript. */
+/** Return the transcript in the text of the first pass. */
 export function transcriptOf(text: string): string {
   const at = text.lastIndexOf(CORRESPOND)
   return stripped(stripped(at < 0 ? text : text.slice(at + CORRESPOND.length), '\n'), ' ')
 }
 
-/** What of the second pass's text is the reply. */
+/** Return the reply in the text of the second pass. */
 export const replyOf = (text: string): string =>
   stripped(stripped(stripped(text.slice(text.lastIndexOf('\n') + 1), '\n'), ' '), CORRESPOND)

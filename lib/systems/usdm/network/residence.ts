@@ -1,27 +1,27 @@
 import { Module } from '../../../nn/module.js'
 import type { Device } from '../../../tensor/index.js'
 
-/** Where a part is: on its device as long as somebody works with it, and between that on the CPU. */
+/** Moves modules to their device while they are in use, and back to the CPU after it. */
 export class Residence {
   readonly #modules: Module[]
   readonly #device: Device | undefined
   #guests = 0
 
-  /** @param device undefined: the part stays where it is */
+  /** @param device undefined: the modules are not moved */
   constructor(parts: readonly unknown[], device: Device | undefined) {
     this.#modules = parts.filter((part) => part instanceof Module)
     this.#device = device
   }
 
-  /** Leave it by `using`. @throws what moving throws, such as for a device without room: then it is on the CPU again */
+  /** Start using the modules; end it with `using`. @throws the error of moving, such as for a full device; then they are back on the CPU */
   enter(): Disposable {
     if (this.#guests === 0) this.#arrive()
     this.#guests += 1
-    let isIn = true
+    let isActive = true
     return {
       [Symbol.dispose]: () => {
-        if (!isIn) return
-        isIn = false
+        if (!isActive) return
+        isActive = false
         if (--this.#guests === 0) this.#move(this.#device && 'cpu')
       },
     }

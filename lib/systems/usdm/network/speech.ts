@@ -8,11 +8,11 @@ import { type Device, type DType, noGrad, ops, scope, type Tensor, tensor } from
 import { keepForever } from '../../../tensor/scope.js'
 import { frameUnits, unitFrames } from '../data/frames.js'
 
-/** What makes mel spectrograms of units, in the voice of a prompt: a `UnitVoicebox`. */
+/** Predicts mel spectrograms from units, in the voice of a prompt: a `UnitVoicebox`. */
 export interface UsdmVoicebox extends Module {
-  /** `nTokens`: units; `nFeats`: bands. */
+  /** `nTokens`: number of units; `nFeats`: number of mel bands. */
   readonly config: { nTokens?: number; nFeats?: number }
-  /** Units of frames int64 [1, frames] -> [1, nFeats, frames], normalised. */
+  /** Generate a normalized mel spectrogram [1, nFeats, frames] from the units of frames, int64 [1, frames]. */
   generate(inputs: {
     units: Tensor
     prompt?: Tensor
@@ -26,14 +26,14 @@ export interface UsdmVoicebox extends Module {
   denormalize(mel: Tensor): Tensor
 }
 
-/** What makes samples of mel spectrograms: a `BigVGAN`, or a {@link GriffinLimVocoder}. */
+/** Generates samples from mel spectrograms: a `BigVGAN`, or a {@link GriffinLimVocoder}. */
 export interface UsdmVocoder {
   /** In Hz. */
   readonly sampleRate: number
   readonly samplesPerFrame: number
-  /** Log-mel spectrogram [1, bands, frames] -> [1, frames · samplesPerFrame]. */
+  /** Generate samples [1, frames · samplesPerFrame] from a log-mel spectrogram [1, bands, frames]. */
   forward(inputs: { mel: Tensor }): Promise<{ waveform: Tensor }>
-  /** The same of pieces as they come, each [bands, frames], as pieces of samples [n]. Left out: only whole. */
+  /** Generate pieces of samples [n] from a stream of spectrograms [bands, frames]. Optional: without it, audio comes in one piece. */
   stream?(
     mel: AsyncIterable<Tensor>,
     options?: { chunkFrames?: number; signal?: AbortSignal },
@@ -42,7 +42,7 @@ export interface UsdmVocoder {
 
 const { sampleRate: RATE, ...MEL } = BIGVGAN_MEL
 
-/** A vocoder without weights, so that what was trained can be heard at once: voices come out as from a tin. */
+/** A vocoder without weights, for a first listen to a trained model. Its audio quality is low. */
 export class GriffinLimVocoder implements UsdmVocoder {
   readonly sampleRate = RATE
   readonly samplesPerFrame = MEL.hopLength
@@ -63,13 +63,13 @@ export class GriffinLimVocoder implements UsdmVocoder {
   }
 }
 
-/** A voice to speak with: how a clip sounds. Owns its tensor until `dispose()`. */
+/** The voice of a clip, to speak with. Owns its tensor until `dispose()`. */
 export class UsdmVoice {
   /** @internal */
   constructor(
     /** The unit of each frame. */
     readonly frames: Int32Array,
-    /** Normalised mel spectrogram of as many frames, [1, bands, frames]. */
+    /** Normalized mel spectrogram of as many frames, [1, bands, frames]. */
     readonly mel: Tensor,
   ) {}
 
@@ -82,15 +82,16 @@ export class UsdmVoice {
   }
 }
 
-/** A voice, of samples [n] at 22.05 kHz and their units. */
+/** Return the voice of samples [n] at 22.05 kHz with their units. */
 export async function voiceOf(voicebox: UsdmVoicebox, samples: Tensor, units: ArrayLike<number>): Promise<UsdmVoice> {
   const all = frameUnits(requireUnits(voicebox, units))
   const count = Math.min(all.length, Math.floor(samples.size(0) / MEL.hopLength))
-  // The spectrogram mirrors the ends.
+  // The spectrogram pads by reflection, which needs more samples than the padding.
   if (count * MEL.hopLength <= MEL.padding) {
-    throw new DataError(`Usdm: the clip whose voice is wanted has ${samples.size(0)} samples at ${RATE} Hz, too few`, {
-      samples: samples.size(0),
-    })
+    throw new DataError(
+      `Usdm: expected a reference clip of more than ${MEL.padding} samples at ${RATE} Hz, got ${samples.size(0)}`,
+      { samples: samples.size(0) },
+    )
   }
   return noGrad(() =>
     scope(async () => {
@@ -101,13 +102,13 @@ export async function voiceOf(voicebox: UsdmVoicebox, samples: Tensor, units: Ar
   )
 }
 
-/** How units are spoken. */
+/** Settings of the Voicebox. */
 export interface UsdmSpeaking {
   /** Evaluations of the Voicebox for each piece. Default 50, as published; 15 is the original demo's. */
   steps?: number
   /** Default 'heun'. */
   solver?: 'euler' | 'heun'
-  /** Of classifier-free guidance. Default 1. */
+  /** Scale of classifier-free guidance. Default 1. */
   guidance?: number
 }
 
@@ -119,20 +120,20 @@ export interface Speaking extends UsdmSpeaking {
   signal?: AbortSignal | undefined
 }
 
-/** Frames of what was said before that a piece goes on from: three seconds. */
+/** Maximum number of earlier frames that condition a piece: three seconds. */
 const CONTEXT = Math.round((3 * RATE) / MEL.hopLength)
 
 /**
- * All units at once, as samples from -1 to 1.
- * @throws DataError where there are none
+ * Generate the audio of all units at once: samples from -1 to 1.
+ * @throws DataError if there are no units
  */
-export function spokenWhole(speaking: Speaking, units: ArrayLike<number>): Promise<Float32Array> {
+export function speakAtOnce(speaking: Speaking, units: ArrayLike<number>): Promise<Float32Array> {
   const { voicebox, vocoder, voice, signal } = speaking
-  if (units.length === 0) throw new DataError('Usdm: the reply has no units, so there is nothing to be heard', {})
-  const own = frameUnits(requireUnits(voicebox, units))
+  if (units.length === 0) throw new DataError('Usdm: expected a reply with units, got none, so there is no audio')
+  const pieceFrames = frameUnits(requireUnits(voicebox, units))
   return noGrad(() =>
     scope(async () => {
-      const mel = voicebox.denormalize(await melOf(speaking, own, voice ? [voice] : []))
+      const mel = voicebox.denormalize(await melOf(speaking, pieceFrames, voice ? [voice] : []))
       signal?.throwIfAborted()
       return samplesOf((await vocoder.forward({ mel: mel.unsqueeze(0) })).waveform)
     }),
@@ -140,10 +141,10 @@ export function spokenWhole(speaking: Speaking, units: ArrayLike<number>): Promi
 }
 
 /**
- * Units as they come, as samples as they come: pieces are made one after the other, each with the voice and what was said
- * before it as its prompt. Made at once the Voicebox hears the whole reply, so that this is another result.
+ * Generate audio in pieces while units arrive. Each piece is conditioned on the voice and on the audio before it. At once, the Voicebox
+ * sees the whole reply, so the results differ.
  */
-export async function* spokenAsTheyCome(
+export async function* speakInPieces(
   speaking: Speaking,
   units: AsyncIterable<number>,
   pieces: { firstUnits: number; chunkUnits: number },
@@ -153,9 +154,9 @@ export async function* spokenAsTheyCome(
   try {
     if (vocoder.stream) {
       for await (const samples of vocoder.stream(mels, signal ? { signal } : {})) {
-        const given = await samplesOf(samples)
+        const pieceSamples = await samplesOf(samples)
         samples.dispose()
-        yield given
+        yield pieceSamples
       }
       return
     }
@@ -174,7 +175,7 @@ export async function* spokenAsTheyCome(
   }
 }
 
-/** Log-mel spectrograms [bands, frames] of pieces; each lives until the next is asked for. */
+/** Yield log-mel spectrograms [bands, frames] of pieces; each is disposed when the next one is requested. */
 async function* melPieces(
   speaking: Speaking,
   source: AsyncIterable<number>,
@@ -182,23 +183,23 @@ async function* melPieces(
 ): AsyncGenerator<Tensor, void, undefined> {
   const { voicebox, voice } = speaking
   const units: number[] = []
-  let made = 0
+  let doneFrames = 0
   let before: UsdmVoice | undefined
   let piece: Tensor | undefined
   const next = async (): Promise<Tensor> => {
-    const own = frameUnits(units).slice(made)
-    const seed = speaking.seed === undefined ? undefined : BigInt(speaking.seed) + BigInt(made)
+    const pieceFrames = frameUnits(units).slice(doneFrames)
+    const seed = speaking.seed === undefined ? undefined : BigInt(speaking.seed) + BigInt(doneFrames)
     const context = [voice, before].filter((one) => one !== undefined)
     const result = await noGrad(() =>
       scope(async () => {
-        const mel = await melOf({ ...speaking, seed }, own, context) // [bands, frames]
+        const mel = await melOf({ ...speaking, seed }, pieceFrames, context) // [bands, frames]
         const said = before ? ops.cat([before.mel.select(0, 0), mel], 1) : mel
         const from = Math.max(0, said.size(1) - CONTEXT)
         const kept = said
           .narrow(1, from, said.size(1) - from)
           .unsqueeze(0)
           .clone()
-        const frames = Int32Array.from([...(before?.frames ?? []), ...own].slice(from))
+        const frames = Int32Array.from([...(before?.frames ?? []), ...pieceFrames].slice(from))
         return { mel: keepForever(voicebox.denormalize(mel)), said: new UsdmVoice(frames, keepForever(kept)) }
       }),
     )
@@ -206,7 +207,7 @@ async function* melPieces(
     piece?.dispose()
     before = result.said
     piece = result.mel
-    made += own.length
+    doneFrames += pieceFrames.length
     return piece
   }
   try {
@@ -218,19 +219,19 @@ async function* melPieces(
       wanted = units.length + chunkUnits
       yield await next()
     }
-    if (unitFrames(units.length) > made) yield await next()
+    if (unitFrames(units.length) > doneFrames) yield await next()
   } finally {
     before?.dispose()
     piece?.dispose()
   }
 }
 
-/** The normalised mel spectrogram [bands, frames] of frames, behind those of voices. */
-async function melOf(speaking: Speaking, own: Int32Array, voices: readonly UsdmVoice[]): Promise<Tensor> {
+/** Return the normalized mel spectrogram [bands, frames] of frames, conditioned on voices. */
+async function melOf(speaking: Speaking, pieceFrames: Int32Array, voices: readonly UsdmVoice[]): Promise<Tensor> {
   const { voicebox, steps, solver, guidance, seed, signal } = speaking
   const { device } = placeOf(voicebox)
   const before = voices.reduce((sum, { frames }) => sum + frames.length, 0)
-  const all = BigInt64Array.from([...voices.flatMap(({ frames }) => [...frames]), ...own], BigInt)
+  const all = BigInt64Array.from([...voices.flatMap(({ frames }) => [...frames]), ...pieceFrames], BigInt)
   const mel = await voicebox.generate({
     units: tensor(all, { device }).unsqueeze(0),
     ...(before > 0 && {
@@ -241,16 +242,19 @@ async function melOf(speaking: Speaking, own: Int32Array, voices: readonly UsdmV
     }),
     ...defined({ steps, solver, guidance, seed, signal }),
   })
-  return mel.select(0, 0).narrow(1, before, own.length)
+  return mel.select(0, 0).narrow(1, before, pieceFrames.length)
 }
 
-/** @throws DataError for a unit that the Voicebox has not */
+/** @throws DataError for a unit outside of the Voicebox's units */
 function requireUnits<U extends ArrayLike<number>>({ config }: UsdmVoicebox, units: U): U {
   const most = config.nTokens ?? 10_000
   for (let i = 0; i < units.length; i++) {
     const unit = units[i] as number
     if (Number.isInteger(unit) && unit >= 0 && unit < most) continue
-    throw new DataError(`Usdm: ${String(unit)} is no unit of the Voicebox, which has ${most}`, { unit, units: most })
+    throw new DataError(`Usdm: expected units from 0 to ${most - 1}, those of the Voicebox, got ${String(unit)}`, {
+      unit,
+      units: most,
+    })
   }
   return units
 }
@@ -260,7 +264,7 @@ const placeOf = (module: Module): { device: Device; dtype: DType } => {
   return { device: some?.device ?? 'cpu', dtype: some?.dtype ?? 'float32' }
 }
 
-/** Samples of the first row, or of the only one. */
+/** Return all samples of a waveform on the CPU, clamped to -1 … 1. */
 async function samplesOf(waveform: Tensor): Promise<Float32Array> {
   return noGrad(() =>
     scope(async () => {

@@ -18,30 +18,30 @@ import { type AlignedWord, ustmTranscript, wordsOfTimes } from './words.js'
 export interface AlignUstmOptions {
   /** With a tokenizer. */
   whisper: Whisper
-  /** The folder of sound files, of any depth. */
+  /** Folder of audio files, searched recursively. */
   data: string
-  /** Where `<name>.TextGrid` of each is written; what is there stays. Default: `data` with `-textgrid` at its end. */
+  /** Folder for `<name>.TextGrid` of each file; existing files are kept. Default: `data` with `-textgrid` appended. */
   output?: string
   /**
-   * The folder of transcripts, `<name>.txt` each, whose words are found in the clip. Where a clip has none, the words are those
-   * that Whisper hears. Default: `data`.
+   * Folder of transcripts, `<name>.txt` each, which are aligned to the clip. A clip without one is transcribed by Whisper. Default:
+   * `data`.
    */
   transcripts?: string
-  /** A code or an English name. Default 'en', where the network knows others. */
+  /** A code or an English name. Default 'en' for a multilingual model. */
   language?: string
-  /** What a clip that cannot be aligned does: 'stop' (default) throws; 'skip' leaves it out and counts it. */
+  /** Action for a clip that cannot be aligned: 'stop' (default) throws; 'skip' leaves it out and counts it. */
   onBadRecord?: OnBadRecord
-  /** A bar on stderr, or on the stream given. Default false. */
+  /** Show a progress bar on stderr, or on a stream. Default false. */
   progress?: boolean | ProgressStream
-  /** Gives up between two clips; what was written stays, and the next call goes on from it. */
+  /** Stops between two clips. Files written so far are kept, and the next call continues. */
   signal?: AbortSignal
 }
 
 export interface AlignedUstm {
-  /** Sound files, and of how many there are TextGrids now. */
+  /** Number of audio files, and of TextGrids that exist now. */
   clips: number
   files: number
-  /** How many of them were made by this call, and of these, how many by their transcripts. */
+  /** Number of TextGrids written by this call, and how many of them are aligned transcripts. */
   aligned: number
   byTranscript: number
   badRecords: number
@@ -49,21 +49,30 @@ export interface AlignedUstm {
 }
 
 /**
- * Finds when each word of clips is said, by the attention of a Whisper, so that no outside aligner is needed: writes TextGrids with
- * a tier `words`, which `prepareUstm` reads. Words are as `ustmTranscript` has them; clips with a transcript last 30 seconds at
- * most, the others as long as they like. A run that was ended goes on.
+ * Find the start and end time of each word in clips from the cross-attention of a Whisper, without an external aligner. Writes TextGrids
+ * with a tier `words`, which `prepareUstm` reads. Words are normalized as in `ustmTranscript`. A clip with a transcript may last at most
+ * 30 seconds; others have no limit. An interrupted run continues.
  *
  * ```ts
  * const whisper = await Whisper.fromPretrained('whisper-base')
  * await alignUstm({ whisper, data: 'LibriTTS/dev-clean' })
  * await prepareUstm({ textGrids: 'LibriTTS/dev-clean-textgrid', output: 'ustm', tokenizer })
  * ```
- * @throws DataError naming the clip that cannot be used; ConfigError where there is no sound file, and where two differ in their
- * endings only
+ * @throws DataError naming the clip that cannot be used; ConfigError if there are no audio files, or if two differ only in their
+ * extension
  */
 export async function alignUstm(options: AlignUstmOptions): Promise<AlignedUstm> {
   const where = 'alignUstm'
-  requireOptions(where, options, ['whisper', 'data', 'output', 'transcripts', 'language', 'onBadRecord', 'progress', 'signal']) // biome-ignore format: one line
+  requireOptions(where, options, [
+    'whisper',
+    'data',
+    'output',
+    'transcripts',
+    'language',
+    'onBadRecord',
+    'progress',
+    'signal',
+  ])
   const { whisper, data, transcripts = data, language, onBadRecord = 'stop', progress = false, signal } = options
   if (!(whisper instanceof Whisper)) throw misuse(where, 'whisper', 'a Whisper', whisper)
   requireString(where, 'data', data)
@@ -74,16 +83,26 @@ export async function alignUstm(options: AlignUstmOptions): Promise<AlignedUstm>
   const names = new Map<string, string>()
   for (const path of await soundFiles(where, data)) {
     const name = path.slice(0, path.length - extname(path).length)
-    if (names.has(name)) throw new ConfigError(`${where}: ${data} holds ${name} twice, with other endings`, { name })
+    if (names.has(name)) {
+      throw new ConfigError(
+        `${where}: expected audio files with different names, got ${join(data, name)} with two extensions. Rename one.`,
+        { name },
+      )
+    }
     names.set(name, path)
   }
   const bad = new BadRecords(onBadRecord)
-  const missing = [...names].filter(([name]) => !existsSync(join(output, `${name}.TextGrid`)))
+  const pending = [...names].filter(([name]) => !existsSync(join(output, `${name}.TextGrid`)))
   using bar = progress
-    ? new ProgressBar({ total: missing.length, label: 'align', unit: 'clip', ...(typeof progress === 'object' && { stream: progress }) }) // biome-ignore format: one line
+    ? new ProgressBar({
+        total: pending.length,
+        label: 'align',
+        unit: 'clip',
+        ...(typeof progress === 'object' && { stream: progress }),
+      })
     : undefined
   let [aligned, byTranscript] = [0, 0]
-  for (const [name, path] of missing) {
+  for (const [name, path] of pending) {
     signal?.throwIfAborted()
     const audio = join(data, path)
     try {
@@ -101,7 +120,7 @@ export async function alignUstm(options: AlignUstmOptions): Promise<AlignedUstm>
     }
     bar?.tick()
   }
-  const files = names.size - missing.length + aligned
+  const files = names.size - pending.length + aligned
   return { clips: names.size, files, aligned, byTranscript, badRecords: bad.count, badRecordErrors: bad.errors }
 }
 
@@ -113,10 +132,12 @@ async function gridOf(
 ): Promise<TextGrid> {
   const { samples } = await openClip({ where: 'alignUstm' }, audio, {})
   const seconds = samples.size(0) / SPEECH_RATE
-  const known = text === null ? undefined : ustmTranscript(text)
+  const transcript = text === null ? undefined : ustmTranscript(text)
   const found =
-    known === undefined ? await heard(whisper, samples, options) : await whisper.alignText(samples, known, options)
-  // Times of two windows may lie across each other.
+    transcript === undefined
+      ? await transcribedWords(whisper, samples, options)
+      : await whisper.alignText(samples, transcript, options)
+  // Words of neighboring windows may overlap.
   let earliest = 0
   const words = found.flatMap(({ text: said, start, end }) => {
     const word = ustmTranscript(said)
@@ -124,16 +145,20 @@ async function gridOf(
     earliest = Math.min(seconds, Math.max(earliest, start))
     return [{ word, start: earliest, end: Math.max(earliest, end) }]
   })
-  const intervals = withLengths(wordsOfTimes(words, seconds)).map(({ text: said, start, end }) => ({
+  const intervals = withDurations(wordsOfTimes(words, seconds)).map(({ text: said, start, end }) => ({
     text: said,
     minTime: start,
     maxTime: end,
   }))
-  return { minTime: 0, maxTime: seconds, tiers: [{ kind: 'interval', name: 'words', minTime: 0, maxTime: seconds, intervals }] } // biome-ignore format: one line
+  return {
+    minTime: 0,
+    maxTime: seconds,
+    tiers: [{ kind: 'interval', name: 'words', minTime: 0, maxTime: seconds, intervals }],
+  }
 }
 
-/** An interval lasts: a word that attention gives no time stands with the next one, or at the end with the one before. */
-function withLengths(words: readonly AlignedWord[]): AlignedWord[] {
+/** Remove empty intervals: a word without a duration is joined to the next word, or at the end to the last one. */
+function withDurations(words: readonly AlignedWord[]): AlignedWord[] {
   const found: AlignedWord[] = []
   let waiting: string[] = []
   for (const word of words) {
@@ -147,20 +172,19 @@ function withLengths(words: readonly AlignedWord[]): AlignedWord[] {
   }
   if (waiting.length === 0) return found
   const last = [...found].reverse().find(({ text }) => text !== '') ?? found.at(-1)
-  if (!last) throw new DataError('no word of it has a time', { text: waiting.join(' ') })
+  if (!last) throw new DataError('expected at least one word with a duration, got none', { text: waiting.join(' ') })
   last.text = [last.text, ...waiting].filter((part) => part !== '').join(' ')
   return found
 }
 
-async function heard(
+async function transcribedWords(
   whisper: Whisper,
   samples: Parameters<Whisper['transcribe']>[0],
   options: { language?: string; signal?: AbortSignal },
 ) {
-  // biome-ignore format: one line
-  const knowsOthers = Object.keys(whisper.tokens.languages).length > 0
+  const isMultilingual = Object.keys(whisper.tokens.languages).length > 0
   const { segments } = await whisper.transcribe(samples, {
-    ...(knowsOthers && { language: 'en' }),
+    ...(isMultilingual && { language: 'en' }),
     ...options,
     timestamps: 'word',
   })

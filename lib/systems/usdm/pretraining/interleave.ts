@@ -4,30 +4,30 @@ import { requireForm } from '../../../base/form.js'
 import { UsdmTokenizer } from '../data/text.js'
 import type { UnitWord } from './words.js'
 
-/** What draws: `Random`, or anything like it. Numbers are uniform from 0 to below 1. */
+/** A random generator, such as `Random`: uniform numbers from 0 to below 1. */
 export interface Draws {
   float(): number
 }
 
-/** A stretch of an utterance: its words, and its units. */
+/** A segment of an utterance: its words, and its units. */
 export interface UstmSegment {
   text: string
   units: number[]
 }
 
 export interface SegmentOptions {
-  /** Units of a segment, about: 500 for 10 seconds. Default 500. */
+  /** Approximate number of units per segment. Default 500, which is 10 seconds. */
   segmentUnits?: number
   /**
-   * The original draws a place anew for each word that it might be: 'published'. By default one place is drawn for each boundary,
-   * and the nearest word begins there.
+   * 'published': as in the original, a new position is drawn for each word that could be the boundary. By default, one position is
+   * drawn per boundary, and the segment starts at the nearest word.
    */
   compat?: 'published'
 }
 
 /**
- * Divides an utterance into segments of some ten seconds that begin where words do. For S segments of N units boundary k is at
- * the word nearest to a draw from a normal distribution of mean kN/S and deviation N/2S, cut at two deviations.
+ * Split an utterance into segments of about ten seconds that start at words. For S segments of N units, boundary k is at the word nearest
+ * to a draw from a normal distribution with mean kN/S and standard deviation N/2S, truncated at two standard deviations.
  */
 export function ustmSegments(
   words: readonly UnitWord[],
@@ -43,7 +43,9 @@ export function ustmSegments(
   if (!isArrayLike(units)) throw misuse(where, 'units', 'a list of units', units)
   const total = words.at(-1)?.end ?? 0
   if (total === 0 || total > units.length) {
-    throw new DataError(`the words reach to unit ${total}, and there are ${units.length}`, { words: total })
+    throw new DataError(`expected words within the ${units.length} units, got words up to unit ${total}`, {
+      words: total,
+    })
   }
   const count = Math.floor(total / segmentUnits) + 1
   const starts = [...words.map(({ start }) => start), total]
@@ -63,10 +65,10 @@ export function ustmSegments(
   }
   const sorted = [...bounds].sort((a, b) => a - b)
   return sorted.slice(1).map((to, i) => {
-    const own = words.slice(sorted[i], to)
-    const [first, last] = [own[0] as UnitWord, own.at(-1) as UnitWord]
+    const segmentWords = words.slice(sorted[i], to)
+    const [first, last] = [segmentWords[0] as UnitWord, segmentWords.at(-1) as UnitWord]
     return {
-      text: own.map(({ text }) => text).join(' '),
+      text: segmentWords.map(({ text }) => text).join(' '),
       units: Array.from({ length: last.end - first.start }, (_, unit) => units[first.start + unit] as number),
     }
   })
@@ -80,19 +82,21 @@ export function requireSegmentOptions(where: string, options: { [K in keyof Segm
   if (compat !== undefined && compat !== 'published') throw misuse(where, 'compat', "'published'", compat)
 }
 
-/** Standard normal from -2 to 2 (Box and Muller, drawn again where it lies outside). */
+/** Draw from the standard normal distribution truncated to -2 … 2 (Box-Muller with rejection). */
 function cutNormal(draws: Draws): number {
   for (;;) {
     const radius = Math.sqrt(-2 * Math.log(1 - draws.float()))
     const value = radius * Math.cos(2 * Math.PI * draws.float())
     if (Math.abs(value) <= 2) return value
-    if (Number.isNaN(value)) throw misuse('ustmSegments', 'what is drawn', 'a number from 0 to below 1', value)
+    if (Number.isNaN(value)) {
+      throw misuse('ustmSegments', 'the result of draws.float()', 'a number from 0 to below 1', value)
+    }
   }
 }
 
 /**
- * One sequence of USDM's pre-training: BOS, each segment as speech or as text by chance, `<|continue|>` where the modality changes
- * between segments, and by chance `<|correspond|>` with the same segment in the other modality; EOS. As a grammar:
+ * Return one sequence for USDM's pre-training: BOS; each segment as speech or as text, at random; `<|continue|>` where the modality
+ * changes between segments; at random, `<|correspond|>` with the same segment in the other modality; EOS. As a grammar:
  * `BOS (continue? main (correspond other)?)+ EOS`.
  * @returns ids
  */
@@ -106,28 +110,28 @@ export function ustmSequence(tokenizer: UsdmTokenizer, segments: readonly UstmSe
   const { bos, eos, ...ids } = tokenizer.ids
   const result = bos === null ? [] : [bos]
   let last: 'text' | 'units' | undefined
-  const say = ({ text, units }: UstmSegment, modality: 'text' | 'units') => {
+  const append = ({ text, units }: UstmSegment, modality: 'text' | 'units') => {
     for (const id of tokenizer.encode([modality === 'text' ? text : { units }], { addBos: false })) result.push(id)
     last = modality
   }
   for (const segment of segments) {
     const main = draws.float() >= 0.5 ? 'units' : 'text'
     if (last !== undefined && last !== main) result.push(ids.continue)
-    say(segment, main)
+    append(segment, main)
     if (draws.float() < 0.5) continue
     result.push(ids.correspond)
-    say(segment, main === 'units' ? 'text' : 'units')
+    append(segment, main === 'units' ? 'text' : 'units')
   }
   result.push(eos)
   return result
 }
 
 /**
- * Sequences as rows of at most `capacity` tokens, in the order they come: each row takes as many as fit, and its members stand
- * from the longest to the shortest.
+ * Pack sequences into rows of at most `capacity` tokens, in order: each row takes as many as fit, sorted from the longest to the
+ * shortest.
  * @param lengths of the sequences
- * @returns their places, row by row; none is lost
- * @throws DataError for a sequence that is longer than a row
+ * @returns the indices of the sequences in each row; none is dropped
+ * @throws DataError for a sequence longer than a row
  */
 export function ustmPacks(lengths: ArrayLike<number>, capacity = 8192): number[][] {
   if (!isArrayLike(lengths)) throw misuse('ustmPacks', 'lengths', 'a list of lengths', lengths)
@@ -137,7 +141,11 @@ export function ustmPacks(lengths: ArrayLike<number>, capacity = 8192): number[]
   for (let i = 0; i < lengths.length; i++) {
     const length = lengths[i] as number
     requireWhole('ustmPacks', `lengths[${i}]`, length)
-    if (length > capacity) throw new DataError(`sequence ${i} has ${length} tokens, more than ${capacity}`, { length })
+    if (length > capacity) {
+      throw new DataError(`expected sequences of at most ${capacity} tokens, got ${length} in sequence ${i}`, {
+        length,
+      })
+    }
     if (rows.length === 0 || length > left) {
       rows.push([])
       left = capacity

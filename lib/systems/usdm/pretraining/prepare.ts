@@ -15,9 +15,9 @@ import { USDM_MAX_LENGTH, UsdmTokenizer } from '../data/text.js'
 import { requireSegmentOptions, type SegmentOptions, ustmPacks, ustmSegments, ustmSequence } from './interleave.js'
 import { type AlignedWord, unitWords, wordsOfTextGrid } from './words.js'
 
-/** What is said in an utterance, and its units. */
+/** An utterance: its words with times, and its units. */
 export interface UstmUtterance {
-  /** What it is called in messages, such as its file. */
+  /** Name in messages, such as its file. */
   name: string
   words: readonly AlignedWord[]
   units: ArrayLike<number>
@@ -25,28 +25,28 @@ export interface UstmUtterance {
 
 export interface UstmSequenceOptions extends SegmentOptions {
   tokenizer: UsdmTokenizer
-  /** How often each utterance is divided and told anew. Default 1. */
+  /** Number of times that each utterance is segmented and interleaved anew. Default 1. */
   epochs?: number
-  /** Each utterance has draws of its own from it. Default 43. */
+  /** Random seed; each utterance has its own random stream. Default 43. */
   seed?: number
-  /** What an utterance that cannot be used does. Default 'stop'. */
+  /** Action for an utterance that cannot be used. Default 'stop'. */
   onBadRecord?: OnBadRecord
 }
 
 export interface UstmReport {
   utterances: number
-  /** Those with fewer than three words. */
+  /** Number of utterances with fewer than three words. */
   tooShort: number
-  /** Sequences of an epoch. */
+  /** Number of sequences per epoch. */
   sequences: number
   badRecords: number
   badRecordErrors: DataError[]
 }
 
 /**
- * Utterances as sequences in which text and speech take turns: a list for each epoch. The same seed gives the same, whatever else
- * is in the list behind an utterance.
- * @throws DataError naming the utterance whose words do not fit its units
+ * Return sequences of interleaved text and speech: one list per epoch. The sequence of an utterance depends only on the seed and on its
+ * index.
+ * @throws DataError naming the utterance whose words do not match its units
  */
 export function ustmSequences(
   utterances: readonly UstmUtterance[],
@@ -57,7 +57,7 @@ export function ustmSequences(
   requireForm(where, 'utterances', utterances, [{ name: 'string', words: 'list', units: 'object' }])
   const { tokenizer, epochs = 1, seed = 43, onBadRecord = 'stop', ...segmenting } = options
   const bad = new BadRecords(onBadRecord)
-  const made = Array.from({ length: epochs }, (): number[][] => [])
+  const epochSequences = Array.from({ length: epochs }, (): number[][] => [])
   let tooShort = 0
   for (const [i, { name, words, units }] of utterances.entries()) {
     try {
@@ -67,7 +67,7 @@ export function ustmSequences(
         tooShort += 1
         continue
       }
-      for (const [epoch, sequences] of made.entries()) {
+      for (const [epoch, sequences] of epochSequences.entries()) {
         const draws = new Random(seed, i * epochs + epoch)
         sequences.push(ustmSequence(tokenizer, ustmSegments(placed, units, draws, segmenting), draws))
       }
@@ -76,73 +76,77 @@ export function ustmSequences(
       bad.add(error)
     }
   }
-  const report = { utterances: utterances.length, tooShort, sequences: made[0]?.length ?? 0 }
-  return { epochs: made, report: { ...report, badRecords: bad.count, badRecordErrors: bad.errors } }
+  const report = { utterances: utterances.length, tooShort, sequences: epochSequences[0]?.length ?? 0 }
+  return { epochs: epochSequences, report: { ...report, badRecords: bad.count, badRecordErrors: bad.errors } }
 }
 
-/** @param more options of the caller's own */
+/** @param more names of further options that the caller takes */
 function requireSequenceOptions(where: string, options: UstmSequenceOptions, more: readonly string[] = []): void {
   requireOptions(where, options, [...SEQUENCE_OPTIONS, ...more])
   const { tokenizer, epochs = 1, seed = 43, onBadRecord = 'stop', segmentUnits, compat } = options
   if (!(tokenizer instanceof UsdmTokenizer)) throw misuse(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
   requireWhole(where, 'epochs', epochs, 1)
-  // Each is a list, and a file.
-  if (epochs > MOST_EPOCHS) throw misuse(where, 'epochs', `at most ${MOST_EPOCHS}`, epochs)
+  // Every epoch takes a list and a file.
+  if (epochs > MAX_EPOCHS) throw misuse(where, 'epochs', `an integer of at most ${MAX_EPOCHS}`, epochs)
   requireWhole(where, 'seed', seed)
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   requireSegmentOptions(where, { segmentUnits, compat })
 }
 
-const MOST_EPOCHS = 10_000
+const MAX_EPOCHS = 10_000
 const SEQUENCE_OPTIONS = ['tokenizer', 'epochs', 'seed', 'onBadRecord', 'segmentUnits', 'compat'] as const
 
 export interface PrepareUstmOptions extends UstmSequenceOptions {
-  /** The folder of TextGrids, of any depth, such as the aligner wrote it. */
+  /** Folder of TextGrids, searched recursively. */
   textGrids: string
-  /** The folder with `<name>_unit.txt` for each. Default: that of the TextGrids without `-textgrid` at its end. */
+  /** Folder with `<name>_unit.txt` for each. Default: that of the TextGrids without `-textgrid` at its end. */
   units?: string
   /** The folder to write. */
   output: string
-  /** Longer sequences are left out of the rows. Default 8192. */
+  /** Maximum tokens of a row; longer sequences are dropped. Default 8192. */
   maxLength?: number
 }
 
 export interface PreparedUstm extends UstmReport {
-  /** `data_epoch0.txt` …: a sequence of ids on each line. Beside each a `.json` has the lengths. */
+  /** `data_epoch0.txt` …: one sequence of ids per line. A `.json` next to each has the lengths. */
   files: string[]
-  /** `part0.txt`: a row of packed sequences on each line, in an order drawn by the seed. */
+  /** `part0.txt`: one row of packed sequences per line, shuffled by the seed. */
   packed: string
   rows: number
   tooLong: number
 }
 
 /**
- * The stages 2 to 4 of USDM's pre-training data: from aligned words and units to packed rows of ids.
- * @throws DataError naming the file that cannot be used; ConfigError where there is no TextGrid
+ * Run stages 2 to 4 of USDM's pre-training data: from aligned words and units to packed rows of ids.
+ * @throws DataError naming the file that cannot be used; ConfigError if there are no TextGrids
  */
 export async function prepareUstm(options: PrepareUstmOptions): Promise<PreparedUstm> {
   const where = 'prepareUstm'
   requireSequenceOptions(where, options, ['textGrids', 'units', 'output', 'maxLength'])
   const { textGrids, output, maxLength, ...rest } = options
   requireString(where, 'textGrids', textGrids)
-  const { units = textGrids.replace(/-textgrid[/\\]?$/, ''), ...making } = rest
+  const { units = textGrids.replace(/-textgrid[/\\]?$/, ''), ...sequenceOptions } = rest
   for (const [name, value] of Object.entries({ units, output })) requireString(where, name, value)
   requireWhole(where, 'maxLength', maxLength ?? USDM_MAX_LENGTH, 1)
   const all = await readdir(textGrids, { recursive: true }).catch((cause: Error) => {
-    throw new ConfigError(`${where}: ${textGrids} cannot be read: ${cause.message}`, { cause })
+    throw new ConfigError(`${where}: expected a readable folder of TextGrids, got ${textGrids}: ${cause.message}`, {
+      cause,
+    })
   })
   const grids = all.filter((path) => /\.textgrid$/i.test(path)).sort()
-  if (grids.length === 0) throw new ConfigError(`${where}: ${textGrids} holds no TextGrid`, { argument: 'textGrids' })
-  const bad = new BadRecords(making.onBadRecord ?? 'stop')
+  if (grids.length === 0) {
+    throw new ConfigError(`${where}: expected TextGrids in ${textGrids}, got none.`, { argument: 'textGrids' })
+  }
+  const bad = new BadRecords(sequenceOptions.onBadRecord ?? 'stop')
   const utterances: UstmUtterance[] = []
   for (const path of grids) {
     try {
-      utterances.push(await utteranceOf(join(textGrids, path), join(units, path), making.tokenizer.units))
+      utterances.push(await utteranceOf(join(textGrids, path), join(units, path), sequenceOptions.tokenizer.units))
     } catch (error) {
       bad.add(error)
     }
   }
-  const { epochs, report } = ustmSequences(utterances, making)
+  const { epochs, report } = ustmSequences(utterances, sequenceOptions)
   makeDirectory(output, DataError)
   const files: string[] = []
   for (const [epoch, sequences] of epochs.entries()) {
@@ -156,7 +160,10 @@ export async function prepareUstm(options: PrepareUstmOptions): Promise<Prepared
   }
   bad.addAll(report.badRecords, report.badRecordErrors)
   const packed = join(output, 'part0.txt')
-  const rows = await packUstm(files, packed, { capacity: maxLength ?? USDM_MAX_LENGTH, seed: making.seed ?? 43 })
+  const rows = await packUstm(files, packed, {
+    capacity: maxLength ?? USDM_MAX_LENGTH,
+    seed: sequenceOptions.seed ?? 43,
+  })
   return {
     ...report,
     utterances: grids.length,
@@ -168,10 +175,10 @@ export async function prepareUstm(options: PrepareUstmOptions): Promise<Prepared
   }
 }
 
-async function utteranceOf(grid: string, beside: string, count: number): Promise<UstmUtterance> {
-  const file = `${beside.replace(/\.textgrid$/i, '')}_unit.txt`
+async function utteranceOf(grid: string, unitPath: string, count: number): Promise<UstmUtterance> {
+  const file = `${unitPath.replace(/\.textgrid$/i, '')}_unit.txt`
   if (!existsSync(file))
-    throw new DataError(`${grid}: there are no units of it at ${file}`, { file: grid, units: file })
+    throw new DataError(`${grid}: expected its units in ${file}, which does not exist`, { file: grid, units: file })
   try {
     const words = wordsOfTextGrid(await readTextGrid(grid, { gaps: 'fill' }))
     return { name: grid, words, units: await readUnits(file, { units: count }) }
@@ -182,9 +189,8 @@ async function utteranceOf(grid: string, beside: string, count: number): Promise
 }
 
 /**
- * Packs files of sequences into rows (see {@link ustmPacks}), in an order drawn by the seed; those that are longer than a row are
- * left out and counted.
- * @throws DataError with `file` and `line` for a line that is no sequence
+ * Pack files of sequences into rows (see {@link ustmPacks}), shuffled by the seed. Sequences longer than a row are dropped and counted.
+ * @throws DataError with `file` and `line` for a malformed line
  */
 export async function packUstm(
   files: readonly string[],
@@ -220,14 +226,14 @@ export async function packUstm(
   return { rows: rows.length, tooLong }
 }
 
-/** The files `<stem>0.txt`, `<stem>1.txt` … of a folder, in the order of their numbers. */
+/** Return the files `<stem>0.txt`, `<stem>1.txt` … of a folder, in the order of their numbers. */
 export async function numberedFiles(folder: string, stem: 'data_epoch' | 'part'): Promise<string[]> {
   const form = new RegExp(`^${stem}(\\d+)\\.txt$`)
   const numbers = (await readdir(folder)).flatMap((name) => form.exec(name)?.slice(1).map(Number) ?? [])
   return numbers.sort((a, b) => a - b).map((number) => join(folder, `${stem}${number}.txt`))
 }
 
-/** Lines of ids, one after the other. @throws DataError with `file` and `line` for what is none */
+/** Read lines of ids, one at a time. @throws DataError with `file` and `line` for a malformed line */
 export async function* readUstmRows(path: string): AsyncGenerator<number[], void, void> {
   requireString('readUstmRows', 'path', path)
   let rest = ''
@@ -240,14 +246,17 @@ export async function* readUstmRows(path: string): AsyncGenerator<number[], void
   if (rest !== '') yield parseUstmRow(rest, path, ++line)
 }
 
-/** A line of ids. */
+/** Parse a line of ids. */
 export function parseUstmRow(text: string, file: string, line: number): number[] {
   return text
     .trimEnd()
     .split(' ')
     .map((word) => {
       if (/^\d{1,10}$/.test(word)) return Number(word)
-      throw new DataError(`${file}, line ${line}: ${JSON.stringify(word.slice(0, 40))} is no id`, { file, line })
+      throw new DataError(`${file}, line ${line}: expected an id, got ${JSON.stringify(word.slice(0, 40))}`, {
+        file,
+        line,
+      })
     })
 }
 

@@ -30,24 +30,24 @@ export interface PretrainUsdmOptions extends UsdmTrainingOptions {
   /** Changes to {@link USTM_RECIPE}. */
   recipe?: Partial<UsdmRecipe>
   /**
-   * 'published': of two sequences in a row the end of the first is asked for the beginning of the second, the batches of a step
-   * count alike, and a sliding window is `windowInclusive`, or refused. By default no sequence is asked for anything of another,
-   * and all tokens of a step count alike.
+   * 'published': the last token of a sequence has the first token of the next one in the row as its label, all batches of a step have
+   * equal weight, and a sliding window must be `windowInclusive`. By default no label crosses sequences, and all tokens of a step have
+   * equal weight.
    */
   compat?: 'published'
 }
 
 /**
- * Pre-trains a language model on text and speech in turns (USTM): the loss is over all tokens. Rows are packed: in each
- * sequence of a row positions and attention begin anew, and a sliding window is of the sequence (of 4,097 tokens as
- * published, with the model's `windowInclusive`; of 4,096 without, as plain Mistral's files have it). Rows come in the order of the files, which
- * `prepareUstm` shuffled. What it writes, resuming and several processes are as `finetuneUsdm` has them.
+ * Pre-train a language model on interleaved text and speech (USTM): all tokens contribute to the loss. Rows are packed: positions and
+ * attention restart in each sequence of a row, and the sliding window is within the sequence (4,097 tokens as published, with the
+ * model's `windowInclusive`; else 4,096, as in plain Mistral's files). Rows are read in the order of the files, which `prepareUstm`
+ * shuffled. Output, resuming and several processes work as in `finetuneUsdm`.
  *
  * ```ts
  * const model = await DecoderLM.fromPretrained('mistralai/Mistral-7B-v0.1', { dtype: 'bfloat16' })
  * await pretrainUsdm({ model, tokenizer, train: 'ustm', outputDir: 'run' })
  * ```
- * @throws DataError with `file` and `line` for a line that is no row, or was made with another tokenizer; else as the Trainer
+ * @throws DataError with `file` and `line` for a malformed line, or ids of another tokenizer; else as the Trainer
  */
 export async function pretrainUsdm(options: PretrainUsdmOptions): Promise<UsdmResults> {
   const where = 'pretrainUsdm'
@@ -57,8 +57,8 @@ export async function pretrainUsdm(options: PretrainUsdmOptions): Promise<UsdmRe
   requireCompat(where, compat, options.model)
   const recipe = usdmRecipe(options.recipe, USTM_RECIPE)
   const { tokenizer, args = {} } = options
-  const open = async (name: string, given: UstmRows) => {
-    const files = typeof given === 'string' ? await partsOf(given) : given
+  const open = async (name: string, rows: UstmRows) => {
+    const files = typeof rows === 'string' ? await partsOf(rows) : rows
     return openRows<readonly number[]>(where, name, files, (text, file, line) => {
       const ids = parseUstmRow(text, file, line)
       requireIds(ids, tokenizer.vocabSize, `${file}, line ${line}`, { file, line })
@@ -92,7 +92,7 @@ export async function pretrainUsdm(options: PretrainUsdmOptions): Promise<UsdmRe
   }
 }
 
-/** A batch of rows as one packed row. */
+/** Return a function that packs a batch of rows into one row. */
 export function ustmCollate(ids: UsdmIds, compat?: 'published'): (rows: readonly (readonly number[])[]) => UsdmBatch {
   const pack = packSequences(['inputIds', 'labels'], { causalLabels: [] })
   return (rows) => {
@@ -108,19 +108,24 @@ export function ustmCollate(ids: UsdmIds, compat?: 'published'): (rows: readonly
   }
 }
 
-/** A row cut before each BOS; behind each EOS where the tokenizer has no BOS. */
+/** Split a row before each BOS; after each EOS if the tokenizer has no BOS. */
 export function sequencesOf(row: readonly number[], { bos, eos }: Pick<UsdmIds, 'bos' | 'eos'>): number[][] {
   const starts = row.flatMap((id, i) => (i > 0 && (bos === null ? row[i - 1] === eos : id === bos) ? [i] : []))
   return [0, ...starts].map((start, i) => row.slice(start, starts[i] ?? row.length))
 }
 
-/** A file, or the parts in a folder in the order of their numbers. */
+/** Return the path of a file, or the parts in a folder in the order of their numbers. */
 async function partsOf(path: string): Promise<string | string[]> {
   const facts = await stat(path).catch((cause: Error) => {
-    throw new ConfigError(`pretrainUsdm: ${path} cannot be read: ${cause.message}`, { argument: 'train', cause })
+    throw new ConfigError(`pretrainUsdm: expected a file or folder of packed rows, got ${path}: ${cause.message}`, {
+      argument: 'train',
+      cause,
+    })
   })
   if (!facts.isDirectory()) return path
   const parts = await numberedFiles(path, 'part')
   if (parts.length > 0) return parts
-  throw new ConfigError(`pretrainUsdm: ${path} holds no part0.txt as prepareUstm writes it`, { argument: 'train' })
+  throw new ConfigError(`pretrainUsdm: expected part0.txt in ${path}, got none. Write it with prepareUstm.`, {
+    argument: 'train',
+  })
 }

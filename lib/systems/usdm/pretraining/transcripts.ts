@@ -9,22 +9,27 @@ import { ustmTranscript } from './words.js'
 const NORMALIZED = '.normalized.txt'
 
 /**
- * Writes `<name>.txt` of each `<name>.normalized.txt` below a folder, as LibriTTS has them: what is said in small letters without
- * punctuation, for an aligner.
- * @param output where the folders are made again. Default: beside
- * @returns how many
- * @throws ConfigError where there is none; DataError for a file that is no text
+ * Write `<name>.txt` for each `<name>.normalized.txt` in a folder and its subfolders, as in LibriTTS: lowercase text without punctuation,
+ * for an aligner.
+ * @param output root of the written files, with the same subfolders. Default: `folder`
+ * @returns the number of files
+ * @throws ConfigError if there are none; DataError for a file that is not UTF-8 text
  */
 export async function writeUstmTranscripts(folder: string, output: string = folder): Promise<number> {
   const where = 'writeUstmTranscripts'
   requireString(where, 'folder', folder)
   requireString(where, 'output', output)
   const all = await readdir(folder, { recursive: true }).catch((cause: Error) => {
-    throw new ConfigError(`${where}: ${folder} cannot be read: ${cause.message}`, { argument: 'folder', cause })
+    throw new ConfigError(`${where}: expected a readable folder, got ${folder}: ${cause.message}`, {
+      argument: 'folder',
+      cause,
+    })
   })
   const texts = all.filter((path) => path.endsWith(NORMALIZED)).sort()
   if (texts.length === 0) {
-    throw new ConfigError(`${where}: ${folder} holds no <name>${NORMALIZED}`, { argument: 'folder' })
+    throw new ConfigError(`${where}: expected files <name>${NORMALIZED} in ${folder}, got none.`, {
+      argument: 'folder',
+    })
   }
   for (const path of texts) {
     const file = join(folder, path)

@@ -3,21 +3,21 @@ import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { TextGrid } from '../../../files/textgrid.js'
 
-/** When a word is said, in seconds; a pause has an empty text. */
+/** A word with its start and end in seconds; a pause has an empty text. */
 export interface AlignedWord {
   text: string
   start: number
   end: number
 }
 
-/** A word, or several joined by blanks, with the units of its speech: from `start` to before `end`. */
+/** A word, or several joined by spaces, with its units: from `start` to before `end`. */
 export interface UnitWord {
   text: string
   start: number
   end: number
 }
 
-/** A transcript as USDM's pre-training has it: small letters, without ASCII punctuation but the apostrophe. */
+/** Return a transcript as in USDM's pre-training: lowercase, without ASCII punctuation except the apostrophe. */
 export function ustmTranscript(text: string): string {
   requireString('ustmTranscript', 'text', text)
   return text
@@ -27,8 +27,8 @@ export function ustmTranscript(text: string): string {
 }
 
 /**
- * The words of a TextGrid, from the interval tier of a name.
- * @throws DataError where there is no such tier
+ * Return the words of the interval tier `tier` of a TextGrid.
+ * @throws DataError if there is no such tier
  */
 export function wordsOfTextGrid(grid: TextGrid, options: { tier?: string } = {}): AlignedWord[] {
   const where = 'wordsOfTextGrid'
@@ -42,14 +42,13 @@ export function wordsOfTextGrid(grid: TextGrid, options: { tier?: string } = {})
     return tier.intervals.map(({ text, minTime, maxTime }) => ({ text: text.trim(), start: minTime, end: maxTime }))
   }
   const names = grid.tiers.map((one) => `'${one.name}' (${one.kind})`).join(', ')
-  throw new DataError(`the TextGrid has no interval tier '${name}'; it has ${names || 'none'}`, { tier: name })
+  throw new DataError(`the TextGrid: expected an interval tier '${name}', got ${names || 'no tiers'}`, { tier: name })
 }
 
 /**
- * Words with times, such as those of Whisper, with a pause wherever nothing is said.
- * Words that overlap meet in the middle.
- * @param seconds how long the clip is
- * @throws DataError for times that go back, or lie outside the clip
+ * Return words with times, such as those of Whisper, with pauses in the gaps. Words that overlap are split in the middle.
+ * @param seconds length of the clip
+ * @throws DataError for times that go back, or lie outside of the clip
  */
 export function wordsOfTimes(
   words: readonly { word: string; start: number; end: number }[],
@@ -58,18 +57,14 @@ export function wordsOfTimes(
   const where = 'wordsOfTimes'
   requireForm(where, 'words', words, [{ word: 'string', start: 'number', end: 'number' }])
   requireNumber(where, 'seconds', seconds)
-  if (!(seconds > 0)) throw misuse(where, 'seconds', 'above 0', seconds)
+  if (!(seconds > 0)) throw misuse(where, 'seconds', 'a number above 0', seconds)
   const result: AlignedWord[] = []
   for (const [i, { word, start, end }] of words.entries()) {
     const before = result.at(-1)
     if (!(start >= 0 && end >= start && start <= seconds) || (before && start < before.start)) {
       throw new DataError(
-        `word ${i + 1} (${JSON.stringify(word)}) is said from ${start} to ${end} s, which cannot be`,
-        {
-          word,
-          start,
-          end,
-        },
+        `word ${i + 1}, ${JSON.stringify(word)}: expected times in order within 0 … ${seconds} s, got ${start} … ${end} s`,
+        { word, start, end },
       )
     }
     let from = start
@@ -85,7 +80,7 @@ export function wordsOfTimes(
   return result
 }
 
-/** As Python's round: halves go to the even neighbour. */
+/** Round like Python's round: halves go to the even neighbor. */
 export function roundHalfEven(value: number): number {
   const down = Math.floor(value)
   const rest = value - down
@@ -93,16 +88,16 @@ export function roundHalfEven(value: number): number {
   return down % 2 === 0 ? down : down + 1
 }
 
-/** Two decimals, as Python's round: only eighths lie exactly between two. */
+/** Round to two decimals like Python's round. Only multiples of 1/8 can lie exactly between two. */
 const hundredths = (value: number): number =>
   Number.isInteger(value * 8) ? roundHalfEven(value * 100) / 100 : Number(value.toFixed(2))
 
 /**
- * The units of each word of an utterance. Pauses go to the words beside them, half to each; words too short for a unit are
- * joined with a neighbour.
- * @param units how many the utterance has
+ * Return the units of each word of an utterance. Pauses are split in half between their neighbors; words too short for a unit are joined
+ * with a neighbor.
+ * @param units number of units of the utterance
  * @returns null for fewer than three words, which the original leaves out
- * @throws DataError for words that do not follow each other
+ * @throws DataError for words with gaps or overlaps
  */
 export function unitWords(words: readonly AlignedWord[], units: number): UnitWord[] | null {
   requireWhole('unitWords', 'units', units, 1)
@@ -116,10 +111,10 @@ export function unitWords(words: readonly AlignedWord[], units: number): UnitWor
   for (const [i, word] of placed.entries()) {
     const before = placed[i - 1]
     if (word.end >= word.start && (!before || before.end === word.start)) continue
-    throw new DataError(`the words ${JSON.stringify(before?.text)} and ${JSON.stringify(word.text)} do not meet`, {
-      start: word.start,
-      before: before?.end,
-    })
+    throw new DataError(
+      `expected words without gaps, got one between ${JSON.stringify(before?.text)} and ${JSON.stringify(word.text)}`,
+      { start: word.start, before: before?.end },
+    )
   }
   const joined = withoutEmpty(placed)
   return joined.length < 3 ? null : joined
@@ -148,7 +143,7 @@ function withoutPauses(words: readonly AlignedWord[]): AlignedWord[] {
 
 function withoutEmpty(words: readonly UnitWord[]): UnitWord[] {
   const left = words.map((word) => ({ ...word }))
-  /** The word before takes so many from a place on. */
+  /** Join `count` words after `into` to it. */
   const absorb = (into: number, count: number) => {
     for (const { text, end } of left.splice(into + 1, count)) {
       const taker = left[into] as UnitWord

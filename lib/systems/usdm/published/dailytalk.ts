@@ -7,23 +7,23 @@ import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { groupDialogs, type UsdmDialogs, type UsdmSpokenTurn } from '../data/dialogs.js'
 
 export interface ReadDailyTalkOptions {
-  /** What a line or dialog that cannot be used does: 'stop' (default) throws; 'skip' leaves the dialog out and counts it. */
+  /** Action for a line or dialog that cannot be used: 'stop' (default) throws; 'skip' drops the dialog and counts it. */
   onBadRecord?: OnBadRecord
 }
 
-/** Dialogs of DailyTalk, and what could not be used. */
+/** Dialogs of DailyTalk, and the errors of records that cannot be used. */
 export interface DailyTalk extends UsdmDialogs {
   badRecords: number
   badRecordErrors: DataError[]
 }
 
 /**
- * Reads the phone files of DailyTalk (Lee et al. 2023, https://arxiv.org/abs/2207.01063), `train_phone.txt` or `val_phone.txt` of
+ * Read the phone files of DailyTalk (Lee et al. 2023, https://arxiv.org/abs/2207.01063), `train_phone.txt` or `val_phone.txt` of
  * https://github.com/keonlee9420/DailyTalk: lines of `0_1_d23|1|{phones}|the text|emotion`. A clip is
  * `<dataDir>/<dialog>/<id>.wav`.
- * @param dataDir the folder `data` of the corpus, or the one that holds it
- * @throws DataError with `file` and `line` for a line that has not five fields, a name that does not say its turn, a turn that
- * is missing, and a clip that is not there; ConfigError where there is no folder
+ * @param dataDir the corpus's folder `data`, or the folder that contains it
+ * @throws DataError with `file` and `line` for a line without five fields, a malformed id, a missing turn, and a missing clip;
+ * ConfigError if the folder does not exist
  */
 export async function readDailyTalk(
   phoneFile: string,
@@ -41,21 +41,21 @@ export async function readDailyTalk(
   const turns = await readTurns(phoneFile, root, bad)
   const grouped = groupDialogs(turns, bad)
   const dialogs = grouped.dialogs.filter(({ turns }) => {
-    const silent = turns.find(({ audio }) => !existsSync(audio.path))
-    if (silent) bad.add(noClip(silent))
-    return !silent
+    const missing = turns.find(({ audio }) => !existsSync(audio.path))
+    if (missing) bad.add(noClip(missing))
+    return !missing
   })
   return { ...grouped, dialogs, badRecords: bad.count, badRecordErrors: bad.errors }
 }
 
-/** The same without a look at the clips, for those who have units already. @internal */
+/** Read turns as {@link readDailyTalk}, without checking that the clips exist. @internal */
 export async function readDailyTalkTurns(phoneFile: string, root = ''): Promise<UsdmSpokenTurn[]> {
   return readTurns(phoneFile, root, new BadRecords('stop'))
 }
 
 async function readTurns(phoneFile: string, root: string, bad: BadRecords): Promise<UsdmSpokenTurn[]> {
   const parts: Buffer[] = []
-  for await (const part of chunksOf(phoneFile, MOST_BYTES)) parts.push(part)
+  for await (const part of chunksOf(phoneFile, MAX_BYTES)) parts.push(part)
   const lines = utf8(withoutMark(Buffer.concat(parts)), phoneFile).split('\n')
   const turns: UsdmSpokenTurn[] = []
   for (const [i, content] of lines.entries()) {
@@ -67,24 +67,26 @@ async function readTurns(phoneFile: string, root: string, bad: BadRecords): Prom
       bad.add(error)
     }
   }
-  if (turns.length === 0) throw new DataError(`${phoneFile} holds no utterance`, { file: phoneFile })
+  if (turns.length === 0) {
+    throw new DataError(`${phoneFile}: expected at least one utterance, got none`, { file: phoneFile })
+  }
   return turns
 }
 
-const MOST_BYTES = 1 << 28
+const MAX_BYTES = 1 << 28
 
 function turnOf(content: string, place: { file: string; line: number }, root: string): UsdmSpokenTurn {
   const fault = (what: string) => new DataError(`${place.file}, line ${place.line}: ${what}`, { ...place })
   const fields = content.split('|')
-  if (fields.length !== 5) {
-    throw fault(`there are ${fields.length} fields, expected 5: id|speaker|{phones}|text|emotion`)
-  }
+  if (fields.length !== 5) throw fault(`expected 5 fields, id|speaker|{phones}|text|emotion, got ${fields.length}`)
   const [id = '', speaker = '', , text = ''] = fields
-  const named = /^(\d+)_(\d+)_d(\d+)$/.exec(id)
-  if (!named) throw fault(`${JSON.stringify(id)} is no id: utterance_speaker_ddialog, such as 0_1_d23`)
-  const [, turn, said, number] = named as unknown as [string, string, string, string]
-  if (said !== speaker) throw fault(`${id} is of speaker ${said}, and its field says ${JSON.stringify(speaker)}`)
-  if (text.trim() === '') throw fault(`${id} has no text`)
+  const idMatch = /^(\d+)_(\d+)_d(\d+)$/.exec(id)
+  if (!idMatch) throw fault(`expected an id <turn>_<speaker>_d<dialog>, such as 0_1_d23, got ${JSON.stringify(id)}`)
+  const [, turn, idSpeaker, number] = idMatch as unknown as [string, string, string, string]
+  if (idSpeaker !== speaker) {
+    throw fault(`${id}: expected the speaker of the id, ${idSpeaker}, got ${JSON.stringify(speaker)}`)
+  }
+  if (text.trim() === '') throw fault(`${id}: expected a text, got none`)
   return {
     dialog: `d${number}`,
     turn: Number(turn),
@@ -97,16 +99,23 @@ function turnOf(content: string, place: { file: string; line: number }, root: st
 }
 
 const noClip = ({ audio, file, line, dialog, turn }: UsdmSpokenTurn): DataError =>
-  new DataError(`${file}, line ${line}: there is no clip ${audio.path} of turn ${turn} of dialog ${dialog}`, {
-    file,
-    line,
-    clip: audio.path,
-  })
+  new DataError(
+    `${file}, line ${line}: expected the clip of dialog ${dialog}, turn ${turn}: ${audio.path} does not exist`,
+    {
+      file,
+      line,
+      clip: audio.path,
+    },
+  )
 
-/** Where the clips' folders are: the folder that was named, or `data` in it. */
+/** Return the folder of the clips: the given folder, or `data` in it. */
 function clipFolder(dataDir: string): string {
   const isFolder = (path: string) => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
-  if (!isFolder(dataDir)) throw new ConfigError(`There is no folder ${dataDir} of DailyTalk`, { argument: 'dataDir' })
+  if (!isFolder(dataDir)) {
+    throw new ConfigError(`readDailyTalk: expected the folder of DailyTalk, got ${dataDir}, which does not exist.`, {
+      argument: 'dataDir',
+    })
+  }
   const inner = join(dataDir, 'data')
   return isFolder(inner) ? inner : dataDir
 }

@@ -1,4 +1,4 @@
-import { requireString } from '../../../base/check.js'
+import { requireString, shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { toCamel } from '../../../base/words.js'
 import { readJson } from '../../../files/json/json.js'
@@ -7,7 +7,7 @@ import { MEL, type UnitVoiceboxConfig } from '../../../models/unit-voicebox/conf
 import { unitFrames } from '../data/frames.js'
 import type { VoiceboxRecipe } from '../voicebox/recipe.js'
 
-/** What a configuration of the original's Voicebox training says. */
+/** Settings of a configuration of the original's Voicebox training. */
 export interface PublishedVoiceboxConfig {
   model: UnitVoiceboxConfig
   recipe: Partial<VoiceboxRecipe>
@@ -18,7 +18,7 @@ export interface PublishedVoiceboxConfig {
 
 type Section = Record<string, unknown>
 
-/** What cannot be otherwise here, since vocoders and published weights know nothing else. */
+/** Values that vocoders and published weights fix. */
 const FIXED: Section = {
   token_sr: 50,
   n_fft: BIGVGAN_MEL.nFft,
@@ -31,41 +31,48 @@ const FIXED: Section = {
   std: MEL.std,
 }
 
-/** Of the file lists, of readers and of what it lets hear while it trains: without effect here. */
+/** Keys without effect here: settings of file lists, of data readers, and of audio samples during training. */
 const UNREAD = new Set(['test_filelist_path', 'test_size', 'num_workers', 'reverse_step', 'save_every'])
 
 /**
- * Reads a configuration: the original's for training, with the sections `data`, `model` and `train`, or a network's config.json.
- * @throws ConfigError naming a key that is not known, and a spectrogram that vocoders would not understand
+ * Read a configuration: the original's for training, with the sections `data`, `model` and `train`, or a network's config.json.
+ * @throws ConfigError naming an unknown key, or a spectrogram setting that differs from the vocoder's
  */
 export async function readVoiceboxConfig(file: string): Promise<PublishedVoiceboxConfig> {
   requireString('readVoiceboxConfig', 'file', file)
   const root = await readJson(file)
-  const fail = (key: string, what: string): ConfigError => new ConfigError(`${file}: ${key} ${what}`, { file, key })
+  const fail = (key: string, expected: string, value: unknown): ConfigError =>
+    new ConfigError(`${file}: ${key}: expected ${expected}, got ${shown(value)}`, { file, key })
   const section = (value: unknown, key: string): Section => {
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Section
-    throw fail(key, 'must be an object')
+    throw fail(key, 'an object', value)
   }
   const whole = section(root, 'the configuration')
   if (!('model' in whole) && !('train' in whole)) return { model: toCamel(whole) as UnitVoiceboxConfig, recipe: {} }
-  for (const key of Object.keys(whole)) if (!/^(data|model|train)$/.test(key)) throw fail(key, 'is no section of it')
-  const [data, model, train] = ['data', 'model', 'train'].map((key) => section(whole[key] ?? {}, key)) as [Section, Section, Section] // biome-ignore format: one line
+  for (const key of Object.keys(whole))
+    if (!/^(data|model|train)$/.test(key)) throw fail(key, 'the sections data, model and train', key)
+  const [data, model, train] = ['data', 'model', 'train'].map((key) => section(whole[key] ?? {}, key)) as [
+    Section,
+    Section,
+    Section,
+  ]
   const found: PublishedVoiceboxConfig = { model: toCamel(model) as UnitVoiceboxConfig, recipe: {} }
   for (const [key, value] of Object.entries(data)) {
     if (key === 'train_filelist_path' || key === 'valid_filelist_path') {
-      if (typeof value !== 'string') throw fail(`data.${key}`, 'must be a path')
+      if (typeof value !== 'string') throw fail(`data.${key}`, 'a path', value)
       found[key === 'train_filelist_path' ? 'train' : 'valid'] = value
     } else if (key === 'n_tokens') found.model.nTokens = value as number
     else if (key === 'n_feats') found.model.nFeats = value as number
     else if (Object.hasOwn(FIXED, key)) {
-      if (value !== FIXED[key]) throw fail(`data.${key}`, `must be ${FIXED[key]}, not ${JSON.stringify(value)}`)
-    } else if (!UNREAD.has(key)) throw fail(`data.${key}`, 'is not known')
+      if (value !== FIXED[key]) throw fail(`data.${key}`, `${FIXED[key]}`, value)
+    } else if (!UNREAD.has(key)) throw fail(`data.${key}`, 'a known key', key)
   }
   for (const [key, value] of Object.entries(train)) {
     if (UNREAD.has(key)) continue
     const read = RECIPE[key]
-    if (!read) throw fail(`train.${key}`, 'is not known')
-    if (typeof value !== (key === 'fp16_run' ? 'boolean' : 'number')) throw fail(`train.${key}`, `is ${JSON.stringify(value)}`) // biome-ignore format: one line
+    if (!read) throw fail(`train.${key}`, 'a known key', key)
+    const type = key === 'fp16_run' ? 'boolean' : 'number'
+    if (typeof value !== type) throw fail(`train.${key}`, `a ${type}`, value)
     Object.assign(found.recipe, read(value as number))
   }
   return found
@@ -82,6 +89,6 @@ const RECIPE: Record<string, (value: number) => Partial<VoiceboxRecipe>> = {
   r_min: (leastMasked) => ({ leastMasked }),
   r_max: (mostMasked) => ({ mostMasked }),
   out_size_second: (seconds) => ({ windowFrames: unitFrames(50 * seconds) }),
-  // It trains on CUDA alone.
+  // The original trains only on CUDA, so true is the default.
   fp16_run: (on) => (on ? {} : { precision: 'float32' }),
 }

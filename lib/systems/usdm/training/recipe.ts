@@ -4,15 +4,15 @@ import { didYouMean, shortened } from '../../../base/words.js'
 import { SCHEDULER_TYPES, type SchedulerType } from '../../../train/scheduler.js'
 
 /**
- * How USDM is trained. The defaults are what the original's programs and their DeepSpeed file come to: no clipping of
- * gradients, and decay of all weights, those of norms too.
+ * Hyperparameters of USDM's training. The defaults are those of the original's programs with their DeepSpeed file: no gradient clipping,
+ * and weight decay on all weights, norms included.
  */
 export interface UsdmRecipe {
   /** Default 2e-5. */
   learningRate: number
   /** Default 'cosine', down to 0. */
   schedule: SchedulerType
-  /** Share of all steps over which the rate climbs from 0, at which the first step is made. Default 0.03. */
+  /** Fraction of all steps for warmup; the first step has learning rate 0. Default 0.03. */
   warmupRatio: number
   /** Default 1. */
   epochs: number
@@ -20,16 +20,16 @@ export interface UsdmRecipe {
   betas: [number, number]
   /** Default 1e-8. */
   eps: number
-  /** Of all weights. Default 0.01. */
+  /** Weight decay of all weights. Default 0.01. */
   weightDecay: number
-  /** Default 0: gradients stay as they are. */
+  /** Gradient clipping norm. Default 0: no clipping. */
   maxGradNorm: number
-  /** Examples, or packed rows of pre-training, in a batch of each process. Default 2 and 2. */
+  /** Examples, or packed rows in pre-training, per batch of each process. Default 2 and 2. */
   batchSize: number
   evalBatchSize: number
-  /** Batches whose gradients make one step. Default 4, of pre-training 2. */
+  /** Gradient accumulation: batches per optimizer step. Default 4; 2 in pre-training. */
   accumulation: number
-  /** Layers compute again in backward what is between them. Default true. */
+  /** Recompute the activations of layers in backward. Default true. */
   gradientCheckpointing: boolean
   /** Default 42. */
   seed: number
@@ -37,7 +37,7 @@ export interface UsdmRecipe {
   logSteps: number
   evalSteps: number
   saveSteps: number
-  /** Checkpoints that stay. Default 2. */
+  /** Maximum number of kept checkpoints. Default 2. */
   saveTotalLimit: number
 }
 
@@ -61,21 +61,24 @@ export const USDM_RECIPE: Readonly<UsdmRecipe> = {
   saveTotalLimit: 2,
 }
 
-/** That of pre-training. */
+/** The recipe of pre-training. */
 export const USTM_RECIPE: Readonly<UsdmRecipe> = { ...USDM_RECIPE, accumulation: 2 }
 
-/** A recipe with changes. @throws ConfigError for an unknown name or a value that cannot be */
+/** Return a recipe with changes. @throws ConfigError for an unknown name or an invalid value */
 export function usdmRecipe(changes: Partial<UsdmRecipe> = {}, preset: Readonly<UsdmRecipe> = USDM_RECIPE): UsdmRecipe {
   const where = 'usdmRecipe'
   requireObject(where, 'changes', changes)
   requireObject(where, 'preset', preset)
   const names = Object.keys(preset)
-  const given = Object.entries(changes).filter(([, value]) => value !== undefined)
-  for (const [name] of given) {
+  const changed = Object.entries(changes).filter(([, value]) => value !== undefined)
+  for (const [name] of changed) {
     if (names.includes(name)) continue
-    throw new ConfigError(`USDM's recipe has no '${shortened(name)}'${didYouMean(name, names)}`, { argument: name })
+    throw new ConfigError(
+      `usdmRecipe: expected names of the recipe, got '${shortened(name)}'${didYouMean(name, names)}`,
+      { argument: name },
+    )
   }
-  const recipe: UsdmRecipe = { ...preset, ...Object.fromEntries(given) }
+  const recipe: UsdmRecipe = { ...preset, ...Object.fromEntries(changed) }
   for (const name of ['learningRate', 'epochs', 'eps', 'weightDecay', 'maxGradNorm'] as const) {
     requireNumber(where, name, recipe[name], { least: 0 })
   }

@@ -13,40 +13,39 @@ import {
 } from './trainer.js'
 
 export interface FinetuneUsdmOptions extends UsdmTrainingOptions {
-  /** Files of `ids|labels`, or examples as `usdmExamples` and `usdmExample` make them. */
+  /** Files of `ids|labels`, or examples of `usdmExamples` and `usdmExample`. */
   train: UsdmExamples
-  /** Evaluated each `evalSteps` steps. */
+  /** Evaluated every `evalSteps` steps. */
   valid?: UsdmExamples
-  /** Measured once at the end. */
+  /** Evaluated once at the end. */
   test?: UsdmExamples
   /** Changes to {@link USDM_RECIPE}. */
   recipe?: Partial<UsdmRecipe>
   /**
-   * Puts the examples of a batch behind each other in one row, so that nothing is computed for padding; what comes out is the
-   * same within rounding. Default true.
+   * Packs the examples of a batch into one row, so that nothing is computed for padding. The results are the same within rounding.
+   * Default true.
    */
   packed?: boolean
   /**
-   * 'published': the batches of a step count alike, whatever each has to learn, and adapters leave the tables of tokens frozen; a
-   * sliding window is `windowInclusive`, or refused.
-   * By default all tokens of a step count alike, and the tables train too.
+   * 'published': all batches of a step have equal weight, LoRA keeps the embedding and output layers frozen, and a sliding window must be
+   * `windowInclusive`. By default all tokens of a step have equal weight, and these layers train too.
    */
   compat?: 'published'
 }
 
 /**
- * Fine-tunes a language model to transcribe speech, to answer, and to speak the answer: the loss is over transcripts and
- * replies alone (see `usdmLabels`). It trains, saves the model with its tokenizer in `model/`, measures it on `valid` and
- * `test`, and writes `results.json`. The same call on the same folder goes on where a killed run was, bit for bit on the CPU,
- * and after the end gives the results that it finds. In several processes (`npx voxtorch launch`) each takes its share of
- * every batch; `args: { zero: 1 }` divides the optimiser's state over them.
+ * Fine-tune a language model to transcribe speech, to reply, and to speak the reply. Only transcripts and replies contribute to the loss
+ * (see `usdmLabels`). It trains, saves the model with its tokenizer in `model/`, evaluates it on `valid` and `test`, and writes
+ * `results.json`. The same call on the same folder resumes an interrupted run, bit for bit on the CPU; after the end it returns the
+ * saved results. In several processes (`npx voxtorch launch`) each processes a part of every batch; `args: { zero: 1 }` shards the
+ * optimizer's state.
  *
  * ```ts
  * const tokenizer = await UsdmTokenizer.fromPretrained('cache')
  * const model = await DecoderLM.fromPretrained('naver-ai/USTM', { dtype: 'bfloat16' })
  * await finetuneUsdm({ model, tokenizer, train: 'preprocessed/train.txt', valid: 'preprocessed/test.txt', outputDir: 'run' })
  * ```
- * @throws DataError with `file` and `line` for a line that is no example, or was made with another tokenizer; else as the Trainer
+ * @throws DataError with `file` and `line` for a malformed line, or ids of another tokenizer; else as the Trainer
  */
 export async function finetuneUsdm(options: FinetuneUsdmOptions): Promise<UsdmResults> {
   const where = 'finetuneUsdm'
@@ -57,7 +56,7 @@ export async function finetuneUsdm(options: FinetuneUsdmOptions): Promise<UsdmRe
   requireCompat(where, compat, options.model)
   const recipe = usdmRecipe(options.recipe)
   const { tokenizer } = options
-  const open = (name: string, given: UsdmExamples) => usdmDataset(where, name, given, tokenizer.vocabSize)
+  const open = (name: string, source: UsdmExamples) => usdmDataset(where, name, source, tokenizer.vocabSize)
   const data = await open('train', train)
   const frozenTables = compat === 'published' && { modulesToSave: [] }
   return runUsdmTraining<UsdmExample>({

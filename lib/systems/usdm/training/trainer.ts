@@ -18,24 +18,24 @@ import type { UsdmBatch } from '../data/collate.js'
 import { UsdmTokenizer } from '../data/text.js'
 import type { UsdmRecipe } from './recipe.js'
 
-/** What both trainings of USDM's language model are told. */
+/** Options of pre-training and fine-tuning. */
 export interface UsdmTrainingOptions {
-  /** Trained where it is. It gets a row for each token that the tokenizer has and it lacks. */
+  /** Trained in place. Embeddings are added for tokens that it lacks. */
   model: DecoderLM
   tokenizer: UsdmTokenizer
-  /** Where checkpoints, logs, the trained model (`model/`) and `results.json` go. */
+  /** Folder for checkpoints, logs, the trained model (`model/`) and `results.json`. */
   outputDir: string
   /** Changes to the original's recipe. */
   recipe?: Partial<UsdmRecipe>
   /**
-   * Trains low-rank adapters: of q and v with rank 8, and beside them the embeddings and the output layer as a whole, since the
-   * rows of new tokens are random before. Or what of that shall be otherwise; `modulesToSave: []` leaves the tables frozen, as
-   * the original does. Default false: everything trains.
+   * Trains LoRA adapters of rank 8 on q and v, and the whole embedding and output layers, since the rows of new tokens are random. Pass
+   * a partial LoraConfig to change this; `modulesToSave: []` keeps the layers frozen, as the original does. Default false: all weights
+   * train.
    */
   lora?: boolean | Partial<LoraConfig>
-  /** What the saved tokenizer says of the longest text. Default: what the tokenizer says. */
+  /** Maximum text length (`model_max_length`) of the saved tokenizer. Default: unchanged. */
   maxLength?: number
-  /** For the Trainer, over what is said above: `bf16` (of a model in float32), `zero`, `loadBestModelAtEnd`, `maxSteps`, … */
+  /** Trainer arguments, which override the above: `bf16` (for a float32 model), `zero`, `loadBestModelAtEnd`, `maxSteps`, … */
   args?: Partial<TrainingArguments>
   callbacks?: readonly TrainerCallback[]
   loggers?: readonly Logger[]
@@ -54,21 +54,21 @@ export const TRAINING_OPTIONS: readonly (keyof UsdmTrainingOptions)[] = [
 ]
 
 export interface UsdmMeasured {
-  /** The mean over what is learnt, and e to the power of it. */
+  /** Mean loss over the target tokens, and its exponential. */
   loss: number | null
   perplexity: number | null
 }
 
-/** What a training came to; `results.json` holds the same. */
+/** Results of a training, as in `results.json`. */
 export interface UsdmResults extends RecipeResults<UsdmMeasured> {
-  /** Rows of the embeddings, and how many of them the training began with random values. */
+  /** Rows of the embeddings, and how many of them were added with random values. */
   vocabSize: number
   newRows: number
-  /** Whether `model/` holds adapters and not a whole model. */
+  /** Whether `model/` contains adapters instead of a whole model. */
   adapters: boolean
 }
 
-/** What differs between the two. */
+/** Settings that differ between pre-training and fine-tuning. */
 export interface UsdmTraining<T> {
   where: string
   /** The rest of the options, checked. */
@@ -80,7 +80,7 @@ export interface UsdmTraining<T> {
   valid: Sized<T> | undefined
   test: Sized<T> | undefined
   collate: (samples: T[]) => UsdmBatch
-  /** Each batch counts alike in a step, however much of it is learnt, as the original has it. */
+  /** Give all batches of a step equal weight, whatever their number of target tokens, as in the original. */
   meanOfMeans: boolean
 }
 
@@ -97,18 +97,18 @@ export function checkTraining(where: string, options: UsdmTrainingOptions): void
   if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
 }
 
-/** @throws ConfigError for a model whose window is not the published one, where that was asked for */
+/** @throws ConfigError if `compat` is 'published' and the model's sliding window is not the published one */
 export function requireCompat(where: string, compat: unknown, { config }: DecoderLM): void {
   if (compat === undefined) return
   requireOneOf(where, 'compat', compat, ['published'])
   if (!hasWindow(config) || config.windowInclusive === true) return
   throw new ConfigError(
-    `${where}: compat 'published' is of a window that holds ${config.slidingWindow} tokens and one more, and the model's holds ${config.slidingWindow}: load it with config: { windowInclusive: true }`,
+    `${where}: compat 'published': expected a model with a sliding window of ${config.slidingWindow} + 1 tokens, got ${config.slidingWindow}. Load it with config: { windowInclusive: true }.`,
     { argument: 'compat', slidingWindow: config.slidingWindow },
   )
 }
 
-/** Trains, saves the model with its tokenizer in `model/`, measures, and writes `results.json`. */
+/** Train, save the model with its tokenizer in `model/`, evaluate, and write `results.json`. */
 export async function runUsdmTraining<T>(training: UsdmTraining<T>): Promise<UsdmResults> {
   const { where, options, recipe, train, examples, valid, test, collate, meanOfMeans } = training
   const { model, tokenizer, outputDir, maxLength, args = {}, callbacks = [], loggers = [] } = options
@@ -122,7 +122,7 @@ export async function runUsdmTraining<T>(training: UsdmTraining<T>): Promise<Usd
     trainDataset: train,
     ...(valid && { evalDataset: valid }),
     collate: collate as never,
-    // One where something is learnt: the mean over nothing is no number.
+    // 1 for a batch with target tokens, else 0: the mean over none is NaN.
     ...(meanOfMeans && { countItems: (batch: UsdmBatch) => Math.min(1, countItems(model, batch)) }),
     ...{ callbacks, loggers },
     args: { ...trainingArguments(recipe, outputDir, valid !== undefined), ...args },
@@ -149,14 +149,16 @@ export async function runUsdmTraining<T>(training: UsdmTraining<T>): Promise<Usd
   })
 }
 
-/** Adapters begin alike in all processes, and in one that goes on. */
+/** Attach adapters with the same initial weights in all processes, and in a resumed run. */
 function attachAdapters<T>(where: string, { options, recipe, loraAlpha }: UsdmTraining<T>): void {
   const { model, lora = false } = options
   if (lora === false) return
   if (peftModelOf(model)) {
-    throw new ConfigError(`${where}: the model has adapters already: train it without lora`, { argument: 'lora' })
+    throw new ConfigError(`${where}: expected a model without adapters, got one that has them. Leave out lora.`, {
+      argument: 'lora',
+    })
   }
-  const given = lora === true ? {} : lora
+  const changes = lora === true ? {} : lora
   const config: LoraConfig = {
     ...{
       r: 8,
@@ -166,7 +168,7 @@ function attachAdapters<T>(where: string, { options, recipe, loraAlpha }: UsdmTr
       modulesToSave: ['embed_tokens', 'lm_head'],
     },
     taskType: 'CAUSAL_LM',
-    ...given,
+    ...changes,
   }
   if (config.modulesToSave?.length === 0) config.modulesToSave = null
   const device = model.parameters()[0]?.device ?? 'cpu'
@@ -199,13 +201,13 @@ const trainingArguments = (recipe: UsdmRecipe, outputDir: string, evaluates: boo
   progress: true,
 })
 
-/** A folder that `DecoderLM.fromPretrained` (or `PeftModel.fromPretrained`) and `UsdmTokenizer.fromPretrained` read. */
+/** Write a folder for `DecoderLM.fromPretrained` (or `PeftModel.fromPretrained`) and `UsdmTokenizer.fromPretrained`. */
 async function saveTrained(folder: string, model: DecoderLM, tokenizer: UsdmTokenizer): Promise<void> {
   const peft = peftModelOf(model)
   await writeFolder(folder, async (temporary) => {
     if (peft) await peft.savePretrained(temporary)
     else {
-      // As published: loaded again, the row of padding gets no gradient.
+      // As published: in the loaded model, the padding row gets no gradient.
       model.config.padTokenId ??= tokenizer.ids.pad
       await model.save(temporary)
     }

@@ -13,22 +13,22 @@ import { frameUnits } from '../data/frames.js'
 import type { VoiceboxRecord } from './filelist.js'
 import { type VoiceboxRecipe, voiceboxRecipe } from './recipe.js'
 
-/** A stretch of a clip of F frames as it is learnt this time. */
+/** A window of a clip, with F frames and the random draws of this epoch. */
 export interface VoiceboxSample {
-  /** For each frame its unit; `nTokens` stands for none. */
+  /** Unit of each frame; `nTokens` is the null unit. */
   units: Int32Array
-  /** Normalised log-mel spectrogram [bands, F], row by row. */
+  /** Normalized log-mel spectrogram [bands, F], row-major. */
   mel: Float32Array
   bands: number
-  /** The frames that the network sees: from the first to before the second. */
+  /** Frames that the network sees: from the first to before the second. */
   visible: [number, number]
-  /** Where on its path from noise (0) to speech (1) it is. */
+  /** Flow time, from 0 (noise) to 1 (speech). */
   time: number
-  /** Of the noise. */
+  /** Seed of the noise. */
   noiseSeed: number
 }
 
-/** B clips, of which the longest has F frames: what `UnitVoicebox.loss` takes. */
+/** Inputs of `UnitVoicebox.loss`: B clips, the longest with F frames. */
 export interface VoiceboxBatch {
   /** int64 [B, F] */
   units: Tensor
@@ -40,33 +40,33 @@ export interface VoiceboxBatch {
   /** float32 [B] */
   time: Tensor
   lengths: number[]
-  /** How many frames there is a loss of. */
+  /** Number of frames that contribute to the loss. */
   asked: number
 }
 
-/** What of a recipe the samples depend on. */
+/** Recipe entries that the samples depend on. */
 export type VoiceboxDraws = Pick<
   VoiceboxRecipe,
   'windowFrames' | 'dropShare' | 'contextShare' | 'leastMasked' | 'mostMasked' | 'seed'
 >
 
 export interface VoiceboxDatasetOptions {
-  /** Of the Voicebox. Default 10000. */
+  /** Number of the Voicebox's units. Default 10000. */
   nTokens?: number
   /** Bands of the mel spectrogram. Default 80. */
   nFeats?: number
-  /** Folder that relative paths begin in. Default: the working directory. */
+  /** Folder that relative paths are relative to. Default: the working directory. */
   audioRoot?: string
-  /** Of the recipe, what is drawn. Default: as published. */
+  /** Changes to the published recipe. Default: none. */
   draws?: Partial<VoiceboxDraws>
 }
 
-/** Samples by which clip and units may differ: a second. More, and the units are another clip's. */
-const MOST_APART = 22_050
+/** Maximum difference in samples between a clip and its units: one second. With more, the units are those of another clip. */
+const MAX_DIFFERENCE = 22_050
 
 /**
- * Records as samples. Clips are read when a batch needs them: at 22.05 kHz, silence behind them or cut to as many frames as their
- * units have. What is drawn depends on seed, epoch and index alone, so that a training that goes on sees what it would have seen.
+ * Samples of file list records. Clips are read when a batch needs them: at 22.05 kHz, padded with silence or cut to the length of their
+ * units. Random draws depend only on seed, epoch and index, so a resumed training gets the same samples.
  */
 export class VoiceboxDataset implements Dataset<VoiceboxSample> {
   readonly #records: Dataset<VoiceboxRecord>
@@ -90,7 +90,7 @@ export class VoiceboxDataset implements Dataset<VoiceboxSample> {
     return this.#records.length
   }
 
-  /** @throws DataError naming line and file of a clip that cannot be read, or that its units do not belong to */
+  /** @throws DataError naming line and file of a clip that cannot be read, or does not match its units */
   async get(index: number, epoch = 0): Promise<VoiceboxSample> {
     const record = await this.#records.get(index, epoch)
     requireObject('VoiceboxDataset', 'a record', record)
@@ -107,26 +107,31 @@ export class VoiceboxDataset implements Dataset<VoiceboxSample> {
     return { units, mel, bands, ...drawn }
   }
 
-  /** Normalised, [bands, frames of the units] row by row. */
+  /** Return the normalized spectrogram, [bands, frames of the units], row-major. */
   #melOf({ audio, units, place }: VoiceboxRecord, frames: Int32Array): Promise<Float32Array> {
     const { nTokens, nFeats, audioRoot } = this.#options
     const path = audioRoot === undefined || isAbsolute(audio) ? audio : join(audioRoot, audio)
     const subject = place === undefined ? path : `${place}: ${path}`
-    const fail = (what: string, fields: object = {}) => new DataError(`${subject} ${what}`, { file: path, ...fields })
-    if (frames.length === 0) throw fail('has no units')
+    const fail = (what: string, fields: object = {}) =>
+      new DataError(`${subject}: expected ${what}`, { file: path, ...fields })
+    if (frames.length === 0) throw fail('units, got none')
     const wrong = units.find((unit) => unit >= nTokens || unit < 0)
-    if (wrong !== undefined) throw fail(`has the unit ${wrong}, and the Voicebox has ${nTokens}`, { unit: wrong })
+    if (wrong !== undefined) {
+      throw fail(`units from 0 to ${nTokens - 1}, those of the Voicebox, got ${wrong}`, { unit: wrong })
+    }
     const { sampleRate, hopLength } = BIGVGAN_MEL
     return noGrad(() =>
       scope(async () => {
         const samples = await clipOf(path, subject)
-        const wanted = hopLength * frames.length
-        const lacks = wanted - samples.size(0)
-        if (Math.abs(lacks) > MOST_APART) {
+        const targetSamples = hopLength * frames.length
+        const lacks = targetSamples - samples.size(0)
+        if (Math.abs(lacks) > MAX_DIFFERENCE) {
           const seconds = (count: number) => (count / sampleRate).toFixed(1)
-          throw fail(`lasts ${seconds(samples.size(0))} s, and its units ${seconds(wanted)}: they are another clip's`)
+          throw fail(
+            `a clip of about ${seconds(targetSamples)} s, the length of its units, got ${seconds(samples.size(0))} s`,
+          )
         }
-        const fitted = lacks > 0 ? ops.constantPadNd(samples, [0, lacks]) : samples.narrow(0, 0, wanted)
+        const fitted = lacks > 0 ? ops.constantPadNd(samples, [0, lacks]) : samples.narrow(0, 0, targetSamples)
         const { sampleRate: _, ...recipe } = BIGVGAN_MEL
         const mel = await melSpectrogram(fitted.contiguous(), sampleRate, { ...recipe, nMels: nFeats })
         return (await mel.sub(MEL.mean).div(MEL.std).flatten().data()) as Float32Array
@@ -135,7 +140,7 @@ export class VoiceboxDataset implements Dataset<VoiceboxSample> {
   }
 }
 
-/** What is drawn for a clip of so many frames: which of them, whether without units, what of them is seen. @internal */
+/** Draw the window of a clip, whether its units are dropped, and its visible frames. @internal */
 export function drawSample(draws: VoiceboxDraws, frames: number, index: number, epoch: number) {
   const { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } = draws
   const random = new Random(seed, epoch * 2 ** 32 + index)
@@ -145,15 +150,15 @@ export function drawSample(draws: VoiceboxDraws, frames: number, index: number, 
   let visible: [number, number] = [0, 0]
   if (!dropped && random.float() < contextShare) {
     const masked = leastMasked + (mostMasked - leastMasked) * random.float()
-    const seen = Math.min(count - 1, Math.floor(count * (1 - masked)))
-    const first = random.below(count - seen + 1)
-    visible = [first, first + seen]
+    const visibleCount = Math.min(count - 1, Math.floor(count * (1 - masked)))
+    const first = random.below(count - visibleCount + 1)
+    visible = [first, first + visibleCount]
   }
   const time = random.float()
   return { from, count, dropped, visible, time, noiseSeed: random.uint32() * 2 ** 20 + (random.uint32() >>> 12) }
 }
 
-/** @throws DataError that says where the clip is asked for */
+/** Read a clip. @throws DataError naming the record of the clip */
 async function clipOf(path: string, subject: string): Promise<Tensor> {
   try {
     const { sampleRate } = BIGVGAN_MEL
@@ -173,7 +178,7 @@ const SAMPLE = {
   noiseSeed: 'number',
 } as const
 
-/** Samples as a batch, as long as its longest: what is padded has no part in anything. */
+/** Return a function that collates samples, padded to the longest. Padding has no effect on the loss. */
 export function voiceboxCollate(nTokens: number): (samples: readonly VoiceboxSample[]) => VoiceboxBatch {
   const where = 'voiceboxCollate'
   requireWhole(where, 'nTokens', nTokens, 1)
@@ -183,42 +188,42 @@ export function voiceboxCollate(nTokens: number): (samples: readonly VoiceboxSam
       const [from, to] = visible
       const fits = bands === samples[0]?.bands && mel.length === bands * units.length
       if (fits && 0 <= from && from <= to && to <= units.length) continue
-      throw misuse(where, `samples[${i}]`, 'what VoiceboxDataset gives', samples[i])
+      throw misuse(where, `samples[${i}]`, 'a sample of a VoiceboxDataset', samples[i])
     }
     const lengths = samples.map(({ units }) => units.length)
     const [count, frames, bands] = [samples.length, Math.max(...lengths), samples[0]?.bands ?? 0]
     const units = new BigInt64Array(count * frames).fill(BigInt(nTokens))
     const mel = new Float32Array(count * bands * frames)
     const visible = new Uint8Array(count * frames)
-    let asked = 0
+    let maskedFrames = 0
     for (const [row, sample] of samples.entries()) {
-      const own = lengths[row] as number
-      for (let i = 0; i < own; i++) units[row * frames + i] = BigInt(sample.units[i] as number)
+      const frameCount = lengths[row] as number
+      for (let i = 0; i < frameCount; i++) units[row * frames + i] = BigInt(sample.units[i] as number)
       for (let band = 0; band < bands; band++) {
-        mel.set(sample.mel.subarray(band * own, (band + 1) * own), (row * bands + band) * frames)
+        mel.set(sample.mel.subarray(band * frameCount, (band + 1) * frameCount), (row * bands + band) * frames)
       }
       visible.fill(1, row * frames + sample.visible[0], row * frames + sample.visible[1])
-      asked += own - (sample.visible[1] - sample.visible[0])
+      maskedFrames += frameCount - (sample.visible[1] - sample.visible[0])
     }
     const shape = [count, bands, frames]
-    const words = tensor(units, { shape: [count, frames] })
+    const unitTensor = tensor(units, { shape: [count, frames] })
     return {
-      units: words,
+      units: unitTensor,
       mel: tensor(mel, { shape }),
-      // Of each clip alone, so that it does not depend on what stands beside it, and drawn on the CPU, so that it is the same everywhere.
+      // Drawn per clip, so that it does not depend on the batch, and on the CPU, so that it is the same on all devices.
       noise: scope(() => {
         const drawn = samples.map(({ noiseSeed }, row) => {
           const generator = new Generator({ seed: noiseSeed })
-          const own = randn([bands, lengths[row] as number], { generator, device: 'cpu' })
+          const clipNoise = randn([bands, lengths[row] as number], { generator, device: 'cpu' })
           generator.dispose()
-          return ops.constantPadNd(own, [0, frames - (lengths[row] as number)])
+          return ops.constantPadNd(clipNoise, [0, frames - (lengths[row] as number)])
         })
-        return ops.stack(drawn).to(words.device)
+        return ops.stack(drawn).to(unitTensor.device)
       }),
       visible: tensor(visible, { shape: [count, frames], dtype: 'bool' }),
       time: tensor(Float32Array.from(samples, ({ time }) => time)),
       lengths,
-      asked,
+      asked: maskedFrames,
     }
   }
 }

@@ -9,18 +9,18 @@ import { type VoiceboxRecord, writeVoiceboxFilelist } from './filelist.js'
 
 export interface PrepareVoiceboxOptions {
   extractor: UnitExtractor
-  /** The folder of sound files (WAV, FLAC, MP3, …), of any depth. No transcripts are needed. */
+  /** Folder of audio files (WAV, FLAC, MP3, …), searched recursively. No transcripts are needed. */
   data: string
-  /** What the corpus and its part are called: the list is `<output>/<name>/<split>.txt`. */
+  /** Names of the corpus and the split: the list is `<output>/<name>/<split>.txt`. */
   name: string
   split: string
   /** Default 'filelists'. */
   output?: string
-  /** Where units are kept; what is there is not extracted again. Default `<output>/<name>/<split>-units`. */
+  /** Folder of cached units; existing units are not extracted again. Default `<output>/<name>/<split>-units`. */
   unitFolder?: string
-  /** Of the order. Default 37. */
+  /** Random seed of the shuffle. Default 37. */
   seed?: number
-  /** What a clip that cannot be used does: 'stop' (default) throws; 'skip' leaves it out and counts it. */
+  /** Action for a clip that cannot be used: 'stop' (default) throws; 'skip' leaves it out and counts it. */
   onBadRecord?: OnBadRecord
   extract?: ExtractUnitsOptions
 }
@@ -32,17 +32,27 @@ export interface PreparedVoicebox {
   badRecordErrors: DataError[]
 }
 
-/** Clips that are done together where bad ones are left out. */
+/** Clips per group with `onBadRecord: 'skip'`. */
 const GROUP = 512
 
 /**
- * Makes the file list that a `UnitVoicebox` is trained on: a line `audio|units|durations` for each sound file below a folder,
- * shuffled by the seed. A run that was ended goes on, and the same clips give the same bytes.
- * @throws DataError naming the clip that cannot be used; ConfigError where there is no sound file
+ * Write the file list that a `UnitVoicebox` is trained on: a line `audio|units|durations` for each audio file in a folder and its
+ * subfolders, shuffled by the seed. An interrupted run continues, and the same clips give the same bytes.
+ * @throws DataError naming the clip that cannot be used; ConfigError if there are no audio files
  */
 export async function prepareVoicebox(options: PrepareVoiceboxOptions): Promise<PreparedVoicebox> {
   const where = 'prepareVoicebox'
-  requireOptions(where, options, ['extractor', 'data', 'name', 'split', 'output', 'unitFolder', 'seed', 'onBadRecord', 'extract']) // biome-ignore format: one line
+  requireOptions(where, options, [
+    'extractor',
+    'data',
+    'name',
+    'split',
+    'output',
+    'unitFolder',
+    'seed',
+    'onBadRecord',
+    'extract',
+  ])
   const { extractor, data, name, split, output = 'filelists', seed = 37, onBadRecord = 'stop', extract = {} } = options
   if (!(extractor instanceof UnitExtractor)) throw misuse(where, 'extractor', 'a UnitExtractor', extractor)
   for (const [key, value] of Object.entries({ data, name, split, output })) requireString(where, key, value)
@@ -52,7 +62,7 @@ export async function prepareVoicebox(options: PrepareVoiceboxOptions): Promise<
   requireWhole(where, 'seed', seed)
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   const unitFolder = options.unitFolder ?? join(output, name, `${split}-units`)
-  // Named with their endings: one of two clips that differ in these alone would have the other's units.
+  // Names include the extension, so that clips that differ only in it have separate units.
   const clips = (await soundFiles(where, data)).map(
     (path): NamedClip => ({ name: path.replaceAll('\\', '/'), audio: join(data, path) }),
   )
@@ -62,18 +72,20 @@ export async function prepareVoicebox(options: PrepareVoiceboxOptions): Promise<
   for (let from = 0; from < clips.length; from += size) {
     await fill(folder, extractor, clips.slice(from, from + size), extract, bad)
   }
-  const good = clips.filter((clip) => folder.has(clip.name))
-  if (good.length === 0) throw new ConfigError(`${where}: ${data} holds no clip that can be used`, { argument: 'data' })
+  const usable = clips.filter((clip) => folder.has(clip.name))
+  if (usable.length === 0) {
+    throw new ConfigError(`${where}: expected usable clips in ${data}, got none.`, { argument: 'data' })
+  }
   const file = join(output, name, `${split}.txt`)
-  await writeVoiceboxFilelist(file, recordsOf(folder, new Random(seed).shuffle(good)))
-  return { file, clips: good.length, badRecords: bad.count, badRecordErrors: bad.errors }
+  await writeVoiceboxFilelist(file, recordsOf(folder, new Random(seed).shuffle(usable)))
+  return { file, clips: usable.length, badRecords: bad.count, badRecordErrors: bad.errors }
 }
 
 async function* recordsOf(folder: UnitFolder, clips: readonly NamedClip[]): AsyncGenerator<VoiceboxRecord> {
   for (const { name, audio } of clips) yield { audio: audio as string, units: await folder.read(name) }
 }
 
-/** Where one of several cannot be used they are done one by one, which tells which. */
+/** Extract the units of clips. With 'skip', a group that fails is extracted clip by clip, to find the bad one. */
 async function fill(
   folder: UnitFolder,
   extractor: UnitExtractor,

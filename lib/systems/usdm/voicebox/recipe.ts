@@ -2,7 +2,7 @@ import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from
 import { ConfigError } from '../../../base/errors.js'
 import { didYouMean, shortened } from '../../../base/words.js'
 
-/** How a Voicebox is trained. The defaults are the published ones: Adam at a constant rate. */
+/** Hyperparameters of a Voicebox training. The defaults are the published ones: Adam at a constant learning rate. */
 export interface VoiceboxRecipe {
   /** Default 1e-4. */
   learningRate: number
@@ -10,22 +10,22 @@ export interface VoiceboxRecipe {
   betas: [number, number]
   /** Default 1e-8. */
   eps: number
-  /** Of the norm of all gradients. Default 0.2. */
+  /** Gradient clipping norm. Default 0.2. */
   maxGradNorm: number
-  /** Default 10000: it is ended by hand, or by `args: { maxSteps }`. */
+  /** Default 10000: stop it by hand, or set `args: { maxSteps }`. */
   epochs: number
-  /** Clips in a batch of each process. Default 8; the published model saw 256 in each step. */
+  /** Clips per batch of each process. Default 8; the published model was trained with 256 per step. */
   batchSize: number
   evalBatchSize: number
-  /** Batches whose gradients make one step. Default 1. */
+  /** Gradient accumulation: batches per optimizer step. Default 1. */
   accumulation: number
-  /** The most frames of a clip, of which a stretch is drawn where it is longer. Default 1378, 16 seconds. */
+  /** Maximum frames of a window; longer clips are cropped at random. Default 1378, 16 seconds. */
   windowFrames: number
-  /** Share of clips that are learnt without units and context, for guidance. Default 0.2. */
+  /** Probability of a clip without units and context, for guidance. Default 0.2. */
   dropShare: number
-  /** Of the others, the share that sees a stretch of the spectrogram. Default 0.7. */
+  /** For the other clips, the probability of visible frames. Default 0.7. */
   contextShare: number
-  /** That stretch leaves out a share of the frames that is drawn evenly between these two. Default 0.7 and 1. */
+  /** Masked fraction of a clip with visible frames, drawn uniformly between these two. Default 0.7 and 1. */
   leastMasked: number
   mostMasked: number
   /** 'fp16' and 'bf16' run under autocast. Default 'fp16' on CUDA, as published, and 'float32' on the CPU. */
@@ -36,7 +36,7 @@ export interface VoiceboxRecipe {
   logSteps: number
   /** Steps between evaluations and checkpoints. Default: each epoch. */
   saveSteps?: number
-  /** Checkpoints that stay. Default 2. */
+  /** Maximum number of kept checkpoints. Default 2. */
   saveTotalLimit: number
 }
 
@@ -59,19 +59,20 @@ export const VOICEBOX_RECIPE: Readonly<VoiceboxRecipe> = {
   saveTotalLimit: 2,
 }
 
-/** The published recipe with changes. @throws ConfigError for an unknown name or a value that cannot be */
+/** Return the published recipe with changes. @throws ConfigError for an unknown name or an invalid value */
 export function voiceboxRecipe(changes: Partial<VoiceboxRecipe> = {}): VoiceboxRecipe {
   const where = 'voiceboxRecipe'
   requireObject(where, 'changes', changes)
   const names = [...Object.keys(VOICEBOX_RECIPE), 'precision', 'saveSteps']
-  const given = Object.entries(changes).filter(([, value]) => value !== undefined)
-  for (const [name] of given) {
+  const changed = Object.entries(changes).filter(([, value]) => value !== undefined)
+  for (const [name] of changed) {
     if (names.includes(name)) continue
-    throw new ConfigError(`The Voicebox's recipe has no '${shortened(name)}'${didYouMean(name, names)}`, {
-      argument: name,
-    })
+    throw new ConfigError(
+      `voiceboxRecipe: expected names of the recipe, got '${shortened(name)}'${didYouMean(name, names)}`,
+      { argument: name },
+    )
   }
-  const recipe: VoiceboxRecipe = { ...VOICEBOX_RECIPE, ...Object.fromEntries(given) }
+  const recipe: VoiceboxRecipe = { ...VOICEBOX_RECIPE, ...Object.fromEntries(changed) }
   for (const name of ['learningRate', 'eps', 'maxGradNorm', 'epochs'] as const) {
     requireNumber(where, name, recipe[name], { least: 0 })
   }
@@ -79,7 +80,12 @@ export function voiceboxRecipe(changes: Partial<VoiceboxRecipe> = {}): VoiceboxR
     requireNumber(where, name, recipe[name], { least: 0, below: 1 + Number.EPSILON })
   }
   if (recipe.mostMasked === 0 || recipe.leastMasked > recipe.mostMasked) {
-    throw misuse(where, 'mostMasked', `above 0 and at least leastMasked, ${recipe.leastMasked}`, recipe.mostMasked)
+    throw misuse(
+      where,
+      'mostMasked',
+      `a number above 0 and at least leastMasked, ${recipe.leastMasked}`,
+      recipe.mostMasked,
+    )
   }
   const { betas, precision, saveSteps } = recipe
   if (!Array.isArray(betas) || betas.length !== 2) throw misuse(where, 'betas', 'two numbers', betas)

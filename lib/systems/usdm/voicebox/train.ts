@@ -12,36 +12,36 @@ import { parseVoiceboxLine, type VoiceboxRecord, type VoiceboxRecords } from './
 import { type VoiceboxRecipe, voiceboxRecipe } from './recipe.js'
 
 export interface TrainUnitVoiceboxOptions {
-  /** Trained where it is. */
+  /** Trained in place. */
   model: UnitVoicebox
   /** File lists as `prepareVoicebox` or the original writes them, or records. */
   train: VoiceboxRecords
-  /** Evaluated each epoch, always with the same draws; the weights that do best there are kept. */
+  /** Evaluated each epoch, with fixed random draws; the best weights are kept. */
   valid?: VoiceboxRecords
-  /** Where checkpoints, logs, the trained model (`model/`) and `results.json` go. */
+  /** Folder for checkpoints, logs, the trained model (`model/`) and `results.json`. */
   outputDir: string
   /** Changes to {@link VOICEBOX_RECIPE}. */
   recipe?: Partial<VoiceboxRecipe>
-  /** Folder that relative paths in file lists begin in. Default: the working directory. */
+  /** Folder that paths in file lists are relative to. Default: the working directory. */
   audioRoot?: string
-  /** For the Trainer, over what is said above: `maxSteps`, `gradientCheckpointing`, `zero`, `reportTo`, … */
+  /** Trainer arguments, which override the above: `maxSteps`, `gradientCheckpointing`, `zero`, `reportTo`, … */
   args?: Partial<TrainingArguments>
   callbacks?: readonly TrainerCallback[]
   loggers?: readonly Logger[]
 }
 
-/** What a training came to; `results.json` holds the same. */
+/** Results of a training, as in `results.json`. */
 export interface UnitVoiceboxResults extends RecipeResults<{ loss: number | null }> {
-  /** Of all steps. */
+  /** Mean loss over all steps. */
   trainingLoss: number
 }
 
 /**
- * Trains a Voicebox to make mel spectrograms of units (flow matching; see `UnitVoicebox.loss`): of each clip a stretch of at most
- * 16 seconds, of which it sees a part or nothing. What is drawn for a clip depends on seed, epoch and its place in the data alone.
- * The same call on the same folder goes on where a killed run was, bit for bit on the CPU, and after the end gives the results
- * that it finds. In several processes (`npx voxtorch launch`) each takes its share of every batch; all frames that are asked for
- * count alike, in whichever batch they are.
+ * Train a Voicebox to predict mel spectrograms from units (flow matching; see `UnitVoicebox.loss`). Each clip gives a window of at most
+ * 16 seconds, of which the network sees a part or nothing. The random draws of a clip depend only on seed, epoch and its index. The same
+ * call on the same folder resumes an interrupted run, bit for bit on the CPU; after the end it returns the saved results. In several
+ * processes (`npx voxtorch launch`) each processes a part of every batch. All masked frames of a step have equal weight, whichever batch
+ * they are in.
  *
  * ```ts
  * const extractor = await UnitExtractor.fromPretrained({ encoder: 'xlsr2_1b_v2.pt', kmeans: 'kmeans_10k.npy', layer: 35 })
@@ -49,20 +49,30 @@ export interface UnitVoiceboxResults extends RecipeResults<{ loss: number | null
  * const model = UnitVoicebox.fromConfig('xlsr-token-voicebox', { seed: 0 })
  * await trainUnitVoicebox({ model, train: file, outputDir: 'run', args: { maxSteps: 100000 } })
  * ```
- * @throws DataError with `file` and `line` for a line that is none, and naming a clip that cannot be read or is not that of its
- * units; else as the Trainer
+ * @throws DataError with `file` and `line` for a malformed line, and naming a clip that cannot be read or does not match its units; else
+ * as the Trainer
  */
 export async function trainUnitVoicebox(options: TrainUnitVoiceboxOptions): Promise<UnitVoiceboxResults> {
   const where = 'trainUnitVoicebox'
-  requireOptions(where, options, ['model', 'train', 'valid', 'outputDir', 'recipe', 'audioRoot', 'args', 'callbacks', 'loggers']) // biome-ignore format: one line
+  requireOptions(where, options, [
+    'model',
+    'train',
+    'valid',
+    'outputDir',
+    'recipe',
+    'audioRoot',
+    'args',
+    'callbacks',
+    'loggers',
+  ])
   const { model, outputDir, audioRoot, args = {}, callbacks = [], loggers = [] } = options
   if (!(model instanceof UnitVoicebox)) throw misuse(where, 'model', 'a UnitVoicebox', model)
   requireString(where, 'outputDir', outputDir)
   const recipe = voiceboxRecipe(options.recipe)
   const { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } = recipe
   const { nTokens = 10_000, nFeats = 80 } = model.config
-  const open = async (name: 'train' | 'valid', given: VoiceboxRecords) =>
-    new VoiceboxDataset(await openRows<VoiceboxRecord>(where, name, given, parseVoiceboxLine), {
+  const open = async (name: 'train' | 'valid', records: VoiceboxRecords) =>
+    new VoiceboxDataset(await openRows<VoiceboxRecord>(where, name, records, parseVoiceboxLine), {
       ...{ nTokens, nFeats, draws: { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } },
       ...(audioRoot !== undefined && { audioRoot }),
     })
@@ -84,7 +94,6 @@ export async function trainUnitVoicebox(options: TrainUnitVoiceboxOptions): Prom
     VoiceboxDataset,
     Awaited<ReturnType<Trainer<UnitVoicebox>['train']>>
   >({
-    // biome-ignore format: one line
     ...{ trainer, outputDir, best: 'model', data: { train, ...(valid && { valid }) } },
     measure: async (data) => {
       const { loss } = plainMetrics(await trainer.evaluate(data))

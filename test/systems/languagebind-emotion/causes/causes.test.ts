@@ -161,7 +161,7 @@ describe('CauseScorer', () => {
 
   it('asks about each utterance with an emotion and all of its dialog', () => {
     const batch = causeCollate([sample(3), sample(2)])
-    expect(batch.asked.toArray()).toEqual([3, 4, 5, 6, 7, 8, 12, 13])
+    expect(batch.candidates.toArray()).toEqual([3, 4, 5, 6, 7, 8, 12, 13])
     expect(batch.labels.toArray()).toEqual([1, 0, 0, 0, 0, 1, 1, 0])
     expect(batch.mask.toArray()).toEqual([
       [true, true, true],
@@ -171,11 +171,11 @@ describe('CauseScorer', () => {
 
   it('asks about no utterance of which nobody says what is felt, and takes it for no emotion', () => {
     const unknown = { ...sample(3), emotions: [-1, 1, 0], neutral: 2 }
-    expect(causeCollate([unknown]).asked.toArray()).toEqual([3, 4, 5, 6, 7, 8])
+    expect(causeCollate([unknown]).candidates.toArray()).toEqual([3, 4, 5, 6, 7, 8])
     manualSeed(3)
     const scorer = new CauseScorer({ size: 6, emotions: 3, hiddenSize: 16 }).eval()
     const scores = () => {
-      const { labels: _, asked: __, ...inputs } = causeCollate([unknown])
+      const { labels: _, candidates: __, ...inputs } = causeCollate([unknown])
       return noGrad(() => scorer.forward(inputs))
     }
     const before = scores()
@@ -186,7 +186,7 @@ describe('CauseScorer', () => {
     expect(difference(before, rest)).toBeGreaterThan(1e-4)
     const alone = { ...sample(1), emotions: [-1] }
     const one = () => {
-      const { labels: _, asked: __, ...inputs } = causeCollate([alone])
+      const { labels: _, candidates: __, ...inputs } = causeCollate([alone])
       return noGrad(() => scorer.forward(inputs))
     }
     const none = one()
@@ -216,7 +216,7 @@ describe('CauseScorer', () => {
     const scorer = new CauseScorer({ size: 6, emotions: 3, hiddenSize: 16 }).eval()
     noGrad(() => scorer.context.distance.copy_(randn(scorer.context.distance.shape)))
     const of = (...samples: ReturnType<typeof sample>[]) => {
-      const { labels: _, asked: __, ...inputs } = causeCollate(samples)
+      const { labels: _, candidates: __, ...inputs } = causeCollate(samples)
       return noGrad(() => scorer.forward(inputs))
     }
     const both = of(sample(2), sample(5))

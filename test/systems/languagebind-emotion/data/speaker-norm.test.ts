@@ -86,7 +86,7 @@ describe('speakerNormalized', () => {
       await expect(made.read(other, 0)).rejects.toThrow(DataError)
       await expect(speakerNormalized(tower(), dialogs, {} as never)).rejects.toThrow(ConfigError)
       await expect(speakerNormalized(tower(), dialogs, { cache, by: 'text' } as never)).rejects.toThrow(
-        /no option 'by'/,
+        /expected a known option, got 'by'/,
       )
     })
   })

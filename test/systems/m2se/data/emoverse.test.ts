@@ -166,10 +166,10 @@ describe('questions and answers', () => {
     const reasons = (content: object | string) =>
       make({ ...inputs, reasons: file('reasons.json', content) }, { stage: 1 })
     const broken: [object | string, RegExp][] = [
-      [{ 'v/1': 'Since.' }, /reasons\.json is no list/],
-      ['null', /reasons\.json is no list/],
-      ['[null]', /reasons\.json: record 1 is no/],
-      [[{ id: 'v/1', text: 5 }], /reasons\.json: record 1 is no/],
+      [{ 'v/1': 'Since.' }, /reasons\.json: expected a list/],
+      ['null', /reasons\.json: expected a list/],
+      ['[null]', /reasons\.json, record 1: expected/],
+      [[{ id: 'v/1', text: 5 }], /reasons\.json, record 1: expected/],
     ]
     for (const [content, message] of broken) {
       const error = await reasons(content).catch((one: unknown) => one)
@@ -180,12 +180,12 @@ describe('questions and answers', () => {
     const many = Array.from({ length: 200_000 }, (_, i) => ({ id: `v/${i + 1}`, text: 'Since.' }))
     expect((await reasons(many)).report.unmatched.reasonsWithoutClip).toHaveLength(199_998)
     await expect(make({ ...inputs, reasons: { 'v/1': 5 } as never }, { stage: 1 })).rejects.toThrow(
-      /reasons\['v\/1'\] must be a string/,
+      /reasons\['v\/1'\] to be a string/,
     )
     const number = await make(inputs, { all: true, stage: 1, sentiment: 'number', weights: { MER: 0, FER: 0 } })
     expect(number.records.map(({ response }) => response)).toEqual(['-0.42', '0'])
     await expect(make({ mosei: [{ ...clip, emotion: 'glee' }] }, { stage: 1 })).rejects.toThrow(
-      /v\/1 has the emotion "glee"/,
+      /v\/1: expected one of the seven emotions of mosei, got "glee"/,
     )
   })
 })
@@ -274,8 +274,8 @@ describe('the mixture', () => {
   })
 
   it('refuses what cannot be', async () => {
-    await expect(emoverseData({ meld: [meld] }, { stage: 1 })).rejects.toThrow(/stage 1 is made of mosei/)
-    await expect(emoverseData({}, {})).rejects.toThrow(/none of it is given/)
+    await expect(emoverseData({ meld: [meld] }, { stage: 1 })).rejects.toThrow(/expected mosei for stage 1/)
+    await expect(emoverseData({}, {})).rejects.toThrow(/got no clip of any/)
     await expect(emoverseData({ mell: '' } as never)).rejects.toThrow(/mell/)
     await expect(emoverseData({ meld: [meld] }, { weights: { MEE: 1 } as never })).rejects.toThrow(/MEE/)
     await expect(emoverseData({ meld: [meld] }, { weights: { MER: -1 } })).rejects.toThrow(/weights.MER/)
@@ -309,7 +309,7 @@ describe("MMSA's MOSEI and OpenFace", () => {
     expect(report.tasks.MSA?.classes).toEqual({ 'Negative.': 4, 'Positive.': 4 })
     expect(report.unmatched.emotionsWithoutClip).toEqual(['z/1'])
     await expect(readMosei(pickle, { emotions: file('bad.csv', 'id,happy\na/1,1\n') })).rejects.toThrow(
-      /no column "sad"/,
+      /expected a column of the file, got "sad"/,
     )
   })
 
@@ -329,9 +329,11 @@ describe("MMSA's MOSEI and OpenFace", () => {
     expect((await readFaceExpressions(table, { least: 2 })).phrases).toEqual(['Lip corners pulled up'])
     expect(await readFaceExpressions(table, { confidence: 1 })).toEqual({ phrases: [], frame: undefined })
     expect((await readFaceExpressions(table, { phrases: { AU45: 'Blinks' } })).phrases).toEqual(['Blinks'])
-    await expect(readFaceExpressions(file('no.csv', 'frame,x\n1,2\n'))).rejects.toThrow(/no column AU/)
+    await expect(readFaceExpressions(file('no.csv', 'frame,x\n1,2\n'))).rejects.toThrow(
+      /expected a column such as AU01_r, got frame, x/,
+    )
     await expect(readFaceExpressions(file('nan.csv', 'frame,AU01_r\n1,high\n'))).rejects.toThrow(
-      /row 1: AU01_r is high/,
+      /row 1: expected AU01_r of at least 0, got high/,
     )
     mkdirSync(join(folder, 'faces'))
     writeFileSync(join(folder, 'faces/v_1.csv'), rows.join('\n'))

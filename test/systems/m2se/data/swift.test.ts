@@ -117,11 +117,11 @@ describe('readSwiftDataset', () => {
 
   it('refuses what is no array to its end, whatever is done with bad records', async () => {
     const ends: [string, RegExp][] = [
-      ['[{"query": "a", "response": "b"}', /cut off/],
-      ['[{"query": "a", "respo', /cut off/],
-      ['[{"query": "a", "response": "b"}] []', /behind the end/],
-      ['[,{"query": "a", "response": "b"}]', /value is missing/],
-      ['[{"query": "a", "response": "b"},]', /value is missing/],
+      ['[{"query": "a", "response": "b"}', /expected the end of the array/],
+      ['[{"query": "a", "respo', /expected the end of the array/],
+      ['[{"query": "a", "response": "b"}] []', /expected the end of the file after the array/],
+      ['[,{"query": "a", "response": "b"}]', /expected a value in the array/],
+      ['[{"query": "a", "response": "b"},]', /expected a value in the array/],
     ]
     for (const [text, message] of ends) {
       await expect(readSwiftDataset(file('cut.json', text))).rejects.toThrow(message)
@@ -174,7 +174,7 @@ describe('readSwiftDataset', () => {
     expect(await read(1, 1)).not.toEqual(first)
     expect(await read(2, 0)).not.toEqual(first)
     const none = await readSwiftDataset(file('none.json', records.slice(1, 4)), { compat: 'published' })
-    await expect(none.get(0)).rejects.toThrow(/3 records that were drawn cannot be used/)
+    await expect(none.get(0)).rejects.toThrow(/expected a usable record within 3 draws/)
   })
 
   it('gives a loader the same samples in any order', async () => {
@@ -258,7 +258,7 @@ describe('writeSwiftDataset', () => {
   it('refuses what is no record, and writes nothing then', async () => {
     const path = join(folder, 'refused.json')
     await expect(writeSwiftDataset(path, [{ query: 1 } as never])).rejects.toThrow(
-      /record 1 it has a query that is no text/,
+      /record 1: query: expected a string, got 1/,
     )
     await expect(writeSwiftDataset(path, 'abc' as never)).rejects.toThrow(/iterable/)
     await expect(writeSwiftDataset(path, [], { tab: 1 } as never)).rejects.toThrow(/tab/)

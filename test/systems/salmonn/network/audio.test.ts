@@ -171,7 +171,9 @@ describe('audio longer than the encoder hears at once', () => {
     await expect(model.generate(prompts)).rejects.toThrow(message)
     await expect(model.forward({ prompts, targets: ['x'] })).rejects.toThrow(message)
     using cache = new SalmonnCache()
-    await expect(model.stream(prompts[0] as (typeof prompts)[0], { cache }).next()).rejects.toThrow(/has 518 tokens/)
+    await expect(model.stream(prompts[0] as (typeof prompts)[0], { cache }).next()).rejects.toThrow(
+      /expected at most \d+ tokens, the positions of the language model, got 518/,
+    )
     const short = { text: 'a<SpeechHere>', clips: [clip(1, 1)] }
     expect(await model.generate([short], { maxNewTokens: 4, cache })).toEqual(
       await model.generate([short], { maxNewTokens: 4 }),
@@ -250,23 +252,23 @@ describe('a clip', () => {
     await refused(new Float32Array(0), /has no samples/)
     await refused(Float32Array.of(0, 1, Number.NaN), /NaN or infinities, the first at sample 2/)
     await refused(tensor([0, Number.POSITIVE_INFINITY]), /NaN or infinities, the first at sample 1/)
-    await refused('a.wav', /a Float32Array or a tensor of 16 kHz, or what readAudio gives/)
-    await refused(null, /must be/)
-    await refused(new Float64Array(5), /must be/)
-    await refused(tensor([1, 2], { dtype: 'int64' }), /must be float32 \[samples\] of 16 kHz, not int64 \[2\]/)
-    await refused(tensor([[[0.5]]]), /not float32 \[1, 1, 1\]/)
-    await refused(tensor([[0.1, 0.2, 0.3]]), /not float32 \[1, 3\]/)
-    await refused({ samples: tensor([0.1]), sampleRate: 0.5 }, /sampleRate must be a whole number/)
-    await refused({ samples: tensor([[[0.5]]]), sampleRate: 16_000 }, /samples must be \[samples\] or \[channels/)
+    await refused('a.wav', /a Float32Array or a tensor at 16 kHz, or a result of readAudio/)
+    await refused(null, /to be/)
+    await refused(new Float64Array(5), /to be/)
+    await refused(tensor([1, 2], { dtype: 'int64' }), /expected float32 \[samples\] at 16 kHz, got int64 \[2\]/)
+    await refused(tensor([[[0.5]]]), /got float32 \[1, 1, 1\]/)
+    await refused(tensor([[0.1, 0.2, 0.3]]), /got float32 \[1, 3\]/)
+    await refused({ samples: tensor([0.1]), sampleRate: 0.5 }, /sampleRate to be an integer/)
+    await refused({ samples: tensor([[[0.5]]]), sampleRate: 16_000 }, /samples to be \[samples\] or \[channels/)
     const prompts = [
       { text: 'a', clips: [] },
       { text: '<SpeechHere><SpeechHere>', clips: [sound, tensor([[0.1, 0.2, 0.3]])] },
     ]
     await expect(model.generate(prompts)).rejects.toThrow(
-      /prompts\[1\]\.clips\[1\] must be .*\[tokens, 16\] of encodeAudio/,
+      /prompts\[1\]\.clips\[1\]: expected .*\[tokens, 16\] of encodeAudio/,
     )
     using cache = new SalmonnCache()
-    await expect(model.generate([prompts[1] as (typeof prompts)[0]], { cache })).rejects.toThrow(/clips\[1\] must be/)
+    await expect(model.generate([prompts[1] as (typeof prompts)[0]], { cache })).rejects.toThrow(/clips\[1\]: expected/)
   })
 
   it('leaves no tensors', async () => {

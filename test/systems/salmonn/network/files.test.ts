@@ -84,7 +84,7 @@ describe('the four published files', () => {
     }
     const lora = 'llama_model.base_model.model.model.layers.1.self_attn.v_proj.lora_B.default.weight'
     await expect(failing((state) => delete state[lora])).rejects.toThrow(
-      /lacks 1 of \d+ tensors.*layers.1.*v_proj.lora_B/,
+      /expected \d+ tensors, got all except 1: .*layers.1.*v_proj.lora_B/,
     )
     const before = await settledTensors()
     await expect(failing((state) => delete state['speech_llama_proj.bias'])).rejects.toThrow(/speech_llama_proj.bias/)
@@ -93,19 +93,21 @@ describe('the four published files', () => {
       failing((state) => {
         state['speech_llama_proj.extra'] = state[lora] as Tensor
       }),
-    ).rejects.toThrow(/what this SALMONN has not: speech_llama_proj.extra/)
+    ).rejects.toThrow(/expected only tensors of this SALMONN, got speech_llama_proj.extra/)
     await expect(
       failing((state) => {
         state['ln_speech.weight'] = state['ln_audio.bias']?.narrow(0, 0, 3) as Tensor
       }),
-    ).rejects.toThrow(/ln_speech.weight has shape \[3\]/)
+    ).rejects.toThrow(/ln_speech.weight: expected the shape \[\d+\], got \[3\]/)
     const table = 'beats.encoder.layers.1.self_attn.relative_attention_bias.weight'
     await expect(
       failing((state) => {
         state[table] = (state[table] as Tensor).add(1)
       }),
-    ).rejects.toThrow(/another BEATs/)
-    await expect(Salmonn.fromPretrained(parts(join(directory, 'none.pth')), options)).rejects.toThrow(/no adapter file/)
+    ).rejects.toThrow(/expected the table of the loaded BEATs, got another one/)
+    await expect(Salmonn.fromPretrained(parts(join(directory, 'none.pth')), options)).rejects.toThrow(
+      /none\.pth: expected an existing adapter file/,
+    )
   })
 
   it('tells the versions of Vicuna apart by their configuration', () => {
@@ -145,7 +147,9 @@ describe('directories of our own', () => {
     // It hears as it heard.
     expect([again.compat, again.overlap]).toEqual([undefined, 0.5])
     again.dispose()
-    await expect(Salmonn.fromPretrained(own, { dtype: 'float32' })).rejects.toThrow(/holds no whisper/)
+    await expect(Salmonn.fromPretrained(own, { dtype: 'float32' })).rejects.toThrow(
+      /expected the part whisper, got none/,
+    )
     const config = join(own, 'config.json')
     const written = (await readJson(config)) as Record<string, unknown>
     await writeJson(config, { ...written, compat: 'publsihed' })
@@ -163,7 +167,9 @@ describe('directories of our own', () => {
     other.dispose()
     const wrong = { ...places, llm: join(directory, 'other-llm'), dtype: 'float32' } as const
     await expect(Salmonn.fromPretrained(own, wrong)).rejects.toThrow(CheckpointError)
-    await expect(Salmonn.fromPretrained(own, wrong)).rejects.toThrow(/another language model.*model.norm/)
+    await expect(Salmonn.fromPretrained(own, wrong)).rejects.toThrow(
+      /expected the adapter's own language model .*model.norm/,
+    )
     const forced = await Salmonn.fromPretrained(own, {
       ...wrong,
       tokenizer: join(own, 'tokenizer'),

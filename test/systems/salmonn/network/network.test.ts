@@ -239,7 +239,9 @@ describe('generation', () => {
   })
 
   it('needs a marker for each clip', async () => {
-    await expect(model.generate([ask('no marker', clip(1, 0.4))])).rejects.toThrow(/0 times, and there are 1 clips/)
+    await expect(model.generate([ask('no marker', clip(1, 0.4))])).rejects.toThrow(
+      /expected 1 times <SpeechHere> for 1 clips, got 0/,
+    )
     await expect(model.forward({ prompts: [ask('<SpeechHere>')], targets: ['a'] })).rejects.toThrow(ConfigError)
     await expect(model.generate([ask('a')], { maxNewToken: 3 } as never)).rejects.toThrow(/maxNewTokens/)
   })

@@ -208,7 +208,9 @@ describe('alignWords', () => {
     await refused({ text: 5 }, vt.ConfigError)
     const short: vt.WordTimesModel = { predict: async () => ({ starts: vt.zeros([1, 5]), ends: vt.zeros([2, 5]) }) }
     await vt.scope(() =>
-      expect(vt.alignWords(short, input)).rejects.toThrow(/gave \[1,5\] as times, expected \[2, 5\]/),
+      expect(vt.alignWords(short, input)).rejects.toThrow(
+        /expected times \[2, 5\] from model\.predict\(\), got \[1,5\]/,
+      ),
     )
     await expect(vt.alignWords({} as never, input)).rejects.toThrow(vt.ConfigError)
   })

@@ -100,13 +100,17 @@ describe('collator', () => {
     [
       'infinities in history',
       { historyAudio: vt.full([2000], Number.POSITIVE_INFINITY) },
-      /bad: its history audio holds NaN/,
+      /bad: expected finite samples in the history audio, got NaN/,
     ],
-    ['whole numbers', { audio: vt.ones([2000], { dtype: 'int16' }) }, /int16 \[2000\], expected floats/],
+    [
+      'whole numbers',
+      { audio: vt.ones([2000], { dtype: 'int16' }) },
+      /expected floating point \[samples\] as audio, got int16 \[2000\]/,
+    ],
     ['two channels', { audio: vt.ones([2, 2000]) }, /float32 \[2,2000\]/],
-    ['empty audio', { audio: null }, /bad: its audio is empty/],
-    ['no turn ids', { turnIds: undefined }, /bad lacks turnIds/],
-    ['no history audio', { historyAudio: undefined }, /bad lacks historyAudio/],
+    ['empty audio', { audio: null }, /bad: expected audio, got none/],
+    ['no turn ids', { turnIds: undefined }, /bad: expected turnIds, .*, got none/],
+    ['no history audio', { historyAudio: undefined }, /bad: expected historyAudio, .*, got none/],
   ])('refuses %s', async (_, more, message) => {
     const whole = { historyAudio: null, turnIds: [1, 1, 1, 1, 1] }
     const before = await settledTensors()

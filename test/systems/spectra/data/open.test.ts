@@ -57,7 +57,7 @@ describe('isolated words', () => {
 
   it('refuses a tokenizer that adds a blank', async () => {
     const other = await tinyTokenizer(join(folder, 'prefixing'), true)
-    expect(() => new vt.SpectraDialogText(other)).toThrow(/adds one/)
+    expect(() => new vt.SpectraDialogText(other)).toThrow(/does not add a leading space/)
   })
 
   const roberta = join(
@@ -145,18 +145,26 @@ describe('JSONL and WAV', () => {
     [
       'an unknown field',
       { ...good, hystory: ['a'] },
-      /line 2: it has the unknown field "hystory"; did you mean history/,
+      /line 2: expected known fields, got "hystory"; did you mean history/,
     ],
-    ['no text', { audio: 'a.wav', label: 'x' }, /line 2: it needs either text or words/],
-    ['no label', { audio: 'a.wav', text: 'a' }, /line 2: it has no label/],
+    ['no text', { audio: 'a.wav', label: 'x' }, /line 2: expected either text or words, got neither/],
+    ['no label', { audio: 'a.wav', text: 'a' }, /line 2: label: expected a number or a name, got undefined/],
     ['a missing file', { ...good, audio: 'none.wav' }, /line 2: .*none.wav/],
     ['an empty file', { ...good, audio: 'empty.wav' }, /line 2: its audio empty.wav has no samples/],
     ['NaN', { ...good, audio: 'nan.wav' }, /line 2: its audio nan.wav contains NaN/],
-    ['a start behind the end', { ...good, start: 2, end: 1 }, /line 2: the end of its audio/],
+    [
+      'a start behind the end',
+      { ...good, start: 2, end: 1 },
+      /line 2: end of audio: expected seconds above the start, got 1/,
+    ],
     ['a start behind the file', { ...good, start: 9 }, /line 2: its audio a.wav has no samples/],
-    ['times of nothing', { text: 'a', label: 'x', start: 1 }, /line 2: it has times of audio, but no audio/],
-    ['history that is no list', { ...good, history: 'a' }, /line 2: its history is no list/],
-    ['another split', { ...good, split: 'dev' }, /line 2: its split/],
+    [
+      'times of nothing',
+      { text: 'a', label: 'x', start: 1 },
+      /line 2: audio: expected an audio file for its start and end, got none/,
+    ],
+    ['history that is no list', { ...good, history: 'a' }, /line 2: history: expected a list of turns/],
+    ['another split', { ...good, split: 'dev' }, /line 2: split: expected 'train', 'valid' or 'test', got "dev"/],
   ])('reports %s with file and line, or skips and counts it', async (_, record, message) => {
     const before = await settledTensors()
     const file = lines(good, record, { ...good, label: 'y' })
@@ -192,13 +200,15 @@ describe('openSpectraData', () => {
   it('holds out speakers, and draws validation where there is none', async () => {
     const { train, valid, test, notes } = await open(lines(...records), { speakers: { test: ['s0', 's3'] } })
     expect([train.length, valid.length, test.length]).toEqual([11, 1, 8])
-    expect(notes.at(-1)).toMatch(/1 of 12 training samples were drawn/)
+    expect(notes.at(-1)).toMatch(/1 of 12 training samples are used instead/)
     const both = await open(lines(...records), { speakers: { test: ['s0'], valid: ['s1'] } })
     expect([both.train.length, both.valid.length, both.test.length]).toEqual([12, 4, 4])
     await expect(open(lines(...records), { speakers: { test: ['s9'] } })).rejects.toThrow(
       /expected speakers of .*jsonl, got "s9"/,
     )
-    await expect(vt.openSpectraData(lines(...records), { task: mine })).rejects.toThrow(/need a tokenizer/)
+    await expect(vt.openSpectraData(lines(...records), { task: mine })).rejects.toThrow(
+      /expected a tokenizer for your own texts/,
+    )
   })
 
   it('reads a folder of splits with the classes of training', async () => {
@@ -214,6 +224,6 @@ describe('openSpectraData', () => {
     expect([train.length, valid.length, test.length, task.numLabels]).toEqual([2, 1, 0, 2])
     expect(valid[0]!.turnIds).toEqual([1, 1, 1]) // as training has them
     put('test', [{ text: 'a', label: 'z' }])
-    await expect(open(home)).rejects.toThrow(/test.jsonl, line 1: its label is "z", and the classes are x, y/)
+    await expect(open(home)).rejects.toThrow(/test.jsonl, line 1: label: expected one of x, y, got "z"/)
   })
 })

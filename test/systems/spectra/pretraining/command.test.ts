@@ -42,7 +42,7 @@ it('`spectra pretrain` trains, saves the network once, and says the same when it
     expect(await run()).toBe(0)
     const last = said.at(-1) as string
     expect(last).toMatch(/^2 steps, mean loss \d+\.\d{4}; the model is in /)
-    expect(said).toContainEqual(expect.stringMatching(/left out: \{"noWords":1\}/))
+    expect(said).toContainEqual(expect.stringMatching(/dropped: \{"noWords":1\}/))
     const saved = join(output, 'model/model.safetensors')
     const [before, written] = [readFileSync(saved), statSync(saved).mtimeMs]
     const results = JSON.parse(readFileSync(join(output, 'results.json'), 'utf8'))
@@ -57,9 +57,11 @@ it('`spectra pretrain` trains, saves the network once, and says the same when it
     )
     const other = ['--data', file, '--tokenizer', join(folder, 'tokenizer'), '--output', join(folder, 'other')]
     const stopped = runCommand('voxtorch spectra pretrain', pretrain, [...other, '--on-bad-record', 'stop'])
-    await expect(stopped).rejects.toThrow(/no words/)
+    await expect(stopped).rejects.toThrow(/expected words, got none/)
     const unmasked = ['--data', file, '--tokenizer', join(folder, 'bare'), '--output', join(folder, 'bare-run')]
-    await expect(runCommand('voxtorch spectra pretrain', pretrain, unmasked)).rejects.toThrow(/no mask token/)
+    await expect(runCommand('voxtorch spectra pretrain', pretrain, unmasked)).rejects.toThrow(
+      /expected a tokenizer with a mask token/,
+    )
   } finally {
     log.mockRestore()
   }

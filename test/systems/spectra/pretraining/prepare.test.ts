@@ -136,14 +136,14 @@ describe('prepareSpectraPretraining', () => {
     expect(entries[1]!.samples).toBe(8000)
     expect(entries[1]!.words).toEqual([['e', 1, 2, 0, 8000]])
     for (const [i, message] of [
-      [0, /no words/],
+      [0, /expected words, got none/],
       [1, /from 0.8 to 0.7 s/],
-      [2, /past|starts at sample/],
-      [3, /starts at sample 0 of 0/],
+      [2, /expected a start within the audio, got at sample/],
+      [3, /expected a start within the audio, got at sample 0 of 0/],
     ] as const) {
       await expect(prepared([turns[i]!], { onBadRecord: 'stop' })).rejects.toThrow(message)
     }
-    await expect(prepared([turns[0]!], { onProblem: 'error' })).rejects.toThrow(/no words/)
+    await expect(prepared([turns[0]!], { onProblem: 'error' })).rejects.toThrow(/expected words, got none/)
     await expect(prepared([turns[0]!], { onProblem: 'error', onBadRecord: 'stop' })).rejects.toThrow(
       /expected one of onBadRecord and onProblem/,
     )
@@ -154,12 +154,16 @@ describe('prepareSpectraPretraining', () => {
     writeFileSync(path, `${JSON.stringify(turn(0, said(['a', 0, 1])))}\n{"dialog":"d","turn":1,"wav":"x.wav"}\n`)
     const directory = output()
     const options = { output: directory, tokenizer: letters }
-    await expect(vt.prepareSpectraPretraining(path, options)).rejects.toThrow(/turn 2: words must be a list/)
+    await expect(vt.prepareSpectraPretraining(path, options)).rejects.toThrow(
+      /turn 2: words: expected a list, got undefined/,
+    )
     expect(() => readFileSync(join(directory, 'entries.jsonl'))).toThrow()
     const other = async (row: object) => prepared([{ ...turn(0, said(['a', 0, 1])), ...row } as vt.SpectraDialogTurn])
-    await expect(other({ words: [{ word: 'a', start: '0', end: 1 }] })).rejects.toThrow(/word 0 must be/)
+    await expect(other({ words: [{ word: 'a', start: '0', end: 1 }] })).rejects.toThrow(
+      /words\[0\]: expected \{ word, start, end \}/,
+    )
     await expect(other({ wav: 'none.wav' })).rejects.toThrow(vt.DataError)
-    await expect(prepared([turn(1, said(['a', 0, 1])), turn(1, said(['b', 2, 3]))])).rejects.toThrow(/sort them/)
+    await expect(prepared([turn(1, said(['a', 0, 1])), turn(1, said(['b', 2, 3]))])).rejects.toThrow(/Sort them/)
     await expect(prepared([], { tokenizer: 5 as never })).rejects.toThrow(vt.ConfigError)
   })
 
@@ -235,7 +239,7 @@ describe.skipIf(!hasData('librispeech-other'))('../shared/data/librispeech-other
     // The slice is a piece of the recording, sample by sample.
     const at = audio.findIndex((_, i) => i % 1600 === 0 && last.every((value, k) => value === audio[i + k]))
     expect(at).toBeGreaterThanOrEqual(0)
-    await expect(vt.clipTurns(root).next()).rejects.toThrow(/its words are unknown/)
+    await expect(vt.clipTurns(root).next()).rejects.toThrow(/expected \*\.trans\.txt or labels\.csv, got neither/)
   })
 })
 
@@ -254,7 +258,7 @@ describe('spotifyTurns', () => {
       { dialog: 'show/b', turn: 0, wav: 'show/b.ogg', words: [{ word: 'Hello,', start: 1.3, end: 1.7 }] },
     ])
     writeFileSync(join(root, 'c.json'), JSON.stringify({ results: [{ alternatives: [{ words: [{ word: 'a' }] }] }] }))
-    await expect(vt.spotifyTurns(root).next()).rejects.toThrow(/c\.json: word 0 must have/)
+    await expect(vt.spotifyTurns(root).next()).rejects.toThrow(/c\.json: word 0: expected word/)
   })
 })
 
@@ -279,7 +283,9 @@ describe('clipTurns', () => {
     expect(first!.words[3]!.end).toBeCloseTo(3.1, 1)
     const lengths = first!.words.map(({ start, end }) => end - start)
     for (const length of lengths) expect(length).toBeCloseTo(lengths[0]!, 9)
-    await expect(vt.clipTurns(join(root, '..', 'spotify')).next()).rejects.toThrow(/its words are unknown/)
+    await expect(vt.clipTurns(join(root, '..', 'spotify')).next()).rejects.toThrow(
+      /expected \*\.trans\.txt or labels\.csv, got neither/,
+    )
   })
 
   it.skipIf(!hasData('emodb'))('makes dialogs of ../shared/data/emodb', async () => {

@@ -166,6 +166,8 @@ describe('pretrainSpectra', () => {
         return {}
       }
     }
-    await expect(vt.pretrainSpectra({ model: new NoLoss(), data, mlm, args })).rejects.toThrow(/gave no loss/)
+    await expect(vt.pretrainSpectra({ model: new NoLoss(), data, mlm, args })).rejects.toThrow(
+      /expected a loss from NoLoss\.forward\(\), got undefined/,
+    )
   })
 })

@@ -27,7 +27,7 @@ describe('readPublishedSpectraPretraining', () => {
     ])
     expect(skipped).toEqual({ wordTokens: 1, wordTimes: 1, badLink: 1, noWords: 1 })
     await expect(vt.readPublishedSpectraPretraining(path, { onProblem: 'error' })).rejects.toThrow(
-      /entry 1: the word "" has tokens 2 to 2/,
+      /entry 1: word "": expected its own tokens, got tokens 2 to 2/,
     )
   })
 
@@ -62,6 +62,8 @@ describe('readPublishedSpectraPretraining', () => {
     const path = join(folder, 'short.npy')
     await vt.scope(() => vt.saveNpy(path, vt.zeros([2, 3])))
     await expect(vt.readPublishedSpectraPretraining(path)).rejects.toThrow(vt.DataError)
-    await expect(vt.readPublishedSpectraPretraining(join(folder, 'none.pkl'))).rejects.toThrow(/cannot be opened/)
+    await expect(vt.readPublishedSpectraPretraining(join(folder, 'none.pkl'))).rejects.toThrow(
+      /expected a readable file or folder/,
+    )
   })
 })

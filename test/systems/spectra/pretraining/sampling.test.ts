@@ -87,7 +87,7 @@ describe('SpectraPretrainingDataset', () => {
         vt.spectraPretrainingSource(entries, ({ audio }) => new Float32Array(audio === empty ? 0 : 16000)),
         unmasked,
       )
-    await expect(only('1').get(0)).rejects.toThrow(/entry 1 has no audio/)
+    await expect(only('1').get(0)).rejects.toThrow(/entry 1: expected audio, got none/)
     await expect(only('2').get(0)).rejects.toThrow(vt.DataError)
     const { clips, previousWords } = await only('0').get(0)
     expect(clips.map((clip) => clip.samples.length)).toEqual([0, 16000, 16000])
@@ -101,11 +101,11 @@ describe('SpectraPretrainingDataset', () => {
         vt.spectraPretrainingSource(entries, () => new Float32Array(1)),
         unmasked,
       )
-    expect(() => make([entry(0, -1), entry(1, -1), entry(2, -1)])).toThrow(/needs dialogs/)
+    expect(() => make([entry(0, -1), entry(1, -1), entry(2, -1)])).toThrow(/expected dialogs/)
     expect(() => make([entry(0, -1), entry(1, 0)])).toThrow(/negatives/)
     expect(() => make([entry(0, 0)])).toThrow(vt.DataError)
     expect(() => make([entry(0, 7)])).toThrow(/entry 0: previous/)
     const twice = { ...entry(0, -1), words: [['a', 1, 2, 0, 1] as const, ['b', 1, 2, 0, 1] as const] }
-    expect(() => make([twice])).toThrow(/word 1 must be/)
+    expect(() => make([twice])).toThrow(/words\[1\]: expected/)
   })
 })

@@ -129,7 +129,7 @@ describe('published pickles', () => {
       const found = await vt.readSpectraPickles(home, { task: 'iemocap' })
       expect(found.files.map(({ layout }) => layout)).toEqual(['A', 'A', 'A'])
       await expect(vt.readSpectraPickles(join(home, 'plain.tar'), { task: 'mosi' })).rejects.toThrow(
-        /lacks mosi\/train.pkl/,
+        /expected mosi\/train.pkl/,
       )
     }))
 
@@ -165,32 +165,32 @@ describe('doubtful files', () => {
   }
 
   it.each([
-    ['no list', 5.5, /holds no list/],
-    ['no samples', [], /holds no samples/],
-    ['two fields', [[clip, [0, 2]]], /sample 0 is no list of three to five fields/],
+    ['no list', 5.5, /expected a list, got/],
+    ['no samples', [], /expected at least one sample/],
+    ['two fields', [[clip, [0, 2]]], /sample 0: expected a list of three to five fields/],
     [
       'unequal fields',
       [
         [clip, [0, 2], 1],
         [clip, [0, 2], 1, [1, 1]],
       ],
-      /sample 1 has 4 fields and sample 0 has 3/,
+      /got 4 in sample 1 and 3 in sample 0/,
     ],
-    ['turn ids that are too few', [[clip, [0, 7, 2], 1, [1, 1]]], /no layout fits/],
-    ['ids of history before its audio', [[clip, [0, 2], 1, [0, 9, 2], clip]], /no layout fits/],
+    ['turn ids that are too few', [[clip, [0, 7, 2], 1, [1, 1]]], /expected fields of a known layout/],
+    ['ids of history before its audio', [[clip, [0, 2], 1, [0, 9, 2], clip]], /expected fields of a known layout/],
     [
       'two orders in one file',
       [
         [clip, [0, 2], 1, [1, 1], clip],
         [clip, [0, 2], 1, clip, [0, 9, 2]],
       ],
-      /no layout fits .*not A by sample 1, not A-readme by sample 0/,
+      /expected fields of a known layout, .*not A by sample 1, not A-readme by sample 0/,
     ],
-    ['empty audio', [[[], [0, 2], 1]], /sample 0: its audio is empty/],
-    ['no ids', [[clip, [], 1]], /sample 0: it has no token ids/],
-    ['ids that are fractions', [[clip, [0, 1.5], 1]], /its token ids are no list of whole numbers/],
-    ['a label that is a list', [[clip, [0, 2], [1, 2]]], /its label is no finite number/],
-    ['a clip that is not there', [[clip], [[0, [0, 2], 1, 3, []]]], /refers to clip 3, and there are 1/],
+    ['empty audio', [[[], [0, 2], 1]], /sample 0: audio: expected samples, got none/],
+    ['no ids', [[clip, [], 1]], /sample 0: token ids: expected at least one/],
+    ['ids that are fractions', [[clip, [0, 1.5], 1]], /token ids: expected a list of integers/],
+    ['a label that is a list', [[clip, [0, 2], [1, 2]]], /label: expected a finite number/],
+    ['a clip that is not there', [[clip], [[0, [0, 2], 1, 3, []]]], /expected a clip index below 1, got 3/],
   ])('refuses %s', async (_, value, message) => {
     const failure = await readValue(value).catch((error) => error)
     expect(failure).toBeInstanceOf(vt.DataError)
@@ -201,11 +201,11 @@ describe('doubtful files', () => {
   it('takes the layout that it is told', async () => {
     // A history of silence, in the README's order, which looks like turn ids.
     const value = [[clip, [0, 7, 2], 1, [0, 0, 0], [0, 9, 2]]]
-    await expect(readValue(value)).rejects.toThrow(/no layout fits/)
+    await expect(readValue(value)).rejects.toThrow(/expected fields of a known layout/)
     const { splits, files } = await readValue(value, { layout: 'A-readme' })
     expect(files[0]!.layout).toBe('A-readme')
     expect(splits.train![0]!.inputIds).toEqual([0, 9, 2, 7, 2])
-    await expect(readValue(value, { layout: 'B' })).rejects.toThrow(/a list of samples, which is not layout B/)
+    await expect(readValue(value, { layout: 'B' })).rejects.toThrow(/expected layout B, got a list of samples/)
     await expect(readValue(value, { layout: 'C' as 'A' })).rejects.toThrow(vt.ConfigError)
   })
 
@@ -215,8 +215,8 @@ describe('doubtful files', () => {
     put('mosi/train.pkl', pickled([[clip, [0, 2], 1]]))
     put('mosi/test.pkl', pickled([[clip, [0, 2], 1, [1, 1]]]))
     const both = vt.scope(() => vt.readSpectraPickles(home, { task: 'mosi', splits: ['train', 'test'] }))
-    await expect(both).rejects.toThrow(/differ in whether samples have turn ids/)
-    await expect(vt.readSpectraPickles(home, { task: 'mosi' })).rejects.toThrow(/neither mosi\/ with train.pkl/)
+    await expect(both).rejects.toThrow(/expected turn ids and history audio in all files or in none/)
+    await expect(vt.readSpectraPickles(home, { task: 'mosi' })).rejects.toThrow(/expected mosi\/ with train.pkl/)
   })
 
   it('leaves nothing behind when it fails', async () => {

@@ -47,7 +47,7 @@ it('`spectra track` trains, measures once on the validation data, scores, and fo
     writeFileSync(turns, `${JSON.stringify({ user: { text: 'i want a cheap hotel' } })}\n`)
     expect(await run('--track', turns)).toBe(0)
     expect(JSON.parse(said.at(-1) as string)).toBeTypeOf('object')
-    await expect(run('--evaluate', '--split', 'test')).rejects.toThrow(/no dialogs of the split 'test'/)
+    await expect(run('--evaluate', '--split', 'test')).rejects.toThrow(/expected dialogs of the split 'test'/)
   } finally {
     log.mockRestore()
   }

@@ -233,7 +233,7 @@ describe("SpokenWOZ's own form", () => {
     expect(await readSpokenWozList(written('SNG1\nSNG2\n\n'))).toEqual(['SNG1', 'SNG2'])
     expect(await readSpokenWozList(written(['A', 'B']))).toEqual(['A', 'B'])
     const path = written(spokenFile)
-    await expect(readSpokenWoz(path, { config: spoken, dialogs: ['C'] })).rejects.toThrow(/no dialog 'C'/)
+    await expect(readSpokenWoz(path, { config: spoken, dialogs: ['C'] })).rejects.toThrow(/expected the dialog 'C'/)
     const broken = written({ A: { log: [{ text: 'x', words: [{ BeginTime: 'y' }] }] } })
     await expect(readSpokenWoz(broken, { config: spoken })).rejects.toThrow(/dialog A: log\[0\]\.words\[0\]/)
   })
@@ -273,13 +273,13 @@ describe('dialogs of your own', () => {
   })
 
   it.each([
-    [line([{ usr: { text: 'a' } }]), /turns\[0\]: unknown name 'usr', did you mean 'user'/],
+    [line([{ usr: { text: 'a' } }]), /turns\[0\]: expected known names, got 'usr', did you mean 'user'/],
     [line([{ user: { text: 'a' }, state: { 'hotel-are': 'x' } }]), /did you mean 'hotel-area'/],
-    [line([{ user: { text: 'a' }, state: { 'hotel-area': 4 } }]), /must be a string/],
-    [line([{ user: { text: 'a' } }], { audio: 'd.wav' }), /start and end must say/],
-    [line([{ user: { text: 'a', start: -1, end: 2 } }]), /seconds from the beginning/],
-    [line([{}]), /turns\[0\]\.user: it must be an object/],
-    [line([]) + line([]), /line 2: dialog: 'd' stands twice/],
+    [line([{ user: { text: 'a' }, state: { 'hotel-area': 4 } }]), /expected a string, got 4/],
+    [line([{ user: { text: 'a' } }], { audio: 'd.wav' }), /expected start and end in the dialog/],
+    [line([{ user: { text: 'a', start: -1, end: 2 } }]), /expected seconds of at least 0/],
+    [line([{}]), /turns\[0\]\.user: expected an object, got undefined/],
+    [line([]) + line([]), /line 2: dialog: expected unique names, got 'd' twice/],
   ])('names what is wrong in %s', async (content, message) => {
     const reading = readDstDialogs(written(content, 'jsonl'), { config: spoken })
     await expect(reading).rejects.toThrow(message)

@@ -240,7 +240,7 @@ describe('published pickles', () => {
   it('names the record and field that are wrong', async () => {
     const other = { ...small, slots: [...small.slots, 'hotel-stars'] }
     await expect(readDstFeatures(pickled('feature-4'), { config: other })).rejects.toThrow(
-      /record 0.*'hotel-stars' is missing/,
+      /record 0.*expected the slot 'hotel-stars', got none/,
     )
     await expect(readDstFeatures(pickled('example-4'), { config: small })).rejects.toThrow(DataError)
   })
@@ -270,7 +270,7 @@ describe('the command line', () => {
     expect(() => parseDstArguments(['--acum', '4'])).toThrow(/Did you mean --accum/)
     expect(() => parseDstArguments(['--lr', 'fast'])).toThrow(/expected a number of at least 0/)
     expect(() => parseDstArguments(['--lr', '1', '--learning-rate', '2'])).toThrow(/expected the option once/)
-    expect(() => parseDstArguments(['--model_type', 'bert'])).toThrow(/'bert' is not supported/)
+    expect(() => parseDstArguments(['--model_type', 'bert'])).toThrow(/--model_type: expected 'roberta'.* got 'bert'/)
     expect(() => parseDstArguments(['--evaluate=3'])).toThrow(ConfigError)
   })
 })

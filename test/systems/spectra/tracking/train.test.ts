@@ -205,7 +205,7 @@ it('batches of tensors are those of arrays, and leave nothing else', async () =>
     }
     expect(audiosPerText).toBe(2)
     expect(() => collate([{ ...samples[0]!, userSamples: clip.unsqueeze(0) }])).toThrow(
-      /samples\[0\]\.userSamples must be/,
+      /samples\[0\]\.userSamples to be/,
     )
   })
 })

@@ -1,5 +1,6 @@
-import { defined, requireSignal } from '../../../base/check.js'
+import { defined, requireSignal, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { shortened } from '../../../base/words.js'
 import type { KvCache } from '../../../generation/kv-cache.js'
 import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
 import { scoreLabels } from '../../../models/score-labels.js'
@@ -7,17 +8,17 @@ import { evaluating } from '../../../nn/index.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import type { MediaPlace } from '../data/media.js'
-import { pairsAllowed } from '../published/wording.js'
+import { allowedPairs } from '../published/wording.js'
 import { PAIR_SEPARATOR, pairGrammar } from './allowed.js'
 import { deviceOf, promptOf } from './answers.js'
 import { encodeWithin, type PromptLimits, requireLimits } from './limits.js'
 import type { EmoVerse } from './network.js'
 
-/** How long a prompt may be, where its media are, and what gives it up. */
+/** Prompt limits, location of media, and abort signal. */
 export type EmoVerseScoreOptions = MediaPlace & PromptLimits & { signal?: AbortSignal }
 
-/** How likely each allowed answer is. @see EmoVerse.scoreLabels */
-export async function labelShares(
+/** Return the probability of each allowed answer. @see EmoVerse.scoreLabels */
+export async function labelProbabilities(
   model: EmoVerse,
   record: EmoVerseQuestion,
   labels: readonly string[],
@@ -25,7 +26,7 @@ export async function labelShares(
 ): Promise<Record<string, number>> {
   const { tokenizer, llm, template } = model
   const { end } = INTERNVL_TEMPLATES[template]
-  return behindPrompt('EmoVerse.scoreLabels', model, record, options, async (last, cache) => {
+  return afterPrompt('EmoVerse.scoreLabels', model, record, options, async (last, cache) => {
     const inputIds = tensor([[last]], { dtype: 'int64', device: deviceOf(model) })
     const { probabilities } = await scoreLabels(llm, { inputIds, cache }, labels, {
       ...{ tokenizer, end },
@@ -35,29 +36,32 @@ export async function labelShares(
   })
 }
 
-/** Answers that are less likely are not followed to their end, where others are; what they share is little. */
+/** Search prunes answers below this probability, if there are others. */
 const LEAST = 0.03
 
-/** How likely an answer names each pair. @see EmoVerse.scoreCauses */
-export async function causeShares(
+/** Return the probability that an answer contains each pair. @see EmoVerse.scoreCauses */
+export async function causeProbabilities(
   model: EmoVerse,
   record: EmoVerseQuestion,
   options: EmoVerseScoreOptions,
 ): Promise<Record<string, number>> {
   const where = 'EmoVerse.scoreCauses'
-  const pairs = pairsAllowed(record.query)
+  const pairs = allowedPairs(record.query)
   if (pairs.length === 0) {
-    throw new DataError(`${where}: the question asks for no causes, or shows no conversation`, { query: record.query })
+    throw new DataError(
+      `${where}.query: expected a question about causes with a conversation, got ${shown(shortened(record.query, 80))}.`,
+      { query: record.query },
+    )
   }
   const { tokenizer } = model
   const { rule, endId } = pairGrammar(model, pairs)
-  return behindPrompt(where, model, record, options, async (last, cache) => {
+  return afterPrompt(where, model, record, options, async (last, cache) => {
     const prompt = cache.length
-    const shares = new Map(pairs.map((pair) => [pair, 0]))
+    const probabilities = new Map(pairs.map((pair) => [pair, 0]))
     let whole = 0
     let least = LEAST
-    /** Reads on from `written`, of which the cache has the first `read`, with the prompt's last token before them. */
-    const follow = async (written: readonly number[], read: number, share: number): Promise<void> => {
+    /** Continue the search from `written`, of which the cache holds the first `read` tokens. */
+    const follow = async (written: readonly number[], read: number, probability: number): Promise<void> => {
       options.signal?.throwIfAborted()
       let text = written
       let allowed = [...rule(0, [...text])]
@@ -69,29 +73,34 @@ export async function causeShares(
       const chances = allowed.length === 1 ? [1] : await chancesOf(model, cache, unread, allowed)
       const there = cache.length
       for (const [i, id] of allowed.entries()) {
-        const own = share * (chances[i] as number)
+        const own = probability * (chances[i] as number)
         if (!(own >= least)) continue
         if (id === endId) {
           whole += own
           const named = tokenizer.decode([...text]).split(PAIR_SEPARATOR)
-          for (const pair of pairs) if (named.includes(pair)) shares.set(pair, (shares.get(pair) as number) + own)
+          for (const pair of pairs)
+            if (named.includes(pair)) probabilities.set(pair, (probabilities.get(pair) as number) + own)
           continue
         }
         await follow([...text, id], text.length, own)
         await cache.crop(there)
       }
     }
-    // A network that has learnt little finds many utterances alike, and no answer likely.
+    // A barely trained network may give every answer a low probability.
     for (; whole === 0; least /= 10) {
-      if (least < 1e-12) throw new DataError(`${where}: the network's answers have no likelihoods`, {})
+      if (least < 1e-12)
+        throw new DataError(
+          `${where}: expected finite probabilities of answers, got none. Check the model's weights.`,
+          {},
+        )
       await follow([], -1, 1)
       await cache.crop(prompt)
     }
-    return Object.fromEntries([...shares].map(([pair, share]) => [pair, share / whole]))
+    return Object.fromEntries([...probabilities].map(([pair, probability]) => [pair, probability / whole]))
   })
 }
 
-/** Reads tokens into the cache; then how likely each of some is to come next, as shares of those. */
+/** Append tokens to the cache, and return the probabilities of the next token, normalized over `next`. */
 function chancesOf(
   model: EmoVerse,
   cache: KvCache,
@@ -108,8 +117,8 @@ function chancesOf(
   })
 }
 
-/** Reads a question but for its last token, or as much as is not known of it, and asks what follows; the cache is to be left so. */
-async function behindPrompt<T>(
+/** Encode a prompt without its last token, reusing cached prefixes, and run `ask` on it. `ask` must restore the cache's length. */
+async function afterPrompt<T>(
   where: string,
   model: EmoVerse,
   record: EmoVerseQuestion,
@@ -120,17 +129,17 @@ async function behindPrompt<T>(
   requireSignal(where, signal)
   const sample = await encodeWithin(model, record, limits, { mediaRoot, signal })
   const marks = model.marksOf(sample)
-  const begun = await model.beginnings.take(marks)
-  const { cache } = begun
+  const prefix = await model.prefixCaches.take(marks)
+  const { cache } = prefix
   let isRead = false
   try {
     return await evaluating(model.whole, () =>
       scope(() =>
         noGrad(async () => {
           const last = sample.inputIds.length - 1
-          if (begun.known < last) {
+          if (prefix.known < last) {
             await scope(async () => {
-              const { inputIds, inputsEmbeds } = await promptOf(model, sample, begun.known, last)
+              const { inputIds, inputsEmbeds } = await promptOf(model, sample, prefix.known, last)
               const inputs = inputsEmbeds ? { inputsEmbeds } : { inputIds }
               await model.llm.forward({ ...inputs, cache, logitsToKeep: 1 })
             })
@@ -142,6 +151,6 @@ async function behindPrompt<T>(
       ),
     )
   } finally {
-    begun.leave(isRead ? marks.slice(0, -1) : undefined)
+    prefix.leave(isRead ? marks.slice(0, -1) : undefined)
   }
 }

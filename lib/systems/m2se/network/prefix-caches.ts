@@ -6,43 +6,43 @@ import { adaptersOf, type Module } from '../../../nn/module.js'
 import { peftModelOf } from '../../../peft/model.js'
 import type { Tensor } from '../../../tensor/index.js'
 
-/** A shorter beginning is read anew sooner than others are given up for it. */
+/** Shortest common prefix, in tokens, that is worth reusing a cache for. */
 const LEAST = 8
 
 interface Entry {
   cache: KvCache
-  /** What its keys and values are of: token ids, and a number below 0 for each token of a picture. */
+  /** Contents of the cache: token ids, and a number below 0 for each token of an image or audio clip. */
   marks: number[]
 }
 
-/** A cache, and how many of the marks it has read already. */
-export interface Begun {
+/** A cache, and the number of marks that it already holds. */
+export interface CachedPrefix {
   cache: KvCache
   known: number
-  /** Says what is in the cache now; without marks it cannot be gone on with. */
+  /** Return the cache with its current contents; without marks it is freed. */
   leave(marks?: readonly number[]): void
 }
 
 const versionOf = op('aten::_version') as (tensor: Tensor) => number
 
 /**
- * Keys and values of the texts that were read last, pictures included: another question about the same picture, or the next turn,
- * reads only what is new. Those in use are nobody else's.
+ * Caches of keys and values of recent prompts, images included. Another question about the same image, or the next turn, computes only
+ * its new tokens. A cache that is in use is not shared.
  */
-export class Beginnings {
-  /** The latest comes last. */
+export class PrefixCaches {
+  /** Caches that are not in use, most recent last. */
   #free: Entry[] = []
   #identity = ''
 
   constructor(
     readonly model: DecoderLM | InternVL,
-    /** All that makes embeddings. */
+    /** Module with every parameter that the embeddings depend on. */
     readonly whole: Module,
     readonly most: number,
   ) {}
 
-  /** A cache with the longest common beginning, less than all of it. */
-  async take(marks: readonly number[]): Promise<Begun> {
+  /** Take the cache with the longest common prefix, which is shorter than the prompt by at least one token. */
+  async take(marks: readonly number[]): Promise<CachedPrefix> {
     this.#check()
     const commons = this.#free.map((entry) => Math.min(commonLength(entry.marks, marks), marks.length - 1))
     const best = commons.indexOf(Math.max(...commons))
@@ -64,7 +64,7 @@ export class Beginnings {
     while (this.#free.length > this.most) this.#free.shift()?.cache.dispose()
   }
 
-  /** Forgets what was read by other weights or adapters. */
+  /** Free all caches if weights or active adapters have changed. */
   #check(): void {
     const tensors = this.whole.parameters()
     const versions = tensors.reduce((sum, tensor) => sum + versionOf(tensor), 0)
@@ -75,7 +75,7 @@ export class Beginnings {
     this.#identity = identity
   }
 
-  /** Frees what is kept. */
+  /** Free all caches that are not in use. */
   dispose(): void {
     for (const { cache } of this.#free.splice(0)) cache.dispose()
   }

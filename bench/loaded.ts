@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { setPriority } from 'node:os'
 
 /**
- * Busy processes beside the benchmark, for `--loaded`. They compute when told to and rest when told to, and end with the
- * benchmark: their standard input closes, whatever became of it.
+ * Busy processes in parallel with the benchmark, for `--loaded`. They compute and rest on command, and end when their standard
+ * input closes, also after a crash of the benchmark.
  */
 const PROGRAM = `
   let busy = false, x = 1
@@ -20,17 +20,17 @@ const PROGRAM = `
   process.stdin.on('end', () => process.exit(0))
 `
 
-export interface Beside {
+export interface BusyProcesses {
   readonly count: number
   readonly nice: number
   go(): Promise<void>
   rest(): Promise<void>
 }
 
-let started: { beside: Beside; children: ChildProcess[] } | undefined
+let started: { busy: BusyProcesses; children: ChildProcess[] } | undefined
 
 /** Those of this run; undefined where it is measured quiet alone. */
-export const beside = (): Beside | undefined => started?.beside
+export const busyProcesses = (): BusyProcesses | undefined => started?.busy
 
 export function startBeside(count: number, nice: number): void {
   const children = Array.from({ length: count }, () => {
@@ -43,7 +43,7 @@ export function startBeside(count: number, nice: number): void {
     for (const child of children) child.stdin?.write(`${word}\n`)
     await new Promise((resolve) => setTimeout(resolve, 200))
   }
-  started = { beside: { count, nice, go: () => tell('go'), rest: () => tell('rest') }, children }
+  started = { busy: { count, nice, go: () => tell('go'), rest: () => tell('rest') }, children }
 }
 
 export function endBeside(): void {
