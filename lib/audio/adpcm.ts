@@ -1,27 +1,27 @@
-// Four bits for each sample: the difference to what was expected, in steps that grow and shrink with it.
+// ADPCM: 4 bits per sample, the difference to a predicted value in steps of adaptive size.
 
-/** Blocks that begin anew: how many bytes each has, for all channels, and how many frames it holds. */
+/** Layout of independent blocks: bytes of a block for all channels, and its frames. */
 export interface AdpcmBlocks {
   encoding: 'ima' | 'ima4' | 'ms'
   blockBytes: number
   blockFrames: number
-  /** Of Microsoft's: pairs of weights of the two samples before, in 256ths. */
+  /** For 'ms': pairs of weights of the two previous samples, in 256ths. */
   coefficients?: [number, number][]
 }
 
-/** Whole blocks as one float32 array for each channel. */
+/** Decode whole blocks to one float32 array per channel. */
 export function decodeAdpcm(bytes: Uint8Array, blocks: AdpcmBlocks, channels: number): Float32Array[] {
   const { blockBytes, blockFrames, encoding } = blocks
   const count = bytes.length / blockBytes
   const planes = Array.from({ length: channels }, () => new Float32Array(count * blockFrames))
   for (let block = 0; block < count; block += 1) {
-    const own = bytes.subarray(block * blockBytes, (block + 1) * blockBytes)
+    const data = bytes.subarray(block * blockBytes, (block + 1) * blockBytes)
     const at = block * blockFrames
     for (let channel = 0; channel < channels; channel += 1) {
       const into = planes[channel]!.subarray(at, at + blockFrames)
-      if (encoding === 'ms') decodeMs(own, blocks.coefficients!, channel, channels, into)
-      else if (encoding === 'ima4') decodeIma4(own.subarray(34 * channel, 34 * (channel + 1)), into)
-      else decodeIma(own, channel, channels, into)
+      if (encoding === 'ms') decodeMs(data, blocks.coefficients!, channel, channels, into)
+      else if (encoding === 'ima4') decodeIma4(data.subarray(34 * channel, 34 * (channel + 1)), into)
+      else decodeIma(data, channel, channels, into)
     }
   }
   return planes
@@ -60,7 +60,7 @@ class ImaState {
   }
 }
 
-/** WAV's: a first sample for each channel, and then eight for each in turn. */
+/** Decode IMA ADPCM of WAV: one sample per channel, then eight samples of each channel in turn. */
 function decodeIma(bytes: Uint8Array, channel: number, channels: number, into: Float32Array): void {
   const state = new ImaState(word(bytes, 4 * channel), bytes[4 * channel + 2]!)
   into[0] = state.sample / 32768
@@ -71,7 +71,7 @@ function decodeIma(bytes: Uint8Array, channel: number, channels: number, into: F
   }
 }
 
-/** QuickTime's: 64 samples of one channel in 34 bytes. */
+/** Decode IMA ADPCM of QuickTime: 64 samples of one channel in 34 bytes. */
 function decodeIma4(bytes: Uint8Array, into: Float32Array): void {
   const head = (((bytes[0]! << 8) | bytes[1]!) << 16) >> 16
   const state = new ImaState(head & ~127, head & 127)
@@ -83,7 +83,7 @@ function decodeIma4(bytes: Uint8Array, into: Float32Array): void {
 
 const msGrowth = [230, 230, 230, 230, 307, 409, 512, 614, 768, 614, 512, 409, 307, 230, 230, 230]
 
-/** Microsoft's: which weights, the step and two samples for each channel, and then a sample for each in turn. */
+/** Decode Microsoft's ADPCM: index of weights, step and two samples per channel, then one sample of each channel in turn. */
 function decodeMs(
   bytes: Uint8Array,
   coefficients: [number, number][],
@@ -91,7 +91,7 @@ function decodeMs(
   channels: number,
   into: Float32Array,
 ): void {
-  // Files name weights that are not there; other decoders take the first.
+  // Some files have invalid indices; as in other decoders, these select the first weights.
   const [first, second] = coefficients[bytes[channel]!] ?? coefficients[0]!
   let step = word(bytes, channels + 2 * channel)
   let last = word(bytes, 3 * channels + 2 * channel)

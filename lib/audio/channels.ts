@@ -4,17 +4,17 @@ import { scope, type Tensor, tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
 
 /**
- * Which channels of a file are wanted: their mean as one signal, one channel by its number (0 is left), or all of them.
+ * Channels to read: their mean as one signal, one channel by index (0 is left), or all of them.
  */
 export type Channels = 'mean' | 'all' | number
 
 export function requireChannels(where: string, value: unknown): void {
   if (value === 'mean' || value === 'all') return
-  if (typeof value !== 'number') throw misuse(where, 'channels', "'mean', 'all' or the number of a channel", value)
+  if (typeof value !== 'number') throw misuse(where, 'channels', "'mean', 'all' or the index of a channel", value)
   requireWhole(where, 'channels', value)
 }
 
-/** One block of a file with the wanted channels. */
+/** Select or mix the channels of a block. */
 export function pickChannels(
   planes: Float32Array[],
   channels: Channels,
@@ -23,7 +23,7 @@ export function pickChannels(
   if (channels === 'all' || (channels === 'mean' && planes.length === 1)) return planes
   if (channels !== 'mean') {
     const plane = planes[channels]
-    if (plane === undefined) throw fail(`channel ${channels} was asked for, it has ${planes.length}`)
+    if (plane === undefined) throw fail(`channels: expected an index from 0 to ${planes.length - 1}, got ${channels}`)
     return [plane]
   }
   const mean = new Float32Array(planes[0]!.length)
@@ -36,9 +36,8 @@ export function pickChannels(
 }
 
 /**
- * Mixes [..., channels, frames] to [..., frames]: their mean, or a sum with one weight for each channel. [frames] is
- * returned as a copy.
- * @throws ConfigError when there are not as many weights as channels
+ * Mix [..., channels, frames] to [..., frames]: the mean of the channels, or their weighted sum. Samples [frames] are copied.
+ * @throws ConfigError if the number of weights differs from the number of channels
  */
 export function mixChannels(samples: Tensor, weights?: readonly number[]): Tensor {
   requireSamples('mixChannels', samples)
@@ -48,7 +47,7 @@ export function mixChannels(samples: Tensor, weights?: readonly number[]): Tenso
   if (weights === undefined) return samples.mean(-2)
   const count = samples.size(-2)
   if (weights.length !== count) {
-    throw new ConfigError(`mixChannels: weights must be ${count} numbers, one for each channel, not ${weights.length}`)
+    throw new ConfigError(`mixChannels: weights: expected ${count} numbers, one per channel, got ${weights.length}`)
   }
   return scope(() => {
     const column = tensor(weights, { dtype: samples.dtype, device: samples.device, shape: [count, 1] })

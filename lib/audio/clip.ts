@@ -21,8 +21,8 @@ import { clipWindows, type FitOptions, keptLength, LONG_AUDIO, type LongAudio, S
 export { clipWindows, type FitOptions, LONG_AUDIO, type LongAudio, SPEECH_RATE }
 
 /**
- * Speech, as callers have it: a sound file, or a part of one in seconds; the bytes of a file; samples with their rate, such
- * as `readAudio` gives; or samples [n] alone. A file whose name ends in `.npy` holds samples [n] alone.
+ * An audio clip: the path of an audio file, or a part of one in seconds; the bytes of a file; samples with their sample rate, as
+ * `readAudio` returns; or samples [n]. A `.npy` file contains samples [n].
  */
 export type AudioClip =
   | AudioInput
@@ -32,43 +32,43 @@ export type AudioClip =
   | Float32Array
 
 export interface ReadClipOptions extends FitOptions {
-  /** In Hz. Default {@link SPEECH_RATE}; null leaves a clip at its own. Samples alone are at this rate already. */
+  /** Sample rate of the result in Hz. Default {@link SPEECH_RATE}; null keeps the clip's rate. Samples [n] must have this rate. */
   sampleRate?: number | null | undefined
-  /** How a clip of another rate is resampled. Default 'sinc'. */
+  /** Resampling method. Default 'sinc'. */
   quality?: ResampleQuality | undefined
-  /** Of several: their mean (default), or one by its number. */
+  /** Channel to use: the mean of all (default), or an index. */
   channels?: 'mean' | number | undefined
-  /** No more of a file is read than these. Default: all of it. */
+  /** Upper bound on the seconds that are read of a file. Default: none. */
   maxSeconds?: number | undefined
-  /** As `readAudio` has it. */
+  /** Limit on decoded bytes, as in `readAudio`. */
   maxBytes?: number | undefined
-  /** As `readAudio` has it: whether a WAV may have fewer samples than its header promises. */
+  /** Whether a WAV file may have fewer samples than its header declares, as in `readAudio`. */
   allowTruncated?: boolean | undefined
   /** Whether a clip may have no samples. Default false. */
   allowEmpty?: boolean | undefined
-  /** Ends the reading of a file. */
+  /** Aborts reading a file. */
   signal?: AbortSignal | undefined
 }
 
-/** Of a clip that was read. */
+/** A decoded clip. */
 export interface ReadClip {
   /** float32 [n] */
   samples: Tensor
   sampleRate: number
-  /** What a sound file has; null for what was none. */
+  /** Format of the audio file; null for samples. */
   source: Audio['source'] | null
-  /** Samples that `longAudio: 'cut'` left out. */
+  /** Number of samples that `longAudio: 'cut'` dropped. */
   lost: number
 }
 
-/** Who reads which clip, for messages. */
+/** Caller and name of a clip, for error messages. */
 export interface ClipPlace {
   where: string
-  /** What a message about its sound begins with. Default: `where`, and the file's path or 'the audio'. */
+  /** Prefix of messages about the samples. Default: `where`, and the file's path or 'the audio'. */
   subject?: string | undefined
-  /** The argument that the clip was. Default 'audio'. */
+  /** Name of the argument. Default 'audio'. */
   argument?: string | undefined
-  /** Of a clip that has no sound in it. Default DataError. */
+  /** Error class for clips with invalid samples. Default DataError. */
   Fault?: new (
     message: string,
     fields: Record<string, unknown>,
@@ -90,34 +90,34 @@ const OPTIONS: readonly (keyof ReadClipOptions)[] = [
 ]
 
 /**
- * The samples of a clip, float32 [n] of one channel, at 16 kHz. They stay on the device of those given, and share their
- * memory where nothing has to be changed.
+ * Read a clip as float32 samples [n] of one channel, at 16 kHz. Samples stay on the device of the input, and share its memory if
+ * no conversion is needed.
  *
  * ```ts
  * const samples = await readClip('call.mp3', { longAudio: 'cut', mostSamples: 10 * SPEECH_RATE })
  * ```
  *
- * @throws ConfigError for what is no clip; DataError naming the file for one that cannot be read, has no samples, holds NaN or
- * infinities, or is too long with `longAudio: 'error'`
+ * @throws ConfigError for a value that is not a clip; DataError naming the file for a clip that cannot be read, has no samples,
+ *   contains NaN or infinities, or is too long with `longAudio: 'error'`
  */
 export async function readClip(clip: AudioClip, options: ReadClipOptions = {}): Promise<Tensor> {
   return (await openClip({ where: 'readClip' }, clip, options)).samples
 }
 
-/** {@link readClip} for one who says whose clip it is, with what the file told. */
+/** Read a clip as {@link readClip}, with the format of the file. @param place caller and name of the clip, for errors */
 export async function openClip(place: ClipPlace, clip: AudioClip, options: ReadClipOptions = {}): Promise<ReadClip> {
   const { where } = place
   checkOptions(where, options)
   return scope(async () => {
-    const found = await read(place, clip, options)
+    const decoded = await read(place, clip, options)
     const { Fault = DataError, subject = `${where}: ${fileOf(clip).file ?? 'the audio'}` } = place
     const fields = { argument: place.argument ?? 'audio', ...fileOf(clip) }
     const fault = (what: string, more: object = {}) => new Fault(`${subject} ${what}`, { ...fields, ...more })
-    const { samples, sampleRate } = found
-    if (samples.size(0) === 0 && !options.allowEmpty) throw fault('holds no sound', { reason: 'no sound' })
+    const { samples, sampleRate } = decoded
+    if (samples.size(0) === 0 && !options.allowEmpty) throw fault('has no samples', { reason: 'no sound' }) // language: published field value
     const bad = firstBad(samples)
-    if (bad !== undefined) throw fault(`holds NaN or infinities, the first at sample ${bad}`, { sample: bad })
-    return { ...found, ...sized(samples, options, sampleRate, fault) }
+    if (bad !== undefined) throw fault(`contains NaN or infinities, the first at sample ${bad}`, { sample: bad })
+    return { ...decoded, ...sized(samples, options, sampleRate, fault) }
   })
 }
 
@@ -137,9 +137,9 @@ function checkOptions(where: string, options: ReadClipOptions): void {
   requireSignal(where, signal)
 }
 
-type Found = Omit<ReadClip, 'lost'>
+type Decoded = Omit<ReadClip, 'lost'>
 
-async function read(place: ClipPlace, clip: AudioClip, options: ReadClipOptions): Promise<Found> {
+async function read(place: ClipPlace, clip: AudioClip, options: ReadClipOptions): Promise<Decoded> {
   const { where, argument = 'audio' } = place
   const { sampleRate: wanted = SPEECH_RATE } = options
   if (typeof clip === 'string' || clip instanceof Uint8Array || clip instanceof ArrayBuffer) {
@@ -158,10 +158,10 @@ async function read(place: ClipPlace, clip: AudioClip, options: ReadClipOptions)
     if (end !== undefined) requireNumber(where, `${argument}.end`, end, { least: start })
     return readFile(place, path, { start, end }, options)
   }
-  const { samples: given, sampleRate } = clip
-  if (!(given instanceof Tensor || given instanceof Float32Array)) throw noClip(where, argument, clip)
+  const { samples, sampleRate } = clip
+  if (!(samples instanceof Tensor || samples instanceof Float32Array)) throw noClip(where, argument, clip)
   requireWhole(where, `${argument}.sampleRate`, sampleRate, 1)
-  const all = given instanceof Tensor ? given : tensor(given, { device: 'cpu' })
+  const all = samples instanceof Tensor ? samples : tensor(samples, { device: 'cpu' })
   if (all.ndim !== 1 && all.ndim !== 2) {
     throw wrongShape(where, `${argument}.samples`, '[samples] or [channels, samples]', all)
   }
@@ -187,15 +187,15 @@ async function readFile(
     allowTruncated,
     signal,
   }: ReadClipOptions,
-): Promise<Found> {
-  const asked = Math.min(
+): Promise<Decoded> {
+  const duration = Math.min(
     maxSeconds ?? Number.POSITIVE_INFINITY,
     end === undefined ? Number.POSITIVE_INFINITY : end - start,
   )
   if (typeof input === 'string' && /\.npy$/i.test(input)) {
     const rate = sampleRate ?? SPEECH_RATE
     return {
-      samples: await readArray(where, argument, input, start * rate, asked * rate),
+      samples: await readArray(where, argument, input, start * rate, duration * rate),
       sampleRate: rate,
       source: null,
     }
@@ -204,21 +204,23 @@ async function readFile(
     channels: channels as Channels,
     start,
     ...(sampleRate !== null && { sampleRate }),
-    ...(asked < Number.POSITIVE_INFINITY && { duration: asked }),
+    ...(duration < Number.POSITIVE_INFINITY && { duration }),
     ...defined({ quality, maxBytes, allowTruncated, signal }),
   })
   return audio
 }
 
-/** Samples of a .npy file, from one to before another. */
-async function readArray(where: string, argument: string, file: string, start: number, asked: number): Promise<Tensor> {
+/** Read `count` samples of a .npy file from `start`. */
+async function readArray(where: string, argument: string, file: string, start: number, count: number): Promise<Tensor> {
   const value = await readNpy(file)
   if (!(value instanceof Tensor) || value.ndim !== 1 || value.dtype.startsWith('complex')) {
-    const found = value instanceof Tensor ? `${value.dtype} [${value.shape}]` : 'texts'
-    throw new DataError(`${file} holds ${found}, not the samples of a clip: save them as [samples]`, { file })
+    const got = value instanceof Tensor ? `${value.dtype} [${value.shape}]` : 'strings'
+    throw new DataError(`${file}: expected real samples [n], got ${got}. Save the clip as a 1-dimensional array.`, {
+      file,
+    })
   }
   const from = Math.min(value.size(0), Math.round(start))
-  const to = Math.min(value.size(0), asked === Number.POSITIVE_INFINITY ? asked : Math.round(start + asked))
+  const to = Math.min(value.size(0), count === Number.POSITIVE_INFINITY ? count : Math.round(start + count))
   return floats(where, argument, value.narrow(0, from, Math.max(0, to - from)))
 }
 
@@ -226,10 +228,11 @@ function oneChannel(where: string, samples: Tensor, channels: 'mean' | number): 
   if (samples.ndim === 1) return samples
   if (channels === 'mean') return samples.mean(0)
   if (channels < samples.size(0)) return samples.select(0, channels)
-  throw new ConfigError(`${where}: channel ${channels} was asked for, the audio has ${samples.size(0)}`, { channels })
+  const count = samples.size(0)
+  throw new ConfigError(`${where}: channels: expected an index from 0 to ${count - 1}, got ${channels}.`, { channels })
 }
 
-/** As float32, in a handle of its own. */
+/** Return a new handle of samples as float32. */
 function floats(where: string, argument: string, samples: Tensor): Tensor {
   if (samples.dtype.startsWith('complex') || samples.dtype === 'bool') {
     throw wrongShape(where, argument, 'samples from -1 to 1', samples)
@@ -241,13 +244,16 @@ const noClip = (where: string, argument: string, clip: unknown): ConfigError =>
   misuse(where, argument, 'a path, the bytes of a file, samples [n], or samples with their rate', clip)
 
 const wrongShape = (where: string, argument: string, expected: string, { dtype, shape }: Tensor): ConfigError =>
-  new ConfigError(`${where}: ${argument} must be ${expected}, not ${dtype} [${shape.join(', ')}]`, { argument, shape })
+  new ConfigError(`${where}: ${argument}: expected ${expected}, got ${dtype} [${shape.join(', ')}]`, {
+    argument,
+    shape,
+  })
 
-/** Where samples are no numbers for the first time. */
+/** Return the index of the first NaN or infinite sample. */
 function firstBad(samples: Tensor): number | undefined {
   if (samples.size(0) === 0) return undefined
   return scope(() => {
-    // A sum is one pass, and is finite only where all are; that it overflows proves nothing.
+    // One pass for the usual case. A finite sum proves that all samples are finite; an infinite one can be an overflow.
     if (Number.isFinite(samples.sum().item())) return undefined
     const finite = samples.isfinite()
     if (finite.all().item<boolean>()) return undefined
@@ -261,8 +267,8 @@ const fileOf = (clip: AudioClip): { file?: string } => {
 }
 
 /**
- * Samples [n] of the length that is wanted.
- * @returns `lost`: samples that were cut off
+ * Cut or pad samples [n] to the lengths that `options` allow.
+ * @returns `lost`: number of samples that were dropped
  * @throws DataError for a clip that is too long, with `longAudio: 'error'`
  */
 export function fitSamples(samples: Tensor, options: FitOptions = {}): { samples: Tensor; lost: number } {
@@ -271,7 +277,7 @@ export function fitSamples(samples: Tensor, options: FitOptions = {}): { samples
 
 const audioFault = (what: string, fields: object) => new DataError(`the audio ${what}`, { ...fields })
 
-/** What becomes of so many samples at 16 kHz: how many are kept, and how many of silence follow. @throws as {@link fitSamples} */
+/** Return how many of `length` samples at 16 kHz are kept, and how many zeros follow. @throws as {@link fitSamples} */
 export const fitLength = (length: number, options: FitOptions): { kept: number; silence: number } =>
   keptLength(length, options, SPEECH_RATE, audioFault)
 
@@ -289,9 +295,9 @@ function sized(
 }
 
 /**
- * How long a sound file is, in seconds, by its header alone; undefined where that does not tell.
+ * Read the duration of an audio file from its header, in seconds; undefined if the header does not state it.
  * @param input a path, or the bytes of a file
- * @throws DataError where there is no such file or it is no sound
+ * @throws DataError for a missing file, or one that is not audio
  */
 export async function clipSeconds(input: AudioInput): Promise<number | undefined> {
   const source = await AudioSource.open('clipSeconds', input)
@@ -303,23 +309,22 @@ export async function clipSeconds(input: AudioInput): Promise<number | undefined
 }
 
 /**
- * Samples [n] as one batch, float32 [rows, length], each from the beginning of its row and with zeros behind: the values go
- * from tensor to tensor. Rows that are null are silent.
- * @param length of each row; a longer clip loses its end
+ * Stack samples [n] to a batch, float32 [rows, length], padded with zeros at the end. Null rows are silent.
+ * @param length length of each row; longer clips are cut
  */
 export function stackSamples(rows: readonly (Tensor | null)[], length: number, device?: Device): Tensor {
   return scope(() => {
     const place = device ?? rows.find((row) => row !== null)?.device ?? 'cpu'
-    // One copy to a device, which nobody waits for, in place of one for each.
+    // One asynchronous copy to the device instead of one per row.
     const onHost = rows.some((row) => row !== null) && rows.every((row) => row === null || row.device === 'cpu')
     const batch = zeros([rows.length, length], { device: onHost ? 'cpu' : place, dtype: 'float32' })
     for (const [i, row] of rows.entries()) {
-      const own = Math.min(length, row?.size(0) ?? 0)
-      if (row === null || own === 0) continue
+      const count = Math.min(length, row?.size(0) ?? 0)
+      if (row === null || count === 0) continue
       batch
         .select(0, i)
-        .narrow(0, 0, own)
-        .copy_(row.narrow(0, 0, own))
+        .narrow(0, 0, count)
+        .copy_(row.narrow(0, 0, count))
     }
     return upload(batch, place)
   })

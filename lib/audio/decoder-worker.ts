@@ -9,10 +9,10 @@ import { OpusDecoder } from './codecs/opus.js'
 import { VorbisDecoder } from './codecs/vorbis.js'
 import type { DecoderReply, DecoderRequest } from './decoder.js'
 
-// The entry of a decoder thread; one file at a time. A feed may unfold to far more than it is: it is decoded frame by
-// frame, and what has come of it so far is handed over before the next frame is touched.
+// Entry point of the decoder thread. Decodes one file at a time. A small input may decode to a large output, so frames are
+// decoded one by one, and replies have a bounded size.
 
-// The decoders' remarks are not the program's.
+// Suppress the console output of decoder packages.
 for (const name of ['log', 'info', 'warn', 'error', 'debug'] as const) console[name] = () => {}
 
 const port = parentPort!
@@ -47,17 +47,17 @@ port.on('message', async (request: DecoderRequest) => {
       decoder = await open(request.open, request.size ?? 0)
       return port.postMessage({ channelData: [], sampleRate: 0, more: false } satisfies DecoderReply)
     }
-    if (decoder === undefined) throw new Error('there is no decoder')
+    if (decoder === undefined) throw new Error('no file is open in the decoder thread')
     if (request.feed !== undefined) decoder.feed(request.feed)
     if (request.end) decoder.end()
     const parts: Decoded[] = []
     let more = true
-    for (let made = 0; more && made < REPLY; ) {
+    for (let bytes = 0; more && bytes < REPLY; ) {
       const part = await decoder.next()
       more = part !== undefined
       if (part === undefined) break
       parts.push(part)
-      made += 4 * part.channelData.length * part.channelData[0]!.length
+      bytes += 4 * part.channelData.length * part.channelData[0]!.length
     }
     reply(parts, more)
   } catch (error) {
@@ -70,8 +70,12 @@ function reply(parts: Decoded[], more: boolean): void {
   const sampleRate = parts[0]?.sampleRate ?? 0
   const channels = parts[0]?.channelData.length ?? 0
   for (const part of parts) {
-    if (part.sampleRate !== sampleRate) throw new Error('its sample rate changes on the way')
-    if (part.channelData.length !== channels) throw new Error('the number of its channels changes on the way')
+    if (part.sampleRate !== sampleRate) {
+      throw new Error(`expected one sample rate, got ${sampleRate} and then ${part.sampleRate} Hz`)
+    }
+    if (part.channelData.length !== channels) {
+      throw new Error(`expected a constant number of channels, got ${channels} and then ${part.channelData.length}`)
+    }
   }
   const frames = parts.reduce((sum, { channelData }) => sum + channelData[0]!.length, 0)
   const channelData = Array.from({ length: channels }, (_, channel) => {

@@ -6,10 +6,10 @@ import { AAC_PACKAGE } from './codecs/aac.js'
 import type { Decoded } from './codecs/decoder.js'
 import type { CodedFormat } from './sniff.js'
 
-/** What the decoder's thread is asked for: one of `open`, `feed`, `next` and `end`. */
+/** Request to the decoder thread: one of `open`, `feed`, `next` and `end`. */
 export interface DecoderRequest {
   open?: CodedFormat | 'ogg-flac'
-  /** Bytes of the file that is opened. */
+  /** Size of the opened file in bytes. */
   size?: number
   feed?: Uint8Array
   next?: true
@@ -17,13 +17,13 @@ export interface DecoderRequest {
 }
 
 export interface DecoderReply extends Decoded {
-  /** Whether there is more of what was fed. */
+  /** Whether more samples can be decoded without further input. */
   more: boolean
 }
 
 interface Failure {
   error: string
-  /** A package is missing: nothing is wrong with the file. */
+  /** Whether an optional package is missing, rather than the file being invalid. */
   missing: boolean
 }
 
@@ -33,10 +33,9 @@ const MOST_IDLE = 2
 const idle: Worker[] = []
 
 /**
- * Decodes a compressed file in a thread of its own, from its beginning, as far as the consumer goes. Memory is
- * bounded, except for an M4A file whose index comes last: its decoder starts when it has seen all of it.
- * @throws DataError when the decoder gives up, or makes nothing of a piece within 20 seconds; the reason of `signal` when
- *   it is aborted
+ * Decode a compressed file in a worker thread, from its beginning, as far as the consumer reads. Memory is bounded, except for
+ * an M4A file whose index is at the end: its decoder needs the whole file.
+ * @throws DataError when decoding fails, or takes more than 20 seconds for a piece; the reason of `signal` when it is aborted
  */
 export async function* decodeCompressed(
   source: ByteSource,
@@ -45,15 +44,15 @@ export async function* decodeCompressed(
 ): AsyncGenerator<Decoded> {
   const worker = idle.pop() ?? startWorker()
   worker.ref()
-  let sound = false
+  let isDone = false
   const indexed = format === 'm4a'
   const feed = indexed ? Math.max(FEED, Math.ceil(source.size / 64)) : FEED
   const patience = PATIENCE_MS + (indexed ? source.size / 1000 : 0)
   const ask = async (request: DecoderRequest): Promise<DecoderReply> => {
     signal?.throwIfAborted()
-    const reply = await answer(worker, request, source, patience, signal)
+    const reply = await answer(worker, request, source, format, patience, signal)
     if (!('error' in reply)) return reply
-    throw source.error(reply.missing ? reply.error : `the ${format} decoder gives up: ${reply.error}`, {
+    throw source.error(reply.missing ? reply.error : `cannot decode ${format}: ${reply.error}`, {
       ...{ format, ...(reply.missing && { missing: AAC_PACKAGE }) },
     })
   }
@@ -70,13 +69,13 @@ export async function* decodeCompressed(
         yield reply
         reply = await ask({ next: true })
       }
-      sound = request.end === true
+      isDone = request.end === true
       yield reply
     }
   } finally {
     worker.unref()
-    // After an error, or in the middle of a file, nobody knows what state the decoder is in.
-    if (sound && idle.length < MOST_IDLE) idle.push(worker)
+    // After an error, or within a file, the decoder cannot be reused.
+    if (isDone && idle.length < MOST_IDLE) idle.push(worker)
     else await worker.terminate()
   }
 }
@@ -96,6 +95,7 @@ function answer(
   worker: Worker,
   message: DecoderRequest,
   source: ByteSource,
+  format: CodedFormat,
   patience: number,
   signal: AbortSignal | undefined,
 ): Promise<DecoderReply | Failure> {
@@ -110,10 +110,10 @@ function answer(
     }
     const fail = (what: string, fields = {}) => done(() => reject(source.error(what, fields)))
     const onMessage = (reply: DecoderReply | Failure) => done(() => resolve(reply))
-    const onError = (cause: Error) => fail(`its decoder failed: ${cause.message}`, { cause })
-    const onExit = () => fail('its decoder ended')
+    const onError = (cause: Error) => fail(`the ${format} decoder failed: ${cause.message}`, { cause })
+    const onExit = () => fail(`the ${format} decoder thread ended unexpectedly`)
     const onAbort = () => done(() => reject(signal!.reason))
-    const timer = setTimeout(() => fail(`its decoder makes nothing of it in ${patience / 1000} s`), patience)
+    const timer = setTimeout(() => fail(`the ${format} decoder did not respond for ${patience / 1000} s`), patience)
     worker.on('message', onMessage)
     worker.on('error', onError)
     worker.on('exit', onExit)

@@ -4,30 +4,30 @@ import type { Generator, Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
 
 /**
- * Spectral features. All take samples [..., n], clips of one length at once, and compute on the samples' device: CUDA keeps
- * windows and filters after the first call, and nothing waits for it. They run on the executor and are differentiable.
- * float32 samples on the CPU that need no gradient are computed in float64 inside, in one pass over the clip; everything
- * else in the samples' dtype, also under autocast.
+ * Spectral features. All functions take samples [..., n], batches of clips of one length, and compute on their device. On CUDA,
+ * windows and filters are cached after the first call, and calls are asynchronous. They run on the executor and are
+ * differentiable. float32 samples on the CPU without gradient are computed internally in float64; everything else in the
+ * samples' dtype, also under autocast.
  */
 
 export type WindowName = 'hann' | 'hamming' | 'povey' | 'blackman' | 'rectangular'
 
 export interface MelFilterBankOptions {
-  /** Where the lowest filter begins, in Hz. Default 0. */
+  /** Lowest frequency, in Hz. Default 0. */
   fMin?: number
-  /** Where the highest filter ends, in Hz. Default half the sample rate. */
+  /** Highest frequency, in Hz. Default half the sample rate. */
   fMax?: number
-  /** Slaney's scale is linear below 1 kHz (librosa, Whisper); HTK's is 2595 log10(1 + f / 700). Default `'slaney'`. */
+  /** Mel scale. Slaney's is linear below 1 kHz (librosa, Whisper); HTK's is 2595 log10(1 + f / 700). Default `'slaney'`. */
   melScale?: 'slaney' | 'htk'
-  /** `'slaney'`: each filter has area 2 / width; `'none'`: each has peak 1. Default `'slaney'`. */
+  /** Normalization. `'slaney'`: filters have peak 2 / width; `'none'`: peak 1. Default `'slaney'`. */
   norm?: 'slaney' | 'none'
 }
 
 const melFilterBankOp = op('voxtorch::mel_filter_bank')
 
 /**
- * Triangular filters over the bins of a spectrum: float32 [nMels, nFft / 2 + 1], computed in float64. Equal to
- * librosa.filters.mel, and with `(400, 80, 16000)` to the filters that Whisper was published with.
+ * Return triangular mel filters over the bins of a spectrum: float32 [nMels, nFft / 2 + 1], computed in float64. Equal to
+ * librosa.filters.mel, and with `(400, 80, 16000)` to the filters published with Whisper.
  * @throws ConfigError, OperatorError for a band outside 0 to half the sample rate
  */
 export function melFilterBank(
@@ -45,17 +45,17 @@ export function melFilterBank(
 }
 
 export interface LogMelSpectrogramOptions {
-  /** Bands: 80 for Whisper up to large-v2, 128 for large-v3. Default 80. */
+  /** Number of mel bands: 80 for Whisper up to large-v2, 128 for large-v3. Default 80. */
   nMels?: number
-  /** Samples that the clip is cut or padded with zeros to; null leaves it as it is. Default 480000, 30 seconds. */
+  /** Number of samples to cut or zero-pad the clip to; null keeps its length. Default 480000, 30 seconds. */
   length?: number | null
 }
 
 const whisperLogMelOp = opAsync('voxtorch::whisper_log_mel')
 
 /**
- * Whisper's input: samples [..., n] at 16 kHz become [..., nMels, frames], 3000 frames for 30 seconds. A Hann window of
- * 25 ms each 10 ms with reflected ends, the power in Slaney mel bands, log10 of at least 1e-10, not more than 8 below the
+ * Compute Whisper's input from samples [..., n] at 16 kHz: [..., nMels, frames], 3000 frames for 30 seconds. Steps: Hann windows of
+ * 25 ms every 10 ms with reflection padding, power in Slaney mel bands, log10 clamped to at least 1e-10 and to at most 8 below the
  * clip's maximum, (x + 4) / 4. Equal to transformers' WhisperFeatureExtractor.
  *
  * Paper: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022.
@@ -70,30 +70,30 @@ export async function logMelSpectrogram(samples: Tensor, options: LogMelSpectrog
 }
 
 export interface SpectrogramOptions {
-  /** Size of the transform. Default 400. */
+  /** FFT size. Default 400. */
   nFft?: number
-  /** Samples from one frame to the next. Default 160. */
+  /** Hop between frames, in samples. Default 160. */
   hopLength?: number
-  /** Length of the window, which stands in the middle of the transform. Default nFft. */
+  /** Window length, centered in the FFT. Default nFft. */
   winLength?: number
-  /** A periodic window. Default `'hann'`. */
+  /** Periodic window. Default `'hann'`. */
   window?: WindowName
-  /** Samples added at each end. Default nFft / 2, which centres frame i on sample i · hopLength. */
+  /** Padding at each end, in samples. Default nFft / 2, which centers frame i on sample i · hopLength. */
   padding?: number
-  /** What is added. Default `'reflect'`. */
+  /** Padding mode. Default `'reflect'`. */
   padMode?: 'reflect' | 'constant' | 'replicate'
   /** True: |X|². False: sqrt(|X|² + magnitudeEpsilon). Default true. */
   power?: boolean
-  /** Default 0. */
+  /** Added to |X|² before the square root. Default 0. */
   magnitudeEpsilon?: number
-  /** The logarithm that is taken of at least `floor`. Default `'none'`. */
+  /** Logarithm, of values of at least `floor`. Default `'none'`. */
   log?: 'none' | 'ln' | 'log10'
-  /** Default 1e-10. */
+  /** Lower bound on values before the logarithm. Default 1e-10. */
   floor?: number
 }
 
 export interface MelSpectrogramOptions extends SpectrogramOptions, MelFilterBankOptions {
-  /** Default 80. */
+  /** Number of mel bands. Default 80. */
   nMels?: number
 }
 
@@ -113,7 +113,7 @@ const MEL_FILTERS: readonly (keyof MelFilterBankOptions)[] = ['fMin', 'fMax', 'm
 
 const melSpectrogramOp = opAsync('voxtorch::mel_spectrogram')
 
-/** Energies of the bins of a short-time Fourier transform: [..., n] becomes [..., nFft / 2 + 1, frames]. */
+/** Compute the spectrogram of samples [..., n] by short-time Fourier transform: [..., nFft / 2 + 1, frames]. */
 export async function spectrogram(samples: Tensor, options: SpectrogramOptions = {}): Promise<Tensor> {
   requireSamples('spectrogram', samples)
   requireOptions('spectrogram', options, SPECTROGRAM)
@@ -121,8 +121,8 @@ export async function spectrogram(samples: Tensor, options: SpectrogramOptions =
 }
 
 /**
- * The same in mel bands: [..., nMels, frames]. With `{ nFft: 1024, hopLength: 256, padding: 384, power: false,
- * magnitudeEpsilon: 1e-9, fMax: 8000, log: 'ln', floor: 1e-5 }` at 22050 Hz it is what HiFi-GAN and BigVGAN vocoders read.
+ * Compute the mel spectrogram of samples [..., n]: [..., nMels, frames]. With `{ nFft: 1024, hopLength: 256, padding: 384, power:
+ * false, magnitudeEpsilon: 1e-9, fMax: 8000, log: 'ln', floor: 1e-5 }` at 22050 Hz it is the input of HiFi-GAN and BigVGAN vocoders.
  */
 export async function melSpectrogram(
   samples: Tensor,
@@ -142,62 +142,65 @@ function spectrumSettings(options: SpectrogramOptions) {
 }
 
 export interface KaldiFbankOptions {
-  /** In Hz. Default 16000. */
+  /** Sample rate in Hz. Default 16000. */
   sampleRate?: number
-  /** Default 23, Kaldi's; BEATs reads 128. */
+  /** Number of mel bands. Default 23, as in Kaldi; BEATs uses 128. */
   nMels?: number
-  /** In milliseconds. Default 25. */
+  /** Frame length in milliseconds. Default 25. */
   frameLength?: number
-  /** In milliseconds. Default 10. */
+  /** Hop between frames in milliseconds. Default 10. */
   frameShift?: number
-  /** A symmetric window. Default `'povey'`, a Hann window to the power of 0.85. */
+  /** Symmetric window. Default `'povey'`, a Hann window to the power of 0.85. */
   window?: WindowName
-  /** Of the `'blackman'` window. Default 0.42. */
+  /** Coefficient of the `'blackman'` window. Default 0.42. */
   blackmanCoefficient?: number
-  /** x[i] - preemphasis · x[i - 1] within each frame. Default 0.97. */
+  /** Pre-emphasis within each frame: x[i] - preemphasis · x[i - 1]. Default 0.97. */
   preemphasis?: number
   /** Subtract each frame's mean. Default true. */
   removeDc?: boolean
-  /** True: only frames that fit. False: one for each shift, with mirrored ends. Default true. */
+  /** True: only complete frames. False: one frame per shift, with reflected ends. Default true. */
   snipEdges?: boolean
-  /** Fill frames with zeros to a power of two. Default true. */
+  /** Zero-pad frames to a power of two. Default true. */
   roundToPowerOfTwo?: boolean
-  /** In Hz. Default 20. */
+  /** Lowest frequency in Hz. Default 20. */
   fMin?: number
-  /** In Hz; zero or less counts from half the sample rate. Default 0. */
+  /** Highest frequency in Hz; values up to 0 are relative to half the sample rate. Default 0. */
   fMax?: number
-  /** Standard deviation of the noise that is added to each sample of each frame. Default 0. */
+  /** Standard deviation of the noise added to each sample of each frame. Default 0. */
   dither?: number
-  /** Source of that noise. Default: the global one of the samples' device. The same seed of the CPU's gives the same noise
-   * on every device. */
+  /**
+   * Generator of that noise. Default: the global generator of the samples' device. A CPU generator with the same seed gives the
+   * same noise on every device.
+   */
   generator?: Generator
-  /** One more column, the log of each frame's energy: the first, or with `htkCompat` the last. Default false. */
+  /** Add a column with the log energy of each frame: the first, or with `htkCompat` the last. Default false. */
   useEnergy?: boolean
-  /** Measure it before pre-emphasis and window. Default true. */
+  /** Compute the energy before pre-emphasis and windowing. Default true. */
   rawEnergy?: boolean
-  /** The least energy. Default 1; 0 for none. */
+  /** Lower bound on the energy; 0 for none. Default 1. */
   energyFloor?: number
+  /** Put the energy into the last column, as HTK. Default false. */
   htkCompat?: boolean
-  /** The natural logarithm of at least 1.19e-7. Default true. */
+  /** Take the natural logarithm, of values of at least 1.19e-7. Default true. */
   log?: boolean
   /** True: |X|². False: |X|. Default true. */
   power?: boolean
   /** Subtract each column's mean over the clip. Default false. */
   subtractMean?: boolean
-  /** Vocal tract length normalisation: the bend points in Hz and the factor. Default 100, -500 (from the top), 1. */
+  /** Vocal tract length normalization: cutoff frequencies in Hz and warp factor. Default 100, -500 (from the top), 1. */
   vtlnLow?: number
   vtlnHigh?: number
   vtlnWarp?: number
-  /** A clip that is shorter, in seconds, gives no frames. Default 0. */
+  /** Clips shorter than this, in seconds, give no frames. Default 0. */
   minDuration?: number
 }
 
 const kaldiFbankOp = opAsync('voxtorch::kaldi_fbank')
 
 /**
- * Kaldi's filter bank features: samples [..., n] become [..., frames, nMels]. Every option and default of
- * torchaudio.compliance.kaldi.fbank, and its numbers. Kaldi's full scale is 32768: multiply samples within -1 and 1 by it
- * where a model was trained so (BEATs), and leave them where it was not (LanguageBind).
+ * Compute Kaldi's filter bank features of samples [..., n]: [..., frames, nMels], with the options, defaults and values of
+ * torchaudio.compliance.kaldi.fbank. Kaldi's full scale is 32768: multiply samples from -1 to 1 by it for models that were trained
+ * that way (BEATs), and leave them unchanged for others (LanguageBind).
  *
  * Paper: Povey et al., "The Kaldi Speech Recognition Toolkit", 2011.
  *

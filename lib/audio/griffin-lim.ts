@@ -1,31 +1,30 @@
-import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { defined, misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError, ShapeError } from '../base/errors.js'
 import { Generator, noGrad, ops, rand, scope, Tensor } from '../tensor/index.js'
 import { type MelFilterBankOptions, melFilterBank } from './features.js'
 
 /**
- * Sound from spectrograms without a trained vocoder, so that what was trained can be heard at once. Not for good sound:
- * voices come out as from a tin.
+ * Audio from spectrograms without a trained vocoder, for a quick check by listening. The quality is low: voices have a metallic timbre.
  */
 
 export interface GriffinLimOptions {
-  /** Size of the transform. Default 2 · (bins - 1). */
+  /** FFT size. Default 2 · (bins - 1). */
   nFft?: number
-  /** Samples from one frame to the next. Default a quarter of nFft. */
+  /** Hop between frames, in samples. Default a quarter of nFft. */
   hopLength?: number
-  /** Length of the Hann window, which stands in the middle of the transform. Default nFft. */
+  /** Length of the Hann window, centered in the FFT. Default nFft. */
   winLength?: number
-  /** Samples that `spectrogram` added at each end. Default nFft / 2. */
+  /** Padding of `spectrogram` at each end, in samples. Default nFft / 2. */
   padding?: number
-  /** What it added. Default `'reflect'`. */
+  /** Padding mode of `spectrogram`. Default `'reflect'`. */
   padMode?: 'reflect' | 'constant' | 'replicate'
-  /** Default 32. */
+  /** Number of iterations. Default 32. */
   iterations?: number
-  /** Of the fast form of the algorithm, from 0 (the first one) to below 1. Default 0.99. */
+  /** Momentum of the fast algorithm, in [0, 1); 0 is the original algorithm. Default 0.99. */
   momentum?: number
-  /** Phases of the beginning, each 0 or each drawn. Default `'random'`. */
+  /** Initial phases: zeros or random. Default `'random'`. */
   init?: 'zero' | 'random'
-  /** Of what is drawn. Default: the default generator goes on. */
+  /** Seed of the random phases. Default: the global generator. */
   seed?: number | bigint
 }
 
@@ -42,17 +41,17 @@ const GRIFFIN_LIM: readonly (keyof GriffinLimOptions)[] = [
 ]
 
 /**
- * Samples whose spectrogram has these magnitudes, as nearly as `iterations` find them: [..., bins, frames] → [..., n], with
- * the options that `spectrogram(samples, { power: false })` was made with. Computed in float32, float64 for float64.
+ * Estimate samples from the magnitudes of a spectrogram: [..., bins, frames] → [..., n]. Pass the options that
+ * `spectrogram(samples, { power: false })` was called with. Computed in float32, or float64 for float64.
  *
  * Griffin and Lim, "Signal estimation from modified short-time Fourier transform", 1984; the momentum is that of Perraudin et
- * al., "A fast Griffin-Lim algorithm", 2013. Equal to librosa.griffinlim for the same beginning.
+ * al., "A fast Griffin-Lim algorithm", 2013. Equal to librosa.griffinlim for the same initial phases.
  *
  * ```ts
  * const magnitudes = await inverseMelSpectrogram(mel, 22050, { nFft: 1024, fMax: 8000, log: 'ln' })
  * const samples = await griffinLim(magnitudes, { hopLength: 256, padding: 384 })
  * ```
- * @throws ShapeError for a number of bins that is not nFft / 2 + 1; ConfigError where frames leave samples uncovered
+ * @throws ShapeError if the number of bins is not nFft / 2 + 1; ConfigError if the windows do not cover all samples
  */
 export async function griffinLim(magnitudes: Tensor, options: GriffinLimOptions = {}): Promise<Tensor> {
   const where = 'griffinLim'
@@ -80,13 +79,13 @@ export async function griffinLim(magnitudes: Tensor, options: GriffinLimOptions 
   requireOneOf(where, 'padMode', padMode, ['reflect', 'constant', 'replicate'])
   if (bins !== Math.floor(nFft / 2) + 1) {
     throw new ShapeError(
-      `${where}: magnitudes has ${bins} bins, but nFft ${nFft} makes ${Math.floor(nFft / 2) + 1}`,
+      `${where}: magnitudes: expected ${Math.floor(nFft / 2) + 1} bins for nFft ${nFft}, got ${bins}`,
       {},
     )
   }
   if (winLength > nFft || hopLength > winLength) {
     throw new ConfigError(
-      `${where}: hopLength ${hopLength} must be at most winLength ${winLength}, and that nFft ${nFft}`,
+      `${where}: expected hopLength <= winLength <= nFft, got ${hopLength}, ${winLength} and ${nFft}`,
       {
         hopLength,
         winLength,
@@ -97,27 +96,30 @@ export async function griffinLim(magnitudes: Tensor, options: GriffinLimOptions 
   const frames = magnitudes.size(-1)
   const length = (frames - 1) * hopLength + nFft - 2 * padding
   if (length < 1) {
-    throw new ShapeError(`${where}: ${frames} frames leave no samples between ${padding} of padding at each end`, {})
+    throw new ShapeError(
+      `${where}: magnitudes: expected more frames than the padding of ${padding} at each end takes, got ${frames}`,
+      {},
+    )
   }
   return scope(() =>
     noGrad(async () => {
       const dtype = magnitudes.dtype === 'float64' ? 'float64' : 'float32'
       const wanted = magnitudes.detach().to({ dtype }).reshape([-1, bins, frames])
       const place = { device: wanted.device, dtype } as const
-      const window = centred(ops.hannWindow(winLength, true, place), nFft)
+      const window = centered(ops.hannWindow(winLength, true, place), nFft)
       const envelope = overlapped(window.square().reshape([1, nFft, 1]).expand([1, nFft, frames]), hopLength)
       const covered = envelope.narrow(1, padding, length)
       if ((covered.min().item() as number) < 1e-8) {
         throw new ConfigError(
-          `${where}: the windows leave samples uncovered; take a smaller hopLength or a larger padding than ${padding}`,
+          `${where}: expected windows that cover all samples. Use a hopLength below ${hopLength} or a padding above ${padding}.`,
           { hopLength, padding },
         )
       }
-      const heard = async (spectrum: Tensor): Promise<Tensor> => {
+      const synthesize = async (spectrum: Tensor): Promise<Tensor> => {
         const parts = (await ops.async.fftIrfft(spectrum, nFft, 1)).mul(window.unsqueeze(1))
         return overlapped(parts, hopLength).narrow(1, padding, length).div(covered)
       }
-      const seen = (samples: Tensor): Promise<Tensor> => {
+      const analyze = (samples: Tensor): Promise<Tensor> => {
         const padded = ops.pad(samples.unsqueeze(1), [padding, padding], padMode).squeeze(1)
         return ops.async.stft(padded, nFft, { hopLength, window, center: false, onesided: true, returnComplex: true })
       }
@@ -126,7 +128,7 @@ export async function griffinLim(magnitudes: Tensor, options: GriffinLimOptions 
       let before: Tensor | undefined
       for (let i = 0; i < iterations; i += 1) {
         const [next, rebuilt] = await scope(async () => {
-          const now = await seen(await heard(wanted.mul(phases)))
+          const now = await analyze(await synthesize(wanted.mul(phases)))
           const ahead = before ? now.sub(before.mul(momentum / (1 + momentum))) : now
           return [ahead.div(ahead.abs().add(TINY)), now] as const
         })
@@ -135,15 +137,15 @@ export async function griffinLim(magnitudes: Tensor, options: GriffinLimOptions 
         phases = next
         before = rebuilt
       }
-      const samples = await heard(wanted.mul(phases))
+      const samples = await synthesize(wanted.mul(phases))
       return samples.reshape([...magnitudes.shape.slice(0, -2), length])
     }),
   )
 }
 
-/** Iterations; more than a few hundred change nothing. */
+/** Range of `iterations`; more than a few hundred do not improve the result. */
 const MOST = { least: 0, below: 10_001 }
-/** Below which a number has no phase. */
+/** Smallest normal float32, added to magnitudes before division. */
 const TINY = 1.1754943508222875e-38
 
 function firstPhases(magnitudes: Tensor, init: 'zero' | 'random', seed: number | bigint | undefined): Tensor {
@@ -155,13 +157,13 @@ function firstPhases(magnitudes: Tensor, init: 'zero' | 'random', seed: number |
   return ops.complex(angles.cos(), angles.sin())
 }
 
-/** With zeros on both sides. */
-function centred(window: Tensor, size: number): Tensor {
+/** Zero-pad a window on both sides. */
+function centered(window: Tensor, size: number): Tensor {
   const before = Math.floor((size - window.size(0)) / 2)
   return ops.constantPadNd(window, [before, size - window.size(0) - before])
 }
 
-/** Sums of frames [batch, n, frames] that begin `hop` samples after each other: [batch, samples]. */
+/** Overlap-add frames [batch, n, frames] at a distance of `hop` samples: [batch, samples]. */
 function overlapped(frames: Tensor, hop: number): Tensor {
   const [, n, count] = frames.shape as [number, number, number]
   const length = (count - 1) * hop + n
@@ -169,13 +171,13 @@ function overlapped(frames: Tensor, hop: number): Tensor {
 }
 
 export interface InverseMelOptions extends MelFilterBankOptions {
-  /** Size of the transform. */
+  /** FFT size. */
   nFft: number
-  /** What `melSpectrogram` took the logarithm of: `'ln'`, `'log10'` or `'none'`. Default `'none'`. */
+  /** Logarithm that `melSpectrogram` applied: `'ln'`, `'log10'` or `'none'`. Default `'none'`. */
   log?: 'none' | 'ln' | 'log10'
-  /** Whether the mel bands are sums of |X|². Default false: of magnitudes, as vocoders read them. */
+  /** Whether the mel bands are sums of |X|². Default false: sums of |X|, the input of vocoders. */
   power?: boolean
-  /** Default 200. */
+  /** Number of iterations. Default 200. */
   iterations?: number
 }
 
@@ -191,9 +193,9 @@ const INVERSE_MEL: readonly (keyof InverseMelOptions)[] = [
 ]
 
 /**
- * Magnitudes, none below 0, whose mel bands come near to `mel`: [..., nMels, frames] → [..., nFft / 2 + 1, frames], with the
- * options that `melSpectrogram` was given. Each iteration lowers the square of what is left (Lee and Seung, "Algorithms for
- * Non-negative Matrix Factorization", 2000).
+ * Estimate non-negative magnitudes from a mel spectrogram: [..., nMels, frames] → [..., nFft / 2 + 1, frames]. Pass the options of
+ * `melSpectrogram`. Each iteration reduces the squared error (Lee and Seung, "Algorithms for Non-negative Matrix Factorization",
+ * 2000).
  */
 export async function inverseMelSpectrogram(
   mel: Tensor,
@@ -209,8 +211,7 @@ export async function inverseMelSpectrogram(
   requireWhole(where, 'iterations', iterations, 1)
   requireNumber(where, 'iterations', iterations, MOST)
   requireOneOf(where, 'log', log, ['none', 'ln', 'log10'])
-  const given = { fMin, fMax, melScale, norm }
-  const filterOptions = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const filterOptions = defined({ fMin, fMax, melScale, norm })
   return scope(() =>
     noGrad(async () => {
       const dtype = mel.dtype === 'float64' ? 'float64' : 'float32'
@@ -218,19 +219,19 @@ export async function inverseMelSpectrogram(
       const filters = melFilterBank(nFft, bands, sampleRate, filterOptions).to({ device: mel.device, dtype }) // [bands, bins]
       let energies = mel.detach().to({ dtype })
       if (log !== 'none') energies = log === 'ln' ? energies.exp() : ops.pow(ops.fullLike(energies, 10), energies)
-      const pulled = await ops.async.matmul(filters.t(), energies)
-      // Each band's energy spread over its filter, to begin with.
-      let found = pulled.div(filters.sum([0]).clamp(TINY).unsqueeze(1))
+      const numerator = await ops.async.matmul(filters.t(), energies)
+      // Initial estimate: the energy of each band spread over its filter.
+      let estimate = numerator.div(filters.sum([0]).clamp(TINY).unsqueeze(1))
       for (let i = 0; i < iterations; i += 1) {
         const next = await scope(async () => {
-          const bandsNow = await ops.async.matmul(filters, found)
-          const pushed = await ops.async.matmul(filters.t(), bandsNow)
-          return found.mul(pulled).div(pushed.clamp(1e-30))
+          const bandsNow = await ops.async.matmul(filters, estimate)
+          const denominator = await ops.async.matmul(filters.t(), bandsNow)
+          return estimate.mul(numerator).div(denominator.clamp(1e-30))
         })
-        found.dispose()
-        found = next
+        estimate.dispose()
+        estimate = next
       }
-      return power ? found.sqrt() : found
+      return power ? estimate.sqrt() : estimate
     }),
   )
 }
@@ -239,7 +240,7 @@ function requireSpectrum(where: string, name: string, value: unknown): void {
   if (!(value instanceof Tensor)) throw misuse(where, name, 'a tensor', value)
   if (value.ndim < 2 || value.size(-1) === 0 || value.size(-2) === 0 || !value.isFloatingPoint()) {
     throw new ShapeError(
-      `${where}: ${name} must be floating-point numbers [..., ${name === 'mel' ? 'bands' : 'bins'}, frames], not ${value.dtype} [${value.shape}]`,
+      `${where}: ${name}: expected floating-point [..., ${name === 'mel' ? 'bands' : 'bins'}, frames], got ${value.dtype} [${value.shape}]`,
       {},
     )
   }

@@ -1,7 +1,7 @@
 import type { ByteSource } from '../files/byte-source.js'
 import { blockOf, HIGHEST_RATE, MOST_CHANNELS, type PcmEncoding, type PcmFile } from './pcm.js'
 
-// Headers of AIFF, AU and CAF. Each throws a DataError naming the byte, for anything that is no sound file of its kind.
+// Readers of the headers of AIFF, AU and CAF. Each throws a DataError with the byte offset for an invalid file.
 
 const MOST_CHUNKS = 1000
 
@@ -14,10 +14,12 @@ function format(
   sampleRate: number,
   layout: PcmFile['layout'],
 ): Format {
-  if (channels < 1 || channels > MOST_CHANNELS) throw source.error(`it claims ${channels} channels`, { byte })
-  // Samplers write rates that are no whole numbers.
+  if (channels < 1 || channels > MOST_CHANNELS)
+    throw source.error(`channels: expected 1 to ${MOST_CHANNELS}, got ${channels}`, { byte })
+  // Samplers write fractional rates.
   const rate = Math.round(sampleRate)
-  if (!(rate >= 1 && rate <= HIGHEST_RATE)) throw source.error(`it claims a sample rate of ${sampleRate} Hz`, { byte })
+  if (!(rate >= 1 && rate <= HIGHEST_RATE))
+    throw source.error(`sample rate: expected 1 to ${HIGHEST_RATE} Hz, got ${sampleRate}`, { byte })
   return { channels, sampleRate: rate, layout }
 }
 
@@ -28,10 +30,10 @@ function file(format: Format, begin: number, bytes: number): PcmFile {
 }
 
 function unsupported(source: ByteSource, what: string, byte: number): never {
-  throw source.error(`its samples are ${what}, which is not supported; convert it to PCM or FLAC`, { byte })
+  throw source.error(`unsupported sample format: ${what}. Convert the file to PCM or FLAC.`, { byte })
 }
 
-/** Chunks with a name of four letters and a big-endian size. */
+/** Yield chunks: a name of four characters and a big-endian size. */
 async function* chunks(
   source: ByteSource,
   first: number,
@@ -40,17 +42,20 @@ async function* chunks(
 ): AsyncGenerator<{ id: string; at: number; begin: number; size: number }> {
   for (let at = first, count = 0; at + 4 + sizeBytes <= source.size; count += 1) {
     if (count === MOST_CHUNKS) {
-      throw source.error(`it has more than ${MOST_CHUNKS} chunks before its samples`, { byte: at })
+      throw source.error(`expected at most ${MOST_CHUNKS} chunks before the samples, got more`, { byte: at })
     }
     const head = await source.bytes(at, 4 + sizeBytes)
     const id = head.toString('latin1', 0, 4)
     const begin = at + head.length
     const left = source.size - begin
     let size = sizeBytes === 4 ? head.readUInt32BE(4) : Number(head.readBigInt64BE(4))
-    // Programs that write to a pipe cannot come back to fill in a size.
+    // Programs that write to a pipe cannot fill in a size afterwards.
     if (size === -1 && id === openEnded) size = left
     if (size < 0 || size > left) {
-      throw source.error(`its chunk ${JSON.stringify(id)} claims ${size} bytes, ${left} are left`, { byte: at })
+      throw source.error(
+        `chunk ${JSON.stringify(id)}: expected at most ${left} bytes, the rest of the file, got ${size}`,
+        { byte: at },
+      )
     }
     yield { id, at, begin, size }
     at = begin + size + (sizeBytes === 4 ? size % 2 : 0)
@@ -70,7 +75,7 @@ const aiffEncodings: Record<string, { encoding: PcmEncoding; bigEndian: boolean 
   ULAW: { encoding: 'mulaw', bigEndian: true },
   in24: { encoding: 's24', bigEndian: true },
   in32: { encoding: 's32', bigEndian: true },
-  // 'in24' and 'in32' backwards, and the same as most programs write it, with a one for the i.
+  // 'in24' and 'in32' reversed, and with a 1 for the i, as most programs write them.
   '42ni': { encoding: 's24', bigEndian: false },
   '42n1': { encoding: 's24', bigEndian: false },
   '23ni': { encoding: 's32', bigEndian: false },
@@ -78,31 +83,32 @@ const aiffEncodings: Record<string, { encoding: PcmEncoding; bigEndian: boolean 
 }
 
 export async function readAiffHeader(source: ByteSource): Promise<PcmFile> {
-  let found: Format | undefined
+  let layout: Format | undefined
   let frames = 0
   for await (const { id, at, begin, size } of chunks(source, 12, 4, '')) {
     if (id === 'COMM') {
-      if (size < 18) throw source.error(`its 'COMM' chunk has ${size} bytes, fewer than 18`, { byte: at })
+      if (size < 18) throw source.error(`chunk 'COMM': expected at least 18 bytes, got ${size}`, { byte: at })
       const bytes = await source.bytes(begin, Math.min(size, 22))
       const channels = bytes.readUInt16BE(0)
       frames = bytes.readUInt32BE(2)
       const compression = bytes.length < 22 ? 'NONE' : bytes.toString('latin1', 18, 22)
-      const layout = aiffLayout(source, compression, bytes.readUInt16BE(6), channels, begin)
-      found = format(source, begin, channels, extended(bytes, 8), layout)
+      const encoded = aiffLayout(source, compression, bytes.readUInt16BE(6), channels, begin)
+      layout = format(source, begin, channels, extended(bytes, 8), encoded)
     } else if (id === 'SSND') {
-      if (found === undefined) throw source.error("its 'SSND' chunk comes before its 'COMM' chunk", { byte: at })
-      if (size < 8) throw source.error(`its 'SSND' chunk has ${size} bytes, fewer than 8`, { byte: at })
+      if (layout === undefined) throw source.error("expected a 'COMM' chunk before the 'SSND' chunk", { byte: at })
+      if (size < 8) throw source.error(`chunk 'SSND': expected at least 8 bytes, got ${size}`, { byte: at })
       const offset = (await source.bytes(begin, 4)).readUInt32BE()
-      if (offset > size - 8) throw source.error(`its samples begin ${offset} bytes after their chunk`, { byte: begin })
-      const whole = file(found, begin + 8 + offset, size - 8 - offset)
-      // Of blocks the header counts now packets, now samples.
+      if (offset > size - 8)
+        throw source.error(`chunk 'SSND': expected an offset of at most ${size - 8}, got ${offset}`, { byte: begin })
+      const whole = file(layout, begin + 8 + offset, size - 8 - offset)
+      // For blocks, some headers count packets, others samples.
       if ('blockBytes' in whole.layout) return whole
       if (frames <= whole.frames) return { ...whole, frames }
-      const what = `it promises ${frames} frames, ${whole.frames} are there; the file was cut or lies`
+      const what = `expected ${frames} frames, as the header declares, got ${whole.frames}; the file is truncated or its header wrong`
       throw source.error(what, { byte: begin })
     }
   }
-  throw source.error(found === undefined ? "it has no 'COMM' chunk" : "it has no 'SSND' chunk", { byte: 12 })
+  throw source.error(`expected a '${layout === undefined ? 'COMM' : 'SSND'}' chunk, found none`, { byte: 12 })
 }
 
 function aiffLayout(
@@ -115,7 +121,7 @@ function aiffLayout(
   if (compression === 'ima4') return { encoding: 'ima4', blockBytes: 34 * channels, blockFrames: 64 }
   const known = Object.hasOwn(aiffEncodings, compression) ? aiffEncodings[compression] : undefined
   if (known !== undefined) return known
-  // Odd numbers of bits lie in the upper part of whole bytes.
+  // Other bit depths use the upper bits of whole bytes.
   const encoding = ([undefined, 's8', 's16', 's24', 's32'] as const)[Math.ceil(bits / 8)]
   if (!['NONE', 'twos', 'sowt'].includes(compression) || encoding === undefined) {
     return unsupported(source, `${JSON.stringify(compression)} of ${bits} bits`, byte)
@@ -123,7 +129,7 @@ function aiffLayout(
   return { encoding, bigEndian: compression !== 'sowt' }
 }
 
-/** A number of 80 bits: sign, 15 of exponent, and 64 of mantissa with the one before the point. */
+/** Read an 80-bit extended float: sign, 15 bits of exponent, and 64 of mantissa with an explicit leading one. */
 function extended(bytes: Buffer, at: number): number {
   const head = bytes.readUInt16BE(at)
   const mantissa = bytes.readUInt32BE(at + 2) * 2 ** 32 + bytes.readUInt32BE(at + 6)
@@ -143,29 +149,34 @@ const auEncodings: Record<number, PcmEncoding> = {
 }
 
 export async function readAuHeader(source: ByteSource): Promise<PcmFile> {
-  if (source.size < 24) throw source.error(`it has ${source.size} bytes, fewer than an AU header`, { byte: 0 })
+  if (source.size < 24)
+    throw source.error(`expected an AU header of 24 bytes, got a file of ${source.size} bytes`, { byte: 0 })
   const bytes = await source.bytes(0, 24)
-  // Some machines wrote it backwards.
+  // Some machines wrote little-endian headers.
   const bigEndian = bytes.toString('latin1', 0, 4) === '.snd'
   const word = (at: number) => (bigEndian ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at))
   const [begin, size, code] = [word(4), word(8), word(12)]
   const encoding = auEncodings[code]
-  if (encoding === undefined) return unsupported(source, `of the kind ${code}`, 12)
-  const found = format(source, 16, word(20), word(16), { encoding, bigEndian })
-  if (begin < 24 || begin > source.size) throw source.error(`its samples begin at byte ${begin}`, { byte: 4 })
+  if (encoding === undefined) return unsupported(source, `AU encoding ${code}`, 12)
+  const layout = format(source, 16, word(20), word(16), { encoding, bigEndian })
+  if (begin < 24 || begin > source.size)
+    throw source.error(`offset of samples: expected 24 to ${source.size}, got ${begin}`, { byte: 4 })
   const left = source.size - begin
   if (size > left && size !== 0xffffffff) {
-    throw source.error(`it claims ${size} bytes of samples, ${left} are there; the file was cut or lies`, { byte: 8 })
+    throw source.error(
+      `expected ${size} bytes of samples, as the header declares, got ${left}; the file is truncated or its header wrong`,
+      { byte: 8 },
+    )
   }
-  return file(found, begin, Math.min(size, left))
+  return file(layout, begin, Math.min(size, left))
 }
 
 /** Apple, "Core Audio Format Specification 1.0". */
 export async function readCafHeader(source: ByteSource): Promise<PcmFile> {
-  let found: Format | undefined
+  let layout: Format | undefined
   for await (const { id, at, begin, size } of chunks(source, 8, 8, 'data')) {
     if (id === 'desc') {
-      if (size < 32) throw source.error(`its 'desc' chunk has ${size} bytes, fewer than 32`, { byte: at })
+      if (size < 32) throw source.error(`chunk 'desc': expected at least 32 bytes, got ${size}`, { byte: at })
       const bytes = await source.bytes(begin, 32)
       const kind = bytes.toString('latin1', 8, 12)
       const flags = bytes.readUInt32BE(12)
@@ -173,18 +184,18 @@ export async function readCafHeader(source: ByteSource): Promise<PcmFile> {
       const channels = bytes.readUInt32BE(24)
       const encoding = cafEncoding(kind, (flags & 1) !== 0, bits)
       if (encoding === undefined) return unsupported(source, `${JSON.stringify(kind)} of ${bits} bits`, begin)
-      found = format(source, begin, channels, bytes.readDoubleBE(0), { encoding, bigEndian: (flags & 2) === 0 })
-      const frame = blockOf({ ...found, begin: 0, frames: 0 }).bytes
+      layout = format(source, begin, channels, bytes.readDoubleBE(0), { encoding, bigEndian: (flags & 2) === 0 })
+      const frame = blockOf({ ...layout, begin: 0, frames: 0 }).bytes
       if (bytes.readUInt32BE(16) !== frame) {
-        throw source.error(`it claims frames of ${bytes.readUInt32BE(16)} bytes, they have ${frame}`, { byte: begin })
+        throw source.error(`bytes per frame: expected ${frame}, got ${bytes.readUInt32BE(16)}`, { byte: begin })
       }
     } else if (id === 'data') {
-      if (found === undefined) throw source.error("its 'data' chunk comes before its 'desc' chunk", { byte: at })
-      if (size < 4) throw source.error(`its 'data' chunk has ${size} bytes, fewer than 4`, { byte: at })
-      return file(found, begin + 4, size - 4)
+      if (layout === undefined) throw source.error("expected a 'desc' chunk before the 'data' chunk", { byte: at })
+      if (size < 4) throw source.error(`chunk 'data': expected at least 4 bytes, got ${size}`, { byte: at })
+      return file(layout, begin + 4, size - 4)
     }
   }
-  throw source.error(found === undefined ? "it has no 'desc' chunk" : "it has no 'data' chunk", { byte: 8 })
+  throw source.error(`expected a '${layout === undefined ? 'desc' : 'data'}' chunk, found none`, { byte: 8 })
 }
 
 function cafEncoding(kind: string, float: boolean, bits: number): PcmEncoding | undefined {

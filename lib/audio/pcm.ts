@@ -1,12 +1,12 @@
 import { ConfigError } from '../base/errors.js'
 import { type AdpcmBlocks, decodeAdpcm } from './adpcm.js'
 
-/** Of a file, to read and to write. */
+/** Most channels of a file, for reading and writing. */
 export const MOST_CHANNELS = 1024
-/** In Hz, to read. */
+/** Highest sample rate that is read, in Hz. */
 export const HIGHEST_RATE = 100_000_000
 
-/** How a sample is coded. */
+/** Encoding of a sample. */
 export type PcmEncoding = 'u8' | 's8' | 's16' | 's24' | 's32' | 'f32' | 'f64' | 'alaw' | 'mulaw'
 
 export const encodedBytes: Record<PcmEncoding, number> = {
@@ -21,32 +21,32 @@ export const encodedBytes: Record<PcmEncoding, number> = {
   mulaw: 1,
 }
 
-/** Where the samples of a file lie that need no decoder, and how. */
+/** Location and layout of the samples of an uncompressed file. */
 export interface PcmFile {
   channels: number
   sampleRate: number
-  /** Where the first frame lies, in bytes. */
+  /** Offset of the first frame, in bytes. */
   begin: number
   frames: number
-  /** Samples one after the other, all little- or all big-endian; or in blocks. */
+  /** Interleaved samples, little- or big-endian; or blocks of ADPCM. */
   layout: { encoding: PcmEncoding; bigEndian: boolean } | AdpcmBlocks
 }
 
-/** The bytes that are read together, and the frames in them: a frame, or a block of many. */
+/** Return the bytes and frames of the smallest unit that can be decoded: a frame, or a block of many. */
 export function blockOf({ layout, channels }: PcmFile): { bytes: number; frames: number } {
   if ('blockBytes' in layout) return { bytes: layout.blockBytes, frames: layout.blockFrames }
   return { bytes: channels * encodedBytes[layout.encoding], frames: 1 }
 }
 
 /**
- * Whole blocks as one float32 array for each channel; integers are divided by 2^(bits - 1). Big-endian bytes are turned
- * around in their place.
+ * Decode whole blocks to one float32 array per channel; integers are divided by 2^(bits - 1). Big-endian bytes are swapped in
+ * place.
  */
 export function decodePcm(bytes: Uint8Array, { layout, channels }: PcmFile): Float32Array[] {
   if ('blockBytes' in layout) return decodeAdpcm(bytes, layout, channels)
   const { encoding, bigEndian } = layout
   const width = encodedBytes[encoding]
-  if (bigEndian && width > 1) turnAround(bytes, width)
+  if (bigEndian && width > 1) swapBytes(bytes, width)
   const frames = bytes.length / width / channels
   const { values, scale } = numbersOf(bytes, encoding)
   return Array.from({ length: channels }, (_, channel) => {
@@ -56,8 +56,8 @@ export function decodePcm(bytes: Uint8Array, { layout, channels }: PcmFile): Flo
   })
 }
 
-function turnAround(given: Uint8Array, width: number): void {
-  const bytes = Buffer.from(given.buffer, given.byteOffset, given.length)
+function swapBytes(samples: Uint8Array, width: number): void {
+  const bytes = Buffer.from(samples.buffer, samples.byteOffset, samples.length)
   if (width === 2) bytes.swap16()
   else if (width === 4) bytes.swap32()
   else if (width === 8) bytes.swap64()
@@ -70,10 +70,10 @@ function turnAround(given: Uint8Array, width: number): void {
   }
 }
 
-/** Little-endian samples in the order of the file, as numbers that `scale` brings within -1 and 1. All platforms are little-endian. */
+/** Return little-endian samples in file order, and the factor that scales them to -1 to 1. All supported platforms are little-endian. */
 function numbersOf(bytes: Uint8Array, encoding: PcmEncoding): { values: ArrayLike<number>; scale: number } {
   const count = bytes.length / encodedBytes[encoding]
-  // Typed arrays begin at multiples of their elements' size.
+  // Typed arrays must start at a multiple of their element size.
   const whole = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice()
   const { buffer, byteOffset } = whole
   switch (encoding) {
@@ -103,7 +103,7 @@ function numbersOf(bytes: Uint8Array, encoding: PcmEncoding): { values: ArrayLik
   }
 }
 
-// ITU-T G.711: sign, a three-bit exponent and a four-bit mantissa, as the middle of the interval that they stand for.
+// ITU-T G.711: sign, 3-bit exponent and 4-bit mantissa, decoded to the center of their interval.
 const alaw = Float32Array.from({ length: 256 }, (_, code) => {
   const bits = code ^ 0x55
   const exponent = (bits >> 4) & 7
@@ -116,14 +116,14 @@ const mulaw = Float32Array.from({ length: 256 }, (_, code) => {
   return (bits & 0x80 ? -magnitude : magnitude) / 32768
 })
 
-/** What `writeWav` writes. */
+/** Sample formats of `writeWav`. */
 export type WavSampleFormat = 'pcm16' | 'pcm24' | 'pcm32' | 'float32'
 
 export const writtenBytes: Record<WavSampleFormat, number> = { pcm16: 2, pcm24: 3, pcm32: 4, float32: 4 }
 
 /**
- * Planar samples as interleaved bytes. Integers are rounded to the nearest and held within their range.
- * @throws ConfigError for a sample that is no number, where the format has none
+ * Encode planar samples as interleaved bytes. For integer formats, values are rounded to the nearest and clipped.
+ * @throws ConfigError for NaN in an integer format
  */
 export function encodePcm(planes: readonly Float32Array[], format: WavSampleFormat, firstFrame: number): Uint8Array {
   const frames = planes[0]?.length ?? 0
@@ -140,10 +140,13 @@ export function encodePcm(planes: readonly Float32Array[], format: WavSampleForm
       }
       if (Number.isNaN(value)) {
         const frame = firstFrame + i
-        throw new ConfigError(`writeWav: sample ${frame} of channel ${channel} is NaN, which ${format} cannot hold`, {
-          frame,
-          channel,
-        })
+        throw new ConfigError(
+          `writeWav: sample ${frame} of channel ${channel}: expected a number for ${format}, got NaN.`,
+          {
+            frame,
+            channel,
+          },
+        )
       }
       bytes.writeIntLE(Math.max(-scale, Math.min(scale - 1, Math.round(value * scale))), at, width)
     }

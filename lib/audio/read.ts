@@ -8,57 +8,59 @@ import type { AudioFormat, AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
 
 export interface ReadAudioOptions {
-  /** The rate to resample to, in Hz. Default: the file's own. */
+  /** Sample rate to resample to, in Hz. Default: that of the file. */
   sampleRate?: number
-  /** Default `'mean'`, which gives one signal; `'all'` keeps the file's channels; a number picks one. */
+  /** `'mean'` (default) averages the channels; `'all'` keeps them; a number selects one. */
   channels?: Channels
-  /** Where to begin, in seconds. Default 0. */
+  /** Start in seconds. Default 0. */
   start?: number
-  /** How much to read, in seconds. Default: to the end. */
+  /** Duration in seconds. Default: to the end. */
   duration?: number
-  /** See {@link ResampleQuality}. Default `'sinc'`. */
+  /** Resampling method, see {@link ResampleQuality}. Default `'sinc'`. */
   quality?: ResampleQuality
   /**
-   * The most bytes of float32 samples that a file may unfold to: of all its channels when it is decoded, from its beginning,
-   * and of those wanted at a new `sampleRate`. Default: 64 MiB, or 512 for each byte of the file if that is more.
+   * Limit on the bytes of float32 samples: of all channels decoded from the beginning of a compressed file, and of the selected
+   * channels at a new `sampleRate`. Default: 64 MiB, or 512 per byte of the file if that is more.
    */
   maxBytes?: number
   /**
-   * Whether a WAV may have fewer samples than its header promises, as of programs that count the header's 44 bytes too, and of
-   * recordings that were cut off. `source.missingBytes` says how many are missing. Default false: such a file is refused.
+   * Whether a WAV file may have fewer samples than its header declares, as in truncated recordings and files of programs that
+   * count the 44 bytes of the header. `source.missingBytes` is the number of missing bytes. Default false: such files are errors.
    */
   allowTruncated?: boolean
-  /** Ends the reading. */
+  /** Aborts reading. */
   signal?: AbortSignal
 }
 
 export interface Audio {
-  /** float32 [frames], or [channels, frames] with `channels: 'all'`; full scale is 1. */
+  /** float32 [frames], or [channels, frames] with `channels: 'all'`, from -1 to 1. */
   samples: Tensor
-  /** Of `samples`, in Hz. */
+  /** Sample rate of `samples`, in Hz. */
   sampleRate: number
-  /** What the file has. */
+  /** Properties of the file. */
   source: {
     format: AudioFormat
     sampleRate: number
     channels: number
-    /** Of samples that the header promises; only where some are missing, which `allowTruncated` allows. */
+    /** Bytes of samples that the header declares but the file lacks. Only with `allowTruncated`, if some are missing. */
     missingBytes?: number
   }
 }
 
 /**
- * Reads an audio file: WAV, Wave64, AIFF, AU and CAF of every PCM and float width, A-law, µ-law and ADPCM; and, in a worker
- * thread, FLAC, MP3 (in WAV too), Ogg Vorbis and Opus, and the first audio track of WebM and Matroska (`.webm`, `.mka`), as
- * browsers record it, where it is Opus, Vorbis, FLAC, MP3 or PCM. M4A and AAC too where npm's `@audio/decode-aac` (GPL-2.0) is installed. The
- * content tells the format, not the name. Channels keep the order of the file, as with libsndfile.
+ * Read an audio file. Formats:
+ * - WAV, Wave64, AIFF, AU and CAF with PCM and float samples of all widths, A-law, µ-law and ADPCM;
+ * - in a worker thread FLAC, MP3 (also in WAV), Ogg Vorbis and Opus, and the first audio track of WebM and Matroska (`.webm`,
+ *   `.mka`) with Opus, Vorbis, FLAC, MP3 or PCM;
+ * - M4A and AAC, if npm's `@audio/decode-aac` (GPL-2.0) is installed.
  *
- * `start` and `duration` beyond the end give what there is. An uncompressed file is read from `start` on; others are
- * decoded from their beginning. Memory: the samples at the file's rate, twice where a compressed file hides their number,
- * and once more at the new rate.
+ * The format is detected from the content, not the file name. Channels keep the order of the file, as with libsndfile. The
+ * result is shorter if the file ends before `start` + `duration`. Uncompressed files are read from `start`; others are decoded
+ * from their beginning. Memory: the samples at the file's rate, twice for compressed files of unknown length, and once more at
+ * the new rate.
  *
  * @param input a path, or the bytes of a file
- * @throws DataError with `file` and, where there is one, `byte`, for a file that cannot be read; ConfigError for options; the
+ * @throws DataError with `file` and, if known, `byte`, for a file that cannot be read; ConfigError for invalid options; the
  *   reason of `signal` when it is aborted
  */
 export async function readAudio(input: AudioInput, options: ReadAudioOptions = {}): Promise<Audio> {
@@ -69,7 +71,7 @@ export async function readAudio(input: AudioInput, options: ReadAudioOptions = {
 
 const turns = { free: availableParallelism(), waiting: [] as (() => void)[] }
 
-/** As many files at once as there are processors: each takes a thread and its memory. */
+/** Limit concurrent reads to the number of processors: each takes a thread and its memory. */
 async function inTurn<T>(work: () => Promise<T>): Promise<T> {
   if (turns.free > 0) turns.free -= 1
   else await new Promise<void>((resolve) => turns.waiting.push(resolve))
@@ -92,8 +94,8 @@ async function readWhole(where: string, input: AudioInput, options: ReadAudioOpt
       const rate = sampleRate ?? source.sampleRate
       const resampled = 4 * collected.size(0) * Math.ceil((collected.size(1) * rate) / source.sampleRate)
       if (rate !== source.sampleRate && resampled > maxBytes) {
-        const what = `its samples at ${source.sampleRate} Hz become ${resampled} bytes at ${rate} Hz, more than ${maxBytes}`
-        throw source.bytes.error(`${what}; set maxBytes to allow that`, { maxBytes })
+        const what = `expected at most ${maxBytes} bytes of samples, got ${resampled} when resampling from ${source.sampleRate} to ${rate} Hz`
+        throw source.bytes.error(`${what}. Set maxBytes to allow it.`, { maxBytes })
       }
       options.signal?.throwIfAborted()
       const whole =
@@ -118,13 +120,13 @@ async function readWhole(where: string, input: AudioInput, options: ReadAudioOpt
   }
 }
 
-/** A rate that cannot be resampled is the file's fault. */
+/** Run `resampling`, and report a sample rate that cannot be resampled as an error of the file. */
 export async function ofThisFile(source: AudioSource, resampling: () => Promise<Tensor>): Promise<Tensor> {
   try {
     return await resampling()
   } catch (cause) {
     if (!(cause instanceof OperatorError)) throw cause
-    throw source.bytes.error(`its ${source.sampleRate} Hz are no rate to resample from: ${cause.message}`, { cause })
+    throw source.bytes.error(`cannot resample from ${source.sampleRate} Hz: ${cause.message}`, { cause })
   }
 }
 
@@ -138,8 +140,8 @@ const OPTIONS: readonly (keyof ReadAudioOptions)[] = [
   'signal',
 ]
 
-export function checkOptions(where: string, options: ReadAudioOptions, own: string): void {
-  requireOptions(where, options, [...OPTIONS, own])
+export function checkOptions(where: string, options: ReadAudioOptions, extraOption: string): void {
+  requireOptions(where, options, [...OPTIONS, extraOption])
   const { sampleRate, channels = 'mean', start = 0, duration, maxBytes, allowTruncated = false } = options
   if (typeof allowTruncated !== 'boolean') throw misuse(where, 'allowTruncated', 'a boolean', allowTruncated)
   if (sampleRate !== undefined) requireWhole(where, 'sampleRate', sampleRate, 1)
@@ -153,16 +155,16 @@ export function checkOptions(where: string, options: ReadAudioOptions, own: stri
   if (options.quality !== undefined) new Resampler(1, 1, { quality: options.quality })
 }
 
-/** The frames that the options ask for, at the file's rate. */
-export function framesAsked(rate: number, { start = 0, duration }: ReadAudioOptions): [number, number] {
+/** Return the range of frames that `start` and `duration` select, at the file's rate. */
+export function frameRange(rate: number, { start = 0, duration }: ReadAudioOptions): [number, number] {
   const begin = Math.round(start * rate)
   return [begin, duration === undefined ? Number.POSITIVE_INFINITY : begin + Math.round(duration * rate)]
 }
 
-/** [channels, frames] at the file's rate. */
+/** Read the selected frames and channels: [channels, frames] at the file's rate. */
 async function collect(source: AudioSource, options: ReadAudioOptions, maxBytes: number): Promise<Tensor> {
   const { channels = 'mean', signal } = options
-  const [begin, end] = framesAsked(source.sampleRate, options)
+  const [begin, end] = frameRange(source.sampleRate, options)
   const fail = (what: string) => source.bytes.error(what)
   const parts: Tensor[] = []
   let target: Tensor | undefined

@@ -5,26 +5,26 @@ import { ops, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 
 /**
- * How well a resampler separates what it keeps from what it must drop:
+ * Anti-aliasing filter of a resampler:
  *
  * - `'sinc'`: a Hann-windowed sinc of 6 zero crossings, the default of torchaudio.functional.resample.
  * - `'kaiser'`: the same length with a Kaiser window, torchaudio's `sinc_interp_kaiser`.
- * - `'high'`: what soxr's HQ recipe promises. Flat to 91.3 % of the lower Nyquist frequency, and everything that would
- *   fold back is at least 120 dB down. A Kaiser-windowed sinc of 90 zero crossings, some fifteen times the work.
- * - `'auto'`: `'high'` to a higher rate, where `'sinc'` leaves a mirror image of the upper frequencies, else `'sinc'`.
+ * - `'high'`: the specification of soxr's HQ recipe: flat to 91.3 % of the lower Nyquist frequency, aliasing attenuated by at
+ *   least 120 dB. A Kaiser-windowed sinc of 90 zero crossings, about fifteen times the work.
+ * - `'auto'`: `'high'` for upsampling, where `'sinc'` leaves mirror images of the upper frequencies, else `'sinc'`.
  */
 export type ResampleQuality = 'sinc' | 'kaiser' | 'high' | 'auto'
 
 export const RESAMPLE_QUALITIES: readonly ResampleQuality[] = ['sinc', 'kaiser', 'high', 'auto']
 
 export interface ResampleOptions {
-  /** Default `'sinc'`. */
+  /** Filter. Default `'sinc'`. */
   quality?: ResampleQuality
   /** Zero crossings of the sinc on each side. */
   lowpassFilterWidth?: number
-  /** Where the sinc cuts off, as a fraction of the lower Nyquist frequency. */
+  /** Cutoff frequency of the sinc, as a fraction of the lower Nyquist frequency. */
   rolloff?: number
-  /** The shape of the Kaiser window: higher is a deeper stop band and a wider transition. */
+  /** Shape of the Kaiser window: higher values give a deeper stop band and a wider transition. */
   beta?: number
 }
 
@@ -39,14 +39,14 @@ const recipes = {
 const resampleOp = opAsync('voxtorch::resample')
 
 /**
- * Samples at another rate: [..., n] becomes [..., ceil(n · to / from)], float32 (float64 for float64), on the device of
- * the input. Delay-free; what lies before and after the clip counts as zero. Differentiable. The result equals
- * torchaudio.functional.resample with the same options. Runs on the executor.
+ * Resample [..., n] to [..., ceil(n · to / from)], float32 (float64 for float64), on the device of the input. Without delay;
+ * samples before and after the clip count as zero. Differentiable. The result equals torchaudio.functional.resample with the
+ * same options. Runs on the executor.
  *
  * Method: Smith, "Digital Audio Resampling", https://ccrma.stanford.edu/~jos/resample/.
  *
- * @throws ConfigError for rates that are no whole numbers above zero; OperatorError for a pair of rates without a common
- *   factor that needs a filter of more than 2^24 weights
+ * @throws ConfigError for rates that are not positive integers; OperatorError for a pair of rates that needs a filter of more
+ *   than 2^24 weights, because the rates have no large common factor
  */
 export async function resample(
   samples: Tensor,
@@ -79,16 +79,16 @@ function recipeOf(where: string, from: number, to: number, options: ResampleOpti
 }
 
 /**
- * The same for a clip that comes in parts: what `push` and `flush` give, one after the other, is bit for bit what
- * `resample` gives for the whole. Holds the last few samples until `flush` or `dispose`.
+ * Resampler of a clip that arrives in parts. The concatenated results of `push` and `flush` equal `resample` of the whole clip
+ * bit for bit. Keeps the last few samples until `flush` or `dispose`.
  */
 export class Resampler {
   readonly #from: number
   readonly #to: number
   readonly #recipe: ReturnType<typeof recipeOf>
-  /** How far an output reaches to either side, in input samples. */
+  /** Half the filter length, in input samples. */
   readonly #reach: number
-  /** What later outputs still read, and which sample of the clip its first is. */
+  /** Input that later outputs need; `#start` is the position of its first sample in the clip. */
   #tail: Tensor | undefined
   #start = 0
   #end = 0
@@ -104,22 +104,22 @@ export class Resampler {
     this.#reach = (this.#recipe.lowpassFilterWidth * this.#from) / cutoff
   }
 
-  /** Takes [..., n] and gives [..., m], the outputs that need no later sample; m may be 0. One call at a time. */
+  /** Resample [..., n] and return [..., m], the outputs that need no later input; m may be 0. Await each call before the next. */
   async push(samples: Tensor): Promise<Tensor> {
     requireSamples('Resampler.push', samples)
     return this.#next(samples, (end) => Math.floor(((end - this.#reach - 2) * this.#to) / this.#from))
   }
 
-  /** The outputs that are left; the next `push` begins a new clip. */
+  /** Return the remaining outputs. The next `push` starts a new clip. */
   async flush(): Promise<Tensor> {
     const tail = this.#tail
-    if (tail === undefined) throw new ConfigError('Resampler.flush: nothing was pushed')
+    if (tail === undefined) throw new ConfigError('Resampler.flush: expected samples, got none. Call push first.')
     const last = await this.#next(undefined, (end) => Math.ceil((end * this.#to) / this.#from))
     this.dispose()
     return last
   }
 
-  /** Forgets what was pushed. */
+  /** Discard the pushed samples. */
   dispose(): void {
     this.#tail?.dispose()
     this.#tail = undefined
@@ -129,7 +129,10 @@ export class Resampler {
   }
 
   async #next(samples: Tensor | undefined, until: (end: number) => number): Promise<Tensor> {
-    if (this.#busy) throw new ConfigError('Resampler: await a call before making the next')
+    if (this.#busy)
+      throw new ConfigError(
+        'Resampler: expected one call at a time, got a second one. Await each call before the next.',
+      )
     this.#busy = true
     try {
       return await scope(async () => {

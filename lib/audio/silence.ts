@@ -7,29 +7,29 @@ import { requireSamples } from './resample.js'
 export type Segment = [start: number, end: number]
 
 export interface EnergyVadOptions {
-  /** Length of the frames whose level is measured, in seconds. Default 0.02. */
+  /** Frame length in seconds. Default 0.02. */
   frameSeconds?: number
   /**
-   * How far below the level around it a frame still counts, in decibels. That level is the 95th percentile of 10 s, so a
-   * short knock does not raise it, and a quiet speaker is not measured by a loud one. Default 40.
+   * Threshold in decibels below the local level, which is the 95th percentile over 10 s. A short loud noise does not raise it,
+   * and it adapts to quiet and loud speakers. Default 40.
    */
   topDb?: number
-  /** A level below which nothing counts, in decibels of full scale. Default -70. */
+  /** Frames below this level are silent, in decibels of full scale. Default -70. */
   floorDb?: number
-  /** Shorter pauses do not end a segment, in seconds. Default 0.3. */
+  /** Shortest pause that ends a segment, in seconds. Default 0.3. */
   minSilence?: number
-  /** Shorter sounds are no segment, in seconds. Default 0.1. */
+  /** Shortest segment, in seconds; shorter ones are dropped. Default 0.1. */
   minSpeech?: number
-  /** What is kept before and after a segment, in seconds; two segments share the pause between them. Default 0.1. */
+  /** Padding before and after a segment, in seconds; two segments split a shorter pause between them. Default 0.1. */
   padding?: number
 }
 
 /**
- * Return where a clip [n] is not silent: segments in order, without overlap. A frame counts when its root mean square level
- * reaches a threshold, the lowest that any window of 10 s around the frame gives. The threshold of a window is `topDb` below
- * its 95th percentile, or, where the background is louder than that, 6 dB above its 10th percentile; at most 20 dB below the
- * 95th, unless three quarters of the window are steady background. A clip that is steady as a whole is one sound.
- * @throws ConfigError
+ * Return the non-silent segments of a clip [n], in order and without overlap. A frame is non-silent if its root mean square level
+ * reaches a threshold: the lowest of all 10 s windows around the frame. The threshold of a window is `topDb` below its 95th
+ * percentile, or 6 dB above its 10th percentile if that is higher. The latter is limited to 20 dB below the 95th percentile, unless
+ * three quarters of the window are steady background. A clip with a constant level is one segment.
+ * @throws ConfigError for invalid samples and options
  */
 export async function energyVad(
   samples: Tensor,
@@ -48,20 +48,20 @@ const LEVELS: readonly (keyof EnergyVadOptions)[] = [
   'padding',
 ]
 
-/** Says where in a clip [n] somebody speaks, in order and without overlap: {@link energyVad}, or a network's `segments`. */
+/** A function that returns the speech segments of a clip [n], in order and without overlap: {@link energyVad}, or a model's `segments`. */
 export type VoiceActivity = (samples: Tensor, sampleRate: number) => Promise<Segment[]>
 
 export interface SplitOptions extends EnergyVadOptions {
-  /** The most that a piece may last, in seconds. Default 30. */
+  /** Longest piece, in seconds. Default 30. */
   maxSeconds?: number
-  /** What finds the segments. Default: {@link energyVad}, with these options. */
+  /** Voice activity detector. Default: {@link energyVad} with these options. */
   vad?: VoiceActivity
 }
 
 /**
- * Cuts a long clip [n] into pieces of at most `maxSeconds` for models that read no more at once. Pieces hold all of
- * {@link energyVad}'s segments (or those of `vad`), as many as fit, and begin and end in pauses. A segment that is too long itself is cut
- * at the quietest frame of the second half of what fits.
+ * Split a long clip [n] into pieces of at most `maxSeconds`, for models with a limited input length. Each piece contains as many
+ * segments of `vad` as fit, and starts and ends in pauses. A segment that is longer than `maxSeconds` is cut at the quietest frame
+ * of the second half of the allowed length.
  */
 export async function splitOnSilence(
   samples: Tensor,
@@ -73,9 +73,9 @@ export async function splitOnSilence(
   requireNumber('splitOnSilence', 'maxSeconds', maxSeconds, { least: 0.1 })
   if (vad !== undefined) requireFunction('splitOnSilence', 'vad', vad)
   const levels = await levelsOf('splitOnSilence', samples, sampleRate, levelOptions)
-  const found = vad ? checked(await vad(samples, sampleRate), levels.duration) : segmentsOf(levels)
+  const segments = vad ? checked(await vad(samples, sampleRate), levels.duration) : segmentsOf(levels)
   const pieces: Segment[] = []
-  for (const [begin, end] of found) {
+  for (const [begin, end] of segments) {
     const last = pieces.at(-1)
     if (last !== undefined && end - last[0] <= maxSeconds) {
       last[1] = end
@@ -96,10 +96,10 @@ function checked(segments: Segment[], duration: number): Segment[] {
   let before = 0
   for (const segment of Array.isArray(segments) ? segments : [[Number.NaN]]) {
     const [begin, end] = segment as Segment
-    // A millisecond more is rounding.
+    // Allows 1 ms for rounding.
     if (!(begin >= before && end > begin && end <= duration + 1e-3)) {
       throw new ConfigError(
-        `splitOnSilence: vad must give segments in order within the clip's ${duration} s, not [${begin}, ${end}] behind ${before}`,
+        `splitOnSilence: vad: expected segments in order within the clip's ${duration} s, got [${begin}, ${end}] after ${before} s.`,
         { option: 'vad' },
       )
     }
@@ -109,7 +109,7 @@ function checked(segments: Segment[], duration: number): Segment[] {
 }
 
 interface Levels {
-  /** Of each frame, in decibels of full scale. */
+  /** Level of each frame, in decibels of full scale. */
   decibels: Float64Array
   frameSeconds: number
   duration: number
@@ -132,14 +132,16 @@ async function levelsOf(
     requireNumber(where, name, value, { least: 0 })
   }
   if (samples.ndim !== 1) {
-    throw new ConfigError(`${where}: samples must be one signal [n], not [${samples.shape}]; mixChannels makes one`)
+    throw new ConfigError(
+      `${where}: samples: expected one signal [n], got [${samples.shape}]. mixChannels converts it.`,
+    )
   }
   const length = Math.max(1, Math.round(frameSeconds * sampleRate))
   const whole = Math.floor(samples.size(0) / length)
   const norms = await scope(async () => {
-    const sound = samples.detach()
-    const frames = sound.narrow(0, 0, whole * length).reshape([whole, length])
-    const rest = sound.narrow(0, whole * length, samples.size(0) - whole * length).reshape([1, -1])
+    const signal = samples.detach()
+    const frames = signal.narrow(0, 0, whole * length).reshape([whole, length])
+    const rest = signal.narrow(0, whole * length, samples.size(0) - whole * length).reshape([1, -1])
     const norm = (rows: Tensor) => ops.async.linalgVectorNorm(rows, 2, [1])
     const all = [await norm(frames)]
     if (rest.numel() > 0) all.push((await norm(rest)).mul(Math.sqrt(length / rest.numel())))
@@ -153,17 +155,17 @@ async function levelsOf(
   }
 }
 
-/** Seconds of a window that a threshold is measured over, and between the beginnings of two windows. */
+/** Window of a threshold and hop between two windows, in seconds. */
 const WINDOW = 10
 const HOP = 0.5
-/** Decibels between percentiles of a window below which it is steady, and of a clip. */
+/** Range of levels below which a window, or a clip, counts as steady, in decibels. */
 const STEADY = 6
 const STEADY_CLIP = 12
-/** Decibels that sound is above the background, and that a threshold is below the 95th percentile. */
+/** Distance of a threshold from the background (above), and its least distance from the 95th percentile (below), in decibels. */
 const ABOVE_BACKGROUND = 6
 const SURE = 20
 
-/** Counts levels in bins of half a decibel, so that percentiles of a window that moves cost no sorting. */
+/** Histogram of levels in bins of 0.5 dB, which gives percentiles of a sliding window without sorting. */
 class LevelCounts {
   static readonly #lowest = -160
   static readonly #bins = 340
@@ -178,8 +180,8 @@ class LevelCounts {
     this.#total += count
   }
 
-  percentile(share: number): number {
-    let left = share * this.#total
+  percentile(fraction: number): number {
+    let left = fraction * this.#total
     for (let bin = 0; bin < LevelCounts.#bins; bin += 1) {
       left -= this.#counts[bin]!
       if (left < 0) return LevelCounts.#lowest + bin / 2
@@ -188,7 +190,7 @@ class LevelCounts {
   }
 }
 
-/** The level from which on a frame counts, for each block of `hop` frames. */
+/** Return the threshold of each block of `hop` frames. */
 function thresholdsOf({ decibels, frameSeconds, settings }: Levels): { thresholds: Float64Array; hop: number } {
   const { topDb, floorDb } = settings
   const hop = Math.max(1, Math.round(HOP / frameSeconds))
@@ -212,7 +214,7 @@ function thresholdsOf({ decibels, frameSeconds, settings }: Levels): { threshold
     }
     const [low, middle, high] = [window.percentile(0.1), window.percentile(0.75), window.percentile(0.95)]
     const above = low + ABOVE_BACKGROUND
-    // Where the level moves most of the time, its low percentile may be soft speech.
+    // If the level varies most of the time, the low percentile may be soft speech rather than background.
     const background = middle - low < STEADY ? above : Math.min(above, high - SURE)
     const isTone = isSteady && high - low < STEADY
     const threshold = isTone ? Number.NEGATIVE_INFINITY : Math.max(high - topDb, background)
@@ -227,23 +229,23 @@ function segmentsOf(levels: Levels): Segment[] {
   const { decibels, frameSeconds, duration, settings } = levels
   const { minSilence, minSpeech, padding } = settings
   const { thresholds, hop } = thresholdsOf(levels)
-  const sounds: Segment[] = []
+  const loud: Segment[] = []
   for (let i = 0; i < decibels.length; i += 1) {
     if (!(decibels[i]! >= thresholds[Math.floor(i / hop)]!)) continue
-    const last = sounds.at(-1)
+    const last = loud.at(-1)
     const begin = i * frameSeconds
     const end = Math.min(duration, (i + 1) * frameSeconds)
     if (last !== undefined && begin - last[1] < minSilence) last[1] = end
-    else sounds.push([begin, end])
+    else loud.push([begin, end])
   }
   return padSegments(
-    sounds.filter(([begin, end]) => end - begin >= minSpeech),
+    loud.filter(([begin, end]) => end - begin >= minSpeech),
     duration,
     padding,
   )
 }
 
-/** Return segments in order with so many seconds more on either side; two of them share a shorter pause between them. */
+/** Pad segments by `padding` seconds on both sides; two segments split a shorter pause between them. */
 export function padSegments(segments: readonly Segment[], duration: number, padding: number): Segment[] {
   return segments.map(([begin, end], i) => {
     const before = segments[i - 1]?.[1]
@@ -255,7 +257,7 @@ export function padSegments(segments: readonly Segment[], duration: number, padd
   })
 }
 
-/** The middle of the frame with the lowest level between two moments. */
+/** Return the center of the frame with the lowest level between two times, in seconds. */
 function quietest({ decibels, frameSeconds }: Levels, from: number, to: number): number {
   let best = Math.ceil(from / frameSeconds)
   for (let i = best; (i + 1) * frameSeconds <= to && i < decibels.length; i += 1) {

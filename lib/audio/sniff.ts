@@ -1,30 +1,29 @@
 import type { ByteSource } from '../files/byte-source.js'
 import { HEADER_BYTES, readMp3Header, sameStream } from './codecs/mp3-header.js'
 
-/** An audio file, or the bytes of one. */
+/** Path of an audio file, or the bytes of one. */
 export type AudioInput = string | Uint8Array | ArrayBuffer
 
-/** The containers that are read. RF64, BW64 and RIFX count as `'wav'`, AIFF-C as `'aiff'`, WebM as `'matroska'`. */
+/** Supported containers. RF64, BW64 and RIFX are `'wav'`, AIFF-C is `'aiff'`, WebM is `'matroska'`. */
 export type AudioFormat = 'wav' | 'w64' | 'aiff' | 'au' | 'caf' | CodedFormat
 
-/** Those that need a decoder. */
+/** Formats that need a decoder. */
 export type CodedFormat = 'flac' | 'mp3' | 'vorbis' | 'opus' | 'm4a' | 'aac' | 'matroska'
 
 /**
- * Tells a file's format from its first bytes, whatever its name says, and where the format begins: an ID3 tag may precede
- * several.
- * @throws DataError for bytes that are none of the formats
+ * Detect the format of a file from its first bytes, and the offset at which it begins: an ID3 tag may precede several formats.
+ * @throws DataError for an unknown format
  */
 export async function sniffAudio(source: ByteSource): Promise<{ format: AudioFormat; begin: number }> {
   const head = await source.bytes(0, Math.min(source.size, HEAD))
   const zeros = await zerosBeforeMp3(source, head)
   if (zeros > 0) return { format: 'mp3', begin: zeros }
   if (head.length < 10 || ascii(head, 0, 3) !== 'ID3') return { format: formatOf(source, head), begin: 0 }
-  // The tag's length has seven bits to a byte.
+  // The length of the tag has 7 bits per byte.
   const begin = head.subarray(6, 10).reduce((sum, byte) => sum * 128 + (byte & 127), 0) + 10
-  if (begin >= source.size) throw source.error('it ends within its ID3 tag', { byte: 0 })
+  if (begin >= source.size) throw source.error('the file ends within its ID3 tag', { byte: 0 })
   const after = await source.bytes(begin, Math.min(source.size - begin, HEAD))
-  // Players skip what may stand between the tag and the first frame.
+  // Like players, the MP3 decoder skips bytes between the tag and the first frame.
   const framedBy = framed(after)
   const format = framedBy === 'aac' ? 'aac' : ascii(after, 0, 4) === 'fLaC' ? 'flac' : 'mp3'
   return { format, begin }
@@ -41,7 +40,7 @@ async function zerosBeforeMp3(source: ByteSource, head: Buffer): Promise<number>
   const bytes = await source.bytes(0, Math.min(source.size, MOST_ZEROS + MOST_FRAME))
   const begin = bytes.findIndex((byte) => byte !== 0)
   if (begin < 0 || begin > MOST_ZEROS) return 0
-  // Eleven set bits are a weak sign: a second frame has to follow the first, unless the file ends there.
+  // Eleven set bits occur by chance, so a second frame must follow the first, unless the file ends there.
   const first = readMp3Header(bytes, begin)
   if (first === undefined) return 0
   const end = begin + first.bytes
@@ -62,18 +61,18 @@ function formatOf(source: ByteSource, head: Buffer): AudioFormat {
   if (ascii(head, 4, 8) === 'ftyp') return 'm4a'
   const format = framed(head)
   if (format === 'mp2') {
-    throw source.error('it is MPEG audio of layer I or II, which is not read; convert it to WAV or FLAC', { byte: 0 })
+    throw source.error('unsupported: MPEG audio of layer I or II. Convert it to WAV or FLAC.', { byte: 0 })
   }
   if (format !== undefined) return format
   const known = 'WAV, Wave64, AIFF, AU, CAF, FLAC, MP3, Ogg Vorbis or Opus, WebM, Matroska, M4A or AAC'
-  throw source.error(`its first bytes are of no known audio format: ${known}`, { byte: 0 })
+  throw source.error(`expected ${known}, got an unknown format`, { byte: 0 })
 }
 
 function ascii(bytes: Buffer, begin: number, end: number): string {
   return bytes.toString('latin1', begin, end)
 }
 
-/** Formats without a header of their own begin with the twelve set bits of a frame. */
+/** Detect formats without a file header by the sync bits of their first frame. */
 function framed(head: Buffer): 'mp3' | 'mp2' | 'aac' | undefined {
   if (head.length < 4 || head[0] !== 0xff || (head[1]! & 0xe0) !== 0xe0) return undefined
   const layer = (head[1]! >> 1) & 3
@@ -90,5 +89,5 @@ function oggCodec(source: ByteSource, page: Buffer): AudioFormat {
   if (ascii(page, packet, packet + 8) === 'OpusHead') return 'opus'
   if (ascii(page, packet, packet + 7) === '\x01vorbis') return 'vorbis'
   if (ascii(page, packet, packet + 5) === '\x7fFLAC') return 'flac'
-  throw source.error('it is an Ogg file whose first stream is neither Vorbis, Opus nor FLAC', { byte: packet })
+  throw source.error('expected Vorbis, Opus or FLAC as the first stream of the Ogg file, got another', { byte: packet })
 }

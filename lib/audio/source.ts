@@ -18,7 +18,7 @@ const headers = {
 const isPcm = (format: AudioFormat): format is keyof typeof headers | 'wav' =>
   format === 'wav' || Object.hasOwn(headers, format)
 
-/** What a header without a codec says; of a WAV it may lead to MP3 frames. */
+/** Read the header of an uncompressed format; a WAV file may also contain MP3. */
 function readHeader(
   bytes: ByteSource,
   format: keyof typeof headers | 'wav',
@@ -27,27 +27,27 @@ function readHeader(
   return format === 'wav' ? readWavHeader(bytes, { allowTruncated }) : headers[format](bytes)
 }
 
-/** Bytes of an uncompressed file that are read at once. */
+/** Bytes per read of an uncompressed file. */
 const BLOCK_BYTES = 1 << 20
 
-/** An open file and what is known of it before its samples are read. */
+/** An open audio file with the properties of its header. */
 export class AudioSource {
   private constructor(
     readonly bytes: ByteSource,
     readonly format: AudioFormat,
     readonly sampleRate: number,
-    /** Of the file, or of the first that a decoder makes of it. */
+    /** Channels of the file, or of the first decoded block. */
     readonly channels: number,
-    /** Frames of the whole file, where its header is to be trusted. */
+    /** Frames of the whole file, if its header is reliable. */
     readonly frames: number | undefined,
-    /** Bytes of samples that a WAV's header promises and that are not there. */
+    /** Bytes of samples that the header of a WAV file declares but the file lacks. */
     readonly missingBytes: number,
     private readonly pcm: PcmFile | undefined,
     private readonly first: Decoded | undefined,
     private readonly rest: AsyncGenerator<Decoded> | undefined,
   ) {}
 
-  /** @throws DataError when there is no such file, or it holds no audio that is known here */
+  /** Open an audio file and read its header. @throws DataError for a missing file or an unknown format */
   static async open(
     where: string,
     input: AudioInput,
@@ -57,27 +57,27 @@ export class AudioSource {
     try {
       const { format, begin } = await sniffAudio(bytes)
       if (!isPcm(format)) return await AudioSource.#decoding(bytes, format, begin, bytes.size - begin, format, signal)
-      const found = await readHeader(bytes, format, allowTruncated)
-      if ('coded' in found) {
+      const header = await readHeader(bytes, format, allowTruncated)
+      if ('coded' in header) {
         return await AudioSource.#decoding(
           bytes,
-          found.coded,
-          found.begin,
-          found.bytes,
+          header.coded,
+          header.begin,
+          header.bytes,
           format,
           signal,
-          found.missingBytes,
+          header.missingBytes,
         )
       }
-      const { sampleRate, channels, frames, missingBytes = 0 } = found
-      return new AudioSource(bytes, format, sampleRate, channels, frames, missingBytes, found, undefined, undefined)
+      const { sampleRate, channels, frames, missingBytes = 0 } = header
+      return new AudioSource(bytes, format, sampleRate, channels, frames, missingBytes, header, undefined, undefined)
     } catch (error) {
       await closeBytes(bytes)
       throw error
     }
   }
 
-  /** Samples that a decoder makes of a part of the file. */
+  /** Open a part of the file with a decoder. */
   static async #decoding(
     bytes: ByteSource,
     codec: CodedFormat,
@@ -90,7 +90,8 @@ export class AudioSource {
     const coded = length === bytes.size ? bytes : bytes.slice(begin, length)
     const decoded = checked(coded, codec, signal)
     const first = (await decoded.next()).value
-    if (first === undefined) throw bytes.error(`it holds no ${codec} audio that can be decoded`, { format })
+    if (first === undefined)
+      throw bytes.error(`expected ${codec} audio with samples, got none that can be decoded`, { format })
     const { sampleRate, channelData } = first
     return new AudioSource(bytes, format, sampleRate, channelData.length, undefined, missing, undefined, first, decoded)
   }
@@ -101,9 +102,9 @@ export class AudioSource {
   }
 
   /**
-   * Frames [begin, end), or to the end of the file, in blocks with one array for each channel. Compressed files are
-   * decoded from their beginning, and once.
-   * @param maxBytes the most bytes of samples of all channels that may be decoded
+   * Yield the frames [begin, end), or to the end of the file, in blocks of one array per channel. Compressed files are decoded
+   * from their beginning, and only once.
+   * @param maxBytes limit on the decoded bytes of all channels
    */
   blocks(begin: number, end: number, maxBytes = Number.POSITIVE_INFINITY): AsyncGenerator<Float32Array[]> {
     return this.pcm === undefined ? this.decodedBlocks(begin, end, maxBytes) : this.pcmBlocks(this.pcm, begin, end)
@@ -113,7 +114,7 @@ export class AudioSource {
     const last = Math.min(end, pcm.frames)
     const block = blockOf(pcm)
     const step = Math.max(1, Math.floor(BLOCK_BYTES / block.bytes)) * block.frames
-    // Blocks of many frames are read from their beginning.
+    // ADPCM blocks are decoded from their beginning.
     for (let frame = begin - (begin % block.frames); frame < last; frame += step) {
       const count = Math.ceil(Math.min(step, last - frame) / block.frames)
       const bytes = await this.bytes.bytes(pcm.begin + (frame / block.frames) * block.bytes, count * block.bytes)
@@ -133,7 +134,7 @@ export class AudioSource {
       const to = Math.min(length, end - frame)
       frame += length
       if (4 * block.channelData.length * frame > maxBytes) {
-        const what = `it unfolds to more than ${maxBytes} bytes of samples; set maxBytes to allow that`
+        const what = `expected at most ${maxBytes} bytes of decoded samples, got more. Set maxBytes to allow it.`
         throw this.bytes.error(what, { maxBytes })
       }
       if (from < to) yield block.channelData.map((plane) => plane.subarray(from, to))
@@ -155,7 +156,7 @@ async function closeBytes(bytes: ByteSource): Promise<void> {
   if (bytes instanceof FileSource) await bytes.close()
 }
 
-/** Blocks with samples in them, all at one rate and of the same channels. */
+/** Yield non-empty decoded blocks, and check that their sample rate and channels are constant. */
 async function* checked(
   bytes: ByteSource,
   format: CodedFormat,
@@ -167,12 +168,13 @@ async function* checked(
     if (block.channelData.length === 0) continue
     first ??= block
     const changes = (what: string, from: number, to: number) =>
-      bytes.error(`${what} changes from ${from} to ${to} at frame ${frames}`)
-    if (block.sampleRate !== first.sampleRate) throw changes('its sample rate', first.sampleRate, block.sampleRate)
+      bytes.error(`${what}: expected ${from} throughout, got ${to} at frame ${frames}`)
+    if (block.sampleRate !== first.sampleRate) throw changes('sample rate', first.sampleRate, block.sampleRate)
     if (block.channelData.length !== first.channelData.length) {
-      throw changes('the number of its channels', first.channelData.length, block.channelData.length)
+      throw changes('number of channels', first.channelData.length, block.channelData.length)
     }
-    if (!(block.sampleRate > 0)) throw bytes.error(`it claims a sample rate of ${block.sampleRate} Hz`)
+    if (!(block.sampleRate > 0))
+      throw bytes.error(`sample rate: expected a positive number, got ${block.sampleRate} Hz`)
     frames += block.channelData[0]!.length
     yield block
   }

@@ -1,28 +1,28 @@
-// How much of a clip a network reads. Apart from clip.ts: command lines need it and must not load libtorch for it.
+// Clip lengths of speech models. Separate from clip.ts, because command lines use it without loading libtorch.
 import type { VoxtorchError } from '../base/errors.js'
 
-/** What speech networks read, in Hz. */
+/** Sample rate of speech models, in Hz. */
 export const SPEECH_RATE = 16_000
 
-/** What can become of audio that is longer than a network hears at once. */
+/** Ways to handle audio that is longer than the input of a model. */
 export const LONG_AUDIO = ['windows', 'cut', 'error'] as const
 
-/** `'windows'`: it is heard in parts; `'cut'`: its beginning only, and that is told; `'error'`: a DataError. */
+/** `'windows'`: process it in windows; `'cut'`: use only its beginning, and report it; `'error'`: throw a DataError. */
 export type LongAudio = (typeof LONG_AUDIO)[number]
 
 export interface FitOptions {
-  /** A shorter clip is filled up with silence. Default 0. */
+  /** Length to which shorter clips are zero-padded, in samples. Default 0. */
   leastSamples?: number | undefined
-  /** What `longAudio` is about. Default: any length. */
+  /** Length above which `longAudio` applies, in samples. Default: no limit. */
   mostSamples?: number | undefined
   /**
-   * Of more than `mostSamples`: `'windows'` (default) leaves it whole, for a network that reads it in windows (see
-   * `clipWindows`); `'cut'` leaves its beginning; `'error'` is a DataError.
+   * Handling of clips above `mostSamples`: `'windows'` (default) keeps them, for a model that processes them in windows (see
+   * `clipWindows`); `'cut'` keeps their beginning; `'error'` throws a DataError.
    */
   longAudio?: LongAudio | undefined
 }
 
-/** How many of `length` samples are kept, and how many of silence follow. @throws what `fault` makes, with `longAudio: 'error'` */
+/** Return how many of `length` samples are kept, and how many zeros follow. @throws the error of `fault`, with `longAudio: 'error'` */
 export function keptLength(
   length: number,
   { leastSamples = 0, mostSamples = Number.POSITIVE_INFINITY, longAudio = 'windows' }: FitOptions,
@@ -32,16 +32,16 @@ export function keptLength(
   if (length > mostSamples && longAudio === 'cut') return { kept: mostSamples, silence: 0 }
   if (length > mostSamples && longAudio === 'error') {
     const [seconds, most] = [length, mostSamples].map((count) => (count / rate).toFixed(2))
-    const advice = `longAudio: 'cut' takes its beginning, 'windows' all of it`
-    throw fault(`has ${seconds} s, more than ${most} s: ${advice}`, { seconds: length / rate })
+    const advice = `Set longAudio to 'cut' to use its beginning, or to 'windows' to use all of it.`
+    throw fault(`has ${seconds} s, more than ${most} s. ${advice}`, { seconds: length / rate })
   }
   return { kept: length, silence: Math.max(0, leastSamples - length) }
 }
 
 /**
- * The parts of a clip that a network reads one by one, [from, to) in samples: the whole where it has at most `most`. Else
- * equal parts that stand side by side, none of them short; or, with `overlap: 'half'`, windows of full length of which each
- * has at least half in common with the next, the first at the beginning and the last at the end.
+ * Return the windows [from, to) in samples in which a model processes a clip: one, if it has at most `most` samples. Else adjacent
+ * windows of equal length; or, with `overlap: 'half'`, windows of `most` samples that overlap by at least half, the first at the
+ * beginning and the last at the end.
  */
 export function clipWindows(
   samples: number,

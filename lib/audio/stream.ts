@@ -2,16 +2,16 @@ import { requireNumber } from '../base/check.js'
 import { type Tensor, tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { pickChannels } from './channels.js'
-import { blockTensor, checkOptions, framesAsked, ofThisFile, type ReadAudioOptions } from './read.js'
+import { blockTensor, checkOptions, frameRange, ofThisFile, type ReadAudioOptions } from './read.js'
 import { Resampler } from './resample.js'
 import type { AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
 
-/** Samples of each channel that are resampled at once. */
+/** Samples per channel that are resampled at once. */
 const MOST_RESAMPLED = 1 << 20
 
 export interface ReadAudioStreamOptions extends Omit<ReadAudioOptions, 'maxBytes'> {
-  /** Length of a chunk in seconds. Default 30. The last one may be shorter. */
+  /** Duration of a chunk in seconds; the last one may be shorter. Default 30. */
   chunkSeconds?: number
 }
 
@@ -19,16 +19,16 @@ export interface AudioChunk {
   /** float32 [frames], or [channels, frames] with `channels: 'all'`. */
   samples: Tensor
   sampleRate: number
-  /** Where the chunk begins in the file, in seconds. */
+  /** Start of the chunk in the file, in seconds. */
   start: number
 }
 
 /**
- * Reads an audio file of any length chunk by chunk: the chunks in a row are what {@link readAudio} gives. Each chunk is
- * freed when the next is asked for or the loop is left; clone what has to live on.
+ * Read an audio file of any length in chunks. The concatenated chunks equal the result of {@link readAudio}. A chunk is freed when
+ * the next is requested or the loop is left; clone it to keep it.
  *
- * Memory: a chunk, a megabyte of the file and a few samples for the resampler. A compressed file is decoded as the loop
- * goes. The exception is an M4A file whose index comes last, which its decoder unfolds at once.
+ * Memory: a chunk, 1 MB of the file and a few samples for the resampler. Compressed files are decoded incrementally, except
+ * M4A files whose index is at the end, which are decoded at once.
  *
  * @throws as {@link readAudio}
  */
@@ -41,7 +41,7 @@ export async function* readAudioStream(
   const { chunkSeconds = 30, channels = 'mean', quality, start = 0 } = options
   requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0.001, below: Number.POSITIVE_INFINITY })
   const source = await AudioSource.open(where, input, options)
-  let given: Tensor | undefined
+  let current: Tensor | undefined
   try {
     const sampleRate = options.sampleRate ?? source.sampleRate
     const frames = Math.max(1, Math.round(chunkSeconds * sampleRate))
@@ -50,19 +50,19 @@ export async function* readAudioStream(
       resampledBlocks(source, { ...options, channels, quality }, sampleRate),
       frames,
     )) {
-      given?.dispose()
+      current?.dispose()
       const samples = channels === 'all' ? blockTensor(planes) : tensor(planes[0]!, { shape: [planes[0]!.length] })
-      given = keepForever(samples)
+      current = keepForever(samples)
       yield { samples, sampleRate, start: at }
       at += planes[0]!.length / sampleRate
     }
   } finally {
-    given?.dispose()
+    current?.dispose()
     await source.close()
   }
 }
 
-/** The wanted channels at the wanted rate, in blocks of whatever size. */
+/** Yield the selected channels at the new rate, in blocks of any size. */
 async function* resampledBlocks(
   source: AudioSource,
   options: ReadAudioOptions,
@@ -73,11 +73,11 @@ async function* resampledBlocks(
     sampleRate === source.sampleRate
       ? undefined
       : new Resampler(source.sampleRate, sampleRate, quality === undefined ? {} : { quality })
-  // A second of a file may be many at the new rate.
+  // Bounds the output when the new rate is much higher.
   const step = Math.max(1, Math.floor((MOST_RESAMPLED * source.sampleRate) / sampleRate))
   let pushedAny = false
   try {
-    for await (const block of source.blocks(...framesAsked(source.sampleRate, options))) {
+    for await (const block of source.blocks(...frameRange(source.sampleRate, options))) {
       options.signal?.throwIfAborted()
       const planes = pickChannels(block, channels, (what) => source.bytes.error(what))
       if (resampler === undefined) {
@@ -88,20 +88,20 @@ async function* resampledBlocks(
         pushedAny = true
         const part = blockTensor(planes.map((plane) => plane.subarray(at, at + step)))
         try {
-          yield await taken(await ofThisFile(source, () => resampler.push(part)))
+          yield await rowsOf(await ofThisFile(source, () => resampler.push(part)))
         } finally {
           part.dispose()
         }
       }
     }
-    if (resampler !== undefined && pushedAny) yield await taken(await ofThisFile(source, () => resampler.flush()))
+    if (resampler !== undefined && pushedAny) yield await rowsOf(await ofThisFile(source, () => resampler.flush()))
   } finally {
     resampler?.dispose()
   }
 }
 
-/** The rows of [channels, frames], which is freed. */
-async function taken(samples: Tensor): Promise<Float32Array[]> {
+/** Return the rows of [channels, frames], and free the tensor. */
+async function rowsOf(samples: Tensor): Promise<Float32Array[]> {
   try {
     const [channels, frames] = samples.shape as [number, number]
     const values = (await samples.data()) as Float32Array
@@ -111,7 +111,7 @@ async function taken(samples: Tensor): Promise<Float32Array[]> {
   }
 }
 
-/** The same samples in blocks of `frames`; the last is what is left. */
+/** Regroup samples to blocks of `frames`; the last one may be shorter. */
 async function* rechunked(blocks: AsyncGenerator<Float32Array[]>, frames: number): AsyncGenerator<Float32Array[]> {
   let parts: Float32Array[][] = []
   let filled = 0

@@ -6,11 +6,11 @@ import { encodePcm, MOST_CHANNELS, type WavSampleFormat, writtenBytes } from './
 import { requireSamples } from './resample.js'
 
 export interface WriteWavOptions {
-  /** In Hz. */
+  /** Sample rate in Hz. */
   sampleRate: number
   /**
-   * Default `'pcm16'`. Integers hold what is within -1 and 1, at 1/32768, 2^-23 or 2^-31; beyond, they are clipped. What
-   * was read from a file of the same format is written back exactly.
+   * Sample format. Default `'pcm16'`. Integer formats clip values beyond -1 and 1; their resolution is 2^-15, 2^-23 or 2^-31.
+   * Samples read from a file of the same format are written back exactly.
    */
   format?: WavSampleFormat
 }
@@ -18,9 +18,9 @@ export interface WriteWavOptions {
 const FRAMES_AT_ONCE = 1 << 16
 
 /**
- * Writes [frames] or [channels, frames] as a WAV file, which appears whole or not at all.
- * @throws ConfigError for samples that are no such tensor, are NaN, or need more than the 4 GiB of a WAV file; DataError
- *   when the file cannot be written
+ * Write samples [frames] or [channels, frames] to a WAV file, atomically.
+ * @throws ConfigError for a tensor of another shape or dtype, NaN in an integer format, or more than the 4 GiB of a WAV file;
+ *   DataError if the file cannot be written
  */
 export async function writeWav(path: string, samples: Tensor, options: WriteWavOptions): Promise<void> {
   const where = 'writeWav'
@@ -38,11 +38,15 @@ export async function writeWav(path: string, samples: Tensor, options: WriteWavO
     channels > MOST_CHANNELS ||
     samples.dtype.startsWith('complex')
   ) {
-    throw new ConfigError(`writeWav: samples must be [frames] or [channels, frames], not ${samples.dtype} [${shape}]`)
+    throw new ConfigError(
+      `writeWav: samples: expected real [frames] or [1 to ${MOST_CHANNELS} channels, frames], got ${samples.dtype} [${shape}].`,
+    )
   }
   const bytes = channels * frames * writtenBytes[format]
   if (bytes > 0xffffffff - 100 || sampleRate > 0xffffffff) {
-    throw new ConfigError(`writeWav: ${bytes} bytes of samples at ${sampleRate} Hz do not fit a WAV file; split them`)
+    throw new ConfigError(
+      `writeWav: expected less than 4 GiB of samples, and a sample rate below 2^32 Hz, got ${bytes} bytes at ${sampleRate} Hz. Split the samples.`,
+    )
   }
   const rows = shape.length === 1 ? [samples] : undefined
   await writeAtomically(path, DataError, async (write) => {
@@ -58,11 +62,11 @@ export async function writeWav(path: string, samples: Tensor, options: WriteWavO
   })
 }
 
-/** Samples of one channel as 16-bit PCM; NaN is silence. */
+/** Encode samples of one channel as 16-bit PCM; NaN becomes 0. */
 export const pcm16Bytes = (parts: readonly Float32Array[]): Uint8Array =>
   Buffer.concat(parts.map((part) => encodePcm([part.map((value) => (Number.isNaN(value) ? 0 : value))], 'pcm16', 0)))
 
-/** The same as a WAV file in memory. */
+/** Encode samples of one channel as a 16-bit WAV file in memory. */
 export function wavBytes(parts: readonly Float32Array[], sampleRate: number): Uint8Array {
   const bytes = pcm16Bytes(parts)
   return Buffer.concat([header(1, sampleRate, 'pcm16', bytes.length), bytes])
@@ -75,22 +79,22 @@ async function floats(
   at: number,
   count: number,
 ): Promise<Float32Array> {
-  const made: Tensor[] = []
-  const own = (tensor: Tensor) => {
-    made.push(tensor)
+  const temporaries: Tensor[] = []
+  const keep = (tensor: Tensor) => {
+    temporaries.push(tensor)
     return tensor
   }
   try {
     return await noGrad(async () => {
-      const row = rows?.[0] ?? own(samples.select(0, channel))
-      return (await own(own(row.narrow(0, at, count)).to({ dtype: 'float32', device: 'cpu' })).data()) as Float32Array
+      const row = rows?.[0] ?? keep(samples.select(0, channel))
+      return (await keep(keep(row.narrow(0, at, count)).to({ dtype: 'float32', device: 'cpu' })).data()) as Float32Array
     })
   } finally {
-    for (const tensor of made) tensor.dispose()
+    for (const tensor of temporaries) tensor.dispose()
   }
 }
 
-/** RIFF with a plain 'fmt ' chunk; float formats also say how many frames there are, as the standard wants. */
+/** Return a RIFF header with a 'fmt ' chunk; float formats also have the 'fact' chunk that the standard requires. */
 function header(channels: number, sampleRate: number, format: WavSampleFormat, bytes: number): Buffer {
   const width = writtenBytes[format]
   const float = format === 'float32'

@@ -1,4 +1,5 @@
-// Configures and compiles with cmake-js, as a program: its functions take no environment and no place for what the compiler says.
+// Configure and compile the addon with the cmake-js program. Its JavaScript API has no options for the environment and the
+// compiler's output.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -21,27 +22,27 @@ import { packageDirectory } from '../native/load.js'
 import { pathWithCMake, which } from './provision.js'
 
 export interface BuildOptions {
-  /** The folder of CMakeLists.txt, native/ and cmake/. */
+  /** Folder of CMakeLists.txt, native/ and cmake/. */
   root: string
   libtorch: Libtorch
-  /** Where cmake works. */
+  /** Working folder of cmake. */
   work: string
-  /** Where the result goes; the same folder or another one. */
+  /** Folder of the result, which may be the same. */
   out: string
-  /** Adds the CUDA kernels; needs nvcc and a CUDA libtorch. */
+  /** Whether to build the CUDA kernels, which needs nvcc and a CUDA libtorch. */
   cuda?: boolean
-  /** With AddressSanitizer and UndefinedBehaviorSanitizer. */
+  /** Whether to build with AddressSanitizer and UndefinedBehaviorSanitizer. */
   sanitize?: boolean
   environment?: Environment
   report?: (line: string) => void
 }
 
 const require = createRequire(join(packageDirectory, 'package.json'))
-/** The first of g++ with concepts and the three-way comparison. */
+/** First version of g++ with concepts and the three-way comparison. */
 const OLDEST_COMPILER = 10
 const RESULTS = ['voxtorch.node', 'voxtorch_loader.node', 'libvoxtorch_core.so', 'voxtorch-build.json']
 
-/** Builds the native addon unless `out` holds the build of the very same sources. Returns whether it built. */
+/** Build the native addon, unless `out` contains a build of the same sources. Return whether it was built. */
 export async function buildAddon(options: BuildOptions): Promise<boolean> {
   const { root, libtorch, work, out, report = () => {} } = options
   const stamp = join(out, '.voxtorch-stamp')
@@ -58,10 +59,10 @@ export async function buildAddon(options: BuildOptions): Promise<boolean> {
   const complete = RESULTS.every((name) => existsSync(join(out, name)))
   if (complete && readIfThere(stamp) === fingerprint) return false
 
-  needCompiler(options)
+  requireCompiler(options)
   const PATH = await pathWithCMake(options)
   const environment: Environment = { ...(options.environment ?? process.env), PATH }
-  report(`building the addon for libtorch ${libtorch.version} in ${work}: some minutes`)
+  report(`building the addon for libtorch ${libtorch.version} in ${work}, which takes some minutes`)
   rmSync(stamp, { force: true })
   configure(options, environment)
   const jobs = environment.CMAKE_BUILD_PARALLEL_LEVEL ?? String(parallelism())
@@ -69,7 +70,8 @@ export async function buildAddon(options: BuildOptions): Promise<boolean> {
     stdio: ['ignore', process.stderr, process.stderr],
     env: environment as NodeJS.ProcessEnv,
   })
-  if (status !== 0) throw new LibtorchError('The native addon does not build; the compiler says why above.', { work })
+  if (status !== 0)
+    throw new LibtorchError('Building the native addon failed. See the messages of the compiler above.', { work })
   if (work !== out) {
     mkdirSync(out, { recursive: true })
     for (const name of RESULTS) copyFileSync(join(work, name), join(out, name))
@@ -79,7 +81,7 @@ export async function buildAddon(options: BuildOptions): Promise<boolean> {
   return true
 }
 
-/** The arguments of Node that run cmake-js. */
+/** Return the arguments of Node that run cmake-js. */
 const cmakeJs = (command: 'configure' | 'build', options: BuildOptions, more: string[]): string[] => [
   require.resolve('cmake-js/bin/cmake-js'),
   ...[command, '--log-level', 'warn', '--directory', options.root, '--out', options.work, '--config', 'Release'],
@@ -93,11 +95,11 @@ function configure(options: BuildOptions, environment: Environment): void {
   const values = [
     `--CDVOXTORCH_LIBTORCH=${libtorch.home}`,
     `--CDVOXTORCH_NODE_API_INCLUDE=${require('node-api-headers').include_dir}`,
-    // Relative to the working folder.
+    // The package returns a path relative to the working folder.
     `--CDVOXTORCH_NODE_ADDON_API_INCLUDE=${resolve(require('node-addon-api').include_dir)}`,
     `--CDVOXTORCH_CUDA=${onOff(cuda)}`,
     `--CDVOXTORCH_SANITIZE=${onOff(sanitize)}`,
-    // cmake-js would put its own flags in the place of CXXFLAGS.
+    // Without this cmake-js replaces CXXFLAGS by its own flags.
     ...['--', '-Wno-dev', '--log-level=NOTICE', `-DCMAKE_CXX_FLAGS=${environment.CXXFLAGS ?? ''}`],
   ]
   const run = () =>
@@ -108,7 +110,7 @@ function configure(options: BuildOptions, environment: Environment): void {
     })
   const cache = join(work, 'CMakeCache.txt')
   const known = readIfThere(cache)
-  // CMake remembers the libraries that it found: another libtorch starts afresh.
+  // CMake caches the libraries that it found, so another libtorch needs a new configuration.
   if (known && !known.includes(`VOXTORCH_LIBTORCH:PATH=${libtorch.home}\n`)) removeCMakeFiles(work)
   let result = run()
   if (result.status !== 0 && existsSync(cache)) {
@@ -116,8 +118,8 @@ function configure(options: BuildOptions, environment: Environment): void {
     result = run()
   }
   if (result.status !== 0) {
-    const said = `${result.stdout}${result.stderr}`.replace(/^ERROR OMG Process terminated.*\n/m, '')
-    throw new LibtorchError(`cmake could not configure the build:\n${said}`, { work })
+    const output = `${result.stdout}${result.stderr}`.replace(/^ERROR OMG Process terminated.*\n/m, '')
+    throw new LibtorchError(`Configuring the build with cmake failed:\n${output}`, { work })
   }
 }
 
@@ -127,12 +129,12 @@ function removeCMakeFiles(work: string): void {
   }
 }
 
-function needCompiler({ environment = process.env, cuda, libtorch }: BuildOptions): void {
-  // In the order in which CMake looks.
+function requireCompiler({ environment = process.env, cuda, libtorch }: BuildOptions): void {
+  // In the search order of CMake.
   const compiler = environment.CXX || ['c++', 'g++', 'clang++'].find((name) => which(name, environment))
   if (!compiler) {
     throw new LibtorchError(
-      'There is no C++ compiler (g++ or clang++) in PATH, and CXX names none. Install one: `sudo apt-get install g++` (Debian, Ubuntu) ' +
+      'Expected a C++ compiler (g++ or clang++) in PATH or CXX, found none. Install one: `sudo apt-get install g++` (Debian, Ubuntu) ' +
         'or `sudo dnf install gcc-c++` (Fedora, RHEL).',
     )
   }
@@ -144,7 +146,7 @@ function needCompiler({ environment = process.env, cuda, libtorch }: BuildOption
   const version = stdout?.trim()
   if (version && Number.parseInt(version, 10) < OLDEST_COMPILER) {
     throw new LibtorchError(
-      `The C++ compiler ${compiler} is version ${version}, which is too old for C++20. Install ${OLDEST_COMPILER} or later and name it: ` +
+      `C++ compiler ${compiler}: expected version ${OLDEST_COMPILER} or later, for C++20, got ${version}. Install one and set CXX: ` +
         '`sudo apt-get install g++-10` and CXX=g++-10 (Debian, Ubuntu), or `sudo dnf install gcc-toolset-12-gcc-c++` and ' +
         '`scl enable gcc-toolset-12 bash` (RHEL).',
       { compiler, version },
@@ -152,18 +154,18 @@ function needCompiler({ environment = process.env, cuda, libtorch }: BuildOption
   }
   if (cuda && !libtorch.cuda) {
     throw new LibtorchError(
-      `libtorch ${libtorch.version} in ${libtorch.home} is a CPU build, which cannot run CUDA. Set LIBTORCH to a CUDA build, ` +
-        'such as the torch package that `pip install torch` puts on Linux.',
+      `libtorch ${libtorch.version} in ${libtorch.home}: expected a CUDA build, got a CPU build. Set LIBTORCH to a CUDA build, ` +
+        'such as the torch package of `pip install torch` on Linux.',
     )
   }
   if (cuda && !environment.CUDACXX && !which('nvcc', environment)) {
     throw new LibtorchError(
-      `There is no nvcc in PATH, and CUDACXX names none. Install the CUDA toolkit ${libtorch.cuda}, as libtorch was built with it.`,
+      `Expected nvcc in PATH or CUDACXX, found none. Install the CUDA toolkit ${libtorch.cuda}, the version that libtorch was built with.`,
     )
   }
 }
 
-/** For cmake-js, which looks at nothing but g++ and clang++. */
+/** Return arguments that name the compiler for cmake-js, which only finds g++ and clang++. */
 function namedCompiler(environment: Environment): string[] {
   if (which('g++', environment) || which('clang++', environment)) return []
   return ['--cxx', environment.CXX || 'c++', '--cc', environment.CC || 'cc']
@@ -172,10 +174,10 @@ function namedCompiler(environment: Environment): string[] {
 const headerVersions = () =>
   ['node-api-headers', 'node-addon-api'].map((name) => require(`${name}/package.json`).version).join(' ')
 
-/** One compilation against libtorch takes up to 1.5 GB. */
+/** Return the number of parallel compilations; each takes up to 1.5 GB of memory. */
 const parallelism = (): number => Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 1.5e9)))
 
-/** A hash over the names and contents of files and folders, and over `extra`. */
+/** Return a hash of the names and contents of files and folders, and of `extra`. */
 export function hashFiles(paths: string[], extra: string[] = []): string {
   const hash = createHash('sha256')
   for (const text of extra) hash.update(`${text}\0`)
@@ -202,7 +204,7 @@ function readIfThere(path: string): string | null {
   }
 }
 
-/** Loads libtorch and the addon in another process, so that a crash there is an answer here: null, or why not. */
+/** Load libtorch and the addon in a child process, to survive a crash. Return null on success, else the reason of the failure. */
 export function loadInChild(environment: Environment = process.env): string | null {
   const load = pathToFileURL(join(packageDirectory, 'dist/native/load.js')).href
   const script = `import('${load}').then((m) => m.loadNative()).catch((e) => { console.error(e.message); process.exitCode = 1 })`
@@ -211,5 +213,5 @@ export function loadInChild(environment: Environment = process.env): string | nu
     env: environment as NodeJS.ProcessEnv,
   })
   if (status === 0) return null
-  return signal ? `the process that loaded it ended by ${signal}. ${lastLine(stderr)}`.trim() : stderr.trim()
+  return signal ? `the child process was ended by ${signal}. ${lastLine(stderr)}`.trim() : stderr.trim()
 }

@@ -8,7 +8,7 @@ import { EMOVERSE_SERVED_OPTIONS } from '../systems/m2se/configuration/arguments
 import { USDM_ANSWER_OPTIONS } from '../systems/usdm/configuration/arguments.js'
 
 /**
- * What `voxtorch serve` can serve, by name. A loader imports its system itself, so that the other commands do not load
+ * Loaders of the models of `voxtorch serve`, by name. A loader imports its system on demand, so that other commands do not load
  * libtorch.
  */
 export const chatModels: Record<string, ChatModelLoader> = {
@@ -36,12 +36,12 @@ export const chatModels: Record<string, ChatModelLoader> = {
   async emoverse(directory, options) {
     const { emoverseOfArguments } = await import('../systems/m2se/configuration/apply.js')
     const { EmoVerseChat } = await import('../systems/m2se/answer/chat.js')
-    const given = { ...options, model: directory } as EmoVerseModelArguments
-    return new EmoVerseChat(await emoverseOfArguments(given))
+    const modelArguments = { ...options, model: directory } as EmoVerseModelArguments
+    return new EmoVerseChat(await emoverseOfArguments(modelArguments))
   },
 }
 
-/** Options of `voxtorch serve` that one model alone takes, by its name; its loader is given them. */
+/** Options of `voxtorch serve` for a single model, by its name; they are passed to its loader. */
 export const ownOptions = {
   emoverse: EMOVERSE_SERVED_OPTIONS,
   usdm: { offload: USDM_ANSWER_OPTIONS.offload },

@@ -1,4 +1,4 @@
-// The commands of `voxtorch`. Their tables make the page of the documentation too.
+// The commands of `voxtorch`. The command-line page of the documentation is generated from their tables.
 import { ConfigError } from '../base/errors.js'
 import { type CommandRule, commandRule } from '../kit/command.js'
 import { ecfScore } from '../systems/languagebind-emotion/commands/ecf-score.js'
@@ -17,10 +17,10 @@ import { weightsRule } from './weights.js'
 
 const installRule = commandRule({
   name: 'install',
-  summary: 'Finds or fetches libtorch, and builds the native addon where no prebuilt one fits.',
+  summary: 'Find or download libtorch, and build the native addon if no prebuilt one fits.',
   options: {
-    build: { kind: 'flag', help: 'builds it in any case' },
-    cuda: { kind: 'flag', help: 'builds it with the CUDA kernels' },
+    build: { kind: 'flag', help: 'build the addon even if a prebuilt one fits' },
+    cuda: { kind: 'flag', help: 'build the addon with the CUDA kernels' },
   },
   async run({ build = false, cuda = false }) {
     await install({ build: build || cuda, cuda, report: (line) => console.log(`[voxtorch] ${line}`) })
@@ -30,7 +30,7 @@ const installRule = commandRule({
 
 const doctorRule = commandRule({
   name: 'doctor',
-  summary: 'Says what was found, where and why; ends with code 1 if voxtorch cannot run.',
+  summary: 'Report the installation and its problems; the exit code is 1 if voxtorch cannot run.',
   options: {},
   async run() {
     const { lines, healthy } = await doctor()
@@ -41,23 +41,24 @@ const doctorRule = commandRule({
 
 const runsRule = commandRule({
   name: 'runs',
-  summary: 'Lists the trainings in a folder, what they reached and in what they differ.',
+  summary: 'List the training runs in a folder, with their metrics and differing arguments.',
   files: '[DIR]',
   options: {},
   async run(_, [folder = '.', more]) {
-    if (more !== undefined) throw new ConfigError(`Unexpected argument "${more}"`, { argument: more })
+    if (more !== undefined)
+      throw new ConfigError(`runs: expected at most one folder, got a second argument "${more}".`, { argument: more })
     console.log(listRuns(folder).join('\n'))
     return 0
   },
 })
 
-/** Its script has arguments of its own. */
+/** The launch command. Arguments after the script belong to the script. */
 export const launchRule = commandRule({
   name: 'launch',
-  summary: 'Runs a script in N processes that train together (initProcessGroup).',
-  details: 'What stands behind the script is handed to it.',
+  summary: 'Run a script in N processes for distributed training (initProcessGroup).',
+  details: 'Arguments after the script are passed to it.',
   files: 'SCRIPT [ARGUMENTS]',
-  options: { nproc: { kind: 'whole', help: 'how many processes; needed' } },
+  options: { nproc: { kind: 'whole', help: 'number of processes; required' } },
   run: (_, words) => launch(words),
 })
 
@@ -71,7 +72,7 @@ export const COMMANDS: readonly CommandRule[] = [
   launchRule,
   ecfScore,
 ]
-/** The verbs of each system. */
+/** The subcommands of each system. */
 export const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = {
   spectra: spectraCommands,
   salmonn: salmonnCommands,
@@ -79,5 +80,5 @@ export const SYSTEMS: Readonly<Record<string, readonly CommandRule[]>> = {
   emotion: emotionCommands,
   emoverse: emoverseCommands,
 }
-/** The verb of a system that is meant where a file stands in its place. */
+/** The default subcommand of a system when a file is given instead. */
 export const FILE_VERBS: Readonly<Record<string, string>> = { emotion: 'label' }

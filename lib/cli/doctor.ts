@@ -9,16 +9,16 @@ import { which } from './provision.js'
 
 export interface Check {
   name: string
-  /** Null: a fact, neither good nor bad. */
+  /** Result of the check; null for information only. */
   good: boolean | null
   says: string
 }
 
-/** Everything that decides whether and how voxtorch runs here. Throws nothing; `healthy` asks nothing of CUDA. */
+/** Check everything that voxtorch needs to run. Never throws. `healthy` does not depend on CUDA. */
 export async function doctor(environment: Environment = process.env): Promise<{ lines: string[]; healthy: boolean }> {
   const info = nativeInfo()
   const fact = (name: string, says: string): Check => ({ name, good: null, says })
-  // A crash while loading would take the report with it, so a child goes first.
+  // Loading may crash, so it is tried in a child process first.
   const problem = info.problem ?? loadInChild(environment)
   const native = problem === null ? await import('../native/runtime.js') : null
 
@@ -36,9 +36,9 @@ export async function doctor(environment: Environment = process.env): Promise<{ 
     {
       name: 'libtorch',
       good: info.search.libtorch !== null,
-      says: `${info.search.libtorch?.version ?? 'none found'}, wanted ${info.addon?.libtorch ?? SUPPORTED.minor}`,
+      says: `${info.search.libtorch?.version ?? 'none found'}, required ${info.addon?.libtorch ?? SUPPORTED.minor}`,
     },
-    fact('looked at', `in this order\n${explain(info.search.attempts)}`),
+    fact('searched', `in this order\n${explain(info.search.attempts)}`),
     {
       name: 'addon',
       good: info.addon !== null,
@@ -46,7 +46,7 @@ export async function doctor(environment: Environment = process.env): Promise<{ 
         ? `${info.addon.kind}, for libtorch ${info.addon.libtorch}, ${info.addon.cuda ? `CUDA ${info.addon.cuda}` : 'CPU'}, in ${info.addon.directory}`
         : 'none found',
     },
-    { name: 'loads', good: problem === null, says: problem ?? 'yes, tried in a process of its own' },
+    { name: 'loads', good: problem === null, says: problem ?? 'yes, tested in a child process' },
   ]
   const cpu = [fact('CPU', cpuFeatures())]
   if (native) {
@@ -64,7 +64,7 @@ export async function doctor(environment: Environment = process.env): Promise<{ 
   )
   const cuda = cudaChecks(info, native)
   const usable = cuda.every((check) => check.good)
-  cuda.push(fact('CUDA', usable ? 'usable' : 'not usable, for what is marked above; the CPU is not concerned'))
+  cuda.push(fact('CUDA', usable ? 'usable' : 'not usable, see the marks above; the CPU works without it'))
 
   const required = [...general, ...libtorch, ...cpu]
   const section = (title: string, checks: Check[]) => ['', title, ...checks.map(line)]
@@ -83,7 +83,7 @@ export async function doctor(environment: Environment = process.env): Promise<{ 
   }
 }
 
-/** The last line: whether voxtorch can run, and the command to run next. */
+/** Return the last line: whether voxtorch can run, and the next command. */
 function verdict(failed: readonly Check[]): string {
   if (failed.length === 0) {
     return 'voxtorch can run here. Next: npx voxtorch transcribe RECORDING --model whisper-base'
@@ -96,7 +96,7 @@ function verdict(failed: readonly Check[]): string {
       : names.includes('OpenMP')
         ? 'start it without LD_PRELOAD, so that one OpenMP library is mapped'
         : 'npx voxtorch install'
-  return `voxtorch cannot run here, because of ${names.join(', ')} (marked ✗ above). Next: ${next}`
+  return `voxtorch cannot run here: ${names.join(', ')} failed (marked ✗ above). Next: ${next}`
 }
 
 function line({ name, good, says }: Check): string {
@@ -154,7 +154,7 @@ function cudaChecks({ search, addon }: NativeInfo, native: typeof import('../nat
     {
       name: 'device',
       good: devices.length > 0,
-      says: devices.length > 0 ? devices.map((name) => `/dev/${name}`).join(', ') : 'there is no /dev/nvidia0',
+      says: devices.length > 0 ? devices.map((name) => `/dev/${name}`).join(', ') : 'no /dev/nvidia0',
     },
     {
       name: 'driver',
@@ -178,10 +178,14 @@ function cudaChecks({ search, addon }: NativeInfo, native: typeof import('../nat
       says: addon?.cuda
         ? `built with CUDA ${addon.cuda}`
         : addon
-          ? 'the CPU variant; `npx voxtorch install --cuda` builds the other (needs nvcc and a CUDA libtorch)'
+          ? 'CPU variant; `npx voxtorch install --cuda` builds the CUDA variant (needs nvcc and a CUDA libtorch)'
           : 'none found',
     },
-    { name: 'devices', good: (count ?? 0) > 0, says: count === undefined ? 'not asked' : `libtorch sees ${count}` },
+    {
+      name: 'devices',
+      good: (count ?? 0) > 0,
+      says: count === undefined ? 'not checked' : `${count} available to libtorch`,
+    },
   ]
 }
 

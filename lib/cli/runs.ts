@@ -9,7 +9,7 @@ import {
   stepOf,
 } from '../train/trainer/run-files.js'
 
-/** What `voxtorch runs` says about one run. */
+/** A row of the output of `voxtorch runs`. */
 interface Row {
   folder: string
   run: RunFile
@@ -17,12 +17,12 @@ interface Row {
 }
 
 /**
- * Lists the trainings at and below a folder: where each stands, its last values, and what it did otherwise than the others.
+ * List the training runs in a folder and its subfolders: status, last metrics, and the arguments in which they differ.
  * @throws DataError naming the file, for a run that cannot be read
  */
 export function listRuns(root: string): string[] {
   const folders = findRuns(root)
-  if (folders.length === 0) return [`There are no runs in ${root}: a Trainer writes run.json into its outputDir.`]
+  if (folders.length === 0) return [`No runs found in ${root}. A Trainer writes run.json into its outputDir.`]
   const rows = folders.map((folder) => ({
     folder: relative(root, folder) || folder,
     run: readRun(folder),
@@ -44,7 +44,7 @@ export function listRuns(root: string): string[] {
   return [...columns([['run', 'status', 'step', 'time', ...metrics], ...table]), ...differences(rows)]
 }
 
-/** The latest value of everything that was measured. */
+/** Return the latest value of each metric. */
 function last(lines: readonly MetricsLine[]): Record<string, number> {
   const values: Record<string, number> = {}
   for (const line of lines) {
@@ -55,7 +55,7 @@ function last(lines: readonly MetricsLine[]): Record<string, number> {
   return values
 }
 
-/** The arguments in which runs differ, beside their names. */
+/** Return a table of the arguments in which runs differ, other than their names. */
 function differences(rows: readonly Row[]): string[] {
   if (rows.length < 2) return []
   const text = ({ run }: Row, name: string) => JSON.stringify(run.arguments[name]) ?? ''
@@ -63,7 +63,7 @@ function differences(rows: readonly Row[]): string[] {
   const different = [...names].filter(
     (name) => !/^(outputDir|runName)$/.test(name) && new Set(rows.map((row) => text(row, name))).size > 1,
   )
-  if (different.length === 0) return ['', 'All have the same arguments.']
+  if (different.length === 0) return ['', 'All runs have the same arguments.']
   const table = rows.map((row) => [row.folder, ...different.map((name) => text(row, name))])
   return ['', ...columns([['run', ...different], ...table])]
 }

@@ -7,7 +7,7 @@ import type { ChatModelLoader, Served, ServeOptions } from '../serve/index.js'
 import { loopbackNames } from '../serve/options.js'
 import { chatModels, ownOptions } from './chat-models.js'
 
-/** Options of one model, whose help says so. */
+/** Prefix the help of options that belong to one model with its name. */
 const optionsOf = <T extends OptionTable>(model: string, table: T): T =>
   Object.fromEntries(
     Object.entries(table).map(([name, rule]): [string, OptionRule] => [
@@ -19,42 +19,41 @@ const optionsOf = <T extends OptionTable>(model: string, table: T): T =>
 const OPTIONS = {
   model: {
     kind: 'text',
-    help: "the model's folder; of text also a GGUF file, or a name of `voxtorch weights`; of usdm by default MODEL_CACHE_DIR",
+    help: 'folder of the model; for text also a GGUF file or a name of `voxtorch weights`; for usdm default MODEL_CACHE_DIR',
     value: 'dir',
   },
-  device: { kind: 'text', help: 'such as cpu or cuda', preset: 'cpu' },
-  dtype: { kind: 'text', help: 'of the weights, such as float32 or bfloat16', value: 'name' },
-  host: { kind: 'text', help: 'another than 127.0.0.1, this machine only, needs an API key', value: 'address' },
-  port: { kind: 'whole', help: '0 picks a free one', preset: 8080 },
+  device: { kind: 'text', help: 'device, such as cpu or cuda', preset: 'cpu' },
+  dtype: { kind: 'text', help: 'dtype of the weights, such as float32 or bfloat16', value: 'name' },
+  host: { kind: 'text', help: 'address to listen on; default 127.0.0.1, others need an API key', value: 'address' },
+  port: { kind: 'whole', help: 'port to listen on; 0 picks a free one', preset: 8080 },
   apiKey: {
     kind: 'text',
-    help: 'what clients must send; better in the variable VOXTORCH_API_KEY, which other users cannot see',
+    help: 'API key that clients must send; other users can see it here, but not in the variable VOXTORCH_API_KEY',
     value: 'key',
   },
-  allowHost: { kind: 'texts', help: "names under which the server may be addressed, such as a proxy's", value: 'name' },
-  maxBody: { kind: 'number', help: 'of a request, in MB', value: 'MB', preset: 25 },
-  maxAudio: { kind: 'number', help: 'of all clips of a conversation', value: 'seconds', preset: 600 },
+  allowHost: { kind: 'texts', help: 'allowed Host headers of requests, such as the name of a proxy', value: 'name' },
+  maxBody: { kind: 'number', help: 'maximum size of a request, in MB', value: 'MB', preset: 25 },
+  maxAudio: { kind: 'number', help: 'maximum duration of all audio in a conversation', value: 'seconds', preset: 600 },
   maxPixels: {
     kind: 'number',
-    help: 'of all pictures of a conversation, and of the frames of its films that are looked at, in millions',
+    help: 'maximum pixels of all images and encoded video frames in a conversation, in millions',
     value: 'millions',
     preset: 64,
   },
-  maxTokens: { kind: 'whole', help: 'of an answer', preset: 2048 },
-  concurrent: { kind: 'whole', help: 'answers at once; default 8, which are written in the same passes' },
-  queue: { kind: 'whole', help: 'requests that wait', preset: 16 },
-  answerTimeout: { kind: 'number', help: 'for a whole answer', value: 'seconds', preset: 300 },
-  quiet: { kind: 'flag', help: 'no line for each request' },
+  maxTokens: { kind: 'whole', help: 'maximum tokens of an answer', preset: 2048 },
+  concurrent: { kind: 'whole', help: 'requests processed at once; default: the limit of the model, 8 for text' },
+  queue: { kind: 'whole', help: 'maximum number of waiting requests', preset: 16 },
+  answerTimeout: { kind: 'number', help: 'time limit for an answer', value: 'seconds', preset: 300 },
+  quiet: { kind: 'flag', help: 'do not log requests' },
   ...optionsOf('emoverse', ownOptions.emoverse),
   ...optionsOf('usdm', ownOptions.usdm),
 } as const
 
-/** `voxtorch serve`, for the models of a list. */
+/** Return the rule of `voxtorch serve` for a list of models. */
 export const serveRule = (models: Record<string, ChatModelLoader> = chatModels) =>
   commandRule({
     name: 'serve',
-    summary:
-      'Serves a model of speech, pictures or text: a page to record or drop what it is asked about, and an HTTP API.',
+    summary: 'Serve a speech, vision or text model: a chat page, and an HTTP API.',
     details: `  voxtorch serve salmonn --model runs/salmonn/model
   voxtorch serve text --model smollm2-135m-instruct
   voxtorch serve usdm --model runs/usdm
@@ -76,7 +75,7 @@ export interface ServeCommand {
   quiet: boolean
 }
 
-/** Reads the command line behind `serve`. @throws ConfigError for what cannot be understood */
+/** Parse the command line after `serve`. @throws ConfigError for invalid arguments */
 export function parseServe(
   argv: readonly string[],
   models: Record<string, ChatModelLoader> = chatModels,
@@ -87,16 +86,17 @@ export function parseServe(
 }
 
 function serveCommand(
-  given: OptionsOf<typeof OPTIONS>,
+  values: OptionsOf<typeof OPTIONS>,
   [name, ...more]: readonly string[],
   models: Record<string, ChatModelLoader>,
   env: NodeJS.ProcessEnv = process.env,
 ): ServeCommand {
   const wrong = (message: string) => new ConfigError(`serve: ${message}`, {})
-  if (name === undefined) throw wrong('which model? See `voxtorch serve --help`.')
-  if (more.length > 0) throw wrong(`unexpected argument "${more[0]}".`)
+  if (name === undefined)
+    throw wrong(`expected a model: ${Object.keys(models).join(', ')}; got none. See \`voxtorch serve --help\`.`)
+  if (more.length > 0) throw wrong(`expected one model, got a second argument "${more[0]}".`)
   const load = Object.hasOwn(models, name) ? models[name] : undefined
-  if (load === undefined) throw wrong(`there is no model "${name}"${hint(name, Object.keys(models))}.`)
+  if (load === undefined) throw wrong(`unknown model "${name}".${hint(name, Object.keys(models))}`)
   const {
     allowHost,
     answerTimeout,
@@ -110,22 +110,22 @@ function serveCommand(
     maxTokens,
     model,
     queue,
-  } = given
-  // As the original's demo has it.
+  } = values
+  // The variable of the original's demo.
   const directory = model ?? (name === 'usdm' ? env.MODEL_CACHE_DIR || undefined : undefined)
-  if (directory === undefined) throw wrong('--model DIR is missing.')
-  const own: Record<string, unknown> = {}
+  if (directory === undefined) throw wrong('--model: expected the folder of the model, got none.')
+  const modelOptions: Record<string, unknown> = {}
   for (const [owner, table] of Object.entries(ownOptions)) {
     for (const option of Object.keys(table) as (keyof OptionsOf<typeof OPTIONS>)[]) {
-      if (given[option] === undefined) continue
-      if (name !== owner) throw wrong(`${flagOf(option)} is an option of ${owner}, not of ${name}.`)
-      own[option] = given[option]
+      if (values[option] === undefined) continue
+      if (name !== owner) throw wrong(`${flagOf(option)}: an option of ${owner}, not of ${name}. Leave it out.`)
+      modelOptions[option] = values[option]
     }
   }
   return {
     load,
     directory,
-    loading: { ...defined({ device, dtype }), ...own },
+    loading: { ...defined({ device, dtype }), ...modelOptions },
     options: {
       ...defined({
         maxBodyBytes: maxBody === undefined ? undefined : Math.round(maxBody * 1e6),
@@ -136,29 +136,29 @@ function serveCommand(
         maxQueued: queue,
         answerTimeout,
         host,
-        apiKey: given.apiKey ?? (env.VOXTORCH_API_KEY || undefined),
+        apiKey: values.apiKey ?? (env.VOXTORCH_API_KEY || undefined),
         allowedHosts: allowHost && [...allowHost, ...loopbackNames(host ?? '127.0.0.1')],
       }),
-      port: given.port ?? 8080,
+      port: values.port ?? 8080,
     },
-    quiet: given.quiet ?? false,
+    quiet: values.quiet ?? false,
   }
 }
 
 function hint(name: string, known: string[]): string {
   const near = nearest(name, known)
-  if (near !== undefined) return `; did you mean "${near}"?`
-  return known.length > 0 ? `, only ${known.join(', ')}` : ''
+  if (near !== undefined) return ` Did you mean "${near}"?`
+  return known.length > 0 ? ` Use one of ${known.join(', ')}.` : ''
 }
 
-/** Loads, serves, and returns the exit code once a signal has ended it. */
+/** Load and serve a model until a signal. Return the exit code. */
 async function run({ load, directory, loading, options, quiet }: ServeCommand): Promise<number> {
   const { serve } = await import('../serve/index.js')
   console.error(`loading ${directory} …`)
   const model = await load(directory, loading)
   const log = quiet ? undefined : (line: string) => console.error(`${new Date().toISOString()} ${line}`)
   const served = await serve(model, log ? { ...options, log } : options)
-  console.log(`${model.name} is served at ${served.url}; ^C ends it`)
+  console.log(`${model.name} is served at ${served.url}; ^C stops it`)
   await untilSignal(served)
   return 0
 }
@@ -167,8 +167,8 @@ function untilSignal(served: Served): Promise<void> {
   return new Promise((resolve, reject) => {
     let interrupted = false
     const end = () => {
-      if (!interrupted) console.error('finishing what runs; once more aborts it')
-      // Not before: a second signal in the meantime must not kill the process in the middle of it.
+      if (!interrupted) console.error('finishing running answers; ^C again aborts them')
+      // Removed only after closing, so that a second signal does not kill the process.
       const off = () => {
         for (const signal of signals) process.off(signal, end)
       }

@@ -6,50 +6,57 @@ import type { OptionsOf } from '../kit/options.js'
 const OPTIONS = {
   model: {
     kind: 'text',
-    help: 'a folder, a repository of the hub, or a name that `voxtorch weights` lists',
+    help: 'folder, repository of the Hugging Face Hub, or name of `voxtorch weights`',
     value: 'model',
     preset: 'whisper-base',
   },
-  language: { kind: 'text', help: 'a code or an English name; else it is detected', value: 'name' },
-  languageDetectionSegments: { kind: 'whole', help: 'windows in which the language is looked for', preset: 1 },
-  task: { kind: ['transcribe', 'translate'], help: 'translate writes English', preset: 'transcribe' },
+  language: {
+    kind: 'text',
+    help: 'language of the speech, a code or an English name; default: detected',
+    value: 'name',
+  },
+  languageDetectionSegments: { kind: 'whole', help: 'number of windows for language detection', preset: 1 },
+  task: { kind: ['transcribe', 'translate'], help: 'translate outputs English', preset: 'transcribe' },
   format: {
     kind: ['lines', 'text', 'json', 'srt', 'vtt'],
-    help: 'lines have the times of segments; json has everything',
+    help: 'output format; lines has segment times, json has everything',
     preset: 'lines',
   },
-  words: { kind: 'flag', help: 'the times of words, in json' },
-  beams: { kind: 'whole', help: 'at temperature 0', preset: 1 },
-  prompt: { kind: 'text', help: 'names and words to expect, or a style', value: 'text' },
-  carryInitialPrompt: { kind: 'flag', help: 'puts --prompt before every window, not the first alone' },
+  words: { kind: 'flag', help: 'add word timestamps to json' },
+  beams: { kind: 'whole', help: 'beam size at temperature 0', preset: 1 },
+  prompt: { kind: 'text', help: 'initial prompt: expected names and words, or a style', value: 'text' },
+  carryInitialPrompt: { kind: 'flag', help: 'use --prompt for every window, not only the first' },
   resampling: {
     kind: ['auto', 'sinc', 'kaiser', 'high'],
-    help: 'how other rates become 16 kHz; auto is high for lower rates',
+    help: 'resampling method to 16 kHz; auto uses high for lower rates, else sinc',
     preset: 'auto',
   },
-  device: { kind: 'text', help: 'such as cpu or cuda', preset: 'cpu' },
-  dtype: { kind: 'text', help: 'of the weights, such as float32 or bfloat16', value: 'name' },
-  quantize: { kind: ['int8', 'nf4'], help: 'packs the weights into 8 or 4 bits' },
-  batchSize: { kind: 'whole', help: 'cuts at pauses and writes so many pieces at once: quicker for long recordings' },
+  device: { kind: 'text', help: 'device, such as cpu or cuda', preset: 'cpu' },
+  dtype: { kind: 'text', help: 'dtype of the weights, such as float32 or bfloat16', value: 'name' },
+  quantize: { kind: ['int8', 'nf4'], help: 'quantize the weights to 8 or 4 bits' },
+  batchSize: {
+    kind: 'whole',
+    help: 'split at pauses and transcribe this many pieces at once; faster for long recordings',
+  },
   vad: {
     kind: 'text',
-    help: 'finds the speech for --batch-size: energy, or a network such as silero-vad',
+    help: 'voice activity detection for --batch-size: energy, or a model such as silero-vad',
     value: 'name',
-    preset: 'silero-vad where its weights are stored, else energy',
+    preset: 'silero-vad if its weights are downloaded, else energy',
   },
-  offline: { kind: 'flag', help: 'uses what is in the cache and asks nobody' },
-  quiet: { kind: 'flag', help: 'says nothing about what it fetches and leaves out' },
+  offline: { kind: 'flag', help: 'use only the cache, without network access' },
+  quiet: { kind: 'flag', help: 'do not report downloads and skipped parts' },
 } as const
 
-/** `voxtorch transcribe`: what is said in recordings, with Whisper. */
+/** `voxtorch transcribe`: transcribe recordings with Whisper. */
 export const transcribeRule = commandRule({
   name: 'transcribe',
-  summary: 'Writes what is said in recordings, with Whisper.',
+  summary: 'Transcribe recordings with Whisper.',
   details: `  voxtorch transcribe talk.mp3 --model whisper-base
   voxtorch transcribe interview.flac --language de --format srt > interview.srt
   voxtorch transcribe lecture.mp3 --batch-size 8 --vad silero-vad --quantize int8
 
-WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length. Weights that are known by name are fetched once.`,
+Reads WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length. Weights with a name are downloaded once.`,
   files: 'FILE ...',
   options: OPTIONS,
   run: transcribe,
@@ -65,9 +72,14 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
   const { model = 'whisper-base', language, task, words = false, beams, prompt, device, dtype } = options
   const { format = 'lines', offline, quiet = false, quantize, batchSize, vad } = options
   const { languageDetectionSegments, carryInitialPrompt, resampling } = options
-  if (files.length === 0) throw new ConfigError('transcribe: which recording? See `voxtorch transcribe --help`.')
-  if (words && format !== 'json') throw new ConfigError('transcribe: --words is for --format json')
-  if (vad !== undefined && batchSize === undefined) throw new ConfigError('transcribe: --vad is for --batch-size')
+  if (files.length === 0)
+    throw new ConfigError('transcribe: expected an audio file, got none. See `voxtorch transcribe --help`.')
+  if (words && format !== 'json') {
+    throw new ConfigError(`transcribe: --words: expected --format json, got ${format}. Add --format json.`)
+  }
+  if (vad !== undefined && batchSize === undefined) {
+    throw new ConfigError('transcribe: --vad: expected --batch-size too, got none. Add --batch-size 8.')
+  }
   const { Whisper } = await import('../models/whisper/whisper.js')
   const fetching = defined({ offline, progress: !quiet })
   const loading = { device, dtype, quantize, ...fetching } as never
@@ -98,14 +110,14 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
   return 0
 }
 
-/** Says on stderr what has no transcript. */
+/** Report parts without a transcript on stderr. */
 function reportSkipped(file: string, skipped: readonly { start: number; end: number }[]): void {
   if (skipped.length === 0) return
   const seconds = skipped.reduce((sum, { start, end }) => sum + end - start, 0)
   const first = skipped.slice(0, 3).map(({ start, end }) => `${clock(start)} → ${clock(end)}`)
   const more = skipped.length > first.length ? ', …' : ''
   console.error(
-    `${file}: no transcript of ${seconds.toFixed(1)} s (${first.join(', ')}${more}); --format json lists all of it`,
+    `${file}: no transcript of ${seconds.toFixed(1)} s (${first.join(', ')}${more}); --format json lists all parts`,
   )
 }
 
@@ -126,7 +138,7 @@ function subtitle({ start, end, text }: Segment, number: number, format: 'srt' |
   return `${format === 'srt' ? `${number}\n` : ''}${time(start)} --> ${time(end)}\n${text.trim()}\n`
 }
 
-/** mm:ss.xx */
+/** Format seconds as mm:ss.xx. */
 function clock(seconds: number, digits = 2): string {
   const [whole, part] = seconds.toFixed(digits).split('.') as [string, string]
   const two = (value: number) => String(value).padStart(2, '0')

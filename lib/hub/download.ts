@@ -10,12 +10,12 @@ import { type HubFile, type RepositoryCache, stored } from './cache.js'
 import { cancelIfAborted, PassingFailure, request, type Wire, withRetries } from './http.js'
 
 /**
- * Brings one file into the cache. We do this ourselves because the package's own download starts from zero after a
- * break, waits for ever on a stalled connection, compares no hash, and has no lock between processes.
+ * Download one file into the cache. The download of `@huggingface/hub` is not used: it restarts from zero after an interruption,
+ * has no timeout for stalled connections, checks no hash, and has no lock between processes.
  *
- * The bytes go to `<hash>.voxtorch.incomplete`, which stays when the download breaks and is continued from by the next
- * attempt or process. Only when size and hash are right does it get its name.
- * @param count is told how many bytes have come
+ * The bytes are written to `<hash>.voxtorch.incomplete`, which is kept after an interruption and continued by the next attempt or
+ * process. It is renamed when size and hash are correct.
+ * @param count called with the number of bytes downloaded so far
  */
 export async function download(
   wire: Wire,
@@ -54,22 +54,22 @@ async function fetchBlob(
   await fetchFile(wire, async () => url, file, blob, count)
 }
 
-/** What is to come: with the hash of its bytes, or its git id. */
-type Promised = Pick<HubFile, 'path' | 'size' | 'sha256'> & { oid?: string }
+/** A file to download, with the hash of its bytes, or its git id. */
+type ExpectedFile = Pick<HubFile, 'path' | 'size' | 'sha256'> & { oid?: string }
 
-/** Fetches a file to `to`, where it appears once size and hash are right. What is whole there is not fetched. */
+/** Download a file to `to`, which is created when size and hash are correct. A complete partial file is not downloaded again. */
 export async function fetchFile(
   wire: Wire,
   address: () => Promise<string>,
-  file: Promised,
+  file: ExpectedFile,
   to: string,
   count: (bytes: number) => void,
 ): Promise<void> {
   const partial = new Partial(`${to}.voxtorch.incomplete`, file, count)
   await partial.open()
   try {
-    await refuseWithoutRoom(dirname(to), file.size - partial.size)
-    // What an earlier run left may be damaged; what this run fetched is not fetched twice.
+    await requireSpace(dirname(to), file.size - partial.size)
+    // A partial file of an earlier run may be damaged, so it is downloaded again; a file of this run is not.
     for (let fresh = partial.size === 0; ; fresh = true) {
       const url = partial.size === file.size ? '' : await address()
       await complete(wire, url, partial)
@@ -77,7 +77,7 @@ export async function fetchFile(
       await partial.clear()
       if (fresh) {
         throw new HubError(
-          `${file.path} came with another hash than was promised and was thrown away; try again (${url})`,
+          `${file.path}: expected the hash ${file.sha256 ?? file.oid}, got another from ${url}. The file was deleted; try again.`,
           { reason: 'integrity', file: file.path, url },
         )
       }
@@ -88,11 +88,11 @@ export async function fetchFile(
   }
 }
 
-/** Fetches what is missing, continuing after breaks. */
+/** Download the missing bytes, with retries after interruptions. */
 async function complete(wire: Wire, url: string, partial: Partial): Promise<void> {
   let before = partial.size
   const advanced = (): boolean => {
-    // A server that drops the line after each byte does not get for ever.
+    // Retries are limited for a server that sends only a few bytes per connection.
     const enough = partial.size - before >= Math.max(1 << 16, partial.file.size / 100)
     if (enough) before = partial.size
     return enough
@@ -104,52 +104,57 @@ async function complete(wire: Wire, url: string, partial: Partial): Promise<void
 async function fetchRest(wire: Wire, url: string, partial: Partial): Promise<void> {
   const { file } = partial
   const lie = (what: string): never => {
-    throw new HubError(`${file.path}: ${what}; the server or something before it lies (${url})`, {
+    throw new HubError(`${file.path}: ${what} (${url}). Check the server and its proxies, then try again.`, {
       reason: 'integrity',
       file: file.path,
       url,
     })
   }
-  // Compressed, the lengths would not be those of the file.
+  // With compression, lengths would differ from those of the file.
   const headers: Record<string, string> = { 'accept-encoding': 'identity' }
   if (partial.size > 0) headers.range = `bytes=${partial.size}-`
   await request(wire, url, { headers }, async (response, alive) => {
     if (response.status === 416) {
       await partial.clear()
-      throw new PassingFailure('the server does not continue where the download broke off')
+      throw new PassingFailure('the server cannot continue the interrupted download')
     }
     if (response.status === 206) {
       const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '')
-      if (range === null || Number(range[1]) !== partial.size) return lie('it does not continue where it was asked to')
+      if (range === null || Number(range[1]) !== partial.size)
+        return lie(`expected bytes from ${partial.size}, got content-range ${response.headers.get('content-range')}`)
       if (range[2] !== '*' && Number(range[2]) !== file.size) {
-        return lie(`it has ${range[2]} bytes, its list says ${file.size}`)
+        return lie(`expected ${file.size} bytes as in the file list, got ${range[2]}`)
       }
     } else {
       await partial.clear()
       const length = response.headers.get('content-length')
       if (length !== null && !response.headers.has('content-encoding') && Number(length) !== file.size) {
-        return lie(`it has ${length} bytes, its list says ${file.size}`)
+        return lie(`expected ${file.size} bytes as in the file list, got ${length}`)
       }
     }
     for await (const bytes of response.body ?? []) {
       alive(bytes.length)
-      if (partial.size + bytes.length > file.size) return lie(`it sends more than the ${file.size} bytes of its list`)
+      if (partial.size + bytes.length > file.size)
+        return lie(`expected ${file.size} bytes as in the file list, got more`)
       await partial.append(bytes)
     }
     if (partial.size < file.size) throw new PassingFailure(`the file ended after ${partial.size} of ${file.size} bytes`)
   })
 }
 
-async function refuseWithoutRoom(folder: string, bytes: number): Promise<void> {
+async function requireSpace(folder: string, bytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(folder)
   if (bavail * bsize >= bytes) return
-  throw new HubError(`${folder} has room for ${bavail * bsize} bytes, ${bytes} are to come; make room and try again`, {
-    reason: 'storage',
-    file: folder,
-  })
+  throw new HubError(
+    `${folder}: expected ${bytes} bytes of free space, got ${bavail * bsize}. Free space and try again.`,
+    {
+      reason: 'storage',
+      file: folder,
+    },
+  )
 }
 
-/** A file that is growing, and the hash of what it holds. */
+/** A partially downloaded file, with the running hash of its bytes. */
 class Partial {
   size = 0
   #handle: FileHandle | undefined
@@ -157,7 +162,7 @@ class Partial {
 
   constructor(
     readonly path: string,
-    readonly file: Promised,
+    readonly file: ExpectedFile,
     readonly count: (bytes: number) => void,
   ) {
     this.#hash = this.#begin()
@@ -177,7 +182,7 @@ class Partial {
   }
 
   async append(bytes: Uint8Array): Promise<void> {
-    // A full disk is no failure of the network, in the middle of which this happens.
+    // Reports a full disk as a storage error, not as a failure of the network request around it.
     await stored(this.path, async () => {
       let done = 0
       while (done < bytes.length) {
@@ -206,13 +211,12 @@ class Partial {
 
   async close(): Promise<void> {
     await this.#handle?.close()
-    // Nothing to continue from.
     if (this.size === 0) await rm(this.path, { force: true })
   }
 
   #begin(): Hash {
     if (this.file.sha256 !== undefined) return createHash('sha256')
-    // A git id covers a head with the size.
+    // A git id is the hash of a header with the size, followed by the content.
     return createHash('sha1').update(`blob ${this.file.size}\0`)
   }
 
@@ -226,9 +230,8 @@ class Partial {
 const POLL = 100
 
 /**
- * Does something while no other process that asks for the same lock does, on this machine or on one that shares the
- * folder. Python's huggingface_hub has locks of its own kind: the two need not wait for each other, because both publish
- * finished files by renaming.
+ * Run `work` while holding a lock between processes, on this machine or on others with the same file system. Python's
+ * huggingface_hub uses other locks. No common lock is needed, because both rename complete files into place.
  */
 export async function withLock<T>(path: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
   for (;;) {

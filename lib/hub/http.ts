@@ -3,23 +3,23 @@ import { defined } from '../base/check.js'
 import { CancelledError, HubError, VoxtorchError } from '../base/errors.js'
 import { JsonScan } from '../files/json/scan.js'
 
-/** How the server is spoken to. */
+/** Connection settings. */
 export interface Wire {
-  /** Without a slash at the end. */
+  /** URL of the server, without a slash at the end. */
   endpoint: string
   token?: string
-  /** `user:password` in base64, in place of a token. */
+  /** `user:password` in base64, instead of a token. */
   basic?: string
-  /** The Hub, or an index of Python packages: its errors say what to do about it. Default the Hub. */
+  /** Kind of server, for the advice in errors: the Hub, or an index of Python packages. Default the Hub. */
   kind?: 'hub' | 'index'
-  /** Seconds without a byte after which a request is given up. */
+  /** Seconds without progress after which a request is aborted. */
   timeout: number
-  /** Further attempts after one that failed for a passing reason. */
+  /** Further attempts after a transient failure. */
   retries: number
   signal: AbortSignal
 }
 
-/** A failure that another attempt may not meet: the network, a stall, an overloaded server. */
+/** A transient failure, which is retried: of the network, a stalled connection, an overloaded server. */
 export class PassingFailure extends Error {
   constructor(
     message: string,
@@ -29,13 +29,13 @@ export class PassingFailure extends Error {
   }
 }
 
-/** Fewer bytes than these in `timeout` seconds are no progress: a server could hold a request for ever with one at a time. */
+/** Bytes within `timeout` seconds that count as progress. Fewer are a stall, so a slow server cannot hold a request forever. */
 const LEAST = 1024
 
 /**
- * One request. `consume` reads the body and calls `alive` with the length of each piece; when neither the head nor a
- * kilobyte comes for `timeout` seconds, the request is given up.
- * @throws PassingFailure, or HubError where another attempt would meet the same
+ * Send one request. `consume` reads the body and calls `alive` with the length of each piece. The request is aborted when neither
+ * the headers nor 1 kB arrive within `timeout` seconds.
+ * @throws PassingFailure for transient failures, HubError for others
  */
 export async function request<T>(
   wire: Wire,
@@ -48,32 +48,32 @@ export async function request<T>(
   const timer = setTimeout(() => stall.abort(), wire.timeout * 1000)
   const headers = new Headers(init.headers)
   headers.set('user-agent', 'voxtorch')
-  // Lists may lead to other servers, whom the token does not concern. On redirects fetch itself takes it away.
-  const ours = new URL(url).origin === new URL(wire.endpoint).origin
-  if (wire.token !== undefined && ours) headers.set('authorization', `Bearer ${wire.token}`)
-  if (wire.basic !== undefined && ours) headers.set('authorization', `Basic ${wire.basic}`)
+  // File lists can refer to other servers, which must not receive the token. On redirects fetch removes it.
+  const isEndpoint = new URL(url).origin === new URL(wire.endpoint).origin
+  if (wire.token !== undefined && isEndpoint) headers.set('authorization', `Bearer ${wire.token}`)
+  if (wire.basic !== undefined && isEndpoint) headers.set('authorization', `Basic ${wire.basic}`)
   try {
     const response = await fetch(url, { ...init, headers, signal: AbortSignal.any([wire.signal, stall.signal]) })
     timer.refresh()
-    let come = 0
+    let received = 0
     const alive = (bytes: number): void => {
-      come += bytes
-      if (come < LEAST) return
-      come = 0
+      received += bytes
+      if (received < LEAST) return
+      received = 0
       timer.refresh()
     }
     try {
       if (!response.ok && response.status !== 416) throw refusal(response, url, wire.kind)
       return await consume(response, alive)
     } finally {
-      // A body that nobody reads would keep its connection.
+      // An unread body would keep its connection open.
       if (!response.bodyUsed) await response.body?.cancel()
     }
   } catch (error) {
     cancelIfAborted(wire.signal)
     if (error instanceof VoxtorchError || error instanceof PassingFailure) throw error
     if (stall.signal.aborted)
-      throw new PassingFailure(`nothing came for ${wire.timeout} s, or next to nothing`, { cause: error })
+      throw new PassingFailure(`less than ${LEAST} bytes arrived within ${wire.timeout} s`, { cause: error })
     const { message, cause } = error as Error & { cause?: { message?: string; code?: string } }
     throw new PassingFailure(cause?.message || cause?.code || message, { cause: error })
   } finally {
@@ -87,48 +87,51 @@ function refusal(response: Response, url: string, from: Wire['kind'] = 'hub'): E
   const fields = { status, url }
   if ([408, 429, 500, 502, 503, 504].includes(status)) {
     const wait = Number(headers.get('retry-after') ?? Number.NaN)
-    return new PassingFailure(`the server answered ${status}`, { status, wait: wait >= 0 ? wait : undefined })
+    return new PassingFailure(`the server responded with status ${status}`, {
+      status,
+      wait: wait >= 0 ? wait : undefined,
+    })
   }
   if (from === 'index' && [401, 403, 404].includes(status)) {
-    const what = status === 404 ? 'does not have it' : 'refuses access'
-    return new HubError(`the index ${what} (${url}); --index-url or PIP_INDEX_URL names another`, {
+    const what = status === 404 ? 'does not have the package' : 'denies access'
+    return new HubError(`${url}: the index ${what}. Set --index-url or PIP_INDEX_URL to another one.`, {
       ...fields,
       reason: status === 404 ? 'not-found' : 'access',
     })
   }
   if (kind === 'RevisionNotFound') {
-    return new HubError(`the repository has no such revision (${url}); check the name`, {
+    return new HubError(`${url}: the repository does not have this revision. Check its name.`, {
       ...fields,
       reason: 'not-found',
     })
   }
   if (kind === 'GatedRepo') {
-    return new HubError(`the repository is gated (${url}); accept its terms on its page and set HF_TOKEN`, {
+    return new HubError(`${url}: the repository is gated. Accept its terms on its page and set HF_TOKEN.`, {
       ...fields,
       reason: 'access',
     })
   }
-  // Without a token the Hub answers 401 for what does not exist, so as not to tell what does.
+  // Without a token the Hub responds with 401 for missing repositories, to not reveal private ones.
   if (status === 404 || kind === 'RepoNotFound') {
-    return new HubError(`the server does not have it (${url}); check the name, and set HF_TOKEN if it is private`, {
+    return new HubError(`${url}: not found on the server. Check the name, and set HF_TOKEN if it is private.`, {
       ...fields,
       reason: 'not-found',
     })
   }
   if (status === 401 || status === 403) {
-    return new HubError(`the server refuses access (${url}); set HF_TOKEN to a token that may read it`, {
+    return new HubError(`${url}: the server denies access. Set HF_TOKEN to a token with read access.`, {
       ...fields,
       reason: 'access',
     })
   }
-  return new HubError(`the server answered ${status} (${url})`, { ...fields, reason: 'network' })
+  return new HubError(`${url}: the server responded with status ${status}.`, { ...fields, reason: 'network' })
 }
 
 const LONGEST_WAIT = 60
 
 /**
- * Does something again while it fails in passing, waiting longer each time. `advanced` tells whether the last attempt
- * got further; then counting starts anew.
+ * Retry `work` after transient failures, with increasing delays. The count restarts when `advanced` returns that the last attempt
+ * made progress.
  * @throws HubError with the reason `network` after the last attempt
  */
 export async function withRetries<T>(
@@ -145,13 +148,13 @@ export async function withRetries<T>(
       const { status, wait, cause } = error.facts
       if (advanced()) failures = 1
       if (failures > wire.retries || (wait ?? 0) > LONGEST_WAIT) {
-        throw new HubError(`${what}: ${error.message}; check the connection and try again`, {
+        throw new HubError(`${what}: ${error.message}. Check the connection and try again.`, {
           reason: 'network',
           cause: cause ?? error,
           ...defined({ status }),
         })
       }
-      // Several processes that failed together should not come back together.
+      // Random delays, so that processes that failed together do not retry together.
       const seconds = wait ?? Math.min(10, 0.25 * 2 ** failures) * (0.5 + Math.random() / 2)
       await sleep(seconds * 1000, undefined, { signal: wire.signal }).catch(() => cancelIfAborted(wire.signal))
     }
@@ -160,25 +163,28 @@ export async function withRetries<T>(
 
 export function cancelIfAborted(signal: AbortSignal): void {
   if (!signal.aborted) return
-  // The workers beside one that failed end with its error.
+  // Concurrent downloads end with the error of the one that failed.
   if (signal.reason instanceof HubError) throw signal.reason
-  throw new CancelledError('the download was cancelled; what came so far is kept', { cause: signal.reason })
+  throw new CancelledError('the download was canceled. The part downloaded so far is kept.', { cause: signal.reason })
 }
 
-// The package builds all of an answer's values, which take thirty times its bytes. A page of a list has 300 kB.
+// The package parses a whole response, which takes thirty times its bytes. A page of a file list has 300 kB.
 const MAX_ANSWER = 1 << 24
 const MAX_ANSWERS = 1000
-/** Of all answers together; 100,000 files take 25 MB. */
+/** Most bytes of all responses together; a list of 100,000 files takes 25 MB. */
 const MAX_BYTES = 1 << 26
 
-/** A `fetch` for the package: with the stall clock, the retries, the token and bounds on what a server may send. */
+/** Return a `fetch` for the package: with timeout, retries, token, and limits on the size of responses. */
 export function boundedFetch(wire: Wire): typeof fetch {
   let answers = 0
   let bytes = 0
   return (input, init = {}) => {
     const url = String(input)
     if (++answers > MAX_ANSWERS || bytes > MAX_BYTES) {
-      throw new HubError(`the server's list of files does not end (${url})`, { reason: 'integrity', url })
+      throw new HubError(
+        `${url}: expected a file list of at most ${MAX_ANSWERS} pages and ${MAX_BYTES} bytes, got more.`,
+        { reason: 'integrity', url },
+      )
     }
     return withRetries(wire, url, () =>
       request(wire, url, init, async (response, alive) => {
@@ -189,13 +195,13 @@ export function boundedFetch(wire: Wire): typeof fetch {
           alive(part.length)
           size += part.length
           if (size > MAX_ANSWER) {
-            throw new HubError(`the server's answer has more than ${MAX_ANSWER} bytes (${url})`, {
+            throw new HubError(`${url}: expected a response of at most ${MAX_ANSWER} bytes, got more.`, {
               reason: 'integrity',
               url,
             })
           }
           if (scan.push(part) >= 0) {
-            throw new HubError(`the server's answer nests without end (${url})`, { reason: 'integrity', url })
+            throw new HubError(`${url}: expected JSON with limited nesting, got more.`, { reason: 'integrity', url })
           }
           parts.push(part)
         }

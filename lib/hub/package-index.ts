@@ -4,29 +4,29 @@ import { parseJson } from '../files/json/json.js'
 import { request, type Wire, withRetries } from './http.js'
 
 /**
- * The simple index of Python packages (https://packaging.python.org/en/latest/specifications/simple-repository-api/): PyPI,
- * or the mirror that pip is told of.
+ * The simple index of Python packages (https://packaging.python.org/en/latest/specifications/simple-repository-api/): PyPI, or the
+ * mirror in pip's configuration.
  */
 const PYPI = 'https://pypi.org/simple'
 
 export interface PackageIndex {
-  /** Without user and slash at the end. */
+  /** URL without user name and without a slash at the end. */
   url: string
-  /** `user:password` of the address, in base64. */
+  /** `user:password` of the URL, in base64. */
   basic?: string
 }
 
 /**
- * The index to ask.
- * @param given of the caller; else pip's `PIP_INDEX_URL`, else PyPI
+ * Return the package index.
+ * @param indexUrl default: pip's `PIP_INDEX_URL`, or PyPI
  */
-export function packageIndex(given?: string): PackageIndex {
-  const from = given !== undefined ? 'indexUrl' : 'PIP_INDEX_URL'
-  const text = given ?? (process.env.PIP_INDEX_URL || PYPI)
+export function packageIndex(indexUrl?: string): PackageIndex {
+  const from = indexUrl !== undefined ? 'indexUrl' : 'PIP_INDEX_URL'
+  const text = indexUrl ?? (process.env.PIP_INDEX_URL || PYPI)
   const url = URL.canParse(text) ? new URL(text) : undefined
-  // The message must not hold a password.
+  // The message does not quote the URL, which may contain a password.
   if (url === undefined || !/^https?:$/.test(url.protocol))
-    throw new ConfigError(`${from} must be an http address`, { argument: from })
+    throw new ConfigError(`${from}: expected an http or https URL, got another text.`, { argument: from })
   const { username, password } = url
   url.username = ''
   url.password = ''
@@ -41,8 +41,8 @@ export function packageIndex(given?: string): PackageIndex {
 const MAX_PAGE = 1 << 24
 
 /**
- * Where a package's file lies.
- * @throws HubError with the reason `not-found` where the index does not have it
+ * Return the URL of a package's wheel.
+ * @throws HubError with the reason `not-found` if the index does not have it
  */
 export function findWheel(wire: Wire, project: string, wheel: string): Promise<string> {
   const page = `${wire.endpoint}/${project}/`
@@ -54,40 +54,43 @@ export function findWheel(wire: Wire, project: string, wheel: string): Promise<s
       for await (const part of response.body ?? []) {
         alive(part.length)
         size += part.length
-        if (size > MAX_PAGE) throw unfit(page, 'is larger than any index')
+        if (size > MAX_PAGE) throw unfit(page, `at most ${MAX_PAGE} bytes, got more`)
         parts.push(part)
       }
       const text = Buffer.concat(parts).toString()
       const isJson = /json/.test(response.headers.get('content-type') ?? '')
-      const found = (isJson ? await linksOfJson(text, page) : linksOfHtml(text)).flatMap((link) => {
+      const match = (isJson ? await linksOfJson(text, page) : linksOfHtml(text)).flatMap((link) => {
         const base = response.url || page
         const url = URL.canParse(link, base) ? new URL(link, base) : undefined
         return url !== undefined && /^https?:$/.test(url.protocol) && nameOf(url) === wheel ? [url] : []
       })[0]
-      if (found === undefined) {
-        throw new HubError(`${page} has no ${wheel}; another index may (--index-url, or PIP_INDEX_URL)`, {
+      if (match === undefined) {
+        throw new HubError(`${page}: does not have ${wheel}. Set --index-url or PIP_INDEX_URL to another index.`, {
           reason: 'not-found',
           url: page,
         })
       }
-      found.hash = ''
-      return found.href
+      match.hash = ''
+      return match.href
     }),
   )
 }
 
-const unfit = (url: string, what: string): HubError =>
-  new HubError(`${url} ${what}: is it an index of Python packages?`, { reason: 'integrity', url })
+const unfit = (url: string, expected: string): HubError =>
+  new HubError(`${url}: expected ${expected}. Check that it is an index of Python packages.`, {
+    reason: 'integrity',
+    url,
+  })
 
 async function linksOfJson(text: string, page: string): Promise<string[]> {
   let read: unknown
   try {
     read = await parseJson([Buffer.from(text)], page)
   } catch {
-    throw unfit(page, 'is no JSON')
+    throw unfit(page, 'JSON')
   }
   const { files } = (read ?? {}) as { files?: unknown }
-  if (!Array.isArray(files)) throw unfit(page, 'has no list of files')
+  if (!Array.isArray(files)) throw unfit(page, 'a list of files')
   return files.flatMap((file) => {
     const url = (file as { url?: unknown } | null)?.url
     return typeof url === 'string' ? [url] : []

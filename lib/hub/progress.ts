@@ -3,23 +3,23 @@ import { ProgressBar, type ProgressStream } from '../data/progress.js'
 
 const MB = 1e6
 
-let preset: boolean | ProgressStream = false
+let defaultProgress: boolean | ProgressStream = false
 
 /**
- * Set what downloads of models show where their call has no `progress` option: nothing (false, as at first), or a line and a
- * bar on stderr (true) or on a stream. The `voxtorch` command turns it on.
+ * Set the default of the `progress` option of model downloads: false (initially) shows nothing, true shows a line and a progress
+ * bar on stderr, a stream shows them there. The `voxtorch` command sets it to true.
  *
- * @throws ConfigError for anything else
+ * @throws ConfigError for other values
  */
 export function setDownloadProgress(progress: boolean | ProgressStream): void {
   progressStream('setDownloadProgress', progress)
-  preset = progress
+  defaultProgress = progress
 }
 
-/** The stream of a call's `progress` option. @throws ConfigError for a value that is no boolean and no stream */
+/** Return the stream of a `progress` option. @throws ConfigError for values other than a boolean or a stream */
 export function progressStream(
   where: string,
-  progress: boolean | ProgressStream | undefined = preset,
+  progress: boolean | ProgressStream | undefined = defaultProgress,
 ): ProgressStream | undefined {
   if (typeof progress !== 'boolean' && typeof progress?.write !== 'function') {
     throw misuse(where, 'progress', 'a boolean or a stream', progress)
@@ -27,24 +27,24 @@ export function progressStream(
   return progress === true ? process.stderr : progress || undefined
 }
 
-/** Of the bytes of several files together. */
+/** Create a progress bar of the total bytes of several files. */
 export function progressBar(label: string, files: readonly { size: number }[], stream: ProgressStream | undefined) {
   const bytes = files.reduce((sum, { size }) => sum + size, 0)
   const bar =
     stream === undefined || files.length === 0
       ? undefined
       : new ProgressBar({ total: Math.ceil(bytes / MB), label, unit: 'MB', stream })
-  let seen = 0
+  let total = 0
   return {
-    /** For one file; a download that begins again counts from where it had been. */
+    /** Return the counter of one file. A restarted download counts from its previous maximum. */
     counter() {
       let most = 0
       return (size: number): void => {
         if (bar === undefined || size <= most) return
-        const before = seen
-        seen += size - most
+        const before = total
+        total += size - most
         most = size
-        bar.tick((seen === bytes ? Math.ceil(seen / MB) : Math.floor(seen / MB)) - Math.floor(before / MB))
+        bar.tick((total === bytes ? Math.ceil(total / MB) : Math.floor(total / MB)) - Math.floor(before / MB))
       }
     },
     close: (): void => bar?.close(),

@@ -19,41 +19,42 @@ export interface ResolveModelOptions {
   /** Branch, tag or commit. Default `'main'`. */
   revision?: string
   /**
-   * Patterns of the files to fetch, as huggingface_hub's `allow_patterns`. Default: the configuration and tokenizer
-   * files of the top folder and its weights in one form, safetensors if there are any.
+   * Patterns of the files to download, as huggingface_hub's `allow_patterns`. Default: the configuration and tokenizer files of
+   * the top folder, and its weights in one format, safetensors if available.
    */
   files?: readonly string[]
-  /** Shown to the server; false shows none. Default: `HF_TOKEN`, or what `hf auth login` stored. */
+  /** Access token; false sends none. Default: `HF_TOKEN`, or the token stored by `hf auth login`. */
   token?: string | false
-  /** Default: `HF_HUB_CACHE`, or `hub` in `HF_HOME`, or `~/.cache/huggingface/hub`. */
+  /** Cache folder. Default: `HF_HUB_CACHE`, or `hub` in `HF_HOME`, or `~/.cache/huggingface/hub`. */
   cacheDir?: string
-  /** Uses what the cache has and asks nobody. Default: `HF_HUB_OFFLINE`. */
+  /** Whether to use only the cache, without network access. Default: `HF_HUB_OFFLINE`. */
   offline?: boolean
-  /** Draws a bar on stderr, or on the stream given. Default: as `setDownloadProgress` says, which is false at first. */
+  /** Whether to show a progress bar on stderr, or a stream for it. Default: that of `setDownloadProgress`, initially false. */
   progress?: boolean | ProgressStream
-  /** Cancels. What came so far is kept, and the next call continues from it. */
+  /** Cancels the download. The part downloaded so far is kept, and the next call continues it. */
   signal?: AbortSignal
-  /** Seconds without a kilobyte (or the rest) after which a request is tried again. Default: `HF_HUB_DOWNLOAD_TIMEOUT`, or 10. */
+  /** Seconds within which 1 kB, or the rest, must arrive before a retry. Default: `HF_HUB_DOWNLOAD_TIMEOUT`, or 10. */
   timeout?: number
-  /** Attempts after a failed one that brought nothing; the waits between them grow. Default 5. */
+  /** Retries after an attempt without progress, with increasing delays. Default 5. */
   retries?: number
 }
 
 /**
- * The local folder of a model: a folder is returned as it is, and a repository of the Hugging Face Hub, such as
- * `'microsoft/wavlm-base'`, is fetched into the cache that Python's huggingface_hub uses. A folder of that name wins over
- * the repository. What the cache has is not fetched again; every fetched file is checked against its hash before it
- * appears; several processes may ask for the same at once. `HF_ENDPOINT` names another server. The names of
- * `publishedWeights`, such as `'whisper-base'`, are those of {@link fetchWeights}.
+ * Return the local folder of a model. `model` is one of:
+ * - the path of a folder, which is returned unchanged and has precedence;
+ * - the name of {@link publishedWeights}, such as `'whisper-base'`, which {@link fetchWeights} downloads;
+ * - a repository of the Hugging Face Hub, such as `'microsoft/wavlm-base'`, which is downloaded to the cache of Python's
+ *   huggingface_hub. `HF_ENDPOINT` sets another server.
  *
- * When the server cannot be reached but the cache has the revision, that is used, with a warning through
- * `process.emitWarning`.
+ * Cached files are not downloaded again. Each file is checked against its hash before it appears. Several processes may download
+ * the same model at once. If the server is not reachable and the cache has the revision, the cache is used, with a warning
+ * through `process.emitWarning`.
  *
- * @returns absolute path of the folder, or `model` itself when it is one
- * @throws HubError when the repository cannot be had; its `reason` says why
- * @throws CheckpointError for a path where no folder is
- * @throws ConfigError for wrong options, and when the optional package `@huggingface/hub` is needed and not installed
- * @throws CancelledError when `signal` was aborted
+ * @returns absolute path of the folder, or `model` itself if it is a folder
+ * @throws HubError if the repository is not available; its `reason` says why
+ * @throws CheckpointError for a path that is not a folder
+ * @throws ConfigError for invalid options, and if the optional package `@huggingface/hub` is needed but not installed
+ * @throws CancelledError when `signal` is aborted
  */
 export async function resolveModel(model: string, options: ResolveModelOptions = {}): Promise<string> {
   const settings = checked(model, options)
@@ -64,18 +65,18 @@ export async function resolveModel(model: string, options: ResolveModelOptions =
     return fetchWeights(model, defined({ offline, progress, signal, timeout, retries }))
   }
   if (facts !== undefined || /^(?:[./~\\]|$)|^[A-Za-z]:[\\/]/.test(model)) {
-    const what = facts === undefined ? 'there is no such folder' : 'this is not a folder'
-    throw new CheckpointError(`${model}: ${what}; give a model's folder, or a repository such as 'org/name'`, {
+    const what = facts === undefined ? 'there is no such folder' : 'expected a folder, got a file'
+    throw new CheckpointError(`${model}: ${what}. Use the folder of a model, or a repository such as 'org/name'.`, {
       file: model,
     })
   }
   if (!isRepository(model)) {
     throw misuse('resolveModel', 'model', "a folder, or a repository such as 'org/name'", model)
   }
-  // A misspelt name of published weights, which the Hub would be asked for in vain.
+  // Detect a misspelled name of published weights without a request to the Hub.
   const near = model.includes('/') ? undefined : nearest(model, WEIGHTS, Math.floor(model.length / 4))
   if (near !== undefined) {
-    throw new CheckpointError(`${model}: there is no such folder and no such weights; did you mean '${near}'?`, {
+    throw new CheckpointError(`${model}: there is no such folder and no such weights. Did you mean '${near}'?`, {
       file: model,
       near,
     })
@@ -85,7 +86,7 @@ export async function resolveModel(model: string, options: ResolveModelOptions =
     return await (settings.offline ? cached(cache, settings) : fetched(cache, settings))
   } catch (error) {
     if (!(error instanceof HubError) || model.includes('/')) throw error
-    // A name without an owner was more likely meant as a folder or as weights of ours.
+    // A name without an owner more likely means a folder or published weights.
     throw new HubError(`${nothingCalled(model)}. As a repository of the Hub: ${error.message}`, {
       ...error,
       reason: error.reason,
@@ -94,13 +95,13 @@ export async function resolveModel(model: string, options: ResolveModelOptions =
   }
 }
 
-/** The beginning of a sentence about a model that is not there. */
+/** Return the start of a message about a missing model. */
 const nothingCalled = (model: string): string =>
   model.includes('/')
     ? `${model}: there is no such folder`
     : `${model}: there is no such folder and no such weights (there are ${WEIGHTS.join(', ')})`
 
-/** What others that resolve a model take too, and hand on. */
+/** Options that other functions pass on to `resolveModel`. */
 export const HUB_OPTIONS: readonly Exclude<keyof ResolveModelOptions, 'files'>[] = [
   'revision',
   'token',
@@ -142,15 +143,15 @@ function checked(model: string, options: ResolveModelOptions): Settings {
   requireNumber(where, 'timeout', timeout, { least: 0.001, below: 2_000_000 })
   requireWhole(where, 'retries', retries)
   const stream = progressStream(where, progress)
-  const shown = token === false ? undefined : (token ?? hubToken())
-  // The message must not hold the token.
-  if (shown !== undefined && !/^[\x21-\x7e]+$/.test(shown)) {
-    throw new ConfigError(`${where}: the token holds characters that no token has`, { argument: 'token' })
+  const accessToken = token === false ? undefined : (token ?? hubToken())
+  // The message does not quote the token.
+  if (accessToken !== undefined && !/^[\x21-\x7e]+$/.test(accessToken)) {
+    throw new ConfigError(`${where}: token: expected printable ASCII characters, got others.`, { argument: 'token' })
   }
   return {
     revision,
     select: files === undefined ? modelFiles : (paths) => matchingFiles(paths, files),
-    token: shown,
+    token: accessToken,
     cacheDir,
     offline,
     progress: stream,
@@ -160,7 +161,7 @@ function checked(model: string, options: ResolveModelOptions): Settings {
   }
 }
 
-/** The Hub's own rule for names. */
+/** Whether a name is valid for a repository of the Hub. */
 function isRepository(name: string): boolean {
   const parts = name.split('/')
   return (
@@ -170,60 +171,62 @@ function isRepository(name: string): boolean {
   )
 }
 
-/** It becomes a part of a path and of an address. */
+/** Whether a name is valid for a revision, which becomes part of a path and of a URL. */
 function isRevision(name: string): boolean {
   return /^[A-Za-z0-9._+@/-]{1,200}$/.test(name) && name.split('/').every((part) => !/^\.*$|\.lock$/.test(part))
 }
 
-/** The files of a commit that are wanted, and those of them that the cache lacks. */
-async function lacking(cache: RepositoryCache, commit: string, tree: readonly HubFile[], settings: Settings) {
+/** Return the selected files of a commit, and those of them that are not cached. */
+async function selectFiles(cache: RepositoryCache, commit: string, tree: readonly HubFile[], settings: Settings) {
   const names = new Set(settings.select(tree.map(({ path }) => path)))
   const wanted = tree.filter(({ path }) => names.has(path))
   const there = await Promise.all(wanted.map((file) => cache.has(commit, file)))
   return { wanted, missing: wanted.filter((_, i) => !there[i]) }
 }
 
-/** The snapshot in the cache, or a HubError that says what it lacks. */
+/** Return the cached snapshot. @throws HubError if it is incomplete */
 async function cached(cache: RepositoryCache, settings: Settings): Promise<string> {
   const { revision } = settings
   const fail = (what: string): never => {
-    throw new HubError(`${cache.repository} (${revision}) ${what} ${cache.folder}; fetch it once while online`, {
+    throw new HubError(`${cache.repository} (${revision}): ${what} ${cache.folder}. Download it once while online.`, {
       reason: 'offline',
       repository: cache.repository,
       revision,
     })
   }
   const commit = await cache.commitOf(revision)
-  if (commit === undefined) return fail('is not in')
+  if (commit === undefined) return fail('not found in')
   const tree = await cache.tree(commit)
   if (tree === undefined) {
-    // Older versions of huggingface_hub kept no list: what is there is taken for all.
-    return settings.select(await cache.paths(commit)).length > 0 ? cache.snapshot(commit) : fail('is not in')
+    // Older versions of huggingface_hub stored no file list, so the snapshot is assumed to be complete.
+    return settings.select(await cache.paths(commit)).length > 0 ? cache.snapshot(commit) : fail('not found in')
   }
-  const { wanted, missing } = await lacking(cache, commit, tree, settings)
-  if (wanted.length === 0) return fail('has none of the files asked for in')
-  if (missing.length > 0) return fail(`lacks ${missing.length} files (${missing[0]!.path}) in`)
+  const { wanted, missing } = await selectFiles(cache, commit, tree, settings)
+  if (wanted.length === 0) return fail('none of the requested files are in')
+  if (missing.length > 0) return fail(`${missing.length} files (first: ${missing[0]!.path}) are missing in`)
   return cache.snapshot(commit)
 }
 
 async function fetched(cache: RepositoryCache, settings: Settings): Promise<string> {
   cancelIfAborted(settings.signal)
   const have = await cached(cache, settings).catch(() => undefined)
-  // A commit never changes; without its list the cache may hold a part of it.
+  // A commit never changes, but without its file list the cache may be incomplete.
   if (have !== undefined && COMMIT.test(settings.revision) && (await cache.tree(settings.revision))) return have
-  // With something to fall back on, one attempt is enough to learn whether there is something newer.
+  // With a cached snapshot as fallback, one attempt to find a newer one is enough.
   const wire = { ...settings, endpoint: hubEndpoint(), retries: have === undefined ? settings.retries : 0 }
   try {
     const { commit, tree } = await listed(cache, wire)
-    return await brought(cache, settings, { ...wire, retries: settings.retries }, commit, tree)
+    return await downloadMissing(cache, settings, { ...wire, retries: settings.retries }, commit, tree)
   } catch (error) {
     if (have === undefined || !(error instanceof HubError) || error.reason !== 'network') throw error
-    process.emitWarning(`${cache.repository} is taken from the cache as it is: ${error.message}`)
+    process.emitWarning(
+      `${cache.repository}: using the cached version, because the server is not reachable: ${error.message}`,
+    )
     return have
   }
 }
 
-/** The commit that the revision stands at, and its files. */
+/** Return the commit of the revision, and its file list. */
 async function listed(cache: RepositoryCache, wire: Wire & Settings): Promise<{ commit: string; tree: HubFile[] }> {
   const hub = await import('@huggingface/hub').catch((cause) => {
     throw new ConfigError(
@@ -236,7 +239,7 @@ async function listed(cache: RepositoryCache, wire: Wire & Settings): Promise<{ 
     const { sha } = COMMIT.test(wire.revision)
       ? { sha: wire.revision }
       : await hub.modelInfo({ name: cache.repository, revision: wire.revision, additionalFields: ['sha'], ...server })
-    if (typeof sha !== 'string' || !COMMIT.test(sha)) throw unfit(cache, 'names no commit')
+    if (typeof sha !== 'string' || !COMMIT.test(sha)) throw unfit(cache, 'expected a commit hash in the response')
     const known = await cache.tree(sha)
     if (known !== undefined) return { commit: sha, tree: known }
     const tree: HubFile[] = []
@@ -244,39 +247,43 @@ async function listed(cache: RepositoryCache, wire: Wire & Settings): Promise<{ 
       if (entry?.type !== 'file') continue
       const { path, size, oid, lfs, xetHash } = entry
       tree.push(hubFile({ path, size: lfs?.size ?? size, oid, sha256: lfs?.oid, xetHash }))
-      if (tree.length > MAX_FILES) throw unfit(cache, `has more than ${MAX_FILES} files`)
+      if (tree.length > MAX_FILES) throw unfit(cache, `expected at most ${MAX_FILES} files, got more`)
     }
     await cache.setTree(sha, tree)
     return { commit: sha, tree }
   } catch (cause) {
     if (cause instanceof VoxtorchError) throw cause
-    // The package trusts that an answer has the form it should have.
-    throw unfit(cache, `is not described as it should be (${(cause as Error).message})`, cause)
+    // The package does not check the format of responses.
+    throw unfit(cache, `expected a response of the Hub's API (${(cause as Error).message})`, cause)
   }
 }
 
 const MAX_FILES = 100_000
 
 function unfit(cache: RepositoryCache, what: string, cause?: unknown): HubError {
-  return new HubError(`${cache.repository} ${what}; is HF_ENDPOINT a Hugging Face Hub?`, { reason: 'integrity', cause })
+  const advice = 'Check that HF_ENDPOINT is a Hugging Face Hub.'
+  return new HubError(`${cache.repository}: ${what}. ${advice}`, { reason: 'integrity', cause })
 }
 
-/** Files fetched at once: small ones wait more than they load. */
+/** Concurrent downloads: small files are dominated by latency. */
 const AT_ONCE = 4
 
-async function brought(
+async function downloadMissing(
   cache: RepositoryCache,
   settings: Settings,
   wire: Wire,
   commit: string,
   tree: readonly HubFile[],
 ): Promise<string> {
-  const { wanted, missing } = await lacking(cache, commit, tree, settings)
+  const { wanted, missing } = await selectFiles(cache, commit, tree, settings)
   if (wanted.length === 0) {
-    throw new HubError(`${cache.repository} has none of the files asked for, only ${tree.length} others; give files`, {
-      reason: 'not-found',
-      repository: cache.repository,
-    })
+    throw new HubError(
+      `${cache.repository}: none of its ${tree.length} files match. Set files to the patterns to download.`,
+      {
+        reason: 'not-found',
+        repository: cache.repository,
+      },
+    )
   }
   const failed = new AbortController()
   const queue = [...missing]
@@ -294,13 +301,13 @@ async function brought(
         throw error
       }),
     )
-    // All come to an end before the caller hears of the first failure.
+    // Wait for all downloads to end before the first failure is thrown.
     const first = (await Promise.allSettled(workers)).find((result) => result.status === 'rejected')
     if (first !== undefined) throw failed.signal.reason
   } finally {
     bar.close()
   }
-  // Not before: until then the earlier commit is the whole one.
+  // Only now, because until here the previous commit is the complete one.
   await cache.setCommit(settings.revision, commit)
   return cache.snapshot(commit)
 }

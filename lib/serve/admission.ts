@@ -5,7 +5,7 @@ interface Waiting {
   refuse: (error: ApiError) => void
 }
 
-/** Lets so many requests in at once, and so many more wait their turn. */
+/** Limits on how many requests run at once and how many wait in a queue. */
 export class Admission {
   readonly #most: { running: number; queued: number; seconds: number }
   readonly #queue = new Set<Waiting>()
@@ -25,28 +25,32 @@ export class Admission {
   }
 
   /**
-   * Waits for a place and gives the function that leaves it, to be called once.
-   * @throws ApiError 429 where too many wait, 503 after the longest wait and once closed
+   * Wait for a free slot and return the function that releases it, to be called once.
+   * @throws ApiError 429 when the queue is full, 503 after the longest wait and once closed
    */
   async enter(signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted()
-    this.requireRoom()
+    this.requireCapacity()
     if (this.#running < this.#most.running) this.#running += 1
     else await this.#wait(signal)
     return () => this.#leave()
   }
 
-  /** @throws ApiError 429 where too many wait, 503 once closed */
-  requireRoom(): void {
+  /** @throws ApiError 429 when the queue is full, 503 once closed */
+  requireCapacity(): void {
     if (this.#closed) throw closing()
     if (this.#running < this.#most.running || this.#queue.size < this.#most.queued) return
-    throw new ApiError(429, `${this.#running} requests are worked on and ${this.#queue.size} wait; try again later.`, {
-      code: 'too_many_requests',
-      retryAfter: 1 + this.#queue.size,
-    })
+    throw new ApiError(
+      429,
+      `The server is busy: ${this.#running} requests run and ${this.#queue.size} wait. Try again later.`,
+      {
+        code: 'too_many_requests',
+        retryAfter: 1 + this.#queue.size,
+      },
+    )
   }
 
-  /** Refuses all that wait and come. */
+  /** Refuse the requests that wait and those that arrive later. */
   close(): void {
     this.#closed = true
     for (const waiting of this.#queue) waiting.refuse(closing())
@@ -57,22 +61,24 @@ export class Admission {
       const { seconds } = this.#most
       const settle = (finish: () => void) => {
         clearTimeout(timer)
-        signal.removeEventListener('abort', gone)
+        signal.removeEventListener('abort', abort)
         this.#queue.delete(waiting)
         finish()
       }
       const waiting: Waiting = { enter: () => settle(resolve), refuse: (error) => settle(() => reject(error)) }
-      const gone = () => settle(() => reject(signal.reason))
+      const abort = () => settle(() => reject(signal.reason))
       const timer = setTimeout(() => {
         const facts = { code: 'queue_timeout', retryAfter: Math.ceil(seconds) }
-        waiting.refuse(new ApiError(503, `No place was free within ${seconds} s.`, facts))
+        waiting.refuse(
+          new ApiError(503, `The request waited ${seconds} s and no slot became free. Try again later.`, facts),
+        )
       }, seconds * 1000)
-      signal.addEventListener('abort', gone)
+      signal.addEventListener('abort', abort)
       this.#queue.add(waiting)
     })
   }
 
-  /** Who waited longest takes the place over. */
+  /** Hand the slot to the request that has waited longest. */
   #leave(): void {
     const [next] = this.#queue
     if (next === undefined) this.#running -= 1

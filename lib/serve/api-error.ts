@@ -1,7 +1,7 @@
 import { defined } from '../base/check.js'
 import { ConfigError, DataError, DTypeError, OutOfMemoryError, ShapeError } from '../base/errors.js'
 
-/** An answer other than success, in the shape of OpenAI's errors. */
+/** An HTTP error response in the format of OpenAI's API. */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -24,21 +24,21 @@ function typeOf(status: number): string {
   return status >= 500 ? 'server_error' : 'invalid_request_error'
 }
 
-/** A request that cannot be understood. */
+/** Return the error of an invalid request. The message starts with `param`, the path of the wrong field. */
 export const badRequest = (message: string, param?: string, code = 'invalid_value'): ApiError =>
-  new ApiError(400, message, defined({ code, param }))
+  new ApiError(400, param === undefined ? message : `${param}: ${message}`, defined({ code, param }))
 
-/** What a client may know of an error: a model's typed errors speak of the request, others of the server's inside. */
+/** Return the error that a client sees. A model's typed errors describe the request; details of others stay in the log. */
 export function apiErrorOf(error: unknown): ApiError {
   if (error instanceof ApiError) return error
   if ([ConfigError, DataError, ShapeError, DTypeError].some((kind) => error instanceof kind)) {
     return badRequest((error as Error).message, undefined, 'invalid_request')
   }
   if (error instanceof OutOfMemoryError) {
-    return new ApiError(503, 'The server has no memory left for this request.', {
+    return new ApiError(503, 'The server has too little memory for this request. Try again later, or send less.', {
       code: 'out_of_memory',
       retryAfter: 5,
     })
   }
-  return new ApiError(500, 'The server failed; its log says why.', { code: 'internal_error' })
+  return new ApiError(500, "Internal error. The server's log has the details.", { code: 'internal_error' })
 }

@@ -1,16 +1,17 @@
 import { openClip, SPEECH_RATE } from '../audio/clip.js'
 import type { ResampleQuality } from '../audio/resample.js'
 import type { AudioFormat } from '../audio/sniff.js'
+import { shown } from '../base/check.js'
 import { OutOfMemoryError, VoxtorchError } from '../base/errors.js'
 import { scope } from '../tensor/index.js'
 import { badRequest } from './api-error.js'
 import { fromBase64 } from './base64.js'
 import type { ChatPart } from './chat-model.js'
 
-/** Of a clip as it is decoded: stereo at 48 kHz. More channels or a higher rate leave fewer seconds. */
-const BYTES_A_SECOND = 4 * 2 * 48_000
+/** Bytes of one decoded second of 48 kHz stereo. With more channels or a higher rate, fewer seconds fit the limit. */
+const BYTES_PER_SECOND = 4 * 2 * 48_000
 
-/** What a request may call each format. */
+/** Values of a request's `format`, each with the formats that it allows. */
 const formats: Record<string, AudioFormat[]> = {
   wav: ['wav'],
   flac: ['flac'],
@@ -23,30 +24,32 @@ const formats: Record<string, AudioFormat[]> = {
   aac: ['aac', 'm4a'],
 }
 
-/** A clip of a request whose fields have been checked, not its content. */
+/** An audio clip of a request: its fields are checked, its content is not decoded yet. */
 export interface EncodedAudio {
   type: 'encoded'
   data: string
   format: string
-  /** Its place in the request, for errors. */
+  /** Path of the part in the request, for errors. */
   param: string
 }
 
-/** Checks an `input_audio` part's fields. */
+/** Check the fields of an `input_audio` part. @throws ApiError 400 naming the field */
 export function encodedAudio(value: unknown, param: string): EncodedAudio {
   const { data, format } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
-  if (typeof data !== 'string' || data === '') throw badRequest('Audio data must be a base64 string.', `${param}.data`)
+  if (typeof data !== 'string' || data === '') {
+    throw badRequest(`expected a base64 string, got ${shown(data)}.`, `${param}.data`)
+  }
   if (typeof format !== 'string' || !Object.hasOwn(formats, format)) {
     const known = Object.keys(formats).join(', ')
-    throw badRequest(`The audio format must be one of ${known}.`, `${param}.format`, 'unsupported_format')
+    throw badRequest(`expected one of ${known}, got ${shown(format)}.`, `${param}.format`, 'unsupported_format')
   }
   return { type: 'encoded', data, format, param }
 }
 
 /**
- * Decodes a clip to samples as models are given them.
- * @param most seconds that are left for it
- * @param signal ends it when nobody waits for the answer any more
+ * Decode a clip to 16 kHz mono samples, the input of models.
+ * @param most seconds that the conversation may still have
+ * @param signal aborts the decoding, as when the client has disconnected
  */
 export async function decodeAudio(
   part: EncodedAudio,
@@ -58,7 +61,7 @@ export async function decodeAudio(
   return { type: 'audio', samples, seconds: samples.length / sampleRate }
 }
 
-/** The same at a rate, or at the clip's own. */
+/** Decode a clip to mono samples at `sampleRate`, or at the clip's rate for null. */
 export async function decodeClip(
   { data, format, param }: EncodedAudio,
   most: number,
@@ -66,29 +69,37 @@ export async function decodeClip(
   sampleRate: number | null,
   quality?: ResampleQuality,
 ): Promise<{ samples: Float32Array; sampleRate: number }> {
-  const bytes = fromBase64(data, 'audio', `${param}.data`)
+  const bytes = fromBase64(data, `${param}.data`)
   try {
     return await scope(async () => {
-      // A little more than allowed tells that there is more.
+      // Decode a little more than allowed, to detect a clip that is too long.
       const maxSeconds = most + 0.1
-      const maxBytes = Math.ceil(BYTES_A_SECOND * maxSeconds)
+      const maxBytes = Math.ceil(BYTES_PER_SECOND * maxSeconds)
       const limits = { maxSeconds, maxBytes, signal, sampleRate, quality, allowEmpty: true }
       const audio = await openClip({ where: 'serve' }, bytes, limits)
-      const found = audio.source?.format as AudioFormat
-      if (!formats[format]?.includes(found)) {
-        throw badRequest(`The audio is ${found}, not ${format}.`, `${param}.format`, 'unsupported_format')
+      const detected = audio.source?.format as AudioFormat
+      if (!formats[format]?.includes(detected)) {
+        const message = `expected the format of the data, ${detected}, got ${shown(format)}.`
+        throw badRequest(message, `${param}.format`, 'unsupported_format')
       }
       const samples = (await audio.samples.data()) as Float32Array
       const seconds = samples.length / audio.sampleRate
-      if (samples.length === 0) throw badRequest('The audio is empty.', `${param}.data`, 'invalid_audio')
+      if (samples.length === 0) {
+        throw badRequest('expected audio with samples, got an empty clip.', `${param}.data`, 'invalid_audio')
+      }
       if (seconds > most + 0.05) {
-        throw badRequest(`The clips are longer than the server allows.`, `${param}.data`, 'audio_too_long')
+        const left = Number(most.toFixed(2))
+        throw badRequest(
+          `expected at most ${left} s more audio in this conversation (maxAudioSeconds), got a longer clip.`,
+          `${param}.data`,
+          'audio_too_long',
+        )
       }
       return { samples, sampleRate: audio.sampleRate }
     })
   } catch (error) {
     if (!(error instanceof VoxtorchError) || error instanceof OutOfMemoryError) throw error
     const what = error.message.replace(/^the audio in memory: |^serve: /, '')
-    throw badRequest(`The audio cannot be read: ${what}.`, `${param}.data`, 'invalid_audio')
+    throw badRequest(`cannot decode the audio: ${what.replace(/\.$/, '')}.`, `${param}.data`, 'invalid_audio')
   }
 }

@@ -1,15 +1,16 @@
 import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { shown } from '../base/check.js'
 import { JsonScan } from '../files/json/scan.js'
 import { ApiError, badRequest } from './api-error.js'
 import type { ServeLimits } from './options.js'
 
-/** Values of a body: many times what the most messages and parts have. */
+/** Most JSON values in a body: many times as many as the largest allowed number of messages and parts has. */
 const MOST_VALUES = 2 ** 19
 
 /**
- * How long a body may bring nearly nothing, in seconds, and what that is in bytes. Only seconds count in which the server listened:
- * a look that comes late by another second tells of a busy machine, not of a slow client.
+ * A client that sends less than `STALL_BYTES` in `STALL_SECONDS` is refused. Only seconds in which the server listened
+ * count: a late check means a busy machine, not a slow client.
  */
 const STALL_SECONDS = 5
 const STALL_BYTES = 5_000
@@ -17,16 +18,16 @@ const SECOND = 1000
 
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf])
 
-/** A body that is being read. */
+/** The reader of one body. */
 interface Reader {
-  /** Goes on, or lets the client wait. */
+  /** Resume or pause reading. */
   flow(isOpen: boolean): void
 }
 
 /**
- * The memory of all bodies that are being read, or wait for a place. A body takes as much as has come of it, so that clients
- * that send slowly take nothing from others. While all is taken, only the body that came first is read on: it comes to its
- * end whatever the others hold.
+ * A memory budget for all request bodies that are being read or queued. A body counts with the bytes received so far, so a
+ * slow client does not reserve memory. When the budget is spent, only the oldest body is read further, which guarantees
+ * progress.
  */
 export class BodyRoom {
   readonly #readers = new Set<Reader>()
@@ -44,7 +45,7 @@ export class BodyRoom {
     this.#balance()
   }
 
-  /** The body has come, or comes no more. */
+  /** Remove the reader of a body that is complete or was aborted. */
   end(reader: Reader): void {
     this.#readers.delete(reader)
     this.#balance()
@@ -64,31 +65,34 @@ export class BodyRoom {
   }
 }
 
-/** A body that has come: its value is parsed when there is a place for the request. */
+/** A complete body, parsed when the request gets a slot. */
 export interface Body {
-  /** @throws ApiError 400; the bytes are let go in any case */
+  /** Parse the JSON and release the bytes. @throws ApiError 400 for invalid JSON */
   parse(): unknown
-  /** Lets the bytes go. */
+  /** Release the bytes. */
   drop(): void
 }
 
-/** Refuses by its headers what cannot be a JSON body within the limit, before a byte of it is read. */
+/** Check the headers of a request before its body is read. @throws ApiError 415 without JSON, 413 above `most` bytes */
 export function checkBodyHeaders({ headers }: IncomingMessage, most: number): void {
   const [type] = (headers['content-type'] ?? '').split(';', 1)
   if (type?.trim().toLowerCase() !== 'application/json') {
-    throw new ApiError(415, 'The body must be JSON, with Content-Type: application/json.', {
+    throw new ApiError(415, `Content-Type: expected application/json, got ${shown(headers['content-type'])}.`, {
       code: 'unsupported_media_type',
     })
   }
   if (headers['content-encoding'] !== undefined && headers['content-encoding'] !== 'identity') {
-    throw new ApiError(415, 'The body must not be compressed.', { code: 'unsupported_encoding' })
+    const encoding = shown(headers['content-encoding'])
+    throw new ApiError(415, `Content-Encoding: expected an uncompressed body, got ${encoding}.`, {
+      code: 'unsupported_encoding',
+    })
   }
   if (Number(headers['content-length'] ?? 0) > most) throw tooLarge(most)
 }
 
 type BodyLimits = Pick<ServeLimits, 'maxBodyBytes' | 'bodyTimeout' | 'queueTimeout'>
 
-/** Reads a body that `checkBodyHeaders` let pass. @throws ApiError for one that is too large, too slow or too deep */
+/** Read a body after `checkBodyHeaders`. @throws ApiError for a body that is too large, too slow or nested too deeply */
 export async function readBody(
   request: IncomingMessage,
   response: ServerResponse,
@@ -113,13 +117,13 @@ export async function readBody(
 const sizeOf = (parts: readonly Buffer[]): number => parts.reduce((sum, { length }) => sum + length, 0)
 
 function parseBytes(bytes: Buffer): unknown {
-  // Several times as quick as a TextDecoder, which a large body would be noticed by.
-  if (!isUtf8(bytes)) throw badRequest('The body is not UTF-8.', undefined, 'invalid_json')
+  // Several times faster than a TextDecoder, which would block the event loop for long on a large body.
+  if (!isUtf8(bytes)) throw badRequest('body: expected UTF-8 text, got other bytes.', undefined, 'invalid_json')
   const text = bytes.toString('utf8', bytes.subarray(0, 3).equals(BYTE_ORDER_MARK) ? 3 : 0)
   try {
     return JSON.parse(text)
   } catch {
-    throw badRequest('The body is not valid JSON.', undefined, 'invalid_json')
+    throw badRequest('body: expected valid JSON.', undefined, 'invalid_json')
   }
 }
 
@@ -130,7 +134,7 @@ function readParts(
 ): Promise<Buffer[]> {
   return new Promise((resolve, reject) => {
     const parts: Buffer[] = []
-    // Looked at as it comes, so that a large one holds nobody up.
+    // Scanned as it arrives, so that a large body does not block the event loop.
     const scan = new JsonScan({ values: MOST_VALUES })
     let [size, before, quiet, looked] = [0, 0, 0, performance.now()]
     let isSettled = false
@@ -139,7 +143,7 @@ function readParts(
       reading.stop()
       waiting.stop()
       clearInterval(watch)
-      request.off('data', take).off('end', end).off('error', gone).off('close', gone)
+      request.off('data', take).off('end', end).off('error', abort).off('close', abort)
       request.pause()
       finish()
       room.end(reader)
@@ -149,17 +153,23 @@ function readParts(
         reject(error)
         room.leave(sizeOf(parts))
       })
-    // What came while the server was busy is read first, and may be what is missing.
-    const late = (what: string, isLate = () => true) =>
+    // Bytes that arrived while the server was busy are read first, and may be the missing ones.
+    const late = (expected: string, isLate = () => true) =>
       setImmediate(() =>
         setImmediate(() => {
-          if (!isSettled && isLate()) refuse(new ApiError(408, what, { code: 'timeout' }))
+          if (!isSettled && isLate()) refuse(new ApiError(408, `body: expected ${expected}.`, { code: 'timeout' }))
         }),
       )
-    const reading = new StopWatch(bodyTimeout, () => late(`The body did not come within ${bodyTimeout} s.`))
+    const reading = new StopWatch(bodyTimeout, () => late(`all bytes within ${bodyTimeout} s`))
     const waiting = new StopWatch(queueTimeout, () => {
       const facts = { code: 'queue_timeout', retryAfter: Math.ceil(queueTimeout) }
-      refuse(new ApiError(503, `There was no room for the body within ${queueTimeout} s.`, facts))
+      refuse(
+        new ApiError(
+          503,
+          `The server had too little memory for the body for ${queueTimeout} s. Try again later.`,
+          facts,
+        ),
+      )
     })
     const take = (part: Buffer) => {
       size += part.length
@@ -169,7 +179,7 @@ function readParts(
       room.take(part.length)
     }
     const end = () => settle(() => resolve(parts))
-    const gone = () => refuse(badRequest('The body ended before its end.', undefined, 'aborted'))
+    const abort = () => refuse(badRequest('body: the connection closed before the last byte.', undefined, 'aborted'))
     const isQuiet = () => reading.isRunning && size - before < STALL_BYTES
     const watch = setInterval(() => {
       const now = performance.now()
@@ -178,7 +188,7 @@ function readParts(
       if (!isQuiet()) [before, quiet] = [size, 0]
       else if (!isLate) quiet += 1
       if (quiet < STALL_SECONDS) return
-      late(`The body brought less than ${STALL_BYTES} bytes in ${STALL_SECONDS} s.`, isQuiet)
+      late(`at least ${STALL_BYTES} bytes in each ${STALL_SECONDS} s, got ${size - before}`, isQuiet)
     }, SECOND)
     const reader: Reader = {
       flow(isOpen) {
@@ -195,14 +205,14 @@ function readParts(
         }
       },
     }
-    if (request.destroyed) return gone()
-    request.on('data', take).on('end', end).on('error', gone).on('close', gone).pause()
+    if (request.destroyed) return abort()
+    request.on('data', take).on('end', end).on('error', abort).on('close', abort).pause()
     room.begin(reader)
     if (!reading.isRunning) waiting.start()
   })
 }
 
-/** Calls somebody once it has run for so many seconds in all. */
+/** A timer that can be paused: calls `over` once it has run for `seconds` in total. */
 class StopWatch {
   #left: number
   #since = 0
@@ -234,7 +244,11 @@ class StopWatch {
 }
 
 const tooMuch = () =>
-  badRequest('The body nests too deep, or holds more values than can be read.', undefined, 'invalid_json')
+  badRequest(
+    `body: expected at most ${MOST_VALUES} JSON values, nested at most as deep as the parser reads.`,
+    undefined,
+    'invalid_json',
+  )
 
 const tooLarge = (most: number) =>
-  new ApiError(413, `The body is larger than ${most} bytes.`, { code: 'request_too_large' })
+  new ApiError(413, `body: expected at most ${most} bytes (maxBodyBytes), got more.`, { code: 'request_too_large' })

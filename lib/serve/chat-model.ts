@@ -1,136 +1,136 @@
 import type { ResampleQuality } from '../audio/resample.js'
 import type { RawImage, Video } from '../vision/index.js'
 
-/** A piece of a message. */
+/** A part of a message. */
 export type ChatPart =
   | { type: 'text'; text: string }
-  /** `samples`: 16 kHz, mono, full scale is 1. */
+  /** `samples`: 16 kHz, mono, from -1 to 1. */
   | { type: 'audio'; samples: Float32Array; seconds: number }
-  /** RGB. */
+  /** RGB bytes. */
   | { type: 'image'; image: RawImage }
-  /** The frames of a film, or a film that is open as long as the answer takes. */
+  /** Decoded frames of a video, or a video file that stays open until the answer ends. */
   | { type: 'video'; frames: readonly RawImage[] | Video }
 
-/** What messages may hold. */
+/** Kind of content that a message may hold. */
 export type ChatModality = 'text' | 'audio' | 'image' | 'video'
 
-/** What one side said in one turn. */
+/** One message of the conversation. */
 export interface ChatTurn {
   role: 'system' | 'user' | 'assistant'
   content: ChatPart[]
-  /** Of an assistant's turn, in place of its content: the `audioId` of the answer that it was. */
+  /** For an assistant's turn, instead of content: the `audioId` of an earlier spoken answer. */
   audioId?: string
 }
 
-/** How an answer is spoken, for models that speak. */
+/** Options of a spoken answer, for models with audio output. */
 export interface ChatSpeech {
-  /** A clip whose voice it is spoken in: mono, full scale is 1. Default: the model's own. */
+  /** Reference clip of the speaker whose voice is used: mono, from -1 to 1. Default: the model's default voice. */
   voice?: { samples: Float32Array; sampleRate: number }
-  /** Steps of the solver that makes sound. Default: the model's own. */
+  /** Steps of the ODE solver that generates the audio. Default: the model's default. */
   steps?: number
 }
 
-/** How an answer is made. What is left out is the model's own default. */
+/** Generation options of an answer. Omitted options take the model's defaults. */
 export interface ChatAnswerOptions {
-  /** Most tokens of the answer. */
+  /** Maximum number of tokens of the answer. */
   maxNewTokens: number
-  /** 0 takes the likeliest token each time. */
+  /** Sampling temperature; 0 selects the most likely token (greedy decoding). */
   temperature?: number
   topP?: number
   topK?: number
   numBeams?: number
   seed?: number
-  /** Set where the answer is to be heard too. */
+  /** Options of the spoken answer. Set only if the request asks for audio output. */
   speech?: ChatSpeech
-  /** A task of the model's that is asked, by its id: what the last message says is what it is about. */
+  /** Id of one of the model's `tasks`. The model applies its prompt for the task to the last message. */
   task?: string
-  /** Answers whose probabilities are wanted too. */
+  /** Candidate answers to score: the model returns their probabilities as `labelScores`. */
   labels?: readonly string[]
-  /** Whether it is wanted too what of the last message's pictures and films the model looks at. */
+  /** Whether to return `views`: the image tiles and video frames of the last message that the model encodes. */
   views?: boolean
-  /** Texts that end the answer. The server cuts the answer there in any case; a model may stop sooner for it. */
+  /** Stop sequences. The server cuts the answer before the first one; a model may use them to stop early. */
   stop?: string[]
-  /** Aborted when nobody waits for the answer any more: the model stops within a token. */
+  /** Aborted when the client disconnects or a time limit passes: the model must stop within a token. */
   signal: AbortSignal
 }
 
-/** The next piece of an answer. */
+/** The next piece of a streamed answer. */
 export interface ChatDelta {
   text: string
-  /** How many tokens this piece took, those without text of their own (the end of the answer) included. */
+  /** Number of tokens in this piece, including tokens without text such as the end-of-sequence token. */
   tokens: number
-  /** How many tokens the model was asked with, sounds included. The API's `prompt_tokens` are 0 where no piece tells. */
+  /** Number of prompt tokens, including audio. The API's `prompt_tokens` is 0 if no piece sets it. */
   promptTokens?: number
-  /** How many of those had been read before, for this conversation or another: the API's `cached_tokens`. */
+  /** Number of prompt tokens that were already in the prefix cache: the API's `cached_tokens`. */
   cachedTokens?: number
-  /** What was heard in the last message, its next letters. */
+  /** The next characters of the transcript of the last message's audio. */
   heard?: string
-  /** The answer as sound, its next samples: mono at the model's `audioRate`, from -1 to 1. */
+  /** The next samples of the spoken answer: mono at the model's `audioRate`, from -1 to 1. */
   audio?: Float32Array
-  /** A name under which later messages may mean this answer. */
+  /** An id by which later messages can refer to this spoken answer. */
   audioId?: string
-  /** The last message as the model was asked it, where a task has words of its own: what later requests repeat. */
+  /** The last message after the task's prompt was applied. Later requests send it as that turn's text. */
   asked?: string
-  /** How likely each of the wanted labels is, of 1 together. */
+  /** Probability of each requested label; they sum to 1. */
   labelScores?: Readonly<Record<string, number>>
-  /** What the model looks at of the last message's pictures and films, in their order. */
+  /** Tiles and frames that the model encodes, one entry per image or video of the last message. */
   views?: readonly ChatView[]
-  /** Why the answer ended, where its tokens do not tell. */
+  /** Reason for the end of the answer, if it does not follow from the number of tokens. */
   finishReason?: 'stop' | 'length'
 }
 
-/** A picture or a film as a model looks at it. */
+/** The pixels of one image or video that a model encodes. */
 export interface ChatView {
   kind: 'image' | 'video'
-  /** RGB bytes [tiles, side, side, 3]: the tiles of a picture, a smaller one of all of it last where there are several; the frames of a film. */
+  /** RGB bytes [tiles, side, side, 3]: the tiles of an image (several are followed by a thumbnail), or frames of a video. */
   pixels: Uint8Array
   tiles: number
   side: number
-  /** Of a picture's tiles. */
+  /** Layout of an image's tiles; null for a video. */
   grid: readonly [columns: number, rows: number] | null
-  /** The numbers of a film's frames. */
+  /** Indices of a video's frames; null for an image. */
   frames: readonly number[] | null
 }
 
-/** What a model was taught to be asked, for `/v1/models` and a button of the page. */
+/** A task that a model was instruction-tuned for, as `/v1/models` and a button of the page show it. */
 export interface ChatTask {
   id: string
-  /** A word or two. */
+  /** Label of the button: one or two words. */
   title: string
-  /** What it wants and gives, in a sentence. */
+  /** One sentence on the input and output of the task. */
   hint: string
 }
 
 /**
- * What `serve` serves: a model that continues a conversation of texts, sounds, pictures and films. One that throws ConfigError, DataError or
- * ShapeError for what it was asked lets the client know the sentence; other errors stay in the server's log.
+ * A model for `serve`: it answers conversations of text, audio, images and videos. The client receives the messages of its
+ * ConfigError, DataError, ShapeError and DTypeError; other errors are only written to the server's log.
  */
 export interface ChatModel {
-  /** As in `/v1/models` and a request's `model`. */
+  /** Name of the model in `/v1/models` and in a request's `model`. */
   readonly name: string
-  /** What messages may hold, for `/v1/models` and the page. Default text and audio. */
+  /** Input modalities, for `/v1/models` and the page. Default text and audio. */
   readonly inputModalities?: readonly ChatModality[]
-  /** What answers may be, for `/v1/models` and the page. Default text. */
+  /** Output modalities, for `/v1/models` and the page. Default text. */
   readonly outputModalities?: readonly ('text' | 'audio')[]
-  /** What a request may ask for with `task`. Default nothing. */
+  /** Tasks that a request may select with `task`. Default none. */
   readonly tasks?: readonly ChatTask[]
-  /** Whether it gives `labelScores`, and `views`, to those who want them. Default neither. */
+  /** Optional outputs that the model supports: `labelScores`, `views`. Default neither. */
   readonly extras?: readonly ('label_scores' | 'views')[]
-  /** Frames that it looks at of a film, which count for the limit of pixels. Default 8. */
+  /** Number of frames that the model encodes per video; they count toward `maxPixels`. Default 8. */
   readonly videoFrames?: number
-  /** How clips of another rate are resampled to the 16 kHz of `ChatPart`. Default 'sinc'. */
+  /** Resampling method for clips whose rate is not 16 kHz. Default 'sinc'. */
   readonly clipQuality?: ResampleQuality
-  /** Of the sound that it gives, in Hz; needed where there is some. */
+  /** Sample rate of spoken answers, in Hz. Required with audio output. */
   readonly audioRate?: number
-  /** Answers that it writes at once: what `maxConcurrent` is where the server's options do not say. Default 2. */
+  /** Number of answers that the model generates at once: the default of `maxConcurrent`. Default 2. */
   readonly concurrent?: number
-  /** Further numbers for `/metrics`, each under `voxtorch_` and its name. */
+  /** Return further gauges for `/metrics`; each name gets the prefix `voxtorch_`. */
   metrics?(): Readonly<Record<string, number>>
-  /** Answers the last message. Leaving the loop, or `options.signal`, ends the generation. */
+  /** Generate the answer to the last message. Leaving the loop, or `options.signal`, ends the generation. */
   stream(messages: ChatTurn[], options: ChatAnswerOptions): AsyncIterable<ChatDelta>
 }
 
-/** Loads what `voxtorch serve NAME --model DIRECTORY` serves; beside device and dtype it may have options of its own. */
+/** Load the model of `voxtorch serve NAME --model DIRECTORY`. In addition to device and dtype it may take options of its own. */
 export type ChatModelLoader = (
   directory: string,
   options: { device?: string; dtype?: string; [own: string]: unknown },

@@ -15,8 +15,8 @@ import { sendJson } from './response.js'
 import { viewsOf } from './views.js'
 
 /**
- * `POST /v1/chat/completions`. The body is read before the request takes a place, so that a client that sends slowly holds
- * none; it is parsed when it has one.
+ * Answer `POST /v1/chat/completions`. The body is read before the request takes a slot, so a slow client does not occupy one;
+ * it is parsed afterwards.
  */
 export async function complete(
   request: IncomingMessage,
@@ -29,7 +29,7 @@ export async function complete(
   signal: AbortSignal,
 ): Promise<void> {
   checkBodyHeaders(request, settings.maxBodyBytes)
-  admission.requireRoom()
+  admission.requireCapacity()
   const body = await readBody(request, response, settings, room)
   const leave = await entered(admission, body, signal)
   const late = new AbortController()
@@ -37,15 +37,15 @@ export async function complete(
   const budget = mediaBudget(settings)
   try {
     const until = AbortSignal.any([signal, late.signal])
-    const asked = await understand(body, model, settings, budget, until)
-    const options = { ...asked.options, ...(asked.speech && { speech: asked.speech }), signal: until }
-    const answer = untilAborted(untilStop(model.stream(asked.messages, options), options.stop ?? []), until)
-    const reply = new Reply(model, asked)
+    const chat = await readRequest(body, model, settings, budget, until)
+    const options = { ...chat.options, ...(chat.speech && { speech: chat.speech }), signal: until }
+    const answer = untilAborted(untilStop(model.stream(chat.messages, options), options.stop ?? []), until)
+    const reply = new Reply(model, chat)
     try {
-      if (asked.stream) await sendEvents(response, answer, reply, settings.writeTimeout)
+      if (chat.stream) await sendEvents(response, answer, reply, settings.writeTimeout)
       else sendJson(response, 200, await reply.whole(answer))
     } finally {
-      reply.tell(metrics)
+      reply.addTo(metrics)
     }
   } finally {
     clearTimeout(timer)
@@ -63,25 +63,25 @@ async function entered(admission: Admission, body: Body, signal: AbortSignal): P
   }
 }
 
-/** In a function of its own: nothing of the encoded clips is held while the answer is made. */
-async function understand(body: Body, model: ChatModel, settings: Settings, budget: MediaBudget, signal: AbortSignal) {
+/** Parse and decode the request. A separate function, so that the encoded media are not kept in memory during generation. */
+async function readRequest(body: Body, model: ChatModel, settings: Settings, budget: MediaBudget, signal: AbortSignal) {
   const { messages, spoken, ...parsed } = parseChatRequest(body.parse(), model, settings)
   const decoded = await decodeMessages(messages, settings, budget, model, signal)
   return { ...parsed, format: spoken?.format, messages: decoded, speech: await decodeSpoken(spoken, signal) }
 }
 
-type Asked = Awaited<ReturnType<typeof understand>>
+type DecodedRequest = Awaited<ReturnType<typeof readRequest>>
 
 const timedOut = (seconds: number) =>
-  new ApiError(504, `The answer was not finished within ${seconds} s.`, { code: 'answer_timeout' })
+  new ApiError(504, `The answer took more than ${seconds} s (answerTimeout).`, { code: 'answer_timeout' })
 
-/** How long a model that is told to stop may take for it before it is given up, in milliseconds. */
-const STUBBORN = 1_000
+/** Time that an aborted model gets to stop before the server stops waiting for it, in milliseconds. */
+const STOP_PATIENCE = 1_000
 
-/** How long a model may go on without waiting for anything, in milliseconds: no timer fires and nobody is heard meanwhile. */
-const BREATHLESS = 10
+/** Longest time between two turns of the event loop, in milliseconds: until then no timer fires and no request is read. */
+const MOST_BLOCKING = 10
 
-/** An answer that ends with its signal, whatever its model does then: it may hang, go on, or end quietly. */
+/** Yield an answer until its signal aborts, even if the model then hangs, continues or ends without an error. */
 async function* untilAborted(answer: AsyncGenerator<ChatDelta>, signal: AbortSignal): AsyncGenerator<ChatDelta> {
   let aborted = () => {}
   const abort = new Promise<never>((_, reject) => {
@@ -91,7 +91,7 @@ async function* untilAborted(answer: AsyncGenerator<ChatDelta>, signal: AbortSig
   let waited = performance.now()
   try {
     for (;;) {
-      if (performance.now() - waited > BREATHLESS) {
+      if (performance.now() - waited > MOST_BLOCKING) {
         await setImmediate()
         waited = performance.now()
       }
@@ -104,42 +104,42 @@ async function* untilAborted(answer: AsyncGenerator<ChatDelta>, signal: AbortSig
     throw signal.aborted ? signal.reason : error
   } finally {
     signal.removeEventListener('abort', aborted)
-    await withinReason(answer.return(undefined))
+    await settledOrLate(answer.return(undefined))
   }
   signal.throwIfAborted()
 }
 
-function withinReason(end: Promise<unknown>): Promise<unknown> {
+function settledOrLate(end: Promise<unknown>): Promise<unknown> {
   let timer: NodeJS.Timeout | undefined
   const patience = new Promise((resolve) => {
-    timer = setTimeout(resolve, STUBBORN)
+    timer = setTimeout(resolve, STOP_PATIENCE)
   })
-  // What it throws after it was told to stop is of no interest to anybody.
+  // Errors of a model that was aborted are ignored.
   return Promise.race([end.catch(() => {}), patience]).finally(() => clearTimeout(timer))
 }
 
 const base64 = ({ buffer, byteOffset, length }: Uint8Array): string =>
   Buffer.from(buffer, byteOffset, length).toString('base64')
 
-/** How long a model that speaks is asked to know its answers by their ids, in seconds. */
+/** Time for which the response promises that `audioId` stays valid, in seconds. */
 const AUDIO_SECONDS = 3600
 
-/** The objects of OpenAI's API for one answer. */
+/** Builder of the objects of OpenAI's API for one answer. */
 class Reply {
   readonly #id = `chatcmpl-${randomUUID()}`
   readonly #created = Math.floor(Date.now() / 1000)
-  readonly #asked: Asked
+  readonly #request: DecodedRequest
   readonly #model: ChatModel
-  /** Of the answer as sound. */
+  /** Id of the spoken answer. */
   #audioId = `audio_${randomUUID()}`
   #finish: 'length' | 'stop' | undefined
   #tokens = 0
   #promptTokens = 0
   #cachedTokens: number | undefined
 
-  constructor(model: ChatModel, asked: Asked) {
+  constructor(model: ChatModel, request: DecodedRequest) {
     this.#model = model
-    this.#asked = asked
+    this.#request = request
   }
 
   count({ tokens, promptTokens, cachedTokens, audioId, finishReason }: ChatDelta): void {
@@ -150,7 +150,7 @@ class Reply {
     this.#finish = finishReason ?? this.#finish
   }
 
-  tell(metrics: Metrics): void {
+  addTo(metrics: Metrics): void {
     metrics.promptTokens += this.#promptTokens
     metrics.cachedTokens += this.#cachedTokens ?? 0
     metrics.completionTokens += this.#tokens
@@ -160,15 +160,15 @@ class Reply {
     let content = ''
     let heard = ''
     let extras = {}
-    const sounds: Float32Array[] = []
+    const samples: Float32Array[] = []
     for await (const delta of answer) {
       this.count(delta)
       content += delta.text
       heard += delta.heard ?? ''
-      if (delta.audio) sounds.push(delta.audio)
+      if (delta.audio) samples.push(delta.audio)
       extras = { ...extras, ...(await extrasOf(delta)) }
     }
-    const { format } = this.#asked
+    const { format } = this.#request
     const rate = this.#model.audioRate ?? 0
     const message = {
       role: 'assistant',
@@ -179,7 +179,7 @@ class Reply {
       ...(format !== undefined && {
         audio: {
           id: this.#audioId,
-          data: base64(format === 'wav' ? wavBytes(sounds, rate) : pcm16Bytes(sounds)),
+          data: base64(format === 'wav' ? wavBytes(samples, rate) : pcm16Bytes(samples)),
           transcript: content,
           sample_rate: rate,
           expires_at: this.#created + AUDIO_SECONDS,
@@ -195,30 +195,30 @@ class Reply {
     return { ...this.#head('chat.completion.chunk'), choices }
   }
 
-  /** What a piece of the answer is to whoever reads it; there may be nothing. */
+  /** Convert a piece of the answer to the `delta` objects of stream events; possibly none. */
   async deltas(delta: ChatDelta): Promise<object[]> {
     const { text, heard = '', audio } = delta
-    const { format } = this.#asked
+    const { format } = this.#request
     const id = this.#audioId
     const extras = await extrasOf(delta)
-    const found: object[] = Object.keys(extras).length > 0 ? [extras] : []
-    if (heard !== '') found.push({ input_transcript: heard })
-    if (text !== '') found.push(format === undefined ? { content: text } : { audio: { id, transcript: text } })
+    const deltas: object[] = Object.keys(extras).length > 0 ? [extras] : []
+    if (heard !== '') deltas.push({ input_transcript: heard })
+    if (text !== '') deltas.push(format === undefined ? { content: text } : { audio: { id, transcript: text } })
     if (audio && audio.length > 0 && format !== undefined) {
-      found.push({ audio: { id, data: base64(pcm16Bytes([audio])), sample_rate: this.#model.audioRate } })
+      deltas.push({ audio: { id, data: base64(pcm16Bytes([audio])), sample_rate: this.#model.audioRate } })
     }
-    return found
+    return deltas
   }
 
-  /** Says how long the answer may be meant by its id. */
+  /** Return the delta with the expiry time of `audioId`, for spoken answers. */
   audioEnd(): object | undefined {
-    if (this.#asked.format === undefined) return undefined
+    if (this.#request.format === undefined) return undefined
     return { audio: { id: this.#audioId, expires_at: this.#created + AUDIO_SECONDS } }
   }
 
-  /** The last event, for those who asked for it. */
+  /** Return the last event if the request sets `stream_options.include_usage`. */
   usageChunk(): object | undefined {
-    if (!this.#asked.includeUsage) return undefined
+    if (!this.#request.includeUsage) return undefined
     return { ...this.#head('chat.completion.chunk'), choices: [], usage: this.#usage }
   }
 
@@ -227,7 +227,7 @@ class Reply {
   }
 
   get #finishReason(): 'length' | 'stop' {
-    return this.#finish ?? (this.#tokens >= this.#asked.options.maxNewTokens ? 'length' : 'stop')
+    return this.#finish ?? (this.#tokens >= this.#request.options.maxNewTokens ? 'length' : 'stop')
   }
 
   get #usage() {
@@ -241,7 +241,7 @@ class Reply {
   }
 }
 
-/** What a piece has beside the answer. */
+/** Return the fields of a piece that OpenAI's API lacks. */
 async function extrasOf({ asked, labelScores, views }: ChatDelta): Promise<object> {
   return {
     ...(asked !== undefined && { asked }),
@@ -250,7 +250,7 @@ async function extrasOf({ asked, labelScores, views }: ChatDelta): Promise<objec
   }
 }
 
-/** Server-sent events. Until there is a first piece, a failure still has a status of its own. */
+/** Send an answer as server-sent events. The status line is sent with the first piece, so earlier errors keep their status. */
 async function sendEvents(
   response: ServerResponse,
   answer: AsyncIterable<ChatDelta>,
@@ -286,7 +286,7 @@ async function sendEvents(
   }
 }
 
-/** Waits for a slow reader, for a while. */
+/** Write text. For a slow reader wait until the buffer drains; after `seconds` close the connection. */
 function written(response: ServerResponse, text: string, seconds: number): Promise<void> {
   if (response.destroyed || response.write(text)) return Promise.resolve()
   return new Promise((resolve) => {

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { writeAtomically } from '../base/atomic.js'
+import { shown } from '../base/check.js'
 import { OutOfMemoryError, VoxtorchError } from '../base/errors.js'
 import { scope } from '../tensor/index.js'
 import { openVideo, type RawImage, readImage, type Video } from '../vision/index.js'
@@ -10,12 +11,12 @@ import { fromBase64 } from './base64.js'
 import type { ChatModel, ChatPart } from './chat-model.js'
 import type { ServeLimits } from './options.js'
 
-/** A picture or a film of a request whose address has been checked, not its content. */
+/** An image or a video of a request: its `data:` URL is checked, its content is not decoded yet. */
 export interface EncodedMedia {
   type: 'encoded-image' | 'encoded-video'
-  /** A picture or a film in base64, or the frames of one. */
+  /** Base64 of an image, of a video file, or of each frame of a video. */
   data: string[]
-  /** Its place in the request, for errors. */
+  /** Path of the part in the request, for errors. */
   param: string
 }
 
@@ -23,56 +24,61 @@ type Fields = Record<string, unknown>
 const isFields = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** What stands before the comma of a `data:` address is no longer than this. */
+/** Longest part of a `data:` URL before its comma, in characters. */
 const HEAD = 200
-/** Frames that one address may have, whatever the server allows. */
+/** Upper bound on the frames of one `data:` URL, whatever the server's limits. */
 const MOST_PIECES = 2 ** 16
 
-/** What the names of folders for films begin with. */
+/** Name prefix of the temporary folders of video files. */
 const FOLDER = 'voxtorch-serve-'
-const WORDS = { image_url: ['picture', 'image'], video_url: ['film', 'video'] } as const
+const KINDS = { image_url: 'image', video_url: 'video' } as const
 
-/** The types of parts that a model may be sent beside text and sound. */
-export type MediaPartType = keyof typeof WORDS
+/** Types of message parts other than text and audio. */
+export type MediaPartType = keyof typeof KINDS
 export const isMediaPart = (type: unknown): type is MediaPartType => type === 'image_url' || type === 'video_url'
 
 /**
- * Checks the fields of an `image_url` or `video_url` part: a `data:` address, for nothing is fetched. Frames of a film are
- * `data:video/jpeg;base64,` with a comma between each and the next.
- * @throws ApiError 400 naming the field, and for a model that takes none
+ * Check the fields of an `image_url` or `video_url` part. Only `data:` URLs are accepted; nothing is fetched. The frames of a
+ * video are `data:video/jpeg;base64,` followed by the base64 of each frame, separated by commas.
+ * @throws ApiError 400 naming the field, and for a model without that modality
  */
 export function encodedMedia(type: MediaPartType, value: unknown, param: string, model: ChatModel): EncodedMedia {
-  const [word, kind] = WORDS[type]
+  const kind = KINDS[type]
   const modalities = model.inputModalities ?? ['text', 'audio']
   if (!modalities.includes(kind)) {
-    const takes = modalities.join(' and ')
-    throw badRequest(`${model.name} takes no ${word}s (${type}), only ${takes}.`, `${param}.type`, 'unsupported_value')
+    const supported = modalities.join(' or ')
+    throw badRequest(
+      `expected ${supported}, the input modalities of ${model.name}, got ${type}.`,
+      `${param}.type`,
+      'unsupported_value',
+    )
   }
   const place = `${param}.${type}`
   const { url, detail = null, ...rest } = isFields(value) ? value : {}
   const [unknown] = Object.keys(rest)
   if (unknown !== undefined) {
-    throw badRequest(
-      `There is no field ${JSON.stringify(unknown.slice(0, 100))} in ${type}.`,
-      place,
-      'unknown_parameter',
-    )
+    throw badRequest(`expected the fields "url" and "detail", got ${shown(unknown)}.`, place, 'unknown_parameter')
   }
   if (detail !== null && detail !== 'auto' && detail !== 'high') {
-    throw badRequest('detail must be "auto" or "high".', `${place}.detail`, 'unsupported_value')
+    throw badRequest(`expected "auto" or "high", got ${shown(detail)}.`, `${place}.detail`, 'unsupported_value')
   }
-  if (typeof url !== 'string' || url === '') throw badRequest(`The ${word}'s url must be a string.`, `${place}.url`)
+  if (typeof url !== 'string' || url === '') {
+    throw badRequest(`expected a data:${kind}/… URL, got ${shown(url)}.`, `${place}.url`)
+  }
   const comma = url.slice(0, HEAD).indexOf(',')
   const [, top, sub] = /^data:(\w+)\/([\w.+-]+)(?:;[\w.=+-]+)*;base64$/i.exec(url.slice(0, Math.max(0, comma))) ?? []
   if (top?.toLowerCase() !== kind || sub === undefined) {
-    const wanted = `data:${kind}/…;base64,…`
-    throw badRequest(`The ${word} must be in the request itself, as ${wanted}: nothing is fetched.`, `${place}.url`)
+    const start = shown(url.slice(0, 40))
+    throw badRequest(
+      `expected data:${kind}/…;base64,…, got ${start}. The server fetches no URLs: send the ${kind} in the request.`,
+      `${place}.url`,
+    )
   }
   const data = url.slice(comma + 1)
   const isFrames = type === 'video_url' && /^(?:jpeg|png|webp|x-portable-pixmap)$/i.test(sub)
   const pieces = isFrames ? data.split(',', MOST_PIECES) : [data]
   if (pieces.length === MOST_PIECES)
-    throw badRequest('The film has too many frames.', `${place}.frames`, 'too_many_frames')
+    throw badRequest(`expected fewer than ${MOST_PIECES} frames, got more.`, `${place}.frames`, 'too_many_frames')
   return {
     type: type === 'image_url' ? 'encoded-image' : 'encoded-video',
     data: pieces,
@@ -80,11 +86,11 @@ export function encodedMedia(type: MediaPartType, value: unknown, param: string,
   }
 }
 
-/** What is left for the pictures and films of a conversation. */
+/** Pixels and frames that the images and videos of a conversation may still use. */
 export interface MediaBudget {
   pixels: number
   frames: number
-  /** Files that are open, to be closed when the answer is over. */
+  /** Functions that close open files, called when the answer is complete. */
   readonly held: (() => Promise<void>)[]
 }
 
@@ -94,12 +100,12 @@ export const mediaBudget = ({ maxPixels, maxVideoFrames }: ServeLimits): MediaBu
   held: [],
 })
 
-/** Closes what films hold. */
+/** Close video files and delete their temporary folders. */
 export async function release({ held }: MediaBudget): Promise<void> {
   await Promise.allSettled(held.splice(0).map((end) => end()))
 }
 
-/** Decodes a picture or the frames of a film to pixels, and opens a film. */
+/** Decode an image or the frames of a video to pixels, or open a video file. */
 export async function decodeMedia(
   part: EncodedMedia,
   budget: MediaBudget,
@@ -108,35 +114,39 @@ export async function decodeMedia(
 ): Promise<ChatPart> {
   const { data, param } = part
   if (part.type === 'encoded-image') {
-    return { type: 'image', image: await decodePicture(data[0] as string, 'picture', param, budget, signal) }
+    return { type: 'image', image: await decodeImage(data[0] as string, 'image', param, budget, signal) }
   }
-  if (!param.endsWith('.frames')) return { type: 'video', frames: await decodeFilm(part, budget, model, signal) }
+  if (!param.endsWith('.frames')) return { type: 'video', frames: await decodeVideo(part, budget, model, signal) }
   budget.frames -= data.length
   if (budget.frames < 0) {
-    throw badRequest('The films have more frames than the server allows.', param, 'too_many_frames')
+    throw badRequest(
+      'expected no more frames than the server allows for all videos of a conversation (maxVideoFrames).',
+      param,
+      'too_many_frames',
+    )
   }
   const frames: RawImage[] = []
   for (const [i, one] of data.entries()) {
-    const frame = await decodePicture(one, 'frame', `${param}[${i}]`, budget, signal)
+    const frame = await decodeImage(one, 'frame', `${param}[${i}]`, budget, signal)
     const [first = frame] = frames
     if (frame.width !== first.width || frame.height !== first.height) {
-      const sizes = `${frame.width} × ${frame.height} and not ${first.width} × ${first.height}`
-      throw badRequest(`The frames of a film have one size, this one is ${sizes}.`, `${param}[${i}]`, 'invalid_video')
+      const sizes = `${first.width} × ${first.height} as the first frame has, got ${frame.width} × ${frame.height}`
+      throw badRequest(`expected ${sizes}.`, `${param}[${i}]`, 'invalid_video')
     }
     frames.push(frame)
   }
   return { type: 'video', frames }
 }
 
-async function decodePicture(
+async function decodeImage(
   data: string,
-  word: 'picture' | 'frame',
+  kind: 'image' | 'frame',
   param: string,
   budget: MediaBudget,
   signal: AbortSignal,
 ): Promise<RawImage> {
-  const bytes = fromBase64(data, word === 'frame' ? 'video' : 'image', param)
-  return typed(word, param, signal, async () => {
+  const bytes = fromBase64(data, param)
+  return typed(kind, param, signal, async () => {
     const image = await scope(async () => {
       const pixels = await readImage(bytes, { maxPixels: Math.max(1, budget.pixels), signal })
       const [height, width] = pixels.shape as [number, number]
@@ -147,19 +157,19 @@ async function decodePicture(
   })
 }
 
-async function decodeFilm(
+async function decodeVideo(
   { data, param }: EncodedMedia,
   budget: MediaBudget,
   { videoFrames = 8 }: ChatModel,
   signal: AbortSignal,
 ): Promise<Video> {
-  const bytes = fromBase64(data[0] as string, 'video', param)
-  // The decoder reads files.
+  const bytes = fromBase64(data[0] as string, param)
+  // The decoder reads files only.
   const folder = await mkdtemp(join(tmpdir(), FOLDER))
   budget.held.push(() => rm(folder, { recursive: true, force: true }))
-  const file = join(folder, 'film')
+  const file = join(folder, 'video')
   await writeAtomically(file, VoxtorchError, (write) => write(bytes))
-  return typed('film', param, signal, async () => {
+  return typed('video', param, signal, async () => {
     const video = await openVideo(file, { maxPixels: Math.max(1, budget.pixels), signal })
     budget.held.unshift(() => video.close())
     take(budget, video.width * video.height * Math.min(video.frameCount, videoFrames), param)
@@ -170,13 +180,17 @@ async function decodeFilm(
 function take(budget: MediaBudget, pixels: number, param: string): void {
   budget.pixels -= pixels
   if (budget.pixels < 0) {
-    throw badRequest('The pictures and films have more pixels than the server allows.', param, 'too_many_pixels')
+    throw badRequest(
+      'expected no more pixels than the server allows for all images and videos of a conversation (maxPixels).',
+      param,
+      'too_many_pixels',
+    )
   }
 }
 
-/** A decoder's error as the client's, but for what the server lacks. */
+/** Run `work` and convert a decoder's error to a 400 error, or to a 501 error if the server lacks the decoder. */
 async function typed<T>(
-  word: 'picture' | 'frame' | 'film',
+  kind: 'image' | 'frame' | 'video',
   param: string,
   signal: AbortSignal,
   work: () => Promise<T>,
@@ -188,18 +202,18 @@ async function typed<T>(
     if (typeof Reflect.get(error, 'missing') === 'string') {
       throw new ApiError(
         501,
-        `The server cannot read this ${word}: npm's ${Reflect.get(error, 'missing')} is missing.`,
+        `The server cannot decode this ${kind}: npm's ${Reflect.get(error, 'missing')} is missing. Install it there.`,
         {
           code: 'decoder_missing',
           param,
         },
       )
     }
-    // Not the names of the server's own files.
+    // Clients must not see the paths of the server's temporary files.
     const [name = ''] = /^\S+: /.exec(error.message) ?? []
-    const isOurs = name.includes(FOLDER)
-    const what = isOurs ? error.message.slice(name.length) : error.message.replace(/^the picture in memory: /, '')
-    const code = word === 'film' || word === 'frame' ? 'invalid_video' : 'invalid_image'
-    throw badRequest(`The ${word} cannot be read: ${what}.`, param, code)
+    const isTemporary = name.includes(FOLDER)
+    const what = isTemporary ? error.message.slice(name.length) : error.message.replace(/^the image in memory: /, '')
+    const code = kind === 'image' ? 'invalid_image' : 'invalid_video'
+    throw badRequest(`cannot decode the ${kind}: ${what.replace(/\.$/, '')}.`, param, code)
   }
 }

@@ -1,16 +1,16 @@
-/** Counts for `/metrics`, in the text format of Prometheus: https://prometheus.io/docs/instrumenting/exposition_formats/ */
+/** Counters for `/metrics`, in the text format of Prometheus: https://prometheus.io/docs/instrumenting/exposition_formats/ */
 export class Metrics {
   readonly #statuses = new Map<string, number>()
   promptTokens = 0
   cachedTokens = 0
   completionTokens = 0
 
-  /** A request to the API that is over; 'gone' where its client had left. */
+  /** Count a finished request to the API; the status is 'gone' if its client disconnected. */
   count(status: string): void {
     this.#statuses.set(status, (this.#statuses.get(status) ?? 0) + 1)
   }
 
-  /** @param now what holds at this moment, by name */
+  /** Return the metrics as text. @param now current values of gauges, by name */
   text(now: Readonly<Record<string, number>>): string {
     const lines: string[] = []
     const add = (name: string, kind: string, samples: Iterable<readonly [string, number]>) => {

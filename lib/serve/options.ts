@@ -1,68 +1,76 @@
 import { isIP } from 'node:net'
-import { misuse, requireNumber, requireObject, requireOptions, requireString, requireWhole } from '../base/check.js'
+import {
+  misuse,
+  requireNumber,
+  requireObject,
+  requireOptions,
+  requireString,
+  requireWhole,
+  shown,
+} from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { ChatModel } from './chat-model.js'
 
-/** What a server refuses, and how long it waits. Sizes in bytes, times in seconds. */
+/** Limits of a server. Sizes in bytes, times in seconds. */
 export interface ServeLimits {
-  /** Of a request's body. Default 25 MB. */
+  /** Size of a request's body. Default 25 MB. */
   maxBodyBytes: number
-  /** Of all clips of a conversation together. Default 600. */
+  /** Total duration of the audio clips in a conversation. Default 600. */
   maxAudioSeconds: number
-  /** Clips in a conversation. Default 32. */
+  /** Audio clips in a conversation. Default 32. */
   maxAudioParts: number
-  /** Pictures and films in a conversation. Default 16. */
+  /** Images and videos in a conversation. Default 16. */
   maxMediaParts: number
-  /** Of all pictures of a conversation together, and of the frames of its films that are looked at. Default 64 million. */
+  /** Total pixels of all images in a conversation and of the video frames that the model encodes. Default 64 million. */
   maxPixels: number
-  /** Frames of all films of a conversation that come as frames. Default 512. */
+  /** Total frames of a conversation's videos that are sent as frames. Default 512. */
   maxVideoFrames: number
   /** Messages in a conversation. Default 256. */
   maxMessages: number
-  /** Characters (UTF-16) of all texts of a conversation together. Default 1 million. */
+  /** Total UTF-16 code units of all texts in a conversation. Default 1 million. */
   maxTextLength: number
-  /** Tokens of an answer that a request may ask for. Default 2048. */
+  /** Largest `max_tokens` that a request may set. Default 2048. */
   maxNewTokens: number
-  /** Tokens of an answer where the request does not say. Default 512. */
+  /** Maximum tokens of an answer if the request does not set them. Default 512. */
   defaultNewTokens: number
-  /** Requests that are worked on at once. Default: as many as the model says that it takes at once, else 2. */
+  /** Requests that are processed at once. Default: the model's `concurrent`, else 2. */
   maxConcurrent: number
   /**
-   * Requests that wait for a place. Their bodies have come; together with those that are still coming they take about
-   * `maxBodyBytes` times `maxConcurrent` (4 at least), and others are read when there is room again. Default 16.
+   * Requests that wait in the queue. The bodies that are queued or being received share a memory budget of `maxBodyBytes`
+   * times `maxConcurrent` (at least 4); further bodies are read as it frees up. Default 16.
    */
   maxQueued: number
   /** Open connections. Default 256. */
   maxConnections: number
-  /** For a request's headers. Default 10. */
+  /** Time to receive a request's headers. Default 10. */
   headerTimeout: number
-  /** For a request's body. One that brings less than 5 kB in 5 s is given up sooner. Default 30. */
+  /** Time to receive a request's body. A client that sends less than 5 kB in 5 s is refused sooner. Default 30. */
   bodyTimeout: number
-  /** For room for the body, and for a place to be free. Default 60. */
+  /** Time to wait for memory for the body, and for a free slot. Default 60. */
   queueTimeout: number
-  /** For a whole answer. Default 300. */
+  /** Time to generate an answer. Default 300. */
   answerTimeout: number
-  /** For a client that does not take what it asked for. Default 30. */
+  /** Time to wait for a client that does not read its response. Default 30. */
   writeTimeout: number
-  /** Between two requests on one connection. Default 5. */
+  /** Time between two requests on one connection. Default 5. */
   idleTimeout: number
-  /** For running answers to finish when the server is closed, before they are aborted. Default 10. */
+  /** Time for running answers to finish after `close`, before they are aborted. Default 10. */
   shutdownTimeout: number
 }
 
 export interface ServeOptions extends Partial<ServeLimits> {
-  /** The address to listen at. Default `'127.0.0.1'`, which nobody else can reach. */
+  /** Address to listen on. Default `'127.0.0.1'`, which only this machine can reach. */
   host?: string
-  /** Default 0: the system picks a free one. */
+  /** Port to listen on. Default 0: the system picks a free one. */
   port?: number
-  /** What clients give as `Authorization: Bearer …`. Needed where `host` is no loopback address. */
+  /** Key that clients send as `Authorization: Bearer …`. Required unless `host` is a loopback address. */
   apiKey?: string
   /**
-   * Names under which the server may be addressed, without port: the request's Host. Default: the loopback's own names
-   * and `host` where it listens there (a page elsewhere cannot reach it by a name of its own), else any.
+   * Allowed values of a request's Host header, without port. Default on a loopback address: the loopback names and `host`,
+   * which prevents DNS rebinding. Default elsewhere: any.
    */
   allowedHosts?: string[]
-  /** Gets a line for each request and each failure. Default: nothing. */
+  /** Called with a line for each request and each internal error. Default: no log. */
   log?: (line: string) => void
 }
 
@@ -99,7 +107,7 @@ const limits: ServeLimits = {
 const others = ['host', 'port', 'apiKey', 'allowedHosts', 'log']
 const WHERE = 'serve'
 
-/** A timer's longest wait, in seconds. */
+/** Longest delay of a timer in Node, in seconds. */
 const LONGEST = 2 ** 31 / 1000
 
 export function requireModel(model: ChatModel): void {
@@ -114,7 +122,7 @@ export function requireModel(model: ChatModel): void {
   }
 }
 
-/** Fills the options up. @throws ConfigError for an unknown one, a wrong value, and an open server without a key */
+/** Check options and fill in defaults. @throws ConfigError for an unknown option, a wrong value, or an open server without a key */
 export function settingsOf(
   options: ServeOptions,
   { concurrent = limits.maxConcurrent }: Partial<ChatModel> = {},
@@ -126,7 +134,9 @@ export function settingsOf(
   if (port > 65535) throw misuse(WHERE, 'port', 'at most 65535', port)
   if (typeof log !== 'function') throw misuse(WHERE, 'log', 'a function', log)
   if (apiKey !== undefined && (typeof apiKey !== 'string' || !/^[\x21-\x7e]{8,}$/.test(apiKey))) {
-    throw new ConfigError(`${WHERE}: apiKey must be at least 8 printable ASCII characters without spaces`)
+    throw new ConfigError(
+      `${WHERE}: apiKey: expected at least 8 printable ASCII characters without spaces, got ${typeof apiKey === 'string' ? `a string of ${apiKey.length} characters` : shown(apiKey)}.`,
+    )
   }
   if (
     allowedHosts !== undefined &&
@@ -136,7 +146,7 @@ export function settingsOf(
   }
   if (!isLoopback(host) && apiKey === undefined) {
     throw new ConfigError(
-      `${WHERE}: host '${host}' is open to other machines and needs an apiKey; leave host out to serve this machine only`,
+      `${WHERE}: apiKey: expected a key, because other machines can reach host '${host}'. Set apiKey, or leave host out to serve this machine only.`,
       { host },
     )
   }
@@ -169,7 +179,7 @@ function checkedLimits(options: ServeOptions, maxConcurrent: number): ServeLimit
   return whole
 }
 
-/** Names by which this machine calls itself, and the address of its own at which a server listens. */
+/** Return the names of this machine's loopback interface, with the loopback address that a server listens on. */
 export const loopbackNames = (host: string): string[] => [
   ...new Set(['localhost', '127.0.0.1', '[::1]', ...(isLoopback(host) && isIP(host) === 4 ? [host] : [])]),
 ]

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { defined } from '../base/check.js'
 import type { ApiError } from './api-error.js'
 
-/** Of every response. Nothing but the page's own files runs or is shown in it, and no other page may hold it. */
+/** Headers of every response. The page loads only its own files, and other pages cannot embed it. */
 export const SECURITY_HEADERS: Record<string, string> = {
   'Content-Security-Policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src blob:; connect-src 'self'; " +
@@ -26,14 +26,14 @@ export function sendJson(response: ServerResponse, status: number, value: object
   response.end(body)
 }
 
-/** How long the rest of a refused body is thrown away, so that the client gets to read why. */
+/** Time for which the rest of a refused body is read and discarded, in milliseconds, so that the client can read the error. */
 const LINGER = 2_000
 
 export function sendError(request: IncomingMessage, response: ServerResponse, error: ApiError): void {
   const { retryAfter, headers } = error.facts
   const more = defined({ ...headers, 'Retry-After': retryAfter?.toString() })
   if (request.complete || !hasBody(request)) return sendJson(response, error.status, error.body, more)
-  // To end now would close the connection while bytes still come, which resets it and takes the response away again.
+  // Ending now would close the connection while bytes still arrive. That resets it, and the client loses the response.
   const body = JSON.stringify(error.body)
   response.writeHead(error.status, {
     'Content-Type': 'application/json; charset=utf-8',

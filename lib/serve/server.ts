@@ -14,51 +14,54 @@ import { SECURITY_HEADERS, sendError, sendJson } from './response.js'
 
 /** A running server. */
 export interface Served {
-  /** Where it listens, such as `http://127.0.0.1:8080`. */
+  /** URL of the server, such as `http://127.0.0.1:8080`. */
   readonly url: string
   readonly port: number
   /**
-   * Takes no more requests, refuses those that wait, lets running answers finish for `shutdownTimeout` seconds, aborts what
-   * is left and closes every connection. A second call, or `{ now: true }`, aborts at once.
+   * Stop the server: accept no more requests, refuse queued ones, let running answers finish for `shutdownTimeout` seconds,
+   * then abort the rest and close all connections. A second call, or `{ now: true }`, aborts at once.
    */
   close(options?: { now?: boolean }): Promise<void>
 }
 
 /**
- * Serves a chat model over HTTP: OpenAI's chat completions with parts of sound, pictures and films at `POST /v1/chat/completions` (whole or
- * streamed, with answers in sound from models that speak), `GET /v1/models`, `GET /health`, `GET /metrics` for Prometheus, and at `/` a page to record or drop audio and ask about it.
+ * Serve a chat model over HTTP. Endpoints:
+ * - `POST /v1/chat/completions`: OpenAI's chat completions with audio, image and video parts, complete or streamed, with
+ *   spoken answers if the model supports them
+ * - `GET /v1/models`, `GET /health`, and `GET /metrics` for Prometheus
+ * - `/`: a web page for chatting with text, audio, images and video
  *
  * ```ts
  * const { url, close } = await serve(model, { port: 8080 })
  * ```
- * A request holds all earlier turns, their audio included; what a model keeps of them saves time, and nothing else. By default it listens to this
- * machine only, and to no page but its own. Limits: {@link ServeOptions}. An aborted request ends its generation.
+ * The API is stateless: each request contains all earlier turns, including their audio. By default only this machine and the
+ * server's own page can use it. Limits: {@link ServeOptions}. An aborted request ends its generation.
  * API: https://platform.openai.com/docs/api-reference/chat
  *
- * @throws ConfigError for wrong options, an open server without a key, and an address that cannot be listened at
+ * @throws ConfigError for wrong options, an open server without a key, and an address that is in use or not available
  */
 export async function serve(model: ChatModel, options: ServeOptions = {}): Promise<Served> {
   requireModel(model)
   const settings = settingsOf(options, model)
-  // Not before it is needed: whoever imports voxtorch would wait for it.
+  // Imported on first use, to keep `import 'voxtorch'` fast.
   const { createServer } = await import('node:http')
   const running = new Running(model, settings, createServer)
   await running.listen()
   return { url: running.url, port: running.port, close: (how) => running.close(how?.now === true) }
 }
 
-/** Bodies of the largest size that are held at once, where fewer requests are worked on. */
+/** Minimum memory budget for bodies, as a multiple of `maxBodyBytes`. */
 const LEAST_BODIES = 4
 
 const LONGEST_TIMER = 2 ** 31 - 1
 
-/** How long an aborted answer may take to end when the server is closed, in milliseconds. */
-const STUBBORN = 3_000
+/** Time for which `close` waits for aborted answers to end, in milliseconds. */
+const STOP_PATIENCE = 3_000
 
 class Running {
   readonly #server: Server
   readonly #admission: Admission
-  /** One for each request that is answered. */
+  /** Running requests. */
   readonly #requests = new Map<AbortController, Promise<void>>()
   readonly #aborted = new AbortController()
   readonly #metrics = new Metrics()
@@ -75,7 +78,7 @@ class Running {
     const answer = (request: IncomingMessage, response: ServerResponse) => this.#answer(request, response)
     this.#server = createServer({
       headersTimeout: settings.headerTimeout * 1000,
-      // Bodies have a clock of their own.
+      // The time limit of bodies is in body.ts.
       requestTimeout: 0,
       keepAliveTimeout: settings.idleTimeout * 1000,
       connectionsCheckingInterval: 1000,
@@ -84,7 +87,7 @@ class Running {
       .on('request', answer)
       .on('checkContinue', answer)
     this.#server.maxConnections = settings.maxConnections
-    // Longer than whatever else has a limit: for a client that is gone without a word.
+    // The sum of all other limits: closes the socket of a client that vanished without closing its connection.
     const { queueTimeout, bodyTimeout, answerTimeout, writeTimeout } = settings
     this.#server.timeout = Math.min(LONGEST_TIMER, (queueTimeout + bodyTimeout + answerTimeout + writeTimeout) * 1000)
   }
@@ -94,7 +97,10 @@ class Running {
     return new Promise((resolve, reject) => {
       this.#server.once('error', (cause) =>
         reject(
-          new ConfigError(`serve: cannot listen at ${host}, port ${port}: ${cause.message}`, { host, port, cause }),
+          new ConfigError(
+            `serve: cannot listen on ${host}, port ${port}: ${cause.message}. Choose another host or port.`,
+            { host, port, cause },
+          ),
         ),
       )
       this.#server.listen({ host, port }, resolve)
@@ -121,17 +127,17 @@ class Running {
     this.#admission.close()
     this.#server.closeIdleConnections()
     const timer = setTimeout(() => this.#abort(), now ? 0 : this.settings.shutdownTimeout * 1000)
-    await Promise.race([Promise.all(this.#requests.values()), this.#abortedLongAgo()])
+    await Promise.race([Promise.all(this.#requests.values()), this.#stopPatience()])
     clearTimeout(timer)
     this.#server.closeAllConnections()
     await closed
   }
 
-  /** For a model that does not stop when it is told to. */
-  #abortedLongAgo(): Promise<void> {
+  /** Wait until models that do not react to their signal are no longer waited for. */
+  #stopPatience(): Promise<void> {
     return new Promise((resolve) => {
-      this.#aborted.signal.addEventListener('abort', () => setTimeout(resolve, STUBBORN).unref(), { once: true })
-      if (this.#aborted.signal.aborted) setTimeout(resolve, STUBBORN).unref()
+      this.#aborted.signal.addEventListener('abort', () => setTimeout(resolve, STOP_PATIENCE).unref(), { once: true })
+      if (this.#aborted.signal.aborted) setTimeout(resolve, STOP_PATIENCE).unref()
     })
   }
 
@@ -143,36 +149,36 @@ class Running {
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
-    const gone = new AbortController()
+    const disconnected = new AbortController()
     const started = performance.now()
     const sent = new Promise<void>((resolve) => {
       response.once('finish', resolve).once('close', () => {
-        if (!response.writableFinished) gone.abort(new Error('the client has gone'))
+        if (!response.writableFinished) disconnected.abort(new Error('the client disconnected'))
         resolve()
       })
     })
     response.on('error', () => {})
-    const work = this.#respond(request, response, gone.signal).then(async () => {
+    const work = this.#respond(request, response, disconnected.signal).then(async () => {
       await sent
-      this.#requests.delete(gone)
+      this.#requests.delete(disconnected)
       const took = ((performance.now() - started) / 1000).toFixed(2)
       const status = response.headersSent ? response.statusCode : 'gone'
       if (request.url?.startsWith('/v1/')) this.#metrics.count(response.writableFinished ? String(status) : 'gone')
       this.settings.log(`${request.method} ${printable(request.url)} ${status} ${took} s`)
     })
-    this.#requests.set(gone, work)
+    this.#requests.set(disconnected, work)
   }
 
-  /** Never rejects. */
+  /** Answer a request; never rejects. */
   async #respond(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
     try {
       for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value)
       checkSource(request, this.settings)
       await this.#route(request, response, signal)
     } catch (error) {
-      const shown = apiErrorOf(error)
-      if (shown.status === 500 && !response.destroyed) this.settings.log((error as Error)?.stack ?? String(error))
-      if (!response.headersSent && !response.destroyed) sendError(request, response, shown)
+      const apiError = apiErrorOf(error)
+      if (apiError.status === 500 && !response.destroyed) this.settings.log((error as Error)?.stack ?? String(error))
+      if (!response.headersSent && !response.destroyed) sendError(request, response, apiError)
     }
   }
 
@@ -181,7 +187,10 @@ class Running {
     const need = (...methods: string[]) => {
       if (methods.includes(request.method ?? '')) return
       const allow = methods.join(', ')
-      throw new ApiError(405, `${path} takes ${allow}.`, { code: 'method_not_allowed', headers: { Allow: allow } })
+      throw new ApiError(405, `${path}: expected ${allow}, got ${request.method}.`, {
+        code: 'method_not_allowed',
+        headers: { Allow: allow },
+      })
     }
     const file = pageFiles().get(path)
     if (file !== undefined) {
@@ -220,9 +229,9 @@ class Running {
         const { outputModalities: output_modalities = ['text'], audioRate } = this.model
         const speech = output_modalities.includes('audio') ? { output_modalities, audio_rate: audioRate } : {}
         const { tasks = [], extras = [] } = this.model
-        const own = { ...(tasks.length > 0 && { tasks }), ...(extras.length > 0 && { extras }) }
+        const abilities = { ...(tasks.length > 0 && { tasks }), ...(extras.length > 0 && { extras }) }
         const head = { id, object: 'model', created: 0, owned_by: 'voxtorch' }
-        const entry = { ...head, input_modalities, ...speech, ...own, limits }
+        const entry = { ...head, input_modalities, ...speech, ...abilities, limits }
         return sendJson(response, 200, { object: 'list', data: [entry] })
       }
       case '/v1/chat/completions':
@@ -239,10 +248,12 @@ class Running {
           signal,
         )
       default:
-        throw new ApiError(404, 'There is nothing at this address.', { code: 'not_found' })
+        throw new ApiError(404, `Unknown path ${printable(path)}. The API starts at /v1/chat/completions.`, {
+          code: 'not_found',
+        })
     }
   }
 }
 
-/** A path as a log may show it. */
+/** Return a path shortened to 100 printable ASCII characters, for the log. */
 const printable = (path = '') => path.slice(0, 100).replace(/[^\x21-\x7e]/g, '?')

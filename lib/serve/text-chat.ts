@@ -11,20 +11,20 @@ import type { Tokenizer } from '../text/tokenizer.js'
 import type { ChatAnswerOptions, ChatDelta, ChatModel, ChatTurn } from './chat-model.js'
 
 export interface TextChatSettings {
-  /** As in `/v1/models`. Default 'text'. */
+  /** Name of the model in `/v1/models`. Default 'text'. */
   name?: string
-  /** How answers share passes, and beginnings that were read before. Default: 8 at once, and 256 MB of beginnings. */
+  /** Continuous batching and the prefix cache. Default: 8 sequences at once, 256 MiB of cached prefixes. */
   batching?: ContinuousBatchingOptions
 }
 
-/** Of a prompt for a model that sets no limit. */
+/** Most tokens of a prompt, for a model without `maxPositionEmbeddings`. */
 const MOST_TOKENS = 2 ** 20
 
-const PRESET: ContinuousBatchingOptions = { maxNumSeqs: 8, prefixCacheBytes: 256 * 2 ** 20 }
+const DEFAULT_BATCHING: ContinuousBatchingOptions = { maxNumSeqs: 8, prefixCacheBytes: 256 * 2 ** 20 }
 
 /**
- * A language model in conversation, for `serve`: messages in the tokenizer's chat template, answers that are written in the
- * same passes. What a conversation begins with, such as a system message or its earlier turns, is read once.
+ * A language model as a chat model for `serve`. It applies the tokenizer's chat template and generates several answers at
+ * once with continuous batching. A prefix cache keeps system messages and earlier turns.
  *
  * ```ts
  * const model = await DecoderLM.fromPretrained('smollm2-135m-instruct')
@@ -32,8 +32,8 @@ const PRESET: ContinuousBatchingOptions = { maxNumSeqs: 8, prefixCacheBytes: 256
  * await serve(chat, { port: 8080 })
  * ```
  *
- * Its caches live as long as it does: `dispose()` it, or declare it with `using`. The model is not disposed with it.
- * @throws ConfigError for an unknown setting, and a tokenizer without a chat template
+ * `dispose()`, or declaring it with `using`, frees its caches. The model itself is not disposed.
+ * @throws ConfigError for an unknown setting, or a tokenizer without a chat template
  */
 export class TextChat implements ChatModel {
   readonly model: DecoderLM
@@ -50,10 +50,10 @@ export class TextChat implements ChatModel {
     const { name = 'text', batching = {} } = settings
     requireString('TextChat', 'name', name)
     if (tokenizer.chatTemplate === null) {
-      throw new ConfigError('TextChat: the tokenizer has no chat template; set `tokenizer.chatTemplate`', {})
+      throw new ConfigError('TextChat: tokenizer.chatTemplate: expected a chat template, got null. Set it first.', {})
     }
     requireObject('TextChat', 'batching', batching)
-    const options = { ...PRESET, ...batching }
+    const options = { ...DEFAULT_BATCHING, ...batching }
     this.#batching = new ContinuousBatching(model, options)
     this.concurrent = options.maxNumSeqs as number
     this.model = model
@@ -62,22 +62,22 @@ export class TextChat implements ChatModel {
   }
 
   /**
-   * The answer to the last message. Leaving the loop, or the signal, ends it.
-   * @throws ConfigError for a message with audio, and for a conversation that leaves no room for an answer
+   * Generate the answer to the last message. Leaving the loop, or the signal, ends the generation.
+   * @throws ConfigError for a message with other parts than text, and for a conversation that leaves too few positions for `maxNewTokens`
    */
   async *stream(messages: readonly ChatTurn[], options: ChatAnswerOptions): AsyncGenerator<ChatDelta, void, void> {
     const { maxNewTokens, seed, signal } = options
-    const { maxPositionEmbeddings: room } = this.model.config
-    const ids = await this.#promptOf(messages, room, signal)
-    if (room !== undefined && (ids === undefined || ids.length + maxNewTokens > room)) {
-      const [tokens, left] = ids === undefined ? [`more than ${room}`, 0] : [ids.length, Math.max(0, room - ids.length)]
+    const { maxPositionEmbeddings: most } = this.model.config
+    const ids = await this.#promptOf(messages, most, signal)
+    if (most !== undefined && (ids === undefined || ids.length + maxNewTokens > most)) {
+      const [tokens, left] = ids === undefined ? [`more than ${most}`, 0] : [ids.length, Math.max(0, most - ids.length)]
       throw new ConfigError(
-        `${this.name}: the conversation has ${tokens} tokens, which leaves ${left} of ${room} for the answer, not ${maxNewTokens}`,
-        { tokens: ids?.length, maxNewTokens, maxPositionEmbeddings: room },
+        `${this.name}: expected at most ${most} tokens for the conversation and the answer, but the conversation has ${tokens}, which leaves ${left} for the answer, and maxNewTokens is ${maxNewTokens}. Shorten the conversation or lower maxNewTokens.`,
+        { tokens: ids?.length, maxNewTokens, maxPositionEmbeddings: most },
       )
     }
     if (ids === undefined)
-      throw new ConfigError(`${this.name}: the conversation has more than ${MOST_TOKENS} tokens`, {})
+      throw new ConfigError(`${this.name}: messages: expected at most ${MOST_TOKENS} tokens, got more`, {})
     const generator = seed === undefined ? undefined : new Generator({ seed })
     const inputIds = tensor([ids], { device: this.model.parameters()[0]?.device ?? 'cpu' })
     const control: GenerateOptions = { batching: this.#batching, ...defined({ signal, generator }) }
@@ -103,7 +103,7 @@ export class TextChat implements ChatModel {
     }
   }
 
-  /** For `/metrics`. */
+  /** Return the gauges of `/metrics`: running and waiting sequences, size of the prefix cache. */
   metrics(): Record<string, number> {
     const { running, waiting, prefixCache } = this.#batching.stats()
     return {
@@ -114,7 +114,7 @@ export class TextChat implements ChatModel {
     }
   }
 
-  /** Ends what is being written, and frees what is kept of conversations. */
+  /** End running answers and free the prefix cache. */
   dispose(): void {
     this.#batching.dispose()
   }
@@ -125,7 +125,7 @@ export class TextChat implements ChatModel {
 
   async #promptOf(
     messages: readonly ChatTurn[],
-    room: number | undefined,
+    most: number | undefined,
     signal: AbortSignal,
   ): Promise<number[] | undefined> {
     if (!Array.isArray(messages) || messages.length === 0) {
@@ -134,13 +134,15 @@ export class TextChat implements ChatModel {
     const plain = (messages as readonly ChatTurn[]).map(({ role, content }, i) => {
       const texts = content.map((part) => {
         if (part.type === 'text') return part.text
-        throw new ConfigError(`${this.name} reads text alone, but messages[${i}] has ${part.type}`, { index: i })
+        throw new ConfigError(`${this.name}: messages[${i}]: expected text, got a part of type ${part.type}.`, {
+          index: i,
+        })
       })
       return { role, content: texts.join('') }
     })
-    await requireRoom(this.name, this.tokenizer, room, messages, signal)
+    await requireRoom(this.name, this.tokenizer, most, messages, signal)
     const text = this.tokenizer.applyChatTemplate(plain, { addGenerationPrompt: true, tokenize: false })
-    return this.tokenizer.encodeWithin(text, { maxTokens: room ?? MOST_TOKENS, signal })
+    return this.tokenizer.encodeWithin(text, { maxTokens: most ?? MOST_TOKENS, signal })
   }
 
   #configOf({ maxNewTokens, temperature, topP, topK, numBeams }: ChatAnswerOptions): GenerationConfig {

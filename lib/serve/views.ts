@@ -3,24 +3,24 @@ import { resizeImage } from '../vision/index.js'
 import { pngAddress } from '../vision/png.js'
 import type { ChatView } from './chat-model.js'
 
-/** The longest side of a tile or frame as it is shown, in pixels. */
+/** Largest side of a tile or frame in a response, in pixels. */
 const SIDE = 224
 
-/** What a model looked at, as pictures that a page shows. */
+/** Convert the tiles and frames that a model encoded to PNG `data:` URLs. */
 export async function viewsOf(views: readonly ChatView[]): Promise<object[]> {
-  const shown: object[] = []
+  const responses: object[] = []
   for (const { kind, grid, frames, pixels, tiles, side } of views) {
-    shown.push({ kind, grid, frames, tiles: await pictures(pixels, tiles, side) })
+    responses.push({ kind, grid, frames, tiles: await pngUrls(pixels, tiles, side) })
   }
-  return shown
+  return responses
 }
 
-async function pictures(pixels: Uint8Array, tiles: number, side: number): Promise<string[]> {
-  const shown = Math.min(side, SIDE)
-  const small = shown === side ? pixels : await scaled(pixels, tiles, side, shown)
-  const size = 3 * shown * shown
+async function pngUrls(pixels: Uint8Array, tiles: number, side: number): Promise<string[]> {
+  const small = Math.min(side, SIDE)
+  const bytes = small === side ? pixels : await scaled(pixels, tiles, side, small)
+  const size = 3 * small * small
   const all: string[] = []
-  for (let i = 0; i < tiles; i++) all.push(await pngAddress(small.subarray(i * size, (i + 1) * size), shown, shown))
+  for (let i = 0; i < tiles; i++) all.push(await pngAddress(bytes.subarray(i * size, (i + 1) * size), small, small))
   return all
 }
 

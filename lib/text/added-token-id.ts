@@ -3,11 +3,11 @@ import { join } from 'node:path'
 import { readConfig } from './config.js'
 import { readJson } from './files.js'
 
-/** The id of a token that was added to the tokenizer of a folder; null where its files tell of none. */
+/** Return the id of an added token of the tokenizer in a folder; null if its files do not define it. */
 export async function addedTokenId(directory: string, token: string): Promise<number | null> {
   const { addedTokens } = await readConfig(directory)
-  const found = addedTokens.find(([, { content }]) => content === token)
-  if (found) return found[0]
+  const entry = addedTokens.find(([, { content }]) => content === token)
+  if (entry) return entry[0]
   const file = join(directory, 'tokenizer.json')
   if (!existsSync(file)) return null
   const { added_tokens: list } = ((await readJson(file)) ?? {}) as { added_tokens?: unknown }

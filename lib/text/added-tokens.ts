@@ -6,39 +6,39 @@ import { Trie } from './models/trie.js'
 import { type Normalizer, normalized } from './normalizers.js'
 import { STEP, type Steps } from './steps.js'
 
-/** A token that is found in the text as it is, before the model cuts anything. */
+/** A token that is matched in the text before the model splits it. */
 export interface AddedToken {
   content: string
-  /** It belongs to the model's control, as `</s>`: skipped on decoding, never normalised. */
+  /** A control token such as `</s>`: skipped by `skipSpecialTokens`, never normalized. */
   special: boolean
-  /** Found only where no letter or digit touches it. */
+  /** Matched only without a letter or digit directly before or after it. */
   singleWord: boolean
-  /** Takes the spaces before it along. */
+  /** Includes the spaces before it. */
   lstrip: boolean
-  /** Takes the spaces after it along. */
+  /** Includes the spaces after it. */
   rstrip: boolean
-  /** Looked for after normalisation, in normalised form. */
+  /** Matched after normalization, in normalized form. */
   normalized: boolean
 }
 
-/** A stretch of text, with the id of the added token that it is, or -1. */
+/** A section of text, with the id of its added token, or -1 for other text. */
 export interface Section {
   from: number
   to: number
   id: number
 }
 
-/** Longer ones would make the search slower than linear. */
+/** Most characters of an added token; longer ones would make the search slower than linear. */
 export const MAX_ADDED_LENGTH = 1024
 
 /**
- * The added tokens of a tokenizer. Tries hold them: adding one costs its length, and the search costs the text's length,
- * however many there are.
+ * The added tokens of a tokenizer, in tries: adding a token takes time linear in its length, and a search takes time linear in the
+ * length of the text, regardless of the number of tokens.
  */
 export class AddedTokens {
   readonly #tokens = new Map<number, AddedToken>()
   readonly #ids = new Map<string, number>()
-  /** How tokens are spelled that a normalizer changes. */
+  /** Normalized text of tokens that the normalizer changes. */
   readonly #spelled = new Map<number, string>()
   readonly #raw = new Trie()
   readonly #normalized = new Trie()
@@ -47,8 +47,7 @@ export class AddedTokens {
   #hasNormalized = false
 
   /**
-   * @param normalizer with which tokens that are looked for in normalised text are normalised too; `'raw'` when all are
-   *   looked for in the text as it is
+   * @param normalizer normalizer of tokens that are matched in normalized text; `'raw'` if all tokens are matched in raw text
    */
   constructor(readonly normalizer: Normalizer | null | 'raw') {}
 
@@ -56,12 +55,12 @@ export class AddedTokens {
     return this.#tokens.size
   }
 
-  /** The first id above those of all added tokens. */
+  /** The highest id of the added tokens + 1. */
   get next(): number {
     return this.#next
   }
 
-  /** Steps of all searches so far. */
+  /** Number of steps of all searches so far. */
   get steps(): number {
     return this.#raw.steps + this.#normalized.steps
   }
@@ -78,7 +77,7 @@ export class AddedTokens {
     return this.#tokens.get(id)
   }
 
-  /** The text of a token in a decoded text: normalized, where the token is looked for in normalized text. */
+  /** Return the text of a token in decoded text: the normalized form if the token is matched in normalized text. */
   spelled(id: number): string | undefined {
     return this.#spelled.get(id) ?? this.#tokens.get(id)?.content
   }
@@ -88,10 +87,10 @@ export class AddedTokens {
   }
 
   add(id: number, token: AddedToken): void {
-    if (token.content === '') throw new ConfigError(`the added token ${id} is empty`, { id })
+    if (token.content === '') throw new ConfigError(`added token ${id}: expected a non-empty text`, { id })
     if (token.content.length > MAX_ADDED_LENGTH) {
       throw new ConfigError(
-        `the added token ${id} has ${token.content.length} characters, more than ${MAX_ADDED_LENGTH}`,
+        `added token ${id}: expected at most ${MAX_ADDED_LENGTH} characters, got ${token.content.length}`,
         {
           id,
         },
@@ -102,7 +101,7 @@ export class AddedTokens {
       const sought = this.normalizer ? normalized(this.normalizer, new AlignedText(token.content)).text : token.content
       if (sought.length > MAX_ADDED_LENGTH) {
         throw new ConfigError(
-          `the added token ${id} has ${sought.length} characters once it is normalised, more than ${MAX_ADDED_LENGTH}`,
+          `added token ${id}: expected at most ${MAX_ADDED_LENGTH} characters after normalization, got ${sought.length}`,
           { id },
         )
       }
@@ -118,12 +117,12 @@ export class AddedTokens {
     this.#next = Math.max(this.#next, id + 1)
   }
 
-  /** Cuts raw text at the tokens that are not normalised. */
+  /** Split raw text at the tokens that are not normalized. */
   *splitRaw(text: string): Steps<Section[]> {
     return this.#hasRaw ? yield* this.#split(text, this.#raw) : whole(text)
   }
 
-  /** Cuts normalised text at the others. */
+  /** Split normalized text at the other tokens. */
   *splitNormalized(text: string): Steps<Section[]> {
     return this.#hasNormalized ? yield* this.#split(text, this.#normalized) : whole(text)
   }
@@ -187,7 +186,7 @@ function spacesAfter(text: string, at: number): number {
   return to
 }
 
-/** A token as a caller gives it: its text, or an object with some of the fields. */
+/** Input for an added token: its text, or an object with some of the fields. */
 export type AddedTokenInput = string | ({ content: string } & Partial<AddedToken>)
 
 export function completeToken(where: string, input: AddedTokenInput, special: boolean): AddedToken {
@@ -197,7 +196,7 @@ export function completeToken(where: string, input: AddedTokenInput, special: bo
   for (const name of ['special', 'singleWord', 'lstrip', 'rstrip', 'normalized'] as const) {
     const value = input[name]
     if (value !== undefined && typeof value !== 'boolean') {
-      throw new ConfigError(`${where}: token.${name} must be true or false`, { argument: `token.${name}`, value })
+      throw misuse(where, `token.${name}`, 'true or false', value)
     }
   }
   const isSpecial = special || input.special === true

@@ -3,15 +3,14 @@ import { LONGEST_LIST } from '../base/heap.js'
 import { STEP, type Steps } from './steps.js'
 
 /**
- * Text on its way to tokens. Each UTF-16 unit knows the range of the original text that it stands for, so a token's
- * offsets survive what a normaliser does.
+ * A text with an alignment to the original text: each UTF-16 unit has the range of the original that it stands for, so the
+ * offsets of tokens stay correct after normalization.
  */
 export class AlignedText {
   /**
-   * @param starts where unit `i` starts in the original: `starts[shift + i]`. Null while units have only been exchanged
-   *   one for one: then unit `i` is unit `shift + i` of the original.
-   * @param floor without `starts`: units that would come before this one were put in front, and stand for the
-   *   character from `floor` to `floorEnd`
+   * @param starts start of unit `i` in the original: `starts[shift + i]`. Null while units were only replaced one by one: then
+   *   unit `i` is unit `shift + i` of the original.
+   * @param floor without `starts`: units before this one were prepended, and stand for the character from `floor` to `floorEnd`
    */
   constructor(
     readonly text: string,
@@ -38,27 +37,27 @@ export class AlignedText {
     return this.part(this.text.slice(from, to), from)
   }
 
-  /** The units from `from` on that spell `text`, which the caller has at hand. */
+  /** Return the part from `from` on, whose text is `text`. */
   part(text: string, from: number): AlignedText {
     return new AlignedText(text, this.starts, this.ends, this.shift + from, this.floor, this.floorEnd)
   }
 
-  /** Other text of the same length, unit for unit. */
+  /** Return the alignment with another text of the same length. */
   exchanged(text: string): AlignedText {
     return this.part(text, 0)
   }
 }
 
-// Rules of a file may make a text longer, each for itself and after one another. NFKD makes 18 units of one.
+// Normalizers of a file may lengthen a text, also in combination. NFKD turns one unit into up to 18.
 const MOST_GROWTH = 32
 const ALWAYS = 2 ** 12
 
 let longest = LONGEST_LIST
 
-/** How long rules of a file may make a text of so many units. */
+/** Return the length to which the rules of a file may grow a text of `length` units. */
 export const mostGrown = (length: number): number => Math.min(LONGEST_LIST, ALWAYS + MOST_GROWTH * length)
 
-/** Runs what changes a text by the rules of a file, which must not make it longer without end. */
+/** Apply the rules of a file to a text, with a limit on its growth. @throws DataError above it */
 export function* limitedGrowth(
   file: string,
   source: AlignedText,
@@ -73,7 +72,7 @@ export function* limitedGrowth(
     } catch (cause) {
       if (cause !== TOO_LONG) throw cause
       throw new DataError(
-        `${file}: its normalizer makes more than ${longest} characters of a text of ${source.text.length}`,
+        `${file}: normalizer: expected at most ${longest} characters for a text of ${source.text.length}, got more`,
         { file, entry: 'normalizer' },
       )
     } finally {
@@ -82,7 +81,7 @@ export function* limitedGrowth(
   }
   const changed = limited(() => change(source))
   if (changed instanceof AlignedText) return changed
-  // Between two steps other texts may be changed, under limits of their own.
+  // Other texts may be changed between two steps, with their own limits.
   for (;;) {
     const step = limited(() => changed.next())
     if (step.done) return step.value
@@ -90,13 +89,13 @@ export function* limitedGrowth(
   }
 }
 
-const TOO_LONG = new DataError('a text grows too long')
+const TOO_LONG = new DataError('the normalizer grows the text beyond its limit')
 
-function requireRoom(length: number): void {
+function requireLength(length: number): void {
   if (length > longest) throw TOO_LONG
 }
 
-/** Writes a changed text, unit by unit, from another. */
+/** Builder of a changed text with its alignment. */
 export class AlignedBuilder {
   #text = ''
   readonly #starts: number[] = []
@@ -104,9 +103,9 @@ export class AlignedBuilder {
 
   constructor(readonly source: AlignedText) {}
 
-  /** Text that stands for the units `from` to `to` of the source. */
+  /** Append text that stands for the units `from` to `to` of the source. */
   add(text: string, from: number, to: number): void {
-    requireRoom(this.#starts.length + text.length)
+    requireLength(this.#starts.length + text.length)
     this.#text += text
     const start = this.source.startOf(from)
     const end = this.source.endOf(to - 1)
@@ -116,9 +115,9 @@ export class AlignedBuilder {
     }
   }
 
-  /** Units of the source as they are. */
+  /** Append units of the source unchanged. */
   keep(from: number, to: number): void {
-    requireRoom(this.#starts.length + to - from)
+    requireLength(this.#starts.length + to - from)
     this.#text += this.source.text.slice(from, to)
     for (let i = from; i < to; i++) {
       this.#starts.push(this.source.startOf(i))
@@ -138,7 +137,7 @@ export class AlignedBuilder {
   }
 }
 
-/** Rewrites every character: `change` returns what takes its place, `''` to drop it. */
+/** Replace every character by the result of `change`; `''` drops it. */
 export function* mapCharacters(source: AlignedText, change: (character: string) => string): Steps<AlignedText> {
   const { text } = source
   let builder: AlignedBuilder | undefined
@@ -165,7 +164,7 @@ export function* mapCharacters(source: AlignedText, change: (character: string) 
   return builder.done()
 }
 
-/** Replaces the ranges of matches; a replacement stands for the last character of its match. */
+/** Replace the ranges of matches; a replacement stands for the last character of its match. */
 export function* replaceMatches(source: AlignedText, matches: readonly number[], content: string): Steps<AlignedText> {
   if (matches.length === 0) return source
   if (content.length === 1 && matches.every((to, i) => i % 2 === 0 || to - matches[i - 1]! === 1)) {
@@ -197,10 +196,10 @@ function* exchangeUnits(text: string, matches: readonly number[], content: strin
   return changed + text.slice(kept)
 }
 
-/** Puts text in front, for the first character. Empty text stays empty. */
+/** Prepend text, which stands for the first character. An empty text stays empty. */
 export function prepend(source: AlignedText, text: string): AlignedText {
   if (source.text === '' || text === '') return source
-  requireRoom(text.length + source.text.length)
+  requireLength(text.length + source.text.length)
   const first = characterAt(source.text, 0)
   if (source.starts === null && source.shift >= source.floor) {
     const { shift } = source

@@ -7,17 +7,17 @@ import type { EncodeOptions, Tokenizer } from './tokenizer.js'
 
 export interface BatchOptions extends EncodeOptions {
   /**
-   * `true` and `'longest'` fill up to the longest of the batch, `'maxLength'` to `maxLength` (default `modelMaxLength`).
-   * Default false.
+   * `true` and `'longest'` pad to the longest text of the batch, `'maxLength'` to `maxLength` (default `modelMaxLength`). Default
+   * false.
    */
   padding?: boolean | 'longest' | 'maxLength'
-  /** Default: that of the configuration. */
+  /** Side of the padding. Default: that of the configuration. */
   paddingSide?: Side
-  /** Fill up further, to a multiple of this. */
+  /** Pad to a multiple of this length. Default 1. */
   padToMultipleOf?: number
-  /** The second texts of pairs. */
+  /** Second texts of pairs. */
   textPairs?: readonly string[]
-  /** Give int64 tensors of shape `[batch, length]`; they belong to the caller's scope. Default false: arrays. */
+  /** Return int64 tensors of shape `[batch, length]`, which belong to the caller's scope. Default false: arrays. */
   returnTensors?: boolean
 }
 
@@ -77,7 +77,7 @@ export function encodeBatch(
   const odd = rows.find((row) => row.length !== length)
   if (odd !== undefined) {
     throw new ConfigError(
-      `${where}: texts of ${length} and ${odd.length} tokens do not make one tensor; use padding, and truncation for long ones`,
+      `${where}: returnTensors: expected texts of equal length, got ${length} and ${odd.length} tokens. Set padding, and truncation for long texts.`,
       { argument: 'returnTensors' },
     )
   }
@@ -131,7 +131,7 @@ function padded(rows: Encoding[], tokenizer: Tokenizer, options: BatchOptions, c
   const id = tokenizer.padTokenId
   if (id === null) {
     throw new ConfigError(
-      `${where}: padding needs a pad token, which this tokenizer lacks; set tokenizer.padToken, for example to tokenizer.eosToken`,
+      `${where}: padding: expected a tokenizer with a pad token, got one without. Set tokenizer.padToken, for example to tokenizer.eosToken.`,
       { argument: 'padding' },
     )
   }
@@ -139,9 +139,12 @@ function padded(rows: Encoding[], tokenizer: Tokenizer, options: BatchOptions, c
   let length = rows.reduce((longest, row) => Math.max(longest, row.length), 0)
   if (padding === 'maxLength') {
     if (maxLength === null) {
-      throw new ConfigError(`${where}: padding 'maxLength' needs a maxLength: the files of this tokenizer name none`, {
-        argument: 'maxLength',
-      })
+      throw new ConfigError(
+        `${where}: maxLength: expected a number for padding 'maxLength', got none. Set maxLength.`,
+        {
+          argument: 'maxLength',
+        },
+      )
     }
     length = maxLength
   }

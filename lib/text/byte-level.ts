@@ -1,6 +1,6 @@
 /**
- * GPT-2's way to write any byte as a printable character: visible Latin-1 characters stand for themselves, the other
- * bytes for the characters from U+0100 on.
+ * GPT-2's mapping of bytes to printable characters: visible Latin-1 characters map to themselves, other bytes to characters from
+ * U+0100 on.
  */
 const characters: string[] = []
 const bytes = new Map<number, number>()
@@ -17,31 +17,31 @@ export const SPACE = characters[0x20]!
 
 const encoder = new TextEncoder()
 
-/** The bytes of a text's UTF-8, as characters. */
+/** Convert the UTF-8 bytes of a text to byte characters. */
 export function toByteCharacters(text: string): string {
   let plain = true
-  let made = ''
+  let mapped = ''
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i)
     if (unit >= 0x80) {
       plain = false
       break
     }
-    made += characters[unit]
+    mapped += characters[unit]
   }
-  if (plain) return made
-  made = ''
-  for (const byte of encoder.encode(text)) made += characters[byte]
-  return made
+  if (plain) return mapped
+  mapped = ''
+  for (const byte of encoder.encode(text)) mapped += characters[byte]
+  return mapped
 }
 
-/** Byte characters as bytes; text that holds any other character as its UTF-8. */
+/** Convert byte characters to bytes; a text with any other character is converted to its UTF-8. */
 export function fromByteCharacters(text: string): Uint8Array {
-  const made = new Uint8Array(text.length)
+  const decoded = new Uint8Array(text.length)
   for (let i = 0; i < text.length; i++) {
     const byte = bytes.get(text.charCodeAt(i))
     if (byte === undefined) return encoder.encode(text)
-    made[i] = byte
+    decoded[i] = byte
   }
-  return made
+  return decoded
 }

@@ -4,7 +4,7 @@ import type { TokenizerConfig } from './config.js'
 import { trimEnd, trimStart } from './jinja/unicode.js'
 import { type Rendered, renderTemplate } from './template.js'
 
-/** One turn. Templates may read more fields than these, such as `tool_calls`. */
+/** A message. Templates may read further fields, such as `tool_calls`. */
 export interface ChatMessage {
   role: string
   content?: unknown
@@ -12,7 +12,7 @@ export interface ChatMessage {
 }
 
 export interface ChatOptions {
-  /** End with what opens the model's answer. Default false. */
+  /** Append the tokens that start the model's answer. Default false. */
   addGenerationPrompt?: boolean
   /**
    * Leave the last message open, so that the model continues it. A string names the field to continue, such as
@@ -23,20 +23,20 @@ export interface ChatOptions {
   tools?: readonly unknown[]
   /** Documents that the model may quote: objects, usually with `title` and `text`. */
   documents?: readonly unknown[]
-  /** A template, or the name of one of the files'. Default: the files' own, with `tools` the one for tools if there is one. */
+  /** A template, or the name of a template of the tokenizer. Default: its default template, or with `tools` its template for tools. */
   chatTemplate?: string
   /** Return token ids. Default true. */
   tokenize?: boolean
-  /** Return the mask of the tokens that `{% generation %}` blocks of the template write. Default false. */
+  /** Return a mask of the tokens from `{% generation %}` blocks of the template. Default false. */
   returnAssistantTokensMask?: boolean
-  /** Further variables of the template. They replace special tokens of the same name. */
+  /** Further variables of the template. They override special tokens of the same name. */
   variables?: Readonly<Record<string, unknown>>
 }
 
-/** What `applyChatTemplate` returns with `returnAssistantTokensMask`. */
+/** Result of `applyChatTemplate` with `returnAssistantTokensMask`. */
 export interface ChatEncoding {
   inputIds: number[]
-  /** 1 for each token that a `{% generation %}` block wrote, 0 for the others. */
+  /** 1 for tokens from a `{% generation %}` block, 0 for others. */
   assistantMasks: number[]
 }
 
@@ -44,8 +44,7 @@ const where = 'Tokenizer.applyChatTemplate'
 
 /**
  * Render a conversation as transformers' `apply_chat_template(tokenize=False)` does.
- * @throws ConfigError for wrong arguments and where the template refuses the conversation; DataError as
- *   {@link renderTemplate}
+ * @throws ConfigError for invalid arguments, and if the template raises an exception; DataError as {@link renderTemplate}
  */
 export function renderChat(messages: readonly ChatMessage[], options: ChatOptions, config: TokenizerConfig): Rendered {
   checkOptions(messages, options)
@@ -74,7 +73,7 @@ export function renderChat(messages: readonly ChatMessage[], options: ChatOption
     documents: options.documents ?? null,
     add_generation_prompt: addGenerationPrompt,
   })
-  return continueFinalMessage === false ? rendered : { text: cutBehind(rendered.text, open), generated: [] }
+  return continueFinalMessage === false ? rendered : { text: cutAfterTag(rendered.text, open), generated: [] }
 }
 
 function checkOptions(messages: readonly ChatMessage[], options: ChatOptions): void {
@@ -112,15 +111,15 @@ function templateOf({ chatTemplate, tools }: ChatOptions, { chatTemplates }: Tok
   throw new ConfigError(
     names.length > 0
       ? `${where}: the tokenizer has no default chat template. Pass one of ${names.join(', ')} as chatTemplate.`
-      : 'this tokenizer has no chat template; pass one as chatTemplate, as the model card of a chat model gives it',
+      : `${where}: chatTemplate: expected a template, because this tokenizer has no chat template. The model card of a chat model gives it.`,
     { argument: 'chatTemplate' },
   )
 }
 
-/** The fields under which messages hold their reasoning; templates read the first, and gpt-oss's the second. */
+/** Names of the field with the reasoning of a message. Templates read the first, gpt-oss's template the second. */
 const reasoningFields = ['reasoning_content', 'thinking', 'reasoning']
 
-/** Drop fields of null, as transformers does, and fill in the names under which templates look for the reasoning. */
+/** Drop null fields, as transformers does, and copy the reasoning to the names that templates read. */
 function withReasoning(message: ChatMessage): Record<string, unknown> {
   const fields = Object.fromEntries(
     Object.entries(message).filter(([, value]) => value !== null && value !== undefined),
@@ -130,39 +129,40 @@ function withReasoning(message: ChatMessage): Record<string, unknown> {
   return { thinking: fields[name], ...fields, reasoning_content: fields[name] }
 }
 
-// Marks the end of the last message in the rendered text, as transformers does: the blank shows whether a template trims.
+// Marks the end of the last message in the rendered text, as transformers does. Its trailing space shows whether a template trims.
 const TAG = 'CONTINUE_FINAL_MESSAGE_TAG '
 
-/** The last message with {@link TAG} behind the text to continue, and that text. */
+/** Return the last message with {@link TAG} appended to the text to continue, and that text. */
 function opened(
   message: Record<string, unknown>,
   field: string,
   template: string,
 ): { message: Record<string, unknown>; text: string } {
   const refuse = (what: string): never => {
-    throw new ConfigError(`continueFinalMessage: ${what}`, { argument: 'continueFinalMessage' })
+    throw new ConfigError(`${where}: continueFinalMessage: ${what}`, { argument: 'continueFinalMessage' })
   }
   const content = message[field]
-  if (content === undefined) return refuse(`the last message has no "${field}" to go on with`)
-  // Reasoning stands under several names: whichever the template reads is continued.
+  if (content === undefined) return refuse(`expected a last message with "${field}", got one without`)
+  // The reasoning has several names; the one that the template reads is continued.
   const names = reasoningFields.includes(field) ? reasoningFields.filter((name) => message[name] === content) : [field]
-  if (!names.some((name) => template.includes(name))) return refuse(`the template reads no field "${field}"`)
+  if (!names.some((name) => template.includes(name)))
+    return refuse(`expected a field that the template reads, got "${field}"`)
   if (typeof content === 'string') {
     return { message: { ...message, ...Object.fromEntries(names.map((name) => [name, content + TAG])) }, text: content }
   }
-  if (!Array.isArray(content)) return refuse(`"${field}" of the last message is neither text nor a list of parts`)
+  if (!Array.isArray(content)) return refuse(`expected a string or a list of parts in "${field}" of the last message`)
   const part = [...content].reverse().find((one) => typeof one === 'object' && one !== null && 'text' in one)
-  if (typeof part?.text !== 'string') return refuse('the last message has no text to go on with')
+  if (typeof part?.text !== 'string') return refuse('expected a last message with text, got one without')
   const at = content.lastIndexOf(part)
   const parts = [...content.slice(0, at), { ...part, text: part.text + TAG }, ...content.slice(at + 1)]
   return { message: { ...message, [field]: parts }, text: part.text }
 }
 
-/** The rendered text up to the end of the last message. */
-function cutBehind(text: string, open: string): string {
+/** Return the rendered text up to the end of the last message. */
+function cutAfterTag(text: string, open: string): string {
   const at = text.lastIndexOf(trimEnd(TAG))
   if (at === -1 || !text.includes(trimStart(trimEnd(open)))) {
-    throw new ConfigError('continueFinalMessage: the template changes the text of the last message', {
+    throw new ConfigError(`${where}: continueFinalMessage: the template changes the text of the last message`, {
       argument: 'continueFinalMessage',
     })
   }

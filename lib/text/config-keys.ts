@@ -1,7 +1,7 @@
 import { ConfigError } from '../base/errors.js'
 import type { Fields } from './fields.js'
 
-/** What becomes of a key of tokenizer_config.json. */
+/** Use of a key of tokenizer_config.json. */
 export type KeyUse = 'used' | 'without effect' | 'refused' | 'reported'
 
 const names = (text: string): string[] => text.trim().split(/\s+/)
@@ -16,8 +16,8 @@ const used = new Set(
 )
 
 /**
- * Keys that change neither ids nor text, here as in transformers 5: where files are, how a class is chosen, defaults of calls
- * that pass them, and options of the tokenizers in Python that transformers 5 no longer has.
+ * Keys that affect neither ids nor text, as in transformers 5: locations of files, choice of a class, defaults of call arguments,
+ * and options of the Python tokenizers that transformers 5 no longer has.
  */
 const withoutEffect = new Set(
   names(`
@@ -31,7 +31,7 @@ const withoutEffect = new Set(
     extra_ids trim_offsets language task never_split`),
 )
 
-/** Keys with which transformers gives other ids, and the values that change nothing. */
+/** Keys that change ids in transformers, with the values that do not. */
 const only: Readonly<Record<string, readonly unknown[]>> = {
   split_special_tokens: [false],
   fix_mistral_regex: [false],
@@ -39,7 +39,7 @@ const only: Readonly<Record<string, readonly unknown[]>> = {
   predict_timestamps: [false],
 }
 
-/** Return what becomes of a key of tokenizer_config.json or special_tokens_map.json. */
+/** Return the use of a key of tokenizer_config.json or special_tokens_map.json. */
 export function keyUse(key: string, value: unknown): KeyUse {
   if (used.has(key) || isModelToken(key, value)) return 'used'
   if (withoutEffect.has(key)) return 'without effect'
@@ -47,19 +47,19 @@ export function keyUse(key: string, value: unknown): KeyUse {
   return value === null || only[key]!.includes(value) ? 'without effect' : 'refused'
 }
 
-/** Whether a key names a special token of one kind of model, such as `image_token`. */
+/** Whether a key defines a special token of a kind of model, such as `image_token`. */
 export const isModelToken = (key: string, value: unknown): boolean =>
   key.endsWith('_token') && !key.startsWith('add_') && (typeof value === 'string' || isAddedToken(value))
 
 const isAddedToken = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && typeof (value as { content?: unknown }).content === 'string'
 
-/** Keys that were reported: each is, once. */
+/** Keys that were reported already. */
 const reported = new Set<string>()
 const MAX_REPORTED = 1000
 
 /**
- * Refuse keys whose value would give other ids, and report keys that nothing here knows by a warning, each once.
+ * Refuse keys whose value would change ids, and warn once about each unknown key.
  * @throws ConfigError naming file and key
  */
 export function checkKeys(fields: Fields): void {
@@ -69,7 +69,7 @@ export function checkKeys(fields: Fields): void {
     const use = keyUse(key, value)
     if (use === 'refused') {
       throw new ConfigError(
-        `${fields.file}: ${fields.path(key)}: expected ${only[key]!.join(' or ')}, got ${String(value)}. With this value the tokenizer gives other ids, which is not supported; remove the key to go without.`,
+        `${fields.file}: ${fields.path(key)}: expected ${only[key]!.join(' or ')}, got ${String(value)}. This value changes token ids and is not supported. Remove the key to ignore it.`,
         { file: fields.file, entry: fields.path(key) },
       )
     }
@@ -78,7 +78,7 @@ export function checkKeys(fields: Fields): void {
   reportKeys(fields.file, unknown)
 }
 
-/** Report keys by a warning, each once in a process. */
+/** Warn about unused keys, once per key and process. */
 export function reportKeys(file: string, keys: readonly string[]): void {
   const fresh = keys.filter((key) => !reported.has(key)).slice(0, MAX_REPORTED - reported.size)
   if (fresh.length === 0) return

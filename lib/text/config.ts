@@ -12,31 +12,31 @@ import { decodeText, readBytes, readJson } from './files.js'
 export const specialNames = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'] as const
 export type SpecialName = (typeof specialNames)[number]
 
-/** What stands beside a tokenizer's vocabulary: names of special tokens, and how it is to be used. */
+/** Settings of a tokenizer other than its vocabulary: special tokens and defaults. */
 export interface TokenizerConfig {
-  /** `LlamaTokenizer`, `RobertaTokenizer` …, without the ending `Fast`. */
+  /** Class in transformers, such as `LlamaTokenizer`, without the suffix `Fast`. */
   tokenizerClass: string | null
   special: Partial<Record<SpecialName, string>>
-  /** Special tokens without a name of their own. */
+  /** Special tokens without a role. */
   additionalSpecial: string[]
   addBosToken: boolean | undefined
   addEosToken: boolean | undefined
   addPrefixSpace: boolean | undefined
   doLowerCase: boolean | undefined
-  /** Of BERT's vocab.txt. */
+  /** Whether to strip accents; for BERT's vocab.txt. */
   stripAccents: boolean | undefined
-  /** Of BERT's vocab.txt. */
+  /** Whether to split Chinese characters; for BERT's vocab.txt. */
   tokenizeChineseChars: boolean | undefined
-  /** Null where the model sets no limit. */
+  /** Longest input in tokens; null for no limit. */
   modelMaxLength: number | null
-  /** Undefined stands for right. */
+  /** Default side of padding; undefined means right. */
   paddingSide: Side | undefined
-  /** Undefined stands for right. */
+  /** Default side of truncation; undefined means right. */
   truncationSide: Side | undefined
   cleanUpSpaces: boolean
-  /** Whether text after a special token gets a space in front too, as transformers did until 2023. */
+  /** Whether text after a special token gets a leading space too, as in transformers until 2023. */
   legacy: boolean | undefined
-  /** By name; `default` is the usual one. */
+  /** Chat templates by name; `default` is the default one. */
   chatTemplates: Record<string, string>
   addedTokens: [number, AddedToken][]
 }
@@ -63,9 +63,9 @@ export function emptyConfig(): TokenizerConfig {
 }
 
 /**
- * Read tokenizer_config.json, special_tokens_map.json, added_tokens.json, chat_template.jinja and
- * additional_chat_templates, where they exist, as transformers does: a tokenizer_config.json with `added_tokens_decoder` makes
- * the two other JSON files obsolete, and template files those of tokenizer_config.json.
+ * Read tokenizer_config.json, special_tokens_map.json, added_tokens.json, chat_template.jinja and additional_chat_templates, if
+ * they exist. As in transformers, `added_tokens_decoder` in tokenizer_config.json replaces the two other JSON files, and template
+ * files replace the templates in tokenizer_config.json.
  */
 export async function readConfig(directory: string): Promise<TokenizerConfig> {
   const config = emptyConfig()
@@ -73,13 +73,13 @@ export async function readConfig(directory: string): Promise<TokenizerConfig> {
     const path = join(directory, name)
     return existsSync(path) ? Fields.of(await readJson(path), '', path) : undefined
   }
-  const own = await read('tokenizer_config.json')
-  if (own !== undefined) {
-    checkKeys(own)
-    readSpecial(own, config)
-    readRest(own, config)
+  const settings = await read('tokenizer_config.json')
+  if (settings !== undefined) {
+    checkKeys(settings)
+    readSpecial(settings, config)
+    readRest(settings, config)
   }
-  if (!own?.has('added_tokens_decoder')) {
+  if (!settings?.has('added_tokens_decoder')) {
     const map = await read('special_tokens_map.json')
     if (map !== undefined) {
       checkKeys(map)
@@ -99,7 +99,7 @@ const ordinary = { special: false, singleWord: false, lstrip: false, rstrip: fal
 
 const MAX_TEMPLATES = 100
 
-/** Template files take the place of all templates of tokenizer_config.json. */
+/** Read template files, which replace all templates of tokenizer_config.json. */
 async function readTemplates(directory: string, config: TokenizerConfig): Promise<void> {
   const templates: TokenizerConfig['chatTemplates'] = Object.create(null)
   const file = join(directory, 'chat_template.jinja')
@@ -108,7 +108,9 @@ async function readTemplates(directory: string, config: TokenizerConfig): Promis
   if (existsSync(folder)) {
     const files = (await readdir(folder)).filter((name) => name.endsWith('.jinja')).sort()
     if (files.length > MAX_TEMPLATES) {
-      throw new DataError(`${folder} has ${files.length} templates, more than ${MAX_TEMPLATES}`, { file: folder })
+      throw new DataError(`${folder}: expected at most ${MAX_TEMPLATES} templates, got ${files.length}`, {
+        file: folder,
+      })
     }
     for (const name of files) {
       const path = join(folder, name)
@@ -136,7 +138,7 @@ function readSpecial(fields: Fields, config: TokenizerConfig): void {
       for (const name of Object.keys(named.values)) extra.add(tokenText(named, name))
     }
   }
-  // Tokens of one kind of model, such as `image_token`. The delimiter of CTC tokenizers is no special token.
+  // Tokens of a kind of model, such as `image_token`. The delimiter of CTC tokenizers is not a special token.
   for (const key of Object.keys(fields.values)) {
     const isNamed = specialNames.some((name) => key === `${name}_token`) || key === 'word_delimiter_token'
     if (!isNamed && isModelToken(key, fields.get(key))) extra.add(tokenText(fields, key))
@@ -144,7 +146,7 @@ function readSpecial(fields: Fields, config: TokenizerConfig): void {
   config.additionalSpecial = [...extra]
 }
 
-/** A token's text, or the one inside an object that describes it. */
+/** Read the text of a token, which may be inside an object. */
 function tokenText(fields: Fields, key: string): string {
   if (typeof fields.get(key) === 'object') return tokenText(fields.object(key), 'content')
   const text = fields.string(key)
@@ -188,12 +190,12 @@ function readRest(fields: Fields, config: TokenizerConfig): void {
   if (!fields.has('added_tokens_decoder')) return
   const decoder = fields.object('added_tokens_decoder')
   for (const id of Object.keys(decoder.values)) {
-    if (!/^\d{1,9}$/.test(id)) throw decoder.error(quoted(id), 'named by an id', decoder.get(id))
+    if (!/^\d{1,9}$/.test(id)) throw decoder.error(quoted(id), 'an id as the key', decoder.get(id))
     config.addedTokens.push([Number(id), readAddedToken(decoder.object(id))])
   }
 }
 
-/** An entry of `added_tokens` or `added_tokens_decoder`. */
+/** Read an entry of `added_tokens` or `added_tokens_decoder`. */
 export function readAddedToken(fields: Fields): AddedToken {
   const special = fields.boolean('special', false)
   return {
@@ -206,7 +208,7 @@ export function readAddedToken(fields: Fields): AddedToken {
   }
 }
 
-/** Tokens that have a name are special, whatever added_tokens.json leaves open. */
+/** Mark tokens with a role as special, which added_tokens.json does not state. */
 function markSpecial(config: TokenizerConfig): void {
   const named = new Set([...Object.values(config.special), ...config.additionalSpecial])
   for (const [, token] of config.addedTokens) {

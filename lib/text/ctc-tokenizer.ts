@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory, writeAtomicallySync } from '../base/atomic.js'
-import { isArrayLike, misuse, requireObject, requireOptions, requireString } from '../base/check.js'
+import { defined, isArrayLike, misuse, requireObject, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { patternOf } from '../base/words.js'
 import { readConfig } from './config.js'
@@ -10,45 +10,45 @@ import { Fields } from './fields.js'
 import { readJson } from './files.js'
 
 export interface CtcTokenizerOptions {
-  /** Ids by token; or, for several languages, such a vocabulary by language. */
+  /** Ids by token; or, for several languages, one such vocabulary per language. */
   vocab: Record<string, number> | Record<string, Record<string, number>>
-  /** Which of several languages; default the first. */
+  /** Language to use of several. Default: the first. */
   targetLang?: string | null
-  /** CTC's blank, which stands in no text. Default '<pad>'. */
+  /** CTC's blank token. Default '<pad>'. */
   padToken?: string
-  /** What stands for characters that the vocabulary lacks. Default '<unk>'. */
+  /** Token for unknown characters. Default '<unk>'. */
   unkToken?: string
-  /** Default '<s>'. */
+  /** Begin-of-sequence token. Default '<s>'. */
   bosToken?: string
-  /** Default '</s>'. */
+  /** End-of-sequence token. Default '</s>'. */
   eosToken?: string
   /** The token between words. Default '|'. */
   wordDelimiterToken?: string
-  /** What a text has in its place. Default a space. */
+  /** Text that replaces the delimiter when decoding. Default a space. */
   replaceWordDelimiterChar?: string
-  /** The vocabulary is upper case and the texts are lower case. Default false. */
+  /** Whether texts are lower case and the vocabulary is upper case. Default false. */
   doLowerCase?: boolean
-  /** Ids of special tokens that the vocabulary lacks. */
+  /** Ids of special tokens outside the vocabulary. */
   addedTokens?: Record<string, number>
-  /** Removes the spaces before punctuation. Default false. */
+  /** Whether to remove spaces before punctuation. Default false. */
   cleanUpSpaces?: boolean
 }
 
 export interface CtcDecodeOptions {
-  /** Whether equal neighbours are one token: true for what a network's frames say, false for labels. Default true. */
+  /** Whether to merge repeated tokens: true for frame predictions, false for labels. Default true. */
   groupTokens?: boolean
-  /** Leaves `<s>`, `</s>` and `<unk>` out. Default false. */
+  /** Whether to leave out `<s>`, `</s>` and `<unk>`. Default false. */
   skipSpecialTokens?: boolean
 }
 
-/** What stands where: `start` is the first frame and `end` the one behind the last. */
+/** A piece of text with its frames: `start` is the first, `end` the one after the last. */
 export interface CtcOffset {
   text: string
   start: number
   end: number
 }
 
-/** A text and what stands where in the frames. */
+/** A decoded text with the frames of its characters and words. */
 export interface CtcText {
   text: string
   chars: CtcOffset[]
@@ -71,7 +71,7 @@ const FILE = 'vocab.json'
 
 type Settings = typeof defaults
 
-/** Characters, or what a network's frames say, and texts: transformers' Wav2Vec2CTCTokenizer, with its files. */
+/** Tokenizer of CTC models: encodes text as characters, and decodes frame predictions. Equal to transformers' Wav2Vec2CTCTokenizer. */
 export class CtcTokenizer {
   readonly #settings: Settings
   readonly #vocabularies: Map<string | null, Map<string, number>>
@@ -79,10 +79,10 @@ export class CtcTokenizer {
   #targetLang: string | null
   #ids: Map<string, number> = new Map()
   #tokens: Map<number, string> = new Map()
-  /** Finds tokens of several characters, the longest first. */
+  /** Pattern of tokens of several characters, the longest first. */
   #long: RegExp | undefined
 
-  /** @throws ConfigError for an unknown option, a language that there is none of, or ids that are no whole numbers */
+  /** @throws ConfigError for an unknown option or language, or ids that are not integers of at least 0 */
   constructor(options: CtcTokenizerOptions) {
     requireOptions('CtcTokenizer', options, KEYS)
     for (const [key, value] of Object.entries(options)) {
@@ -95,8 +95,7 @@ export class CtcTokenizer {
     const { vocab, targetLang = null, addedTokens = {}, ...rest } = options
     requireObject('CtcTokenizer', 'vocab', vocab)
     requireObject('CtcTokenizer', 'addedTokens', addedTokens)
-    const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
-    this.#settings = { ...defaults, ...given }
+    this.#settings = { ...defaults, ...defined(rest) }
     this.#vocabularies = vocabulariesOf(vocab)
     this.#added = idsOf('addedTokens', addedTokens)
     this.#targetLang = null
@@ -106,24 +105,24 @@ export class CtcTokenizer {
   }
 
   /**
-   * Reads vocab.json and tokenizer_config.json of a directory.
-   * @throws ConfigError where there is no vocab.json; DataError naming file and entry for one that is broken
+   * Read vocab.json and tokenizer_config.json of a directory.
+   * @throws ConfigError without a vocab.json; DataError naming file and entry for an invalid one
    */
   static async fromPretrained(directory: string): Promise<CtcTokenizer> {
     requireString('CtcTokenizer.fromPretrained', 'directory', directory)
     const file = join(directory, FILE)
-    if (!existsSync(file)) throw new ConfigError(`${directory} holds no CTC tokenizer: there is no ${FILE}`, { file })
+    if (!existsSync(file)) throw new ConfigError(`${directory}: expected a CTC tokenizer, found no ${FILE}`, { file })
     const vocab = Fields.of(await readJson(file), 'the vocabulary', file).values as CtcTokenizerOptions['vocab']
     const { special, addedTokens, doLowerCase, cleanUpSpaces } = await readConfig(directory)
     const options: CtcTokenizerOptions = { vocab, cleanUpSpaces, doLowerCase: doLowerCase ?? false }
     for (const name of ['pad', 'unk', 'bos', 'eos'] as const) {
       if (special[name] !== undefined) options[`${name}Token`] = special[name]
     }
-    const own = join(directory, 'tokenizer_config.json')
-    if (existsSync(own)) {
-      const fields = Fields.of(await readJson(own), '', own)
+    const configFile = join(directory, 'tokenizer_config.json')
+    if (existsSync(configFile)) {
+      const fields = Fields.of(await readJson(configFile), '', configFile)
       const text = (key: string) => (fields.has(key) ? fields.string(key) : undefined)
-      // The delimiter is written as a token of its own by some versions.
+      // Some versions write the delimiter as a token object.
       const delimiter = fields.get('word_delimiter_token')
       options.wordDelimiterToken =
         typeof delimiter === 'object'
@@ -140,35 +139,35 @@ export class CtcTokenizer {
     }
   }
 
-  /** The languages of the vocabulary; empty where it has but one. */
+  /** The languages of the vocabulary; empty for a vocabulary without languages. */
   get languages(): string[] {
     return [...this.#vocabularies.keys()].filter((name) => name !== null)
   }
 
-  /** The language that texts are of; null for a vocabulary of one. */
+  /** The current language; null for a vocabulary without languages. */
   get targetLang(): string | null {
     return this.#targetLang
   }
 
-  /** @throws ConfigError for a language that the vocabulary lacks */
+  /** Set the language. @throws ConfigError for a language that the vocabulary does not have */
   setTargetLang(language: string): void {
     if (!this.#vocabularies.has(language) || language === null) this.#refuse(language)
     this.#choose(language)
   }
 
-  /** Ids by token, of the language that was chosen. */
+  /** Ids by token, of the current language. */
   get vocab(): Record<string, number> {
     return Object.fromEntries(this.#ids)
   }
 
-  /** One above the highest id. */
+  /** The highest id + 1. */
   get vocabSize(): number {
     let highest = -1
     for (const id of this.#tokens.keys()) highest = Math.max(highest, id)
     return highest + 1
   }
 
-  /** CTC's blank. */
+  /** Id of CTC's blank token. */
   get padTokenId(): number | null {
     return this.#ids.get(this.#settings.padToken) ?? null
   }
@@ -178,8 +177,8 @@ export class CtcTokenizer {
   }
 
   /**
-   * A text's labels, a token for each character but for tokens of several.
-   * @throws DataError for a character that the vocabulary lacks, where it has no unknown token either
+   * Encode a text as labels: one token per character, or per token of several characters.
+   * @throws DataError for a character outside the vocabulary, if it has no unknown token
    */
   encode(text: string): number[] {
     requireString('CtcTokenizer.encode', 'text', text)
@@ -194,7 +193,10 @@ export class CtcTokenizer {
         const id = this.#ids.get(character === ' ' ? wordDelimiterToken : character) ?? this.#ids.get(unkToken)
         if (id === undefined) {
           const shown = JSON.stringify(character)
-          throw new DataError(`CtcTokenizer.encode: the vocabulary has neither ${shown} nor ${unkToken}`, { character })
+          throw new DataError(
+            `CtcTokenizer.encode: text: expected characters of the vocabulary, got ${shown}, and the vocabulary lacks ${unkToken} too`,
+            { character },
+          )
         }
         ids.push(id)
       }
@@ -202,14 +204,14 @@ export class CtcTokenizer {
     return ids
   }
 
-  /** The text of a network's frames, or with `groupTokens: false` of labels. */
+  /** Decode frame predictions, or with `groupTokens: false` labels, to text. */
   decode(ids: ArrayLike<number | bigint>, options: CtcDecodeOptions = {}): string {
     return this.decodeWithOffsets(ids, options).text
   }
 
   /**
-   * The same with where its characters and words stand: `start` is the first frame and `end` the one behind the last, as
-   * transformers' `output_char_offsets` and `output_word_offsets`. Characters have the case of the text.
+   * Decode to text with the frames of its characters and words, as transformers' `output_char_offsets` and `output_word_offsets`:
+   * `start` is the first frame, `end` the one after the last. Characters have the case of the text.
    */
   decodeWithOffsets(ids: ArrayLike<number | bigint>, options: CtcDecodeOptions = {}): CtcText {
     const where = 'CtcTokenizer.decode'
@@ -236,7 +238,7 @@ export class CtcTokenizer {
     return { text, chars, words: wordsOf(chars, delimiter) }
   }
 
-  /** Writes vocab.json and tokenizer_config.json, which transformers' Wav2Vec2CTCTokenizer reads. */
+  /** Write vocab.json and tokenizer_config.json, which transformers' Wav2Vec2CTCTokenizer can read. */
   save(directory: string): void {
     requireString('CtcTokenizer.save', 'directory', directory)
     makeDirectory(directory, DataError)
@@ -246,10 +248,10 @@ export class CtcTokenizer {
     const vocab = only
       ? plain(only)
       : Object.fromEntries([...this.#vocabularies].map(([name, vocabulary]) => [name, plain(vocabulary)]))
-    const own = this.#vocabularies.get(this.#targetLang)
+    const vocabulary = this.#vocabularies.get(this.#targetLang)
     const decoder = [...this.#added].map(([content, id]) => {
-      const isOwn = own?.has(content) ?? false
-      const flags = { lstrip: isOwn, normalized: false, rstrip: isOwn, single_word: false, special: !isOwn }
+      const isKnown = vocabulary?.has(content) ?? false
+      const flags = { lstrip: isKnown, normalized: false, rstrip: isKnown, single_word: false, special: !isKnown }
       return [id, { content, ...flags }]
     })
     const config = {
@@ -274,7 +276,7 @@ export class CtcTokenizer {
     if (!vocabulary) return this.#refuse(language)
     this.#targetLang = language
     this.#tokens = new Map()
-    // What the language's own vocabulary has goes first.
+    // The vocabulary of the language has precedence over added tokens.
     this.#ids = new Map([...this.#added, ...vocabulary])
     for (const [token, id] of this.#added) this.#tokens.set(id, token)
     for (const [token, id] of vocabulary) this.#tokens.set(id, token)
@@ -285,28 +287,26 @@ export class CtcTokenizer {
 
   #refuse(language: unknown): never {
     const names = this.languages
-    const there =
-      names.length === 0 ? 'the vocabulary is of one language' : `there are ${names.slice(0, 10).join(', ')}`
-    const more = names.length > 10 ? ` and ${names.length - 10} more` : ''
-    throw new ConfigError(`CtcTokenizer has no language ${String(JSON.stringify(language))}: ${there}${more}`, {
-      language,
-    })
+    const expected = names.length === 0 ? 'null, as the vocabulary has no languages' : names.slice(0, 10).join(', ')
+    const more = names.length > 10 ? ` or one of ${names.length - 10} more` : ''
+    const got = String(JSON.stringify(language))
+    throw new ConfigError(`CtcTokenizer: targetLang: expected ${expected}${more}; got ${got}.`, { language })
   }
 
-  /** Tokens of several characters as ids, and the text between them. */
+  /** Yield the ids of tokens of several characters, and the text between them. */
   *#pieces(text: string): Generator<number | string> {
     const vocabulary = this.#vocabularies.get(this.#targetLang)
     let from = 0
     let trims = false
     for (const { 0: token, index } of this.#long ? text.matchAll(this.#long) : []) {
-      // The spaces around a token of several letters are its own, but not those around a token that was added.
-      const isOwn = vocabulary?.has(token) ?? false
+      // Spaces around a token of the vocabulary belong to it, spaces around an added token do not.
+      const isKnown = vocabulary?.has(token) ?? false
       const before = text.slice(from, index)
       const left = trims ? before.trimStart() : before
-      yield isOwn ? left.trimEnd() : left
+      yield isKnown ? left.trimEnd() : left
       yield this.#ids.get(token) as number
       from = index + token.length
-      trims = isOwn
+      trims = isKnown
     }
     const rest = text.slice(from)
     yield trims ? rest.trimStart() : rest
@@ -320,10 +320,10 @@ function vocabulariesOf(vocab: CtcTokenizerOptions['vocab']): Map<string | null,
   return new Map(entries.map(([language, inner]) => [language, idsOf(`vocab.${language}`, inner)]))
 }
 
-function idsOf(what: string, given: unknown): Map<string, number> {
-  requireObject('CtcTokenizer', what, given)
+function idsOf(what: string, vocabulary: unknown): Map<string, number> {
+  requireObject('CtcTokenizer', what, vocabulary)
   const ids = new Map<string, number>()
-  for (const [token, id] of Object.entries(given as object)) {
+  for (const [token, id] of Object.entries(vocabulary as object)) {
     if (!Number.isSafeInteger(id) || id < 0) {
       throw misuse('CtcTokenizer', `${what}[${JSON.stringify(token)}]`, 'an integer of at least 0', id)
     }
@@ -332,7 +332,7 @@ function idsOf(what: string, given: unknown): Map<string, number> {
   return ids
 }
 
-/** The runs of equal tokens, or with `group: false` each token by itself. */
+/** Return the runs of equal tokens, or with `group: false` each token. */
 function offsetsOf(tokens: readonly string[], group: boolean): CtcOffset[] {
   const offsets: CtcOffset[] = []
   for (const [frame, text] of tokens.entries()) {
@@ -343,7 +343,7 @@ function offsetsOf(tokens: readonly string[], group: boolean): CtcOffset[] {
   return offsets
 }
 
-/** Neighbours without a delimiter between them are a word. */
+/** Group characters to words at delimiters. */
 function wordsOf(chars: readonly CtcOffset[], delimiter: string): CtcOffset[] {
   const words: CtcOffset[] = []
   let inside = false

@@ -1,47 +1,48 @@
 import { misuse } from '../base/check.js'
 
-/** Text that ends in U+FFFD for so many tokens is no character that still comes: the time of a push stays bounded. */
+/** Most tokens to hold back for a text that ends in U+FFFD; after that it is not an incomplete character. Bounds the time of a push. */
 const MAX_HELD = 256
-/** Tokens without any text are remembered up to this number. */
+/** Most tokens without text to keep. */
 const MAX_SILENT = 64
 
 /**
- * Text token by token. A token that ends in the middle of a character is held back until the rest has come. All that it
- * returned, joined, is what `decode` gives for all ids; only bytes that are no UTF-8 at all may differ.
+ * Incremental decoder. A token that ends within a character is held back until the character is complete. The concatenated
+ * results equal `decode` of all ids; only invalid UTF-8 may differ.
  */
 export class DecodeStream {
   readonly #decode: (ids: number[]) => string
   readonly #skips: (id: number) => boolean
-  /** The last tokens: those before `#shown` have been returned, and stay so that spaces come out right. */
+  /** The last tokens. Those before `#shown` were returned already, and are kept as context for spaces. */
   #ids: number[] = []
   #shown = 0
   #text = ''
-  /** How many tokens have come since the text ended in a whole character. */
+  /** Number of tokens since the text ended in a complete character. */
   #held = 0
 
-  /** @param skips whether an id is left out, as if it had never come */
+  /** @param skips whether an id is ignored */
   constructor(decode: (ids: number[]) => string, skips: (id: number) => boolean) {
     this.#decode = decode
     this.#skips = skips
   }
 
   /**
-   * Takes the next id.
-   * @returns the text that is certain now, `''` while there is none
-   * @throws ConfigError when it is no id
+   * Decode the next id.
+   * @returns the text that is complete now, possibly `''`
+   * @throws ConfigError for a value that is not an id
    */
   push(id: number | bigint): string {
     const number = Number(id)
-    if (!Number.isSafeInteger(number) || number < 0) throw misuse('DecodeStream.push', 'id', 'an integer', id)
+    if (!Number.isSafeInteger(number) || number < 0)
+      throw misuse('DecodeStream.push', 'id', 'an integer of at least 0', id)
     if (this.#skips(number)) return ''
     this.#ids.push(number)
     const text = this.#decode(this.#ids)
-    // As tokenizers' DecodeStream: several characters may be open at once, and U+FFFD may be one that was meant.
+    // As in tokenizers' DecodeStream. Several characters can be incomplete, and U+FFFD can be part of the text.
     if (text.endsWith('\ufffd') && ++this.#held < MAX_HELD) return ''
     return this.#show(text)
   }
 
-  /** The text that was held back, when there will be no more ids. The stream can then be used afresh. */
+  /** Return the text that was held back, after the last id. The stream can be reused. */
   end(): string {
     const rest = this.#show(this.#decode(this.#ids))
     this.#ids = []
@@ -53,7 +54,7 @@ export class DecodeStream {
 
   #show(text: string): string {
     let common = this.#text.length
-    // A decoder may take back what it said of the last token, when the next one joins it.
+    // A decoder may change the text of the last token when the next one is appended.
     if (!text.startsWith(this.#text)) {
       common = 0
       while (common < text.length && text[common] === this.#text[common]) common++

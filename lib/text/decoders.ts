@@ -4,26 +4,26 @@ import type { Fields } from './fields.js'
 import { readPattern } from './patterns.js'
 import { drained } from './steps.js'
 
-/** Turns tokens into texts, step by step; at the end they are joined. */
+/** Decoder step: converts tokens to texts, which are joined at the end. */
 export type Decoder = (tokens: string[]) => string[]
 
-/** The `decoder` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/decoders defines the kinds. */
+/** Read the `decoder` of a tokenizer.json (https://huggingface.co/docs/tokenizers/api/decoders). */
 export function readDecoder(fields: Fields): Decoder {
   const step = readStep(fields)
   return (tokens) => {
     const outer = longest
     longest = ALWAYS + MOST_GROWTH * lengthOf(tokens)
     try {
-      const made = step(tokens)
-      requireRoom(lengthOf(made), fields)
-      return made
+      const texts = step(tokens)
+      requireLength(lengthOf(texts), fields)
+      return texts
     } finally {
       longest = outer
     }
   }
 }
 
-// Steps of a file may make texts longer, each for itself and after one another.
+// Decoders of a file may lengthen texts, also in combination.
 const MOST_GROWTH = 64
 const ALWAYS = 2 ** 14
 let longest = ALWAYS
@@ -34,8 +34,8 @@ function lengthOf(texts: readonly string[]): number {
   return length
 }
 
-function requireRoom(length: number, fields: Fields): void {
-  if (length > longest) fields.fail(`makes more than ${longest} characters of what is decoded`)
+function requireLength(length: number, fields: Fields): void {
+  if (length > longest) fields.fail(`expected at most ${longest} decoded characters, got more`)
 }
 
 function readStep(fields: Fields): Decoder {
@@ -45,9 +45,9 @@ function readStep(fields: Fields): Decoder {
       const steps = fields.objects('decoders').map(readStep)
       return (tokens) =>
         steps.reduce((changed, step) => {
-          const made = step(changed)
-          requireRoom(lengthOf(made), fields)
-          return made
+          const texts = step(changed)
+          requireLength(lengthOf(texts), fields)
+          return texts
         }, tokens)
     }
     case 'ByteLevel':
@@ -66,7 +66,7 @@ function readStep(fields: Fields): Decoder {
         return tokens.map((token) => {
           const matches = drained(pattern.matches(token))
           length += token.length + (matches.length / 2) * content.length
-          requireRoom(length, fields)
+          requireLength(length, fields)
           return replaced(token, matches, content)
         })
       }
@@ -85,17 +85,17 @@ function readStep(fields: Fields): Decoder {
     case 'CTC':
       return ctc(fields)
     default:
-      return fields.fail(`has the unknown type ${quoted(type)}`)
+      return fields.fail(`expected a known type, got ${quoted(type)}`)
   }
 }
 
-/** Bytes spelt `<0xE2>`. A run of them that is not UTF-8 gives one replacement character for each byte. */
+/** Decode bytes of the form `<0xE2>`. A run that is not UTF-8 gives one replacement character per byte. */
 function byteFallback(tokens: string[]): string[] {
-  const made: string[] = []
+  const texts: string[] = []
   let bytes: number[] = []
   const flush = (): void => {
     if (bytes.length === 0) return
-    made.push(strictUtf8(bytes) ?? '\ufffd'.repeat(bytes.length))
+    texts.push(strictUtf8(bytes) ?? '\ufffd'.repeat(bytes.length))
     bytes = []
   }
   for (const token of tokens) {
@@ -103,11 +103,11 @@ function byteFallback(tokens: string[]): string[] {
     if (byte !== null) bytes.push(Number.parseInt(byte[1]!, 16))
     else {
       flush()
-      made.push(token)
+      texts.push(token)
     }
   }
   flush()
-  return made
+  return texts
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -128,13 +128,13 @@ function metaspace(fields: Fields): Decoder {
 }
 
 function replaced(text: string, matches: readonly number[], content: string): string {
-  let made = ''
+  let result = ''
   let kept = 0
   for (let i = 0; i < matches.length; i += 2) {
-    made += text.slice(kept, matches[i]) + content
+    result += text.slice(kept, matches[i]) + content
     kept = matches[i + 1]!
   }
-  return made + text.slice(kept)
+  return result + text.slice(kept)
 }
 
 function stripped(text: string, content: string, start: number, stop: number): string {
@@ -168,7 +168,7 @@ function ctc(fields: Fields): Decoder {
       .filter((token) => token !== '')
 }
 
-/** Spaces before punctuation and inside English contractions go: `clean_up_tokenization_spaces`. */
+/** Remove spaces before punctuation and inside English contractions, as `clean_up_tokenization_spaces` does. */
 export function cleanUpSpaces(text: string): string {
   return text
     .replaceAll(' .', '.')

@@ -1,9 +1,9 @@
 import { shown } from '../base/arguments.js'
 import { DataError } from '../base/errors.js'
 
-/** A JSON object of a tokenizer file, read field by field: every field is checked where it is used. */
+/** Reader of a JSON object of a tokenizer file, which checks the type of each field on access. */
 export class Fields {
-  /** @param where the path inside the file, such as `model.merges`; @param file the file's name, for errors */
+  /** @param where path inside the file, such as `model.merges`; @param file name of the file, for errors */
   constructor(
     readonly values: Readonly<Record<string, unknown>>,
     readonly where: string,
@@ -12,7 +12,8 @@ export class Fields {
 
   static of(value: unknown, where: string, file: string): Fields {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw new DataError(`${file}: ${where} must be an object, not ${shown(value)}`, { file, entry: where })
+      const place = where === '' ? file : `${file}: ${where}`
+      throw new DataError(`${place}: expected an object, got ${shown(value)}`, { file, entry: where })
     }
     return new Fields(value as Record<string, unknown>, where, file)
   }
@@ -21,7 +22,7 @@ export class Fields {
     return this.get(name) !== undefined
   }
 
-  /** The field's value; undefined where it is missing or null. */
+  /** Return the value of a field; undefined if it is missing or null. */
   get(name: string): unknown {
     return Object.hasOwn(this.values, name) ? (this.values[name] ?? undefined) : undefined
   }
@@ -36,7 +37,7 @@ export class Fields {
 
   number(name: string, fallback?: number): number {
     const value = this.get(name)
-    // transformers writes 10³⁰ for "no limit", which is read exactly.
+    // transformers writes 10³⁰ for "no limit", which is parsed as a bigint.
     if (typeof value === 'bigint') return Number(value)
     return this.#checked(name, fallback, (value) => typeof value === 'number', 'a number')
   }
@@ -46,11 +47,11 @@ export class Fields {
       name,
       fallback,
       (value) => Number.isSafeInteger(value) && (value as number) >= 0,
-      'a whole number',
+      'an integer of at least 0',
     )
   }
 
-  /** One character: a code point. */
+  /** Read a string of one code point. */
   character(name: string, fallback?: string): string {
     const text = this.string(name, fallback)
     if ([...text.slice(0, 3)].length !== 1) throw this.error(name, 'one character', text)
@@ -65,7 +66,7 @@ export class Fields {
     return Fields.of(this.get(name), this.path(name), this.file)
   }
 
-  /** The objects of a list. */
+  /** Read a list of objects. */
   objects(name: string): Fields[] {
     return this.list(name).map((value, i) => Fields.of(value, `${this.path(name)}[${i}]`, this.file))
   }
@@ -76,11 +77,14 @@ export class Fields {
 
   error(name: string, expected: string, value: unknown): DataError {
     const entry = this.path(name)
-    return new DataError(`${this.file}: ${entry} must be ${expected}, not ${shown(value)}`, { file: this.file, entry })
+    return new DataError(`${this.file}: ${entry}: expected ${expected}, got ${shown(value)}`, {
+      file: this.file,
+      entry,
+    })
   }
 
   fail(what: string): never {
-    throw new DataError(`${this.file}: ${this.where} ${what}`, { file: this.file, entry: this.where })
+    throw new DataError(`${this.file}: ${this.where}: ${what}`, { file: this.file, entry: this.where })
   }
 
   #checked<T>(name: string, fallback: T | undefined, good: (value: unknown) => boolean, expected: string): T {

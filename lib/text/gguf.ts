@@ -14,8 +14,8 @@ import type { TokenizerParts } from './tokenizer.js'
 import { type Spec, splitThenBytes } from './vocabulary-files.js'
 
 /**
- * Tokenizers as GGUF files hold them (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer): the pieces of a
- * SentencePiece model (`llama`), or tokens and merges (`gpt2`), whose cutting into words has a name.
+ * Tokenizers of GGUF files (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer): the pieces of a SentencePiece model
+ * (`llama`), or tokens and merges (`gpt2`) with a named pre-tokenizer.
  */
 
 const byteLevel = (usesRegex: boolean): Spec => ({
@@ -33,17 +33,17 @@ const split = (pattern: string): Spec => splitThenBytes(pattern, 'Isolated', fal
 interface Cutting {
   preTokenizer: Spec
   normalizer?: Spec
-  /** Words that are tokens are taken whole, whatever the merges say. */
+  /** Whether pre-tokens in the vocabulary are tokens, regardless of the merges. */
   ignoresMerges?: true
-  /** Where the file does not say. */
+  /** Whether to add the BOS token if the file does not state it. */
   addsBos?: true
 }
 
 const llama3: Cutting = { preTokenizer: split(published.llama3), ignoresMerges: true, addsBos: true }
 const qwen2: Cutting = { preTokenizer: split(published.qwen2), normalizer: { type: 'NFC' } }
 
-/** By `tokenizer.ggml.pre`. Where several have the same, the first is written. */
-const CUTTINGS: Readonly<Record<string, Cutting>> = {
+/** Pre-tokenizers by `tokenizer.ggml.pre`. Of names with the same pre-tokenizer, the first is written. */
+const PRE_TOKENIZERS: Readonly<Record<string, Cutting>> = {
   'gpt-2': { preTokenizer: byteLevel(true) },
   smollm: { preTokenizer: digitsFirst },
   starcoder: { preTokenizer: digitsFirst },
@@ -57,7 +57,7 @@ const CUTTINGS: Readonly<Record<string, Cutting>> = {
   tekken: { preTokenizer: split(published.tekken), ignoresMerges: true, addsBos: true },
 }
 
-/** @throws DataError where the file's lists contradict each other, ConfigError for a kind that is not known */
+/** Load the tokenizer of a GGUF file. @throws DataError for inconsistent lists, ConfigError for an unknown kind */
 export async function loadGguf(path: string): Promise<TokenizerParts> {
   return fromGguf(await readGguf(path))
 }
@@ -68,8 +68,8 @@ export function fromGguf(file: GgufFile): TokenizerParts {
   if (kind !== 'gpt2' && kind !== 'llama') {
     throw new ConfigError(
       kind === undefined
-        ? `${path} holds no tokenizer`
-        : `${path} holds a tokenizer of the kind ${quoted(String(kind))} (tokenizer.ggml.model); 'gpt2' and 'llama' can be read`,
+        ? `${path}: expected a file with a tokenizer, got one without`
+        : `${path}: tokenizer.ggml.model: expected 'gpt2' or 'llama', got ${quoted(String(kind))}`,
       { file: path, field: 'tokenizer.ggml.model' },
     )
   }
@@ -80,7 +80,7 @@ export function fromGguf(file: GgufFile): TokenizerParts {
   return kind === 'gpt2' ? fromMerges(file, tokens, types, config) : fromPieces(file, tokens, types, config)
 }
 
-/** Keys behind `tokenizer.` that are read below, or name tokens without changing any ids. */
+/** Keys with the prefix `tokenizer.` that are read below, or do not affect ids. */
 const READ: ReadonlySet<string> = new Set(
   `chat_template chat_templates ggml.add_bos_token ggml.add_eos_token ggml.add_space_prefix ggml.bos_token_id
   ggml.cls_token_id ggml.eom_token_id ggml.eos_token_id ggml.eot_token_id ggml.fim_mid_token_id ggml.fim_pad_token_id
@@ -89,17 +89,17 @@ const READ: ReadonlySet<string> = new Set(
   ggml.remove_extra_whitespaces ggml.scores ggml.seperator_token_id ggml.suffix_token_id ggml.token_type ggml.tokens
   ggml.unknown_token_id`.split(/\s+/),
 )
-/** Most unknown keys that a warning names. */
+/** Most unknown keys in a warning. */
 const NAMED = 8
 
-/** @throws ConfigError for a key that asks for what tokenizers of this kind do not do */
+/** Check the keys. @throws ConfigError for a setting that tokenizers of this kind do not support */
 function checkKeys(file: GgufFile, kind: 'gpt2' | 'llama'): void {
   const { metadata, path } = file
   const refuse = (key: string, expected: string) => {
     const field = `tokenizer.${key}`
     const got = String(metadata[field]).slice(0, 40)
     throw new ConfigError(
-      `${path}: ${field}: expected ${expected}, got ${got}. Take the tokenizer.json of the model instead.`,
+      `${path}: ${field}: expected ${expected}, got ${got}. Use the tokenizer.json of the model instead.`,
       { file: path, field },
     )
   }
@@ -129,20 +129,20 @@ const COUNTED: ReadonlySet<string> = new Set(['ggml.add_sep_token', 'ggml.token_
 
 function fail(file: GgufFile, key: string, what: string): never {
   const field = `tokenizer.ggml.${key}`
-  throw new DataError(`${file.path}: ${field} ${what}`, { file: file.path, field })
+  throw new DataError(`${file.path}: ${field}: ${what}`, { file: file.path, field })
 }
 
 function texts(file: GgufFile, key: string): readonly string[] {
   const list = file.tokenizer[key]
   if (Array.isArray(list) && list.every((one) => typeof one === 'string')) return list
-  return fail(file, key, list === undefined ? 'is missing' : 'is no list of texts')
+  return fail(file, key, list === undefined ? 'expected a list of strings, got none' : 'expected a list of strings')
 }
 
 function kinds(file: GgufFile, count: number): ArrayLike<number> {
   const list = file.tokenizer.token_type
   if (list === undefined) return new Int32Array(count).fill(PieceType.normal)
-  const isSound = (list instanceof Int32Array || list instanceof Uint32Array) && list.length === count
-  return isSound ? list : fail(file, 'token_type', `is no list of ${count} numbers`)
+  const isValid = (list instanceof Int32Array || list instanceof Uint32Array) && list.length === count
+  return isValid ? list : fail(file, 'token_type', `expected a list of ${count} numbers, one per token`)
 }
 
 const NAMES: readonly [SpecialName, string][] = [
@@ -162,7 +162,8 @@ function configOf(file: GgufFile, tokens: readonly string[]): TokenizerConfig {
     const id = tokenizer[key]
     if (id === undefined) continue
     const token = typeof id === 'number' ? tokens[id] : undefined
-    if (token === undefined) fail(file, key, `is ${String(id)}, and there are ${tokens.length} tokens`)
+    if (token === undefined)
+      fail(file, key, `expected an id below ${tokens.length}, the number of tokens, got ${String(id)}`)
     config.special[name] = token
   }
   config.addBosToken = flagOf(file, 'add_bos_token')
@@ -178,16 +179,16 @@ function configOf(file: GgufFile, tokens: readonly string[]): TokenizerConfig {
 
 function flagOf(file: GgufFile, key: string): boolean | undefined {
   const value = file.tokenizer[key]
-  return value === undefined || typeof value === 'boolean' ? value : fail(file, key, 'is neither true nor false')
+  return value === undefined || typeof value === 'boolean' ? value : fail(file, key, 'expected true or false')
 }
 
-/** Some writers have signed bytes. */
+/** Return the character map. Some programs write signed bytes. */
 function charsmapOf(file: GgufFile): Uint8Array {
   const value = file.tokenizer.precompiled_charsmap ?? new Uint8Array(0)
   if (value instanceof Uint8Array || value instanceof Int8Array) return Uint8Array.from(value)
   return Array.isArray(value) && value.length === 0
     ? new Uint8Array(0)
-    : fail(file, 'precompiled_charsmap', 'is no list of bytes')
+    : fail(file, 'precompiled_charsmap', 'expected a list of bytes')
 }
 
 function added(content: string, special: boolean): AddedToken {
@@ -201,11 +202,11 @@ function fromMerges(
   config: TokenizerConfig,
 ): TokenizerParts {
   const pre = file.tokenizer.pre ?? 'gpt-2'
-  const cutting = Object.hasOwn(CUTTINGS, String(pre)) ? CUTTINGS[pre as string] : undefined
+  const cutting = Object.hasOwn(PRE_TOKENIZERS, String(pre)) ? PRE_TOKENIZERS[pre as string] : undefined
   if (cutting === undefined) {
     const field = 'tokenizer.ggml.pre'
     throw new ConfigError(
-      `${file.path}: how ${quoted(String(pre))} (${field}) cuts a text into words is not known, only ${Object.keys(CUTTINGS).join(', ')}; take the tokenizer.json of the model instead`,
+      `${file.path}: ${field}: expected one of ${Object.keys(PRE_TOKENIZERS).join(', ')}, got ${quoted(String(pre))}. Use the tokenizer.json of the model instead.`,
       { file: file.path, field },
     )
   }
@@ -241,8 +242,8 @@ function fromMerges(
 const offsetsAsTheyAre: Spec = { ...byteLevel(true), trim_offsets: false }
 
 /**
- * Return the post-processor that puts the first and the last token around a text, where the file asks for one of them. It stands in
- * tokenizer.json, from where transformers reads it: beside one, it does not look at `add_bos_token` of tokenizer_config.json.
+ * Return the post-processor that adds the BOS and EOS tokens, if the file requires them. It is written into tokenizer.json, because
+ * transformers ignores `add_bos_token` of tokenizer_config.json if there is a post-processor.
  */
 function aroundText(config: TokenizerConfig, tokens: readonly string[], cutting: Cutting): Spec | undefined {
   const { addBosToken = cutting.addsBos, addEosToken, special } = config
@@ -280,9 +281,9 @@ function fromPieces(
   const { tokenizer } = file
   const { scores } = tokenizer
   if (!(scores instanceof Float32Array) || scores.length !== tokens.length) {
-    fail(file, 'scores', `is no list of ${tokens.length} numbers`)
+    fail(file, 'scores', `expected a list of ${tokens.length} numbers, one per token`)
   }
-  // What is special or was added is sought in a text, as transformers does; control pieces alone never are.
+  // As in transformers, special and added tokens are matched in texts; plain control pieces are not.
   for (const [id, content] of tokens.entries()) {
     const type = types[id]
     if (type === PieceType.control || type === PieceType.unknown) config.addedTokens.push([id, added(content, true)])
@@ -291,7 +292,7 @@ function fromPieces(
   const bytes = writeProto({
     pieces: tokens,
     scores: scores as Float32Array,
-    // What fills the vocabulary up is no piece that was taken out of use, which SentencePiece cuts anew.
+    // Unused tokens only fill the vocabulary. SentencePiece would split unused pieces again, so they become control pieces.
     types: Array.from(types, (type) => (type === PieceType.unused ? PieceType.control : type)),
     algorithm: 'bpe',
     byteFallback: Array.from(types).includes(PieceType.byte),
@@ -306,7 +307,7 @@ function fromPieces(
   return fromSentencePiece(bytes, file.path, config)
 }
 
-/** What `saveGguf` writes of a tokenizer, so that llama.cpp cuts texts as it does. */
+/** Return the metadata that `saveGguf` writes for a tokenizer, so that llama.cpp gives the same tokens. */
 export function ggufOf(parts: TokenizerParts, rows: number): Record<string, GgufValue> {
   const { addedTokens, model } = parts.pipeline
   const tokens = Array.from({ length: rows }, (_, id) => `[PAD${id}]`)
@@ -314,11 +315,14 @@ export function ggufOf(parts: TokenizerParts, rows: number): Record<string, Gguf
   const source = parts.source
   if (source === undefined) {
     throw new ConfigError(
-      `a ${model.kind} tokenizer has no place in a GGUF file: byte-level BPE and SentencePiece have`,
+      `saveGguf: tokenizer: expected byte-level BPE or SentencePiece, got ${model.kind}, which GGUF files do not support.`,
     )
   }
   const put = (content: string, id: number, type: number): void => {
-    if (id >= rows) throw new ConfigError(`the token ${quoted(content)} is ${id}, and the network has ${rows} tokens`)
+    if (id >= rows)
+      throw new ConfigError(
+        `saveGguf: tokenizer: expected ids below ${rows}, the rows of the embedding, got ${id} for ${quoted(content)}.`,
+      )
     tokens[id] = content
     types[id] = type
   }
@@ -359,7 +363,7 @@ export function ggufOf(parts: TokenizerParts, rows: number): Record<string, Gguf
   return result
 }
 
-/** @throws ConfigError where llama.cpp has no name for how the tokenizer cuts a text into words */
+/** Return llama.cpp's name of the pre-tokenizer. @throws ConfigError without one */
 function nameOf(spec: Spec): string {
   const canonical = (value: unknown): unknown =>
     typeof value !== 'object' || value === null
@@ -372,11 +376,13 @@ function nameOf(spec: Spec): string {
               .sort(([a], [b]) => (a < b ? -1 : 1))
               .map(([key, one]) => [key, canonical(one)]),
           )
-  const own = canonical(spec.pre_tokenizer)
-  const found = Object.entries(CUTTINGS).find(([, { preTokenizer }]) => isDeepStrictEqual(canonical(preTokenizer), own))
-  if (found !== undefined) return found[0]
+  const wanted = canonical(spec.pre_tokenizer)
+  const match = Object.entries(PRE_TOKENIZERS).find(([, { preTokenizer }]) =>
+    isDeepStrictEqual(canonical(preTokenizer), wanted),
+  )
+  if (match !== undefined) return match[0]
   throw new ConfigError(
-    `llama.cpp has no name that is known here for how this tokenizer cuts a text into words: ${quoted(JSON.stringify(spec.pre_tokenizer))}`,
+    `saveGguf: tokenizer: expected a pre-tokenizer of llama.cpp (${Object.keys(PRE_TOKENIZERS).join(', ')}), got ${quoted(JSON.stringify(spec.pre_tokenizer))}.`,
     { argument: 'tokenizer' },
   )
 }

@@ -6,20 +6,20 @@ import { graphemeCharsmap } from './sentencepiece/charsmap.js'
 import { drained, type Steps } from './steps.js'
 import { unicode } from './unicode-forms.js'
 
-/** Changes text before it is cut into tokens; in steps where a long text takes long. */
+/** Normalizer: changes text before it is split into tokens, in steps for long texts. */
 export interface Normalizer {
   (text: AlignedText): AlignedText | Steps<AlignedText>
-  /** What stands behind a letter, and is no letter, mark or digit itself, has no effect on the text before it, nor the reverse. */
+  /** Whether texts before and after a word end (a letter followed by a character other than letter, mark or digit) are independent. */
   readonly keepsWords?: true
 }
 
-/** Return what a normalizer makes of a text, all at once. */
+/** Normalize a text without yielding. */
 export function normalized(normalizer: Normalizer, text: AlignedText): AlignedText {
   const made = normalizer(text)
   return made instanceof AlignedText ? made : drained(made)
 }
 
-/** The `normalizer` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/normalizers defines the kinds. */
+/** Read the `normalizer` of a tokenizer.json (https://huggingface.co/docs/tokenizers/api/normalizers). */
 export function readNormalizer(fields: Fields): Normalizer {
   const change = readStep(fields)
   const limited: Normalizer = (text) => limitedGrowth(fields.file, text, change)
@@ -62,9 +62,9 @@ function readStep(fields: Fields): Normalizer {
     case 'Precompiled':
       return graphemeCharsmap(Buffer.from(fields.string('precompiled_charsmap'), 'base64'), fields.file)
     case 'ByteLevel':
-      return fields.fail('has a ByteLevel normalizer, which is not supported; ByteLevel as a pre_tokenizer is')
+      return fields.fail('expected another type than ByteLevel, which is supported as a pre_tokenizer only')
     default:
-      return fields.fail(`has the unknown type ${quoted(type)}`)
+      return fields.fail(`expected a known type, got ${quoted(type)}`)
   }
 }
 
@@ -82,13 +82,13 @@ export function sequence(steps: readonly Normalizer[]): Normalizer {
 
 const ascii = /^[\0-\x7f]*$/
 
-/** One character at a time, as the reference does: a final sigma becomes an ordinary one. */
+/** Lowercase each character separately, as the reference does: a final sigma becomes a normal one. */
 const lowercase: Normalizer = (source) =>
   ascii.test(source.text)
     ? source.exchanged(source.text.toLowerCase())
     : mapCharacters(source, (character) => character.toLowerCase())
 
-/** As SentencePiece's NMT rules: control characters go, odd spaces become spaces. */
+/** Apply SentencePiece's NMT rules: remove control characters, replace special spaces by spaces. */
 function nmt(text: AlignedText): Steps<AlignedText> {
   return mapCharacters(text, (character) => {
     const code = character.codePointAt(0)!

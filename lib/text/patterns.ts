@@ -7,21 +7,21 @@ import type { Fields } from './fields.js'
 import { STEP, type Steps } from './steps.js'
 import { withinTime } from './time-limit.js'
 
-// The declarations of the package import each other without file extensions, which Node's resolution of types does not
-// follow. What is used of it is declared here.
+// The used part of the package is declared here, because its type declarations import each other without file extensions, which
+// TypeScript's Node resolution does not support.
 const { SplitPreTokenizer } = tokenizers as unknown as {
   SplitPreTokenizer: new (config: object) => { pattern: unknown }
 }
 
-/** Finds what a tokenizer file's `Pattern` describes. */
+/** A compiled `Pattern` of a tokenizer file. */
 export interface Pattern {
-  /** The matches, first to last: `[from, to, from, to, …]` in UTF-16 units. */
+  /** Return the matches in order: `[from, to, from, to, …]` in UTF-16 units. */
   matches(text: string): Steps<number[]>
-  /** The matches as texts if they cover all of the text, which is quicker; else null. */
+  /** Return the matches as texts if they cover the whole text, which is faster; else null. */
   cover(text: string): string[] | null
 }
 
-/** `{"String": …}` or `{"Regex": …}`, the latter in Oniguruma's syntax. */
+/** Read `{"String": …}` or `{"Regex": …}`, the latter in Oniguruma's syntax. */
 export function readPattern(fields: Fields): Pattern {
   const pattern = fields.object('pattern')
   if (pattern.has('String')) return literal(pattern.string('String'))
@@ -31,14 +31,14 @@ export function readPattern(fields: Fields): Pattern {
 export function literal(wanted: string): Pattern {
   return {
     *matches(text) {
-      const found: number[] = []
-      if (wanted === '') return found
+      const ranges: number[] = []
+      if (wanted === '') return ranges
       for (let at = text.indexOf(wanted); at !== -1; at = text.indexOf(wanted, at + wanted.length)) {
-        if (!listMayGrow(found.length)) throw tooMany(text)
-        found.push(at, at + wanted.length)
-        if (found.length % STEP === 0) yield
+        if (!listMayGrow(ranges.length)) throw tooMany(text)
+        ranges.push(at, at + wanted.length)
+        if (ranges.length % STEP === 0) yield
       }
-      return found
+      return ranges
     },
     cover: () => null,
   }
@@ -47,8 +47,7 @@ export function literal(wanted: string): Pattern {
 const MAX_PATTERN = 10_000
 
 /**
- * Patterns of published tokenizers. No input makes them backtrack more than a constant number of times over a unit, so
- * they run without the guard.
+ * Patterns of published tokenizers. Their backtracking is bounded by a constant per unit, so they run without a time limit.
  */
 export const published = {
   gpt2: "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
@@ -66,12 +65,13 @@ export const published = {
 const trusted = new Set<string>(Object.values(published))
 
 /**
- * A regular expression in Oniguruma's syntax. Its translation to JavaScript is that of `@huggingface/tokenizers`.
- * JavaScript's engine backtracks, so a pattern that is not one of the published ones runs under a time limit.
- * @throws DataError when it has no translation; `matches` throws it when the time limit ends the search
+ * Compile a regular expression in Oniguruma's syntax, with the translation of `@huggingface/tokenizers`. JavaScript's engine
+ * backtracks, so patterns other than published ones run with a time limit.
+ * @throws DataError for a pattern without translation; `matches` throws it when the time limit is exceeded
  */
 export function regex(source: string, fields: Fields): Pattern {
-  if (source.length > MAX_PATTERN) fields.fail(`has a pattern of ${source.length} characters, more than ${MAX_PATTERN}`)
+  if (source.length > MAX_PATTERN)
+    fields.fail(`expected a pattern of at most ${MAX_PATTERN} characters, got ${source.length}`)
   const compiled = translate(source, fields)
   if (trusted.has(source)) return native(compiled)
   const { file } = fields
@@ -81,7 +81,7 @@ export function regex(source: string, fields: Fields): Pattern {
   }
 }
 
-/** A pattern that is JavaScript's already, with the flags g and u, and does not backtrack. */
+/** Return the pattern of a JavaScript regular expression with the flags g and u that does not backtrack. */
 export function native(compiled: RegExp): Pattern {
   return { matches: (text) => allMatches(compiled, text), cover: (text) => covering(compiled, text) }
 }
@@ -91,7 +91,7 @@ function translate(source: string, fields: Fields): RegExp {
   try {
     const split = new SplitPreTokenizer({
       type: 'Split',
-      // The translation knows the flag around a group only.
+      // The translation supports the flag for groups only.
       pattern: { Regex: source.startsWith('(?i)') ? `(?i:${source.slice(4)})` : source },
       behavior: 'Isolated',
       invert: false,
@@ -100,39 +100,39 @@ function translate(source: string, fields: Fields): RegExp {
   } catch (cause) {
     const entry = fields.where
     throw new DataError(
-      `${fields.file}: ${entry} has the pattern ${quoted(source)}, which has no JavaScript form: ${(cause as Error).message}`,
+      `${fields.file}: ${entry}: the pattern ${quoted(source)} cannot be translated to JavaScript: ${(cause as Error).message}`,
       { file: fields.file, entry, cause },
     )
   }
-  if (!(translated instanceof RegExp)) fields.fail('has a pattern of an unknown kind')
-  // Unicode folds two more letters onto s and k; the translation folds ASCII.
+  if (!(translated instanceof RegExp)) fields.fail('expected a String or Regex pattern')
+  // In Unicode, two more letters fold to s and k; the translation folds ASCII only.
   const folded = source.includes('(?i')
     ? translated.source.replaceAll('[sS]', '[sS\u017f]').replaceAll('[kK]', '[kK\u212a]')
     : translated.source
   return new RegExp(folded, 'gu')
 }
 
-/** Does some work of a search. */
+/** Runs a part of a search. */
 type Within = <T>(work: () => T) => T
 
 function* allMatches(regex: RegExp, text: string, within: Within = (work) => work()): Steps<number[]> {
-  const found: number[] = []
+  const ranges: number[] = []
   for (let from = 0; ; ) {
-    from = within(() => findSome(regex, text, from, found))
-    if (from === -1) return found
+    from = within(() => findSome(regex, text, from, ranges))
+    if (from === -1) return ranges
     yield
   }
 }
 
-/** Add the next matches. Return where the search goes on, -1 where it is over. */
-function findSome(regex: RegExp, text: string, from: number, found: number[]): number {
+/** Append the next matches. Return the index at which the search continues, or -1 at its end. */
+function findSome(regex: RegExp, text: string, from: number, ranges: number[]): number {
   regex.lastIndex = from
   for (let count = 0; count < STEP; count++) {
     const match = regex.exec(text)
     if (match === null) return -1
     const end = match.index + match[0].length
-    if (!listMayGrow(found.length)) throw tooMany(text)
-    found.push(match.index, end)
+    if (!listMayGrow(ranges.length)) throw tooMany(text)
+    ranges.push(match.index, end)
     if (match[0] === '') {
       if (end >= text.length) return -1
       regex.lastIndex = end + characterAt(text, end).length
@@ -150,11 +150,11 @@ function covering(regex: RegExp, text: string): string[] | null {
 }
 
 const tooMany = (text: string): DataError =>
-  new DataError(`a text of ${text.length} characters matches a pattern more often than memory holds`)
+  new DataError(`a text of ${text.length} characters has more matches of a pattern than fit into memory`)
 
 const TIME_LIMIT = 800
 
-/** Ends the search of a text when all of its parts take too long together. */
+/** Return a function that runs parts of a search within one time limit. */
 function guard(file: string, regex: RegExp, text: string): Within {
   let left = TIME_LIMIT
   return (work) => {
@@ -163,7 +163,7 @@ function guard(file: string, regex: RegExp, text: string): Within {
       return withinTime(Math.ceil(left), work)
     } catch (cause) {
       throw new DataError(
-        `${file}: the pattern ${JSON.stringify(regex.source.slice(0, 80))} was ended on a text of ${text.length} characters: ${(cause as Error).message}`,
+        `${file}: the pattern ${JSON.stringify(regex.source.slice(0, 80))} failed on a text of ${text.length} characters: ${(cause as Error).message}`,
         { file, cause },
       )
     } finally {

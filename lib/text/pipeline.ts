@@ -9,11 +9,11 @@ import { MARK } from './sentencepiece/normalize.js'
 import { drained, STEP, type Steps, unhurried } from './steps.js'
 import { withDeadline } from './time-limit.js'
 
-// Milliseconds for a file's own regular expressions, thousands of times what published ones take.
+// Time limit for regular expressions of a file, in milliseconds: thousands of times what published ones take.
 const LEAST_TIME = 5000
 const TIME_PER_UNIT = 0.02
 
-/** The steps from a text to its tokens, before special tokens are put around. */
+/** The steps from a text to its tokens, without special tokens at the ends. */
 export class Pipeline {
   constructor(
     readonly addedTokens: AddedTokens,
@@ -23,9 +23,9 @@ export class Pipeline {
   ) {}
 
   /**
-   * Return which characters may begin a slice of a text behind a letter, so that the slices' tokens are those of the text;
-   * undefined where no place is safe. That is so where each step looks at one character, or cuts words apart by a published
-   * pattern: none of those matches a letter and what stands behind a word. An added token may have both inside.
+   * Return a test for characters at which a text can be split after a letter without changing its tokens; undefined if no position
+   * is safe. Positions are safe if each step processes single characters, or splits words with a published pattern: none of these
+   * matches across a word end. Only an added token can span one.
    */
   boundaries(): ((after: string) => boolean) | undefined {
     const { normalizer, preTokenizer, model, addedTokens } = this
@@ -39,7 +39,7 @@ export class Pipeline {
     return (after) => !inside.has(after)
   }
 
-  /** Return the bytes of the longest token where no token stands for more than it spells, else undefined. */
+  /** Return the bytes of the longest token; undefined if tokens can stand for more text than their own. */
   longestToken(): number | undefined {
     const { normalizer, model, addedTokens } = this
     if (normalizer !== null || !(model instanceof Bpe) || !model.byteLevel) return undefined
@@ -112,13 +112,13 @@ export class Pipeline {
     return word
   }
 
-  /** A SentencePiece model sees the text whole; words begin at its marks. */
+  /** Tokenize with a SentencePiece model, which takes the whole text; words begin at its marks. */
   *#cutMarked(text: AlignedText, out: Columns, firstWord: number): Steps<number> {
     let word = firstWord
-    let seen = 0
+    let done = 0
     yield* this.#pushLong(text, out, (start) => {
-      for (; seen < start; seen++) {
-        if (text.text[seen + 1] === MARK && text.text[seen] !== MARK) word++
+      for (; done < start; done++) {
+        if (text.text[done + 1] === MARK && text.text[done] !== MARK) word++
       }
       return word
     })
@@ -166,7 +166,7 @@ function pushToken(out: Columns, id: number, section: AlignedText, word: number)
   return word + 1
 }
 
-/** Half a surrogate pair has no UTF-8: it becomes U+FFFD, as in every encoder of the platform. */
+/** Replace lone surrogates, which have no UTF-8, by U+FFFD, as TextEncoder does. */
 function replaceLoneSurrogates(text: string): string {
   const { isWellFormed, toWellFormed } = text as unknown as { isWellFormed(): boolean; toWellFormed(): string }
   return isWellFormed.call(text) ? text : toWellFormed.call(text)

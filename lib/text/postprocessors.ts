@@ -3,30 +3,29 @@ import { SPACE } from './byte-level.js'
 import { Encoding } from './encoding.js'
 import type { Fields } from './fields.js'
 
-/** Adds special tokens around one text or two. */
+/** Post-processor: adds special tokens to one text or two. */
 export interface PostProcessor {
-  /** How many tokens are added. */
+  /** Return the number of added tokens. */
   added(pair: boolean): number
   process(first: Encoding, second: Encoding | null, addSpecialTokens: boolean): Encoding
-  /** Changes offsets so that they leave out the spaces around a token. */
+  /** Change offsets to exclude the spaces around tokens. */
   trim?(encoding: Encoding, text: string): void
 }
 
-/** What post-processors ask of the vocabulary. */
+/** Access to the vocabulary for post-processors. */
 export interface TokenLookup {
   idToToken(id: number): string | undefined
   isAdded(id: number): boolean
 }
 
-/** Without a post-processor: one after the other, the second of type 1. */
+/** Post-processor that only concatenates the texts; the second has type 1. */
 export const joinOnly: PostProcessor = {
   added: () => 0,
   process: (first, second) => (second === null ? first : Encoding.join([first, second.withType(1)])),
 }
 
 /**
- * The `post_processor` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/post-processors defines the
- * kinds.
+ * Read the `post_processor` of a tokenizer.json (https://huggingface.co/docs/tokenizers/api/post-processors).
  */
 export function readPostProcessor(fields: Fields, lookup: TokenLookup): PostProcessor {
   const type = fields.string('type')
@@ -50,18 +49,18 @@ export function readPostProcessor(fields: Fields, lookup: TokenLookup): PostProc
     case 'TemplateProcessing':
       return readTemplate(fields)
     default:
-      return fields.fail(`has the unknown type ${quoted(type)}`)
+      return fields.fail(`expected a known type, got ${quoted(type)}`)
   }
 }
 
-/** Each step works on what the one before made; only the first sees two texts. */
+/** Apply steps in sequence; only the first step that adds tokens gets two texts. */
 function sequence(steps: readonly PostProcessor[], fields: Fields): PostProcessor {
   return {
     added: (pair) => steps.reduce((sum, step) => sum + step.added(pair), 0),
     process(first, second, adds) {
       let [one, two] = [first, second]
       for (const [i, step] of steps.entries()) {
-        // Steps that add nothing see the texts apart, so that a later one can still put tokens between them.
+        // Steps that add no tokens process the texts separately, so that a later step can add tokens between them.
         if (i < steps.length - 1 && step.added(true) === 0) {
           one = step.process(one, null, adds)
           two = two && step.process(two, null, adds)
@@ -69,8 +68,9 @@ function sequence(steps: readonly PostProcessor[], fields: Fields): PostProcesso
           one = step.process(one, two, adds)
           two = null
         }
-        if (one.length > MOST_PARTS * (first.length + (second?.length ?? 0) + MOST_PARTS)) {
-          fields.fail(`makes ${one.length} tokens of ${first.length}`)
+        const most = MOST_PARTS * (first.length + (second?.length ?? 0) + MOST_PARTS)
+        if (one.length > most) {
+          fields.fail(`expected at most ${most} tokens for a text of ${first.length}, got ${one.length}`)
         }
       }
       return one
@@ -85,10 +85,10 @@ interface Special {
   ids: number[]
 }
 
-/** `A`, `B` or special tokens, with a type id. */
+/** Part of a template: `A`, `B` or special tokens, with a type id. */
 type Part = 'A' | 'B' | Special | ['A' | 'B' | Special, number]
 
-/** Templates for one text and for two: what BERT, RoBERTa and LLaMA put around. */
+/** Create a post-processor from the templates for one text and for two. */
 export function template(single: readonly Part[], pair: readonly Part[]): PostProcessor {
   const count = (parts: readonly Part[]): number =>
     parts.reduce<number>((sum, part) => {
@@ -115,7 +115,7 @@ function special(fields: Fields, name: string): Special {
   return { ids: [pair[1] as number] }
 }
 
-/** What a template puts around texts. Each part may be a copy of the whole text; published ones have at most six. */
+/** Most parts of a template. Each part may be a copy of the whole text; published templates have at most six. */
 const MOST_PARTS = 100
 
 function readTemplate(fields: Fields): PostProcessor {
@@ -141,7 +141,7 @@ function readTemplate(fields: Fields): PostProcessor {
   return template(parts('single'), parts('pair'))
 }
 
-/** Of a token of the model the spelling tells how many spaces it holds; an added token took them from the text. */
+/** Read `trim_offsets`. For tokens of the model, spaces are counted in the token; for added tokens, in the text. */
 function readTrim(fields: Fields, lookup: TokenLookup): Pick<PostProcessor, 'trim'> {
   if (!fields.boolean('trim_offsets', true)) return {}
   const addPrefixSpace = fields.boolean('add_prefix_space', true)
@@ -160,7 +160,7 @@ function readTrim(fields: Fields, lookup: TokenLookup): Pick<PostProcessor, 'tri
       for (let i = 0; i < inputIds.length; i++) {
         const [start, end] = [starts[i]!, ends[i]!]
         let [before, after] = lookup.isAdded(inputIds[i]!) ? spacesIn(text.slice(start, end)) : spacesOf(inputIds[i]!)
-        // One space at the start is the one that encoding put there. Alone it stands for nothing.
+        // A single leading space at the start was added by the tokenizer; a token of only this space is empty.
         if (before === 1 && addPrefixSpace && (i === 0 || start === 0)) {
           before = 0
           if (after === 1) after = end - start

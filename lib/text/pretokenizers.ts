@@ -7,19 +7,18 @@ import { literal, native, type Pattern, published, readPattern, regex } from './
 import { drained, STEP, type Steps } from './steps.js'
 import { isOverdue } from './time-limit.js'
 
-/** Cuts normalised text into pre-tokens, which the model then cuts further; in steps where a long text takes long. */
+/** Pre-tokenizer: splits normalized text into pre-tokens, which the model splits further; in steps for long texts. */
 export interface PreTokenizer {
   (text: AlignedText): AlignedText[] | Steps<AlignedText[]>
-  /** It ends a piece behind each word: between a letter and what is no letter, mark or digit. */
+  /** Whether it splits at each word end: between a letter and a character other than letter, mark or digit. */
   readonly cutsWords?: true
 }
 
 const cuttingWords = (cut: PreTokenizer): PreTokenizer => Object.assign(cut, { cutsWords: true } as const)
 
 /**
- * The `pre_tokenizer` of a tokenizer.json, as https://huggingface.co/docs/tokenizers/api/pre-tokenizers defines the
- * kinds.
- * @param rawBytes whether a byte-level one that comes last leaves the spelling in byte characters to the model
+ * Read the `pre_tokenizer` of a tokenizer.json (https://huggingface.co/docs/tokenizers/api/pre-tokenizers).
+ * @param rawBytes whether a final byte-level step leaves the conversion to byte characters to the model
  */
 export function readPreTokenizer(fields: Fields, rawBytes: boolean): PreTokenizer {
   const type = fields.string('type')
@@ -28,7 +27,7 @@ export function readPreTokenizer(fields: Fields, rawBytes: boolean): PreTokenize
       const parts = fields.objects('pretokenizers')
       const steps = parts.map((part, i) => readPreTokenizer(part, rawBytes && i === parts.length - 1))
       const all = sequence(steps, fields.file)
-      // A step that looks at digits alone, or at nothing, leaves that to the others.
+      // Steps that only split digits, or nothing, do not matter for word ends.
       const isNeutral = (part: Fields) =>
         part.string('type') === 'Digits' ||
         (part.string('type') === 'ByteLevel' &&
@@ -61,11 +60,11 @@ export function readPreTokenizer(fields: Fields, rawBytes: boolean): PreTokenize
     case 'FixedLength':
       return fixedLength(fields)
     default:
-      return fields.fail(`has the unknown type ${quoted(type)}`)
+      return fields.fail(`expected a known type, got ${quoted(type)}`)
   }
 }
 
-/** Whether the last step is byte-level: then a byte-pair model spells the bytes itself. */
+/** Whether the last step is byte-level: then a BPE model converts to byte characters itself. */
 export function endsInByteLevel(fields: Fields | undefined): boolean {
   const type = fields?.get('type')
   if (type === 'ByteLevel') return true
@@ -75,7 +74,7 @@ export function endsInByteLevel(fields: Fields | undefined): boolean {
 function sequence(steps: readonly PreTokenizer[], file: string): PreTokenizer {
   return function* (text) {
     const fail = (what: string): never => {
-      throw new DataError(`${file}: its pre_tokenizer ${what} of a text of ${text.text.length} characters`, {
+      throw new DataError(`${file}: pre_tokenizer: ${what} for a text of ${text.text.length} characters`, {
         file,
         entry: 'pre_tokenizer',
       })
@@ -88,8 +87,8 @@ function sequence(steps: readonly PreTokenizer[], file: string): PreTokenizer {
       let next = STEP
       let size = 0
       for (const part of whole) {
-        const made = step(part)
-        for (const one of Array.isArray(made) ? made : yield* made) {
+        const split = step(part)
+        for (const one of Array.isArray(split) ? split : yield* split) {
           size += one.text.length
           parts.push(one)
         }
@@ -97,8 +96,8 @@ function sequence(steps: readonly PreTokenizer[], file: string): PreTokenizer {
         yield
         next = size + STEP
       }
-      if (size > most) fail(`makes more than ${most} characters`)
-      if (isOverdue()) fail('does not come to the end')
+      if (size > most) fail(`expected at most ${most} characters, got more,`)
+      if (isOverdue()) fail('the time limit was exceeded')
     }
     return parts
   }
@@ -114,7 +113,7 @@ function split(fields: Fields): PreTokenizer {
   return cutsWords ? cuttingWords(cut) : cut
 }
 
-/** None matches a letter with what stands behind a word, nor looks at what stands before it. */
+/** Patterns without a match across a word end, and without lookbehind. */
 const WORD_PATTERNS = new Set<string>([published.gpt2, published.qwen2, published.llama3, published.tekken])
 
 function byteLevel(fields: Fields, rawBytes: boolean): PreTokenizer {
@@ -157,7 +156,7 @@ function metaspace(fields: Fields): PreTokenizer {
 
 function fixedLength(fields: Fields): PreTokenizer {
   const length = fields.whole('length', 5)
-  if (length === 0) throw fields.error('length', 'at least 1', 0)
+  if (length === 0) throw fields.error('length', 'an integer of at least 1', 0)
   return function* (text) {
     const parts: AlignedText[] = []
     let start = 0
@@ -177,7 +176,7 @@ function fixedLength(fields: Fields): PreTokenizer {
 
 const punctuation = /[!-/:-@[-`{-~\p{P}]/gu
 
-// What the regular expressions of Rust, unlike Oniguruma's, call a word.
+// Word characters of Rust's regular expressions, which differ from Oniguruma's.
 const words =
   /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]+|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}\p{White_Space}]+/gu
 
@@ -185,20 +184,20 @@ const behaviors = ['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext'
 type Behavior = (typeof behaviors)[number]
 
 function readBehavior(fields: Fields, fallback: Behavior): Behavior {
-  const given = fields.string('behavior', fallback)
-  const known = behaviors.find((behavior) => behavior.toLowerCase() === given.toLowerCase())
-  if (known === undefined) throw fields.error('behavior', behaviors.join(', '), given)
+  const name = fields.string('behavior', fallback)
+  const known = behaviors.find((behavior) => behavior.toLowerCase() === name.toLowerCase())
+  if (known === undefined) throw fields.error('behavior', `one of ${behaviors.join(', ')}`, name)
   return known
 }
 
-/** A stretch of text, and whether the pattern matched it. */
+/** A range of text, and whether it matches the pattern. */
 interface Stretch {
   from: number
   to: number
   matched: boolean
 }
 
-/** Splits where a pattern matches; with `invert`, where it does not. */
+/** Split at the matches of a pattern; with `invert`, at the text between them. */
 function splitter(pattern: Pattern, behavior: Behavior, invert = false): PreTokenizer {
   return (text) => {
     const isShort = text.text.length <= STEP
@@ -259,17 +258,17 @@ function* joined(stretches: Stretch[], behavior: Behavior): Steps<Stretch[]> {
 }
 
 function* joinWith(stretches: Stretch[], joins: (matched: boolean, previous: boolean) => boolean): Steps<Stretch[]> {
-  const made: Stretch[] = []
+  const result: Stretch[] = []
   let previous = false
   let count = 0
   for (const { from, to, matched } of stretches) {
-    const last = made.at(-1)
+    const last = result.at(-1)
     if (last !== undefined && joins(matched, previous)) {
       last.from = Math.min(last.from, from)
       last.to = Math.max(last.to, to)
-    } else made.push({ from, to, matched: false })
+    } else result.push({ from, to, matched: false })
     previous = matched
     if (++count % STEP === 0) yield
   }
-  return made
+  return result
 }

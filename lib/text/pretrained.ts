@@ -12,7 +12,7 @@ import { fromClipMerges, fromVocabAndMerges, fromVocabText } from './vocabulary-
 
 const sentencePieceNames = ['tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'sentencepiece.model']
 
-/** What to fetch of a repository that is read for its tokenizer alone. */
+/** Patterns of the tokenizer files of a repository. */
 export const TOKENIZER_FILES = [
   ...['tokenizer*', 'special_tokens_map.json', 'added_tokens.json', 'vocab.*', 'merges.txt', 'chat_template.jinja'],
   ...sentencePieceNames,
@@ -36,7 +36,7 @@ export async function loadDirectory(directory: string): Promise<TokenizerParts> 
   const gguf = ggufIn(directory)
   if (gguf !== null) return loadGguf(gguf)
   throw new ConfigError(
-    `${directory} holds no tokenizer: none of tokenizer.json, ${sentencePieceNames.join(', ')}, vocab.json with merges.txt, vocab.txt, *.gguf`,
+    `${directory}: expected a tokenizer: tokenizer.json, ${sentencePieceNames.join(', ')}, vocab.json with merges.txt, vocab.txt or *.gguf; found none`,
     { file: directory },
   )
 }
@@ -51,7 +51,7 @@ export async function loadFile(path: string): Promise<TokenizerParts> {
   if (name.startsWith('bpe_simple_vocab')) return fromSpec(await fromClipMerges(path, config), path, config)
   if (name.endsWith('.txt')) return fromSpec(await fromVocabText(path, config), path, config)
   throw new ConfigError(
-    `${path} is no tokenizer by its name: tokenizer.json, *.model, *.gguf, bpe_simple_vocab_16e6.txt.gz or vocab.txt are known`,
+    `${path}: expected the name of a tokenizer file: *.json, *.model, *.gguf, bpe_simple_vocab_16e6.txt.gz or *.txt`,
     { file: path },
   )
 }

@@ -8,10 +8,10 @@ import { Bpe } from './models/bpe.js'
 import type { TokenModel } from './models/model.js'
 import { Unigram } from './models/unigram.js'
 
-/** Writes a tokenizer into a directory that exists. */
+/** Write a tokenizer into an existing directory. */
 export type Saver = (directory: string, addedTokens: AddedTokens, config: TokenizerConfig) => void
 
-/** tokenizer.json as it was read, with the tokens added since. */
+/** Return a saver of tokenizer.json as it was read, with the tokens added since. */
 export function specSaver(fields: Fields, model: TokenModel): Saver {
   const { vocab: _vocab, merges: _merges, ...modelFields } = fields.object('model').values
   const { model: _model, added_tokens: _added, ...rest } = fields.values
@@ -29,7 +29,7 @@ export function specSaver(fields: Fields, model: TokenModel): Saver {
   }
 }
 
-/** The `.model` byte for byte; what is not in it goes into tokenizer_config.json. */
+/** Return a saver of the unchanged bytes of a `.model`; further settings go into tokenizer_config.json. */
 export function sentencePieceSaver(bytes: Uint8Array): Saver {
   return (directory, addedTokens, config) => {
     writeAtomicallySync(join(directory, 'tokenizer.model'), DataError, bytes)
@@ -70,7 +70,6 @@ function writeConfig(directory: string, addedTokens: AddedTokens, config: Tokeni
   }
   const templates = Object.entries(config.chatTemplates).map(([name, template]) => ({ name, template }))
   const only = templates.length === 1 && templates[0]!.name === 'default' ? templates[0]!.template : templates
-  // JSON has no place for what is undefined.
   const whole = {
     add_bos_token: config.addBosToken,
     add_eos_token: config.addEosToken,

@@ -1,22 +1,22 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Pipeline } from './pipeline.js'
 
-/** Characters that are encoded before the number of tokens is looked at: a few milliseconds. */
+/** Characters to encode before the number of tokens is checked: a few milliseconds. */
 const SLICE = 16_384
-/** Tokens by which a slice on its own may have more than its part of the text. */
+/** Tokens by which a separate slice may exceed its part of the whole text. */
 const SLACK = 64
 
 export interface SlicesOptions {
-  /** Tokens after which reading ends. */
+  /** Number of tokens after which encoding ends. */
   most: number
   signal?: AbortSignal
 }
 
 /**
- * Encode a text while other work may run, and no further than `most` tokens. Where the pipeline cuts words apart whatever
- * stands around them, slices end between two words, and the ids are those of the whole text; else the text is encoded whole,
- * after its slices have shown that it is not much longer than `most`.
- * @returns undefined where the text has more tokens
+ * Encode a text up to `most` tokens, without blocking the event loop. If the pipeline splits words independently of their
+ * context, slices end at word ends, and the ids equal those of the whole text. Else the whole text is encoded after its slices
+ * have shown that it is not much longer than `most`.
+ * @returns undefined if the text has more tokens
  */
 export async function encodeInSlices(
   pipeline: Pipeline,
@@ -43,7 +43,7 @@ export async function encodeInSlices(
   return ids
 }
 
-/** Whether a text has certainly more tokens than `most`, found out in slices between which other work may run. */
+/** Return whether a text certainly has more tokens than `most`, by encoding slices between which the event loop runs. */
 export async function surelyHasMore(
   pipeline: Pipeline,
   text: string,
@@ -60,7 +60,7 @@ export async function surelyHasMore(
   return false
 }
 
-/** No token stands for more bytes than the longest; 0 where tokens can stand for more than they spell. */
+/** Return a lower bound on the number of tokens: bytes divided by those of the longest token, or 0 if that is unknown. */
 const leastTokens = (pipeline: Pipeline, text: string): number =>
   Math.ceil(Buffer.byteLength(text) / (pipeline.longestToken() ?? Number.POSITIVE_INFINITY))
 
@@ -69,14 +69,14 @@ async function pause(signal: AbortSignal | undefined): Promise<void> {
   signal?.throwIfAborted()
 }
 
-/** The end of a word behind which another kind of character stands. */
+/** A word end: a letter before a character other than letter, mark or digit. */
 const WORD_END = /\p{L}(?=[^\p{L}\p{M}\p{N}\p{Pc}'’])/gu
 
 function nextBoundary(text: string, from: number, isBoundary: (after: string) => boolean): number {
   if (from >= text.length) return text.length
   WORD_END.lastIndex = from
-  for (let found = WORD_END.exec(text); found !== null; found = WORD_END.exec(text)) {
-    const at = found.index + found[0].length
+  for (let match = WORD_END.exec(text); match !== null; match = WORD_END.exec(text)) {
+    const at = match.index + match[0].length
     if (isBoundary(text[at] as string)) return at
   }
   return text.length

@@ -17,13 +17,13 @@ import { specSaver } from './save.js'
 import type { TokenizerParts } from './tokenizer.js'
 
 /**
- * Builds a tokenizer from the contents of a tokenizer.json.
+ * Build a tokenizer from the contents of a tokenizer.json.
  *
- * `@huggingface/tokenizers` 0.2.0 gives the right ids for the published files that the tests read, but no offsets and no
- * word ids, does not know `single_word`, and takes two and a half times as long as Python's for RoBERTa. So its
- * translation of regular expressions is used (see patterns.ts), and the rest is done here.
+ * Of `@huggingface/tokenizers` 0.2.0 only the translation of regular expressions is used (see patterns.ts). Its ids are right for
+ * the published files of the tests, but it has no offsets and word ids, does not support `single_word`, and takes 2.5 times as
+ * long as the Python package for RoBERTa.
  */
-export function fromSpec(spec: unknown, file: string, given: TokenizerConfig = emptyConfig()): TokenizerParts {
+export function fromSpec(spec: unknown, file: string, base: TokenizerConfig = emptyConfig()): TokenizerParts {
   const fields = Fields.of(spec, '', file)
   const part = (name: string): Fields | undefined => (fields.has(name) ? fields.object(name) : undefined)
   const model = readModel(fields.object('model'))
@@ -38,14 +38,14 @@ export function fromSpec(spec: unknown, file: string, given: TokenizerConfig = e
   for (const token of fields.has('added_tokens') ? fields.objects('added_tokens') : []) {
     addedTokens.add(token.whole('id'), readAddedToken(token))
   }
-  addConfigured(addedTokens, model, given)
-  const named = Object.keys(given.special).length > 0
-  const config = { ...given, special: named ? { ...given.special } : conventional(addedTokens) }
+  addConfigured(addedTokens, model, base)
+  const named = Object.keys(base.special).length > 0
+  const config = { ...base, special: named ? { ...base.special } : conventional(addedTokens) }
   reportKeys(
     file,
     Object.keys(fields.values).filter((key) => !parts.has(key)),
   )
-  // As transformers reads them: of padding and truncation, the sides are defaults of calls.
+  // As in transformers, only the sides of padding and truncation are used, as defaults of calls.
   config.paddingSide ??= sideOf(part('padding'))
   config.truncationSide ??= sideOf(part('truncation'))
 
@@ -77,7 +77,7 @@ export function fromSpec(spec: unknown, file: string, given: TokenizerConfig = e
   }
 }
 
-/** The keys of a tokenizer.json. */
+/** Known keys of a tokenizer.json. */
 const parts = new Set([
   ...[
     'version',
@@ -100,16 +100,16 @@ function sideOf(fields: Fields | undefined): Side | undefined {
 }
 
 function readModel(fields: Fields): TokenModel {
-  // Files of before 2020 have no type.
+  // Files from before 2020 have no type.
   const type = fields.string('type', fields.has('merges') ? 'BPE' : 'WordPiece')
   if (type === 'BPE') return readBpe(fields)
   if (type === 'Unigram') return readUnigram(fields)
   if (type === 'WordPiece') return readWordPiece(fields)
   if (type === 'WordLevel') return readWordLevel(fields)
-  return fields.fail(`has the unknown type ${quoted(type)}`)
+  return fields.fail(`expected BPE, Unigram, WordPiece or WordLevel as type, got ${quoted(type)}`)
 }
 
-/** Tokens that only the configuration names, with the ids it gives or the next free ones. */
+/** Add tokens that only the configuration defines, with its ids or the next free ones. */
 export function addConfigured(addedTokens: AddedTokens, model: TokenModel, config: TokenizerConfig): void {
   for (const [id, token] of config.addedTokens) {
     if (addedTokens.id(token.content) === undefined) addedTokens.add(model.tokenToId(token.content) ?? id, token)
@@ -128,7 +128,7 @@ export function addConfigured(addedTokens: AddedTokens, model: TokenModel, confi
   }
 }
 
-/** The id that the next new token gets: the first above all there are. */
+/** Return the id of the next new token: the highest id + 1. */
 export function nextId(addedTokens: AddedTokens, model: TokenModel): number {
   return Math.max(model.size, addedTokens.next)
 }
@@ -143,17 +143,17 @@ const names: Record<SpecialName, readonly string[]> = {
   mask: ['<mask>', '[MASK]'],
 }
 
-/** Where no other file names the special tokens, their usual names do. */
+/** Find special tokens by their usual names, if no other file defines them. */
 function conventional(addedTokens: AddedTokens): Partial<Record<SpecialName, string>> {
-  const found: Partial<Record<SpecialName, string>> = {}
+  const special: Partial<Record<SpecialName, string>> = {}
   for (const name of specialNames) {
     const token = names[name].find((content) => addedTokens.isSpecial(addedTokens.id(content) ?? -1))
-    if (token !== undefined) found[name] = token
+    if (token !== undefined) special[name] = token
   }
-  return found
+  return special
 }
 
-/** `add_bos_token` and `add_eos_token` overrule the file's own post-processor. */
+/** Return the post-processor of `add_bos_token` and `add_eos_token`, which override that of the file. */
 export function flagged(
   config: TokenizerConfig,
   tokenId: (content: string) => number | undefined,

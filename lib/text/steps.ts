@@ -1,16 +1,16 @@
 import { setImmediate } from 'node:timers/promises'
 import { withDeadline } from './time-limit.js'
 
-/** Work that yields where other work of the process may run. */
+/** Work in steps; it yields between them, so that other work of the process can run. */
 export type Steps<T> = Generator<void, T, void>
 
-/** Characters, or tokens, between two places where work yields: about a millisecond. */
+/** Characters or tokens per step: about a millisecond. */
 export const STEP = 8192
 
-/** Milliseconds of work without a turn of the event loop. */
+/** Milliseconds of work between turns of the event loop. */
 const TURN = 10
 
-/** Do all steps at once. */
+/** Run all steps without yielding. */
 export function drained<T>(steps: Steps<T>): T {
   for (;;) {
     const step = steps.next()
@@ -19,9 +19,9 @@ export function drained<T>(steps: Steps<T>): T {
 }
 
 /**
- * Do all steps, and let the event loop turn every 10 ms.
- * @param milliseconds the limit of {@link withDeadline} for the work alone, whatever runs in between
- * @throws the signal's reason once it is aborted, and what the work throws
+ * Run all steps, and let the event loop turn every 10 ms.
+ * @param milliseconds limit of {@link withDeadline}, not counting the work of others between steps
+ * @throws the reason of `signal` when it is aborted; errors of the work
  */
 export async function unhurried<T>(steps: Steps<T>, milliseconds: number, signal?: AbortSignal): Promise<T> {
   let left = milliseconds

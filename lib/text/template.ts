@@ -8,18 +8,17 @@ import { tests } from './jinja/tests.js'
 /** A rendered conversation. */
 export interface Rendered {
   text: string
-  /** Where the text of each `{% generation %}` block stands in it. */
+  /** Range of the text of each `{% generation %}` block. */
   generated: Generated
 }
 
 /**
- * Render a Jinja template with the environment that transformers gives to chat templates: jinja2's
- * ImmutableSandboxedEnvironment with `trim_blocks` and `lstrip_blocks`, loop controls, `{% generation %}`, `tojson`,
- * `raise_exception` and `strftime_now`.
+ * Render a Jinja template in the environment of transformers' chat templates: jinja2's ImmutableSandboxedEnvironment with
+ * `trim_blocks` and `lstrip_blocks`, loop controls, `{% generation %}`, `tojson`, `raise_exception` and `strftime_now`.
  *
- * @param now the time of `strftime_now`
- * @throws ConfigError with the template's own words when it calls `raise_exception`; DataError with line and column when
- *   the template is not sound, fails, uses what is not supported, or exceeds a limit
+ * @param now time of `strftime_now`
+ * @throws ConfigError with the message of `raise_exception`; DataError with line and column for a template that is invalid, fails,
+ *   uses unsupported features, or exceeds a limit
  */
 export function renderTemplate(
   template: string,
@@ -38,10 +37,10 @@ const MAX_KEPT = 8
 const MAX_KEPT_LENGTH = 1 << 16
 const kept = new Map<string, Template>()
 
-/** A conversation is rendered again with each of its turns. */
+/** Parse a template, with a cache because conversations are rendered again for each turn. */
 function parsed(source: string): Template {
   if (source.length > LIMITS.template) {
-    throw limit(`has ${source.length} characters, more than ${LIMITS.template}`)
+    throw limit(`has ${source.length} characters, more than the limit of ${LIMITS.template}`)
   }
   let template = kept.get(source)
   if (template !== undefined) return template
@@ -56,13 +55,13 @@ function parsed(source: string): Template {
 function translated(error: unknown): VoxtorchError {
   if (error instanceof VoxtorchError) return error
   if (!(error instanceof JinjaError)) {
-    // Values inside of values that are deeper than the stack.
+    // Values that are nested deeper than the stack.
     const what = error instanceof RangeError ? 'nests too deep' : `fails: ${(error as Error).message}`
     return new DataError(`the chat template ${what}`, { cause: error })
   }
   const { kind, message, line, column, reason } = error
   if (kind === 'TemplateError') {
-    return new ConfigError(`the chat template refuses these messages: ${message}`, { reason })
+    return new ConfigError(`the chat template rejected the messages: ${message}`, { reason })
   }
   const place = line === undefined ? '' : `, line ${line}, column ${column}`
   const what = kind === 'Limit' ? `the template ${message}` : kind === 'Unsupported' ? message : `${kind}: ${message}`

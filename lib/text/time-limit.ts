@@ -5,7 +5,7 @@ const runner = new Script('work()')
 
 let deadline = Number.POSITIVE_INFINITY
 
-/** All that runs under {@link withinTime} inside of `work` ends at one time, however many pieces it is. */
+/** Run `work` with a common deadline for all its calls of {@link withinTime}. */
 export function withDeadline<T>(milliseconds: number, work: () => T): T {
   const outer = deadline
   deadline = Math.min(outer, performance.now() + milliseconds)
@@ -16,18 +16,18 @@ export function withDeadline<T>(milliseconds: number, work: () => T): T {
   }
 }
 
-/** Whether the time of {@link withDeadline} is over. */
+/** Whether the deadline of {@link withDeadline} has passed. */
 export const isOverdue = (): boolean => performance.now() > deadline
 
 /**
- * Runs what a file asks for, and has V8 end it after so many milliseconds: a regular expression that backtracks without
- * end, or a template that never stops, must not stop the process. Costs about 0.2 ms.
- * @throws Error `Script execution timed out`, and what `work` throws
+ * Run work with a time limit that V8 enforces, because a backtracking regular expression of a file must not block the process.
+ * Costs about 0.2 ms.
+ * @throws Error `Script execution timed out`, and the errors of `work`
  */
 export function withinTime<T>(milliseconds: number, work: () => T): T {
   let result: T
   const timeout = Math.min(milliseconds, Math.ceil(deadline - performance.now()))
-  if (timeout <= 0) throw new Error('Script execution timed out with all that came before it')
+  if (timeout <= 0) throw new Error('Script execution timed out: the common deadline has passed')
   const outer = context.work
   context.work = () => {
     result = work()

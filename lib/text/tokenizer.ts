@@ -21,14 +21,14 @@ import { encodeInSlices, surelyHasMore } from './slices.js'
 import { nextId } from './spec.js'
 import { type TruncationOptions, truncate } from './truncation.js'
 
-/** What a tokenizer is made of, whichever files it came from. */
+/** The parts of a tokenizer, whatever its file format. */
 export interface TokenizerParts {
   pipeline: Pipeline
   postProcessor: PostProcessor
   config: TokenizerConfig
   decode(ids: number[], cleansUp: boolean): string
   save: Saver
-  /** What a GGUF file can hold: byte-level BPE, or SentencePiece's. */
+  /** Source for GGUF files: byte-level BPE, or a SentencePiece model. */
   source?: TokenizerSource
 }
 
@@ -37,7 +37,7 @@ export type TokenizerSource =
   | { kind: 'sentencepiece'; proto: SentencePieceProto }
 
 export interface EncodeOptions extends TruncationOptions {
-  /** Put the model's special tokens around. Default true. */
+  /** Add the model's special tokens. Default true. */
   addSpecialTokens?: boolean
 }
 
@@ -46,20 +46,20 @@ export interface EncodeAsyncOptions extends EncodeOptions {
 }
 
 export interface EncodeWithinOptions {
-  /** Tokens that the text may have. */
+  /** Maximum number of tokens. */
   maxTokens: number
   signal?: AbortSignal
 }
 
 export interface DecodeOptions {
-  /** Leave special tokens out. Default false. */
+  /** Leave out special tokens. Default false. */
   skipSpecialTokens?: boolean
-  /** Take spaces before punctuation out. Default: `clean_up_tokenization_spaces` of the configuration. */
+  /** Remove spaces before punctuation. Default: `clean_up_tokenization_spaces` of the configuration. */
   cleanUpSpaces?: boolean
 }
 
 /**
- * Turns text into the numbers that a language model reads, and back.
+ * Tokenizer: converts text to token ids, and back.
  *
  * ```ts
  * const tokenizer = await Tokenizer.fromPretrained('./roberta-base')
@@ -74,12 +74,12 @@ export class Tokenizer {
   }
 
   /**
-   * Reads a directory of Hugging Face: tokenizer.json, else a SentencePiece model (tokenizer.model, spiece.model,
-   * sentencepiece.bpe.model), else vocab.json and merges.txt, else vocab.txt; with tokenizer_config.json,
-   * special_tokens_map.json, added_tokens.json and chat_template.jinja beside it. A GGUF file, or a directory that has
-   * nothing but one, brings its own. The names of `publishedWeights` work as well, and repositories of the Hugging Face Hub.
-   * @throws DataError naming the file, and the entry or byte, when one is not sound; ConfigError when there is none or
-   *   what it asks for is not supported
+   * Load a tokenizer from a folder in Hugging Face's format, a GGUF file, a repository of the Hugging Face Hub, or a name of
+   * `publishedWeights`. In a folder the first of these is read: tokenizer.json; a SentencePiece model (tokenizer.model,
+   * spiece.model, sentencepiece.bpe.model); vocab.json with merges.txt; vocab.txt; a GGUF file. tokenizer_config.json,
+   * special_tokens_map.json, added_tokens.json and chat_template.jinja are read too.
+   * @throws DataError naming the file, and the entry or byte, for an invalid file; ConfigError without a tokenizer, or for
+   *   unsupported settings
    */
   static async fromPretrained(directory: string): Promise<Tokenizer> {
     requireString('Tokenizer.fromPretrained', 'directory', directory)
@@ -90,8 +90,8 @@ export class Tokenizer {
   }
 
   /**
-   * Reads one file, without a configuration: a tokenizer.json, a SentencePiece `.model`, OpenAI's CLIP merges
-   * (`bpe_simple_vocab_16e6.txt.gz`) or a WordPiece `vocab.txt`; or with one, a GGUF file.
+   * Load a tokenizer from one file: a tokenizer.json, a SentencePiece `.model`, OpenAI's CLIP merges
+   * (`bpe_simple_vocab_16e6.txt.gz`), a WordPiece `vocab.txt`, or a GGUF file. Except for GGUF, it has no configuration.
    * @throws DataError, ConfigError as `fromPretrained`
    */
   static async fromFile(path: string): Promise<Tokenizer> {
@@ -99,7 +99,7 @@ export class Tokenizer {
     return new Tokenizer(await loadFile(path))
   }
 
-  /** How many ids there are: vocabulary and added tokens. The least size of an embedding table is the highest id + 1. */
+  /** Number of ids: vocabulary and added tokens. An embedding table needs at least the highest id + 1 rows. */
   get vocabSize(): number {
     const { addedTokens, model } = this.#parts.pipeline
     let size = model.size
@@ -115,13 +115,13 @@ export class Tokenizer {
     return addedTokens.id(token) ?? model.tokenToId(token)
   }
 
-  /** Return the token of an id as it stands in a decoded text: an added token is normalized where its text is looked for so. */
+  /** Return the token of an id as in decoded text: an added token is normalized if it is matched in normalized text. */
   idToToken(id: number): string | undefined {
     const { addedTokens, model } = this.#parts.pipeline
     return addedTokens.spelled(id) ?? model.idToToken(id)
   }
 
-  /** All tokens with their ids, added ones included. */
+  /** Return all tokens with their ids, including added ones. */
   vocabulary(): Map<string, number> {
     const { addedTokens, model } = this.#parts.pipeline
     const all = new Map(model.entries())
@@ -169,14 +169,14 @@ export class Tokenizer {
     return this.#namedId('pad')
   }
 
-  /** What shorter texts of a batch are filled up with. Many language models have none: `tokenizer.padToken = tokenizer.eosToken`. */
+  /** Padding token. Many language models have none; set `tokenizer.padToken = tokenizer.eosToken`. */
   get padToken(): string | null {
     return this.#named('pad')
   }
   set padToken(token: string | null) {
     if (token !== null && this.tokenToId(token) === undefined) {
       throw new ConfigError(
-        `padToken ${JSON.stringify(token)} is not in the vocabulary; add it with addSpecialTokens`,
+        `Tokenizer: padToken: expected a token of the vocabulary, got ${JSON.stringify(token)}. Add it with addSpecialTokens first.`,
         {
           argument: 'padToken',
           value: token,
@@ -187,7 +187,7 @@ export class Tokenizer {
     else this.#parts.config.special.pad = token
   }
 
-  /** What a GGUF file of a network with that many rows of embeddings holds of this tokenizer. @internal */
+  /** Return the metadata of this tokenizer in a GGUF file of a model with `rows` embeddings. @internal */
   ggufMetadata(rows: number): Record<string, GgufValue> {
     const ids = this.encode('a').inputIds
     return {
@@ -197,7 +197,7 @@ export class Tokenizer {
     }
   }
 
-  /** The longest input of the model in tokens, null where the files set no limit. */
+  /** Longest input of the model in tokens; null for no limit. */
   get modelMaxLength(): number | null {
     return this.#parts.config.modelMaxLength
   }
@@ -206,12 +206,12 @@ export class Tokenizer {
     this.#parts.config.modelMaxLength = length
   }
 
-  /** The side on which batches are filled up. */
+  /** Default side of padding. */
   get paddingSide(): 'left' | 'right' {
     return this.#parts.config.paddingSide ?? 'right'
   }
 
-  /** The template that `applyChatTemplate` uses, null when the files have none. */
+  /** The default template of `applyChatTemplate`; null if the files have none. */
   get chatTemplate(): string | null {
     return this.#parts.config.chatTemplates.default ?? null
   }
@@ -228,14 +228,14 @@ export class Tokenizer {
     return this.#parts.pipeline.addedTokens.isSpecial(id) || this.#namedIds().has(id)
   }
 
-  /** How many special tokens are put around one text, or around two. */
+  /** Return the number of special tokens that are added to one text, or to a pair. */
   specialTokensAdded(pair = false): number {
     return this.#parts.postProcessor.added(pair)
   }
 
   /**
-   * Encodes a text, or a text and its pair. Nothing is cut unless `truncation` asks for it.
-   * @throws ConfigError for wrong arguments
+   * Encode a text or a pair of texts. Texts are only cut with `truncation`.
+   * @throws ConfigError for invalid arguments
    */
   encode(text: string | readonly [string, string], options: EncodeOptions = {}): Encoding {
     requireOptions('Tokenizer.encode', options, ['addSpecialTokens', 'truncation', 'maxLength', 'truncationSide'])
@@ -246,9 +246,8 @@ export class Tokenizer {
   }
 
   /**
-   * Encode a text, or a text and its pair, as `encode` does, without holding up the event loop: other work of the process
-   * runs every 10 ms, however long the text is.
-   * @throws ConfigError for wrong arguments; the signal's reason once it is aborted
+   * Encode a text or a pair of texts like `encode`, without blocking the event loop for more than about 10 ms.
+   * @throws ConfigError for invalid arguments; the reason of `signal` when it is aborted
    */
   async encodeAsync(text: string | readonly [string, string], options: EncodeAsyncOptions = {}): Promise<Encoding> {
     const where = 'Tokenizer.encodeAsync'
@@ -262,7 +261,7 @@ export class Tokenizer {
     return this.#complete(texts, one, two, options)
   }
 
-  /** Truncate, and put special tokens around. */
+  /** Truncate, and add special tokens. */
   #complete(
     [first, second]: [string, string | undefined],
     one: Encoding,
@@ -279,10 +278,10 @@ export class Tokenizer {
   }
 
   /**
-   * Encode a text of a stranger, without special tokens around it: while other work of the process runs, and no further than
-   * `maxTokens`. The ids are those of `encode`.
-   * @returns undefined where the text has more tokens
-   * @throws ConfigError for wrong arguments; the signal's reason once it is aborted
+   * Encode an untrusted text up to `maxTokens`, without special tokens and without blocking the event loop. The ids are those of
+   * `encode`.
+   * @returns undefined if the text has more tokens
+   * @throws ConfigError for invalid arguments; the reason of `signal` when it is aborted
    */
   async encodeWithin(text: string, options: EncodeWithinOptions): Promise<number[] | undefined> {
     const where = 'Tokenizer.encodeWithin'
@@ -292,9 +291,9 @@ export class Tokenizer {
   }
 
   /**
-   * Return whether a text has certainly more tokens than `maxTokens`, without special tokens. It is read in slices between
-   * which other work of the process runs, as far as it takes to know. False says that it has not many more.
-   * @throws ConfigError as `encodeWithin`; the signal's reason once it is aborted
+   * Return whether a text certainly has more tokens than `maxTokens`, without special tokens and without blocking the event loop. If
+   * false, it may have a few more tokens.
+   * @throws ConfigError as `encodeWithin`; the reason of `signal` when it is aborted
    */
   async exceeds(text: string, options: EncodeWithinOptions): Promise<boolean> {
     const where = 'Tokenizer.exceeds'
@@ -304,9 +303,9 @@ export class Tokenizer {
   }
 
   /**
-   * Encodes many texts at once, filled up to one length if `padding` asks for it.
+   * Encode several texts, padded to one length with `padding`.
    * @returns columns of `[batch, length]`: arrays, or int64 tensors with `returnTensors: true`
-   * @throws ConfigError for wrong arguments, for padding without a pad token, and for tensors of unequal lengths
+   * @throws ConfigError for invalid arguments, padding without a pad token, and tensors of unequal lengths
    */
   encodeBatch(
     texts: readonly (string | readonly [string, string])[],
@@ -321,8 +320,8 @@ export class Tokenizer {
   }
 
   /**
-   * Turns ids back into text. Ids that stand for nothing are skipped.
-   * @throws ConfigError when `ids` holds something that is no id
+   * Decode ids to text. Ids without a token are skipped.
+   * @throws ConfigError for values that are not ids
    */
   decode(ids: Iterable<number | bigint>, options: DecodeOptions = {}): string {
     requireOptions('Tokenizer.decode', options, ['skipSpecialTokens', 'cleanUpSpaces'])
@@ -339,7 +338,7 @@ export class Tokenizer {
     return Array.from(rows, (row) => this.decode(row, options))
   }
 
-  /** Decodes token by token, as a model generates them: see {@link DecodeStream}. */
+  /** Return a decoder for streaming, token by token: see {@link DecodeStream}. */
   decodeStream(options: Pick<DecodeOptions, 'skipSpecialTokens'> = {}): DecodeStream {
     requireOptions('Tokenizer.decodeStream', options, ['skipSpecialTokens'])
     const { skipSpecialTokens = false } = options
@@ -348,14 +347,14 @@ export class Tokenizer {
   }
 
   /**
-   * Adds tokens that are found in the text before anything else is done. The cost of encoding does not grow with them.
-   * @returns how many were new
+   * Add tokens that are matched in the text before all other steps. Encoding time does not depend on their number.
+   * @returns number of new tokens
    */
   addTokens(tokens: Iterable<AddedTokenInput>): number {
     return this.#add('Tokenizer.addTokens', tokens, false)
   }
 
-  /** As `addTokens`; they are also left out by `skipSpecialTokens`. */
+  /** Add tokens as `addTokens`, which `skipSpecialTokens` leaves out. */
   addSpecialTokens(tokens: Iterable<AddedTokenInput>): number {
     return this.#add('Tokenizer.addSpecialTokens', tokens, true)
   }
@@ -376,10 +375,9 @@ export class Tokenizer {
   }
 
   /**
-   * Render a conversation with the model's own chat template, as transformers' `apply_chat_template` does.
+   * Render a conversation with a chat template, as transformers' `apply_chat_template` does.
    * @returns token ids; with `tokenize: false` the text; with `returnAssistantTokensMask` ids and mask
-   * @throws ConfigError when there is no template, or it refuses the conversation; DataError with line and column when
-   *   the template is not sound
+   * @throws ConfigError without a template, or if it raises an exception; DataError with line and column for an invalid template
    */
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions & { tokenize: false }): string
   applyChatTemplate(
@@ -397,7 +395,7 @@ export class Tokenizer {
     if (!options.returnAssistantTokensMask) return inputIds
     const assistantMasks = inputIds.map(() => 0)
     let at = 0
-    // Blocks come in order, so each token is looked at once.
+    // Blocks are in order, so each token is visited once.
     const tokenAt = (character: number): number => {
       while (at < offsets.length && offsets[at]![1] <= character) at++
       return at < offsets.length && offsets[at]![0] <= character ? at : -1
@@ -406,7 +404,7 @@ export class Tokenizer {
       if (end === start) continue
       const first = tokenAt(start)
       if (first === -1) break
-      // As transformers has it: where no token, or the first, holds the last character, the mask goes to the end.
+      // As in transformers: if no token, or the first one, contains the last character, the mask extends to the end.
       const last = tokenAt(end - 1)
       assistantMasks.fill(1, first, last > 0 ? last + 1 : inputIds.length)
     }
@@ -414,9 +412,9 @@ export class Tokenizer {
   }
 
   /**
-   * Writes the tokenizer, with all tokens that were added, so that `fromPretrained` and Python's transformers read it:
-   * tokenizer.json or tokenizer.model, tokenizer_config.json and special_tokens_map.json.
-   * @throws DataError when a file cannot be written
+   * Save the tokenizer with its added tokens for `fromPretrained` and Python's transformers: tokenizer.json or tokenizer.model,
+   * tokenizer_config.json and special_tokens_map.json.
+   * @throws DataError if a file cannot be written
    */
   saveTo(directory: string): void {
     requireString('Tokenizer.saveTo', 'directory', directory)
@@ -432,7 +430,7 @@ export class Tokenizer {
     return new Set(Object.values(this.#parts.config.special).map((token) => this.tokenToId(token)))
   }
 
-  /** Which ids `skipSpecialTokens` leaves out. As in tokenizers, a special token that its normalizer changes stays. */
+  /** Whether `skipSpecialTokens` leaves out an id. As in tokenizers, a special token that its normalizer changes is kept. */
   #skips(): (id: number) => boolean {
     const { addedTokens } = this.#parts.pipeline
     const named = this.#namedIds()

@@ -5,17 +5,17 @@ import type { Encoding, Side } from './encoding.js'
 
 export interface TruncationOptions {
   /**
-   * Cut what is longer than `maxLength`: of a pair, `true` and `'longestFirst'` cut the longer one first, the others the
-   * one they name. Default false.
+   * Cut texts that are longer than `maxLength`. For a pair, `true` and `'longestFirst'` cut the longer text first, the others the
+   * named one. Default false.
    */
   truncation?: boolean | 'longestFirst' | 'onlyFirst' | 'onlySecond'
-  /** In tokens, special ones included. Default: `modelMaxLength`. */
+  /** Maximum number of tokens, including special ones. Default: `modelMaxLength`. */
   maxLength?: number
-  /** Which end is cut off. Default: that of the configuration. */
+  /** Side that is cut. Default: that of the configuration. */
   truncationSide?: Side
 }
 
-/** Cuts one text or two so that with `added` special tokens they fit. */
+/** Cut one text or two to fit `maxLength` with `added` special tokens. */
 export function truncate(
   first: Encoding,
   second: Encoding | null,
@@ -35,44 +35,49 @@ export function truncate(
   requireOneOf('Tokenizer', 'truncationSide', truncationSide, ['left', 'right'])
   if (truncation === false) return [first, second]
   if (maxLength === null) {
-    throw new ConfigError('truncation needs a maxLength: the files of this tokenizer name none', {
+    throw new ConfigError('Tokenizer: maxLength: expected a number for truncation, got none. Set maxLength.', {
       argument: 'maxLength',
     })
   }
-  const room = maxLength - added
-  if (room < 0) {
-    throw new ConfigError(`maxLength ${maxLength} has no room for the ${added} special tokens`, {
+  const most = maxLength - added
+  if (most < 0) {
+    throw new ConfigError(`Tokenizer: maxLength: expected at least ${added}, the special tokens, got ${maxLength}.`, {
       argument: 'maxLength',
       value: maxLength,
     })
   }
-  const [one, two] = lengths(first.length, second?.length ?? null, room, truncation)
+  const [one, two] = lengths(first.length, second?.length ?? null, most, truncation)
   return [first.truncated(one, truncationSide), second?.truncated(two, truncationSide) ?? null]
 }
 
 function lengths(
   first: number,
   second: number | null,
-  room: number,
+  most: number,
   strategy: true | 'longestFirst' | 'onlyFirst' | 'onlySecond',
 ): [number, number] {
-  const excess = first + (second ?? 0) - room
+  const excess = first + (second ?? 0) - most
   if (excess <= 0) return [first, second ?? 0]
   if (strategy === 'onlyFirst' || strategy === 'onlySecond') {
     if (strategy === 'onlySecond' && second === null) {
-      throw new ConfigError("truncation 'onlySecond' needs a pair of texts", { argument: 'truncation' })
-    }
-    const cut = (strategy === 'onlyFirst' ? first : second!) - excess
-    if (cut <= 0) {
-      throw new ConfigError(`truncation '${strategy}' cannot take ${excess} tokens from a text of ${cut + excess}`, {
+      throw new ConfigError("Tokenizer: truncation: 'onlySecond' expected a pair of texts, got one text.", {
         argument: 'truncation',
       })
     }
+    const cut = (strategy === 'onlyFirst' ? first : second!) - excess
+    if (cut <= 0) {
+      throw new ConfigError(
+        `Tokenizer: truncation: '${strategy}' cannot cut ${excess} tokens from a text of ${cut + excess}.`,
+        {
+          argument: 'truncation',
+        },
+      )
+    }
     return strategy === 'onlyFirst' ? [cut, second ?? 0] : [first, cut]
   }
-  if (second === null) return [room, 0]
-  // The shorter one stays whole while it fits into half of the room.
-  const half = Math.floor(room / 2)
-  if (Math.min(first, second) <= half) return first <= second ? [first, room - first] : [room - second, second]
-  return first <= second ? [half, room - half] : [room - half, half]
+  if (second === null) return [most, 0]
+  // The shorter text is not cut if it fits into half of the length.
+  const half = Math.floor(most / 2)
+  if (Math.min(first, second) <= half) return first <= second ? [first, most - first] : [most - second, second]
+  return first <= second ? [half, most - half] : [most - half, half]
 }

@@ -4,22 +4,22 @@ import { STEP, type Steps } from './steps.js'
 
 export type Form = 'NFC' | 'NFD' | 'NFKC' | 'NFKD'
 
-// Putting marks in order takes the square of their number. Unicode's stream-safe texts have 30.
+// Limit on consecutive marks, because sorting them takes quadratic time. Unicode's stream-safe texts have at most 30.
 const MOST_MARKS = 10_000
 
-// From one character that is no mark to the next.
+// A character that is not a mark, with the marks after it.
 const stretch = /\P{M}\p{M}*/gu
 
 /**
- * A Unicode normalisation form (https://unicode.org/reports/tr15/). Each stretch that gives the same text when it is
- * normalised by itself is, so that offsets stay narrow.
+ * Return a normalizer for a Unicode normalization form (https://unicode.org/reports/tr15/). Ranges that can be normalized separately
+ * are, to keep offsets narrow.
  */
 export function unicode(form: Form): (text: AlignedText) => Steps<AlignedText> {
   return function* (source) {
     const { text } = source
     for (const [marks] of text.matchAll(/\p{M}+/gu)) {
       if (marks.length > MOST_MARKS) {
-        throw new DataError(`a text has ${marks.length} marks over one character, more than ${MOST_MARKS}`)
+        throw new DataError(`text: expected at most ${MOST_MARKS} marks on one character, got ${marks.length}`)
       }
     }
     const whole = text.normalize(form)
@@ -42,7 +42,7 @@ export function unicode(form: Form): (text: AlignedText) => Steps<AlignedText> {
   }
 }
 
-/** Neighbours stay together where they compose though neither is a mark, as the letters of Hangul do. */
+/** Keep neighbors together if they compose although neither is a mark, such as the letters of Hangul. */
 function* stretches(text: string, form: Form): Generator<[number, number]> {
   let from = 0
   let to = 0
@@ -58,15 +58,15 @@ function* stretches(text: string, form: Form): Generator<[number, number]> {
   yield [from, text.length]
 }
 
-/** A character of a normalised text, and how many more or fewer characters there are with it than before. */
+/** A character of normalized text, and the change of the number of characters at it. */
 interface Made {
   character: string
   change: number
 }
 
 /**
- * Offsets as the tokenizers library has them: it decomposes, orders and composes, and counts on every character what
- * came or went with it. What came takes the place of the character before it; after what went, the next are skipped.
+ * Compute offsets as the tokenizers library does: it decomposes, sorts and composes, and counts added or removed characters at each
+ * character. Added characters get the offset of the previous one; after removed ones, characters are skipped.
  */
 function* align(builder: AlignedBuilder, part: string, base: number, form: Form): Steps<void> {
   const old: number[] = []
@@ -90,7 +90,7 @@ function* composed(part: string, form: Form): Steps<Made[]> {
       if (apart.length % STEP === 0) yield
     }
   }
-  // Equal characters keep their order when marks are sorted, so the first unused one is the one.
+  // Sorting is stable, so the first unused equal character is the right one.
   const ordered = yield* inOrder(part.normalize(single), apart)
   if (form === single) return ordered
   const waiting = yield* queued(ordered)
@@ -122,7 +122,7 @@ function* queued(all: readonly Made[]): Steps<Waiting> {
   return waiting
 }
 
-/** Characters in the order in which they came, by what they are. */
+/** Return the positions of each character, in order. */
 class Waiting {
   readonly #queues = new Map<string, { made: Made[]; next: number }>()
 

@@ -7,7 +7,7 @@ import { Fields } from './fields.js'
 import { decodeText, readBytes, readJson } from './files.js'
 import { published } from './patterns.js'
 
-/** The contents of a tokenizer.json, made from older files. */
+/** The contents of a tokenizer.json, converted from older files. */
 export type Spec = Record<string, unknown>
 
 type Style = 'gpt2' | 'roberta' | 'qwen2' | 'clip'
@@ -26,8 +26,8 @@ const styles: Record<string, Style> = {
 }
 
 /**
- * vocab.json and merges.txt, as GPT-2, RoBERTa, Qwen2 and CLIP use them. Without a tokenizer class the style is CLIP's
- * where words end in `</w>`, RoBERTa's where `<s>` and `</s>` are entries, else GPT-2's.
+ * Convert vocab.json and merges.txt of GPT-2, RoBERTa, Qwen2 and CLIP. Without a tokenizer class the style is CLIP's if tokens end
+ * in `</w>`, RoBERTa's if `<s>` and `</s>` are entries, else GPT-2's.
  */
 export async function fromVocabAndMerges(
   vocabPath: string,
@@ -44,7 +44,7 @@ function styleOf(config: TokenizerConfig, vocab: Readonly<Record<string, number>
   if (tokenizerClass !== null && tokenizerClass !== 'PreTrainedTokenizer') {
     if (Object.hasOwn(styles, tokenizerClass)) return styles[tokenizerClass]!
     throw new ConfigError(
-      `how a ${tokenizerClass} uses vocab.json and merges.txt is not known; a tokenizer.json would say it`,
+      `tokenizer_class: expected a class of GPT-2, RoBERTa, Qwen2 or CLIP for vocab.json and merges.txt, got ${tokenizerClass}. Use the tokenizer.json of the model.`,
       { tokenizerClass },
     )
   }
@@ -93,7 +93,7 @@ function bytePairSpec(
   const around = (sep: string, cls: string, trim: boolean): unknown => {
     const pair = (content: string): [string, number] => {
       if (Object.hasOwn(vocab, content)) return [content, vocab[content]!]
-      throw new DataError(`the vocabulary lacks the special token ${quoted(content)}`, { token: content })
+      throw new DataError(`vocab.json: expected the special token ${quoted(content)}, found none`, { token: content })
     }
     return {
       type: 'RobertaProcessing',
@@ -140,8 +140,8 @@ const MAX_UNPACKED = 64 << 20
 const CLIP_SIZE = 49408
 
 /**
- * OpenAI's `bpe_simple_vocab_16e6.txt.gz` (https://github.com/openai/CLIP): merges, from which the vocabulary of CLIP
- * follows. The clean-up is that of transformers' CLIPTokenizer: NFC, white space to single spaces, lower case.
+ * Convert OpenAI's `bpe_simple_vocab_16e6.txt.gz` (https://github.com/openai/CLIP): merges, which determine the vocabulary of CLIP.
+ * Text is cleaned as in transformers' CLIPTokenizer: NFC, white space to single spaces, lower case.
  */
 export async function fromClipMerges(path: string, config: TokenizerConfig): Promise<Spec> {
   let bytes: Buffer = await readBytes(path)
@@ -149,16 +149,16 @@ export async function fromClipMerges(path: string, config: TokenizerConfig): Pro
     try {
       bytes = gunzipSync(bytes, { maxOutputLength: MAX_UNPACKED })
     } catch (cause) {
-      throw new DataError(`${path} cannot be unpacked: ${(cause as Error).message}`, { file: path, cause })
+      throw new DataError(`${path}: cannot be unpacked: ${(cause as Error).message}`, { file: path, cause })
     }
   }
-  // The file lists more merges than CLIP has entries for.
+  // The file has more merges than CLIP uses.
   const merges = decodeText(bytes, path)
     .split('\n')
     .slice(1, CLIP_SIZE - 512 - 2 + 1)
     .filter((line) => line.trim() !== '')
   const vocab: Record<string, number> = Object.create(null)
-  // CLIP numbers its bytes in the order of their characters.
+  // CLIP orders bytes by their characters.
   const alphabet = [...byteAlphabet].sort()
   const entries = [...alphabet, ...alphabet.map((character) => `${character}</w>`)]
   for (const merge of merges) entries.push(merge.replace(' ', ''))
@@ -168,7 +168,7 @@ export async function fromClipMerges(path: string, config: TokenizerConfig): Pro
   return bytePairSpec('clip', vocab, merges, config)
 }
 
-/** vocab.txt: a WordPiece vocabulary, one entry a line, as BERT uses it. */
+/** Convert vocab.txt: BERT's WordPiece vocabulary with one entry per line. */
 export async function fromVocabText(path: string, config: TokenizerConfig): Promise<Spec> {
   const lines = decodeText(await readBytes(path), path).split(/\r?\n/)
   if (lines.at(-1) === '') lines.pop()
@@ -185,7 +185,8 @@ export async function fromVocabText(path: string, config: TokenizerConfig): Prom
   const pair = (name: 'sep' | 'cls'): [string, number] => {
     const content = config.special[name]!
     const id = vocab[content]
-    if (id === undefined) throw new DataError(`${path} lacks the entry ${quoted(content)}`, { file: path })
+    if (id === undefined)
+      throw new DataError(`${path}: expected the entry ${quoted(content)}, found none`, { file: path })
     return [content, id]
   }
   const lowercase = config.doLowerCase ?? true

@@ -1,8 +1,8 @@
 import type { ByteSource } from '../files/byte-source.js'
 import { type Pixels, refuseSize, type Wanted } from './pixels.js'
 
-// BMP (Microsoft, "Bitmap Storage", BITMAPFILEHEADER, BITMAPINFOHEADER and its successors): palettes of 1, 4 and 8 bits, plain or
-// in runs, and colors of 16, 24 and 32 bits.
+// BMP (Microsoft, "Bitmap Storage", BITMAPFILEHEADER, BITMAPINFOHEADER and its successors): palettes of 1, 4 and 8 bits,
+// uncompressed or run-length encoded, and colors of 16, 24 and 32 bits.
 
 const FILE_HEADER = 14
 const CORE_HEADER = 12
@@ -13,21 +13,21 @@ const [PLAIN, RLE8, RLE4, MASKS, ALPHA_MASKS] = [0, 1, 2, 3, 6]
 interface Layout {
   width: number
   height: number
-  /** Rows from the top; most files have them from the bottom. */
+  /** Whether rows are stored from top to bottom; most files store them from bottom to top. */
   isTopDown: boolean
   bits: number
   compression: number
-  /** Of red, green and blue, where a pixel has 16 or 32 bits. */
+  /** Bit masks of red, green and blue, for pixels of 16 or 32 bits. */
   masks: readonly [number, number, number]
-  /** Red, green and blue of each entry. */
+  /** RGB bytes of each entry. */
   palette: Uint8Array
-  /** Where the pixels begin in the file. */
+  /** Offset of the pixels in the file. */
   begin: number
 }
 
 /**
- * Read a BMP as Pillow's `Image.open(file).convert('RGB')` gives it. One whose palette is grey has one channel.
- * @throws DataError where it ends early, or is of a kind that is not read
+ * Read a BMP with the pixels of Pillow's `Image.open(file).convert('RGB')`. With a gray palette the result has one channel.
+ * @throws DataError for a truncated file or an unsupported kind of BMP
  */
 export async function readBmp(source: ByteSource, { maxPixels }: Wanted): Promise<Pixels> {
   const layout = await readLayout(source)
@@ -37,28 +37,31 @@ export async function readBmp(source: ByteSource, { maxPixels }: Wanted): Promis
   const isRun = compression === RLE8 || compression === RLE4
   const indices = isRun ? await runs(source, layout) : await plainIndices(source, layout)
   const colors = palette.length / 3
-  const isGrey = Array.from({ length: colors }, (_, i) => i).every(
+  const isGray = Array.from({ length: colors }, (_, i) => i).every(
     (i) => palette[3 * i] === palette[3 * i + 1] && palette[3 * i] === palette[3 * i + 2],
   )
-  const channels = isGrey ? 1 : 3
+  const channels = isGray ? 1 : 3
   const data = new Uint8Array(width * height * channels)
   for (let i = 0; i < indices.length; i++) {
     const color = indices[i] as number
-    if (color >= colors) throw source.error(`its pixel ${i} has color ${color}, and its palette has ${colors}`)
+    if (color >= colors) throw source.error(`pixel ${i}: expected one of the palette's ${colors} colors, got ${color}`)
     for (let c = 0; c < channels; c++) data[channels * i + c] = palette[3 * color + c] as number
   }
   return { width, height, channels, most: 255, data }
 }
 
 async function readLayout(source: ByteSource): Promise<Layout> {
-  if (source.size < FILE_HEADER + CORE_HEADER) throw source.error('it ends within its header', { byte: source.size })
+  if (source.size < FILE_HEADER + CORE_HEADER)
+    throw source.error('the file ends within the BMP header', { byte: source.size })
   const head = await source.bytes(0, Math.min(source.size, FILE_HEADER + MOST_HEADER))
   const size = head.readUInt32LE(FILE_HEADER)
   const begin = head.readUInt32LE(10)
   const isCore = size === CORE_HEADER
   const isKnown = isCore || (size >= LEAST_HEADER && size <= MOST_HEADER)
   if (!isKnown || FILE_HEADER + size > head.length) {
-    throw source.error(`its header has ${size} bytes, which is of no BMP that is read`, { byte: FILE_HEADER })
+    throw source.error(`BMP header: expected ${CORE_HEADER} or ${LEAST_HEADER} to ${MOST_HEADER} bytes, got ${size}`, {
+      byte: FILE_HEADER,
+    })
   }
   const width = isCore ? head.readUInt16LE(18) : head.readInt32LE(18)
   const signedHeight = isCore ? head.readUInt16LE(20) : head.readInt32LE(22)
@@ -74,33 +77,37 @@ async function readLayout(source: ByteSource): Promise<Layout> {
     [ALPHA_MASKS]: [16, 32],
   }
   if (!allowed[compression]?.includes(bits)) {
-    throw source.error(`it has ${bits} bits to a pixel in compression ${compression}, which is not read`, { byte: 28 })
+    throw source.error(
+      `unsupported BMP: ${bits} bits per pixel with compression ${compression}. Convert the file to PNG.`,
+      { byte: 28 },
+    )
   }
   const isMasked = compression === MASKS || compression === ALPHA_MASKS
   let masks: [number, number, number] = bits === 16 ? [0x7c00, 0x3e0, 0x1f] : [0xff0000, 0xff00, 0xff]
   let at = FILE_HEADER + size
   if (isMasked) {
-    // Of the oldest header they follow it, of later ones they are a part; the place is the same.
+    // The masks follow the oldest header and are part of later ones, at the same offset.
     const place = FILE_HEADER + LEAST_HEADER
-    if (place + 12 > head.length) throw source.error('it ends within its masks', { byte: place })
+    if (place + 12 > head.length) throw source.error('the file ends within the BMP color masks', { byte: place })
     masks = [head.readUInt32LE(place), head.readUInt32LE(place + 4), head.readUInt32LE(place + 8)]
     at = Math.max(at, place + 12)
     for (const mask of masks) requireMask(source, mask)
   }
   const palette = bits > 8 ? new Uint8Array(0) : await readPalette(source, head, isCore, at, bits)
-  if (begin < at || begin > source.size) throw source.error(`its pixels begin at byte ${begin}`, { byte: 10 })
+  if (begin < at || begin > source.size)
+    throw source.error(`offset of pixels: expected ${at} to ${source.size}, got ${begin}`, { byte: 10 })
   return { width, height, isTopDown, bits, compression, masks, palette, begin }
 }
 
 function requireMask(source: ByteSource, mask: number): void {
   const [, width] = shiftOf(mask)
   if (mask !== 0 && width <= 8 && mask >>> shiftOf(mask)[0] === 2 ** width - 1) return
-  throw source.error(`its mask 0x${mask.toString(16)} is not of up to 8 bits in a row`, {
+  throw source.error(`color mask: expected 1 to 8 contiguous bits, got 0x${mask.toString(16)}`, {
     byte: FILE_HEADER + LEAST_HEADER,
   })
 }
 
-/** How far a mask's bits lie from the lowest, and how many they are. */
+/** Return the position of a mask's lowest bit and the number of its bits. */
 function shiftOf(mask: number): [shift: number, width: number] {
   if (mask === 0) return [0, 0]
   const shift = 31 - Math.clz32(mask & -mask)
@@ -118,20 +125,22 @@ async function readPalette(
   const count = used === 0 ? 2 ** bits : used
   const step = isCore ? 3 : 4
   if (count > 256 || at + step * count > source.size) {
-    throw source.error(`its palette of ${count} colors is not whole`, { byte: at })
+    throw source.error(`palette: expected at most 256 complete colors, got ${count} in ${source.size - at} bytes`, {
+      byte: at,
+    })
   }
   const bytes = await source.bytes(at, step * count)
   return Uint8Array.from({ length: 3 * count }, (_, i) => bytes[step * Math.floor(i / 3) + 2 - (i % 3)] as number)
 }
 
-/** The bytes of all rows, each of which fills whole words of 4. */
+/** Read the bytes of all rows; each row is padded to a multiple of 4 bytes. */
 async function rowsOf(
   source: ByteSource,
   { width, height, bits, begin }: Layout,
 ): Promise<{ bytes: Buffer; stride: number }> {
   const stride = Math.ceil((width * bits) / 32) * 4
   const missing = begin + stride * height - source.size
-  if (missing > 0) throw source.error(`${missing} of its bytes are missing`, { byte: source.size })
+  if (missing > 0) throw source.error(`the file is truncated: ${missing} bytes are missing`, { byte: source.size })
   return { bytes: await source.bytes(begin, stride * height), stride }
 }
 
@@ -175,13 +184,13 @@ async function plainIndices(source: ByteSource, layout: Layout): Promise<Uint8Ar
   return data
 }
 
-/** Colors in runs; what is passed over has color 0. */
+/** Decode run-length encoded colors; skipped pixels have color 0. */
 async function runs(source: ByteSource, layout: Layout): Promise<Uint8Array> {
   const { width, height, bits, begin } = layout
   const bytes = await source.bytes(begin)
   const data = new Uint8Array(width * height)
   let [x, y] = [0, 0]
-  /** Writes the `i`th of a run's colors; what reaches beyond a row is left out. */
+  /** Write one pixel; pixels beyond the end of a row are dropped. */
   const put = (color: number): void => {
     if (x < width && y < height) data[rowAt(layout, y) * width + x] = color
     x++
@@ -200,13 +209,13 @@ async function runs(source: ByteSource, layout: Layout): Promise<Uint8Array> {
     } else {
       for (let i = 0; i < value; i++) {
         const byte = bytes[at + Math.floor((i * bits) / 8)]
-        if (byte === undefined) throw source.error('it ends within a run of pixels', { byte: source.size })
+        if (byte === undefined) throw source.error('the file ends within a run of pixels', { byte: source.size })
         put(bits === 8 ? byte : i % 2 === 0 ? byte >> 4 : byte & 15)
       }
-      // They fill whole words of 2.
+      // Padded to a multiple of 2 bytes.
       at += 2 * Math.ceil((value * bits) / 16)
     }
   }
-  if (y < height) throw source.error('it ends before its last pixel', { byte: source.size })
+  if (y < height) throw source.error('the file ends before its last pixel', { byte: source.size })
   return data
 }

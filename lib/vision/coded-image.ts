@@ -3,7 +3,7 @@ import { type Pixels, refuseSize, type Wanted } from './pixels.js'
 
 const NAME = 'sharp'
 
-/** What we use of npm's sharp, which is no dependency: who reads no such files does not have it. */
+/** The used part of npm's sharp, an optional dependency. */
 interface Sharp {
   metadata(): Promise<{
     width: number
@@ -23,13 +23,13 @@ interface Sharp {
     info: { width: number; height: number; channels: number }
   }>
 }
-/** What sharp decodes here. */
+/** Formats that are decoded by sharp. */
 export type CodedImage = 'jpeg' | 'png' | 'webp' | 'gif' | 'tiff' | 'avif'
 type MakeSharp = (file: Buffer, options: object) => Sharp
 
 let loading: Promise<MakeSharp> | undefined
 
-/** Loaded when the first such file is read: it takes a tenth of a second and its own threads. */
+/** Load sharp on first use: loading takes about 0.1 s and starts threads. */
 function loadSharp(source: ByteSource): Promise<MakeSharp> {
   loading ??= import(NAME).then(({ default: make }) => make)
   return loading.catch((cause: Error & { code?: string }) => {
@@ -37,16 +37,16 @@ function loadSharp(source: ByteSource): Promise<MakeSharp> {
     const missing = cause.code === 'ERR_MODULE_NOT_FOUND'
     const what = missing ? 'which is not installed' : `which does not load (${cause.message.split('\n')[0]})`
     throw source.error(
-      `JPEG, PNG, WebP, GIF, TIFF and AVIF are read by npm's sharp, ${what}: npm install sharp. It is under the Apache-2.0 licence, and the ` +
-        'library libvips that comes with it under the LGPL-3.0. BMP, PPM, PGM and raw pixels are read without it',
+      `JPEG, PNG, WebP, GIF, TIFF and AVIF are read by npm's sharp, ${what}: npm install sharp. Its license is Apache-2.0, ` +
+        'that of its library libvips LGPL-3.0. BMP, PPM, PGM and raw pixels need no package.',
       { cause, missing: NAME },
     )
   })
 }
 
 /**
- * A file by its decoder, in libvips's threads.
- * @throws DataError when it cannot be decoded to its end, or sharp is not there
+ * Decode a file with sharp, in the threads of libvips.
+ * @throws DataError for a damaged or truncated file, or if sharp is not installed
  */
 export async function decodeCoded(
   source: ByteSource,
@@ -54,33 +54,36 @@ export async function decodeCoded(
   { mode, maxPixels }: Wanted,
 ): Promise<Pixels> {
   const make = await loadSharp(source)
-  // No picture that is let in takes more, however badly it is compressed.
+  // An upper bound on the file size of any allowed image, even if it is not compressed.
   const mostBytes = 9 * maxPixels + 2 ** 26
-  if (source.size > mostBytes) throw source.error(`it has ${source.size} bytes, more than ${mostBytes}`)
+  if (source.size > mostBytes) throw source.error(`expected at most ${mostBytes} bytes, got ${source.size}`)
   const bytes = await source.bytes()
   const file = format === 'png' ? pixelChunks(source, bytes) : bytes
   if (format === 'tiff' && isPlainYCbCr(bytes)) {
-    throw source.error('it is a TIFF in YCbCr without JPEG compression, which is not read; convert it to PNG', {
+    throw source.error('unsupported: a TIFF in YCbCr without JPEG compression. Convert it to PNG.', {
       format,
     })
   }
-  // As Pillow: what is cut off or damaged is refused, remarks of the decoders are not.
+  // As in Pillow, truncated and damaged files are errors, warnings of the decoders are not.
   const options = { failOn: 'error', ignoreIcc: true, limitInputPixels: false }
   try {
     const open = () => (format === 'tiff' ? make(file, options).autoOrient() : make(file, options))
     const facts = await make(file, options).metadata()
     const { autoOrient, channels, space, depth } = facts
-    // Pillow turns a TIFF as it says, and nothing else.
+    // Pillow applies the orientation tag of TIFF only.
     const { width, height } = format === 'tiff' ? autoOrient : facts
     refuseSize(source, width, height, maxPixels)
     if (!DEPTHS[mode].includes(depth)) {
-      throw source.error(`its samples are ${depth}, and ${DEPTHS[mode].join(' and ')} are read; convert it to PNG`, {
-        depth,
-      })
+      throw source.error(
+        `expected samples of type ${DEPTHS[mode].join(' or ')}, got ${depth}. Convert the file to PNG.`,
+        {
+          depth,
+        },
+      )
     }
     if (mode === 'depth') {
       if (channels > 2)
-        throw source.error(`it has ${channels} channels, where a picture of depths has one`, { channels })
+        throw source.error(`expected a depth image with 1 channel, got ${channels} channels`, { channels })
       return await depths(open(), depth === 'ushort')
     }
     if (space === 'cmyk') {
@@ -92,17 +95,17 @@ export async function decodeCoded(
   } catch (cause) {
     if ((cause as { file?: unknown }).file !== undefined) throw cause
     const reason = cause instanceof Error ? cause.message.trim().split('\n').join('; ') : String(cause)
-    throw source.error(`the ${format} decoder gives up: ${reason}`, { format, cause })
+    throw source.error(`the ${format} decoder failed: ${reason}`, { format, cause })
   }
 }
 
-/** By libvips's names. A TIFF may have others, which have no meaning as pixels. */
+/** Sample types by libvips's names. A TIFF may have others, which cannot be interpreted as pixels. */
 const DEPTHS: Readonly<Record<Wanted['mode'], readonly string[]>> = {
   rgb: ['uchar', 'ushort', 'float'],
   depth: ['uchar', 'ushort'],
 }
 
-/** Whether a TIFF's colors are YCbCr that its decoder leaves as they are: it converts those in JPEG alone (TIFF 6.0, sections 21 and 22). */
+/** Whether a TIFF has YCbCr colors that its decoder does not convert to RGB: it does so only with JPEG compression (TIFF 6.0, sections 21 and 22). */
 function isPlainYCbCr(file: Buffer): boolean {
   const isBig = file[0] === 0x4d
   const isLong = (isBig ? file[3] : file[2]) === 0x2b
@@ -126,29 +129,30 @@ const JPEG_COMPRESSIONS: readonly number[] = [6, 7]
 const MOST_TAGS = 4096
 
 const PNG_SIGNATURE = 8
-/** Around a chunk's data: their length and its name before, a checksum behind. */
+/** Bytes of a chunk in addition to its data: length, name and checksum. */
 const PNG_FRAME = 12
-/** The largest picture that is let in has 65,000 chunks of libpng's usual 8 KiB. */
+/** Most chunks of a file. The largest allowed image has 65,000 chunks of libpng's usual 8 KiB. */
 const MOST_PNG_CHUNKS = 1 << 18
 
 /**
- * A PNG without the chunks that no pixel depends on (https://www.w3.org/TR/png-3/#4Concepts.FormatTypes): text and color
- * profiles are compressed, and 1 MB of them can unfold to 1 GB in the decoder.
+ * Remove the chunks of a PNG that do not affect pixels (https://www.w3.org/TR/png-3/#4Concepts.FormatTypes). Text and color
+ * profiles are compressed, and 1 MB of them can expand to 1 GB in the decoder.
  */
 export function pixelChunks(source: ByteSource, file: Buffer): Buffer {
   const parts = [file.subarray(0, PNG_SIGNATURE)]
   let at = PNG_SIGNATURE
   for (let chunks = 0; at + PNG_FRAME <= file.length; chunks++) {
-    if (chunks === MOST_PNG_CHUNKS) throw source.error(`it has more than ${MOST_PNG_CHUNKS} chunks`, { byte: at })
+    if (chunks === MOST_PNG_CHUNKS)
+      throw source.error(`expected at most ${MOST_PNG_CHUNKS} chunks, got more`, { byte: at })
     const end = at + PNG_FRAME + file.readUInt32BE(at)
     if (end > file.length) break
     const name = file.toString('latin1', at + 4, at + 8)
-    // A small first letter marks what a decoder may leave out; transparency is the one that is asked for.
+    // A lowercase first letter marks an optional chunk. Of these only transparency is needed.
     const isNeeded = (file[at + 4]! & 0x20) === 0 || name === 'tRNS'
     if (isNeeded) parts.push(file.subarray(at, end))
     at = end
   }
-  // Of a file that is cut off, the decoder says so.
+  // The decoder reports a truncated file.
   parts.push(file.subarray(at))
   return Buffer.concat(parts)
 }
@@ -157,8 +161,8 @@ const decoded = (pipeline: Sharp) => pipeline.toBuffer({ resolveWithObject: true
 const bytesOf = (data: Buffer) => new Uint8Array(data.buffer, data.byteOffset, data.length)
 
 async function depths(pipeline: Sharp, wide: boolean): Promise<Pixels> {
-  const grey = pipeline.removeAlpha().toColourspace(wide ? 'grey16' : 'b-w')
-  const { data, info } = await decoded(grey.raw({ depth: wide ? 'ushort' : 'uchar' }))
+  const gray = pipeline.removeAlpha().toColourspace(wide ? 'grey16' : 'b-w')
+  const { data, info } = await decoded(gray.raw({ depth: wide ? 'ushort' : 'uchar' }))
   const { width, height } = info
   if (!wide) return { width, height, channels: 1, most: 255, data: bytesOf(data) }
   const values = new Uint16Array(width * height)
@@ -166,7 +170,7 @@ async function depths(pipeline: Sharp, wide: boolean): Promise<Pixels> {
   return { width, height, channels: 1, most: 65535, data: values }
 }
 
-/** Inks to light, as Pillow: what black leaves, less the ink's share of it. */
+/** Convert CMYK to RGB with Pillow's formula: (255 - K) - C * (255 - K) / 255 for each ink C. */
 function rgbOfCmyk(data: Buffer, pixels: number): Uint8Array {
   const rgb = new Uint8Array(3 * pixels)
   for (let i = 0; i < pixels; i++) {

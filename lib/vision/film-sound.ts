@@ -6,25 +6,26 @@ import { DataError } from '../base/errors.js'
 import { FileSource } from '../files/byte-source.js'
 import { openVideo } from './video.js'
 
-/** How the names of films end. */
+/** File extensions of videos. */
 export const FILM_ENDINGS: readonly string[] = ['.mp4', '.m4v', '.mkv', '.webm', '.mov', '.avi']
-/** Those whose sound may be read without npm's node-av. */
-const READ_ALONE = ['.mp4', '.m4v', '.mov', '.webm', '.mkv']
+/** Video formats whose audio can be read without npm's node-av. */
+const READABLE_WITHOUT_NODE_AV = ['.mp4', '.m4v', '.mov', '.webm', '.mkv']
 
-/** Whether a file's name is that of a film. */
+/** Whether a file name has the extension of a video. */
 export const isFilm = (path: string): boolean => FILM_ENDINGS.includes(extname(path).toLowerCase())
 
 /**
- * A clip as `readClip` and `openClip` take it: of a film its sound, float32 [channels, samples] at its own rate, by npm's
- * `node-av`; everything else as it is. Without node-av an MP4, WebM or Matroska file goes on to `readAudio`, which reads AAC in an
- * MP4 where npm's `@audio/decode-aac` is there, and Opus, Vorbis, FLAC, MP3 and PCM in the others.
+ * Return a clip for `readClip` and `openClip`. For a video file it is the decoded audio track, float32 [channels, samples] at
+ * the file's sample rate, read with npm's `node-av`; other inputs are returned unchanged. Without node-av, MP4, WebM and
+ * Matroska files are returned unchanged too, because `readAudio` supports them: AAC in MP4 with npm's `@audio/decode-aac`, and
+ * Opus, Vorbis, FLAC, MP3 and PCM in the others.
  *
  * ```ts
  * const samples = await readClip(await filmSound({ path: 'talk.mkv', start: 2, end: 5 }))
  * ```
- * @param options `maxSeconds`: no more of it is read
- * @throws ConfigError for options that are none; DataError with `file` for a film without sound or with one that cannot be decoded, and where it takes node-av and
- *   that is missing; the reason of `signal` when it is aborted
+ * @param options `maxSeconds`: upper bound on the duration that is read
+ * @throws ConfigError for invalid options; DataError with `file` for a video without audio, audio that cannot be decoded, and
+ *   a format that needs node-av when it is not installed; the reason of `signal` when it is aborted
  */
 export async function filmSound(
   clip: AudioClip,
@@ -47,15 +48,15 @@ export async function filmSound(
   } catch (error) {
     if (!(error instanceof DataError)) throw error
     const { missing, reason } = error as { missing?: string; reason?: string }
-    // Sound alone in a film's container, and what is no film but is called one, is read as any sound file is.
-    if (reason === 'no video' || (reason === 'unknown' && (await isSoundFile(path)))) return clip
-    if (missing !== undefined && READ_ALONE.includes(extname(path).toLowerCase())) return clip
+    // Audio-only files in a video container, and audio files with a video's extension, are read as audio files.
+    if (reason === 'no video' || (reason === 'unknown' && (await isAudioFile(path)))) return clip
+    if (missing !== undefined && READABLE_WITHOUT_NODE_AV.includes(extname(path).toLowerCase())) return clip
     throw error
   }
 }
 
-/** Whether a file's first bytes are of a format of sound alone. */
-async function isSoundFile(path: string): Promise<boolean> {
+/** Whether the first bytes of a file are those of an audio-only format. */
+async function isAudioFile(path: string): Promise<boolean> {
   const source = await FileSource.open(path)
   try {
     return (await sniffAudio(source)).format !== 'm4a'

@@ -5,9 +5,9 @@ import type { Tensor } from '../tensor/index.js'
 import { openImage } from './image.js'
 import type { FrameSource } from './video.js'
 
-const PICTURE = /^[^.].*\.(?:jpe?g|png|webp|gif|tiff?|avif|bmp|ppm|pgm)$/i
+const IMAGE = /^[^.].*\.(?:jpe?g|png|webp|gif|tiff?|avif|bmp|ppm|pgm)$/i
 
-/** Pictures of one size, a frame each. */
+/** A folder of images of one size as the frames of a video. */
 export class FrameFolder implements FrameSource {
   readonly codec = null
   readonly times = null
@@ -28,13 +28,13 @@ export class FrameFolder implements FrameSource {
   }
 
   static async open(path: string, rate: number | null, maxPixels: number, signal?: AbortSignal): Promise<FrameFolder> {
-    const names = (await readdir(path)).filter((name) => PICTURE.test(name))
-    // Numbers in names count as numbers, and names that then are alike by their letters.
+    const names = (await readdir(path)).filter((name) => IMAGE.test(name))
+    // Numbers in names are compared as numbers; names that are then equal by their characters.
     const order = new Intl.Collator('en', { numeric: true })
     names.sort((a, b) => order.compare(a, b) || (a < b ? -1 : 1))
     if (names.length === 0) {
       throw new DataError(
-        `${path}: it is a folder without pictures (JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM, PGM)`,
+        `${path}: expected a folder of images (JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM or PGM), found none`,
         { file: path },
       )
     }
@@ -57,12 +57,12 @@ export class FrameFolder implements FrameSource {
     try {
       for (const [i, place] of places.entries()) {
         const pixels = (await next)!
-        // One ahead, while this one is used.
+        // Reads the next frame while the caller uses this one.
         next = read(places[i + 1])
         next?.catch(() => {})
         const [height, width] = pixels.shape as [number, number]
         if (height !== this.height || width !== this.width) {
-          const what = `it is ${width} × ${height} pixels, the first of its folder ${this.width} × ${this.height}`
+          const what = `expected ${this.width} × ${this.height} pixels, as the folder's first image has, got ${width} × ${height}`
           throw new DataError(`${this.#path(place)}: ${what}`, { file: this.#path(place), width, height })
         }
         yield { place, pixels }
@@ -76,7 +76,7 @@ export class FrameFolder implements FrameSource {
   }
 
   sound(): never {
-    throw new DataError(`${this.file}: a folder of pictures has no sound`, { file: this.file })
+    throw new DataError(`${this.file}: expected a video with audio, got a folder of images`, { file: this.file })
   }
 
   async close(): Promise<void> {}

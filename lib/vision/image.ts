@@ -8,27 +8,27 @@ import { readNetpbm } from './netpbm.js'
 import type { Pixels, Wanted } from './pixels.js'
 import { requireImage } from './resize.js'
 
-/** Pixels that are in memory already: `width * height * channels` bytes, rows from the top. */
+/** Pixels in memory: `width * height * channels` bytes, rows from top to bottom. */
 export interface RawImage {
   data: Uint8Array | Uint8ClampedArray
   width: number
   height: number
-  /** 3 for RGB (default), 4 for RGBA, whose alpha is dropped, 1 for grey. */
+  /** 3 for RGB (default), 4 for RGBA, whose alpha is dropped, 1 for gray. */
   channels?: 1 | 3 | 4 | undefined
 }
 
-/** A picture as callers have it: a file, the bytes of one, raw pixels, or a uint8 tensor [height, width, 3 or 1]. */
+/** An image: the path of a file, the bytes of a file, raw pixels, or a uint8 tensor [height, width, 3 or 1]. */
 export type ImageInput = string | Uint8Array | ArrayBuffer | RawImage | Tensor
 
 export interface ReadImageOptions {
   /**
-   * `'rgb'` (default) gives uint8 [height, width, 3]. `'depth'` gives the numbers of a picture with one channel as they are
-   * in the file, of up to 16 bits: int32 [height, width].
+   * `'rgb'` (default) returns uint8 [height, width, 3]. `'depth'` returns the unchanged samples of an image with one channel of
+   * up to 16 bits: int32 [height, width].
    */
   mode?: 'rgb' | 'depth' | undefined
-  /** The most pixels that a picture may have. Default 178,956,970, from which on Pillow suspects an attack. */
+  /** Most pixels of an image. Default 178,956,970, above which Pillow raises DecompressionBombError. */
   maxPixels?: number | undefined
-  /** Ends the reading. */
+  /** Aborts reading. */
   signal?: AbortSignal | undefined
 }
 
@@ -37,25 +37,25 @@ const MODES = ['rgb', 'depth'] as const
 const MAX_PIXELS = 178_956_970
 
 /**
- * Read a picture: JPEG, PNG, WebP, GIF, TIFF and AVIF by npm's `sharp` where that is installed, BMP, PPM and PGM (binary and as
- * text) and raw pixels without it. The content tells the format, not the name.
+ * Read an image. JPEG, PNG, WebP, GIF, TIFF and AVIF need npm's `sharp`; BMP, PPM, PGM (binary and text) and raw pixels need
+ * no package. The format is detected from the content, not the file name.
  *
- * Pixels are those of Pillow's `Image.open(file).convert('RGB')`: nothing is rotated but TIFF, color profiles and gamma are left
- * alone, alpha is dropped and not blended, palettes, gray and CMYK become RGB, of 16 bits the upper 8 stay, and of an animation
- * or a TIFF of several pages the first picture. Other than Pillow's are:
+ * The pixels equal those of Pillow's `Image.open(file).convert('RGB')`. Only TIFF is rotated. Color profiles and gamma are
+ * ignored; alpha is dropped, not blended; palettes, gray and CMYK become RGB. 16-bit samples keep their upper 8 bits. Of an
+ * animation or a TIFF with several pages the first image is read. Differences from Pillow:
  *
- * - 16-bit gray: the upper 8 bits stay, as of colors. Pillow clips it, so that all from 255 on is white.
- * - transparent pixels of a GIF: black. Pillow gives the color that the palette has for them.
- * - AVIF: pixels are those of libheif, turned as the file says. With colors at half resolution they differ by a few steps from
- *   Pillow's, which smooths colors otherwise; 4:4:4 differs by one step.
- * - uncompressed TIFF in YCbCr: refused.
+ * - 16-bit gray keeps the upper 8 bits, as colors do. Pillow clips it, so values from 255 up are white.
+ * - Transparent pixels of a GIF are black. Pillow returns their palette color.
+ * - AVIF is decoded by libheif and rotated as the file says. With chroma at half resolution, pixels differ from Pillow's by a few
+ *   steps, because Pillow upsamples chroma differently; 4:4:4 differs by one step.
+ * - Uncompressed TIFF in YCbCr is an error.
  *
  * ```ts
- * const picture = await readImage('face.jpg')            // uint8 [height, width, 3]
- * const millimetres = await readImage('depth.png', { mode: 'depth' }) // int32 [height, width]
+ * const image = await readImage('face.jpg')              // uint8 [height, width, 3]
+ * const millimeters = await readImage('depth.png', { mode: 'depth' }) // int32 [height, width]
  * ```
  *
- * @throws DataError with `file` for what cannot be read, is cut off, or has more than `maxPixels`; ConfigError for options;
+ * @throws DataError with `file` for an unreadable or truncated file, or more than `maxPixels`; ConfigError for invalid options;
  *   the reason of `signal` when it is aborted
  */
 export async function readImage(input: ImageInput, options: ReadImageOptions = {}): Promise<Tensor> {
@@ -68,7 +68,7 @@ export async function readImage(input: ImageInput, options: ReadImageOptions = {
   return openImage(where, input, { mode, maxPixels }, signal)
 }
 
-/** {@link readImage} for one who says for whom. */
+/** Read an image as {@link readImage}. @param where name of the calling function, for errors */
 export async function openImage(
   where: string,
   input: ImageInput,
@@ -85,7 +85,7 @@ export async function openImage(
       await source.close()
     }
   }
-  const place = new Place('the picture in memory', DataError)
+  const place = new Place('the image in memory', DataError)
   if (input instanceof Uint8Array || input instanceof ArrayBuffer) {
     const source = new MemorySource(bytesOf(where, 'image', input), place)
     return asTensor(source, await abortable(signal, readSource(source, { mode, maxPixels })), mode)
@@ -103,7 +103,7 @@ function asImage(where: string, image: Tensor, mode: Wanted['mode']): Tensor {
     return image
   }
   requireImage(where, image)
-  if (image.ndim !== 3) throw misuse(where, 'image', 'one picture [height, width, 3]', image)
+  if (image.ndim !== 3) throw misuse(where, 'image', 'one image [height, width, 3]', image)
   return image.size(2) === 1 ? image.expand([image.size(0), image.size(1), 3]) : image
 }
 
@@ -122,14 +122,14 @@ async function readSource(source: ByteSource, wanted: Wanted): Promise<Pixels> {
   const head = await source.bytes(0, Math.min(source.size, HEAD))
   const format = formatOf(head)
   if (format === undefined) {
-    const what = source.size === 0 ? 'it is empty' : 'its first bytes are of no known picture format'
-    throw source.error(`${what}: JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM or PGM`, { byte: 0 })
+    const what = source.size === 0 ? 'an empty file' : 'an unknown format'
+    throw source.error(`expected JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM or PGM, got ${what}`, { byte: 0 })
   }
   if (format === 'netpbm') return readNetpbm(source, wanted)
   return format === 'bmp' ? readBmp(source, wanted) : decodeCoded(source, format, wanted)
 }
 
-/** The names of an AVIF's brands stand in its first box. */
+/** Bytes read to detect the format: the first box of an AVIF contains its brands. */
 const HEAD = 64
 
 function formatOf(head: Buffer): CodedImage | 'netpbm' | 'bmp' | undefined {
@@ -151,7 +151,7 @@ function asTensor(source: ByteSource, { width, height, channels, most, data }: P
   const pixels = width * height
   if (mode === 'depth') {
     if (channels !== 1)
-      throw source.error(`it has ${channels} channels, where a picture of depths has one`, { channels })
+      throw source.error(`expected a depth image with 1 channel, got ${channels} channels`, { channels })
     return tensor(Int32Array.from(data), { shape: [height, width] })
   }
   const rgb = channels === 3 && most === 255 ? (data as Uint8Array) : new Uint8Array(3 * pixels)
@@ -168,7 +168,7 @@ function asTensor(source: ByteSource, { width, height, channels, most, data }: P
   return tensor(rgb, { shape: [height, width, 3] })
 }
 
-/** Of each sample, the 8 bits that Pillow makes of it: rounded, a half to even. */
+/** Return a table that converts samples to 8 bits as Pillow does: rounded, halves to even. */
 function eightBits(most: number): Uint8Array {
   const bytes = new Uint8Array(65536).fill(255)
   for (let value = 0; value <= most; value++) {

@@ -1,11 +1,11 @@
 import type { ByteSource } from '../files/byte-source.js'
 
-/** What a reader makes of a file. */
+/** Decoded pixels of a file. */
 export interface Pixels {
   width: number
   height: number
   channels: 1 | 3 | 4
-  /** The largest number that a sample can be. */
+  /** Maximum value of a sample. */
   most: number
   data: Uint8Array | Uint16Array
 }
@@ -15,10 +15,11 @@ export interface Wanted {
   maxPixels: number
 }
 
-/** Before memory is taken for the pixels. */
+/** Check the size of an image before memory is allocated. @throws DataError for an empty image or more than `maxPixels` */
 export function refuseSize(source: ByteSource, width: number, height: number, maxPixels: number): void {
-  if (!(width >= 1 && height >= 1)) throw source.error(`it is ${width} × ${height} pixels`, { width, height })
+  if (!(width >= 1 && height >= 1))
+    throw source.error(`expected an image with pixels, got ${width} × ${height}`, { width, height })
   if (width * height <= maxPixels) return
-  const what = `it is ${width} × ${height} pixels, more than ${maxPixels}; set maxPixels to allow that`
+  const what = `expected at most ${maxPixels} pixels, got ${width} × ${height}. Set maxPixels to allow more.`
   throw source.error(what, { width, height, maxPixels })
 }

@@ -4,14 +4,14 @@ import { misuse } from '../base/check.js'
 
 const compressed = promisify(deflate)
 
-/** Of a row: each byte less the one above it. */
+/** Row filter "up": each byte minus the one above it. */
 const UP = 2
-/** 8 bits for each of red, green and blue. */
+/** Header fields for 8-bit RGB. */
 const RGB = [8, 2, 0, 0, 0]
 
 /**
- * RGB pixels as a PNG file, https://www.w3.org/TR/png-3/: for pages, which show no raw pixels. Needs no peer.
- * @param pixels `width * height * 3` bytes, rows from the top
+ * Encode RGB pixels as a PNG file (https://www.w3.org/TR/png-3/). Needs no package.
+ * @param pixels `width * height * 3` bytes, rows from top to bottom
  */
 export async function pngBytes(pixels: Uint8Array, width: number, height: number): Promise<Buffer> {
   const row = 3 * width
@@ -34,7 +34,7 @@ export async function pngBytes(pixels: Uint8Array, width: number, height: number
   return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), ...parts])
 }
 
-/** The same as an address that pages hold in themselves. */
+/** Encode RGB pixels as a `data:` URL of a PNG. */
 export const pngAddress = async (pixels: Uint8Array, width: number, height: number): Promise<string> =>
   `data:image/png;base64,${(await pngBytes(pixels, width, height)).toString('base64')}`
 

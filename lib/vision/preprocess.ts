@@ -16,22 +16,22 @@ import {
 } from './resize.js'
 
 export interface PreprocessOptions extends Partial<NormalizeImageOptions> {
-  /** Of the result, a square. Default 224. */
+  /** Side of the resulting square, in pixels. Default 224. */
   size?: number | undefined
   /**
-   * Whether smaller pictures average over all that they leave out. Default true for pictures and depths, as torchvision does
-   * from 0.17 on, and false for video. LanguageBind's published towers were trained without it.
+   * Whether downsizing uses antialiasing. Default true for images and depth, as in torchvision since 0.17, and false for video.
+   * LanguageBind's published encoders were trained without it.
    */
   antialias?: boolean | undefined
-  /** Ends the reading. */
+  /** Aborts reading. */
   signal?: AbortSignal | undefined
 }
 
 export interface PreprocessImageOptions extends PreprocessOptions {
   /**
-   * Whose numbers these are. `'languagebind'` (default): the bytes become floats, which are resized; sharp edges leave [0, 1].
-   * `'clip'`: the bytes are resized to bytes, as transformers' `CLIPImageProcessorPil` does, the slow `CLIPImageProcessor` before
-   * transformers 5. The two differ by up to 0.3 behind the normalization, most on noise.
+   * Image processor to follow. `'languagebind'` (default) converts bytes to floats and resizes these; values may overshoot
+   * [0, 1] at sharp edges. `'clip'` resizes bytes to bytes, as transformers' `CLIPImageProcessorPil` does (before transformers
+   * 5: the slow `CLIPImageProcessor`). After normalization the two differ by up to 0.3, most on noise.
    */
   processor?: 'languagebind' | 'clip' | undefined
 }
@@ -39,21 +39,21 @@ export interface PreprocessImageOptions extends PreprocessOptions {
 const OPTIONS: readonly (keyof PreprocessOptions)[] = ['size', 'antialias', 'mean', 'std', 'signal']
 
 /**
- * Read pictures as a vision transformer takes them: float32 [3, size, size], or [count, 3, size, size] of a list. The shorter
- * side is resized to `size` bicubically, the middle is cut out, and each channel becomes (x / 255 - mean) / std, with CLIP's
- * numbers unless others are given.
+ * Read images and convert them to pixel values of a vision transformer: float32 [3, size, size], or [count, 3, size, size] for a
+ * list. The shorter side is resized to `size` with bicubic interpolation, the center is cropped, and each channel becomes
+ * (x / 255 - mean) / std, by default with CLIP's statistics.
  *
- * By default the numbers are those of LanguageBind's image and thermal towers (Zhu et al. 2023, https://arxiv.org/abs/2310.01852,
- * `processing_image.py`). `processor: 'clip'` gives those of transformers' `CLIPImageProcessorPil`, on Pillow's resampling before
- * version 13 (see {@link ResizeImageOptions}). transformers' `CLIPImageProcessor`, which resamples by torchvision, differs from
- * that by one step of a byte.
+ * By default the values are those of LanguageBind's image and thermal encoders (Zhu et al. 2023, https://arxiv.org/abs/2310.01852,
+ * `processing_image.py`). `processor: 'clip'` gives those of transformers' `CLIPImageProcessorPil` with Pillow before version 13
+ * (see {@link ResizeImageOptions}). transformers' `CLIPImageProcessor`, which resizes with torchvision, differs from that by one
+ * step of a byte.
  *
  * ```ts
  * const pixelValues = await preprocessImage(['a.jpg', 'b.png']) // [2, 3, 224, 224]
  * ```
  *
- * @throws DataError naming the file for one that cannot be read, or is a strip too narrow to be cut to a square; ConfigError
- *   for options; ShapeError for tensors that are no pictures
+ * @throws DataError naming the file for an unreadable image, or one that is too narrow; ConfigError for invalid options;
+ *   ShapeError for tensors of another shape or dtype
  */
 export async function preprocessImage(
   images: ImageInput | readonly ImageInput[],
@@ -75,10 +75,10 @@ export async function preprocessImage(
   })
 }
 
-/** pixels [height, width, 3] */
+/** @param pixels uint8 [height, width, 3] */
 async function clipPlanes(pixels: Tensor, { size, statistics }: Recipe): Promise<Tensor> {
   const resized = await resizeImage(pixels, size)
-  // Of an odd rest transformers leaves the smaller half above and on the left; torchvision rounds half to even.
+  // transformers rounds the crop offset down; torchvision rounds half to even.
   const [top, left] = [resized.size(0), resized.size(1)].map((side) => Math.floor((side - size) / 2)) as [
     number,
     number,
@@ -88,21 +88,21 @@ async function clipPlanes(pixels: Tensor, { size, statistics }: Recipe): Promise
 }
 
 export interface PreprocessDepthOptions extends PreprocessOptions {
-  /** Metres that become 1. 0 takes each picture's own farthest point. Default 10. */
+  /** Distance in meters that is mapped to 1. 0 uses the largest distance of each image. Default 10. */
   maxDepth?: number | undefined
-  /** Metres below which nothing is taken for nearer. Default 0.01. */
+  /** Lower bound on distances, in meters. Default 0.01. */
   minDepth?: number | undefined
-  /** Steps of the file in a metre. Default 1000. */
+  /** Units of the file per meter. Default 1000. */
   scale?: number | undefined
 }
 
 /**
- * A picture of distances, usually a 16-bit PNG of millimetres, as LanguageBind's depth tower reads it: float32
- * [3, size, size], or [count, 3, size, size] of a list. Steps become metres, bounded and divided by `maxDepth`; the three
- * channels are equal until they are normalised. Tensors are [height, width], in steps.
+ * Read depth images, usually 16-bit PNG in millimeters, and convert them to pixel values of LanguageBind's depth encoder: float32
+ * [3, size, size], or [count, 3, size, size] for a list. Values are converted to meters, clamped and divided by `maxDepth`. The
+ * three channels are equal before normalization. Tensors are [height, width], in units of the file.
  *
  * Source: LanguageBind, `processing_depth.py`.
- * @throws DataError naming the file for one that cannot be read, or has colours; ConfigError for options
+ * @throws DataError naming the file for an unreadable image, or one with colors; ConfigError for invalid options
  */
 export async function preprocessDepth(
   depths: ImageInput | readonly ImageInput[],
@@ -117,18 +117,17 @@ export async function preprocessDepth(
   return eachOf(where, 'depths', depths, async (depth) => {
     const steps = await openImage(where, depth, { mode: 'depth' }, options.signal)
     requireBreadth(where, depth, steps.size(0), steps.size(1), recipe.size)
-    const metres: Tensor = (await ops.async.div(steps.float(), scale)).clampMin(minDepth)
-    // Of a picture of nothing but zeros with minDepth 0 the farthest point is 0 too.
-    const shares = maxDepth > 0 ? metres.clampMax(maxDepth).div(maxDepth) : metres.div(metres.max().clampMin(1e-30))
-    const [height, width] = shares.shape as [number, number]
-    return finished(shares.unsqueeze(0).expand([3, height, width]), recipe)
+    const meters: Tensor = (await ops.async.div(steps.float(), scale)).clampMin(minDepth)
+    // The maximum is 0 for an image of zeros with minDepth 0.
+    const relative = maxDepth > 0 ? meters.clampMax(maxDepth).div(maxDepth) : meters.div(meters.max().clampMin(1e-30))
+    const [height, width] = relative.shape as [number, number]
+    return finished(relative.unsqueeze(0).expand([3, height, width]), recipe)
   })
 }
 
 export interface PreprocessVideoOptions extends PreprocessOptions {
   /**
-   * Mirrors the clip. The original does so to every second clip, drawn anew each time, when it is asked for an answer too.
-   * Default false.
+   * Whether to mirror the frames horizontally. The original does so with probability 0.5, also at inference. Default false.
    */
   flip?: boolean | undefined
 }
@@ -136,12 +135,12 @@ export interface PreprocessVideoOptions extends PreprocessOptions {
 const framesToPlanes = opAsync('voxtorch::frames_to_planes')
 
 /**
- * Frames of a clip, uint8 [count, height, width, 3], as LanguageBind's video tower reads them: float32
- * [3, count, size, size]. RGB / 255, then (x - mean) / std, then the shorter side resized to `size` bilinearly without
- * antialiasing, then the middle cut out. Which frames: {@link sampleFrames}.
+ * Convert video frames, uint8 [count, height, width, 3], to pixel values of LanguageBind's video encoder: float32
+ * [3, count, size, size]. Steps: RGB / 255, (x - mean) / std, resize of the shorter side to `size` (bilinear, no antialiasing),
+ * center crop. {@link sampleFrames} selects the frames.
  *
  * Source: LanguageBind, `processing_video.py`, with pytorchvideo's ShortSideScale.
- * @throws ConfigError for options; ShapeError for what are no frames
+ * @throws ConfigError for invalid options; ShapeError for tensors of another shape or dtype
  */
 export async function preprocessVideo(frames: Tensor, options: PreprocessVideoOptions = {}): Promise<Tensor> {
   const where = 'preprocessVideo'
@@ -153,7 +152,7 @@ export async function preprocessVideo(frames: Tensor, options: PreprocessVideoOp
     throw misuse(where, 'frames', 'uint8 [count, height, width, 3]', frames)
   options.signal?.throwIfAborted()
   const [height, width] = [frames.size(1), frames.size(2)]
-  // pytorchvideo's way to the longer side, which may round otherwise than torchvision's.
+  // pytorchvideo computes the longer side this way; torchvision may round differently.
   const long = (a: number, b: number) => Math.floor((a / b) * size)
   const to = width < height ? ([long(height, width), size] as const) : ([size, long(width, height)] as const)
   return scope(async () => {
@@ -177,21 +176,22 @@ export async function preprocessVideo(frames: Tensor, options: PreprocessVideoOp
 }
 
 export interface SampleFramesOptions {
-  /** Default 8. */
+  /** Number of frames. Default 8. */
   count?: number | undefined
   /**
-   * `'linspace'` (default): from the first frame to the last, as LanguageBind. `'segments'`: the middles of equal parts, as
-   * InternVL.
+   * `'linspace'` (default): evenly spaced from the first to the last frame, as in LanguageBind. `'segments'`: the centers of
+   * equal segments, as in InternVL.
    */
   method?: 'linspace' | 'segments' | undefined
 }
 
-/** More than a network looks at in any clip, and few enough for a list. */
+/** Upper bound on `count`: far more than models use, and small enough for an array. */
 const MOST_FRAMES = 1 << 20
 
 /**
- * Which frames of a clip a network looks at, in order: places of `frames` frames, from 0. Of a short clip some come twice.
- * @throws ConfigError for a clip without frames, and for options
+ * Return the indices of the frames that a model uses of a video with `frames` frames, in ascending order. Indices repeat if the
+ * video has fewer than `count` frames.
+ * @throws ConfigError for a video without frames, and for invalid options
  */
 export function sampleFrames(frames: number, options: SampleFramesOptions = {}): number[] {
   const where = 'sampleFrames'
@@ -206,7 +206,7 @@ export function sampleFrames(frames: number, options: SampleFramesOptions = {}):
     const segment = last / count
     return Array.from({ length: count }, (_, i) => Math.trunc(segment / 2 + halfToEven(segment * i)))
   }
-  // numpy's linspace: the last place is the end itself, whatever the steps add up to.
+  // As in numpy's linspace, the last value is the end itself, without rounding errors.
   const step = last / Math.max(1, count - 1)
   return Array.from({ length: count }, (_, i) => (i > 0 && i === count - 1 ? last : Math.trunc(i * step)))
 }
@@ -227,25 +227,25 @@ function recipeOf(where: string, options: PreprocessOptions, known: readonly str
   return { size, antialias, statistics: { mean, std } }
 }
 
-/** Pixels that a picture may have between being resized and being cut to its middle: 400 MB of floats. */
+/** Most pixels of an image after resizing and before cropping: 400 MB of floats. */
 const MOST_BETWEEN = 1 << 25
 
-/** A picture 30,000 pixels wide and one high would become 224 times as large in both directions. */
+/** Refuse images that are too narrow: one of 30,000 × 1 pixels would be enlarged 224 times in both directions. */
 function requireBreadth(where: string, input: ImageInput, height: number, width: number, size: number): void {
   const long = Math.floor((Math.max(height, width) / Math.min(height, width)) * size)
   if (long * size <= MOST_BETWEEN) return
-  const file = typeof input === 'string' ? input : `${where}: the picture`
-  const what = `it is ${width} × ${height} pixels, so narrow that its longer side would become ${long} with the shorter at ${size}`
+  const file = typeof input === 'string' ? input : `${where}: the image`
+  const what = `expected an image that has at most ${MOST_BETWEEN} pixels when its shorter side is resized to ${size}, got ${width} × ${height} pixels, so narrow that its longer side would become ${long}`
   throw new DataError(`${file}: ${what}`, { ...(typeof input === 'string' && { file }), width, height })
 }
 
-/** planes [3, height, width] */
+/** Resize, crop and normalize. @param planes [3, height, width] */
 async function finished(planes: Tensor, { size, antialias, statistics }: Recipe): Promise<Tensor> {
   const resized = await resizeTensor(planes, size, { filter: 'bicubic', antialias })
   return normalizeImage(centerCrop(resized, size), statistics)
 }
 
-/** One, or several as a batch; one at a time, so that only one is there in full size. */
+/** Process one input, or stack those of a list. Inputs are read one at a time, to have only one at full size in memory. */
 async function eachOf(
   where: string,
   argument: string,
@@ -254,10 +254,10 @@ async function eachOf(
 ): Promise<Tensor> {
   const isList = (value: unknown): value is readonly ImageInput[] => Array.isArray(value)
   if (!isList(inputs)) return scope(async () => (await make(inputs)).contiguous())
-  if (inputs.length === 0) throw misuse(where, argument, 'a picture, or several', inputs)
+  if (inputs.length === 0) throw misuse(where, argument, 'an image, or several', inputs)
   return scope(async () => {
-    const made: Tensor[] = []
-    for (const input of inputs) made.push(await scope(() => make(input)))
-    return ops.async.stack(made)
+    const tensors: Tensor[] = []
+    for (const input of inputs) tensors.push(await scope(() => make(input)))
+    return ops.async.stack(tensors)
   })
 }

@@ -3,22 +3,22 @@ import { ShapeError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { ops, scope, Tensor, tensor } from '../tensor/index.js'
 
-// Pictures are uint8 [..., height, width, 3], rows from the top, as files have them: RGB, and [..., height, width, 1] where
-// they are grey. What networks read is floating-point [..., channels, height, width].
+// Images are uint8 [..., height, width, 3] in RGB, or [..., height, width, 1] in gray, rows from top to bottom as in files. Models
+// take floating-point [..., channels, height, width].
 
-/** How the pixels of a picture are weighted, by Pillow's names. */
+/** Resampling filter, by Pillow's names. */
 export type ImageFilter = 'nearest' | 'box' | 'bilinear' | 'hamming' | 'bicubic' | 'lanczos'
 
-/** [height, width]; or the length of the shorter side, to which the longer one keeps its ratio, rounded down. */
+/** [height, width]; or the length of the shorter side, with the longer one scaled in proportion and rounded down. */
 export type ImageSize = number | readonly [height: number, width: number]
 
 export interface ResizeImageOptions {
-  /** Default `'bicubic'`, as Pillow's for RGB. */
+  /** Resampling filter. Default `'bicubic'`, as in Pillow for RGB. */
   filter?: ImageFilter
   /**
-   * The version of Pillow whose order of the two passes is taken, of which the first rounds. Before 13 it goes across and
-   * then down, other than in pictures over 100 times as high as wide (default): what published models were trained and
-   * measured with. 13 goes down first where the height loses over twice as many pixels as the width. Bytes differ by one.
+   * Version of Pillow whose order of the horizontal and vertical pass is used; the first pass rounds, so bytes differ by one.
+   * 12 (default), with which published models were trained and evaluated: horizontal first, except for images over 100 times
+   * as high as wide. 13: vertical first if the height shrinks by over twice as many pixels as the width.
    */
   pillow?: 12 | 13
 }
@@ -27,15 +27,16 @@ const FILTERS: readonly ImageFilter[] = ['nearest', 'box', 'bilinear', 'hamming'
 const resizeImageOp = opAsync('voxtorch::resize_image')
 
 /**
- * A picture, or several of one size, at another: uint8 [..., height, width, 3 or 1] to uint8 with the new height and width.
- * To the byte what Pillow's `Image.resize(size, filter)` gives for RGB and grey pictures of 8 bits: smaller pictures
- * average over all that they leave out. Runs on the executor, on all of its threads.
+ * Resize an image, or several of one size: uint8 [..., height, width, 3 or 1]. The bytes equal those of Pillow's
+ * `Image.resize(size, filter)` for 8-bit RGB and gray images, which applies antialiasing when downsizing. Runs on the executor,
+ * on all of its threads.
  *
  * ```ts
- * const square = await resizeImage(picture, [448, 448])
+ * const square = await resizeImage(image, [448, 448])
  * ```
  *
- * @throws ConfigError for what is no tensor, size or filter; ShapeError and DeviceError for tensors that are no such pictures
+ * @throws ConfigError for an invalid size, filter or value that is not a tensor; ShapeError and DeviceError for tensors of
+ *   another shape, dtype or device
  */
 export async function resizeImage(image: Tensor, size: ImageSize, options: ResizeImageOptions = {}): Promise<Tensor> {
   const where = 'resizeImage'
@@ -44,17 +45,16 @@ export async function resizeImage(image: Tensor, size: ImageSize, options: Resiz
   const { filter = 'bicubic', pillow = 12 } = options
   requireOneOf(where, 'filter', filter, FILTERS)
   if (pillow !== 12 && pillow !== 13) throw misuse(where, 'pillow', '12 or 13', pillow)
-  const { height, width } = sizeOfPictures(image)
-  const [toHeight, toWidth] = newSize(where, size, height, width)
+  const [toHeight, toWidth] = newSize(where, size, image.size(-3), image.size(-2))
   return resizeImageOp(image, toHeight, toWidth, { filter, pillow })
 }
 
 export interface ResizeTensorOptions {
-  /** Default `'bilinear'`. */
+  /** Interpolation. Default `'bilinear'`. */
   filter?: 'bilinear' | 'bicubic'
   /**
-   * Whether a smaller picture averages over all that it leaves out, as torchvision does from 0.17 on. Bicubic weights differ
-   * too: with it a = -0.5, without -0.75. Default true.
+   * Whether downsizing applies antialiasing, as in torchvision since 0.17. Bicubic weights differ too: a = -0.5 with it, -0.75
+   * without. Default true.
    */
   antialias?: boolean
 }
@@ -65,10 +65,10 @@ const kernels = {
 }
 
 /**
- * Floating-point [..., channels, height, width] with a new height and width, by libtorch's kernels (corners not aligned): as
- * torch.nn.functional.interpolate and torchvision's `resize` on tensors. The tensor itself where it has that size already.
+ * Resize floating-point images [..., channels, height, width] with libtorch's kernels (align_corners=False), as
+ * torch.nn.functional.interpolate and torchvision's `resize` do. Return the tensor itself if it already has that size.
  * Differentiable. Runs on the executor.
- * @throws ConfigError for options; ShapeError for tensors that are no such pictures
+ * @throws ConfigError for invalid options; ShapeError for tensors of another shape or dtype
  */
 export async function resizeTensor(image: Tensor, size: ImageSize, options: ResizeTensorOptions = {}): Promise<Tensor> {
   const where = 'resizeTensor'
@@ -84,16 +84,16 @@ export async function resizeTensor(image: Tensor, size: ImageSize, options: Resi
   const outer = shape.slice(0, -3)
   const count = outer.reduce((product, length) => product * length, 1)
   return scope(async () => {
-    const pictures = image.reshape([count, ...shape.slice(-3)])
-    const resized: Tensor = await kernels[filter][antialias ? 'smooth' : 'plain'](pictures, to, false, null, null)
+    const images = image.reshape([count, ...shape.slice(-3)])
+    const resized: Tensor = await kernels[filter][antialias ? 'smooth' : 'plain'](images, to, false, null, null)
     return resized.reshape([...outer, ...resized.shape.slice(1)])
   })
 }
 
 /**
- * The middle of pictures: uint8 [..., height, width, 3 or 1], or floating-point [..., channels, height, width]. A view. The
- * corner is at (side - size) / 2, rounded half to even, as torchvision's.
- * @throws ShapeError where a picture is smaller than that
+ * Crop the center of images: uint8 [..., height, width, 3 or 1], or floating-point [..., channels, height, width]. Return a view.
+ * The corner is at (side - size) / 2, rounded half to even, as in torchvision.
+ * @throws ShapeError for an image that is smaller than `size`
  */
 export function centerCrop(image: Tensor, size: ImageSize): Tensor {
   const where = 'centerCrop'
@@ -105,10 +105,13 @@ export function centerCrop(image: Tensor, size: ImageSize): Tensor {
   const first = image.ndim - (pixels ? 3 : 2)
   const from = [image.size(first), image.size(first + 1)] as const
   if (height > from[0] || width > from[1]) {
-    throw new ShapeError(`${where}: a picture of ${from.join(' × ')} has no ${height} × ${width} to be cut out`, {
-      size: [height, width],
-      shape: image.shape,
-    })
+    throw new ShapeError(
+      `${where}: size: expected at most ${from.join(' × ')}, the image's, got ${height} × ${width}`,
+      {
+        size: [height, width],
+        shape: image.shape,
+      },
+    )
   }
   return scope(() =>
     image
@@ -118,27 +121,27 @@ export function centerCrop(image: Tensor, size: ImageSize): Tensor {
 }
 
 export interface NormalizeImageOptions {
-  /** Of each channel. */
+  /** Mean of each channel. */
   mean: readonly number[]
-  /** Of each channel, none of them 0. */
+  /** Standard deviation of each channel, not 0. */
   std: readonly number[]
 }
 
-/** Of the pictures that CLIP was trained on; LanguageBind's towers have them too. */
+/** Channel statistics of CLIP's training images; also used by LanguageBind. */
 export const CLIP_STATISTICS: NormalizeImageOptions = {
   mean: [0.48145466, 0.4578275, 0.40821073],
   std: [0.26862954, 0.26130258, 0.27577711],
 }
 
-/** Of ImageNet; InternVL and most vision transformers have them. */
+/** Channel statistics of ImageNet; used by InternVL and most vision transformers. */
 export const IMAGENET_STATISTICS: NormalizeImageOptions = {
   mean: [0.485, 0.456, 0.406],
   std: [0.229, 0.224, 0.225],
 }
 
 /**
- * (x - mean) / std for each channel of floating-point [..., channels, height, width].
- * @throws ConfigError for other numbers of channels in `mean` or `std`; ShapeError for integers: divide them by 255 first
+ * Normalize each channel of floating-point images [..., channels, height, width]: (x - mean) / std.
+ * @throws ConfigError if `mean` or `std` has another number of channels; ShapeError for integers: divide them by 255 first
  */
 export async function normalizeImage(image: Tensor, options: NormalizeImageOptions): Promise<Tensor> {
   const where = 'normalizeImage'
@@ -149,8 +152,8 @@ export async function normalizeImage(image: Tensor, options: NormalizeImageOptio
   requireStatistics(where, options, channels)
   const list = (name: 'mean' | 'std') => tensor([...options[name]], { dtype, device, shape: [channels, 1, 1] })
   return scope(async () => {
-    const centred = await ops.async.sub(image, list('mean'))
-    return ops.async.div(centred, list('std'))
+    const centered = await ops.async.sub(image, list('mean'))
+    return ops.async.div(centered, list('std'))
   })
 }
 
@@ -168,7 +171,7 @@ export function requireStatistics(where: string, options: NormalizeImageOptions,
   }
 }
 
-/** Checks that something is pictures of 8 bits. */
+/** Check that a value is a tensor of 8-bit images. @throws ConfigError, ShapeError */
 export function requireImage(where: string, image: unknown): asserts image is Tensor {
   if (!(image instanceof Tensor)) throw misuse(where, 'image', 'a uint8 tensor [..., height, width, 3]', image)
   const { shape, dtype } = image
@@ -176,7 +179,7 @@ export function requireImage(where: string, image: unknown): asserts image is Te
   if (dtype === 'uint8' && shape.length >= 3 && (channels === 3 || channels === 1) && shape.at(-2)! * shape.at(-3)! > 0)
     return
   throw new ShapeError(
-    `${where}: a picture is uint8 [..., height, width, 3], or 1 for grey, not ${dtype} [${shape.join(', ')}]`,
+    `${where}: image: expected uint8 [..., height, width, 3 or 1], got ${dtype} [${shape.join(', ')}]`,
     { shape, dtype },
   )
 }
@@ -186,14 +189,9 @@ function requirePlanes(where: string, image: unknown): asserts image is Tensor {
   const { shape, dtype } = image
   if (/^b?float/.test(dtype) && shape.length >= 3 && shape.slice(-3).every((length) => length > 0)) return
   throw new ShapeError(
-    `${where}: expected floating-point [..., channels, height, width], not ${dtype} [${shape.join(', ')}]`,
+    `${where}: image: expected floating-point [..., channels, height, width], got ${dtype} [${shape.join(', ')}]`,
     { shape, dtype },
   )
-}
-
-/** Height and width of uint8 [..., height, width, channels]. */
-export function sizeOfPictures(image: Tensor): { height: number; width: number } {
-  return { height: image.size(-3), width: image.size(-2) }
 }
 
 export function newSize(where: string, size: ImageSize, height: number, width: number): [number, number] {

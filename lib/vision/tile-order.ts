@@ -1,7 +1,7 @@
 /**
- * Pairs of small whole numbers in the order in which CPython walks through a set of them: published code sorts such a set, and
- * what the sort leaves as it was decides between grids. xxHash of tuples (CPython 3.8 and later, 64 bits) and open addressing
- * with short runs (https://github.com/python/cpython/blob/3.12/Objects/setobject.c).
+ * Return pairs of small integers in the iteration order of a CPython set. InternVL's published code sorts such a set with a
+ * stable sort, so the order of the set decides between grids with equal keys. Implements the tuple hash (xxHash, CPython 3.8
+ * and later, 64 bits) and open addressing with linear probes (https://github.com/python/cpython/blob/3.12/Objects/setobject.c).
  */
 export function setOrder<T extends readonly [number, number]>(pairs: readonly T[]): T[] {
   let table = new Array<Entry<T> | undefined>(8).fill(undefined)
@@ -25,10 +25,10 @@ interface Entry<T> {
   pair: T
 }
 
-/** Places that are looked at behind each other before a jump. */
+/** Linear probes before the next perturbed position. */
 const RUN = 9
 
-/** Whether it was not there. */
+/** Insert an entry; return false if the pair was present. */
 function insert<T extends readonly [number, number]>(table: (Entry<T> | undefined)[], entry: Entry<T>): boolean {
   const mask = table.length - 1
   let place = Number(entry.hash & BigInt(mask))

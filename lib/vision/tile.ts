@@ -1,4 +1,4 @@
-import { requireOptions, requireWhole } from '../base/check.js'
+import { requireOptions, requireWhole, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { cat, scope, type Tensor } from '../tensor/index.js'
 import { requireImage, resizeImage } from './resize.js'
@@ -10,12 +10,12 @@ export type TileGrid = readonly [columns: number, rows: number]
 export interface TileImageOptions {
   /** Side of a tile in pixels. Default 448. */
   size?: number
-  /** Fewest and most tiles of the grid, the thumbnail not counted. Default 1 and 12. */
+  /** Minimum and maximum number of tiles, without the thumbnail. Default 1 and 12. */
   minTiles?: number
   maxTiles?: number
-  /** Whether the whole picture at a tile's size comes behind several tiles. Default true. */
+  /** Whether to append a thumbnail, the image resized to one tile, if there are several tiles. Default true. */
   thumbnail?: boolean
-  /** Which version's order of passes is taken, see {@link ResizeImageOptions}. Default 12. */
+  /** Version of Pillow whose resampling is used, see {@link ResizeImageOptions}. Default 12. */
   pillow?: 12 | 13
 }
 
@@ -26,12 +26,12 @@ export interface TiledImage {
 }
 
 const OPTIONS: readonly (keyof TileImageOptions)[] = ['size', 'minTiles', 'maxTiles', 'thumbnail', 'pillow']
-/** The most tiles that a grid may have: a picture of 100 tiles has 25,600 tokens. */
+/** Most tiles of a grid: an image of 100 tiles has 25,600 tokens. */
 const MOST = 100
 
 const grids = new Map<string, readonly TileGrid[]>()
 
-/** All grids of so many tiles, in the order in which the published code tries them: of two that fit alike the later may win. */
+/** Return all grids with `minTiles` to `maxTiles` tiles, in the order of the published code, which breaks ties by order. */
 export function tileGrids(minTiles = 1, maxTiles = 12): readonly TileGrid[] {
   const key = `${minTiles} ${maxTiles}`
   const known = grids.get(key)
@@ -41,25 +41,25 @@ export function tileGrids(minTiles = 1, maxTiles = 12): readonly TileGrid[] {
   requireWhole(where, 'maxTiles', maxTiles, 1)
   if (minTiles > maxTiles || maxTiles > MOST) {
     throw new ConfigError(
-      `${where}: minTiles and maxTiles must be from 1 to ${MOST} in that order, got ${minTiles} and ${maxTiles}`,
+      `${where}: minTiles, maxTiles: expected 1 <= minTiles <= maxTiles <= ${MOST}, got ${minTiles} and ${maxTiles}`,
       { minTiles, maxTiles },
     )
   }
-  const found: [number, number][] = []
+  const pairs: [number, number][] = []
   for (let n = minTiles; n <= maxTiles; n++) {
     for (let i = 1; i <= n; i++) {
-      for (let j = 1; j <= n; j++) if (i * j <= maxTiles && i * j >= minTiles) found.push([i, j])
+      for (let j = 1; j <= n; j++) if (i * j <= maxTiles && i * j >= minTiles) pairs.push([i, j])
     }
   }
-  const ordered = setOrder(found).sort((a, b) => a[0] * a[1] - b[0] * b[1])
+  const ordered = setOrder(pairs).sort((a, b) => a[0] * a[1] - b[0] * b[1])
   grids.set(key, ordered)
   return ordered
 }
 
 /**
- * The grid of square tiles whose ratio of width and height is nearest to a picture's. Of two that are as near, the later one,
- * of more tiles, where the picture has more than half of its pixels.
- * @throws ConfigError for sizes and options
+ * Return the grid of square tiles whose aspect ratio is closest to that of an image. Of two equally close grids the later one,
+ * with more tiles, wins if the image has more than half of its pixels.
+ * @throws ConfigError for invalid sizes and options
  */
 export function tileGrid(width: number, height: number, options: TileImageOptions = {}): TileGrid {
   const where = 'tileGrid'
@@ -82,15 +82,15 @@ export function tileGrid(width: number, height: number, options: TileImageOption
 }
 
 /**
- * A picture as tiles for InternVL (https://arxiv.org/abs/2404.16821): resized to the grid that is nearest to its ratio, cut, and
- * with a thumbnail behind where there are several. Each has the bytes that Pillow's `resize` gives.
+ * Split an image into tiles for InternVL (https://arxiv.org/abs/2404.16821): resize it to the grid with the closest aspect ratio,
+ * cut that into tiles, and append a thumbnail if there are several. The bytes equal those of Pillow's `resize`.
  *
  * ```ts
- * const { tiles, grid } = await tileImage(picture, { maxTiles: 12 })
+ * const { tiles, grid } = await tileImage(image, { maxTiles: 12 })
  * ```
  *
  * @param image uint8 [height, width, 3]
- * @throws ConfigError for options; ShapeError for what is no such picture
+ * @throws ConfigError for invalid options; ShapeError for a tensor of another shape or dtype
  */
 export async function tileImage(image: Tensor, options: TileImageOptions = {}): Promise<TiledImage> {
   const where = 'tileImage'
@@ -115,6 +115,7 @@ function settings(where: string, options: TileImageOptions): Required<TileImageO
   requireOptions(where, options, OPTIONS)
   const { size = 448, minTiles = 1, maxTiles = 12, thumbnail = true, pillow = 12 } = options
   requireWhole(where, 'size', size, 1)
-  if (typeof thumbnail !== 'boolean') throw new ConfigError(`${where}: thumbnail must be true or false`, { thumbnail })
+  if (typeof thumbnail !== 'boolean')
+    throw new ConfigError(`${where}: thumbnail: expected true or false, got ${shown(thumbnail)}.`, { thumbnail })
   return { size, minTiles, maxTiles, thumbnail, pillow }
 }

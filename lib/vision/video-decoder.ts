@@ -1,10 +1,10 @@
-// What is used of npm's node-av, and a decoder on it that knows frames by their number. Runs in a thread of its own
-// (video-worker.ts), so all of it is synchronous.
+// The used part of npm's node-av, and a decoder that accesses frames by index. Runs in a worker thread (video-worker.ts), so
+// everything is synchronous.
 
 import { MOST_SAMPLES, mp4Claims } from './mp4-samples.js'
-import type { SoundBlock } from './video-messages.js'
+import type { AudioBlock } from './video-messages.js'
 
-/** libav's objects, by node-av's names. */
+/** Objects of libav, by node-av's names. */
 interface Rational {
   num: number
   den: number
@@ -97,7 +97,7 @@ export interface Av {
   Log: { setLevel(level: number): void }
 }
 
-// FFmpeg's numbers, which are part of its ABI; node-av's module of all constants takes longer to load than to read a clip.
+// Constants of FFmpeg's ABI. Importing node-av's module of all constants takes longer than reading a short video.
 const VIDEO = 0
 const AUDIO = 1
 const RGB24 = 2
@@ -109,7 +109,7 @@ const KEY = 1
 const DISCARD = 4
 const NO_TIME = -(2n ** 63n)
 
-/** Containers of video alone: playlists, subtitles and text would lead to other files, or make pictures of letters. */
+/** Allowed containers. Playlists and subtitles are excluded: they can refer to other files, or render text as images. */
 const MP4_FORMATS = 'mov,mp4,m4a,3gp,3g2,mj2'
 const OTHER_FORMATS =
   'matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,apng,ivf,h264,hevc,obu,av1,m4v,nut,dv,rm,wtv,yuv4mpegpipe'
@@ -119,7 +119,7 @@ export interface VideoFacts {
   height: number
   rate: number | null
   frameCount: number
-  /** Seconds from the first frame to each; null where a file does not say them. */
+  /** Seconds from the first frame to each; null if the file has no timestamps. */
   times: Float64Array | null
   seconds: number
   codec: string
@@ -131,18 +131,18 @@ export interface VideoLimits {
   threads: number
 }
 
-/** What is wrong with a file. */
+/** An error that the file causes. */
 export class VideoFault extends Error {
   constructor(
     message: string,
-    /** 'no video': there may be sound in it; 'unknown': it may be of another kind. */
+    /** 'no video': the file may have audio; 'unknown': the file may have another format. */
     readonly reason?: 'no video' | 'unknown',
   ) {
     super(message)
   }
 }
 
-/** Stops what runs, and says that it does. */
+/** Called regularly during work: throws to stop it, and sends signs of life. */
 export type Watch = () => void
 
 export class VideoDecoder {
@@ -152,11 +152,11 @@ export class VideoDecoder {
   readonly #limits: VideoLimits
   readonly #formats: string
   readonly #stream: number
-  /** Of each frame in the order in which they are shown; undefined where a file does not say. */
+  /** Timestamp of each frame in presentation order; undefined if the file has none. */
   readonly #times: readonly bigint[] | undefined
-  /** Frames that can be decoded without others, in order. */
+  /** Keyframes, in order. */
   readonly #keys: readonly Key[]
-  /** The frame that was shown last. */
+  /** Index of the last decoded frame. */
   #last = -1
   #reading: Reading
 
@@ -171,18 +171,19 @@ export class VideoDecoder {
     const format = openFormat(av, path, this.#formats)
     try {
       const stream = bestStream(format, VIDEO)
-      if (stream === undefined) throw new VideoFault('it has no video in it', 'no video')
+      if (stream === undefined)
+        throw new VideoFault('expected a file with video, got one without a video stream', 'no video')
       const { width, height, codecId } = stream.codecpar
-      if (!(width >= 1 && height >= 1)) throw new VideoFault(`its frames are ${width} × ${height} pixels`)
+      if (!(width >= 1 && height >= 1)) throw new VideoFault(`expected frames with pixels, got ${width} × ${height}`)
       if (width * height > limits.maxPixels) {
-        const what = `its frames are ${width} × ${height} pixels, more than ${limits.maxPixels}`
-        throw new VideoFault(`${what}; set maxPixels to allow that`)
+        const what = `expected frames of at most ${limits.maxPixels} pixels, got ${width} × ${height}`
+        throw new VideoFault(`${what}. Set maxPixels to allow more.`)
       }
       const codec = av.Codec.findDecoder(codecId)
-      if (codec === null) throw new VideoFault('there is no decoder for its video')
+      if (codec === null) throw new VideoFault(`unsupported video codec: FFmpeg has no decoder for id ${codecId}`)
       const index = indexOf(av, format, stream.index, watch)
-      if (index.count === 0) throw new VideoFault('it has no frames')
-      const sound = bestStream(format, AUDIO)
+      if (index.count === 0) throw new VideoFault('expected a video with frames, got none')
+      const audio = bestStream(format, AUDIO)
       const rates = [stream.avgFrameRate, stream.rFrameRate].map(({ num, den }) => num / den)
       this.facts = {
         width,
@@ -193,7 +194,7 @@ export class VideoDecoder {
         seconds: format.duration > 0n ? Number(format.duration) / 1e6 : 0,
         codec: codec.name ?? 'unknown',
         audio:
-          sound === undefined ? null : { sampleRate: sound.codecpar.sampleRate, channels: sound.codecpar.channels },
+          audio === undefined ? null : { sampleRate: audio.codecpar.sampleRate, channels: audio.codecpar.channels },
       }
       this.#stream = stream.index
       this.#times = index.times
@@ -204,20 +205,21 @@ export class VideoDecoder {
     this.#reading = new Reading(av, path, this.#formats, this.#stream, limits.threads)
   }
 
-  /** RGB of frames by their numbers, which ascend. */
+  /** Yield RGB pixels of frames. @param places ascending indices */
   *frames(places: readonly number[], watch: Watch): Generator<{ place: number; pixels: Uint8Array }> {
     for (const { place, frame } of this.shown(places, watch)) yield { place, pixels: this.#reading.rgb(frame) }
   }
 
-  /** The same as they are decoded, each valid until the next is asked for. */
+  /** Yield frames as decoded, each valid until the next one is requested. @param places ascending indices */
   *shown(places: readonly number[], watch: Watch): Generator<{ place: number; frame: Frame }> {
     for (const place of places) {
       const frame = this.#frame(place, watch)
-      if (frame === undefined) throw new VideoFault(`its frame ${place} of ${this.facts.frameCount} cannot be decoded`)
+      if (frame === undefined) throw new VideoFault(`frame ${place} of ${this.facts.frameCount} cannot be decoded`)
       const { width, height } = this.facts
       if (frame.width !== width || frame.height !== height) {
-        const what = `its frame ${place} is ${frame.width} × ${frame.height} pixels`
-        throw new VideoFault(`${what}, the others are ${width} × ${height}`)
+        throw new VideoFault(
+          `frame ${place}: expected ${width} × ${height} pixels, got ${frame.width} × ${frame.height}`,
+        )
       }
       yield { place, frame }
     }
@@ -233,7 +235,7 @@ export class VideoDecoder {
     }
     let frame = this.#until(time, watch)
     if (frame === undefined) {
-      // An index may be wrong: what was not found from there is looked for from the beginning.
+      // The file's index may be wrong, so search from the beginning.
       this.#restart()
       frame = this.#until(time, watch)
     }
@@ -250,7 +252,7 @@ export class VideoDecoder {
     }
   }
 
-  /** In files that say no times, frames are counted from the beginning. */
+  /** Find a frame by counting from the beginning, in files without timestamps. */
   #counted(place: number, watch: Watch): Frame | undefined {
     if (this.#reading.count > place) this.#restart()
     for (;;) {
@@ -264,12 +266,12 @@ export class VideoDecoder {
     this.#reading = new Reading(this.#av, this.#path, this.#formats, this.#stream, this.#limits.threads)
   }
 
-  /** Float32 samples of all channels, a block at a time. */
-  *sound(watch: Watch): Generator<SoundBlock> {
+  /** Yield float32 samples of all channels in blocks. */
+  *audio(watch: Watch): Generator<AudioBlock> {
     const format = openFormat(this.#av, this.#path, this.#formats)
     const index = bestStream(format, AUDIO)?.index
     format.closeInputSync()
-    if (index === undefined) throw new VideoFault('it has no sound')
+    if (index === undefined) throw new VideoFault('expected a video with audio, got one without an audio stream')
     const reading = new Reading(this.#av, this.#path, this.#formats, index, 1)
     try {
       for (let frame = reading.next(watch); frame !== undefined; frame = reading.next(watch)) {
@@ -287,28 +289,31 @@ export class VideoDecoder {
 
 function openFormat(av: Av, path: string, formats: string): FormatContext {
   const format = new av.FormatContext()
-  // Neither the name nor the content may lead anywhere else.
+  // Neither the path nor the content may refer to other files or protocols.
   const options = av.Dictionary.fromObject({ protocol_whitelist: 'file', format_whitelist: formats })
   if (format.openInputSync(`file:${path}`, null, options) < 0) {
-    throw new VideoFault('it is no video that is known here, or it is cut off before its index', 'unknown')
+    throw new VideoFault(
+      'expected a video file, got an unknown format, or a file truncated before its index',
+      'unknown',
+    )
   }
   if (format.findStreamInfoSync() >= 0) return format
   format.closeInputSync()
-  throw new VideoFault('nothing can be found out about what is in it')
+  throw new VideoFault('FFmpeg found no streams in the file')
 }
 
 function bestStream(format: FormatContext, type: number): Stream | undefined {
-  const found = format.findBestStream(type)
-  return found < 0 ? undefined : format.streams[found]
+  const index = format.findBestStream(type)
+  return index < 0 ? undefined : format.streams[index]
 }
 
-/** A frame's number, and where the file is entered for it. */
+/** A keyframe: its index, and the timestamp to seek to. */
 interface Key {
   place: number
   entry: bigint
 }
 
-/** A leap empties the decoder: to a frame that is no farther away it is not worth it. */
+/** Seeking flushes the decoder, so frames up to this distance are reached by decoding. */
 const NEAR = 16
 
 function lastAtMost(keys: readonly Key[], place: number): Key | undefined {
@@ -327,20 +332,20 @@ interface Index {
   keys: Key[]
 }
 
-/** Reads through all packets, and decodes none. */
+/** Read the timestamps of all packets without decoding. */
 function indexOf(av: Av, format: FormatContext, stream: number, watch: Watch): Index {
   const packet = new av.Packet()
   packet.alloc()
   const times: bigint[] = []
   const entries = new Map<bigint, bigint>()
-  let said = true
+  let hasTimes = true
   try {
     while (format.readFrameSync(packet) >= 0) {
       if (packet.streamIndex === stream && (packet.flags & DISCARD) === 0) {
         const { pts, dts, flags } = packet
-        said &&= pts !== NO_TIME
+        hasTimes &&= pts !== NO_TIME
         times.push(pts)
-        if (times.length > MOST_SAMPLES) throw new VideoFault(`it has more than ${MOST_SAMPLES} frames`)
+        if (times.length > MOST_SAMPLES) throw new VideoFault(`expected at most ${MOST_SAMPLES} frames, got more`)
         if ((flags & KEY) !== 0) entries.set(pts, dts === NO_TIME ? pts : dts)
       }
       packet.unref()
@@ -350,7 +355,7 @@ function indexOf(av: Av, format: FormatContext, stream: number, watch: Watch): I
     packet.free()
   }
   times.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
-  if (!said || times.some((time, i) => i > 0 && time === times[i - 1]))
+  if (!hasTimes || times.some((time, i) => i > 0 && time === times[i - 1]))
     return { count: times.length, times: undefined, keys: [] }
   const keys = times.flatMap((time, place) => {
     const entry = entries.get(time)
@@ -365,11 +370,11 @@ function secondsOf(times: readonly bigint[] | undefined, { num, den }: Rational)
   return Float64Array.from(times, (time) => (Number(time - first) * num) / den)
 }
 
-/** One pass through a stream. */
+/** A sequential decoder of one stream. */
 class Reading {
-  /** Frames that were decoded since the beginning or the last leap. */
+  /** Number of frames decoded since the beginning or the last seek. */
   count = 0
-  /** When the last frame is shown. */
+  /** Timestamp of the last frame. */
   shown: bigint | undefined
   readonly #av: Av
   readonly #format: FormatContext
@@ -397,11 +402,11 @@ class Reading {
     this.#frame.alloc()
     if (codec === null || this.#decoder.parametersToContext(parameters) < 0 || this.#decoder.open2Sync(codec) < 0) {
       this.close()
-      throw new VideoFault(`its decoder ${codec?.name ?? ''} does not take it`)
+      throw new VideoFault(`FFmpeg's decoder ${codec?.name ?? ''} does not support this stream`)
     }
   }
 
-  /** The next frame, which is valid until the next call; undefined behind the last. */
+  /** Return the next frame, which is valid until the next call; undefined after the last one. */
   next(watch: Watch): Frame | undefined {
     for (;;) {
       this.#frame.unref()
@@ -418,13 +423,13 @@ class Reading {
         this.#decoder.sendPacketSync(null)
         continue
       }
-      // A damaged packet costs its own frames alone.
+      // Errors are ignored: a damaged packet loses only its own frames.
       if (this.#packet.streamIndex === this.#stream) this.#decoder.sendPacketSync(this.#packet)
       this.#packet.unref()
     }
   }
 
-  /** Goes on at a frame that needs no other. */
+  /** Continue at a keyframe. Return false if the file cannot seek there. */
   seek(entry: bigint): boolean {
     if (this.#format.seekFrameSync(this.#stream, entry, BACKWARD) < 0) return false
     this.#decoder.flushBuffers()
@@ -434,10 +439,10 @@ class Reading {
     return true
   }
 
-  /** Width × height × 3 bytes, by the matrix and the range that the frame says. */
+  /** Convert a frame to RGB, width × height × 3 bytes, with the color matrix and range of the frame. */
   rgb(frame: Frame): Uint8Array {
     const { width, height } = frame
-    // As PyAV: colours are made RGB and not taken to another display's.
+    // As in PyAV, colors are converted to RGB without adapting transfer curve and primaries to a display.
     frame.colorTrc = UNSPECIFIED
     frame.colorPrimaries = UNSPECIFIED
     this.#scaler ??= this.#makeScaler(width, height)
@@ -446,7 +451,7 @@ class Reading {
     const rows = target.data?.[0]
     const stride = target.linesize[0]
     if (done < 0 || rows === undefined || stride === undefined) {
-      throw new VideoFault(`its pixel format ${frame.format} cannot be made RGB`)
+      throw new VideoFault(`cannot convert pixel format ${frame.format} to RGB`)
     }
     const pixels = new Uint8Array(3 * width * height)
     for (let y = 0; y < height; y++) pixels.set(rows.subarray(y * stride, y * stride + 3 * width), 3 * width * y)
@@ -463,19 +468,19 @@ class Reading {
     if (target.getBuffer() >= 0) return { make, target }
     target.free()
     make.freeContext()
-    throw new VideoFault(`there is no memory for frames of ${width} × ${height} pixels`)
+    throw new VideoFault(`not enough memory for frames of ${width} × ${height} pixels`)
   }
 
-  /** Samples of each channel. */
+  /** Return float32 samples of each channel. */
   planes(frame: Frame): Float32Array[] {
     const { nbSamples: count, channels, format, sampleRate } = frame
     const source = frame.extendedData ?? frame.data
-    if (source === null) throw new VideoFault('its sound cannot be decoded')
-    const made = Array.from({ length: channels }, () => new Float32Array(count))
-    const bytes = made.map(({ buffer }) => Buffer.from(buffer))
+    if (source === null) throw new VideoFault('the audio cannot be decoded')
+    const planes = Array.from({ length: channels }, () => new Float32Array(count))
+    const bytes = planes.map(({ buffer }) => Buffer.from(buffer))
     if (format === FLOAT_PLANES) {
       for (const [channel, plane] of bytes.entries()) plane.set(source[channel]!.subarray(0, 4 * count))
-      return made
+      return planes
     }
     const key = `${format} ${sampleRate} ${channels}`
     if (this.#resampler?.key !== key) {
@@ -483,14 +488,14 @@ class Reading {
       const make = new this.#av.SoftwareResampleContext()
       const { channelLayout: layout } = frame
       if (make.allocSetOpts2(layout, FLOAT_PLANES, sampleRate, layout, format, sampleRate) < 0 || make.init() < 0) {
-        throw new VideoFault(`its sample format ${format} cannot be made floats`)
+        throw new VideoFault(`cannot convert audio sample format ${format} to float32`)
       }
       this.#resampler = { make, key }
     }
     if (this.#resampler.make.convertSync(bytes, count, source, count) !== count) {
-      throw new VideoFault('its sound cannot be made floats')
+      throw new VideoFault('cannot convert the audio to float32')
     }
-    return made
+    return planes
   }
 
   close(): void {

@@ -6,19 +6,19 @@ import { packageDirectory } from '../native/load.js'
 import { ops, type Tensor, tensor, zeros } from '../tensor/index.js'
 import type { FrameSource, ReadSoundOptions } from './video.js'
 import type { VideoFacts, VideoLimits } from './video-decoder.js'
-import { LEFT, type SoundBlock, STOPPED, type VideoReply, type VideoRequest, type VideoWork } from './video-messages.js'
+import { type AudioBlock, LEFT, STOPPED, type VideoReply, type VideoRequest, type VideoWork } from './video-messages.js'
 
-/** Bytes of frames that are decoded ahead, and how many of them at least and at most. */
+/** Limits on the frames that are decoded ahead: bytes, minimum and maximum number. */
 const AHEAD_BYTES = 1 << 26
 const LEAST_AHEAD = 2
 const MOST_AHEAD = 32
-/** Its thread says every second that it is at work. */
+/** Time without a message after which the worker thread counts as hung; it sends one every second. */
 const PATIENCE_MS = 120_000
-const MOST_SOUND = 2 ** 30
+const MOST_AUDIO_BYTES = 2 ** 30
 
 /**
- * Threads whose video was closed, for the next one: to start a thread and load FFmpeg in it takes longer than a short clip does.
- * Those that nobody wants for a while end.
+ * Idle worker threads of closed videos, for reuse: starting a thread and loading FFmpeg takes longer than reading a short
+ * video. They end after `IDLE_MS`.
  */
 const idle: { worker: Worker; leave: () => void; timer: NodeJS.Timeout }[] = []
 const MOST_IDLE = 2
@@ -37,23 +37,23 @@ function freeWorker(worker: Worker): void {
 }
 
 function takeWorker(): Worker {
-  const own = idle.pop()
-  if (own === undefined) {
+  const free = idle.pop()
+  if (free === undefined) {
     return new Worker(join(packageDirectory, 'dist/vision/video-worker.js'), { execArgv: [], name: 'voxtorch video' })
   }
-  clearTimeout(own.timer)
-  return own.worker.off('error', own.leave).off('exit', own.leave)
+  clearTimeout(free.timer)
+  return free.worker.off('error', free.leave).off('exit', free.leave)
 }
 
-/** A video file, in a thread of its own, which is started when something is read, and ends after an error or an abort. */
+/** A video file, decoded in a worker thread. The thread starts with the first read and ends after an error or abort. */
 export class VideoFile implements FrameSource {
   #worker: Worker | undefined
   #closed = false
-  /** What an open generator would still wait for. */
+  /** Rejects the pending read of an open generator. */
   #abandon: (() => void) | undefined
 
   private constructor(
-    /** As the caller wrote it. */
+    /** Path as written by the caller, for errors. */
     readonly file: string,
     private readonly path: string,
     private readonly limits: VideoLimits,
@@ -114,23 +114,24 @@ export class VideoFile implements FrameSource {
     channels = 'mean',
     start = 0,
     duration,
-    maxBytes = MOST_SOUND,
+    maxBytes = MOST_AUDIO_BYTES,
     signal,
   }: ReadSoundOptions): Promise<{ samples: Tensor; sampleRate: number }> {
-    const blocks: SoundBlock[] = []
+    const blocks: AudioBlock[] = []
     let bytes = 0
-    const sound = { start, end: duration === undefined ? null : start + duration }
-    for await (const reply of this.#ask({ sound }, LEAST_AHEAD, signal)) {
+    const audio = { start, end: duration === undefined ? null : start + duration }
+    for await (const reply of this.#ask({ audio }, LEAST_AHEAD, signal)) {
       if (!('channelData' in reply)) continue
       bytes += reply.channelData.reduce((sum, { byteLength }) => sum + byteLength, 0)
-      if (bytes > maxBytes) throw this.#error(`its sound is more than ${maxBytes} bytes; set maxBytes to allow that`)
+      if (bytes > maxBytes)
+        throw this.#error(`expected at most ${maxBytes} bytes of audio, got more. Set maxBytes to allow it.`)
       blocks.push(reply)
     }
     const first = blocks[0]
     if (first === undefined) {
-      if (start === 0 && duration !== 0) throw this.#error('nothing of its sound can be decoded')
-      const { sampleRate: own, channels: count } = this.audio as NonNullable<VideoFacts['audio']>
-      return { samples: zeros(channels === 'all' ? [count, 0] : [0]), sampleRate: sampleRate ?? own }
+      if (start === 0 && duration !== 0) throw this.#error('the audio cannot be decoded')
+      const { sampleRate: fileRate, channels: count } = this.audio as NonNullable<VideoFacts['audio']>
+      return { samples: zeros(channels === 'all' ? [count, 0] : [0]), sampleRate: sampleRate ?? fileRate }
     }
     const planes = first.channelData.map((_, channel) => {
       const parts = blocks.map(({ channelData }) => tensor(channelData[channel]!))
@@ -146,7 +147,7 @@ export class VideoFile implements FrameSource {
   async close(): Promise<void> {
     this.#closed = true
     const worker = this.#worker
-    // One that is at something nobody waits for: when it would listen again is not known.
+    // A busy thread cannot be reused, because it reads no messages until its work ends.
     if (worker === undefined || this.#abandon !== undefined) return this.#end()
     this.#worker = undefined
     freeWorker(worker)
@@ -157,7 +158,7 @@ export class VideoFile implements FrameSource {
     let facts: VideoFacts | undefined
     for await (const reply of this.#ask({ open: { path, limits } }, 1, signal))
       if ('facts' in reply) facts = reply.facts
-    if (facts === undefined) throw this.#error('its decoder says nothing')
+    if (facts === undefined) throw this.#error('the decoder returned no information about the file')
     return facts
   }
 
@@ -168,7 +169,7 @@ export class VideoFile implements FrameSource {
     await worker?.terminate()
   }
 
-  /** Replies as they come; each that is taken lets the thread make another. */
+  /** Yield replies as they arrive. Each consumed reply allows the worker thread to send another one. */
   async *#ask(
     request: Omit<VideoWork, 'control'>,
     ahead: number,
@@ -184,33 +185,33 @@ export class VideoFile implements FrameSource {
     const control = new Int32Array(new SharedArrayBuffer(8))
     control[LEFT] = ahead
     const queue = new Replies()
-    let heard = 0
+    let messages = 0
     const timer = setTimeout(() => {
-      // Where this thread was busy for that long, what has come meanwhile is delivered before the immediate.
-      const before = heard
+      // If this thread was blocked for that long, waiting messages are delivered before the immediate.
+      const before = messages
       setImmediate(() => {
-        if (heard === before) queue.fail(this.#error(`its decoder says nothing for ${PATIENCE_MS / 1000} s`))
+        if (messages === before) queue.fail(this.#error(`the decoder did not respond for ${PATIENCE_MS / 1000} s`))
       })
     }, PATIENCE_MS)
     const onMessage = (reply: VideoReply) => {
-      heard += 1
+      messages += 1
       timer.refresh()
       if (!('alive' in reply)) queue.push(reply)
     }
-    const onError = (cause: Error) => queue.fail(this.#error(`its decoder failed: ${cause.message}`, { cause }))
-    const onExit = () => queue.fail(this.#error('its decoder ended'))
+    const onError = (cause: Error) => queue.fail(this.#error(`the decoder failed: ${cause.message}`, { cause }))
+    const onExit = () => queue.fail(this.#error('the decoder thread ended unexpectedly'))
     const onAbort = () => queue.fail(signal!.reason)
     this.#abandon = () => queue.fail(new DisposedError(`${this.file}: the video was closed`, { file: this.file }))
     worker.on('message', onMessage).on('error', onError).on('exit', onExit)
     signal?.addEventListener('abort', onAbort)
     worker.ref()
-    let sound = false
+    let isDone = false
     try {
       worker.postMessage({ ...request, control: control.buffer } satisfies VideoWork)
       for (;;) {
         const reply = await queue.next()
         if ('done' in reply) {
-          sound = true
+          isDone = true
           return
         }
         if ('error' in reply) throw this.#refusal(reply)
@@ -226,17 +227,17 @@ export class VideoFile implements FrameSource {
       signal?.removeEventListener('abort', onAbort)
       this.#abandon = undefined
       worker.unref()
-      // In the middle of something nobody knows when it would listen again; the next call starts another.
-      if (!sound && this.#worker === worker) await this.#end()
+      // A thread that was interrupted may stay busy; the next call starts another.
+      if (!isDone && this.#worker === worker) await this.#end()
     }
   }
 
   #refusal({ error, missing, fault, reason }: Extract<VideoReply, { error: string }>): VoxtorchError {
     if (!missing)
-      return this.#error(fault ? error : `its decoder gives up: ${error}`, reason === undefined ? {} : { reason })
+      return this.#error(fault ? error : `the decoder failed: ${error}`, reason === undefined ? {} : { reason })
     return this.#error(
-      `video files are read by npm's node-av, ${error}: npm install node-av. It is under the MIT licence, and the FFmpeg ` +
-        'inside it under the GPL-3.0. A folder of pictures is read without it',
+      `video files are read by npm's node-av, ${error}: npm install node-av. Its license is MIT, that of the FFmpeg in it ` +
+        'GPL-3.0. A folder of images needs no package.',
       { missing: 'node-av' },
     )
   }
@@ -246,14 +247,14 @@ export class VideoFile implements FrameSource {
   }
 }
 
-/** What has come and was not taken yet. */
+/** Queue of replies that were not consumed yet. */
 class Replies {
-  readonly #come: VideoReply[] = []
+  readonly #waiting: VideoReply[] = []
   #failure: { reason: unknown } | undefined
   #wake: (() => void) | undefined
 
   push(reply: VideoReply): void {
-    this.#come.push(reply)
+    this.#waiting.push(reply)
     this.#wake?.()
   }
 
@@ -265,7 +266,7 @@ class Replies {
   async next(): Promise<VideoReply> {
     for (;;) {
       if (this.#failure !== undefined) throw this.#failure.reason
-      const reply = this.#come.shift()
+      const reply = this.#waiting.shift()
       if (reply !== undefined) return reply
       await new Promise<void>((resolve) => {
         this.#wake = resolve

@@ -1,25 +1,25 @@
 import type { VideoFacts, VideoLimits } from './video-decoder.js'
 
-// What a video's thread is asked for and answers. `control` is shared with the one who asks: how many replies he still takes,
-// and whether he has had enough. What is decoded ahead is bounded by that.
+// Messages to and from the worker thread of a video. `control` is shared with the caller: the number of replies that the thread
+// may still send, which bounds how much is decoded ahead, and a flag that stops it.
 
-/** Places in `control`, which is of int32. */
+/** Indices in `control`, an Int32Array. */
 export const LEFT = 0
 export const STOPPED = 1
 
 export interface VideoWork {
   control: SharedArrayBuffer
   open?: { path: string; limits: VideoLimits }
-  /** Numbers of frames, which ascend. */
+  /** Ascending frame indices. */
   frames?: readonly number[]
-  /** Its sound from one second to before another; null: to its end. */
-  sound?: { start: number; end: number | null }
+  /** Read audio from `start` to before `end`, in seconds; null: to the end. */
+  audio?: { start: number; end: number | null }
 }
 
-/** What is closed is not answered: who asked does not listen any more. */
+/** Request to the worker thread. `close` has no reply. */
 export type VideoRequest = VideoWork | { close: true }
 
-export interface SoundBlock {
+export interface AudioBlock {
   channelData: Float32Array[]
   sampleRate: number
 }
@@ -27,9 +27,9 @@ export interface SoundBlock {
 export type VideoReply =
   | { facts: VideoFacts }
   | { place: number; pixels: Uint8Array }
-  | SoundBlock
-  /** Something is being done. */
+  | AudioBlock
+  /** Sign of life. */
   | { alive: true }
   | { done: true }
-  /** `missing`: there is no node-av; `fault`: the file is to blame, and not us; `reason`: see `VideoFault`. */
+  /** `missing`: node-av is not installed; `fault`: the error is caused by the file; `reason`: see `VideoFault`. */
   | { error: string; missing: boolean; fault: boolean; reason?: string | undefined }

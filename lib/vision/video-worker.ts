@@ -1,12 +1,12 @@
 import { parentPort } from 'node:worker_threads'
 import { type Av, VideoDecoder, VideoFault } from './video-decoder.js'
-import { LEFT, type SoundBlock, STOPPED, type VideoReply, type VideoRequest, type VideoWork } from './video-messages.js'
+import { type AudioBlock, LEFT, STOPPED, type VideoReply, type VideoRequest, type VideoWork } from './video-messages.js'
 
-// The entry of a video's thread; one request at a time.
+// Entry point of the worker thread of a video. Handles one request at a time.
 
 const NAME = 'node-av/lib'
 const BEAT_MS = 1000
-/** Samples of a channel that are sent at once. */
+/** Samples per channel in one message. */
 const BLOCK = 1 << 18
 
 class Stopped extends Error {}
@@ -34,7 +34,7 @@ port.on('message', async (request: VideoRequest) => {
 
 const post = (reply: VideoReply, transfer: ArrayBuffer[] = []) => port.postMessage(reply, transfer)
 
-async function answer({ control, open, frames, sound }: VideoWork): Promise<void> {
+async function answer({ control, open, frames, audio }: VideoWork): Promise<void> {
   const shared = new Int32Array(control)
   let last = Date.now()
   const watch = () => {
@@ -60,14 +60,14 @@ async function answer({ control, open, frames, sound }: VideoWork): Promise<void
     turn()
     post({ place, pixels }, [pixels.buffer as ArrayBuffer])
   }
-  if (sound) sendSound(between(decoder.sound(watch), sound), turn)
+  if (audio) sendAudio(between(decoder.audio(watch), audio), turn)
 }
 
-/** What of a sound lies between two of its seconds; what is behind them is not decoded. */
+/** Yield the audio from `start` to `end`, in seconds, and stop decoding there. */
 function* between(
-  blocks: Generator<SoundBlock>,
-  { start, end }: NonNullable<VideoWork['sound']>,
-): Generator<SoundBlock> {
+  blocks: Generator<AudioBlock>,
+  { start, end }: NonNullable<VideoWork['audio']>,
+): Generator<AudioBlock> {
   let at = 0
   for (const { channelData, sampleRate } of blocks) {
     const length = channelData[0]?.length ?? 0
@@ -79,8 +79,8 @@ function* between(
   }
 }
 
-/** A decoder's blocks are of a thousand samples: they are sent together. */
-function sendSound(blocks: Generator<SoundBlock>, turn: () => void): void {
+/** Send audio in messages of about `BLOCK` samples; a decoder's blocks have about a thousand. */
+function sendAudio(blocks: Generator<AudioBlock>, turn: () => void): void {
   let waiting: Float32Array[][] = []
   let count = 0
   let sampleRate = 0
@@ -103,9 +103,10 @@ function sendSound(blocks: Generator<SoundBlock>, turn: () => void): void {
   }
   for (const block of blocks) {
     const channels = block.channelData.length
-    if (sampleRate !== 0 && block.sampleRate !== sampleRate) throw new VideoFault('its sample rate changes on the way')
+    if (sampleRate !== 0 && block.sampleRate !== sampleRate)
+      throw new VideoFault(`expected one sample rate, got ${sampleRate} and then ${block.sampleRate} Hz`)
     if (waiting.length > 0 && waiting[0]!.length !== channels) {
-      throw new VideoFault('the number of its channels changes on the way')
+      throw new VideoFault(`expected a constant number of channels, got ${waiting[0]!.length} and then ${channels}`)
     }
     sampleRate = block.sampleRate
     waiting.push(block.channelData)

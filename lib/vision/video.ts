@@ -7,52 +7,53 @@ import { FrameFolder } from './frame-folder.js'
 import { VideoFile } from './video-file.js'
 
 export interface OpenVideoOptions {
-  /** Frames in a second, of a folder of pictures, which does not say. Default: not known. */
+  /** Frames per second, for a folder of images. Default: unknown. */
   rate?: number | undefined
-  /** The most pixels that a frame may have. Default 178,956,970, as of pictures. */
+  /** Most pixels of a frame. Default 178,956,970, as for images. */
   maxPixels?: number | undefined
-  /** Threads that a video file is decoded with. Default 2. */
+  /** Decoder threads for a video file. Default 2. */
   threads?: number | undefined
-  /** Ends the opening, for which a file is read through once. */
+  /** Aborts opening, which reads the whole file once. */
   signal?: AbortSignal | undefined
 }
 
 export interface ReadFramesOptions {
-  /** The most bytes that the frames may take, 3 for each pixel. Default 2 GiB. */
+  /** Most bytes of the frames, at 3 per pixel. Default 2 GiB. */
   maxBytes?: number | undefined
-  /** Ends the decoding. */
+  /** Aborts decoding. */
   signal?: AbortSignal | undefined
 }
 
 export interface ReadSoundOptions {
-  /** To resample to, in Hz. Default: the video's own. */
+  /** Sample rate to resample to, in Hz. Default: that of the file. */
   sampleRate?: number | undefined
-  /** Default `'mean'`, which gives one signal; `'all'` keeps the channels. */
+  /** `'mean'` (default) averages the channels; `'all'` keeps them. */
   channels?: 'mean' | 'all' | undefined
-  /** Seconds of it at which to begin [0], and how many to read; beyond its end there is what there is. Default: all of it. */
+  /** Start in seconds. Default 0. */
   start?: number | undefined
+  /** Duration in seconds; the result is shorter if the audio ends before. Default: to the end. */
   duration?: number | undefined
-  /** The most bytes of float32 samples. Default 1 GiB, which of one channel at 48 kHz is an hour and a half. */
+  /** Most bytes of float32 samples. Default 1 GiB: 1.5 hours of one channel at 48 kHz. */
   maxBytes?: number | undefined
-  /** Ends the decoding. */
+  /** Aborts decoding. */
   signal?: AbortSignal | undefined
 }
 
-/** In seconds: what is written to the millisecond may lie so far off a frame. */
+/** Tolerance in seconds, for timestamps that are rounded to milliseconds. */
 const NEAR = 1e-3
 
-/** Where frames come from: a file, or a folder of pictures. */
+/** Source of frames: a video file or a folder of images. */
 export interface FrameSource {
   readonly file: string
   readonly width: number
   readonly height: number
   readonly rate: number | null
   readonly frameCount: number
-  /** Seconds from the first frame to each; null where only the rate says it, if anything does. */
+  /** Seconds from the first frame to each; null if they follow from the rate, or are unknown. */
   readonly times: Float64Array | null
   readonly codec: string | null
   readonly audio: { sampleRate: number; channels: number } | null
-  /** RGB of frames by their numbers, which ascend without repeating. */
+  /** Yield RGB pixels of frames. @param places ascending indices without repetitions */
   frames(
     places: readonly number[],
     signal?: AbortSignal,
@@ -62,25 +63,26 @@ export interface FrameSource {
 }
 
 /**
- * An open video. Its frames have numbers from 0, in the order in which they are shown, and each is the same whether it is
- * reached by a leap or in sequence. One thing at a time is read; further calls wait for their turn.
+ * An open video. Frame indices start at 0, in presentation order. A frame has the same pixels whether it is reached by seeking
+ * or by sequential decoding. Calls run one at a time; further ones wait.
  */
 export class Video {
   readonly #source: FrameSource
-  /** In pixels, as stored: nothing is rotated, and no pixel is made square. */
+  /** Width of the stored frames in pixels, without rotation or correction of the pixel aspect ratio. */
   readonly width: number
+  /** Height of the stored frames in pixels. */
   readonly height: number
-  /** Frames in a second, of a variable rate their mean; null where nothing says it. */
+  /** Frames per second, the average for a variable rate; null if unknown. */
   readonly rate: number | null
-  /** How many frames there are. */
+  /** Number of frames. */
   readonly frameCount: number
-  /** The decoder's name, such as `'h264'`; null of a folder of pictures. */
+  /** Name of the decoder, such as `'h264'`; null for a folder of images. */
   readonly codec: string | null
-  /** Of its sound; null where it has none. */
+  /** Format of the audio; null without audio. */
   readonly audioTrack: { readonly sampleRate: number; readonly channels: number } | null
   #last: Promise<unknown> = Promise.resolve()
 
-  /** @internal Take one from `openVideo`. */
+  /** @internal Use `openVideo`. */
   constructor(source: FrameSource) {
     if (typeof source !== 'object' || source === null || typeof source.frames !== 'function') {
       throw new ConfigError(`Video: expected the source of openVideo, got ${shown(source)}. Call openVideo(path).`)
@@ -95,14 +97,14 @@ export class Video {
   }
 
   /**
-   * Frames by their numbers, in any order and as often as wanted: uint8 [count, height, width, 3]. Only what is wanted is
-   * decoded, from the last frame before it that needs no other.
+   * Read frames by index, in any order and with repetitions: uint8 [count, height, width, 3]. Decoding starts at the last
+   * keyframe before each requested frame.
    *
    * ```ts
    * const clip = await video.frames(sampleFrames(video.frameCount)) // [8, height, width, 3]
    * ```
    *
-   * @throws ConfigError for a number that no frame has, and for more than `maxBytes`; DataError for a frame that cannot be
+   * @throws ConfigError for an index out of range, and for more than `maxBytes`; DataError for a frame that cannot be
    *   decoded; the reason of `signal` when it is aborted
    */
   async frames(places: readonly number[], options: ReadFramesOptions = {}): Promise<Tensor> {
@@ -114,8 +116,8 @@ export class Video {
     const { height, width } = this
     const bytes = 3 * height * width * places.length
     if (bytes > maxBytes) {
-      const what = `${places.length} frames of ${width} × ${height} pixels are ${bytes} bytes, more than ${maxBytes}`
-      throw new ConfigError(`${where}: ${what}; set maxBytes to allow that, or take them from stream()`, { maxBytes })
+      const what = `expected at most ${maxBytes} bytes, got ${places.length} frames of ${width} × ${height} pixels, ${bytes} bytes`
+      throw new ConfigError(`${where}: ${what}. Set maxBytes to allow more, or use stream().`, { maxBytes })
     }
     return this.#inTurn(signal, () =>
       scope(async () => {
@@ -132,8 +134,8 @@ export class Video {
   }
 
   /**
-   * Frames one after the other, each uint8 [height, width, 3]: all, or those with these numbers, which must ascend. A few are
-   * decoded ahead, no more than 64 MB or two of them; leaving the loop ends that.
+   * Yield frames one after the other, each uint8 [height, width, 3]: all, or those with the ascending indices `places`. Up to
+   * 64 MB of frames, but at least two, are decoded ahead; leaving the loop stops that.
    */
   async *stream(
     places?: readonly number[],
@@ -145,7 +147,7 @@ export class Video {
     const wanted = places ?? Array.from({ length: this.frameCount }, (_, i) => i)
     const ascending = this.#places(where, wanted, signal)
     if (ascending.length !== wanted.length || ascending.some((place, i) => place !== wanted[i])) {
-      throw misuse(where, 'places', 'numbers that ascend; frames() takes others', wanted)
+      throw misuse(where, 'places', 'ascending indices; frames() takes any order', wanted)
     }
     const done = await this.#turn(signal)
     try {
@@ -156,16 +158,16 @@ export class Video {
   }
 
   /**
-   * Which frames are shown between two seconds of it: the number of the first, and that behind the last; one at least. Seconds
-   * count from the first frame. They are the file's own times, of a folder of pictures they follow from its rate.
+   * Return the range of frames shown between two times: the index of the first and the index after the last; at least one frame.
+   * Times are in seconds from the first frame, by the timestamps of the file or the rate of a folder of images.
    *
    * ```ts
    * const [first, end] = video.framesBetween(1.5, 3)
    * const clip = await video.frames(sampleFrames(end - first).map((place) => first + place))
    * ```
    *
-   * @param end default: to its end
-   * @throws ConfigError for what are no such seconds; DataError where nothing says when a frame is shown
+   * @param end default: the end of the video
+   * @throws ConfigError for invalid times; DataError without timestamps and rate
    */
   framesBetween(start: number, end?: number): [first: number, end: number] {
     const where = 'Video.framesBetween'
@@ -175,7 +177,7 @@ export class Video {
     if (start === 0 && end === undefined) return [0, frameCount]
     const { file, times } = this.#source
     if (times === null && rate === null) {
-      throw new DataError(`${file}: nothing says when a frame is shown, and seconds of it were asked for`, { file })
+      throw new DataError(`${file}: expected timestamps or a frame rate, got neither. Set rate in openVideo.`, { file })
     }
     const timeOf = (place: number) => times?.[place] ?? place / (rate as number)
     const before = (seconds: number) => {
@@ -188,8 +190,8 @@ export class Video {
   }
 
   /**
-   * The sound: float32 [frames], or [channels, frames] with `channels: 'all'`.
-   * @throws DataError where there is none, or it cannot be decoded; the reason of `signal` when it is aborted
+   * Read the audio: float32 [samples], or [channels, samples] with `channels: 'all'`.
+   * @throws DataError without audio, or if it cannot be decoded; the reason of `signal` when it is aborted
    */
   async audio(options: ReadSoundOptions = {}): Promise<{ samples: Tensor; sampleRate: number }> {
     const where = 'Video.audio'
@@ -203,12 +205,13 @@ export class Video {
     if (maxBytes !== undefined) requireWhole(where, 'maxBytes', maxBytes)
     requireSignal(where, signal)
     if (this.audioTrack === null) {
-      throw new DataError(`${this.#source.file}: it has no sound`, { file: this.#source.file, reason: 'no sound' })
+      const { file } = this.#source
+      throw new DataError(`${file}: expected a video with audio, got one without`, { file, reason: 'no sound' }) // language: published field value
     }
     return this.#inTurn(signal, () => scope(() => this.#source.sound(options)))
   }
 
-  /** Ends its thread. Frames that were read stay. */
+  /** Close the file and its thread. Frames that were read stay valid. */
   async close(): Promise<void> {
     await this.#source.close()
   }
@@ -221,13 +224,13 @@ export class Video {
     return pixels instanceof Uint8Array ? tensor(pixels, { shape: [this.height, this.width, 3] }) : pixels
   }
 
-  /** Checked, in order and each once. */
+  /** Check indices and return them sorted, without repetitions. */
   #places(where: string, places: readonly number[], signal: AbortSignal | undefined): number[] {
     requireSignal(where, signal)
-    if (!Array.isArray(places)) throw misuse(where, 'places', 'an array of numbers of frames', places)
+    if (!Array.isArray(places)) throw misuse(where, 'places', 'an array of frame indices', places)
     for (const place of places) {
       if (Number.isInteger(place) && place >= 0 && place < this.frameCount) continue
-      throw misuse(where, 'places', `numbers of frames, from 0 to ${this.frameCount - 1}`, place)
+      throw misuse(where, 'places', `frame indices from 0 to ${this.frameCount - 1}`, place)
     }
     return [...new Set<number>(places)].sort((a, b) => a - b)
   }
@@ -257,9 +260,9 @@ export class Video {
 }
 
 /**
- * Opens a video: a file of H.264, HEVC, VP9, AV1 and others in MP4, Matroska, WebM, AVI and others, by npm's `node-av`, which
- * brings an FFmpeg of its own, where that is installed; or without it a folder of pictures, which are its frames in the
- * order of their names (frame2 before frame10). Files are decoded in a thread. Pixels are those of PyAV's `to_ndarray('rgb24')`.
+ * Open a video. Files (H.264, HEVC, VP9, AV1 and others in MP4, Matroska, WebM, AVI and others) are decoded in a worker thread by
+ * npm's `node-av`, which includes FFmpeg. A folder of images needs no package; its images are the frames, sorted by name (frame2
+ * before frame10). Pixels equal those of PyAV's `to_ndarray('rgb24')`.
  *
  * ```ts
  * await using video = await openVideo('talk.mp4')
@@ -267,8 +270,8 @@ export class Video {
  * const pixelValues = await preprocessVideo(clip) // [3, 8, 224, 224]
  * ```
  *
- * @throws DataError with `file` for what cannot be read, or where node-av is missing; ConfigError for options; the reason of
- *   `signal` when it is aborted
+ * @throws DataError with `file` for an unreadable file, or if node-av is not installed; ConfigError for invalid options; the
+ *   reason of `signal` when it is aborted
  */
 export async function openVideo(path: string, options: OpenVideoOptions = {}): Promise<Video> {
   const where = 'openVideo'
@@ -281,11 +284,13 @@ export async function openVideo(path: string, options: OpenVideoOptions = {}): P
   requireSignal(where, signal)
   signal?.throwIfAborted()
   const facts = await stat(path).catch((cause: Error) => {
-    throw new DataError(`${path}: it cannot be opened: ${cause.message}`, { file: path, cause })
+    throw new DataError(`${path}: cannot be opened: ${cause.message}`, { file: path, cause })
   })
   if (facts.isDirectory()) return new Video(await FrameFolder.open(path, rate, maxPixels, signal))
-  if (!facts.isFile()) throw new DataError(`${path}: it is not a regular file`, { file: path })
+  if (!facts.isFile()) throw new DataError(`${path}: expected a regular file or a folder`, { file: path })
   if (rate !== null)
-    throw new ConfigError(`${where}: a file says its rate itself; rate is for folders of pictures`, { rate })
+    throw new ConfigError(`${where}: rate: expected undefined for a file, got ${rate}. It is for folders of images.`, {
+      rate,
+    })
   return new Video(await VideoFile.open(path, resolve(path), { maxPixels, threads }, signal))
 }

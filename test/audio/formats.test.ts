@@ -81,7 +81,7 @@ describe('FLAC', async () => {
   test('with a flipped bit is refused by frame and byte; what follows its last frame is passed over', async () => {
     const broken = Buffer.from(flac)
     broken[flac.length - 20]! ^= 4
-    await expect(readAudio(broken)).rejects.toThrow(/the frame at byte \d+ has another checksum/)
+    await expect(readAudio(broken)).rejects.toThrow(/the frame at byte \d+ has a wrong checksum/)
     const tagged = Buffer.concat([flac, Buffer.from('TAG'), Buffer.alloc(125)])
     expect(ops.equal((await readAudio(tagged, { channels: 'all' })).samples, wanted)).toBe(true)
   })
@@ -99,7 +99,7 @@ describe('Ogg', async () => {
       expectClose(samples, ops.cat([wanted, wanted], 1), tolerance(name.split('-')[0]!), name)
     }
     const turned = Buffer.concat([bytesOf('vorbis-1'), bytesOf('vorbis-2')])
-    await expect(readAudio(turned)).rejects.toThrow(/the number of its channels changes/)
+    await expect(readAudio(turned)).rejects.toThrow(/number of channels: expected \d throughout/)
   })
 
   test('a page with a flipped bit is refused; one that was cut ends the file', async () => {
@@ -107,7 +107,7 @@ describe('Ogg', async () => {
       const bytes = bytesOf(name)
       const broken = Buffer.from(bytes)
       broken[bytes.length - 5]! ^= 1
-      await expect(readAudio(broken), name).rejects.toThrow(/the Ogg page at byte \d+ has another checksum/)
+      await expect(readAudio(broken), name).rejects.toThrow(/the Ogg page at byte \d+ has a wrong checksum/)
     }
   })
 })

@@ -86,7 +86,7 @@ describe('griffinLim', () => {
     [{ hopLength: 40 }, /hopLength/],
     [{ momentum: 1 }, /momentum/],
     [{ init: 'noise' }, /init/],
-    [{ padding: 0 }, /uncovered/],
+    [{ padding: 0 }, /cover all samples/],
     [{ padding: 900 }, /padding/],
     [{ length: 3 }, /length/],
   ])('refuses %o', async (options, sentence) => {

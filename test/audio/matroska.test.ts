@@ -54,7 +54,7 @@ describe('what a browser records', () => {
     // Cut off in the middle of a block, as when the page was closed, it gives what is there.
     const { samples } = await readAudio(live.subarray(0, live.length - 40), { channels: 'all' }).catch((error) => {
       // FLAC says in its head how many samples there are.
-      expect([name, error.message]).toEqual(['mka flac', expect.stringMatching(/promises|samples/)])
+      expect([name, error.message]).toEqual(['mka flac', expect.stringMatching(/expected .* frames|samples/)])
       return whole
     })
     expect(samples.size(1)).toBeGreaterThan(0)
@@ -134,31 +134,35 @@ describe('what a browser records', () => {
         element('1a45dfa3'),
         element('18538067', element('1654ae6b', element('ae', element('83', bytes(1))))),
       ]),
-      /no audio track/,
+      /expected a file with an audio track/,
     ],
-    ['no tracks', element('1a45dfa3'), /no audio track/],
+    ['no tracks', element('1a45dfa3'), /expected a file with an audio track/],
     [
       'a compressed track',
       file([...pcm(8, 1), element('6d80', element('6240', element('5034', element('4254', bytes(0)))))]),
-      /compressed once more/,
+      /additional compression or encryption/,
     ],
     [
       'a block longer than it is',
       file(pcm(8, 1), element('a3', block(2, bytes(1, 200), bytes(1)))),
-      /longer than it is/,
+      /expected frames within their block/,
     ],
     [
       'a part of a frame',
       file(pcm(8, 1), element('a3', block(4, bytes(1), bytes(1, 2, 3)))),
-      /no whole number of frames/,
+      /expected a block of 2 frames of equal size, got 3 bytes/,
     ],
-    ['an element without end', Buffer.concat([element('1a45dfa3'), Buffer.from('1654ae6bff', 'hex')]), /has no size/],
+    [
+      'an element without end',
+      Buffer.concat([element('1a45dfa3'), Buffer.from('1654ae6bff', 'hex')]),
+      /expected a known size/,
+    ],
     [
       '4 GB of headers',
       Buffer.concat([element('1a45dfa3'), Buffer.from('1654ae6b0100000100000000', 'hex')]),
-      /element of 4294967296 bytes/,
+      /at most 67108864 bytes, got one of 4294967296/,
     ],
-    ['no element', Buffer.concat([element('1a45dfa3'), Buffer.alloc(64)]), /no element where one should begin/],
+    ['no element', Buffer.concat([element('1a45dfa3'), Buffer.alloc(64)]), /expected an element id, got 0x0/],
   ])('%s is refused', async (_, data, says) => {
     const error = await readAudio(data).catch((error) => error)
     expect(error).toBeInstanceOf(DataError)
@@ -179,7 +183,7 @@ describe('files that are almost sound', async () => {
 
   test('zeros before what is no MP3', async () => {
     for (const rest of [Buffer.alloc(9000), Buffer.from([0xff, 0xfb, 0x90, 0, 1, 2, 3]), Buffer.from('RIFF....WAVE')]) {
-      await expect(readAudio(Buffer.concat([Buffer.alloc(1), rest]))).rejects.toThrow(/no known audio format/)
+      await expect(readAudio(Buffer.concat([Buffer.alloc(1), rest]))).rejects.toThrow(/got an unknown format/)
     }
   })
 
@@ -209,7 +213,7 @@ describe('files that are almost sound', async () => {
 
   test('a WAV that counts its header of 44 bytes as samples is read where that is allowed, and says so', async () => {
     const file = wav(244, 100)
-    await expect(readAudio(file)).rejects.toThrow(/claims 244 bytes of samples, 200 are there.*allowTruncated/)
+    await expect(readAudio(file)).rejects.toThrow(/expected 244 bytes of samples, .* got 200.*allowTruncated/)
     const { samples, source } = await readAudio(file, { allowTruncated: true })
     expect(samples.mul(32768).toArray()).toEqual(Array.from({ length: 100 }, (_, i) => i))
     expect(source).toEqual({ format: 'wav', sampleRate: 8000, channels: 1, missingBytes: 44 })

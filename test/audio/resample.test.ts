@@ -59,9 +59,9 @@ test('parts give bit for bit what the whole gives', async () => {
 
 test('a flushed resampler begins anew, and takes one call at a time', async () => {
   const resampler = new Resampler(2, 1)
-  await expect(resampler.flush()).rejects.toThrow(/nothing was pushed/)
+  await expect(resampler.flush()).rejects.toThrow(/Call push first/)
   const first = resampler.push(zeros([2, 100]))
-  await expect(resampler.push(zeros([2, 100]))).rejects.toThrow(/await a call/)
+  await expect(resampler.push(zeros([2, 100]))).rejects.toThrow(/Await each call/)
   await first
   expect((await resampler.flush()).size(-1) + (await first).size(-1)).toBe(50)
   await resampler.push(zeros([7]))

@@ -66,7 +66,9 @@ test('a file that cannot be written whole leaves what was there', async () => {
   writeFileSync(path, 'before')
   const broken = zeros([100_000])
   broken.setAt([99_999], Number.NaN)
-  await expect(writeWav(path, broken, { sampleRate: 8000 })).rejects.toThrow(/sample 99999 of channel 0 is NaN/)
+  await expect(writeWav(path, broken, { sampleRate: 8000 })).rejects.toThrow(
+    /sample 99999 of channel 0: expected a number for pcm16, got NaN/,
+  )
   expect(readFileSync(path, 'utf8')).toBe('before')
   expect(readdirSync(folder)).toEqual(['x.wav'])
   await expect(writeWav(join(folder, 'none', 'x.wav'), zeros([1]), { sampleRate: 8000 })).rejects.toMatchObject({

@@ -46,7 +46,7 @@ describe('voxtorch', () => {
     }
     expect(voxtorch('help', 'spectra').stdout).toBe(voxtorch('spectra', '--help').stdout)
     expect(voxtorch('help', 'help').stdout).toBe(voxtorch('help').stdout)
-    expect(voxtorch('help', 'transcrib').stderr).toMatch(/no command "transcrib"; did you mean "transcribe"/)
+    expect(voxtorch('help', 'transcrib').stderr).toMatch(/unknown command "transcrib". Did you mean "transcribe"/)
     for (const word of ['salmonn-convert', 'emoverse-sft', 'usdm-units', 'usdm-voicebox-train']) {
       expect(voxtorch(word, '--help').stdout).toContain(`Usage: voxtorch ${word.replace('-', ' ')}`)
     }
@@ -63,14 +63,14 @@ describe('voxtorch', () => {
     expect(voxtorch('help').stdout).toBe(voxtorch('--help').stdout)
     expect(voxtorch('help', 'transcrib')).toMatchObject({
       status: 1,
-      stderr: expect.stringContaining('did you mean "transcribe"?'),
+      stderr: expect.stringContaining('Did you mean "transcribe"?'),
     })
   })
 
   it.each([
-    [['finetune'], /no command "finetune"/],
-    [['spectre'], /did you mean "spectra"/],
-    [['spectra', 'finetun'], /no command "spectra finetun"; did you mean "spectra finetune"/],
+    [['finetune'], /unknown command "finetune"/],
+    [['spectre'], /Did you mean "spectra"/],
+    [['spectra', 'finetun'], /unknown command "spectra finetun". Did you mean "spectra finetune"/],
     [['spectra', 'finetune', '--modle', 'x'], /known option, got --modle. Did you mean --model\?/],
     [['salmonn', 'score', 'file'], /got "file"/],
     [['salmonn', 'chat'], /--model: expected a model, got none/],
@@ -86,11 +86,11 @@ describe('voxtorch', () => {
     [['usdm', 'prepare', '--data', 'x'], /--output: expected the folder to write rows to/],
     [['usdm', 'pretrain', '--data', 'x'], /--output: expected the folder for results/],
     [['usdm', 'score'], /--predictions: expected the file/],
-    [['runs', 'a', 'b'], /Unexpected argument "b"/],
-    [['transcribe'], /which recording/],
-    [['transcribe', 'a.wav', '--words'], /--words is for --format json/],
+    [['runs', 'a', 'b'], /expected at most one folder, got a second argument "b"/],
+    [['transcribe'], /expected an audio file, got none/],
+    [['transcribe', 'a.wav', '--words'], /--words: expected --format json, got lines/],
     [['weights', 'whisper-bas'], /did you mean 'whisper-base'/],
-    [['weights', 'minilm', '--index-url', 'nowhere'], /http address/],
+    [['weights', 'minilm', '--index-url', 'nowhere'], /expected an http or https URL/],
   ])('%j fails with a sentence', (words, message) => {
     const { status, stdout, stderr } = voxtorch(...words)
     expect([status, stdout]).toEqual([1, ''])

@@ -86,7 +86,7 @@ describe('a model that is not there', () => {
       expect(await failure(line, 'nix')).toMatch(/^nix: expected a folder that save\(\) of \w+/)
     } else {
       const meant = await failure(line, 'whisper-bse')
-      expect(meant).toContain("whisper-bse: there is no such folder and no such weights; did you mean 'whisper-base'?")
+      expect(meant).toContain("whisper-bse: there is no such folder and no such weights. Did you mean 'whisper-base'?")
       const nothing = await failure(line, 'nix')
       expect(nothing).toContain('nix: there is no such folder and no such weights (there are whisper-base, ')
     }

@@ -116,11 +116,11 @@ describe('voxtorch launch', () => {
   })
 
   it.each([
-    [[], /--nproc is missing/],
-    [['--nproc', '0', 'x.js'], /needs a number of processes/],
-    [['--nproc', '2'], /no script/],
-    [['--nproc', '2', '/does/not/exist.js'], /no file/],
-    [['--procs', '2', 'x.js'], /Unknown option "--procs"/],
+    [[], /--nproc: expected the number of processes, got none/],
+    [['--nproc', '0', 'x.js'], /expected a number of processes/],
+    [['--nproc', '2'], /expected a script, got none/],
+    [['--nproc', '2', '/does/not/exist.js'], /the script does not exist/],
+    [['--procs', '2', 'x.js'], /the unknown option "--procs"/],
   ])('explains what is wrong with %j', async (args, message) => {
     const { code, stderr } = await launch(args).ended
     expect(code).toBe(1)

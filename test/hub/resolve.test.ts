@@ -68,7 +68,7 @@ test('a folder is returned as it is, and a path without a folder is refused', as
   }
   const file = join(cacheDir, 'file')
   writeFileSync(file, '')
-  await expect(resolveModel(file)).rejects.toThrow(/not a folder/)
+  await expect(resolveModel(file)).rejects.toThrow(/expected a folder, got a file/)
   expect(hub.seen).toEqual([])
 })
 
@@ -82,8 +82,8 @@ test('a misspelt name of published weights is told from a repository, and asks n
   ]) {
     const error = await resolveModel(name as string).catch((caught: unknown) => caught as Error)
     expect(error).toBeInstanceOf(CheckpointError)
-    expect(String(error)).toContain(`${name}: there is no such folder and no such weights; did you mean '${meant}'?`)
-    await expect(Tokenizer.fromPretrained(name as string)).rejects.toThrow(`did you mean '${meant}'?`)
+    expect(String(error)).toContain(`${name}: there is no such folder and no such weights. Did you mean '${meant}'?`)
+    await expect(Tokenizer.fromPretrained(name as string)).rejects.toThrow(`Did you mean '${meant}'?`)
   }
   expect(hub.seen).toEqual([])
   // Old repositories of the Hub have no owner, and names that are not near.
@@ -236,8 +236,8 @@ test.each([
   [401, undefined, 'access', /HF_TOKEN/],
   [403, undefined, 'access', /HF_TOKEN/],
   [403, 'GatedRepo', 'access', /gated/],
-  [401, 'RepoNotFound', 'not-found', /check the name/],
-  [404, 'RepoNotFound', 'not-found', /check the name/],
+  [401, 'RepoNotFound', 'not-found', /Check the name/],
+  [404, 'RepoNotFound', 'not-found', /Check the name/],
   [404, 'RevisionNotFound', 'not-found', /revision/],
   [418, undefined, 'network', /418/],
 ] as const)('status %d %s is a HubError at once', async (status, code, reason, message) => {
@@ -356,13 +356,15 @@ test('a stall is given up after the timeout and continued', async () => {
 
 test('servers that never answer, or trickle without getting anywhere, are a network error', async () => {
   hub.api = () => true
-  expect((await failure(fetchTiny({ ...impatient, retries: 1 }))).message).toMatch(/nothing came for 2 s/)
+  expect((await failure(fetchTiny({ ...impatient, retries: 1 }))).message).toMatch(
+    /less than 1024 bytes arrived within 2 s/,
+  )
   hub.api = (_request, response) => {
     const more = () => response.write(' ', () => response.destroyed || setTimeout(more, 200))
     more()
     return true
   }
-  expect((await failure(fetchTiny({ ...impatient, retries: 1 }))).message).toMatch(/next to nothing/)
+  expect((await failure(fetchTiny({ ...impatient, retries: 1 }))).message).toMatch(/less than 1024 bytes arrived/)
   hub.api = () => false
   hub.cdn = (request, response, bytes) => {
     const from = Number(/\d+/.exec(request.headers.range ?? '0')![0])
@@ -490,7 +492,9 @@ test('lists and answers without end are refused', async () => {
     json(response, [])
     return true
   }
-  expect((await failure(fetchTiny())).message).toMatch(/does not end/)
+  expect((await failure(fetchTiny())).message).toMatch(
+    /expected a file list of at most|expected JSON with limited nesting/,
+  )
   // Pages of nothing, all of which are allowed one by one.
   const page = JSON.stringify(Array.from({ length: 300_000 }, () => 'no file at all: padding padding'))
   hub.api = (request, response) => {
@@ -499,14 +503,16 @@ test('lists and answers without end are refused', async () => {
     response.end(page)
     return true
   }
-  expect((await failure(fetchTiny())).message).toMatch(/does not end/)
+  expect((await failure(fetchTiny())).message).toMatch(
+    /expected a file list of at most|expected JSON with limited nesting/,
+  )
   expect(hub.seen.length).toBeLessThan(1100)
   hub.api = (_request, response) => {
     const more = () => response.write(Buffer.alloc(1 << 20, ' '), () => response.destroyed || setImmediate(more))
     more()
     return true
   }
-  expect((await failure(fetchTiny())).message).toMatch(/more than/)
+  expect((await failure(fetchTiny())).message).toMatch(/at most .* got more/)
 })
 
 test('a commit that is a path is refused', async () => {
@@ -524,7 +530,9 @@ test('offline uses the cache and asks nobody', async () => {
   expect(await fetchTiny()).toBe(folder)
   expect(await fetchTiny({ revision: hub.commit })).toBe(folder)
   expect((await failure(fetchTiny({ revision: 'v2' }))).reason).toBe('offline')
-  expect((await failure(fetchTiny({ files: ['onnx/*'] }))).message).toMatch(/lacks 1 files \(onnx\/model.bin\)/)
+  expect((await failure(fetchTiny({ files: ['onnx/*'] }))).message).toMatch(
+    /1 files \(first: onnx\/model.bin\) are missing/,
+  )
   rmSync(join(folder, 'model.safetensors'))
   expect((await failure(fetchTiny())).message).toMatch(/model.safetensors/)
 })
@@ -537,7 +545,7 @@ test('a server that is down is a warning when the cache has the revision', async
   expect(await fetchTiny()).toBe(folder)
   warn.mockRestore()
   expect(warnings).toHaveLength(1)
-  expect(warnings[0]).toMatch(/taken from the cache/)
+  expect(warnings[0]).toMatch(/using the cached version/)
 })
 
 test('a cache without a list, from older versions of huggingface_hub, is taken as it is', async () => {
@@ -573,7 +581,7 @@ test('a full disk says so', async () => {
     )
   hub.commit = 'c'.repeat(40)
   rmSync(partial(), { force: true })
-  expect((await failure(fetchTiny())).message).toMatch(/has room for/)
+  expect((await failure(fetchTiny())).message).toMatch(/bytes of free space, got/)
 })
 
 test('a cache that cannot be written is a storage error', async () => {

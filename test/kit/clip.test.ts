@@ -39,11 +39,11 @@ it('names the record and the file, also where other audio is refused', async () 
   )
   expect(wrong).toMatchObject({ item: 7, file: join(folder, '8k.wav') })
   expect((await fault('none.wav')).message).toMatch(/^data\.jsonl, line 3: .*none\.wav/)
-  expect((await fault('a.wav', { start: 9 })).message).toBe('data.jsonl, line 3: its speech a.wav holds no sound')
+  expect((await fault('a.wav', { start: 9 })).message).toBe('data.jsonl, line 3: its speech a.wav has no samples')
   expect(await fault('a\0.wav')).toBeInstanceOf(DataError)
   // Whoever catches it says which record.
   expect((await reader.read({ path: 'a.wav', start: 9 }).catch((error) => error)).message).toBe(
-    'its audio a.wav holds no sound',
+    'its audio a.wav has no samples',
   )
   expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
 })

@@ -45,11 +45,11 @@ describe('voxtorch serve', () => {
   })
 
   it.each([
-    ['--model dir', /which model/],
-    ['parot --model dir', /no model "parot"; did you mean "parrot"/],
-    ['constructor --model dir', /no model "constructor"/],
-    ['parrot', /--model DIR is missing/],
-    ['parrot more --model dir', /unexpected argument "more"/],
+    ['--model dir', /expected a model: parrot; got none/],
+    ['parot --model dir', /unknown model "parot". Did you mean "parrot"/],
+    ['constructor --model dir', /unknown model "constructor"/],
+    ['parrot', /--model: expected the folder of the model, got none/],
+    ['parrot more --model dir', /got a second argument "more"/],
     ['parrot --model dir --port x', /--port: expected an integer/],
     ['parrot --model dir --concurrent 1.5', /--concurrent: expected an integer/],
     ['parrot --model dir --max-body -1', /--max-body: expected a number of at least 0/],
@@ -67,10 +67,10 @@ describe('voxtorch serve', () => {
     for (const option of ['--model <dir>', '--host', '--port', '--api-key', '--max-body', '--concurrent', '--queue']) {
       expect(help.stdout).toContain(option)
     }
-    expect(run('--help').stdout).toMatch(/^ {2}serve +Serves a model/m)
+    expect(run('--help').stdout).toMatch(/^ {2}serve +Serve a speech, vision or text model/m)
     const unknown = run('serve', 'nothing-known', '--model', 'x')
     expect(unknown.status).toBe(1)
-    expect(unknown.stderr).toMatch(/^voxtorch: serve: there is no model "nothing-known"/)
+    expect(unknown.stderr).toMatch(/^voxtorch: serve: unknown model "nothing-known"/)
   })
 
   const script = fileURLToPath(new URL('process.mjs', import.meta.url))
@@ -105,7 +105,7 @@ describe('voxtorch serve', () => {
     await first
     const started = performance.now()
     child.kill('SIGINT')
-    await expect.poll(log, { interval: 10 }).toContain('once more aborts it')
+    await expect.poll(log, { interval: 10 }).toContain('^C again aborts them')
     child.kill('SIGINT')
     expect(await exit).toEqual([0, null])
     expect(performance.now() - started).toBeLessThan(PATIENCE)

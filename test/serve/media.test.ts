@@ -112,17 +112,17 @@ describe('pictures and films in messages', () => {
     const files = left()
     const good = await flat(8, 6)
     const image = (url: unknown, more = {}) => ({ type: 'image_url', image_url: { url, ...more } })
-    expect(await refusal(image('https://example.org/a.png'), 'invalid_value', /nothing is fetched/)).toBe('messages[0].content[0].image_url.url') // biome-ignore format: one line
-    await refusal(image('file:///etc/passwd'), 'invalid_value', /nothing is fetched/)
+    expect(await refusal(image('https://example.org/a.png'), 'invalid_value', /fetches no URLs/)).toBe('messages[0].content[0].image_url.url') // biome-ignore format: one line
+    await refusal(image('file:///etc/passwd'), 'invalid_value', /fetches no URLs/)
     await refusal(image('data:text/html;base64,AAAA'), 'invalid_value', /data:image/)
-    await refusal(image(7), 'invalid_value', /must be a string/)
-    await refusal({ type: 'image_url' }, 'invalid_value', /must be a string/)
+    await refusal(image(7), 'invalid_value', /expected a data:image\/… URL, got 7/)
+    await refusal({ type: 'image_url' }, 'invalid_value', /URL, got undefined/)
     await refusal(image('data:image/png;base64,AAAA', { detail: 'low' }), 'unsupported_value', /detail/)
     await refusal(image('data:image/png;base64,AAAA', { size: 3 }), 'unknown_parameter', /"size"/)
     await refusal(image('data:image/png;base64,*&!'), 'invalid_base64', /base64/)
     await refusal(image('data:image/png;base64,'), 'invalid_base64', /base64/)
-    await refusal(picture(Buffer.from('no picture')), 'invalid_image', /known picture format/)
-    await refusal(picture(good.subarray(0, 40)), 'invalid_image', /cannot be read/)
+    await refusal(picture(Buffer.from('no picture')), 'invalid_image', /expected JPEG.* got an unknown format/)
+    await refusal(picture(good.subarray(0, 40)), 'invalid_image', /cannot decode the image/)
     // A picture that says it has no pixels, one that says it has too many, and one that has.
     const sized = (width: number, height: number) => {
       const bytes = Buffer.from(good)
@@ -130,29 +130,31 @@ describe('pictures and films in messages', () => {
       bytes.writeUInt32BE(height, 20)
       return picture(bytes)
     }
-    await refusal(sized(0, 0), 'invalid_image', /cannot be read/)
-    await refusal(sized(40_000, 40_000), 'invalid_image', /cannot be read/)
+    await refusal(sized(0, 0), 'invalid_image', /cannot decode the image/)
+    await refusal(sized(40_000, 40_000), 'invalid_image', /cannot decode the image/)
     await refusal(picture(Buffer.from('P6 0 0 255\n'), 'x-portable-pixmap'), 'invalid_image', /0 × 0|width|size/)
     await refusal(picture(Buffer.from('P6 40000 40000 255\nabc'), 'x-portable-pixmap'), 'invalid_image', /40000 × 40000|pixels/) // biome-ignore format: one line
-    await refusal(picture(await flat(101, 100)), 'invalid_image', /101 × 100 pixels, more than 10000/)
+    await refusal(picture(await flat(101, 100)), 'invalid_image', /at most 10000 pixels, got 101 × 100/)
     const half = picture(await flat(100, 60))
     expect((await ask(served.url, { messages: [user(half, half)] })).json.error).toMatchObject({ code: expect.stringMatching(/invalid_image|too_many_pixels/) }) // biome-ignore format: one line
     const five = Array.from({ length: 5 }, () => picture(good))
     expect((await ask(served.url, { messages: [user(...five)] })).json.error).toMatchObject({
       code: 'too_many_pictures',
     })
-    await refusal(frames(...Array.from({ length: 13 }, () => good)), 'too_many_frames', /more frames/)
-    expect(await refusal(frames(good, await flat(6, 8)), 'invalid_video', /one size, this one is 6 × 8 and not 8 × 6/)).toBe('messages[0].content[0].video_url.frames[1]') // biome-ignore format: one line
-    await refusal(frames(good, Buffer.from('x')), 'invalid_video', /frame cannot be read/)
+    await refusal(frames(...Array.from({ length: 13 }, () => good)), 'too_many_frames', /maxVideoFrames/)
+    expect(await refusal(frames(good, await flat(6, 8)), 'invalid_video', /expected 8 × 6 as the first frame has, got 6 × 8/)).toBe('messages[0].content[0].video_url.frames[1]') // biome-ignore format: one line
+    await refusal(frames(good, Buffer.from('x')), 'invalid_video', /cannot decode the frame/)
     await refusal(film('data:video/png;base64,'), 'invalid_base64', /base64/)
     await refusal(film('data:image/png;base64,AAAA'), 'invalid_value', /data:video/)
     const said = { messages: [user(text('x')), { role: 'assistant', content: [picture(good)] }, user(text('y'))] }
-    expect((await ask(served.url, said)).json.error.message).toMatch(/Only a user/)
-    await refusal(text('x'), 'unsupported_value', /no such task: one of mood, why/, { task: 'sing' })
+    expect((await ask(served.url, said)).json.error.message).toMatch(
+      /in user messages only, got one in the role "assistant"/,
+    )
+    await refusal(text('x'), 'unsupported_value', /expected a task of .*: mood, why; got "sing"/, { task: 'sing' })
     for (const wrong of [[], ['a'], ['a', 'a'], ['a', ''], 'a', ['a', 7]]) {
-      await refusal(text('x'), 'invalid_value', /score_labels must be 2 to 64/, { score_labels: wrong })
+      await refusal(text('x'), 'invalid_value', /score_labels: expected 2 to 64/, { score_labels: wrong })
     }
-    await refusal(text('x'), 'invalid_value', /views must be true or false/, { views: 'yes' })
+    await refusal(text('x'), 'invalid_value', /views: expected true or false, got "yes"/, { views: 'yes' })
     expect((await ask(served.url, { messages: [user(picture(Buffer.alloc(2_000_000)))] })).status).toBe(413)
     expect(await settledTensors()).toBe(before)
     // What a film was written to is removed behind the answer.
@@ -166,14 +168,18 @@ describe('pictures and films in messages', () => {
     const error = async (body: object) => (await ask(blind.url, { messages: [user(text('x'))], ...body })).json.error
     const good = await flat(2, 2)
     expect(await error({ messages: [user(picture(good))] })).toMatchObject({
-      message: 'parrot takes no pictures (image_url), only text and audio.',
+      message: 'messages[0].content[0].type: expected text or audio, the input modalities of parrot, got image_url.',
       code: 'unsupported_value',
       param: 'messages[0].content[0].type',
     })
-    expect((await error({ messages: [user(frames(good))] })).message).toMatch(/takes no films \(video_url\)/)
-    expect((await error({ task: 'mood' })).message).toBe('parrot has no such task: it has none.')
-    expect((await error({ score_labels: ['a', 'b'] })).message).toBe('parrot gives no score_labels.')
-    expect((await error({ views: true })).message).toBe('parrot gives no views.')
+    expect((await error({ messages: [user(frames(good))] })).message).toMatch(
+      /expected text or audio, the input modalities of parrot, got video_url/,
+    )
+    expect((await error({ task: 'mood' })).message).toBe('task: expected none, as parrot has no tasks; got "mood".')
+    expect((await error({ score_labels: ['a', 'b'] })).message).toBe(
+      'score_labels: not supported by parrot. Leave it out.',
+    )
+    expect((await error({ views: true })).message).toBe('views: not supported by parrot. Leave it out.')
   })
 
   it('a film as a file is opened for the answer alone, or says what is missing', async () => {

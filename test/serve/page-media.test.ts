@@ -127,7 +127,7 @@ describe.skipIf(!chromium)('the page of a model with eyes, in Chromium', () => {
           who: 'Answer',
           busy: 'true',
           bars: [['Neutral.', '50 %', 50], ['Fear.', '33 %', 33], ['Joy.', '17 %', 17]],
-          views: 'What the model saw: 2 tiles and a thumbnail',
+          views: 'Input of the vision encoder: 2 tiles and a thumbnail',
           tiles: ['Tile 1 of 2 16', 'Tile 2 of 2 16', 'Thumbnail 16'],
         },
       ]) // biome-ignore format: the bars side by side
@@ -179,18 +179,18 @@ describe.skipIf(!chromium)('the page of a model with eyes, in Chromium', () => {
       expect((await page.evaluate(look)).buttons.viewer).toBe('shown')
       await page.click('#shoot')
       await page.until(() => document.querySelectorAll('#clips .clip').length === 1)
-      await page.click('#film')
-      await page.until(() => Number.parseFloat(document.getElementById('film-time').textContent) >= 1.5)
-      expect(await page.evaluate(() => document.getElementById('film').ariaPressed)).toBe('true')
+      await page.click('#video')
+      await page.until(() => Number.parseFloat(document.getElementById('video-time').textContent) >= 1.5)
+      expect(await page.evaluate(() => document.getElementById('video').ariaPressed)).toBe('true')
       await shoot(page, 'camera-narrow')
       await page.size(1280, 900)
       await shoot(page, 'camera')
-      await page.click('#film')
+      await page.click('#video')
       await page.until(() => document.querySelectorAll('#clips .clip').length === 2)
       const { clips } = await page.evaluate(look)
       expect(clips).toMatchObject([
-        { name: 'Photo 1', kind: 'picture', buttons: ['Remove Photo 1'] },
-        { name: 'Film 2', kind: 'film', buttons: ['Play Film 2', 'Remove Film 2'] },
+        { name: 'Image 1', kind: 'picture', buttons: ['Remove Image 1'] },
+        { name: 'Video 2', kind: 'film', buttons: ['Play Video 2', 'Remove Video 2'] },
       ])
       for (const { size } of clips) expect(Math.min(...size)).toBeGreaterThan(100)
       await page.click('#camera-off')
@@ -202,7 +202,7 @@ describe.skipIf(!chromium)('the page of a model with eyes, in Chromium', () => {
       expect([Number(width), Number(height)]).toEqual(clips[0]?.size)
       expect(Number(count)).toBeGreaterThanOrEqual(1)
       expect(Number(count)).toBeLessThanOrEqual(32)
-      expect(answer?.views).toBe('What the model saw: 2 tiles and a thumbnail, 8 frames')
+      expect(answer?.views).toBe('Input of the vision encoder: 2 tiles and a thumbnail, 8 frames')
       expect(answer?.tiles).toHaveLength(11)
       await shoot(page, 'film')
       await page.size(390, 844, true)
@@ -256,9 +256,9 @@ describe.skipIf(!chromium)('the page of a model with eyes, in Chromium', () => {
         await ready(page)
         const files = ['notes.txt', 'broken.png', 'broken.webm'].map((name) => join(folder, name))
         const errors = [
-          'notes.txt is nothing that watcher takes.',
-          'broken.png is no picture that this browser can read.',
-          'broken.webm is no film that this browser can read.',
+          'notes.txt: watcher does not support files of type text/plain.',
+          'broken.png: this browser cannot decode the image. Convert it to PNG or JPEG.',
+          'broken.webm: this browser cannot decode the video. Convert it to MP4 or WebM.',
         ]
         for (const [i, file] of files.entries()) {
           await page.drop('main', [file])
@@ -268,7 +268,7 @@ describe.skipIf(!chromium)('the page of a model with eyes, in Chromium', () => {
         await page.drop('main', [photo])
         await page.until(() => document.querySelectorAll('#clips .clip').length === 1)
         await page.click('#ask')
-        await page.until(() => /more than 1000/.test(document.getElementById('error').textContent))
+        await page.until(() => /at most 1000 pixels/.test(document.getElementById('error').textContent))
         expect(await page.evaluate(look)).toMatchObject({ turns: [], clips: [{ name: 'face.png' }] })
         expect(page.problems).toEqual([expect.stringMatching(/status of 400/)])
       })

@@ -103,7 +103,7 @@ describe.skipIf(!chromium)('the page, in Chromium', () => {
         title: 'parrot · voxtorch',
         welcome: true,
         log: { role: 'log', hidden: true },
-        ideas: ['What is said?', 'How does the speaker feel?', 'Describe what you hear.'],
+        ideas: ['What does the speaker say?', 'How does the speaker feel?', 'Describe what you hear.'],
         turns: [],
         clips: [],
         label: 'Your question',
@@ -158,17 +158,21 @@ describe.skipIf(!chromium)('the page, in Chromium', () => {
       await page.until(() => document.querySelector('#clips .clip button').ariaLabel === 'Play rising tone.wav')
 
       await page.click('.ideas button')
-      expect((await page.evaluate(look)).prompt).toBe('What is said?')
+      expect((await page.evaluate(look)).prompt).toBe('What does the speaker say?')
       model.pause = 60
       await page.press('Enter')
       await page.until(() => (document.querySelector('.assistant p')?.textContent ?? '').startsWith('Turn 1: '))
       const during = await page.evaluate(look)
       expect(during.turns).toMatchObject([
-        { who: 'You', text: 'What is said?', clips: [{ name: 'rising tone.wav', buttons: ['Play rising tone.wav'] }] },
+        {
+          who: 'You',
+          text: 'What does the speaker say?',
+          clips: [{ name: 'rising tone.wav', buttons: ['Play rising tone.wav'] }],
+        },
         { who: 'Answer', busy: 'true' },
       ])
       // A rising sine of 0.5 has a root mean square of 0.5 / sqrt(6).
-      const wanted = 'Turn 1: What is said? | 2.50 s at 0.204'
+      const wanted = 'Turn 1: What does the speaker say? | 2.50 s at 0.204'
       expect(during.turns[1]?.text.length).toBeLessThan(wanted.length)
       expect(wanted.startsWith(during.turns[1]!.text)).toBe(true)
       expect(during).toMatchObject({
@@ -269,7 +273,9 @@ describe.skipIf(!chromium)('the page, in Chromium', () => {
       await page.until(() => document.getElementById('model').textContent === 'parrot')
       await page.drop('main', [join(folder, 'notes.txt'), other])
       await page.until(() => document.querySelectorAll('#clips .clip').length === 1)
-      expect((await page.evaluate(look)).error).toBe('notes.txt is no audio that this browser can read.')
+      expect((await page.evaluate(look)).error).toBe(
+        'notes.txt: this browser cannot decode the audio. Convert it to WAV.',
+      )
       await page.click('.settings summary')
       await page.click('#tokens')
       await page.type('9999')
@@ -367,7 +373,7 @@ describe.skipIf(!chromium)('the page, in Chromium', () => {
         await page.press('Tab')
         order.push(await page.evaluate(() => document.activeElement.id || document.activeElement.textContent))
       }
-      const ideas = ['What is said?', 'How does the speaker feel?', 'Describe what you hear.']
+      const ideas = ['What does the speaker say?', 'How does the speaker feel?', 'Describe what you hear.']
       expect(order.slice(0, 7)).toEqual([...ideas, 'prompt', 'record', 'choose', 'Settings'])
       await page.drop('main', [wav])
       await page.until(() => document.querySelectorAll('#clips .clip').length === 1)

@@ -128,14 +128,19 @@ describe('a language model that is served', () => {
 
   it('refuses what it cannot read in a sentence', async () => {
     const heard = await ask(served.url, { messages: [user(sound(), text('What?'))] })
-    expect([heard.status, heard.json.error.message]).toEqual([400, 'tiny reads text alone, but messages[0] has audio'])
+    expect([heard.status, heard.json.error.message]).toEqual([
+      400,
+      'tiny: messages[0]: expected text, got a part of type audio.',
+    ])
     const long = await ask(served.url, asking('x'.repeat(4090)))
     expect(long.status).toBe(400)
-    expect(long.json.error.message).toMatch(/tokens, which leaves \d+ of 4096 for the answer, not 24/)
+    expect(long.json.error.message).toMatch(
+      /expected at most 4096 tokens .* leaves \d+ for the answer, and maxNewTokens is 24/,
+    )
     // As long as a request may be: nothing of it is encoded, for no token has more bytes than the longest.
     const run = vi.spyOn(Pipeline.prototype, 'runUnhurried')
     const huge = await ask(served.url, asking('word '.repeat(190_000)))
-    expect(huge.json.error.message).toMatch(/has more than 4096 tokens, which leaves 0 of 4096|at most 4096 tokens/)
+    expect(huge.json.error.message).toMatch(/has more than 4096, which leaves 0 for the answer|at most 4096 tokens/)
     expect(run).not.toHaveBeenCalled()
     run.mockRestore()
     const beyond = await ask(served.url, asking('word '.repeat(3_000_000)))

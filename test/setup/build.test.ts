@@ -84,32 +84,40 @@ describe('building the addon', () => {
 
   test('that fails leaves no stamp, so the next one tries again', async () => {
     const { root, build } = sources({ cmake: 'case "$*" in *--build*) exit 1;; esac', 'g++': '' })
-    await expect(build()).rejects.toThrow('does not build; the compiler says why above')
+    await expect(build()).rejects.toThrow('Building the native addon failed. See the messages of the compiler above')
     expect(existsSync(join(root, 'out/.voxtorch-stamp'))).toBe(false)
-    await expect(build()).rejects.toThrow('does not build')
+    await expect(build()).rejects.toThrow('Building the native addon failed')
     const refusing = sources({ cmake: 'echo No rule to make it >&2; exit 1', 'g++': '' })
-    await expect(refusing.build()).rejects.toThrow(/^cmake could not configure the build:\nNo rule to make it\n$/)
+    await expect(refusing.build()).rejects.toThrow(/^Configuring the build with cmake failed:\nNo rule to make it\n$/)
   })
 
   test('with CUDA needs a CUDA libtorch and nvcc', async () => {
-    await expect(sources().build({}, true)).rejects.toThrow(/is a CPU build.*Set LIBTORCH to a CUDA build/)
+    await expect(sources().build({}, true)).rejects.toThrow(
+      /expected a CUDA build, got a CPU build.*Set LIBTORCH to a CUDA build/,
+    )
     await expect(sources({ cmake: '', 'g++': '' }).build({ cuda: '13.0' }, true)).rejects.toThrow(
-      /no nvcc.*toolkit 13\.0/,
+      /Expected nvcc.*found none.*toolkit 13\.0/,
     )
   })
 
   test('without a compiler, or without cmake and pip: the remedy', async () => {
-    await expect(sources({ cmake: '' }).build()).rejects.toThrow(/no C\+\+ compiler.*apt-get install g\+\+.*dnf/)
-    await expect(sources({ 'g++': '' }).build()).rejects.toThrow(/no cmake in PATH.*no python3.*apt-get install cmake/)
+    await expect(sources({ cmake: '' }).build()).rejects.toThrow(
+      /Expected a C\+\+ compiler.*found none.*apt-get install g\+\+.*dnf/,
+    )
+    await expect(sources({ 'g++': '' }).build()).rejects.toThrow(
+      /Expected cmake in PATH, found none.*python3 was not found.*apt-get install cmake/,
+    )
   })
 
   test('with a compiler or a cmake that is too old: the remedy', async () => {
     const old = { cmake: 'echo cmake version 3.9.6', 'g++': '' }
     await expect(sources(old).build()).rejects.toThrow(
-      /cmake is version 3\.9, and 3\.22 or later is needed.*no python3/,
+      /cmake: expected version 3\.22 or later, got 3\.9.*python3 was not found/,
     )
     const compilers = { cmake: '', 'c++': 'echo 9', 'g++': 'echo 12' }
-    await expect(sources(compilers).build()).rejects.toThrow(/c\+\+ is version 9, .*too old for C\+\+20.*CXX=g\+\+-10/)
+    await expect(sources(compilers).build()).rejects.toThrow(
+      /c\+\+: expected version 10 or later, for C\+\+20, got 9.*CXX=g\+\+-10/,
+    )
     const { build, calls } = sources({ cmake: cmake('$HOME'), 'c++': 'echo 9', 'g++': 'echo 12' })
     await build({}, false, { environment: { CXX: 'g++' } })
     expect(calls()).toHaveLength(2)

@@ -106,7 +106,7 @@ describe('the command', () => {
     const { stdout, status } = run(['dist/cli/main.js', 'doctor'], {})
     expect(status).toBe(1)
     for (const line of [
-      '✗ libtorch   none found, wanted 2.13',
+      '✗ libtorch   none found, required 2.13',
       '✗ addon      none found',
       'CUDA       not usable',
       '✓ node',
@@ -114,21 +114,23 @@ describe('the command', () => {
       expect(stdout).toContain(line)
     }
     expect(stdout.trimEnd().split('\n').at(-1)).toMatch(
-      /^voxtorch cannot run here, because of libtorch, addon, loads \(marked ✗ above\)\. Next: npx voxtorch install$/,
+      /^voxtorch cannot run here: libtorch, addon, loads failed \(marked ✗ above\)\. Next: npx voxtorch install$/,
     )
   })
 
   test('install refuses another minor version, and a LIBTORCH that is none', () => {
     const { root, libtorch, run } = installed()
     const install = (LIBTORCH: string) => run(['dist/cli/main.js', 'install'], { LIBTORCH })
-    expect(install(libtorch('2.11.0')).stderr).toMatch(/libtorch 2\.11\.0 .* supports 2\.13. Three ways out:/)
-    expect(install(root).stderr).toMatch(/LIBTORCH is no libtorch: there is no lib\/libtorch_cpu\.so/)
+    expect(install(libtorch('2.11.0')).stderr).toMatch(/expected libtorch 2\.13, got 2\.11\.0 .* Do one of:/)
+    expect(install(root).stderr).toMatch(
+      /LIBTORCH: expected the folder of a libtorch: there is no lib\/libtorch_cpu\.so/,
+    )
     expect(install(root).status).toBe(1)
   })
 
   test('help, --version, and what it does not know', () => {
     const { run } = installed()
-    expect(run(['dist/cli/main.js'], {}).stdout).toMatch(/^ {2}install +Finds or fetches libtorch/m)
+    expect(run(['dist/cli/main.js'], {}).stdout).toMatch(/^ {2}install +Find or download libtorch/m)
     expect(run(['dist/cli/main.js', '--version'], {}).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
     expect(run(['dist/cli/main.js', 'frobnicate'], {})).toMatchObject({ status: 1 })
     expect(run(['dist/cli/main.js', 'doctor', '--frobnicate'], {}).stderr).toContain(

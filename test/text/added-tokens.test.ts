@@ -35,7 +35,7 @@ describe('the cost of added tokens, in steps', () => {
     added.add(0, { ...plain, content: 'a'.repeat(1024) })
     drained(added.splitRaw('a'.repeat(1023).concat('b').repeat(20)))
     expect(added.steps).toBeLessThan(1024 * 1024 * 20)
-    expect(() => added.add(1, { ...plain, content: 'a'.repeat(1025) })).toThrow(/more than 1024/)
+    expect(() => added.add(1, { ...plain, content: 'a'.repeat(1025) })).toThrow(/at most 1024/)
   })
 })
 

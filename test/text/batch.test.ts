@@ -61,7 +61,7 @@ describe('tensors', () => {
   test('unequal lengths say what to do, and leave no tensor', async () => {
     const tokenizer = await fromSpec(specOf('bert'))
     const before = await settledTensors()
-    expect(() => tokenizer.encodeBatch(texts, { returnTensors: true })).toThrow(/use padding/)
+    expect(() => tokenizer.encodeBatch(texts, { returnTensors: true })).toThrow(/Set padding/)
     expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 })
@@ -71,19 +71,27 @@ describe('wrong arguments', () => {
     ['text', (t) => t.encode(7 as never), /text to be a string or a pair of strings, got 7/],
     ['texts', (t) => t.encodeBatch('abc' as never), /texts to be an array/],
     ['textPairs', (t) => t.encodeBatch(['a'], { textPairs: [] }), /textPairs to be an array of 1/],
-    ['padding', (t) => t.encodeBatch(['a'], { padding: 'always' as never }), /padding to be/],
-    ['paddingSide', (t) => t.encodeBatch(['a'], { padding: true, paddingSide: 'up' as never }), /paddingSide to be/],
-    ['no length', (t) => t.encodeBatch(['a'], { padding: 'maxLength' }), /needs a maxLength/],
-    ['truncation', (t) => t.encode('a', { truncation: 'yes' as never }), /truncation to be/],
-    ['no limit', (t) => t.encode('a', { truncation: true }), /truncation needs a maxLength/],
-    ['too small', (t) => t.encode('a', { truncation: true, maxLength: 1 }), /no room for the 2 special tokens/],
+    ['padding', (t) => t.encodeBatch(['a'], { padding: 'always' as never }), /padding must be/],
+    ['paddingSide', (t) => t.encodeBatch(['a'], { padding: true, paddingSide: 'up' as never }), /paddingSide must be/],
+    [
+      'no length',
+      (t) => t.encodeBatch(['a'], { padding: 'maxLength' }),
+      /maxLength: expected a number for padding 'maxLength', got none/,
+    ],
+    ['truncation', (t) => t.encode('a', { truncation: 'yes' as never }), /truncation must be/],
+    ['no limit', (t) => t.encode('a', { truncation: true }), /maxLength: expected a number for truncation, got none/],
+    [
+      'too small',
+      (t) => t.encode('a', { truncation: true, maxLength: 1 }),
+      /maxLength: expected at least 2, the special tokens, got 1/,
+    ],
     ['maxLength', (t) => t.encode('a', { truncation: true, maxLength: -1 }), /maxLength to be an integer/],
     ['ids', (t) => t.decode([1, -1]), /ids to be integers of at least 0, got -1/],
     ['ids text', (t) => t.decode('12' as never), /ids to be a list/],
     ['stream', (t) => t.decodeStream().push(1.5), /id to be an integer/],
     ['tokens', (t) => t.addTokens('abc' as never), /tokens to be a list/],
     ['token', (t) => t.addTokens([{ content: 'a', lstrip: 1 as never }]), /lstrip to be true or false/],
-    ['padToken', (t) => (t.padToken = 'no such'), /not in the vocabulary/],
+    ['padToken', (t) => (t.padToken = 'no such'), /padToken: expected a token of the vocabulary, got "no such"/],
     ['messages', (t) => t.applyChatTemplate('hi' as never), /messages to be an array/],
   ])('%s', async (_name, call, message) => {
     const tokenizer = await fromSpec(specOf('bert'))
@@ -93,7 +101,7 @@ describe('wrong arguments', () => {
 
   test('padding without a pad token says which property to set', async () => {
     const tokenizer = await fromSpec(specOf('llama always'))
-    expect(() => tokenizer.encodeBatch(['a'], { padding: true })).toThrow(/set tokenizer.padToken/)
+    expect(() => tokenizer.encodeBatch(['a'], { padding: true })).toThrow(/Set tokenizer.padToken/)
     tokenizer.padToken = '</s>'
     expect(tokenizer.encodeBatch(['a', 'a b c d'], { padding: true }).attentionMask[0]!.at(-1)).toBe(0)
   })

@@ -124,9 +124,13 @@ describe('applyChatTemplate', () => {
     const options = { chatTemplate, tokenize: false } as const
     expect(mistral.applyChatTemplate(chat, options)).toBe('[so far |]')
     expect(mistral.applyChatTemplate(chat, { ...options, continueFinalMessage: 'thinking' })).toBe('[so far ')
-    expect(() => mistral.applyChatTemplate(chat, { ...options, continueFinalMessage: true })).toThrow(/no "content"/)
+    expect(() => mistral.applyChatTemplate(chat, { ...options, continueFinalMessage: true })).toThrow(
+      /expected a last message with "content"/,
+    )
     const role = { ...options, continueFinalMessage: 'role' }
-    expect(() => mistral.applyChatTemplate(messages, role)).toThrow(/reads no field "role"/)
+    expect(() => mistral.applyChatTemplate(messages, role)).toThrow(
+      /expected a field that the template reads, got "role"/,
+    )
     expect(() => mistral.applyChatTemplate([], options)).toThrow(/at least one message/)
     expect(() => mistral.applyChatTemplate(messages, { ...options, tools: ['f'] })).toThrow(/tools\[0\]/)
   })

@@ -123,11 +123,11 @@ describe('the configuration beside a tokenizer', () => {
   })
 
   test.each<[string, unknown, RegExp]>([
-    ['a side that is none', { padding_side: 'up' }, /padding_side must be "left" or "right", not "up"/],
-    ['a token that is a number', { bos_token: 7 }, /bos_token must be a string, not 7/],
+    ['a side that is none', { padding_side: 'up' }, /padding_side: expected "left" or "right", got "up"/],
+    ['a token that is a number', { bos_token: 7 }, /bos_token: expected a string, got 7/],
     ['an endless token', { bos_token: 'x'.repeat(9999) }, /1 to 1024 characters/],
-    ['an id that is none', { added_tokens_decoder: { x: { content: 'y' } } }, /named by an id/],
-    ['a list', [], /must be an object/],
+    ['an id that is none', { added_tokens_decoder: { x: { content: 'y' } } }, /expected an id as the key/],
+    ['a list', [], /expected an object, got an array of 0/],
   ])('%s is refused', async (_name, config, message) => {
     const path = directory('refused', { 'tokenizer.json': spec, 'tokenizer_config.json': config })
     const error: Error = await Tokenizer.fromPretrained(path).then(

@@ -83,16 +83,20 @@ describe('a file that is not sound', () => {
   }
 
   test.each<[string, Uint8Array, RegExp]>([
-    ['cut off', sound.subarray(0, 3000), /claims \d+ bytes where \d+ are left at byte \d+/],
-    ['empty', Buffer.alloc(0), /no piece is the unknown one/],
-    ['another format', Buffer.from('{"a": 1}'), /not a sound SentencePiece model/],
-    ['a length of 2^63', Buffer.from([10, 255, 255, 255, 255, 255, 255, 255, 255, 127]), /claims/],
+    ['cut off', sound.subarray(0, 3000), /a length of \d+ bytes where \d+ are left at byte \d+/],
+    ['empty', Buffer.alloc(0), /expected an unknown piece, got none/],
+    ['another format', Buffer.from('{"a": 1}'), /expected a SentencePiece model/],
+    ['a length of 2^63', Buffer.from([10, 255, 255, 255, 255, 255, 255, 255, 255, 127]), /has a length of/],
     ['a number without end', Buffer.alloc(40, 0x80), /more than ten bytes/],
-    ['two unknown pieces', Buffer.from([...piece('a', 2), ...piece('b', 2)]), /both the unknown one/],
-    ['a piece twice', Buffer.from([...piece('a', 2), ...piece('b'), ...piece('b')]), /there twice/],
-    ['an empty piece', Buffer.from([...piece('a', 2), ...piece('')]), /piece 1 is empty/],
+    ['two unknown pieces', Buffer.from([...piece('a', 2), ...piece('b', 2)]), /expected one unknown piece, got two/],
+    ['a piece twice', Buffer.from([...piece('a', 2), ...piece('b'), ...piece('b')]), /got the duplicate/],
+    ['an empty piece', Buffer.from([...piece('a', 2), ...piece('')]), /piece 1: expected a non-empty text/],
     ['a type that is none', Buffer.from([...piece('a', 2), ...piece('b', 9)]), /type 9/],
-    ['byte fallback without bytes', Buffer.from([...piece('a', 2), 18, 3, 0x98, 2, 1]), /0 of 256/],
+    [
+      'byte fallback without bytes',
+      Buffer.from([...piece('a', 2), 18, 3, 0x98, 2, 1]),
+      /expected 256 byte pieces for byte fallback, got 0/,
+    ],
     ['text that is not UTF-8', Buffer.from([10, 4, 10, 2, 0xc3, 0x28]), /not UTF-8/],
     ['a score that is no number', Buffer.from([10, 5, 21, 0, 0, 0xc0, 0x7f]), /score is not a number/],
     ['a trie that is not there', Buffer.from([...piece('a', 2), 26, 10, 18, 8, 255, 255, 0, 0, 0, 0, 0, 0]), /trie/],
@@ -139,7 +143,7 @@ describe('a file that is not sound', () => {
     }
     const model = (size: number) =>
       open(Buffer.concat([Buffer.from([...piece('<unk>', 2), ...piece('a')]), long(size), Buffer.from(trainer)]))
-    await expect(model(1025)).rejects.toThrow(/piece 2 has 1025 characters, more than 1024/)
+    await expect(model(1025)).rejects.toThrow(/piece 2: expected at most 1024 characters, got 1025/)
     expect((await model(1024)).encode('a'.repeat(1024), { addSpecialTokens: false }).inputIds).toContain(2)
   })
 
@@ -164,6 +168,6 @@ describe('a file that is not sound', () => {
 
   test('unused pieces of a byte-pair model are refused, not guessed', async () => {
     const model = Buffer.from([...piece('a', 2), ...piece('b', 5), 18, 2, 24, 2])
-    await expect(open(model)).rejects.toThrow(/unused pieces are not supported/)
+    await expect(open(model)).rejects.toThrow(/without unused pieces, which are not supported/)
   })
 })

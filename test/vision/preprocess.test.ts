@@ -162,7 +162,7 @@ test('wrong arguments', async () => {
   await expect(preprocessVideo(frames, { flip: 1 as never })).rejects.toThrow(/flip to be a boolean/)
   await expect(preprocessVideo(frames, { mean: [1, 2] })).rejects.toThrow(/mean to be 3 finite numbers/)
   await expect(preprocessVideo(frames, { size: 0 })).rejects.toThrow(/size to be an integer/)
-  await expect(preprocessImage([])).rejects.toThrow(/images to be a picture, or several/)
+  await expect(preprocessImage([])).rejects.toThrow(/images to be an image, or several/)
   await expect(preprocessImage(frames.select(0, 0), { flip: true } as never)).rejects.toThrow(
     /expected a known option, got 'flip'/,
   )

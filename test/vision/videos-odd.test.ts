@@ -42,9 +42,7 @@ describe.skipIf(!nodeAv)('videos that are unlike others, of npm node-av', { time
     const smooth = preprocessVideo(frames, { antialias: true })
     if (name !== 'wide') expect((await smooth).shape).toEqual([3, count, 224, 224])
     else {
-      await expect(smooth).rejects.toThrow(
-        /it is 30000 × 2 pixels, so narrow that its longer side would become 3360000/,
-      )
+      await expect(smooth).rejects.toThrow(/got 30000 × 2 pixels, so narrow that its longer side would become 3360000/)
       await expect(smooth).rejects.toMatchObject({ code: 'ERR_DATA', width: 30_000, height: 2 })
     }
   })
@@ -85,13 +83,15 @@ describe.skipIf(!nodeAv)('videos that are unlike others, of npm node-av', { time
     const ogg = found.find((bytes) => Buffer.from(bytes.subarray(0, 4)).toString('latin1') === 'OggS')
     const sound = written('sound.ogv', ogg as Uint8Array)
     await expect(openVideo(sound)).rejects.toMatchObject({ code: 'ERR_DATA', file: sound })
-    await expect(openVideo(sound)).rejects.toThrow(/sound\.ogv: it has no video in it/)
+    await expect(openVideo(sound)).rejects.toThrow(/sound\.ogv: expected a file with video/)
     // Matroska up to its first cluster of frames.
     const film = bytesOf(usual, 'h264-open')
     const cluster = film.indexOf(Buffer.from([0x1f, 0x43, 0xb6, 0x75]))
     expect(cluster).toBeGreaterThan(100)
     const empty = written('empty.mkv', film.subarray(0, cluster))
-    await expect(openVideo(empty)).rejects.toThrow(/empty\.mkv: it is no video that is known here, or it is cut off/)
+    await expect(openVideo(empty)).rejects.toThrow(
+      /empty\.mkv: expected a video file, got an unknown format, or a file truncated/,
+    )
   })
 
   test('a stream decodes no more ahead than it says', async () => {
@@ -137,14 +137,14 @@ describe.skipIf(!nodeAv)('videos that are unlike others, of npm node-av', { time
     const compressed = Buffer.from(bytes)
     compressed.write('cmov', boxAt(compressed, 'moov/trak').from - 4, 'latin1')
     const claims: [string, Buffer, RegExp][] = [
+      ['samples of one size', changed(`${stbl}/stsz`, 4, 1, 0xffffffff), /4294967295 samples of 1 bytes, but has only/],
       [
-        'samples of one size',
-        changed(`${stbl}/stsz`, 4, 1, 0xffffffff),
-        /4294967295 samples of 1 bytes, and the file has/,
+        'samples of no size',
+        changed(`${stbl}/stsz`, 4, 0, 1 << 24),
+        /at most 4194304 frames, the file declares 16777216/,
       ],
-      ['samples of no size', changed(`${stbl}/stsz`, 4, 0, 1 << 24), /16777216 frames, more than the 4194304 that/],
-      ['fragments', fragment(1 << 24), /16777216 frames, more than/],
-      ['a compressed index', compressed, /its index is compressed/],
+      ['fragments', fragment(1 << 24), /at most 4194304 frames, the file declares 16777216/],
+      ['a compressed index', compressed, /a compressed index \(cmov\)/],
     ]
     for (const [name, file, says] of claims) {
       const path = written('claims.mp4', file)

@@ -41,7 +41,7 @@ test(
       )
       const told = JSON.parse(stdout)
       expect(told.png).toMatch(
-        /^DataError: the picture in memory: .*read by npm's sharp, which is not installed: npm install sharp/,
+        /^DataError: the image in memory: .*read by npm's sharp, which is not installed: npm install sharp/,
       )
       expect(told.film).toMatch(/talk\.mp4: .*npm's node-av, which is not installed: npm install node-av\. .*GPL-3\.0/)
       expect(told.ppm).toEqual([[[28, 57, 255]]])

@@ -4,42 +4,42 @@ export const AAC_PACKAGE = '@audio/decode-aac'
 const FIRST_PIECE = 512
 const LEAST_PIECE = 64
 const MOST_PIECE = 4096
-/** Bytes of samples that a piece should unfold to at most. */
-const MOST_MADE = 1 << 22
+/** Target for the decoded size of a piece, in bytes. */
+const MOST_DECODED = 1 << 22
 
-interface Foreign {
+interface PackageDecoder {
   decode(bytes: Uint8Array): Decoded
   flush(): Decoded
   free(): void
 }
 
-/** A package that has to be installed by those who want it. */
+/** Thrown when an optional package is not installed. */
 export class MissingPackage extends Error {}
 
-/** AAC bare and in M4A, by npm's `@audio/decode-aac`, whose licence (GPL-2.0) is not ours: it is not installed with us. */
+/** Decoder of raw AAC and M4A, by npm's `@audio/decode-aac`: optional, because its license is GPL-2.0. */
 export class AacDecoder implements Decoder {
-  readonly #foreign: Foreign
+  readonly #decoder: PackageDecoder
   readonly #mostPiece: number
   #piece: number
   #waiting: Uint8Array = new Uint8Array(0)
   #ended = false
   #flushed = false
 
-  private constructor(foreign: Foreign, mostPiece: number) {
-    this.#foreign = foreign
+  private constructor(decoder: PackageDecoder, mostPiece: number) {
+    this.#decoder = decoder
     this.#mostPiece = mostPiece
     this.#piece = Math.min(FIRST_PIECE, mostPiece)
   }
 
-  /** @param size of the file, where it has an index: it is looked through anew with each piece, so there are few of them */
+  /** @param size bytes of an M4A file, or 0. Each piece is searched for the index from the start, so pieces of M4A are large */
   static async open(size = 0): Promise<AacDecoder> {
     const { decoder } = (await import(AAC_PACKAGE).catch((cause: Error & { code?: string }) => {
       if (cause.code !== 'ERR_MODULE_NOT_FOUND') throw cause
       throw new MissingPackage(
-        `AAC and M4A are read by npm's ${AAC_PACKAGE} (of films node-av does it too), which is not installed. It is under the GPL-2.0, not under voxtorch's licence. ` +
-          `If that suits you: npm install ${AAC_PACKAGE}`,
+        `AAC and M4A are read by npm's ${AAC_PACKAGE} (or in videos by node-av), which is not installed: npm install ${AAC_PACKAGE}. ` +
+          "Its license is GPL-2.0, which differs from voxtorch's.",
       )
-    })) as { decoder: () => Promise<Foreign> }
+    })) as { decoder: () => Promise<PackageDecoder> }
     return new AacDecoder(await decoder(), Math.max(MOST_PIECE, Math.ceil(size / 64)))
   }
 
@@ -54,21 +54,21 @@ export class AacDecoder implements Decoder {
   next(): Decoded | undefined {
     while (this.#waiting.length > 0) {
       const length = Math.min(this.#piece, this.#waiting.length)
-      const decoded = this.#foreign.decode(this.#waiting.slice(0, length))
+      const decoded = this.#decoder.decode(this.#waiting.slice(0, length))
       this.#waiting = this.#waiting.subarray(length)
       const frames = decoded.channelData[0]?.length ?? 0
-      const made = 4 * frames * decoded.channelData.length
-      const fitting = Math.floor((MOST_MADE * length) / Math.max(1, made))
+      const bytes = 4 * frames * decoded.channelData.length
+      const fitting = Math.floor((MOST_DECODED * length) / Math.max(1, bytes))
       this.#piece = Math.max(LEAST_PIECE, Math.min(this.#mostPiece, 2 * this.#piece, fitting))
       if (frames > 0) return decoded
     }
     if (!this.#ended || this.#flushed) return undefined
     this.#flushed = true
-    const last = this.#foreign.flush()
+    const last = this.#decoder.flush()
     return (last.channelData[0]?.length ?? 0) > 0 ? last : undefined
   }
 
   free(): void {
-    this.#foreign.free()
+    this.#decoder.free()
   }
 }

@@ -1,11 +1,11 @@
 import { OutOfBits } from './decoder.js'
 
-/** Reads bits from the most significant on, as FLAC and MPEG have them. */
+/** Bit reader that starts at the most significant bit, as FLAC and MPEG need it. */
 export class Bits {
   #bytes: Uint8Array
-  /** The next byte to take into the cache. */
+  /** Index of the next byte to load into the cache. */
   #at: number
-  /** Bits that are next, from the top. */
+  /** The next bits, left-aligned. */
   #cache = 0
   #left = 0
 
@@ -14,7 +14,7 @@ export class Bits {
     this.#at = at
   }
 
-  /** Bits before the next one. */
+  /** Number of bits that were read. */
   get position(): number {
     return 8 * this.#at - this.#left
   }
@@ -34,7 +34,7 @@ export class Bits {
     }
   }
 
-  /** A whole number of 0 to 32 bits. */
+  /** Read an unsigned integer of 0 to 32 bits. */
   read(count: number): number {
     if (count > 24) {
       const high = this.read(count - 16)
@@ -51,20 +51,20 @@ export class Bits {
     return value
   }
 
-  /** Up to 24 bits that are next, with zeros after the end. */
+  /** Return the next bits, up to 24, without reading them; zeros after the end. */
   peek(count: number): number {
     if (this.#left < count) this.#fill()
     return this.#cache >>> (32 - count)
   }
 
-  /** Passes bits that were looked at. */
+  /** Skip bits after `peek`. */
   pass(count: number): void {
     if (this.#left < count) throw new OutOfBits()
     this.#cache <<= count
     this.#left -= count
   }
 
-  /** A number in two's complement, up to 33 bits. */
+  /** Read a signed integer in two's complement, up to 33 bits. */
   signed(count: number): number {
     if (count === 0) return 0
     if (count === 33) {
@@ -75,7 +75,7 @@ export class Bits {
     return value >= 2 ** (count - 1) ? value - 2 ** count : value
   }
 
-  /** How many zeros come before the next one, which is passed too. */
+  /** Read a unary number: count the zeros before the next one. */
   zeros(): number {
     let count = 0
     for (;;) {
@@ -85,7 +85,7 @@ export class Bits {
       }
       const leading = Math.clz32(this.#cache)
       if (leading < this.#left) {
-        // Two shifts: one by 32 would be none.
+        // Two shifts, because JavaScript ignores a shift by 32.
         this.#cache = (this.#cache << leading) << 1
         this.#left -= leading + 1
         return count + leading
@@ -96,7 +96,7 @@ export class Bits {
     }
   }
 
-  /** Passes what is left of a byte. */
+  /** Skip to the next byte boundary. */
   align(): void {
     const rest = this.#left & 7
     this.#cache <<= rest

@@ -1,47 +1,47 @@
-/** Decoded samples, one array for each channel, all equally long. */
+/** Decoded samples: one array per channel, all of the same length. */
 export interface Decoded {
   channelData: Float32Array[]
   sampleRate: number
 }
 
 /**
- * What decodes one file in the decoder's thread. Bytes go in as they come; samples come out a frame at a time, so that
- * nobody waits for more than one, and none is made that nobody asked for. What it throws ends the file.
+ * Decoder of one file, in the decoder thread. Bytes are fed as they arrive; each call of `next` decodes one frame, so no work
+ * is done in advance. An error ends the file.
  */
 export interface Decoder {
-  /** Takes the next bytes of the file, which are its own from then on. */
+  /** Add the next bytes of the file. The decoder keeps a reference to them. */
   feed(bytes: Uint8Array): void
-  /** Says that there are no more. */
+  /** Mark the end of the input. */
   end(): void
-  /** The samples of the next frame; undefined where it needs more bytes, or there is nothing left. */
+  /** Return the samples of the next frame; undefined if more bytes are needed, or at the end. */
   next(): Decoded | undefined | Promise<Decoded | undefined>
-  /** Gives back what is not collected by itself. */
+  /** Free memory that is not garbage-collected. */
   free?(): void
 }
 
-/** Bytes that were fed and not yet read. */
+/** Buffer of bytes that were fed and not read yet. */
 export class Waiting {
-  /** Those that are here. A view that the next `feed` may change. */
+  /** The buffered bytes; a view that is valid until the next `feed`. */
   bytes: Uint8Array = new Uint8Array(0)
-  /** Of the first of them in the file. */
+  /** Offset of the first buffered byte in the file. */
   offset = 0
   ended = false
   #skip = 0
 
-  feed(given: Uint8Array): void {
-    const skipped = Math.min(this.#skip, given.length)
+  feed(input: Uint8Array): void {
+    const skipped = Math.min(this.#skip, input.length)
     this.#skip -= skipped
     this.offset += skipped
-    const fresh = given.subarray(skipped)
+    const fresh = input.subarray(skipped)
     const held = this.bytes
-    const room = held.buffer.byteLength - held.byteOffset - held.length
+    const capacity = held.buffer.byteLength - held.byteOffset - held.length
     if (held.length === 0) {
       this.bytes = fresh
-    } else if (room >= fresh.length) {
+    } else if (capacity >= fresh.length) {
       this.bytes = new Uint8Array(held.buffer, held.byteOffset, held.length + fresh.length)
       this.bytes.set(fresh, held.length)
     } else {
-      // Twice the room, so that a long wait does not copy everything with every few bytes.
+      // Doubling the capacity keeps the cost of copying linear.
       const length = held.length + fresh.length
       this.bytes = new Uint8Array(new ArrayBuffer(2 * length), 0, length)
       this.bytes.set(held)
@@ -49,7 +49,7 @@ export class Waiting {
     }
   }
 
-  /** Passes as many bytes, also those that have not come yet. */
+  /** Skip bytes, including bytes that have not arrived yet. */
   drop(count: number): void {
     const dropped = Math.min(count, this.bytes.length)
     this.#skip += count - dropped
@@ -62,9 +62,24 @@ export class Waiting {
   }
 }
 
-/** Thrown by readers of bits where the bytes end. */
+/** Base of decoders that buffer their input. */
+export abstract class BufferedDecoder implements Decoder {
+  protected readonly waiting = new Waiting()
+
+  feed(bytes: Uint8Array): void {
+    this.waiting.feed(bytes)
+  }
+
+  end(): void {
+    this.waiting.ended = true
+  }
+
+  abstract next(): ReturnType<Decoder['next']>
+}
+
+/** Thrown by bit readers at the end of the buffered bytes. */
 export class OutOfBits extends Error {
   constructor() {
-    super('it ends in the middle of a frame')
+    super('the file ends within a frame')
   }
 }

@@ -1,12 +1,12 @@
 import { Bits } from './bits.js'
-import { type Decoded, type Decoder, OutOfBits, Waiting } from './decoder.js'
+import { BufferedDecoder, type Decoded, OutOfBits } from './decoder.js'
 import type { Packet, PacketDecoder } from './ogg.js'
 
 interface StreamInfo {
   sampleRate: number
   channels: number
   bits: number
-  /** Of the whole file; 0 where the encoder did not know. */
+  /** Frames of the whole file; 0 if the encoder did not know. */
   frames: number
 }
 
@@ -27,34 +27,25 @@ const SIDE_RIGHT = 9
 const MID_SIDE = 10
 
 /**
- * FLAC (RFC 9639), losslessly: each sample is the file's whole number divided by 2^(bits - 1). Every frame's checksum is
- * compared, and the number of samples with what the header promises.
+ * Decoder of FLAC (RFC 9639). A sample is the file's integer divided by 2^(bits - 1), without loss. The checksum of each frame
+ * and the number of samples in the header are verified.
  */
-export class FlacDecoder implements Decoder {
-  readonly #waiting = new Waiting()
+export class FlacDecoder extends BufferedDecoder {
   #begun = false
   #lastBlock = false
   #info: StreamInfo | undefined
-  /** Bytes that have to be there before the frame at hand is tried again. */
+  /** Bytes that must be buffered before the current frame is tried again. */
   #wanted = 0
   #decoded = 0
 
-  feed(bytes: Uint8Array): void {
-    this.#waiting.feed(bytes)
-  }
-
-  end(): void {
-    this.#waiting.ended = true
-  }
-
   next(): Decoded | undefined {
-    const { ended } = this.#waiting
+    const { ended } = this.waiting
     if (!this.#lastBlock && !this.#readBlocks()) return this.#short()
     const info = this.#info!
     const all = info.frames > 0 && this.#decoded >= info.frames
-    // What follows the last frame is none of ours: tags of other formats are written there.
-    if (all || this.#waiting.bytes.length === 0) return this.#short()
-    if (!ended && this.#waiting.bytes.length <= this.#wanted) return undefined
+    // Bytes after the last frame are tags of other formats.
+    if (all || this.waiting.bytes.length === 0) return this.#short()
+    if (!ended && this.waiting.bytes.length <= this.#wanted) return undefined
     try {
       const block = this.#frame(info)
       this.#wanted = 0
@@ -63,31 +54,31 @@ export class FlacDecoder implements Decoder {
     } catch (error) {
       if (!(error instanceof OutOfBits)) throw error
       if (ended) return this.#short()
-      // Twice as much each time, so that a long frame is not begun again with every few bytes.
-      this.#wanted = 2 * this.#waiting.bytes.length
+      // Doubled each time, so that a long frame is not retried for every few bytes.
+      this.#wanted = 2 * this.waiting.bytes.length
       return undefined
     }
   }
 
-  /** The end of the file, where it is one. */
+  /** Return undefined; at the end of the input, check that the file is complete. */
   #short(): undefined {
-    if (!this.#waiting.ended) return undefined
-    if (this.#info === undefined) throw new Error('it ends within its header')
+    if (!this.waiting.ended) return undefined
+    if (this.#info === undefined) throw new Error('the file ends within its header')
     const { frames } = this.#info
     if (frames > 0 && this.#decoded < frames) {
-      const facts = `it promises ${frames} frames, ${this.#decoded} could be decoded`
-      throw new Error(`${facts}; the file was cut or is damaged`)
+      const facts = `expected ${frames} frames, as the header declares, got ${this.#decoded}`
+      throw new Error(`${facts}; the file is truncated or damaged`)
     }
-    if (frames === 0 && this.#waiting.bytes.length > 0) throw new OutOfBits()
+    if (frames === 0 && this.waiting.bytes.length > 0) throw new OutOfBits()
     return undefined
   }
 
-  /** Reads the blocks before the first frame, of which only STREAMINFO counts. */
+  /** Read the metadata blocks before the first frame; only STREAMINFO is used. */
   #readBlocks(): boolean {
-    const waiting = this.#waiting
+    const waiting = this.waiting
     if (!this.#begun) {
       if (waiting.bytes.length < 4) return false
-      if (waiting.ascii(0, 4) !== 'fLaC') throw new Error("it does not begin with 'fLaC'")
+      if (waiting.ascii(0, 4) !== 'fLaC') throw new Error("expected 'fLaC' at the beginning")
       waiting.drop(4)
       this.#begun = true
     }
@@ -102,16 +93,16 @@ export class FlacDecoder implements Decoder {
       this.#lastBlock = (bytes[0]! & 128) !== 0
       waiting.drop(4 + length)
     }
-    if (this.#info === undefined) throw new Error('it has no STREAMINFO')
+    if (this.#info === undefined) throw new Error('expected a STREAMINFO block before the first frame')
     return true
   }
 
   #frame(info: StreamInfo): Decoded {
-    const { bytes, offset } = this.#waiting
+    const { bytes, offset } = this.waiting
     const damaged = (what: string) => new Error(`the frame at byte ${offset} ${what}; the file is damaged`)
     const bits = new Bits(bytes)
     const header = frameHeader(bits, bytes, info, damaged)
-    // No encoder makes more of a frame than its samples take as they are.
+    // An upper bound on the size of a frame: no encoder writes more than the uncompressed samples take.
     const most = 2 * (64 + Math.ceil((header.size * header.channels * (header.bits + 1)) / 8))
     try {
       const { channels, assignment, size } = header
@@ -122,8 +113,8 @@ export class FlacDecoder implements Decoder {
       }
       bits.align()
       const end = bits.position / 8
-      if (bits.read(16) !== crc16(bytes, end)) throw damaged('has another checksum than it says')
-      this.#waiting.drop(end + 2)
+      if (bits.read(16) !== crc16(bytes, end)) throw damaged('has a wrong checksum')
+      this.waiting.drop(end + 2)
       unmix(planes, assignment)
       const scale = 2 ** (1 - header.bits)
       const channelData = planes.map((plane) => {
@@ -140,13 +131,13 @@ export class FlacDecoder implements Decoder {
 }
 
 function streamInfo(bytes: Uint8Array): StreamInfo {
-  if (bytes.length < 34) throw new Error(`its STREAMINFO has ${bytes.length} bytes, fewer than 34`)
+  if (bytes.length < 34) throw new Error(`STREAMINFO: expected at least 34 bytes, got ${bytes.length}`)
   const bits = new Bits(bytes, 10)
   const sampleRate = bits.read(20)
   const channels = bits.read(3) + 1
   const depth = bits.read(5) + 1
   const frames = bits.read(4) * 2 ** 32 + bits.read(32)
-  if (sampleRate === 0) throw new Error('it claims a sample rate of 0 Hz')
+  if (sampleRate === 0) throw new Error('STREAMINFO: expected a sample rate above 0 Hz, got 0')
   return { sampleRate, channels, bits: depth, frames }
 }
 
@@ -160,7 +151,7 @@ function frameHeader(bits: Bits, bytes: Uint8Array, info: StreamInfo, damaged: (
   if (bits.read(1) !== 0 || sizeCode === 0 || rateCode === 15 || assignment > MID_SIDE || depthCode === 3) {
     throw damaged('has a header that nothing is said by')
   }
-  // The frame's number, in as many bytes as UTF-8 would take.
+  // The frame number, coded like UTF-8.
   const first = bits.read(8)
   const more = Math.clz32((~first & 255) << 24)
   if (more === 1 || more > 7) throw damaged('has no number')
@@ -176,7 +167,7 @@ function frameHeader(bits: Bits, bytes: Uint8Array, info: StreamInfo, damaged: (
   const end = bits.position / 8
   if (bits.read(8) !== crc8(bytes, end)) throw damaged('has a header with another checksum than it says')
   const channels = assignment < LEFT_SIDE ? assignment + 1 : 2
-  if (channels !== info.channels) throw damaged(`has ${channels} channels, the header of the file ${info.channels}`)
+  if (channels !== info.channels) throw damaged(`has ${channels} channels, expected ${info.channels} as in the header`)
   return { size, sampleRate, channels, assignment, bits: depthCode === 0 ? info.bits : depths[depthCode]! }
 }
 
@@ -216,7 +207,7 @@ function warmUp(bits: Bits, samples: Samples, order: number, width: number, dama
   return order
 }
 
-/** Rice codes, in partitions with a parameter each. */
+/** Read residuals in Rice codes, in partitions with one parameter each. */
 function residuals(bits: Bits, samples: Samples, order: number, damaged: (what: string) => Error): void {
   const method = bits.read(2)
   if (method > 1) throw damaged('has residuals of an unknown kind')
@@ -250,7 +241,7 @@ function restoreFixed(s: Samples, order: number): void {
   }
 }
 
-/** A sum stays below 2^53: 33 bits by 15, at most 32 times. */
+/** Apply linear prediction. Sums stay below 2^53: at most 32 products of 33 and 15 bits. */
 function restoreLinear(samples: Samples, weights: Int32Array, shift: number, narrow: boolean): void {
   const order = weights.length
   const step = 2 ** shift
@@ -266,7 +257,7 @@ function restoreLinear(samples: Samples, weights: Int32Array, shift: number, nar
   }
 }
 
-/** Left and right of two channels that were stored as one and a difference. */
+/** Restore left and right from one channel and a difference, or from mid and side. */
 function unmix(planes: Samples[], assignment: number): void {
   if (assignment < LEFT_SIDE) return
   const [first, second] = planes as [Samples, Samples]
@@ -306,10 +297,10 @@ function crc16(bytes: Uint8Array, end: number): number {
   return sum
 }
 
-/** What stands before 'fLaC' in the first packet (RFC 9639, section 10.1). */
+/** Bytes before 'fLaC' in the first packet (RFC 9639, section 10.1). */
 const PREFIX = 9
 
-/** FLAC in Ogg: each packet holds a block of the header, or a frame. */
+/** Decoder of FLAC in Ogg: each packet contains a metadata block or a frame. */
 export class OggFlacDecoder implements PacketDecoder {
   readonly #flac = new FlacDecoder()
   #first = true
@@ -320,7 +311,7 @@ export class OggFlacDecoder implements PacketDecoder {
     const decoded = this.#flac.next()
     if (last) {
       this.#flac.end()
-      // Compares the number of samples with what the header promises.
+      // Checks the number of samples against the header.
       this.#flac.next()
     }
     return decoded

@@ -1,4 +1,4 @@
-/** The discrete cosine transform of type IV: out[n] = sum of in[k] cos(pi/size (n + 1/2)(k + 1/2)); a power of two from 4 on. */
+/** Discrete cosine transform of type IV: out[n] = sum of in[k] cos(pi/size (n + 1/2)(k + 1/2)); a power of two from 4 on. */
 export class CosineTransform {
   readonly #half: number
   readonly #real: Float64Array
@@ -31,7 +31,7 @@ export class CosineTransform {
     })
   }
 
-  /** `values` becomes its transform. */
+  /** Transform `values` in place. */
   run(values: Float64Array): void {
     const { size } = this
     const half = this.#half

@@ -1,6 +1,6 @@
 import { withoutEnd } from '../../base/words.js'
 import { decodePcm, encodedBytes, MOST_CHANNELS, type PcmEncoding } from '../pcm.js'
-import { type Decoded, type Decoder, Waiting } from './decoder.js'
+import { BufferedDecoder, type Decoded } from './decoder.js'
 import { FlacDecoder } from './flac.js'
 import { Mp3Decoder } from './mp3.js'
 import type { PacketDecoder } from './ogg.js'
@@ -8,8 +8,8 @@ import { OpusDecoder } from './opus.js'
 import { VorbisDecoder } from './vorbis.js'
 
 /**
- * The first audio track of a Matroska or WebM file (RFC 9559 on EBML, RFC 8794): what browsers record, and `.mka`. Clusters and
- * segments of unknown size, as live writers leave them, are read like others, since each element says by its id where it belongs.
+ * Decodes the first audio track of a Matroska or WebM file (RFC 9559, based on EBML, RFC 8794). Segments and clusters of unknown
+ * size, which live recorders write, are supported: the id of each element tells its level.
  */
 
 const ID = {
@@ -40,10 +40,10 @@ const ID = {
   simpleBlock: 0xa3,
 } as const
 
-/** Elements whose children are read as siblings, so that nobody needs to know where they end. */
+/** Elements whose children are read as siblings, so their size is not needed. */
 const ENTERED: readonly number[] = [ID.segment, ID.cluster]
 const READ: readonly number[] = [ID.tracks, ID.blockGroup, ID.simpleBlock]
-/** A block is some kilobytes; codecs' headers with pictures in them some hundred. */
+/** Most bytes of an element: usual blocks have some kilobytes, codec headers with images some hundred. */
 const MOST_ELEMENT = 1 << 26
 const AUDIO_TRACK = 2
 const HEADER_STRIPPING = 3
@@ -63,54 +63,45 @@ const PCM: Readonly<Record<string, PcmEncoding>> = {
 interface Track {
   number: number
   codec: string
-  /** The codec's headers. */
+  /** Headers of the codec (CodecPrivate). */
   head: Uint8Array
   sampleRate: number
   channels: number
   bits: number
-  /** Nanoseconds at the beginning that an encoder added. */
+  /** Nanoseconds that the encoder added at the beginning. */
   delay: number
-  /** Bytes that are left out at the beginning of each frame. */
+  /** Bytes that were removed from the beginning of each frame (header stripping). */
   prefix: Uint8Array
 }
 
-/** Makes samples of a track's frames. */
+/** Decoder of the frames of a track. */
 interface FrameDecoder {
   push(frame: Uint8Array): void
-  /** Say that there are no more. */
+  /** Mark the end of the input. */
   end(): void
   next(): Decoded | undefined
   free?(): void
 }
 
-export class MatroskaDecoder implements Decoder {
-  readonly #waiting = new Waiting()
+export class MatroskaDecoder extends BufferedDecoder {
   #track: Track | undefined
   #frames: FrameDecoder | undefined
-  /** Frames of the last block that are not decoded yet, in order. */
+  /** Frames of the current block that are not decoded yet, in order. */
   #pending: Uint8Array[] = []
-  /** Nanoseconds to cut from the last of them: from its end, or of a negative number from its beginning. */
+  /** Nanoseconds to remove from the last of them: from its end, or, if negative, from its beginning. */
   #discard = 0
   /** Samples to drop at the beginning; undefined until the first frame is decoded. */
   #delay: number | undefined
   #ended = false
-
-  feed(bytes: Uint8Array): void {
-    this.#waiting.feed(bytes)
-  }
-
-  end(): void {
-    this.#waiting.ended = true
-  }
 
   async next(): Promise<Decoded | undefined> {
     for (;;) {
       const decoded = this.#decoded()
       if (decoded !== undefined) return decoded
       if (await this.#element()) continue
-      if (!this.#waiting.ended || this.#ended) return undefined
+      if (!this.waiting.ended || this.#ended) return undefined
       this.#ended = true
-      if (this.#frames === undefined) throw new Error('it has no audio track')
+      if (this.#frames === undefined) throw new Error('expected a file with an audio track, got none')
       this.#frames.end()
     }
   }
@@ -122,10 +113,10 @@ export class MatroskaDecoder implements Decoder {
   #decoded(): Decoded | undefined {
     const frames = this.#frames
     for (;;) {
-      const made = frames?.next()
-      if (made !== undefined) {
+      const decoded = frames?.next()
+      if (decoded !== undefined) {
         const isLast = this.#pending.length === 0
-        const ended = isLast && this.#discard !== 0 ? discarded(made, this.#discard) : made
+        const ended = isLast && this.#discard !== 0 ? discarded(decoded, this.#discard) : decoded
         if (isLast) this.#discard = 0
         const cut = this.#withoutDelay(ended)
         if (cut.channelData[0]!.length > 0) return cut
@@ -137,7 +128,7 @@ export class MatroskaDecoder implements Decoder {
     }
   }
 
-  /** Drop the encoder's delay of MP3. Opus drops its own by its header, and Vorbis's first packet gives no samples. */
+  /** Drop the encoder delay of MP3. The Opus decoder drops its own by its header, and the first Vorbis packet has no output. */
   #withoutDelay({ channelData, sampleRate }: Decoded): Decoded {
     const { codec, delay } = this.#track as Track
     this.#delay ??= codec === 'A_MPEG/L3' ? Math.round((delay * sampleRate) / 1e9) : 0
@@ -146,32 +137,32 @@ export class MatroskaDecoder implements Decoder {
     return { channelData: channelData.map((plane) => plane.subarray(count)), sampleRate }
   }
 
-  /** Takes the next element that is whole, or enters it; false where it is not there yet. */
+  /** Read, enter or skip the next element; return false if it is incomplete. */
   async #element(): Promise<boolean> {
-    const { bytes } = this.#waiting
+    const { bytes } = this.waiting
     const id = idAt(bytes, 0)
     const size = id && sizeAt(bytes, id.length)
     if (id === undefined || size === undefined) return false
     const begin = id.length + size.length
     if (ENTERED.includes(id.value)) {
-      this.#waiting.drop(begin)
+      this.waiting.drop(begin)
       return true
     }
     if (size.value === undefined) {
-      throw new Error(`its element 0x${id.value.toString(16)} at byte ${this.#waiting.offset} has no size`)
+      throw new Error(`element 0x${id.value.toString(16)} at byte ${this.waiting.offset}: expected a known size`)
     }
     if (!READ.includes(id.value)) {
-      // Its bytes may come later: they are passed then.
-      this.#waiting.drop(begin + size.value)
+      // Also skips bytes that have not arrived yet.
+      this.waiting.drop(begin + size.value)
       return true
     }
     if (size.value > MOST_ELEMENT)
-      throw new Error(`it has an element of ${size.value} bytes, more than ${MOST_ELEMENT}`)
+      throw new Error(`expected elements of at most ${MOST_ELEMENT} bytes, got one of ${size.value}`)
     const end = begin + size.value
     if (bytes.length < end) return false
-    // The next bytes may be written over these.
+    // Copied, because the next `feed` may overwrite the buffer.
     const content = bytes.slice(begin, end)
-    this.#waiting.drop(end)
+    this.waiting.drop(end)
     if (id.value === ID.tracks) await this.#open(content)
     else if (id.value === ID.simpleBlock) this.#block(content, 0)
     else this.#group(content)
@@ -192,26 +183,26 @@ export class MatroskaDecoder implements Decoder {
       if (id === ID.block) this.#block(data, padding === undefined ? 0 : signed(padding.data))
   }
 
-  /** @param discard nanoseconds to cut from the block's last frame, see `#discard` */
+  /** @param discard nanoseconds to remove from the block's last frame, see `#discard` */
   #block(content: Uint8Array, discard: number): void {
     const track = this.#track
     const number = sizeAt(content, 0)
     if (track === undefined || number === undefined || number.value !== track.number) return
     const at = number.length + 3
     const flags = content[at - 1]
-    if (flags === undefined) throw new Error('it has a block without a header')
+    if (flags === undefined) throw new Error('the file has a block without a header')
     const frames = laced(content.subarray(at), (flags >> 1) & 3)
     this.#pending = frames.map((frame) => (track.prefix.length === 0 ? frame : Buffer.concat([track.prefix, frame])))
     this.#discard = discard
   }
 }
 
-/** A decoder of frames by the name of their codec. @throws for one that is not read */
+/** Create the decoder of a track. @throws for an unsupported codec */
 async function frameDecoder(track: Track): Promise<FrameDecoder> {
   const { codec, head, sampleRate, channels, bits } = track
   if (codec === 'A_OPUS') {
     const decoder = await OpusDecoder.open(head)
-    // In Ogg two headers come before the first frame.
+    // The decoder expects the two header packets of Ogg.
     return packets(decoder, [head, new Uint8Array(0)])
   }
   if (codec === 'A_VORBIS') {
@@ -224,42 +215,38 @@ async function frameDecoder(track: Track): Promise<FrameDecoder> {
   if (encoding === undefined) {
     const kind = codec.startsWith('A_PCM') ? `${codec} of ${bits} bits` : codec
     throw new Error(
-      `its sound is ${kind}, and Opus, Vorbis, FLAC, MP3 and PCM are read. Take it from the film by filmSound, with npm's node-av`,
+      `expected Opus, Vorbis, FLAC, MP3 or PCM, got ${kind}. To read it, install npm's node-av and use filmSound(path)`,
     )
   }
-  if (channels < 1 || channels > MOST_CHANNELS) throw new Error(`it claims ${channels} channels`)
+  if (channels < 1 || channels > MOST_CHANNELS)
+    throw new Error(`channels: expected 1 to ${MOST_CHANNELS}, got ${channels}`)
   const layout = { encoding, bigEndian: codec.endsWith('BIG') }
   const width = channels * encodedBytes[encoding]
-  let made: Decoded | undefined
-  return {
-    push(frame) {
-      const whole = frame.slice(0, frame.length - (frame.length % width))
-      made = { channelData: decodePcm(whole, { layout, channels, sampleRate, begin: 0, frames: 0 }), sampleRate }
-    },
-    end() {},
-    next() {
-      const last = made
-      made = undefined
-      return last
-    },
-  }
+  return eachFrame((frame) => {
+    const whole = frame.slice(0, frame.length - (frame.length % width))
+    return { channelData: decodePcm(whole, { layout, channels, sampleRate, begin: 0, frames: 0 }), sampleRate }
+  })
 }
 
 function packets(decoder: PacketDecoder, headers: readonly Uint8Array[]): FrameDecoder {
-  let made: Decoded | undefined
   const decode = (bytes: Uint8Array) => decoder.decode({ bytes, granule: undefined, last: false })
   for (const header of headers) decode(header)
+  return { ...eachFrame(decode), free: () => decoder.free?.() }
+}
+
+/** Create a decoder that decodes each frame on its own. */
+function eachFrame(decode: (frame: Uint8Array) => Decoded | undefined): FrameDecoder {
+  let decoded: Decoded | undefined
   return {
     push(frame) {
-      made = decode(frame)
+      decoded = decode(frame)
     },
     end() {},
     next() {
-      const last = made
-      made = undefined
+      const last = decoded
+      decoded = undefined
       return last
     },
-    free: () => decoder.free?.(),
   }
 }
 
@@ -280,55 +267,59 @@ interface Element {
   data: Uint8Array
 }
 
-/** The elements of one that is whole. */
+/** Yield the child elements of a complete element. */
 function* children(bytes: Uint8Array): Generator<Element> {
   for (let at = 0; at < bytes.length; ) {
     const id = idAt(bytes, at)
     const size = id && sizeAt(bytes, at + id.length)
-    if (id === undefined || size?.value === undefined) throw new Error('one of its elements is cut off')
+    if (id === undefined || size?.value === undefined) throw new Error('the file has a truncated element')
     const begin = at + id.length + size.length
-    if (size.value > bytes.length - begin) throw new Error(`its element 0x${id.value.toString(16)} is cut off`)
+    if (size.value > bytes.length - begin) throw new Error(`element 0x${id.value.toString(16)} is truncated`)
     at = begin + size.value
     yield { id: id.value, data: bytes.subarray(begin, at) }
   }
 }
 
-/** An audio track; undefined for one of another kind. */
+/** Read a track; return undefined if it is not audio. */
 function trackOf(entry: Uint8Array): Track | undefined {
-  const found = new Map([...children(entry)].map(({ id, data }) => [id, data]))
-  if (unsigned(found.get(ID.trackType)) !== AUDIO_TRACK) return undefined
-  const audio = new Map([...children(found.get(ID.audio) ?? new Uint8Array(0))].map(({ id, data }) => [id, data]))
+  const fields = fieldsOf(entry)
+  if (unsigned(fields.get(ID.trackType)) !== AUDIO_TRACK) return undefined
+  const audio = fieldsOf(fields.get(ID.audio))
   return {
-    number: unsigned(found.get(ID.trackNumber)) ?? 0,
-    codec: withoutEnd(Buffer.from(found.get(ID.codec) ?? []).toString('latin1'), /\0/),
-    head: found.get(ID.codecPrivate) ?? new Uint8Array(0),
+    number: unsigned(fields.get(ID.trackNumber)) ?? 0,
+    codec: withoutEnd(Buffer.from(fields.get(ID.codec) ?? []).toString('latin1'), /\0/),
+    head: fields.get(ID.codecPrivate) ?? new Uint8Array(0),
     sampleRate: real(audio.get(ID.sampleRate)) ?? 8000,
     channels: unsigned(audio.get(ID.channels)) ?? 1,
     bits: unsigned(audio.get(ID.bitDepth)) ?? 0,
-    delay: unsigned(found.get(ID.codecDelay)) ?? 0,
-    prefix: strippedPrefix(found.get(ID.encodings)),
+    delay: unsigned(fields.get(ID.codecDelay)) ?? 0,
+    prefix: strippedPrefix(fields.get(ID.encodings)),
   }
 }
 
-/** Bytes that every frame begins with and that are written once. @throws for what is compressed or encrypted otherwise */
+/** Return the child elements of a complete element by id. */
+const fieldsOf = (bytes = new Uint8Array(0)): Map<number, Uint8Array> =>
+  new Map([...children(bytes)].map(({ id, data }) => [id, data]))
+
+/** Return the bytes that header stripping removed from each frame. @throws for other compression, and encryption */
 function strippedPrefix(encodings: Uint8Array | undefined): Uint8Array {
   const parts: Uint8Array[] = []
   for (const { id, data } of children(encodings ?? new Uint8Array(0))) {
     if (id !== ID.encoding) continue
-    const found = new Map([...children(data)].map((one) => [one.id, one.data]))
-    if (((unsigned(found.get(ID.encodingScope)) ?? 1) & 1) === 0) continue
-    const compression = found.get(ID.compression)
-    const own = new Map([...children(compression ?? new Uint8Array(0))].map((one) => [one.id, one.data]))
-    const isStripped = unsigned(own.get(ID.algorithm)) === HEADER_STRIPPING
-    if ((unsigned(found.get(ID.encodingType)) ?? 0) !== 0 || compression === undefined || !isStripped) {
-      throw new Error('its sound is compressed once more or encrypted, which is not read')
+    const fields = fieldsOf(data)
+    if (((unsigned(fields.get(ID.encodingScope)) ?? 1) & 1) === 0) continue
+    const compression = fields.get(ID.compression)
+    const settings = fieldsOf(compression)
+    const isStripped = unsigned(settings.get(ID.algorithm)) === HEADER_STRIPPING
+    if ((unsigned(fields.get(ID.encodingType)) ?? 0) !== 0 || compression === undefined || !isStripped) {
+      throw new Error('unsupported: the audio track has additional compression or encryption')
     }
-    parts.unshift(own.get(ID.settings) ?? new Uint8Array(0))
+    parts.unshift(settings.get(ID.settings) ?? new Uint8Array(0))
   }
   return parts.length === 0 ? new Uint8Array(0) : Buffer.concat(parts)
 }
 
-/** The frames of a block: one, or several with their lengths before them, by Xiph's way, in equal parts, or by EBML's. */
+/** Split a block into frames. @param lacing 0: one frame; 1: Xiph lacing; 2: frames of equal size; 3: EBML lacing */
 function laced(bytes: Uint8Array, lacing: number): Uint8Array[] {
   if (lacing === 0) return [bytes]
   const count = (bytes[0] ?? 0) + 1
@@ -336,7 +327,10 @@ function laced(bytes: Uint8Array, lacing: number): Uint8Array[] {
   const sizes: number[] = []
   if (lacing === 2) {
     const size = (bytes.length - 1) / count
-    if (!Number.isInteger(size)) throw new Error('it has a block that is no whole number of frames')
+    if (!Number.isInteger(size))
+      if (!Number.isInteger(size)) {
+        throw new Error(`expected a block of ${count} frames of equal size, got ${bytes.length - 1} bytes`)
+      }
     for (let i = 1; i < count; i++) sizes.push(size)
   } else if (lacing === 1) {
     for (let i = 1; i < count; i++) {
@@ -350,47 +344,47 @@ function laced(bytes: Uint8Array, lacing: number): Uint8Array[] {
     }
   } else {
     for (let i = 1; i < count; i++) {
-      const found = sizeAt(bytes, at)
-      if (found?.value === undefined) throw new Error('it has a block whose frames have no sizes')
-      at += found.length
-      // The first as it is, the others as what they differ by.
-      const bias = 2 ** (7 * found.length - 1) - 1
-      sizes.push(i === 1 ? found.value : (sizes[i - 2] as number) + found.value - bias)
+      const size = sizeAt(bytes, at)
+      if (size?.value === undefined) throw new Error('expected a block with the sizes of its frames')
+      at += size.length
+      // The first size is absolute, the others are differences.
+      const bias = 2 ** (7 * size.length - 1) - 1
+      sizes.push(i === 1 ? size.value : (sizes[i - 2] as number) + size.value - bias)
     }
   }
   const frames: Uint8Array[] = []
   for (const size of sizes) {
-    if (size < 0 || size > bytes.length - at) throw new Error('it has a block whose frames are longer than it is')
+    if (size < 0 || size > bytes.length - at) throw new Error('expected frames within their block, got longer ones')
     frames.push(bytes.subarray(at, at + size))
     at += size
   }
   return [...frames, bytes.subarray(at)]
 }
 
-/** Vorbis's three headers, with the lengths of the first two before them. */
+/** Split CodecPrivate into the three headers of Vorbis; the lengths of the first two precede them. */
 function vorbisHeaders(head: Uint8Array): Uint8Array[] {
-  if (head[0] !== 2) throw new Error('its Vorbis track has no headers')
+  if (head[0] !== 2) throw new Error('expected a Vorbis track with 3 headers in CodecPrivate')
   return laced(head, 1)
 }
 
-/** An id with its length, the marker kept; undefined where it is not whole. */
+/** Read an element id, including its length marker; return undefined if it is incomplete. */
 function idAt(bytes: Uint8Array, at: number): { value: number; length: number } | undefined {
   const first = bytes[at]
   if (first === undefined) return undefined
   const length = Math.clz32(first) - 23
-  if (length > 4) throw new Error(`it has no element where one should begin (0x${first.toString(16)})`)
+  if (length > 4) throw new Error(`expected an element id, got 0x${first.toString(16)}`)
   if (at + length > bytes.length) return undefined
   let value = 0
   for (let i = 0; i < length; i++) value = value * 256 + (bytes[at + i] as number)
   return { value, length }
 }
 
-/** A size with its length, without the marker; no value where all its bits are set, which stands for unknown. */
+/** Read a size, without its length marker; `value` is undefined for an unknown size, all of whose bits are set. */
 function sizeAt(bytes: Uint8Array, at: number): { value: number | undefined; length: number } | undefined {
   const first = bytes[at]
   if (first === undefined) return undefined
   const length = Math.clz32(first) - 23
-  if (length > 8) throw new Error('it has an element without a size')
+  if (length > 8) throw new Error('expected the size of an element, got 0x00')
   if (at + length > bytes.length) return undefined
   let value = first & (0xff >> length)
   let isUnknown = value === 0xff >> length
@@ -399,7 +393,8 @@ function sizeAt(bytes: Uint8Array, at: number): { value: number | undefined; len
     isUnknown &&= byte === 0xff
     value = value * 256 + byte
   }
-  if (!isUnknown && !Number.isSafeInteger(value)) throw new Error('it has an element that is larger than any file')
+  if (!isUnknown && !Number.isSafeInteger(value))
+    throw new Error('expected an element size below 2^53, got a larger one')
   return { value: isUnknown ? undefined : value, length }
 }
 

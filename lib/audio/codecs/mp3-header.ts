@@ -4,29 +4,29 @@ const bitrates = [
 ]
 const rates = [44100, 48000, 32000]
 
-/** Of a frame of MPEG-1, 2 or 2.5, layer III. */
+/** Header of a frame of MPEG-1, 2 or 2.5, layer III. */
 export interface Mp3Header {
-  /** MPEG-1, which has two granules to a frame; the others have one. */
+  /** Whether it is MPEG-1, with two granules per frame; MPEG-2 and 2.5 have one. */
   full: boolean
-  /** MPEG-2.5, which no standard knows. */
+  /** Whether it is MPEG-2.5, an unofficial extension. */
   quarter: boolean
   sampleRate: number
   channels: number
-  /** Samples of each channel. */
+  /** Samples per channel. */
   samples: number
-  /** Of the whole frame. */
+  /** Size of the whole frame. */
   bytes: number
-  /** Where the side information begins: after a checksum, where there is one. */
+  /** Offset of the side information: after the optional checksum. */
   side: number
   sideBytes: number
-  /** Joint stereo: by middle and side, and by intensity. */
+  /** Joint stereo modes: mid/side and intensity. */
   middleSide: boolean
   intensity: boolean
 }
 
 export const HEADER_BYTES = 4
 
-/** undefined where no frame of layer III begins. */
+/** Read a frame header; return undefined if no frame of layer III begins at `at`. */
 export function readMp3Header(bytes: Uint8Array, at: number): Mp3Header | undefined {
   if (at + HEADER_BYTES > bytes.length || bytes[at] !== 0xff) return undefined
   const [b1, b2, b3] = [bytes[at + 1]!, bytes[at + 2]!, bytes[at + 3]!]
@@ -57,23 +57,23 @@ export function readMp3Header(bytes: Uint8Array, at: number): Mp3Header | undefi
   }
 }
 
-/** Whether two headers can be of one stream. */
+/** Whether two headers can belong to the same stream. */
 export function sameStream(a: Mp3Header, b: Mp3Header): boolean {
   return a.full === b.full && a.sampleRate === b.sampleRate
 }
 
-/** What an encoder writes into a first frame without sound: which samples its run-up and its last frame added. */
+/** Information that an encoder writes into a silent first frame: the samples that it added at both ends. */
 export interface EncoderInfo {
-  /** Frames of the file without this one; undefined where it does not say. */
+  /** Frames of the file without this one; undefined if not stated. */
   frames: number | undefined
-  /** Samples at the beginning and at the end that were not in the recording. */
+  /** Samples added by the encoder at the beginning and at the end. */
   delay: number | undefined
   padding: number
 }
 
-/** Of a frame with the tag of Xing or LAME; undefined for one that sounds. */
+/** Read the Xing or LAME tag of a frame; return undefined for a frame with audio. */
 export function readEncoderInfo(frame: Uint8Array, { side, sideBytes }: Mp3Header): EncoderInfo | undefined {
-  // Encoders put it where the side information ends in a frame without checksum, whether there is one or not.
+  // The tag is at the end of the side information of a frame without checksum, even if the frame has one.
   for (const begin of new Set([4 + sideBytes, side + sideBytes])) {
     const view = new DataView(frame.buffer, frame.byteOffset, frame.length)
     if (begin + 8 > frame.length) continue

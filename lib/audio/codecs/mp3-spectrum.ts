@@ -2,32 +2,32 @@ import type { Bits } from './bits.js'
 import type { Mp3Header } from './mp3-header.js'
 import { type Bands, pairCode, preemphasis, quadCode, scaleBits, scaleCounts } from './mp3-tables.js'
 
-/** Of one channel in one granule, from the side information. */
+/** Side information of one channel in one granule. */
 export interface Granule {
-  /** Of its scale factors and its spectrum. */
+  /** Bits of scale factors and spectrum. */
   bits: number
-  /** Pairs of numbers before the four-number codes. */
+  /** Number of value pairs before the quadruples. */
   pairs: number
   gain: number
   scaleCode: number
-  /** 0 long, 1 start, 2 three short ones, 3 stop. */
+  /** 0: long, 1: start, 2: three short blocks, 3: stop. */
   blockType: number
-  /** The two lowest bands are long in spite of `blockType`. */
+  /** Whether the two lowest bands are long blocks, regardless of `blockType`. */
   mixed: boolean
   tables: number[]
   windowGains: number[]
-  /** Bands before the second and before the third region; undefined where the block type tells. */
+  /** Bands before the second and third region; undefined if the block type determines them. */
   regions: [number, number] | undefined
   preemphasis: boolean
-  /** Of the scale factors: 1 or 0.5. */
+  /** Multiplier of the scale factors: 1 or 0.5. */
   step: number
   plainQuads: boolean
 }
 
 export interface SideInformation {
-  /** Bytes of earlier frames where the data begin. */
+  /** Offset of the data, in bytes of earlier frames. */
   back: number
-  /** [channel][4]: whether the second granule takes its scale factors from the first. */
+  /** [channel][4]: whether the second granule reuses the scale factors of the first. */
   shared: boolean[][]
   /** [granule][channel] */
   granules: Granule[][]
@@ -80,20 +80,20 @@ function readGranule(bits: Bits, full: boolean): Granule {
 }
 
 export interface ScaleFactors {
-  /** Of the long bands first, then of each window of the short ones; the highest band has none. */
+  /** Scale factors of the long bands, then of each window of the short bands; the highest band has none. */
   values: Uint8Array
-  /** For intensity stereo: the values that mean no place. */
+  /** Values that mean "no intensity position", for intensity stereo. */
   illegal: Uint8Array
   preemphasis: boolean
 }
 
-/** How many of the long bands a granule has, before short ones. */
+/** Return the number of long bands of a granule, before short ones. */
 export function longBands({ blockType, mixed }: Granule, full: boolean): number {
   if (blockType !== 2) return 22
   return mixed ? (full ? 8 : 6) : 0
 }
 
-/** Bands whose scale factors the second granule of a frame may take from the first together. */
+/** Groups of bands whose scale factors the second granule may reuse. */
 const sharedGroups = [0, 6, 11, 16, 21]
 
 export function readScaleFactors(
@@ -124,7 +124,7 @@ export function readScaleFactors(
   return { values, illegal, preemphasis: granule.preemphasis }
 }
 
-/** MPEG-2 packs the numbers of bits of four groups of bands into one code. */
+/** Decode the bit widths of four groups of bands, which MPEG-2 packs into one code. */
 function readLowScaleFactors(
   bits: Bits,
   granule: Granule,
@@ -161,8 +161,8 @@ function readLowScaleFactors(
 const powers = Float64Array.from({ length: 8192 + 16 }, (_, i) => i ** (4 / 3))
 
 /**
- * Reads the spectrum of one channel: 576 numbers in the order of frequencies, those of three short blocks in turn.
- * @returns the place behind the last number that is not zero, in the order of the file
+ * Read the spectrum of one channel: 576 values by frequency, those of three short blocks interleaved.
+ * @returns the index after the last nonzero value, in file order
  */
 export function readSpectrum(
   bits: Bits,
@@ -189,7 +189,7 @@ export function readSpectrum(
     for (let i = bands.long[band]!; i < bands.long[band + 1]!; i += 1) put(i, i, gain)
   }
   if (granule.blockType !== 2) return filled
-  // Short blocks lie window after window in each band; here they are woven together.
+  // The file stores short blocks window by window in each band; they are interleaved here.
   const first = long > 0 ? 3 : 0
   for (let band = first, factor = long, from = 3 * bands.short[first]!; band < 13; band += 1) {
     const begin = bands.short[band]!
@@ -232,7 +232,7 @@ function readNumbers(bits: Bits, end: number, granule: Granule, header: Mp3Heade
     for (let bit = 8; bit > 0; bit >>= 1, at += 1) {
       if ((quad & bit) !== 0) coded[at] = bits.read(1) === 1 ? -1 : 1
     }
-    // The last one may have been cut out of what follows.
+    // The last code may extend into the following data.
     if (bits.position > end) coded.fill(0, at - 4)
   }
   return coded.fill(0, 576)

@@ -7,7 +7,7 @@ interface Channel {
   scale: ScaleFactors | undefined
 }
 
-/** Joint stereo: makes left and right of middle and side, and, above where the right channel ends, of one and its place. */
+/** Decode joint stereo: mid/side, and intensity stereo above the end of the right channel. */
 export function separate(channels: Channel[], granules: Granule[], header: Mp3Header): void {
   const [left, right] = [channels[0]!.spectrum, channels[1]!.spectrum]
   const placed = header.intensity ? placedLines(channels[1]!, granules[1]!, header) : undefined
@@ -26,7 +26,7 @@ export function separate(channels: Channel[], granules: Granule[], header: Mp3He
   }
 }
 
-/** The shares of left and right of each line in the bands above the last that the right channel fills. */
+/** Return the gains of left and right of each line in the bands above the last nonzero band of the right channel. */
 function placedLines(
   { spectrum, scale }: Channel,
   granule: Granule,
@@ -79,7 +79,7 @@ const butterflies = [-0.6, -0.535, -0.33, -0.185, -0.095, -0.041, -0.0142, -0.00
   other: c / Math.sqrt(1 + c * c),
 }))
 
-/** Takes back what neighbouring bands of the filter bank hear of each other; short blocks have none of it. */
+/** Apply alias reduction between neighboring bands; short blocks have none. */
 export function reduceAliasing(spectrum: Float32Array, { blockType, mixed }: Granule): void {
   const bandsToDo = blockType === 2 ? (mixed ? 1 : 0) : 31
   for (let band = 1; band <= bandsToDo; band += 1) {

@@ -3,7 +3,7 @@ import { synthesisWindow } from './mp3-tables.js'
 const BANDS = 32
 const LINES = 18
 
-/** Weights of the inverse transform, windowed: [block type][36][18], and for the three of a short block [12][6]. */
+/** Weights of the windowed IMDCT: [block type][36][18], and [12][6] for short blocks. */
 const longWeights = [0, 1, 2, 3].map((type) =>
   type === 2 ? new Float32Array(0) : inverseTransform(36, (i) => longWindow(type, i)),
 )
@@ -11,7 +11,7 @@ const shortWeights = inverseTransform(12, (i) => Math.sin((Math.PI / 12) * (i + 
 
 function longWindow(type: number, i: number): number {
   const slope = (at: number, length: number) => Math.sin((Math.PI / length) * (at + 0.5))
-  // A start and a stop block have one short slope, and are each other's mirror image.
+  // Start and stop blocks have one short slope, and are mirror images.
   const at = type === 3 ? 35 - i : i
   if (type === 0 || at < 18) return slope(at, 36)
   if (at < 24) return 1
@@ -27,27 +27,27 @@ function inverseTransform(size: number, window: (i: number) => number): Float32A
   })
 }
 
-/** Cosines of the filter bank: of the even and of the odd outputs, each from the 16 sums or differences of its inputs. */
+/** Cosines of the filter bank for even and odd outputs, each computed from 16 sums or differences of inputs. */
 const cosines = Float32Array.from({ length: BANDS * 16 }, (_, at) => {
   const k = at % 16
   return Math.cos((Math.PI / 64) * Math.floor(at / 16) * (2 * k + 1))
 })
 
-/** From the spectrum of a channel to its samples, one granule after the other (ISO/IEC 11172-3, 2.4.3.4). */
+/** Synthesis of samples from the spectra of a channel, granule by granule (ISO/IEC 11172-3, 2.4.3.4). */
 export class Synthesis {
-  /** What the blocks before leave for the next: [band][18]. */
+  /** Overlap of the previous block: [band][18]. */
   readonly #overlap = new Float32Array(BANDS * LINES)
   readonly #block = new Float32Array(36)
-  /** The last 16 outputs of the cosine transform, 64 numbers each; `#at` is the newest. */
+  /** The last 16 outputs of the cosine transform, 64 values each; `#at` is the newest. */
   readonly #history = new Float32Array(1024)
   #at = 0
   readonly #halves = new Float32Array(BANDS)
   readonly #outputs = new Float32Array(BANDS)
 
   /**
-   * @param spectrum 576 numbers, which are overwritten
-   * @param type of the blocks; of the two lowest bands 0 where `mixed`
-   * @param into 576 samples from `at`
+   * @param spectrum 576 values, which are overwritten
+   * @param type block type; with `mixed` the two lowest bands have type 0
+   * @param into receives 576 samples from `at`
    */
   run(spectrum: Float32Array, type: number, mixed: boolean, into: Float32Array, at: number): void {
     for (let band = 0; band < BANDS; band += 1) {
@@ -56,7 +56,7 @@ export class Synthesis {
       const block = this.#block
       for (let i = 0; i < LINES; i += 1) {
         const sample = block[i]! + this.#overlap[begin + i]!
-        // Every second band is upside down.
+        // Frequency inversion of every second band.
         spectrum[begin + i] = band % 2 === 1 && i % 2 === 1 ? -sample : sample
         this.#overlap[begin + i] = block[i + LINES]!
       }
@@ -85,7 +85,7 @@ export class Synthesis {
     }
   }
 
-  /** One sample of each band becomes 32 samples. */
+  /** Convert one sample of each band to 32 output samples. */
   #filter(samples: Float32Array, index: number, into: Float32Array, at: number): void {
     const halves = this.#halves
     for (let k = 0; k < 16; k += 1) {
@@ -102,7 +102,7 @@ export class Synthesis {
       for (let k = 0; k < 16; k += 1) sum += cosines[row + k]! * halves[from + k]!
       outputs[j] = sum
     }
-    // The standard's 64 cosines are these 32 and their mirror images.
+    // The 64 cosines of the standard are these 32 and their mirror images.
     this.#at = (this.#at + 960) & 1023
     const history = this.#history
     const newest = this.#at

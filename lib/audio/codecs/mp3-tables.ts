@@ -1,14 +1,14 @@
-// Tables of ISO/IEC 11172-3 and 13818-3. They are numbers of the standard.
+// Tables of ISO/IEC 11172-3 and 13818-3.
 
 import type { Bits } from './bits.js'
 
 const QUICK = 8
 
-/** A code for pairs of numbers up to 15, both in one byte, written as its tree: '-' and two branches, or a pair. */
+/** Huffman code of pairs of numbers up to 15, both in one byte, written as its tree: '-' and two branches, or a pair. */
 export class PairCode {
-  /** Two branches for each node: the complement of a pair, or a node. */
+  /** Two branches per node: the complement of a pair, or a node index. */
   readonly #tree: number[] = []
-  /** For each of the next eight bits: a pair and above it the codeword's length; or 0. */
+  /** Lookup by the next eight bits: a pair and, above it, the length of the codeword; 0 for longer codewords. */
   readonly #quick = new Uint16Array(1 << QUICK)
 
   constructor(text: string) {
@@ -118,19 +118,19 @@ const trees: Record<number, string> = {
 }
 const codes = new Map(Object.entries(trees).map(([number, text]) => [Number(number), new PairCode(text)]))
 
-/** Of 32: the four numbers at the end of the spectrum that are at most 1. The other such code is plain bits. */
+/** Code of table 32: quadruples of values up to 1 at the end of the spectrum. Table 33 is uncoded bits. */
 export const quadCode = codes.get(32)!
 
-// Bits that follow a 15.
+// Extra bits after a value of 15.
 const more = [1, 2, 3, 4, 6, 8, 10, 13, 4, 5, 6, 7, 8, 9, 11, 13]
 
-/** The code of a region by its number; undefined for 0, where all is zero, and for 4 and 14, which do not exist. */
+/** Return the code of a table number; undefined for 0 (all values are zero), and for 4 and 14, which do not exist. */
 export function pairCode(table: number): { code: PairCode; more: number } | undefined {
   const code = codes.get(table < 16 ? table : table < 24 ? 16 : 24)
   return code === undefined ? undefined : { code, more: table < 16 ? 0 : more[table - 16]! }
 }
 
-/** Half of the synthesis window in 65536ths; the other half is its mirror image. */
+/** Half of the synthesis window, in 65536ths; the other half is its mirror image. */
 const halfWindow = [
   0, -1, -1, -1, -1, -1, -1, -2, -2, -2, -2, -3, -3, -4, -4, -5, -5, -6, -7, -7, -8, -9, -10, -11, -13, -14, -16, -17,
   -19, -21, -24, -26, -29, -31, -35, -38, -41, -45, -49, -53, -58, -63, -68, -73, -79, -85, -91, -97, -104, -111, -117,
@@ -154,7 +154,7 @@ export const synthesisWindow = Float32Array.from({ length: 512 }, (_, i) => {
   return i > 256 && i % 64 !== 0 ? -value : value
 })
 
-/** Where the bands that share a scale factor begin, by sample rate: of long blocks, and of each window of short ones. */
+/** Start of each scale factor band, by sample rate: for long blocks, and for each window of short blocks. */
 export interface Bands {
   long: readonly number[]
   short: readonly number[]
@@ -196,16 +196,16 @@ export const bands: Record<number, Bands> = {
   },
 }
 
-/** What the upper bands' scale factors are raised by with preemphasis. */
+/** Increments of the upper bands' scale factors with preemphasis. */
 export const preemphasis = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 3, 2, 0]
 
-/** Bits of the scale factors of the lower and of the upper bands, by their code in MPEG-1. */
+/** Bit widths of the scale factors of lower and upper bands, by their code in MPEG-1. */
 export const scaleBits = [
   [0, 0, 0, 0, 3, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4],
   [0, 1, 2, 3, 0, 1, 2, 3, 1, 2, 3, 1, 2, 3, 2, 3],
 ] as const
 
-/** MPEG-2: how many scale factors have the first, second, third and fourth number of bits: [table][long, short, mixed]. */
+/** Number of scale factors with the first, second, third and fourth bit width, in MPEG-2: [table][long, short, mixed]. */
 export const scaleCounts = [
   [
     [6, 5, 5, 5],

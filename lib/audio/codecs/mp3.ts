@@ -1,5 +1,5 @@
 import { Bits } from './bits.js'
-import { type Decoded, type Decoder, OutOfBits, Waiting } from './decoder.js'
+import { BufferedDecoder, type Decoded, OutOfBits } from './decoder.js'
 import {
   type EncoderInfo,
   HEADER_BYTES,
@@ -13,55 +13,46 @@ import { reduceAliasing, separate } from './mp3-stereo.js'
 import { Synthesis } from './mp3-synthesis.js'
 import { bands } from './mp3-tables.js'
 
-/** Samples by which the two transforms of a decoder come late. */
+/** Delay of the decoder's two transforms, in samples. */
 const DECODER_DELAY = 529
-/** Bytes of earlier frames that a frame may reach back to. */
+/** Most bytes of earlier frames that a frame may refer to. */
 const MOST_RESERVOIR = 511
-/** Bytes without a frame after which a file is none. */
+/** Most bytes before the first frame. */
 const MOST_JUNK = 1 << 20
 
 /**
- * MPEG-1, 2 and 2.5 audio, layer III (ISO/IEC 11172-3 and 13818-3). What LAME's tag says that the encoder added is left out.
- * Bytes between frames are passed over; a frame whose data are damaged is silent, as in other decoders.
+ * Decoder of MPEG-1, 2 and 2.5 audio, layer III (ISO/IEC 11172-3 and 13818-3). Samples that the encoder added, according to
+ * LAME's tag, are removed. Bytes between frames are skipped; a damaged frame is silent, as in other decoders.
  */
-export class Mp3Decoder implements Decoder {
-  readonly #waiting = new Waiting()
+export class Mp3Decoder extends BufferedDecoder {
   readonly #syntheses = [new Synthesis(), new Synthesis()]
   #stream: Mp3Header | undefined
   #junk = 0
-  /** The end of the data of the frames before. */
+  /** Bit reservoir: the end of the data of previous frames. */
   #reservoir: Uint8Array = new Uint8Array(0)
-  /** That were found, with or without sound. */
+  /** Number of frames that were read, including silent ones. */
   frames = 0
-  /** Samples still to leave out at the beginning, and where the recording ends. */
+  /** Samples left to skip at the beginning, and the end of the recording. */
   #skip = 0
   #end = Number.POSITIVE_INFINITY
   #position = 0
 
-  feed(bytes: Uint8Array): void {
-    this.#waiting.feed(bytes)
-  }
-
-  end(): void {
-    this.#waiting.ended = true
-  }
-
   next(): Decoded | undefined {
     for (let header = this.#find(); header !== undefined; header = this.#find()) {
-      const frame = this.#waiting.bytes.subarray(0, header.bytes)
+      const frame = this.waiting.bytes.subarray(0, header.bytes)
       const info = this.frames === 0 ? readEncoderInfo(frame, header) : undefined
       const decoded = info === undefined ? this.#cut(this.#frame(frame, header)) : undefined
       if (info !== undefined) this.#trim(info, header)
-      this.#waiting.drop(header.bytes)
+      this.waiting.drop(header.bytes)
       this.frames += 1
       if (decoded !== undefined) return decoded
     }
     return undefined
   }
 
-  /** The next frame, which then is whole; undefined where there is none yet. */
+  /** Find the next complete frame; return undefined if there is none yet. */
   #find(): Mp3Header | undefined {
-    const waiting = this.#waiting
+    const waiting = this.waiting
     for (let at = 0; ; at += 1) {
       const { bytes } = waiting
       if (at + HEADER_BYTES > bytes.length) {
@@ -81,15 +72,15 @@ export class Mp3Decoder implements Decoder {
       }
       this.#junk += 1
       if (this.frames === 0 && this.#junk > MOST_JUNK)
-        throw new Error(`it has no frame in its first ${MOST_JUNK} bytes`)
+        throw new Error(`expected an MPEG frame in the first ${MOST_JUNK} bytes, got none`)
     }
   }
 
-  /** What looks like a frame is one if it goes with the stream; the first, and one of other channels, if another follows. */
+  /** Read the header of a frame that fits the stream. The first frame, and one with other channels, must be followed by another. */
   #headerAt(bytes: Uint8Array, at: number): Mp3Header | 'later' | undefined {
     const header = readMp3Header(bytes, at)
     if (header === undefined || (this.#stream !== undefined && !sameStream(this.#stream, header))) return undefined
-    const { ended } = this.#waiting
+    const { ended } = this.waiting
     const end = at + header.bytes
     if (end > bytes.length) return ended ? undefined : 'later'
     const stream = this.#stream
@@ -97,7 +88,8 @@ export class Mp3Decoder implements Decoder {
     if (end + HEADER_BYTES > bytes.length) return ended ? (stream === undefined ? header : undefined) : 'later'
     const next = readMp3Header(bytes, end)
     if (next === undefined || !sameStream(header, next) || header.channels !== next.channels) return undefined
-    if (stream !== undefined) throw new Error(`it turns from ${stream.channels} channels into ${header.channels}`)
+    if (stream !== undefined)
+      throw new Error(`expected a constant number of channels, got ${stream.channels} and then ${header.channels}`)
     return header
   }
 
@@ -120,9 +112,9 @@ export class Mp3Decoder implements Decoder {
     const { channels, samples } = header
     const out = Array.from({ length: channels }, () => new Float32Array(samples))
     const side = readGranules(new Bits(frame, header.side), header)
-    const own = frame.subarray(header.side + header.sideBytes)
+    const mainData = frame.subarray(header.side + header.sideBytes)
     const known = side.back <= this.#reservoir.length
-    const data = Buffer.concat([this.#reservoir.subarray(this.#reservoir.length - (known ? side.back : 0)), own])
+    const data = Buffer.concat([this.#reservoir.subarray(this.#reservoir.length - (known ? side.back : 0)), mainData])
     const before: (ScaleFactors | undefined)[] = []
     let position = 0
     side.granules.forEach((granules, index) => {
@@ -130,7 +122,7 @@ export class Mp3Decoder implements Decoder {
         const spectrum = new Float32Array(576)
         const begin = position
         position += granule.bits
-        // A frame that reaches back to one that is not here, or beyond its own end, is silent.
+        // A frame that refers to missing data, or beyond its end, is silent.
         if (!known || position > 8 * data.length) return { spectrum, scale: undefined, filled: 0 }
         return this.#channel(data, begin, granule, header, channel, side.shared[channel]!, before, spectrum)
       })
@@ -141,7 +133,7 @@ export class Mp3Decoder implements Decoder {
         this.#syntheses[channel]!.run(spectrum, granule.blockType, granule.mixed, out[channel]!, 576 * index)
       })
     })
-    const rest = Buffer.concat([this.#reservoir, own])
+    const rest = Buffer.concat([this.#reservoir, mainData])
     this.#reservoir = new Uint8Array(rest.subarray(Math.max(0, rest.length - MOST_RESERVOIR)))
     return out
   }

@@ -1,17 +1,17 @@
-import { type Decoded, type Decoder, Waiting } from './decoder.js'
+import { BufferedDecoder, type Decoded } from './decoder.js'
 
-/** A packet of the stream, and what its page says. */
+/** A packet of the stream, with information of its page. */
 export interface Packet {
   bytes: Uint8Array
-  /** The position at the end of the page, on the last packet that ends in it; else undefined. */
+  /** Granule position of the page, on the last packet that ends in it; else undefined. */
   granule: number | undefined
-  /** The last packet of the stream. */
+  /** Whether it is the last packet of the stream. */
   last: boolean
 }
 
-/** What makes samples of the packets of one stream. */
+/** Decoder of the packets of one stream. */
 export interface PacketDecoder {
-  /** undefined for headers, and where a packet only prepares the next. */
+  /** Return the samples of a packet; undefined for headers and packets without output. */
   decode(packet: Packet): Decoded | undefined
   free?(): void
 }
@@ -19,39 +19,31 @@ export interface PacketDecoder {
 interface Open {
   serial: number
   decoder: PacketDecoder
-  /** Parts of a packet that goes on in the next page. */
+  /** Parts of a packet that continues in the next page. */
   parts: Uint8Array[]
   partBytes: number
   ended: boolean
 }
 
 const HEADER = 27
-/** A packet is a few kilobytes; headers with pictures in them some hundred. */
+/** Most bytes of a packet: usual ones have a few kilobytes, headers with images some hundred. */
 const MOST_PACKET = 1 << 26
 const CONTINUED = 1
 const FIRST = 2
 const LAST = 4
 
 /**
- * The first stream of an Ogg file that `open` has a decoder for, and those that follow it one after the other (RFC 3533).
- * A page with a wrong checksum is an error; a file that was cut gives what its whole pages hold.
+ * Decoder of Ogg files (RFC 3533): decodes the first stream that `open` has a decoder for, and streams chained after it. A page
+ * with a wrong checksum is an error; of a truncated file the complete pages are decoded.
  */
-export class OggDecoder implements Decoder {
-  readonly #waiting = new Waiting()
+export class OggDecoder extends BufferedDecoder {
   readonly #open: (firstPacket: Uint8Array) => Promise<PacketDecoder | undefined>
   readonly #packets: Packet[] = []
   #stream: Open | undefined
 
   constructor(open: (firstPacket: Uint8Array) => Promise<PacketDecoder | undefined>) {
+    super()
     this.#open = open
-  }
-
-  feed(bytes: Uint8Array): void {
-    this.#waiting.feed(bytes)
-  }
-
-  end(): void {
-    this.#waiting.ended = true
   }
 
   async next(): Promise<Decoded | undefined> {
@@ -64,7 +56,7 @@ export class OggDecoder implements Decoder {
     }
   }
 
-  /** Whether there was a stream for `open`. */
+  /** Whether `open` has accepted a stream. */
   get opened(): boolean {
     return this.#stream !== undefined
   }
@@ -73,13 +65,13 @@ export class OggDecoder implements Decoder {
     this.#stream?.decoder.free?.()
   }
 
-  /** Takes the packets of the next page; false where it is not whole. */
+  /** Read the packets of the next page; return false if it is incomplete. */
   async #page(): Promise<boolean> {
-    const { bytes, offset } = this.#waiting
+    const { bytes, offset } = this.waiting
     if (bytes.length < HEADER) return false
     const segments = bytes[26]!
-    if (this.#waiting.ascii(0, 4) !== 'OggS' || bytes[4] !== 0) {
-      throw new Error(`there is no Ogg page at byte ${offset}; the file is damaged`)
+    if (this.waiting.ascii(0, 4) !== 'OggS' || bytes[4] !== 0) {
+      throw new Error(`expected an Ogg page at byte ${offset}; the file is damaged`)
     }
     if (bytes.length < HEADER + segments) return false
     const lacing = bytes.subarray(HEADER, HEADER + segments)
@@ -88,11 +80,11 @@ export class OggDecoder implements Decoder {
     if (bytes.length < end) return false
     const view = new DataView(bytes.buffer, bytes.byteOffset, end)
     if (crc32(bytes, end) !== view.getUint32(22, true)) {
-      throw new Error(`the Ogg page at byte ${offset} has another checksum than it says; the file is damaged`)
+      throw new Error(`the Ogg page at byte ${offset} has a wrong checksum; the file is damaged`)
     }
-    // The next bytes may be written over these.
+    // Copied, because the next `feed` may overwrite the buffer.
     const page = bytes.slice(0, end)
-    this.#waiting.drop(end)
+    this.waiting.drop(end)
     const flags = page[5]!
     const serial = view.getUint32(14, true)
     const granule = Number(new DataView(page.buffer).getBigInt64(6, true))
@@ -114,7 +106,7 @@ export class OggDecoder implements Decoder {
       stream.parts = []
       stream.partBytes = 0
     }
-    // What begins in a page that is not here.
+    // The start of the first packet is in a page that was lost.
     let lost = (flags & CONTINUED) !== 0 && stream.parts.length === 0
     let at = 0
     let begin = 0
@@ -132,7 +124,8 @@ export class OggDecoder implements Decoder {
     if (begin < at) {
       stream.parts.push(body.subarray(begin, at))
       stream.partBytes += at - begin
-      if (stream.partBytes > MOST_PACKET) throw new Error(`it has a packet of more than ${MOST_PACKET} bytes`)
+      if (stream.partBytes > MOST_PACKET)
+        throw new Error(`expected Ogg packets of at most ${MOST_PACKET} bytes, got a larger one`)
     }
     stream.ended = (flags & LAST) !== 0
     const final = this.#packets.at(-1)
@@ -149,7 +142,7 @@ const table = Uint32Array.from({ length: 256 }, (_, byte) => {
   return sum
 })
 
-/** Of a page, with zero for its own checksum. */
+/** Return the checksum of a page, with zeros in place of the checksum field. */
 function crc32(bytes: Uint8Array, end: number): number {
   let sum = 0
   for (let i = 0; i < end; i += 1) {

@@ -5,18 +5,18 @@ import type { Packet, PacketDecoder } from './ogg.js'
 const RATE = 48_000
 
 /**
- * Opus in Ogg (RFC 7845), at 48 kHz as it is coded; the codec itself is npm's `opus-decoder`.
- * Channels keep the order of the stream, as with libsndfile.
+ * Decoder of Opus in Ogg (RFC 7845) at 48 kHz, by npm's `opus-decoder`. Channels keep the order of the stream, as with
+ * libsndfile.
  */
 export class OpusDecoder implements PacketDecoder {
   readonly #frames: Frames
   readonly #gain: number
   readonly #mostBytes: number
-  /** Samples at the beginning that are only there for the decoder to settle. */
+  /** Samples to skip at the beginning (pre-skip). */
   readonly #preSkip: number
   #packets = 0
   #decoded = 0
-  /** Of the first sample in what pages count. */
+  /** Granule position of the first sample. */
   #start: number | undefined
 
   private constructor(frames: Frames, gain: number, channels: number, preSkip: number) {
@@ -29,24 +29,26 @@ export class OpusDecoder implements PacketDecoder {
   /** @param first packet of the stream */
   static async open(first: Uint8Array): Promise<OpusDecoder> {
     const view = new DataView(first.buffer, first.byteOffset, first.length)
-    if (first.length < 19 || first[8]! > 15) throw new Error('its Opus header is of an unknown version or cut')
+    if (first.length < 19 || first[8]! > 15)
+      throw new Error('expected an Opus header of version 0 to 15 with at least 19 bytes')
     const channels = first[9]!
     const preSkip = view.getUint16(10, true)
     const gain = 10 ** (view.getInt16(16, true) / 256 / 20)
     const family = first[18]!
     const mapped = family !== 0
-    if (![0, 1, 2, 255].includes(family)) throw new Error(`its channels are laid out by the unknown family ${family}`)
+    if (![0, 1, 2, 255].includes(family))
+      throw new Error(`Opus channel mapping: expected family 0, 1, 2 or 255, got ${family}`)
     if (channels === 0 || (!mapped && channels > 2) || (family === 1 && channels > 8)) {
-      throw new Error(`it claims ${channels} channels`)
+      throw new Error(`Opus channels: expected a number that fits mapping family ${family}, got ${channels}`)
     }
-    if (mapped && first.length < 21 + channels) throw new Error('its Opus header was cut')
+    if (mapped && first.length < 21 + channels) throw new Error('the Opus header is truncated')
     const streamCount = mapped ? first[19]! : 1
     const coupledStreamCount = mapped ? first[20]! : channels - 1
     const channelMappingTable = mapped ? [...first.subarray(21, 21 + channels)] : [0, 1].slice(0, channels)
     const coded = streamCount + coupledStreamCount
     const wrong = channelMappingTable.some((channel) => channel !== 255 && channel >= coded)
     if (streamCount === 0 || coupledStreamCount > streamCount || coded > 255 || wrong) {
-      throw new Error('its Opus header names channels that are not there')
+      throw new Error('the Opus header maps channels that do not exist')
     }
     const { OpusDecoder: Frames } = await import('opus-decoder')
     const frames = new Frames({ channels, streamCount, coupledStreamCount, channelMappingTable })
@@ -55,13 +57,16 @@ export class OpusDecoder implements PacketDecoder {
   }
 
   decode({ bytes, granule, last }: Packet): Decoded | undefined {
-    // Two headers come before the samples: how it is coded, and remarks.
+    // Two headers precede the samples: identification and comments.
     this.#packets += 1
     if (this.#packets <= 2) return undefined
     if (bytes.length === 0) return undefined
-    if (bytes.length > this.#mostBytes) throw new Error(`it has a packet of ${bytes.length} bytes; the file is damaged`)
+    if (bytes.length > this.#mostBytes)
+      throw new Error(
+        `expected Opus packets of at most ${this.#mostBytes} bytes, got ${bytes.length}; the file is damaged`,
+      )
     const { channelData, samplesDecoded, errors } = this.#frames.decodeFrame(bytes)
-    if (errors.length > 0) throw new Error(`one of its packets is damaged: ${errors[0]!.message}`)
+    if (errors.length > 0) throw new Error(`an Opus packet is damaged: ${errors[0]!.message}`)
     const before = this.#decoded
     this.#decoded += samplesDecoded
     let end = samplesDecoded

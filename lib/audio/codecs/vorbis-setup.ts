@@ -1,11 +1,11 @@
-/** Reads bits from the least significant on, as Vorbis packs them. A packet may end early: then `over` is set. */
+/** Bit reader that starts at the least significant bit, as Vorbis needs it. Reading past the end of a packet sets `over`. */
 export class PacketBits {
   over = false
   #position = 0
 
   constructor(readonly bytes: Uint8Array) {}
 
-  /** A whole number of 0 to 32 bits; 0 where the packet ends before. */
+  /** Read an unsigned integer of 0 to 32 bits; 0 if the packet ends before. */
   read(count: number): number {
     if (this.#position + count > 8 * this.bytes.length) {
       this.over = true
@@ -16,12 +16,12 @@ export class PacketBits {
     return value
   }
 
-  /** Up to 24 bits, with zeros after the end. */
+  /** Return the next bits, up to 24, without reading them; zeros after the end. */
   peek(count: number): number {
     return this.#peek(count)
   }
 
-  /** Passes bits that were looked at. */
+  /** Skip bits after `peek`. */
   pass(count: number): void {
     this.#position += count
     if (this.#position > 8 * this.bytes.length) this.over = true
@@ -39,19 +39,19 @@ export class PacketBits {
   }
 }
 
-/** How many bits a number takes. */
+/** Return the number of bits of an integer. */
 export const bitsOf = (value: number): number => 32 - Math.clz32(value)
 
 const QUICK = 10
-/** Of all books together. What encoders write has a few thousand. */
+/** Most numbers in all codebooks together; files of usual encoders have a few thousand. */
 const MOST_ENTRIES = 1 << 20
 const MOST_NUMBERS = 1 << 22
 
-/** A book of codewords, each for a number or, with `vectors`, for `dimensions` numbers in a row. */
+/** Codebook: each codeword stands for a number or, with `vectors`, for `dimensions` numbers. */
 export class Codebook {
-  /** For each of the next ten bits: the entry and, above it, the codeword's length; 0 where it is longer. */
+  /** Lookup by the next ten bits: the entry and, above it, the length of the codeword; 0 for longer codewords. */
   readonly #quick = new Int32Array(1 << QUICK)
-  /** Two branches for each node: an entry as its complement, or a node. */
+  /** Two branches per node: the complement of an entry, or a node index. */
   #tree: Int32Array
   #nodes = 1
 
@@ -59,27 +59,27 @@ export class Codebook {
     readonly dimensions: number,
     readonly entries: number,
     lengths: Uint8Array,
-    /** [entries, dimensions], or undefined for a book of numbers. */
+    /** [entries, dimensions], or undefined for scalar entries. */
     readonly vectors: Float32Array | undefined,
   ) {
     this.#tree = new Int32Array(2 * Math.max(2, entries))
     this.#assign(lengths)
   }
 
-  /** Gives each entry the lowest codeword of its length that is free. */
+  /** Assign to each entry the lowest free codeword of its length. */
   #assign(lengths: Uint8Array): void {
     const used = lengths.reduce((count, length) => count + (length > 0 ? 1 : 0), 0)
     if (used === 0) return
-    const fail = () => new Error('one of its codebooks is no tree')
+    const fail = () => new Error('expected codeword lengths that form a tree, got a damaged codebook')
     if (used === 1) {
-      // The only one: whatever its bit is.
+      // A single entry: both values of the bit select it.
       const entry = lengths.findIndex((length) => length > 0)
       if (lengths[entry] !== 1) throw fail()
       this.#tree.fill(~entry, 0, 2)
       this.#quick.fill((1 << 24) | entry)
       return
     }
-    // The branch that nothing begins with yet, of each length: its bits, or -1. There is never more than one.
+    // The bits of the free branch of each length, or -1. There is never more than one.
     const free = new Float64Array(33).fill(-1)
     free[0] = 0
     for (let entry = 0; entry < lengths.length; entry += 1) {
@@ -120,7 +120,7 @@ export class Codebook {
     this.#tree = larger
   }
 
-  /** The next entry, or -1 at the end of the packet. */
+  /** Read the next entry; -1 at the end of the packet. */
   read(bits: PacketBits): number {
     const quick = this.#quick[bits.peek(QUICK)]!
     if (quick !== 0) {
@@ -139,19 +139,20 @@ export class Codebook {
 }
 
 function readCodebook(bits: PacketBits, budget: { entries: number; numbers: number }): Codebook {
-  if (bits.read(24) !== 0x564342) throw new Error('one of its codebooks does not begin as one')
+  if (bits.read(24) !== 0x564342) throw new Error('expected a Vorbis codebook, got another signature')
   const dimensions = bits.read(16)
   const entries = bits.read(24)
   budget.entries -= entries
   if (dimensions === 0 || bitsOf(dimensions) + bitsOf(entries) > 24 || budget.entries < 0) {
-    throw new Error(`it has a codebook of ${entries} entries with ${dimensions} numbers each`)
+    throw new Error(`unsupported Vorbis codebook of ${entries} entries with ${dimensions} dimensions`)
   }
   const lengths = new Uint8Array(entries)
   if (bits.read(1) === 1) {
     let length = bits.read(5) + 1
     for (let entry = 0; entry < entries; length += 1) {
       const count = bits.read(bitsOf(entries - entry))
-      if (length > 32 || entry + count > entries || bits.over) throw new Error('one of its codebooks has wrong lengths')
+      if (length > 32 || entry + count > entries || bits.over)
+        throw new Error('a Vorbis codebook has invalid codeword lengths')
       lengths.fill(length, entry, entry + count)
       entry += count
     }
@@ -163,8 +164,8 @@ function readCodebook(bits: PacketBits, budget: { entries: number; numbers: numb
   }
   const lookup = bits.read(4)
   if (lookup > 0) budget.numbers -= entries * dimensions
-  if (budget.numbers < 0) throw new Error('its codebooks have more numbers than any encoder writes')
-  if (lookup > 2) throw new Error(`one of its codebooks has vectors of the unknown kind ${lookup}`)
+  if (budget.numbers < 0) throw new Error('the Vorbis codebooks have more numbers than any encoder writes')
+  if (lookup > 2) throw new Error(`Vorbis codebook: expected lookup type 0, 1 or 2, got ${lookup}`)
   return new Codebook(
     dimensions,
     entries,
@@ -196,28 +197,28 @@ function readVectors(bits: PacketBits, lookup: number, dimensions: number, entri
   return vectors
 }
 
-/** The greatest whole number whose power is not above `value`. */
+/** Return the largest integer whose power is at most `value`. */
 function wholeRoot(value: number, power: number): number {
   let root = Math.floor(value ** (1 / power)) + 1
   while (root ** power > value) root -= 1
   return root
 }
 
-/** A sign, ten bits of exponent and 21 of mantissa. */
+/** Decode a 32-bit float of sign, 10 bits of exponent and 21 of mantissa. */
 function unpackFloat(bits: number): number {
   const mantissa = bits & 0x1fffff
   const exponent = (bits >>> 21) & 0x3ff
   return (bits >>> 31 === 1 ? -mantissa : mantissa) * 2 ** (exponent - 788)
 }
 
-/** A curve of straight lines in decibels, by which a channel's spectrum is multiplied. */
+/** Floor of type 1: a piecewise linear curve in decibels that scales the spectrum of a channel. */
 export interface Floor {
   classes: { dimensions: number; subclassBits: number; master: number; books: number[] }[]
   partitions: number[]
   multiplier: number
-  /** Where the lines meet, in the order in which their heights are coded. */
+  /** Positions of the points, in coding order. */
   xs: number[]
-  /** The places of `xs` in ascending order, and of each its nearest neighbours among those before it. */
+  /** Indices of `xs` in ascending order, and the nearest neighbors of each point among the points before it. */
   order: number[]
   low: number[]
   high: number[]
@@ -225,8 +226,8 @@ export interface Floor {
 
 function readFloor(bits: PacketBits, books: Codebook[]): Floor {
   const type = bits.read(16)
-  if (type === 0) throw new Error('its floor is of type 0, which no encoder has written since 2001 and is not read')
-  if (type !== 1) throw new Error(`its floor is of the unknown type ${type}`)
+  if (type === 0) throw new Error('unsupported: Vorbis floor of type 0, which no encoder has written since 2001')
+  if (type !== 1) throw new Error(`Vorbis floor: expected type 1, got ${type}`)
   const partitions = Array.from({ length: bits.read(5) }, () => bits.read(4))
   const classes = Array.from({ length: Math.max(-1, ...partitions) + 1 }, () => {
     const dimensions = bits.read(3) + 1
@@ -242,7 +243,8 @@ function readFloor(bits: PacketBits, books: Codebook[]): Floor {
   for (const partition of partitions) {
     for (let i = 0; i < classes[partition]!.dimensions; i += 1) xs.push(bits.read(rangeBits))
   }
-  if (xs.length > 65 || new Set(xs).size < xs.length) throw new Error('its floor has lines that do not go on')
+  if (xs.length > 65 || new Set(xs).size < xs.length)
+    throw new Error('Vorbis floor: expected at most 65 different positions')
   const order = xs.map((_, i) => i).sort((a, b) => xs[a]! - xs[b]!)
   const nearest = (i: number, side: 1 | -1) => {
     let best = side === 1 ? 1 : 0
@@ -260,7 +262,7 @@ function readFloor(bits: PacketBits, books: Codebook[]): Floor {
   }
 }
 
-/** How what is left of the spectrum is coded: in partitions, each with books by its class, in up to eight passes. */
+/** Residue: the spectrum divided by the floor, in partitions whose class selects the codebooks, in up to eight passes. */
 export interface Residue {
   type: number
   begin: number
@@ -273,7 +275,7 @@ export interface Residue {
 
 function readResidue(bits: PacketBits, codebooks: Codebook[]): Residue {
   const type = bits.read(16)
-  if (type > 2) throw new Error(`its residue is of the unknown type ${type}`)
+  if (type > 2) throw new Error(`Vorbis residue: expected type 0, 1 or 2, got ${type}`)
   const begin = bits.read(24)
   const end = bits.read(24)
   const partitionSize = bits.read(24) + 1
@@ -292,10 +294,10 @@ function readResidue(bits: PacketBits, codebooks: Codebook[]): Residue {
   return { type, begin, end, partitionSize, classBook, books }
 }
 
-/** Which floor and residue each channel takes, and which channels are stored as magnitude and angle. */
+/** Mapping of channels to floors and residues, and pairs of channels stored as magnitude and angle. */
 export interface Mapping {
   couplings: { magnitude: number; angle: number }[]
-  /** Of each channel. */
+  /** Submap of each channel. */
   submaps: number[]
   floors: Floor[]
   residues: Residue[]
@@ -322,21 +324,21 @@ function readMapping(bits: PacketBits, channels: number, floors: Floor[], residu
   return { couplings, submaps, floors: parts.map(({ floor }) => floor), residues: parts.map(({ residue }) => residue) }
 }
 
-const unknown = (what: string) => new Error(`its setup names a ${what} that is not there`)
+const unknown = (what: string) => new Error(`the Vorbis setup refers to a missing ${what}`)
 
 export interface Setup {
   books: Codebook[]
   modes: { long: boolean; mapping: Mapping }[]
 }
 
-/** The third packet of a stream (Vorbis I specification, section 4.2.4). */
+/** Setup header, the third packet of a stream (Vorbis I specification, section 4.2.4). */
 export function readSetup(packet: Uint8Array, channels: number): Setup {
   const bits = new PacketBits(packet)
   bits.pass(56)
   const several = <T>(width: number, read: () => T): T[] => {
     const items: T[] = []
     for (let count = bits.read(width) + 1; items.length < count; ) {
-      if (bits.over) throw new Error('its setup was cut')
+      if (bits.over) throw new Error('the Vorbis setup header is truncated')
       items.push(read())
     }
     return items
@@ -354,6 +356,6 @@ export function readSetup(packet: Uint8Array, channels: number): Setup {
     if (mapping === undefined) throw unknown('mapping')
     return { long, mapping }
   })
-  if (bits.read(1) !== 1 || bits.over) throw new Error('its setup was cut')
+  if (bits.read(1) !== 1 || bits.over) throw new Error('the Vorbis setup header is truncated')
   return { books, modes }
 }

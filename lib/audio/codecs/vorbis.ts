@@ -4,12 +4,12 @@ import type { Packet, PacketDecoder } from './ogg.js'
 import { bitsOf, type Floor, type Mapping, PacketBits, type Residue, readSetup, type Setup } from './vorbis-setup.js'
 
 const ranges = [256, 128, 86, 64]
-/** From -139.45 dB to 0 in 256 steps. */
+/** Table of gains from -139.45 dB to 0 in 256 steps. */
 const decibels = Float32Array.from({ length: 256 }, (_, i) => 10 ** (((i - 255) * 140) / 256 / 20))
 
 /**
- * Vorbis I (https://xiph.org/vorbis/doc/Vorbis_I_spec.html), without the floor of type 0. Channels keep the order of the
- * stream, as with libsndfile: of three left, centre, right.
+ * Decoder of Vorbis I (https://xiph.org/vorbis/doc/Vorbis_I_spec.html), without floors of type 0. Channels keep the order of the
+ * stream, as with libsndfile: three channels are left, center, right.
  */
 export class VorbisDecoder implements PacketDecoder {
   readonly #channels: number
@@ -19,11 +19,11 @@ export class VorbisDecoder implements PacketDecoder {
   readonly #windows: readonly Float32Array[]
   #setup: Setup | undefined
   #headers = 1
-  /** The second half of the packet before, windowed; and its length as a whole. */
+  /** Windowed second half of the previous block, and the length of that block. */
   #overlap: Float32Array[] = []
   #before = 0
   #decoded = 0
-  /** Where the stream is by what its pages say, once they have. */
+  /** Granule position, once a page has stated it. */
   #position: number | undefined
 
   /** @param first packet of the stream */
@@ -38,10 +38,10 @@ export class VorbisDecoder implements PacketDecoder {
     const [short, long] = this.#sizes
     const framing = bits.read(1)
     if (version !== 0 || bits.over || framing !== 1)
-      throw new Error('its Vorbis header is of an unknown version or cut')
+      throw new Error('expected a Vorbis identification header of version 0')
     if (this.#channels === 0 || this.#sampleRate === 0 || short < 64 || long > 8192 || short > long) {
       throw new Error(
-        `it claims ${this.#channels} channels at ${this.#sampleRate} Hz in blocks of ${short} and ${long} samples`,
+        `unsupported Vorbis header: ${this.#channels} channels at ${this.#sampleRate} Hz in blocks of ${short} and ${long} samples`,
       )
     }
     this.#transforms = this.#sizes.map((size) => new CosineTransform(size / 2))
@@ -58,7 +58,7 @@ export class VorbisDecoder implements PacketDecoder {
       this.#header(bytes)
       return undefined
     }
-    if (this.#setup === undefined) throw new Error('it has samples before its setup')
+    if (this.#setup === undefined) throw new Error('expected the Vorbis setup header before the samples')
     const planes = this.#block(new PacketBits(bytes), this.#setup)
     const [begin, end] = this.#place(planes === undefined ? 0 : planes[0]!.length, granule, last)
     if (planes === undefined) return undefined
@@ -72,7 +72,7 @@ export class VorbisDecoder implements PacketDecoder {
     if (bytes[0] === 5) this.#setup = readSetup(bytes, this.#channels)
   }
 
-  /** What of a block counts: pages say where the stream begins, in the first of them, and where it ends. */
+  /** Trim a block to the start and end of the stream that the granule positions state. */
   #place(count: number, granule: number | undefined, last: boolean): [number, number] {
     this.#decoded += count
     if (this.#position !== undefined) this.#position += count
@@ -88,7 +88,7 @@ export class VorbisDecoder implements PacketDecoder {
   #block(bits: PacketBits, setup: Setup): Float32Array[] | undefined {
     bits.read(1)
     const mode = setup.modes[bits.read(bitsOf(setup.modes.length - 1))]
-    if (mode === undefined) throw new Error('it has a block of an unknown mode; the file is damaged')
+    if (mode === undefined) throw new Error('a Vorbis block has an unknown mode; the file is damaged')
     const [short, long] = this.#sizes
     const size = mode.long ? long : short
     let [left, right] = [size, size]
@@ -96,7 +96,7 @@ export class VorbisDecoder implements PacketDecoder {
       left = bits.read(1) === 1 ? long : short
       right = bits.read(1) === 1 ? long : short
     }
-    if (bits.over) throw new Error('it has a block without anything in it; the file is damaged')
+    if (bits.over) throw new Error('a Vorbis block is empty; the file is damaged')
     const spectra = this.#spectra(bits, mode.mapping, size / 2)
     const transform = this.#transforms[mode.long ? 1 : 0]!
     const before = this.#before
@@ -109,8 +109,8 @@ export class VorbisDecoder implements PacketDecoder {
   }
 
   /**
-   * The samples between the middle of the block before and that of this one. The transform's inverse is unfolded here: its
-   * first half is [u(half..), -u backwards], the second goes on backwards from there.
+   * Return the samples between the centers of the previous and this block. The inverse transform is unfolded here: its first half
+   * is [u(half..), -u reversed], the second half continues in reverse.
    */
   #overlapped(
     channel: number,
@@ -127,7 +127,7 @@ export class VorbisDecoder implements PacketDecoder {
     const out = new Float32Array(count)
     if (held !== undefined) out.set(held.subarray(0, count))
     if (u !== undefined && count > 0) {
-      // The slope lies about the middle between both blocks.
+      // The slope is centered between both blocks.
       const window = this.#windows[left === this.#sizes[1] ? 1 : 0]!
       const slope = left / 2
       const begin = quarter - slope / 2
@@ -152,7 +152,7 @@ export class VorbisDecoder implements PacketDecoder {
     return out
   }
 
-  /** [channels, half], undefined for silence. */
+  /** Decode the spectra of a block: [channels, half], undefined for silence. */
   #spectra(bits: PacketBits, mapping: Mapping, half: number): (Float64Array | undefined)[] {
     const floors = mapping.submaps.map((submap) => readCurve(bits, mapping.floors[submap]!, this.#setup!))
     const wanted = floors.map((curve) => curve !== undefined)
@@ -161,13 +161,13 @@ export class VorbisDecoder implements PacketDecoder {
     }
     const spectra = wanted.map(() => new Float64Array(half))
     mapping.residues.forEach((residue, submap) => {
-      const own = spectra.map((_, channel) => channel).filter((channel) => mapping.submaps[channel] === submap)
-      const chosen = own.map((channel) => spectra[channel]!)
+      const members = spectra.map((_, channel) => channel).filter((channel) => mapping.submaps[channel] === submap)
+      const memberSpectra = members.map((channel) => spectra[channel]!)
       readResidues(
         bits,
         residue,
-        chosen,
-        own.map((channel) => wanted[channel]!),
+        memberSpectra,
+        members.map((channel) => wanted[channel]!),
       )
     })
     for (const { magnitude, angle } of [...mapping.couplings].reverse()) uncouple(spectra[magnitude]!, spectra[angle]!)
@@ -180,16 +180,16 @@ export class VorbisDecoder implements PacketDecoder {
   }
 }
 
-/** The heights of a floor's corners, -1 for those that lie on the line anyway; undefined for silence. */
+/** Read the heights of a floor's points, -1 for those on the interpolated line; undefined for silence. */
 function readCurve(bits: PacketBits, floor: Floor, { books }: Setup): Int32Array | undefined {
   if (bits.read(1) === 0) return undefined
   const range = ranges[floor.multiplier - 1]!
   const coded = [bits.read(bitsOf(range - 1)), bits.read(bitsOf(range - 1))]
   for (const partition of floor.partitions) {
-    const { dimensions, subclassBits, master, books: chosen } = floor.classes[partition]!
+    const { dimensions, subclassBits, master, books: classBooks } = floor.classes[partition]!
     let classes = subclassBits > 0 ? books[master]!.read(bits) : 0
     for (let i = 0; i < dimensions; i += 1) {
-      const book = chosen[classes & ((1 << subclassBits) - 1)]!
+      const book = classBooks[classes & ((1 << subclassBits) - 1)]!
       classes >>= subclassBits
       coded.push(book >= 0 ? books[book]!.read(bits) : 0)
     }
@@ -208,7 +208,7 @@ function readCurve(bits: PacketBits, floor: Floor, { books }: Setup): Int32Array
     }
     used[low] = used[high] = used[i] = 1
     const above = range - expected
-    // Small differences alternate their sign; beyond what fits on one side, all lie on the other.
+    // Small differences alternate in sign; those that exceed the range on one side are on the other.
     if (value < 2 * Math.min(above, expected)) {
       heights[i] = value % 2 === 1 ? expected - (value + 1) / 2 : expected + value / 2
     } else {
@@ -218,7 +218,7 @@ function readCurve(bits: PacketBits, floor: Floor, { books }: Setup): Int32Array
   return heights.map((height, i) => (used[i] === 1 ? height : -1))
 }
 
-/** The height of a line at `x`, in whole numbers, towards its beginning. */
+/** Return the integer height of a line at `x`, rounded toward its start. */
 function lineAt(x0: number, y0: number, x1: number, y1: number, x: number): number {
   const off = Math.floor((Math.abs(y1 - y0) * (x - x0)) / (x1 - x0))
   return y1 < y0 ? y0 - off : y0 + off
@@ -240,7 +240,7 @@ function multiplyByCurve(spectrum: Float64Array, floor: Floor, heights: Int32Arr
   for (let x = x0; x < half; x += 1) spectrum[x] = spectrum[x]! * gain(y0)
 }
 
-/** Adds what the passes of a residue hold to the spectra of its channels. */
+/** Add the passes of a residue to the spectra of its channels. */
 function readResidues(bits: PacketBits, residue: Residue, spectra: Float64Array[], wanted: boolean[]): void {
   if (!wanted.some(Boolean)) return
   const half = spectra[0]!.length
@@ -252,7 +252,7 @@ function readResidues(bits: PacketBits, residue: Residue, spectra: Float64Array[
     )
     return
   }
-  // Type 2: the channels as one, a number of each in turn.
+  // Type 2 interleaves the channels into one vector.
   const width = spectra.length
   const whole = width === 1 ? spectra[0]! : new Float64Array(half * width)
   readPasses(bits, residue, [whole])
@@ -267,14 +267,14 @@ function readPasses(bits: PacketBits, residue: Residue, vectors: Float64Array[])
   const group = classBook.dimensions
   const classes = vectors.map(() => new Uint8Array(Math.max(0, partitions) + group))
   for (let pass = 0; pass < 8; pass += 1) {
-    if (pass > 0 && books.every((chosen) => chosen[pass] === undefined)) continue
+    if (pass > 0 && books.every((passes) => passes[pass] === undefined)) continue
     for (let first = 0; first < partitions; first += group) {
       if (pass === 0) {
-        for (const chosen of classes) {
+        for (const channelClasses of classes) {
           let packed = classBook.read(bits)
           if (packed < 0) return
           for (let i = group - 1; i >= 0; i -= 1) {
-            chosen[first + i] = packed % books.length
+            channelClasses[first + i] = packed % books.length
             packed = Math.floor(packed / books.length)
           }
         }
@@ -286,7 +286,7 @@ function readPasses(bits: PacketBits, residue: Residue, vectors: Float64Array[])
           const at = begin + partition * partitionSize
           const { dimensions } = book
           const numbers = book.vectors!
-          // Type 0 spreads a book's numbers over the partition, the others lay them in a row.
+          // Type 0 spreads the numbers of a vector over the partition, the others store them contiguously.
           const rows = Math.floor(partitionSize / dimensions)
           const apart = residue.type === 0 ? rows : 1
           const vector = vectors[j]!
@@ -304,7 +304,7 @@ function readPasses(bits: PacketBits, residue: Residue, vectors: Float64Array[])
   }
 }
 
-/** Two channels of what was stored as a magnitude and an angle, a square instead of a circle. */
+/** Restore two channels from square polar coupling (magnitude and angle). */
 function uncouple(magnitudes: Float64Array, angles: Float64Array): void {
   for (let i = 0; i < magnitudes.length; i += 1) {
     const m = magnitudes[i]!

@@ -1,4 +1,4 @@
-// The server, as the page uses it.
+// Client of the server's API.
 
 import { fromPcm } from './player.js'
 
@@ -9,15 +9,15 @@ export const apiKey = {
   set: (key) => sessionStorage.setItem(KEY, key),
 }
 
-/** An answer that was refused; 401 wants a key. */
-export class Refused extends Error {
+/** An HTTP error of the server; `status` 401 means that an API key is missing or wrong. */
+export class ApiError extends Error {
   constructor(status, message) {
     super(message)
     this.status = status
   }
 }
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   const key = apiKey.get()
   const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) }
   let response
@@ -25,22 +25,22 @@ async function ask(path, options = {}) {
     response = await fetch(path, { ...options, headers })
   } catch (error) {
     if (error.name === 'AbortError') throw error
-    throw new Error('The server does not answer. Is it still running?')
+    throw new Error('The server does not answer. Check that it is still running.')
   }
   if (response.ok) return response
   const body = await response.json().catch(() => undefined)
-  throw new Refused(response.status, body?.error?.message ?? `The server answers with status ${response.status}.`)
+  throw new ApiError(response.status, body?.error?.message ?? `The server responded with status ${response.status}.`)
 }
 
-/** The model that is served, with its limits. */
+/** Return the model of the server, with its limits. */
 export async function readModel() {
-  const { data } = await (await ask('/v1/models')).json()
+  const { data } = await (await request('/v1/models')).json()
   return data[0]
 }
 
-/** The answer piece by piece: `{ asked }`, `{ views }`, `{ scores }`, `{ heard }`, `{ text }` and `{ samples, sampleRate }`, then `{ finish }`. */
+/** Stream an answer: `{ asked }`, `{ views }`, `{ scores }`, `{ heard }`, `{ text }` and `{ samples, sampleRate }`, then `{ finish }`. */
 export async function* streamAnswer(body, signal) {
-  const response = await ask('/v1/chat/completions', {
+  const response = await request('/v1/chat/completions', {
     method: 'POST',
     headers: { 'Content-Type': 'application/json' },
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
@@ -69,7 +69,7 @@ export async function* streamAnswer(body, signal) {
   throw new Error('The connection was lost before the answer ended.')
 }
 
-/** The data of server-sent events. */
+/** Yield the data of server-sent events. */
 async function* events(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader()
   let rest = ''

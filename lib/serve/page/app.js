@@ -1,47 +1,46 @@
-// The page: clips and a question go to the server with all earlier turns, and the answer is shown as it comes.
+// The chat page: sends media and a question to the server with all earlier turns, and shows the answer as it arrives.
 
 import { apiKey, readModel, streamAnswer } from './api.js'
+import { readAudio, recordedAudio, toBase64 } from './audio.js'
 import { setUpCamera } from './camera.js'
 import { clock, element, makeClip } from './clip.js'
-import { partOf, readFilm, readPicture } from './picture.js'
+import { partOf, readImage, readVideo } from './media.js'
 import { makePlayer } from './player.js'
 import { startRecording } from './recorder.js'
-import { readSound, recordedSound, toBase64 } from './sound.js'
 import { holdOrClick, setUpTalk, talkSettings } from './talk.js'
 import { discard, itemOf, showAnswer, showUser } from './turns.js'
 import { drawWave } from './wave.js'
 
 const find = (id) => document.getElementById(id)
 const prompt = find('prompt')
-const IDEAS = ['What is said?', 'How does the speaker feel?', 'Describe what you hear.']
+const IDEAS = ['What does the speaker say?', 'How does the speaker feel?', 'Describe what you hear.']
 
-/** What is sent each time: turns that were answered. */
+/** Earlier turns, sent with each request. */
 let history = []
-/** What is about to be sent. */
+/** Audio clips, images and videos of the next message. */
 let clips = []
 let model
 let answering
 let recording
-/** Whether the model takes audio, takes words, and answers in sound. */
-let hears = true
-let reads = true
-let speaks = false
-/** Whether it takes pictures, and films. */
-let sees = false
-let watches = false
-/** What plays the latest answer. */
+/** Input modalities of the model, and whether it answers with audio. */
+let takesAudio = true
+let takesText = true
+let answersInSpeech = false
+let takesImages = false
+let takesVideos = false
+/** Player of the latest answer. */
 let player
-/** Ends with the turn that is being answered. */
+/** Resolves when the current turn has been answered. */
 let turnOver = Promise.resolve()
 
-// Asking
+// Sending
 
 function send(task) {
   turnOver = answerTurn(task)
   return turnOver
 }
 
-/** @param task one of the model's, which has words of its own */
+/** Send the message and show the answer. @param task one of the model's tasks, whose prompt replaces the text */
 async function answerTurn(task) {
   const text = prompt.value.trim()
   if (answering || recording || (text === '' && clips.length === 0 && !task)) return
@@ -50,35 +49,35 @@ async function answerTurn(task) {
   const turn = { role: 'user', clips, text, task }
   const shown = [showUser(turn), showAnswer(model.id)]
   const answer = { role: 'assistant', text: '' }
-  const sounds = []
+  const audio = []
   let rate
   player?.stop()
-  const own = makePlayer(() => {
-    shown[1].playing(own.isPlaying)
+  const answerPlayer = makePlayer(() => {
+    shown[1].playing(answerPlayer.isPlaying)
     update()
   })
-  player = own
+  player = answerPlayer
   const conversation = history
   clear()
   answering = new AbortController()
   update()
-  say(sees ? 'Looking…' : hears ? 'Listening…' : 'Thinking…')
+  say(takesImages ? 'Looking…' : takesAudio ? 'Listening…' : 'Thinking…')
   try {
     const messages = await Promise.all([...history, turn].map(message))
-    const wishes = { ...settings(), ...(speaks && (await talkSettings())), ...extras(turn) }
-    for await (const piece of streamAnswer({ model: model.id, messages, ...wishes }, answering.signal)) {
+    const options = { ...settings(), ...(answersInSpeech && (await talkSettings())), ...extras(turn) }
+    for await (const piece of streamAnswer({ model: model.id, messages, ...options }, answering.signal)) {
       if (piece.asked) turn.asked = piece.asked
       else if (piece.views) shown[1].views(piece.views)
       else if (piece.scores) shown[1].scores(piece.scores)
       else if (piece.heard) shown[0].add(piece.heard)
       else if (piece.text) shown[1].add((answer.text += piece.text) && piece.text)
       else if (piece.samples) {
-        sounds.push(piece.samples)
+        audio.push(piece.samples)
         rate = piece.sampleRate
-        own.push(piece.samples, rate)
-      } else shown[1].end(piece.finish === 'length' ? 'The answer reached its longest length.' : '')
+        answerPlayer.push(piece.samples, rate)
+      } else shown[1].end(piece.finish === 'length' ? 'The answer reached the maximum length.' : '')
     }
-    if (sounds.length > 0) shown[1].sound(sounds, rate)
+    if (audio.length > 0) shown[1].audio(audio, rate)
     history.push(turn, answer)
     say(`Answer: ${answer.text}`)
   } catch (error) {
@@ -86,22 +85,22 @@ async function answerTurn(task) {
     else if (error.name === 'AbortError') {
       shown[1].end('Stopped.')
       say('Stopped.')
-      if (sounds.length > 0) shown[1].sound(sounds, rate)
+      if (audio.length > 0) shown[1].audio(audio, rate)
       if (answer.text) history.push(turn, answer)
-      else giveBack(turn, shown)
+      else restoreTurn(turn, shown)
     } else {
       say('')
-      giveBack(turn, shown)
-      refused(error)
+      restoreTurn(turn, shown)
+      showFailure(error)
     }
   }
   answering = undefined
   update()
-  if (reads) prompt.focus()
+  if (takesText) prompt.focus()
 }
 
-/** A turn that was not answered goes back to where it was written. */
-function giveBack(turn, shown) {
+/** Move a turn that was not answered back to the composer. */
+function restoreTurn(turn, shown) {
   for (const { node } of shown) discard(node)
   clips = []
   for (const clip of turn.clips) addClip(clip)
@@ -110,20 +109,20 @@ function giveBack(turn, shown) {
   find('welcome').hidden = history.length > 0
 }
 
-/** A turn as the server is told it; one that a task was asked in has the task's words from then on. */
+/** Convert a turn to a message of the API. A turn with a task uses the text that the server returned as `asked`. */
 async function message({ role, clips = [], text: written, asked }) {
   const text = asked ?? written
   if (clips.length === 0) return { role, content: text }
-  const sounds = clips.map(async (clip) => {
+  const media = clips.map(async (clip) => {
     if (clip.kind !== undefined) return partOf(clip)
     clip.base64 ??= await toBase64(clip.blob)
     return { type: 'input_audio', input_audio: { data: clip.base64, format: clip.format } }
   })
-  const parts = await Promise.all(sounds)
+  const parts = await Promise.all(media)
   return { role, content: text ? [...parts, { type: 'text', text }] : parts }
 }
 
-/** What is wanted beside the answer. */
+/** Return the request's fields for tasks and views. */
 const extras = ({ task, clips: sent }) => ({
   ...(task && { task: task.id }),
   ...(model.extras?.includes('views') && sent.length > 0 && { views: true }),
@@ -131,20 +130,20 @@ const extras = ({ task, clips: sent }) => ({
 
 function settings() {
   const [max_tokens, temperature, seed] = ['tokens', 'temperature', 'seed'].map((id) => find(id).valueAsNumber)
-  const given = Object.entries({ max_tokens, temperature, seed }).filter(([, value]) => !Number.isNaN(value))
-  return Object.fromEntries(given)
+  const filled = Object.entries({ max_tokens, temperature, seed }).filter(([, value]) => !Number.isNaN(value))
+  return Object.fromEntries(filled)
 }
 
 // The conversation
 
-/** Ends the answer, in words and in sound. */
-function hush() {
+/** Abort the answer and stop its playback. */
+function stopAnswer() {
   answering?.abort()
   player?.stop()
 }
 
 function startAnew() {
-  hush()
+  stopAnswer()
   history = []
   for (const node of [...find('log').children]) discard(node)
   find('log').hidden = true
@@ -152,10 +151,10 @@ function startAnew() {
   clear()
   showError()
   update()
-  if (reads) prompt.focus()
+  if (takesText) prompt.focus()
 }
 
-// Clips
+// Media
 
 function addClip(clip) {
   clips.push(clip)
@@ -183,16 +182,19 @@ async function addFiles(files) {
 }
 
 async function readFile(file) {
-  if (sees && file.type.startsWith('image/')) return readPicture(file)
-  if (watches && file.type.startsWith('video/')) return readFilm(file)
-  if (!hears) throw new Error(`${file.name} is nothing that ${model?.id ?? 'the model'} takes.`)
-  const { samples, sent } = await readSound(file, roomForClip())
+  if (takesImages && file.type.startsWith('image/')) return readImage(file)
+  if (takesVideos && file.type.startsWith('video/')) return readVideo(file)
+  if (!takesAudio)
+    throw new Error(
+      `${file.name}: ${model?.id ?? 'the model'} does not support files of type ${file.type || 'unknown'}.`,
+    )
+  const { samples, sent } = await readAudio(file, clipLimit())
   if (samples.length === 0) throw new Error(`${file.name} is empty.`)
   return makeClip(file.name, samples, sent)
 }
 
-/** Bytes of a clip at its own rate: half of a request, where four stand for three. */
-const roomForClip = () => (3 / 8) * (model?.limits.maxBodyBytes ?? 25e6)
+/** Largest size of a clip in bytes: half of a request, as base64 with 4 bytes for 3. */
+const clipLimit = () => (3 / 8) * (model?.limits.maxBodyBytes ?? 25e6)
 
 let recorded = 0
 
@@ -202,10 +204,10 @@ async function finishRecording() {
   const { stop } = recording
   recording = undefined
   update()
-  const { samples, rate } = await recordedSound(await stop(), roomForClip())
+  const { samples, rate } = await recordedAudio(await stop(), clipLimit())
   if (samples.length > 0) addClip(makeClip(`Recording ${++recorded}`, samples, { rate }))
   say('Recording added')
-  if (reads) return prompt.focus()
+  if (takesText) return prompt.focus()
   await turnOver
   await send()
 }
@@ -217,9 +219,9 @@ async function beginRecording() {
   isBeginning = true
   showError()
   find('time').textContent = clock(0)
-  // Who speaks is listened to.
-  if (speaks) hush()
-  find('record').disabled = !speaks
+  // Recording interrupts a spoken answer.
+  if (answersInSpeech) stopAnswer()
+  find('record').disabled = !answersInSpeech
   try {
     const most = model?.limits.maxAudioSeconds ?? 600
     const levels = []
@@ -236,8 +238,12 @@ async function beginRecording() {
     })
     say('Recording')
   } catch (error) {
-    const refused = error.name === 'NotAllowedError'
-    showError(refused ? 'The browser does not allow this page to use the microphone.' : error.message)
+    const isDenied = error.name === 'NotAllowedError'
+    showError(
+      isDenied
+        ? 'The browser does not allow this page to use the microphone. Allow it in the site settings.'
+        : error.message,
+    )
   }
   find('record').disabled = false
   isBeginning = false
@@ -250,16 +256,16 @@ async function connect() {
   try {
     model = await readModel()
     find('model').textContent = model.id
-    hears = model.input_modalities.includes('audio')
-    reads = model.input_modalities.includes('text')
-    speaks = model.output_modalities?.includes('audio') === true
-    sees = model.input_modalities.includes('image')
-    watches = model.input_modalities.includes('video')
-    if (sees) askAboutPictures()
-    else if (!hears) askInWords()
-    if (!reads) askInSpeech()
+    takesAudio = model.input_modalities.includes('audio')
+    takesText = model.input_modalities.includes('text')
+    answersInSpeech = model.output_modalities?.includes('audio') === true
+    takesImages = model.input_modalities.includes('image')
+    takesVideos = model.input_modalities.includes('video')
+    if (takesImages) showMediaInput()
+    else if (!takesAudio) hideAudioInput()
+    if (!takesText) hideTextInput()
     showTasks(model.tasks)
-    if (speaks) setUpTalk(showError, roomForClip())
+    if (answersInSpeech) setUpTalk(showError, clipLimit())
     find('tokens').max = model.limits.maxNewTokens
     find('tokens').placeholder = model.limits.defaultNewTokens
     document.title = `${model.id} · voxtorch`
@@ -267,42 +273,41 @@ async function connect() {
     showError()
   } catch (error) {
     find('model').textContent = 'not connected'
-    refused(error)
+    showFailure(error)
   }
   update()
   return model !== undefined
 }
 
-/** Without what is there for audio. */
-function askInWords() {
+/** Set up the page for a model without audio input. */
+function hideAudioInput() {
   for (const id of ['record', 'choose']) find(id).hidden = true
   document.querySelector('.ideas').hidden = true
-  find('welcome-title').textContent = 'Ask something'
-  find('welcome-text').textContent = 'Write below. You can go on asking.'
-  find('privacy').textContent = 'What you write goes to this server only.'
+  find('welcome-title').textContent = 'Ask a question'
+  find('welcome-text').textContent = 'Type a message below. You can ask follow-up questions.'
+  find('privacy').textContent = 'Your messages are sent to this server only.'
   prompt.placeholder = 'Your question…'
 }
 
-/** With what is there for pictures, in place of what is there for audio alone. */
-function askAboutPictures() {
-  find('record').hidden = !hears
-  const types = [...(hears ? ['audio/*'] : []), 'image/*', ...(watches ? ['video/*'] : [])]
+/** Set up the page for a model with image input. */
+function showMediaInput() {
+  find('record').hidden = !takesAudio
+  const types = [...(takesAudio ? ['audio/*'] : []), 'image/*', ...(takesVideos ? ['video/*'] : [])]
   find('files').accept = types.join(',')
-  const kinds = ['photo', ...(watches ? ['film'] : []), ...(hears ? ['voice'] : [])]
-  const either = (words) => words.join(', ').replace(/, ([^,]*)$/, ' or $1')
-  const what = either(kinds.map((kind) => `a ${kind}`))
-  find('choose').textContent = `Add a ${either(kinds)}`
+  const kinds = ['an image', ...(takesVideos ? ['a video'] : []), ...(takesAudio ? ['audio'] : [])]
+  const what = kinds.join(', ').replace(/, ([^,]*)$/, ' or $1')
+  find('choose').textContent = `Add ${what}`
   find('drop').firstChild.textContent = `Drop ${what} here`
   find('welcome-title').textContent = 'Ask about a face'
   find('welcome-text').textContent =
-    `Drop ${what}, or use the ${hears ? 'camera and the microphone' : 'camera'}. Write what is said in it, then choose a task; or just ask. You can go on asking.`
-  find('privacy').textContent = `Pictures${hears ? ', voices' : ''} and words go to this server only.`
+    `Drop ${what}, or use the ${takesAudio ? 'camera and the microphone' : 'camera'}. Type the utterance and choose a task, or ask a question. You can ask follow-up questions.`
+  find('privacy').textContent = 'Your media and messages are sent to this server only.'
   prompt.placeholder = 'Your question…'
   document.querySelector('.ideas').hidden = true
   setUpCamera({ add: addClip, showError, say })
 }
 
-/** What the model was taught to be asked, a button each. */
+/** Show a button for each of the model's tasks. */
 function showTasks(tasks = []) {
   const buttons = tasks.map((task) => {
     const button = element('button', { type: 'button', textContent: task.title, title: task.hint })
@@ -312,25 +317,27 @@ function showTasks(tasks = []) {
   find('tasks').replaceChildren(...buttons)
   find('tasks').hidden = buttons.length === 0
   if (buttons.length === 0) return
-  prompt.placeholder = 'What is said, or your question…'
-  if (!sees)
-    find('welcome-text').textContent = 'Write what is said, then choose a task; or just ask. You can go on asking.'
+  prompt.placeholder = 'The utterance, or your question…'
+  if (!takesImages)
+    find('welcome-text').textContent =
+      'Type the utterance and choose a task, or ask a question. You can ask follow-up questions.'
 }
 
-/** Without what is there for words. */
-function askInSpeech() {
+/** Set up the page for a model without text input. */
+function hideTextInput() {
   document.body.classList.add('talks')
   find('prompt').hidden = true
   document.querySelector('.ideas').hidden = true
   find('welcome-title').textContent = 'Say something'
   find('welcome-text').textContent =
-    'Hold the button while you speak, or click it before and after. You can go on, and interrupt.'
+    'Hold the button while you speak, or click it before and after. You can interrupt the answer by speaking.'
   find('hint').firstChild.textContent = ''
   find('ask').textContent = 'Send'
   holdOrClick(find('record'), { isOn: () => recording !== undefined, begin: beginRecording, end: finishRecording })
 }
 
-function refused(error) {
+/** Show an error, and the field for the API key if the server requires one. */
+function showFailure(error) {
   if (error.status === 401) {
     find('key-row').hidden = false
     find('key').focus()
@@ -343,7 +350,7 @@ function showError(text = '') {
   find('error').hidden = text === ''
 }
 
-/** For those who cannot see it. */
+/** Announce a text to screen readers. language: screen reader */
 function say(text) {
   find('status').textContent = text
 }
@@ -358,14 +365,14 @@ function update() {
   find('clips').hidden = clips.length === 0
   find('recording').hidden = !recording
   find('record').ariaPressed = String(Boolean(recording))
-  find('record-text').textContent = reads ? (recording ? 'Finish' : 'Record') : recording ? 'Send' : 'Talk'
-  find('record').disabled = Boolean(answering) && !speaks
+  find('record-text').textContent = takesText ? (recording ? 'Finish' : 'Record') : recording ? 'Send' : 'Talk'
+  find('record').disabled = Boolean(answering) && !answersInSpeech
   find('choose').disabled = Boolean(answering)
   for (const button of find('tasks').children) button.disabled = Boolean(answering) || Boolean(recording)
   find('camera').disabled = Boolean(answering)
   find('stop').hidden = !answering && !player?.isPlaying
-  // Who talks sends with the same button; this one is for files alone.
-  find('ask').hidden = Boolean(answering) || (!reads && clips.length === 0)
+  // Recordings are sent with the record button, so without text input this button is for files only.
+  find('ask').hidden = Boolean(answering) || (!takesText && clips.length === 0)
   find('ask').disabled = Boolean(recording) || (prompt.value.trim() === '' && clips.length === 0)
   find('fresh').disabled = history.length === 0 && !answering
 }
@@ -384,7 +391,7 @@ prompt.onkeydown = (event) => {
   send()
 }
 prompt.oninput = update
-find('stop').onclick = hush
+find('stop').onclick = stopAnswer
 find('fresh').onclick = startAnew
 find('record').onclick = toggleRecording
 find('choose').onclick = () => find('files').click()
@@ -402,7 +409,7 @@ document.onkeydown = (event) => {
   if (panel.open) {
     panel.open = false
     panel.firstElementChild.focus()
-  } else hush()
+  } else stopAnswer()
 }
 
 let inside = 0
@@ -410,7 +417,7 @@ const showDrop = (change) => {
   inside = Math.max(0, inside + change)
   find('drop').hidden = inside === 0
 }
-const hasFiles = (event) => (hears || sees) && event.dataTransfer?.types.includes('Files')
+const hasFiles = (event) => (takesAudio || takesImages) && event.dataTransfer?.types.includes('Files')
 document.ondragenter = (event) => hasFiles(event) && showDrop(1)
 document.ondragleave = (event) => hasFiles(event) && showDrop(-1)
 document.ondragover = (event) => event.preventDefault()
@@ -418,7 +425,7 @@ document.ondrop = (event) => {
   event.preventDefault()
   inside = 0
   showDrop(0)
-  if (!answering && (hears || sees)) addFiles([...(event.dataTransfer?.files ?? [])])
+  if (!answering && (takesAudio || takesImages)) addFiles([...(event.dataTransfer?.files ?? [])])
 }
 
 for (const idea of IDEAS) {

@@ -1,17 +1,17 @@
-// The camera: a photo, or a film as frames.
+// The camera: takes an image, or records a video as frames.
 
-import { FRAMES, grab, snap } from './picture.js'
+import { FRAMES, grab, snap } from './media.js'
 
 const find = (id) => document.getElementById(id)
-/** Of a film, in milliseconds: from one frame to the next, and in all. */
+/** Time between two frames of a video and its maximum duration, in milliseconds. */
 const [STEP, LONGEST] = [200, 60_000]
 
 let stream
-let filming
-let taken = 0
+let recording
+let captured = 0
 
 /**
- * Sets the camera's part of the page up.
+ * Set up the camera controls of the page.
  * @param {{ add: (clip: object) => void, showError: (message?: string) => void, say: (text: string) => void }} page
  */
 export function setUpCamera({ add, showError, say }) {
@@ -23,7 +23,7 @@ export function setUpCamera({ add, showError, say }) {
     find('camera').disabled = true
     try {
       if (!navigator.mediaDevices?.getUserMedia) {
-        throw new Error('The browser gives the camera only to pages of this machine or over https.')
+        throw new Error('The browser allows the camera only for pages of this machine or over https.')
       }
       stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, facingMode: 'user' } })
       finder.srcObject = stream
@@ -34,31 +34,35 @@ export function setUpCamera({ add, showError, say }) {
       find('shoot').focus()
     } catch (error) {
       close()
-      const refused = error.name === 'NotAllowedError'
-      showError(refused ? 'The browser does not allow this page to use the camera.' : error.message)
+      const isDenied = error.name === 'NotAllowedError'
+      showError(
+        isDenied
+          ? 'The browser does not allow this page to use the camera. Allow it in the site settings.'
+          : error.message,
+      )
     }
     find('camera').disabled = false
   }
   find('shoot').onclick = () => {
     if (finder.videoWidth === 0) return
-    add({ kind: 'image', name: `Photo ${++taken}`, frames: [snap(finder)], seconds: 0 })
-    say('Photo added')
+    add({ kind: 'image', name: `Image ${++captured}`, frames: [snap(finder)], seconds: 0 })
+    say('Image added')
   }
-  find('film').onclick = () => {
-    if (filming) return finish()
+  find('video').onclick = () => {
+    if (recording) return finish()
     if (finder.videoWidth === 0) return
     const frames = []
     const began = performance.now()
     const step = () => {
       frames.push(grab(finder))
       const seconds = (performance.now() - began) / 1000
-      find('film-time').textContent = `${seconds.toFixed(1)} s`
+      find('video-time').textContent = `${seconds.toFixed(1)} s`
       if (seconds * 1000 >= LONGEST) finish()
     }
-    filming = { frames, began, timer: setInterval(step, STEP) }
+    recording = { frames, began, timer: setInterval(step, STEP) }
     step()
     show()
-    say('Filming')
+    say('Recording a video')
   }
   find('camera-off').onclick = () => {
     close()
@@ -66,19 +70,19 @@ export function setUpCamera({ add, showError, say }) {
   }
 
   function finish() {
-    const { frames, began, timer } = filming
+    const { frames, began, timer } = recording
     clearInterval(timer)
-    filming = undefined
+    recording = undefined
     const seconds = (performance.now() - began) / 1000
     const count = Math.min(FRAMES, frames.length)
     const kept = Array.from({ length: count }, (_, i) => frames[Math.floor(((i + 0.5) * frames.length) / count)])
-    add({ kind: 'video', name: `Film ${++taken}`, frames: kept, seconds })
+    add({ kind: 'video', name: `Video ${++captured}`, frames: kept, seconds })
     show()
-    say('Film added')
+    say('Video added')
   }
 
   function close() {
-    if (filming) finish()
+    if (recording) finish()
     for (const track of stream?.getTracks() ?? []) track.stop()
     stream = undefined
     finder.srcObject = null
@@ -87,8 +91,8 @@ export function setUpCamera({ add, showError, say }) {
   }
 
   function show() {
-    find('film').ariaPressed = String(Boolean(filming))
-    find('film-text').textContent = filming ? 'Finish' : 'Record a film'
-    find('film-time').textContent = ''
+    find('video').ariaPressed = String(Boolean(recording))
+    find('video-text').textContent = recording ? 'Finish' : 'Record a video'
+    find('video-time').textContent = ''
   }
 }

@@ -1,9 +1,9 @@
-// A clip and how it is shown: play button, waveform, name and length.
+// An audio clip and its list item: play button, waveform, name and duration.
 
-import { RATE, toWav } from './sound.js'
+import { RATE, toWav } from './audio.js'
 import { drawWave } from './wave.js'
 
-/** Samples for its waveform, and what is played and sent: without a `blob` a WAV file of them. */
+/** Return a clip: samples for the waveform, and a blob to play and send. Default: a WAV file of the samples. */
 export function makeClip(name, samples, { rate = RATE, blob = toWav(samples, rate), format = 'wav' } = {}) {
   return { name, samples, seconds: samples.length / rate, blob, format, base64: undefined }
 }
@@ -14,7 +14,7 @@ export const REMOVE = 'M4 2.6 8 6.6l4-4L13.4 4l-4 4 4 4-1.4 1.4-4-4-4 4L2.6 12l4
 
 let playing
 
-/** A list item; with `remove`, it has a button for it. */
+/** Return a list item of an audio clip, with a button that calls `remove` if it is set. */
 export function clipItem(clip, remove) {
   const item = element('li', { className: 'clip' })
   const play = iconButton(PLAY, `Play ${clip.name}`)
@@ -91,10 +91,10 @@ export function clipItem(clip, remove) {
 }
 
 export function element(tag, fields = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), fields)
-  if (fields.role) made.setAttribute('role', fields.role)
-  made.append(...children)
-  return made
+  const node = Object.assign(document.createElement(tag), fields)
+  if (fields.role) node.setAttribute('role', fields.role)
+  node.append(...children)
+  return node
 }
 
 export function iconButton(path, label) {
@@ -108,7 +108,7 @@ export function iconButton(path, label) {
   return button
 }
 
-/** 63.25 becomes 1:03.3. */
+/** Format seconds: 63.25 becomes 1:03.3. */
 export function clock(seconds) {
   const tenths = Math.round(seconds * 10)
   return `${Math.floor(tenths / 600)}:${String(Math.floor(tenths / 10) % 60).padStart(2, '0')}.${tenths % 10}`

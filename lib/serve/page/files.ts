@@ -11,7 +11,7 @@ export interface PageFile {
 
 let files: Map<string, PageFile> | undefined
 
-/** All that is ever served as a file, by its path; no path of a request reaches the disk. */
+/** Return the files of the page by path. Requests can only reach these; their paths are never used to read from disk. */
 export function pageFiles(): Map<string, PageFile> {
   files ??= new Map([
     ['/', text('text/html', HTML)],
@@ -25,7 +25,7 @@ export function pageFiles(): Map<string, PageFile> {
 
 const text = (type: string, body: string): PageFile => ({ type: `${type}; charset=utf-8`, body: Buffer.from(body) })
 
-/** A bundle that runs in the browser, without the comment that names its map. */
+/** Return a browser bundle without its source map comment. */
 function script(name: string): string {
   const source = readFileSync(join(packageDirectory, 'dist/serve/page', `${name}.js`), 'utf8')
   return source.replace(/\n\/\/# sourceMappingURL=.*/, '')

@@ -1,4 +1,4 @@
-/** The page as it comes; lib/serve/page/app.js fills it. */
+/** HTML of the page; lib/serve/page/app.js fills it. */
 export const HTML: string = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>voxtorch</title>
@@ -8,9 +8,9 @@ export const HTML: string = `<!doctype html>
 <button type="button" id="fresh" class="quiet" disabled>New conversation</button></div></header>
 <main>
 <section id="welcome" class="welcome" aria-labelledby="welcome-title">
-<h2 id="welcome-title">Ask about what you hear</h2>
-<p id="welcome-text">Record a voice or drop audio files below, then ask. You can go on asking, and add more clips on the way.</p>
-<div class="ideas" role="group" aria-label="Questions to begin with"></div>
+<h2 id="welcome-title">Ask about audio</h2>
+<p id="welcome-text">Record your voice or drop audio files here, then ask a question. You can ask follow-up questions and add more clips.</p>
+<div class="ideas" role="group" aria-label="Example questions"></div>
 </section>
 <div id="log" class="log" role="log" aria-label="Conversation" tabindex="0" hidden></div>
 </main>
@@ -18,13 +18,13 @@ export const HTML: string = `<!doctype html>
 <div class="inner">
 <p id="error" class="error" role="alert" hidden></p>
 <div id="key-row" class="key" hidden><label for="key">API key</label><input id="key" type="password" spellcheck="false">
-<button type="submit" class="quiet">Use it</button></div>
+<button type="submit" class="quiet">Save key</button></div>
 <ul id="clips" class="clips" aria-label="Clips to send" hidden></ul>
 <div id="recording" class="recording" hidden><span class="dot" aria-hidden="true"></span>
 <canvas id="level" aria-hidden="true"></canvas><output id="time" aria-label="Recorded time">0:00.0</output></div>
-<div id="viewer" class="viewer" hidden><video id="finder" muted playsinline aria-label="What the camera sees"></video>
-<div class="shutters"><button type="button" id="shoot">Take a photo</button>
-<button type="button" id="film" aria-pressed="false" class="tool"><span class="mic" aria-hidden="true"></span><span id="film-text">Record a film</span><output id="film-time" aria-label="Filmed time"></output></button>
+<div id="viewer" class="viewer" hidden><video id="finder" muted playsinline aria-label="Camera preview"></video>
+<div class="shutters"><button type="button" id="shoot">Capture image</button>
+<button type="button" id="video" aria-pressed="false" class="tool"><span class="mic" aria-hidden="true"></span><span id="video-text">Record a video</span><output id="video-time" aria-label="Recorded time"></output></button>
 <button type="button" id="camera-off" class="quiet">Close the camera</button></div></div>
 <div id="tasks" class="tasks" role="group" aria-label="Tasks" hidden></div>
 <label for="prompt" class="unseen">Your question</label>
@@ -35,9 +35,9 @@ export const HTML: string = `<!doctype html>
 <button type="button" id="choose" class="tool">Add audio</button>
 <input id="files" type="file" accept="audio/*,.wav,.flac,.mp3,.ogg,.opus,.m4a,.aac" multiple hidden>
 <details class="settings"><summary class="tool">Settings</summary><div class="panel">
-<label>Longest answer, in tokens<input id="tokens" type="number" min="1" step="1"></label>
-<label>Temperature<input id="temperature" type="number" min="0" max="2" step="0.1" placeholder="the model's own"></label>
-<label>Seed<input id="seed" type="number" min="0" step="1" placeholder="any"></label>
+<label>Maximum answer length, in tokens<input id="tokens" type="number" min="1" step="1"></label>
+<label>Temperature<input id="temperature" type="number" min="0" max="2" step="0.1" placeholder="model default"></label>
+<label>Seed<input id="seed" type="number" min="0" step="1" placeholder="random"></label>
 <div id="speech" class="speech" hidden>
 <label>Temperature<span class="value"></span><input id="slide-temperature" type="range" min="0" max="1" step="0.05" value="0"></label>
 <label>Top-p<span class="value"></span><input id="slide-top-p" type="range" min="0" max="1" step="0.05" value="1"></label>
@@ -49,7 +49,7 @@ export const HTML: string = `<!doctype html>
 <span class="gap"></span>
 <button type="button" id="stop" class="stop" hidden>Stop</button>
 <button type="submit" id="ask" class="ask">Ask</button></div>
-<p id="hint" class="hint">Enter asks, Shift and Enter begin a new line. <span id="privacy">Audio goes to this server only.</span></p>
+<p id="hint" class="hint">Enter sends, Shift+Enter starts a new line. <span id="privacy">Your audio is sent to this server only.</span></p>
 <p id="status" class="unseen" role="status"></p></div>
 </form>
 <div id="drop" class="drop" aria-hidden="true" hidden><p>Drop audio here</p></div>

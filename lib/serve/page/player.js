@@ -1,19 +1,19 @@
-// The answer as sound: pieces are played one after the other as they come.
+// Player of spoken answers: plays pieces of audio one after the other as they arrive.
 
-/** So late begins the first piece, in seconds: the next may take a moment. */
+/** Delay of the first piece, in seconds, to have a buffer for late pieces. */
 const LEAD = 0.1
 
 let context
 
-/** 16-bit PCM in base64, as samples. */
+/** Decode base64 of 16-bit PCM to samples. */
 export function fromPcm(base64) {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))
   return Float32Array.from(new Int16Array(bytes.buffer), (value) => value / 32768)
 }
 
 /**
- * A queue of pieces.
- * @param {() => void} onChange is called when it begins, and when all that it has was played or it was stopped
+ * Create a queue of audio pieces.
+ * @param {() => void} onChange called when playback starts, finishes or is stopped
  */
 export function makePlayer(onChange) {
   const sources = new Set()
@@ -23,13 +23,13 @@ export function makePlayer(onChange) {
     get isPlaying() {
       return sources.size > 0
     },
-    /** Seconds that were given to it. */
+    /** Total duration of the pushed pieces, in seconds. */
     seconds: 0,
     push(samples, sampleRate) {
       player.seconds += samples.length / sampleRate
       if (isStopped || samples.length === 0) return
       context ??= new AudioContext()
-      // Not allowed before the user has touched the page: it is heard from then on.
+      // Browsers allow playback only after the user's first interaction with the page.
       if (context.state === 'suspended') context.resume()
       const source = context.createBufferSource()
       source.buffer = context.createBuffer(1, samples.length, sampleRate)

@@ -1,4 +1,4 @@
-// Runs in the browser's audio thread: hands the samples of the microphone to the page, a tenth of a second at a time.
+// Audio worklet: sends the samples of the microphone to the page in pieces of 0.1 s.
 
 class Recorder extends AudioWorkletProcessor {
   #parts = []

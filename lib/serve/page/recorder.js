@@ -1,12 +1,12 @@
-// The microphone.
+// Recording from the microphone.
 
 /**
- * Starts recording; the browser asks the user. `stop` gives all that was recorded, at the microphone's rate.
- * @param {(part: Float32Array, seconds: number) => void} onSamples is called ten times a second
+ * Start recording, after the browser's permission prompt. `stop` returns all samples at the microphone's sample rate.
+ * @param {(part: Float32Array, seconds: number) => void} onSamples called ten times a second
  */
 export async function startRecording(onSamples) {
   if (!navigator.mediaDevices?.getUserMedia) {
-    throw new Error('The browser gives the microphone only to pages of this machine or over https.')
+    throw new Error('The browser allows the microphone only for pages of this machine or over https.')
   }
   const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, autoGainControl: false } })
   const context = new AudioContext()

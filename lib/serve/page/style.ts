@@ -1,4 +1,4 @@
-/** In the colours of the reports, by day and by night. */
+/** Style sheet, in the colors of the reports, for light and dark mode. */
 export const STYLE: string = `
 :root{color-scheme:light dark;--back:#f6f5f2;--card:#fff;--text:#1d2733;--soft:#5a6472;--line:#dcd9d2;--main:#0f6b66;--on-main:#fff;
 --tint:#e3efed;--wave:#8fb5b2;--bad:#b03a2e;--bad-back:#fbecea}
@@ -64,18 +64,18 @@ input[type=number],input[type=password]{background:var(--card);border:1px solid 
 .key{display:flex;gap:8px;align-items:center;margin-bottom:10px;font-size:14px}.key label{white-space:nowrap}
 .drop{position:fixed;inset:0;z-index:3;display:grid;place-items:center;background:color-mix(in srgb,var(--back) 82%,transparent);border:3px dashed var(--main);font-size:24px;pointer-events:none}
 .unseen{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap;margin:0}
-.clips:has(.picture){grid-template-columns:repeat(auto-fill,minmax(132px,1fr))}.clips:has(.picture)>.clip:not(.picture){grid-column:1/-1}
-.picture,.user .picture,.assistant .picture{position:relative;display:block;min-width:0;padding:0;overflow:hidden;max-width:220px}.picture img{display:block;width:100%;height:132px;object-fit:contain;background:var(--tint)}
-.picture .about{padding:3px 8px 5px}.picture .round{position:absolute;left:8px;top:86px;background:var(--card)}.picture .remove{left:auto;right:8px;top:8px}
-.user .clips:has(.picture){display:flex;flex-wrap:wrap;justify-content:flex-end}.user .picture{width:200px}.picture .remove{width:34px;height:34px}
+.clips:has(.media){grid-template-columns:repeat(auto-fill,minmax(132px,1fr))}.clips:has(.media)>.clip:not(.media){grid-column:1/-1}
+.media,.user .media,.assistant .media{position:relative;display:block;min-width:0;padding:0;overflow:hidden;max-width:220px}.media img{display:block;width:100%;height:132px;object-fit:contain;background:var(--tint)}
+.media .about{padding:3px 8px 5px}.media .round{position:absolute;left:8px;top:86px;background:var(--card)}.media .remove{left:auto;right:8px;top:8px}
+.user .clips:has(.media){display:flex;flex-wrap:wrap;justify-content:flex-end}.user .media{width:200px}.media .remove{width:34px;height:34px}
 .viewer{margin-bottom:10px;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:8px;display:grid;gap:8px;justify-items:center}
-.viewer video{width:100%;max-height:34vh;border-radius:6px;background:#000}.shutters{display:flex;flex-wrap:wrap;gap:8px;justify-content:center}#film-time:empty{display:none}#film-time{font-variant-numeric:tabular-nums;color:var(--soft)}
+.viewer video{width:100%;max-height:34vh;border-radius:6px;background:#000}.shutters{display:flex;flex-wrap:wrap;gap:8px;justify-content:center}#video-time:empty{display:none}#video-time{font-variant-numeric:tabular-nums;color:var(--soft)}
 .tasks{display:flex;flex-wrap:wrap;gap:8px;margin-bottom:10px}.tasks button{border-color:var(--main);font-size:15px}.task{margin-left:8px;padding:1px 8px;border-radius:9px;background:var(--main);color:var(--on-main);font-weight:600}
 .bars{list-style:none;margin:2px 0 10px;padding:0;display:grid;gap:4px;font-size:14px;min-width:min(360px,70vw)}.bars li{display:grid;grid-template-columns:6.5em minmax(0,1fr) 3.2em;gap:10px;align-items:center}
 .bar-label{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}.bar-track{height:12px;border-radius:6px;background:var(--tint);overflow:hidden}.bar-fill{display:block;height:100%;background:var(--main);border-radius:6px}.bar-share{text-align:right;font-variant-numeric:tabular-nums;color:var(--soft)}
 .views{margin:2px 0 10px}.views summary{border:0;background:none;padding:0;min-height:0;font-size:14px;color:var(--soft);width:fit-content}.view{display:flex;gap:10px;align-items:flex-start;margin-top:6px}
 .view .grid{display:grid;gap:3px;flex:1;min-width:0}.view.video .grid{max-width:640px}.view img{display:block;width:100%;aspect-ratio:1;border-radius:3px;background:var(--tint)}.view .whole{width:84px;flex:none}
 @media (max-width:560px){.bar,main,.inner{padding-left:12px;padding-right:12px}.turn{max-width:96%}.hint{display:none}.clip{min-width:0}.composer .wave{height:26px}.composer .clip{padding:4px 8px}textarea{min-height:48px;padding:7px 12px}.user:has(.clip){width:100%}
-.viewer video{max-height:24vh}.composer .picture{padding:0}.user .picture{width:132px}.composer .picture img{height:72px}.composer .picture .round{top:28px}.composer .picture .remove{top:4px}.composer .clips:has(.picture){grid-template-columns:repeat(auto-fill,minmax(96px,1fr))}.tasks{gap:6px}.tasks button{padding:5px 9px;min-height:40px}.view.video .grid{grid-template-columns:repeat(4,minmax(0,1fr))!important}
+.viewer video{max-height:24vh}.composer .media{padding:0}.user .media{width:132px}.composer .media img{height:72px}.composer .media .round{top:28px}.composer .media .remove{top:4px}.composer .clips:has(.media){grid-template-columns:repeat(auto-fill,minmax(96px,1fr))}.tasks{gap:6px}.tasks button{padding:5px 9px;min-height:40px}.view.video .grid{grid-template-columns:repeat(4,minmax(0,1fr))!important}
 .welcome h2{font-size:24px}.tools{gap:6px}.tool{padding:6px 10px}.panel{position:fixed;left:12px;right:12px;width:auto;bottom:112px}.fresh{padding:6px 8px}.ask,.stop{flex:1}}
 @media (prefers-reduced-motion:reduce){*{animation:none!important}}`

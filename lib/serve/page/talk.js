@@ -1,17 +1,17 @@
-// What models that speak have more: a button to hold or to click, sliders, and a clip whose voice is taken.
+// Controls for models with spoken answers: push-to-talk button, sliders, and a reference clip of the voice.
 
+import { readAudio, toBase64 } from './audio.js'
 import { clipItem, makeClip } from './clip.js'
-import { readSound, toBase64 } from './sound.js'
 
 const find = (id) => document.getElementById(id)
 const SLIDERS = ['temperature', 'top-p', 'top-k', 'steps']
 
-/** Pressed for longer it is held, and else clicked; in milliseconds. */
+/** A shorter press is a click, a longer one a hold, in milliseconds. */
 const HOLD = 400
 
 let voice
 
-/** Shows what is there for it. @param {(message?: string) => void} showError @param {number} most bytes of a clip */
+/** Show the speech settings. @param {(message?: string) => void} showError @param {number} most bytes of a clip */
 export function setUpTalk(showError, most) {
   find('speech').hidden = false
   find('temperature').parentElement.hidden = true
@@ -27,14 +27,14 @@ export function setUpTalk(showError, most) {
   find('voice-file').onchange = async () => {
     const [file] = find('voice-file').files
     find('voice-file').value = ''
-    if (file) await takeVoice(file, showError, most)
+    if (file) await setVoice(file, showError, most)
   }
 }
 
-async function takeVoice(file, showError, most) {
+async function setVoice(file, showError, most) {
   showError()
   try {
-    const { samples, sent } = await readSound(file, most)
+    const { samples, sent } = await readAudio(file, most)
     if (samples.length === 0) throw new Error(`${file.name} is empty.`)
     for (const item of [...find('voice-clip').children]) item.discard()
     voice = makeClip(file.name, samples, sent)
@@ -49,7 +49,7 @@ async function takeVoice(file, showError, most) {
   }
 }
 
-/** What of a request is about speech. */
+/** Return the request's fields for a spoken answer. */
 export async function talkSettings() {
   const [temperature, top_p, top_k, steps] = SLIDERS.map((name) => find(`slide-${name}`).valueAsNumber)
   if (voice) voice.base64 ??= await toBase64(voice.blob)
@@ -62,9 +62,9 @@ export async function talkSettings() {
 }
 
 /**
- * A button that begins when it is pressed, and ends when it is let go after a while, or clicked again.
+ * Set up a push-to-talk button: `begin` on press, `end` on release after a hold or on the next click.
  * @param {HTMLButtonElement} button
- * @param {{ isOn: () => boolean, begin: () => Promise<void>, end: () => Promise<void> }} what
+ * @param {{ isOn: () => boolean, begin: () => Promise<void>, end: () => Promise<void> }} actions
  */
 export function holdOrClick(button, { isOn, begin, end }) {
   let pressed
@@ -85,7 +85,7 @@ export function holdOrClick(button, { isOn, begin, end }) {
     if (isHeld && isOn()) await end()
   }
   button.onclick = async ({ detail }) => {
-    // The click that belongs to the press; one of the keyboard has no press.
+    // Skip the click event of a pointer press; a click from the keyboard has no press.
     if (skipsClick && detail > 0) {
       skipsClick = false
       return

@@ -1,13 +1,13 @@
-// The turns of the conversation, as they are shown.
+// The turns of the conversation on the page.
 
 import { clipItem, element, makeClip } from './clip.js'
 import { bars, views } from './insight.js'
-import { pictureItem } from './picture.js'
+import { mediaItem } from './media.js'
 
 const find = (id) => document.getElementById(id)
 
-/** A list item of a sound, a picture or a film. */
-export const itemOf = (clip, remove) => (clip.kind === undefined ? clipItem(clip, remove) : pictureItem(clip, remove))
+/** Return the list item of an audio clip, an image or a video. */
+export const itemOf = (clip, remove) => (clip.kind === undefined ? clipItem(clip, remove) : mediaItem(clip, remove))
 
 export function showUser({ clips: sent, text, task }) {
   const list = element('ul', { className: 'clips', ariaLabel: 'Clips' }, ...sent.map((clip) => itemOf(clip)))
@@ -19,7 +19,7 @@ export function showUser({ clips: sent, text, task }) {
   show(node)
   return {
     node,
-    /** What was heard of the clips. */
+    /** Append to the transcript of the clips. */
     add(piece) {
       if (!words.isConnected) node.append(words)
       words.append(piece)
@@ -44,8 +44,8 @@ export function showAnswer(name) {
       text.append(piece)
       if (near) scrollToEnd()
     },
-    /** How likely each label is, and what was looked at: before the words. */
-    scores: (shares) => beforeText(bars(shares)),
+    /** Show label probabilities, or encoded tiles and frames, before the text. */
+    scores: (probabilities) => beforeText(bars(probabilities)),
     views: (all) => beforeText(views(all)),
     end(note) {
       node.ariaBusy = 'false'
@@ -54,8 +54,8 @@ export function showAnswer(name) {
     playing(now) {
       node.dataset.voice = now ? 'playing' : 'silent'
     },
-    /** All of the answer's sound, to be heard again. */
-    sound(parts, rate) {
+    /** Show a clip of the complete spoken answer. */
+    audio(parts, rate) {
       const samples = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0))
       let at = 0
       for (const part of parts) {
@@ -64,7 +64,7 @@ export function showAnswer(name) {
       }
       const near = atEnd()
       const clip = clipItem(makeClip('Answer', samples, { rate }))
-      node.append(element('ul', { className: 'clips', ariaLabel: 'The answer as sound' }, clip))
+      node.append(element('ul', { className: 'clips', ariaLabel: 'Audio of the answer' }, clip))
       if (near) scrollToEnd()
     },
   }
@@ -80,7 +80,7 @@ function show(node) {
 const atEnd = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 80
 const scrollToEnd = () => scrollTo(0, document.documentElement.scrollHeight)
 
-/** Removes a node with what its clips hold. */
+/** Remove a node and free the resources of its clips. */
 export function discard(node) {
   for (const item of node.querySelectorAll('.clip')) item.discard()
   node.remove()

@@ -1,9 +1,9 @@
-// Waveforms on canvases, in the colours of the page.
+// Waveforms on canvases, in the colors of the page.
 
 const BAR = 3
 
-/** Draws the loudest sample of each stretch as a bar; what lies before `position` (0 to 1) in the main colour. */
-export function drawWave(canvas, samples, position = 0, scale = loudest(samples)) {
+/** Draw a waveform of bars, each the peak of its samples. Bars before `position` (0 to 1) have the main color. */
+export function drawWave(canvas, samples, position = 0, scale = peak(samples)) {
   const { width, height } = sized(canvas)
   const paint = canvas.getContext('2d')
   const style = getComputedStyle(canvas)
@@ -13,13 +13,13 @@ export function drawWave(canvas, samples, position = 0, scale = loudest(samples)
   for (let bar = 0; bar < bars; bar++) {
     const from = Math.floor((bar * samples.length) / bars)
     const to = Math.max(from + 1, Math.floor(((bar + 1) * samples.length) / bars))
-    const size = Math.max(ratio, (loudest(samples, from, to) / scale) * height)
+    const size = Math.max(ratio, (peak(samples, from, to) / scale) * height)
     paint.fillStyle = style.getPropertyValue(bar / bars < position ? '--main' : '--wave')
     paint.fillRect(bar * BAR * ratio, (height - size) / 2, (BAR - 1) * ratio, size)
   }
 }
 
-/** As many pixels as the canvas covers on the screen. */
+/** Set the canvas size to its size in device pixels. */
 function sized(canvas) {
   const width = Math.round(canvas.clientWidth * devicePixelRatio)
   const height = Math.round(canvas.clientHeight * devicePixelRatio)
@@ -28,7 +28,7 @@ function sized(canvas) {
   return { width, height }
 }
 
-function loudest(samples, from = 0, to = samples.length) {
+function peak(samples, from = 0, to = samples.length) {
   let most = 1e-3
   for (let i = from; i < to && i < samples.length; i++) most = Math.max(most, Math.abs(samples[i]))
   return most

@@ -2,17 +2,17 @@ import { JinjaError, typeError, type Work } from './errors.js'
 import type { Interpreter } from './interpreter.js'
 import { type CallArguments, isText, Markup, rawText, str, type Value } from './values.js'
 
-export type Filter = (interpreter: Interpreter, value: Value, given: CallArguments) => Value
-export type Test = (interpreter: Interpreter, value: Value, given: CallArguments) => boolean
+export type Filter = (interpreter: Interpreter, value: Value, callArgs: CallArguments) => Value
+export type Test = (interpreter: Interpreter, value: Value, callArgs: CallArguments) => boolean
 
-/** The values of named parameters, in their order; undefined where a call leaves one out. */
+/** Return the values of named parameters in order; undefined for omitted ones. */
 export function bound(
   name: string,
-  given: CallArguments,
+  callArgs: CallArguments,
   required: number,
   ...parameters: string[]
 ): (Value | undefined)[] {
-  const { args, kwargs } = given
+  const { args, kwargs } = callArgs
   if (args.length > parameters.length) {
     throw typeError(`${name}() takes at most ${parameters.length} arguments besides the value, got ${args.length}`)
   }
@@ -31,11 +31,11 @@ export function bound(
 /** jinja2's `soft_str`: escaped text stays escaped. */
 export const softText = (value: Value, work: Work): string => (isText(value) ? rawText(value) : str(value, work))
 
-/** A filter that makes text of text. What it makes of escaped text is escaped text. */
+/** Create a filter from text to text. The result of escaped text is escaped text. */
 export const textFilter =
   (name: string, use: (text: string, work: Work) => string): Filter =>
-  ({ work }, value, given) => {
-    bound(name, given, 0)
+  ({ work }, value, callArgs) => {
+    bound(name, callArgs, 0)
     const text = softText(value, work)
     work.text(text.length)
     return value instanceof Markup ? new Markup(use(text, work)) : use(text, work)

@@ -1,4 +1,4 @@
-/** The Python exceptions that a template can end with, by the name of their class. */
+/** Python exceptions of templates, by class name. */
 export type ErrorKind =
   | 'TemplateSyntaxError'
   | 'TemplateAssertionError'
@@ -16,12 +16,12 @@ export type ErrorKind =
   | 'OverflowError'
   | 'RuntimeError'
   | 'AssertionError'
-  /** Jinja has it, this interpreter does not. */
+  /** A feature of Jinja that this interpreter does not support. */
   | 'Unsupported'
   /** A limit of this interpreter. */
   | 'Limit'
 
-/** An error of a template, with the place in its source. */
+/** An error of a template, with its position in the source. */
 export class JinjaError extends Error {
   line: number | undefined
   column: number | undefined
@@ -45,31 +45,31 @@ export const valueError = (message: string): JinjaError => new JinjaError('Value
 export const unsupported = (what: string): JinjaError =>
   new JinjaError('Unsupported', `${what} is not supported in a chat template`)
 
-/** Bounds on the work of one template. A published template takes some hundred steps for each message. */
+/** Limits on one rendering. A published template takes some hundred steps per message. */
 export const LIMITS = {
   /** Characters of the template. */
   template: 1 << 18,
   /** Evaluated nodes, visited items, and characters divided by eight. */
   steps: 4_000_000,
-  /** Characters of one text, in UTF-16 units. */
+  /** UTF-16 units of one text. */
   text: 1 << 24,
   /** Items of one list. */
   items: 1 << 20,
-  /** Calls and statements inside of each other, and values inside of each other. */
+  /** Nesting of calls and statements, and of values. */
   depth: 200,
-  /** Tags, brackets and operators inside of each other. */
+  /** Nesting of tags, brackets and operators. */
   nesting: 100,
-  /** Items of a range: the limit of Jinja's sandbox. */
+  /** Items of a range, as in Jinja's sandbox. */
   range: 100_000,
   /** Bits of an integer. */
   bits: 1 << 17,
-  /** Characters of a format for dates. */
+  /** Characters of a date format. */
   date: 1000,
   /** Width and precision of formatted values, and columns of padding. */
   width: 1 << 20,
 }
 
-/** Counts the work of one rendering, and ends it at {@link LIMITS}. */
+/** Counter of the work of one rendering, which enforces {@link LIMITS}. */
 export class Work {
   steps = 0
   depth = 0
@@ -79,19 +79,19 @@ export class Work {
     if (this.steps > LIMITS.steps) throw limit(`runs for more than ${LIMITS.steps} steps`)
   }
 
-  /** Accounts for a text of so many UTF-16 units that is about to be made. */
+  /** Count a text of that many UTF-16 units, before it is created. */
   text(length: number): void {
     if (length > LIMITS.text) throw limit(`makes a text of more than ${LIMITS.text} characters`)
     this.spend(1 + length / 8)
   }
 
-  /** Accounts for a text that is joined of others: the longest is not copied, so that a text can grow piece by piece. */
+  /** Count a concatenation. The longest part is free, because V8 does not copy it, so a text can grow step by step. */
   joined(length: number, longest: number): void {
     if (length > LIMITS.text) throw limit(`makes a text of more than ${LIMITS.text} characters`)
     this.spend(1 + (length - longest) / 8)
   }
 
-  /** Accounts for a list of so many items that is about to be made. */
+  /** Count a list of that many items, before it is created. */
   items(length: number): void {
     if (length > LIMITS.items) throw limit(`makes a list of more than ${LIMITS.items} items`)
     this.spend(1 + length)

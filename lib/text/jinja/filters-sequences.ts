@@ -32,7 +32,7 @@ import {
 } from './values.js'
 export type Getter = (item: Value) => Value
 
-/** A getter of `a.b.0` of an item, as jinja2's filters take it. */
+/** Return a getter of a path such as `a.b.0`, as in jinja2's filters. */
 export function getter(
   { access, work }: Interpreter,
   attribute: Value | undefined,
@@ -63,7 +63,7 @@ export function* mapped(items: Iterator<Value>, use: (item: Value) => Value): Ge
   for (let item = items.next(); !item.done; item = items.next()) yield use(item.value)
 }
 
-/** A generator, which like Python's does nothing before its first value is asked for. */
+/** Create a generator, which like Python's does nothing before its first value is requested. */
 export const lazily = (make: () => Iterator<Value>): Iter =>
   new Iter(
     (function* (): Generator<Value> {
@@ -119,9 +119,9 @@ export const map: Filter = (interpreter, value, { args, kwargs }) =>
   })
 
 export function extreme(name: 'min' | 'max'): Filter {
-  return (interpreter, value, given) => {
+  return (interpreter, value, callArgs) => {
     const { work } = interpreter
-    const [caseSensitive, attribute] = bound(name, given, 0, 'case_sensitive', 'attribute')
+    const [caseSensitive, attribute] = bound(name, callArgs, 0, 'case_sensitive', 'attribute')
     const keyOf = getter(interpreter, attribute, { fold: isFolded(caseSensitive) })
     let best: { item: Value; key: Value } | undefined
     const items = iterate(value, work)
@@ -134,9 +134,9 @@ export function extreme(name: 'min' | 'max'): Filter {
   }
 }
 
-export function groupBy(interpreter: Interpreter, value: Value, given: CallArguments): Value {
+export function groupBy(interpreter: Interpreter, value: Value, callArgs: CallArguments): Value {
   const { work } = interpreter
-  const [attribute, standard, caseSensitive] = bound('groupby', given, 1, 'attribute', 'default', 'case_sensitive')
+  const [attribute, standard, caseSensitive] = bound('groupby', callArgs, 1, 'attribute', 'default', 'case_sensitive')
   const fold = isFolded(caseSensitive)
   const keyOf = getter(interpreter, attribute, { fold, standard })
   const groups: { key: Value; items: Value[] }[] = []
@@ -150,17 +150,17 @@ export function groupBy(interpreter: Interpreter, value: Value, given: CallArgum
   return groups.map(({ key, items }) => new Group([shown ? shown(items[0]!) : key, items]))
 }
 
-export function sort(interpreter: Interpreter, value: Value, given: CallArguments): Value {
+export function sort(interpreter: Interpreter, value: Value, callArgs: CallArguments): Value {
   const { work } = interpreter
-  const [reverse, caseSensitive, attribute] = bound('sort', given, 0, 'reverse', 'case_sensitive', 'attribute')
+  const [reverse, caseSensitive, attribute] = bound('sort', callArgs, 0, 'reverse', 'case_sensitive', 'attribute')
   const names: Value[] = isText(attribute ?? null) ? rawText(attribute as string).split(',') : [attribute ?? null]
   const getters = names.map((name) => getter(interpreter, name, { fold: isFolded(caseSensitive) }))
   const keyOf = (item: Value): Value => getters.map((get) => get(item))
   return sorted(toList(value, work), keyOf, truthy(reverse ?? false), work)
 }
 
-export function dictSort({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [caseSensitive, by = 'key', reverse] = bound('dictsort', given, 0, 'case_sensitive', 'by', 'reverse')
+export function dictSort({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [caseSensitive, by = 'key', reverse] = bound('dictsort', callArgs, 0, 'case_sensitive', 'by', 'reverse')
   if (by !== 'key' && by !== 'value') throw argumentError('You can only sort by either "key" or "value"')
   if (!(value instanceof Dict)) {
     if (value instanceof Undefined) value.fail()
@@ -174,8 +174,8 @@ export function dictSort({ work }: Interpreter, value: Value, given: CallArgumen
   return sorted(pairs, keyOf, truthy(reverse ?? false), work)
 }
 
-export function unique(interpreter: Interpreter, value: Value, given: CallArguments): Value {
-  const [caseSensitive, attribute] = bound('unique', given, 0, 'case_sensitive', 'attribute')
+export function unique(interpreter: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [caseSensitive, attribute] = bound('unique', callArgs, 0, 'case_sensitive', 'attribute')
   const keyOf = getter(interpreter, attribute, { fold: isFolded(caseSensitive) })
   return lazily(function* () {
     const seen = new Dict()
@@ -189,8 +189,8 @@ export function unique(interpreter: Interpreter, value: Value, given: CallArgume
   })
 }
 
-export function sum(interpreter: Interpreter, value: Value, given: CallArguments): Value {
-  const [attribute, start = 0n] = bound('sum', given, 0, 'attribute', 'start')
+export function sum(interpreter: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [attribute, start = 0n] = bound('sum', callArgs, 0, 'attribute', 'start')
   if (isText(start)) throw typeError("sum() can't sum strings [use ''.join(seq) instead]")
   const read = attribute === undefined || attribute === null ? (item: Value) => item : getter(interpreter, attribute)
   let total: Value = start
@@ -201,9 +201,9 @@ export function sum(interpreter: Interpreter, value: Value, given: CallArguments
   return total
 }
 
-export function joinFilter(interpreter: Interpreter, value: Value, given: CallArguments): Value {
+export function joinFilter(interpreter: Interpreter, value: Value, callArgs: CallArguments): Value {
   const { work } = interpreter
-  const [separator = '', attribute] = bound('join', given, 0, 'd', 'attribute')
+  const [separator = '', attribute] = bound('join', callArgs, 0, 'd', 'attribute')
   const read = attribute === undefined || attribute === null ? (item: Value) => item : getter(interpreter, attribute)
   const by = str(separator, work)
   let text = ''
@@ -218,8 +218,8 @@ export function joinFilter(interpreter: Interpreter, value: Value, given: CallAr
   return text
 }
 
-export function batch({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [size, fill] = bound('batch', given, 1, 'linecount', 'fill_with')
+export function batch({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [size, fill] = bound('batch', callArgs, 1, 'linecount', 'fill_with')
   return lazily(function* () {
     let row: Value[] = []
     const items = iterate(value, work)
@@ -240,8 +240,8 @@ export function batch({ work }: Interpreter, value: Value, given: CallArguments)
   })
 }
 
-export function slices({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [count, fill] = bound('slice', given, 1, 'slices', 'fill_with')
+export function slices({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [count, fill] = bound('slice', callArgs, 1, 'slices', 'fill_with')
   return lazily(function* () {
     const items = toList(value, work)
     const wanted = indexOf(count!)
@@ -260,21 +260,21 @@ export function slices({ work }: Interpreter, value: Value, given: CallArguments
   })
 }
 
-export function first({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  bound('first', given, 0)
+export function first({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  bound('first', callArgs, 0)
   const { done, value: item } = iterate(value, work).next()
   return done ? new Undefined('No first item, sequence was empty.') : item
 }
 
-/** Python's `reversed`; undefined where it is a TypeError. */
+/** Python's `reversed`; undefined instead of a TypeError. */
 export function reversed(value: Value, work: Work): Value[] | undefined {
   if (value instanceof Undefined) value.fail()
   if (value instanceof Iter || !isIterable(value)) return undefined
   return toList(value, work).reverse()
 }
 
-export function last({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  bound('last', given, 0)
+export function last({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  bound('last', callArgs, 0)
   if (value instanceof Undefined) return new Undefined('No last item, sequence was empty.')
   if (isText(value) || isList(value) || value instanceof Tuple) {
     const size = length(value, work)
@@ -290,8 +290,8 @@ export const notReversible = (value: Value): never => {
   throw typeError(`'${typeName(value)}' object is not reversible`)
 }
 
-export function reverse({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  bound('reverse', given, 0)
+export function reverse({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  bound('reverse', callArgs, 0)
   if (isText(value)) {
     work.text(rawText(value).length)
     return slice(value, [undefined, undefined, -1n], work)

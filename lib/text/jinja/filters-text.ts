@@ -33,8 +33,8 @@ import {
   type Value,
   View,
 } from './values.js'
-export function indent({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [width = 4n, first, blank] = bound('indent', given, 0, 'width', 'first', 'blank')
+export function indent({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [width = 4n, first, blank] = bound('indent', callArgs, 0, 'width', 'first', 'blank')
   if (value instanceof Undefined) value.fail()
   if (isList(value)) throw new JinjaError('AttributeError', "'list' object has no attribute 'splitlines'")
   if (!isText(value)) throw typeError(`unsupported operand type(s) for +=: '${typeName(value)}' and 'str'`)
@@ -47,10 +47,10 @@ export function indent({ work }: Interpreter, value: Value, given: CallArguments
   return truthy(first ?? false) ? by + text : text
 }
 
-export function truncate({ work }: Interpreter, value: Value, given: CallArguments): Value {
+export function truncate({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
   const [size = 255n, killWords, end = '...', leeway] = bound(
     'truncate',
-    given,
+    callArgs,
     0,
     'length',
     'killwords',
@@ -72,10 +72,10 @@ export function truncate({ work }: Interpreter, value: Value, given: CallArgumen
 }
 
 /** Python's `textwrap.wrap` of each line, with jinja2's options. */
-export function wordWrap({ work }: Interpreter, value: Value, given: CallArguments): Value {
+export function wordWrap({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
   const [width = 79n, breakLong = true, newline, hyphens = true] = bound(
     'wordwrap',
-    given,
+    callArgs,
     0,
     'width',
     'break_long_words',
@@ -125,7 +125,7 @@ export function wrapped(line: string, width: number, breaksLong: boolean, hyphen
   return lines
 }
 
-/** Words and the blanks between them; with `hyphens`, words are cut behind hyphens between letters. */
+/** Split into words and the blanks between them; with `hyphens`, also after hyphens between letters. */
 export function chunksOf(line: string, hyphens: boolean): string[] {
   const pieces = line.match(/[\t\n\v\f\r ]+|[^\t\n\v\f\r ]+/g) ?? []
   if (!hyphens) return pieces
@@ -134,7 +134,7 @@ export function chunksOf(line: string, hyphens: boolean): string[] {
     const parts: string[] = []
     let from = 0
     for (let i = 1; i < piece.length; i++) {
-      // Behind a hyphen that has two letters before it and a letter behind, and behind or before a run of hyphens.
+      // After a hyphen between two letters and a letter, and before or after a run of hyphens.
       const dash = /^-{2,}(?=\w)/.exec(piece.slice(i, i + 100))
       if (dash && /[\w!"'&.,?]/.test(piece[i - 1]!)) {
         parts.push(piece.slice(from, i), dash[0])
@@ -157,8 +157,8 @@ export function chunksOf(line: string, hyphens: boolean): string[] {
   })
 }
 
-export function toInt({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [standard = 0n, base = 10n] = bound('int', given, 0, 'default', 'base')
+export function toInt({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [standard = 0n, base = 10n] = bound('int', callArgs, 0, 'default', 'base')
   if (value instanceof Undefined) value.fail()
   const radix = indexOf(base)
   if (isText(value)) {
@@ -173,12 +173,12 @@ export function toInt({ work }: Interpreter, value: Value, given: CallArguments)
   const number = plainNumber(value)
   if (typeof number === 'bigint') return number
   if (Number.isNaN(number)) return standard
-  // Python's filter catches the OverflowError of an infinity only when it reads it from text.
+  // jinja2's filter catches the OverflowError of an infinity only when converting from text.
   return truncated(number)
 }
 
-export function toFloatFilter({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [standard = 0] = bound('float', given, 0, 'default')
+export function toFloatFilter({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [standard = 0] = bound('float', callArgs, 0, 'default')
   if (value instanceof Undefined) value.fail()
   if (isText(value)) {
     work.spend(1 + rawText(value).length)
@@ -187,8 +187,8 @@ export function toFloatFilter({ work }: Interpreter, value: Value, given: CallAr
   return isNumber(value) ? toFloat(plainNumber(value)) : standard
 }
 
-export function round(_interpreter: Interpreter, value: Value, given: CallArguments): Value {
-  const [precision = 0n, method = 'common'] = bound('round', given, 0, 'precision', 'method')
+export function round(_interpreter: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [precision = 0n, method = 'common'] = bound('round', callArgs, 0, 'precision', 'method')
   if (method !== 'common' && method !== 'ceil' && method !== 'floor') {
     throw argumentError('method must be common, ceil or floor')
   }
@@ -207,8 +207,8 @@ export function round(_interpreter: Interpreter, value: Value, given: CallArgume
   return arithmetic('/', whole, unit)
 }
 
-export function fileSize({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [binaryUnits] = bound('filesizeformat', given, 0, 'binary')
+export function fileSize({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [binaryUnits] = bound('filesizeformat', callArgs, 0, 'binary')
   if (value instanceof Undefined) value.fail()
   const number = isText(value)
     ? parseFloatText(rawText(value))
@@ -248,8 +248,8 @@ export function quotedUrl(value: Value, isQuery: boolean, work: Work): string {
   return result
 }
 
-export function urlEncode({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  bound('urlencode', given, 0)
+export function urlEncode({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  bound('urlencode', callArgs, 0)
   if (isText(value) || !(isIterable(value) || value instanceof Undefined)) return quotedUrl(value, false, work)
   const pairs = value instanceof Dict ? new View(value, 'items') : value
   const parts: string[] = []
@@ -261,8 +261,8 @@ export function urlEncode({ work }: Interpreter, value: Value, given: CallArgume
   return parts.join('&')
 }
 
-export function xmlAttributes({ work }: Interpreter, value: Value, given: CallArguments): Value {
-  const [autospace = true] = bound('xmlattr', given, 0, 'autospace')
+export function xmlAttributes({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [autospace = true] = bound('xmlattr', callArgs, 0, 'autospace')
   if (value instanceof Undefined) value.fail()
   if (!(value instanceof Dict))
     throw new JinjaError('AttributeError', `'${typeName(value)}' object has no attribute 'items'`)
@@ -281,7 +281,7 @@ export function xmlAttributes({ work }: Interpreter, value: Value, given: CallAr
 export const escapedText = (value: Value, work: Work): string =>
   value instanceof Markup ? value.text : escapeHtml(str(value, work))
 
-/** jinja2's filter `title`, which is not Python's method: words begin behind blanks, hyphens and opening brackets. */
+/** jinja2's filter `title`, which differs from Python's method: words begin after blanks, hyphens and opening brackets. */
 export function titled(text: string): string {
   let result = ''
   let from = 0

@@ -54,16 +54,16 @@ import {
   View,
 } from './values.js'
 
-function attributes(interpreter: Interpreter, value: Value, given: CallArguments): Value {
-  const [name] = bound('attr', given, 1, 'name')
+function attributes(interpreter: Interpreter, value: Value, callArgs: CallArguments): Value {
+  const [name] = bound('attr', callArgs, 1, 'name')
   if (!isText(name!)) throw typeError(`attribute name must be string, not '${typeName(name!)}'`)
   return interpreter.access.ownAttribute(value, rawText(name))
 }
 
-function jsonFilter({ work }: Interpreter, value: Value, given: CallArguments): Value {
+function jsonFilter({ work }: Interpreter, value: Value, callArgs: CallArguments): Value {
   const [ascii, indentation, separators, sortKeys] = bound(
     'tojson',
-    given,
+    callArgs,
     0,
     'ensure_ascii',
     'indent',
@@ -112,17 +112,17 @@ const refused =
 
 const markup =
   (name: string, use: (value: Value, work: Work) => string): Filter =>
-  ({ work }, value, given) => {
-    bound(name, given, 0)
+  ({ work }, value, callArgs) => {
+    bound(name, callArgs, 0)
     const text = use(value, work)
     work.text(text.length)
     return new Markup(text)
   }
 
-const size: Filter = ({ work }, value, given) => bound('len', given, 0) && BigInt(length(value, work))
+const size: Filter = ({ work }, value, callArgs) => bound('len', callArgs, 0) && BigInt(length(value, work))
 
-const standard: Filter = (_interpreter, value, given) => {
-  const [otherwise = '', boolean] = bound('default', given, 0, 'default_value', 'boolean')
+const standard: Filter = (_interpreter, value, callArgs) => {
+  const [otherwise = '', boolean] = bound('default', callArgs, 0, 'default_value', 'boolean')
   return value instanceof Undefined || (truthy(boolean ?? false) && !truthy(value)) ? otherwise : value
 }
 
@@ -130,8 +130,8 @@ const standard: Filter = (_interpreter, value, given) => {
 export const filters: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   [
     'abs',
-    (_interpreter, value, given) => {
-      bound('abs', given, 0)
+    (_interpreter, value, callArgs) => {
+      bound('abs', callArgs, 0)
       if (value instanceof Undefined) value.fail()
       if (!isNumber(value)) throw typeError(`bad operand type for abs(): '${typeName(value)}'`)
       const number = plainNumber(value)
@@ -143,8 +143,8 @@ export const filters: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ['capitalize', textFilter('capitalize', capitalize)],
   [
     'center',
-    ({ work }, value, given) => {
-      const [width = 80n] = bound('center', given, 0, 'width')
+    ({ work }, value, callArgs) => {
+      const [width = 80n] = bound('center', callArgs, 0, 'width')
       const text = center(softText(value, work), indexOf(width), ' ', work)
       return value instanceof Markup ? new Markup(text) : text
     },
@@ -165,8 +165,8 @@ export const filters: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ['int', toInt],
   [
     'items',
-    ({ work }, value, given) => {
-      bound('items', given, 0)
+    ({ work }, value, callArgs) => {
+      bound('items', callArgs, 0)
       return lazily(function* () {
         if (value instanceof Undefined) return
         if (!(value instanceof Dict)) throw typeError('Can only get item pairs from a mapping.')
@@ -177,7 +177,7 @@ export const filters: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ['join', joinFilter],
   ['last', last],
   ['length', size],
-  ['list', ({ work }, value, given) => bound('list', given, 0) && toList(value, work)],
+  ['list', ({ work }, value, callArgs) => bound('list', callArgs, 0) && toList(value, work)],
   ['lower', textFilter('lower', (text) => text.toLowerCase())],
   ['map', map],
   ['max', extreme('max')],
@@ -188,8 +188,8 @@ export const filters: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ['rejectattr', selection('rejectattr', false, true)],
   [
     'replace',
-    ({ work }, value, given) => {
-      const [old, by, count] = bound('replace', given, 2, 'old', 'new', 'count')
+    ({ work }, value, callArgs) => {
+      const [old, by, count] = bound('replace', callArgs, 2, 'old', 'new', 'count')
       const most = count === undefined || count === null ? -1 : indexOf(count)
       return replace(str(value, work), str(old!, work), str(by!, work), most, work)
     },
@@ -201,15 +201,15 @@ export const filters: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ['selectattr', selection('selectattr', true, true)],
   ['slice', slices],
   ['sort', sort],
-  ['string', ({ work }, value, given) => bound('string', given, 0) && (isText(value) ? value : str(value, work))],
+  ['string', ({ work }, value, callArgs) => bound('string', callArgs, 0) && (isText(value) ? value : str(value, work))],
   ['striptags', refused('striptags')],
   ['sum', sum],
   ['title', textFilter('title', titled)],
   ['tojson', jsonFilter],
   [
     'trim',
-    ({ work }, value, given) => {
-      const [chars] = bound('trim', given, 0, 'chars')
+    ({ work }, value, callArgs) => {
+      const [chars] = bound('trim', callArgs, 0, 'chars')
       if (chars !== undefined && chars !== null && !isText(chars)) throw typeError('strip arg must be None or str')
       const text = strip(softText(value, work), chars === undefined || chars === null ? null : rawText(chars), 'both')
       work.text(text.length)
@@ -223,8 +223,8 @@ export const filters: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ['urlize', refused('urlize')],
   [
     'wordcount',
-    ({ work }, value, given) => {
-      bound('wordcount', given, 0)
+    ({ work }, value, callArgs) => {
+      bound('wordcount', callArgs, 0)
       const text = softText(value, work)
       work.text(text.length)
       return BigInt(text.match(word)?.length ?? 0)

@@ -112,7 +112,7 @@ function digitsOf(size: number, { type, precision, alternate }: Spec): string {
     case '%':
       return `${fixed(size * 100, precision ?? 6)}%`
     case '': {
-      // As repr where there is no precision, else as `g` with a digit behind the point.
+      // As repr without a precision, else as `g` with at least one decimal.
       if (precision === undefined) return floatText(size)
       const text = general(size, precision, 'e', alternate)
       return /[.e]/.test(text) ? text : Math.abs(size) < 10 ** Math.max(1, precision) && text.length < Math.max(1, precision) ? `${text}.0` : exponentOf(size, precision) // biome-ignore format: one line
@@ -122,7 +122,7 @@ function digitsOf(size: number, { type, precision, alternate }: Spec): string {
   }
 }
 
-/** Where a format without a type would fill all digits of its precision before the point, Python uses an exponent. */
+/** Return the digits of a format without a type. Python uses an exponent if all digits of the precision are before the point. */
 function exponentOf(size: number, precision: number): string {
   const [digits = '', power] = exponential(size, Math.max(1, precision) - 1, 'e').split('e')
   if (power === undefined) return digits // an infinity
@@ -142,7 +142,7 @@ function formatInteger(value: bigint, spec: Spec, work: Work): string {
   return padded(grouped(body, spec, size4), sign + prefix, { ...spec, align: spec.align || '>' }, work)
 }
 
-/** Puts separators between groups of the digits before the point; zeros that fill are digits too. */
+/** Insert group separators into the digits before the point, including padding zeros. */
 function grouped(body: string, { grouping, width, align, fill }: Spec, size = 3): string {
   if (grouping === '') return body
   const whole = size === 3 ? (/^\d+/.exec(body)?.[0] ?? '') : body
@@ -195,9 +195,9 @@ export function printf(text: string, values: Value, work: Work): string {
     let value: Value
     const star = (size: string): number => {
       if (size !== '*') return sizeOf(size || '0')
-      const given = next()
-      if (!isInteger(given)) throw typeError('* wants int')
-      return Number(plainNumber(given))
+      const argument = next()
+      if (!isInteger(argument)) throw typeError('* wants int')
+      return Number(plainNumber(argument))
     }
     const wide = star(width)
     const digits = precision === undefined ? undefined : star(precision)
@@ -224,7 +224,7 @@ export function printf(text: string, values: Value, work: Work): string {
   }
   result += text.slice(from)
   work.text(result.length)
-  // A dict, and what is indexed like one, may hold more than the text uses.
+  // A mapping may have items that the text does not use.
   const mayHoldMore =
     usesNames || values instanceof Dict || isList(values) || values instanceof Range || values instanceof Undefined
   if (used < list.length && !mayHoldMore) throw typeError('not all arguments converted during string formatting')
@@ -276,16 +276,16 @@ export const ascii = (text: string): string =>
     return `\\${size === 2 ? 'x' : size === 4 ? 'u' : 'U'}${code.padStart(size, '0')}`
   })
 
-/** How `str.format` looks up `{a.b[0]}`. */
+/** Look up a field such as `{a.b[0]}` as `str.format` does. */
 export interface Lookup {
   attribute(value: Value, name: string): Value
   item(value: Value, key: Value): Value
 }
 
 /** Python's `text.format(*args, **kwargs)`. */
-export function formatText(text: string, given: CallArguments, lookup: Lookup, work: Work): string {
+export function formatText(text: string, callArgs: CallArguments, lookup: Lookup, work: Work): string {
   const counter = { automatic: 0, manual: false }
-  return formatFields(text, given, lookup, work, counter, 2)
+  return formatFields(text, callArgs, lookup, work, counter, 2)
 }
 
 interface Counter {
@@ -295,7 +295,7 @@ interface Counter {
 
 function formatFields(
   text: string,
-  given: CallArguments,
+  callArgs: CallArguments,
   lookup: Lookup,
   work: Work,
   counter: Counter,
@@ -317,13 +317,13 @@ function formatFields(
     const field = text.slice(brace + 1, end)
     at = end + 1
     const [, name, , kind, , spec = ''] = /^((?:[^[:!]|\[[^\]]*\]?)*)(!([\s\S]?))?(:([\s\S]*))?/u.exec(field)!
-    let value = fieldOf(name!, given, lookup, counter)
+    let value = fieldOf(name!, callArgs, lookup, counter)
     if (kind === 's') value = str(value, work)
     else if (kind === 'r' || kind === 'a') {
       const shown = repr(value, work)
       value = kind === 'a' ? ascii(shown) : shown
     } else if (kind !== undefined) throw valueError(`Unknown conversion specifier ${kind}`)
-    result += formatValue(value, formatFields(spec, given, lookup, work, counter, depth - 1), work)
+    result += formatValue(value, formatFields(spec, callArgs, lookup, work, counter, depth - 1), work)
     work.text(result.length / 8)
   }
   work.text(result.length)
@@ -347,7 +347,7 @@ function fieldEnd(text: string, from: number): number {
   )
 }
 
-function fieldOf(name: string, given: CallArguments, lookup: Lookup, counter: Counter): Value {
+function fieldOf(name: string, callArgs: CallArguments, lookup: Lookup, counter: Counter): Value {
   const first = /^[^.[]*/.exec(name)![0]
   let value: Value | undefined
   if (first === '' || /^\d+$/.test(first)) {
@@ -359,12 +359,12 @@ function fieldOf(name: string, given: CallArguments, lookup: Lookup, counter: Co
       )
     }
     if (first !== '') counter.manual = true
-    value = given.args[first === '' ? counter.automatic++ : Number(first)]
+    value = callArgs.args[first === '' ? counter.automatic++ : Number(first)]
     if (value === undefined) {
       throw new JinjaError('IndexError', `Replacement index ${first || counter.automatic - 1} out of range for positional args tuple`) // biome-ignore format: one line
     }
   } else {
-    value = given.kwargs.get(first)
+    value = callArgs.kwargs.get(first)
     if (value === undefined) throw new JinjaError('KeyError', `'${first}'`)
   }
   let at = first.length

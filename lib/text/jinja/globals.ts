@@ -22,8 +22,8 @@ import {
   type Value,
 } from './values.js'
 
-function range(given: CallArguments): Value {
-  const { args, kwargs } = given
+function range(callArgs: CallArguments): Value {
+  const { args, kwargs } = callArgs
   if (kwargs.size > 0) throw typeError('range() takes no keyword arguments')
   if (args.length < 1 || args.length > 3) throw typeError(`range expected 1 to 3 arguments, got ${args.length}`)
   const numbers = args.map((value) => {
@@ -90,7 +90,7 @@ class Joiner extends Instance {
   }
 }
 
-/** The global `dict`. */
+/** jinja2's global `dict`. */
 class DictType extends Instance {
   override readonly typeName = 'TemplateDict'
 
@@ -112,8 +112,8 @@ class DictType extends Instance {
     })
   }
 
-  override call(given: CallArguments): Value {
-    return dictOf(given, this.work)
+  override call(callArgs: CallArguments): Value {
+    return dictOf(callArgs, this.work)
   }
 }
 
@@ -131,17 +131,17 @@ export function globals({ work, now }: Interpreter): [string, Value][] {
     ['cycler', new Callable("<class 'jinja2.utils.Cycler'>", ({ args }) => new Cycler(args))],
     [
       'joiner',
-      new Callable("<class 'jinja2.utils.Joiner'>", (given) => {
-        const [separator = ', '] = bound('joiner', given, 0, 'sep')
+      new Callable("<class 'jinja2.utils.Joiner'>", (callArgs) => {
+        const [separator = ', '] = bound('joiner', callArgs, 0, 'sep')
         return new Joiner(separator)
       }),
     ],
     [
       'namespace',
-      new Callable('<class TemplateNamespace>', (given) => {
+      new Callable('<class TemplateNamespace>', (callArgs) => {
         const namespace = new Namespace()
-        for (const [name, value] of dictOf(given, work).entries()) {
-          if (!isText(name)) throw unsupported('a name of a namespace that is no text')
+        for (const [name, value] of dictOf(callArgs, work).entries()) {
+          if (!isText(name)) throw unsupported('a namespace attribute whose name is not a string')
           setAttribute(namespace, rawText(name), value)
         }
         return namespace
@@ -149,8 +149,8 @@ export function globals({ work, now }: Interpreter): [string, Value][] {
     ],
     [
       'raise_exception',
-      new Callable('<function raise_exception at 0x7f0000000000>', (given) => {
-        const [message] = bound('raise_exception', given, 1, 'message')
+      new Callable('<function raise_exception at 0x7f0000000000>', (callArgs) => {
+        const [message] = bound('raise_exception', callArgs, 1, 'message')
         throw new JinjaError(
           'TemplateError',
           str(message!, work),
@@ -161,11 +161,11 @@ export function globals({ work, now }: Interpreter): [string, Value][] {
     ],
     [
       'strftime_now',
-      new Callable('<function strftime_now at 0x7f0000000000>', (given) => {
-        const [format] = bound('strftime_now', given, 1, 'format')
+      new Callable('<function strftime_now at 0x7f0000000000>', (callArgs) => {
+        const [format] = bound('strftime_now', callArgs, 1, 'format')
         if (!isText(format!)) throw typeError(`strftime() argument 1 must be str, not ${typeName(format!)}`)
         const text = rawText(format)
-        // A directive writes up to 999 characters.
+        // A directive outputs up to 999 characters.
         if (text.length > LIMITS.date) throw limit(`writes a date with a format of more than ${LIMITS.date} characters`)
         work.text(text.length * LIMITS.date)
         return strftime(now(), text)

@@ -30,9 +30,9 @@ import {
   type Value,
 } from './values.js'
 
-/** Variables of one scope; those that it lacks are its parent's. */
+/** Variables of a scope; others are looked up in its parent. */
 class Scope {
-  /** Null stands for a parameter that has no value yet; a value of None is stored in a box as all are. */
+  /** Boxed values; null is a parameter without a value yet, which differs from a box with None. */
   readonly #values = new Map<string, { value: Value } | null>()
 
   constructor(readonly parent: Scope | null) {}
@@ -49,7 +49,7 @@ class Scope {
     this.#values.set(name, { value })
   }
 
-  /** Hides the parents' variable of that name. */
+  /** Hide the variable of that name of the parents. */
   reserve(name: string): void {
     this.#values.set(name, null)
   }
@@ -61,10 +61,10 @@ class Output {
 
 type Signal = 'break' | 'continue' | undefined
 
-/** Where the text of a `generation` block stands in the rendered text, in UTF-16 units. */
+/** Ranges of the `generation` blocks in the rendered text, in UTF-16 units. */
 export type Generated = [start: number, end: number][]
 
-/** Runs one template once. */
+/** Interpreter of one rendering of a template. */
 export class Interpreter {
   readonly work = new Work()
   readonly access = new Access(this.work)
@@ -91,7 +91,7 @@ export class Interpreter {
     return this.#top.text
   }
 
-  /** The text of a block, for `self.name()`. */
+  /** Render a block, for `self.name()`. */
   block(name: string): string | undefined {
     const body = this.template.blocks.get(name)
     return body && this.#captured(body, this.#blockScope(name, this.#root))
@@ -101,16 +101,16 @@ export class Interpreter {
     return (kind === 'filter' ? filters : tests).has(name)
   }
 
-  filter(name: string, value: Value, given: CallArguments): Value {
+  filter(name: string, value: Value, callArgs: CallArguments): Value {
     const filter = filters.get(name)
     if (filter === undefined) throw new JinjaError('TemplateRuntimeError', `No filter named '${name}' found.`)
-    return filter(this, value, given)
+    return filter(this, value, callArgs)
   }
 
-  test(name: string, value: Value, given: CallArguments): boolean {
+  test(name: string, value: Value, callArgs: CallArguments): boolean {
     const test = tests.get(name)
     if (test === undefined) throw new JinjaError('TemplateRuntimeError', `No test named '${name}' found.`)
-    return test(this, value, given)
+    return test(this, value, callArgs)
   }
 
   // Statements
@@ -184,10 +184,10 @@ export class Interpreter {
         return undefined
       case 'callblock': {
         const caller = this.#macro(node.caller, scope)
-        const given = this.#arguments(node.call, scope)
+        const callArgs = this.#arguments(node.call, scope)
         const callee = this.#value(node.call.callee, scope)
-        given.kwargs.set('caller', caller)
-        this.#write(output, str(this.#called(callee, given), this.work))
+        callArgs.kwargs.set('caller', caller)
+        this.#write(output, str(this.#called(callee, callArgs), this.work))
         return undefined
       }
       case 'generation': {
@@ -239,16 +239,16 @@ export class Interpreter {
 
   #loop(
     node: For,
-    given: Value,
+    iterable: Value,
     scope: Scope,
     output: Output,
     depth: number,
     recurse: ((items: Value, depth: number) => string) | undefined,
   ): Signal {
-    const all = iterate(given, this.work)
+    const all = iterate(iterable, this.work)
     const items = node.test === undefined ? all : this.#tested(node, all, scope)
-    const loop = new Loop(items, node.test === undefined ? given : null, depth, recurse, this.work)
-    // As jinja2 does: a turn that `continue` or `break` ends does not count.
+    const loop = new Loop(items, node.test === undefined ? iterable : null, depth, recurse, this.work)
+    // As in jinja2, an iteration that `continue` or `break` ends does not count.
     let finished = false
     for (;;) {
       const item = loop.advance()
@@ -268,7 +268,7 @@ export class Interpreter {
     for (let item = items.next(); !item.done; item = items.next()) {
       const inner = new Scope(scope)
       this.#assign(node.target, item.value, inner)
-      // jinja2 makes the item anew of what it is unpacked into.
+      // jinja2 rebuilds the item from the unpacked variables.
       if (truthy(this.#value(node.test!, inner))) yield this.#rebuilt(node.target, item.value, inner)
     }
   }
@@ -346,7 +346,7 @@ export class Interpreter {
       else if (args.length > parameters.length) {
         throw typeError(`macro ${quoted} takes not more than ${parameters.length} argument(s)`)
       }
-      // A default may read the parameters, and those after it as they were given.
+      // A default may read parameters, including later ones if they were passed.
       for (const [i, name] of parameters.entries()) if (values[i] !== undefined) inner.set(name, values[i]!)
       for (const [i, name] of parameters.entries()) {
         if (values[i] !== undefined) continue
@@ -360,9 +360,9 @@ export class Interpreter {
     })
   }
 
-  #called(callee: Value, given: CallArguments): Value {
+  #called(callee: Value, callArgs: CallArguments): Value {
     this.work.enter()
-    const result = call(callee, given)
+    const result = call(callee, callArgs)
     this.work.leave()
     return result
   }
@@ -461,7 +461,7 @@ export class Interpreter {
     }
   }
 
-  /** @param block what a filter without a value works on */
+  /** @param block input of a filter in a `filter` block */
   #filtered(node: Filter, scope: Scope, block: string | null): Value {
     this.work.spend(1)
     const value =
@@ -496,7 +496,7 @@ export class Interpreter {
 
   #spread(value: Value): Value[] {
     const items = toList(value, this.work)
-    // They become arguments of a function of JavaScript.
+    // Arguments become those of a JavaScript function, whose number is limited.
     if (items.length > MAX_SPREAD) throw new JinjaError('Limit', `passes more than ${MAX_SPREAD} arguments`)
     return items
   }
@@ -504,7 +504,7 @@ export class Interpreter {
 
 const MAX_SPREAD = 10_000
 
-/** None is a value: only what has no value at all is undefined. */
+/** Whether a value is undefined; None is not. */
 const defined = (value: Value | undefined, otherwise: () => Value): Value => (value === undefined ? otherwise() : value)
 
 function compared(operator: string, left: Value, right: Value, work: Work): boolean {
@@ -526,7 +526,7 @@ const isUnpackable = (value: Value): boolean =>
   !(value === null || typeof value === 'boolean' || typeof value === 'bigint' || typeof value === 'number') &&
   !(value instanceof Namespace || value instanceof Callable || value instanceof Instance)
 
-/** An error with the place of the innermost node it came from. */
+/** Add the position of the innermost node to an error. */
 function placed(error: unknown, node: { line: number; column: number }): unknown {
   if (error instanceof JinjaError && error.line === undefined) {
     error.line = node.line
@@ -539,7 +539,7 @@ class Macro extends Callable {
   constructor(
     shown: string,
     readonly node: MacroNode,
-    run: (given: CallArguments) => Value,
+    run: (callArgs: CallArguments) => Value,
   ) {
     super(shown, run)
   }
@@ -565,7 +565,7 @@ class Macro extends Callable {
   }
 }
 
-/** The variable `loop`. */
+/** jinja2's variable `loop`. */
 class Loop extends Instance {
   override readonly typeName = 'LoopContext'
   #index = -1
@@ -577,8 +577,8 @@ class Loop extends Instance {
 
   constructor(
     private items: Iterator<Value>,
-    /** What is looped over, where it may have a length. */
-    private readonly given: Value,
+    /** The iterated value, for its length. */
+    private readonly iterable: Value,
     private readonly depth: number,
     private readonly recurse: ((items: Value, depth: number) => string) | undefined,
     private readonly work: Work,
@@ -586,7 +586,7 @@ class Loop extends Instance {
     super()
   }
 
-  /** Goes to the next item; undefined when there is none. */
+  /** Move to the next item; return undefined at the end. */
   advance(): Value | undefined {
     const item = this.#peek()
     this.#ahead = undefined
@@ -607,7 +607,7 @@ class Loop extends Instance {
 
   override length(): number {
     if (this.#length === undefined) {
-      if (this.given !== null && !isIterator(this.given)) this.#length = length(this.given, this.work)
+      if (this.iterable !== null && !isIterator(this.iterable)) this.#length = length(this.iterable, this.work)
       else {
         const rest: Value[] = []
         for (let item = this.items.next(); !item.done; item = this.items.next()) rest.push(item.value)
@@ -676,7 +676,7 @@ class Loop extends Instance {
 
 const isIterator = (value: Value): boolean => typeName(value) === 'generator' || typeName(value).endsWith('iterator')
 
-/** The variable `self`: its items are the blocks. */
+/** jinja2's variable `self`, whose items are the blocks. */
 class Self extends Instance {
   override readonly typeName = 'TemplateReference'
 

@@ -16,7 +16,7 @@ import {
 
 export interface JsonOptions {
   ascii: boolean
-  /** One level of indentation; null for one line. */
+  /** Indentation of one level; null for a single line. */
   indent: string | null
   itemSeparator: string
   keySeparator: string

@@ -16,7 +16,7 @@ export type TokenType =
 
 export interface Token {
   type: TokenType
-  /** The source of an operator, a name or a number; what a string or data stands for. */
+  /** Source of an operator, a name or a number; value of a string or data. */
   value: string
   line: number
   column: number
@@ -35,8 +35,8 @@ const rawBegin = /\{%[-+]?/y
 const endraw = /\{%([-+]?)\s*endraw\s*(?:\+%\}|-%\}|%\}\n?)/g
 
 /**
- * Cuts a template into tokens as jinja2 does with `trim_blocks` and `lstrip_blocks`: line ends become `\n`, one line end
- * at the template's end is dropped, so is one behind a block tag, and so are the blanks before a block tag on its line.
+ * Tokenize a template as jinja2 does with `trim_blocks` and `lstrip_blocks`: line ends become `\n`; a line end at the end of the
+ * template or after a block tag is dropped, as are blanks before a block tag on its line.
  * @throws JinjaError TemplateSyntaxError
  */
 export function tokenize(template: string): Token[] {
@@ -46,7 +46,7 @@ export function tokenize(template: string): Token[] {
 class Lexer {
   readonly #tokens: Token[] = []
   #at = 0
-  /** Whether the text from here begins a line. */
+  /** Whether the current position is at the start of a line. */
   #lineStarts = true
   #line = 1
   #lineBegin = 0
@@ -90,7 +90,7 @@ class Lexer {
   }
 
   #place(at: number): { line: number; column: number } {
-    // Places are asked for in order, so each line end is looked for once.
+    // Positions are requested in order, so each line end is searched once.
     while (this.#lineEnd < at) {
       this.#line++
       this.#lineBegin = this.#lineEnd + 1
@@ -103,7 +103,7 @@ class Lexer {
     throw new JinjaError('TemplateSyntaxError', message, this.#place(at))
   }
 
-  /** The text before a tag. */
+  /** Read the text before a tag. */
   #data(from: number, to: number, sign: string, strips: boolean): void {
     let text = this.source.slice(from, to)
     if (sign === '-') text = trimEnd(text)
@@ -121,7 +121,7 @@ class Lexer {
   #comment(begin: number, open: number): void {
     const end = this.source.indexOf('#}', open)
     if (end === -1) {
-      // As jinja2 has it, a tag that is the last thing of a template needs no end.
+      // As in jinja2, a tag at the end of a template may be unclosed.
       if (open < this.source.length) this.#fail('Missing end of comment tag', begin)
       this.#at = open
       return
@@ -129,7 +129,7 @@ class Lexer {
     this.#finishTag(end + 2, end > open ? this.source[end - 1]! : '', true)
   }
 
-  /** Goes behind a closing tag: `-` takes the white space there along, and without `+` one line end is trimmed. */
+  /** Skip a closing tag; `-` skips following white space, and without `+` one line end is trimmed. */
   #finishTag(end: number, sign: string, trims: boolean): void {
     this.#at = end
     if (sign === '-') this.#skipSpace()
@@ -166,7 +166,7 @@ class Lexer {
     return true
   }
 
-  /** The tokens of a tag, up to its end. */
+  /** Read the tokens of a tag, up to its end. */
   #inside(block: boolean): void {
     const { source } = this
     const end = block ? '%}' : '}}'
@@ -250,7 +250,7 @@ class Lexer {
     this.#at = end + 1
   }
 
-  /** Python's `unicode-escape`. */
+  /** Decode Python's `unicode-escape`. */
   #unescape(text: string, at: number): string {
     if (!text.includes('\\')) return text
     let result = ''
@@ -276,7 +276,7 @@ class Lexer {
       } else if (letter === 'N') {
         throw new JinjaError('Unsupported', 'the escape \\N is not supported in a chat template', this.#place(at))
       } else if (letter > '\x7f') {
-        // jinja2 escapes other characters before it unescapes all, which cuts their escape off its backslash.
+        // jinja2 escapes other characters before it unescapes all, which separates their escape from its backslash.
         const code = letter.codePointAt(0)!.toString(16)
         const size = code.length <= 2 ? 2 : code.length <= 4 ? 4 : 8
         result += `\\${size === 2 ? 'x' : size === 4 ? 'u' : 'U'}${code.padStart(size, '0')}`

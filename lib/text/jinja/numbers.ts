@@ -15,7 +15,7 @@ export function floatText(value: number): string {
   return sign + (text.includes('.') ? text : `${text}.0`)
 }
 
-/** The fewest decimal digits that tell a float from all others, and the exponent of the first. */
+/** Return the shortest decimal digits that identify a float, and the exponent of the first. */
 function shortest(value: number): [string, number] {
   const [mantissa, exponent] = Math.abs(value).toExponential().split('e')
   return [mantissa!.replace('.', ''), Number(exponent)]
@@ -35,7 +35,7 @@ function scientific(digits: string, exponent: number, letter = 'e'): string {
 
 const view = new DataView(new ArrayBuffer(8))
 
-/** A finite float of at least 0 as `numerator · 2^exponent`. */
+/** Return a finite float of at least 0 as `numerator · 2^exponent`. */
 function binary(value: number): [bigint, number] {
   view.setFloat64(0, value)
   const bits = view.getBigUint64(0)
@@ -50,7 +50,7 @@ function divideEven(numerator: bigint, denominator: bigint): bigint {
   return twice > denominator || (twice === denominator && quotient & 1n) ? quotient + 1n : quotient
 }
 
-/** A float of at least 0, times a power of ten, rounded to the nearest integer, ties to even. */
+/** Multiply a float of at least 0 by a power of ten and round to the nearest integer, ties to even. */
 function scaled(value: number, power: number): bigint {
   const [mantissa, exponent] = binary(value)
   let numerator = mantissa
@@ -62,10 +62,10 @@ function scaled(value: number, power: number): bigint {
   return divideEven(numerator, denominator)
 }
 
-// A float has at most 1,074 digits behind the point, and 309 before it; what follows is zeros.
+// A float has at most 1,074 digits after the point, and 309 before it; further ones are zeros.
 const MAX_PRECISION = 1100
 
-/** A finite float of at least 0 with so many digits behind the point. */
+/** Format a finite float of at least 0 with that many digits after the point. */
 export function fixed(value: number, precision: number): string {
   const exact = Math.min(precision, MAX_PRECISION)
   const digits = scaled(value, exact)
@@ -75,14 +75,14 @@ export function fixed(value: number, precision: number): string {
   return precision === 0 ? whole : `${whole}.${digits.slice(digits.length - exact)}${'0'.repeat(precision - exact)}`
 }
 
-/** The first digits of a finite float of at least 0, and the exponent of the first. */
+/** Return the first digits of a finite float of at least 0, and the exponent of the first. */
 function significant(value: number, count: number): [string, number] {
   const exact = Math.min(count, MAX_PRECISION)
   if (value === 0) return ['0'.repeat(count), 0]
   let exponent = shortest(value)[1]
   let digits = scaled(value, exact - 1 - exponent).toString()
   if (digits.length > exact) {
-    // Rounded up to the next power of ten.
+    // The rounding reached the next power of ten.
     exponent++
     digits = digits.slice(0, exact)
   }
@@ -168,13 +168,13 @@ function integers(operator: string, a: bigint, b: bigint): Real {
   }
 }
 
-/** The float nearest to a quotient of integers. */
+/** Return the float nearest to a quotient of integers. */
 function quotient(a: bigint, b: bigint): number {
   const [x, y] = [Number(a), Number(b)]
   if (Number.isSafeInteger(x) && Number.isSafeInteger(y)) return x / y
   const [n, d] = [a < 0n ? -a : a, b < 0n ? -b : b]
   const negative = a < 0n !== b < 0n
-  // 66 bits of the quotient and one that says whether there is more are enough to round it rightly.
+  // 66 bits of the quotient and a sticky bit are enough for correct rounding.
   const shift = 66 - (bits(n) - bits(d))
   const whole = shift >= 0 ? (n << BigInt(shift)) / d : n / (d << BigInt(-shift))
   const exact = shift >= 0 ? whole * d === n << BigInt(shift) : whole * (d << BigInt(-shift)) === n
@@ -250,7 +250,7 @@ function floatPower(a: number, b: number): number {
   return result
 }
 
-/** Python's `int(text, base)`; undefined where it is a ValueError. */
+/** Python's `int(text, base)`; undefined instead of a ValueError. */
 export function parseInteger(text: string, base: number): bigint | undefined {
   let body = trimStart(trimEnd(text)).toLowerCase()
   const negative = body.startsWith('-')
@@ -279,7 +279,7 @@ const prefixes: Record<string, number> = { '0x': 16, '0o': 8, '0b': 2 }
 
 const floatPattern = /^[+-]?(?:\d+(?:_\d+)*(?:\.(?:\d+(?:_\d+)*)?)?|\.\d+(?:_\d+)*)(?:e[+-]?\d+(?:_\d+)*)?$/
 
-/** Python's `float(text)`; undefined where it is a ValueError. */
+/** Python's `float(text)`; undefined instead of a ValueError. */
 export function parseFloatText(text: string): number | undefined {
   const body = trimStart(trimEnd(text)).toLowerCase()
   const special = /^([+-]?)(?:inf|infinity|(nan))$/.exec(body)

@@ -29,13 +29,13 @@ import {
   View,
 } from './values.js'
 
-/** What changes a list or a dict, which jinja2's ImmutableSandboxedEnvironment forbids. */
+/** Methods that change a list or a dict, which jinja2's ImmutableSandboxedEnvironment forbids. */
 const changing: Record<string, ReadonlySet<string>> = {
   list: new Set(['append', 'clear', 'pop', 'reverse', 'insert', 'sort', 'extend', 'remove']),
   dict: new Set(['clear', 'pop', 'popitem', 'setdefault', 'update']),
 }
 
-/** Attributes of Python's types that a template has no use for. */
+/** Attributes of Python's types that templates do not use. */
 const known: Record<string, readonly string[]> = {
   int: ['to_bytes', 'from_bytes'],
   bool: ['to_bytes', 'from_bytes'],
@@ -44,7 +44,7 @@ const known: Record<string, readonly string[]> = {
   generator: ['close', 'send', 'throw', 'gi_frame', 'gi_code', 'gi_running', 'gi_yieldfrom'],
 }
 
-/** Attributes in two underscores, which the sandbox hides, of the types that have more than `object`. */
+/** Attributes with double underscores, which the sandbox hides, of types that have more than `object`. */
 const hidden = new Set(
   'class delattr dir doc eq format ge getattribute getstate gt hash init init_subclass le lt ne new reduce reduce_ex repr setattr sizeof str subclasshook'
     .split(' ')
@@ -54,7 +54,7 @@ const hidden = new Set(
 type Attribute = Value | typeof forbidden | undefined
 const forbidden = Symbol('forbidden')
 
-/** What Python's `getattr` gives; undefined where it is an AttributeError. */
+/** Python's `getattr`; undefined instead of an AttributeError. */
 function attributeOf(value: Value, name: string, work: Work, lookup: Lookup): Attribute {
   if (value instanceof Undefined) return hidden.has(name) ? forbidden : value.fail()
   if (value instanceof Namespace) return value.values.get(name)
@@ -70,17 +70,17 @@ function attributeOf(value: Value, name: string, work: Work, lookup: Lookup): At
     if (method === undefined) return undefined
     const text = rawText(value)
     if (value instanceof Markup && name === 'join') {
-      // What is joined is escaped first, whatever it is.
-      return new Callable('<bound method Markup.join>', (given) => {
-        const [items] = positional(name, given, 1, 1)
+      // All joined values are escaped first.
+      return new Callable('<bound method Markup.join>', (callArgs) => {
+        const [items] = positional(name, callArgs, 1, 1)
         const parts = toList(items!, work).map((item) =>
           item instanceof Markup ? item.text : escapeHtml(str(item, work)),
         )
         return new Markup(join(parts, text, work))
       })
     }
-    return new Callable(`<built-in method ${name} of ${type} object at 0x7f0000000000>`, (given) => {
-      const result = method(text, given, work, lookup)
+    return new Callable(`<built-in method ${name} of ${type} object at 0x7f0000000000>`, (callArgs) => {
+      const result = method(text, callArgs, work, lookup)
       return value instanceof Markup ? markupResult(result) : result
     })
   }
@@ -93,13 +93,13 @@ function attributeOf(value: Value, name: string, work: Work, lookup: Lookup): At
   return undefined
 }
 
-type Method = (given: CallArguments) => Value
+type Method = (callArgs: CallArguments) => Value
 
-/** The arguments of a method that takes them by position alone. */
+/** Return the arguments of a method with positional-only parameters. */
 function positional(name: string, { args, kwargs }: CallArguments, least: number, most: number): readonly Value[] {
   if (kwargs.size > 0) throw typeError(`${name}() takes no keyword arguments`)
   if (args.length < least || args.length > most) {
-    throw typeError(`${name}() takes from ${least} to ${most} arguments (${args.length} given)`)
+    throw typeError(`${name}() takes from ${least} to ${most} arguments (${args.length} callArgs)`)
   }
   return args
 }
@@ -110,7 +110,7 @@ function methodOf(value: Value, name: string, work: Work): Value | Method | unde
     const items = isList(value) ? value : value.items
     if (value instanceof Group && name === 'grouper') return items[0]
     if (value instanceof Group && name === 'list') return items[1]
-    if (name === 'copy' && isList(value)) return (given) => positional(name, given, 0, 0) && [...value]
+    if (name === 'copy' && isList(value)) return (callArgs) => positional(name, callArgs, 0, 0) && [...value]
     return itemMethod(items, name, typeName(value), work)
   }
   if (value instanceof Range) {
@@ -130,19 +130,19 @@ function methodOf(value: Value, name: string, work: Work): Value | Method | unde
 function dictMethod(dict: Dict, name: string, work: Work): Method | undefined {
   switch (name) {
     case 'get':
-      return (given) => {
-        const [key, standard = null] = positional(name, given, 1, 2)
+      return (callArgs) => {
+        const [key, standard = null] = positional(name, callArgs, 1, 2)
         return lacking(dict.get(key!), () => standard)
       }
     case 'items':
     case 'keys':
     case 'values':
-      return (given) => positional(name, given, 0, 0) && new View(dict, name)
+      return (callArgs) => positional(name, callArgs, 0, 0) && new View(dict, name)
     case 'copy':
-      return (given) => positional(name, given, 0, 0) && copied(dict, work)
+      return (callArgs) => positional(name, callArgs, 0, 0) && copied(dict, work)
     case 'fromkeys':
-      return (given) => {
-        const [keys, value = null] = positional(name, given, 1, 2)
+      return (callArgs) => {
+        const [keys, value = null] = positional(name, callArgs, 1, 2)
         const result = new Dict()
         for (const key of toList(keys!, work)) result.set(key, value)
         return result
@@ -161,14 +161,14 @@ function copied(dict: Dict, work: Work): Dict {
 
 function itemMethod(items: readonly Value[], name: string, type: string, work: Work): Method | undefined {
   if (name === 'count') {
-    return (given) => {
-      const [wanted] = positional(name, given, 1, 1)
+    return (callArgs) => {
+      const [wanted] = positional(name, callArgs, 1, 1)
       return BigInt(items.filter((item) => equal(item, wanted!, work)).length)
     }
   }
   if (name !== 'index') return undefined
-  return (given) => {
-    const [wanted, start, stop] = positional(name, given, 1, 3)
+  return (callArgs) => {
+    const [wanted, start, stop] = positional(name, callArgs, 1, 3)
     const [from, to] = sliceBounds([start, stop], items.length)
     for (let i = from; i < to; i++) if (equal(items[i]!, wanted!, work)) return BigInt(i)
     throw new JinjaError('ValueError', type === 'list' ? 'the wanted value is not in list' : `${type}.index(x): x not in ${type}`) // biome-ignore format: one line
@@ -206,7 +206,7 @@ function unsafe(value: Value, name: string): Undefined {
   return new Undefined(`access to attribute '${name}' of '${typeName(value)}' object is unsafe.`, 'SecurityError')
 }
 
-/** How jinja2 names an object in a message about what it lacks. */
+/** Return jinja2's description of an object in messages about missing attributes. */
 function described(value: Value): string {
   if (value === null) return 'None'
   return value instanceof Namespace || value instanceof Markup || value instanceof Instance
@@ -225,10 +225,10 @@ const modules: Record<string, string> = {
 const noAttribute = (value: Value, name: string): Undefined =>
   new Undefined(`'${described(value)}' has no attribute '${name}'`)
 
-/** None is a value: only what is not there is replaced. */
+/** Replace a missing value; None is a value. */
 const lacking = (value: Value | undefined, otherwise: () => Value): Value => (value === undefined ? otherwise() : value)
 
-/** How jinja2's sandbox looks into an object. */
+/** Attribute and item access of jinja2's sandbox. */
 export class Access implements Lookup {
   constructor(readonly work: Work) {}
 
@@ -260,10 +260,10 @@ export class Access implements Lookup {
   }
 }
 
-export function call(callee: Value, given: CallArguments): Value {
+export function call(callee: Value, callArgs: CallArguments): Value {
   if (callee instanceof Undefined) callee.fail()
-  if (callee instanceof Callable) return callee.call(given)
-  if (callee instanceof Instance && callee.call) return callee.call(given)
+  if (callee instanceof Callable) return callee.call(callArgs)
+  if (callee instanceof Instance && callee.call) return callee.call(callArgs)
   throw typeError(`'${typeName(callee)}' object is not callable`)
 }
 

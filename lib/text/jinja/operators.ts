@@ -89,7 +89,7 @@ function repeated(value: Value, by: boolean | bigint, work: Work): Value {
   return isList(value) ? result : new Tuple(result)
 }
 
-/** The values of a format whose text is escaped: they are escaped too. */
+/** Escape the values of a format whose text is escaped. */
 function escaped(value: Value): Value {
   if (value instanceof Tuple) return new Tuple(value.items.map(escaped))
   return typeof value === 'string' ? escapeHtml(value) : value

@@ -39,10 +39,10 @@ export interface MacroNode extends Place {
   type: 'macro'
   name: string | null
   parameters: string[]
-  /** Of the last parameters. */
+  /** Defaults of the last parameters. */
   defaults: Expression[]
   body: Statement[]
-  /** Whether the body reads these without defining them. */
+  /** Special names that the body reads without defining them. */
   takes: { caller: boolean; kwargs: boolean; varargs: boolean }
 }
 
@@ -78,7 +78,7 @@ export interface Template {
 }
 
 /**
- * Parses a template as jinja2 does, with transformers' tags: `break`, `continue` and `generation`.
+ * Parse a template as jinja2 does, with transformers' tags `break`, `continue` and `generation`.
  * @throws JinjaError TemplateSyntaxError, or TemplateAssertionError for an unknown filter or test
  */
 export function parse(template: string, known: { filters: Known; tests: Known }): Template {
@@ -89,7 +89,7 @@ interface Known {
   has(name: string): boolean
 }
 
-/** Tags that need further templates, which a chat template has not; a use that is reached is refused. */
+/** Tags that need other templates, which a chat template does not have. Executing one is an error. */
 const absent = new Set(['include', 'import', 'from', 'extends', 'autoescape'])
 const comparisons = new Set(['==', '!=', '<', '<=', '>', '>='])
 const constants: Record<string, boolean | null> = {
@@ -107,13 +107,13 @@ class Parser {
   readonly #tags: string[] = []
   readonly #ends: string[][] = []
   readonly #blocks = new Map<string, Statement[]>()
-  /** Whether `break` and `continue` have a loop here. */
+  /** Whether the current statement is inside a loop, for `break` and `continue`. */
   #inLoop = false
-  /** In an `if`, an unknown filter or test is an error only when it is reached. */
+  /** Whether the parser is inside an `if`, where an unknown filter or test is an error only when it is executed. */
   #soft = false
-  /** Unknown filters and tests outside of conditions: errors once the whole template is parsed. */
+  /** Unknown filters and tests outside of conditions: reported after the whole template is parsed. */
   readonly #unknown: { message: string; token: Token }[] = []
-  /** Assignments to a variable `loop`. */
+  /** Assignments to a variable named `loop`. */
   readonly #loopStores: Place[] = []
   #visits = 0
 
@@ -202,7 +202,7 @@ class Parser {
     })
   }
 
-  /** The statements up to one of some tags, whose name is the next token. */
+  /** Parse statements up to one of some tags, whose name is the next token. */
   #statements(...ends: string[]): Statement[] {
     this.#skip('operator', ':')
     this.#expect('block_end')
@@ -211,7 +211,7 @@ class Parser {
     return body
   }
 
-  /** As {@link #statements}, with the tag that ends them. */
+  /** Parse statements as {@link #statements}, and the tag that ends them. */
   #until(end: string): Statement[] {
     const body = this.#statements(end)
     this.#at++
@@ -290,7 +290,7 @@ class Parser {
   }
 
   #absent(tag: string, place: Place): Statement {
-    // What is refused when it is reached must still be read, so that a branch that never runs does not stop a template.
+    // Unsupported tags are parsed, because they are only an error when executed.
     if (tag === 'autoescape') {
       this.#expression()
       this.#until('endautoescape')
@@ -315,7 +315,7 @@ class Parser {
     return { type: 'if', branches, otherwise, ...place }
   }
 
-  /** Parses what is a scope of its own, where unknown filters are errors again. */
+  /** Parse a separate scope, in which unknown filters are errors again. */
   #inner<T>(parse: () => T, inLoop = this.#inLoop): T {
     const [soft, outer] = [this.#soft, this.#inLoop]
     this.#soft = false
@@ -357,7 +357,7 @@ class Parser {
       if (targets.length > 0) this.#expect('operator', ',')
       const stores = this.#loopStores.length
       targets.push(this.#target({}))
-      // A parameter, for jinja2, which may be called `loop`.
+      // In jinja2 this is a parameter, which may be named `loop`.
       this.#loopStores.length = stores
       this.#expect('operator', '=')
       values.push(this.#expression())
@@ -433,12 +433,12 @@ class Parser {
     return { type: 'macro', name, parameters, defaults, body, takes, ...place }
   }
 
-  /** Those of the special names of a macro that its body reads before it assigns them, in jinja2's order. */
+  /** Return the special names of a macro that its body reads before assigning them, in jinja2's order. */
   #undeclared(body: readonly Statement[]): Set<string> {
     const open = new Set(['caller', 'kwargs', 'varargs'])
     const found = new Set<string>()
     const visit = (node: unknown): boolean => {
-      // Macros inside of macros are visited once for each.
+      // Nested macros are visited once per enclosing macro.
       if (++this.#visits > LIMITS.template) throw new JinjaError('Limit', 'has too many macros inside of each other')
       if (Array.isArray(node)) return node.some(visit)
       if (typeof node !== 'object' || node === null) return false
@@ -459,7 +459,7 @@ class Parser {
 
   // Expressions
 
-  /** What a statement assigns to. */
+  /** Parse the target of an assignment. */
   #target({ end, attributes = false }: { end?: string; attributes?: boolean }): Expression {
     const place = this.#place()
     const target = this.#tuple({ simple: true, end, attributes })
@@ -506,7 +506,7 @@ class Parser {
         const test = this.#or()
         const otherwise = this.#skip('name', 'else') ? this.#expression() : undefined
         first = { type: 'condition', test, value: first, otherwise, ...place }
-        // As in an `if` statement, unknown filters are errors only when they are reached.
+        // As in an `if` statement, unknown filters are errors only when executed.
         this.#unknown.length = unknown
       }
       return first
@@ -517,13 +517,13 @@ class Parser {
     return this.#chain(() => this.#chain(() => this.#not(), 'name', 'and'), 'name', 'or')
   }
 
-  /** Operators of one rank, from left to right. */
+  /** Parse left-associative operators of one precedence. */
   #chain(operand: () => Expression, type: TokenType, ...operators: string[]): Expression {
     const place = this.#place()
     let left = operand()
     let length = 0
     while (this.#token.type === type && operators.includes(this.#token.value)) {
-      // The tree is as deep as the chain is long.
+      // The depth of the tree is the length of the chain.
       this.#bounded(++length)
       const operator = this.#next().value
       left = { type: 'binary', operator, left, right: operand(), ...place }
@@ -739,10 +739,10 @@ class Parser {
     for (let first = inline; first || this.#is('operator', '|'); first = false) {
       if (!first) this.#at++
       const token = this.#dotted()
-      const given = this.#is('operator', '(') ? this.#arguments() : { args: [], kwargs: [] }
+      const callArgs = this.#is('operator', '(') ? this.#arguments() : { args: [], kwargs: [] }
       this.#require('filter', token)
-      node = { type: 'filter', value: node, name: token.value, ...given, line: token.line, column: token.column }
-      // Filters of an expression are counted by their caller.
+      node = { type: 'filter', value: node, name: token.value, ...callArgs, line: token.line, column: token.column }
+      // The caller counts the filters of an expression.
       if (start !== null) break
     }
     return node as Filter | null
@@ -753,18 +753,18 @@ class Parser {
     this.#at++
     const negated = this.#skip('name', 'not')
     const token = this.#dotted()
-    let given: Arguments = { args: [], kwargs: [] }
-    if (this.#is('operator', '(')) given = this.#arguments()
+    let callArgs: Arguments = { args: [], kwargs: [] }
+    if (this.#is('operator', '(')) callArgs = this.#arguments()
     else if (
       ['name', 'string', 'integer', 'float'].includes(this.#token.type)
         ? !['else', 'or', 'and'].includes(this.#token.value) || this.#token.type !== 'name'
         : this.#is('operator', '[') || this.#is('operator', '{')
     ) {
       if (this.#is('name', 'is')) this.#fail('You cannot chain multiple tests with is')
-      given.args.push(this.#postfix(this.#primary(false)))
+      callArgs.args.push(this.#postfix(this.#primary(false)))
     }
     this.#require('test', token)
-    const test: Expression = { type: 'test', value, name: token.value, ...given, ...place }
+    const test: Expression = { type: 'test', value, name: token.value, ...callArgs, ...place }
     return negated ? { type: 'unary', operator: 'not', value: test, ...place } : test
   }
 
@@ -786,7 +786,7 @@ const descriptions: Partial<Record<TokenType, string>> = {
   eof: 'end of template',
 }
 
-/** How jinja2 names a token in an error. */
+/** Return jinja2's description of a token in errors. */
 const described = ({ type, value }: Token): string =>
   type === 'name' || type === 'operator' ? value : (descriptions[type] ?? type)
 
@@ -797,5 +797,5 @@ function numberOf({ type, value }: Token): bigint | number {
   return BigInt(/^0+$/.test(plain) ? '0' : plain)
 }
 
-// Python reads integers of up to 4,300 digits.
+// Python's limit on the digits of integers.
 const MAX_DIGITS = 4300

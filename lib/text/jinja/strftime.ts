@@ -2,8 +2,8 @@ const days = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 
 const months = 'January February March April May June July August September October November December'.split(' ')
 
 /**
- * Python's `datetime.strftime` of a local time without a time zone, in the C locale of glibc: all of its directives, its
- * flags `-`, `_`, `0`, `^` and `#`, and its widths. What it does not know stays in the text, as there.
+ * Python's `datetime.strftime` of a local time without a time zone, in the C locale of glibc: all directives, the flags `-`, `_`, `0`,
+ * `^` and `#`, and widths. Unknown directives stay in the text.
  */
 export function strftime(date: Date, format: string): string {
   return format.replace(
@@ -24,7 +24,7 @@ export function strftime(date: Date, format: string): string {
   )
 }
 
-/** What a directive stands for, with the least width and what fills it. */
+/** Return the value of a directive, with its minimum width and padding. */
 function directive(date: Date, letter: string): [string | number, number, ' ' | '0'] | undefined {
   const text = (value: string): [string, number, ' '] => [value, 0, ' ']
   const number = (value: number, size = 2, fill: ' ' | '0' = '0'): [number, number, ' ' | '0'] => [value, size, fill]
@@ -117,7 +117,7 @@ function directive(date: Date, letter: string): [string | number, number, ' ' | 
   }
 }
 
-/** ISO 8601's year and week: a week belongs to the year of its Thursday. */
+/** Return the ISO 8601 year and week: a week belongs to the year of its Thursday. */
 function isoWeek(date: Date): [number, number] {
   const thursday = new Date(date.getFullYear(), date.getMonth(), date.getDate() + 4 - (date.getDay() || 7))
   const first = Date.UTC(thursday.getFullYear(), 0, 1)

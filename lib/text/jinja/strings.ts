@@ -27,12 +27,12 @@ const htmlEscapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&
 export function capitalize(text: string): string {
   if (text === '') return ''
   const first = String.fromCodePoint(text.codePointAt(0)!)
-  // Lower-cased as a whole: what a sigma becomes depends on what stands before it.
+  // Lowercased as a whole, because the form of a sigma depends on its context.
   const lower = text.toLowerCase()
   return titleCase(first) + lower.slice(first.toLowerCase().length)
 }
 
-/** Python's `str.strip` and its like: `chars` is a set of characters. */
+/** Python's `str.strip`, `lstrip` and `rstrip`: `chars` is a set of characters. */
 export function strip(text: string, chars: string | null, sides: 'left' | 'right' | 'both'): string {
   if (chars === null) {
     const right = sides === 'left' ? text : trimEnd(text)
@@ -150,7 +150,7 @@ export function splitLines(text: string, keepEnds: boolean, work: Work): string[
   return lines
 }
 
-/** Python's `str.center` with spaces: the extra one stands left where the width is odd. */
+/** Python's `str.center` with spaces: the extra one is on the left if the width is odd. */
 export function center(text: string, width: number, fill: string, work: Work): string {
   const missing = width - lengthOf(text)
   if (missing <= 0) return text
@@ -176,7 +176,7 @@ const upperCase = /^\p{Uppercase}$/u
 const otherTitle = /^\p{Lt}$/u
 const letter = /^\p{L}$/u
 const decimal = /^\p{Nd}$/u
-// What Unicode calls Numeric_Type=Digit, such as superscripts.
+// Characters with Unicode's Numeric_Type=Digit, such as superscripts.
 const digit =
   /^[\p{Nd}\u00b2\u00b3\u00b9\u1369-\u1371\u19da\u2070\u2074-\u2079\u2080-\u2089\u2460-\u2468\u2474-\u247c\u2488-\u2490\u24ea\u24f5-\u24fd\u24ff\u2776-\u277e\u2780-\u2788\u278a-\u2792\u{10a40}-\u{10a43}\u{10e60}-\u{10e68}\u{11052}-\u{1105a}\u{1f100}-\u{1f10a}]$/u
 const numeric =
@@ -228,12 +228,12 @@ function swapCase(text: string): string {
   return result
 }
 
-/** Full case folding: what upper and lower case agree on, with the exceptions of Unicode's CaseFolding.txt. */
+/** Full case folding: lower case of upper case, with the exceptions in Unicode's CaseFolding.txt. */
 function caseFold(text: string): string {
   let result = ''
   for (const point of text) {
     const code = point.codePointAt(0)!
-    // Cherokee folds to its upper case.
+    // Cherokee folds to upper case.
     if ((code >= 0x13a0 && code <= 0x13f5) || point === 'ı') result += point
     else if (code >= 0xab70 && code <= 0xabbf) result += point.toUpperCase()
     else if (code >= 0x13f8 && code <= 0x13fd) result += point.toUpperCase()
@@ -264,18 +264,18 @@ function zfill(text: string, width: number, work: Work): string {
   return /^[+-]/.test(text) ? text[0] + zeros + text.slice(1) : zeros + text
 }
 
-/** Reads the arguments of a built-in method, which have no names unless `names` says so. */
+/** Read the arguments of a built-in method, which are positional-only unless listed in `names`. */
 export class Reader {
   #at = 0
 
   constructor(
     readonly method: string,
-    readonly given: CallArguments,
+    readonly callArgs: CallArguments,
     least: number,
     most: number,
     readonly names: readonly string[] = [],
   ) {
-    const { args, kwargs } = given
+    const { args, kwargs } = callArgs
     for (const key of kwargs.keys()) {
       if (!names.includes(key)) throw typeError(`${method}() takes no keyword arguments`)
       if (names.indexOf(key) < args.length) {
@@ -292,11 +292,11 @@ export class Reader {
   value(): Value | undefined {
     const at = this.#at++
     const name = this.names[at]
-    return at < this.given.args.length
-      ? this.given.args[at]
+    return at < this.callArgs.args.length
+      ? this.callArgs.args[at]
       : name === undefined
         ? undefined
-        : this.given.kwargs.get(name)
+        : this.callArgs.kwargs.get(name)
   }
 
   text(): string {
@@ -332,13 +332,13 @@ export class Reader {
   }
 }
 
-type Method = (text: string, given: CallArguments, work: Work, lookup: Lookup) => Value
+type Method = (text: string, callArgs: CallArguments, work: Work, lookup: Lookup) => Value
 
 const reads =
   (least: number, most: number, name: string, use: (text: string, read: Reader, work: Work) => Value): Method =>
-  (text, given, work) => {
+  (text, callArgs, work) => {
     work.spend(1 + text.length / 8)
-    return use(text, new Reader(name, given, least, most, keywords[name]), work)
+    return use(text, new Reader(name, callArgs, least, most, keywords[name]), work)
   }
 
 const keywords: Record<string, readonly string[]> = {
@@ -353,7 +353,7 @@ const plainMethod = (name: string, use: (text: string, work: Work) => Value): [s
   reads(0, 0, name, (text, _read, work) => use(text, work)),
 ]
 
-/** `find` and its like, on the part of the text that two more arguments bound. */
+/** `find` and related methods, on the part of the text that two further arguments select. */
 function search(name: string, last: boolean, fails: boolean): [string, Method] {
   return [
     name,
@@ -411,8 +411,8 @@ function splitting(name: string, last: boolean): [string, Method] {
     name,
     reads(0, 2, name, (text, read, work) => {
       const separator = read.textOrNone()
-      const given = read.integer(-1)
-      const most = given < 0 ? Number.POSITIVE_INFINITY : given
+      const maxSplit = read.integer(-1)
+      const most = maxSplit < 0 ? Number.POSITIVE_INFINITY : maxSplit
       if (separator === '') throw valueError('empty separator')
       if (separator === null) return last ? wordsFromEnd(text, most, work) : words(text, most, work)
       return last ? splitAtLast(text, separator, most, work) : splitAt(text, separator, most, work)
@@ -433,8 +433,8 @@ function padding(name: 'ljust' | 'rjust' | 'center'): [string, Method] {
   ]
 }
 
-function format(text: string, given: CallArguments, work: Work, lookup: Lookup): Value {
-  return formatText(text, given, lookup, work)
+function format(text: string, callArgs: CallArguments, work: Work, lookup: Lookup): Value {
+  return formatText(text, callArgs, lookup, work)
 }
 
 /** Python 3's methods of `str`. */
@@ -472,7 +472,7 @@ export const textMethods: ReadonlyMap<string, Method> = new Map<string, Method>(
   [
     'encode',
     () => {
-      throw unsupported('str.encode, whose result is no text,')
+      throw unsupported('str.encode, whose result is bytes,')
     },
   ],
   ends('endswith'),
@@ -481,10 +481,10 @@ export const textMethods: ReadonlyMap<string, Method> = new Map<string, Method>(
   ['format', format],
   [
     'format_map',
-    (text, given, work, lookup) => {
-      const [map] = given.args
-      if (given.args.length !== 1 || given.kwargs.size > 0) {
-        throw typeError(`format_map() takes exactly one argument (${given.args.length} given)`)
+    (text, callArgs, work, lookup) => {
+      const [map] = callArgs.args
+      if (callArgs.args.length !== 1 || callArgs.kwargs.size > 0) {
+        throw typeError(`format_map() takes exactly one argument (${callArgs.args.length} callArgs)`)
       }
       const kwargs = new Map<string, Value>()
       if (!(map instanceof Dict)) throw typeError(`'${typeName(map!)}' object is not subscriptable`)
@@ -500,7 +500,7 @@ export const textMethods: ReadonlyMap<string, Method> = new Map<string, Method>(
   ['lstrip', reads(0, 1, 'lstrip', (text, read) => strip(text, read.textOrNone(), 'left'))],
   ['rstrip', reads(0, 1, 'rstrip', (text, read) => strip(text, read.textOrNone(), 'right'))],
   ['strip', reads(0, 1, 'strip', (text, read) => strip(text, read.textOrNone(), 'both'))],
-  ['maketrans', (_text, given) => makeTranslation(given)],
+  ['maketrans', (_text, callArgs) => makeTranslation(callArgs)],
   partition('partition', false),
   partition('rpartition', true),
   [
@@ -584,7 +584,7 @@ function translate(text: string, table: Value, work: Work): string {
   return result
 }
 
-/** The methods of text that HTML has been escaped in: what they make is escaped text too. */
+/** Methods of escaped text, whose results are escaped text too. */
 export function markupResult(value: Value): Value {
   if (typeof value === 'string') return new Markup(value)
   if (Array.isArray(value)) return value.map(markupResult)

@@ -26,8 +26,8 @@ import {
 
 const comparison =
   (operator: string): Test =>
-  ({ work }, value, given) => {
-    const [other] = bound(operator, given, 1, 'other')
+  ({ work }, value, callArgs) => {
+    const [other] = bound(operator, callArgs, 1, 'other')
     if (operator === '==') return equal(value, other!, work)
     if (operator === '!=') return !equal(value, other!, work)
     return ordered(operator, compare(value, other!, operator, work))
@@ -35,14 +35,14 @@ const comparison =
 
 const kind =
   (name: string, test: (value: Value, interpreter: Interpreter) => boolean): Test =>
-  (interpreter, value, given) => {
-    bound(name, given, 0)
+  (interpreter, value, callArgs) => {
+    bound(name, callArgs, 0)
     return test(value, interpreter)
   }
 
 const remainder = (value: Value, by: Value, work: Work): Value => binary('%', value, by, work)
 
-/** Python's `in` of a dict by name, which refuses lists and dicts. */
+/** Python's `in` for a dict with names as keys, which raises for lists and dicts. */
 const isNameIn = (value: Value, names: ReadonlyMap<string, unknown>): boolean =>
   !new Dict().has(value) && isText(value) && names.has(rawText(value))
 
@@ -52,8 +52,8 @@ export const tests: ReadonlyMap<string, Test> = new Map<string, Test>([
   ['even', kind('even', (value, { work }) => equal(remainder(value, 2n, work), 0n, work))],
   [
     'divisibleby',
-    ({ work }, value, given) => {
-      const [by] = bound('divisibleby', given, 1, 'num')
+    ({ work }, value, callArgs) => {
+      const [by] = bound('divisibleby', callArgs, 1, 'num')
       return equal(remainder(value, by!, work), 0n, work)
     },
   ],
@@ -86,16 +86,16 @@ export const tests: ReadonlyMap<string, Test> = new Map<string, Test>([
   ],
   [
     'sameas',
-    (_interpreter, value, given) => {
-      const [other] = bound('sameas', given, 1, 'other')
+    (_interpreter, value, callArgs) => {
+      const [other] = bound('sameas', callArgs, 1, 'other')
       return value === other
     },
   ],
   ['escaped', kind('escaped', (value) => value instanceof Markup)],
   [
     'in',
-    ({ work }, value, given) => {
-      const [container] = bound('in', given, 1, 'seq')
+    ({ work }, value, callArgs) => {
+      const [container] = bound('in', callArgs, 1, 'seq')
       return contains(container!, value, work)
     },
   ],

@@ -1,4 +1,4 @@
-/** Whether Python's `str.isspace` is true of a UTF-16 unit. */
+/** Whether Python's `str.isspace` is true for a UTF-16 unit. */
 export function isSpace(code: number): boolean {
   if (code < 0x80) return (code >= 9 && code <= 13) || (code >= 0x1c && code <= 0x20)
   return (
@@ -28,10 +28,10 @@ export function trimStart(text: string): string {
 
 const surrogate = /[\ud800-\udfff]/
 
-/** The code points of a text, which are what Python counts; the text itself where each is one UTF-16 unit. */
+/** Return the code points of a text, which Python counts; the text itself if each is one UTF-16 unit. */
 export type Points = string | readonly string[]
 
-// Templates index one text many times over.
+// Cached, because templates index the same text many times.
 let lastText = ''
 let lastPoints: Points = ''
 
@@ -49,13 +49,13 @@ export const textOf = (points: Points): string => (typeof points === 'string' ? 
 
 export const lengthOf = (text: string): number => pointsOf(text).length
 
-/** The position in code points of a position in UTF-16 units. */
+/** Convert a position in UTF-16 units to code points. */
 export const pointAt = (text: string, unit: number): number => {
   const points = pointsOf(text)
   return typeof points === 'string' ? unit : lengthOf(text.slice(0, unit))
 }
 
-/** Orders texts by code points, as Python does; UTF-16 units would put U+1F600 before U+FFFD. */
+/** Compare texts by code points, as Python does; by UTF-16 units, U+1F600 would be before U+FFFD. */
 export function compareTexts(a: string, b: string): number {
   const length = Math.min(a.length, b.length)
   for (let i = 0; i < length; i++) {
@@ -68,7 +68,7 @@ export function compareTexts(a: string, b: string): number {
   return a.length - b.length
 }
 
-// Where a title case is neither the upper case nor its first letter followed by lower case (Unicode 14).
+// Characters whose title case is neither the upper case nor its first letter followed by lower case (Unicode 14).
 const titles: Record<string, string> = { ŉ: 'ʼN' }
 for (const letters of ['Ǆǅǆ', 'Ǉǈǉ', 'Ǌǋǌ', 'Ǳǲǳ']) for (const letter of letters) titles[letter] = letters[1]!
 for (let code = 0x10d0; code <= 0x10ff; code++) {
@@ -95,12 +95,12 @@ const printable = /[^\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\p{Zs}]/u
 /** Python's `str.isprintable` of one code point. */
 export const isPrintable = (point: string): boolean => point === ' ' || printable.test(point)
 
-/** The value of a decimal digit of any script: digits stand in tens, from 0 to 9. */
+/** Return the value of a decimal digit of any script: digits are in groups of ten, from 0 to 9. */
 export function digitValue(digit: string): number {
   const code = digit.codePointAt(0)!
   if (code < 0x80) return code - 48
   let first = code
   while (code - first < 9 && /^\p{Nd}$/u.test(String.fromCodePoint(first - 1))) first--
-  // Blocks of digits may touch each other: the mathematical ones begin at U+1D7CE.
+  // Groups of digits can be adjacent: the mathematical ones begin at U+1D7CE.
   return code >= 0x1d7ce && code <= 0x1d7ff ? (code - 0x1d7ce) % 10 : code - first
 }

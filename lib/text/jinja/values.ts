@@ -3,18 +3,18 @@ import { floatText } from './numbers.js'
 import { compareTexts, isPrintable, lengthOf, pointsOf } from './unicode.js'
 
 // Python's values in a template. None is null, an int is a bigint, a float is a number, a str is a string, a list is an
-// array; the others are the classes below. None of them can be changed by a template, but for namespaces and iterators.
+// array; the others are the classes below. Templates cannot change them, except namespaces and iterators.
 
 export class Tuple {
   constructor(readonly items: readonly Value[]) {}
 }
 
-/** A tuple of the filter `groupby`, whose items are also its `grouper` and its `list`. */
+/** A tuple of the filter `groupby`, whose items are also available as `grouper` and `list`. */
 export class Group extends Tuple {}
 
-/** A string that `escape` or `safe` has marked as HTML. */
+/** A string that `escape` or `safe` marked as HTML. */
 export class Markup {
-  /** Tells the type apart from others that have a text. */
+  /** Distinguishes the type from others with a text. */
   readonly isMarkup = true
 
   constructor(readonly text: string) {}
@@ -53,7 +53,7 @@ export class Dict {
   }
 }
 
-/** What `keys()`, `values()` and `items()` of a dict give. */
+/** Result of `keys()`, `values()` and `items()` of a dict. */
 export class View {
   constructor(
     readonly dict: Dict,
@@ -86,11 +86,11 @@ export class Range {
   }
 }
 
-/** What `map`, `select` and others give: values that are made when they are asked for, once. */
+/** Result of `map`, `select` and others: an iterator of lazily computed values. */
 export class Iter implements Iterator<Value> {
   constructor(
     readonly source: Iterator<Value>,
-    /** What Python calls it. */
+    /** Name of the type in Python. */
     readonly name = 'generator',
   ) {}
 
@@ -123,12 +123,12 @@ export interface CallArguments {
   kwargs: Map<string, Value>
 }
 
-/** What a template can call: a macro, a method, a global function. */
+/** A callable of a template: a macro, a method or a global function. */
 export class Callable {
   constructor(
-    /** What Python's `repr` gives. */
+    /** Result of Python's `repr`. */
     readonly shown: string,
-    readonly call: (given: CallArguments) => Value,
+    readonly call: (callArgs: CallArguments) => Value,
   ) {}
 
   attribute(_name: string): Value | undefined {
@@ -136,12 +136,12 @@ export class Callable {
   }
 }
 
-/** An object with attributes of its own: `loop`, a cycler, a joiner, `self`. */
+/** An object with attributes: `loop`, a cycler, a joiner or `self`. */
 export abstract class Instance {
   abstract readonly typeName: string
   abstract text(work: Work): string
   abstract attribute(name: string): Value | undefined
-  call?(given: CallArguments): Value
+  call?(callArgs: CallArguments): Value
   length?(): number
 }
 
@@ -170,11 +170,11 @@ export const isNumber = (value: Value): value is boolean | bigint | number =>
 export const isInteger = (value: Value): value is boolean | bigint =>
   typeof value === 'bigint' || typeof value === 'boolean'
 
-/** A bool as the int that it is. */
+/** Convert a bool to its int. */
 export const plainNumber = (value: boolean | bigint | number): bigint | number =>
   typeof value === 'boolean' ? (value ? 1n : 0n) : value
 
-/** The text of a str. */
+/** Return the text of a str. */
 export const rawText = (value: string | Markup): string => (typeof value === 'string' ? value : value.text)
 
 export function typeName(value: Value): string {
@@ -196,7 +196,7 @@ export function typeName(value: Value): string {
   return value.typeName
 }
 
-/** What a dict knows a key by: equal keys of Python have equal texts. */
+/** Return the lookup text of a dict key: keys that are equal in Python have equal texts. */
 function hash(key: Value): string {
   if (typeof key === 'string') return `s${key}`
   if (key === null) return 'None'
@@ -220,7 +220,7 @@ function hash(key: Value): string {
 const identities = new WeakMap<object, number>()
 let objects = 0
 
-/** A number of its own for each object. */
+/** Return a unique number per object. */
 function identity(value: object): number {
   let number = identities.get(value)
   if (number === undefined) identities.set(value, (number = ++objects))
@@ -238,7 +238,7 @@ export function truthy(value: Value): boolean {
   return sizeOf(value) !== 0
 }
 
-/** Python's `len`; undefined where it is a TypeError. */
+/** Python's `len`; undefined instead of a TypeError. */
 function sizeOf(value: Value): number | undefined {
   if (typeof value === 'string') return lengthOf(value)
   if (isList(value)) return value.length
@@ -449,7 +449,7 @@ function nested<T>(work: Work, walk: () => T): T {
   return result
 }
 
-/** Python's `<` and its like: the sign of the order of two values, NaN where neither comes first. */
+/** Python's comparison: the sign of the order of two values, NaN if they are unordered. */
 export function compare(a: Value, b: Value, operator: string, work: Work): number {
   work.spend(1)
   if (a instanceof Undefined) a.fail()
@@ -474,7 +474,7 @@ export function compare(a: Value, b: Value, operator: string, work: Work): numbe
   throw typeError(`'${operator}' not supported between instances of '${typeName(a)}' and '${typeName(b)}'`)
 }
 
-/** Whether an order that {@link compare} gives is that of an operator. */
+/** Whether a result of {@link compare} satisfies an operator. */
 export function ordered(operator: string, order: number): boolean {
   if (operator === '<') return order < 0
   if (operator === '<=') return order <= 0
@@ -485,7 +485,7 @@ export function ordered(operator: string, order: number): boolean {
 export function sorted<T>(items: readonly T[], keyOf: (item: T) => Value, reverse: boolean, work: Work): T[] {
   work.items(items.length)
   const keyed = items.map((item) => ({ item, key: keyOf(item) }))
-  // A stable sort that is reversed keeps equal items in order.
+  // A reversed stable sort keeps the order of equal items.
   if (reverse) keyed.reverse()
   keyed.sort((a, b) => (compare(a.key, b.key, '<', work) < 0 ? -1 : compare(b.key, a.key, '<', work) < 0 ? 1 : 0))
   if (reverse) keyed.reverse()
@@ -515,7 +515,7 @@ export function contains(container: Value, item: Value, work: Work): boolean {
   return false
 }
 
-/** A position or size of a template as a number of JavaScript; huge ones are cut. */
+/** Convert a position or size to a JavaScript number; huge values are clamped. */
 export function indexOf(
   value: Value,
   complaint = (type: string) => `'${type}' object cannot be interpreted as an integer`,
@@ -528,7 +528,7 @@ export function indexOf(
   return integer < -(2n ** 53n) ? -(2 ** 53) : Number(integer)
 }
 
-/** Where a slice begins, ends, and goes. */
+/** Return start, end and step of a slice. */
 export function sliceBounds(bounds: readonly (Value | undefined)[], size: number): [number, number, number] {
   const complaint = (): string => 'slice indices must be integers or None or have an __index__ method'
   const [start, stop, step] = bounds.map((bound) =>
@@ -580,7 +580,7 @@ function stepped<T>(at: (index: number) => T, from: number, to: number, by: numb
   return result
 }
 
-/** The item at an index or key; undefined where Python raises TypeError or LookupError. */
+/** Return the item at an index or key; undefined instead of a TypeError or LookupError. */
 export function itemOf(value: Value, index: Value, work: Work): Value | undefined {
   if (value instanceof Undefined) value.fail()
   if (value instanceof Dict) {
@@ -599,7 +599,7 @@ export function itemOf(value: Value, index: Value, work: Work): Value | undefine
   return value instanceof Markup ? new Markup(item as string) : item
 }
 
-/** What a caller passes to a template: objects become dicts, safe integers ints, other numbers floats. */
+/** Convert a JavaScript value for a template: objects become dicts, safe integers ints, other numbers floats. */
 export function fromOutside(value: unknown, work: Work): Value {
   work.spend(1)
   switch (typeof value) {
@@ -624,7 +624,7 @@ export function fromOutside(value: unknown, work: Work): Value {
       return Array.from(value, (item) => fromOutside(item, work))
     }
     const entries = value instanceof Map ? [...value] : fieldsOf(value as object)
-    // Images, audio and tensors: a template asks whether they are there, and never what they hold.
+    // Images, audio and tensors: templates only test whether they exist.
     if (entries === undefined) return `<${(value as object).constructor?.name ?? 'object'}>`
     const dict = new Dict()
     for (const [key, item] of entries) {

@@ -11,21 +11,21 @@ export interface BpeOptions {
   unkToken: string | null
   fuseUnk: boolean
   byteFallback: boolean
-  /** A pre-token that is an entry itself is taken whole. */
+  /** Whether a pre-token in the vocabulary is one token, regardless of merges. */
   ignoreMerges: boolean
   prefix: string
   suffix: string
 }
 
 /**
- * Byte-pair encoding. With `byteLevel` set, texts are raw and the model spells them in byte characters itself, which
- * lets a word be looked up in the cache before any of that is done.
+ * Byte-pair encoding. With `byteLevel` the model takes raw text and converts it to byte characters itself, so words can be looked up
+ * in the cache before the conversion.
  */
 export class Bpe implements TokenModel {
   readonly kind = 'BPE'
   readonly #vocabulary: Vocabulary
   readonly #merges: Merges
-  /** The two halves of each rule, for saving. */
+  /** The two parts of each merge, for saving. */
   readonly #pairs: readonly [string, string][]
   readonly #cache = new WordCache()
   readonly #unk: number | undefined
@@ -49,7 +49,7 @@ export class Bpe implements TokenModel {
       const second = ids.get(right)
       const result = ids.get(left + right.slice(options.prefix.length))
       if (first === undefined || second === undefined || result === undefined) {
-        fail(`merges ${quoted(left)} and ${quoted(right)}, of which the vocabulary lacks a part`)
+        fail(`merges: expected parts and results in the vocabulary, got ${quoted(left)} and ${quoted(right)}`)
       }
       rules.set(first!, second!, rank)
       ranks[rank] = rank
@@ -61,7 +61,7 @@ export class Bpe implements TokenModel {
       options.prefix === '' && options.suffix === '' && !options.ignoreMerges && marksOnlyLead(ids, pairs)
   }
 
-  /** Characters of the longest entry: bytes where the model is byte-level. */
+  /** Characters of the longest entry; bytes if the model is byte-level. */
   get longest(): number {
     if (this.#longest === 0) for (const [token] of this.entries()) this.#longest = Math.max(this.#longest, token.length)
     return this.#longest
@@ -94,7 +94,7 @@ export class Bpe implements TokenModel {
 
   *steps(text: string, into: Tokens): Steps<void> {
     if (!this.#splitsAtMarks || this.byteLevel) return yield* this.#tokenizeLongWord(text, 0, into)
-    // No rule joins a mark to what stands before it, so words merge as they would in the whole text.
+    // No merge joins a mark to the text before it, so words can be merged separately.
     let start = 0
     let next = STEP
     for (let i = text.indexOf(MARK, 1); i !== -1; i = text.indexOf(MARK, i + 1)) {
@@ -126,7 +126,7 @@ export class Bpe implements TokenModel {
     return this.byteLevel ? this.#spellBytes(word) : this.#spell(word)
   }
 
-  /** A token that holds part of a character covers all of it. */
+  /** Extend the offsets of tokens with part of a character to the whole character. */
   *#spellBytes(word: string): Steps<Tokens> {
     const spelled = toByteCharacters(word)
     const tokens = yield* this.#spell(spelled)
@@ -162,7 +162,7 @@ export class Bpe implements TokenModel {
     const widths: number[] = []
     yield* this.#characters(word, symbols, widths)
     const count = yield* this.#merges.apply(symbols, widths, symbols.length)
-    const made = noTokens()
+    const tokens = noTokens()
     let start = 0
     let end = 0
     for (let i = 0; i < count; i++) {
@@ -170,20 +170,20 @@ export class Bpe implements TokenModel {
         start = end
         end += widths[i]!
       }
-      made.ids.push(symbols[i]!)
-      made.starts.push(start)
-      made.ends.push(end)
+      tokens.ids.push(symbols[i]!)
+      tokens.starts.push(start)
+      tokens.ends.push(end)
     }
-    return made
+    return tokens
   }
 
   /**
-   * The symbols before any merge. Bytes of a character after its first have no width of their own; a character without
-   * an entry, where there is no unknown token either, leaves nothing at all.
+   * Return the symbols before merging. Bytes of a character after its first have width 0; a character without an entry is dropped if
+   * there is no unknown token.
    */
   *#characters(word: string, symbols: number[], widths: number[]): Steps<void> {
     const { prefix, suffix, byteFallback, fuseUnk } = this.options
-    let unknown = false // whether the last symbol stands for an unknown character
+    let unknown = false // whether the last symbol is the unknown token
     let next = STEP
     for (let i = 0; i < word.length; ) {
       if (i >= next) {
@@ -216,7 +216,7 @@ export class Bpe implements TokenModel {
   }
 }
 
-/** Add tokens of a stretch that begins at `offset`. */
+/** Append tokens of a range that starts at `offset`. */
 export function append(into: Tokens, { ids, starts, ends }: Tokens, offset: number): void {
   for (let i = 0; i < ids.length; i++) {
     into.ids.push(ids[i]!)
@@ -228,14 +228,15 @@ export function append(into: Tokens, { ids, starts, ends }: Tokens, offset: numb
 const MARK = '\u2581'
 const MARK_UNIT = MARK.charCodeAt(0)
 
-/** Whether SentencePiece's mark for a space is an entry and never follows another character inside one. */
+/** Whether SentencePiece's space mark is an entry, and only occurs at the beginning of entries. */
 function marksOnlyLead(ids: ReadonlyMap<string, number>, pairs: readonly [string, string][]): boolean {
   return ids.has(MARK) && pairs.every(([left, right]) => !right.startsWith(MARK) || /^\u2581+$/.test(left))
 }
 
 export function readBpe(fields: Fields): Bpe {
   const dropout = fields.number('dropout', 0)
-  if (dropout !== 0) fields.fail(`has the dropout ${dropout}: tokens would be random; set it to null`)
+  if (dropout !== 0)
+    fields.fail(`dropout: expected null or 0, got ${dropout}, which would make tokens random. Set it to null.`)
   const options: BpeOptions = {
     unkToken: fields.has('unk_token') ? fields.string('unk_token') : null,
     fuseUnk: fields.boolean('fuse_unk', false),
@@ -245,7 +246,8 @@ export function readBpe(fields: Fields): Bpe {
     suffix: fields.string('end_of_word_suffix', ''),
   }
   const ids = readVocabulary(fields)
-  if (options.unkToken !== null && !ids.has(options.unkToken)) fields.fail('lacks its unk_token in the vocabulary')
+  if (options.unkToken !== null && !ids.has(options.unkToken))
+    fields.fail(`unk_token: expected a token of the vocabulary, got ${quoted(options.unkToken)}`)
   return new Bpe(ids, readPairs(fields), options, (what) => fields.fail(what))
 }
 
@@ -255,6 +257,6 @@ function readPairs(fields: Fields): [string, string][] {
     if (Array.isArray(halves) && halves.length === 2 && halves.every((half) => typeof half === 'string')) {
       return halves as [string, string]
     }
-    throw fields.error(`merges[${i}]`, 'two texts', merge)
+    throw fields.error(`merges[${i}]`, 'two strings', merge)
   })
 }

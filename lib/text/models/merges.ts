@@ -2,11 +2,11 @@ import { STEP, type Steps } from '../steps.js'
 import type { PairMap } from './pair-map.js'
 
 /**
- * Byte-pair merges (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909): of all neighbours that have a rule, the pair
- * with the lowest rank merges first, the leftmost of equals.
+ * Byte-pair merges (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909): of all adjacent pairs with a rule, the one with the
+ * lowest rank merges first; of equal ranks, the leftmost.
  */
 export class Merges {
-  /** @param rules from a pair of symbols to the rule's number; @param ranks, @param results of each rule */
+  /** @param rules index of the rule of a pair of symbols; @param ranks, @param results rank and result of each rule */
   constructor(
     readonly rules: PairMap,
     readonly ranks: Int32Array,
@@ -14,15 +14,15 @@ export class Merges {
   ) {}
 
   /**
-   * Merges `symbols` in place.
-   * @param widths units that each symbol covers; summed up as symbols merge
-   * @returns how many symbols are left, at the front of both arrays
+   * Merge `symbols` in place.
+   * @param widths units of each symbol, which are added up
+   * @returns number of remaining symbols, at the front of both arrays
    */
   *apply(symbols: number[], widths: number[], count: number): Steps<number> {
     return count <= FEW ? this.#applyToFew(symbols, widths, count) : yield* this.#applyToMany(symbols, widths, count)
   }
 
-  /** Looks through all pairs for each merge: quickest for a word. */
+  /** Search all pairs for each merge: fastest for single words. */
   #applyToFew(symbols: number[], widths: number[], count: number): number {
     const rules = few
     for (let i = 0; i + 1 < count; i++) rules[i] = this.rules.get(symbols[i]!, symbols[i + 1]!)
@@ -50,7 +50,7 @@ export class Merges {
     }
   }
 
-  /** A heap of candidates over a linked list: n log n. */
+  /** Merge with a heap of candidates and a linked list, in O(n log n). */
   *#applyToMany(symbols: number[], widths: number[], count: number): Steps<number> {
     const next = new Int32Array(count)
     const previous = new Int32Array(count)
@@ -98,10 +98,10 @@ const GONE = -2
 const FEW = 48
 const NONE = 0x7fffffff
 const few: number[] = new Array(FEW).fill(-1)
-// Ranks stay below 2^23 (a file holds fewer values), so rank and position fit into one double.
+// Ranks are below 2^23, the limit on values of a file, so rank and position fit into one double.
 const POSITIONS = 2 ** 30
 
-/** A binary heap of numbers, lowest first. */
+/** Binary min-heap of numbers. */
 class Heap {
   readonly #keys: number[] = []
 
@@ -118,7 +118,7 @@ class Heap {
     keys[at] = key
   }
 
-  /** The lowest, or -1. */
+  /** Remove and return the lowest number, or -1. */
   pop(): number {
     const keys = this.#keys
     if (keys.length === 0) return -1

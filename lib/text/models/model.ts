@@ -2,7 +2,7 @@ import { quoted } from '../../files/byte-source.js'
 import type { Fields } from '../fields.js'
 import type { Steps } from '../steps.js'
 
-/** Tokens of one text, in three columns. Offsets are UTF-16 units of the text that was given to `tokenize`. */
+/** Tokens of one text, in three columns. Offsets are in UTF-16 units of the argument of `tokenize`. */
 export interface Tokens {
   ids: number[]
   starts: number[]
@@ -11,19 +11,19 @@ export interface Tokens {
 
 export const noTokens = (): Tokens => ({ ids: [], starts: [], ends: [] })
 
-/** The vocabulary and the rule that cuts one pre-token into its entries. */
+/** A vocabulary, and the algorithm that splits a pre-token into its entries. */
 export interface TokenModel {
   readonly kind: 'BPE' | 'Unigram' | 'WordPiece' | 'WordLevel' | 'SentencePiece'
   readonly size: number
   tokenize(text: string, into: Tokens): void
-  /** The same in steps, where a long pre-token takes long. */
+  /** Tokenize in steps, for long pre-tokens. */
   steps?(text: string, into: Tokens): Steps<void>
   tokenToId(token: string): number | undefined
   idToToken(id: number): string | undefined
   entries(): IterableIterator<[string, number]>
 }
 
-/** Tokens and their numbers, both ways. */
+/** Mapping between tokens and ids. */
 export class Vocabulary {
   readonly #ids: ReadonlyMap<string, number>
   readonly #tokens = new Map<number, string>()
@@ -50,7 +50,7 @@ export class Vocabulary {
   }
 }
 
-/** The length of the character at `i`: 2 for a surrogate pair. */
+/** Return the length of the character at `i`: 2 for a surrogate pair. */
 export function widthAt(text: string, i: number): number {
   const unit = text.charCodeAt(i)
   if (unit < 0xd800 || unit >= 0xdc00 || i + 1 >= text.length) return 1
@@ -60,14 +60,14 @@ export function widthAt(text: string, i: number): number {
 
 const encoder = new TextEncoder()
 
-/** The names that stand for the bytes of a text where the vocabulary lacks it: `<0xE2>`. */
+/** Return the byte fallback tokens of a text, such as `<0xE2>`. */
 export function byteTokens(text: string): string[] {
   return Array.from(encoder.encode(text), (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
 }
 
 const MAX_ID = 2 ** 30
 
-/** `vocab` as an object of tokens and ids. */
+/** Read `vocab`, an object of ids by token. */
 export function readVocabulary(fields: Fields): Map<string, number> {
   const vocab = fields.object('vocab')
   const ids = new Map<string, number>()

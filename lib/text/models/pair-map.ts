@@ -1,9 +1,9 @@
-// Drawn for each process: a file cannot choose pairs that fall into one slot.
+// A random seed per process, so that a hostile file cannot choose pairs with equal hashes.
 const salt = Math.floor(Math.random() * 2 ** 32) | 0
 
 /**
- * A hash table from pairs of whole numbers below 2^31 to such a number: open addressing in typed arrays, because a Map
- * would box every key.
+ * Hash table from pairs of integers below 2^31 to such an integer, with open addressing in typed arrays. A Map would need an object
+ * per key.
  */
 export class PairMap {
   #mask: number
@@ -21,7 +21,7 @@ export class PairMap {
     this.#values = new Int32Array(capacity)
   }
 
-  /** The value, or -1. */
+  /** Return the value of a pair, or -1. */
   get(first: number, second: number): number {
     const slot = this.#slot(first, second)
     return this.#first[slot] === -1 ? -1 : this.#values[slot]!
@@ -41,7 +41,7 @@ export class PairMap {
     this.#values[slot] = value
   }
 
-  /** Where the pair is, or the free slot where it would go. */
+  /** Return the slot of a pair, or the free slot for it. */
   #slot(first: number, second: number): number {
     const firsts = this.#first
     const seconds = this.#second

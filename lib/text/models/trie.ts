@@ -1,12 +1,12 @@
 import { PairMap } from './pair-map.js'
 
-/** Strings by their UTF-16 code units, each with a number. Adding one costs its length; a walk costs what it matches. */
+/** Trie of strings by their UTF-16 units, each with a number. Adding takes time linear in the length, a walk in the matched length. */
 export class Trie {
   readonly #children = new PairMap()
   readonly #values: number[] = [-1]
-  /** Which units strings start with: most positions of a text are done with after one look here. */
+  /** First units of the strings, which rule out most positions of a text with one lookup. */
   readonly #starts = new Uint8Array(0x10000)
-  /** Steps that all walks have taken: what tests count instead of time. */
+  /** Number of steps of all walks, for tests. */
   steps = 0
 
   add(text: string, value: number): void {
@@ -25,18 +25,18 @@ export class Trie {
     this.#values[node] = value
   }
 
-  /** The node below `node` for a code unit, or -1. The root is 0. */
+  /** Return the child of `node` for a code unit, or -1. The root is 0. */
   child(node: number, unit: number): number {
     this.steps++
     return this.#children.get(node, unit)
   }
 
-  /** The number of the string that ends at a node, or -1. */
+  /** Return the number of the string that ends at a node, or -1. */
   valueAt(node: number): number {
     return this.#values[node]!
   }
 
-  /** The longest string at `start`: its end, or -1; `found` is then its number. */
+  /** Return the end of the longest string at `start`, or -1; `found` is then its number. */
   longest(text: string, start: number): number {
     if (this.#starts[text.charCodeAt(start)] !== 1) {
       this.steps++

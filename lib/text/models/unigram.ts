@@ -3,13 +3,13 @@ import { drained, STEP, type Steps } from '../steps.js'
 import { byteTokens, type TokenModel, type Tokens, widthAt } from './model.js'
 import { Trie } from './trie.js'
 
-/** Pieces are looked for at every place of a text, at the cost of their length. Published ones have some dozen characters. */
+/** Most characters of a piece, because the search at each position takes time linear in it. Published ones have a few dozen. */
 export const LONGEST_PIECE = 1024
-/** An unknown character costs this much more than the worst entry. */
+/** Penalty of an unknown character, relative to the lowest score. */
 const UNKNOWN_PENALTY = 10
 
 /**
- * The most probable way to cut a text into entries (Kudo 2018, https://arxiv.org/abs/1804.10959), by Viterbi's algorithm.
+ * Unigram model: the most probable segmentation of a text (Kudo 2018, https://arxiv.org/abs/1804.10959), by the Viterbi algorithm.
  */
 export class Lattice {
   readonly #trie = new Trie()
@@ -19,8 +19,8 @@ export class Lattice {
   readonly #unk: number
 
   /**
-   * @param pieces the texts of entries that may be chosen, with their ids; @param scores of all ids
-   * @param round SentencePiece keeps sums in single precision, the tokenizers library in double
+   * @param pieces texts of the allowed entries, with their ids; @param scores scores of all ids
+   * @param round rounding of sums: SentencePiece uses single precision, the tokenizers library double
    */
   constructor(
     pieces: Iterable<[string, number]>,
@@ -36,7 +36,7 @@ export class Lattice {
     this.#unknownScore = round(lowest - UNKNOWN_PENALTY)
   }
 
-  /** Appends the best path. */
+  /** Append the tokens of the best path. */
   *path(text: string, into: Tokens): Steps<void> {
     const size = text.length
     const best = new Float64Array(size + 1)
@@ -87,7 +87,7 @@ function reverseFrom(values: number[], first: number): void {
   }
 }
 
-/** The Unigram model of a tokenizer.json. */
+/** Read the Unigram model of a tokenizer.json. */
 export class Unigram implements TokenModel {
   readonly kind = 'Unigram'
   readonly #ids = new Map<string, number>()
@@ -156,14 +156,15 @@ export class Unigram implements TokenModel {
 export function readUnigram(fields: Fields): Unigram {
   const pieces = fields.list('vocab').map((entry, i) => {
     const good = Array.isArray(entry) && typeof entry[0] === 'string' && Number.isFinite(entry[1])
-    if (!good) throw fields.error(`vocab[${i}]`, 'a text and a score', entry)
+    if (!good) throw fields.error(`vocab[${i}]`, 'a string and a score', entry)
     const { length } = entry[0] as string
     if (length > LONGEST_PIECE) {
-      throw fields.error(`vocab[${i}]`, `a text of at most ${LONGEST_PIECE} characters`, `${length} characters`)
+      throw fields.error(`vocab[${i}]`, `a string of at most ${LONGEST_PIECE} characters`, `${length} characters`)
     }
     return entry as [string, number]
   })
   const unk = fields.has('unk_id') ? fields.whole('unk_id') : undefined
-  if (unk !== undefined && unk >= pieces.length) fields.fail(`has the unk_id ${unk} and ${pieces.length} entries`)
+  if (unk !== undefined && unk >= pieces.length)
+    fields.fail(`unk_id: expected an id below ${pieces.length}, the number of entries, got ${unk}`)
   return new Unigram(pieces, unk, fields.boolean('byte_fallback', false))
 }

@@ -3,7 +3,7 @@ import type { Tokens } from './model.js'
 const MAX_WORDS = 60_000
 const MAX_LENGTH = 256
 
-/** How words were cut before. When it is full it starts again. */
+/** Cache of tokenized words, cleared when full. */
 export class WordCache {
   readonly #words = new Map<string, Tokens>()
 
@@ -19,7 +19,7 @@ export class WordCache {
   }
 }
 
-/** A copy: the slice that V8 makes of a long text keeps all of that text alive. */
+/** Copy a slice, because V8's slice of a long text keeps the whole text in memory. */
 function owned(word: string): string {
   return word.length < 13 ? word : Buffer.from(word).toString()
 }

@@ -38,10 +38,10 @@ abstract class WordModel implements TokenModel {
   }
 }
 
-/** The longest entry first, from the left (Schuster and Nakajima 2012); BERT's model. */
+/** WordPiece, BERT's model: longest match first, from the left (Schuster and Nakajima 2012). */
 export class WordPiece extends WordModel {
   readonly kind = 'WordPiece'
-  /** UTF-16 units of the longest entry, without the prefix or with it: no piece of a word is longer. */
+  /** UTF-16 units of the longest entry, with or without the prefix: the maximum length of a piece. */
   readonly #longest: number
 
   constructor(
@@ -87,7 +87,7 @@ export class WordPiece extends WordModel {
   }
 }
 
-/** Whole words only. */
+/** WordLevel: whole words only. */
 export class WordLevel extends WordModel {
   readonly kind = 'WordLevel'
 
@@ -99,7 +99,7 @@ export class WordLevel extends WordModel {
 export function readWordPiece(fields: Fields): WordPiece {
   const ids = readVocabulary(fields)
   const unk = ids.get(fields.string('unk_token', '[UNK]'))
-  if (unk === undefined) fields.fail('lacks its unk_token in the vocabulary')
+  if (unk === undefined) fields.fail('unk_token: expected a token of the vocabulary, got another')
   const maxCharacters = Math.min(fields.whole('max_input_chars_per_word', 100), 10_000)
   return new WordPiece(ids, unk, fields.string('continuing_subword_prefix', '##'), maxCharacters)
 }

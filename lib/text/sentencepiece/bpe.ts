@@ -9,20 +9,20 @@ import type { SentencePieceModel } from './model.js'
 import { MARK } from './normalize.js'
 import { PieceType, type SentencePieceProto } from './proto.js'
 
-/** Cutting a piece of n characters in two, everywhere, costs n², so the whole model has a budget. */
+/** Budget for splitting pieces at all positions, which takes n² steps for n characters. */
 const MAX_CUTS = 2 ** 27
 
-// Symbols are ids of pieces, then numbers of characters that are no pieces, then these.
+// Symbols are ids of pieces, then indices of characters without a piece, then these.
 const UNKNOWN = 2 ** 28
 const FROZEN = 2 ** 29
 
 /**
- * SentencePiece's byte-pair encoding: neighbours merge if their texts together are a piece, the one with the highest
- * score first. User defined symbols never merge.
+ * SentencePiece's byte-pair encoding: adjacent symbols merge if their joined text is a piece, the one with the highest score first.
+ * User-defined symbols never merge.
  */
 export class SentencePieceBpe {
   readonly #model: SentencePieceModel
-  /** Characters that are no pieces but begin or end one. */
+  /** Characters that begin or end a piece without being one. */
   readonly #characters = new Map<string, number>()
   readonly #merges: Merges
   readonly #splitsAtMarks: boolean
@@ -31,13 +31,16 @@ export class SentencePieceBpe {
   constructor(model: SentencePieceModel, file: string) {
     const { proto } = (this.#model = model)
     if (proto.types.includes(PieceType.unused)) {
-      throw new DataError(`${file}: byte-pair models with unused pieces are not supported; use the full vocabulary`, {
-        file,
-      })
+      throw new DataError(
+        `${file}: expected a byte-pair model without unused pieces, which are not supported. Use the full vocabulary.`,
+        {
+          file,
+        },
+      )
     }
     const pieces = [...proto.pieces.entries()].filter(([id]) => merges(proto, id))
     if (pieces.reduce((cuts, [, piece]) => cuts + piece.length ** 2, 0) > MAX_CUTS) {
-      throw new DataError(`${file} has pieces too long for byte-pair encoding`, { file })
+      throw new DataError(`${file}: expected shorter pieces, got pieces too long for byte-pair encoding`, { file })
     }
     for (const [, piece] of pieces) for (const character of piece) this.#number(character)
 
@@ -60,7 +63,7 @@ export class SentencePieceBpe {
   *steps(text: string, into: Tokens): Steps<void> {
     let start = 0
     let next = STEP
-    // Words merge by themselves as they would in the whole text where no piece runs over a mark.
+    // If no piece spans a mark, words can be merged separately.
     if (this.#splitsAtMarks) {
       for (let i = text.indexOf(MARK, 1); i !== -1; i = text.indexOf(MARK, i + 1)) {
         if (text[i - 1] === MARK) continue
@@ -104,17 +107,17 @@ export class SentencePieceBpe {
       widths.push(end - start)
       start = end
     }
-    const made = noTokens()
+    const tokens = noTokens()
     const count = yield* this.#merges.apply(symbols, widths, symbols.length)
     let start = 0
     for (let i = 0; i < count; i++) {
       const id = symbols[i]! >= FROZEN ? symbols[i]! - FROZEN : symbols[i]!
-      made.ids.push(id < proto.pieces.length ? id : proto.unkId)
-      made.starts.push(start)
+      tokens.ids.push(id < proto.pieces.length ? id : proto.unkId)
+      tokens.starts.push(start)
       start += widths[i]!
-      made.ends.push(start)
+      tokens.ends.push(start)
     }
-    return made
+    return tokens
   }
 
   #number(character: string): void {
@@ -133,7 +136,7 @@ function merges(proto: SentencePieceProto, id: number): boolean {
   return proto.types[id] === PieceType.normal || proto.types[id] === PieceType.userDefined
 }
 
-/** Equal scores get equal ranks: then the leftmost pair comes first. */
+/** Return ranks of scores. Equal scores get equal ranks, so that the leftmost pair merges first. */
 function ranksByScore(results: readonly number[], scores: Float32Array): Int32Array {
   const order = [...results.keys()].sort((a, b) => scores[results[b]!]! - scores[results[a]!]!)
   const ranks = new Int32Array(results.length)

@@ -3,33 +3,33 @@ import { AlignedBuilder, type AlignedText } from '../aligned.js'
 import { STEP, type Steps } from '../steps.js'
 
 /**
- * SentencePiece's compiled normalisation rules: the size of a double-array trie, the trie (32-bit units, as
- * https://github.com/s-yata/darts-clone lays them out), then the replacements, each ended by a zero byte.
+ * SentencePiece's compiled normalization rules: the size of a double-array trie, the trie (32-bit units in the layout of
+ * https://github.com/s-yata/darts-clone), then the replacements, each terminated by a zero byte.
  */
 export class Charsmap {
   readonly #units: Uint32Array
   readonly #replacements: Buffer
-  /** Where the longest match of the last search ended. */
+  /** End of the longest match of the last search. */
   end = 0
 
-  /** @throws DataError when the sizes do not fit */
+  /** @throws DataError for inconsistent sizes */
   constructor(bytes: Uint8Array, file: string) {
     const fail = (what: string): never => {
-      throw new DataError(`${file}: the precompiled_charsmap ${what}`, { file, entry: 'precompiled_charsmap' })
+      throw new DataError(`${file}: precompiled_charsmap: ${what}`, { file, entry: 'precompiled_charsmap' })
     }
-    if (bytes.length < 8) fail(`has ${bytes.length} bytes, too few`)
+    if (bytes.length < 8) fail(`expected at least 8 bytes, got ${bytes.length}`)
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     const size = view.getUint32(0, true)
     if (size % 4 !== 0 || size < 4 || size > bytes.length - 4) {
-      fail(`claims a trie of ${size} bytes in ${bytes.length}`)
+      fail(`expected a trie within the ${bytes.length} bytes, got a size of ${size}`)
     }
     this.#units = new Uint32Array(size / 4)
     for (let i = 0; i < this.#units.length; i++) this.#units[i] = view.getUint32(4 + 4 * i, true)
     this.#replacements = Buffer.from(bytes.buffer, bytes.byteOffset + 4 + size, bytes.length - 4 - size)
-    if (this.#replacements.length > 0 && this.#replacements.at(-1) !== 0) fail('does not end with a zero byte')
+    if (this.#replacements.length > 0 && this.#replacements.at(-1) !== 0) fail('expected a zero byte at the end')
   }
 
-  /** The replacement for the longest or first rule that starts at `start`, undefined when there is none; see `end`. */
+  /** Return the replacement of the longest or first rule at `start`, or undefined; sets `end`. */
   search(bytes: Uint8Array, start: number, limit: number, which: 'longest' | 'first'): string | undefined {
     const units = this.#units
     let found = -1
@@ -64,8 +64,8 @@ function offset(unit: number): number {
 }
 
 /**
- * The `Precompiled` normaliser of a tokenizer.json. Unlike SentencePiece itself it looks up whole graphemes of up to
- * five bytes, then single characters, and lets the first rule that matches the start of either replace all of it.
+ * Return the `Precompiled` normalizer of a tokenizer.json. Unlike SentencePiece it looks up whole graphemes of up to five bytes, then
+ * single characters, and the first rule that matches the start of either replaces all of it.
  */
 export function graphemeCharsmap(bytes: Uint8Array, file: string): (text: AlignedText) => Steps<AlignedText> {
   const charsmap = new Charsmap(bytes, file)
@@ -103,7 +103,7 @@ export function graphemeCharsmap(bytes: Uint8Array, file: string): (text: Aligne
   }
 }
 
-/** Character by character; what is too much stands for the last. */
+/** Align a replacement character by character; additional characters stand for the last one. */
 function replace(builder: AlignedBuilder, old: string, changed: string, base: number): void {
   const characters = [...old]
   let from = base

@@ -2,13 +2,13 @@ import { DataError } from '../../base/errors.js'
 import { MARK } from './normalize.js'
 import { PieceType, type SentencePieceProto } from './proto.js'
 
-// A piece may have 64 million characters, and V8 holds no text of more than 2^29.
+// Pieces may have up to 64 million characters, and V8's strings at most 2^29.
 const LONGEST_TEXT = 2 ** 28
 
 /**
- * Turns ids into text as SentencePiece does: marks become spaces, the space that encoding put in front goes, bytes become
- * characters (U+FFFD for each byte that is not UTF-8), control pieces vanish, unknown ones give the model's sign.
- * @param other texts of ids that are not the model's
+ * Decode ids as SentencePiece does: marks become spaces, the added leading space is removed, bytes become characters (U+FFFD for each
+ * invalid byte), control pieces are dropped, unknown pieces become the model's unknown surface.
+ * @param other texts of ids outside the model
  */
 export function decodePieces(
   proto: SentencePieceProto,
@@ -21,7 +21,8 @@ export function decodePieces(
   let bytes: number[] = []
   let trimmed = false
   for (const id of ids) {
-    if (text.length > LONGEST_TEXT) throw new DataError(`these ids make a text of more than ${LONGEST_TEXT} characters`)
+    if (text.length > LONGEST_TEXT)
+      throw new DataError(`ids: expected a text of at most ${LONGEST_TEXT} characters, got more`)
     const type = proto.types[id]
     if (type === PieceType.byte) {
       bytes.push(Number.parseInt(proto.pieces[id]!.slice(3, 5), 16))
@@ -36,7 +37,7 @@ export function decodePieces(
       let piece = proto.pieces[id]!
       if (trims && text === '' && !trimmed && piece.startsWith(MARK)) {
         piece = piece.slice(1)
-        // Where spaces are joined, all that lead go.
+        // If the model merges spaces, all leading spaces are removed.
         trimmed = !removeExtraWhitespaces
       }
       text += piece.replaceAll(MARK, ' ')
@@ -45,7 +46,7 @@ export function decodePieces(
   return text + textOf(bytes)
 }
 
-/** UTF-8 with one U+FFFD for each byte that is part of no character. */
+/** Decode UTF-8, with one U+FFFD for each invalid byte. */
 function textOf(bytes: readonly number[]): string {
   let text = ''
   for (let i = 0; i < bytes.length; ) {

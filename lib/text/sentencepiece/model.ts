@@ -6,16 +6,16 @@ import { SentencePieceBpe } from './bpe.js'
 import { MARK } from './normalize.js'
 import { PieceType, type SentencePieceProto } from './proto.js'
 
-/** The model of a SentencePiece `.model`, on normalised text: what its own library gives, id for id. */
+/** The model of a SentencePiece `.model`, on normalized text. The ids equal those of the SentencePiece library. */
 export class SentencePieceModel implements TokenModel {
   readonly kind = 'SentencePiece'
-  /** User defined symbols, which are never cut; null when there are none. */
+  /** User-defined symbols, which are never split; null without any. */
   readonly symbols: Trie | null
   readonly #ids = new Map<string, number>()
   readonly #cut: Cutter
   readonly #byteIds: readonly (number | undefined)[]
 
-  /** @throws DataError when the model asks for what is not supported */
+  /** @throws DataError for unsupported settings */
   constructor(
     readonly proto: SentencePieceProto,
     file: string,
@@ -32,7 +32,7 @@ export class SentencePieceModel implements TokenModel {
     return this.proto.pieces.length
   }
 
-  /** The id of a piece of any type. */
+  /** Return the id of a piece of any type. */
   tokenToId(token: string): number | undefined {
     return this.#ids.get(token)
   }
@@ -122,7 +122,7 @@ const cutters: Record<SentencePieceProto['algorithm'], (model: SentencePieceMode
   },
 }
 
-/** The smallest positive normal float32: where SentencePiece starts to look for the highest score. */
+/** Smallest positive normal float32: SentencePiece's initial value of the highest score. */
 const FLT_MIN = 2 ** -126
 
 function unigramLattice(proto: SentencePieceProto): Lattice {

@@ -7,8 +7,8 @@ import type { NormalizerSpec } from './proto.js'
 export const MARK = '\u2581'
 
 /**
- * SentencePiece's normaliser: rules from the model, spaces stripped and joined, a space in front, spaces as marks. User
- * defined symbols are left alone.
+ * SentencePiece's normalizer: applies the rules of the model, strips and merges spaces, adds a leading space, and replaces spaces by
+ * marks. User-defined symbols are not changed.
  */
 export class SentencePieceNormalizer {
   readonly #charsmap: Charsmap | undefined
@@ -24,7 +24,7 @@ export class SentencePieceNormalizer {
     this.#mark = spec.escapeWhitespaces ? MARK : ' '
   }
 
-  /** @param dummyPrefix whether a space goes in front (or behind, where the model's marks are suffixes) */
+  /** @param dummyPrefix whether to add a leading space (a trailing one if the model's marks are suffixes) */
   *normalize(source: AlignedText, dummyPrefix = this.spec.addDummyPrefix): Steps<AlignedText> {
     const { removeExtraWhitespaces: joins, escapeWhitespaces: escapes } = this.spec
     const escaped = (text: string): string => (escapes ? text.replaceAll(' ', MARK) : text)
@@ -54,19 +54,19 @@ export class SentencePieceNormalizer {
       afterSpace = joins && changed.endsWith(' ')
       builder.add(escaped(changed), from, to)
     }
-    let made = builder.done()
-    if (joins) made = trimEnd(made, this.#mark)
-    if (!dummyPrefix || !this.whitespaceIsSuffix) return made
+    let normalized = builder.done()
+    if (joins) normalized = trimEnd(normalized, this.#mark)
+    if (!dummyPrefix || !this.whitespaceIsSuffix) return normalized
     const last = source.text.length
     const end = source.endOf(last - 1)
     return new AlignedText(
-      made.text + this.#mark,
-      [...Array.from({ length: made.text.length }, (_, i) => made.startOf(i)), end],
-      [...Array.from({ length: made.text.length }, (_, i) => made.endOf(i)), end],
+      normalized.text + this.#mark,
+      [...Array.from({ length: normalized.text.length }, (_, i) => normalized.startOf(i)), end],
+      [...Array.from({ length: normalized.text.length }, (_, i) => normalized.endOf(i)), end],
     )
   }
 
-  /** The text in pieces, each with what the longest rule makes of it. */
+  /** Yield the parts of a text with their replacements by the longest rules. */
   *#parts(text: string): Generator<{ text: string; from: number; to: number }> {
     const bytes = this.#charsmap === undefined ? undefined : Buffer.from(text)
     let byte = 0
@@ -87,7 +87,7 @@ export class SentencePieceNormalizer {
   }
 }
 
-/** How many UTF-16 units a stretch of UTF-8 makes. */
+/** Return the number of UTF-16 units of a range of UTF-8. */
 function unitsOf(bytes: Uint8Array, start: number, end: number): number {
   let units = 0
   for (let i = start; i < end; i++) {
@@ -97,8 +97,8 @@ function unitsOf(bytes: Uint8Array, start: number, end: number): number {
   return Math.max(units, 1)
 }
 
-function trimEnd(made: AlignedText, mark: string): AlignedText {
-  let end = made.text.length
-  while (end > 0 && made.text[end - 1] === mark) end--
-  return made.slice(0, end)
+function trimEnd(normalized: AlignedText, mark: string): AlignedText {
+  let end = normalized.text.length
+  while (end > 0 && normalized.text[end - 1] === mark) end--
+  return normalized.slice(0, end)
 }

@@ -5,7 +5,7 @@ import { Message } from './protobuf.js'
 
 export const PieceType = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
 
-/** What a SentencePiece `.model` says, as far as encoding and decoding need it. */
+/** The fields of a SentencePiece `.model` that encoding and decoding need. */
 export interface SentencePieceProto {
   pieces: string[]
   scores: Float32Array
@@ -16,7 +16,7 @@ export interface SentencePieceProto {
   unkSurface: string
   normalizer: NormalizerSpec
   denormalizer: NormalizerSpec | null
-  /** From the trainer, -1 where the model has none. */
+  /** Id from the trainer settings; -1 for none. */
   bosId: number
   eosId: number
   padId: number
@@ -34,12 +34,12 @@ const algorithms = [undefined, 'unigram', 'bpe', 'word', 'char'] as const
 const MAX_PIECES = 1 << 20
 
 /**
- * Reads a `.model` (https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto).
+ * Read a `.model` (https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto).
  * @throws DataError with the fields `file` and `byte`
  */
 export function readProto(bytes: Uint8Array, file: string): SentencePieceProto {
   const fail = (what: string, byte: number): never => {
-    throw new DataError(`${file} is not a sound SentencePiece model: it ${what} at byte ${byte}`, { file, byte })
+    throw new DataError(`${file}: expected a SentencePiece model, but the file ${what} at byte ${byte}`, { file, byte })
   }
   const model: SentencePieceProto = {
     pieces: [],
@@ -137,33 +137,34 @@ function readNormalizer(message: Message, spec: NormalizerSpec): void {
   }
 }
 
-/** What SentencePiece itself asks of a model when it loads one. */
+/** Check the conditions that SentencePiece checks when it loads a model. */
 function checked(model: SentencePieceProto, file: string): SentencePieceProto {
   const fail = (what: string, fields: Record<string, unknown> = {}): never => {
-    throw new DataError(`${file} is not a sound SentencePiece model: ${what}`, { file, ...fields })
+    throw new DataError(`${file}: ${what}`, { file, ...fields })
   }
-  const seen = new Set<string>()
+  const texts = new Set<string>()
   let unknown = -1
   let bytes = 0
   for (const [id, piece] of model.pieces.entries()) {
     const entry = `pieces[${id}]`
-    if (piece === '') fail(`piece ${id} is empty`, { entry })
+    if (piece === '') fail(`piece ${id}: expected a non-empty text`, { entry })
     const isSought = model.algorithm === 'unigram' || model.types[id] === PieceType.userDefined
     if (isSought && piece.length > LONGEST_PIECE) {
-      fail(`piece ${id} has ${piece.length} characters, more than ${LONGEST_PIECE}`, { entry })
+      fail(`piece ${id}: expected at most ${LONGEST_PIECE} characters, got ${piece.length}`, { entry })
     }
-    if (seen.has(piece)) fail(`piece ${id}, ${quoted(piece)}, is there twice`, { entry })
-    seen.add(piece)
+    if (texts.has(piece)) fail(`piece ${id}: expected a new text, got the duplicate ${quoted(piece)}`, { entry })
+    texts.add(piece)
     if (model.types[id] === PieceType.unknown) {
-      if (unknown !== -1) fail(`pieces ${unknown} and ${id} are both the unknown one`, { entry })
+      if (unknown !== -1) fail(`piece ${id}: expected one unknown piece, got two: ${unknown} and ${id}`, { entry })
       unknown = id
     } else if (model.types[id] === PieceType.byte) {
-      if (!/^<0x[0-9A-F]{2}>$/.test(piece)) fail(`piece ${id}, ${quoted(piece)}, is not a byte`, { entry })
+      if (!/^<0x[0-9A-F]{2}>$/.test(piece))
+        fail(`piece ${id}: expected a byte such as <0x0A>, got ${quoted(piece)}`, { entry })
       bytes++
     }
   }
-  if (unknown === -1) fail('no piece is the unknown one')
-  if (model.byteFallback && bytes !== 256) fail(`it falls back to bytes and has ${bytes} of 256`)
+  if (unknown === -1) fail('expected an unknown piece, got none')
+  if (model.byteFallback && bytes !== 256) fail(`expected 256 byte pieces for byte fallback, got ${bytes}`)
   model.unkId = unknown
   return model
 }

@@ -1,10 +1,10 @@
 /**
- * The wire format of protocol buffers (https://protobuf.dev/programming-guides/encoding/), read field by field from
- * bytes in memory. Lengths are checked against what is left, so nothing that a message claims takes memory.
+ * Reader of the wire format of protocol buffers (https://protobuf.dev/programming-guides/encoding/), field by field, from bytes in
+ * memory. Lengths are checked against the remaining bytes before memory is allocated.
  */
 export class Message {
   #at: number
-  /** The number of the field that `next` found. */
+  /** Number of the current field. */
   field = 0
   #wire = 0
 
@@ -17,12 +17,12 @@ export class Message {
     this.#at = start
   }
 
-  /** Where reading has come to. */
+  /** Current position. */
   get at(): number {
     return this.#at
   }
 
-  /** Moves to the next field; false at the end. Its value must be read, or skipped, before the next call. */
+  /** Move to the next field; return false at the end. The value must be read or skipped before the next call. */
   next(): boolean {
     if (this.#at >= this.end) return false
     const key = this.#varint()
@@ -32,13 +32,13 @@ export class Message {
     return true
   }
 
-  /** An unsigned number; what goes beyond 2^53 is cut. */
+  /** Read an unsigned integer; bits beyond 2^53 are dropped. */
   whole(): number {
     this.#expect(0)
     return this.#varint()
   }
 
-  /** A signed 32-bit number. */
+  /** Read a signed 32-bit integer. */
   int32(): number {
     return this.whole() | 0
   }
@@ -60,7 +60,7 @@ export class Message {
     return this.bytes.subarray(at, at + length)
   }
 
-  /** Text; bytes that are not UTF-8 are refused. */
+  /** Read a string. @throws for invalid UTF-8 */
   text(): string {
     const at = this.#at
     try {
@@ -92,7 +92,7 @@ export class Message {
 
   #take(length: number): number {
     const at = this.#at
-    if (length > this.end - at) this.fail(`claims ${length} bytes where ${this.end - at} are left`, at)
+    if (length > this.end - at) this.fail(`has a length of ${length} bytes where ${this.end - at} are left`, at)
     this.#at = at + length
     return at
   }
@@ -102,7 +102,7 @@ export class Message {
     let scale = 1
     for (let i = 0; i < 10; i++) {
       const byte = this.bytes[this.#take(1)]!
-      // Beyond 2^53 only the low half matters, to read a negative int32.
+      // Of larger numbers only the low half is used, for negative int32.
       if (i < 7) value += (byte & 0x7f) * scale
       if (byte < 0x80) return value
       scale *= 128

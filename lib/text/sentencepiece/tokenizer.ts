@@ -15,17 +15,17 @@ import { SentencePieceNormalizer } from './normalize.js'
 import { readProto } from './proto.js'
 
 /**
- * A tokenizer from the bytes of a `.model`.
+ * Create a tokenizer from the bytes of a `.model`.
  *
- * Without a configuration it gives what SentencePiece's own library gives: no token is put around, and control tokens in
- * the text are text. With one, special tokens are found in the text and put around it as transformers' slow tokenizers do.
+ * Without a configuration it equals the SentencePiece library: no special tokens are added, and control tokens in the text are plain
+ * text. With one, special tokens are matched in the text and added, as in transformers' slow tokenizers.
  */
-export function fromSentencePiece(bytes: Uint8Array, file: string, given: TokenizerConfig | null): TokenizerParts {
+export function fromSentencePiece(bytes: Uint8Array, file: string, base: TokenizerConfig | null): TokenizerParts {
   const proto = readProto(bytes, file)
   const model = new SentencePieceModel(proto, file)
   const pieces = new SentencePieceNormalizer(proto.normalizer, proto.whitespaceIsSuffix, model.symbols, file)
-  const config = given === null ? emptyConfig() : withDefaults(given, model)
-  // Since transformers' "legacy: false", only text at the very start gets the space in front.
+  const config = base === null ? emptyConfig() : withDefaults(base, model)
+  // With transformers' "legacy: false", only the start of the text gets a leading space.
   const everywhere = config.legacy ?? true
   const normalizer: Normalizer = (source) =>
     limitedGrowth(file, source, (text) =>
@@ -34,7 +34,7 @@ export function fromSentencePiece(bytes: Uint8Array, file: string, given: Tokeni
 
   const addedTokens = new AddedTokens('raw')
   addConfigured(addedTokens, model, config)
-  nameOwn(config, model)
+  nameSpecial(config, model)
   const tokenId = (content: string): number | undefined => addedTokens.id(content) ?? model.tokenToId(content)
   return {
     pipeline: new Pipeline(addedTokens, normalizer, null, model),
@@ -49,18 +49,18 @@ export function fromSentencePiece(bytes: Uint8Array, file: string, given: Tokeni
   }
 }
 
-/** What the classes of transformers put around a text. */
+/** Special tokens that the classes of transformers add. */
 const around: Record<string, { bos: boolean; eos: boolean }> = {
   LlamaTokenizer: { bos: true, eos: false },
   CodeLlamaTokenizer: { bos: true, eos: false },
   MistralTokenizer: { bos: true, eos: false },
   GemmaTokenizer: { bos: true, eos: false },
-  // InternLM2's own, which comes with its files.
+  // InternLM2's class, which is part of its repository.
   InternLM2Tokenizer: { bos: true, eos: false },
   T5Tokenizer: { bos: false, eos: true },
 }
 
-/** Their ids are not those of the `.model`. */
+/** Classes whose ids differ from those of the `.model`. */
 const renumbered = [
   'XLMRobertaTokenizer',
   'CamembertTokenizer',
@@ -79,27 +79,27 @@ const renumbered = [
   'RemBertTokenizer',
 ]
 
-function withDefaults(given: TokenizerConfig, model: SentencePieceModel): TokenizerConfig {
-  const { tokenizerClass } = given
+function withDefaults(base: TokenizerConfig, model: SentencePieceModel): TokenizerConfig {
+  const { tokenizerClass } = base
   if (tokenizerClass !== null && renumbered.includes(tokenizerClass)) {
     throw new ConfigError(
-      `a ${tokenizerClass} puts other ids or tokens in place of its SentencePiece model's; a tokenizer.json would say which`,
+      `tokenizer_class: expected a class that uses the ids of its SentencePiece model, got ${tokenizerClass}. Use the tokenizer.json of the model.`,
       { tokenizerClass },
     )
   }
   const usual = around[tokenizerClass ?? 'LlamaTokenizer'] ?? { bos: false, eos: false }
   const config = {
-    ...given,
-    special: { ...given.special },
-    addBosToken: given.addBosToken ?? usual.bos,
-    addEosToken: given.addEosToken ?? usual.eos,
+    ...base,
+    special: { ...base.special },
+    addBosToken: base.addBosToken ?? usual.bos,
+    addEosToken: base.addEosToken ?? usual.eos,
   }
-  nameOwn(config, model)
+  nameSpecial(config, model)
   return config
 }
 
-/** The trainer's own special tokens, where nothing else names them. */
-function nameOwn(config: TokenizerConfig, { proto }: SentencePieceModel): void {
+/** Return the special tokens of the trainer settings, if nothing else defines them. */
+function nameSpecial(config: TokenizerConfig, { proto }: SentencePieceModel): void {
   for (const [name, id] of [
     ['bos', proto.bosId],
     ['eos', proto.eosId],

@@ -7,11 +7,11 @@ export interface WrittenProto extends Pick<SentencePieceProto, 'byteFallback' | 
   algorithm: 'unigram' | 'bpe'
   addDummyPrefix: boolean
   removeExtraWhitespaces: boolean
-  /** The precompiled map of characters; default: none. */
+  /** Precompiled character map. Default: none. */
   charsmap?: Uint8Array
 }
 
-/** The bytes of a SentencePiece `.model`, which `readProto` and SentencePiece itself read. */
+/** Return the bytes of a SentencePiece `.model`, for `readProto` and the SentencePiece library. */
 export function writeProto(proto: WrittenProto): Buffer {
   const parts: Buffer[] = []
   for (const [id, piece] of proto.pieces.entries()) {
@@ -49,7 +49,7 @@ function varint(value: bigint): Buffer {
 }
 
 const key = (field: number, wire: number): Buffer => varint(BigInt(field * 8 + wire))
-/** Numbers below 0 take ten bytes. */
+/** Encode an integer; negative ones take ten bytes. */
 const whole = (field: number, value: number): Buffer =>
   Buffer.concat([key(field, VARINT), varint(BigInt.asUintN(64, BigInt(value)))])
 

@@ -26,7 +26,7 @@ export const target: FuzzTarget = {
       decoder = new VideoDecoder(av, path, { maxPixels: 1 << 20, threads: 1 }, () => {})
       const { frameCount, audio } = decoder.facts
       for (const place of new Set([frameCount - 1, 0, frameCount >> 1])) [...decoder.frames([place], () => {})]
-      if (audio !== null) for (const _ of decoder.sound(() => {}));
+      if (audio !== null) for (const _ of decoder.audio(() => {}));
     } catch (error) {
       throw error instanceof VideoFault ? new DataError(error.message) : error
     } finally {

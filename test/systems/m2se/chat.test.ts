@@ -415,7 +415,7 @@ it('`voxtorch serve emoverse` takes a base with adapters, by the names that `emo
     const [own, found] = [await words.scoreLabels(question, labels), await loaded.model.scoreLabels(question, labels)]
     expect(found['Joy.']).toBeCloseTo(own['Joy.'] as number, 6)
     loaded.model.dispose()
-    expect(() => parseServe(['salmonn', '--model', base, '--adapters', 'a'])).toThrow('serve: --adapters is an option of emoverse, not of salmonn.')
+    expect(() => parseServe(['salmonn', '--model', base, '--adapters', 'a'])).toThrow('serve: --adapters: an option of emoverse, not of salmonn. Leave it out.')
     expect(() => parseServe([...line, '--quantize', 'int3'])).toThrow(/--quantize is nf4 or int8/)
   } finally {
     rmSync(folder, { recursive: true, force: true })

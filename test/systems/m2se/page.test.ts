@@ -106,7 +106,11 @@ describe.skipIf(!chromium)('the page of an EmoVerse, in Chromium', () => {
       // Letter by letter.
       await page.until(() => /^J/.test(document.querySelector('.assistant p')?.textContent ?? ''))
       const during = (await page.evaluate(look)).turns[1]
-      expect(during).toMatchObject({ busy: 'true', views: 'What the model saw: 12 tiles and a thumbnail', tiles: 13 })
+      expect(during).toMatchObject({
+        busy: 'true',
+        views: 'Input of the vision encoder: 12 tiles and a thumbnail',
+        tiles: 13,
+      })
       expect('Joy.'.startsWith(during?.text ?? '-')).toBe(true)
       expect(Object.keys(during?.bars ?? {}).sort()).toEqual([...EMOTION_LABELS.meld].sort())
       expect(during?.bars['Joy.']).toBeGreaterThan(90)
@@ -154,9 +158,9 @@ describe.skipIf(!chromium)('the page of an EmoVerse, in Chromium', () => {
       await ready(page)
       await page.click('#camera')
       await page.until(() => document.getElementById('finder').videoWidth > 0)
-      await page.click('#film')
-      await page.until(() => Number.parseFloat(document.getElementById('film-time').textContent) >= 1)
-      await page.click('#film')
+      await page.click('#video')
+      await page.until(() => Number.parseFloat(document.getElementById('video-time').textContent) >= 1)
+      await page.click('#video')
       await page.until(() => document.querySelectorAll('#clips .clip').length === 1)
       await page.click('#camera-off')
       await page.click('#prompt')
@@ -165,7 +169,7 @@ describe.skipIf(!chromium)('the page of an EmoVerse, in Chromium', () => {
       await page.until(idle)
       const [asked, answer] = (await page.evaluate(look)).turns
       expect(asked).toMatchObject({ task: 'Sentiment', text: 'Look at me.', pictures: 1 })
-      expect(answer).toMatchObject({ views: 'What the model saw: 8 frames', tiles: 8 })
+      expect(answer).toMatchObject({ views: 'Input of the vision encoder: 8 frames', tiles: 8 })
       expect(Object.keys(answer?.bars ?? {}).sort()).toEqual(['Negative.', 'Positive.'])
       await shoot(page, 'film')
       await page.size(390, 844, true)
@@ -201,7 +205,7 @@ describe.skipIf(!chromium)('the page of an EmoVerse, in Chromium', () => {
         await page.size(390, 844, true)
         await ready(page)
         expect(await page.evaluate(look)).toMatchObject({ tasks: { length: 5 }, camera: true, wide: false })
-        expect(await page.evaluate(() => document.getElementById('choose').textContent)).toBe('Add a photo, film or voice')
+        expect(await page.evaluate(() => document.getElementById('choose').textContent)).toBe('Add an image, a video or audio')
         await page.drop('main', [wav, photo('joy')])
         await page.until(() => document.querySelectorAll('#clips .clip').length === 2)
         await page.click('#record')
@@ -213,7 +217,7 @@ describe.skipIf(!chromium)('the page of an EmoVerse, in Chromium', () => {
         await page.click('#tasks button:nth-child(2)')
         await page.until(idle)
         const { turns, error } = await page.evaluate(look)
-        expect([error, Object.keys(turns[1]?.bars ?? {}).length, turns[1]?.views]).toEqual([null, 7, expect.stringMatching(/^What the model saw/)])
+        expect([error, Object.keys(turns[1]?.bars ?? {}).length, turns[1]?.views]).toEqual([null, 7, expect.stringMatching(/^Input of the vision encoder/)])
         expect(ears.turns[0]?.content.map((part) => (part.type === 'audio' ? part.seconds > 0.3 : part.type))).toEqual([true, 'image', true])
       })
     } finally {

@@ -68,7 +68,7 @@ it('`voxtorch serve salmonn` answers a question about a clip, streamed as whole'
       const { error } = (await refused.json()) as { error: { message: string } }
       expect([refused.status, error.message]).toEqual([
         400,
-        expect.stringMatching(/^salmonn takes no (pictures|films)/),
+        expect.stringMatching(/expected text or audio, the input modalities of salmonn, got (image|video)_url/),
       ])
     }
   } finally {

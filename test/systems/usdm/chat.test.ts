@@ -389,8 +389,10 @@ it('`voxtorch serve usdm` takes the model cache that the demo of the original ha
   const parse = (env: NodeJS.ProcessEnv, ...words: string[]) => parseServe(words, chatModels, env)
   expect(parse({ MODEL_CACHE_DIR: 'cache' }, 'usdm')).toMatchObject({ directory: 'cache' })
   expect(parse({ MODEL_CACHE_DIR: 'cache' }, 'usdm', '--model', 'own')).toMatchObject({ directory: 'own' })
-  expect(() => parse({}, 'usdm')).toThrow(/--model DIR is missing/)
-  expect(() => parse({ MODEL_CACHE_DIR: 'cache' }, 'salmonn')).toThrow(/--model DIR is missing/)
+  expect(() => parse({}, 'usdm')).toThrow(/--model: expected the folder of the model, got none/)
+  expect(() => parse({ MODEL_CACHE_DIR: 'cache' }, 'salmonn')).toThrow(
+    /--model: expected the folder of the model, got none/,
+  )
 })
 
 it('`voxtorch serve usdm --offload` keeps parts on the CPU while they do not work', async () => {
@@ -399,7 +401,7 @@ it('`voxtorch serve usdm --offload` keeps parts on the CPU while they do not wor
     offload: true,
   })
   expect(() => parseServe(['salmonn', '--model', 'own', '--offload'], chatModels, {})).toThrow(
-    /--offload is an option of usdm, not of salmonn/,
+    /--offload: an option of usdm, not of salmonn/,
   )
   const loaded = vi.spyOn(Usdm, 'fromPretrained').mockRejectedValue(new Error('enough'))
   await expect(chatModels.usdm!('own', { device: 'cuda', offload: true } as never)).rejects.toThrow('enough')

@@ -121,7 +121,7 @@ describe.skipIf(!chromium)('the page of a model that speaks, in Chromium', () =>
         const after = await page.evaluate(look)
         const seconds = (256 * unitFrames(200)) / 22_050
         expect(after.turns[1]).toMatchObject({
-          note: 'The answer reached its longest length.',
+          note: 'The answer reached the maximum length.',
           clips: [{ name: 'Answer', time: `0:0${seconds.toFixed(1)}`, buttons: ['Play Answer'] }],
         })
         voicebox.pause = 0

@@ -139,7 +139,7 @@ describe('voxtorch runs', () => {
   })
 
   it('says where there is none, and which file is broken', () => {
-    expect(run(folder('none'))).toMatch(/There are no runs in .*none: a Trainer writes run.json/)
+    expect(run(folder('none'))).toMatch(/No runs found in .*none\. A Trainer writes run.json/)
     writeFileSync(join(second, 'run.json'), '{"name": 3}')
     expect(() => run(second)).toThrow(/second\/run\.json cannot be read as a run: it has no name or no arguments/)
   })

@@ -226,7 +226,9 @@ describe.skipIf(!chromium)('the report, in Chromium', () => {
       clip: { video: join(folder, 'broken.mp4'), audio: join(folder, 'talk.wav') },
     }))
     const file = await writeEmotionReport(join(folder, 'broken.html'), [{ ...dialog, dialog: { ...dialog.dialog, utterances } }], 'Broken') // biome-ignore format: one line
-    const reason = nodeAv ? /it is no video that is known here/ : /node-av, which is not installed: npm install node-av/
+    const reason = nodeAv
+      ? /expected a video file, got an unknown format/
+      : /node-av, which is not installed: npm install node-av/
     expect(readFileSync(file, 'utf8')).toMatch(/<p class="note">Thumbnails of 1 video are missing: .*broken\.mp4/)
     expect(readFileSync(file, 'utf8')).toMatch(reason)
   })

@@ -137,7 +137,9 @@ describe('LanguageBindTower', () => {
     const clip = tensor(chosen.flat(), { dtype: 'uint8' }).reshape([4, 9, 11, 3])
     expect(seen.shape).toEqual([1, 3, 4, 8, 8])
     expect(difference(seen.select(0, 0), await preprocessVideo(clip, { size: 8 }))).toBe(0)
-    await expect(tower.read(of({ frames, start: 1 }), 0)).rejects.toThrow(/nothing says when a frame is shown/)
+    await expect(tower.read(of({ frames, start: 1 }), 0)).rejects.toThrow(
+      /expected timestamps or a frame rate, got neither/,
+    )
     // No film, or nothing that reads films.
     await expect(tower.read(dialog, 0)).rejects.toThrow(/a\.mp4|node-av/)
   })

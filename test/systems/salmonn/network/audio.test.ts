@@ -249,7 +249,7 @@ describe('a clip', () => {
       await expect(model.encodeAudio([sound, given as SalmonnSound])).rejects.toThrow(ConfigError)
       await expect(model.encodeAudio([sound, given as SalmonnSound])).rejects.toThrow(/clips\[1\]/)
     }
-    await refused(new Float32Array(0), /holds no sound/)
+    await refused(new Float32Array(0), /has no samples/)
     await refused(Float32Array.of(0, 1, Number.NaN), /NaN or infinities, the first at sample 2/)
     await refused(tensor([0, Number.POSITIVE_INFINITY]), /NaN or infinities, the first at sample 1/)
     await refused('a.wav', /a Float32Array or a tensor at 16 kHz, or a result of readAudio/)

@@ -203,7 +203,7 @@ describe('SpectraClassifier.classify', () => {
       /turn 1: its audio: expected at least one sample, got none. Use null/,
     )
     await expect(ask(Float32Array.of(0, Number.NaN))).rejects.toThrow(
-      /turn 1: its audio holds NaN or infinities, the first at sample 1/,
+      /turn 1: its audio contains NaN or infinities, the first at sample 1/,
     )
     await expect(ask(join(folder, 'none.wav'))).rejects.toBeInstanceOf(vt.DataError)
     await expect(ask(7)).rejects.toThrow(/to be a path, the bytes of a file, samples/)

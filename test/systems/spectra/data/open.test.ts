@@ -150,14 +150,14 @@ describe('JSONL and WAV', () => {
     ['no text', { audio: 'a.wav', label: 'x' }, /line 2: expected either text or words, got neither/],
     ['no label', { audio: 'a.wav', text: 'a' }, /line 2: label: expected a number or a name, got undefined/],
     ['a missing file', { ...good, audio: 'none.wav' }, /line 2: .*none.wav/],
-    ['an empty file', { ...good, audio: 'empty.wav' }, /line 2: its audio empty.wav holds no sound/],
-    ['NaN', { ...good, audio: 'nan.wav' }, /line 2: its audio nan.wav holds NaN/],
+    ['an empty file', { ...good, audio: 'empty.wav' }, /line 2: its audio empty.wav has no samples/],
+    ['NaN', { ...good, audio: 'nan.wav' }, /line 2: its audio nan.wav contains NaN/],
     [
       'a start behind the end',
       { ...good, start: 2, end: 1 },
       /line 2: end of audio: expected seconds above the start, got 1/,
     ],
-    ['a start behind the file', { ...good, start: 9 }, /line 2: its audio a.wav holds no sound/],
+    ['a start behind the file', { ...good, start: 9 }, /line 2: its audio a.wav has no samples/],
     [
       'times of nothing',
       { text: 'a', label: 'x', start: 1 },

@@ -1,49 +1,49 @@
-// Pictures and films as the server wants them, and how they are shown. A film becomes frames here: what the browser can play, the
-// server can see, whatever decoders it has.
+// Images and videos: their conversion for the server, and their list items. Videos are converted to frames here, so the server
+// needs no video decoder and supports every format that the browser plays.
 
 import { element, iconButton, PAUSE, PLAY, REMOVE } from './clip.js'
 
-/** The longest side of a picture and of a frame, in pixels: models look at tiles of less. */
-const PICTURE_SIDE = 2048
+/** Largest side of an image and of a video frame, in pixels: models encode smaller tiles. */
+const IMAGE_SIDE = 2048
 const FRAME_SIDE = 640
-/** Frames that a film becomes. */
+/** Number of frames sampled from a video. */
 export const FRAMES = 32
-/** A film that does not go on for so long is given up, in milliseconds. */
+/** Longest wait for one event of a video, in milliseconds. */
 const PATIENCE = 60_000
-/** How long each frame is shown when a film is played, at most, in milliseconds. */
+/** Longest time per frame during playback, in milliseconds. */
 const SLOWEST = 500
 
-/** Any picture that the browser can show, upright. */
-export async function readPicture(file) {
+/** Read an image that the browser can decode, rotated upright. */
+export async function readImage(file) {
   const bitmap = await createImageBitmap(file, { imageOrientation: 'from-image' }).catch(() => {
-    throw new Error(`${file.name} is no picture that this browser can read.`)
+    throw new Error(`${file.name}: this browser cannot decode the image. Convert it to PNG or JPEG.`)
   })
-  // What loses nothing stays so.
+  // Lossless images stay lossless.
   const type = file.type === 'image/jpeg' ? 'image/jpeg' : 'image/png'
-  const url = drawn(bitmap, bitmap.width, bitmap.height, PICTURE_SIDE).toDataURL(type, 0.95)
+  const url = drawn(bitmap, bitmap.width, bitmap.height, IMAGE_SIDE).toDataURL(type, 0.95)
   bitmap.close()
   return { kind: 'image', name: file.name, frames: [url], seconds: 0 }
 }
 
-/** Any film that the browser can play, as frames at even distances. */
-export async function readFilm(file, most = FRAMES) {
+/** Read a video that the browser can play, as evenly spaced frames. */
+export async function readVideo(file, most = FRAMES) {
   const video = element('video', { muted: true, playsInline: true, preload: 'auto' })
   const url = URL.createObjectURL(file)
   try {
     video.src = url
-    await happened(video, 'loadeddata', `${file.name} is no film that this browser can read.`)
-    // What a browser has recorded does not say how long it is until somebody has been at its end.
+    await once(video, 'loadeddata', `${file.name}: this browser cannot decode the video. Convert it to MP4 or WebM.`)
+    // A video recorded by a browser has no known duration until its end has been read.
     if (video.duration === Number.POSITIVE_INFINITY) {
-      const there = happened(video, 'seeked', `${file.name} cannot be read to its end.`)
+      const there = once(video, 'seeked', `${file.name}: this browser cannot decode the video to its end.`)
       video.currentTime = 1e6
       await there
     }
     const { videoWidth: width, videoHeight: height } = video
     const duration = Number.isFinite(video.duration) ? video.duration : video.currentTime
-    if (!(width > 0 && duration > 0)) throw new Error(`${file.name} has no pictures in it.`)
+    if (!(width > 0 && duration > 0)) throw new Error(`${file.name}: the video has no frames.`)
     const frames = []
     for (let i = 0; i < most; i++) {
-      const there = happened(video, 'seeked', `${file.name} cannot be read to its end.`)
+      const there = once(video, 'seeked', `${file.name}: this browser cannot decode the video to its end.`)
       video.currentTime = ((i + 0.5) / most) * duration
       await there
       frames.push(drawn(video, width, height, FRAME_SIDE).toDataURL('image/jpeg', 0.9))
@@ -56,7 +56,7 @@ export async function readFilm(file, most = FRAMES) {
   }
 }
 
-function happened(video, name, otherwise) {
+function once(video, name, otherwise) {
   return new Promise((resolve, reject) => {
     const late = setTimeout(() => reject(new Error(otherwise)), PATIENCE)
     const done = (finish) => () => {
@@ -69,16 +69,16 @@ function happened(video, name, otherwise) {
   })
 }
 
-/** A frame of a live picture. */
+/** Capture a small (video) or large (image) frame of the camera as a JPEG URL. */
 export const grab = (video) =>
   drawn(video, video.videoWidth, video.videoHeight, FRAME_SIDE).toDataURL('image/jpeg', 0.9)
-export const snap = (video) => drawn(video, video.videoWidth, video.videoHeight, PICTURE_SIDE).toDataURL('image/jpeg', 0.95) // biome-ignore format: one line
+export const snap = (video) => drawn(video, video.videoWidth, video.videoHeight, IMAGE_SIDE).toDataURL('image/jpeg', 0.95) // biome-ignore format: one line
 
 function drawn(source, width, height, most) {
-  const share = Math.min(1, most / Math.max(width, height))
+  const scale = Math.min(1, most / Math.max(width, height))
   const canvas = element('canvas', {
-    width: Math.max(1, Math.round(width * share)),
-    height: Math.max(1, Math.round(height * share)),
+    width: Math.max(1, Math.round(width * scale)),
+    height: Math.max(1, Math.round(height * scale)),
   })
   canvas.getContext('2d').drawImage(source, 0, 0, canvas.width, canvas.height)
   return canvas
@@ -86,15 +86,15 @@ function drawn(source, width, height, most) {
 
 const base64Of = (url) => url.slice(url.indexOf(',') + 1)
 
-/** A part of a message. */
+/** Return the message part of an image or video. */
 export const partOf = ({ kind, frames }) =>
   kind === 'image'
     ? { type: 'image_url', image_url: { url: frames[0] } }
     : { type: 'video_url', video_url: { url: `data:video/jpeg;base64,${frames.map(base64Of).join(',')}` } }
 
-/** A list item: the picture, or a film that plays its frames; with `remove`, it has a button for it. */
-export function pictureItem({ kind, name, frames, seconds }, remove) {
-  const item = element('li', { className: `clip picture ${kind}` })
+/** Return a list item of an image, or of a video that plays its frames, with a button that calls `remove` if it is set. */
+export function mediaItem({ kind, name, frames, seconds }, remove) {
+  const item = element('li', { className: `clip media ${kind}` })
   const image = element('img', { src: frames[0], alt: name })
   const about = element(
     'div',

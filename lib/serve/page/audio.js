@@ -1,17 +1,16 @@
-// Clips as they are drawn, and as the server is sent them: at their own rate, since it resamples as its model was trained, and a
-// browser does otherwise.
+// Audio clips, for waveforms and for the server. Clips keep their sample rate: the server resamples with the method of its
+// model's training, which a browser does not have.
 
 export const RATE = 16_000
 
-/** How files begin that the server reads as they are. */
+/** Magic bytes of the formats that are sent to the server unchanged. */
 const HEADS = { wav: /^RIFF....WAVE/s, flac: /^fLaC/, ogg: /^OggS/, mp3: /^(ID3|\xff[\xe2-\xff])/ }
 
 /**
- * Any file that the browser can play: samples of 16 kHz, and what is sent, which is the file itself where the server reads such
- * and it has room for it.
- * @param {number} most bytes
+ * Decode a file that the browser can play. Return its samples at 16 kHz, and the file to send if the server supports its
+ * format and it has at most `most` bytes.
  */
-export async function readSound(file, most) {
+export async function readAudio(file, most) {
   const bytes = await file.arrayBuffer()
   const head = String.fromCharCode(...new Uint8Array(bytes, 0, Math.min(12, bytes.byteLength)))
   const format = Object.keys(HEADS).find((name) => HEADS[name].test(head))
@@ -20,8 +19,8 @@ export async function readSound(file, most) {
   return { samples, sent: format && blob.size <= most ? { blob, format } : {} }
 }
 
-/** What was recorded; too long for a request at its own rate, it is sent with 16 kHz. @param {number} most bytes */
-export async function recordedSound({ samples, sampleRate }, most) {
+/** Return a recording at the microphone's rate, or at 16 kHz if it would have more than `most` bytes. */
+export async function recordedAudio({ samples, sampleRate }, most) {
   const fits = 44 + 2 * samples.length <= most
   return fits ? { samples, rate: sampleRate } : { samples: await toRate(samples, sampleRate), rate: RATE }
 }
@@ -29,7 +28,7 @@ export async function recordedSound({ samples, sampleRate }, most) {
 async function decode(bytes, name) {
   const context = new OfflineAudioContext(1, 1, RATE)
   const buffer = await context.decodeAudioData(bytes).catch(() => {
-    throw new Error(`${name} is no audio that this browser can read.`)
+    throw new Error(`${name}: this browser cannot decode the audio. Convert it to WAV.`)
   })
   const mono = new Float32Array(buffer.length)
   for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
@@ -50,7 +49,7 @@ async function toRate(samples, sampleRate) {
   return (await context.startRendering()).getChannelData(0)
 }
 
-/** 16-bit PCM. */
+/** Encode samples as a WAV file of 16-bit PCM. */
 export function toWav(samples, rate = RATE) {
   const bytes = new DataView(new ArrayBuffer(44 + 2 * samples.length))
   const word = (at, text) => {
@@ -75,7 +74,7 @@ export function toWav(samples, rate = RATE) {
   return new Blob([bytes.buffer], { type: 'audio/wav' })
 }
 
-/** A blob's bytes as base64. */
+/** Encode a blob as base64. */
 export function toBase64(blob) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader()
