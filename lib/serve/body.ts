@@ -9,8 +9,8 @@ import type { ServeLimits } from './options.js'
 const MOST_VALUES = 2 ** 19
 
 /**
- * A body that brings fewer than `STALL_BYTES` in `STALL_SECONDS` is refused. A second does not count if its check is more than a
- * second late, because then the machine is busy and the client may not be slow.
+ * A client that sends less than `STALL_BYTES` in `STALL_SECONDS` is refused. Only seconds in which the server listened
+ * count: a late check means a busy machine, not a slow client.
  */
 const STALL_SECONDS = 5
 const STALL_BYTES = 5_000
@@ -153,7 +153,7 @@ function readParts(
         reject(error)
         room.leave(sizeOf(parts))
       })
-    // Bytes that arrived while the server was busy are read first, because they may complete the body.
+    // Bytes that arrived while the server was busy are read first, and may be the missing ones.
     const late = (expected: string, isLate = () => true) =>
       setImmediate(() =>
         setImmediate(() => {
@@ -188,7 +188,7 @@ function readParts(
       if (!isQuiet()) [before, quiet] = [size, 0]
       else if (!isLate) quiet += 1
       if (quiet < STALL_SECONDS) return
-      late(`at least ${STALL_BYTES} bytes in each ${STALL_SECONDS} s`, isQuiet)
+      late(`at least ${STALL_BYTES} bytes in each ${STALL_SECONDS} s, got ${size - before}`, isQuiet)
     }, SECOND)
     const reader: Reader = {
       flow(isOpen) {

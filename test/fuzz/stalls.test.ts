@@ -185,7 +185,7 @@ describe('a tokenizer that encodes 1 MB while other work runs', () => {
     mkdirSync(directory)
     writeFileSync(join(directory, 'tokenizer.json'), JSON.stringify({ added_tokens: [special(0, '<unk>')], ...spec }))
     const tokenizer = await Tokenizer.fromPretrained(directory)
-    const fillers = { ...FILLERS, hangul: (size: number) => '\u1112\u1161\u11ab'.repeat(size / 9) }
+    const fillers: typeof FILLERS = { ...FILLERS, hangul: (size: number) => '\u1112\u1161\u11ab'.repeat(size / 9) }
     for (const filler of ['letters', 'blanks', 'hangul']) {
       const input = (fillers[filler] as (size: number) => string)(1_000_000)
       let length = 0
