@@ -72,6 +72,11 @@ export interface GenerationConfig {
    */
   returnTimestamps?: boolean
   noTimestampsTokenId?: number | null
+  /**
+   * The id of the last timestamp: tokens above it, such as those that fine-tuning added, follow the rules of text. Default:
+   * `Whisper` takes it from its tokenizer; elsewhere all tokens above `noTimestampsTokenId` are timestamps, as in transformers.
+   */
+  lastTimestampTokenId?: number | null
   /** How far above the first timestamp the first token may be, such as 50 for one second. */
   maxInitialTimestampIndex?: number | null
   /** The second token of a text, where the prompt is one token. */

@@ -25,6 +25,7 @@ const written: {
   cases: { name: string; generation: Json | null; network: Json; clips: Clip[] }[]
   keys: Json
   added: { rows: number[][]; clips: { tokens: number[]; text: string }[] }
+  timed: { letters: number[]; clips: number[][] }
 } = JSON.parse(readFileSync(fixturePath('models/whisper-folders.json'), 'utf8'))
 
 setNumThreads(1)
@@ -57,8 +58,23 @@ function folderWith(generation: Json | null, network: Json = {}): string {
   return folder
 }
 
+/** The same with two text tokens behind the timestamps. */
+async function folderWithAdded(generation: Json): Promise<string> {
+  const folder = folderWith(generation, { vocab_size: 58 })
+  const file = join(folder, 'model.safetensors')
+  const { tensors } = await loadSafetensors(file)
+  const name = 'model.decoder.embed_tokens.weight'
+  tensors[name] = ops.cat([get(tensors[name]), tensor(written.added.rows)])
+  await saveSafetensors(file, tensors)
+  const tokenizer = readJson(join(folder, 'tokenizer.json')) as { added_tokens: Json[] }
+  const plain = { special: false, single_word: false, lstrip: false, rstrip: false, normalized: true }
+  tokenizer.added_tokens.push({ id: 56, content: 'zork', ...plain }, { id: 57, content: '<laugh>', ...plain })
+  writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer))
+  return folder
+}
+
 /** The prompt of the first window, and what the network writes behind it. */
-async function transcribed(model: Whisper, clip: Tensor): Promise<Clip> {
+async function transcribed(model: Whisper, clip: Tensor, timestamps = false): Promise<Clip> {
   const seen: Clip[] = []
   const generate = vi.spyOn(model, 'generate').mockImplementation(async (inputs, ...rest) => {
     const output = await Whisper.prototype.generate.call(model, inputs, ...rest)
@@ -66,7 +82,7 @@ async function transcribed(model: Whisper, clip: Tensor): Promise<Clip> {
     seen.push({ prompt, tokens: withoutEnd(get(output.tokens[0])) })
     return output
   })
-  await model.transcribe(clip, { ...once, timestamps: false })
+  await model.transcribe(clip, { ...once, timestamps })
   generate.mockRestore()
   return get(seen[0])
 }
@@ -122,29 +138,45 @@ describe('a folder of Whisper, as transformers opens it', () => {
   })
 
   it('keeps text tokens that fine-tuning added, and takes none of them for a timestamp', async () => {
-    const folder = folderWith({ language: 'de' }, { vocab_size: 58 })
-    const file = join(folder, 'model.safetensors')
-    const { tensors } = await loadSafetensors(file)
-    const name = 'model.decoder.embed_tokens.weight'
-    tensors[name] = ops.cat([get(tensors[name]), tensor(written.added.rows)])
-    await saveSafetensors(file, tensors)
-    const tokenizer = readJson(join(folder, 'tokenizer.json')) as { added_tokens: Json[] }
-    const plain = { special: false, single_word: false, lstrip: false, rstrip: false, normalized: true }
-    tokenizer.added_tokens.push({ id: 56, content: 'zork', ...plain }, { id: 57, content: '<laugh>', ...plain })
-    writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer))
-    const model = await Whisper.fromPretrained(folder)
+    const model = await Whisper.fromPretrained(await folderWithAdded({ language: 'de' }))
     for (const [i, { tokens, text }] of written.added.clips.entries()) {
       const { segments } = await model.transcribe(clipOf(i), { ...once, timestamps: false })
       expect(segments[0]?.tokens ?? []).toEqual(tokens)
       expect(segments[0]?.text ?? '').toBe(text)
     }
     expect(written.added.clips.some(({ text }) => /zork|<laugh>/.test(text))).toBe(true)
-    // Words hold them too, and with timestamps none of them is one.
+    // Words hold them too.
     const { segments } = await model.transcribe(clipOf(0), { ...once, timestamps: 'word' })
-    for (const { text, words = [], start, end } of segments) {
-      expect(words.map((word) => word.text).join('')).toBe(text)
-      expect(end).toBeLessThanOrEqual(0.4)
-      expect(start).toBeLessThanOrEqual(end)
+    for (const { text, words = [] } of segments) expect(words.map((word) => word.text).join('')).toBe(text)
+  })
+
+  it('writes added tokens by the rules of text where there are timestamps', async () => {
+    const suppressed = readJson(fixturePath('models/whisper-tiny/generation_config.json')).suppress_tokens as number[]
+    const { letters, clips } = written.timed
+    const folder = await folderWithAdded({ language: 'de', suppress_tokens: [...suppressed, ...letters] })
+    const model = await Whisper.fromPretrained(folder)
+    const tokenizer = get(model.tokenizer)
+    for (const [i, tokens] of clips.entries()) {
+      const seen = await transcribed(model, clipOf(i), true)
+      expect(seen.tokens, `clip ${i}`).toEqual(tokens)
+      const features = await logMelSpectrogram(clipOf(i), { nMels: 8, length: 6400 })
+      const inputs = { inputFeatures: features.narrow(1, 0, 40).unsqueeze(0) }
+      const { tokens: generated } = await model.generate(inputs, { returnTimestamps: true })
+      expect(withoutEnd(get(generated[0])), `clip ${i}, generate`).toEqual(tokens)
+      // The text of the window's segments has all of its text tokens, up to the last pair of timestamps.
+      const { segments } = await model.transcribe(clipOf(i), { ...once, timestamps: true })
+      const parts = segments.filter(({ avgLogprob }) => avgLogprob === segments[0]?.avgLogprob)
+      const isText = (id: number) => id < 24 || id >= 56
+      const own = parts.flatMap((part) => part.tokens.filter(isText))
+      expect(own).toEqual(tokens.filter(isText).slice(0, own.length))
+      expect(own.filter((id) => id >= 56).length).toBeGreaterThan(0)
+      expect(parts.map(({ text }) => text).join('')).toBe(
+        parts.map((part) => tokenizer.decode(part.tokens.filter(isText))).join(''),
+      )
+      for (const { start, end } of segments) {
+        expect(start).toBeLessThanOrEqual(end)
+        expect(end).toBeLessThanOrEqual(0.4)
+      }
     }
   })
 

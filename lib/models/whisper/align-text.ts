@@ -39,7 +39,7 @@ export async function alignText(
   if (code !== null) start.push(tokens.languages[code] as number, tokens.transcribe)
   const prompt = [...start, tokens.noTimestamps]
   const room = positionsOf(config) - prompt.length - 1
-  const { isText } = tokenKinds(tokens, tokenizer)
+  const { isText } = tokenKinds(model)
   if (!ids.every(isText) || ids.length > room) {
     const what =
       ids.length > room ? `has ${ids.length} tokens, of which ${room} can be` : 'spells special tokens, which cannot be'

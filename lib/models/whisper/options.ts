@@ -113,9 +113,9 @@ export interface WhisperSkipped {
   start: number
   end: number
   /**
-   * `'vad'`: with `batchSize`, no speech was found there and it was not transcribed; `'noSpeech'`: the network took the window
-   * for silence by `noSpeechThreshold` and `logprobThreshold`; `'noText'`: with `batchSize`, a second of speech or more was
-   * found there, and the network wrote nothing about it.
+   * `'vad'`: no speech was found there, by `vad`, or without `batchSize` by `energyVad`. `'noSpeech'`: the network took the
+   * window for silence by `noSpeechThreshold` and `logprobThreshold`. `'noText'`: there is speech or another sound, and the
+   * network wrote nothing about a second or more. With `timestamps: false` only whole windows are reported.
    */
   reason: 'vad' | 'noSpeech' | 'noText'
 }
@@ -185,6 +185,7 @@ const OWN: Partial<Record<keyof GenerationConfig, string>> = {
   returnTimestamps: 'set timestamps of transcribe',
   maxLength: 'set maxNewTokens of transcribe',
   noTimestampsTokenId: 'set model.tokens',
+  lastTimestampTokenId: 'set model.tokenizer',
   eosTokenId: 'set model.generationConfig',
   numReturnSequences: 'transcribe returns one text',
   outputScores: 'transcribe returns none',
@@ -268,13 +269,14 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
 }
 
 /** The tokens of a prompt, none of which may be special, as transformers' `get_prompt_ids` has it. */
-function promptOf({ tokenizer, tokens }: Whisper, initialPrompt: string | undefined): number[] {
+function promptOf(model: Whisper, initialPrompt: string | undefined): number[] {
   if (initialPrompt === undefined) return []
   requireString('Whisper.transcribe', 'initialPrompt', initialPrompt)
   const text = initialPrompt.trim()
+  const { tokenizer } = model
   if (text === '' || tokenizer === null) return []
   const ids = tokenizer.encode(` ${text}`, { addSpecialTokens: false }).inputIds
-  const { isText } = tokenKinds(tokens, tokenizer)
+  const { isText } = tokenKinds(model)
   const special = ids.find((id) => !isText(id))
   if (special === undefined) return ids
   throw new ConfigError(

@@ -20,7 +20,7 @@ import {
 } from './options.js'
 import { endOfSpeech, type SpokenSegment, type TimedPiece, withoutPauses } from './pauses.js'
 import { segmentsOf, type TimedTokens } from './segments.js'
-import { speechPieces } from './speech-pieces.js'
+import { soundsOf, speechPieces } from './speech-pieces.js'
 import { languageCode, type TokenKinds, tokenKinds } from './tokens.js'
 import type { Whisper } from './whisper.js'
 import { type Piece, piecesOf, wordsOf } from './words.js'
@@ -60,7 +60,7 @@ interface Stretch {
 
 /** The least speech, in seconds, for which the rest of a stretch is transcribed: less is the end of a word. */
 const LEAST_REST = 0.1
-/** The least speech, in seconds, that is transcribed again or reported where the network wrote nothing about it. */
+/** Seconds of speech that are transcribed again, and of a part that is reported, where the network wrote nothing about it. */
 const LEAST_UNWRITTEN = 1
 
 /** Seconds of speech within a part of the recording. */
@@ -114,7 +114,7 @@ class Run {
     this.#model = model
     this.#settings = settings
     this.#duration = duration
-    this.#kinds = tokenKinds(model.tokens, model.tokenizer)
+    this.#kinds = tokenKinds(model)
     const { language, prompt, carryInitialPrompt } = settings
     if (language != null) this.language = languageCode(model.tokens, language)
     this.#prompt = prompt
@@ -146,6 +146,7 @@ class Run {
   async *windows(samples: Tensor): AsyncGenerator<WhisperSegment[]> {
     const { mel, steps } = await noGrad(() => scope(() => spectrogramOf(this.#model, samples)))
     const size = windowOf(this.#model.config)
+    const written: WhisperSegment[] = []
     try {
       const starts = Array.from({ length: Math.ceil(steps / size) }, (_, i) => i * size)
       await this.#detectLanguage(starts, async (start) => this.#windowOf(mel, start))
@@ -159,11 +160,17 @@ class Run {
         seek += done
         if (heard === undefined) continue
         this.#remember(heard)
-        yield this.#made(heard)
+        const made = this.#made(heard)
+        written.push(...made)
+        yield made
       }
     } finally {
       mel.dispose()
     }
+    const unwritten = this.#unwritten(0, this.#duration, written)
+    if (unwritten.length === 0) return
+    const speech = await noGrad(() => scope(() => soundsOf(samples, SPEECH_RATE)))
+    for (const [start, end] of unwritten) this.#skipUnwritten(start, end, speech)
   }
 
   /** The segments of one stretch of speech after the other, of which `batchSize` windows are transcribed at a time. */
@@ -210,7 +217,10 @@ class Run {
       for (; stretches[next]?.isDone; next += 1) {
         const stretch = stretches[next] as Stretch
         const made = stretch.heard.flatMap((heard) => this.#made(heard))
-        this.#skipUnwritten(stretch, made, speech)
+        const { from, to } = stretch
+        for (const [start, end] of this.#unwritten(from / SPEECH_RATE, to / SPEECH_RATE, made)) {
+          this.#skipUnwritten(start, end, speech)
+        }
         yield made
       }
     }
@@ -225,16 +235,25 @@ class Run {
     this.#skip(done, this.#duration, 'vad')
   }
 
-  /** Report speech about which the network wrote nothing: its timestamps may leap. */
-  #skipUnwritten({ from, to }: Stretch, made: readonly WhisperSegment[], speech: readonly Segment[]): void {
-    let done = from / SPEECH_RATE
-    const end = to / SPEECH_RATE
+  /**
+   * Return the parts of the recording from `start` to `end` that neither have a segment nor are reported, in seconds: the
+   * timestamps of the network may leap, and a text may end long before its window.
+   */
+  #unwritten(start: number, end: number, made: readonly WhisperSegment[]): Segment[] {
     const known = [...made, ...this.#skipped, { start: end, end }].sort((a, b) => a.start - b.start)
+    const unwritten: Segment[] = []
+    let done = start
     for (const one of known) {
-      const start = Math.min(one.start, end)
-      if (start > done && secondsOf(speech, done, start) >= LEAST_UNWRITTEN) this.#skip(done, start, 'noText')
+      const next = Math.min(one.start, end)
+      if (next - done >= LEAST_UNWRITTEN) unwritten.push([done, next])
       done = Math.max(done, one.end)
     }
+    return unwritten
+  }
+
+  /** Report a part without a text. A detector may find little of soft speech, so a trace of it counts. */
+  #skipUnwritten(start: number, end: number, speech: readonly Segment[]): void {
+    this.#skip(start, end, secondsOf(speech, start, end) >= LEAST_REST ? 'noText' : 'vad')
   }
 
   /** Whether somebody speaks in what is left of a stretch; where nobody does, it is left out. */
@@ -495,6 +514,7 @@ class Run {
         maxNewTokens: Math.min(room, maxNewTokens ?? room),
         returnTimestamps: timestamps !== false,
         noTimestampsTokenId: special.noTimestamps,
+        ...(timestamps && { lastTimestampTokenId: this.#kinds.last }),
         eosTokenId: ends,
       },
       { generator, signal, promptLogitsAt: start },

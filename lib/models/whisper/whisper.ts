@@ -40,7 +40,7 @@ import type {
   WhisperOutput,
 } from './inputs.js'
 import type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './options.js'
-import { readTokens, tokensOf, type WhisperTokens } from './tokens.js'
+import { lastTimestampOf, readTokens, tokensOf, type WhisperTokens } from './tokens.js'
 import { transcribeSegments } from './transcribe.js'
 import type { WhisperWord } from './words.js'
 
@@ -221,7 +221,10 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   #whole(inputs: WhisperGenerateInputs, config: GenerationConfig): GenerationConfig {
     const { noTimestamps } = this.tokens
     const whole = { ...config }
-    if (config.returnTimestamps) whole.noTimestampsTokenId ??= noTimestamps
+    if ({ ...this.generationConfig, ...config }.returnTimestamps) {
+      whole.noTimestampsTokenId ??= noTimestamps
+      if (whole.lastTimestampTokenId === undefined) whole.lastTimestampTokenId = lastTimestampOf(this)
+    }
     if (config.maxNewTokens == null && config.maxLength == null) {
       const past = (inputs.cache?.length ?? 0) + (inputs.inputIds?.shape[1] ?? this.#start(config).length)
       const room = Math.max(1, positionsOf(this.config) - past)
