@@ -167,20 +167,23 @@ export function placesOfDifferences(plain, other) {
 }
 
 /**
- * Return the clips of a recording about which a transcript says nothing: less than a third of their words stand in the
- * segments around them, and less than half of their time is reported as skipped.
+ * Return the clips of a recording about which a transcript says nothing. It says something where half of the clip's
+ * time is reported as skipped, or a third of its words stand in the segments around it, or these have two thirds as many words as the
+ * clips in them, whatever the network understood.
  * @param texts by a clip's name, what a transcript of the clip alone has
  */
 export function untoldClips(clips, texts, { segments, skipped }) {
-  return clips.filter(({ name, start, end }) => {
-    const around = segments.filter((one) => one.start < end && one.end > start)
-    const reference = wordsOf(texts[name])
-    const steps = alignment(reference, wordsOf(around.map(({ text }) => text).join(' ')))
-    const same = steps.filter(({ kind }) => kind === 'same').length
-    const reported = skipped.reduce(
-      (sum, one) => sum + Math.max(0, Math.min(one.end, end) - Math.max(one.start, start)),
-      0,
-    )
-    return same < reference.length / 3 && reported < (end - start) / 2
+  const overlap = (a, b) => Math.max(0, Math.min(a.end, b.end) - Math.max(a.start, b.start))
+  return clips.filter((clip) => {
+    const reported = skipped.reduce((sum, one) => sum + overlap(one, clip), 0)
+    if (reported >= (clip.end - clip.start) / 2) return false
+    const around = segments.filter((one) => overlap(one, clip) > 0)
+    const words = wordsOf(around.map(({ text }) => text).join(' '))
+    const reference = wordsOf(texts[clip.name])
+    const same = alignment(reference, words).filter(({ kind }) => kind === 'same').length
+    if (same >= reference.length / 3) return false
+    const neighbors = clips.filter((other) => around.some((one) => overlap(one, other) > overlap(other, other) / 2))
+    const expected = neighbors.flatMap(({ name }) => wordsOf(texts[name])).length
+    return words.length < (2 / 3) * Math.max(expected, reference.length)
   })
 }

@@ -6,7 +6,8 @@ is not the default. `added` has two rows for tokens that fine-tuning adds behind
 
 `timed` has the same rows, with timestamps. transformers 5.24 takes every id above the timestamps for a timestamp: behind an added
 token no text may come. So its network has the rows in the places of two letters, which are text, and their ids are changed
-afterwards; a network with the added tokens that never writes these letters (`letters`) has the same choices.
+afterwards; a network with the added tokens that never writes these letters (`letters`) has the same choices. `as_timestamps` is
+what transformers writes with the added tokens above the timestamps.
 """
 
 import argparse
@@ -161,7 +162,13 @@ def timed():
         found.append([moved.get(token, token) for token in output[3:] if token != ID['endoftext']])
     # Text behind an added token, which the rule of transformers forbids for tokens above the timestamps.
     assert any(a >= VOCABULARY and b < ID['endoftext'] for one in found for a, b in zip(one, one[1:])), found
-    return {'letters': letters, 'clips': found}
+    suppressed = json.loads((TINY / 'generation_config.json').read_text())['suppress_tokens']
+    settings = {'language': 'de', 'return_timestamps': True, 'suppress_tokens': [*suppressed, *letters]}
+    grown = opened(settings, {}, torch.tensor(rows))
+    taken = [grown.generate(features, force_unique_generate_call=True)[0].tolist()[3:] for features in clips()]
+    taken = [[token for token in one if token != ID['endoftext']] for one in taken]
+    assert taken != found
+    return {'letters': letters, 'clips': found, 'as_timestamps': taken}
 
 
 def build():

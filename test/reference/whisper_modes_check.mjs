@@ -91,5 +91,5 @@ for (const [mode, options] of Object.entries(modes)) {
   const parts = Object.entries(reasons).map(([reason, sum]) => `${reason} ${sum.toFixed(1)} s`)
   const late = segments.filter(({ end }) => end > seconds).length
   console.log(`  reported as skipped: ${parts.join(', ') || 'nothing'}; ${late} segments end late`)
+  if (values.output) writeFileSync(values.output, JSON.stringify({ clips, results }))
 }
-if (values.output) writeFileSync(values.output, JSON.stringify({ clips, results }))

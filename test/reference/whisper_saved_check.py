@@ -47,8 +47,9 @@ def main():
             model, info = transformers.WhisperForConditionalGeneration.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
             lacking = {key: value for key, value in info.items() if value}
             assert not lacking, lacking
-            processor = transformers.AutoProcessor.from_pretrained(folder)
-            features = processor(read["samples"].numpy(), sampling_rate=16000, return_tensors="pt").input_features
+            extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            features = extractor(read["samples"].numpy(), sampling_rate=16000, return_tensors="pt").input_features
             error = ((read["inputFeatures"] - features).abs().max() / features.abs().max()).item()
             end = model.generation_config.eos_token_id
             first = model.generation_config.no_timestamps_token_id + 1
@@ -61,7 +62,7 @@ def main():
                 "generate": text_of(here["generated"]) == text_of(plain),
                 "transcribe, timestamps: false": here["plain"] == text_of(plain),
                 "transcribe": spoken_of(here["timed"]) == spoken_of(timed),
-                "text": here["text"] == processor.decode(text_of(timed), skip_special_tokens=True).strip(),
+                "text": here["text"] == tokenizer.decode(text_of(timed), skip_special_tokens=True).strip(),
             }
             failed |= not all(equal.values()) or error > 1e-5
             print(f"    {name:16} {Path(clip).name}  spectrogram {error:.0e}  " + "  ".join(f"{key} {'=' if same else 'DIFFERS'}" for key, same in equal.items()))

@@ -115,7 +115,8 @@ export interface WhisperSkipped {
   /**
    * `'vad'`: no speech was found there, by `vad`, or without `batchSize` by `energyVad`. `'noSpeech'`: the network took the
    * window for silence by `noSpeechThreshold` and `logprobThreshold`. `'noText'`: there is speech or another sound, and the
-   * network wrote nothing about a second or more. With `timestamps: false` only whole windows are reported.
+   * network wrote nothing about a second or more. Such a part may lie within a segment, whose text then passes over it: that
+   * is found by the alignment of the text (as for `timestamps: 'word'`) where there are few tokens for the sound.
    */
   reason: 'vad' | 'noSpeech' | 'noText'
 }

@@ -29,7 +29,7 @@ import { type Piece, piecesOf, wordsOf } from './words.js'
 interface Window {
   /** Without the end of the text. */
   tokens: number[]
-  /** Of each token, where words are asked for. */
+  /** Of each token and the end of the text, where words are asked for and where the text is short; else empty. */
   times: TokenTimestamp[]
   avgLogprob: number
   compressionRatio: number
@@ -62,6 +62,12 @@ interface Stretch {
 const LEAST_REST = 0.1
 /** Seconds of speech that are transcribed again, and of a part that is reported, where the network wrote nothing about it. */
 const LEAST_UNWRITTEN = 1
+/** Text tokens for a second of sound from which on a window's text is not searched for parts that it passes over. */
+const DENSE = 3
+/** The longest that a token lasts, in seconds: what comes before it is no part of it. */
+const LONGEST_TOKEN = 1
+/** The least sound, in seconds, in a part that a text passes over. */
+const LEAST_PASSED_OVER = 0.5
 
 /** Seconds of speech within a part of the recording. */
 const secondsOf = (speech: readonly Segment[], start: number, end: number): number =>
@@ -109,6 +115,10 @@ class Run {
   /** In seconds: where the last word so far ends, with `trimPauses`. */
   #spokenUntil = 0
   readonly #skipped: WhisperSkipped[] = []
+  /** Where there is sound, in seconds. A network that finds speech may miss all of a soft clip. */
+  #sounds: readonly Segment[] = []
+  /** Where somebody speaks, in seconds: by `vad` in batched mode, else where there is sound. */
+  #speech: readonly Segment[] = []
 
   constructor(model: Whisper, settings: Settings, duration: number) {
     this.#model = model
@@ -148,17 +158,20 @@ class Run {
     const size = windowOf(this.#model.config)
     const written: WhisperSegment[] = []
     try {
+      this.#sounds = await noGrad(() => scope(() => soundsOf(samples, SPEECH_RATE)))
+      this.#speech = this.#sounds
       const starts = Array.from({ length: Math.ceil(steps / size) }, (_, i) => i * size)
       await this.#detectLanguage(starts, async (start) => this.#windowOf(mel, start))
       for (let seek = 0; seek < steps; ) {
         this.#settings.signal?.throwIfAborted()
         const count = Math.min(size, steps - seek)
         const [window] = (await noGrad(() =>
-          scope(() => this.#decode(this.#windowOf(mel, seek).unsqueeze(0), [count])),
+          scope(() => this.#decode(this.#windowOf(mel, seek).unsqueeze(0), [count], [seek * SECONDS_PER_STEP])),
         )) as [Window]
         const { heard, done } = this.#cut(window, count, seek * SECONDS_PER_STEP, this.#duration)
         seek += done
         if (heard === undefined) continue
+        this.#skipPassedOver(heard, seek * SECONDS_PER_STEP)
         this.#remember(heard)
         const made = this.#made(heard)
         written.push(...made)
@@ -167,10 +180,7 @@ class Run {
     } finally {
       mel.dispose()
     }
-    const unwritten = this.#unwritten(0, this.#duration, written)
-    if (unwritten.length === 0) return
-    const speech = await noGrad(() => scope(() => soundsOf(samples, SPEECH_RATE)))
-    for (const [start, end] of unwritten) this.#skipUnwritten(start, end, speech)
+    this.#skipUnwritten(0, this.#duration, written)
   }
 
   /** The segments of one stretch of speech after the other, of which `batchSize` windows are transcribed at a time. */
@@ -179,6 +189,8 @@ class Run {
     const { pieces, speech } = await noGrad(() =>
       scope(() => speechPieces(samples, windowOf(this.#model.config) * SECONDS_PER_STEP, vad)),
     )
+    this.#speech = speech
+    this.#sounds = await noGrad(() => scope(() => soundsOf(samples, SPEECH_RATE)))
     const stretches: Stretch[] = pieces.map(([start, end]) => ({
       from: Math.round(start * SPEECH_RATE),
       to: Math.min(Math.round(end * SPEECH_RATE), samples.size(0)),
@@ -203,7 +215,7 @@ class Run {
         if (heard !== undefined) stretch.heard.push(heard)
         const { seek } = stretch
         stretch.seek += done
-        if (done < steps) stretch.isDone = !this.#hasRest(stretch, speech)
+        if (done < steps) stretch.isDone = !this.#hasRest(stretch)
         else {
           // A text that ends with one timestamp is taken for the whole window, unless somebody goes on speaking.
           const last = this.#settings.timestamps ? 2 * (heard?.parts.at(-1)?.end ?? 0) : 0
@@ -212,15 +224,13 @@ class Run {
           stretch.isDone = goesOn === false || goesOn < LEAST_UNWRITTEN
           if (!stretch.isDone) stretch.seek = seek + last
         }
+        if (heard) this.#skipPassedOver(heard, stretch.from / SPEECH_RATE + stretch.seek * SECONDS_PER_STEP)
       }
       // In order, also where a later stretch was done before.
       for (; stretches[next]?.isDone; next += 1) {
         const stretch = stretches[next] as Stretch
         const made = stretch.heard.flatMap((heard) => this.#made(heard))
-        const { from, to } = stretch
-        for (const [start, end] of this.#unwritten(from / SPEECH_RATE, to / SPEECH_RATE, made)) {
-          this.#skipUnwritten(start, end, speech)
-        }
+        this.#skipUnwritten(stretch.from / SPEECH_RATE, stretch.to / SPEECH_RATE, made)
         yield made
       }
     }
@@ -236,30 +246,45 @@ class Run {
   }
 
   /**
-   * Return the parts of the recording from `start` to `end` that neither have a segment nor are reported, in seconds: the
-   * timestamps of the network may leap, and a text may end long before its window.
+   * Report the parts of the recording from `start` to `end` seconds that neither have a segment nor are reported: the
+   * timestamps of the network may leap, and a text may end long before its window. A detector may find little of soft
+   * speech, so a trace of it counts.
    */
-  #unwritten(start: number, end: number, made: readonly WhisperSegment[]): Segment[] {
+  #skipUnwritten(start: number, end: number, made: readonly WhisperSegment[]): void {
     const known = [...made, ...this.#skipped, { start: end, end }].sort((a, b) => a.start - b.start)
-    const unwritten: Segment[] = []
     let done = start
     for (const one of known) {
       const next = Math.min(one.start, end)
-      if (next - done >= LEAST_UNWRITTEN) unwritten.push([done, next])
+      if (next - done >= LEAST_UNWRITTEN) {
+        this.#skip(done, next, secondsOf(this.#speech, done, next) >= LEAST_REST ? 'noText' : 'vad')
+      }
       done = Math.max(done, one.end)
     }
-    return unwritten
   }
 
-  /** Report a part without a text. A detector may find little of soft speech, so a trace of it counts. */
-  #skipUnwritten(start: number, end: number, speech: readonly Segment[]): void {
-    this.#skip(start, end, secondsOf(speech, start, end) >= LEAST_REST ? 'noText' : 'vad')
+  /**
+   * Report sound that a window's text passes over, up to `end` seconds: the network may write about one of two speakers, in a
+   * segment over both. Where it attends to the audio tells.
+   */
+  #skipPassedOver({ window, offset }: Heard, end: number): void {
+    if (window.times.length === 0) return
+    let done = offset
+    const pass = (until: number): void => {
+      const next = Math.min(until, end)
+      const isLong = next - done >= LEAST_UNWRITTEN
+      if (isLong && secondsOf(this.#sounds, done, next) >= LEAST_PASSED_OVER) this.#skip(done, next, 'noText')
+    }
+    for (const { time } of window.times) {
+      pass(offset + time - LONGEST_TOKEN)
+      done = Math.max(done, offset + time)
+    }
+    pass(end)
   }
 
   /** Whether somebody speaks in what is left of a stretch; where nobody does, it is left out. */
-  #hasRest({ from, to, seek }: Stretch, speech: readonly Segment[]): boolean {
+  #hasRest({ from, to, seek }: Stretch): boolean {
     const [start, end] = [from / SPEECH_RATE + seek * SECONDS_PER_STEP, to / SPEECH_RATE]
-    if (secondsOf(speech, start, end) >= LEAST_REST) return true
+    if (secondsOf(this.#speech, start, end) >= LEAST_REST) return true
     this.#skip(start, end, 'vad')
     return false
   }
@@ -274,7 +299,8 @@ class Run {
     const heard: { window: Tensor; steps: number }[] = []
     for (const stretch of batch) heard.push(await this.#melOf(samples, stretch))
     const steps = heard.map((one) => one.steps)
-    const windows = await this.#decode(ops.stack(heard.map(({ window }) => window)), steps)
+    const offsets = batch.map(({ from, seek }) => from / SPEECH_RATE + seek * SECONDS_PER_STEP)
+    const windows = await this.#decode(ops.stack(heard.map(({ window }) => window)), steps, offsets)
     return windows.map((window, i) => ({ window, steps: steps[i] as number }))
   }
 
@@ -361,8 +387,8 @@ class Run {
     return there < size ? ops.constantPadNd(window, [0, size - there]) : window
   }
 
-  /** Of each of the spectrograms [batch, numMelBins, steps of a window], of which `steps` are audio. */
-  async #decode(inputFeatures: Tensor, steps: number[]): Promise<Window[]> {
+  /** Of each of the spectrograms [batch, numMelBins, steps of a window], of which `steps` are audio, from `offsets` seconds on. */
+  async #decode(inputFeatures: Tensor, steps: number[], offsets: number[]): Promise<Window[]> {
     const model = this.#model
     const { lastHiddenState: encoderHiddenStates } = await model.encode({ inputFeatures })
     const encoderCache = new KvCache()
@@ -371,7 +397,14 @@ class Run {
       const beginning = this.#beginning()
       const written = await this.#write(beginning, encoderHiddenStates, encoderCache)
       const times: TokenTimestamp[][] = written.map(() => [])
-      if (this.#settings.timestamps === 'word' && written.some(({ tokens }) => tokens.length > 0)) {
+      const isAligned = ({ tokens }: Written, i: number): boolean => {
+        if (tokens.length === 0 || this.#settings.timestamps === 'word') return tokens.length > 0
+        const [start, count] = [offsets[i] as number, steps[i] as number]
+        const spoken = secondsOf(this.#sounds, start, start + count * SECONDS_PER_STEP)
+        const texts = tokens.filter((id) => this.#kinds.isText(id)).length
+        return spoken >= LEAST_UNWRITTEN && texts < DENSE * spoken
+      }
+      if (written.some(isAligned)) {
         const frames = steps.map((count) => Math.floor(count / 2))
         const tokens = written.map((one) => one.written)
         times.splice(
