@@ -6,6 +6,7 @@ import { KvCache } from '../../generation/kv-cache.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import type { TokenTimestamp } from './alignment.js'
 import { positionsOf, windowOf } from './config.js'
+import { detectLanguages } from './language.js'
 import {
   SECONDS_PER_STEP,
   type Settings,
@@ -468,18 +469,8 @@ class Run {
 
   /** Of the first clip: its code, and its probability among all languages. */
   async #languageOf(encoderHiddenStates: Tensor, encoderCache?: KvCache): Promise<[string, number]> {
-    const { languages, startOfTranscript } = this.#model.tokens
-    const decoderInputIds = this.#rows([startOfTranscript], encoderHiddenStates.size(0))
-    const { logits } = await this.#model.forward({
-      decoderInputIds,
-      encoderHiddenStates,
-      ...(encoderCache && { encoderCache }),
-    })
-    const scores = (logits as Tensor).select(0, 0).to('float32').flatten().toArray() as number[]
-    const score = (code: string): number => scores[languages[code] as number] as number
-    const best = Object.keys(languages).reduce((best, code) => (score(code) > score(best) ? code : best))
-    const sum = Object.keys(languages).reduce((sum, code) => sum + Math.exp(score(code) - score(best)), 0)
-    return [best, 1 / sum]
+    const found = await detectLanguages(this.#model, encoderHiddenStates, encoderCache && { encoderCache })
+    return found[0] as [string, number]
   }
 
   #rows(ids: number[], count: number): Tensor {

@@ -19,7 +19,7 @@ import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { readFeatureExtractor, spectrogramKeys } from '../feature-extractor.js'
 import { networkClass } from '../network.js'
-import type { SaveNetworkOptions } from '../pretrained.js'
+import { readConfig, type SaveNetworkOptions } from '../pretrained.js'
 import { type AlignTextOptions, alignText } from './align-text.js'
 import {
   alignTokens,
@@ -30,7 +30,7 @@ import {
   type WhisperHead,
 } from './alignment.js'
 import { melBinsOf, nativeWhisper, positionsOf, sizes, type WhisperConfig, whisperKeys, windowOf } from './config.js'
-import { ctranslate2Checkpoint } from './ctranslate2.js'
+import { ctranslate2Checkpoint, isCTranslate2 } from './ctranslate2.js'
 import { readWhisperGeneration, type TranscribeDefaults, whisperGeneration } from './generation-files.js'
 import type {
   WhisperEncoderInputs,
@@ -39,6 +39,7 @@ import type {
   WhisperInputs,
   WhisperOutput,
 } from './inputs.js'
+import { detectLanguages } from './language.js'
 import type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './options.js'
 import { lastTimestampOf, readTokens, tokensOf, type WhisperTokens } from './tokens.js'
 import { transcribeSegments } from './transcribe.js'
@@ -112,6 +113,8 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   tokenizer: Tokenizer | null = null
   /** The heads of the cross-attention that follow the speech. Default: all in the upper half of the layers. */
   alignmentHeads: WhisperHead[]
+  /** What `generate` begins with where nothing is named, as in transformers: by what the folder lists. */
+  #listed = { languages: false, noTimestamps: false }
 
   /** @throws ConfigError where the configuration contradicts itself */
   constructor(config: WhisperConfig, options: MakeOptions = {}) {
@@ -129,6 +132,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
       this.tokenizer = await Tokenizer.fromPretrained(directory)
     await readFeatureExtractor(directory, spectrogramKeys(melBinsOf(this.config), windowOf(this.config)))
     this.tokens = await readTokens(directory, this.config, this.tokenizer)
+    this.#listed = await listedTokens(directory)
     this.alignmentHeads = await readHeads(directory, this.config)
     const { generation, defaults } = await readWhisperGeneration(directory, this.config, this.tokens)
     this.generationConfig = { ...this.generationConfig, ...generation }
@@ -141,8 +145,10 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   }
 
   /**
-   * What the decoder writes behind `inputIds` (default: the start of a transcript, with the language and task that the model's
-   * folder names) about the audio: greedily, by sampling or by beam search. This is one window without the rules of `transcribe`; `returnTimestamps` brings those of timestamps.
+   * What the decoder writes behind `inputIds` about the audio: greedily, by sampling or by beam search. This is one window
+   * without the rules of `transcribe`; `returnTimestamps` brings those of timestamps. By default `inputIds` are the start of a
+   * transcript with the language and task that the model's folder names. If it names no language and lists several, the
+   * language of each row is detected, as in transformers.
    * @throws ConfigError for a configuration that is wrong or contradicts itself
    */
   async generate(
@@ -150,9 +156,10 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     config: GenerationConfig = {},
     options?: GenerateOptions,
   ): Promise<GenerateOutput> {
-    return scope(async () =>
-      generate(this, await this.#prepared(inputs, config, options), this.#whole(inputs, config), options),
-    )
+    return scope(async () => {
+      const prepared = await this.#prepared(inputs, config, options)
+      return generate(this, prepared, this.#whole(prepared, config), options)
+    })
   }
 
   /** The same token by token; leaving the loop, or the signal in `options`, gives it up and frees its memory. */
@@ -164,7 +171,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     const { inputFeatures, featuresMask } = inputs
     const made = await this.#prepared(inputs, config, options)
     try {
-      yield* stream(this, made, this.#whole(inputs, config), options)
+      yield* stream(this, made, this.#whole(made, config), options)
     } finally {
       if (inputFeatures || featuresMask) {
         made.encoderHiddenStates?.dispose()
@@ -200,25 +207,31 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
       throw new ConfigError('Whisper.generate: featuresMask comes with inputFeatures', {})
     }
     if (!rest.inputIds && !rest.inputsEmbeds) {
-      const rows = made.encoderHiddenStates?.shape[0] ?? 1
-      const start = this.#start(config).map(BigInt)
-      made.inputIds = tensor(Array.from({ length: rows }, () => start))
+      const { encoderHiddenStates, encoderAttentionMask } = made
+      const isNamed = this.transcribeDefaults.language !== undefined || Object.keys(this.tokens.languages).length === 0
+      const detected =
+        this.#listed.languages && !isNamed && encoderHiddenStates
+          ? await detectLanguages(this, encoderHiddenStates, { encoderAttentionMask })
+          : []
+      const rows = Array.from({ length: encoderHiddenStates?.shape[0] ?? 1 }, (_, i) => detected[i]?.[0])
+      made.inputIds = tensor(rows.map((language) => this.#start(config, language).map(BigInt)))
     }
     return made
   }
 
   /** The prompt of a text about which nothing was given. */
-  #start(config: GenerationConfig): number[] {
+  #start(config: GenerationConfig, language = this.transcribeDefaults.language): number[] {
     const { startOfTranscript, languages, noTimestamps } = this.tokens
-    const { language, task = 'transcribe' } = this.transcribeDefaults
-    const id = language === undefined ? undefined : languages[language]
-    if (id === undefined) return [startOfTranscript]
+    const { task = 'transcribe' } = this.transcribeDefaults
     const { returnTimestamps = false } = { ...this.generationConfig, ...config }
-    return [startOfTranscript, id, this.tokens[task], ...(returnTimestamps ? [] : [noTimestamps])]
+    const id = language === undefined ? undefined : languages[language]
+    const end = returnTimestamps ? [] : [noTimestamps]
+    if (id !== undefined) return [startOfTranscript, id, this.tokens[task], ...end]
+    return [startOfTranscript, ...(this.#listed.noTimestamps ? end : [])]
   }
 
   /** Without any limit the text may be as long as there are positions. */
-  #whole(inputs: WhisperGenerateInputs, config: GenerationConfig): GenerationConfig {
+  #whole(inputs: GenerateInputs, config: GenerationConfig): GenerationConfig {
     const { noTimestamps } = this.tokens
     const whole = { ...config }
     if ({ ...this.generationConfig, ...config }.returnTimestamps) {
@@ -307,6 +320,17 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     await writeJson(join(directory, 'preprocessor_config.json'), preprocessor, { indent: 2 })
     this.tokenizer?.saveTo(directory)
   }
+}
+
+/** Which special tokens a folder lists: CTranslate2's format has all of them, transformers' has them in generation_config.json. */
+async function listedTokens(directory: string): Promise<{ languages: boolean; noTimestamps: boolean }> {
+  const name = 'generation_config.json'
+  if (!existsSync(join(directory, name))) {
+    const isListed = isCTranslate2(directory)
+    return { languages: isListed, noTimestamps: isListed }
+  }
+  const { langToId, noTimestampsTokenId } = await readConfig(directory, name)
+  return { languages: langToId != null, noTimestamps: noTimestampsTokenId != null }
 }
 
 /** The encoder's sinusoids are no weights to learn. */
