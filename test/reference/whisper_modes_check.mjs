@@ -8,7 +8,13 @@
 // what comes segment by segment must be the segments of the whole. --output writes clips and transcripts as JSON.
 //
 // The word error rate is against what transformers writes about each clip alone at its own level
-// (test/fixtures/models/whisper-published.json). "missing" are clips that have neither a third of their words nor a report.
+// (test/fixtures/models/whisper-published.json). "missing" are clips that have neither a text nor a report.
+// It printed, for 60 minutes and 365 clips:
+//
+//     plain: 5602 words; word error rate 37.0 %: 903 changed, 1496 left out, 166 put in; missing: 4 (two are reported in part, two have
+//       one or two wrong words); reported: noText 831.0 s, vad 44.4 s, noSpeech 120.0 s
+//     batched, SileroVad: 6749 words; word error rate 17.0 %: 686 changed, 338 left out, 155 put in; missing: 0; to plain 2413, of these
+//       1838 in parts that are reported, 167 at borders of windows, 408 elsewhere; reported: vad 561.5 s, noText 255.7 s, noSpeech 7.7 s
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
