@@ -15,6 +15,8 @@
 //       one or two wrong words); reported: noText 831.0 s, vad 44.4 s, noSpeech 120.0 s
 //     batched, SileroVad: 6749 words; word error rate 17.0 %: 686 changed, 338 left out, 155 put in; missing: 0; to plain 2413, of these
 //       1838 in parts that are reported, 167 at borders of windows, 408 elsewhere; reported: vad 561.5 s, noText 255.7 s, noSpeech 7.7 s
+//     windowed: 3327 words; word error rate 60.4 %: 499 changed, 3647 left out, 42 put in; missing: 2; to plain 3089, of these 2839 in
+//       parts that are reported, 67 at borders of windows, 183 elsewhere; reported: noText 1819.7 s, noSpeech 90.0 s
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
