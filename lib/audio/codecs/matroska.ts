@@ -298,7 +298,7 @@ function trackOf(entry: Uint8Array): Track | undefined {
 }
 
 /** Return the child elements of a complete element by id. */
-const fieldsOf = (bytes = new Uint8Array(0)): Map<number, Uint8Array> =>
+const fieldsOf = (bytes: Uint8Array = new Uint8Array(0)): Map<number, Uint8Array> =>
   new Map([...children(bytes)].map(({ id, data }) => [id, data]))
 
 /** Return the bytes that header stripping removed from each frame. @throws for other compression, and encryption */

@@ -24,6 +24,7 @@ export interface LanguageBindAudioOptions extends AudioFrontEnd {
    * Begin of the three crops of a clip longer than `targetLength`: the first position of each third (`'first'`, default), which is
    * deterministic; or a random one (`'random'`), as published, in training and in evaluation.
    */
+  crop?: 'first' | 'random'
   /** Random numbers for `crop: 'random'`. Default: a new generator with seed 0. */
   random?: Random
   /** Signal that cancels the reading of a file. */
