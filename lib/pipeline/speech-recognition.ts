@@ -26,7 +26,7 @@ export interface SpeechRecognitionOutput {
   text: string
   /** Chunks with `returnTimestamps`; times in seconds from the start of the recording. */
   chunks?: { text: string; timestamp: [start: number, end: number] }[]
-  /** Of Whisper: the parts without a text, with their reasons; absent where there are none. */
+  /** Whisper only: parts of the recording without text, with reasons. */
   skipped?: WhisperSkipped[]
 }
 

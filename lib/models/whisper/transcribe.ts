@@ -21,7 +21,7 @@ import {
 } from './options.js'
 import { endOfSpeech, type SpokenSegment, type TimedPiece, withoutPauses } from './pauses.js'
 import { segmentsOf, type TimedTokens } from './segments.js'
-import { soundsOf, speechPieces } from './speech-pieces.js'
+import { audibleParts, speechPieces } from './speech-pieces.js'
 import { languageCode, type TokenKinds, tokenKinds } from './tokens.js'
 import type { Whisper } from './whisper.js'
 import { type Piece, piecesOf, wordsOf } from './words.js'
@@ -159,7 +159,7 @@ class Run {
     const size = windowOf(this.#model.config)
     const written: WhisperSegment[] = []
     try {
-      this.#sounds = await noGrad(() => scope(() => soundsOf(samples, SPEECH_RATE)))
+      this.#sounds = await noGrad(() => scope(() => audibleParts(samples, SPEECH_RATE)))
       this.#speech = this.#sounds
       const starts = Array.from({ length: Math.ceil(steps / size) }, (_, i) => i * size)
       await this.#detectLanguage(starts, async (start) => this.#windowOf(mel, start))
@@ -191,7 +191,7 @@ class Run {
       scope(() => speechPieces(samples, windowOf(this.#model.config) * SECONDS_PER_STEP, vad)),
     )
     this.#speech = speech
-    this.#sounds = await noGrad(() => scope(() => soundsOf(samples, SPEECH_RATE)))
+    this.#sounds = await noGrad(() => scope(() => audibleParts(samples, SPEECH_RATE)))
     const stretches: Stretch[] = pieces.map(([start, end]) => ({
       from: Math.round(start * SPEECH_RATE),
       to: Math.min(Math.round(end * SPEECH_RATE), samples.size(0)),
