@@ -5,8 +5,9 @@
 //   node scripts/test-mutations.mjs --modules train,text --count 50 --seed 1 --report mutations.json
 //
 // `--modules` limits the modules by the start of their path below lib/, `--per-module` the changes of one module (4), `--files`
-// the test files that are run for a change (8). The same seed draws the same changes. Nothing in lib/ is written: the changes
-// are made in dist/modules/, bundled as threads and processes load them, and taken back, also on Ctrl+C. Run `npm run build` first.
+// the test files that are run for a change (8), the nearest BATCH of them first. The same seed draws the same changes.
+// Nothing in lib/ is written: the changes are made in dist/modules/, bundled as threads and processes load them, and taken
+// back, also on Ctrl+C. Run `npm run build` first.
 import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
@@ -19,8 +20,12 @@ import { bundle } from './bundle.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const compiled = join(root, 'dist/modules')
-/** A test run that takes longer has hung, which counts as noticed. */
-const LIMIT_MS = 300_000
+/** A test run that takes this much longer than five unbroken runs has hung, which counts as noticed. */
+const PATIENCE_MS = 30_000
+/** The longest time that test files may take. */
+const LONGEST_MS = 300_000
+/** The nearest test files notice most changes, so the others run only for what they let pass. */
+const BATCH = 4
 
 const { values } = parseArgs({
   options: {
@@ -73,6 +78,8 @@ function mutationsOf(path) {
   }
   /** @param {ts.Node} node */
   const visit = (node) => {
+    // The compiler's own code for `using`.
+    if (ts.isVariableStatement(node) && /^var __/.test(node.getText(file))) return
     if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node) || ts.isThrowStatement(node)) return
     if (ts.isBinaryExpression(node)) {
       const operator = node.operatorToken.getText(file)
@@ -166,8 +173,8 @@ function testsOf(module) {
     .map(({ path }) => path)
 }
 
-/** Whether all of these test files pass. @param {string[]} files @returns {Promise<boolean>} */
-function pass(files) {
+/** Whether all of these test files pass in time. @param {string[]} files @param {number} limitMs @returns {Promise<boolean>} */
+function pass(files, limitMs) {
   return new Promise((done) => {
     const vitest = join(root, 'node_modules/vitest/vitest.mjs')
     const child = spawn(process.execPath, [vitest, 'run', '--bail=1', '--silent', '--reporter=dot', ...files], {
@@ -175,7 +182,7 @@ function pass(files) {
       stdio: 'ignore',
       detached: true,
     })
-    const timer = setTimeout(() => process.kill(-Number(child.pid), 'SIGKILL'), LIMIT_MS)
+    const timer = setTimeout(() => process.kill(-Number(child.pid), 'SIGKILL'), limitMs)
     child.on('exit', (code) => {
       clearTimeout(timer)
       done(code === 0)
@@ -214,40 +221,68 @@ if (values.list) {
   process.exit(0)
 }
 
-/** @type {Map<string, string[]>} the test files of each module that pass unbroken */
-const sound = new Map()
+/** @typedef {{ files: string[], limitMs: number }} Batch */
+/** The batches of test files that pass unbroken, by the names of their files. @type {Map<string, Promise<Batch>>} */
+const soundBatches = new Map()
+
+/** The test files of a batch that pass unbroken, and the time that they may take. @param {string[]} files @returns {Promise<Batch>} */
+function sound(files) {
+  const key = files.join()
+  const known = soundBatches.get(key)
+  if (known) return known
+  const check = async () => {
+    const start = performance.now()
+    const limitMs = () => PATIENCE_MS + 5 * (performance.now() - start)
+    if (await pass(files, LONGEST_MS)) return { files, limitMs: limitMs() }
+    const passing = []
+    for (const file of files) if (await pass([file], LONGEST_MS)) passing.push(file)
+    return { files: passing, limitMs: limitMs() }
+  }
+  const batch = check()
+  soundBatches.set(key, batch)
+  return batch
+}
+
 /** @type {(Mutation & { files: string[] })[]} */
 const survivors = []
 let noticed = 0
 let untested = 0
-for (const mutation of drawn) {
-  const { module, line, kind, source } = mutation
-  const path = join(compiled, module)
-  let files = sound.get(module)
-  if (!files) {
-    files = testsOf(module)
-    if (files.length > 0 && !(await pass(files))) files = []
-    sound.set(module, files)
-    if (files.length === 0) console.log(`${module}: no test file names it, or those that do fail as they are`)
-  }
-  if (files.length === 0) {
-    untested++
-    continue
-  }
+
+/** Whether the test files pass with the change made. @param {Mutation} mutation @param {Batch} batch */
+async function passBroken(mutation, { files, limitMs }) {
+  const path = join(compiled, mutation.module)
   const original = readFileSync(path, 'utf8')
   restore = () => writeFileSync(path, original)
   writeFileSync(path, original.slice(0, mutation.start) + mutation.text + original.slice(mutation.end))
   // What does not even bundle would be noticed by anyone.
-  const survived = await bundle().then(
-    () => pass(files),
+  const passed = await bundle().then(
+    () => pass(files, limitMs),
     () => false,
   )
   restore()
   restore = null
+  await bundle()
+  return passed
+}
+
+for (const mutation of drawn) {
+  const { module, line, kind, source } = mutation
+  const nearest = testsOf(module)
+  const files = []
+  let survived = true
+  for (let i = 0; survived && i < nearest.length; i += BATCH) {
+    const batch = await sound(nearest.slice(i, i + BATCH))
+    if (batch.files.length > 0) survived = await passBroken(mutation, batch)
+    files.push(...batch.files)
+  }
+  if (files.length === 0) {
+    untested++
+    console.log(`${module}: no test file names it, or those that do fail as they are`)
+    continue
+  }
   if (survived) survivors.push({ ...mutation, files })
   else noticed++
   console.log(`${survived ? 'SURVIVED' : 'noticed '} ${module}:${line} ${kind}: ${source.replace(/\s+/g, ' ')}`)
   if (values.report) writeFileSync(values.report, JSON.stringify({ noticed, untested, survivors }, null, 1))
 }
-await bundle()
 console.log(`${noticed} noticed, ${survivors.length} survived, ${untested} in modules without a test file of their own`)
