@@ -20,10 +20,8 @@ import { bundle } from './bundle.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const compiled = join(root, 'dist/modules')
-/** A test run that takes this much longer than five unbroken runs has hung, which counts as noticed. */
-const PATIENCE_MS = 30_000
-/** The longest time that test files may take. */
-const LONGEST_MS = 300_000
+/** A test run that takes longer has hung, which counts as noticed. */
+const LIMIT_MS = 240_000
 /** The nearest test files notice most changes, so the others run only for what they let pass. */
 const BATCH = 4
 
@@ -173,19 +171,27 @@ function testsOf(module) {
     .map(({ path }) => path)
 }
 
-/** Whether all of these test files pass in time. @param {string[]} files @param {number} limitMs @returns {Promise<boolean>} */
-function pass(files, limitMs) {
+/** The first of these test files that fail: all of them where they hang. @param {string[]} files @returns {Promise<string[]>} */
+function failing(files) {
   return new Promise((done) => {
     const vitest = join(root, 'node_modules/vitest/vitest.mjs')
-    const child = spawn(process.execPath, [vitest, 'run', '--bail=1', '--silent', '--reporter=dot', ...files], {
+    const report = join(root, 'dist/.mutations.json')
+    rmSync(report, { force: true })
+    const reporter = ['--reporter=json', `--outputFile=${report}`]
+    const child = spawn(process.execPath, [vitest, 'run', '--bail=1', '--silent', ...reporter, ...files], {
       cwd: root,
       stdio: 'ignore',
       detached: true,
     })
-    const timer = setTimeout(() => process.kill(-Number(child.pid), 'SIGKILL'), limitMs)
+    const timer = setTimeout(() => process.kill(-Number(child.pid), 'SIGKILL'), LIMIT_MS)
     child.on('exit', (code) => {
       clearTimeout(timer)
-      done(code === 0)
+      if (code === 0) return done([])
+      if (!existsSync(report)) return done(files)
+      /** @type {{ testResults: { name: string, status: string }[] }} */
+      const { testResults } = JSON.parse(readFileSync(report, 'utf8'))
+      const failed = testResults.filter(({ status }) => status === 'failed').map(({ name }) => relative(root, name))
+      done(failed.length > 0 ? failed : files)
     })
   })
 }
@@ -221,26 +227,14 @@ if (values.list) {
   process.exit(0)
 }
 
-/** @typedef {{ files: string[], limitMs: number }} Batch */
-/** The batches of test files that pass unbroken, by the names of their files. @type {Map<string, Promise<Batch>>} */
-const soundBatches = new Map()
+/** Whether each test file that has noticed a change passes unbroken. @type {Map<string, Promise<boolean>>} */
+const soundness = new Map()
 
-/** The test files of a batch that pass unbroken, and the time that they may take. @param {string[]} files @returns {Promise<Batch>} */
-function sound(files) {
-  const key = files.join()
-  const known = soundBatches.get(key)
-  if (known) return known
-  const check = async () => {
-    const start = performance.now()
-    const limitMs = () => PATIENCE_MS + 5 * (performance.now() - start)
-    if (await pass(files, LONGEST_MS)) return { files, limitMs: limitMs() }
-    const passing = []
-    for (const file of files) if (await pass([file], LONGEST_MS)) passing.push(file)
-    return { files: passing, limitMs: limitMs() }
-  }
-  const batch = check()
-  soundBatches.set(key, batch)
-  return batch
+/** @param {string} file */
+function isSound(file) {
+  const known = soundness.get(file) ?? bundle().then(async () => (await failing([file])).length === 0)
+  soundness.set(file, known)
+  return known
 }
 
 /** @type {(Mutation & { files: string[] })[]} */
@@ -248,41 +242,52 @@ const survivors = []
 let noticed = 0
 let untested = 0
 
-/** Whether the test files pass with the change made. @param {Mutation} mutation @param {Batch} batch */
-async function passBroken(mutation, { files, limitMs }) {
+/** Those of the test files that fail with the change made. @param {Mutation} mutation @param {string[]} files */
+async function failingBroken(mutation, files) {
   const path = join(compiled, mutation.module)
   const original = readFileSync(path, 'utf8')
   restore = () => writeFileSync(path, original)
   writeFileSync(path, original.slice(0, mutation.start) + mutation.text + original.slice(mutation.end))
   // What does not even bundle would be noticed by anyone.
-  const passed = await bundle().then(
-    () => pass(files, limitMs),
-    () => false,
+  const failed = await bundle().then(
+    () => failing(files),
+    () => files,
   )
   restore()
   restore = null
-  await bundle()
-  return passed
+  return failed
+}
+
+/** @param {Mutation} mutation @param {string[]} files @returns {Promise<'noticed' | 'survived' | 'untested'>} */
+async function outcome(mutation, files) {
+  let sound = files
+  for (;;) {
+    if (sound.length === 0) return 'untested'
+    const failed = await failingBroken(mutation, sound)
+    if (failed.length === 0) return 'survived'
+    for (const file of failed) if (await isSound(file)) return 'noticed'
+    sound = sound.filter((file) => !failed.includes(file))
+  }
 }
 
 for (const mutation of drawn) {
   const { module, line, kind, source } = mutation
-  const nearest = testsOf(module)
-  const files = []
-  let survived = true
-  for (let i = 0; survived && i < nearest.length; i += BATCH) {
-    const batch = await sound(nearest.slice(i, i + BATCH))
-    if (batch.files.length > 0) survived = await passBroken(mutation, batch)
-    files.push(...batch.files)
+  const files = testsOf(module)
+  /** @type {string[]} */
+  const outcomes = []
+  for (let i = 0; i < files.length && !outcomes.includes('noticed'); i += BATCH) {
+    outcomes.push(await outcome(mutation, files.slice(i, i + BATCH)))
   }
-  if (files.length === 0) {
-    untested++
-    console.log(`${module}: no test file names it, or those that do fail as they are`)
-    continue
-  }
-  if (survived) survivors.push({ ...mutation, files })
-  else noticed++
-  console.log(`${survived ? 'SURVIVED' : 'noticed '} ${module}:${line} ${kind}: ${source.replace(/\s+/g, ' ')}`)
+  const found = ['noticed', 'survived'].find((name) => outcomes.includes(name)) ?? 'untested'
+  if (found === 'survived') survivors.push({ ...mutation, files })
+  else if (found === 'noticed') noticed++
+  else untested++
+  const { length } = files
+  const shown = source.replace(/\s+/g, ' ')
+  console.log(
+    `${found === 'noticed' ? 'noticed ' : found.toUpperCase()} ${module}:${line} ${kind}: ${shown} [${length}]`,
+  )
   if (values.report) writeFileSync(values.report, JSON.stringify({ noticed, untested, survivors }, null, 1))
 }
-console.log(`${noticed} noticed, ${survivors.length} survived, ${untested} in modules without a test file of their own`)
+await bundle()
+console.log(`${noticed} noticed, ${survivors.length} survived, ${untested} without a test file that names their module`)
