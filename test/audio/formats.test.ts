@@ -18,7 +18,7 @@ async function gathered(bytes: Uint8Array, chunkSeconds: number): Promise<Tensor
   return ops.cat(parts, -1)
 }
 
-for (const name of ['containers', 'adpcm', 'mp3', 'mpeg-1', 'mpeg-2', 'flac-and-ogg']) {
+for (const name of ['containers', 'adpcm', 'mp3', 'mpeg-1', 'mpeg-2', 'mpeg-2-intensity', 'flac-and-ogg']) {
   describe(`as libsndfile reads it: ${name}`, async () => {
     const { cases, tensors } = await fixture<Case>(`audio/${name}`)
     for (const { name: file, sampleRate, format, channels } of cases) {

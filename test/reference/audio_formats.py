@@ -158,7 +158,9 @@ def random_mp3(forms):
     fixture = Fixture()
     draw = np.random.RandomState(36)
     for name, settings in forms.items():
-        data = b''.join(Mp3Frame(draw, **settings).bytes() for _ in range(2))
+        # MPEG-2 has three tables for the sizes of scale factors.
+        frames = 2 if settings.get('rate', 44100) >= 32000 else 3
+        data = b''.join(Mp3Frame(draw, table=i, **settings).bytes() for i in range(frames))
         add(fixture, f'mp3-{name}', 'mp3', data)
         mpg123 = fixture.tensors[f'mp3-{name}/out/samples'].numpy()
         ffmpeg = with_ffmpeg(data)[:, : mpg123.shape[1]]
@@ -223,10 +225,10 @@ SCALE_BITS = [[0, 0, 0, 0, 3, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4], [0, 1, 2, 3, 0, 
 class Mp3Frame:
     """A frame of layer III with random contents (ISO/IEC 11172-3 and 13818-3), whole in itself."""
 
-    def __init__(self, draw, rate=44100, channels=2, extension=None, block=0, mixed=False, tables=(1, 32), gain=150, scale=None):
+    def __init__(self, draw, rate=44100, channels=2, extension=None, block=0, mixed=False, tables=(1, 32), gain=150, table=0):
         self.draw = draw
         self.rate, self.channels, self.extension = rate, channels, extension
-        self.block, self.mixed, self.tables, self.gain, self.scale = block, mixed, tables, gain, scale
+        self.block, self.mixed, self.tables, self.gain, self.table = block, mixed, tables, gain, table
         self.version = 1 if rate >= 32000 else 2 if rate >= 16000 else 2.5
         self.full = self.version == 1
         name = 'low' if rate in (16000, 11025, 12000) else rate
@@ -277,14 +279,14 @@ class Mp3Frame:
         kind = 0 if self.block != 2 else 2 if self.mixed else 1
         if self.full:
             # Of 4 bits they would be places beyond the last.
-            code = self.draw.randint(14 if self.extension in (1, 3) else 16) if self.scale is None else self.scale
+            code = self.draw.randint(14 if self.extension in (1, 3) else 16)
             lower, upper = SCALE_BITS[0][code], SCALE_BITS[1][code]
             if kind == 0:
                 groups = zip([6, 5, 5, 5], [lower, lower, upper, upper], shared)
                 return code, ''.join(self.random(count * width) for count, width, skip in groups if not skip)
             return code, self.random((17 if self.mixed else 18) * lower + 18 * upper)
         if self.extension in (1, 3) and channel == 1:
-            code = self.draw.randint(256) if self.scale is None else self.scale
+            code = self.draw.randint(*[(0, 180), (180, 244), (244, 256)][self.table])
             if code < 180:
                 table, widths = 3, [code // 36, code % 36 // 6, code % 6, 0]
             elif code < 244:
@@ -298,7 +300,7 @@ class Mp3Frame:
                     allowed = [value for value in range(2**width) if value != 7 and value != 2**width - 1 or width == 0]
                     bits += self.number(self.draw.choice(allowed), width)
             return 2 * code + self.draw.randint(2), bits
-        code = self.draw.randint(512) if self.scale is None else self.scale
+        code = self.draw.randint(*[(0, 400), (400, 500), (500, 512)][self.table])
         if code < 400:
             table, widths = 0, [(code >> 4) // 5, (code >> 4) % 5, code >> 2 & 3, code & 3]
         elif code < 500:
@@ -378,15 +380,19 @@ MPEG_1 = {
     'mixed': {'block': 2, 'mixed': True, 'channels': 1},
 }
 MPEG_2 = {
-    'low intensity': {'extension': 1, 'rate': 22050},
-    'low intensity with middle and side': {'extension': 3, 'rate': 24000},
-    'low intensity, short': {'extension': 1, 'block': 2, 'rate': 16000},
+    'low': {'rate': 16000, 'channels': 1},
     'low mixed': {'block': 2, 'mixed': True, 'rate': 22050, 'channels': 1},
     'low start': {'block': 1, 'rate': 24000, 'channels': 1},
-    'low short': {'block': 2, 'rate': 24000},
+    'low short': {'block': 2, 'rate': 24000, 'channels': 1},
     'quarter': {'rate': 12000, 'channels': 1},
     'quarter, short': {'rate': 8000, 'channels': 1, 'block': 2},
     'quarter, start': {'rate': 11025, 'channels': 1, 'block': 1},
+}
+# Not of mixed blocks, which mpg123 and FFmpeg understand differently.
+MPEG_2_INTENSITY = {
+    'low intensity': {'extension': 1, 'rate': 22050},
+    'low intensity with middle and side': {'extension': 3, 'rate': 24000},
+    'low intensity, short': {'extension': 1, 'block': 2, 'rate': 16000},
 }
 
 
@@ -406,4 +412,14 @@ def flac_and_ogg():
 
 
 if __name__ == '__main__':
-    main({'audio/containers': containers, 'audio/mp3': mp3, 'audio/flac-and-ogg': flac_and_ogg, 'audio/adpcm': random_adpcm, 'audio/mpeg-1': lambda: random_mp3(MPEG_1), 'audio/mpeg-2': lambda: random_mp3(MPEG_2)})
+    main(
+        {
+            'audio/containers': containers,
+            'audio/adpcm': random_adpcm,
+            'audio/mp3': mp3,
+            'audio/mpeg-1': lambda: random_mp3(MPEG_1),
+            'audio/mpeg-2': lambda: random_mp3(MPEG_2),
+            'audio/mpeg-2-intensity': lambda: random_mp3(MPEG_2_INTENSITY),
+            'audio/flac-and-ogg': flac_and_ogg,
+        }
+    )
