@@ -125,6 +125,26 @@ const tests = filesBelow('test', '.test.ts')
   .filter((path) => !path.startsWith('test/cuda') && !path.startsWith('test/setup'))
   .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }))
 
+/** The cases of each fixture, which name what a test file goes through. @type {Map<string, string>} */
+const fixtures = new Map(
+  filesBelow('test/fixtures', '.safetensors').map((path) => {
+    const bytes = readFileSync(join(root, 'test/fixtures', path))
+    return [path.replace(/\.safetensors$/, ''), bytes.toString('utf8', 8, 8 + Number(bytes.readBigUInt64LE()))]
+  }),
+)
+for (const test of tests) {
+  for (const [, path] of [...test.text.matchAll(/from '(\.\/[^']+)\.js'/g)]) {
+    const shared = join(root, dirname(test.path), `${path}.ts`)
+    if (existsSync(shared)) test.text += readFileSync(shared, 'utf8')
+  }
+  const words = new Set([...test.text.matchAll(/['"`]([\w/-]+)['"`]/g)].map((match) => match[1] ?? ''))
+  const folders = [...test.text.matchAll(/`([\w/-]+\/)\$\{/g)].map((match) => match[1] ?? '')
+  for (const [name, cases] of fixtures) {
+    const inFolder = folders.some((folder) => name.startsWith(folder) && words.has(name.slice(folder.length)))
+    if (words.has(name) || inFolder) test.text += cases
+  }
+}
+
 /** @param {string} module */
 const sourceOf = (module) => readFileSync(join(root, 'lib', module.replace(/\.js$/, '.ts')), 'utf8')
 /** The names that a module exports, but for those too short to be searched for. @param {string} source @returns {string[]} */
@@ -162,6 +182,7 @@ function testsOf(module) {
     if (dirname(path) === `test/${folder}`) score += 8
     else if (`test/${folder}/`.startsWith(`${dirname(path)}/`)) score += 4
     if (path.includes(base)) score += 30
+    if (folder.includes('/') && path.includes(folder.replace(/^.*\//, ''))) score += 15
     return { path, score }
   })
   return scored

@@ -156,6 +156,8 @@ describe('Trainer', () => {
     [{ callbacks: [{ onStepend: () => 1 }] }, /no event onStepend; did you mean onStepEnd/],
     [{ callbacks: [{ onStepEnd: 1 }] }, /onStepEnd must be a function/],
     [{ callbacks: {} }, /callbacks must be an array/],
+    [{ callbacks: [null] }, /a callback must be an object, not null/],
+    [{ callbacks: [7] }, /a callback must be an object, not 7/],
     [{ loggers: 1 }, /loggers must be an array/],
     [{ optimizers: { scheduler: {} } }, /a scheduler belongs to an optimiser/],
   ])('refuses %j', (options, message) => {
