@@ -182,7 +182,8 @@ function testsOf(module) {
     if (dirname(path) === `test/${folder}`) score += 8
     else if (`test/${folder}/`.startsWith(`${dirname(path)}/`)) score += 4
     if (path.includes(base)) score += 30
-    if (folder.includes('/') && path.includes(folder.replace(/^.*\//, ''))) score += 15
+    const [top = '', ...below] = folder.split('/')
+    if (path.startsWith(`test/${top}/`) && below.some((name) => path.includes(name))) score += 15
     return { path, score }
   })
   return scored
