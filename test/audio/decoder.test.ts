@@ -121,7 +121,7 @@ describe('Ogg hands over the packets of its streams', () => {
         free: () => heard.push(`${stream} freed`),
       }
     })
-    const file = Buffer.concat(pages)
+    const file = new Uint8Array(Buffer.concat(pages))
     for (let at = 0; at < file.length; at += piece) {
       decoder.feed(file.subarray(at, at + piece))
       await decoder.next()
