@@ -139,7 +139,9 @@ def random_adpcm():
                 data[at + 1] = data[at + 1] & 0x80 | draw.randint(89)
             elif subtype == 'IMA_ADPCM':
                 for channel in range(channels):
-                    data[at + 4 * channel + 2 : at + 4 * channel + 4] = bytes([draw.randint(89), 0])
+                    # The first steps are the largest one and one beyond the table.
+                    step = draw.randint(89) if at > begin else [88, 100][channel]
+                    data[at + 4 * channel + 2 : at + 4 * channel + 4] = bytes([step, 0])
             else:
                 data[at : at + 2] = bytes([draw.randint(7), draw.randint(7)])
                 data[at + 2 : at + 6] = draw.randint(16, 200, 2).astype('<i2').tobytes()
