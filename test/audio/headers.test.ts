@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { DataError, readAudio } from '../../lib/index.js'
+import { chunk, riff } from './wav-bytes.js'
 
 // What the headers of AIFF, AU and CAF may and may not say. The samples are bytes of one channel, unless a case says more.
 
@@ -145,5 +146,51 @@ describe('is refused', () => {
       byte: expect.any(Number),
       message: expect.stringMatching(message),
     })
+  })
+})
+
+// Microsoft, "Multiple Channel Audio Data and WAVE Files" and the registry of WAVE formats: IMA's block is a head of 4 bytes for
+// each channel and eight samples in 4 bytes; Microsoft's a head of 7 with two samples, and a sample in 4 bits.
+describe('blocks of ADPCM in WAV', () => {
+  const u16le = (...values: number[]) => join(...values.map((value) => Buffer.of(value & 255, value >> 8)))
+  const adpcm = (tag: number, channels: number, blockBytes: number, bits: number, more: Buffer) => {
+    const head = join(u16le(tag, channels, 8000, 0, 8000, 0, blockBytes, bits, more.length), more)
+    return riff([chunk('fmt ', head), chunk('data', Buffer.alloc(2 * blockBytes))])
+  }
+  const ima = (channels: number, blockBytes: number, frames: number, bits = 4) =>
+    adpcm(17, channels, blockBytes, bits, u16le(frames))
+  const ms = (channels: number, blockBytes: number, frames: number, count = 1, pairs = count) =>
+    adpcm(2, channels, blockBytes, 4, join(u16le(frames, count), Buffer.alloc(4 * pairs)))
+
+  test.each([
+    ['IMA, one channel', ima(1, 36, 65), 65],
+    ['IMA, fewer samples than there are', ima(1, 36, 57), 57],
+    ['IMA, the heads alone', ima(2, 8, 1), 1],
+    ['IMA, two channels', ima(2, 40, 33), 33],
+    ["Microsoft's, one channel", ms(1, 17, 22), 22],
+    ["Microsoft's, two channels", ms(2, 24, 12), 12],
+    ["Microsoft's, the heads alone", ms(1, 7, 2), 2],
+    ["Microsoft's, 256 pairs of weights", ms(1, 7, 2, 256), 2],
+  ])('are read: %s', async (_, file, frames) => {
+    expect((await readAudio(file)).samples.shape).toEqual([2 * frames])
+  })
+
+  test.each([
+    ['no samples', ima(1, 36, 0), /blocks of 0 samples in 36 bytes for 1 channels/],
+    ['eight more than there are', ima(1, 36, 73), /blocks of 73 samples/],
+    ['a part of eight', ima(1, 36, 58), /blocks of 58 samples/],
+    ['one byte too few', ima(2, 39, 33), /blocks of 33 samples in 39 bytes for 2 channels/],
+    ['IMA of 3 bits', ima(1, 36, 65, 3), /ADPCM of 3 bits/],
+    ['a cut head', adpcm(17, 1, 36, 4, Buffer.alloc(0)), /18 bytes, too few for ADPCM/],
+    ["Microsoft's of one sample", ms(1, 17, 1), /blocks of 1 samples/],
+    ["Microsoft's of one sample too many", ms(1, 17, 23), /blocks of 23 samples/],
+    ["Microsoft's of two channels, one too many", ms(2, 24, 13), /blocks of 13 samples/],
+    ['no pairs of weights', ms(1, 17, 22, 0, 1), /0 pairs of weights/],
+    ['257 pairs of weights', ms(1, 17, 22, 257), /257 pairs of weights/],
+    ['fewer pairs of weights than claimed', ms(1, 17, 22, 2, 1), /2 pairs of weights in a 'fmt ' chunk of 26 bytes/],
+  ])('are refused: %s', async (_, file, message) => {
+    const error = await readAudio(file).catch((thrown: Error) => thrown)
+    expect(error).toBeInstanceOf(DataError)
+    expect((error as Error).message).toMatch(message)
   })
 })
