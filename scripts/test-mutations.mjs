@@ -181,8 +181,8 @@ function testsOf(module) {
     score += Math.min(50, 10 * named(names)) + Math.min(20, 4 * named(users))
     if (dirname(path) === `test/${folder}`) score += 8
     else if (`test/${folder}/`.startsWith(`${dirname(path)}/`)) score += 4
-    if (path.includes(base)) score += 30
     const [top = '', ...below] = folder.split('/')
+    if (path.startsWith(`test/${top}/`) && path.includes(base)) score += 30
     if (path.startsWith(`test/${top}/`) && below.some((name) => path.includes(name))) score += 15
     return { path, score }
   })

@@ -1,5 +1,21 @@
 import { describe, expect, it } from 'vitest'
-import { abortable, elementsOf, isArrayLike, isList, listOf, requireSignal } from '../../lib/base/check.js'
+import {
+  abortable,
+  bytesOf,
+  elementsOf,
+  fieldOf,
+  isArrayLike,
+  isList,
+  listOf,
+  requireFunction,
+  requireNumber,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireSignal,
+  requireString,
+  requireWhole,
+} from '../../lib/base/check.js'
 import { ConfigError } from '../../lib/index.js'
 
 const revoked = () => {
@@ -12,6 +28,80 @@ const holed = (length: number, ...places: number[]) => {
   for (const place of places) list[place] = place
   return list
 }
+
+describe('checks of one argument', () => {
+  const check: Record<string, [check: (value: unknown) => void, good: unknown[], bad: unknown[], message: string]> = {
+    number: [
+      (value) => requireNumber('f', 'x', value),
+      [0, -1.5, Number.POSITIVE_INFINITY],
+      [Number.NaN, '1', 1n, null, undefined],
+      'f: x must be a number,',
+    ],
+    'number in [0, 1)': [
+      (value) => requireNumber('f', 'x', value, { least: 0, below: 1 }),
+      [0, 0.999],
+      [-0.001, 1, Number.NaN],
+      'f: x must be a number of at least 0 and below 1,',
+    ],
+    'whole number': [
+      (value) => requireWhole('f', 'x', value),
+      [0, 1, Number.MAX_SAFE_INTEGER],
+      [-1, 0.5, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY, '1', 1n],
+      'f: x must be a whole number of at least 0,',
+    ],
+    'whole number from 2': [
+      (value) => requireWhole('f', 'x', value, 2),
+      [2, 3],
+      [1, 0],
+      'f: x must be a whole number of at least 2,',
+    ],
+    string: [(value) => requireString('f', 'x', value), ['', 'a'], [1, null, ['a']], 'f: x must be a string,'],
+    function: [(value) => requireFunction('f', 'x', value), [() => {}], [{}, null, 'f'], 'f: x must be a function,'],
+    object: [(value) => requireObject('f', 'x', value), [{}, []], [null, undefined, 'a', 7], 'f: x must be an object,'],
+    'one of': [
+      (value) => requireOneOf('f', 'x', value, ['a', 'b']),
+      ['a', 'b'],
+      ['c', '', null],
+      "f: x must be 'a', 'b',",
+    ],
+    options: [
+      (value) => requireOptions('f', value, ['a']),
+      [{}, { a: undefined }, { a: 1 }],
+      [null, undefined, 'a', 7],
+      'f: options must be an object,',
+    ],
+  }
+  it.each(Object.entries(check))('%s', (_, [call, good, bad, message]) => {
+    for (const value of good) expect(() => call(value)).not.toThrow()
+    for (const value of bad) {
+      expect(() => call(value), String(value)).toThrow(ConfigError)
+      expect(() => call(value), String(value)).toThrow(message)
+    }
+  })
+
+  it('names an unknown option and the one that was meant', () => {
+    expect(() => requireOptions('f', { widht: 1 }, ['width'])).toThrow(
+      /f: there is no option 'widht'.*did you mean 'width'/,
+    )
+  })
+
+  it('fieldOf reads what can be read', () => {
+    expect([fieldOf({ a: 1 }, 'a'), fieldOf('ab', 'length'), fieldOf(null, 'a'), fieldOf(revoked(), 'a')]).toEqual([
+      1,
+      2,
+      undefined,
+      undefined,
+    ])
+  })
+
+  it('bytesOf gives the bytes of a buffer or an array, unless they were transferred', () => {
+    const bytes = Uint8Array.of(1, 2)
+    expect(bytesOf('f', 'x', bytes)).toBe(bytes)
+    expect(bytesOf('f', 'x', bytes.buffer)).toEqual(bytes)
+    structuredClone(bytes.buffer, { transfer: [bytes.buffer] })
+    expect(() => bytesOf('f', 'x', bytes.buffer)).toThrow(/x must be bytes that were not transferred/)
+  })
+})
 
 describe('isArrayLike', () => {
   it.each([
