@@ -5,8 +5,9 @@
 //   node scripts/test-mutations.mjs --modules train,text --count 50 --seed 1 --report mutations.json
 //
 // `--modules` limits the modules by the start of their path below lib/, `--per-module` the changes of one module (4), `--files`
-// the test files that are run for a change (8). The same seed draws the same changes. Nothing in lib/ is written: the changes
-// are made in dist/modules/, bundled as threads and processes load them, and taken back, also on Ctrl+C. Run `npm run build` first.
+// the test files that are run for a change (8), the nearest BATCH of them first. The same seed draws the same changes.
+// Nothing in lib/ is written: the changes are made in dist/modules/, bundled as threads and processes load them, and taken
+// back, also on Ctrl+C. Run `npm run build` first.
 import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
@@ -20,7 +21,9 @@ import { bundle } from './bundle.mjs'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const compiled = join(root, 'dist/modules')
 /** A test run that takes longer has hung, which counts as noticed. */
-const LIMIT_MS = 300_000
+const LIMIT_MS = 240_000
+/** The nearest test files notice most changes, so the others run only for what they let pass. */
+const BATCH = 4
 
 const { values } = parseArgs({
   options: {
@@ -73,6 +76,8 @@ function mutationsOf(path) {
   }
   /** @param {ts.Node} node */
   const visit = (node) => {
+    // The compiler's own code for `using`.
+    if (ts.isVariableStatement(node) && /^var __/.test(node.getText(file))) return
     if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node) || ts.isThrowStatement(node)) return
     if (ts.isBinaryExpression(node)) {
       const operator = node.operatorToken.getText(file)
@@ -120,6 +125,26 @@ const tests = filesBelow('test', '.test.ts')
   .filter((path) => !path.startsWith('test/cuda') && !path.startsWith('test/setup'))
   .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }))
 
+/** The cases of each fixture, which name what a test file goes through. @type {Map<string, string>} */
+const fixtures = new Map(
+  filesBelow('test/fixtures', '.safetensors').map((path) => {
+    const bytes = readFileSync(join(root, 'test/fixtures', path))
+    return [path.replace(/\.safetensors$/, ''), bytes.toString('utf8', 8, 8 + Number(bytes.readBigUInt64LE()))]
+  }),
+)
+for (const test of tests) {
+  for (const [, path] of [...test.text.matchAll(/from '(\.\/[^']+)\.js'/g)]) {
+    const shared = join(root, dirname(test.path), `${path}.ts`)
+    if (existsSync(shared)) test.text += readFileSync(shared, 'utf8')
+  }
+  const words = new Set([...test.text.matchAll(/['"`]([\w/-]+)['"`]/g)].map((match) => match[1] ?? ''))
+  const folders = [...test.text.matchAll(/`([\w/-]+\/)\$\{/g)].map((match) => match[1] ?? '')
+  for (const [name, cases] of fixtures) {
+    const inFolder = folders.some((folder) => name.startsWith(folder) && words.has(name.slice(folder.length)))
+    if (words.has(name) || inFolder) test.text += cases
+  }
+}
+
 /** @param {string} module */
 const sourceOf = (module) => readFileSync(join(root, 'lib', module.replace(/\.js$/, '.ts')), 'utf8')
 /** The names that a module exports, but for those too short to be searched for. @param {string} source @returns {string[]} */
@@ -156,7 +181,9 @@ function testsOf(module) {
     score += Math.min(50, 10 * named(names)) + Math.min(20, 4 * named(users))
     if (dirname(path) === `test/${folder}`) score += 8
     else if (`test/${folder}/`.startsWith(`${dirname(path)}/`)) score += 4
-    if (path.includes(base)) score += 30
+    const [top = '', ...below] = folder.split('/')
+    if (path.startsWith(`test/${top}/`) && path.includes(base)) score += 30
+    if (path.startsWith(`test/${top}/`) && below.some((name) => path.includes(name))) score += 15
     return { path, score }
   })
   return scored
@@ -166,11 +193,14 @@ function testsOf(module) {
     .map(({ path }) => path)
 }
 
-/** Whether all of these test files pass. @param {string[]} files @returns {Promise<boolean>} */
-function pass(files) {
+/** The first of these test files that fail: all of them where they hang. @param {string[]} files @returns {Promise<string[]>} */
+function failing(files) {
   return new Promise((done) => {
     const vitest = join(root, 'node_modules/vitest/vitest.mjs')
-    const child = spawn(process.execPath, [vitest, 'run', '--bail=1', '--silent', '--reporter=dot', ...files], {
+    const report = join(root, 'dist/.mutations.json')
+    rmSync(report, { force: true })
+    const reporter = ['--reporter=json', `--outputFile=${report}`]
+    const child = spawn(process.execPath, [vitest, 'run', '--bail=1', '--silent', ...reporter, ...files], {
       cwd: root,
       stdio: 'ignore',
       detached: true,
@@ -178,7 +208,12 @@ function pass(files) {
     const timer = setTimeout(() => process.kill(-Number(child.pid), 'SIGKILL'), LIMIT_MS)
     child.on('exit', (code) => {
       clearTimeout(timer)
-      done(code === 0)
+      if (code === 0) return done([])
+      if (!existsSync(report)) return done(files)
+      /** @type {{ testResults: { name: string, status: string }[] }} */
+      const { testResults } = JSON.parse(readFileSync(report, 'utf8'))
+      const failed = testResults.filter(({ status }) => status === 'failed').map(({ name }) => relative(root, name))
+      done(failed.length > 0 ? failed : files)
     })
   })
 }
@@ -214,40 +249,67 @@ if (values.list) {
   process.exit(0)
 }
 
-/** @type {Map<string, string[]>} the test files of each module that pass unbroken */
-const sound = new Map()
+/** Whether each test file that has noticed a change passes unbroken. @type {Map<string, Promise<boolean>>} */
+const soundness = new Map()
+
+/** @param {string} file */
+function isSound(file) {
+  const known = soundness.get(file) ?? bundle().then(async () => (await failing([file])).length === 0)
+  soundness.set(file, known)
+  return known
+}
+
 /** @type {(Mutation & { files: string[] })[]} */
 const survivors = []
 let noticed = 0
 let untested = 0
-for (const mutation of drawn) {
-  const { module, line, kind, source } = mutation
-  const path = join(compiled, module)
-  let files = sound.get(module)
-  if (!files) {
-    files = testsOf(module)
-    if (files.length > 0 && !(await pass(files))) files = []
-    sound.set(module, files)
-    if (files.length === 0) console.log(`${module}: no test file names it, or those that do fail as they are`)
-  }
-  if (files.length === 0) {
-    untested++
-    continue
-  }
+
+/** Those of the test files that fail with the change made. @param {Mutation} mutation @param {string[]} files */
+async function failingBroken(mutation, files) {
+  const path = join(compiled, mutation.module)
   const original = readFileSync(path, 'utf8')
   restore = () => writeFileSync(path, original)
   writeFileSync(path, original.slice(0, mutation.start) + mutation.text + original.slice(mutation.end))
   // What does not even bundle would be noticed by anyone.
-  const survived = await bundle().then(
-    () => pass(files),
-    () => false,
+  const failed = await bundle().then(
+    () => failing(files),
+    () => files,
   )
   restore()
   restore = null
-  if (survived) survivors.push({ ...mutation, files })
-  else noticed++
-  console.log(`${survived ? 'SURVIVED' : 'noticed '} ${module}:${line} ${kind}: ${source.replace(/\s+/g, ' ')}`)
+  return failed
+}
+
+/** @param {Mutation} mutation @param {string[]} files @returns {Promise<'noticed' | 'survived' | 'untested'>} */
+async function outcome(mutation, files) {
+  let sound = files
+  for (;;) {
+    if (sound.length === 0) return 'untested'
+    const failed = await failingBroken(mutation, sound)
+    if (failed.length === 0) return 'survived'
+    for (const file of failed) if (await isSound(file)) return 'noticed'
+    sound = sound.filter((file) => !failed.includes(file))
+  }
+}
+
+for (const mutation of drawn) {
+  const { module, line, kind, source } = mutation
+  const files = testsOf(module)
+  /** @type {string[]} */
+  const outcomes = []
+  for (let i = 0; i < files.length && !outcomes.includes('noticed'); i += BATCH) {
+    outcomes.push(await outcome(mutation, files.slice(i, i + BATCH)))
+  }
+  const found = ['noticed', 'survived'].find((name) => outcomes.includes(name)) ?? 'untested'
+  if (found === 'survived') survivors.push({ ...mutation, files })
+  else if (found === 'noticed') noticed++
+  else untested++
+  const { length } = files
+  const shown = source.replace(/\s+/g, ' ')
+  console.log(
+    `${found === 'noticed' ? 'noticed ' : found.toUpperCase()} ${module}:${line} ${kind}: ${shown} [${length}]`,
+  )
   if (values.report) writeFileSync(values.report, JSON.stringify({ noticed, untested, survivors }, null, 1))
 }
 await bundle()
-console.log(`${noticed} noticed, ${survivors.length} survived, ${untested} in modules without a test file of their own`)
+console.log(`${noticed} noticed, ${survivors.length} survived, ${untested} without a test file that names their module`)

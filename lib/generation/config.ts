@@ -71,6 +71,11 @@ export interface GenerationConfig {
    */
   returnTimestamps?: boolean
   noTimestampsTokenId?: number | null
+  /**
+   * Id of the last timestamp: tokens above it, such as those added by fine-tuning, follow the rules of text. Default: `Whisper`
+   * derives it from its tokenizer; elsewhere all tokens above `noTimestampsTokenId` are timestamps, as in transformers.
+   */
+  lastTimestampTokenId?: number | null
   /** Maximum index of the first timestamp, such as 50 for one second. */
   maxInitialTimestampIndex?: number | null
   /** Forced second token of a text whose prompt is one token. */

@@ -71,6 +71,7 @@ export const kinds: Record<keyof GenerationConfig, Kind> = {
   beginSuppressTokens: ids,
   returnTimestamps: boolean,
   noTimestampsTokenId: whole(0),
+  lastTimestampTokenId: whole(0),
   maxInitialTimestampIndex: whole(0),
   forcedBosTokenId: whole(0),
   forcedEosTokenId: idOrIds,

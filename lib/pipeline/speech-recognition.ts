@@ -2,7 +2,7 @@ import type { AudioClip } from '../audio/clip.js'
 import { shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { CtcTranscribeOptions } from '../models/encoders/ctc-transcribe.js'
-import type { TranscribeOptions } from '../models/whisper/options.js'
+import type { TranscribeOptions, WhisperSkipped } from '../models/whisper/options.js'
 import { Whisper } from '../models/whisper/whisper.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkOf } from './load.js'
@@ -26,6 +26,8 @@ export interface SpeechRecognitionOutput {
   text: string
   /** Chunks with `returnTimestamps`; times in seconds from the start of the recording. */
   chunks?: { text: string; timestamp: [start: number, end: number] }[]
+  /** Whisper only: parts of the recording without text, with reasons. */
+  skipped?: WhisperSkipped[]
 }
 
 interface Stretch {
@@ -67,9 +69,11 @@ export function recognize(
         )
       }
       const timestamps = returnTimestamps === 'word' ? 'word' : true
-      const { text, segments } = await model.transcribe(audio, { ...rest, timestamps })
-      if (returnTimestamps === false) return { text }
-      return { text, chunks: chunksOf(timestamps === 'word' ? segments.flatMap(({ words = [] }) => words) : segments) }
+      const { text, segments, skipped } = await model.transcribe(audio, { ...rest, timestamps })
+      const output = { text, ...(skipped.length > 0 && { skipped }) }
+      if (returnTimestamps === false) return output
+      const stretches = timestamps === 'word' ? segments.flatMap(({ words = [] }) => words) : segments
+      return { ...output, chunks: chunksOf(stretches) }
     }
     const pieces = {
       ...(chunkLengthS ? { chunkSeconds: chunkLengthS } : {}),

@@ -108,7 +108,7 @@ export function copyState(
       throw wrong(key, `has ${whole ? `shape [${whole}]` : shown(value)}`, `shape [${slot.shape}]`)
     }
     if (slot.exact && source instanceof Tensor && source.dtype !== slot.dtype) {
-      throw wrong(key, `is ${source.dtype}`, `${slot.dtype}`)
+      throw wrong(key, `is ${source.dtype}`, slot.dtype ?? 'the dtype of the parameter')
     }
     if (slot.constant) {
       const { name, make } = slot.constant

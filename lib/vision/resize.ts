@@ -165,7 +165,7 @@ export function requireStatistics(where: string, options: NormalizeImageOptions,
     throw misuse(
       where,
       name,
-      `${channels} finite numbers, one for each channel${name === 'std' ? ', not 0' : ''}`,
+      `${channels} finite ${name === 'std' ? 'nonzero ' : ''}numbers, one for each channel`,
       values,
     )
   }

@@ -149,6 +149,24 @@ describe('readClip', () => {
     })
   })
 
+  it.each([
+    [{ leastSamples: 1.5 }, /leastSamples must be a whole number/],
+    [{ leastSamples: -1 }, /leastSamples must be a whole number/],
+    [{ mostSamples: Number.NaN }, /mostSamples must be a whole number/],
+    [{ mostSamples: '9' }, /mostSamples must be a whole number/],
+    [{ sampleRate: 0 }, /sampleRate must be a whole number/],
+    [{ quality: 'best' }, /quality must be 'sinc'/],
+    [{ channels: -1 }, /channels must be a whole number/],
+    [{ channels: 'left' }, /channels must be a whole number/],
+    [{ maxSeconds: -1 }, /maxSeconds must be a number of at least 0/],
+    [{ allowEmpty: 1 }, /allowEmpty must be a boolean/],
+    [{ signal: {} }, /signal/],
+  ])('refuses the option %o', async (options, message) => {
+    const error = await vt.readClip(ramp, options as never).catch((error) => error)
+    expect(error).toBeInstanceOf(vt.ConfigError)
+    expect(error.message).toMatch(message)
+  })
+
   it('takes samples of any size that are numbers', async () => {
     const loud = new Float32Array(64).fill(3e38)
     expect(await shown(loud)).toEqual(Array.from(loud))

@@ -205,9 +205,35 @@ test('features have gradients', async () => {
   }
 })
 
+describe('every feature refuses by its own name', () => {
+  const features: Record<string, (samples: Tensor, options?: object) => Promise<Tensor>> = {
+    logMelSpectrogram,
+    spectrogram,
+    melSpectrogram: (samples, options) => melSpectrogram(samples, 16000, options),
+    kaldiFbank,
+  }
+  test.each(Object.entries(features))('%s', async (name, feature) => {
+    const refused = (message: string) => ({ name: 'ConfigError', message: expect.stringContaining(message) })
+    for (const samples of ['x', [0.5], null, undefined]) {
+      await expect(feature(samples as never)).rejects.toMatchObject(refused(`${name}: samples to be a tensor`))
+    }
+    await expect(feature(zeros([1000]), { bands: 3 })).rejects.toMatchObject(
+      refused(`${name}: expected a known option, got 'bands'`),
+    )
+  })
+
+  test('melFilterBank', () => {
+    expect(() => melFilterBank(1, 80, 16000)).toThrow(/melFilterBank: nFft to be an integer of at least 2/)
+    expect(() => melFilterBank(400, 0, 16000)).toThrow(/melFilterBank: nMels to be an integer of at least 1/)
+    expect(() => melFilterBank(400, 80, '16000' as never)).toThrow(/melFilterBank: sampleRate to be a/)
+    expect(() => melFilterBank(400, 80, 16000, { bands: 3 } as never)).toThrow(
+      /melFilterBank: expected a known option, got 'bands'/,
+    )
+  })
+})
+
 test('wrong arguments are typed errors', async () => {
   const samples = zeros([1000])
-  await expect(logMelSpectrogram('x' as never)).rejects.toThrow(/samples to be a tensor/)
   await expect(logMelSpectrogram(zeros([100]), { length: null })).rejects.toThrow(/at least 400 samples/)
   await expect(kaldiFbank(zeros([399]))).rejects.toThrow(/at least the 400 samples of a frame/)
   await expect(kaldiFbank(samples, { window: 'triangle' as never })).rejects.toThrow(/window must be 'hann'/)

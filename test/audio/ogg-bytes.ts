@@ -13,6 +13,12 @@ export function oggPage(
   head.writeUInt32LE(sequence, 18)
   head[26] = lacing.length
   const page = Buffer.concat([head, Buffer.from(lacing), ...packets])
+  return withChecksum(page)
+}
+
+/** The page with the checksum of what it holds (RFC 3533, section 6). */
+export function withChecksum(page: Buffer): Buffer {
+  page.writeUInt32LE(0, 22)
   let sum = 0
   for (const byte of page) {
     sum ^= byte << 24

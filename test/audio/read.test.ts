@@ -1,7 +1,9 @@
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, test } from 'vitest'
+import { Worker } from 'node:worker_threads'
+import { afterAll, describe, expect, test, vi } from 'vitest'
+import { FileSource } from '../../lib/files/byte-source.js'
 import {
   memoryStats,
   mixChannels,
@@ -219,7 +221,7 @@ describe('a long file', () => {
   })
 })
 
-test('leaving a stream frees its chunk and closes the file', async () => {
+test('leaving a stream frees its chunk, closes the file and stops its decoder', async () => {
   const bytes = riff([formatChunk(), chunk('data', Buffer.alloc(8000))])
   const before = await settledTensors()
   let kept: Tensor | undefined
@@ -231,7 +233,16 @@ test('leaving a stream frees its chunk and closes the file', async () => {
   const { tensors } = await fixture('audio/compressed')
   const flac = Buffer.from(tensors['flac16/file/bytes']!.dataSync() as Uint8Array)
   for (const made of Object.values(tensors)) made.dispose()
-  for await (const _ of readAudioStream(flac, { chunkSeconds: 0.01 })) break
+  const path = join(folder, 'left.flac')
+  writeFileSync(path, flac)
+  const close = vi.spyOn(FileSource.prototype, 'close')
+  const terminate = vi.spyOn(Worker.prototype, 'terminate')
+  for await (const _ of readAudioStream(path, { chunkSeconds: 0.01 })) break
+  expect([close.mock.calls.length, terminate.mock.calls.length]).toEqual([1, 1])
+  // A file that was read to its end leaves its decoder to the next one.
+  for (let i = 0; i < 2; i += 1) (await readAudio(path)).samples.dispose()
+  expect([close.mock.calls.length, terminate.mock.calls.length]).toEqual([3, 1])
+  vi.restoreAllMocks()
   expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
 })
 
@@ -248,6 +259,6 @@ test('no tensor is left behind', async () => {
   const audio = await readAudio(bytes, { sampleRate: 16000 })
   expect(memoryStats().liveTensors).toBe(before + 1)
   audio.samples.dispose()
-  await expect(readAudio(bytes.subarray(0, 50))).rejects.toThrow()
+  await expect(readAudio(bytes.subarray(0, 50))).rejects.toThrow(/claims 8000 bytes of samples, 6 are there/)
   expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
 })

@@ -408,7 +408,9 @@ describe('the module', () => {
     clip.dispose()
     model.dispose()
     expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
-    await expect(Beats.fromPretrained(fixturePath('models/roberta-bin/pytorch_model.bin'))).rejects.toThrow()
+    await expect(Beats.fromPretrained(fixturePath('models/roberta-bin/pytorch_model.bin'))).rejects.toThrow(
+      CheckpointError,
+    )
     expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
 

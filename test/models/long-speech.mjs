@@ -74,10 +74,10 @@ export const wordsOf = (text) =>
     .filter(Boolean)
 
 /**
- * Return in what `words` differ from `reference`, by the alignment with the fewest changes: words put in, left out and
- * changed, and the most words in a row that were left out or put in.
+ * Align `words` with `reference` by the fewest changes, and return the steps in order: `at` and `to` are the places in
+ * `reference` and `words`, one of them of the word before where a word was put in or left out.
  */
-export function differences(reference, words) {
+function alignment(reference, words) {
   const width = words.length + 1
   const moves = new Uint8Array((reference.length + 1) * width)
   let row = Uint32Array.from({ length: width }, (_, j) => j)
@@ -95,25 +95,95 @@ export function differences(reference, words) {
     }
     row = next
   }
-  const found = { inserted: 0, deleted: 0, changed: 0, longestInserted: 0, longestDeleted: 0 }
-  let [i, j, run, last] = [reference.length, words.length, 0, 0]
+  const steps = []
+  let [i, j] = [reference.length, words.length]
   while (i > 0 || j > 0) {
     const move = moves[i * width + j]
-    run = move === last ? run + 1 : 1
-    last = move
-    if (move === 0) {
-      i -= 1
-      j -= 1
-      if (reference[i] !== words[j]) found.changed += 1
-    } else if (move === 1) {
-      j -= 1
-      found.inserted += 1
-      found.longestInserted = Math.max(found.longestInserted, run)
-    } else {
-      i -= 1
-      found.deleted += 1
-      found.longestDeleted = Math.max(found.longestDeleted, run)
-    }
+    if (move !== 1) i -= 1
+    if (move !== 2) j -= 1
+    const kind = move === 1 ? 'inserted' : move === 2 ? 'deleted' : reference[i] === words[j] ? 'same' : 'changed'
+    steps.push({ kind, at: i, to: j })
+  }
+  return steps.reverse()
+}
+
+/**
+ * Return in what `words` differ from `reference`: words put in, left out and changed, and the most words in a row that were
+ * left out or put in.
+ */
+export function differences(reference, words) {
+  const found = { inserted: 0, deleted: 0, changed: 0, longestInserted: 0, longestDeleted: 0 }
+  let [run, last] = [0, '']
+  for (const { kind } of alignment(reference, words)) {
+    run = kind === last ? run + 1 : 1
+    last = kind
+    if (kind === 'same') continue
+    found[kind] += 1
+    if (kind === 'inserted') found.longestInserted = Math.max(found.longestInserted, run)
+    if (kind === 'deleted') found.longestDeleted = Math.max(found.longestDeleted, run)
   }
   return found
+}
+
+/** Words of segments, each with about when it is said: a segment's words share its time evenly. */
+function timedWords(segments) {
+  return segments.flatMap(({ start, end, text }) => {
+    const words = wordsOf(text)
+    return words.map((word, i) => ({ word, time: start + ((i + 0.5) / words.length) * (end - start) }))
+  })
+}
+
+/** Where windows begin and end, in seconds: the segments of one window have its statistics. */
+const bordersOf = (segments) =>
+  segments.flatMap(({ start, end, avgLogprob }, i) => [
+    ...(segments[i - 1]?.avgLogprob === avgLogprob ? [] : [start]),
+    ...(segments[i + 1]?.avgLogprob === avgLogprob ? [] : [end]),
+  ])
+
+/** Seconds around a window's border within which words may differ. */
+const BORDER = 2
+
+/**
+ * Count the words in which two transcripts of one recording differ, by where: in a part that one of them reports as skipped,
+ * within two seconds of the border of a window, or elsewhere.
+ */
+export function placesOfDifferences(plain, other) {
+  const [reference, words] = [timedWords(plain.segments), timedWords(other.segments)]
+  const borders = [...bordersOf(plain.segments), ...bordersOf(other.segments)]
+  const skipped = [...plain.skipped, ...other.skipped]
+  const found = { skipped: 0, border: 0, elsewhere: { inserted: 0, deleted: 0, changed: 0 } }
+  const steps = alignment(
+    reference.map(({ word }) => word),
+    words.map(({ word }) => word),
+  )
+  for (const { kind, at, to } of steps) {
+    if (kind === 'same') continue
+    const { time } = kind === 'inserted' ? words[to] : reference[at]
+    if (skipped.some(({ start, end }) => time >= start - BORDER && time <= end + BORDER)) found.skipped += 1
+    else if (borders.some((border) => Math.abs(time - border) <= BORDER)) found.border += 1
+    else found.elsewhere[kind] += 1
+  }
+  return found
+}
+
+/**
+ * Return the clips of a recording about which a transcript says nothing. It says something where half of the clip's
+ * time is reported as skipped, or a third of its words stand in the segments around it, or these have two thirds as many words as the
+ * clips in them, whatever the network understood.
+ * @param texts by a clip's name, what a transcript of the clip alone has
+ */
+export function untoldClips(clips, texts, { segments, skipped }) {
+  const overlap = (a, b) => Math.max(0, Math.min(a.end, b.end) - Math.max(a.start, b.start))
+  return clips.filter((clip) => {
+    const reported = skipped.reduce((sum, one) => sum + overlap(one, clip), 0)
+    if (reported >= (clip.end - clip.start) / 2) return false
+    const around = segments.filter((one) => overlap(one, clip) > 0)
+    const words = wordsOf(around.map(({ text }) => text).join(' '))
+    const reference = wordsOf(texts[clip.name])
+    const same = alignment(reference, words).filter(({ kind }) => kind === 'same').length
+    if (same >= reference.length / 3) return false
+    const neighbors = clips.filter((other) => around.some((one) => overlap(one, other) > overlap(other, other) / 2))
+    const expected = neighbors.flatMap(({ name }) => wordsOf(texts[name])).length
+    return words.length < (2 / 3) * Math.max(expected, reference.length)
+  })
 }

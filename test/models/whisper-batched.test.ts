@@ -112,6 +112,17 @@ describe('transcribe({ batchSize })', () => {
     expect(seconds).toBeCloseTo(1.3, 1)
   })
 
+  it('reports what the network wrote nothing about, also without batchSize', async () => {
+    const nothing = { allowedTokens: [24], beginSuppressTokens: [] }
+    const settings = { ...plain, language: 'de', timestamps: false as const, generation: nothing }
+    const { text, segments, skipped } = await model.transcribe(wave(), settings)
+    expect({ text, segments, skipped }).toEqual({
+      text: '',
+      segments: [],
+      skipped: [{ start: 0, end: 1.3, reason: 'noText' }],
+    })
+  })
+
   it('tries only the doubtful pieces again, and leaves silence out', async () => {
     const settings = { ...plain, language: 'de', batchSize: 4, vad }
     const greedy = await model.transcribe(wave(), settings)

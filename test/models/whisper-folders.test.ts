@@ -25,6 +25,7 @@ const written: {
   cases: { name: string; generation: Json | null; network: Json; clips: Clip[] }[]
   keys: Json
   added: { rows: number[][]; clips: { tokens: number[]; text: string }[] }
+  timed: { letters: number[]; clips: number[][]; as_timestamps: number[][] }
 } = JSON.parse(readFileSync(fixturePath('models/whisper-folders.json'), 'utf8'))
 
 setNumThreads(1)
@@ -57,8 +58,23 @@ function folderWith(generation: Json | null, network: Json = {}): string {
   return folder
 }
 
+/** The same with two text tokens behind the timestamps. */
+async function folderWithAdded(generation: Json): Promise<string> {
+  const folder = folderWith(generation, { vocab_size: 58 })
+  const file = join(folder, 'model.safetensors')
+  const { tensors } = await loadSafetensors(file)
+  const name = 'model.decoder.embed_tokens.weight'
+  tensors[name] = ops.cat([get(tensors[name]), tensor(written.added.rows)])
+  await saveSafetensors(file, tensors)
+  const tokenizer = readJson(join(folder, 'tokenizer.json')) as { added_tokens: Json[] }
+  const plain = { special: false, single_word: false, lstrip: false, rstrip: false, normalized: true }
+  tokenizer.added_tokens.push({ id: 56, content: 'zork', ...plain }, { id: 57, content: '<laugh>', ...plain })
+  writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer))
+  return folder
+}
+
 /** The prompt of the first window, and what the network writes behind it. */
-async function transcribed(model: Whisper, clip: Tensor): Promise<Clip> {
+async function transcribed(model: Whisper, clip: Tensor, timestamps = false): Promise<Clip> {
   const seen: Clip[] = []
   const generate = vi.spyOn(model, 'generate').mockImplementation(async (inputs, ...rest) => {
     const output = await Whisper.prototype.generate.call(model, inputs, ...rest)
@@ -66,7 +82,7 @@ async function transcribed(model: Whisper, clip: Tensor): Promise<Clip> {
     seen.push({ prompt, tokens: withoutEnd(get(output.tokens[0])) })
     return output
   })
-  await model.transcribe(clip, { ...once, timestamps: false })
+  await model.transcribe(clip, { ...once, timestamps })
   generate.mockRestore()
   return get(seen[0])
 }
@@ -84,7 +100,10 @@ describe('a folder of Whisper, as transformers opens it', () => {
     const model = await Whisper.fromPretrained(folderWith(generation, network))
     // Without a generation_config.json transformers knows no token for languages: the prompt is the start alone.
     const run = get(clips[0]).prompt.length === 1 ? generated : transcribed
-    for (const [i, clip] of clips.entries()) expect(await run(model, clipOf(i)), `clip ${i}`).toEqual(clip)
+    for (const [i, clip] of clips.entries()) {
+      expect(await run(model, clipOf(i)), `clip ${i}`).toEqual(clip)
+      expect((await generated(model, clipOf(i))).tokens, `clip ${i}, generate`).toEqual(clip.tokens)
+    }
   })
 
   it('saved again, it has the same settings, which transformers reads', async () => {
@@ -98,8 +117,10 @@ describe('a folder of Whisper, as transformers opens it', () => {
       const file = readJson(join(saved, 'generation_config.json'))
       // Without one of these transformers stops after 20 tokens.
       expect(file.max_length ?? file.max_new_tokens, name).toBeGreaterThan(0)
-      const run = get(clips[0]).prompt.length === 1 ? generated : transcribed
-      expect(await run(again, clipOf(0)), name).toEqual(clips[0])
+      // A saved folder lists its languages, so that `generate` detects one; what had no list writes the same by `transcribe`.
+      const expected = get(clips[0]).prompt.length === 1 ? await transcribed(model, clipOf(0)) : clips[0]
+      expect(await transcribed(again, clipOf(0)), name).toEqual(expected)
+      expect((await generated(again, clipOf(0))).tokens, name).toEqual(expected?.tokens)
     }
   })
 
@@ -122,30 +143,46 @@ describe('a folder of Whisper, as transformers opens it', () => {
   })
 
   it('keeps text tokens that fine-tuning added, and takes none of them for a timestamp', async () => {
-    const folder = folderWith({ language: 'de' }, { vocab_size: 58 })
-    const file = join(folder, 'model.safetensors')
-    const { tensors } = await loadSafetensors(file)
-    const name = 'model.decoder.embed_tokens.weight'
-    tensors[name] = ops.cat([get(tensors[name]), tensor(written.added.rows)])
-    await saveSafetensors(file, tensors)
-    const tokenizer = readJson(join(folder, 'tokenizer.json')) as { added_tokens: Json[] }
-    const plain = { special: false, single_word: false, lstrip: false, rstrip: false, normalized: true }
-    tokenizer.added_tokens.push({ id: 56, content: 'zork', ...plain }, { id: 57, content: '<laugh>', ...plain })
-    writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer))
-    const model = await Whisper.fromPretrained(folder)
+    const model = await Whisper.fromPretrained(await folderWithAdded({ language: 'de' }))
     for (const [i, { tokens, text }] of written.added.clips.entries()) {
       const { segments } = await model.transcribe(clipOf(i), { ...once, timestamps: false })
       expect(segments[0]?.tokens ?? []).toEqual(tokens)
       expect(segments[0]?.text ?? '').toBe(text)
     }
     expect(written.added.clips.some(({ text }) => /zork|<laugh>/.test(text))).toBe(true)
-    // Words hold them too, and with timestamps none of them is one.
+    // Words hold them too.
     const { segments } = await model.transcribe(clipOf(0), { ...once, timestamps: 'word' })
-    for (const { text, words = [], start, end } of segments) {
-      expect(words.map((word) => word.text).join('')).toBe(text)
-      expect(end).toBeLessThanOrEqual(0.4)
-      expect(start).toBeLessThanOrEqual(end)
+    for (const { text, words = [] } of segments) expect(words.map((word) => word.text).join('')).toBe(text)
+  })
+
+  it('writes added tokens by the rules of text where there are timestamps', async () => {
+    const suppressed = readJson(fixturePath('models/whisper-tiny/generation_config.json')).suppress_tokens as number[]
+    const { letters, clips } = written.timed
+    const folder = await folderWithAdded({ language: 'de', suppress_tokens: [...suppressed, ...letters] })
+    const model = await Whisper.fromPretrained(folder)
+    const tokenizer = get(model.tokenizer)
+    let added = 0
+    for (const [i, tokens] of clips.entries()) {
+      const seen = await transcribed(model, clipOf(i), true)
+      expect(seen.tokens, `clip ${i}`).toEqual(tokens)
+      const features = await logMelSpectrogram(clipOf(i), { nMels: 8, length: 6400 })
+      const inputs = { inputFeatures: features.narrow(1, 0, 40).unsqueeze(0) }
+      const { tokens: generated } = await model.generate(inputs, { returnTimestamps: true })
+      expect(withoutEnd(get(generated[0])), `clip ${i}, generate`).toEqual(tokens)
+      const all = await model.generate(inputs, { returnTimestamps: true, lastTimestampTokenId: null })
+      expect(withoutEnd(get(all.tokens[0])), `clip ${i}, all are timestamps`).toEqual(written.timed.as_timestamps[i])
+      const { segments } = await model.transcribe(clipOf(i), { ...once, timestamps: true })
+      for (const { tokens, text } of segments) {
+        expect(text).toBe(tokenizer.decode(tokens.filter((id) => id < 24 || id >= 56)))
+        if (tokens.includes(56)) expect(text).toContain('zork')
+      }
+      added += segments.filter(({ text }) => text.includes('zork')).length
+      for (const { start, end } of segments) {
+        expect(start).toBeLessThanOrEqual(end)
+        expect(end).toBeLessThanOrEqual(0.4)
+      }
     }
+    expect(added).toBeGreaterThan(0)
   })
 
   it('refuses what is none of its keys, naming file and key', async () => {

@@ -12,6 +12,7 @@ import {
   LoraConfig,
   loadSafetensors,
   Module,
+  ones,
   PeftModel,
   type Roberta,
   saveSafetensors,
@@ -200,8 +201,15 @@ describe('a directory', () => {
 
 it('a layer alone can be adapted too', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'voxtorch-peft-layer-'))
-  const peft = getPeftModel(new Linear(3, 2), { targetModules: 'all-linear', r: 1 })
+  const base = new Linear(3, 2)
+  const again = new Linear(3, 2)
+  again.loadStateDict(base.stateDict())
+  const x = ones([1, 3])
+  const before = base.forward(x).toArray()
+  const peft = getPeftModel(base, { targetModules: 'all-linear', r: 1, initLoraWeights: false })
+  expect(peft.forward(x).toArray()).not.toEqual(before)
   await peft.savePretrained(directory)
-  await PeftModel.fromPretrained(new Linear(3, 2), directory)
+  const loaded = await PeftModel.fromPretrained(again, directory)
+  expect(loaded.forward(x).toArray()).toEqual(peft.forward(x).toArray())
   rmSync(directory, { recursive: true })
 })

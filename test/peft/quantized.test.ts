@@ -247,6 +247,24 @@ describe('quantize', () => {
     expect(() => quantize(model, { scheme: 'nf4', module: 'head' } as never)).toThrow(
       /expected one of the options .*, got 'module'/,
     )
+    expect(() => quantize(model, { scheme: 'nf4', blockSize: 65538 })).toThrow(/an even number up to 65536/)
+    expect(() => quantize(model, { scheme: 'q8_0', blockSize: 32 })).toThrow(/the blocks of q8_0 have 32/)
+    expect(() => quantize(model, { scheme: 'q8_0', doubleQuant: true })).toThrow(/q8_0 has float16 scales/)
+    expect(() => quantize(model, { scheme: 'int8', doubleQuant: true })).toThrow(
+      /int8 has one float32 scale for each row/,
+    )
+    expect(() => quantize(model, { scheme: 'nf4', doubleQuant: 1 as never })).toThrow(
+      /doubleQuant must be true or false/,
+    )
+    const onMeta = new Linear(32, 16, { device: 'meta' })
+    expect(() => quantize(onMeta, { scheme: 'nf4' })).toThrow(/meta device, which has no values to pack/)
+    const wide = new Linear(32, 16, { dtype: 'float64' })
+    expect(() => quantize(wide, { scheme: 'nf4' })).toThrow(
+      /has a float64 weight, expected float32, bfloat16 or float16/,
+    )
+    expect(() => quantize(new Linear(48, 16), { scheme: 'q4_0' })).toThrow(
+      /rows of 48, and q4_0 needs a multiple of 32/,
+    )
     quantize(model, { scheme: 'nf4', modules: 'head' })
     expect(() => quantize(model, { scheme: 'nf4' })).toThrow(/'head' is quantized already/)
     getPeftModel(model, { targetModules: ['hidden'] })

@@ -79,6 +79,11 @@ describe("pipeline('automatic-speech-recognition')", () => {
     expect(timed.chunks?.map((chunk) => chunk.text)).toEqual(
       words.flatMap((segment) => segment.words ?? []).map((word) => word.text),
     )
+    // What has no text is said.
+    const pieces = { ...options, batchSize: 2, vad: async (): Promise<vt.Segment[]> => [[0.5, 0.8]] }
+    const { skipped } = await (transcriber.model as vt.Whisper).transcribe(audio, pieces)
+    expect(skipped.length).toBeGreaterThan(0)
+    expect((await transcriber(audio, pieces)).skipped).toEqual(skipped)
   })
 
   it('writes what transcribe of a CTC network writes', async () => {

@@ -39,6 +39,12 @@ def resampling():
                 {'name': f'{name}-{source}-{target}', 'from': source, 'to': target, 'options': options},
                 **{'in': {'samples': samples}, 'out': {'samples': out}},
             )
+    samples = coarse(randn('resample-44100-16000', 400))
+    out = resample(samples.double(), 44100, 16000, resampling_method='sinc_interp_kaiser').float()
+    fixture.case(
+        {'name': 'kaiser-defaults', 'from': 44100, 'to': 16000, 'options': {'quality': 'kaiser'}},
+        **{'in': {'samples': samples}, 'out': {'samples': out}},
+    )
     samples = coarse(randn('resample-batch', 2, 3, 200))
     out = resample(samples.double(), 3, 2).float()
     fixture.case({'name': 'batch', 'from': 3, 'to': 2, 'options': {}}, **{'in': {'samples': samples}, 'out': {'samples': out}})

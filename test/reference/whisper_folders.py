@@ -3,6 +3,11 @@
 Each case is models/whisper-tiny with other files beside its weights, and what `generate` writes about three clips with the
 folder's own settings. `keys` has every key of GenerationConfig, and those that WhisperGenerationMixin reads, with a value that
 is not the default. `added` has two rows for tokens that fine-tuning adds behind the timestamps, and the decoded texts.
+
+`timed` has the same rows, with timestamps. transformers 5.24 takes every id above the timestamps for a timestamp: behind an added
+token no text may come. So its network has the rows in the places of two letters, which are text, and their ids are changed
+afterwards; a network with the added tokens that never writes these letters (`letters`) has the same choices. `as_timestamps` is
+what transformers writes with the added tokens above the timestamps.
 """
 
 import argparse
@@ -143,12 +148,35 @@ def added():
     return {'rows': [[round(x, 6) for x in row] for row in rows.tolist()], 'clips': found}
 
 
+def timed():
+    rows = added()['rows']
+    letters = [11, 16]
+    model = opened({'language': 'de', 'return_timestamps': True}, {})
+    with torch.no_grad():
+        model.model.decoder.embed_tokens.weight[letters] = torch.tensor(rows)
+    moved = dict(zip(letters, (VOCABULARY, VOCABULARY + 1)))
+    found = []
+    for features in clips():
+        output = model.generate(features, force_unique_generate_call=True)[0].tolist()
+        assert output[:3] == [ID['startoftranscript'], ID['de'], ID['transcribe']], output
+        found.append([moved.get(token, token) for token in output[3:] if token != ID['endoftext']])
+    # Text behind an added token, which the rule of transformers forbids for tokens above the timestamps.
+    assert any(a >= VOCABULARY and b < ID['endoftext'] for one in found for a, b in zip(one, one[1:])), found
+    suppressed = json.loads((TINY / 'generation_config.json').read_text())['suppress_tokens']
+    settings = {'language': 'de', 'return_timestamps': True, 'suppress_tokens': [*suppressed, *letters]}
+    grown = opened(settings, {}, torch.tensor(rows))
+    taken = [grown.generate(features, force_unique_generate_call=True)[0].tolist()[3:] for features in clips()]
+    taken = [[token for token in one if token != ID['endoftext']] for one in taken]
+    assert taken != found
+    return {'letters': letters, 'clips': found, 'as_timestamps': taken}
+
+
 def build():
     cases = []
     for name, (generation, network) in CASES.items():
         model = opened(generation, network)
         cases.append({'name': name, 'generation': generation, 'network': network, 'clips': [written(model, features) for features in clips()]})
-    return {'cases': cases, 'keys': keys(), 'added': added()}
+    return {'cases': cases, 'keys': keys(), 'added': added(), 'timed': timed()}
 
 
 if __name__ == '__main__':

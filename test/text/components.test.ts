@@ -40,3 +40,31 @@ describe.each(cases)('the tokenizer.json $name, as tokenizers has it', ({ spec, 
     }).toEqual(wanted)
   })
 })
+
+// Such texts are cut into words before they are merged. The ids are those of tokenizers 0.23.
+test.each([
+  ['a b', [6, 7]],
+  ['a  b', [6, 3, 1]],
+  ['a   ba', [6, 4, 1, 0]],
+  ['  a', [4, 0]],
+  ['a    b  ', [6, 5, 1, 3]],
+  ['ab   ab a b', [6, 1, 4, 8, 6, 7]],
+  ['       a', [5, 5, 0]],
+])('spaces that merge with each other: %j', async (text, ids) => {
+  const vocab = ['a', 'b', '▁', '▁▁', '▁▁▁', '▁▁▁▁', '▁a', '▁b', 'ab', '▁▁a']
+  const tokenizer = await fromSpec({
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [
+        { type: 'Prepend', prepend: '▁' },
+        { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+      ],
+    },
+    model: {
+      type: 'BPE',
+      vocab: Object.fromEntries(vocab.map((token, id) => [token, id])),
+      merges: ['▁ ▁', '▁▁ ▁▁', '▁▁ ▁', '▁ a', '▁ b', 'a b', '▁▁ a'],
+    },
+  })
+  expect(tokenizer.encode(text).inputIds).toEqual(ids)
+})

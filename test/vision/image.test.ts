@@ -89,6 +89,59 @@ describe('so are those of BMP, GIF, TIFF and AVIF', async () => {
   })
 })
 
+describe('a BMP of one pixel', () => {
+  /** With the header BITMAPINFOHEADER and what is between it and the pixel. */
+  function bmp({ bits = 32, compression = 3, colors = 0, between = Buffer.alloc(0), pixel = [0x33, 0x22, 0x11, 0] }) {
+    const head = Buffer.alloc(54)
+    head.write('BM', 0, 'latin1')
+    head.writeUInt32LE(54 + between.length, 10)
+    head.writeUInt32LE(40, 14)
+    head.writeUInt32LE(1, 18)
+    head.writeUInt32LE(1, 22)
+    head.writeUInt16LE(1, 26)
+    head.writeUInt16LE(bits, 28)
+    head.writeUInt32LE(compression, 30)
+    head.writeUInt32LE(colors, 46)
+    return Buffer.concat([head, between, Buffer.from(pixel)])
+  }
+  const masks = (...values: number[]) => Buffer.from(Uint32Array.from(values).buffer)
+  const plain = masks(0xff0000, 0xff00, 0xff)
+
+  test('with masks has its bytes where they say', async () => {
+    expect((await readImage(bmp({ between: plain }))).toArray()).toEqual([[[0x11, 0x22, 0x33]]])
+    expect((await readImage(bmp({ between: masks(0xff, 0xff00, 0xff0000) }))).toArray()).toEqual([[[0x33, 0x22, 0x11]]])
+  })
+
+  test('is cut off in its masks', async () => {
+    for (let length = 54; length < 66; length += 1) {
+      const cut = readImage(bmp({ between: plain }).subarray(0, length))
+      await expect(cut, `${length}`).rejects.toMatchObject({ name: 'DataError', byte: 54 })
+      await expect(cut, `${length}`).rejects.toThrow(/ends within its masks/)
+    }
+  })
+
+  test.each([
+    ['of nothing', 0, '0x0'],
+    ['of nine bits', 0x1ff, '0x1ff'],
+    ['with a hole', 0x505, '0x505'],
+  ])('has a mask %s', async (_, mask, shown) => {
+    for (const place of [0, 1, 2]) {
+      const values = [0xff0000, 0xff00, 0xff]
+      values[place] = mask
+      await expect(readImage(bmp({ between: masks(...values) }))).rejects.toThrow(`its mask ${shown} is not of up to 8`)
+    }
+  })
+
+  test('has a palette that is not there', async () => {
+    const indexed = (colors: number, there: number) =>
+      readImage(bmp({ bits: 8, compression: 0, colors, between: Buffer.alloc(4 * there), pixel: [0, 0, 0, 0] }))
+    expect((await indexed(2, 2)).toArray()).toEqual([[[0, 0, 0]]])
+    await expect(indexed(257, 257)).rejects.toThrow(/palette of 257 colors is not whole/)
+    await expect(indexed(0, 2)).rejects.toThrow(/palette of 256 colors is not whole/)
+    await expect(indexed(4, 2)).rejects.toThrow(/palette of 4 colors is not whole|pixels begin at byte/)
+  })
+})
+
 describe('depths are the numbers in the file', async () => {
   const file = await fixture<{ name: string }>('vision/depths')
   test.each(file.cases)('$name', async ({ name }) => {

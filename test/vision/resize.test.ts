@@ -165,7 +165,9 @@ test('normalizeImage takes each channel by itself', async () => {
     }
   }
   await expect(normalizeImage(image, { mean: [0], std: [1] })).rejects.toThrow(/mean to be 3 finite numbers/)
-  await expect(normalizeImage(image, { mean: [0, 0, 0], std: [1, 0, 1] })).rejects.toThrow(/std to be 3 .* got 0/)
+  await expect(normalizeImage(image, { mean: [0, 0, 0], std: [1, 0, 1] })).rejects.toThrow(
+    /std to be 3 finite nonzero numbers/,
+  )
 })
 
 test('what is no picture, size or option', async () => {

@@ -175,7 +175,7 @@ describe.skipIf(!nodeAv)('videos that are unlike others, of npm node-av', { time
       )
     const claim = (...file: Buffer[]) => mp4Claims(written('edits.mov', Buffer.concat(file))).fault
     expect(claim(track('vide', 1 << 20, 1, 4))).toBe(undefined)
-    expect(claim(track('vide', 1 << 20, 1, 5))).toMatch(/5242880 frames/)
+    expect(claim(track('vide', 1 << 20, 1, 5))).toMatch(/at most 4194304 frames, .* 5242880/)
     // Two hours of plain sound, which FFmpeg indexes by chunks.
     expect(claim(track('soun', 7200 * 48_000, 1, 1))).toBe(undefined)
     expect(claim(track('vide', 7200 * 48_000, 1, 1))).toMatch(/345600000 frames/)

@@ -93,6 +93,9 @@ export function longBands({ blockType, mixed }: Granule, full: boolean): number 
   return mixed ? (full ? 8 : 6) : 0
 }
 
+/** Value above any scale factor. */
+const NO_PLACE = 255
+
 /** Groups of bands whose scale factors the second granule may reuse. */
 const sharedGroups = [0, 6, 11, 16, 21]
 
@@ -152,7 +155,8 @@ function readLowScaleFactors(
   counts.forEach((count, group) => {
     for (let i = 0; i < count; i += 1, at += 1) {
       values[at] = bits.read(widths[group]!)
-      illegal[at] = 2 ** widths[group]! - 1
+      // A factor of no bits is the place 0.
+      illegal[at] = widths[group]! > 0 ? 2 ** widths[group]! - 1 : NO_PLACE
     }
   })
   return { values, illegal, preemphasis: table === 2 && !intensity }

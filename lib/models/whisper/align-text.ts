@@ -41,7 +41,7 @@ export async function alignText(
   if (code !== null) start.push(tokens.languages[code] as number, tokens.transcribe)
   const prompt = [...start, tokens.noTimestamps]
   const room = positionsOf(config) - prompt.length - 1
-  const { isText } = tokenKinds(tokens, tokenizer)
+  const { isText } = tokenKinds(model)
   if (!ids.every(isText) || ids.length > room) {
     const what = ids.length > room ? `at most ${room} tokens, got ${ids.length}` : 'no special tokens, got some'
     throw new DataError(`${where}: text: expected ${what}`, { tokens: ids.length, most: room })

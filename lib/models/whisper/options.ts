@@ -112,9 +112,10 @@ export interface WhisperSkipped {
   start: number
   end: number
   /**
-   * `'vad'`: with `batchSize`, no speech was detected and it was not transcribed; `'noSpeech'`: the window counts as silence by
-   * `noSpeechThreshold` and `logprobThreshold`; `'noText'`: with `batchSize`, a second of speech or more was detected, but the network
-   * generated no text for it.
+   * `'vad'`: no speech was detected, by `vad`, or without `batchSize` by `energyVad`; `'noSpeech'`: the window counts as silence
+   * by `noSpeechThreshold` and `logprobThreshold`; `'noText'`: there is speech or other audio, and the network generated no text
+   * for a second or more. Such a part may lie within a segment whose text passes over it; the alignment of the text finds it
+   * (as for `timestamps: 'word'`) in windows with few tokens for their audio.
    */
   reason: 'vad' | 'noSpeech' | 'noText'
 }
@@ -184,6 +185,7 @@ const OWN: Partial<Record<keyof GenerationConfig, string>> = {
   returnTimestamps: 'set timestamps of transcribe',
   maxLength: 'set maxNewTokens of transcribe',
   noTimestampsTokenId: 'set model.tokens',
+  lastTimestampTokenId: 'set model.tokenizer',
   eosTokenId: 'set model.generationConfig',
   numReturnSequences: 'transcribe returns one text',
   outputScores: 'transcribe returns none',
@@ -272,13 +274,14 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
 }
 
 /** Return the tokens of a prompt. Special tokens are an error, as in transformers' `get_prompt_ids`. */
-function promptOf({ tokenizer, tokens }: Whisper, initialPrompt: string | undefined): number[] {
+function promptOf(model: Whisper, initialPrompt: string | undefined): number[] {
   if (initialPrompt === undefined) return []
   requireString('Whisper.transcribe', 'initialPrompt', initialPrompt)
   const text = initialPrompt.trim()
+  const { tokenizer } = model
   if (text === '' || tokenizer === null) return []
   const ids = tokenizer.encode(` ${text}`, { addSpecialTokens: false }).inputIds
-  const { isText } = tokenKinds(tokens, tokenizer)
+  const { isText } = tokenKinds(model)
   const special = ids.find((id) => !isText(id))
   if (special === undefined) return ids
   throw new ConfigError(

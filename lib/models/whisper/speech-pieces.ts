@@ -22,9 +22,13 @@ export async function speechPieces(
   return { pieces: await splitOnSilence(samples, SPEECH_RATE, { maxSeconds, vad: async () => segments }), speech }
 }
 
+/** Return the parts of samples [n] that are not silent, in seconds, including short and soft ones. */
+export const audibleParts: VoiceActivity = (samples, sampleRate) =>
+  energyVad(samples, sampleRate, { floorDb: -85, minSpeech: 0.05, padding: 0 })
+
 const findSpeech: VoiceActivity = async (samples, sampleRate) => {
   const published = publishedWeights().find(({ name }) => name === SILERO)
-  if (!published?.present) return energyVad(samples, sampleRate, { floorDb: -85, minSpeech: 0.05, padding: 0 })
+  if (!published?.present) return audibleParts(samples, sampleRate)
   const silero = await SileroVad.fromPretrained(published.folder)
   try {
     return await silero.segments(samples, sampleRate, { minSilence: 0.16, minSpeech: 0.05, padding: 0 })

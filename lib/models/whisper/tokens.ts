@@ -152,21 +152,43 @@ async function listedLanguages(directory: string, all: Record<string, number>): 
 export interface TokenKinds {
   isText(id: number): boolean
   isTime(id: number): boolean
+  /** The id of the last timestamp. */
+  last: number
 }
 
 /** Form of timestamp tokens in tokenizers, such as `<|1.24|>`. */
 const TIMESTAMP = /^<\|\d{1,4}\.\d\d\|>$/
 
-/** Return the kinds of ids from the special tokens, and for later ids from the tokenizer. */
-export function tokenKinds({ endOfText, noTimestamps }: WhisperTokens, tokenizer: Tokenizer | null): TokenKinds {
-  // Older tokenizers have no tokens for timestamps.
-  const isAdded = (id: number): boolean => {
-    const token = tokenizer?.idToToken(id)
-    return token !== undefined && !TIMESTAMP.test(token)
-  }
+/** A `Whisper`, or its tokens, tokenizer and configuration. */
+export interface TokenLayout {
+  tokens: WhisperTokens
+  tokenizer: Tokenizer | null
+  config: WhisperConfig
+}
+
+/** Return whether the tokenizer has a token with this id that is not a timestamp. Older tokenizers have no timestamp tokens. */
+function isOtherToken(tokenizer: Tokenizer | null, id: number): boolean {
+  const token = tokenizer?.idToToken(id)
+  return token !== undefined && !TIMESTAMP.test(token)
+}
+
+/** Return the id of the last timestamp. Tokens above it were added by fine-tuning, or pad the vocabulary. */
+export function lastTimestampOf({ tokens: { noTimestamps }, tokenizer, config }: TokenLayout): number {
+  const { vocabSize = MULTILINGUAL, maxSourcePositions = 1500 } = config
+  const most = Math.min(vocabSize - 1, noTimestamps + Math.max(TIMESTAMPS, maxSourcePositions + 1))
+  for (let id = noTimestamps + 1; id <= most; id += 1) if (isOtherToken(tokenizer, id)) return id - 1
+  return most
+}
+
+/** Return the kinds of ids from the special tokens, and above the timestamps from the tokenizer. */
+export function tokenKinds(layout: TokenLayout): TokenKinds {
+  const { tokens, tokenizer } = layout
+  const { endOfText, noTimestamps } = tokens
+  const last = lastTimestampOf(layout)
   return {
-    isText: (id) => id < endOfText || (id > noTimestamps && isAdded(id) && !tokenizer?.isSpecial(id)),
-    isTime: (id) => id > noTimestamps && !isAdded(id),
+    isText: (id) => id < endOfText || (id > last && isOtherToken(tokenizer, id) && !tokenizer?.isSpecial(id)),
+    isTime: (id) => id > noTimestamps && id <= last,
+    last,
   }
 }
 

@@ -6,6 +6,7 @@ import { KvCache } from '../../generation/kv-cache.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import type { TokenTimestamp } from './alignment.js'
 import { positionsOf, windowOf } from './config.js'
+import { detectLanguages } from './language.js'
 import {
   SECONDS_PER_STEP,
   type Settings,
@@ -20,7 +21,7 @@ import {
 } from './options.js'
 import { endOfSpeech, type SpokenSegment, type TimedPiece, withoutPauses } from './pauses.js'
 import { segmentsOf, type TimedTokens } from './segments.js'
-import { speechPieces } from './speech-pieces.js'
+import { audibleParts, speechPieces } from './speech-pieces.js'
 import { languageCode, type TokenKinds, tokenKinds } from './tokens.js'
 import type { Whisper } from './whisper.js'
 import { type Piece, piecesOf, wordsOf } from './words.js'
@@ -29,7 +30,7 @@ import { type Piece, piecesOf, wordsOf } from './words.js'
 interface Window {
   /** Without the end-of-text token. */
   tokens: number[]
-  /** Time of each token, with `timestamps: 'word'`. */
+  /** Time of each token and of the end of the text, with `timestamps: 'word'` and where the text is short; else empty. */
   times: TokenTimestamp[]
   avgLogprob: number
   compressionRatio: number
@@ -60,8 +61,14 @@ interface Stretch {
 
 /** Minimum seconds of speech for which the rest of a stretch is transcribed: less is the end of a word. */
 const LEAST_REST = 0.1
-/** Minimum seconds of speech without text that are transcribed again or reported. */
+/** Minimum seconds of speech without text that are transcribed again, and of a part that is reported. */
 const LEAST_UNWRITTEN = 1
+/** Text tokens per second of audio above which a window is not searched for parts without text. */
+const DENSE = 3
+/** Maximum duration of a token in seconds: earlier audio does not belong to it. */
+const LONGEST_TOKEN = 1
+/** Minimum seconds of audio in a part that a text passes over. */
+const LEAST_PASSED_OVER = 0.5
 
 /** Return the seconds of speech within a part of the recording. */
 const secondsOf = (speech: readonly Segment[], start: number, end: number): number =>
@@ -109,12 +116,16 @@ class Run {
   /** With `trimPauses`: the end of the last word so far, in seconds. */
   #spokenUntil = 0
   readonly #skipped: WhisperSkipped[] = []
+  /** Parts with audio above the noise, in seconds. A speech detector may miss all of a soft clip. */
+  #sounds: readonly Segment[] = []
+  /** Parts with speech, in seconds: by `vad` in batched mode, else all parts with audio. */
+  #speech: readonly Segment[] = []
 
   constructor(model: Whisper, settings: Settings, duration: number) {
     this.#model = model
     this.#settings = settings
     this.#duration = duration
-    this.#kinds = tokenKinds(model.tokens, model.tokenizer)
+    this.#kinds = tokenKinds(model)
     const { language, prompt, carryInitialPrompt } = settings
     if (language != null) this.language = languageCode(model.tokens, language)
     this.#prompt = prompt
@@ -146,24 +157,31 @@ class Run {
   async *windows(samples: Tensor): AsyncGenerator<WhisperSegment[]> {
     const { mel, steps } = await noGrad(() => scope(() => spectrogramOf(this.#model, samples)))
     const size = windowOf(this.#model.config)
+    const written: WhisperSegment[] = []
     try {
+      this.#sounds = await noGrad(() => scope(() => audibleParts(samples, SPEECH_RATE)))
+      this.#speech = this.#sounds
       const starts = Array.from({ length: Math.ceil(steps / size) }, (_, i) => i * size)
       await this.#detectLanguage(starts, async (start) => this.#windowOf(mel, start))
       for (let seek = 0; seek < steps; ) {
         this.#settings.signal?.throwIfAborted()
         const count = Math.min(size, steps - seek)
         const [window] = (await noGrad(() =>
-          scope(() => this.#decode(this.#windowOf(mel, seek).unsqueeze(0), [count])),
+          scope(() => this.#decode(this.#windowOf(mel, seek).unsqueeze(0), [count], [seek * SECONDS_PER_STEP])),
         )) as [Window]
         const { heard, done } = this.#cut(window, count, seek * SECONDS_PER_STEP, this.#duration)
         seek += done
         if (heard === undefined) continue
+        this.#skipPassedOver(heard, seek * SECONDS_PER_STEP)
         this.#remember(heard)
-        yield this.#made(heard)
+        const made = this.#made(heard)
+        written.push(...made)
+        yield made
       }
     } finally {
       mel.dispose()
     }
+    this.#skipUnwritten(0, this.#duration, written)
   }
 
   /** Yield the segments of each stretch of speech. `batchSize` windows are transcribed at a time. */
@@ -172,6 +190,8 @@ class Run {
     const { pieces, speech } = await noGrad(() =>
       scope(() => speechPieces(samples, windowOf(this.#model.config) * SECONDS_PER_STEP, vad)),
     )
+    this.#speech = speech
+    this.#sounds = await noGrad(() => scope(() => audibleParts(samples, SPEECH_RATE)))
     const stretches: Stretch[] = pieces.map(([start, end]) => ({
       from: Math.round(start * SPEECH_RATE),
       to: Math.min(Math.round(end * SPEECH_RATE), samples.size(0)),
@@ -196,7 +216,7 @@ class Run {
         if (heard !== undefined) stretch.heard.push(heard)
         const { seek } = stretch
         stretch.seek += done
-        if (done < steps) stretch.isDone = !this.#hasRest(stretch, speech)
+        if (done < steps) stretch.isDone = !this.#hasRest(stretch)
         else {
           // A text that ends with a single timestamp covers the whole window, unless speech continues after it.
           const last = this.#settings.timestamps ? 2 * (heard?.parts.at(-1)?.end ?? 0) : 0
@@ -205,12 +225,13 @@ class Run {
           stretch.isDone = goesOn === false || goesOn < LEAST_UNWRITTEN
           if (!stretch.isDone) stretch.seek = seek + last
         }
+        if (heard) this.#skipPassedOver(heard, stretch.from / SPEECH_RATE + stretch.seek * SECONDS_PER_STEP)
       }
       // Results are in order, even if a later stretch finishes first.
       for (; stretches[next]?.isDone; next += 1) {
         const stretch = stretches[next] as Stretch
         const made = stretch.heard.flatMap((heard) => this.#made(heard))
-        this.#skipUnwritten(stretch, made, speech)
+        this.#skipUnwritten(stretch.from / SPEECH_RATE, stretch.to / SPEECH_RATE, made)
         yield made
       }
     }
@@ -225,22 +246,45 @@ class Run {
     this.#skip(done, this.#duration, 'vad')
   }
 
-  /** Report speech without text, as timestamps may skip it. */
-  #skipUnwritten({ from, to }: Stretch, made: readonly WhisperSegment[], speech: readonly Segment[]): void {
-    let done = from / SPEECH_RATE
-    const end = to / SPEECH_RATE
+  /**
+   * Report the parts of the recording from `start` to `end` seconds that have no segment and are not reported yet: the timestamps of
+   * the network may leap, and a text may end long before its window. A detector may find little of soft speech, so a trace counts.
+   */
+  #skipUnwritten(start: number, end: number, made: readonly WhisperSegment[]): void {
     const known = [...made, ...this.#skipped, { start: end, end }].sort((a, b) => a.start - b.start)
+    let done = start
     for (const one of known) {
-      const start = Math.min(one.start, end)
-      if (start > done && secondsOf(speech, done, start) >= LEAST_UNWRITTEN) this.#skip(done, start, 'noText')
+      const next = Math.min(one.start, end)
+      if (next - done >= LEAST_UNWRITTEN) {
+        this.#skip(done, next, secondsOf(this.#speech, done, next) >= LEAST_REST ? 'noText' : 'vad')
+      }
       done = Math.max(done, one.end)
     }
   }
 
+  /**
+   * Report audio that a window's text passes over, up to `end` seconds: the network may transcribe one of two speakers, in a
+   * segment over both. The alignment shows it.
+   */
+  #skipPassedOver({ window, offset }: Heard, end: number): void {
+    if (window.times.length === 0) return
+    let done = offset
+    const pass = (until: number): void => {
+      const next = Math.min(until, end)
+      const isLong = next - done >= LEAST_UNWRITTEN
+      if (isLong && secondsOf(this.#sounds, done, next) >= LEAST_PASSED_OVER) this.#skip(done, next, 'noText')
+    }
+    for (const { time } of window.times) {
+      pass(offset + time - LONGEST_TOKEN)
+      done = Math.max(done, offset + time)
+    }
+    pass(end)
+  }
+
   /** Return whether the rest of a stretch has speech; otherwise report it as skipped. */
-  #hasRest({ from, to, seek }: Stretch, speech: readonly Segment[]): boolean {
+  #hasRest({ from, to, seek }: Stretch): boolean {
     const [start, end] = [from / SPEECH_RATE + seek * SECONDS_PER_STEP, to / SPEECH_RATE]
-    if (secondsOf(speech, start, end) >= LEAST_REST) return true
+    if (secondsOf(this.#speech, start, end) >= LEAST_REST) return true
     this.#skip(start, end, 'vad')
     return false
   }
@@ -255,7 +299,8 @@ class Run {
     const heard: { window: Tensor; steps: number }[] = []
     for (const stretch of batch) heard.push(await this.#melOf(samples, stretch))
     const steps = heard.map((one) => one.steps)
-    const windows = await this.#decode(ops.stack(heard.map(({ window }) => window)), steps)
+    const offsets = batch.map(({ from, seek }) => from / SPEECH_RATE + seek * SECONDS_PER_STEP)
+    const windows = await this.#decode(ops.stack(heard.map(({ window }) => window)), steps, offsets)
     return windows.map((window, i) => ({ window, steps: steps[i] as number }))
   }
 
@@ -342,8 +387,8 @@ class Run {
     return there < size ? ops.constantPadNd(window, [0, size - there]) : window
   }
 
-  /** Transcribe spectrograms [batch, numMelBins, steps of a window], with `steps` steps of audio each. */
-  async #decode(inputFeatures: Tensor, steps: number[]): Promise<Window[]> {
+  /** Transcribe spectrograms [batch, numMelBins, steps of a window] with `steps` steps of audio each, from `offsets` seconds on. */
+  async #decode(inputFeatures: Tensor, steps: number[], offsets: number[]): Promise<Window[]> {
     const model = this.#model
     const { lastHiddenState: encoderHiddenStates } = await model.encode({ inputFeatures })
     const encoderCache = new KvCache()
@@ -352,7 +397,14 @@ class Run {
       const beginning = this.#beginning()
       const written = await this.#write(beginning, encoderHiddenStates, encoderCache)
       const times: TokenTimestamp[][] = written.map(() => [])
-      if (this.#settings.timestamps === 'word' && written.some(({ tokens }) => tokens.length > 0)) {
+      const isAligned = ({ tokens }: Written, i: number): boolean => {
+        if (tokens.length === 0 || this.#settings.timestamps === 'word') return tokens.length > 0
+        const [start, count] = [offsets[i] as number, steps[i] as number]
+        const spoken = secondsOf(this.#sounds, start, start + count * SECONDS_PER_STEP)
+        const texts = tokens.filter((id) => this.#kinds.isText(id)).length
+        return spoken >= LEAST_UNWRITTEN && texts < DENSE * spoken
+      }
+      if (written.some(isAligned)) {
         const frames = steps.map((count) => Math.floor(count / 2))
         const tokens = written.map((one) => one.written)
         times.splice(
@@ -416,18 +468,8 @@ class Run {
 
   /** Return the language of the first clip, and its probability among all languages. */
   async #languageOf(encoderHiddenStates: Tensor, encoderCache?: KvCache): Promise<[string, number]> {
-    const { languages, startOfTranscript } = this.#model.tokens
-    const decoderInputIds = this.#rows([startOfTranscript], encoderHiddenStates.size(0))
-    const { logits } = await this.#model.forward({
-      decoderInputIds,
-      encoderHiddenStates,
-      ...(encoderCache && { encoderCache }),
-    })
-    const scores = (logits as Tensor).select(0, 0).to('float32').flatten().toArray() as number[]
-    const score = (code: string): number => scores[languages[code] as number] as number
-    const best = Object.keys(languages).reduce((best, code) => (score(code) > score(best) ? code : best))
-    const sum = Object.keys(languages).reduce((sum, code) => sum + Math.exp(score(code) - score(best)), 0)
-    return [best, 1 / sum]
+    const found = await detectLanguages(this.#model, encoderHiddenStates, encoderCache && { encoderCache })
+    return found[0] as [string, number]
   }
 
   #rows(ids: number[], count: number): Tensor {
@@ -495,6 +537,7 @@ class Run {
         maxNewTokens: Math.min(room, maxNewTokens ?? room),
         returnTimestamps: timestamps !== false,
         noTimestampsTokenId: special.noTimestamps,
+        ...(timestamps && { lastTimestampTokenId: this.#kinds.last }),
         eosTokenId: ends,
       },
       { generator, signal, promptLogitsAt: start },

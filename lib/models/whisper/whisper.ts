@@ -19,7 +19,7 @@ import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { readFeatureExtractor, spectrogramKeys } from '../feature-extractor.js'
 import { networkClass } from '../network.js'
-import type { SaveNetworkOptions } from '../pretrained.js'
+import { readConfig, type SaveNetworkOptions } from '../pretrained.js'
 import { type AlignTextOptions, alignText } from './align-text.js'
 import {
   alignTokens,
@@ -30,7 +30,7 @@ import {
   type WhisperHead,
 } from './alignment.js'
 import { melBinsOf, nativeWhisper, positionsOf, sizes, type WhisperConfig, whisperKeys, windowOf } from './config.js'
-import { ctranslate2Checkpoint } from './ctranslate2.js'
+import { ctranslate2Checkpoint, isCTranslate2 } from './ctranslate2.js'
 import { readWhisperGeneration, type TranscribeDefaults, whisperGeneration } from './generation-files.js'
 import type {
   WhisperEncoderInputs,
@@ -39,8 +39,9 @@ import type {
   WhisperInputs,
   WhisperOutput,
 } from './inputs.js'
+import { detectLanguages } from './language.js'
 import type { TranscribeOptions, WhisperAudio, WhisperSegment, WhisperTranscription } from './options.js'
-import { readTokens, tokensOf, type WhisperTokens } from './tokens.js'
+import { lastTimestampOf, readTokens, tokensOf, type WhisperTokens } from './tokens.js'
 import { transcribeSegments } from './transcribe.js'
 import type { WhisperWord } from './words.js'
 
@@ -111,6 +112,8 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   tokenizer: Tokenizer | null = null
   /** Cross-attention heads for alignment. Default: all in the upper half of the layers. */
   alignmentHeads: WhisperHead[]
+  /** Special tokens that the folder lists, which decide the default prompt of `generate`, as in transformers. */
+  #listed = { languages: false, noTimestamps: false }
 
   /** @throws ConfigError for a contradictory configuration */
   constructor(config: WhisperConfig, options: MakeOptions = {}) {
@@ -128,6 +131,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
       this.tokenizer = await Tokenizer.fromPretrained(directory)
     await readFeatureExtractor(directory, spectrogramKeys(melBinsOf(this.config), windowOf(this.config)))
     this.tokens = await readTokens(directory, this.config, this.tokenizer)
+    this.#listed = await listedTokens(directory)
     this.alignmentHeads = await readHeads(directory, this.config)
     const { generation, defaults } = await readWhisperGeneration(directory, this.config, this.tokens)
     this.generationConfig = { ...this.generationConfig, ...generation }
@@ -140,9 +144,10 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   }
 
   /**
-   * Generate tokens for audio after `inputIds` (default: the start of a transcript, with the language and task of the model's folder):
-   * greedily, by sampling or by beam search. It generates one window without the rules of `transcribe`; `returnTimestamps` enables those of
-   * timestamps.
+   * Generate tokens for audio after `inputIds`: greedily, by sampling or by beam search. It generates one window without the rules of
+   * `transcribe`; `returnTimestamps` enables those of timestamps. By default `inputIds` are the start of a transcript with the language
+   * and task of the model's folder. If the folder names no language and lists several, the language of each row is detected, as in
+   * transformers.
    * @throws ConfigError for an invalid or contradictory configuration
    */
   async generate(
@@ -150,9 +155,10 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     config: GenerationConfig = {},
     options?: GenerateOptions,
   ): Promise<GenerateOutput> {
-    return scope(async () =>
-      generate(this, await this.#prepared(inputs, config, options), this.#whole(inputs, config), options),
-    )
+    return scope(async () => {
+      const prepared = await this.#prepared(inputs, config, options)
+      return generate(this, prepared, this.#whole(prepared, config), options)
+    })
   }
 
   /** Generate token by token. Leaving the loop, or aborting the signal in `options`, stops generation and frees its memory. */
@@ -164,7 +170,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     const { inputFeatures, featuresMask } = inputs
     const made = await this.#prepared(inputs, config, options)
     try {
-      yield* stream(this, made, this.#whole(inputs, config), options)
+      yield* stream(this, made, this.#whole(made, config), options)
     } finally {
       if (inputFeatures || featuresMask) {
         made.encoderHiddenStates?.dispose()
@@ -200,28 +206,37 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
       throw new ConfigError('Whisper.generate: featuresMask: expected inputFeatures with it, got none')
     }
     if (!rest.inputIds && !rest.inputsEmbeds) {
-      const rows = made.encoderHiddenStates?.shape[0] ?? 1
-      const start = this.#start(config).map(BigInt)
-      made.inputIds = tensor(Array.from({ length: rows }, () => start))
+      const { encoderHiddenStates, encoderAttentionMask } = made
+      const isNamed = this.transcribeDefaults.language !== undefined || Object.keys(this.tokens.languages).length === 0
+      const detected =
+        this.#listed.languages && !isNamed && encoderHiddenStates
+          ? await detectLanguages(this, encoderHiddenStates, { encoderAttentionMask })
+          : []
+      const rows = Array.from({ length: encoderHiddenStates?.shape[0] ?? 1 }, (_, i) => detected[i]?.[0])
+      made.inputIds = tensor(rows.map((language) => this.#start(config, language).map(BigInt)))
     }
     return made
   }
 
   /** Return the default prompt. */
-  #start(config: GenerationConfig): number[] {
+  #start(config: GenerationConfig, language = this.transcribeDefaults.language): number[] {
     const { startOfTranscript, languages, noTimestamps } = this.tokens
-    const { language, task = 'transcribe' } = this.transcribeDefaults
-    const id = language === undefined ? undefined : languages[language]
-    if (id === undefined) return [startOfTranscript]
+    const { task = 'transcribe' } = this.transcribeDefaults
     const { returnTimestamps = false } = { ...this.generationConfig, ...config }
-    return [startOfTranscript, id, this.tokens[task], ...(returnTimestamps ? [] : [noTimestamps])]
+    const id = language === undefined ? undefined : languages[language]
+    const end = returnTimestamps ? [] : [noTimestamps]
+    if (id !== undefined) return [startOfTranscript, id, this.tokens[task], ...end]
+    return [startOfTranscript, ...(this.#listed.noTimestamps ? end : [])]
   }
 
   /** Fill in the defaults: without a limit, the text may use all positions. */
-  #whole(inputs: WhisperGenerateInputs, config: GenerationConfig): GenerationConfig {
+  #whole(inputs: GenerateInputs, config: GenerationConfig): GenerationConfig {
     const { noTimestamps } = this.tokens
     const whole = { ...config }
-    if (config.returnTimestamps) whole.noTimestampsTokenId ??= noTimestamps
+    if ({ ...this.generationConfig, ...config }.returnTimestamps) {
+      whole.noTimestampsTokenId ??= noTimestamps
+      if (whole.lastTimestampTokenId === undefined) whole.lastTimestampTokenId = lastTimestampOf(this)
+    }
     if (config.maxNewTokens == null && config.maxLength == null) {
       const past = (inputs.cache?.length ?? 0) + (inputs.inputIds?.shape[1] ?? this.#start(config).length)
       const room = Math.max(1, positionsOf(this.config) - past)
@@ -302,6 +317,17 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     await writeJson(join(directory, 'preprocessor_config.json'), preprocessor, { indent: 2 })
     this.tokenizer?.saveTo(directory)
   }
+}
+
+/** Return which special tokens a folder lists: CTranslate2's format has all, transformers' has them in generation_config.json. */
+async function listedTokens(directory: string): Promise<{ languages: boolean; noTimestamps: boolean }> {
+  const name = 'generation_config.json'
+  if (!existsSync(join(directory, name))) {
+    const isListed = isCTranslate2(directory)
+    return { languages: isListed, noTimestamps: isListed }
+  }
+  const { langToId, noTimestampsTokenId } = await readConfig(directory, name)
+  return { languages: langToId != null, noTimestamps: noTimestampsTokenId != null }
 }
 
 /** The encoder's sinusoidal positions are not trained. */

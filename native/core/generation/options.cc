@@ -60,6 +60,7 @@ Options::Options(const Config& config, const std::vector<double>& biases)
       suppressed(config.integers("suppress_tokens", {})),
       begin_suppressed(config.integers("begin_suppress_tokens", {})),
       no_timestamps(config.boolean("return_timestamps", false) ? config.integer("no_timestamps_token_id") : -1),
+      last_timestamp(config.integer("last_timestamp_token_id", -1)),
       max_initial_timestamp(config.integer("max_initial_timestamp_index", -1)),
       temperature(config.number("temperature", 1)),
       top_h(config.number("top_h", -1)),

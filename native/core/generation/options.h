@@ -47,6 +47,7 @@ struct Options {
   double decay_factor;
   Ids suppressed, begin_suppressed;
   int64_t no_timestamps;          // Whisper's rules of timestamps, which are the tokens above this one; -1: none
+  int64_t last_timestamp;         // tokens above it are text; -1: there are none
   int64_t max_initial_timestamp;  // -1: none
 
   double temperature, top_h, top_p, min_p, typical_p, epsilon, eta;  // each a value that changes nothing if not wanted

@@ -38,6 +38,11 @@ LogitsProcessors::LogitsProcessors(const Options& o, int64_t vocabulary)
   if (o.no_timestamps >= 0) {
     check_ids({o.no_timestamps}, vocabulary, "no_timestamps_token_id");
     TORCH_CHECK_VALUE(!o.eos.empty(), "return_timestamps needs an eos_token_id, below which text is");
+    if (o.last_timestamp >= 0) {
+      check_ids({o.last_timestamp}, vocabulary, "last_timestamp_token_id");
+      TORCH_CHECK_VALUE(o.last_timestamp > o.no_timestamps, "last_timestamp_token_id: expected an id above ",
+                        "no_timestamps_token_id ", o.no_timestamps, ", got ", o.last_timestamp);
+    }
   }
   if (o.allowed) check_ids(*o.allowed, vocabulary, "allowed_tokens");
   for (const Ids& word : o.bad_words) check_ids(word, vocabulary, "bad_words_ids");
@@ -159,37 +164,43 @@ void LogitsProcessors::after(const Written& written, float* scores) const {
 
 // Whisper's (Radford et al. 2022, https://arxiv.org/abs/2212.04356): timestamps come in pairs but for the first and the
 // one before the end, never go back, and one comes where all of them together are more likely than any other token.
+// Tokens above the timestamps, which fine-tuning added, are text; transformers takes them for timestamps.
 void LogitsProcessors::keep_timestamp_rules(const Written& written, float* scores) const {
   const Options& o = options_;
   const int64_t first = o.no_timestamps + 1;
+  const int64_t end = o.last_timestamp >= 0 ? o.last_timestamp + 1 : vocabulary_;
+  const auto is_timestamp = [&](int64_t id) { return id >= first && id < end; };
   const auto forbid_range = [&](int64_t from, int64_t to) {
     if (from < to) std::fill(scores + from, scores + to, kForbidden);
   };
+  const auto forbid_text = [&](int64_t below) {
+    forbid_range(0, below);
+    forbid_range(end, vocabulary_);
+  };
   scores[o.no_timestamps] = kForbidden;
   const auto answer = written.ids.end() - written.generated;
-  const auto is_timestamp = [&](int64_t back) { return *(written.ids.end() - back) >= first; };
-  const bool last = written.generated >= 1 && is_timestamp(1);
-  const bool before = written.generated < 2 || is_timestamp(2);
-  if (last && before) forbid_range(first, vocabulary_);
-  if (last && !before) forbid_range(0, o.eos.front());
+  const auto was_timestamp = [&](int64_t back) { return is_timestamp(*(written.ids.end() - back)); };
+  const bool last = written.generated >= 1 && was_timestamp(1);
+  const bool before = written.generated < 2 || was_timestamp(2);
+  if (last && before) forbid_range(first, end);
+  if (last && !before) forbid_text(o.eos.front());
   const auto none = std::make_reverse_iterator(answer);
-  const auto latest = std::find_if(written.ids.rbegin(), none, [&](int64_t id) { return id >= first; });
+  const auto latest = std::find_if(written.ids.rbegin(), none, is_timestamp);
   // A pair may be at one moment, but not two.
-  if (latest != none) forbid_range(first, std::min(vocabulary_, *latest + (last && !before ? 0 : 1)));
+  if (latest != none) forbid_range(first, std::min(end, *latest + (last && !before ? 0 : 1)));
   if (written.generated == 0) {
-    forbid_range(0, first);
-    if (o.max_initial_timestamp >= 0) forbid_range(first + o.max_initial_timestamp + 1, vocabulary_);
+    forbid_text(first);
+    if (o.max_initial_timestamp >= 0) forbid_range(first + o.max_initial_timestamp + 1, end);
   }
-  const auto sum_of = [&](int64_t from, int64_t to, float most) {
-    double sum = 0;
-    for (int64_t i = from; i < to; ++i) sum += std::exp(static_cast<double>(scores[i] - most));
-    return sum;
-  };
-  if (first == vocabulary_) return;
-  const float best_time = *std::max_element(scores + first, scores + vocabulary_);
-  const float best_text = *std::max_element(scores, scores + first);
+  if (first == end) return;
+  const float best_time = *std::max_element(scores + first, scores + end);
+  const float best_text =
+      std::max(*std::max_element(scores, scores + first),
+               end < vocabulary_ ? *std::max_element(scores + end, scores + vocabulary_) : kForbidden);
   if (best_time == kForbidden) return;
-  if (best_time + std::log(sum_of(first, vocabulary_, best_time)) > best_text) forbid_range(0, first);
+  double sum = 0;
+  for (int64_t i = first; i < end; ++i) sum += std::exp(static_cast<double>(scores[i] - best_time));
+  if (best_time + std::log(sum) > best_text) forbid_text(first);
 }
 
 }  // namespace voxtorch::generation

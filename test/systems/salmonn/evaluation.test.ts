@@ -258,6 +258,18 @@ describe('readTrajectoryDialogs', () => {
     await expect(vt.readTrajectoryPredictions(write('noid.jsonl', '{"prediction": "x"}'))).rejects.toThrow(/line 1: expected id to be a non-empty string/) // biome-ignore format: one line
     await expect(vt.readTrajectoryPredictions(write('none.jsonl', '{"id": "x"}'))).rejects.toThrow(/x: expected prediction or turns, got neither/) // biome-ignore format: one line
     await expect(vt.readJudgeReplies(write('replies.jsonl', '{"id": "x"}'))).rejects.toThrow(/line 1: expected id and reply to be strings/) // biome-ignore format: one line
+    const replied = (...ids: string[]) =>
+      write('replies.jsonl', ids.map((id, i) => JSON.stringify({ id, reply: `r${i}` })).join('\n'))
+    const wanted = [
+      { id: 'a', reply: 'r0' },
+      { id: 'b', reply: 'r1' },
+    ]
+    expect(await vt.readJudgeReplies(replied('a', 'b'))).toEqual(wanted)
+    expect(await vt.readJudgeReplies(replied('a', 'b'), ['b', 'a', 'c'])).toEqual(wanted)
+    await expect(vt.readJudgeReplies(replied('a', 'b', 'a'))).rejects.toThrow(/line 3: a has a reply before/)
+    await expect(vt.readJudgeReplies(replied('a', 'b'), ['a'])).rejects.toThrow(
+      /line 2: no dialog of the references is called b/,
+    )
   })
 })
 

@@ -160,6 +160,8 @@ describe('Trainer', () => {
     [{ callbacks: [{ onStepend: () => 1 }] }, /known event, got 'onStepend'; did you mean onStepEnd/],
     [{ callbacks: [{ onStepEnd: 1 }] }, /onStepEnd to be a function/],
     [{ callbacks: {} }, /callbacks to be an array/],
+    [{ callbacks: [null] }, /a callback to be an object, got null/],
+    [{ callbacks: [7] }, /a callback to be an object, got 7/],
     [{ loggers: 1 }, /loggers to be an array/],
     [{ optimizers: { scheduler: {} } }, /expected an optimizer with the scheduler/],
   ])('refuses %j', (options, message) => {

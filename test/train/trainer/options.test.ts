@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import * as vt from '../../../lib/index.js'
 import { expectClose } from '../../helpers.js'
 import {
@@ -340,7 +340,15 @@ describe('precision and loss', () => {
         intermediateSize: 8,
       })
     }
-    newTrainer({ outputDir: folder('native'), gradientCheckpointing: true }, { model: new Wrapped() as never })
+    const turn = vi.spyOn(vt.Roberta.prototype, 'gradientCheckpointing')
+    const model = new Wrapped()
+    newTrainer({ outputDir: folder('native'), gradientCheckpointing: true }, { model: model as never })
+    expect(turn.mock.contexts).toEqual([model.encoder])
+    expect(turn.mock.calls).toEqual([[true]])
+    turn.mockClear()
+    newTrainer({ outputDir: folder('native') }, { model: model as never })
+    expect(turn).not.toHaveBeenCalled()
+    turn.mockRestore()
   })
 
   it('turns gradient checkpointing on', () => {

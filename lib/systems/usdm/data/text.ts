@@ -100,7 +100,7 @@ export class UsdmTokenizer {
       firstUnit,
       pad: id(PAD),
       newline,
-      endOfSpeech: this.joinsPieces && lines.length > 1 ? (lines[0] as number) : newline,
+      endOfSpeech: this.joinsPieces ? (lines[0] as number) : newline,
     }
   }
 

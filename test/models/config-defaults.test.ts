@@ -1,0 +1,28 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { beatsKeys } from '../../lib/models/beats/config.js'
+import { bigVGANKeys } from '../../lib/models/bigvgan/config.js'
+import { unitVoiceboxKeys } from '../../lib/models/unit-voicebox/config.js'
+
+/** The options of a configuration with the default in brackets that their comments end in: `[12]`, or `[true; version 2: false]`. */
+function documented(file: string): Record<string, unknown> {
+  const text = readFileSync(new URL(`../../lib/models/${file}`, import.meta.url), 'utf8')
+  const options = text.matchAll(/\[((?:[^[\];]|\[[^\]]*\])+)(?:;[^\]]*)?\]\.?\s*\*\/\s+(\w+)\?:/g)
+  return Object.fromEntries(
+    [...options].map(([, value = '', name]) => {
+      const json = value.replace(/'/g, '"')
+      return [name, JSON.parse(json.includes(',') ? `[${json}]` : json)]
+    }),
+  )
+}
+
+// The comments state those of the original: of BEATs its class BEATsConfig, of the others the published config.json.
+describe('the defaults are those that the comments name', () => {
+  it.each([
+    ['beats/config.ts', beatsKeys],
+    ['bigvgan/config.ts', bigVGANKeys],
+    ['unit-voicebox/config.ts', unitVoiceboxKeys],
+  ])('%s', (file, { defaults }) => {
+    expect(documented(file)).toEqual(defaults)
+  })
+})
