@@ -127,7 +127,7 @@ describe('the configuration beside a tokenizer', () => {
     ['a token that is a number', { bos_token: 7 }, /bos_token: expected a string, got 7/],
     ['an endless token', { bos_token: 'x'.repeat(9999) }, /1 to 1024 characters/],
     ['an id that is none', { added_tokens_decoder: { x: { content: 'y' } } }, /expected an id as the key/],
-    ['a list', [], /expected an object, got an array of 0/],
+    ['a list', [], /expected an object, got an array of length 0/],
   ])('%s is refused', async (_name, config, message) => {
     const path = directory('refused', { 'tokenizer.json': spec, 'tokenizer_config.json': config })
     const error: Error = await Tokenizer.fromPretrained(path).then(
