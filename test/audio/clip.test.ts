@@ -150,16 +150,16 @@ describe('readClip', () => {
   })
 
   it.each([
-    [{ leastSamples: 1.5 }, /leastSamples must be a whole number/],
-    [{ leastSamples: -1 }, /leastSamples must be a whole number/],
-    [{ mostSamples: Number.NaN }, /mostSamples must be a whole number/],
-    [{ mostSamples: '9' }, /mostSamples must be a whole number/],
-    [{ sampleRate: 0 }, /sampleRate must be a whole number/],
-    [{ quality: 'best' }, /quality must be 'sinc'/],
-    [{ channels: -1 }, /channels must be a whole number/],
-    [{ channels: 'left' }, /channels must be a whole number/],
-    [{ maxSeconds: -1 }, /maxSeconds must be a number of at least 0/],
-    [{ allowEmpty: 1 }, /allowEmpty must be a boolean/],
+    [{ leastSamples: 1.5 }, /leastSamples to be an integer/],
+    [{ leastSamples: -1 }, /leastSamples to be an integer/],
+    [{ mostSamples: Number.NaN }, /mostSamples to be an integer/],
+    [{ mostSamples: '9' }, /mostSamples to be an integer/],
+    [{ sampleRate: 0 }, /sampleRate to be an integer/],
+    [{ quality: 'best' }, /quality to be 'sinc'/],
+    [{ channels: -1 }, /channels to be an integer/],
+    [{ channels: 'left' }, /channels to be an integer/],
+    [{ maxSeconds: -1 }, /maxSeconds to be a number of at least 0/],
+    [{ allowEmpty: 1 }, /allowEmpty to be a boolean/],
     [{ signal: {} }, /signal/],
   ])('refuses the option %o', async (options, message) => {
     const error = await vt.readClip(ramp, options as never).catch((error) => error)

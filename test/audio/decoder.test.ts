@@ -34,7 +34,7 @@ describe("the decoder's thread", () => {
     const decoded = decodeCompressed(source(), 'flac').next()
     const refused = expect(decoded).rejects.toMatchObject({
       name: 'DataError',
-      message: 'clip.flac: its decoder makes nothing of it in 20 s',
+      message: 'clip.flac: the flac decoder did not respond for 20 s',
     })
     await vi.waitUntil(() => vi.getTimerCount() > 0, { interval: 1 })
     await vi.advanceTimersByTimeAsync(19_000)

@@ -215,7 +215,7 @@ describe('every feature refuses by its own name', () => {
   test.each(Object.entries(features))('%s', async (name, feature) => {
     const refused = (message: string) => ({ name: 'ConfigError', message: expect.stringContaining(message) })
     for (const samples of ['x', [0.5], null, undefined]) {
-      await expect(feature(samples as never)).rejects.toMatchObject(refused(`${name}: samples to be a tensor`))
+      await expect(feature(samples as never)).rejects.toMatchObject(refused(`${name}: expected samples to be a tensor`))
     }
     await expect(feature(zeros([1000]), { bands: 3 })).rejects.toMatchObject(
       refused(`${name}: expected a known option, got 'bands'`),
@@ -223,9 +223,9 @@ describe('every feature refuses by its own name', () => {
   })
 
   test('melFilterBank', () => {
-    expect(() => melFilterBank(1, 80, 16000)).toThrow(/melFilterBank: nFft to be an integer of at least 2/)
-    expect(() => melFilterBank(400, 0, 16000)).toThrow(/melFilterBank: nMels to be an integer of at least 1/)
-    expect(() => melFilterBank(400, 80, '16000' as never)).toThrow(/melFilterBank: sampleRate to be a/)
+    expect(() => melFilterBank(1, 80, 16000)).toThrow(/melFilterBank: expected nFft to be an integer of at least 2/)
+    expect(() => melFilterBank(400, 0, 16000)).toThrow(/melFilterBank: expected nMels to be an integer of at least 1/)
+    expect(() => melFilterBank(400, 80, '16000' as never)).toThrow(/melFilterBank: expected sampleRate to be a/)
     expect(() => melFilterBank(400, 80, 16000, { bands: 3 } as never)).toThrow(
       /melFilterBank: expected a known option, got 'bands'/,
     )

@@ -178,7 +178,7 @@ describe.skipIf(!nodeAv)('videos that are unlike others, of npm node-av', { time
     expect(claim(track('vide', 1 << 20, 1, 5))).toMatch(/at most 4194304 frames, .* 5242880/)
     // Two hours of plain sound, which FFmpeg indexes by chunks.
     expect(claim(track('soun', 7200 * 48_000, 1, 1))).toBe(undefined)
-    expect(claim(track('vide', 7200 * 48_000, 1, 1))).toMatch(/345600000 frames/)
+    expect(claim(track('vide', 7200 * 48_000, 1, 1))).toMatch(/at most 4194304 frames, .* 345600000/)
     // What stands in the media data is no box.
     expect(claim(box('ftyp'), box('mdat', track('vide', 1 << 24, 1, 1)))).toBe(undefined)
   })
