@@ -225,7 +225,7 @@ describe('a hostile template is ended', () => {
       `${'{% macro m() %}'.repeat(90)}${'{{ a }}'.repeat(3e4)}${'{% endmacro %}'.repeat(90)}`,
       /too many macros/,
     ],
-    ['a long template', 'a'.repeat(2 ** 18 + 1), /more than 262144/],
+    ['a long template', 'a'.repeat(2 ** 18 + 1), /more than the limit of 262144/],
     ['no template', '{% if %}', /chat template, line 1, column 7: TemplateSyntaxError: Expected an expression/],
     [
       'JavaScript',
