@@ -141,7 +141,7 @@ describe('JSONL and WAV', () => {
   const good = { audio: 'a.wav', text: 'a', label: 'x' }
   it.each([
     ['no JSON', '{"text": ', /line 2/],
-    ['no object', '[1]', /line 2: it is no object/],
+    ['no object', '[1]', /line 2: expected a JSON object, got an array of length 1/],
     [
       'an unknown field',
       { ...good, hystory: ['a'] },
