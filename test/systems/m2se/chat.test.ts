@@ -336,13 +336,13 @@ describe('the API', () => {
   it('refuses what is too large or hostile, and answers 12 at once among those that leave; memory returns', async () => {
     const large = facePpm({ width: 640, height: 640 })
     const hostile: [object | string, number, RegExp][] = [
-      [{ messages: [user(picture(large))] }, 400, /more than 400000/],
-      [{ messages: [user(frames(...Array.from({ length: 13 }, () => FACES.joy)))] }, 400, /more frames/],
-      [{ messages: [user(...Array.from({ length: 5 }, () => picture(FACES.joy)))] }, 400, /more than 4 pictures/],
-      [{ messages: [user(picture(Buffer.alloc(2_500_000)))] }, 413, /large/],
+      [{ messages: [user(picture(large))] }, 400, /at most 400000 pixels/],
+      [{ messages: [user(frames(...Array.from({ length: 13 }, () => FACES.joy)))] }, 400, /maxVideoFrames/],
+      [{ messages: [user(...Array.from({ length: 5 }, () => picture(FACES.joy)))] }, 400, /at most 4 images and videos/],
+      [{ messages: [user(picture(Buffer.alloc(2_500_000)))] }, 413, /at most .* bytes/],
       [{ messages: [user(picture(FACES.joy), text('<IMG_CONTEXT>'))] }, 400, /IMG_CONTEXT/],
       [{ messages: [user(picture(FACES.joy), text('<image>'))] }, 400, /expected text without media markers, got <image>/],
-      [{ messages: [user(text('x'.repeat(5000)))] }, 400, /which leaves 0 of 4096/],
+      [{ messages: [user(text('x'.repeat(5000)))] }, 400, /expected at most 0 of 4096 tokens/],
       [{ messages: [user(text('x'))], num_beams: 3 }, 400, /expected numBeams 1, got 3/],
       ['{"messages":', 400, /JSON/],
     ]
@@ -416,7 +416,7 @@ it('`voxtorch serve emoverse` takes a base with adapters, by the names that `emo
     expect(found['Joy.']).toBeCloseTo(own['Joy.'] as number, 6)
     loaded.model.dispose()
     expect(() => parseServe(['salmonn', '--model', base, '--adapters', 'a'])).toThrow('serve: --adapters: an option of emoverse, not of salmonn. Leave it out.')
-    expect(() => parseServe([...line, '--quantize', 'int3'])).toThrow(/--quantize is nf4 or int8/)
+    expect(() => parseServe([...line, '--quantize', 'int3'])).toThrow(/--quantize: expected nf4 or int8/)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

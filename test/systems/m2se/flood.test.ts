@@ -21,17 +21,17 @@ it('an EmoVerse takes a flood of pictures of 20 MB among hostile ones: each refu
   const face = facePpm()
   const asked = (...content: unknown[]) => ({ messages: [user(...content)], max_tokens: 4 })
   const hostile: [unknown, number, RegExp][] = [
-    [asked(picture(Buffer.from('P6 0 0 255\n'))), 400, /picture cannot be read/],
-    [asked(picture(Buffer.from('P6 40000 40000 255\n'))), 400, /more than 64000000/],
-    [asked(picture(large.subarray(0, 1e6))), 400, /picture cannot be read/],
+    [asked(picture(Buffer.from('P6 0 0 255\n'))), 400, /cannot decode the image/],
+    [asked(picture(Buffer.from('P6 40000 40000 255\n'))), 400, /at most 64000000 pixels/],
+    [asked(picture(large.subarray(0, 1e6))), 400, /cannot decode the image/],
     [asked(picture(Buffer.alloc(24e6))), 413, /./],
     [body.slice(0, -3), 400, /JSON/],
-    [asked(film(...Array.from({ length: 39 }, () => face), face.subarray(0, 4000))), 400, /frame|film/],
+    [asked(film(...Array.from({ length: 39 }, () => face), face.subarray(0, 4000))), 400, /frame/],
     [asked(film(...Array.from({ length: 600 }, () => Buffer.from('P6 ')))), 400, /maxVideoFrames/],
     [asked(picture(face), text('<IMG_CONTEXT>')), 400, /IMG_CONTEXT/],
     [asked(picture(face), text('an <image>')), 400, /expected text without media markers, got <image>/],
     [asked(sound()), 400, /expected parts of type text or image or video, got/],
-    [asked(text('a '.repeat(200))), 400, /leaves 0 of 128/],
+    [asked(text('a '.repeat(200))), 400, /expected at most 0 of 128 tokens/],
     [{ ...asked(picture(face)), task: 'MOOD' }, 400, /expected a task of/],
     [{ ...asked(picture(face)), num_beams: 2 }, 400, /expected numBeams 1, got 2/],
   ]

@@ -207,7 +207,7 @@ describe('SpectraClassifier.classify', () => {
     )
     await expect(ask(join(folder, 'none.wav'))).rejects.toBeInstanceOf(vt.DataError)
     await expect(ask(7)).rejects.toThrow(/to be a path, the bytes of a file, samples/)
-    await vt.scope(() => expect(ask(vt.zeros([2, 100]))).rejects.toThrow(/must be \[samples\], one channel/))
+    await vt.scope(() => expect(ask(vt.zeros([2, 100]))).rejects.toThrow(/expected \[samples\], one channel/))
     await expect(classifier.classify('a' as never)).rejects.toThrow(vt.ConfigError)
     expect(() => classifierOf({}, { numLabels: 4 })).toThrow(/task.numLabels/)
     expect(await classifier.classify([])).toEqual([])
