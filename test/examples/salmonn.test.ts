@@ -61,7 +61,7 @@ describe('voxtorch salmonn convert', () => {
       [['in.jsonl'], /expected IN\.jsonl and OUT\.json/],
       [['a.json', 'a.json'], /expected an output file that is not an input, got a\.json/],
       [['in.jsonl', 'out.json', '--valid', '1'], /--valid: expected a fraction in \[0, 1\), got "1"/],
-      [['in.jsonl', 'out.json', '--style', 'x'], /--style is labelled or plain/],
+      [['in.jsonl', 'out.json', '--style', 'x'], /--style: expected labelled or plain, got "x"/],
     ]
     for (const [args, message] of wrong) {
       const ran = await voxtorch('salmonn', 'convert', ...args)
@@ -100,7 +100,7 @@ describe('voxtorch salmonn train', () => {
     const whole = await node(train('whole'))
     expect(whole.code, whole.err).toBe(0)
     expect(whole.out).toContain(
-      'There is no validation file: 2 items are taken from training for it, whole dialogs each',
+      'There is no validation file: 2 items of whole dialogs are split off from training for it',
     )
     const results = json('whole', 'results.json')
     expect(results).toMatchObject({ globalStep: 8, samples: { train: 6, valid: 2, test: 0 }, cut: { count: 0 } })
@@ -183,8 +183,8 @@ generate: { max_new_tokens: 4, num_beams: 1, do_sample: False }
 `,
     )
     const first = await run('train', '--cfg-path', config, '--stage', '1', '--output', at('stage-1'))
-    expect(first.err).toContain('run.num_workers has no effect: audio is read by threads of its own')
-    expect(first.out).toContain('The test file is the training file: 1 items are taken from training for it')
+    expect(first.err).toContain('run.num_workers has no effect: audio is read by native threads')
+    expect(first.out).toContain('The test file is the training file: 1 items of whole dialogs are split off from training for it')
     expect(json('stage-1', 'results.json')).toMatchObject({ globalStep: 3, samples: { train: 6, valid: 1, test: 1 } })
     await run(
       'train',

@@ -228,7 +228,7 @@ describe('files', () => {
     [{ upsampleKernelSizes: [8] }, /one length/],
     [{ upsampleKernelSizes: [7, 4] }, /upsample_kernel_sizes\[0\]/],
     [{ resblockDilationSizes: [[1, 3]] }, /resblockDilationSizes/],
-    [{ resblockDilationSizes: [[1, 3], [1]] }, /one length/],
+    [{ resblockDilationSizes: [[1, 3], [1]] }, /resblockDilationSizes: expected .* all of the same length/],
     [{ resblockKernelSizes: [3, 4] }, /odd/],
     [{ resblock: '3' }, /resblock/],
     [{ activation: 'relu' }, /snakebeta/],

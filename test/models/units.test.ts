@@ -230,7 +230,7 @@ describe('UnitExtractor', () => {
     await expect(open(4)).rejects.toThrow(/layer: expected 1 to 3, .*, got 4/)
     await expect(
       UnitExtractor.fromPretrained({ encoder: sources.fairseq, kmeans: centroids, layer: 4 }),
-    ).rejects.toThrow(/has 3/)
+    ).rejects.toThrow(/layer: expected 1 to 3, the encoder's number of layers, got 4/)
     const kmeans = join(folder, 'transposed.npy')
     await saveNpy(kmeans, centroids.t().contiguous())
     await expect(UnitExtractor.fromPretrained({ encoder: directory, kmeans, layer: 1 })).rejects.toThrow(

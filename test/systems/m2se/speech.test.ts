@@ -81,7 +81,7 @@ describe('a speech branch', () => {
     await writeWav(file, tensor(voice(200, 0.5)).unsqueeze(0), { sampleRate: 16000, format: 'float32' })
     const plain = await model.encode({ query: 'q', audios: [voice(200, 0.5)] }, { answer: false })
     expect((await model.encode({ query: '<audio>q', audios: ['voice.wav'] }, { answer: false, mediaRoot: folder })).sounds).toEqual(plain.sounds)
-    await expect(model.encode({ query: '<audio><audio>', audios: [file] }, { answer: false })).rejects.toThrow(/2 <audio> and 1 audios/)
+    await expect(model.encode({ query: '<audio><audio>', audios: [file] }, { answer: false })).rejects.toThrow(/audios: expected 2 for 2 markers <audio>, got 1/)
     await expect(model.encode({ query: 'q', audios: [join(folder, 'none.wav')] }, { answer: false })).rejects.toThrow(DataError)
     // Left out by the configuration, and refused where there are no ears.
     using deaf = await hearingEmoVerse({ sounds: 'ignore' })

@@ -113,7 +113,7 @@ describe('lengths', () => {
     expect(lengths.at(-1)?.text).toBeLessThan(text)
     const all = await opened(records, { maxLength: text, maxExpandedLength: expanded })
     expect(all.train.length).toBe(7)
-    expect(all.notes).toEqual([`the longest record has ${text} tokens, each of its media counted as one; the longest has ${expanded} with all tokens of its media`])
+    expect(all.notes).toEqual([`the longest record has ${text} tokens, with each of its media counted as one; the longest has ${expanded} with all tokens of its media`])
     expect((await opened(records, { maxExpandedLength: expanded - 1 })).train.length).toBe(6)
     expect((await opened(records, { maxExpandedLength: null })).train.length).toBe(7)
     const short = await opened(records, { maxLength: text - 1, maxExpandedLength: null })
@@ -127,7 +127,7 @@ describe('lengths', () => {
     const data = asked(4)
     const longest = Math.max(...data.map((one) => reader.lengthOf(one)))
     const open = (recipe: Partial<EmoVerseRecipe>) => openStage(reader, { data }, emoverseRecipe({ validationShare: 0, ...recipe }), {})
-    expect((await open({})).notes).toEqual([`the longest record has ${longest} tokens, each of its media counted as one`])
+    expect((await open({})).notes).toEqual([`the longest record has ${longest} tokens, with each of its media counted as one`])
     expect((await open({ maxExpandedLength: longest - 1 })).train.length).toBe(data.filter((one) => reader.lengthOf(one) < longest).length)
   }) // biome-ignore format: long lines
 })

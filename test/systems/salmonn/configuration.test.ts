@@ -171,7 +171,7 @@ generate: { max_new_tokens: 100, num_beams: 2, do_sample: False, top_p: 0.5, len
     ['run: { int_lr: 1 }', /got run\.int_lr\. Did you mean run\.init_lr\?/],
     [
       'run: { optims: { warmup_step: 1 } }',
-      /no key run\.optims\.warmup_step; did you mean run\.optims\.warmup_steps\?/,
+      /expected a known key, got run\.optims\.warmup_step\. Did you mean run\.optims\.warmup_steps\?/,
     ],
     ['runs: {}\nrun: {}', /got runs\. Did you mean run\?/],
     ['run: { seed: x }', /expected run\.seed to be an integer of at least 0, got "x"/],

@@ -334,8 +334,8 @@ describe('openSalmonnData', () => {
     const data = await vt.openSalmonnData({ train: [file], valid: [file], test: [file] })
     expect(sizes(data)).toEqual([16, 2, 2])
     expect(data.notes).toEqual([
-      'The validation file is the training file: 2 items are taken from training for it, whole dialogs each',
-      'The test file is the training file: 2 items are taken from training for it, whole dialogs each',
+      'The validation file is the training file: 2 items of whole dialogs are split off from training for it',
+      'The test file is the training file: 2 items of whole dialogs are split off from training for it',
     ])
     for (const other of [data.valid, data.test]) {
       expect(vt.sharedDialogs(data.train.entries, other.entries)).toEqual([])
@@ -416,8 +416,8 @@ describe('parseChatLine', () => {
     expect(await said(`@${list} Both`)).toEqual({ audio: [a, b], text: 'Both' })
     expect(await said(`${JSON.stringify([a, b])} Both`)).toEqual({ audio: [a, b], text: 'Both' })
     expect(await said('[laughter] e.g. 3.5 wav?')).toEqual({ audio: [], text: '[laughter] e.g. 3.5 wav?' })
-    await expect(said('gone.wav What?')).rejects.toThrow('There is no sound file gone.wav')
-    await expect(said(`${a},gone.MP3`)).rejects.toThrow('There is no sound file gone.MP3')
+    await expect(said('gone.wav What?')).rejects.toThrow('expected an existing audio file, got gone.wav')
+    await expect(said(`${a},gone.MP3`)).rejects.toThrow('expected an existing audio file, got gone.MP3')
     await expect(said('@gone.txt')).rejects.toThrow(vt.DataError)
   })
 

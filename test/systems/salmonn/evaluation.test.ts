@@ -266,9 +266,9 @@ describe('readTrajectoryDialogs', () => {
     ]
     expect(await vt.readJudgeReplies(replied('a', 'b'))).toEqual(wanted)
     expect(await vt.readJudgeReplies(replied('a', 'b'), ['b', 'a', 'c'])).toEqual(wanted)
-    await expect(vt.readJudgeReplies(replied('a', 'b', 'a'))).rejects.toThrow(/line 3: a has a reply before/)
+    await expect(vt.readJudgeReplies(replied('a', 'b', 'a'))).rejects.toThrow(/ line 3: expected one reply for a, got a second one/)
     await expect(vt.readJudgeReplies(replied('a', 'b'), ['a'])).rejects.toThrow(
-      /line 2: no dialog of the references is called b/,
+      / line 2: expected the id of a dialog of the references, got b/,
     )
   })
 })

@@ -79,7 +79,7 @@ it(
     --pretrained_model_name_or_path ${at('base')} --train_metadata_path ${at('train_phone.txt')}
     --test_metadata_path ${at('test_phone.txt')} --output_path ${at(output)} --layer 2`
     expect(await printed(preprocess, made('made'))).toBe(
-      `${at('made/train.txt')}: 3 examples of 2 dialogs\n${at('made/test.txt')}: 1 examples of 1 dialogs`,
+      `${at('made/train.txt')}: 3 examples from 2 dialogs\n${at('made/test.txt')}: 1 examples from 1 dialogs`,
     )
     expect(existsSync(at('cache/tokenizer.json'))).toBe(true)
     await example('usdm-preprocess', made('other'))

@@ -79,7 +79,7 @@ describe('resume', () => {
     const longer = await train(until(8, 'longer'), { numTrainEpochs: 3, lrSchedulerType: 'constant' })
     expect(longer.state.globalStep).toBe(12)
     expect((await warned()).join()).toMatch(
-      /written with other arguments: numTrainEpochs \(2, now 3\), lrSchedulerType/,
+      /expected the arguments of the first run, got other ones: numTrainEpochs \(2, now 3\), lrSchedulerType/,
     )
   })
 

@@ -296,7 +296,7 @@ describe('EmotionClassifier', () => {
     expect(() => emotionConfig({ sizes: {} })).toThrow(/sizes: expected the vector size of at least one modality/)
     expect(() => emotionConfig({ sizes: { text: 4, smell: 2 } as never })).toThrow(ConfigError)
     expect(() => emotionConfig({ sizes: { text: 4 }, hiddenSize: 10, context: { heads: 4 } })).toThrow(
-      /multiple of 4 heads/,
+      /EmotionClassifier: hiddenSize: expected a multiple of context\.heads \(4\), got 10\. Change one of them/,
     )
     expect(() => emotionConfig({ sizes: { text: 4 }, fusion: 'sum' as never })).toThrow(ConfigError)
     expect(

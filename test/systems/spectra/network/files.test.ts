@@ -160,7 +160,7 @@ describe('files of the published layout', () => {
       const names = said!.split(': ').at(-1)!.split(', ')
       const heads = Object.keys(network.stateDict()).filter((name) => /^[a-z_]+_head\./.test(name))
       expect(names.sort()).toEqual(heads.sort())
-      expect(said).toContain(` lacks ${heads.length} tensors`)
+      expect(said).toContain(`: ${heads.length} tensors of the heads of SpectraForPreTraining are missing`)
       expect(network.untrainedHeads().length).toBeGreaterThan(0)
       expect(network.untrainedHeads().every((name) => /^(selection|start_prediction|end_prediction)_head/.test(name))).toBe(true) // biome-ignore format: one line
       noGrad(() => (network.get('start_prediction_head.0').stateDict().weight as Tensor).add_(1))
