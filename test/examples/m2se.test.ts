@@ -74,7 +74,7 @@ it('m2se-reasons lets a chat model that is served say why, and asks for what is 
     expect(watcher.begun).toBe(3)
     const said = readFileSync(output, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as { id: string; text: string })
     expect(said.map(({ id }) => id)).toEqual(['1/0', '1/1', '1/2'])
-    expect(said[0]?.text).toContain('Somebody says: "Oh no!" Explain fear in one or two sentences, by the words.')
+    expect(said[0]?.text).toContain('A person says: "Oh no!" Explain fear in one or two sentences, by the words.')
     // What the model saw of the last.
     expect(said[2]?.text).toContain('28 × 28')
     const mosei = lines.map(({ id, text }) => ({ id, text }))

@@ -173,7 +173,7 @@ export const hostilePickles: [name: string, file: Buffer, says: RegExp][] = [
     /expected the contents of an array/,
   ],
   ['a list as a key', latin1('}]Ns(K\x01d}Nss.'), /key/],
-  ['a text that is not UTF-8', latin1('X\x01\0\0\0\xff.'), /not UTF-8/],
+  ['a text that is not UTF-8', latin1('X\x01\0\0\0\xff.'), /expected a text in UTF-8/],
   ['a text with a broken escape', latin1('V\\u12\n.'), /not an escaped text/],
   ['a text beyond Unicode', latin1('V\\U00110000\n.'), /not an escaped text/],
   ['a storage that is no file', latin1("ctorch.storage\n_load_from_bytes\n(S'abc'\ntR."), /byte 0 of the pickle/],

@@ -227,7 +227,7 @@ describe('linearCrossEntropy', () => {
     expect(() => f(hidden, weight, labels, { zLoss: -1 })).toThrow(/z_loss/)
     expect(() => f(hidden, weight, labels, { chunkSize: -1 })).toThrow(/chunkSize/)
     expect(() => f(hidden, weight, labels, { reduction: 'max' })).toThrow(/reduction/)
-    expect(() => f(hidden, null, labels)).toThrow(/needs a tensor, not null/)
+    expect(() => f(hidden, null, labels)).toThrow(/linearCrossEntropy: expected a tensor, got null/)
     expect(() => f(hidden.to('complex64'), weight, labels)).toThrow(/hidden must be/)
   })
 
