@@ -35,40 +35,40 @@ describe('checks of one argument', () => {
       (value) => requireNumber('f', 'x', value),
       [0, -1.5, Number.POSITIVE_INFINITY],
       [Number.NaN, '1', 1n, null, undefined],
-      'f: x must be a number,',
+      'f: expected x to be a number, got',
     ],
     'number in [0, 1)': [
       (value) => requireNumber('f', 'x', value, { least: 0, below: 1 }),
       [0, 0.999],
       [-0.001, 1, Number.NaN],
-      'f: x must be a number of at least 0 and below 1,',
+      'f: expected x to be a number of at least 0 and below 1, got',
     ],
     'whole number': [
       (value) => requireWhole('f', 'x', value),
       [0, 1, Number.MAX_SAFE_INTEGER],
       [-1, 0.5, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY, '1', 1n],
-      'f: x must be a whole number of at least 0,',
+      'f: expected x to be an integer of at least 0, got',
     ],
     'whole number from 2': [
       (value) => requireWhole('f', 'x', value, 2),
       [2, 3],
       [1, 0],
-      'f: x must be a whole number of at least 2,',
+      'f: expected x to be an integer of at least 2, got',
     ],
-    string: [(value) => requireString('f', 'x', value), ['', 'a'], [1, null, ['a']], 'f: x must be a string,'],
-    function: [(value) => requireFunction('f', 'x', value), [() => {}], [{}, null, 'f'], 'f: x must be a function,'],
-    object: [(value) => requireObject('f', 'x', value), [{}, []], [null, undefined, 'a', 7], 'f: x must be an object,'],
+    string: [(value) => requireString('f', 'x', value), ['', 'a'], [1, null, ['a']], 'f: expected x to be a string, got'],
+    function: [(value) => requireFunction('f', 'x', value), [() => {}], [{}, null, 'f'], 'f: expected x to be a function, got'],
+    object: [(value) => requireObject('f', 'x', value), [{}, []], [null, undefined, 'a', 7], 'f: expected x to be an object, got'],
     'one of': [
       (value) => requireOneOf('f', 'x', value, ['a', 'b']),
       ['a', 'b'],
       ['c', '', null],
-      "f: x must be 'a', 'b',",
+      "f: expected x to be 'a', 'b', got",
     ],
     options: [
       (value) => requireOptions('f', value, ['a']),
       [{}, { a: undefined }, { a: 1 }],
       [null, undefined, 'a', 7],
-      'f: options must be an object,',
+      'f: expected options to be an object, got',
     ],
   }
   it.each(Object.entries(check))('%s', (_, [call, good, bad, message]) => {
@@ -81,7 +81,7 @@ describe('checks of one argument', () => {
 
   it('names an unknown option and the one that was meant', () => {
     expect(() => requireOptions('f', { widht: 1 }, ['width'])).toThrow(
-      /f: there is no option 'widht'.*did you mean 'width'/,
+      /f: expected a known option, got 'widht'; did you mean 'width'\?/,
     )
   })
 
@@ -99,7 +99,7 @@ describe('checks of one argument', () => {
     expect(bytesOf('f', 'x', bytes)).toBe(bytes)
     expect(bytesOf('f', 'x', bytes.buffer)).toEqual(bytes)
     structuredClone(bytes.buffer, { transfer: [bytes.buffer] })
-    expect(() => bytesOf('f', 'x', bytes.buffer)).toThrow(/x must be bytes that were not transferred/)
+    expect(() => bytesOf('f', 'x', bytes.buffer)).toThrow(/f: expected x to be bytes that were not transferred to another thread, got a ArrayBuffer/)
   })
 })
 
@@ -152,9 +152,9 @@ describe('what an iterable gives', () => {
 
   it('and is refused where there is none, or a hole', () => {
     for (const value of ['ab', 7, null, undefined, { 0: 1, length: 1 }, revoked()]) {
-      expect(() => listOf('f', 'xs', value as never, 'numbers')).toThrow(/f: xs must be an iterable of numbers/)
+      expect(() => listOf('f', 'xs', value as never, 'numbers')).toThrow(/f: expected xs to be an iterable of numbers, got/)
     }
-    expect(() => listOf('f', 'xs', holed(3, 0, 2), 'numbers')).toThrow(/xs must be a list without holes, as at \[1\]/)
+    expect(() => listOf('f', 'xs', holed(3, 0, 2), 'numbers')).toThrow(/xs to be a list without holes, as at \[1\]/)
   })
 })
 
@@ -171,7 +171,7 @@ it('requireSignal takes what can be aborted, or nothing', () => {
     expect(() => requireSignal('f', signal)).not.toThrow()
   }
   for (const signal of ['no', {}, { throwIfAborted }, { addEventListener }]) {
-    expect(() => requireSignal('f', signal)).toThrow(/f: signal must be an AbortSignal/)
+    expect(() => requireSignal('f', signal)).toThrow(/f: expected signal to be an AbortSignal, got/)
   }
 })
 

@@ -12,7 +12,7 @@ describe('emotional-trajectory.ts', () => {
   it('tells what speakers feel, as text, JSON and pictures', async () => {
     const spoken = [`ann=${at('wav/2_0.wav')}`, `bob=${at('wav/2_1.wav')}`, `ann=${at('wav/3_0.wav')}`]
     const { out, err } = await tell(...spoken, '--json', at('one.json'), '--picture', at('one.svg'), ...few)
-    expect(err).toContain('dialog: the answer had no emotion for each turn, so each turn was asked about')
+    expect(err).toContain('dialog: the answer did not have an emotion for each turn, so each turn was predicted separately')
     const told = json('one.json') as vt.EmotionalTrajectory
     expect(told).toMatchObject({ id: 'dialog', emotionsFrom: 'turns' })
     expect(told.turns.map(({ speaker }) => speaker)).toEqual(['ann', 'bob', 'ann'])
@@ -52,7 +52,7 @@ describe('emotional-trajectory.ts', () => {
     expect(scores.uar).toBeCloseTo(recalls.reduce((a: number, b: number) => a + b) / 4, 12)
     expect(scores.judge).toEqual({ judged: 7, excluded: 0, means: { Accuracy_Completeness: 5, Depth_Granularity: 3, Added_Value: 1 }, overall: 3 }) // biome-ignore format: one line
     expect(scored.out).toMatch(/^dialogs +8 \(1 without an answer\)\n/)
-    expect(scored.out).toMatch(/\nturns right +0\.8000\n {2}turn 1 +0\.8750\n/)
+    expect(scored.out).toMatch(/\nturns correct +0\.8000\n {2}turn 1 +0\.8750\n/)
     expect(scored.out).toMatch(/\noverall +3\.0000\n$/)
     const prompts = lines('prompts.jsonl')
     expect(prompts.map(({ id }) => id)).toEqual(dialogs.map(({ dialogue_id }) => dialogue_id))
@@ -70,13 +70,13 @@ describe('emotional-trajectory.ts', () => {
       '{"id": "en_0", "prediction": "x"}\n{"id": "en_1", "turns": [{"emotion": "sad"}, {}]}\n',
     )
     const score = ['--references', at('challenge.jsonl'), '--predictions']
-    await fails('score', [...score, bad], `${bad}, line 2: turn 2 of en_1 has no emotion`)
+    await fails('score', [...score, bad], `${bad}, line 2: en_1, turn 2: expected an emotion, got none.`)
     const lenient = await run('score', ...score, bad, '--skip-bad')
-    expect(lenient.err).toBe(`1 left out; the first: ${bad}, line 2: turn 2 of en_1 has no emotion\n`)
+    expect(lenient.err).toBe(`1 left out; the first: ${bad}, line 2: en_1, turn 2: expected an emotion, got none.\n`)
     const foreign = write('foreign.jsonl', '{"id": "zh_0", "prediction": "x"}')
-    await fails('score', [...score, foreign], 'line 1: no dialog of the references is called zh_0')
+    await fails('score', [...score, foreign], 'line 1: expected the id of a dialog of the references, got zh_0')
     const file = at('challenge.jsonl')
-    await fails('trajectory', ['--model', at('tiny'), file, '--picture', 'x.svg'], /there are 8: say --dialog en_0/)
+    await fails('trajectory', ['--model', at('tiny'), file, '--picture', 'x.svg'], /--picture: expected one dialog, got 8\. Select one, such as --dialog en_0/)
     await fails('trajectory', ['--model', at('tiny'), '--dtype', 'float32', at('wav/gone.wav')], /gone\.wav/)
   })
 })

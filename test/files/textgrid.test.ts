@@ -144,7 +144,7 @@ describe('writeTextGrid', () => {
     [tierOf([0, 0.6, 'a'], [0.5, 1, 'b']), /expected ascending times of interval 2 of tier 1, got 0\.5 to 1/],
     [tierOf([0, 0, 'a']), /interval 1 of tier 1/],
     [tierOf([0, 1.5, 'a']), /interval 1 of tier 1/],
-    [tierOf([0, 1, '\ud800']), /is no text/],
+    [tierOf([0, 1, '\ud800']), /expected a text, got/],
   ])('refuses %j', async (grid, message) => {
     const error = await writeTextGrid(path, grid as TextGrid).catch((error: unknown) => error)
     expect(error).toBeInstanceOf(DataError)

@@ -81,7 +81,7 @@ describe("every key of transformers' GenerationConfig", () => {
       expect(await readGenerationConfig(folder)).toEqual({ eosTokenId: 3 })
     })
     expect(warnings.length).toBe(1)
-    expect(warnings[0]).toMatch(/generation_config\.json: ignored keys .*"num_beam"; did you mean 'num_beams'/)
+    expect(warnings[0]).toMatch(/generation_config\.json: ignored unknown keys: .*"num_beam"; did you mean 'num_beams'/)
     expect(warnings[0]?.length).toBeLessThan(1000)
     write(folder, Object.fromEntries(Array.from({ length: 50 }, (_, i) => [`no_such_key_${i}`, 1])))
     expect((await warningsOf(() => readGenerationConfig(folder)))[0]).toMatch(/and 42 more$/)

@@ -119,7 +119,7 @@ describe('getScheduler against transformers.get_scheduler', async () => {
     expect(() => get('cosin', optimizer(), all)).toThrow(/'cosine'/)
     expect(() => get('linear', optimizer(), { numWarmupSteps: 1 })).toThrow(/numTrainingSteps/)
     expect(() => get('cosine', optimizer(), { ...all, schedulerSpecificOptions: { power: 2 } })).toThrow(
-      /expected a known option, got 'power'/,
+      /getScheduler: expected an option of the schedule 'cosine' \(numCycles\), got 'power'/,
     )
     expect(() => get('cosine_with_min_lr', optimizer(), all)).toThrow(/minLr and minLrRate/)
     expect(() => get('warmup_stable_decay', optimizer(), all)).toThrow(/numDecaySteps/)

@@ -96,7 +96,7 @@ describe('collator', () => {
     }))
 
   it.each([
-    ['NaN', { audio: vt.full([2000], Number.NaN) }, /bad: its audio holds NaN/],
+    ['NaN', { audio: vt.full([2000], Number.NaN) }, /bad: expected finite samples in the audio, got NaN or infinities/],
     [
       'infinities in history',
       { historyAudio: vt.full([2000], Number.POSITIVE_INFINITY) },
