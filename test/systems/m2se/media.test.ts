@@ -110,7 +110,7 @@ describe('records with pictures and films', () => {
     await refused({ query: '<image><image>', images: [square] }).toThrow(/images: expected 2 for 2 markers <image>, got 1/)
     await refused({ query: 'a <image>', images: [square], history: [['q', '<image>']] }).toThrow(/images: expected 2 for 2 markers <image>, got 1/)
     await refused({ query: 'x<IMG_CONTEXT>' }).toThrow(/expected texts without <IMG_CONTEXT>/)
-    await refused({ query: 'x', images: [join(folder, 'none.ppm')] }).toThrow(/none\.ppm cannot be read/)
+    await refused({ query: 'x', images: [join(folder, 'none.ppm')] }).toThrow(/none\.ppm: expected a readable file or folder, got ENOENT/)
     writeFileSync(join(folder, 'broken.ppm'), 'P6\n9 9\n255\nx')
     await refused({ query: 'x', images: [join(folder, 'broken.ppm')] }).toThrow(DataError)
     await refused({ query: 'x', audios: ['a.wav'] }).toThrow(/audios: expected a model with an audio encoder, got one without/)

@@ -78,7 +78,7 @@ it('the published scripts train and answer as they stand, in order, in one folde
   const before = adapter('output')
   const again = await run(SECOND)
   const second = JSON.parse(again.stdout)
-  expect(again.stderr).toContain('output holds another training: this one goes to output/v1')
+  expect(again.stderr).toContain('output holds another training: this one is written to output/v1')
   expect(second).toMatchObject({ model: 'output/v1/model', stages: [{ samples: { train: 9, valid: 1 }, globalStep: 4 }] })
   expect(adapter('output').equals(before)).toBe(true)
   expect(adapter('output/v1').equals(before)).toBe(false)
