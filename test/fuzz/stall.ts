@@ -47,7 +47,7 @@ export async function expectNoStall(name: string, make: (size: number) => () => 
 
 /**
  * Expects that work on 1 MB lets others have a turn again and again: a stall of more than 200 ms counts, however slow the machine
- * is, if it is more than a quarter of all the work, in the best of three rounds. Unlike {@link expectNoStall} it finds linear work
+ * is, if it is more than half of all the work, in the best of three rounds. Unlike {@link expectNoStall} it finds linear work
  * that is done at once.
  */
 export async function expectTurns(name: string, work: () => Promise<unknown>): Promise<void> {
@@ -56,7 +56,7 @@ export async function expectTurns(name: string, work: () => Promise<unknown>): P
     const begun = performance.now()
     const stall = await longestStall(work)
     const all = performance.now() - begun
-    if (stall <= STALL || stall <= all / 4) return
+    if (stall <= STALL || stall <= all / 2) return
     if (stall / all < best.stall / best.all) best = { stall, all }
   }
   expect.fail(`${name}: 1 MB stalls the event loop for ${best.stall.toFixed(0)} of ${best.all.toFixed(0)} ms`)

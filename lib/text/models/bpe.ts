@@ -119,7 +119,12 @@ export class Bpe implements TokenModel {
 
   *#tokenizeLongWord(word: string, offset: number, into: Tokens): Steps<void> {
     if (word.length <= STEP) return this.#tokenizeWord(word, offset, into)
-    append(into, yield* this.#spellAny(word), offset)
+    const { ids, starts, ends } = yield* this.#spellAny(word)
+    for (let i = 0; i < ids.length; i += STEP) {
+      const [from, to] = [i, i + STEP]
+      append(into, { ids: ids.slice(from, to), starts: starts.slice(from, to), ends: ends.slice(from, to) }, offset)
+      yield
+    }
   }
 
   #spellAny(word: string): Steps<Tokens> {
@@ -128,7 +133,15 @@ export class Bpe implements TokenModel {
 
   /** Extend the offsets of tokens with part of a character to the whole character. */
   *#spellBytes(word: string): Steps<Tokens> {
-    const spelled = toByteCharacters(word)
+    let spelled = ''
+    for (let i = 0; i < word.length; ) {
+      const end = i + STEP
+      const isPair = widthAt(word, end - 1) === 2
+      const part = word.slice(i, isPair ? end + 1 : end)
+      spelled += toByteCharacters(part)
+      i += part.length
+      yield
+    }
     const tokens = yield* this.#spell(spelled)
     if (spelled.length === word.length) return tokens
     const from: number[] = []
@@ -173,6 +186,7 @@ export class Bpe implements TokenModel {
       tokens.ids.push(symbols[i]!)
       tokens.starts.push(start)
       tokens.ends.push(end)
+      if (i % STEP === STEP - 1) yield
     }
     return tokens
   }
