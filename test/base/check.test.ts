@@ -55,9 +55,24 @@ describe('checks of one argument', () => {
       [1, 0],
       'f: expected x to be an integer of at least 2, got',
     ],
-    string: [(value) => requireString('f', 'x', value), ['', 'a'], [1, null, ['a']], 'f: expected x to be a string, got'],
-    function: [(value) => requireFunction('f', 'x', value), [() => {}], [{}, null, 'f'], 'f: expected x to be a function, got'],
-    object: [(value) => requireObject('f', 'x', value), [{}, []], [null, undefined, 'a', 7], 'f: expected x to be an object, got'],
+    string: [
+      (value) => requireString('f', 'x', value),
+      ['', 'a'],
+      [1, null, ['a']],
+      'f: expected x to be a string, got',
+    ],
+    function: [
+      (value) => requireFunction('f', 'x', value),
+      [() => {}],
+      [{}, null, 'f'],
+      'f: expected x to be a function, got',
+    ],
+    object: [
+      (value) => requireObject('f', 'x', value),
+      [{}, []],
+      [null, undefined, 'a', 7],
+      'f: expected x to be an object, got',
+    ],
     'one of': [
       (value) => requireOneOf('f', 'x', value, ['a', 'b']),
       ['a', 'b'],
@@ -99,7 +114,9 @@ describe('checks of one argument', () => {
     expect(bytesOf('f', 'x', bytes)).toBe(bytes)
     expect(bytesOf('f', 'x', bytes.buffer)).toEqual(bytes)
     structuredClone(bytes.buffer, { transfer: [bytes.buffer] })
-    expect(() => bytesOf('f', 'x', bytes.buffer)).toThrow(/f: expected x to be bytes that were not transferred to another thread, got a ArrayBuffer/)
+    expect(() => bytesOf('f', 'x', bytes.buffer)).toThrow(
+      /f: expected x to be bytes that were not transferred to another thread, got a ArrayBuffer/,
+    )
   })
 })
 
@@ -152,7 +169,9 @@ describe('what an iterable gives', () => {
 
   it('and is refused where there is none, or a hole', () => {
     for (const value of ['ab', 7, null, undefined, { 0: 1, length: 1 }, revoked()]) {
-      expect(() => listOf('f', 'xs', value as never, 'numbers')).toThrow(/f: expected xs to be an iterable of numbers, got/)
+      expect(() => listOf('f', 'xs', value as never, 'numbers')).toThrow(
+        /f: expected xs to be an iterable of numbers, got/,
+      )
     }
     expect(() => listOf('f', 'xs', holed(3, 0, 2), 'numbers')).toThrow(/xs to be a list without holes, as at \[1\]/)
   })

@@ -12,7 +12,9 @@ describe('emotional-trajectory.ts', () => {
   it('tells what speakers feel, as text, JSON and pictures', async () => {
     const spoken = [`ann=${at('wav/2_0.wav')}`, `bob=${at('wav/2_1.wav')}`, `ann=${at('wav/3_0.wav')}`]
     const { out, err } = await tell(...spoken, '--json', at('one.json'), '--picture', at('one.svg'), ...few)
-    expect(err).toContain('dialog: the answer did not have an emotion for each turn, so each turn was predicted separately')
+    expect(err).toContain(
+      'dialog: the answer did not have an emotion for each turn, so each turn was predicted separately',
+    )
     const told = json('one.json') as vt.EmotionalTrajectory
     expect(told).toMatchObject({ id: 'dialog', emotionsFrom: 'turns' })
     expect(told.turns.map(({ speaker }) => speaker)).toEqual(['ann', 'bob', 'ann'])
@@ -76,7 +78,11 @@ describe('emotional-trajectory.ts', () => {
     const foreign = write('foreign.jsonl', '{"id": "zh_0", "prediction": "x"}')
     await fails('score', [...score, foreign], 'line 1: expected the id of a dialog of the references, got zh_0')
     const file = at('challenge.jsonl')
-    await fails('trajectory', ['--model', at('tiny'), file, '--picture', 'x.svg'], /--picture: expected one dialog, got 8\. Select one, such as --dialog en_0/)
+    await fails(
+      'trajectory',
+      ['--model', at('tiny'), file, '--picture', 'x.svg'],
+      /--picture: expected one dialog, got 8\. Select one, such as --dialog en_0/,
+    )
     await fails('trajectory', ['--model', at('tiny'), '--dtype', 'float32', at('wav/gone.wav')], /gone\.wav/)
   })
 })

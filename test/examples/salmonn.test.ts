@@ -184,7 +184,9 @@ generate: { max_new_tokens: 4, num_beams: 1, do_sample: False }
     )
     const first = await run('train', '--cfg-path', config, '--stage', '1', '--output', at('stage-1'))
     expect(first.err).toContain('run.num_workers has no effect: audio is read by native threads')
-    expect(first.out).toContain('The test file is the training file: 1 items of whole dialogs are split off from training for it')
+    expect(first.out).toContain(
+      'The test file is the training file: 1 items of whole dialogs are split off from training for it',
+    )
     expect(json('stage-1', 'results.json')).toMatchObject({ globalStep: 3, samples: { train: 6, valid: 1, test: 1 } })
     await run(
       'train',

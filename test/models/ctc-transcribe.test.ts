@@ -131,7 +131,9 @@ describe('transcribe of a CTC network', () => {
     await bad({ strideSeconds: 1 }).toThrow(/chunkSeconds/)
     await bad({ chunkSeconds: 0.001 }).toThrow(/strideSeconds: expected at least 2 frames/)
     await expect(model.transcribe(tensor([0.5]))).rejects.toThrow(/expected enough samples for one frame, got 1/)
-    await expect(model.transcribe(tensor([[0.5]]))).rejects.toThrow(/Wav2Vec2ForCTC\.transcribe: audio: expected \[samples\], one channel, got float32 \[1, 1\]/)
+    await expect(model.transcribe(tensor([[0.5]]))).rejects.toThrow(
+      /Wav2Vec2ForCTC\.transcribe: audio: expected \[samples\], one channel, got float32 \[1, 1\]/,
+    )
     model.tokenizer = null
     await expect(model.transcribe(clip())).rejects.toThrow(/tokenizer: expected a CtcTokenizer/)
     const aborted = AbortSignal.abort(new Error('enough'))

@@ -239,7 +239,10 @@ describe('files', () => {
     refused({ ...scaling({}), originalMaxPositionEmbeddings: 1 }, /above 1/)
     refused({ ...phi3, residPdrop: 0.1 }, /residPdrop 0/)
     refused({ ...phi3, attentionBias: true }, /attentionBias false/)
-    refused({ modelType: 'internlm2', layerTypes: ['sliding_attention'] }, /DecoderLM: layerTypes\[0\]: expected 'full_attention', which follows from slidingWindow, useSlidingWindow and/)
+    refused(
+      { modelType: 'internlm2', layerTypes: ['sliding_attention'] },
+      /DecoderLM: layerTypes\[0\]: expected 'full_attention', which follows from slidingWindow, useSlidingWindow and/,
+    )
   })
 })
 

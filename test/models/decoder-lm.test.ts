@@ -156,7 +156,10 @@ describe('arguments', () => {
     refused({ ropeParameters: { ropeType: 'longrope' } }, /longrope/)
     refused({ ropeScaling: { type: 'linear' } }, /factor/)
     refused({ ropeScaling: { ropeType: 'llama3', factor: 2 } }, /low_freq_factor/)
-    refused({ modelType: 'qwen2', layerTypes: ['sliding_attention'] }, /DecoderLM: layerTypes\[0\]: expected 'full_attention', which follows from slidingWindow, useSlidingWindow and/)
+    refused(
+      { modelType: 'qwen2', layerTypes: ['sliding_attention'] },
+      /DecoderLM: layerTypes\[0\]: expected 'full_attention', which follows from slidingWindow, useSlidingWindow and/,
+    )
     expect(() => DecoderLM.fromConfig('llama-1b')).toThrow(ConfigError)
   })
 })

@@ -99,7 +99,10 @@ describe('DecoderLM of GGUF files, as transformers computes with the same tensor
     const weights = { 'token_embd.weight': ones([4, 8]) }
     const llama = { 'general.architecture': 'llama', 'llama.block_count': 1, 'llama.context_length': 8 }
     for (const [metadata, says] of [
-      [{ 'general.architecture': 'gemma3' }, /general\.architecture: expected llama, mistral, qwen2, internlm2, phi3, got gemma3/],
+      [
+        { 'general.architecture': 'gemma3' },
+        /general\.architecture: expected llama, mistral, qwen2, internlm2, phi3, got gemma3/,
+      ],
       [llama, /llama\.embedding_length is missing/],
     ] as const) {
       await saveGguf(bad, weights, { metadata })
@@ -277,7 +280,9 @@ describe('tokenizers in GGUF files', () => {
     await save('llama-bpe')
     expect((await Tokenizer.fromFile(path)).encode('he').inputIds.map((id) => tokens[id])).toEqual(['<|end|>', 'he'])
     await save('klingon')
-    await expect(Tokenizer.fromFile(path)).rejects.toThrow(/tokenizer\.ggml\.pre: expected one of gpt-2, .* got "klingon"/)
+    await expect(Tokenizer.fromFile(path)).rejects.toThrow(
+      /tokenizer\.ggml\.pre: expected one of gpt-2, .* got "klingon"/,
+    )
     await save('gpt-2', { 'tokenizer.ggml.bos_token_id': 4000 })
     await expect(Tokenizer.fromFile(path)).rejects.toThrow(/bos_token_id is 4000/)
     await save('gpt-2', { 'tokenizer.ggml.token_type': Int32Array.of(1) })

@@ -153,7 +153,9 @@ describe('a head', () => {
     expect(bad({ id2label: { 0: 'a' } })).toThrow(/numLabels: expected 1, the number of names in id2label, got 3/)
     expect(() => new Wav2Vec2ForCTC({ ...tiny, ctcLossReduction: 'avg' as 'sum' })).toThrow(/ctcLossReduction/)
     const short = new WavLMForXVector(tiny)
-    await expect(short.forward({ inputValues: voxtorch.randn([1, 40]) })).rejects.toThrow(/clip 0: expected at least 7 frames for the x-vector, got 3\. Use a longer clip/)
+    await expect(short.forward({ inputValues: voxtorch.randn([1, 40]) })).rejects.toThrow(
+      /clip 0: expected at least 7 frames for the x-vector, got 3\. Use a longer clip/,
+    )
     const model = new Wav2Vec2ForCTC(tiny)
     const inputValues = voxtorch.randn([1, 160])
     for (const label of [7, -1]) {

@@ -158,7 +158,9 @@ describe('pictures in a text', () => {
     )
     await expect(model.encodeImages(pixelValues.select(0, 0))).rejects.toThrow(/\[tiles, channels, height, width\]/)
     await expect(model.encodeImages(zeros([1, 1, 15, 16]))).rejects.toThrow(/divisible/)
-    await expect(model.encodeImages(zeros([1, 3, 16, 16]))).rejects.toThrow(/intern_vit_forward: pixel_values must be \[images, 1, height, width\], got \[1, 3, 16, 16\]/)
+    await expect(model.encodeImages(zeros([1, 3, 16, 16]))).rejects.toThrow(
+      /intern_vit_forward: pixel_values must be \[images, 1, height, width\], got \[1, 3, 16, 16\]/,
+    )
     await expect(model.encodeImages(zeros([1, 1, 12, 12]))).rejects.toThrow(/no squares of 2/)
     await expect(model.projectImages(zeros([1, 4, 63]))).rejects.toThrow(/features must be/)
     await expect(model.forward({ inputIds, pixelValues, nonsense: 1 } as never)).rejects.toThrow(/nonsense/)
@@ -450,7 +452,9 @@ describe('the published layout', () => {
     const load = InternVL.fromPretrained(to)
     await expect(load).rejects.toThrow(CheckpointError)
     await expect(load).rejects.toThrow(/language_model\.model\.layers\.2/)
-    await expect(DecoderLM.fromPretrained(to)).rejects.toThrow(/model_type: expected 'llama' for DecoderLM, got "internvl_chat"\. Load it with InternVL/)
+    await expect(DecoderLM.fromPretrained(to)).rejects.toThrow(
+      /model_type: expected 'llama' for DecoderLM, got "internvl_chat"\. Load it with InternVL/,
+    )
   })
 
   it('takes changes of a part, and packs the layers of the language model', async () => {

@@ -153,14 +153,18 @@ describe('resizeTokenEmbeddings', () => {
     quantize(model, { scheme: 'q8_0' })
     const before = model.config.vocabSize
     expect(() => model.resizeTokenEmbeddings(320)).toThrow(ConfigError)
-    expect(() => model.resizeTokenEmbeddings(320)).toThrow(/resizeTokenEmbeddings: 'model\.embed_tokens': expected weights without quantization, got q8_0\. Load the model/)
+    expect(() => model.resizeTokenEmbeddings(320)).toThrow(
+      /resizeTokenEmbeddings: 'model\.embed_tokens': expected weights without quantization, got q8_0\. Load the model/,
+    )
     expect(model.config.vocabSize).toBe(before)
     const layers = make()
     quantize(layers, { scheme: 'int8', modules: 'model.layers' })
     expect(layers.resizeTokenEmbeddings(320).config.vocabSize).toBe(320)
     const head = make()
     quantize(head, { scheme: 'int8', modules: 'lm_head' })
-    expect(() => head.resizeTokenEmbeddings(320)).toThrow(/resizeTokenEmbeddings: 'lm_head': expected weights without quantization, got int8\. Load the model with/)
+    expect(() => head.resizeTokenEmbeddings(320)).toThrow(
+      /resizeTokenEmbeddings: 'lm_head': expected weights without quantization, got int8\. Load the model with/,
+    )
   })
 
   it('refuses a model with adapters, a wrong count and unknown options', () => {

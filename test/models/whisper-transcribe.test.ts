@@ -451,7 +451,10 @@ describe('transcribe', () => {
       await expect(model.transcribe(wave(), options)).rejects.toThrow(ConfigError)
     }
     await refused({ lanugage: 'en' }, /expected a known option, got 'lanugage'; did you mean 'language'/)
-    await refused({ language: 'frensh' }, /language: expected a language of this Whisper, got 'frensh'; did you mean 'french'\?/)
+    await refused(
+      { language: 'frensh' },
+      /language: expected a language of this Whisper, got 'frensh'; did you mean 'french'\?/,
+    )
     await refused({ task: 'sing' }, /task/)
     await refused({ temperature: -1 }, /temperature/)
     await refused({ timestamps: 1 }, /timestamps/)

@@ -248,8 +248,12 @@ describe('quantize', () => {
       /expected one of the options .*, got 'module'/,
     )
     expect(() => quantize(model, { scheme: 'nf4', blockSize: 65538 })).toThrow(/an even number up to 65536/)
-    expect(() => quantize(model, { scheme: 'q8_0', blockSize: 32 })).toThrow(/quantize: expected scheme 'nf4' with blockSize, got 'q8_0', whose blocks have 32 elements/)
-    expect(() => quantize(model, { scheme: 'q8_0', doubleQuant: true })).toThrow(/quantize: expected scheme 'nf4' with doubleQuant, got 'q8_0', which has float16 scales in its blocks/)
+    expect(() => quantize(model, { scheme: 'q8_0', blockSize: 32 })).toThrow(
+      /quantize: expected scheme 'nf4' with blockSize, got 'q8_0', whose blocks have 32 elements/,
+    )
+    expect(() => quantize(model, { scheme: 'q8_0', doubleQuant: true })).toThrow(
+      /quantize: expected scheme 'nf4' with doubleQuant, got 'q8_0', which has float16 scales in its blocks/,
+    )
     expect(() => quantize(model, { scheme: 'int8', doubleQuant: true })).toThrow(
       /quantize: expected scheme 'nf4' with doubleQuant, got 'int8', which has one float32 scale for each row/,
     )
@@ -257,7 +261,9 @@ describe('quantize', () => {
       /quantize: expected doubleQuant to be true or false, got 1/,
     )
     const onMeta = new Linear(32, 16, { device: 'meta' })
-    expect(() => quantize(onMeta, { scheme: 'nf4' })).toThrow(/quantize: '' is on the meta device, which has no values to quantize\. Load the weights first/)
+    expect(() => quantize(onMeta, { scheme: 'nf4' })).toThrow(
+      /quantize: '' is on the meta device, which has no values to quantize\. Load the weights first/,
+    )
     const wide = new Linear(32, 16, { dtype: 'float64' })
     expect(() => quantize(wide, { scheme: 'nf4' })).toThrow(
       /has a float64 weight, expected float32, bfloat16 or float16/,

@@ -161,7 +161,9 @@ describe('AdamW8bit', () => {
       /code book .* state qmap1 .* other values/,
     )
     expect(() => optimizer.loadStateDict(foreign({ absmax1: zeros([3]) }))).toThrow(CheckpointError)
-    expect(() => optimizer.loadStateDict(foreign({ state2: zeros([41, 100]) }))).toThrow(/Optimizer\.loadStateDict: expected uint8, but state state2 of parameter 0 is float32/)
+    expect(() => optimizer.loadStateDict(foreign({ state2: zeros([41, 100]) }))).toThrow(
+      /Optimizer\.loadStateDict: expected uint8, but state state2 of parameter 0 is float32/,
+    )
   })
 
   it.each([

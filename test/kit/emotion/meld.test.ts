@@ -66,7 +66,9 @@ describe('readMeld', () => {
     await expect(readMeld(file(`${HEAD.replace('Speaker', 'Who')}\n`, 'x.csv'))).rejects.toThrow(
       /expected at least one usable row/,
     )
-    await expect(readMeld(file(table(row('a', 0, 0)).replace('Speaker', 'Who'), 'x.csv'))).rejects.toThrow(/expected a column of the file, got "Speaker"; did you mean "Season"\?/)
+    await expect(readMeld(file(table(row('a', 0, 0)).replace('Speaker', 'Who'), 'x.csv'))).rejects.toThrow(
+      /expected a column of the file, got "Speaker"; did you mean "Season"\?/,
+    )
     await expect(readMeld('/no/such.csv')).rejects.toThrow(DataError)
     await expect(readMeld(folder({ 'train_sent_emo.csv': table(row('a', 0, 0)) }))).rejects.toThrow(/Set part: 'train'/)
     await expect(readMeld('x.csv', { part: 'dev' as never })).rejects.toThrow(ConfigError)

@@ -96,7 +96,9 @@ describe('inferEmoVerse', () => {
     expect((await inferEmoVerse(model, { ...options, output: results })).file).not.toBe(first.file)
     expect(readdirSync(results).filter((name) => name.endsWith('.jsonl'))).toHaveLength(2)
     const other = { data: asked(50), output: cut, maxNewTokens: 4 }
-    await expect(inferEmoVerse(model, other)).rejects.toThrow(/ line 1: expected the results of this data, got another question\. Name another file/)
+    await expect(inferEmoVerse(model, other)).rejects.toThrow(
+      / line 1: expected the results of this data, got another question\. Name another file/,
+    )
     appendFileSync(cut, `${ends[0]}\n`)
     await expect(inferEmoVerse(model, { ...options, output: cut })).rejects.toThrow(
       /line 43: .*got more results than records/,
@@ -290,13 +292,17 @@ describe('inferEmoVerse', () => {
       /maxNewToken/,
     )
     await expect(inferEmoVerse(model, { data: join(folder, 'none.json'), output })).rejects.toBeInstanceOf(DataError)
-    await expect(inferEmoVerse(model, { data: asked(2), output, maxLength: 3 })).rejects.toThrow(/expected at most 3 tokens.*, got \d+/)
+    await expect(inferEmoVerse(model, { data: asked(2), output, maxLength: 3 })).rejects.toThrow(
+      /expected at most 3 tokens.*, got \d+/,
+    )
     expect(existsSync(output)).toBe(false)
     // Answers by labels have the same limits.
     const query = `'Oh.' <emotion> Please determine which emotion label in the video represents: joy or fear.`
     const labelled = { data: [{ query, response: null }], output, byLabels: true }
     for (const limit of [{ maxLength: 3 }, { maxExpandedLength: 3 }]) {
-      await expect(inferEmoVerse(model, { ...labelled, ...limit })).rejects.toThrow(/expected at most 3 tokens.*, got \d+/)
+      await expect(inferEmoVerse(model, { ...labelled, ...limit })).rejects.toThrow(
+        /expected at most 3 tokens.*, got \d+/,
+      )
       expect(existsSync(output)).toBe(false)
       await inferEmoVerse(model, { ...labelled, ...limit, compat: 'published' })
       const [line] = linesOf(output)
@@ -416,7 +422,9 @@ describe('voxtorch emoverse', () => {
     expect(fails('emoverse', 'sft', '--model', 'base', '--stages', 'a.yaml', '--epochs', '1')).toMatch(
       /expected all settings in the stage files, got epochs as well/,
     )
-    expect(fails('emoverse', 'data', '--meld', 'meld.csv', '--weights', 'MER')).toMatch(/--weights: expected name=number, got "MER"/)
+    expect(fails('emoverse', 'data', '--meld', 'meld.csv', '--weights', 'MER')).toMatch(
+      /--weights: expected name=number, got "MER"/,
+    )
     expect(fails('emoverse', 'infer', '--model', 'base', '--infer_backend', 'pt')).toMatch(
       /--infer_backend has no effect[\s\S]*--val-dataset/,
     )

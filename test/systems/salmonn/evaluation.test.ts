@@ -266,7 +266,9 @@ describe('readTrajectoryDialogs', () => {
     ]
     expect(await vt.readJudgeReplies(replied('a', 'b'))).toEqual(wanted)
     expect(await vt.readJudgeReplies(replied('a', 'b'), ['b', 'a', 'c'])).toEqual(wanted)
-    await expect(vt.readJudgeReplies(replied('a', 'b', 'a'))).rejects.toThrow(/ line 3: expected one reply for a, got a second one/)
+    await expect(vt.readJudgeReplies(replied('a', 'b', 'a'))).rejects.toThrow(
+      / line 3: expected one reply for a, got a second one/,
+    )
     await expect(vt.readJudgeReplies(replied('a', 'b'), ['a'])).rejects.toThrow(
       / line 2: expected the id of a dialog of the references, got b/,
     )
