@@ -106,7 +106,9 @@ describe('scoreLabels', () => {
     expect(a.logprobs).not.toEqual(b.logprobs)
     const kept = await model.projectImages(await model.encodeImages(one))
     expect((await scoreLabels(model, { inputIds, imageEmbeds: kept }, LABELS)).logprobs).toEqual(a.logprobs)
-    await expect(scoreLabels(model, { inputIds }, LABELS)).rejects.toThrow(/4 places .* 0 tokens/)
+    await expect(scoreLabels(model, { inputIds }, LABELS)).rejects.toThrow(
+      /InternVL\.embed: expected 0 times <IMG_CONTEXT> \(39\) for the image tokens, got 4 in inputIds/,
+    )
     await expect(scoreLabels(llm, { inputIds, pixelValues: one }, LABELS)).rejects.toThrow(/InternVL/)
   })
 
@@ -129,8 +131,14 @@ describe('scoreLabels', () => {
       await expect(promise).rejects.toThrow(message)
     }
     await refused(scoreLabels(llm, { inputIds }, []), /labels/)
-    await refused(scoreLabels(llm, { inputIds }, [[]]), /label 0/)
-    await refused(scoreLabels(llm, { inputIds }, [[3], [40]]), /label 1/)
+    await refused(
+      scoreLabels(llm, { inputIds }, [[]]),
+      /scoreLabels: labels\[0\]: expected at least one token id from 0 to 39, got an array of length 0\. Correct it/,
+    )
+    await refused(
+      scoreLabels(llm, { inputIds }, [[3], [40]]),
+      /scoreLabels: labels\[1\]: expected at least one token id from 0 to 39, got an array of length 1\. Correct it/,
+    )
     await refused(scoreLabels(llm, { inputIds }, ['Joy.']), /tokenizer/)
     await refused(scoreLabels(llm, {}, [[3]]), /inputIds or inputsEmbeds/)
     await refused(scoreLabels(llm, { inputIds }, [[3]], { batchSize: 0 }), /batchSize/)

@@ -115,7 +115,13 @@ describe('addWeightedAdapter', () => {
     ['other ranks', ['a', 'c'], [1, 1], { combinationType: 'linear' }, /of equal rank for 'linear', got 2, 3/],
     ['no density', ['a', 'b'], [1, 1], { combinationType: 'ties' }, /density/],
     ['a density of 0', ['a', 'b'], [1, 1], { combinationType: 'dare_ties', density: 0 }, /density/],
-    ['an unknown option', ['a', 'b'], [1, 1], { densty: 1 }, /expected one of the options .*, got 'densty'/],
+    [
+      'an unknown option',
+      ['a', 'b'],
+      [1, 1],
+      { densty: 1 },
+      /addWeightedAdapter: expected a known option, got 'densty'; did you mean 'density'\?/,
+    ],
   ])('refuses %s', async (_, adapters, weights, options, message) => {
     const peft = await three()
     const call = () => peft.addWeightedAdapter(adapters, weights, 'made', options)

@@ -137,7 +137,9 @@ describe("SPECTRA's command line", () => {
       textConfig: { vocabSize: 77, hiddenSize: 64 },
     })
     expect((await vt.readSpectraConfig('tiny')).textConfig.vocabSize).toBe(50265)
-    await expect(vt.readSpectraConfig('tiney')).rejects.toThrow(/no size 'tiney'; it has base, tiny/)
+    await expect(vt.readSpectraConfig('tiney')).rejects.toThrow(
+      /Spectra: config: expected a published size of base, tiny, got "tiney"\. Correct it/,
+    )
     const both = parse('--model m --text-model t --audio-model a').options
     await expect(vt.spectraOfArguments(both, { task })).rejects.toThrow(/--model, or --text-model/)
     await expect(vt.spectraOfArguments(parse('--text-model t').options, { task })).rejects.toThrow(vt.ConfigError)
