@@ -2,7 +2,8 @@ import { ConfigError, DataError, VoxtorchError } from '../base/errors.js'
 import { JinjaError, LIMITS, limit } from './jinja/errors.js'
 import { filters } from './jinja/filters.js'
 import { type Generated, Interpreter } from './jinja/interpreter.js'
-import { parse, type Template } from './jinja/parser.js'
+import type { Template } from './jinja/nodes.js'
+import { parse } from './jinja/parser.js'
 import { tests } from './jinja/tests.js'
 
 /** A rendered conversation. */

@@ -1,9 +1,9 @@
 import { JinjaError, LIMITS, typeError, unsupported, valueError, Work } from './errors.js'
 import { filters } from './filters.js'
 import { globals } from './globals.js'
+import type { Arguments, Expression, Filter, For, MacroNode, Statement, Template } from './nodes.js'
 import { Access, call, setAttribute } from './objects.js'
 import { binary, unary } from './operators.js'
-import type { Arguments, Expression, Filter, For, MacroNode, Statement, Template } from './parser.js'
 import { tests } from './tests.js'
 import {
   type CallArguments,
