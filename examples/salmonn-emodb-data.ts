@@ -66,7 +66,7 @@ export async function writeDialogs(data: string, out: string, settings: DialogSe
   const heard = found.filter(({ actor }) => ![...validSpeakers, ...testSpeakers].includes(actor))
   const voices = await Promise.all(speeds.map((speed) => written(heard, speed)))
   const random = new vt.Random(seed)
-  const learnt = Array.from({ length: passes }, (_, pass) => {
+  const training = Array.from({ length: passes }, (_, pass) => {
     const drawn = heard.map((_, i) => voices[random.below(speeds.length)]![i]!)
     const cast = mixed ? drawn.map((clip) => ({ ...clip, actor: 'several' })) : drawn
     return dialogs(cast, pass, random, () => 1 + random.below(turns))
@@ -77,7 +77,7 @@ export async function writeDialogs(data: string, out: string, settings: DialogSe
     const all = Array.from({ length: measuredPasses }, (_, pass) => dialogs(own, pass, random, () => turns))
     return all.flat().filter(({ audio_files }) => audio_files.length === turns)
   }
-  await vt.writeJson(files.train, { annotation: learnt.flat() })
+  await vt.writeJson(files.train, { annotation: training.flat() })
   await vt.writeJson(files.valid, { annotation: measured(validSpeakers) })
   await vt.writeJson(files.test, { annotation: measured(testSpeakers) })
   await writeTokenizer(files.tokenizer, turns, [...new Set(clips.map(({ emotion }) => emotion))].sort())

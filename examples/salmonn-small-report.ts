@@ -37,7 +37,7 @@ const isRight = ({ prediction, reference }: Answer) => normalText(prediction) ==
 export function measured(
   heard: readonly Answer[],
   others: readonly Answer[],
-  learnt: readonly salmonn.SalmonnEntry[],
+  training: readonly salmonn.SalmonnEntry[],
 ): Omit<Figures, 'steps'> {
   const words = (set: string): Measured => {
     const rate = (answers: readonly Answer[]) =>
@@ -56,7 +56,7 @@ export function measured(
       return own.filter(isRight).length / own.length
     }
     const counts = new Map<string, number>()
-    for (const { target } of learnt.filter((entry) => entry.task === task))
+    for (const { target } of training.filter((entry) => entry.task === task))
       counts.set(target, (counts.get(target) ?? 0) + 1)
     const [usual = ''] = [...counts].sort((a, b) => b[1] - a[1])[0] ?? []
     const always = heard.map((answer) => ({ ...answer, prediction: usual }))
@@ -116,7 +116,7 @@ export async function reportOf(
   }
   return salmonn.salmonnAnswersPage({
     title: 'A small SALMONN of published parts',
-    lead: 'Whisper base hears, a Q-Former reads windows of it, SmolLM2-135M-Instruct with LoRA answers. Prompts, readers and actors of the test were not in training.',
+    lead: 'Whisper base encodes the audio, a Q-Former reads windows of it, and SmolLM2-135M-Instruct with LoRA answers. No prompt, reader or actor of the test set is in the training data.',
     figures: {
       head: ['', 'right audio', 'other audio', 'most frequent answer', 'questions'],
       rows: [

@@ -69,13 +69,13 @@ export async function speakDialogs(
   const turns = everyTurn.filter(short)
   const vocabulary = mostSaid(turns, settings.vocabulary)
   const isEasy = (turn: Said) => short(turn) && wordsOf(turn.text).every((word) => vocabulary.has(word))
-  const learnt = random.shuffle(pairsOf(dialogs, isEasy)).slice(0, settings.train)
+  const training = random.shuffle(pairsOf(dialogs, isEasy)).slice(0, settings.train)
   const held = random.shuffle(pairsOf(readDialogs(join(dailytalk, 'val_phone.txt')), isEasy))
   const pairs: Record<(typeof PARTS)[number], Pair[]> = {
-    train: learnt,
+    train: training,
     valid: held.slice(0, settings.valid),
     test: held.slice(settings.valid, settings.valid + settings.test),
-    'by-heart': shortest(learnt, settings.byHeart),
+    'by-heart': shortest(training, settings.byHeart),
   }
   const clips = new Map<string, Spoken>()
   const phrases = new Map<string, Phrase>()

@@ -133,10 +133,10 @@ export async function pretrain(
 function secondForm(
   tokenizer: usdm.UsdmTokenizer,
   segment: usdm.UstmSegment,
-  learnt: 'text' | 'units',
+  target: 'text' | 'units',
 ): usdm.UsdmExample {
   // What is first, and that the other says the same, is what a sequence draws.
-  const draws = [learnt === 'text' ? UNITS_FIRST : TEXT_FIRST, CORRESPONDS]
+  const draws = [target === 'text' ? UNITS_FIRST : TEXT_FIRST, CORRESPONDS]
   const inputIds = usdm.ustmSequence(tokenizer, [segment], { float: () => draws.shift()! })
   const mark = inputIds.indexOf(tokenizer.ids.correspond)
   return { inputIds, labels: inputIds.map((id, i) => (i > mark ? id : IGNORED)) }
