@@ -4,14 +4,13 @@ import { beatsKeys } from '../../lib/models/beats/config.js'
 import { bigVGANKeys } from '../../lib/models/bigvgan/config.js'
 import { unitVoiceboxKeys } from '../../lib/models/unit-voicebox/config.js'
 
-/** The options of a configuration with the default in brackets that their comments end in: `[12]`, or `[true; version 2: false]`. */
+/** The options of a configuration with the default that their comments end in: `Default 12.`, or `Default true; version 2: false.` */
 function documented(file: string): Record<string, unknown> {
   const text = readFileSync(new URL(`../../lib/models/${file}`, import.meta.url), 'utf8')
-  const options = text.matchAll(/\[((?:[^[\];]|\[[^\]]*\])+)(?:;[^\]]*)?\]\.?\s*\*\/\s+(\w+)\?:/g)
+  const options = text.matchAll(/Default ([^\n;*]+?)(?:;[^\n*]*)?\.\s*\*\/\s+(\w+)\?:/g)
   return Object.fromEntries(
     [...options].map(([, value = '', name]) => {
-      const json = value.replace(/'/g, '"')
-      return [name, JSON.parse(json.includes(',') ? `[${json}]` : json)]
+      return [name, JSON.parse(value.replace(/'/g, '"'))]
     }),
   )
 }

@@ -9,7 +9,7 @@ const units = (batched: number) => [
   row('the same, one by one', 100),
 ]
 const reply = (first: number) => [
-  row('a reply of 6 s to 3 s, until its sound begins', first, first, first),
+  row('a reply of 6 s to 3 s, to its first audio', first, first, first),
   row('the same, until all of it is there', 90, 100, 110),
 ]
 

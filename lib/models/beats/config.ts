@@ -24,7 +24,7 @@ export interface BeatsConfig extends NetworkConfig {
   activationFn?: string
   /** Whether a layer normalizes its input instead of its output. Default false. */
   layerNormFirst?: boolean
-  /** Deep norm: residuals are scaled by (2 · layers)^¼ [false]. */
+  /** Deep norm: residuals are scaled by (2 · layers)^¼. Default false. */
   deepNorm?: boolean
   /** Default 0.1. */
   dropout?: number

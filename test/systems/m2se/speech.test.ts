@@ -91,7 +91,7 @@ describe('a speech branch', () => {
     await expect(none.encode({ query: 'q', audios: [file] }, { answer: false })).rejects.toThrow(/audios: expected a model with an audio encoder/)
     const { model: network, tokenizer } = await tinyEmoVerse()
     const wide = await SpeechBranch.begin({ whisper, qformer }, 8)
-    expect(() => new EmoVerse({ model: network, tokenizer, speech: wide })).toThrow(/8 dimensions/)
+    expect(() => new EmoVerse({ model: network, tokenizer, speech: wide })).toThrow(/speech: expected hiddenSize 32 of the language model, got 8/)
     await expect(SpeechBranch.begin({ whisper, qformer: { ...qformer, encoderWidth: 3 } }, 8)).rejects.toThrow(ConfigError)
     wide.dispose()
     network.dispose()
