@@ -39,9 +39,9 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       load: () => import('./spectra.js'),
     },
     usdm: { asks: 'How fast are the networks that hear and speak for USDM?', load: () => import('./usdm.js') },
-    m2se: {
+    emoverse: {
       asks: 'How fast are the network that sees for EmoVerse, its training and its tiles?',
-      load: () => import('./m2se.js'),
+      load: () => import('./emoverse.js'),
     },
     memory: { asks: 'Does memory stay constant through 10,000 training steps?', load: () => import('./memory.js') },
   }

@@ -1,7 +1,7 @@
 /** Read Emo-DB, and evaluate each actor with a model trained on the others. */
 import { join } from 'node:path'
 import * as vt from 'voxtorch'
-import * as lb from 'voxtorch/languagebind'
+import * as lb from 'voxtorch/emotion'
 
 export type EmoDb = Awaited<ReturnType<typeof readEmoDb>>
 

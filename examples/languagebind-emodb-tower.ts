@@ -6,7 +6,7 @@
  */
 import { join } from 'node:path'
 import * as vt from 'voxtorch'
-import * as lb from 'voxtorch/languagebind'
+import * as lb from 'voxtorch/emotion'
 import { heldOutActors, readEmoDb } from './languagebind-emodb-actors.js'
 
 const { options } = await lb.readEmotionArguments(process.argv.slice(2))

@@ -4,7 +4,7 @@
  * options of `voxtorch emotion train`. EMODB/labels.csv has the columns file, actor, emotion and text.
  */
 import { join } from 'node:path'
-import * as lb from 'voxtorch/languagebind'
+import * as lb from 'voxtorch/emotion'
 import { heldOutActors, readEmoDb } from './languagebind-emodb-actors.js'
 
 const { options } = await lb.readEmotionArguments(process.argv.slice(2))

@@ -5,7 +5,7 @@
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import * as lb from 'voxtorch/languagebind'
+import * as lb from 'voxtorch/emotion'
 
 const { options, ignored } = await lb.readEmotionArguments(process.argv.slice(2))
 for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)

@@ -11,8 +11,9 @@ const ENTRIES = [
   // The subpaths of package.json's exports.
   'files/index',
   'serve/index',
-  'systems/languagebind-emotion/index',
-  'systems/m2se/index',
+  'languagebind',
+  'systems/emotion/index',
+  'systems/emoverse/index',
   'systems/salmonn/index',
   'systems/spectra/index',
   'systems/usdm/index',

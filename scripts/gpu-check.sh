@@ -80,7 +80,7 @@ build_phase() {
     "-DVOXTORCH_NODE_ADDON_API_INCLUDE=$root/node_modules/node-addon-api" || return
   # shellcheck disable=SC2086
   step compile 440 $cmake --build "$build" --parallel "${VOXTORCH_GPU_CHECK_JOBS:-$(nproc)}" || return
-  step 'load in Python' 60 "$python" "$root/scripts/gpu/kernels.py" load "$build" "$device"
+  step 'load in Python' 60 "$python" "$root/bench/gpu/kernels.py" load "$build" "$device"
   step 'load in Node' 60 bash -c 'in_node load'
 }
 
@@ -96,13 +96,13 @@ in_node() {
   fi
   # TF32 would differ from the CPU by 1e-3.
   NVIDIA_TF32_OVERRIDE=0 LIBTORCH=$(torch_home) VOXTORCH_ADDON=$build VOXTORCH_GPU_CHECK_DEVICE=$device LD_PRELOAD=${preload:-} \
-    "$node" "$root/scripts/gpu/${script:-parity}.mjs" "$@"
+    "$node" "$root/bench/gpu/${script:-parity}.mjs" "$@"
 }
 export -f in_node torch_home
 export root build device python
 
 parity_phase() {
-  step 'kernels in Python' 200 "$python" "$root/scripts/gpu/kernels.py" parity "$build" "$device"
+  step 'kernels in Python' 200 "$python" "$root/bench/gpu/kernels.py" parity "$build" "$device"
   step 'operators, training and errors in Node' 300 bash -c 'in_node parity'
 }
 
@@ -111,14 +111,14 @@ sanitize_phase() {
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
   if [ "$device" = cpu ] || [ -z "$sanitizer" ]; then
     say 'no compute-sanitizer here: running the same calls without it'
-    step plain 120 "$python" "$root/scripts/gpu/kernels.py" small "$build" "$device"
+    step plain 120 "$python" "$root/bench/gpu/kernels.py" small "$build" "$device"
     return
   fi
   # Without PyTorch's caching, so that every tensor is an allocation of its own with ends that memcheck sees.
   export PYTORCH_NO_CUDA_MEMORY_CACHING=1
   for tool in memcheck racecheck synccheck initcheck; do
     step "$tool" 125 "$sanitizer" --tool "$tool" --kernel-name kns=voxtorch --error-exitcode 9 --target-processes application-only \
-      "$python" "$root/scripts/gpu/kernels.py" small "$build" "$device"
+      "$python" "$root/bench/gpu/kernels.py" small "$build" "$device"
   done
 }
 
@@ -126,7 +126,7 @@ tokens_phase() {
   step 'tokens by graph, by launches and on the CPU' 140 bash -c 'script=tokens in_node same'
   step 'speed without cuDNN attention' 190 bash -c 'script=tokens in_node speed'
   # ATen's switch is turned off by the library, which is told from outside to leave it.
-  step 'a library that keeps it on' 10 c++ -x c -shared -fPIC -o "$build/cudnn-on.so" "$root/scripts/gpu/cudnn-on.c" || return
+  step 'a library that keeps it on' 10 c++ -x c -shared -fPIC -o "$build/cudnn-on.so" "$root/bench/gpu/cudnn-on.c" || return
   step 'speed with cuDNN attention' 190 bash -c 'script=tokens preload=$build/cudnn-on.so in_node speed cudnn'
 }
 
@@ -155,11 +155,11 @@ memory_phase() {
 
 bench_phase() {
   machine
-  step bench 480 "$python" "$root/scripts/gpu/kernels.py" bench "$build" "$device"
+  step bench 480 "$python" "$root/bench/gpu/kernels.py" bench "$build" "$device"
 }
 
 case $phase in
-  pack) exec node "$root/scripts/gpu/pack.mjs" ;;
+  pack) exec node "$root/bench/gpu/pack.mjs" ;;
   build | parity | sanitize | tokens | pictures | towers | voices | memory | bench) ;;
   *)
     sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"

@@ -2,7 +2,8 @@
 // from which scripts/check-package.mjs has its commands train. `node package-data.mjs FOLDER TOKENIZER-OF-A-LANGUAGE-MODEL`
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { convertHumDialFile, Salmonn, scope, Tokenizer, tensor, writeWav } from 'voxtorch'
+import { Salmonn, scope, Tokenizer, tensor, writeWav } from 'voxtorch'
+import { convertHumDialFile } from 'voxtorch/salmonn'
 
 const [folder, languageModel] = process.argv.slice(2)
 const at = (...path) => join(folder, ...path)

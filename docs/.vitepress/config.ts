@@ -70,13 +70,7 @@ const guide = [
 
 /** A folder of lib/ by what its names are imported from. */
 const nameOf = (folder: string): string =>
-  folder === 'languagebind-emotion'
-    ? 'voxtorch/languagebind'
-    : folder === 'm2se'
-      ? 'voxtorch/emoverse'
-      : /^(files|serve|salmonn|spectra|usdm)$/.test(folder)
-        ? `voxtorch/${folder}`
-        : folder
+  /^(files|serve|emotion|emoverse|salmonn|spectra|usdm)$/.test(folder) ? `voxtorch/${folder}` : folder
 const modules = reference.flatMap((item) => (item.link ? [item] : (item.items ?? [])))
 /** Each module has a sidebar of its own: that of all would be most of every page. */
 const sidebars = modules.map(({ text, link = '', items = [] }) => [

@@ -28,7 +28,7 @@ ${outcome.examples.map((_, i) => example(outcome, i, audio[i] as string)).join('
 `
 }
 
-/** A number of demo.json, marked with its place there, so that scripts/check-report.mjs can compare the two. */
+/** A number of demo.json, marked with its place there, so that test/check-report.mjs can compare the two. */
 function n(outcome: Outcome, path: string, as: keyof typeof FORMATS = 'count'): string {
   const value = path.split('.').reduce<unknown>((object, key) => (object as Record<string, unknown>)[key], outcome)
   return `<data data-from="${path}" data-as="${as}" value="${value}">${FORMATS[as](value as number)}</data>`

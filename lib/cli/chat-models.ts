@@ -3,8 +3,8 @@ import { defined } from '../base/check.js'
 import type { Device, DType } from '../index.js'
 import type { OptionTable } from '../kit/options.js'
 import type { ChatModelLoader } from '../serve/index.js'
-import type { EmoVerseModelArguments } from '../systems/m2se/configuration/apply.js'
-import { EMOVERSE_SERVED_OPTIONS } from '../systems/m2se/configuration/arguments.js'
+import type { EmoVerseModelArguments } from '../systems/emoverse/configuration/apply.js'
+import { EMOVERSE_SERVED_OPTIONS } from '../systems/emoverse/configuration/arguments.js'
 import { USDM_ANSWER_OPTIONS } from '../systems/usdm/configuration/arguments.js'
 
 /**
@@ -34,8 +34,8 @@ export const chatModels: Record<string, ChatModelLoader> = {
     return new UsdmChat(await Usdm.fromPretrained(directory, defined({ device, dtype, offload })))
   },
   async emoverse(directory, options) {
-    const { emoverseOfArguments } = await import('../systems/m2se/configuration/apply.js')
-    const { EmoVerseChat } = await import('../systems/m2se/answer/chat.js')
+    const { emoverseOfArguments } = await import('../systems/emoverse/configuration/apply.js')
+    const { EmoVerseChat } = await import('../systems/emoverse/answer/chat.js')
     const modelArguments = { ...options, model: directory } as EmoVerseModelArguments
     return new EmoVerseChat(await emoverseOfArguments(modelArguments))
   },

@@ -1,9 +1,9 @@
 // The commands of `voxtorch`. The command-line page of the documentation is generated from their tables.
 import { ConfigError } from '../base/errors.js'
 import { type CommandRule, commandRule } from '../kit/command.js'
-import { ecfScore } from '../systems/languagebind-emotion/commands/ecf-score.js'
-import { emotionCommands } from '../systems/languagebind-emotion/commands/index.js'
-import { emoverseCommands } from '../systems/m2se/commands/index.js'
+import { ecfScore } from '../systems/emotion/commands/ecf-score.js'
+import { emotionCommands } from '../systems/emotion/commands/index.js'
+import { emoverseCommands } from '../systems/emoverse/commands/index.js'
 import { salmonnCommands } from '../systems/salmonn/commands/index.js'
 import { spectraCommands } from '../systems/spectra/commands/index.js'
 import { usdmCommands } from '../systems/usdm/commands/index.js'

@@ -11,7 +11,7 @@ namespace voxtorch {
 // Throws on arguments that the operator must not see. The stack holds one value for each argument of the schema.
 using Guard = void (*)(const c10::FunctionSchema& schema, const torch::jit::Stack& stack);
 
-// The guard of an operator such as `aten::lstm`, or nullptr: nearly all need none. scripts/fuzz finds those that do.
+// The guard of an operator such as `aten::lstm`, or nullptr: nearly all need none. test/fuzz finds those that do.
 Guard guard_of(const std::string& op);
 
 }  // namespace voxtorch

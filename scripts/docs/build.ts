@@ -53,13 +53,9 @@ const REFERENCE = `# Reference
 | \`voxtorch/serve\` | [the server](./serve/index.md) |
 | \`voxtorch/spectra\` | [SPECTRA](./systems/spectra/index.md); its networks are in \`voxtorch\` too |
 | \`voxtorch/salmonn\` | [SALMONN](./systems/salmonn/index.md); its network is in \`voxtorch\` too |
-| \`voxtorch/languagebind\` | [LanguageBind emotion](./systems/languagebind-emotion/index.md): dialogs, the classifier, causes, ECF's scorer |
+| \`voxtorch/emotion\` | [LanguageBind emotion](./systems/emotion/index.md): dialogs, the classifier, causes, ECF's scorer |
 | \`voxtorch/usdm\` | [USDM](./systems/usdm/index.md): its tokenizer, prompts and data |
-| \`voxtorch/emoverse\` | [EmoVerse](./systems/m2se/index.md): its data, stages, answers and scores |
-
-::: warning Deprecated
-Everything of the subpaths can still be imported from \`voxtorch\`, until 1.0: import it from its subpath.
-:::
+| \`voxtorch/emoverse\` | [EmoVerse](./systems/emoverse/index.md): its data, stages, answers and scores |
 
 Operators of ATen are methods of [Tensor](./tensor/classes/Tensor.md) and functions of [ops](./tensor/variables/ops.md), with PyTorch's names in camelCase. Their types, made
 from the operators' schemas, come with the package; [From PyTorch](../guide/from-pytorch.md) shows how they are called.

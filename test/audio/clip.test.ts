@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { clipWindows, fitSamples, openClip, stackSamples } from '../../lib/audio/clip.js'
+import * as files from '../../lib/files/index.js'
 import * as vt from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
 
@@ -29,9 +30,9 @@ beforeAll(() =>
     await vt.writeWav(path('stereo.wav'), stereo, { sampleRate: 16_000, format: 'float32' })
     await vt.writeWav(path('empty.wav'), vt.zeros([0]), { sampleRate: 16_000 })
     const broken = vt.tensor(Float32Array.of(0, 0.5, Number.NaN, Number.POSITIVE_INFINITY))
-    await vt.saveNpy(path('broken.npy'), broken)
-    await vt.saveNpy(path('mono.npy'), mono)
-    await vt.saveNpy(path('wide.npy'), vt.zeros([2, 3]))
+    await files.saveNpy(path('broken.npy'), broken)
+    await files.saveNpy(path('mono.npy'), mono)
+    await files.saveNpy(path('wide.npy'), vt.zeros([2, 3]))
   }),
 )
 

@@ -38,13 +38,6 @@ function textsOf(path: string): Text[] {
 }
 const texts = sources.flatMap(textsOf)
 
-const FOLDERS: Record<string, string> = {
-  'languagebind-emotion': 'emotion',
-  m2se: 'emoverse',
-  salmonn: 'salmonn',
-  spectra: 'spectra',
-  usdm: 'usdm',
-}
 const every = [...COMMANDS, ...Object.values(SYSTEMS).flat()]
 const flagsOf = ({ options, foreign = {} }: CommandRule): string[] =>
   [
@@ -86,7 +79,7 @@ describe('what messages advise', () => {
     for (const { path, text } of texts) {
       if (!text.includes('--') || RUNS_OTHERS.test(path) || STYLES.test(text)) continue
       const folder = /^systems\/([^/]+)\//.exec(path)?.[1]
-      const room = folder === undefined ? undefined : SYSTEMS[FOLDERS[folder] as string]
+      const room = folder === undefined ? undefined : SYSTEMS[folder]
       const rules = [...(room ?? []), ...(room ? COMMANDS : every)]
       const flags = new Set(rules.flatMap(flagsOf))
       // A line of a usage text is checked by what command it names.

@@ -5,12 +5,13 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { chatModels } from '../../lib/cli/chat-models.js'
 import * as vt from '../../lib/index.js'
-import { towersOfArguments } from '../../lib/systems/languagebind-emotion/configuration/apply.js'
-import { emoverseOfArguments } from '../../lib/systems/m2se/configuration/apply.js'
+import { towersOfArguments } from '../../lib/systems/emotion/configuration/apply.js'
+import { emoverseOfArguments } from '../../lib/systems/emoverse/configuration/apply.js'
+import type * as sl from '../../lib/systems/salmonn/index.js'
 import { usdmTrainedOfArguments } from '../../lib/systems/usdm/configuration/apply.js'
 import { fixturePath, numbers } from '../helpers.js'
-import { tinyLanguageBind } from '../systems/languagebind-emotion/tiny.js'
-import { tinyEmoVerse } from '../systems/m2se/tiny.js'
+import { tinyLanguageBind } from '../systems/emotion/tiny.js'
+import { tinyEmoVerse } from '../systems/emoverse/tiny.js'
 
 const root = mkdtempSync(join(tmpdir(), 'voxtorch-saved-folders-'))
 const published = fixturePath('models/salmonn-published')
@@ -64,7 +65,7 @@ const COMMANDS = {
   'salmonn model.beats': (beats: string) => salmonn({ beats }),
 } as const
 
-const salmonn = (parts: Partial<vt.SalmonnPartsFrom>) =>
+const salmonn = (parts: Partial<sl.SalmonnPartsFrom>) =>
   vt.Salmonn.fromPretrained(
     { whisper: at('whisper-encoder'), beats: null, llm: at('llm'), ...parts },
     { config: { qformer: { hiddenSize: 8, numAttentionHeads: 2, intermediateSize: 8 } } },

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import * as vt from 'voxtorch'
+import * as sl from 'voxtorch/salmonn'
 import { at, dialogs, json, lines, node, prepare, run, salmonn, write } from './salmonn.js'
 
 prepare()
@@ -15,17 +15,17 @@ describe('emotional-trajectory.ts', () => {
     expect(err).toContain(
       'dialog: the answer did not have an emotion for each turn, so each turn was predicted separately',
     )
-    const told = json('one.json') as vt.EmotionalTrajectory
+    const told = json('one.json') as sl.EmotionalTrajectory
     expect(told).toMatchObject({ id: 'dialog', emotionsFrom: 'turns' })
     expect(told.turns.map(({ speaker }) => speaker)).toEqual(['ann', 'bob', 'ann'])
     expect(told.turns.every(({ emotion }) => emotion.length > 0)).toBe(true)
-    expect(out).toBe(`${vt.trajectoryText(told)}\n\n`)
-    expect(readFileSync(at('one.svg'), 'utf8')).toBe(vt.trajectorySvg(told, 'Emotional trajectory: dialog'))
+    expect(out).toBe(`${sl.trajectoryText(told)}\n\n`)
+    expect(readFileSync(at('one.svg'), 'utf8')).toBe(sl.trajectorySvg(told, 'Emotional trajectory: dialog'))
   })
 
   it('answers a file, which is then scored, and judged', async () => {
     const all = await tell(at('challenge.jsonl'), '--json', at('answers.jsonl'), ...few)
-    const answers = lines('answers.jsonl') as vt.EmotionalTrajectory[]
+    const answers = lines('answers.jsonl') as sl.EmotionalTrajectory[]
     expect(answers.map(({ id }) => id)).toEqual(dialogs.map(({ dialogue_id }) => dialogue_id))
     expect(answers[3]?.turns.map(({ reference, text }) => [reference, text])).toEqual([
       ['anger', 'say 3 0'],
@@ -34,13 +34,13 @@ describe('emotional-trajectory.ts', () => {
     ])
     expect(all.out).toContain('en_3\nuser: ')
     const picture = await tell(at('challenge.jsonl'), '--dialog', 'en_3', '--picture', at('en_3.html'), ...few)
-    expect(picture.out).toBe(`${vt.trajectoryText(answers[3] as vt.EmotionalTrajectory)}\n\n`)
+    expect(picture.out).toBe(`${sl.trajectoryText(answers[3] as sl.EmotionalTrajectory)}\n\n`)
     expect(readFileSync(at('en_3.html'), 'utf8')).toContain('<td>say 3 2</td>')
 
     // What a good model would have said, but for the last dialog and one turn of the first.
     const good = dialogs.slice(0, -1).map(({ dialogue_id: id, turns }, d) => ({
       id,
-      prediction: vt.writeEmotionSuffix('so it is', turns.map(({ emotion }, t) => (d === 0 && t === 1 ? 'fear' : (emotion as string))), 'en'),
+      prediction: sl.writeEmotionSuffix('so it is', turns.map(({ emotion }, t) => (d === 0 && t === 1 ? 'fear' : (emotion as string))), 'en'),
     })) // biome-ignore format: one line
     const predictions = write('good.jsonl', good.map((one) => JSON.stringify(one)).join('\n'))
     const replies = good.map(({ id }) => ({ id, reply: '{"Accuracy_Completeness": 5, "Depth_Granularity": 3, "Added_Value": 1}' })) // biome-ignore format: one line
@@ -50,7 +50,7 @@ describe('emotional-trajectory.ts', () => {
     const scores = json('scores.json')
     // 20 turns; the last dialog has 3.
     expect(scores).toMatchObject({ pairs: 8, parsed: 7 / 8, exactSequence: 6 / 8, positionAccuracy: 16 / 20, unanswered: ['en_7'], rougeL: 7 / 8 }) // biome-ignore format: one line
-    const recalls = scores.emotions.map(({ recall }: vt.EmotionScore) => recall)
+    const recalls = scores.emotions.map(({ recall }: sl.EmotionScore) => recall)
     expect(scores.uar).toBeCloseTo(recalls.reduce((a: number, b: number) => a + b) / 4, 12)
     expect(scores.judge).toEqual({ judged: 7, excluded: 0, means: { Accuracy_Completeness: 5, Depth_Granularity: 3, Added_Value: 1 }, overall: 3 }) // biome-ignore format: one line
     expect(scored.out).toMatch(/^dialogs +8 \(1 without an answer\)\n/)

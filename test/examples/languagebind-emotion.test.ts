@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, expect, it } from 'vitest'
 import { PATIENCE } from '../patience.js'
-import { frameFolder, tinyLanguageBind } from '../systems/languagebind-emotion/tiny.js'
+import { frameFolder, tinyLanguageBind } from '../systems/emotion/tiny.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-languagebind-'))

@@ -6,10 +6,10 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, expect, it } from 'vitest'
 import { serve } from '../../lib/serve/index.js'
-import { EMOTION_LABELS, emoverseData } from '../../lib/systems/m2se/index.js'
+import { EMOTION_LABELS, emoverseData } from '../../lib/systems/emoverse/index.js'
 import { Watcher } from '../serve/models.mjs'
-import { drawing, FACE_LABELS, face } from '../systems/m2se/faces.js'
-import { asked, seeingEmoVerse, tinyEmoVerse } from '../systems/m2se/tiny.js'
+import { drawing, FACE_LABELS, face } from '../systems/emoverse/faces.js'
+import { asked, seeingEmoVerse, tinyEmoVerse } from '../systems/emoverse/tiny.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-m2se-'))

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import * as vt from 'voxtorch'
+import * as sl from 'voxtorch/salmonn'
 import { fixturePath } from '../helpers.js'
 import { at, clips, dialogs, env, json, lines, node, prepare, root, run, salmonn, voxtorch, write } from './salmonn.js'
 
@@ -24,7 +25,7 @@ describe('voxtorch salmonn convert', () => {
       err: '',
     })
     const parts = ['split.json', 'split.valid.json', 'split.test.json'].map(
-      (name) => json(name) as vt.ConvertedDialog[],
+      (name) => json(name) as sl.ConvertedDialog[],
     )
     const files = parts.map((part) => new Set(part.flatMap(({ audio_files }) => audio_files)))
     expect(files.reduce((sum, { size }) => sum + size, 0)).toBe(clips.length)
@@ -234,7 +235,7 @@ generate: { max_new_tokens: 4, num_beams: 1, do_sample: False }
     expect(measured.loss).toBeGreaterThan(1)
     expect(readdirSync(at('measured'))).toEqual(['answers.jsonl'])
     const answers = lines('measured', 'answers.jsonl')
-    expect(answers.map(({ id }) => id)).toEqual((json('made.test.json') as vt.ConvertedDialog[]).map((one) => one.dialogue_id)) // biome-ignore format: one line
+    expect(answers.map(({ id }) => id)).toEqual((json('made.test.json') as sl.ConvertedDialog[]).map((one) => one.dialogue_id)) // biome-ignore format: one line
     expect(readFileSync(at('tiny/adapter.safetensors')).equals(before)).toBe(true)
     const scored = await run('score', '--references', at('made.test.json'), '--predictions', at('measured/answers.jsonl'), '--json', at('measured.json')) // biome-ignore format: one line
     expect(scored.out).toMatch(/^dialogs +2\nwith emotions +0\.0000\n/)
@@ -281,9 +282,9 @@ describe('salmonn-chat.ts', () => {
       const { samples: read } = await vt.readAudio(at('wav/both.wav'), { sampleRate: 16_000 })
       return Float32Array.from(read.toArray() as number[])
     })
-    const first: vt.SalmonnChatMessage[] = [{ role: 'user', content: [{ type: 'audio', samples }, { type: 'text', text: 'What is it?' }] }] // biome-ignore format: one line
-    const second: vt.SalmonnChatMessage[] = [...first, { role: 'assistant', content: [{ type: 'text', text: said[0].answer }] }, { role: 'user', content: [{ type: 'text', text: 'And how?' }] }] // biome-ignore format: one line
-    const prompts = [first, second].map((messages) => vt.salmonnChatPrompt(messages, { endOfTurn: '</s>' }))
+    const first: sl.SalmonnChatMessage[] = [{ role: 'user', content: [{ type: 'audio', samples }, { type: 'text', text: 'What is it?' }] }] // biome-ignore format: one line
+    const second: sl.SalmonnChatMessage[] = [...first, { role: 'assistant', content: [{ type: 'text', text: said[0].answer }] }, { role: 'user', content: [{ type: 'text', text: 'And how?' }] }] // biome-ignore format: one line
+    const prompts = [first, second].map((messages) => sl.salmonnChatPrompt(messages, { endOfTurn: '</s>' }))
     for (const [i, prompt] of prompts.entries()) {
       const { texts } = await vt.noGrad(() => model.generate([prompt], { maxNewTokens: 200 }))
       expect(said[i].answer).toBe(texts[0])

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect } from 'vitest'
 import * as vt from 'voxtorch'
+import * as sl from 'voxtorch/salmonn'
 import { tinySalmonn } from '../systems/salmonn/network/tiny.js'
 
 export const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -77,8 +78,8 @@ export const prepare = () =>
       }
     })
     const input = write('challenge.jsonl', `${dialogs.map((dialog) => JSON.stringify(dialog)).join('\n')}\n`)
-    await vt.convertHumDialFile(input, at('whole.json'))
-    await vt.convertHumDialFile(input, at('made.json'), { valid: 0.25, test: 0.25 })
+    await sl.convertHumDialFile(input, at('whole.json'))
+    await sl.convertHumDialFile(input, at('made.json'), { valid: 0.25, test: 0.25 })
     const model = await tinySalmonn()
     await model.save(at('tiny'), { whole: true })
     model.dispose()

@@ -2,18 +2,14 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFile
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type NpyValue, readNpy, readNpz, saveNpy, saveNpz } from '../../lib/files/index.js'
 import {
   arange,
   type Complex,
   DataError,
   isTensor,
   memoryStats,
-  type NpyValue,
   ones,
-  readNpy,
-  readNpz,
-  saveNpy,
-  saveNpz,
   scope,
   type Tensor,
   tensor,

@@ -1,4 +1,4 @@
-import type { Random } from '../../scripts/fuzz/random.js'
+import type { Random } from '../fuzz/random.js'
 
 /** What pickleparser 0.2.1 reads wrongly, by the instruction: pickleparser.test.ts shows each. */
 export type Fault =

@@ -25,7 +25,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
-import { Random } from '../../scripts/fuzz/random.js'
+import { Random } from '../fuzz/random.js'
 import { settledTensors } from '../helpers.js'
 import { canonical, type Fault, Point, pair, randomPickle } from './pickle-writer.js'
 import { pythonCases } from './python-values.js'

@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readSafetensorsHeader, saveSafetensorsSharded } from '../../lib/files/index.js'
 import {
   arange,
   CheckpointError,
@@ -21,9 +22,7 @@ import {
   loadSafetensors,
   memoryStats,
   ones,
-  readSafetensorsHeader,
   saveSafetensors,
-  saveSafetensorsSharded,
   scope,
   type Tensor,
   tensor,

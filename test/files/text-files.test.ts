@@ -4,17 +4,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readConfig, readCsvStream, readYaml } from '../../lib/files/index.js'
 import {
   ConfigError,
   DataError,
   jsonlStream,
   type ReadCsvOptions,
-  readConfig,
   readCsv,
-  readCsvStream,
   readJson,
   readJsonl,
-  readYaml,
 } from '../../lib/index.js'
 import { fixturePath } from '../helpers.js'
 

@@ -3,7 +3,8 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, truncateSync, writ
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { DataError, readConfig, readCsv, readJson, readJsonl, readYaml } from '../../lib/index.js'
+import { readConfig, readYaml } from '../../lib/files/index.js'
+import { DataError, readCsv, readJson, readJsonl } from '../../lib/index.js'
 import { MEMORY_SLACK, PATIENCE } from '../patience.js'
 
 const GB = 2 ** 30

@@ -20,13 +20,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { writeAtomicallySync } from '../../lib/base/atomic.js'
+import { saveNpy } from '../../lib/files/index.js'
 import {
   CheckpointError,
   DataError,
   DecoderLM,
   Linear,
   SummaryWriter,
-  saveNpy,
   savePretrained,
   saveSafetensors,
   Trainer,

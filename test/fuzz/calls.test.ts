@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { fuzz } from '../../scripts/fuzz/run.js'
+import { fuzz } from './run.js'
 
-// A few generated calls of every public function, in child processes; `node --import tsx scripts/fuzz/main.ts` makes a
+// A few generated calls of every public function, in child processes; `node --import tsx test/fuzz/main.ts` makes a
 // thousand of each.
 test('wrong calls give typed errors, right calls succeed, nothing crashes, hangs or leaks', async () => {
   const { results, findings } = await fuzz({ seed: 1, calls: 5, attempts: 200, samples: 3, batch: 80, onProgress() {} })

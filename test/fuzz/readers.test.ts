@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test, vi } from 'vitest'
-import { fuzzReaders, targetNames } from '../../scripts/fuzz/reader-run.js'
 import { PATIENCE } from '../patience.js'
 import { nodeAv } from '../vision/node-av.js'
+import { fuzzReaders, targetNames } from './reader-run.js'
 
 const known = fileURLToPath(new URL('../fixtures/fuzz/', import.meta.url))
 const folder = fileURLToPath(new URL('faulty/', import.meta.url))
@@ -14,7 +14,7 @@ const PICTURES = ['png', 'jpg', 'mp4']
 const FILMS = ['video', 'mp4']
 
 // Some thousand broken files for each reader, and every file that was ever a finding;
-// `node --import tsx scripts/fuzz/readers.ts` does a million.
+// `node --import tsx test/fuzz/readers.ts` does a million.
 describe('broken files give typed errors, and nothing crashes, hangs or leaks', () => {
   // Video files need npm's node-av.
   test.each(targetNames().filter((name) => nodeAv || !FILMS.includes(name)))('%s', async (target) => {

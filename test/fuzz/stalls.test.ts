@@ -6,33 +6,35 @@ import { nearest } from '../../lib/base/words.js'
 import { parseCarefully } from '../../lib/files/json/parse.js'
 import { parseFloatText, parseInteger } from '../../lib/files/pickle/text.js'
 import { parseTextGrid } from '../../lib/files/textgrid.js'
-import {
-  ConfigError,
-  DecoderLM,
-  SalmonnChat,
-  type Served,
-  serve,
-  setNumThreads,
-  TextChat,
-  Tokenizer,
-  VoxtorchError,
-} from '../../lib/index.js'
+import { ConfigError, DecoderLM, setNumThreads, Tokenizer, VoxtorchError } from '../../lib/index.js'
 import { untilStop } from '../../lib/kit/chat.js'
 import { rougeL } from '../../lib/kit/rouge-l.js'
 import type { ChatModel } from '../../lib/serve/index.js'
-import { taskQuestion } from '../../lib/systems/m2se/answer/chat-tasks.js'
-import { readLabel } from '../../lib/systems/m2se/evaluation/robust.js'
-import { EmoVerseChat } from '../../lib/systems/m2se/index.js'
-import { allowedLabels, allowedPairs, ECPE_WORDING, ecpeWordingOf } from '../../lib/systems/m2se/published/wording.js'
+import { type Served, serve, TextChat } from '../../lib/serve/index.js'
+import { taskQuestion } from '../../lib/systems/emoverse/answer/chat-tasks.js'
+import { readLabel } from '../../lib/systems/emoverse/evaluation/robust.js'
+import { EmoVerseChat } from '../../lib/systems/emoverse/index.js'
+import {
+  allowedLabels,
+  allowedPairs,
+  ECPE_WORDING,
+  ecpeWordingOf,
+} from '../../lib/systems/emoverse/published/wording.js'
 import { languageOf } from '../../lib/systems/salmonn/data/history.js'
-import { parseChatLine, parseEmotionSuffix, parseJudgeReply, splitEmotions } from '../../lib/systems/salmonn/index.js'
+import {
+  parseChatLine,
+  parseEmotionSuffix,
+  parseJudgeReply,
+  SalmonnChat,
+  splitEmotions,
+} from '../../lib/systems/salmonn/index.js'
 import { normalizeDstText } from '../../lib/systems/spectra/tracking/text.js'
 import { Usdm, UsdmChat } from '../../lib/systems/usdm/index.js'
 import { splitWords, squeeze, strip, stripEnd } from '../../lib/train/metrics/values.js'
 import { ask, call, text, user } from '../serve/client.js'
 import { Parrot, Watcher } from '../serve/models.mjs'
 import { writeTextModel } from '../serve/text-model.mjs'
-import { tinyEmoVerse } from '../systems/m2se/tiny.js'
+import { tinyEmoVerse } from '../systems/emoverse/tiny.js'
 import { tinySalmonn } from '../systems/salmonn/network/tiny.js'
 import { scriptedLlm, tinyTokenizer, tinyUnits } from '../systems/usdm/tiny-parts.js'
 import { expectNoStall, expectTurns, FILLERS, longestStall } from './stall.js'

@@ -2,6 +2,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { saveSafetensorsSharded } from '../../lib/files/index.js'
 import {
   CheckpointError,
   ConfigError,
@@ -17,7 +18,6 @@ import {
   noGrad,
   ops,
   randint,
-  saveSafetensorsSharded,
   scope,
   type Tensor,
   tensor,

@@ -284,7 +284,9 @@ describe('tokenizers in GGUF files', () => {
       /tokenizer\.ggml\.pre: expected one of gpt-2, .* got "klingon"/,
     )
     await save('gpt-2', { 'tokenizer.ggml.bos_token_id': 4000 })
-    await expect(Tokenizer.fromFile(path)).rejects.toThrow(/bos_token_id: expected an id below \d+, the number of tokens, got 4000/)
+    await expect(Tokenizer.fromFile(path)).rejects.toThrow(
+      /bos_token_id: expected an id below \d+, the number of tokens, got 4000/,
+    )
     await save('gpt-2', { 'tokenizer.ggml.token_type': Int32Array.of(1) })
     await expect(Tokenizer.fromFile(path)).rejects.toThrow(/token_type/)
   })

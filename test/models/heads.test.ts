@@ -160,7 +160,9 @@ describe('a head', () => {
     const inputValues = voxtorch.randn([1, 160])
     for (const label of [7, -1]) {
       const labels = voxtorch.tensor([[label]], { dtype: 'int64' })
-      await expect(model.forward({ inputValues, labels })).rejects.toThrow(/labels: expected token ids below 7, or -100 for padding/)
+      await expect(model.forward({ inputValues, labels })).rejects.toThrow(
+        /labels: expected token ids below 7, or -100 for padding/,
+      )
     }
   })
 })

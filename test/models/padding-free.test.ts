@@ -12,13 +12,13 @@ import {
   Spectra,
   type SpectraConfig,
   SpectraForPreTraining,
-  type SpectraInputs,
   scope,
   slice,
   type Tensor,
   tensor,
   zeros,
 } from '../../lib/index.js'
+import type { SpectraInputs } from '../../lib/systems/spectra/index.js'
 import { expectClose, settledTensors } from '../helpers.js'
 
 const sizes = { hiddenSize: 16, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 24 }

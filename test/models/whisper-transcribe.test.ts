@@ -458,7 +458,9 @@ describe('transcribe', () => {
     await refused({ task: 'sing' }, /task/)
     await refused({ temperature: -1 }, /temperature/)
     await refused({ timestamps: 1 }, /timestamps/)
-    await expect(model.transcribe(randn([2, 100]))).rejects.toThrow(/audio: expected \[samples\], one channel, got float32 \[2, 100\]/)
+    await expect(model.transcribe(randn([2, 100]))).rejects.toThrow(
+      /audio: expected \[samples\], one channel, got float32 \[2, 100\]/,
+    )
     await expect(Whisper.fromConfig({ ...model.config }).transcribe(wave())).rejects.toThrow(/tokenizer/)
     await expect(model.generate({}, { returnTimestamps: true, eosTokenId: [] })).rejects.toThrow(
       /expected noTimestampsTokenId and eosTokenId with returnTimestamps/,

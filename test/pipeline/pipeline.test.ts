@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../lib/index.js'
+import * as sp from '../../lib/systems/spectra/index.js'
 import { expectClose, fixturePath, settledTensors } from '../helpers.js'
 import { smallSpectra } from '../systems/spectra/network.js'
 import { tinyTokenizer } from '../systems/spectra/tiny.js'
@@ -152,8 +153,8 @@ describe("pipeline('emotion-recognition')", () => {
   it('asks a fine-tuned SPECTRA, a network that hears and one that reads', async () => {
     vt.manualSeed(3)
     const network = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 3 }))
-    const task = vt.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad', 'sad'] })
-    using spectra = new vt.SpectraClassifier(network, { tokenizer, task })
+    const task = sp.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad', 'sad'] })
+    using spectra = new sp.SpectraClassifier(network, { tokenizer, task })
     await spectra.save(at('spectra'))
     using recognizer = await vt.pipeline('emotion-recognition', at('spectra'))
     const turn = { text: 'ab a', audio: wave(9000, 6) }
@@ -181,8 +182,8 @@ describe("pipeline('emotion-recognition')", () => {
 
   it('refuses a SPECTRA that tells a quantity', async () => {
     const network = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 1 }))
-    const task = vt.spectraTask({ name: 'sentiment', kind: 'regression' })
-    using spectra = new vt.SpectraClassifier(network, { tokenizer, task })
+    const task = sp.spectraTask({ name: 'sentiment', kind: 'regression' })
+    using spectra = new sp.SpectraClassifier(network, { tokenizer, task })
     await expect(vt.pipeline('emotion-recognition', spectra)).rejects.toThrow(/got one that predicts a quantity/)
   })
 })

@@ -1,4 +1,4 @@
-"""Fixtures of the heads of lib/systems/languagebind-emotion, written anew with torch.nn: fusion, the context over a dialog,
+"""Fixtures of the heads of lib/systems/emotion, written anew with torch.nn: fusion, the context over a dialog,
 the published heads. Weights are random, everything is computed in float64 and stored as float32.
 
     python test/reference/emotion_heads.py

@@ -1,14 +1,7 @@
 import { connect } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import {
-  type ChatModel,
-  memoryStats,
-  type Served,
-  type ServeOptions,
-  ShapeError,
-  serve,
-  tensor,
-} from '../../lib/index.js'
+import { memoryStats, ShapeError, tensor } from '../../lib/index.js'
+import { type ChatModel, type Served, type ServeOptions, serve } from '../../lib/serve/index.js'
 import { fixture, settledTensors } from '../helpers.js'
 import { PATIENCE } from '../patience.js'
 import { ask, begin, call, events, raw, sound, text, until, user } from './client.js'

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { type Served, type ServeOptions, serve } from '../../lib/index.js'
+import { type Served, type ServeOptions, serve } from '../../lib/serve/index.js'
 import { pngBytes } from '../../lib/vision/png.js'
 import { fixture, settledTensors } from '../helpers.js'
 import { PATIENCE } from '../patience.js'

@@ -1,7 +1,7 @@
 // Chat models for the tests: they listen in the simplest way, so that an answer proves what reached them.
 // Plain JavaScript: child processes run it as it is.
 
-/** @import { ChatModel, ChatTurn, ChatAnswerOptions, ChatDelta } from '../../lib/index.js' */
+/** @import { ChatModel, ChatTurn, ChatAnswerOptions, ChatDelta } from '../../lib/serve/index.js' */
 
 const wait = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
@@ -156,7 +156,7 @@ function meanOf({ data, width, height }) {
 
 /**
  * @param {'image' | 'video'} kind @param {RawImage[]} pictures @param {[number, number] | null} grid @param {number[] | null} frames
- * @returns {import('../../lib/index.js').ChatView}
+ * @returns {import('../../lib/serve/index.js').ChatView}
  */
 function view(kind, pictures, grid, frames) {
   const side = 16

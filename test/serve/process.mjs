@@ -5,9 +5,10 @@
 //   node process.mjs model FILE      the same with what the module's `chat` gives; `forget` of it empties what it keeps
 //   node process.mjs cli ARGUMENTS   runs `voxtorch serve ARGUMENTS` with a model that these tests know
 import { createInterface } from 'node:readline'
-import { DecoderLM, memoryStats, serve, TextChat, Tokenizer } from '../../dist/index.js'
+import { DecoderLM, memoryStats, Tokenizer } from '../../dist/index.js'
 import { serveRule } from '../../dist/modules/cli/serve.js'
 import { runCommand } from '../../dist/modules/kit/command.js'
+import { serve, TextChat } from '../../dist/serve/index.js'
 import { Parrot, Watcher } from './models.mjs'
 
 const [mode, ...values] = process.argv.slice(2)

@@ -3,17 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { chatModels } from '../../lib/cli/chat-models.js'
-import {
-  ConfigError,
-  DecoderLM,
-  memoryStats,
-  type Served,
-  serve,
-  setNumThreads,
-  TextChat,
-  Tokenizer,
-  tensor,
-} from '../../lib/index.js'
+import { ConfigError, DecoderLM, memoryStats, setNumThreads, Tokenizer, tensor } from '../../lib/index.js'
+import { type Served, serve, TextChat } from '../../lib/serve/index.js'
 import { Pipeline } from '../../lib/text/pipeline.js'
 import { ask, begin, call, events, sound, text, until, user } from './client.js'
 import { writeTextModel } from './text-model.mjs'

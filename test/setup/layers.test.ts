@@ -87,13 +87,13 @@ describe('who imports whom', () => {
     // optimisers of both are the Trainer's.
     const without: Record<string, string[]> = {
       usdm: ['network/config.ts', 'data/open.ts', 'training/optimizer.ts'],
-      m2se: ['network/config.ts', 'training/optimizer.ts'],
+      emoverse: ['network/config.ts', 'training/optimizer.ts'],
     }
     // Stages with data of their own.
     const stages: Record<string, string[]> = {
       spectra: ['pretraining', 'tracking'],
       usdm: ['pretraining', 'voicebox'],
-      'languagebind-emotion': ['causes'],
+      emotion: ['causes'],
     }
     for (const name of readdirSync(join(lib, 'systems'))) {
       const own = sources.filter((path) => inside(path, `systems/${name}`)).map((path) => path.split('/').slice(2))

@@ -23,7 +23,7 @@ const COMPOSED: Record<string, [count: number, bound: string]> = {
   'native/libtorch.ts': [1, 'constants'],
   'nn/text.ts': [1, "the caller's own glob on names of parameters"],
   'peft/patterns.ts': [1, 'runs under a time limit for all patterns together'],
-  'systems/m2se/evaluation/robust.ts': [1, 'a fixed word, no repetition'],
+  'systems/emoverse/evaluation/robust.ts': [1, 'a fixed word, no repetition'],
   'systems/spectra/network/files.ts': [1, 'fixed names'],
   'systems/spectra/tracking/text.ts': [1, 'fixed words, no repetition'],
   'systems/usdm/pretraining/prepare.ts': [1, 'a fixed name and digits'],

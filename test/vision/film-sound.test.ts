@@ -20,7 +20,7 @@ import {
   WavLM,
   writeWav,
 } from '../../lib/index.js'
-import { VoiceTower } from '../../lib/systems/languagebind-emotion/network/voice-tower.js'
+import { VoiceTower } from '../../lib/systems/emotion/network/voice-tower.js'
 import { difference, expectClose, type Fixture, fixture, settledTensors } from '../helpers.js'
 import { PATIENCE } from '../patience.js'
 import { nodeAv } from './node-av.js'

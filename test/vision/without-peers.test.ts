@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { arange, scope, writeWav } from '../../lib/index.js'
 import { PATIENCE } from '../patience.js'
-import { frameFolder, tinyLanguageBind } from '../systems/languagebind-emotion/tiny.js'
+import { frameFolder, tinyLanguageBind } from '../systems/emotion/tiny.js'
 
 const here = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 

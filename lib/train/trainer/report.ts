@@ -41,7 +41,7 @@ export interface ReportFacts {
 }
 
 /**
- * Return the report page. Each number is in a `<data>` element that names its source; scripts/check-training-report.mjs
+ * Return the report page. Each number is in a `<data>` element that names its source; test/check-training-report.mjs
  * compares them.
  */
 export function reportPage(

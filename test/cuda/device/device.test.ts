@@ -23,7 +23,7 @@ describe('the pretended CUDA device', () => {
   })
 
   it('gives what the CPU gives', () => {
-    const { status, said } = run('--import', preload, 'scripts/gpu/parity.mjs', 'parity')
+    const { status, said } = run('--import', preload, 'bench/gpu/parity.mjs', 'parity')
     expect(said).toContain('all passed')
     expect(status).toBe(0)
   })

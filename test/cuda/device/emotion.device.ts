@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { arange, LanguageBind, manualSeed, noGrad, type Tensor, tensor, WavLM, writeWav } from '../../../lib/index.js'
 import type { EmotionDialog } from '../../../lib/kit/emotion/dialog.js'
-import { emotionAnswers } from '../../../lib/systems/languagebind-emotion/evaluation/evaluate.js'
+import { emotionAnswers } from '../../../lib/systems/emotion/evaluation/evaluate.js'
 import {
   type EmotionTower,
   findPairs,
@@ -16,9 +16,9 @@ import {
   trainPairs,
   trainSpans,
   VoiceTower,
-} from '../../../lib/systems/languagebind-emotion/index.js'
+} from '../../../lib/systems/emotion/index.js'
 import { PATIENCE } from '../../patience.js'
-import { dialogs, tinyBert } from '../../systems/languagebind-emotion/tiny.js'
+import { dialogs, tinyBert } from '../../systems/emotion/tiny.js'
 
 // Training with towers on the device. Networks are made where tensors are by default, which is the CPU in these tests, as it
 // is for who calls `voxtorch emotion train --device cuda`.

@@ -10,9 +10,9 @@ import {
   emoverseLoss,
   type SwiftRecord,
   trainEmoVerse,
-} from '../../../lib/systems/m2se/index.js'
+} from '../../../lib/systems/emoverse/index.js'
 import { expectClose, settledTensors } from '../../helpers.js'
-import { hearingEmoVerse, ppm, voice } from '../../systems/m2se/tiny.js'
+import { hearingEmoVerse, ppm, voice } from '../../systems/emoverse/tiny.js'
 import { counted } from './counts.js'
 
 // EmoVerse with eyes and ears on the device: what the CPU gives, and the host does not ask the device what it knows.

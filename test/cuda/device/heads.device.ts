@@ -20,7 +20,7 @@ import {
   PairHead,
   PointerHead,
   SpanTagger,
-} from '../../../lib/systems/languagebind-emotion/index.js'
+} from '../../../lib/systems/emotion/index.js'
 import { expectClose } from '../../helpers.js'
 import { counted } from './counts.js'
 

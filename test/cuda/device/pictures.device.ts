@@ -12,12 +12,8 @@ import {
   Tensor,
   tensor,
 } from '../../../lib/index.js'
-import {
-  EmotionClassifier,
-  type EmotionFusion,
-  type EmotionInputs,
-} from '../../../lib/systems/languagebind-emotion/index.js'
-import { emotionLoss } from '../../../lib/systems/languagebind-emotion/training/loss.js'
+import { EmotionClassifier, type EmotionFusion, type EmotionInputs } from '../../../lib/systems/emotion/index.js'
+import { emotionLoss } from '../../../lib/systems/emotion/training/loss.js'
 import { expectClose } from '../../helpers.js'
 import { counted } from './counts.js'
 

@@ -9,7 +9,7 @@ import { exclusions, leftOut } from './exclusions.js'
 
 // How many tests of a folder do not pass on the pretended device. Mend one, take it from the list, and lower the number.
 const EXCLUDED = {
-  ...{ kernels: 13, generation: 0, peft: 0, models: 0, train: 1, serve: 0, 'systems/m2se': 0 },
+  ...{ kernels: 13, generation: 0, peft: 0, models: 0, train: 1, serve: 0, 'systems/emoverse': 0 },
   // Of the room's other suites: commands and runs are processes of their own, which have no such device, and the rest has no network.
   ...{ 'systems/usdm/training.test.ts': 0, 'systems/usdm/voicebox.test.ts': 0, 'systems/usdm/preprocess.test.ts': 0 },
   ...{ 'systems/usdm/scoring.test.ts': 0, 'systems/usdm/chat.test.ts': 0 },

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { complaints, findNvcc, measure, parse } from '../../../scripts/gpu/registers.mjs'
+import { complaints, findNvcc, measure, parse } from '../../../bench/gpu/registers.mjs'
 
 // Registers that do not suffice are kept in local memory, which no number that a kernel computes shows.
 

@@ -1,5 +1,5 @@
 import { DataError, zeros } from '../../../lib/index.js'
-import type { FuzzTarget } from '../../../scripts/fuzz/targets/target.js'
+import type { FuzzTarget } from '../targets/target.js'
 
 const kept: unknown[] = []
 

@@ -1,11 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import {
-  type Salmonn,
-  SalmonnChat,
-  type SalmonnChatMessage,
-  salmonnChatPrompt,
-  setNumThreads,
-} from '../../../lib/index.js'
+import { type Salmonn, setNumThreads } from '../../../lib/index.js'
+import { SalmonnChat, type SalmonnChatMessage, salmonnChatPrompt } from '../../../lib/systems/salmonn/index.js'
 import { clip, tinySalmonn } from './network/tiny.js'
 
 let model: Salmonn

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import * as salmonn from '../../../lib/systems/salmonn/index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-config-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -71,7 +72,7 @@ run:
 
 describe('readSalmonnConfiguration', () => {
   it('reads the published keys', async () => {
-    const read = await vt.readSalmonnConfiguration(file(PUBLISHED))
+    const read = await salmonn.readSalmonnConfiguration(file(PUBLISHED))
     expect(read).toMatchObject({
       model: {
         llm: '/vicuna',
@@ -93,7 +94,7 @@ describe('readSalmonnConfiguration', () => {
         test: ['train.json'],
         prompts: 'prompts/train_prompt.json',
         testPrompts: 'prompts/test_prompt.json',
-        template: vt.SALMONN_TEMPLATE,
+        template: salmonn.SALMONN_TEMPLATE,
       },
       recipe: {
         learningRate: 3e-5,
@@ -136,7 +137,7 @@ training: { loss_weights: { text: 1.0 } }
 evaluation: { rouge: True }
 generate: { max_new_tokens: 100, num_beams: 2, do_sample: False, top_p: 0.5, length_penalty: 1.2 }
 `
-    const read = await vt.readSalmonnConfiguration(file(text))
+    const read = await salmonn.readSalmonnConfiguration(file(text))
     expect(read).toMatchObject({
       model: { adapter: 'c.pth', lora: false },
       data: { train: ['a.json', 'b.json', 'a.json'] },
@@ -149,7 +150,7 @@ generate: { max_new_tokens: 100, num_beams: 2, do_sample: False, top_p: 0.5, len
   })
 
   it('takes options over the file', async () => {
-    const read = await vt.readSalmonnConfiguration(file(PUBLISHED), [
+    const read = await salmonn.readSalmonnConfiguration(file(PUBLISHED), [
       'run.optims.init_lr=1e-5',
       'run.amp=false',
       'datasets.train_ann_path=["x.json","y.json"]',
@@ -158,11 +159,11 @@ generate: { max_new_tokens: 100, num_beams: 2, do_sample: False, top_p: 0.5, len
     expect(read.recipe).toMatchObject({ learningRate: 1e-5, amp: false })
     expect(read.data.train).toEqual(['x.json', 'y.json'])
     expect(read.generation).toEqual({ numBeams: 1 })
-    await expect(vt.readSalmonnConfiguration(file(PUBLISHED), ['x'])).rejects.toThrow(/key=value/)
-    await expect(vt.readSalmonnConfiguration(file(PUBLISHED), ['run.seed.x=1'])).rejects.toThrow(
+    await expect(salmonn.readSalmonnConfiguration(file(PUBLISHED), ['x'])).rejects.toThrow(/key=value/)
+    await expect(salmonn.readSalmonnConfiguration(file(PUBLISHED), ['run.seed.x=1'])).rejects.toThrow(
       /expected seed to be a section for run\.seed\.x=1/,
     )
-    await expect(vt.readSalmonnConfiguration(file(PUBLISHED), ['__proto__.x=1'])).rejects.toThrow(
+    await expect(salmonn.readSalmonnConfiguration(file(PUBLISHED), ['__proto__.x=1'])).rejects.toThrow(
       /expected a known key, got __proto__/,
     )
   })
@@ -189,14 +190,14 @@ generate: { max_new_tokens: 100, num_beams: 2, do_sample: False, top_p: 0.5, len
     ['training: { learningRat: 3 }', /Did you mean training\.learningRate\?/],
     ['data: { longAudio: chop }', /"error" or "cut" or "windows"/],
   ])('refuses %s', async (text, message) => {
-    const read = vt.readSalmonnConfiguration(file(text))
+    const read = salmonn.readSalmonnConfiguration(file(text))
     await expect(read).rejects.toThrow(message)
     await expect(read).rejects.toThrow(vt.ConfigError)
   })
 
   it('reads the example of our own form', async () => {
     const example = fileURLToPath(new URL('../../../examples/configs/salmonn-finetune.yaml', import.meta.url))
-    const read = await vt.readSalmonnConfiguration(example)
+    const read = await salmonn.readSalmonnConfiguration(example)
     expect(read).toMatchObject({
       model: { llm: 'models/vicuna-13b-v1.1', loraAlpha: 32 },
       data: { train: ['data/task1_3.json'], clips: 'joined', longAudio: 'windows', emotionSuffix: 'zh' },
@@ -213,11 +214,11 @@ generate: { max_new_tokens: 100, num_beams: 2, do_sample: False, top_p: 0.5, len
 describe("SALMONN's command line", () => {
   it("reads the original's and ours", async () => {
     const argv = ['--cfg-path', file(PUBLISHED), '--options', 'run.seed=7', 'model.lora=False', '--device', 'cpu']
-    const given = vt.parseSalmonnArguments([...argv, '--stage=1', '--compat', 'published'])
+    const given = salmonn.parseSalmonnArguments([...argv, '--stage=1', '--compat', 'published'])
     expect(given).toMatchObject({ options: ['run.seed=7', 'model.lora=False'], device: 'cpu', stage: 1 })
-    const read = await vt.configurationOfArguments(given)
+    const read = await salmonn.configurationOfArguments(given)
     expect(read).toMatchObject({ recipe: { seed: 7 }, device: 'cpu', stage: 1, compat: 'published' })
-    await expect(vt.configurationOfArguments({ options: [] })).rejects.toThrow(/--config FILE/)
+    await expect(salmonn.configurationOfArguments({ options: [] })).rejects.toThrow(/--config FILE/)
   })
 
   it.each([
@@ -227,6 +228,6 @@ describe("SALMONN's command line", () => {
     ['--config a --cfg-path b', /expected the option once/],
     ['train', /begin with --/],
   ])('refuses %s', (line, message) => {
-    expect(() => vt.parseSalmonnArguments(line.split(' '))).toThrow(message)
+    expect(() => salmonn.parseSalmonnArguments(line.split(' '))).toThrow(message)
   })
 })

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import * as salmonn from '../../../lib/systems/salmonn/index.js'
 import { settledTensors } from '../../helpers.js'
 import { entry, writeClip } from './waves.js'
 
@@ -42,7 +43,7 @@ describe('readSalmonnAnnotations', () => {
         tts_audio: 'r.wav',
       },
     ])
-    const { entries, badItems, ignoredFields } = await vt.readSalmonnAnnotations([first, second])
+    const { entries, badItems, ignoredFields } = await salmonn.readSalmonnAnnotations([first, second])
     expect(badItems).toBe(0)
     expect(ignoredFields).toEqual(['tts_audio'])
     expect(entries[0]).toEqual(
@@ -77,10 +78,10 @@ describe('readSalmonnAnnotations', () => {
       { audio_files: [], target_text: 'x' },
     ]
     const file = write('bad.json', bad)
-    await expect(vt.readSalmonnAnnotations(file)).rejects.toThrow(
+    await expect(salmonn.readSalmonnAnnotations(file)).rejects.toThrow(
       `${file}, item 2: expected either path or audio_files, got neither.`,
     )
-    const { entries, badItems, badItemErrors } = await vt.readSalmonnAnnotations(file, { onBadItem: 'skip' })
+    const { entries, badItems, badItemErrors } = await salmonn.readSalmonnAnnotations(file, { onBadItem: 'skip' })
     expect([entries.length, badItems]).toEqual([1, 4])
     expect(badItemErrors.map(({ message }) => message.slice(file.length))).toEqual([
       ', item 2: expected either path or audio_files, got neither.',
@@ -88,9 +89,9 @@ describe('readSalmonnAnnotations', () => {
       ', item 4: expected an answer (text or target_text) for training, got none.',
       ', item 5: expected at least one audio file, got none or an empty path.',
     ])
-    const lenient = await vt.readSalmonnAnnotations(file, { onBadItem: 'skip', targets: 'optional' })
+    const lenient = await salmonn.readSalmonnAnnotations(file, { onBadItem: 'skip', targets: 'optional' })
     expect(lenient.entries.length).toBe(2)
-    await expect(vt.readSalmonnAnnotations(write('none.json', { items: [] }))).rejects.toThrow(vt.DataError)
+    await expect(salmonn.readSalmonnAnnotations(write('none.json', { items: [] }))).rejects.toThrow(vt.DataError)
   })
 })
 
@@ -98,32 +99,32 @@ describe('joinClips and fitClip', () => {
   const ones = (length: number, value: number) => new Float32Array(length).fill(value)
 
   it('has gaps at exact places, after the last clip too', () => {
-    const joined = vt.joinClips([ones(100, 1), ones(50, 2)])
+    const joined = salmonn.joinClips([ones(100, 1), ones(50, 2)])
     expect(joined.length).toBe(100 + 50 + 2 * 1600)
     expect([joined[99], joined[100], joined[1699], joined[1700], joined[1749], joined[1750]]).toEqual([
       1, 0, 0, 2, 2, 0,
     ])
-    expect(vt.joinClips([ones(100, 1), ones(50, 2)], { gapSeconds: 0.5 }).length).toBe(150 + 2 * 8000)
-    expect(vt.joinClips([ones(100, 1), ones(50, 2)], { trailingGap: false }).length).toBe(150 + 1600)
-    expect(vt.joinClips([ones(9, 1), ones(9, 1), ones(9, 1)], { gapSeconds: 0 })).toEqual(ones(27, 1))
+    expect(salmonn.joinClips([ones(100, 1), ones(50, 2)], { gapSeconds: 0.5 }).length).toBe(150 + 2 * 8000)
+    expect(salmonn.joinClips([ones(100, 1), ones(50, 2)], { trailingGap: false }).length).toBe(150 + 1600)
+    expect(salmonn.joinClips([ones(9, 1), ones(9, 1), ones(9, 1)], { gapSeconds: 0 })).toEqual(ones(27, 1))
   })
 
   it('fills up, cuts, leaves whole or refuses', () => {
     const long = Float32Array.from({ length: 480_001 }, (_, i) => i / 480_001)
-    const { clip: whole, lost } = vt.fitClip(long)
+    const { clip: whole, lost } = salmonn.fitClip(long)
     expect([whole === long, lost]).toEqual([true, 0])
-    expect(vt.fitClip(long, { longAudio: 'cut' })).toMatchObject({ lost: 1, clip: { length: 480_000 } })
-    expect(() => vt.fitClip(long, { longAudio: 'error' })).toThrow(/30\.00 s, more than 30\.00/)
-    const { clip: short } = vt.fitClip(ones(10, 1))
+    expect(salmonn.fitClip(long, { longAudio: 'cut' })).toMatchObject({ lost: 1, clip: { length: 480_000 } })
+    expect(() => salmonn.fitClip(long, { longAudio: 'error' })).toThrow(/30\.00 s, more than 30\.00/)
+    const { clip: short } = salmonn.fitClip(ones(10, 1))
     expect([short.length, short[9], short[10]]).toEqual([2800, 1, 0])
-    expect(vt.fitClip(ones(480_000, 1), { longAudio: 'error' }).clip.length).toBe(480_000)
+    expect(salmonn.fitClip(ones(480_000, 1), { longAudio: 'error' }).clip.length).toBe(480_000)
   })
 })
 
 describe('SalmonnDataset', () => {
-  const make = (entries: vt.SalmonnEntry[], options: vt.SalmonnDatasetOptions = {}) =>
-    new vt.SalmonnDataset(entries, options)
-  const clips = async (more: Partial<vt.SalmonnEntry>, options: vt.SalmonnDatasetOptions = {}) =>
+  const make = (entries: salmonn.SalmonnEntry[], options: salmonn.SalmonnDatasetOptions = {}) =>
+    new salmonn.SalmonnDataset(entries, options)
+  const clips = async (more: Partial<salmonn.SalmonnEntry>, options: salmonn.SalmonnDatasetOptions = {}) =>
     (await make([entry(more)], options).get(0)).prompt.clips
 
   it('reads channel and rate', async () => {
@@ -185,14 +186,14 @@ describe('SalmonnDataset', () => {
 
   it('draws prompts by seed and epoch, and collates', async () => {
     const entries = Array.from({ length: 6 }, (_, i) => entry({ audio: [wav('a.wav')], id: `${i}` }))
-    const texts = async (dataset: vt.SalmonnDataset, epoch: number) =>
+    const texts = async (dataset: salmonn.SalmonnDataset, epoch: number) =>
       Promise.all(entries.map(async (_, i) => (await dataset.get(i, epoch)).prompt.text))
     expect(await texts(make(entries), 0)).toEqual(await texts(make(entries), 0))
     expect(await texts(make(entries), 0)).not.toEqual(await texts(make(entries), 1))
     expect(await texts(make(entries), 0)).not.toEqual(await texts(make(entries, { seed: 7 }), 0))
     expect(new Set(await texts(make(entries, { drawPrompts: false }), 3)).size).toBe(1)
     const dataset = make([entries[0]!, entry({ ...entries[0], task: 'QA', question: 'Who?' })])
-    const batch = vt.salmonnCollate([await dataset.get(0), await dataset.get(1)])
+    const batch = salmonn.salmonnCollate([await dataset.get(0), await dataset.get(1)])
     expect(batch.prompts[1]?.text).toBe('USER: <Speech><SpeechHere></Speech> Who?\nASSISTANT:')
     expect(batch.targets).toEqual(['words', 'words'])
     expect(() => make([entry({ task: 'ars' })])).toThrow(/item 1: .*got 'ars'\. Did you mean 'asr'/)
@@ -205,8 +206,8 @@ describe('SalmonnDataset', () => {
     const audio = [wav('a.wav')]
     const asr = Array.from({ length: 3 }, (_, i) => entry({ audio, id: `${i}` }))
     const qa = entry({ audio, task: 'QA', question: 'Who?' })
-    const batch = async (dataset: vt.SalmonnDataset, ...indices: number[]) =>
-      vt.salmonnCollate(await Promise.all(indices.map((i) => dataset.get(i, 1)))).prompts.map(({ text }) => text)
+    const batch = async (dataset: salmonn.SalmonnDataset, ...indices: number[]) =>
+      salmonn.salmonnCollate(await Promise.all(indices.map((i) => dataset.get(i, 1)))).prompts.map(({ text }) => text)
     const alone = await batch(make([...asr, qa]), 0, 1, 2)
     const mixed = make([...asr, qa])
     expect((await batch(mixed, 0, 3))[1]).toContain('Who?')
@@ -218,7 +219,7 @@ describe('SalmonnDataset', () => {
 
   it('ends answers of task 1 with their emotions', () => {
     const one = entry({ task: 'task1_emotional_trajectory', emotions: ['neutral', 'sad'], question: 'q' })
-    const target = (more: vt.SalmonnDatasetOptions = {}, of = one) => make([of], more).targetOf(of)
+    const target = (more: salmonn.SalmonnDatasetOptions = {}, of = one) => make([of], more).targetOf(of)
     expect(target()).toBe('words\n情绪序列: neutral -> sad')
     expect(target({ emotionSuffix: 'en' })).toBe('words\nEmotion sequence: neutral -> sad')
     expect(target({ emotionSuffix: false })).toBe('words')
@@ -237,17 +238,20 @@ describe('SalmonnDataset', () => {
 describe('emotion suffix', () => {
   it('is parsed as it was written', () => {
     for (const language of ['zh', 'en'] as const) {
-      const text = vt.writeEmotionSuffix('一句话。\nAnd more', ['Neutral', 'happy', 'surprise'], language)
-      expect(vt.parseEmotionSuffix(text)).toEqual({
+      const text = salmonn.writeEmotionSuffix('一句话。\nAnd more', ['Neutral', 'happy', 'surprise'], language)
+      expect(salmonn.parseEmotionSuffix(text)).toEqual({
         text: '一句话。\nAnd more',
         emotions: ['neutral', 'happy', 'surprise'],
       })
     }
-    expect(vt.writeEmotionSuffix('x', [])).toBe('x')
-    expect(vt.parseEmotionSuffix('no line')).toEqual({ text: 'no line', emotions: null })
-    expect(vt.parseEmotionSuffix('x\n情绪序列: ').emotions).toBeNull()
-    expect(vt.parseEmotionSuffix('情绪序列: a -> b\n情绪序列： Sad → happy。</s>').emotions).toEqual(['sad', 'happy'])
-    expect(vt.parseEmotionSuffix('情绪序列: sad').emotions).toEqual(['sad'])
+    expect(salmonn.writeEmotionSuffix('x', [])).toBe('x')
+    expect(salmonn.parseEmotionSuffix('no line')).toEqual({ text: 'no line', emotions: null })
+    expect(salmonn.parseEmotionSuffix('x\n情绪序列: ').emotions).toBeNull()
+    expect(salmonn.parseEmotionSuffix('情绪序列: a -> b\n情绪序列： Sad → happy。</s>').emotions).toEqual([
+      'sad',
+      'happy',
+    ])
+    expect(salmonn.parseEmotionSuffix('情绪序列: sad').emotions).toEqual(['sad'])
   })
 })
 
@@ -255,54 +259,56 @@ describe('splitSalmonn', () => {
   const entries = Array.from({ length: 40 }, (_, i) =>
     entry({ id: `${i}`, dialog: `d${i >> 1}`, audio: [`${i}.wav`], speaker: i % 4 < 2 ? 'ann' : 'bob' }),
   )
-  const dialogs = (list: vt.SalmonnEntry[]) => new Set(list.map(({ dialog }) => dialog))
+  const dialogs = (list: salmonn.SalmonnEntry[]) => new Set(list.map(({ dialog }) => dialog))
 
   it('divides whole dialogs, the same whatever the order', () => {
-    const { train, valid, test } = vt.splitSalmonn(entries, { valid: 0.2, test: 0.1 })
+    const { train, valid, test } = salmonn.splitSalmonn(entries, { valid: 0.2, test: 0.1 })
     expect([train.length, valid.length, test.length]).toEqual([28, 8, 4])
-    expect(vt.sharedDialogs(train, valid)).toEqual([])
-    const turned = vt.splitSalmonn([...entries].reverse(), { valid: 0.2, test: 0.1 })
+    expect(salmonn.sharedDialogs(train, valid)).toEqual([])
+    const turned = salmonn.splitSalmonn([...entries].reverse(), { valid: 0.2, test: 0.1 })
     expect(dialogs(turned.valid)).toEqual(dialogs(valid))
-    expect(dialogs(vt.splitSalmonn(entries, { valid: 0.2, seed: 1 }).valid)).not.toEqual(dialogs(valid))
-    expect(vt.sharedDialogs(entries, valid).length).toBe(4)
-    expect(vt.sharedDialogs([entry({ dialog: 'other', audio: ['7.wav'] })], [entries[7]!])).toEqual(['d3'])
+    expect(dialogs(salmonn.splitSalmonn(entries, { valid: 0.2, seed: 1 }).valid)).not.toEqual(dialogs(valid))
+    expect(salmonn.sharedDialogs(entries, valid).length).toBe(4)
+    expect(salmonn.sharedDialogs([entry({ dialog: 'other', audio: ['7.wav'] })], [entries[7]!])).toEqual(['d3'])
   })
 
   it('holds out speakers', () => {
-    const { train, valid } = vt.splitSalmonn(entries, { validSpeakers: ['bob'] })
+    const { train, valid } = salmonn.splitSalmonn(entries, { validSpeakers: ['bob'] })
     expect(new Set(valid.map(({ speaker }) => speaker))).toEqual(new Set(['bob']))
     expect([train.length, valid.length]).toEqual([20, 20])
-    expect(() => vt.splitSalmonn(entries, { validSpeakers: ['eve'] })).toThrow(/expected speakers of .*, got "eve"/)
-    expect(() => vt.splitSalmonn(entries, { validSpeakers: ['ann'], testSpeakers: ['bob'] })).toThrow(
+    expect(() => salmonn.splitSalmonn(entries, { validSpeakers: ['eve'] })).toThrow(
+      /expected speakers of .*, got "eve"/,
+    )
+    expect(() => salmonn.splitSalmonn(entries, { validSpeakers: ['ann'], testSpeakers: ['bob'] })).toThrow(
       /expected training data after the split/,
     )
   })
 })
 
 describe('dialogs that share sound files', () => {
-  const many = (count: number, more: (i: number) => Partial<vt.SalmonnEntry>) =>
+  const many = (count: number, more: (i: number) => Partial<salmonn.SalmonnEntry>) =>
     Array.from({ length: count }, (_, i) => entry({ id: `${i}`, dialog: `d${i}`, audio: [`${i}.wav`], ...more(i) }))
 
   it('stay together, however long the chain between them', () => {
     // Each of five chains: 0-1-2-3, 4-5-6-7, …
     const chained = many(20, (i) => ({ audio: [`${i}.wav`, ...(i % 4 < 3 ? [`${i + 1}.wav`] : [])] }))
     for (let seed = 0; seed < 20; seed += 1) {
-      const { train, valid, test } = vt.splitSalmonn(chained, { valid: 0.2, test: 0.2, seed })
+      const { train, valid, test } = salmonn.splitSalmonn(chained, { valid: 0.2, test: 0.2, seed })
       expect([train.length, valid.length, test.length]).toEqual([12, 4, 4])
-      expect([...vt.sharedDialogs(train, valid), ...vt.sharedDialogs(train, test), ...vt.sharedDialogs(valid, test)]).toEqual([]) // biome-ignore format: one line
-      const turned = vt.splitSalmonn([...chained].reverse(), { valid: 0.2, test: 0.2, seed })
+      expect([...salmonn.sharedDialogs(train, valid), ...salmonn.sharedDialogs(train, test), ...salmonn.sharedDialogs(valid, test)]).toEqual([]) // biome-ignore format: one line
+      const turned = salmonn.splitSalmonn([...chained].reverse(), { valid: 0.2, test: 0.2, seed })
       expect(new Set(turned.valid.map(({ id }) => id))).toEqual(new Set(valid.map(({ id }) => id)))
     }
     // A chain of four is more than a tenth of twenty; it is the least that there is.
-    expect(vt.splitSalmonn(chained).valid.length).toBe(4)
+    expect(salmonn.splitSalmonn(chained).valid.length).toBe(4)
     // A single one fits where the chains do not.
     const mixed = [...chained, entry({ dialog: 'single', audio: ['single.wav'] })]
-    for (let seed = 0; seed < 5; seed += 1) expect(vt.splitSalmonn(mixed, { seed }).valid.length).toBe(1)
+    for (let seed = 0; seed < 5; seed += 1) expect(salmonn.splitSalmonn(mixed, { seed }).valid.length).toBe(1)
   })
 
   it('are held out together', () => {
     const voices = many(6, (i) => ({ audio: [`${i}.wav`, `${i >> 1}-both.wav`], speaker: i === 0 ? 'ann' : 'bob' }))
-    const { train, valid } = vt.splitSalmonn(voices, { validSpeakers: ['ann'] })
+    const { train, valid } = salmonn.splitSalmonn(voices, { validSpeakers: ['ann'] })
     expect([train.map(({ id }) => id), valid.map(({ id }) => id)]).toEqual([
       ['2', '3', '4', '5'],
       ['0', '1'],
@@ -313,7 +319,7 @@ describe('dialogs that share sound files', () => {
     const noisy = many(7, (i) => ({
       audio: [`${i}.wav`, ...(i < 6 ? ['noise.wav'] : []), ...(i > 4 ? ['door.wav'] : [])],
     }))
-    expect(() => vt.splitSalmonn(noisy)).toThrow(
+    expect(() => salmonn.splitSalmonn(noisy)).toThrow(
       /after the split of 7 dialogs, got none\. Dialogs that share a recording stay together, and noise\.wav is in 6\./,
     )
   })
@@ -322,7 +328,7 @@ describe('dialogs that share sound files', () => {
 describe('openSalmonnData', () => {
   const dialogs = (from: number, to: number, clip = (i: number) => `wav/${i % 2 === 0 ? 'a' : 'b'}.wav`) =>
     Array.from({ length: to - from }, (_, i) => ({ dialogue_id: `d${from + i}`, audio_files: [clip(from + i)], input_text: 'q', target_text: 't' })) // biome-ignore format: one line
-  const sizes = ({ train, valid, test }: vt.SalmonnData) => [train.length, valid.length, test.length]
+  const sizes = ({ train, valid, test }: salmonn.SalmonnData) => [train.length, valid.length, test.length]
 
   it('takes test data out of training too, where it is the same file, as in the published configuration', async () => {
     const items = Array.from({ length: 20 }, (_, i) => ({ path: `wav/${i}.wav`, text: 't', expand_wav: [`wav/${i >> 1}x.wav`] })) // biome-ignore format: one line
@@ -331,22 +337,22 @@ describe('openSalmonnData', () => {
         for (const name of [path, ...expand_wav]) await writeClip(join(folder, name), 100)
     })
     const file = write('three.json', { annotation: items })
-    const data = await vt.openSalmonnData({ train: [file], valid: [file], test: [file] })
+    const data = await salmonn.openSalmonnData({ train: [file], valid: [file], test: [file] })
     expect(sizes(data)).toEqual([16, 2, 2])
     expect(data.notes).toEqual([
       'The validation file is the training file: 2 items of whole dialogs are split off from training for it',
       'The test file is the training file: 2 items of whole dialogs are split off from training for it',
     ])
     for (const other of [data.valid, data.test]) {
-      expect(vt.sharedDialogs(data.train.entries, other.entries)).toEqual([])
+      expect(salmonn.sharedDialogs(data.train.entries, other.entries)).toEqual([])
     }
     const published = { train: [file], valid: [file], test: [file] }
-    expect(sizes(await vt.openSalmonnData(published, { compat: 'published' }))).toEqual([20, 20, 20])
+    expect(sizes(await salmonn.openSalmonnData(published, { compat: 'published' }))).toEqual([20, 20, 20])
   })
 
   it('keeps a test share where validation has a file of its own, and says what has no effect', async () => {
     const [train, valid] = [write('own-train.json', dialogs(0, 10, (i) => `wav/${i}.wav`)), write('own-valid.json', dialogs(20, 22))] // biome-ignore format: one line
-    const data = await vt.openSalmonnData({ train: [train], valid: [valid], testShare: 0.2, validShare: 0.5 })
+    const data = await salmonn.openSalmonnData({ train: [train], valid: [valid], testShare: 0.2, validShare: 0.5 })
     expect(sizes(data)).toEqual([8, 2, 2])
     expect(data.notes[0]).toBe('data.validShare has no effect: this data has its own file')
   })
@@ -354,53 +360,55 @@ describe('openSalmonnData', () => {
   it('needs no training data to measure with', async () => {
     const [train, test] = [write('measure-train.json', dialogs(0, 10, (i) => `wav/${i}.wav`)), write('measure-test.json', dialogs(20, 23))] // biome-ignore format: one line
     const only = { evaluateOnly: true }
-    expect(sizes(await vt.openSalmonnData({ test: [test] }, only))).toEqual([0, 0, 3])
-    expect(sizes(await vt.openSalmonnData({ valid: [test] }, only))).toEqual([0, 3, 0])
-    expect(sizes(await vt.openSalmonnData({ train: ['gone.json'], valid: ['gone.json'], test: [test] }, only))).toEqual([0, 0, 3]) // biome-ignore format: one line
+    expect(sizes(await salmonn.openSalmonnData({ test: [test] }, only))).toEqual([0, 0, 3])
+    expect(sizes(await salmonn.openSalmonnData({ valid: [test] }, only))).toEqual([0, 3, 0])
+    expect(sizes(await salmonn.openSalmonnData({ train: ['gone.json'], valid: ['gone.json'], test: [test] }, only))).toEqual([0, 0, 3]) // biome-ignore format: one line
     // What a training with the same seed keeps for it.
-    const split = await vt.openSalmonnData({ train: [train], validShare: 0.3 }, only)
+    const split = await salmonn.openSalmonnData({ train: [train], validShare: 0.3 }, only)
     expect(sizes(split)).toEqual([0, 3, 0])
-    const trained = await vt.openSalmonnData({ train: [train], validShare: 0.3 })
+    const trained = await salmonn.openSalmonnData({ train: [train], validShare: 0.3 })
     expect(split.valid.entries).toEqual(trained.valid.entries)
-    await expect(vt.openSalmonnData({}, only)).rejects.toThrow(/expected data to evaluate on, got none/)
+    await expect(salmonn.openSalmonnData({}, only)).rejects.toThrow(/expected data to evaluate on, got none/)
   })
 
   it('keeps validation apart from training, and reads files once', async () => {
     const items = dialogs(0, 10, (i) => `wav/${i}.wav`)
     const file = write('all.json', items)
-    const data = await vt.openSalmonnData({ train: [file], valid: [file], validShare: 0.3 })
+    const data = await salmonn.openSalmonnData({ train: [file], valid: [file], validShare: 0.3 })
     expect([data.train.length, data.valid.length, data.test.length]).toEqual([7, 3, 0])
     expect(data.notes[0]).toMatch(/training file: 3 items of whole dialogs are split off/)
-    const published = await vt.openSalmonnData({ train: [file], valid: [file] }, { compat: 'published' })
+    const published = await salmonn.openSalmonnData({ train: [file], valid: [file] }, { compat: 'published' })
     expect([published.train.length, published.valid.length]).toEqual([10, 10])
     expect(published.notes[0]).toMatch(/as published/)
     const gone = write('gone.json', [
       ...items,
       { dialogue_id: 'x', audio_files: ['wav/gone.wav'], input_text: 'q', target_text: 't' },
     ])
-    await expect(vt.openSalmonnData({ train: [gone], validShare: 0.3 })).rejects.toThrow(/item 11 \(x\): .*gone\.wav/)
-    const skipped = await vt.openSalmonnData({ train: [gone], validShare: 0.3, onBadItem: 'skip' })
+    await expect(salmonn.openSalmonnData({ train: [gone], validShare: 0.3 })).rejects.toThrow(
+      /item 11 \(x\): .*gone\.wav/,
+    )
+    const skipped = await salmonn.openSalmonnData({ train: [gone], validShare: 0.3, onBadItem: 'skip' })
     expect(skipped.badItems).toBe(1)
     expect(skipped.train.length + skipped.valid.length).toBe(10)
-    await expect(vt.openSalmonnData({})).rejects.toThrow(vt.ConfigError)
+    await expect(salmonn.openSalmonnData({})).rejects.toThrow(vt.ConfigError)
   })
 })
 
 describe('parseAudioInput', () => {
   it('tries a list file, JSON, a file of that name, commas, one path', async () => {
     const list = write('list.txt', '\ufeffa.wav\n\n  b, c.wav  \r\n')
-    expect(await vt.parseAudioInput(`@${list}`)).toEqual(['a.wav', 'b, c.wav'])
-    expect(await vt.parseAudioInput('["a,b.wav", "c.wav"]')).toEqual(['a,b.wav', 'c.wav'])
+    expect(await salmonn.parseAudioInput(`@${list}`)).toEqual(['a.wav', 'b, c.wav'])
+    expect(await salmonn.parseAudioInput('["a,b.wav", "c.wav"]')).toEqual(['a,b.wav', 'c.wav'])
     const comma = write('one, two.wav', 'x')
-    expect(await vt.parseAudioInput(comma)).toEqual([comma])
-    expect(await vt.parseAudioInput(' a.wav, b.wav ,')).toEqual(['a.wav', 'b.wav'])
-    expect(await vt.parseAudioInput('a.wav')).toEqual(['a.wav'])
-    await expect(vt.parseAudioInput('[a.wav, b.wav]')).rejects.toThrow(
+    expect(await salmonn.parseAudioInput(comma)).toEqual([comma])
+    expect(await salmonn.parseAudioInput(' a.wav, b.wav ,')).toEqual(['a.wav', 'b.wav'])
+    expect(await salmonn.parseAudioInput('a.wav')).toEqual(['a.wav'])
+    await expect(salmonn.parseAudioInput('[a.wav, b.wav]')).rejects.toThrow(
       /expected a JSON list of paths, got \[a\.wav, b\.wav\]/,
     )
-    await expect(vt.parseAudioInput('[1]')).rejects.toThrow(/double quotes/)
-    await expect(vt.parseAudioInput(' ')).rejects.toThrow(vt.ConfigError)
-    await expect(vt.parseAudioInput('@nowhere.txt')).rejects.toThrow(vt.DataError)
+    await expect(salmonn.parseAudioInput('[1]')).rejects.toThrow(/double quotes/)
+    await expect(salmonn.parseAudioInput(' ')).rejects.toThrow(vt.ConfigError)
+    await expect(salmonn.parseAudioInput('@nowhere.txt')).rejects.toThrow(vt.DataError)
   })
 })
 
@@ -409,7 +417,7 @@ describe('parseChatLine', () => {
     const [a, b, blank] = [wav('a.wav'), wav('b.wav'), join(folder, 'wav/c d.wav')]
     writeFileSync(blank, 'x')
     const list = write('said.txt', `${a}\n${b}\n`)
-    const said = (line: string) => vt.parseChatLine(line)
+    const said = (line: string) => salmonn.parseChatLine(line)
     expect(await said(`${a} What is it?`)).toEqual({ audio: [a], text: 'What is it?' })
     expect(await said(`Is ${a}, or ${b}?`)).toEqual({ audio: [a, b], text: 'Is or' })
     expect(await said(`${a},${b} "${blank}" Say "hello" @ann`)).toEqual({ audio: [a, b, blank], text: 'Say "hello" @ann' }) // biome-ignore format: one line
@@ -430,7 +438,7 @@ describe('parseChatLine', () => {
     ['quotes', '"a'.repeat(5e5)],
     ['brackets', `${'['.repeat(1e6)}x`],
   ])('reads a megabyte of %s in one pass', async (_name, line) => {
-    const { audio, text } = await vt.parseChatLine(line)
+    const { audio, text } = await salmonn.parseChatLine(line)
     expect(audio).toEqual([])
     expect(text.length).toBeGreaterThan(0)
   })
@@ -465,7 +473,7 @@ describe('the challenge', () => {
       `${JSON.stringify(three)}\n\n   \n${JSON.stringify(five)}\n${JSON.stringify(four)}\n`,
     )
     const output = join(folder, 'converted.json')
-    const conversion = await vt.convertHumDialFile(input, output)
+    const conversion = await salmonn.convertHumDialFile(input, output)
     expect(conversion).toEqual({ dialogs: 3, files: [{ file: output, dialogs: 3 }], withoutTarget: 1, withoutEmotions: 1, badItems: 0, badItemErrors: [], missingAudio: { count: 5, first: join(folder, 'task1_3/d_1.wav') } }) // biome-ignore format: one line
     const [first, second, third] = JSON.parse(readFileSync(output, 'utf8'))
     expect(first).toEqual({
@@ -486,7 +494,7 @@ describe('the challenge', () => {
     expect(third).toMatchObject({ dialogue_id: 'idx_5', target_text: '' })
     expect(third.input_text).toMatch(/these four turns/)
     expect(third).not.toHaveProperty('emotion_sequence')
-    const { entries } = await vt.readSalmonnAnnotations(output, { targets: 'optional', audioRoot: '/data' })
+    const { entries } = await salmonn.readSalmonnAnnotations(output, { targets: 'optional', audioRoot: '/data' })
     expect(entries[0]).toMatchObject({ dialog: 'zh_1', emotions: ['sad', 'happy', 'neutral'] })
     expect(entries[0]?.audio[0]).toBe('/data/task1_3/d_1.wav')
   })
@@ -498,10 +506,10 @@ describe('the challenge', () => {
       audio,
       reply: '别急。',
     }))
-    const plain = vt.trajectoryRequest({ turns } as never, { style: 'plain' })
+    const plain = salmonn.trajectoryRequest({ turns } as never, { style: 'plain' })
     expect(plain.split('\n').length).toBe(6)
     expect(plain).toMatch(/^我丢了钥匙 \[sigh\]\n别急。\n/)
-    expect(vt.trajectoryRequest({ turns } as never, { language: 'en' })).toMatch(/these three turns/)
+    expect(salmonn.trajectoryRequest({ turns } as never, { language: 'en' })).toMatch(/these three turns/)
   })
 
   it('names the line of a broken dialog, or counts it', async () => {
@@ -512,8 +520,8 @@ describe('the challenge', () => {
       'broken.jsonl',
       lines.map((line) => (typeof line === 'string' ? line : JSON.stringify(line))).join('\n'),
     )
-    await expect(vt.readHumDial(input)).rejects.toThrow(/broken\.jsonl.*line 2|line 2/)
-    const { dialogs, badItems, badItemErrors } = await vt.readHumDial(input, { onBadItem: 'skip' })
+    await expect(salmonn.readHumDial(input)).rejects.toThrow(/broken\.jsonl.*line 2|line 2/)
+    const { dialogs, badItems, badItemErrors } = await salmonn.readHumDial(input, { onBadItem: 'skip' })
     expect([dialogs.length, badItems]).toEqual([1, 5])
     expect(badItemErrors.slice(1).map(({ message }) => message.slice(input.length))).toEqual([
       ', line 3 (b), turn 1: expected response_txt or response_text, got neither.',

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import * as salmonn from '../../../lib/systems/salmonn/index.js'
 import { dataPath, hasData } from '../../audio/helpers.js'
 import { start } from '../../train/trainer/child.js'
 
@@ -112,8 +113,8 @@ describe('the example on recordings that were made up', () => {
     // What it saved answers by itself.
     using model = await vt.Salmonn.fromPretrained(join(out, 'model'), { dtype: 'float32' })
     const form = { clips: 'separate', emotionSuffix: false } as const
-    const { entries } = await vt.readSalmonnAnnotations(join(out, 'data/test.json'))
-    const { scores } = await vt.scoreSalmonn(model, new vt.SalmonnDataset(entries, form), {
+    const { entries } = await salmonn.readSalmonnAnnotations(join(out, 'data/test.json'))
+    const { scores } = await salmonn.scoreSalmonn(model, new salmonn.SalmonnDataset(entries, form), {
       generation: { numBeams: 1, maxNewTokens: 8 },
       batchSize: 16,
     })

@@ -6,18 +6,19 @@ import { pathToFileURL } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
 import { emotionIn } from '../../../lib/systems/salmonn/evaluation/emotion-words.js'
-import { checkPage, withPage } from '../../../scripts/browser.mjs'
+import * as salmonn from '../../../lib/systems/salmonn/index.js'
+import { checkPage, withPage } from '../../browser.mjs'
 import { settledTensors } from '../../helpers.js'
 import { StandIn } from './stand-in.js'
 import { entry, writeClip } from './waves.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-trajectory-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
-const line = (text: string, ...emotions: string[]) => vt.writeEmotionSuffix(text, emotions)
+const line = (text: string, ...emotions: string[]) => salmonn.writeEmotionSuffix(text, emotions)
 
 describe('trajectoryScores', () => {
   it('has the values that are worked out by hand', () => {
-    const scores = vt.trajectoryScores([
+    const scores = salmonn.trajectoryScores([
       // all right
       { id: '1', prediction: line('the same words', 'neutral', 'sad'), reference: line('the same words', 'neutral', 'sad') },
       // 2 of 3 right; sets {neutral, sad, happy} and {neutral, sad}: F1 = 4/5; LCS "he is" of 3 and 4 words: F1 = 4/7
@@ -44,9 +45,9 @@ describe('trajectoryScores', () => {
     expect(scores.uar).toBeCloseTo(2 / 3, 12)
     expect(scores.macroF1).toBeCloseTo(0.7, 12)
     expect(scores.weightedF1).toBeCloseTo(5.4 / 7, 12)
-    expect(vt.trajectoryScores([{ id: '1', prediction: 'x', reference: '', emotions: ['sad'] }])).toMatchObject({ rougeL: null, uar: 0 }) // biome-ignore format: one line
-    expect(() => vt.trajectoryScores([])).toThrow(vt.DataError)
-    expect(vt.trajectoryScores([{ id: '1', prediction: 'a', reference: 'a' }])).toMatchObject({
+    expect(salmonn.trajectoryScores([{ id: '1', prediction: 'x', reference: '', emotions: ['sad'] }])).toMatchObject({ rougeL: null, uar: 0 }) // biome-ignore format: one line
+    expect(() => salmonn.trajectoryScores([])).toThrow(vt.DataError)
+    expect(salmonn.trajectoryScores([{ id: '1', prediction: 'a', reference: 'a' }])).toMatchObject({
       exactSequence: null,
       accuracyAt: [],
       uar: null,
@@ -61,12 +62,12 @@ describe('trajectoryScores', () => {
       ['a b c 3d', 'a c b 3d 3d'],
     ] as const
     for (const [guess, truth] of pairs) {
-      expect(vt.rougeL(guess, truth)).toEqual(vt.rouge([guess], [truth]).rougeL)
+      expect(salmonn.rougeL(guess, truth)).toEqual(vt.rouge([guess], [truth]).rougeL)
     }
-    expect(vt.rougeL('用户很高兴', '用户不高兴').f1).toBeCloseTo(0.8, 12)
+    expect(salmonn.rougeL('用户很高兴', '用户不高兴').f1).toBeCloseTo(0.8, 12)
     // mixed: [用, 户, said, ok, 了] against [用, 户, ok]
-    expect(vt.rougeL('用户said OK了', '用户ok').f1).toBeCloseTo(0.75, 12)
-    expect(vt.rougeL('', 'x').f1).toBe(0)
+    expect(salmonn.rougeL('用户said OK了', '用户ok').f1).toBeCloseTo(0.75, 12)
+    expect(salmonn.rougeL('', 'x').f1).toBe(0)
   })
 })
 
@@ -79,20 +80,24 @@ describe('measureSalmonn', () => {
     const entries = Array.from({ length: 6 }, (_, i) =>
       entry({ id: `${i}`, audio: [path(i % 5)], target: i === 5 ? '' : (['soft', 'loud'][i % 2] as string), emotions: ['neutral', 'sad'] }),
     ) // biome-ignore format: entries
-    const dataset = new vt.SalmonnDataset(entries, { drawPrompts: false })
+    const dataset = new salmonn.SalmonnDataset(entries, { drawPrompts: false })
     const model = new StandIn()
     const before = await settledTensors()
-    const { loss, accuracy, scores, answers } = await vt.measureSalmonn(model, dataset, { batchSize: 2 })
+    const { loss, accuracy, scores, answers } = await salmonn.measureSalmonn(model, dataset, { batchSize: 2 })
     expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
     expect(answers.length).toBe(6)
     expect(scores).toMatchObject({ pairs: 6, withEmotions: 6, parsed: 1 })
-    const batch = vt.salmonnCollate(await Promise.all([0, 1, 2, 3, 4].map((i) => dataset.get(i))))
+    const batch = salmonn.salmonnCollate(await Promise.all([0, 1, 2, 3, 4].map((i) => dataset.get(i))))
     model.eval()
     const whole = await model.forward(batch)
     expect(loss).toBeCloseTo(Number((whole.loss as vt.Tensor).item()), 5)
     expect(accuracy).toBeCloseTo((whole.correct as number) / 5, 12)
-    const none = new vt.SalmonnDataset(entries.slice(5), { drawPrompts: false })
-    expect(await vt.measureSalmonn(model, none)).toMatchObject({ loss: null, accuracy: null, scores: { rougeL: null } })
+    const none = new salmonn.SalmonnDataset(entries.slice(5), { drawPrompts: false })
+    expect(await salmonn.measureSalmonn(model, none)).toMatchObject({
+      loss: null,
+      accuracy: null,
+      scores: { rougeL: null },
+    })
   })
 })
 
@@ -103,40 +108,40 @@ describe('the judge', () => {
   ]
 
   it('reads history, question and answer', () => {
-    expect(vt.judgeInput({ turns }, 'user\nx\nassistant\n You were sad. ')).toEqual({
+    expect(salmonn.judgeInput({ turns }, 'user\nx\nassistant\n You were sad. ')).toEqual({
       history: ['user(sad): I lost it', 'AI: Oh no', 'user(neutral): How did I feel?'],
       question: 'How did I feel?',
       answer: 'You were sad.',
     })
-    expect(vt.judgeInput({ turns }, 'The assistant said so').answer).toBe('The assistant said so')
-    const prompt = vt.judgePrompt(vt.judgeInput({ turns }, 'You were sad.'))
+    expect(salmonn.judgeInput({ turns }, 'The assistant said so').answer).toBe('The assistant said so')
+    const prompt = salmonn.judgePrompt(salmonn.judgeInput({ turns }, 'You were sad.'))
     for (const part of ['Accuracy_Completeness', 'user(sad): I lost it', 'Answer: You were sad.']) {
       expect(prompt).toContain(part)
     }
-    expect(() => vt.judgeInput({ turns: [] }, 'x')).toThrow(vt.DataError)
+    expect(() => salmonn.judgeInput({ turns: [] }, 'x')).toThrow(vt.DataError)
   })
 
   it('maps marks to 1, 3 and 5', () => {
     const marks = [0, 1, 2, 2.5, 3, 4, 4.5, 5, 9, '4', '5 points', 'good', null, { score: 3 }, undefined]
-    expect(marks.map(vt.judgeScore)).toEqual([1, 1, 1, 3, 3, 3, 5, 5, 5, 3, 5, 1, 1, 3, 1])
+    expect(marks.map(salmonn.judgeScore)).toEqual([1, 1, 1, 3, 3, 3, 5, 5, 5, 3, 5, 1, 1, 3, 1])
   })
 
   it('finds and repairs JSON, and leaves out what has none', () => {
     const whole = '```json\n{"Accuracy_Completeness": 5, "Depth_Granularity": "3", "Added_Value": 2}\n``` done {x}'
-    expect(vt.parseJudgeReply(whole)).toEqual({ Accuracy_Completeness: 5, Depth_Granularity: 3, Added_Value: 1 })
+    expect(salmonn.parseJudgeReply(whole)).toEqual({ Accuracy_Completeness: 5, Depth_Granularity: 3, Added_Value: 1 })
     const cut = '{"Accuracy_Completeness": {"score": 4, "why": "a } in \\"words'
-    expect(vt.parseJudgeReply(cut)).toEqual({ Accuracy_Completeness: 3, Depth_Granularity: 1, Added_Value: 1 })
-    expect(vt.parseJudgeReply('{"Accuracy_Completeness": 5,\n')).toMatchObject({ Accuracy_Completeness: 5 })
-    for (const none of ['', 'no json', '{oops: 1}', '{"a": }']) expect(vt.parseJudgeReply(none)).toBeNull()
-    expect(Object.keys(vt.parseJudgeReply('{}', 'task2') ?? {})).toEqual(Object.keys(vt.JUDGE_CRITERIA.task2))
-    const summary = vt.judgeSummary([whole, cut, 'nothing'])
+    expect(salmonn.parseJudgeReply(cut)).toEqual({ Accuracy_Completeness: 3, Depth_Granularity: 1, Added_Value: 1 })
+    expect(salmonn.parseJudgeReply('{"Accuracy_Completeness": 5,\n')).toMatchObject({ Accuracy_Completeness: 5 })
+    for (const none of ['', 'no json', '{oops: 1}', '{"a": }']) expect(salmonn.parseJudgeReply(none)).toBeNull()
+    expect(Object.keys(salmonn.parseJudgeReply('{}', 'task2') ?? {})).toEqual(Object.keys(salmonn.JUDGE_CRITERIA.task2))
+    const summary = salmonn.judgeSummary([whole, cut, 'nothing'])
     expect(summary).toEqual({
       judged: 2,
       excluded: 1,
       means: { Accuracy_Completeness: 4, Depth_Granularity: 2, Added_Value: 1 },
       overall: 7 / 3,
     })
-    expect(vt.judgeSummary(['x'])).toEqual({ judged: 0, excluded: 1, means: {}, overall: null })
+    expect(salmonn.judgeSummary(['x'])).toEqual({ judged: 0, excluded: 1, means: {}, overall: null })
   })
 })
 
@@ -147,12 +152,12 @@ describe('predictTrajectory', () => {
       await writeClip(wav('soft'), 3000, [0.1])
       await writeClip(wav('loud'), 3000, [0.8])
     })
-    return vt.dialogOfClips(clips.map((clip, i) => ({ audio: wav(clip), speaker: i === 1 ? 'bob' : 'ann' })))
+    return salmonn.dialogOfClips(clips.map((clip, i) => ({ audio: wav(clip), speaker: i === 1 ? 'bob' : 'ann' })))
   }
   // Says of what is loud that it begins neutral and gets angry; of a single clip, a word.
   class Teller extends StandIn {
-    override async generate(prompts: vt.SalmonnPrompt[]) {
-      const loud = ({ clips: [clip] }: vt.SalmonnPrompt) => Math.max(...(clip ?? [])) > 0.5
+    override async generate(prompts: salmonn.SalmonnPrompt[]) {
+      const loud = ({ clips: [clip] }: salmonn.SalmonnPrompt) => Math.max(...(clip ?? [])) > 0.5
       const texts = prompts.map((prompt) => {
         if (prompt.text.includes('Which emotion')) return loud(prompt) ? 'She sounds ANGRY, not happy.' : 'It is calm.'
         return `Ann gets loud.\nEmotion sequence: neutral -> ${loud(prompt) ? 'anger' : 'sad'}`
@@ -167,7 +172,7 @@ describe('predictTrajectory', () => {
     expect(two.entry.question).toBe(
       "The conversation so far:\nTurn 1: ann\nTurn 2: bob\nListen to laughter, sighs and tone in the recordings, and describe how each speaker's emotion changes over these two turns.",
     )
-    expect(await vt.predictTrajectory(model, two)).toEqual({
+    expect(await salmonn.predictTrajectory(model, two)).toEqual({
       id: 'dialog',
       turns: [
         { speaker: 'ann', emotion: 'neutral' },
@@ -177,17 +182,17 @@ describe('predictTrajectory', () => {
       emotionsFrom: 'dialog',
     })
     const three = await talk('loud', 'soft', 'loud')
-    const told = await vt.predictTrajectory(model, three)
+    const told = await salmonn.predictTrajectory(model, three)
     expect(told.turns.map(({ emotion }) => emotion)).toEqual(['anger', 'neutral', 'anger'])
     expect([told.emotionsFrom, told.summary]).toEqual(['turns', 'Ann gets loud.'])
-    const never = await vt.predictTrajectory(model, three, { perTurn: 'never' })
+    const never = await salmonn.predictTrajectory(model, three, { perTurn: 'never' })
     expect(never.turns.map(({ emotion }) => emotion)).toEqual(['neutral', 'anger', 'unknown'])
-    const always = await vt.predictTrajectory(model, two, { perTurn: 'always', labels: ['Calm'] })
+    const always = await salmonn.predictTrajectory(model, two, { perTurn: 'always', labels: ['Calm'] })
     expect(always.turns.map(({ emotion }) => emotion)).toEqual(['calm', 'anger'])
     expect(model.training).toBe(true)
-    await expect(vt.predictTrajectory(model, two, { perTurn: 'no' as never })).rejects.toThrow(vt.ConfigError)
-    expect(() => vt.dialogOfClips([])).toThrow(vt.ConfigError)
-    expect(() => vt.dialogOfClips([{ audio: 'x' } as never])).toThrow(/clips\[0\]\.speaker/)
+    await expect(salmonn.predictTrajectory(model, two, { perTurn: 'no' as never })).rejects.toThrow(vt.ConfigError)
+    expect(() => salmonn.dialogOfClips([])).toThrow(vt.ConfigError)
+    expect(() => salmonn.dialogOfClips([{ audio: 'x' } as never])).toThrow(/clips\[0\]\.speaker/)
   })
 
   it('finds the emotion that an answer names first', () => {
@@ -223,7 +228,7 @@ describe('readTrajectoryDialogs', () => {
   }
 
   it('reads dialogs between people and converted ones, one or many', async () => {
-    const one = await vt.readTrajectoryDialogs(write('one.json', people), { audioRoot: '/clips' })
+    const one = await salmonn.readTrajectoryDialogs(write('one.json', people), { audioRoot: '/clips' })
     expect(one.dialogs).toEqual([
       {
         id: 'p',
@@ -236,47 +241,47 @@ describe('readTrajectoryDialogs', () => {
       },
     ])
     expect(one.dialogs[0]?.entry.question).toContain('Turn 1, ann says: Hello\nTurn 2: bob\n')
-    const [many] = (await vt.readTrajectoryDialogs(write('many.json', { annotation: [item] }))).dialogs
+    const [many] = (await salmonn.readTrajectoryDialogs(write('many.json', { annotation: [item] }))).dialogs
     expect(many).toMatchObject({ id: 'c', turns: [{ speaker: 'cid', reference: 'sad' }, { speaker: 'cid', reference: 'happy' }] }) // biome-ignore format: one line
-    expect(() => vt.judgePrompts([many as vt.TrajectoryDialog], [{ id: 'c', prediction: 'x' }])).toThrow(/expected dialogs with turns, got c without/) // biome-ignore format: one line
+    expect(() => salmonn.judgePrompts([many as salmonn.TrajectoryDialog], [{ id: 'c', prediction: 'x' }])).toThrow(/expected dialogs with turns, got c without/) // biome-ignore format: one line
   })
 
   it('names the line of what is broken or comes twice, or counts it', async () => {
     const lines = [item, item, '{', people, { turns: [] }].map((line) => (line === '{' ? line : JSON.stringify(line)))
     const file = write('lines.jsonl', lines.join('\n'))
-    await expect(vt.readTrajectoryDialogs(file)).rejects.toThrow(
+    await expect(salmonn.readTrajectoryDialogs(file)).rejects.toThrow(
       `${file}, line 2: expected a unique id, got c, which ${file}, line 1 has too`,
     )
-    const { dialogs, badItems, badItemErrors } = await vt.readTrajectoryDialogs(file, { onBadItem: 'skip' })
+    const { dialogs, badItems, badItemErrors } = await salmonn.readTrajectoryDialogs(file, { onBadItem: 'skip' })
     expect([dialogs.map(({ id }) => id), badItems]).toEqual([['c', 'p'], 3])
     expect(badItemErrors.map(({ message }) => message).join()).toMatch(
       /line 3.*line 2.*line 5: expected a non-empty list of turns/,
     )
-    await expect(vt.readTrajectoryDialogs(write('x.txt', ''))).rejects.toThrow(
+    await expect(salmonn.readTrajectoryDialogs(write('x.txt', ''))).rejects.toThrow(
       /x\.txt: expected a file name that ends in \.json or \.jsonl/,
     )
-    await expect(vt.readTrajectoryPredictions(write('noid.jsonl', '{"prediction": "x"}'))).rejects.toThrow(/line 1: expected id to be a non-empty string/) // biome-ignore format: one line
-    await expect(vt.readTrajectoryPredictions(write('none.jsonl', '{"id": "x"}'))).rejects.toThrow(/x: expected prediction or turns, got neither/) // biome-ignore format: one line
-    await expect(vt.readJudgeReplies(write('replies.jsonl', '{"id": "x"}'))).rejects.toThrow(/line 1: expected id and reply to be strings/) // biome-ignore format: one line
+    await expect(salmonn.readTrajectoryPredictions(write('noid.jsonl', '{"prediction": "x"}'))).rejects.toThrow(/line 1: expected id to be a non-empty string/) // biome-ignore format: one line
+    await expect(salmonn.readTrajectoryPredictions(write('none.jsonl', '{"id": "x"}'))).rejects.toThrow(/x: expected prediction or turns, got neither/) // biome-ignore format: one line
+    await expect(salmonn.readJudgeReplies(write('replies.jsonl', '{"id": "x"}'))).rejects.toThrow(/line 1: expected id and reply to be strings/) // biome-ignore format: one line
     const replied = (...ids: string[]) =>
       write('replies.jsonl', ids.map((id, i) => JSON.stringify({ id, reply: `r${i}` })).join('\n'))
     const wanted = [
       { id: 'a', reply: 'r0' },
       { id: 'b', reply: 'r1' },
     ]
-    expect(await vt.readJudgeReplies(replied('a', 'b'))).toEqual(wanted)
-    expect(await vt.readJudgeReplies(replied('a', 'b'), ['b', 'a', 'c'])).toEqual(wanted)
-    await expect(vt.readJudgeReplies(replied('a', 'b', 'a'))).rejects.toThrow(
+    expect(await salmonn.readJudgeReplies(replied('a', 'b'))).toEqual(wanted)
+    expect(await salmonn.readJudgeReplies(replied('a', 'b'), ['b', 'a', 'c'])).toEqual(wanted)
+    await expect(salmonn.readJudgeReplies(replied('a', 'b', 'a'))).rejects.toThrow(
       / line 3: expected one reply for a, got a second one/,
     )
-    await expect(vt.readJudgeReplies(replied('a', 'b'), ['a'])).rejects.toThrow(
+    await expect(salmonn.readJudgeReplies(replied('a', 'b'), ['a'])).rejects.toThrow(
       / line 2: expected the id of a dialog of the references, got b/,
     )
   })
 })
 
 const hostile = '<b>"Ann" & co</b>'
-const trajectory: vt.EmotionalTrajectory = {
+const trajectory: salmonn.EmotionalTrajectory = {
   id: 'dialog 7',
   turns: [
     { speaker: hostile, emotion: 'neutral', reference: 'neutral', text: 'I cannot find my keys.' },
@@ -331,13 +336,15 @@ function look() {
 
 describe('the report', () => {
   it('is text', () => {
-    expect(vt.trajectoryText(trajectory)).toBe(
+    expect(salmonn.trajectoryText(trajectory)).toBe(
       `dialog 7\n${hostile}: neutral (1) -> sad (3) -> happy (5)\nBob: happy (2, reference neutral) -> surprise (4)\n\n${trajectory.summary}`,
     )
     expect(JSON.parse(JSON.stringify(trajectory))).toEqual(trajectory)
-    expect(() => vt.trajectorySvg({ turns: [] })).toThrow(/at least one turn/)
-    expect(() => vt.trajectorySvg({ turns: [{ speaker: 'x' } as never] })).toThrow(/turns\[0\]\.emotion to be a string/)
-    expect(vt.trajectorySvg({ turns: [{ speaker: 'x', emotion: 'calm', start: 2 }] })).toContain('2.0 s')
+    expect(() => salmonn.trajectorySvg({ turns: [] })).toThrow(/at least one turn/)
+    expect(() => salmonn.trajectorySvg({ turns: [{ speaker: 'x' } as never] })).toThrow(
+      /turns\[0\]\.emotion to be a string/,
+    )
+    expect(salmonn.trajectorySvg({ turns: [{ speaker: 'x', emotion: 'calm', start: 2 }] })).toContain('2.0 s')
   })
 
   const chromium = ['chromium', 'chromium-browser', 'google-chrome'].some((command) => {
@@ -350,7 +357,7 @@ describe('the report', () => {
   })
   it.skipIf(!chromium)('shows in Chromium what it was given', async () => {
     const path = join(folder, 'trajectory.html')
-    writeFileSync(path, vt.trajectoryPage(trajectory, hostile))
+    writeFileSync(path, salmonn.trajectoryPage(trajectory, hostile))
     const seen = await checkPage(path, look, (found: ReturnType<typeof look>) => found, process.env.VOXTORCH_SCREENSHOT)
     expect(seen).toMatchObject({
       title: hostile,
@@ -374,7 +381,7 @@ describe('the report', () => {
     const path = join(folder, 'narrow.html')
     for (const count of [5, 30]) {
       const turns = Array.from({ length: count }, (_, i) => ({ speaker: `speaker ${i % 8}`, emotion: ['happy', 'sad'][i % 2] as string })) // biome-ignore format: one line
-      writeFileSync(path, vt.trajectoryPage({ turns }))
+      writeFileSync(path, salmonn.trajectoryPage({ turns }))
       await withPage(pathToFileURL(path).href, async (page) => {
         await page.size(360, 780, true)
         const { wide, scale, figure } = await page.evaluate(() => {
@@ -395,7 +402,9 @@ describe('the report', () => {
       })
     }
     // Eight speakers share neither form, colour and line all at once.
-    const svg = vt.trajectorySvg({ turns: Array.from({ length: 12 }, (_, i) => ({ speaker: `${i}`, emotion: 'sad' })) })
+    const svg = salmonn.trajectorySvg({
+      turns: Array.from({ length: 12 }, (_, i) => ({ speaker: `${i}`, emotion: 'sad' })),
+    })
     const looks = svg
       .split('<g class="speaker ')
       .slice(1, 13)

@@ -3,22 +3,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { writeJson } from '../../../lib/files/json/json.js'
+import { AdamW, manualSeed, Salmonn, scope, setNumThreads, type Tensor, writeWav } from '../../../lib/index.js'
 import {
-  AdamW,
-  manualSeed,
   openSalmonnData,
   SALMONN_STAGES,
-  Salmonn,
   salmonnConfiguration,
   salmonnOfConfiguration,
   salmonnParameterGroups,
-  scope,
-  setNumThreads,
-  type Tensor,
   trainSalmonn,
   trainSalmonnParts,
-  writeWav,
-} from '../../../lib/index.js'
+} from '../../../lib/systems/salmonn/index.js'
 import { tensor } from '../../../lib/tensor/index.js'
 import { fixturePath } from '../../helpers.js'
 import { tinySalmonn } from './network/tiny.js'

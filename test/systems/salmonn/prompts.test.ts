@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import * as salmonn from '../../../lib/systems/salmonn/index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-prompts-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -10,26 +11,26 @@ const block = '<Speech><SpeechHere></Speech>'
 
 describe('buildSalmonnPrompt', () => {
   it('puts prompt and question into the published template', () => {
-    expect(vt.buildSalmonnPrompt({ prompt: `${block} What do you hear?` })).toBe(
+    expect(salmonn.buildSalmonnPrompt({ prompt: `${block} What do you hear?` })).toBe(
       `USER: ${block} What do you hear?\nASSISTANT:`,
     )
-    expect(vt.buildSalmonnPrompt({ prompt: `${block} {}`, question: 'Who, and what {} $& $1?' })).toBe(
+    expect(salmonn.buildSalmonnPrompt({ prompt: `${block} {}`, question: 'Who, and what {} $& $1?' })).toBe(
       `USER: ${block} Who, and what {} $& $1?\nASSISTANT:`,
     )
-    expect(vt.buildSalmonnPrompt({ prompt: '<SpeechHere>', template: '[{}]' })).toBe('[<SpeechHere>]')
+    expect(salmonn.buildSalmonnPrompt({ prompt: '<SpeechHere>', template: '[{}]' })).toBe('[<SpeechHere>]')
   })
 
   it('is the same text for a question of the page, a turn of a chat and the data', () => {
-    const asked = vt.buildSalmonnPrompt({ prompt: vt.salmonnQuestion('Who speaks?') })
+    const asked = salmonn.buildSalmonnPrompt({ prompt: salmonn.salmonnQuestion('Who speaks?') })
     const samples = new Float32Array(10)
     const content = [{ type: 'audio', samples } as const, { type: 'text', text: 'Who speaks?' } as const]
-    expect(vt.salmonnChatPrompt([{ role: 'user', content }])).toEqual({ text: asked, clips: [samples] })
-    const qa = vt.SALMONN_TRAIN_PROMPTS.pick('QA')
-    expect(vt.buildSalmonnPrompt({ prompt: qa, question: 'Who speaks?' })).toBe(asked)
+    expect(salmonn.salmonnChatPrompt([{ role: 'user', content }])).toEqual({ text: asked, clips: [samples] })
+    const qa = salmonn.SALMONN_TRAIN_PROMPTS.pick('QA')
+    expect(salmonn.buildSalmonnPrompt({ prompt: qa, question: 'Who speaks?' })).toBe(asked)
   })
 
   it('takes several clips: a block for each, or windows side by side', () => {
-    const ask = (prompt: string, blocks: number[]) => vt.buildSalmonnPrompt({ prompt, blocks, template: '{}' })
+    const ask = (prompt: string, blocks: number[]) => salmonn.buildSalmonnPrompt({ prompt, blocks, template: '{}' })
     expect(ask(`${block} x`, [1, 1, 1])).toBe(`${block}${block}${block} x`)
     expect(ask(`${block} x`, [2])).toBe('<Speech><SpeechHere><SpeechHere></Speech> x')
     expect(ask('a <SpeechHere> b <SpeechHere> c', [1, 2])).toBe('a <SpeechHere> b <SpeechHere><SpeechHere> c')
@@ -39,7 +40,7 @@ describe('buildSalmonnPrompt', () => {
   })
 
   it('refuses what cannot be asked', () => {
-    const ask = (options: vt.BuildSalmonnPromptOptions) => () => vt.buildSalmonnPrompt(options)
+    const ask = (options: salmonn.BuildSalmonnPromptOptions) => () => salmonn.buildSalmonnPrompt(options)
     expect(ask({ prompt: 'no place' })).toThrow(vt.ConfigError)
     expect(ask({ prompt: 'no place' })).toThrow(/prompt: expected <SpeechHere>, got "no place"/)
     expect(ask({ prompt: `${block} {}` })).toThrow(/question: expected a question \(Q\)/)
@@ -53,7 +54,7 @@ describe('SalmonnPrompts', () => {
   it('reads lists and single prompts, UTF-8', async () => {
     const file = join(folder, 'prompts.json')
     writeFileSync(file, JSON.stringify({ asr: [`${block} a`, `${block} b`, `${block} 写`], QA: `${block} {}` }))
-    const prompts = await vt.SalmonnPrompts.load(file)
+    const prompts = await salmonn.SalmonnPrompts.load(file)
     expect(prompts.tasks).toEqual(['asr', 'QA'])
     expect(prompts.pick('asr')).toBe(`${block} a`)
     const drawn = new Set(Array.from({ length: 40 }, (_, i) => prompts.pick('asr', new vt.Random(1, i))))
@@ -69,16 +70,16 @@ describe('SalmonnPrompts', () => {
     [[], /expected an object of tasks/],
     [{}, /expected at least one task/],
   ])('refuses %j', (table, message) => {
-    const make = () => new vt.SalmonnPrompts(table as never)
+    const make = () => new salmonn.SalmonnPrompts(table as never)
     expect(make).toThrow(vt.DataError)
     expect(make).toThrow(message)
   })
 
   it('ships prompts for the published families', () => {
     for (const task of ['asr', 'translation_ec', 'audiocaption', 'QA', 'task1_emotional_trajectory', 'slot_filling']) {
-      expect(vt.SALMONN_TEST_PROMPTS.pick(task)).toContain('<SpeechHere>')
+      expect(salmonn.SALMONN_TEST_PROMPTS.pick(task)).toContain('<SpeechHere>')
     }
-    expect(vt.SALMONN_TRAIN_PROMPTS.of('asr').length).toBeGreaterThan(1)
+    expect(salmonn.SALMONN_TRAIN_PROMPTS.of('asr').length).toBeGreaterThan(1)
   })
 })
 
@@ -87,7 +88,7 @@ describe('salmonnChatPrompt', () => {
   const text = (words: string) => ({ type: 'text', text: words }) as const
 
   it('writes the turns before as Vicuna has them', () => {
-    const found = vt.salmonnChatPrompt([
+    const found = salmonn.salmonnChatPrompt([
       { role: 'system', content: [text('Be brief.')] },
       { role: 'user', content: [clip(1), clip(2), text('What is it?')] },
       { role: 'assistant', content: [text('A dog.')] },
@@ -101,9 +102,9 @@ describe('salmonnChatPrompt', () => {
 
   it('refuses turns out of order and markers in words', () => {
     const chat =
-      (...messages: vt.SalmonnChatMessage[]) =>
+      (...messages: salmonn.SalmonnChatMessage[]) =>
       () =>
-        vt.salmonnChatPrompt(messages)
+        salmonn.salmonnChatPrompt(messages)
     const user = { role: 'user', content: [text('x')] } as const
     const reply = { role: 'assistant', content: [text('y')] } as const
     expect(chat(reply)).toThrow(/expected role 'user', got 'assistant'/)

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import * as salmonn from '../../../lib/systems/salmonn/index.js'
 import { StandIn } from './stand-in.js'
 
 describe('salmonnLearningRate', () => {
-  const published = vt.salmonnLearningRate({ compat: 'published' })
+  const published = salmonn.salmonnLearningRate({ compat: 'published' })
 
   it.each([
     [0, 0, 1e-6],
@@ -27,7 +28,10 @@ describe('salmonnLearningRate', () => {
 
   it('begins warm-up anew in each epoch only as published', () => {
     const options = { warmupSteps: 30, iterationsPerEpoch: 20, epochs: 4 }
-    const [old, own] = [vt.salmonnLearningRate({ ...options, compat: 'published' }), vt.salmonnLearningRate(options)]
+    const [old, own] = [
+      salmonn.salmonnLearningRate({ ...options, compat: 'published' }),
+      salmonn.salmonnLearningRate(options),
+    ]
     expect(old(1, 0)).toBe(1e-6)
     expect(own(1, 0)).toBeCloseTo(1e-6 + (2.9e-5 * 20) / 30, 14)
     expect(own(0, 7)).toBe(old(0, 7))
@@ -37,13 +41,13 @@ describe('salmonnLearningRate', () => {
 
   it("gives the optimiser's steps the rate of their last batch", () => {
     const optimizer = { groups: [{ lr: 3e-5 }, { lr: 3e-5 }] }
-    const scheduler = vt.salmonnScheduler(optimizer, {
+    const scheduler = salmonn.salmonnScheduler(optimizer, {
       accumulation: 4,
       warmupSteps: 8,
       iterationsPerEpoch: 8,
       epochs: 2,
     })
-    const rate = vt.salmonnLearningRate({ warmupSteps: 8, iterationsPerEpoch: 8, epochs: 2 })
+    const rate = salmonn.salmonnLearningRate({ warmupSteps: 8, iterationsPerEpoch: 8, epochs: 2 })
     const found = [0, 1, 2, 3].map(() => {
       const lr = optimizer.groups[1]?.lr as number
       scheduler.step()
@@ -58,9 +62,9 @@ describe('salmonnLearningRate', () => {
 describe('optimiser', () => {
   it('groups what trains by name and dimensions', () => {
     const model = new StandIn()
-    vt.trainSalmonnParts(model, vt.SALMONN_STAGES[2])
+    salmonn.trainSalmonnParts(model, salmonn.SALMONN_STAGES[2])
     const names = new Map(model.namedParameters().map(([name, parameter]) => [parameter as vt.Tensor, name]))
-    const groups = vt
+    const groups = salmonn
       .salmonnParameterGroups(model)
       .map(({ params, weightDecay }) => [weightDecay, params.map((param) => names.get(param))])
     expect(groups).toEqual([
@@ -71,7 +75,7 @@ describe('optimiser', () => {
 
   it('leaves out a step whose gradients are not finite', async () => {
     const param = new vt.Parameter(vt.tensor([1, 2], { dtype: 'float32' }))
-    const optimizer = new vt.FiniteAdamW([param], { lr: 0.1 })
+    const optimizer = new salmonn.FiniteAdamW([param], { lr: 0.1 })
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
       param.grad = vt.tensor([0.5, bad], { dtype: 'float32' })
       await optimizer.step()
@@ -88,31 +92,33 @@ describe('optimiser', () => {
 
 describe('stages', () => {
   const trained = (model: vt.Module) =>
-    new Set(model.namedParameters().flatMap(([name, { requiresGrad }]) => (requiresGrad ? [vt.salmonnPart(name)] : [])))
+    new Set(
+      model.namedParameters().flatMap(([name, { requiresGrad }]) => (requiresGrad ? [salmonn.salmonnPart(name)] : [])),
+    )
 
   it('train Q-Former and projection, then LoRA too', () => {
     const model = new StandIn()
-    vt.trainSalmonnParts(model, vt.SALMONN_STAGES[1])
+    salmonn.trainSalmonnParts(model, salmonn.SALMONN_STAGES[1])
     expect(trained(model)).toEqual(new Set(['qformer', 'projection']))
-    vt.trainSalmonnParts(model, vt.SALMONN_STAGES[2])
+    salmonn.trainSalmonnParts(model, salmonn.SALMONN_STAGES[2])
     expect(trained(model)).toEqual(new Set(['qformer', 'projection', 'lora']))
-    expect(() => vt.trainSalmonnParts(model, ['whisper'])).toThrow(/got whisper, which it does not have/)
-    expect(() => vt.trainSalmonnParts(model, ['qfromer' as never])).toThrow(vt.ConfigError)
+    expect(() => salmonn.trainSalmonnParts(model, ['whisper'])).toThrow(/got whisper, which it does not have/)
+    expect(() => salmonn.trainSalmonnParts(model, ['qfromer' as never])).toThrow(vt.ConfigError)
   })
 
   it('keep what is frozen in evaluation mode', () => {
     const model = new StandIn()
-    vt.trainSalmonnParts(model, vt.SALMONN_STAGES[1])
+    salmonn.trainSalmonnParts(model, salmonn.SALMONN_STAGES[1])
     model.train()
-    vt.keepFrozenInEval(model)
+    salmonn.keepFrozenInEval(model)
     expect([model.beats.training, model.llama_model.training, model.speech_Qformer.training]).toEqual([
       false,
       false,
       true,
     ])
-    vt.trainSalmonnParts(model, vt.SALMONN_STAGES[2])
+    salmonn.trainSalmonnParts(model, salmonn.SALMONN_STAGES[2])
     model.train()
-    vt.keepFrozenInEval(model)
+    salmonn.keepFrozenInEval(model)
     expect([model.beats.training, model.llama_model.training]).toEqual([false, true])
   })
 })
@@ -120,8 +126,8 @@ describe('stages', () => {
 describe('the adapter file', () => {
   const count = (tensors: ReadonlyMap<string, readonly number[]>) =>
     [...tensors.values()].reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0)
-  const big = vt.salmonnAdapterTensors({ hiddenSize: 5120, layers: 40 })
-  const small = vt.salmonnAdapterTensors({ hiddenSize: 4096, layers: 32 })
+  const big = salmonn.salmonnAdapterTensors({ hiddenSize: 5120, layers: 40 })
+  const small = salmonn.salmonnAdapterTensors({ hiddenSize: 4096, layers: 32 })
 
   it('has the published tensors', () => {
     expect([count(big), count(small)]).toEqual([33_332_992, 30_186_240])
@@ -143,8 +149,8 @@ describe('the adapter file', () => {
     ] as const)
     const buffer = 'speech_Qformer.bert.embeddings.position_ids'
     const state = ['ln_speech.weight', table(0), table(1), buffer, 'llama_model.q.weight']
-    expect(vt.publishedCheckpointNames(state, parameters)).toEqual(['ln_speech.weight', table(1), buffer])
-    expect(vt.trainedNames(parameters)).toEqual(['ln_speech.weight'])
+    expect(salmonn.publishedCheckpointNames(state, parameters)).toEqual(['ln_speech.weight', table(1), buffer])
+    expect(salmonn.trainedNames(parameters)).toEqual(['ln_speech.weight'])
   })
 
   it('is checked by name and shape', () => {
@@ -158,7 +164,7 @@ describe('the adapter file', () => {
       found.set(extra, [1])
     }
     found.set('surprise', [2])
-    const { ignored, unexpected } = vt.checkSalmonnAdapter(found, big)
+    const { ignored, unexpected } = salmonn.checkSalmonnAdapter(found, big)
     expect([ignored.length, unexpected]).toEqual([4, ['surprise']])
     for (const [one, two, message] of [
       [undefined, big, /found to be a Map/],
@@ -167,17 +173,17 @@ describe('the adapter file', () => {
       [new Map([[1, [2]]]), big, /a name of found to be a string/],
     ] as const) {
       // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
-      expect(() => vt.checkSalmonnAdapter(one as any, two as any)).toThrow(message)
+      expect(() => salmonn.checkSalmonnAdapter(one as any, two as any)).toThrow(message)
       // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
-      expect(() => vt.checkSalmonnAdapter(one as any, two as any)).toThrow(vt.ConfigError)
+      expect(() => salmonn.checkSalmonnAdapter(one as any, two as any)).toThrow(vt.ConfigError)
     }
-    expect(() => vt.checkSalmonnAdapter(small, big, 'x.pth')).toThrow(
+    expect(() => salmonn.checkSalmonnAdapter(small, big, 'x.pth')).toThrow(
       /x\.pth: expected \d+ tensors, got all except 32: llama_model/,
     )
     found.set('speech_llama_proj.bias', [4096])
-    expect(() => vt.checkSalmonnAdapter(found, big)).toThrow(
+    expect(() => salmonn.checkSalmonnAdapter(found, big)).toThrow(
       /speech_llama_proj\.bias: expected the shape \[5120\], got \[4096\]/,
     )
-    expect(() => vt.checkSalmonnAdapter(found, big)).toThrow(vt.CheckpointError)
+    expect(() => salmonn.checkSalmonnAdapter(found, big)).toThrow(vt.CheckpointError)
   })
 })

@@ -4,6 +4,7 @@
 // evaluation, the best weights and scored answers.
 import { join } from 'node:path'
 import * as vt from 'voxtorch'
+import { openSalmonnData, trainSalmonn } from 'voxtorch/salmonn'
 
 const [data, outputDir] = process.argv.slice(2)
 vt.setNumThreads(1)
@@ -26,7 +27,7 @@ const model = vt.Salmonn.fromConfig({
 })
 model.tokenizer = tokenizer
 
-const { train, valid, test } = await vt.openSalmonnData(
+const { train, valid, test } = await openSalmonnData(
   {
     train: [join(data, 'dialogs.json')],
     validSpeakers: ['v'],
@@ -36,7 +37,7 @@ const { train, valid, test } = await vt.openSalmonnData(
   },
   { seed: 3 },
 )
-const results = await vt.trainSalmonn(model, {
+const results = await trainSalmonn(model, {
   train,
   valid,
   test,

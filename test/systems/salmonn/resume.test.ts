@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import * as salmonn from '../../../lib/systems/salmonn/index.js'
 import { type Child, filesOf, start } from '../../train/trainer/child.js'
 
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-salmonn-resume-'))
@@ -103,7 +104,7 @@ it('trained every part, but for the positions of Whisper, which are sines', asyn
   const names = await vt.scope(async () =>
     Object.keys((await vt.loadSafetensors(join(whole, 'best/adapter.safetensors'))).tensors),
   )
-  const parts = new Set(names.map(vt.salmonnPart))
+  const parts = new Set(names.map(salmonn.salmonnPart))
   expect([...parts].sort()).toEqual(['beats', 'llm', 'lora', 'projection', 'qformer', 'whisper'])
   expect(names.filter((name) => name.includes('embed_positions'))).toEqual([])
   expect(names).toContain('speech_encoder.conv1.weight')

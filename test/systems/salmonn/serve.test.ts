@@ -7,18 +7,10 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { chatModels } from '../../../lib/cli/chat-models.js'
-import {
-  readAudio,
-  type Salmonn,
-  SalmonnChat,
-  type SalmonnChatMessage,
-  type SalmonnChatPart,
-  serve,
-  setNumThreads,
-  tensor,
-  writeWav,
-} from '../../../lib/index.js'
-import { withPage } from '../../../scripts/browser.mjs'
+import { readAudio, type Salmonn, setNumThreads, tensor, writeWav } from '../../../lib/index.js'
+import { serve } from '../../../lib/serve/index.js'
+import { SalmonnChat, type SalmonnChatMessage, type SalmonnChatPart } from '../../../lib/systems/salmonn/index.js'
+import { withPage } from '../../browser.mjs'
 import { clip, tinySalmonn } from './network/tiny.js'
 
 const directory = mkdtempSync(join(tmpdir(), 'voxtorch-serve-salmonn-'))

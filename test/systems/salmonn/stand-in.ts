@@ -1,4 +1,5 @@
 import * as vt from '../../../lib/index.js'
+import type * as salmonn from '../../../lib/systems/salmonn/index.js'
 
 class Projection extends vt.Module {
   weight = new vt.Parameter(vt.ones([4, 4]))
@@ -30,7 +31,7 @@ export class StandIn extends vt.Module {
     super()
   }
 
-  logits(prompts: readonly vt.SalmonnPrompt[]): vt.Tensor {
+  logits(prompts: readonly salmonn.SalmonnPrompt[]): vt.Tensor {
     const loud = prompts.map(({ clips }) => Math.max(...clips.map((clip) => Math.abs(clip[100] ?? 0))))
     return vt.scope(() => {
       const heard = this.speech_Qformer.forward(vt.tensor(loud, { dtype: 'float32' }).unsqueeze(-1).mul(4))
@@ -40,7 +41,7 @@ export class StandIn extends vt.Module {
     })
   }
 
-  override async forward({ prompts, targets = [] }: vt.SalmonnBatch): Promise<vt.SalmonnForward> {
+  override async forward({ prompts, targets = [] }: salmonn.SalmonnBatch): Promise<salmonn.SalmonnForward> {
     const labels = targets.map((target) => BigInt(this.words.indexOf(target.split('\n')[0] as string)))
     if (this.training) this.calls += 1
     const bad = this.training && this.calls === this.badCall
@@ -54,7 +55,7 @@ export class StandIn extends vt.Module {
     }
   }
 
-  async generate(prompts: vt.SalmonnPrompt[]): Promise<{ texts: string[]; tokens: number[][] }> {
+  async generate(prompts: salmonn.SalmonnPrompt[]): Promise<{ texts: string[]; tokens: number[][] }> {
     const said = (this.logits(prompts).argmax(-1).toArray() as (number | bigint)[]).map(Number)
     const texts = said.map(
       (word) => `${this.words[word]}\n情绪序列: ${word === 0 ? 'neutral -> sad' : 'neutral -> anger'}`,

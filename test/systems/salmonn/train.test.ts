@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import * as salmonn from '../../../lib/systems/salmonn/index.js'
 import { settledTensors } from '../../helpers.js'
 import { StandIn } from './stand-in.js'
 import { entry, writeClip } from './waves.js'
@@ -28,8 +29,8 @@ const entries = (count: number, name: string) =>
     }),
   )
 const data = () => ({
-  train: new vt.SalmonnDataset(entries(12, 't')),
-  valid: new vt.SalmonnDataset(entries(4, 'v'), { drawPrompts: false }),
+  train: new salmonn.SalmonnDataset(entries(12, 't')),
+  valid: new salmonn.SalmonnDataset(entries(4, 'v'), { drawPrompts: false }),
 })
 const model = () => {
   vt.manualSeed(3)
@@ -37,14 +38,14 @@ const model = () => {
 }
 const recipe = { learningRate: 0.05, warmupStartLearningRate: 0.01, minLearningRate: 0.001, warmupSteps: 4, epochs: 6, iterationsPerEpoch: null, batchSize: 4 } // biome-ignore format: one line
 const args = { reportTo: 'none', progress: false } as const
-const run = (name: string, more: Partial<vt.TrainSalmonnOptions> = {}, network = model()) =>
-  vt.trainSalmonn(network, { ...data(), outputDir: join(folder, name), recipe, stage: 1, args, ...more })
+const run = (name: string, more: Partial<salmonn.TrainSalmonnOptions> = {}, network = model()) =>
+  salmonn.trainSalmonn(network, { ...data(), outputDir: join(folder, name), recipe, stage: 1, args, ...more })
 
 describe('trainSalmonn', () => {
   it('learns what is heard, and scores the answers', async () => {
     const network = model()
     const frozen = network.beats.weight.toArray()
-    const results = await run('learn', { score: {}, test: new vt.SalmonnDataset(entries(4, 'v')) }, network)
+    const results = await run('learn', { score: {}, test: new salmonn.SalmonnDataset(entries(4, 'v')) }, network)
     expect(results).toMatchObject({
       globalStep: 18,
       skippedSteps: 0,
@@ -55,11 +56,11 @@ describe('trainSalmonn', () => {
     })
     expect(results.valid.loss).toBeLessThan(0.5)
     expect(JSON.parse(readFileSync(join(folder, 'learn/results.json'), 'utf8'))).toEqual(results)
-    expect(await run('learn', { score: {}, test: new vt.SalmonnDataset(entries(4, 'v')) })).toEqual(results)
+    expect(await run('learn', { score: {}, test: new salmonn.SalmonnDataset(entries(4, 'v')) })).toEqual(results)
     expect(network.beats.weight.toArray()).toEqual(frozen)
     // Where all clips sound alike, nothing tells the answers apart.
-    const alike = (of: vt.SalmonnDataset, clip: string) =>
-      new vt.SalmonnDataset(of.entries.map((one) => ({ ...one, audio: [join(folder, clip)] })))
+    const alike = (of: salmonn.SalmonnDataset, clip: string) =>
+      new salmonn.SalmonnDataset(of.entries.map((one) => ({ ...one, audio: [join(folder, clip)] })))
     const { train, valid } = data()
     expect((await run('deaf', { train: alike(train, '0.wav'), valid: alike(valid, '4.wav') })).valid.accuracy).toBe(0.5)
   })
@@ -129,19 +130,19 @@ describe('trainSalmonn', () => {
     await expect(run('shared', { valid: train })).rejects.toThrow(
       /expected validation data without dialogs of the training data, got 12 of them/,
     )
-    await expect(run('shared', { test: new vt.SalmonnDataset(train.entries) })).rejects.toThrow(vt.ConfigError)
+    await expect(run('shared', { test: new salmonn.SalmonnDataset(train.entries) })).rejects.toThrow(vt.ConfigError)
     await expect(run('x', { recipe: { learnRate: 1 } as never })).rejects.toThrow(
       /got 'learnRate'\. Did you mean 'learningRate'/,
     )
     await expect(run('x', { stage: 3 as never })).rejects.toThrow(vt.ConfigError)
-    await expect(vt.scoreSalmonn(new vt.Linear(1, 1), valid)).rejects.toThrow(
+    await expect(salmonn.scoreSalmonn(new vt.Linear(1, 1), valid)).rejects.toThrow(
       /expected a model with generate\(prompts, options\), got Linear without it/,
     )
   })
 
   it('plans epochs of the data, and published epochs of a set number of batches where it is asked for them', () => {
     const plan = (recipe: object) => {
-      const { trainer, dispose } = vt.salmonnTrainer(model(), { ...data(), outputDir: folder, stage: 1, args, recipe }) // biome-ignore format: one line
+      const { trainer, dispose } = salmonn.salmonnTrainer(model(), { ...data(), outputDir: folder, stage: 1, args, recipe }) // biome-ignore format: one line
       dispose()
       return trainer.args
     }
@@ -153,7 +154,7 @@ describe('trainSalmonn', () => {
       /expected itersPerEpoch or its alias iterationsPerEpoch, got both/,
     )
     expect(() => plan({ itersPerEpoch: 0 })).toThrow(/iterationsPerEpoch to be an integer of at least 1/)
-    const { trainer, dispose } = vt.salmonnTrainer(model(), { ...data(), outputDir: folder, stage: 1, args, recipe: { accumulation: 2, itersPerEpoch: 3000 } }) // biome-ignore format: one line
+    const { trainer, dispose } = salmonn.salmonnTrainer(model(), { ...data(), outputDir: folder, stage: 1, args, recipe: { accumulation: 2, itersPerEpoch: 3000 } }) // biome-ignore format: one line
     expect(trainer.args).toMatchObject({ maxSteps: 45_000, evalSteps: 1500, saveSteps: 1500, learningRate: 3e-5, maxGradNorm: 1, metricForBestModel: 'accuracy', fp16: false }) // biome-ignore format: one line
     dispose()
   })
@@ -166,7 +167,7 @@ describe('trainSalmonn', () => {
     const { warmupSteps: _, ...short } = recipe
     await run('warm', { recipe: short, callbacks })
     // 12 samples in batches of 4, six times: 18 batches, of which 2.
-    const rate = vt.salmonnLearningRate({ ...short, warmupSteps: 2, iterationsPerEpoch: 3 })
+    const rate = salmonn.salmonnLearningRate({ ...short, warmupSteps: 2, iterationsPerEpoch: 3 })
     const expected = Array.from({ length: 18 }, (_, i) => rate(Math.floor(i / 3), i % 3))
     for (const [i, value] of rates.entries()) expect(value).toBeCloseTo(expected[i] as number, 12)
     expect(rates).toHaveLength(18)
@@ -175,7 +176,7 @@ describe('trainSalmonn', () => {
   })
 
   it('tells how far it is without a terminal too', async () => {
-    const { trainer, dispose } = vt.salmonnTrainer(model(), {
+    const { trainer, dispose } = salmonn.salmonnTrainer(model(), {
       ...data(),
       outputDir: folder,
       args: { reportTo: 'none' },

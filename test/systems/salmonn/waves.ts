@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import * as vt from '../../../lib/index.js'
+import type * as salmonn from '../../../lib/systems/salmonn/index.js'
 
 /** Writes a WAV file of constant value for each channel. */
 export async function writeClip(path: string, samples: number, values: number[] = [0.5], rate = 16_000): Promise<void> {
@@ -10,7 +11,7 @@ export async function writeClip(path: string, samples: number, values: number[] 
 }
 
 /** An entry of the data, for what is tested beside it. */
-export const entry = (more: Partial<vt.SalmonnEntry> = {}): vt.SalmonnEntry => ({
+export const entry = (more: Partial<salmonn.SalmonnEntry> = {}): salmonn.SalmonnEntry => ({
   id: 'd1',
   task: 'asr',
   audio: ['a.wav'],

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import * as spectra from '../../../lib/systems/spectra/index.js'
 
-const parse = (line: string) => vt.parseSpectraArguments(line.split(' ').filter((word) => word !== ''))
+const parse = (line: string) => spectra.parseSpectraArguments(line.split(' ').filter((word) => word !== ''))
 
 describe("SPECTRA's command line", () => {
   it("reads the original's fine-tuning script", () => {
@@ -98,22 +99,22 @@ describe("SPECTRA's command line", () => {
     const { options } = parse(
       '--task mosi --data d --model m --lr 1e-5 --apex_level 1 --compat published --test-speakers a',
     )
-    const [path, data] = vt.spectraDataOfArguments(options)
+    const [path, data] = spectra.spectraDataOfArguments(options)
     expect(path).toBe('d')
     expect(data).toMatchObject({ tokenizer: 'm', speakers: { test: ['a'] }, task: { name: 'mosi' } })
-    expect(vt.spectraFinetuningOfArguments(options)).toEqual({
+    expect(spectra.spectraFinetuningOfArguments(options)).toEqual({
       outputDir: 'spectra-mosi',
       preset: { learningRate: 1e-5 },
       compat: 'published',
       args: {},
     })
-    expect(vt.spectraFinetuningOfArguments({ ...options, device: 'cuda:0' }).args).toEqual({ fp16: true })
-    expect(() => vt.spectraTaskOfArguments({ task: 'mossi' })).toThrow(/did you mean mosi/)
-    expect(() => vt.spectraDataOfArguments({ task: 'mosi' })).toThrow(/--data/)
+    expect(spectra.spectraFinetuningOfArguments({ ...options, device: 'cuda:0' }).args).toEqual({ fp16: true })
+    expect(() => spectra.spectraTaskOfArguments({ task: 'mossi' })).toThrow(/did you mean mosi/)
+    expect(() => spectra.spectraDataOfArguments({ task: 'mosi' })).toThrow(/--data/)
   })
 
   it('names what has no effect on fine-tuning, and refuses other modes', () => {
-    const unused = (line: string) => vt.unusedSpectraArguments(parse(line).options).map(({ flag }) => flag)
+    const unused = (line: string) => spectra.unusedSpectraArguments(parse(line).options).map(({ flag }) => flag)
     expect(unused('--mode finetune --task mosi --lr 1')).toEqual([])
     expect(unused('--num_turns 4 --save_interval 5 --loss_scale 8 --transcripts p --apex_level 1')).toEqual([
       '--transcripts',
@@ -128,20 +129,23 @@ describe("SPECTRA's command line", () => {
   })
 
   it('makes the network that they name', async () => {
-    const task = vt.spectraTask({ name: 'mood', kind: 'classification', labels: ['a', 'b', 'c'] })
+    const task = spectra.spectraTask({ name: 'mood', kind: 'classification', labels: ['a', 'b', 'c'] })
     const tokenizer = { vocabSize: 77 } as vt.Tokenizer
-    using made = await vt.spectraOfArguments(parse('--config tiny --num-fused-layers 2').options, { task, tokenizer })
+    using made = await spectra.spectraOfArguments(parse('--config tiny --num-fused-layers 2').options, {
+      task,
+      tokenizer,
+    })
     expect(made.config).toMatchObject({
       numLabels: 3,
       numFusedLayers: 2,
       textConfig: { vocabSize: 77, hiddenSize: 64 },
     })
-    expect((await vt.readSpectraConfig('tiny')).textConfig.vocabSize).toBe(50265)
-    await expect(vt.readSpectraConfig('tiney')).rejects.toThrow(
+    expect((await spectra.readSpectraConfig('tiny')).textConfig.vocabSize).toBe(50265)
+    await expect(spectra.readSpectraConfig('tiney')).rejects.toThrow(
       /Spectra: config: expected a published size of base, tiny, got "tiney"\. Correct it/,
     )
     const both = parse('--model m --text-model t --audio-model a').options
-    await expect(vt.spectraOfArguments(both, { task })).rejects.toThrow(/--model, or --text-model/)
-    await expect(vt.spectraOfArguments(parse('--text-model t').options, { task })).rejects.toThrow(vt.ConfigError)
+    await expect(spectra.spectraOfArguments(both, { task })).rejects.toThrow(/--model, or --text-model/)
+    await expect(spectra.spectraOfArguments(parse('--text-model t').options, { task })).rejects.toThrow(vt.ConfigError)
   })
 })

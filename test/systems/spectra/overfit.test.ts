@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import * as spectra from '../../../lib/systems/spectra/index.js'
 import { smallSpectra } from './network.js'
 import { config as dstConfig, makeDialogs, makeTokenizer } from './tracking/maker.js'
 
@@ -31,7 +32,7 @@ const QUIET = {
 type Told = 'audio' | 'text'
 
 /** Samples of a task whose label only the voice tells, low or high; or of four words the text. */
-function samplesOf(task: vt.SpectraTask, told: Told, count: number): vt.SpectraSample[] {
+function samplesOf(task: spectra.SpectraTask, told: Told, count: number): spectra.SpectraSample[] {
   const random = new vt.Random(11)
   return Array.from({ length: count }, (_, i) => {
     const classes = task.kind === 'regression' ? 4 : task.numLabels
@@ -44,18 +45,18 @@ function samplesOf(task: vt.SpectraTask, told: Told, count: number): vt.SpectraS
   })
 }
 
-async function trained(name: string, task: vt.SpectraTask, samples: vt.SpectraSample[], epochs = 30) {
+async function trained(name: string, task: spectra.SpectraTask, samples: spectra.SpectraSample[], epochs = 30) {
   vt.manualSeed(2)
   using model = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(40, { numLabels: task.numLabels }))
   const preset = { learningRate: 3e-3, batchSize: 8, epochs, patience: epochs, weightDecay: 0, warmup: 0.1 }
   const data = { task, train: samples, valid: samples, test: samples, notes: [] }
-  const { trainer, dispose } = vt.spectraTrainer({
+  const { trainer, dispose } = spectra.spectraTrainer({
     ...{ model, data, outputDir: join(folder, name), preset, earlyStopping: 'none' },
     args: QUIET,
   })
   try {
     await trainer.train()
-    const score = async (on: vt.SpectraSample[]) => {
+    const score = async (on: spectra.SpectraSample[]) => {
       const metrics = await trainer.evaluate(on)
       return metrics[`eval${task.keyMetric.charAt(0).toUpperCase()}${task.keyMetric.slice(1)}`]!
     }
@@ -72,7 +73,7 @@ async function trained(name: string, task: vt.SpectraTask, samples: vt.SpectraSa
 const zeroed = (clip: vt.Tensor) => vt.zeros([clip.size(0)])
 
 describe.each(['mosi', 'mosei', 'iemocap', 'mintrec'] as const)('%s, with the whole network', (name) => {
-  const task = vt.publishedSpectraTask(name)
+  const task = spectra.publishedSpectraTask(name)
 
   it('reaches the maximum of its metric where the voice decides, and falls to chance without it', async () => {
     await vt.scope(async () => {
@@ -93,7 +94,7 @@ describe.each(['mosi', 'mosei', 'iemocap', 'mintrec'] as const)('%s, with the wh
       vt.manualSeed(2)
       using model = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(40, { numLabels: task.numLabels }))
       const preset = { learningRate: 3e-3, batchSize: 8, epochs: 8, weightDecay: 0 }
-      const { trainer, dispose } = vt.spectraTrainer({
+      const { trainer, dispose } = spectra.spectraTrainer({
         ...{ model, preset, outputDir: join(folder, `${name}-shuffled`) },
         data: { task, train: shuffled, valid: held, test: held, notes: [] },
         ...{ earlyStopping: 'none', args: QUIET },
@@ -114,13 +115,13 @@ describe('state tracking, with the whole network', () => {
     const tokenizer = await makeTokenizer(join(folder, 'tokenizer'))
     const data = join(folder, 'dialogs')
     await makeDialogs(data, 16)
-    const { features } = await vt.loadDstSplit(data, 'train', { config: dstConfig, tokenizer })
-    const dataset = new vt.DstDataset(features)
-    const train = async (on: vt.DstDataset, name: string) => {
+    const { features } = await spectra.loadDstSplit(data, 'train', { config: dstConfig, tokenizer })
+    const dataset = new spectra.DstDataset(features)
+    const train = async (on: spectra.DstDataset, name: string) => {
       vt.manualSeed(1)
       const encoder = vt.Spectra.fromConfig(smallSpectra(tokenizer.vocabSize))
       const model = new vt.SpectraForDst(encoder, { config: dstConfig, hiddenSize: 32, dropout: 0 })
-      using trainer = vt.dstTrainer({
+      using trainer = spectra.dstTrainer({
         ...{ model, config: dstConfig, tokenizer, trainDataset: on },
         args: {
           outputDir: join(folder, name),
@@ -131,9 +132,9 @@ describe('state tracking, with the whole network', () => {
       await trainer.train()
       return model
     }
-    const score = async (model: vt.SpectraForDst, on: vt.DstDataset) => {
-      const results = await vt.trackDst(model, on, { config: dstConfig, tokenizer })
-      return vt.dstScores(
+    const score = async (model: vt.SpectraForDst, on: spectra.DstDataset) => {
+      const results = await spectra.trackDst(model, on, { config: dstConfig, tokenizer })
+      return spectra.dstScores(
         results.map(({ state }, i) => ({ state, features: features[i]! })),
         dstConfig,
       )
@@ -141,7 +142,7 @@ describe('state tracking, with the whole network', () => {
     using model = await train(dataset, 'right')
     const learned = await score(model, dataset)
     expect(learned.jointGoalAccuracy).toBe(1)
-    const deaf = await score(model, new vt.DstDataset(features, { noAudio: true }))
+    const deaf = await score(model, new spectra.DstDataset(features, { noAudio: true }))
     // Only the voice says whether there is parking.
     expect(deaf.perSlot['hotel-parking']).toBeLessThan(0.9)
     expect(deaf.perSlot['hotel-area']).toBe(1)
@@ -151,7 +152,7 @@ describe('state tracking, with the whole network', () => {
       const { classIds, startPositions, endPositions, referIds } = features[(i * 17 + 5) % features.length]!
       return { ...turn, classIds, startPositions, endPositions, referIds }
     })
-    using chance = await train(new vt.DstDataset(others), 'shuffled')
+    using chance = await train(new spectra.DstDataset(others), 'shuffled')
     expect((await score(chance, dataset)).jointGoalAccuracy).toBeLessThan(0.2)
   })
 })

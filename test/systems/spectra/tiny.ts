@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as vt from '../../../lib/index.js'
+import type * as spectra from '../../../lib/systems/spectra/index.js'
 
 /** A byte-level BPE of ten tokens, in RoBERTa's form. */
 export async function tinyTokenizer(folder: string, addPrefixSpace = false): Promise<vt.Tokenizer> {
@@ -51,7 +52,7 @@ export class StandIn extends vt.Module {
     this.head = new vt.Linear(16, config.numLabels)
   }
 
-  override forward(batch: Omit<vt.SpectraBatch, 'labels'>): { logits: vt.Tensor } {
+  override forward(batch: Omit<spectra.SpectraBatch, 'labels'>): { logits: vt.Tensor } {
     return vt.scope(() => {
       const { inputIds, attentionMask, inputValues, audiosPerText } = batch
       const shown = attentionMask.to({ dtype: 'float32' }).unsqueeze(-1)

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import * as spectra from '../../../lib/systems/spectra/index.js'
 import { settledTensors } from '../../helpers.js'
 import { StandIn } from './tiny.js'
 
@@ -10,7 +11,11 @@ const folder = mkdtempSync(join(tmpdir(), 'voxtorch-finetune-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 /** Turns whose label is heard: it is how loud they are; the text says nothing. */
-function heard(task: vt.SpectraTask, count: number, more: Partial<vt.SpectraSample> = {}): vt.SpectraSample[] {
+function heard(
+  task: spectra.SpectraTask,
+  count: number,
+  more: Partial<spectra.SpectraSample> = {},
+): spectra.SpectraSample[] {
   const random = new vt.Random(5)
   return Array.from({ length: count }, (_, i) => {
     const label = task.kind === 'regression' ? (random.float() - 0.5) * 6 : i % task.numLabels
@@ -24,20 +29,27 @@ function heard(task: vt.SpectraTask, count: number, more: Partial<vt.SpectraSamp
     }
   })
 }
-const two = vt.spectraTask({ name: 'loud', kind: 'classification', labels: ['soft', 'loud'] })
-function dataOf(task: vt.SpectraTask, samples: vt.SpectraSample[]): vt.SpectraData {
+const two = spectra.spectraTask({ name: 'loud', kind: 'classification', labels: ['soft', 'loud'] })
+function dataOf(task: spectra.SpectraTask, samples: spectra.SpectraSample[]): spectra.SpectraData {
   const cut = (from: number, to: number) =>
     samples.slice(Math.round(from * samples.length), Math.round(to * samples.length))
   return { task, train: cut(0, 0.6), valid: cut(0.6, 0.8), test: cut(0.8, 1), notes: ['made up'] }
 }
-const model = (task: vt.SpectraTask) => {
+const model = (task: spectra.SpectraTask) => {
   vt.manualSeed(1)
   return new StandIn({ numLabels: task.numLabels, vocabSize: 10 })
 }
 const quick = { learningRate: 0.03, batchSize: 8, epochs: 20, patience: 20, weightDecay: 0 }
 const args = { reportTo: 'none', progress: false } as const
-const run = (name: string, data: vt.SpectraData, more: Partial<vt.FinetuneSpectraOptions<StandIn>> = {}) =>
-  vt.finetuneSpectra({ model: model(data.task), data, outputDir: join(folder, name), preset: quick, args, ...more })
+const run = (name: string, data: spectra.SpectraData, more: Partial<spectra.FinetuneSpectraOptions<StandIn>> = {}) =>
+  spectra.finetuneSpectra({
+    model: model(data.task),
+    data,
+    outputDir: join(folder, name),
+    preset: quick,
+    args,
+    ...more,
+  })
 
 describe('finetuneSpectra', () => {
   it('learns what is heard, and is at chance where labels are shuffled or clips silent', async () => {
@@ -56,7 +68,7 @@ describe('finetuneSpectra', () => {
   it.each(['mosi', 'mosei', 'iemocap', 'mintrec'] as const)(
     "reaches the maximum of %s's metric on few samples",
     async (name) => {
-      const task = vt.publishedSpectraTask(name)
+      const task = spectra.publishedSpectraTask(name)
       const history = name === 'iemocap' ? { historyAudio: null, turnIds: [1, 1, 1] } : {}
       // The class stands in the text too, so that this small network can tell twenty of them.
       const few = heard(task, 2 * Math.max(8, task.numLabels), history).map((sample, i) => {
@@ -80,7 +92,7 @@ describe('finetuneSpectra', () => {
     const first = await run('again', data)
     const file = join(folder, 'again/results.json')
     expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual(first)
-    expect(vt.spectraReport(first)).toMatch(/accuracy +1\.0000 +1\.0000 {2}\(selects the best epoch\)/)
+    expect(spectra.spectraReport(first)).toMatch(/accuracy +1\.0000 +1\.0000 {2}\(selects the best epoch\)/)
     const written = statSync(file).mtimeMs
     expect(await run('again', data)).toEqual(first)
     expect(statSync(file).mtimeMs).toBe(written)
@@ -88,7 +100,13 @@ describe('finetuneSpectra', () => {
       join(folder, 'again/best'),
       (config: { numLabels: number; vocabSize: number }) => new StandIn(config),
     )
-    const { trainer } = vt.spectraTrainer({ model: best, data, outputDir: join(folder, 'other'), preset: quick, args })
+    const { trainer } = spectra.spectraTrainer({
+      model: best,
+      data,
+      outputDir: join(folder, 'other'),
+      preset: quick,
+      args,
+    })
     const { evalLoss, evalAccuracy } = await trainer.evaluate(data.test)
     expect(evalLoss).toBeCloseTo(first.test!.loss!, 6)
     expect(evalAccuracy).toBe(first.test!.accuracy)
@@ -127,7 +145,7 @@ describe('finetuneSpectra', () => {
 })
 
 describe('hyper-parameters', () => {
-  const { mosi, iemocap, mintrec } = vt.SPECTRA_TASKS
+  const { mosi, iemocap, mintrec } = spectra.SPECTRA_TASKS
 
   it('are those of the published scripts', () => {
     const common = {
@@ -144,7 +162,7 @@ describe('hyper-parameters', () => {
     expect(mosi.preset).toEqual({ ...common, historyAudio: false, turnIds: false })
     expect(mintrec.preset).toEqual(mosi.preset)
     expect(iemocap.preset).toEqual({ ...common, historyAudio: true, turnIds: true })
-    const { trainer } = vt.spectraTrainer({
+    const { trainer } = spectra.spectraTrainer({
       model: model(two),
       data: { ...dataOf(two, heard(two, 20)), task: { ...mosi, numLabels: 1 } },
       outputDir: folder,
@@ -162,11 +180,11 @@ describe('hyper-parameters', () => {
   })
 
   it('make the published schedule: warm-up rounded down, a cosine where none is left', () => {
-    expect(vt.spectraSteps(1284, { epochs: 5, batchSize: 24 })).toBe(270)
-    expect(vt.spectraSteps(1284, { epochs: 5, batchSize: 24, accumulation: 4, worldSize: 2 })).toBe(35)
-    expect(vt.spectraSchedule(270, 0.01, 'published')).toEqual({ lrSchedulerType: 'linear', warmupSteps: 2 })
-    expect(vt.spectraSchedule(99, 0.01, 'published')).toEqual({ lrSchedulerType: 'cosine', warmupSteps: 0 })
-    expect(vt.spectraSchedule(99, 0.01)).toEqual({ lrSchedulerType: 'linear', warmupRatio: 0.01 })
+    expect(spectra.spectraSteps(1284, { epochs: 5, batchSize: 24 })).toBe(270)
+    expect(spectra.spectraSteps(1284, { epochs: 5, batchSize: 24, accumulation: 4, worldSize: 2 })).toBe(35)
+    expect(spectra.spectraSchedule(270, 0.01, 'published')).toEqual({ lrSchedulerType: 'linear', warmupSteps: 2 })
+    expect(spectra.spectraSchedule(99, 0.01, 'published')).toEqual({ lrSchedulerType: 'cosine', warmupSteps: 0 })
+    expect(spectra.spectraSchedule(99, 0.01)).toEqual({ lrSchedulerType: 'linear', warmupRatio: 0.01 })
   })
 
   it('group parameters as published, or as was meant', () => {
@@ -180,9 +198,9 @@ describe('hyper-parameters', () => {
     }
     const named = new Named()
     named.frozen.requiresGrad_(false)
-    const names = (mode: vt.SpectraOptimizerMode) => {
+    const names = (mode: spectra.SpectraOptimizerMode) => {
       const all = [...named.namedParameters()]
-      return vt.spectraParameterGroups(named, { weightDecay: 0.01, mode }).map(({ params, weightDecay }) => {
+      return spectra.spectraParameterGroups(named, { weightDecay: 0.01, mode }).map(({ params, weightDecay }) => {
         return [weightDecay, params.map((param) => all.find(([, other]) => other === param)![0]).sort()]
       })
     }
@@ -197,7 +215,7 @@ describe('hyper-parameters', () => {
     const start = [0.5, -2, 3]
     const param = new vt.Parameter(vt.tensor(start, { dtype: 'float32' }))
     const [lr, weightDecay] = [0.01, 0.1]
-    const optimizer = new vt.SpectraAdamW([param], { lr, weightDecay })
+    const optimizer = new spectra.SpectraAdamW([param], { lr, weightDecay })
     const w = [...start]
     const [m, v] = [[0, 0, 0], [0, 0, 0]] // biome-ignore format: two rows
     for (let step = 0; step < 5; step += 1) {
@@ -213,16 +231,16 @@ describe('hyper-parameters', () => {
     const found = param.toArray() as number[]
     for (const [i, value] of w.entries()) expect(Math.abs(found[i]! - value) / 3).toBeLessThan(1e-6)
     // The first step is sqrt(0.001) / 0.1 times as long as AdamW's: the two are told apart.
-    expect(() => new vt.SpectraAdamW([param], { betas: [0.9, 0.99999] })).toThrow(vt.ConfigError)
+    expect(() => new spectra.SpectraAdamW([param], { betas: [0.9, 0.99999] })).toThrow(vt.ConfigError)
   })
 })
 
 describe("the original's early stopping", () => {
-  const observed = (task: vt.SpectraTask, patience: number, epochs: [loss: number, ...metrics: number[]][]) => {
-    const stopping = new vt.SpectraEarlyStopping(task, patience)
+  const observed = (task: spectra.SpectraTask, patience: number, epochs: [loss: number, ...metrics: number[]][]) => {
+    const stopping = new spectra.SpectraEarlyStopping(task, patience)
     return epochs.map(([loss, a, b]) => stopping.observe(loss, { accuracy: a!, accA7: a!, accA2Non0: b!, acc20: a! }))
   }
-  const { mosi, iemocap } = vt.SPECTRA_TASKS
+  const { mosi, iemocap } = spectra.SPECTRA_TASKS
 
   it('goes on while any criterion comes up to its best', () => {
     // loss falls; accuracy ties; 5 a - l rises; then nothing for two epochs
@@ -235,10 +253,10 @@ describe("the original's early stopping", () => {
   })
 
   it('goes on counting from its state', () => {
-    const first = new vt.SpectraEarlyStopping(iemocap, 2)
+    const first = new spectra.SpectraEarlyStopping(iemocap, 2)
     first.observe(1, { accuracy: 0.5 })
     first.observe(2, { evalAccuracy: 0.1 })
-    const second = new vt.SpectraEarlyStopping(iemocap, 2)
+    const second = new spectra.SpectraEarlyStopping(iemocap, 2)
     second.loadStateDict(JSON.parse(JSON.stringify(first.stateDict())) as never)
     expect([second.bestEpoch, second.observe(2, { accuracy: 0.1 })]).toEqual([0, true])
     expect(() => second.observe(1, { other: 1 })).toThrow(/expected the metric accuracy/)

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { readAudio, resample, scope, setNumThreads, tensor, writeWav } from '../../../lib/index.js'
 import { type Served, serve } from '../../../lib/serve/index.js'
 import { Usdm, UsdmChat, unitFrames } from '../../../lib/systems/usdm/index.js'
-import { type Page, withPage } from '../../../scripts/browser.mjs'
+import { type Page, withPage } from '../../browser.mjs'
 import { PATIENCE } from '../../patience.js'
 import { chirp, SCRIPT, scriptedLlm, TinyVocoder, TinyVoicebox, tinyTokenizer, tinyUnits } from './tiny-parts.js'
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import type * as salmonn from '../../../lib/systems/salmonn/index.js'
 import { expectClose, fixture, settledTensors, tensorsOf } from '../../helpers.js'
 import { camelKeys } from '../../models/networks.js'
 import { clip, tinySalmonn } from '../../systems/salmonn/network/tiny.js'
@@ -164,7 +165,7 @@ describe('label smoothing of Salmonn', () => {
     const { evalLoss } = await trainer.evaluate()
     // The same by hand, from all that the language model says of the prompt and its answer.
     const [audio] = await model.encodeAudio(sample.prompts[0]?.clips as Float32Array[])
-    const segments = await model.segments(sample.prompts[0] as vt.SalmonnQuestion)
+    const segments = await model.segments(sample.prompts[0] as salmonn.SalmonnQuestion)
     const answer = model.tokenizer.encode(`yes${model.config.endSymbol}`, { addSpecialTokens: false }).inputIds
     const [left, right] = [
       [...model.begin(), ...(segments[0] as number[])],

@@ -87,7 +87,7 @@ describe('report.html', () => {
 
   const chromium = (process.env.PATH ?? '').split(delimiter).some((path) => existsSync(join(path, 'chromium')))
   it.skipIf(!chromium)('shows in Chromium exactly the numbers of metrics.jsonl', async () => {
-    const command = ['scripts/check-training-report.mjs', first]
+    const command = ['test/check-training-report.mjs', first]
     const { stdout } = await promisify(execFile)(process.execPath, command, { cwd: root })
     // 8 lines of five values and 2 of four; 8 points of three curves and 2 of two.
     expect(stdout).toMatch(/: 48 numbers, 28 points of 5 curves, all as in metrics.jsonl/)

@@ -5,14 +5,13 @@ import {
   noGrad,
   resample,
   type Salmonn,
-  SalmonnCache,
-  type SalmonnSound,
   scope,
   setNumThreads,
   type Tensor,
   tensor,
 } from '../../../../lib/index.js'
 import { overlappingWindows } from '../../../../lib/kit/hearing/windows.js'
+import { SalmonnCache, type SalmonnSound } from '../../../../lib/systems/salmonn/index.js'
 import { numbers, relativeError, settledTensors } from '../../../helpers.js'
 import { clip, tinySalmonn } from './tiny.js'
 

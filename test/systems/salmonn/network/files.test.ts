@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   CheckpointError,
-  type LoadSalmonnOptions,
   loadSafetensors,
   loadTorch,
   memoryStats,
@@ -16,6 +15,7 @@ import {
   type Tensor,
   writeJson,
 } from '../../../../lib/index.js'
+import type { LoadSalmonnOptions } from '../../../../lib/systems/salmonn/index.js'
 import { checkVicuna } from '../../../../lib/systems/salmonn/network/base.js'
 import { expectClose, fixturePath, numbers, settledTensors, tensorsOf } from '../../../helpers.js'
 import { promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './tiny.js'

@@ -9,13 +9,12 @@ import {
   noGrad,
   type PackingOptions,
   Salmonn,
-  type SalmonnMemoryOptions,
-  salmonnMemory,
   scope,
   setNumThreads,
   type Tensor,
   tensor,
 } from '../../../../lib/index.js'
+import { type SalmonnMemoryOptions, salmonnMemory } from '../../../../lib/systems/salmonn/index.js'
 import { fixturePath } from '../../../helpers.js'
 import { clip, tinyConfig, tinyTokenizer } from './tiny.js'
 

@@ -5,12 +5,11 @@ import {
   memoryStats,
   noGrad,
   Salmonn,
-  SalmonnCache,
-  type SalmonnGenerateOptions,
   scope,
   setNumThreads,
   type Tensor,
 } from '../../../../lib/index.js'
+import { SalmonnCache, type SalmonnGenerateOptions } from '../../../../lib/systems/salmonn/index.js'
 import { expectClose, numbers, relativeError, settledTensors, tensorsOf } from '../../../helpers.js'
 import { expectGradients } from '../../../models/networks.js'
 import { clip, promptsOf, type SalmonnCase, salmonnFile, tinySalmonn } from './tiny.js'

@@ -3,22 +3,24 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import {
-  buildSalmonnPrompt,
   ConfigError,
-  type LoadSalmonnOptions,
   logMelSpectrogram,
   noGrad,
   Salmonn,
-  SalmonnChat,
-  SalmonnFrames,
-  salmonnMemory,
-  salmonnTemplate,
   scope,
   setNumThreads,
   type Tensor,
   tensor,
-  trainSalmonnParts,
 } from '../../../../lib/index.js'
+import {
+  buildSalmonnPrompt,
+  type LoadSalmonnOptions,
+  SalmonnChat,
+  SalmonnFrames,
+  salmonnMemory,
+  salmonnTemplate,
+  trainSalmonnParts,
+} from '../../../../lib/systems/salmonn/index.js'
 import { expectClose, numbers } from '../../../helpers.js'
 import { writeChatParts } from './chat-parts.js'
 import { clip, tinySalmonn } from './tiny.js'

@@ -3,7 +3,8 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
-import { checkPage } from '../../../../scripts/browser.mjs'
+import * as spectra from '../../../../lib/systems/spectra/index.js'
+import { checkPage } from '../../../browser.mjs'
 import { settledTensors } from '../../../helpers.js'
 import { letters, temporary } from '../pretraining/helpers.js'
 
@@ -26,14 +27,14 @@ function clipOf(words: readonly Spoken[], seconds: number): Float32Array {
  * Knows the truth: finds each word in the sound it is given, by the number that is its sound. Words are asked in order, so
  * it goes on from the last one that it was asked for; a word that is not in the sound is put at its end.
  */
-class Oracle implements vt.WordTimesModel {
+class Oracle implements spectra.WordTimesModel {
   calls: { shape: number[]; seconds: number[] }[] = []
   constructor(
     readonly words: readonly Spoken[],
     readonly change: (start: number, end: number, view: number, i: number) => [number, number] = (s, e) => [s, e],
   ) {}
 
-  async predict(inputs: vt.WordTimesInputs): Promise<{ starts: vt.Tensor; ends: vt.Tensor }> {
+  async predict(inputs: spectra.WordTimesInputs): Promise<{ starts: vt.Tensor; ends: vt.Tensor }> {
     const { inputValues, audioLengths, inputIds, tokenTypeIds, attentionMask } = inputs
     const ids = inputIds.toArray() as number[][]
     const lengths = audioLengths.toArray() as number[]
@@ -78,8 +79,8 @@ const three: Spoken[] = [
   { word: 'world!', start: 1.6, end: 2.4 },
 ]
 const textOf = (words: readonly Spoken[]) => words.map(({ word }) => word).join(' ')
-const ask = (model: vt.WordTimesModel, words = three, seconds = 3, options = {}) =>
-  vt.alignWords(model, { audio: clipOf(words, seconds), text: textOf(words), tokenizer: letters }, options)
+const ask = (model: spectra.WordTimesModel, words = three, seconds = 3, options = {}) =>
+  spectra.alignWords(model, { audio: clipOf(words, seconds), text: textOf(words), tokenizer: letters }, options)
 
 describe('alignWords', () => {
   it('gives each word its time, from two views that are half a second apart', async () => {
@@ -190,29 +191,31 @@ describe('alignWords', () => {
     }
     const audio = clipOf(three, 3)
     const input = { audio, text: 'Hello, ?? big world!', tokenizer: letters }
-    const { words: found } = await vt.alignWords(new Oracle(three), input)
+    const { words: found } = await spectra.alignWords(new Oracle(three), input)
     expect(found[1]).toEqual({ word: '??', start: found[0]!.end, end: found[0]!.end, confidence: 0 })
     expect(found[2]!.start).toBeCloseTo(1.2, 3)
-    expect((await vt.alignWords(new Oracle(three), { ...input, text: '  ' })).words).toEqual([])
+    expect((await spectra.alignWords(new Oracle(three), { ...input, text: '  ' })).words).toEqual([])
   })
 
   it('refuses empty audio, NaN, two channels, no tokenizer and a model of other counts', async () => {
     const model = new Oracle(three)
     const input = { audio: clipOf(three, 3), text: 'big', tokenizer: letters }
     const refused = (more: object, kind: new (...args: never[]) => Error) =>
-      expect(vt.alignWords(model, { ...input, ...more })).rejects.toThrow(kind)
+      expect(spectra.alignWords(model, { ...input, ...more })).rejects.toThrow(kind)
     await refused({ audio: new Float32Array(0) }, vt.DataError)
     await refused({ audio: new Float32Array(9).fill(Number.NaN) }, vt.DataError)
     await vt.scope(() => refused({ audio: vt.zeros([2, 100]) }, vt.ConfigError))
     await refused({ tokenizer: undefined }, vt.ConfigError)
     await refused({ text: 5 }, vt.ConfigError)
-    const short: vt.WordTimesModel = { predict: async () => ({ starts: vt.zeros([1, 5]), ends: vt.zeros([2, 5]) }) }
+    const short: spectra.WordTimesModel = {
+      predict: async () => ({ starts: vt.zeros([1, 5]), ends: vt.zeros([2, 5]) }),
+    }
     await vt.scope(() =>
-      expect(vt.alignWords(short, input)).rejects.toThrow(
+      expect(spectra.alignWords(short, input)).rejects.toThrow(
         /expected times \[2, 5\] from model\.predict\(\), got \[1,5\]/,
       ),
     )
-    await expect(vt.alignWords({} as never, input)).rejects.toThrow(vt.ConfigError)
+    await expect(spectra.alignWords({} as never, input)).rejects.toThrow(vt.ConfigError)
   })
 })
 
@@ -273,14 +276,14 @@ describe('the picture', () => {
   )
 
   it('is an SVG that stands alone, with every word escaped, in lines of six seconds', () => {
-    const svg = vt.alignmentSvg({ audio, alignment, title: 'A <title>' })
+    const svg = spectra.alignmentSvg({ audio, alignment, title: 'A <title>' })
     expect(svg).toMatch(/^<svg xmlns="http:\/\/www.w3.org\/2000\/svg"/)
     expect(svg).not.toContain('<script')
     expect(svg.match(/data-word/g)).toHaveLength(31)
     expect(svg.match(/class="wave"/g)).toHaveLength(2)
     expect(svg).toContain('A &lt;title&gt;')
-    expect(() => vt.alignmentSvg({ audio, alignment: {} as never })).toThrow(vt.ConfigError)
-    expect(vt.alignmentSvg({ audio: new Float32Array(0), alignment: { words: [] } })).toContain('</svg>')
+    expect(() => spectra.alignmentSvg({ audio, alignment: {} as never })).toThrow(vt.ConfigError)
+    expect(spectra.alignmentSvg({ audio: new Float32Array(0), alignment: { words: [] } })).toContain('</svg>')
   })
 
   const chromium = ['chromium', 'chromium-browser', 'google-chrome'].some((command) => {
@@ -293,7 +296,7 @@ describe('the picture', () => {
   })
   it.skipIf(!chromium)('shows in Chromium what it was given', async () => {
     const path = join(temporary(), 'alignment.html')
-    writeFileSync(path, vt.alignmentPage({ audio, alignment, title: hostile }))
+    writeFileSync(path, spectra.alignmentPage({ audio, alignment, title: hostile }))
     const { words, overlaps, ...seen } = await checkPage(
       path,
       look,

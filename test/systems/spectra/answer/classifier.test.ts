@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import * as sp from '../../../../lib/systems/spectra/index.js'
 import { settledTensors } from '../../../helpers.js'
 import { smallSpectra } from '../network.js'
 import { tinyTokenizer } from '../tiny.js'
@@ -20,20 +21,24 @@ const noise = (samples: number, seed: number) => {
   const random = new vt.Random(seed)
   return Float32Array.from({ length: samples }, () => random.float() - 0.5)
 }
-const task = vt.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad', 'sad'] })
-function classifierOf(more: Partial<vt.SpectraClassifierOptions> = {}, config: Partial<vt.SpectraConfig> = {}) {
+const task = sp.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad', 'sad'] })
+function classifierOf(more: Partial<sp.SpectraClassifierOptions> = {}, config: Partial<vt.SpectraConfig> = {}) {
   vt.manualSeed(3)
   const size = smallSpectra(10, { numLabels: 3, ...config })
-  return new vt.SpectraClassifier(vt.SpectraForSequenceClassification.fromConfig(size), { tokenizer, task, ...more })
+  return new sp.SpectraClassifier(vt.SpectraForSequenceClassification.fromConfig(size), {
+    tokenizer,
+    task,
+    ...more,
+  })
 }
 /** Of different length in every respect. */
-const turns = (): vt.SpectraTurn[] => [
+const turns = (): sp.SpectraTurn[] => [
   { text: 'ab a', audio: noise(9000, 1) },
   { text: ['c', 'b', 'a', 'ab'], audio: noise(3333, 2) },
   { text: 'a', audio: null },
   { text: 'b b b b b b', audio: { samples: noise(8000, 3), sampleRate: 8000 } },
 ]
-const numbers = (answer: vt.SpectraAnswer) =>
+const numbers = (answer: sp.SpectraAnswer) =>
   answer.kind === 'regression' ? [answer.value] : answer.probabilities.map(({ probability }) => probability)
 function expectClose(found: ArrayLike<number>, wanted: ArrayLike<number>): void {
   expect(found.length).toBe(wanted.length)
@@ -102,7 +107,7 @@ describe('SpectraClassifier.classify', () => {
 
   it('reads history and its audio, together with turns that have none', async () => {
     using classifier = classifierOf({ history: true, historyAudio: true })
-    const spoken: vt.SpectraTurn[] = [
+    const spoken: sp.SpectraTurn[] = [
       { text: 'ab a', audio: noise(5000, 1), history: ['b', 'c c'], historyAudio: noise(4000, 5) },
       { text: 'ab a', audio: noise(5000, 1), history: ['b', 'c c'] },
       { text: 'ab a', audio: noise(5000, 1), history: ['b'], historyAudio: noise(4000, 5) },
@@ -148,7 +153,7 @@ describe('SpectraClassifier.classify', () => {
   })
 
   it('gives quantities for a regression', async () => {
-    const mosi = vt.publishedSpectraTask('mosi')
+    const mosi = sp.publishedSpectraTask('mosi')
     using classifier = classifierOf({ task: mosi }, { numLabels: 1 })
     const all = await classifier.classify(turns())
     expect(all.map(({ kind }) => kind)).toEqual(Array(4).fill('regression'))
@@ -159,7 +164,7 @@ describe('SpectraClassifier.classify', () => {
   it('shows what is attended to, without padding', async () => {
     using classifier = classifierOf({ history: true, historyAudio: true })
     await vt.scope(async () => {
-      const asked: vt.SpectraTurn[] = [
+      const asked: sp.SpectraTurn[] = [
         { text: 'ab a', audio: noise(3200, 1) },
         { text: 'c c c c c', audio: noise(9600, 2), history: ['a'], historyAudio: noise(3200, 3) },
       ]
@@ -241,12 +246,12 @@ describe('embedTurns and SpectraClassifier.embed', () => {
     using pretrained = vt.SpectraForPreTraining.fromConfig(config)
     const mixed = [...turns(), { text: 'a', audio: noise(5000, 9), history: ['b'], historyAudio: noise(2000, 8) }]
     for (const model of [spectra, pretrained]) {
-      const all = await vt.embedTurns(model, mixed, { tokenizer })
+      const all = await sp.embedTurns(model, mixed, { tokenizer })
       for (const [i, turn] of mixed.entries()) {
-        expectClose(all[i]!, (await vt.embedTurns(model, [turn], { tokenizer }))[0]!)
+        expectClose(all[i]!, (await sp.embedTurns(model, [turn], { tokenizer }))[0]!)
       }
     }
-    await expect(vt.embedTurns({} as never, [], { tokenizer })).rejects.toThrow(/a Spectra/)
+    await expect(sp.embedTurns({} as never, [], { tokenizer })).rejects.toThrow(/a Spectra/)
   })
 })
 
@@ -260,12 +265,12 @@ describe('rankResponses', () => {
       { text: 'c', audio: noise(5000, 3) },
     ]
     const input = { history: ['ab', 'a c'], historyAudio: noise(5000, 4) }
-    const ranked = await vt.rankResponses(model, { ...input, responses }, { tokenizer })
+    const ranked = await sp.rankResponses(model, { ...input, responses }, { tokenizer })
     expect([...ranked].map(({ index }) => index).sort()).toEqual([0, 1, 2])
     for (const [i, { index, probability, probabilities }] of ranked.entries()) {
       if (i > 0) expect(probability).toBeLessThanOrEqual(ranked[i - 1]!.probability)
       expect(Object.values(probabilities).reduce((sum, value) => sum + value)).toBeCloseTo(1, 5)
-      const [alone] = await vt.rankResponses(model, { ...input, responses: [responses[index]!] }, { tokenizer })
+      const [alone] = await sp.rankResponses(model, { ...input, responses: [responses[index]!] }, { tokenizer })
       expect(alone!.probability).toBeCloseTo(probability, 5)
     }
     // By hand: history, then the turn before, type 0; the answer, type 1.
@@ -287,7 +292,7 @@ describe('rankResponses', () => {
       }),
     )
     expect(ranked.find(({ index }) => index === 0)!.probability).toBeCloseTo(expected[0]![0]!, 5)
-    await expect(vt.rankResponses(model, { history: [], responses }, { tokenizer })).rejects.toThrow(/a list of turns/)
+    await expect(sp.rankResponses(model, { history: [], responses }, { tokenizer })).rejects.toThrow(/a list of turns/)
   })
 })
 
@@ -298,8 +303,8 @@ describe('what finetuneSpectra leaves', () => {
     )
     writeFileSync(join(folder, 'turns.jsonl'), `${lines.join('\n')}\n`)
     await vt.scope(async () => {
-      const data = await vt.openSpectraData(join(folder, 'turns.jsonl'), {
-        task: vt.spectraTask({ name: 'yes', kind: 'classification' }),
+      const data = await sp.openSpectraData(join(folder, 'turns.jsonl'), {
+        task: sp.spectraTask({ name: 'yes', kind: 'classification' }),
         tokenizer,
         validShare: 0.25,
         lowercase: false,
@@ -307,20 +312,20 @@ describe('what finetuneSpectra leaves', () => {
       vt.manualSeed(1)
       const model = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 2 }))
       const outputDir = join(folder, 'trained')
-      await vt.finetuneSpectra({
+      await sp.finetuneSpectra({
         ...{ model, data, outputDir, preset: { epochs: 12, learningRate: 0.01, patience: 12, batchSize: 4 } },
         args: { reportTo: 'none', progress: false },
       })
-      using classifier = await vt.SpectraClassifier.fromPretrained(join(outputDir, 'best'))
+      using classifier = await sp.SpectraClassifier.fromPretrained(join(outputDir, 'best'))
       expect(classifier.labels).toEqual(['no', 'yes'])
       const answers = await classifier.classify([{ text: 'a b' }, { text: 'c' }])
       expect(answers.map((answer) => answer.kind === 'classification' && answer.label)).toEqual(['yes', 'no'])
-      using same = new vt.SpectraClassifier(model, { tokenizer, task: data.task, lowercase: false })
+      using same = new sp.SpectraClassifier(model, { tokenizer, task: data.task, lowercase: false })
       const again = await same.classify([{ text: 'a b' }, { text: 'c' }])
       for (const [i, answer] of answers.entries()) expectClose(numbers(answer), numbers(again[i]!))
       await expect(classifier.classify([{ text: 'a', history: ['b'] }])).rejects.toThrow(/trained without/)
     })
-    await expect(vt.SpectraClassifier.fromPretrained(join(folder, 'tokenizer'))).rejects.toThrow(vt.DataError)
+    await expect(sp.SpectraClassifier.fromPretrained(join(folder, 'tokenizer'))).rejects.toThrow(vt.DataError)
   })
 })
 
@@ -334,10 +339,10 @@ describe('heads that no file gave', () => {
       await vt.SpectraForSequenceClassification.fromConfig(config).save(join(folder, 'classifier'))
       const pretrained = await vt.SpectraForPreTraining.fromPretrained(join(folder, 'classifier'))
       const audio = new Float32Array(16000).fill(0.1)
-      const align = () => vt.alignWords(pretrained, { audio, text: 'a', tokenizer })
+      const align = () => sp.alignWords(pretrained, { audio, text: 'a', tokenizer })
       await expect(align()).rejects.toThrow(vt.ConfigError)
       await expect(align()).rejects.toThrow(/got random values in .*start_prediction_head\S*weight/)
-      const rank = () => vt.rankResponses(pretrained, { history: ['a'], responses: [{ text: 'b' }] }, { tokenizer })
+      const rank = () => sp.rankResponses(pretrained, { history: ['a'], responses: [{ text: 'b' }] }, { tokenizer })
       await expect(rank()).rejects.toThrow(/got random values in .*selection_head\S*weight/)
       for (const parameter of pretrained.parameters()) vt.noGrad(() => parameter.mul_(1.01))
       expect((await rank()).length).toBe(1)
@@ -345,8 +350,8 @@ describe('heads that no file gave', () => {
 
       await pretrained.save(join(folder, 'pretrained'))
       const model = await vt.SpectraForSequenceClassification.fromPretrained(join(folder, 'pretrained'))
-      const task = vt.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad'] })
-      const classifier = new vt.SpectraClassifier(model, { tokenizer, task })
+      const task = sp.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad'] })
+      const classifier = new sp.SpectraClassifier(model, { tokenizer, task })
       await expect(classifier.classify([{ text: 'a', audio }])).rejects.toThrow(
         /got random values in .*head\.0\.weight/,
       )

@@ -1,18 +1,19 @@
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
 import { cutText } from '../../../../lib/systems/spectra/data/collate.js'
+import * as spectra from '../../../../lib/systems/spectra/index.js'
 import { settledTensors } from '../../../helpers.js'
 
 const wave = (length: number, value = 0.5) => vt.full([length], value, { dtype: 'float32' })
-const sample = (more: Partial<vt.SpectraSample> = {}): vt.SpectraSample => ({
+const sample = (more: Partial<spectra.SpectraSample> = {}): spectra.SpectraSample => ({
   audio: wave(2000),
   inputIds: [0, 5, 6, 7, 2],
   label: 1,
   source: 'sample',
   ...more,
 })
-const { mosi, iemocap } = vt.SPECTRA_TASKS
-const lists = (batch: vt.SpectraBatch) =>
+const { mosi, iemocap } = spectra.SPECTRA_TASKS
+const lists = (batch: spectra.SpectraBatch) =>
   Object.fromEntries(
     Object.entries(batch).flatMap(([name, value]) =>
       vt.isTensor(value) && name !== 'inputValues'
@@ -25,7 +26,7 @@ describe('collator', () => {
   it('pads and cuts as published', () =>
     vt.scope(async () => {
       expect(cutText([0, 5, 6, 7, 8, 9, 2], 4)).toEqual([0, 8, 9, 2])
-      const collate = vt.spectraCollate(mosi)
+      const collate = spectra.spectraCollate(mosi)
       const batch = await collate([sample(), sample({ inputIds: [0, 5, 6, 7, 8, 9, 4, 2], label: -0.5 })])
       expect(lists(batch)).toEqual({
         inputIds: [
@@ -41,7 +42,7 @@ describe('collator', () => {
       })
       expect(batch.audiosPerText).toBe(1)
       expect(batch.inputValues.shape).toEqual([2, 2000])
-      const cut = vt.spectraCollate(iemocap, { maxTextLength: 4 })
+      const cut = spectra.spectraCollate(iemocap, { maxTextLength: 4 })
       const short = await cut([
         sample({ inputIds: [0, 5, 6, 7, 8, 9, 2], turnIds: [0, 0, 0, 0, 1, 1, 1], historyAudio: null }),
       ])
@@ -51,7 +52,7 @@ describe('collator', () => {
 
   it('puts the clip of the turn before in front, a row of zeros where there was none', () =>
     vt.scope(async () => {
-      const batch = await vt.spectraCollate(iemocap)([
+      const batch = await spectra.spectraCollate(iemocap)([
         sample({ audio: wave(1700, 1), historyAudio: wave(3000, 2), turnIds: [0, 0, 1, 1, 1] }),
         sample({ audio: wave(1800, 3), historyAudio: null, turnIds: [1, 1, 1, 1, 1] }),
       ])
@@ -60,7 +61,7 @@ describe('collator', () => {
       expect(batch.inputValues.shape).toEqual([4, 3000])
       expect(batch.inputValues.sum([1]).toArray()).toEqual([6000, 1700, 0, 5400])
       expect(batch.inputValues.select(1, 1800).toArray()).toEqual([2, 0, 0, 0])
-      const alone = await vt.spectraCollate(iemocap, { historyAudio: false, turnIds: false })([
+      const alone = await spectra.spectraCollate(iemocap, { historyAudio: false, turnIds: false })([
         sample({ historyAudio: null, turnIds: [1] }),
       ])
       expect(alone.inputValues.shape).toEqual([1, 2000])
@@ -69,7 +70,7 @@ describe('collator', () => {
 
   it('pads to ten seconds, in half precision, with compat', () =>
     vt.scope(async () => {
-      const collate = vt.spectraCollate(mosi, { compat: 'published' })
+      const collate = spectra.spectraCollate(mosi, { compat: 'published' })
       const batch = await collate([sample({ audio: wave(160_050, 0.1), label: 0.1 }), sample()])
       expect(batch.inputValues.shape).toEqual([2, 160_000])
       expect(batch.inputValues.dtype).toBe('float32')
@@ -83,7 +84,7 @@ describe('collator', () => {
 
   it('takes float16, float64 and lazy waveforms, and speech that is absent', () =>
     vt.scope(async () => {
-      const collate = vt.spectraCollate(mosi, { emptyAudio: 'allow' })
+      const collate = spectra.spectraCollate(mosi, { emptyAudio: 'allow' })
       const batch = await collate([
         sample({ audio: wave(1700).to({ dtype: 'float16' }) }),
         sample({ audio: { read: async () => wave(1690, 0.25).to({ dtype: 'float64' }) } }),
@@ -115,8 +116,8 @@ describe('collator', () => {
     const whole = { historyAudio: null, turnIds: [1, 1, 1, 1, 1] }
     const before = await settledTensors()
     const good = sample(whole)
-    const bad = { ...good, source: 'bad', ...more } as vt.SpectraSample
-    await expect(vt.spectraCollate(iemocap)([good, bad])).rejects.toThrow(message)
+    const bad = { ...good, source: 'bad', ...more } as spectra.SpectraSample
+    await expect(spectra.spectraCollate(iemocap)([good, bad])).rejects.toThrow(message)
     ;(good.audio as vt.Tensor).dispose()
     expect(vt.memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import * as spectra from '../../../../lib/systems/spectra/index.js'
 import { settledTensors } from '../../../helpers.js'
 import { tinyTokenizer } from '../tiny.js'
 
@@ -30,13 +31,13 @@ function lines(...records: (object | string)[]): string {
   )
   return path
 }
-const mine = vt.spectraTask({ name: 'mine', kind: 'classification' })
-const read = (file: string, more: Partial<vt.ReadSpectraJsonlOptions> = {}) =>
-  vt.readSpectraJsonl(file, { task: mine, tokenizer, ...more })
+const mine = spectra.spectraTask({ name: 'mine', kind: 'classification' })
+const read = (file: string, more: Partial<spectra.ReadSpectraJsonlOptions> = {}) =>
+  spectra.readSpectraJsonl(file, { task: mine, tokenizer, ...more })
 
 describe('isolated words', () => {
   it('encodes each word without its blank', () => {
-    const text = new vt.SpectraDialogText(tokenizer)
+    const text = new spectra.SpectraDialogText(tokenizer)
     // ids: a=4, b=5, c=6, ab=7, Ġa=9
     expect(text.words('ab  A abc')).toEqual({ inputIds: [7, 4, 7, 6], spans: [[0, 1], [1, 2], [2, 4]] }) // biome-ignore format: pairs
     expect(text.utterance(['c', '', 'ab'])).toEqual({ inputIds: [0, 6, 7, 2], spans: [[1, 2], [2, 2], [2, 3]] }) // biome-ignore format: pairs
@@ -45,10 +46,10 @@ describe('isolated words', () => {
       inputIds: [0, 4, 2, 5, 6, 2, 7, 2],
       turnIds: [0, 0, 0, 0, 0, 0, 1, 1],
     })
-    expect(new vt.SpectraDialogText(tokenizer, { maxContext: 1 }).dialog(['a', 'b'], 'c').inputIds).toEqual([
+    expect(new spectra.SpectraDialogText(tokenizer, { maxContext: 1 }).dialog(['a', 'b'], 'c').inputIds).toEqual([
       0, 5, 2, 6, 2,
     ])
-    expect(new vt.SpectraDialogText(tokenizer, { maxContext: 0 }).dialog(['a'], 'c')).toEqual({
+    expect(new spectra.SpectraDialogText(tokenizer, { maxContext: 0 }).dialog(['a'], 'c')).toEqual({
       inputIds: [0, 6, 2],
       turnIds: [1, 1, 1],
     })
@@ -57,7 +58,7 @@ describe('isolated words', () => {
 
   it('refuses a tokenizer that adds a blank', async () => {
     const other = await tinyTokenizer(join(folder, 'prefixing'), true)
-    expect(() => new vt.SpectraDialogText(other)).toThrow(/does not add a leading space/)
+    expect(() => new spectra.SpectraDialogText(other)).toThrow(/does not add a leading space/)
   })
 
   const roberta = join(
@@ -65,7 +66,7 @@ describe('isolated words', () => {
     'tokenizers/roberta-base',
   )
   it.skipIf(!existsSync(roberta))("gives RoBERTa's published ids", async () => {
-    const text = new vt.SpectraDialogText(await vt.Tokenizer.fromPretrained(roberta))
+    const text = new spectra.SpectraDialogText(await vt.Tokenizer.fromPretrained(roberta))
     expect(text.words("it's the")).toEqual({ inputIds: [405, 18, 627], spans: [[0, 2], [2, 3]] }) // biome-ignore format: pairs
     expect(text.utterance("IT'S the").inputIds).toEqual([0, 405, 18, 627, 2])
   })
@@ -96,7 +97,7 @@ describe('JSONL and WAV', () => {
       const shapes = samples.map(({ audio }) => (audio as vt.Tensor | null)?.shape ?? null)
       expect(shapes).toEqual([[8000], [16_000], [4000], null, [161_600]])
       expect(Number((samples[1]!.audio as vt.Tensor).abs().max().item())).toBeLessThan(1e-4) // both channels' mean
-      const collate = vt.spectraCollate(task, { emptyAudio: 'allow' })
+      const collate = spectra.spectraCollate(task, { emptyAudio: 'allow' })
       const batch = await collate(samples)
       expect(batch.audioLengths.toArray()).toEqual([8000, 16_000, 4000, 0, 160_000])
       expect(collate.cuts.audio).toBe(1)
@@ -125,14 +126,14 @@ describe('JSONL and WAV', () => {
         ['mintrec', 19],
       ] as const) {
         const { samples } = await read(lines({ audio: 'a.wav', text: 'a', label }), {
-          task: vt.publishedSpectraTask(name),
+          task: spectra.publishedSpectraTask(name),
         })
         expect(samples[0]!.label).toBe(label)
       }
-      await expect(read(lines({ text: 'a', label: 6 }), { task: vt.publishedSpectraTask('iemocap') })).rejects.toThrow(
-        /line 1: label: expected an index of iemocap from 0 to 5, got 6/,
-      )
-      const wait = vt.spectraTask({ name: 'wait', kind: 'regression' })
+      await expect(
+        read(lines({ text: 'a', label: 6 }), { task: spectra.publishedSpectraTask('iemocap') }),
+      ).rejects.toThrow(/line 1: label: expected an index of iemocap from 0 to 5, got 6/)
+      const wait = spectra.spectraTask({ name: 'wait', kind: 'regression' })
       await expect(read(lines({ text: 'a', label: 'long' }), { task: wait })).rejects.toThrow(
         /line 1: label: expected a number for wait, got "long"/,
       )
@@ -195,7 +196,7 @@ describe('JSONL and WAV', () => {
 
 describe('openSpectraData', () => {
   const records = Array.from({ length: 20 }, (_, i) => ({ text: 'a', label: i % 2 ? 'x' : 'y', speaker: `s${i % 5}` }))
-  const open = (file: string, more: object = {}) => vt.openSpectraData(file, { task: mine, tokenizer, ...more })
+  const open = (file: string, more: object = {}) => spectra.openSpectraData(file, { task: mine, tokenizer, ...more })
 
   it('holds out speakers, and draws validation where there is none', async () => {
     const { train, valid, test, notes } = await open(lines(...records), { speakers: { test: ['s0', 's3'] } })
@@ -206,7 +207,7 @@ describe('openSpectraData', () => {
     await expect(open(lines(...records), { speakers: { test: ['s9'] } })).rejects.toThrow(
       /expected speakers of .*jsonl, got "s9"/,
     )
-    await expect(vt.openSpectraData(lines(...records), { task: mine })).rejects.toThrow(
+    await expect(spectra.openSpectraData(lines(...records), { task: mine })).rejects.toThrow(
       /expected a tokenizer for your own texts/,
     )
   })

@@ -1,4 +1,5 @@
-import type { SpectraClassificationInputs, SpectraConfig } from '../../../../lib/index.js'
+import type { SpectraConfig } from '../../../../lib/index.js'
+import type { SpectraClassificationInputs } from '../../../../lib/systems/spectra/index.js'
 import { camelKeys } from '../../../models/networks.js'
 
 export interface SpectraCase {

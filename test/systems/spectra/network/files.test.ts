@@ -6,7 +6,6 @@ import { afterAll, describe, expect, it } from 'vitest'
 import {
   CheckpointError,
   ConfigError,
-  type LoadSpectraOptions,
   loadSafetensors,
   loadTorch,
   manualSeed,
@@ -16,7 +15,6 @@ import {
   Spectra,
   SpectraForPreTraining,
   SpectraForSequenceClassification,
-  type SpectraInputs,
   saveSafetensors,
   scope,
   slice,
@@ -24,6 +22,7 @@ import {
   WavLM,
   zeros,
 } from '../../../../lib/index.js'
+import type { LoadSpectraOptions, SpectraInputs } from '../../../../lib/systems/spectra/index.js'
 import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../../../helpers.js'
 import { camelKeys } from '../../../models/networks.js'
 

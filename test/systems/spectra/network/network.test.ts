@@ -16,10 +16,6 @@ import {
   type SpectraConfig,
   SpectraForPreTraining,
   SpectraForSequenceClassification,
-  type SpectraInputs,
-  type SpectraOutput,
-  type SpectraPretrainingInputs,
-  type SpectraPretrainingOutput,
   scope,
   slice,
   type Tensor,
@@ -27,6 +23,12 @@ import {
   VoxtorchError,
   zeros,
 } from '../../../../lib/index.js'
+import type {
+  SpectraInputs,
+  SpectraOutput,
+  SpectraPretrainingInputs,
+  SpectraPretrainingOutput,
+} from '../../../../lib/systems/spectra/index.js'
 import { expectClose, ROUNDING, settledTensors } from '../../../helpers.js'
 
 const SEVEN = { convKernel: [10, 3, 3, 3, 3, 2, 2], convStride: [5, 2, 2, 2, 2, 2, 2] }

@@ -4,9 +4,9 @@ import {
   Spectra,
   SpectraForPreTraining,
   SpectraForSequenceClassification,
-  type SpectraPretrainingInputs,
   type Tensor,
 } from '../../../../lib/index.js'
+import type { SpectraPretrainingInputs } from '../../../../lib/systems/spectra/index.js'
 import { expectClose, fixture, numbers, tensorsOf } from '../../../helpers.js'
 import { type As, camelKeys, expectGradients, loadParameters } from '../../../models/networks.js'
 import { configOf, type InputsOf, type SpectraCase } from './cases.js'

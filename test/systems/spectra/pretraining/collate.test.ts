@@ -1,14 +1,18 @@
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import * as spectra from '../../../../lib/systems/spectra/index.js'
 import { chains, frames7 } from './helpers.js'
 
-const text = (ids: number[]): vt.SpectraMaskedText => ({ inputIds: ids, labels: ids.map((id) => (id > 2 ? id : -100)) })
-const clip = (samples: number, code = 0): vt.SpectraMaskedClip => ({
+const text = (ids: number[]): spectra.SpectraMaskedText => ({
+  inputIds: ids,
+  labels: ids.map((id) => (id > 2 ? id : -100)),
+})
+const clip = (samples: number, code = 0): spectra.SpectraMaskedClip => ({
   samples: new Float32Array(samples).fill(0.5),
   mask: new Int8Array(frames7(samples)).fill(code),
   source: Int32Array.from({ length: frames7(samples) }, (_, i) => i),
 })
-const sample = (parts: Partial<vt.SpectraPretrainingSample> = {}): vt.SpectraPretrainingSample => ({
+const sample = (parts: Partial<spectra.SpectraPretrainingSample> = {}): spectra.SpectraPretrainingSample => ({
   history: text([0, 10, 11, 2]),
   previous: text([0, 20, 21, 2]),
   current: text([0, 30, 31, 32, 2]),
@@ -36,7 +40,7 @@ describe('spectraPretrainingCollate', () => {
       const current = text([0, 405, 18, 627, 2])
       const currentWords = [["it's", 1, 3, 0, 8000] as const, ['the', 3, 4, 6400, 9600] as const]
       const one = sample({ history: text([0]), previous: text([0, 2]), previousWords: [], current, currentWords })
-      const batch = vt.spectraPretrainingCollate({ frames: frames7 })([one])
+      const batch = spectra.spectraPretrainingCollate({ frames: frames7 })([one])
       near(batch.starts, [0, 0.04])
       near(batch.ends, [0.05, 0.06])
       expect(rows(batch.inputIds)[0]).toEqual([0, 2, 405, 18, 627, 2])
@@ -47,7 +51,7 @@ describe('spectraPretrainingCollate', () => {
   it('joins history, previous turn and answer; pads with 0; types change after the previous turn, in each row its own', () => {
     vt.scope(() => {
       const short = sample({ history: text([0]), previous: text([0, 50, 2]) })
-      const batch = vt.spectraPretrainingCollate({ frames: frames7 })([sample(), short])
+      const batch = spectra.spectraPretrainingCollate({ frames: frames7 })([sample(), short])
       expect(rows(batch.inputIds)).toEqual([
         [0, 10, 11, 2, 20, 21, 2, 30, 31, 32, 2],
         [0, 10, 11, 2, 20, 21, 2, 40, 2, 0, 0],
@@ -86,7 +90,7 @@ describe('spectraPretrainingCollate', () => {
 
   it('keeps <s> and the last tokens of a text that is too long, and drops the words before with their labels', () => {
     vt.scope(() => {
-      const batch = vt.spectraPretrainingCollate({ frames: frames7, maxLength: 7 })([sample()])
+      const batch = spectra.spectraPretrainingCollate({ frames: frames7, maxLength: 7 })([sample()])
       expect(rows(batch.inputIds)).toEqual([
         [0, 21, 2, 30, 31, 32, 2],
         [0, 2, 20, 21, 2, 40, 2],
@@ -115,7 +119,7 @@ describe('spectraPretrainingCollate', () => {
         currentWords: words(300),
       })
       const alone = sample({ ...both, current: long(600, 3000), currentWords: words(600) })
-      const batch = vt.spectraPretrainingCollate({ frames: frames7 })([both, alone])
+      const batch = spectra.spectraPretrainingCollate({ frames: frames7 })([both, alone])
       expect(batch.inputIds.shape).toEqual([4, 512])
       const [starts, ends] = [places(batch.startMask), places(batch.endMask)]
       // 512 = <s>, 210 of the previous turn's words and </s>, 300 words and </s> - without one for the cut-off
@@ -142,7 +146,7 @@ describe('spectraPretrainingCollate', () => {
     vt.scope(() => {
       const one = sample({ clips: [clip(0), clip(16000, 2), clip(400, 3)] })
       one.clips[1].source.fill(7)
-      const batch = vt.spectraPretrainingCollate({ frames: frames7 })([one])
+      const batch = spectra.spectraPretrainingCollate({ frames: frames7 })([one])
       expect(batch.inputValues.shape).toEqual([3, 16000])
       expect(batch.audioLengths.toArray()).toEqual([0, 16000, 400])
       expect(batch.mamMask.shape).toEqual([3, 49])
@@ -150,17 +154,19 @@ describe('spectraPretrainingCollate', () => {
       expect(mask.map((row) => row.filter(Boolean).length)).toEqual([0, 49, 1])
       expect(rows(batch.mamSource)[1]).toEqual(new Array(49).fill(7))
       expect(rows(batch.inputValues)[2]!.filter(Boolean)).toHaveLength(400)
-      const fixed = vt.spectraPretrainingCollate({ frames: frames7, padToSamples: 160000 })([one])
+      const fixed = spectra.spectraPretrainingCollate({ frames: frames7, padToSamples: 160000 })([one])
       expect(fixed.inputValues.shape).toEqual([3, 160000])
       expect(fixed.mamMask.shape).toEqual([3, 499])
-      expect(() => vt.spectraPretrainingCollate({ frames: frames7, padToSamples: 8000 })([one])).toThrow(vt.ConfigError)
+      expect(() => spectra.spectraPretrainingCollate({ frames: frames7, padToSamples: 8000 })([one])).toThrow(
+        vt.ConfigError,
+      )
     })
   })
 
   it('takes a batch without a word, rounds times as Python does, and leaves no tensor', () => {
     const before = vt.memoryStats().liveTensors
     vt.scope(() => {
-      const collate = vt.spectraPretrainingCollate({ frames: frames7 })
+      const collate = spectra.spectraPretrainingCollate({ frames: frames7 })
       const none = collate([sample({ previousWords: [], currentWords: [] })])
       expect([none.starts.shape, none.ends.shape]).toEqual([[0], [0]])
       // 0.0625 -> 0.062, 0.1875 -> 0.188 (halves to even); 0.0005 is a little more than a half
@@ -175,8 +181,8 @@ describe('spectraPretrainingCollate', () => {
 
   it('shares the corruption of history and previous turn between both texts', async () => {
     const { source } = chains(6, 6)
-    const dataset = new vt.SpectraPretrainingDataset(source, { frames: frames7, mlm: { probability: 0.5 } })
-    const collate = vt.spectraPretrainingCollate({ frames: frames7 })
+    const dataset = new spectra.SpectraPretrainingDataset(source, { frames: frames7, mlm: { probability: 0.5 } })
+    const collate = spectra.spectraPretrainingCollate({ frames: frames7 })
     const one = await dataset.get(4)
     vt.scope(() => {
       const { inputIds } = collate([one])

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import * as spectra from '../../../../lib/systems/spectra/index.js'
 
 /** The folder of real data that not everybody has. */
 const data = process.env.VOXTORCH_DATA ?? fileURLToPath(new URL('../../../../../shared/data', import.meta.url))
@@ -42,7 +43,7 @@ export function frames7(samples: number): number {
 }
 
 /** An entry of `tokens` ids with one word for each, a tenth of a second long. */
-export function entry(number: number, previous: number, tokens = 3, samples = 16000): vt.SpectraEntry {
+export function entry(number: number, previous: number, tokens = 3, samples = 16000): spectra.SpectraEntry {
   const inputIds = [0, ...Array.from({ length: tokens }, (_, i) => 100 + 10 * number + i), 2]
   const words = Array.from({ length: tokens }, (_, i) => {
     return [`w${i}`, i + 1, i + 2, 1600 * i, 1600 * (i + 1)] as const
@@ -51,14 +52,17 @@ export function entry(number: number, previous: number, tokens = 3, samples = 16
 }
 
 /** Chains of so many turns each; audio is a constant that tells the entry. */
-export function chains(...lengths: number[]): { entries: vt.SpectraEntry[]; source: vt.SpectraPretrainingSource } {
+export function chains(...lengths: number[]): {
+  entries: spectra.SpectraEntry[]
+  source: spectra.SpectraPretrainingSource
+} {
   const entries = lengths.flatMap((length, chain) => {
     const start = lengths.slice(0, chain).reduce((sum, value) => sum + value, 0)
     return Array.from({ length }, (_, i) => entry(start + i, i === 0 ? -1 : start + i - 1))
   })
   return {
     entries,
-    source: vt.spectraPretrainingSource(entries, ({ audio, samples }) =>
+    source: spectra.spectraPretrainingSource(entries, ({ audio, samples }) =>
       new Float32Array(samples as number).fill(Number(audio) / 1000),
     ),
   }

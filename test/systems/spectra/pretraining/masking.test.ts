@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { ConfigError, maskFrames, maskTokens, Random, SPECTRA_FRAME_FATES } from '../../../../lib/index.js'
+import { ConfigError, Random } from '../../../../lib/index.js'
+import { maskFrames, maskTokens, SPECTRA_FRAME_FATES } from '../../../../lib/systems/spectra/index.js'
 
 describe('maskTokens', () => {
   it('predicts 15 %, of which 80 % are <mask>, 10 % anything and 10 % stay; special tokens never', () => {

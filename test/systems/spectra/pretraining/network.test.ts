@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import * as spectra from '../../../../lib/systems/spectra/index.js'
 import { smallSpectra } from '../network.js'
 import { dataPath, hasData, letters, sine, temporary, writeClip } from './helpers.js'
 
@@ -64,15 +65,15 @@ describe('the four losses of a dialog made by hand', () => {
     const clips = [sine(0.3, 200), sine(0.4, 300), sine(0.25, 500)] as const
     const [previousFrames, currentFrames] = model.frameCounts(clips.map(({ length }) => length)) as [number, number]
     // Frames that are kept but predicted leave the sound as it is, so that `predict` sees the same states.
-    const kept = (clip: Float32Array, frames: number[]): vt.SpectraMaskedClip => {
+    const kept = (clip: Float32Array, frames: number[]): spectra.SpectraMaskedClip => {
       const count = model.frameCounts([clip.length])[0]!
       const mask = Int8Array.from({ length: count }, (_, f) => (frames.includes(f) ? 3 : 0))
       return { samples: clip, mask, source: Int32Array.from({ length: count }, (_, f) => f) }
     }
-    const said = (inputIds: number[], predicted: Record<number, number> = {}): vt.SpectraMaskedText => {
+    const said = (inputIds: number[], predicted: Record<number, number> = {}): spectra.SpectraMaskedText => {
       return { inputIds, labels: inputIds.map((_, i) => predicted[i] ?? -100) }
     }
-    const sample: vt.SpectraPretrainingSample = {
+    const sample: spectra.SpectraPretrainingSample = {
       history: said([0, 11, 2]),
       previous: said([0, 12, MASK, 2], { 2: 13 }),
       current: said([0, 14, 15, 16, 2], { 2: 20 }),
@@ -88,7 +89,7 @@ describe('the four losses of a dialog made by hand', () => {
     await vt.noGrad(() =>
       vt.scope(async () => {
         const frames = (samples: number) => model.frameCounts([samples])[0]!
-        const found = await model.forward(vt.spectraPretrainingCollate({ frames })([sample]))
+        const found = await model.forward(spectra.spectraPretrainingCollate({ frames })([sample]))
 
         const positive = [0, 11, 2, 12, MASK, 2, 14, 15, 16, 2]
         const negative = [0, 11, 2, 12, MASK, 2, 30, 2]
@@ -164,8 +165,8 @@ async function fallen(
   maskId: number,
   steps: number,
 ) {
-  const losses: vt.SpectraLosses[] = []
-  await vt.pretrainSpectra({
+  const losses: spectra.SpectraLosses[] = []
+  await spectra.pretrainSpectra({
     ...{ model, data, mlm: { vocabSize: vocabulary, maskId }, mam: { minSpan: 3, maxSpan: 8 } },
     args: {
       ...{ outputDir: join(folder, `run-${vocabulary}`), perDeviceTrainBatchSize: 6, gradientAccumulationSteps: 1 },
@@ -180,7 +181,7 @@ async function fallen(
     },
     onLosses: (loss) => losses.push(loss),
   })
-  const part = (rows: vt.SpectraLosses[]) =>
+  const part = (rows: spectra.SpectraLosses[]) =>
     Object.fromEntries(NAMES.map((name) => [name, mean(rows.map((row) => row[name]!))]))
   return { first: part(losses.slice(0, 5)), last: part(losses.slice(-10)) }
 }
@@ -190,7 +191,7 @@ describe('pre-training the real network', () => {
   it('makes all losses fall on dialogs that are made up, and its word times come near', async () => {
     const random = new vt.Random(2)
     const spelled = ['abc', 'de', 'fgh', 'ij']
-    const turns: vt.SpectraDialogTurn[] = []
+    const turns: spectra.SpectraDialogTurn[] = []
     for (let dialog = 0; dialog < 4; dialog++) {
       for (let turn = 0; turn < 5; turn++) {
         const wav = `${dialog}-${turn}.wav`
@@ -203,7 +204,7 @@ describe('pre-training the real network', () => {
       }
     }
     const data = join(folder, 'made-up')
-    await vt.prepareSpectraPretraining(turns, { output: data, tokenizer: letters, audioRoot: folder })
+    await spectra.prepareSpectraPretraining(turns, { output: data, tokenizer: letters, audioRoot: folder })
     using model = network()
     const { first, last } = await fallen(model, data, VOCABULARY, MASK, 120)
     expect(last.mlmLoss).toBeLessThan(0.7 * first.mlmLoss!)
@@ -213,13 +214,13 @@ describe('pre-training the real network', () => {
 
     // alignWords with the network itself: words in order, and no longer anywhere.
     const [clip, text] = [sine(0.8, 200), 'abc abc abc abc']
-    const found = await vt.alignWords(model, { audio: clip, text, tokenizer: letters })
+    const found = await spectra.alignWords(model, { audio: clip, text, tokenizer: letters })
     expect(found.words.map(({ word }) => word)).toEqual(text.split(' '))
     found.words.forEach(({ start, end }, i) => {
       expect(Math.abs(start - i / 5)).toBeLessThan(0.4)
       expect(end).toBeGreaterThanOrEqual(start)
     })
-    expect(await vt.alignWords(model, { audio: clip, text, tokenizer: letters })).toEqual(found)
+    expect(await spectra.alignWords(model, { audio: clip, text, tokenizer: letters })).toEqual(found)
     expect(model.training).toBe(true)
   })
 
@@ -231,10 +232,10 @@ describe('pre-training the real network', () => {
       const data = join(folder, 'emodb')
       const some = (async function* () {
         let count = 0
-        for await (const turn of vt.clipTurns(dataPath('emodb'))) if (count++ < 40) yield turn
+        for await (const turn of spectra.clipTurns(dataPath('emodb'))) if (count++ < 40) yield turn
       })()
-      const options = { output: data, tokenizer, audioRoot: dataPath('emodb'), wordTimes: vt.UNIFORM_WORD_TIMES }
-      const { examples } = await vt.prepareSpectraPretraining(some, options)
+      const options = { output: data, tokenizer, audioRoot: dataPath('emodb'), wordTimes: spectra.UNIFORM_WORD_TIMES }
+      const { examples } = await spectra.prepareSpectraPretraining(some, options)
       expect(examples).toBeGreaterThan(30)
       using model = network(tokenizer.vocabSize)
       const { first, last } = await fallen(model, data, tokenizer.vocabSize, 50264, 40)

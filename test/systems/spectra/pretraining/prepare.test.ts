@@ -1,7 +1,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import * as files from '../../../../lib/files/index.js'
 import * as vt from '../../../../lib/index.js'
+import * as spectra from '../../../../lib/systems/spectra/index.js'
 import { SourceAudio } from '../../../../lib/systems/spectra/pretraining/source-audio.js'
 import { settledTensors } from '../../../helpers.js'
 import { dataPath, hasData, letters, sine, temporary, writeClip } from './helpers.js'
@@ -14,10 +16,10 @@ const entriesOf = (directory: string) =>
     .trim()
     .split('\n')
     .filter(Boolean)
-    .map((line) => JSON.parse(line) as vt.SpectraEntry)
-const said = (...words: [string, number, number][]): vt.SpectraSpokenWord[] =>
+    .map((line) => JSON.parse(line) as spectra.SpectraEntry)
+const said = (...words: [string, number, number][]): spectra.SpectraSpokenWord[] =>
   words.map(([word, start, end]) => ({ word, start, end }))
-const turn = (number: number, words: vt.SpectraSpokenWord[], more: Partial<vt.SpectraDialogTurn> = {}) => ({
+const turn = (number: number, words: spectra.SpectraSpokenWord[], more: Partial<spectra.SpectraDialogTurn> = {}) => ({
   dialog: 'd',
   turn: number,
   wav: 'long.wav',
@@ -26,16 +28,16 @@ const turn = (number: number, words: vt.SpectraSpokenWord[], more: Partial<vt.Sp
 })
 await writeClip(join(folder, 'long.wav'), sine(40))
 await writeClip(join(folder, 'short.wav'), sine(2, 330))
-async function prepared(turns: vt.SpectraDialogTurn[], more: Partial<vt.PrepareSpectraOptions> = {}) {
+async function prepared(turns: spectra.SpectraDialogTurn[], more: Partial<spectra.PrepareSpectraOptions> = {}) {
   const directory = output()
   const options = { output: directory, tokenizer: letters, audioRoot: folder, ...more }
-  const summary = await vt.prepareSpectraPretraining(turns, options)
+  const summary = await spectra.prepareSpectraPretraining(turns, options)
   return { directory, summary, entries: entriesOf(directory) }
 }
 
-async function preparedFrom(turns: AsyncIterable<vt.SpectraDialogTurn>, audioRoot: string) {
+async function preparedFrom(turns: AsyncIterable<spectra.SpectraDialogTurn>, audioRoot: string) {
   const directory = output()
-  const summary = await vt.prepareSpectraPretraining(turns, { output: directory, tokenizer: letters, audioRoot })
+  const summary = await spectra.prepareSpectraPretraining(turns, { output: directory, tokenizer: letters, audioRoot })
   return { directory, summary, entries: entriesOf(directory) }
 }
 
@@ -154,11 +156,12 @@ describe('prepareSpectraPretraining', () => {
     writeFileSync(path, `${JSON.stringify(turn(0, said(['a', 0, 1])))}\n{"dialog":"d","turn":1,"wav":"x.wav"}\n`)
     const directory = output()
     const options = { output: directory, tokenizer: letters }
-    await expect(vt.prepareSpectraPretraining(path, options)).rejects.toThrow(
+    await expect(spectra.prepareSpectraPretraining(path, options)).rejects.toThrow(
       /turn 2: words: expected a list, got undefined/,
     )
     expect(() => readFileSync(join(directory, 'entries.jsonl'))).toThrow()
-    const other = async (row: object) => prepared([{ ...turn(0, said(['a', 0, 1])), ...row } as vt.SpectraDialogTurn])
+    const other = async (row: object) =>
+      prepared([{ ...turn(0, said(['a', 0, 1])), ...row } as spectra.SpectraDialogTurn])
     await expect(other({ words: [{ word: 'a', start: '0', end: 1 }] })).rejects.toThrow(
       /words\[0\]: expected \{ word, start, end \}/,
     )
@@ -178,8 +181,8 @@ describe('prepareSpectraPretraining', () => {
     const turns = [turn(0, said(['a', 0, 1]), { wav: 'low.wav' }), turn(1, said(['b', 2, 3]), { wav: 'low.wav' })]
     writeFileSync(path, `\n${turns.map((row) => JSON.stringify(row)).join('\n')}\n\n`)
     const directory = output()
-    await vt.prepareSpectraPretraining(path, { output: directory, tokenizer: letters, format: 'float32' })
-    const source = await vt.openSpectraPretraining(directory)
+    await spectra.prepareSpectraPretraining(path, { output: directory, tokenizer: letters, format: 'float32' })
+    const source = await spectra.openSpectraPretraining(directory)
     expect(source.length).toBe(2)
     expect([...source.previous]).toEqual([-1, 0])
     const second = await source.get(1)
@@ -188,7 +191,7 @@ describe('prepareSpectraPretraining', () => {
     const whole = sine(6)
     const error = samples.slice(1000, 16000).map((value, i) => Math.abs(value - whole[32000 + 1000 + i]!))
     expect(Math.max(...error)).toBeLessThan(0.01)
-    await expect(vt.openSpectraPretraining(join(folder, 'nowhere'))).rejects.toThrow(vt.DataError)
+    await expect(spectra.openSpectraPretraining(join(folder, 'nowhere'))).rejects.toThrow(vt.DataError)
     const info = JSON.parse(readFileSync(join(directory, 'info.json'), 'utf8'))
     expect(info).toMatchObject({ form: 'spectra-pretraining-1', sampleRate: 16000, entries: 2, wordTimes: 'as given' })
   })
@@ -200,7 +203,7 @@ describe('SourceAudio', () => {
     const [wav, npy] = [join(folder, 'pieces.wav'), join(folder, 'pieces.npy')]
     await vt.scope(async () => {
       await vt.writeWav(wav, vt.tensor(ramp), { sampleRate: 16_000, format: 'float32' })
-      await vt.saveNpy(npy, vt.tensor(ramp))
+      await files.saveNpy(npy, vt.tensor(ramp))
     })
     const before = await settledTensors()
     {
@@ -224,10 +227,10 @@ describe.skipIf(!hasData('librispeech-other'))('../shared/data/librispeech-other
     // The folder has no transcripts; these words are made up, as only their times matter here.
     const list = join(folder, 'words.txt')
     writeFileSync(list, ['0000', '0001'].map((n) => `1688-142285-${n} ${'WORD '.repeat(30)}`).join('\n'))
-    const { entries, summary, directory } = await preparedFrom(vt.clipTurns(root, { transcripts: list }), root)
+    const { entries, summary, directory } = await preparedFrom(spectra.clipTurns(root, { transcripts: list }), root)
     expect(summary).toMatchObject({ dialogs: 1, turns: 2, skipped: {} })
     expect(entries.flatMap(({ words }) => words)).toHaveLength(60)
-    const source = await vt.openSpectraPretraining(directory)
+    const source = await spectra.openSpectraPretraining(directory)
     const { audio, sampleRate } = await vt.scope(async () => {
       const read = await vt.readAudio(join(root, '1688/1688-142285-0001.flac'))
       return { audio: (await read.samples.data()) as Float32Array, sampleRate: read.sampleRate }
@@ -239,7 +242,7 @@ describe.skipIf(!hasData('librispeech-other'))('../shared/data/librispeech-other
     // The slice is a piece of the recording, sample by sample.
     const at = audio.findIndex((_, i) => i % 1600 === 0 && last.every((value, k) => value === audio[i + k]))
     expect(at).toBeGreaterThanOrEqual(0)
-    await expect(vt.clipTurns(root).next()).rejects.toThrow(/expected \*\.trans\.txt or labels\.csv, got neither/)
+    await expect(spectra.clipTurns(root).next()).rejects.toThrow(/expected \*\.trans\.txt or labels\.csv, got neither/)
   })
 })
 
@@ -252,13 +255,13 @@ describe('spotifyTurns', () => {
     writeFileSync(join(root, 'show', 'b.json'), JSON.stringify(transcript))
     writeFileSync(join(root, 'show', 'a.json'), JSON.stringify({ results: [{ alternatives: [{}] }] }))
     const turns = []
-    for await (const row of vt.spotifyTurns(root)) turns.push(row)
+    for await (const row of spectra.spotifyTurns(root)) turns.push(row)
     expect(turns).toEqual([
       { dialog: 'show/a', turn: 0, wav: 'show/a.ogg', words: [] },
       { dialog: 'show/b', turn: 0, wav: 'show/b.ogg', words: [{ word: 'Hello,', start: 1.3, end: 1.7 }] },
     ])
     writeFileSync(join(root, 'c.json'), JSON.stringify({ results: [{ alternatives: [{ words: [{ word: 'a' }] }] }] }))
-    await expect(vt.spotifyTurns(root).next()).rejects.toThrow(/c\.json: word 0: expected word/)
+    await expect(spectra.spotifyTurns(root).next()).rejects.toThrow(/c\.json: word 0: expected word/)
   })
 })
 
@@ -272,7 +275,7 @@ describe('clipTurns', () => {
     await writeClip(join(root, '7', '7-1-1.wav'), sine(1))
     writeFileSync(join(root, '7', '7-1.trans.txt'), '7-1-0 FOUR WORDS ARE SAID\n7-1-1 ONE\n7-1-9 NOT HERE\n')
     const turns = []
-    for await (const row of vt.clipTurns(root)) turns.push(row)
+    for await (const row of spectra.clipTurns(root)) turns.push(row)
     expect(turns.map(({ dialog, turn: number, wav }) => [dialog, number, wav])).toEqual([
       ['7', 0, '7/7-1-0.wav'],
       ['7', 1, '7/7-1-1.wav'],
@@ -283,14 +286,14 @@ describe('clipTurns', () => {
     expect(first!.words[3]!.end).toBeCloseTo(3.1, 1)
     const lengths = first!.words.map(({ start, end }) => end - start)
     for (const length of lengths) expect(length).toBeCloseTo(lengths[0]!, 9)
-    await expect(vt.clipTurns(join(root, '..', 'spotify')).next()).rejects.toThrow(
+    await expect(spectra.clipTurns(join(root, '..', 'spotify')).next()).rejects.toThrow(
       /expected \*\.trans\.txt or labels\.csv, got neither/,
     )
   })
 
   it.skipIf(!hasData('emodb'))('makes dialogs of ../shared/data/emodb', async () => {
     const directory = output()
-    const turns = vt.clipTurns(dataPath('emodb'))
+    const turns = spectra.clipTurns(dataPath('emodb'))
     const few = async function* () {
       for (let i = 0; i < 6; i++) {
         const { value } = await turns.next()
@@ -298,7 +301,10 @@ describe('clipTurns', () => {
       }
     }
     const options = { output: directory, tokenizer: letters, audioRoot: dataPath('emodb') }
-    const summary = await vt.prepareSpectraPretraining(few(), { ...options, wordTimes: vt.UNIFORM_WORD_TIMES })
+    const summary = await spectra.prepareSpectraPretraining(few(), {
+      ...options,
+      wordTimes: spectra.UNIFORM_WORD_TIMES,
+    })
     expect(summary).toMatchObject({ dialogs: 1, turns: 6, entries: 6, examples: 5, skipped: {} })
     expect(summary.wordTimes).toMatch(/uniform/)
     const [first] = entriesOf(directory)

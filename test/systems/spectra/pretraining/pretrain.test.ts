@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import * as spectra from '../../../../lib/systems/spectra/index.js'
 import { settledTensors } from '../../../helpers.js'
 import { letters, sine, temporary, writeClip } from './helpers.js'
 
@@ -24,7 +25,7 @@ class StandIn extends vt.Module {
     return samples.map((count) => Math.max(0, Math.floor((count - 400) / 320) + 1))
   }
 
-  override forward(batch: vt.SpectraPretrainingBatch): Record<string, vt.Tensor> {
+  override forward(batch: spectra.SpectraPretrainingBatch): Record<string, vt.Tensor> {
     return vt.scope(() => {
       const [examples, length] = batch.mlmLabels.shape as [number, number]
       const sound = this.sound.forward(batch.inputValues.unsqueeze(1)).transpose(1, 2) // [3B, F, 16]
@@ -58,7 +59,7 @@ class StandIn extends vt.Module {
 const data = join(folder, 'data')
 {
   const random = new vt.Random(2)
-  const turns: vt.SpectraDialogTurn[] = []
+  const turns: spectra.SpectraDialogTurn[] = []
   for (let dialog = 0; dialog < 3; dialog++) {
     for (let turn = 0; turn < 5; turn++) {
       const wav = `${dialog}-${turn}.wav`
@@ -71,7 +72,7 @@ const data = join(folder, 'data')
       turns.push({ dialog: String(dialog), turn, wav, words })
     }
   }
-  await vt.prepareSpectraPretraining(turns, { output: data, tokenizer: letters, audioRoot: folder })
+  await spectra.prepareSpectraPretraining(turns, { output: data, tokenizer: letters, audioRoot: folder })
 }
 
 vt.setNumThreads(1)
@@ -109,9 +110,12 @@ const logged = (run: string) =>
 describe('pretrainSpectra', () => {
   it('trains, tells the four losses, and goes on after a stop with the same weights and losses, bit for bit', async () => {
     const [straight, stopped] = [join(folder, 'straight'), join(folder, 'stopped')]
-    const losses: vt.SpectraLosses[] = []
+    const losses: spectra.SpectraLosses[] = []
     const whole = newModel()
-    const { globalStep } = await vt.pretrainSpectra({ ...options(whole, straight), onLosses: (l) => losses.push(l) })
+    const { globalStep } = await spectra.pretrainSpectra({
+      ...options(whole, straight),
+      onLosses: (l) => losses.push(l),
+    })
     expect(globalStep).toBe(12) // 12 examples in batches of 4, four times
     expect(losses.map(({ step }) => step)).toEqual(Array.from({ length: 12 }, (_, i) => i + 1))
     for (const { mlmLoss, mamLoss, crsLoss, tppLoss } of losses) {
@@ -132,10 +136,10 @@ describe('pretrainSpectra', () => {
         if (state.globalStep === 6) throw new Error('the lamp went out')
       },
     }
-    await expect(vt.pretrainSpectra({ ...options(first, stopped), callbacks: [fail] })).rejects.toThrow(/lamp/)
+    await expect(spectra.pretrainSpectra({ ...options(first, stopped), callbacks: [fail] })).rejects.toThrow(/lamp/)
     expect(logged(stopped)).toHaveLength(6)
     const second = newModel()
-    await vt.pretrainSpectra(options(second, stopped))
+    await spectra.pretrainSpectra(options(second, stopped))
     expect(weights(second)).toEqual(weights(whole))
     expect(logged(stopped).map(({ step, loss }) => [step, loss])).toEqual(rows.map(({ step, loss }) => [step, loss]))
   })
@@ -143,12 +147,12 @@ describe('pretrainSpectra', () => {
   it('makes the loss fall, and leaves no tensor but the parameters', async () => {
     const model = newModel()
     const before = await settledTensors()
-    const losses: vt.SpectraLosses[] = []
-    await vt.pretrainSpectra({
+    const losses: spectra.SpectraLosses[] = []
+    await spectra.pretrainSpectra({
       ...options(model, join(folder, 'falls'), { numTrainEpochs: 16, saveStrategy: 'no', learningRate: 2e-2 }),
       onLosses: (l) => losses.push(l),
     })
-    const mean = (rows: vt.SpectraLosses[], name: keyof vt.SpectraLosses) =>
+    const mean = (rows: spectra.SpectraLosses[], name: keyof spectra.SpectraLosses) =>
       rows.reduce((sum, row) => sum + (row[name] ?? 0), 0) / rows.length
     // The stand-in's frames grow with their labels, so that one loss tells nothing.
     for (const name of ['mlmLoss', 'crsLoss', 'tppLoss'] as const) {
@@ -160,13 +164,15 @@ describe('pretrainSpectra', () => {
 
   it('refuses a model without frames or losses', async () => {
     const args = { outputDir: join(folder, 'no'), progress: false }
-    await expect(vt.pretrainSpectra({ model: new vt.Linear(1, 1) as never, data, args })).rejects.toThrow(/frameCounts/)
+    await expect(spectra.pretrainSpectra({ model: new vt.Linear(1, 1) as never, data, args })).rejects.toThrow(
+      /frameCounts/,
+    )
     class NoLoss extends StandIn {
       override forward() {
         return {}
       }
     }
-    await expect(vt.pretrainSpectra({ model: new NoLoss(), data, mlm, args })).rejects.toThrow(
+    await expect(spectra.pretrainSpectra({ model: new NoLoss(), data, mlm, args })).rejects.toThrow(
       /expected a loss from NoLoss\.forward\(\), got undefined/,
     )
   })

@@ -1,6 +1,7 @@
 // Reads one pickle and prints what memory it took beyond its own arrays, in MB. Run with --expose-gc or without.
 import { readFileSync } from 'node:fs'
-import { memoryStats, readSpectraPickles } from 'voxtorch'
+import { memoryStats } from 'voxtorch'
+import { readSpectraPickles } from 'voxtorch/spectra'
 
 const [path, arrays = 'tensor'] = process.argv.slice(2)
 const status = (field) =>

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeEach, describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import * as spectra from '../../../../lib/systems/spectra/index.js'
 import { type PythonCase, pythonCases } from '../../../files/python-values.js'
 import { numbers, settledTensors } from '../../../helpers.js'
 
@@ -26,10 +27,10 @@ function put(name: string, bytes: Uint8Array): void {
 }
 
 const named = (name: string) => cases.find((one) => one.name === name) as PythonCase
-async function read(one: PythonCase, options: Partial<vt.ReadSpectraPicklesOptions> = {}) {
+async function read(one: PythonCase, options: Partial<spectra.ReadSpectraPicklesOptions> = {}) {
   put(`${one.task}/train.pkl`, one.file)
-  const task = one.task as vt.SpectraTaskName
-  const { splits, files } = await vt.readSpectraPickles(home, { task, splits: ['train'], ...options })
+  const task = one.task as spectra.SpectraTaskName
+  const { splits, files } = await spectra.readSpectraPickles(home, { task, splits: ['train'], ...options })
   return { samples: splits.train!, layout: files[0]!.layout }
 }
 
@@ -40,11 +41,11 @@ function floats(value: unknown): number[] {
   const raw = Buffer.from(bytes, 'base64')
   return vt.scope(() => numbers(vt.tensor(raw, { dtype: dtype as vt.DType })).map(Number))
 }
-const plain = async (audio: vt.SpectraAudio | undefined) => {
+const plain = async (audio: spectra.SpectraAudio | undefined) => {
   if (audio === null || audio === undefined) return audio
   return numbers(vt.isTensor(audio) ? audio : await audio.read()).map(Number)
 }
-const logical = async (samples: readonly vt.SpectraSample[]) =>
+const logical = async (samples: readonly spectra.SpectraSample[]) =>
   Promise.all(
     samples.map(async ({ audio, historyAudio, inputIds, turnIds, label }) => {
       return { audio: await plain(audio), history: await plain(historyAudio), inputIds, turnIds, label }
@@ -84,7 +85,7 @@ describe('published pickles', () => {
   it('gives the same samples from all four layouts', () =>
     vt.scope(async () => {
       const made: Awaited<ReturnType<typeof logical>>[] = []
-      for (const layout of vt.SPECTRA_LAYOUTS) {
+      for (const layout of spectra.SPECTRA_LAYOUTS) {
         home = join(folder, `layout-${layout}`)
         made.push(await logical((await read(named(`${layout}, protocol 4`))).samples))
       }
@@ -118,17 +119,17 @@ describe('published pickles', () => {
       put('mosi/train.pkl', named('A of three fields, protocol 5').file)
       execFileSync('tar', ['-czf', 'iemocap.tgz', 'mosi', 'iemocap'], { cwd: home })
       execFileSync('tar', ['-cf', 'plain.tar', './iemocap'], { cwd: home })
-      const whole = await vt.readSpectraPickles(home, { task: 'iemocap' })
+      const whole = await spectra.readSpectraPickles(home, { task: 'iemocap' })
       for (const file of ['iemocap.tgz', 'plain.tar']) {
-        const packed = await vt.readSpectraPickles(join(home, file), { task: 'iemocap' })
-        for (const split of vt.SPECTRA_SPLITS) {
+        const packed = await spectra.readSpectraPickles(join(home, file), { task: 'iemocap' })
+        for (const split of spectra.SPECTRA_SPLITS) {
           expect(await logical(packed.splits[split]!)).toEqual(await logical(whole.splits[split]!))
         }
       }
       rmSync(join(home, 'iemocap'), { recursive: true })
-      const found = await vt.readSpectraPickles(home, { task: 'iemocap' })
+      const found = await spectra.readSpectraPickles(home, { task: 'iemocap' })
       expect(found.files.map(({ layout }) => layout)).toEqual(['A', 'A', 'A'])
-      await expect(vt.readSpectraPickles(join(home, 'plain.tar'), { task: 'mosi' })).rejects.toThrow(
+      await expect(spectra.readSpectraPickles(join(home, 'plain.tar'), { task: 'mosi' })).rejects.toThrow(
         /expected mosi\/train.pkl/,
       )
     }))
@@ -138,8 +139,8 @@ describe('published pickles', () => {
       put('mosi/train.pkl', named('long clips, protocol 5').file)
       execFileSync('tar', ['-czf', 'mosi.tgz', 'mosi'], { cwd: home })
       const options = { task: 'mosi', splits: ['train'] } as const
-      const whole = await vt.readSpectraPickles(home, options)
-      const packed = await vt.readSpectraPickles(join(home, 'mosi.tgz'), options)
+      const whole = await spectra.readSpectraPickles(home, options)
+      const packed = await spectra.readSpectraPickles(join(home, 'mosi.tgz'), options)
       expect(await logical(packed.splits.train!)).toEqual(await logical(whole.splits.train!))
     }))
 })
@@ -159,9 +160,9 @@ function pickled(value: unknown): Buffer {
 
 describe('doubtful files', () => {
   const clip = [0.5, 0.25, -0.5]
-  const readValue = async (value: unknown, options: Partial<vt.ReadSpectraPicklesOptions> = {}) => {
+  const readValue = async (value: unknown, options: Partial<spectra.ReadSpectraPicklesOptions> = {}) => {
     put('mosi/train.pkl', pickled(value))
-    return vt.scope(() => vt.readSpectraPickles(home, { task: 'mosi', splits: ['train'], ...options }))
+    return vt.scope(() => spectra.readSpectraPickles(home, { task: 'mosi', splits: ['train'], ...options }))
   }
 
   it.each([
@@ -211,12 +212,14 @@ describe('doubtful files', () => {
 
   it('refuses class numbers that the task has not, and splits that differ', async () => {
     put('iemocap/train.pkl', pickled([[clip, [0, 2], 6]]))
-    await expect(vt.readSpectraPickles(home, { task: 'iemocap', splits: ['train'] })).rejects.toThrow(/from 0 to 5/)
+    await expect(spectra.readSpectraPickles(home, { task: 'iemocap', splits: ['train'] })).rejects.toThrow(
+      /from 0 to 5/,
+    )
     put('mosi/train.pkl', pickled([[clip, [0, 2], 1]]))
     put('mosi/test.pkl', pickled([[clip, [0, 2], 1, [1, 1]]]))
-    const both = vt.scope(() => vt.readSpectraPickles(home, { task: 'mosi', splits: ['train', 'test'] }))
+    const both = vt.scope(() => spectra.readSpectraPickles(home, { task: 'mosi', splits: ['train', 'test'] }))
     await expect(both).rejects.toThrow(/expected turn ids and history audio in all files or in none/)
-    await expect(vt.readSpectraPickles(home, { task: 'mosi' })).rejects.toThrow(/expected mosi\/ with train.pkl/)
+    await expect(spectra.readSpectraPickles(home, { task: 'mosi' })).rejects.toThrow(/expected mosi\/ with train.pkl/)
   })
 
   it('leaves nothing behind when it fails', async () => {

@@ -1,21 +1,23 @@
 import { describe, expect, it } from 'vitest'
 import {
   ConfigError,
-  type DstClassType,
-  DstHeads,
-  type DstLabels,
   manualSeed,
   memoryStats,
   noGrad,
   randint,
   randn,
   ShapeError,
-  SPOKENWOZ_SLOTS,
   scope,
-  spokenWozConfig,
   type Tensor,
   zeros,
 } from '../../../../lib/index.js'
+import {
+  type DstClassType,
+  DstHeads,
+  type DstLabels,
+  SPOKENWOZ_SLOTS,
+  spokenWozConfig,
+} from '../../../../lib/systems/spectra/index.js'
 import { expectClose, fixture, tensorsOf } from '../../../helpers.js'
 
 interface Case {

@@ -2,9 +2,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { ConfigError, DataError } from '../../../../lib/index.js'
 import {
-  ConfigError,
-  DataError,
   type DstConfig,
   type DstDialog,
   DstFeaturizer,
@@ -19,7 +18,7 @@ import {
   readSpokenWoz,
   readSpokenWozList,
   spokenWozConfig,
-} from '../../../../lib/index.js'
+} from '../../../../lib/systems/spectra/index.js'
 import { config, makeTokenizer } from './maker.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-dst-labels-'))

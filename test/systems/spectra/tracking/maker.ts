@@ -3,9 +3,6 @@ import { join } from 'node:path'
 import {
   Conv1d,
   cat,
-  type DstConfig,
-  type DstEncoderInputs,
-  type DstFusedStates,
   Embedding,
   Linear,
   Module,
@@ -16,6 +13,7 @@ import {
   tensor,
   writeWav,
 } from '../../../../lib/index.js'
+import type { DstConfig, DstEncoderInputs, DstFusedStates } from '../../../../lib/systems/spectra/index.js'
 
 export const config: DstConfig = {
   classTypes: ['none', 'dontcare', 'copy_value', 'true', 'false', 'refer', 'inform'],

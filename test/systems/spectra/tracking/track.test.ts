@@ -2,9 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { ConfigError, DataError } from '../../../../lib/index.js'
 import {
-  ConfigError,
-  DataError,
   type DstFeatures,
   type DstPrediction,
   decodeDst,
@@ -16,7 +15,7 @@ import {
   readDstExamples,
   readDstFeatures,
   trippyScores,
-} from '../../../../lib/index.js'
+} from '../../../../lib/systems/spectra/index.js'
 import { fixturePath } from '../../../helpers.js'
 import { config, makeTokenizer } from './maker.js'
 

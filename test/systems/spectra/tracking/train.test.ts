@@ -3,14 +3,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import {
-  DstDataset,
-  type DstFeatures,
-  type DstSplit,
-  DstTracker,
-  dstCollate,
-  dstScores,
-  dstTrainer,
-  loadDstSplit,
   manualSeed,
   memoryStats,
   SpectraForDst,
@@ -19,8 +11,18 @@ import {
   type Tokenizer,
   type TrainingArguments,
   tensor,
-  trackDst,
 } from '../../../../lib/index.js'
+import {
+  DstDataset,
+  type DstFeatures,
+  type DstSplit,
+  DstTracker,
+  dstCollate,
+  dstScores,
+  dstTrainer,
+  loadDstSplit,
+  trackDst,
+} from '../../../../lib/systems/spectra/index.js'
 import { settledTensors } from '../../../helpers.js'
 import { config, makeDialogs, makeTokenizer, SmallEncoder } from './maker.js'
 
