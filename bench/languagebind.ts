@@ -51,7 +51,7 @@ export async function run({ rounds = 3, milliseconds = 1, only = '' }: Options):
   }
   const folder = scratchFolder()
   if (names.some((name) => name === 'clips' || name === 'step')) {
-    execFileSync(findPython(), [join(peersFolder, 'films.py'), join(folder, 'clips')])
+    execFileSync(findPython(), [join(peersFolder, 'videos.py'), join(folder, 'clips')])
   }
   try {
     const rows: Row[] = []

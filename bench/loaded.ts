@@ -32,7 +32,7 @@ let started: { busy: BusyProcesses; children: ChildProcess[] } | undefined
 /** Those of this run; undefined where it is measured quiet alone. */
 export const busyProcesses = (): BusyProcesses | undefined => started?.busy
 
-export function startBeside(count: number, nice: number): void {
+export function startLoad(count: number, nice: number): void {
   const children = Array.from({ length: count }, () => {
     const child = spawn(process.execPath, ['-e', PROGRAM], { stdio: ['pipe', 'ignore', 'inherit'] })
     if (nice !== 0 && child.pid !== undefined) setPriority(child.pid, nice)
@@ -46,7 +46,7 @@ export function startBeside(count: number, nice: number): void {
   started = { busy: { count, nice, go: () => tell('go'), rest: () => tell('rest') }, children }
 }
 
-export function endBeside(): void {
+export function endLoad(): void {
   for (const child of started?.children ?? []) child.kill('SIGKILL')
   started = undefined
 }

@@ -1,7 +1,7 @@
 // npm run bench -- <question> [options]; usage is below
 import { parseArgs } from 'node:util'
 import { holdTo } from './isa.js'
-import { endBeside, startBeside } from './loaded.js'
+import { endLoad, startLoad } from './loaded.js'
 import type { Options } from './options.js'
 import { BenchError } from './peer.js'
 import { isMet, type Report, table, writeCsv } from './report.js'
@@ -95,14 +95,14 @@ async function main() {
   if (nice !== 0 && busy === undefined) throw new BenchError('--nice is of the processes that --loaded starts.')
   if (values.isa !== undefined) holdTo(values.isa)
   const { run } = await question.load()
-  if (busy !== undefined) startBeside(busy, nice)
+  if (busy !== undefined) startLoad(busy, nice)
   try {
     const report = await run({ rounds, milliseconds, only: values.only, against: values.against, tokens })
     console.log(table(report))
     console.log(`written to ${writeCsv(report)}`)
     if (values.check && !report.rows.every(isMet)) process.exitCode = 1
   } finally {
-    endBeside()
+    endLoad()
   }
 }
 

@@ -14,14 +14,14 @@ const data = await readEmoDb(options.data ?? 'emodb')
 // How a clip differs from what is usual for its actor.
 const features = settings.cache ?? join(settings.outputDir, 'features')
 const cache = lb.FeatureCache.open(features)
-const towers: lb.EmotionTower[] = []
-for (const tower of await lb.towersOfArguments(options))
-  towers.push((await lb.speakerNormalized(tower, data.dialogs, { cache })) as lb.EmotionTower)
+const encoders: lb.EmotionEncoder[] = []
+for (const encoder of await lb.encodersOfArguments(options))
+  encoders.push((await lb.speakerNormalized(encoder, data.dialogs, { cache })) as lb.EmotionEncoder)
 await cache.close()
 
 await heldOutActors(data, (parts, actor) =>
   lb.trainEmotion({
-    ...{ ...settings, data: parts, towers, cache: features },
+    ...{ ...settings, data: parts, encoders, cache: features },
     outputDir: join(settings.outputDir, actor),
   }),
 )

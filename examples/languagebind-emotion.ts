@@ -10,19 +10,19 @@ import * as lb from 'voxtorch/emotion'
 const { options, ignored } = await lb.readEmotionArguments(process.argv.slice(2))
 for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)
 const data = await lb.openEmotionData(...lb.emotionDataOfArguments(options))
-const towers = await lb.towersOfArguments(options)
+const encoders = await lb.encodersOfArguments(options)
 if (options.pointer) {
-  const { results } = await lb.trainPointer({ data, towers, ...lb.pointerTrainingOfArguments(options) })
+  const { results } = await lb.trainPointer({ data, encoders, ...lb.pointerTrainingOfArguments(options) })
   console.log(lb.pointerText(results))
   process.exit()
 }
 if (options.pairs) {
-  const { results } = await lb.trainPairs({ data, towers, ...lb.pairTrainingOfArguments(options) })
+  const { results } = await lb.trainPairs({ data, encoders, ...lb.pairTrainingOfArguments(options) })
   console.log(lb.pairText(results))
   process.exit()
 }
 const settings = lb.emotionTrainingOfArguments(options)
-const { results, model, samples } = await lb.trainEmotion({ data, towers, ...settings })
+const { results, model, samples } = await lb.trainEmotion({ data, encoders, ...settings })
 console.log(lb.emotionText(results))
 const outputDir = join(settings.outputDir, 'causes')
 const causes = options.causes ? await lb.trainCauses({ classifier: model, samples, outputDir }) : undefined
@@ -35,6 +35,6 @@ if (shown.length > 0) {
     device ? { device } : {},
   )
   const badClips = new lb.BadClips(onBadRecord)
-  const labelled = await lb.labelDialogs(classifier, shown, causes ? { badClips, causes } : { badClips })
-  writeFileSync(join(settings.outputDir, 'strips.html'), lb.emotionReport(labelled, { note: badClips.note }))
+  const labeled = await lb.labelDialogs(classifier, shown, causes ? { badClips, causes } : { badClips })
+  writeFileSync(join(settings.outputDir, 'strips.html'), lb.emotionReport(labeled, { note: badClips.note }))
 }

@@ -54,7 +54,7 @@ export async function reportOf(
   )
   const replies: string[] = []
   for (const { id, user, agent, transcript, reply, wav, heard } of predictions.slice(0, 12)) {
-    const said = await soundOf(out, wav)
+    const said = await audioOf(out, wav)
     replies.push(
       `<article><h3>${escaped(id)}</h3>${said ? figure('the spoken reply', said.samples, said.sampleRate) : ''}<dl>${[
         ['said', user],
@@ -102,7 +102,7 @@ function curve(out: string, name: string): string {
 <text x="44" y="26" text-anchor="end">${most.toFixed(2)}</text><text x="44" y="214" text-anchor="end">0</text><text x="750" y="230" text-anchor="end">step ${last}</text></svg></figure>`
 }
 
-async function soundOf(
+async function audioOf(
   out: string,
   wav: string | undefined,
 ): Promise<{ samples: Float32Array; sampleRate: number } | null> {

@@ -10,7 +10,7 @@
 #           scripts/gpu-check.sh tokens        a language model's tokens: from a graph those of its launches and of the CPU,
 #                                              and how many a second, with and without cuDNN's attention
 #           scripts/gpu-check.sh pictures      an InternVL's logits, gradients and answers against the CPU, and how long each part takes
-#           scripts/gpu-check.sh towers        LanguageBind's embeddings and a LoRA step against the CPU, and how long each tower takes
+#           scripts/gpu-check.sh encoders        LanguageBind's embeddings and a LoRA step against the CPU, and how long each encoder takes
 #           scripts/gpu-check.sh voices        USDM's units, speech and banned tokens against the CPU, and how long its networks take
 #           scripts/gpu-check.sh memory        what two ranks hold on each GPU
 #           scripts/gpu-check.sh bench         our kernels against plain operators
@@ -136,10 +136,10 @@ pictures_phase() {
   step 'how long its parts take' 240 bash -c 'script=internvl in_node speed'
 }
 
-towers_phase() {
+encoders_phase() {
   machine
   step 'LanguageBind against the CPU' 140 bash -c 'script=languagebind in_node same'
-  step 'how long its towers take' 240 bash -c 'script=languagebind in_node speed'
+  step 'how long its encoders take' 240 bash -c 'script=languagebind in_node speed'
 }
 
 voices_phase() {
@@ -160,7 +160,7 @@ bench_phase() {
 
 case $phase in
   pack) exec node "$root/bench/gpu/pack.mjs" ;;
-  build | parity | sanitize | tokens | pictures | towers | voices | memory | bench) ;;
+  build | parity | sanitize | tokens | pictures | encoders | voices | memory | bench) ;;
   *)
     sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
     exit 2

@@ -27,7 +27,7 @@ async function rank() {
   const losses = []
   for (let step = 0; step < STEPS; step += 1) {
     await vt.scope(async () => {
-      vt.manualSeed(10 * step + vt.rank())
+      vt.manualSeed(10 * step + vt.getRank())
       const tokens = vt.randint(0, CONFIG.vocabSize, [2, 33]).to(own)
       const { logits } = await trained.forward({ inputIds: tokens.narrow(1, 0, 32) })
       const wanted = tokens.narrow(1, 1, 32).reshape([-1])
@@ -45,7 +45,7 @@ async function rank() {
   const contexts = op ? JSON.parse(op('pretended_cuda::counts')()).contexts : undefined
   const parameters = model.parameters().reduce((total, p) => total + p.numel(), 0)
   const how = whole ? `DDP and ZeRO-1 over ${nccl ? 'NCCL' : 'Gloo'}` : 'gradients averaged on the CPU'
-  console.log(JSON.stringify({ rank: vt.rank(), pid: process.pid, own, how, parameters, losses, sum, contexts }))
+  console.log(JSON.stringify({ rank: vt.getRank(), pid: process.pid, own, how, parameters, losses, sum, contexts }))
   // The memory is asked for from outside, then the rank may go.
   for await (const _ of createInterface({ input: process.stdin })) break
   await vt.destroyProcessGroup()

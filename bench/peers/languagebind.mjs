@@ -45,7 +45,7 @@ const pooled = async (name) => {
 }
 
 let films = ''
-const filmOf = (i) => join(films, `${i % 10}.mp4`)
+const videoOf = (i) => join(films, `${i % 10}.mp4`)
 const readClip = (path) =>
   scope(async () => {
     const film = await openVideo(path, { threads: 1 })
@@ -79,7 +79,7 @@ const media = {
   },
   /** Two at a time, as the other side has two processes. */
   async clips(n) {
-    const paths = Array.from({ length: 100 * n }, (_, i) => filmOf(i))
+    const paths = Array.from({ length: 100 * n }, (_, i) => videoOf(i))
     const lane = async () => {
       for (let path = paths.pop(); path !== undefined; path = paths.pop()) (await readClip(path)).dispose()
     }
@@ -87,12 +87,12 @@ const media = {
   },
 }
 
-let tower
+let encoder
 
 /** Batches of two clips through the video encoder: nanoseconds of each and of waiting, without the first, which is not prefetched. */
 async function step() {
-  tower ??= new ClipVisionModel({ ...large, addTimeAttn: true, numFrames: 8 }).eval()
-  const paths = Array.from({ length: 8 }, (_, i) => filmOf(i))
+  encoder ??= new ClipVisionModel({ ...large, addTimeAttn: true, numFrames: 8 }).eval()
+  const paths = Array.from({ length: 8 }, (_, i) => videoOf(i))
   const collate = (some) => scope(async () => stack(await Promise.all(some.map(readClip))))
   const batches = new DataLoader(paths, { batchSize: 2, collate, collateAhead: true })
   let [began, asked, waited, count] = [0n, 0n, 0n, -1]
@@ -100,7 +100,7 @@ async function step() {
     const now = process.hrtime.bigint()
     if (count >= 0) waited += now - asked
     else began = now
-    await noGrad(() => scope(async () => void (await tower.forward({ pixelValues }))))
+    await noGrad(() => scope(async () => void (await encoder.forward({ pixelValues }))))
     asked = process.hrtime.bigint()
     count += 1
   }
@@ -125,7 +125,7 @@ async function write(folder, names) {
   films = join(folder, 'clips')
   for (const name of names) {
     if (name === 'step') continue
-    if (name === 'clips') tensors.clips = await readClip(filmOf(0))
+    if (name === 'clips') tensors.clips = await readClip(videoOf(0))
     if (name === 'resize') {
       photographs = await readPhotographs()
       for (const [i, picture] of photographs.entries()) tensors[`resize.${i}`] = picture

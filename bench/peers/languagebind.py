@@ -1,5 +1,5 @@
 """
-The same networks: transformers' text tower, and LanguageBind's vision towers in PyTorch's own layers, as its modules compute them. Pictures by
+The same networks: transformers' text encoder, and LanguageBind's vision encoders in PyTorch's own layers, as its modules compute them. Pictures by
 Pillow, clips by PyAV.
 """
 

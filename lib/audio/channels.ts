@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireWhole } from '../base/check.js'
+import { argumentError, isArrayLike, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { scope, type Tensor, tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
@@ -10,7 +10,8 @@ export type Channels = 'mean' | 'all' | number
 
 export function requireChannels(where: string, value: unknown): void {
   if (value === 'mean' || value === 'all') return
-  if (typeof value !== 'number') throw misuse(where, 'channels', "'mean', 'all' or the index of a channel", value)
+  if (typeof value !== 'number')
+    throw argumentError(where, 'channels', "'mean', 'all' or the index of a channel", value)
   requireWhole(where, 'channels', value)
 }
 
@@ -42,7 +43,7 @@ export function pickChannels(
 export function mixChannels(samples: Tensor, weights?: readonly number[]): Tensor {
   requireSamples('mixChannels', samples)
   if (weights !== undefined && !isArrayLike(weights))
-    throw misuse('mixChannels', 'weights', 'an array of numbers', weights)
+    throw argumentError('mixChannels', 'weights', 'an array of numbers', weights)
   if (samples.ndim === 1) return samples.clone()
   if (weights === undefined) return samples.mean(-2)
   const count = samples.size(-2)

@@ -1,6 +1,6 @@
 import {
+  argumentError,
   defined,
-  misuse,
   requireNumber,
   requireOneOf,
   requireOptions,
@@ -133,7 +133,7 @@ function checkOptions(where: string, options: ReadClipOptions): void {
   if (longAudio !== undefined) requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)
   if (maxSeconds !== undefined) requireNumber(where, 'maxSeconds', maxSeconds, { least: 0 })
   if (allowEmpty !== undefined && typeof allowEmpty !== 'boolean')
-    throw misuse(where, 'allowEmpty', 'a boolean', allowEmpty)
+    throw argumentError(where, 'allowEmpty', 'a boolean', allowEmpty)
   requireSignal(where, signal)
 }
 
@@ -153,7 +153,7 @@ async function read(place: ClipPlace, clip: AudioClip, options: ReadClipOptions)
   if (typeof clip !== 'object' || clip === null) throw noClip(where, argument, clip)
   if ('path' in clip) {
     const { path, start = 0, end } = clip
-    if (typeof path !== 'string') throw misuse(where, `${argument}.path`, 'a path', path)
+    if (typeof path !== 'string') throw argumentError(where, `${argument}.path`, 'a path', path)
     requireNumber(where, `${argument}.start`, start, { least: 0, below: Number.POSITIVE_INFINITY })
     if (end !== undefined) requireNumber(where, `${argument}.end`, end, { least: start })
     return readFile(place, path, { start, end }, options)
@@ -241,7 +241,7 @@ function floats(where: string, argument: string, samples: Tensor): Tensor {
 }
 
 const noClip = (where: string, argument: string, clip: unknown): ConfigError =>
-  misuse(where, argument, 'a path, the bytes of a file, samples [n], or samples with their rate', clip)
+  argumentError(where, argument, 'a path, the bytes of a file, samples [n], or samples with their rate', clip)
 
 const wrongShape = (where: string, argument: string, expected: string, { dtype, shape }: Tensor): ConfigError =>
   new ConfigError(`${where}: ${argument}: expected ${expected}, got ${dtype} [${shape.join(', ')}]`, {

@@ -1,4 +1,4 @@
-import { defined, misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, defined, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError, ShapeError } from '../base/errors.js'
 import { Generator, noGrad, ops, rand, scope, Tensor } from '../tensor/index.js'
 import { type MelFilterBankOptions, melFilterBank } from './features.js'
@@ -237,7 +237,7 @@ export async function inverseMelSpectrogram(
 }
 
 function requireSpectrum(where: string, name: string, value: unknown): void {
-  if (!(value instanceof Tensor)) throw misuse(where, name, 'a tensor', value)
+  if (!(value instanceof Tensor)) throw argumentError(where, name, 'a tensor', value)
   if (value.ndim < 2 || value.size(-1) === 0 || value.size(-2) === 0 || !value.isFloatingPoint()) {
     throw new ShapeError(
       `${where}: ${name}: expected floating-point [..., ${name === 'mel' ? 'bands' : 'bins'}, frames], got ${value.dtype} [${value.shape}]`,

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, listOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { scope, Tensor, zeros } from '../tensor/index.js'
@@ -63,6 +63,7 @@ export async function padAudio(
 }
 
 function sizeOf(where: string, clip: unknown): number {
-  if (!(clip instanceof Tensor) || clip.ndim !== 1) throw misuse(where, 'clips', 'tensors of shape [samples]', clip)
+  if (!(clip instanceof Tensor) || clip.ndim !== 1)
+    throw argumentError(where, 'clips', 'tensors of shape [samples]', clip)
   return clip.size(0)
 }

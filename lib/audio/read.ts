@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { misuse, requireNumber, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, requireNumber, requireOptions, requireWhole } from '../base/check.js'
 import { OperatorError } from '../base/errors.js'
 import { empty, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { type Channels, pickChannels, requireChannels } from './channels.js'
@@ -143,14 +143,14 @@ const OPTIONS: readonly (keyof ReadAudioOptions)[] = [
 export function checkOptions(where: string, options: ReadAudioOptions, extraOption: string): void {
   requireOptions(where, options, [...OPTIONS, extraOption])
   const { sampleRate, channels = 'mean', start = 0, duration, maxBytes, allowTruncated = false } = options
-  if (typeof allowTruncated !== 'boolean') throw misuse(where, 'allowTruncated', 'a boolean', allowTruncated)
+  if (typeof allowTruncated !== 'boolean') throw argumentError(where, 'allowTruncated', 'a boolean', allowTruncated)
   if (sampleRate !== undefined) requireWhole(where, 'sampleRate', sampleRate, 1)
   requireChannels(where, channels)
   requireNumber(where, 'start', start, { least: 0, below: Number.POSITIVE_INFINITY })
   if (duration !== undefined) requireNumber(where, 'duration', duration, { least: 0 })
   if (maxBytes !== undefined) requireNumber(where, 'maxBytes', maxBytes, { least: 0 })
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
-    throw misuse(where, 'signal', 'an AbortSignal', options.signal)
+    throw argumentError(where, 'signal', 'an AbortSignal', options.signal)
   }
   if (options.quality !== undefined) new Resampler(1, 1, { quality: options.quality })
 }

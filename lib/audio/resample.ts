@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { ops, scope, Tensor } from '../tensor/index.js'
@@ -59,7 +59,7 @@ export async function resample(
 }
 
 export function requireSamples(where: string, samples: unknown): void {
-  if (!(samples instanceof Tensor)) throw misuse(where, 'samples', 'a tensor', samples)
+  if (!(samples instanceof Tensor)) throw argumentError(where, 'samples', 'a tensor', samples)
 }
 
 function recipeOf(where: string, from: number, to: number, options: ResampleOptions) {

@@ -1,4 +1,4 @@
-import { bytesOf, misuse } from '../base/check.js'
+import { argumentError, bytesOf } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { type ByteSource, FileSource, MemorySource, Place } from '../files/byte-source.js'
 import type { Decoded } from './codecs/decoder.js'
@@ -149,7 +149,7 @@ async function openBytes(where: string, input: AudioInput): Promise<ByteSource> 
   if (input instanceof Uint8Array || input instanceof ArrayBuffer) {
     return new MemorySource(bytesOf(where, 'input', input), place)
   }
-  throw misuse(where, 'input', 'a path or the bytes of a file', input)
+  throw argumentError(where, 'input', 'a path or the bytes of a file', input)
 }
 
 async function closeBytes(bytes: ByteSource): Promise<void> {

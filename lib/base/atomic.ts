@@ -149,15 +149,15 @@ function placeOf(path: string): Place {
   const old = statSync(path, { throwIfNoEntry: false })
   if (old && !old.isFile() && !old.isDirectory()) return { target: path }
   const target = targetOf(path)
-  return { target, temporary: temporaryBeside(target), ...(old?.isFile() && { old }) }
+  return { target, temporary: temporaryNextTo(target), ...(old?.isFile() && { old }) }
 }
 
-/** Return whether a name is a temporary file of another process: see `temporaryBeside` and native/core/io/file.cc. */
+/** Return whether a name is a temporary file of another process: see `temporaryNextTo` and native/core/io/file.cc. */
 export const isTemporaryOfOthers = (name: string): boolean =>
   /^\.voxtorch-\d+-[\w-]+\.tmp$/.test(name) && !name.startsWith(`.voxtorch-${process.pid}-`)
 
 /** Return a new temporary path in a file's folder. */
-export function temporaryBeside(path: string): string {
+export function temporaryNextTo(path: string): string {
   // Independent of the path's own name: names have at most 255 bytes.
   return join(dirname(path), `.voxtorch-${process.pid}-${Math.random().toString(36).slice(2)}.tmp`)
 }

@@ -5,7 +5,7 @@ import { LONGEST_LIST, listMayGrow, tooMuch } from './heap.js'
 export { shown }
 
 /** Return the error for a wrong argument: `<where>: expected <argument> to be <expected>, got <value>`. */
-export function misuse(where: string, argument: string, expected: string, value: unknown): ConfigError {
+export function argumentError(where: string, argument: string, expected: string, value: unknown): ConfigError {
   return new ConfigError(`${where}: expected ${argument} to be ${expected}, got ${shown(value)}`, { argument, value })
 }
 
@@ -25,25 +25,25 @@ export function requireNumber(where: string, argument: string, value: unknown, {
   const bounds = [least !== undefined && `of at least ${least}`, below !== undefined && `below ${below}`].filter(
     Boolean,
   )
-  throw misuse(where, argument, ['a number', bounds.join(' and ')].filter(Boolean).join(' '), value)
+  throw argumentError(where, argument, ['a number', bounds.join(' and ')].filter(Boolean).join(' '), value)
 }
 
 export function requireWhole(where: string, argument: string, value: unknown, least = 0): void {
   if (!Number.isSafeInteger(value) || (value as number) < least) {
-    throw misuse(where, argument, `an integer of at least ${least}`, value)
+    throw argumentError(where, argument, `an integer of at least ${least}`, value)
   }
 }
 
 export function requireString(where: string, argument: string, value: unknown): void {
-  if (typeof value !== 'string') throw misuse(where, argument, 'a string', value)
+  if (typeof value !== 'string') throw argumentError(where, argument, 'a string', value)
 }
 
 export function requireFunction(where: string, argument: string, value: unknown): void {
-  if (typeof value !== 'function') throw misuse(where, argument, 'a function', value)
+  if (typeof value !== 'function') throw argumentError(where, argument, 'a function', value)
 }
 
 export function requireObject(where: string, argument: string, value: unknown): void {
-  if (typeof value !== 'object' || value === null) throw misuse(where, argument, 'an object', value)
+  if (typeof value !== 'object' || value === null) throw argumentError(where, argument, 'an object', value)
 }
 
 /**
@@ -58,7 +58,7 @@ export function requireOptions(where: string, options: unknown, known: readonly 
 /** Check that a value is one of the allowed strings. */
 export function requireOneOf(where: string, argument: string, value: unknown, words: readonly string[]): void {
   if (!words.includes(value as string))
-    throw misuse(where, argument, words.map((word) => `'${word}'`).join(', '), value)
+    throw argumentError(where, argument, words.map((word) => `'${word}'`).join(', '), value)
 }
 
 /**
@@ -113,7 +113,7 @@ export const present =
   (where: string, argument: string) =>
   <T>(value: T, index: number): T => {
     if (value !== undefined) return value
-    throw misuse(where, `${argument}[${index}]`, 'defined, since a list has no holes', value)
+    throw argumentError(where, `${argument}[${index}]`, 'defined, since a list has no holes', value)
   }
 
 /** Return a field of any value; undefined if it is missing or reading it throws, as with a revoked proxy. */
@@ -131,21 +131,21 @@ export function bytesOf(where: string, argument: string, value: Uint8Array | Arr
   try {
     return new Uint8Array(value)
   } catch {
-    throw misuse(where, argument, 'bytes that were not transferred to another thread', value)
+    throw argumentError(where, argument, 'bytes that were not transferred to another thread', value)
   }
 }
 
 /** Return the items of an iterable as an array. @throws ConfigError for a list with holes, or more items than a list may hold */
 export function listOf<T>(where: string, argument: string, value: Iterable<T>, what: string): T[] {
   if (typeof value === 'string' || typeof fieldOf(value, Symbol.iterator) !== 'function') {
-    throw misuse(where, argument, `an iterable of ${what}`, value)
+    throw argumentError(where, argument, `an iterable of ${what}`, value)
   }
   // Iterating a typed array whose memory was transferred to another thread throws; its length is 0.
   if (ArrayBuffer.isView(value) && value.byteLength === 0) return []
   if (Array.isArray(value)) {
     return elementsOf(where, argument, value, (item, i) => {
       if (item === undefined && !(i in value))
-        throw misuse(where, argument, `a list without holes, as at [${i}]`, value)
+        throw argumentError(where, argument, `a list without holes, as at [${i}]`, value)
       return item as T
     })
   }
@@ -163,7 +163,7 @@ export function requireSignal(where: string, signal: unknown): void {
   if (signal === undefined || signal === null) return
   const { throwIfAborted, addEventListener } = signal as Partial<AbortSignal>
   if (typeof throwIfAborted === 'function' && typeof addEventListener === 'function') return
-  throw misuse(where, 'signal', 'an AbortSignal', signal)
+  throw argumentError(where, 'signal', 'an AbortSignal', signal)
 }
 
 /** Return a promise that rejects when the signal aborts. The job itself keeps running, and its result is ignored. */

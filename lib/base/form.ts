@@ -1,4 +1,4 @@
-import { misuse } from './check.js'
+import { argumentError } from './check.js'
 import type { ConfigError } from './errors.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: any constructor.
@@ -27,7 +27,7 @@ export function requireForm(where: string, argument: string, value: unknown, for
 }
 
 function mismatch(where: string, place: string, value: unknown, form: Form): ConfigError | undefined {
-  const unless = (good: boolean, expected: string) => (good ? undefined : misuse(where, place, expected, value))
+  const unless = (good: boolean, expected: string) => (good ? undefined : argumentError(where, place, expected, value))
   if (typeof form === 'function') return unless(value instanceof form, `a ${form.name}`)
   if (form === 'object') return unless(isObject(value), 'an object')
   if (form === 'list') return unless(Array.isArray(value), 'a list')

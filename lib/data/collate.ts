@@ -1,8 +1,8 @@
 import {
+  argumentError,
   elementsOf,
   isArrayLike,
   isList,
-  misuse,
   requireNumber,
   requireObject,
   requireOneOf,
@@ -84,10 +84,10 @@ function check(name: string, field: CollateField): void {
   if (pad !== undefined) requireNumber(where, 'pad', pad)
   requireOneOf(where, 'side', side, ['right', 'left'])
   requireWhole(where, 'multipleOf', multipleOf, 1)
-  if (!Array.isArray(elementShape)) throw misuse(where, 'elementShape', 'an array of sizes', elementShape)
+  if (!Array.isArray(elementShape)) throw argumentError(where, 'elementShape', 'an array of sizes', elementShape)
   for (const size of elementShape) requireWhole(where, 'elementShape', size, 1)
   if (mask === undefined) return
-  if (typeof mask !== 'string') throw misuse(where, 'mask', 'a name', mask)
+  if (typeof mask !== 'string') throw argumentError(where, 'mask', 'a name', mask)
   if (pad === undefined) throw new ConfigError(`${where}: expected a pad value with the mask, got none`, {})
 }
 
@@ -167,7 +167,7 @@ class Column {
     const integer = big || !/^(b?float|complex)/.test(dtype)
     const { pad } = this.#field
     if (pad !== undefined && integer && !Number.isInteger(pad)) {
-      throw misuse(`padCollate.${this.#name}`, 'pad', `an integer, as the field is ${dtype}`, pad)
+      throw argumentError(`padCollate.${this.#name}`, 'pad', `an integer, as the field is ${dtype}`, pad)
     }
     if (pad) data.fill((big ? BigInt(pad) : pad) as never)
     this.#rows.forEach((row, i) => {

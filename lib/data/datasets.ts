@@ -1,8 +1,8 @@
 import {
+  argumentError,
   elementsOf,
   isArrayLike,
   isList,
-  misuse,
   present,
   requireFunction,
   requireNumber,
@@ -27,7 +27,7 @@ function samplesOf<T>(where: string, argument: string, value: Samples<T>): Datas
     dataset = asDataset(value, argument)
   } catch {}
   if (!dataset || !('get' in (dataset as Dataset<T>))) {
-    throw misuse(where, argument, 'an array, or an object with length and get(index)', value)
+    throw argumentError(where, argument, 'an array, or an object with length and get(index)', value)
   }
   return dataset as Dataset<T>
 }
@@ -43,7 +43,7 @@ export class ConcatDataset<T> implements Dataset<T> {
   readonly #parts: { dataset: Dataset<T>; start: number }[]
 
   constructor(datasets: readonly Samples<T>[]) {
-    if (!isList(datasets)) throw misuse('ConcatDataset', 'datasets', 'an array of datasets', datasets)
+    if (!isList(datasets)) throw argumentError('ConcatDataset', 'datasets', 'an array of datasets', datasets)
     let start = 0
     this.#parts = elementsOf('ConcatDataset', 'datasets', datasets, (given, i) => {
       const dataset = samplesOf<T>('ConcatDataset', `datasets[${i}]`, given as Samples<T>)
@@ -68,7 +68,7 @@ export class Subset<T> implements Dataset<T> {
 
   constructor(dataset: Samples<T>, indices: ArrayLike<number>) {
     this.#dataset = samplesOf<T>('Subset', 'dataset', dataset)
-    if (!isArrayLike(indices)) throw misuse('Subset', 'indices', 'a list of indices', indices)
+    if (!isArrayLike(indices)) throw argumentError('Subset', 'indices', 'a list of indices', indices)
     const list = elementsOf('Subset', 'indices', indices, (index) => {
       requireIndex('Subset.indices', index as number, this.#dataset.length)
       return index as number
@@ -100,7 +100,7 @@ export function randomSplit<T>(
   requireOptions('randomSplit', options, ['seed'])
   const { seed = 0 } = options
   const samples = samplesOf<T>('randomSplit', 'dataset', dataset)
-  if (!isList(sizes) || sizes.length === 0) throw misuse('randomSplit', 'sizes', 'an array of sizes', sizes)
+  if (!isList(sizes) || sizes.length === 0) throw argumentError('randomSplit', 'sizes', 'an array of sizes', sizes)
   elementsOf('randomSplit', 'sizes', sizes, present('randomSplit', 'sizes'))
   requireWhole('randomSplit', 'seed', seed)
   for (const [i, size] of sizes.entries()) requireNumber('randomSplit', `sizes[${i}]`, size, { least: 0 })
@@ -193,7 +193,7 @@ class Draw {
 
 function weightsOf(where: string, parts: readonly MixturePart<unknown>[], options: MixtureOptions): number[] {
   if (!isList(parts) || parts.length === 0) {
-    throw misuse(where, 'parts', 'an array of { dataset, weight }', parts)
+    throw argumentError(where, 'parts', 'an array of { dataset, weight }', parts)
   }
   requireOptions(where, options, ['seed', 'stoppingStrategy'])
   requireWhole(where, 'seed', options.seed ?? 0)
@@ -207,7 +207,7 @@ function weightsOf(where: string, parts: readonly MixturePart<unknown>[], option
     return weight
   })
   const sum = weights.reduce((total, weight) => total + weight, 0)
-  if (sum === Number.POSITIVE_INFINITY) throw misuse(where, 'the sum of the weights', 'a finite number', sum)
+  if (sum === Number.POSITIVE_INFINITY) throw argumentError(where, 'the sum of the weights', 'a finite number', sum)
   return weights
 }
 

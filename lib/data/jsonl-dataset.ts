@@ -1,5 +1,12 @@
 import { type FileHandle, open, stat } from 'node:fs/promises'
-import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../base/check.js'
+import {
+  argumentError,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { elementsOf, type FileRecord } from '../files/json/elements.js'
 import { jsonValue, refuseTooMuch } from '../files/json/json.js'
@@ -174,7 +181,7 @@ function settingsOf(
   const { onBadRecord = 'stop', maxLineBytes = 1 << 26 } = options
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   requireWhole(where, 'maxLineBytes', maxLineBytes, 1)
-  if (maxLineBytes > 2 ** 31 - 1) throw misuse(where, 'maxLineBytes', 'at most 2^31 - 1', maxLineBytes)
+  if (maxLineBytes > 2 ** 31 - 1) throw argumentError(where, 'maxLineBytes', 'at most 2^31 - 1', maxLineBytes)
   return { skip: onBadRecord === 'skip', maxLineBytes: Math.min(maxLineBytes, LONGEST_LINE) }
 }
 

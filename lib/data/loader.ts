@@ -1,5 +1,12 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
-import { misuse, requireFunction, requireObject, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import {
+  argumentError,
+  requireFunction,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireWhole,
+} from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { withContext } from '../native/context.js'
 import { scope, type Tensor } from '../tensor/index.js'
@@ -119,10 +126,10 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     checkPlan(options)
     const { workers = 0, prefetch = 0, collate, onBadRecord = 'stop', shuffleBuffer = 0, pinMemory = false } = options
     const { collateAhead = false } = options
-    if (typeof collateAhead !== 'boolean') throw misuse('DataLoader', 'collateAhead', 'a boolean', collateAhead)
+    if (typeof collateAhead !== 'boolean') throw argumentError('DataLoader', 'collateAhead', 'a boolean', collateAhead)
     requireOneOf('DataLoader', 'onBadRecord', onBadRecord, ['stop', 'skip'])
     requireWhole('DataLoader', 'shuffleBuffer', shuffleBuffer)
-    if (typeof pinMemory !== 'boolean') throw misuse('DataLoader', 'pinMemory', 'a boolean', pinMemory)
+    if (typeof pinMemory !== 'boolean') throw argumentError('DataLoader', 'pinMemory', 'a boolean', pinMemory)
     if (pinMemory) warnWithoutCuda()
     requireWhole('DataLoader', 'workers', workers)
     requireWhole('DataLoader', 'prefetch', prefetch)

@@ -1,4 +1,13 @@
-import { elementsOf, isArrayLike, isList, misuse, present, requireOptions, requireWhole, shown } from '../base/check.js'
+import {
+  argumentError,
+  elementsOf,
+  isArrayLike,
+  isList,
+  present,
+  requireOptions,
+  requireWhole,
+  shown,
+} from '../base/check.js'
 import { ConfigError, DataError, ShapeError } from '../base/errors.js'
 import { scope, Tensor, tensor } from '../tensor/index.js'
 import type { EpochBatchSampler } from './plan.js'
@@ -46,9 +55,9 @@ export function packSequences<const F extends string>(
   options: PackOptions = {},
 ): (samples: readonly { readonly [K in F]: ArrayLike<number | bigint> }[]) => PackedBatch<F> {
   const where = 'packSequences'
-  if (!isList(fields) || fields.length === 0) throw misuse(where, 'fields', 'an array of names', fields)
+  if (!isList(fields) || fields.length === 0) throw argumentError(where, 'fields', 'an array of names', fields)
   elementsOf(where, 'fields', fields, (field) => {
-    if (typeof field !== 'string') throw misuse(where, 'fields', 'an array of names', fields)
+    if (typeof field !== 'string') throw argumentError(where, 'fields', 'an array of names', fields)
   })
   const generated = fields.find((field) =>
     ['positionIds', 'sequenceIds', 'cuSeqlens', 'maxSeqlen', 'sequenceLengths'].includes(field),
@@ -58,10 +67,10 @@ export function packSequences<const F extends string>(
   requireOptions(where, options, ['causalLabels', 'positionOffset', 'maxLength'])
   const { causalLabels = fields.filter((field) => (field as string) === 'labels'), positionOffset = 0 } = options
   const { maxLength = Number.MAX_SAFE_INTEGER } = options
-  if (!isList(causalLabels)) throw misuse(where, 'causalLabels', 'an array of names', causalLabels)
+  if (!isList(causalLabels)) throw argumentError(where, 'causalLabels', 'an array of names', causalLabels)
   elementsOf(where, 'causalLabels', causalLabels, present(where, 'causalLabels'))
   const unknown = causalLabels.find((name) => !(fields as readonly unknown[]).includes(name))
-  if (unknown !== undefined) throw misuse(where, 'causalLabels', `some of the fields ${fields}`, unknown)
+  if (unknown !== undefined) throw argumentError(where, 'causalLabels', `some of the fields ${fields}`, unknown)
   requireWhole(where, 'positionOffset', positionOffset)
   requireWhole(where, 'maxLength', maxLength, 1)
   return (samples) => {
@@ -149,7 +158,7 @@ function whole(value: unknown, field: string, sample: number): bigint {
  *   `functional.scaledDotProductAttention`
  */
 export function blockDiagonalMask(sequenceIds: Tensor, { causal = false }: { causal?: boolean } = {}): Tensor {
-  if (!(sequenceIds instanceof Tensor)) throw misuse('blockDiagonalMask', 'sequenceIds', 'a tensor', sequenceIds)
+  if (!(sequenceIds instanceof Tensor)) throw argumentError('blockDiagonalMask', 'sequenceIds', 'a tensor', sequenceIds)
   if (sequenceIds.ndim !== 2) {
     throw new ShapeError(`blockDiagonalMask: expected sequenceIds of shape [batch, time], got [${sequenceIds.shape}]`, {
       shape: sequenceIds.shape,
@@ -223,7 +232,7 @@ export class PackedBatchSampler implements EpochBatchSampler {
     const { lengths, maxLength, shuffle = false, seed = 0 } = options
     requireWhole(where, 'maxLength', maxLength, 1)
     requireWhole(where, 'seed', seed)
-    if (typeof shuffle !== 'boolean') throw misuse(where, 'shuffle', 'a boolean', shuffle)
+    if (typeof shuffle !== 'boolean') throw argumentError(where, 'shuffle', 'a boolean', shuffle)
     this.#lengths = checkedLengths(where, lengths, maxLength, 'maxLength')
     this.#options = { maxLength, shuffle, seed }
     this.length = this.#rows(0).length

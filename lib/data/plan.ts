@@ -1,7 +1,7 @@
 import {
+  argumentError,
   fieldOf,
   listOf,
-  misuse,
   requireFunction,
   requireObject,
   requireOptions,
@@ -99,11 +99,11 @@ export function checkPlan(options: PlanOptions): void {
   requireOptions('DataLoader.lengthBuckets', lengthBuckets, ['lengthOf', 'bucketSize'])
   const { lengthOf, bucketSize = batchSize } = lengthBuckets
   if (typeof lengthOf !== 'function' && typeof fieldOf(lengthOf, 'length') !== 'number') {
-    throw misuse(WHERE, 'lengthBuckets.lengthOf', 'a function or an array', lengthOf)
+    throw argumentError(WHERE, 'lengthBuckets.lengthOf', 'a function or an array', lengthOf)
   }
   requireWhole(WHERE, 'lengthBuckets.bucketSize', bucketSize, 1)
   if (bucketSize % batchSize !== 0) {
-    throw misuse(WHERE, 'lengthBuckets.bucketSize', `a multiple of batchSize ${batchSize}`, bucketSize)
+    throw argumentError(WHERE, 'lengthBuckets.bucketSize', `a multiple of batchSize ${batchSize}`, bucketSize)
   }
 }
 
@@ -113,9 +113,9 @@ function checkShard(shard: Shard, batchSize: number | undefined): void {
   const { rank, worldSize } = shard
   requireWhole(WHERE, 'shard.worldSize', worldSize, 1)
   requireWhole(WHERE, 'shard.rank', rank)
-  if (rank >= worldSize) throw misuse(WHERE, 'shard.rank', `below its worldSize ${worldSize}`, rank)
+  if (rank >= worldSize) throw argumentError(WHERE, 'shard.rank', `below its worldSize ${worldSize}`, rank)
   if (batchSize !== undefined && batchSize % worldSize !== 0) {
-    throw misuse(
+    throw argumentError(
       WHERE,
       'batchSize',
       `a multiple of shard.worldSize ${worldSize}, since it counts the samples of all ranks`,
@@ -158,7 +158,8 @@ function* wholeBatches(length: number, options: PlanOptions, epoch: number): Gen
     }
     return
   }
-  if (Math.min(batchSize, length) > MOST_AT_ONCE) throw misuse(WHERE, 'batchSize', `at most ${MOST_AT_ONCE}`, batchSize)
+  if (Math.min(batchSize, length) > MOST_AT_ONCE)
+    throw argumentError(WHERE, 'batchSize', `at most ${MOST_AT_ONCE}`, batchSize)
   if (!sampler && !shuffle && !lengthBuckets) {
     // Do not build a list of all indices: a computed dataset may have any length.
     for (let at = 0; at < length; at += batchSize) {

@@ -1,6 +1,6 @@
 // Not cli-progress 3.12.0: its timer keeps a process alive if a bar was not closed, and it lacks bars without a total and lines
 // printed above a bar.
-import { misuse, requireNumber, requireObject, requireOptions, requireString } from '../base/check.js'
+import { argumentError, requireNumber, requireObject, requireOptions, requireString } from '../base/check.js'
 
 /** Output stream of a bar: `process.stderr`, or an object like it. */
 export interface ProgressStream {
@@ -54,7 +54,7 @@ export class ProgressBar {
     requireString('ProgressBar', 'unit', unit)
     if (total !== undefined) requireNumber('ProgressBar', 'total', total, { least: 0 })
     if (interval !== undefined) requireNumber('ProgressBar', 'interval', interval, { least: 0 })
-    if (typeof stream?.write !== 'function') throw misuse('ProgressBar', 'stream', 'a stream', stream)
+    if (typeof stream?.write !== 'function') throw argumentError('ProgressBar', 'stream', 'a stream', stream)
     this.#options = options
     this.#stream = stream
     this.#terminal = stream.isTTY === true
@@ -74,7 +74,7 @@ export class ProgressBar {
     requireObject('ProgressBar.tick', 'fields', fields)
     for (const [name, value] of Object.entries(fields)) {
       if (typeof value !== 'number' && typeof value !== 'string') {
-        throw misuse('ProgressBar.tick', name, 'a number or a string', value)
+        throw argumentError('ProgressBar.tick', name, 'a number or a string', value)
       }
     }
     this.#count += count

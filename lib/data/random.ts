@@ -1,4 +1,4 @@
-import { misuse, requireWhole } from '../base/check.js'
+import { argumentError, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 
 /**
@@ -34,7 +34,7 @@ export class Random {
   setState(state: readonly number[]): this {
     const good = Array.isArray(state) && state.length === 4 && state.every((word) => word === word >>> 0)
     if (!good || state.every((word) => word === 0))
-      throw misuse('Random', 'state', 'a state that getState() returned', state)
+      throw argumentError('Random', 'state', 'a state that getState() returned', state)
     this.#state.set(state)
     return this
   }
@@ -61,7 +61,7 @@ export class Random {
   /** Return a uniform integer in 0 … n - 1, for n up to 2^32, without bias. */
   below(n: number): number {
     requireWhole('Random.below', 'n', n, 1)
-    if (n > 2 ** 32) throw misuse('Random.below', 'n', 'at most 2^32', n)
+    if (n > 2 ** 32) throw argumentError('Random.below', 'n', 'at most 2^32', n)
     const limit = 2 ** 32 - (2 ** 32 % n)
     for (;;) {
       const value = this.uint32()
@@ -72,7 +72,7 @@ export class Random {
   /** Shuffle an array in place (Fisher and Yates) and return it. */
   shuffle<A extends Uint32Array | unknown[]>(array: A): A {
     if (!Array.isArray(array) && !(array instanceof Uint32Array)) {
-      throw misuse('Random.shuffle', 'array', 'an array', array)
+      throw argumentError('Random.shuffle', 'array', 'an array', array)
     }
     for (let i = array.length - 1; i > 0; i--) {
       const j = this.below(i + 1)

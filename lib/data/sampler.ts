@@ -1,4 +1,4 @@
-import { elementsOf, isArrayLike, misuse, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, elementsOf, isArrayLike, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { type EpochBatchSampler, type EpochSampler, indicesOf, requireSampler, type Sampler } from './plan.js'
 import { indicesBelow, Random } from './random.js'
@@ -48,14 +48,19 @@ export class RandomSampler implements EpochSampler {
     requireOptions('RandomSampler', options, ['replacement', 'numSamples', 'seed'])
     this.#size = sizeOf('RandomSampler', dataset)
     const { replacement = false, numSamples = this.#size, seed = 0 } = options
-    if (typeof replacement !== 'boolean') throw misuse('RandomSampler', 'replacement', 'a boolean', replacement)
+    if (typeof replacement !== 'boolean') throw argumentError('RandomSampler', 'replacement', 'a boolean', replacement)
     requireWhole('RandomSampler', 'numSamples', numSamples)
     requireWhole('RandomSampler', 'seed', seed)
     if (this.#size === 0 && numSamples > 0) {
-      throw misuse('RandomSampler', 'numSamples', '0 without samples', numSamples)
+      throw argumentError('RandomSampler', 'numSamples', '0 without samples', numSamples)
     }
     if (!replacement && this.#size > MAX_SHUFFLED) {
-      throw misuse('RandomSampler', 'the number of samples', `at most ${MAX_SHUFFLED} without replacement`, this.#size)
+      throw argumentError(
+        'RandomSampler',
+        'the number of samples',
+        `at most ${MAX_SHUFFLED} without replacement`,
+        this.#size,
+      )
     }
     this.length = numSamples
     this.#replacement = replacement
@@ -97,13 +102,13 @@ export class WeightedRandomSampler implements EpochSampler {
     const where = 'WeightedRandomSampler'
     requireOptions(where, options, ['replacement', 'seed'])
     const { replacement = true, seed = 0 } = options
-    if (!isArrayLike(weights)) throw misuse(where, 'weights', 'a list of numbers', weights)
+    if (!isArrayLike(weights)) throw argumentError(where, 'weights', 'a list of numbers', weights)
     requireWhole(where, 'numSamples', numSamples)
     requireWhole(where, 'seed', seed)
-    if (typeof replacement !== 'boolean') throw misuse(where, 'replacement', 'a boolean', replacement)
+    if (typeof replacement !== 'boolean') throw argumentError(where, 'replacement', 'a boolean', replacement)
     const list = elementsOf(where, 'weights', weights, (weight, i) => {
       if (typeof weight === 'number' && weight >= 0 && weight < Infinity) return weight
-      throw misuse(where, `weights[${i}]`, 'a finite number of at least 0', weight)
+      throw argumentError(where, `weights[${i}]`, 'a finite number of at least 0', weight)
     })
     this.#weights = Float64Array.from(list)
     const possible = this.#weights.reduce((count, weight) => count + Number(weight > 0), 0)
@@ -112,7 +117,12 @@ export class WeightedRandomSampler implements EpochSampler {
       throw new ConfigError(`${where}: expected a finite sum of the weights above 0, got ${sum}`, { sum })
     }
     if (!replacement && numSamples > possible) {
-      throw misuse(where, 'numSamples', `at most the ${possible} weights above 0, without replacement`, numSamples)
+      throw argumentError(
+        where,
+        'numSamples',
+        `at most the ${possible} weights above 0, without replacement`,
+        numSamples,
+      )
     }
     this.length = numSamples
     this.#replacement = replacement
@@ -167,7 +177,7 @@ export class BatchSampler implements EpochBatchSampler {
     const { batchSize, dropLast = false } = options
     requireWhole('BatchSampler', 'batchSize', batchSize, 1)
     requireSampler('BatchSampler', sampler)
-    if (typeof dropLast !== 'boolean') throw misuse('BatchSampler', 'dropLast', 'a boolean', dropLast)
+    if (typeof dropLast !== 'boolean') throw argumentError('BatchSampler', 'dropLast', 'a boolean', dropLast)
     this.#sampler = sampler
     this.#batchSize = batchSize
     this.#dropLast = dropLast
@@ -223,7 +233,7 @@ export class TokenBatchSampler implements EpochBatchSampler {
     requireWhole(where, 'maxTokens', maxTokens, 1)
     requireWhole(where, 'maxSamples', maxSamples, 1)
     requireWhole(where, 'seed', seed)
-    if (typeof shuffle !== 'boolean') throw misuse(where, 'shuffle', 'a boolean', shuffle)
+    if (typeof shuffle !== 'boolean') throw argumentError(where, 'shuffle', 'a boolean', shuffle)
     this.#lengths = checkedLengths(where, lengths, maxTokens, 'maxTokens')
     this.#options = { maxTokens, maxSamples, shuffle, seed }
   }
@@ -265,7 +275,7 @@ export class TokenBatchSampler implements EpochBatchSampler {
 
 /** Check lengths: integers of at least 1 and at most `most`. */
 export function checkedLengths(where: string, lengths: ArrayLike<number>, most: number, name: string): number[] {
-  if (!isArrayLike(lengths)) throw misuse(where, 'lengths', 'a list of numbers', lengths)
+  if (!isArrayLike(lengths)) throw argumentError(where, 'lengths', 'a list of numbers', lengths)
   const list = elementsOf(where, 'lengths', lengths, (length, i) => {
     requireWhole(where, `lengths[${i}]`, length)
     return length as number

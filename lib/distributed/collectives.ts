@@ -1,8 +1,8 @@
-import { listOf, misuse, requireObject, requireOneOf } from '../base/check.js'
+import { argumentError, listOf, requireObject, requireOneOf } from '../base/check.js'
 import { ConfigError, DistributedError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { scope, Tensor, tensor } from '../tensor/index.js'
-import { groupId, isInitialized, requireRank, worldSize } from './process-group.js'
+import { getWorldSize, groupId, isInitialized, requireRank } from './process-group.js'
 
 /** Reduction of the values of several ranks; 'mean' is for floating-point tensors. */
 export type ReduceOp = 'sum' | 'mean' | 'product' | 'min' | 'max'
@@ -34,7 +34,7 @@ export async function broadcast(tensors: Tensor | Iterable<Tensor>, source = 0):
 
 /** Return the tensors of all ranks, in rank order; all must have one shape and dtype. */
 export async function allGather(value: Tensor): Promise<Tensor[]> {
-  if (!(value instanceof Tensor)) throw misuse('allGather', 'its argument', 'a Tensor', value)
+  if (!(value instanceof Tensor)) throw argumentError('allGather', 'its argument', 'a Tensor', value)
   return (await gather(groupId('allGather'), value)) as Tensor[]
 }
 
@@ -47,7 +47,7 @@ export async function barrier(): Promise<void> {
 export async function allGatherObject<T>(value: T): Promise<T[]> {
   groupId('allGatherObject')
   const text = JSON.stringify(value)
-  if (text === undefined) throw misuse('allGatherObject', 'its argument', 'a value that JSON can hold', value)
+  if (text === undefined) throw argumentError('allGatherObject', 'its argument', 'a value that JSON can hold', value)
   const bytes = new TextEncoder().encode(text)
   return await scope(async () => {
     const lengths = (await allGather(tensor([bytes.length], { dtype: 'int64' }))).map((length) => Number(length.item()))
@@ -74,9 +74,9 @@ export async function reduceMetrics<K extends string>(
   requireObject('reduceMetrics', 'its options', options)
   const { weight = 1 } = options
   if (!(weight >= 0 && weight < Number.POSITIVE_INFINITY)) {
-    throw misuse('reduceMetrics', 'weight', 'a number of at least 0', weight)
+    throw argumentError('reduceMetrics', 'weight', 'a number of at least 0', weight)
   }
-  if (!isInitialized() && worldSize() === 1) return { ...metrics }
+  if (!isInitialized() && getWorldSize() === 1) return { ...metrics }
   const names = Object.keys(metrics).sort() as K[]
   // JSON cannot store NaN and infinity.
   const localValues = { weight, values: names.map((name) => [name, String(metrics[name])] as const) }
@@ -100,7 +100,7 @@ export async function reduceMetrics<K extends string>(
 function tensorsOf(where: string, tensors: Tensor | Iterable<Tensor>): Tensor[] {
   if (tensors instanceof Tensor) return [tensors]
   const list = listOf<Tensor>(where, 'tensors', tensors, 'tensors')
-  for (const item of list) if (!(item instanceof Tensor)) throw misuse(where, 'a tensor', 'a Tensor', item)
+  for (const item of list) if (!(item instanceof Tensor)) throw argumentError(where, 'a tensor', 'a Tensor', item)
   if (list.length === 0) throw new ConfigError(`${where}: expected at least one tensor, got none`, {})
   return list
 }

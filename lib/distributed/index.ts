@@ -10,13 +10,13 @@ export {
 export { type DataParallelOptions, DistributedDataParallel } from './data-parallel.js'
 export {
   destroyProcessGroup,
+  getLocalRank,
+  getRank,
+  getWorldSize,
   initProcessGroup,
   isInitialized,
   isMainProcess,
-  localRank,
   type ProcessGroupOptions,
-  rank,
-  worldSize,
 } from './process-group.js'
 export { DistributedSampler, type DistributedSamplerOptions } from './sampler.js'
 export { ZeroRedundancyOptimizer } from './zero.js'

@@ -1,4 +1,11 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireString, requireWhole } from '../base/check.js'
+import {
+  argumentError,
+  requireNumber,
+  requireObject,
+  requireOneOf,
+  requireString,
+  requireWhole,
+} from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { op, opAsync } from '../native/call.js'
 import { type Launch, launchedAs, readLaunch } from './environment.js'
@@ -86,16 +93,16 @@ export async function destroyProcessGroup(): Promise<void> {
 export const isInitialized = (): boolean => open !== null
 
 /** Return the rank of this process; before `initProcessGroup` the launcher's value, and 0 without a launcher. */
-export const rank = (): number => (open ?? launchedAs()).rank
+export const getRank = (): number => (open ?? launchedAs()).rank
 
 /** Return the number of processes; before `initProcessGroup` the launcher's value, and 1 without one. */
-export const worldSize = (): number => (open ?? launchedAs()).worldSize
+export const getWorldSize = (): number => (open ?? launchedAs()).worldSize
 
 /** Return the rank of this process on its machine: the index of the GPU to use. */
-export const localRank = (): number => open?.localRank ?? Number(process.env.LOCAL_RANK ?? 0)
+export const getLocalRank = (): number => open?.localRank ?? Number(process.env.LOCAL_RANK ?? 0)
 
 /** Return whether this is rank 0, the process that logs, evaluates and saves. */
-export const isMainProcess = (): boolean => rank() === 0
+export const isMainProcess = (): boolean => getRank() === 0
 
 /** Return the open group's id in native code. */
 export function groupId(where: string): number {
@@ -106,5 +113,5 @@ export function groupId(where: string): number {
 /** Check that a rank exists. */
 export function requireRank(where: string, argument: string, value: number): void {
   requireWhole(where, argument, value)
-  if (value >= worldSize()) throw misuse(where, argument, `a rank below ${worldSize()}`, value)
+  if (value >= getWorldSize()) throw argumentError(where, argument, `a rank below ${getWorldSize()}`, value)
 }

@@ -1,7 +1,7 @@
 import { requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { indicesBelow, Random } from '../data/random.js'
-import { rank as ownRank, worldSize as ownWorld } from './process-group.js'
+import { getRank as ownRank, getWorldSize as ownWorld } from './process-group.js'
 
 export interface DistributedSamplerOptions {
   /** Shuffle in a new order each epoch, the same on all ranks. Default true. */

@@ -4,7 +4,7 @@ import { type Device, type DType, empty, noGrad, scope, type Tensor } from '../t
 import { keepForever } from '../tensor/scope.js'
 import type { GroupOptions, Optimizer, OptimizerState, ParamGroup } from '../train/optimizer.js'
 import { allGatherObject, broadcast } from './collectives.js'
-import { groupId, rank, requireRank, worldSize } from './process-group.js'
+import { getRank, getWorldSize, groupId, requireRank } from './process-group.js'
 
 /** Parameters, or groups of them with their own options, as for an optimizer. */
 type Params<O extends GroupOptions> = Iterable<Tensor> | Iterable<{ params: Iterable<Tensor> } & Partial<O>>
@@ -36,7 +36,7 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     let index = 0
     const ownGroups = this.#whole.groups.map((group) => ({
       ...group,
-      params: group.params.filter(() => this.#owners[index++] === rank()),
+      params: group.params.filter(() => this.#owners[index++] === getRank()),
     }))
     this.#own = make(ownGroups as Iterable<{ params: Iterable<Tensor> } & Partial<O>>)
   }
@@ -61,7 +61,7 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
     this.#passOptions()
     await this.#own.step()
     const params = this.#params()
-    for (let owner = 0; owner < worldSize(); owner++) {
+    for (let owner = 0; owner < getWorldSize(); owner++) {
       const theirs = params.filter((_, i) => this.#owners[i] === owner)
       if (theirs.length > 0) await noGrad(() => broadcast(theirs, owner))
     }
@@ -82,7 +82,7 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
   async consolidateStateDict(options: { to?: number | undefined } = {}): Promise<OptimizerState | null> {
     const { to } = options
     if (to !== undefined) requireRank(`${WHERE}.consolidateStateDict`, 'to', to)
-    const wanted = to === undefined || to === rank()
+    const wanted = to === undefined || to === getRank()
     this.#passOptions()
     const ownState = this.#ownState()
     const params = this.#params()
@@ -144,7 +144,7 @@ export class ZeroRedundancyOptimizer<O extends GroupOptions = GroupOptions> {
 
   /** Return the indices, among all parameters, of this rank's. */
   #ownNumbers(): number[] {
-    return this.#owners.flatMap((owner, number) => (owner === rank() ? [number] : []))
+    return this.#owners.flatMap((owner, number) => (owner === getRank() ? [number] : []))
   }
 
   #ownState(): OptimizerState['state'] {
@@ -171,7 +171,7 @@ const WHERE = 'ZeroRedundancyOptimizer'
 
 /** Assign the largest parameters first, each to the rank with the least so far: the result is the same on every rank. */
 function shares(sizes: number[]): number[] {
-  const loads: number[] = new Array(worldSize()).fill(0)
+  const loads: number[] = new Array(getWorldSize()).fill(0)
   const owners: number[] = new Array(sizes.length).fill(0)
   const order = sizes.map((_, i) => i).sort((a, b) => (sizes[b] as number) - (sizes[a] as number))
   for (const i of order) {

@@ -1,4 +1,4 @@
-import { misuse, requireString } from '../base/check.js'
+import { argumentError, requireString } from '../base/check.js'
 import { ConfigError, DataError, InsufficientMemoryError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { currentContext } from '../native/context.js'
@@ -130,14 +130,15 @@ export function bytePart(bytes: Uint8Array): Tensor {
 /** Check a path that native code and Node interpret alike. */
 export function requirePath(where: string, argument: string, value: unknown): void {
   requireString(where, argument, value)
-  if (/[\0\p{Surrogate}]/u.test(value as string)) throw misuse(where, argument, 'a path of whole characters', value)
+  if (/[\0\p{Surrogate}]/u.test(value as string))
+    throw argumentError(where, argument, 'a path of whole characters', value)
 }
 
 /** Check the option `names`: a list of names, a function of a name, or undefined for all tensors. */
 export function requireNames(where: string, names: unknown): void {
   if (names === undefined || typeof names === 'function') return
   if (Array.isArray(names) && names.every((name) => typeof name === 'string')) return
-  throw misuse(where, 'names', 'a list of strings or a function', names)
+  throw argumentError(where, 'names', 'a list of strings or a function', names)
 }
 
 /** Convert errors of a native job about the file to the reader's errors, with the caller's path. */

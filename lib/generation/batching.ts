@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { Turns } from '../base/turn.js'
 import { native } from '../native/addon.js'
@@ -119,7 +119,7 @@ export class ContinuousBatching {
 
   constructor(network: NativeModule, options: ContinuousBatchingOptions = {}) {
     const where = 'ContinuousBatching'
-    if (!(network instanceof NativeModule)) throw misuse(where, 'model', 'a language model', network)
+    if (!(network instanceof NativeModule)) throw argumentError(where, 'model', 'a language model', network)
     requireOptions(where, options, ['maxNumSeqs', 'maxNumBatchedTokens', 'maxCacheBytes', 'prefixCacheBytes'])
     const { maxNumSeqs = 8, maxNumBatchedTokens = 128, maxCacheBytes, prefixCacheBytes = 0 } = options
     requireWhole(where, 'maxNumSeqs', maxNumSeqs, 1)
@@ -127,7 +127,7 @@ export class ContinuousBatching {
     if (maxCacheBytes !== undefined) requireWhole(where, 'maxCacheBytes', maxCacheBytes, 1)
     requireWhole(where, 'prefixCacheBytes', prefixCacheBytes)
     const perToken = bytesPerToken(network)
-    if (perToken === 0) throw misuse(where, 'model', 'a language model', network)
+    if (perToken === 0) throw argumentError(where, 'model', 'a language model', network)
     this.#network = network
     this.#limits = { seqs: maxNumSeqs, bytes: maxCacheBytes ?? Number.POSITIVE_INFINITY, tokenBytes: perToken }
     this.#context = { ...currentContext(), scope: null }

@@ -1,4 +1,4 @@
-import { misuse, shown } from '../base/check.js'
+import { argumentError, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { registerCallback } from '../native/callbacks.js'
@@ -52,7 +52,7 @@ export function attachCallbacks(session: ModuleHandle, callbacks: Callbacks): vo
 function listOf<F>(key: string, given: F | readonly F[] | undefined): F[] {
   const list = given === undefined || given === null ? [] : ([given].flat() as F[])
   for (const one of list)
-    if (typeof one !== 'function') throw misuse('generate', key, 'a function or a list of them', one)
+    if (typeof one !== 'function') throw argumentError('generate', key, 'a function or a list of them', one)
   return list
 }
 

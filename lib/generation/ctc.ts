@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, isArrayLike, requireOptions, requireWhole } from '../base/check.js'
 import { opAsync } from '../native/call.js'
 import { Tensor } from '../tensor/index.js'
 
@@ -64,7 +64,7 @@ export async function ctcAlign(
 ): Promise<CtcAlignment> {
   const where = 'ctcAlign'
   requireFrames(where, logProbs)
-  if (!isArrayLike(tokens)) throw misuse(where, 'tokens', 'a list of ids', tokens)
+  if (!isArrayLike(tokens)) throw argumentError(where, 'tokens', 'a list of ids', tokens)
   requireOptions(where, options, ['blank'])
   const { blank = 0 } = options
   requireWhole(where, 'blank', blank)
@@ -74,5 +74,5 @@ export async function ctcAlign(
 }
 
 function requireFrames(where: string, logProbs: unknown): void {
-  if (!(logProbs instanceof Tensor)) throw misuse(where, 'logProbs', 'a tensor', logProbs)
+  if (!(logProbs instanceof Tensor)) throw argumentError(where, 'logProbs', 'a tensor', logProbs)
 }

@@ -1,5 +1,5 @@
 import { optionsOf } from '../base/arguments.js'
-import { abortable, misuse, requireSignal, requireWhole } from '../base/check.js'
+import { abortable, argumentError, requireSignal, requireWhole } from '../base/check.js'
 import { ConfigError, InsufficientMemoryError } from '../base/errors.js'
 import { Turns } from '../base/turn.js'
 import { didYouMean, shortened } from '../base/words.js'
@@ -204,7 +204,7 @@ class Run {
     options.signal?.throwIfAborted()
     const { logitsProcessor, stoppingCriteria, assistantModel } = options
     if (assistantModel !== undefined && !(assistantModel instanceof NativeModule)) {
-      throw misuse('generate', 'assistantModel', 'a network that generates', assistantModel)
+      throw argumentError('generate', 'assistantModel', 'a network that generates', assistantModel)
     }
     checkBatching(model, options.batching)
     this.#session = new GenerationSession(this.config, { logitsProcessor, stoppingCriteria })
@@ -396,10 +396,10 @@ const OPTIONS = [
 function checkBatching(model: GenerativeModule, batching: ContinuousBatching | undefined): void {
   if (batching === undefined) return
   if (!(batching instanceof ContinuousBatching)) {
-    throw misuse('generate', 'batching', 'a ContinuousBatching', batching)
+    throw argumentError('generate', 'batching', 'a ContinuousBatching', batching)
   }
   if (networkOf(batching) !== model)
-    throw misuse('generate', 'batching', 'one that was created for this network', batching)
+    throw argumentError('generate', 'batching', 'one that was created for this network', batching)
 }
 
 function checkKeys(what: string, given: object, known: string[]): void {
@@ -414,6 +414,6 @@ const present = (given: object): Record<string, unknown> =>
 
 function listsOf(tensor: Tensor | null | undefined): number[][] | undefined {
   if (!tensor) return undefined
-  if (tensor.shape.length !== 2) throw misuse('generate', 'inputs', 'matrices [batch, time]', tensor)
+  if (tensor.shape.length !== 2) throw argumentError('generate', 'inputs', 'matrices [batch, time]', tensor)
   return scope(() => (tensor.to('int64').toArray() as unknown[][]).map((row) => row.map(Number)))
 }

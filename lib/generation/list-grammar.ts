@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireString } from '../base/check.js'
+import { argumentError, requireOptions, requireString } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Tokenizer } from '../text/index.js'
 import type { GenerationConfig } from './config.js'
@@ -32,13 +32,14 @@ export function listGrammar(
   options: ListGrammarOptions,
 ): NonNullable<GenerationConfig['prefixAllowedTokensFn']> {
   const where = 'listGrammar'
-  if (typeof tokenizer?.encode !== 'function') throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+  if (typeof tokenizer?.encode !== 'function') throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
   requireOptions(where, options, ['items', 'separator', 'end', 'most', 'empty'])
   const { items, separator = ';', end = tokenizer.eosToken, most = items?.length, empty = false } = options
   requireString(where, 'separator', separator)
   const isList =
     Array.isArray(items) && items.length > 0 && items.every((item) => typeof item === 'string' && item !== '')
-  if (!isList || separator === '') throw misuse(where, 'items', 'a non-empty list of strings with a separator', items)
+  if (!isList || separator === '')
+    throw argumentError(where, 'items', 'a non-empty list of strings with a separator', items)
   if (new Set(items).size < items.length || items.some((item) => item.includes(separator))) {
     throw new ConfigError(
       `${where}.items: expected unique items without the separator ${JSON.stringify(separator)}, got a duplicate or one with it.`,
@@ -47,7 +48,7 @@ export function listGrammar(
       },
     )
   }
-  if (!Number.isSafeInteger(most) || most < 1) throw misuse(where, 'most', 'an integer of at least 1', most)
+  if (!Number.isSafeInteger(most) || most < 1) throw argumentError(where, 'most', 'an integer of at least 1', most)
   const endId = end === null || end === undefined ? undefined : tokenizer.tokenToId(end)
   if (endId === undefined)
     throw new ConfigError(`${where}.end: expected a token of the tokenizer, got ${JSON.stringify(end)}.`, { end })

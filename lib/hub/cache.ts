@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, readlink, rm, stat, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
-import { moveIntoPlace, temporaryBeside, writeAtomically } from '../base/atomic.js'
+import { moveIntoPlace, temporaryNextTo, writeAtomically } from '../base/atomic.js'
 import { defined } from '../base/check.js'
 import { HubError, VoxtorchError } from '../base/errors.js'
 import { shortened } from '../base/words.js'
@@ -134,7 +134,7 @@ export class RepositoryCache {
     if ((await readlink(pointer).catch(() => '')) === target) return
     await stored(pointer, async () => {
       await mkdir(dirname(pointer), { recursive: true })
-      const temporary = temporaryBeside(pointer)
+      const temporary = temporaryNextTo(pointer)
       await symlink(target, temporary)
       try {
         await moveIntoPlace(temporary, pointer)

@@ -1,4 +1,4 @@
-import { misuse } from '../base/check.js'
+import { argumentError } from '../base/check.js'
 import { ProgressBar, type ProgressStream } from '../data/progress.js'
 
 const MB = 1e6
@@ -22,7 +22,7 @@ export function progressStream(
   progress: boolean | ProgressStream | undefined = defaultProgress,
 ): ProgressStream | undefined {
   if (typeof progress !== 'boolean' && typeof progress?.write !== 'function') {
-    throw misuse(where, 'progress', 'a boolean or a stream', progress)
+    throw argumentError(where, 'progress', 'a boolean or a stream', progress)
   }
   return progress === true ? process.stderr : progress || undefined
 }

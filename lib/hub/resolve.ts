@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { resolve as absolute } from 'node:path'
-import { defined, misuse, requireNumber, requireOptions, requireString, requireWhole } from '../base/check.js'
+import { argumentError, defined, requireNumber, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError, HubError, VoxtorchError } from '../base/errors.js'
 import { nearest } from '../base/words.js'
 import type { ProgressStream } from '../data/progress.js'
@@ -71,7 +71,7 @@ export async function resolveModel(model: string, options: ResolveModelOptions =
     })
   }
   if (!isRepository(model)) {
-    throw misuse('resolveModel', 'model', "a folder, or a repository such as 'org/name'", model)
+    throw argumentError('resolveModel', 'model', "a folder, or a repository such as 'org/name'", model)
   }
   // Detect a misspelled name of published weights without a request to the Hub.
   const near = model.includes('/') ? undefined : nearest(model, WEIGHTS, Math.floor(model.length / 4))
@@ -127,19 +127,20 @@ function checked(model: string, options: ResolveModelOptions): Settings {
   const { revision = 'main', files, token, cacheDir = hubCache(), offline = hubOffline() } = options
   const { progress, signal = new AbortController().signal, timeout = hubTimeout(), retries = 5 } = options
   requireString(where, 'revision', revision)
-  if (!isRevision(revision)) throw misuse(where, 'revision', 'the name of a branch or tag, or a commit', revision)
+  if (!isRevision(revision))
+    throw argumentError(where, 'revision', 'the name of a branch or tag, or a commit', revision)
   if (
     files !== undefined &&
     !(Array.isArray(files) && files.every((item) => typeof item === 'string' && item !== ''))
   ) {
-    throw misuse(where, 'files', 'a list of patterns', files)
+    throw argumentError(where, 'files', 'a list of patterns', files)
   }
   if (token !== undefined && token !== false && typeof token !== 'string') {
-    throw misuse(where, 'token', 'a string or false', typeof token)
+    throw argumentError(where, 'token', 'a string or false', typeof token)
   }
   requireString(where, 'cacheDir', cacheDir)
-  if (typeof offline !== 'boolean') throw misuse(where, 'offline', 'a boolean', offline)
-  if (!(signal instanceof AbortSignal)) throw misuse(where, 'signal', 'an AbortSignal', signal)
+  if (typeof offline !== 'boolean') throw argumentError(where, 'offline', 'a boolean', offline)
+  if (!(signal instanceof AbortSignal)) throw argumentError(where, 'signal', 'an AbortSignal', signal)
   requireNumber(where, 'timeout', timeout, { least: 0.001, below: 2_000_000 })
   requireWhole(where, 'retries', retries)
   const stream = progressStream(where, progress)

@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, shown } from '../base/check.js'
+import { argumentError, requireOneOf, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 
 /** A message of a conversation. The types of its parts depend on the model. */
@@ -18,12 +18,14 @@ export function requireConversation<P>(
   messages: readonly ChatMessage<P>[],
   describe: (message: ChatMessage<P>, name: string) => { isEmpty: boolean; isText: boolean },
 ): void {
-  if (!Array.isArray(messages) || messages.length === 0) throw misuse(where, 'messages', 'a list of messages', messages)
+  if (!Array.isArray(messages) || messages.length === 0)
+    throw argumentError(where, 'messages', 'a list of messages', messages)
   let expected: 'user' | 'assistant' = 'user'
   for (const [i, message] of (messages as readonly ChatMessage<P>[]).entries()) {
     const name = `messages[${i}]`
     requireOneOf(where, `${name}.role`, message?.role, ['system', 'user', 'assistant'])
-    if (!Array.isArray(message.content)) throw misuse(where, `${name}.content`, 'a list of parts', message.content)
+    if (!Array.isArray(message.content))
+      throw argumentError(where, `${name}.content`, 'a list of parts', message.content)
     const { isEmpty, isText } = describe(message, name)
     if (message.role === 'system') {
       if (i > 0 || !isText)

@@ -2,7 +2,7 @@ import { setImmediate as macrotask } from 'node:timers/promises'
 import { shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Dataset } from '../data/dataset.js'
-import { evaluating, type Module } from '../nn/index.js'
+import { type Module, withEvalMode } from '../nn/index.js'
 import { noGrad, scope } from '../tensor/index.js'
 
 /** Samples, or a function that reads them on demand. */
@@ -29,7 +29,7 @@ export const evaluateBatches = <S, R>(
   batches: Iterable<Batch<S>>,
   run: (samples: readonly S[]) => Promise<R>,
 ): Promise<R[]> =>
-  evaluating(model, async () => {
+  withEvalMode(model, async () => {
     const results: R[] = []
     for (const batch of batches) {
       await macrotask()

@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { makeDirectory } from '../base/atomic.js'
-import { misuse } from '../base/check.js'
+import { argumentError } from '../base/check.js'
 import { BusyError, DataError } from '../base/errors.js'
 import { Lock, takeLock } from '../base/lock.js'
 
@@ -96,7 +96,7 @@ export class FeatureFile {
 
   /** Append an entry unless the key exists. @param key a SHA-256 in hexadecimal digits */
   append(key: string, bytes: Uint8Array): Promise<void> {
-    if (!/^[0-9a-f]{64}$/.test(key)) throw misuse('FeatureFile.append', 'key', '64 hexadecimal digits', key)
+    if (!/^[0-9a-f]{64}$/.test(key)) throw argumentError('FeatureFile.append', 'key', '64 hexadecimal digits', key)
     const added = this.#last.then(async () => {
       if (this.#places.has(key)) return
       const head = Buffer.alloc(HEAD)

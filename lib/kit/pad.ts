@@ -1,5 +1,5 @@
 import { stackSamples } from '../audio/clip.js'
-import { misuse } from '../base/check.js'
+import { argumentError } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { arange, type Device, scope, Tensor, tensor } from '../tensor/index.js'
 
@@ -73,7 +73,7 @@ export function padTokens(rows: readonly ArrayLike<number>[], options: PadTokens
     const begin = r * length + (side === 'left' ? length - row.length : 0)
     for (let i = 0; i < row.length; i += 1) {
       const id = row[i] as number
-      if (!Number.isSafeInteger(id)) throw misuse('padTokens', `rows[${r}][${i}]`, 'an integer', id)
+      if (!Number.isSafeInteger(id)) throw argumentError('padTokens', `rows[${r}][${i}]`, 'an integer', id)
       ids[begin + i] = BigInt(id)
     }
   }

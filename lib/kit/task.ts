@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { functional } from '../nn/index.js'
 import { type Tensor, tensor } from '../tensor/index.js'
@@ -45,18 +45,18 @@ export function taskOf<K extends TaskKind>(where: string, options: TaskOptions<K
   requireOneOf(where, 'kind', kind, kinds)
   requireString(where, 'keyMetric', keyMetric)
   if (kind === 'regression') {
-    if (labels !== undefined) throw misuse(where, 'labels', 'undefined for a regression', labels)
+    if (labels !== undefined) throw argumentError(where, 'labels', 'undefined for a regression', labels)
     return { name, kind, numLabels: 1, keyMetric }
   }
   if (labels !== undefined) {
     const whole = Array.isArray(labels) && labels.every((label) => typeof label === 'string')
     if (!whole || labels.length < 2 || new Set(labels).size !== labels.length) {
-      throw misuse(where, 'labels', 'a list of at least two different names', labels)
+      throw argumentError(where, 'labels', 'a list of at least two different names', labels)
     }
   }
   if (numLabels !== undefined) requireWhole(where, 'numLabels', numLabels, 2)
   if (labels !== undefined && numLabels !== undefined && labels.length !== numLabels) {
-    throw misuse(where, 'numLabels', `${labels.length}, the number of labels`, numLabels)
+    throw argumentError(where, 'numLabels', `${labels.length}, the number of labels`, numLabels)
   }
   return { name, kind, numLabels: labels?.length ?? numLabels ?? 0, ...(labels && { labels: [...labels] }), keyMetric }
 }

@@ -2,7 +2,7 @@ export * from './aliases.js'
 export { Beats, type BeatsInputs, type BeatsOutput } from './beats/beats.js'
 export type { BeatsConfig } from './beats/config.js'
 export type { LoadBeatsOptions } from './beats/files.js'
-export type { SoundTag, TagOptions } from './beats/tags.js'
+export type { AudioTag, TagOptions } from './beats/tags.js'
 export { BigVGAN, type BigVGANInputs, type BigVGANOutput } from './bigvgan/bigvgan.js'
 export { BIGVGAN_MEL, type BigVGANConfig } from './bigvgan/config.js'
 export type { LoadBigVGANOptions } from './bigvgan/files.js'
@@ -75,9 +75,9 @@ export { InternViT, type InternViTInputs, type InternViTOutput } from './internv
 export {
   InternVL,
   type InternVLGenerateInputs,
+  type InternVLImages,
   type InternVLInputs,
   type InternVLOutput,
-  type InternVLPictures,
 } from './internvl/internvl.js'
 export {
   INTERNVL_SYSTEM,
@@ -90,14 +90,14 @@ export {
 } from './internvl/prompt.js'
 export type { LabelConfig, ProblemType } from './labels.js'
 export {
+  type LanguageBindAudioInput,
   type LanguageBindAudioOptions,
-  type LanguageBindSound,
   languageBindAudio,
 } from './languagebind/audio.js'
 export {
   type LanguageBindConfig,
+  type LanguageBindEncoderConfig,
   type LanguageBindModality,
-  type LanguageBindTowerConfig,
   type LanguageBindVisionConfig,
   languageBindSizes,
 } from './languagebind/config.js'
@@ -158,8 +158,8 @@ export { type LoadUnitEncoderOptions, loadUnitEncoder } from './units/files.js'
 export { type FitUnitsOptions, fitUnits } from './units/fit.js'
 export { type FitKMeansOptions, fitKMeans, KMeans } from './units/kmeans.js'
 export {
+  type AudioFramesInWindows,
   type ExtractOptions,
-  type HeardInWindows,
   UnitExtractor,
   type UnitExtractorSource,
 } from './units/unit-extractor.js'

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { makeDirectory, writeAtomically } from '../base/atomic.js'
-import { misuse, requireFunction, requireObject, requireString } from '../base/check.js'
+import { argumentError, requireFunction, requireObject, requireString } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
 import { readCheckpointJson } from '../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetensors.js'
@@ -27,7 +27,7 @@ import { loadParts, saveParts } from '../peft/parts.js'
 export async function savePretrained(directory: string, module: Module, config: object): Promise<void> {
   const where = 'savePretrained'
   requireString(where, 'directory', directory)
-  if (!(module instanceof Module)) throw misuse(where, 'module', 'a Module', module)
+  if (!(module instanceof Module)) throw argumentError(where, 'module', 'a Module', module)
   requireObject(where, 'config', config)
   const json = Buffer.from(`${jsonOf(config)}\n`)
   const weights = join(directory, 'model.safetensors')
@@ -44,7 +44,8 @@ function jsonOf(config: object): string {
   } catch {
     json = undefined // circular, or a bigint
   }
-  if (!json?.startsWith('{')) throw misuse('savePretrained', 'config', 'an object that JSON can represent', config)
+  if (!json?.startsWith('{'))
+    throw argumentError('savePretrained', 'config', 'an object that JSON can represent', config)
   return json
 }
 
@@ -69,7 +70,7 @@ export async function loadPretrained<M extends Module, C extends object>(
   let module: M | undefined
   try {
     module = build(config as C)
-    if (!(module instanceof Module)) throw misuse(where, 'build', 'a function that returns a Module', module)
+    if (!(module instanceof Module)) throw argumentError(where, 'build', 'a function that returns a Module', module)
     module.loadStateDict(tensors)
     await loadParts(directory, module)
     return module.eval()

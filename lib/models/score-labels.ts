@@ -1,13 +1,13 @@
-import { misuse, requireObject, requireOptions, requireSignal, requireWhole, shown } from '../base/check.js'
+import { argumentError, requireObject, requireOptions, requireSignal, requireWhole, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { KvCache } from '../generation/kv-cache.js'
 import { arange, noGrad, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { Tokenizer } from '../text/index.js'
 import { DecoderLM } from './decoder/decoder-lm.js'
-import { InternVL, type InternVLPictures } from './internvl/internvl.js'
+import { InternVL, type InternVLImages } from './internvl/internvl.js'
 
 /** One or several prompts; shorter ones are padded on the left. */
-export interface ScoreLabelsInputs extends InternVLPictures {
+export interface ScoreLabelsInputs extends InternVLImages {
   /** Token ids [batch, time], int64; for an InternVL with the id of `<IMG_CONTEXT>` at images. */
   inputIds?: Tensor | null
   /** [batch, time, hiddenSize], instead of `inputIds`. */
@@ -72,11 +72,11 @@ export async function scoreLabels(
   requireOptions(where, inputs, INPUTS)
   requireOptions(where, options, ['tokenizer', 'end', 'perToken', 'batchSize', 'signal'])
   const { perToken = false, batchSize = 16, signal } = options
-  if (typeof perToken !== 'boolean') throw misuse(where, 'perToken', 'true or false', perToken)
+  if (typeof perToken !== 'boolean') throw argumentError(where, 'perToken', 'true or false', perToken)
   requireWhole(where, 'batchSize', batchSize, 1)
   requireSignal(where, signal)
   if (!(model instanceof DecoderLM) && !(model instanceof InternVL)) {
-    throw misuse(where, 'model', 'a DecoderLM or an InternVL', model)
+    throw argumentError(where, 'model', 'a DecoderLM or an InternVL', model)
   }
   const llm = model instanceof InternVL ? model.language_model : model
   const ids = labelIds(where, labels, options, llm.config.vocabSize ?? 32000)
@@ -102,13 +102,13 @@ function labelIds(
   vocabSize: number,
 ): number[][] {
   if (!Array.isArray(labels) || labels.length === 0)
-    throw misuse(where, 'labels', 'a list of strings or of lists of token ids', labels)
-  if (typeof end !== 'string') throw misuse(where, 'end', 'a string', end)
+    throw argumentError(where, 'labels', 'a list of strings or of lists of token ids', labels)
+  if (typeof end !== 'string') throw argumentError(where, 'end', 'a string', end)
   return (labels as readonly (string | readonly number[])[]).map((label, i) => {
     let ids: readonly number[]
     if (typeof label === 'string') {
       if (!(tokenizer instanceof Tokenizer))
-        throw misuse(where, 'tokenizer', 'a Tokenizer, for labels that are strings', tokenizer)
+        throw argumentError(where, 'tokenizer', 'a Tokenizer, for labels that are strings', tokenizer)
       ids = [...tokenizer.encode(label + end, { addSpecialTokens: false }).inputIds]
     } else {
       ids = label

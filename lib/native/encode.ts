@@ -42,7 +42,7 @@ export class Slice {
   ) {}
 }
 
-/** Marks a number as floating point: `double(2)` is 2.0, not the integer 2. */
+/** Marks a number as floating point: `asFloat(2)` is 2.0, not the integer 2. */
 export class Double {
   constructor(readonly value: number) {}
 }

@@ -61,7 +61,7 @@ export {
   type EmbeddingOptions,
 } from './embedding.js'
 export { Transformer, type TransformerMasks, type TransformerOptions } from './encoder-decoder.js'
-export { evaluating } from './evaluating.js'
+export { withEvalMode } from './eval-mode.js'
 export * as functional from './functional.js'
 export * as init from './init.js'
 export { Bilinear, Flatten, Identity, Linear, type LinearOptions } from './linear.js'

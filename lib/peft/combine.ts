@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { cat, noGrad, ops, scope, stack, type Tensor } from '../tensor/index.js'
 import type { ResolvedLoraConfig } from './config.js'
@@ -70,19 +70,19 @@ export function checkedCombination(
   const other = Object.keys(options).find((key) => !known.includes(key))
   if (other !== undefined)
     throw new ConfigError(`${where}: expected one of the options ${known.join(', ')}, got '${other}'`, {})
-  if (adapters.length === 0) throw misuse(where, 'adapters', 'names of adapters', adapters)
+  if (adapters.length === 0) throw argumentError(where, 'adapters', 'names of adapters', adapters)
   if (!Array.isArray(weights) || weights.length !== adapters.length) {
-    throw misuse(where, 'weights', `a list of ${adapters.length} numbers, one for each adapter`, weights)
+    throw argumentError(where, 'weights', `a list of ${adapters.length} numbers, one for each adapter`, weights)
   }
   for (const weight of weights) requireNumber(where, 'weights', weight)
   requireOneOf(where, 'combinationType', combinationType, types)
   requireOneOf(where, 'majoritySignMethod', majoritySignMethod, ['total', 'frequency'])
   if (svdRank !== null) requireWhole(where, 'svdRank', svdRank, 1)
   if (svdClamp !== null) requireNumber(where, 'svdClamp', svdClamp, { least: 0 })
-  if (svdClamp !== null && svdClamp > 1) throw misuse(where, 'svdClamp', 'a quantile from 0 to 1', svdClamp)
+  if (svdClamp !== null && svdClamp > 1) throw argumentError(where, 'svdClamp', 'a quantile from 0 to 1', svdClamp)
   const prunes = /ties|dare|magnitude/.test(combinationType)
   if (prunes && (typeof density !== 'number' || !(density > 0 && density <= 1))) {
-    throw misuse(where, 'density', `a number above 0 and up to 1, which '${combinationType}' needs`, density)
+    throw argumentError(where, 'density', `a number above 0 and up to 1, which '${combinationType}' needs`, density)
   }
   const dora = configs.findIndex(({ useDora }) => useDora)
   if (dora >= 0)

@@ -1,4 +1,4 @@
-import { defined, misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { argumentError, defined, requireNumber, requireObject, requireOneOf, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { didYouMean, shortened, snakeCase, toSnake } from '../base/words.js'
 import { isStart, type LoraStart } from './start.js'
@@ -107,17 +107,17 @@ export function resolveConfig(given: LoraConfig): ResolvedLoraConfig {
   requireNumber(where, 'loraDropout', config.loraDropout, { least: 0, below: 1 })
   requireOneOf(where, 'bias', config.bias, ['none', 'all', 'lora_only'])
   for (const key of ['useRslora', 'useDora', 'inferenceMode'] as const) {
-    if (typeof config[key] !== 'boolean') throw misuse(where, key, 'true or false', config[key])
+    if (typeof config[key] !== 'boolean') throw argumentError(where, key, 'true or false', config[key])
   }
   if (!isStart(config.initLoraWeights)) {
     const words = "true, false, 'gaussian', 'pissa', 'pissa_niter_[number]' or 'olora'"
-    throw misuse(where, 'initLoraWeights', words, config.initLoraWeights)
+    throw argumentError(where, 'initLoraWeights', words, config.initLoraWeights)
   }
   requireNames(where, 'targetModules', config.targetModules, false)
   requireNames(where, 'excludeModules', config.excludeModules, true)
   requireNames(where, 'layersPattern', config.layersPattern, true)
   if (config.modulesToSave !== null && !isNames(config.modulesToSave)) {
-    throw misuse(where, 'modulesToSave', 'a list of names', config.modulesToSave)
+    throw argumentError(where, 'modulesToSave', 'a list of names', config.modulesToSave)
   }
   requireTokenIndices(where, config.trainableTokenIndices)
   for (const layer of [config.layersToTransform ?? []].flat()) requireWhole(where, 'layersToTransform', layer)
@@ -135,7 +135,7 @@ const isNames = (value: unknown): boolean => Array.isArray(value) && value.every
 
 function requireNames(where: string, key: string, value: unknown, optional: boolean): void {
   if (typeof value === 'string' || isNames(value) || (optional && value === null)) return
-  throw misuse(where, key, 'a list of names or a regular expression as a string', value)
+  throw argumentError(where, key, 'a list of names or a regular expression as a string', value)
 }
 
 /** Return the contents of adapter_config.json, which peft can read. */

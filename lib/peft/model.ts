@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { optionsOf } from '../base/arguments.js'
-import { misuse, requireFunction, requireNumber, requireOptions, requireString } from '../base/check.js'
+import { argumentError, requireFunction, requireNumber, requireOptions, requireString } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { currentContext, withContext } from '../native/context.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'
@@ -85,7 +85,7 @@ export class PeftModel<M extends Module = Module> {
 
   /** Use {@link getPeftModel}. */
   constructor(model: M) {
-    if (!(model instanceof Module)) throw misuse('getPeftModel', 'the model', 'a Module', model)
+    if (!(model instanceof Module)) throw argumentError('getPeftModel', 'the model', 'a Module', model)
     if (model.modules().some((module) => adaptersOf(module) !== undefined)) {
       throw new ConfigError(
         'getPeftModel: expected a network without adapters. Add another one with addAdapter() of its PeftModel',
@@ -204,7 +204,7 @@ export class PeftModel<M extends Module = Module> {
   ): void {
     const where = 'addWeightedAdapter'
     const names = this.#known(where, adapters)
-    if (names.length !== adapters.length) throw misuse(where, 'adapters', 'a list of different names', adapters)
+    if (names.length !== adapters.length) throw argumentError(where, 'adapters', 'a list of different names', adapters)
     this.#requireNew(adapterName)
     const configs = names.map((name) => (this.#adapters.get(name) as Adapter).config)
     const combination = checkedCombination(names, weights, configs, options)
@@ -576,7 +576,7 @@ export class PeftModel<M extends Module = Module> {
 
   #known(where: string, names: string | readonly string[]): readonly string[] {
     const list = typeof names === 'string' ? [names] : names
-    if (!Array.isArray(list)) throw misuse(where, 'adapterName', 'a name or a list of names', names)
+    if (!Array.isArray(list)) throw argumentError(where, 'adapterName', 'a name or a list of names', names)
     for (const name of list) {
       if (this.#adapters.has(name)) continue
       const all = [...this.#adapters.keys()].join(', ') || 'none'

@@ -1,4 +1,4 @@
-import { misuse, requireObject } from '../base/check.js'
+import { argumentError, requireObject } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { Linear } from '../nn/linear.js'
@@ -28,7 +28,7 @@ const quantizeInputs = op('voxtorch::module_quantize_inputs')
  * @throws BusyError while a queued call still reads the weights; await it first
  */
 export function quantizeDynamic(model: Module, options: Pick<QuantizeOptions, 'modules'> = {}): string[] {
-  if (!(model instanceof Module)) throw misuse('quantizeDynamic', 'the model', 'a Module', model)
+  if (!(model instanceof Module)) throw argumentError('quantizeDynamic', 'the model', 'a Module', model)
   requireObject('quantizeDynamic', 'options', options)
   const unknown = Object.keys(options).find((name) => name !== 'modules')
   if (unknown !== undefined) {

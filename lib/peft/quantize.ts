@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { argumentError, requireObject, requireOneOf, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { op, opAsync } from '../native/call.js'
 import { Embedding } from '../nn/embedding.js'
@@ -149,7 +149,7 @@ export function packingOf(where: string, options: PackingOptions): Required<Pack
       { scheme },
     )
   }
-  if (typeof doubleQuant !== 'boolean') throw misuse(where, 'doubleQuant', 'true or false', doubleQuant)
+  if (typeof doubleQuant !== 'boolean') throw argumentError(where, 'doubleQuant', 'true or false', doubleQuant)
   if (doubleQuant && scheme !== 'nf4') {
     throw new ConfigError(
       `${where}: expected scheme 'nf4' with doubleQuant, got '${scheme}', which has ${isBlocks(scheme) ? 'float16 scales in its blocks' : 'one float32 scale for each row'}`,
@@ -158,7 +158,7 @@ export function packingOf(where: string, options: PackingOptions): Required<Pack
   }
   requireWhole(where, 'blockSize', blockSize, 2)
   if (blockSize % 2 !== 0 || blockSize > 65536) {
-    throw misuse(where, 'blockSize', 'an even number up to 65536', blockSize)
+    throw argumentError(where, 'blockSize', 'an even number up to 65536', blockSize)
   }
   const other = Object.keys(unknown)[0]
   if (other !== undefined) {
@@ -175,12 +175,12 @@ interface Packed {
 }
 
 function checked(model: Module, options: QuantizeOptions): Packed[] {
-  if (!(model instanceof Module)) throw misuse('quantize', 'the model', 'a Module', model)
+  if (!(model instanceof Module)) throw argumentError('quantize', 'the model', 'a Module', model)
   requireObject('quantize', 'options', options)
   const { modules, embeddings, ...how } = options
   const packing = packingOf('quantize', how)
   if (embeddings !== undefined && typeof embeddings !== 'boolean') {
-    throw misuse('quantize', 'embeddings', 'true or false', embeddings)
+    throw argumentError('quantize', 'embeddings', 'true or false', embeddings)
   }
   const words =
     (embeddings ?? (isBlocks(packing.scheme) && modules === undefined)) ? tokenLayers(model) : new Map<Module, string>()

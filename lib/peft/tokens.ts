@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireWhole } from '../base/check.js'
+import { argumentError, requireObject, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Module } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'
@@ -32,7 +32,7 @@ const KEY = 'trainableTokenIndices'
 export function requireTokenIndices(where: string, given: unknown): void {
   if (given === null) return
   const requireIds = (what: string, ids: unknown) => {
-    if (!Array.isArray(ids) || ids.length === 0) throw misuse(where, what, 'a list of token ids', ids)
+    if (!Array.isArray(ids) || ids.length === 0) throw argumentError(where, what, 'a list of token ids', ids)
     for (const id of ids) requireWhole(where, what, id)
     const twice = ids.find((id, i) => ids.indexOf(id) !== i)
     if (twice !== undefined)
@@ -41,7 +41,7 @@ export function requireTokenIndices(where: string, given: unknown): void {
   if (Array.isArray(given)) return requireIds(KEY, given)
   requireObject(where, KEY, given)
   const entries = Object.entries(given as object)
-  if (entries.length === 0) throw misuse(where, KEY, 'a list of token ids, or lists by layer name', given)
+  if (entries.length === 0) throw argumentError(where, KEY, 'a list of token ids, or lists by layer name', given)
   for (const [name, ids] of entries) requireIds(`${KEY} of '${name}'`, ids)
 }
 

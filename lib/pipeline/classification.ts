@@ -1,5 +1,5 @@
 import type { AudioClip } from '../audio/clip.js'
-import { misuse, requireObject, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, requireObject, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { Beats } from '../models/beats/beats.js'
 import { longestOfRoberta } from '../models/encoders/embed-sentences.js'
@@ -53,7 +53,7 @@ export async function recognizeEmotion(
   const topK = most(where, options, Number.POSITIVE_INFINITY)
   if (model instanceof SpectraClassifier) {
     requireObject(where, 'input', input)
-    if (!('text' in (input as object))) throw misuse(where, 'input', 'a turn: { text, audio }', input)
+    if (!('text' in (input as object))) throw argumentError(where, 'input', 'a turn: { text, audio }', input)
     const [answer] = await model.classify([input as SpectraTurn])
     if (answer?.kind !== 'classification') throw quantity(where)
     return best(
@@ -68,7 +68,7 @@ export async function recognizeEmotion(
           return logitsOf(where, model, input as AudioClip, normalizesAudio)
         }
         if (typeof input !== 'string')
-          throw misuse(where, 'input', 'a text, since the network is a text encoder', input)
+          throw argumentError(where, 'input', 'a text, since the network is a text encoder', input)
         const inputIds = await inputIdsOf(tokenizer!, longestOfRoberta(model.config), input)
         const { logits } = await model.forward({ inputIds: inputIds.to({ device: deviceOf(model) }) })
         return scored(model.config, logits)

@@ -1,6 +1,6 @@
 import type { AudioClip } from '../audio/clip.js'
 import { logMelSpectrogram } from '../audio/features.js'
-import { misuse, requireOneOf, requireOptions } from '../base/check.js'
+import { argumentError, requireOneOf, requireOptions } from '../base/check.js'
 import { Beats } from '../models/beats/beats.js'
 import { Bert } from '../models/encoders/bert.js'
 import { longestText } from '../models/encoders/embed-sentences.js'
@@ -31,10 +31,10 @@ export function extractFeatures(
   requireOptions(where, options, ['pooling', 'normalize'])
   const { pooling = 'none', normalize = false } = options
   requireOneOf(where, 'pooling', pooling, ['none', 'mean', 'cls'])
-  if (typeof normalize !== 'boolean') throw misuse(where, 'normalize', 'true or false', normalize)
+  if (typeof normalize !== 'boolean') throw argumentError(where, 'normalize', 'true or false', normalize)
   if (normalize && pooling === 'none')
-    throw misuse(where, 'normalize', "left out without pooling: 'mean' or 'cls'", normalize)
-  if (inputs.length === 0) throw misuse(where, 'input', 'at least one', inputs)
+    throw argumentError(where, 'normalize', "left out without pooling: 'mean' or 'cls'", normalize)
+  if (inputs.length === 0) throw argumentError(where, 'input', 'at least one', inputs)
   return noGrad(() =>
     scope(async () => {
       const rows: Tensor[] = []
@@ -57,7 +57,8 @@ async function statesOf(
 ): Promise<Tensor> {
   const device = model.parameters()[0]?.device ?? 'cpu'
   if (model instanceof Roberta || model instanceof Bert) {
-    if (typeof input !== 'string') throw misuse(where, 'input', 'a text, since the network is a text encoder', input)
+    if (typeof input !== 'string')
+      throw argumentError(where, 'input', 'a text, since the network is a text encoder', input)
     const inputIds = await inputIdsOf(tokenizer!, longestText(model), input)
     return (await model.forward({ inputIds: inputIds.to({ device }) })).lastHiddenState.select(0, 0)
   }

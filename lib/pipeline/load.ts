@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises'
-import { defined, misuse, requireOptions } from '../base/check.js'
+import { argumentError, defined, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
 import { Beats } from '../models/beats/beats.js'
@@ -117,9 +117,10 @@ export async function loaded<T extends PipelineTask>(
 ): Promise<Loaded<NetworkOf<T>>> {
   requireOptions(where, options, OPTIONS)
   const { tokenizer: given, normalizeAudio, ...load } = options
-  if (given !== undefined && !(given instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', given)
+  if (given !== undefined && !(given instanceof Tokenizer))
+    throw argumentError(where, 'tokenizer', 'a Tokenizer', given)
   if (normalizeAudio !== undefined && typeof normalizeAudio !== 'boolean') {
-    throw misuse(where, 'normalizeAudio', 'true or false', normalizeAudio)
+    throw argumentError(where, 'normalizeAudio', 'true or false', normalizeAudio)
   }
   const takes: Takes = TAKES[task]
   if (typeof from !== 'string') {

@@ -1,4 +1,4 @@
-import { defined, misuse } from '../base/check.js'
+import { argumentError, defined } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { GenerationConfig } from '../generation/config.js'
 import type { GenerateOptions } from '../generation/generate.js'
@@ -37,12 +37,12 @@ export async function generateTexts(
 ): Promise<(TextGenerationOutput | ChatGenerationOutput)[][]> {
   const { returnFullText, addSpecialTokens = true, signal, generator, ...config } = options
   for (const [name, value] of Object.entries({ returnFullText, addSpecialTokens })) {
-    if (value !== undefined && typeof value !== 'boolean') throw misuse(where, name, 'true or false', value)
+    if (value !== undefined && typeof value !== 'boolean') throw argumentError(where, name, 'true or false', value)
   }
   if (prompts.length === 0) return []
   const texts = prompts.map((prompt, i): [string, boolean] => {
     if (typeof prompt === 'string') return [prompt, addSpecialTokens]
-    if (!Array.isArray(prompt)) throw misuse(where, `prompts[${i}]`, 'a text or a list of messages', prompt)
+    if (!Array.isArray(prompt)) throw argumentError(where, `prompts[${i}]`, 'a text or a list of messages', prompt)
     return [tokenizer.applyChatTemplate(prompt, { addGenerationPrompt: true, tokenize: false }), false]
   })
   const ids: number[][] = []

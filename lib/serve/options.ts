@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import {
-  misuse,
+  argumentError,
   requireNumber,
   requireObject,
   requireOptions,
@@ -113,12 +113,12 @@ const LONGEST = 2 ** 31 / 1000
 export function requireModel(model: ChatModel): void {
   requireObject(WHERE, 'model', model)
   requireString(WHERE, 'model.name', model.name)
-  if (typeof model.stream !== 'function') throw misuse(WHERE, 'model.stream', 'a function', model.stream)
+  if (typeof model.stream !== 'function') throw argumentError(WHERE, 'model.stream', 'a function', model.stream)
   if (model.outputModalities?.includes('audio')) requireWhole(WHERE, 'model.audioRate', model.audioRate, 1)
   if (model.concurrent !== undefined) requireWhole(WHERE, 'model.concurrent', model.concurrent, 1)
   if (model.videoFrames !== undefined) requireWhole(WHERE, 'model.videoFrames', model.videoFrames, 1)
   if (model.metrics !== undefined && typeof model.metrics !== 'function') {
-    throw misuse(WHERE, 'model.metrics', 'a function', model.metrics)
+    throw argumentError(WHERE, 'model.metrics', 'a function', model.metrics)
   }
 }
 
@@ -131,8 +131,8 @@ export function settingsOf(
   const { host = '127.0.0.1', port = 0, apiKey, allowedHosts, log = () => {} } = options
   requireString(WHERE, 'host', host)
   requireWhole(WHERE, 'port', port)
-  if (port > 65535) throw misuse(WHERE, 'port', 'at most 65535', port)
-  if (typeof log !== 'function') throw misuse(WHERE, 'log', 'a function', log)
+  if (port > 65535) throw argumentError(WHERE, 'port', 'at most 65535', port)
+  if (typeof log !== 'function') throw argumentError(WHERE, 'log', 'a function', log)
   if (apiKey !== undefined && (typeof apiKey !== 'string' || !/^[\x21-\x7e]{8,}$/.test(apiKey))) {
     throw new ConfigError(
       `${WHERE}: apiKey: expected at least 8 printable ASCII characters without spaces, got ${typeof apiKey === 'string' ? `a string of ${apiKey.length} characters` : shown(apiKey)}.`,
@@ -142,7 +142,7 @@ export function settingsOf(
     allowedHosts !== undefined &&
     !(Array.isArray(allowedHosts) && allowedHosts.every((x) => typeof x === 'string'))
   ) {
-    throw misuse(WHERE, 'allowedHosts', 'an array of host names', allowedHosts)
+    throw argumentError(WHERE, 'allowedHosts', 'an array of host names', allowedHosts)
   }
   if (!isLoopback(host) && apiKey === undefined) {
     throw new ConfigError(
@@ -174,7 +174,12 @@ function checkedLimits(options: ServeOptions, maxConcurrent: number): ServeLimit
   if (options.defaultNewTokens === undefined)
     whole.defaultNewTokens = Math.min(whole.defaultNewTokens, whole.maxNewTokens)
   if (whole.defaultNewTokens > whole.maxNewTokens) {
-    throw misuse(WHERE, 'defaultNewTokens', `at most maxNewTokens, ${whole.maxNewTokens}`, whole.defaultNewTokens)
+    throw argumentError(
+      WHERE,
+      'defaultNewTokens',
+      `at most maxNewTokens, ${whole.maxNewTokens}`,
+      whole.defaultNewTokens,
+    )
   }
   return whole
 }

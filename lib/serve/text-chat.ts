@@ -1,4 +1,4 @@
-import { defined, misuse, requireObject, requireOptions, requireString } from '../base/check.js'
+import { argumentError, defined, requireObject, requireOptions, requireString } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../generation/batching.js'
 import type { GenerationConfig } from '../generation/config.js'
@@ -129,7 +129,7 @@ export class TextChat implements ChatModel {
     signal: AbortSignal,
   ): Promise<number[] | undefined> {
     if (!Array.isArray(messages) || messages.length === 0) {
-      throw misuse(this.name, 'messages', 'a list of messages', messages)
+      throw argumentError(this.name, 'messages', 'a list of messages', messages)
     }
     const plain = (messages as readonly ChatTurn[]).map(({ role, content }, i) => {
       const texts = content.map((part) => {

@@ -364,7 +364,7 @@ export function unique(input: Tensor, options: UniqueOptions = {}): [Tensor, Ten
   return uniqueOp(input, sorted, returnInverse, returnCounts) as [Tensor, Tensor, Tensor]
 }
 
-/** Mark a number as floating point where JavaScript cannot tell: `x.mul(double(2))` promotes an int64 `x`. */
-export function double(value: number): number {
+/** Mark a number as floating point where JavaScript cannot tell: `x.mul(asFloat(2))` promotes an int64 `x`. */
+export function asFloat(value: number): number {
   return new Double(value) as unknown as number
 }

@@ -24,13 +24,21 @@ export {
   enableGrad,
   inferenceMode,
   isGradEnabled,
-  keep,
+  keepAlive,
   keepForever,
   noGrad,
   scope,
   withDevice,
 } from './scope.js'
-export { type BackwardOptions, type Index, isTensor, type NestedArray, type Scalar, slice, Tensor } from './tensor.js'
+export {
+  type BackwardOptions,
+  type Index,
+  isTensor,
+  type NestedArray,
+  type Scalar,
+  slice,
+  Tensor,
+} from './tensor.js'
 
 /** Functions that return gradients without using the `grad` fields: `autograd.grad`, `autograd.backward`. */
 export const autograd = { grad: gradients.grad, backward: gradients.backward }

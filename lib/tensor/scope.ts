@@ -65,7 +65,7 @@ function leave(result: unknown, state: ScopeState): void {
 }
 
 /** Move tensors out of the current scope into the enclosing one (or to garbage collection if there is none). */
-export function keep<T>(value: T): T {
+export function keepAlive<T>(value: T): T {
   const { scope: state } = currentContext()
   if (state !== null) keepAll(value, state)
   return value
@@ -113,7 +113,7 @@ function keepAll(value: unknown, from: ScopeState): void {
     if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer || item instanceof SharedArrayBuffer) return
     if (!mapMayGrow(visited.size) || !listMayGrow(open.length)) {
       throw new ScopeError(
-        'scope: expected a result that can be searched for tensors, got too many objects. Return the tensors alone, or keep() them',
+        'scope: expected a result that can be searched for tensors, got too many objects. Return the tensors alone, or pass them to keepAlive()',
       )
     }
     visited.add(item)

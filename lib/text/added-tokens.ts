@@ -1,4 +1,4 @@
-import { misuse, requireString } from '../base/check.js'
+import { argumentError, requireString } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { AlignedText } from './aligned.js'
 import { widthAt } from './models/model.js'
@@ -191,12 +191,12 @@ export type AddedTokenInput = string | ({ content: string } & Partial<AddedToken
 
 export function completeToken(where: string, input: AddedTokenInput, special: boolean): AddedToken {
   if (typeof input === 'string') return { ...plain, content: input, special, normalized: !special }
-  if (typeof input !== 'object' || input === null) throw misuse(where, 'token', 'a text or an object', input)
+  if (typeof input !== 'object' || input === null) throw argumentError(where, 'token', 'a text or an object', input)
   requireString(where, 'token.content', input.content)
   for (const name of ['special', 'singleWord', 'lstrip', 'rstrip', 'normalized'] as const) {
     const value = input[name]
     if (value !== undefined && typeof value !== 'boolean') {
-      throw misuse(where, `token.${name}`, 'true or false', value)
+      throw argumentError(where, `token.${name}`, 'true or false', value)
     }
   }
   const isSpecial = special || input.special === true

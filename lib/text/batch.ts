@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { scope, type Tensor, tensor } from '../tensor/index.js'
 import type { TokenizerConfig } from './config.js'
@@ -55,7 +55,7 @@ export function encodeBatch(
     'maxLength',
     'truncationSide',
   ])
-  if (!Array.isArray(texts)) throw misuse(where, 'texts', 'an array of texts', texts)
+  if (!Array.isArray(texts)) throw argumentError(where, 'texts', 'an array of texts', texts)
   const { padding: _, paddingSide: __, padToMultipleOf: ___, textPairs, returnTensors, ...each } = options
   const rows = padded(
     pairsOf(where, texts, textPairs).map((text) => tokenizer.encode(text, each)),
@@ -113,10 +113,10 @@ function pairsOf(
 ): readonly (string | readonly [string, string])[] {
   if (pairs === undefined) return texts
   if (!Array.isArray(pairs) || pairs.length !== texts.length) {
-    throw misuse(where, 'textPairs', `an array of ${texts.length} texts`, pairs)
+    throw argumentError(where, 'textPairs', `an array of ${texts.length} texts`, pairs)
   }
   return texts.map((text, i) => {
-    if (typeof text !== 'string') throw misuse(where, `texts[${i}]`, 'a string where textPairs are given', text)
+    if (typeof text !== 'string') throw argumentError(where, `texts[${i}]`, 'a string where textPairs are given', text)
     return [text, pairs[i]!]
   })
 }

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions } from '../base/check.js'
+import { argumentError, requireObject, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { TokenizerConfig } from './config.js'
 import { trimEnd, trimStart } from './jinja/unicode.js'
@@ -87,13 +87,13 @@ function checkOptions(messages: readonly ChatMessage[], options: ChatOptions): v
     'returnAssistantTokensMask',
     'variables',
   ])
-  if (!Array.isArray(messages)) throw misuse(where, 'messages', 'an array of messages', messages)
-  if (messages.length === 0) throw misuse(where, 'messages', 'at least one message', messages)
+  if (!Array.isArray(messages)) throw argumentError(where, 'messages', 'an array of messages', messages)
+  if (messages.length === 0) throw argumentError(where, 'messages', 'at least one message', messages)
   for (const [i, message] of messages.entries()) requireObject(where, `messages[${i}]`, message)
   for (const name of ['tools', 'documents'] as const) {
     const list = options[name]
     if (list === undefined || list === null) continue
-    if (!Array.isArray(list)) throw misuse(where, name, 'an array of objects', list)
+    if (!Array.isArray(list)) throw argumentError(where, name, 'an array of objects', list)
     for (const [i, one] of list.entries()) requireObject(where, `${name}[${i}]`, one)
   }
   if (options.returnAssistantTokensMask && options.tokenize === false) {

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory, writeAtomicallySync } from '../base/atomic.js'
-import { defined, isArrayLike, misuse, requireObject, requireOptions, requireString } from '../base/check.js'
+import { argumentError, defined, isArrayLike, requireObject, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { patternOf } from '../base/words.js'
 import { readConfig } from './config.js'
@@ -89,7 +89,7 @@ export class CtcTokenizer {
       if (!Object.hasOwn(defaults, key) || value === undefined) continue
       const kind = typeof defaults[key as keyof Settings]
       if (typeof value !== kind) {
-        throw misuse('CtcTokenizer', key, kind === 'string' ? 'a string' : 'true or false', value)
+        throw argumentError('CtcTokenizer', key, kind === 'string' ? 'a string' : 'true or false', value)
       }
     }
     const { vocab, targetLang = null, addedTokens = {}, ...rest } = options
@@ -215,7 +215,7 @@ export class CtcTokenizer {
    */
   decodeWithOffsets(ids: ArrayLike<number | bigint>, options: CtcDecodeOptions = {}): CtcText {
     const where = 'CtcTokenizer.decode'
-    if (!isArrayLike(ids)) throw misuse(where, 'ids', 'a list of ids', ids)
+    if (!isArrayLike(ids)) throw argumentError(where, 'ids', 'a list of ids', ids)
     requireOptions(where, options, DECODING)
     const { groupTokens = true, skipSpecialTokens = false } = options
     const { padToken, unkToken, bosToken, eosToken, wordDelimiterToken, doLowerCase } = this.#settings
@@ -315,7 +315,7 @@ export class CtcTokenizer {
 
 function vocabulariesOf(vocab: CtcTokenizerOptions['vocab']): Map<string | null, Map<string, number>> {
   const entries = Object.entries(vocab)
-  if (entries.length === 0) throw misuse('CtcTokenizer', 'vocab', 'an object of ids by token', vocab)
+  if (entries.length === 0) throw argumentError('CtcTokenizer', 'vocab', 'an object of ids by token', vocab)
   if (typeof entries[0]?.[1] === 'number') return new Map([[null, idsOf('vocab', vocab)]])
   return new Map(entries.map(([language, inner]) => [language, idsOf(`vocab.${language}`, inner)]))
 }
@@ -325,7 +325,7 @@ function idsOf(what: string, vocabulary: unknown): Map<string, number> {
   const ids = new Map<string, number>()
   for (const [token, id] of Object.entries(vocabulary as object)) {
     if (!Number.isSafeInteger(id) || id < 0) {
-      throw misuse('CtcTokenizer', `${what}[${JSON.stringify(token)}]`, 'an integer of at least 0', id)
+      throw argumentError('CtcTokenizer', `${what}[${JSON.stringify(token)}]`, 'an integer of at least 0', id)
     }
     ids.set(token, id)
   }

@@ -1,4 +1,4 @@
-import { misuse } from '../base/check.js'
+import { argumentError } from '../base/check.js'
 
 /** Most tokens to hold back for a text that ends in U+FFFD; after that it is not an incomplete character. Bounds the time of a push. */
 const MAX_HELD = 256
@@ -33,7 +33,7 @@ export class DecodeStream {
   push(id: number | bigint): string {
     const number = Number(id)
     if (!Number.isSafeInteger(number) || number < 0)
-      throw misuse('DecodeStream.push', 'id', 'an integer of at least 0', id)
+      throw argumentError('DecodeStream.push', 'id', 'an integer of at least 0', id)
     if (this.#skips(number)) return ''
     this.#ids.push(number)
     const text = this.#decode(this.#ids)

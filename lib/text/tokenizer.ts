@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { makeDirectory } from '../base/atomic.js'
-import { misuse, requireOptions, requireSignal, requireString, requireWhole } from '../base/check.js'
+import { argumentError, requireOptions, requireSignal, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { isGguf } from '../files/gguf/find.js'
 import type { GgufValue } from '../files/gguf/types.js'
@@ -361,7 +361,7 @@ export class Tokenizer {
 
   #add(where: string, tokens: Iterable<AddedTokenInput>, special: boolean): number {
     if (typeof tokens === 'string' || typeof tokens?.[Symbol.iterator] !== 'function') {
-      throw misuse(where, 'tokens', 'a list of texts or token objects', tokens)
+      throw argumentError(where, 'tokens', 'a list of texts or token objects', tokens)
     }
     const { addedTokens, model } = this.#parts.pipeline
     let added = 0
@@ -457,16 +457,16 @@ function textsOf(where: string, text: string | readonly [string, string]): [stri
   if (Array.isArray(text) && text.length === 2 && text.every((one) => typeof one === 'string')) {
     return [text[0], text[1]]
   }
-  throw misuse(where, 'text', 'a string or a pair of strings', text)
+  throw argumentError(where, 'text', 'a string or a pair of strings', text)
 }
 
 function idsOf(where: string, ids: Iterable<number | bigint>): number[] {
   if (typeof ids === 'string' || typeof ids?.[Symbol.iterator] !== 'function') {
-    throw misuse(where, 'ids', 'a list of ids', ids)
+    throw argumentError(where, 'ids', 'a list of ids', ids)
   }
   return Array.from(ids, (id) => {
     const number = Number(id)
-    if (!Number.isSafeInteger(number) || number < 0) throw misuse(where, 'ids', 'integers of at least 0', id)
+    if (!Number.isSafeInteger(number) || number < 0) throw argumentError(where, 'ids', 'integers of at least 0', id)
     return number
   })
 }

@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, requireWhole } from '../base/check.js'
+import { argumentError, requireOneOf, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { TokenizerConfig } from './config.js'
 import type { Encoding, Side } from './encoding.js'
@@ -29,7 +29,12 @@ export function truncate(
     truncationSide = config.truncationSide ?? 'right',
   } = options
   if (typeof truncation !== 'boolean' && !['longestFirst', 'onlyFirst', 'onlySecond'].includes(truncation)) {
-    throw misuse('Tokenizer', 'truncation', "true, false, 'longestFirst', 'onlyFirst' or 'onlySecond'", truncation)
+    throw argumentError(
+      'Tokenizer',
+      'truncation',
+      "true, false, 'longestFirst', 'onlyFirst' or 'onlySecond'",
+      truncation,
+    )
   }
   if (options.maxLength !== undefined) requireWhole('Tokenizer', 'maxLength', maxLength)
   requireOneOf('Tokenizer', 'truncationSide', truncationSide, ['left', 'right'])

@@ -1,4 +1,4 @@
-import { misuse } from '../base/check.js'
+import { argumentError } from '../base/check.js'
 import type { Tensor } from '../tensor/index.js'
 import { copies, foreach, type Job, started } from './foreach.js'
 import { type Gradient, gradientsOf } from './gradients.js'
@@ -25,7 +25,7 @@ export class Adadelta extends Optimizer<AdadeltaOptions> {
   protected override checkOptions(group: ParamGroup<AdadeltaOptions>): void {
     for (const option of ['lr', 'eps', 'weightDecay'] as const) this.range(group, option, group[option])
     this.range(group, 'rho', group.rho)
-    if (group.rho > 1) throw misuse('Adadelta', 'rho', 'a number from 0 to 1', group.rho)
+    if (group.rho > 1) throw argumentError('Adadelta', 'rho', 'a number from 0 to 1', group.rho)
   }
 
   protected override queueUpdate(group: ParamGroup<AdadeltaOptions>, pairs: Gradient[]): Promise<unknown>[] {

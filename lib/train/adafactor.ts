@@ -1,4 +1,4 @@
-import { misuse } from '../base/check.js'
+import { argumentError } from '../base/check.js'
 import { isHalf } from '../tensor/dtype.js'
 import type { DType, Tensor } from '../tensor/index.js'
 import { foreach, type Job, queuedOps, started } from './foreach.js'
@@ -49,8 +49,9 @@ export class Adafactor extends Optimizer<AdafactorOptions> {
     for (const option of ['lr', 'weightDecay'] as const) this.range(group, option, group[option])
     this.range(group, 'd', group.d, 1)
     this.range(group, 'beta2Decay', group.beta2Decay, Number.NEGATIVE_INFINITY)
-    if (group.beta2Decay > 0) throw misuse('Adafactor', 'beta2Decay', 'a number of at most 0', group.beta2Decay)
-    if (!Array.isArray(eps) || eps.length !== 2) throw misuse('Adafactor', 'eps', 'two numbers, or null and one', eps)
+    if (group.beta2Decay > 0) throw argumentError('Adafactor', 'beta2Decay', 'a number of at most 0', group.beta2Decay)
+    if (!Array.isArray(eps) || eps.length !== 2)
+      throw argumentError('Adafactor', 'eps', 'two numbers, or null and one', eps)
     for (const one of eps) if (one !== null || one === eps[1]) this.range(group, 'eps', one as number)
   }
 

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireNumber, requireOptions } from '../base/check.js'
+import { argumentError, listOf, requireNumber, requireOptions } from '../base/check.js'
 import { GradientError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { noGrad, scope, stack, Tensor } from '../tensor/index.js'
@@ -76,7 +76,7 @@ export async function clipGradValue(params: Iterable<Tensor>, value: number): Pr
 function gradientsByKind(where: string, params: Iterable<Tensor>): Tensor[][] {
   const kinds = new Map<string, Tensor[]>()
   for (const param of params instanceof Tensor ? [params] : listOf(where, 'params', params, 'tensors')) {
-    if (!(param instanceof Tensor)) throw misuse(where, 'a parameter', 'a Tensor', param)
+    if (!(param instanceof Tensor)) throw argumentError(where, 'a parameter', 'a Tensor', param)
     if (!param.grad) continue
     const grad = dense(param.grad)
     const kind = `${grad.device} ${grad.dtype}`

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireWhole } from '../base/check.js'
+import { argumentError, listOf, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import type { Scheduled } from './schedules.js'
 import { badState, type SchedulerState, SteppedLR, stateEntries } from './stepped-lr.js'
@@ -11,7 +11,7 @@ abstract class CombinedLR {
     this.schedulers = listOf(where, 'schedulers', schedulers, 'schedulers')
     for (const one of this.schedulers) {
       if (!(one instanceof SteppedLR))
-        throw misuse(where, 'a scheduler', 'a SteppedLR, which steps without a metric', one)
+        throw argumentError(where, 'a scheduler', 'a SteppedLR, which steps without a metric', one)
     }
     if (this.schedulers.length === 0) throw new ConfigError(`${where}: expected at least one scheduler, got none`, {})
     if (this.schedulers.some(({ optimizer }) => optimizer !== this.optimizer)) {

@@ -1,4 +1,4 @@
-import { misuse, requireFunction, requireNumber, requireOneOf, requireWhole } from '../base/check.js'
+import { argumentError, requireFunction, requireNumber, requireOneOf, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Scheduled } from './schedules.js'
 import { perGroup, requireGroups, type ScheduledGroup, SteppedLR, schedulerOptions } from './stepped-lr.js'
@@ -284,12 +284,12 @@ export class OneCycleLR extends SteppedLR {
     )
     const { baseMomentum = 0.85, maxMomentum = 0.95, divFactor = 25, finalDivFactor = 1e4, threePhase = false } = rest
     if (rest.totalSteps === undefined && (rest.epochs === undefined || rest.stepsPerEpoch === undefined)) {
-      throw misuse(where, 'totalSteps, or epochs and stepsPerEpoch', 'an integer', undefined)
+      throw argumentError(where, 'totalSteps, or epochs and stepsPerEpoch', 'an integer', undefined)
     }
     const totalSteps = rest.totalSteps ?? (rest.epochs as number) * (rest.stepsPerEpoch as number)
     requireWhole(where, rest.totalSteps === undefined ? 'epochs · stepsPerEpoch' : 'totalSteps', totalSteps, 1)
     requireNumber(where, 'pctStart', pctStart, { least: 0 })
-    if (pctStart > 1) throw misuse(where, 'pctStart', 'a fraction from 0 to 1', pctStart)
+    if (pctStart > 1) throw argumentError(where, 'pctStart', 'a fraction from 0 to 1', pctStart)
     requireOneOf(where, 'annealStrategy', annealStrategy, ['cos', 'linear'])
     for (const [name, value] of Object.entries({ divFactor, finalDivFactor })) {
       requireNumber(where, name, value, { least: Number.MIN_VALUE })

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireFunction, requireNumber, requireWhole } from '../base/check.js'
+import { argumentError, listOf, requireFunction, requireNumber, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Schedule, Scheduled } from './schedules.js'
 import { SteppedLR, schedulerOptions } from './stepped-lr.js'
@@ -294,5 +294,5 @@ export class CosineAnnealingLR extends SteppedLR {
 
 function totalFactor(where: string, name: string, value: number, zero = false): void {
   requireNumber(where, name, value, { least: 0 })
-  if (value > 1 || (value === 0 && !zero)) throw misuse(where, name, 'a factor above 0 and at most 1', value)
+  if (value > 1 || (value === 0 && !zero)) throw argumentError(where, name, 'a factor above 0 and at most 1', value)
 }

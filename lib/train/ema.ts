@@ -1,4 +1,4 @@
-import { listOf, misuse, requireNumber, requireOptions } from '../base/check.js'
+import { argumentError, listOf, requireNumber, requireOptions } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { noGrad, scope, Tensor } from '../tensor/index.js'
@@ -38,17 +38,17 @@ export class ExponentialMovingAverage {
     requireOptions('ExponentialMovingAverage', options, ['decay'])
     const { decay = 0.999 } = options
     requireNumber('ExponentialMovingAverage', 'decay', decay, { least: 0 })
-    if (decay > 1) throw misuse('ExponentialMovingAverage', 'decay', 'a number from 0 to 1', decay)
+    if (decay > 1) throw argumentError('ExponentialMovingAverage', 'decay', 'a number from 0 to 1', decay)
     this.#decay = decay
     this.#params = listOf('ExponentialMovingAverage', 'params', params, 'tensors')
     if (this.#params.length === 0)
       throw new ConfigError('ExponentialMovingAverage: expected at least one parameter, got none', {})
     for (const param of this.#params) {
       if (!(param instanceof Tensor)) {
-        throw misuse('ExponentialMovingAverage', 'a parameter', 'a Tensor', param)
+        throw argumentError('ExponentialMovingAverage', 'a parameter', 'a Tensor', param)
       }
       if (!/^b?float/.test(param.dtype)) {
-        throw misuse('ExponentialMovingAverage', "a parameter's dtype", 'floating point', param.dtype)
+        throw argumentError('ExponentialMovingAverage', "a parameter's dtype", 'floating point', param.dtype)
       }
     }
     this.#averages = noGrad(() => this.#params.map((param) => keepForever(param.clone())))
@@ -96,7 +96,7 @@ export class ExponentialMovingAverage {
 
   /** Run `fn` with the averages in the model, and restore the weights, also if it throws. */
   async with<T>(fn: () => T | Promise<T>): Promise<T> {
-    if (typeof fn !== 'function') throw misuse('ExponentialMovingAverage.with', 'fn', 'a function', fn)
+    if (typeof fn !== 'function') throw argumentError('ExponentialMovingAverage.with', 'fn', 'a function', fn)
     if (this.#swapped)
       throw new ConfigError(
         'ExponentialMovingAverage.with: expected the weights in the model, got the averages. Call swap() first',

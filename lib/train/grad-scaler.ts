@@ -1,4 +1,11 @@
-import { misuse, requireFunction, requireNumber, requireObject, requireOptions, requireWhole } from '../base/check.js'
+import {
+  argumentError,
+  requireFunction,
+  requireNumber,
+  requireObject,
+  requireOptions,
+  requireWhole,
+} from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { full, noGrad, scope, stack, Tensor, zeros } from '../tensor/index.js'
@@ -69,7 +76,7 @@ export class GradScaler {
     const { initScale, growthFactor, backoffFactor, growthInterval, enabled } = { ...DEFAULTS, ...options }
     requireNumber('GradScaler', 'initScale', initScale, { least: 0 })
     requireNumber('GradScaler', 'growthFactor', growthFactor)
-    if (!(growthFactor > 1)) throw misuse('GradScaler', 'growthFactor', 'a number above 1', growthFactor)
+    if (!(growthFactor > 1)) throw argumentError('GradScaler', 'growthFactor', 'a number above 1', growthFactor)
     requireNumber('GradScaler', 'backoffFactor', backoffFactor, { least: 0, below: 1 })
     requireWhole('GradScaler', 'growthInterval', growthInterval, 1)
     this.enabled = Boolean(enabled)
@@ -89,7 +96,7 @@ export class GradScaler {
   scale(losses: readonly Tensor[]): Tensor[]
   scale(loss: Tensor | readonly Tensor[]): Tensor | Tensor[] {
     if (Array.isArray(loss)) return loss.map((one) => this.scale(one as Tensor))
-    if (!(loss instanceof Tensor)) throw misuse('GradScaler.scale', 'loss', 'a Tensor', loss)
+    if (!(loss instanceof Tensor)) throw argumentError('GradScaler.scale', 'loss', 'a Tensor', loss)
     // A zero-dimensional float32 tensor would not promote a float16 loss; neither does a number.
     return this.enabled ? loss.mul(this.#scale) : loss
   }
@@ -206,7 +213,7 @@ export class GradScaler {
 
   #progressOf(optimizer: ScaledOptimizer, method: string): Progress {
     if (!Array.isArray(optimizer?.groups)) {
-      throw misuse(`GradScaler.${method}`, 'optimizer', 'an optimizer', optimizer)
+      throw argumentError(`GradScaler.${method}`, 'optimizer', 'an optimizer', optimizer)
     }
     const known = this.#optimizers.get(optimizer) ?? { stage: 'ready', found: null, foundInf: false }
     this.#optimizers.set(optimizer, known)

@@ -1,6 +1,6 @@
 import {
+  argumentError,
   listOf,
-  misuse,
   requireFunction,
   requireNumber,
   requireOneOf,
@@ -100,7 +100,7 @@ export class LBFGS {
     requireOptions('LBFGS', options, Object.keys(DEFAULTS))
     const list = listOf('LBFGS', 'params', params, 'parameters')
     for (const param of list) {
-      if (!(param instanceof Tensor)) throw misuse('LBFGS', 'a parameter', 'a Tensor: there is one group', param)
+      if (!(param instanceof Tensor)) throw argumentError('LBFGS', 'a parameter', 'a Tensor: there is one group', param)
       if (!param.isLeaf || !/^b?float/.test(param.dtype)) {
         throw new ConfigError(`LBFGS: expected floating-point leaf tensors, got ${param.dtype} [${param.shape}]`, {})
       }
@@ -263,7 +263,7 @@ export class LBFGS {
   async #evaluate(closure: Closure): Promise<{ loss: number; gradient: Tensor }> {
     const given = await enableGrad(() => closure())
     const loss = given instanceof Tensor ? Number(given.item()) : given
-    if (typeof loss !== 'number') throw misuse('LBFGS.step', "the closure's result", 'a loss', given)
+    if (typeof loss !== 'number') throw argumentError('LBFGS.step', "the closure's result", 'a loss', given)
     const gradient = scope(() => {
       const parts = this.groups[0].params.map((param) =>
         param.grad ? dense(param.grad).reshape([-1]) : param.newZeros([param.numel()]),

@@ -1,4 +1,4 @@
-import { defined, listOf, misuse, requireNumber, requireObject, requireOptions } from '../base/check.js'
+import { argumentError, defined, listOf, requireNumber, requireObject, requireOptions } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { snakeCase } from '../base/words.js'
 import { opAsync } from '../native/call.js'
@@ -92,7 +92,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     this.#check(group)
     const known = new Set(this.groups.flatMap((other) => other.params))
     for (const param of group.params) {
-      if (!(param instanceof Tensor)) throw misuse(this.constructor.name, 'a parameter', 'a Tensor', param)
+      if (!(param instanceof Tensor)) throw argumentError(this.constructor.name, 'a parameter', 'a Tensor', param)
       if (known.has(param)) throw this.#config(`expected each parameter once, got one of shape [${param.shape}] twice`)
       if (!param.isLeaf) {
         throw this.#config(`expected leaf tensors, got one of shape [${param.shape}] that is computed from others`)
@@ -341,7 +341,8 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
 
   /** Check that an option is two numbers in [least, below). */
   protected pair(group: ParamGroup<O>, option: string, value: unknown, least = 0, below?: number): void {
-    if (!Array.isArray(value) || value.length !== 2) throw misuse(this.constructor.name, option, 'two numbers', value)
+    if (!Array.isArray(value) || value.length !== 2)
+      throw argumentError(this.constructor.name, option, 'two numbers', value)
     for (const one of value) this.range(group, option, one, least, below)
   }
 
@@ -373,7 +374,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   #check(group: ParamGroup<O>): void {
     const { masterWeights = false } = group
     if (typeof masterWeights !== 'boolean') {
-      throw misuse(this.constructor.name, 'masterWeights', 'true or false', masterWeights)
+      throw argumentError(this.constructor.name, 'masterWeights', 'true or false', masterWeights)
     }
     this.checkOptions(group)
   }

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireNumber, requireOptions } from '../base/check.js'
+import { argumentError, listOf, requireNumber, requireOptions } from '../base/check.js'
 import { Module } from '../nn/module.js'
 import { LayerNorm } from '../nn/normalization.js'
 import type { Tensor } from '../tensor/index.js'
@@ -31,7 +31,7 @@ export const NO_DECAY: readonly RegExp[] = [/bias/, /layernorm/, /rmsnorm/, /(?:
  * ```
  */
 export function parameterGroups(model: Module, options: ParameterGroupOptions): DecayGroup[] {
-  if (!(model instanceof Module)) throw misuse('parameterGroups', 'model', 'a Module', model)
+  if (!(model instanceof Module)) throw argumentError('parameterGroups', 'model', 'a Module', model)
   requireOptions('parameterGroups', options, ['weightDecay', 'noDecay'])
   const { weightDecay, noDecay = NO_DECAY } = options
   requireNumber('parameterGroups', 'weightDecay', weightDecay, { least: 0 })
@@ -49,7 +49,7 @@ export function parameterGroups(model: Module, options: ParameterGroupOptions): 
 function sparedByName(model: Module, noDecay: readonly (RegExp | string)[]): (name: string) => boolean {
   const patterns = listOf('parameterGroups', 'noDecay', noDecay, 'patterns').map((pattern) => {
     if (typeof pattern !== 'string' && !(pattern instanceof RegExp)) {
-      throw misuse('parameterGroups', 'a pattern of noDecay', 'a string or RegExp', pattern)
+      throw argumentError('parameterGroups', 'a pattern of noDecay', 'a string or RegExp', pattern)
     }
     // Drop the flags g and y, which make a match depend on the previous ones.
     return new RegExp(pattern, pattern instanceof RegExp ? pattern.flags.replace(/[gy]/g, '') : '')

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { Tensor } from '../tensor/index.js'
 import type { Scheduled } from './schedules.js'
 import { perGroup, requireGroups, type SchedulerState, stateEntries, takeOwn } from './stepped-lr.js'
@@ -86,7 +86,7 @@ export class ReduceLROnPlateau {
   /** Record the metric of a step or epoch; a loss is a Tensor with one element. */
   step(metric: number | Tensor): void {
     const value = metric instanceof Tensor ? Number(metric.item()) : metric
-    if (typeof value !== 'number') throw misuse('ReduceLROnPlateau.step', 'metric', 'a number', metric)
+    if (typeof value !== 'number') throw argumentError('ReduceLROnPlateau.step', 'metric', 'a number', metric)
     const state = this.#own
     state.last_epoch++
     if (this.#isBetter(value)) {

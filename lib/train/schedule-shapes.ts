@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOneOf, requireOptions } from '../base/check.js'
+import { argumentError, requireNumber, requireOneOf, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { CosineOptions, DecayOptions, Schedule, WarmupOptions } from './schedules.js'
 
@@ -164,7 +164,7 @@ export function warmupStableDecaySchedule(options: StableOptions): Schedule {
   requireNumber(where, 'minLrRatio', minLrRatio)
   requireNumber(where, 'numCycles', numCycles)
   if (rest.numStableSteps === undefined && numTrainingSteps === undefined) {
-    throw misuse(where, 'numStableSteps or numTrainingSteps', 'a number of at least 0', undefined)
+    throw argumentError(where, 'numStableSteps or numTrainingSteps', 'a number of at least 0', undefined)
   }
   const numStableSteps = rest.numStableSteps ?? (numTrainingSteps as number) - numWarmupSteps - numDecaySteps
   if (rest.numStableSteps !== undefined) requireNumber(where, 'numStableSteps', numStableSteps, { least: 0 })
@@ -186,7 +186,7 @@ export function warmupStableDecaySchedule(options: StableOptions): Schedule {
 
 /** Return a schedule that counts epochs, for `step()` after every iteration: constant within an epoch. */
 export function perEpoch(schedule: Schedule, stepsPerEpoch: number): Schedule {
-  if (typeof schedule !== 'function') throw misuse('perEpoch', 'schedule', 'a function', schedule)
+  if (typeof schedule !== 'function') throw argumentError('perEpoch', 'schedule', 'a function', schedule)
   requireNumber('perEpoch', 'stepsPerEpoch', stepsPerEpoch, { least: 1 })
   return (step) => schedule(Math.floor(step / stepsPerEpoch))
 }

@@ -1,4 +1,4 @@
-import { listOf, misuse, requireNumber, requireObject, requireOneOf, requireOptions } from '../base/check.js'
+import { argumentError, listOf, requireNumber, requireObject, requireOneOf, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import {
   cosineWarmupWithMinLrSchedule,
@@ -144,7 +144,10 @@ function defaultLr(optimizer: Scheduled): number {
 
 function lowest({ minLr, minLrRate }: SchedulerSpecificOptions, optimizer: Scheduled): number {
   if ((minLr === undefined) === (minLrRate === undefined)) {
-    throw misuse('getScheduler', 'one of minLr and minLrRate', 'set and the other left out', { minLr, minLrRate })
+    throw argumentError('getScheduler', 'one of minLr and minLrRate', 'set and the other left out', {
+      minLr,
+      minLrRate,
+    })
   }
   if (minLrRate !== undefined) return minLrRate
   requireNumber('getScheduler', 'minLr', minLr)

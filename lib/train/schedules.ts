@@ -1,4 +1,4 @@
-import { misuse, requireFunction, requireNumber, requireOptions } from '../base/check.js'
+import { argumentError, requireFunction, requireNumber, requireOptions } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 
 /** Return the factor on the initial learning rate for a step, counted from 0. */
@@ -92,7 +92,7 @@ export class LRScheduler {
 
   /** @param schedule one for all groups, or one for each */
   constructor(optimizer: Scheduled, schedule: Schedule | Schedule[]) {
-    if (!Array.isArray(optimizer?.groups)) throw misuse('LRScheduler', 'optimizer', 'an optimizer', optimizer)
+    if (!Array.isArray(optimizer?.groups)) throw argumentError('LRScheduler', 'optimizer', 'an optimizer', optimizer)
     for (const group of optimizer.groups) requireNumber('LRScheduler', "the optimizer's lr", group?.lr)
     this.#optimizer = optimizer
     this.#schedules = Array.isArray(schedule) ? schedule : optimizer.groups.map(() => schedule)

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOptions } from '../base/check.js'
+import { argumentError, requireNumber, requireOptions } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import type { Scheduled } from './schedules.js'
 
@@ -139,7 +139,7 @@ export abstract class SteppedLR {
 
 /** Return the groups of an optimizer after checking that each has a rate. */
 export function requireGroups(where: string, optimizer: Scheduled): ScheduledGroup[] {
-  if (!Array.isArray(optimizer?.groups)) throw misuse(where, 'optimizer', 'an optimizer', optimizer)
+  if (!Array.isArray(optimizer?.groups)) throw argumentError(where, 'optimizer', 'an optimizer', optimizer)
   for (const group of optimizer.groups) requireNumber(where, "the optimizer's lr", group?.lr)
   return optimizer.groups
 }

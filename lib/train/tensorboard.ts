@@ -2,7 +2,7 @@ import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { makeDirectory } from '../base/atomic.js'
-import { elementsOf, isArrayLike, misuse, requireString, requireWhole } from '../base/check.js'
+import { argumentError, elementsOf, isArrayLike, requireString, requireWhole } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { Tensor } from '../tensor/index.js'
 
@@ -38,7 +38,7 @@ export class SummaryWriter {
 
   /** Add a number at a step, as a point of the curve `tag`; 'train/loss' is in the group 'train'. */
   addScalar(tag: string, value: number, step: number): void {
-    if (typeof value !== 'number') throw misuse('SummaryWriter.addScalar', 'value', 'a number', value)
+    if (typeof value !== 'number') throw argumentError('SummaryWriter.addScalar', 'value', 'a number', value)
     this.#add(tag, step, [float(SIMPLE_VALUE, value)])
   }
 
@@ -54,7 +54,7 @@ export class SummaryWriter {
   /** Add a histogram of the values of a tensor of any shape (waits for it on CUDA) or of a list. NaN is left out. */
   addHistogram(tag: string, values: Tensor | ArrayLike<number>, step: number): void {
     if (!(values instanceof Tensor) && !isArrayLike(values)) {
-      throw misuse('SummaryWriter.addHistogram', 'values', 'a tensor or a list', values)
+      throw argumentError('SummaryWriter.addHistogram', 'values', 'a tensor or a list', values)
     }
     const given = values instanceof Tensor ? values.dataSync() : values
     const list = elementsOf('SummaryWriter.addHistogram', 'values', given, (value) =>

@@ -1,4 +1,4 @@
-import { misuse } from '../base/check.js'
+import { argumentError } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import { foreach, type Job, queuedOps, started } from './foreach.js'
@@ -61,7 +61,8 @@ export class TransformersAdafactor extends Optimizer<TransformersAdafactorOption
     this.range(group, 'decayRate', group.decayRate, Number.NEGATIVE_INFINITY)
     if (group.beta1 !== null) this.range(group, 'beta1', group.beta1, 0, 1)
     for (const option of ['scaleParameter', 'relativeStep', 'warmupInit'] as const) {
-      if (typeof group[option] !== 'boolean') throw misuse('TransformersAdafactor', option, 'a boolean', group[option])
+      if (typeof group[option] !== 'boolean')
+        throw argumentError('TransformersAdafactor', option, 'a boolean', group[option])
     }
     if (group.warmupInit && !group.relativeStep) {
       throw new ConfigError('TransformersAdafactor.warmupInit: expected relativeStep: true with it, got false', {

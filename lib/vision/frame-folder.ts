@@ -75,7 +75,7 @@ export class FrameFolder implements FrameSource {
     }
   }
 
-  sound(): never {
+  readAudio(): never {
     throw new DataError(`${this.file}: expected a video with audio, got a folder of images`, { file: this.file })
   }
 

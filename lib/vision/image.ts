@@ -1,4 +1,12 @@
-import { abortable, bytesOf, misuse, requireOneOf, requireOptions, requireSignal, requireWhole } from '../base/check.js'
+import {
+  abortable,
+  argumentError,
+  bytesOf,
+  requireOneOf,
+  requireOptions,
+  requireSignal,
+  requireWhole,
+} from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { type ByteSource, FileSource, MemorySource, Place } from '../files/byte-source.js'
 import { Tensor, tensor } from '../tensor/index.js'
@@ -91,7 +99,7 @@ export async function openImage(
     return asTensor(source, await abortable(signal, readSource(source, { mode, maxPixels })), mode)
   }
   if (typeof input !== 'object' || input === null || !('data' in input)) {
-    throw misuse(where, 'image', 'a path, the bytes of a file, raw pixels or a uint8 tensor', input)
+    throw argumentError(where, 'image', 'a path, the bytes of a file, raw pixels or a uint8 tensor', input)
   }
   const raw = rawPixels(where, input)
   return asTensor(new MemorySource(new Uint8Array(0), place), raw, mode)
@@ -99,20 +107,21 @@ export async function openImage(
 
 function asImage(where: string, image: Tensor, mode: Wanted['mode']): Tensor {
   if (mode === 'depth') {
-    if (image.ndim !== 2 || image.numel() === 0) throw misuse(where, 'image', 'a tensor [height, width]', image)
+    if (image.ndim !== 2 || image.numel() === 0) throw argumentError(where, 'image', 'a tensor [height, width]', image)
     return image
   }
   requireImage(where, image)
-  if (image.ndim !== 3) throw misuse(where, 'image', 'one image [height, width, 3]', image)
+  if (image.ndim !== 3) throw argumentError(where, 'image', 'one image [height, width, 3]', image)
   return image.size(2) === 1 ? image.expand([image.size(0), image.size(1), 3]) : image
 }
 
 function rawPixels(where: string, { data, width, height, channels = 3 }: RawImage): Pixels {
   requireWhole(where, 'image.width', width, 1)
   requireWhole(where, 'image.height', height, 1)
-  if (channels !== 1 && channels !== 3 && channels !== 4) throw misuse(where, 'image.channels', '1, 3 or 4', channels)
+  if (channels !== 1 && channels !== 3 && channels !== 4)
+    throw argumentError(where, 'image.channels', '1, 3 or 4', channels)
   if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray) || data.length !== width * height * channels) {
-    throw misuse(where, 'image.data', `${width} × ${height} × ${channels} bytes`, data)
+    throw argumentError(where, 'image.data', `${width} × ${height} × ${channels} bytes`, data)
   }
   const bytes = data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.length)
   return { width, height, channels, most: 255, data: bytes }

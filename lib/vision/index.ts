@@ -1,4 +1,3 @@
-export { filmSound } from './film-sound.js'
 export { type ImageInput, type RawImage, type ReadImageOptions, readImage } from './image.js'
 export {
   type PreprocessDepthOptions,
@@ -25,4 +24,5 @@ export {
   resizeTensor,
 } from './resize.js'
 export { type TiledImage, type TileGrid, type TileImageOptions, tileGrid, tileImage } from './tile.js'
-export { type OpenVideoOptions, openVideo, type ReadFramesOptions, type ReadSoundOptions, Video } from './video.js'
+export { type OpenVideoOptions, openVideo, type ReadAudioTrackOptions, type ReadFramesOptions, Video } from './video.js'
+export { videoAudio } from './video-audio.js'

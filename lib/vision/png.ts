@@ -1,6 +1,6 @@
 import { promisify } from 'node:util'
 import { crc32, deflate } from 'node:zlib'
-import { misuse } from '../base/check.js'
+import { argumentError } from '../base/check.js'
 
 const compressed = promisify(deflate)
 
@@ -16,7 +16,7 @@ const RGB = [8, 2, 0, 0, 0]
 export async function pngBytes(pixels: Uint8Array, width: number, height: number): Promise<Buffer> {
   const row = 3 * width
   if (width < 1 || height < 1 || pixels.length !== row * height) {
-    throw misuse('pngBytes', 'pixels', `${width} × ${height} × 3 bytes, at least one pixel`, pixels)
+    throw argumentError('pngBytes', 'pixels', `${width} × ${height} × 3 bytes, at least one pixel`, pixels)
   }
   const rows = Buffer.alloc((row + 1) * height)
   for (let y = 0; y < height; y++) {

@@ -1,4 +1,11 @@
-import { misuse, requireNumber, requireOneOf, requireOptions, requireSignal, requireWhole } from '../base/check.js'
+import {
+  argumentError,
+  requireNumber,
+  requireOneOf,
+  requireOptions,
+  requireSignal,
+  requireWhole,
+} from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
@@ -64,7 +71,7 @@ export async function preprocessImage(
   const { processor = 'languagebind' } = options
   requireOneOf(where, 'processor', processor, ['languagebind', 'clip'])
   if (processor === 'clip' && !recipe.antialias) {
-    throw misuse(where, 'antialias', "true with processor 'clip', which resizes as Pillow does", false)
+    throw argumentError(where, 'antialias', "true with processor 'clip', which resizes as Pillow does", false)
   }
   return eachOf(where, 'images', images, async (image) => {
     const pixels = await openImage(where, image, {}, options.signal)
@@ -146,10 +153,10 @@ export async function preprocessVideo(frames: Tensor, options: PreprocessVideoOp
   const where = 'preprocessVideo'
   const { size, antialias, statistics } = recipeOf(where, options, [...OPTIONS, 'flip'], false)
   const { flip = false } = options
-  if (typeof flip !== 'boolean') throw misuse(where, 'flip', 'a boolean', flip)
+  if (typeof flip !== 'boolean') throw argumentError(where, 'flip', 'a boolean', flip)
   requireImage(where, frames)
   if (frames.ndim !== 4 || frames.size(3) !== 3)
-    throw misuse(where, 'frames', 'uint8 [count, height, width, 3]', frames)
+    throw argumentError(where, 'frames', 'uint8 [count, height, width, 3]', frames)
   options.signal?.throwIfAborted()
   const [height, width] = [frames.size(1), frames.size(2)]
   // pytorchvideo computes the longer side this way; torchvision may round differently.
@@ -199,8 +206,9 @@ export function sampleFrames(frames: number, options: SampleFramesOptions = {}):
   requireOptions(where, options, ['count', 'method'])
   const { count = 8, method = 'linspace' } = options
   requireWhole(where, 'count', count, 1)
-  if (count > MOST_FRAMES) throw misuse(where, 'count', `at most ${MOST_FRAMES}`, count)
-  if (method !== 'linspace' && method !== 'segments') throw misuse(where, 'method', "'linspace' or 'segments'", method)
+  if (count > MOST_FRAMES) throw argumentError(where, 'count', `at most ${MOST_FRAMES}`, count)
+  if (method !== 'linspace' && method !== 'segments')
+    throw argumentError(where, 'method', "'linspace' or 'segments'", method)
   const last = frames - 1
   if (method === 'segments') {
     const segment = last / count
@@ -221,7 +229,7 @@ function recipeOf(where: string, options: PreprocessOptions, known: readonly str
   requireOptions(where, options, known)
   const { size = 224, antialias = antialiased, mean = CLIP_STATISTICS.mean, std = CLIP_STATISTICS.std } = options
   requireWhole(where, 'size', size, 1)
-  if (typeof antialias !== 'boolean') throw misuse(where, 'antialias', 'a boolean', antialias)
+  if (typeof antialias !== 'boolean') throw argumentError(where, 'antialias', 'a boolean', antialias)
   requireSignal(where, options.signal)
   requireStatistics(where, { mean, std }, 3)
   return { size, antialias, statistics: { mean, std } }
@@ -254,7 +262,7 @@ async function eachOf(
 ): Promise<Tensor> {
   const isList = (value: unknown): value is readonly ImageInput[] => Array.isArray(value)
   if (!isList(inputs)) return scope(async () => (await make(inputs)).contiguous())
-  if (inputs.length === 0) throw misuse(where, argument, 'an image, or several', inputs)
+  if (inputs.length === 0) throw argumentError(where, argument, 'an image, or several', inputs)
   return scope(async () => {
     const tensors: Tensor[] = []
     for (const input of inputs) tensors.push(await scope(() => make(input)))

@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { ShapeError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
 import { ops, scope, Tensor, tensor } from '../tensor/index.js'
@@ -44,7 +44,7 @@ export async function resizeImage(image: Tensor, size: ImageSize, options: Resiz
   requireOptions(where, options, ['filter', 'pillow'])
   const { filter = 'bicubic', pillow = 12 } = options
   requireOneOf(where, 'filter', filter, FILTERS)
-  if (pillow !== 12 && pillow !== 13) throw misuse(where, 'pillow', '12 or 13', pillow)
+  if (pillow !== 12 && pillow !== 13) throw argumentError(where, 'pillow', '12 or 13', pillow)
   const [toHeight, toWidth] = newSize(where, size, image.size(-3), image.size(-2))
   return resizeImageOp(image, toHeight, toWidth, { filter, pillow })
 }
@@ -76,7 +76,7 @@ export async function resizeTensor(image: Tensor, size: ImageSize, options: Resi
   requireOptions(where, options, ['filter', 'antialias'])
   const { filter = 'bilinear', antialias = true } = options
   requireOneOf(where, 'filter', filter, Object.keys(kernels))
-  if (typeof antialias !== 'boolean') throw misuse(where, 'antialias', 'a boolean', antialias)
+  if (typeof antialias !== 'boolean') throw argumentError(where, 'antialias', 'a boolean', antialias)
   const { shape } = image
   const [height, width] = shape.slice(-2) as [number, number]
   const to = newSize(where, size, height, width)
@@ -97,7 +97,7 @@ export async function resizeTensor(image: Tensor, size: ImageSize, options: Resi
  */
 export function centerCrop(image: Tensor, size: ImageSize): Tensor {
   const where = 'centerCrop'
-  if (!(image instanceof Tensor)) throw misuse(where, 'image', 'a tensor', image)
+  if (!(image instanceof Tensor)) throw argumentError(where, 'image', 'a tensor', image)
   const pixels = image.dtype === 'uint8'
   if (pixels) requireImage(where, image)
   else requirePlanes(where, image)
@@ -162,7 +162,7 @@ export function requireStatistics(where: string, options: NormalizeImageOptions,
     const values = options[name]
     const good = (value: unknown) => Number.isFinite(value) && (name === 'mean' || value !== 0)
     if (Array.isArray(values) && values.length === channels && values.every(good)) continue
-    throw misuse(
+    throw argumentError(
       where,
       name,
       `${channels} finite ${name === 'std' ? 'nonzero ' : ''}numbers, one for each channel`,
@@ -173,7 +173,7 @@ export function requireStatistics(where: string, options: NormalizeImageOptions,
 
 /** Check that a value is a tensor of 8-bit images. @throws ConfigError, ShapeError */
 export function requireImage(where: string, image: unknown): asserts image is Tensor {
-  if (!(image instanceof Tensor)) throw misuse(where, 'image', 'a uint8 tensor [..., height, width, 3]', image)
+  if (!(image instanceof Tensor)) throw argumentError(where, 'image', 'a uint8 tensor [..., height, width, 3]', image)
   const { shape, dtype } = image
   const channels = shape.at(-1)
   if (dtype === 'uint8' && shape.length >= 3 && (channels === 3 || channels === 1) && shape.at(-2)! * shape.at(-3)! > 0)
@@ -185,7 +185,7 @@ export function requireImage(where: string, image: unknown): asserts image is Te
 }
 
 function requirePlanes(where: string, image: unknown): asserts image is Tensor {
-  if (!(image instanceof Tensor)) throw misuse(where, 'image', 'a tensor [..., channels, height, width]', image)
+  if (!(image instanceof Tensor)) throw argumentError(where, 'image', 'a tensor [..., channels, height, width]', image)
   const { shape, dtype } = image
   if (/^b?float/.test(dtype) && shape.length >= 3 && shape.slice(-3).every((length) => length > 0)) return
   throw new ShapeError(
@@ -205,7 +205,7 @@ export function newSize(where: string, size: ImageSize, height: number, width: n
 }
 
 function bothSides(where: string, size: unknown): [height: number, width: number] {
-  if (!Array.isArray(size) || size.length !== 2) throw misuse(where, 'size', 'a number or [height, width]', size)
+  if (!Array.isArray(size) || size.length !== 2) throw argumentError(where, 'size', 'a number or [height, width]', size)
   for (const side of size) requireWhole(where, 'size', side, 1)
   return [size[0], size[1]]
 }

@@ -4,7 +4,7 @@ import { resample } from '../audio/resample.js'
 import { DataError, DisposedError, type VoxtorchError } from '../base/errors.js'
 import { packageDirectory } from '../native/load.js'
 import { ops, type Tensor, tensor, zeros } from '../tensor/index.js'
-import type { FrameSource, ReadSoundOptions } from './video.js'
+import type { FrameSource, ReadAudioTrackOptions } from './video.js'
 import type { VideoFacts, VideoLimits } from './video-decoder.js'
 import { type AudioBlock, LEFT, STOPPED, type VideoReply, type VideoRequest, type VideoWork } from './video-messages.js'
 
@@ -109,14 +109,14 @@ export class VideoFile implements FrameSource {
     for await (const reply of this.#ask({ frames: places }, ahead, signal)) if ('pixels' in reply) yield reply
   }
 
-  async sound({
+  async readAudio({
     sampleRate,
     channels = 'mean',
     start = 0,
     duration,
     maxBytes = MOST_AUDIO_BYTES,
     signal,
-  }: ReadSoundOptions): Promise<{ samples: Tensor; sampleRate: number }> {
+  }: ReadAudioTrackOptions): Promise<{ samples: Tensor; sampleRate: number }> {
     const blocks: AudioBlock[] = []
     let bytes = 0
     const audio = { start, end: duration === undefined ? null : start + duration }

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { misuse, requireNumber, requireOptions, requireSignal, requireWhole, shown } from '../base/check.js'
+import { argumentError, requireNumber, requireOptions, requireSignal, requireWhole, shown } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { empty, scope, type Tensor, tensor } from '../tensor/index.js'
 import { FrameFolder } from './frame-folder.js'
@@ -24,7 +24,7 @@ export interface ReadFramesOptions {
   signal?: AbortSignal | undefined
 }
 
-export interface ReadSoundOptions {
+export interface ReadAudioTrackOptions {
   /** Sample rate to resample to, in Hz. Default: that of the file. */
   sampleRate?: number | undefined
   /** `'mean'` (default) averages the channels; `'all'` keeps them. */
@@ -58,7 +58,7 @@ export interface FrameSource {
     places: readonly number[],
     signal?: AbortSignal,
   ): AsyncGenerator<{ place: number; pixels: Tensor | Uint8Array }>
-  sound(options: ReadSoundOptions): Promise<{ samples: Tensor; sampleRate: number }>
+  readAudio(options: ReadAudioTrackOptions): Promise<{ samples: Tensor; sampleRate: number }>
   close(): Promise<void>
 }
 
@@ -147,7 +147,7 @@ export class Video {
     const wanted = places ?? Array.from({ length: this.frameCount }, (_, i) => i)
     const ascending = this.#places(where, wanted, signal)
     if (ascending.length !== wanted.length || ascending.some((place, i) => place !== wanted[i])) {
-      throw misuse(where, 'places', 'ascending indices; frames() takes any order', wanted)
+      throw argumentError(where, 'places', 'ascending indices; frames() takes any order', wanted)
     }
     const done = await this.#turn(signal)
     try {
@@ -193,7 +193,7 @@ export class Video {
    * Read the audio: float32 [samples], or [channels, samples] with `channels: 'all'`.
    * @throws DataError without audio, or if it cannot be decoded; the reason of `signal` when it is aborted
    */
-  async audio(options: ReadSoundOptions = {}): Promise<{ samples: Tensor; sampleRate: number }> {
+  async audio(options: ReadAudioTrackOptions = {}): Promise<{ samples: Tensor; sampleRate: number }> {
     const where = 'Video.audio'
     requireOptions(where, options, ['sampleRate', 'channels', 'start', 'duration', 'maxBytes', 'signal'])
     const { sampleRate, channels = 'mean', start, duration, maxBytes, signal } = options
@@ -201,14 +201,14 @@ export class Video {
       if (value !== undefined) requireNumber(where, name, value, { least: 0, below: Number.POSITIVE_INFINITY })
     }
     if (sampleRate !== undefined) requireWhole(where, 'sampleRate', sampleRate, 1)
-    if (channels !== 'mean' && channels !== 'all') throw misuse(where, 'channels', "'mean' or 'all'", channels)
+    if (channels !== 'mean' && channels !== 'all') throw argumentError(where, 'channels', "'mean' or 'all'", channels)
     if (maxBytes !== undefined) requireWhole(where, 'maxBytes', maxBytes)
     requireSignal(where, signal)
     if (this.audioTrack === null) {
       const { file } = this.#source
       throw new DataError(`${file}: expected a video with audio, got one without`, { file, reason: 'no sound' }) // language: published field value
     }
-    return this.#inTurn(signal, () => scope(() => this.#source.sound(options)))
+    return this.#inTurn(signal, () => scope(() => this.#source.readAudio(options)))
   }
 
   /** Close the file and its thread. Frames that were read stay valid. */
@@ -227,10 +227,10 @@ export class Video {
   /** Check indices and return them sorted, without repetitions. */
   #places(where: string, places: readonly number[], signal: AbortSignal | undefined): number[] {
     requireSignal(where, signal)
-    if (!Array.isArray(places)) throw misuse(where, 'places', 'an array of frame indices', places)
+    if (!Array.isArray(places)) throw argumentError(where, 'places', 'an array of frame indices', places)
     for (const place of places) {
       if (Number.isInteger(place) && place >= 0 && place < this.frameCount) continue
-      throw misuse(where, 'places', `frame indices from 0 to ${this.frameCount - 1}`, place)
+      throw argumentError(where, 'places', `frame indices from 0 to ${this.frameCount - 1}`, place)
     }
     return [...new Set<number>(places)].sort((a, b) => a - b)
   }
@@ -275,7 +275,7 @@ export class Video {
  */
 export async function openVideo(path: string, options: OpenVideoOptions = {}): Promise<Video> {
   const where = 'openVideo'
-  if (typeof path !== 'string') throw misuse(where, 'path', 'a path', path)
+  if (typeof path !== 'string') throw argumentError(where, 'path', 'a path', path)
   requireOptions(where, options, ['rate', 'maxPixels', 'threads', 'signal'])
   const { rate = null, maxPixels = 178_956_970, threads = 2, signal } = options
   if (rate !== null) requireNumber(where, 'rate', rate, { least: Number.MIN_VALUE, below: Number.POSITIVE_INFINITY })

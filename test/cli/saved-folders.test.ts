@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { chatModels } from '../../lib/cli/chat-models.js'
 import * as vt from '../../lib/index.js'
-import { towersOfArguments } from '../../lib/systems/emotion/configuration/apply.js'
+import { encodersOfArguments } from '../../lib/systems/emotion/configuration/apply.js'
 import { emoverseOfArguments } from '../../lib/systems/emoverse/configuration/apply.js'
 import type * as sl from '../../lib/systems/salmonn/index.js'
 import { usdmTrainedOfArguments } from '../../lib/systems/usdm/configuration/apply.js'
@@ -49,11 +49,11 @@ const WORDS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'hello']
 
 /** What the commands make of a folder; each is freed. */
 const COMMANDS = {
-  'emotion --text': (text: string) => towersOfArguments({ text }),
-  'emotion --audio': (audio: string) => towersOfArguments({ text: 'none', audio }),
-  'emotion --video': (video: string) => towersOfArguments({ text: 'none', video }),
-  'emotion --video --text': (one: string) => towersOfArguments({ text: one, video: one }),
-  'emotion --video --audio --text': (one: string) => towersOfArguments({ text: one, audio: one, video: one }),
+  'emotion --text': (text: string) => encodersOfArguments({ text }),
+  'emotion --audio': (audio: string) => encodersOfArguments({ text: 'none', audio }),
+  'emotion --video': (video: string) => encodersOfArguments({ text: 'none', video }),
+  'emotion --video --text': (one: string) => encodersOfArguments({ text: one, video: one }),
+  'emotion --video --audio --text': (one: string) => encodersOfArguments({ text: one, audio: one, video: one }),
   'serve text': (folder: string) => chatModels.text!(folder, {}),
   'serve emoverse': (folder: string) => chatModels.emoverse!(folder, {}),
   'serve salmonn': (folder: string) => chatModels.salmonn!(folder, {}),
@@ -178,7 +178,7 @@ async function savedBind(folder: string, modalities: readonly ('video' | 'audio'
   const from: Record<string, string> = {}
   for (const modality of modalities) from[modality] = await tinyLanguageBind(modality)
   using model = await vt.LanguageBind.fromPretrained(from)
-  if (adapters) vt.getPeftModel(model.tower('video') as vt.ClipVisionModel, { r: 2, targetModules: ['q_proj'] })
+  if (adapters) vt.getPeftModel(model.encoder('video') as vt.ClipVisionModel, { r: 2, targetModules: ['q_proj'] })
   await model.save(folder)
   for (const place of Object.values(from)) rmSync(place, { recursive: true })
 }

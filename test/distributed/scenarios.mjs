@@ -13,6 +13,8 @@ import {
   DistributedSampler,
   destroyProcessGroup,
   functional,
+  getRank,
+  getWorldSize,
   initProcessGroup,
   isMainProcess,
   Linear,
@@ -22,11 +24,9 @@ import {
   noGrad,
   Roberta,
   randn,
-  rank,
   reduceMetrics,
   scope,
   tensor,
-  worldSize,
   ZeroRedundancyOptimizer,
   zeros,
 } from '../../dist/index.js'
@@ -71,14 +71,14 @@ function batch(step) {
     Array.from({ length: BATCH }, (_, i) => (i * 7 + step) % 3),
     { dtype: 'int64' },
   )
-  const half = BATCH / worldSize()
-  const part = (value, from = rank() * half, to = from + half) => value.slice(0, from, to)
+  const half = BATCH / getWorldSize()
+  const part = (value, from = getRank() * half, to = from + half) => value.slice(0, from, to)
   return { inputs, labels, part, half }
 }
 
 function makeModels() {
   // Different weights on each rank, which construction has to make equal.
-  manualSeed(7 + rank())
+  manualSeed(7 + getRank())
   const model = new Net()
   manualSeed(7)
   const alone = new Net()
@@ -96,11 +96,11 @@ async function aloneStep(alone, inputs, labels, spare) {
 
 const scenarios = {
   async collectives() {
-    const mine = tensor([1 + rank(), 2], { dtype: 'float32' })
+    const mine = tensor([1 + getRank(), 2], { dtype: 'float32' })
     await allReduce(mine)
     const results = { sum: flat(mine) }
     for (const op of ['mean', 'min', 'max', 'product']) {
-      const value = tensor([1 + rank(), -rank()], { dtype: 'float32' })
+      const value = tensor([1 + getRank(), -getRank()], { dtype: 'float32' })
       await allReduce([value], { op })
       results[op] = flat(value)
     }
@@ -110,26 +110,26 @@ const scenarios = {
       results[dtype] = flat(value)
     }
     const column = zeros([3, 2])
-    column.select(1, 1).fill_(1 + rank())
+    column.select(1, 1).fill_(1 + getRank())
     const view = column.select(1, 1)
     await allReduce(view)
     results.strided = flat(column)
-    const truth = tensor([rank() === 1, true, false], { dtype: 'bool' })
-    const number = tensor(rank() + 0.5, { dtype: 'float64' })
+    const truth = tensor([getRank() === 1, true, false], { dtype: 'bool' })
+    const number = tensor(getRank() + 0.5, { dtype: 'float64' })
     await broadcast([truth, number], 1)
     results.broadcast = [...flat(truth), ...flat(number)]
-    results.gathered = (await allGather(tensor([[rank(), 5]]))).map(flat)
-    results.objects = await allGatherObject({ rank: rank(), text: 'ä'.repeat(rank()) })
-    results.metrics = await reduceMetrics({ loss: rank(), wer: rank() ? 3 : Number.NaN }, { weight: rank() })
+    results.gathered = (await allGather(tensor([[getRank(), 5]]))).map(flat)
+    results.objects = await allGatherObject({ rank: getRank(), text: 'ä'.repeat(getRank()) })
+    results.metrics = await reduceMetrics({ loss: getRank(), wer: getRank() ? 3 : Number.NaN }, { weight: getRank() })
     results.main = isMainProcess()
     print(results)
     const errors = []
     for (const wrong of [
-      () => allReduce(zeros([rank() + 2])),
-      () => (rank() === 0 ? barrier() : allGather(zeros([1]))),
+      () => allReduce(zeros([getRank() + 2])),
+      () => (getRank() === 0 ? barrier() : allGather(zeros([1]))),
       () => allReduce(tensor([true])),
       () => allReduce(tensor([1], { dtype: 'int64' }), { op: 'mean' }),
-      () => reduceMetrics({ [`rank${rank()}`]: 1 }),
+      () => reduceMetrics({ [`rank${getRank()}`]: 1 }),
       () => broadcast(zeros([1]), 2),
     ]) {
       errors.push(await wrong().then(String, (error) => `${error.name}: ${error.message}`))
@@ -150,7 +150,7 @@ const scenarios = {
     const timer = setInterval(() => {
       ticks++
     }, 10)
-    if (rank() === 1) await sleep(600)
+    if (getRank() === 1) await sleep(600)
     await barrier()
     clearInterval(timer)
     print({ ticks })
@@ -164,7 +164,7 @@ const scenarios = {
     for (let step = 0; step < 4; step++) {
       const { inputs, labels, part } = batch(step)
       // The spare layer serves in odd steps only, and there on rank 0 only.
-      const spare = step % 2 === 1 && rank() === 0
+      const spare = step % 2 === 1 && getRank() === 0
       ddp.zeroGrad()
       const loss = functional.crossEntropy(await ddp.forward(part(inputs), spare), part(labels))
       await loss.backward()
@@ -209,7 +209,7 @@ const scenarios = {
     for (let step = 0; step < 3; step++) {
       const { inputs, labels, part, half } = batch(step)
       ddp.zeroGrad()
-      const from = rank() * half
+      const from = getRank() * half
       const quarter = async (a, b) => {
         const loss = functional.crossEntropy(await ddp.forward(part(inputs, a, b)), part(labels, a, b))
         await loss.div(2).backward()
@@ -280,7 +280,7 @@ const scenarios = {
       hiddenDropoutProb: 0,
       attentionProbsDropoutProb: 0,
     }
-    manualSeed(3 + rank())
+    manualSeed(3 + getRank())
     const model = Roberta.fromConfig(config)
     manualSeed(3)
     const alone = Roberta.fromConfig(config)
@@ -293,7 +293,7 @@ const scenarios = {
     for (let step = 0; step < 2; step++) {
       ddp.zeroGrad()
       alone.zeroGrad()
-      const { lastHiddenState } = await ddp.forward({ inputIds: ids.slice(0, rank() * 2, rank() * 2 + 2) })
+      const { lastHiddenState } = await ddp.forward({ inputIds: ids.slice(0, getRank() * 2, getRank() * 2 + 2) })
       await lastHiddenState.square().sin().mean().backward()
       const whole = await alone.forward({ inputIds: ids })
       await whole.lastHiddenState.square().sin().mean().backward()
@@ -320,7 +320,7 @@ const scenarios = {
       }
     }
     const ddp = new DistributedDataParallel(new Mixed())
-    await (await ddp.forward(tensor([[1, 2, 3, 1 + rank()]], { dtype: 'float32' }))).sum().backward()
+    await (await ddp.forward(tensor([[1, 2, 3, 1 + getRank()]], { dtype: 'float32' }))).sum().backward()
     // The last column of d/dW of a is the last input times b's weights: its mean over the ranks is 1.5 times.
     const grad = flat(ddp.module.a.weight.grad)
     print({ dtype: ddp.module.a.weight.grad.dtype, ratio: grad[3] / grad[0] })
@@ -332,8 +332,8 @@ const scenarios = {
     for (let step = 0; step < 2; step++) {
       const inputs = tensor(
         [
-          [1 + rank(), 2],
-          [3 * rank(), 4],
+          [1 + getRank(), 2],
+          [3 * getRank(), 4],
           [0, 1],
         ],
         { dtype: 'float32' },
@@ -360,7 +360,7 @@ const scenarios = {
   },
 
   async 'models of other shapes'() {
-    const ddp = new DistributedDataParallel(new Linear(3, 2 + rank()))
+    const ddp = new DistributedDataParallel(new Linear(3, 2 + getRank()))
     print(
       await ddp.ready().then(
         () => 'no error',
@@ -444,11 +444,11 @@ const scenarios = {
       for await (const items of loader) seen.push(...items)
       epochs.push(seen)
     }
-    print({ rank: rank(), epochs, batches: loader.length })
+    print({ rank: getRank(), epochs, batches: loader.length })
   },
 
   async 'a rank dies in a collective'() {
-    if (rank() === 1) {
+    if (getRank() === 1) {
       await sleep(300)
       process.kill(process.pid, 'SIGKILL')
     }
@@ -458,23 +458,23 @@ const scenarios = {
   async 'a rank dies in backward'() {
     const ddp = new DistributedDataParallel(new Linear(4, 4))
     const output = await ddp.forward(zeros([1, 4]))
-    if (rank() === 1) process.kill(process.pid, 'SIGKILL')
+    if (getRank() === 1) process.kill(process.pid, 'SIGKILL')
     await failing(() => output.sum().backward())
   },
 
   async 'a rank hangs'() {
-    if (rank() === 1) process.kill(process.pid, 'SIGSTOP')
+    if (getRank() === 1) process.kill(process.pid, 'SIGSTOP')
     await failing(() => allReduce(zeros([3])))
   },
 
   async 'exit in a collective'() {
-    if (rank() === 1) await sleep(1e8)
+    if (getRank() === 1) await sleep(1e8)
     else setTimeout(() => process.exit(3), 200)
     await barrier()
   },
 
   async 'an error while a collective waits'() {
-    if (rank() === 1) await sleep(1e8)
+    if (getRank() === 1) await sleep(1e8)
     else
       setTimeout(() => {
         throw new Error('on purpose')
@@ -489,13 +489,13 @@ const scenarios = {
   },
 
   async 'only rank 1 fails'() {
-    if (rank() === 1) throw new Error('rank 1 has a bug')
+    if (getRank() === 1) throw new Error('rank 1 has a bug')
     await sleep(1e8)
   },
 
   async 'wait for a signal'() {
     process.on('SIGTERM', () => {
-      print({ saved: rank() })
+      print({ saved: getRank() })
       process.exit(0)
     })
     await barrier()

@@ -11,7 +11,7 @@ describe('emotional-trajectory.ts', () => {
 
   it('tells what speakers feel, as text, JSON and pictures', async () => {
     const spoken = [`ann=${at('wav/2_0.wav')}`, `bob=${at('wav/2_1.wav')}`, `ann=${at('wav/3_0.wav')}`]
-    const { out, err } = await tell(...spoken, '--json', at('one.json'), '--picture', at('one.svg'), ...few)
+    const { out, err } = await tell(...spoken, '--json', at('one.json'), '--figure', at('one.svg'), ...few)
     expect(err).toContain(
       'dialog: the answer did not have an emotion for each turn, so each turn was predicted separately',
     )
@@ -33,7 +33,7 @@ describe('emotional-trajectory.ts', () => {
       ['happy', 'say 3 2'],
     ])
     expect(all.out).toContain('en_3\nuser: ')
-    const picture = await tell(at('challenge.jsonl'), '--dialog', 'en_3', '--picture', at('en_3.html'), ...few)
+    const picture = await tell(at('challenge.jsonl'), '--dialog', 'en_3', '--figure', at('en_3.html'), ...few)
     expect(picture.out).toBe(`${sl.trajectoryText(answers[3] as sl.EmotionalTrajectory)}\n\n`)
     expect(readFileSync(at('en_3.html'), 'utf8')).toContain('<td>say 3 2</td>')
 
@@ -80,8 +80,8 @@ describe('emotional-trajectory.ts', () => {
     const file = at('challenge.jsonl')
     await fails(
       'trajectory',
-      ['--model', at('tiny'), file, '--picture', 'x.svg'],
-      /--picture: expected one dialog, got 8\. Select one, such as --dialog en_0/,
+      ['--model', at('tiny'), file, '--figure', 'x.svg'],
+      /--figure: expected one dialog, got 8\. Select one, such as --dialog en_0/,
     )
     await fails('trajectory', ['--model', at('tiny'), '--dtype', 'float32', at('wav/gone.wav')], /gone\.wav/)
   })

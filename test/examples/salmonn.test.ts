@@ -62,7 +62,7 @@ describe('voxtorch salmonn convert', () => {
       [['in.jsonl'], /expected IN\.jsonl and OUT\.json/],
       [['a.json', 'a.json'], /expected an output file that is not an input, got a\.json/],
       [['in.jsonl', 'out.json', '--valid', '1'], /--valid: expected a fraction in \[0, 1\), got "1"/],
-      [['in.jsonl', 'out.json', '--style', 'x'], /--style: expected labelled or plain, got "x"/],
+      [['in.jsonl', 'out.json', '--style', 'x'], /--style: expected labeled or plain, got "x"/],
     ]
     for (const [args, message] of wrong) {
       const ran = await voxtorch('salmonn', 'convert', ...args)

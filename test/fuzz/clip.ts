@@ -52,4 +52,4 @@ add(
   of(bert, list(['a dog', 'a cat']), options({ pooling: 'cls', normalize: true, batchSize: 1, maxLength: 4 })),
 )
 const samples = made('new Float32Array(300)', () => new Float32Array(300))
-exported('filmSound', of('talk.wav'), of(samples, options({ maxSeconds: 2 })))
+exported('videoAudio', of('talk.wav'), of(samples, options({ maxSeconds: 2 })))

@@ -24,12 +24,12 @@ add(
 
 // ---- LanguageBind
 
-const tower = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 8 }
+const encoder = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 8 }
 async function bound(call: (model: Loose) => unknown): Promise<unknown> {
   const model = lib.LanguageBind.fromConfig({
     image: {
-      textConfig: { ...tower, vocabSize: 12, maxPositionEmbeddings: 6 },
-      visionConfig: { ...tower, imageSize: 8, patchSize: 4 },
+      textConfig: { ...encoder, vocabSize: 12, maxPositionEmbeddings: 6 },
+      visionConfig: { ...encoder, imageSize: 8, patchSize: 4 },
       projectionDim: 4,
     },
   })

@@ -11,11 +11,11 @@ describe('evaluating', () => {
     const frozen = model.modules()[1] as vt.Module
     frozen.eval()
     const before = modesOf(model)
-    const inside = await vt.evaluating(model, async () => modesOf(model))
+    const inside = await vt.withEvalMode(model, async () => modesOf(model))
     expect(inside).toEqual([false, false, false, false])
     expect(modesOf(model)).toEqual(before)
     await expect(
-      vt.evaluating(model, () => {
+      vt.withEvalMode(model, () => {
         throw new Error('no')
       }),
     ).rejects.toThrow('no')
@@ -27,8 +27,8 @@ describe('evaluating', () => {
     const model = network()
     const ends: (() => void)[] = []
     const work = () => new Promise<void>((resolve) => ends.push(resolve))
-    const first = vt.evaluating(model, work)
-    const second = vt.evaluating(model, work)
+    const first = vt.withEvalMode(model, work)
+    const second = vt.withEvalMode(model, work)
     ends[0]?.()
     await first
     expect(modesOf(model)).toEqual([false, false, false, false])
@@ -39,8 +39,8 @@ describe('evaluating', () => {
   })
 
   it('takes modules only', async () => {
-    await expect(vt.evaluating({} as never, () => 1)).rejects.toThrow(vt.ConfigError)
-    await expect(vt.evaluating(network(), 3 as never)).rejects.toThrow(vt.ConfigError)
+    await expect(vt.withEvalMode({} as never, () => 1)).rejects.toThrow(vt.ConfigError)
+    await expect(vt.withEvalMode(network(), 3 as never)).rejects.toThrow(vt.ConfigError)
   })
 })
 

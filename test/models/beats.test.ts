@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import {
+  type AudioTag,
   Beats,
   type BeatsConfig,
   CheckpointError,
@@ -18,7 +19,6 @@ import {
   randn,
   readAudio,
   ShapeError,
-  type SoundTag,
   saveSafetensors,
   scope,
   type Tensor,
@@ -299,7 +299,7 @@ describe('files', () => {
 
 describe('tags', () => {
   const model = () => Beats.fromPretrained(fixturePath('models/beats-wave.pt'))
-  const probabilitiesOf = (tags: SoundTag[]) => {
+  const probabilitiesOf = (tags: AudioTag[]) => {
     const values = new Float64Array(tags.length)
     for (const { index, probability } of tags) values[index] = probability
     return [...values]
@@ -311,15 +311,15 @@ describe('tags', () => {
     const all = await beats.tag(clips, { topK: 9, batchSize: 2 })
     for (const [i, clip] of clips.entries()) {
       const { probabilities } = await beats.classify({ inputValues: clip.unsqueeze(0) })
-      const found = probabilitiesOf(all[i] as SoundTag[])
+      const found = probabilitiesOf(all[i] as AudioTag[])
       numbers(probabilities).forEach((value, k) => {
         expect(found[k]).toBeCloseTo(Number(value), 5)
       })
-      const order = (all[i] as SoundTag[]).map(({ probability }) => probability)
+      const order = (all[i] as AudioTag[]).map(({ probability }) => probability)
       expect(order).toEqual([...order].sort((a, b) => b - a))
-      expect((all[i] as SoundTag[]).every(({ label, index }) => label === beats.labels?.[index])).toBe(true)
+      expect((all[i] as AudioTag[]).every(({ label, index }) => label === beats.labels?.[index])).toBe(true)
     }
-    expect(await beats.tag(clips[0] as Tensor, { topK: 2 })).toEqual((all[0] as SoundTag[]).slice(0, 2))
+    expect(await beats.tag(clips[0] as Tensor, { topK: 2 })).toEqual((all[0] as AudioTag[]).slice(0, 2))
   })
 
   it('of a file at another rate, its bytes and what readAudio gives', async () => {

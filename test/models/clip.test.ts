@@ -76,7 +76,7 @@ describe('against transformers', () => {
     expect([full.hiddenStates.length, full.attentions.length]).toEqual([3, 2])
   })
 
-  it('both towers, their logits and the loss', async () => {
+  it('both encoders, their logits and the loss', async () => {
     const name = 'clip'
     const model = new Clip(configOf(name))
     loadParameters(model, file, name)
@@ -161,14 +161,14 @@ describe('files', () => {
     const text = await ClipTextModel.fromPretrained(join(directory, name))
     const vision = await ClipVisionModel.fromPretrained(fixturePath(`models/${folder}`))
     const state = model.stateDict()
-    for (const [prefix, tower] of [
+    for (const [prefix, encoder] of [
       ['text_model', text],
       ['vision_model', vision],
     ] as const) {
       const names = Object.keys(state).filter((key) => key.startsWith(`${prefix}.`))
-      expect(Object.keys(tower.stateDict()).map((key) => `${prefix}.${key}`)).toEqual(names)
+      expect(Object.keys(encoder.stateDict()).map((key) => `${prefix}.${key}`)).toEqual(names)
       for (const key of names) {
-        expect(tower.stateDict()[key.slice(prefix.length + 1)]?.equal(state[key] as Tensor), key).toBe(true)
+        expect(encoder.stateDict()[key.slice(prefix.length + 1)]?.equal(state[key] as Tensor), key).toBe(true)
       }
     }
     await text.save(join(directory, `${name}-text`))
@@ -199,7 +199,7 @@ describe('files', () => {
 
 const tinyVision = configOf('vision-quick')
 
-describe('the vision tower', () => {
+describe('the vision encoder', () => {
   it('takes pictures that are not square, row by row', async () => {
     const model = new ClipVisionModel({ ...tinyVision, imageSize: [8, 16], numHiddenLayers: 1 }, { seed: 1 }).eval()
     expect(model.stateDict()['embeddings.position_embedding.weight']?.shape).toEqual([2 * 4 + 1, 12])
@@ -284,7 +284,7 @@ describe('the vision tower', () => {
   })
 })
 
-describe('the text tower', () => {
+describe('the text encoder', () => {
   const tiny = configOf('text-quick')
 
   it('gives the same for a text with padding and without', async () => {

@@ -3,7 +3,7 @@ import {
   ConfigError,
   DecoderLM,
   DisposedError,
-  keep,
+  keepAlive,
   type Module,
   memoryStats,
   NativeModule,
@@ -59,7 +59,9 @@ describe.each(file.cases)('$name', (item) => {
     const model = build(item)
     for (const [name, theirs] of Object.entries(expected)) {
       const seen: Tensor[] = []
-      const remove = blockOf(model, name).registerForwardHook((_, __, output) => void seen.push(keep(output as Tensor)))
+      const remove = blockOf(model, name).registerForwardHook(
+        (_, __, output) => void seen.push(keepAlive(output as Tensor)),
+      )
       await scope(async () => {
         const output = resultOf(await noGrad(() => model.forward(inputsOf(item.name))))
         expectClose(output, plain, 1e-5, `${name}: result`)
@@ -75,7 +77,7 @@ describe.each(file.cases)('$name', (item) => {
     const model = build(item)
     const seen: Record<string, Tensor> = {}
     for (const name of Object.keys(expected)) {
-      blockOf(model, name).registerForwardHook((_, __, output) => void (seen[name] = keep(output as Tensor)))
+      blockOf(model, name).registerForwardHook((_, __, output) => void (seen[name] = keepAlive(output as Tensor)))
     }
     await scope(async () => {
       const output = resultOf(await model.forward(inputsOf(item.name)))
@@ -104,7 +106,7 @@ describe.each(file.cases)('$name', (item) => {
 })
 
 describe('a hook on a part of a network', () => {
-  const run = (model: Network) => scope(async () => keep(resultOf(await model.forward(inputsOf('roberta')))))
+  const run = (model: Network) => scope(async () => keepAlive(resultOf(await model.forward(inputsOf('roberta')))))
 
   it('gets the input and the output; several run in order, each on what the one before left', async () => {
     const model = build(caseOf('roberta'))

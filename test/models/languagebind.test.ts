@@ -47,8 +47,8 @@ interface Joint {
 }
 
 const file = await fixture<Case>('models/languagebind')
-const towers = file.cases.filter(({ config }) => config !== undefined)
-const caseOf = (name: string) => towers.find((one) => one.name === name) as Case
+const encoders = file.cases.filter(({ config }) => config !== undefined)
+const caseOf = (name: string) => encoders.find((one) => one.name === name) as Case
 
 const directory = mkdtempSync(join(tmpdir(), 'voxtorch-languagebind-'))
 afterAll(() => rmSync(directory, { recursive: true }))
@@ -83,7 +83,7 @@ const textOf = (inputs: Record<string, Tensor>) => ({
 })
 
 describe("against the original's modules", () => {
-  it.each(towers)('$name', async ({ name, modality, seed }) => {
+  it.each(encoders)('$name', async ({ name, modality, seed }) => {
     const model = await load(name, { lora: 'keep' })
     if (seed !== null) model.train()
     const inputs = tensorsOf(file, name, 'in') as Record<string, Tensor>
@@ -94,8 +94,8 @@ describe("against the original's modules", () => {
 
     const run = async (pixels: Tensor) => {
       if (seed !== null) manualSeed(seed)
-      const tower = model.tower(modality)
-      const seen = await tower.forward({ pixelValues: pixels })
+      const encoder = model.encoder(modality)
+      const seen = await encoder.forward({ pixelValues: pixels })
       if (seed !== null) manualSeed(seed)
       const { text, [modality]: scaled } = (await model.forward({
         text: textOf(inputs),
@@ -194,7 +194,7 @@ describe('time', () => {
 })
 
 describe('files', () => {
-  it.each(towers.filter(({ seed }) => seed === null))('$name is saved and read again', async ({ name, modality }) => {
+  it.each(encoders.filter(({ seed }) => seed === null))('$name is saved and read again', async ({ name, modality }) => {
     const model = await load(name)
     const pixels = tensorsOf(file, name, 'in').pixel_values as Tensor
     const of = async (one: LanguageBind) =>
@@ -218,7 +218,7 @@ describe('files', () => {
     const [merged, kept] = [await load(name), await load(name, { lora: 'keep' })]
     expect(merged.namedParameters().some(([key]) => key.includes('lora_'))).toBe(false)
     const adapters = kept.namedParameters().filter(([key]) => key.includes('lora_'))
-    // Of time in a video tower, of space in the others; four of each of two layers.
+    // Of time in a video encoder, of space in the others; four of each of two layers.
     expect(adapters.length).toBe(16)
     expect(adapters.every(([key]) => key.includes(modality === 'video' ? 'temporal_attn' : 'self_attn'))).toBe(true)
     expectClose(await of(kept), await of(merged))
@@ -237,7 +237,7 @@ describe('files', () => {
     )
   })
 
-  it('an audio tower in the configuration of pictures is told from its positions', async () => {
+  it('an audio encoder in the configuration of pictures is told from its positions', async () => {
     const { config } = caseOf('audio')
     const vision_config = { ...config.vision_config, num_mel_bins: 0, target_length: 0 }
     const folder = await folderOf('audio', { config: { vision_config }, as: 'audio-wrong' })
@@ -291,19 +291,19 @@ describe('sizes on meta', () => {
 
   it('are those of the published checkpoints', () => {
     const both = LanguageBind.fromConfig({ video: 'LanguageBind_Video_FT' }, meta)
-    expect(count(both.tower('text'))).toBe(123_060_480)
-    expect(count(both.tower('video'))).toBe(404_187_136)
+    expect(count(both.encoder('text'))).toBe(123_060_480)
+    expect(count(both.encoder('video'))).toBe(404_187_136)
     expect(count(both.modality_proj.at('language'))).toBe(589_824)
     expect(count(both.modality_proj.at('video'))).toBe(786_432)
     expect(count(both)).toBe(528_623_872)
     expect(count(both) + both.namedBuffers().length).toBe(528_623_873)
     const audio = LanguageBind.fromConfig({ audio: 'LanguageBind_Audio_FT' }, meta)
-    expect(count(audio.tower('audio'))).toBe(303_523_840)
+    expect(count(audio.encoder('audio'))).toBe(303_523_840)
     expect(count(audio) + 1).toBe(427_960_577)
-    expect(count(LanguageBind.fromConfig({ audio: 'LanguageBind_Audio' }, meta).tower('audio'))).toBe(303_599_616)
+    expect(count(LanguageBind.fromConfig({ audio: 'LanguageBind_Audio' }, meta).encoder('audio'))).toBe(303_599_616)
     const three = { video: 'LanguageBind_Video_FT', audio: 'LanguageBind_Audio_FT' }
     expect(count(LanguageBind.fromConfig(three, meta))).toBe(832_934_144)
-    const tubes = LanguageBind.fromConfig({ video: 'LanguageBind_Video_V1.5_FT' }, meta).tower('video').stateDict()
+    const tubes = LanguageBind.fromConfig({ video: 'LanguageBind_Video_V1.5_FT' }, meta).encoder('video').stateDict()
     expect(tubes['embeddings.class_embedding']?.shape).toEqual([8, 1024])
     expect(tubes['embeddings.patch_embedding.weight']?.shape).toEqual([1024, 3, 1, 14, 14])
   })
@@ -412,7 +412,7 @@ describe('what is not prepared yet', () => {
     }
   })
 
-  it('of a clip as many frames are looked at as the tower reads', async () => {
+  it('of a clip as many frames are looked at as the encoder reads', async () => {
     const model = await load('video')
     const frames = pixels([11, 12, 16, 3])
     const { video } = await model.embed({ video: frames })

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import {
+  type AudioFramesInWindows,
   ConfigError,
   extractUnits,
   fitUnits,
-  type HeardInWindows,
   manualSeed,
   randn,
   scope,
@@ -40,7 +40,7 @@ describe('clips that are longer than a window', () => {
   it('are heard as a whole where none is asked for, and in a window that holds them', async () => {
     const whole = await (await open()).extract(clip)
     expect(whole).toHaveLength(249)
-    const told: HeardInWindows[] = []
+    const told: AudioFramesInWindows[] = []
     const wide = await open({ windowSeconds: 5.01 })
     expect(await wide.extract(clip, { onWindows: (heard) => told.push(heard) })).toEqual(whole)
     expect(told).toEqual([])
@@ -48,7 +48,7 @@ describe('clips that are longer than a window', () => {
 
   it('are put together of what each window gives, with the normalisation of the whole', async () => {
     const extractor = await open({ windowSeconds: 2, overlapSeconds: 0.4 })
-    const told: HeardInWindows[] = []
+    const told: AudioFramesInWindows[] = []
     const units = await extractor.extract(clip, { onWindows: (heard) => told.push(heard) })
     const { encoder } = extractor
     const parts = await scope(async () => {
@@ -145,7 +145,7 @@ it('an hour in windows takes no more memory than its samples and a batch of wind
   minute.dispose()
   const extractor = await open({ windowSeconds: 20, overlapSeconds: 1 })
   const before = process.memoryUsage.rss()
-  let [most, heard] = [0, undefined as HeardInWindows | undefined]
+  let [most, heard] = [0, undefined as AudioFramesInWindows | undefined]
   const timer = setInterval(() => (most = Math.max(most, process.memoryUsage.rss() - before)), 5)
   const units = await extractor.extract(hour, { onWindows: (one) => (heard = one) })
   clearInterval(timer)

@@ -12,7 +12,7 @@ import {
   fitUnits,
   getNumThreads,
   KMeans,
-  keep,
+  keepAlive,
   loadUnitEncoder,
   manualSeed,
   type NativeModule,
@@ -93,7 +93,7 @@ describe('XLS-R as far as a layer', () => {
     const { network } = await loadUnitEncoder(sources.fairseq, { layer: 2 })
     let states: Tensor | undefined
     network.get<NativeModule>('encoder.layers.1').registerForwardHook((_, __, output) => {
-      states = keep(output as Tensor)
+      states = keepAlive(output as Tensor)
     })
     const back = (as: As, inputValues = as(wave)) =>
       scope(async () => {
@@ -135,7 +135,7 @@ describe('XLS-R as far as a layer', () => {
   it('adds 1e-5 to the variance of a clip, of which one that is quiet is seen', async () => {
     using network = whole()
     const quiet = clip(2400).mul(0.01) // a variance of 1e-6
-    const { wave } = await scope(() => new UnitEncoder(network, 1).prepared(quiet).then(keep))
+    const { wave } = await scope(() => new UnitEncoder(network, 1).prepared(quiet).then(keepAlive))
     const double = quiet.double()
     const centred = double.sub(double.mean())
     const wanted = (epsilon: number) => centred.div(centred.square().mean().add(epsilon).sqrt())

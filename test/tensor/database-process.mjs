@@ -5,7 +5,7 @@ import { gunzipSync } from 'node:zlib'
 import * as voxtorch from 'voxtorch'
 import { called, unsigned, unwritten } from './database-calls.mjs'
 
-const { manualSeed, ops, scope, slice, tensor, Tensor, double, arange } = voxtorch
+const { manualSeed, ops, scope, slice, tensor, Tensor, asFloat, arange } = voxtorch
 const file = new URL('../fixtures/tensor/operator-database.json.gz', import.meta.url)
 const { operators } = JSON.parse(gunzipSync(readFileSync(file)).toString())
 const say = (line) => writeSync(1, `${JSON.stringify(line)}\n`)
@@ -52,7 +52,7 @@ function decoded(value, leaves) {
   }
   if ('f' in value) {
     const number = { inf: Infinity, '-inf': -Infinity, nan: NaN }[value.f] ?? Number(value.f)
-    return Number.isInteger(number) ? double(number) : number
+    return Number.isInteger(number) ? asFloat(number) : number
   }
   if ('c' in value) return { re: value.c[0], im: value.c[1] }
   if ('dtype' in value) return value.dtype

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import {
   arange,
+  asFloat,
   ConfigError,
-  double,
   empty,
   eye,
   full,
@@ -33,7 +33,7 @@ describe('factories', () => {
       expect(full([1], true).dtype).toBe('bool')
       expect(full([1], { re: 1, im: 2 }).toArray()).toEqual([{ re: 1, im: 2 }])
       expect(full([1], 2n ** 53n + 1n).item()).toBe(2n ** 53n + 1n)
-      expect(full([1], double(2)).dtype).toBe('float32')
+      expect(full([1], asFloat(2)).dtype).toBe('float32')
       expect(empty([3, 2], { dtype: 'int16' }).shape).toEqual([3, 2])
       expect(arange(3).toArray()).toEqual([0, 1, 2])
       expect(arange(1, 2, 0.5).toArray()).toEqual([1, 1.5])

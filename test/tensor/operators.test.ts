@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from 'vitest'
 import {
+  asFloat,
   type DType,
-  double,
   full,
   memoryStats,
   ones,
@@ -152,7 +152,7 @@ describe('arguments', () => {
       const x = tensor([1, 2])
       expect(x.mul(2).dtype).toBe('int64')
       expect(x.mul(2.5).dtype).toBe('float32')
-      expect(x.mul(double(2)).dtype).toBe('float32')
+      expect(x.mul(asFloat(2)).dtype).toBe('float32')
       expect(x.mul(2n).dtype).toBe('int64')
       expect(x.add(2n ** 53n + 1n).toArray()).toEqual([2n ** 53n + 2n, 2n ** 53n + 3n])
       expect(x.add(true).toArray()).toEqual([2, 3])

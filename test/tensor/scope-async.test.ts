@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { autocast, DataLoader, keep, memoryStats, ones, ops, scope, type Tensor, tensor } from '../../lib/index.js'
+import { autocast, DataLoader, keepAlive, memoryStats, ones, ops, scope, type Tensor, tensor } from '../../lib/index.js'
 import { counts } from './counts.js'
 
 const live = () => memoryStats().liveTensors
@@ -179,7 +179,7 @@ describe('an asynchronous scope', () => {
     await scope(async () => {
       await scope(async () => {
         await tick()
-        kept.push(keep(ones([1])))
+        kept.push(keepAlive(ones([1])))
       })
       expect(kept[0]!.disposed).toBe(false)
     })

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import {
   inferenceMode,
-  keep,
+  keepAlive,
   keepForever,
   memoryStats,
   noGrad,
@@ -147,8 +147,8 @@ describe('a scope', () => {
       change(() => {
         scope(() => {
           scope(() => {
-            kept = keep(ones([1]))
-            several = keep([ones([1]), ones([1])])
+            kept = keepAlive(ones([1]))
+            several = keepAlive([ones([1]), ones([1])])
             forever = keepForever(ones([1]))
             ones([1])
           })
@@ -159,7 +159,7 @@ describe('a scope', () => {
       }),
     ).toBe(0)
     const outside = ones([1])
-    expect(keep(outside)).toBe(outside)
+    expect(keepAlive(outside)).toBe(outside)
     expect(keepForever(outside)).toBe(outside)
     outside.dispose()
   })

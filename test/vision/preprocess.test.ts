@@ -14,7 +14,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { expectClose, fixture, numbers, ROUNDING, settledTensors } from '../helpers.js'
-import { noise } from './pictures.js'
+import { noise } from './images.js'
 
 /** What the fixtures keep of a result. */
 const every7 = (result: Tensor): Tensor => {

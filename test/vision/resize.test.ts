@@ -18,7 +18,7 @@ import {
 } from '../../lib/index.js'
 import { expectClose, fixture, numbers, ROUNDING, settledTensors } from '../helpers.js'
 import { PATIENCE } from '../patience.js'
-import { noise } from './pictures.js'
+import { noise } from './images.js'
 
 const bytesOf = (image: Tensor) => image.contiguous().dataSync() as Uint8Array
 const hashOf = (image: Tensor) => createHash('sha256').update(bytesOf(image)).digest('hex').slice(0, 16)

@@ -78,13 +78,13 @@ test(
           { timeout: PATIENCE },
         )
       const output = join(folder, 'run')
-      const towers = ['--text', 'none', '--audio', 'fbank', '--video', await tinyLanguageBind('video')]
+      const encoders = ['--text', 'none', '--audio', 'fbank', '--video', await tinyLanguageBind('video')]
       const recipe = ['--context-layers', '0', '--epochs', '4', '--learning-rate', '0.01', '--no-progress']
-      const { stdout } = await run('train', '--data', data, ...towers, ...recipe, '--output', output)
+      const { stdout } = await run('train', '--data', data, ...encoders, ...recipe, '--output', output)
       expect(stdout).toMatch(/8 dialogs for training, 2 for validation, 2 for test/)
-      const [labelled, page] = [join(folder, 'out.jsonl'), join(folder, 'page.html')]
-      await run('label', data, '--model', join(output, 'best'), '--output', labelled, '--report', page)
-      const rows = readFileSync(labelled, 'utf8').trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: one line
+      const [labeled, page] = [join(folder, 'out.jsonl'), join(folder, 'page.html')]
+      await run('label', data, '--model', join(output, 'best'), '--output', labeled, '--report', page)
+      const rows = readFileSync(labeled, 'utf8').trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: one line
       // Two sounds and two films: what is alike is told alike.
       expect(rows.map(({ emotion }) => emotion)).toEqual(rows.map((_, i) => rows[i % 2].emotion))
       const html = readFileSync(page, 'utf8')

@@ -215,7 +215,7 @@ async function frameDecoder(track: Track): Promise<FrameDecoder> {
   if (encoding === undefined) {
     const kind = codec.startsWith('A_PCM') ? `${codec} of ${bits} bits` : codec
     throw new Error(
-      `expected Opus, Vorbis, FLAC, MP3 or PCM, got ${kind}. To read it, install npm's node-av and use filmSound(path)`,
+      `expected Opus, Vorbis, FLAC, MP3 or PCM, got ${kind}. To read it, install npm's node-av and use videoAudio(path)`,
     )
   }
   if (channels < 1 || channels > MOST_CHANNELS)

@@ -14,9 +14,9 @@ export function separate(channels: Channel[], granules: Granule[], header: Mp3He
   for (let i = 0; i < 576; i += 1) {
     const place = placed?.[i]
     if (place !== undefined) {
-      const sound = left[i]!
-      left[i] = sound * place[0]
-      right[i] = sound * place[1]
+      const audio = left[i]!
+      left[i] = audio * place[0]
+      right[i] = audio * place[1]
     } else if (header.middleSide) {
       const middle = left[i]!
       const side = right[i]!

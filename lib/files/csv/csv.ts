@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { heapHolds, listMayGrow, tooMuch } from '../../base/heap.js'
 import { nearest } from '../../base/words.js'
@@ -79,15 +79,20 @@ function checked(options: ReadCsvOptions): Settings {
   const { encoding = 'utf-8', delimiter = ',', columns, relaxQuotes = false, maxRowLength = 1 << 20 } = options
   requireOneOf('readCsv', 'encoding', encoding, encodings)
   if (typeof delimiter !== 'string' || delimiter.length !== 1 || /["\r\n\0]/.test(delimiter)) {
-    throw misuse('readCsv', 'delimiter', 'one character that is neither a quotation mark nor a line break', delimiter)
+    throw argumentError(
+      'readCsv',
+      'delimiter',
+      'one character that is neither a quotation mark nor a line break',
+      delimiter,
+    )
   }
   if (columns !== undefined) {
     if (!Array.isArray(columns) || columns.length === 0 || columns.some((name) => typeof name !== 'string')) {
-      throw misuse('readCsv', 'columns', 'a list of names', columns)
+      throw argumentError('readCsv', 'columns', 'a list of names', columns)
     }
-    if (twice(columns) !== undefined) throw misuse('readCsv', 'columns', 'a list of different names', columns)
+    if (twice(columns) !== undefined) throw argumentError('readCsv', 'columns', 'a list of different names', columns)
   }
-  if (typeof relaxQuotes !== 'boolean') throw misuse('readCsv', 'relaxQuotes', 'a boolean', relaxQuotes)
+  if (typeof relaxQuotes !== 'boolean') throw argumentError('readCsv', 'relaxQuotes', 'a boolean', relaxQuotes)
   requireWhole('readCsv', 'maxRowLength', maxRowLength, 1)
   return { encoding, delimiter, columns, relaxQuotes, maxRowLength }
 }

@@ -1,4 +1,4 @@
-import { misuse, requireOptions, shown } from '../../base/check.js'
+import { argumentError, requireOptions, shown } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import type { DType } from '../../tensor/dtype.js'
 import { scope, type Tensor } from '../../tensor/index.js'
@@ -67,7 +67,7 @@ export class CTranslate2File {
     const where = 'CTranslate2File.load'
     requireOptions(where, options, ['names', 'mmap'])
     const { mmap = false } = options
-    if (typeof mmap !== 'boolean') throw misuse(where, 'mmap', 'a boolean', mmap)
+    if (typeof mmap !== 'boolean') throw argumentError(where, 'mmap', 'a boolean', mmap)
     requireNames(where, options.names)
     const names = chosenNames(Object.keys(this.variables), options.names, this.path)
     const places = names.map((name) => this.variables[name]!)
@@ -99,38 +99,38 @@ async function readHead(source: ByteSource) {
   const cursor = new Cursor(source)
   const version = await cursor.number(4)
   if (version !== VERSION) {
-    cursor.unsound(`expected binary version ${VERSION}, got ${version}. Convert the model again`, {
+    cursor.invalid(`expected binary version ${VERSION}, got ${version}. Convert the model again`, {
       byte: 0,
     })
   }
   const spec = await cursor.text("the model's name")
   const revision = await cursor.number(4)
   const count = await cursor.number(4)
-  if (count > MAX_VARIABLES) cursor.unsound(`it claims ${count} variables`)
+  if (count > MAX_VARIABLES) cursor.invalid(`it claims ${count} variables`)
   const variables: Record<string, CTranslate2Variable> = Object.create(null)
   for (let i = 0; i < count; i++) {
     const name = await cursor.text(`the name of variable ${i + 1} of ${count}`)
-    if (name in variables) cursor.unsound(`the variable ${quoted(name)} is there twice`, { tensor: name })
+    if (name in variables) cursor.invalid(`the variable ${quoted(name)} is there twice`, { tensor: name })
     variables[name] = await readVariable(cursor, name)
   }
   const aliases: Record<string, string> = Object.create(null)
   const others = await cursor.number(4)
-  if (others > MAX_VARIABLES) cursor.unsound(`it claims ${others} aliases`)
+  if (others > MAX_VARIABLES) cursor.invalid(`it claims ${others} aliases`)
   for (let i = 0; i < others; i++) {
     const alias = await cursor.text(`alias ${i + 1} of ${others}`)
     const name = await cursor.text(`the target of alias ${quoted(alias)}`)
     if (!(name in variables))
-      cursor.unsound(`alias ${quoted(alias)} refers to ${quoted(name)}, which does not exist`, { tensor: name })
+      cursor.invalid(`alias ${quoted(alias)} refers to ${quoted(name)}, which does not exist`, { tensor: name })
     if (alias in variables || alias in aliases)
-      cursor.unsound(`the name ${quoted(alias)} is there twice`, { tensor: alias })
+      cursor.invalid(`the name ${quoted(alias)} is there twice`, { tensor: alias })
     aliases[alias] = name
   }
-  if (cursor.at !== source.size) cursor.unsound(`it ends at byte ${cursor.at}, the file at byte ${source.size}`)
+  if (cursor.at !== source.size) cursor.invalid(`it ends at byte ${cursor.at}, the file at byte ${source.size}`)
   return { spec, revision, variables, aliases }
 }
 
 async function readVariable(cursor: Cursor, name: string): Promise<CTranslate2Variable> {
-  const fail = (what: string): never => cursor.unsound(`the variable ${quoted(name)} ${what}`, { tensor: name })
+  const fail = (what: string): never => cursor.invalid(`the variable ${quoted(name)} ${what}`, { tensor: name })
   const rank = await cursor.number(1)
   if (rank > MAX_RANK) fail(`has ${rank} dimensions`)
   const shape: number[] = []
@@ -158,7 +158,7 @@ class Cursor {
 
   constructor(readonly source: ByteSource) {}
 
-  unsound(what: string, fields: Record<string, unknown> = {}): never {
+  invalid(what: string, fields: Record<string, unknown> = {}): never {
     throw this.source.error(`it is not a valid model.bin of CTranslate2: ${what}`, { byte: this.at, ...fields })
   }
 
@@ -170,16 +170,16 @@ class Cursor {
   async text(what: string): Promise<string> {
     const length = await this.number(2)
     const bytes = await this.#take(length)
-    if (length === 0 || bytes[length - 1] !== 0) this.unsound(`${what} does not end`)
+    if (length === 0 || bytes[length - 1] !== 0) this.invalid(`${what} does not end`)
     const text = bytes.toString('utf8', 0, length - 1)
-    if (text === '' || text.includes('\0') || text.includes('\ufffd')) this.unsound(`${what} is not a valid text`)
+    if (text === '' || text.includes('\0') || text.includes('\ufffd')) this.invalid(`${what} is not a valid text`)
     return text
   }
 
   skip(bytes: number, tensor: string): number {
     const { at } = this
     if (bytes > this.source.size - at) {
-      this.unsound(`the variable ${quoted(tensor)} ends at byte ${at + bytes}, the file at byte ${this.source.size}`, {
+      this.invalid(`the variable ${quoted(tensor)} ends at byte ${at + bytes}, the file at byte ${this.source.size}`, {
         tensor,
       })
     }
@@ -189,7 +189,7 @@ class Cursor {
 
   async #take(bytes: number): Promise<Buffer> {
     const { at, source } = this
-    if (bytes > source.size - at) this.unsound(`it ends at byte ${source.size}, in the middle of its list`)
+    if (bytes > source.size - at) this.invalid(`it ends at byte ${source.size}, in the middle of its list`)
     if (at < this.#from || at + bytes > this.#from + this.#piece.length) {
       this.#from = at
       this.#piece = await source.bytes(at, Math.min(Math.max(bytes, 4096), source.size - at))

@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, requireOptions, requireString, shown } from '../../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireString, shown } from '../../base/check.js'
 import { CheckpointError, ConfigError, DTypeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { type Device, deviceWord } from '../../tensor/dtype.js'
@@ -50,8 +50,8 @@ export class GgufFile {
 
   /** @internal Use `readGguf`. */
   constructor(sources: readonly ByteSource[], header: GgufHeader) {
-    const isSound = Array.isArray(sources) && sources.length > 0 && sources.every((one) => one instanceof ByteSource)
-    if (!isSound || typeof header !== 'object' || header === null) {
+    const isAudio = Array.isArray(sources) && sources.length > 0 && sources.every((one) => one instanceof ByteSource)
+    if (!isAudio || typeof header !== 'object' || header === null) {
       throw new ConfigError(`GgufFile: expected the sources of readGguf, got ${shown(sources)}. Call readGguf(path).`)
     }
     const { version, metadata, metadataTypes, tensors } = header
@@ -101,7 +101,7 @@ export class GgufFile {
     requireOptions(where, options, ['names', 'dtype', 'mmap', 'device'])
     const { names: wanted, dtype = 'float32', mmap = false, device } = options
     requireOneOf(where, 'dtype', dtype, ['float32', 'bfloat16', 'float16'])
-    if (typeof mmap !== 'boolean') throw misuse(where, 'mmap', 'a boolean', mmap)
+    if (typeof mmap !== 'boolean') throw argumentError(where, 'mmap', 'a boolean', mmap)
     requireNames(where, wanted)
     if (device !== undefined) deviceWord(device)
     const names = chosenNames(Object.keys(this.tensors), wanted, this.path)

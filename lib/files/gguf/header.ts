@@ -37,21 +37,21 @@ const MAX_INNER_ARRAYS = 1 << 16
 // libtorch computes strides from sizes without checking for overflow, also if one of them is 0.
 const MAX_SPAN = 2 ** 47
 
-type Unsound = (what: string, fields?: Record<string, unknown>) => never
+type Invalid = (what: string, fields?: Record<string, unknown>) => never
 
 /** @throws CheckpointError that names the file, and the byte, key or tensor, for any file that is incomplete or invalid */
 export async function readHeader(source: ByteSource): Promise<GgufHeader> {
-  const unsound: Unsound = (what, fields = {}) => {
+  const invalid: Invalid = (what, fields = {}) => {
     throw source.error(`it is not a valid GGUF file: ${what}`, fields)
   }
-  const fail: Unsound = (what, fields = {}) => {
+  const fail: Invalid = (what, fields = {}) => {
     throw source.error(what, fields)
   }
   // The file does not store the header's length.
   for (let length = Math.min(FIRST_READ, source.size); ; length = Math.min(2 * length, source.size)) {
-    const cursor = new Cursor(await source.bytes(0, length), source.size, unsound, fail)
+    const cursor = new Cursor(await source.bytes(0, length), source.size, invalid, fail)
     try {
-      return readAll(cursor, source.size, unsound)
+      return readAll(cursor, source.size, invalid)
     } catch (error) {
       if (error !== MORE) throw error
     }
@@ -70,9 +70,9 @@ class Cursor {
   constructor(
     readonly bytes: Buffer,
     readonly size: number,
-    readonly unsound: Unsound,
+    readonly invalid: Invalid,
     /** Throw an error that does not claim that the file is damaged. */
-    readonly fail: Unsound,
+    readonly fail: Invalid,
   ) {}
 
   /** Return the position of the next `count` bytes after checking that they exist. */
@@ -80,8 +80,8 @@ class Cursor {
     const { at } = this
     const end = at + count
     if (end > this.size)
-      this.unsound(`expected ${count} bytes from byte ${at} on, but it ends at byte ${this.size}`, { byte: at })
-    if (end > MAX_HEADER) this.unsound(`its head has more than ${MAX_HEADER} bytes`, { byte: at })
+      this.invalid(`expected ${count} bytes from byte ${at} on, but it ends at byte ${this.size}`, { byte: at })
+    if (end > MAX_HEADER) this.invalid(`its head has more than ${MAX_HEADER} bytes`, { byte: at })
     if (end > this.bytes.length) throw MORE
     this.at = end
     return at
@@ -95,26 +95,26 @@ class Cursor {
   whole(what: string): number {
     const at = this.take(8)
     const value = this.bytes.readBigUInt64LE(at)
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) this.unsound(`${what} is ${value}`, { byte: at })
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) this.invalid(`${what} is ${value}`, { byte: at })
     return Number(value)
   }
 
   text(what: string, most: number, strict = false): string {
     const from = this.at
     const length = this.whole(`the length of ${what}`)
-    if (length > most) this.unsound(`${what} has ${length} bytes`, { byte: from })
+    if (length > most) this.invalid(`${what} has ${length} bytes`, { byte: from })
     const at = this.take(length)
     const text = this.bytes.toString('utf8', at, at + length)
     if (strict && (text.includes('\ufffd') || text.includes('\0'))) {
-      this.unsound(`${what} is not a valid text: ${quoted(text)}`, { byte: from })
+      this.invalid(`${what} is not a valid text: ${quoted(text)}`, { byte: from })
     }
     return text
   }
 }
 
-function readAll(cursor: Cursor, size: number, unsound: Unsound): GgufHeader {
-  if (size < 24) unsound(`it has ${size} bytes, fewer than the 24 of its beginning`, { byte: size })
-  if (cursor.uint32() !== MAGIC) unsound("it does not begin with 'GGUF'", { byte: 0 })
+function readAll(cursor: Cursor, size: number, invalid: Invalid): GgufHeader {
+  if (size < 24) invalid(`it has ${size} bytes, fewer than the 24 of its beginning`, { byte: size })
+  if (cursor.uint32() !== MAGIC) invalid("it does not begin with 'GGUF'", { byte: 0 })
   const version = cursor.uint32()
   if (version !== 0 && (version & 0xffff) === 0) {
     cursor.fail(
@@ -123,41 +123,41 @@ function readAll(cursor: Cursor, size: number, unsound: Unsound): GgufHeader {
       { byte: 4 },
     )
   }
-  if (version !== 2 && version !== 3) unsound(`expected version 2 or 3, got ${version}`, { byte: 4 })
+  if (version !== 2 && version !== 3) invalid(`expected version 2 or 3, got ${version}`, { byte: 4 })
   const tensorCount = cursor.whole('the number of tensors')
   const keyCount = cursor.whole('the number of keys')
-  if (tensorCount > MAX_TENSORS) unsound(`it claims ${tensorCount} tensors`, { byte: 8 })
-  if (keyCount > MAX_KEYS) unsound(`it claims ${keyCount} keys`, { byte: 16 })
-  const { metadata, types } = readMetadata(cursor, keyCount, unsound)
-  const tensors = readTensors(cursor, tensorCount, alignmentOf(metadata, unsound), unsound)
+  if (tensorCount > MAX_TENSORS) invalid(`it claims ${tensorCount} tensors`, { byte: 8 })
+  if (keyCount > MAX_KEYS) invalid(`it claims ${keyCount} keys`, { byte: 16 })
+  const { metadata, types } = readMetadata(cursor, keyCount, invalid)
+  const tensors = readTensors(cursor, tensorCount, alignmentOf(metadata, invalid), invalid)
   return { version, metadata, metadataTypes: types, tensors }
 }
 
-function readMetadata(cursor: Cursor, count: number, unsound: Unsound) {
+function readMetadata(cursor: Cursor, count: number, invalid: Invalid) {
   const metadata: Record<string, GgufValue> = Object.create(null)
   const types: Record<string, GgufValueType> = Object.create(null)
   for (let i = 0; i < count; i++) {
     const byte = cursor.at
     const key = cursor.text(`key ${i + 1} of ${count}`, MAX_KEY, true)
     if (key === '' || key in metadata) {
-      unsound(key === '' ? `key ${i + 1} is empty` : `the key ${quoted(key)} is there twice`, { byte, field: key })
+      invalid(key === '' ? `key ${i + 1} is empty` : `the key ${quoted(key)} is there twice`, { byte, field: key })
     }
-    const type = typeAt(cursor, key, unsound)
-    if (type === 'array') [types[key], metadata[key]] = readArray(cursor, key, 1, unsound)
-    else [types[key], metadata[key]] = [type, readValue(cursor, type, key, unsound)]
+    const type = typeAt(cursor, key, invalid)
+    if (type === 'array') [types[key], metadata[key]] = readArray(cursor, key, 1, invalid)
+    else [types[key], metadata[key]] = [type, readValue(cursor, type, key, invalid)]
   }
   return { metadata, types }
 }
 
-function typeAt(cursor: Cursor, key: string, unsound: Unsound): GgufElementType | 'array' {
+function typeAt(cursor: Cursor, key: string, invalid: Invalid): GgufElementType | 'array' {
   const byte = cursor.at
   const code = cursor.uint32()
   return (
-    VALUE_TYPES[code] ?? unsound(`the value of ${quoted(key)} is of the unknown type ${code}`, { byte, field: key })
+    VALUE_TYPES[code] ?? invalid(`the value of ${quoted(key)} is of the unknown type ${code}`, { byte, field: key })
   )
 }
 
-function readValue(cursor: Cursor, type: GgufElementType, key: string, unsound: Unsound): GgufValue {
+function readValue(cursor: Cursor, type: GgufElementType, key: string, invalid: Invalid): GgufValue {
   const { bytes } = cursor
   switch (type) {
     case 'uint8':
@@ -185,7 +185,7 @@ function readValue(cursor: Cursor, type: GgufElementType, key: string, unsound: 
     case 'bool': {
       const byte = cursor.take(1)
       const value = bytes[byte] as number
-      if (value > 1) unsound(`the boolean ${quoted(key)} is ${value}`, { byte, field: key })
+      if (value > 1) invalid(`the boolean ${quoted(key)} is ${value}`, { byte, field: key })
       return value === 1
     }
   }
@@ -194,15 +194,15 @@ function readValue(cursor: Cursor, type: GgufElementType, key: string, unsound: 
 const plain = (value: bigint): number | bigint =>
   BigInt(Number(value)) === value && Number.isSafeInteger(Number(value)) ? Number(value) : value
 
-function readArray(cursor: Cursor, key: string, depth: number, unsound: Unsound): [GgufValueType, GgufValue] {
+function readArray(cursor: Cursor, key: string, depth: number, invalid: Invalid): [GgufValueType, GgufValue] {
   const byte = cursor.at
-  const type = typeAt(cursor, key, unsound)
+  const type = typeAt(cursor, key, invalid)
   const count = cursor.whole(`the length of ${quoted(key)}`)
   const numbers = type === 'array' ? undefined : ARRAYS[type]
   // Check before allocating memory: each element has at least this many bytes.
   const least = numbers?.bytes ?? (type === 'bool' ? 1 : type === 'string' ? 8 : 12)
   if (count > (cursor.size - cursor.at) / least) {
-    unsound(`${quoted(key)} claims ${count} elements, more than the file has bytes for`, { byte, field: key })
+    invalid(`${quoted(key)} claims ${count} elements, more than the file has bytes for`, { byte, field: key })
   }
   if (numbers !== undefined) {
     const at = cursor.take(count * numbers.bytes)
@@ -211,14 +211,14 @@ function readArray(cursor: Cursor, key: string, depth: number, unsound: Unsound)
     return [`${type as GgufElementType}[]`, numbers.make(bytes)]
   }
   if (type === 'array') {
-    if (depth === MAX_NESTING) unsound(`${quoted(key)} is nested more than ${MAX_NESTING} deep`, { byte, field: key })
+    if (depth === MAX_NESTING) invalid(`${quoted(key)} is nested more than ${MAX_NESTING} deep`, { byte, field: key })
     cursor.innerArrays += count
     if (cursor.innerArrays > MAX_INNER_ARRAYS) {
       const what = `with the ${count} arrays in ${quoted(key)} its metadata hold more than ${MAX_INNER_ARRAYS} arrays within arrays`
       cursor.fail(`${what}, the most that are read`, { byte, field: key })
     }
     const values: GgufValue[] = []
-    for (let i = 0; i < count; i++) values.push(readArray(cursor, key, depth + 1, unsound)[1])
+    for (let i = 0; i < count; i++) values.push(readArray(cursor, key, depth + 1, invalid)[1])
     return ['array[]', values]
   }
   cursor.items += count
@@ -227,27 +227,27 @@ function readArray(cursor: Cursor, key: string, depth: number, unsound: Unsound)
     cursor.fail(`${what}, the most that are read`, { byte, field: key })
   }
   const values: GgufValue[] = []
-  for (let i = 0; i < count; i++) values.push(readValue(cursor, type, key, unsound))
+  for (let i = 0; i < count; i++) values.push(readValue(cursor, type, key, invalid))
   return [`${type}[]`, values as readonly string[]]
 }
 
 const ALIGNMENT = 32
 
-function alignmentOf(metadata: Record<string, GgufValue>, unsound: Unsound): number {
+function alignmentOf(metadata: Record<string, GgufValue>, invalid: Invalid): number {
   const field = 'general.alignment'
   const given = metadata[field] ?? ALIGNMENT
-  const isSound = typeof given === 'number' && given >= 1 && given <= 1 << 20 && Number.isInteger(Math.log2(given))
-  return isSound ? given : unsound(`${field} is ${String(given)}, not a power of 2`, { field })
+  const isAudio = typeof given === 'number' && given >= 1 && given <= 1 << 20 && Number.isInteger(Math.log2(given))
+  return isAudio ? given : invalid(`${field} is ${String(given)}, not a power of 2`, { field })
 }
 
-function readTensors(cursor: Cursor, count: number, alignment: number, unsound: Unsound): Record<string, GgufTensor> {
+function readTensors(cursor: Cursor, count: number, alignment: number, invalid: Invalid): Record<string, GgufTensor> {
   const tensors: Record<string, GgufTensor> = Object.create(null)
   const places: { name: string; place: GgufTensor }[] = []
   for (let i = 0; i < count; i++) {
     const byte = cursor.at
     const name = cursor.text(`the name of tensor ${i + 1} of ${count}`, MAX_KEY, true)
-    if (name in tensors) unsound(`the tensor ${quoted(name)} is there twice`, { byte, tensor: name })
-    const place = readTensor(cursor, name, alignment, unsound)
+    if (name in tensors) invalid(`the tensor ${quoted(name)} is there twice`, { byte, tensor: name })
+    const place = readTensor(cursor, name, alignment, invalid)
     tensors[name] = place
     places.push({ name, place })
   }
@@ -260,11 +260,11 @@ function readTensors(cursor: Cursor, count: number, alignment: number, unsound: 
     const offset = start + place.offset
     tensors[name] = { ...place, offset }
     if (offset < end)
-      unsound(`the tensors ${quoted(before)} and ${quoted(name)} overlap`, { tensor: name, byte: offset })
+      invalid(`the tensors ${quoted(before)} and ${quoted(name)} overlap`, { tensor: name, byte: offset })
     end = offset + place.bytes
     before = name
     if (end > cursor.size) {
-      unsound(`the tensor ${quoted(name)} ends at byte ${end}, the file at byte ${cursor.size}`, {
+      invalid(`the tensor ${quoted(name)} ends at byte ${end}, the file at byte ${cursor.size}`, {
         tensor: name,
         byte: offset,
       })
@@ -274,9 +274,9 @@ function readTensors(cursor: Cursor, count: number, alignment: number, unsound: 
 }
 
 /** Read the header of a tensor, with an offset from the beginning of the data. */
-function readTensor(cursor: Cursor, name: string, alignment: number, unsound: Unsound): GgufTensor {
+function readTensor(cursor: Cursor, name: string, alignment: number, invalid: Invalid): GgufTensor {
   const byte = cursor.at
-  const fail = (what: string): never => unsound(`the tensor ${quoted(name)} ${what}`, { tensor: name, byte })
+  const fail = (what: string): never => invalid(`the tensor ${quoted(name)} ${what}`, { tensor: name, byte })
   const dims = cursor.uint32()
   if (dims > MAX_DIMS) fail(`has ${dims} dimensions`)
   const shape: number[] = []

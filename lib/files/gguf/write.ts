@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireOptions, shown } from '../../base/check.js'
+import { argumentError, requireObject, requireOneOf, requireOptions, shown } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { noGrad, scope, Tensor } from '../../tensor/index.js'
@@ -72,7 +72,7 @@ export async function saveGguf(
     if (value.device === 'meta') fail(`${quoted(name)} is on the meta device and has no values`, { tensor: name })
     const savedType = typeof type === 'function' ? type(name, value) : value.ndim < 2 ? 'F32' : type
     if (!SAVED.includes(savedType))
-      throw misuse(where, 'type', `a function that returns ${SAVED.join(', ')}`, savedType)
+      throw argumentError(where, 'type', `a function that returns ${SAVED.join(', ')}`, savedType)
     const { block } = TYPES[savedType]
     const row = value.shape.at(-1) ?? 1
     if (row % block !== 0) {

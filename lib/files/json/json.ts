@@ -1,5 +1,5 @@
 import { writeAtomically } from '../../base/atomic.js'
-import { defined, misuse, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { argumentError, defined, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { CheckpointError, DataError } from '../../base/errors.js'
 import { LONGEST_STRING } from '../../base/heap.js'
 import { type Chunks, chunksOf, countLines, faultIn, refuseNul, utf8, withoutMark } from '../text.js'
@@ -107,7 +107,7 @@ export async function writeJson(path: string, value: unknown, options: WriteJson
   requireOptions('writeJson', options, ['indent'])
   const { indent = 2 } = options
   requireWhole('writeJson', 'indent', indent)
-  if (indent > 10) throw misuse('writeJson', 'indent', 'at most 10', indent)
+  if (indent > 10) throw argumentError('writeJson', 'indent', 'at most 10', indent)
   const bytes = Buffer.from(`${jsonFor(path, value, indent)}\n`)
   await writeAtomically(path, DataError, (write) => write(bytes))
 }

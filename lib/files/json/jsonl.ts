@@ -1,5 +1,5 @@
 import { writeAtomically } from '../../base/atomic.js'
-import { misuse, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { argumentError, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { type Chunks, chunksOf, countLines, faultIn, LONGEST_LINE, utf8, withoutMark } from '../text.js'
 import { jsonFor, jsonValue, refuseTooMuch } from './json.js'
@@ -25,7 +25,7 @@ export function readJsonl(path: string, options: ReadJsonlOptions = {}): AsyncIt
   requireString('readJsonl', 'path', path)
   requireOptions('readJsonl', options, ['skipBlank', 'maxLineBytes'])
   const { skipBlank = false, maxLineBytes = 1 << 26 } = options
-  if (typeof skipBlank !== 'boolean') throw misuse('readJsonl', 'skipBlank', 'a boolean', skipBlank)
+  if (typeof skipBlank !== 'boolean') throw argumentError('readJsonl', 'skipBlank', 'a boolean', skipBlank)
   requireWhole('readJsonl', 'maxLineBytes', maxLineBytes, 1)
   return parseJsonl(chunksOf(path), path, { skipBlank, maxLineBytes: Math.min(maxLineBytes, LONGEST_LINE) })
 }
@@ -97,7 +97,7 @@ export async function writeJsonl(path: string, rows: Iterable<unknown> | AsyncIt
   requireString('writeJsonl', 'path', path)
   const source = rows as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
   if (typeof rows === 'string' || !(source?.[Symbol.asyncIterator] ?? source?.[Symbol.iterator])) {
-    throw misuse('writeJsonl', 'rows', 'an iterable of values', rows)
+    throw argumentError('writeJsonl', 'rows', 'an iterable of values', rows)
   }
   await writeAtomically(path, DataError, async (write) => {
     let batch: string[] = []

@@ -29,21 +29,21 @@ const dtypes = dtypesBy('numpy')
 
 /** @throws the source's error for a header that NumPy does not write, or elements without a dtype here */
 export async function readNpyHeader(source: ByteSource): Promise<NpyHeader> {
-  const unsound = (what: string, byte: number): never => {
+  const invalid = (what: string, byte: number): never => {
     throw source.error(`it is not a valid .npy file: ${what} (byte ${byte})`, { byte })
   }
   const start = await source.bytes(0, Math.min(source.size, 12))
   if (start.length < 10 || start.toString('latin1', 0, 6) !== '\x93NUMPY')
-    unsound('it does not start with \\x93NUMPY', 0)
+    invalid('it does not start with \\x93NUMPY', 0)
   const version = start[6]!
-  if (version < 1 || version > 3 || start[7] !== 0) unsound(`it has the unknown version ${version}.${start[7]}`, 6)
-  if (version > 1 && start.length < 12) unsound('it ends in its head', start.length)
+  if (version < 1 || version > 3 || start[7] !== 0) invalid(`it has the unknown version ${version}.${start[7]}`, 6)
+  if (version > 1 && start.length < 12) invalid('it ends in its head', start.length)
   const begin = version === 1 ? 10 : 12
   const length = version === 1 ? start.readUInt16LE(8) : start.readUInt32LE(8)
-  if (length > MAX_HEADER) unsound(`its head claims ${length} bytes, more than ${MAX_HEADER}`, 8)
-  if (length > source.size - begin) unsound(`its head claims ${length} bytes, the file has ${source.size}`, 8)
+  if (length > MAX_HEADER) invalid(`its head claims ${length} bytes, more than ${MAX_HEADER}`, 8)
+  if (length > source.size - begin) invalid(`its head claims ${length} bytes, the file has ${source.size}`, 8)
   const text = (await source.bytes(begin, length)).toString('latin1')
-  const { descr, fortran, shape } = readLiteral(text, (what, at) => unsound(what, begin + at))
+  const { descr, fortran, shape } = readLiteral(text, (what, at) => invalid(what, begin + at))
   return { elements: elementsOf(source, descr), fortran, shape, offset: begin + length }
 }
 

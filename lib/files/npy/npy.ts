@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions } from '../../base/check.js'
+import { argumentError, requireObject, requireOptions } from '../../base/check.js'
 import { DataError, DTypeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import type { Device } from '../../tensor/dtype.js'
@@ -71,7 +71,7 @@ export async function saveNpz(path: string, values: Readonly<Record<string, Tens
   for (const [name, value] of Object.entries(values)) {
     requireTensor('saveNpz', quoted(name), value)
     if (/\p{Surrogate}/u.test(name) || name.length > 10_000) {
-      throw misuse('saveNpz', 'a name', 'at most 10,000 whole characters', name.slice(0, 100))
+      throw argumentError('saveNpz', 'a name', 'at most 10,000 whole characters', name.slice(0, 100))
     }
   }
   await scope(async () => {
@@ -94,7 +94,7 @@ export async function saveNpz(path: string, values: Readonly<Record<string, Tens
 }
 
 function requireTensor(where: string, argument: string, value: unknown): void {
-  if (!(value instanceof Tensor)) throw misuse(where, argument, 'a tensor', value)
+  if (!(value instanceof Tensor)) throw argumentError(where, argument, 'a tensor', value)
   if (isNpyDType(value.dtype)) return
   throw new DTypeError(
     `${where}: expected a dtype that NumPy has for ${argument}, got ${value.dtype}. Convert it first`,

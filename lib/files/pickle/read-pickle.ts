@@ -1,5 +1,5 @@
 import { optionsOf } from '../../base/arguments.js'
-import { misuse, requireOneOf, requireString } from '../../base/check.js'
+import { argumentError, requireOneOf, requireString } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { requireForm } from '../../base/form.js'
 import { scope } from '../../tensor/index.js'
@@ -72,7 +72,7 @@ export async function readPickle<T = PickleValue>(path: string, options: ReadPic
   requireOneOf('readPickle', 'encoding', encoding, ['ascii', 'latin1', 'utf-8', 'bytes'])
   if (entry !== undefined) requireString('readPickle', 'entry', entry)
   if (records !== undefined && !(Array.isArray(records) && records.every((name) => typeof name === 'string'))) {
-    throw misuse('readPickle', 'records', 'an array of strings', records)
+    throw argumentError('readPickle', 'records', 'an array of strings', records)
   }
   for (const name of RESOLVERS) {
     if (resolvers[name] !== undefined) requireForm('readPickle', name, resolvers[name], { resolve: 'function' })

@@ -30,37 +30,37 @@ const MAX_DIMS = 256
 
 /** @throws CheckpointError that names the file, the byte and the tensor, for any file that is incomplete or invalid */
 export async function readHeader(source: ByteSource): Promise<SafetensorsHeader> {
-  const unsound = (what: string, fields: Record<string, unknown> = {}): never => {
+  const invalid = (what: string, fields: Record<string, unknown> = {}): never => {
     throw source.error(`it is not a valid safetensors file: ${what}`, fields)
   }
   const { size } = source
-  if (size < 8) unsound(`it has ${size} bytes, fewer than the 8 of the header's length`, { byte: size })
+  if (size < 8) invalid(`it has ${size} bytes, fewer than the 8 of the header's length`, { byte: size })
   const length = Number((await source.bytes(0, 8)).readBigUInt64LE(0))
-  if (length > MAX_HEADER) unsound(`its header claims ${length} bytes; the format allows ${MAX_HEADER}`, { byte: 0 })
-  if (length > size - 8) unsound(`its header claims ${length} bytes, the file has ${size}`, { byte: 0 })
+  if (length > MAX_HEADER) invalid(`its header claims ${length} bytes; the format allows ${MAX_HEADER}`, { byte: 0 })
+  if (length > size - 8) invalid(`its header claims ${length} bytes, the file has ${size}`, { byte: 0 })
   const bytes = await source.bytes(8, length)
-  if (bytes[0] !== 0x7b) unsound('its header does not start with {', { byte: 8 })
-  const { entries, metadata } = parseHeader(bytes, unsound)
-  const end = checkCoverage(entries, 8 + length, unsound)
+  if (bytes[0] !== 0x7b) invalid('its header does not start with {', { byte: 8 })
+  const { entries, metadata } = parseHeader(bytes, invalid)
+  const end = checkCoverage(entries, 8 + length, invalid)
   if (end !== size) {
-    unsound(`its tensors end at byte ${end}, the file at byte ${size}`, { byte: Math.min(end, size) })
+    invalid(`its tensors end at byte ${end}, the file at byte ${size}`, { byte: Math.min(end, size) })
   }
   const tensors: Record<string, SafetensorsEntry> = Object.create(null)
   for (const [name, entry] of entries) tensors[name] = entry
   return { tensors, metadata }
 }
 
-type Unsound = (what: string, fields?: Record<string, unknown>) => never
+type Invalid = (what: string, fields?: Record<string, unknown>) => never
 type Entries = [name: string, entry: SafetensorsEntry][]
 
 /** Return the entries in the order of their bytes. */
-function parseHeader(bytes: Buffer, unsound: Unsound): { entries: Entries; metadata: Record<string, string> } {
-  const json = new JsonReader(bytes, (what, at) => unsound(`${what} (byte ${8 + at})`, { byte: 8 + at }))
+function parseHeader(bytes: Buffer, invalid: Invalid): { entries: Entries; metadata: Record<string, string> } {
+  const json = new JsonReader(bytes, (what, at) => invalid(`${what} (byte ${8 + at})`, { byte: 8 + at }))
   const metadata: Record<string, string> = Object.create(null)
   const entries: Entries = []
   json.object('its header', (name) => {
     if (name !== '__metadata__') {
-      entries.push([name, readEntry(json, name, 8 + bytes.length, unsound)])
+      entries.push([name, readEntry(json, name, 8 + bytes.length, invalid)])
       return
     }
     // The safetensors package treats this map as optional, so null means none.
@@ -75,11 +75,11 @@ function parseHeader(bytes: Buffer, unsound: Unsound): { entries: Entries; metad
 }
 
 /** Check that each tensor begins where the previous one ends: there are no gaps and no overlaps. */
-function checkCoverage(entries: Entries, start: number, unsound: Unsound): number {
+function checkCoverage(entries: Entries, start: number, invalid: Invalid): number {
   let position = start
   for (const [tensor, { offset, bytes }] of entries) {
     if (offset !== position) {
-      unsound(`${quoted(tensor)} starts at byte ${offset - start} of the data, expected ${position - start}`, {
+      invalid(`${quoted(tensor)} starts at byte ${offset - start} of the data, expected ${position - start}`, {
         tensor,
         byte: offset,
       })
@@ -89,7 +89,7 @@ function checkCoverage(entries: Entries, start: number, unsound: Unsound): numbe
   return position
 }
 
-function readEntry(json: JsonReader, tensor: string, start: number, unsound: Unsound): SafetensorsEntry {
+function readEntry(json: JsonReader, tensor: string, start: number, invalid: Invalid): SafetensorsEntry {
   const named = () => quoted(tensor)
   let format: string | undefined
   let shape: number[] | undefined
@@ -100,17 +100,17 @@ function readEntry(json: JsonReader, tensor: string, start: number, unsound: Uns
     else if (key === 'data_offsets') offsets = json.wholes(() => `the data_offsets of ${named()}`, 2)
     else json.skip()
   })
-  if (format === undefined) return unsound(`${named()} has no dtype`, { tensor })
-  if (shape === undefined) return unsound(`${named()} has no shape`, { tensor })
-  if (offsets?.length !== 2) return unsound(`${named()} has no two data_offsets`, { tensor })
+  if (format === undefined) return invalid(`${named()} has no dtype`, { tensor })
+  if (shape === undefined) return invalid(`${named()} has no shape`, { tensor })
+  if (offsets?.length !== 2) return invalid(`${named()} has no two data_offsets`, { tensor })
   const known = formats.get(format)
-  if (known === undefined) return unsound(`${named()} has the unknown dtype ${quoted(format)}`, { tensor })
+  if (known === undefined) return invalid(`${named()} has the unknown dtype ${quoted(format)}`, { tensor })
   const [begin, end] = offsets as [number, number]
   const span = shape.reduce((product, size) => product * Math.max(size, 1), known.bits / 8)
-  if (span > MAX_SPAN) unsound(`${named()} has the impossible shape [${shape}]`, { tensor })
+  if (span > MAX_SPAN) invalid(`${named()} has the impossible shape [${shape}]`, { tensor })
   const wanted = shape.includes(0) ? 0 : span
   if (wanted !== end - begin) {
-    unsound(`${named()} has ${end - begin} bytes, its shape [${shape}] and dtype ${format} need ${wanted}`, { tensor })
+    invalid(`${named()} has ${end - begin} bytes, its shape [${shape}] and dtype ${format} need ${wanted}`, { tensor })
   }
   return { dtype: known.dtype, format, shape, bytes: end - begin, offset: start + begin }
 }

@@ -1,4 +1,4 @@
-import { misuse, requireOptions } from '../../base/check.js'
+import { argumentError, requireOptions } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import { withFile } from '../byte-source.js'
@@ -36,7 +36,7 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
 function requireLoadOptions(options: LoadSafetensorsOptions): void {
   requireOptions('loadSafetensors', options, ['mmap', 'device', 'names'])
   const { mmap, names } = options
-  if (mmap !== undefined && typeof mmap !== 'boolean') throw misuse('loadSafetensors', 'mmap', 'a boolean', mmap)
+  if (mmap !== undefined && typeof mmap !== 'boolean') throw argumentError('loadSafetensors', 'mmap', 'a boolean', mmap)
   requireNames('loadSafetensors', names)
 }
 

@@ -1,6 +1,6 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { misuse, requireOptions } from '../../base/check.js'
+import { argumentError, requireOptions } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import { bytePart, placeBytes, requirePath, writeFileParts } from '../file-tensors.js'
@@ -33,10 +33,10 @@ export async function saveSafetensorsSharded(
   requireOptions(where, options, ['maxShardBytes', 'metadata', 'name'])
   const { maxShardBytes = 5e9, metadata = { format: 'pt' }, name = 'model' } = options
   if (!Number.isSafeInteger(maxShardBytes) || maxShardBytes < 1) {
-    throw misuse(where, 'maxShardBytes', 'an integer of at least 1', maxShardBytes)
+    throw argumentError(where, 'maxShardBytes', 'an integer of at least 1', maxShardBytes)
   }
   requirePath(where, 'name', name)
-  if (!isPlainName(name)) throw misuse(where, 'name', 'a name without a folder', name)
+  if (!isPlainName(name)) throw argumentError(where, 'name', 'a name without a folder', name)
   const shards = split(savedEntries(where, folder, tensors, metadata), maxShardBytes)
   const index = `${name}.safetensors.index.json`
   const single = `${name}.safetensors`

@@ -15,12 +15,12 @@ const MAX_INDEX = 100_000_000
 
 /** Return the tensor names by file; the files are in the index's folder. */
 export async function readIndex(source: ByteSource): Promise<Map<string, string[]>> {
-  const unsound = (what: string, fields: Record<string, unknown> = {}): never => {
+  const invalid = (what: string, fields: Record<string, unknown> = {}): never => {
     throw source.error(`it is not a valid safetensors index: ${what}`, fields)
   }
-  if (source.size > MAX_INDEX) unsound(`it has ${source.size} bytes, more than ${MAX_INDEX}`)
+  if (source.size > MAX_INDEX) invalid(`it has ${source.size} bytes, more than ${MAX_INDEX}`)
   const bytes = await source.bytes()
-  const json = new JsonReader(bytes, (what, byte) => unsound(`${what} (byte ${byte})`, { byte }))
+  const json = new JsonReader(bytes, (what, byte) => invalid(`${what} (byte ${byte})`, { byte }))
   const shards = new Map<string, string[]>()
   let found = false
   json.object('it', (key) => {
@@ -29,7 +29,7 @@ export async function readIndex(source: ByteSource): Promise<Map<string, string[
     json.object('its weight_map', (tensor) => {
       const name = json.string(() => `the file of ${quoted(tensor)}`)
       if (!isPlainName(name)) {
-        unsound(`${quoted(tensor)} is in ${quoted(name)}, which is not the name of a file in the index's folder`, {
+        invalid(`${quoted(tensor)} is in ${quoted(name)}, which is not the name of a file in the index's folder`, {
           tensor,
         })
       }
@@ -39,7 +39,7 @@ export async function readIndex(source: ByteSource): Promise<Map<string, string[
     })
   })
   json.end()
-  if (!found) unsound('expected a weight_map')
+  if (!found) invalid('expected a weight_map')
   return new Map([...shards].sort(([a], [b]) => (a < b ? -1 : 1)))
 }
 

@@ -1,5 +1,5 @@
 import { optionsOf } from '../../base/arguments.js'
-import { misuse, requireString } from '../../base/check.js'
+import { argumentError, requireString } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { type DType, deviceWord, dtypeFacts } from '../../tensor/dtype.js'
 import { type Device, scope } from '../../tensor/index.js'
@@ -43,9 +43,9 @@ export interface LoadTorchOptions {
 export async function loadTorch<T = PickleValue>(path: string, options: LoadTorchOptions = {}): Promise<T> {
   requireString('loadTorch', 'path', path)
   const { device, dtype, names, mmap = false } = optionsOf(options, 'loadTorch', ['device', 'dtype', 'names', 'mmap'])
-  if (typeof mmap !== 'boolean') throw misuse('loadTorch', 'mmap', 'true or false', mmap)
+  if (typeof mmap !== 'boolean') throw argumentError('loadTorch', 'mmap', 'true or false', mmap)
   if (dtype !== undefined && dtypeFacts(dtype).kind !== 'float') {
-    throw misuse('loadTorch', 'dtype', 'a floating point dtype', dtype)
+    throw argumentError('loadTorch', 'dtype', 'a floating point dtype', dtype)
   }
   if (device !== undefined) deviceWord(device)
   const wanted = wantedNames(names)
@@ -69,7 +69,7 @@ function wantedNames(names: LoadTorchOptions['names']) {
   if (names === undefined) return undefined
   if (typeof names === 'function') return { select: (name: string) => names(name) === true, missing: () => [] }
   if (!Array.isArray(names) || !names.every((name) => typeof name === 'string')) {
-    throw misuse('loadTorch', 'names', 'an array of strings or a function', names)
+    throw argumentError('loadTorch', 'names', 'an array of strings or a function', names)
   }
   const open = new Set<string>(names)
   const all = new Set<string>(names)

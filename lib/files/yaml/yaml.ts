@@ -1,5 +1,5 @@
 import { extname } from 'node:path'
-import { misuse, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { argumentError, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { readJson } from '../json/json.js'
 import { chunksOf } from '../text.js'
@@ -38,7 +38,7 @@ export async function readYaml(path: string, options: ReadYamlOptions = {}): Pro
   requireOptions('readYaml', options, ['maxTokens'])
   const { maxTokens = 100_000 } = options
   requireWhole('readYaml', 'maxTokens', maxTokens, 1)
-  if (maxTokens > 10_000_000) throw misuse('readYaml', 'maxTokens', 'at most 10 million', maxTokens)
+  if (maxTokens > 10_000_000) throw argumentError('readYaml', 'maxTokens', 'at most 10 million', maxTokens)
   // Import the package `yaml` on first use: it takes a tenth of this library's load time.
   const { parseYaml } = await import('./parse.js')
   return parseYaml(chunksOf(path, MAX_BYTES), path, maxTokens)

@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, extname, join } from 'node:path'
-import { misuse, shown } from '../../base/check.js'
+import { argumentError, shown } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
-import { FILM_ENDINGS } from '../../vision/film-sound.js'
+import { VIDEO_EXTENSIONS } from '../../vision/video-audio.js'
 
 /** Files of an utterance, at least one of them. */
 export interface EmotionClip {
@@ -36,7 +36,7 @@ export interface AskedClip {
 /** Return the clip of an utterance; undefined if there is none. */
 export type FindClip = (asked: AskedClip) => EmotionClip | undefined
 
-const VIDEO = FILM_ENDINGS
+const VIDEO = VIDEO_EXTENSIONS
 const AUDIO = ['.wav', '.flac', '.mp3', '.ogg', '.opus', '.mka', '.m4a', '.aac', '.aif', '.aiff']
 const PICTURE = ['.jpg', '.jpeg', '.png', '.webp', '.gif', '.tif', '.tiff', '.avif', '.bmp', '.ppm', '.pgm']
 
@@ -55,7 +55,7 @@ export function clipFinder(where: string, clips: EmotionClips, style: ClipStyle)
   }
   if (typeof clips === 'string') return inFolder(clips, style)
   if (typeof clips !== 'object' || clips === null || Array.isArray(clips)) {
-    throw misuse(where, 'clips', 'a folder, an object of files by clip name, or a function', clips)
+    throw argumentError(where, 'clips', 'a folder, an object of files by clip name, or a function', clips)
   }
   const byName = new Map(Object.entries(clips).map(([name, clip]) => [nameOf(name), clip]))
   return ({ dialog, utterance, name }) => {

@@ -1,4 +1,4 @@
-import { misuse, requireOptions } from '../../base/check.js'
+import { argumentError, requireOptions } from '../../base/check.js'
 import type { DataError } from '../../base/errors.js'
 import type { BadRecords, OnBadRecord } from '../records.js'
 import type { Part } from '../split.js'
@@ -84,7 +84,7 @@ export function checkReadOptions(where: string, options: ReadDialogsOptions, mor
   const { emotions = EMOTIONS } = options
   const good = Array.isArray(emotions) && emotions.length > 1 && emotions.every((name) => typeof name === 'string')
   if (!good || new Set(emotions).size < emotions.length) {
-    throw misuse(where, 'emotions', 'a list of at least two different names', emotions)
+    throw argumentError(where, 'emotions', 'a list of at least two different names', emotions)
   }
 }
 

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib'
 import { writeAtomically } from '../../base/atomic.js'
-import { misuse, requireOptions, requireString, shown } from '../../base/check.js'
+import { argumentError, requireOptions, requireString, shown } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { withoutEnd } from '../../base/words.js'
 import { jsonFor } from '../../files/json/json.js'
@@ -139,7 +139,7 @@ const nameOf = (argument: string, source: EcfSource): string => (typeof source =
 async function listOf(where: string, argument: string, source: EcfSource): Promise<readonly unknown[]> {
   if (typeof source === 'string') return conversationsOf(source)
   if (Array.isArray(source)) return source
-  throw misuse(where, argument, 'a file or a list of conversations', source)
+  throw argumentError(where, argument, 'a file or a list of conversations', source)
 }
 
 function byNumber(list: readonly unknown[], file: string): Map<bigint, EcfConversation> {

@@ -1,7 +1,7 @@
 import type { LongAudio } from '../../audio/clip.js'
 import { clipWindows, SPEECH_RATE, stackSamples } from '../../audio/clip.js'
 import { kaldiFbank } from '../../audio/features.js'
-import { misuse } from '../../base/check.js'
+import { argumentError } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { scope, Tensor } from '../../tensor/index.js'
 
@@ -20,7 +20,7 @@ export const samplesFor = (frames: number): number => WINDOW + (frames - 1) * HO
 
 /** Convert waveforms [batch, samples] to the network's input [batch, frames, 128]. A frame depends only on its own samples. */
 export async function beatsFbank(inputValues: Tensor): Promise<Tensor> {
-  if (!(inputValues instanceof Tensor)) throw misuse('Beats.fbank', 'inputValues', 'a tensor', inputValues)
+  if (!(inputValues instanceof Tensor)) throw argumentError('Beats.fbank', 'inputValues', 'a tensor', inputValues)
   return scope(async () => {
     const isHalf = inputValues.dtype === 'bfloat16' || inputValues.dtype === 'float16'
     const samples = (isHalf ? inputValues.float() : inputValues).mul(FULL_SCALE)

@@ -1,5 +1,5 @@
 import type { AudioClip } from '../../audio/clip.js'
-import { misuse, requireObject, requireOneOf, shown } from '../../base/check.js'
+import { argumentError, requireObject, requireOneOf, shown } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { type NativeModule, withActiveAdapters } from '../../nn/native-module.js'
@@ -9,7 +9,7 @@ import { networkClass } from '../network.js'
 import { beatsFbank, framesOf, samplesFor } from './audio.js'
 import type { BeatsConfig } from './config.js'
 import { beatsLayout, type LoadBeatsOptions, loadBeats } from './files.js'
-import { type SoundTag, type TagOptions, tagClips } from './tags.js'
+import { type AudioTag, type TagOptions, tagClips } from './tags.js'
 
 export interface BeatsInputs {
   /** Waveforms [batch, samples], floating point, 16 kHz, full scale 1. Either these or `fbank`. */
@@ -120,13 +120,13 @@ export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOu
    * @throws DataError for a clip of fewer than 2800 samples, or longer than `maxSeconds` with `longAudio: 'error'`
    * @throws ConfigError if the network has no predictor
    */
-  tag(audio: AudioClip, options?: TagOptions): Promise<SoundTag[]>
-  tag(audio: readonly AudioClip[], options?: TagOptions): Promise<SoundTag[][]>
-  async tag(audio: AudioClip | readonly AudioClip[], options: TagOptions = {}): Promise<SoundTag[] | SoundTag[][]> {
+  tag(audio: AudioClip, options?: TagOptions): Promise<AudioTag[]>
+  tag(audio: readonly AudioClip[], options?: TagOptions): Promise<AudioTag[][]>
+  async tag(audio: AudioClip | readonly AudioClip[], options: TagOptions = {}): Promise<AudioTag[] | AudioTag[][]> {
     this.#requirePredictor('Beats.tag')
     const list = Array.isArray(audio) ? (audio as readonly AudioClip[]) : [audio as AudioClip]
     const tags = await tagClips(this, this.#leastSamples, list, options)
-    return Array.isArray(audio) ? tags : (tags[0] as SoundTag[])
+    return Array.isArray(audio) ? tags : (tags[0] as AudioTag[])
   }
 
   get #leastSamples(): number {
@@ -152,7 +152,7 @@ export class Beats extends networkClass<Beats, BeatsConfig, BeatsInputs, BeatsOu
     const unit = inputValues ? 'samples' : 'frames'
     const name = inputValues ? 'inputValues' : 'fbank'
     const sizes = inputValues ? 2 : 3
-    if (!(audioInput instanceof Tensor)) throw misuse('Beats', name, 'a tensor', audioInput)
+    if (!(audioInput instanceof Tensor)) throw argumentError('Beats', name, 'a tensor', audioInput)
     if (audioInput.ndim !== sizes || audioInput.size(0) === 0) {
       throw new ShapeError(
         `Beats: ${name}: expected [batch, ${inputValues ? 'samples' : 'frames, bands'}], got [${audioInput.shape}]`,

@@ -19,7 +19,7 @@ export interface TagOptions {
   batchSize?: number
 }
 
-export interface SoundTag {
+export interface AudioTag {
   /** Name of the class in the checkpoint, for AudioSet an id such as '/m/09x0r'; 'class 7' without one. */
   label: string
   index: number
@@ -33,7 +33,7 @@ export function tagClips(
   least: number,
   audio: readonly AudioClip[],
   options: TagOptions,
-): Promise<SoundTag[][]> {
+): Promise<AudioTag[][]> {
   const where = 'Beats.tag'
   requireOptions(where, options, ['topK', 'maxSeconds', 'longAudio', 'batchSize'])
   const { topK = 5, maxSeconds = 30, longAudio = 'windows', batchSize = 8 } = options
@@ -95,7 +95,7 @@ async function probabilitiesOf(
   return sums
 }
 
-function best(probabilities: Float64Array, labels: string[] | null, topK: number): SoundTag[] {
+function best(probabilities: Float64Array, labels: string[] | null, topK: number): AudioTag[] {
   return [...probabilities]
     .map((probability, index) => ({ label: labels?.[index] ?? `class ${index}`, index, probability }))
     .sort((a, b) => b.probability - a.probability || a.index - b.index)

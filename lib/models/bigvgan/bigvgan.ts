@@ -1,4 +1,4 @@
-import { misuse, requireOptions } from '../../base/check.js'
+import { argumentError, requireOptions } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { withActiveAdapters } from '../../nn/native-module.js'
@@ -66,7 +66,7 @@ export class BigVGAN extends networkClass<BigVGAN, BigVGANConfig, BigVGANInputs,
   override async forward(inputs: BigVGANInputs): Promise<BigVGANOutput> {
     requireOptions('BigVGAN.forward', inputs, ['mel'])
     const { mel } = inputs
-    if (!(mel instanceof Tensor)) throw misuse('BigVGAN.forward', 'mel', 'a tensor', mel)
+    if (!(mel instanceof Tensor)) throw argumentError('BigVGAN.forward', 'mel', 'a tensor', mel)
     return { waveform: (await forward(withActiveAdapters(this), mel)) as Tensor }
   }
 

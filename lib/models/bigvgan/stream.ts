@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireSignal, requireWhole } from '../../base/check.js'
+import { argumentError, requireOptions, requireSignal, requireWhole } from '../../base/check.js'
 import { ShapeError } from '../../base/errors.js'
 import { noGrad, ops, scope, Tensor } from '../../tensor/index.js'
 
@@ -34,7 +34,7 @@ export async function* renderInChunks(
   requireSignal(where, signal)
   const pieces = mel instanceof Tensor ? [mel] : mel
   if (pieces === null || typeof pieces !== 'object' || !(Symbol.iterator in pieces || Symbol.asyncIterator in pieces)) {
-    throw misuse(where, 'mel', 'a tensor or tensors in order', mel)
+    throw argumentError(where, 'mel', 'a tensor or tensors in order', mel)
   }
 
   // Frames [begin, begin + held.size(1)). Those before `done` are only context.
@@ -72,7 +72,7 @@ export async function* renderInChunks(
 
 /** Drop the first frames of the held ones, and append the next piece. */
 function joined({ where, bands }: Renderer, held: Tensor | undefined, piece: unknown, drop: number): Tensor {
-  if (!(piece instanceof Tensor)) throw misuse(where, 'mel', 'a tensor or tensors in order', piece)
+  if (!(piece instanceof Tensor)) throw argumentError(where, 'mel', 'a tensor or tensors in order', piece)
   const row = piece.ndim === 3 && piece.size(0) === 1 ? piece.select(0, 0) : piece
   if (row.ndim !== 2 || row.size(0) !== bands) {
     throw new ShapeError(`${where}: mel: expected [${bands}, frames] of one clip, got [${piece.shape}]`)

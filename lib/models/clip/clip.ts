@@ -1,4 +1,4 @@
-import { misuse, requireObject } from '../../base/check.js'
+import { argumentError, requireObject } from '../../base/check.js'
 import { opAsync } from '../../native/call.js'
 import { withActiveAdapters } from '../../nn/native-module.js'
 import { Tensor } from '../../tensor/index.js'
@@ -18,7 +18,7 @@ import {
   nativeVision,
   partOf,
   savedClip,
-  savedTower,
+  savedEncoder,
 } from './config.js'
 import { openClipCheckpoint } from './open-clip.js'
 
@@ -85,7 +85,7 @@ export class ClipTextModel extends networkClass<ClipTextModel, ClipTextConfig, C
   architecture: 'CLIPTextModel',
   sizes: clipTextSizes,
   keys: clipTextKeys,
-  saved: savedTower,
+  saved: savedEncoder,
   prefix: 'text_model.',
   ignored: [...OTHERS, /^vision_model\./],
   found: (config) => partOf(config, 'textConfig'),
@@ -110,7 +110,7 @@ export class ClipVisionModel extends networkClass<
   architecture: 'CLIPVisionModel',
   sizes: clipVisionSizes,
   keys: clipVisionKeys,
-  saved: savedTower,
+  saved: savedEncoder,
   prefix: 'vision_model.',
   ignored: [...OTHERS, /^text_model\./],
   found: (config) => partOf(config, 'visionConfig'),
@@ -182,7 +182,7 @@ export class Clip extends networkClass<Clip, ClipConfig, ClipInputs, ClipOutput>
   imageFeatures(inputs: { pixelValues: Tensor }): Promise<Tensor> {
     requireObject('Clip.imageFeatures', 'inputs', inputs)
     if (!(inputs.pixelValues instanceof Tensor)) {
-      throw misuse('Clip.imageFeatures', 'pixelValues', 'a tensor', inputs.pixelValues)
+      throw argumentError('Clip.imageFeatures', 'pixelValues', 'a tensor', inputs.pixelValues)
     }
     return imageFeatures(withActiveAdapters(this), inputs) as Promise<Tensor>
   }

@@ -199,7 +199,7 @@ export function nativeClip(config: ClipConfig): NetworkConfig {
 }
 
 /** Return the contents of config.json. transformers refuses an integer as factor. */
-export function savedTower(config: NetworkConfig): NetworkConfig {
+export function savedEncoder(config: NetworkConfig): NetworkConfig {
   const { initializerFactor } = config
   return typeof initializerFactor === 'number'
     ? { ...config, initializerFactor: new JsonFloat(initializerFactor) }
@@ -207,7 +207,7 @@ export function savedTower(config: NetworkConfig): NetworkConfig {
 }
 
 export const savedClip = (config: ClipConfig): NetworkConfig => ({
-  ...savedTower(config),
-  textConfig: { ...toSnake(savedTower(config.textConfig ?? {})), model_type: 'clip_text_model' },
-  visionConfig: { ...toSnake(savedTower(config.visionConfig ?? {})), model_type: 'clip_vision_model' },
+  ...savedEncoder(config),
+  textConfig: { ...toSnake(savedEncoder(config.textConfig ?? {})), model_type: 'clip_text_model' },
+  visionConfig: { ...toSnake(savedEncoder(config.visionConfig ?? {})), model_type: 'clip_vision_model' },
 })

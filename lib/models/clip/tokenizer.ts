@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs'
-import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../../hub/resolve.js'
 import type { Tensor } from '../../tensor/index.js'
@@ -38,7 +38,7 @@ export class ClipTokenizer {
 
   /** @throws ConfigError for a tokenizer without start or end token */
   constructor(tokenizer: Tokenizer) {
-    if (!(tokenizer instanceof Tokenizer)) throw misuse('ClipTokenizer', 'tokenizer', 'a Tokenizer', tokenizer)
+    if (!(tokenizer instanceof Tokenizer)) throw argumentError('ClipTokenizer', 'tokenizer', 'a Tokenizer', tokenizer)
     const { bosTokenId, eosTokenId, eosToken } = tokenizer
     if (bosTokenId === null || eosTokenId === null) {
       throw new ConfigError(
@@ -81,7 +81,7 @@ export class ClipTokenizer {
     requireOptions(where, options, ['padding', 'maxLength'])
     const list = typeof texts === 'string' ? [texts] : texts
     if (!Array.isArray(list) || list.length === 0 || !list.every((text) => typeof text === 'string')) {
-      throw misuse(where, 'texts', 'a string or a list of at least one', texts)
+      throw argumentError(where, 'texts', 'a string or a list of at least one', texts)
     }
     const { padding = 'maxLength', maxLength = this.maxLength } = options
     requireOneOf(where, 'padding', padding, ['maxLength', 'longest'])

@@ -1,4 +1,4 @@
-import { misuse } from '../../base/check.js'
+import { argumentError } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { toCamel, toSnake } from '../../base/words.js'
 import { isConfiguration } from '../../nn/native-module.js'
@@ -211,7 +211,7 @@ export const architectureOf = (config: DecoderLMConfig): string => architectures
 /** Return the configuration with the defaults of its model type, and the keys of its RoPE scaling in camelCase. */
 export function completed(config: DecoderLMConfig): DecoderLMConfig {
   if (!isConfiguration(config)) {
-    throw misuse('DecoderLM', 'config', 'an object (a size by its name goes to DecoderLM.fromConfig)', config)
+    throw argumentError('DecoderLM', 'config', 'an object (a size by its name goes to DecoderLM.fromConfig)', config)
   }
   return checkedLayers(completedConfig('DecoderLM', decoderKeys(config), config))
 }

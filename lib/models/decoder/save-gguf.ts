@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, requireOptions, requireString } from '../../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireString } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import type { GgufSaveType, GgufValue, GgufValueType } from '../../files/gguf/types.js'
 import { type GgufBlocks, saveGguf } from '../../files/gguf/write.js'
@@ -50,7 +50,7 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
   requireOneOf(where, 'type', type, Object.keys(FILE_TYPES))
   if (name !== undefined) requireString(where, 'name', name)
   if (tokenizer !== undefined && !(tokenizer instanceof Tokenizer)) {
-    throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+    throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
   }
   if (!withoutAdapters) warnOfAdapters(model, path)
   const { config } = model
@@ -188,7 +188,7 @@ export async function saveGgufAdapter(
   options: SaveGgufAdapterOptions = {},
 ): Promise<void> {
   const where = 'saveGgufAdapter'
-  if (!(peft instanceof PeftModel)) throw misuse(where, 'peft', 'a PeftModel of a DecoderLM', peft)
+  if (!(peft instanceof PeftModel)) throw argumentError(where, 'peft', 'a PeftModel of a DecoderLM', peft)
   requireOptions(where, options, ['adapterName', 'type'])
   const { adapterName = peft.activeAdapters[0], type = 'F32' } = options
   requireOneOf(where, 'type', type, ['F32', 'F16'])

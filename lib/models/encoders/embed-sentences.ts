@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
+import { argumentError, isArrayLike, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { Bert } from './bert.js'
@@ -42,16 +42,16 @@ export async function embedSentences(
 ): Promise<Tensor> {
   const where = 'embedSentences'
   if (!(model instanceof Bert) && !(model instanceof Roberta))
-    throw misuse(where, 'model', 'a Bert or a Roberta', model)
-  if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+    throw argumentError(where, 'model', 'a Bert or a Roberta', model)
+  if (!(tokenizer instanceof Tokenizer)) throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
   if (!isArrayLike(texts) || !Array.from(texts).every((text) => typeof text === 'string') || texts.length === 0) {
-    throw misuse(where, 'texts', 'a list of at least one string', texts)
+    throw argumentError(where, 'texts', 'a list of at least one string', texts)
   }
   requireOptions(where, options, ['pooling', 'normalize', 'batchSize', 'maxLength'])
   const longest = Math.min(longestText(model), tokenizer.modelMaxLength ?? Number.POSITIVE_INFINITY)
   const { pooling = 'mean', normalize = false, batchSize = 32, maxLength = longest } = options
   requireOneOf(where, 'pooling', pooling, ['mean', 'cls'])
-  if (typeof normalize !== 'boolean') throw misuse(where, 'normalize', 'true or false', normalize)
+  if (typeof normalize !== 'boolean') throw argumentError(where, 'normalize', 'true or false', normalize)
   requireWhole(where, 'batchSize', batchSize, 1)
   requireWhole(where, 'maxLength', maxLength, 1)
   // Sort by length, to limit padding.

@@ -1,4 +1,4 @@
-import { misuse, requireWhole } from '../../base/check.js'
+import { argumentError, requireWhole } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { isConfiguration } from '../../nn/native-module.js'
 import { type ConfigKeys, completedConfig } from '../config-keys.js'
@@ -131,13 +131,13 @@ export function completedInternVL(given: InternVLConfig): CompleteInternVLConfig
   const where = 'InternVL'
   for (const [key, kind] of Object.entries(KINDS)) {
     const value = given[key] ?? {}
-    if (!isConfiguration(value)) throw misuse(where, key, `a configuration of ${kind}`, value)
+    if (!isConfiguration(value)) throw argumentError(where, key, `a configuration of ${kind}`, value)
   }
   const config = completedConfig(where, internVLKeys, given) as CompleteInternVLConfig
   const { visionConfig, downsampleRatio, psVersion, selectLayer, imgContextTokenId } = config
   const factor = shuffleFactor(downsampleRatio as number)
-  if (psVersion !== 'v1' && psVersion !== 'v2') throw misuse(where, 'psVersion', "'v1' or 'v2'", psVersion)
-  if (!Number.isSafeInteger(selectLayer)) throw misuse(where, 'selectLayer', 'an integer', selectLayer)
+  if (psVersion !== 'v1' && psVersion !== 'v2') throw argumentError(where, 'psVersion', "'v1' or 'v2'", psVersion)
+  if (!Number.isSafeInteger(selectLayer)) throw argumentError(where, 'selectLayer', 'an integer', selectLayer)
   if (imgContextTokenId !== null) requireWhole(where, 'imgContextTokenId', imgContextTokenId, 0)
   const { imageSize, patchSize, numHiddenLayers: layers } = visionConfig
   const side = Math.floor(Number(imageSize) / Number(patchSize))
@@ -183,7 +183,7 @@ function typeOf({ modelType, architectures }: DecoderLMConfig): NonNullable<Deco
 export function shuffleFactor(ratio: number): number {
   const factor = typeof ratio === 'number' ? Math.round(1 / ratio) : Number.NaN
   if (factor >= 1 && factor <= 64 && Math.abs(factor * ratio - 1) < 1e-9) return factor
-  throw misuse('InternVL', 'downsampleRatio', 'one divided by an integer, such as 0.5', ratio)
+  throw argumentError('InternVL', 'downsampleRatio', 'one divided by an integer, such as 0.5', ratio)
 }
 
 const vit300m: InternViTConfig = {

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOptions, requireWhole } from '../../base/check.js'
+import { argumentError, requireObject, requireOptions, requireWhole } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import {
@@ -30,7 +30,7 @@ import { InternViT } from './intern-vit.js'
 import { InternVLProjector, pixelShuffle } from './projector.js'
 
 /** Images as tiles, features or embeddings: at most one of the three. */
-export interface InternVLPictures {
+export interface InternVLImages {
   /** Tiles of all images [tiles, channels, height, width], in the order of their positions in the text. */
   pixelValues?: Tensor | null
   /** Output of `encodeImages`, [tiles, tokens, width]; the vision encoder does not run again. */
@@ -39,7 +39,7 @@ export interface InternVLPictures {
   imageEmbeds?: Tensor | null
 }
 
-export interface InternVLInputs extends InternVLPictures, Omit<DecoderLMInputs, 'inputIds' | 'inputsEmbeds'> {
+export interface InternVLInputs extends InternVLImages, Omit<DecoderLMInputs, 'inputIds' | 'inputsEmbeds'> {
   /** Token ids [batch, time], int64, with the id of `<IMG_CONTEXT>` once for each token of a tile. */
   inputIds: Tensor
 }
@@ -49,7 +49,7 @@ export interface InternVLOutput extends DecoderLMOutput {
   imageEmbeds: Tensor | null
 }
 
-export interface InternVLGenerateInputs extends InternVLPictures {
+export interface InternVLGenerateInputs extends InternVLImages {
   /** [batch, time], int64, with the id of `<IMG_CONTEXT>` at image tokens. Shorter rows are padded on the left. */
   inputIds: Tensor
   /** [batch, time], with a cache [batch, cache.length + time]: 1 for real tokens and 0 for padding. */
@@ -58,7 +58,7 @@ export interface InternVLGenerateInputs extends InternVLPictures {
   cache?: KvCache | null
 }
 
-const PICTURES: readonly (keyof InternVLPictures)[] = ['pixelValues', 'imageFeatures', 'imageEmbeds']
+const PICTURES: readonly (keyof InternVLImages)[] = ['pixelValues', 'imageFeatures', 'imageEmbeds']
 
 /**
  * InternVL 2 (Chen et al. 2024, https://arxiv.org/abs/2404.16821): a vision-language model. InternViT encodes tiles of an image, pixel
@@ -194,8 +194,8 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
    * Gradients flow into both.
    * @throws ShapeError with both numbers if positions and embeddings differ in number
    */
-  async embed(inputIds: Tensor, pictures: InternVLPictures = {}): Promise<Tensor> {
-    return (await this.#read('InternVL.embed', inputIds, pictures)).inputsEmbeds
+  async embed(inputIds: Tensor, images: InternVLImages = {}): Promise<Tensor> {
+    return (await this.#read('InternVL.embed', inputIds, images)).inputsEmbeds
   }
 
   /**
@@ -246,8 +246,8 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
   async #prompt(inputs: InternVLGenerateInputs) {
     requireObject('InternVL.generate', 'inputs', inputs)
     requireOptions('InternVL.generate', inputs, ['inputIds', 'attentionMask', 'cache', ...PICTURES])
-    const { inputIds, attentionMask, cache, ...pictures } = inputs
-    const { inputsEmbeds } = await this.#read('InternVL.generate', inputIds, pictures)
+    const { inputIds, attentionMask, cache, ...images } = inputs
+    const { inputsEmbeds } = await this.#read('InternVL.generate', inputIds, images)
     return {
       inputIds: inputIds.to({ device: inputsEmbeds.device }),
       inputsEmbeds,
@@ -256,9 +256,9 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     }
   }
 
-  async #read(where: string, inputIds: Tensor, pictures: InternVLPictures) {
-    requireOptions(where, pictures, PICTURES)
-    const given = PICTURES.filter((key) => pictures[key] != null)
+  async #read(where: string, inputIds: Tensor, images: InternVLImages) {
+    requireOptions(where, images, PICTURES)
+    const given = PICTURES.filter((key) => images[key] != null)
     if (given.length > 1) {
       throw new ConfigError(
         `${where}: expected one of pixelValues, imageFeatures and imageEmbeds, got ${given.join(' and ')}. Pass one of them.`,
@@ -267,7 +267,7 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     }
     return scope(async () => {
       const textEmbeds = this.language_model.embed(here(inputIds, this))
-      const tokens = await this.#tokensOf(pictures)
+      const tokens = await this.#tokensOf(images)
       const id = this.config.imgContextTokenId ?? null
       if (id === null) {
         if (tokens === null) return { inputsEmbeds: textEmbeds, imageEmbeds: null }
@@ -293,7 +293,7 @@ export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
     })
   }
 
-  async #tokensOf({ pixelValues, imageFeatures, imageEmbeds }: InternVLPictures): Promise<Tensor | null> {
+  async #tokensOf({ pixelValues, imageFeatures, imageEmbeds }: InternVLImages): Promise<Tensor | null> {
     if (imageEmbeds) return requireImages('InternVL', 'imageEmbeds', imageEmbeds, 3)
     if (imageFeatures) return this.projectImages(imageFeatures)
     return pixelValues ? this.projectImages(await this.encodeImages(pixelValues)) : null
@@ -307,7 +307,8 @@ function here(inputIds: Tensor, { mlp1 }: InternVL): Tensor {
 }
 
 function requireImages(where: string, name: string, value: Tensor, dimensions: number): Tensor {
-  if (typeof value !== 'object' || value === null || !('ndim' in value)) throw misuse(where, name, 'a tensor', value)
+  if (typeof value !== 'object' || value === null || !('ndim' in value))
+    throw argumentError(where, name, 'a tensor', value)
   if (value.ndim === dimensions && value.isFloatingPoint()) return value
   const form = dimensions === 4 ? '[tiles, channels, height, width]' : '[tiles, tokens, width]'
   throw new ShapeError(

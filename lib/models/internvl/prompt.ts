@@ -1,5 +1,12 @@
 import { shown } from '../../base/arguments.js'
-import { misuse, requireObject, requireOneOf, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import {
+  argumentError,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import type { Tokenizer } from '../../text/index.js'
 
@@ -137,7 +144,7 @@ function piecesOf(
   options: InternVLPromptOptions,
 ): PromptPieces {
   const where = 'internVLPrompt'
-  if (typeof tokenizer?.encode !== 'function') throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+  if (typeof tokenizer?.encode !== 'function') throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
   requireObject(where, 'conversation', conversation)
   requireOptions(where, conversation, ['turns', 'system', 'images', 'videos', 'audios'])
   requireOptions(where, options, ['template', 'tileTokens', 'imgContextTokenId'])
@@ -156,7 +163,7 @@ function piecesOf(
       )
   }
   for (const [name, list] of Object.entries({ images, videos, audios })) {
-    if (!Array.isArray(list)) throw misuse(where, name, 'a list of numbers', list)
+    if (!Array.isArray(list)) throw argumentError(where, name, 'a list of numbers', list)
     for (const count of list) requireWhole(where, name, count, 1)
   }
   const sum = (counts: readonly number[]) => counts.reduce((all, count) => all + count, 0)
@@ -184,7 +191,7 @@ function piecesOf(
 }
 
 function requireTurns(where: string, turns: unknown): asserts turns is InternVLConversation['turns'] {
-  const wrong = () => misuse(where, 'turns', 'a list of [question, answer or null]', turns)
+  const wrong = () => argumentError(where, 'turns', 'a list of [question, answer or null]', turns)
   if (!Array.isArray(turns) || turns.length === 0) throw wrong()
   for (const [i, turn] of turns.entries()) {
     if (!Array.isArray(turn) || turn.length !== 2 || typeof turn[0] !== 'string') throw wrong()

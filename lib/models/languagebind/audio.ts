@@ -1,13 +1,13 @@
 import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { kaldiFbank } from '../../audio/features.js'
-import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
+import { argumentError, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { Random } from '../../data/random.js'
 import { cat, noGrad, scope, stack, type Tensor } from '../../tensor/index.js'
-import { filmSound } from '../../vision/film-sound.js'
+import { videoAudio } from '../../vision/video-audio.js'
 import type { LanguageBindVisionConfig } from './config.js'
 
-/** An audio or video file (see `filmSound`), the bytes of an audio file, or samples. */ // language: name of a function
-export type LanguageBindSound = AudioClip
+/** An audio or video file (see `videoAudio`), the bytes of an audio file, or samples. */ // language: name of a function
+export type LanguageBindAudioInput = AudioClip
 
 /** Parameters of the audio features, as in a checkpoint's configuration. */
 export interface AudioFrontEnd {
@@ -45,7 +45,7 @@ const WINDOW = 0.025
  * @throws ConfigError for a value that is not a clip; DataError with the file for one that cannot be read or has no samples
  */
 export async function languageBindAudio(
-  sounds: LanguageBindSound | readonly LanguageBindSound[],
+  audios: LanguageBindAudioInput | readonly LanguageBindAudioInput[],
   options: LanguageBindAudioOptions = {},
 ): Promise<Tensor> {
   const where = 'languageBindAudio'
@@ -57,19 +57,21 @@ export async function languageBindAudio(
   requireNumber(where, 'std', std)
   requireOneOf(where, 'crop', crop, ['first', 'random'])
   if (options.random !== undefined && !(options.random instanceof Random)) {
-    throw misuse(where, 'random', 'a Random', options.random)
+    throw argumentError(where, 'random', 'a Random', options.random)
   }
   const random = crop === 'random' ? (options.random ?? new Random(0)) : undefined
-  const list = Array.isArray(sounds) ? (sounds as readonly LanguageBindSound[]) : [sounds as LanguageBindSound]
-  if (list.length === 0) throw misuse(where, 'sounds', 'an audio clip or a list of at least one', sounds)
+  const list = Array.isArray(audios)
+    ? (audios as readonly LanguageBindAudioInput[])
+    : [audios as LanguageBindAudioInput]
+  if (list.length === 0) throw argumentError(where, 'audios', 'an audio clip or a list of at least one', audios)
   return noGrad(() =>
     scope(async () => {
       const features: Tensor[] = []
-      for (const [i, sound] of list.entries()) {
+      for (const [i, audio] of list.entries()) {
         features.push(
           await scope(async () => {
             const reading = { channels: 0, ...(signal && { signal }), leastSamples: WINDOW * SPEECH_RATE }
-            const source = await filmSound(sound, { signal })
+            const source = await videoAudio(audio, { signal })
             const { samples } = await openClip({ where, argument: `sounds[${i}]` }, source, reading)
             // The original takes the mean over all channels; Kaldi removes the remaining offset of each frame.
             const frames = await kaldiFbank(samples.sub(samples.mean()), { nMels, window: 'hann', htkCompat: true })

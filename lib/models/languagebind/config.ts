@@ -31,12 +31,12 @@ export interface LanguageBindVisionConfig extends ClipVisionConfig {
 }
 
 /** Configuration of one checkpoint: the text encoder and the encoder of a modality. */
-export interface LanguageBindTowerConfig extends ClipConfig {
+export interface LanguageBindEncoderConfig extends ClipConfig {
   textConfig?: ClipTextConfig
   visionConfig?: LanguageBindVisionConfig
 }
 
-export const languageBindTowerKeys: ConfigKeys = {
+export const languageBindEncoderKeys: ConfigKeys = {
   ...clipKeys,
   parts: {
     textConfig: clipTextKeys,
@@ -57,10 +57,10 @@ export const languageBindTowerKeys: ConfigKeys = {
 }
 
 /** Configuration of each modality, or the name of a published checkpoint (`languageBindSizes`). */
-export type LanguageBindConfig = { [M in LanguageBindModality]?: LanguageBindTowerConfig | string }
+export type LanguageBindConfig = { [M in LanguageBindModality]?: LanguageBindEncoderConfig | string }
 
 /** A configuration with names resolved, and with the values that follow from the modality. */
-export type CompleteLanguageBindConfig = { [M in LanguageBindModality]?: LanguageBindTowerConfig }
+export type CompleteLanguageBindConfig = { [M in LanguageBindModality]?: LanguageBindEncoderConfig }
 
 const text: ClipTextConfig = { hiddenSize: 768, intermediateSize: 3072, numAttentionHeads: 12, hiddenAct: 'gelu' }
 const image: LanguageBindVisionConfig = {
@@ -73,7 +73,7 @@ const image: LanguageBindVisionConfig = {
   hiddenAct: 'gelu',
   loraR: 0,
 }
-const sized = (visionConfig: LanguageBindVisionConfig): LanguageBindTowerConfig => ({
+const sized = (visionConfig: LanguageBindVisionConfig): LanguageBindEncoderConfig => ({
   textConfig: { ...text },
   visionConfig: { ...image, ...visionConfig },
   projectionDim: 768,
@@ -82,7 +82,7 @@ const video: LanguageBindVisionConfig = { addTimeAttn: true, numFrames: 8 }
 const audio: LanguageBindVisionConfig = { targetLength: 1036, audioMean: -4.2677393, audioStd: 4.5689974 }
 
 /** Published checkpoints of ViT-L/14 by name. */
-export const languageBindSizes: Record<string, LanguageBindTowerConfig> = {
+export const languageBindSizes: Record<string, LanguageBindEncoderConfig> = {
   LanguageBind_Video: sized({ ...video, loraR: 16, loraAlpha: 16 }),
   LanguageBind_Video_FT: sized(video),
   'LanguageBind_Video_V1.5_FT': sized({ ...video, clipType: 'vl_new', tubeSize: 1 }),
@@ -117,11 +117,11 @@ export function completeConfig(where: string, input: LanguageBindConfig): Comple
     )
   }
   return Object.fromEntries(
-    entries.map(([name, value]) => [name, towerConfig(where, name as LanguageBindModality, value)]),
+    entries.map(([name, value]) => [name, encoderConfig(where, name as LanguageBindModality, value)]),
   )
 }
 
-function towerConfig(where: string, modality: LanguageBindModality, input: unknown): LanguageBindTowerConfig {
+function encoderConfig(where: string, modality: LanguageBindModality, input: unknown): LanguageBindEncoderConfig {
   if (typeof input === 'string') {
     const found = Object.hasOwn(languageBindSizes, input) ? languageBindSizes[input] : undefined
     if (found) return withModality(modality, found)
@@ -140,27 +140,27 @@ function towerConfig(where: string, modality: LanguageBindModality, input: unkno
       },
     )
   }
-  return withModality(modality, bothOf(input as NetworkConfig) as LanguageBindTowerConfig)
+  return withModality(modality, bothOf(input as NetworkConfig) as LanguageBindEncoderConfig)
 }
 
 /** Set whether temporal attention has its own feed-forward layer: yes, except in video encoders, the only published ones. */
-function withModality(modality: LanguageBindModality, config: LanguageBindTowerConfig): LanguageBindTowerConfig {
+function withModality(modality: LanguageBindModality, config: LanguageBindEncoderConfig): LanguageBindEncoderConfig {
   const { visionConfig = {} } = config
   const temporalMlp = visionConfig.addTimeAttn === true && modality !== 'video'
   return { ...config, visionConfig: { ...visionConfig, temporalMlp } }
 }
 
 /** Complete the configuration of each modality with all keys. @throws ConfigError for an unknown key */
-export const wholeTowers = (config: CompleteLanguageBindConfig): CompleteLanguageBindConfig =>
+export const wholeEncoders = (config: CompleteLanguageBindConfig): CompleteLanguageBindConfig =>
   Object.fromEntries(
-    Object.entries(config).map(([modality, tower]) => [
+    Object.entries(config).map(([modality, encoder]) => [
       modality,
-      completedConfig(`LanguageBind: ${modality}`, languageBindTowerKeys, tower),
+      completedConfig(`LanguageBind: ${modality}`, languageBindEncoderKeys, encoder),
     ]),
   )
 
 /** Return the text configuration. Its special tokens are ignored, as in the original: the highest token id ends a text. */
-export const textTowerConfig = (config: LanguageBindTowerConfig): ClipTextConfig => ({
+export const textEncoderConfig = (config: LanguageBindEncoderConfig): ClipTextConfig => ({
   ...config.textConfig,
   eosTokenId: 2,
 })
@@ -179,9 +179,9 @@ export const savedConfig = (config: CompleteLanguageBindConfig): object =>
   )
 
 /** Read the configurations that {@link savedConfig} wrote. */
-export function readSavedConfig(towers: object): LanguageBindConfig {
+export function readSavedConfig(encoders: object): LanguageBindConfig {
   return Object.fromEntries(
-    Object.entries(towers).map(([modality, one]) => [
+    Object.entries(encoders).map(([modality, one]) => [
       modality,
       typeof one === 'object' && one !== null && !Array.isArray(one) ? toCamel(one) : one,
     ]),

@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireOptions } from '../../base/check.js'
+import { argumentError, requireObject, requireOneOf, requireOptions } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { crossEntropy } from '../../nn/losses.js'
 import { Module } from '../../nn/module.js'
@@ -29,10 +29,10 @@ export function contrastiveLoss(first: Tensor, second: Tensor, options: Contrast
   requireOptions(where, options, ['logitScale'])
   const { logitScale = FIRST_SCALE } = options
   if (!(logitScale instanceof Tensor) && typeof logitScale !== 'number') {
-    throw misuse(where, 'logitScale', 'a tensor or a number', logitScale)
+    throw argumentError(where, 'logitScale', 'a tensor or a number', logitScale)
   }
   for (const [name, value] of Object.entries({ first, second })) {
-    if (!(value instanceof Tensor)) throw misuse(where, name, 'a tensor', value)
+    if (!(value instanceof Tensor)) throw argumentError(where, name, 'a tensor', value)
   }
   if (first.ndim !== 2 || first.shape[0] === 0 || first.shape.join() !== second.shape.join()) {
     throw new ShapeError(
@@ -109,7 +109,7 @@ export class ContrastiveModel extends Module {
   constructor(model: LanguageBind, options: ContrastiveOptions = {}) {
     super()
     const where = 'ContrastiveModel'
-    if (!(model instanceof LanguageBind)) throw misuse(where, 'model', 'a LanguageBind', model)
+    if (!(model instanceof LanguageBind)) throw argumentError(where, 'model', 'a LanguageBind', model)
     requireOptions(where, options, ['modality', 'lora', 'also', 'learnTemperature'])
     const { modality = model.modalities[0], lora = {}, also = null, learnTemperature = true } = options
     if (options.modality === undefined && model.modalities.length > 1) {
@@ -121,16 +121,16 @@ export class ContrastiveModel extends Module {
     if (lora !== null) requireObject(where, 'lora', lora)
     if (also !== null) requireOneOf(where, 'also', also, ['projection'])
     if (typeof learnTemperature !== 'boolean')
-      throw misuse(where, 'learnTemperature', 'true or false', learnTemperature)
+      throw argumentError(where, 'learnTemperature', 'true or false', learnTemperature)
     this.modality = modality as LanguageBindModality
-    const tower = model.tower(this.modality)
+    const encoder = model.encoder(this.modality)
     model.freeze()
-    if (lora === null) tower.unfreeze()
-    else if (peftModelOf(tower)) tower.unfreeze(/\.lora_[AB]\./)
+    if (lora === null) encoder.unfreeze()
+    else if (peftModelOf(encoder)) encoder.unfreeze(/\.lora_[AB]\./)
     else {
       const attention = model.config[this.modality]?.visionConfig?.addTimeAttn ? 'temporal_attn' : 'self_attn'
       const targetModules = ['q_proj', 'k_proj', 'v_proj', 'out_proj'].map((name) => `${attention}.${name}`)
-      getPeftModel(tower, { r: 16, loraAlpha: 16, targetModules, ...lora })
+      getPeftModel(encoder, { r: 16, loraAlpha: 16, targetModules, ...lora })
     }
     if (also === 'projection') model.modality_proj.at(this.modality).unfreeze()
     this.model = model

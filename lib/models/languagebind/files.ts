@@ -23,9 +23,9 @@ import { type Factory, filled, readWeights } from '../weights.js'
 import {
   type CompleteLanguageBindConfig,
   completeConfig,
+  type LanguageBindEncoderConfig,
   type LanguageBindModality,
-  type LanguageBindTowerConfig,
-  languageBindTowerKeys,
+  languageBindEncoderKeys,
   MODALITIES,
   modelTypeOf,
   readSavedConfig,
@@ -73,14 +73,14 @@ export async function loadLanguageBind(
   const modality = MODALITIES.find((one) => modelTypeOf(one) === config.modelType)
   if (modality) return loadPublished([{ modality, directory }], { ...fill, lora }, build)
   requireModelType(directory, config, KIND)
-  if (typeof config.towers !== 'object' || config.towers === null) {
+  if (typeof config.encoders !== 'object' || config.encoders === null) {
     throw new CheckpointError(
-      `${join(directory, 'config.json')}: towers: expected an object, got ${shown(config.towers)}. Save the model again.`, // language: key of config.json
+      `${join(directory, 'config.json')}: encoders: expected an object, got ${shown(config.encoders)}. Save the model again.`, // language: key of config.json
       { file: directory },
     )
   }
-  for (const { modality } of places ?? []) savedTower(directory, config, modality)
-  const complete = completeConfig(join(directory, 'config.json'), readSavedConfig(config.towers))
+  for (const { modality } of places ?? []) savedEncoder(directory, config, modality)
+  const complete = completeConfig(join(directory, 'config.json'), readSavedConfig(config.encoders))
   return scope(async () => {
     const { tensors, ...rest } = await readWeights(directory, fill, KIND)
     const state = new Map(Object.entries(tensors))
@@ -134,8 +134,8 @@ function wholeOf(places: readonly Place[]): string | undefined {
 }
 
 /** Return a modality's configuration in a config.json of `save`. @throws CheckpointError if the model has no such modality */
-function savedTower(directory: string, { towers }: NetworkConfig, modality: LanguageBindModality) {
-  const given = readSavedConfig(typeof towers === 'object' && towers !== null ? towers : {})
+function savedEncoder(directory: string, { encoders }: NetworkConfig, modality: LanguageBindModality) {
+  const given = readSavedConfig(typeof encoders === 'object' && encoders !== null ? encoders : {})
   if (given[modality] !== undefined) return given[modality]
   const file = join(directory, 'config.json')
   throw new CheckpointError(
@@ -148,7 +148,7 @@ type Fill = Omit<LoadLanguageBindOptions, 'lora'> & { lora: 'merge' | 'keep' }
 
 async function loadPublished(places: Place[], { lora, ...fill }: Fill, build: Build): Promise<LanguageBind> {
   return scope(async () => {
-    const towers: CompleteLanguageBindConfig = {}
+    const encoders: CompleteLanguageBindConfig = {}
     const state = new Map<string, Tensor>()
     const files: string[] = []
     const kept: { modality: LanguageBindModality; adapters: Adapters }[] = []
@@ -159,28 +159,28 @@ async function loadPublished(places: Place[], { lora, ...fill }: Fill, build: Bu
       // A model from `save` has several encoders.
       const isSaved = given.modelType === KIND.modelType
       if (!isSaved) requireModelType(directory, given, { ...KIND, modelType: modelTypeOf(modality) })
-      const own = isSaved ? savedTower(directory, given, modality) : given
-      const whole = completeConfig(file, { [modality]: own })[modality] as LanguageBindTowerConfig
-      const config = partedConfig(file, languageBindTowerKeys, whole).known
+      const own = isSaved ? savedEncoder(directory, given, modality) : given
+      const whole = completeConfig(file, { [modality]: own })[modality] as LanguageBindEncoderConfig
+      const config = partedConfig(file, languageBindEncoderKeys, whole).known
       const source = await readWeights(directory, fill, KIND)
       mapped ||= source.mapped
       files.push(source.file)
       const isLast = i === places.length - 1
-      const { tower, adapters } = isSaved
-        ? { tower: towerOf(modality, source.tensors, isLast), adapters: new Map() as Adapters }
+      const { encoder, adapters } = isSaved
+        ? { encoder: encoderOf(modality, source.tensors, isLast), adapters: new Map() as Adapters }
         : sorted(modality, source.tensors, isLast)
-      checkShapes(modality, config, tower, source.file)
+      checkShapes(modality, config, encoder, source.file)
       const scaled = checkAdapters(config, adapters, source.file)
-      if (scaled && lora === 'merge') merge(modality, adapters, scaled.scale, tower, source.file)
+      if (scaled && lora === 'merge') merge(modality, adapters, scaled.scale, encoder, source.file)
       else if (scaled) kept.push({ modality, adapters })
-      towers[modality] = config
-      for (const [name, value] of tower) state.set(name, value)
+      encoders[modality] = config
+      for (const [name, value] of encoder) state.set(name, value)
     }
     const { network } = await filled(KIND, { file: files.join(', '), mapped, state }, fill, (factory) =>
-      build(towers, factory),
+      build(encoders, factory),
     )
     try {
-      for (const { modality, adapters } of kept) attach(network, modality, towers[modality], adapters)
+      for (const { modality, adapters } of kept) attach(network, modality, encoders[modality], adapters)
       // The adapters are merged now, or PEFT saves them.
       for (const { modality } of places) Object.assign(network.config[modality]?.visionConfig ?? {}, { loraR: 0 })
       network.tokenizer = await tokenizerIn(places.map(({ directory }) => directory).reverse())
@@ -197,7 +197,7 @@ type Adapters = Map<string, { A?: Tensor; B?: Tensor }>
 
 /** Separate a checkpoint's tensors, renamed, from its adapters. */
 function sorted(modality: LanguageBindModality, tensors: Record<string, Tensor>, withText: boolean) {
-  const tower = new Map<string, Tensor>()
+  const encoder = new Map<string, Tensor>()
   const adapters: Adapters = new Map()
   for (const [name, value] of Object.entries(tensors)) {
     if (KIND.ignored.some((pattern) => pattern.test(name))) continue
@@ -209,13 +209,13 @@ function sorted(modality: LanguageBindModality, tensors: Record<string, Tensor>,
       continue
     }
     const isText = /^text_(model|projection)\./.test(plain)
-    if (!isText || withText) tower.set(renamed(modality, plain), value)
+    if (!isText || withText) encoder.set(renamed(modality, plain), value)
   }
-  return { tower, adapters }
+  return { encoder, adapters }
 }
 
 /** Return a modality's tensors of a model from `save`. */
-function towerOf(modality: LanguageBindModality, tensors: Record<string, Tensor>, withText: boolean) {
+function encoderOf(modality: LanguageBindModality, tensors: Record<string, Tensor>, withText: boolean) {
   const parts = [modality, ...(withText ? ['language'] : [])]
   const own = new RegExp(`^modality_(?:encoder|proj|scale)\\.(?:${parts.join('|')})(?:\\.|$)`)
   return new Map(Object.entries(tensors).filter(([name]) => own.test(name)))
@@ -233,18 +233,18 @@ const renamed = (modality: LanguageBindModality, name: string): string =>
 /** Check the positions, whose number often shows that the configuration belongs to another checkpoint. */
 function checkShapes(
   modality: LanguageBindModality,
-  config: LanguageBindTowerConfig,
-  tower: Map<string, Tensor>,
+  config: LanguageBindEncoderConfig,
+  encoder: Map<string, Tensor>,
   file: string,
 ): void {
   const vision = config.visionConfig ?? {}
   // Not every configuration has clip_type.
   if (vision.addTimeAttn && vision.clipType === undefined) {
-    const own = tower.get(`modality_encoder.${modality}.embeddings.class_embedding`)
+    const own = encoder.get(`modality_encoder.${modality}.embeddings.class_embedding`)
     if (own?.ndim === 2) vision.clipType = 'vl_new'
   }
   const tensor = `modality_encoder.${modality}.embeddings.position_embedding.weight`
-  const rows = tower.get(tensor)?.shape[0]
+  const rows = encoder.get(tensor)?.shape[0]
   const [height, width] = imageSizeOf(vision)
   const patch = vision.patchSize ?? 32
   const [down, across] = [Math.floor(height / patch), Math.floor(width / patch)]
@@ -258,7 +258,7 @@ function checkShapes(
   )
 }
 
-function checkAdapters(config: LanguageBindTowerConfig, adapters: Adapters, file: string) {
+function checkAdapters(config: LanguageBindEncoderConfig, adapters: Adapters, file: string) {
   const { loraR = 0, loraAlpha = 16 } = config.visionConfig ?? {}
   if (adapters.size === 0) {
     if (loraR === 0) return undefined
@@ -285,12 +285,12 @@ function merge(
   modality: LanguageBindModality,
   adapters: Adapters,
   scale: number,
-  tower: Map<string, Tensor>,
+  encoder: Map<string, Tensor>,
   file: string,
 ): void {
   for (const [path, { A, B }] of adapters) {
     const name = `modality_encoder.${modality}.${path}.weight`
-    const weight = tower.get(name)
+    const weight = encoder.get(name)
     const [rows, columns] = [(B as Tensor).shape[0], (A as Tensor).shape[1]]
     if (weight?.ndim !== 2 || weight.shape[0] !== rows || weight.shape[1] !== columns) {
       throw new CheckpointError(
@@ -308,20 +308,20 @@ function merge(
       }),
     )
     weight.dispose()
-    tower.set(name, merged)
+    encoder.set(name, merged)
   }
 }
 
 function attach(
   model: LanguageBind,
   modality: LanguageBindModality,
-  config: LanguageBindTowerConfig | undefined,
+  config: LanguageBindEncoderConfig | undefined,
   adapters: Adapters,
 ): void {
   const { loraR = 0, loraAlpha = 16, loraDropout = 0 } = config?.visionConfig ?? {}
-  const tower = model.tower(modality) as ClipVisionModel
-  getPeftModel(tower, { r: loraR, loraAlpha, loraDropout, targetModules: [...adapters.keys()] })
-  const own = new Map<string, Tensor>(tower.namedParameters())
+  const encoder = model.encoder(modality) as ClipVisionModel
+  getPeftModel(encoder, { r: loraR, loraAlpha, loraDropout, targetModules: [...adapters.keys()] })
+  const own = new Map<string, Tensor>(encoder.namedParameters())
   noGrad(() => {
     for (const [path, pair] of adapters) {
       for (const part of ['A', 'B'] as const) {
@@ -354,7 +354,7 @@ export async function saveLanguageBind(model: LanguageBind, directory: string): 
   const config = {
     architectures: [KIND.architecture],
     model_type: KIND.modelType,
-    towers: savedConfig(model.config),
+    encoders: savedConfig(model.config),
   }
   await writeJson(join(directory, 'config.json'), config, { indent: 2 })
   model.tokenizer?.tokenizer.saveTo(directory)

@@ -1,4 +1,4 @@
-import { misuse, requireObject } from '../../base/check.js'
+import { argumentError, requireObject } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { type Device, type DType, scope, stack, Tensor } from '../../tensor/index.js'
 import {
@@ -12,7 +12,7 @@ import {
 import type { ClipTextInputs } from '../clip/clip.js'
 import { imageSizeOf } from '../clip/config.js'
 import type { ClipTokenizer } from '../clip/tokenizer.js'
-import { audioFrontEnd, type LanguageBindSound, languageBindAudio } from './audio.js'
+import { audioFrontEnd, type LanguageBindAudioInput, languageBindAudio } from './audio.js'
 import type { LanguageBindModality, LanguageBindVisionConfig } from './config.js'
 
 /** Token ids [texts, time] with their mask, as `ClipTokenizer.encode` returns them. */
@@ -39,7 +39,7 @@ export type LanguageBindClip = string | Tensor
 export interface LanguageBindRawInputs {
   text?: string | readonly string[] | LanguageBindTokens
   video?: LanguageBindClip | readonly LanguageBindClip[]
-  audio?: LanguageBindSound | readonly LanguageBindSound[]
+  audio?: LanguageBindAudioInput | readonly LanguageBindAudioInput[]
   image?: ImageInput | readonly ImageInput[]
   depth?: ImageInput | readonly ImageInput[]
   thermal?: ImageInput | readonly ImageInput[]
@@ -74,7 +74,7 @@ export async function* batchesOf(
     return
   }
   const items: readonly unknown[] = Array.isArray(value) ? value : [value]
-  if (items.length === 0) throw misuse(where, modality, 'a list of at least one item', value)
+  if (items.length === 0) throw argumentError(where, modality, 'a list of at least one item', value)
   for (let from = 0; from < items.length; from += batchSize) {
     yield (await read(modality, items.slice(from, from + batchSize), reader)).to({ device, dtype })
   }
@@ -86,7 +86,7 @@ const isReady = (modality: LanguageBindModality, value: unknown): value is Tenso
 
 async function read(modality: LanguageBindModality, items: readonly unknown[], reader: RawReader): Promise<Tensor> {
   const { where, vision, compat } = reader
-  if (modality === 'audio') return languageBindAudio(items as LanguageBindSound[], audioFrontEnd(vision))
+  if (modality === 'audio') return languageBindAudio(items as LanguageBindAudioInput[], audioFrontEnd(vision))
   const [size, width] = imageSizeOf(vision)
   if (size !== width) {
     throw new ConfigError(
@@ -140,7 +140,7 @@ async function framesOf(clip: unknown, { where, vision }: Pick<RawReader, 'where
   const count = vision.numFrames ?? 8
   if (typeof clip === 'string') return framesOfFile(clip, count)
   if (!(clip instanceof Tensor) || clip.ndim !== 4) {
-    throw misuse(where, 'video', 'a file, a folder of frames, or frames, uint8 [count, height, width, 3]', clip)
+    throw argumentError(where, 'video', 'a file, a folder of frames, or frames, uint8 [count, height, width, 3]', clip)
   }
   const chosen = sampleFrames(clip.shape[0] as number, { count })
   return stack(chosen.map((place) => clip.select(0, place)))
@@ -150,7 +150,7 @@ function tokensOf(value: unknown, { where, tokenizer }: RawReader): LanguageBind
   if (typeof value !== 'string' && !Array.isArray(value)) {
     requireObject(where, 'text', value)
     const tokens = value as LanguageBindTokens
-    if (!(tokens.inputIds instanceof Tensor)) throw misuse(where, 'text.inputIds', 'a tensor', tokens.inputIds)
+    if (!(tokens.inputIds instanceof Tensor)) throw argumentError(where, 'text.inputIds', 'a tensor', tokens.inputIds)
     return tokens
   }
   if (tokenizer) return tokenizer.encode(value as string | string[], { padding: 'longest' })

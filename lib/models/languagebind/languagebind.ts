@@ -1,5 +1,5 @@
 import {
-  misuse,
+  argumentError,
   requireObject,
   requireOneOf,
   requireOptions,
@@ -9,7 +9,7 @@ import {
 } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { ModuleDict } from '../../nn/containers.js'
-import { evaluating } from '../../nn/evaluating.js'
+import { withEvalMode } from '../../nn/eval-mode.js'
 import { Linear } from '../../nn/linear.js'
 import { Module } from '../../nn/module.js'
 import { NativeModule } from '../../nn/native-module.js'
@@ -23,8 +23,8 @@ import {
   completeConfig,
   type LanguageBindConfig,
   type LanguageBindModality,
-  textTowerConfig,
-  wholeTowers,
+  textEncoderConfig,
+  wholeEncoders,
 } from './config.js'
 import { type LanguageBindFrom, type LoadLanguageBindOptions, loadLanguageBind, saveLanguageBind } from './files.js'
 import { batchesOf, type LanguageBindInputs, type LanguageBindRawInputs, type LanguageBindTokens } from './inputs.js'
@@ -101,7 +101,7 @@ export class LanguageBind extends Module {
     super()
     requireOptions('LanguageBind', options, ['device', 'dtype', 'seed', 'initialize'])
     const { seed, initialize = true, ...factory } = options
-    const config = wholeTowers(completeConfig('LanguageBind', given))
+    const config = wholeEncoders(completeConfig('LanguageBind', given))
     this.config = config
     this.modality_encoder = new ModuleDict()
     this.modality_proj = new ModuleDict()
@@ -127,7 +127,7 @@ export class LanguageBind extends Module {
           const dim = visionConfig.hiddenSize ?? 768
           this.modality_proj.set(modality, new Linear(dim, projectionDim, { ...factory, bias: false }))
         }
-        const text = textTowerConfig(last)
+        const text = textEncoderConfig(last)
         this.modality_encoder.set('language', new ClipTextModel(text, make))
         const { projectionDim = 512 } = last
         this.modality_proj.set(
@@ -166,11 +166,11 @@ export class LanguageBind extends Module {
   }
 
   /** Return the encoder of a modality or of text. @throws ConfigError if there is none */
-  tower(modality: 'text'): ClipTextModel
-  tower(modality: LanguageBindModality): ClipVisionModel
-  tower(modality: LanguageBindModality | 'text'): ClipTextModel | ClipVisionModel
-  tower(modality: LanguageBindModality | 'text'): ClipTextModel | ClipVisionModel {
-    this.#require('LanguageBind.tower', modality)
+  encoder(modality: 'text'): ClipTextModel
+  encoder(modality: LanguageBindModality): ClipVisionModel
+  encoder(modality: LanguageBindModality | 'text'): ClipTextModel | ClipVisionModel
+  encoder(modality: LanguageBindModality | 'text'): ClipTextModel | ClipVisionModel {
+    this.#require('LanguageBind.encoder', modality)
     return this.modality_encoder.at(keyOf(modality))
   }
 
@@ -235,7 +235,7 @@ export class LanguageBind extends Module {
     const { batchSize = 8, compat } = options
     requireWhole(where, 'batchSize', batchSize, 1)
     if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-    return evaluating(this, () =>
+    return withEvalMode(this, () =>
       noGrad(() =>
         scope(async () => {
           const outputs: Record<string, Tensor> = {}
@@ -251,7 +251,7 @@ export class LanguageBind extends Module {
   /** Compute dot products of embeddings [n, dim] and [m, dim] from `embed`: [n, m]. The published scores are their softmax over texts. */
   similarity(first: Tensor, second: Tensor): Tensor {
     for (const [name, value] of Object.entries({ first, second })) {
-      if (!(value instanceof Tensor)) throw misuse('LanguageBind.similarity', name, 'a tensor', value)
+      if (!(value instanceof Tensor)) throw argumentError('LanguageBind.similarity', name, 'a tensor', value)
     }
     return scope(() => first.matmul(second.t()))
   }
@@ -274,9 +274,9 @@ export class LanguageBind extends Module {
     requireOptions(where, options, ['template', 'batchSize', 'compat'])
     const { template = '{}', ...rest } = options
     requireString(where, 'template', template)
-    if (!template.includes('{}')) throw misuse(where, 'template', 'a string with {} in it', template)
+    if (!template.includes('{}')) throw argumentError(where, 'template', 'a string with {} in it', template)
     if (!Array.isArray(labels) || labels.length === 0 || !labels.every((label) => typeof label === 'string')) {
-      throw misuse(where, 'labels', 'a list of at least one string', labels)
+      throw argumentError(where, 'labels', 'a list of at least one string', labels)
     }
     const given = Object.entries(inputs).filter(([, value]) => value !== undefined)
     if (given.length !== 1 || given[0]?.[0] === 'text') {
@@ -327,8 +327,8 @@ export class LanguageBind extends Module {
   async #embedded(modality: LanguageBindModality | 'text', value: unknown, scale: ScaleOptions): Promise<Tensor> {
     return scope(async () => {
       const { poolerOutput } = await (modality === 'text'
-        ? this.tower('text').forward(value as LanguageBindTokens)
-        : this.tower(modality).forward({ pixelValues: value as Tensor }))
+        ? this.encoder('text').forward(value as LanguageBindTokens)
+        : this.encoder(modality).forward({ pixelValues: value as Tensor }))
       const projected = this.modality_proj.at(keyOf(modality)).forward(poolerOutput)
       const unit = projected.div(ops.linalgVectorNorm(projected, 2, [-1], true))
       if (modality === 'text' || scale.useTemp === false) return unit

@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireWhole } from '../../base/check.js'
+import { argumentError, isArrayLike, requireWhole } from '../../base/check.js'
 import { ShapeError } from '../../base/errors.js'
 import { interpolate } from '../../nn/resize.js'
 import { noGrad, ops, scope, Tensor } from '../../tensor/index.js'
@@ -15,10 +15,10 @@ export type PatchGrid = readonly [rows: number, columns: number]
  */
 export function resizePositions(table: Tensor, to: PatchGrid, from?: PatchGrid): Tensor {
   const where = 'resizePositions'
-  if (!(table instanceof Tensor)) throw misuse(where, 'table', 'a tensor', table)
+  if (!(table instanceof Tensor)) throw argumentError(where, 'table', 'a tensor', table)
   for (const [name, grid] of Object.entries({ to, from })) {
     if (name === 'from' && grid === undefined) continue
-    if (!isArrayLike(grid) || grid.length !== 2) throw misuse(where, name, 'rows and columns', grid)
+    if (!isArrayLike(grid) || grid.length !== 2) throw argumentError(where, name, 'rows and columns', grid)
     for (const size of [grid[0], grid[1]]) requireWhole(where, name, size, 1)
   }
   const rows = table.shape[0] ?? 0

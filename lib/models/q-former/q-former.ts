@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs'
-import { listOf, misuse, requireObject, requireOneOf, shown } from '../../base/check.js'
+import { argumentError, listOf, requireObject, requireOneOf, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { withActiveAdapters } from '../../nn/native-module.js'
@@ -108,7 +108,7 @@ export class QFormer extends networkClass<QFormer, QFormerConfig, QFormerInputs,
     const { encoderHiddenStates, lengths, queryEmbeds = null, compat } = inputs
     if (compat !== undefined) requireOneOf('QFormer.forward', 'compat', compat, ['published'])
     if (!(encoderHiddenStates instanceof Tensor)) {
-      throw misuse('QFormer.forward', 'encoderHiddenStates', 'a tensor', encoderHiddenStates)
+      throw argumentError('QFormer.forward', 'encoderHiddenStates', 'a tensor', encoderHiddenStates)
     }
     if (lengths !== undefined) listOf('QFormer.forward', 'lengths', lengths, 'numbers')
     const isPublished = compat === 'published'

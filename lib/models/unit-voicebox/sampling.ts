@@ -1,6 +1,6 @@
 import {
+  argumentError,
   listOf,
-  misuse,
   requireFunction,
   requireNumber,
   requireOneOf,
@@ -9,7 +9,7 @@ import {
   requireWhole,
 } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
-import { evaluating } from '../../nn/evaluating.js'
+import { withEvalMode } from '../../nn/eval-mode.js'
 import { arange, Generator, linspace, noGrad, ops, randn, scope, Tensor, tensor } from '../../tensor/index.js'
 import type { UnitVoicebox } from './unit-voicebox.js'
 
@@ -74,7 +74,7 @@ interface Flow {
 export async function generate(model: UnitVoicebox, inputs: UnitVoiceboxGenerateInputs): Promise<Tensor> {
   requireOptions(WHERE, inputs, INPUTS)
   const { units, steps = 50, solver = 'heun', guidance = 1, promptNoise = 'redrawn', onProgress, signal } = inputs
-  if (!(units instanceof Tensor)) throw misuse(WHERE, 'units', 'a tensor', units)
+  if (!(units instanceof Tensor)) throw argumentError(WHERE, 'units', 'a tensor', units)
   if (units.ndim !== 2 || units.numel() === 0) {
     throw new ShapeError(`${WHERE}: units: expected [batch, frames] with at least one frame, got [${units.shape}]`)
   }
@@ -89,7 +89,7 @@ export async function generate(model: UnitVoicebox, inputs: UnitVoiceboxGenerate
     if (inputs[name] !== undefined) listOf(WHERE, name, inputs[name], 'integers')
   }
   return scope(() =>
-    evaluating(model, () =>
+    withEvalMode(model, () =>
       noGrad(async () => {
         const some = model.parameters()[0] as Tensor
         const place = { device: some.device, dtype: some.dtype }
@@ -178,7 +178,7 @@ async function velocity(
 type Place = Pick<Tensor, 'device' | 'dtype'>
 
 function checked(name: string, value: unknown, shape: number[], place: Place): Tensor {
-  if (!(value instanceof Tensor)) throw misuse(WHERE, name, 'a tensor', value)
+  if (!(value instanceof Tensor)) throw argumentError(WHERE, name, 'a tensor', value)
   if (value.shape.join() !== shape.join()) {
     throw new ShapeError(`${WHERE}: ${name}: expected [${shape}], got [${value.shape}]`)
   }
@@ -199,7 +199,7 @@ function promptOf(
     }
     return { condition: empty, inside: undefined }
   }
-  if (!(prompt instanceof Tensor)) throw misuse(WHERE, 'prompt', 'a tensor', prompt)
+  if (!(prompt instanceof Tensor)) throw argumentError(WHERE, 'prompt', 'a tensor', prompt)
   const width = prompt.ndim === 3 ? prompt.size(2) : 0
   if (prompt.ndim !== 3 || prompt.size(0) !== batch || prompt.size(1) !== bands || width > (frames as number)) {
     throw new ShapeError(

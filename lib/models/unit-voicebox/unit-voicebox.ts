@@ -1,4 +1,4 @@
-import { listOf, misuse, requireOptions } from '../../base/check.js'
+import { argumentError, listOf, requireOptions } from '../../base/check.js'
 import { ShapeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { withActiveAdapters } from '../../nn/native-module.js'
@@ -72,7 +72,7 @@ export class UnitVoicebox extends networkClass<
     requireOptions('UnitVoicebox.forward', inputs, ['units', 'noisy', 'condition', 'time', 'lengths'])
     const { units, noisy, condition, time, lengths } = inputs
     for (const [name, value] of Object.entries({ units, noisy, condition, time })) {
-      if (!(value instanceof Tensor)) throw misuse('UnitVoicebox.forward', name, 'a tensor', value)
+      if (!(value instanceof Tensor)) throw argumentError('UnitVoicebox.forward', name, 'a tensor', value)
     }
     const ends = lengths === undefined ? null : listOf('UnitVoicebox.forward', 'lengths', lengths, 'integers')
     return { velocity: (await forward(withActiveAdapters(this), units, noisy, condition, time, ends)) as Tensor }
@@ -89,7 +89,7 @@ export class UnitVoicebox extends networkClass<
     const { units, mel, visible, lengths } = inputs
     for (const [name, value] of Object.entries({ units, mel, visible, time: inputs.time, noise: inputs.noise })) {
       const left = value === undefined && name !== 'units' && name !== 'mel'
-      if (!left && !(value instanceof Tensor)) throw misuse(where, name, 'a tensor', value)
+      if (!left && !(value instanceof Tensor)) throw argumentError(where, name, 'a tensor', value)
     }
     if (lengths !== undefined) listOf(where, 'lengths', lengths, 'integers')
     if (mel.ndim !== 3 || units.ndim !== 2) {
@@ -145,13 +145,13 @@ export class UnitVoicebox extends networkClass<
 
   /** Normalize a log-mel spectrogram of BigVGAN like the training data of the published model: (mel + 5.5419) / 2.1575. */
   normalize(mel: Tensor): Tensor {
-    if (!(mel instanceof Tensor)) throw misuse('UnitVoicebox.normalize', 'mel', 'a tensor', mel)
+    if (!(mel instanceof Tensor)) throw argumentError('UnitVoicebox.normalize', 'mel', 'a tensor', mel)
     return scope(() => mel.sub(MEL.mean).div(MEL.std))
   }
 
   /** Undo `normalize`. */
   denormalize(mel: Tensor): Tensor {
-    if (!(mel instanceof Tensor)) throw misuse('UnitVoicebox.denormalize', 'mel', 'a tensor', mel)
+    if (!(mel instanceof Tensor)) throw argumentError('UnitVoicebox.denormalize', 'mel', 'a tensor', mel)
     return scope(() => mel.mul(MEL.std).add(MEL.mean))
   }
 }

@@ -1,6 +1,6 @@
 import { logMelSpectrogram } from '../../audio/features.js'
 import { normalizeWav2Vec2 } from '../../audio/normalize.js'
-import { misuse, requireWhole } from '../../base/check.js'
+import { argumentError, requireWhole } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import type { NativeModule } from '../../nn/native-module.js'
 import { noGrad, ones, ops, scope, type Tensor, zeros } from '../../tensor/index.js'
@@ -49,7 +49,7 @@ export class UnitEncoder {
   constructor(network: UnitNetwork, layer: number) {
     requireWhole('UnitEncoder', 'layer', layer, 1)
     if (![Wav2Vec2, WavLM, Whisper, WhisperEncoder].some((Network) => network instanceof Network)) {
-      throw misuse(
+      throw argumentError(
         'UnitEncoder',
         'encoder',
         'a folder, a file, a name, or a Wav2Vec2, WavLM, Whisper or WhisperEncoder',

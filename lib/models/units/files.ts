@@ -3,7 +3,7 @@
  * `.pt`, and fairseq2's, such as `xlsr2_1b_v2.pt` of SeamlessM4T.
  */
 import { existsSync, statSync } from 'node:fs'
-import { misuse, requireWhole } from '../../base/check.js'
+import { argumentError, requireWhole } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { loadTorch } from '../../files/torch/torch.js'
 import { resolveModel } from '../../hub/resolve.js'
@@ -38,7 +38,7 @@ const HEADS: Record<number, number> = { 768: 12, 1024: 16, 1280: 16, 1920: 16 }
 export async function loadUnitEncoder(from: string, options: LoadUnitEncoderOptions): Promise<UnitEncoder> {
   const { layer, config, ...load } = options
   requireWhole('UnitEncoder', 'layer', layer, 1)
-  if (typeof from !== 'string') throw misuse('UnitEncoder', 'encoder', 'a folder, a file or a name', from)
+  if (typeof from !== 'string') throw argumentError('UnitEncoder', 'encoder', 'a folder, a file or a name', from)
   // existsSync comes first: statSync throws for a name that cannot be a path.
   if (existsSync(from) && statSync(from).isFile()) {
     return new UnitEncoder(await readFairseq(from, layer, config, load), layer)

@@ -1,5 +1,5 @@
 import { type AudioClip, openClip } from '../../audio/clip.js'
-import { defined, listOf, misuse, requireOptions, requireWhole } from '../../base/check.js'
+import { argumentError, defined, listOf, requireOptions, requireWhole } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { Random } from '../../data/random.js'
 import { type Device, type DType, empty, noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
@@ -43,7 +43,7 @@ export async function fitUnits(options: FitUnitsOptions): Promise<KMeans> {
   requireWhole(where, 'layer', layer, 1)
   requireWhole(where, 'clusters', fit.clusters, 1)
   requireWhole(where, 'maxFrames', maxFrames, fit.clusters)
-  if (onClip !== undefined && typeof onClip !== 'function') throw misuse(where, 'onClip', 'a function', onClip)
+  if (onClip !== undefined && typeof onClip !== 'function') throw argumentError(where, 'onClip', 'a function', onClip)
   const list = listOf(where, 'clips', clips, 'clips')
   const place = defined({ device, dtype })
   const unread = Object.keys(place)[0]

@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireString, requireWhole } from '../../base/check.js'
+import { argumentError, requireOptions, requireString, requireWhole } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { Random } from '../../data/random.js'
 import { readNpy, saveNpy } from '../../files/npy/npy.js'
@@ -39,11 +39,12 @@ export class KMeans {
    * @throws ConfigError for another shape; DataError for NaN and infinities
    */
   constructor(centroids: Tensor) {
-    if (!(centroids instanceof Tensor)) throw misuse('KMeans', 'centroids', 'a tensor [clusters, dim]', centroids)
+    if (!(centroids instanceof Tensor))
+      throw argumentError('KMeans', 'centroids', 'a tensor [clusters, dim]', centroids)
     const [clusters = 0, dim = 0] = centroids.shape
     if (centroids.ndim !== 2 || clusters === 0 || dim === 0 || !/^b?float/.test(centroids.dtype)) {
       const found = `${centroids.dtype} [${centroids.shape.join(', ')}]`
-      throw misuse('KMeans', 'centroids', 'floating point [clusters, dim]', found)
+      throw argumentError('KMeans', 'centroids', 'floating point [clusters, dim]', found)
     }
     const tensors = noGrad(() =>
       scope(() => {
@@ -102,7 +103,7 @@ export class KMeans {
   async #assigned(frames: Tensor, measures: boolean): Promise<{ units: number[]; distance: number }> {
     if (!(frames instanceof Tensor) || frames.ndim !== 2 || frames.size(1) !== this.dim) {
       const found = frames instanceof Tensor ? `${frames.dtype} [${frames.shape.join(', ')}]` : frames
-      throw misuse('KMeans.assign', 'frames', `floating point [n, ${this.dim}], like the centroids`, found)
+      throw argumentError('KMeans.assign', 'frames', `floating point [n, ${this.dim}], like the centroids`, found)
     }
     const rows = Math.max(1, Math.floor(BLOCK / this.clusters))
     const units: number[] = []
@@ -159,7 +160,8 @@ export async function fitKMeans(frames: Tensor, options: FitKMeansOptions): Prom
   requireOptions(where, options, ['clusters', 'batchFrames', 'epochs', 'seed', 'signal'])
   const { clusters, batchFrames = 10_000, epochs = 10, seed = 0, signal } = options
   for (const [name, value] of Object.entries({ clusters, batchFrames, epochs })) requireWhole(where, name, value, 1)
-  if (!(frames instanceof Tensor) || frames.ndim !== 2) throw misuse(where, 'frames', 'a tensor [n, dim]', frames)
+  if (!(frames instanceof Tensor) || frames.ndim !== 2)
+    throw argumentError(where, 'frames', 'a tensor [n, dim]', frames)
   const count = frames.size(0)
   if (count < clusters) {
     throw new ConfigError(`${where}: frames: expected at least ${clusters}, one per cluster, got ${count}`, {

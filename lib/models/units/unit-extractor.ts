@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import {
-  misuse,
+  argumentError,
   requireFunction,
   requireNumber,
   requireObject,
@@ -40,7 +40,7 @@ export interface UnitExtractorSource extends LoadNetworkOptions {
 }
 
 /** Report of a clip that was encoded in windows. */
-export interface HeardInWindows {
+export interface AudioFramesInWindows {
   /** Index of the clip. */
   clip: number
   windows: number
@@ -56,7 +56,7 @@ export interface ExtractOptions {
   /** Clips with more units are an error, before they are encoded. Default: no limit. */
   maxUnits?: number
   /** Called for each clip that was longer than a window. */
-  onWindows?: (heard: HeardInWindows) => void
+  onWindows?: (heard: AudioFramesInWindows) => void
   /** Called with the units of each clip after its batch, so that finished work can be saved. `clip` is its index. */
   onUnits?: (units: Int32Array, clip: number) => void
   /** Stops between two batches. */
@@ -171,14 +171,14 @@ export class UnitExtractor {
   /** Return the units of each clip, as `extract` does, in batches of clips of similar length. @throws as `extract` */
   async extractBatch(clips: readonly AudioClip[], options: ExtractOptions = {}): Promise<Int32Array[]> {
     const where = 'UnitExtractor.extractBatch'
-    if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of clips', clips)
+    if (!Array.isArray(clips)) throw argumentError(where, 'clips', 'a list of clips', clips)
     requireOptions(where, options, ['batchSeconds', 'maxUnits', 'onWindows', 'onUnits', 'signal'])
     const { batchSeconds = BATCH_SECONDS, maxUnits, onWindows, onUnits, signal } = options
     if (maxUnits !== undefined) requireWhole(where, 'maxUnits', maxUnits)
     if (onWindows !== undefined) requireFunction(where, 'onWindows', onWindows)
     if (onUnits !== undefined) requireFunction(where, 'onUnits', onUnits)
     if (typeof batchSeconds !== 'number' || !(batchSeconds > 0))
-      throw misuse(where, 'batchSeconds', 'a number above 0', batchSeconds)
+      throw argumentError(where, 'batchSeconds', 'a number above 0', batchSeconds)
     requireSignal(where, signal)
     const result = new Array<Int32Array>(clips.length)
     return noGrad(() =>
@@ -350,7 +350,7 @@ function windowsOf(where: string, encoder: UnitEncoder, seconds?: number, overla
   const { hop } = encoder.step
   const [units, overlap] = [seconds, over].map((value) => Math.round((value * SPEECH_RATE) / hop)) as [number, number]
   if (units >= 1 && overlap <= units / 2) return { units, overlap }
-  throw misuse(where, 'overlapSeconds', `a number of at most half of windowSeconds, ${seconds}`, over)
+  throw argumentError(where, 'overlapSeconds', `a number of at most half of windowSeconds, ${seconds}`, over)
 }
 
 async function bytesOf(value: Tensor): Promise<Uint8Array> {
@@ -364,5 +364,5 @@ async function centroidsOf(where: string, kmeans: string | Tensor | KMeans): Pro
   if (kmeans instanceof KMeans) return kmeans
   if (kmeans instanceof Tensor) return new KMeans(kmeans)
   if (typeof kmeans === 'string') return KMeans.fromFile(kmeans)
-  throw misuse(where, 'kmeans', 'a .npy file, a tensor [clusters, dim] or a KMeans', kmeans)
+  throw argumentError(where, 'kmeans', 'a .npy file, a tensor [clusters, dim] or a KMeans', kmeans)
 }

@@ -4,8 +4,8 @@ import { dirname, extname, join } from 'node:path'
 import { type AudioClip, clipSeconds } from '../../audio/clip.js'
 import { makeDirectory, writeAtomicallySync } from '../../base/atomic.js'
 import {
+  argumentError,
   defined,
-  misuse,
   requireFunction,
   requireNumber,
   requireObject,
@@ -17,7 +17,7 @@ import {
 import { ConfigError, DataError } from '../../base/errors.js'
 import { ProgressBar, type ProgressStream } from '../../data/progress.js'
 import { readJson } from '../../files/json/json.js'
-import { BATCH_SECONDS, type HeardInWindows, UnitExtractor } from './unit-extractor.js'
+import { type AudioFramesInWindows, BATCH_SECONDS, UnitExtractor } from './unit-extractor.js'
 
 /** A clip and its name in a folder of units. */
 export interface NamedClip {
@@ -34,7 +34,7 @@ export interface ExtractUnitsOptions {
   /** Maximum seconds of audio per batch, padding included. Default 16. */
   batchSeconds?: number
   /** Called with the name of each clip that was longer than the extractor's window. */
-  onWindows?: (heard: Omit<HeardInWindows, 'clip'> & { name: string }) => void
+  onWindows?: (heard: Omit<AudioFramesInWindows, 'clip'> & { name: string }) => void
   /** Stops between two batches. Finished batches are written, and the next call continues. */
   signal?: AbortSignal
 }
@@ -70,7 +70,7 @@ export class UnitFolder {
   static async open(folder: string, extractor: UnitExtractor): Promise<UnitFolder> {
     requireString('UnitFolder.open', 'folder', folder)
     if (!(extractor instanceof UnitExtractor))
-      throw misuse('UnitFolder.open', 'extractor', 'a UnitExtractor', extractor)
+      throw argumentError('UnitFolder.open', 'extractor', 'a UnitExtractor', extractor)
     const identity = { fingerprint: await extractor.fingerprint(), layer: extractor.layer, units: extractor.units }
     const file = join(folder, INDEX)
     if (existsSync(file)) {
@@ -92,7 +92,7 @@ export class UnitFolder {
   pathOf(name: string): string {
     requireString('UnitFolder', 'name', name)
     if (name === '' || /(^|[/\\])\.\.?([/\\]|$)|^[/\\]|\0/.test(name))
-      throw misuse('UnitFolder', 'name', 'a path inside of the folder', name)
+      throw argumentError('UnitFolder', 'name', 'a path inside of the folder', name)
     return join(this.folder, `${name}${ENDING}`)
   }
 
@@ -203,7 +203,7 @@ async function indexOf(file: string): Promise<{ fingerprint?: unknown; layer?: u
 }
 
 /** Return the audio files in a folder and its subfolders, sorted, as relative paths. @internal */
-export async function soundFiles(where: string, folder: string): Promise<string[]> {
+export async function audioFiles(where: string, folder: string): Promise<string[]> {
   requireString(where, 'input', folder)
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
     throw new ConfigError(`${where}: expected a folder of audio files, got ${folder}, which does not exist`, {
@@ -235,7 +235,7 @@ export async function extractUnits(
   requireObject('extractUnits', 'places', places)
   requireOptions('extractUnits', places, ['input', 'output'])
   const { input, output } = places
-  const files = await soundFiles('extractUnits', input)
+  const files = await audioFiles('extractUnits', input)
   const clips = new Map<string, NamedClip>()
   for (const path of files) {
     const name = path.slice(0, path.length - extname(path).length).replaceAll('\\', '/')

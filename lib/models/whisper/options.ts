@@ -16,7 +16,7 @@ import {
 import { ConfigError } from '../../base/errors.js'
 import { type GenerationConfig, generationConfig } from '../../generation/config.js'
 import type { Generator, Tensor } from '../../tensor/index.js'
-import { filmSound } from '../../vision/film-sound.js'
+import { videoAudio } from '../../vision/video-audio.js'
 import { melBinsOf, windowOf } from './config.js'
 import { languageCode, tokenKinds } from './tokens.js'
 import type { Whisper } from './whisper.js'
@@ -296,7 +296,7 @@ export async function samplesOf(
   audio: WhisperAudio,
   quality: ResampleQuality = defaults.resampling,
 ): Promise<Tensor> {
-  const { samples } = await openClip({ where: 'Whisper.transcribe' }, await filmSound(audio), {
+  const { samples } = await openClip({ where: 'Whisper.transcribe' }, await videoAudio(audio), {
     allowEmpty: true,
     quality,
   })

@@ -29,8 +29,8 @@ export { type EmotionJsonlRecord, readEmotionJsonl } from '../../kit/emotion/jso
 export { MELD_BAD_CLIPS, type ReadMeldOptions, readMeld } from '../../kit/emotion/meld.js'
 export type { OnBadRecord } from '../../kit/records.js'
 export {
-  type LabelledDialog,
-  type LabelledUtterance,
+  type LabeledDialog,
+  type LabeledUtterance,
   type LabelOptions,
   labelDialogs,
   type TurnsOptions,
@@ -62,12 +62,12 @@ export {
   emotionDataOfArguments,
   emotionText,
   emotionTrainingOfArguments,
+  encodersOfArguments,
   pairText,
   pairTrainingOfArguments,
   pointerText,
   pointerTrainingOfArguments,
   readEmotionArguments,
-  towersOfArguments,
 } from './configuration/apply.js'
 export type { EmotionArguments } from './configuration/arguments.js'
 export { type BadClipReason, BadClips } from './data/bad-clips.js'
@@ -95,22 +95,27 @@ export type {
   EmotionFusion,
   EmotionModality,
 } from './network/config.js'
-export { type LoadEmotionOptions, openTower } from './network/files.js'
+export type { EmotionEncoder } from './network/encoders.js'
+export { type LoadEmotionOptions, openEncoder } from './network/files.js'
 export {
+  LanguageBindEmotionEncoder,
+  type LanguageBindEmotionEncoderOptions,
   LanguageBindPart,
-  LanguageBindTower,
-  type LanguageBindTowerOptions,
-  languageBindTowers,
-} from './network/languagebind-towers.js'
+  languageBindEncoders,
+} from './network/languagebind-encoders.js'
 export {
   EmotionClassifier,
   type EmotionInputs,
   type EmotionOutput,
   type MakeEmotionOptions,
 } from './network/network.js'
-export { type TextInput, TextTower, type TextTowerOptions } from './network/text-tower.js'
-export type { EmotionTower } from './network/towers.js'
-export { FbankTower, type FbankTowerOptions, VoiceTower, type VoiceTowerOptions } from './network/voice-tower.js'
+export { EmotionTextEncoder, type EmotionTextEncoderOptions, type TextInput } from './network/text-encoder.js'
+export {
+  EmotionFbankEncoder,
+  type EmotionFbankEncoderOptions,
+  EmotionVoiceEncoder,
+  type EmotionVoiceEncoderOptions,
+} from './network/voice-encoder.js'
 export { loadPublishedEmotion, type PublishedEmotionOptions } from './published/checkpoint.js'
 export {
   FrameHead,

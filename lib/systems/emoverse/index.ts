@@ -62,8 +62,8 @@ export {
   type EncodeEmoVerseOptions,
 } from './network/network.js'
 export type { EmoVerseScoreOptions } from './network/probabilities.js'
-export { type EmoVerseSound, type NewSpeechBranch, SpeechBranch } from './network/speech.js'
-export type { EmoVersePicture, EmoVerseVisionOptions } from './network/vision.js'
+export { type EmoVerseSpeech, type NewSpeechBranch, SpeechBranch } from './network/speech.js'
+export type { EmoVerseImage, EmoVerseVisionOptions } from './network/vision.js'
 export {
   ECPE_WORDING,
   type EcpeWording,

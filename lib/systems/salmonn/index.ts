@@ -1,4 +1,4 @@
-export { SalmonnFrames } from '../../kit/hearing/frames.js'
+export { SalmonnFrames } from '../../kit/audio-encoding/frames.js'
 export type { OnBadRecord, OnBadRecord as OnBadItem } from '../../kit/records.js'
 export { rougeL } from '../../kit/rouge-l.js'
 export {
@@ -29,8 +29,8 @@ export {
   type TrajectoryDialog,
   type TrajectoryDialogs,
 } from './answer/trajectory-dialogs.js'
+export { trajectorySvg } from './answer/trajectory-figure.js'
 export { trajectoryPage } from './answer/trajectory-page.js'
-export { trajectorySvg } from './answer/trajectory-picture.js'
 export { type EmotionalTrajectory, type TrajectoryTurn, trajectoryText } from './answer/trajectory-report.js'
 export { salmonnOfConfiguration } from './configuration/apply.js'
 export { configurationOfArguments, parseSalmonnArguments, type SalmonnArguments } from './configuration/arguments.js'
@@ -104,7 +104,7 @@ export {
 } from './evaluation/predictions.js'
 export { checkSalmonnAdapter, type SalmonnPart, salmonnPart } from './network/adapter.js'
 export { SalmonnCache } from './network/cache.js'
-export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnSound } from './network/clips.js'
+export { SALMONN_LEAST_SAMPLES, SALMONN_RATE, type SalmonnAudio } from './network/clips.js'
 export { type SalmonnConfig, type SalmonnLoraConfig, salmonnWindowFrames } from './network/config.js'
 export type { LoadSalmonnOptions, SalmonnPartsFrom } from './network/files.js'
 export type { SalmonnAnswers, SalmonnGenerateOptions, SalmonnStep } from './network/generate.js'

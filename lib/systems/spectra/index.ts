@@ -6,7 +6,7 @@ export {
   type WordTimesInputs,
   type WordTimesModel,
 } from './answer/align.js'
-export { type AlignmentPicture, alignmentPage, alignmentSvg } from './answer/align-picture.js'
+export { type AlignmentFigure, alignmentPage, alignmentSvg } from './answer/align-figure.js'
 export type { AlignedWord } from './answer/align-repair.js'
 export {
   type SpectraAnswer,

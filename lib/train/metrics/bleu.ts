@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
+import { argumentError, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
 import { splitWords, stripEnd } from './values.js'
@@ -103,9 +103,9 @@ function settingsOf(where: string, options: BleuOptions): Settings {
   requireOneOf(where, 'smoothMethod', smoothMethod, ['exp', 'floor', 'add-k', 'none'])
   requireNumber(where, 'smoothValue', smoothValue, { least: 0 })
   requireWhole(where, 'maxNgramOrder', maxNgramOrder, 1)
-  if (maxNgramOrder > 100) throw misuse(where, 'maxNgramOrder', 'at most 100', maxNgramOrder)
+  if (maxNgramOrder > 100) throw argumentError(where, 'maxNgramOrder', 'at most 100', maxNgramOrder)
   for (const [key, value] of Object.entries({ lowercase, effectiveOrder })) {
-    if (typeof value !== 'boolean') throw misuse(where, key, 'a boolean', value)
+    if (typeof value !== 'boolean') throw argumentError(where, key, 'a boolean', value)
   }
   return { tokenize, smoothMethod, smoothValue, maxNgramOrder, lowercase, effectiveOrder }
 }

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOptions, requireWhole } from '../../base/check.js'
+import { argumentError, requireNumber, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { ngrams } from './bleu.js'
 import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
@@ -58,11 +58,11 @@ function settingsOf(where: string, options: ChrfOptions): Settings {
   const { charOrder = 6, wordOrder = 0, beta = 2, lowercase = false, whitespace = false } = options
   requireWhole(where, 'charOrder', charOrder, 1)
   requireWhole(where, 'wordOrder', wordOrder)
-  if (charOrder > 100) throw misuse(where, 'charOrder', 'at most 100', charOrder)
-  if (wordOrder > 100) throw misuse(where, 'wordOrder', 'at most 100', wordOrder)
+  if (charOrder > 100) throw argumentError(where, 'charOrder', 'at most 100', charOrder)
+  if (wordOrder > 100) throw argumentError(where, 'wordOrder', 'at most 100', wordOrder)
   requireNumber(where, 'beta', beta, { least: 0 })
   for (const [key, value] of Object.entries({ lowercase, whitespace })) {
-    if (typeof value !== 'boolean') throw misuse(where, key, 'a boolean', value)
+    if (typeof value !== 'boolean') throw argumentError(where, key, 'a boolean', value)
   }
   return { charOrder, wordOrder, beta, lowercase, whitespace }
 }

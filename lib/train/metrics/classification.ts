@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, requireOptions } from '../../base/check.js'
+import { argumentError, requireOneOf, requireOptions } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
 import { heapHolds, LONGEST_LIST } from '../../base/heap.js'
 import { type Cell, cellsOf, classes, type Label, type Labels } from './labels.js'
@@ -59,7 +59,7 @@ export function checkScoreOptions(options: ScoreOptions): void {
   requireOptions('Metric', options, ['average', 'labels', 'zeroDivision'])
   const { average = 'macro', zeroDivision = 0 } = options
   requireOneOf('Metric', 'average', average, ['micro', 'macro', 'weighted', 'none'])
-  if (typeof zeroDivision !== 'number') throw misuse('Metric', 'zeroDivision', 'a number', zeroDivision)
+  if (typeof zeroDivision !== 'number') throw argumentError('Metric', 'zeroDivision', 'a number', zeroDivision)
 }
 
 /** @internal */

@@ -1,4 +1,4 @@
-import { elementsOf, isList, misuse, requireFunction, requireObject, requireString } from '../../base/check.js'
+import { argumentError, elementsOf, isList, requireFunction, requireObject, requireString } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 
 /** Definition of a metric. `S` are its statistics: an object of numbers, strings and lists of them. */
@@ -153,7 +153,7 @@ export function addCounts<S extends object>(into: S, from: S): void {
 /** Return texts, one for each sample, after checking them. */
 export function textsOf(where: string, role: string, values: readonly string[] | string): readonly string[] {
   const list = typeof values === 'string' ? [values] : values
-  if (!isList(list)) throw misuse(where, role, 'a text or an array of texts', values)
+  if (!isList(list)) throw argumentError(where, role, 'a text or an array of texts', values)
   return elementsOf(where, role, list, (text, i) => {
     if (typeof text === 'string') return text
     throw new DataError(`${where}: expected ${role}[${i}] to be a string`, { role, index: i })
@@ -163,7 +163,7 @@ export function textsOf(where: string, role: string, values: readonly string[] |
 /** Return one or more reference texts for each sample. */
 export function referencesOf(where: string, values: readonly (string | readonly string[])[]): readonly string[][] {
   if (!isList(values)) {
-    throw misuse(where, 'references', 'an array with a text or an array of texts for each sample', values)
+    throw argumentError(where, 'references', 'an array with a text or an array of texts for each sample', values)
   }
   return elementsOf(where, 'references', values, (value, i) => {
     const wrong = () =>

@@ -1,4 +1,4 @@
-import { misuse } from '../../base/check.js'
+import { argumentError } from '../../base/check.js'
 import { addCounts, Metric } from './metric.js'
 
 interface Likelihood {
@@ -33,9 +33,9 @@ export class Perplexity extends Metric<number, number, Likelihood, number> {
 function likelihood(where: string, negativeLogLikelihood: number, tokens: number): Likelihood {
   // A diverged model gives NaN and infinity; they are passed on.
   if (typeof negativeLogLikelihood !== 'number') {
-    throw misuse(where, 'negativeLogLikelihood', 'a number', negativeLogLikelihood)
+    throw argumentError(where, 'negativeLogLikelihood', 'a number', negativeLogLikelihood)
   }
-  if (!Number.isSafeInteger(tokens) || tokens < 0) throw misuse(where, 'tokens', 'a count', tokens)
+  if (!Number.isSafeInteger(tokens) || tokens < 0) throw argumentError(where, 'tokens', 'a count', tokens)
   return { negativeLogLikelihood, tokens }
 }
 

@@ -1,4 +1,12 @@
-import { elementsOf, isArrayLike, isList, misuse, requireOptions, requireWhole, shown } from '../../base/check.js'
+import {
+  argumentError,
+  elementsOf,
+  isArrayLike,
+  isList,
+  requireOptions,
+  requireWhole,
+  shown,
+} from '../../base/check.js'
 import { DataError, ShapeError } from '../../base/errors.js'
 import { Tensor } from '../../tensor/index.js'
 
@@ -36,7 +44,7 @@ export function retrievalMetrics(
   const where = 'retrievalMetrics'
   requireOptions(where, options, ['targets', 'at'])
   const { targets, at = [1, 5, 10] } = options
-  if (!isArrayLike(at) || at.length === 0) throw misuse(where, 'at', 'a list of at least one number', at)
+  if (!isArrayLike(at) || at.length === 0) throw argumentError(where, 'at', 'a list of at least one number', at)
   const within = elementsOf(where, 'at', at, (k) => {
     requireWhole(where, 'at', k, 1)
     return k as number
@@ -44,7 +52,7 @@ export function retrievalMetrics(
   const rows = rowsOf(where, scores)
   const wanted = targets ?? rows.map((_, i) => i)
   if (!isArrayLike(wanted) || wanted.length !== rows.length) {
-    throw misuse(where, 'targets', `one candidate for each of the ${rows.length} queries`, targets)
+    throw argumentError(where, 'targets', `one candidate for each of the ${rows.length} queries`, targets)
   }
   const ranks = rows.map((row, query) => rankOf(row, wanted[query] as number, query))
   const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
@@ -65,9 +73,9 @@ function rowsOf(where: string, scores: unknown): number[][] {
     })
   }
   const given: unknown = scores instanceof Tensor ? scores.toArray() : scores
-  if (!isList(given)) throw misuse(where, 'scores', 'a tensor or rows', scores)
+  if (!isList(given)) throw argumentError(where, 'scores', 'a tensor or rows', scores)
   const rows = elementsOf(where, 'scores', given, (row, query) => {
-    if (!isArrayLike(row)) throw misuse(where, `scores[${query}]`, 'a row of scores', row)
+    if (!isArrayLike(row)) throw argumentError(where, `scores[${query}]`, 'a row of scores', row)
     return elementsOf(where, `scores[${query}]`, row, (score, i) => {
       if (typeof score === 'number' && !Number.isNaN(score)) return score
       throw new DataError(

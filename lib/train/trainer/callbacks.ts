@@ -1,4 +1,4 @@
-import { misuse, requireObject } from '../../base/check.js'
+import { argumentError, requireObject } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { nearest } from '../../base/words.js'
 import type { Module } from '../../nn/index.js'
@@ -76,7 +76,7 @@ export function checkCallback(callback: TrainerCallback): void {
         },
       )
     }
-    if (value !== undefined && typeof value !== 'function') throw misuse('Trainer', name, 'a function', value)
+    if (value !== undefined && typeof value !== 'function') throw argumentError('Trainer', name, 'a function', value)
   }
 }
 

@@ -1,4 +1,4 @@
-import { misuse } from '../../base/check.js'
+import { argumentError } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import type { Dataset } from '../../data/dataset.js'
 import { DataLoader, type DataLoaderOptions } from '../../data/loader.js'
@@ -94,7 +94,7 @@ function lengths<T, B>(data: TrainerData<T, B>, lengthOf: LengthOf<T> = lengthOf
   if (Array.isArray(data)) return (index) => lengthOf(data[index] as T)
   const sized = data as { lengthOf?: (index: number) => number }
   if (typeof sized?.lengthOf === 'function') return (index) => sized.lengthOf?.(index) as number
-  throw misuse(
+  throw argumentError(
     'Trainer',
     'trainDataset',
     'an array, a dataset with lengthOf(index), or a DataLoader with lengthBuckets (groupByLength is set)',

@@ -3,10 +3,10 @@ import {
   allGather,
   allGatherObject,
   DistributedDataParallel,
+  getRank,
+  getWorldSize,
   initProcessGroup,
   isInitialized,
-  rank,
-  worldSize,
 } from '../../distributed/index.js'
 import { Module } from '../../nn/index.js'
 import { noGrad, ops, scope, stack, type Tensor, tensor } from '../../tensor/index.js'
@@ -114,10 +114,10 @@ function filled(part: Tensor, shape: readonly number[]): Tensor {
 export async function joinRanks(device: string, { ddpTimeout }: ResolvedArguments): Promise<Ranks> {
   if (!isInitialized()) {
     const launched = ['RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'].every((name) => process.env[name])
-    if (!launched || worldSize() < 2) return new Ranks()
+    if (!launched || getWorldSize() < 2) return new Ranks()
     await initProcessGroup({ backend: device === 'cpu' ? 'gloo' : 'nccl', timeout: ddpTimeout * 1000 })
   }
-  return new Ranks(rank(), worldSize())
+  return new Ranks(getRank(), getWorldSize())
 }
 
 /** Runs the model on a batch, and `backward` on its loss. */
@@ -202,7 +202,7 @@ export function requireSharded(name: string, source: unknown): void {
   if ((source as { sharded?: unknown }).sharded !== false) return
   throw new ConfigError(
     `Trainer.${name}: expected a sharded DataLoader with several processes, got one that every rank reads in full. Pass ` +
-      '`shard: { rank: rank(), worldSize: worldSize() }`, or a DistributedSampler',
+      '`shard: { rank: getRank(), worldSize: getWorldSize() }`, or a DistributedSampler',
     { argument: name },
   )
 }

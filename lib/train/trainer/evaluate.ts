@@ -1,7 +1,7 @@
 import { setImmediate as macrotask } from 'node:timers/promises'
 import { ConfigError } from '../../base/errors.js'
-import { evaluating, type Module } from '../../nn/index.js'
-import { cat, keep, noGrad, ops, scope, Tensor } from '../../tensor/index.js'
+import { type Module, withEvalMode } from '../../nn/index.js'
+import { cat, keepAlive, noGrad, ops, scope, Tensor } from '../../tensor/index.js'
 import type { Ranks } from './distributed.js'
 import { isEmpty, type LossOutput, labelsOf, onDevice } from './loss.js'
 
@@ -14,7 +14,7 @@ export interface EvalPrediction {
 }
 
 /** Output of a model for a batch without labels. */
-export interface UnlabelledOutput {
+export interface UnlabeledOutput {
   loss: null
   logits?: Tensor
 }
@@ -24,7 +24,7 @@ export interface EvalOptions<M extends Module, B> {
   batches: AsyncIterable<B>
   device: string
   /** Run the model and return its loss, or null if the data has no labels. */
-  forward: (batch: B) => Promise<LossOutput | UnlabelledOutput>
+  forward: (batch: B) => Promise<LossOutput | UnlabeledOutput>
   countItems: (batch: B) => number
   countRows: (batch: B) => number
   preprocessLogits?: ((logits: Tensor, labels: Tensor | null) => Tensor) | undefined
@@ -46,7 +46,7 @@ export interface Evaluated {
 /** Run a model over data, without gradients and in evaluation mode; restores the mode afterwards. */
 export async function runEvaluation<M extends Module, B>(options: EvalOptions<M, B>): Promise<Evaluated> {
   const { model, batches, device, collect, ranks } = options
-  return evaluating(model, () =>
+  return withEvalMode(model, () =>
     scope(() =>
       noGrad(async () => {
         const predictions: Tensor[] = []
@@ -67,8 +67,8 @@ export async function runEvaluation<M extends Module, B>(options: EvalOptions<M,
             if (!collect) return
             const localLabels = labelsOf(batch) ?? null
             const logits = logitsOf(output, options.preprocessLogits, localLabels)
-            predictions.push(keep(logits.to({ device: 'cpu', copy: true })))
-            if (localLabels) labels.push(keep(localLabels.to({ device: 'cpu', copy: true })))
+            predictions.push(keepAlive(logits.to({ device: 'cpu', copy: true })))
+            if (localLabels) labels.push(keepAlive(localLabels.to({ device: 'cpu', copy: true })))
           })
         }
         const [losses, weights, rows] = (await ranks.sum([lossSum, items, samples])) as [number, number, number]

@@ -1,5 +1,12 @@
 import { basename, resolve } from 'node:path'
-import { misuse, requireNumber, requireObject, requireOneOf, requireString, requireWhole } from '../../base/check.js'
+import {
+  argumentError,
+  requireNumber,
+  requireObject,
+  requireOneOf,
+  requireString,
+  requireWhole,
+} from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { nearest } from '../../base/words.js'
 import { requirePath } from '../../files/file-tensors.js'
@@ -21,23 +28,28 @@ const number =
   (least?: number, below?: number): Check =>
   (name, value) => {
     requireNumber(WHERE, name, value, { least, below })
-    if (value === Number.POSITIVE_INFINITY) throw misuse(WHERE, name, 'a finite number', value)
+    if (value === Number.POSITIVE_INFINITY) throw argumentError(WHERE, name, 'a finite number', value)
   }
 const text: Check = (name, value) => requireString(WHERE, name, value)
 /** Check that a folder's path is valid for a file system, before training reaches its first checkpoint. */
 const folder: Check = (name, value) => {
   requirePath(WHERE, name, value)
   const names = (value as string).split('/')
-  if ((value as string) === '') throw misuse(WHERE, name, 'the folder to write to', value)
+  if ((value as string) === '') throw argumentError(WHERE, name, 'the folder to write to', value)
   if (Buffer.byteLength(value as string) <= 4000 && names.every((one) => Buffer.byteLength(one) <= 255)) return
-  throw misuse(WHERE, name, 'a path of at most 4000 bytes, 255 in each name', `${(value as string).slice(0, 40)}…`)
+  throw argumentError(
+    WHERE,
+    name,
+    'a path of at most 4000 bytes, 255 in each name',
+    `${(value as string).slice(0, 40)}…`,
+  )
 }
 const word =
   (...words: string[]): Check =>
   (name, value) =>
     requireOneOf(WHERE, name, value, words)
 const boolean: Check = (name, value) => {
-  if (typeof value !== 'boolean') throw misuse(WHERE, name, 'a boolean', value)
+  if (typeof value !== 'boolean') throw argumentError(WHERE, name, 'a boolean', value)
 }
 const orNull =
   (check: Check): Check =>
@@ -47,7 +59,7 @@ const orNull =
 /** Check a number of steps: an integer, or a fraction of all steps. */
 const steps: Check = (name, value) => {
   if (!(typeof value === 'number' && value > 0 && (value < 1 || Number.isSafeInteger(value)))) {
-    throw misuse(WHERE, name, 'an integer of at least 1, or a fraction below 1', value)
+    throw argumentError(WHERE, name, 'an integer of at least 1, or a fraction below 1', value)
   }
 }
 
@@ -102,7 +114,7 @@ const OPTIONS: {
   resumeFromCheckpoint: [
     (name, value) => {
       if (typeof value !== 'boolean' && typeof value !== 'string') {
-        throw misuse(WHERE, name, 'a boolean or the folder of a checkpoint', value)
+        throw argumentError(WHERE, name, 'a boolean or the folder of a checkpoint', value)
       }
     },
     true,
@@ -111,7 +123,7 @@ const OPTIONS: {
   reportTo: [
     (name, value) => {
       if (value === 'all' || value === 'none') return
-      if (!Array.isArray(value)) throw misuse(WHERE, name, "'all', 'none' or a list of them", value)
+      if (!Array.isArray(value)) throw argumentError(WHERE, name, "'all', 'none' or a list of them", value)
       for (const target of value) requireOneOf(WHERE, name, target, REPORTS)
     },
     'all',
@@ -123,7 +135,7 @@ const OPTIONS: {
   groupByLength: [boolean, false],
   zero: [
     (name, value) => {
-      if (value !== 0 && value !== 1) throw misuse(WHERE, name, '0 or 1', value)
+      if (value !== 0 && value !== 1) throw argumentError(WHERE, name, '0 or 1', value)
     },
     0,
   ],
@@ -149,7 +161,7 @@ export function resolveArguments(given: TrainingArguments): ResolvedArguments {
       { argument: key, near },
     )
   }
-  if (given.outputDir === undefined) throw misuse(WHERE, 'outputDir', 'the folder to write to', undefined)
+  if (given.outputDir === undefined) throw argumentError(WHERE, 'outputDir', 'the folder to write to', undefined)
   const values = unified(given)
   const result = {} as Record<string, unknown>
   for (const [name, [check, standard]] of Object.entries(OPTIONS)) {
@@ -185,8 +197,8 @@ function unified(given: TrainingArguments): Record<string, unknown> {
 
 function checkTogether(args: ResolvedArguments): void {
   const refuse = (message: string) => new ConfigError(`${WHERE}: ${message}`, {})
-  if (args.maxSteps === 0) throw misuse(WHERE, 'maxSteps', 'positive, or -1 for none', 0)
-  if (args.maxSteps < 0 && args.numTrainEpochs === 0) throw misuse(WHERE, 'numTrainEpochs', 'positive', 0)
+  if (args.maxSteps === 0) throw argumentError(WHERE, 'maxSteps', 'positive, or -1 for none', 0)
+  if (args.maxSteps < 0 && args.numTrainEpochs === 0) throw argumentError(WHERE, 'numTrainEpochs', 'positive', 0)
   if (args.bf16 && args.fp16) throw refuse('expected one of bf16 and fp16, got both')
   const wants = args.loadBestModelAtEnd
     ? 'loadBestModelAtEnd'

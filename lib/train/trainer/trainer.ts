@@ -1,8 +1,8 @@
-import { misuse, requireFunction, requireObject, requireOptions } from '../../base/check.js'
+import { argumentError, requireFunction, requireObject, requireOptions } from '../../base/check.js'
 import { CancelledError, ConfigError } from '../../base/errors.js'
 import type { Lock } from '../../base/lock.js'
 import type { DataLoaderOptions } from '../../data/loader.js'
-import { isMainProcess, worldSize } from '../../distributed/index.js'
+import { getWorldSize, isMainProcess } from '../../distributed/index.js'
 import { savePretrained } from '../../models/own-module.js'
 import { Module } from '../../nn/index.js'
 import { NativeModule } from '../../nn/native-module.js'
@@ -14,7 +14,7 @@ import { checkCallback, type TrainerCallback } from './callbacks.js'
 import { findCheckpoints, type Run, resume, type Stateful } from './checkpoint.js'
 import { type LengthOf, type OpenedData, openEvaluation, openTraining, type TrainerData } from './data-source.js'
 import { type Gradients, joinRanks, makeGradients, type Ranks } from './distributed.js'
-import { type EvalPrediction, type Evaluated, runEvaluation, type UnlabelledOutput } from './evaluate.js'
+import { type EvalPrediction, type Evaluated, runEvaluation, type UnlabeledOutput } from './evaluate.js'
 import { FiniteGuard } from './finite.js'
 import { evalName } from './flow.js'
 import { removeLeftovers } from './folders.js'
@@ -140,7 +140,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       'extraState',
     ])
     const model = options.model instanceof PeftModel ? options.model.model : options.model
-    if (!(model instanceof Module)) throw misuse('Trainer', 'model', 'a Module', model)
+    if (!(model instanceof Module)) throw argumentError('Trainer', 'model', 'a Module', model)
     this.#options = options
     this.model = model
     this.args = resolveArguments(options.args)
@@ -157,7 +157,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   async train(): Promise<TrainOutput> {
     const { args, model } = this
     const { trainDataset, collate, collateAhead = false, lengthOf } = this.#options
-    if (!trainDataset) throw misuse('Trainer', 'trainDataset', 'the training data', trainDataset)
+    if (!trainDataset) throw argumentError('Trainer', 'trainDataset', 'the training data', trainDataset)
     if (this.#training)
       throw new ConfigError(
         'Trainer.train: expected no training in progress, got a second call. Await the first one',
@@ -238,7 +238,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     return scope(async () => {
       const evaluated = await this.#evaluated(dataset, 'dataset', true)
       const { predictions, labels } = evaluated
-      if (!predictions) throw misuse('Trainer.predict', 'dataset', 'at least one batch', dataset)
+      if (!predictions) throw argumentError('Trainer.predict', 'dataset', 'at least one batch', dataset)
       const metrics = labels || evaluated.loss !== null ? await this.#metrics(evaluated) : {}
       return { predictions, labels, metrics }
     })
@@ -250,7 +250,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
    * @throws NonFiniteError if trained weights are NaN or infinite, unless `onNonFinite` is 'warn'
    */
   async saveModel(directory: string = this.args.outputDir): Promise<void> {
-    if (worldSize() > 1 && !isMainProcess()) return
+    if (getWorldSize() > 1 && !isMainProcess()) return
     await new FiniteGuard(this.args, this.model).beforeSave(this.state.globalStep, directory)
     const peft = peftModelOf(this.model)
     if (peft) return peft.savePretrained(directory)
@@ -343,7 +343,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
 
   async #evaluated(dataset: TrainerData<T, B> | undefined, name: string, collect: boolean): Promise<Evaluated> {
     const { collate, collateAhead = false, preprocessLogits } = this.#options
-    if (!dataset) throw misuse('Trainer', name, 'the evaluation data', dataset)
+    if (!dataset) throw argumentError('Trainer', name, 'the evaluation data', dataset)
     const ranks = await joinRanks(this.#device(), this.args)
     const data = await openEvaluation(dataset, this.args, { collate, collateAhead }, ranks)
     try {
@@ -365,7 +365,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
   }
 
   /** Data for predictions may have no labels, and then no loss. */
-  async #evaluationForward(batch: B): Promise<LossOutput | UnlabelledOutput> {
+  async #evaluationForward(batch: B): Promise<LossOutput | UnlabeledOutput> {
     if (this.#options.computeLoss || labelsOf(batch)) return lossOf(await this.#forward(batch), false)
     const output = (await ask(this.model, batch, this.args.labelSmoothingFactor)) as
       | { logits?: Tensor; loss?: Tensor }
@@ -380,7 +380,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     if (!computeMetrics || !predictions) return metrics
     const customMetrics = Object.entries(await computeMetrics({ predictions, labels }))
     for (const [name, value] of customMetrics) {
-      if (typeof value !== 'number') throw misuse('Trainer', `computeMetrics' ${name}`, 'a number', value)
+      if (typeof value !== 'number') throw argumentError('Trainer', `computeMetrics' ${name}`, 'a number', value)
     }
     // All ranks must decide alike on the metrics. JSON has no NaN.
     const ranks = await joinRanks(this.#device(), this.args)
@@ -422,8 +422,8 @@ function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, model: 
   for (const name of ['optimizers', 'generators', 'extraState'] as const) {
     if (options[name] !== undefined) requireObject('Trainer', name, options[name])
   }
-  if (!Array.isArray(callbacks)) throw misuse('Trainer', 'callbacks', 'an array', callbacks)
-  if (!Array.isArray(loggers)) throw misuse('Trainer', 'loggers', 'an array', loggers)
+  if (!Array.isArray(callbacks)) throw argumentError('Trainer', 'callbacks', 'an array', callbacks)
+  if (!Array.isArray(loggers)) throw argumentError('Trainer', 'loggers', 'an array', loggers)
   for (const callback of callbacks) checkCallback(callback)
   for (const logger of loggers) requireObject('Trainer', 'a logger', logger)
   const refuse = (argument: string, message: string) => new ConfigError(`Trainer: ${message}`, { argument })

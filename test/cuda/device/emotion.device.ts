@@ -6,21 +6,21 @@ import { arange, LanguageBind, manualSeed, noGrad, type Tensor, tensor, WavLM, w
 import type { EmotionDialog } from '../../../lib/kit/emotion/dialog.js'
 import { emotionAnswers } from '../../../lib/systems/emotion/evaluation/evaluate.js'
 import {
-  type EmotionTower,
+  type EmotionEncoder,
+  EmotionTextEncoder,
+  EmotionVoiceEncoder,
   findPairs,
   findSpans,
-  LanguageBindTower,
-  TextTower,
+  LanguageBindEmotionEncoder,
   trainCauses,
   trainEmotion,
   trainPairs,
   trainSpans,
-  VoiceTower,
 } from '../../../lib/systems/emotion/index.js'
 import { PATIENCE } from '../../patience.js'
 import { dialogs, tinyBert } from '../../systems/emotion/tiny.js'
 
-// Training with towers on the device. Networks are made where tensors are by default, which is the CPU in these tests, as it
+// Training with encoders on the device. Networks are made where tensors are by default, which is the CPU in these tests, as it
 // is for who calls `voxtorch emotion train --device cuda`.
 
 const shape = { numHiddenLayers: 1, hiddenSize: 8, intermediateSize: 12, numAttentionHeads: 2, hiddenAct: 'gelu' }
@@ -35,7 +35,7 @@ const tokenizer = {
   },
 }
 
-function tower(device: 'cpu' | 'cuda'): LanguageBindTower {
+function encoder(device: 'cpu' | 'cuda'): LanguageBindEmotionEncoder {
   manualSeed(4)
   const bind = LanguageBind.fromConfig(
     {
@@ -48,7 +48,7 @@ function tower(device: 'cpu' | 'cuda'): LanguageBindTower {
     { device: 'cpu' },
   ).to({ device })
   bind.tokenizer = tokenizer as never
-  return new LanguageBindTower(bind, 'text')
+  return new LanguageBindEmotionEncoder(bind, 'text')
 }
 
 const emotions = ['joy', 'anger', 'neutral']
@@ -62,7 +62,7 @@ const data = () => {
   return { train: all.slice(0, 8), valid: all.slice(8, 10), test: all.slice(10), labels: emotions, notes: [] }
 }
 const given = (device: 'cpu' | 'cuda', tune: 'head' | 'full') => ({
-  ...{ data: data(), towers: [tower(device) as unknown as EmotionTower], tune },
+  ...{ data: data(), encoders: [encoder(device) as unknown as EmotionEncoder], tune },
   outputDir: mkdtempSync(join(tmpdir(), 'voxtorch-emotion-device-')),
   args: { progress: false, reportTo: 'none' as const },
 })
@@ -72,7 +72,7 @@ const devicesOf = (model: { parameters(): readonly Tensor[] }) => [
 /** The largest difference of numbers side by side. */
 const apart = (a: number[], b: number[]) => Math.max(...a.map((value, i) => Math.abs(value - (b[i] as number))))
 
-describe('training with a tower on the device, where networks are made on the CPU', () => {
+describe('training with a encoder on the device, where networks are made on the CPU', () => {
   it.each(['head', 'full'] as const)(
     'has all of a classifier there, and learns what it learns without one: %s',
     async (tune) => {
@@ -134,7 +134,7 @@ describe('training with a tower on the device, where networks are made on the CP
   )
 })
 
-describe('towers of words and voices on the device', () => {
+describe('encoders of words and voices on the device', () => {
   const words = ['words', ...Array.from({ length: 12 }, (_, i) => String(i))]
 
   it('give the vectors that the CPU gives', async () => {
@@ -155,14 +155,14 @@ describe('towers of words and voices on the device', () => {
     }
     const voice = (device: 'cpu' | 'cuda') => {
       manualSeed(5)
-      return new VoiceTower(
+      return new EmotionVoiceEncoder(
         WavLM.fromConfig({ ...shape, ...front }, { device: 'cpu' })
           .eval()
           .to({ device }),
       )
     }
-    const text = (device: 'cpu' | 'cuda') => TextTower.fromPretrained(bert, { device })
-    for (const make of [text, voice] as ((device: 'cpu' | 'cuda') => Promise<EmotionTower> | EmotionTower)[]) {
+    const text = (device: 'cpu' | 'cuda') => EmotionTextEncoder.fromPretrained(bert, { device })
+    for (const make of [text, voice] as ((device: 'cpu' | 'cuda') => Promise<EmotionEncoder> | EmotionEncoder)[]) {
       const vectors = async (device: 'cpu' | 'cuda') => {
         const own = await make(device)
         const inputs = await Promise.all([0, 1, 2].map((place) => own.read(all[1] as EmotionDialog, place)))
@@ -176,9 +176,9 @@ describe('towers of words and voices on the device', () => {
   })
 
   it(
-    'and words of causes are found from what such a tower reads',
+    'and words of causes are found from what such a encoder reads',
     async () => {
-      const reader = await TextTower.fromPretrained(await tinyBert(words), { device: 'cuda' })
+      const reader = await EmotionTextEncoder.fromPretrained(await tinyBert(words), { device: 'cuda' })
       const all = withCauses(dialogs(8, emotions)).map(({ causes, ...dialog }) => ({
         ...dialog,
         causes: causes.map((cause) => ({ ...cause, span: [0, 2] as [number, number] })),

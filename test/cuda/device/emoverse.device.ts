@@ -117,7 +117,7 @@ describe('EmoVerse on the device', () => {
     await scope(() =>
       noGrad(async () => {
         const batch = await batchOf(there)
-        const run = () => scope(async () => void (await there.embed(batch.inputIds, { ...batch, sounds: [], soundPlaces: [] })))
+        const run = () => scope(async () => void (await there.embed(batch.inputIds, { ...batch, audioInputs: [], audioPlaces: [] })))
         await run()
         const { waitsBy, bytesToHost } = await counted(run)
         expect([Object.keys(waitsBy).filter((name) => !/copy to the device|H2D|host to device/i.test(name)), bytesToHost]).toEqual([[], 0])

@@ -16,7 +16,7 @@ import {
   EmotionClassifier,
   EmotionPairClassifier,
   FrameHead,
-  LanguageBindTower,
+  LanguageBindEmotionEncoder,
   PairHead,
   PointerHead,
   SpanTagger,
@@ -24,7 +24,7 @@ import {
 import { expectClose } from '../../helpers.js'
 import { counted } from './counts.js'
 
-// LanguageBind's towers of pictures, depth and warmth, tubes, and all heads and scorers of the emotion system: what the CPU says and
+// LanguageBind's encoders of pictures, depth and warmth, tubes, and all heads and scorers of the emotion system: what the CPU says and
 // learns, and nobody waits for what is there.
 
 const host = { device: 'cpu' } as const
@@ -161,7 +161,7 @@ describe.each(NETWORKS)('%s on the device', (_, make, given, run) => {
   })
 })
 
-describe('a tower of LanguageBind on the device', () => {
+describe('a encoder of LanguageBind on the device', () => {
   const config = { ...pictures, visionConfig: { ...pictures.visionConfig, addTimeAttn: true, numFrames: 4 } }
   const END = 19
   const tokenizer = { endTokenId: END }
@@ -179,8 +179,8 @@ describe('a tower of LanguageBind on the device', () => {
     for (const options of [{}, { useTemp: false }, { states: true }]) {
       await noGrad(async () => {
         const [ours, wanted] = [
-          await new LanguageBindTower(made('cuda'), modality, options).encode([input]),
-          await new LanguageBindTower(made('cpu'), modality, options).encode([input]),
+          await new LanguageBindEmotionEncoder(made('cuda'), modality, options).encode([input]),
+          await new LanguageBindEmotionEncoder(made('cpu'), modality, options).encode([input]),
         ]
         expect(ours.device).toBe('cuda:0')
         expectClose(ours.to('cpu'), wanted, 1e-5)

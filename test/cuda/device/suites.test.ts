@@ -13,7 +13,7 @@ const EXCLUDED = {
   // Of the room's other suites: commands and runs are processes of their own, which have no such device, and the rest has no network.
   ...{ 'systems/usdm/training.test.ts': 0, 'systems/usdm/voicebox.test.ts': 0, 'systems/usdm/preprocess.test.ts': 0 },
   ...{ 'systems/usdm/scoring.test.ts': 0, 'systems/usdm/chat.test.ts': 0 },
-  ...{ 'systems/usdm/respond.test.ts': 0, 'systems/usdm/respond-sound.test.ts': 0 },
+  ...{ 'systems/usdm/respond.test.ts': 0, 'systems/usdm/respond-audio.test.ts': 0 },
   ...{ 'systems/usdm/published.test.ts': 0, 'systems/usdm/files.test.ts': 0 },
 }
 // What `npm test` runs instead, beside the cases of decoding in this folder; `npm run test:cuda` runs all, which takes half an hour.

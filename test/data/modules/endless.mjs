@@ -1,5 +1,5 @@
 // Results and samplers that would fill V8's lists; the process must live.
-import { DataLoader, keep, scope, tensor } from 'voxtorch'
+import { DataLoader, keepAlive, scope, tensor } from 'voxtorch'
 
 const outcome = async (name, work) => {
   const made = await Promise.resolve()
@@ -21,7 +21,7 @@ await outcome('a list with a tensor behind holes', () => {
   return list[1.9e8].item()
 })
 await outcome('the same object again and again', () => scope(() => new Array(3e7).fill({ a: 1 })).length)
-await outcome('keep', () => scope(() => keep(new Array(2e8)).length))
+await outcome('keep', () => scope(() => keepAlive(new Array(2e8)).length))
 await outcome('an endless sampler', async () => {
   const sampler = {
     *indices() {

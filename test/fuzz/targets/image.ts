@@ -4,7 +4,7 @@ import type { Random } from '../random.js'
 import type { FuzzTarget } from './target.js'
 
 /** Read the files of an image or video fixture, whose tensors are called `<case>/file/bytes`. */
-export function pictureFiles(name: string): Uint8Array[] {
+export function imageFiles(name: string): Uint8Array[] {
   const bytes = readFileSync(new URL(`../../fixtures/vision/${name}.safetensors`, import.meta.url))
   const begin = 8 + Number(bytes.readBigUInt64LE(0))
   const head = JSON.parse(bytes.toString('utf8', 8, begin)) as Record<string, { data_offsets: [number, number] }>
@@ -23,7 +23,7 @@ export function pictureFiles(name: string): Uint8Array[] {
 export const target: FuzzTarget = {
   name: 'image',
   words: ['IHDR', 'IDAT', 'PLTE', 'tRNS', '\xff\xc0', '\xff\xda', '\xff\xdb', 'VP8 ', 'VP8L', 'ANMF', 'P6 ', '65535'],
-  seeds: () => [...pictureFiles('images'), ...pictureFiles('more-images'), ...pictureFiles('depths')],
+  seeds: () => [...imageFiles('images'), ...imageFiles('more-images'), ...imageFiles('depths')],
   generate(random: Random) {
     const number = () =>
       random.pick(['0', '1', '2', '3', '7', '255', '256', '65535', '65536', '99999999999', '-1', 'x'])

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DataError } from '../../../lib/index.js'
 import { type Av, VideoDecoder, VideoFault } from '../../../lib/vision/video-decoder.js'
-import { pictureFiles } from './image.js'
+import { imageFiles } from './image.js'
 import type { FuzzTarget } from './target.js'
 
 // By a name that the compiler does not follow: it is there for those who have it.
@@ -16,7 +16,7 @@ let av: Av | undefined
 export const target: FuzzTarget = {
   name: 'video',
   words: ['moov', 'mdat', 'stts', 'ctts', 'stss', 'stsz', 'avcC', 'elst', '\x1a\x45\xdf\xa3', '\0\0\0\x01', 'RIFF'],
-  seeds: () => pictureFiles('videos-decoded'),
+  seeds: () => imageFiles('videos-decoded'),
   async run(bytes) {
     av ??= (await import(NAME)) as Av
     const path = join(folder, 'broken.mp4')

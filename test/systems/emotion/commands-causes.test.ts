@@ -31,7 +31,7 @@ function lines(count: number, split: string, first: number): string[] {
 }
 
 it(
-  '--causes learns them from the towers as they were trained, draws arrows, and writes the submission',
+  '--causes learns them from the encoders as they were trained, draws arrows, and writes the submission',
   async () => {
     const dir = mkdtempSync(join(tmpdir(), 'voxtorch-emotion-causes-'))
     const data = join(dir, 'x.jsonl')
@@ -42,11 +42,11 @@ it(
     const words = ['glad', 'angry', 'so', 'it', 'is', '.']
     await runCommand('voxtorch emotion train', train, [
       ...['--data', data, '--text', await tinyBert(words), '--tune', 'full', '--causes', '--output', output],
-      ...['--context-layers', '0', '--epochs', '8', '--learning-rate', '0.01', '--tower-learning-rate', '0.01'],
+      ...['--context-layers', '0', '--epochs', '8', '--learning-rate', '0.01', '--encoder-learning-rate', '0.01'],
       '--no-progress',
     ])
     const told = said.mock.calls.flat().join('\n')
-    // Of zeros the scorer would know nothing but the emotions; the words of causes come from the tower too.
+    // Of zeros the scorer would know nothing but the emotions; the words of causes come from the encoder too.
     expect(told).toMatch(/causes: weighted F1 of pairs (0\.9\d+|1\.0000) on validation data/)
     expect(told).toMatch(/cause spans: exact match [\d.]+ on validation data, 0\.0000 with whole utterances/)
     const zip = await ZipArchive.open(
@@ -57,11 +57,11 @@ it(
     const report = join(output, 'report.html')
     expect(told).toContain(report)
     expect(arrows(report)).toBeGreaterThan(0)
-    const [page, labelled] = [join(dir, 'page.html'), join(dir, 'out.jsonl')]
-    const asked = ['--model', join(output, 'best'), '--output', labelled, '--report', page]
+    const [page, labeled] = [join(dir, 'page.html'), join(dir, 'out.jsonl')]
+    const asked = ['--model', join(output, 'best'), '--output', labeled, '--report', page]
     await runCommand('voxtorch emotion label', label, [data, ...asked])
     expect(arrows(page)).toBeGreaterThan(0)
-    const rows = readFileSync(labelled, 'utf8').trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: one line
+    const rows = readFileSync(labeled, 'utf8').trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: one line
     const effects = rows.filter(({ causes }) => causes.length > 0)
     expect(effects.length).toBeGreaterThan(20)
     const right = effects.filter(({ utterance, causes, emotion }) =>
@@ -75,7 +75,7 @@ it(
       ...['--context-layers', '0', '--epochs', '1', '--no-progress'],
     ])
     await runCommand('voxtorch emotion label', label, [
-      ...[data, '--model', join(dir, 'plain/best'), '--output', labelled, '--report', bare],
+      ...[data, '--model', join(dir, 'plain/best'), '--output', labeled, '--report', bare],
     ])
     expect(arrows(bare)).toBe(0)
   },

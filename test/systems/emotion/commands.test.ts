@@ -31,9 +31,9 @@ import {
 import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../../../lib/systems/emotion/configuration/arguments.js'
 import { emotionAnswers } from '../../../lib/systems/emotion/evaluation/evaluate.js'
 import { softmaxOf } from '../../../lib/systems/emotion/evaluation/metrics.js'
-import { languageBindTowers } from '../../../lib/systems/emotion/network/languagebind-towers.js'
+import { languageBindEncoders } from '../../../lib/systems/emotion/network/languagebind-encoders.js'
 import { EmotionClassifier } from '../../../lib/systems/emotion/network/network.js'
-import { FbankTower } from '../../../lib/systems/emotion/network/voice-tower.js'
+import { EmotionFbankEncoder } from '../../../lib/systems/emotion/network/voice-encoder.js'
 import { fixture } from '../../helpers.js'
 import { PATIENCE } from '../../patience.js'
 import { nodeAv } from '../../vision/node-av.js'
@@ -100,10 +100,10 @@ describe('voxtorch emotion train', () => {
       ...{
         compat: 'published',
         config: { fusion: 'concat', headBias: false, context: null },
-        recipe: { towerLearningRate: 5e-5 },
+        recipe: { encoderLearningRate: 5e-5 },
       },
     })
-    // Towers without a network, such as --audio fbank, could not say it.
+    // Encoders without a network, such as --audio fbank, could not say it.
     const onDevice = read('--device', 'cuda:1').options
     for (const made of [emotionTrainingOfArguments, pairTrainingOfArguments, pointerTrainingOfArguments])
       expect(made(onDevice)).toMatchObject({ device: 'cuda:1' })
@@ -111,7 +111,7 @@ describe('voxtorch emotion train', () => {
     expect(() => emotionDataOfArguments({})).toThrow(ConfigError)
   })
 
-  it('trains on the device that is named, also of towers without networks, and on no other in silence', async () => {
+  it('trains on the device that is named, also of encoders without networks, and on no other in silence', async () => {
     const dir = folder()
     await scope(() => writeWav(join(dir, 'a.wav'), arange(8000).mul(0.2).sin(), { sampleRate: 16000 }))
     const lines = ['joy', 'anger'].map((emotion, d) =>
@@ -147,12 +147,12 @@ describe('voxtorch emotion train', () => {
 
   it('says what has no effect beside the rest', () => {
     const flags = (...argv: string[]) => unusedEmotionArguments(read(...argv).options).map(({ flag }) => flag)
-    expect(flags('--lora-rank', '8', '--tower-learning-rate', '1', '--text', 'none', '--text-names')).toEqual([
-      ...['--lora-rank', '--tower-learning-rate', '--text-names'],
+    expect(flags('--lora-rank', '8', '--encoder-learning-rate', '1', '--text', 'none', '--text-names')).toEqual([
+      ...['--lora-rank', '--encoder-learning-rate', '--text-names'],
     ])
     expect(flags('--context-layers', '0', '--causal', '--hidden-size', '8')).toEqual(['--causal', '--hidden-size'])
     expect(flags('--context-layers', '0', '--fusion', 'gated', '--hidden-size', '8')).toEqual([])
-    expect(flags('--tune', 'lora', '--lora-rank', '8', '--tower-learning-rate', '1', '--causal')).toEqual([])
+    expect(flags('--tune', 'lora', '--lora-rank', '8', '--encoder-learning-rate', '1', '--causal')).toEqual([])
   })
 
   it('reads a file of options, below what the command line says', async () => {
@@ -234,18 +234,18 @@ describe('voxtorch emotion train', () => {
       expect(said.mock.calls.flat().join('\n')).toMatch(/16 dialogs for training, 4 for validation, 4 for test/)
       expect(JSON.parse(readFileSync(join(output, 'results.json'), 'utf8')).test.accuracy).toBe(1)
       expect(readFileSync(join(output, 'report.html'), 'utf8')).toContain('data-audio="data:audio/wav;base64,')
-      const labelled = join(dir, 'out.jsonl')
+      const labeled = join(dir, 'out.jsonl')
       const page = join(dir, 'page.html')
       await runCommand('voxtorch emotion label', label, [
         join(dir, 'x.jsonl'),
         '--model',
         join(output, 'best'),
         '--output',
-        labelled,
+        labeled,
         '--report',
         page,
       ])
-      const rows = readFileSync(labelled, 'utf8')
+      const rows = readFileSync(labeled, 'utf8')
         .trim()
         .split('\n')
         .map((line) => JSON.parse(line))
@@ -265,7 +265,7 @@ describe.skipIf(!nodeAv)('voxtorch emotion label with films, of npm node-av', ()
   }
   const saved = async (dir: string) => {
     const model = new EmotionClassifier({ sizes: { audio: 512 }, labels: ['joy', 'sadness'] })
-    await model.save(join(dir, 'best'), [new FbankTower() as never])
+    await model.save(join(dir, 'best'), [new EmotionFbankEncoder() as never])
     return join(dir, 'best')
   }
 
@@ -310,18 +310,18 @@ describe.skipIf(!nodeAv)('voxtorch emotion label with films, of npm node-av', ()
 })
 
 it.skipIf(!nodeAv)(
-  'voxtorch emotion label looks at a film through a tower of LanguageBind (npm node-av)',
+  'voxtorch emotion label looks at a film through a encoder of LanguageBind (npm node-av)',
   async () => {
     const dir = folder()
     const { tensors } = await fixture('vision/videos-decoded')
     const film = join(dir, 'film.mp4')
     writeFileSync(film, tensors['h264-variable/file/bytes']?.dataSync() as Uint8Array)
     const bind = await tinyLanguageBind('video')
-    const [tower] = await languageBindTowers({ video: bind }, ['video'])
+    const [encoder] = await languageBindEncoders({ video: bind }, ['video'])
     const labels = ['joy', 'sadness']
     const model = new EmotionClassifier({ sizes: { video: 6 }, labels })
     const best = join(dir, 'best')
-    await model.save(best, [tower as never])
+    await model.save(best, [encoder as never])
     const data = join(dir, 'x.jsonl')
     const spans = [[1, 3], [0, 0.6], undefined] // biome-ignore format: one line
     const lines = spans.map((span) => JSON.stringify({ dialog: 1, text: 'so', video: 'film.mp4', ...(span && { start: span[0], end: span[1] }) })) // biome-ignore format: one line

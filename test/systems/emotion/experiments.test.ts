@@ -18,14 +18,14 @@ import {
 import {
   emotionDataOfArguments,
   emotionTrainingOfArguments,
+  encodersOfArguments,
   pairTrainingOfArguments,
-  towersOfArguments,
   withConfigFile,
 } from '../../../lib/systems/emotion/configuration/apply.js'
 import type { EmotionArguments } from '../../../lib/systems/emotion/configuration/arguments.js'
 import {
   EmotionClassifier,
-  type EmotionTower,
+  type EmotionEncoder,
   emotionAnswers,
   emotionSamples,
   openEmotionData,
@@ -37,7 +37,7 @@ import { EMOTION_RECIPE } from '../../../lib/systems/emotion/training/recipe.js'
 import { withAdapters } from '../../../lib/systems/emotion/training/train.js'
 import { PATIENCE } from '../../patience.js'
 import { start } from '../../train/trainer/child.js'
-import { dialogs, frameFolder, hot, TinyTower, tinyBert, tinyLanguageBind } from './tiny.js'
+import { dialogs, frameFolder, hot, TinyEncoder, tinyBert, tinyLanguageBind } from './tiny.js'
 
 const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-experiments-'))
 const dir = folder()
@@ -81,18 +81,18 @@ describe('the published experiments, on small networks', () => {
         ...(published.audio !== undefined && { audio }),
       }
       const data = await openEmotionData(...emotionDataOfArguments(options))
-      const towers = await towersOfArguments(options)
-      expect(towers.map(({ modality }) => modality)).toEqual(
+      const encoders = await encodersOfArguments(options)
+      expect(encoders.map(({ modality }) => modality)).toEqual(
         isText ? ['text'] : ['video', ...(published.audio === undefined ? [] : ['audio']), 'text'],
       )
       const args = { progress: false, reportTo: 'none' as const, maxSteps: 1 }
       if (options.pairs) {
-        const { results } = await trainPairs({ data, towers, ...pairTrainingOfArguments(options), args })
+        const { results } = await trainPairs({ data, encoders, ...pairTrainingOfArguments(options), args })
         expect(results.globalStep).toBe(1)
         expect(results.test?.loss).toBeGreaterThan(0)
         return
       }
-      const { results, model } = await trainEmotion({ data, towers, ...emotionTrainingOfArguments(options), args })
+      const { results, model } = await trainEmotion({ data, encoders, ...emotionTrainingOfArguments(options), args })
       expect(results.globalStep).toBe(1)
       expect(Number.isFinite(results.test?.macroF1)).toBe(true)
       expect(model.head.linear.bias === null).toBe(published.fusion !== 'frames')
@@ -110,32 +110,32 @@ const parts = () => {
   const all = dialogs(24, LABELS)
   return { train: all.slice(0, 16), valid: all.slice(16, 20), test: all.slice(20), labels: LABELS, notes: [] }
 }
-const tower = () => {
+const encoder = () => {
   manualSeed(6)
-  return new TinyTower('text', 8, words, {}, true)
+  return new TinyEncoder('text', 8, words, {}, true)
 }
 const quiet = { progress: false, reportTo: 'none' as const }
 
 describe('adapters beside a head that trains', () => {
   it('learn at rates of their own, and what is below them stays', async () => {
-    const live = tower()
+    const live = encoder()
     const model = new EmotionClassifier(
       { labels: LABELS, sizes: { text: 8 } },
-      { towers: { text: live as EmotionTower } },
+      { encoders: { text: live as EmotionEncoder } },
     )
     withAdapters(model, { r: 2, targetModules: ['table'] }, undefined)
     const trained = model.namedParameters().filter(([, one]) => one.requiresGrad)
     expect(trained.some(([name]) => name.includes('lora_A'))).toBe(true)
     expect(trained.some(([name]) => name.startsWith('head.'))).toBe(true)
-    const optimizer = emotionOptimizer(model, { ...EMOTION_RECIPE, headLearningRate: 1e-2, towerLearningRate: 1e-4 })
+    const optimizer = emotionOptimizer(model, { ...EMOTION_RECIPE, headLearningRate: 1e-2, encoderLearningRate: 1e-4 })
     const rateOf = new Map(optimizer.groups.flatMap(({ params, lr }) => params.map((one) => [one, lr] as const)))
     for (const [name, one] of trained)
-      expect(rateOf.get(one as never), name).toBe(name.startsWith('towers.') ? 1e-4 : 1e-2)
+      expect(rateOf.get(one as never), name).toBe(name.startsWith('encoders.') ? 1e-4 : 1e-2)
     const before = Object.fromEntries(model.namedParameters().map(([name, one]) => [name, noGrad(() => one.clone())]))
     const { emotionCollate } = await import('../../../lib/systems/emotion/index.js')
     const { labels, known, ...inputs } = await emotionCollate(
       { text: 8 },
-      model.ownTowers,
+      model.ownEncoders,
     )(emotionSamples(parts().train, LABELS))
     for (let i = 0; i < 2; i += 1) {
       const { logits } = await model.forward(inputs)
@@ -155,7 +155,7 @@ describe('adapters beside a head that trains', () => {
       return !ops.equal(now.detach(), before[name] as Tensor)
     }
     for (const [name] of model.namedParameters()) {
-      const isBase = name.startsWith('towers.') && !name.includes('lora_')
+      const isBase = name.startsWith('encoders.') && !name.includes('lora_')
       // Of the head itself a copy is trained, and the original kept as it was.
       if (isBase || name.includes('original_module')) expect(moved(name), name).toBe(false)
       else if (trained.some(([one]) => one === name)) expect(moved(name), name).toBe(true)
@@ -165,21 +165,21 @@ describe('adapters beside a head that trains', () => {
   it(
     'are saved with what they are merged into',
     async () => {
-      const live = tower()
+      const live = encoder()
       const { weight } = (live.network as NonNullable<typeof live.network>).table
       const first = noGrad(() => weight.clone())
       const outputDir = folder()
       const { model, samples } = await trainEmotion({
-        ...{ data: parts(), towers: [live], outputDir, args: quiet, tune: { r: 2, targetModules: ['table'] } },
-        recipe: { epochs: 3, batchSize: 4, headLearningRate: 1e-2, towerLearningRate: 1e-2 },
+        ...{ data: parts(), encoders: [live], outputDir, args: quiet, tune: { r: 2, targetModules: ['table'] } },
+        recipe: { epochs: 3, batchSize: 4, headLearningRate: 1e-2, encoderLearningRate: 1e-2 },
       })
       const merged = live.network?.table.weight as Tensor
       expect(ops.equal(merged.detach(), first)).toBe(false)
       expect(model.namedParameters().some(([name]) => name.includes('lora_'))).toBe(false)
       const { loadSafetensors } = await import('../../../lib/files/index.js')
-      const again = tower()
+      const again = encoder()
       again.network?.loadStateDict((await loadSafetensors(join(outputDir, 'best/text/table.safetensors'))).tensors)
-      const loaded = await EmotionClassifier.fromPretrained(join(outputDir, 'best'), { towers: [again] })
+      const loaded = await EmotionClassifier.fromPretrained(join(outputDir, 'best'), { encoders: [again] })
       const logits = async (one: EmotionClassifier) =>
         (await emotionAnswers(one, samples.test)).map((each) => each.logits)
       expect(await logits(loaded)).toEqual(await logits(model))
@@ -198,14 +198,14 @@ describe('a step of training', () => {
       },
     } as never
     const { model } = await trainEmotion({
-      ...{ data: { ...parts(), valid: [], test: [] }, towers: [tower()], outputDir: folder(), tune: 'full' },
+      ...{ data: { ...parts(), valid: [], test: [] }, encoders: [encoder()], outputDir: folder(), tune: 'full' },
       config: { fusion: 'concat', dropout: 0 },
       recipe: {
         epochs: 1,
         warmup: 0,
         classWeights: 'none',
         headLearningRate: 1e-2,
-        towerLearningRate: 1e-2,
+        encoderLearningRate: 1e-2,
         ...recipe,
       },
       args: { ...quiet, maxSteps: 1, loggingSteps: 1 },
@@ -285,8 +285,8 @@ describe('the examples', () => {
         )
       writeFileSync(join(clips, 'c.ppm'), `P3 2 1 255 1 2 3 4 5 6\n`)
       writeFileSync(join(clips, 'notes.txt'), 'nothing')
-      const towers = ['--audio', await tinyLanguageBind('audio'), '--image', await tinyLanguageBind('image')]
-      const { stdout } = await run('examples/languagebind-embed.ts', clips, 'a dog barks', ...towers)
+      const encoders = ['--audio', await tinyLanguageBind('audio'), '--image', await tinyLanguageBind('image')]
+      const { stdout } = await run('examples/languagebind-embed.ts', clips, 'a dog barks', ...encoders)
       const found = [...stdout.matchAll(/^(-?\d\.\d{3}) {2}(\S+)$/gm)].map(([, cosine, file]) => [Number(cosine), file])
       expect(found.map(([, file]) => file).sort()).toEqual(['a.wav', 'b.wav', 'c.ppm'].map((name) => join(clips, name)))
       expect(found[0]?.[0]).toBeGreaterThanOrEqual(found[1]?.[0] as number)

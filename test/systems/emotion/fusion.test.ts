@@ -10,9 +10,9 @@ import { EMOTIONS, type EmotionDialog, type EmotionUtterance } from '../../../li
 import type { EmotionSample } from '../../../lib/systems/emotion/data/collate.js'
 import { emotionAnswers, knownAnswers } from '../../../lib/systems/emotion/evaluation/evaluate.js'
 import type { EmotionModality } from '../../../lib/systems/emotion/network/config.js'
-import { LanguageBindTower } from '../../../lib/systems/emotion/network/languagebind-towers.js'
-import type { EmotionTower } from '../../../lib/systems/emotion/network/towers.js'
-import { FbankTower } from '../../../lib/systems/emotion/network/voice-tower.js'
+import type { EmotionEncoder } from '../../../lib/systems/emotion/network/encoders.js'
+import { LanguageBindEmotionEncoder } from '../../../lib/systems/emotion/network/languagebind-encoders.js'
+import { EmotionFbankEncoder } from '../../../lib/systems/emotion/network/voice-encoder.js'
 import { type TrainedEmotion, trainEmotion } from '../../../lib/systems/emotion/training/train.js'
 import { PATIENCE } from '../../patience.js'
 import { face } from '../emoverse/faces.js'
@@ -93,10 +93,10 @@ async function speak(): Promise<void> {
 }
 
 /** Which words a sentence has, of those that occur three times in what is learnt from. */
-class WordTower implements EmotionTower<number[]> {
+class WordEncoder implements EmotionEncoder<number[]> {
   readonly modality = 'text'
   readonly network = null
-  readonly recipe = { tower: 'words' }
+  readonly recipe = { encoder: 'words' }
   readonly #words: string[]
 
   constructor(texts: readonly string[]) {
@@ -118,28 +118,28 @@ class WordTower implements EmotionTower<number[]> {
 }
 const wordsOf = (text: string): string[] => text.toLowerCase().match(/[a-z']+/g) ?? []
 
-/** Frames through a video tower of LanguageBind's kind that nothing was learnt in: its states alone tell faces apart. */
-function videoTower(): LanguageBindTower {
+/** Frames through a video encoder of LanguageBind's kind that nothing was learnt in: its states alone tell faces apart. */
+function videoEncoder(): LanguageBindEmotionEncoder {
   const shape = { numHiddenLayers: 1, hiddenSize: 64, intermediateSize: 128, numAttentionHeads: 4, hiddenAct: 'gelu' }
   const visionConfig = { ...shape, imageSize: 28, patchSize: 7, addTimeAttn: true, numFrames: 4 }
   const textConfig = { ...shape, hiddenSize: 8, vocabSize: 8 }
   const bind = LanguageBind.fromConfig({ video: { textConfig, visionConfig, projectionDim: 64 } }, { seed: 3 })
-  return new LanguageBindTower(bind.eval(), 'video', { states: true })
+  return new LanguageBindEmotionEncoder(bind.eval(), 'video', { states: true })
 }
 
-const towers = [
-  new WordTower(data.train.flatMap(({ utterances }) => utterances.map(({ text }) => text))),
-  new FbankTower({ nMels: 24 }),
-  videoTower(),
-] as unknown as EmotionTower[]
+const encoders = [
+  new WordEncoder(data.train.flatMap(({ utterances }) => utterances.map(({ text }) => text))),
+  new EmotionFbankEncoder({ nMels: 24 }),
+  videoEncoder(),
+] as unknown as EmotionEncoder[]
 beforeAll(speak, PATIENCE)
 
 /** A training for each of some rates, of which validation data chooses one: what is tested is seen with that one alone. */
-async function train(some: readonly EmotionTower[]): Promise<TrainedEmotion> {
+async function train(some: readonly EmotionEncoder[]): Promise<TrainedEmotion> {
   let best: TrainedEmotion | undefined
   for (const headLearningRate of some.length > 1 ? [3e-3, 1e-2] : [1e-2]) {
     const trained = await trainEmotion({
-      ...{ data, towers: some, outputDir: mkdtempSync(join(folder, 'run-')), cache: join(folder, 'cache') },
+      ...{ data, encoders: some, outputDir: mkdtempSync(join(folder, 'run-')), cache: join(folder, 'cache') },
       config: { fusion: 'concat-ln', dropout: 0.1, modalityDropout: some.length > 1 ? 0.1 : 0 },
       recipe: { epochs: some.length > 1 ? 24 : 8, batchSize: 4, headLearningRate, patience: 40 },
       // Not each epoch: to save takes longer than to learn.
@@ -160,7 +160,7 @@ describe('three modalities', () => {
   it(
     'tell together what none tells alone, and one that is missing costs its share',
     async () => {
-      const { model, results, samples } = await train(towers)
+      const { model, results, samples } = await train(encoders)
       const answered = knownAnswers(await emotionAnswers(model, samples.test), EMOTIONS)
       const bits = [0, 1, 2].map(
         (b) =>
@@ -171,11 +171,11 @@ describe('three modalities', () => {
       const all = results.test?.accuracy as number
       console.log(`all three: ${shown(all)}; of words, voices and faces ${bits.map(shown)}`)
       expect(all).toBeGreaterThanOrEqual(0.9)
-      for (const tower of towers) {
-        const name = tower.modality as EmotionModality
-        const own = (await train([tower])).results.test?.accuracy as number
+      for (const encoder of encoders) {
+        const name = encoder.modality as EmotionModality
+        const own = (await train([encoder])).results.test?.accuracy as number
         expect(own, `${name} alone`).toBeLessThanOrEqual(0.5)
-        const rest = (await train(towers.filter((one) => one !== tower))).results.test?.accuracy as number
+        const rest = (await train(encoders.filter((one) => one !== encoder))).results.test?.accuracy as number
         // Two bits of three: what the third would tell apart is guessed, and each branch is worth its share.
         expect(rest, `trained without ${name}`).toBeLessThanOrEqual(all - 0.08)
         expect(rest, `trained without ${name}`).toBeGreaterThanOrEqual(own)

@@ -26,7 +26,7 @@ import { EmotionPairClassifier } from '../../../lib/systems/emotion/published/pa
 import { findPairs, type TrainPairsOptions, trainPairs } from '../../../lib/systems/emotion/published/train-pairs.js'
 import { loadPointer, trainPointer } from '../../../lib/systems/emotion/published/train-pointer.js'
 import { PATIENCE } from '../../patience.js'
-import { hot, TinyTower } from './tiny.js'
+import { hot, TinyEncoder } from './tiny.js'
 
 const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-emotion-pairs-'))
 const labels = ['neutral', 'joy', 'stage_fright']
@@ -56,7 +56,7 @@ function data(): EmotionParts {
   return { train: all.slice(0, 120), valid: all.slice(120, 126), test: all.slice(126), labels, notes: [] }
 }
 const options = (more: Partial<TrainPairsOptions> = {}): TrainPairsOptions => ({
-  ...{ data: data(), towers: [new TinyTower('text', 8, facts)], outputDir: folder() },
+  ...{ data: data(), encoders: [new TinyEncoder('text', 8, facts)], outputDir: folder() },
   recipe: { epochs: 12, batchSize: 8, accumulation: 1, headLearningRate: 0.1, bf16: false },
   args: { progress: false, reportTo: 'none' },
   ...more,
@@ -109,13 +109,13 @@ describe('trainPairs', () => {
   )
 
   it(
-    'goes on after a kill, to the same bits, with a tower that trains',
+    'goes on after a kill, to the same bits, with a encoder that trains',
     async () => {
       const given = (outputDir: string, callbacks: TrainerCallback[] = []) => {
         manualSeed(5)
         const recipe = { epochs: 3, batchSize: 8, accumulation: 2, bf16: false, patience: 0 }
         return options({
-          towers: [new TinyTower('text', 8, facts, {}, true)],
+          encoders: [new TinyEncoder('text', 8, facts, {}, true)],
           tune: 'full',
           recipe,
           outputDir,
@@ -133,7 +133,7 @@ describe('trainPairs', () => {
       const again = await trainPairs(given(outputDir))
       expect(again.results).toEqual(whole.results)
       const [a, b] = [whole.model.stateDict(), again.model.stateDict()]
-      expect(Object.keys(a)).toContain('towers.text.table.weight')
+      expect(Object.keys(a)).toContain('encoders.text.table.weight')
       for (const [name, tensor] of Object.entries(a)) expect(b[name]?.equal(tensor as Tensor), name).toBe(true)
     },
     PATIENCE,
@@ -145,8 +145,8 @@ describe('trainPairs', () => {
       mute[part] = mute[part].map(({ causes: _, ...dialog }) => dialog)
     await expect(trainPairs(options({ data: mute }))).rejects.toThrow(DataError)
     await expect(trainPairs(options({ recipe: { classWeights: 'root' } as never }))).rejects.toThrow(/classWeights/)
-    const reading = new TinyTower('text', 8, facts, { history: 2 }, true)
-    await expect(trainPairs(options({ towers: [reading], tune: 'full' }))).rejects.toThrow(ConfigError)
+    const reading = new TinyEncoder('text', 8, facts, { history: 2 }, true)
+    await expect(trainPairs(options({ encoders: [reading], tune: 'full' }))).rejects.toThrow(ConfigError)
     await expect(trainPairs(options({ recipe: { keyMetric: 'macroF1' } }))).rejects.toThrow(/keyMetric/)
   })
 })
@@ -158,7 +158,7 @@ describe('trainPointer', () => {
   const given = (more: object = {}) => ({
     ...{
       data: data(),
-      towers: [new TinyTower('video', 8, film), new TinyTower('text', 8, facts)],
+      encoders: [new TinyEncoder('video', 8, film), new TinyEncoder('text', 8, facts)],
       outputDir: folder(),
     },
     config: { layers: 1, heads: 2, dropout: 0 },
@@ -200,9 +200,11 @@ describe('trainPointer', () => {
   })
 
   it('wants video and text of one size, and a recipe that it knows', async () => {
-    const text = new TinyTower('text', 8, facts)
-    await expect(trainPointer(given({ towers: [text] }))).rejects.toThrow(/expected one video and one text encoder/)
-    await expect(trainPointer(given({ towers: [text, new TinyTower('video', 6, film)] }))).rejects.toThrow(ConfigError)
+    const text = new TinyEncoder('text', 8, facts)
+    await expect(trainPointer(given({ encoders: [text] }))).rejects.toThrow(/expected one video and one text encoder/)
+    await expect(trainPointer(given({ encoders: [text, new TinyEncoder('video', 6, film)] }))).rejects.toThrow(
+      ConfigError,
+    )
     await expect(trainPointer(given({ recipe: { keyMetric: 'emotionF1' } }))).rejects.toThrow(/keyMetric/)
     await expect(trainPointer(given({ config: { heads: 3 } }))).rejects.toThrow(/expected a multiple of heads \(3\)/)
   })

@@ -22,8 +22,8 @@ const tensorsOf = (name: string, role: string) =>
   )
 const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-layouts-'))
 
-/** A tower's checkpoint, as it is published. */
-function tower(name = 'pytorch_model.bin', data: Uint8Array = bytes('tower')): string {
+/** A encoder's checkpoint, as it is published. */
+function encoder(name = 'pytorch_model.bin', data: Uint8Array = bytes('tower')): string {
   const place = folder()
   writeFileSync(join(place, 'config.json'), JSON.stringify(configOf('tower')))
   writeFileSync(join(place, name), data)
@@ -33,7 +33,7 @@ const END = 8
 /** Words as their lengths, in place of CLIP's vocabulary. */
 const tokenizer = { endTokenId: END, encode: () => ({ inputIds: tensor([[7, 2, END, END, END]], { dtype: 'int64' }) }) }
 const tokens = () => tokenizer.encode().inputIds
-/** A classifier whose towers read numbers. */
+/** A classifier whose encoders read numbers. */
 async function loaded(...values: Parameters<typeof loadPublishedEmotion>) {
   // The tokenizer of the folder would be CLIP's, of 1.5 MB.
   const made = LanguageBind.fromPretrained
@@ -45,13 +45,13 @@ async function loaded(...values: Parameters<typeof loadPublishedEmotion>) {
   }
 }
 const stateOf = (model: EmotionClassifier) => {
-  const { model: bind } = model.ownTowers.video as unknown as { model: LanguageBind }
+  const { model: bind } = model.ownEncoders.video as unknown as { model: LanguageBind }
   return bind.stateDict()
 }
 
-describe('a checkpoint of one tower', () => {
+describe('a checkpoint of one encoder', () => {
   it('of torch.save has the values that torch saved, and the scale', async () => {
-    const model = await LanguageBind.fromPretrained({ video: tower() })
+    const model = await LanguageBind.fromPretrained({ video: encoder() })
     const state = model.stateDict()
     const saved = Object.entries(tensorsOf('tower', 'param')).filter(([name]) => !name.endsWith('position_ids'))
     expect(Object.keys(state)).toHaveLength(saved.length)
@@ -72,8 +72,8 @@ describe('loadPublishedEmotion', () => {
     return place
   }
 
-  it('reads what the Trainer saved of a wrapper, with scales from the tower', async () => {
-    const { model, fresh } = await loaded(published(), { video: tower() })
+  it('reads what the Trainer saved of a wrapper, with scales from the encoder', async () => {
+    const { model, fresh } = await loaded(published(), { video: encoder() })
     expect(fresh).toEqual([])
     expect(model.config).toMatchObject({ labels: [...EMOTIONS], fusion: 'concat', headBias: false, context: null })
     expect(model.modalities).toEqual(['video', 'text'])
@@ -84,7 +84,7 @@ describe('loadPublishedEmotion', () => {
     }
     // [video · temperature, text] W^T
     const film = randn([1, 3, 2, 4, 4])
-    const { video, text } = model.ownTowers
+    const { video, text } = model.ownEncoders
     const logits = await noGrad(async () => {
       const seen = await (video as NonNullable<typeof video>).encode([film])
       const said = await (text as NonNullable<typeof text>).encode([tokens()])
@@ -105,26 +105,26 @@ describe('loadPublishedEmotion', () => {
   it('reads it as safetensors too, and by the name of the file', async () => {
     const place = folder()
     await saveSafetensors(join(place, 'model.safetensors'), tensorsOf('wrapper', 'param'))
-    const { model } = await loaded(join(place, 'model.safetensors'), { video: tower() })
+    const { model } = await loaded(join(place, 'model.safetensors'), { video: encoder() })
     expect(ops.equal(model.head.linear.weight, tensorsOf('wrapper', 'param')['linear.weight'] as Tensor)).toBe(true)
   })
 
-  it("reads peft's adapters and biases, over the weights of the tower, and says that the head is new", async () => {
+  it("reads peft's adapters and biases, over the weights of the encoder, and says that the head is new", async () => {
     const place = published('adapter_model.bin', bytes('adapters'))
     writeFileSync(join(place, 'adapter_config.json'), JSON.stringify(configOf('adapters')))
-    const { model, fresh } = await loaded(place, { video: tower() })
+    const { model, fresh } = await loaded(place, { video: encoder() })
     expect(fresh).toEqual(['linear.weight'])
     const wanted = tensorsOf('adapters', 'out')
     for (const [name, value] of Object.entries(stateOf(model))) {
       if (name === 'modality_scale.video') continue
       expect(difference(value, wanted[`model.${name}`] as Tensor), name).toBeLessThan(1e-6)
     }
-    const again = await loaded(place, { video: tower() })
+    const again = await loaded(place, { video: encoder() })
     expect(ops.equal(again.model.head.linear.weight, model.head.linear.weight)).toBe(true)
-    const other = await loaded(place, { video: tower() }, { seed: 7 })
+    const other = await loaded(place, { video: encoder() }, { seed: 7 })
     expect(ops.equal(other.model.head.linear.weight, model.head.linear.weight)).toBe(false)
     writeFileSync(join(place, 'adapter_config.json'), JSON.stringify({ ...configOf('adapters'), r: 4 }))
-    await expect(loaded(place, { video: tower() })).rejects.toThrow(/expected lora_A \[4, in\]/)
+    await expect(loaded(place, { video: encoder() })).rejects.toThrow(/expected lora_A \[4, in\]/)
   })
 
   it('names what does not fit', async () => {
@@ -135,7 +135,7 @@ describe('loadPublishedEmotion', () => {
       return place
     }
     const failure = async (changed: Record<string, Tensor>, options = {}) =>
-      (await loaded(await saved(changed), { video: tower() }, options).catch((error: Error) => error)) as Error
+      (await loaded(await saved(changed), { video: encoder() }, options).catch((error: Error) => error)) as Error
     const name = 'model.modality_encoder.video.pre_layrnorm.weight'
     const { [name]: lost, 'linear.weight': head, ...rest } = state as Record<string, Tensor>
     for (const [changed, what] of [
@@ -163,6 +163,6 @@ describe('loadPublishedEmotion', () => {
     expect((await failure(state, { labels: ['a', 'b'] })).message).toMatch(
       /linear\.weight: expected shape \[2,6\], got \[7,6\]/,
     )
-    await expect(loaded(folder(), { video: tower() })).rejects.toThrow(/expected a file, or a folder with one of/)
+    await expect(loaded(folder(), { video: encoder() })).rejects.toThrow(/expected a file, or a folder with one of/)
   })
 })

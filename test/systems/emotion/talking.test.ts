@@ -35,10 +35,10 @@ it.skipIf(!isThere)('labels what is said in a clip, and a dialog (../shared/data
   const one = join(folder, 'ecf.json')
   const [conversation] = JSON.parse(readFileSync(ecf, 'utf8'))
   writeFileSync(one, JSON.stringify([conversation]))
-  const [labelled, report] = [join(folder, 'labels.jsonl'), join(folder, 'strip.html')]
-  const { stdout } = await run(speech, one, '--model', join(output, 'best'), '--output', labelled, '--report', report)
+  const [labeled, report] = [join(folder, 'labels.jsonl'), join(folder, 'strip.html')]
+  const { stdout } = await run(speech, one, '--model', join(output, 'best'), '--output', labeled, '--report', report)
   expect(stdout.trim()).toBe(report)
-  const [heard, ...rest] = readFileSync(labelled, 'utf8').trim().split('\n').map((line) => JSON.parse(line))
+  const [heard, ...rest] = readFileSync(labeled, 'utf8').trim().split('\n').map((line) => JSON.parse(line))
   expect(heard.text.toLowerCase()).toContain('ask not what your country can do for you')
   expect(heard.start).toBeLessThan(1)
   expect(heard.end).toBeGreaterThan(5)

@@ -6,7 +6,7 @@ import { saveSafetensors } from '../../../lib/files/index.js'
 import { Bert, LanguageBind, Linear, Module, manualSeed, type Tensor, tensor } from '../../../lib/index.js'
 import type { EmotionDialog } from '../../../lib/kit/emotion/dialog.js'
 import type { EmotionModality } from '../../../lib/systems/emotion/network/config.js'
-import type { EmotionTower } from '../../../lib/systems/emotion/network/towers.js'
+import type { EmotionEncoder } from '../../../lib/systems/emotion/network/encoders.js'
 import { fixturePath } from '../../helpers.js'
 
 /** Dialogs of two speakers, whose emotions are among the first `classes`. */
@@ -32,8 +32,8 @@ class Table extends Module {
   }
 }
 
-/** A tower that knows an utterance by numbers that a function gives; with a network it turns them. */
-export class TinyTower implements EmotionTower<number[]> {
+/** A encoder that knows an utterance by numbers that a function gives; with a network it turns them. */
+export class TinyEncoder implements EmotionEncoder<number[]> {
   readonly network: Table | null
   reads = 0
   encoded = 0
@@ -42,7 +42,7 @@ export class TinyTower implements EmotionTower<number[]> {
     readonly modality: EmotionModality,
     readonly size: number,
     readonly facts: (dialog: EmotionDialog, place: number) => number[] | undefined,
-    readonly recipe: Record<string, unknown> = { tower: 'tiny' },
+    readonly recipe: Record<string, unknown> = { encoder: 'tiny' },
     withNetwork = false,
   ) {
     this.network = withNetwork ? new Table(size) : null

@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as vt from 'voxtorch'
-import { TextTower, trainEmotion } from 'voxtorch/emotion'
+import { EmotionTextEncoder, trainEmotion } from 'voxtorch/emotion'
 
 const [outputDir, bert] = process.argv.slice(2)
 vt.setNumThreads(1)
@@ -19,9 +19,14 @@ const dialogs = Array.from({ length: 24 }, (_, d) => ({
 }))
 const parts = { train: dialogs.slice(0, 16), valid: dialogs.slice(16, 20), test: dialogs.slice(20) }
 const { model, results } = await trainEmotion({
-  ...{ data: { ...parts, labels, notes: [] }, outputDir, towers: [await TextTower.fromPretrained(bert)], tune: 'full' },
+  ...{
+    data: { ...parts, labels, notes: [] },
+    outputDir,
+    encoders: [await EmotionTextEncoder.fromPretrained(bert)],
+    tune: 'full',
+  },
   config: { hiddenSize: 8, context: { layers: 1, heads: 2 }, dropout: 0.2 },
-  recipe: { epochs: 4, batchSize: 4, accumulation: 2, patience: 0, towerLearningRate: 1e-3 },
+  recipe: { epochs: 4, batchSize: 4, accumulation: 2, patience: 0, encoderLearningRate: 1e-3 },
   args: { progress: false, reportTo: 'none', saveStrategy: 'steps', saveSteps: 1, evalStrategy: 'steps', evalSteps: 1 },
   callbacks: [
     {

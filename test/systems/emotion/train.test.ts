@@ -9,10 +9,10 @@ import { emotionCollate } from '../../../lib/systems/emotion/data/collate.js'
 import type { EmotionParts } from '../../../lib/systems/emotion/data/open.js'
 import { emotionAnswers } from '../../../lib/systems/emotion/evaluation/evaluate.js'
 import { EmotionClassifier } from '../../../lib/systems/emotion/network/network.js'
-import { towersDevice } from '../../../lib/systems/emotion/training/samples.js'
+import { encodersDevice } from '../../../lib/systems/emotion/training/samples.js'
 import { type TrainEmotionOptions, trainEmotion } from '../../../lib/systems/emotion/training/train.js'
 import { PATIENCE } from '../../patience.js'
-import { dialogs, hot, TinyTower } from './tiny.js'
+import { dialogs, hot, TinyEncoder } from './tiny.js'
 
 const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-emotion-train-'))
 const three = EMOTIONS.slice(0, 3)
@@ -25,7 +25,7 @@ const classOf = (dialog: EmotionDialog, place: number) => three.indexOf(dialog.u
 const facts = (dialog: EmotionDialog, place: number) => hot(8, classOf(dialog, place), Number(dialog.id) * 10 + place)
 const options = (more: Partial<TrainEmotionOptions> = {}): TrainEmotionOptions => ({
   data: data(),
-  towers: [new TinyTower('text', 8, facts)],
+  encoders: [new TinyEncoder('text', 8, facts)],
   outputDir: folder(),
   config: { hiddenSize: 16, context: { layers: 1, heads: 2 } },
   recipe: { epochs: 12, batchSize: 4, headLearningRate: 1e-2 },
@@ -35,7 +35,7 @@ const options = (more: Partial<TrainEmotionOptions> = {}): TrainEmotionOptions =
 
 describe('trainEmotion', () => {
   it(
-    'learns what towers tell, keeps the best epoch, and saves it',
+    'learns what encoders tell, keeps the best epoch, and saves it',
     async () => {
       const given = options()
       const { results, model, samples } = await trainEmotion(given)
@@ -47,10 +47,10 @@ describe('trainEmotion', () => {
       const [a, b] = [await emotionAnswers(model, samples.test), await emotionAnswers(again, samples.test)]
       expect(a.map(({ logits }) => logits)).toEqual(b.map(({ logits }) => logits))
       // The same call on the same folder finds what was done.
-      const tower = new TinyTower('text', 8, facts)
-      const found = await trainEmotion({ ...given, towers: [tower] })
+      const encoder = new TinyEncoder('text', 8, facts)
+      const found = await trainEmotion({ ...given, encoders: [encoder] })
       expect(found.results).toEqual(results)
-      expect(tower.encoded).toBe(0)
+      expect(encoder.encoded).toBe(0)
     },
     PATIENCE,
   )
@@ -62,10 +62,10 @@ describe('trainEmotion', () => {
       const recipe = { epochs: 4, batchSize: 4, accumulation: 2, patience: 0, headLearningRate: 1e-2 }
       const given = (outputDir: string, more: Partial<TrainEmotionOptions> = {}) => {
         manualSeed(5)
-        const towers = [new TinyTower('text', 8, facts), new TinyTower('audio', 8, facts, {}, true)]
+        const encoders = [new TinyEncoder('text', 8, facts), new TinyEncoder('audio', 8, facts, {}, true)]
         return options({
           config: { ...config, modalityDropout: 0.3 },
-          towers,
+          encoders,
           recipe,
           tune: 'full',
           outputDir,
@@ -84,7 +84,7 @@ describe('trainEmotion', () => {
       const again = await trainEmotion(given(outputDir))
       expect(again.results).toEqual(whole.results)
       const [a, b] = [whole.model.stateDict(), again.model.stateDict()]
-      expect(Object.keys(a)).toContain('towers.audio.table.weight')
+      expect(Object.keys(a)).toContain('encoders.audio.table.weight')
       for (const [name, tensor] of Object.entries(a)) expect(b[name]?.equal(tensor), name).toBe(true)
     },
     PATIENCE,
@@ -94,20 +94,24 @@ describe('trainEmotion', () => {
     'gives a classifier that is evaluated twice to the same bits, whatever is drawn in between',
     async () => {
       manualSeed(5)
-      const towers = (['text', 'audio'] as const).map((name) => new TinyTower(name, 8, facts, {}, true))
+      const encoders = (['text', 'audio'] as const).map((name) => new TinyEncoder(name, 8, facts, {}, true))
       const config = { hiddenSize: 16, context: { layers: 1, heads: 2 }, dropout: 0.3, modalityDropout: 0.3 }
       const { model, samples } = await trainEmotion(
-        options({ towers, tune: 'full', config: { ...config, fusion: 'cross-attention' }, recipe: { epochs: 2 } }),
+        options({ encoders, tune: 'full', config: { ...config, fusion: 'cross-attention' }, recipe: { epochs: 2 } }),
       )
       // Training mode, in which the same is asked twice and answered twice otherwise.
       model.train()
-      const { labels: _, known: __, ...batch } = await emotionCollate(model.config.sizes, model.ownTowers)(samples.test)
+      const {
+        labels: _,
+        known: __,
+        ...batch
+      } = await emotionCollate(model.config.sizes, model.ownEncoders)(samples.test)
       const drawn = async () => (await noGrad(() => model.forward(batch))).logits
       expect((await drawn()).equal(await drawn())).toBe(false)
       const dialogs = samples.test.map(({ dialog }) => dialog)
       const evaluated = async () => ({
         answers: await emotionAnswers(model, samples.test, { states: true }),
-        labelled: await labelDialogs(model, dialogs),
+        labeled: await labelDialogs(model, dialogs),
       })
       const first = await evaluated()
       manualSeed(99)
@@ -122,9 +126,9 @@ describe('trainEmotion', () => {
   it('gives what it gave, temperature and adapters too, when the run had ended before', async () => {
     const given = (outputDir: string) => {
       manualSeed(5)
-      const towers = [new TinyTower('text', 8, facts, {}, true)]
+      const encoders = [new TinyEncoder('text', 8, facts, {}, true)]
       const tune = { r: 2, loraAlpha: 4, targetModules: ['table'] }
-      return options({ towers, tune, outputDir, recipe: { epochs: 2, batchSize: 4 } })
+      return options({ encoders, tune, outputDir, recipe: { epochs: 2, batchSize: 4 } })
     }
     const outputDir = folder()
     const [first, again] = [await trainEmotion(given(outputDir)), await trainEmotion(given(outputDir))]
@@ -135,30 +139,30 @@ describe('trainEmotion', () => {
     for (const [name, tensor] of Object.entries(a)) expect(b[name]?.equal(tensor), name).toBe(true)
   })
 
-  it('puts the rest of the network beside towers that train, and wants these on one device', async () => {
+  it('puts the rest of the network beside encoders that train, and wants these on one device', async () => {
     const on = (modality: 'text' | 'audio', device: 'cpu' | 'meta') =>
-      withDevice(device, () => new TinyTower(modality, 8, facts, {}, true))
+      withDevice(device, () => new TinyEncoder(modality, 8, facts, {}, true))
     const [text, audio] = [on('text', 'meta'), on('audio', 'cpu')]
-    expect(towersDevice('here', { text }, [audio])).toBe('meta')
-    expect(towersDevice('here', {}, [audio, text])).toBe('meta')
-    expect(towersDevice('here', {}, [new TinyTower('text', 8, facts)])).toBe(undefined)
-    // Where the caller wants it, who without networks among the towers is all that says so.
-    expect(towersDevice('here', {}, [new TinyTower('text', 8, facts)], 'meta')).toBe('meta')
-    expect(towersDevice('here', {}, [text], 'cpu')).toBe('cpu')
-    expect(() => towersDevice('here', { text }, [], 'cpu')).toThrow(
+    expect(encodersDevice('here', { text }, [audio])).toBe('meta')
+    expect(encodersDevice('here', {}, [audio, text])).toBe('meta')
+    expect(encodersDevice('here', {}, [new TinyEncoder('text', 8, facts)])).toBe(undefined)
+    // Where the caller wants it, who without networks among the encoders is all that says so.
+    expect(encodersDevice('here', {}, [new TinyEncoder('text', 8, facts)], 'meta')).toBe('meta')
+    expect(encodersDevice('here', {}, [text], 'cpu')).toBe('cpu')
+    expect(() => encodersDevice('here', { text }, [], 'cpu')).toThrow(
       /device: expected meta, where the encoders that train are, got cpu/,
     )
-    await expect(trainEmotion(options({ towers: [text, audio], tune: 'full' }))).rejects.toThrow(
+    await expect(trainEmotion(options({ encoders: [text, audio], tune: 'full' }))).rejects.toThrow(
       /expected encoders that train on one device, got (meta and cpu|cpu and meta)/,
     )
   })
 
   it('refuses what it does not know', async () => {
-    await expect(trainEmotion(options({ towers: [] }))).rejects.toThrow(ConfigError)
+    await expect(trainEmotion(options({ encoders: [] }))).rejects.toThrow(ConfigError)
     await expect(trainEmotion(options({ tune: 'full' }))).rejects.toThrow(/tune: expected an encoder with a network/)
     await expect(trainEmotion(options({ recipe: { rate: 1 } as never }))).rejects.toThrow(ConfigError)
-    const twice = [new TinyTower('text', 8, facts), new TinyTower('text', 8, facts)]
-    await expect(trainEmotion(options({ towers: twice }))).rejects.toThrow(
+    const twice = [new TinyEncoder('text', 8, facts), new TinyEncoder('text', 8, facts)]
+    await expect(trainEmotion(options({ encoders: twice }))).rejects.toThrow(
       /expected at most one encoder per modality, got two of text/,
     )
   })

@@ -91,20 +91,20 @@ it.skipIf(!wanted)(
     const llm = { vocabSize: tokenizer.vocabSize, hiddenSize: 128, intermediateSize: 256, numHiddenLayers: 3, numAttentionHeads: 4, numKeyValueHeads: 4, maxPositionEmbeddings: 1024 }
     const recipe = { learningRate: 2e-3, batchSize: 8, accumulation: 1, gradientCheckpointing: false, validationShare: 0, logSteps: 20, saveSteps: 1000 }
     const accuracy: Record<string, number> = {}
-    for (const sounds of ['read', 'ignore'] as const) {
+    for (const audio of ['read', 'ignore'] as const) {
       manualSeed(seed)
       const model = DecoderLM.fromConfig({ ...llm, initializerRange: 0.05 }, { seed })
-      using emoverse = new EmoVerse({ model, tokenizer, system: null, sounds, speech: await SpeechBranch.begin(speech, llm.hiddenSize) })
+      using emoverse = new EmoVerse({ model, tokenizer, system: null, audio, speech: await SpeechBranch.begin(speech, llm.hiddenSize) })
       // Nothing is known before: words are learnt too.
       const lora = { r: 32, loraAlpha: 64, loraDropout: 0.05, modulesToSave: ['embed_tokens', 'lm_head'] }
-      const hears = sounds === 'read' ? ({ speech: 'whole' } as const) : {}
+      const hears = audio === 'read' ? ({ speech: 'whole' } as const) : {}
       const trained = await trainEmoVerse(emoverse, {
-        outputDir: join(home, sounds),
+        outputDir: join(home, audio),
         mediaRoot: emodb,
         saveModel: false,
         args: { progress: false },
         stages: [
-          ...(sounds === 'read' ? [{ name: 'ears', data: data.slice(0, heard.length), recipe: { ...recipe, epochs: 1 }, speech: 'alone' as const }] : []),
+          ...(audio === 'read' ? [{ name: 'ears', data: data.slice(0, heard.length), recipe: { ...recipe, epochs: 1 }, speech: 'alone' as const }] : []),
           { name: 'both', data, recipe: { ...recipe, epochs: number('EPOCHS', 3) }, lora, ...hears },
         ],
       })
@@ -114,8 +114,8 @@ it.skipIf(!wanted)(
         const [best] = Object.entries(shares).sort(([, a], [, b]) => b - a)
         if (best?.[0] === record.response) right += 1
       }
-      accuracy[sounds] = right / test.length
-      console.log(sounds, accuracy[sounds], trained.stages.map(({ name, seconds, globalStep }) => `${name}: ${globalStep} steps, ${seconds.toFixed(0)} s`))
+      accuracy[audio] = right / test.length
+      console.log(audio, accuracy[audio], trained.stages.map(({ name, seconds, globalStep }) => `${name}: ${globalStep} steps, ${seconds.toFixed(0)} s`))
     }
     expect((accuracy.read as number) - (accuracy.ignore as number)).toBeGreaterThanOrEqual(0.15)
   },

@@ -37,9 +37,9 @@ describe('what is no batch', () => {
       inputIds: [1, 2],
       labels: [-100, 2],
       task: 'MER' as const,
-      pictures: [],
-      picturePlaces: [],
-      sounds: [],
+      imageInputs: [],
+      imagePlaces: [],
+      audioInputs: [],
     }
     const batch = emoverseCollate([sample])
     // biome-ignore lint/suspicious/noExplicitAny: wrong on purpose
@@ -116,7 +116,7 @@ describe('what strangers give a model', () => {
     expect((await model.generate([good], { maxNewTokens: 4 }))[0]).toEqual(first)
     // A line of 40,000 pixels is a picture.
     const line = await model.encode({ query: 'a', images: [stored('line.ppm', ppm(40_000, 1, (x) => [x % 256, 0, 0]))] }, { answer: false })
-    expect(line.pictures[0]?.tiles).toBeGreaterThan(1)
+    expect(line.imageInputs[0]?.tiles).toBeGreaterThan(1)
   }) // biome-ignore format: long lines
 
   it('may be too long, each picture as one or with all of its tokens: an error, or no answer as published', async () => {

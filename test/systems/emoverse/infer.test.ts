@@ -298,13 +298,13 @@ describe('inferEmoVerse', () => {
     expect(existsSync(output)).toBe(false)
     // Answers by labels have the same limits.
     const query = `'Oh.' <emotion> Please determine which emotion label in the video represents: joy or fear.`
-    const labelled = { data: [{ query, response: null }], output, byLabels: true }
+    const labeled = { data: [{ query, response: null }], output, byLabels: true }
     for (const limit of [{ maxLength: 3 }, { maxExpandedLength: 3 }]) {
-      await expect(inferEmoVerse(model, { ...labelled, ...limit })).rejects.toThrow(
+      await expect(inferEmoVerse(model, { ...labeled, ...limit })).rejects.toThrow(
         /expected at most 3 tokens.*, got \d+/,
       )
       expect(existsSync(output)).toBe(false)
-      await inferEmoVerse(model, { ...labelled, ...limit, compat: 'published' })
+      await inferEmoVerse(model, { ...labeled, ...limit, compat: 'published' })
       const [line] = linesOf(output)
       expect(line.response).toBe('')
       expect(line).not.toHaveProperty('probabilities')

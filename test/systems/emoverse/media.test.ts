@@ -25,7 +25,7 @@ import {
   inferEmoVerse,
 } from '../../../lib/systems/emoverse/index.js'
 import { ROUNDING, settledTensors } from '../../helpers.js'
-import { noiseBytes } from '../../vision/pictures.js'
+import { noiseBytes } from '../../vision/images.js'
 import { ppm, seeingEmoVerse, tinyEmoVerse } from './tiny.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-emoverse-media-'))
@@ -55,24 +55,24 @@ async function pixelsOf(image: string, maxTiles: number, dtype: 'float32' | 'flo
   )
 }
 
-describe('records with pictures and films', () => {
+describe('records with imageInputs and films', () => {
   it('are tokens with places for tiles and frames, in the order of their markers', async () => {
     using model = await seeingEmoVerse({ system: 'S' })
     const CONTEXT = model.tokenizer.tokenToId('<IMG_CONTEXT>') as number
     const record = { query: 'b<image>', response: 'c', history: [['<image>a', 'x']] as [string, string][], images: [wide, square] }
-    const { inputIds, labels, pictures, task } = await model.encode(record)
-    expect([pictures.map(({ tiles }) => tiles), task]).toEqual([[3, 1], 'other'])
+    const { inputIds, labels, imageInputs, task } = await model.encode(record)
+    expect([imageInputs.map(({ tiles }) => tiles), task]).toEqual([[3, 1], 'other'])
     const turns = [['<image>a', 'x'], ['b<image>', 'c']] as const // biome-ignore format: one line
     const conversation = { turns, system: 'S', images: [3, 1], videos: [] }
     expect({ inputIds, labels }).toEqual((({ tiles: _, ...rest }) => rest)(internVLPrompt(model.tokenizer, conversation, { template: 'hermes2', tileTokens: 4 })))
     expect(inputIds.filter((id) => id === CONTEXT)).toHaveLength(16)
-    // A film has eight frames of one tile, and pictures beside it one tile too; what has no marker stands in front.
+    // A film has eight frames of one tile, and imageInputs beside it one tile too; what has no marker stands in front.
     const both = await model.encode({ query: 'q<image>', images: [wide], videos: [film] }, { answer: false })
-    expect(both.pictures.map(({ tiles }) => tiles)).toEqual([8, 1])
+    expect(both.imageInputs.map(({ tiles }) => tiles)).toEqual([8, 1])
     const text = model.tokenizer.decode(both.inputIds.filter((id) => id !== CONTEXT), { skipSpecialTokens: false })
     expect(text).toContain('<|im_start|>user\nFrame1: <img></img>\nFrame2: <img></img>\n')
     expect(text).toContain('Frame8: <img></img>\nq<img></img>\n<|im_end|><|im_start|>assistant\n')
-    // Counted as ms-swift counts before pictures become tokens.
+    // Counted as ms-swift counts before imageInputs become tokens.
     expect(model.lengthOf({ query: 'q', response: null, images: [wide] })).toBe((await model.encode({ query: 'q' }, { answer: false })).inputIds.length + 1)
   }) // biome-ignore format: long lines
 
@@ -80,7 +80,7 @@ describe('records with pictures and films', () => {
     using model = await seeingEmoVerse()
     const ids = async (question: EmoVerseQuestion, mediaRoot?: string) => {
       const sample = await model.encode(question, { answer: false, mediaRoot })
-      const features = await scope(async () => (await model.vision?.features(sample.pictures))?.flatten().toArray())
+      const features = await scope(async () => (await model.vision?.features(sample.imageInputs))?.flatten().toArray())
       return { inputIds: sample.inputIds, features }
     }
     const bytes = readFileSync(wide)
@@ -118,7 +118,7 @@ describe('records with pictures and films', () => {
     await expect(blind.encode({ query: 'x', images: [square] }, { answer: false })).rejects.toThrow(ConfigError)
     await expect(blind.generate([{ query: 'x', videos: [film] }])).rejects.toThrow(/videos: expected a model with a vision encoder, got one without/)
     await expect(blind.look({ images: [square] })).rejects.toThrow(ConfigError)
-    expect((await blind.encode({ query: 'x' }, { answer: false })).pictures).toEqual([])
+    expect((await blind.encode({ query: 'x' }, { answer: false })).imageInputs).toEqual([])
     using words = await seeingEmoVerse({ media: 'ignore' })
     expect(words.seesMedia).toBe(false)
     const { inputIds } = await words.encode({ query: '<image>x', images: ['nowhere'] }, { answer: false })
@@ -275,7 +275,7 @@ describe('an EmoVerse that sees', () => {
     expect(await again.generate([question], { maxNewTokens: 6 })).toEqual(
       await model.generate([question], { maxNewTokens: 6 }),
     )
-    expect((await again.encode({ query: 'q', videos: [film] }, { answer: false })).pictures[0]?.tiles).toBe(4)
+    expect((await again.encode({ query: 'q', videos: [film] }, { answer: false })).imageInputs[0]?.tiles).toBe(4)
   })
 
   it('answers data with media into a result file', async () => {

@@ -48,7 +48,12 @@ describe('strict', () => {
         ...(picture !== undefined && picture >= 0 && { images: [IMAGES[picture]] }),
       }))
       if (broken) lines.push('{broken')
-      const options: ScoreEmoVerseOptions = { mode: 'strict', task, variant, ...(pictures && { pictures }) }
+      const options: ScoreEmoVerseOptions = {
+        mode: 'strict',
+        task,
+        variant,
+        ...(pictures && { countedImages: pictures }),
+      }
       const path = file('case.jsonl', lines)
       if (error !== undefined) {
         ends.add(error)

@@ -69,8 +69,8 @@ describe('a speech branch', () => {
     const record: EmoVerseQuestion = {
       query: '<image>b<audio>', history: [['<audio>a', 'x']], response: 'c', images: [face], audios: [voice(200, 0.5), voice(300, 1)],
     }
-    const { inputIds, labels, sounds } = await model.encode(record)
-    expect(sounds.map(({ tokens }) => tokens)).toEqual([2, 3])
+    const { inputIds, labels, audioInputs } = await model.encode(record)
+    expect(audioInputs.map(({ tokens }) => tokens)).toEqual([2, 3])
     expect(inputIds.filter((id) => id === -1)).toHaveLength(5)
     expect(inputIds.map((id, i) => id === -1 && labels[i] !== -100).includes(true)).toBe(false)
     const context = model.tokenizer.tokenToId('<IMG_CONTEXT>') as number
@@ -80,11 +80,11 @@ describe('a speech branch', () => {
     const file = join(folder, 'voice.wav')
     await writeWav(file, tensor(voice(200, 0.5)).unsqueeze(0), { sampleRate: 16000, format: 'float32' })
     const plain = await model.encode({ query: 'q', audios: [voice(200, 0.5)] }, { answer: false })
-    expect((await model.encode({ query: '<audio>q', audios: ['voice.wav'] }, { answer: false, mediaRoot: folder })).sounds).toEqual(plain.sounds)
+    expect((await model.encode({ query: '<audio>q', audios: ['voice.wav'] }, { answer: false, mediaRoot: folder })).audioInputs).toEqual(plain.audioInputs)
     await expect(model.encode({ query: '<audio><audio>', audios: [file] }, { answer: false })).rejects.toThrow(/audios: expected 2 for 2 markers <audio>, got 1/)
     await expect(model.encode({ query: 'q', audios: [join(folder, 'none.wav')] }, { answer: false })).rejects.toThrow(DataError)
     // Left out by the configuration, and refused where there are no ears.
-    using deaf = await hearingEmoVerse({ sounds: 'ignore' })
+    using deaf = await hearingEmoVerse({ audio: 'ignore' })
     expect(deaf.hearsMedia).toBe(false)
     expect((await deaf.encode({ query: 'a<audio>q', audios: [file] }, { answer: false })).inputIds).toEqual((await model.encode({ query: 'aq' }, { answer: false })).inputIds)
     using none = await seeingEmoVerse()
@@ -207,7 +207,7 @@ describe('a speech branch', () => {
       for (const [i, share] of one.entries()) expect(share).toBeCloseTo(right[i] as number, 5)
     }
     // Without the voice nothing tells them apart.
-    using deaf = await EmoVerse.fromPretrained(results.model as string, { system: null, sounds: 'ignore' })
+    using deaf = await EmoVerse.fromPretrained(results.model as string, { system: null, audio: 'ignore' })
     expect(new Set((await shares(deaf)).map((share) => share.toFixed(6))).size).toBe(2)
     // Ended stages are found, the ears' too; a base without ears needs some.
     using found = await make()

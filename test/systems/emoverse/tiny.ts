@@ -135,11 +135,11 @@ export const TINY_EARS = {
 
 /** An EmoVerse that sees and hears; with the same seed the same. */
 export async function hearingEmoVerse(
-  options: { seed?: number; dtype?: 'float32' | 'float64'; sounds?: 'read' | 'ignore' } = {},
+  options: { seed?: number; dtype?: 'float32' | 'float64'; audio?: 'read' | 'ignore' } = {},
 ) {
-  const { seed = 1, dtype = 'float32', sounds = 'read' } = options
+  const { seed = 1, dtype = 'float32', audio = 'read' } = options
   const speech = await SpeechBranch.begin({ ...TINY_EARS, seed }, TINY.hiddenSize, { dtype })
-  return seeingEmoVerse({ seed, dtype, initializerRange: 0.2, speech, sounds })
+  return seeingEmoVerse({ seed, dtype, initializerRange: 0.2, speech, audio })
 }
 
 /** A voice of one pitch, at 16 kHz. */

@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { readNpy, saveNpy } from '../../../lib/files/index.js'
-import { type HeardInWindows, scope, type Tensor, tensor, UnitExtractor, writeWav } from '../../../lib/index.js'
+import { type AudioFramesInWindows, scope, type Tensor, tensor, UnitExtractor, writeWav } from '../../../lib/index.js'
 import { type CommandRule, runCommand } from '../../../lib/kit/command.js'
 import { finetune } from '../../../lib/systems/usdm/commands/finetune.js'
 import { preprocess } from '../../../lib/systems/usdm/commands/preprocess.js'
@@ -113,7 +113,7 @@ it('units and preprocess say how many clips were heard in windows, and how often
   })
   /** What is said of these clips. */
   const said = async (paths: readonly string[]) => {
-    const told: HeardInWindows[] = []
+    const told: AudioFramesInWindows[] = []
     for (const path of paths) await extractor.extract(path, { onWindows: (heard) => told.push(heard) })
     const sum = (key: 'compared' | 'different') => told.reduce((all, heard) => all + heard[key], 0)
     return `${told.length} clips were encoded in windows, which changes some units: ${sum('different')} of ${sum('compared')} units in the overlaps differ`

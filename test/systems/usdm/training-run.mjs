@@ -25,13 +25,13 @@ const shared = {
   ...{ model, tokenizer, outputDir },
   args: {
     ...{ progress: false, reportTo: ['jsonl'] },
-    ...(ranks && { zero: vt.worldSize() > 1 ? 1 : 0 }),
+    ...(ranks && { zero: vt.getWorldSize() > 1 ? 1 : 0 }),
   },
   callbacks: [{ onStepEnd: ({ state }) => void (vt.isMainProcess() && console.log(`step ${state.globalStep}`)) }],
 }
 const recipe = {
   ...{ learningRate: 1e-2, epochs: 4, accumulation: 2, logSteps: 2, evalSteps: 6, saveSteps: 4 },
-  batchSize: (ranks ? 4 : 2) / vt.worldSize(),
+  batchSize: (ranks ? 4 : 2) / vt.getWorldSize(),
 }
 const train = examples.slice(0, 20)
 const valid = examples.slice(20)
@@ -49,4 +49,4 @@ const results = kind.startsWith('ustm')
       ...(kind.startsWith('lora') && { lora: ranks ? { loraDropout: 0 } : true }),
     })
 if (vt.isMainProcess()) console.log(`done ${JSON.stringify(results)}`)
-if (ranks && vt.worldSize() > 1) await vt.destroyProcessGroup()
+if (ranks && vt.getWorldSize() > 1) await vt.destroyProcessGroup()

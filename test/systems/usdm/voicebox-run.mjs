@@ -5,7 +5,7 @@ import * as vt from 'voxtorch'
 import { trainUnitVoicebox } from 'voxtorch/usdm'
 
 const [data, outputDir, steps = '12'] = process.argv.slice(2)
-const ranks = vt.worldSize()
+const ranks = vt.getWorldSize()
 vt.setNumThreads(1)
 
 const model = vt.UnitVoicebox.fromConfig(

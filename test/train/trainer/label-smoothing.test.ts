@@ -82,7 +82,7 @@ describe('label smoothing of a causal language model', () => {
     const live = await settledTensors()
     const grads = new Map<string, vt.Tensor>()
     const onPreOptimizerStep = () => {
-      for (const [name, { grad }] of model.namedParameters()) if (grad) grads.set(name, vt.keep(grad.clone()))
+      for (const [name, { grad }] of model.namedParameters()) if (grad) grads.set(name, vt.keepAlive(grad.clone()))
     }
     const trainer = newTrainer(model, {}, [{ onPreOptimizerStep }])
     const losses = tensorsOf(reference, 'causal', 'out')

@@ -7,7 +7,7 @@ import * as vt from 'voxtorch'
 
 const [mode, output, more = '{}'] = process.argv.slice(2)
 const print = (value) => console.log(JSON.stringify(value))
-const BATCH = 8 / vt.worldSize()
+const BATCH = 8 / vt.getWorldSize()
 vt.setNumThreads(1)
 
 const random = new vt.Random(2)
@@ -38,7 +38,7 @@ class Model extends vt.Module {
 
 // Other weights on each rank: those of rank 0 count.
 const newModel = (dropout = 0) => {
-  vt.manualSeed(1 + vt.rank())
+  vt.manualSeed(1 + vt.getRank())
   return new Model(dropout)
 }
 const right = ({ predictions, labels }) => ({
@@ -123,7 +123,7 @@ class Tagger extends vt.Module {
   }
 }
 const roberta = () => {
-  vt.manualSeed(4 + vt.rank())
+  vt.manualSeed(4 + vt.getRank())
   const data = samples.map(({ labels }, i) => ({
     labels: Math.max(labels, 0),
     inputIds: Array.from({ length: 6 }, (_, j) => 3 + ((i * 11 + j * 5) % 40)),
@@ -140,7 +140,7 @@ const modes = {
     print(await report('dropLast', { dataloaderDropLast: true }))
     const zero = { zero: 1, lrSchedulerType: 'polynomial', lrSchedulerKwargs: { lrEnd: 1e-3, power: 2 } }
     print(await report('zero', { ...zero, warmupSteps: 2, weightDecay: 0.1 }))
-    const shard = { rank: vt.rank(), worldSize: vt.worldSize() }
+    const shard = { rank: vt.getRank(), worldSize: vt.getWorldSize() }
     const loader = new vt.DataLoader(trainDataset, {
       batchSize: 8,
       shuffle: true,
@@ -182,7 +182,7 @@ const modes = {
   async stops() {
     const stopOn = (rank, event) => ({
       [event]: ({ state, control }) => {
-        if (state.globalStep === 3 && vt.rank() === rank) control.shouldStop = true
+        if (state.globalStep === 3 && vt.getRank() === rank) control.shouldStop = true
       },
     })
     const stop = async (name, callback, args = {}) => {
@@ -212,7 +212,7 @@ const modes = {
 
   /** Runs until it is killed, told to stop, or done. */
   async long() {
-    print({ pid: process.pid, rank: vt.rank() })
+    print({ pid: process.pid, rank: vt.getRank() })
     const { outputDir = 'long', ...args } = JSON.parse(more)
     const trainer = newTrainer(
       outputDir,
@@ -240,7 +240,7 @@ const modes = {
     )
     await trainer.train()
     await trainer.saveModel()
-    print({ done: vt.rank() })
+    print({ done: vt.getRank() })
   },
 
   /** A schedule bound to ZeRO's optimiser, and its state in a plain one. */

@@ -2,7 +2,7 @@ import { defined, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import type { Whisper } from '../../../models/whisper/whisper.js'
-import { isFilm } from '../../../vision/film-sound.js'
+import { isVideoFile } from '../../../vision/video-audio.js'
 import { completeVectors } from '../causes/data.js'
 import type { CauseScorer } from '../causes/network.js'
 import { type CauseThreshold, findCauses } from '../causes/train.js'
@@ -13,26 +13,26 @@ import { softmaxOf } from '../evaluation/metrics.js'
 import type { EmotionClassifier } from '../network/network.js'
 
 /** The predicted emotion of one utterance. */
-export interface LabelledUtterance {
+export interface LabeledUtterance {
   emotion: string
   /** Probability of each emotion, in the order of the labels; calibrated if the classifier is. */
   probabilities: number[]
 }
 
 /** A dialog with the predictions of its utterances, in their order. */
-export interface LabelledDialog {
+export interface LabeledDialog {
   dialog: EmotionDialog
   labels: readonly string[]
-  utterances: LabelledUtterance[]
+  utterances: LabeledUtterance[]
   /** Predicted causes, if a cause scorer was used. */
   causes?: readonly EmotionCause[]
 }
 
 /** Convert logits to probabilities and label names. */
-export const labelledOf = (
+export const labeledOf = (
   answers: readonly DialogAnswer[],
   { labels, temperature }: Pick<EmotionClassifier['config'], 'labels' | 'temperature'>,
-): LabelledDialog[] =>
+): LabeledDialog[] =>
   answers.map(({ dialog, logits }) => ({
     ...{ dialog, labels },
     utterances: logits.map((row) => ({
@@ -42,8 +42,8 @@ export const labelledOf = (
   }))
 
 /** Add the causes that `findCauses` returned for the same dialogs, in the same order. */
-export const withArrows = (labelled: readonly LabelledDialog[], found: readonly EmotionDialog[]): LabelledDialog[] =>
-  labelled.map((one, i) => ({ ...one, ...defined({ causes: found[i]?.causes }) }))
+export const withArrows = (labeled: readonly LabeledDialog[], found: readonly EmotionDialog[]): LabeledDialog[] =>
+  labeled.map((one, i) => ({ ...one, ...defined({ causes: found[i]?.causes }) }))
 
 export interface LabelOptions {
   /** Dialogs per batch. Default 8. */
@@ -59,7 +59,7 @@ export async function labelDialogs(
   model: EmotionClassifier,
   dialogs: readonly EmotionDialog[],
   options: LabelOptions = {},
-): Promise<LabelledDialog[]> {
+): Promise<LabeledDialog[]> {
   requireOptions('labelDialogs', options, ['batchSize', 'causes', 'badClips'])
   const { causes, badClips, ...rest } = options
   const bare = dialogs.map((dialog) => ({
@@ -70,11 +70,11 @@ export async function labelDialogs(
   // The cause scorer needs the vectors a second time.
   const samples = causes || badClips ? await completeVectors('labelDialogs', model, open, badClips) : open
   const answers = await emotionAnswers(model, samples, rest)
-  const labelled = labelledOf(
+  const labeled = labeledOf(
     answers.map((answer, i) => ({ ...answer, dialog: dialogs[i] as EmotionDialog })),
     model.config,
   )
-  return causes ? withArrows(labelled, await findCauses(model, causes, samples)) : labelled
+  return causes ? withArrows(labeled, await findCauses(model, causes, samples)) : labeled
 }
 
 export interface TurnsOptions {
@@ -111,7 +111,7 @@ export async function turnsOf(whisper: Whisper, file: string, options: TurnsOpti
     throw new DataError(`${file}: expected a recording with speech, got one without. Check the file.`, { file })
   const utterances = spoken.map(({ text, start, end }, i) => ({
     ...{ id: i + 1, text: text.trim(), speaker: '' },
-    clip: { audio: file, ...(isFilm(file) && { video: file }), start, end },
+    clip: { audio: file, ...(isVideoFile(file) && { video: file }), start, end },
   }))
   return { id: file, utterances, source: file }
 }

@@ -7,12 +7,12 @@ import { DataError } from '../../../base/errors.js'
 import type { EmotionClip } from '../../../kit/emotion/clips.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { scope } from '../../../tensor/index.js'
-import { filmSound } from '../../../vision/film-sound.js'
+import { videoAudio } from '../../../vision/video-audio.js'
 import { shownPart } from '../causes/run.js'
 import { badClipsNote } from '../data/bad-clips.js'
 import { emotionAnswers } from '../evaluation/evaluate.js'
 import type { TrainedEmotion } from '../training/train.js'
-import { type LabelledDialog, labelledOf, withArrows } from './label.js'
+import { type LabeledDialog, labeledOf, withArrows } from './label.js'
 import { emotionReport } from './report.js'
 import type { StripMedia } from './strip.js'
 import { Thumbnails } from './thumbnails.js'
@@ -31,7 +31,7 @@ export async function writeTrainingReport(
   found: readonly EmotionDialog[] = [],
 ): Promise<string> {
   const answers = await emotionAnswers(model, shownPart(samples))
-  const dialogs = withArrows(labelledOf(answers, model.config), found)
+  const dialogs = withArrows(labeledOf(answers, model.config), found)
   return writeEmotionReport(
     join(folder, 'report.html'),
     dialogs,
@@ -48,12 +48,12 @@ export async function writeTrainingReport(
  */
 export async function writeEmotionReport(
   file: string,
-  dialogs: readonly LabelledDialog[],
+  dialogs: readonly LabeledDialog[],
   title: string,
   note = '',
 ): Promise<string> {
   const most = 20
-  const media = new Map<LabelledDialog, StripMedia[]>()
+  const media = new Map<LabeledDialog, StripMedia[]>()
   const thumbnails = new Thumbnails()
   const audioClips = new AudioClips()
   try {
@@ -61,7 +61,7 @@ export async function writeEmotionReport(
       const found: StripMedia[] = []
       for (const { clip } of one.dialog.utterances) {
         found.push(
-          defined({ sound: clip && (await audioClips.of(clip)), thumbnail: clip && (await thumbnails.of(clip)) }),
+          defined({ audio: clip && (await audioClips.of(clip)), thumbnail: clip && (await thumbnails.of(clip)) }),
         )
       }
       media.set(one, found)
@@ -90,9 +90,9 @@ class AudioClips {
     const path = audio ?? video
     if (path === undefined || this.#left <= 0 || this.#failed.has(path)) return undefined
     try {
-      const sound = await audioData(path, start, end)
-      this.#left -= sound.length
-      return sound
+      const data = await audioData(path, start, end)
+      this.#left -= data.length
+      return data
     } catch (error) {
       if (!(error instanceof DataError)) throw error
       this.#failed.set(path, error.message)
@@ -112,7 +112,7 @@ class AudioClips {
 /** Encode a clip as a 16-bit WAV in a `data:` URL, at most 30 seconds of it. */
 async function audioData(path: string, start?: number, end?: number): Promise<string> {
   return scope(async () => {
-    const source = await filmSound({ path, ...defined({ start, end }) }, { maxSeconds: 30.1 })
+    const source = await videoAudio({ path, ...defined({ start, end }) }, { maxSeconds: 30.1 })
     const clip = await readClip(source, { longAudio: 'cut', mostSamples: 30 * SPEECH_RATE })
     const samples = (await clip.data()) as Float32Array
     return `data:audio/wav;base64,${Buffer.from(wavBytes([samples], SPEECH_RATE)).toString('base64')}`

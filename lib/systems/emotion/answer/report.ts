@@ -1,8 +1,8 @@
-import { misuse, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, requireOptions, requireString } from '../../../base/check.js'
 import { escaped } from '../../../base/words.js'
-import { counted, page, round, svg, table } from '../../../kit/picture.js'
+import { counted, page, round, svg, table } from '../../../kit/figure.js'
 import { classScores, confusions, emotionMetrics, type ReliabilityBin, reliability } from '../evaluation/metrics.js'
-import type { LabelledDialog } from './label.js'
+import type { LabeledDialog } from './label.js'
 import { emotionStrip, type StripMedia } from './strip.js'
 
 export interface EmotionReportOptions {
@@ -10,7 +10,7 @@ export interface EmotionReportOptions {
   /** Maximum number of dialogs that are drawn. Default 20. */
   mostDialogs?: number
   /** Thumbnails and audio of a dialog's utterances, in their order. Default: none. */
-  media?: (dialog: LabelledDialog) => readonly StripMedia[]
+  media?: (dialog: LabeledDialog) => readonly StripMedia[]
   /** Further text for the page, such as a list of missing media. */
   note?: string
 }
@@ -19,19 +19,19 @@ export interface EmotionReportOptions {
  * Return predictions as a self-contained HTML page: accuracy, scores of each class, confusion matrix and calibration of the
  * utterances whose emotion is known, and a strip of each dialog, with playback if there is audio.
  */
-export function emotionReport(dialogs: readonly LabelledDialog[], options: EmotionReportOptions = {}): string {
+export function emotionReport(dialogs: readonly LabeledDialog[], options: EmotionReportOptions = {}): string {
   const where = 'emotionReport'
   requireOptions(where, options, ['title', 'mostDialogs', 'media', 'note'])
   const { title = 'Emotions', mostDialogs = 20, media = () => [], note = '' } = options
   requireString(where, 'title', title)
   requireString(where, 'note', note)
   const [first] = dialogs
-  if (first === undefined) throw misuse(where, 'dialogs', 'a list of at least one dialog', dialogs)
+  if (first === undefined) throw argumentError(where, 'dialogs', 'a list of at least one dialog', dialogs)
   const { labels } = first
   const known = dialogs.flatMap(({ dialog, utterances }) =>
     dialog.utterances.flatMap(({ emotion }, i) => {
       const truth = emotion === undefined ? -1 : labels.indexOf(emotion)
-      return truth < 0 ? [] : [{ truth, ...(utterances[i] as LabelledDialog['utterances'][number]) }]
+      return truth < 0 ? [] : [{ truth, ...(utterances[i] as LabeledDialog['utterances'][number]) }]
     }),
   )
   const count = dialogs.reduce((sum, { utterances }) => sum + utterances.length, 0)
@@ -55,17 +55,17 @@ export function emotionReport(dialogs: readonly LabelledDialog[], options: Emoti
   })
 }
 
-function transcript({ dialog, utterances }: LabelledDialog): string {
+function transcript({ dialog, utterances }: LabeledDialog): string {
   const head = ['', 'Speaker', 'Emotion', 'Text']
   const rows = dialog.utterances.map(({ id, speaker, text, emotion: truth }, i) => {
-    const { emotion } = utterances[i] as LabelledDialog['utterances'][number]
+    const { emotion } = utterances[i] as LabeledDialog['utterances'][number]
     const wrong = truth !== undefined && truth !== emotion
     return { cells: [String(id), speaker, wrong ? `${emotion} (${truth})` : emotion, text], wrong }
   })
   return `<details><summary>Text</summary>${table(head, rows)}</details>`
 }
 
-type Known = LabelledDialog['utterances'][number] & { truth: number }
+type Known = LabeledDialog['utterances'][number] & { truth: number }
 
 function metricsSection(known: readonly Known[], labels: readonly string[]): string[] {
   const truth = known.map((one) => one.truth)

@@ -1,13 +1,13 @@
 import { escaped } from '../../../base/words.js'
-import { round, shortened, svg } from '../../../kit/picture.js'
-import type { LabelledDialog } from './label.js'
+import { round, shortened, svg } from '../../../kit/figure.js'
+import type { LabeledDialog } from './label.js'
 
 /** Media of one utterance in a page. */
 export interface StripMedia {
   /** `data:` URL of a small image. */
   thumbnail?: string
   /** URL of the audio, usually `data:`. */
-  sound?: string
+  audio?: string
 }
 
 const [LEFT, TOP, ROW, STEP, RIGHT] = [96, 64, 58, 84, 12]
@@ -35,7 +35,7 @@ export const colourOf = (label: string, labels: readonly string[]): [string, str
  * clicked.
  */
 export function emotionStrip(
-  { dialog, labels, utterances, causes = [] }: LabelledDialog,
+  { dialog, labels, utterances, causes = [] }: LabeledDialog,
   media: readonly StripMedia[] = [],
 ): string {
   const speakers = [...new Set(dialog.utterances.map(({ speaker }) => speaker))]
@@ -57,18 +57,13 @@ export function emotionStrip(
     return `<line class="grid" x1="${LEFT}" x2="${width - RIGHT}" y1="${at}" y2="${at}"/>${name}`
   })
   const cells = utterances.map(({ emotion, probabilities }, place) => {
-    const {
-      text,
-      emotion: truth,
-      clip,
-      id,
-    } = dialog.utterances[place] as LabelledDialog['dialog']['utterances'][number]
+    const { text, emotion: truth, clip, id } = dialog.utterances[place] as LabeledDialog['dialog']['utterances'][number]
     const wrong = truth !== undefined && truth !== emotion
     const most = Math.max(...probabilities)
     const sure = Math.round(100 * most)
     const isSure = most >= SURE
     const tip = `${id}. ${text} — ${emotion}, ${sure} %${wrong ? `, true: ${truth}` : ''}`
-    const { thumbnail, sound } = media[place] ?? {}
+    const { thumbnail, audio } = media[place] ?? {}
     const [cx, cy] = [x(place), y(place)]
     const image =
       thumbnail === undefined
@@ -80,9 +75,9 @@ export function emotionStrip(
     const when = clip?.start === undefined ? '' : ` data-start="${clip.start}" data-end="${clip.end}"`
     const field = `x="${cx - 36}" y="${cy - 14}" width="72" height="28" rx="6"`
     const playback =
-      sound === undefined
+      audio === undefined
         ? ''
-        : ` data-audio="${escaped(sound)}" tabindex="0" role="button" aria-label="${escaped(`play: ${text}`)}"`
+        : ` data-audio="${escaped(audio)}" tabindex="0" role="button" aria-label="${escaped(`play: ${text}`)}"`
     return `<g class="say c${labels.indexOf(emotion)}"${playback}${when}><title>${escaped(tip)}</title>${image}${ring}<rect class="under" ${field}/><rect class="felt" ${field} fill-opacity="${(isSure ? 0.5 + 0.5 * most : 0.16 + 0.3 * most).toFixed(2)}"/><text class="word${isSure ? '' : ' unsure'}" x="${cx}" y="${cy + 5}" text-anchor="middle">${escaped(shortened(emotion, 9))}</text></g>`
   })
   const paths = causes.map(({ effect, cause }) => {

@@ -1,9 +1,9 @@
 import { DataError } from '../../../base/errors.js'
 import type { EmotionClip } from '../../../kit/emotion/clips.js'
 import { scope } from '../../../tensor/index.js'
-import { isFilm } from '../../../vision/film-sound.js'
 import { openVideo, resizeImage, type Video } from '../../../vision/index.js'
 import { pngAddress } from '../../../vision/png.js'
+import { isVideoFile } from '../../../vision/video-audio.js'
 
 /** Maximum size of a thumbnail in pixels: twice the size that it has in the strip. */
 const MOST = { width: 120, height: 88 }
@@ -15,10 +15,10 @@ export class Thumbnails {
 
   /** Return a data URL with a thumbnail of a clip; undefined if the clip has no video, or if it cannot be read. */
   async of({ video, frames, audio, start, end }: EmotionClip): Promise<string | undefined> {
-    const path = video ?? frames ?? (audio !== undefined && isFilm(audio) ? audio : undefined)
+    const path = video ?? frames ?? (audio !== undefined && isVideoFile(audio) ? audio : undefined)
     if (path === undefined || this.#failed.has(path)) return undefined
     try {
-      return await thumbnail(await this.#film(path), start, end)
+      return await thumbnail(await this.#video(path), start, end)
     } catch (error) {
       if (!(error instanceof DataError)) throw error
       this.#failed.set(path, error.message)
@@ -40,7 +40,7 @@ export class Thumbnails {
     await (await open?.video.catch(() => undefined))?.close()
   }
 
-  async #film(path: string): Promise<Video> {
+  async #video(path: string): Promise<Video> {
     if (this.#open?.path !== path) {
       await this.close()
       this.#open = { path, video: openVideo(path) }

@@ -38,14 +38,14 @@ export async function completeVectors(
   let complete = [...samples]
   for (const name of classifier.modalities) {
     if (complete.every(({ vectors }) => vectors[name])) continue
-    const own = classifier.ownTowers[name]
+    const own = classifier.ownEncoders[name]
     if (own === undefined) {
       throw new ConfigError(
         `${where}: samples: expected vectors of ${name}, because the classifier has no ${name} encoder, got none. Add the vectors, or load the classifier with the encoder.`,
         { argument: 'samples', modality: name },
       )
     }
-    const tower = bad.reading(own)
+    const encoder = bad.reading(own)
     const rows = await evaluateBatches(
       classifier,
       complete.map((sample) => [sample]),
@@ -57,13 +57,14 @@ export async function completeVectors(
           await scope(async () => {
             const read: { place: number; input: unknown }[] = []
             for (let place = from; place < Math.min(found.length, from + BATCH); place += 1) {
-              const input = await readUtterance(tower, dialog, place)
+              const input = await readUtterance(encoder, dialog, place)
               if (input !== undefined) read.push({ place, input })
             }
             if (read.length === 0) return
-            const encoded = await tower.encode(read.map(({ input }) => input))
+            const encoded = await encoder.encode(read.map(({ input }) => input))
             const flat = (await encoded.to({ device: 'cpu', dtype: 'float32' }).contiguous().data()) as Float32Array
-            for (const [i, { place }] of read.entries()) found[place] = flat.slice(i * tower.size, (i + 1) * tower.size)
+            for (const [i, { place }] of read.entries())
+              found[place] = flat.slice(i * encoder.size, (i + 1) * encoder.size)
           })
         }
         return found

@@ -4,9 +4,9 @@ import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { areOfficial, writeEcfSubmission } from '../../../kit/emotion/ecf-score.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionVectors, FeatureCache } from '../data/features.js'
+import type { EmotionEncoder } from '../network/encoders.js'
 import type { EmotionClassifier } from '../network/network.js'
-import { TextTower } from '../network/text-tower.js'
-import type { EmotionTower } from '../network/towers.js'
+import { EmotionTextEncoder } from '../network/text-encoder.js'
 import type { TrainedEmotion } from '../training/train.js'
 import { findSpans, trainSpans } from './spans.js'
 import { findCauses, loadCauses, trainCauses } from './train.js'
@@ -17,8 +17,8 @@ export async function withOwnVectors<T extends TrainedEmotion['samples']>(
   samples: T,
   cache: string,
 ): Promise<T> {
-  const towers = Object.values(model.ownTowers)
-  const missing = towers.filter(({ modality }) =>
+  const encoders = Object.values(model.ownEncoders)
+  const missing = encoders.filter(({ modality }) =>
     Object.values(samples)
       .flat()
       .some(({ vectors }) => !vectors[modality]),
@@ -48,12 +48,12 @@ export interface CausesOfTraining {
 }
 
 /**
- * Train a cause scorer for a classifier that was just trained, and a span tagger if the data have spans and a `TextTower` encodes
+ * Train a cause scorer for a classifier that was just trained, and a span tagger if the data have spans and a `EmotionTextEncoder` encodes
  * the text; otherwise spans are whole utterances. Write the submission for the test data, and return a summary.
  */
 export async function trainCausesOf(
   { model, samples: given }: TrainedEmotion,
-  options: { outputDir: string; towers: readonly EmotionTower[]; seed?: number },
+  options: { outputDir: string; encoders: readonly EmotionEncoder[]; seed?: number },
 ): Promise<CausesOfTraining> {
   const outputDir = join(options.outputDir, 'causes')
   const samples = await withOwnVectors(model, given, join(outputDir, 'features'))
@@ -65,7 +65,9 @@ export async function trainCausesOf(
     `causes: weighted F1 of pairs ${shown(valid?.weightedF1)} on validation data, ${shown(test?.weightedF1)} on test data`,
   ]
   const found = await findCauses(model, { scorer, threshold }, shownPart(samples))
-  const reader = options.towers.find((tower): tower is EmotionTower & TextTower => tower instanceof TextTower)
+  const reader = options.encoders.find(
+    (encoder): encoder is EmotionEncoder & EmotionTextEncoder => encoder instanceof EmotionTextEncoder,
+  )
   const dialogs = (part: readonly EmotionSample[]) => part.map(({ dialog }) => dialog)
   const [train, held] = [dialogs(samples.train), dialogs(samples.valid)]
   const { labels } = model.config
@@ -88,7 +90,7 @@ export async function trainCausesOf(
 }
 
 /** Load the cause scorer that `trainCausesOf` saved next to the classifier in `folder`; undefined if there is none. */
-export async function causesBeside(folder: string): Promise<Awaited<ReturnType<typeof loadCauses>> | undefined> {
+export async function causesNextTo(folder: string): Promise<Awaited<ReturnType<typeof loadCauses>> | undefined> {
   const places = [folder, dirname(resolve(folder))].map((place) => join(place, 'causes/best'))
   const found = places.find((place) => existsSync(join(place, 'config.json')))
   return found === undefined ? undefined : loadCauses(found)

@@ -23,7 +23,7 @@ import { onDevice } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 
-/** Encoder of the whitespace-separated words of texts, such as `TextTower`. */
+/** Encoder of the whitespace-separated words of texts, such as `EmotionTextEncoder`. */
 export interface WordReader {
   words(texts: readonly string[]): Promise<Float32Array[][]>
 }
@@ -162,7 +162,7 @@ export async function trainSpans(
   const tagger = new SpanTagger({ size: first.effect.length, emotions: labels.length, ...defined({ hiddenSize }) })
   const optimizer = emotionOptimizer(tagger, {
     headLearningRate: learningRate,
-    towerLearningRate: 0,
+    encoderLearningRate: 0,
     weightDecay: 0.01,
   })
   const trainer = new Trainer<SpanTagger, SpanSample, SpanBatch>({

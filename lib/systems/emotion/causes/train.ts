@@ -114,7 +114,7 @@ export async function trainCauses(
   const { device } = classifier.head.parameters()[0] as Tensor
   const scorer = new CauseScorer({ ...config, size, emotions: labels.length }).to({ device })
   const { learningRate, weightDecay, positiveWeight } = recipe
-  const optimizer = emotionOptimizer(scorer, { headLearningRate: learningRate, towerLearningRate: 0, weightDecay })
+  const optimizer = emotionOptimizer(scorer, { headLearningRate: learningRate, encoderLearningRate: 0, weightDecay })
   const trainer = new Trainer<CauseScorer, CauseSample, CauseBatch>({
     model: scorer,
     trainDataset: parts.train,

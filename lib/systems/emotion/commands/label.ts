@@ -60,12 +60,12 @@ model (--causes of the training), arrows lead from each cause to its effect.`,
         dialogs.push(await turnsOf(listener, file, defined({ language, pause })))
       }
     }
-    const { causesBeside } = await import('../causes/run.js')
-    const causes = await causesBeside(model)
+    const { causesNextTo } = await import('../causes/run.js')
+    const causes = await causesNextTo(model)
     const { BadClips } = await import('../data/bad-clips.js')
     const badClips = new BadClips(onBadRecord ?? 'stop')
-    const labelled = await labelDialogs(classifier, dialogs, { ...defined({ causes }), badClips })
-    const lines = labelled.flatMap(({ dialog, labels, utterances, causes: why }) =>
+    const labeled = await labelDialogs(classifier, dialogs, { ...defined({ causes }), badClips })
+    const lines = labeled.flatMap(({ dialog, labels, utterances, causes: why }) =>
       utterances.map(({ emotion, probabilities }, i) => {
         const { id, text, speaker, clip } = dialog.utterances[i] as (typeof dialog.utterances)[number]
         const share = Object.fromEntries(
@@ -92,7 +92,7 @@ model (--causes of the training), arrows lead from each cause to its effect.`,
         console.log(`${when}${emotion.padEnd(9)} ${Math.round(100 * (probabilities[emotion] as number))} %  ${text}`)
       }
     }
-    console.log(await writeEmotionReport(report ?? 'emotions.html', labelled, 'Emotions', badClips.note))
+    console.log(await writeEmotionReport(report ?? 'emotions.html', labeled, 'Emotions', badClips.note))
     return 0
   },
 })

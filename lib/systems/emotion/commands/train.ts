@@ -20,21 +20,21 @@ The same command resumes an interrupted run. Option names of transformers' Train
     const { openEmotionData } = await import('../data/open.js')
     const { trainEmotion } = await import('../training/train.js')
     const data = await openEmotionData(...command.emotionDataOfArguments(options))
-    const towers = await command.towersOfArguments(options)
+    const encoders = await command.encodersOfArguments(options)
     if (options.pointer) {
       const { trainPointer } = await import('../published/train-pointer.js')
-      const { results } = await trainPointer({ data, towers, ...command.pointerTrainingOfArguments(options) })
+      const { results } = await trainPointer({ data, encoders, ...command.pointerTrainingOfArguments(options) })
       console.log(command.pointerText(results))
       return 0
     }
     if (options.pairs) {
       const { trainPairs } = await import('../published/train-pairs.js')
-      const { results } = await trainPairs({ data, towers, ...command.pairTrainingOfArguments(options) })
+      const { results } = await trainPairs({ data, encoders, ...command.pairTrainingOfArguments(options) })
       console.log(command.pairText(results))
       return 0
     }
     const training = command.emotionTrainingOfArguments(options)
-    const trained = await trainEmotion({ data, towers, ...training })
+    const trained = await trainEmotion({ data, encoders, ...training })
     console.log(command.emotionText(trained.results))
     const { outputDir } = training
     const { writeTrainingReport } = await import('../answer/report-files.js')
@@ -43,7 +43,7 @@ The same command resumes an interrupted run. Option names of transformers' Train
       if (options.causes) {
         const { trainCausesOf } = await import('../causes/run.js')
         const { seed } = options
-        const causes = await trainCausesOf(trained, { outputDir, towers, ...(seed !== undefined && { seed }) })
+        const causes = await trainCausesOf(trained, { outputDir, encoders, ...(seed !== undefined && { seed }) })
         console.log(causes.text)
         found = causes.found
       }

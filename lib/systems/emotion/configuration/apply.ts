@@ -7,10 +7,10 @@ import { metricsTable } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { OpenEmotionOptions } from '../data/open.js'
 import type { EmotionModality } from '../network/config.js'
-import { isLanguageBind, languageBindTowers } from '../network/languagebind-towers.js'
-import { TextTower } from '../network/text-tower.js'
-import type { EmotionTower } from '../network/towers.js'
-import { FbankTower, VoiceTower } from '../network/voice-tower.js'
+import type { EmotionEncoder } from '../network/encoders.js'
+import { isLanguageBind, languageBindEncoders } from '../network/languagebind-encoders.js'
+import { EmotionTextEncoder } from '../network/text-encoder.js'
+import { EmotionFbankEncoder, EmotionVoiceEncoder } from '../network/voice-encoder.js'
 import type { PairResults, TrainPairsOptions } from '../published/train-pairs.js'
 import type { PointerResults, TrainPointerOptions } from '../published/train-pointer.js'
 import type { EmotionResults, TrainEmotionOptions } from '../training/train.js'
@@ -82,7 +82,7 @@ export function unusedEmotionArguments(options: EmotionArguments): IgnoredOption
   )
   const rules: [boolean, string, (keyof EmotionArguments)[]][] = [
     [tune !== 'lora', 'it needs --tune lora', ['loraRank', 'loraAlpha', 'loraDropout', 'loraTargets', 'loraBias']],
-    [tune === 'head', 'the encoders are frozen', ['towerLearningRate']],
+    [tune === 'head', 'the encoders are frozen', ['encoderLearningRate']],
     [layers === 0, '--context-layers is 0', ['contextHeads', 'causal']],
     [layers === 0 && isPlain, 'this fusion concatenates the vectors', ['hiddenSize']],
     [text === 'none', 'no text encoder is used', ['textHistory', 'textNames', 'textLength']],
@@ -109,10 +109,10 @@ export function emotionDataOfArguments(options: EmotionArguments): [path: string
 }
 
 /** Load the encoders that a command line names. @throws ConfigError without any */
-export async function towersOfArguments(options: EmotionArguments): Promise<EmotionTower[]> {
+export async function encodersOfArguments(options: EmotionArguments): Promise<EmotionEncoder[]> {
   const { text = 'minilm', textHistory, textNames, textLength, audio, video, device, fusion } = options
   const factory = device === undefined ? {} : { device: device as Device }
-  const towers: EmotionTower[] = []
+  const encoders: EmotionEncoder[] = []
   const bound = async (place: string | undefined) =>
     place !== undefined && place !== 'fbank' && (await isLanguageBind(place))
   const [isText, isAudio] = [text !== 'none' && (await bound(text)), await bound(audio)]
@@ -135,33 +135,34 @@ export async function towersOfArguments(options: EmotionArguments): Promise<Emot
       ...(isAudio ? ['audio' as const] : []),
       ...(isText ? ['text' as const] : []),
     ]
-    const bound = await languageBindTowers({ video, audio: isAudio ? audio : undefined }, names, {
+    const bound = await languageBindEncoders({ video, audio: isAudio ? audio : undefined }, names, {
       ...factory,
       ...(states && { states }),
     })
-    towers.push(...(bound as unknown as EmotionTower[]))
+    encoders.push(...(bound as unknown as EmotionEncoder[]))
   }
   if (text !== 'none' && !isText) {
     const reading = defined({ history: textHistory, names: textNames, maxLength: textLength })
-    towers.push((await TextTower.fromPretrained(text, { ...reading, ...factory })) as EmotionTower)
+    encoders.push((await EmotionTextEncoder.fromPretrained(text, { ...reading, ...factory })) as EmotionEncoder)
   }
-  if (audio === 'fbank') towers.push(new FbankTower() as unknown as EmotionTower)
+  if (audio === 'fbank') encoders.push(new EmotionFbankEncoder() as unknown as EmotionEncoder)
   else if (audio !== undefined && !isAudio) {
-    towers.push((await VoiceTower.fromPretrained(audio, factory)) as unknown as EmotionTower)
+    encoders.push((await EmotionVoiceEncoder.fromPretrained(audio, factory)) as unknown as EmotionEncoder)
   }
-  if (towers.length === 0)
+  if (encoders.length === 0)
     throw new ConfigError('--text, --audio, --video: expected at least one model, got none. Add one of the options.', {
       argument: 'text',
     })
-  return towers
+  return encoders
 }
 
-/** Return the options of `trainEmotion`, except `data` and `towers`. */
-export function emotionTrainingOfArguments(options: EmotionArguments): Omit<TrainEmotionOptions, 'data' | 'towers'> {
+/** Return the options of `trainEmotion`, except `data` and `encoders`. */
+export function emotionTrainingOfArguments(options: EmotionArguments): Omit<TrainEmotionOptions, 'data' | 'encoders'> {
   const { fusion, hiddenSize, contextLayers, contextHeads, causal, dropout, modalityDropout, headBias, compat } =
     options
   const { tune = 'head', loraRank, loraAlpha, loraDropout, loraTargets, loraBias } = options
-  const { epochs, batchSize, accumulation, learningRate, towerLearningRate, weightDecay, warmup, maxGradNorm } = options
+  const { epochs, batchSize, accumulation, learningRate, encoderLearningRate, weightDecay, warmup, maxGradNorm } =
+    options
   const { patience, classWeights, focalGamma, labelSmoothing, keyMetric, bf16, seed, maxSteps, progress, cache } =
     options
   const { onBadRecord } = options
@@ -179,7 +180,7 @@ export function emotionTrainingOfArguments(options: EmotionArguments): Omit<Trai
     },
     recipe: defined({
       ...{ epochs, batchSize, accumulation, headLearningRate: learningRate, weightDecay, warmup, maxGradNorm },
-      towerLearningRate: towerLearningRate ?? (published ? learningRate : undefined),
+      encoderLearningRate: encoderLearningRate ?? (published ? learningRate : undefined),
       ...{ patience, classWeights, focalGamma, labelSmoothing, keyMetric, bf16, seed },
     }),
     tune: tune === 'lora' ? defined(lora) : tune,
@@ -189,16 +190,17 @@ export function emotionTrainingOfArguments(options: EmotionArguments): Omit<Trai
   }
 }
 
-/** Return the options of `trainPairs`, except `data` and `towers`. */
-export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPairsOptions, 'data' | 'towers'> {
+/** Return the options of `trainPairs`, except `data` and `encoders`. */
+export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPairsOptions, 'data' | 'encoders'> {
   const { outputDir, tune, compat, cache, args, onBadRecord, device } = emotionTrainingOfArguments(options)
-  const { epochs, batchSize, accumulation, learningRate, towerLearningRate, weightDecay, warmup, maxGradNorm } = options
+  const { epochs, batchSize, accumulation, learningRate, encoderLearningRate, weightDecay, warmup, maxGradNorm } =
+    options
   const { patience, keyMetric, bf16, seed } = options
   return {
     outputDir,
     recipe: defined({
       ...{ epochs, batchSize, accumulation, headLearningRate: learningRate, weightDecay, warmup, maxGradNorm },
-      ...{ towerLearningRate: towerLearningRate ?? learningRate, patience, bf16, seed },
+      ...{ encoderLearningRate: encoderLearningRate ?? learningRate, patience, bf16, seed },
       // 'macroF1', 'weightedF1' and 'accuracy' are metrics of single utterances, not of pairs.
       keyMetric: keyMetric === 'loss' ? keyMetric : undefined,
     }),
@@ -206,10 +208,10 @@ export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPa
   }
 }
 
-/** Return the options of `trainPointer`, except `data` and `towers`. */
-export function pointerTrainingOfArguments(options: EmotionArguments): Omit<TrainPointerOptions, 'data' | 'towers'> {
+/** Return the options of `trainPointer`, except `data` and `encoders`. */
+export function pointerTrainingOfArguments(options: EmotionArguments): Omit<TrainPointerOptions, 'data' | 'encoders'> {
   const { outputDir, recipe = {}, cache, args, onBadRecord, device } = pairTrainingOfArguments(options)
-  const { towerLearningRate: _, ...rest } = recipe
+  const { encoderLearningRate: _, ...rest } = recipe
   const keyMetric = options.keyMetric === 'accuracy' ? { keyMetric: 'accuracy' } : {}
   return { outputDir, recipe: { ...rest, ...keyMetric }, ...defined({ cache, args, onBadRecord, device }) }
 }

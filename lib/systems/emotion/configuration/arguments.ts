@@ -79,7 +79,12 @@ export const EMOTION_OPTIONS = {
     preset: '1e-3',
     aliases: ['learning_rate', 'lr'],
   },
-  towerLearningRate: { kind: 'number', help: 'learning rate of encoders and adapters', value: 'rate', preset: '3e-5' },
+  encoderLearningRate: {
+    kind: 'number',
+    help: 'learning rate of encoders and adapters',
+    value: 'rate',
+    preset: '3e-5',
+  },
   weightDecay: { kind: 'number', help: 'weight decay of matrices', preset: 0.01, aliases: ['weight_decay'] },
   warmup: {
     kind: 'share',

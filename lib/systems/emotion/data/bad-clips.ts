@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { DataError } from '../../../base/errors.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
-import type { EmotionTower } from '../network/towers.js'
+import type { EmotionEncoder } from '../network/encoders.js'
 
 /** Reason why a clip could not be read. */
 export type BadClipReason = 'no such file' | 'no sound' | 'no video' | 'not decodable' // language: values of `badClips` in results.json
@@ -40,68 +40,68 @@ export class BadClips {
   }
 
   /** Wrap an encoder so that it skips and counts clips that it cannot read. With 'stop' return the encoder itself. */
-  reading<Tower extends EmotionTower>(tower: Tower): EmotionTower {
-    if (this.#bad.policy === 'stop') return tower
+  reading<Encoder extends EmotionEncoder>(encoder: Encoder): EmotionEncoder {
+    if (this.#bad.policy === 'stop') return encoder
     const tolerant =
       <T>(read: (dialog: EmotionDialog, place: number) => Promise<T | undefined>) =>
       async (dialog: EmotionDialog, place: number): Promise<T | undefined> => {
         try {
           return await read(dialog, place)
         } catch (error) {
-          this.#add(tower, dialog, place, error)
+          this.#add(encoder, dialog, place, error)
           return undefined
         }
       }
     return {
-      ...{ modality: tower.modality, network: tower.network },
+      ...{ modality: encoder.modality, network: encoder.network },
       get size() {
-        return tower.size
+        return encoder.size
       },
       get steps() {
-        return tower.steps
+        return encoder.steps
       },
       get recipe() {
-        return tower.recipe
+        return encoder.recipe
       },
       get reference() {
-        return tower.reference
+        return encoder.reference
       },
-      source: tolerant((dialog, place) => tower.source(dialog, place)),
-      read: tolerant((dialog, place) => tower.read(dialog, place)),
-      encode: (inputs) => tower.encode(inputs),
-      ...(tower.save && { save: (folder, saved) => (tower.save as NonNullable<Tower['save']>)(folder, saved) }),
+      source: tolerant((dialog, place) => encoder.source(dialog, place)),
+      read: tolerant((dialog, place) => encoder.read(dialog, place)),
+      encode: (inputs) => encoder.encode(inputs),
+      ...(encoder.save && { save: (folder, saved) => (encoder.save as NonNullable<Encoder['save']>)(folder, saved) }),
     }
   }
 
-  #add(tower: EmotionTower, dialog: EmotionDialog, place: number, error: unknown): void {
+  #add(encoder: EmotionEncoder, dialog: EmotionDialog, place: number, error: unknown): void {
     if (!(error instanceof DataError) || (error as { missing?: unknown }).missing !== undefined) throw error
-    const key = `${dialog.source}\0${place}\0${tower.modality}`
+    const key = `${dialog.source}\0${place}\0${encoder.modality}`
     if (this.#known.has(key)) return
     this.#known.add(key)
-    const { message, fields } = clipFault(tower, dialog, place, error)
+    const { message, fields } = clipFault(encoder, dialog, place, error)
     this.#bad.note(reasonOf(error), message, fields)
   }
 }
 
 /** Read the input of an utterance. @throws DataError that also names the utterance, for a clip that cannot be read */
 export async function readUtterance<Input>(
-  tower: EmotionTower<Input>,
+  encoder: EmotionEncoder<Input>,
   dialog: EmotionDialog,
   place: number,
 ): Promise<Input | undefined> {
   try {
-    return await tower.read(dialog, place)
+    return await encoder.read(dialog, place)
   } catch (error) {
     if (!(error instanceof DataError)) throw error
-    const { message, fields } = clipFault(tower, dialog, place, error)
+    const { message, fields } = clipFault(encoder, dialog, place, error)
     throw new DataError(message, fields)
   }
 }
 
-function clipFault(tower: Pick<EmotionTower, 'modality'>, dialog: EmotionDialog, place: number, cause: DataError) {
+function clipFault(encoder: Pick<EmotionEncoder, 'modality'>, dialog: EmotionDialog, place: number, cause: DataError) {
   const { file, missing } = cause as { file?: string; missing?: string }
-  const fields = { modality: tower.modality, reason: reasonOf(cause), ...(file !== undefined && { file }), cause }
-  const message = `${dialog.source}, utterance ${dialog.utterances[place]?.id}, ${tower.modality}: ${cause.message}`
+  const fields = { modality: encoder.modality, reason: reasonOf(cause), ...(file !== undefined && { file }), cause }
+  const message = `${dialog.source}, utterance ${dialog.utterances[place]?.id}, ${encoder.modality}: ${cause.message}`
   return { message, fields: { ...fields, ...(missing !== undefined && { missing }) } }
 }
 

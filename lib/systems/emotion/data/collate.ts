@@ -1,10 +1,10 @@
-import { misuse, shown } from '../../../base/check.js'
+import { argumentError, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { type Device, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { type EmotionModality, MODALITIES } from '../network/config.js'
+import type { EmotionEncoder } from '../network/encoders.js'
 import type { EmotionInputs } from '../network/network.js'
-import type { EmotionTower } from '../network/towers.js'
 import { readUtterance } from './bad-clips.js'
 
 /** A dialog as input of a classifier, for training or prediction. */
@@ -59,18 +59,18 @@ export function speakersOf({ utterances }: EmotionDialog): number[] {
 export type EmotionCollator = (samples: readonly EmotionSample[]) => Promise<EmotionBatch>
 
 /**
- * Return a collate function for dialogs. If a sample lacks the vectors of a modality, the encoder in `towers` reads its inputs.
+ * Return a collate function for dialogs. If a sample lacks the vectors of a modality, the encoder in `encoders` reads its inputs.
  * @param sizes vector size of each modality of the network
  */
 export function emotionCollate(
   sizes: Readonly<Partial<Record<EmotionModality, number>>>,
-  towers: Readonly<Partial<Record<EmotionModality, EmotionTower>>> = {},
+  encoders: Readonly<Partial<Record<EmotionModality, EmotionEncoder>>> = {},
 ): EmotionCollator {
   const modalities = MODALITIES.filter((name) => sizes[name] !== undefined)
   return (samples) =>
     scope(async () => {
       if (!Array.isArray(samples) || samples.length === 0) {
-        throw misuse('emotionCollate', 'samples', 'a list of at least one dialog', samples)
+        throw argumentError('emotionCollate', 'samples', 'a list of at least one dialog', samples)
       }
       const time = Math.max(...samples.map(({ dialog }) => dialog.utterances.length))
       const at = (row: number, place: number) => row * time + place
@@ -112,11 +112,11 @@ export function emotionCollate(
           }
           vectors[name] = tensor(flat, { shape: [...shape, size], device: 'cpu' })
         } else {
-          const tower = towers[name]
+          const encoder = encoders[name]
           const read: unknown[] = []
           for (const [row, { dialog }] of samples.entries()) {
             for (const place of dialog.utterances.keys()) {
-              const input = tower && (await readUtterance(tower, dialog, place))
+              const input = encoder && (await readUtterance(encoder, dialog, place))
               if (input === undefined) continue
               read.push(input)
               there[at(row, place)] = 1

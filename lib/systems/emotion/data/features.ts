@@ -1,16 +1,16 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import { misuse, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { Lock } from '../../../base/lock.js'
 import { DataLoader } from '../../../data/loader.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { FeatureFile, lockFeatures } from '../../../kit/feature-file.js'
 import { configurations, weightsHash } from '../../../kit/fingerprint.js'
-import { evaluating } from '../../../nn/index.js'
+import { withEvalMode } from '../../../nn/index.js'
 import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import type { EmotionModality } from '../network/config.js'
-import type { EmotionTower } from '../network/towers.js'
+import type { EmotionEncoder } from '../network/encoders.js'
 import { readUtterance } from './bad-clips.js'
 import type { EmotionSample } from './collate.js'
 
@@ -46,11 +46,11 @@ export class FeatureCache {
   }
 
   /** Return the key of an encoder: a hash of its recipe, configuration, weights and dtype. */
-  static async keyOf(tower: EmotionTower): Promise<string> {
-    const dtype = tower.network?.parameters()[0]?.dtype ?? 'none'
-    const weights = tower.network ? await weightsHash(tower.network) : 'none'
-    const config = tower.network ? configurations(tower.network) : 'none'
-    const facts = [tower.modality, tower.size, JSON.stringify(sorted(tower.recipe)), config, weights, dtype]
+  static async keyOf(encoder: EmotionEncoder): Promise<string> {
+    const dtype = encoder.network?.parameters()[0]?.dtype ?? 'none'
+    const weights = encoder.network ? await weightsHash(encoder.network) : 'none'
+    const config = encoder.network ? configurations(encoder.network) : 'none'
+    const facts = [encoder.modality, encoder.size, JSON.stringify(sorted(encoder.recipe)), config, weights, dtype]
     return createHash('sha256').update(facts.join('\0')).digest('hex')
   }
 
@@ -59,7 +59,7 @@ export class FeatureCache {
    * Vectors that are not in the cache are computed, in evaluation mode and without gradients.
    */
   async vectors(
-    tower: EmotionTower,
+    encoder: EmotionEncoder,
     dialogs: readonly EmotionDialog[],
     options: FeatureCacheOptions = {},
   ): Promise<(Float32Array | undefined)[][]> {
@@ -67,8 +67,8 @@ export class FeatureCache {
     requireOptions(where, options, ['batchSize', 'onProgress', 'signal'])
     const { batchSize = 16, onProgress, signal } = options
     requireWhole(where, 'batchSize', batchSize, 1)
-    if (typeof tower?.encode !== 'function') throw misuse(where, 'tower', 'an encoder', tower)
-    const file = await this.#fileOf(await FeatureCache.keyOf(tower))
+    if (typeof encoder?.encode !== 'function') throw argumentError(where, 'encoder', 'an encoder', encoder)
+    const file = await this.#fileOf(await FeatureCache.keyOf(encoder))
     const total = dialogs.reduce((sum, { utterances }) => sum + utterances.length, 0)
     const keys: (string | undefined)[][] = []
     const missing: MissingVector[] = []
@@ -79,13 +79,13 @@ export class FeatureCache {
       const own: (string | undefined)[] = []
       for (const place of dialog.utterances.keys()) {
         signal?.throwIfAborted()
-        const source = await tower.source(dialog, place)
+        const source = await encoder.source(dialog, place)
         const key = source === undefined ? undefined : createHash('sha256').update(source).digest('hex')
         own.push(key)
         if (key !== undefined && !requested.has(key)) {
           requested.add(key)
           const kept = await file.get(key)
-          if (kept) values.set(key, new Float32Array(kept.buffer, kept.byteOffset, tower.size))
+          if (kept) values.set(key, new Float32Array(kept.buffer, kept.byteOffset, encoder.size))
           else missing.push({ dialog, place, key, length: source?.length ?? 0 })
           if (!values.has(key)) continue
         }
@@ -94,7 +94,7 @@ export class FeatureCache {
       }
       keys.push(own)
     }
-    onProgress?.({ modality: tower.modality, done, total, hits })
+    onProgress?.({ modality: encoder.modality, done, total, hits })
     // Sort by length, to limit padding. For audio and video files the length is constant, and the order stays.
     missing.sort((a, b) => b.length - a.length)
     const compute = async () => {
@@ -105,7 +105,7 @@ export class FeatureCache {
           const inputs: unknown[] = []
           for (const { dialog, place } of some) {
             signal?.throwIfAborted()
-            inputs.push(await readUtterance(tower, dialog, place))
+            inputs.push(await readUtterance(encoder, dialog, place))
           }
           return inputs
         },
@@ -122,7 +122,7 @@ export class FeatureCache {
           continue
         }
         const encoded = await this.#encoded(
-          tower,
+          encoder,
           readable.map(({ one }) => one),
           readable.map(({ input }) => input),
         )
@@ -131,24 +131,24 @@ export class FeatureCache {
           await file.append(key, new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength))
         }
         done += some.length
-        onProgress?.({ modality: tower.modality, done, total, hits })
+        onProgress?.({ modality: encoder.modality, done, total, hits })
       }
     }
-    if (missing.length > 0) await noGrad(() => (tower.network ? evaluating(tower.network, compute) : compute()))
+    if (missing.length > 0) await noGrad(() => (encoder.network ? withEvalMode(encoder.network, compute) : compute()))
     return keys.map((own) => own.map((key) => (key === undefined ? undefined : values.get(key))))
   }
 
-  async #encoded(tower: EmotionTower, some: readonly MissingVector[], inputs: readonly unknown[]) {
+  async #encoded(encoder: EmotionEncoder, some: readonly MissingVector[], inputs: readonly unknown[]) {
     return scope(async () => {
-      const rows: Tensor = (await tower.encode(inputs)).to({ device: 'cpu', dtype: 'float32' }).contiguous()
+      const rows: Tensor = (await encoder.encode(inputs)).to({ device: 'cpu', dtype: 'float32' }).contiguous()
       const values = Float32Array.from((await rows.data()) as Float32Array)
       return some.map(({ dialog, key, place }, i) => {
-        const vector = values.subarray(i * tower.size, (i + 1) * tower.size)
+        const vector = values.subarray(i * encoder.size, (i + 1) * encoder.size)
         if (!vector.every(Number.isFinite)) {
           const { source, utterances } = dialog
           const where = `${source}, utterance ${utterances[place]?.id}`
           throw new DataError(
-            `${where}: ${tower.modality}: expected a finite vector from its encoder, got NaN or infinity. Check the input.`,
+            `${where}: ${encoder.modality}: expected a finite vector from its encoder, got NaN or infinity. Check the input.`,
             { source },
           )
         }
@@ -185,15 +185,16 @@ const sorted = (recipe: Readonly<Record<string, unknown>>) =>
 
 /** Return a lookup of the vectors of dialogs, through a cache; for {@link EmotionSample}. */
 export async function emotionVectors(
-  towers: readonly EmotionTower[],
+  encoders: readonly EmotionEncoder[],
   dialogs: readonly EmotionDialog[],
   cache: FeatureCache,
   options: FeatureCacheOptions = {},
 ): Promise<(dialog: EmotionDialog) => EmotionSample['vectors']> {
   const found = new Map<EmotionDialog, Partial<Record<EmotionModality, readonly (Float32Array | undefined)[]>>>()
-  for (const tower of towers) {
-    const rows = await cache.vectors(tower, dialogs, options)
-    for (const [i, dialog] of dialogs.entries()) found.set(dialog, { ...found.get(dialog), [tower.modality]: rows[i] })
+  for (const encoder of encoders) {
+    const rows = await cache.vectors(encoder, dialogs, options)
+    for (const [i, dialog] of dialogs.entries())
+      found.set(dialog, { ...found.get(dialog), [encoder.modality]: rows[i] })
   }
   return (dialog) => found.get(dialog) ?? {}
 }

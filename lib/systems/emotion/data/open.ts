@@ -1,8 +1,8 @@
 import { existsSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import {
+  argumentError,
   defined,
-  misuse,
   requireNumber,
   requireOneOf,
   requireOptions,
@@ -67,7 +67,7 @@ export async function openEmotionData(path: string, options: OpenEmotionOptions 
   requireNumber(where, 'validShare', validShare, { least: 0, below: 1 })
   requireNumber(where, 'testShare', testShare, { least: 0, below: 1 })
   if (typeof trainShare !== 'number' || !(trainShare > 0 && trainShare <= 1)) {
-    throw misuse(where, 'trainShare', 'a number above 0, at most 1', trainShare)
+    throw argumentError(where, 'trainShare', 'a number above 0, at most 1', trainShare)
   }
   requireWhole(where, 'seed', seed)
   requireOneOf(where, 'splitBy', splitBy, ['conversation', 'utterance'])

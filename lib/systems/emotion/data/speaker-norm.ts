@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
-import { misuse, requireOptions, shown } from '../../../base/check.js'
+import { argumentError, requireOptions, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
-import type { EmotionTower } from '../network/towers.js'
+import type { EmotionEncoder } from '../network/encoders.js'
 import { FeatureCache, type FeatureCacheOptions } from './features.js'
 
 /** Minimum standard deviation, so that almost constant features are not amplified. */
@@ -23,15 +23,15 @@ export interface SpeakerNormOptions extends FeatureCacheOptions {
  * @throws DataError for an utterance without a speaker, and for a speaker with a single utterance
  */
 export async function speakerNormalized(
-  tower: EmotionTower,
+  encoder: EmotionEncoder,
   dialogs: readonly EmotionDialog[],
   options: SpeakerNormOptions,
-): Promise<EmotionTower<Float32Array>> {
+): Promise<EmotionEncoder<Float32Array>> {
   const where = 'speakerNormalized'
   requireOptions(where, options, ['cache', 'batchSize', 'onProgress', 'signal'])
   const { cache, ...rest } = options
-  if (!(cache instanceof FeatureCache)) throw misuse(where, 'cache', 'a FeatureCache', cache)
-  const vectors = await cache.vectors(tower, dialogs, rest)
+  if (!(cache instanceof FeatureCache)) throw argumentError(where, 'cache', 'a FeatureCache', cache)
+  const vectors = await cache.vectors(encoder, dialogs, rest)
   const own = new Map<string, { key: string; vector: Float32Array }[]>()
   for (const [row, dialog] of dialogs.entries()) {
     for (const [place, { id, speaker }] of dialog.utterances.entries()) {
@@ -42,7 +42,7 @@ export async function speakerNormalized(
         throw new DataError(`${source}, utterance ${id}: speaker: expected a name, got "". Add the speaker.`, {
           source,
         })
-      const key = (await keyOf(tower, dialog, place)) as string
+      const key = (await keyOf(encoder, dialog, place)) as string
       if (!own.has(speaker)) own.set(speaker, [])
       own.get(speaker)?.push({ key, vector })
     }
@@ -55,8 +55,8 @@ export async function speakerNormalized(
         { speaker },
       )
     }
-    for (const { key } of said) normalized.set(key, new Float32Array(tower.size))
-    for (let k = 0; k < tower.size; k += 1) {
+    for (const { key } of said) normalized.set(key, new Float32Array(encoder.size))
+    for (let k = 0; k < encoder.size; k += 1) {
       const mean = said.reduce((sum, { vector }) => sum + (vector[k] as number), 0) / said.length
       const square = said.reduce((sum, { vector }) => sum + ((vector[k] as number) - mean) ** 2, 0) / said.length
       const spread = Math.max(LEAST_SPREAD, Math.sqrt(square))
@@ -67,9 +67,9 @@ export async function speakerNormalized(
   }
   const hash = createHash('sha256')
   for (const [key, vector] of [...normalized].sort(([a], [b]) => (a < b ? -1 : 1))) hash.update(key).update(vector)
-  const { modality, size, steps } = tower
+  const { modality, size, steps } = encoder
   const find = async (dialog: EmotionDialog, place: number) => {
-    const key = await keyOf(tower, dialog, place)
+    const key = await keyOf(encoder, dialog, place)
     const found = key === undefined ? undefined : normalized.get(key)
     if (key === undefined || found !== undefined) return found
     const { source, utterances } = dialog
@@ -80,8 +80,8 @@ export async function speakerNormalized(
   }
   return {
     ...{ modality, size, network: null, ...(steps !== undefined && { steps }) },
-    recipe: { tower: 'speaker-normalized', of: tower.recipe, vectors: hash.digest('hex') },
-    source: (dialog, place) => keyOf(tower, dialog, place),
+    recipe: { encoder: 'speaker-normalized', of: encoder.recipe, vectors: hash.digest('hex') },
+    source: (dialog, place) => keyOf(encoder, dialog, place),
     read: find,
     async encode(inputs): Promise<Tensor> {
       const flat = new Float32Array(inputs.length * size)
@@ -92,7 +92,7 @@ export async function speakerNormalized(
 }
 
 /** Return a key of the speaker and the input. */
-async function keyOf(tower: EmotionTower, dialog: EmotionDialog, place: number): Promise<string | undefined> {
-  const source = await tower.source(dialog, place)
+async function keyOf(encoder: EmotionEncoder, dialog: EmotionDialog, place: number): Promise<string | undefined> {
+  const source = await encoder.source(dialog, place)
   return source === undefined ? undefined : `${dialog.utterances[place]?.speaker} ${source}`
 }

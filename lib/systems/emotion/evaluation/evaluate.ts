@@ -31,7 +31,7 @@ export async function emotionAnswers(
   requireOptions('emotionAnswers', options, ['batchSize', 'states'])
   const { batchSize = 8, states = false } = options
   requireWhole('emotionAnswers', 'batchSize', batchSize, 1)
-  const collate = emotionCollate(model.config.sizes, model.ownTowers)
+  const collate = emotionCollate(model.config.sizes, model.ownEncoders)
   const device = (model.head.parameters()[0] as Tensor).device
   const parts = await evaluateBatches(model, inBatches(samples, batchSize), async (some) => {
     const { labels: _, known: __, ...inputs } = batchOn(await collate(some), device)

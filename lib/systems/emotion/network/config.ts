@@ -1,6 +1,6 @@
 import {
+  argumentError,
   defined,
-  misuse,
   requireNumber,
   requireObject,
   requireOneOf,
@@ -81,7 +81,7 @@ export function emotionConfig(config: EmotionClassifierConfig): ResolvedEmotionC
   const { labels = EMOTIONS, sizes, fusion = 'concat-ln', hiddenSize = 256, context = null } = config
   const { dropout = 0.1, modalityDropout = 0, headBias = true, temperature = 1, steps = {}, compat = null } = config
   if (!Array.isArray(labels) || labels.length < 2 || new Set(labels).size < labels.length) {
-    throw misuse(where, 'labels', 'a list of at least two different names', labels)
+    throw argumentError(where, 'labels', 'a list of at least two different names', labels)
   }
   requireObject(where, 'sizes', sizes)
   requireOptions(`${where}: sizes`, sizes, MODALITIES)
@@ -116,7 +116,7 @@ export function emotionConfig(config: EmotionClassifierConfig): ResolvedEmotionC
   requireNumber(where, 'dropout', dropout, { least: 0, below: 1 })
   requireNumber(where, 'modalityDropout', modalityDropout, { least: 0, below: 1 })
   requireNumber(where, 'temperature', temperature, { least: 1e-3 })
-  if (typeof headBias !== 'boolean') throw misuse(where, 'headBias', 'true or false', headBias)
+  if (typeof headBias !== 'boolean') throw argumentError(where, 'headBias', 'true or false', headBias)
   const complete = { labels: [...labels], sizes: { ...defined(sizes) }, fusion, hiddenSize, dropout, modalityDropout }
   return {
     ...complete,
@@ -156,7 +156,7 @@ export function contextConfig(
   requireWhole(where, 'context.heads', heads, 1)
   requireWhole(where, 'context.maxDistance', maxDistance, 1)
   for (const [name, value] of Object.entries({ speakers, causal })) {
-    if (typeof value !== 'boolean') throw misuse(where, `context.${name}`, 'true or false', value)
+    if (typeof value !== 'boolean') throw argumentError(where, `context.${name}`, 'true or false', value)
   }
   if (hiddenSize % heads !== 0) {
     throw new ConfigError(

@@ -11,10 +11,10 @@ import {
   type ResolvedEmotionConfig,
 } from './config.js'
 import { DialogContext } from './context.js'
+import type { EmotionEncoder } from './encoders.js'
 import { type LoadEmotionOptions, loadEmotionClassifier, saveEmotionClassifier } from './files.js'
 import { Fusion } from './fusion.js'
-import type { EmotionTower } from './towers.js'
-import { checkMask, towerNetworks, utteranceVectors } from './vectors.js'
+import { checkMask, encoderNetworks, utteranceVectors } from './vectors.js'
 
 /** Dialogs as a batch: D dialogs of at most T utterances. */
 export interface EmotionInputs {
@@ -39,7 +39,7 @@ export interface EmotionOutput {
 
 export interface MakeEmotionOptions extends NetworkOptions {
   /** Encoders that are part of the model and train with it. Default: none; batches contain vectors. */
-  towers?: Readonly<Partial<Record<EmotionModality, EmotionTower>>>
+  encoders?: Readonly<Partial<Record<EmotionModality, EmotionEncoder>>>
 }
 
 /** Layers between the encoders' vectors and the logits: fusion, context and classifier. */
@@ -97,17 +97,17 @@ export class EmotionHead extends Module {
 export class EmotionClassifier extends Module {
   readonly config: ResolvedEmotionConfig
   /** The networks of the encoders that are part of the model. */
-  towers: ModuleDict
+  encoders: ModuleDict
   head: EmotionHead
-  readonly #towers: Readonly<Partial<Record<EmotionModality, EmotionTower>>>
+  readonly #encoders: Readonly<Partial<Record<EmotionModality, EmotionEncoder>>>
 
   constructor(config: EmotionClassifierConfig, options: MakeEmotionOptions = {}) {
     super()
-    requireOptions('EmotionClassifier', options, ['towers', 'device', 'dtype', 'seed'])
-    const { towers = {}, ...factory } = options
+    requireOptions('EmotionClassifier', options, ['encoders', 'device', 'dtype', 'seed'])
+    const { encoders = {}, ...factory } = options
     this.config = emotionConfig(config)
-    this.#towers = towers
-    this.towers = towerNetworks('EmotionClassifier', towers, this.config.sizes)
+    this.#encoders = encoders
+    this.encoders = encoderNetworks('EmotionClassifier', encoders, this.config.sizes)
     this.head = withSeed(factory.seed, () => new EmotionHead(this.config, factory))
   }
 
@@ -122,8 +122,8 @@ export class EmotionClassifier extends Module {
   }
 
   /** The encoders that are part of the model. */
-  get ownTowers(): Readonly<Partial<Record<EmotionModality, EmotionTower>>> {
-    return this.#towers
+  get ownEncoders(): Readonly<Partial<Record<EmotionModality, EmotionEncoder>>> {
+    return this.#encoders
   }
 
   /**
@@ -141,7 +141,7 @@ export class EmotionClassifier extends Module {
           'EmotionClassifier',
           name,
           this.config.sizes[name] as number,
-          this.#towers[name],
+          this.#encoders[name],
           inputs,
         )
       return this.head.forward({ mask, speakers, present, vectors })
@@ -152,7 +152,7 @@ export class EmotionClassifier extends Module {
    * Write config.json, model.safetensors, and a folder for each encoder that is part of the model.
    * @param frozen encoders that computed the training vectors; their place is saved, so that `fromPretrained` finds them
    */
-  save(folder: string, frozen: readonly EmotionTower[] = []): Promise<void> {
+  save(folder: string, frozen: readonly EmotionEncoder[] = []): Promise<void> {
     return saveEmotionClassifier(this, folder, frozen)
   }
 }

@@ -1,12 +1,12 @@
-import { misuse, shown } from '../../../base/check.js'
+import { argumentError, shown } from '../../../base/check.js'
 import { ShapeError } from '../../../base/errors.js'
 import { type Module, ModuleDict } from '../../../nn/index.js'
 import { noGrad, Tensor, zeros } from '../../../tensor/index.js'
 import type { EmotionModality } from './config.js'
+import type { EmotionEncoder } from './encoders.js'
 import type { EmotionInputs } from './network.js'
-import type { EmotionTower } from './towers.js'
 
-type Towers = Readonly<Partial<Record<EmotionModality, EmotionTower>>>
+type Encoders = Readonly<Partial<Record<EmotionModality, EmotionEncoder>>>
 
 /** Check mask and speakers of a batch. @throws ShapeError unless both are [dialogs, utterances] */
 export function checkMask(where: string, tensors: Readonly<Record<'mask' | 'speakers', Tensor>>): void {
@@ -22,20 +22,21 @@ export function checkMask(where: string, tensors: Readonly<Record<'mask' | 'spea
 }
 
 /** Return the networks of encoders, after a check of their sizes. */
-export function towerNetworks(
+export function encoderNetworks(
   where: string,
-  towers: Towers,
+  encoders: Encoders,
   sizes: Readonly<Partial<Record<EmotionModality, number>>>,
 ): ModuleDict {
   const networks: [string, Module][] = []
-  for (const [name, tower] of Object.entries(towers)) {
+  for (const [name, encoder] of Object.entries(encoders)) {
     const size = sizes[name as EmotionModality]
-    if (tower.modality !== name) throw misuse(where, `towers.${name}`, `an encoder of ${name}`, tower.modality)
-    if (tower.size !== size) {
-      const message = `${where}: sizes.${name}: expected ${tower.size}, the size of the ${name} encoder's vectors, got ${size}. Change it.`
+    if (encoder.modality !== name)
+      throw argumentError(where, `encoders.${name}`, `an encoder of ${name}`, encoder.modality)
+    if (encoder.size !== size) {
+      const message = `${where}: sizes.${name}: expected ${encoder.size}, the size of the ${name} encoder's vectors, got ${size}. Change it.`
       throw new ShapeError(message, { modality: name })
     }
-    if (tower.network) networks.push([name, tower.network])
+    if (encoder.network) networks.push([name, encoder.network])
   }
   return new ModuleDict(Object.fromEntries(networks))
 }
@@ -45,7 +46,7 @@ export async function utteranceVectors(
   where: string,
   name: EmotionModality,
   size: number,
-  tower: EmotionTower | undefined,
+  encoder: EmotionEncoder | undefined,
   { mask, present, vectors, inputs }: EmotionInputs,
 ): Promise<Tensor> {
   const shape = [...mask.shape, size]
@@ -70,8 +71,8 @@ export async function utteranceVectors(
     )
   }
   const items = inputs?.[name]
-  if (!tower || items === undefined) {
-    const expected = tower
+  if (!encoder || items === undefined) {
+    const expected = encoder
       ? `vectors.${name} or inputs.${name}`
       : `vectors.${name}, because there is no ${name} encoder`
     throw new ShapeError(`${where}: expected ${expected}, got a batch without. Add it to the batch.`, {
@@ -80,7 +81,7 @@ export async function utteranceVectors(
   }
   const empty = zeros(shape, { device: mask.device })
   if (items.length === 0) return empty
-  const rows = await tower.encode(items) // [items, size]
+  const rows = await encoder.encode(items) // [items, size]
   const places = noGrad(() => there.reshape([-1]).nonzero().reshape([-1]))
   if (places.numel() !== items.length) {
     throw new ShapeError(

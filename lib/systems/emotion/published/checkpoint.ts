@@ -11,9 +11,9 @@ import { LanguageBind } from '../../../models/languagebind/languagebind.js'
 import { tensorsOf } from '../../../models/weights.js'
 import { type Device, noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import { type EmotionModality, MODALITIES } from '../network/config.js'
-import { LanguageBindTower } from '../network/languagebind-towers.js'
+import type { EmotionEncoder } from '../network/encoders.js'
+import { LanguageBindEmotionEncoder } from '../network/languagebind-encoders.js'
 import { EmotionClassifier } from '../network/network.js'
-import type { EmotionTower } from '../network/towers.js'
 
 export interface PublishedEmotionOptions {
   device?: Device
@@ -30,15 +30,15 @@ const PEFT = 'base_model.model.'
 /**
  * Load a classifier that the original's scripts trained (experiments 1 to 6; `kosenko_exp_1` is published). `from` is a checkpoint
  * folder or file with `model.modality_encoder.…`, `model.modality_proj.…` and `linear.weight`, or with PEFT's adapters
- * `base_model.model.model.…`. It has no temperatures, configurations or tokenizer: they come from the checkpoints in `towers`, as
+ * `base_model.model.model.…`. It has no temperatures, configurations or tokenizer: they come from the checkpoints in `encoders`, as
  * do the base weights of adapters.
  *
  * With adapters the original froze its head at random weights and did not save it. Such a classifier gets a new head, seeded by
  * an option, and `fresh` names it.
  *
  * ```ts
- * const towers = { video: 'LanguageBind/LanguageBind_Video_FT' }
- * const { model } = await loadPublishedEmotion('kosenko_exp_1', towers)
+ * const encoders = { video: 'LanguageBind/LanguageBind_Video_FT' }
+ * const { model } = await loadPublishedEmotion('kosenko_exp_1', encoders)
  * await model.save('exp-1')
  * ```
  * @returns the classifier in evaluation mode, and the names of its tensors that the file lacks
@@ -46,7 +46,7 @@ const PEFT = 'base_model.model.'
  */
 export async function loadPublishedEmotion(
   from: string,
-  towers: LanguageBindFrom,
+  encoders: LanguageBindFrom,
   options: PublishedEmotionOptions = {},
 ): Promise<{ model: EmotionClassifier; fresh: string[] }> {
   const where = 'loadPublishedEmotion'
@@ -54,7 +54,7 @@ export async function loadPublishedEmotion(
   requireOptions(where, options, ['device', 'labels', 'seed'])
   const { labels = EMOTIONS, device, seed = 42 } = options
   const file = fileOf(from)
-  const bind = await LanguageBind.fromPretrained(towers, device === undefined ? {} : { device })
+  const bind = await LanguageBind.fromPretrained(encoders, device === undefined ? {} : { device })
   return scope(async () => {
     const found = file.endsWith('.safetensors')
       ? (await loadSafetensors(file)).tensors
@@ -88,11 +88,11 @@ export async function loadPublishedEmotion(
     }
     const merged = isAdapter ? await withoutAdapters(file, inside) : { weights: inside, changes: [] }
     intoNetwork(file, bind, modalities, merged, isAdapter)
-    const own = Object.fromEntries(modalities.map((name) => [name, new LanguageBindTower(bind, name)]))
+    const own = Object.fromEntries(modalities.map((name) => [name, new LanguageBindEmotionEncoder(bind, name)]))
     const sizes = Object.fromEntries(modalities.map((name) => [name, own[name]?.size as number]))
     const config = { labels, sizes, fusion: 'concat' as const, headBias: heads.has('linear.bias') }
     const model = new EmotionClassifier(config, {
-      ...{ towers: own as unknown as Partial<Record<EmotionModality, EmotionTower>>, seed },
+      ...{ encoders: own as unknown as Partial<Record<EmotionModality, EmotionEncoder>>, seed },
       ...(device !== undefined && { device }),
     })
     if (!heads.has('linear.weight') && !isAdapter) {

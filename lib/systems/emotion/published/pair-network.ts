@@ -8,10 +8,10 @@ import { Module, type ModuleDict } from '../../../nn/index.js'
 import { cat, scope, type Tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
 import { type EmotionModality, emotionConfig, MODALITIES } from '../network/config.js'
-import { type LoadEmotionOptions, loadTowers, saveTowers } from '../network/files.js'
+import type { EmotionEncoder } from '../network/encoders.js'
+import { type LoadEmotionOptions, loadEncoders, saveEncoders } from '../network/files.js'
 import type { EmotionInputs, MakeEmotionOptions } from '../network/network.js'
-import type { EmotionTower } from '../network/towers.js'
-import { checkMask, towerNetworks, utteranceVectors } from '../network/vectors.js'
+import { checkMask, encoderNetworks, utteranceVectors } from '../network/vectors.js'
 import { PairHead } from './heads.js'
 
 export interface EmotionPairConfig {
@@ -28,27 +28,27 @@ export interface EmotionPairConfig {
 export class EmotionPairClassifier extends Module {
   readonly config: Required<EmotionPairConfig>
   /** The networks of the encoders that are part of the model. */
-  towers: ModuleDict
+  encoders: ModuleDict
   head: PairHead
-  readonly #towers: Readonly<Partial<Record<EmotionModality, EmotionTower>>>
+  readonly #encoders: Readonly<Partial<Record<EmotionModality, EmotionEncoder>>>
 
   constructor(config: EmotionPairConfig, options: MakeEmotionOptions = {}) {
     super()
     const where = 'EmotionPairClassifier'
     requireOptions(where, config, ['labels', 'sizes'])
-    requireOptions(where, options, ['towers', 'device', 'dtype', 'seed'])
-    const { towers = {}, seed, ...factory } = options
+    requireOptions(where, options, ['encoders', 'device', 'dtype', 'seed'])
+    const { encoders = {}, seed, ...factory } = options
     const { labels, sizes } = emotionConfig(config)
     this.config = { labels, sizes }
-    this.#towers = towers
-    this.towers = towerNetworks(where, towers, sizes)
+    this.#encoders = encoders
+    this.encoders = encoderNetworks(where, encoders, sizes)
     this.head = withSeed(seed, () => new PairHead({ size: 2 * this.size, labels: labels.length, ...factory }))
   }
 
   /** Load a model that `save` wrote. @throws CheckpointError for a folder of another kind */
   static async fromPretrained(folder: string, options: LoadEmotionOptions = {}): Promise<EmotionPairClassifier> {
-    requireOptions('EmotionPairClassifier.fromPretrained', options, ['device', 'dtype', 'towers'])
-    const { towers: overrides = [], ...factory } = options
+    requireOptions('EmotionPairClassifier.fromPretrained', options, ['device', 'dtype', 'encoders'])
+    const { encoders: overrides = [], ...factory } = options
     const file = join(folder, 'config.json')
     const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
     if (modelType !== 'emotion-pairs') {
@@ -57,8 +57,8 @@ export class EmotionPairClassifier extends Module {
         { file },
       )
     }
-    const towers = await loadTowers(folder, overrides, factory)
-    const model = new EmotionPairClassifier(config as unknown as EmotionPairConfig, { towers, ...factory })
+    const encoders = await loadEncoders(folder, overrides, factory)
+    const model = new EmotionPairClassifier(config as unknown as EmotionPairConfig, { encoders, ...factory })
     await scope(async () => {
       const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
       model.head.loadStateDict(tensors)
@@ -77,8 +77,8 @@ export class EmotionPairClassifier extends Module {
   }
 
   /** The encoders that are part of the model. */
-  get ownTowers(): Readonly<Partial<Record<EmotionModality, EmotionTower>>> {
-    return this.#towers
+  get ownEncoders(): Readonly<Partial<Record<EmotionModality, EmotionEncoder>>> {
+    return this.#encoders
   }
 
   /** Return the concatenated vectors of utterances, 0 for missing modalities: [dialogs, utterances, size]. */
@@ -91,7 +91,7 @@ export class EmotionPairClassifier extends Module {
       const columns: Tensor[] = []
       for (const name of this.modalities) {
         const size = this.config.sizes[name] as number
-        columns.push(await utteranceVectors(where, name, size, this.#towers[name], inputs))
+        columns.push(await utteranceVectors(where, name, size, this.#encoders[name], inputs))
       }
       return cat(columns, 2)
     })
@@ -106,8 +106,8 @@ export class EmotionPairClassifier extends Module {
   }
 
   /** Write config.json, model.safetensors, and a folder for each encoder; `frozen` as in `EmotionClassifier.save`. */
-  async save(folder: string, frozen: readonly EmotionTower[] = []): Promise<void> {
-    await saveTowers('EmotionPairClassifier.save', folder, Object.values(this.#towers), frozen)
+  async save(folder: string, frozen: readonly EmotionEncoder[] = []): Promise<void> {
+    await saveEncoders('EmotionPairClassifier.save', folder, Object.values(this.#encoders), frozen)
     await scope(() => saveSafetensors(join(folder, 'model.safetensors'), this.head.stateDict(), { format: 'pt' }))
     const file = { architectures: ['EmotionPairClassifier'], modelType: 'emotion-pairs', ...this.config }
     await writeJson(join(folder, 'config.json'), toSnake(file))

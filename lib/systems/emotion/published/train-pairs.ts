@@ -21,7 +21,7 @@ import { BadClips } from '../data/bad-clips.js'
 import { batchOn, type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
 import { emotionOptimizer } from '../training/optimizer.js'
 import { type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from '../training/recipe.js'
-import { readingTowers, samplesOf, splitTowers, towersDevice } from '../training/samples.js'
+import { encodersDevice, readingEncoders, samplesOf, splitEncoders } from '../training/samples.js'
 import { type TrainEmotionOptions, withAdapters } from '../training/train.js'
 import { pairLoss } from './heads.js'
 import { EmotionPairClassifier } from './pair-network.js'
@@ -29,7 +29,7 @@ import { publishedPairs } from './pairs.js'
 
 /** Hyperparameters of experiments 9 and 10; batches contain pairs. */
 export interface PairRecipe
-  extends Pick<EmotionRecipe, 'epochs' | 'batchSize' | 'accumulation' | 'headLearningRate' | 'towerLearningRate'>,
+  extends Pick<EmotionRecipe, 'epochs' | 'batchSize' | 'accumulation' | 'headLearningRate' | 'encoderLearningRate'>,
     Pick<EmotionRecipe, 'weightDecay' | 'warmup' | 'maxGradNorm' | 'patience' | 'seed' | 'bf16'> {
   /** Metric that selects the best epoch: 'causeF1', 'emotionF1' or 'loss'. */
   keyMetric: string
@@ -42,7 +42,7 @@ export const PAIR_RECIPE: PairRecipe = { ...PUBLISHED, accumulation: 4, keyMetri
 export interface TrainPairsOptions
   extends Pick<
     TrainEmotionOptions,
-    'data' | 'towers' | 'outputDir' | 'tune' | 'cache' | 'compat' | 'args' | 'onBadRecord' | 'device'
+    'data' | 'encoders' | 'outputDir' | 'tune' | 'cache' | 'compat' | 'args' | 'onBadRecord' | 'device'
   > {
   recipe?: Partial<PairRecipe>
   callbacks?: readonly TrainerCallback[]
@@ -86,7 +86,7 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
   requireOptions(where, options, [
     ...([
       'data',
-      'towers',
+      'encoders',
       'outputDir',
       'tune',
       'cache',
@@ -104,16 +104,16 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
   if (typeof tune === 'string') requireOneOf(where, 'tune', tune, ['head', 'full'])
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   const bad = new BadClips(onBadRecord)
-  const towers = readingTowers(where, options.towers, bad)
+  const encoders = readingEncoders(where, options.encoders, bad)
   const recipe = pairRecipe(`${where}: recipe`, options.recipe)
-  const { live, frozen } = splitTowers(where, towers, tune !== 'head')
+  const { live, frozen } = splitEncoders(where, encoders, tune !== 'head')
   for (const { modality, recipe: reading } of Object.values(live)) {
     // In a pair, the first utterance would be read as history of the second.
     if (!reading.history) continue
     throw new ConfigError(
       `${where}: expected a ${modality} encoder without history, got history ${reading.history}. Set its \`history\` to 0.`,
       {
-        ...{ argument: 'towers', modality },
+        ...{ argument: 'encoders', modality },
       },
     )
   }
@@ -133,11 +133,11 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
   const truth = known.map(({ dialog }) => dialog)
   // Score the truth against itself, so that data which the scorer refuses fail before the training and not after it.
   scoreCauses(truth, truth, data.labels)
-  const sizes = Object.fromEntries(towers.map(({ modality, size }) => [modality, size]))
+  const sizes = Object.fromEntries(encoders.map(({ modality, size }) => [modality, size]))
   manualSeed(seed)
   const model = new EmotionPairClassifier(
     { labels: data.labels, sizes },
-    { towers: live, ...defined({ device: towersDevice(where, live, frozen, options.device) }) },
+    { encoders: live, ...defined({ device: encodersDevice(where, live, frozen, options.device) }) },
   )
   const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
   let isMerged = false
@@ -218,7 +218,7 @@ export function pairRecipe(where: string, changes: Partial<PairRecipe> = {}): Pa
   const recipe = { ...PAIR_RECIPE, ...defined(changes) }
   for (const name of ['batchSize', 'accumulation'] as const) requireWhole(where, name, recipe[name], 1)
   for (const name of ['patience', 'seed'] as const) requireWhole(where, name, recipe[name])
-  for (const name of ['epochs', 'headLearningRate', 'towerLearningRate', 'weightDecay', 'maxGradNorm'] as const) {
+  for (const name of ['epochs', 'headLearningRate', 'encoderLearningRate', 'weightDecay', 'maxGradNorm'] as const) {
     requireNumber(where, name, recipe[name], { least: 0 })
   }
   requireNumber(where, 'warmup', recipe.warmup, { least: 0, below: 1 })
@@ -245,7 +245,7 @@ function pairSamples(samples: readonly EmotionSample[], seed: number): PairSampl
 }
 
 function pairCollate(model: EmotionPairClassifier) {
-  const collate = emotionCollate(model.config.sizes, model.ownTowers)
+  const collate = emotionCollate(model.config.sizes, model.ownEncoders)
   return async (samples: readonly PairSample[]): Promise<PairBatch> => {
     const batch = await collate(samples)
     batch.labels.dispose()
@@ -277,7 +277,7 @@ export async function findPairs(
 ): Promise<EmotionDialog[]> {
   const { labels, sizes } = model.config
   const neutral = labels.indexOf('neutral')
-  const collate = emotionCollate(sizes, model.ownTowers)
+  const collate = emotionCollate(sizes, model.ownEncoders)
   const device = (model.head.parameters()[0] as Tensor).device
   const single = samples.map((sample) => [sample])
   return evaluateBatches(model, single, async (some) => {

@@ -14,7 +14,7 @@ import { Trainer } from '../../../train/trainer/trainer.js'
 import { BadClips } from '../data/bad-clips.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionOptimizer } from '../training/optimizer.js'
-import { readingTowers, samplesOf, splitTowers, towersDevice } from '../training/samples.js'
+import { encodersDevice, readingEncoders, samplesOf, splitEncoders } from '../training/samples.js'
 import { PointerHead, type PointerHeadOptions, pointerLabel } from './heads.js'
 import { publishedPairs } from './pairs.js'
 import { type PairRecipe, pairRecipe, type TrainPairsOptions } from './train-pairs.js'
@@ -22,12 +22,12 @@ import { type PairRecipe, pairRecipe, type TrainPairsOptions } from './train-pai
 export interface TrainPointerOptions
   extends Pick<
     TrainPairsOptions,
-    'data' | 'towers' | 'outputDir' | 'cache' | 'args' | 'onBadRecord' | 'callbacks' | 'device'
+    'data' | 'encoders' | 'outputDir' | 'cache' | 'args' | 'onBadRecord' | 'callbacks' | 'device'
   > {
   /** Configuration of the pointer; its size is that of the vectors. */
   config?: Omit<PointerHeadOptions, 'size'>
   /** Hyperparameters. `keyMetric` is 'causeF1', 'accuracy' or 'loss'. Encoders do not train. */
-  recipe?: Partial<Omit<PairRecipe, 'towerLearningRate'>>
+  recipe?: Partial<Omit<PairRecipe, 'encoderLearningRate'>>
 }
 
 export interface PointerResults extends RecipeResults<Record<string, number>> {
@@ -69,7 +69,7 @@ export async function trainPointer(
   const where = 'trainPointer'
   const known = [
     'data',
-    'towers',
+    'encoders',
     'outputDir',
     'cache',
     'args',
@@ -88,7 +88,7 @@ export async function trainPointer(
   requireOneOf(`${where}: recipe`, 'keyMetric', keyMetric, ['causeF1', 'accuracy', 'loss'])
   const recipe = pairRecipe(`${where}: recipe`, changes)
   const bad = new BadClips(onBadRecord)
-  const { frozen } = splitTowers(where, readingTowers(where, options.towers, bad), false)
+  const { frozen } = splitEncoders(where, readingEncoders(where, options.encoders, bad), false)
   const sizes = Object.fromEntries(frozen.map(({ modality, size }) => [modality, size]))
   const { video: size, text } = sizes
   if (frozen.length !== 2 || size === undefined || size !== text) {
@@ -115,11 +115,11 @@ export async function trainPointer(
   manualSeed(seed)
   const model = new PointerHead(
     { size, ...config },
-    defined({ device: towersDevice(where, {}, frozen, options.device) }),
+    defined({ device: encodersDevice(where, {}, frozen, options.device) }),
   )
   const width = 2 * model.config.maxUtterances + 8
   const { headLearningRate, weightDecay } = recipe
-  const optimizer = emotionOptimizer(model, { headLearningRate, towerLearningRate: 0, weightDecay })
+  const optimizer = emotionOptimizer(model, { headLearningRate, encoderLearningRate: 0, weightDecay })
   const evaluates = pairs.valid.length > 0
   const trainer = new Trainer<PointerHead, PointerSample, PointerBatch>({
     model,

@@ -8,17 +8,17 @@ export function emotionOptimizer(
   model: Module,
   {
     headLearningRate,
-    towerLearningRate,
+    encoderLearningRate,
     weightDecay,
-  }: Pick<EmotionRecipe, 'headLearningRate' | 'towerLearningRate' | 'weightDecay'>,
+  }: Pick<EmotionRecipe, 'headLearningRate' | 'encoderLearningRate' | 'weightDecay'>,
 ): AdamW {
   const trained = model.namedParameters().filter(([, parameter]) => parameter.requiresGrad)
-  const groups = [false, true].flatMap((isTower) =>
+  const groups = [false, true].flatMap((isEncoder) =>
     [false, true].flatMap((decays) => {
       const params = trained
-        .filter(([name, parameter]) => name.startsWith('towers.') === isTower && parameter.ndim > 1 === decays)
+        .filter(([name, parameter]) => name.startsWith('encoders.') === isEncoder && parameter.ndim > 1 === decays)
         .map(([, parameter]) => parameter)
-      const lr = isTower ? towerLearningRate : headLearningRate
+      const lr = isEncoder ? encoderLearningRate : headLearningRate
       return params.length === 0 ? [] : [{ params, lr, weightDecay: decays ? weightDecay : 0 }]
     }),
   )

@@ -11,7 +11,7 @@ export interface EmotionRecipe {
   /** Learning rate of fusion, context and head. */
   headLearningRate: number
   /** Learning rate of encoders that train, or of their adapters. */
-  towerLearningRate: number
+  encoderLearningRate: number
   weightDecay: number
   warmup: number
   maxGradNorm: number
@@ -33,7 +33,7 @@ export const EMOTION_RECIPE: EmotionRecipe = {
   batchSize: 8,
   accumulation: 1,
   headLearningRate: 1e-3,
-  towerLearningRate: 3e-5,
+  encoderLearningRate: 3e-5,
   weightDecay: 0.01,
   warmup: 0.06,
   maxGradNorm: 1,
@@ -49,7 +49,7 @@ export const EMOTION_RECIPE: EmotionRecipe = {
 /** Hyperparameters of the published experiments 1 to 6: 4 × 16 utterances, no class weights, one learning rate, the last epoch. */
 export const PUBLISHED_EMOTION_RECIPE: EmotionRecipe = {
   ...EMOTION_RECIPE,
-  ...{ batchSize: 4, accumulation: 16, headLearningRate: 5e-5, towerLearningRate: 5e-5, weightDecay: 0, warmup: 0 },
+  ...{ batchSize: 4, accumulation: 16, headLearningRate: 5e-5, encoderLearningRate: 5e-5, weightDecay: 0, warmup: 0 },
   ...{ patience: 0, bf16: true, classWeights: 'none' as const },
 }
 
@@ -66,7 +66,7 @@ export function emotionRecipe(
   for (const name of [
     'epochs',
     'headLearningRate',
-    'towerLearningRate',
+    'encoderLearningRate',
     'weightDecay',
     'maxGradNorm',
     'focalGamma',

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { misuse } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { Part } from '../../../kit/split.js'
 import type { Device } from '../../../tensor/index.js'
@@ -8,53 +8,53 @@ import { type EmotionSample, emotionSamples } from '../data/collate.js'
 import { emotionVectors, FeatureCache, type FeatureCacheOptions } from '../data/features.js'
 import type { EmotionParts } from '../data/open.js'
 import type { EmotionModality } from '../network/config.js'
-import type { EmotionTower } from '../network/towers.js'
+import type { EmotionEncoder } from '../network/encoders.js'
 
-type Towers = Partial<Record<EmotionModality, EmotionTower>>
+type Encoders = Partial<Record<EmotionModality, EmotionEncoder>>
 
 /**
  * Separate the encoders that train with a classifier from the frozen ones.
  * @throws ConfigError for two encoders of one modality, and with `train` if none has a network or one cannot be saved
  */
-export function splitTowers(
+export function splitEncoders(
   where: string,
-  towers: readonly EmotionTower[],
+  encoders: readonly EmotionEncoder[],
   train: boolean,
-): { live: Towers; frozen: EmotionTower[] } {
-  const found: Towers = {}
-  for (const tower of towers) {
-    if (found[tower.modality])
+): { live: Encoders; frozen: EmotionEncoder[] } {
+  const found: Encoders = {}
+  for (const encoder of encoders) {
+    if (found[encoder.modality])
       throw new ConfigError(
-        `${where}: expected at most one encoder per modality, got two of ${tower.modality}. Remove one of them.`,
-        { argument: 'towers' },
+        `${where}: expected at most one encoder per modality, got two of ${encoder.modality}. Remove one of them.`,
+        { argument: 'encoders' },
       )
-    found[tower.modality] = tower
+    found[encoder.modality] = encoder
   }
-  const live: Towers = train ? Object.fromEntries(Object.entries(found).filter(([, tower]) => tower.network)) : {}
+  const live: Encoders = train ? Object.fromEntries(Object.entries(found).filter(([, encoder]) => encoder.network)) : {}
   if (train && Object.keys(live).length === 0) {
     throw new ConfigError(
       `${where}: tune: expected an encoder with a network to train, got none. Use tune 'head', or add an encoder with a network.`,
       { argument: 'tune' },
     )
   }
-  for (const tower of Object.values(live)) {
-    if (tower.save) continue
+  for (const encoder of Object.values(live)) {
+    if (encoder.save) continue
     throw new ConfigError(
-      `${where}: expected a ${tower.modality} encoder with a \`save\` method, because it trains, got one without. Use tune 'head'.`,
+      `${where}: expected a ${encoder.modality} encoder with a \`save\` method, because it trains, got one without. Use tune 'head'.`,
       {
-        argument: 'towers',
+        argument: 'encoders',
       },
     )
   }
-  return { live, frozen: towers.filter(({ modality }) => !Object.hasOwn(live, modality)) }
+  return { live, frozen: encoders.filter(({ modality }) => !Object.hasOwn(live, modality)) }
 }
 
 /** Wrap encoders so that they skip and count clips that cannot be read, as `bad` is configured. */
-export function readingTowers(where: string, towers: readonly EmotionTower[], bad: BadClips): EmotionTower[] {
-  if (!Array.isArray(towers) || towers.length === 0) {
-    throw misuse(where, 'towers', 'a list of at least one encoder', towers)
+export function readingEncoders(where: string, encoders: readonly EmotionEncoder[], bad: BadClips): EmotionEncoder[] {
+  if (!Array.isArray(encoders) || encoders.length === 0) {
+    throw argumentError(where, 'encoders', 'a list of at least one encoder', encoders)
   }
-  return towers.map((tower) => bad.reading(tower))
+  return encoders.map((encoder) => bad.reading(encoder))
 }
 
 /**
@@ -63,21 +63,21 @@ export function readingTowers(where: string, towers: readonly EmotionTower[], ba
  * @param wanted the device that the caller asked for; it takes precedence over frozen encoders
  * @throws ConfigError for encoders that train on several devices, or on another device than `wanted`
  */
-export function towersDevice(
+export function encodersDevice(
   where: string,
-  live: Towers,
-  frozen: readonly EmotionTower[],
+  live: Encoders,
+  frozen: readonly EmotionEncoder[],
   wanted?: Device,
 ): Device | undefined {
-  const found = (towers: readonly EmotionTower[]) => [
-    ...new Set(towers.flatMap(({ network }) => network?.parameters().map(({ device }) => device) ?? [])),
+  const found = (encoders: readonly EmotionEncoder[]) => [
+    ...new Set(encoders.flatMap(({ network }) => network?.parameters().map(({ device }) => device) ?? [])),
   ]
   const training = found(Object.values(live))
   if (training.length > 1) {
     throw new ConfigError(
       `${where}: expected encoders that train on one device, got ${training.join(' and ')}. Move them to one device.`,
       {
-        ...{ argument: 'towers', devices: training },
+        ...{ argument: 'encoders', devices: training },
       },
     )
   }
@@ -96,7 +96,7 @@ export function towersDevice(
 /** Return the samples of dialogs, with vectors of the frozen encoders from the cache or computed now. */
 export async function samplesOf(
   data: EmotionParts,
-  frozen: readonly EmotionTower[],
+  frozen: readonly EmotionEncoder[],
   options: { outputDir: string; cache?: string; onFeatures?: FeatureCacheOptions['onProgress'] },
 ): Promise<Record<Part, EmotionSample[]>> {
   const parts = ['train', 'valid', 'test'] as const

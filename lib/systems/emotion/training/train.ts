@@ -17,12 +17,12 @@ import type { EmotionParts } from '../data/open.js'
 import { calibrate, emotionAnswers, measureAnswers } from '../evaluation/evaluate.js'
 import { emotionMetrics } from '../evaluation/metrics.js'
 import type { EmotionClassifierConfig } from '../network/config.js'
+import type { EmotionEncoder } from '../network/encoders.js'
 import { EmotionClassifier } from '../network/network.js'
-import type { EmotionTower } from '../network/towers.js'
 import { emotionLoss, inverseFrequencies, weightsTensor } from './loss.js'
 import { emotionOptimizer } from './optimizer.js'
 import { type EmotionRecipe, emotionRecipe, PUBLISHED_EMOTION_RECIPE } from './recipe.js'
-import { readingTowers, samplesOf, splitTowers, towersDevice } from './samples.js'
+import { encodersDevice, readingEncoders, samplesOf, splitEncoders } from './samples.js'
 
 /** LoRA configuration of the encoders' adapters. Defaults are PEFT's, except r 16 and loraAlpha 16. */
 export interface EmotionLora extends Partial<Omit<LoraConfig, 'modulesToSave'>> {
@@ -33,7 +33,7 @@ export interface EmotionLora extends Partial<Omit<LoraConfig, 'modulesToSave'>> 
 export interface TrainEmotionOptions {
   data: EmotionParts
   /** Encoders of utterances, at most one per modality. */
-  towers: readonly EmotionTower[]
+  encoders: readonly EmotionEncoder[]
   /** Folder for checkpoints, the best classifier (`best/`) and `results.json`. */
   outputDir: string
   /** Changes to the classifier's configuration. */
@@ -84,7 +84,7 @@ export interface TrainedEmotion {
 const OPTIONS: readonly (keyof TrainEmotionOptions)[] = [
   ...([
     'data',
-    'towers',
+    'encoders',
     'outputDir',
     'config',
     'recipe',
@@ -106,9 +106,9 @@ const OPTIONS: readonly (keyof TrainEmotionOptions)[] = [
  * call on the same folder resumes an interrupted run, bit for bit on the CPU.
  *
  * ```ts
- * const towers = [await TextTower.fromPretrained('minilm')]
+ * const encoders = [await EmotionTextEncoder.fromPretrained('minilm')]
  * const data = await openEmotionData('meld')
- * const { results } = await trainEmotion({ data, towers, outputDir: 'run', config: { context: {} } })
+ * const { results } = await trainEmotion({ data, encoders, outputDir: 'run', config: { context: {} } })
  * ```
  * @throws DataError if no utterance of the training data has an emotion; otherwise as the Trainer
  */
@@ -133,18 +133,18 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
   else requireObject(where, 'tune', tune)
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   const bad = new BadClips(onBadRecord)
-  const towers = readingTowers(where, options.towers, bad)
+  const encoders = readingEncoders(where, options.encoders, bad)
   const recipe = emotionRecipe(options.recipe, compat === 'published' ? PUBLISHED_EMOTION_RECIPE : undefined)
-  const { live, frozen } = splitTowers(where, towers, tune !== 'head')
+  const { live, frozen } = splitEncoders(where, encoders, tune !== 'head')
   const samples = await samplesOf(data, frozen, options)
-  const sizes = Object.fromEntries(towers.map(({ modality, size }) => [modality, size]))
+  const sizes = Object.fromEntries(encoders.map(({ modality, size }) => [modality, size]))
   const steps = Object.fromEntries(
-    towers.flatMap(({ modality, steps: own }) => (own ? [[modality, own] as const] : [])),
+    encoders.flatMap(({ modality, steps: own }) => (own ? [[modality, own] as const] : [])),
   )
   manualSeed(recipe.seed)
   const model = new EmotionClassifier(
     { ...config, labels: data.labels, sizes, steps },
-    { towers: live, ...defined({ device: towersDevice(where, live, frozen, options.device) }) },
+    { encoders: live, ...defined({ device: encodersDevice(where, live, frozen, options.device) }) },
   )
   const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
   let isMerged = false
@@ -225,7 +225,7 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
 /** Attention projections, as BERT, RoBERTa, WavLM, Whisper and CLIP name them. */
 const ATTENTION = ['query', 'key', 'value', 'q_proj', 'k_proj', 'v_proj', 'out_proj']
 
-/** Add LoRA adapters to the `towers` of a network with a `head`. With 'published' the head is frozen and all biases train. */
+/** Add LoRA adapters to the `encoders` of a network with a `head`. With 'published' the head is frozen and all biases train. */
 export function withAdapters<M extends Module>(
   model: M,
   lora: EmotionLora,
@@ -237,7 +237,7 @@ export function withAdapters<M extends Module>(
   const pattern =
     endings === undefined
       ? (targetModules as string)
-      : `towers\\..*\\.(${endings.map((name) => name.replace(/[^\w.]/g, '')).join('|')})`
+      : `encoders\\..*\\.(${endings.map((name) => name.replace(/[^\w.]/g, '')).join('|')})`
   const published = { r: 16, loraAlpha: 16, loraDropout: 0.1, bias: 'all' as const }
   return getPeftModel(model, {
     ...(compat === 'published' ? published : { r: 16, loraAlpha: 16, modulesToSave: ['head'] }),

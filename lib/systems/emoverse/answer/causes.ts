@@ -1,4 +1,11 @@
-import { defined, misuse, requireOneOf, requireOptions, requireSignal, requireWhole } from '../../../base/check.js'
+import {
+  argumentError,
+  defined,
+  requireOneOf,
+  requireOptions,
+  requireSignal,
+  requireWhole,
+} from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
@@ -24,7 +31,7 @@ export interface FindCausesOptions {
   /** Prompt texts around the conversation. Default: {@link ECPE_WORDING}. */
   wording?: Readonly<EcpeWording>
   /** Path of an utterance's video, by its index from 0, for a model with a vision encoder. Default: text only. */
-  film?: (dialog: EmotionDialog, place: number) => string | undefined
+  videoOf?: (dialog: EmotionDialog, place: number) => string | undefined
   /** Constrain answers to pairs of the target and an utterance of the dialog, so that every answer parses. Default false. */
   constrained?: boolean
   /**
@@ -40,7 +47,7 @@ export interface FindCausesOptions {
 }
 
 const OPTIONS = [
-  ...(['emotions', 'candidates', 'wording', 'film', 'constrained', 'causeThreshold', 'maxNewTokens'] as const),
+  ...(['emotions', 'candidates', 'wording', 'videoOf', 'constrained', 'causeThreshold', 'maxNewTokens'] as const),
   ...(['batchSize', 'signal'] as const),
 ]
 
@@ -74,15 +81,16 @@ export async function findCauses(
   options: FindCausesOptions = {},
 ): Promise<FoundCauses> {
   const where = 'findCauses'
-  if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
-  if (!Array.isArray(dialogs)) throw misuse(where, 'dialogs', 'a list of dialogs', dialogs)
+  if (!(model instanceof EmoVerse)) throw argumentError(where, 'model', 'an EmoVerse', model)
+  if (!Array.isArray(dialogs)) throw argumentError(where, 'dialogs', 'a list of dialogs', dialogs)
   requireOptions(where, options, OPTIONS)
-  const { emotions = 'predicted', candidates = 'all', wording = ECPE_WORDING, film } = options
+  const { emotions = 'predicted', candidates = 'all', wording = ECPE_WORDING, videoOf } = options
   const { constrained = false, causeThreshold, maxNewTokens = 64, batchSize = 8, signal } = options
   requireOneOf(where, 'emotions', emotions, ['predicted', 'given'])
   requireOneOf(where, 'candidates', candidates, ['all', 'before'])
   requireForm(where, 'wording', wording, { statement: 'string', answer: 'string', cue: 'string' })
-  if (film !== undefined && typeof film !== 'function') throw misuse(where, 'film', 'a function', film)
+  if (videoOf !== undefined && typeof videoOf !== 'function')
+    throw argumentError(where, 'videoOf', 'a function', videoOf)
   requireThresholds(where, defined({ causeThreshold }))
   for (const argument of causeThreshold === undefined ? [] : WRITING) {
     if (options[argument] === undefined || options[argument] === false) continue
@@ -93,7 +101,7 @@ export async function findCauses(
   requireWhole(where, 'batchSize', batchSize, 1)
   requireSignal(where, signal)
   const mediaOf = (dialog: EmotionDialog, place: number): Pick<EmoVerseQuestion, 'videos'> => {
-    const path = film?.(dialog, place)
+    const path = videoOf?.(dialog, place)
     return path === undefined ? {} : { videos: [path] }
   }
   const found: FoundCauses = { dialogs: [], unread: 0, outside: 0 }

@@ -1,4 +1,11 @@
-import { defined, misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import {
+  argumentError,
+  defined,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireConversation, requireParts, requireRoom } from '../../../kit/chat.js'
 import type {
@@ -60,7 +67,7 @@ export class EmoVerseChat implements ChatModel {
 
   constructor(model: EmoVerse, settings: EmoVerseChatSettings = {}) {
     const where = 'EmoVerseChat'
-    if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
+    if (!(model instanceof EmoVerse)) throw argumentError(where, 'model', 'an EmoVerse', model)
     requireOptions(where, settings, SETTINGS)
     const { name = 'emoverse', names = 'meld', wording, concurrent = 2 } = settings
     requireString(where, 'name', name)
@@ -176,8 +183,8 @@ export class EmoVerseChat implements ChatModel {
     const { images, videos } = mediaOf(messages.slice(-1))
     if (images.length + videos.length === 0) return []
     // A video anywhere in the conversation changes how images are cut into tiles.
-    const film = videos.length === 0 ? (question.videos ?? []).slice(0, 1) : []
-    const looks = await this.model.look({ images, videos: [...videos, ...film] }, { signal })
+    const firstVideo = videos.length === 0 ? (question.videos ?? []).slice(0, 1) : []
+    const looks = await this.model.look({ images, videos: [...videos, ...firstVideo] }, { signal })
     const seen = { image: looks.slice(0, images.length), video: looks.slice(images.length) }
     return (messages.at(-1) as ChatTurn).content.flatMap(({ type }) =>
       type === 'image' || type === 'video' ? [seen[type].shift() as ChatView] : [],

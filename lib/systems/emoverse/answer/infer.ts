@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { open, truncate } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { defined, misuse, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError, defined, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
@@ -72,7 +72,7 @@ const WAVES = 4
  */
 export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptions): Promise<InferredEmoVerse> {
   const where = 'inferEmoVerse'
-  if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
+  if (!(model instanceof EmoVerse)) throw argumentError(where, 'model', 'an EmoVerse', model)
   // The remaining options go to generateAnswers, which rejects unknown ones.
   const { data, output, onBadRecord = 'skip', byLabels = false, visionCache, onProgress, ...others } = options ?? {}
   const { thresholds, fallback, causeThreshold, ...generation } = others
@@ -81,7 +81,7 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
   if (visionCache !== undefined) requireString(where, 'visionCache', visionCache)
   const { batchSize = 8, mediaRoot = '.' } = generation
   requireWhole(where, 'batchSize', batchSize, 1)
-  if (typeof byLabels !== 'boolean') throw misuse(where, 'byLabels', 'a boolean', byLabels)
+  if (typeof byLabels !== 'boolean') throw argumentError(where, 'byLabels', 'a boolean', byLabels)
   requireThresholds(where, naming)
   for (const argument of byLabels ? [] : Object.keys(naming)) {
     throw new ConfigError(
@@ -95,7 +95,7 @@ export async function inferEmoVerse(model: EmoVerse, options: InferEmoVerseOptio
     })
   }
   if (onProgress !== undefined && typeof onProgress !== 'function') {
-    throw misuse(where, 'onProgress', 'a function', onProgress)
+    throw argumentError(where, 'onProgress', 'a function', onProgress)
   }
   const opened = await openRecords(data, {
     ...{ onBadRecord, requireResponse: false },

@@ -64,7 +64,7 @@ Writes conversations in ECF's format with the predicted emotions and pairs, and 
     const found = await findCauses(model, dialogs, {
       ...defined({ emotions, candidates, wording: texts, constrained, causeThreshold, maxNewTokens, batchSize }),
       ...(clips !== undefined && {
-        film: ({ utterances }, place) => join(clips, `${utterances[place]?.clipName}.mp4`),
+        videoOf: ({ utterances }, place) => join(clips, `${utterances[place]?.clipName}.mp4`),
       }),
     })
     const predictions = ecfConversations(found.dialogs, { subtask: 2 })

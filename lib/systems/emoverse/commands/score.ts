@@ -30,7 +30,7 @@ its own cause, the target and the utterance before. strict gives the numbers of 
       help: 'the labels, or with --variant other the words to search for',
       value: 'Joy.,Fear.,…',
     },
-    pictures: {
+    countedImages: {
       kind: 'text',
       help: 'for strict: an instruction file; only lines with one of its images count',
       value: 'file',
@@ -39,7 +39,10 @@ its own cause, the target and the utterance before. strict gives the numbers of 
     json: { kind: 'text', help: 'file for the scores as JSON', value: 'file' },
     html: { kind: 'text', help: 'file for the scores as an HTML page', value: 'file' },
   },
-  async run({ task, mode, variant, labels, pictures, thresholds, fallback, causeThreshold, json, html }, [file, more]) {
+  async run(
+    { task, mode, variant, labels, countedImages, thresholds, fallback, causeThreshold, json, html },
+    [file, more],
+  ) {
     if (file === undefined || more !== undefined)
       throw new ConfigError('emoverse score: expected one result file, got none or several. Pass FILE.jsonl.', {
         argument: 'files',
@@ -47,8 +50,11 @@ its own cause, the target and the utterance before. strict gives the numbers of 
     const { scoreEmoVerse } = await import('../evaluation/score.js')
     const { readSwiftDataset } = await import('../data/dataset.js')
     const first: string[] = []
-    if (pictures !== undefined) {
-      for await (const { images } of await readSwiftDataset(pictures, { requireResponse: false, markers: false })) {
+    if (countedImages !== undefined) {
+      for await (const { images } of await readSwiftDataset(countedImages, {
+        requireResponse: false,
+        markers: false,
+      })) {
         if (images?.[0] !== undefined) first.push(images[0])
       }
     }
@@ -62,7 +68,7 @@ its own cause, the target and the utterance before. strict gives the numbers of 
       fallback,
       causeThreshold,
       thresholds: thresholds && numbersOf('--thresholds', thresholds),
-      pictures: pictures === undefined ? undefined : first,
+      countedImages: countedImages === undefined ? undefined : first,
     })
     const scores = await scoreEmoVerse(file, options)
     const { writeAtomically } = await import('../../../base/atomic.js')

@@ -27,7 +27,7 @@ export async function emoverseOfArguments(values: EmoVerseModelArguments): Promi
     template,
     system,
     media,
-    sounds,
+    audio,
     speech,
     maxTiles,
     frames,
@@ -48,7 +48,7 @@ export async function emoverseOfArguments(values: EmoVerseModelArguments): Promi
   return EmoVerse.fromPretrained(
     { base, adapters },
     defined({
-      ...{ tokenizer, template, system, media, sounds, quantize, dtype: plain },
+      ...{ tokenizer, template, system, media, audio, quantize, dtype: plain },
       speech: speech === undefined ? undefined : { whisper: speech },
       device: device as Device | undefined,
       vision: maxTiles === undefined && frames === undefined ? undefined : defined({ maxTiles, frames }),

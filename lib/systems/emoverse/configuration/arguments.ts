@@ -62,7 +62,7 @@ export const EMOVERSE_MODEL_OPTIONS = {
     value: 'dir',
     preset: "the model's own audio encoder",
   },
-  sounds: {
+  audio: {
     kind: ['read', 'ignore'],
     help: "whether audio is read; 'ignore' leaves it out",
     preset: 'read',
@@ -96,12 +96,12 @@ export const EMOVERSE_MODEL_OPTIONS = {
   },
 } as const satisfies OptionTable
 
-const { adapters, tokenizer, template, system, media, speech, sounds, maxTiles, frames, quantize } =
+const { adapters, tokenizer, template, system, media, speech, audio, maxTiles, frames, quantize } =
   EMOVERSE_MODEL_OPTIONS
 
 /** Options of a served model, in addition to the common ones. */
 export const EMOVERSE_SERVED_OPTIONS = {
-  ...{ adapters, tokenizer, template, system, media, speech, sounds, maxTiles, frames, quantize },
+  ...{ adapters, tokenizer, template, system, media, speech, audio, maxTiles, frames, quantize },
 } as const satisfies OptionTable
 
 /** Options of the training of a stage. */

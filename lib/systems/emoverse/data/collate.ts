@@ -2,8 +2,8 @@ import { requireForm } from '../../../base/form.js'
 import { packSequences } from '../../../data/pack.js'
 import { AUDIO_PLACE } from '../../../models/internvl/prompt.js'
 import type { Tensor } from '../../../tensor/index.js'
-import type { EmoVerseSound } from '../network/speech.js'
-import type { EmoVersePicture } from '../network/vision.js'
+import type { EmoVerseSpeech } from '../network/speech.js'
+import type { EmoVerseImage } from '../network/vision.js'
 import type { EmoVerseTask } from '../published/wording.js'
 import type { EncodedText } from './prompt.js'
 
@@ -11,11 +11,11 @@ import type { EncodedText } from './prompt.js'
 export interface EmoVerseSampleTokens extends EncodedText {
   task: EmoVerseTask | 'other'
   /** Images and videos, in the order of their positions in the text. */
-  pictures: readonly EmoVersePicture[]
+  imageInputs: readonly EmoVerseImage[]
   /** Positions of their tokens in `inputIds`. */
-  picturePlaces: readonly number[]
+  imagePlaces: readonly number[]
   /** Audio clips in the same order; `inputIds` has placeholders at the positions of their tokens. */
-  sounds: readonly EmoVerseSound[]
+  audioInputs: readonly EmoVerseSpeech[]
 }
 
 /** Records packed into one row, without attention between them. */
@@ -30,20 +30,20 @@ export interface EmoVerseBatch {
   /** Tokens that contribute to the loss: positions in the row, token ids, and index of the record of each. */
   targets: { places: number[]; ids: number[]; records: number[] }
   /** Images and videos of all records, in the order of the row, with the positions of their tokens. */
-  pictures: readonly EmoVersePicture[]
-  picturePlaces: readonly number[]
+  imageInputs: readonly EmoVerseImage[]
+  imagePlaces: readonly number[]
   /** Audio clips of all records, with the positions of their tokens, where `inputIds` has 0. */
-  sounds: readonly EmoVerseSound[]
-  soundPlaces: readonly number[]
+  audioInputs: readonly EmoVerseSpeech[]
+  audioPlaces: readonly number[]
 }
 
 const SAMPLE = {
   inputIds: ['number'],
   labels: ['number'],
   task: 'string',
-  pictures: 'list',
-  picturePlaces: ['number'],
-  sounds: 'list',
+  imageInputs: 'list',
+  imagePlaces: ['number'],
+  audioInputs: 'list',
 } as const
 
 const pack = packSequences(['inputIds', 'labels'])
@@ -54,11 +54,11 @@ const pack = packSequences(['inputIds', 'labels'])
  */
 export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVerseBatch {
   requireForm('emoverseCollate', 'samples', samples, [SAMPLE])
-  const soundPlaces = soundPlacesOf(samples.flatMap(({ inputIds }) => inputIds))
+  const audioPlaces = audioPlacesOf(samples.flatMap(({ inputIds }) => inputIds))
   const words = samples.map(({ inputIds, labels }) => ({ inputIds: withoutPlaces(inputIds), labels }))
   const { inputIds, labels, sequenceLengths } = pack(words)
   const targets: EmoVerseBatch['targets'] = { places: [], ids: [], records: [] }
-  const picturePlaces: number[] = []
+  const imagePlaces: number[] = []
   let start = 0
   for (const [record, sample] of samples.entries()) {
     for (const [i, id] of sample.labels.entries()) {
@@ -67,17 +67,17 @@ export function emoverseCollate(samples: readonly EmoVerseSampleTokens[]): EmoVe
       targets.ids.push(id)
       targets.records.push(record)
     }
-    for (const place of sample.picturePlaces) picturePlaces.push(start + place)
+    for (const place of sample.imagePlaces) imagePlaces.push(start + place)
     start += sample.labels.length
   }
-  const pictures = samples.flatMap((sample) => sample.pictures)
-  const sounds = samples.flatMap((sample) => sample.sounds)
+  const imageInputs = samples.flatMap((sample) => sample.imageInputs)
+  const audioInputs = samples.flatMap((sample) => sample.audioInputs)
   const tasks = samples.map(({ task }) => task)
-  return { inputIds, labels, sequenceLengths, tasks, targets, pictures, picturePlaces, sounds, soundPlaces }
+  return { inputIds, labels, sequenceLengths, tasks, targets, imageInputs, imagePlaces, audioInputs, audioPlaces }
 }
 
 /** Return the positions of audio tokens in a row. */
-export const soundPlacesOf = (ids: readonly number[]): number[] =>
+export const audioPlacesOf = (ids: readonly number[]): number[] =>
   ids.flatMap((id, place) => (id === AUDIO_PLACE ? [place] : []))
 
 /** Return ids with 0 in place of audio placeholders, so that each is a valid token id. */

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
@@ -123,7 +123,7 @@ export async function readSwiftDataset(
   requireOptions(where, options, OPTIONS)
   const files = typeof path === 'string' ? [path] : path
   requireForm(where, 'path', files, ['string'])
-  if (files.length === 0) throw misuse(where, 'path', 'a file, or a list of files', path)
+  if (files.length === 0) throw argumentError(where, 'path', 'a file, or a list of files', path)
   const settings = checked(where, options)
   const { onBadRecord, compat, seed } = settings
   const dataset = new SwiftDataset(files)
@@ -148,12 +148,13 @@ function checked(where: string, options: ReadSwiftDatasetOptions) {
   requireForm(where, 'options', { requireResponse, markers }, { requireResponse: 'boolean', markers: 'boolean' })
   if (mediaRoot !== undefined) requireString(where, 'mediaRoot', mediaRoot)
   if (lengthOf !== undefined && typeof lengthOf !== 'function') {
-    throw misuse(where, 'lengthOf', 'a function of a record', lengthOf)
+    throw argumentError(where, 'lengthOf', 'a function of a record', lengthOf)
   }
   for (const [name, value] of Object.entries({ maxLength, maxExpandedLength })) {
     if (value === undefined) continue
     requireWhole(where, name, value, 1)
-    if (!lengthOf) throw misuse(where, 'lengthOf', `a function that counts a record's tokens, for ${name}`, lengthOf)
+    if (!lengthOf)
+      throw argumentError(where, 'lengthOf', `a function that counts a record's tokens, for ${name}`, lengthOf)
   }
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
   requireWhole(where, 'seed', seed)

@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import {
-  misuse,
+  argumentError,
   requireNumber,
   requireObject,
   requireOneOf,
@@ -150,7 +150,7 @@ export async function emoverseData(inputs: EmoVerseInputs, options: EmoVerseData
   requireOneOf(where, 'stage', String(stage), ['1', '2'])
   requireWhole(where, 'seed', seed)
   requireOneOf(where, 'part', part, ['train', 'valid', 'test'])
-  if (typeof all !== 'boolean') throw misuse(where, 'all', 'a boolean', all)
+  if (typeof all !== 'boolean') throw argumentError(where, 'all', 'a boolean', all)
   requireObject(where, 'caps', caps)
   for (const [name, most] of Object.entries(caps)) {
     requireOneOf(where, 'a name in caps', name, [...EMOVERSE_SOURCES, ...EMOVERSE_TASKS])
@@ -158,7 +158,7 @@ export async function emoverseData(inputs: EmoVerseInputs, options: EmoVerseData
   }
   const weights = weightsOf(where, stage, options.weights)
   const sources = options.sources ?? STAGE_SOURCES[stage]
-  if (!Array.isArray(sources)) throw misuse(where, 'sources', 'a list of sources', sources)
+  if (!Array.isArray(sources)) throw argumentError(where, 'sources', 'a list of sources', sources)
   for (const source of sources) requireOneOf(where, 'a source', source, EMOVERSE_SOURCES)
   const unmatched: Record<string, string[]> = {}
   const made = await sampleOptions(where, inputs, options)
@@ -181,7 +181,7 @@ function weightsOf(where: string, stage: EmoVerseStage, changes: EmoVerseDataOpt
   for (const [name, weight] of Object.entries(changes)) {
     requireOneOf(where, 'a name in weights', name, EMOVERSE_TASKS)
     requireNumber(where, `weights.${name}`, weight, { least: 0 })
-    if (!Number.isFinite(weight)) throw misuse(where, `weights.${name}`, 'a number', weight)
+    if (!Number.isFinite(weight)) throw argumentError(where, `weights.${name}`, 'a number', weight)
   }
   return { ...EMOVERSE_WEIGHTS[stage], ...changes }
 }
@@ -196,7 +196,7 @@ async function sampleOptions(
   requireOneOf(where, 'candidates', candidates, ['before', 'all'])
   requireOneOf(where, 'sentiment', sentiment, ['words', 'number'])
   if (predicted !== undefined && typeof predicted !== 'function') {
-    throw misuse(where, 'predicted', 'a function of a dialog and the index of an utterance', predicted)
+    throw argumentError(where, 'predicted', 'a function of a dialog and the index of an utterance', predicted)
   }
   return {
     ...{ context, candidates, sentiment, predicted, part },
@@ -259,17 +259,17 @@ async function samplesOf(
         unmatched.clipsWithoutEmotions = read.unmatched.withoutEmotions
         unmatched.emotionsWithoutClip = read.unmatched.withoutClip
       }
-    } else if (!Array.isArray(mosei)) throw misuse(where, 'mosei', "MMSA's file, or a list of clips", mosei)
+    } else if (!Array.isArray(mosei)) throw argumentError(where, 'mosei', "MMSA's file, or a list of clips", mosei)
     found.push(...moseiSamples(faces === undefined ? samples : await withFaces(samples, faces, unmatched), options))
   }
   if (meld !== undefined && sources.includes('meld')) {
     const dialogs = typeof meld === 'string' ? (await readMeld(meld, meldPart(meld, part))).dialogs : meld
-    if (!Array.isArray(dialogs)) throw misuse(where, 'meld', 'a path, or a list of dialogs', meld)
+    if (!Array.isArray(dialogs)) throw argumentError(where, 'meld', 'a path, or a list of dialogs', meld)
     found.push(...meldSamples(dialogs, options))
   }
   if (ecf !== undefined && sources.includes('ecf')) {
     const dialogs = typeof ecf === 'string' ? (await readEcf(ecf)).dialogs : ecf
-    if (!Array.isArray(dialogs)) throw misuse(where, 'ecf', 'a path, or a list of dialogs', ecf)
+    if (!Array.isArray(dialogs)) throw argumentError(where, 'ecf', 'a path, or a list of dialogs', ecf)
     found.push(...ecfSamples(dialogs, options))
   }
   return found

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { isAbsolute, join } from 'node:path'
 import type { AudioClip } from '../../../audio/clip.js'
-import { bytesOf, misuse } from '../../../base/check.js'
+import { argumentError, bytesOf } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { contentHash, tensorBytes } from '../../../kit/fingerprint.js'
 import { noGrad, ops, scope, Tensor, withDevice } from '../../../tensor/index.js'
@@ -114,8 +114,8 @@ function imageOf(image: ImageInput, { size, maxTiles, thumbnail }: Recipe, here:
     },
     look: (signal) =>
       looking(async (): Promise<EmoVerseLook> => {
-        const picture = (await readImage(input, signal ? { signal } : {})).to({ device: 'cpu' })
-        const { tiles, grid } = await tileImage(picture, { size, maxTiles, thumbnail })
+        const image = (await readImage(input, signal ? { signal } : {})).to({ device: 'cpu' })
+        const { tiles, grid } = await tileImage(image, { size, maxTiles, thumbnail })
         const pixels = await tensorBytes(tiles)
         return { kind: 'image', pixels, tiles: tiles.size(0), side: size, grid, frames: null }
       }),
@@ -149,7 +149,7 @@ function videoOf(video: EmoVerseVideo, { size, frames: count }: TilingRecipe, he
       return cut(ops.stack(places.map((place) => input.select(0, place))), places)
     }
     if (!Array.isArray(input) || input.length === 0)
-      throw misuse('EmoVerse', 'videos', 'a path, a Video or frames', input)
+      throw argumentError('EmoVerse', 'videos', 'a path, a Video or frames', input)
     const places = placesOf(input.length)
     const looks: EmoVerseLook[] = []
     for (const place of places) {

@@ -1,5 +1,5 @@
 import { writeAtomically } from '../../../base/atomic.js'
-import { misuse, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { jsonFor } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
@@ -30,10 +30,10 @@ export async function writeSwiftDataset(
   requireOptions(where, options, ['indent'])
   const { indent = 4 } = options
   requireWhole(where, 'indent', indent)
-  if (indent > 10) throw misuse(where, 'indent', 'at most 10', indent)
+  if (indent > 10) throw argumentError(where, 'indent', 'at most 10', indent)
   const source = records as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
   if (typeof records === 'string' || !(source?.[Symbol.asyncIterator] ?? source?.[Symbol.iterator])) {
-    throw misuse(where, 'records', 'an iterable of records', records)
+    throw argumentError(where, 'records', 'an iterable of records', records)
   }
   let count = 0
   async function* good() {

@@ -1,4 +1,4 @@
-import { counted, page, table } from '../../../kit/picture.js'
+import { counted, page, table } from '../../../kit/figure.js'
 import type { EmoVerseScores, RobustTaskScores, ScoredTask } from './score.js'
 
 const NAMES: Readonly<Record<ScoredTask, string>> = {

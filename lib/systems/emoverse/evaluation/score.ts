@@ -84,16 +84,16 @@ export interface EmoVerseScores {
 export async function scoreEmoVerse(file: string, options: ScoreEmoVerseOptions = {}): Promise<EmoVerseScores> {
   const where = 'scoreEmoVerse'
   requireString(where, 'file', file)
-  const known = ['task', 'mode', 'variant', 'labels', 'pictures', 'thresholds', 'fallback', 'causeThreshold']
+  const known = ['task', 'mode', 'variant', 'labels', 'countedImages', 'thresholds', 'fallback', 'causeThreshold']
   requireOptions(where, options, known)
-  const { task, mode = 'robust', variant, labels, pictures, thresholds, fallback, causeThreshold } = options
+  const { task, mode = 'robust', variant, labels, countedImages, thresholds, fallback, causeThreshold } = options
   const naming = defined({ thresholds, fallback, causeThreshold })
   requireThresholds(where, naming)
   requireOneOf(where, 'mode', mode, ['strict', 'robust'])
   if (task !== undefined) requireOneOf(where, 'task', task, SCORED_TASKS)
   if (variant !== undefined) requireOneOf(where, 'variant', variant, ['emoverse', 'other'])
   if (mode === 'robust') {
-    for (const [name, value] of Object.entries({ variant, pictures })) {
+    for (const [name, value] of Object.entries({ variant, countedImages })) {
       if (value !== undefined)
         throw new ConfigError(
           `${where}.${name}: expected mode 'strict', got 'robust'. Set mode, or leave ${name} out.`,

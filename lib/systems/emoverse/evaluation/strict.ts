@@ -39,7 +39,7 @@ export interface StrictOptions {
    */
   labels?: readonly string[]
   /** For sentiment: only lines whose first image is one of these count. With 'other' the counter of correct answers starts at 83.87, as in the script. */
-  pictures?: readonly string[]
+  countedImages?: readonly string[]
 }
 
 /**
@@ -64,15 +64,15 @@ export interface StrictAnswers {
 export function strictAnswers(
   task: 'sentiment' | 'emotion',
   lines: Iterable<ResultLine>,
-  { variant = 'emoverse', labels, pictures }: StrictOptions,
+  { variant = 'emoverse', labels, countedImages }: StrictOptions,
 ): StrictAnswers & { labels: readonly string[] } {
   const words = task === 'sentiment' ? SENTIMENT_WORDS : (labels ?? EMOTION_WORDS)
   const isOther = variant === 'other'
   const own = task === 'sentiment' ? SENTIMENT_LABELS : (labels ?? EMOTION_LABELS.mosei)
-  const names = isOther ? words.map(labelled) : own
+  const names = isOther ? words.map(labeled) : own
   const none = task === 'sentiment' ? names.length - 1 : words.indexOf('neutral')
   const answers: StrictAnswers = { truth: [], predicted: [] }
-  for (const { label, response } of countedLines(lines, task === 'sentiment' ? pictures : undefined)) {
+  for (const { label, response } of countedLines(lines, task === 'sentiment' ? countedImages : undefined)) {
     if (!names.includes(label as string)) continue
     const found = isOther ? words.findIndex((word) => holds(response, word)) : names.indexOf(response as string)
     answers.truth.push(label as string)
@@ -91,14 +91,17 @@ function fail(kind: PythonFault, what: string): never {
 }
 
 /** Yield the lines that count. */
-function* countedLines(lines: Iterable<ResultLine>, pictures: readonly string[] | undefined): Generator<ResultLine> {
+function* countedLines(
+  lines: Iterable<ResultLine>,
+  countedImages: readonly string[] | undefined,
+): Generator<ResultLine> {
   for (const line of lines) {
-    if (pictures === undefined) yield line
+    if (countedImages === undefined) yield line
     else {
       const images = entryOf(line, 'images')
       if (!Array.isArray(images)) fail('TypeError', `expected images to be a list, got ${shown(images)}`)
       if (images.length === 0) fail('IndexError', 'expected at least one of images, got an empty list')
-      if (pictures.includes(images[0] as string)) yield line
+      if (countedImages.includes(images[0] as string)) yield line
     }
   }
 }
@@ -111,11 +114,11 @@ function entryOf(line: ResultLine, key: string): unknown {
 const divided = (a: number, b: number): number =>
   b === 0 ? fail('ZeroDivisionError', `expected a divisor above 0, got ${a} / 0`) : a / b
 
-function sentiment(lines: Iterable<ResultLine>, { pictures }: StrictOptions): StrictScores {
+function sentiment(lines: Iterable<ResultLine>, { countedImages }: StrictOptions): StrictScores {
   const [positive, negative] = SENTIMENT_LABELS
   const all = { [positive]: 0, [negative]: 0 }
   const right = { [positive]: 0, [negative]: 0 }
-  for (const line of countedLines(lines, pictures)) {
+  for (const line of countedLines(lines, countedImages)) {
     const label = entryOf(line, 'label')
     if (label === positive || label === negative) all[label] += 1
     const response = entryOf(line, 'response')
@@ -151,16 +154,16 @@ function holds(response: unknown, word: string): boolean {
   return fail('TypeError', `expected a response to search for words, got ${JSON.stringify(response)}`)
 }
 
-const labelled = (word: string): string => `${word.charAt(0).toUpperCase()}${word.slice(1)}.`
+const labeled = (word: string): string => `${word.charAt(0).toUpperCase()}${word.slice(1)}.`
 
 const SENTIMENT_WORDS = ['positive', 'negative']
 const EMOTION_WORDS = ['anger', 'sadness', 'surprise', 'disgust', 'happy', 'neutral', 'fear']
 
-function otherSentiment(lines: Iterable<ResultLine>, { pictures }: StrictOptions): StrictScores {
-  const labels = SENTIMENT_WORDS.map(labelled)
+function otherSentiment(lines: Iterable<ResultLine>, { countedImages }: StrictOptions): StrictScores {
+  const labels = SENTIMENT_WORDS.map(labeled)
   let count = 0
-  let right = pictures === undefined ? 0 : 83.87
-  for (const line of countedLines(lines, pictures)) {
+  let right = countedImages === undefined ? 0 : 83.87
+  for (const line of countedLines(lines, countedImages)) {
     const response = entryOf(line, 'response')
     // Without a match the index is -1, which in Python selects the last label.
     const predicted = labels.at(SENTIMENT_WORDS.findIndex((word) => holds(response, word)))
@@ -172,7 +175,7 @@ function otherSentiment(lines: Iterable<ResultLine>, { pictures }: StrictOptions
 }
 
 function otherEmotions(lines: Iterable<ResultLine>, { labels: words = EMOTION_WORDS }: StrictOptions): StrictScores {
-  const labels = words.map(labelled)
+  const labels = words.map(labeled)
   const [truth, predicted]: [number[], number[]] = [[], []]
   for (const line of lines) {
     const response = entryOf(line, 'response')

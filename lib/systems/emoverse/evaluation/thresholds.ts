@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireString } from '../../../base/check.js'
+import { argumentError, requireNumber, requireObject, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { didYouMean, shortened } from '../../../base/words.js'
 import { EMOTION_LABELS, SENTIMENT_LABELS } from '../published/wording.js'
@@ -43,7 +43,7 @@ export function requireThresholds(where: string, { thresholds, fallback, causeTh
 
 function requireProbability(where: string, argument: string, least: number): void {
   requireNumber(where, argument, least, { least: 0 })
-  if (least > 1) throw misuse(where, argument, 'a probability', least)
+  if (least > 1) throw argumentError(where, argument, 'a probability', least)
 }
 
 /** Return the most likely label that reaches its threshold, or the fallback. */

@@ -1,4 +1,4 @@
-import { defined, misuse, requireOneOf, requireSignal, requireWhole } from '../../../base/check.js'
+import { argumentError, defined, requireOneOf, requireSignal, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { ContinuousBatching } from '../../../generation/batching.js'
@@ -6,9 +6,9 @@ import { type GenerationConfig, generationConfig } from '../../../generation/con
 import { stream } from '../../../generation/generate.js'
 import { untilStop } from '../../../kit/chat.js'
 import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
-import { evaluating } from '../../../nn/index.js'
+import { withEvalMode } from '../../../nn/index.js'
 import { Generator, noGrad, scope, tensor } from '../../../tensor/index.js'
-import { type EmoVerseSampleTokens, soundPlacesOf, withoutPlaces } from '../data/collate.js'
+import { audioPlacesOf, type EmoVerseSampleTokens, withoutPlaces } from '../data/collate.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import type { MediaPlace } from '../data/media.js'
 import { allowedBy } from './allowed.js'
@@ -72,7 +72,7 @@ export async function generateAnswers(
   { onBad, placeOf = (i) => i }: BatchHooks = {},
 ): Promise<EmoVerseAnswer[]> {
   const where = 'EmoVerse.generate'
-  if (!Array.isArray(records)) throw misuse(where, 'records', 'a list of records', records)
+  if (!Array.isArray(records)) throw argumentError(where, 'records', 'a list of records', records)
   const { maxLength, maxExpandedLength, compat, batchSize = 8, constrained = false, ...others } = options
   const { seed, signal, mediaRoot, ...config } = others
   const limits = defined({ maxLength, maxExpandedLength })
@@ -107,7 +107,7 @@ export async function generateAnswers(
     })
     return { text: model.textOf(written), tokens: written.length }
   }
-  return evaluating(model.whole, async () => {
+  return withEvalMode(model.whole, async () => {
     using batching = new ContinuousBatching(llm, { maxNumSeqs: batchSize, prefixCacheBytes: PREFIX_BYTES })
     // Encode only as many prompts as fit a batch: images of waiting prompts would use memory.
     let next = 0
@@ -191,7 +191,7 @@ async function* evaluatingEach<T>(
   const steps = make()
   try {
     for (;;) {
-      const { value, done } = await evaluating(model.whole, () => steps.next())
+      const { value, done } = await withEvalMode(model.whole, () => steps.next())
       if (done) return
       yield value as T
     }
@@ -209,8 +209,8 @@ export async function promptOf(
 ) {
   const own = sample.inputIds.slice(from, to)
   const ids = tensor([withoutPlaces(own)], { dtype: 'int64', device: deviceOf(model) })
-  const picturePlaces = sample.picturePlaces.flatMap((place) => (place >= from && place < to ? [place - from] : []))
-  const media = { ...model.mediaFrom(sample, from), picturePlaces, soundPlaces: soundPlacesOf(own) }
+  const imagePlaces = sample.imagePlaces.flatMap((place) => (place >= from && place < to ? [place - from] : []))
+  const media = { ...model.mediaFrom(sample, from), imagePlaces, audioPlaces: audioPlacesOf(own) }
   const inputsEmbeds = await noGrad(() => model.embed(ids, media))
   return inputsEmbeds === undefined ? { inputIds: ids } : { inputIds: ids, inputsEmbeds }
 }

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { defined, misuse, requireOptions } from '../../../base/check.js'
+import { argumentError, defined, requireOptions } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readCheckpointJson } from '../../../files/json/json.js'
@@ -52,7 +52,7 @@ export interface NewEmoVerseOptions extends Omit<LoadEmoVerseOptions, 'tokenizer
   seed?: number
 }
 
-const SETTINGS = ['template', 'system', 'media', 'vision', 'sounds'] as const
+const SETTINGS = ['template', 'system', 'media', 'vision', 'audio'] as const
 const SPEECH = 'speech'
 const INTERNVL_TYPES = ['internvl_chat', 'internvl']
 
@@ -177,8 +177,8 @@ export async function addAdapter(model: Module, folder: string): Promise<void> {
 
 /** Return the fingerprint of a model: its weights, configuration and prompt settings. */
 export async function baseHash(model: EmoVerse): Promise<string> {
-  const { template, system, media, sounds, vision } = model
-  const facts = JSON.stringify({ template, system, media, sounds, vision: vision?.recipe ?? null })
+  const { template, system, media, audio, vision } = model
+  const facts = JSON.stringify({ template, system, media, audio, vision: vision?.recipe ?? null })
   return keyOf(facts, configurations(model.whole), await weightsHash(model.whole))
 }
 
@@ -189,14 +189,14 @@ export function newEmoVerse(
 ): EmoVerseParts {
   const where = 'EmoVerse.fromConfig'
   requireOptions(where, options, [...SETTINGS, 'device', 'dtype', 'tokenizer', 'seed'])
-  const { tokenizer, template, system, media, vision, sounds, ...rest } = options
-  if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+  const { tokenizer, template, system, media, vision, audio, ...rest } = options
+  if (!(tokenizer instanceof Tokenizer)) throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
   const isInternVLConfig =
     typeof config === 'string' ? Object.hasOwn(internVLSizes, config) : config !== null && 'llmConfig' in config
   const model = isInternVLConfig
     ? InternVL.fromConfig(config as InternVLConfig, rest)
     : DecoderLM.fromConfig(config as DecoderLMConfig, rest)
-  return { model, tokenizer, ...defined({ template, system, media, vision, sounds }) }
+  return { model, tokenizer, ...defined({ template, system, media, vision, audio }) }
 }
 
 /**

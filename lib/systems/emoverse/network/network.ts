@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { misuse, requireOneOf, requireOptions, requireSignal, requireString } from '../../../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireSignal, requireString } from '../../../base/check.js'
 import { ConfigError, ShapeError } from '../../../base/errors.js'
 import type { DecoderLMConfig } from '../../../models/decoder/config.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
@@ -57,11 +57,11 @@ export interface EmoVerseParts {
   /** Audio encoder, which the EmoVerse then owns. Default: none. */
   speech?: SpeechBranch | null
   /** 'ignore': leave out audio and its markers, as if the model had no audio encoder. Default 'read'. */
-  sounds?: 'read' | 'ignore'
+  audio?: 'read' | 'ignore'
 }
 
 const PARTS: readonly (keyof EmoVerseParts)[] = [
-  ...(['model', 'tokenizer', 'template', 'system', 'media', 'vision', 'speech', 'sounds'] as const),
+  ...(['model', 'tokenizer', 'template', 'system', 'media', 'vision', 'speech', 'audio'] as const),
 ]
 
 /** Number of conversations whose keys and values stay cached. */
@@ -100,7 +100,7 @@ export class EmoVerse {
   readonly vision: EmoVerseVision | null
   /** Audio encoder, or null. */
   readonly speech: SpeechBranch | null
-  readonly sounds: 'read' | 'ignore'
+  readonly audio: 'read' | 'ignore'
   /** Network, together with the audio encoder if there is one. @internal */
   readonly whole: Module
   /** Cached keys and values of recent prompts. @internal */
@@ -111,16 +111,17 @@ export class EmoVerse {
     const where = 'EmoVerse'
     requireOptions(where, parts ?? {}, PARTS)
     const { model, tokenizer, template, system = EMOVERSE_SYSTEM, media = 'read', vision } = parts ?? {}
-    const { speech = null, sounds = 'read' } = parts ?? {}
+    const { speech = null, audio = 'read' } = parts ?? {}
     if (!(model instanceof DecoderLM || model instanceof InternVL)) {
-      throw misuse(where, 'model', 'an InternVL or a DecoderLM', model)
+      throw argumentError(where, 'model', 'an InternVL or a DecoderLM', model)
     }
-    if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+    if (!(tokenizer instanceof Tokenizer)) throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
     if (template !== undefined) requireOneOf(where, 'template', template, Object.keys(INTERNVL_TEMPLATES))
     if (system !== null) requireString(where, 'system', system)
     requireOneOf(where, 'media', media, ['read', 'ignore'])
-    requireOneOf(where, 'sounds', sounds, ['read', 'ignore'])
-    if (speech !== null && !(speech instanceof SpeechBranch)) throw misuse(where, 'speech', 'a SpeechBranch', speech)
+    requireOneOf(where, 'audio', audio, ['read', 'ignore'])
+    if (speech !== null && !(speech instanceof SpeechBranch))
+      throw argumentError(where, 'speech', 'a SpeechBranch', speech)
     if (vision !== undefined && !(model instanceof InternVL)) {
       throw new ConfigError(
         `${where}.vision: expected no vision options for a text-only DecoderLM, got some. Leave them out, or use an InternVL.`,
@@ -134,7 +135,7 @@ export class EmoVerse {
     this.media = media
     this.vision = model instanceof InternVL && media === 'read' ? new EmoVerseVision(model, tokenizer, vision) : null
     this.speech = speech
-    this.sounds = sounds
+    this.audio = audio
     this.whole = speech === null ? model : new NetworkWithSpeech(model, speech)
     const { hiddenSize = 4096 } = this.llm.config
     if (speech !== null && speech.config.hiddenSize !== hiddenSize) {
@@ -177,7 +178,7 @@ export class EmoVerse {
 
   /** Whether audio reaches the network. */
   get hearsMedia(): boolean {
-    return this.speech !== null && this.media === 'read' && this.sounds === 'read'
+    return this.speech !== null && this.media === 'read' && this.audio === 'read'
   }
 
   /**
@@ -195,28 +196,29 @@ export class EmoVerse {
     const settings = { template, system, answer }
     const task = taskOf(record)
     const place = { mediaRoot, ...(signal && { signal }) }
-    const sounds = marked.audios?.length && this.speech ? await this.speech.read(marked.audios, place) : []
-    const audios = sounds.map(({ tokens }) => tokens)
+    const audioInputs = marked.audios?.length && this.speech ? await this.speech.read(marked.audios, place) : []
+    const audios = audioInputs.map(({ tokens }) => tokens)
     const count = (marked.images?.length ?? 0) + (marked.videos?.length ?? 0)
     if (vision === null || count === 0) {
       return {
         ...(await encodeRecordAsync(tokenizer, marked, { ...settings, audios }, signal)),
         task,
-        pictures: [],
-        picturePlaces: [],
-        sounds,
+        imageInputs: [],
+        imagePlaces: [],
+        audioInputs,
       }
     }
-    const pictures = await vision.read(marked, place)
-    const tilesOf = (kind: string) => pictures.flatMap((picture) => (picture.kind === kind ? [picture.tiles] : []))
+    const imageInputs = await vision.read(marked, place)
+    const tilesOf = (kind: string) =>
+      imageInputs.flatMap((imageInput) => (imageInput.kind === kind ? [imageInput.tiles] : []))
     const media = {
       ...{ ...settings, audios, images: tilesOf('image'), videos: tilesOf('video') },
       tileTokens: vision.tileTokens,
       imgContextTokenId: vision.contextTokenId,
     }
     const encoded = await encodeRecordAsync(tokenizer, marked, media, signal)
-    const picturePlaces = encoded.inputIds.flatMap((id, place) => (id === vision.contextTokenId ? [place] : []))
-    return { ...encoded, task, pictures, picturePlaces, sounds }
+    const imagePlaces = encoded.inputIds.flatMap((id, place) => (id === vision.contextTokenId ? [place] : []))
+    return { ...encoded, task, imageInputs, imagePlaces, audioInputs }
   }
 
   /** Return the number of tokens of a record as data limits count them: each of its media is one, as in ms-swift. */
@@ -241,12 +243,13 @@ export class EmoVerse {
     const { template, system, tokenizer, vision } = this
     const marked = this.#readable(record)
     const place = { mediaRoot, ...(signal && { signal }) }
-    const sounds = marked.audios?.length && this.speech ? await this.speech.read(marked.audios, place) : []
-    const pictures = vision === null ? [] : await vision.tilesOf(marked, { ...place, remember })
-    const tilesOf = (kind: string) => pictures.flatMap((picture) => (picture.kind === kind ? [picture.tiles] : []))
+    const audioInputs = marked.audios?.length && this.speech ? await this.speech.read(marked.audios, place) : []
+    const imageInputs = vision === null ? [] : await vision.tilesOf(marked, { ...place, remember })
+    const tilesOf = (kind: string) =>
+      imageInputs.flatMap((imageInput) => (imageInput.kind === kind ? [imageInput.tiles] : []))
     const { inputIds } = encodeRecord(tokenizer, marked, {
       ...{ template, system, answer: record.response != null },
-      ...{ audios: sounds.map(({ tokens }) => tokens), images: tilesOf('image'), videos: tilesOf('video') },
+      ...{ audios: audioInputs.map(({ tokens }) => tokens), images: tilesOf('image'), videos: tilesOf('video') },
       ...(vision && { tileTokens: vision.tileTokens, imgContextTokenId: vision.contextTokenId }),
     })
     return { text: this.lengthOf(record), expanded: inputIds.length }
@@ -255,7 +258,7 @@ export class EmoVerse {
   /** Return the record with a marker for each of its media, or without any. */
   #readable<R extends EmoVerseQuestion>(given: R): R {
     if (this.media === 'ignore') return withoutMarkers(given)
-    const record = this.sounds === 'ignore' ? withoutSounds(given) : given
+    const record = this.audio === 'ignore' ? withoutAudio(given) : given
     const unsupported = MEDIA_KEYS.find(
       (key) => record[key]?.length && !(key === 'audios' ? this.hearsMedia : this.seesMedia),
     )
@@ -275,33 +278,33 @@ export class EmoVerse {
    */
   async embed(
     inputIds: Tensor,
-    { pictures, picturePlaces, sounds, soundPlaces }: MediaPlaces,
+    { imageInputs, imagePlaces, audioInputs, audioPlaces }: MediaPlaces,
   ): Promise<Tensor | undefined> {
-    if (pictures.length + sounds.length === 0) return undefined
+    if (imageInputs.length + audioInputs.length === 0) return undefined
     return scope(async () => {
       let embeddings = this.llm.embed(inputIds)
-      if (pictures.length > 0) {
+      if (imageInputs.length > 0) {
         const vision = this.vision as EmoVerseVision
-        const imageEmbeddings = await vision.network.projectImages(await vision.features(pictures))
-        embeddings = put(embeddings, picturePlaces, imageEmbeddings.flatten(0, 1), 'images')
+        const imageEmbeddings = await vision.network.projectImages(await vision.features(imageInputs))
+        embeddings = put(embeddings, imagePlaces, imageEmbeddings.flatten(0, 1), 'images')
       }
-      if (sounds.length === 0) return embeddings
-      return put(embeddings, soundPlaces, cat(await (this.speech as SpeechBranch).encode(sounds), 0), 'audio')
+      if (audioInputs.length === 0) return embeddings
+      return put(embeddings, audioPlaces, cat(await (this.speech as SpeechBranch).encode(audioInputs), 0), 'audio')
     })
   }
 
   /** Return what identifies a prompt: token ids, and at image and audio tokens a negative hash of the media. @internal */
-  marksOf({ inputIds, pictures, sounds }: EmoVerseSampleTokens): readonly number[] {
-    if (pictures.length + sounds.length === 0) return inputIds
+  marksOf({ inputIds, imageInputs, audioInputs }: EmoVerseSampleTokens): readonly number[] {
+    if (imageInputs.length + audioInputs.length === 0) return inputIds
     const tileTokens = this.vision?.tileTokens ?? 0
     const left = [
-      pictures.map(({ key, tiles }) => ({ mark: markOf(key), left: tiles * tileTokens })),
-      sounds.map(({ key, tokens }) => ({ mark: markOf(key), left: tokens })),
+      imageInputs.map(({ key, tiles }) => ({ mark: markOf(key), left: tiles * tileTokens })),
+      audioInputs.map(({ key, tokens }) => ({ mark: markOf(key), left: tokens })),
     ] as const
     return inputIds.map((id) => {
-      const isSound = id === AUDIO_PLACE
-      if (!isSound && (pictures.length === 0 || id !== this.vision?.contextTokenId)) return id
-      const numbers = left[isSound ? 1 : 0]
+      const isAudio = id === AUDIO_PLACE
+      if (!isAudio && (imageInputs.length === 0 || id !== this.vision?.contextTokenId)) return id
+      const numbers = left[isAudio ? 1 : 0]
       if (numbers[0]?.left === 0) numbers.shift()
       const first = numbers[0] as { mark: number; left: number }
       first.left -= 1
@@ -310,13 +313,15 @@ export class EmoVerse {
   }
 
   /** Return the images and audio clips with tokens after the first `from` tokens. @internal */
-  mediaFrom({ inputIds, pictures, sounds }: EmoVerseSampleTokens, from: number) {
+  mediaFrom({ inputIds, imageInputs, audioInputs }: EmoVerseSampleTokens, from: number) {
     const { contextTokenId, tileTokens = 0 } = this.vision ?? {}
     const count = (place: number | undefined) => inputIds.slice(0, from).filter((id) => id === place).length
     return {
-      pictures:
-        pictures.length === 0 ? [] : mediaAfter(pictures, count(contextTokenId), ({ tiles }) => tiles * tileTokens),
-      sounds: sounds.length === 0 ? [] : mediaAfter(sounds, count(AUDIO_PLACE), ({ tokens }) => tokens),
+      imageInputs:
+        imageInputs.length === 0
+          ? []
+          : mediaAfter(imageInputs, count(contextTokenId), ({ tiles }) => tiles * tileTokens),
+      audioInputs: audioInputs.length === 0 ? [] : mediaAfter(audioInputs, count(AUDIO_PLACE), ({ tokens }) => tokens),
     }
   }
 
@@ -426,7 +431,7 @@ class NetworkWithSpeech extends Module {
 }
 
 /** Images and audio clips, with the positions of their tokens in a row. */
-type MediaPlaces = Pick<EmoVerseBatch, 'pictures' | 'picturePlaces' | 'sounds' | 'soundPlaces'>
+type MediaPlaces = Pick<EmoVerseBatch, 'imageInputs' | 'imagePlaces' | 'audioInputs' | 'audioPlaces'>
 
 /**
  * Return embeddings [1, time, dim] with rows [places, dim] at the given positions. The positions are known on the host, so no device
@@ -467,7 +472,7 @@ function withoutMarkers<R extends EmoVerseQuestion>(record: R): R {
   return withTexts(record, Object.values(MEDIA_MARKERS))
 }
 
-function withoutSounds<R extends EmoVerseQuestion>({ audios: _, ...record }: R): R {
+function withoutAudio<R extends EmoVerseQuestion>({ audios: _, ...record }: R): R {
   return withTexts(record as R, [MEDIA_MARKERS.audios])
 }
 

@@ -4,7 +4,7 @@ import { shortened } from '../../../base/words.js'
 import type { KvCache } from '../../../generation/kv-cache.js'
 import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
 import { scoreLabels } from '../../../models/score-labels.js'
-import { evaluating } from '../../../nn/index.js'
+import { withEvalMode } from '../../../nn/index.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import type { MediaPlace } from '../data/media.js'
@@ -133,7 +133,7 @@ async function afterPrompt<T>(
   const { cache } = prefix
   let isRead = false
   try {
-    return await evaluating(model.whole, () =>
+    return await withEvalMode(model.whole, () =>
       scope(() =>
         noGrad(async () => {
           const last = sample.inputIds.length - 1

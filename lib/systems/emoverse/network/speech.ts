@@ -1,18 +1,18 @@
 import { isAbsolute, join } from 'node:path'
 import { readClip } from '../../../audio/clip.js'
 import { makeDirectory } from '../../../base/atomic.js'
-import { defined, misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, defined, requireOptions, requireWhole } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import {
+  type AudioEncoderParts,
   type AudioEncoding,
   audioEncoding,
   encodeClips,
-  type HearingParts,
   heardTokens,
-} from '../../../kit/hearing/encode.js'
-import { clipKey, SalmonnFrames } from '../../../kit/hearing/frames.js'
+} from '../../../kit/audio-encoding/encode.js'
+import { clipKey, SalmonnFrames } from '../../../kit/audio-encoding/frames.js'
 import { QFormer, type QFormerConfig } from '../../../models/q-former/q-former.js'
 import type { WhisperConfig } from '../../../models/whisper/config.js'
 import { WhisperEncoder } from '../../../models/whisper/whisper.js'
@@ -32,7 +32,7 @@ export interface NewSpeechBranch {
 }
 
 /** An audio clip of a record. */
-export interface EmoVerseSound {
+export interface EmoVerseSpeech {
   /** Hash of the samples. */
   key: string
   /** Mono samples at 16 kHz. */
@@ -170,8 +170,8 @@ export class SpeechBranch extends Module {
   async read(
     audios: readonly EmoVerseAudio[],
     { mediaRoot, signal }: MediaPlace & { signal?: AbortSignal } = {},
-  ): Promise<EmoVerseSound[]> {
-    const sounds: EmoVerseSound[] = []
+  ): Promise<EmoVerseSpeech[]> {
+    const audioInputs: EmoVerseSpeech[] = []
     for (const audio of audios) {
       const place = (path: string) => (mediaRoot === undefined || isAbsolute(path) ? path : join(mediaRoot, path))
       const here =
@@ -180,26 +180,26 @@ export class SpeechBranch extends Module {
           : typeof audio === 'object' && audio !== null && 'path' in audio
             ? { ...audio, path: place(audio.path) }
             : audio
-      const sound = await scope(async () => {
+      const audioInput = await scope(async () => {
         const clip = await readClip(here, defined({ signal }))
         const samples = (await clip.data()) as Float32Array
         return { key: await clipKey(clip), samples: Float32Array.from(samples) }
       })
-      sounds.push({ ...sound, tokens: heardTokens(this.#hearing, sound.samples.length, this.#encoding) })
+      audioInputs.push({ ...audioInput, tokens: heardTokens(this.#hearing, audioInput.samples.length, this.#encoding) })
     }
-    return sounds
+    return audioInputs
   }
 
   /** Return the embeddings of each clip's tokens, [tokens, hiddenSize]. */
-  async encode(sounds: readonly EmoVerseSound[]): Promise<Tensor[]> {
-    if (sounds.length === 0) throw misuse('SpeechBranch.encode', 'sounds', 'at least one', sounds)
+  async encode(audioInputs: readonly EmoVerseSpeech[]): Promise<Tensor[]> {
+    if (audioInputs.length === 0) throw argumentError('SpeechBranch.encode', 'audioInputs', 'at least one', audioInputs)
     return scope(async () => {
-      const clips = sounds.map(({ samples }) => tensor(samples))
+      const clips = audioInputs.map(({ samples }) => tensor(samples))
       return encodeClips(this.#hearing, clips, this.#encoding)
     })
   }
 
-  get #hearing(): HearingParts {
+  get #hearing(): AudioEncoderParts {
     const { speech_encoder, ln_speech, qformer, speech_proj } = this
     return {
       ...{ whisper: speech_encoder, audio: null, lnSpeech: ln_speech, qformer },

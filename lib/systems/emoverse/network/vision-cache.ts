@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { requireString } from '../../../base/check.js'
 import type { Lock } from '../../../base/lock.js'
-import { rank } from '../../../distributed/index.js'
+import { getRank } from '../../../distributed/index.js'
 import { FeatureFile, lockFeatures } from '../../../kit/feature-file.js'
 import { weightsHash } from '../../../kit/fingerprint.js'
 import { keyOf } from '../data/media.js'
@@ -23,7 +23,7 @@ export class VisionCache implements VisionStore {
   /** @throws BusyError if another process uses the folder; DataError if it cannot be created */
   static async open(folder: string, { network }: EmoVerseVision): Promise<VisionCache> {
     requireString('VisionCache', 'folder', folder)
-    const own = rank() === 0 ? folder : join(folder, `rank-${rank()}`)
+    const own = getRank() === 0 ? folder : join(folder, `rank-${getRank()}`)
     const lock = lockFeatures(own, 'a vision cache')
     try {
       const { selectLayer = -1, psVersion = 'v2', downsampleRatio = 0.5, visionConfig } = network.config

@@ -3,7 +3,7 @@ import { ConfigError, ShapeError } from '../../../base/errors.js'
 import { tensorBytes } from '../../../kit/fingerprint.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { op } from '../../../native/call.js'
-import { evaluating } from '../../../nn/index.js'
+import { withEvalMode } from '../../../nn/index.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { IMAGENET_STATISTICS, normalizeImage } from '../../../vision/index.js'
@@ -19,7 +19,7 @@ export interface EmoVerseVisionOptions {
 }
 
 /** An image or video of a record: its tiles, or their cached features. */
-export interface EmoVersePicture {
+export interface EmoVerseImage {
   kind: 'image' | 'video'
   /** Hash of the tiles or their source. */
   key: string
@@ -98,14 +98,11 @@ export class EmoVerseVision {
   }
 
   /** Read the images and videos of a record in the order of their markers. Files with cached features are not decoded. */
-  async read(
-    record: EmoVerseQuestion,
-    options: MediaPlace & { signal?: AbortSignal } = {},
-  ): Promise<EmoVersePicture[]> {
+  async read(record: EmoVerseQuestion, options: MediaPlace & { signal?: AbortSignal } = {}): Promise<EmoVerseImage[]> {
     const { signal, ...place } = options
-    const pictures: EmoVersePicture[] = []
-    for (const medium of mediaOf(record, this.recipe, place)) pictures.push(await this.#picture(medium, signal))
-    return pictures
+    const imageInputs: EmoVerseImage[] = []
+    for (const medium of mediaOf(record, this.recipe, place)) imageInputs.push(await this.#imageInput(medium, signal))
+    return imageInputs
   }
 
   /**
@@ -116,8 +113,8 @@ export class EmoVerseVision {
   async tilesOf(
     record: EmoVerseQuestion,
     { remember = false, signal, mediaRoot }: MediaPlace & { remember?: boolean; signal?: AbortSignal | undefined } = {},
-  ): Promise<Pick<EmoVersePicture, 'kind' | 'tiles'>[]> {
-    const found: Pick<EmoVersePicture, 'kind' | 'tiles'>[] = []
+  ): Promise<Pick<EmoVerseImage, 'kind' | 'tiles'>[]> {
+    const found: Pick<EmoVerseImage, 'kind' | 'tiles'>[] = []
     for (const medium of mediaOf(record, this.recipe, { mediaRoot })) {
       const { kind } = medium
       const source = await medium.source()
@@ -128,10 +125,10 @@ export class EmoVerseVision {
         found.push({ kind, tiles })
         continue
       }
-      const picture = await this.#picture(medium, signal)
-      if (remember && picture.features === null) await scope(() => this.features([picture]))
-      if (source !== undefined) this.#keepTiles(source, picture.tiles)
-      found.push({ kind, tiles: picture.tiles })
+      const imageInput = await this.#imageInput(medium, signal)
+      if (remember && imageInput.features === null) await scope(() => this.features([imageInput]))
+      if (source !== undefined) this.#keepTiles(source, imageInput.tiles)
+      found.push({ kind, tiles: imageInput.tiles })
     }
     return found
   }
@@ -149,7 +146,7 @@ export class EmoVerseVision {
     return looks
   }
 
-  async #picture(medium: Medium, signal: AbortSignal | undefined): Promise<EmoVersePicture> {
+  async #imageInput(medium: Medium, signal: AbortSignal | undefined): Promise<EmoVerseImage> {
     signal?.throwIfAborted()
     const source = await medium.source()
     const known = source === undefined ? undefined : await this.#known(medium, source)
@@ -160,7 +157,7 @@ export class EmoVerseVision {
     return (source === undefined && (await this.#known(medium, key))) || { kind, key, tiles, pixels, features: null }
   }
 
-  async #known({ kind }: Medium, key: string): Promise<EmoVersePicture | undefined> {
+  async #known({ kind }: Medium, key: string): Promise<EmoVerseImage | undefined> {
     const features = await this.store.get(key)
     return features && { kind, key, tiles: features.byteLength / this.#tileBytes, pixels: null, features }
   }
@@ -188,17 +185,17 @@ export class EmoVerseVision {
    * Compute vision features, [tiles, tokens, width], without a graph. Each image runs separately, so that its numbers do not depend on the
    * rest of the batch.
    */
-  features(pictures: readonly EmoVersePicture[]): Promise<Tensor> {
+  features(imageInputs: readonly EmoVerseImage[]): Promise<Tensor> {
     return noGrad(() =>
       scope(async () => {
         const rows: Tensor[] = []
-        for (const picture of pictures) rows.push(await scope(() => this.#featuresOf(picture)))
+        for (const imageInput of imageInputs) rows.push(await scope(() => this.#featuresOf(imageInput)))
         return rows.length === 1 ? (rows[0] as Tensor) : ops.async.cat(rows)
       }),
     )
   }
 
-  async #featuresOf({ key, tiles, pixels, features }: EmoVersePicture): Promise<Tensor> {
+  async #featuresOf({ key, tiles, pixels, features }: EmoVerseImage): Promise<Tensor> {
     const { device, dtype } = this.#states
     const shape = [tiles, this.tileTokens, this.#width]
     // Two records of a batch can have the same image; the second one finds the features of the first.
@@ -212,7 +209,7 @@ export class EmoVerseVision {
     const planes: Tensor = (await ops.async.div(bytes.permute([0, 3, 1, 2]), 255)).contiguous()
     const pixelValues = await normalizeImage(planes, IMAGENET_STATISTICS)
     const { vision_model } = this.network
-    const output = await evaluating(vision_model, () => this.network.encodeImages(pixelValues))
+    const output = await withEvalMode(vision_model, () => this.network.encodeImages(pixelValues))
     await this.store.put(key, await tensorBytes(output))
     return output
   }

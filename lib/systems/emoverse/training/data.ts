@@ -2,7 +2,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Subset } from '../../../data/datasets.js'
-import { evaluating } from '../../../nn/index.js'
+import { withEvalMode } from '../../../nn/index.js'
 import type { EmoVerseSampleTokens } from '../data/collate.js'
 import { requireExpanded, type SwiftLength, withRecordIndex } from '../data/dataset.js'
 import { MEDIA_KEYS, type SwiftRecord } from '../data/entry.js'
@@ -135,7 +135,7 @@ async function withReadableMedia(
   const good: number[] = []
   const left = new LeftOut()
   const longest: SwiftLength = { text: 0, expanded: 0 }
-  await evaluating(model.model, async () => {
+  await withEvalMode(model.model, async () => {
     for (let i = 0; i < records.length; i++) {
       try {
         const lengths = await model.lengthsOf(await records.get(i, 0), {

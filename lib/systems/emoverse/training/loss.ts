@@ -1,4 +1,4 @@
-import { misuse } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { functional } from '../../../nn/index.js'
@@ -30,7 +30,7 @@ export async function emoverseLoss(model: EmoVerse, batch: EmoVerseBatch, tally?
   const where = 'emoverseLoss'
   requireForm(where, 'model', model, { llm: 'object', embed: 'function' })
   requireForm(where, 'batch', batch, BATCH)
-  if (!isTensor(batch.inputIds)) throw misuse(where, 'batch.inputIds', 'a Tensor', batch.inputIds)
+  if (!isTensor(batch.inputIds)) throw argumentError(where, 'batch.inputIds', 'a Tensor', batch.inputIds)
   if (tally !== undefined) requireForm(where, 'tally', tally, { add: 'function' })
   const { inputIds, sequenceLengths, tasks, targets } = batch
   const { llm } = model

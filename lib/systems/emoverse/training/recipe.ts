@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
+import { argumentError, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { didYouMean, shortened } from '../../../base/words.js'
 import { SCHEDULER_TYPES, type SchedulerType } from '../../../train/scheduler.js'
@@ -91,10 +91,10 @@ export function emoverseRecipe(changes: Partial<EmoVerseRecipe> = {}): EmoVerseR
   requireNumber(where, 'validationShare', recipe.validationShare, { least: 0, below: 1 })
   requireOneOf(where, 'schedule', recipe.schedule, SCHEDULER_TYPES)
   const { betas } = recipe
-  if (!Array.isArray(betas) || betas.length !== 2) throw misuse(where, 'betas', 'two numbers', betas)
+  if (!Array.isArray(betas) || betas.length !== 2) throw argumentError(where, 'betas', 'two numbers', betas)
   for (const beta of betas) requireNumber(where, 'betas', beta, { least: 0, below: 1 })
   for (const name of ['gradientCheckpointing', 'loadBest'] as const) {
-    if (typeof recipe[name] !== 'boolean') throw misuse(where, name, 'a boolean', recipe[name])
+    if (typeof recipe[name] !== 'boolean') throw argumentError(where, name, 'a boolean', recipe[name])
   }
   for (const name of [
     'batchSize',

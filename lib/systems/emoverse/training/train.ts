@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import {
+  argumentError,
   defined,
-  misuse,
   requireObject,
   requireOneOf,
   requireOptions,
@@ -177,7 +177,7 @@ const OPTIONS = [
  */
 export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptions): Promise<EmoVerseResults> {
   const where = 'trainEmoVerse'
-  if (!(model instanceof EmoVerse)) throw misuse(where, 'model', 'an EmoVerse', model)
+  if (!(model instanceof EmoVerse)) throw argumentError(where, 'model', 'an EmoVerse', model)
   requireOptions(where, options, OPTIONS)
   const { stages, outputDir: given, versions = false, startAt = 1, compat, mediaRoot, visionCache, onNote } = options
   const { onBadRecord = 'skip' } = options
@@ -197,10 +197,11 @@ export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptio
       },
     )
   }
-  if (!Array.isArray(stages) || stages.length === 0) throw misuse(where, 'stages', 'a list of stages', stages)
-  if (startAt > stages.length) throw misuse(where, 'startAt', `at most ${stages.length}, the number of stages`, startAt)
+  if (!Array.isArray(stages) || stages.length === 0) throw argumentError(where, 'stages', 'a list of stages', stages)
+  if (startAt > stages.length)
+    throw argumentError(where, 'startAt', `at most ${stages.length}, the number of stages`, startAt)
   const names = stages.map((stage, i) => checkStage(where, stage, i))
-  if (new Set(names).size < names.length) throw misuse(where, 'stages', 'a different name for each', names)
+  if (new Set(names).size < names.length) throw argumentError(where, 'stages', 'a different name for each', names)
   if (packed && saveModel) {
     throw new ConfigError(
       `${where}.saveModel: expected false with quantized weights, got true: adapters cannot be merged into them.`,
@@ -289,7 +290,7 @@ function checkStage(where: string, stage: EmoVerseStageOptions, index: number): 
   if (projector !== undefined) requireOneOf(where, `stages[${index}].projector`, projector, PROJECTOR_TRAINING)
   requireString(where, `stages[${index}].name`, name)
   if (!/^[\w.-]+$/.test(name) || /^v\d+$/.test(name) || name === ADAPTER || name === 'model') {
-    throw misuse(where, `stages[${index}].name`, 'a name that a folder can have', name)
+    throw argumentError(where, `stages[${index}].name`, 'a name that a folder can have', name)
   }
   requireObject(where, `stages[${index}].lora`, lora)
   emoverseRecipe(stage.recipe)

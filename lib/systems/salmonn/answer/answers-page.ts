@@ -1,6 +1,6 @@
 import { requireForm } from '../../../base/form.js'
 import { escaped } from '../../../base/words.js'
-import { page, round, svg, table } from '../../../kit/picture.js'
+import { page, round, svg, table } from '../../../kit/figure.js'
 
 /** A question with its answer. */
 export interface SalmonnAnswerShown {
@@ -57,7 +57,7 @@ export function salmonnAnswersPage(report: SalmonnAnswersReport): string {
 }
 
 function shown({ id, question, right, said, otherwise, isRight, wav }: SalmonnAnswerShown): string {
-  const sound =
+  const audio =
     wav &&
     `<audio controls preload="metadata" src="data:audio/wav;base64,${Buffer.from(wav).toString('base64')}"></audio>`
   const line = (name: string, text: string, kind = '') =>
@@ -68,7 +68,7 @@ function shown({ id, question, right, said, otherwise, isRight, wav }: SalmonnAn
     line('answer', said, isRight ? 'good' : 'bad'),
     ...(otherwise === undefined ? [] : [line('answer with other audio', otherwise)]),
   ]
-  return `<article><h3>${escaped(id)}</h3>${sound ?? ''}<dl>${lines.join('')}</dl></article>`
+  return `<article><h3>${escaped(id)}</h3>${audio ?? ''}<dl>${lines.join('')}</dl></article>`
 }
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [900, 300, 52, 150, 14, 40]

@@ -33,7 +33,7 @@ export async function parseChatLine(line: string): Promise<ChatLine> {
       (existsSync(bare.slice(1)) || /\.(txt|lst|list|scp)$/.test(bare))
     ) {
       audio.push(...(await parseAudioInput(bare)))
-    } else if (isSound(bare)) audio.push(...(existsSync(bare) ? [bare] : await parseAudioInput(bare)))
+    } else if (isAudio(bare)) audio.push(...(existsSync(bare) ? [bare] : await parseAudioInput(bare)))
     else words.push(whole.trim())
   }
   const missing = audio.find((path) => !existsSync(path))
@@ -54,6 +54,6 @@ function withoutPunctuation(word: string): string {
   return /\.\w+$/.test(lastOf(bare)) ? bare : word
 }
 
-const isSound = (word: string): boolean =>
+const isAudio = (word: string): boolean =>
   word.split(',').every((path) => path === '' || SOUND.test(lastOf(path.trim()))) &&
   SOUND.test(lastOf(withoutEnd(word, /,/)))

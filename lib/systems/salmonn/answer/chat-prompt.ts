@@ -1,13 +1,13 @@
-import { misuse, requireString } from '../../../base/check.js'
+import { argumentError, requireString } from '../../../base/check.js'
 import { type ChatMessage, requireConversation, requireParts } from '../../../kit/chat.js'
 import { inTemplate, refuseMarker, SALMONN_TEMPLATE, SPEECH_BLOCK } from '../data/prompt.js'
-import type { SalmonnSound } from '../network/clips.js'
+import type { SalmonnAudio } from '../network/clips.js'
 import type { SalmonnQuestion } from '../network/network.js'
 
 export type SalmonnChatPart =
   | { type: 'text'; text: string }
   /** An audio clip, or the output of `encodeAudio`. */
-  | { type: 'audio'; samples: SalmonnSound }
+  | { type: 'audio'; samples: SalmonnAudio }
 
 export type SalmonnChatMessage = ChatMessage<SalmonnChatPart>
 
@@ -32,7 +32,7 @@ export function salmonnChatPrompt(
 ): SalmonnQuestion {
   const where = 'salmonnChatPrompt'
   const { template = SALMONN_TEMPLATE, endOfTurn = '</s>' } = options
-  const clips: SalmonnSound[] = []
+  const clips: SalmonnAudio[] = []
   let text = ''
   requireConversation<SalmonnChatPart>(where, messages, (message, name) => {
     requireParts(where, message, name, ['audio', 'text'])
@@ -46,12 +46,12 @@ export function salmonnChatPrompt(
   return { text, clips }
 }
 
-function contentOf({ content }: SalmonnChatMessage, name: string): { text: string; clips: SalmonnSound[] } {
-  const clips: SalmonnSound[] = []
+function contentOf({ content }: SalmonnChatMessage, name: string): { text: string; clips: SalmonnAudio[] } {
+  const clips: SalmonnAudio[] = []
   const text = content.reduce((before, part) => {
     if (part?.type === 'audio') {
       if (typeof part.samples !== 'object' || part.samples === null) {
-        throw misuse('salmonnChatPrompt', `${name}'s audio`, 'samples, or a result of readAudio', part.samples)
+        throw argumentError('salmonnChatPrompt', `${name}'s audio`, 'samples, or a result of readAudio', part.samples)
       }
       clips.push(part.samples)
       return joined(before, SPEECH_BLOCK)

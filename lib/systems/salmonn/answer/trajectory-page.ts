@@ -1,7 +1,7 @@
 import { requireString } from '../../../base/check.js'
 import { escaped } from '../../../base/words.js'
-import { counted, page, table } from '../../../kit/picture.js'
-import { drawTrajectory, isWrong } from './trajectory-picture.js'
+import { counted, page, table } from '../../../kit/figure.js'
+import { drawTrajectory, isWrong } from './trajectory-figure.js'
 import { checkTrajectory, type EmotionalTrajectory, speakersOf } from './trajectory-report.js'
 
 /** Render a self-contained HTML page with the figure of {@link trajectorySvg}, the summary and a table of the turns. */

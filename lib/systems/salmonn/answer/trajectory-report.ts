@@ -1,4 +1,4 @@
-import { listOf, misuse, requireObject, requireString } from '../../../base/check.js'
+import { argumentError, listOf, requireObject, requireString } from '../../../base/check.js'
 
 /** A turn and its emotion. */
 export interface TrajectoryTurn {
@@ -26,7 +26,7 @@ export interface EmotionalTrajectory {
 export function checkTrajectory(where: string, trajectory: EmotionalTrajectory): EmotionalTrajectory {
   requireObject(where, 'trajectory', trajectory)
   const turns = listOf(where, 'turns', trajectory.turns, 'turns')
-  if (turns.length === 0) throw misuse(where, 'turns', 'a list of at least one turn', turns)
+  if (turns.length === 0) throw argumentError(where, 'turns', 'a list of at least one turn', turns)
   for (const [i, turn] of turns.entries()) {
     requireString(where, `turns[${i}].speaker`, turn?.speaker)
     requireString(where, `turns[${i}].emotion`, turn.emotion)

@@ -1,7 +1,7 @@
 import {
+  argumentError,
   defined,
   listOf,
-  misuse,
   requireFunction,
   requireObject,
   requireOneOf,
@@ -54,7 +54,7 @@ export async function predictTrajectory(
   const turns = listOf(where, 'dialog.turns', dialog.turns, 'turns')
   const { data = {}, generation = {}, perTurn = 'missing', labels = [], onQuestion } = options
   requireOneOf(where, 'perTurn', perTurn, ['missing', 'always', 'never'])
-  if (!Array.isArray(labels)) throw misuse(where, 'labels', 'a list of emotions', labels)
+  if (!Array.isArray(labels)) throw argumentError(where, 'labels', 'a list of emotions', labels)
   if (onQuestion !== undefined) requireFunction(where, 'onQuestion', onQuestion)
   const ask = async (entries: SalmonnEntry[]) => {
     const template = model instanceof Salmonn ? model.config.template : undefined

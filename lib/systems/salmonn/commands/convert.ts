@@ -19,9 +19,9 @@ written next to OUT.json, which has the rest. Silence between clips is not part 
     testSpeakers: { kind: 'list', help: 'speakers whose dialogs are held out for testing' },
     language: { kind: ['zh', 'en'], help: 'language of the request', preset: 'that of the dialog' },
     style: {
-      kind: ['labelled', 'plain'],
+      kind: ['labeled', 'plain'],
       help: 'lines with the name of the speaker, or plain lines as in the published file',
-      preset: 'labelled',
+      preset: 'labeled',
     },
     task: { kind: 'text', help: 'task name of the items', preset: 'task1_emotional_trajectory' },
     onBadRecord: {

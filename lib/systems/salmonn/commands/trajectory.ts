@@ -13,7 +13,7 @@ import type { SalmonnDatasetOptions } from '../data/dataset.js'
 const { config, options, model, device, dtype } = SALMONN_OPTIONS
 
 const EXAMPLE =
-  '  voxtorch salmonn trajectory --model runs/salmonn/model ann=1.wav bob=2.wav ann=3.wav --picture keys.html' // language: option name
+  '  voxtorch salmonn trajectory --model runs/salmonn/model ann=1.wav bob=2.wav ann=3.wav --figure keys.html' // language: option name
 
 export const trajectory = commandRule({
   name: 'trajectory',
@@ -36,7 +36,7 @@ data.gapSeconds=0.5. A model that was not trained to write a line of emotions an
     },
     dialog: { kind: 'text', help: 'id of a dialog, in a file with several', value: 'id' },
     json: { kind: 'text', help: 'file for the predictions, .json or .jsonl', value: 'file' },
-    picture: { kind: 'text', help: 'file for a figure of one dialog, .svg or .html', value: 'file' },
+    figure: { kind: 'text', help: 'file for a figure of one dialog, .svg or .html', value: 'file' },
     audioRoot: { kind: 'text', help: 'base folder of relative clip paths', value: 'dir' },
     perTurn: { kind: ['missing', 'always', 'never'], help: 'when to predict each turn separately', preset: 'missing' },
     labels: { kind: 'list', help: 'emotions to search for in answers' },
@@ -44,18 +44,18 @@ data.gapSeconds=0.5. A model that was not trained to write a line of emotions an
     quiet: { kind: 'flag', help: 'print no progress' },
   },
   async run(values, files) {
-    const { json, picture, model: from } = values
+    const { json, figure, model: from } = values
     const dialogs = await dialogsOf(files, values)
     const missing = dialogs.flatMap(({ entry }) => entry.audio).find((path) => !existsSync(path))
     if (missing !== undefined)
       throw new ConfigError(`salmonn trajectory: expected an existing audio file, got ${missing}.`, { file: missing })
-    if (picture !== undefined && !/\.(svg|html)$/i.test(picture)) {
-      throw new ConfigError(`--picture: expected a file .svg or .html, got ${picture}.`, { argument: 'picture' }) // language: option name
+    if (figure !== undefined && !/\.(svg|html)$/i.test(figure)) {
+      throw new ConfigError(`--figure: expected a file .svg or .html, got ${figure}.`, { argument: 'figure' }) // language: option name
     }
-    if (picture !== undefined && dialogs.length > 1) {
+    if (figure !== undefined && dialogs.length > 1) {
       throw new ConfigError(
-        `--picture: expected one dialog, got ${dialogs.length}. Select one, such as --dialog ${dialogs[0]?.id}.`, // language: option name
-        { argument: 'picture' },
+        `--figure: expected one dialog, got ${dialogs.length}. Select one, such as --dialog ${dialogs[0]?.id}.`, // language: option name
+        { argument: 'figure' },
       )
     }
     const trained = join(from ?? '.', 'data.json')
@@ -106,7 +106,7 @@ data.gapSeconds=0.5. A model that was not trained to write a line of emotions an
       }
     }
     if (json !== undefined) await write(json, trajectories)
-    if (picture !== undefined) await draw(picture, trajectories[0] as EmotionalTrajectory)
+    if (figure !== undefined) await draw(figure, trajectories[0] as EmotionalTrajectory)
     return 0
   },
 })
@@ -165,7 +165,7 @@ async function write(file: string, trajectories: readonly EmotionalTrajectory[])
 
 async function draw(file: string, drawn: EmotionalTrajectory): Promise<void> {
   const { trajectoryPage } = await import('../answer/trajectory-page.js')
-  const { trajectorySvg } = await import('../answer/trajectory-picture.js')
+  const { trajectorySvg } = await import('../answer/trajectory-figure.js')
   const title = `Emotional trajectory: ${drawn.id}`
   writeAtomicallySync(
     file,

@@ -1,6 +1,6 @@
 import type { LongAudio } from '../../../audio/clip.js'
 import { fitLength } from '../../../audio/clip.js'
-import { defined, misuse, requireNumber, requireOptions } from '../../../base/check.js'
+import { argumentError, defined, requireNumber, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { joinSamples } from '../../../kit/clip.js'
 import { scope, tensor } from '../../../tensor/index.js'
@@ -19,7 +19,7 @@ export function joinClips(clips: readonly SalmonnClip[], options: JoinClipsOptio
   requireOptions('joinClips', options, ['gapSeconds', 'trailingGap'])
   const { gapSeconds = 0.1, trailingGap = true } = options
   requireNumber('joinClips', 'gapSeconds', gapSeconds, { least: 0, below: 3600 })
-  if (!Array.isArray(clips) || clips.length === 0) throw misuse('joinClips', 'clips', 'a list of clips', clips)
+  if (!Array.isArray(clips) || clips.length === 0) throw argumentError('joinClips', 'clips', 'a list of clips', clips)
   requireForm('joinClips', 'clips', clips, [Float32Array])
   const gap = Math.round(gapSeconds * SALMONN_RATE)
   return scope(() => {

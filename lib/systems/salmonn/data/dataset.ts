@@ -1,5 +1,5 @@
 import { clipSeconds } from '../../../audio/clip.js'
-import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
@@ -69,7 +69,7 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
     requireForm(where, 'entries', entries, [{ task: 'string', source: 'string' }])
     const { prompts = SALMONN_TRAIN_PROMPTS, drawPrompts = true, template = SALMONN_TEMPLATE, ...more } = options
     const { emotionSuffix = 'zh', seed = 42, ...audio } = more
-    if (!(prompts instanceof SalmonnPrompts)) throw misuse(where, 'prompts', 'SalmonnPrompts', prompts)
+    if (!(prompts instanceof SalmonnPrompts)) throw argumentError(where, 'prompts', 'SalmonnPrompts', prompts)
     requireWhole(where, 'seed', seed)
     this.entries = entries
     this.#given = options
@@ -94,7 +94,7 @@ export class SalmonnDataset implements Dataset<SalmonnSample> {
 
   async get(index: number, epoch = 0): Promise<SalmonnSample> {
     const entry = this.entries[index]
-    if (!entry) throw misuse('SalmonnDataset.get', 'index', `below ${this.length}`, index)
+    if (!entry) throw argumentError('SalmonnDataset.get', 'index', `below ${this.length}`, index)
     const clips = await this.#audio.read(entry)
     const { prompts, drawPrompts, template, seed } = this.#options
     const random = drawPrompts ? new Random(seed, epoch * 2 ** 32 + index) : undefined

@@ -7,8 +7,8 @@ export type SalmonnLanguage = 'zh' | 'en'
 export interface DialogTextOptions {
   /** Language. Default: that of the dialog's text. */
   language?: SalmonnLanguage
-  /** 'labelled' (default) names the speaker of each line; 'plain' does not, as in the published data file. // language: option value */
-  style?: 'labelled' | 'plain'
+  /** 'labeled' (default) names the speaker of each line; 'plain' does not, as in the published data file. // language: option value */
+  style?: 'labeled' | 'plain'
 }
 
 /**
@@ -21,17 +21,17 @@ export function trajectoryRequest(dialog: Pick<HumDialDialog, 'turns'>, options:
   requireForm(where, 'options', options, { 'language?': 'string', 'style?': 'string' })
   requireOptions(where, options, ['language', 'style'])
   const { turns } = dialog
-  const { language = languageOf(turns.map(({ text }) => text).join(' ')), style = 'labelled' } = options
+  const { language = languageOf(turns.map(({ text }) => text).join(' ')), style = 'labeled' } = options
   requireOneOf(where, 'language', language, Object.keys(WORDS))
-  requireOneOf(where, 'style', style, ['labelled', 'plain'])
+  requireOneOf(where, 'style', style, ['labeled', 'plain'])
   const words = WORDS[language]
-  const labelled = style === 'labelled'
+  const labeled = style === 'labeled'
   const people = turns.some(({ speaker }) => speaker !== undefined)
   const lines = turns.flatMap(({ text, reply, speaker }, i) => [
-    labelled ? words.said(i + 1, text, speaker) : text,
-    ...(i < turns.length - 1 && reply !== '' ? [labelled ? words.replied(i + 1, reply) : reply] : []),
+    labeled ? words.said(i + 1, text, speaker) : text,
+    ...(i < turns.length - 1 && reply !== '' ? [labeled ? words.replied(i + 1, reply) : reply] : []),
   ])
-  return [...(labelled ? [words.header] : []), ...lines, words.request(turns.length, people)].join('\n')
+  return [...(labeled ? [words.header] : []), ...lines, words.request(turns.length, people)].join('\n')
 }
 
 const ZH_NUMBERS = ['零', '一', '两', '三', '四', '五', '六', '七', '八', '九', '十']

@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Tokenizer } from '../../../text/index.js'
@@ -38,7 +38,7 @@ export function buildSalmonnPrompt(options: BuildSalmonnPromptOptions): string {
   requireString(where, 'prompt', prompt)
   requireString(where, 'question', question)
   if (!Array.isArray(blocks) || !blocks.every((count) => Number.isSafeInteger(count) && count > 0)) {
-    throw misuse(where, 'blocks', 'a list of numbers of clips, each at least 1', blocks)
+    throw argumentError(where, 'blocks', 'a list of numbers of clips, each at least 1', blocks)
   }
   return inTemplate(insertQuestion(withBlocks(prompt, blocks), question), template)
 }

@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { batchesOf, evaluate, evaluateBatches } from '../../../kit/evaluate.js'
@@ -56,7 +56,7 @@ export async function scoreSalmonn(
   options: ScoreSalmonnOptions = {},
 ): Promise<ScoredSalmonn> {
   const where = 'scoreSalmonn'
-  if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
+  if (!(model instanceof Module)) throw argumentError(where, 'model', 'a Module', model)
   requireOptions(where, options, ['generation', 'batchSize'])
   const { generation = {}, batchSize = 8 } = options
   requireWhole(where, 'batchSize', batchSize, 1)

@@ -1,4 +1,4 @@
-import { listOf, misuse } from '../../../base/check.js'
+import { argumentError, listOf } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { rougeL } from '../../../kit/rouge-l.js'
@@ -62,29 +62,29 @@ export function trajectoryScores(pairs: Iterable<TrajectoryPair>): TrajectorySco
   requireForm('trajectoryScores', 'pairs', given, [{ 'emotions?': ['string'] }])
   const list = given.map(compared)
   if (list.length === 0) throw new DataError('trajectoryScores.pairs: expected at least one answer, got none.')
-  const labelled = list.filter(({ truth }) => truth.length > 0)
+  const labeled = list.filter(({ truth }) => truth.length > 0)
   const mean = (values: number[]): number | null =>
     values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length
-  const longest = Math.max(0, ...labelled.map(({ truth }) => truth.length))
+  const longest = Math.max(0, ...labeled.map(({ truth }) => truth.length))
   const at = (i: number) =>
-    labelled.filter(({ truth }) => truth.length > i).map(({ truth, guess }) => Number(guess[i] === truth[i]))
+    labeled.filter(({ truth }) => truth.length > i).map(({ truth, guess }) => Number(guess[i] === truth[i]))
   const places = Array.from({ length: longest }, (_, i) => at(i))
   return {
     pairs: list.length,
-    withEmotions: labelled.length,
-    parsed: mean(labelled.map(({ parsed }) => Number(parsed))),
-    exactSequence: mean(labelled.map(({ truth, guess }) => Number(truth.join('\n') === guess.join('\n')))),
+    withEmotions: labeled.length,
+    parsed: mean(labeled.map(({ parsed }) => Number(parsed))),
+    exactSequence: mean(labeled.map(({ truth, guess }) => Number(truth.join('\n') === guess.join('\n')))),
     positionAccuracy: mean(places.flat()),
     accuracyAt: places.map((place) => mean(place) as number),
-    ...turnScores(labelled),
-    labelSetF1: mean(labelled.map(({ truth, guess }) => setF1(guess, truth))),
+    ...turnScores(labeled),
+    labelSetF1: mean(labeled.map(({ truth, guess }) => setF1(guess, truth))),
     rougeL: mean(list.flatMap(({ rouge }) => (rouge === null ? [] : [rouge]))),
   }
 }
 
 function compared({ id, prediction, reference, emotions }: TrajectoryPair) {
   for (const [name, value] of Object.entries({ prediction, reference })) {
-    if (typeof value !== 'string') throw misuse('trajectoryScores', `the ${name} of ${id}`, 'a text', value)
+    if (typeof value !== 'string') throw argumentError('trajectoryScores', `the ${name} of ${id}`, 'a text', value)
   }
   const [said, right] = [parseEmotionSuffix(prediction), parseEmotionSuffix(reference)]
   return {

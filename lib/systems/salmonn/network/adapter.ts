@@ -1,4 +1,4 @@
-import { misuse, requireString } from '../../../base/check.js'
+import { argumentError, requireString } from '../../../base/check.js'
 import { CheckpointError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { shortened } from '../../../base/words.js'
@@ -42,7 +42,7 @@ export function checkSalmonnAdapter(
   const where = 'checkSalmonnAdapter'
   requireString(where, 'file', file)
   for (const [argument, shapes] of Object.entries({ found, needed })) {
-    if (!(shapes instanceof Map)) throw misuse(where, argument, 'a Map of names and shapes', shapes)
+    if (!(shapes instanceof Map)) throw argumentError(where, argument, 'a Map of names and shapes', shapes)
     for (const [name, shape] of shapes) {
       requireString(where, `a name of ${argument}`, name)
       requireForm(where, `${argument}.get('${shortened(name)}')`, shape, ['number'])

@@ -1,7 +1,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { defined, misuse, requireObject, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, defined, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
@@ -343,7 +343,7 @@ export async function saveSalmonn(model: Salmonn, directory: string, options: { 
   const { whole = false } = options
   const { speech_encoder, beats, llm } = model
   if (whole) {
-    if (typeof whole !== 'boolean') throw misuse(where, 'whole', 'true or false', whole)
+    if (typeof whole !== 'boolean') throw argumentError(where, 'whole', 'true or false', whole)
     if (!speech_encoder || (model.config.beats && !beats))
       throw new ConfigError(
         `${where}.whole: expected a model with its encoders, got one whose encoders were freed. Save without { whole: true }.`,

@@ -1,9 +1,9 @@
-import { misuse, requireObject, requireSignal } from '../../../base/check.js'
+import { argumentError, requireObject, requireSignal } from '../../../base/check.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { type GenerateOptions, generate, stream } from '../../../generation/generate.js'
+import type { AudioEncoding } from '../../../kit/audio-encoding/encode.js'
+import { clipKey } from '../../../kit/audio-encoding/frames.js'
 import { type EmbeddedRows, embedRows } from '../../../kit/embed-rows.js'
-import type { AudioEncoding } from '../../../kit/hearing/encode.js'
-import { clipKey } from '../../../kit/hearing/frames.js'
 import { cat, noGrad, ones, scope, type Tensor } from '../../../tensor/index.js'
 import { type Read, SalmonnCache } from './cache.js'
 import { isEncoded } from './clips.js'
@@ -43,7 +43,7 @@ function splitOptions(model: Salmonn, options: SalmonnGenerateOptions) {
   const encoding = model.encoding('Salmonn.generate', { compat, overlap })
   requireSignal('Salmonn.generate', signal)
   if (cache !== undefined && !(cache instanceof SalmonnCache)) {
-    throw misuse('Salmonn.generate', 'cache', 'a SalmonnCache', cache)
+    throw argumentError('Salmonn.generate', 'cache', 'a SalmonnCache', cache)
   }
   const control = Object.fromEntries(
     Object.entries({ signal, generator, uniforms, maxNewTokensPerRow, batching }).filter(
@@ -83,11 +83,11 @@ export async function generateSalmonn(
   options: SalmonnGenerateOptions,
 ): Promise<SalmonnAnswers> {
   if (!Array.isArray(prompts) || prompts.length === 0) {
-    throw misuse('Salmonn.generate', 'prompts', 'a list of prompts', prompts)
+    throw argumentError('Salmonn.generate', 'prompts', 'a list of prompts', prompts)
   }
   const { encoding, loraScale, skipSpecialTokens, cache, control, config } = splitOptions(model, options)
   if (cache && prompts.length > 1)
-    throw misuse('Salmonn.generate', 'cache', 'used with a single prompt', prompts.length)
+    throw argumentError('Salmonn.generate', 'cache', 'used with a single prompt', prompts.length)
   control.signal?.throwIfAborted()
   const { tokens, promptTokens } = await scope(() =>
     noGrad(async () => {
@@ -172,7 +172,7 @@ async function prepare(
   const read: Read[] = [...model.begin(segments)]
   const inputs = await scope(() =>
     noGrad(async () => {
-      const clips = await model.sounds(prompt)
+      const clips = await model.audios(prompt)
       const keys: string[] = []
       for (const clip of clips) keys.push(isEncoded(clip) ? tensorKey(clip) : `${manner}:${await clipKey(clip)}`)
       cache.begin(`${loraScale ?? ''}`, keys)

@@ -1,10 +1,15 @@
-import { misuse, requireObject, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
+import {
+  type AudioEncoderParts,
+  type AudioEncoding,
+  audioEncoding,
+  encodeClips,
+} from '../../../kit/audio-encoding/encode.js'
+import type { SalmonnFrames } from '../../../kit/audio-encoding/frames.js'
 import { embedRows, expandPlaceholders } from '../../../kit/embed-rows.js'
 import { FreshValues } from '../../../kit/fresh-values.js'
-import { type AudioEncoding, audioEncoding, encodeClips, type HearingParts } from '../../../kit/hearing/encode.js'
-import type { SalmonnFrames } from '../../../kit/hearing/frames.js'
 import { Beats } from '../../../models/beats/beats.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { QFormer } from '../../../models/q-former/q-former.js'
@@ -17,7 +22,7 @@ import { getPeftModel, type PeftModel } from '../../../peft/model.js'
 import { cat, noGrad, scope, type Tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
 import type { Tokenizer } from '../../../text/index.js'
-import { isEncoded, type SalmonnSound, salmonnSamples, wrongTensor } from './clips.js'
+import { isEncoded, type SalmonnAudio, salmonnSamples, wrongTensor } from './clips.js'
 import { type CompleteSalmonnConfig, type SalmonnConfig, salmonnConfig } from './config.js'
 import { type LoadSalmonnOptions, loadSalmonn, type SalmonnPartsFrom, saveSalmonn } from './files.js'
 import {
@@ -33,7 +38,7 @@ import { AUDIO, idsOf, promptSegments, requireRoom } from './prompt.js'
 export interface SalmonnQuestion {
   text: string
   /** Audio clips, or outputs of `encodeAudio`, [tokens, hiddenSize]. */
-  clips: readonly SalmonnSound[]
+  clips: readonly SalmonnAudio[]
 }
 
 export interface SalmonnInputs {
@@ -231,11 +236,11 @@ export class Salmonn extends Module {
    * @throws ConfigError if the encoders were freed, and for an invalid clip, by its index
    */
   async encodeAudio(
-    clips: readonly SalmonnSound[],
+    clips: readonly SalmonnAudio[],
     options: Pick<SalmonnOptions, 'compat' | 'overlap'> = {},
   ): Promise<Tensor[]> {
     const where = 'Salmonn.encodeAudio'
-    if (!Array.isArray(clips)) throw misuse(where, 'clips', 'a list of audio clips', clips)
+    if (!Array.isArray(clips)) throw argumentError(where, 'clips', 'a list of audio clips', clips)
     requireOptions(where, options, ['compat', 'overlap'])
     const encoding = this.encoding(where, options)
     return scope(async () => {
@@ -254,7 +259,7 @@ export class Salmonn extends Module {
     requireObject('Salmonn.forward', 'the batch', batch)
     const { prompts, targets, labelSmoothing = 0 } = batch
     if (!Array.isArray(prompts) || prompts.length === 0) {
-      throw misuse('Salmonn.forward', 'prompts', 'a list of prompts', prompts)
+      throw argumentError('Salmonn.forward', 'prompts', 'a list of prompts', prompts)
     }
     if (targets !== undefined && targets.length !== prompts.length) {
       throw new ConfigError(
@@ -307,7 +312,7 @@ export class Salmonn extends Module {
     const segments: number[][][] = []
     for (const prompt of prompts) segments.push(await this.segments(prompt))
     const clips: Tensor[] = []
-    for (const [i, prompt] of prompts.entries()) clips.push(...(await this.sounds(prompt, `prompts[${i}].`)))
+    for (const [i, prompt] of prompts.entries()) clips.push(...(await this.audios(prompt, `prompts[${i}].`)))
     const embeddings = await this.embeddingsOf(clips, encoding)
     let next = 0
     const rows = segments.map((parts, index) => {
@@ -324,7 +329,8 @@ export class Salmonn extends Module {
   async segments(prompt: SalmonnQuestion): Promise<number[][]> {
     requireObject('Salmonn', 'a prompt', prompt)
     requireString('Salmonn', "a prompt's text", prompt.text)
-    if (!Array.isArray(prompt.clips)) throw misuse('Salmonn', "a prompt's clips", 'a list of clips', prompt.clips)
+    if (!Array.isArray(prompt.clips))
+      throw argumentError('Salmonn', "a prompt's clips", 'a list of clips', prompt.clips)
     return promptSegments(this.tokenizer, prompt.text, prompt.clips.length)
   }
 
@@ -340,16 +346,16 @@ export class Salmonn extends Module {
   }
 
   /** Return a prompt's clips: samples [n], or embeddings [tokens, hiddenSize]. @internal */
-  async sounds({ clips }: SalmonnQuestion, of = ''): Promise<Tensor[]> {
+  async audios({ clips }: SalmonnQuestion, of = ''): Promise<Tensor[]> {
     const width = this.speech_llama_proj.outFeatures
-    const sounds: Tensor[] = []
+    const audios: Tensor[] = []
     for (const [i, clip] of clips.entries()) {
       const name = `${of}clips[${i}]`
-      if (!isEncoded(clip)) sounds.push(await salmonnSamples(clip, name))
-      else if (clip.size(0) > 0 && clip.size(1) === width) sounds.push(clip)
+      if (!isEncoded(clip)) audios.push(await salmonnSamples(clip, name))
+      else if (clip.size(0) > 0 && clip.size(1) === width) audios.push(clip)
       else throw wrongTensor(name, `float32 [samples], or [tokens, ${width}] of encodeAudio`, clip)
     }
-    return sounds
+    return audios
   }
 
   /** Return the embeddings of clips, some of which can be encoded already. @internal */
@@ -383,7 +389,7 @@ export class Salmonn extends Module {
     throw new ConfigError('Salmonn.forward.targets: expected at least one token in each target, got none.', { target })
   }
 
-  #encoders(): HearingParts {
+  #encoders(): AudioEncoderParts {
     if (!this.speech_encoder || (this.ln_audio && !this.beats)) {
       throw new ConfigError(
         'Salmonn: clips: expected outputs of encodeAudio(), since the encoders were freed, got audio.',

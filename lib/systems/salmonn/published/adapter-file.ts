@@ -1,4 +1,4 @@
-import { misuse, requireWhole } from '../../../base/check.js'
+import { argumentError, requireWhole } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 
 type Shape = readonly number[]
@@ -24,7 +24,7 @@ export function salmonnAdapterTensors(sizes: SalmonnAdapterSizes): Map<string, S
     requireWhole('salmonnAdapterTensors', name, value, 1)
   }
   for (const [name, value] of Object.entries({ layers, 'qformer.layers': blocks })) {
-    if (value > 10_000) throw misuse('salmonnAdapterTensors', name, 'at most 10000', value)
+    if (value > 10_000) throw argumentError('salmonnAdapterTensors', name, 'at most 10000', value)
   }
   const tensors = new Map<string, Shape>()
   const linear = (name: string, out: number, input: number) => {

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOptions } from '../../../base/check.js'
+import { argumentError, requireNumber, requireOptions } from '../../../base/check.js'
 import { Module } from '../../../nn/index.js'
 import { type AdamOptions, AdamW } from '../../../train/adam.js'
 import { clipGradNorm } from '../../../train/clip.js'
@@ -10,7 +10,7 @@ import { SALMONN_RECIPE } from './recipe.js'
  * in their name, have none. The query tokens and LoRA's matrices decay.
  */
 export function salmonnParameterGroups(model: Module, weightDecay = 0.05): DecayGroup[] {
-  if (!(model instanceof Module)) throw misuse('salmonnParameterGroups', 'model', 'a Module', model)
+  if (!(model instanceof Module)) throw argumentError('salmonnParameterGroups', 'model', 'a Module', model)
   requireNumber('salmonnParameterGroups', 'weightDecay', weightDecay, { least: 0 })
   return parameterGroups(model, { weightDecay, noDecay: (name, { ndim }) => !decays(name, ndim) })
 }

@@ -1,4 +1,4 @@
-import { misuse, requireOneOf } from '../../../base/check.js'
+import { argumentError, requireOneOf } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { Module } from '../../../nn/index.js'
 import { SALMONN_PARTS, type SalmonnPart, salmonnPart } from '../network/adapter.js'
@@ -20,7 +20,7 @@ const FIXED = /^speech_encoder\.embed_positions\./
  * @throws ConfigError if nothing is trainable, or a part does not exist
  */
 export function trainSalmonnParts(model: Module, parts: readonly SalmonnPart[]): void {
-  if (!(model instanceof Module)) throw misuse('trainSalmonnParts', 'model', 'a Module', model)
+  if (!(model instanceof Module)) throw argumentError('trainSalmonnParts', 'model', 'a Module', model)
   for (const part of parts) requireOneOf('trainSalmonnParts', 'a part', part, SALMONN_PARTS)
   const missing = new Set(parts)
   for (const [name, parameter] of model.namedParameters()) {
@@ -39,7 +39,7 @@ export function trainSalmonnParts(model: Module, parts: readonly SalmonnPart[]):
 
 /** Set frozen children to evaluation mode, so that they have no dropout and no layer drop. */
 export function keepFrozenInEval(model: Module): void {
-  if (!(model instanceof Module)) throw misuse('keepFrozenInEval', 'model', 'a Module', model)
+  if (!(model instanceof Module)) throw argumentError('keepFrozenInEval', 'model', 'a Module', model)
   for (const [, child] of model.namedChildren()) {
     const parameters = child.parameters()
     if (parameters.length > 0 && parameters.every(({ requiresGrad }) => !requiresGrad)) child.eval()

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
-import { misuse, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { isMainProcess, worldSize } from '../../../distributed/index.js'
+import { getWorldSize, isMainProcess } from '../../../distributed/index.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { Module } from '../../../nn/index.js'
@@ -103,7 +103,7 @@ export function salmonnTrainer<M extends Module>(
   options: TrainSalmonnOptions,
 ): { trainer: Trainer<M, SalmonnSample, SalmonnBatch>; optimizer: FiniteAdamW; dispose(): void } {
   const where = 'trainSalmonn'
-  if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
+  if (!(model instanceof Module)) throw argumentError(where, 'model', 'a Module', model)
   requireOptions(where, options, [
     'train',
     'valid',
@@ -121,7 +121,7 @@ export function salmonnTrainer<M extends Module>(
   ])
   const { train, valid, test, outputDir, stage, compat, args = {}, callbacks = [], loggers = [] } = options
   for (const [name, data] of Object.entries({ train, valid, ...(test && { test }) })) {
-    if (!(data instanceof SalmonnDataset)) throw misuse(where, name, 'a SalmonnDataset', data)
+    if (!(data instanceof SalmonnDataset)) throw argumentError(where, name, 'a SalmonnDataset', data)
   }
   requireString(where, 'outputDir', outputDir)
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
@@ -162,7 +162,7 @@ export function salmonnTrainer<M extends Module>(
 function trainingPlan({ train, compat, args = {} }: TrainSalmonnOptions, recipe: SalmonnRecipe) {
   const { epochs, iterationsPerEpoch } = recipe
   const accumulation = args.gradientAccumulationSteps ?? recipe.accumulation
-  const batch = (args.perDeviceTrainBatchSize ?? recipe.batchSize) * worldSize()
+  const batch = (args.perDeviceTrainBatchSize ?? recipe.batchSize) * getWorldSize()
   const batches = train.length / batch
   const own = Math.max(1, compat === 'published' ? Math.floor(batches) : Math.ceil(batches))
   const inEpoch = iterationsPerEpoch ?? own

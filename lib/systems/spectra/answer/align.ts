@@ -1,6 +1,6 @@
 import { SPEECH_RATE } from '../../../audio/clip.js'
 import {
-  misuse,
+  argumentError,
   requireFunction,
   requireNumber,
   requireObject,
@@ -11,7 +11,7 @@ import {
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { lengthsTensor, padTokens } from '../../../kit/pad.js'
-import { evaluating, Module } from '../../../nn/index.js'
+import { Module, withEvalMode } from '../../../nn/index.js'
 import { noGrad, ones, scope, Tensor, zeros } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { requireTrained } from '../network/untrained.js'
@@ -105,16 +105,16 @@ export async function alignWords(
   requireWhole(where, 'maxLength', maxLength, 3)
   const tokenizer = input.tokenizer ?? model.tokenizer
   if (tokenizer === undefined) {
-    throw misuse(where, 'tokenizer', 'a Tokenizer, since the model does not have one', tokenizer)
+    throw argumentError(where, 'tokenizer', 'a Tokenizer, since the model does not have one', tokenizer)
   }
   const encode = encoderOf(where, tokenizer)
   return scope(async () => {
     const audio = await samplesOfTurn(where, input.audio)
-    if (audio === null) throw misuse(where, 'audio', 'a path or samples', input.audio)
+    if (audio === null) throw argumentError(where, 'audio', 'a path or samples', input.audio)
     const words = input.text.split(/\s+/).filter(Boolean)
     const spoken = words.map((word) => ({ word, ids: encode(word.toLowerCase()) }))
     const run = () => new Aligner(model, audio, spoken, delay, maxLength).run()
-    return model instanceof Module ? evaluating(model, run) : run()
+    return model instanceof Module ? withEvalMode(model, run) : run()
   })
 }
 

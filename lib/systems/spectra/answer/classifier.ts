@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { defined, misuse, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, defined, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
 import { labelNames, scoresOf } from '../../../kit/task.js'
@@ -103,7 +103,7 @@ export class SpectraClassifier {
   constructor(model: SpectraForSequenceClassification, options: SpectraClassifierOptions) {
     const where = 'SpectraClassifier'
     if (!(model instanceof SpectraForSequenceClassification)) {
-      throw misuse(where, 'model', 'a SpectraForSequenceClassification', model)
+      throw argumentError(where, 'model', 'a SpectraForSequenceClassification', model)
     }
     requireOptions(where, options, [
       'tokenizer',
@@ -117,15 +117,15 @@ export class SpectraClassifier {
       'maxContext',
     ])
     const { tokenizer, task, ...card } = options
-    if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+    if (!(tokenizer instanceof Tokenizer)) throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
     requireObject(where, 'task', task)
     const outputs = model.config.numLabels ?? 2
     if (task.numLabels !== outputs) {
-      throw misuse(where, 'task.numLabels', `${outputs}, the network's number of outputs`, task.numLabels)
+      throw argumentError(where, 'task.numLabels', `${outputs}, the network's number of outputs`, task.numLabels)
     }
     const { history = false, historyAudio = false, turnIds = history, lowercase, maxContext } = card
     for (const [name, value] of Object.entries({ history, historyAudio, turnIds })) {
-      if (typeof value !== 'boolean') throw misuse(where, name, 'a boolean', value)
+      if (typeof value !== 'boolean') throw argumentError(where, name, 'a boolean', value)
     }
     const { maxAudioLength = model.config.maxAudioLength, maxTextLength = model.config.maxTextLength } = card
     requireWhole(where, 'maxAudioLength', maxAudioLength, 1)
@@ -191,7 +191,7 @@ export class SpectraClassifier {
     requireOptions(where, options, ['attentions', 'batchSize', 'longAudio'])
     requireTrained(where, this.model, ['head'])
     const { attentions = false, ...reading } = options
-    if (typeof attentions !== 'boolean') throw misuse(where, 'attentions', 'a boolean', attentions)
+    if (typeof attentions !== 'boolean') throw argumentError(where, 'attentions', 'a boolean', attentions)
     const { task, model } = this
     const results = await readTurns(where, model, turns, this.#reading, reading, async (batch, rows) => {
       const output = await model.forward({ ...batch, outputAttentions: attentions })

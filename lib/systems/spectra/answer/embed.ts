@@ -1,4 +1,4 @@
-import { defined, misuse, requireOptions } from '../../../base/check.js'
+import { argumentError, defined, requireOptions } from '../../../base/check.js'
 import type { Tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import { SpectraDialogText, type SpectraDialogTextOptions } from '../data/text.js'
@@ -88,5 +88,5 @@ export function meanOf(lists: readonly Float32Array[]): Float32Array {
 
 export function requireSpectra(where: string, model: unknown): void {
   const known = [Spectra, SpectraForPreTraining, SpectraForSequenceClassification].some((kind) => model instanceof kind)
-  if (!known) throw misuse(where, 'model', 'a Spectra', model)
+  if (!known) throw argumentError(where, 'model', 'a Spectra', model)
 }

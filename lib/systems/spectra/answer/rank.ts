@@ -1,4 +1,4 @@
-import { misuse, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
+import { argumentError, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 import type { SpectraDialogTextOptions, SpectraTurnText } from '../data/text.js'
 import { SpectraForPreTraining } from '../network/network.js'
@@ -44,13 +44,13 @@ export async function rankResponses(
   options: RankResponsesOptions,
 ): Promise<RankedResponse[]> {
   const where = 'rankResponses'
-  if (!(model instanceof SpectraForPreTraining)) throw misuse(where, 'model', 'a SpectraForPreTraining', model)
+  if (!(model instanceof SpectraForPreTraining)) throw argumentError(where, 'model', 'a SpectraForPreTraining', model)
   requireTrained(where, model, ['selection_head'])
   requireObject(where, 'input', input)
   requireOptions(where, options, ['tokenizer', 'batchSize', 'longAudio', 'lowercase', 'maxContext'])
   const { history, historyAudio = null, responses } = input
-  if (!Array.isArray(history) || history.length === 0) throw misuse(where, 'history', 'a list of turns', history)
-  if (!Array.isArray(responses)) throw misuse(where, 'responses', 'a list of responses', responses)
+  if (!Array.isArray(history) || history.length === 0) throw argumentError(where, 'history', 'a list of turns', history)
+  if (!Array.isArray(responses)) throw argumentError(where, 'responses', 'a list of responses', responses)
   const { longAudio = 'cut', batchSize = 8, ...text } = options
   requireOneOf(where, 'longAudio', longAudio, ['cut', 'error'])
   const turns = responses.map(({ text, audio = null }): SpectraTurn => ({ text, audio, history, historyAudio }))

@@ -1,5 +1,5 @@
 import { clipWindows, LONG_AUDIO, type LongAudio, SPEECH_RATE } from '../../../audio/clip.js'
-import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { evaluate } from '../../../kit/evaluate.js'
 import type { Module } from '../../../nn/index.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
@@ -75,7 +75,7 @@ export async function readTurns<T>(
   options: SpectraTurnOptions,
   run: (batch: Omit<SpectraBatch, 'labels'>, rows: readonly TurnRow[]) => Promise<T[]>,
 ): Promise<{ row: TurnRow; said: T }[][]> {
-  if (!Array.isArray(turns)) throw misuse(where, 'turns', 'a list of turns', turns)
+  if (!Array.isArray(turns)) throw argumentError(where, 'turns', 'a list of turns', turns)
   requireOptions(where, options, ['batchSize', 'longAudio'])
   const { batchSize = 8, longAudio = 'windows' } = options
   requireWhole(where, 'batchSize', batchSize, 1)
@@ -108,12 +108,22 @@ async function rowsOf(
   requireObject(where, `turns[${index}]`, turn)
   const { text, audio, history, historyAudio } = turn
   if (history !== undefined && !Array.isArray(history))
-    throw misuse(where, `turns[${index}].history`, 'a list', history)
+    throw argumentError(where, `turns[${index}].history`, 'a list', history)
   if (reading.history === false && history !== undefined && history.length > 0) {
-    throw misuse(where, `turns[${index}].history`, 'left out, as the network was trained without history', history)
+    throw argumentError(
+      where,
+      `turns[${index}].history`,
+      'left out, as the network was trained without history',
+      history,
+    )
   }
   if (reading.historyAudio === false && historyAudio) {
-    throw misuse(where, `turns[${index}].historyAudio`, 'left out, as the network was trained without it', historyAudio)
+    throw argumentError(
+      where,
+      `turns[${index}].historyAudio`,
+      'left out, as the network was trained without it',
+      historyAudio,
+    )
   }
   const dialog = reading.history ?? (history !== undefined || historyAudio !== undefined)
   const hears = reading.historyAudio ?? dialog

@@ -1,5 +1,5 @@
 import { SPEECH_RATE } from '../../../audio/clip.js'
-import { misuse, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { lengthMask, lengthsTensor, padClips, padTokens } from '../../../kit/pad.js'
@@ -82,7 +82,7 @@ export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: Spectra
     emptyAudio = 'refuse',
   } = options
   for (const [name, value] of Object.entries({ historyAudio, turnIds })) {
-    if (typeof value !== 'boolean') throw misuse(where, name, 'a boolean', value)
+    if (typeof value !== 'boolean') throw argumentError(where, name, 'a boolean', value)
   }
   requireWhole(where, 'maxTextLength', maxTextLength, 2)
   requireWhole(where, 'maxAudioLength', maxAudioLength, MIN_SAMPLES)
@@ -94,7 +94,7 @@ export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: Spectra
   const collate = (samples: readonly SpectraSample[]): Promise<SpectraBatch> =>
     scope(async (): Promise<SpectraBatch> => {
       if (!Array.isArray(samples) || samples.length === 0) {
-        throw misuse(where, 'samples', 'an array with at least one sample', samples)
+        throw argumentError(where, 'samples', 'an array with at least one sample', samples)
       }
       requireForm(where, 'samples', samples, [{ inputIds: 'list', source: 'string' }])
       const hasHistoryAudio = historyAudio && inAllOrNone(samples, 'historyAudio')

@@ -1,8 +1,8 @@
 import { dirname } from 'node:path'
 import { SPEECH_RATE } from '../../../audio/clip.js'
 import {
+  argumentError,
   defined,
-  misuse,
   requireObject,
   requireOneOf,
   requireOptions,
@@ -91,7 +91,7 @@ export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOp
   requireOneOf(where, 'audio', audio, ['memory', 'file'])
   requireOneOf(where, 'otherAudio', otherAudio, ['convert', 'refuse'])
   requireWhole(where, 'maxAudioLength', maxAudioLength, 1)
-  if (history !== undefined && typeof history !== 'boolean') throw misuse(where, 'history', 'a boolean', history)
+  if (history !== undefined && typeof history !== 'boolean') throw argumentError(where, 'history', 'a boolean', history)
   const text = new SpectraDialogText(tokenizer, {
     ...defined({ lowercase, maxContext }),
   })

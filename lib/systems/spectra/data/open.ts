@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { defined, misuse, requireNumber, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, defined, requireNumber, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { split } from '../../../kit/split.js'
@@ -143,7 +143,7 @@ const textOptions = ({ lowercase, maxContext }: SpectraDialogTextOptions): Spect
 async function tokenizerOf(tokenizer: Tokenizer | string | undefined): Promise<Tokenizer> {
   if (tokenizer instanceof Tokenizer) return tokenizer
   if (typeof tokenizer === 'string') return Tokenizer.fromPretrained(tokenizer)
-  if (tokenizer !== undefined) throw misuse('openSpectraData', 'tokenizer', 'a Tokenizer or a folder', tokenizer)
+  if (tokenizer !== undefined) throw argumentError('openSpectraData', 'tokenizer', 'a Tokenizer or a folder', tokenizer)
   throw new ConfigError(
     "openSpectraData: expected a tokenizer for your own texts, got none. Pass the folder of RoBERTa's or the model's.",
     { argument: 'tokenizer' },

@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
@@ -42,7 +42,7 @@ export class SpectraDialogText {
     requireForm('SpectraDialogText', 'tokenizer', tokenizer, { tokenToId: 'function', encode: 'function' })
     requireOptions('SpectraDialogText', options, ['lowercase', 'maxContext'])
     const { lowercase = true, maxContext = 10 } = options
-    if (typeof lowercase !== 'boolean') throw misuse('SpectraDialogText', 'lowercase', 'a boolean', lowercase)
+    if (typeof lowercase !== 'boolean') throw argumentError('SpectraDialogText', 'lowercase', 'a boolean', lowercase)
     requireWhole('SpectraDialogText', 'maxContext', maxContext)
     this.#tokenizer = tokenizer
     this.#lowercase = lowercase
@@ -112,5 +112,5 @@ export class SpectraDialogText {
 function wordsOf(text: SpectraTurnText): readonly string[] {
   if (typeof text === 'string') return text.split(/\s+/).filter((word) => word !== '')
   if (Array.isArray(text) && text.every((word) => typeof word === 'string')) return text
-  throw misuse('SpectraDialogText', 'each turn', 'a text or a list of words', text)
+  throw argumentError('SpectraDialogText', 'each turn', 'a text or a list of words', text)
 }

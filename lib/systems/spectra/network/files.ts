@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { misuse, shown } from '../../../base/check.js'
+import { argumentError, shown } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { toSnake } from '../../../base/words.js'
 import { writeJson } from '../../../files/json/json.js'
@@ -96,7 +96,7 @@ export async function loadSpectra<M extends NativeModule>(
   build: Build<M>,
 ): Promise<{ network: M; report: SpectraLoadReport }> {
   const { config: overrides = {}, freshHeads = false, ...load } = options
-  if (typeof freshHeads !== 'boolean') throw misuse('fromPretrained', 'freshHeads', 'a boolean', freshHeads)
+  if (typeof freshHeads !== 'boolean') throw argumentError('fromPretrained', 'freshHeads', 'a boolean', freshHeads)
   const { hub, ...fill } = parted(load)
   const pair = encodersOf(from)
   const folders = pair

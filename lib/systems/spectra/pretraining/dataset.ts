@@ -3,7 +3,7 @@ import { ConfigError, DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
 import { BadRecords } from '../../../kit/records.js'
-import { SPECTRA_SAMPLES, type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
+import { SPECTRA_SAMPLES, type SpectraEntry, type SpectraWord, withUsableWords } from './entry.js'
 import { type MaskFramesOptions, type MaskTokensOptions, maskFrames, maskTokens } from './masking.js'
 import { examplesOf, type SpectraPretrainingSource } from './open.js'
 
@@ -125,8 +125,8 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
       previous: masked(previous.inputIds),
       current: masked(current.inputIds),
       negative: masked(text.inputIds),
-      previousWords: withSoundWords(previous, first.length, `entry ${before}`, this.#bad).words,
-      currentWords: withSoundWords(current, second.length, `entry ${at}`, this.#bad).words,
+      previousWords: withUsableWords(previous, first.length, `entry ${before}`, this.#bad).words,
+      currentWords: withUsableWords(current, second.length, `entry ${at}`, this.#bad).words,
       clips: [this.#masked(first, random), this.#masked(second, random), this.#masked(third, random)],
     }
   }

@@ -37,7 +37,7 @@ export interface SpectraEntry {
  * Return the entry without the words that training cannot use: words without tokens or out of order (`wordTokens`), words that end before
  * they start (`wordTimes`), and words that start after the end of the audio (`wordPastEnd`). Ends are clipped to the audio.
  */
-export function withSoundWords(entry: SpectraEntry, samples: number, place: string, bad: BadRecords): SpectraEntry {
+export function withUsableWords(entry: SpectraEntry, samples: number, place: string, bad: BadRecords): SpectraEntry {
   const words: SpectraWord[] = []
   let next = 1
   const last = entry.inputIds.length - 1

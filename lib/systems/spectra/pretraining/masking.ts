@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireNumber, requireOptions, requireWhole } from '../../../base/check.js'
 import { Random } from '../../../data/random.js'
 
 export interface MaskTokensOptions {
@@ -26,15 +26,15 @@ export function maskTokens(
   options: MaskTokensOptions = {},
 ): { inputIds: number[]; labels: number[] } {
   const where = 'maskTokens'
-  if (!Array.isArray(ids)) throw misuse(where, 'ids', 'an array of token ids', ids)
-  if (!(random instanceof Random)) throw misuse(where, 'random', 'a Random', random)
+  if (!Array.isArray(ids)) throw argumentError(where, 'ids', 'an array of token ids', ids)
+  if (!(random instanceof Random)) throw argumentError(where, 'random', 'a Random', random)
   requireOptions(where, options, ['probability', 'vocabSize', 'maskId', 'specialIds'])
   const { probability = 0.15, vocabSize = 50265, maskId = 50264 } = options
   requireNumber(where, 'probability', probability, { least: 0 })
   requireWhole(where, 'vocabSize', vocabSize, 1)
   requireWhole(where, 'maskId', maskId)
   const specialIds = options.specialIds ?? [0, 1, 2, 3, maskId]
-  if (!Array.isArray(specialIds)) throw misuse(where, 'specialIds', 'an array of token ids', specialIds)
+  if (!Array.isArray(specialIds)) throw argumentError(where, 'specialIds', 'an array of token ids', specialIds)
   const inputIds = [...ids]
   const labels = ids.map((id, i) => {
     if (specialIds.includes(id) || random.float() >= probability) return IGNORED
@@ -71,8 +71,8 @@ export function maskFrames(
 ): { mask: Int8Array; source: Int32Array } {
   const where = 'maskFrames'
   requireWhole(where, 'frames', frames)
-  if (frames > 2 ** 31 - 1) throw misuse(where, 'frames', 'an integer below 2^31', frames)
-  if (!(random instanceof Random)) throw misuse(where, 'random', 'a Random', random)
+  if (frames > 2 ** 31 - 1) throw argumentError(where, 'frames', 'an integer below 2^31', frames)
+  if (!(random instanceof Random)) throw argumentError(where, 'random', 'a Random', random)
   requireOptions(where, options, ['probability', 'minSpan', 'maxSpan', 'block'])
   const { probability = 0.15, minSpan = 20, maxSpan = 50, block = 1.2 } = options
   requireNumber(where, 'probability', probability, { least: 0 })

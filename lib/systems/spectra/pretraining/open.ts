@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { misuse, requireFunction, requireOptions, requireString, shown } from '../../../base/check.js'
+import { argumentError, requireFunction, requireOptions, requireString, shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { readJson } from '../../../files/json/json.js'
@@ -60,7 +60,7 @@ export function spectraPretrainingSource(
   audio: (entry: SpectraEntry) => Float32Array | Promise<Float32Array>,
 ): SpectraPretrainingSource {
   const where = 'spectraPretrainingSource'
-  if (!Array.isArray(entries)) throw misuse(where, 'entries', 'an array of entries', entries)
+  if (!Array.isArray(entries)) throw argumentError(where, 'entries', 'an array of entries', entries)
   requireFunction(where, 'audio', audio)
   for (const [i, entry] of entries.entries()) requireEntry(entry, i, entries.length, 'entries')
   return {

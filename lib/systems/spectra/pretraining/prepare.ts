@@ -3,8 +3,8 @@ import { SPEECH_RATE } from '../../../audio/clip.js'
 import { writeWav } from '../../../audio/index.js'
 import { makeDirectory } from '../../../base/atomic.js'
 import {
+  argumentError,
   defined,
-  misuse,
   requireFunction,
   requireOneOf,
   requireOptions,
@@ -18,7 +18,7 @@ import { BadRecords, type OnBadRecord, onBadRecordOf } from '../../../kit/record
 import { scope } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { SpectraDialogText } from '../data/text.js'
-import { type SpectraEntry, withSoundWords } from './entry.js'
+import { type SpectraEntry, withUsableWords } from './entry.js'
 import { type SpectraSpokenWord, sliceWords, type UnitWord } from './slices.js'
 import { SourceAudio } from './source-audio.js'
 
@@ -108,7 +108,7 @@ export async function prepareSpectraPretraining(
   requireString(where, 'wordTimes', wordTimes)
   const iterable = turns as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
   if (typeof turns !== 'string' && !(iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator])) {
-    throw misuse(where, 'turns', 'the path of a JSONL file, or an iterable of turns', turns)
+    throw argumentError(where, 'turns', 'the path of a JSONL file, or an iterable of turns', turns)
   }
   const audioRoot = options.audioRoot ?? (typeof turns === 'string' ? dirname(turns) : '.')
   requireString(where, 'audioRoot', audioRoot)
@@ -209,7 +209,7 @@ class Preparation {
     const samples = await this.#audio.piece(resolve(this.audioRoot, turn.wav), begin / 10, (end - begin) / 10)
     const whole = this.#encoded(turn, slice, begin)
     const count = samples.size(0)
-    const entry = withSoundWords(whole, count, place, this.bad)
+    const entry = withUsableWords(whole, count, place, this.bad)
     if (entry.words.length === 0) {
       this.bad.note(
         'emptySlice',

@@ -7,7 +7,7 @@ import { writeJson } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
 import { readPickle } from '../../../files/pickle/read-pickle.js'
 import { BadRecords, type OnBadRecord, onBadRecordOf } from '../../../kit/records.js'
-import { type SpectraEntry, type SpectraWord, withSoundWords } from './entry.js'
+import { type SpectraEntry, type SpectraWord, withUsableWords } from './entry.js'
 
 export interface PublishedSpectraOptions {
   /** Action for words and entries that cannot be used: 'skip' (default) leaves them out and counts them; 'stop' throws. */
@@ -110,7 +110,7 @@ function entryOf(
   })
   const whole = { audio, inputIds: ids, words, previous: link < 0 ? -1 : link + offset }
   // The length of the audio is unknown until it is read.
-  const entry = withSoundWords(whole, Number.POSITIVE_INFINITY, place, bad)
+  const entry = withUsableWords(whole, Number.POSITIVE_INFINITY, place, bad)
   if (link >= count || link === index) {
     bad.note(
       'badLink',

@@ -1,6 +1,6 @@
 import {
+  argumentError,
   defined,
-  misuse,
   requireFunction,
   requireObject,
   requireOptions,
@@ -89,7 +89,7 @@ export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<
     'loggers',
   ])
   const { model, args, numTurns, mlm, mam, padToSamples, onLosses } = options
-  if (!(model instanceof Module)) throw misuse(where, 'model', 'a SpectraForPreTraining', model)
+  if (!(model instanceof Module)) throw argumentError(where, 'model', 'a SpectraForPreTraining', model)
   const maxLength = options.maxLength ?? model.config?.maxTextLength
   requireFunction(where, 'model.frameCounts', model.frameCounts)
   requireObject(where, 'args', args)

@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { misuse, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { readArchive } from '../../../files/archive.js'
 import { Place } from '../../../files/byte-source.js'
@@ -53,7 +53,7 @@ export async function readSpectraPickles(path: string, options: ReadSpectraPickl
   requireObject(where, 'task', task)
   requireOneOf(where, 'layout', layout, [...SPECTRA_LAYOUTS, 'auto'])
   requireOneOf(where, 'arrays', arrays, ['tensor', 'lazy'])
-  if (!Array.isArray(splits) || splits.length === 0) throw misuse(where, 'splits', 'a list of splits', splits)
+  if (!Array.isArray(splits) || splits.length === 0) throw argumentError(where, 'splits', 'a list of splits', splits)
   for (const split of splits) requireOneOf(where, 'a split', split, SPECTRA_SPLITS)
   const found: SpectraPickles = { splits: {}, files: [] }
   await scope(async () => {

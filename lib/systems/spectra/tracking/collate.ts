@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireOptions, requireWhole } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { lengthMask, lengthsTensor, padClips, padTokens } from '../../../kit/pad.js'
 import { scope, Tensor, tensor } from '../../../tensor/index.js'
@@ -34,7 +34,7 @@ function requireSamples(sample: DstTurnSample, index: number): void {
   for (const name of ['userSamples', 'systemSamples'] as const) {
     const clip = sample[name]
     if (clip === null || clip instanceof Float32Array || (clip instanceof Tensor && clip.ndim === 1)) continue
-    throw misuse('dstCollate', `samples[${index}].${name}`, 'a Float32Array, or a tensor [samples]', clip)
+    throw argumentError('dstCollate', `samples[${index}].${name}`, 'a Float32Array, or a tensor [samples]', clip)
   }
 }
 
@@ -45,17 +45,17 @@ export function dstCollate(options: DstCollateOptions = {}): (samples: readonly 
   const { padId = 1, textLength } = options
   if (textLength !== undefined) requireWhole('dstCollate', 'textLength', textLength, 1)
   if (textLength !== undefined && textLength > MAX_TOKENS) {
-    throw misuse('dstCollate', 'textLength', `an integer of at most ${MAX_TOKENS}`, textLength)
+    throw argumentError('dstCollate', 'textLength', `an integer of at most ${MAX_TOKENS}`, textLength)
   }
   return (samples) => {
     requireForm('dstCollate', 'samples', samples, [SAMPLE])
     for (const [i, sample] of samples.entries()) requireSamples(sample, i)
-    if (samples.length === 0) throw misuse('dstCollate', 'samples', 'an array with at least one sample', samples)
+    if (samples.length === 0) throw argumentError('dstCollate', 'samples', 'an array with at least one sample', samples)
     const turns = samples.map((sample) => sample.features)
     const longest = Math.max(...turns.map(({ inputIds }) => inputIds.length))
     const width = textLength ?? longest
     if (longest > width) {
-      throw misuse('dstCollate', 'textLength', `at least ${longest}, the longest text of the batch`, textLength)
+      throw argumentError('dstCollate', 'textLength', `at least ${longest}, the longest text of the batch`, textLength)
     }
     const clips = samples.flatMap(({ userSamples, systemSamples }) => [userSamples, systemSamples])
     const perSlot = (name: 'classIds' | 'startPositions' | 'endPositions' | 'referIds') =>

@@ -1,6 +1,6 @@
 import { openClip } from '../../../audio/clip.js'
 import { normalizeWav2Vec2 } from '../../../audio/normalize.js'
-import { misuse, requireWhole } from '../../../base/check.js'
+import { argumentError, requireWhole } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { noGrad, scope, type Tensor } from '../../../tensor/index.js'
@@ -54,7 +54,7 @@ export class DstDataset implements Dataset<DstSample> {
   readonly #options: DstDatasetOptions
 
   constructor(features: readonly DstFeatures[], options: DstDatasetOptions = {}) {
-    if (!Array.isArray(features)) throw misuse('DstDataset', 'features', 'an array of features', features)
+    if (!Array.isArray(features)) throw argumentError('DstDataset', 'features', 'an array of features', features)
     if (options.maxAudioLength !== undefined) requireWhole('DstDataset', 'maxAudioLength', options.maxAudioLength, 1)
     this.#features = features
     this.#options = options

@@ -1,4 +1,4 @@
-import { defined, misuse, requireWhole } from '../../../base/check.js'
+import { argumentError, defined, requireWhole } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { batchesOf, evaluate } from '../../../kit/evaluate.js'
 import { noGrad, scope, stack, type Tensor } from '../../../tensor/index.js'
@@ -47,7 +47,7 @@ export function decodeDst(
   requireForm('decodeDst', 'features', features, [{ dialog: 'string', turn: 'number' }])
   requireForm('decodeDst', 'predictions', predictions, ['object'])
   if (predictions.length !== features.length) {
-    throw misuse('decodeDst', 'predictions', `${features.length} predictions, one per turn`, predictions)
+    throw argumentError('decodeDst', 'predictions', `${features.length} predictions, one per turn`, predictions)
   }
   const states = new Map<string, SlotValues>()
   return features.map((turn, i) => {

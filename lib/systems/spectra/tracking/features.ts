@@ -1,4 +1,4 @@
-import { misuse, requireWhole } from '../../../base/check.js'
+import { argumentError, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Tokenizer } from '../../../text/index.js'
@@ -58,7 +58,8 @@ export class DstFeaturizer {
     checkDstConfig(options.config)
     const { maxLength = 512, tokenizer } = options
     requireWhole('DstFeaturizer', 'maxLength', maxLength, SPECIALS + 2)
-    if (typeof tokenizer?.encode !== 'function') throw misuse('DstFeaturizer', 'tokenizer', 'a Tokenizer', tokenizer)
+    if (typeof tokenizer?.encode !== 'function')
+      throw argumentError('DstFeaturizer', 'tokenizer', 'a Tokenizer', tokenizer)
     this.#options = { ...options, maxLength }
     this.#special = dstSpecialIds(tokenizer)
   }

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOptions } from '../../../base/check.js'
+import { argumentError, requireNumber, requireOptions } from '../../../base/check.js'
 import { ConfigError, ShapeError } from '../../../base/errors.js'
 import { type FactoryOptions, functional, Linear } from '../../../nn/index.js'
 import { adaptersOf, Module } from '../../../nn/module.js'
@@ -77,7 +77,7 @@ export class DstHeads extends Module {
     this.#config = checkDstConfig(config)
     for (const [name, value] of Object.entries({ dropout, headsDropout, classLossRatio }))
       requireNumber('DstHeads', name, value, { least: 0, below: 1 + Number.EPSILON })
-    if (compat !== undefined && compat !== 'published') throw misuse('DstHeads', 'compat', "'published'", compat)
+    if (compat !== undefined && compat !== 'published') throw argumentError('DstHeads', 'compat', "'published'", compat)
     this.#options = { dropout, headsDropout, classLossRatio, masked: compat === undefined }
     this.hiddenSize = hiddenSize
     const { device, dtype } = options

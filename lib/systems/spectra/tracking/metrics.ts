@@ -1,4 +1,4 @@
-import { misuse, requireString } from '../../../base/check.js'
+import { argumentError, requireString } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { type DstConfig, knownDstConfig, variantsOf } from './config.js'
 import type { SlotValues } from './dialog.js'
@@ -74,11 +74,11 @@ export function checkResults(where: string, results: readonly DstResult[], confi
     for (const [name, { classIds }] of Object.entries({ features, prediction })) {
       const good = config.slots.every((_, slot) => config.classTypes[classIds[slot] as number] !== undefined)
       if (good) continue
-      throw misuse(where, `results[${i}].${name}.classIds`, 'an index of class_types for each slot', classIds)
+      throw argumentError(where, `results[${i}].${name}.classIds`, 'an index of class_types for each slot', classIds)
     }
     for (const [name, values] of Object.entries({ state, values: features.values })) {
       const odd = Object.entries(values).find(([, value]) => typeof value !== 'string')
-      if (odd) throw misuse(where, `${name}['${odd[0]}'] of results[${i}]`, 'a string', odd[1])
+      if (odd) throw argumentError(where, `${name}['${odd[0]}'] of results[${i}]`, 'a string', odd[1])
     }
   })
 }

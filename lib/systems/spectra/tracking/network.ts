@@ -1,4 +1,4 @@
-import { misuse } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { loadPretrained, savePretrained } from '../../../models/own-module.js'
 import { Module } from '../../../nn/module.js'
 import type { FactoryOptions } from '../../../nn/parameter.js'
@@ -45,7 +45,7 @@ export class SpectraForDst<E extends DstEncoder = DstEncoder> extends Module {
 
   constructor(encoder: E, options: DstHeadsOptions) {
     super()
-    if (!(encoder instanceof Module)) throw misuse('SpectraForDst', 'encoder', 'a Module', encoder)
+    if (!(encoder instanceof Module)) throw argumentError('SpectraForDst', 'encoder', 'a Module', encoder)
     this.model = encoder
     this.#heads = new DstHeads(options)
     this.#options = options

@@ -29,7 +29,7 @@ export interface SpokenWozReport {
   /** Dialogs truncated where user and system do not alternate. */
   cutShort: string[]
   /** Dialogs of {@link SPOKENWOZ_MISLABELLED}. Speech outside of the recording is missing. */
-  mislabelled: string[] // language: public field
+  mislabeled: string[] // language: public field
   /** Dialogs without a recording in the folder. */
   noRecording: string[]
 }
@@ -70,7 +70,7 @@ export async function readSpokenWoz(
   const names = options.dialogs ?? Object.keys(data)
   const report: SpokenWozReport = {
     ...{ dialogs: 0, turns: 0, withoutAudio: 0 },
-    ...{ cutShort: [], mislabelled: [], noRecording: [] },
+    ...{ cutShort: [], mislabeled: [], noRecording: [] },
   }
   const dialogs: DstDialog[] = []
   for (const name of names) {
@@ -132,7 +132,7 @@ class DialogReader {
     if (i < utterances.length - 1 || (i < utterances.length && isSystem(utterances[i]!))) report.cutShort.push(id)
     report.dialogs += 1
     report.turns += turns.length
-    if (SPOKENWOZ_MISLABELLED.includes(id)) report.mislabelled.push(id)
+    if (SPOKENWOZ_MISLABELLED.includes(id)) report.mislabeled.push(id)
     return { id, turns }
   }
 

@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, requireOptions, requireString } from '../../../base/check.js'
 
 /** TripPy's normalization of utterances and labels, which SpokenWOZ's labels depend on. */
 
@@ -86,7 +86,7 @@ export function normalizeDstLabel(slot: string, label: unknown, options: DstLabe
   requireOptions('normalizeDstLabel', options, ['compat'])
   const odd = (Array.isArray(label) ? label : [label]).find((one) => typeof one === 'object' && one !== null)
   if (odd !== undefined || typeof label === 'symbol') {
-    throw misuse('normalizeDstLabel', 'label', 'a string, or a list of strings', odd ?? label)
+    throw argumentError('normalizeDstLabel', 'label', 'a string, or a list of strings', odd ?? label)
   }
   const first = Array.isArray(label) ? (label[0] ?? '') : label
   // The original does not lowercase the items of a list.

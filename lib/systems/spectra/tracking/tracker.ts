@@ -1,5 +1,5 @@
 import { requireObject, requireOptions, requireString } from '../../../base/check.js'
-import { evaluating } from '../../../nn/index.js'
+import { withEvalMode } from '../../../nn/index.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
 import { dstCollate } from './collate.js'
 import { checkDstConfig } from './config.js'
@@ -75,7 +75,7 @@ export class DstTracker {
       informs: slotValues([...Object.entries(this.#previousInforms), ...Object.entries(informs)]),
     })
     const collate = dstCollate({ padId: dstSpecialIds(tokenizer).pad })
-    const [prediction] = await evaluating(model, () =>
+    const [prediction] = await withEvalMode(model, () =>
       scope(async () => {
         const [userSamples, systemSamples] = await Promise.all([samplesOf(user.audio), samplesOf(system.audio)])
         return predictDst(model, () => collate([{ features, userSamples, systemSamples }]))

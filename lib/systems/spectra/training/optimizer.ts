@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'
+import { argumentError, requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { Module } from '../../../nn/index.js'
 import type { Tensor } from '../../../tensor/index.js'
@@ -28,7 +28,7 @@ export function spectraParameterGroups(
   options: { weightDecay: number; mode?: SpectraOptimizerMode },
 ): DecayGroup[] {
   const where = 'spectraParameterGroups'
-  if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
+  if (!(model instanceof Module)) throw argumentError(where, 'model', 'a Module', model)
   requireOptions(where, options, ['weightDecay', 'mode'])
   const { weightDecay, mode = 'sane' } = options
   requireNumber(where, 'weightDecay', weightDecay, { least: 0 })
@@ -51,7 +51,7 @@ export class SpectraAdamW extends AdamW {
   constructor(params: ParamsOrGroups<AdamOptions>, options: Partial<AdamOptions> = {}) {
     super(params, options)
     for (const beta of this.defaults.betas) {
-      if (beta ** LONG_AGO > 1e-12) throw misuse('SpectraAdamW', 'betas', 'numbers below 0.99997', beta)
+      if (beta ** LONG_AGO > 1e-12) throw argumentError('SpectraAdamW', 'betas', 'numbers below 0.99997', beta)
     }
   }
 

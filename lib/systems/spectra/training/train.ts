@@ -1,7 +1,14 @@
-import { defined, misuse, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import {
+  argumentError,
+  defined,
+  requireObject,
+  requireOneOf,
+  requireOptions,
+  requireString,
+} from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { isMainProcess, worldSize } from '../../../distributed/index.js'
+import { getWorldSize, isMainProcess } from '../../../distributed/index.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { taskLoss } from '../../../kit/task.js'
 import { Module } from '../../../nn/index.js'
@@ -137,7 +144,7 @@ export function spectraTrainer<M extends Module>(
     'loggers',
   ])
   const { model, data, outputDir, compat, args = {}, callbacks = [], loggers = [] } = options
-  if (!(model instanceof Module)) throw misuse(where, 'model', 'a Module', model)
+  if (!(model instanceof Module)) throw argumentError(where, 'model', 'a Module', model)
   requireObject(where, 'data', data)
   requireString(where, 'outputDir', outputDir)
   if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
@@ -214,7 +221,7 @@ function trainingArguments<M extends Module>(
   stopping: 'metric' | 'published' | 'none',
 ): TrainingArguments {
   const { epochs, batchSize, accumulation, warmup } = preset
-  const steps = spectraSteps(data.train.length, { epochs, batchSize, accumulation, worldSize: worldSize() })
+  const steps = spectraSteps(data.train.length, { epochs, batchSize, accumulation, worldSize: getWorldSize() })
   return {
     outputDir,
     numTrainEpochs: epochs,

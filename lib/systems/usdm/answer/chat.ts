@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import {
   abortable,
+  argumentError,
   defined,
-  misuse,
   requireObject,
   requireOptions,
   requireString,
@@ -77,7 +77,7 @@ export class UsdmChat implements ChatModel {
   readonly #voices = new LatestCache<Voice>(KEPT.voices, (voice) => voice.leave())
 
   constructor(model: Usdm, settings: UsdmChatSettings = {}) {
-    if (!(model instanceof Usdm)) throw misuse('UsdmChat', 'model', 'a Usdm', model)
+    if (!(model instanceof Usdm)) throw argumentError('UsdmChat', 'model', 'a Usdm', model)
     requireOptions('UsdmChat', settings, SETTINGS)
     const { name = 'usdm', conversations = 2, steps = 15, batching = {} } = settings
     const { firstUnits, chunkUnits } = { ...PIECES, ...defined(settings) }

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import { basename, extname } from 'node:path'
-import { misuse, requireOptions } from '../../../base/check.js'
+import { argumentError, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { escaped } from '../../../base/words.js'
-import { page } from '../../../kit/picture.js'
+import { page } from '../../../kit/figure.js'
 import { IGNORED, type UsdmExample } from '../data/prompt.js'
 import { UsdmTokenizer } from '../data/text.js'
 
@@ -17,7 +17,8 @@ export interface PreviewPart {
 
 /** Return an example as text, in runs of tokens. Repeated units are written once with their count, as `<|unit7|>×3`. */
 export function previewParts(tokenizer: UsdmTokenizer, example: UsdmExample): PreviewPart[] {
-  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('previewParts', 'tokenizer', 'a UsdmTokenizer', tokenizer)
+  if (!(tokenizer instanceof UsdmTokenizer))
+    throw argumentError('previewParts', 'tokenizer', 'a UsdmTokenizer', tokenizer)
   requireForm('previewParts', 'example', example, { inputIds: 'list', labels: 'list' })
   const { inputIds, labels } = example
   const parts: { ids: number[]; learnt: boolean }[] = []

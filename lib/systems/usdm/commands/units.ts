@@ -48,10 +48,10 @@ the file of --kmeans instead, with that many centroids of the clips' frames.`,
           argument: name,
         })
       }
-      const { soundFiles } = await import('../../../models/units/unit-folder.js')
+      const { audioFiles } = await import('../../../models/units/unit-folder.js')
       const { fitUnits } = await import('../../../models/units/fit.js')
       const { ProgressBar } = await import('../../../data/progress.js')
-      const clips = (await soundFiles('usdm units', data)).map((path) => join(data, path))
+      const clips = (await audioFiles('usdm units', data)).map((path) => join(data, path))
       using bar = args.progress ? new ProgressBar({ total: clips.length, label: 'frames', unit: 'clip' }) : undefined
       using found = await fitUnits({
         ...{ encoder: args.encoder, layer: args.layer, clips, clusters: fit },

@@ -1,4 +1,4 @@
-import { misuse } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { ConcatDataset } from '../../../data/datasets.js'
@@ -53,7 +53,7 @@ export async function openRows<T>(
   }
   const { length, get } = (files ?? {}) as Partial<Dataset<T>>
   if (Number.isSafeInteger(length) && typeof get === 'function') return files as Dataset<T>
-  throw misuse(where, name, 'a file, a list of files or of samples, or a dataset', source)
+  throw argumentError(where, name, 'a file, a list of files or of samples, or a dataset', source)
 }
 
 /** @throws DataError with the location of an id that is outside of the vocabulary */

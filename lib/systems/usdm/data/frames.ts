@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, isArrayLike, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 
 export interface FrameUnitsOptions {
@@ -29,7 +29,7 @@ function steps(where: string, options: FrameUnitsOptions): Required<FrameUnitsOp
  * @throws ConfigError for frames longer than a unit, and for `units` that are not a list of integers
  */
 export function frameUnits(units: ArrayLike<number>, options: FrameUnitsOptions = {}): Int32Array {
-  if (!isArrayLike(units)) throw misuse('frameUnits', 'units', 'a list of units', units)
+  if (!isArrayLike(units)) throw argumentError('frameUnits', 'units', 'a list of units', units)
   for (let i = 0; i < units.length; i++) requireWhole('frameUnits', `units[${i}]`, units[i], Number.MIN_SAFE_INTEGER)
   const { samplesPerUnit, hopLength } = steps('frameUnits', options)
   if (hopLength > samplesPerUnit) {

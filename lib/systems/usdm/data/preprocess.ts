@@ -1,7 +1,7 @@
 import { dirname, join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
 import {
-  misuse,
+  argumentError,
   requireObject,
   requireOneOf,
   requireOptions,
@@ -80,7 +80,7 @@ export async function usdmExamples(
   const { dialogs, turns, dropped } = grouped
   requireOptions(where, options, ['tokenizer', 'units', 'unitFolder', 'template', 'maxLength', 'seed', 'extract'])
   const { tokenizer, units, unitFolder, template = 'single', maxLength = USDM_MAX_LENGTH, seed = 42, extract } = options
-  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
+  if (!(tokenizer instanceof UsdmTokenizer)) throw argumentError(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
   requireOneOf(where, 'template', template, ['single', 'multi'])
   requireWhole(where, 'maxLength', maxLength, 1)
   requireWhole(where, 'seed', seed)
@@ -132,7 +132,7 @@ async function extracting(
   folder: string | undefined,
   extract: ExtractUnitsOptions = {},
 ): Promise<UnitSource> {
-  if (folder === undefined) throw misuse(where, 'unitFolder', 'the folder of cached units', folder)
+  if (folder === undefined) throw argumentError(where, 'unitFolder', 'the folder of cached units', folder)
   if (extractor.units !== tokenizer.units) {
     throw new ConfigError(
       `${where}: expected as many units in the extractor as in the tokenizer, ${tokenizer.units}, got ${extractor.units}.`,

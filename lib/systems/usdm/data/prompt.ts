@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireObject, requireString } from '../../../base/check.js'
+import { argumentError, isArrayLike, requireObject, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { type UsdmIds, type UsdmPiece, UsdmTokenizer } from './text.js'
@@ -69,7 +69,7 @@ export function templateText(who: 'user' | 'agent', text: string): string {
 }
 
 function spoken(who: string, units: ArrayLike<number>): ArrayLike<number> {
-  if (!isArrayLike(units)) throw misuse('USDM', `the units of the ${who}`, 'a list of units', units)
+  if (!isArrayLike(units)) throw argumentError('USDM', `the units of the ${who}`, 'a list of units', units)
   if (units.length === 0) throw new DataError(`expected units of speech for the ${who}, got none`, { speaker: who })
   return units
 }
@@ -80,8 +80,9 @@ function spoken(who: string, units: ArrayLike<number>): ArrayLike<number> {
  * @throws DataError for values that are not units of the tokenizer, and for an utterance without units
  */
 export function usdmExample(tokenizer: UsdmTokenizer, turns: readonly UsdmTurn[]): UsdmExample {
-  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('usdmExample', 'tokenizer', 'a UsdmTokenizer', tokenizer)
-  if (!Array.isArray(turns) || turns.length === 0) throw misuse('usdmExample', 'turns', 'a list of turns', turns)
+  if (!(tokenizer instanceof UsdmTokenizer))
+    throw argumentError('usdmExample', 'tokenizer', 'a UsdmTokenizer', tokenizer)
+  if (!Array.isArray(turns) || turns.length === 0) throw argumentError('usdmExample', 'turns', 'a list of turns', turns)
   const inputIds = tokenizer.encode(usdmPieces(turns))
   return { inputIds, labels: usdmLabels(inputIds, tokenizer.ids) }
 }
@@ -93,7 +94,7 @@ export function usdmExample(tokenizer: UsdmTokenizer, turns: readonly UsdmTurn[]
  * @throws DataError for ids that do not follow the template
  */
 export function usdmLabels(inputIds: readonly number[], ids: UsdmIds): number[] {
-  if (!Array.isArray(inputIds)) throw misuse('usdmLabels', 'inputIds', 'a list of ids', inputIds)
+  if (!Array.isArray(inputIds)) throw argumentError('usdmLabels', 'inputIds', 'a list of ids', inputIds)
   requireForm('usdmLabels', 'ids', ids, { newline: 'number', correspond: 'number', endOfSpeech: 'number' })
   const at = (id: number) => inputIds.flatMap((one, place) => (one === id ? [place] : []))
   const [lines, turns] = [at(ids.newline), at(ids.correspond)]
@@ -139,14 +140,15 @@ export interface UsdmPromptInput {
 export function usdmPrompt(tokenizer: UsdmTokenizer, input: UsdmPromptInput): number[] {
   requireObject('usdmPrompt', 'input', input)
   const { units, transcript, reply, history = [] } = input
-  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('usdmPrompt', 'tokenizer', 'a UsdmTokenizer', tokenizer)
+  if (!(tokenizer instanceof UsdmTokenizer))
+    throw argumentError('usdmPrompt', 'tokenizer', 'a UsdmTokenizer', tokenizer)
   if (reply !== undefined && transcript === undefined) {
-    throw misuse('usdmPrompt', 'transcript', 'a text, since there is a reply', transcript)
+    throw argumentError('usdmPrompt', 'transcript', 'a text, since there is a reply', transcript)
   }
   for (const [name, text] of Object.entries({ transcript, reply })) {
     if (text !== undefined) requireString('usdmPrompt', name, text)
   }
-  if (!Array.isArray(history)) throw misuse('usdmPrompt', 'history', 'a list of turns', history)
+  if (!Array.isArray(history)) throw argumentError('usdmPrompt', 'history', 'a list of turns', history)
   const before = history.length === 0 ? [USDM_INSTRUCTION, '\n'] : usdmPieces(history).slice(0, -1)
   return tokenizer.encode([
     ...before,

@@ -1,4 +1,12 @@
-import { isArrayLike, listOf, misuse, requireOptions, requireString, requireWhole, shown } from '../../../base/check.js'
+import {
+  argumentError,
+  isArrayLike,
+  listOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+  shown,
+} from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { harmlessText } from '../../../kit/harmless-text.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
@@ -119,7 +127,7 @@ export class UsdmTokenizer {
    */
   static extend(tokenizer: Tokenizer, options: UsdmTokenizerOptions = {}): UsdmTokenizer {
     const where = 'UsdmTokenizer.extend'
-    if (!(tokenizer instanceof Tokenizer)) throw misuse(where, 'tokenizer', 'a Tokenizer', tokenizer)
+    if (!(tokenizer instanceof Tokenizer)) throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
     checkOptions(where, options)
     const own = unitsOf(tokenizer)
     const units = options.units ?? (own > 0 ? own : USDM_UNITS)
@@ -178,7 +186,8 @@ export class UsdmTokenizer {
     requireOptions('UsdmTokenizer.encode', options, ['addBos'])
     const { addBos = true } = options
     if (typeof content === 'string') return plain(this.tokenizer, content, addBos)
-    if (!Array.isArray(content)) throw misuse('UsdmTokenizer.encode', 'content', 'a text or a list of pieces', content)
+    if (!Array.isArray(content))
+      throw argumentError('UsdmTokenizer.encode', 'content', 'a text or a list of pieces', content)
     const { bos } = this.ids
     const start = addBos && bos !== null ? [bos] : []
     if (!this.joinsPieces) return [...start, ...content.flatMap((piece) => this.#pieceIds(piece))]
@@ -208,7 +217,7 @@ export class UsdmTokenizer {
     }
     const units = (piece as { units?: unknown } | null)?.units
     if (!isArrayLike(units)) {
-      throw misuse(
+      throw argumentError(
         'UsdmTokenizer.encode',
         'each piece',
         `a text, { units } or { token: '${TOKENS.join("' | '")}' }`,
@@ -243,7 +252,8 @@ function checkOptions(where: string, options: UsdmTokenizerOptions): void {
   requireOptions(where, options, ['units'])
   if (options.units === undefined) return
   requireWhole(where, 'units', options.units, 1)
-  if (options.units > MAX_UNITS) throw misuse(where, 'units', `an integer of at most ${MAX_UNITS}`, options.units)
+  if (options.units > MAX_UNITS)
+    throw argumentError(where, 'units', `an integer of at most ${MAX_UNITS}`, options.units)
 }
 
 const MAX_UNITS = 1_000_000

@@ -1,4 +1,4 @@
-import { misuse, requireFunction, requireOptions } from '../../../base/check.js'
+import { argumentError, requireFunction, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { Whisper } from '../../../models/whisper/whisper.js'
@@ -38,7 +38,7 @@ export async function scoreUsdm(
   const { judge, onHeard } = options
   requireForm(where, 'predictions', predictions, [{ id: 'string', 'wav?': 'string' }])
   if (judge !== undefined && typeof judge !== 'function' && !(judge instanceof Whisper)) {
-    throw misuse(where, 'judge', 'a Whisper, or a function that returns the text of an audio file', judge)
+    throw argumentError(where, 'judge', 'a Whisper, or a function that returns the text of an audio file', judge)
   }
   if (onHeard !== undefined) requireFunction(where, 'onHeard', onHeard)
   const transcribe = judge instanceof Whisper ? transcriberOf(judge, options.language) : judge
@@ -56,7 +56,7 @@ export async function scoreUsdm(
         { id, file: wav, cause },
       )
     })
-    if (typeof text !== 'string') throw misuse(where, `the judge's result for ${id}`, 'a string', text)
+    if (typeof text !== 'string') throw argumentError(where, `the judge's result for ${id}`, 'a string', text)
     scored.push({ ...prediction, heard: text.trim() })
     onHeard?.((done += 1))
   }

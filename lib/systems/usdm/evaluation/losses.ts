@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireOptions, requireWhole } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
@@ -34,8 +34,8 @@ export async function usdmLosses(
   options: { batchSize?: number } = {},
 ): Promise<UsdmLosses> {
   const where = 'usdmLosses'
-  if (!(model instanceof DecoderLM)) throw misuse(where, 'model', 'a DecoderLM', model)
-  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
+  if (!(model instanceof DecoderLM)) throw argumentError(where, 'model', 'a DecoderLM', model)
+  if (!(tokenizer instanceof UsdmTokenizer)) throw argumentError(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
   requireForm(where, 'examples', examples, [{ inputIds: ['number'], labels: ['number'] }])
   requireOptions(where, options, ['batchSize'])
   const { batchSize = 4 } = options

@@ -3,7 +3,7 @@ import { dirname, join, resolve } from 'node:path'
 import { writeWav } from '../../../audio/write.js'
 import { makeDirectory, writeAtomicallySync } from '../../../base/atomic.js'
 import {
-  misuse,
+  argumentError,
   requireFunction,
   requireObject,
   requireOptions,
@@ -142,7 +142,7 @@ async function predictionOf(
   })
   const { transcript, text, wav } = reply ?? {}
   if (typeof transcript !== 'string' || typeof text !== 'string') {
-    throw misuse('predictUsdm', `the result of model.respond for ${path}`, '{ transcript, text }', reply)
+    throw argumentError('predictUsdm', `the result of model.respond for ${path}`, '{ transcript, text }', reply)
   }
   const prediction = { id, user: user.text, agent: agent.text, transcript, reply: text }
   if (!wav || wav.samples.length === 0) return prediction

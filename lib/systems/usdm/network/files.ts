@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { defined, misuse, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, defined, requireOptions, requireString } from '../../../base/check.js'
 import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../../../hub/resolve.js'
@@ -89,7 +89,7 @@ export async function loadUsdm(
   requireOptions(WHERE, options, ['device', 'dtype', 'offload', 'textOnly', ...known])
   const { device, offload = false, textOnly = false, dtype, ...hub } = options
   for (const [name, value] of Object.entries({ offload, textOnly })) {
-    if (typeof value !== 'boolean') throw misuse(WHERE, name, 'true or false', value)
+    if (typeof value !== 'boolean') throw argumentError(WHERE, name, 'true or false', value)
   }
   if (offload && device === undefined) {
     throw new ConfigError(
@@ -209,7 +209,7 @@ async function tokenizerOf(
 ): Promise<UsdmTokenizer> {
   if (from instanceof UsdmTokenizer) return from
   if (typeof from !== 'string') {
-    throw misuse(WHERE, 'tokenizer', 'a path or a UsdmTokenizer, as llm is loaded already', from)
+    throw argumentError(WHERE, 'tokenizer', 'a path or a UsdmTokenizer, as llm is loaded already', from)
   }
   const directory = existsSync(from) ? from : await resolveModel(from, { ...defined(hub), files: TOKENIZER_FILES })
   const tokenizer = await Tokenizer.fromPretrained(directory)
@@ -257,7 +257,7 @@ export async function saveUsdm(directory: string, usdm: Omit<Required<UsdmParts>
   const { llm, tokenizer, units, voicebox, vocoder } = usdm
   const save = async (name: string, part: unknown) => {
     const { save } = part as { save?: (directory: string) => Promise<void> }
-    if (typeof save !== 'function') throw misuse('Usdm.save', name, 'a part with save()', part)
+    if (typeof save !== 'function') throw argumentError('Usdm.save', name, 'a part with save()', part)
     await save.call(part, join(directory, name))
   }
   makeDirectory(directory, DataError)

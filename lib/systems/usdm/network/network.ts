@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto'
 import { type AudioClip, openClip } from '../../../audio/clip.js'
 import {
   abortable,
+  argumentError,
   defined,
   isArrayLike,
-  misuse,
   requireNumber,
   requireOptions,
   requireSignal,
@@ -71,9 +71,9 @@ export class Usdm {
   constructor(parts: UsdmParts) {
     requireOptions('Usdm', parts, ['llm', 'tokenizer', 'units', 'voicebox', 'vocoder', 'offload'])
     const { llm, tokenizer, units, voicebox = null, vocoder = null, offload } = parts
-    if (!(llm instanceof DecoderLM)) throw misuse('Usdm', 'llm', 'a DecoderLM', llm)
-    if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('Usdm', 'tokenizer', 'a UsdmTokenizer', tokenizer)
-    if (!(units instanceof UnitExtractor)) throw misuse('Usdm', 'units', 'a UnitExtractor', units)
+    if (!(llm instanceof DecoderLM)) throw argumentError('Usdm', 'llm', 'a DecoderLM', llm)
+    if (!(tokenizer instanceof UsdmTokenizer)) throw argumentError('Usdm', 'tokenizer', 'a UsdmTokenizer', tokenizer)
+    if (!(units instanceof UnitExtractor)) throw argumentError('Usdm', 'units', 'a UnitExtractor', units)
     if (voicebox !== null) requireForm('Usdm', 'voicebox', voicebox, VOICEBOX)
     if (vocoder !== null) requireForm('Usdm', 'vocoder', vocoder, VOCODER)
     checkParts({ llm, tokenizer, units, voicebox, vocoder })
@@ -206,7 +206,7 @@ export class Usdm {
     signal?.throwIfAborted()
     if (typeof question === 'object' && question !== null && 'units' in question) {
       const { units } = question
-      if (!isArrayLike(units)) throw misuse('Usdm', 'the units of the question', 'a list of units', units)
+      if (!isArrayLike(units)) throw argumentError('Usdm', 'the units of the question', 'a list of units', units)
       for (const unit of Array.from(units)) this.tokenizer.unitId(unit as number)
       return Int32Array.from(units as ArrayLike<number>)
     }

@@ -1,6 +1,6 @@
 import type { AudioClip } from '../../../audio/clip.js'
 import {
-  misuse,
+  argumentError,
   requireNumber,
   requireOneOf,
   requireOptions,
@@ -150,11 +150,11 @@ export function checkRespond(where: string, usdm: UsdmParts, options: UsdmRespon
     if (value !== undefined) requireString(where, name, value)
   }
   for (const [name, value] of Object.entries({ strict, audio })) {
-    if (value !== undefined && typeof value !== 'boolean') throw misuse(where, name, 'true or false', value)
+    if (value !== undefined && typeof value !== 'boolean') throw argumentError(where, name, 'true or false', value)
   }
   if (solver !== undefined) requireOneOf(where, 'solver', solver, ['euler', 'heun'])
   if (guidance !== undefined) requireNumber(where, 'guidance', guidance, { least: 0 })
-  if (cache !== undefined && !(cache instanceof UsdmCache)) throw misuse(where, 'cache', 'a UsdmCache', cache)
+  if (cache !== undefined && !(cache instanceof UsdmCache)) throw argumentError(where, 'cache', 'a UsdmCache', cache)
   requireSignal(where, signal)
   if (audio && !speaks) {
     const missing = usdm.voicebox ? 'vocoder' : 'Voicebox'

@@ -3,14 +3,21 @@ import { readFile } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import { openClip, SPEECH_RATE } from '../../../audio/clip.js'
 import { makeDirectory } from '../../../base/atomic.js'
-import { defined, misuse, requireOneOf, requireOptions, requireSignal, requireString } from '../../../base/check.js'
+import {
+  argumentError,
+  defined,
+  requireOneOf,
+  requireOptions,
+  requireSignal,
+  requireString,
+} from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { withoutEnd } from '../../../base/words.js'
 import { ProgressBar, type ProgressStream } from '../../../data/progress.js'
 import { utf8 } from '../../../files/text.js'
 import { type TextGrid, writeTextGrid } from '../../../files/textgrid.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
-import { soundFiles } from '../../../models/units/unit-folder.js'
+import { audioFiles } from '../../../models/units/unit-folder.js'
 import { Whisper } from '../../../models/whisper/whisper.js'
 import { scope } from '../../../tensor/index.js'
 import { type AlignedWord, ustmTranscript, wordsOfTimes } from './words.js'
@@ -74,14 +81,14 @@ export async function alignUstm(options: AlignUstmOptions): Promise<AlignedUstm>
     'signal',
   ])
   const { whisper, data, transcripts = data, language, onBadRecord = 'stop', progress = false, signal } = options
-  if (!(whisper instanceof Whisper)) throw misuse(where, 'whisper', 'a Whisper', whisper)
+  if (!(whisper instanceof Whisper)) throw argumentError(where, 'whisper', 'a Whisper', whisper)
   requireString(where, 'data', data)
   const output = options.output ?? `${withoutEnd(data, /[/\\]/)}-textgrid`
   for (const [name, value] of Object.entries({ output, transcripts })) requireString(where, name, value)
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   requireSignal(where, signal)
   const names = new Map<string, string>()
-  for (const path of await soundFiles(where, data)) {
+  for (const path of await audioFiles(where, data)) {
     const name = path.slice(0, path.length - extname(path).length)
     if (names.has(name)) {
       throw new ConfigError(

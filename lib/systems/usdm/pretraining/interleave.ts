@@ -1,4 +1,4 @@
-import { isArrayLike, misuse, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, isArrayLike, requireOptions, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { UsdmTokenizer } from '../data/text.js'
@@ -40,7 +40,7 @@ export function ustmSegments(
   requireSegmentOptions(where, options)
   const { segmentUnits = 500, compat } = options
   requireForm(where, 'words', words, [{ text: 'string', start: 'number', end: 'number' }])
-  if (!isArrayLike(units)) throw misuse(where, 'units', 'a list of units', units)
+  if (!isArrayLike(units)) throw argumentError(where, 'units', 'a list of units', units)
   const total = words.at(-1)?.end ?? 0
   if (total === 0 || total > units.length) {
     throw new DataError(`expected words within the ${units.length} units, got words up to unit ${total}`, {
@@ -79,7 +79,7 @@ export function requireSegmentOptions(where: string, options: { [K in keyof Segm
   requireOptions(where, options, ['segmentUnits', 'compat'])
   const { segmentUnits = 500, compat } = options
   requireWhole(where, 'segmentUnits', segmentUnits, 1)
-  if (compat !== undefined && compat !== 'published') throw misuse(where, 'compat', "'published'", compat)
+  if (compat !== undefined && compat !== 'published') throw argumentError(where, 'compat', "'published'", compat)
 }
 
 /** Draw from the standard normal distribution truncated to -2 … 2 (Box-Muller with rejection). */
@@ -89,7 +89,7 @@ function cutNormal(draws: Draws): number {
     const value = radius * Math.cos(2 * Math.PI * draws.float())
     if (Math.abs(value) <= 2) return value
     if (Number.isNaN(value)) {
-      throw misuse('ustmSegments', 'the result of draws.float()', 'a number from 0 to below 1', value)
+      throw argumentError('ustmSegments', 'the result of draws.float()', 'a number from 0 to below 1', value)
     }
   }
 }
@@ -101,9 +101,10 @@ function cutNormal(draws: Draws): number {
  * @returns ids
  */
 export function ustmSequence(tokenizer: UsdmTokenizer, segments: readonly UstmSegment[], draws: Draws): number[] {
-  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse('ustmSequence', 'tokenizer', 'a UsdmTokenizer', tokenizer)
+  if (!(tokenizer instanceof UsdmTokenizer))
+    throw argumentError('ustmSequence', 'tokenizer', 'a UsdmTokenizer', tokenizer)
   if (!Array.isArray(segments) || segments.length === 0) {
-    throw misuse('ustmSequence', 'segments', 'a list of segments', segments)
+    throw argumentError('ustmSequence', 'segments', 'a list of segments', segments)
   }
   requireForm('ustmSequence', 'segments', segments, [{ text: 'string', units: 'object' }])
   requireForm('ustmSequence', 'draws', draws, { float: 'function' })
@@ -134,7 +135,7 @@ export function ustmSequence(tokenizer: UsdmTokenizer, segments: readonly UstmSe
  * @throws DataError for a sequence longer than a row
  */
 export function ustmPacks(lengths: ArrayLike<number>, capacity = 8192): number[][] {
-  if (!isArrayLike(lengths)) throw misuse('ustmPacks', 'lengths', 'a list of lengths', lengths)
+  if (!isArrayLike(lengths)) throw argumentError('ustmPacks', 'lengths', 'a list of lengths', lengths)
   requireWhole('ustmPacks', 'capacity', capacity, 1)
   const rows: number[][] = []
   let left = 0

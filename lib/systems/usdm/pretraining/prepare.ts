@@ -2,7 +2,14 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { makeDirectory, writeAtomically } from '../../../base/atomic.js'
-import { isArrayLike, misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import {
+  argumentError,
+  isArrayLike,
+  requireOneOf,
+  requireOptions,
+  requireString,
+  requireWhole,
+} from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { Random } from '../../../data/random.js'
@@ -61,7 +68,7 @@ export function ustmSequences(
   let tooShort = 0
   for (const [i, { name, words, units }] of utterances.entries()) {
     try {
-      if (!isArrayLike(units)) throw misuse(where, `the units of ${name}`, 'a list of units', units)
+      if (!isArrayLike(units)) throw argumentError(where, `the units of ${name}`, 'a list of units', units)
       const placed = unitWords(words, units.length)
       if (placed === null) {
         tooShort += 1
@@ -84,10 +91,10 @@ export function ustmSequences(
 function requireSequenceOptions(where: string, options: UstmSequenceOptions, more: readonly string[] = []): void {
   requireOptions(where, options, [...SEQUENCE_OPTIONS, ...more])
   const { tokenizer, epochs = 1, seed = 43, onBadRecord = 'stop', segmentUnits, compat } = options
-  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
+  if (!(tokenizer instanceof UsdmTokenizer)) throw argumentError(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
   requireWhole(where, 'epochs', epochs, 1)
   // Every epoch takes a list and a file.
-  if (epochs > MAX_EPOCHS) throw misuse(where, 'epochs', `an integer of at most ${MAX_EPOCHS}`, epochs)
+  if (epochs > MAX_EPOCHS) throw argumentError(where, 'epochs', `an integer of at most ${MAX_EPOCHS}`, epochs)
   requireWhole(where, 'seed', seed)
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   requireSegmentOptions(where, { segmentUnits, compat })
@@ -200,7 +207,7 @@ export async function packUstm(
   const where = 'packUstm'
   requireOptions(where, options, ['capacity', 'seed'])
   const { capacity = USDM_MAX_LENGTH, seed = 43 } = options
-  if (!Array.isArray(files)) throw misuse(where, 'files', 'a list of files', files)
+  if (!Array.isArray(files)) throw argumentError(where, 'files', 'a list of files', files)
   for (const [i, file] of files.entries()) requireString(where, `files[${i}]`, file)
   requireString(where, 'output', output)
   requireWhole(where, 'capacity', capacity, 1)

@@ -4,7 +4,7 @@ import { ConfigError } from '../../../base/errors.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { DataLoader } from '../../../data/loader.js'
 import { packSequences } from '../../../data/pack.js'
-import { rank, worldSize } from '../../../distributed/index.js'
+import { getRank, getWorldSize } from '../../../distributed/index.js'
 import type { UsdmBatch } from '../data/collate.js'
 import { openRows, requireIds } from '../data/dataset.js'
 import { IGNORED } from '../data/prompt.js'
@@ -67,12 +67,12 @@ export async function pretrainUsdm(options: PretrainUsdmOptions): Promise<UsdmRe
   }
   const data = await open('train', train)
   const collate = ustmCollate(tokenizer.ids, compat)
-  const size = worldSize()
+  const size = getWorldSize()
   const batchSize = (args.perDeviceTrainBatchSize ?? recipe.batchSize) * size
   const loader = new DataLoader<readonly number[], UsdmBatch>(data, {
     ...{ batchSize, collate: collate as never, freeBatches: false },
     ...(args.dataloaderDropLast !== undefined && { dropLast: args.dataloaderDropLast }),
-    ...(size > 1 && { shard: { rank: rank(), worldSize: size } }),
+    ...(size > 1 && { shard: { rank: getRank(), worldSize: size } }),
   })
   try {
     return await runUsdmTraining<readonly number[]>({

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError, requireNumber, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { TextGrid } from '../../../files/textgrid.js'
@@ -57,7 +57,7 @@ export function wordsOfTimes(
   const where = 'wordsOfTimes'
   requireForm(where, 'words', words, [{ word: 'string', start: 'number', end: 'number' }])
   requireNumber(where, 'seconds', seconds)
-  if (!(seconds > 0)) throw misuse(where, 'seconds', 'a number above 0', seconds)
+  if (!(seconds > 0)) throw argumentError(where, 'seconds', 'a number above 0', seconds)
   const result: AlignedWord[] = []
   for (const [i, { word, start, end }] of words.entries()) {
     const before = result.at(-1)

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
+import { argumentError, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { didYouMean, shortened } from '../../../base/words.js'
 import { SCHEDULER_TYPES, type SchedulerType } from '../../../train/scheduler.js'
@@ -85,10 +85,10 @@ export function usdmRecipe(changes: Partial<UsdmRecipe> = {}, preset: Readonly<U
   requireNumber(where, 'warmupRatio', recipe.warmupRatio, { least: 0, below: 1 })
   requireOneOf(where, 'schedule', recipe.schedule, SCHEDULER_TYPES)
   const { betas, gradientCheckpointing } = recipe
-  if (!Array.isArray(betas) || betas.length !== 2) throw misuse(where, 'betas', 'two numbers', betas)
+  if (!Array.isArray(betas) || betas.length !== 2) throw argumentError(where, 'betas', 'two numbers', betas)
   for (const beta of betas) requireNumber(where, 'betas', beta, { least: 0, below: 1 })
   if (typeof gradientCheckpointing !== 'boolean') {
-    throw misuse(where, 'gradientCheckpointing', 'a boolean', gradientCheckpointing)
+    throw argumentError(where, 'gradientCheckpointing', 'a boolean', gradientCheckpointing)
   }
   for (const name of [
     'batchSize',

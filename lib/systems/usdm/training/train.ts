@@ -1,4 +1,4 @@
-import { misuse, requireOptions } from '../../../base/check.js'
+import { argumentError, requireOptions } from '../../../base/check.js'
 import { packedExamples, paddedExamples } from '../data/collate.js'
 import { type UsdmExamples, usdmDataset } from '../data/dataset.js'
 import type { UsdmExample } from '../data/prompt.js'
@@ -52,7 +52,7 @@ export async function finetuneUsdm(options: FinetuneUsdmOptions): Promise<UsdmRe
   requireOptions(where, options, [...TRAINING_OPTIONS, 'train', 'valid', 'test', 'packed', 'compat'])
   const { train, valid, test, packed = true, compat, lora, ...rest } = options
   checkTraining(where, options)
-  if (typeof packed !== 'boolean') throw misuse(where, 'packed', 'a boolean', packed)
+  if (typeof packed !== 'boolean') throw argumentError(where, 'packed', 'a boolean', packed)
   requireCompat(where, compat, options.model)
   const recipe = usdmRecipe(options.recipe)
   const { tokenizer } = options

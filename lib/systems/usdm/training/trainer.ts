@@ -1,4 +1,4 @@
-import { misuse, requireOneOf, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError, requireOneOf, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import { plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
@@ -88,11 +88,11 @@ type Sized<T> = { readonly length: number; get(index: number, epoch: number): T 
 
 export function checkTraining(where: string, options: UsdmTrainingOptions): void {
   const { model, tokenizer, outputDir, lora = false, maxLength } = options
-  if (!(model instanceof DecoderLM)) throw misuse(where, 'model', 'a DecoderLM', model)
-  if (!(tokenizer instanceof UsdmTokenizer)) throw misuse(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
+  if (!(model instanceof DecoderLM)) throw argumentError(where, 'model', 'a DecoderLM', model)
+  if (!(tokenizer instanceof UsdmTokenizer)) throw argumentError(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
   requireString(where, 'outputDir', outputDir)
   if (typeof lora !== 'boolean' && (typeof lora !== 'object' || lora === null)) {
-    throw misuse(where, 'lora', 'a boolean, or changes to the LoraConfig', lora)
+    throw argumentError(where, 'lora', 'a boolean, or changes to the LoraConfig', lora)
   }
   if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
 }

@@ -1,7 +1,7 @@
 import { isAbsolute, join } from 'node:path'
 import { openClip } from '../../../audio/clip.js'
 import { melSpectrogram } from '../../../audio/features.js'
-import { misuse, requireObject, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError, requireObject, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
@@ -188,7 +188,7 @@ export function voiceboxCollate(nTokens: number): (samples: readonly VoiceboxSam
       const [from, to] = visible
       const fits = bands === samples[0]?.bands && mel.length === bands * units.length
       if (fits && 0 <= from && from <= to && to <= units.length) continue
-      throw misuse(where, `samples[${i}]`, 'a sample of a VoiceboxDataset', samples[i])
+      throw argumentError(where, `samples[${i}]`, 'a sample of a VoiceboxDataset', samples[i])
     }
     const lengths = samples.map(({ units }) => units.length)
     const [count, frames, bands] = [samples.length, Math.max(...lengths), samples[0]?.bands ?? 0]

@@ -1,6 +1,6 @@
 import { dirname } from 'node:path'
 import { makeDirectory, writeAtomically } from '../../../base/atomic.js'
-import { misuse, requireString } from '../../../base/check.js'
+import { argumentError, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import type { Dataset } from '../../../data/dataset.js'
@@ -59,7 +59,7 @@ export async function writeVoiceboxFilelist(
   requireString(where, 'path', path)
   const iterable = records as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
   if (typeof (iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator]) !== 'function') {
-    throw misuse(where, 'records', 'an iterable of records', records)
+    throw argumentError(where, 'records', 'an iterable of records', records)
   }
   makeDirectory(dirname(path), DataError)
   await writeAtomically(path, DataError, async (write) => {

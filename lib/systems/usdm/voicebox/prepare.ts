@@ -1,10 +1,10 @@
 import { join } from 'node:path'
-import { misuse, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { Random } from '../../../data/random.js'
 import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
-import { type ExtractUnitsOptions, type NamedClip, soundFiles, UnitFolder } from '../../../models/units/unit-folder.js'
+import { audioFiles, type ExtractUnitsOptions, type NamedClip, UnitFolder } from '../../../models/units/unit-folder.js'
 import { type VoiceboxRecord, writeVoiceboxFilelist } from './filelist.js'
 
 export interface PrepareVoiceboxOptions {
@@ -54,16 +54,17 @@ export async function prepareVoicebox(options: PrepareVoiceboxOptions): Promise<
     'extract',
   ])
   const { extractor, data, name, split, output = 'filelists', seed = 37, onBadRecord = 'stop', extract = {} } = options
-  if (!(extractor instanceof UnitExtractor)) throw misuse(where, 'extractor', 'a UnitExtractor', extractor)
+  if (!(extractor instanceof UnitExtractor)) throw argumentError(where, 'extractor', 'a UnitExtractor', extractor)
   for (const [key, value] of Object.entries({ data, name, split, output })) requireString(where, key, value)
   for (const [key, value] of Object.entries({ name, split })) {
-    if (value === '' || /[/\\]|^\.\.?$/.test(value)) throw misuse(where, key, 'the name of a folder or file', value)
+    if (value === '' || /[/\\]|^\.\.?$/.test(value))
+      throw argumentError(where, key, 'the name of a folder or file', value)
   }
   requireWhole(where, 'seed', seed)
   requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   const unitFolder = options.unitFolder ?? join(output, name, `${split}-units`)
   // Names include the extension, so that clips that differ only in it have separate units.
-  const clips = (await soundFiles(where, data)).map(
+  const clips = (await audioFiles(where, data)).map(
     (path): NamedClip => ({ name: path.replaceAll('\\', '/'), audio: join(data, path) }),
   )
   const folder = await UnitFolder.open(unitFolder, extractor)

@@ -1,4 +1,4 @@
-import { misuse, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
+import { argumentError, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { didYouMean, shortened } from '../../../base/words.js'
 
@@ -80,7 +80,7 @@ export function voiceboxRecipe(changes: Partial<VoiceboxRecipe> = {}): VoiceboxR
     requireNumber(where, name, recipe[name], { least: 0, below: 1 + Number.EPSILON })
   }
   if (recipe.mostMasked === 0 || recipe.leastMasked > recipe.mostMasked) {
-    throw misuse(
+    throw argumentError(
       where,
       'mostMasked',
       `a number above 0 and at least leastMasked, ${recipe.leastMasked}`,
@@ -88,7 +88,7 @@ export function voiceboxRecipe(changes: Partial<VoiceboxRecipe> = {}): VoiceboxR
     )
   }
   const { betas, precision, saveSteps } = recipe
-  if (!Array.isArray(betas) || betas.length !== 2) throw misuse(where, 'betas', 'two numbers', betas)
+  if (!Array.isArray(betas) || betas.length !== 2) throw argumentError(where, 'betas', 'two numbers', betas)
   for (const beta of betas) requireNumber(where, 'betas', beta, { least: 0, below: 1 })
   for (const name of [
     'batchSize',

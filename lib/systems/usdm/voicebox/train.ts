@@ -1,4 +1,4 @@
-import { misuse, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, requireOptions, requireString } from '../../../base/check.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import { plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { UnitVoicebox } from '../../../models/unit-voicebox/unit-voicebox.js'
@@ -66,7 +66,7 @@ export async function trainUnitVoicebox(options: TrainUnitVoiceboxOptions): Prom
     'loggers',
   ])
   const { model, outputDir, audioRoot, args = {}, callbacks = [], loggers = [] } = options
-  if (!(model instanceof UnitVoicebox)) throw misuse(where, 'model', 'a UnitVoicebox', model)
+  if (!(model instanceof UnitVoicebox)) throw argumentError(where, 'model', 'a UnitVoicebox', model)
   requireString(where, 'outputDir', outputDir)
   const recipe = voiceboxRecipe(options.recipe)
   const { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } = recipe

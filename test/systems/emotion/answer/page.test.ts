@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { tensor, writeWav } from '../../../../lib/index.js'
 import { EMOTIONS, type EmotionUtterance } from '../../../../lib/kit/emotion/dialog.js'
-import type { LabelledDialog } from '../../../../lib/systems/emotion/answer/label.js'
+import type { LabeledDialog } from '../../../../lib/systems/emotion/answer/label.js'
 import { writeEmotionReport } from '../../../../lib/systems/emotion/answer/report-files.js'
 import { type Page, withPage } from '../../../browser.mjs'
 import { fixture, settledTensors } from '../../../helpers.js'
@@ -43,8 +43,8 @@ function writeFrames(path: string, count: number): void {
 const probabilities = (at: number, p: number) => EMOTIONS.map((_, i) => (i === at ? p : (1 - p) / 6))
 
 /** Two dialogs of a few speakers, with a film, sounds, causes, truths and one word that is no markup. */
-function dialogs(): LabelledDialog[] {
-  const make = (id: string, count: number, media: boolean): LabelledDialog => {
+function dialogs(): LabeledDialog[] {
+  const make = (id: string, count: number, media: boolean): LabeledDialog => {
     const utterances = Array.from({ length: count }, (_, i): EmotionUtterance => {
       const clip = { frames: join(folder, 'film'), audio: join(folder, 'talk.wav'), start: 0.5 * i, end: 0.5 * i + 0.5 }
       return {
@@ -219,7 +219,7 @@ describe.skipIf(!chromium)('the report, in Chromium', () => {
   }, 300_000)
 
   it('says which pictures are missing, and why', async () => {
-    const [dialog] = dialogs() as [LabelledDialog]
+    const [dialog] = dialogs() as [LabeledDialog]
     writeFileSync(join(folder, 'broken.mp4'), 'no film')
     const utterances = dialog.dialog.utterances.map((one) => ({
       ...one,
@@ -238,7 +238,7 @@ it.skipIf(!nodeAv)('takes pictures of a film of its own, at the time of what is 
   const { cases, tensors } = await fixture<{ name: string }>('vision/videos-decoded')
   const film = join(folder, 'film.mp4')
   writeFileSync(film, tensors[`${cases[0]?.name}/file/bytes`]?.dataSync() as Uint8Array)
-  const [dialog] = dialogs() as [LabelledDialog]
+  const [dialog] = dialogs() as [LabeledDialog]
   const utterances = dialog.dialog.utterances.map((one) => ({
     ...one,
     clip: { video: film, audio: join(folder, 'talk.wav'), start: 0, end: 0.1 },

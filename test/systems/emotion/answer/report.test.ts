@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import { ConfigError } from '../../../../lib/index.js'
 import { EMOTIONS } from '../../../../lib/kit/emotion/dialog.js'
-import { type LabelledDialog, turnsOf } from '../../../../lib/systems/emotion/answer/label.js'
+import { type LabeledDialog, turnsOf } from '../../../../lib/systems/emotion/answer/label.js'
 import { emotionReport } from '../../../../lib/systems/emotion/answer/report.js'
 import { emotionStrip } from '../../../../lib/systems/emotion/answer/strip.js'
 
 const probabilities = (at: number, p: number) => EMOTIONS.map((_, i) => (i === at ? p : (1 - p) / 6))
-const dialog: LabelledDialog = {
+const dialog: LabeledDialog = {
   labels: EMOTIONS,
   dialog: {
     id: '<7>',
@@ -38,7 +38,7 @@ const count = (text: string, what: string) => text.split(what).length - 1
 describe('emotionStrip', () => {
   it('has a field for each utterance, a ring where it is wrong, and an arrow for each cause', () => {
     const drawn = emotionStrip(dialog, [
-      { sound: 'data:audio/wav;base64,AA' },
+      { audio: 'data:audio/wav;base64,AA' },
       { thumbnail: 'data:image/png;base64,AA' },
     ])
     expect([count(drawn, 'class="felt"'), count(drawn, 'class="ring'), count(drawn, 'class="cause"')]).toEqual([

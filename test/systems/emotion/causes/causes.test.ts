@@ -20,7 +20,7 @@ import { EmotionClassifier } from '../../../../lib/systems/emotion/network/netwo
 import { trainEmotion } from '../../../../lib/systems/emotion/training/train.js'
 import { difference } from '../../../helpers.js'
 import { PATIENCE } from '../../../patience.js'
-import { hot, TinyTower } from '../tiny.js'
+import { hot, TinyEncoder } from '../tiny.js'
 
 // One that files of ECF do not know, and that could not stand in one.
 const labels = ['neutral', 'joy', 'wild_rage']
@@ -51,9 +51,9 @@ describe('trainCauses', () => {
       const data = { train: all.slice(0, 40), valid: all.slice(40, 50), test: all.slice(50), labels, notes: [] }
       const outputDir = mkdtempSync(join(tmpdir(), 'voxtorch-causes-'))
       const args = { progress: false, reportTo: 'none' } as const
-      const towers = [new TinyTower('text', 8, facts)]
+      const encoders = [new TinyEncoder('text', 8, facts)]
       const trained = await trainEmotion({
-        ...{ data, towers, outputDir, args, recipe: { epochs: 8, batchSize: 4, headLearningRate: 1e-2 } },
+        ...{ data, encoders, outputDir, args, recipe: { epochs: 8, batchSize: 4, headLearningRate: 1e-2 } },
       })
       const options = {
         classifier: trained.model,
@@ -75,7 +75,7 @@ describe('trainCauses', () => {
       // A whole utterance without the mark at its end.
       expect(found[0]?.causes?.[0]?.span).toEqual([0, 5])
       // An official file could not say these.
-      const { text } = await trainCausesOf(trained, { outputDir: join(outputDir, 'all'), towers })
+      const { text } = await trainCausesOf(trained, { outputDir: join(outputDir, 'all'), encoders })
       expect(text).toMatch(/^causes: weighted F1 of pairs [\d.]+ on validation data, [\d.]+ on test data$/)
       const again = await loadCauses(join(outputDir, 'causes/best'))
       expect(again.threshold).toEqual(threshold)
@@ -104,13 +104,13 @@ describe('samples without vectors of all modalities', () => {
   const labels = ['neutral', 'joy', 'wild_rage']
   const samples = emotionSamples([made(1), made(2)], labels)
 
-  it('get them from the towers that trained with the classifier, and are refused where there is none', async () => {
+  it('get them from the encoders that trained with the classifier, and are refused where there is none', async () => {
     manualSeed(2)
-    const tower = new TinyTower('text', 6, facts, {}, true)
-    const classifier = new EmotionClassifier({ labels, sizes: { text: 6 } }, { towers: { text: tower } })
+    const encoder = new TinyEncoder('text', 6, facts, {}, true)
+    const classifier = new EmotionClassifier({ labels, sizes: { text: 6 } }, { encoders: { text: encoder } })
     const complete = await completeVectors('here', classifier, samples)
     const wanted = await noGrad(async () =>
-      tower.encode(await Promise.all([0, 1, 2, 3, 4].map((i) => facts(made(2), i)))),
+      encoder.encode(await Promise.all([0, 1, 2, 3, 4].map((i) => facts(made(2), i)))),
     )
     expect(complete[1]?.vectors.text?.map((row) => [...(row as Float32Array)])).toEqual(wanted.toArray())
     expect(await completeVectors('here', classifier, complete)).toEqual(complete)
@@ -128,7 +128,7 @@ describe('samples without vectors of all modalities', () => {
 
   it('learn what tells causes apart, where zeros would not', async () => {
     manualSeed(2)
-    // The cause is the utterance that its tower marks, wherever it is: neither emotion nor distance says so.
+    // The cause is the utterance that its encoder marks, wherever it is: neither emotion nor distance says so.
     const marked = (dialog: EmotionDialog) => (Number(dialog.id) * 7) % 5
     const own = (dialog: EmotionDialog, place: number) => hot(8, place === marked(dialog) ? 1 : 0, place)
     const all = Array.from({ length: 60 }, (_, i) => {
@@ -137,8 +137,8 @@ describe('samples without vectors of all modalities', () => {
       const causes = utterances.map((_, effect) => ({ effect, cause: marked(dialog), emotion: 'joy' }))
       return { ...dialog, utterances, causes }
     })
-    const tower = new TinyTower('text', 8, own, {}, true)
-    const classifier = new EmotionClassifier({ labels, sizes: { text: 8 } }, { towers: { text: tower } }).eval()
+    const encoder = new TinyEncoder('text', 8, own, {}, true)
+    const classifier = new EmotionClassifier({ labels, sizes: { text: 8 } }, { encoders: { text: encoder } }).eval()
     const open = emotionSamples(all, labels)
     const outputDir = mkdtempSync(join(tmpdir(), 'voxtorch-causes-'))
     const { results } = await trainCauses({

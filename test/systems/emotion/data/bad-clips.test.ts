@@ -10,13 +10,13 @@ import { label } from '../../../../lib/systems/emotion/commands/label.js'
 import { train } from '../../../../lib/systems/emotion/commands/train.js'
 import { BadClips } from '../../../../lib/systems/emotion/data/bad-clips.js'
 import { FeatureCache } from '../../../../lib/systems/emotion/data/features.js'
-import { FbankTower } from '../../../../lib/systems/emotion/network/voice-tower.js'
+import { EmotionFbankEncoder } from '../../../../lib/systems/emotion/network/voice-encoder.js'
 import { trainPairs } from '../../../../lib/systems/emotion/published/train-pairs.js'
 import { trainEmotion } from '../../../../lib/systems/emotion/training/train.js'
 import { fixture } from '../../../helpers.js'
 import { PATIENCE } from '../../../patience.js'
 import { nodeAv } from '../../../vision/node-av.js'
-import { hot, TinyTower } from '../tiny.js'
+import { hot, TinyEncoder } from '../tiny.js'
 
 afterEach(() => vi.restoreAllMocks())
 
@@ -49,14 +49,14 @@ const REASONS = nodeAv
   ? { 'no sound': 1, 'no such file': 1, 'not decodable': 1 }
   : { 'no such file': 1, 'not decodable': 2 }
 const twice = Object.fromEntries(Object.entries(REASONS).map(([reason, count]) => [reason, 2 * count]))
-/** Of towers that do not train, which read the same bytes once. */
+/** Of encoders that do not train, which read the same bytes once. */
 const once = { ...Object.fromEntries(Object.keys(REASONS).map((reason) => [reason, 1])), 'no such file': 2 }
 const inAll = Object.values(once).reduce((sum, count) => sum + count, 0)
 const words = (dialog: EmotionDialog, place: number) =>
   hot(8, LABELS.indexOf(dialog.utterances[place]?.emotion as string), place)
-/** Reads clips as FbankTower does, and trains. */
-class Hearing extends TinyTower {
-  readonly #sound = new FbankTower()
+/** Reads clips as EmotionFbankEncoder does, and trains. */
+class Hearing extends TinyEncoder {
+  readonly #sound = new EmotionFbankEncoder()
 
   override async read(dialog: EmotionDialog, place: number): Promise<number[] | undefined> {
     await this.#sound.read(dialog, place)
@@ -65,7 +65,7 @@ class Hearing extends TinyTower {
 }
 const options = (clips: (string | undefined)[] = bad) => ({
   ...{ data: data(clips), outputDir: mkdtempSync(join(tmpdir(), 'voxtorch-bad-clips-')) },
-  towers: [new TinyTower('text', 8, words), new FbankTower() as never],
+  encoders: [new TinyEncoder('text', 8, words), new EmotionFbankEncoder() as never],
   ...{ config: { hiddenSize: 8 }, recipe: { epochs: 2, batchSize: 4 } },
   args: { progress: false, reportTo: 'none' as const },
 })
@@ -103,30 +103,30 @@ describe('clips that cannot be read', () => {
     PATIENCE,
   )
 
-  it('are missing for towers that train too, and for pairs', async () => {
-    const towers = () => {
+  it('are missing for encoders that train too, and for pairs', async () => {
+    const encoders = () => {
       manualSeed(2)
-      return [new TinyTower('text', 8, words), new Hearing('audio', 8, words, { tower: 'hearing' }, true)]
+      return [new TinyEncoder('text', 8, words), new Hearing('audio', 8, words, { encoder: 'hearing' }, true)]
     }
-    const given = { ...options(), towers: towers(), tune: 'full' as const, onBadRecord: 'skip' as const }
+    const given = { ...options(), encoders: encoders(), tune: 'full' as const, onBadRecord: 'skip' as const }
     const { results, model } = await trainEmotion(given)
     expect(results.badClips).toEqual(twice)
-    expect(Object.keys(model.ownTowers)).toEqual(['audio'])
-    const { config: _, recipe: __, ...rest } = { ...options(), towers: towers(), tune: 'full' as const }
+    expect(Object.keys(model.ownEncoders)).toEqual(['audio'])
+    const { config: _, recipe: __, ...rest } = { ...options(), encoders: encoders(), tune: 'full' as const }
     const recipe = { epochs: 1, batchSize: 4, bf16: false }
     await expect(trainPairs({ ...rest, recipe })).rejects.toThrow(DataError)
-    const pairs = await trainPairs({ ...rest, recipe, towers: towers(), onBadRecord: 'skip', outputDir: join(rest.outputDir, 'skip') }) // biome-ignore format: one line
+    const pairs = await trainPairs({ ...rest, recipe, encoders: encoders(), onBadRecord: 'skip', outputDir: join(rest.outputDir, 'skip') }) // biome-ignore format: one line
     // Pairs are of some utterances of a dialog.
     expect(pairs.results.badClips['not decodable']).toBeGreaterThan(0)
   })
 
   it('are no reason to go on where a package is missing', async () => {
     const missing = Object.assign(new DataError('npm install something', {}), { missing: 'something' })
-    const tower = new TinyTower('text', 8, () => [1])
-    vi.spyOn(tower, 'read').mockRejectedValue(missing)
-    const reading = new BadClips('skip').reading(tower)
+    const encoder = new TinyEncoder('text', 8, () => [1])
+    vi.spyOn(encoder, 'read').mockRejectedValue(missing)
+    const reading = new BadClips('skip').reading(encoder)
     await expect(reading.read(talks(1, 1)[0] as EmotionDialog, 0)).rejects.toThrow('npm install something')
-    vi.spyOn(tower, 'read').mockRejectedValue(new TypeError('a fault of ours'))
+    vi.spyOn(encoder, 'read').mockRejectedValue(new TypeError('a fault of ours'))
     await expect(reading.read(talks(1, 1)[0] as EmotionDialog, 0)).rejects.toThrow(TypeError)
   })
 
@@ -134,19 +134,19 @@ describe('clips that cannot be read', () => {
     const clips = new BadClips('skip')
     const cache = FeatureCache.open(mkdtempSync(join(tmpdir(), 'voxtorch-bad-clips-')))
     const all = talks(3, 1, [broken, undefined, lost])
-    const tower = clips.reading(new TinyTower('audio', 3, (dialog, place) => [Number(dialog.id), place, 7, 0, 0, 0, 0, 0], {}, true)) // biome-ignore format: one line
-    const sound = new FbankTower()
-    const read = tower.read.bind(tower)
-    tower.read = clips.reading({
-      ...tower,
+    const encoder = clips.reading(new TinyEncoder('audio', 3, (dialog, place) => [Number(dialog.id), place, 7, 0, 0, 0, 0, 0], {}, true)) // biome-ignore format: one line
+    const sound = new EmotionFbankEncoder()
+    const read = encoder.read.bind(encoder)
+    encoder.read = clips.reading({
+      ...encoder,
       read: async (dialog: EmotionDialog, place: number) => {
         await sound.read(dialog, place)
         return read(dialog, place)
       },
     }).read
-    const rows = await cache.vectors(tower, all, { batchSize: 2 })
+    const rows = await cache.vectors(encoder, all, { batchSize: 2 })
     expect(rows.map((row) => row.map((one) => one !== undefined))).toEqual([[false, true, false], [true, true, true], [true, true, true]]) // biome-ignore format: one line
-    const again = await cache.vectors(tower, all)
+    const again = await cache.vectors(encoder, all)
     expect(again).toEqual(rows)
     await cache.close()
     expect(clips.reasons).toEqual({ 'not decodable': 1, 'no such file': 1 })

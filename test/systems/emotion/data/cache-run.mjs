@@ -13,8 +13,8 @@ const dialogs = Array.from({ length: 30 }, (_, d) => ({
   utterances: Array.from({ length: 4 }, (_, u) => ({ id: u, text: `${d} ${u}`, speaker: 'A' })),
 }))
 let computed = 0
-const tower = {
-  ...{ modality: 'text', size: 6, network: null, recipe: { tower: 'made' } },
+const encoder = {
+  ...{ modality: 'text', size: 6, network: null, recipe: { encoder: 'made' } },
   source: async ({ utterances }, place) => utterances[place].text,
   read: async ({ utterances }, place) => utterances[place].text.split(' ').map(Number),
   async encode(inputs) {
@@ -30,7 +30,7 @@ const tower = {
   },
 }
 const cache = FeatureCache.open(folder)
-const vectors = await cache.vectors(tower, dialogs, {
+const vectors = await cache.vectors(encoder, dialogs, {
   batchSize: 5,
   onProgress: ({ done }) => console.log(`done ${done}`),
 })

@@ -17,19 +17,19 @@ import {
 } from '../../../../lib/index.js'
 import type { EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
 import { FeatureCache } from '../../../../lib/systems/emotion/data/features.js'
-import { clipSource } from '../../../../lib/systems/emotion/network/towers.js'
-import { VoiceTower } from '../../../../lib/systems/emotion/network/voice-tower.js'
+import { clipSource } from '../../../../lib/systems/emotion/network/encoders.js'
+import { EmotionVoiceEncoder } from '../../../../lib/systems/emotion/network/voice-encoder.js'
 import { settledTensors } from '../../../helpers.js'
 import { PATIENCE } from '../../../patience.js'
 import { start } from '../../../train/trainer/child.js'
-import { dialogs, hot, TinyTower } from '../tiny.js'
+import { dialogs, hot, TinyEncoder } from '../tiny.js'
 
 const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-emotion-cache-'))
 const data = dialogs(5, ['joy', 'fear'])
 const facts = (dialog: EmotionDialog, place: number) =>
   place === 3 ? undefined : hot(8, place, Number(dialog.id) * 10 + place)
-const tower = (size = 6) => {
-  const made = new TinyTower('text', size, facts, { tower: 'tiny', version: 1 }, true)
+const encoder = (size = 6) => {
+  const made = new TinyEncoder('text', size, facts, { encoder: 'tiny', version: 1 }, true)
   noGrad(() => made.network?.table.weight.fill_(0.25))
   noGrad(() => made.network?.table.bias?.zero_())
   return made
@@ -47,14 +47,14 @@ async function using<T>(where: string, work: (cache: FeatureCache) => Promise<T>
 describe('FeatureCache', () => {
   it('computes each utterance once, whoever asks', async () => {
     const where = folder()
-    const first = tower()
+    const first = encoder()
     const found = await using(where, (cache) => cache.vectors(first, data, { batchSize: 4 }))
     expect(found.map((rows) => rows.map((row) => row?.length))).toEqual(data.map(() => [6, 6, 6, undefined]))
     expect([first.encoded, first.reads]).toEqual([15, 15])
     const row = facts(data[1]!, 2) as number[]
     const wanted = row.reduce((sum, value) => sum + 0.25 * value, 0)
     for (const value of (found[1] as Float32Array[])[2] as Float32Array) expect(value).toBeCloseTo(wanted, 5)
-    const second = tower()
+    const second = encoder()
     const states: number[][] = []
     const again = await using(where, (cache) =>
       cache.vectors(second, data, { onProgress: ({ done, total, hits }) => void states.push([done, total, hits]) }),
@@ -64,7 +64,7 @@ describe('FeatureCache', () => {
     expect(states).toEqual([[20, 20, 15]])
     // The same words in another dialog are the same words.
     const copied = [...data, { ...data[0]!, source: 'elsewhere' }]
-    expect((await using(folder(), (cache) => cache.vectors(tower(), copied)))[5]).toEqual(found[0])
+    expect((await using(folder(), (cache) => cache.vectors(encoder(), copied)))[5]).toEqual(found[0])
   })
 
   it(
@@ -85,7 +85,7 @@ describe('FeatureCache', () => {
         ...{ dModel: 256, encoderLayers: 4, encoderAttentionHeads: 4, encoderFfnDim: 1024, numMelBins: 80 },
         maxSourcePositions: 100,
       })
-      const listener = new VoiceTower(network.eval(), { maxSeconds: 2 })
+      const listener = new EmotionVoiceEncoder(network.eval(), { maxSeconds: 2 })
       const clips = Array.from({ length: 150 }, (_, i) => ({
         ...{ id: String(i), source: `made ${i}` },
         utterances: [{ id: 1, text: '', speaker: 'A', clip: { audio: sound, start: 0.38 * i, end: 0.38 * i + 2 } }],
@@ -118,72 +118,72 @@ describe('FeatureCache', () => {
 
   it('misses where the input, the recipe, the configuration, the weights, the dtype or the size is another', async () => {
     const where = folder()
-    await using(where, (cache) => cache.vectors(tower(), data))
-    const encoded = async (made: TinyTower, some = data) => {
+    await using(where, (cache) => cache.vectors(encoder(), data))
+    const encoded = async (made: TinyEncoder, some = data) => {
       await using(where, (cache) => cache.vectors(made, some))
       return made.encoded
     }
-    expect(await encoded(tower())).toBe(0)
+    expect(await encoded(encoder())).toBe(0)
     expect(
       await encoded(
-        new TinyTower(
+        new TinyEncoder(
           'text',
           6,
           (dialog, place) => facts(dialog, place)?.map((v, i) => (i === 0 && place === 0 ? v + 1 : v)),
-          { tower: 'tiny', version: 1 },
+          { encoder: 'tiny', version: 1 },
           true,
         ),
       ),
     ).toBe(15)
-    const changed = new TinyTower(
+    const changed = new TinyEncoder(
       'text',
       6,
       (dialog, place) => facts(dialog, place)?.map((v) => (place === 0 ? v + 1 : v)),
-      { tower: 'tiny', version: 1 },
+      { encoder: 'tiny', version: 1 },
       true,
     )
-    changed.network?.loadStateDict(tower().network!.stateDict())
+    changed.network?.loadStateDict(encoder().network!.stateDict())
     expect(await encoded(changed)).toBe(5)
-    const recipe = new TinyTower('text', 6, facts, { tower: 'tiny', version: 2 }, true)
-    recipe.network?.loadStateDict(tower().network!.stateDict())
+    const recipe = new TinyEncoder('text', 6, facts, { encoder: 'tiny', version: 2 }, true)
+    recipe.network?.loadStateDict(encoder().network!.stateDict())
     expect(await encoded(recipe)).toBe(15)
-    const weights = tower()
+    const weights = encoder()
     noGrad(() => weights.network?.table.weight.select(0, 5).select(0, 7).fill_(0.2500001))
     expect(await encoded(weights)).toBe(15)
-    expect(await encoded(tower(5))).toBe(15)
+    expect(await encoded(encoder(5))).toBe(15)
     // The same weights under another activation.
     const made = (config: object) => {
-      const one = tower()
+      const one = encoder()
       Object.assign(one.network!, { config })
       return one
     }
     expect(await encoded(made({ hiddenAct: 'gelu', layers: 1 }))).toBe(15)
     expect(await encoded(made({ layers: 1, hiddenAct: 'gelu' }))).toBe(0)
     expect(await encoded(made({ hiddenAct: 'quick_gelu', layers: 1 }))).toBe(15)
-    const half = tower()
+    const half = encoder()
     half.network?.to({ dtype: 'float64' })
-    expect(await FeatureCache.keyOf(half)).not.toBe(await FeatureCache.keyOf(tower()))
+    expect(await FeatureCache.keyOf(half)).not.toBe(await FeatureCache.keyOf(encoder()))
   })
 
   it('goes on behind what a kill left, and cuts off what is half written or damaged', async () => {
     const where = folder()
-    const found = await using(where, (cache) => cache.vectors(tower(), data, { batchSize: 5 }))
+    const found = await using(where, (cache) => cache.vectors(encoder(), data, { batchSize: 5 }))
     const file = join(where, readdirSync(where).find((name) => name.endsWith('.vectors')) as string)
     const { size } = statSync(file)
     const record = size / 15
     truncateSync(file, Math.floor(record * 7.5))
-    const after = tower()
+    const after = encoder()
     expect(await using(where, (cache) => cache.vectors(after, data))).toEqual(found)
     expect(after.encoded).toBe(8)
     expect(statSync(file).size).toBe(size)
     appendFileSync(file, Buffer.alloc(3 * record, 7))
-    const third = tower()
+    const third = encoder()
     expect(await using(where, (cache) => cache.vectors(third, data))).toEqual(found)
     expect([third.encoded, statSync(file).size]).toEqual([0, size])
     // What was aborted is as what was killed.
     const other = folder()
     const stop = new AbortController()
-    const cut = tower()
+    const cut = encoder()
     const aborted = using(other, (cache) =>
       cache.vectors(cut, data, {
         batchSize: 2,
@@ -192,7 +192,7 @@ describe('FeatureCache', () => {
       }),
     )
     await expect(aborted).rejects.toThrow()
-    const rest = tower()
+    const rest = encoder()
     expect(await using(other, (cache) => cache.vectors(rest, data))).toEqual(found)
     expect(cut.encoded + rest.encoded).toBe(15)
   })
@@ -237,7 +237,7 @@ describe('FeatureCache', () => {
       }))
       const BYTES = 1 << 18
       const clips = {
-        ...{ modality: 'video' as const, size: 8, network: null, recipe: { tower: 'clips' }, reads: 0 },
+        ...{ modality: 'video' as const, size: 8, network: null, recipe: { encoder: 'clips' }, reads: 0 },
         source: async ({ id }: EmotionDialog, place: number) => `${id} ${place}`,
         async read({ id }: EmotionDialog, place: number) {
           this.reads += 1
@@ -264,7 +264,7 @@ describe('FeatureCache', () => {
     const where = folder()
     const cache = FeatureCache.open(where)
     expect(() => FeatureCache.open(where)).toThrow(BusyError)
-    const broken = new TinyTower('text', 8, () => hot(8, 0, 0).map((v, i) => (i === 2 ? Number.NaN : v)))
+    const broken = new TinyEncoder('text', 8, () => hot(8, 0, 0).map((v, i) => (i === 2 ? Number.NaN : v)))
     await expect(cache.vectors(broken, data)).rejects.toThrow(/text: expected a finite vector .* got NaN/)
     await cache.close()
     await FeatureCache.open(where).close()

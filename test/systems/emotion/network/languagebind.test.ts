@@ -22,8 +22,11 @@ import { EMOTIONS, type EmotionDialog } from '../../../../lib/kit/emotion/dialog
 import { emotionSamples } from '../../../../lib/systems/emotion/data/collate.js'
 import { FeatureCache } from '../../../../lib/systems/emotion/data/features.js'
 import { emotionAnswers } from '../../../../lib/systems/emotion/evaluation/evaluate.js'
-import { openTower } from '../../../../lib/systems/emotion/network/files.js'
-import { isLanguageBind, LanguageBindTower } from '../../../../lib/systems/emotion/network/languagebind-towers.js'
+import { openEncoder } from '../../../../lib/systems/emotion/network/files.js'
+import {
+  isLanguageBind,
+  LanguageBindEmotionEncoder,
+} from '../../../../lib/systems/emotion/network/languagebind-encoders.js'
 import { EmotionClassifier } from '../../../../lib/systems/emotion/network/network.js'
 import { FrameHead } from '../../../../lib/systems/emotion/published/heads.js'
 import { EmotionPairClassifier } from '../../../../lib/systems/emotion/published/pair-network.js'
@@ -86,17 +89,17 @@ const readVideo = async () => {
   manualSeed(9)
   return randn([3, 4, 8, 8])
 }
-const towersOf = (bind: LanguageBind, options = {}) => ({
-  video: new LanguageBindTower(bind, 'video', { readVideo, ...options }),
-  audio: new LanguageBindTower(bind, 'audio', options),
-  text: new LanguageBindTower(bind, 'text', options),
+const encodersOf = (bind: LanguageBind, options = {}) => ({
+  video: new LanguageBindEmotionEncoder(bind, 'video', { readVideo, ...options }),
+  audio: new LanguageBindEmotionEncoder(bind, 'audio', options),
+  text: new LanguageBindEmotionEncoder(bind, 'text', options),
 })
 
-describe('LanguageBindTower', () => {
+describe('LanguageBindEmotionEncoder', () => {
   it('gives what LanguageBind gives: vectors of its space, all but text times their temperature', async () => {
     const bind = model().eval()
-    const all = towersOf(bind)
-    const even = towersOf(bind, { useTemp: false })
+    const all = encodersOf(bind)
+    const even = encodersOf(bind, { useTemp: false })
     for (const name of ['video', 'audio', 'text'] as const) {
       const input = (await all[name].read(dialog, 0)) as Tensor
       const [scaled, unit] = await noGrad(async () => [
@@ -116,11 +119,11 @@ describe('LanguageBindTower', () => {
     expect(difference(await noGrad(() => all.text.encode([words])), own.text)).toBeLessThan(1e-5)
     expect([await all.audio.read(dialog, 1), await all.video.source(dialog, 1)]).toEqual([undefined, undefined])
     bind.tokenizer = null
-    expect(() => new LanguageBindTower(bind, 'text')).toThrow(ConfigError)
+    expect(() => new LanguageBindEmotionEncoder(bind, 'text')).toThrow(ConfigError)
   })
 
   it('reads frames spread evenly over a film or a folder of pictures, as LanguageBind prepares them', async () => {
-    const tower = new LanguageBindTower(model(), 'video')
+    const encoder = new LanguageBindEmotionEncoder(model(), 'video')
     const frames = join(folder, 'frames')
     mkdirSync(frames)
     const pictures = Array.from({ length: 10 }, (_, i) =>
@@ -129,22 +132,22 @@ describe('LanguageBindTower', () => {
     for (const [i, bytes] of pictures.entries())
       writeFileSync(join(frames, `${i}.ppm`), `P3 11 9 255 ${bytes.join(' ')}`)
     const of = (clip: EmotionClip) => ({ ...dialog, utterances: [{ ...dialog.utterances[1], clip }] }) as EmotionDialog
-    const seen = (await tower.read(of({ frames }), 0)) as Tensor
+    const seen = (await encoder.read(of({ frames }), 0)) as Tensor
     const chosen = sampleFrames(10, { count: 4 }).map((i) => pictures[i] as number[])
     const clip = tensor(chosen.flat(), { dtype: 'uint8' }).reshape([4, 9, 11, 3])
     expect(seen.shape).toEqual([1, 3, 4, 8, 8])
     expect(difference(seen.select(0, 0), await preprocessVideo(clip, { size: 8 }))).toBe(0)
-    await expect(tower.read(of({ frames, start: 1 }), 0)).rejects.toThrow(
+    await expect(encoder.read(of({ frames, start: 1 }), 0)).rejects.toThrow(
       /expected timestamps or a frame rate, got neither/,
     )
     // No film, or nothing that reads films.
-    await expect(tower.read(dialog, 0)).rejects.toThrow(/a\.mp4|node-av/)
+    await expect(encoder.read(dialog, 0)).rejects.toThrow(/a\.mp4|node-av/)
   })
 
   it.skipIf(!nodeAv)(
     'reads of a film the seconds of the utterance, by the times of its frames (npm node-av)',
     async () => {
-      const tower = new LanguageBindTower(model(), 'video')
+      const encoder = new LanguageBindEmotionEncoder(model(), 'video')
       const { tensors } = await fixture('vision/videos-decoded')
       const video = join(folder, 'variable.mp4')
       writeFileSync(video, tensors['h264-variable/file/bytes']?.dataSync() as Uint8Array)
@@ -159,7 +162,7 @@ describe('LanguageBindTower', () => {
         [{ video }, [0, 6, 12, 19]],
       ]
       for (const [clip, places] of spans) {
-        const seen = (await tower.read(of(clip), 0)) as Tensor
+        const seen = (await encoder.read(of(clip), 0)) as Tensor
         const wanted = await preprocessVideo(await opened.frames(places), { size: 8 })
         expect(difference(seen.select(0, 0), wanted), String(places)).toBe(0)
       }
@@ -168,27 +171,28 @@ describe('LanguageBindTower', () => {
 
   it('gives states of frames and of tokens, over which attention runs', async () => {
     const bind = model().eval()
-    const states = (name: 'video' | 'text') => new LanguageBindTower(bind, name, { readVideo, states: true })
-    const towers = { video: states('video'), text: states('text') }
-    expect([towers.video.size, towers.video.steps, towers.text.size, towers.text.steps]).toEqual([32, 4, 48, 6])
-    const film = (await towers.video.read(dialog, 0)) as Tensor
-    const words = (await towers.text.read(dialog, 0)) as Tensor
+    const states = (name: 'video' | 'text') => new LanguageBindEmotionEncoder(bind, name, { readVideo, states: true })
+    const encoders = { video: states('video'), text: states('text') }
+    expect([encoders.video.size, encoders.video.steps, encoders.text.size, encoders.text.steps]).toEqual([32, 4, 48, 6])
+    const film = (await encoders.video.read(dialog, 0)) as Tensor
+    const words = (await encoders.text.read(dialog, 0)) as Tensor
     const [seen, said] = await noGrad(async () => [
-      await towers.video.encode([film]),
-      await towers.text.encode([words]),
+      await encoders.video.encode([film]),
+      await encoders.text.encode([words]),
     ])
-    const { frameOutput, poolerOutput } = await noGrad(() => bind.tower('video').forward({ pixelValues: film }))
+    const { frameOutput, poolerOutput } = await noGrad(() => bind.encoder('video').forward({ pixelValues: film }))
     expect(difference(seen.reshape([1, 4, 8]), frameOutput)).toBe(0)
     expect(difference(seen.reshape([4, 8]).mean([0], true), poolerOutput)).toBeLessThan(1e-5)
     // Three words, a beginning and an end: the sixth place is padding.
     const rows = said.reshape([6, 8])
     expect(rows.ne(0).any(1).toArray()).toEqual([true, true, true, true, true, false])
-    expect(await FeatureCache.keyOf(towers.video as never)).not.toBe(
-      await FeatureCache.keyOf(new LanguageBindTower(bind, 'video', { readVideo }) as never),
+    expect(await FeatureCache.keyOf(encoders.video as never)).not.toBe(
+      await FeatureCache.keyOf(new LanguageBindEmotionEncoder(bind, 'video', { readVideo }) as never),
     )
     const config = { sizes: { video: 32, text: 48 }, steps: { video: 4, text: 6 }, fusion: 'frames' as const }
     const [ours, theirs] = [null, 'published' as const].map(
-      (compat) => new EmotionClassifier({ ...config, compat }, { towers: towers as never }).eval() as EmotionClassifier,
+      (compat) =>
+        new EmotionClassifier({ ...config, compat }, { encoders: encoders as never }).eval() as EmotionClassifier,
     ) as [EmotionClassifier, EmotionClassifier]
     const samples = emotionSamples([dialog], EMOTIONS)
     const logits = async (one: EmotionClassifier, some = samples) =>
@@ -216,27 +220,27 @@ describe('LanguageBindTower', () => {
       { fusion: 'concat' as const, compat: 'published' as const },
     ])
       expect(() => new EmotionClassifier({ ...config, ...broken })).toThrow(ConfigError)
-    expect(() => new LanguageBindTower(bind, 'audio', { states: true })).toThrow(ConfigError)
+    expect(() => new LanguageBindEmotionEncoder(bind, 'audio', { states: true })).toThrow(ConfigError)
   })
 
-  it('trains with a classifier, and is saved once for all of its towers', async () => {
+  it('trains with a classifier, and is saved once for all of its encoders', async () => {
     const bind = model()
-    const towers = towersOf(bind)
+    const encoders = encodersOf(bind)
     const sizes = { video: 6, audio: 6, text: 6 }
     const classifier = new EmotionClassifier(
       { sizes, fusion: 'concat', labels: ['joy', 'fear'] },
-      { towers: towers as never },
+      { encoders: encoders as never },
     )
     const names = classifier.namedParameters().map(([name]) => name)
-    expect(names).toContain('towers.video.encoder.encoder.layers.0.temporal_attn.q_proj.weight')
-    expect(names).toContain('towers.text.proj.weight')
+    expect(names).toContain('encoders.video.encoder.encoder.layers.0.temporal_attn.q_proj.weight')
+    expect(names).toContain('encoders.text.proj.weight')
     expect(new Set(classifier.parameters()).size).toBe(names.length)
     const samples = emotionSamples([dialog], ['joy', 'fear'])
     const { emotionCollate } = await import('../../../../lib/systems/emotion/data/collate.js')
-    const { labels: _, known: __, ...inputs } = await emotionCollate(sizes, towers as never)(samples)
+    const { labels: _, known: __, ...inputs } = await emotionCollate(sizes, encoders as never)(samples)
     const { logits } = await classifier.forward(inputs)
     await logits.square().mean().backward()
-    for (const path of ['towers.video.proj.weight', 'towers.audio.proj.weight', 'towers.text.proj.weight']) {
+    for (const path of ['encoders.video.proj.weight', 'encoders.audio.proj.weight', 'encoders.text.proj.weight']) {
       const { grad } = Object.fromEntries(classifier.namedParameters())[path] as Tensor
       expect(grad?.abs().max().item(), path).toBeGreaterThan(0)
     }
@@ -251,16 +255,18 @@ describe('LanguageBindTower', () => {
       'text',
       'video',
     ])
-    const sound = (await openTower(join(where, 'audio'))) as unknown as LanguageBindTower
+    const sound = (await openEncoder(join(where, 'audio'))) as unknown as LanguageBindEmotionEncoder
     const heard = (await sound.read(dialog, 0)) as Tensor
-    const own = await noGrad(() => towers.audio.encode([heard]))
+    const own = await noGrad(() => encoders.audio.encode([heard]))
     expect(difference(await noGrad(() => sound.encode([heard])), own)).toBeLessThan(1e-5)
     expect(await isLanguageBind('LanguageBind/LanguageBind_Video_FT')).toBe(true)
     expect(await isLanguageBind('minilm')).toBe(false)
     bind.tokenizer = tokenizer as never
     const loaded = await LanguageBind.fromPretrained(join(where, 'languagebind'))
     loaded.tokenizer = tokenizer as never
-    const again = await EmotionClassifier.fromPretrained(where, { towers: Object.values(towersOf(loaded)) as never })
+    const again = await EmotionClassifier.fromPretrained(where, {
+      encoders: Object.values(encodersOf(loaded)) as never,
+    })
     const answers = async (one: EmotionClassifier) => (await emotionAnswers(one, samples)).map((each) => each.logits)
     const [a, b] = [await answers(classifier.eval()), await answers(again)]
     for (const [i, row] of (a[0] as number[][]).entries())
@@ -278,9 +284,9 @@ describe('LanguageBindTower', () => {
         { device: 'meta' },
       )
       bind.tokenizer = tokenizer as never
-      const towers = Object.fromEntries(names.map((name) => [name, new LanguageBindTower(bind, name)]))
+      const encoders = Object.fromEntries(names.map((name) => [name, new LanguageBindEmotionEncoder(bind, name)]))
       const sizes = Object.fromEntries(names.map((name) => [name, 768]))
-      const options = { towers: towers as never, device: 'meta' as const }
+      const options = { encoders: encoders as never, device: 'meta' as const }
       const model = pairs
         ? new EmotionPairClassifier({ sizes }, options)
         : new EmotionClassifier({ sizes, fusion: 'concat', headBias: false }, options)

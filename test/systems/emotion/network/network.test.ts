@@ -24,7 +24,7 @@ import {
 } from '../../../../lib/systems/emotion/network/config.js'
 import { EmotionClassifier, type EmotionInputs } from '../../../../lib/systems/emotion/network/network.js'
 import { difference, relativeError, settledTensors } from '../../../helpers.js'
-import { dialogs, hot, TinyTower } from '../tiny.js'
+import { dialogs, hot, TinyEncoder } from '../tiny.js'
 
 const sizes = { text: 6, video: 8, audio: 5 }
 // 'frames' is for states: languagebind.test.ts.
@@ -237,14 +237,14 @@ describe('EmotionClassifier', () => {
     expect((await logits(model, text)).select(2, 0).min().item() as number).toBeCloseTo(6, 4)
   })
 
-  it('reads with towers that are part of it, and saves and loads', async () => {
+  it('reads with encoders that are part of it, and saves and loads', async () => {
     const facts = (dialog: { id: string }, place: number) =>
       place === 1 ? undefined : hot(8, place, Number(dialog.id))
     manualSeed(1)
-    const text = new TinyTower('text', 6, facts, {}, true)
+    const text = new TinyEncoder('text', 6, facts, {}, true)
     const model = new EmotionClassifier(
       { sizes: { text: 6 }, labels: EMOTIONS.slice(0, 3) },
-      { towers: { text } },
+      { encoders: { text } },
     ).eval()
     const samples = emotionSamples(dialogs(3, EMOTIONS.slice(0, 3)), model.config.labels)
     const answers = await emotionAnswers(model, samples, { batchSize: 2, states: true })
@@ -259,7 +259,7 @@ describe('EmotionClassifier', () => {
     const folder = mkdtempSync(join(tmpdir(), 'voxtorch-emotion-'))
     model.config.temperature = 1.5
     await model.save(folder)
-    const again = await EmotionClassifier.fromPretrained(folder, { towers: [text] })
+    const again = await EmotionClassifier.fromPretrained(folder, { encoders: [text] })
     expect(again.config).toEqual(model.config)
     // In batches of another size, which a processor may round in another way.
     const same = await emotionAnswers(again, samples)
@@ -296,7 +296,7 @@ describe('EmotionClassifier', () => {
     )
     expect(() => emotionConfig({ sizes: { text: 4 }, fusion: 'sum' as never })).toThrow(ConfigError)
     expect(
-      () => new EmotionClassifier({ sizes: { text: 4 } }, { towers: { text: new TinyTower('text', 6, () => []) } }),
+      () => new EmotionClassifier({ sizes: { text: 4 } }, { encoders: { text: new TinyEncoder('text', 6, () => []) } }),
     ).toThrow(/expected 6, the size of the \w+ encoder's vectors/)
   })
 })

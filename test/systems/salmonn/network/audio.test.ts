@@ -10,8 +10,8 @@ import {
   type Tensor,
   tensor,
 } from '../../../../lib/index.js'
-import { overlappingWindows } from '../../../../lib/kit/hearing/windows.js'
-import { SalmonnCache, type SalmonnSound } from '../../../../lib/systems/salmonn/index.js'
+import { overlappingWindows } from '../../../../lib/kit/audio-encoding/windows.js'
+import { type SalmonnAudio, SalmonnCache } from '../../../../lib/systems/salmonn/index.js'
 import { numbers, relativeError, settledTensors } from '../../../helpers.js'
 import { clip, tinySalmonn } from './tiny.js'
 
@@ -206,7 +206,7 @@ describe('audio longer than the encoder hears at once', () => {
 
 describe('a clip', () => {
   const sound = clip(6, 1.1)
-  const heard = async (given: SalmonnSound, from = model) => numbers((await from.encodeAudio([given]))[0] as Tensor)
+  const heard = async (given: SalmonnAudio, from = model) => numbers((await from.encodeAudio([given]))[0] as Tensor)
 
   it('may be an array, a tensor, or what readAudio gives: at any rate, of any channels', async () => {
     const wanted = await heard(sound)
@@ -244,9 +244,9 @@ describe('a clip', () => {
 
   it('that cannot be heard is named by its number', async () => {
     const refused = async (given: unknown, message: RegExp) => {
-      await expect(model.encodeAudio([sound, given as SalmonnSound])).rejects.toThrow(message)
-      await expect(model.encodeAudio([sound, given as SalmonnSound])).rejects.toThrow(ConfigError)
-      await expect(model.encodeAudio([sound, given as SalmonnSound])).rejects.toThrow(/clips\[1\]/)
+      await expect(model.encodeAudio([sound, given as SalmonnAudio])).rejects.toThrow(message)
+      await expect(model.encodeAudio([sound, given as SalmonnAudio])).rejects.toThrow(ConfigError)
+      await expect(model.encodeAudio([sound, given as SalmonnAudio])).rejects.toThrow(/clips\[1\]/)
     }
     await refused(new Float32Array(0), /has no samples/)
     await refused(Float32Array.of(0, 1, Number.NaN), /NaN or infinities, the first at sample 2/)

@@ -224,7 +224,7 @@ describe("SpokenWOZ's own form", () => {
     expect(system.audio).toBeNull()
     expect(report).toEqual({
       ...{ dialogs: 2, turns: 1, withoutAudio: 1 },
-      ...{ cutShort: ['B'], mislabelled: ['SNG0601'], noRecording: ['B'] },
+      ...{ cutShort: ['B'], mislabeled: ['SNG0601'], noRecording: ['B'] },
     })
   })
 

@@ -168,7 +168,7 @@ describe('measures', () => {
   })
 
   it("TripPy's script counts classes, spans and references", () => {
-    const labelled = golden.map((features, i) => ({
+    const labeled = golden.map((features, i) => ({
       ...features,
       classIds: [...right[i]!.classIds],
       startPositions: [...right[i]!.startPositions],
@@ -180,7 +180,7 @@ describe('measures', () => {
       said(['hotel-name', 'inform']),
       said(['taxi-destination', 'refer', 2], ['hotel-book day', 'copy_value', [6, 7]]),
     ]
-    const { perSlot, perClass, jointGoalAccuracy } = trippyScores(decodeDst(labelled, wrong, options), config)
+    const { perSlot, perClass, jointGoalAccuracy } = trippyScores(decodeDst(labeled, wrong, options), config)
     expect(jointGoalAccuracy).toBeCloseTo(1 / 3)
     expect(perSlot['hotel-parking']).toEqual({ value: 1 / 3, class: 2 / 3, span: 1, refer: 1 })
     expect(perSlot['taxi-destination']).toEqual({ value: 2 / 3, class: 1, span: 1, refer: 0 })

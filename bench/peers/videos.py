@@ -1,4 +1,4 @@
-"""Ten films of three seconds of H.264, 640 x 360, in a folder: python3 films.py FOLDER"""
+"""Ten films of three seconds of H.264, 640 x 360, in a folder: python3 videos.py FOLDER"""
 
 import sys
 from pathlib import Path

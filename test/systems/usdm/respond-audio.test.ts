@@ -19,7 +19,7 @@ import {
 
 // The sound of a reply in pieces: what each goes on from, where they meet, when the first is there.
 
-const folder = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-respond-sound-'))
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-respond-audio-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 let tokenizer: UsdmTokenizer

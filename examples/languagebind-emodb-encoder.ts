@@ -1,7 +1,7 @@
 /**
  * Classify emotions of Emo-DB with LanguageBind's audio features and a small encoder of its architecture, trained from scratch on
  * the other actors:
- * `npx tsx examples/languagebind-emodb-tower.ts --data EMODB --config examples/configs/languagebind/emodb-tower.yaml`, with the
+ * `npx tsx examples/languagebind-emodb-encoder.ts --data EMODB --config examples/configs/languagebind/emodb-encoder.yaml`, with the
  * options of `voxtorch emotion train`. EMODB/labels.csv has the columns file, actor, emotion and text.
  */
 import { join } from 'node:path'
@@ -32,21 +32,21 @@ const vision = { numHiddenLayers: 2, hiddenSize: 96, intermediateSize: 192, numA
 const text = { numHiddenLayers: 1, hiddenSize: 8, intermediateSize: 8, numAttentionHeads: 1, vocabSize: 8 }
 
 /** Return an encoder with random weights, without normalization of its embeddings. */
-function freshTower(): lb.EmotionTower {
+function freshEncoder(): lb.EmotionEncoder {
   const size = { numMelBins: frontEnd.nMels, targetLength: frontEnd.targetLength, patchSize: 14, imageSize: 224 }
   const visionConfig = { ...vision, ...size, forcePatchDropout: 0.3 }
   const bind = vt.LanguageBind.fromConfig(
     { audio: { textConfig: text, visionConfig, projectionDim: 64 } },
     { seed: options.seed ?? 1 },
   )
-  const tower = new lb.LanguageBindTower(bind, 'audio', { useTemp: false })
-  tower.read = async (dialog) => sounds.get(dialog.source)?.clone()
-  return tower as unknown as lb.EmotionTower
+  const encoder = new lb.LanguageBindEmotionEncoder(bind, 'audio', { useTemp: false })
+  encoder.read = async (dialog) => sounds.get(dialog.source)?.clone()
+  return encoder as unknown as lb.EmotionEncoder
 }
 
 await heldOutActors(data, (parts, actor) =>
   lb.trainEmotion({
-    ...{ ...settings, data: parts, towers: [freshTower()], tune: 'full' },
+    ...{ ...settings, data: parts, encoders: [freshEncoder()], tune: 'full' },
     outputDir: join(settings.outputDir, actor),
   }),
 )

@@ -12,10 +12,10 @@ import { WavLM } from '../../../models/encoders/wavlm.js'
 import { readConfig } from '../../../models/pretrained.js'
 import { WhisperEncoder } from '../../../models/whisper/whisper.js'
 import { cat, type Device, type DType, ops, scope, type Tensor } from '../../../tensor/index.js'
-import { filmSound } from '../../../vision/film-sound.js'
-import { clipSource, type EmotionTower, soundOf } from './towers.js'
+import { videoAudio } from '../../../vision/video-audio.js'
+import { audioOf, clipSource, type EmotionEncoder } from './encoders.js'
 
-export interface VoiceTowerOptions {
+export interface EmotionVoiceEncoderOptions {
   /** Maximum length of a clip in seconds; the rest is cut. Default 30, which is Whisper's maximum. */
   maxSeconds?: number
   /** Mean over time, or mean and standard deviation concatenated. Default 'mean-std'. */
@@ -30,19 +30,19 @@ abstract class Voice {
   constructor(protected readonly maxSeconds: number) {}
 
   async source(dialog: EmotionDialog, place: number): Promise<string | undefined> {
-    const found = soundOf(dialog.utterances[place] as EmotionDialog['utterances'][number])
+    const found = audioOf(dialog.utterances[place] as EmotionDialog['utterances'][number])
     return found && clipSource(found.path, found.clip)
   }
 
   /** Return the audio as float32 [samples] at 16 kHz. */
   async read(dialog: EmotionDialog, place: number): Promise<Tensor | undefined> {
-    const found = soundOf(dialog.utterances[place] as EmotionDialog['utterances'][number])
+    const found = audioOf(dialog.utterances[place] as EmotionDialog['utterances'][number])
     if (found === undefined) return undefined
     const { start, end } = found.clip
     const maxSamples = Math.round(this.maxSeconds * SPEECH_RATE)
     const maxSeconds = this.maxSeconds + 0.1
     return scope(async () =>
-      readClip(await filmSound({ path: found.path, ...defined({ start, end }) }, { maxSeconds }), {
+      readClip(await videoAudio({ path: found.path, ...defined({ start, end }) }, { maxSeconds }), {
         ...{ longAudio: 'cut', mostSamples: maxSamples, leastSamples: LEAST, maxSeconds },
       }),
     )
@@ -53,15 +53,15 @@ abstract class Voice {
 const LEAST = SPEECH_RATE / 10
 
 /** Speech encoder with WavLM or Whisper's encoder. */
-export class VoiceTower extends Voice implements EmotionTower<Tensor> {
-  readonly #options: Required<VoiceTowerOptions>
+export class EmotionVoiceEncoder extends Voice implements EmotionEncoder<Tensor> {
+  readonly #options: Required<EmotionVoiceEncoderOptions>
   #from: string | undefined
 
   constructor(
     readonly network: WavLM | WhisperEncoder,
-    options: VoiceTowerOptions = {},
+    options: EmotionVoiceEncoderOptions = {},
   ) {
-    const where = 'VoiceTower'
+    const where = 'EmotionVoiceEncoder'
     requireOptions(where, options, ['maxSeconds', 'pooling', 'layers'])
     const { maxSeconds = 30, pooling = 'mean-std', layers = 'mean' } = options
     requireNumber(where, 'maxSeconds', maxSeconds, { least: 0.1 })
@@ -80,12 +80,12 @@ export class VoiceTower extends Voice implements EmotionTower<Tensor> {
   /** Load a WavLM or a Whisper encoder. @param from a folder, a repository of the hub, or a name that `voxtorch weights` lists */
   static async fromPretrained(
     from: string,
-    options: VoiceTowerOptions & { device?: Device; dtype?: DType } = {},
-  ): Promise<VoiceTower> {
+    options: EmotionVoiceEncoderOptions & { device?: Device; dtype?: DType } = {},
+  ): Promise<EmotionVoiceEncoder> {
     const { device, dtype, ...rest } = options
     const folder = await resolveModel(from, {})
-    const saved = existsSync(join(folder, 'tower.json')) ? await readConfig(folder, 'tower.json') : {}
-    const { maxSeconds, pooling, layers } = saved as VoiceTowerOptions
+    const saved = existsSync(join(folder, 'encoder.json')) ? await readConfig(folder, 'encoder.json') : {}
+    const { maxSeconds, pooling, layers } = saved as EmotionVoiceEncoderOptions
     const factory = defined({ device, dtype })
     const { modelType } = (existsSync(join(folder, 'config.json')) ? await readConfig(folder) : {}) as {
       modelType?: string
@@ -94,13 +94,13 @@ export class VoiceTower extends Voice implements EmotionTower<Tensor> {
       modelType === 'wavlm'
         ? await WavLM.fromPretrained(folder, factory)
         : await WhisperEncoder.fromPretrained(folder, factory)
-    const tower = new VoiceTower(network, { ...defined({ maxSeconds, pooling, layers }), ...rest })
-    tower.#from = existsSync(from) ? resolve(from) : from
-    return tower
+    const encoder = new EmotionVoiceEncoder(network, { ...defined({ maxSeconds, pooling, layers }), ...rest })
+    encoder.#from = existsSync(from) ? resolve(from) : from
+    return encoder
   }
 
   get reference() {
-    return this.#from === undefined ? undefined : { tower: 'voice', from: this.#from, ...this.#options }
+    return this.#from === undefined ? undefined : { encoder: 'voice', from: this.#from, ...this.#options }
   }
 
   get size(): number {
@@ -110,7 +110,7 @@ export class VoiceTower extends Voice implements EmotionTower<Tensor> {
   }
 
   get recipe() {
-    return { tower: 'voice', network: this.network.constructor.name, ...this.#options }
+    return { encoder: 'voice', network: this.network.constructor.name, ...this.#options }
   }
 
   async encode(clips: readonly Tensor[]): Promise<Tensor> {
@@ -171,7 +171,7 @@ export class VoiceTower extends Voice implements EmotionTower<Tensor> {
 
   async save(folder: string): Promise<void> {
     await this.network.save(folder)
-    await writeJson(join(folder, 'tower.json'), { tower: 'voice', ...this.#options })
+    await writeJson(join(folder, 'encoder.json'), { encoder: 'voice', ...this.#options })
   }
 }
 
@@ -193,7 +193,7 @@ function pooled(states: Tensor, mask: Tensor, pooling: 'mean' | 'mean-std'): Ten
   return cat([mean, centered.square().sum([1]).div(count).add(1e-6).sqrt()], 1)
 }
 
-export interface FbankTowerOptions {
+export interface EmotionFbankEncoderOptions {
   /** Number of mel bands. Default 64. */
   nMels?: number
   /** Maximum length of a clip in seconds. Default 10. */
@@ -204,19 +204,19 @@ export interface FbankTowerOptions {
  * Audio features without a network. For each of Kaldi's log-mel bands and its differences between frames: mean, standard
  * deviation, and the distances of the 10th and 90th percentiles from the mean. Size 8 · nMels.
  */
-export class FbankTower extends Voice implements EmotionTower<Tensor> {
+export class EmotionFbankEncoder extends Voice implements EmotionEncoder<Tensor> {
   readonly network = null
-  readonly #options: Required<FbankTowerOptions>
+  readonly #options: Required<EmotionFbankEncoderOptions>
 
-  constructor(options: FbankTowerOptions = {}) {
-    requireOptions('FbankTower', options, ['nMels', 'maxSeconds'])
+  constructor(options: EmotionFbankEncoderOptions = {}) {
+    requireOptions('EmotionFbankEncoder', options, ['nMels', 'maxSeconds'])
     const { nMels = 64, maxSeconds = 10 } = options
     super(maxSeconds)
     this.#options = { nMels, maxSeconds }
   }
 
   get reference() {
-    return { tower: 'fbank', ...this.#options }
+    return { encoder: 'fbank', ...this.#options }
   }
 
   get size(): number {
@@ -224,7 +224,7 @@ export class FbankTower extends Voice implements EmotionTower<Tensor> {
   }
 
   get recipe() {
-    return { tower: 'fbank', ...this.#options }
+    return { encoder: 'fbank', ...this.#options }
   }
 
   async encode(clips: readonly Tensor[]): Promise<Tensor> {
@@ -245,6 +245,6 @@ export class FbankTower extends Voice implements EmotionTower<Tensor> {
   }
 
   async save(folder: string): Promise<void> {
-    await writeJson(join(folder, 'tower.json'), { tower: 'fbank', ...this.#options })
+    await writeJson(join(folder, 'encoder.json'), { encoder: 'fbank', ...this.#options })
   }
 }

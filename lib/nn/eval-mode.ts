@@ -1,4 +1,4 @@
-import { misuse, requireFunction } from '../base/check.js'
+import { argumentError, requireFunction } from '../base/check.js'
 import { Module } from './module.js'
 
 /** For each module in evaluation, the number of users and the mode that the last one restores. */
@@ -9,12 +9,12 @@ const evaluated = new WeakMap<Module, { users: number; training: boolean }>()
  * one network, the last one restores the mode. Gradients stay enabled; use `noGrad` to disable them.
  *
  * ```ts
- * const logits = await evaluating(model, () => noGrad(() => model.forward(batch)))
+ * const logits = await withEvalMode(model, () => noGrad(() => model.forward(batch)))
  * ```
  * @returns the result of `work`
  */
-export async function evaluating<T>(model: Module, work: () => Promise<T> | T): Promise<T> {
-  if (!(model instanceof Module)) throw misuse('evaluating', 'model', 'a Module', model)
+export async function withEvalMode<T>(model: Module, work: () => Promise<T> | T): Promise<T> {
+  if (!(model instanceof Module)) throw argumentError('evaluating', 'model', 'a Module', model)
   requireFunction('evaluating', 'work', work)
   const parts = model.modules()
   const modes = parts.map((part) => evaluated.get(part) ?? { users: 0, training: part.training })

@@ -12,9 +12,9 @@ import { LanguageBind } from '../../../models/languagebind/languagebind.js'
 import { type Linear, Module } from '../../../nn/index.js'
 import { cat, type Device, ops, scope, type Tensor } from '../../../tensor/index.js'
 import type { EmotionModality } from './config.js'
-import { clipSource, type EmotionTower, soundOf } from './towers.js'
+import { audioOf, clipSource, type EmotionEncoder } from './encoders.js'
 
-export interface LanguageBindTowerOptions {
+export interface LanguageBindEmotionEncoderOptions {
   /**
    * Whether to multiply vectors of video and audio by their temperature, as published, which makes them 14 to 100 times as long
    * as text vectors. Default true.
@@ -48,18 +48,18 @@ export class LanguageBindPart extends Module {
 }
 
 /** Encoder of text, video or audio with LanguageBind: unit vectors, multiplied by the temperature unless `useTemp` is false. */
-export class LanguageBindTower implements EmotionTower<Tensor> {
+export class LanguageBindEmotionEncoder implements EmotionEncoder<Tensor> {
   readonly network: LanguageBindPart
-  readonly #options: LanguageBindTowerOptions
+  readonly #options: LanguageBindEmotionEncoderOptions
   #from: string | undefined
 
   /** @throws ConfigError if the model has no encoder of the modality, or for text if it has no tokenizer */
   constructor(
     readonly model: LanguageBind,
     readonly modality: EmotionModality,
-    options: LanguageBindTowerOptions & { from?: string | undefined } = {},
+    options: LanguageBindEmotionEncoderOptions & { from?: string | undefined } = {},
   ) {
-    const where = 'LanguageBindTower'
+    const where = 'LanguageBindEmotionEncoder'
     requireOneOf(where, 'modality', modality, ['text', 'video', 'audio'])
     requireOptions(where, options, ['useTemp', 'readVideo', 'videoRecipe', 'states', 'from'])
     const { from, ...rest } = options
@@ -78,7 +78,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
       )
     }
     const key = modality === 'text' ? 'language' : modality
-    this.network = new LanguageBindPart(model.tower(modality), model.modality_proj.at(key))
+    this.network = new LanguageBindPart(model.encoder(modality), model.modality_proj.at(key))
   }
 
   get size(): number {
@@ -89,7 +89,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
     if (!this.#options.states) return undefined
     const { config } = this.model
     if (this.modality === 'video') return config.video?.visionConfig?.numFrames ?? 8
-    return this.model.tower('text').config.maxPositionEmbeddings ?? 77
+    return this.model.encoder('text').config.maxPositionEmbeddings ?? 77
   }
 
   get #frontEnd() {
@@ -100,15 +100,15 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
     const { useTemp = true, states = false } = this.#options
     return this.#from === undefined
       ? undefined
-      : { tower: 'languagebind', modality: this.modality, from: this.#from, useTemp, ...(states && { states }) }
+      : { encoder: 'languagebind', modality: this.modality, from: this.#from, useTemp, ...(states && { states }) }
   }
 
   get recipe() {
     const { useTemp = true, videoRecipe = '', states = false } = this.#options
-    if (states) return { tower: 'languagebind', states, ...(this.modality === 'video' && { videoRecipe }) }
+    if (states) return { encoder: 'languagebind', states, ...(this.modality === 'video' && { videoRecipe }) }
     const scaled = this.modality !== 'text' && useTemp
     const own = { text: {}, audio: { ...this.#frontEnd, crop: 'first' }, video: { videoRecipe } }[this.modality]
-    return { tower: 'languagebind', scale: scaled ? this.model.temperature(this.modality as 'video') : 1, ...own }
+    return { encoder: 'languagebind', scale: scaled ? this.model.temperature(this.modality as 'video') : 1, ...own }
   }
 
   async source(dialog: EmotionDialog, place: number): Promise<string | undefined> {
@@ -121,7 +121,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
       return source
     }
     if (this.modality === 'audio') {
-      const audio = soundOf(utterance)
+      const audio = audioOf(utterance)
       return audio && clipSource(audio.path, audio.clip)
     }
     const path = utterance.clip?.video ?? utterance.clip?.frames
@@ -136,7 +136,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
       return scope(() => this.model.tokenizer?.encode(utterance.text).inputIds)
     }
     if (this.modality === 'audio') {
-      const audio = soundOf(utterance)
+      const audio = audioOf(utterance)
       if (audio === undefined) return undefined
       const { start, end } = audio.clip
       return languageBindAudio({ path: audio.path, ...defined({ start, end }) }, this.#frontEnd)
@@ -167,7 +167,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
         const part = (all: Tensor) => all.narrow(1, 0, longest).to({ device })
         const tokens = { inputIds: part(rows), attentionMask: part(filled) }
         if (states) {
-          const { lastHiddenState } = await this.model.tower('text').forward(tokens) // [texts, tokens, size]
+          const { lastHiddenState } = await this.model.encoder('text').forward(tokens) // [texts, tokens, size]
           const tokenMask = tokens.attentionMask.to({ dtype: lastHiddenState.dtype }).unsqueeze(2)
           const padding = (this.steps as number) - longest
           return ops.constantPadNd(lastHiddenState.mul(tokenMask), [0, 0, 0, padding]).reshape([rows.size(0), -1])
@@ -177,7 +177,7 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
       const moved = rows.to({ device, dtype })
       const name = this.modality
       if (states) {
-        const { frameOutput } = await this.model.tower('video').forward({ pixelValues: moved }) // [clips, frames, size]
+        const { frameOutput } = await this.model.encoder('video').forward({ pixelValues: moved }) // [clips, frames, size]
         return frameOutput.reshape([rows.size(0), -1])
       }
       const found = await this.model.forward(name === 'video' ? { video: moved } : { audio: moved }, { useTemp })
@@ -191,7 +191,12 @@ export class LanguageBindTower implements EmotionTower<Tensor> {
     saved.add(this.model)
     const { useTemp = true, states = false } = this.#options
     const { modality } = this
-    await writeJson(join(folder, 'tower.json'), { tower: 'languagebind', modality, useTemp, ...(states && { states }) })
+    await writeJson(join(folder, 'encoder.json'), {
+      encoder: 'languagebind',
+      modality,
+      useTemp,
+      ...(states && { states }),
+    })
   }
 }
 
@@ -204,16 +209,16 @@ export async function isLanguageBind(place: string): Promise<boolean> {
 }
 
 /** Load one LanguageBind and return its encoders, in the order of the published heads. */
-export async function languageBindTowers(
+export async function languageBindEncoders(
   from: { video?: string | undefined; audio?: string | undefined },
   modalities: readonly EmotionModality[],
-  options: LanguageBindTowerOptions & { device?: Device | undefined } = {},
-): Promise<LanguageBindTower[]> {
+  options: LanguageBindEmotionEncoderOptions & { device?: Device | undefined } = {},
+): Promise<LanguageBindEmotionEncoder[]> {
   const { device, ...rest } = options
   const model = await LanguageBind.fromPretrained(defined(from), defined({ device }))
   return modalities.map((modality) => {
     // The text encoder is that of the last checkpoint.
     const place = modality === 'text' ? (from.audio ?? from.video) : from[modality]
-    return new LanguageBindTower(model, modality, { ...rest, from: place })
+    return new LanguageBindEmotionEncoder(model, modality, { ...rest, from: place })
   })
 }

@@ -7,12 +7,12 @@ import { FileSource } from '../files/byte-source.js'
 import { openVideo } from './video.js'
 
 /** File extensions of videos. */
-export const FILM_ENDINGS: readonly string[] = ['.mp4', '.m4v', '.mkv', '.webm', '.mov', '.avi']
+export const VIDEO_EXTENSIONS: readonly string[] = ['.mp4', '.m4v', '.mkv', '.webm', '.mov', '.avi']
 /** Video formats whose audio can be read without npm's node-av. */
 const READABLE_WITHOUT_NODE_AV = ['.mp4', '.m4v', '.mov', '.webm', '.mkv']
 
 /** Whether a file name has the extension of a video. */
-export const isFilm = (path: string): boolean => FILM_ENDINGS.includes(extname(path).toLowerCase())
+export const isVideoFile = (path: string): boolean => VIDEO_EXTENSIONS.includes(extname(path).toLowerCase())
 
 /**
  * Return a clip for `readClip` and `openClip`. For a video file it is the decoded audio track, float32 [channels, samples] at
@@ -21,17 +21,17 @@ export const isFilm = (path: string): boolean => FILM_ENDINGS.includes(extname(p
  * Opus, Vorbis, FLAC, MP3 and PCM in the others.
  *
  * ```ts
- * const samples = await readClip(await filmSound({ path: 'talk.mkv', start: 2, end: 5 }))
+ * const samples = await readClip(await videoAudio({ path: 'talk.mkv', start: 2, end: 5 }))
  * ```
  * @param options `maxSeconds`: upper bound on the duration that is read
  * @throws ConfigError for invalid options; DataError with `file` for a video without audio, audio that cannot be decoded, and
  *   a format that needs node-av when it is not installed; the reason of `signal` when it is aborted
  */
-export async function filmSound(
+export async function videoAudio(
   clip: AudioClip,
   options: { maxSeconds?: number; signal?: AbortSignal | undefined } = {},
 ): Promise<AudioClip> {
-  const where = 'filmSound'
+  const where = 'videoAudio'
   requireOptions(where, options, ['maxSeconds', 'signal'])
   const { maxSeconds, signal } = options
   if (maxSeconds !== undefined) requireNumber(where, 'maxSeconds', maxSeconds, { least: 0 })
@@ -39,7 +39,7 @@ export async function filmSound(
   const place = typeof clip === 'string' ? { path: clip } : clip
   if (typeof place !== 'object' || place === null || !('path' in place)) return clip
   const { path, start = 0, end }: { path: string; start?: number | undefined; end?: number | undefined } = place
-  if (typeof path !== 'string' || !isFilm(path)) return clip
+  if (typeof path !== 'string' || !isVideoFile(path)) return clip
   const duration = Math.min(maxSeconds ?? Number.POSITIVE_INFINITY, (end ?? Number.POSITIVE_INFINITY) - start)
   try {
     await using video = await openVideo(path, { ...(signal && { signal }), threads: 1 })

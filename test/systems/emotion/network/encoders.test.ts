@@ -21,14 +21,14 @@ import {
 } from '../../../../lib/index.js'
 import type { EmotionDialog } from '../../../../lib/kit/emotion/dialog.js'
 import { FeatureCache } from '../../../../lib/systems/emotion/data/features.js'
-import { TextTower } from '../../../../lib/systems/emotion/network/text-tower.js'
-import { FbankTower, VoiceTower } from '../../../../lib/systems/emotion/network/voice-tower.js'
+import { EmotionTextEncoder } from '../../../../lib/systems/emotion/network/text-encoder.js'
+import { EmotionFbankEncoder, EmotionVoiceEncoder } from '../../../../lib/systems/emotion/network/voice-encoder.js'
 import { difference } from '../../../helpers.js'
 import { wordPieces } from '../../../models/word-pieces.js'
 import { PATIENCE } from '../../../patience.js'
 
 const texts = ['Who took it away ?', 'They did , I think .', '', 'Fine .']
-const folder = mkdtempSync(join(tmpdir(), 'voxtorch-emotion-towers-'))
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-emotion-encoders-'))
 const wav = (name: string) => join(folder, name)
 await scope(async () => {
   await writeWav(wav('long.wav'), arange(8000).mul(0.3).sin().mul(0.4), { sampleRate: 16000 })
@@ -46,51 +46,52 @@ const dialog: EmotionDialog = {
 
 const minilm = publishedWeights().find(({ name }) => name === 'minilm')
 
-describe.skipIf(!minilm?.present)('TextTower, with minilm of the cache', () => {
+describe.skipIf(!minilm?.present)('EmotionTextEncoder, with minilm of the cache', () => {
   it(
     'is the mean that sentence-transformers takes, and reads what was said before',
     async () => {
-      const tower = await TextTower.fromPretrained('minilm')
-      const read = (one: TextTower) => Promise.all([0, 1, 3].map(async (place) => (await one.read(dialog, place))!))
-      const vectors = await noGrad(async () => tower.encode(await read(tower)))
+      const encoder = await EmotionTextEncoder.fromPretrained('minilm')
+      const read = (one: EmotionTextEncoder) =>
+        Promise.all([0, 1, 3].map(async (place) => (await one.read(dialog, place))!))
+      const vectors = await noGrad(async () => encoder.encode(await read(encoder)))
       const tokenizer = await Tokenizer.fromPretrained(minilm?.folder as string)
-      const wanted = await embedSentences(tower.network as Bert, tokenizer, [texts[0]!, texts[1]!, texts[3]!])
+      const wanted = await embedSentences(encoder.network as Bert, tokenizer, [texts[0]!, texts[1]!, texts[3]!])
       expect(difference(vectors, wanted)).toBeLessThan(1e-5)
-      expect([await tower.read(dialog, 2), await tower.source(dialog, 2)]).toEqual([undefined, undefined])
-      const history = new TextTower(tower.network, tower.tokenizer, { history: 2, names: true })
+      expect([await encoder.read(dialog, 2), await encoder.source(dialog, 2)]).toEqual([undefined, undefined])
+      const history = new EmotionTextEncoder(encoder.network, encoder.tokenizer, { history: 2, names: true })
       const long = (await history.read(dialog, 1))!
-      expect(tower.tokenizer.decode(long.ids.slice(long.begin), { skipSpecialTokens: true })).toMatch(/^ben/)
-      const narrow = new TextTower(tower.network, tower.tokenizer, { history: 2, maxLength: 10 })
+      expect(encoder.tokenizer.decode(long.ids.slice(long.begin), { skipSpecialTokens: true })).toMatch(/^ben/)
+      const narrow = new EmotionTextEncoder(encoder.network, encoder.tokenizer, { history: 2, maxLength: 10 })
       expect((await narrow.read(dialog, 1))!.begin).toBe(1)
       expect(difference(await noGrad(() => history.encode([long])), vectors.narrow(0, 1, 1))).toBeGreaterThan(0.01)
       // Short ones are not filled up to the long ones among them, and each stays at its place.
       const mixed = ['Fine .', 'away '.repeat(60), texts[0]!, 'And so on . '.repeat(4), 'Fine .', 'no '.repeat(50)].map(
-        (text) => ({ ids: tower.tokenizer.encode(text).inputIds, begin: 1 }),
+        (text) => ({ ids: encoder.tokenizer.encode(text).inputIds, begin: 1 }),
       )
-      const together = await noGrad(() => tower.encode(mixed))
+      const together = await noGrad(() => encoder.encode(mixed))
       for (const [i, one] of mixed.entries()) {
-        const alone = await noGrad(() => tower.encode([one]))
+        const alone = await noGrad(() => encoder.encode([one]))
         expect(difference(together.narrow(0, i, 1), alone), `${i}`).toBeLessThan(1e-5)
       }
-      const [words] = await tower.words([texts[0]!, ''])
+      const [words] = await encoder.words([texts[0]!, ''])
       expect(words?.length).toBe(5)
-      const alone = await tower.words(['away'])
+      const alone = await encoder.words(['away'])
       expect(alone[0]?.[0]?.length).toBe(384)
-      expect(tower.reference).toEqual({
-        tower: 'text',
+      expect(encoder.reference).toEqual({
+        encoder: 'text',
         from: 'minilm',
         history: 0,
         names: false,
         maxLength: 128,
         pooling: 'mean',
       })
-      expect(() => new TextTower(tower.network, tower.tokenizer, { maxLength: 1000 })).toThrow(ConfigError)
+      expect(() => new EmotionTextEncoder(encoder.network, encoder.tokenizer, { maxLength: 1000 })).toThrow(ConfigError)
     },
     PATIENCE,
   )
 })
 
-describe('TextTower', () => {
+describe('EmotionTextEncoder', () => {
   const network = () => {
     manualSeed(3)
     const size = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 16 }
@@ -102,23 +103,23 @@ describe('TextTower', () => {
     speaker: ['one', 'two'][i % 2]!,
   }))
   const talk: EmotionDialog = { id: '1', source: 'made', utterances: [...said, { id: 4, text: ' ', speaker: '' }] }
-  const all = async (tower: TextTower) =>
+  const all = async (encoder: EmotionTextEncoder) =>
     noGrad(async () =>
-      tower.encode(await Promise.all([0, 1, 2].map(async (place) => (await tower.read(talk, place))!))),
+      encoder.encode(await Promise.all([0, 1, 2].map(async (place) => (await encoder.read(talk, place))!))),
     )
 
   it('is the mean over the tokens of an utterance, which see what was said before where that is wanted', async () => {
     const [bert, tokenizer] = [network(), await wordPieces()]
-    const plain = new TextTower(bert, tokenizer)
+    const plain = new EmotionTextEncoder(bert, tokenizer)
     const texts = said.map(({ text }) => text)
     expect(difference(await all(plain), await embedSentences(bert, tokenizer, texts))).toBeLessThan(1e-5)
-    const first = new TextTower(bert, tokenizer, { pooling: 'cls' })
+    const first = new EmotionTextEncoder(bert, tokenizer, { pooling: 'cls' })
     expect(difference(await all(first), await embedSentences(bert, tokenizer, texts, { pooling: 'cls' }))).toBeLessThan(
       1e-5,
     )
     expect(await plain.read(talk, 3)).toBeUndefined()
     expect(await plain.source(talk, 3)).toBeUndefined()
-    const history = new TextTower(bert, tokenizer, { history: 2, names: true })
+    const history = new EmotionTextEncoder(bert, tokenizer, { history: 2, names: true })
     const ids = (text: string) => tokenizer.encode(text, { addSpecialTokens: false }).inputIds
     const end = tokenizer.tokenToId('[SEP]') as number
     const before = [...ids('one: one two'), end, ...ids('two: three'), end]
@@ -130,7 +131,7 @@ describe('TextTower', () => {
     const own = lastHiddenState.narrow(1, begin, input.ids.length - begin).mean([1])
     expect(difference(await noGrad(() => history.encode([input])), own)).toBeLessThan(1e-5)
     // The oldest goes first where there is no room.
-    const short = new TextTower(bert, tokenizer, { history: 2, maxLength: 7 })
+    const short = new EmotionTextEncoder(bert, tokenizer, { history: 2, maxLength: 7 })
     expect((await short.read(talk, 2))!.ids.length).toBe(7)
     expect((await short.read(talk, 2))!.begin).toBe(3)
   })
@@ -158,15 +159,15 @@ describe('TextTower', () => {
       padTokenId: 1,
     }).eval()
     await roberta.save(where)
-    const tower = await TextTower.fromPretrained(where, { maxLength: 24 })
-    expect(tower.network).toBeInstanceOf(Roberta)
-    const read = (await Promise.all([0, 1].map((place) => tower.read(talk, place)))) as {
+    const encoder = await EmotionTextEncoder.fromPretrained(where, { maxLength: 24 })
+    expect(encoder.network).toBeInstanceOf(Roberta)
+    const read = (await Promise.all([0, 1].map((place) => encoder.read(talk, place)))) as {
       ids: number[]
       begin: number
     }[]
     const letters = (text: string) => [...text].map((letter) => pieces.indexOf(letter === ' ' ? 'Ġ' : letter))
     expect(read[1]).toEqual({ ids: [0, ...letters('three'), 2], begin: 1 })
-    const vectors = await noGrad(() => tower.encode(read))
+    const vectors = await noGrad(() => encoder.encode(read))
     for (const [i, { ids }] of read.entries()) {
       const { lastHiddenState } = await noGrad(() => roberta.forward({ inputIds: tensor([ids], { dtype: 'int64' }) }))
       expect(difference(vectors.narrow(0, i, 1), lastHiddenState.mean([1])), `${i}`).toBeLessThan(1e-5)
@@ -175,19 +176,22 @@ describe('TextTower', () => {
 
   it('has another key for another network, recipe or tokenizer', async () => {
     const tokenizer = await wordPieces()
-    const plain = new TextTower(network(), tokenizer)
+    const plain = new EmotionTextEncoder(network(), tokenizer)
     const other = Bert.fromConfig({ ...plain.network.config, hiddenAct: 'relu' })
     other.loadStateDict(plain.network.stateDict())
-    const key = (tower: TextTower) => FeatureCache.keyOf(tower as never)
-    expect(await key(new TextTower(network(), tokenizer))).toBe(await key(plain))
-    for (const changed of [new TextTower(other, tokenizer), new TextTower(network(), tokenizer, { pooling: 'cls' })])
+    const key = (encoder: EmotionTextEncoder) => FeatureCache.keyOf(encoder as never)
+    expect(await key(new EmotionTextEncoder(network(), tokenizer))).toBe(await key(plain))
+    for (const changed of [
+      new EmotionTextEncoder(other, tokenizer),
+      new EmotionTextEncoder(network(), tokenizer, { pooling: 'cls' }),
+    ])
       expect(await key(changed)).not.toBe(await key(plain))
-    const turned = new TextTower(network(), await wordPieces(['three', 'two', 'one']))
+    const turned = new EmotionTextEncoder(network(), await wordPieces(['three', 'two', 'one']))
     expect(await turned.source(talk, 0)).not.toBe(await plain.source(talk, 0))
   })
 })
 
-describe('VoiceTower', () => {
+describe('EmotionVoiceEncoder', () => {
   const small = {
     hiddenSize: 16,
     numHiddenLayers: 2,
@@ -212,23 +216,23 @@ describe('VoiceTower', () => {
   it.each(['WavLM', 'Whisper'])('%s: a clip’s vector does not depend on what else is in the batch', async (kind) => {
     manualSeed(2)
     const network = kind === 'WavLM' ? WavLM.fromConfig(small) : WhisperEncoder.fromConfig(whisper)
-    const tower = new VoiceTower(network.eval(), kind === 'WavLM' ? {} : { maxSeconds: 2 })
-    expect(tower.size).toBe(32)
-    const clips = (await Promise.all([0, 1, 2].map((place) => tower.read(dialog, place)))) as Tensor[]
+    const encoder = new EmotionVoiceEncoder(network.eval(), kind === 'WavLM' ? {} : { maxSeconds: 2 })
+    expect(encoder.size).toBe(32)
+    const clips = (await Promise.all([0, 1, 2].map((place) => encoder.read(dialog, place)))) as Tensor[]
     expect(clips.map((clip) => clip.size(0))).toEqual([8000, 4800, 2400])
-    expect(await tower.read(dialog, 3)).toBeUndefined()
-    const together = await noGrad(() => tower.encode(clips))
+    expect(await encoder.read(dialog, 3)).toBeUndefined()
+    const together = await noGrad(() => encoder.encode(clips))
     for (const [i, clip] of clips.entries()) {
-      const alone = await noGrad(() => tower.encode([clip]))
+      const alone = await noGrad(() => encoder.encode([clip]))
       expect(difference(together.narrow(0, i, 1), alone), `clip ${i}`).toBeLessThan(kind === 'WavLM' ? 0.05 : 1e-3)
     }
-    expect(await tower.source(dialog, 1)).not.toBe(await tower.source(dialog, 2))
+    expect(await encoder.source(dialog, 1)).not.toBe(await encoder.source(dialog, 2))
   })
 
   it('without a network: means and spreads of bands', async () => {
-    const tower = new FbankTower({ nMels: 10 })
-    const clips = (await Promise.all([0, 1].map((place) => tower.read(dialog, place)))) as Tensor[]
-    const vectors = await tower.encode(clips)
+    const encoder = new EmotionFbankEncoder({ nMels: 10 })
+    const clips = (await Promise.all([0, 1].map((place) => encoder.read(dialog, place)))) as Tensor[]
+    const vectors = await encoder.encode(clips)
     expect(vectors.shape).toEqual([2, 80])
     expect(vectors.isfinite().all().item()).toBe(true)
     // A steady tone does not change.

@@ -7,7 +7,6 @@ import { promisify } from 'node:util'
 import { afterAll, describe, expect, test } from 'vitest'
 import {
   arange,
-  filmSound,
   languageBindAudio,
   manualSeed,
   memoryStats,
@@ -17,15 +16,16 @@ import {
   scope,
   type Tensor,
   tensor,
+  videoAudio,
   WavLM,
   writeWav,
 } from '../../lib/index.js'
-import { VoiceTower } from '../../lib/systems/emotion/network/voice-tower.js'
+import { EmotionVoiceEncoder } from '../../lib/systems/emotion/network/voice-encoder.js'
 import { difference, expectClose, type Fixture, fixture, settledTensors } from '../helpers.js'
 import { PATIENCE } from '../patience.js'
 import { nodeAv } from './node-av.js'
 
-const folder = mkdtempSync(join(tmpdir(), 'voxtorch-film-sound-'))
+const folder = mkdtempSync(join(tmpdir(), 'voxtorch-video-audio-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 const usual = (await fixture('vision/videos-decoded')) as Fixture<unknown>
@@ -42,11 +42,11 @@ function fileOf(name: string): string {
   writeFileSync(path, bytes as Uint8Array)
   return path
 }
-const soundOf = async (name: string) => (await filmSound(fileOf(name))) as { samples: Tensor; sampleRate: number }
+const audioOf = async (name: string) => (await videoAudio(fileOf(name))) as { samples: Tensor; sampleRate: number }
 
 describe.skipIf(!nodeAv)('the sound of films, of npm node-av', { timeout: PATIENCE }, () => {
   test.each(['h264-sound', 'matroska-sound', 'avi-sound'])("%s: PyAV's samples", async (name) => {
-    const { samples, sampleRate } = await soundOf(name)
+    const { samples, sampleRate } = await audioOf(name)
     expect([sampleRate, samples.size(0)]).toEqual([16000, 2])
     const wanted = (usual.tensors[`${name}/out/sound`] ?? sounding.tensors[`${name}/out/sound`]) as Tensor
     const count = Math.min(800, wanted.size(1))
@@ -63,29 +63,29 @@ describe.skipIf(!nodeAv)('the sound of films, of npm node-av', { timeout: PATIEN
   })
 
   test('is read between two of its seconds, and beyond its end there is what there is', async () => {
-    const whole = await soundOf('matroska-sound')
+    const whole = await audioOf('matroska-sound')
     await using video = await openVideo(fileOf('matroska-sound'))
     const part = await video.audio({ channels: 'all', start: 0.1, duration: 0.25 })
     expect(ops.equal(part.samples, whole.samples.narrow(1, 1600, 4000))).toBe(true)
     expect((await video.audio({ start: 0.75, duration: 9 })).samples.size(0)).toBe(whole.samples.size(1) - 12000)
     expect((await video.audio({ start: 100 })).samples.shape).toEqual([0])
     await expect(video.audio({ start: -1 })).rejects.toThrow(/start/)
-    const clip = await filmSound({ path: fileOf('matroska-sound'), start: 0.1, end: 0.35 }, { maxSeconds: 0.2 })
+    const clip = await videoAudio({ path: fileOf('matroska-sound'), start: 0.1, end: 0.35 }, { maxSeconds: 0.2 })
     expect(ops.equal((clip as { samples: Tensor }).samples, whole.samples.narrow(1, 1600, 3200))).toBe(true)
   })
 
-  test('of Matroska and MP4 goes through a voice tower and the front end of LanguageBind', async () => {
+  test('of Matroska and MP4 goes through a voice encoder and the front end of LanguageBind', async () => {
     manualSeed(1)
     const network = WavLM.fromConfig({
       ...{ hiddenSize: 16, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 24, applySpecAugment: false },
       ...{ convDim: [8, 8, 8, 8, 8, 8, 8], featExtractNorm: 'layer', doStableLayerNorm: true },
       ...{ numConvPosEmbeddings: 8, numConvPosEmbeddingGroups: 2 },
     })
-    const tower = new VoiceTower(network.eval())
+    const encoder = new EmotionVoiceEncoder(network.eval())
     for (const name of ['h264-sound', 'matroska-sound']) {
-      const { samples } = await soundOf(name)
+      const { samples } = await audioOf(name)
       const utterance = { id: 1, text: '', speaker: '', clip: { video: fileOf(name), start: 0.1, end: 0.6 } }
-      const read = (await tower.read({ id: '1', source: 'made', utterances: [utterance] }, 0)) as Tensor
+      const read = (await encoder.read({ id: '1', source: 'made', utterances: [utterance] }, 0)) as Tensor
       expect(difference(read, samples.narrow(1, 1600, 8000).mean(0))).toBeLessThan(1e-6)
       const heard = await languageBindAudio(fileOf(name), { targetLength: 20 })
       const wanted = await languageBindAudio({ samples, sampleRate: 16000 }, { targetLength: 20 })
@@ -94,7 +94,7 @@ describe.skipIf(!nodeAv)('the sound of films, of npm node-av', { timeout: PATIEN
   })
 
   test('of two channels is heard as its first, whatever the other is', async () => {
-    const { samples } = await soundOf('h264-sound')
+    const { samples } = await audioOf('h264-sound')
     const options = { targetLength: 20 }
     const both = await languageBindAudio({ samples, sampleRate: 16000 }, options)
     const first = await languageBindAudio({ samples: samples.narrow(0, 0, 1), sampleRate: 16000 }, options)
@@ -107,19 +107,19 @@ describe.skipIf(!nodeAv)('the sound of films, of npm node-av', { timeout: PATIEN
   })
 
   test('where there is none it is said, and sound that is called a film is read as sound', async () => {
-    await expect(filmSound(fileOf('h264'))).rejects.toThrow(/h264\.mp4: expected a video with audio, got one without/)
+    await expect(videoAudio(fileOf('h264'))).rejects.toThrow(/h264\.mp4: expected a video with audio, got one without/)
     await expect(languageBindAudio(fileOf('h264'))).rejects.toMatchObject({ code: 'ERR_DATA' })
     const wav = join(folder, 'really.mp4')
     await scope(() => writeWav(wav, arange(800).mul(0.1).sin(), { sampleRate: 16000 }))
-    expect(await filmSound(wav)).toBe(wav)
-    expect((await readClip(await filmSound(wav))).shape).toEqual([800])
+    expect(await videoAudio(wav)).toBe(wav)
+    expect((await readClip(await videoAudio(wav))).shape).toEqual([800])
     const text = join(folder, 'text.mkv')
     writeFileSync(text, 'no film at all, but a text')
-    await expect(filmSound(text)).rejects.toThrow(/text\.mkv: expected a video file, got an unknown format/)
+    await expect(videoAudio(text)).rejects.toThrow(/text\.mkv: expected a video file, got an unknown format/)
     const samples = tensor([0.1, 0.2])
-    expect(await filmSound(samples)).toBe(samples)
+    expect(await videoAudio(samples)).toBe(samples)
     const before = await settledTensors()
-    await scope(async () => void (await soundOf('h264-sound')))
+    await scope(async () => void (await audioOf('h264-sound')))
     expect(memoryStats().liveTensors).toBe(before)
   })
 })
@@ -131,12 +131,12 @@ test(
     copyFileSync(mkv, avi)
     const here = (name: string) => fileURLToPath(new URL(name, import.meta.url))
     const script = `
-      const { filmSound } = await import(${JSON.stringify(here('../../dist/index.js'))})
+      const { videoAudio } = await import(${JSON.stringify(here('../../dist/index.js'))})
       const failure = (work) => work.then(() => 'nothing', ({ name, message }) => name + ': ' + message)
       console.log(JSON.stringify({
-        mp4: await filmSound({ path: ${JSON.stringify(mp4)}, start: 0.2 }),
-        mkv: await filmSound(${JSON.stringify(mkv)}),
-        avi: await failure(filmSound(${JSON.stringify(avi)})),
+        mp4: await videoAudio({ path: ${JSON.stringify(mp4)}, start: 0.2 }),
+        mkv: await videoAudio(${JSON.stringify(mkv)}),
+        avi: await failure(videoAudio(${JSON.stringify(avi)})),
       }))`
     const { stdout } = await promisify(execFile)(
       process.execPath,

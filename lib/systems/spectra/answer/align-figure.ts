@@ -1,11 +1,11 @@
 import { SPEECH_RATE } from '../../../audio/clip.js'
-import { misuse, requireNumber, requireObject, requireString } from '../../../base/check.js'
+import { argumentError, requireNumber, requireObject, requireString } from '../../../base/check.js'
 import { escaped } from '../../../base/words.js'
-import { counted, page, svg, table } from '../../../kit/picture.js'
+import { counted, page, svg, table } from '../../../kit/figure.js'
 import type { WordAlignment } from './align.js'
 
 /** A clip and its words, for a figure. */
-export interface AlignmentPicture {
+export interface AlignmentFigure {
   /** [samples] */
   audio: Float32Array
   alignment: Pick<WordAlignment, 'words'>
@@ -26,8 +26,8 @@ const LETTER = 7.4
  * Return a waveform with its words below it, as one self-contained SVG. Words that would overlap are put on two rows. The opacity of a
  * word's bar is its confidence. Colors follow the reader's light or dark setting.
  */
-export function alignmentSvg(picture: AlignmentPicture): string {
-  const { audio, words, duration, rate, title } = checkedFigure('alignmentSvg', picture)
+export function alignmentSvg(figure: AlignmentFigure): string {
+  const { audio, words, duration, rate, title } = checkedFigure('alignmentSvg', figure)
   const lines = Math.max(1, Math.ceil(duration / SECONDS_IN_LINE - 1e-9))
   const seconds = lines === 1 ? duration : SECONDS_IN_LINE
   const highest = audio.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1
@@ -50,27 +50,27 @@ ${axis(from, to, x)}</g>`
 }
 
 /** Return the figure as a self-contained HTML page, with a table of the words. */
-export function alignmentPage(picture: AlignmentPicture): string {
-  const { words, duration, title } = checkedFigure('alignmentPage', picture)
+export function alignmentPage(figure: AlignmentFigure): string {
+  const { words, duration, title } = checkedFigure('alignmentPage', figure)
   const rows = words.map(({ word, start, end, confidence }) => ({
     cells: [word, start.toFixed(2), end.toFixed(2), confidence.toFixed(2)],
   }))
   return page({
     title,
     lead: `${counted(words.length, 'word')} in ${duration.toFixed(2)} s. Paler bars have a lower confidence.`,
-    parts: [`<figure>${alignmentSvg(picture)}</figure>`, table(['Word', 'Start (s)', 'End (s)', 'Confidence'], rows)],
+    parts: [`<figure>${alignmentSvg(figure)}</figure>`, table(['Word', 'Start (s)', 'End (s)', 'Confidence'], rows)],
     style: PAGE_STYLE,
   })
 }
 
-function checkedFigure(where: string, picture: AlignmentPicture) {
-  requireObject(where, 'picture', picture)
-  const { audio, alignment, sampleRate = SPEECH_RATE, title = 'Word alignment' } = picture
-  if (!(audio instanceof Float32Array)) throw misuse(where, 'audio', 'a Float32Array of samples', audio)
+function checkedFigure(where: string, figure: AlignmentFigure) {
+  requireObject(where, 'figure', figure)
+  const { audio, alignment, sampleRate = SPEECH_RATE, title = 'Word alignment' } = figure
+  if (!(audio instanceof Float32Array)) throw argumentError(where, 'audio', 'a Float32Array of samples', audio)
   requireNumber(where, 'sampleRate', sampleRate, { least: 1 })
   requireString(where, 'title', title)
   const words: unknown = (alignment as Partial<WordAlignment> | null | undefined)?.words
-  if (!Array.isArray(words)) throw misuse(where, 'alignment', 'a result of alignWords()', alignment)
+  if (!Array.isArray(words)) throw argumentError(where, 'alignment', 'a result of alignWords()', alignment)
   for (const [i, word] of words.entries()) {
     requireString(where, `words[${i}].word`, word?.word)
     for (const key of ['start', 'end', 'confidence'])

@@ -17,7 +17,7 @@ import { emotionLoss } from '../../../lib/systems/emotion/training/loss.js'
 import { expectClose } from '../../helpers.js'
 import { counted } from './counts.js'
 
-// CLIP, LanguageBind's towers and the emotion classifier: what the CPU gives, and nobody waits for what is there.
+// CLIP, LanguageBind's encoders and the emotion classifier: what the CPU gives, and nobody waits for what is there.
 
 const host = { device: 'cpu' } as const
 const random = new Generator(11)

@@ -12,7 +12,7 @@ export interface EncoderFrames {
 }
 
 /** Outputs of both encoders; `audio` is null without BEATs. */
-export interface HeardFrames {
+export interface AudioFrames {
   speech: EncoderFrames
   audio: EncoderFrames | null
 }
@@ -32,7 +32,7 @@ export class SalmonnFrames {
   hits = 0
   misses = 0
   #bytes = 0
-  readonly #kept = new Map<string, HeardFrames>()
+  readonly #kept = new Map<string, AudioFrames>()
 
   /** @param limit maximum size in bytes. Default 2 GiB. */
   constructor(limit = 2 ** 31) {
@@ -51,7 +51,7 @@ export class SalmonnFrames {
   }
 
   /** @internal */
-  get(key: string): HeardFrames | undefined {
+  get(key: string): AudioFrames | undefined {
     const found = this.#kept.get(key)
     if (!found) {
       this.misses += 1
@@ -65,7 +65,7 @@ export class SalmonnFrames {
   }
 
   /** Cache frames beyond the current scope, if they fit, and return them. @internal */
-  keep(key: string, frames: HeardFrames): HeardFrames {
+  keep(key: string, frames: AudioFrames): AudioFrames {
     const size = bytesOf(frames)
     if (size > this.limit) return frames
     for (const [oldest, old] of this.#kept) {
@@ -83,16 +83,16 @@ export class SalmonnFrames {
     for (const [key, frames] of this.#kept) this.#forget(key, frames)
   }
 
-  #forget(key: string, frames: HeardFrames): void {
+  #forget(key: string, frames: AudioFrames): void {
     this.#kept.delete(key)
     this.#bytes -= bytesOf(frames)
     for (const states of tensorsOf(frames)) states.dispose()
   }
 }
 
-const tensorsOf = ({ speech, audio }: HeardFrames): Tensor[] => [speech.states, ...(audio ? [audio.states] : [])]
+const tensorsOf = ({ speech, audio }: AudioFrames): Tensor[] => [speech.states, ...(audio ? [audio.states] : [])]
 const BYTES: Record<string, number> = { float64: 8, float32: 4 }
-const bytesOf = (frames: HeardFrames): number =>
+const bytesOf = (frames: AudioFrames): number =>
   tensorsOf(frames).reduce((sum, states) => sum + states.numel() * (BYTES[states.dtype] ?? 2), 0)
 const copied = ({ states, lengths }: EncoderFrames): EncoderFrames => ({
   states: keepForever(states.detach().clone()),

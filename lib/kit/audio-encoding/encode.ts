@@ -11,7 +11,7 @@ import type { Module } from '../../nn/module.js'
 import type { LayerNorm } from '../../nn/normalization.js'
 import { cat, noGrad, scope, stack, type Tensor, zeros } from '../../tensor/index.js'
 import { lengthMask, type PaddedClips, padClips } from '../pad.js'
-import { clipKey, type EncoderFrames, type HeardFrames, type SalmonnFrames } from './frames.js'
+import { type AudioFrames, clipKey, type EncoderFrames, type SalmonnFrames } from './frames.js'
 import { type ClipWindow, equalWindows, overlappingWindows } from './windows.js'
 
 const HOP = 160
@@ -32,7 +32,7 @@ const GROUP = 8
 const OVERLAP = 2.56
 
 /** Networks that compute audio embeddings in SALMONN (Tang et al. 2024, https://arxiv.org/abs/2310.13289). */
-export interface HearingParts {
+export interface AudioEncoderParts {
   whisper: WhisperEncoder
   /** BEATs and its norm; null if Whisper is the only encoder. */
   audio: { beats: Beats; lnAudio: LayerNorm } | null
@@ -79,7 +79,7 @@ export function audioEncoding(
  * splits without overlap, pads each window to 30 s (88 tokens), and handles the batch's padding in BEATs as the published code.
  */
 export function encodeClips(
-  encoders: HearingParts,
+  encoders: AudioEncoderParts,
   clips: readonly Tensor[],
   encoding: AudioEncoding,
 ): Promise<Tensor[]> {
@@ -109,7 +109,7 @@ export function encodeClips(
 
 /** Return the number of tokens that {@link encodeClips} computes for a number of samples. */
 export function heardTokens(
-  parts: Pick<HearingParts, 'whisper' | 'audio' | 'qformer'>,
+  parts: Pick<AudioEncoderParts, 'whisper' | 'audio' | 'qformer'>,
   samples: number,
   encoding: AudioEncoding,
 ): number {
@@ -123,7 +123,7 @@ export function heardTokens(
 }
 
 function windowsOf(
-  { whisper, audio, qformer }: Pick<HearingParts, 'whisper' | 'audio' | 'qformer'>,
+  { whisper, audio, qformer }: Pick<AudioEncoderParts, 'whisper' | 'audio' | 'qformer'>,
   samples: number,
   encoding: AudioEncoding,
 ): ClipWindow[] {
@@ -147,7 +147,11 @@ function taken(tokens: Tensor, { first, end }: ClipWindow, { config }: QFormer):
   return tokens.narrow(0, first * queryLength, last - first * queryLength)
 }
 
-function encodeWindows(encoders: HearingParts, windows: Tensor[], compat: 'published' | undefined): Promise<Tensor[]> {
+function encodeWindows(
+  encoders: AudioEncoderParts,
+  windows: Tensor[],
+  compat: 'published' | undefined,
+): Promise<Tensor[]> {
   return scope(async () => {
     const { qformer, projection } = encoders
     const { speech, audio } = await runEncoders(encoders, windows, compat)
@@ -170,15 +174,15 @@ function encodeWindows(encoders: HearingParts, windows: Tensor[], compat: 'publi
 
 /** Run the encoders: on all windows at once, or with a cache on one at a time, so that its entries do not depend on the batch. */
 async function runEncoders(
-  encoders: HearingParts,
+  encoders: AudioEncoderParts,
   windows: Tensor[],
   compat: 'published' | undefined,
-): Promise<HeardFrames> {
+): Promise<AudioFrames> {
   const { whisper, audio, frames } = encoders
   const trains = [whisper, ...(audio ? [audio.beats] : [])].some(isTrained)
   // The published padding of BEATs depends on the whole batch.
   if (!frames || trains || compat) return runTogether(encoders, windows, compat)
-  const alone: HeardFrames[] = []
+  const alone: AudioFrames[] = []
   for (const window of windows) {
     const key = await clipKey(window)
     alone.push(frames.get(key) ?? frames.keep(key, await scope(() => runTogether(encoders, [window], compat))))
@@ -190,10 +194,10 @@ async function runEncoders(
 }
 
 async function runTogether(
-  { whisper, audio }: HearingParts,
+  { whisper, audio }: AudioEncoderParts,
   windows: Tensor[],
   compat: 'published' | undefined,
-): Promise<HeardFrames> {
+): Promise<AudioFrames> {
   const { device } = whisper.parameters()[0] as Tensor
   const batch = padClips(windows, { device })
   return {

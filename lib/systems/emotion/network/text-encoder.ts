@@ -13,9 +13,9 @@ import { readConfig } from '../../../models/pretrained.js'
 import { type Device, type DType, noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { splitWords } from '../../../train/metrics/values.js'
-import type { EmotionTower } from './towers.js'
+import type { EmotionEncoder } from './encoders.js'
 
-export interface TextTowerOptions {
+export interface EmotionTextEncoderOptions {
   /** Number of preceding utterances to encode with the utterance. Default 0. */
   history?: number
   /** Whether to prepend the speaker's name to each text. Default false. */
@@ -34,9 +34,9 @@ export interface TextInput {
 }
 
 /** Text encoder with BERT, MiniLM or RoBERTa. */
-export class TextTower implements EmotionTower<TextInput> {
+export class EmotionTextEncoder implements EmotionEncoder<TextInput> {
   readonly modality = 'text'
-  readonly #options: Required<TextTowerOptions>
+  readonly #options: Required<EmotionTextEncoderOptions>
   #from: string | undefined
   readonly #ids: { first: number; last: number; pad: number }
 
@@ -44,9 +44,9 @@ export class TextTower implements EmotionTower<TextInput> {
   constructor(
     readonly network: Bert | Roberta,
     readonly tokenizer: Tokenizer,
-    options: TextTowerOptions = {},
+    options: EmotionTextEncoderOptions = {},
   ) {
-    const where = 'TextTower'
+    const where = 'EmotionTextEncoder'
     requireOptions(where, options, ['history', 'names', 'maxLength', 'pooling'])
     const longest = longestText(network)
     const { history = 0, names = false, maxLength = Math.min(128, longest), pooling = 'mean' } = options
@@ -74,12 +74,12 @@ export class TextTower implements EmotionTower<TextInput> {
   /** Load a BERT or RoBERTa with its tokenizer. @param from a folder, a repository of the hub, or a name that `voxtorch weights` lists */
   static async fromPretrained(
     from: string,
-    options: TextTowerOptions & { device?: Device; dtype?: DType } = {},
-  ): Promise<TextTower> {
+    options: EmotionTextEncoderOptions & { device?: Device; dtype?: DType } = {},
+  ): Promise<EmotionTextEncoder> {
     const { device, dtype, ...rest } = options
     const folder = await resolveModel(from, {})
-    const saved = join(folder, 'tower.json')
-    const own = existsSync(saved) ? ((await readConfig(folder, 'tower.json')) as TextTowerOptions) : {}
+    const saved = join(folder, 'encoder.json')
+    const own = existsSync(saved) ? ((await readConfig(folder, 'encoder.json')) as EmotionTextEncoderOptions) : {}
     const { modelType } = (await readConfig(folder)) as { modelType?: string }
     const Network = modelType === 'roberta' ? Roberta : Bert
     const factory = { ...(device && { device }), ...(dtype && { dtype }) }
@@ -88,13 +88,13 @@ export class TextTower implements EmotionTower<TextInput> {
     const kept = Object.fromEntries(
       Object.entries({ history, names, maxLength, pooling }).filter(([, v]) => v !== undefined),
     )
-    const tower = new TextTower(network, await Tokenizer.fromPretrained(folder), { ...kept, ...rest })
-    tower.#from = existsSync(from) ? resolve(from) : from
-    return tower
+    const encoder = new EmotionTextEncoder(network, await Tokenizer.fromPretrained(folder), { ...kept, ...rest })
+    encoder.#from = existsSync(from) ? resolve(from) : from
+    return encoder
   }
 
   get reference() {
-    return this.#from === undefined ? undefined : { tower: 'text', from: this.#from, ...this.#options }
+    return this.#from === undefined ? undefined : { encoder: 'text', from: this.#from, ...this.#options }
   }
 
   get size(): number {
@@ -102,7 +102,7 @@ export class TextTower implements EmotionTower<TextInput> {
   }
 
   get recipe() {
-    return { tower: 'text', network: this.network.constructor.name, ...this.#options }
+    return { encoder: 'text', network: this.network.constructor.name, ...this.#options }
   }
 
   /** Return the token ids as text, because they depend on the tokenizer. */
@@ -221,7 +221,7 @@ export class TextTower implements EmotionTower<TextInput> {
   async save(folder: string): Promise<void> {
     await this.network.save(folder)
     this.tokenizer.saveTo(folder)
-    await writeJson(join(folder, 'tower.json'), { tower: 'text', ...this.#options })
+    await writeJson(join(folder, 'encoder.json'), { encoder: 'text', ...this.#options })
   }
 }
 

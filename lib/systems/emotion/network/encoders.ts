@@ -9,7 +9,7 @@ import type { EmotionModality } from './config.js'
  * Encoder of one modality of an utterance: a network, or features without weights. A frozen encoder runs once per utterance (see
  * `FeatureCache`); as part of an `EmotionClassifier` it trains.
  */
-export interface EmotionTower<Input = unknown> {
+export interface EmotionEncoder<Input = unknown> {
   readonly modality: EmotionModality
   /** Size of its vectors. */
   readonly size: number
@@ -25,10 +25,10 @@ export interface EmotionTower<Input = unknown> {
   read(dialog: EmotionDialog, place: number): Promise<Input | undefined>
   /** Encode inputs: float [inputs, size], on the network's device. Records gradients if they are enabled. */
   encode(inputs: readonly Input[]): Promise<Tensor>
-  /** Object from which `openTower` loads the encoder again, if it came from a file: `{ tower, from, … }`. */
+  /** Object from which `openEncoder` loads the encoder again, if it came from a file: `{ encoder, from, … }`. */
   readonly reference?: Readonly<Record<string, unknown>> | undefined
   /**
-   * Save the encoder to a folder that `openTower` can load. Undefined if it cannot be saved.
+   * Save the encoder to a folder that `openEncoder` can load. Undefined if it cannot be saved.
    * @param saved objects that other encoders of the same classifier have saved already, such as a shared model
    */
   save?(folder: string, saved: Set<object>): Promise<void>
@@ -46,7 +46,7 @@ export async function clipSource(
 }
 
 /** Return the path of an utterance's audio: an audio file, or a video. */
-export function soundOf({
+export function audioOf({
   clip,
 }: EmotionDialog['utterances'][number]): { path: string; clip: EmotionClip } | undefined {
   const path = clip?.audio ?? clip?.video

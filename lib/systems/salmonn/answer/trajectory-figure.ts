@@ -1,6 +1,6 @@
 import { requireString } from '../../../base/check.js'
 import { escaped } from '../../../base/words.js'
-import { round, shortened, svg } from '../../../kit/picture.js'
+import { round, shortened, svg } from '../../../kit/figure.js'
 import {
   checkTrajectory,
   type EmotionalTrajectory,
@@ -76,14 +76,14 @@ export function drawTrajectory(trajectory: EmotionalTrajectory, title: string): 
     `<rect class="sheet" width="${width}" height="${height}"/>`,
     ...[...grid, ...names, ...axis, ...paths, ...legend],
   ]
-  const picture = svg({
+  const image = svg({
     ...{ name: 'trajectory', title, description, width, height, scale: 1.5, style: STYLE, parts },
     colours: {
       light: `--line:#dad7cf;--sheet:#fff;${colours(COLOURS)}`,
       dark: `--line:#39424d;--sheet:#1c2229;${colours(DARK)}`,
     },
   })
-  return { svg: picture, width }
+  return { svg: image, width }
 }
 
 function emotionsOf(turns: readonly TrajectoryTurn[]): string[] {
